@@ -1,0 +1,76 @@
+//! The request that opens a connection: parsed, checked, answered. Pure.
+
+use crate::ids::Since;
+
+/// What the listener accepts.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Origins that browsers may come from, as `scheme://host[:port]`, a `*` in a part matching
+    /// any text. Empty: only requests without an `Origin` header, or of the same host.
+    pub allowed_origins: Vec<String>,
+    /// `GET /echo` exists.
+    pub echo: bool,
+    /// The server drains: `/health` says so, and upgrades are refused with 503.
+    pub draining: bool,
+}
+
+/// What a request head turned out to be.
+#[derive(Debug, PartialEq)]
+pub enum Progress {
+    /// More bytes are needed.
+    Incomplete,
+    /// A WebSocket connection begins.
+    Upgrade(Upgrade),
+    /// The request is answered, and the connection closed: refusals and `/health`.
+    Respond(Response),
+}
+
+/// An accepted upgrade.
+#[derive(Debug, PartialEq)]
+pub struct Upgrade {
+    /// What the client wants to speak.
+    pub endpoint: Endpoint,
+    /// The complete response head.
+    pub response: Vec<u8>,
+    /// Bytes of the request; what follows are frames.
+    pub consumed: usize,
+}
+
+/// An HTTP answer that ends the connection.
+#[derive(Debug, PartialEq)]
+pub struct Response {
+    /// The status, for metrics and tests.
+    pub status: u16,
+    /// Head and body.
+    pub bytes: Vec<u8>,
+}
+
+/// What a path and its query ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Endpoint {
+    /// Centrifugo's client protocol.
+    Centrifugo {
+        /// Heartbeats are WebSocket pings, not the protocol's own.
+        frame_pings: bool,
+        /// The protobuf form was asked for, which this server refuses after the upgrade (3506): a
+        /// refused handshake would be tried again for ever.
+        protobuf: bool,
+    },
+    /// Plain WebSocket.
+    Plain(PlainRequest),
+    /// Every message comes back.
+    Echo,
+}
+
+/// The query of `/ws`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlainRequest {
+    /// Channels to subscribe to.
+    pub channels: Vec<String>,
+    /// Wrap each publication in JSON.
+    pub envelope: bool,
+    /// Recover from here; only with exactly one channel.
+    pub since: Option<Since>,
+    /// Publish the client's messages to this channel.
+    pub publish: Option<String>,
+}

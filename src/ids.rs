@@ -1,0 +1,321 @@
+//! Identities, moments and positions: small values that every layer names.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A point in time: nanoseconds since the process started, on the monotonic clock. All threads
+/// count from the same start, so moments may be compared across them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The moment `nanos` nanoseconds after the start.
+    pub const fn from_nanos(nanos: u64) -> Moment {
+        Moment(nanos)
+    }
+
+    /// Nanoseconds since the start.
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` until this moment; zero if `earlier` is not earlier.
+    pub const fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `duration` later.
+    pub const fn after(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(duration.as_nanos() as u64))
+    }
+
+    /// The tick that this moment falls into.
+    pub const fn tick(self) -> Tick {
+        Tick((self.0 / Tick::NANOS) as u32)
+    }
+}
+
+/// A coarse moment of a tenth of a second, for the stamps that every connection carries: four
+/// bytes last for 13 years of uptime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tick(u32);
+
+impl Tick {
+    /// Length of a tick, in nanoseconds.
+    pub const NANOS: u64 = 100_000_000;
+    /// The tick that never comes.
+    pub const NEVER: Tick = Tick(u32::MAX);
+
+    /// The tick with number `index`.
+    pub const fn new(index: u32) -> Tick {
+        Tick(index)
+    }
+
+    /// Number of this tick since the start.
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+
+    /// The tick `duration` later, rounded up, so that a deadline is never early.
+    pub const fn after(self, duration: Duration) -> Tick {
+        let ticks = (duration.as_nanos() as u64).div_ceil(Tick::NANOS);
+        Tick(self.0.saturating_add(if ticks > u32::MAX as u64 { u32::MAX } else { ticks as u32 }))
+    }
+
+    /// Ticks from `earlier` until this one; zero if `earlier` is not earlier.
+    pub const fn since(self, earlier: Tick) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// One core's place among the cores, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(u16);
+
+impl ShardId {
+    /// Most shards of one node. A client id has 12 bits for the shard.
+    pub const COUNT_MAX: usize = 4096;
+
+    /// The shard with number `index`.
+    pub const fn new(index: usize) -> ShardId {
+        assert!(index < Self::COUNT_MAX, "a shard's number must fit a client id");
+        ShardId(index as u16)
+    }
+
+    /// Number of the shard, from 0.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A connection's place in its shard's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// Most connections of one shard: 24 bits, so that slot and generation fit a ring's 64 bits.
+    pub const COUNT_MAX: usize = 1 << 24;
+
+    /// The slot with number `index`.
+    pub const fn new(index: usize) -> Slot {
+        assert!(index < Self::COUNT_MAX, "a slot's number must fit 24 bits");
+        Slot(index as u32)
+    }
+
+    /// Number of the slot, from 0.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How often a slot has been taken, modulo 2^32: tells a connection from its slot's last tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Generation(u32);
+
+impl Generation {
+    /// The generation with number `value`.
+    pub const fn new(value: u32) -> Generation {
+        Generation(value)
+    }
+
+    /// The generation's number.
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+
+    /// The generation of the slot's next tenant.
+    pub const fn next(self) -> Generation {
+        Generation(self.0.wrapping_add(1))
+    }
+}
+
+/// One connection of this node, for as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// The shard that owns it.
+    pub shard: ShardId,
+    /// Its place there.
+    pub slot: Slot,
+    /// Which tenant of that place it is.
+    pub generation: Generation,
+}
+
+/// What clients and applications call a connection: a UUID (RFC 9562, version 8) that holds node,
+/// shard, slot and generation, and 38 bits of a keyed hash over them, so no table of ids is
+/// needed and no id can be guessed from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(u128);
+
+impl ClientId {
+    /// The client id that holds `raw`'s 122 free bits; version and variant bits are set.
+    pub const fn from_raw(raw: u128) -> ClientId {
+        let cleared = raw & !(0xF << 76) & !(0x3 << 62);
+        ClientId(cleared | (0x8 << 76) | (0x2 << 62))
+    }
+
+    /// All 128 bits.
+    pub const fn raw(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = self.0;
+        write!(
+            f,
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            (hex >> 96) as u32,
+            (hex >> 80) as u16,
+            (hex >> 64) as u16,
+            (hex >> 48) as u16,
+            hex & 0xFFFF_FFFF_FFFF
+        )
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<ClientId, ParseIdError> {
+        let bytes = text.as_bytes();
+        if bytes.len() != 36 {
+            return Err(ParseIdError);
+        }
+        let mut raw = 0u128;
+        for (at, &byte) in bytes.iter().enumerate() {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                if byte != b'-' {
+                    return Err(ParseIdError);
+                }
+                continue;
+            }
+            let digit = (byte as char).to_digit(16).ok_or(ParseIdError)?;
+            raw = raw << 4 | u128::from(digit);
+        }
+        if ClientId::from_raw(raw).raw() == raw { Ok(ClientId(raw)) } else { Err(ParseIdError) }
+    }
+}
+
+/// The text is not an id of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a client id: 36 characters as in 01234567-89ab-8def-8123-456789abcdef are expected")]
+pub struct ParseIdError;
+
+/// One unbroken life of a channel's offsets. It changes whenever continuity can't be proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch with this value.
+    pub const fn new(value: u64) -> Epoch {
+        Epoch(value)
+    }
+
+    /// The epoch's value.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = ParseIdError;
+
+    /// Only the text that `Display` writes is an epoch: "_", which SDKs send to match nothing,
+    /// and other spellings of a number are not.
+    fn from_str(text: &str) -> Result<Epoch, ParseIdError> {
+        let value = u64::from_str_radix(text, 16).map_err(|_| ParseIdError)?;
+        let epoch = Epoch(value);
+        if epoch.to_string() == text { Ok(epoch) } else { Err(ParseIdError) }
+    }
+}
+
+/// Where a publication stands in its channel: offsets are contiguous within an epoch and begin
+/// at 1, so offset 0 is the place before the first message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The life of the channel that `offset` belongs to.
+    pub epoch: Epoch,
+    /// Number of the publication within the epoch.
+    pub offset: u64,
+}
+
+/// Where a client says it stands. Its epoch may be absent (any matches) or not one of ours (none
+/// matches).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// The epoch the client named.
+    pub epoch: SinceEpoch,
+    /// The last offset the client has.
+    pub offset: u64,
+}
+
+/// The epoch part of [`Since`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinceEpoch {
+    /// The client named none: every epoch matches.
+    Any,
+    /// The client named this one.
+    Exactly(Epoch),
+    /// The client named something that no epoch of this server looks like: none matches.
+    Unknown,
+}
+
+impl SinceEpoch {
+    /// Reads the epoch that a client sent.
+    pub fn from_text(text: &str) -> SinceEpoch {
+        if text.is_empty() {
+            return SinceEpoch::Any;
+        }
+        text.parse().map_or(SinceEpoch::Unknown, SinceEpoch::Exactly)
+    }
+
+    /// Whether a channel in `epoch` continues what the client knows.
+    pub fn matches(self, epoch: Epoch) -> bool {
+        match self {
+            SinceEpoch::Any => true,
+            SinceEpoch::Exactly(named) => named == epoch,
+            SinceEpoch::Unknown => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_survives_its_text() {
+        let id = ClientId::from_raw(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        let text = id.to_string();
+        assert_eq!(text.as_bytes()[14], b'8', "version 8");
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!("01234567-89ab-1def-8123-456789abcdef".parse::<ClientId>(), Err(ParseIdError));
+        assert_eq!(text[1..].parse::<ClientId>(), Err(ParseIdError));
+    }
+
+    #[test]
+    fn an_epoch_has_one_spelling() {
+        let epoch = Epoch::new(0xbeef);
+        assert_eq!(epoch.to_string().parse(), Ok(epoch));
+        for other in ["_", "", "0beef", "BEEF", "+beef"] {
+            assert_eq!(other.parse::<Epoch>(), Err(ParseIdError), "{other:?}");
+        }
+        assert!(!SinceEpoch::from_text("_").matches(epoch));
+        assert!(SinceEpoch::from_text("").matches(epoch));
+    }
+
+    #[test]
+    fn a_deadline_is_never_early() {
+        let tick = Moment::from_nanos(999_999_999).tick();
+        assert_eq!(tick.index(), 9);
+        assert_eq!(tick.after(Duration::from_millis(101)).index(), 11);
+    }
+}

@@ -1,0 +1,40 @@
+//! Corecast, a WebSocket broadcast server: one message reaches every subscriber on every core.
+//!
+//! The modules stand in the order in which a message passes them; `ARCHITECTURE.md` walks the same
+//! path in prose. A module names only modules of its own layer or below (`tests/layers.rs` holds
+//! the table): words, then pure logic, then shells that touch the kernel, then the root.
+
+/// What every part may say: ids, moments and positions.
+pub mod ids;
+/// Every bound of the program, with what it costs and how it was chosen.
+pub mod limits;
+/// Why a connection ends or a request fails: one table of codes, texts and metric labels.
+pub mod reason;
+
+/// Takes new sockets from the listener, within the limits of rate and number.
+pub mod accept;
+/// Reads the HTTP request that opens a connection, and answers it.
+pub mod handshake;
+/// Turns bytes into WebSocket messages and back.
+pub mod ws;
+/// Turns messages into commands and events into messages: one codec for each client protocol.
+pub mod protocol;
+/// What the server keeps for one client: its slot, its outbox, its unfinished input.
+pub mod connection;
+/// Channel names, namespaces and publications.
+pub mod channel;
+/// One core's state and all its logic: sessions, channels, fan-out, heartbeats.
+pub mod shard;
+/// Carries batches and wakes between threads.
+pub mod mesh;
+
+/// Reads settings from file, environment and flags into one checked value.
+pub mod config;
+/// Counts what happens, and shows it to Prometheus.
+pub mod metrics;
+/// The HTTP API of the application, and the page for a first look.
+pub mod api;
+/// System calls: rings, epoll, sockets, descriptors. The only home of `unsafe`.
+pub mod sys;
+/// Starts the threads, runs them, drains and stops them.
+pub mod server;

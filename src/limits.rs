@@ -1,0 +1,135 @@
+//! Every bound that is not a setting: what it limits, what it costs, how it was chosen. Settings
+//! with their defaults are in `config/default.toml`.
+
+use std::time::Duration;
+
+/// Most connections one shard serves in one system call of sends. 256 keeps the stack's sending
+/// and receiving phases warm; 32 and 1,024 were slower on Linux 6.18 (`perf/limit`).
+pub const SWEEP_SENDS_MAX: usize = 256;
+
+/// Entries of a shard's submission queue: a batch of sends, and as many polls and removals.
+pub const RING_ENTRIES: u32 = 512;
+
+/// Entries of a shard's completion queue. Polls complete without being asked for, so it must hold
+/// a burst of readable sockets; 16 B each.
+pub const RING_COMPLETIONS: u32 = 32_768;
+
+/// Bytes that one receive takes from one socket, in the one buffer that a shard has for it.
+pub const RECEIVE_BYTES_MAX: usize = 16 * 1024;
+
+/// Most sockets read in one turn; the rest stay on the ready list.
+pub const TURN_READS_MAX: usize = 1024;
+
+/// Most batches taken from the inbox in one turn.
+pub const TURN_BATCHES_MAX: usize = 64;
+
+/// Most sockets accepted in one turn of the accept loop.
+pub const TURN_ACCEPTS_MAX: usize = 256;
+
+/// Bytes gathered for one socket in one write, unless a single frame is longer. Beyond 16 KiB a
+/// write costs as much as two.
+pub const GATHER_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the buffer in which one batch of sends is gathered.
+pub const CORK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages that one thread hands another in one batch.
+pub const BATCH_MESSAGES_MAX: usize = 1024;
+
+/// Batches that an inbox holds.
+pub const INBOX_BATCHES_MAX: usize = 1024;
+
+/// Bytes of publications that a sender keeps for a thread whose inbox is full. Beyond it they
+/// become a gap notice for each channel.
+pub const SPILL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Fixed cost charged for a publication or a piece of an outbox beside its bytes, so that a flood
+/// of empty ones is bounded as well.
+pub const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// Bytes of a request head. RFC 9110 has no limit; 8 KiB is what nginx and Apache allow.
+pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
+
+/// Header lines of a request. A browser with cookies sends about 20.
+pub const HANDSHAKE_HEADERS_MAX: usize = 64;
+
+/// Receives in which a request head must be complete: one byte at a time is an attack.
+pub const HANDSHAKE_RECEIVES_MAX: u8 = 32;
+
+/// Longest control-frame payload, in bytes. A longer one closes with 1002. Source: RFC 6455 §5.5.
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+
+/// Longest reason text of a close frame: the control payload less the code. RFC 6455 §5.5.1.
+pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
+
+/// Bytes of a channel name that no setting may exceed.
+pub const CHANNEL_BYTES_MAX: usize = 255;
+
+/// Channels of one connection that no setting may exceed.
+pub const CONNECTION_CHANNELS_MAX: usize = 1024;
+
+/// Nesting of arrays and objects in a JSON payload. Browsers and application servers parse
+/// recursively and fail somewhere above 500.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Publications that one recovery may return; more missed means: not recovered. Source:
+/// Centrifugo's `client.recovery_max_publication_limit`.
+pub const RECOVERY_PUBLICATIONS_MAX: usize = 300;
+
+/// Payload bytes that one recovery or one page of history may return. One reply is one frame, and
+/// older Python SDKs drop the connection above 1 MiB.
+pub const RECOVERY_BYTES_MAX: usize = 768 * 1024;
+
+/// Publications in one answer to a client's `history`. Source: Centrifugo.
+pub const HISTORY_PAGE_MAX: usize = 300;
+
+/// How long a closing connection may linger for the peer's close frame or end of stream.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for the answer to a request that another thread serves, before it is an error.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a channel keeps its position after its last message expired and its last subscriber
+/// left. Later it begins a new epoch.
+pub const CHANNEL_META_TTL: Duration = Duration::from_secs(3600);
+
+/// Slots that one audit step compares with their descriptors and subscriptions.
+pub const AUDIT_SLOTS_MAX: usize = 4096;
+
+/// Time between two audit steps.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Channels or connections that a long walk (listing, closing by user) passes in one turn.
+pub const WALK_STEPS_MAX: usize = 4096;
+
+/// Long walks that one shard keeps under way; one more is refused.
+pub const WALKS_MAX: usize = 64;
+
+/// Descriptors of a shard's table that are not for clients: stdio, wakes, rings, the listener.
+pub const DESCRIPTORS_RESERVED: usize = 256;
+
+/// Connections that a shard leases at once from the node's `max_connections`.
+pub const LEASE_CONNECTIONS: usize = 64;
+
+/// First and last pause after an accept that failed for want of descriptors.
+pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// See [`ACCEPT_PAUSE_MIN`].
+pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Connections that the kernel may queue before they are accepted; it takes the smaller of this
+/// and `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 65_535;
+
+/// Kernel send buffer of a client socket. With it a client that does not read holds 100 KB of
+/// kernel memory rather than the 4.3 MB of autotuning.
+pub const SOCKET_SEND_BYTES: usize = 64 * 1024;
+
+/// Unsent bytes above which a socket takes no more, so that what waits does so in the outbox,
+/// where it can be counted.
+pub const SOCKET_UNSENT_BYTES: u32 = 16 * 1024;
+
+const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
+const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
+const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");
+const _: () = assert!(RECOVERY_BYTES_MAX < 1024 * 1024, "a recovery reply must fit an SDK's frame");
+const _: () = assert!(HISTORY_PAGE_MAX <= RECOVERY_PUBLICATIONS_MAX, "pages and recoveries alike");

@@ -1,0 +1,209 @@
+//! What crosses threads: owned, immutable messages. Dropping one in any queue releases all of it.
+
+use std::sync::Arc;
+
+use crate::channel::{ChannelName, Publication};
+use crate::ids::{ConnectionId, Position, ShardId, Since};
+use crate::protocol::HistoryPage;
+use crate::reason::ClientError;
+
+/// A message from one thread to another. The receiver of the first five is the channel's home
+/// shard, of the next three a shard with subscribers, of `Answer` whoever asked.
+#[derive(Debug)]
+pub enum Message {
+    /// Order this publication, keep it, send it on, answer with its position.
+    Publish(Box<Publish>),
+    /// Count the sender as interested, and answer with what was missed.
+    Subscribe(Box<Subscribe>),
+    /// The sender has no subscriber any more.
+    Leave {
+        /// The sender.
+        shard: ShardId,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Read a page of history.
+    History(Box<History>),
+    /// Forget the history, keep the position.
+    HistoryRemove {
+        /// The channel.
+        channel: ChannelName,
+        /// Whom to answer.
+        asker: Asker,
+    },
+
+    /// The answer to `Subscribe`. It stands in the queue exactly where the subscription begins:
+    /// what follows is live, what came before is not for this connection.
+    Subscribed(Box<Subscribed>),
+    /// Publications in the order of the channel, the next ones after all that were sent before.
+    Live {
+        /// The channel.
+        channel: ChannelName,
+        /// At least one, with contiguous offsets.
+        publications: Vec<Arc<Publication>>,
+    },
+    /// Publications after `after` were dropped on the way to this shard.
+    Gap {
+        /// The channel.
+        channel: ChannelName,
+        /// The last offset sent before the gap.
+        after: u64,
+    },
+
+    /// The answer to a request of the same asker.
+    Answer {
+        /// Who asked.
+        asker: Asker,
+        /// What it gets.
+        answer: Answer,
+    },
+    /// A request of control to every shard.
+    Control {
+        /// Control's ticket for the answer.
+        ticket: Ticket,
+        /// What is to be done.
+        request: ControlRequest,
+    },
+}
+
+/// Control's number for a request of its own, so that it finds the waiting caller again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A client's request. It is gone if the connection is.
+    Connection {
+        /// The connection, and so the shard to answer to.
+        connection: ConnectionId,
+        /// The client's number for the request.
+        request: u32,
+    },
+    /// A request of the control thread.
+    Control(Ticket),
+}
+
+/// See [`Message::Publish`].
+#[derive(Debug)]
+pub struct Publish {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The publication, checked, with offset 0.
+    pub publication: Publication,
+    /// Do not keep it.
+    pub skip_history: bool,
+    /// Answer a repeat of this key with the first position and deliver it once.
+    pub idempotency_key: Option<Box<str>>,
+    /// Whom to answer.
+    pub asker: Asker,
+}
+
+/// See [`Message::Subscribe`].
+#[derive(Debug)]
+pub struct Subscribe {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The connection that subscribes.
+    pub connection: ConnectionId,
+    /// Where it stands, if it recovers.
+    pub recover: Option<Since>,
+}
+
+/// See [`Message::Subscribed`].
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The connection that subscribed.
+    pub connection: ConnectionId,
+    /// Where the channel stands: the next live publication has the offset after it.
+    pub top: Position,
+    /// What was missed, complete, where recovery was asked for and is possible.
+    pub recovered: Option<Vec<Arc<Publication>>>,
+}
+
+/// See [`Message::History`].
+#[derive(Debug)]
+pub struct History {
+    /// The channel.
+    pub channel: ChannelName,
+    /// What part of its history.
+    pub page: HistoryPage,
+    /// Most publications to return, however many the page asks for.
+    pub publications_max: usize,
+    /// Whom to answer.
+    pub asker: Asker,
+}
+
+/// What an asker gets.
+#[derive(Debug)]
+pub enum Answer {
+    /// The publication is in the channel, at this position if the channel keeps one for clients.
+    Published(Option<Position>),
+    /// A page of history.
+    History {
+        /// The channel.
+        channel: ChannelName,
+        /// The page.
+        publications: Vec<Arc<Publication>>,
+        /// Where the channel stands.
+        top: Position,
+    },
+    /// The history is forgotten.
+    HistoryRemoved,
+    /// The request failed.
+    Error(ClientError),
+    /// A shard's part of the list of channels: names above the cursor in ascending order, with
+    /// the number of the shard's subscribers.
+    Channels(Vec<(ChannelName, u32)>),
+    /// How many connections the request concerned.
+    Affected(usize),
+}
+
+/// What control asks of every shard. Each shard answers once, when it is done.
+#[derive(Clone, Debug)]
+pub enum ControlRequest {
+    /// Name the channels with subscribers here.
+    Channels {
+        /// Glob that names must match; empty matches all.
+        pattern: Box<str>,
+        /// Only names above this one; empty begins at the first.
+        after: Box<str>,
+        /// Most names to return: the smallest ones.
+        limit: usize,
+    },
+    /// Close connections.
+    Disconnect {
+        /// Which ones.
+        target: Target,
+        /// Connections to spare.
+        whitelist: Vec<ConnectionId>,
+        /// The code in the close frame.
+        code: u16,
+        /// The text in the close frame.
+        text: Box<str>,
+    },
+    /// End subscriptions.
+    Unsubscribe {
+        /// Whose.
+        target: Target,
+        /// Of which channel; absent means of all.
+        channel: Option<ChannelName>,
+    },
+    /// Close every connection with 3001, spread evenly over this time. No answer until done.
+    Drain {
+        /// Time for the last close, from now.
+        over: std::time::Duration,
+    },
+}
+
+/// Connections that a request of the application means.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Those of this user; empty means anonymous ones.
+    pub user: Box<str>,
+    /// Only this one.
+    pub connection: Option<ConnectionId>,
+}
+

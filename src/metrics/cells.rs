@@ -1,0 +1,122 @@
+//! Counters with one writer each.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::protocol::Protocol;
+use crate::reason::{CloseReason, DropReason};
+
+/// A number that one thread writes and others read. Adding is a plain load and store: no
+/// read-modify-write, no contention.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds `count`. Only the thread that owns the cell may call it.
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Subtracts `count`. Only the thread that owns the cell may call it.
+    pub fn subtract(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(count), Ordering::Relaxed);
+    }
+
+    /// Replaces the value. Only the thread that owns the cell may call it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value, from any thread.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A histogram of durations with fixed buckets, so that nodes can be summed.
+#[derive(Debug, Default)]
+pub struct DurationCells {
+    buckets: [Cell; DurationCells::BOUNDS_MICROS.len() + 1],
+    sum_nanos: Cell,
+}
+
+impl DurationCells {
+    /// Upper bounds of the buckets, in microseconds; one more bucket has no bound.
+    pub const BOUNDS_MICROS: [u64; 14] = [
+        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+        5_000_000,
+    ];
+
+    /// Records `count` events that took `duration` each.
+    pub fn record(&self, duration: Duration, count: u64) {
+        let micros = duration.as_micros() as u64;
+        let at = Self::BOUNDS_MICROS.partition_point(|&bound| bound < micros);
+        self.buckets[at].add(count);
+        self.sum_nanos.add((duration.as_nanos() as u64).wrapping_mul(count));
+    }
+
+    /// Counts of each bucket (not cumulative), and the sum of all durations in seconds.
+    pub fn snapshot(&self) -> (Vec<u64>, f64) {
+        let counts = self.buckets.iter().map(Cell::value).collect();
+        (counts, self.sum_nanos.value() as f64 / 1e9)
+    }
+}
+
+/// Everything that one shard counts.
+#[derive(Debug, Default)]
+pub struct ShardCells {
+    /// Connections that are open, by protocol.
+    pub connections: [Cell; Protocol::COUNT],
+    /// Sockets whose request head is not complete.
+    pub handshaking: Cell,
+    /// Requests that became connections.
+    pub handshakes_ok: Cell,
+    /// Requests that were refused with a status.
+    pub handshakes_refused: Cell,
+    /// Requests that were not complete in time.
+    pub handshakes_timeout: Cell,
+    /// Sockets answered 503 because a limit was reached.
+    pub handshakes_full: Cell,
+    /// Ended connections, by reason.
+    pub closes: [Cell; CloseReason::ALL.len()],
+    /// Publications that entered through clients of this shard.
+    pub publications_client: Cell,
+    /// Publications that entered through the API and have their home here.
+    pub publications_api: Cell,
+    /// Publications handed to sockets or outboxes, once for each subscriber.
+    pub deliveries: Cell,
+    /// Bytes handed to the kernel.
+    pub delivered_bytes: Cell,
+    /// Time from entrance to the kernel.
+    pub delivery: DurationCells,
+    /// Bytes that wait in outboxes.
+    pub outbox_bytes: Cell,
+    /// Bytes of unfinished messages and requests.
+    pub inbound_bytes: Cell,
+    /// Bytes of history kept here.
+    pub history_bytes: Cell,
+    /// Channels that have their home here.
+    pub channels_home: Cell,
+    /// Channels with subscribers here.
+    pub channels_local: Cell,
+    /// Subscriptions here.
+    pub subscriptions: Cell,
+    /// Messages not delivered, by reason.
+    pub drops: [Cell; DropReason::ALL.len()],
+    /// Recoveries that returned all that was missed.
+    pub recoveries_ok: Cell,
+    /// Recoveries that could not.
+    pub recoveries_failed: Cell,
+    /// Turns that took longer than 10 ms.
+    pub loop_stalls: Cell,
+    /// Nanoseconds in which the shard did not sleep.
+    pub busy_nanos: Cell,
+    /// The last turn's moment, in nanoseconds: shows whether the thread makes progress.
+    pub alive_nanos: Cell,
+    /// Mismatches that audits found.
+    pub audit_errors: Cell,
+    /// Panics while one connection's bytes were parsed.
+    pub panics: Cell,
+    /// Accepts that failed for want of descriptors or memory.
+    pub accept_errors: Cell,
+}

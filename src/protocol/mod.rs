@@ -1,0 +1,266 @@
+//! Client protocols: one model of commands and events, and one thin pure codec for each protocol.
+//!
+//! A codec knows text and bytes, never state: who may do what, and in which order, is the
+//! session's business (`shard::session`). To add a protocol, write a [`Codec`], name it in
+//! [`Protocol`] and give its path to `handshake`.
+
+mod centrifugo;
+mod plain;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::channel::{ChannelView, Publication};
+use crate::ids::{ClientId, Position, Since};
+use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
+use crate::ws::Opcode;
+
+/// The protocols, each a wire format of its own: a publication is encoded at most once for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Protocol {
+    /// Centrifugo's client protocol in its JSON form.
+    Centrifugo,
+    /// WebSocket messages that are the payloads themselves.
+    Plain,
+    /// WebSocket messages that wrap payload, channel and position in JSON.
+    Envelope,
+    /// Every message comes back, for protocol test suites.
+    Echo,
+}
+
+impl Protocol {
+    /// Number of protocols, for tables with a place for each.
+    pub const COUNT: usize = 4;
+    /// Every protocol, in the order of its number.
+    pub const ALL: [Protocol; Self::COUNT] =
+        [Protocol::Centrifugo, Protocol::Plain, Protocol::Envelope, Protocol::Echo];
+
+    /// The protocol's codec.
+    pub fn codec(self) -> &'static dyn Codec {
+        match self {
+            Protocol::Centrifugo => &centrifugo::Centrifugo,
+            Protocol::Plain => &plain::Plain,
+            Protocol::Envelope => &plain::Envelope,
+            Protocol::Echo => &plain::Echo,
+        }
+    }
+
+    /// Value of the metrics' `protocol` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Protocol::Centrifugo => "centrifugo",
+            Protocol::Plain => "plain",
+            Protocol::Envelope => "envelope",
+            Protocol::Echo => "echo",
+        }
+    }
+}
+
+/// Translates between a protocol's messages and the model. Pure: a panic in `decode` ends one
+/// connection and nothing else.
+pub trait Codec: Sync {
+    /// Takes the first command off a message; the rest is given back and offered again once the
+    /// command has been carried out, so commands of one message run in order.
+    ///
+    /// # Errors
+    /// The reason to close the connection with: what it sent can't be understood.
+    fn decode<'m>(
+        &self,
+        opcode: Opcode,
+        message: &'m [u8],
+    ) -> Result<(Request<'m>, &'m [u8]), CloseReason>;
+
+    /// Appends the answer to request `id` to `out`, as complete frames.
+    ///
+    /// # Errors
+    /// The reason to close with, where the protocol has no word for this answer.
+    fn encode_reply(&self, id: u32, reply: &Reply<'_>, out: &mut Vec<u8>)
+    -> Result<(), CloseReason>;
+
+    /// Appends an event that nobody asked for to `out`, as complete frames.
+    ///
+    /// # Errors
+    /// The reason to close with, where the protocol has no word for this event.
+    fn encode_push(&self, push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason>;
+
+    /// Appends `publications` to `out` as complete frames, one each: the bytes that every
+    /// subscriber of this protocol gets.
+    fn encode_publications(
+        &self,
+        channel: &ChannelView<'_>,
+        publications: &[Arc<Publication>],
+        out: &mut Vec<u8>,
+    );
+
+    /// Appends the protocol's own ping, or answers false where WebSocket's ping serves.
+    fn encode_ping(&self, out: &mut Vec<u8>) -> bool;
+}
+
+/// A command, and the id under which its answer is expected (0: none is).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request<'m> {
+    /// Chosen by the client; 0 where the protocol has none.
+    pub id: u32,
+    /// What the client asks for.
+    pub command: Command<'m>,
+}
+
+/// What a client may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command<'m> {
+    /// Begin the session.
+    Connect,
+    /// Receive a channel's publications.
+    Subscribe(Subscribe<'m>),
+    /// Receive them no longer.
+    Unsubscribe {
+        /// The channel.
+        channel: Cow<'m, str>,
+    },
+    /// Publish a payload, not yet checked against the channel's type.
+    Publish {
+        /// The channel; empty where the session knows it (plain WebSocket).
+        channel: Cow<'m, str>,
+        /// The payload as it came.
+        data: &'m [u8],
+    },
+    /// Read a page of a channel's history.
+    History(HistoryQuery<'m>),
+    /// The answer to the protocol's own ping.
+    Pong,
+    /// A method that this server answers with "not available" (108).
+    Unavailable,
+    /// A one-way message, for which there is no handler.
+    Send,
+    /// Come back unchanged.
+    Echo {
+        /// Text or binary, as it came.
+        opcode: Opcode,
+        /// The message.
+        data: &'m [u8],
+    },
+}
+
+/// A wish to receive a channel.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the client's request")]
+pub struct Subscribe<'m> {
+    /// The channel.
+    pub channel: Cow<'m, str>,
+    /// Where the client stands, if it wants what it missed.
+    pub recover: Option<Since>,
+    /// The client asks for a position.
+    pub positioned: bool,
+    /// The client asks for recovery.
+    pub recoverable: bool,
+    /// An unrecoverable position is an error (112), not a subscription without recovery.
+    pub reject_unrecovered: bool,
+    /// The client asks for something that needs a feature this server does not have (a channel
+    /// type, a tags filter): the error to answer with.
+    pub refused: Option<ClientError>,
+}
+
+/// A wish to read history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryQuery<'m> {
+    /// The channel.
+    pub channel: Cow<'m, str>,
+    /// What part of it.
+    pub page: HistoryPage,
+}
+
+/// A part of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Most publications to return; 0 asks for the position only, a negative number for all.
+    pub limit: i32,
+    /// Begin after this position, or before it if `reverse`.
+    pub since: Option<Since>,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub enum Reply<'a> {
+    /// The session has begun.
+    Connected(Connected),
+    /// The subscription has begun.
+    Subscribed(Subscribed<'a>),
+    /// The subscription has ended, or never was.
+    Unsubscribed,
+    /// The publication is in the channel.
+    Published,
+    /// A page of history.
+    History {
+        /// The channel, for its payloads' type.
+        channel: ChannelView<'a>,
+        /// The page.
+        publications: &'a [Arc<Publication>],
+        /// Where the channel stands.
+        top: Position,
+    },
+    /// The request failed.
+    Error(ClientError),
+    /// A message that comes back.
+    Echo {
+        /// Text or binary.
+        opcode: Opcode,
+        /// The message.
+        data: &'a [u8],
+    },
+}
+
+/// What a client learns when its session begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Connected {
+    /// The connection's public id.
+    pub client: ClientId,
+    /// Time between the protocol's own pings; none are sent if absent.
+    pub ping: Option<Duration>,
+    /// Whether the client must answer them.
+    pub pong: bool,
+}
+
+/// What a client learns when its subscription begins.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the protocol's reply")]
+pub struct Subscribed<'a> {
+    /// The channel.
+    pub channel: ChannelView<'a>,
+    /// The client may recover from its position.
+    pub recoverable: bool,
+    /// The client is told when it misses something.
+    pub positioned: bool,
+    /// Recovery was asked for.
+    pub was_recovering: bool,
+    /// Recovery succeeded: `publications` is all that was missed.
+    pub recovered: bool,
+    /// What was missed; empty unless `recovered`.
+    pub publications: &'a [Arc<Publication>],
+    /// The position before `publications`, from which the client counts on.
+    pub position: Position,
+}
+
+/// An event that nobody asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Push<'a> {
+    /// A subscription has ended.
+    Unsubscribed {
+        /// The channel.
+        channel: &'a str,
+        /// Why, and whether to subscribe again.
+        reason: UnsubscribeReason,
+    },
+    /// Publications were missed.
+    Gap {
+        /// The channel.
+        channel: &'a str,
+        /// Offset of the last publication before the gap.
+        after: u64,
+        /// Offset of the first one after it.
+        next: u64,
+    },
+}

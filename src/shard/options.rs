@@ -1,0 +1,43 @@
+//! What a shard must be told.
+
+use std::time::Duration;
+
+use crate::channel::Namespaces;
+use crate::handshake::Rules;
+
+/// The settings of one shard. Limits that are for the node have been divided among its shards.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Channels and what is allowed in them.
+    pub namespaces: Namespaces,
+    /// Which requests become connections.
+    pub rules: Rules,
+    /// Everybody may subscribe, publish and read history: Centrifugo's `client.insecure`.
+    pub insecure: bool,
+    /// Time between pings.
+    pub ping_interval: Duration,
+    /// Time in which any byte must follow a ping.
+    pub pong_timeout: Duration,
+    /// Time for the request head.
+    pub handshake_timeout: Duration,
+    /// Time for the protocol's `connect`.
+    pub stale_timeout: Duration,
+    /// Longest message, in bytes.
+    pub message_bytes_max: usize,
+    /// Most frames of one message.
+    pub fragments_max: u32,
+    /// Most frames in a second, over a burst of as many.
+    pub frames_per_second_max: u32,
+    /// Most WebSocket pings in a second, over a burst of as many.
+    pub pings_per_second_max: u32,
+    /// Bytes of unfinished messages of all the shard's connections together.
+    pub inbound_bytes_max: usize,
+    /// Bytes that wait for one slow connection.
+    pub outbox_bytes_max: usize,
+    /// Channels of one connection.
+    pub channels_max: usize,
+    /// Bytes of history whose home is this shard.
+    pub history_bytes_max: usize,
+    /// Most connections of this shard.
+    pub connections_max: usize,
+}
