@@ -94,8 +94,22 @@ pub trait Codec: Sync {
         out: &mut Vec<u8>,
     );
 
+    /// What a subscriber that wants to know is told when publications were missed.
+    fn on_gap(&self) -> OnGap;
+
     /// Appends the protocol's own ping, or answers false where WebSocket's ping serves.
     fn encode_ping(&self, out: &mut Vec<u8>) -> bool;
+}
+
+/// See [`Codec::on_gap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// A notice, [`Push::Gap`]; the subscription goes on.
+    Notice,
+    /// The subscription ends with "insufficient state": the client subscribes again and recovers.
+    Unsubscribe,
+    /// The protocol has no word for it: the connection closes with "insufficient state".
+    Close,
 }
 
 /// A command, and the id under which its answer is expected (0: none is).
