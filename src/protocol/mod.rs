@@ -6,6 +6,9 @@
 
 mod centrifugo;
 mod plain;
+mod json;
+
+pub(crate) use json::{write_publication, write_string};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -76,8 +79,12 @@ pub trait Codec: Sync {
     ///
     /// # Errors
     /// The reason to close with, where the protocol has no word for this answer.
-    fn encode_reply(&self, id: u32, reply: &Reply<'_>, out: &mut Vec<u8>)
-    -> Result<(), CloseReason>;
+    fn encode_reply(
+        &self,
+        id: u32,
+        reply: &Reply<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CloseReason>;
 
     /// Appends an event that nobody asked for to `out`, as complete frames.
     ///
@@ -159,7 +166,6 @@ pub enum Command<'m> {
 
 /// A wish to receive a channel.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a field of the client's request")]
 pub struct Subscribe<'m> {
     /// The channel.
     pub channel: Cow<'m, str>,
