@@ -116,6 +116,12 @@ pub const WALK_STEPS_MAX: usize = 4096;
 /// Long walks that one shard keeps under way; one more is refused.
 pub const WALKS_MAX: usize = 64;
 
+/// Entries of the ring of a shard's runtime, which only ever awaits two descriptors.
+pub const RUNTIME_RING_ENTRIES: u32 = 256;
+
+/// Time after the last paced close of a drain in which connections may finish.
+pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
+
 /// Descriptors of a shard's table that are not for clients: stdio, wakes, rings, the listener.
 pub const DESCRIPTORS_RESERVED: usize = 256;
 
@@ -139,6 +145,7 @@ pub const SOCKET_SEND_BYTES: usize = 64 * 1024;
 /// where it can be counted.
 pub const SOCKET_UNSENT_BYTES: u32 = 16 * 1024;
 
+const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes may finish");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
 const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");
