@@ -395,8 +395,8 @@ fn load_environment(
     Ok(layer)
 }
 
-/// Whether a variable is one that Kubernetes sets in every pod for a service named "corecast" or
-/// "corecast-…" (after the prefix: `SERVICE_HOST`, `PORT_8000_TCP_ADDR`): no setting, and nobody's
+/// Whether a variable is one that Kubernetes sets in every pod for a service whose name begins with
+/// "corecast" (after the prefix: `SERVICE_HOST`, `PORT_8000_TCP_ADDR`): no setting, and nobody's
 /// mistake.
 fn is_service_link(rest: &str) -> bool {
     let padded = format!("_{rest}_");
