@@ -30,6 +30,10 @@ pub const TURN_ACCEPTS_MAX: usize = 256;
 /// write costs as much as two.
 pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 
+/// How much more than `outbox_bytes_max` may wait for a socket that still takes bytes: a burst is
+/// longer than one write, and its receiver is not slow yet.
+pub const OUTBOX_UNBLOCKED_FACTOR: usize = 4;
+
 /// Bytes of the buffer in which one batch of sends is gathered.
 pub const CORK_BYTES_MAX: usize = 1024 * 1024;
 
@@ -148,6 +152,13 @@ pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// left. Later it begins a new epoch.
 pub const CHANNEL_META_TTL: Duration = Duration::from_secs(3600);
 
+/// How long a publication's idempotency key is remembered. Source: Centrifugo.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
+
+/// Keys that one shard remembers; one more publication with a key is refused (111), for a promise
+/// could not be kept. About 200 B each.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
+
 /// Slots that one audit step compares with their descriptors and subscriptions.
 pub const AUDIT_SLOTS_MAX: usize = 4096;
 
@@ -159,6 +170,12 @@ pub const WALK_STEPS_MAX: usize = 4096;
 
 /// Long walks that one shard keeps under way; one more is refused.
 pub const WALKS_MAX: usize = 64;
+
+/// Entries of the ring of a shard's runtime, which only ever awaits two descriptors.
+pub const RUNTIME_RING_ENTRIES: u32 = 256;
+
+/// Time after the last paced close of a drain in which connections may finish.
+pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
 
 /// Descriptors of a shard's table that are not for clients: stdio, wakes, rings, the listener.
 pub const DESCRIPTORS_RESERVED: usize = 256;
@@ -183,6 +200,7 @@ pub const SOCKET_SEND_BYTES: usize = 64 * 1024;
 /// where it can be counted.
 pub const SOCKET_UNSENT_BYTES: u32 = 16 * 1024;
 
+const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes may finish");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
 const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");

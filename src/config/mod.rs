@@ -147,6 +147,8 @@ pub struct Channel {
 pub struct Auth {
     /// Everybody may do everything.
     pub insecure: bool,
+    /// Clients may connect without a token, as user "".
+    pub anonymous: bool,
 }
 
 /// `[api]`
@@ -282,6 +284,7 @@ impl Config {
                 draining: false,
             },
             insecure: self.auth.insecure,
+            anonymous: self.auth.anonymous,
             ping_interval: client.ping_interval,
             pong_timeout: client.pong_timeout,
             handshake_timeout: client.handshake_timeout,
