@@ -2,10 +2,11 @@
 
 mod banner;
 mod config;
+mod log;
 mod publish;
 mod subscribe;
 
-pub use banner::{Facts, server_banner};
+pub use banner::server_banner;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -125,8 +126,18 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(args: ServeArgs) -> Result<(), Failure> {
-    let loaded = load(&args.into_flags(), environment())?;
-    Ok(crate::server::run(loaded.config)?)
+    let config = load(&args.into_flags(), environment())?.config;
+    // Before the log's thread starts, for it inherits the mask: a signal must find main alone.
+    crate::sys::block_signals();
+    // Lines that still wait are written when the guard goes.
+    let _log = log::start(&config.log)?;
+    let ready = |facts: &crate::server::Facts| {
+        // Nobody may be reading; the server serves all the same.
+        if let Err(failure) = print_line(&server_banner(&config, facts)) {
+            tracing::debug!(%failure, "the banner was not printed");
+        }
+    };
+    Ok(crate::server::run(config.clone(), ready)?)
 }
 
 /// The environment, as far as it is text: no setting is anything else.

@@ -4,24 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::config::Config;
-use crate::limits::DESCRIPTORS_RESERVED;
-
-/// What is only known once the server runs.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// "io_uring" or "epoll".
-    pub driver: &'static str,
-    /// Threads that serve clients.
-    pub shards: usize,
-    /// Descriptors that one table may hold: a shard's own, or that of the process.
-    pub descriptors_max: usize,
-    /// Whether each shard has a table of its own.
-    pub private_tables: bool,
-    /// Where the API listens, with the port that the kernel chose.
-    pub api_address: SocketAddr,
-    /// Where clients connect, with the ports that the kernel chose; at least one.
-    pub listen: Vec<SocketAddr>,
-}
+use crate::server::Facts;
 
 /// The text that a started server prints, several lines.
 pub fn server_banner(config: &Config, facts: &Facts) -> String {
@@ -44,7 +27,7 @@ fn banner_lines(config: &Config, facts: &Facts, out: &mut String) -> std::fmt::R
         writeln!(out, "           ws://{address}/ws?channels=news       (plain WebSocket)")?;
         title = "";
     }
-    let api = reachable(facts.api_address);
+    let api = reachable(facts.api_listen);
     if config.api.keys.is_empty() && !config.dev {
         writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api")?;
     } else {
@@ -65,18 +48,13 @@ fn banner_lines(config: &Config, facts: &Facts, out: &mut String) -> std::fmt::R
 
 /// How many clients fit, and what to change for more.
 fn banner_limit(config: &Config, facts: &Facts) -> String {
-    let tables = if facts.private_tables { facts.shards } else { 1 };
-    let reserved = if facts.private_tables { 1 } else { facts.shards } * DESCRIPTORS_RESERVED;
-    let by_descriptors = tables.saturating_mul(facts.descriptors_max.saturating_sub(reserved));
-    let by_setting = config.server.max_connections;
-    if by_setting <= by_descriptors {
-        return format!("{by_setting} clients (server.max_connections)");
+    let clients = facts.connections_max;
+    if clients >= config.server.max_connections {
+        return format!("{clients} clients (server.max_connections)");
     }
     let each = if facts.private_tables { "each shard" } else { "the process" };
-    format!(
-        "{by_descriptors} clients, as {each} may have {} descriptors; for more: ulimit -n",
-        facts.descriptors_max
-    )
+    let descriptors = facts.descriptors_max;
+    format!("{clients} clients, as {each} may have {descriptors} descriptors; more by: ulimit -n")
 }
 
 /// What a newcomer would stumble over.
@@ -88,9 +66,9 @@ fn banner_note(config: &Config) -> Option<&'static str> {
     let open = namespaces
         .iter()
         .any(|one| one.allow_subscribe_for_client && one.allow_subscribe_for_anonymous);
-    (!open && !config.auth.insecure).then_some(
-        "No namespace lets clients subscribe yet: set allow_subscribe_for_client and \
-         allow_subscribe_for_anonymous, or try --dev.",
+    (!config.auth.insecure && !(config.auth.anonymous && open)).then_some(
+        "Nobody may subscribe yet: set auth.anonymous, and for a namespace \
+         allow_subscribe_for_client\n  and allow_subscribe_for_anonymous; or try --dev.",
     )
 }
 
@@ -114,7 +92,8 @@ mod tests {
             shards: 2,
             descriptors_max: 20_256,
             private_tables: true,
-            api_address: "127.0.0.1:9000".parse().expect("an address"),
+            connections_max: 40_000,
+            api_listen: "127.0.0.1:9000".parse().expect("an address"),
             listen: vec!["0.0.0.0:8000".parse().expect("an address")],
         }
     }
@@ -132,7 +111,7 @@ mod tests {
             "ws://localhost:8000/ws?channels=news",
             r#"curl http://127.0.0.1:9000/api/publish -d '{"channel":"news","data":"Hello"}'"#,
             "Page     http://127.0.0.1:9000/\n",
-            "40000 clients, as each shard may have 20256 descriptors; for more: ulimit -n",
+            "40000 clients, as each shard may have 20256 descriptors; more by: ulimit -n",
             "--dev: whoever",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
@@ -144,20 +123,13 @@ mod tests {
     fn without_dev_the_banner_says_what_is_closed() {
         let mut config = config(false);
         config.server.max_connections = 5;
-        let text = server_banner(&config, &facts());
-        for part in ["closed: set api.keys", "5 clients (server.max_connections)", "No namespace"] {
+        let text = server_banner(&config, &Facts { connections_max: 5, ..facts() });
+        for part in ["closed: set api.keys", "5 clients (server.max_connections)", "Nobody may"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("Page"));
         config.api.keys = vec!["sesame".to_owned()];
         let text = server_banner(&config, &facts());
         assert!(text.contains("X-API-Key: $KEY") && !text.contains("sesame"), "{text}");
-    }
-
-    #[test]
-    fn a_shared_table_holds_fewer_clients() {
-        let shared = Facts { private_tables: false, ..facts() };
-        let text = server_banner(&config(true), &shared);
-        assert!(text.contains("19744 clients, as the process may have 20256"), "{text}");
     }
 }
