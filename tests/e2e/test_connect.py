@@ -4,11 +4,9 @@ import json
 import time
 
 import pytest
-import websockets.exceptions
 
-from harness.client import Client, Closed, Plain
 from harness.server import dumps
-from harness.wire import BINARY, PING, PONG, TEXT, Wire, close_frame, frame, upgrade
+from harness.wire import PING, PONG, TEXT, Wire, close_frame, frame, upgrade
 
 COMMANDS = {
     "subscribe": {"channel": "a"},

@@ -2,11 +2,8 @@
 
 import time
 
-import pytest
-
-from harness.client import Client
 from harness.server import eventually
-from harness.wire import CLOSE, PING, PONG, TEXT, Wire, frame
+from harness.wire import PING, PONG, TEXT, Wire, frame
 
 INTERVAL, PONG_TIMEOUT = 2, 1
 SERVER = {"config": f'[client]\nping_interval = "{INTERVAL}s"\npong_timeout = "{PONG_TIMEOUT}s"\n'}

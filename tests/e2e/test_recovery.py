@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from harness.client import Client, Closed, offsets
+from harness.client import Client, offsets
+from harness.server import Server
 
 SERVER = {"config": """
 [client]
@@ -181,7 +182,6 @@ def test_who_comes_and_goes_under_load_sees_every_publication_once(server, chann
 
 
 def test_a_server_that_started_again_recovers_nothing_and_says_so(driver):
-    from harness.server import Server
     with Server(driver) as server:
         position = server.publish("again", 1)
         server.kill()
