@@ -14,12 +14,13 @@ RECEIVE_BYTES = 65_536
 class Member:
     """One connection: what it received last, and how it ended."""
 
-    __slots__ = ("socket", "buffer", "upgraded", "greeted", "code", "reason", "closed_at", "ended")
+    __slots__ = ("socket", "buffer", "upgraded", "greeted", "code", "reason", "closed_at", "ended",
+                 "last")
 
     def __init__(self):
         self.socket = socket.socket()
         self.socket.setblocking(False)
-        self.buffer = b""
+        self.buffer = self.last = b""
         self.upgraded = self.greeted = self.ended = False
         self.code = self.reason = self.closed_at = None
 
@@ -132,6 +133,7 @@ class Swarm:
             if self.answers_close:
                 self.send_to(member, frame(CLOSE, payload[:2]))
         elif opcode == TEXT:
+            member.last = payload
             if not member.greeted and self.greeting in payload:
                 member.greeted = True
                 self.greeted += 1
