@@ -1,11 +1,15 @@
 """A server for each module of tests and each driver; a module says what it needs in SERVER."""
 
+import itertools
+
 import pytest
 
 from harness.client import Client
 from harness.server import Server
 
 DRIVERS = ["io_uring", "epoll"]
+
+_numbers = itertools.count(1)
 
 
 def pytest_addoption(parser):
@@ -48,10 +52,9 @@ def connect(server):
 
 
 @pytest.fixture
-def channel(request):
+def channel():
     """A channel name that no other test uses: the module's server keeps history."""
-    channel.count = getattr(channel, "count", 0) + 1
-    return f"c{channel.count}"
+    return f"c{next(_numbers)}"
 
 
 @pytest.hookimpl(wrapper=True)
