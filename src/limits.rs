@@ -30,6 +30,10 @@ pub const TURN_ACCEPTS_MAX: usize = 256;
 /// write costs as much as two.
 pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 
+/// How much more than `outbox_bytes_max` may wait for a socket that still takes bytes: a burst is
+/// longer than one write, and its receiver is not slow yet.
+pub const OUTBOX_UNBLOCKED_FACTOR: usize = 4;
+
 /// Bytes of the buffer in which one batch of sends is gathered.
 pub const CORK_BYTES_MAX: usize = 1024 * 1024;
 
@@ -92,6 +96,13 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a channel keeps its position after its last message expired and its last subscriber
 /// left. Later it begins a new epoch.
 pub const CHANNEL_META_TTL: Duration = Duration::from_secs(3600);
+
+/// How long a publication's idempotency key is remembered. Source: Centrifugo.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
+
+/// Keys that one shard remembers; one more publication with a key is refused (111), for a promise
+/// could not be kept. About 200 B each.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 
 /// Slots that one audit step compares with their descriptors and subscriptions.
 pub const AUDIT_SLOTS_MAX: usize = 4096;

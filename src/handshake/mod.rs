@@ -1,5 +1,13 @@
 //! The request that opens a connection: parsed, checked, answered. Pure.
 
+mod parse;
+mod query;
+mod origin;
+mod respond;
+
+pub use parse::read;
+pub use respond::full_response;
+
 use crate::ids::Since;
 
 /// What the listener accepts.

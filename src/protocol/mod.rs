@@ -6,6 +6,9 @@
 
 mod centrifugo;
 mod plain;
+mod json;
+
+pub(crate) use json::{write_publication, write_string};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -76,8 +79,12 @@ pub trait Codec: Sync {
     ///
     /// # Errors
     /// The reason to close with, where the protocol has no word for this answer.
-    fn encode_reply(&self, id: u32, reply: &Reply<'_>, out: &mut Vec<u8>)
-    -> Result<(), CloseReason>;
+    fn encode_reply(
+        &self,
+        id: u32,
+        reply: &Reply<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CloseReason>;
 
     /// Appends an event that nobody asked for to `out`, as complete frames.
     ///
@@ -94,8 +101,22 @@ pub trait Codec: Sync {
         out: &mut Vec<u8>,
     );
 
+    /// What a subscriber that wants to know is told when publications were missed.
+    fn on_gap(&self) -> OnGap;
+
     /// Appends the protocol's own ping, or answers false where WebSocket's ping serves.
     fn encode_ping(&self, out: &mut Vec<u8>) -> bool;
+}
+
+/// See [`Codec::on_gap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// A notice, [`Push::Gap`]; the subscription goes on.
+    Notice,
+    /// The subscription ends with "insufficient state": the client subscribes again and recovers.
+    Unsubscribe,
+    /// The protocol has no word for it: the connection closes with "insufficient state".
+    Close,
 }
 
 /// A command, and the id under which its answer is expected (0: none is).
@@ -145,7 +166,6 @@ pub enum Command<'m> {
 
 /// A wish to receive a channel.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a field of the client's request")]
 pub struct Subscribe<'m> {
     /// The channel.
     pub channel: Cow<'m, str>,

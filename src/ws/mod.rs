@@ -1,11 +1,26 @@
 //! WebSocket framing (RFC 6455 §5): bytes to events, messages to frames. Pure.
+//!
+//! Invariants: nothing is kept for a connection between its messages, nothing is allocated for
+//! bytes that have only been announced, and no frame from a peer can cause a panic.
+
+mod decoder;
+mod header;
+mod mask;
+mod utf8;
+mod encode;
+
+pub use decoder::Decoder;
+pub use encode::{
+    FrameHeader, OpenFrame, encode_close, encode_frame, encode_ping, encode_pong, frame_header,
+};
 
 /// What a message is. RFC 6455 §5.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Opcode {
     /// UTF-8 text.
     Text,
     /// Bytes.
+    #[default]
     Binary,
 }
 

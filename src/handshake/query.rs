@@ -1,0 +1,207 @@
+//! The request target: its path, and what the query of `/ws` asks for.
+
+use std::borrow::Cow;
+
+use crate::handshake::PlainRequest;
+use crate::ids::{Since, SinceEpoch};
+use crate::limits::CONNECTION_CHANNELS_MAX;
+
+/// A request target, taken apart. RFC 9112 §3.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target<'t> {
+    /// The host of an absolute-form target, which stands above the `Host` header.
+    pub(super) authority: Option<&'t str>,
+    /// The path, still encoded.
+    pub(super) path: &'t str,
+    /// What stands after `?`, still encoded; empty if nothing does.
+    pub(super) query: &'t str,
+}
+
+impl<'t> Target<'t> {
+    /// Takes `text` apart; nothing if it is neither origin-form nor absolute-form.
+    pub(super) fn parse(text: &'t str) -> Option<Target<'t>> {
+        // RFC 6455 §3: fragment identifiers MUST NOT be used.
+        if text.contains('#') {
+            return None;
+        }
+        if text.starts_with('/') {
+            return Some(Target::parse_path(None, text));
+        }
+        let (scheme, rest) = text.split_once("://")?;
+        let is_web =
+            ["http", "https", "ws", "wss"].iter().any(|web| web.eq_ignore_ascii_case(scheme));
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        (is_web && !authority.is_empty()).then(|| Target::parse_path(Some(authority), path))
+    }
+
+    fn parse_path(authority: Option<&'t str>, text: &'t str) -> Target<'t> {
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        Target { authority, path, query }
+    }
+}
+
+/// Names and values of `query`, decoded; nothing in place of a pair that can't be.
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, Cow<'_, str>)>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((decode(name)?, decode(value)?))
+    })
+}
+
+/// Undoes the encoding of forms, which is what URL builders write: `%` and two digits, and `+`
+/// for a space. Nothing if a `%` stands alone, or if the result is not UTF-8.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains(['%', '+']) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => decode_digit(bytes.next()?)? << 4 | decode_digit(bytes.next()?)?,
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+fn decode_digit(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).map(|value| value as u8)
+}
+
+/// Reads the query of `/ws`. Unknown names are left alone.
+///
+/// # Errors
+/// What is wrong with it, for the body of a 400.
+pub(super) fn plain_request(query: &str) -> Result<PlainRequest, &'static str> {
+    let mut request = PlainRequest::default();
+    let mut since = None;
+    for pair in pairs(query) {
+        let (name, value) = pair.ok_or("the query is not percent-encoded UTF-8")?;
+        match &*name {
+            "channels" if value.is_empty() => {}
+            "channels" => request.channels.extend(value.split(',').map(str::to_owned)),
+            "envelope" if value == "json" => request.envelope = true,
+            "envelope" => return Err("envelope must be: json"),
+            "since" if since.is_some() => return Err("since must be given once"),
+            "since" => since = Some(plain_since(&value)?),
+            "publish" if request.publish.is_some() => return Err("publish must be given once"),
+            "publish" => request.publish = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    if request.channels.iter().chain(&request.publish).any(String::is_empty) {
+        return Err("a channel has an empty name");
+    }
+    if request.channels.len() > CONNECTION_CHANNELS_MAX {
+        return Err("too many channels");
+    }
+    if request.channels.is_empty() && request.publish.is_none() {
+        return Err("neither channels nor publish is given");
+    }
+    if since.is_some() && request.channels.len() != 1 {
+        return Err("since needs exactly one channel");
+    }
+    request.since = since;
+    Ok(request)
+}
+
+/// Reads `epoch:offset`.
+fn plain_since(value: &str) -> Result<Since, &'static str> {
+    let position = value.split_once(':').and_then(|(epoch, offset)| {
+        Some(Since { epoch: SinceEpoch::from_text(epoch), offset: offset.parse().ok()? })
+    });
+    position.ok_or("since must be: epoch:offset")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Epoch;
+
+    #[test]
+    fn a_target_is_a_path_or_a_whole_address() {
+        let target = |authority, path, query| Some(Target { authority, path, query });
+        let cases = [
+            ("/ws?a=b?c", target(None, "/ws", "a=b?c")),
+            ("/", target(None, "/", "")),
+            ("//ws", target(None, "//ws", "")),
+            ("http://h:1/ws?q", target(Some("h:1"), "/ws", "q")),
+            ("WS://h?q", target(Some("h"), "", "q")),
+            ("http:///ws", None),
+            ("ftp://h/ws", None),
+            ("*", None),
+            ("h:80", None),
+            ("/ws#part", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Target::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plain_query_names_channels_and_more() {
+        let plain = |channels: &[&str]| PlainRequest {
+            channels: channels.iter().map(|&name| name.to_owned()).collect(),
+            ..PlainRequest::default()
+        };
+        let since = |epoch, offset| Some(Since { epoch, offset });
+        let cases = [
+            ("channels=a", plain(&["a"])),
+            ("channels=a,b&channels=c&x=y&&", plain(&["a", "b", "c"])),
+            ("channels=a%2Cb", plain(&["a", "b"])),
+            ("channels=%C3%BC+%2b", plain(&["ü +"])),
+            ("channels=a&envelope=json", PlainRequest { envelope: true, ..plain(&["a"]) }),
+            ("publish=a", PlainRequest { publish: Some("a".into()), ..plain(&[]) }),
+            ("channels=&publish=a", PlainRequest { publish: Some("a".into()), ..plain(&[]) }),
+            (
+                "channels=a&since=ff:7",
+                PlainRequest {
+                    since: since(SinceEpoch::Exactly(Epoch::new(0xFF)), 7),
+                    ..plain(&["a"])
+                },
+            ),
+            (
+                "channels=a&since=%3A0",
+                PlainRequest { since: since(SinceEpoch::Any, 0), ..plain(&["a"]) },
+            ),
+            (
+                "channels=a&since=_:0",
+                PlainRequest { since: since(SinceEpoch::Unknown, 0), ..plain(&["a"]) },
+            ),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(plain_request(query), Ok(expected), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_plain_query_that_makes_no_sense_is_refused() {
+        let many = format!("channels={}", vec!["a"; CONNECTION_CHANNELS_MAX + 1].join(","));
+        let cases = [
+            "",
+            "channels=",
+            "channels=a,,b",
+            "channels=a,",
+            "publish=",
+            "publish=a&publish=b",
+            "channels=a&envelope=xml",
+            "channels=a,b&since=1:1",
+            "publish=a&since=1:1",
+            "channels=a&since=1",
+            "channels=a&since=1:x",
+            "channels=a&since=1:-1",
+            "channels=a&since=1:99999999999999999999",
+            "channels=a&since=1:1&since=1:1",
+            "channels=%",
+            "channels=%4",
+            "channels=%zz",
+            "channels=%ff",
+            &many,
+        ];
+        for query in cases {
+            assert!(plain_request(query).is_err(), "{query}");
+        }
+    }
+}

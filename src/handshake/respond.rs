@@ -1,0 +1,123 @@
+//! HTTP answers. Every one but the upgrade ends the connection.
+
+use std::sync::LazyLock;
+
+use crate::handshake::Response;
+
+/// When a client may come back to a server that is full or drains. Short: with several servers
+/// the balancer sends it to another one anyway.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// The statuses that this server answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Ok,
+    BadRequest,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    UpgradeRequired,
+    HeaderFieldsTooLarge,
+    Unavailable,
+    VersionNotSupported,
+}
+
+impl Status {
+    /// Code and name. RFC 9110 §15, RFC 6585 §5.
+    const fn line(self) -> (u16, &'static str) {
+        match self {
+            Status::Ok => (200, "OK"),
+            Status::BadRequest => (400, "Bad Request"),
+            Status::Forbidden => (403, "Forbidden"),
+            Status::NotFound => (404, "Not Found"),
+            Status::MethodNotAllowed => (405, "Method Not Allowed"),
+            Status::UpgradeRequired => (426, "Upgrade Required"),
+            Status::HeaderFieldsTooLarge => (431, "Request Header Fields Too Large"),
+            Status::Unavailable => (503, "Service Unavailable"),
+            Status::VersionNotSupported => (505, "HTTP Version Not Supported"),
+        }
+    }
+
+    /// The headers that come with it.
+    fn headers(self) -> String {
+        match self {
+            // RFC 9110 §15.5.6: the server MUST generate an Allow header.
+            Status::MethodNotAllowed => "Allow: GET\r\nConnection: close\r\n".to_owned(),
+            // RFC 9110 §15.5.22: the server MUST send an Upgrade header, and §7.8: MUST name it
+            // in Connection. RFC 6455 §4.2.2 /version/: the versions that the server speaks.
+            Status::UpgradeRequired => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Connection: Upgrade, close\r\n"
+                .to_owned(),
+            Status::Unavailable => {
+                format!("Retry-After: {RETRY_AFTER_SECONDS}\r\nConnection: close\r\n")
+            }
+            _ => "Connection: close\r\n".to_owned(),
+        }
+    }
+}
+
+/// An answer with one line of text.
+pub(super) fn respond(status: Status, text: &str) -> Response {
+    let (code, name) = status.line();
+    let headers = status.headers();
+    let body_bytes = text.len() + 1;
+    let bytes = format!(
+        "HTTP/1.1 {code} {name}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {body_bytes}\r\n\r\n{text}\n"
+    );
+    Response { status: code, bytes: bytes.into_bytes() }
+}
+
+/// The head that accepts an upgrade. RFC 6455 §4.2.2. It names no extension: all are declined.
+pub(super) fn switch_protocols(key: &str, subprotocol: Option<&str>) -> Vec<u8> {
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    let mut head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n"
+    );
+    if let Some(subprotocol) = subprotocol {
+        head.push_str("Sec-WebSocket-Protocol: ");
+        head.push_str(subprotocol);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+/// The answer to whoever connects while the server has no room, sent before the request is read.
+pub fn full_response() -> &'static [u8] {
+    static FULL: LazyLock<Vec<u8>> =
+        LazyLock::new(|| respond(Status::Unavailable, "the server is full").bytes);
+    &FULL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_how_long_it_is_and_that_it_is_the_last() {
+        let response = respond(Status::UpgradeRequired, "upgrade");
+        assert_eq!(response.status, 426);
+        assert_eq!(
+            String::from_utf8(response.bytes).unwrap(),
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Connection: Upgrade, close\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 8\r\n\r\nupgrade\n"
+        );
+        let full = String::from_utf8_lossy(full_response());
+        assert!(full.starts_with("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"));
+        assert!(full.ends_with("Content-Length: 19\r\n\r\nthe server is full\n"));
+    }
+
+    #[test]
+    fn the_accept_key_is_the_one_of_rfc_6455_section_1_3() {
+        let head = switch_protocols("dGhlIHNhbXBsZSBub25jZQ==", Some("centrifuge-json"));
+        assert_eq!(
+            String::from_utf8(head).unwrap(),
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+             Sec-WebSocket-Protocol: centrifuge-json\r\n\r\n"
+        );
+    }
+}

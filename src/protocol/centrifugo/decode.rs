@@ -1,0 +1,261 @@
+//! From JSON to commands. Values are skipped or borrowed, never built, and nesting costs no stack.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde_json::value::RawValue;
+
+use crate::ids::{Since, SinceEpoch};
+use crate::protocol::{Command, HistoryPage, HistoryQuery, Request, Subscribe};
+use crate::reason::{ClientError, CloseReason};
+
+/// Takes the first line off `message`. A line feed after the last command is not a line.
+///
+/// # Errors
+/// `BadRequest` for what is empty, not a JSON object, or not a command.
+pub(super) fn first_request(message: &[u8]) -> Result<(Request<'_>, &[u8]), CloseReason> {
+    let (line, rest) = match memchr::memchr(b'\n', message) {
+        Some(end) => (&message[..end], &message[end + 1..]),
+        None => (message, &message[message.len()..]),
+    };
+    let line = std::str::from_utf8(line).map_err(|_| CloseReason::BadRequest)?;
+    let frame: Frame<'_> = object(line)?;
+    Ok((Request { id: frame.id, command: frame.command()? }, rest))
+}
+
+/// Reads an object. Derived readers would take an array for one, field by field.
+fn object<'m, T: Deserialize<'m>>(json: &'m str) -> Result<T, CloseReason> {
+    if !json.trim_ascii_start().starts_with('{') {
+        return Err(CloseReason::BadRequest);
+    }
+    serde_json::from_str(json).map_err(|_| CloseReason::BadRequest)
+}
+
+/// A command on the wire. Source: `Command` in `client.proto`.
+#[derive(serde::Deserialize)]
+struct Frame<'m> {
+    #[serde(default, deserialize_with = "or_default")]
+    id: u32,
+    #[serde(borrow)]
+    connect: Option<&'m RawValue>,
+    subscribe: Option<&'m RawValue>,
+    unsubscribe: Option<&'m RawValue>,
+    publish: Option<&'m RawValue>,
+    presence: Option<&'m RawValue>,
+    presence_stats: Option<&'m RawValue>,
+    history: Option<&'m RawValue>,
+    rpc: Option<&'m RawValue>,
+    send: Option<&'m RawValue>,
+    refresh: Option<&'m RawValue>,
+    sub_refresh: Option<&'m RawValue>,
+}
+
+impl<'m> Frame<'m> {
+    /// The command: of several bodies the first one that is not null counts, in this order.
+    fn command(&self) -> Result<Command<'m>, CloseReason> {
+        if self.id == 0 {
+            // Whatever else it holds: what expects no answer is a pong, unless it is a `send`.
+            return Ok(self.send.map_or(Command::Pong, |_| Command::Send));
+        }
+        if let Some(body) = self.connect {
+            object::<Ignored>(body.get()).map(|_| Command::Connect)
+        } else if let Some(body) = self.subscribe {
+            subscribe(object(body.get())?)
+        } else if let Some(body) = self.unsubscribe {
+            let OfChannel { channel } = object(body.get())?;
+            Ok(Command::Unsubscribe { channel: channel.not_empty()? })
+        } else if let Some(body) = self.publish {
+            publish(object(body.get())?)
+        } else if let Some(body) = self.presence.or(self.presence_stats) {
+            let OfChannel { channel } = object(body.get())?;
+            channel.not_empty().map(|_| Command::Unavailable)
+        } else if let Some(body) = self.history {
+            history(object(body.get())?)
+        } else if self.rpc.is_some() {
+            Ok(Command::Unavailable)
+        } else if self.send.is_some() {
+            Ok(Command::Send)
+        } else if self.refresh.is_some() || self.sub_refresh.is_some() {
+            Ok(Command::Unavailable)
+        } else {
+            // A `ping` command, or an id without a body.
+            Err(CloseReason::BadRequest)
+        }
+    }
+}
+
+/// A body of which nothing is needed, but that must be an object.
+#[derive(serde::Deserialize)]
+struct Ignored {}
+
+/// A body of which only the channel is needed.
+#[derive(serde::Deserialize)]
+struct OfChannel<'m> {
+    #[serde(borrow, default)]
+    channel: Text<'m>,
+}
+
+#[derive(serde::Deserialize)]
+struct SubscribeBody<'m> {
+    #[serde(borrow, default)]
+    channel: Text<'m>,
+    #[serde(default, deserialize_with = "or_default")]
+    recover: bool,
+    #[serde(borrow, default)]
+    epoch: Text<'m>,
+    #[serde(default, deserialize_with = "or_default")]
+    offset: u64,
+    #[serde(default, deserialize_with = "or_default")]
+    positioned: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    recoverable: bool,
+    #[serde(borrow, default)]
+    delta: Text<'m>,
+    tf: Option<&'m RawValue>,
+    #[serde(default, deserialize_with = "or_default")]
+    flag: i64,
+    #[serde(rename = "type", default, deserialize_with = "or_default")]
+    kind: i32,
+}
+
+/// Bit of `flag`: an unrecoverable position is to be an error.
+const FLAG_REJECT_UNRECOVERED: i64 = 2;
+
+fn subscribe(body: SubscribeBody<'_>) -> Result<Command<'_>, CloseReason> {
+    if !matches!(&*body.delta.0, "" | "fossil") {
+        return Err(CloseReason::BadRequest);
+    }
+    let refused = if body.kind != 0 {
+        Some(ClientError::PermissionDenied)
+    } else if body.tf.is_some() {
+        Some(ClientError::BadRequest)
+    } else {
+        None
+    };
+    let since = Since { epoch: SinceEpoch::from_text(&body.epoch.0), offset: body.offset };
+    Ok(Command::Subscribe(Subscribe {
+        channel: body.channel.not_empty()?,
+        recover: body.recover.then_some(since),
+        positioned: body.positioned,
+        recoverable: body.recoverable,
+        reject_unrecovered: body.flag & FLAG_REJECT_UNRECOVERED != 0,
+        refused,
+    }))
+}
+
+#[derive(serde::Deserialize)]
+struct PublishBody<'m> {
+    #[serde(borrow, default)]
+    channel: Text<'m>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    data: Option<&'m RawValue>,
+    #[serde(rename = "type", default, deserialize_with = "or_default")]
+    kind: i32,
+}
+
+fn publish(body: PublishBody<'_>) -> Result<Command<'_>, CloseReason> {
+    let channel = body.channel.not_empty()?;
+    if body.kind != 0 {
+        // A map's key is set or removed; there are no maps here.
+        return Ok(Command::Unavailable);
+    }
+    let data = body.data.ok_or(CloseReason::BadRequest)?.get().as_bytes();
+    Ok(Command::Publish { channel, data })
+}
+
+#[derive(serde::Deserialize)]
+struct HistoryBody<'m> {
+    #[serde(borrow, default)]
+    channel: Text<'m>,
+    #[serde(default, deserialize_with = "or_default")]
+    limit: i32,
+    #[serde(borrow)]
+    since: Option<&'m RawValue>,
+    #[serde(default, deserialize_with = "or_default")]
+    reverse: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct SinceBody<'m> {
+    #[serde(default, deserialize_with = "or_default")]
+    offset: u64,
+    #[serde(borrow, default)]
+    epoch: Text<'m>,
+}
+
+fn history(body: HistoryBody<'_>) -> Result<Command<'_>, CloseReason> {
+    let since = match body.since {
+        None => None,
+        Some(since) => {
+            let SinceBody { offset, epoch } = object(since.get())?;
+            Some(Since { epoch: SinceEpoch::from_text(&epoch.0), offset })
+        }
+    };
+    Ok(Command::History(HistoryQuery {
+        channel: body.channel.not_empty()?,
+        page: HistoryPage { limit: body.limit, since, reverse: body.reverse },
+    }))
+}
+
+/// A string, borrowed unless it has escapes; null is the empty one.
+#[derive(Default)]
+struct Text<'m>(Cow<'m, str>);
+
+impl<'m> Text<'m> {
+    /// The name of a channel, which is never empty.
+    fn not_empty(self) -> Result<Cow<'m, str>, CloseReason> {
+        if self.0.is_empty() { Err(CloseReason::BadRequest) } else { Ok(self.0) }
+    }
+}
+
+impl<'de: 'm, 'm> Deserialize<'de> for Text<'m> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'m>, D::Error> {
+        struct TextVisitor;
+
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_none<E>(self) -> Result<Text<'de>, E> {
+                Ok(Text::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, some: D) -> Result<Text<'de>, D::Error> {
+                some.deserialize_str(self)
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_option(TextVisitor)
+    }
+}
+
+/// Null is the same as absent.
+fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Null is a value: it is JSON, and so may be published.
+fn even_null<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+use super::*;
+use std::time::Duration;
+
+use crate::channel::DataType;
+use crate::ids::{ClientId, Epoch, Moment};
+use crate::protocol::Codec;
+use crate::protocol::centrifugo::Centrifugo;
+use crate::reason::UnsubscribeReason;
+
+fn channel(data: DataType) -> ChannelView<'static> {
+    ChannelView { name: "chat:1", data, has_history: true, epoch: Epoch::new(0xE) }
+}
+
+fn publication(offset: u64, data: &str) -> Arc<Publication> {
+    Arc::new(Publication {
+        data: data.as_bytes().into(),
+        offset,
+        publisher: None,
+        tags: Box::default(),
+        accepted: Moment::default(),
+    })
+}
+
+/// The texts of the frames in `bytes`.
+fn texts(mut bytes: &[u8]) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let [0x81, short, rest @ ..] = bytes {
+        let (length, rest) = match short {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            127 => (u64::from_be_bytes(*rest.first_chunk().unwrap()) as usize, &rest[8..]),
+            short => (usize::from(*short), rest),
+        };
+        texts.push(String::from_utf8(rest[..length].to_vec()).unwrap());
+        bytes = &rest[length..];
+    }
+    assert!(bytes.is_empty(), "only whole text frames are written");
+    texts
+}
+
+#[track_caller]
+fn check(reply: &Reply<'_>, json: &str) {
+    let mut out = Vec::new();
+    assert_eq!(Centrifugo.encode_reply(3, reply, &mut out), Ok(()));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(texts(&out), [json.replace("VERSION", version)]);
+}
+
+fn subscribed(publications: &[Arc<Publication>]) -> Subscribed<'_> {
+    Subscribed {
+        channel: channel(DataType::Json),
+        recoverable: false,
+        positioned: false,
+        was_recovering: false,
+        recovered: false,
+        publications,
+        position: Position { epoch: Epoch::new(0xE), offset: 41 },
+    }
+}
+
+#[test]
+fn a_connect_reply_says_how_the_connection_is_kept_alive() {
+    let client = ClientId::from_raw(1);
+    let front = r#"{"id":3,"connect":{"client":"00000000-0000-8000-8000-000000000001","#;
+    let cases = [
+        (None, false, r#""version":"VERSION"}}"#),
+        (Some(Duration::from_secs(25)), true, r#""version":"VERSION","ping":25,"pong":true}}"#),
+        (Some(Duration::from_millis(1)), false, r#""version":"VERSION","ping":1}}"#),
+    ];
+    for (ping, pong, rest) in cases {
+        let reply = Reply::Connected(Connected { client, ping, pong });
+        check(&reply, &format!("{front}{rest}"));
+    }
+}
+
+#[test]
+fn a_result_object_is_written_even_if_it_is_empty() {
+    check(&Reply::Published, r#"{"id":3,"publish":{}}"#);
+    check(&Reply::Unsubscribed, r#"{"id":3,"unsubscribe":{}}"#);
+    check(&Reply::Subscribed(subscribed(&[])), r#"{"id":3,"subscribe":{}}"#);
+    let top = Position { epoch: Epoch::new(0xE), offset: 0 };
+    check(
+        &Reply::History { channel: channel(DataType::Json), publications: &[], top },
+        r#"{"id":3,"history":{"publications":[],"epoch":"e","offset":0}}"#,
+    );
+}
+
+#[test]
+fn a_subscribe_reply_carries_the_position_and_what_was_missed() {
+    let positioned = Subscribed { positioned: true, ..subscribed(&[]) };
+    check(
+        &Reply::Subscribed(positioned),
+        r#"{"id":3,"subscribe":{"positioned":true,"epoch":"e","offset":41}}"#,
+    );
+    let at_start = Position { epoch: Epoch::new(0xE), offset: 0 };
+    check(
+        &Reply::Subscribed(Subscribed { position: at_start, ..positioned }),
+        r#"{"id":3,"subscribe":{"positioned":true,"epoch":"e"}}"#,
+    );
+    let unrecovered = Subscribed { was_recovering: true, ..subscribed(&[]) };
+    check(&Reply::Subscribed(unrecovered), r#"{"id":3,"subscribe":{"was_recovering":true}}"#);
+    let missed = [publication(42, "{}"), publication(43, "[1]")];
+    check(
+        &Reply::Subscribed(Subscribed {
+            recoverable: true,
+            recovered: true,
+            was_recovering: true,
+            positioned: true,
+            ..subscribed(&missed)
+        }),
+        concat!(
+            r#"{"id":3,"subscribe":{"recoverable":true,"positioned":true,"epoch":"e","offset":41,"#,
+            r#""publications":[{"data":{},"offset":42},{"data":[1],"offset":43}],"#,
+            r#""recovered":true,"was_recovering":true}}"#
+        ),
+    );
+}
+
+#[test]
+fn an_error_says_whether_to_try_again() {
+    check(
+        &Reply::Error(ClientError::PermissionDenied),
+        r#"{"id":3,"error":{"code":103,"message":"permission denied"}}"#,
+    );
+    check(
+        &Reply::Error(ClientError::TooManyRequests),
+        r#"{"id":3,"error":{"code":111,"message":"too many requests","temporary":true}}"#,
+    );
+    let echo = Reply::Echo { opcode: Opcode::Text, data: b"" };
+    let mut out = Vec::new();
+    assert_eq!(Centrifugo.encode_reply(1, &echo, &mut out), Err(CloseReason::InternalError));
+    assert_eq!(out, b"");
+}
+
+#[test]
+fn a_publication_is_one_frame_whatever_its_length() {
+    let cases = [
+        (DataType::Json, r#"{"t":"hi"}"#.to_owned(), r#"{"t":"hi"}"#.to_owned()),
+        (DataType::Text, "a\n\"".to_owned(), r#""a\n\"""#.to_owned()),
+        (DataType::Binary, "abc".to_owned(), r#""YWJj""#.to_owned()),
+        (DataType::Json, "7".repeat(100), "7".repeat(100)),
+        (DataType::Text, "\n".repeat(90), format!("\"{}\"", "\\n".repeat(90))),
+        (DataType::Binary, "a".repeat(50_000), format!("\"{}YWE=\"", "YWFh".repeat(16_666))),
+    ];
+    for (data_type, data, json) in cases {
+        let mut out = Vec::new();
+        let publications = [publication(42, &data), publication(43, &data)];
+        Centrifugo.encode_publications(&channel(data_type), &publications, &mut out);
+        let expected = [42, 43].map(|offset| {
+            let publication = format!(r#"{{"data":{json},"offset":{offset}}}"#);
+            format!(r#"{{"push":{{"channel":"chat:1","pub":{publication}}}}}"#)
+        });
+        assert_eq!(texts(&out), expected);
+    }
+}
+
+#[test]
+fn a_subscription_that_ends_says_why() {
+    let cases = [
+        (UnsubscribeReason::Server, r#"{"code":2000,"reason":"server unsubscribe"}"#),
+        (UnsubscribeReason::InsufficientState, r#"{"code":2500,"reason":"insufficient state"}"#),
+    ];
+    for (reason, json) in cases {
+        let mut out = Vec::new();
+        let push = Push::Unsubscribed { channel: "a\"b", reason };
+        assert_eq!(Centrifugo.encode_push(&push, &mut out), Ok(()));
+        let expected = format!(r#"{{"push":{{"channel":"a\"b","unsubscribe":{json}}}}}"#);
+        assert_eq!(texts(&out), [expected]);
+    }
+    let gap = Push::Gap { channel: "c", after: 1, next: 3 };
+    let mut out = Vec::new();
+    assert_eq!(Centrifugo.encode_push(&gap, &mut out), Err(CloseReason::InsufficientState));
+}
+
+#[test]
+fn a_ping_is_an_empty_object() {
+    let mut out = Vec::new();
+    assert!(Centrifugo.encode_ping(&mut out));
+    assert_eq!(texts(&out), ["{}"]);
+}

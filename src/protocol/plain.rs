@@ -1,0 +1,246 @@
+//! WebSocket without a protocol of ours: messages are the payloads themselves ([`Plain`]), or a
+//! line of JSON around each ([`Envelope`]), or come back ([`Echo`]).
+
+use std::sync::Arc;
+
+use crate::channel::{ChannelView, DataType, Publication};
+use crate::protocol::json::{write_data, write_number, write_string};
+use crate::protocol::{Codec, Command, Push, Reply, Request, Subscribed};
+use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
+use crate::ws::{Opcode, OpenFrame, encode_frame};
+
+/// Payloads as they were published. What can't be said by a payload is said by a close code.
+pub(super) struct Plain;
+
+impl Codec for Plain {
+    fn decode<'m>(
+        &self,
+        _opcode: Opcode, // The namespace says what a payload must be, and checks it.
+        message: &'m [u8],
+    ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
+        Ok(whole(Command::Publish { channel: "".into(), data: message }, message))
+    }
+
+    fn encode_reply(
+        &self,
+        _id: u32,
+        reply: &Reply<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CloseReason> {
+        match reply {
+            Reply::Subscribed(subscribed) if is_unrecovered(subscribed) => {
+                Err(CloseReason::InsufficientState)
+            }
+            Reply::Subscribed(Subscribed { channel, publications, .. }) => {
+                self.encode_publications(channel, publications, out);
+                Ok(())
+            }
+            other => silent(other),
+        }
+    }
+
+    fn encode_push(&self, push: &Push<'_>, _out: &mut Vec<u8>) -> Result<(), CloseReason> {
+        match push {
+            Push::Unsubscribed { reason: UnsubscribeReason::Server, .. } => {
+                Err(CloseReason::ForceDisconnect)
+            }
+            Push::Unsubscribed { reason: UnsubscribeReason::InsufficientState, .. }
+            | Push::Gap { .. } => Err(CloseReason::InsufficientState),
+        }
+    }
+
+    fn encode_publications(
+        &self,
+        channel: &ChannelView<'_>,
+        publications: &[Arc<Publication>],
+        out: &mut Vec<u8>,
+    ) {
+        let opcode = match channel.data {
+            DataType::Json | DataType::Text => Opcode::Text,
+            DataType::Binary => Opcode::Binary,
+        };
+        for publication in publications {
+            encode_frame(opcode, &publication.data, out);
+        }
+    }
+
+    fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+}
+
+/// `{"channel":..,"data":..,"offset":N,"epoch":".."}` for each publication, and
+/// `{"channel":..,"gap":{"after":N,"next":M}}` where some were missed.
+pub(super) struct Envelope;
+
+impl Codec for Envelope {
+    fn decode<'m>(
+        &self,
+        opcode: Opcode,
+        message: &'m [u8],
+    ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
+        Plain.decode(opcode, message)
+    }
+
+    fn encode_reply(
+        &self,
+        _id: u32,
+        reply: &Reply<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CloseReason> {
+        match reply {
+            Reply::Subscribed(subscribed) => {
+                if is_unrecovered(subscribed) {
+                    // The channel does not know up to where the client had it.
+                    let next = subscribed.position.offset.saturating_add(1);
+                    write_gap(subscribed.channel.name, 0, next, out);
+                }
+                self.encode_publications(&subscribed.channel, subscribed.publications, out);
+                Ok(())
+            }
+            other => silent(other),
+        }
+    }
+
+    fn encode_push(&self, push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason> {
+        match *push {
+            Push::Unsubscribed { reason: UnsubscribeReason::Server, .. } => {
+                Err(CloseReason::ForceDisconnect)
+            }
+            // The subscription goes on; a gap says what was missed.
+            Push::Unsubscribed { reason: UnsubscribeReason::InsufficientState, .. } => Ok(()),
+            Push::Gap { channel, after, next } => {
+                write_gap(channel, after, next, out);
+                Ok(())
+            }
+        }
+    }
+
+    fn encode_publications(
+        &self,
+        channel: &ChannelView<'_>,
+        publications: &[Arc<Publication>],
+        out: &mut Vec<u8>,
+    ) {
+        let mut front = br#"{"channel":"#.to_vec();
+        write_string(channel.name, &mut front);
+        front.extend_from_slice(br#","data":"#);
+        let epoch = channel.epoch.to_string();
+        for publication in publications {
+            let frame = OpenFrame::begin(
+                Opcode::Text,
+                front.len() + publication.data.len() + br#","offset":1000,"epoch":""}"#.len(),
+                out,
+            );
+            out.extend_from_slice(&front);
+            write_data(channel.data, &publication.data, out);
+            out.extend_from_slice(br#","offset":"#);
+            write_number(publication.offset, out);
+            out.extend_from_slice(br#","epoch":"#);
+            write_string(&epoch, out);
+            out.push(b'}');
+            frame.finish(out);
+        }
+    }
+
+    fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+}
+
+/// Every message comes back, for protocol test suites.
+pub(super) struct Echo;
+
+impl Codec for Echo {
+    fn decode<'m>(
+        &self,
+        opcode: Opcode,
+        message: &'m [u8],
+    ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
+        Ok(whole(Command::Echo { opcode, data: message }, message))
+    }
+
+    fn encode_reply(
+        &self,
+        _id: u32,
+        reply: &Reply<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CloseReason> {
+        match *reply {
+            Reply::Echo { opcode, data } => {
+                encode_frame(opcode, data, out);
+                Ok(())
+            }
+            ref other => silent(other),
+        }
+    }
+
+    fn encode_push(&self, _push: &Push<'_>, _out: &mut Vec<u8>) -> Result<(), CloseReason> {
+        Err(CloseReason::InternalError)
+    }
+
+    fn encode_publications(
+        &self,
+        _channel: &ChannelView<'_>,
+        _publications: &[Arc<Publication>],
+        _out: &mut Vec<u8>,
+    ) {
+    }
+
+    fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+}
+
+/// A command that is all of `message`.
+fn whole<'m>(command: Command<'m>, message: &'m [u8]) -> (Request<'m>, &'m [u8]) {
+    (Request { id: 0, command }, &message[message.len()..])
+}
+
+fn is_unrecovered(subscribed: &Subscribed<'_>) -> bool {
+    subscribed.was_recovering && !subscribed.recovered
+}
+
+/// An answer for which there is no message: success shows by itself, an error closes.
+fn silent(reply: &Reply<'_>) -> Result<(), CloseReason> {
+    match reply {
+        Reply::Connected(_) | Reply::Subscribed(_) | Reply::Unsubscribed | Reply::Published => {
+            Ok(())
+        }
+        Reply::Error(error) => Err(close_reason(*error)),
+        // Nobody can have asked for these.
+        Reply::History { .. } | Reply::Echo { .. } => Err(CloseReason::InternalError),
+    }
+}
+
+/// The close code that says nearest what an error would.
+fn close_reason(error: ClientError) -> CloseReason {
+    match error {
+        ClientError::Internal => CloseReason::InternalError,
+        ClientError::PermissionDenied => CloseReason::PermissionDenied,
+        ClientError::LimitExceeded => CloseReason::ChannelLimit,
+        ClientError::NotAvailable => CloseReason::NotAvailable,
+        ClientError::TooManyRequests => CloseReason::TooManyRequests,
+        ClientError::UnrecoverablePosition => CloseReason::InsufficientState,
+        ClientError::Unauthorized
+        | ClientError::UnknownChannel
+        | ClientError::MethodNotFound
+        | ClientError::AlreadySubscribed
+        | ClientError::BadRequest => CloseReason::BadRequest,
+    }
+}
+
+fn write_gap(channel: &str, after: u64, next: u64, out: &mut Vec<u8>) {
+    let frame = OpenFrame::begin(Opcode::Text, channel.len(), out);
+    out.extend_from_slice(br#"{"channel":"#);
+    write_string(channel, out);
+    out.extend_from_slice(br#","gap":{"after":"#);
+    write_number(after, out);
+    out.extend_from_slice(br#","next":"#);
+    write_number(next, out);
+    out.extend_from_slice(b"}}");
+    frame.finish(out);
+}
+
+#[cfg(test)]
+mod tests;

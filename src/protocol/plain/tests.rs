@@ -1,0 +1,151 @@
+use super::*;
+use crate::ids::{Epoch, Moment, Position};
+
+fn channel(data: DataType) -> ChannelView<'static> {
+    ChannelView { name: "c\"", data, has_history: true, epoch: Epoch::new(0xE) }
+}
+
+fn publication(offset: u64, data: &[u8]) -> Arc<Publication> {
+    Arc::new(Publication {
+        data: data.into(),
+        offset,
+        publisher: None,
+        tags: Box::default(),
+        accepted: Moment::default(),
+    })
+}
+
+fn subscribed(publications: &[Arc<Publication>], recovered: bool) -> Reply<'_> {
+    Reply::Subscribed(Subscribed {
+        channel: channel(DataType::Json),
+        recoverable: true,
+        positioned: true,
+        was_recovering: true,
+        recovered,
+        publications,
+        position: Position { epoch: Epoch::new(0xE), offset: 4 },
+    })
+}
+
+/// A short frame.
+fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_frame(opcode, payload, &mut out);
+    out
+}
+
+fn text(json: &str) -> Vec<u8> {
+    frame(Opcode::Text, json.as_bytes())
+}
+
+fn reply(codec: &dyn Codec, reply: &Reply<'_>) -> Result<Vec<u8>, CloseReason> {
+    let mut out = Vec::new();
+    codec.encode_reply(0, reply, &mut out).map(|()| out)
+}
+
+fn push(codec: &dyn Codec, push: &Push<'_>) -> Result<Vec<u8>, CloseReason> {
+    let mut out = Vec::new();
+    codec.encode_push(push, &mut out).map(|()| out)
+}
+
+const GAP: Push<'static> = Push::Gap { channel: "c\"", after: 2, next: 5 };
+
+fn unsubscribed(reason: UnsubscribeReason) -> Push<'static> {
+    Push::Unsubscribed { channel: "c\"", reason }
+}
+
+#[test]
+fn every_message_is_one_command() {
+    for message in [&b"[1]\n[2]"[..], b""] {
+        for codec in [&Plain as &dyn Codec, &Envelope] {
+            let (request, rest) = codec.decode(Opcode::Binary, message).unwrap();
+            assert_eq!(request.id, 0);
+            let channel = "".into();
+            assert_eq!(request.command, Command::Publish { channel, data: message });
+            assert_eq!(rest, b"");
+        }
+        let (request, rest) = Echo.decode(Opcode::Text, message).unwrap();
+        assert_eq!(request.command, Command::Echo { opcode: Opcode::Text, data: message });
+        assert_eq!(rest, b"");
+    }
+}
+
+#[test]
+fn plain_publications_are_the_payloads() {
+    let publications = [publication(1, b"one"), publication(2, b"")];
+    for (data_type, opcode) in [
+        (DataType::Json, Opcode::Text),
+        (DataType::Text, Opcode::Text),
+        (DataType::Binary, Opcode::Binary),
+    ] {
+        let mut out = Vec::new();
+        Plain.encode_publications(&channel(data_type), &publications, &mut out);
+        assert_eq!(out, [frame(opcode, b"one"), frame(opcode, b"")].concat());
+    }
+}
+
+#[test]
+fn envelopes_say_where_a_publication_stands() {
+    let cases: &[(DataType, &[u8], &str)] = &[
+        (DataType::Json, b"[1]", "[1]"),
+        (DataType::Text, b"\n", r#""\n""#),
+        (DataType::Binary, b"\xff", r#""/w==""#),
+    ];
+    for &(data_type, data, json) in cases {
+        let mut out = Vec::new();
+        Envelope.encode_publications(&channel(data_type), &[publication(7, data)], &mut out);
+        let expected = format!(r#"{{"channel":"c\"","data":{json},"offset":7,"epoch":"e"}}"#);
+        assert_eq!(out, text(&expected));
+    }
+}
+
+#[test]
+fn a_recovery_is_the_publications_that_were_missed() {
+    let missed = [publication(5, b"5")];
+    assert_eq!(reply(&Plain, &subscribed(&missed, true)), Ok(text("5")));
+    assert_eq!(
+        reply(&Envelope, &subscribed(&missed, true)),
+        Ok(text(r#"{"channel":"c\"","data":5,"offset":5,"epoch":"e"}"#))
+    );
+}
+
+#[test]
+fn what_can_not_be_recovered_is_a_gap_or_a_close() {
+    let refused = Err(CloseReason::InsufficientState);
+    assert_eq!(reply(&Plain, &subscribed(&[], false)), refused);
+    assert_eq!(
+        reply(&Envelope, &subscribed(&[], false)),
+        Ok(text(r#"{"channel":"c\"","gap":{"after":0,"next":5}}"#))
+    );
+    assert_eq!(push(&Plain, &GAP), refused);
+    assert_eq!(push(&Envelope, &GAP), Ok(text(r#"{"channel":"c\"","gap":{"after":2,"next":5}}"#)));
+    let insufficient = unsubscribed(UnsubscribeReason::InsufficientState);
+    assert_eq!(push(&Plain, &insufficient), refused);
+    assert_eq!(push(&Envelope, &insufficient), Ok(vec![]));
+}
+
+#[test]
+fn what_has_no_message_is_silent_or_closes() {
+    let server = unsubscribed(UnsubscribeReason::Server);
+    for codec in [&Plain as &dyn Codec, &Envelope] {
+        assert_eq!(reply(codec, &Reply::Published), Ok(vec![]));
+        assert_eq!(reply(codec, &Reply::Unsubscribed), Ok(vec![]));
+        assert_eq!(push(codec, &server), Err(CloseReason::ForceDisconnect));
+        for (error, reason) in [
+            (ClientError::PermissionDenied, CloseReason::PermissionDenied),
+            (ClientError::TooManyRequests, CloseReason::TooManyRequests),
+            (ClientError::LimitExceeded, CloseReason::ChannelLimit),
+            (ClientError::UnknownChannel, CloseReason::BadRequest),
+        ] {
+            assert_eq!(reply(codec, &Reply::Error(error)), Err(reason));
+        }
+        assert!(!codec.encode_ping(&mut Vec::new()), "WebSocket's own ping serves");
+    }
+}
+
+#[test]
+fn an_echo_comes_back_as_it_came() {
+    let echo = Reply::Echo { opcode: Opcode::Binary, data: b"\x00" };
+    assert_eq!(reply(&Echo, &echo), Ok(frame(Opcode::Binary, b"\x00")));
+    assert_eq!(reply(&Plain, &echo), Err(CloseReason::InternalError));
+}
