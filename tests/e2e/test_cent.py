@@ -30,7 +30,7 @@ def test_broadcast(api, channel):
 
 
 def test_batch(api, channel):
-    result = api.batch(cent.BatchRequest(commands=[
+    result = api.batch(cent.BatchRequest(requests=[
         cent.PublishRequest(channel=channel, data=1),
         cent.BroadcastRequest(channels=[channel], data=2),
         cent.HistoryRequest(channel=channel, limit=-1),

@@ -27,11 +27,12 @@ class Plain:
     """Any WebSocket of the server: `/ws`, `/echo`, or the base of `Client`."""
 
     def __init__(self, server, path, *, headers=None, subprotocols=None, compression=None, **options):
-        self.socket = websockets.sync.client.connect(
+        connecting = websockets.sync.client.connect(
             server.ws_url + path, proxy=None, compression=compression, open_timeout=10,
             close_timeout=1, ping_interval=None, max_size=None, subprotocols=subprotocols,
             additional_headers=headers, **options,
         )
+        self.socket = connecting.__enter__()
 
     def send(self, message):
         try:
@@ -88,7 +89,7 @@ class Client(Plain):
 
     # Sending
 
-    def command(self, method, **params):
+    def command(self, method, /, **params):
         """A command's JSON object, with the next id."""
         self.id += 1
         return {"id": self.id, method: params}
@@ -152,20 +153,20 @@ class Client(Plain):
 
     # Asking
 
-    def call(self, method, **params):
+    def call(self, method, /, **params):
         """The result of a command that must succeed."""
         message = self.ask(method, **params)
         assert "error" not in message, f"{method} {params}: {message['error']}"
         assert method in message, f"the result object must be there even if empty: {message}"
         return message[method]
 
-    def error(self, method, **params):
+    def error(self, method, /, **params):
         """The error code of a command that must be refused."""
         message = self.ask(method, **params)
         assert "error" in message, f"{method} {params} was not refused: {message}"
         return message["error"]["code"]
 
-    def ask(self, method, **params):
+    def ask(self, method, /, **params):
         command = self.command(method, **params)
         self.send_commands(command)
         return self.reply(command["id"])

@@ -83,11 +83,11 @@ class Server:
 
     # What it is asked to do
 
-    def api(self, method, payload=None, **options):
+    def api(self, method, payload=None, /, **options):
         """The response to one API call, whatever its status."""
         return self.http.post(f"/api/{method}", json=payload or {}, **options)
 
-    def result(self, method, **payload):
+    def result(self, method, /, **payload):
         """The result of one API call that must succeed."""
         response = self.api(method, payload)
         assert response.status_code == 200, f"{method}: {response.status_code} {response.text}"
