@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::ids::Moment;
@@ -21,20 +22,10 @@ pub(super) fn check(call: &'static str, result: i32) -> Result<i32, SysError> {
     if result < 0 { Err(SysError { call, source: io::Error::last_os_error() }) } else { Ok(result) }
 }
 
-/// The monotonic clock, counted from the process's start.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
-
-impl Clock {
-    /// A clock that begins now.
-    pub fn start() -> Clock {
-        Clock(Instant::now())
-    }
-
-    /// The time.
-    pub fn now(self) -> Moment {
-        Moment::from_nanos(self.0.elapsed().as_nanos() as u64)
-    }
+/// The time, on the monotonic clock, counted from the first call in this process.
+pub fn now() -> Moment {
+    static START: OnceLock<Instant> = OnceLock::new();
+    Moment::from_nanos(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
 }
 
 /// A counter that wakes whoever watches it. Named by number, because every thread has it under the
