@@ -127,6 +127,7 @@ pub fn run() -> ExitCode {
 
 fn serve(args: ServeArgs) -> Result<(), Failure> {
     let config = load(&args.into_flags(), environment())?.config;
+    config.check_serve()?;
     // Before the log's thread starts, for it inherits the mask: a signal must find main alone.
     crate::sys::block_signals();
     // Lines that still wait are written when the guard goes.

@@ -24,12 +24,15 @@ fn banner_lines(config: &Config, facts: &Facts, out: &mut String) -> std::fmt::R
     for address in &facts.listen {
         let address = reachable(*address);
         writeln!(out, "  {title:<9}ws://{address}/connection/websocket  (Centrifugo's protocol)")?;
-        writeln!(out, "           ws://{address}/ws?channels=news       (plain WebSocket)")?;
+        writeln!(out, "           ws://{address}/ws?channels=news      (plain WebSocket)")?;
         title = "";
+    }
+    if config.echo {
+        writeln!(out, "  Echo     ws://{}/echo", reachable(facts.listen[0]))?;
     }
     let api = reachable(facts.api_listen);
     if config.api.keys.is_empty() && !config.dev {
-        writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api")?;
+        writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api/publish")?;
     } else {
         let key = if config.api.keys.is_empty() { "" } else { "-H \"X-API-Key: $KEY\" " };
         let body = r#"{"channel":"news","data":"Hello"}"#;

@@ -44,8 +44,14 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
         ConfigCommand::Default => print_line(DEFAULT_TOML.trim_end()),
         ConfigCommand::Check(args) => {
             let name = args.file.display().to_string();
-            load(&Flags { config: Some(args.file), dev: args.dev, ..Flags::default() }, [])?;
-            print_line(&format!("{name} is fine"))
+            let flags = Flags { config: Some(args.file), dev: args.dev, ..Flags::default() };
+            let loaded = load(&flags, [])?;
+            print_line(&format!("{name} is fine"))?;
+            // Keys often come by the environment, so their absence is no error of the file.
+            match loaded.config.check_serve() {
+                Ok(()) => Ok(()),
+                Err(missing) => print_line(&format!("before it can be served: {missing}")),
+            }
         }
         ConfigCommand::Show(args) => {
             let loaded = load(&args.serve.into_flags(), environment())?;

@@ -54,6 +54,19 @@ struct Gap {
     next: u64,
 }
 
+impl Gap {
+    /// The gap, for a person. Without a beginning the server no longer knows what we had.
+    fn words(&self, channel: &str) -> String {
+        match self.after {
+            0 => format!("messages of {channel} were missed, and can't be recovered"),
+            after => {
+                let (first, last) = (after + 1, self.next.saturating_sub(1));
+                format!("messages {first} to {last} of {channel} were missed")
+            }
+        }
+    }
+}
+
 /// Why a connection is over.
 enum Ended {
     /// To be tried again, with what happened.
@@ -71,14 +84,15 @@ impl From<Failure> for Ended {
 /// Prints messages until the reader of our output goes, or the server says no for good.
 pub(super) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
     let target = Target::new(&args.url).map_err(Failure::Words)?;
-    let mut session = Session { args, target, position: None, connected: false };
+    let mut session = Session { args, target, position: None, connections: 0 };
     let mut pause = PAUSE_MIN;
     loop {
+        let before = session.connections;
         let happened = match session.run() {
             Ended::Stop(failure) => return Err(failure),
             Ended::Retry(happened) => happened,
         };
-        if std::mem::take(&mut session.connected) {
+        if session.connections > before {
             pause = PAUSE_MIN;
         }
         let wait = jittered(pause, SystemTime::now());
@@ -155,8 +169,8 @@ struct Session<'a> {
     target: Target,
     /// `epoch:offset` of the last message; only kept for a single channel.
     position: Option<String>,
-    /// The last connection was opened.
-    connected: bool,
+    /// Connections that were opened.
+    connections: u64,
 }
 
 impl Session<'_> {
@@ -164,7 +178,7 @@ impl Session<'_> {
     fn run(&mut self) -> Ended {
         match self.connect() {
             Ok(socket) => {
-                self.connected = true;
+                self.connections += 1;
                 self.read(socket)
             }
             Err(ended) => ended,
@@ -197,7 +211,7 @@ impl Session<'_> {
     /// Nothing listens there. The first time that is somebody's mistake, later a restart.
     fn unreachable(&self, error: &io::Error) -> Ended {
         let words = format!("no server at {}: {error}", self.args.url);
-        if self.position.is_some() || self.connected || error.kind() == io::ErrorKind::TimedOut {
+        if self.connections > 0 || error.kind() == io::ErrorKind::TimedOut {
             return Ended::Retry(words);
         }
         stop(format!("{words}. Is it running? Try: corecast serve --dev, or name it with --url"))
@@ -244,8 +258,8 @@ impl Session<'_> {
         if self.args.json {
             return print_line(text);
         }
-        if let Some(Gap { after, next }) = envelope.gap {
-            eprintln!("corecast: messages of {} are missing: {after} to {next}", envelope.channel);
+        if let Some(gap) = &envelope.gap {
+            eprintln!("corecast: {}", gap.words(&envelope.channel));
         }
         let Some(data) = envelope.data else { return Ok(()) };
         // A string is printed as its content: what was published as text is read as text.

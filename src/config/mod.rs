@@ -265,6 +265,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What keeps these settings from being served, though each is valid: a file may be checked
+    /// before its keys are there, but a server without one is no use to any application.
+    ///
+    /// # Errors
+    /// The problems, each with its way out.
+    pub fn check_serve(&self) -> Result<(), Error> {
+        let problems = check::serve_problems(self);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
     /// All namespaces, for those who resolve channels.
     pub fn namespaces(&self) -> Namespaces {
         Namespaces::new(self.channel.namespaces.clone(), self.client.channel_bytes_max)

@@ -223,3 +223,15 @@ fn keys_stay_out_of_debug_output() {
     config.api.keys = vec!["sesame".to_owned()];
     assert!(!format!("{config:?}").contains("sesame"));
 }
+
+#[test]
+fn a_server_needs_a_key_or_dev() {
+    let check = |flags: &Flags, environment: &[(&str, &str)]| {
+        let own = environment.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        load(flags, own).expect("valid").config.check_serve().map_err(|error| error.to_string())
+    };
+    let error = check(&Flags::default(), &[]).expect_err("no key");
+    assert!(error.starts_with("api.keys is empty") && error.contains("--dev"), "{error}");
+    assert_eq!(check(&Flags { dev: true, ..Flags::default() }, &[]), Ok(()));
+    assert_eq!(check(&Flags::default(), &[("CORECAST_API_KEYS", "sesame")]), Ok(()));
+}
