@@ -52,9 +52,9 @@ pub(super) fn channel_regex<'de, D: Deserializer<'de>>(
     if text.is_empty() {
         return Ok(None);
     }
-    ChannelRegex::new(&text).map(Some).map_err(|error| {
-        D::Error::custom(format!("{text:?} is not a regular expression: {error}"))
-    })
+    ChannelRegex::new(&text)
+        .map(Some)
+        .map_err(|error| D::Error::custom(format!("{text:?} is not a regular expression: {error}")))
 }
 
 /// For serde: a duration.
