@@ -141,10 +141,6 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 /// Bytes of one page of metrics: 4096 shards with all their lines make 3 MB.
 pub const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How long a rendered page of metrics serves further scrapes, so that a greedy scraper costs no
-/// more than a patient one.
-pub const METRICS_AGE_MAX: Duration = Duration::from_millis(200);
-
 /// How long a thread may make no progress before the node counts as dead.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 

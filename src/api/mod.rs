@@ -27,7 +27,7 @@ pub use serve::serve;
 pub use status::{Phase, Status};
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::channel::{Namespace, Namespaces};
 use crate::config::Config;
@@ -71,7 +71,6 @@ pub struct Api {
     body_bytes_max: usize,
     dev: bool,
     metrics: Metrics,
-    metrics_page: Mutex<Option<router::MetricsPage>>,
 }
 
 impl Api {
@@ -80,7 +79,6 @@ impl Api {
         let status = parts.status;
         Arc::new(Api {
             metrics: Metrics::new(status.shards().to_vec(), status.clock()),
-            metrics_page: Mutex::new(None),
             courier: parts.courier,
             status,
             identify: parts.identify,

@@ -29,7 +29,7 @@ pub(super) async fn publish(
 /// Publishes the same to several channels, in their order.
 ///
 /// # Errors
-/// 107 if there is no channel, or are too many. What fails for one channel is its own entry.
+/// 107 if there is no payload, no channel, or too many. What fails for one channel is its own entry.
 pub(super) async fn broadcast(
     api: &Arc<Api>,
     request: PublishRequest,
@@ -38,6 +38,9 @@ pub(super) async fn broadcast(
         let count = request.channels.len();
         let detail = format!("{count} channels, where 1 to {API_BATCH_MAX} are expected");
         return Err(ApiError::bad_request(detail));
+    }
+    if request.b64data.is_empty() && request.data.is_none() {
+        return Err(ApiError::bad_request("data is missing"));
     }
     let mut responses = Vec::with_capacity(request.channels.len());
     for window in request.channels.chunks(API_WINDOW_MAX) {

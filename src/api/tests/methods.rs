@@ -67,6 +67,7 @@ async fn what_cannot_be_done_is_an_error_with_its_code() {
         ("publish", r#"{"channel":"c","data":1,"version":3}"#, 108),
         ("publish", &long, 107),
         ("broadcast", r#"{"channels":[],"data":1}"#, 107),
+        ("broadcast", r#"{"channels":["c"]}"#, 107),
         ("history", r#"{"channel":"c"}"#, 108),
         ("history", r#"{"channel":"chat:1","reverse":true,"since":{"offset":0}}"#, 107),
         ("history_remove", r#"{"channel":"c"}"#, 108),
