@@ -23,6 +23,18 @@ pub enum Fault {
     PanicInTurn,
 }
 
+#[cfg(feature = "sabotage")]
+impl Fault {
+    /// The fault that the environment variable `CORECAST_FAULT` names, for whole processes.
+    pub fn from_environment() -> Option<Fault> {
+        match std::env::var("CORECAST_FAULT").ok()?.as_str() {
+            "panic_in_parse" => Some(Fault::PanicInParse),
+            "panic_in_turn" => Some(Fault::PanicInTurn),
+            _ => None,
+        }
+    }
+}
+
 /// Whether a fault is switched on in this thread.
 #[macro_export]
 macro_rules! sabotage {

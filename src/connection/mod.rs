@@ -336,10 +336,7 @@ impl Connection {
                 self.first = Subscription::NONE;
                 None
             }
-            Some(last) if index == self.subscriptions_count() => {
-                drop(last);
-                None
-            }
+            Some(_) if index == self.subscriptions_count() => None,
             Some(last) => {
                 let place = self.subscription(index);
                 *place.unwrap_or_else(|| unreachable!("a smaller number is in use")) = last;

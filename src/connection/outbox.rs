@@ -67,11 +67,9 @@ impl Outbox {
         }
     }
 
-    /// What is to be sent next, without a copy: the rest of the first piece. Also says whether
-    /// anything follows it.
-    pub fn front(&self) -> Option<(&[u8], bool)> {
-        let first = self.pieces.front()?;
-        Some((&first.bytes()[self.sent..], self.pieces.len() > 1))
+    /// The first piece, how many of its bytes the kernel has, and whether anything follows it.
+    pub fn front(&self) -> Option<(&Piece, usize, bool)> {
+        self.pieces.front().map(|first| (first, self.sent, self.pieces.len() > 1))
     }
 
     /// Copies what is to be sent next to the end of `out`, at most `bytes_max` bytes of it.
@@ -145,7 +143,8 @@ mod tests {
         outbox.push_shared(Rc::from(&b"def"[..]));
         outbox.consume(1);
         outbox.discard_unsent();
-        assert_eq!(outbox.front(), Some((&b"bc"[..], false)));
+        let front = outbox.front().map(|(piece, sent, more)| (piece.bytes().to_vec(), sent, more));
+        assert_eq!(front, Some((b"abc".to_vec(), 1, false)));
         assert_eq!(outbox.cost_bytes(), 3 + ENTRY_OVERHEAD_BYTES);
         outbox.consume(2);
         assert!(outbox.is_empty());

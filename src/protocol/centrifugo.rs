@@ -9,6 +9,7 @@ mod encode;
 use std::sync::Arc;
 
 use crate::channel::{ChannelView, Publication};
+use crate::protocol::OnGap;
 use crate::protocol::{Codec, Push, Reply, Request};
 use crate::reason::CloseReason;
 use crate::ws::{Opcode, encode_frame};
@@ -45,6 +46,10 @@ impl Codec for Centrifugo {
         out: &mut Vec<u8>,
     ) {
         encode::publications(channel, publications, out);
+    }
+
+    fn on_gap(&self) -> OnGap {
+        OnGap::Unsubscribe
     }
 
     fn encode_ping(&self, out: &mut Vec<u8>) -> bool {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::channel::{ChannelView, DataType, Publication};
+use crate::protocol::OnGap;
 use crate::protocol::json::{write_data, write_number, write_string};
 use crate::protocol::{Codec, Command, Push, Reply, Request, Subscribed};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
@@ -62,6 +63,10 @@ impl Codec for Plain {
         for publication in publications {
             encode_frame(opcode, &publication.data, out);
         }
+    }
+
+    fn on_gap(&self) -> OnGap {
+        OnGap::Close
     }
 
     fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
@@ -143,6 +148,10 @@ impl Codec for Envelope {
         }
     }
 
+    fn on_gap(&self) -> OnGap {
+        OnGap::Notice
+    }
+
     fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
         false
     }
@@ -185,6 +194,10 @@ impl Codec for Echo {
         _publications: &[Arc<Publication>],
         _out: &mut Vec<u8>,
     ) {
+    }
+
+    fn on_gap(&self) -> OnGap {
+        OnGap::Close
     }
 
     fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {

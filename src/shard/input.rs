@@ -1,5 +1,6 @@
 //! Bytes from clients: request heads, frames, commands. Nothing here trusts them.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
@@ -130,7 +131,7 @@ impl<S: Sockets> Shard<S> {
         }
         head.extend_from_slice(bytes);
         let rules = &self.options.rules;
-        let Ok(progress) = catch_unwind(AssertUnwindSafe(|| handshake::read(&head, rules))) else {
+        let Ok(progress) = guarded(|| handshake::read(&head, rules)) else {
             self.cells.panics.add(1);
             return self.release(token, CloseReason::InternalError, Release::Graceful);
         };
@@ -169,18 +170,14 @@ impl<S: Sockets> Shard<S> {
         // The decoder leaves its connection for as long as an event may borrow from it.
         let mut decoder = self.take_decoder(token);
         while !input.is_empty() {
-            let (state, bytes) = (&mut decoder, &mut *input);
-            let step = catch_unwind(AssertUnwindSafe(move || {
-                assert!(!crate::sabotage!(PanicInParse), "sabotage: parsing panics");
-                state.next(bytes, &limits)
-            }));
+            let step = parse(&mut decoder, input, &limits);
             let step = match step {
                 Ok(Ok(step)) => step,
                 Ok(Err(reason)) => {
                     self.close(token, reason);
                     return Flow::Stop;
                 }
-                Err(_) => return self.on_parse_panic(token),
+                Err(Panicked) => return self.on_parse_panic(token),
             };
             let consumed = step.consumed;
             let pings = u32::from(matches!(step.event, Some(Event::Ping(_))));
@@ -271,9 +268,9 @@ impl<S: Sockets> Shard<S> {
         loop {
             let Some(connection) = self.slots.get(token) else { return (Flow::Stop, &[]) };
             let codec = connection.protocol.codec();
-            let decoded = catch_unwind(AssertUnwindSafe(|| codec.decode(opcode, message)));
+            let decoded = guarded(|| codec.decode(opcode, message));
             let flow = match decoded {
-                Err(_) => self.on_parse_panic(token),
+                Err(Panicked) => self.on_parse_panic(token),
                 Ok(Err(reason)) => {
                     self.close(token, reason);
                     Flow::Stop
@@ -364,4 +361,38 @@ impl<S: Sockets> Shard<S> {
         });
         self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
     }
+}
+
+/// Parsing panicked. The connection's bytes are at fault or this program is; its other
+/// connections have lost nothing.
+struct Panicked;
+
+thread_local! {
+    static PARSING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread parses one connection's bytes, apart from all state that others share: a
+/// panic then ends that connection and nothing else.
+pub fn is_parsing() -> bool {
+    PARSING.with(Cell::get)
+}
+
+/// Runs a pure function of one connection's bytes.
+fn guarded<T>(parse: impl FnOnce() -> T) -> Result<T, Panicked> {
+    PARSING.with(|parsing| parsing.set(true));
+    let result = catch_unwind(AssertUnwindSafe(parse));
+    PARSING.with(|parsing| parsing.set(false));
+    result.map_err(|_| Panicked)
+}
+
+/// Decodes one step of a connection's bytes.
+fn parse<'a>(
+    decoder: &'a mut Decoder,
+    input: &'a mut [u8],
+    limits: &ws::Limits,
+) -> Result<Result<ws::Step<'a>, CloseReason>, Panicked> {
+    guarded(move || {
+        assert!(!crate::sabotage!(PanicInParse), "sabotage: parsing panics");
+        decoder.next(input, limits)
+    })
 }

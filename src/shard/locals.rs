@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::channel::{ChannelName, ChannelView, Namespace, Publication};
-use crate::connection::Piece;
 use crate::ids::{Epoch, Moment, Position, ShardId, Slot};
 use crate::protocol::Protocol;
 
@@ -132,11 +131,6 @@ impl Local {
         let publications = &self.segments[self.index_of(cursor)?].publications;
         let first = publications.first()?;
         Some((publications.len(), first.offset, first.accepted))
-    }
-
-    /// Cost of the frames of `protocol` in the segment at `cursor`, as an outbox piece.
-    pub fn piece(&mut self, cursor: u32, protocol: Protocol) -> Option<Piece> {
-        self.frames(cursor, protocol).map(|frames| Piece::Shared(Rc::clone(frames)))
     }
 
     fn index_of(&self, cursor: u32) -> Option<usize> {

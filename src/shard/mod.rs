@@ -26,15 +26,16 @@ mod turn;
 
 pub use homes::Homes;
 pub use identity::Identity;
+pub use input::is_parsing;
 pub use options::Options;
 pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::connection::{Connection, Slots};
+use crate::connection::Slots;
 use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
-use crate::limits::RECEIVE_BYTES_MAX;
+use crate::limits::{LEASE_CONNECTIONS, RECEIVE_BYTES_MAX};
 use crate::mesh::{HomeMap, Inbox, Message, Outbound};
 use crate::metrics::ShardCells;
 use bitmap::Bitmap;
@@ -140,7 +141,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Takes an accepted socket. Answers whether it was taken: not if the shard is full.
     pub fn on_accept(&mut self, socket: Socket) -> bool {
-        if self.slots.count() >= self.options.connections_max {
+        if self.is_full() {
             return false;
         }
         let deadline = self.tick.after(self.options.handshake_timeout);
@@ -148,6 +149,17 @@ impl<S: Sockets> Shard<S> {
         self.cells.handshaking.add(1);
         self.io.watch(socket, token);
         true
+    }
+
+    /// Whether no more connections fit.
+    pub fn is_full(&self) -> bool {
+        self.slots.count() >= self.options.connections_max
+    }
+
+    /// Whether a shard that was full has room for more than a few.
+    pub fn has_room_again(&self) -> bool {
+        self.slots.count() + LEASE_CONNECTIONS <= self.options.connections_max
+            || self.slots.count() == 0
     }
 
     /// Connections, in whatever state.
@@ -177,10 +189,6 @@ impl<S: Sockets> Shard<S> {
     /// The token of a connection of this shard.
     fn token_of(connection: ConnectionId) -> Token {
         Token { slot: connection.slot, generation: connection.generation }
-    }
-
-    fn connection(&mut self, token: Token) -> Option<&mut Connection> {
-        self.slots.get(token)
     }
 
     /// Notes that a connection has something to send.

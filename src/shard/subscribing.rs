@@ -7,7 +7,7 @@ use super::input::Flow;
 use super::locals::Subscriber;
 use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
-use crate::connection::{Flags, State, Subscription, Waiting, WaitingSubscribe};
+use crate::connection::{State, Subscription, Waiting, WaitingSubscribe};
 use crate::ids::Slot;
 use crate::mesh::{Message, Subscribe, Subscribed};
 use crate::protocol::{self, Push, Reply};
@@ -293,10 +293,5 @@ impl<S: Sockets> Shard<S> {
             }
             Err(reason) => self.close(token, reason),
         }
-    }
-
-    /// Whether a client's request waits, so that its input must too.
-    pub(super) fn is_waiting(&mut self, token: Token) -> bool {
-        self.slots.get(token).is_some_and(|connection| connection.flags.has(Flags::WAITING))
     }
 }

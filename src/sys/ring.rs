@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::calls::SysError;
-use super::{Clock, EventFd, TimerFd};
+use super::{Driver, EventFd, TimerFd};
 use crate::ids::{Moment, Tick};
 use crate::limits::{RING_COMPLETIONS, RING_ENTRIES, SWEEP_SENDS_MAX};
 use crate::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
@@ -18,6 +18,7 @@ const KIND_POLL: u64 = 0;
 const KIND_SEND: u64 = 1;
 const KIND_REMOVE: u64 = 2;
 const KIND_TIMER: u64 = 3;
+const KIND_LISTENER: u64 = 4;
 
 /// One poll for the life of a socket: readable, writable, half-closed. With `POLLOUT` it speaks
 /// once when armed, and then only after a send found no room, so blocked sockets need no second
@@ -27,11 +28,12 @@ const WATCH: u32 = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
 /// The ring. It must be used by the thread that made it (SINGLE_ISSUER).
 pub struct Ring {
     ring: IoUring,
+    wake: EventFd,
     timer: TimerFd,
     /// News that came up while sends were awaited.
     news: Vec<Ready>,
     ticked: bool,
-    clock: Clock,
+    incoming: bool,
 }
 
 impl Ring {
@@ -41,7 +43,7 @@ impl Ring {
     /// # Errors
     /// The kernel's: io_uring is refused (containers, `kernel.io_uring_disabled`), or too old
     /// (before 6.1 there is no DEFER_TASKRUN).
-    pub fn new(wake: EventFd, clock: Clock) -> Result<Ring, SysError> {
+    pub fn new(wake: EventFd) -> Result<Ring, SysError> {
         let failed = |call| move |source| SysError { call, source };
         let ring = IoUring::builder()
             .setup_single_issuer()
@@ -54,23 +56,10 @@ impl Ring {
         // A ring with DEFER_TASKRUN never becomes readable itself; an eventfd of its does.
         ring.submitter().register_eventfd(wake.number()).map_err(failed("io_uring_register"))?;
         let timer = TimerFd::every(Tick::PERIOD)?;
-        let mut ring = Ring { ring, timer, news: Vec::new(), ticked: false, clock };
+        let mut ring = Ring { ring, wake, timer, news: Vec::new(), ticked: false, incoming: false };
         ring.ring.completion().disable_eventfd();
         ring.arm(ring.timer.number(), libc::POLLIN as u32, KIND_TIMER << KIND_SHIFT);
         Ok(ring)
-    }
-
-    /// Makes the kernel signal the wake from now on. Answers whether there is news already, in
-    /// which case the shard must not sleep.
-    pub fn prepare_sleep(&mut self) -> bool {
-        self.ring.completion().enable_eventfd();
-        self.reap();
-        !self.news.is_empty() || self.ticked
-    }
-
-    /// The shard is awake: wakes would be wasted.
-    pub fn woke(&mut self) {
-        self.ring.completion().disable_eventfd();
     }
 
     fn arm(&mut self, fd: RawFd, mask: u32, user_data: u64) {
@@ -98,8 +87,9 @@ impl Ring {
     fn reap(&mut self) {
         loop {
             let submission = self.ring.submission();
-            if !submission.is_empty() || submission.taskrun() || submission.cq_overflow() {
-                drop(submission);
+            let due = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
+            drop(submission);
+            if due {
                 self.enter(0);
             }
             if self.reap_queue(&mut []) == 0 {
@@ -111,7 +101,7 @@ impl Ring {
     /// Sorts the completion queue into news and results of sends; answers how many there were.
     fn reap_queue(&mut self, results: &mut [i32]) -> usize {
         let mut count = 0;
-        let mut rearm_timer = false;
+        let (mut rearm_timer, mut rearm_listener) = (false, None);
         for entry in self.ring.completion() {
             count += 1;
             let user_data = entry.user_data();
@@ -122,11 +112,20 @@ impl Ring {
                     self.ticked = true;
                     rearm_timer |= !cqueue::more(entry.flags());
                 }
+                KIND_LISTENER => {
+                    self.incoming = true;
+                    if !cqueue::more(entry.flags()) && entry.result() >= 0 {
+                        rearm_listener = Some(user_data as u32 as RawFd);
+                    }
+                }
                 _ => {} // A removal's own completion: the poll's says all.
             }
         }
         if self.ticked {
             self.timer.clear();
+        }
+        if let Some(listener) = rearm_listener {
+            self.watch_listener(listener);
         }
         if rearm_timer {
             self.arm(self.timer.number(), libc::POLLIN as u32, KIND_TIMER << KIND_SHIFT);
@@ -155,6 +154,43 @@ fn ready(user_data: u64, entry: &cqueue::Entry) -> Ready {
 
 /// A result that no system call has.
 const PENDING: i32 = i32::MIN;
+
+impl Driver for Ring {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    fn watch_listener(&mut self, listener: RawFd) {
+        let user_data = KIND_LISTENER << KIND_SHIFT | listener as u64;
+        self.arm(listener, libc::POLLIN as u32, user_data);
+    }
+
+    fn forget_listener(&mut self, listener: RawFd) {
+        let poll = KIND_LISTENER << KIND_SHIFT | listener as u64;
+        let entry = opcode::PollRemove::new(poll).build();
+        self.push(&entry.user_data(KIND_REMOVE << KIND_SHIFT));
+        self.enter(0);
+    }
+
+    fn take_incoming(&mut self) -> bool {
+        std::mem::take(&mut self.incoming)
+    }
+
+    fn prepare_sleep(&mut self) -> bool {
+        self.ring.completion().enable_eventfd();
+        self.reap();
+        self.news.is_empty() && !self.ticked && !self.incoming
+    }
+
+    fn woke(&mut self) {
+        self.ring.completion().disable_eventfd();
+        self.wake.clear();
+    }
+
+    fn sleeps_on(&self) -> RawFd {
+        self.wake.number()
+    }
+}
 
 impl Sockets for Ring {
     fn watch(&mut self, socket: Socket, token: Token) {
@@ -216,7 +252,7 @@ impl Sockets for Ring {
     }
 
     fn now(&self) -> Moment {
-        self.clock.now()
+        super::now()
     }
 
     fn is_open(&self, socket: Socket) -> bool {

@@ -94,19 +94,6 @@ impl Listener {
     pub fn accept(&self) -> Accepted {
         accept(self.number())
     }
-
-    /// A second handle on the same listener, for a runtime to await.
-    ///
-    /// # Errors
-    /// The kernel's, when descriptors are short.
-    pub fn try_clone(&self) -> io::Result<TcpListener> {
-        self.listener.try_clone()
-    }
-}
-
-/// Wraps a listener that another part of this thread made.
-pub fn adopt_listener(listener: TcpListener) -> Listener {
-    Listener { listener }
 }
 
 fn accept(listener: RawFd) -> Accepted {

@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use super::calls::{SysError, check};
 
@@ -111,16 +112,22 @@ pub fn block_signals() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Waits for the next signal of those that [`block_signals`] blocked.
-pub fn wait_for_signal() -> Signal {
+/// Waits for the next signal of those that [`block_signals`] blocked, at most for `limit`.
+pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
     let set = signal_set();
-    let mut signal = 0;
-    // SAFETY: `set` is initialised, and the kernel writes one int.
-    let result = unsafe { libc::sigwait(&raw const set, &raw mut signal) };
+    let limit = limit.map(|limit| libc::timespec {
+        tv_sec: limit.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `set` is initialised, details are not asked for, and `limit` is null or points to a
+    // timespec that outlives the call.
+    let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), limit) };
     match signal {
-        libc::SIGTERM | libc::SIGINT if result == 0 => Signal::Stop,
-        libc::SIGHUP if result == 0 => Signal::Reload,
-        _ => Signal::Other,
+        libc::SIGTERM | libc::SIGINT => Some(Signal::Stop),
+        libc::SIGHUP => Some(Signal::Reload),
+        1.. => Some(Signal::Other),
+        _ => None,
     }
 }
 

@@ -1,0 +1,68 @@
+//! Bytes of a request: the answer must be HTTP, and must not depend on how they are cut.
+
+use corecast::handshake::{Progress, Response, Rules, Upgrade, read};
+use corecast::limits::HANDSHAKE_BYTES_MAX;
+
+/// The first byte sets the rules, the second says where a cut is, the rest is the request.
+pub(crate) fn check(data: &[u8]) {
+    let [rules, cut, bytes @ ..] = data else { return };
+    let rules = Rules {
+        allowed_origins: if rules & 1 == 0 {
+            vec![]
+        } else {
+            vec!["https://*.example.com".to_owned(), "http://localhost:*".to_owned()]
+        },
+        echo: rules & 2 != 0,
+        draining: rules & 4 != 0,
+    };
+    let whole = read(bytes, &rules);
+    let cut_bytes = bytes.len() * usize::from(*cut) / 256;
+    let front = read(&bytes[..cut_bytes], &rules);
+    match &whole {
+        Progress::Incomplete => {
+            assert!(bytes.len() < HANDSHAKE_BYTES_MAX, "what is too long is not waited for");
+            assert_eq!(front, Progress::Incomplete, "an answer is not taken back");
+        }
+        Progress::Upgrade(upgrade) => {
+            check_upgrade(upgrade, bytes);
+            if cut_bytes >= upgrade.consumed {
+                assert_eq!(front, whole, "what follows the head are frames");
+            } else {
+                assert_eq!(front, Progress::Incomplete, "half a request is not refused");
+            }
+        }
+        Progress::Respond(response) => {
+            check_response(response);
+            assert!(!matches!(front, Progress::Upgrade(_)), "an upgrade is not taken back");
+        }
+    }
+}
+
+fn check_upgrade(upgrade: &Upgrade, bytes: &[u8]) {
+    assert!(upgrade.consumed <= bytes.len(), "only what came is consumed");
+    assert!(upgrade.consumed <= HANDSHAKE_BYTES_MAX, "and not more than the limit");
+    let (status, head_bytes, headers) = head(&upgrade.response);
+    assert_eq!(status, 101);
+    assert_eq!(head_bytes, upgrade.response.len(), "a 101 has no body");
+    assert!(headers.iter().any(|(name, _)| name == "Sec-WebSocket-Accept"));
+}
+
+fn check_response(response: &Response) {
+    let (status, head_bytes, headers) = head(&response.bytes);
+    assert_eq!(status, response.status);
+    let body = &response.bytes[head_bytes..];
+    let length = ("Content-Length".to_owned(), body.len().to_string());
+    assert!(headers.contains(&length), "{headers:?} for {} bytes", body.len());
+    assert_eq!(body.last(), Some(&b'\n'), "a body is one line");
+}
+
+/// Status, length and headers of a response head.
+fn head(bytes: &[u8]) -> (u16, usize, Vec<(String, String)>) {
+    let mut headers = [httparse::EMPTY_HEADER; 8];
+    let mut response = httparse::Response::new(&mut headers);
+    let head_bytes = response.parse(bytes).expect("an answer is HTTP").unwrap();
+    let headers = response.headers.iter().map(|header| {
+        (header.name.to_owned(), String::from_utf8(header.value.to_vec()).expect("and text"))
+    });
+    (response.code.expect("it has a status"), head_bytes, headers.collect())
+}

@@ -1,0 +1,87 @@
+//! A message of a client without a protocol: it is published, comes back, and is wrapped in JSON.
+
+use std::sync::Arc;
+
+use corecast::channel::{ChannelView, DataType, Publication, check_payload};
+use corecast::ids::{Epoch, Moment};
+use corecast::protocol::{Command, Protocol, Push, Reply};
+use corecast::reason::ClientError;
+use corecast::ws::Opcode;
+
+use crate::written;
+
+/// The first byte chooses the payload's type and how long the channel's name is, the name is next,
+/// the rest is the message.
+pub(crate) fn check(data: &[u8]) {
+    let Some((&choice, rest)) = data.split_first() else { return };
+    let (name, message) = rest.split_at(rest.len().min(usize::from(choice >> 2)));
+    let name = String::from_utf8_lossy(name);
+    let (data_type, opcode) = match choice & 3 {
+        0 => (DataType::Text, Opcode::Text),
+        1 => (DataType::Binary, Opcode::Binary),
+        _ => (DataType::Json, Opcode::Text),
+    };
+    // The frame decoder lets no other text through.
+    if opcode == Opcode::Binary || std::str::from_utf8(message).is_ok() {
+        check_commands(opcode, message);
+    }
+    check_errors(&name);
+    let Ok(payload) = check_payload(data_type, message) else { return };
+    let channel =
+        ChannelView { name: &name, data: data_type, has_history: true, epoch: Epoch::new(1) };
+    let publication = Publication {
+        data: payload.clone(),
+        offset: 7,
+        publisher: None,
+        tags: Box::default(),
+        accepted: Moment::default(),
+    };
+    let publications = [Arc::new(publication)];
+    let mut out = Vec::new();
+    Protocol::Plain.codec().encode_publications(&channel, &publications, &mut out);
+    assert_eq!(written::messages(&out), [(opcode, &*payload)]);
+    let mut out = Vec::new();
+    Protocol::Envelope.codec().encode_publications(&channel, &publications, &mut out);
+    check_envelope(&out, &name);
+}
+
+fn check_commands(opcode: Opcode, message: &[u8]) {
+    for protocol in [Protocol::Plain, Protocol::Envelope] {
+        let decoded = protocol.codec().decode(opcode, message);
+        let (request, rest) = decoded.expect("any message may be published");
+        assert!(matches!(request.command, Command::Publish { data, .. } if data == message));
+        assert!(rest.is_empty());
+    }
+    let echo = Protocol::Echo.codec();
+    let (request, _) = echo.decode(opcode, message).expect("any message comes back");
+    let Command::Echo { opcode, data } = request.command else { panic!("not an echo") };
+    let mut out = Vec::new();
+    assert_eq!(echo.encode_reply(0, &Reply::Echo { opcode, data }, &mut out), Ok(()));
+    assert_eq!(written::messages(&out), [(opcode, message)]);
+}
+
+fn check_errors(name: &str) {
+    for protocol in [Protocol::Plain, Protocol::Envelope, Protocol::Echo] {
+        for &error in ClientError::ALL {
+            let mut out = Vec::new();
+            let closed = protocol.codec().encode_reply(0, &Reply::Error(error), &mut out);
+            assert!(closed.is_err() && out.is_empty(), "an error has no message");
+        }
+    }
+    let mut out = Vec::new();
+    let gap = Push::Gap { channel: name, after: 1, next: u64::MAX };
+    assert_eq!(Protocol::Envelope.codec().encode_push(&gap, &mut out), Ok(()));
+    check_envelope(&out, name);
+}
+
+#[derive(serde::Deserialize)]
+struct Wrapped {
+    channel: String,
+}
+
+fn check_envelope(bytes: &[u8], name: &str) {
+    let messages = written::messages(bytes);
+    let [(Opcode::Text, text)] = messages[..] else { panic!("{messages:?}: one text expected") };
+    let wrapped: Wrapped = serde_json::from_slice(text).expect("an envelope is JSON");
+    assert_eq!(wrapped.channel, name);
+}
