@@ -8,8 +8,7 @@ mod sys;
 
 use clap::{Parser, ValueEnum};
 use corecast::sys::{
-    Clock, Epoll, EventFd, Listener, ListenerOptions, Ring, descriptors_max, name_thread,
-    pin_to_core,
+    Epoll, EventFd, Listener, ListenerOptions, Ring, descriptors_max, name_thread, pin_to_core,
 };
 use serve::Server;
 use std::error::Error;
@@ -37,12 +36,12 @@ struct Args {
     bytes: usize,
     /// How sockets are driven.
     #[arg(long, value_enum, default_value = "io_uring")]
-    driver: Driver,
+    driver: Choice,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum Driver {
+enum Choice {
     /// Batches of sends in one system call.
     IoUring,
     /// One `send` after the other.
@@ -70,25 +69,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let listener = Listener::bind(args.listen, options)?;
     let triggers = Listener::bind(args.trigger, options)?;
     let frame = canned::frame(args.bytes);
-    let (wake, clock) = (EventFd::new()?, Clock::start());
+    let wake = EventFd::new()?;
     match args.driver {
-        Driver::IoUring => {
-            let ring = Ring::new(wake, clock)?;
-            Server::new(ring, listener, triggers, frame).run(|ring| {
-                if !ring.prepare_sleep() {
-                    sys::wait_readable(wake.number())?;
-                }
-                ring.woke();
-                wake.clear();
-                Ok(())
-            })?;
-        }
-        Driver::Epoll => {
-            let epoll = Epoll::new(wake, clock)?;
-            Server::new(epoll, listener, triggers, frame).run(|epoll| {
-                if epoll.prepare_sleep() { Ok(()) } else { sys::wait_readable(epoll.number()) }
-            })?;
-        }
+        Choice::IoUring => Server::new(Ring::new(wake)?, listener, triggers, frame).run()?,
+        Choice::Epoll => Server::new(Epoll::new(wake)?, listener, triggers, frame).run()?,
     }
     Ok(())
 }

@@ -2,17 +2,16 @@
 //! Corecast's shard does and nothing else.
 
 use crate::canned::{Head, UPGRADED};
+use crate::sys;
 use corecast::ids::{Generation, Slot};
 use corecast::limits::{RECEIVE_BYTES_MAX, SWEEP_SENDS_MAX};
-use corecast::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
-use corecast::sys::{Accepted, Listener};
+use corecast::shard::{Ready, Received, Release, Socket, Token, Write, Wrote};
+use corecast::sys::{Accepted, Driver, Listener};
 use std::io;
 
-/// Slots that are not clients'.
-const LISTENER: usize = 0;
-const TRIGGERS: usize = 1;
-const TRIGGER: usize = 2;
-const CLIENTS: usize = 3;
+/// The publisher's slot; clients have those after it.
+const TRIGGER: usize = 0;
+const CLIENTS: usize = 1;
 
 /// A client, from its accept until its watch has ended.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +28,8 @@ enum State {
 }
 
 /// Everything there is.
-pub(crate) struct Server<S> {
-    io: S,
+pub(crate) struct Server<D> {
+    io: D,
     listener: Listener,
     triggers: Listener,
     trigger: Option<Socket>,
@@ -46,9 +45,9 @@ pub(crate) struct Server<S> {
     results: Vec<Wrote>,
 }
 
-impl<S: Sockets> Server<S> {
+impl<D: Driver> Server<D> {
     /// A server on `listener` that sends `frame` for each byte that comes through `triggers`.
-    pub(crate) fn new(io: S, listener: Listener, triggers: Listener, frame: Vec<u8>) -> Self {
+    pub(crate) fn new(io: D, listener: Listener, triggers: Listener, frame: Vec<u8>) -> Self {
         let mut server = Self {
             io,
             trigger: None,
@@ -63,24 +62,32 @@ impl<S: Sockets> Server<S> {
             listener,
             triggers,
         };
-        server.io.watch(Socket::new(server.listener.number()), token(LISTENER, 0));
-        server.io.watch(Socket::new(server.triggers.number()), token(TRIGGERS, 0));
+        server.io.watch_listener(server.listener.number());
+        server.io.watch_listener(server.triggers.number());
         server
     }
 
-    /// Serves for ever; `sleep` waits until there is news.
+    /// Serves for ever.
     ///
     /// # Errors
-    /// Those of `sleep`.
-    pub(crate) fn run(&mut self, sleep: impl Fn(&mut S) -> io::Result<()>) -> io::Result<()> {
+    /// The kernel's, when it cannot sleep.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut news = Vec::new();
         loop {
             self.io.poll(&mut news);
             // The tick of the driver is part of what a shard pays for; there is nothing to do.
             self.io.take_tick();
-            if news.is_empty() && self.due == 0 {
-                sleep(&mut self.io)?;
+            let incoming = self.io.take_incoming();
+            if news.is_empty() && !incoming && self.due == 0 {
+                if self.io.prepare_sleep() {
+                    sys::wait_readable(self.io.sleeps_on())?;
+                }
+                self.io.woke();
                 continue;
+            }
+            if incoming {
+                self.accept();
+                self.accept_trigger();
             }
             for ready in news.drain(..) {
                 self.on_ready(ready);
@@ -95,8 +102,6 @@ impl<S: Sockets> Server<S> {
 
     fn on_ready(&mut self, ready: Ready) {
         match ready.token.slot.index() {
-            LISTENER => self.accept(),
-            TRIGGERS => self.accept_trigger(),
             TRIGGER => self.on_trigger(),
             slot => self.on_client(slot - CLIENTS, ready),
         }
