@@ -251,11 +251,6 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
         let text = format!("= {size} keeps nothing while history_ttl is 0s: set that to, say, 5m");
         found.add(&format!("{key}.history_size"), text);
     }
-    if size == 0 && !ttl.is_zero() {
-        let text =
-            format!("= {ttl:?} keeps nothing while history_size is 0: set that to, say, 100");
-        found.add(&format!("{key}.history_ttl"), text);
-    }
     let recovers = [
         ("force_recovery", namespace.force_recovery),
         ("allow_recovery", namespace.allow_recovery),

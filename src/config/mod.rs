@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::channel::{DataType, Namespace, Namespaces, SlowPolicy};
+use crate::channel::{ChannelRegex, DataType, Namespace, Namespaces, SlowPolicy};
 use crate::handshake::Rules;
 use crate::ids::Slot;
 use crate::shard;
@@ -232,6 +232,8 @@ struct NamespaceSection {
     allow_history_for_client: bool,
     allow_history_for_anonymous: bool,
     slow_policy: Option<SlowPolicy>,
+    #[serde(deserialize_with = "types::channel_regex")]
+    channel_regex: Option<ChannelRegex>,
 }
 
 impl NamespaceSection {
@@ -254,6 +256,7 @@ impl NamespaceSection {
             allow_history_for_client: self.allow_history_for_client,
             allow_history_for_anonymous: self.allow_history_for_anonymous,
             slow_policy: self.slow_policy.unwrap_or(slow_policy),
+            channel_regex: self.channel_regex,
         }
     }
 }

@@ -84,7 +84,6 @@ impl<S: Sockets> Shard<S> {
     fn refuse_plain(&mut self, token: Token, error: ClientError) -> Flow {
         let (status, phrase) = match error {
             ClientError::PermissionDenied => (403, "Forbidden"),
-            ClientError::UnknownChannel => (404, "Not Found"),
             _ => (400, "Bad Request"),
         };
         self.cells.handshakes_refused.add(1);
