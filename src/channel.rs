@@ -103,7 +103,7 @@ pub struct Namespace {
     pub allow_history_for_anonymous: bool,
     /// What happens to a slow subscriber.
     pub slow_policy: SlowPolicy,
-    /// What names must match; absent: printable ASCII.
+    /// What the text after `name:` must match; absent: names are printable ASCII.
     pub channel_regex: Option<ChannelRegex>,
 }
 
@@ -161,16 +161,17 @@ impl Namespaces {
     pub fn resolve(&self, channel: &str) -> Result<&Arc<Namespace>, ClientError> {
         // Centrifugo looks for the namespace before it looks at the name.
         let bare = channel.strip_prefix('$').unwrap_or(channel);
-        let namespace = match bare.split_once(':') {
-            None => &self.all[0],
-            Some((name, _)) => self.all[1..]
+        let (namespace, rest) = bare.split_once(':').unwrap_or(("", bare));
+        let namespace = match namespace {
+            "" if rest.len() == bare.len() => &self.all[0],
+            name => self.all[1..]
                 .iter()
                 .find(|namespace| namespace.name == name)
                 .ok_or(ClientError::UnknownChannel)?,
         };
         let fits = !channel.is_empty() && channel.len() <= self.channel_bytes_max;
         let allowed = || match &namespace.channel_regex {
-            Some(regex) => regex.matches(channel),
+            Some(regex) => regex.matches(rest),
             None => channel.bytes().all(|byte| matches!(byte, b' '..=b'~')),
         };
         if fits && allowed() { Ok(namespace) } else { Err(ClientError::BadRequest) }
