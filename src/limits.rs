@@ -114,6 +114,9 @@ pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// every answer, but not for a reader of one byte per second.
 pub const API_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes of an API key: keys are compared in buffers of this size.
+pub const API_KEY_BYTES_MAX: usize = 256;
+
 /// Requests to shards that control waits for at once, about 200 B each.
 pub const API_PENDING_MAX: usize = 65_536;
 

@@ -27,7 +27,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(metrics))
         .route("/live", get(live))
         .route("/ready", get(ready));
-    if api.dev {
+    if api.page {
         router = page::routes(router);
     }
     router.fallback(unknown_path).with_state(api)

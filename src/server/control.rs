@@ -70,7 +70,7 @@ async fn run(
     let identity = common.identity.clone();
     let identify = move |client: &crate::ids::ClientId| identity.verify(*client);
     let api = Api::new(
-        &common.config,
+        common.config.api_options(),
         Parts {
             courier: Arc::clone(&courier),
             status: Arc::clone(&common.status),
