@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX};
+use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX};
 
 /// Header lines.
 type Lines<'a> = &'a [(&'a str, &'a str)];
@@ -108,6 +108,22 @@ async fn a_full_shard_is_503_alone_and_111_among_others() {
     assert_eq!(status, 503);
     let (status, answer) = full.post("/api/broadcast", r#"{"channels":["c"],"data":1}"#).await;
     assert!(status == 200 && answer.contains(r#"{"error":{"code":111,"#), "{answer}");
+}
+
+#[tokio::test]
+async fn more_requests_than_may_wait_are_refused_and_those_that_give_up_are_forgotten() {
+    let node = node_with(options(), |_, _| None);
+    let courier = &node.api.courier;
+    let make = |ticket| Message::HistoryRemove {
+        channel: crate::channel::ChannelName::new("c"),
+        asker: Asker::Control(ticket),
+    };
+    let ask = || courier.send(ShardId::new(0), make);
+    let waiting: Vec<_> = (0..API_PENDING_MAX).map(|_| ask().expect("there is room")).collect();
+    assert!(matches!(ask(), Err(ApiError::Busy)));
+    drop(waiting);
+    assert_eq!(courier.pending_count(), 0);
+    assert!(ask().is_ok());
 }
 
 #[tokio::test]
