@@ -258,7 +258,8 @@ def test_a_reset_in_the_middle_of_a_message_frees_the_connection(server):
 def test_data_after_a_close_is_ignored(server):
     with Wire(server) as wire:
         wire.connect()
-        wire.send(close_frame(1000) + frame(TEXT, b'{"id":2,"publish":{"channel":"late","data":1}}'))
+        late = b'{"id":2,"publish":{"channel":"late","data":1}}'
+        wire.send(close_frame(1000) + frame(TEXT, late))
         assert wire.closed() == 1000
     assert server.result("history", channel="late")["offset"] == 0
 

@@ -160,7 +160,8 @@ def test_a_subscription_type_that_the_namespace_has_not_answers_103(connect, cha
 
 
 def test_a_tags_filter_where_none_is_allowed_answers_107(connect, channel):
-    assert connect().error("subscribe", channel=channel, tf={"cmp": "eq", "key": "a", "val": "b"}) == 107
+    tags_filter = {"cmp": "eq", "key": "a", "val": "b"}
+    assert connect().error("subscribe", channel=channel, tf=tags_filter) == 107
 
 
 def test_an_unknown_delta_closes_3501_and_a_known_one_is_ignored(connect, channel):
