@@ -1,12 +1,8 @@
 //! The control thread: the HTTP API on a runtime of its own, and control's side of the mesh.
 
 use std::net::TcpListener;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::{Common, Error};
 use crate::api::{self, Api, Courier, Full, Node, Parts};
@@ -121,15 +117,6 @@ fn courier(common: &Common) -> Arc<Courier> {
     Courier::new(common.shards(), Box::new(home), Box::new(send))
 }
 
-/// Descriptors are named by number: every thread has the wakes under the same ones.
-struct Number(RawFd);
-
-impl std::os::fd::AsRawFd for Number {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
-}
-
 /// Brings answers to whoever waits for them.
 async fn receive(
     inbox: &Inbox,
@@ -138,7 +125,7 @@ async fn receive(
     common: &Common,
 ) -> std::io::Result<()> {
     let wake = drained.wake;
-    let watched = AsyncFd::with_interest(Number(wake.number()), Interest::READABLE)?;
+    let watched = wake.watched()?;
     let mut draining = None;
     loop {
         while let Some(batch) = inbox.take() {
@@ -163,7 +150,7 @@ async fn receive(
 
 async fn drain(courier: &Arc<Courier>, over: std::time::Duration) {
     let request = ControlRequest::Drain { over };
-    if let Err(error) = courier.broadcast_within(&request, over + crate::limits::DRAIN_SLACK).await
+    if let Err(error) = courier.request_all(&request, over + crate::limits::DRAIN_SLACK).await
     {
         tracing::warn!(?error, "not every connection was closed in time");
     }

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::os::fd::{FromRawFd, RawFd};
 use std::panic::{self, PanicHookInfo};
 use std::pin::Pin;
 use std::sync::{Arc, Once};
@@ -199,7 +198,7 @@ fn seed() -> u64 {
 /// The turn loop: the one task of a shard's runtime. Turn after turn while there is something to
 /// do, else asleep until the kernel or another thread has news.
 async fn turn_loop<D: Driver>(mut running: Running<D>, pause: Pause) {
-    let sleeps_on = watched(running.shard.sockets().sleeps_on());
+    let sleeps_on = sys::watched(running.shard.sockets().sleeps_on());
     let busy = busy_descriptor();
     let (Ok(sleeps_on), Ok(busy)) = (sleeps_on, busy) else {
         panic!("a shard's runtime can't watch its descriptors");
@@ -261,17 +260,7 @@ impl Future for Yield {
 fn busy_descriptor() -> Result<monoio::net::TcpStream, SysError> {
     let busy = sys::EventFd::new()?;
     busy.signal();
-    watched(busy.number())
-}
-
-/// A handle by which monoio awaits any descriptor. It is never read or written, and lives as long
-/// as its thread.
-#[expect(unsafe_code, reason = "monoio takes descriptors only as sockets of the standard library")]
-fn watched(number: RawFd) -> Result<monoio::net::TcpStream, SysError> {
-    // SAFETY: the descriptor is open, and is never closed while the thread runs: the handle lives
-    // in the turn loop, which does not return.
-    let stream = unsafe { std::net::TcpStream::from_raw_fd(number) };
-    monoio::net::TcpStream::from_std(stream).map_err(|source| SysError { call: "watch", source })
+    sys::watched(busy.number())
 }
 
 thread_local! {

@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use crate::ids::Moment;
 
 /// A system call failed.
@@ -58,6 +61,17 @@ impl EventFd {
         debug_assert!(written == 8 || written == -1, "an eventfd takes 8 bytes or none");
     }
 
+    /// A handle by which tokio awaits wakes, for a thread that has a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel's, when memory is short.
+    pub fn watched(self) -> io::Result<AsyncFd<EventFd>> {
+        // SAFETY: the descriptor is open for as long as the process lives, so it is while the
+        // handle does.
+        let watched = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
+        watched.map_err(io::Error::from)
+    }
+
     /// Takes all wakes that there were, so that the next one is seen.
     pub fn clear(self) {
         let mut count = [0u8; 8];
@@ -65,6 +79,17 @@ impl EventFd {
         let read = unsafe { libc::read(self.0, count.as_mut_ptr().cast(), count.len()) };
         debug_assert!(read == 8 || read == -1, "an eventfd gives 8 bytes or none");
     }
+}
+
+/// A handle by which monoio awaits any descriptor's news. It is never read or written.
+///
+/// # Errors
+/// The runtime's.
+pub fn watched(number: RawFd) -> Result<monoio::net::TcpStream, SysError> {
+    // SAFETY: shards watch eventfds and their epoll in this way, for as long as their thread
+    // lives, and close them in no other: the handle is the only owner that could.
+    let stream = unsafe { std::net::TcpStream::from_raw_fd(number) };
+    monoio::net::TcpStream::from_std(stream).map_err(|source| SysError { call: "watch", source })
 }
 
 /// A clock that becomes readable at a fixed interval.
@@ -112,5 +137,11 @@ impl TimerFd {
 impl crate::mesh::Wake for EventFd {
     fn wake(&self) {
         self.signal();
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
     }
 }

@@ -9,7 +9,7 @@ mod ring;
 mod sockets;
 mod threads;
 
-pub use calls::{EventFd, SysError, TimerFd, now};
+pub use calls::{EventFd, SysError, TimerFd, now, watched};
 pub use driver::Driver;
 pub use epoll::Epoll;
 pub use ring::Ring;
