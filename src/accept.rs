@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::handshake::full_response;
 use crate::ids::Moment;
-use crate::limits::{ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, LEASE_CONNECTIONS, TURN_ACCEPTS_MAX};
+use crate::limits::{ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, LEASE_CONNECTIONS_MAX, TURN_ACCEPTS_MAX};
 use crate::metrics::ShardCells;
 use crate::shard::{Shard, Socket};
 use crate::sys::{
@@ -17,30 +17,29 @@ use crate::sys::{
 
 /// Connections of the node that no shard has leased yet.
 #[derive(Clone, Debug)]
-pub struct Leases(Arc<AtomicUsize>);
+pub struct Leases {
+    left: Arc<AtomicUsize>,
+    block: usize,
+}
 
 impl Leases {
-    /// Leases for `connections_max` connections.
-    pub fn new(connections_max: usize) -> Leases {
-        Leases(Arc::new(AtomicUsize::new(connections_max)))
+    /// Leases for `connections_max` connections of `shards` shards.
+    pub fn new(connections_max: usize, shards: usize) -> Leases {
+        let block = (connections_max / (8 * shards)).clamp(1, LEASE_CONNECTIONS_MAX);
+        Leases { left: Arc::new(AtomicUsize::new(connections_max)), block }
     }
 
-    /// Takes at most `wanted`; answers how many it got.
-    fn take(&self, wanted: usize) -> usize {
-        let update = |left: usize| (left > 0).then(|| left.saturating_sub(wanted));
-        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
-            Ok(before) => before.min(wanted),
+    /// Takes a block; answers how many connections are in it.
+    fn take(&self) -> usize {
+        let update = |left: usize| (left > 0).then(|| left.saturating_sub(self.block));
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
+            Ok(before) => before.min(self.block),
             Err(_) => 0,
         }
     }
 
-    fn give_back(&self, count: usize) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Whether every connection is leased.
-    pub fn is_exhausted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+    fn give_back(&self) {
+        self.left.fetch_add(self.block, Ordering::Relaxed);
     }
 }
 
@@ -179,7 +178,7 @@ impl Acceptor {
 
     fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, socket: Socket) {
         if shard.connections_count() >= self.leased {
-            self.leased += self.options.leases.take(LEASE_CONNECTIONS);
+            self.leased += self.options.leases.take();
         }
         if shard.connections_count() >= self.leased {
             self.cells.handshakes_full.add(1);
@@ -192,9 +191,10 @@ impl Acceptor {
     }
 
     fn give_back(&mut self, used: usize) {
-        while self.leased >= used + 2 * LEASE_CONNECTIONS {
-            self.leased -= LEASE_CONNECTIONS;
-            self.options.leases.give_back(LEASE_CONNECTIONS);
+        let block = self.options.leases.block;
+        while self.leased >= used + 2 * block {
+            self.leased -= block;
+            self.options.leases.give_back();
         }
     }
 

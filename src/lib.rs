@@ -41,3 +41,5 @@ pub mod api;
 pub mod sys;
 /// Starts the threads, runs them, drains and stops them.
 pub mod server;
+/// The commands that people type.
+pub mod cli;

@@ -177,11 +177,18 @@ pub const RUNTIME_RING_ENTRIES: u32 = 256;
 /// Time after the last paced close of a drain in which connections may finish.
 pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
 
+/// How long a starting server waits for an address that another one may be about to give up.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often main looks whether the node is full.
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+
 /// Descriptors of a shard's table that are not for clients: stdio, wakes, rings, the listener.
 pub const DESCRIPTORS_RESERVED: usize = 256;
 
-/// Connections that a shard leases at once from the node's `max_connections`.
-pub const LEASE_CONNECTIONS: usize = 64;
+/// Most connections that a shard leases at once from the node's `max_connections`: less where
+/// they are few, so that no shard sits on what another needs.
+pub const LEASE_CONNECTIONS_MAX: usize = 64;
 
 /// First and last pause after an accept that failed for want of descriptors.
 pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);

@@ -1,20 +1,20 @@
 //! `history` and `history_remove`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::Api;
 use super::error::ApiError;
-use super::request::{ClientInfo, Empty, HistoryRequest, HistoryResult, PublicationBody};
-use crate::channel::{ChannelName, DataType, Publication};
+use super::request::{Empty, HistoryRequest, HistoryResult};
+use crate::channel::{ChannelName, ChannelView, DataType, Publication};
 use crate::ids::{Since, SinceEpoch};
 use crate::limits::{API_HISTORY_BYTES_MAX, API_HISTORY_MAX};
 use crate::mesh::{Answer, Asker, History, Message};
-use crate::protocol::HistoryPage;
+use crate::protocol::{HistoryPage, write_publication};
+
+/// What a publication's JSON has beside its payload, mostly: offset and tags.
+const PUBLICATION_OVERHEAD_BYTES: usize = 64;
 
 /// Reads a page of a channel's history, as much of it as fits [`API_HISTORY_BYTES_MAX`].
 ///
@@ -25,7 +25,7 @@ pub(super) async fn history(
     api: &Arc<Api>,
     request: HistoryRequest,
 ) -> Result<HistoryResult, ApiError> {
-    let data_type = history_namespace(api, &request.channel)?;
+    let data = history_namespace(api, &request.channel)?;
     let since = request
         .since
         .map(|since| Since { epoch: SinceEpoch::from_text(&since.epoch), offset: since.offset });
@@ -43,11 +43,15 @@ pub(super) async fn history(
     };
     let home = api.courier.home(&request.channel);
     match api.courier.request(home, make).await? {
-        Answer::History { publications, top, .. } => Ok(HistoryResult {
-            publications: history_publications(data_type, &publications)?,
-            offset: top.offset,
-            epoch: top.epoch.to_string(),
-        }),
+        Answer::History { publications, top, .. } => {
+            let name = &request.channel;
+            let view = ChannelView { name, data, has_history: true, epoch: top.epoch };
+            Ok(HistoryResult {
+                publications: history_publications(&view, &publications)?,
+                offset: top.offset,
+                epoch: top.epoch.to_string(),
+            })
+        }
         other => Err(ApiError::internal(format!("{other:?} to a history request"))),
     }
 }
@@ -82,37 +86,20 @@ fn history_namespace(api: &Api, channel: &str) -> Result<DataType, ApiError> {
 
 /// The publications as they are written, the first one in any case.
 fn history_publications(
-    data_type: DataType,
+    view: &ChannelView<'_>,
     publications: &[Arc<Publication>],
-) -> Result<Vec<PublicationBody>, ApiError> {
+) -> Result<Vec<Box<RawValue>>, ApiError> {
     let mut bytes = 0;
-    let mut bodies = Vec::with_capacity(publications.len().min(1024));
+    let mut bodies = Vec::with_capacity(publications.len());
     for publication in publications {
         bytes += publication.data.len();
         if bytes > API_HISTORY_BYTES_MAX && !bodies.is_empty() {
             break;
         }
-        let body = history_publication(data_type, publication);
+        let mut json = Vec::with_capacity(publication.data.len() + PUBLICATION_OVERHEAD_BYTES);
+        write_publication(view, publication, &mut json);
+        let body = serde_json::from_slice::<Box<RawValue>>(&json);
         bodies.push(body.map_err(|error| ApiError::internal(error.to_string()))?);
     }
     Ok(bodies)
-}
-
-/// One publication. Text is written as a JSON string, binary as one in base64.
-fn history_publication(
-    data_type: DataType,
-    publication: &Publication,
-) -> Result<PublicationBody, serde_json::Error> {
-    let data: Box<RawValue> = match data_type {
-        DataType::Json => serde_json::from_slice(&publication.data)?,
-        DataType::Text => to_raw_value(&String::from_utf8_lossy(&publication.data))?,
-        DataType::Binary => to_raw_value(&BASE64.encode(&publication.data))?,
-    };
-    let info = publication.publisher.as_ref().map(|publisher| ClientInfo {
-        user: publisher.user.to_string(),
-        client: publisher.client.to_string(),
-    });
-    let tags: BTreeMap<String, String> =
-        publication.tags.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    Ok(PublicationBody { data, info, offset: publication.offset, tags })
 }

@@ -86,13 +86,13 @@ pub(super) async fn call(api: &Arc<Api>, method: Method, params: &[u8]) -> Outco
     }
 }
 
-/// Reads a method's parameters. No body at all is an empty object: `info` needs none.
+/// Reads a method's parameters.
 ///
 /// # Errors
 /// `Malformed`, with the place.
 pub(super) fn read<T: DeserializeOwned>(params: &[u8]) -> Result<T, ApiError> {
-    let params = if params.trim_ascii().is_empty() { b"{}" } else { params.trim_ascii() };
-    if !params.starts_with(b"{") {
+    let params = params.trim_ascii();
+    if params.first().is_some_and(|&first| first != b'{') {
         // A list would be read as the fields in their order.
         return Err(ApiError::Malformed("a JSON object is expected".to_owned()));
     }

@@ -13,6 +13,7 @@ use super::request::{BroadcastResult, PublishRequest, PublishResult};
 use super::{Api, reply};
 use crate::channel::{ChannelName, DataType, Publication, check_payload};
 use crate::limits::{ANSWER_TIMEOUT, API_BATCH_MAX, API_WINDOW_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use crate::protocol::read_data;
 use crate::mesh::{Answer, Asker, Message, Publish};
 
 /// Publishes to one channel. Answers once the publication is in its history.
@@ -38,6 +39,9 @@ pub(super) async fn broadcast(
         let count = request.channels.len();
         let detail = format!("{count} channels, where 1 to {API_BATCH_MAX} are expected");
         return Err(ApiError::bad_request(detail));
+    }
+    if request.data.is_none() && request.b64data.is_empty() {
+        return Err(ApiError::bad_request("data is missing"));
     }
     let mut responses = Vec::with_capacity(request.channels.len());
     for window in request.channels.chunks(API_WINDOW_MAX) {
@@ -116,26 +120,16 @@ fn boxed(text: &str) -> Box<str> {
 fn publish_payload(data_type: DataType, request: &PublishRequest) -> Result<Box<[u8]>, ApiError> {
     let bytes: Cow<'_, [u8]> = if request.b64data.is_empty() {
         let data = request.data.as_ref().ok_or_else(|| ApiError::bad_request("data is missing"))?;
-        match data_type {
-            DataType::Json => Cow::Borrowed(data.get().as_bytes()),
-            DataType::Text => Cow::Owned(publish_string(data.get())?.into_bytes()),
-            DataType::Binary => Cow::Owned(publish_base64(&publish_string(data.get())?)?),
-        }
+        read_data(data_type, data.get().as_bytes()).map_err(|_| {
+            let name = type_text(data_type);
+            ApiError::bad_request(format!("for {name} data must be a JSON string"))
+        })?
     } else {
-        Cow::Owned(publish_base64(&request.b64data)?)
+        let decoded = BASE64.decode(&request.b64data);
+        Cow::Owned(decoded.map_err(|error| ApiError::bad_request(format!("b64data: {error}")))?)
     };
     let wrong = |_| ApiError::bad_request(format!("the payload is not {}", type_text(data_type)));
     check_payload(data_type, &bytes).map_err(wrong)
-}
-
-fn publish_string(json: &str) -> Result<String, ApiError> {
-    serde_json::from_str(json).map_err(|_| {
-        ApiError::bad_request("this namespace's payloads are no JSON: data must be a string")
-    })
-}
-
-fn publish_base64(text: &str) -> Result<Vec<u8>, ApiError> {
-    BASE64.decode(text).map_err(|error| ApiError::bad_request(format!("base64: {error}")))
 }
 
 fn type_text(data_type: DataType) -> &'static str {

@@ -18,6 +18,9 @@ use crate::reason::ClientError;
 /// Header by which a client asks for errors as HTTP statuses.
 const ERROR_MODE: &str = "x-centrifugo-error-mode";
 
+/// What a command without parameters has.
+const NO_PARAMS: &str = "{}";
+
 /// `{"result":{..}}` or `{"error":{..}}`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,7 +61,7 @@ pub(super) async fn old(api: &Arc<Api>, body: &[u8]) -> Result<Vec<u8>, ApiError
         if index >= API_BATCH_MAX {
             return Err(ApiError::Malformed(format!("more than {API_BATCH_MAX} commands")));
         }
-        let params = command.params.as_ref().map_or("", |params| params.get());
+        let params = command.params.as_ref().map_or(NO_PARAMS, |params| params.get());
         let reply = Reply::from(call(api, &command.method, params).await);
         if !out.is_empty() {
             out.push(b'\n');
@@ -114,7 +117,7 @@ async fn batch_window(api: &Arc<Api>, window: Vec<Command>) -> Vec<(String, Outc
         running.spawn(async move {
             let (name, params) = command.unzip();
             let name = name.unwrap_or_default();
-            let params = params.as_ref().map_or("", |params| params.get());
+            let params = params.as_ref().map_or(NO_PARAMS, |params| params.get());
             let outcome = call(&api, &name, params).await;
             (index, name, outcome)
         });

@@ -86,27 +86,9 @@ pub(super) struct StreamPosition {
 /// What `history` answers; every field is always there.
 #[derive(Debug, Serialize)]
 pub(super) struct HistoryResult {
-    pub(super) publications: Vec<PublicationBody>,
+    pub(super) publications: Vec<Box<RawValue>>,
     pub(super) offset: u64,
     pub(super) epoch: String,
-}
-
-/// A publication of a history.
-#[derive(Debug, Serialize)]
-pub(super) struct PublicationBody {
-    pub(super) data: Box<RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) info: Option<ClientInfo>,
-    pub(super) offset: u64,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) tags: BTreeMap<String, String>,
-}
-
-/// Who published; both fields are always there.
-#[derive(Debug, Serialize)]
-pub(super) struct ClientInfo {
-    pub(super) user: String,
-    pub(super) client: String,
 }
 
 /// `channels`. `limit` and `cursor` are Corecast's own.

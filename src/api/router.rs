@@ -53,6 +53,9 @@ async fn method(
     Path(name): Path<String>,
     request: Request,
 ) -> Response<Body> {
+    if let Err(refusal) = admit(&api, &request) {
+        return *refusal;
+    }
     let method = match Method::from_name(&name) {
         Ok(method) => Some(method),
         Err(_) if name == "batch" => None,
@@ -61,8 +64,8 @@ async fn method(
             return reply::text(StatusCode::NOT_FOUND, &line);
         }
     };
-    let (headers, body) = match admit(&api, request).await {
-        Ok(admitted) => admitted,
+    let (headers, body) = match read(&api, request).await {
+        Ok(parts) => parts,
         Err(refusal) => return *refusal,
     };
     match method {
@@ -97,8 +100,11 @@ async fn call(
 
 /// `POST /api`, Centrifugo's older form.
 async fn old(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {
-    let (headers, body) = match admit(&api, request).await {
-        Ok(admitted) => admitted,
+    if let Err(refusal) = admit(&api, &request) {
+        return *refusal;
+    }
+    let (headers, body) = match read(&api, request).await {
+        Ok(parts) => parts,
         Err(refusal) => return *refusal,
     };
     match reply::old(&api, &body).await {
@@ -107,27 +113,29 @@ async fn old(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {
     }
 }
 
-/// The head and the whole body of a request that may use the API. The key is looked at before any
-/// of the body is read, so that strangers can't make us hold bytes.
-async fn admit(api: &Api, request: Request) -> Result<(HeaderMap, Bytes), Box<Response<Body>>> {
-    let refuse = |status: StatusCode, line: &str| Box::new(reply::text(status, line));
+/// Looks at a request's head, before any of its body is read: strangers can't make us hold bytes.
+fn admit(api: &Api, request: &Request) -> Result<(), Box<Response<Body>>> {
     if request.method() != HttpMethod::POST {
-        let mut refusal = refuse(StatusCode::METHOD_NOT_ALLOWED, "the API takes POST only");
+        let mut refusal = reply::text(StatusCode::METHOD_NOT_ALLOWED, "the API takes POST only");
         refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        return Err(refusal);
+        return Err(Box::new(refusal));
     }
     match api.access.admit(request.headers(), request.uri()) {
-        Ok(()) => {}
+        Ok(()) => Ok(()),
         Err(StatusCode::FORBIDDEN) => {
             let line = "the API takes no requests from other web pages while it has no key";
-            return Err(refuse(StatusCode::FORBIDDEN, line));
+            Err(Box::new(reply::text(StatusCode::FORBIDDEN, line)))
         }
         Err(status) => {
             let mut refusal = Response::new(Body::empty());
             *refusal.status_mut() = status;
-            return Err(Box::new(refusal));
+            Err(Box::new(refusal))
         }
     }
+}
+
+/// Reads a request whole.
+async fn read(api: &Api, request: Request) -> Result<(HeaderMap, Bytes), Box<Response<Body>>> {
     let (head, body) = request.into_parts();
     match to_bytes(body, api.body_bytes_max).await {
         Ok(bytes) => Ok((head.headers, bytes)),
@@ -136,9 +144,12 @@ async fn admit(api: &Api, request: Request) -> Result<(HeaderMap, Bytes), Box<Re
                 "the body is longer than {} bytes; api.body_bytes_max says how long it may be",
                 api.body_bytes_max
             );
-            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, &line))
+            Err(Box::new(reply::text(StatusCode::PAYLOAD_TOO_LARGE, &line)))
         }
-        Err(_) => Err(refuse(StatusCode::BAD_REQUEST, "the body did not arrive whole")),
+        Err(_) => {
+            let line = "the body did not arrive whole";
+            Err(Box::new(reply::text(StatusCode::BAD_REQUEST, line)))
+        }
     }
 }
 

@@ -50,6 +50,17 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     found.0
 }
 
+/// What only matters to a server that is about to start.
+pub(super) fn serve_problems(config: &Config) -> Vec<Problem> {
+    let mut found = Found(Vec::new());
+    if config.api.keys.is_empty() && !config.dev {
+        let text = "is empty, so no application could publish: add a key (openssl rand -hex 32) \
+                    to the file or as CORECAST_API_KEYS, or try --dev";
+        found.add("api.keys", text.to_owned());
+    }
+    found.0
+}
+
 struct Found(Vec<Problem>);
 
 impl Found {
@@ -250,11 +261,6 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
     if size > 0 && ttl.is_zero() {
         let text = format!("= {size} keeps nothing while history_ttl is 0s: set that to, say, 5m");
         found.add(&format!("{key}.history_size"), text);
-    }
-    if size == 0 && !ttl.is_zero() {
-        let text =
-            format!("= {ttl:?} keeps nothing while history_size is 0: set that to, say, 100");
-        found.add(&format!("{key}.history_ttl"), text);
     }
     let recovers = [
         ("force_recovery", namespace.force_recovery),

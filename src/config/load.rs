@@ -371,12 +371,19 @@ fn load_environment(
         }
         let dotted = rest.to_ascii_lowercase().replacen('_', ".", 1);
         if !known.contains(&dotted) {
+            let nearest = nearest(&dotted, &known);
+            let in_section =
+                known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
+            if nearest.is_none() && !in_section {
+                // Like no setting at all: a variable of somebody's scripts, not a typing error.
+                continue;
+            }
             let to_variable = |key: String| {
                 format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
             };
             return Err(Error::UnknownKey {
                 origin: Origin::Environment,
-                nearest: nearest(&dotted, &known).map(to_variable),
+                nearest: nearest.map(to_variable),
                 key: name,
             });
         }

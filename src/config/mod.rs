@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::channel::{DataType, Namespace, Namespaces, SlowPolicy};
+use crate::channel::{ChannelRegex, DataType, Namespace, Namespaces, SlowPolicy};
 use crate::handshake::Rules;
 use crate::ids::Slot;
 use crate::shard;
@@ -232,6 +232,8 @@ struct NamespaceSection {
     allow_history_for_client: bool,
     allow_history_for_anonymous: bool,
     slow_policy: Option<SlowPolicy>,
+    #[serde(deserialize_with = "types::channel_regex")]
+    channel_regex: Option<ChannelRegex>,
 }
 
 impl NamespaceSection {
@@ -254,6 +256,7 @@ impl NamespaceSection {
             allow_history_for_client: self.allow_history_for_client,
             allow_history_for_anonymous: self.allow_history_for_anonymous,
             slow_policy: self.slow_policy.unwrap_or(slow_policy),
+            channel_regex: self.channel_regex,
         }
     }
 }
@@ -265,6 +268,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What keeps these settings from being served, though each is valid: a file may be checked
+    /// before its keys are there, but a server without one is no use to any application.
+    ///
+    /// # Errors
+    /// The problems, each with its way out.
+    pub fn check_serve(&self) -> Result<(), Error> {
+        let problems = check::serve_problems(self);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
     /// All namespaces, for those who resolve channels.
     pub fn namespaces(&self) -> Namespaces {
         Namespaces::new(self.channel.namespaces.clone(), self.client.channel_bytes_max)

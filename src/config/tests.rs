@@ -117,9 +117,17 @@ fn an_unknown_setting_is_an_error_that_names_the_nearest() {
         let error = load_text(text, false).expect_err(text);
         assert_eq!(error, format!("FILE: there is no setting {expected}"));
     }
-    let environment = [("CORECAST_CLIENT_PING_INTERVALL", "5s")];
-    let error = load_all("", &environment, Flags::default()).expect_err("unknown");
-    assert!(error.ends_with("did you mean CORECAST_CLIENT_PING_INTERVAL?"), "{error}");
+    let table = [
+        ("CORECAST_CLIENT_PING_INTERVALL", "; did you mean CORECAST_CLIENT_PING_INTERVAL?"),
+        ("CORECAST_SEVER_LISTEN", "; did you mean CORECAST_SERVER_LISTEN?"),
+        ("CORECAST_AUTH_ZZZZZZZZZZZZ", "; `corecast config default` lists all there are"),
+    ];
+    for (name, end) in table {
+        let error = load_all("", &[(name, "5s")], Flags::default()).expect_err("unknown");
+        assert_eq!(error, format!("the environment: there is no setting {name}{end}"));
+    }
+    let stranger = [("CORECAST_BIN", "x"), ("CORECAST_BUILD_NUMBER", "7"), ("CORECAST_", "")];
+    assert!(load_all("", &stranger, Flags::default()).is_ok(), "like no setting at all");
 }
 
 #[test]
@@ -222,4 +230,16 @@ fn keys_stay_out_of_debug_output() {
     let mut config = Config::default();
     config.api.keys = vec!["sesame".to_owned()];
     assert!(!format!("{config:?}").contains("sesame"));
+}
+
+#[test]
+fn a_server_needs_a_key_or_dev() {
+    let check = |flags: &Flags, environment: &[(&str, &str)]| {
+        let own = environment.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        load(flags, own).expect("valid").config.check_serve().map_err(|error| error.to_string())
+    };
+    let error = check(&Flags::default(), &[]).expect_err("no key");
+    assert!(error.starts_with("api.keys is empty") && error.contains("--dev"), "{error}");
+    assert_eq!(check(&Flags { dev: true, ..Flags::default() }, &[]), Ok(()));
+    assert_eq!(check(&Flags::default(), &[("CORECAST_API_KEYS", "sesame")]), Ok(()));
 }

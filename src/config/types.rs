@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::channel::ChannelRegex;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 /// Units of durations, longest name first where one ends with another.
@@ -41,6 +42,19 @@ fn parse_with_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (digits, unit) = text.split_at(digits_end);
     let worth = units.iter().find(|(name, _)| *name == unit.trim_start())?.1;
     digits.parse::<u64>().ok()?.checked_mul(worth)
+}
+
+/// For serde: a regular expression, or "" for none.
+pub(super) fn channel_regex<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<ChannelRegex>, D::Error> {
+    let text = text(from, "a regular expression such as \"^news:[0-9]+$\"")?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    ChannelRegex::new(&text)
+        .map(Some)
+        .map_err(|error| D::Error::custom(format!("{text:?} is not a regular expression: {error}")))
 }
 
 /// For serde: a duration.

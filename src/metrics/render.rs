@@ -242,9 +242,9 @@ impl Shards {
 
     fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = Process::read();
-        let family = ("process_resident_memory_bytes", "Resident memory.");
+        let family = ("corecast_process_resident_bytes", "Resident memory.");
         families.gauge(family, unlabelled(process.resident_bytes))?;
-        let family = ("process_cpu_seconds", "Processor time, user and kernel mode.");
+        let family = ("corecast_process_cpu_seconds", "Processor time, user and kernel mode.");
         families.counter(family, unlabelled(process.cpu_seconds))?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         let help = "The version that runs.";

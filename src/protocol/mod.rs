@@ -8,13 +8,13 @@ mod centrifugo;
 mod plain;
 mod json;
 
-pub(crate) use json::{write_publication, write_string};
+pub(crate) use json::{read_data, write_publication};
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::channel::{ChannelView, Publication};
+use crate::channel::{ChannelView, DataType, Publication};
 use crate::ids::{ClientId, Position, Since};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 use crate::ws::Opcode;
@@ -74,6 +74,17 @@ pub trait Codec: Sync {
         opcode: Opcode,
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason>;
+
+    /// The payload that a client's message means in a channel of this type. What it is has still
+    /// to be checked.
+    ///
+    /// # Errors
+    /// `BadRequest` if the protocol can't carry the type in this form.
+    fn payload<'m>(
+        &self,
+        data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError>;
 
     /// Appends the answer to request `id` to `out`, as complete frames.
     ///

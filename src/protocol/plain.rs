@@ -1,12 +1,12 @@
 //! WebSocket without a protocol of ours: messages are the payloads themselves ([`Plain`]), or a
 //! line of JSON around each ([`Envelope`]), or come back ([`Echo`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::channel::{ChannelView, DataType, Publication};
-use crate::protocol::OnGap;
 use crate::protocol::json::{write_data, write_number, write_string};
-use crate::protocol::{Codec, Command, Push, Reply, Request, Subscribed};
+use crate::protocol::{Codec, Command, OnGap, Push, Reply, Request, Subscribed};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 use crate::ws::{Opcode, OpenFrame, encode_frame};
 
@@ -20,6 +20,14 @@ impl Codec for Plain {
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         Ok(whole(Command::Publish { channel: "".into(), data: message }, message))
+    }
+
+    fn payload<'m>(
+        &self,
+        _data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError> {
+        Ok(Cow::Borrowed(message))
     }
 
     fn encode_reply(
@@ -85,6 +93,14 @@ impl Codec for Envelope {
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         Plain.decode(opcode, message)
+    }
+
+    fn payload<'m>(
+        &self,
+        _data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError> {
+        Ok(Cow::Borrowed(message))
     }
 
     fn encode_reply(
@@ -167,6 +183,14 @@ impl Codec for Echo {
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         Ok(whole(Command::Echo { opcode, data: message }, message))
+    }
+
+    fn payload<'m>(
+        &self,
+        _data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError> {
+        Ok(Cow::Borrowed(message))
     }
 
     fn encode_reply(

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use crate::connection::Slots;
 use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
-use crate::limits::{LEASE_CONNECTIONS, RECEIVE_BYTES_MAX};
+use crate::limits::{LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
 use crate::mesh::{HomeMap, Inbox, Message, Outbound};
 use crate::metrics::ShardCells;
 use bitmap::Bitmap;
@@ -158,7 +158,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Whether a shard that was full has room for more than a few.
     pub fn has_room_again(&self) -> bool {
-        self.slots.count() + LEASE_CONNECTIONS <= self.options.connections_max
+        self.slots.count() + LEASE_CONNECTIONS_MAX <= self.options.connections_max
             || self.slots.count() == 0
     }
 

@@ -84,7 +84,6 @@ impl<S: Sockets> Shard<S> {
     fn refuse_plain(&mut self, token: Token, error: ClientError) -> Flow {
         let (status, phrase) = match error {
             ClientError::PermissionDenied => (403, "Forbidden"),
-            ClientError::UnknownChannel => (404, "Not Found"),
             _ => (400, "Bad Request"),
         };
         self.cells.handshakes_refused.add(1);
@@ -158,11 +157,13 @@ impl<S: Sockets> Shard<S> {
             Ok(namespace) => Arc::clone(namespace),
             Err(error) => return self.fail(token, id, error),
         };
+        let codec = connection.protocol.codec();
         let subscribed = self.is_subscribed(token, channel.as_str());
         if !self.may_publish(&namespace, subscribed) {
             return self.fail(token, id, ClientError::PermissionDenied);
         }
-        let data = match check_payload(namespace.data, data) {
+        let payload = codec.payload(namespace.data, data);
+        let data = match payload.and_then(|data| check_payload(namespace.data, &data)) {
             Ok(data) => data,
             Err(error) => return self.fail(token, id, error),
         };

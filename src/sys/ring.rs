@@ -16,7 +16,7 @@ use crate::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrot
 const KIND_SHIFT: u32 = 56;
 const KIND_POLL: u64 = 0;
 const KIND_SEND: u64 = 1;
-const KIND_REMOVE: u64 = 2;
+const KIND_CANCEL: u64 = 2;
 const KIND_TIMER: u64 = 3;
 const KIND_LISTENER: u64 = 4;
 
@@ -67,8 +67,15 @@ impl Ring {
         self.push(&entry.user_data(user_data));
     }
 
+    /// Ends a poll. POLL_REMOVE would fail with EALREADY while an event of the poll waits to be
+    /// handed out, which a shutdown just before makes certain; ASYNC_CANCEL ends it even then.
+    fn cancel(&mut self, poll: u64) {
+        let entry = opcode::AsyncCancel::new(poll).build();
+        self.push(&entry.user_data(KIND_CANCEL << KIND_SHIFT));
+    }
+
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: polls and removals carry no buffer, so nothing must outlive this call. Sends
+        // SAFETY: polls and cancellations carry no buffer, so nothing must outlive this call. Sends
         // are pushed in `send`, which does not return before all of them have completed.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.enter(0);
@@ -118,7 +125,7 @@ impl Ring {
                         rearm_listener = Some(user_data as u32 as RawFd);
                     }
                 }
-                _ => {} // A removal's own completion: the poll's says all.
+                _ => {} // A cancellation's own completion: the poll's says all.
             }
         }
         if self.ticked {
@@ -166,9 +173,7 @@ impl Driver for Ring {
     }
 
     fn forget_listener(&mut self, listener: RawFd) {
-        let poll = KIND_LISTENER << KIND_SHIFT | listener as u64;
-        let entry = opcode::PollRemove::new(poll).build();
-        self.push(&entry.user_data(KIND_REMOVE << KIND_SHIFT));
+        self.cancel(KIND_LISTENER << KIND_SHIFT | listener as u64);
         self.enter(0);
     }
 
@@ -233,9 +238,7 @@ impl Sockets for Ring {
 
     fn release(&mut self, socket: Socket, token: Token, how: Release) {
         super::sockets::shutdown(socket, how);
-        let poll = KIND_POLL << KIND_SHIFT | token.to_bits();
-        let entry = opcode::PollRemove::new(poll).build();
-        self.push(&entry.user_data(KIND_REMOVE << KIND_SHIFT));
+        self.cancel(KIND_POLL << KIND_SHIFT | token.to_bits());
     }
 
     fn close(&mut self, socket: Socket) {

@@ -181,8 +181,9 @@ async fn history_writes_each_type_as_json() {
         let body = format!(r#"{{"channel":"{channel}","limit":-1}}"#);
         let expected = format!(
             concat!(
-                r#"{{"result":{{"publications":[{{"data":{},"info":{{"user":"","client":"{}"}},"#,
-                r#""offset":9,"tags":{{"k":"v"}}}}],"offset":9,"epoch":"e"}}}}"#
+                r#"{{"result":{{"publications":[{{"data":{},"offset":9,"#,
+                r#""info":{{"user":"","client":"{}"}},"tags":{{"k":"v"}}}}],"#,
+                r#""offset":9,"epoch":"e"}}}}"#
             ),
             data,
             client_id()

@@ -25,6 +25,8 @@ async fn http_refusals_have_their_status() {
         ("/api/publish", none, publish, 401),
         ("/api/publish", &wrong, publish, 401),
         ("/api", none, publish, 401),
+        ("/api/nothing", none, publish, 401),
+        ("/api/publish", &key, "", 400),
         ("/api/publish", &key, "{", 400),
         ("/api/publish", &key, r#"{"channel":5}"#, 400),
         ("/api/batch", &key, "[]", 400),

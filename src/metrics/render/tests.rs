@@ -113,8 +113,8 @@ fn a_page_can_be_read_strictly_and_sums_the_shards() {
     }
     let seconds = samples["corecast_delivery_seconds_sum"];
     assert!((seconds - 2.0 * (99.0 * 80e-6 + 60.0)).abs() < 1e-6);
-    assert!(samples["process_resident_memory_bytes"] > 0.0);
-    assert!(samples.contains_key("process_cpu_seconds_total"));
+    assert!(samples["corecast_process_resident_bytes"] > 0.0);
+    assert!(samples.contains_key("corecast_process_cpu_seconds_total"));
 }
 
 #[test]
