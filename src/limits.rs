@@ -179,6 +179,9 @@ pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
 /// How long a starting server waits for an address that another one may be about to give up.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How often control tries again to send what an inbox had no room for.
+pub const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
 /// How often main looks whether the node is full.
 pub const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 
