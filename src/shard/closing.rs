@@ -71,7 +71,7 @@ impl<S: Sockets> Shard<S> {
             extra.skips = Vec::new();
             extra.closing = Some(reason);
         }
-        self.charge_inbound(token);
+        self.account_inbound(token);
         self.mark_readable(token);
         self.mark_dirty(token.slot);
     }

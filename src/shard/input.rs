@@ -337,8 +337,8 @@ impl<S: Sockets> Shard<S> {
         self.on_frames(token, &mut parked.input)
     }
 
-    /// Brings the account of unfinished input up to date, and makes room if there is too much.
-    pub(super) fn charge_inbound(&mut self, token: Token) {
+    /// Brings the account of unfinished input up to date.
+    pub(super) fn account_inbound(&mut self, token: Token) {
         if let Some(connection) = self.slots.get(token)
             && let Some(extra) = connection.extra.as_mut()
         {
@@ -347,6 +347,12 @@ impl<S: Sockets> Shard<S> {
             self.unfinished.charge(token, before, after);
             connection.shrink();
         }
+    }
+
+    /// The same, and makes room if there is too much. Closing a connection only accounts, so that
+    /// thousands of small ones are closed in a loop and not each from within the other's closing.
+    pub(super) fn charge_inbound(&mut self, token: Token) {
+        self.account_inbound(token);
         while self.unfinished.is_full() {
             let Some(oldest) = self.unfinished.take_oldest() else { break };
             let extra = self.slots.get(oldest).and_then(|connection| connection.extra.as_ref());
