@@ -244,12 +244,9 @@ impl<S: Sockets> Shard<S> {
                 self.send_own(token, &frame);
                 Flow::Continue
             }
-            Event::Pong => {
-                if let Some(connection) = self.slots.get(token) {
-                    connection.flags.clear(Flags::PINGED);
-                }
-                Flow::Continue
-            }
+            // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers the
+            // protocol's own ping: without one outstanding it would be an error.
+            Event::Pong => Flow::Continue,
             Event::Close(code) => {
                 self.on_close_frame(token, code);
                 Flow::Stop
