@@ -3,6 +3,7 @@
 //! flight. So no buffer outlives a call, and a sweep of 256 sends is one system call.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{Ordering, fence};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -183,6 +184,9 @@ impl Driver for Ring {
 
     fn prepare_sleep(&mut self) -> bool {
         self.ring.completion().enable_eventfd();
+        // The kernel puts news into the queue and then looks at the switch; this thread turns the
+        // switch and then looks into the queue. Without a full fence between, both may miss.
+        fence(Ordering::SeqCst);
         self.reap();
         self.news.is_empty() && !self.ticked && !self.incoming
     }
