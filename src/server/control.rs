@@ -44,6 +44,8 @@ pub(super) fn start(
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
+            // However it ends: without this thread nobody could see or stop the server.
+            let _end = AbortOnDrop;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_io()
                 .enable_time()
@@ -53,12 +55,21 @@ pub(super) fn start(
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                tracing::error!(%error, "the control thread ends, and the server with it");
-                std::process::abort();
+                // Not by the log, whose thread would not come to write it.
+                eprintln!("the control thread ends, and the server with it: {error}");
             }
         })
         .map_err(Error::Thread)?;
     Ok(drained)
+}
+
+/// Ends the process when it is dropped, by a return or by a panic.
+struct AbortOnDrop;
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
 }
 
 async fn run(
