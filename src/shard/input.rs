@@ -27,7 +27,7 @@ impl<S: Sockets> Shard<S> {
         let token = ready.token;
         let Some(connection) = self.slots.get(token) else { return };
         if ready.ended {
-            return self.on_watch_ended(token);
+            return self.on_watch_ended(token, ready.hangup);
         }
         if ready.hangup {
             connection.flags.set(Flags::HUNG_UP);
@@ -41,10 +41,12 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn on_watch_ended(&mut self, token: Token) {
+    fn on_watch_ended(&mut self, token: Token, failed: bool) {
         let Some(connection) = self.slots.get(token) else { return };
         let socket = connection.socket;
-        if connection.state == State::Released {
+        if failed || connection.state == State::Released {
+            // A watch that can't be had is not asked for again: that would go on for ever.
+            self.forget(token, CloseReason::InternalError);
             self.io.close(socket);
             self.slots.remove(token.slot);
         } else {

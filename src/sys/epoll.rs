@@ -139,7 +139,7 @@ impl Sockets for Epoll {
         if let Err(error) = added {
             // Without a watch the connection can't be served: say that it has ended.
             tracing::warn!(%error, "a socket can't be watched");
-            self.news.push(Ready { token, readable: false, writable: false, hangup: false, ended: true });
+            self.news.push(Ready { token, readable: false, writable: false, hangup: true, ended: true });
         }
     }
 

@@ -147,7 +147,9 @@ fn ready(user_data: u64, entry: &cqueue::Entry) -> Ready {
     let token = Token::from_bits(user_data & ((1 << KIND_SHIFT) - 1));
     let ended = !cqueue::more(entry.flags());
     if mask < 0 {
-        return Ready { token, readable: false, writable: false, hangup: false, ended: true };
+        // Ended by request, or refused for want of memory.
+        let hangup = mask != -libc::ECANCELED;
+        return Ready { token, readable: false, writable: false, hangup, ended: true };
     }
     let mask = mask as i16;
     let failed = mask & (libc::POLLERR | libc::POLLHUP) != 0;
