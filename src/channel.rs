@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use regex_lite::Regex;
+
 use crate::ids::{ClientId, Epoch, Moment};
 use crate::limits::{CHANNEL_BYTES_MAX, JSON_DEPTH_MAX};
 use crate::reason::ClientError;
@@ -101,6 +103,32 @@ pub struct Namespace {
     pub allow_history_for_anonymous: bool,
     /// What happens to a slow subscriber.
     pub slow_policy: SlowPolicy,
+    /// What the text after `name:` must match; absent: names are printable ASCII.
+    pub channel_regex: Option<ChannelRegex>,
+}
+
+/// An expression that channel names must match. Matching is linear in the name's length.
+#[derive(Clone, Debug)]
+pub struct ChannelRegex(Regex);
+
+impl ChannelRegex {
+    /// The expression `text`.
+    ///
+    /// # Errors
+    /// `text` is not a regular expression; the error says where.
+    pub fn new(text: &str) -> Result<ChannelRegex, regex_lite::Error> {
+        Regex::new(text).map(ChannelRegex)
+    }
+
+    fn matches(&self, channel: &str) -> bool {
+        self.0.is_match(channel)
+    }
+}
+
+impl PartialEq for ChannelRegex {
+    fn eq(&self, other: &ChannelRegex) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
 }
 
 impl Namespace {
@@ -133,19 +161,20 @@ impl Namespaces {
     pub fn resolve(&self, channel: &str) -> Result<&Arc<Namespace>, ClientError> {
         // Centrifugo looks for the namespace before it looks at the name.
         let bare = channel.strip_prefix('$').unwrap_or(channel);
-        let namespace = match bare.split_once(':') {
-            None => &self.all[0],
-            Some((name, _)) => self.all[1..]
+        let (namespace, rest) = bare.split_once(':').unwrap_or(("", bare));
+        let namespace = match namespace {
+            "" if rest.len() == bare.len() => &self.all[0],
+            name => self.all[1..]
                 .iter()
                 .find(|namespace| namespace.name == name)
                 .ok_or(ClientError::UnknownChannel)?,
         };
         let fits = !channel.is_empty() && channel.len() <= self.channel_bytes_max;
-        if fits && channel.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            Ok(namespace)
-        } else {
-            Err(ClientError::BadRequest)
-        }
+        let allowed = || match &namespace.channel_regex {
+            Some(regex) => regex.matches(rest),
+            None => channel.bytes().all(|byte| matches!(byte, b' '..=b'~')),
+        };
+        if fits && allowed() { Ok(namespace) } else { Err(ClientError::BadRequest) }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Tick(u32);
 impl Tick {
     /// Length of a tick, in nanoseconds.
     pub const NANOS: u64 = 100_000_000;
+    /// Length of a tick.
+    pub const PERIOD: Duration = Duration::from_nanos(Self::NANOS);
     /// The tick that never comes.
     pub const NEVER: Tick = Tick(u32::MAX);
 
@@ -61,6 +63,12 @@ impl Tick {
     pub const fn after(self, duration: Duration) -> Tick {
         let ticks = (duration.as_nanos() as u64).div_ceil(Tick::NANOS);
         Tick(self.0.saturating_add(if ticks > u32::MAX as u64 { u32::MAX } else { ticks as u32 }))
+    }
+
+    /// The tick `duration` earlier, rounded up; the first tick if that is before the start.
+    pub const fn before(self, duration: Duration) -> Tick {
+        let ticks = (duration.as_nanos() as u64).div_ceil(Tick::NANOS);
+        Tick(self.0.saturating_sub(if ticks > u32::MAX as u64 { u32::MAX } else { ticks as u32 }))
     }
 
     /// Ticks from `earlier` until this one; zero if `earlier` is not earlier.

@@ -11,6 +11,9 @@ pub mod limits;
 /// Why a connection ends or a request fails: one table of codes, texts and metric labels.
 pub mod reason;
 
+/// Faults built in on purpose, for tests that show they would be caught.
+pub mod sabotage;
+
 /// Takes new sockets from the listener, within the limits of rate and number.
 pub mod accept;
 /// Reads the HTTP request that opens a connection, and answers it.
@@ -38,3 +41,5 @@ pub mod api;
 pub mod sys;
 /// Starts the threads, runs them, drains and stops them.
 pub mod server;
+/// The commands that people type.
+pub mod cli;

@@ -30,6 +30,10 @@ pub const TURN_ACCEPTS_MAX: usize = 256;
 /// write costs as much as two.
 pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 
+/// How much more than `outbox_bytes_max` may wait for a socket that still takes bytes: a burst is
+/// longer than one write, and its receiver is not slow yet.
+pub const OUTBOX_UNBLOCKED_FACTOR: usize = 4;
+
 /// Bytes of the buffer in which one batch of sends is gathered.
 pub const CORK_BYTES_MAX: usize = 1024 * 1024;
 
@@ -89,9 +93,70 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the answer to a request that another thread serves, before it is an error.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Connections that the API listener holds, and so requests under way at once, each with a body of
+/// up to `api.body_bytes_max` from whoever has a key. At one more, the connection that has been
+/// idle for longest goes: whoever only holds connections can't shut others out.
+pub const API_CONNECTIONS_MAX: usize = 512;
+
+/// Header lines of a request to the API listener.
+pub const API_HEADERS_MAX: usize = 64;
+
+/// Bytes of a request head to the API listener. hyper's buffer can't be smaller than 8 KiB.
+pub const API_HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Time for a request head to the API listener, once its connection is open or its last answer out.
+pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time that one request to the API may take, its body's arrival included.
+pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection of the API listener lives after its last request began: time enough for
+/// every answer, but not for a reader of one byte per second.
+pub const API_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of an API key: keys are compared in buffers of this size.
+pub const API_KEY_BYTES_MAX: usize = 256;
+
+/// Requests to shards that control waits for at once, about 200 B each.
+pub const API_PENDING_MAX: usize = 65_536;
+
+/// Publications of one broadcast, or commands of one parallel batch, that are under way at once.
+pub const API_WINDOW_MAX: usize = 256;
+
+/// Commands of one batch, and channels of one broadcast.
+pub const API_BATCH_MAX: usize = 10_000;
+
+/// Channels in one page of the list of channels, unless the request says how many.
+pub const API_CHANNELS_PAGE: usize = 1_000;
+
+/// Channels in one page of the list of channels, at most.
+pub const API_CHANNELS_PAGE_MAX: usize = 10_000;
+
+/// Publications in one answer to the API's `history`. A reader continues after the last one.
+pub const API_HISTORY_MAX: usize = 100_000;
+
+/// Payload bytes in one answer to the API's `history`, unless a single publication has more.
+pub const API_HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of an idempotency key. A UUID has 36.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+/// Bytes of one page of metrics: 4096 shards with all their lines make 3 MB.
+pub const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long a thread may make no progress before the node counts as dead.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long a channel keeps its position after its last message expired and its last subscriber
 /// left. Later it begins a new epoch.
 pub const CHANNEL_META_TTL: Duration = Duration::from_secs(3600);
+
+/// How long a publication's idempotency key is remembered. Source: Centrifugo.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
+
+/// Keys that one shard remembers; one more publication with a key is refused (111), for a promise
+/// could not be kept. About 200 B each.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 
 /// Slots that one audit step compares with their descriptors and subscriptions.
 pub const AUDIT_SLOTS_MAX: usize = 4096;
@@ -105,11 +170,27 @@ pub const WALK_STEPS_MAX: usize = 4096;
 /// Long walks that one shard keeps under way; one more is refused.
 pub const WALKS_MAX: usize = 64;
 
+/// Entries of the ring of a shard's runtime, which only ever awaits two descriptors.
+pub const RUNTIME_RING_ENTRIES: u32 = 256;
+
+/// Time after the last paced close of a drain in which connections may finish.
+pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
+
+/// How long a starting server waits for an address that another one may be about to give up.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often control tries again to send what an inbox had no room for.
+pub const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often main looks whether the node is full.
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+
 /// Descriptors of a shard's table that are not for clients: stdio, wakes, rings, the listener.
 pub const DESCRIPTORS_RESERVED: usize = 256;
 
-/// Connections that a shard leases at once from the node's `max_connections`.
-pub const LEASE_CONNECTIONS: usize = 64;
+/// Most connections that a shard leases at once from the node's `max_connections`: less where
+/// they are few, so that no shard sits on what another needs.
+pub const LEASE_CONNECTIONS_MAX: usize = 64;
 
 /// First and last pause after an accept that failed for want of descriptors.
 pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -128,6 +209,7 @@ pub const SOCKET_SEND_BYTES: usize = 64 * 1024;
 /// where it can be counted.
 pub const SOCKET_UNSENT_BYTES: u32 = 16 * 1024;
 
+const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes may finish");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
 const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");

@@ -59,13 +59,21 @@ impl Status {
 /// An answer with one line of text.
 pub(super) fn respond(status: Status, text: &str) -> Response {
     let (code, name) = status.line();
-    let headers = status.headers();
+    Response { status: code, bytes: write(code, name, &status.headers(), text) }
+}
+
+/// An answer with a status that only the session can decide on.
+pub fn response(code: u16, name: &str, text: &str) -> Vec<u8> {
+    write(code, name, "Connection: close\r\n", text)
+}
+
+fn write(code: u16, name: &str, headers: &str, text: &str) -> Vec<u8> {
     let body_bytes = text.len() + 1;
-    let bytes = format!(
+    let answer = format!(
         "HTTP/1.1 {code} {name}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {body_bytes}\r\n\r\n{text}\n"
     );
-    Response { status: code, bytes: bytes.into_bytes() }
+    answer.into_bytes()
 }
 
 /// The head that accepts an upgrade. RFC 6455 §4.2.2. It names no extension: all are declined.

@@ -48,6 +48,8 @@ pub enum Message {
         channel: ChannelName,
         /// The last offset sent before the gap.
         after: u64,
+        /// The first offset after it.
+        next: u64,
     },
 
     /// The answer to a request of the same asker.

@@ -6,11 +6,13 @@
 mod decode;
 mod encode;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::channel::{ChannelView, Publication};
-use crate::protocol::{Codec, Push, Reply, Request};
-use crate::reason::CloseReason;
+use crate::channel::{ChannelView, DataType, Publication};
+use crate::protocol::json::read_data;
+use crate::protocol::{Codec, OnGap, Push, Reply, Request};
+use crate::reason::{ClientError, CloseReason};
 use crate::ws::{Opcode, encode_frame};
 
 /// See the module.
@@ -23,6 +25,14 @@ impl Codec for Centrifugo {
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         decode::first_request(message)
+    }
+
+    fn payload<'m>(
+        &self,
+        data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError> {
+        read_data(data_type, message)
     }
 
     fn encode_reply(
@@ -45,6 +55,10 @@ impl Codec for Centrifugo {
         out: &mut Vec<u8>,
     ) {
         encode::publications(channel, publications, out);
+    }
+
+    fn on_gap(&self) -> OnGap {
+        OnGap::Unsubscribe
     }
 
     fn encode_ping(&self, out: &mut Vec<u8>) -> bool {

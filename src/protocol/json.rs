@@ -1,9 +1,12 @@
 //! JSON written straight into frames: what every JSON protocol has in common.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::channel::{ChannelView, DataType, Publication};
+use crate::reason::ClientError;
 
 /// Appends a number.
 pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
@@ -58,6 +61,22 @@ pub(crate) fn write_data(data_type: DataType, data: &[u8], out: &mut Vec<u8>) {
             out.push(b'"');
         }
     }
+}
+
+/// The payload that a JSON value means, the reverse of [`write_data`]. JSON is not checked here.
+///
+/// # Errors
+/// `BadRequest` for a text or binary payload that is not a JSON string, or not of base64.
+pub(crate) fn read_data(data_type: DataType, json: &[u8]) -> Result<Cow<'_, [u8]>, ClientError> {
+    if data_type == DataType::Json {
+        return Ok(Cow::Borrowed(json));
+    }
+    let text: String = serde_json::from_slice(json).map_err(|_| ClientError::BadRequest)?;
+    match data_type {
+        DataType::Binary => STANDARD.decode(text).map(Cow::Owned),
+        DataType::Json | DataType::Text => Ok(Cow::Owned(text.into_bytes())),
+    }
+    .map_err(|_| ClientError::BadRequest)
 }
 
 /// Appends a publication as Centrifugo's protocol and its HTTP API write it:

@@ -8,13 +8,13 @@ mod centrifugo;
 mod plain;
 mod json;
 
-pub(crate) use json::{write_publication, write_string};
+pub(crate) use json::{read_data, write_publication};
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::channel::{ChannelView, Publication};
+use crate::channel::{ChannelView, DataType, Publication};
 use crate::ids::{ClientId, Position, Since};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 use crate::ws::Opcode;
@@ -75,6 +75,17 @@ pub trait Codec: Sync {
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason>;
 
+    /// The payload that a client's message means in a channel of this type. What it is has still
+    /// to be checked.
+    ///
+    /// # Errors
+    /// `BadRequest` if the protocol can't carry the type in this form.
+    fn payload<'m>(
+        &self,
+        data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError>;
+
     /// Appends the answer to request `id` to `out`, as complete frames.
     ///
     /// # Errors
@@ -101,8 +112,22 @@ pub trait Codec: Sync {
         out: &mut Vec<u8>,
     );
 
+    /// What a subscriber that wants to know is told when publications were missed.
+    fn on_gap(&self) -> OnGap;
+
     /// Appends the protocol's own ping, or answers false where WebSocket's ping serves.
     fn encode_ping(&self, out: &mut Vec<u8>) -> bool;
+}
+
+/// See [`Codec::on_gap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// A notice, [`Push::Gap`]; the subscription goes on.
+    Notice,
+    /// The subscription ends with "insufficient state": the client subscribes again and recovers.
+    Unsubscribe,
+    /// The protocol has no word for it: the connection closes with "insufficient state".
+    Close,
 }
 
 /// A command, and the id under which its answer is expected (0: none is).

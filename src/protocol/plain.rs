@@ -1,11 +1,12 @@
 //! WebSocket without a protocol of ours: messages are the payloads themselves ([`Plain`]), or a
 //! line of JSON around each ([`Envelope`]), or come back ([`Echo`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::channel::{ChannelView, DataType, Publication};
 use crate::protocol::json::{write_data, write_number, write_string};
-use crate::protocol::{Codec, Command, Push, Reply, Request, Subscribed};
+use crate::protocol::{Codec, Command, OnGap, Push, Reply, Request, Subscribed};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 use crate::ws::{Opcode, OpenFrame, encode_frame};
 
@@ -19,6 +20,14 @@ impl Codec for Plain {
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         Ok(whole(Command::Publish { channel: "".into(), data: message }, message))
+    }
+
+    fn payload<'m>(
+        &self,
+        _data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError> {
+        Ok(Cow::Borrowed(message))
     }
 
     fn encode_reply(
@@ -64,6 +73,10 @@ impl Codec for Plain {
         }
     }
 
+    fn on_gap(&self) -> OnGap {
+        OnGap::Close
+    }
+
     fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
         false
     }
@@ -80,6 +93,14 @@ impl Codec for Envelope {
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         Plain.decode(opcode, message)
+    }
+
+    fn payload<'m>(
+        &self,
+        _data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError> {
+        Ok(Cow::Borrowed(message))
     }
 
     fn encode_reply(
@@ -143,6 +164,10 @@ impl Codec for Envelope {
         }
     }
 
+    fn on_gap(&self) -> OnGap {
+        OnGap::Notice
+    }
+
     fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
         false
     }
@@ -158,6 +183,14 @@ impl Codec for Echo {
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         Ok(whole(Command::Echo { opcode, data: message }, message))
+    }
+
+    fn payload<'m>(
+        &self,
+        _data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError> {
+        Ok(Cow::Borrowed(message))
     }
 
     fn encode_reply(
@@ -185,6 +218,10 @@ impl Codec for Echo {
         _publications: &[Arc<Publication>],
         _out: &mut Vec<u8>,
     ) {
+    }
+
+    fn on_gap(&self) -> OnGap {
+        OnGap::Close
     }
 
     fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {

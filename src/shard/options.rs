@@ -14,6 +14,8 @@ pub struct Options {
     pub rules: Rules,
     /// Everybody may subscribe, publish and read history: Centrifugo's `client.insecure`.
     pub insecure: bool,
+    /// Clients without a token may connect, as user "".
+    pub anonymous: bool,
     /// Time between pings.
     pub ping_interval: Duration,
     /// Time in which any byte must follow a ping.

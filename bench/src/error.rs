@@ -1,0 +1,60 @@
+//! What keeps a scenario from running at all. What happens to single connections is a `Failure`.
+
+use crate::publish::PublishError;
+use crate::target::AddressError;
+use std::fmt;
+use std::io;
+
+/// Ends the program with exit code 2.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// An address on the command line is no use.
+    Address(AddressError),
+    /// Flags that do not go together, or a value out of bounds.
+    Usage(String),
+    /// More connections than the threads' descriptor tables hold.
+    Descriptors { connections: usize, threads: usize, per_thread: usize },
+    /// The system refused something that every scenario needs.
+    System { what: &'static str, error: io::Error },
+    /// The first publication did not go through.
+    Publish(PublishError),
+    /// A fault of this program; its message is on standard error.
+    ThreadPanicked,
+}
+
+impl Error {
+    pub(crate) fn system(what: &'static str, error: io::Error) -> Self {
+        Self::System { what, error }
+    }
+}
+
+impl From<AddressError> for Error {
+    fn from(error: AddressError) -> Self {
+        Self::Address(error)
+    }
+}
+
+impl From<PublishError> for Error {
+    fn from(error: PublishError) -> Self {
+        Self::Publish(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(error) => error.fmt(f),
+            Self::Usage(text) => f.write_str(text),
+            Self::Descriptors { connections, threads, per_thread } => write!(
+                f,
+                "{connections} connections need more than {threads} threads of {per_thread} \
+                 connections each; raise --threads or the descriptor limit (ulimit -n)"
+            ),
+            Self::System { what, error } => write!(f, "cannot {what}: {error}"),
+            Self::Publish(error) => write!(f, "cannot publish: {error}"),
+            Self::ThreadPanicked => f.write_str("a thread panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,95 @@
+//! `connect`: open connections, hold them, close them. How long does a handshake take, and how
+//! many fail?
+
+use super::{Stretch, Verdict};
+use crate::cli::ConnectArgs;
+use crate::error::Error;
+use crate::failure::Failures;
+use crate::fleet::{Ended, Fleet};
+use crate::latency::Summary;
+use crate::process::Usage;
+use crate::report::{self, OwnUsage, Report, Row};
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+struct ConnectReport {
+    scenario: &'static str,
+    url: String,
+    connections: usize,
+    established: u64,
+    /// Ended while they were held.
+    ended_early: u64,
+    failures: Failures,
+    /// From the first connection to the last.
+    seconds: f64,
+    connections_per_second: f64,
+    handshake: Summary,
+    /// While connecting.
+    server: Option<Usage>,
+    server_cpu_us_per_connection: Option<f64>,
+    generator: OwnUsage,
+    ended: &'static str,
+    passed: bool,
+}
+
+/// Runs the scenario and prints what it found.
+pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
+    let connections = args.common.connections;
+    let mut fleet = Fleet::start(args.common.plan(connections)?)?;
+    let watched = args.common.watched();
+    let stretch = Stretch::begin(&fleet, watched.as_ref());
+    let mut ended = fleet.ramp(connections);
+    let seconds = stretch.elapsed().as_secs_f64();
+    let server = stretch.server_usage(watched.as_ref());
+    let generator = stretch.own_usage(&fleet);
+    let established = fleet.totals().established;
+    if ended == Ended::Done {
+        ended = fleet.rest(args.hold);
+    }
+    let ended_early = fleet.totals().lost;
+    let outcome = fleet.stop()?;
+    let verdict = Verdict::of(ended, outcome.failures.count() == 0);
+    let report = ConnectReport {
+        scenario: "connect",
+        url: args.common.url().to_owned(),
+        connections,
+        established,
+        ended_early,
+        failures: outcome.failures,
+        seconds,
+        connections_per_second: established as f64 / seconds,
+        handshake: outcome.handshakes.summary(),
+        server,
+        server_cpu_us_per_connection: server
+            .map(|usage| usage.cpu_seconds * 1e6 / established.max(1) as f64),
+        generator,
+        ended: ended.label(),
+        passed: verdict == Verdict::Passed,
+    };
+    report::print(&report, args.common.json)?;
+    Ok(verdict)
+}
+
+impl Report for ConnectReport {
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = vec![
+            ("url", self.url.clone()),
+            ("connections", format!("{} of {}", self.established, self.connections)),
+            ("ramp", format!("{:.2} s, {:.0}/s", self.seconds, self.connections_per_second)),
+            ("handshake", self.handshake.text()),
+            ("failures", report::failures_text(&self.failures)),
+            ("ended early", self.ended_early.to_string()),
+            ("generator", self.generator.text()),
+        ];
+        if let (Some(server), Some(us)) = (self.server, self.server_cpu_us_per_connection) {
+            rows.push(("server", report::usage_text(server)));
+            rows.push(("server CPU", format!("{us:.1} µs per connection")));
+        }
+        rows.push(("run", self.ended.to_owned()));
+        rows
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.generator.warning().into_iter().collect()
+    }
+}

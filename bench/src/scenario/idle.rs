@@ -1,0 +1,184 @@
+//! `idle`: what one more idle, subscribed connection costs, as the growth of the server from N
+//! connections to 2N. What a server takes at its start is in neither figure that way.
+
+use super::broadcast::{Broadcast, Until};
+use super::{Stretch, Verdict, sample};
+use crate::cli::IdleArgs;
+use crate::error::Error;
+use crate::failure::Failures;
+use crate::fleet::{Ended, Fleet};
+use crate::process::Usage;
+use crate::publish::Publisher;
+use crate::report::{self, OwnUsage, Report, Row};
+use crate::sequence::Tally;
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+struct IdleReport {
+    scenario: &'static str,
+    url: String,
+    /// N: half of those that are open at the end.
+    connections: usize,
+    established: u64,
+    failures: Failures,
+    rss_bytes_at_start: Option<u64>,
+    rss_bytes_at_n: Option<u64>,
+    rss_bytes_at_2n: Option<u64>,
+    bytes_per_connection: Option<f64>,
+    /// While 2N connections did nothing.
+    server: Option<Usage>,
+    generator: Option<OwnUsage>,
+    published: Option<Published>,
+    ended: &'static str,
+    passed: bool,
+}
+
+/// How the one publication arrived.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Published {
+    received: u64,
+    lost: u64,
+    duplicates: u64,
+    /// From sending to the last receipt.
+    milliseconds: f64,
+    error: Option<String>,
+}
+
+/// Runs the scenario and prints what it found.
+pub(crate) fn run(args: &IdleArgs) -> Result<Verdict, Error> {
+    let connections = args.common.connections;
+    let mut plan = args.common.plan(connections.saturating_mul(2))?;
+    let entrance = args.publish.entrance(&mut plan)?;
+    let (target, timeout) = (plan.target.clone(), plan.timeout);
+    let mut fleet = Fleet::start(plan)?;
+    let mut report = IdleReport::new(args);
+    let mut ended = grow(args, &mut fleet, &mut report);
+    report.established = fleet.totals().established;
+    let mut published = None;
+    if ended == Ended::Done && args.publish_once {
+        let publisher = Publisher::open(&entrance, &target, timeout)?;
+        let mut broadcast = Broadcast::new(publisher, args.publish.bytes, 1);
+        let mut arrived = Published::default();
+        ended = broadcast.series(&mut fleet, Until::Count(1)).unwrap_or_else(|error| {
+            arrived.error = Some(error.to_string());
+            Ended::Broken
+        });
+        if ended == Ended::Done {
+            // Time for repeats to come.
+            ended = fleet.rest(args.settle);
+        }
+        arrived.milliseconds = broadcast.last.summary().max_us / 1e3;
+        published = Some((arrived, broadcast.published));
+    }
+    let outcome = fleet.stop()?;
+    report.published = published.map(|(arrived, count)| {
+        let Tally { received, duplicates, .. } = outcome.tally;
+        let lost = outcome.tally.lost(report.established, count);
+        Published { received, lost, duplicates, ..arrived }
+    });
+    report.failures = outcome.failures;
+    report.ended = ended.label();
+    let verdict = Verdict::of(ended, report.faultless());
+    report.passed = verdict == Verdict::Passed;
+    report::print(&report, args.common.json)?;
+    Ok(verdict)
+}
+
+/// Opens N connections and N more, reading the server's memory after each, then holds them.
+fn grow(args: &IdleArgs, fleet: &mut Fleet, report: &mut IdleReport) -> Ended {
+    let watched = args.common.watched();
+    let rss_bytes = || sample(watched.as_ref()).map(|sample| sample.rss_bytes);
+    let connections = args.common.connections;
+    report.rss_bytes_at_start = rss_bytes();
+    for (total, rss_bytes_then) in
+        [(connections, &mut report.rss_bytes_at_n), (connections * 2, &mut report.rss_bytes_at_2n)]
+    {
+        let mut ended = fleet.ramp(total);
+        if ended == Ended::Done {
+            ended = fleet.rest(args.settle);
+        }
+        if ended != Ended::Done {
+            return ended;
+        }
+        *rss_bytes_then = rss_bytes();
+    }
+    report.bytes_per_connection = report
+        .rss_bytes_at_n
+        .zip(report.rss_bytes_at_2n)
+        .map(|(n, two_n)| (two_n as f64 - n as f64) / connections as f64);
+    let stretch = Stretch::begin(fleet, watched.as_ref());
+    let ended = fleet.rest(args.hold);
+    report.server = stretch.server_usage(watched.as_ref());
+    report.generator = Some(stretch.own_usage(fleet));
+    ended
+}
+
+impl IdleReport {
+    fn new(args: &IdleArgs) -> Self {
+        Self {
+            scenario: "idle",
+            url: args.common.url().to_owned(),
+            connections: args.common.connections,
+            established: 0,
+            failures: Failures::default(),
+            rss_bytes_at_start: None,
+            rss_bytes_at_n: None,
+            rss_bytes_at_2n: None,
+            bytes_per_connection: None,
+            server: None,
+            generator: None,
+            published: None,
+            ended: "",
+            passed: false,
+        }
+    }
+
+    fn faultless(&self) -> bool {
+        let arrived = self.published.as_ref();
+        let wrong = arrived.map_or(0, |published| published.lost + published.duplicates);
+        wrong + self.failures.count() == 0 && arrived.is_none_or(|one| one.error.is_none())
+    }
+}
+
+impl Report for IdleReport {
+    fn rows(&self) -> Vec<Row> {
+        let all = self.connections * 2;
+        let mut rows = vec![
+            ("url", self.url.clone()),
+            ("connections", format!("{} of {all}", self.established)),
+            ("failures", report::failures_text(&self.failures)),
+        ];
+        let memory = [
+            ("RSS at start", self.rss_bytes_at_start),
+            ("RSS at N", self.rss_bytes_at_n),
+            ("RSS at 2N", self.rss_bytes_at_2n),
+        ];
+        let memory = memory
+            .iter()
+            .filter_map(|(name, bytes)| bytes.map(|bytes| (*name, report::bytes_text(bytes))));
+        rows.extend(memory);
+        let each = self.bytes_per_connection;
+        rows.extend(each.map(|bytes| ("per connection", format!("{bytes:.1} B of RSS"))));
+        rows.extend(self.server.map(|server| ("server, idle", report::usage_text(server))));
+        rows.extend(self.generator.map(|own| ("generator, idle", own.text())));
+        rows.extend(self.published.as_ref().map(|one| ("publication", one.text())));
+        rows.push(("run", self.ended.to_owned()));
+        rows
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Published {
+    fn text(&self) -> String {
+        let Self { received, lost, duplicates, milliseconds, .. } = self;
+        match &self.error {
+            Some(error) => error.clone(),
+            None => format!(
+                "{received} received, {lost} lost, {duplicates} duplicate, {milliseconds:.1} ms"
+            ),
+        }
+    }
+}

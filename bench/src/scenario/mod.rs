@@ -1,0 +1,79 @@
+//! What is done to a server: each scenario in a file, and what they share.
+
+mod broadcast;
+pub(crate) mod connect;
+pub(crate) mod fanout;
+pub(crate) mod idle;
+
+use crate::fleet::{Ended, Fleet};
+use crate::process::{Sample, Watched};
+use crate::report::OwnUsage;
+use crate::sys;
+use std::time::{Duration, Instant};
+
+/// What the exit code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    Failed,
+    Interrupted,
+}
+
+impl Verdict {
+    /// An interrupt hides what was not reached, so it is told apart from both.
+    fn of(ended: Ended, faultless: bool) -> Self {
+        match ended {
+            Ended::Interrupted => Self::Interrupted,
+            Ended::Done if faultless => Self::Passed,
+            Ended::Done | Ended::TimedOut | Ended::Broken => Self::Failed,
+        }
+    }
+}
+
+/// The start of a measured stretch.
+struct Stretch {
+    began: Instant,
+    server: Option<Sample>,
+    own_cpu_ns: u64,
+    busy_ns: Vec<u64>,
+}
+
+impl Stretch {
+    fn begin(fleet: &Fleet, watched: Option<&Watched>) -> Self {
+        Self {
+            server: sample(watched),
+            own_cpu_ns: sys::own_cpu_ns(),
+            busy_ns: fleet.busy_ns(),
+            began: Instant::now(),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn own_usage(&self, fleet: &Fleet) -> OwnUsage {
+        let cpu_ns = sys::own_cpu_ns().saturating_sub(self.own_cpu_ns);
+        let seconds = self.elapsed().as_secs_f64();
+        OwnUsage::between(cpu_ns, &self.busy_ns, &fleet.busy_ns(), seconds)
+    }
+
+    /// What the server used, if it is watched and was there at both ends.
+    fn server_usage(&self, watched: Option<&Watched>) -> Option<crate::process::Usage> {
+        let after = sample(watched)?;
+        let seconds = self.elapsed().as_secs_f64();
+        self.server.map(|before| crate::process::Usage::between(before, after, seconds))
+    }
+}
+
+/// Reads the server's use so far. A server that has ended is told on standard error, once read.
+fn sample(watched: Option<&Watched>) -> Option<Sample> {
+    let watched = watched?;
+    match watched.sample() {
+        Ok(sample) => Some(sample),
+        Err(error) => {
+            eprintln!("WARNING: cannot read process {}: {error}", watched.pid);
+            None
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What one subscriber has received: enough of the past to tell a repeat from a late arrival.
+
+/// Sequence numbers kept behind the highest one.
+const SEEN_MAX: u32 = u64::BITS;
+
+/// Sequence numbers received on one connection. 16 B, for a million of them are kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Received {
+    highest: u32,
+    /// Bit `n` is set if `highest - n` was received.
+    seen: u64,
+}
+
+/// How one publication arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Above everything before it. Numbers that it skipped may still come; what never comes is
+    /// found by the difference between published and received.
+    New,
+    /// For the first time, but after a later one.
+    Late,
+    /// Again. Numbers too old to remember count as such: nothing is that late and well.
+    Repeated,
+}
+
+impl Received {
+    /// Notes that `sequence` came.
+    pub(crate) fn arrive(&mut self, sequence: u32) -> Arrival {
+        if sequence > self.highest {
+            let step = sequence - self.highest;
+            self.seen = self.seen.checked_shl(step).unwrap_or(0) | 1;
+            self.highest = sequence;
+            return Arrival::New;
+        }
+        let behind = self.highest - sequence;
+        if behind >= SEEN_MAX || sequence == 0 || self.seen & (1 << behind) != 0 {
+            return Arrival::Repeated;
+        }
+        self.seen |= 1 << behind;
+        Arrival::Late
+    }
+
+    /// The number after the highest one: what the next frame without a mark must be.
+    pub(crate) fn following(&self) -> u32 {
+        self.highest + 1
+    }
+}
+
+/// Sums over many subscribers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Publications received, each counted once for each subscriber.
+    pub(crate) received: u64,
+    /// Received again, or never published.
+    pub(crate) duplicates: u64,
+    /// Received after a later one.
+    pub(crate) reordered: u64,
+}
+
+impl Tally {
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.received += other.received;
+        self.duplicates += other.duplicates;
+        self.reordered += other.reordered;
+    }
+
+    /// Publications that `subscribers` should have received and did not.
+    pub(crate) fn lost(&self, subscribers: u64, published: u32) -> u64 {
+        (subscribers * u64::from(published)).saturating_sub(self.received)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Arrival::{Late, New, Repeated};
+
+    fn check(arrivals: &[(u32, Arrival)]) {
+        let mut received = Received::default();
+        for (sequence, arrival) in arrivals {
+            assert_eq!(received.arrive(*sequence), *arrival, "{sequence} of {arrivals:?}");
+        }
+    }
+
+    #[test]
+    fn each_way_to_arrive_is_told_from_the_others() {
+        check(&[(1, New), (2, New), (3, New)]);
+        check(&[(1, New), (1, Repeated), (2, New), (1, Repeated)]);
+        check(&[(1, New), (3, New), (2, Late), (2, Repeated), (4, New)]);
+        check(&[(1, New), (64, New), (2, Late), (1, Repeated), (65, New), (1, Repeated)]);
+        check(&[(1, New), (1000, New), (999, Late), (937, Late), (936, Repeated)]);
+        check(&[(0, Repeated), (1, New), (0, Repeated)]);
+    }
+
+    #[test]
+    fn losses_are_what_was_published_and_not_received() {
+        let tally = Tally { received: 19, duplicates: 3, reordered: 0 };
+        assert_eq!(tally.lost(10, 2), 1);
+        assert_eq!(tally.lost(9, 2), 0);
+    }
+}

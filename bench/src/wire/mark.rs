@@ -1,0 +1,101 @@
+//! The mark inside every publication: its sequence number and the moment it was sent. From it each
+//! receiver tells losses, repeats, disorder and latency.
+
+/// Shortest payload that holds a mark with its largest numbers, in bytes.
+pub(crate) const PAYLOAD_BYTES_MIN: usize = 56;
+
+const SEQUENCE_KEY: &[u8] = b"{\"seq\":";
+const SENT_KEY: &[u8] = b",\"ns\":";
+
+/// What a publication says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// From 1, without gaps.
+    pub(crate) sequence: u32,
+    /// CLOCK_MONOTONIC in nanoseconds when it was handed to the server. Only meaningful on the
+    /// host that sent it.
+    pub(crate) sent_ns: u64,
+}
+
+impl Mark {
+    /// A JSON object that carries the mark, padded to exactly `bytes`.
+    ///
+    /// `bytes` is at least [`PAYLOAD_BYTES_MIN`]; below it the object is as short as it can be.
+    pub(crate) fn payload(self, bytes: usize) -> String {
+        let Self { sequence, sent_ns } = self;
+        let mut text = format!("{{\"seq\":{sequence},\"ns\":{sent_ns},\"pad\":\"");
+        let pad = bytes.saturating_sub(text.len() + 2);
+        text.extend(std::iter::repeat_n('x', pad));
+        text.push_str("\"}");
+        text
+    }
+}
+
+/// Appends every mark in `message` to `marks`, in order. A server may join several publications in
+/// one message and wrap each in an envelope of its own; neither matters here.
+pub(crate) fn find(message: &[u8], marks: &mut Vec<Mark>) {
+    let mut rest = message;
+    while let Some(at) = rest.windows(SEQUENCE_KEY.len()).position(|key| key == SEQUENCE_KEY) {
+        rest = &rest[at + SEQUENCE_KEY.len()..];
+        let Some((sequence, after)) = number(rest) else { continue };
+        let Some((sent_ns, after)) = after.strip_prefix(SENT_KEY).and_then(number) else {
+            continue;
+        };
+        if let Ok(sequence) = u32::try_from(sequence) {
+            marks.push(Mark { sequence, sent_ns });
+        }
+        rest = after;
+    }
+}
+
+/// The decimal number at the start of `bytes`, and what follows it.
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let value = std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()?;
+    Some((value, &bytes[digits..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(message: &str) -> Vec<(u32, u64)> {
+        let mut marks = Vec::new();
+        find(message.as_bytes(), &mut marks);
+        marks.iter().map(|mark| (mark.sequence, mark.sent_ns)).collect()
+    }
+
+    #[test]
+    fn a_payload_has_the_length_asked_for_and_gives_its_mark_back() {
+        for mark in
+            [Mark { sequence: 1, sent_ns: 0 }, Mark { sequence: u32::MAX, sent_ns: u64::MAX }]
+        {
+            for bytes in [PAYLOAD_BYTES_MIN, 64, 128, 5000] {
+                let payload = mark.payload(bytes);
+                assert_eq!(payload.len(), bytes);
+                assert!(serde_json::from_str::<serde_json::Value>(&payload).is_ok());
+                assert_eq!(found(&payload), [(mark.sequence, mark.sent_ns)]);
+            }
+        }
+    }
+
+    #[test]
+    fn marks_are_found_in_envelopes_and_in_joined_messages() {
+        let one = Mark { sequence: 7, sent_ns: 70 }.payload(64);
+        let two = Mark { sequence: 8, sent_ns: 80 }.payload(64);
+        let push =
+            |data: &str| format!("{{\"push\":{{\"channel\":\"c\",\"pub\":{{\"data\":{data}}}}}}}");
+        let message = format!("{}\n{}", push(&one), push(&two));
+        assert_eq!(found(&message), [(7, 70), (8, 80)]);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_mark_is_none() {
+        for message in
+            ["", "{}", "{\"seq\":", "{\"seq\":1}", "{\"seq\":x,\"ns\":1}", "{\"seq\":1,\"ns\":"]
+        {
+            assert_eq!(found(message), [], "{message}");
+        }
+        assert_eq!(found("{\"seq\":{\"seq\":2,\"ns\":3}"), [(2, 3)]);
+    }
+}

@@ -1,0 +1,64 @@
+//! `connect` opens what was asked for, and says by kind what failed.
+
+use crate::run::bench;
+use crate::server::{Mistake, Server};
+
+#[test]
+fn opens_all_connections_in_every_dialect() {
+    let server = Server::start(Mistake::None);
+    for path in ["/connection/websocket", "/ws", "/"] {
+        let url = format!("ws://{}{path}", server.clients);
+        let (code, report) = bench(&format!("connect -n 50 --hold 200ms --url {url}"));
+        assert_eq!(code, 0, "{path}: {report}");
+        assert_eq!(report["established"], 50, "{path}: {report}");
+        assert_eq!(report["handshake"]["count"], 50, "{path}: {report}");
+        assert_eq!(report["failures"], serde_json::json!({}), "{path}: {report}");
+    }
+}
+
+#[test]
+fn threads_share_the_connections_and_the_rate_is_kept() {
+    let server = Server::start(Mistake::None);
+    let url = format!("ws://{}/ws", server.clients);
+    let flags = "connect -n 51 --threads 4 --rate 200 --abort --hold 0";
+    let (code, report) = bench(&format!("{flags} --url {url}"));
+    assert_eq!((code, &report["established"]), (0, &51.into()), "{report}");
+    assert!(report["seconds"].as_f64().unwrap() > 0.15, "{report}");
+}
+
+#[test]
+fn counts_failures_by_kind() {
+    for (mistake, path, kind) in
+        [(Mistake::Refuse, "/ws", "status"), (Mistake::Deny, "/connection/websocket", "subscribe")]
+    {
+        let server = Server::start(mistake);
+        let url = format!("ws://{}{path}", server.clients);
+        let (code, report) = bench(&format!("connect -n 50 --hold 0 --url {url}"));
+        assert_eq!((code, &report["established"]), (1, &0.into()), "{report}");
+        assert_eq!(report["failures"][kind]["count"], 50, "{report}");
+    }
+    let (code, report) = bench("connect -n 50 --hold 0 --url ws://127.0.0.1:1/ws");
+    assert_eq!(code, 1, "{report}");
+    assert_eq!(report["failures"]["refused"]["count"], 50, "{report}");
+}
+
+#[test]
+fn gives_up_on_a_server_that_never_answers() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/ws", silent.local_addr().unwrap());
+    let (code, report) = bench(&format!("connect -n 50 --timeout 300ms --hold 0 --url {url}"));
+    assert_eq!(code, 1, "{report}");
+    assert_eq!(report["failures"]["timeout"]["count"], 50, "{report}");
+}
+
+#[test]
+fn reports_what_the_server_used() {
+    let server = Server::start(Mistake::None);
+    let url = format!("ws://{}/ws", server.clients);
+    let pid = std::process::id();
+    let (code, report) =
+        bench(&format!("idle -n 25 --settle 100ms --hold 0 --pid {pid} --url {url}"));
+    assert_eq!((code, &report["established"]), (0, &50.into()), "{report}");
+    assert!(report["rss_bytes_at_n"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["bytes_per_connection"].is_number(), "{report}");
+}

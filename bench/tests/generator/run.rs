@@ -1,0 +1,18 @@
+//! Runs the generator as its users do, and reads its report.
+
+use serde_json::Value;
+use std::process::Command;
+
+/// Exit code and report of `corecast-bench` with `flags`, split at spaces.
+pub(crate) fn bench(flags: &str) -> (i32, Value) {
+    let output = Command::new(env!("CARGO_BIN_EXE_corecast-bench"))
+        .args(flags.split(' '))
+        .arg("--json")
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Value::from(format!("{error}: {stderr}"))
+    });
+    (output.status.code().unwrap(), report)
+}

@@ -1,0 +1,76 @@
+"""A FastAPI application beside Corecast: it keeps no WebSocket itself. Browsers hold theirs to
+Corecast, and the application publishes over HTTP.
+
+    CORECAST_API_URL  where the application publishes      http://127.0.0.1:9000
+    CORECAST_API_KEY  the key, where the API asks for one
+    CORECAST_WS_URL   where browsers connect               ws://127.0.0.1:8000
+"""
+
+import contextlib
+import os
+import pathlib
+
+import cent
+import fastapi
+import httpx
+import pydantic
+from fastapi.responses import HTMLResponse
+
+API_URL = os.environ.get("CORECAST_API_URL", "http://127.0.0.1:9000")
+API_KEY = os.environ.get("CORECAST_API_KEY", "")
+WS_URL = os.environ.get("CORECAST_WS_URL", "ws://127.0.0.1:8000")
+CHANNEL = "news"
+
+PAGE = (pathlib.Path(__file__).parent / "page.html").read_text()
+
+
+class Message(pydantic.BaseModel):
+    text: str
+
+
+class Position(pydantic.BaseModel):
+    """Where Corecast put the message: what a client needs to go on from there."""
+
+    offset: int
+    epoch: str
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: fastapi.FastAPI):
+    """Both clients keep their connections to Corecast open for as long as the application runs."""
+    headers = {"X-API-Key": API_KEY} if API_KEY else {}
+    async with (
+        cent.AsyncClient(f"{API_URL}/api", api_key=API_KEY) as app.state.cent,
+        httpx.AsyncClient(base_url=API_URL, headers=headers) as app.state.http,
+    ):
+        yield
+
+
+app = fastapi.FastAPI(lifespan=lifespan)
+
+
+@app.post("/publish/cent")
+async def publish_with_cent(message: Message) -> Position:
+    """With `cent`, Centrifugo's client library: an error of the API is an exception."""
+    result = await app.state.cent.publish(
+        cent.PublishRequest(channel=CHANNEL, data=message.model_dump())
+    )
+    return Position(offset=result.offset, epoch=result.epoch)
+
+
+@app.post("/publish/http")
+async def publish_with_http(message: Message) -> Position:
+    """With nothing but HTTP: errors come in the body, with status 200."""
+    response = await app.state.http.post(
+        "/api/publish", json={"channel": CHANNEL, "data": message.model_dump()}
+    )
+    response.raise_for_status()
+    body = response.json()
+    if "error" in body:
+        raise fastapi.HTTPException(502, body["error"]["message"])
+    return Position(**body["result"])
+
+
+@app.get("/", response_class=HTMLResponse)
+async def page() -> str:
+    return PAGE.replace("{{url}}", f"{WS_URL}/ws?channels={CHANNEL}&envelope=json")

@@ -1,0 +1,70 @@
+//! What this server says, made once: the answer to an upgrade, and one frame.
+
+/// The answer to a client whose key is RFC 6455's example (§1.3), which is the generator's.
+pub(crate) const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+const END: &[u8] = b"\r\n\r\n";
+
+/// How much of the blank line that ends a request has been seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    seen: u8,
+}
+
+impl Head {
+    /// Takes more bytes; whether the head is complete with them.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            self.seen = match byte {
+                _ if byte == END[usize::from(self.seen)] => self.seen + 1,
+                b'\r' => 1,
+                _ => 0,
+            };
+            if usize::from(self.seen) == END.len() {
+                *self = Self::default();
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// A text frame with `bytes` of payload.
+pub(crate) fn frame(bytes: usize) -> Vec<u8> {
+    const FIN_TEXT: u8 = 0x81;
+    let mut frame = vec![FIN_TEXT];
+    if let Ok(short @ 0..=125) = u8::try_from(bytes) {
+        frame.push(short);
+    } else if let Ok(length) = u16::try_from(bytes) {
+        frame.push(126);
+        frame.extend(length.to_be_bytes());
+    } else {
+        frame.push(127);
+        frame.extend((bytes as u64).to_be_bytes());
+    }
+    frame.resize(frame.len() + bytes, b'x');
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_at_the_first_blank_line_wherever_it_is_cut() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\r\n\r\n";
+        for cut in 0..head.len() {
+            let mut seen = Head::default();
+            assert!(!seen.take(&head[..cut]), "cut at {cut}");
+            assert!(seen.take(&head[cut..]), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_frame_has_the_shortest_header() {
+        for (bytes, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            assert_eq!(frame(bytes).len(), header + bytes);
+        }
+    }
+}

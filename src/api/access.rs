@@ -1,0 +1,171 @@
+//! Who may use the API: API keys, and what browsers may not do.
+
+use std::net::IpAddr;
+
+use axum::extract::Query;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::limits::API_KEY_BYTES_MAX;
+
+/// A key in a buffer of fixed size, so that comparing takes the same time for every guess.
+struct Key {
+    bytes: [u8; API_KEY_BYTES_MAX],
+    length: u64,
+}
+
+impl Key {
+    /// The key `text`; absent if it is longer than any key may be.
+    fn new(text: &[u8]) -> Option<Key> {
+        let mut bytes = [0; API_KEY_BYTES_MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Key { bytes, length: text.len() as u64 })
+    }
+
+    fn equals(&self, other: &Key) -> Choice {
+        self.bytes.ct_eq(&other.bytes) & self.length.ct_eq(&other.length)
+    }
+}
+
+/// The rule for requests to the API.
+pub(super) struct Access {
+    keys: Vec<Key>,
+    /// Without any key everybody on this host may; otherwise, nobody.
+    open: bool,
+}
+
+impl Access {
+    /// Access by one of `keys`; without any, for everybody if `open`.
+    pub(super) fn new(keys: &[String], open: bool) -> Access {
+        let keys: Vec<Key> = keys.iter().filter_map(|key| Key::new(key.as_bytes())).collect();
+        Access { open: open && keys.is_empty(), keys }
+    }
+
+    /// Whether a request with this head may use the API.
+    ///
+    /// # Errors
+    /// 401 without a right key; 403 where no key is asked for and a web page is behind it that is
+    /// not our own.
+    pub(super) fn admit(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), StatusCode> {
+        if self.open {
+            return if is_foreign_page(headers) { Err(StatusCode::FORBIDDEN) } else { Ok(()) };
+        }
+        let presented = presented_key(headers, uri).and_then(|key| Key::new(key.as_bytes()));
+        let Some(presented) = presented else { return Err(StatusCode::UNAUTHORIZED) };
+        // Every key is compared: where the loop stopped would tell which one was nearly right.
+        let none = Choice::from(0);
+        let matched = self.keys.iter().fold(none, |found, key| found | key.equals(&presented));
+        if bool::from(matched) { Ok(()) } else { Err(StatusCode::UNAUTHORIZED) }
+    }
+}
+
+/// The key that a request carries, in the first of three places that has one.
+fn presented_key(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct KeyQuery {
+        api_key: String,
+    }
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(key) = text("x-api-key") {
+        return Some(key.to_owned());
+    }
+    if let Some(value) = text(header::AUTHORIZATION.as_str()) {
+        let (scheme, key) = value.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("apikey").then(|| key.trim().to_owned());
+    }
+    Query::<KeyQuery>::try_from_uri(uri).ok().map(|Query(query)| query.api_key)
+}
+
+/// Whether a web page that is not served by this listener is behind the request.
+///
+/// Browsers send `Origin` with every POST. A page whose name was made to point at this host has
+/// an origin that equals `Host`, so names other than localhost are not our own either.
+fn is_foreign_page(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let authority = |value: &str| value.split_once("://").map(|(_, rest)| rest.to_owned());
+    let origin = origin.to_str().ok().and_then(authority);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    match (origin, host) {
+        (Some(origin), Some(host)) => !origin.eq_ignore_ascii_case(host) || !is_host_itself(host),
+        _ => true,
+    }
+}
+
+/// Whether `authority` names a host by address, or as localhost.
+fn is_host_itself(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header line.
+    type Line<'a> = (&'static str, &'a str);
+
+    fn head(lines: &[Line<'_>]) -> HeaderMap {
+        let line = |(name, value): &Line<'_>| {
+            (name.parse().expect("a header name"), value.parse().expect("a header value"))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_key_is_taken_from_three_places() {
+        let access = Access::new(&["old".to_owned(), "new key".to_owned()], true);
+        let long = "x".repeat(API_KEY_BYTES_MAX + 1);
+        let table: &[(&[Line<'_>], &str, bool)] = &[
+            (&[("x-api-key", "old")], "/api/info", true),
+            (&[("authorization", "apikey old")], "/api/info", true),
+            (&[("authorization", "ApiKey old")], "/api/info", true),
+            (&[], "/api/info?api_key=new%20key", true),
+            (&[("x-api-key", "old")], "/api/info?api_key=wrong", true),
+            (&[], "/api/info", false),
+            (&[("x-api-key", "")], "/api/info", false),
+            (&[("x-api-key", "ol")], "/api/info", false),
+            (&[("x-api-key", "oldd")], "/api/info", false),
+            (&[("x-api-key", &long)], "/api/info", false),
+            (&[("authorization", "Bearer old")], "/api/info", false),
+            (&[("authorization", "old")], "/api/info", false),
+        ];
+        for (lines, uri, admitted) in table {
+            let uri = uri.parse().expect("an URI");
+            assert_eq!(access.admit(&head(lines), &uri).is_ok(), *admitted, "{lines:?} {uri}");
+        }
+    }
+
+    #[test]
+    fn without_a_key_the_api_is_closed_unless_it_was_opened() {
+        let uri = "/api/info".parse().expect("an URI");
+        let none = HeaderMap::new();
+        assert_eq!(Access::new(&[], false).admit(&none, &uri), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(Access::new(&[], true).admit(&none, &uri), Ok(()));
+    }
+
+    #[test]
+    fn an_open_api_refuses_foreign_web_pages() {
+        let access = Access::new(&[], true);
+        let uri = "/api/publish".parse().expect("an URI");
+        let table = [
+            ("http://127.0.0.1:9000", "127.0.0.1:9000", true),
+            ("http://localhost:9000", "localhost:9000", true),
+            ("http://[::1]:9000", "[::1]:9000", true),
+            ("http://evil.example", "127.0.0.1:9000", false),
+            ("http://127.0.0.1:8080", "127.0.0.1:9000", false),
+            ("null", "127.0.0.1:9000", false),
+            // A name that its owner has pointed at this host.
+            ("http://evil.example:9000", "evil.example:9000", false),
+        ];
+        for (origin, host, admitted) in table {
+            let headers = head(&[("origin", origin), ("host", host)]);
+            assert_eq!(access.admit(&headers, &uri).is_ok(), admitted, "{origin} {host}");
+        }
+        let no_host = head(&[("origin", "http://127.0.0.1:9000")]);
+        assert!(access.admit(&no_host, &uri).is_err());
+    }
+}

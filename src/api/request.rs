@@ -1,0 +1,171 @@
+//! The shapes of requests and results. Names and meanings are Centrifugo's; fields that are null
+//! count as absent, and unknown ones are ignored, as its clients rely on.
+
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer};
+use serde::{Deserialize as Read, Serialize};
+use serde_json::value::RawValue;
+
+/// A field that may be null.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+/// A payload that may be the JSON value null: absent and null differ.
+fn payload<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(from).map(Some)
+}
+
+/// `publish` and `broadcast`.
+#[derive(Debug, Default, Read)]
+#[serde(default)]
+pub(super) struct PublishRequest {
+    /// `publish` only.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) channel: String,
+    /// `broadcast` only.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) channels: Vec<String>,
+    #[serde(deserialize_with = "payload")]
+    pub(super) data: Option<Box<RawValue>>,
+    /// Instead of `data`; wins if both are there.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) b64data: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) skip_history: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) tags: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) idempotency_key: String,
+    /// Not part of this version, and not to be ignored: who sends it relies on it.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) version: u64,
+}
+
+/// What `publish` answers. Both are absent in channels without history.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct PublishResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) epoch: Option<String>,
+}
+
+/// What `broadcast` answers: one entry for each channel, in order.
+#[derive(Debug, Serialize)]
+pub(super) struct BroadcastResult {
+    pub(super) responses: Vec<Box<RawValue>>,
+}
+
+/// `history` and `history_remove`.
+#[derive(Debug, Default, Read)]
+#[serde(default)]
+pub(super) struct HistoryRequest {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) channel: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) limit: i32,
+    pub(super) since: Option<StreamPosition>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) reverse: bool,
+}
+
+/// A position as Centrifugo writes it.
+#[derive(Debug, Default, Read)]
+#[serde(default)]
+pub(super) struct StreamPosition {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) offset: u64,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) epoch: String,
+}
+
+/// What `history` answers; every field is always there.
+#[derive(Debug, Serialize)]
+pub(super) struct HistoryResult {
+    pub(super) publications: Vec<Box<RawValue>>,
+    pub(super) offset: u64,
+    pub(super) epoch: String,
+}
+
+/// `channels`. `limit` and `cursor` are Corecast's own.
+#[derive(Debug, Default, Read)]
+#[serde(default)]
+pub(super) struct ChannelsRequest {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) pattern: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) limit: usize,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) cursor: String,
+}
+
+/// What `channels` answers. With a `cursor`, there is more: ask again with it.
+#[derive(Debug, Serialize)]
+pub(super) struct ChannelsResult {
+    pub(super) channels: BTreeMap<String, ChannelBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cursor: Option<String>,
+}
+
+/// A channel in the list of channels.
+#[derive(Debug, Serialize)]
+pub(super) struct ChannelBody {
+    pub(super) num_clients: u64,
+}
+
+/// `disconnect` and `unsubscribe`.
+#[derive(Debug, Default, Read)]
+#[serde(default)]
+pub(super) struct ConnectionsRequest {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) user: String,
+    /// `unsubscribe` only; empty means all.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) channel: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) client: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) session: String,
+    /// `disconnect` only: clients to spare.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) whitelist: Vec<String>,
+    /// `disconnect` only.
+    pub(super) disconnect: Option<DisconnectBody>,
+}
+
+/// A code and a text for the close frame.
+#[derive(Debug, Default, Read)]
+#[serde(default)]
+pub(super) struct DisconnectBody {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) code: u16,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) reason: String,
+}
+
+/// The result of methods that have nothing to say.
+#[derive(Debug, Serialize)]
+pub(super) struct Empty {}
+
+/// `batch`
+#[derive(Debug, Default, Read)]
+#[serde(default)]
+pub(super) struct BatchRequest {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) commands: Vec<BTreeMap<String, Box<RawValue>>>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) parallel: bool,
+}
+
+/// A command as `POST /api` takes it.
+#[derive(Debug, Read)]
+pub(super) struct OldCommand {
+    #[serde(default)]
+    pub(super) method: String,
+    #[serde(default)]
+    pub(super) params: Option<Box<RawValue>>,
+}

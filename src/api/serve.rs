@@ -1,0 +1,181 @@
+//! The API listener's connections, with a limit on everything a peer could stretch: a slow or
+//! greedy client costs its own connection and nothing else.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+use super::{Api, reply, router};
+use crate::limits::{
+    ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX,
+    API_HEAD_BYTES_MAX, API_HEADER_TIMEOUT, API_HEADERS_MAX, API_REQUEST_TIMEOUT,
+};
+
+/// Serves the API on `listener` until the future is dropped; connections end with it when the
+/// runtime does.
+///
+/// # Errors
+/// The listener can't be watched. Failing accepts are no error: they are tried again, later and
+/// later, since the descriptors they want may come back.
+pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let router = router::router(api);
+    let peers = Arc::new(Peers::default());
+    let mut pause = ACCEPT_PAUSE_MIN;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                pause = ACCEPT_PAUSE_MIN;
+                peers.admit(stream, &router);
+            }
+            Err(error) => {
+                tracing::warn!(%error, ?pause, "the API listener can't accept");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+            }
+        }
+    }
+}
+
+/// The connections of the API listener.
+#[derive(Default)]
+struct Peers {
+    open: Mutex<HashMap<u64, Peer>>,
+    next: AtomicU64,
+}
+
+struct Peer {
+    state: Arc<PeerState>,
+    task: AbortHandle,
+}
+
+/// What a connection shows to the others.
+struct PeerState {
+    started: Instant,
+    /// Milliseconds from `started` to the beginning of the last request.
+    request_millis: AtomicU64,
+    /// A request is being answered. While its answer is only being sent, it is not.
+    answering: AtomicBool,
+}
+
+impl PeerState {
+    fn new() -> Arc<PeerState> {
+        Arc::new(PeerState {
+            started: Instant::now(),
+            request_millis: AtomicU64::new(0),
+            answering: AtomicBool::new(false),
+        })
+    }
+
+    fn begin_request(&self) {
+        let millis = self.started.elapsed().as_millis() as u64;
+        self.request_millis.store(millis, Ordering::Relaxed);
+        self.answering.store(true, Ordering::Relaxed);
+    }
+
+    fn last_request(&self) -> Instant {
+        self.started + Duration::from_millis(self.request_millis.load(Ordering::Relaxed))
+    }
+}
+
+impl Peers {
+    /// Serves one more connection. If there are too many, the one whose last request is longest
+    /// ago goes first; if all are being answered, the new one goes.
+    fn admit(self: &Arc<Peers>, stream: TcpStream, router: &Router) {
+        let mut open = self.open();
+        if open.len() >= API_CONNECTIONS_MAX {
+            let idle =
+                open.iter().filter(|(_, peer)| !peer.state.answering.load(Ordering::Relaxed));
+            let Some((&key, _)) = idle.min_by_key(|(_, peer)| peer.state.last_request()) else {
+                return;
+            };
+            if let Some(peer) = open.remove(&key) {
+                peer.task.abort();
+            }
+        }
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        let state = PeerState::new();
+        let leave = Leave { peers: Arc::clone(self), key };
+        let connection = connection(stream, router.clone(), Arc::clone(&state), leave);
+        let task = tokio::spawn(connection).abort_handle();
+        open.insert(key, Peer { state, task });
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Peer>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a connection off the list when its task ends, however that is.
+struct Leave {
+    peers: Arc<Peers>,
+    key: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.peers.open().remove(&self.key);
+    }
+}
+
+/// One connection, until it closes or its last request is too long ago.
+async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, leave: Leave) {
+    let _leave = leave;
+    // Without it small answers wait for the peer's acknowledgement; where it can't be set, they do.
+    drop(stream.set_nodelay(true));
+    let service_state = Arc::clone(&state);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (router, state) = (router.clone(), Arc::clone(&service_state));
+        async move { Ok::<_, std::convert::Infallible>(answer(router, &state, request).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(API_HEADER_TIMEOUT)
+        .max_headers(API_HEADERS_MAX)
+        .max_buf_size(API_HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    loop {
+        let deadline = state.last_request() + API_CONNECTION_TIMEOUT;
+        tokio::select! {
+            // How a peer's connection ended is the peer's business.
+            _ended = &mut serving => return,
+            () = tokio::time::sleep_until(deadline) => {
+                if state.last_request() + API_CONNECTION_TIMEOUT <= Instant::now() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The answer to one request, in bounded time.
+async fn answer(router: Router, state: &PeerState, request: Request<Incoming>) -> Response<Body> {
+    state.begin_request();
+    let routed = router.oneshot(request.map(Body::new));
+    let response = match tokio::time::timeout(API_REQUEST_TIMEOUT, routed).await {
+        Ok(Ok(response)) => response,
+        Err(_) => {
+            let line = format!("not finished within {API_REQUEST_TIMEOUT:?}");
+            reply::text(StatusCode::SERVICE_UNAVAILABLE, &line)
+        }
+    };
+    state.answering.store(false, Ordering::Relaxed);
+    response
+}

@@ -1,0 +1,85 @@
+//! How the node is: for load balancers and for whoever restarts it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::ids::Moment;
+use crate::limits::PROGRESS_TIMEOUT;
+use crate::metrics::ShardCells;
+
+/// What the node does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not all listeners are open.
+    Starting,
+    /// Clients are welcome.
+    Serving,
+    /// Connections are being closed; the node will stop.
+    Draining,
+    /// `max_connections` is reached.
+    Full,
+}
+
+impl Phase {
+    const ALL: [Phase; 4] = [Phase::Starting, Phase::Serving, Phase::Draining, Phase::Full];
+
+    /// The phase as `/ready` names it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Serving => "serving",
+            Phase::Draining => "draining",
+            Phase::Full => "full",
+        }
+    }
+}
+
+/// The node's state, set by whoever starts and stops it, read by `/live` and `/ready`.
+#[derive(Debug)]
+pub struct Status {
+    phase: AtomicU8,
+    shards: Vec<Arc<ShardCells>>,
+    now: fn() -> Moment,
+}
+
+impl Status {
+    /// A starting node whose shards count in `shards`, by the clock `now` that they use.
+    pub fn new(shards: Vec<Arc<ShardCells>>, now: fn() -> Moment) -> Status {
+        Status { phase: AtomicU8::new(Phase::Starting as u8), shards, now }
+    }
+
+    /// Changes the phase. From any thread.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// What the node does.
+    pub fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed)) % Phase::ALL.len()]
+    }
+
+    /// The clock.
+    pub fn now(&self) -> Moment {
+        (self.now)()
+    }
+
+    /// The clock itself.
+    pub(super) fn clock(&self) -> fn() -> Moment {
+        self.now
+    }
+
+    /// What the shards count.
+    pub fn shards(&self) -> &[Arc<ShardCells>] {
+        &self.shards
+    }
+
+    /// Numbers of the shards that have made no progress for [`PROGRESS_TIMEOUT`].
+    pub fn stuck_shards(&self) -> Vec<usize> {
+        let now = self.now();
+        let alive = |cells: &ShardCells| Moment::from_nanos(cells.alive_nanos.value());
+        let stuck = |cells: &ShardCells| now.since(alive(cells)) > PROGRESS_TIMEOUT;
+        let numbered = self.shards.iter().enumerate();
+        numbered.filter(|(_, cells)| stuck(cells)).map(|(index, _)| index).collect()
+    }
+}

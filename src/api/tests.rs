@@ -1,0 +1,173 @@
+//! The API against shards that answer what each test says.
+
+mod methods;
+mod transport;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::channel::{DataType, Namespace};
+use crate::ids::{Epoch, Generation, Moment, Position, ShardId, Slot};
+use crate::mesh::{Answer, Asker, Message};
+use crate::metrics::ShardCells;
+
+/// Number of pretended shards.
+const SHARDS: usize = 3;
+
+/// What a shard answers to a message; absent: nothing, ever.
+type Respond = fn(ShardId, &Message) -> Option<Answer>;
+
+/// An API with shards behind it that are a function.
+struct TestNode {
+    router: Router,
+    api: Arc<Api>,
+    seen: Arc<Mutex<Vec<(ShardId, Message)>>>,
+}
+
+/// A clock that stands at 40 seconds.
+fn now() -> Moment {
+    Moment::default().after(Duration::from_secs(40))
+}
+
+/// Settings with a key, and a namespace of each type that keeps a history.
+fn options() -> Options {
+    let namespace = |name: &str, data, history_size| Namespace {
+        name: name.to_owned(),
+        data,
+        history_size,
+        history_ttl: Duration::from_secs(60),
+        force_recovery: false,
+        force_positioning: false,
+        allow_recovery: false,
+        allow_positioning: false,
+        allow_subscribe_for_client: false,
+        allow_subscribe_for_anonymous: false,
+        allow_publish_for_subscriber: false,
+        allow_publish_for_client: false,
+        allow_publish_for_anonymous: false,
+        allow_history_for_subscriber: false,
+        allow_history_for_client: false,
+        allow_history_for_anonymous: false,
+        slow_policy: crate::channel::SlowPolicy::Disconnect,
+        channel_regex: None,
+    };
+    let namespaces = vec![
+        namespace("", DataType::Json, 0),
+        namespace("chat", DataType::Json, 10),
+        namespace("text", DataType::Text, 10),
+        namespace("bin", DataType::Binary, 10),
+    ];
+    Options {
+        keys: vec!["sesame".to_owned()],
+        open: false,
+        page: false,
+        body_bytes_max: 1 << 20,
+        namespaces: Namespaces::new(namespaces, 255),
+    }
+}
+
+/// A node with these settings whose shards answer with `respond`. Must be called in a runtime.
+fn node_with(options: Options, respond: Respond) -> TestNode {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (sender, mut receiver) = mpsc::unbounded_channel::<(ShardId, Message)>();
+    let send = move |shard, message| sender.send((shard, message)).map_err(|_| Full);
+    let home = |channel: &str| ShardId::new(channel.len() % SHARDS);
+    let courier = Courier::new(SHARDS, Box::new(home), Box::new(send));
+    let (inbox, log) = (Arc::clone(&courier), Arc::clone(&seen));
+    tokio::spawn(async move {
+        while let Some((shard, message)) = receiver.recv().await {
+            let asker = asker(&message);
+            if let Some(answer) = respond(shard, &message) {
+                inbox.deliver(Message::Answer { asker, answer });
+            }
+            log.lock().expect("no test panics with it").push((shard, message));
+        }
+    });
+    let shards = (0..SHARDS).map(|_| Arc::new(ShardCells::default())).collect();
+    let status = Arc::new(Status::new(shards, now));
+    let node = Node {
+        uid: "u1".to_owned(),
+        name: "n1".to_owned(),
+        client_address: "127.0.0.1:8000".parse().expect("an address"),
+    };
+    let identify = |id: &ClientId| {
+        let (slot, generation) = (Slot::new(7), Generation::new(1));
+        (*id == client_id()).then_some(ConnectionId { shard: ShardId::new(1), slot, generation })
+    };
+    let api = Api::new(options, Parts { courier, status, identify: Box::new(identify), node });
+    TestNode { router: router::router(Arc::clone(&api)), api, seen }
+}
+
+/// The id of the only client that the nodes of these tests know.
+fn client_id() -> ClientId {
+    ClientId::from_raw(0x1234)
+}
+
+fn asker(message: &Message) -> Asker {
+    match message {
+        Message::Publish(publish) => publish.asker,
+        Message::History(history) => history.asker,
+        Message::HistoryRemove { asker, .. } => *asker,
+        Message::Control { ticket, .. } => Asker::Control(*ticket),
+        other => panic!("control sends no {other:?}"),
+    }
+}
+
+/// Shards that do everything they are asked for.
+fn obedient(shard: ShardId, message: &Message) -> Option<Answer> {
+    let position = Position { epoch: Epoch::new(0xe), offset: 5 };
+    Some(match message {
+        Message::Publish(publish) => {
+            Answer::Published(publish.channel.as_str().contains(':').then_some(position))
+        }
+        Message::History(history) => Answer::History {
+            channel: history.channel.clone(),
+            publications: Vec::new(),
+            top: position,
+        },
+        Message::HistoryRemove { .. } => Answer::HistoryRemoved,
+        Message::Control { request: crate::mesh::ControlRequest::Channels { .. }, .. } => {
+            let name = format!("shard{}", shard.index());
+            Answer::Channels(vec![(crate::channel::ChannelName::new(&name), 2)])
+        }
+        _ => Answer::Affected(1),
+    })
+}
+
+impl TestNode {
+    /// Posts with the right key. Status and body.
+    async fn post(&self, path: &str, body: &str) -> (u16, String) {
+        self.post_with(path, &[("x-api-key", "sesame")], body).await
+    }
+
+    async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+        let mut request = Request::post(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::from(body.to_owned())).expect("a request")).await
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.send(Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    async fn send(&self, request: Request<Body>) -> (u16, String) {
+        let response = self.router.clone().oneshot(request).await.expect("it never fails");
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    /// What the shards were asked since the last call.
+    fn seen(&self) -> Vec<(ShardId, Message)> {
+        std::mem::take(&mut self.seen.lock().expect("no test panics with it"))
+    }
+}

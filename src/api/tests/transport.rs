@@ -1,0 +1,223 @@
+//! HTTP itself: statuses, keys, limits, and peers that behave badly.
+
+use std::net::TcpListener;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX};
+
+/// Header lines.
+type Lines<'a> = &'a [(&'a str, &'a str)];
+
+#[tokio::test]
+async fn http_refusals_have_their_status() {
+    let node = node_with(options(), obedient);
+    let publish = r#"{"channel":"chat:1","data":1}"#;
+    let long = format!(r#"{{"channel":"chat:1","data":"{}"}}"#, "x".repeat(1 << 20));
+    let key = [("x-api-key", "sesame")];
+    let none: Lines<'_> = &[];
+    let wrong = [("x-api-key", "Sesame")];
+    let table: &[(&str, Lines<'_>, &str, u16)] = &[
+        ("/api/publish", &key, publish, 200),
+        ("/api/publish?api_key=sesame", none, publish, 200),
+        ("/api/publish", none, publish, 401),
+        ("/api/publish", &wrong, publish, 401),
+        ("/api", none, publish, 401),
+        ("/api/nothing", none, publish, 401),
+        ("/api/publish", &key, "", 400),
+        ("/api/publish", &key, "{", 400),
+        ("/api/publish", &key, r#"{"channel":5}"#, 400),
+        ("/api/batch", &key, "[]", 400),
+        ("/api/nothing", &key, publish, 404),
+        ("/elsewhere", &key, publish, 404),
+        ("/api/publish", &key, &long, 413),
+        ("/metrics", &key, "", 405),
+    ];
+    for (path, headers, body, expected) in table {
+        let (status, text) = node.post_with(path, headers, body).await;
+        assert_eq!(status, *expected, "{path} {headers:?}: {text}");
+        assert!(status != 401 || text.is_empty(), "401 has no body");
+    }
+    assert_eq!(node.get("/api/publish").await.0, 405);
+    assert_eq!(node.get("/api").await.0, 405);
+    assert_eq!(node.get("/").await.0, 404, "no page without --dev");
+}
+
+#[tokio::test]
+async fn with_dev_there_is_a_page_and_no_key_but_no_foreign_page() {
+    let open = Options { keys: Vec::new(), open: true, page: true, ..options() };
+    let node = node_with(open, obedient);
+    let publish = r#"{"channel":"chat:1","data":1}"#;
+    assert_eq!(node.post_with("/api/publish", &[], publish).await.0, 200);
+    let foreign = [("origin", "https://evil.example"), ("host", "127.0.0.1:9000")];
+    assert_eq!(node.post_with("/api/publish", &foreign, publish).await.0, 403);
+    let (status, page) = node.get("/").await;
+    assert_eq!(status, 200);
+    for id in ["channel", "subscribe", "message", "publish", "messages", "state", "numbers"] {
+        assert!(page.contains(&format!("id=\"{id}\"")), "#{id}");
+    }
+    for link in ["http://", "https://", "//cdn", "@import", "src=\""] {
+        assert!(!page.contains(link), "the page loads nothing from elsewhere: {link}");
+    }
+    let (_, at) = node.get("/dev/config.json").await;
+    assert!(at.contains(r#""host":"127.0.0.1","port":8000"#), "{at}");
+    assert!(node.get("/dev/numbers.json").await.1.contains(r#""deliveries":0"#));
+}
+
+#[tokio::test]
+async fn an_idempotency_key_may_come_in_a_header() {
+    let node = node_with(options(), obedient);
+    let headers = [("x-api-key", "sesame"), ("x-idempotency-key", "header")];
+    let table = [
+        (r#"{"channel":"chat:1","data":1}"#, "header"),
+        (r#"{"channel":"chat:1","data":1,"idempotency_key":"body"}"#, "body"),
+    ];
+    for (body, expected) in table {
+        node.post_with("/api/publish", &headers, body).await;
+        let seen = node.seen();
+        let [(_, Message::Publish(publish))] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!(publish.idempotency_key.as_deref(), Some(expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_does_not_answer_is_an_internal_error_and_leaves_nothing_behind() {
+    let node = node_with(options(), |_, _| None);
+    let before = tokio::time::Instant::now();
+    let (_, answer) = node.post("/api/publish", r#"{"channel":"c","data":1}"#).await;
+    assert!(answer.starts_with(r#"{"error":{"code":100,"#), "{answer}");
+    assert!(before.elapsed() >= ANSWER_TIMEOUT);
+    let (_, answer) = node.post("/api/channels", "{}").await;
+    assert!(answer.starts_with(r#"{"error":{"code":100,"#), "{answer}");
+    assert_eq!(node.api.courier.pending_count(), 0);
+}
+
+#[tokio::test]
+async fn a_full_shard_is_503_alone_and_111_among_others() {
+    let node = node_with(options(), obedient);
+    let send = |_, _| Err(Full);
+    let courier = Courier::new(1, Box::new(|_| ShardId::new(0)), Box::new(send));
+    let status = Arc::clone(&node.api.status);
+    let node_names = node.api.node.clone();
+    let parts = Parts { courier, status, identify: Box::new(|_| None), node: node_names };
+    let api = Api::new(options(), parts);
+    let full = TestNode { router: router::router(Arc::clone(&api)), api, seen: node.seen };
+    let (status, _) = full.post("/api/publish", r#"{"channel":"c","data":1}"#).await;
+    assert_eq!(status, 503);
+    let (status, answer) = full.post("/api/broadcast", r#"{"channels":["c"],"data":1}"#).await;
+    assert!(status == 200 && answer.contains(r#"{"error":{"code":111,"#), "{answer}");
+}
+
+#[tokio::test]
+async fn more_requests_than_may_wait_are_refused_and_those_that_give_up_are_forgotten() {
+    let node = node_with(options(), |_, _| None);
+    let courier = &node.api.courier;
+    let make = |ticket| Message::HistoryRemove {
+        channel: crate::channel::ChannelName::new("c"),
+        asker: Asker::Control(ticket),
+    };
+    let ask = || courier.send(ShardId::new(0), make);
+    let waiting: Vec<_> = (0..API_PENDING_MAX).map(|_| ask().expect("there is room")).collect();
+    assert!(matches!(ask(), Err(ApiError::Busy)));
+    drop(waiting);
+    assert_eq!(courier.pending_count(), 0);
+    assert!(ask().is_ok());
+}
+
+#[tokio::test]
+async fn ready_and_live_tell_the_nodes_state() {
+    let node = node_with(options(), obedient);
+    let table = [
+        (Phase::Starting, 503, "starting\n"),
+        (Phase::Serving, 200, "serving\n"),
+        (Phase::Full, 503, "full\n"),
+        (Phase::Draining, 503, "draining\n"),
+    ];
+    for (phase, status, text) in table {
+        node.api.status.set_phase(phase);
+        assert_eq!(node.get("/ready").await, (status, text.to_owned()));
+    }
+    assert_eq!(node.get("/live").await.0, 503, "40 s without progress");
+    for cells in node.api.status.shards() {
+        cells.alive_nanos.set(now().nanos() - 29_000_000_000);
+    }
+    assert_eq!(node.get("/live").await, (200, "live\n".to_owned()));
+    node.api.status.shards()[1].alive_nanos.set(1);
+    assert_eq!(node.get("/live").await, (503, "no progress in shards [1]\n".to_owned()));
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let node = node_with(options(), obedient);
+    let (status, page) = node.get("/metrics").await;
+    assert!(status == 200 && page.contains("# TYPE corecast_panics_total counter\n"), "{page}");
+    let open = Request::get("/metrics").header("accept", "application/openmetrics-text");
+    let (_, page) = node.send(open.body(Body::empty()).expect("a request")).await;
+    assert!(page.contains("# TYPE corecast_panics counter\n") && page.ends_with("# EOF\n"));
+}
+
+/// Serves a node on a port of its own.
+fn serve_node(node: &TestNode) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(serve(listener, Arc::clone(&node.api)));
+    address
+}
+
+/// One request on a connection of its own; the whole response.
+async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.expect("it answers");
+    response
+}
+
+const LIVE: &str = "GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn idle_and_slow_peers_do_not_keep_others_out() {
+    let node = node_with(options(), obedient);
+    node.api.status.set_phase(Phase::Serving);
+    let address = serve_node(&node);
+    let mut idle = Vec::new();
+    for _ in 0..API_CONNECTIONS_MAX {
+        idle.push(TcpStream::connect(address).await.expect("it accepts"));
+    }
+    let slow = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut scraper = TcpStream::connect(address).await.expect("it accepts");
+    scraper.write_all(slow.as_bytes()).await.expect("it reads");
+    let mut byte = [0];
+    scraper.read_exact(&mut byte).await.expect("the slow one is served too");
+    for _ in 0..20 {
+        assert!(exchange(address, LIVE).await.starts_with("HTTP/1.1 200"));
+    }
+    let evicted = idle[0].read(&mut byte).await;
+    assert!(!matches!(evicted, Ok(1..)), "the one that was idle for longest is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_a_while_after_its_last_request() {
+    let node = node_with(options(), obedient);
+    let address = serve_node(&node);
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    let mut unread = Vec::new();
+    let before = tokio::time::Instant::now();
+    stream.read_to_end(&mut unread).await.expect("it closes");
+    assert!(before.elapsed() <= API_CONNECTION_TIMEOUT + Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let node = node_with(options(), obedient);
+    let address = serve_node(&node);
+    let lines =
+        |count: usize| -> String { (0..count).map(|index| format!("x-{index}: y\r\n")).collect() };
+    let head = |lines: String| format!("GET /ready HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    let many = exchange(address, &head(lines(100))).await;
+    assert!(many.starts_with("HTTP/1.1 431"), "{many}");
+    let long = exchange(address, &head(format!("x: {}\r\n", "y".repeat(20_000)))).await;
+    assert!(long.starts_with("HTTP/1.1 431"), "{long}");
+}

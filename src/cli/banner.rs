@@ -1,0 +1,139 @@
+//! What `serve` prints once it serves: where to connect, how to publish, what limits hold.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use crate::server::Facts;
+
+/// The text that a started server prints, several lines.
+pub fn server_banner(config: &Config, facts: &Facts) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail; each line is one statement to keep the text readable.
+    let written = banner_lines(config, facts, &mut out);
+    debug_assert!(written.is_ok(), "a String takes every text");
+    out
+}
+
+fn banner_lines(config: &Config, facts: &Facts, out: &mut String) -> std::fmt::Result {
+    let Facts { driver, shards, .. } = facts;
+    let version = env!("CARGO_PKG_VERSION");
+    let plural = if *shards == 1 { "" } else { "s" };
+    writeln!(out, "Corecast {version} serves with {shards} shard{plural} on {driver}\n")?;
+    let mut title = "Connect";
+    for address in &facts.listen {
+        let address = reachable(*address);
+        writeln!(out, "  {title:<9}ws://{address}/connection/websocket  (Centrifugo's protocol)")?;
+        writeln!(out, "           ws://{address}/ws?channels=news      (plain WebSocket)")?;
+        title = "";
+    }
+    if config.echo {
+        writeln!(out, "  Echo     ws://{}/echo", reachable(facts.listen[0]))?;
+    }
+    let api = reachable(facts.api_listen);
+    if config.api.keys.is_empty() && !config.dev {
+        writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api/publish")?;
+    } else {
+        let key = if config.api.keys.is_empty() { "" } else { "-H \"X-API-Key: $KEY\" " };
+        let body = r#"{"channel":"news","data":"Hello"}"#;
+        writeln!(out, "  Publish  curl http://{api}/api/publish {key}-d '{body}'")?;
+    }
+    if config.dev {
+        writeln!(out, "  Page     http://{api}/")?;
+    }
+    writeln!(out, "  Metrics  http://{api}/metrics")?;
+    writeln!(out, "  Limit    {}", banner_limit(config, facts))?;
+    if let Some(note) = banner_note(config) {
+        writeln!(out, "\n  {note}")?;
+    }
+    Ok(())
+}
+
+/// How many clients fit, and what to change for more.
+fn banner_limit(config: &Config, facts: &Facts) -> String {
+    let clients = facts.connections_max;
+    if clients >= config.server.max_connections {
+        return format!("{clients} clients (server.max_connections)");
+    }
+    let each = if facts.private_tables { "each shard" } else { "the process" };
+    let descriptors = facts.descriptors_max;
+    format!("{clients} clients, as {each} may have {descriptors} descriptors; more by: ulimit -n")
+}
+
+/// What a newcomer would stumble over.
+fn banner_note(config: &Config) -> Option<&'static str> {
+    let namespaces = &config.channel.namespaces;
+    if config.dev && config.auth.insecure {
+        return Some("--dev: whoever reaches these addresses may subscribe, publish and read.");
+    }
+    let open = namespaces
+        .iter()
+        .any(|one| one.allow_subscribe_for_client && one.allow_subscribe_for_anonymous);
+    let may_subscribe = config.auth.insecure || (config.auth.anonymous && open);
+    (!may_subscribe).then_some(
+        "Nobody may subscribe yet: set auth.anonymous, and for a namespace \
+         allow_subscribe_for_client\n  and allow_subscribe_for_anonymous; or try --dev.",
+    )
+}
+
+/// An address that can be typed: that of all interfaces is none.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, load};
+
+    fn facts() -> Facts {
+        Facts {
+            driver: "epoll",
+            shards: 2,
+            descriptors_max: 20_256,
+            private_tables: true,
+            connections_max: 40_000,
+            api_listen: "127.0.0.1:9000".parse().expect("an address"),
+            listen: vec!["0.0.0.0:8000".parse().expect("an address")],
+        }
+    }
+
+    fn config(dev: bool) -> Config {
+        load(&Flags { dev, ..Flags::default() }, []).expect("valid").config
+    }
+
+    #[test]
+    fn a_newcomer_can_copy_what_the_banner_says() {
+        let text = server_banner(&config(true), &facts());
+        for part in [
+            "2 shards on epoll",
+            "ws://localhost:8000/connection/websocket",
+            "ws://localhost:8000/ws?channels=news",
+            r#"curl http://127.0.0.1:9000/api/publish -d '{"channel":"news","data":"Hello"}'"#,
+            "Page     http://127.0.0.1:9000/\n",
+            "40000 clients, as each shard may have 20256 descriptors; more by: ulimit -n",
+            "--dev: whoever",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    }
+
+    #[test]
+    fn without_dev_the_banner_says_what_is_closed() {
+        let mut config = config(false);
+        config.server.max_connections = 5;
+        let text = server_banner(&config, &Facts { connections_max: 5, ..facts() });
+        for part in ["closed: set api.keys", "5 clients (server.max_connections)", "Nobody may"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("Page"));
+        config.api.keys = vec!["sesame".to_owned()];
+        let text = server_banner(&config, &facts());
+        assert!(text.contains("X-API-Key: $KEY") && !text.contains("sesame"), "{text}");
+    }
+}

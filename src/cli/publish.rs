@@ -1,0 +1,229 @@
+//! `corecast publish`: one message through the HTTP API.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Failure, print_line};
+
+/// Longest wait for the API. It answers within seconds or says that it can't.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most bytes read from standard input as a message.
+const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Arguments of `publish`.
+#[derive(Debug, Args)]
+pub(super) struct PublishArgs {
+    /// The channel, such as news or chat:42.
+    channel: String,
+    /// The message: JSON, or else a text, which is sent as a JSON string; "-" reads it from
+    /// standard input.
+    data: String,
+    /// Send the message as a text, even if it looks like JSON.
+    #[arg(long)]
+    text: bool,
+    /// Where the API listens.
+    #[arg(long, value_name = "URL", env = "CORECAST_API_URL")]
+    #[arg(default_value = "http://127.0.0.1:9000")]
+    api: String,
+    /// A key of the API.
+    #[arg(long, value_name = "KEY", env = "CORECAST_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Print the API's result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the API is asked.
+#[derive(Serialize)]
+struct PublishBody<'a> {
+    channel: &'a str,
+    data: Box<RawValue>,
+}
+
+/// What the API answers.
+#[derive(Debug, Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<ErrorBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorBody {
+    code: u16,
+    message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Position {
+    offset: Option<u64>,
+    epoch: String,
+}
+
+/// Publishes the message, and prints where it went.
+pub(super) fn run(args: &PublishArgs) -> Result<(), Failure> {
+    let text = if args.data == "-" { read_input()? } else { args.data.clone() };
+    let data = message(&text, args.text);
+    let body = PublishBody { channel: &args.channel, data: data.map_err(Failure::Words)? };
+    let body = serde_json::to_vec(&body).map_err(|error| Failure::Words(error.to_string()))?;
+    let (status, answer) = send(args, &body)?;
+    print_line(&outcome(args, status, &answer).map_err(Failure::Words)?)
+}
+
+fn read_input() -> Result<String, Failure> {
+    let mut text = String::new();
+    let input = std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text);
+    input.map_err(|error| Failure::Words(format!("can't read the message: {error}")))?;
+    Ok(text)
+}
+
+/// The message as JSON: itself, or a string of it.
+fn message(text: &str, as_text: bool) -> Result<Box<RawValue>, String> {
+    let json = if as_text { None } else { RawValue::from_string(text.trim().to_owned()).ok() };
+    json.map_or_else(|| serde_json::value::to_raw_value(text), Ok).map_err(|e| e.to_string())
+}
+
+/// Posts `body`. Status and body of the answer.
+fn send(args: &PublishArgs, body: &[u8]) -> Result<(u16, String), Failure> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PUBLISH_TIMEOUT))
+        .build();
+    let url = format!("{}/api/publish", args.api.trim_end_matches('/').trim_end_matches("/api"));
+    let mut request = ureq::Agent::new_with_config(config).post(&url);
+    request = request.header("content-type", "application/json");
+    if let Some(key) = &args.api_key {
+        request = request.header("x-api-key", key);
+    }
+    let mut response = request.send(body).map_err(|error| unreachable_words(&args.api, &error))?;
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string();
+    let text = text.map_err(|error| unreachable_words(&args.api, &error))?;
+    Ok((status, text))
+}
+
+/// Why nothing came back from the API.
+fn unreachable_words(api: &str, error: &ureq::Error) -> Failure {
+    Failure::Words(match error {
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => format!(
+            "no API at {api}: connection refused. Is the server running? Try: corecast serve \
+             --dev, or name its API with --api"
+        ),
+        ureq::Error::HostNotFound => format!("{api}: there is no such host"),
+        ureq::Error::BadUri(_) => {
+            format!("{api:?} is not a URL: write it as in http://127.0.0.1:9000")
+        }
+        ureq::Error::Timeout(_) => {
+            format!("{api} did not answer within {} s", PUBLISH_TIMEOUT.as_secs())
+        }
+        other => format!("{api}: {other}"),
+    })
+}
+
+/// What to tell about an answer.
+///
+/// # Errors
+/// The words for an answer that says no.
+fn outcome(args: &PublishArgs, status: u16, answer: &str) -> Result<String, String> {
+    let PublishArgs { channel, api, .. } = args;
+    match status {
+        200 => {}
+        401 if args.api_key.is_none() => {
+            return Err(format!(
+                "{api} asks for a key: give one of its api.keys with --api-key or in \
+                 CORECAST_API_KEY"
+            ));
+        }
+        401 => return Err(format!("{api} does not know this key")),
+        404 => return Err(format!("{api} is not a Corecast API: it answers 404")),
+        _ => return Err(format!("{api} answers {status}: {}", answer.trim_end())),
+    }
+    let no_api = || format!("{api} is not a Corecast API: it answers {answer:?}");
+    let answer: Answer<'_> = serde_json::from_str(answer).map_err(|_| no_api())?;
+    if let Some(error) = answer.error {
+        let hint = match error.code {
+            102 => "; the text before ':' must be a namespace of the server's settings",
+            _ => "",
+        };
+        let ErrorBody { code, message } = error;
+        return Err(format!("can't publish to {channel:?}: {message} ({code}){hint}"));
+    }
+    let result = answer.result.ok_or_else(no_api)?;
+    if args.json {
+        return Ok(result.get().to_owned());
+    }
+    let position: Position = serde_json::from_str(result.get()).map_err(|_| no_api())?;
+    Ok(match position.offset {
+        Some(offset) => format!("published to {channel} at {}:{offset}", position.epoch),
+        None => format!("published to {channel}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(json: bool) -> PublishArgs {
+        PublishArgs {
+            channel: "news".to_owned(),
+            data: "x".to_owned(),
+            text: false,
+            api: "http://127.0.0.1:9".to_owned(),
+            api_key: None,
+            json,
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_sent_as_a_text() {
+        let table = [
+            ("Hello", false, r#""Hello""#),
+            (r#" {"a": 1} "#, false, r#"{"a": 1}"#),
+            ("5", false, "5"),
+            ("5", true, r#""5""#),
+            ("{", false, r#""{""#),
+        ];
+        for (text, as_text, json) in table {
+            assert_eq!(message(text, as_text).map(|raw| raw.get().to_owned()), Ok(json.to_owned()));
+        }
+    }
+
+    #[test]
+    fn answers_are_told_in_words() {
+        let with = r#"{"result":{"offset":7,"epoch":"ab"}}"#;
+        let table = [
+            (200, with, Ok("published to news at ab:7")),
+            (200, r#"{"result":{}}"#, Ok("published to news")),
+            (200, r#"{"error":{"code":108,"message":"m"}}"#, Err("can't publish to \"news\": m")),
+            (200, r#"{"error":{"code":102,"message":"m"}}"#, Err("must be a namespace")),
+            (200, "<html>", Err("not a Corecast API")),
+            (401, "", Err("--api-key")),
+            (503, "busy\n", Err("answers 503: busy")),
+        ];
+        for (status, answer, expected) in table {
+            match (outcome(&args(false), status, answer), expected) {
+                (Ok(words), Ok(expected)) => assert_eq!(words, expected),
+                (Err(words), Err(part)) => assert!(words.contains(part), "{words}"),
+                (found, expected) => panic!("{found:?} where {expected:?} was expected"),
+            }
+        }
+        assert_eq!(outcome(&args(true), 200, with), Ok(r#"{"offset":7,"epoch":"ab"}"#.to_owned()));
+    }
+
+    #[test]
+    fn without_a_server_the_error_says_how_to_start_one() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("its address").port();
+        drop(free);
+        let mut args = args(false);
+        args.api = format!("http://127.0.0.1:{port}");
+        let words = run(&args).expect_err("nobody listens").to_string();
+        assert!(words.contains("connection refused") && words.contains("serve --dev"), "{words}");
+    }
+}

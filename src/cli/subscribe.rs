@@ -1,0 +1,408 @@
+//! `corecast subscribe`: prints what is published, and comes back after a cut.
+
+use std::io;
+use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tungstenite::http::Uri;
+use tungstenite::{HandshakeError, Message, WebSocket};
+
+use super::{Failure, print_line_to};
+
+/// Silence after which the connection counts as dead: the server pings every 25 s by default.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// First and longest pause before connecting again.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// See [`PAUSE_MIN`].
+const PAUSE_MAX: Duration = Duration::from_secs(20);
+
+/// Arguments of `subscribe`.
+#[derive(Debug, Args)]
+pub(super) struct SubscribeArgs {
+    /// The channels, such as news or chat:42.
+    #[arg(required = true, value_name = "CHANNEL")]
+    channels: Vec<String>,
+    /// Where the server listens for clients.
+    #[arg(long, env = "CORECAST_URL", default_value = "ws://127.0.0.1:8000")]
+    url: String,
+    /// Print each message with channel and position, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A message as the server wraps it.
+#[derive(Debug, Deserialize)]
+struct Envelope<'a> {
+    channel: String,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    offset: u64,
+    #[serde(default)]
+    epoch: String,
+    gap: Option<Gap>,
+}
+
+/// What was missed: everything between these two.
+#[derive(Debug, Deserialize)]
+struct Gap {
+    after: u64,
+    next: u64,
+}
+
+impl Gap {
+    /// The gap, for a person. Without a beginning the server no longer knows what we had.
+    fn words(&self, channel: &str) -> String {
+        match self.after {
+            0 => format!("messages of {channel} were missed, and can't be recovered"),
+            after => {
+                let (first, last) = (after + 1, self.next.saturating_sub(1));
+                format!("messages {first} to {last} of {channel} were missed")
+            }
+        }
+    }
+}
+
+/// Why a connection is over.
+enum Ended {
+    /// To be tried again, with what happened.
+    Retry(String),
+    /// Not to be tried again.
+    Stop(Failure),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Ended {
+        Ended::Stop(failure)
+    }
+}
+
+/// Prints messages until the reader of our output goes, or the server says no for good.
+pub(super) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
+    run_to(args, &mut io::stdout())
+}
+
+/// The same with another place for the output.
+fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> {
+    let target = Target::new(&args.url).map_err(Failure::Words)?;
+    let mut session = Session { args, out, target, position: None, connections: 0 };
+    let mut pause = PAUSE_MIN;
+    loop {
+        let before = session.connections;
+        let happened = match session.run() {
+            Ended::Stop(failure) => return Err(failure),
+            Ended::Retry(happened) => happened,
+        };
+        if session.connections > before {
+            pause = PAUSE_MIN;
+        }
+        let wait = jittered(pause, SystemTime::now());
+        eprintln!("corecast: {happened}; connecting again in {:.1} s", wait.as_secs_f32());
+        std::thread::sleep(wait);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Between half of `pause` and all of it, by the clock's finest digits: those who were cut off
+/// together must not come back together.
+fn jittered(pause: Duration, now: SystemTime) -> Duration {
+    let nanos = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    pause / 2 + pause.mul_f64(f64::from(nanos % 1_000_003) / 1_000_003.0 / 2.0)
+}
+
+/// Where to connect.
+#[derive(Debug, PartialEq)]
+struct Target {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Target {
+    /// The target that `url` means; without a path, that of plain WebSocket.
+    fn new(url: &str) -> Result<Target, String> {
+        let wrong =
+            || format!("{url:?} is not a WebSocket URL: write it as in ws://127.0.0.1:8000");
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        match uri.scheme_str() {
+            Some("ws") => {}
+            Some("wss") => {
+                return Err(format!(
+                    "{url}: this version speaks no TLS; connect to ws:// directly"
+                ));
+            }
+            _ => return Err(wrong()),
+        }
+        let path = if uri.path() == "/" { "/ws" } else { uri.path() };
+        Ok(Target {
+            host: uri.host().ok_or_else(wrong)?.to_owned(),
+            port: uri.port_u16().unwrap_or(80),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The request's URL for these channels, recovering from `since`.
+    fn url(&self, channels: &[String], since: Option<&str>) -> String {
+        let encoded: Vec<String> =
+            channels.iter().map(|channel| percent_encoded(channel)).collect();
+        let Target { host, port, path } = self;
+        let channels = encoded.join(",");
+        let since = since.map_or(String::new(), |since| format!("&since={since}"));
+        format!("ws://{host}:{port}{path}?channels={channels}&envelope=json{since}")
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Connections one after the other.
+struct Session<'a> {
+    args: &'a SubscribeArgs,
+    out: &'a mut dyn io::Write,
+    target: Target,
+    /// `epoch:offset` of the last message; only kept for a single channel.
+    position: Option<String>,
+    /// Connections that were opened.
+    connections: u64,
+}
+
+impl Session<'_> {
+    /// One connection, until it ends.
+    fn run(&mut self) -> Ended {
+        match self.connect() {
+            Ok(socket) => {
+                self.connections += 1;
+                self.read(socket)
+            }
+            Err(ended) => ended,
+        }
+    }
+
+    fn connect(&self) -> Result<WebSocket<TcpStream>, Ended> {
+        let Target { host, port, .. } = &self.target;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let stream = TcpStream::connect((bare, *port)).map_err(|error| self.unreachable(&error))?;
+        let silence = stream.set_read_timeout(Some(SILENCE_MAX));
+        silence.map_err(|error| Ended::Retry(error.to_string()))?;
+        let url = self.target.url(&self.args.channels, self.position.as_deref());
+        match tungstenite::client::client(url.as_str(), stream) {
+            Ok((socket, _)) => Ok(socket),
+            Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
+                let status = response.status().as_u16();
+                let body = response.into_body().unwrap_or_default();
+                let line = String::from_utf8_lossy(&body).trim_end().to_owned();
+                let words = format!("{} answers {status}: {line}", self.args.url);
+                Err(if status >= 500 { Ended::Retry(words) } else { stop(words) })
+            }
+            Err(HandshakeError::Failure(error)) => Err(Ended::Retry(error.to_string())),
+            Err(HandshakeError::Interrupted(_)) => {
+                Err(Ended::Retry(format!("{} does not answer", self.args.url)))
+            }
+        }
+    }
+
+    /// Nothing listens there. The first time that is somebody's mistake, later a restart.
+    fn unreachable(&self, error: &io::Error) -> Ended {
+        let words = format!("no server at {}: {error}", self.args.url);
+        if self.connections > 0 || error.kind() == io::ErrorKind::TimedOut {
+            return Ended::Retry(words);
+        }
+        stop(format!("{words}. Is it running? Try: corecast serve --dev, or name it with --url"))
+    }
+
+    fn read(&mut self, mut socket: WebSocket<TcpStream>) -> Ended {
+        loop {
+            match socket.read() {
+                Ok(Message::Text(text)) => {
+                    if let Err(failure) = self.print(text.as_str()) {
+                        return Ended::Stop(failure);
+                    }
+                }
+                Ok(Message::Close(frame)) => {
+                    let (code, reason) = frame
+                        .map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
+                    let words = format!("the server closed the connection: {code} {reason}");
+                    return if is_final(code) { stop(words) } else { Ended::Retry(words) };
+                }
+                // Pings are answered by the library.
+                Ok(_) => {}
+                Err(tungstenite::Error::Io(error))
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    let seconds = SILENCE_MAX.as_secs();
+                    return Ended::Retry(format!("nothing from the server for {seconds} s"));
+                }
+                Err(error) => return Ended::Retry(error.to_string()),
+            }
+        }
+    }
+
+    /// Prints one message, and remembers its position.
+    fn print(&mut self, text: &str) -> Result<(), Failure> {
+        let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
+            return Err(Failure::Words(format!("the server sent {text:?}, which is no envelope")));
+        };
+        if self.args.channels.len() == 1 && envelope.offset > 0 && !envelope.epoch.is_empty() {
+            self.position = Some(format!("{}:{}", envelope.epoch, envelope.offset));
+        }
+        if self.args.json {
+            return print_line_to(self.out, text);
+        }
+        if let Some(gap) = &envelope.gap {
+            eprintln!("corecast: {}", gap.words(&envelope.channel));
+        }
+        let Some(data) = envelope.data else { return Ok(()) };
+        // A string is printed as its content: what was published as text is read as text.
+        let shown = serde_json::from_str(data.get()).unwrap_or_else(|_| data.get().to_owned());
+        match self.args.channels.len() {
+            1 => print_line_to(self.out, &shown),
+            _ => print_line_to(self.out, &format!("{}\t{shown}", envelope.channel)),
+        }
+    }
+}
+
+fn stop(words: String) -> Ended {
+    Ended::Stop(Failure::Words(words))
+}
+
+/// Whether a close code says: do not come back. Source: Centrifugo's disconnect codes, and
+/// RFC 6455 §7.4.1 for what a server calls our mistake.
+fn is_final(code: u16) -> bool {
+    matches!(code, 1002 | 1003 | 1007..=1009 | 3500..=3999 | 4500..=4999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_path_means_plain_websocket() {
+        let table = [
+            ("ws://127.0.0.1:8000", "ws://127.0.0.1:8000/ws?channels=a,b%2Cc&envelope=json"),
+            ("ws://[::1]", "ws://[::1]:80/ws?channels=a,b%2Cc&envelope=json"),
+            ("ws://h:1/x/ws?y=z", "ws://h:1/x/ws?channels=a,b%2Cc&envelope=json"),
+        ];
+        let channels = ["a".to_owned(), "b,c".to_owned()];
+        for (url, expected) in table {
+            assert_eq!(
+                Target::new(url).map(|target| target.url(&channels, None)).as_deref(),
+                Ok(expected)
+            );
+        }
+        let target = Target::new("ws://h").expect("a URL");
+        assert!(target.url(&channels[..1], Some("ab:7")).ends_with("&envelope=json&since=ab:7"));
+        for wrong in ["h:1", "http://h", "wss://h", "", "ws://"] {
+            assert!(Target::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn pauses_are_jittered_by_up_to_half() {
+        for nanos in [0, 1, 999_999, 999_999_999] {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+            let wait = jittered(PAUSE_MIN, now);
+            assert!(wait >= PAUSE_MIN / 2 && wait <= PAUSE_MIN, "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn codes_of_no_return_end_the_command() {
+        assert!([3500, 3503, 3999, 4500, 1008].into_iter().all(is_final));
+        assert!(![1000, 1001, 1005, 1006, 1012, 1013, 3001, 3008, 4000].into_iter().any(is_final));
+    }
+
+    #[test]
+    fn without_a_server_the_error_says_how_to_start_one() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("its address").port();
+        drop(free);
+        let url = format!("ws://127.0.0.1:{port}");
+        let args = SubscribeArgs { channels: vec!["a".to_owned()], url, json: false };
+        let words = run(&args).expect_err("nobody listens").to_string();
+        assert!(words.contains("refused") && words.contains("serve --dev"), "{words}");
+    }
+
+    /// A server that takes one connection for each list of messages, and closes it with the code
+    /// that ends the list. Answers with the requests' paths.
+    fn serve(
+        listener: std::net::TcpListener,
+        connections: Vec<(Vec<&'static str>, u16)>,
+    ) -> std::thread::JoinHandle<Vec<String>> {
+        std::thread::spawn(move || {
+            connections.into_iter().map(|script| serve_one(&listener, script)).collect()
+        })
+    }
+
+    fn serve_one(
+        listener: &std::net::TcpListener,
+        (messages, code): (Vec<&'static str>, u16),
+    ) -> String {
+        use tungstenite::handshake::server::{Request, Response};
+        let (stream, _) = listener.accept().expect("a client comes");
+        let mut path = String::new();
+        #[expect(clippy::result_large_err, reason = "the library's own signature")]
+        let note = |request: &Request, response: Response| {
+            path = request.uri().to_string();
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(stream, note).expect("a handshake");
+        for message in messages {
+            socket.send(Message::text(message)).expect("the client reads");
+        }
+        let frame = tungstenite::protocol::CloseFrame { code: code.into(), reason: "why".into() };
+        socket.close(Some(frame)).expect("it is open");
+        while socket.read().is_ok() {}
+        path
+    }
+
+    #[test]
+    fn after_a_cut_one_channel_goes_on_where_it_was() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let server = serve(
+            listener,
+            vec![
+                (
+                    vec![
+                        r#"{"channel":"a","data":"text","offset":7,"epoch":"e"}"#,
+                        r#"{"channel":"a","data":{"n":1},"offset":8,"epoch":"e"}"#,
+                    ],
+                    3001,
+                ),
+                (vec![r#"{"channel":"a","gap":{"after":8,"next":10}}"#], 3503),
+            ],
+        );
+        let url = format!("ws://{address}");
+        let args = SubscribeArgs { channels: vec!["a".to_owned()], url, json: false };
+        let mut out = Vec::new();
+        let words = run_to(&args, &mut out).expect_err("3503 is final").to_string();
+        assert_eq!(String::from_utf8(out).expect("text"), "text\n{\"n\":1}\n");
+        assert!(words.contains("3503 why"), "{words}");
+        let paths = server.join().expect("the server's thread");
+        let first = "/ws?channels=a&envelope=json";
+        assert_eq!(paths, [first.to_owned(), format!("{first}&since=e:8")]);
+    }
+
+    #[test]
+    fn a_gap_is_told_by_its_offsets() {
+        let gap = |after, next| Gap { after, next }.words("a");
+        assert_eq!(gap(8, 10), "messages 9 to 9 of a were missed");
+        assert_eq!(gap(0, 10), "messages of a were missed, and can't be recovered");
+    }
+}

@@ -1,0 +1,286 @@
+//! Which settings don't fit together, and the way out of each. Pure.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use super::Config;
+use crate::channel::{Namespace, SlowPolicy};
+use crate::ids::{ShardId, Slot};
+use crate::limits::{API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX};
+
+/// Longest message that any setting allows: what one shard may hold for one client.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest request body that any setting allows.
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Most cores that can be named: the size of the kernel's `cpu_set_t`.
+const CPUS_MAX: usize = 1024;
+
+/// Longest duration that any setting allows; it must fit the ticks that connections carry.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A setting that can't be used as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting.
+    pub key: String,
+    /// Value, limit, reason and way out.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.key, self.text)
+    }
+}
+
+/// Everything that is wrong with `config`, so that one run shows all there is to mend.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Found(Vec::new());
+    check_server(config, &mut found);
+    check_doors(config, &mut found);
+    check_heartbeat(config, &mut found);
+    check_sizes(config, &mut found);
+    check_namespaces(config, &mut found);
+    found.0
+}
+
+/// What only matters to a server that is about to start.
+pub(super) fn serve_problems(config: &Config) -> Vec<Problem> {
+    let mut found = Found(Vec::new());
+    if config.api.keys.is_empty() && !config.dev {
+        let text = "is empty, so no application could publish: add a key (openssl rand -hex 32) \
+                    to the file or as CORECAST_API_KEYS, or try --dev";
+        found.add("api.keys", text.to_owned());
+    }
+    found.0
+}
+
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(&mut self, key: &str, text: String) {
+        self.0.push(Problem { key: key.to_owned(), text });
+    }
+
+    /// `value` must lie in `least..=most`.
+    fn range(&mut self, key: &str, value: usize, (least, most): (usize, usize)) {
+        if value < least || value > most {
+            self.add(key, format!("= {value} is out of bounds: choose {least} to {most}"));
+        }
+    }
+}
+
+fn check_server(config: &Config, found: &mut Found) {
+    let server = &config.server;
+    if server.listen.is_empty() {
+        let text = "names no address: clients need one, as in [\"0.0.0.0:8000\"]";
+        found.add("server.listen", text.to_owned());
+    }
+    let mut taken = HashSet::new();
+    for address in server.listen.iter().chain([&server.api_listen]) {
+        // Port 0 means: any free one, so it may stand there twice.
+        if address.port() != 0 && !taken.insert(address) {
+            let text = format!("uses {address} a second time: each listener needs its own address");
+            found.add("server.listen", text);
+        }
+    }
+    found.range("server.shards", server.shards, (0, ShardId::COUNT_MAX));
+    found.range("server.max_connections", server.max_connections, (1, usize::MAX >> 1));
+    if server.shards > 0 && server.max_connections.div_ceil(server.shards) > Slot::COUNT_MAX {
+        let text = format!(
+            "= {} is more than {} shards can hold, {} each: set it lower",
+            server.max_connections,
+            server.shards,
+            Slot::COUNT_MAX
+        );
+        found.add("server.max_connections", text);
+    }
+    found.range("server.accept_rate", server.accept_rate as usize, (1, 10_000_000));
+    for &cpu in &server.cpu_affinity {
+        found.range("server.cpu_affinity", cpu, (0, CPUS_MAX - 1));
+    }
+    check_duration(found, "server.drain", server.drain, Duration::ZERO);
+}
+
+/// Whatever would stand open without being meant to.
+fn check_doors(config: &Config, found: &mut Found) {
+    let server = &config.server;
+    if let Some(open) = server.listen.iter().find(|address| !address.ip().is_loopback())
+        && config.auth.insecure
+    {
+        let text = format!(
+            "lets everybody who reaches {open} subscribe and publish: listen on 127.0.0.1 only, or \
+             set auth.insecure = false{}",
+            if config.dev { " (--dev sets it)" } else { "" }
+        );
+        found.add("auth.insecure", text);
+    }
+    if config.api.keys.is_empty() && !server.api_listen.ip().is_loopback() && !config.dev {
+        let text = format!(
+            "is empty, and other hosts reach the API at {}: add a key (openssl rand -hex 32), or \
+             set server.api_listen to 127.0.0.1:{}",
+            server.api_listen,
+            server.api_listen.port()
+        );
+        found.add("api.keys", text);
+    }
+    for key in &config.api.keys {
+        if key.is_empty() || key.len() > API_KEY_BYTES_MAX || !key.bytes().all(is_key_byte) {
+            let text = format!(
+                "holds one of {} bytes that no header can carry: a key has 1 to \
+                 {API_KEY_BYTES_MAX} printable ASCII characters without spaces",
+                key.len()
+            );
+            found.add("api.keys", text);
+        }
+    }
+    check_origins(config, found);
+    if config.echo && !config.dev {
+        let text = "needs --dev: it sends back whatever anybody sends".to_owned();
+        found.add("--echo", text);
+    }
+}
+
+fn is_key_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic()
+}
+
+fn check_origins(config: &Config, found: &mut Found) {
+    for origin in &config.client.allowed_origins {
+        if origin == "*" && !config.dev {
+            let text = "= [\"*\"] lets every web page act with its visitor's rights: name yours, \
+                        as in [\"https://example.com\"]; --dev may have it";
+            found.add("client.allowed_origins", text.to_owned());
+        } else if origin != "*" && !is_origin(origin) {
+            let text = format!(
+                "has {origin:?}, which no browser sends: write scheme, host and, unless it is the \
+                 scheme's own, port, without a path, as in \"https://example.com\""
+            );
+            found.add("client.allowed_origins", text);
+        }
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, host)| {
+        !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' '])
+    })
+}
+
+fn check_heartbeat(config: &Config, found: &mut Found) {
+    let client = &config.client;
+    let second = Duration::from_secs(1);
+    check_duration(found, "client.ping_interval", client.ping_interval, second);
+    check_duration(found, "client.pong_timeout", client.pong_timeout, second / 10);
+    check_duration(found, "client.handshake_timeout", client.handshake_timeout, second / 10);
+    check_duration(found, "client.stale_timeout", client.stale_timeout, second / 10);
+    if client.ping_interval.subsec_nanos() != 0 {
+        let text = format!(
+            "= {:?} is told to clients in whole seconds: set it to {}s or more",
+            client.ping_interval,
+            client.ping_interval.as_secs().max(1)
+        );
+        found.add("client.ping_interval", text);
+    }
+    if client.pong_timeout >= client.ping_interval {
+        let text = format!(
+            "= {:?} must be shorter than client.ping_interval = {:?}, or the next ping goes out \
+             before the last one is judged: set it below, or make the interval longer",
+            client.pong_timeout, client.ping_interval
+        );
+        found.add("client.pong_timeout", text);
+    }
+}
+
+fn check_duration(found: &mut Found, key: &str, value: Duration, least: Duration) {
+    if value < least || value > DURATION_MAX {
+        found.add(key, format!("= {value:?} is out of bounds: choose {least:?} to 24h"));
+    }
+}
+
+fn check_sizes(config: &Config, found: &mut Found) {
+    let client = &config.client;
+    found.range("client.message_bytes_max", client.message_bytes_max, (1024, MESSAGE_BYTES_MAX));
+    found.range("client.fragments_max", client.fragments_max as usize, (1, u32::MAX as usize));
+    let per_second = (1, 1_000_000_000);
+    let frames = client.frames_per_second_max as usize;
+    found.range("client.frames_per_second_max", frames, per_second);
+    let pings = client.pings_per_second_max as usize;
+    found.range("client.pings_per_second_max", pings, per_second);
+    found.range("client.channels_max", client.channels_max, (1, CONNECTION_CHANNELS_MAX));
+    found.range("client.channel_bytes_max", client.channel_bytes_max, (1, CHANNEL_BYTES_MAX));
+    found.range("api.body_bytes_max", config.api.body_bytes_max, (1024, BODY_BYTES_MAX));
+    for (key, bytes) in [
+        ("client.inbound_bytes_max", client.inbound_bytes_max),
+        ("client.outbox_bytes_max", client.outbox_bytes_max),
+    ] {
+        if bytes < client.message_bytes_max {
+            let text = format!(
+                "= {bytes} bytes has no room for one message of client.message_bytes_max = {} \
+                 bytes: raise it, or lower that",
+                client.message_bytes_max
+            );
+            found.add(key, text);
+        }
+    }
+}
+
+fn check_namespaces(config: &Config, found: &mut Found) {
+    let mut names = HashSet::new();
+    for (at, namespace) in config.channel.namespaces.iter().enumerate() {
+        let key = if at == 0 {
+            "channel".to_owned()
+        } else {
+            format!("channel.namespaces[{:?}]", namespace.name)
+        };
+        if at > 0 && !is_namespace_name(&namespace.name) {
+            let text = "needs a name of letters, digits, '-', '_' and '.': channels of namespace \
+                        \"chat\" are called \"chat:…\"";
+            found.add(&key, text.to_owned());
+        }
+        if at > 0 && !names.insert(&namespace.name) {
+            found.add(&key, "stands there twice: merge the two".to_owned());
+        }
+        check_namespace(namespace, &key, found);
+    }
+}
+
+fn is_namespace_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !name.is_empty() && name.bytes().all(allowed)
+}
+
+fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
+    let (size, ttl) = (namespace.history_size, namespace.history_ttl);
+    if size > 0 && ttl.is_zero() {
+        let text = format!("= {size} keeps nothing while history_ttl is 0s: set that to, say, 5m");
+        found.add(&format!("{key}.history_size"), text);
+    }
+    let recovers = [
+        ("force_recovery", namespace.force_recovery),
+        ("allow_recovery", namespace.allow_recovery),
+    ];
+    for (option, _) in recovers.iter().filter(|(_, on)| *on && size == 0) {
+        let text = "has nothing to recover from: set history_size and history_ttl too";
+        found.add(&format!("{key}.{option}"), text.to_owned());
+    }
+    if namespace.slow_policy == SlowPolicy::Skip {
+        let others = [
+            ("history_size", size > 0),
+            ("force_recovery", namespace.force_recovery),
+            ("allow_recovery", namespace.allow_recovery),
+            ("force_positioning", namespace.force_positioning),
+            ("allow_positioning", namespace.allow_positioning),
+        ];
+        for (option, _) in others.iter().filter(|(_, on)| *on) {
+            let text = format!(
+                "= \"skip\" leaves gaps, and {option} promises that there are none: choose \
+                 \"disconnect\" here, or switch {option} off"
+            );
+            found.add(&format!("{key}.slow_policy"), text);
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! Lays file, environment and flags over the defaults, one setting at a time, so that every error
+//! can name the setting and where it came from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::check::{self, Problem};
+use super::{Api, Auth, Channel, Client, Config, DEFAULT_TOML, DEV_TOML, Log, NamespaceSection};
+use super::{Server, types};
+
+/// Start of the names of environment variables that are settings.
+const ENVIRONMENT_PREFIX: &str = "CORECAST_";
+
+/// Variables with that prefix that the command line reads itself.
+const ENVIRONMENT_OF_COMMANDS: [&str; 4] =
+    ["CORECAST_CONFIG", "CORECAST_API_URL", "CORECAST_API_KEY", "CORECAST_URL"];
+
+/// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
+const LIKENESS_MIN: f64 = 0.6;
+
+/// What the command line says about settings.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`: the file to read.
+    pub config: Option<PathBuf>,
+    /// `--dev`: other defaults, see [`DEV_TOML`].
+    pub dev: bool,
+    /// `--echo`: clients may connect to `/echo`; only with `--dev`.
+    pub echo: bool,
+    /// `--listen`, which may be given more than once.
+    pub listen: Vec<String>,
+    /// `--api-listen`
+    pub api_listen: Option<String>,
+    /// `--shards`
+    pub shards: Option<u32>,
+    /// `--driver`
+    pub driver: Option<String>,
+}
+
+/// Settings and how they came about.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings, checked.
+    pub config: Config,
+    /// The same as they would be written, secrets included: for `show` only.
+    pub(super) table: Table,
+}
+
+/// Where a setting was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `default.toml`
+    Defaults,
+    /// `--dev`
+    Dev,
+    /// A file.
+    File(PathBuf),
+    /// Environment variables.
+    Environment,
+    /// Flags.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Defaults => f.write_str("the defaults"),
+            Origin::Dev => f.write_str("--dev"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Environment => f.write_str("the environment"),
+            Origin::CommandLine => f.write_str("the command line"),
+        }
+    }
+}
+
+/// Why there are no settings to start with. All are the operator's to mend, none is retried.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be read.
+    #[error("can't read {}: {source}. Is the path right, and may this user read it?",
+        path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    /// The text is no TOML.
+    #[error("{origin} is not valid TOML: {message}")]
+    Syntax {
+        /// Which text.
+        origin: Origin,
+        /// Line, column and what is wrong there.
+        message: String,
+    },
+    /// There is no such setting: a typing error must not silently leave a default in force.
+    #[error("{origin}: there is no setting {key}{}", nearest_hint(nearest.as_deref()))]
+    UnknownKey {
+        /// Where it is written.
+        origin: Origin,
+        /// As it is written.
+        key: String,
+        /// The known one most like it.
+        nearest: Option<String>,
+    },
+    /// The value can't be this setting's.
+    #[error("{origin}: {key}: {message}")]
+    Value {
+        /// Where it is written.
+        origin: Origin,
+        /// The setting.
+        key: String,
+        /// The value, and what it should look like.
+        message: String,
+    },
+    /// Each value can be read, but they don't fit together or are out of bounds.
+    #[error("{}", problems_text(.0))]
+    Invalid(Vec<Problem>),
+}
+
+fn nearest_hint(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean {nearest}?"),
+        None => "; `corecast config default` lists all there are".to_owned(),
+    }
+}
+
+fn problems_text(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The settings that `flags`, `environment` and the file named by the flags make together.
+///
+/// # Errors
+/// See [`Error`]; nothing is guessed or left out.
+pub fn load(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, Error> {
+    let mut layers = Layers::defaults()?;
+    if flags.dev {
+        layers.add(&Origin::Dev, parse(&Origin::Dev, DEV_TOML)?)?;
+        layers.base = layers.merged.clone();
+    }
+    if let Some(path) = &flags.config {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let origin = Origin::File(path.clone());
+        layers.add(&origin, parse(&origin, &text)?)?;
+    }
+    let variables = load_environment(&layers.base, environment)?;
+    layers.add(&Origin::Environment, variables)?;
+    layers.add(&Origin::CommandLine, load_flags(flags))?;
+
+    let mut config = layers.config(&Origin::Defaults)?;
+    config.dev = flags.dev;
+    config.echo = flags.echo;
+    let problems = check::problems(&config);
+    if problems.is_empty() {
+        Ok(Loaded { config, table: layers.merged })
+    } else {
+        Err(Error::Invalid(problems))
+    }
+}
+
+/// The defaults alone, unchecked: without a key they are a closed API, not an invalid one.
+#[expect(clippy::expect_used, reason = "default.toml is part of the program; a test parses it")]
+pub(super) fn defaults() -> Config {
+    let layers = Layers::defaults().expect("default.toml is valid TOML");
+    layers.config(&Origin::Defaults).expect("default.toml has every setting")
+}
+
+fn parse(origin: &Origin, text: &str) -> Result<Table, Error> {
+    text.parse::<Table>().map_err(|error| Error::Syntax {
+        origin: origin.clone(),
+        message: error.to_string().trim_end().to_owned(),
+    })
+}
+
+/// The settings gathered so far.
+struct Layers {
+    /// What namespaces start from: the defaults, with those of `--dev`.
+    base: Table,
+    /// The result so far.
+    merged: Table,
+}
+
+impl Layers {
+    fn defaults() -> Result<Layers, Error> {
+        let base = parse(&Origin::Defaults, DEFAULT_TOML)?;
+        Ok(Layers { merged: base.clone(), base })
+    }
+
+    /// Lays `layer` over what is there, each setting by itself.
+    fn add(&mut self, origin: &Origin, layer: Table) -> Result<(), Error> {
+        for (section, settings) in layer {
+            let Value::Table(settings) = settings else {
+                return Err(unknown(origin, &section, &known_keys(&self.base)));
+            };
+            for (key, value) in settings {
+                self.add_setting(origin, &section, (key, value))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_setting(
+        &mut self,
+        origin: &Origin,
+        section: &str,
+        (key, value): (String, Value),
+    ) -> Result<(), Error> {
+        let dotted = format!("{section}.{key}");
+        let known = known_keys(&self.base);
+        if !known.contains(&dotted) {
+            return Err(unknown(origin, &dotted, &known));
+        }
+        if dotted == "channel.namespaces" {
+            self.add_namespaces_check(origin, &value)?;
+        }
+        if let Some(Value::Table(settings)) = self.merged.get_mut(section) {
+            settings.insert(key, value);
+        }
+        self.config(origin).map_err(|error| with_key(error, &dotted))?;
+        Ok(())
+    }
+
+    /// Finds unknown keys and wrong values in the list of namespaces while their place is known.
+    fn add_namespaces_check(&self, origin: &Origin, list: &Value) -> Result<(), Error> {
+        let no_list = || Error::Value {
+            origin: origin.clone(),
+            key: "channel.namespaces".to_owned(),
+            message: "not a list of namespaces: write [[channel.namespaces]] for each".to_owned(),
+        };
+        let defaults = namespace_defaults(&self.base);
+        let mut known: Vec<String> = defaults.keys().map(|key| namespace_key(key)).collect();
+        known.extend([namespace_key("name"), namespace_key("slow_policy")]);
+        for namespace in list.as_array().ok_or_else(no_list)? {
+            let mut options = defaults.clone();
+            for (key, value) in namespace.as_table().ok_or_else(no_list)? {
+                let dotted = namespace_key(key);
+                if !known.contains(&dotted) {
+                    return Err(unknown(origin, &dotted, &known));
+                }
+                options.insert(key.clone(), value.clone());
+                section::<NamespaceSection>(origin, options.clone())
+                    .map_err(|error| with_key(error, &dotted))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The typed form of what is there. `origin` is blamed for what can't be read.
+    fn config(&self, origin: &Origin) -> Result<Config, Error> {
+        let take = |name: &str| match self.merged.get(name) {
+            Some(Value::Table(settings)) => settings.clone(),
+            _ => Table::new(),
+        };
+        let client: Client = section(origin, take("client"))?;
+        Ok(Config {
+            server: section::<Server>(origin, take("server"))?,
+            channel: self.config_channel(origin, take("channel"), &client)?,
+            client,
+            auth: section::<Auth>(origin, take("auth"))?,
+            api: section::<Api>(origin, take("api"))?,
+            log: section::<Log>(origin, take("log"))?,
+            dev: false,
+            echo: false,
+        })
+    }
+
+    fn config_channel(
+        &self,
+        origin: &Origin,
+        mut settings: Table,
+        client: &Client,
+    ) -> Result<Channel, Error> {
+        #[derive(serde::Deserialize)]
+        struct Limits {
+            #[serde(deserialize_with = "types::size")]
+            history_bytes_max: usize,
+        }
+        let limits: Limits = section(origin, settings.clone())?;
+        settings.remove("history_bytes_max");
+        let list = settings.remove("namespaces");
+        let mut namespaces = vec![section::<NamespaceSection>(origin, settings)?];
+        let defaults = namespace_defaults(&self.base);
+        for namespace in list.iter().filter_map(Value::as_array).flatten() {
+            let mut options = defaults.clone();
+            options.extend(namespace.as_table().cloned().unwrap_or_default());
+            namespaces.push(section(origin, options)?);
+        }
+        let policy = client.slow_policy;
+        let namespaces = namespaces.into_iter().map(|one| one.into_namespace(policy)).collect();
+        Ok(Channel { history_bytes_max: limits.history_bytes_max, namespaces })
+    }
+}
+
+/// What a namespace is that says nothing.
+fn namespace_defaults(base: &Table) -> Table {
+    let mut options = base.get("channel").and_then(Value::as_table).cloned().unwrap_or_default();
+    options.remove("history_bytes_max");
+    options.remove("namespaces");
+    options
+}
+
+fn namespace_key(key: &str) -> String {
+    format!("channel.namespaces.{key}")
+}
+
+/// Reads one section. The error has no key yet.
+fn section<T: DeserializeOwned>(origin: &Origin, settings: Table) -> Result<T, Error> {
+    settings.try_into().map_err(|error: toml::de::Error| Error::Value {
+        origin: origin.clone(),
+        key: String::new(),
+        message: error.message().to_owned(),
+    })
+}
+
+fn with_key(error: Error, dotted: &str) -> Error {
+    match error {
+        Error::Value { origin, message, .. } => {
+            Error::Value { origin, key: dotted.to_owned(), message }
+        }
+        other => other,
+    }
+}
+
+/// Every setting there is, as `section.key`.
+fn known_keys(defaults: &Table) -> Vec<String> {
+    let sections = defaults.iter().filter_map(|(name, value)| Some((name, value.as_table()?)));
+    let mut known: Vec<String> = sections
+        .flat_map(|(name, settings)| settings.keys().map(move |key| format!("{name}.{key}")))
+        .collect();
+    // Its default is another setting's value, so the list of defaults can't have it.
+    known.push("channel.slow_policy".to_owned());
+    known
+}
+
+fn unknown(origin: &Origin, key: &str, known: &[String]) -> Error {
+    Error::UnknownKey { origin: origin.clone(), key: key.to_owned(), nearest: nearest(key, known) }
+}
+
+/// The known key most like `key`: as a whole, or in its last part, for a setting that was put into
+/// the wrong section.
+fn nearest(key: &str, known: &[String]) -> Option<String> {
+    let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
+    let likeness = |candidate: &String| {
+        let whole = strsim::normalized_damerau_levenshtein(key, candidate);
+        let part = strsim::normalized_damerau_levenshtein(&last(key), &last(candidate));
+        whole.max(part * 0.9)
+    };
+    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= LIKENESS_MIN).then(|| best.clone())
+}
+
+/// The settings among environment variables.
+fn load_environment(
+    defaults: &Table,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Table, Error> {
+    let known = known_keys(defaults);
+    let mut layer = Table::new();
+    for (name, text) in environment {
+        let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+        if ENVIRONMENT_OF_COMMANDS.contains(&name.as_str()) || is_service_link(rest) {
+            continue;
+        }
+        let dotted = rest.to_ascii_lowercase().replacen('_', ".", 1);
+        if !known.contains(&dotted) {
+            let nearest = nearest(&dotted, &known);
+            let in_section =
+                known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
+            if nearest.is_none() && !in_section {
+                // Like no setting at all: a variable of somebody's scripts, not a typing error.
+                continue;
+            }
+            let to_variable = |key: String| {
+                format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
+            };
+            return Err(Error::UnknownKey {
+                origin: Origin::Environment,
+                nearest: nearest.map(to_variable),
+                key: name,
+            });
+        }
+        let (section, key) = dotted.split_once('.').unwrap_or_default();
+        let default = defaults.get(section).and_then(|settings| settings.get(key));
+        let value = environment_value(&dotted, default, &text).map_err(|message| Error::Value {
+            origin: Origin::Environment,
+            key: name.clone(),
+            message,
+        })?;
+        let settings = layer.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(settings) = settings {
+            settings.insert(key.to_owned(), value);
+        }
+    }
+    Ok(layer)
+}
+
+/// Whether a variable is one that Kubernetes sets in every pod for a service whose name begins with
+/// "corecast" (after the prefix: `SERVICE_HOST`, `PORT_8000_TCP_ADDR`): no setting, and nobody's
+/// mistake.
+fn is_service_link(rest: &str) -> bool {
+    let padded = format!("_{rest}_");
+    ["_SERVICE_HOST_", "_SERVICE_PORT_", "_PORT_"].iter().any(|mark| padded.contains(mark))
+}
+
+/// A variable's text as the kind of value that the default is.
+fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Result<Value, String> {
+    let wrong = |expected: &str| format!("{text:?} is not {expected}");
+    match default {
+        Some(Value::Integer(_)) => {
+            let digits = text.replace('_', "");
+            digits.parse().map(Value::Integer).map_err(|_| wrong("a whole number"))
+        }
+        Some(Value::Boolean(_)) => {
+            text.parse().map(Value::Boolean).map_err(|_| wrong("true or false"))
+        }
+        Some(Value::Array(_)) if dotted == "channel.namespaces" => serde_json::from_str(text)
+            .map_err(|error| format!("not a JSON list of namespaces: {error}")),
+        Some(Value::Array(_)) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            if dotted == "server.cpu_affinity" {
+                let numbers = parts.map(|part| part.parse().map(Value::Integer));
+                let numbers: Result<Vec<Value>, _> = numbers.collect();
+                return numbers.map(Value::Array).map_err(|_| wrong("a list such as 0,2,4"));
+            }
+            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
+        }
+        _ => Ok(Value::String(text.to_owned())),
+    }
+}
+
+/// The settings among flags.
+fn load_flags(flags: &Flags) -> Table {
+    let mut server = Table::new();
+    if !flags.listen.is_empty() {
+        let listen = flags.listen.iter().cloned().map(Value::String).collect();
+        server.insert("listen".to_owned(), Value::Array(listen));
+    }
+    let texts = [("api_listen", &flags.api_listen), ("driver", &flags.driver)];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            server.insert(key.to_owned(), Value::String(text.clone()));
+        }
+    }
+    if let Some(shards) = flags.shards {
+        server.insert("shards".to_owned(), Value::Integer(shards.into()));
+    }
+    Table::from_iter([("server".to_owned(), Value::Table(server))])
+}

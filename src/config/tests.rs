@@ -1,0 +1,245 @@
+//! What settings do, seen from outside: one table for each kind of answer.
+
+use super::*;
+
+/// The settings that the text of a file makes.
+fn load_text(text: &str, dev: bool) -> Result<Loaded, String> {
+    load_all(text, &[], Flags { dev, ..Flags::default() })
+}
+
+fn load_all(text: &str, environment: &[(&str, &str)], mut flags: Flags) -> Result<Loaded, String> {
+    let name = format!("corecast-config-{}-{:p}.toml", std::process::id(), &flags);
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, text).expect("the temporary directory can be written");
+    flags.config = Some(path.clone());
+    let environment = environment.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+    let loaded = load(&flags, environment);
+    std::fs::remove_file(&path).expect("the file was just written");
+    loaded.map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
+}
+
+#[test]
+fn the_defaults_are_valid_and_complete() {
+    let loaded = load(&Flags::default(), []).expect("the defaults are valid");
+    assert_eq!(loaded.config.server.listen, ["0.0.0.0:8000".parse().expect("an address")]);
+    assert!(loaded.config.api.keys.is_empty());
+    assert!(!loaded.config.auth.insecure);
+    assert_eq!(loaded.config.channel.namespaces.len(), 1);
+}
+
+#[test]
+fn every_default_has_a_comment_above_it() {
+    let mut commented = false;
+    for line in DEFAULT_TOML.lines() {
+        let is_setting = line.starts_with(|letter: char| letter.is_ascii_lowercase());
+        assert!(!is_setting || commented, "no comment above {line}");
+        commented = line.starts_with('#') || (is_setting && line.ends_with('['));
+    }
+}
+
+#[test]
+fn dev_opens_everything_on_loopback_only() {
+    let loaded = load(&Flags { dev: true, ..Flags::default() }, []).expect("--dev is valid");
+    let config = loaded.config;
+    assert!(config.auth.insecure && config.dev);
+    assert!(config.server.listen.iter().all(|address| address.ip().is_loopback()));
+    assert!(config.server.api_listen.ip().is_loopback());
+    let namespace = &config.channel.namespaces[0];
+    assert!(namespace.force_recovery && namespace.has_history());
+    assert_eq!((namespace.history_size, namespace.history_ttl.as_secs()), (100, 300));
+}
+
+#[test]
+fn a_namespace_starts_from_the_defaults_and_not_from_the_channel_section() {
+    let text = "[client]\nslow_policy = \"skip\"\n[channel]\nallow_positioning = true\n\
+                slow_policy = \"disconnect\"\n[[channel.namespaces]]\nname = \"chat\"";
+    let config = load_text(text, false).expect("valid").config;
+    let [plain, chat] = &config.channel.namespaces[..] else { panic!("two namespaces") };
+    assert!(plain.allow_positioning && !chat.allow_positioning);
+    assert_eq!((plain.slow_policy, chat.slow_policy), (SlowPolicy::Disconnect, SlowPolicy::Skip));
+
+    let dev = load_text("[[channel.namespaces]]\nname = \"chat\"", true).expect("valid").config;
+    assert!(dev.channel.namespaces[1].force_recovery, "--dev changes the defaults of all");
+}
+
+#[test]
+fn flags_come_before_environment_before_file_before_default() {
+    let file = "[server]\nshards = 2\naccept_rate = 5\ndrain = \"5s\"";
+    let environment = [("CORECAST_SERVER_SHARDS", "3"), ("CORECAST_SERVER_ACCEPT_RATE", "6")];
+    let flags = Flags { shards: Some(4), ..Flags::default() };
+    let config = load_all(file, &environment, flags).expect("valid").config;
+    let server = config.server;
+    assert_eq!((server.shards, server.accept_rate, server.drain.as_secs()), (4, 6, 5));
+    assert!(server.private_fd_tables);
+}
+
+#[test]
+fn environment_variables_are_read_as_their_settings_kind() {
+    let environment = [
+        ("CORECAST_SERVER_LISTEN", "127.0.0.1:1, [::1]:2"),
+        ("CORECAST_SERVER_CPU_AFFINITY", "0, 2"),
+        ("CORECAST_SERVER_PRIVATE_FD_TABLES", "false"),
+        ("CORECAST_API_KEYS", "one,two"),
+        ("CORECAST_API_BODY_BYTES_MAX", "2MiB"),
+        ("CORECAST_CHANNEL_NAMESPACES", r#"[{"name":"a","data":"text"}]"#),
+        ("CORECAST_CHANNEL_SLOW_POLICY", "skip"),
+        // What Kubernetes sets for services called corecast and corecast-api.
+        ("CORECAST_SERVICE_HOST", "10.0.0.1"),
+        ("CORECAST_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("CORECAST_API_PORT", "tcp://10.0.0.1:9000"),
+        ("CORECAST_CONFIG", "elsewhere"),
+        ("PATH", "/bin"),
+    ];
+    let config = load_all("", &environment, Flags::default()).expect("valid").config;
+    assert_eq!(config.server.listen.len(), 2);
+    assert_eq!(config.server.cpu_affinity, [0, 2]);
+    assert!(!config.server.private_fd_tables);
+    assert_eq!(config.api.keys, ["one", "two"]);
+    assert_eq!(config.api.body_bytes_max, 2 << 20);
+    assert_eq!(config.channel.namespaces[1].data, DataType::Text);
+    assert_eq!(config.channel.namespaces[0].slow_policy, SlowPolicy::Skip);
+}
+
+#[test]
+fn an_unknown_setting_is_an_error_that_names_the_nearest() {
+    let table = [
+        ("[server]\nlisen = \"127.0.0.1:1\"", "server.lisen; did you mean server.listen?"),
+        ("[client]\nhistory_size = 1", "client.history_size; did you mean channel.history_size?"),
+        ("[sever]\nlisten = \"a\"", "sever.listen; did you mean server.listen?"),
+        ("listen = \"127.0.0.1:1\"", "listen; did you mean server.listen?"),
+        ("[zzz]\nqqq = 1", "zzz.qqq; `corecast config default` lists all there are"),
+        (
+            "[[channel.namespaces]]\nname = \"a\"\nforce_recover = true",
+            "channel.namespaces.force_recover; did you mean channel.namespaces.force_recovery?",
+        ),
+    ];
+    for (text, expected) in table {
+        let error = load_text(text, false).expect_err(text);
+        assert_eq!(error, format!("FILE: there is no setting {expected}"));
+    }
+    let table = [
+        ("CORECAST_CLIENT_PING_INTERVALL", "; did you mean CORECAST_CLIENT_PING_INTERVAL?"),
+        ("CORECAST_SEVER_LISTEN", "; did you mean CORECAST_SERVER_LISTEN?"),
+        ("CORECAST_AUTH_ZZZZZZZZZZZZ", "; `corecast config default` lists all there are"),
+    ];
+    for (name, end) in table {
+        let error = load_all("", &[(name, "5s")], Flags::default()).expect_err("unknown");
+        assert_eq!(error, format!("the environment: there is no setting {name}{end}"));
+    }
+    let stranger = [("CORECAST_BIN", "x"), ("CORECAST_BUILD_NUMBER", "7"), ("CORECAST_", "")];
+    assert!(load_all("", &stranger, Flags::default()).is_ok(), "like no setting at all");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_an_error_that_names_value_and_place() {
+    let table = [
+        ("[client]\nping_interval = 25", "FILE: client.ping_interval: 25 is not a duration"),
+        ("[client]\nping_interval = \"25\"", "FILE: client.ping_interval: \"25\" is not a dur"),
+        ("[client]\nmessage_bytes_max = \"1KB\"", "FILE: client.message_bytes_max: \"1KB\" is"),
+        ("[server]\nlisten = \":8000\"", "FILE: server.listen: \":8000\" is not an address"),
+        ("[server]\nshards = \"two\"", "FILE: server.shards: invalid type"),
+        ("[server]\ndriver = \"uring\"", "FILE: server.driver: unknown variant `uring`"),
+        ("[channel]\nnamespaces = 3", "FILE: channel.namespaces: not a list"),
+        (
+            "[[channel.namespaces]]\nname = \"a\"\nhistory_ttl = \"x\"",
+            "FILE: channel.namespaces.history_ttl: \"x\" is not a duration",
+        ),
+        ("[server", "FILE is not valid TOML"),
+    ];
+    for (text, expected) in table {
+        let error = load_text(text, false).expect_err(text);
+        assert!(error.starts_with(expected), "{text}\n{error}");
+    }
+    let error = load_all("", &[("CORECAST_SERVER_SHARDS", "x")], Flags::default());
+    let error = error.expect_err("no number");
+    assert_eq!(error, "the environment: CORECAST_SERVER_SHARDS: \"x\" is not a whole number");
+    let missing = Flags { config: Some("/nowhere/corecast.toml".into()), ..Flags::default() };
+    let error = load(&missing, []).expect_err("no file").to_string();
+    assert!(error.contains("/nowhere/corecast.toml") && error.contains("Is the path right"));
+}
+
+#[test]
+fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
+    let skip = "[channel]\nslow_policy = \"skip\"\nhistory_size = 1\nhistory_ttl = \"1s\"";
+    let twice = "[[channel.namespaces]]\nname = \"a\"\n[[channel.namespaces]]\nname = \"a\"";
+    let table = [
+        ("[client]\npong_timeout = \"25s\"", "client.pong_timeout = 25s must be shorter than"),
+        ("[client]\nping_interval = \"11500ms\"", "client.ping_interval = 11.5s is told to"),
+        ("[channel]\nhistory_size = 5", "channel.history_size = 5 keeps nothing"),
+        ("[channel]\nforce_recovery = true", "channel.force_recovery has nothing to recover"),
+        (skip, "channel.slow_policy = \"skip\" leaves gaps, and history_size promises"),
+        (twice, "channel.namespaces[\"a\"] stands there twice"),
+        ("[[channel.namespaces]]\nname = \"a:b\"", "channel.namespaces[\"a:b\"] needs a name"),
+        ("[[channel.namespaces]]\ndata = \"text\"", "channel.namespaces[\"\"] needs a name"),
+        (
+            "[client]\nmessage_bytes_max = \"65MiB\"\noutbox_bytes_max = \"65MiB\"",
+            "client.message_bytes_max = 68157440 is out of bounds: choose 1024 to 67108864",
+        ),
+        ("[client]\noutbox_bytes_max = \"1KiB\"", "client.outbox_bytes_max = 1024 bytes has no"),
+        ("[server]\nshards = 5000", "server.shards = 5000 is out of bounds: choose 0 to 4096"),
+        ("[client]\nchannels_max = 1025", "client.channels_max = 1025 is out of bounds"),
+        ("[client]\nchannel_bytes_max = 256", "client.channel_bytes_max = 256 is out of"),
+        ("[auth]\ninsecure = true", "auth.insecure lets everybody who reaches 0.0.0.0:8000"),
+        ("[server]\napi_listen = \"0.0.0.0:9000\"", "api.keys is empty, and other hosts reach"),
+        ("[api]\nkeys = [\"\"]", "api.keys holds one of 0 bytes"),
+        ("[client]\nallowed_origins = [\"*\"]", "client.allowed_origins = [\"*\"] lets every"),
+        ("[client]\nallowed_origins = \"a.com\"", "client.allowed_origins has \"a.com\", which"),
+        ("[server]\nlisten = []", "server.listen names no address"),
+        ("[server]\nlisten = \"127.0.0.1:9000\"", "server.listen uses 127.0.0.1:9000 a second"),
+        ("[server]\ncpu_affinity = [1024]", "server.cpu_affinity = 1024 is out of bounds"),
+    ];
+    for (text, expected) in table {
+        let error = load_text(text, false).expect_err(text);
+        assert!(error.starts_with(expected), "{text}\n{error}");
+    }
+    let echo = Flags { echo: true, ..Flags::default() };
+    assert!(load(&echo, []).expect_err("--echo alone").to_string().contains("needs --dev"));
+    let open = Flags { dev: true, listen: vec!["0.0.0.0:8000".into()], ..Flags::default() };
+    assert!(load(&open, []).expect_err("open").to_string().contains("(--dev sets it)"));
+}
+
+#[test]
+fn all_problems_are_shown_at_once() {
+    let text = "[client]\npong_timeout = \"1h\"\nchannels_max = 0\n[server]\nlisten = []";
+    assert_eq!(load_text(text, false).expect_err("three").lines().count(), 3);
+}
+
+#[test]
+fn what_show_prints_makes_the_same_settings_without_the_keys() {
+    let text = "[api]\nkeys = [\"sesame\"]\n[[channel.namespaces]]\nname = \"chat\"";
+    let shown = load_text(text, false).expect("valid").shown();
+    assert!(!shown.contains("sesame") && shown.contains("\"***\""), "{shown}");
+    let again = load_text(&shown, false).expect("what is shown can be read");
+    assert_eq!(again.shown(), shown);
+    assert_eq!(again.config.channel.namespaces[1].name, "chat");
+}
+
+#[test]
+fn node_limits_are_divided_among_shards() {
+    let config = Config::default();
+    let options = config.shard_options(4);
+    assert_eq!(options.inbound_bytes_max * 4, config.client.inbound_bytes_max);
+    assert_eq!(options.history_bytes_max * 4, config.channel.history_bytes_max);
+    assert_eq!(options.connections_max, config.server.max_connections);
+    let many = config.shard_options(100_000).inbound_bytes_max;
+    assert_eq!(many, config.client.message_bytes_max, "room for one message stays");
+}
+
+#[test]
+fn keys_stay_out_of_debug_output() {
+    let mut config = Config::default();
+    config.api.keys = vec!["sesame".to_owned()];
+    assert!(!format!("{config:?}").contains("sesame"));
+}
+
+#[test]
+fn a_server_needs_a_key_or_dev() {
+    let check = |flags: &Flags, environment: &[(&str, &str)]| {
+        let own = environment.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        load(flags, own).expect("valid").config.check_serve().map_err(|error| error.to_string())
+    };
+    let error = check(&Flags::default(), &[]).expect_err("no key");
+    assert!(error.starts_with("api.keys is empty") && error.contains("--dev"), "{error}");
+    assert_eq!(check(&Flags { dev: true, ..Flags::default() }, &[]), Ok(()));
+    assert_eq!(check(&Flags::default(), &[("CORECAST_API_KEYS", "sesame")]), Ok(()));
+}

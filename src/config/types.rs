@@ -1,0 +1,132 @@
+//! How values are written in the settings: durations, sizes, addresses, one or a list.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::channel::ChannelRegex;
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+/// Units of durations, longest name first where one ends with another.
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// Units of sizes. Powers of two only: "KB" means two things to two readers.
+const SIZE_UNITS: [(&str, u64); 4] =
+    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+
+/// Reads a duration such as "300ms", "25s", "5m" or "2h".
+///
+/// # Errors
+/// What was written, and how it should have been.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let value = parse_with_units(text, &DURATION_UNITS);
+    value.map(Duration::from_millis).ok_or_else(|| {
+        format!("{text:?} is not a duration: write a number and ms, s, m, h or d, as in \"25s\"")
+    })
+}
+
+/// Reads a size such as "512B", "64KiB" or "1MiB", in bytes.
+///
+/// # Errors
+/// What was written, and how it should have been.
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
+    let value = parse_with_units(text, &SIZE_UNITS).and_then(|bytes| usize::try_from(bytes).ok());
+    value.ok_or_else(|| {
+        format!("{text:?} is not a size: write a number and B, KiB, MiB or GiB, as in \"64KiB\"")
+    })
+}
+
+/// The number before the unit, times the unit's worth. Only whole numbers.
+fn parse_with_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits_end = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (digits, unit) = text.split_at(digits_end);
+    let worth = units.iter().find(|(name, _)| *name == unit.trim_start())?.1;
+    digits.parse::<u64>().ok()?.checked_mul(worth)
+}
+
+/// For serde: a regular expression, or "" for none.
+pub(super) fn channel_regex<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<ChannelRegex>, D::Error> {
+    let text = text(from, "a regular expression such as \"^news:[0-9]+$\"")?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    ChannelRegex::new(&text)
+        .map(Some)
+        .map_err(|error| D::Error::custom(format!("{text:?} is not a regular expression: {error}")))
+}
+
+/// For serde: a duration.
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    parse_duration(&text(from, "a duration such as \"25s\"")?).map_err(D::Error::custom)
+}
+
+/// For serde: a size in bytes.
+pub(super) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    parse_size(&text(from, "a size such as \"64KiB\"")?).map_err(D::Error::custom)
+}
+
+/// For serde: an address with its port.
+pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    parse_address(&text(from, "an address such as \"127.0.0.1:8000\"")?).map_err(D::Error::custom)
+}
+
+/// For serde: one address or a list of them.
+pub(super) fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let texts = one_or_more(from)?;
+    texts.iter().map(|text| parse_address(text).map_err(D::Error::custom)).collect()
+}
+
+/// For serde: one text or a list of them.
+pub(super) fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged, expecting = "expected a text or a list of texts")]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match OneOrMore::deserialize(from)? {
+        OneOrMore::One(one) => vec![one],
+        OneOrMore::More(more) => more,
+    })
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is not an address: write IP and port, as in \"127.0.0.1:8000\", \
+             \"0.0.0.0:8000\" (all IPv4) or \"[::]:8000\" (IPv6)"
+        )
+    })
+}
+
+/// A text; anything else is refused with the words of `expected`.
+fn text<'de, D: Deserializer<'de>>(from: D, expected: &str) -> Result<String, D::Error> {
+    match toml::Value::deserialize(from)? {
+        toml::Value::String(text) => Ok(text),
+        other => Err(D::Error::custom(format!("{other} is not {expected}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_are_numbers_with_a_unit() {
+        for (text, millis) in [("300ms", 300), ("25s", 25_000), ("5m", 300_000), ("2 h", 7_200_000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for (text, bytes) in [("0B", 0), ("512B", 512), ("64KiB", 65_536), ("1 MiB", 1 << 20)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "5", "s", "-5s", "1.5s", "5 seconds", "99999999999999999999s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        for text in ["64KB", "64kib", "1e3B", "20000000000GiB"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

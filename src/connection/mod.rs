@@ -1,0 +1,349 @@
+//! What the server keeps for one client. Everything that an idle connection does not need is in a
+//! box that it does not have: an idle connection with one channel is one cache line.
+
+mod outbox;
+mod slots;
+
+pub use outbox::{Outbox, Piece};
+pub use slots::Slots;
+
+use std::collections::VecDeque;
+
+use crate::channel::ChannelName;
+use crate::ids::{Generation, Since, Tick};
+use crate::limits::GATHER_BYTES_MAX;
+use crate::protocol::Protocol;
+use crate::reason::CloseReason;
+use crate::shard::Socket;
+use crate::ws::{Decoder, Opcode};
+
+/// Where a connection stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// The slot is free.
+    Vacant,
+    /// The request head is not complete.
+    Handshaking,
+    /// WebSocket, but the protocol's `connect` has not come.
+    Opened,
+    /// The session runs.
+    Connected,
+    /// A close frame or an HTTP answer is on its way out; what comes in is thrown away.
+    Closing,
+    /// The socket is shut down; the slot is free once its watch has ended.
+    Released,
+}
+
+/// Switches of a connection, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// The socket takes no more bytes for now.
+    pub const BLOCKED: Flags = Flags(1);
+    /// A ping has not been answered.
+    pub const PINGED: Flags = Flags(1 << 1);
+    /// A request waits for its answer: nothing is read until it is here.
+    pub const WAITING: Flags = Flags(1 << 2);
+    /// The socket may have bytes that have not been read.
+    pub const READABLE: Flags = Flags(1 << 3);
+    /// The slot is on the ready list.
+    pub const LISTED: Flags = Flags(1 << 4);
+    /// Heartbeats are WebSocket pings, whatever the protocol.
+    pub const FRAME_PINGS: Flags = Flags(1 << 5);
+    /// The peer has sent its close frame, or ended its stream.
+    pub const PEER_CLOSED: Flags = Flags(1 << 6);
+    /// The write side is shut: a FIN follows the last byte.
+    pub const FINISHED: Flags = Flags(1 << 7);
+    /// The peer has ended its stream: reading on will show it, and no event will come for it.
+    pub const HUNG_UP: Flags = Flags(1 << 8);
+
+    /// Whether all of `flag` is set.
+    pub const fn has(self, flag: Flags) -> bool {
+        self.0 & flag.0 == flag.0
+    }
+
+    /// Sets `flag`.
+    pub const fn set(&mut self, flag: Flags) {
+        self.0 |= flag.0;
+    }
+
+    /// Clears `flag`; answers whether it was set.
+    pub const fn clear(&mut self, flag: Flags) -> bool {
+        let was = self.has(flag);
+        self.0 &= !flag.0;
+        was
+    }
+}
+
+/// One client's channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The channel's place in the shard's table, or [`Subscription::NO_CHANNEL`].
+    pub channel: u32,
+    /// This subscription's place in the channel's list.
+    pub place: u32,
+    /// The first segment of the channel's log that this client has not been given.
+    pub cursor: u32,
+    /// The client is told when it misses something.
+    pub positioned: bool,
+    /// Publications were skipped since the last one that was handed over.
+    pub skipping: bool,
+}
+
+impl Subscription {
+    /// No channel has this place.
+    pub const NO_CHANNEL: u32 = u32::MAX;
+    /// No subscription.
+    pub const NONE: Subscription = Subscription {
+        channel: Self::NO_CHANNEL,
+        place: 0,
+        cursor: 0,
+        positioned: false,
+        skipping: false,
+    };
+}
+
+/// How much a client has sent in the present second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meter {
+    second: u32,
+    frames: u32,
+    pings: u32,
+}
+
+impl Meter {
+    /// Counts frames and pings; answers whether either limit is passed.
+    pub fn count(&mut self, now: Tick, frames: u32, pings: u32, limits: (u32, u32)) -> bool {
+        let second = now.index() / 10;
+        if self.second != second {
+            *self = Meter { second, frames: 0, pings: 0 };
+        }
+        self.frames = self.frames.saturating_add(frames);
+        self.pings = self.pings.saturating_add(pings);
+        self.frames > limits.0 || self.pings > limits.1
+    }
+}
+
+/// A connection: the part that every event touches, one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Connection {
+    /// Its socket.
+    pub socket: Socket,
+    /// Which tenant of its slot it is.
+    pub generation: Generation,
+    /// Where it stands.
+    pub state: State,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Its switches.
+    pub flags: Flags,
+    /// When a byte last came, or was last taken by a slow socket.
+    pub heard: Tick,
+    /// When the last ping went out.
+    pub pinged: Tick,
+    /// How much it has sent lately.
+    pub meter: Meter,
+    /// Its first channel.
+    pub first: Subscription,
+    /// What an idle connection does not need.
+    pub extra: Option<Box<Extra>>,
+}
+
+const _: () = assert!(size_of::<Connection>() == 64, "a connection is one cache line");
+const _: () = assert!(size_of::<Subscription>() == 16, "128 channels are 2 KiB");
+
+/// Input that could not be carried out to its end: a request in it waits for its answer.
+#[derive(Debug, Default)]
+pub struct Parked {
+    /// The commands of a message that have not been carried out.
+    pub message: Option<(Opcode, Vec<u8>)>,
+    /// Bytes after the message, as they came from the socket.
+    pub input: Vec<u8>,
+}
+
+/// The request that waits for its answer.
+#[derive(Clone, Debug)]
+pub enum Waiting {
+    /// A subscription.
+    Subscribe(WaitingSubscribe),
+    /// A publication or a page of history: the answer has all that is needed.
+    Answer,
+}
+
+/// A subscription that waits for its home shard.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of the client's request")]
+pub struct WaitingSubscribe {
+    /// The client's number for the request.
+    pub request: u32,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The client is to be told of gaps.
+    pub positioned: bool,
+    /// The client may recover.
+    pub recoverable: bool,
+    /// The client asked for what it missed.
+    pub recovering: bool,
+    /// Failing to recover is an error.
+    pub reject_unrecovered: bool,
+}
+
+/// What only a busy connection has. Dropped as soon as it is empty.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// A request head that is not complete.
+    pub head: Vec<u8>,
+    /// Receives that the request head has taken.
+    pub head_receives: u8,
+    /// A frame or message that is not complete.
+    pub decoder: Decoder,
+    /// Input that waits for an answer.
+    pub parked: Option<Box<Parked>>,
+    /// The request that waits.
+    pub waiting: Option<Box<Waiting>>,
+    /// What is to be sent.
+    pub outbox: Outbox,
+    /// Channels beyond the first.
+    pub more: Vec<Subscription>,
+    /// Channels in which the client was too slow, and the last offset it was given.
+    pub skips: Vec<(u32, u64)>,
+    /// What the request's path asked for.
+    pub plain: Option<Box<Plain>>,
+    /// Why the connection closes.
+    pub closing: Option<CloseReason>,
+    /// Bytes of unfinished input that have been charged to the shard.
+    pub charged: usize,
+}
+
+/// What plain WebSocket's path asked for and has not got yet.
+#[derive(Debug, Default)]
+pub struct Plain {
+    /// Channels to subscribe to, one after another.
+    pub channels: VecDeque<ChannelName>,
+    /// Where the client stands in its only channel.
+    pub since: Option<Since>,
+    /// The channel that the client's messages go to.
+    pub publish: Option<ChannelName>,
+}
+
+impl Extra {
+    /// Whether nothing is left in it.
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty()
+            && self.decoder.is_idle()
+            && self.parked.is_none()
+            && self.waiting.is_none()
+            && self.outbox.is_empty()
+            && self.more.is_empty()
+            && self.skips.is_empty()
+            && self.plain.is_none()
+            && self.closing.is_none()
+            && self.charged == 0
+    }
+
+    /// Bytes of input that are kept because something is unfinished.
+    pub fn inbound_bytes(&self) -> usize {
+        let parked = self.parked.as_ref();
+        self.head.capacity()
+            + self.decoder.buffered_bytes()
+            + parked.map_or(0, |parked| {
+            let message = parked.message.as_ref().map_or(0, |(_, message)| message.capacity());
+            message + parked.input.capacity()
+        })
+    }
+}
+
+impl Connection {
+    /// A connection whose request head is awaited.
+    pub fn new(socket: Socket, generation: Generation, now: Tick) -> Connection {
+        Connection {
+            socket,
+            generation,
+            state: State::Handshaking,
+            protocol: Protocol::Plain,
+            flags: Flags::default(),
+            heard: now,
+            pinged: now,
+            meter: Meter::default(),
+            first: Subscription::NONE,
+            extra: None,
+        }
+    }
+
+    /// The box for what an idle connection does not need.
+    pub fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Drops the box if nothing is in it.
+    pub fn shrink(&mut self) {
+        if self.extra.as_ref().is_some_and(|extra| extra.is_empty()) {
+            self.extra = None;
+        }
+    }
+
+    /// Whether more may be read from it: not while a request waits for its answer, nor while
+    /// many of its answers wait to be read.
+    pub fn may_read(&self) -> bool {
+        let waiting = self.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
+        !self.flags.has(Flags::WAITING) && waiting <= GATHER_BYTES_MAX
+    }
+
+    /// How many channels it has.
+    pub fn subscriptions_count(&self) -> usize {
+        let first = usize::from(self.first.channel != Subscription::NO_CHANNEL);
+        first + self.extra.as_ref().map_or(0, |extra| extra.more.len())
+    }
+
+    /// The subscription with number `index`.
+    pub fn subscription(&mut self, index: usize) -> Option<&mut Subscription> {
+        match index {
+            0 => Some(&mut self.first).filter(|first| first.channel != Subscription::NO_CHANNEL),
+            _ => self.extra.as_mut()?.more.get_mut(index - 1),
+        }
+    }
+
+    /// The number of the subscription to the channel at `channel`.
+    pub fn find_subscription(&self, channel: u32) -> Option<usize> {
+        if self.first.channel == channel {
+            return Some(0);
+        }
+        let more = &self.extra.as_ref()?.more;
+        more.iter().position(|subscription| subscription.channel == channel).map(|at| at + 1)
+    }
+
+    /// Adds a subscription; answers its number.
+    pub fn add_subscription(&mut self, subscription: Subscription) -> usize {
+        if self.first.channel == Subscription::NO_CHANNEL {
+            self.first = subscription;
+            return 0;
+        }
+        let more = &mut self.extra().more;
+        more.push(subscription);
+        more.len()
+    }
+
+    /// Removes the subscription with number `index`. Another one takes its number if it was not
+    /// the last: that one is answered.
+    pub fn remove_subscription(&mut self, index: usize) -> Option<Subscription> {
+        let last = self.extra.as_mut().and_then(|extra| extra.more.pop());
+        let moved = match last {
+            None => {
+                assert_eq!(index, 0, "only the first subscription is outside the list");
+                self.first = Subscription::NONE;
+                None
+            }
+            Some(_) if index == self.subscriptions_count() => None,
+            Some(last) => {
+                let place = self.subscription(index);
+                *place.unwrap_or_else(|| unreachable!("a smaller number is in use")) = last;
+                Some(last)
+            }
+        };
+        self.shrink();
+        moved
+    }
+}

@@ -1,0 +1,153 @@
+//! The table of a shard's connections: pages that are added as they are needed and never move.
+
+use super::{Connection, State};
+use crate::ids::{Generation, Slot, Tick};
+use crate::protocol::Protocol;
+use crate::shard::{Socket, Token};
+
+/// Slots of one page: 64 KiB of connections, so that growing costs little at once.
+const PAGE_SLOTS: usize = 1024;
+
+/// A page: connections, and their deadlines apart, so that heartbeats read 4 bytes a connection.
+struct Page {
+    connections: Box<[Connection]>,
+    deadlines: Box<[Tick]>,
+}
+
+/// The table.
+#[derive(Default)]
+pub struct Slots {
+    pages: Vec<Page>,
+    free: Vec<Slot>,
+    used: usize,
+    reached: usize,
+}
+
+impl Slots {
+    /// Connections in the table.
+    pub fn count(&self) -> usize {
+        self.used
+    }
+
+    /// Slots that have ever been used: every connection's number is below this.
+    pub fn reached(&self) -> usize {
+        self.reached
+    }
+
+    /// Puts a new connection into the table.
+    pub fn insert(&mut self, socket: Socket, now: Tick, deadline: Tick) -> Token {
+        let slot = self.free.pop().unwrap_or_else(|| self.insert_reach());
+        let page = &mut self.pages[slot.index() / PAGE_SLOTS];
+        let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
+        assert_eq!(connection.state, State::Vacant, "a free slot has no tenant");
+        let generation = connection.generation.next();
+        *connection = Connection::new(socket, generation, now);
+        page.deadlines[slot.index() % PAGE_SLOTS] = deadline;
+        self.used += 1;
+        Token { slot, generation }
+    }
+
+    fn insert_reach(&mut self) -> Slot {
+        let slot = Slot::new(self.reached);
+        if self.reached == self.pages.len() * PAGE_SLOTS {
+            let vacant = || Connection {
+                state: State::Vacant,
+                protocol: Protocol::Plain,
+                ..Connection::new(Socket::new(-1), Generation::new(0), Tick::default())
+            };
+            self.pages.push(Page {
+                connections: std::iter::repeat_with(vacant).take(PAGE_SLOTS).collect(),
+                deadlines: vec![Tick::NEVER; PAGE_SLOTS].into(),
+            });
+        }
+        self.reached += 1;
+        slot
+    }
+
+    /// Frees a slot.
+    pub fn remove(&mut self, slot: Slot) {
+        let page = &mut self.pages[slot.index() / PAGE_SLOTS];
+        let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
+        assert_ne!(connection.state, State::Vacant, "a slot is freed once");
+        assert!(connection.extra.is_none(), "a freed slot holds no memory");
+        connection.state = State::Vacant;
+        page.deadlines[slot.index() % PAGE_SLOTS] = Tick::NEVER;
+        self.free.push(slot);
+        self.used -= 1;
+    }
+
+    /// The slot's tenant, if it has one.
+    pub fn at(&mut self, slot: Slot) -> Option<&mut Connection> {
+        let page = self.pages.get_mut(slot.index() / PAGE_SLOTS)?;
+        let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
+        (connection.state != State::Vacant).then_some(connection)
+    }
+
+    /// The connection that `token` names, if it still is.
+    pub fn get(&mut self, token: Token) -> Option<&mut Connection> {
+        let stale = crate::sabotage!(StaleGeneration);
+        self.at(token.slot).filter(|found| stale || found.generation == token.generation)
+    }
+
+    /// The token of the slot's tenant.
+    pub fn token(&mut self, slot: Slot) -> Option<Token> {
+        self.at(slot).map(|connection| Token { slot, generation: connection.generation })
+    }
+
+    /// Sets when the connection is next to be looked after.
+    pub fn set_deadline(&mut self, slot: Slot, deadline: Tick) {
+        self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS] = deadline;
+    }
+
+    /// When the connection is next to be looked after.
+    pub fn deadline(&self, slot: Slot) -> Tick {
+        self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS]
+    }
+
+    /// Appends the slots whose deadline has come to `due`: those of every `stride`th group of 64,
+    /// beginning with group `phase`, so that `stride` calls see every slot once.
+    pub fn due(&self, now: Tick, (phase, stride): (usize, usize), due: &mut Vec<Slot>) {
+        const GROUP: usize = 64;
+        let mut begin = phase * GROUP;
+        while begin < self.reached {
+            let page = &self.pages[begin / PAGE_SLOTS].deadlines;
+            let group = &page[begin % PAGE_SLOTS..][..GROUP];
+            for (at, &deadline) in group.iter().enumerate() {
+                if deadline <= now {
+                    due.push(Slot::new(begin + at));
+                }
+            }
+            begin += stride * GROUP;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_the_last_tenant_finds_nothing() {
+        let mut slots = Slots::default();
+        let now = Tick::new(1);
+        let first = slots.insert(Socket::new(5), now, Tick::NEVER);
+        slots.remove(first.slot);
+        let second = slots.insert(Socket::new(6), now, Tick::NEVER);
+        assert_eq!(first.slot, second.slot);
+        assert!(slots.get(first).is_none());
+        assert_eq!(slots.get(second).map(|found| found.socket), Some(Socket::new(6)));
+    }
+
+    #[test]
+    fn every_deadline_is_seen_once_in_a_round() {
+        let mut slots = Slots::default();
+        for number in 0..5000 {
+            slots.insert(Socket::new(number), Tick::new(0), Tick::new(number as u32 % 7));
+        }
+        let mut due = Vec::new();
+        (0..10).for_each(|phase| slots.due(Tick::new(3), (phase, 10), &mut due));
+        due.sort();
+        let expected: Vec<Slot> = (0..5000).filter(|at| at % 7 <= 3).map(Slot::new).collect();
+        assert_eq!(due, expected);
+    }
+}

@@ -1,0 +1,109 @@
+//! Between threads: batches of messages through bounded channels, and one wake for many of them.
+//!
+//! Invariants: no module but this one sends between threads; nobody blocks; the queue from one
+//! thread to another is first in, first out; what does not fit is kept, and where even that has
+//! no room, publications become a gap notice, never nothing.
+
+mod message;
+mod outbound;
+mod wake;
+
+pub use message::{
+    Answer, Asker, ControlRequest, History, Message, Publish, Subscribe, Subscribed, Target, Ticket,
+};
+pub use outbound::{Lane, Outbound};
+pub use wake::{Wake, WakeFlag};
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+
+use crate::ids::ShardId;
+use crate::limits::INBOX_BATCHES_MAX;
+
+/// What one thread hands another in one go.
+pub type Batch = Vec<Message>;
+
+/// The receiving end of a thread.
+#[derive(Debug)]
+pub struct Inbox {
+    receiver: Receiver<Batch>,
+    flag: Arc<WakeFlag>,
+}
+
+/// What others need to send to a thread.
+#[derive(Clone, Debug)]
+pub struct Address {
+    sender: Sender<Batch>,
+    flag: Arc<WakeFlag>,
+}
+
+impl Inbox {
+    /// An inbox for `batches_max` batches, and its address.
+    pub fn new(batches_max: usize) -> (Inbox, Address) {
+        let (sender, receiver) = bounded(batches_max);
+        let flag = Arc::new(WakeFlag::default());
+        (Inbox { receiver, flag: Arc::clone(&flag) }, Address { sender, flag })
+    }
+
+    /// An inbox of the usual size, and its address.
+    pub fn with_default_size() -> (Inbox, Address) {
+        Inbox::new(INBOX_BATCHES_MAX)
+    }
+
+    /// The next batch, if there is one.
+    pub fn take(&self) -> Option<Batch> {
+        match self.receiver.try_recv() {
+            Ok(batch) => Some(batch),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    /// Whether batches wait.
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    /// Says that the thread is about to sleep. Answers whether it may: not if a batch came first.
+    pub fn prepare_sleep(&self) -> bool {
+        self.flag.sleep();
+        if self.receiver.is_empty() {
+            return true;
+        }
+        self.flag.wake_up();
+        false
+    }
+
+    /// Says that the thread is awake.
+    pub fn woke(&self) {
+        self.flag.wake_up();
+    }
+}
+
+/// The shard that orders a channel: the same in every thread, for the life of the process.
+#[derive(Clone, Debug)]
+pub struct HomeMap {
+    hasher: std::hash::RandomState,
+    shards: usize,
+}
+
+impl HomeMap {
+    /// A map over `shards` shards, different in every process so that nobody can aim at a shard.
+    pub fn new(shards: usize) -> HomeMap {
+        assert!(shards > 0, "there is at least one shard");
+        HomeMap { hasher: std::hash::RandomState::new(), shards }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// The home shard of `channel`.
+    pub fn home(&self, channel: &str) -> ShardId {
+        use std::hash::BuildHasher;
+        let hash = self.hasher.hash_one(channel);
+        // The high bits of the product spread evenly over any number of shards.
+        ShardId::new(((u128::from(hash) * self.shards as u128) >> 64) as usize)
+    }
+}

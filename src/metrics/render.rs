@@ -1,0 +1,372 @@
+//! One page of metrics: sums every shard's cells at each scrape.
+//!
+//! Labels come from closed sets only, never a channel, a user or an address: a client must not be
+//! able to make the page longer.
+
+use std::fmt::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::{Cell, DurationCells, Process, ShardCells};
+use crate::ids::Moment;
+use crate::limits::METRICS_BYTES_MAX;
+use crate::protocol::Protocol;
+use crate::reason::{CloseReason, DropReason};
+
+/// Shortest time over which a shard's busy share is taken, in nanoseconds: two scrapers at once
+/// must not make it a share of microseconds.
+const BUSY_WINDOW_NANOS: u64 = 1_000_000_000;
+
+/// The text formats that a scraper may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' own, version 0.0.4.
+    Prometheus,
+    /// OpenMetrics, version 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What a request with this `Accept` header gets.
+    pub fn from_accept(accept: &str) -> Format {
+        if accept.contains("application/openmetrics-text") {
+            Format::OpenMetrics
+        } else {
+            Format::Prometheus
+        }
+    }
+
+    /// Value of the `Content-Type` header.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Everything that is counted, ready to be rendered.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Metrics of the shards that count in `shards`, with the time from `now`.
+    pub fn new(shards: Vec<Arc<ShardCells>>, now: fn() -> Moment) -> Metrics {
+        let busy = Mutex::new(BusySamples::default());
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Shards { shards, now, busy }));
+        Metrics { registry }
+    }
+
+    /// The page.
+    ///
+    /// # Errors
+    /// It would be longer than [`METRICS_BYTES_MAX`].
+    pub fn render(&self, format: Format) -> Result<String, fmt::Error> {
+        let mut page = Page { text: String::with_capacity(16 * 1024) };
+        text::encode(&mut page, &self.registry)?;
+        Ok(match format {
+            Format::OpenMetrics => page.text,
+            Format::Prometheus => to_prometheus(&page.text),
+        })
+    }
+}
+
+/// A text that can't grow without bound.
+struct Page {
+    text: String,
+}
+
+impl Write for Page {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        if self.text.len() + piece.len() > METRICS_BYTES_MAX {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(piece);
+        Ok(())
+    }
+}
+
+/// Rewrites what the two formats say differently: in OpenMetrics a family is named without the
+/// suffix that its samples bear, and has types that Prometheus' own format lacks.
+fn to_prometheus(open: &str) -> String {
+    let mut out = String::with_capacity(open.len() + 1024);
+    let mut help = None;
+    for line in open.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+        } else if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", "counter"),
+                "info" => ("_info", "gauge"),
+                other => ("", other),
+            };
+            if let Some((_, help)) = help.take() {
+                out.push_str(&format!("# HELP {name}{suffix} {help}\n"));
+            }
+            out.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+        } else if !line.starts_with('#') {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// Reads the shards' cells at each scrape.
+#[derive(Debug)]
+struct Shards {
+    shards: Vec<Arc<ShardCells>>,
+    now: fn() -> Moment,
+    busy: Mutex<BusySamples>,
+}
+
+impl Shards {
+    /// The sum of one cell over all shards.
+    fn sum(&self, cell: fn(&ShardCells) -> &Cell) -> u64 {
+        self.shards.iter().map(|cells| cell(cells).value()).sum()
+    }
+
+    /// One cell of every shard, with the shard's number.
+    fn each(&self, cell: fn(&ShardCells) -> &Cell) -> impl Iterator<Item = (u64, u64)> {
+        let numbered = self.shards.iter().enumerate();
+        numbered.map(move |(index, cells)| (index as u64, cell(cells).value()))
+    }
+}
+
+impl Collector for Shards {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.encode_clients(&mut families)?;
+        self.encode_messages(&mut families)?;
+        self.encode_shards(&mut families)?;
+        self.encode_process(&mut families)
+    }
+}
+
+impl Shards {
+    fn encode_clients(&self, families: &mut Families<'_>) -> fmt::Result {
+        let family = ("corecast_connections", "Open connections.");
+        let mut rows = Vec::new();
+        for (index, cells) in self.shards.iter().enumerate() {
+            for (protocol, cell) in Protocol::ALL.iter().zip(&cells.connections) {
+                let labels = [("shard", index.to_string()), ("protocol", protocol.label().into())];
+                rows.push((labels, cell.value()));
+            }
+        }
+        families.gauge(family, rows)?;
+        let family = ("corecast_handshakes", "Requests that were to open a connection.");
+        let results = [
+            ("ok", self.sum(|cells| &cells.handshakes_ok)),
+            ("refused", self.sum(|cells| &cells.handshakes_refused)),
+            ("timeout", self.sum(|cells| &cells.handshakes_timeout)),
+            ("full", self.sum(|cells| &cells.handshakes_full)),
+        ];
+        families.counter(family, labelled("result", results))?;
+        let family = ("corecast_closes", "Ended connections.");
+        let closes = CloseReason::ALL.iter().enumerate().map(|(at, reason)| {
+            let count: u64 = self.shards.iter().map(|cells| cells.closes[at].value()).sum();
+            (reason.row().label, count)
+        });
+        families.counter(family, labelled("reason", closes))?;
+        let family = ("corecast_accept_errors", "Accepts that failed: no descriptors, no memory.");
+        families.counter(family, unlabelled(self.sum(|cells| &cells.accept_errors)))?;
+        let family = ("corecast_inbound_bytes", "Bytes of unfinished messages and requests.");
+        families.gauge(family, unlabelled(self.sum(|cells| &cells.inbound_bytes)))
+    }
+
+    fn encode_messages(&self, families: &mut Families<'_>) -> fmt::Result {
+        let family = ("corecast_publications", "Publications by where they entered.");
+        let sources = [
+            ("api", self.sum(|cells| &cells.publications_api)),
+            ("client", self.sum(|cells| &cells.publications_client)),
+        ];
+        families.counter(family, labelled("source", sources))?;
+        let family = ("corecast_deliveries", "Publications handed to subscribers.");
+        families.counter(family, by_shard(self.each(|cells| &cells.deliveries)))?;
+        let family = ("corecast_delivered_bytes", "Bytes handed to the kernel.");
+        families.counter(family, by_shard(self.each(|cells| &cells.delivered_bytes)))?;
+        let family =
+            ("corecast_delivery_seconds", "Time from a publication's entrance to the kernel.");
+        families.histogram(family, self.shards.iter().map(|cells| &cells.delivery))?;
+        let family = ("corecast_outbox_bytes", "Bytes that wait for slow clients.");
+        families.gauge(family, by_shard(self.each(|cells| &cells.outbox_bytes)))?;
+        let family = ("corecast_drops", "Messages that were not delivered.");
+        let drops = DropReason::ALL.iter().enumerate().map(|(at, reason)| {
+            let count: u64 = self.shards.iter().map(|cells| cells.drops[at].value()).sum();
+            (reason.row().label, count)
+        });
+        families.counter(family, labelled("reason", drops))?;
+        let family = ("corecast_recoveries", "Subscriptions that asked for what they missed.");
+        let results = [
+            ("ok", self.sum(|cells| &cells.recoveries_ok)),
+            ("failed", self.sum(|cells| &cells.recoveries_failed)),
+        ];
+        families.counter(family, labelled("result", results))?;
+        let family = ("corecast_history_bytes", "Bytes of history.");
+        families.gauge(family, unlabelled(self.sum(|cells| &cells.history_bytes)))?;
+        let family = ("corecast_channels", "Channels with subscribers or history.");
+        families.gauge(family, unlabelled(self.sum(|cells| &cells.channels_home)))?;
+        let family = ("corecast_subscriptions", "Subscriptions of all connections.");
+        families.gauge(family, unlabelled(self.sum(|cells| &cells.subscriptions)))
+    }
+
+    fn encode_shards(&self, families: &mut Families<'_>) -> fmt::Result {
+        let family = ("corecast_loop_stalls", "Turns that took longer than 10 ms.");
+        families.counter(family, by_shard(self.each(|cells| &cells.loop_stalls)))?;
+        let family = (
+            "corecast_shard_busy_ratio",
+            "Share of time not slept since the scrape before last, at least one second.",
+        );
+        let busy = self.each(|cells| &cells.busy_nanos).map(|(_, nanos)| nanos).collect();
+        let ratios = {
+            let mut samples = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            samples.ratios((self.now)().nanos(), busy)
+        };
+        let rows = ratios.into_iter().enumerate();
+        families
+            .gauge(family, rows.map(|(index, ratio)| ([("shard", index.to_string())], ratio)))?;
+        let family = ("corecast_audit_errors", "Mismatches that audits found: each is a fault.");
+        families.counter(family, unlabelled(self.sum(|cells| &cells.audit_errors)))?;
+        let family = ("corecast_panics", "Panics that ended one connection: each is a fault.");
+        families.counter(family, unlabelled(self.sum(|cells| &cells.panics)))
+    }
+
+    fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {
+        let process = Process::read();
+        let family = ("corecast_process_resident_bytes", "Resident memory.");
+        families.gauge(family, unlabelled(process.resident_bytes))?;
+        let family = ("corecast_process_cpu_seconds", "Processor time, user and kernel mode.");
+        families.counter(family, unlabelled(process.cpu_seconds))?;
+        let labels = [("version", env!("CARGO_PKG_VERSION"))];
+        let help = "The version that runs.";
+        families
+            .0
+            .encode_descriptor("corecast_build", help, None, MetricType::Info)?
+            .encode_info(&labels)
+    }
+}
+
+/// A metric without labels.
+fn unlabelled<N>(value: N) -> [([(&'static str, String); 0], N); 1] {
+    [([], value)]
+}
+
+/// One metric for each value of `label`.
+fn labelled<N>(
+    label: &'static str,
+    rows: impl IntoIterator<Item = (&'static str, N)>,
+) -> impl Iterator<Item = ([(&'static str, String); 1], N)> {
+    rows.into_iter().map(move |(text, value)| ([(label, text.to_owned())], value))
+}
+
+/// One metric for each shard.
+fn by_shard<N>(
+    rows: impl Iterator<Item = (u64, N)>,
+) -> impl Iterator<Item = ([(&'static str, String); 1], N)> {
+    rows.map(|(index, value)| ([("shard", index.to_string())], value))
+}
+
+/// Writes families of metrics, each with its name and help.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+/// A family's name, without the suffix of its type, and its help.
+type Family = (&'static str, &'static str);
+
+impl Families<'_> {
+    fn counter<const LABELS: usize, N: prometheus_client::encoding::EncodeCounterValue>(
+        &mut self,
+        (name, help): Family,
+        rows: impl IntoIterator<Item = ([(&'static str, String); LABELS], N)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in rows {
+            if LABELS == 0 {
+                // As a family without labels it would be written with empty braces.
+                family.encode_counter::<NoLabelSet, N, u64>(&value, None)?;
+            } else {
+                let mut one = family.encode_family(&labels)?;
+                one.encode_counter::<NoLabelSet, N, u64>(&value, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauge<const LABELS: usize, N: EncodeGaugeValue>(
+        &mut self,
+        (name, help): Family,
+        rows: impl IntoIterator<Item = ([(&'static str, String); LABELS], N)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in rows {
+            if LABELS == 0 {
+                family.encode_gauge(&value)?;
+            } else {
+                family.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sum of `parts` as one histogram.
+    fn histogram<'c>(
+        &mut self,
+        (name, help): Family,
+        parts: impl Iterator<Item = &'c DurationCells>,
+    ) -> fmt::Result {
+        let mut counts = [0; DurationCells::BOUNDS_MICROS.len() + 1];
+        let mut seconds = 0.0;
+        for part in parts {
+            let (part_counts, part_seconds) = part.snapshot();
+            counts.iter_mut().zip(part_counts).for_each(|(sum, count)| *sum += count);
+            seconds += part_seconds;
+        }
+        let bounds = DurationCells::BOUNDS_MICROS.iter().map(|&micros| micros as f64 / 1e6);
+        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts).collect();
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        family.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
+    }
+}
+
+/// Two earlier readings of the shards' busy time.
+#[derive(Debug, Default)]
+struct BusySamples {
+    /// The scrape before last.
+    older: BusySample,
+    /// The last scrape that was at least a window after `older`.
+    newer: BusySample,
+}
+
+/// Busy nanoseconds of each shard at a moment; at the start, none.
+#[derive(Clone, Debug, Default)]
+struct BusySample {
+    at_nanos: u64,
+    busy_nanos: Vec<u64>,
+}
+
+impl BusySamples {
+    /// Each shard's share of busy time since the older reading, from 0 to 1.
+    fn ratios(&mut self, at_nanos: u64, busy_nanos: Vec<u64>) -> Vec<f64> {
+        let now = BusySample { at_nanos, busy_nanos };
+        if at_nanos >= self.newer.at_nanos + BUSY_WINDOW_NANOS {
+            self.older = std::mem::replace(&mut self.newer, now.clone());
+        }
+        let passed = at_nanos.saturating_sub(self.older.at_nanos).max(1) as f64;
+        let before = |index: usize| self.older.busy_nanos.get(index).copied().unwrap_or(0);
+        let share = |(index, &busy): (usize, &u64)| {
+            (busy.saturating_sub(before(index)) as f64 / passed).min(1.0)
+        };
+        now.busy_nanos.iter().enumerate().map(share).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

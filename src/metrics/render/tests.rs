@@ -1,0 +1,166 @@
+//! A strict reader of both formats: what Prometheus would refuse fails here.
+
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+
+fn now() -> Moment {
+    Moment::from_nanos(10_000_000_000)
+}
+
+/// Two shards that have counted a little of everything.
+fn metrics() -> (Vec<Arc<ShardCells>>, Metrics) {
+    let shards: Vec<Arc<ShardCells>> = (0..2).map(|_| Arc::default()).collect();
+    for (index, cells) in shards.iter().enumerate() {
+        cells.connections[0].add(3 + index as u64);
+        cells.handshakes_ok.add(7);
+        cells.closes[CloseReason::Slow as usize].add(2);
+        cells.publications_api.add(5);
+        cells.deliveries.add(100);
+        cells.delivery.record(std::time::Duration::from_micros(80), 99);
+        cells.delivery.record(std::time::Duration::from_secs(60), 1);
+        cells.busy_nanos.set(2_500_000_000);
+    }
+    let metrics = Metrics::new(shards.clone(), now);
+    (shards, metrics)
+}
+
+/// Reads a page in Prometheus' format as its own parser does, and more strictly: every family has
+/// help and type before its samples, which stand together; names, labels and values are well
+/// formed; no sample stands there twice. Returns the samples by name and labels.
+fn read_strictly(page: &str) -> HashMap<String, f64> {
+    assert!(page.ends_with('\n'), "the last line ends");
+    let mut samples = HashMap::new();
+    let (mut families, mut family, mut kind, mut help) = (HashSet::new(), "", "", "");
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ').expect("help has a text").0;
+            assert!(families.insert(help), "{help} begins twice");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            (family, kind) = rest.split_once(' ').expect("a type has a name");
+            assert_eq!(family, help, "help comes first");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
+            assert_eq!(kind == "counter", family.ends_with("_total"), "{family} {kind}");
+        } else {
+            let (series, value) = line.rsplit_once(' ').expect("a sample has a value");
+            let (name, labels) = match series.split_once('{') {
+                Some((name, labels)) => (name, labels.strip_suffix('}').expect("labels end")),
+                None => (series, ""),
+            };
+            let base = match kind {
+                "histogram" => ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix))
+                    .expect("a histogram's sample has a suffix"),
+                _ => name,
+            };
+            assert_eq!(base, family, "samples stand with their family");
+            read_labels(labels);
+            assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+            let value: f64 = value.parse().expect("a number");
+            assert!(samples.insert(series.to_owned(), value).is_none(), "{series} twice");
+        }
+    }
+    samples
+}
+
+fn read_labels(labels: &str) {
+    let mut names = HashSet::new();
+    for label in labels.split(',').filter(|label| !label.is_empty()) {
+        let (name, value) = label.split_once('=').expect("a label has a value");
+        assert!(names.insert(name), "{name} twice");
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        assert!(!value.expect("in quotes").contains(['"', '\\', '\n']));
+    }
+}
+
+#[test]
+fn a_page_can_be_read_strictly_and_sums_the_shards() {
+    let (_, metrics) = metrics();
+    let page = metrics.render(Format::Prometheus).expect("short enough");
+    let samples = read_strictly(&page);
+    let table = [
+        (r#"corecast_connections{shard="0",protocol="centrifugo"}"#, 3.0),
+        (r#"corecast_connections{shard="1",protocol="centrifugo"}"#, 4.0),
+        (r#"corecast_connections{shard="1",protocol="plain"}"#, 0.0),
+        (r#"corecast_handshakes_total{result="ok"}"#, 14.0),
+        (r#"corecast_closes_total{reason="slow"}"#, 4.0),
+        (r#"corecast_publications_total{source="api"}"#, 10.0),
+        (r#"corecast_deliveries_total{shard="0"}"#, 100.0),
+        (r#"corecast_delivery_seconds_bucket{le="0.00005"}"#, 0.0),
+        (r#"corecast_delivery_seconds_bucket{le="0.0001"}"#, 198.0),
+        (r#"corecast_delivery_seconds_bucket{le="5.0"}"#, 198.0),
+        (r#"corecast_delivery_seconds_bucket{le="+Inf"}"#, 200.0),
+        ("corecast_delivery_seconds_count", 200.0),
+        (r#"corecast_shard_busy_ratio{shard="0"}"#, 0.25),
+        (r#"corecast_recoveries_total{result="failed"}"#, 0.0),
+        (r#"corecast_drops_total{reason="slow_skip"}"#, 0.0),
+        ("corecast_audit_errors_total", 0.0),
+        ("corecast_panics_total", 0.0),
+        ("corecast_accept_errors_total", 0.0),
+        ("corecast_history_bytes", 0.0),
+        ("corecast_inbound_bytes", 0.0),
+        ("corecast_channels", 0.0),
+        ("corecast_subscriptions", 0.0),
+        (concat!("corecast_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+    ];
+    for (series, value) in table {
+        assert_eq!(samples.get(series), Some(&value), "{series} in\n{page}");
+    }
+    for series in ["corecast_outbox_bytes", "corecast_loop_stalls_total"] {
+        assert!(samples.contains_key(&format!("{series}{{shard=\"1\"}}")), "{series}");
+    }
+    let seconds = samples["corecast_delivery_seconds_sum"];
+    assert!((seconds - 2.0 * (99.0 * 80e-6 + 60.0)).abs() < 1e-6);
+    assert!(samples["corecast_process_resident_bytes"] > 0.0);
+    assert!(samples.contains_key("corecast_process_cpu_seconds_total"));
+}
+
+#[test]
+fn both_formats_hold_the_same_samples() {
+    let (_, metrics) = metrics();
+    let page = |format| metrics.render(format).expect("short enough");
+    let (open, own) = (page(Format::OpenMetrics), page(Format::Prometheus));
+    assert!(open.ends_with("# EOF\n"), "OpenMetrics ends with a mark");
+    let samples = |page: &str| -> Vec<String> {
+        let series = |line: &str| line.rsplit_once(' ').map(|(series, _)| series.to_owned());
+        page.lines().filter(|line| !line.starts_with('#')).filter_map(series).collect()
+    };
+    assert_eq!(samples(&open), samples(&own));
+    let table = [
+        ("", Format::Prometheus),
+        ("*/*", Format::Prometheus),
+        ("text/plain;version=0.0.4", Format::Prometheus),
+        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", Format::OpenMetrics),
+    ];
+    for (accept, format) in table {
+        assert_eq!(Format::from_accept(accept), format, "{accept}");
+    }
+}
+
+#[test]
+fn a_busy_share_is_taken_over_a_second_at_least() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut samples = BusySamples::default();
+    assert_eq!(samples.ratios(10 * SECOND, vec![SECOND]), [0.1], "since the start");
+    assert_eq!(samples.ratios(20 * SECOND, vec![6 * SECOND]), [0.5], "since the first");
+    let again = samples.ratios(20 * SECOND + 1, vec![6 * SECOND + 1]);
+    assert!((again[0] - 0.5).abs() < 1e-6, "a second scraper does not shorten the time");
+    assert_eq!(samples.ratios(30 * SECOND, vec![16 * SECOND]), [1.0], "since the scrape before");
+}
+
+#[test]
+fn a_page_has_an_end() {
+    let mut page = Page { text: String::new() };
+    let piece = "x".repeat(1 << 20);
+    let pieces = (0..100).take_while(|_| page.write_str(&piece).is_ok()).count();
+    assert_eq!(pieces, METRICS_BYTES_MAX >> 20);
+}
+
+#[test]
+fn the_largest_node_fits_a_page() {
+    let shards = (0..crate::ids::ShardId::COUNT_MAX).map(|_| Arc::default()).collect();
+    let page = Metrics::new(shards, now).render(Format::Prometheus).expect("it fits");
+    assert!(page.len() > 1 << 20);
+}

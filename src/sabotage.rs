@@ -1,0 +1,74 @@
+//! Faults built in on purpose. With the feature `sabotage`, a test switches one of them on and
+//! shows that it is caught; without it, which is how the server ships, the question is the constant
+//! false and the fault is not there.
+
+/// The faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A sender does not wake a sleeping receiver.
+    LostWake,
+    /// An event for a slot's last tenant is taken for its present one's.
+    StaleGeneration,
+    /// Recovery begins one publication too late.
+    OffsetOffByOne,
+    /// Publications that do not fit the spill vanish.
+    DropOnSpill,
+    /// A shard that finds a gap tells nobody.
+    SkippedGap,
+    /// A shard without subscribers stays interested.
+    LeakedInterest,
+    /// Parsing a client's bytes panics.
+    PanicInParse,
+    /// A turn panics.
+    PanicInTurn,
+}
+
+#[cfg(feature = "sabotage")]
+impl Fault {
+    /// The fault that the environment variable `CORECAST_FAULT` names, for whole processes.
+    pub fn from_environment() -> Option<Fault> {
+        match std::env::var("CORECAST_FAULT").ok()?.as_str() {
+            "panic_in_parse" => Some(Fault::PanicInParse),
+            "panic_in_turn" => Some(Fault::PanicInTurn),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a fault is switched on in this thread.
+#[macro_export]
+macro_rules! sabotage {
+    ($fault:ident) => {
+        $crate::sabotage::is_on($crate::sabotage::Fault::$fault)
+    };
+}
+
+#[cfg(not(feature = "sabotage"))]
+#[doc(hidden)]
+#[inline]
+pub const fn is_on(_fault: Fault) -> bool {
+    false
+}
+
+#[cfg(feature = "sabotage")]
+mod switch {
+    use super::Fault;
+    use std::cell::Cell;
+
+    thread_local! {
+        static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    /// Switches one fault on in this thread, or all off.
+    pub fn switch_on(fault: Option<Fault>) {
+        FAULT.with(|cell| cell.set(fault));
+    }
+
+    #[doc(hidden)]
+    pub fn is_on(fault: Fault) -> bool {
+        FAULT.with(Cell::get) == Some(fault)
+    }
+}
+
+#[cfg(feature = "sabotage")]
+pub use switch::{is_on, switch_on};

@@ -1,0 +1,174 @@
+//! The control thread: the HTTP API on a runtime of its own, and control's side of the mesh.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Common, Error};
+use crate::api::{self, Api, Courier, Full, Node, Parts};
+use crate::ids::ShardId;
+use crate::limits::RETRY_INTERVAL;
+use crate::mesh::{Address, ControlRequest, Inbox, Lane, Message};
+use crate::sys::EventFd;
+
+/// Whether the drain has begun and ended.
+#[derive(Clone)]
+pub(super) struct Drained {
+    begun: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
+    wake: EventFd,
+}
+
+impl Drained {
+    /// Begins the drain.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.wake.signal();
+    }
+
+    /// Whether every shard has closed its last connection.
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start(
+    common: &Arc<Common>,
+    listener: TcpListener,
+    inbox: Inbox,
+) -> Result<Drained, Error> {
+    let wake = common.wakes[common.shards()];
+    let drained = Drained { begun: Arc::default(), done: Arc::default(), wake };
+    let (common, mine) = (Arc::clone(common), drained.clone());
+    std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .build();
+            let result = match runtime {
+                Ok(runtime) => runtime.block_on(run(&common, listener, inbox, mine)),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, "the control thread ends, and the server with it");
+                std::process::abort();
+            }
+        })
+        .map_err(Error::Thread)?;
+    Ok(drained)
+}
+
+async fn run(
+    common: &Common,
+    listener: TcpListener,
+    inbox: Inbox,
+    drained: Drained,
+) -> std::io::Result<()> {
+    let lanes = lanes(common);
+    let courier = courier(common, Arc::clone(&lanes));
+    let identity = common.identity.clone();
+    let identify = move |client: &crate::ids::ClientId| identity.verify(*client);
+    let api = Api::new(
+        common.config.api_options(),
+        Parts {
+            courier: Arc::clone(&courier),
+            status: Arc::clone(&common.status),
+            identify: Box::new(identify),
+            node: node(common),
+        },
+    );
+    tokio::select! {
+        served = api::serve(listener, api) => served,
+        ended = receive(&inbox, &courier, &drained, common) => ended,
+        () = retry(&lanes) => Ok(()),
+    }
+}
+
+fn node(common: &Common) -> Node {
+    use std::hash::{BuildHasher, RandomState};
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Node {
+        uid: format!("{:016x}", RandomState::new().hash_one("node")),
+        name: host.trim().to_owned(),
+        client_address: common.listen[0],
+    }
+}
+
+/// Control's lanes to the shards. The lock is never contended: all of control is one thread.
+type Lanes = Arc<Mutex<Vec<Lane>>>;
+
+fn lanes(common: &Common) -> Lanes {
+    let shards = common.addresses[..common.shards()].iter().zip(&common.wakes);
+    let lane = |(address, wake): (&Address, &EventFd)| Lane::new(address.clone(), Box::new(*wake));
+    Arc::new(Mutex::new(shards.map(lane).collect()))
+}
+
+fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
+    let send = move |shard: ShardId, message: Message| {
+        let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = &mut lanes[shard.index()];
+        lane.flush();
+        if lane.is_behind() {
+            return Err(Full);
+        }
+        lane.push(message);
+        lane.flush();
+        Ok(())
+    };
+    let home_map = common.home_map.clone();
+    let home = move |channel: &str| home_map.home(channel);
+    Courier::new(common.shards(), Box::new(home), Box::new(send))
+}
+
+/// Brings answers to whoever waits for them.
+async fn receive(
+    inbox: &Inbox,
+    courier: &Arc<Courier>,
+    drained: &Drained,
+    common: &Common,
+) -> std::io::Result<()> {
+    let wake = drained.wake;
+    let watched = wake.watched()?;
+    let mut draining = None;
+    loop {
+        while let Some(batch) = inbox.take() {
+            batch.into_iter().for_each(|message| courier.deliver(message));
+            tokio::task::yield_now().await;
+        }
+        if drained.begun.load(Ordering::Acquire) && draining.is_none() {
+            let over = common.config.server.drain;
+            let (courier, done) = (Arc::clone(courier), Arc::clone(&drained.done));
+            draining = Some(tokio::spawn(async move {
+                drain(&courier, over).await;
+                done.store(true, Ordering::Release);
+            }));
+        }
+        if inbox.prepare_sleep() {
+            let mut guard = watched.readable().await?;
+            wake.clear();
+            guard.clear_ready();
+        }
+        inbox.woke();
+    }
+}
+
+/// Sends again what an inbox had no room for, though nothing newer is sent.
+async fn retry(lanes: &Lanes) {
+    let mut ticks = tokio::time::interval(RETRY_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.iter_mut().filter(|lane| lane.is_behind()).for_each(Lane::flush);
+    }
+}
+
+async fn drain(courier: &Arc<Courier>, over: std::time::Duration) {
+    let request = ControlRequest::Drain { over };
+    if let Err(error) = courier.request_all(&request, over + crate::limits::DRAIN_SLACK).await
+    {
+        tracing::warn!(?error, "not every connection was closed in time");
+    }
+}

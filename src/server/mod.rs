@@ -1,0 +1,204 @@
+//! Starts the threads, waits for signals, drains and stops. Order matters here, and each step says
+//! why it stands where it stands.
+
+mod control;
+mod shards;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::accept::Leases;
+use crate::api::{Phase, Status};
+use crate::config::Config;
+use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_SLACK, PROBE_PATIENCE, STATUS_INTERVAL};
+use crate::mesh::{Address, HomeMap, Inbox};
+use crate::metrics::{Cell, ShardCells};
+use crate::shard::Identity;
+use crate::sys::{self, EventFd, Signal, SysError};
+
+/// What users are told when the server runs.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// How sockets are driven.
+    pub driver: &'static str,
+    /// Threads that serve clients.
+    pub shards: usize,
+    /// Descriptors that one table may hold.
+    pub descriptors_max: usize,
+    /// Whether each shard has a table of its own, so that the limit counts for each.
+    pub private_tables: bool,
+    /// Most connections that limits and settings allow.
+    pub connections_max: usize,
+    /// Where clients connect, with the ports that the kernel chose.
+    pub listen: Vec<SocketAddr>,
+    /// Where the API listens.
+    pub api_listen: SocketAddr,
+}
+
+/// The server can't start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address can't be listened on.
+    #[error("can't listen on {address}: {source}. Is another server running? \
+             Choose another address with --listen or --api-listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The kernel refused something that the server can't do without.
+    #[error(transparent)]
+    System(#[from] SysError),
+    /// A thread could not be started.
+    #[error("can't start a thread: {0}")]
+    Thread(std::io::Error),
+    /// A shard ended before it served.
+    #[error("a shard did not start: {0}")]
+    Shard(String),
+}
+
+/// What all threads share: addresses and counters, nothing that one waits for another to release.
+struct Common {
+    config: Config,
+    home_map: HomeMap,
+    identity: Identity,
+    leases: Leases,
+    cells: Vec<Arc<ShardCells>>,
+    status: Arc<Status>,
+    /// Shards by their number, then control.
+    addresses: Vec<Address>,
+    wakes: Vec<EventFd>,
+    listen: Vec<SocketAddr>,
+    descriptors_max: usize,
+}
+
+impl Common {
+    fn shards(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Connections of all shards, about.
+    fn connections_count(&self) -> usize {
+        let open = |cells: &Arc<ShardCells>| {
+            let open: u64 = cells.connections.iter().map(Cell::value).sum();
+            open + cells.handshaking.value()
+        };
+        self.cells.iter().map(open).sum::<u64>() as usize
+    }
+}
+
+/// Runs the server until it is told to stop. `ready` is called when clients are served.
+///
+/// # Errors
+/// See [`Error`]. After a signal to stop the answer is `Ok`, when the last connection is closed or
+/// `drain` is over.
+pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
+    // Before the heaps of threads exist.
+    sys::refuse_huge_pages();
+    // Before any thread: they inherit the mask, and no handler may ever run in a shard.
+    sys::block_signals();
+    let descriptors_max = sys::descriptors_max();
+    let shards = if config.server.shards == 0 { sys::cores().len() } else { config.server.shards };
+    // Before any other descriptor: every thread's table has them under the same numbers.
+    let wakes: Vec<EventFd> =
+        (0..=shards).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
+    let (inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
+        (0..=shards).map(|_| Inbox::with_default_size()).unzip();
+    let listen = config
+        .server
+        .listen
+        .iter()
+        .map(|&address| probe(address))
+        .collect::<Result<Vec<SocketAddr>, Error>>()?;
+    let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
+    let common = Arc::new(Common {
+        home_map: HomeMap::new(shards),
+        identity: Identity::new(),
+        leases: Leases::new(config.server.max_connections, shards),
+        status: Arc::new(Status::new(cells.clone(), sys::now)),
+        config,
+        cells,
+        addresses,
+        wakes,
+        listen,
+        descriptors_max,
+    });
+    run_threads(&common, inboxes, ready)
+}
+
+fn run_threads(
+    common: &Arc<Common>,
+    mut inboxes: Vec<Inbox>,
+    ready: impl FnOnce(&Facts),
+) -> Result<(), Error> {
+    let address = common.config.server.api_listen;
+    let listen = |source| Error::Listen { address, source };
+    let api_listener = TcpListener::bind(address).map_err(listen)?;
+    let api_listen = api_listener.local_addr().map_err(listen)?;
+    let control_inbox = inboxes.pop().ok_or_else(|| Error::Shard("no inbox".to_owned()))?;
+    // Shards before control: whoever asks the API finds them serving.
+    let started = shards::start(common, inboxes)?;
+    let drained = control::start(common, api_listener, control_inbox)?;
+    common.status.set_phase(Phase::Serving);
+    let per_table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
+    let tables = if started.private_tables { common.shards() } else { 1 };
+    ready(&Facts {
+        driver: started.driver,
+        shards: common.shards(),
+        descriptors_max: common.descriptors_max,
+        private_tables: started.private_tables,
+        connections_max: common.config.server.max_connections.min(per_table * tables),
+        listen: common.listen.clone(),
+        api_listen,
+    });
+    wait_for_end(common, &drained);
+    Ok(())
+}
+
+/// Waits for a signal to stop, drains, and waits for the last connection, a second signal, or the
+/// time for it to be over.
+fn wait_for_end(common: &Common, drained: &control::Drained) {
+    loop {
+        match sys::wait_for_signal(Some(STATUS_INTERVAL)) {
+            Some(Signal::Stop) => break,
+            Some(Signal::Reload) => {
+                tracing::warn!("SIGHUP: settings are read at start only; restart to change them");
+            }
+            Some(Signal::Other) | None => {}
+        }
+        let full = common.connections_count() >= common.config.server.max_connections;
+        common.status.set_phase(if full { Phase::Full } else { Phase::Serving });
+    }
+    let drain = common.config.server.drain;
+    tracing::info!(over = ?drain, "draining; a second signal stops at once");
+    common.status.set_phase(Phase::Draining);
+    drained.begin();
+    let limit = sys::now().after(drain + DRAIN_SLACK);
+    while !drained.is_done() && sys::now() < limit {
+        if sys::wait_for_signal(Some(Duration::from_millis(50))) == Some(Signal::Stop) {
+            tracing::warn!("second signal: stopping at once");
+            return;
+        }
+    }
+}
+
+/// Makes sure that an address can be listened on, and finds its port if it is 0. Listeners of
+/// shards share their address (SO_REUSEPORT), so another server's would not be noticed by them.
+fn probe(address: SocketAddr) -> Result<SocketAddr, Error> {
+    let limit = sys::now().after(PROBE_PATIENCE);
+    loop {
+        let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
+        match bound {
+            // A server that was killed leaves its ring to the kernel, which closes it a moment
+            // after the process is gone, and its listeners with it.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && sys::now() < limit =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound.map_err(|source| Error::Listen { address, source }),
+        }
+    }
+}

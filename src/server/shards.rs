@@ -1,0 +1,283 @@
+//! The threads of the shards: each pinned to a core, with a descriptor table, a runtime and a
+//! kernel interface of its own.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::panic::{self, PanicHookInfo};
+use std::pin::Pin;
+use std::sync::{Arc, Once};
+use std::task::{Context, Poll};
+
+use crossbeam_channel::{Sender, bounded};
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+use super::{Common, Error};
+use crate::accept::{self, Acceptor};
+use crate::config::Driver as Choice;
+use crate::ids::{ShardId, Slot};
+use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES};
+use crate::mesh::{Inbox, Lane, Outbound};
+use crate::shard::{Parts, Shard};
+use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring, SysError};
+
+/// What shards have in common once they run.
+pub(super) struct Started {
+    pub(super) driver: &'static str,
+    pub(super) private_tables: bool,
+}
+
+/// Starts every shard, and waits until all of them listen.
+pub(super) fn start(common: &Arc<Common>, inboxes: Vec<Inbox>) -> Result<Started, Error> {
+    install_panic_hook();
+    let (sender, receiver) = bounded(inboxes.len());
+    let affinity = &common.config.server.cpu_affinity;
+    let cores = if affinity.is_empty() { sys::cores() } else { affinity.clone() };
+    let count = inboxes.len();
+    for (index, inbox) in inboxes.into_iter().enumerate() {
+        let (common, sender) = (Arc::clone(common), sender.clone());
+        let core = cores[index % cores.len()];
+        std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .stack_size(512 * 1024)
+            .spawn(move || run(&common, (index, core), inbox, &sender))
+            .map_err(Error::Thread)?;
+    }
+    drop(sender);
+    let mut started = Started { driver: "", private_tables: true };
+    for _ in 0..count {
+        let one: Started = receiver
+            .recv()
+            .map_err(|_| Error::Shard("its thread ended".to_owned()))?
+            .map_err(Error::Shard)?;
+        started.driver = one.driver;
+        started.private_tables &= one.private_tables;
+    }
+    Ok(started)
+}
+
+type Report = Sender<Result<Started, String>>;
+
+fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox, report: &Report) {
+    IS_SHARD.with(|is_shard| is_shard.set(true));
+    #[cfg(feature = "sabotage")]
+    crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
+    if let Err(error) = sys::pin_to_core(core) {
+        tracing::warn!(%error, core, "a shard is not pinned");
+    }
+    let private = common.config.server.private_fd_tables && {
+        // What main made stays: stdio and the wakes. Everything later is another thread's.
+        let first = common.wakes.iter().map(|wake| wake.number()).max().unwrap_or(2) + 1;
+        sys::own_descriptors(first)
+            .inspect_err(|error| {
+                tracing::warn!(%error, "descriptor tables are shared: the limit on open files \
+                    counts for the whole process");
+            })
+            .is_ok()
+    };
+    let member = Member { common, index, inbox, private, report };
+    let wake = common.wakes[index];
+    match common.config.server.driver {
+        Choice::Epoll => run_epoll(member),
+        Choice::IoUring => match Ring::new(wake) {
+            Ok(ring) => run_ring(member, ring),
+            Err(error) => member.fail(&error),
+        },
+        Choice::Auto => match Ring::new(wake) {
+            Ok(ring) => run_ring(member, ring),
+            Err(error) => {
+                tracing::warn!(%error, "io_uring is refused; using epoll");
+                run_epoll(member);
+            }
+        },
+    }
+}
+
+/// A shard's thread on its way to its runtime.
+struct Member<'a> {
+    common: &'a Common,
+    index: usize,
+    inbox: Inbox,
+    private: bool,
+    report: &'a Report,
+}
+
+impl Member<'_> {
+    fn fail(&self, error: &dyn std::error::Error) {
+        // The receiver is gone only if another shard has failed already.
+        self.report.send(Err(error.to_string())).ok();
+    }
+}
+
+fn run_ring(member: Member<'_>, ring: Ring) {
+    let runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(RUNTIME_RING_ENTRIES).build();
+    match runtime {
+        Ok(mut runtime) => runtime.block_on(serve(member, ring, Pause::Ring)),
+        Err(error) => member.fail(&error),
+    }
+}
+
+fn run_epoll(member: Member<'_>) {
+    let epoll = match Epoll::new(member.common.wakes[member.index]) {
+        Ok(epoll) => epoll,
+        Err(error) => return member.fail(&error),
+    };
+    match RuntimeBuilder::<LegacyDriver>::new().build() {
+        Ok(mut runtime) => runtime.block_on(serve(member, epoll, Pause::Epoll)),
+        Err(error) => member.fail(&error),
+    }
+}
+
+async fn serve<D: Driver + 'static>(member: Member<'_>, driver: D, pause: Pause) {
+    match begin(member, driver) {
+        Some(running) => {
+            // A task of its own: monoio polls its main future without letting I/O in between.
+            monoio::spawn(turn_loop(running, pause)).await;
+        }
+        None => tracing::debug!("a shard did not begin"),
+    }
+}
+
+/// A shard that listens.
+struct Running<D> {
+    shard: Shard<D>,
+    acceptor: Acceptor,
+}
+
+fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
+    let (common, index) = (member.common, member.index);
+    let cells = Arc::clone(&common.cells[index]);
+    let name = driver.name();
+    let options = accept::Options {
+        addresses: common.listen.clone(),
+        listener: ListenerOptions {
+            user_timeout: common.config.client.ping_interval + common.config.client.pong_timeout,
+        },
+        rate: (common.config.server.accept_rate / common.shards() as u32).max(1),
+        leases: common.leases.clone(),
+    };
+    let acceptor = match Acceptor::new(options, Arc::clone(&cells), &mut driver) {
+        Ok(acceptor) => acceptor,
+        Err(error) => {
+            member.fail(&error);
+            return None;
+        }
+    };
+    let lanes = common.addresses.iter().zip(&common.wakes);
+    let lanes = lanes.map(|(address, wake)| Lane::new(address.clone(), Box::new(*wake)));
+    let mut options = common.config.shard_options(common.shards());
+    options.connections_max = connections_max(common, member.private);
+    let shard = Shard::new(Parts {
+        id: ShardId::new(index),
+        options,
+        sockets: driver,
+        inbox: member.inbox,
+        outbound: Outbound::new(lanes.collect()),
+        home_map: common.home_map.clone(),
+        identity: common.identity.clone(),
+        cells,
+        seed: seed(),
+    });
+    // The receiver is gone only if another shard has failed, and then the process ends.
+    member.report.send(Ok(Started { driver: name, private_tables: member.private })).ok();
+    Some(Running { shard, acceptor })
+}
+
+/// Connections that the shard's descriptor table holds.
+fn connections_max(common: &Common, private: bool) -> usize {
+    let table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    let share = if private { table } else { (table / common.shards()).max(1) };
+    share.min(Slot::COUNT_MAX)
+}
+
+/// A number that no other shard or process has.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one("seed")
+}
+
+/// The turn loop: the one task of a shard's runtime. Turn after turn while there is something to
+/// do, else asleep until the kernel or another thread has news.
+async fn turn_loop<D: Driver>(mut running: Running<D>, pause: Pause) {
+    let sleeps_on = sys::watched(running.shard.sockets().sleeps_on());
+    let busy = busy_descriptor();
+    let (Ok(sleeps_on), Ok(busy)) = (sleeps_on, busy) else {
+        panic!("a shard's runtime can't watch its descriptors");
+    };
+    loop {
+        assert!(!crate::sabotage!(PanicInTurn), "sabotage: a turn panics");
+        let more = running.shard.turn();
+        if running.acceptor.turn(&mut running.shard) || more {
+            pause.pause(&busy).await;
+        } else if running.shard.inbox().prepare_sleep() {
+            if running.shard.sockets().prepare_sleep()
+                && let Err(error) = sleeps_on.readable(false).await
+            {
+                tracing::debug!(%error, "sleep");
+            }
+            running.shard.sockets().woke();
+            running.shard.inbox().woke();
+        }
+    }
+}
+
+/// How a busy turn loop lets its runtime do other things.
+#[derive(Clone, Copy)]
+enum Pause {
+    /// monoio's ring looks for completions only where nothing is ready to run, so the loop waits
+    /// for a descriptor that is always readable.
+    Ring,
+    /// monoio's epoll looks each time that a task wakes itself.
+    Epoll,
+}
+
+impl Pause {
+    async fn pause(self, busy: &monoio::net::TcpStream) {
+        match self {
+            Pause::Ring => {
+                if let Err(error) = busy.readable(false).await {
+                    tracing::debug!(%error, "pause");
+                }
+            }
+            Pause::Epoll => Yield(false).await,
+        }
+    }
+}
+
+struct Yield(bool);
+
+impl Future for Yield {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+fn busy_descriptor() -> Result<monoio::net::TcpStream, SysError> {
+    let busy = sys::EventFd::new()?;
+    busy.signal();
+    sys::watched(busy.number())
+}
+
+thread_local! {
+    static IS_SHARD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A panic in a shard outside the parsing of one connection's bytes leaves torn state, which must
+/// not go on sending: the process ends with the message.
+fn install_panic_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+            report(info);
+            if IS_SHARD.with(Cell::get) && !crate::shard::is_parsing() {
+                std::process::abort();
+            }
+        }));
+    });
+}

@@ -1,0 +1,80 @@
+//! The audit: tables that must agree are compared, a slice at a time. A mismatch is a defect of
+//! this program; it is counted and logged, and fails tests.
+
+use super::locals::Subscriber;
+use super::{Shard, Sockets, Token};
+use crate::connection::State;
+use crate::ids::{Slot, Tick};
+use crate::limits::{AUDIT_INTERVAL, AUDIT_SLOTS_MAX};
+
+/// Where the audit is.
+#[derive(Default)]
+pub(super) struct Audit {
+    due: Tick,
+    at: usize,
+}
+
+impl<S: Sockets> Shard<S> {
+    /// Audits the next slice, if it is time.
+    pub(super) fn audit_step(&mut self) {
+        if self.tick < self.audit.due {
+            return;
+        }
+        self.audit.due = self.tick.after(AUDIT_INTERVAL);
+        let begin = if self.audit.at < self.slots.reached() { self.audit.at } else { 0 };
+        let end = self.slots.reached().min(begin + AUDIT_SLOTS_MAX);
+        self.audit.at = end;
+        let errors = (begin..end).map(|at| self.audit_slot(Slot::new(at))).sum();
+        self.count_audit_errors(errors);
+    }
+
+    /// Audits everything at once; answers how many mismatches there are. For tests.
+    pub fn audit(&mut self) -> usize {
+        let mut errors = (0..self.slots.reached()).map(|at| self.audit_slot(Slot::new(at))).sum();
+        for place in 0..self.locals.reached() as u32 {
+            errors += self.audit_channel(place);
+        }
+        self.count_audit_errors(errors);
+        errors
+    }
+
+    fn count_audit_errors(&self, errors: usize) {
+        if errors > 0 {
+            tracing::error!(errors, "tables disagree");
+            self.cells.audit_errors.add(errors as u64);
+        }
+    }
+
+    fn audit_slot(&mut self, slot: Slot) -> usize {
+        let Some(connection) = self.slots.at(slot) else { return 0 };
+        let token = Token { slot, generation: connection.generation };
+        let mut errors = usize::from(!self.io.is_open(connection.socket));
+        let count = connection.subscriptions_count();
+        errors += usize::from(count > 0 && connection.state != State::Connected);
+        for index in 0..count {
+            let Some(connection) = self.slots.get(token) else { break };
+            let Some(&mut subscription) = connection.subscription(index) else { break };
+            let listed = self.locals.at(subscription.channel).and_then(|local| {
+                local.subscribers.get(subscription.place as usize).copied()
+            });
+            errors += usize::from(listed != Some(Subscriber::new(slot, index)));
+        }
+        errors
+    }
+
+    fn audit_channel(&mut self, place: u32) -> usize {
+        let Some(local) = self.locals.at(place) else { return 0 };
+        let name = local.name.clone();
+        let subscribers = local.subscribers.clone();
+        let mut errors = usize::from(local.is_unused());
+        if local.home == self.id && !subscribers.is_empty() {
+            errors += usize::from(!self.homes.is_interested(name.as_str(), self.id));
+        }
+        for subscriber in subscribers {
+            let connection = self.slots.at(subscriber.slot());
+            let index = connection.and_then(|connection| connection.find_subscription(place));
+            errors += usize::from(index != Some(subscriber.index()));
+        }
+        errors
+    }
+}

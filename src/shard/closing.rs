@@ -1,0 +1,134 @@
+//! How connections end: the close handshake with its deadline, and the way back of a slot, which
+//! is free only when the kernel's watch of its socket has ended.
+
+use super::{Release, Shard, Sockets, Token};
+use crate::connection::{Flags, State};
+use crate::ids::Tick;
+use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
+use crate::reason::CloseReason;
+use crate::ws;
+
+impl<S: Sockets> Shard<S> {
+    /// Closes a connection with the code and text of `reason`.
+    pub(super) fn close(&mut self, token: Token, reason: CloseReason) {
+        let row = reason.row();
+        self.close_with(token, reason, (row.code, row.text));
+    }
+
+    /// Closes a connection with a code and text of its own.
+    pub(super) fn close_with(&mut self, token: Token, reason: CloseReason, said: (u16, &str)) {
+        let Some(connection) = self.slots.get(token) else { return };
+        match connection.state {
+            State::Opened | State::Connected => {}
+            State::Handshaking => return self.release(token, reason, Release::Graceful),
+            State::Vacant | State::Closing | State::Released => return,
+        }
+        self.begin_closing(token, reason);
+        let Some(connection) = self.slots.get(token) else { return };
+        let mut frame = Vec::new();
+        ws::encode_close(said.0, cut(said.1), &mut frame);
+        if matches!(reason, CloseReason::Slow | CloseReason::NoPong)
+            && let Some(extra) = connection.extra.as_mut()
+        {
+            // It would not be read in time anyway; what was begun must be finished.
+            let before = extra.outbox.cost_bytes();
+            extra.outbox.discard_unsent();
+            self.cells.outbox_bytes.subtract((before - extra.outbox.cost_bytes()) as u64);
+        }
+        self.send_own(token, &frame);
+    }
+
+    /// Answers a request head with HTTP, and closes.
+    pub(super) fn respond(&mut self, token: Token, response: &[u8]) {
+        self.begin_closing(token, CloseReason::Refused);
+        self.send_own(token, response);
+    }
+
+    /// The peer has sent a close frame: it gets one back, and the connection ends.
+    pub(super) fn on_close_frame(&mut self, token: Token, code: Option<u16>) {
+        if let Some(connection) = self.slots.get(token) {
+            connection.flags.set(Flags::PEER_CLOSED);
+        }
+        // RFC 6455 §5.5.1: the endpoint typically echoes the status code.
+        self.close_with(token, CloseReason::ClientClosed, (code.unwrap_or(0), ""));
+    }
+
+    /// Takes a connection out of everything but the sending of its last bytes.
+    fn begin_closing(&mut self, token: Token, reason: CloseReason) {
+        self.count_close(token, reason);
+        self.unsubscribe_all(token.slot);
+        let deadline = self.tick.after(CLOSE_TIMEOUT);
+        self.slots.set_deadline(token.slot, deadline);
+        if let Some(connection) = self.slots.get(token) {
+            connection.state = State::Closing;
+            connection.flags.clear(Flags::WAITING);
+            let extra = connection.extra();
+            extra.head = Vec::new();
+            extra.decoder = ws::Decoder::new();
+            extra.parked = None;
+            extra.waiting = None;
+            extra.plain = None;
+            extra.skips = Vec::new();
+            extra.closing = Some(reason);
+        }
+        self.charge_inbound(token);
+        self.mark_readable(token);
+        self.mark_dirty(token.slot);
+    }
+
+    fn count_close(&mut self, token: Token, reason: CloseReason) {
+        let Some(connection) = self.slots.get(token) else { return };
+        match connection.state {
+            State::Handshaking => self.cells.handshaking.subtract(1),
+            State::Opened | State::Connected => {
+                self.cells.connections[connection.protocol as usize].subtract(1);
+            }
+            State::Vacant | State::Closing | State::Released => return,
+        }
+        self.cells.closes[reason as usize].add(1);
+    }
+
+    /// A closing connection has sent its last byte.
+    pub(super) fn on_closing_sent(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        if connection.flags.has(Flags::PEER_CLOSED) {
+            return self.release(token, CloseReason::ClientClosed, Release::Graceful);
+        }
+        if !connection.flags.has(Flags::FINISHED) {
+            // The peer sees the end at once; what it has still sent is read and thrown away, or
+            // closing would become a reset that outruns the close frame.
+            connection.flags.set(Flags::FINISHED);
+            let socket = connection.socket;
+            self.io.finish(socket);
+            self.mark_readable(token);
+        }
+    }
+
+    /// Gives a connection up. Its slot is free when the watch of its socket has ended.
+    pub(super) fn release(&mut self, token: Token, reason: CloseReason, how: Release) {
+        let Some(connection) = self.slots.get(token) else { return };
+        if connection.state == State::Released {
+            return;
+        }
+        self.count_close(token, reason);
+        self.unsubscribe_all(token.slot);
+        self.slots.set_deadline(token.slot, Tick::NEVER);
+        let Some(connection) = self.slots.get(token) else { return };
+        connection.state = State::Released;
+        if let Some(extra) = connection.extra.take() {
+            self.unfinished.charge(token, extra.charged, 0);
+            self.cells.outbox_bytes.subtract(extra.outbox.cost_bytes() as u64);
+        }
+        let socket = connection.socket;
+        self.io.release(socket, token, how);
+    }
+}
+
+/// The part of an application's text that fits a close frame.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(CLOSE_REASON_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

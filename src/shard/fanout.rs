@@ -1,0 +1,128 @@
+//! From the home shard to subscribers: publications are checked for continuity and gathered, and
+//! whoever misses something is told before anything newer.
+
+use std::sync::Arc;
+
+use super::{Shard, Sockets};
+use crate::channel::{ChannelName, Publication};
+use crate::ids::Position;
+use crate::protocol::{OnGap, Push};
+use crate::reason::{CloseReason, UnsubscribeReason};
+
+impl<S: Sockets> Shard<S> {
+    /// Live publications of a channel.
+    pub(super) fn on_live(&mut self, channel: &ChannelName, publications: Vec<Arc<Publication>>) {
+        let Some(place) = self.locals.find(channel.as_str()) else { return };
+        for publication in publications {
+            self.on_live_one(place, publication);
+        }
+    }
+
+    fn on_live_one(&mut self, place: u32, publication: Arc<Publication>) {
+        let Some(local) = self.locals.at(place) else { return };
+        // Before the first answer nobody here is subscribed.
+        let Some(next) = local.next.as_mut() else { return };
+        let offset = publication.offset;
+        if offset != 0 {
+            if offset < next.offset {
+                return; // The answer to a subscription has counted it already.
+            }
+            let missed = offset > next.offset;
+            let after = next.offset - 1;
+            next.offset = offset + 1;
+            if missed {
+                self.tell_gap(place, after, offset);
+            }
+        }
+        let Some(local) = self.locals.at(place) else { return };
+        if !local.is_open() {
+            self.unsealed.push(place);
+        }
+        local.append(publication);
+    }
+
+    /// Publications from after `after` up to before `next` were dropped on the way here.
+    pub(super) fn on_gap(&mut self, channel: &ChannelName, next: u64) {
+        let Some(place) = self.locals.find(channel.as_str()) else { return };
+        let Some(local) = self.locals.at(place) else { return };
+        let Some(expected) = local.next.as_mut() else { return };
+        if next > expected.offset {
+            let after = expected.offset - 1;
+            expected.offset = next;
+            self.tell_gap(place, after, next);
+        }
+    }
+
+    /// Brings the channel to where the home shard says it stands.
+    pub(super) fn check_continuity(&mut self, place: u32, top: Position) {
+        let Some(local) = self.locals.at(place) else { return };
+        let next = Position { offset: top.offset + 1, ..top };
+        let before = local.next.replace(next);
+        let Some(before) = before.filter(|_| !local.subscribers.is_empty()) else { return };
+        if before != next {
+            self.tell_gap(place, before.offset.saturating_sub(1), next.offset);
+        }
+    }
+
+    /// Tells every subscriber that wants to know that it has missed something.
+    fn tell_gap(&mut self, place: u32, after: u64, next: u64) {
+        if crate::sabotage!(SkippedGap) {
+            return;
+        }
+        self.seal_channel(place);
+        let Some(local) = self.locals.at(place) else { return };
+        // Telling may end subscriptions, and so change the list.
+        let subscribers: Vec<_> =
+            local.subscribers.iter().map(|subscriber| subscriber.slot()).collect();
+        for slot in subscribers {
+            let Some(token) = self.slots.token(slot) else { continue };
+            let Some(connection) = self.slots.at(slot) else { continue };
+            let Some(index) = connection.find_subscription(place) else { continue };
+            let codec = connection.protocol.codec();
+            let positioned = connection.subscription(index).is_some_and(|found| found.positioned);
+            if !positioned {
+                continue;
+            }
+            match codec.on_gap() {
+                OnGap::Unsubscribe => {
+                    self.end_subscription(slot, index, UnsubscribeReason::InsufficientState);
+                }
+                OnGap::Close => self.close(token, CloseReason::InsufficientState),
+                OnGap::Notice => self.push_gap(slot, place, (after, next)),
+            }
+        }
+    }
+
+    fn push_gap(&mut self, slot: crate::ids::Slot, place: u32, (after, next): (u64, u64)) {
+        // What came before the gap goes first.
+        self.absorb(slot);
+        let Some(token) = self.slots.token(slot) else { return };
+        let Some(local) = self.locals.at(place) else { return };
+        let Some(connection) = self.slots.at(slot) else { return };
+        let push = Push::Gap { channel: local.name.as_str(), after, next };
+        let mut frames = Vec::new();
+        match connection.protocol.codec().encode_push(&push, &mut frames) {
+            Ok(()) => self.send_own(token, &frames),
+            Err(reason) => self.close(token, reason),
+        }
+    }
+
+    /// Seals what has been gathered, and marks everybody who is to receive it.
+    pub(super) fn seal(&mut self) {
+        for place in std::mem::take(&mut self.unsealed) {
+            self.seal_channel(place);
+        }
+    }
+
+    /// The same for one channel, if it has gathered anything.
+    pub(super) fn seal_channel(&mut self, place: u32) {
+        let Some(local) = self.locals.at(place).filter(|local| local.is_open()) else { return };
+        if !local.holds_segments() {
+            self.holding.push(place);
+        }
+        local.seal(self.sweep.pass());
+        for subscriber in &local.subscribers {
+            self.dirty.insert(subscriber.slot().index());
+        }
+    }
+}

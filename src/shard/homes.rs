@@ -1,0 +1,385 @@
+//! Channels whose home is this shard: their order, their history, and which shards listen.
+//!
+//! Offsets are contiguous within an epoch and never given twice. Recovery returns all that was
+//! missed or nothing.
+
+mod history;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+pub use history::History;
+
+use crate::channel::{ChannelName, Namespace, Publication};
+use crate::ids::{Epoch, Moment, Position, ShardId, Since};
+use crate::limits::{
+    CHANNEL_META_TTL, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL, RECOVERY_BYTES_MAX,
+    RECOVERY_PUBLICATIONS_MAX,
+};
+use crate::protocol::HistoryPage;
+use crate::reason::ClientError;
+
+/// A channel at home.
+struct Home {
+    name: ChannelName,
+    namespace: Arc<Namespace>,
+    epoch: Epoch,
+    /// Offset of the last publication; 0 before the first.
+    top: u64,
+    history: History,
+    interested: Vec<ShardId>,
+}
+
+impl Home {
+    fn position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.top }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.interested.is_empty() && self.history.is_empty()
+    }
+}
+
+/// A publication that has its place, and who is to receive it.
+pub struct Ordered<'a> {
+    /// The publication.
+    pub publication: Arc<Publication>,
+    /// Its position, where the channel shows positions.
+    pub position: Option<Position>,
+    /// Shards with subscribers.
+    pub interested: &'a [ShardId],
+}
+
+/// A page of history, and where the channel stands.
+pub struct Page {
+    /// The publications.
+    pub publications: Vec<Arc<Publication>>,
+    /// The channel's position.
+    pub top: Position,
+}
+
+/// All channels at home here.
+pub struct Homes {
+    channels: HashMap<ChannelName, Home, foldhash::quality::RandomState>,
+    /// Stored publications, oldest first, by channel and offset: what to drop for want of bytes.
+    /// May name publications that are gone already.
+    stored: VecDeque<(ChannelName, u64)>,
+    /// Channels that became idle, with the moment: what to forget.
+    idle: VecDeque<(ChannelName, Moment)>,
+    /// Answers to repeat, with their keys in the order of their age.
+    answers: HashMap<(ChannelName, Box<str>), Option<Position>, foldhash::quality::RandomState>,
+    answers_age: VecDeque<(Moment, ChannelName, Box<str>)>,
+    bytes: usize,
+    bytes_max: usize,
+    stored_live: usize,
+    next_epoch: u64,
+}
+
+/// What a channel's entry costs beside its history.
+const CHANNEL_BYTES: usize = 256;
+
+impl Homes {
+    /// No channels yet. Epochs are derived from `seed`, which must differ between processes.
+    pub fn new(bytes_max: usize, seed: u64) -> Homes {
+        Homes {
+            channels: HashMap::default(),
+            stored: VecDeque::new(),
+            idle: VecDeque::new(),
+            answers: HashMap::default(),
+            answers_age: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+            stored_live: 0,
+            next_epoch: seed,
+        }
+    }
+
+    /// Channels at home here.
+    pub fn count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Bytes that histories and channels cost.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The position that a publication with this key was answered with before. `Err` means that
+    /// no more keys can be remembered now, and so no more promises made.
+    ///
+    /// # Errors
+    /// `TooManyRequests` when [`IDEMPOTENCY_KEYS_MAX`] keys are remembered.
+    pub fn repeated(
+        &self,
+        name: &ChannelName,
+        key: &str,
+    ) -> Result<Option<Option<Position>>, ClientError> {
+        let known = self.answers.get(&(name.clone(), Box::from(key))).copied();
+        if known.is_none() && self.answers.len() >= IDEMPOTENCY_KEYS_MAX {
+            return Err(ClientError::TooManyRequests);
+        }
+        Ok(known)
+    }
+
+    /// Remembers the answer to a publication with a key.
+    pub fn remember(
+        &mut self,
+        now: Moment,
+        name: &ChannelName,
+        key: Box<str>,
+        position: Option<Position>,
+    ) {
+        self.answers.insert((name.clone(), key.clone()), position);
+        self.answers_age.push_back((now, name.clone(), key));
+    }
+
+    /// Gives a publication its place, keeps it if the namespace says so, and names its receivers.
+    pub fn publish(
+        &mut self,
+        now: Moment,
+        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        mut publication: Publication,
+        skip_history: bool,
+    ) -> Ordered<'_> {
+        let keep = namespace.has_history() && !skip_history;
+        if !keep && !self.channels.contains_key(name) {
+            // Nobody listens and nothing is kept: there is no order to establish.
+            return Ordered { publication: publication.into(), position: None, interested: &[] };
+        }
+        self.enter(name, namespace);
+        let Some(home) = self.channels.get_mut(name) else {
+            unreachable!("the channel was just entered")
+        };
+        // What is outside a history that clients know has no offset, or the history had holes.
+        if keep || !namespace.has_history() {
+            home.top += 1;
+            publication.offset = home.top;
+        }
+        let publication = Arc::new(publication);
+        if keep {
+            let expiry = now.after(home.namespace.history_ttl);
+            home.history.expire(now, &mut self.bytes, &mut self.stored_live);
+            home.history.push(Arc::clone(&publication), expiry);
+            self.bytes += publication.cost_bytes();
+            self.stored_live += 1;
+            let size = home.namespace.history_size;
+            home.history.trim(size, &mut self.bytes, &mut self.stored_live);
+            self.stored.push_back((name.clone(), home.top));
+        }
+        let position = keep.then(|| home.position());
+        self.keep_within_bytes(now);
+        let interested = self.channels.get(name).map_or(&[][..], |home| &home.interested);
+        Ordered { publication, position, interested }
+    }
+
+    /// Counts `shard` as interested. Answers where the channel stands, and what was missed since
+    /// `recover`, if that is all still known.
+    pub fn subscribe(
+        &mut self,
+        now: Moment,
+        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        shard: ShardId,
+        recover: Option<Since>,
+    ) -> (Position, Option<Vec<Arc<Publication>>>) {
+        self.enter(name, namespace);
+        let Some(home) = self.channels.get_mut(name) else {
+            unreachable!("the channel was just entered")
+        };
+        if !home.interested.contains(&shard) {
+            home.interested.push(shard);
+        }
+        home.history.expire(now, &mut self.bytes, &mut self.stored_live);
+        let recovered = recover
+            .filter(|since| since.epoch.matches(home.epoch))
+            .and_then(|since| home.recover(since.offset));
+        (home.position(), recovered)
+    }
+
+    /// Forgets that `shard` is interested.
+    pub fn leave(&mut self, now: Moment, name: &ChannelName, shard: ShardId) {
+        let Some(home) = self.channels.get_mut(name) else { return };
+        home.interested.retain(|&other| other != shard);
+        self.retire(now, name);
+    }
+
+    /// Reads a page of history. Asking creates the position of a channel that has none yet.
+    ///
+    /// # Errors
+    /// `UnrecoverablePosition` for another epoch, `BadRequest` for reverse from offset 0.
+    pub fn history(
+        &mut self,
+        now: Moment,
+        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        page: HistoryPage,
+        publications_max: usize,
+    ) -> Result<Page, ClientError> {
+        self.enter(name, namespace);
+        let Some(home) = self.channels.get_mut(name) else {
+            unreachable!("the channel was just entered")
+        };
+        home.history.expire(now, &mut self.bytes, &mut self.stored_live);
+        let top = home.position();
+        let page = match page.since {
+            Some(since) if !since.epoch.matches(home.epoch) => {
+                Err(ClientError::UnrecoverablePosition)
+            }
+            Some(since) if page.reverse && since.offset == 0 => Err(ClientError::BadRequest),
+            _ => Ok(Page { publications: home.history.page(page, publications_max), top }),
+        };
+        self.retire(now, name);
+        page
+    }
+
+    /// Forgets a channel's history. Its position goes on.
+    pub fn history_remove(&mut self, now: Moment, name: &ChannelName) {
+        if let Some(home) = self.channels.get_mut(name) {
+            home.history.trim(0, &mut self.bytes, &mut self.stored_live);
+            self.retire(now, name);
+        }
+    }
+
+    /// Forgets what has expired, a bounded part of it in one call.
+    pub fn on_tick(&mut self, now: Moment) {
+        const STEPS_MAX: usize = 256;
+        for _ in 0..STEPS_MAX {
+            let Some((stored, _)) = self.stored.front() else { break };
+            let Some(home) = self.channels.get_mut(stored) else {
+                self.stored.pop_front();
+                continue;
+            };
+            let name = stored.clone();
+            home.history.expire(now, &mut self.bytes, &mut self.stored_live);
+            let oldest = home.history.first_offset();
+            if oldest.is_some_and(|oldest| oldest <= self.stored[0].1) {
+                break;
+            }
+            self.stored.pop_front();
+            self.retire(now, &name);
+        }
+        for _ in 0..STEPS_MAX {
+            let old = self.idle.front().is_some_and(|(_, at)| now.since(*at) >= CHANNEL_META_TTL);
+            if !old || !self.forget_idlest(now) {
+                break;
+            }
+        }
+        self.on_tick_answers(now);
+    }
+
+    fn on_tick_answers(&mut self, now: Moment) {
+        let expired = |(at, ..): &(Moment, _, _)| now.since(*at) >= IDEMPOTENCY_TTL;
+        while self.answers_age.front().is_some_and(expired) {
+            if let Some((_, name, key)) = self.answers_age.pop_front() {
+                self.answers.remove(&(name, key));
+            }
+        }
+    }
+
+    /// Whether `shard` is counted as interested in the channel: for audits.
+    pub fn is_interested(&self, name: &str, shard: ShardId) -> bool {
+        self.channels.get(name).is_some_and(|home| home.interested.contains(&shard))
+    }
+
+    fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>) {
+        if self.channels.contains_key(name) {
+            return;
+        }
+        // Splitmix64's increment visits every value once, so no epoch comes twice.
+        self.next_epoch = self.next_epoch.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let home = Home {
+            name: name.clone(),
+            namespace: Arc::clone(namespace),
+            epoch: Epoch::new(self.next_epoch >> 16),
+            top: 0,
+            history: History::default(),
+            interested: Vec::new(),
+        };
+        self.bytes += CHANNEL_BYTES + name.as_str().len();
+        self.channels.insert(name.clone(), home);
+    }
+
+    /// Notes the moment at which a channel became idle; its position is kept for a while. Where
+    /// no position is shown, the channel is forgotten at once.
+    fn retire(&mut self, now: Moment, name: &ChannelName) {
+        let Some(home) = self.channels.get(name).filter(|home| home.is_idle()) else { return };
+        if home.namespace.has_history() {
+            self.idle.push_back((name.clone(), now));
+            if self.idle.len() > 2 * self.channels.len() + 64 {
+                self.idle_compact();
+            }
+        } else {
+            self.forget(&name.clone());
+        }
+    }
+
+    fn idle_compact(&mut self) {
+        // Keep each channel's last entry, and only while it is idle.
+        let mut seen = std::collections::HashSet::new();
+        let mut kept: VecDeque<_> = VecDeque::new();
+        while let Some((name, at)) = self.idle.pop_back() {
+            let idle = self.channels.get(&name).is_some_and(Home::is_idle);
+            if idle && seen.insert(name.clone()) {
+                kept.push_front((name, at));
+            }
+        }
+        self.idle = kept;
+    }
+
+    /// Forgets the channel that has been idle longest; answers whether the queue had one.
+    fn forget_idlest(&mut self, now: Moment) -> bool {
+        let Some((name, at)) = self.idle.pop_front() else { return false };
+        // A later entry speaks for a channel that was used again since.
+        let again = self.idle.iter().take(64).any(|(other, _)| *other == name);
+        let idle = self.channels.get(&name).is_some_and(Home::is_idle);
+        if idle && !again && now >= at {
+            self.forget(&name);
+        }
+        true
+    }
+
+    fn forget(&mut self, name: &ChannelName) {
+        if let Some(home) = self.channels.remove(name) {
+            assert!(home.is_idle(), "a channel in use stays");
+            self.bytes -= CHANNEL_BYTES + home.name.as_str().len();
+        }
+    }
+
+    fn keep_within_bytes(&mut self, now: Moment) {
+        while self.bytes > self.bytes_max {
+            if let Some((name, offset)) = self.stored.pop_front() {
+                if let Some(home) = self.channels.get_mut(&name) {
+                    home.history.drop_until(offset, &mut self.bytes, &mut self.stored_live);
+                    self.retire(now, &name);
+                }
+            } else if !self.forget_idlest(now) {
+                return;
+            }
+        }
+        if self.stored.len() > 2 * self.stored_live + 1024 {
+            let channels = &self.channels;
+            self.stored.retain(|(name, offset)| {
+                let first = channels.get(name).and_then(|home| home.history.first_offset());
+                first.is_some_and(|first| first <= *offset)
+            });
+        }
+    }
+}
+
+impl Home {
+    /// All publications after `offset`, or nothing if one of them is gone or there are too many.
+    fn recover(&self, offset: u64) -> Option<Vec<Arc<Publication>>> {
+        let missed = self.top.checked_sub(offset)?;
+        if missed == 0 {
+            return Some(Vec::new());
+        }
+        if missed > RECOVERY_PUBLICATIONS_MAX as u64 || self.history.first_offset()? > offset + 1 {
+            return None;
+        }
+        let begin = if crate::sabotage!(OffsetOffByOne) { offset + 1 } else { offset };
+        let publications: Vec<_> = self.history.after(begin).cloned().collect();
+        let bytes: usize = publications.iter().map(|one| one.cost_bytes()).sum();
+        (bytes <= RECOVERY_BYTES_MAX).then_some(publications)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The publications that one channel keeps, with contiguous offsets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::channel::Publication;
+use crate::ids::Moment;
+use crate::limits::RECOVERY_BYTES_MAX;
+use crate::protocol::HistoryPage;
+
+/// The publications, oldest first. Who changes it says which totals to keep true: the bytes and
+/// the number of all publications that the shard keeps.
+#[derive(Default)]
+pub struct History {
+    publications: VecDeque<(Moment, Arc<Publication>)>,
+}
+
+impl History {
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.publications.is_empty()
+    }
+
+    /// Offset of the oldest publication kept.
+    pub fn first_offset(&self) -> Option<u64> {
+        self.publications.front().map(|(_, publication)| publication.offset)
+    }
+
+    /// Keeps one more publication until `expiry`.
+    pub fn push(&mut self, publication: Arc<Publication>, expiry: Moment) {
+        let last = self.publications.back().map(|(_, last)| last.offset);
+        let follows = last.is_none_or(|last| publication.offset == last + 1);
+        assert!(follows, "a history has no holes");
+        self.publications.push_back((expiry, publication));
+    }
+
+    /// Drops what has expired.
+    pub fn expire(&mut self, now: Moment, bytes: &mut usize, count: &mut usize) {
+        while self.publications.front().is_some_and(|(expiry, _)| *expiry <= now) {
+            self.drop_first(bytes, count);
+        }
+    }
+
+    /// Drops the oldest until at most `size` are left.
+    pub fn trim(&mut self, size: usize, bytes: &mut usize, count: &mut usize) {
+        while self.publications.len() > size {
+            self.drop_first(bytes, count);
+        }
+    }
+
+    /// Drops everything up to `offset`.
+    pub fn drop_until(&mut self, offset: u64, bytes: &mut usize, count: &mut usize) {
+        while self.first_offset().is_some_and(|first| first <= offset) {
+            self.drop_first(bytes, count);
+        }
+    }
+
+    fn drop_first(&mut self, bytes: &mut usize, count: &mut usize) {
+        if let Some((_, publication)) = self.publications.pop_front() {
+            *bytes -= publication.cost_bytes();
+            *count -= 1;
+        }
+        if self.publications.is_empty() {
+            self.publications = VecDeque::new();
+        }
+    }
+
+    /// Everything after `offset` that is kept.
+    pub fn after(&self, offset: u64) -> impl Iterator<Item = &Arc<Publication>> {
+        let first = self.first_offset().unwrap_or(0);
+        let skip = (offset + 1).saturating_sub(first) as usize;
+        self.publications.iter().skip(skip).map(|(_, publication)| publication)
+    }
+
+    /// A page of at most `publications_max` publications and [`RECOVERY_BYTES_MAX`] bytes.
+    pub fn page(&self, page: HistoryPage, publications_max: usize) -> Vec<Arc<Publication>> {
+        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX).min(publications_max);
+        let mut bytes = 0;
+        let fits = |publication: &&Arc<Publication>| {
+            bytes += publication.cost_bytes();
+            bytes <= RECOVERY_BYTES_MAX
+        };
+        if !page.reverse {
+            let after = page.since.map_or(0, |since| since.offset);
+            return self.after(after).take(limit).take_while(fits).cloned().collect();
+        }
+        let before = page.since.map_or(u64::MAX, |since| since.offset);
+        let newest = self.publications.iter().rev().map(|(_, publication)| publication);
+        let below = newest.skip_while(|publication| publication.offset >= before);
+        below.take(limit).take_while(fits).cloned().collect()
+    }
+}

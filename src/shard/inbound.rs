@@ -1,0 +1,56 @@
+//! Memory for unfinished input: charged to the connection that causes it, bounded for the shard.
+
+use std::collections::VecDeque;
+
+use super::Token;
+
+/// What all connections together have begun to send and not finished.
+pub struct Unfinished {
+    bytes: usize,
+    bytes_max: usize,
+    /// Connections with unfinished input, by the time it began. May name ones that have finished.
+    oldest: VecDeque<Token>,
+    live: usize,
+}
+
+impl Unfinished {
+    /// Nothing yet, of at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Unfinished {
+        Unfinished { bytes: 0, bytes_max, oldest: VecDeque::new(), live: 0 }
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Notes that a connection's unfinished input has changed from `before` to `after` bytes.
+    pub fn charge(&mut self, token: Token, before: usize, after: usize) {
+        self.bytes = self.bytes - before + after;
+        match (before, after) {
+            (0, 1..) => {
+                self.live += 1;
+                self.oldest.push_back(token);
+            }
+            (1.., 0) => self.live -= 1,
+            _ => {}
+        }
+    }
+
+    /// Whether connections must be closed to make room.
+    pub fn is_full(&self) -> bool {
+        self.bytes > self.bytes_max
+    }
+
+    /// The connection whose input has been unfinished longest; its input may be finished by now.
+    pub fn take_oldest(&mut self) -> Option<Token> {
+        self.oldest.pop_front()
+    }
+
+    /// Drops entries for which `keep` says no, if they have become many.
+    pub fn compact(&mut self, keep: impl FnMut(&Token) -> bool) {
+        if self.oldest.len() > 2 * self.live + 1024 {
+            self.oldest.retain(keep);
+        }
+    }
+}

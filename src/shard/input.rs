@@ -1,0 +1,398 @@
+//! Bytes from clients: request heads, frames, commands. Nothing here trusts them.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Ready, Received, Release, Shard, Sockets, Token};
+use crate::connection::{Flags, Parked, State};
+use crate::handshake::{self, Progress};
+use crate::limits::HANDSHAKE_RECEIVES_MAX;
+use crate::reason::CloseReason;
+use crate::ws::{self, Decoder, Event, Opcode};
+
+/// What became of input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It has been carried out; more may follow.
+    Continue,
+    /// A request waits for its answer; what follows must wait too.
+    Wait,
+    /// The connection closes; what follows is of no interest.
+    Stop,
+}
+
+impl<S: Sockets> Shard<S> {
+    /// News of a socket.
+    pub(super) fn on_ready(&mut self, ready: Ready) {
+        let token = ready.token;
+        let Some(connection) = self.slots.get(token) else { return };
+        if ready.ended {
+            return self.on_watch_ended(token);
+        }
+        if ready.hangup {
+            connection.flags.set(Flags::HUNG_UP);
+        }
+        if ready.writable && connection.flags.clear(Flags::BLOCKED) {
+            connection.heard = self.tick;
+            self.mark_dirty(token.slot);
+        }
+        if ready.readable {
+            self.mark_readable(token);
+        }
+    }
+
+    fn on_watch_ended(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        let socket = connection.socket;
+        if connection.state == State::Released {
+            self.io.close(socket);
+            self.slots.remove(token.slot);
+        } else {
+            // The kernel could not keep the watch, and news may have been lost with it.
+            self.io.watch(socket, token);
+            self.mark_readable(token);
+            self.mark_dirty(token.slot);
+        }
+    }
+
+    /// Notes that a socket may have bytes.
+    pub(super) fn mark_readable(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        connection.flags.set(Flags::READABLE);
+        if !connection.flags.has(Flags::LISTED) {
+            connection.flags.set(Flags::LISTED);
+            self.readable.push_back(token);
+        }
+    }
+
+    /// Reads once from a socket that may have bytes; it stays on the list while it may have more.
+    pub(super) fn on_readable(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        connection.flags.clear(Flags::LISTED);
+        if connection.state == State::Released || !connection.flags.has(Flags::READABLE) {
+            return;
+        }
+        let closing = connection.state == State::Closing;
+        if !closing && !connection.may_read() {
+            return; // It is listed again when that has changed.
+        }
+        let socket = connection.socket;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        match self.io.receive(socket, &mut buffer) {
+            Received::Bytes(count) => {
+                // A full buffer may leave bytes behind, of which no new event will speak.
+                let all = count < buffer.len() && !connection.flags.has(Flags::HUNG_UP);
+                if all {
+                    connection.flags.clear(Flags::READABLE);
+                }
+                self.on_bytes(token, &mut buffer[..count]);
+                if !all {
+                    self.mark_readable(token);
+                }
+            }
+            Received::Nothing => {
+                connection.flags.clear(Flags::READABLE);
+            }
+            Received::End => self.on_end(token),
+            Received::Gone => self.release(token, CloseReason::PeerGone, Release::Abort),
+        }
+        self.buffer = buffer;
+    }
+
+    fn on_end(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        connection.flags.clear(Flags::READABLE);
+        connection.flags.set(Flags::PEER_CLOSED);
+        // What is on its way out goes first: a peer may close its sending side and still read.
+        let outbox_empty = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
+        if connection.state != State::Closing || outbox_empty {
+            self.release(token, CloseReason::PeerGone, Release::Graceful);
+        }
+    }
+
+    fn on_bytes(&mut self, token: Token, bytes: &mut [u8]) {
+        let Some(connection) = self.slots.get(token) else { return };
+        connection.heard = self.tick;
+        match connection.state {
+            State::Handshaking => self.on_head(token, bytes),
+            State::Opened | State::Connected => {
+                self.on_frames(token, bytes);
+                self.charge_inbound(token);
+            }
+            State::Vacant | State::Closing | State::Released => {}
+        }
+    }
+
+    fn on_head(&mut self, token: Token, bytes: &mut [u8]) {
+        let Some(connection) = self.slots.get(token) else { return };
+        let mut head = Vec::new();
+        if let Some(extra) = connection.extra.as_mut() {
+            head = std::mem::take(&mut extra.head);
+        }
+        head.extend_from_slice(bytes);
+        let rules = &self.options.rules;
+        let Ok(progress) = guarded(|| handshake::read(&head, rules)) else {
+            self.cells.panics.add(1);
+            return self.release(token, CloseReason::InternalError, Release::Graceful);
+        };
+        match progress {
+            Progress::Incomplete => {
+                let extra = connection.extra();
+                head.shrink_to_fit();
+                extra.head = head;
+                extra.head_receives += 1;
+                if extra.head_receives > HANDSHAKE_RECEIVES_MAX {
+                    return self.release(token, CloseReason::Refused, Release::Graceful);
+                }
+            }
+            Progress::Respond(response) => {
+                self.cells.handshakes_refused.add(1);
+                self.respond(token, &response.bytes);
+            }
+            Progress::Upgrade(upgrade) => {
+                let consumed = upgrade.consumed;
+                if self.open(token, upgrade) == Flow::Continue {
+                    self.on_frames(token, &mut head[consumed..]);
+                } else {
+                    self.park_input(token, &head[consumed..]);
+                }
+            }
+        }
+        self.charge_inbound(token);
+    }
+
+    /// Decodes frames and carries out what they ask for.
+    pub(super) fn on_frames(&mut self, token: Token, mut input: &mut [u8]) -> Flow {
+        let limits = ws::Limits {
+            message_bytes_max: self.options.message_bytes_max,
+            fragments_max: self.options.fragments_max,
+        };
+        // The decoder leaves its connection for as long as an event may borrow from it.
+        let mut decoder = self.take_decoder(token);
+        while !input.is_empty() {
+            let step = parse(&mut decoder, input, &limits);
+            let step = match step {
+                Ok(Ok(step)) => step,
+                Ok(Err(reason)) => {
+                    self.close(token, reason);
+                    return Flow::Stop;
+                }
+                Err(Panicked) => return self.on_parse_panic(token),
+            };
+            let consumed = step.consumed;
+            let pings = u32::from(matches!(step.event, Some(Event::Ping(_))));
+            if self.exceeds_rates(token, step.frames, pings) {
+                self.close(token, CloseReason::TooManyRequests);
+                return Flow::Stop;
+            }
+            let flow = step.event.map_or(Flow::Continue, |event| self.on_event(token, event));
+            input = &mut input[consumed..];
+            match flow {
+                Flow::Continue => {}
+                Flow::Stop => return flow,
+                Flow::Wait => {
+                    self.park_input(token, input);
+                    self.restore_decoder(token, decoder);
+                    return flow;
+                }
+            }
+        }
+        self.restore_decoder(token, decoder);
+        Flow::Continue
+    }
+
+    fn take_decoder(&mut self, token: Token) -> Decoder {
+        let extra = self.slots.get(token).and_then(|connection| connection.extra.as_mut());
+        extra.map(|extra| std::mem::take(&mut extra.decoder)).unwrap_or_default()
+    }
+
+    fn restore_decoder(&mut self, token: Token, decoder: Decoder) {
+        if let Some(connection) = self.slots.get(token) {
+            if !decoder.is_idle() {
+                connection.extra().decoder = decoder;
+            }
+            connection.shrink();
+        }
+    }
+
+    fn on_parse_panic(&mut self, token: Token) -> Flow {
+        self.cells.panics.add(1);
+        self.close(token, CloseReason::InternalError);
+        Flow::Stop
+    }
+
+    fn exceeds_rates(&mut self, token: Token, frames: u32, pings: u32) -> bool {
+        let limits = (self.options.frames_per_second_max, self.options.pings_per_second_max);
+        let tick = self.tick;
+        let connection = self.slots.get(token);
+        connection.is_some_and(|connection| connection.meter.count(tick, frames, pings, limits))
+    }
+
+    /// Carries out one event.
+    fn on_event(&mut self, token: Token, event: Event<'_>) -> Flow {
+        match event {
+            Event::Message { opcode, data } => {
+                let (flow, left) = self.on_commands(token, opcode, data);
+                if flow == Flow::Wait {
+                    self.park_message(token, opcode, left);
+                }
+                flow
+            }
+            Event::Ping(payload) => {
+                let mut frame = Vec::new();
+                ws::encode_pong(payload, &mut frame);
+                self.send_own(token, &frame);
+                Flow::Continue
+            }
+            Event::Pong => {
+                if let Some(connection) = self.slots.get(token) {
+                    connection.flags.clear(Flags::PINGED);
+                }
+                Flow::Continue
+            }
+            Event::Close(code) => {
+                self.on_close_frame(token, code);
+                Flow::Stop
+            }
+        }
+    }
+
+    /// Carries out the commands of a message, one after another, until one has to wait. Answers
+    /// what is left of the message.
+    fn on_commands<'m>(
+        &mut self,
+        token: Token,
+        opcode: Opcode,
+        mut message: &'m [u8],
+    ) -> (Flow, &'m [u8]) {
+        loop {
+            let Some(connection) = self.slots.get(token) else { return (Flow::Stop, &[]) };
+            let codec = connection.protocol.codec();
+            let decoded = guarded(|| codec.decode(opcode, message));
+            let flow = match decoded {
+                Err(Panicked) => self.on_parse_panic(token),
+                Ok(Err(reason)) => {
+                    self.close(token, reason);
+                    Flow::Stop
+                }
+                Ok(Ok((request, rest))) => {
+                    message = rest;
+                    self.on_request(token, request)
+                }
+            };
+            if flow != Flow::Continue || message.is_empty() {
+                return (flow, message);
+            }
+        }
+    }
+
+    /// Keeps what is left of a message until the answer that it waits for is here.
+    fn park_message(&mut self, token: Token, opcode: Opcode, left: &[u8]) {
+        if let Some(connection) = self.slots.get(token)
+            && !left.is_empty()
+        {
+            let parked = connection.extra().parked.get_or_insert_default();
+            parked.message = Some((opcode, left.to_vec()));
+        }
+    }
+
+    /// Keeps the bytes that follow that message.
+    fn park_input(&mut self, token: Token, input: &[u8]) {
+        if let Some(connection) = self.slots.get(token)
+            && !input.is_empty()
+        {
+            connection.extra().parked.get_or_insert_default().input = input.to_vec();
+        }
+    }
+
+    /// Goes on where input was parked, after the answer it waited for.
+    pub(super) fn resume(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        connection.flags.clear(Flags::WAITING);
+        let parked = connection.extra.as_mut().and_then(|extra| extra.parked.take());
+        let flow = match parked {
+            None => Flow::Continue,
+            Some(parked) => self.resume_parked(token, *parked),
+        };
+        self.charge_inbound(token);
+        if let Some(connection) = self.slots.get(token) {
+            connection.shrink();
+            if flow == Flow::Continue && connection.flags.has(Flags::READABLE) {
+                self.mark_readable(token);
+            }
+        }
+    }
+
+    fn resume_parked(&mut self, token: Token, mut parked: Parked) -> Flow {
+        if let Some((opcode, message)) = parked.message.take() {
+            let (flow, left) = self.on_commands(token, opcode, &message);
+            if flow == Flow::Wait {
+                self.park_message(token, opcode, left);
+                self.park_input(token, &parked.input);
+            }
+            if flow != Flow::Continue {
+                return flow;
+            }
+        }
+        self.on_frames(token, &mut parked.input)
+    }
+
+    /// Brings the account of unfinished input up to date, and makes room if there is too much.
+    pub(super) fn charge_inbound(&mut self, token: Token) {
+        if let Some(connection) = self.slots.get(token)
+            && let Some(extra) = connection.extra.as_mut()
+        {
+            let (before, after) = (extra.charged, extra.inbound_bytes());
+            extra.charged = after;
+            self.unfinished.charge(token, before, after);
+            connection.shrink();
+        }
+        while self.unfinished.is_full() {
+            let Some(oldest) = self.unfinished.take_oldest() else { break };
+            let extra = self.slots.get(oldest).and_then(|connection| connection.extra.as_ref());
+            if extra.is_some_and(|extra| extra.charged > 0) {
+                self.close(oldest, CloseReason::InboundFull);
+            }
+        }
+        let slots = &mut self.slots;
+        self.unfinished.compact(|token| {
+            let extra = slots.get(*token).and_then(|connection| connection.extra.as_ref());
+            extra.is_some_and(|extra| extra.charged > 0)
+        });
+        self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
+    }
+}
+
+/// Parsing panicked. The connection's bytes are at fault or this program is; its other
+/// connections have lost nothing.
+struct Panicked;
+
+thread_local! {
+    static PARSING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread parses one connection's bytes, apart from all state that others share: a
+/// panic then ends that connection and nothing else.
+pub fn is_parsing() -> bool {
+    PARSING.with(Cell::get)
+}
+
+/// Runs a pure function of one connection's bytes.
+fn guarded<T>(parse: impl FnOnce() -> T) -> Result<T, Panicked> {
+    PARSING.with(|parsing| parsing.set(true));
+    let result = catch_unwind(AssertUnwindSafe(parse));
+    PARSING.with(|parsing| parsing.set(false));
+    result.map_err(|_| Panicked)
+}
+
+/// Decodes one step of a connection's bytes.
+fn parse<'a>(
+    decoder: &'a mut Decoder,
+    input: &'a mut [u8],
+    limits: &ws::Limits,
+) -> Result<Result<ws::Step<'a>, CloseReason>, Panicked> {
+    guarded(move || {
+        assert!(!crate::sabotage!(PanicInParse), "sabotage: parsing panics");
+        decoder.next(input, limits)
+    })
+}

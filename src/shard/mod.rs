@@ -1,0 +1,218 @@
+//! One core: its connections, the channels it orders, the channels it delivers.
+//!
+//! All logic is plain functions on [`Shard`], which owns its state alone. The kernel is behind
+//! [`Sockets`], other threads are behind [`Outbound`] and [`Inbox`], and time is what `Sockets`
+//! says, so whole nodes run in one thread under a simulated clock and network. [`Shard::turn`] is
+//! the only entrance after start-up besides [`Shard::on_accept`].
+
+mod audit;
+mod bitmap;
+mod closing;
+mod fanout;
+mod heartbeat;
+mod homes;
+mod identity;
+mod inbound;
+mod input;
+mod locals;
+mod options;
+mod ordering;
+mod requests;
+mod session;
+mod sockets;
+mod subscribing;
+mod sweep;
+mod turn;
+
+pub use homes::Homes;
+pub use identity::Identity;
+pub use input::is_parsing;
+pub use options::Options;
+pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::connection::Slots;
+use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
+use crate::limits::{LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
+use crate::mesh::{HomeMap, Inbox, Message, Outbound};
+use crate::metrics::ShardCells;
+use bitmap::Bitmap;
+use inbound::Unfinished;
+use locals::Locals;
+use requests::Requests;
+use sweep::Sweep;
+
+/// What a shard is made of.
+pub struct Parts<S> {
+    /// Its number.
+    pub id: ShardId,
+    /// Its settings.
+    pub options: Options,
+    /// Its kernel.
+    pub sockets: S,
+    /// What others send it.
+    pub inbox: Inbox,
+    /// The ways to other threads: shards by their number, then control. Its own is not used.
+    pub outbound: Outbound,
+    /// Which shard orders which channel.
+    pub home_map: HomeMap,
+    /// How connections are named.
+    pub identity: Identity,
+    /// Where it counts.
+    pub cells: Arc<ShardCells>,
+    /// A number that differs between shards and processes, for epochs and jitter.
+    pub seed: u64,
+}
+
+/// One core's state.
+pub struct Shard<S> {
+    id: ShardId,
+    options: Options,
+    io: S,
+    inbox: Inbox,
+    outbound: Outbound,
+    home_map: HomeMap,
+    identity: Identity,
+    cells: Arc<ShardCells>,
+    random: u64,
+    now: Moment,
+    tick: Tick,
+    slots: Slots,
+    locals: Locals,
+    homes: Homes,
+    /// Messages from this shard to itself, in order.
+    loopback: VecDeque<Message>,
+    /// Channels that have gathered publications in this turn.
+    unsealed: Vec<u32>,
+    /// Channels that hold segments.
+    holding: Vec<u32>,
+    /// Connections with something to send.
+    dirty: Bitmap,
+    sweep: Sweep,
+    /// Connections with something to read.
+    readable: VecDeque<Token>,
+    unfinished: Unfinished,
+    requests: Requests,
+    buffer: Vec<u8>,
+    events: Vec<Ready>,
+    audit: audit::Audit,
+    draining: bool,
+}
+
+impl<S: Sockets> Shard<S> {
+    /// A shard without connections.
+    pub fn new(parts: Parts<S>) -> Shard<S> {
+        let homes = Homes::new(parts.options.history_bytes_max, parts.seed);
+        let now = parts.sockets.now();
+        Shard {
+            id: parts.id,
+            homes,
+            io: parts.sockets,
+            inbox: parts.inbox,
+            outbound: parts.outbound,
+            home_map: parts.home_map,
+            identity: parts.identity,
+            cells: parts.cells,
+            random: parts.seed | 1,
+            now,
+            tick: now.tick(),
+            slots: Slots::default(),
+            locals: Locals::default(),
+            loopback: VecDeque::new(),
+            unsealed: Vec::new(),
+            holding: Vec::new(),
+            dirty: Bitmap::default(),
+            sweep: Sweep::default(),
+            readable: VecDeque::new(),
+            unfinished: Unfinished::new(parts.options.inbound_bytes_max),
+            requests: Requests::default(),
+            buffer: vec![0; RECEIVE_BYTES_MAX],
+            events: Vec::new(),
+            audit: audit::Audit::default(),
+            draining: false,
+            options: parts.options,
+        }
+    }
+
+    /// Takes an accepted socket. Answers whether it was taken: not if the shard is full.
+    pub fn on_accept(&mut self, socket: Socket) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        let deadline = self.tick.after(self.options.handshake_timeout);
+        let token = self.slots.insert(socket, self.tick, deadline);
+        self.cells.handshaking.add(1);
+        self.io.watch(socket, token);
+        true
+    }
+
+    /// Whether no more connections fit.
+    pub fn is_full(&self) -> bool {
+        self.slots.count() >= self.options.connections_max
+    }
+
+    /// Whether a shard that was full has room for more than a few.
+    pub fn has_room_again(&self) -> bool {
+        self.slots.count() + LEASE_CONNECTIONS_MAX <= self.options.connections_max
+            || self.slots.count() == 0
+    }
+
+    /// Connections, in whatever state.
+    pub fn connections_count(&self) -> usize {
+        self.slots.count()
+    }
+
+    /// Whether the shard closes its connections and takes no more.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// The shard's kernel.
+    pub fn sockets(&mut self) -> &mut S {
+        &mut self.io
+    }
+
+    /// The shard's inbox.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    fn connection_id(&self, token: Token) -> ConnectionId {
+        ConnectionId { shard: self.id, slot: token.slot, generation: token.generation }
+    }
+
+    /// The token of a connection of this shard.
+    fn token_of(connection: ConnectionId) -> Token {
+        Token { slot: connection.slot, generation: connection.generation }
+    }
+
+    /// Notes that a connection has something to send.
+    fn mark_dirty(&mut self, slot: Slot) {
+        self.dirty.insert(slot.index());
+    }
+
+    /// Hands a message to another shard, or to this one.
+    fn send_to_shard(&mut self, shard: ShardId, message: Message) {
+        if shard == self.id {
+            self.loopback.push_back(message);
+        } else {
+            self.outbound.lane(shard.index()).push(message);
+        }
+    }
+
+    fn send_to_control(&mut self, message: Message) {
+        let control = self.home_map.shards();
+        self.outbound.lane(control).push(message);
+    }
+
+    /// A number that is hard to foresee, for spreading things in time (splitmix64).
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}

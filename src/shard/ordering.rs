@@ -1,0 +1,113 @@
+//! Messages from other threads: requests to channels at home here, and what home shards send.
+
+use std::sync::Arc;
+
+use super::{Shard, Sockets};
+use crate::channel::Namespace;
+use crate::mesh::{Answer, Asker, History, Message, Publish, Subscribe, Subscribed};
+use crate::reason::ClientError;
+
+impl<S: Sockets> Shard<S> {
+    /// Carries out one message.
+    pub(super) fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Publish(publish) => self.on_home_publish(*publish),
+            Message::Subscribe(subscribe) => self.on_home_subscribe(*subscribe),
+            Message::Leave { shard, channel } => self.homes.leave(self.now, &channel, shard),
+            Message::History(history) => self.on_home_history(*history),
+            Message::HistoryRemove { channel, asker } => {
+                self.homes.history_remove(self.now, &channel);
+                self.answer(asker, Answer::HistoryRemoved);
+            }
+            Message::Subscribed(answer) => self.on_subscribed(*answer),
+            Message::Live { channel, publications } => self.on_live(&channel, publications),
+            Message::Gap { channel, next, .. } => self.on_gap(&channel, next),
+            Message::Answer { asker, answer } => match asker {
+                Asker::Connection { connection, request } => {
+                    self.on_answer(Self::token_of(connection), request, answer);
+                }
+                Asker::Control(_) => unreachable!("control's answers go to control"),
+            },
+            Message::Control { ticket, request } => self.on_control(ticket, request),
+        }
+    }
+
+    fn on_home_publish(&mut self, publish: Publish) {
+        let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
+        let namespace = match self.home_namespace(channel.as_str()) {
+            Ok(namespace) => namespace,
+            Err(error) => return self.answer(asker, Answer::Error(error)),
+        };
+        if let Some(key) = &idempotency_key {
+            match self.homes.repeated(&channel, key) {
+                Ok(None) => {}
+                Ok(Some(position)) => return self.answer(asker, Answer::Published(position)),
+                Err(error) => return self.answer(asker, Answer::Error(error)),
+            }
+        }
+        if matches!(asker, Asker::Control(_)) {
+            self.cells.publications_api.add(1);
+        }
+        let ordered =
+            self.homes.publish(self.now, (&channel, &namespace), publication, skip_history);
+        for &shard in ordered.interested {
+            if shard == self.id {
+                let live = &ordered.publication;
+                match self.loopback.back_mut() {
+                    Some(Message::Live { channel: last, publications }) if *last == channel => {
+                        publications.push(Arc::clone(live));
+                    }
+                    _ => self.loopback.push_back(Message::Live {
+                        channel: channel.clone(),
+                        publications: vec![Arc::clone(live)],
+                    }),
+                }
+            } else {
+                let lane = self.outbound.lane(shard.index());
+                lane.push_publication(&channel, &ordered.publication);
+            }
+        }
+        let position = ordered.position;
+        if let Some(key) = idempotency_key {
+            self.homes.remember(self.now, &channel, key, position);
+        }
+        self.answer(asker, Answer::Published(position));
+    }
+
+    fn on_home_subscribe(&mut self, subscribe: Subscribe) {
+        let Subscribe { channel, connection, recover } = subscribe;
+        // The asking shard has resolved the name against the same namespaces.
+        let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
+        let (top, recovered) =
+            self.homes.subscribe(self.now, (&channel, &namespace), connection.shard, recover);
+        let answer = Subscribed { channel, connection, top, recovered };
+        self.send_to_shard(connection.shard, Message::Subscribed(Box::new(answer)));
+    }
+
+    fn on_home_history(&mut self, history: History) {
+        let History { channel, page, publications_max, asker } = history;
+        let answer = self.home_namespace(channel.as_str()).and_then(|namespace| {
+            self.homes.history(self.now, (&channel, &namespace), page, publications_max)
+        });
+        let answer = match answer {
+            Ok(page) => {
+                Answer::History { channel, publications: page.publications, top: page.top }
+            }
+            Err(error) => Answer::Error(error),
+        };
+        self.answer(asker, answer);
+    }
+
+    fn home_namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
+        self.options.namespaces.resolve(channel).map(Arc::clone)
+    }
+
+    /// Sends an answer to whoever asked.
+    pub(super) fn answer(&mut self, asker: Asker, answer: Answer) {
+        let message = Message::Answer { asker, answer };
+        match asker {
+            Asker::Connection { connection, .. } => self.send_to_shard(connection.shard, message),
+            Asker::Control(_) => self.send_to_control(message),
+        }
+    }
+}

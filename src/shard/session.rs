@@ -1,0 +1,290 @@
+//! Sessions: what clients may ask for, in which order, and what becomes of it. The same for every
+//! protocol; codecs only translate.
+
+use super::input::Flow;
+use super::{Shard, Sockets, Token};
+use crate::channel::{ChannelName, Namespace, Publication, Publisher, check_payload};
+use crate::connection::{Flags, Plain, State, Waiting};
+use crate::handshake::{Endpoint, PlainRequest, Upgrade};
+use crate::limits::HISTORY_PAGE_MAX;
+use crate::mesh::{Answer, Asker, History, Message, Publish};
+use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
+use crate::reason::{ClientError, CloseReason};
+use std::sync::Arc;
+
+impl<S: Sockets> Shard<S> {
+    /// Turns a request head into a connection.
+    pub(super) fn open(&mut self, token: Token, upgrade: Upgrade) -> Flow {
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let mut protobuf = false;
+        (connection.protocol, connection.state) = match &upgrade.endpoint {
+            Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
+                protobuf = *asked;
+                if *frame_pings {
+                    connection.flags.set(Flags::FRAME_PINGS);
+                }
+                (Protocol::Centrifugo, State::Opened)
+            }
+            Endpoint::Plain(plain) if plain.envelope => (Protocol::Envelope, State::Connected),
+            Endpoint::Plain(_) => (Protocol::Plain, State::Connected),
+            Endpoint::Echo => (Protocol::Echo, State::Connected),
+        };
+        let (protocol, opened) = (connection.protocol, connection.state == State::Opened);
+        self.cells.handshaking.subtract(1);
+        self.cells.connections[protocol as usize].add(1);
+        let plain = match upgrade.endpoint {
+            Endpoint::Plain(plain) => match self.check_plain(plain) {
+                Ok(plain) => Some(plain),
+                Err(error) => return self.refuse_plain(token, error),
+            },
+            _ => None,
+        };
+        self.cells.handshakes_ok.add(1);
+        self.send_own(token, &upgrade.response);
+        if protobuf {
+            self.close(token, CloseReason::InappropriateProtocol);
+            return Flow::Stop;
+        }
+        if opened {
+            let deadline = self.tick.after(self.options.stale_timeout);
+            self.slots.set_deadline(token.slot, deadline);
+            return Flow::Continue;
+        }
+        self.begin_heartbeat(token);
+        match plain {
+            Some(plain) => self.open_plain(token, plain),
+            None => Flow::Continue,
+        }
+    }
+
+    /// Checks at the door what plain WebSocket has no word for later.
+    fn check_plain(&self, request: PlainRequest) -> Result<Plain, ClientError> {
+        if request.channels.len() > self.options.channels_max {
+            return Err(ClientError::LimitExceeded);
+        }
+        let mut plain = Plain { since: request.since, ..Plain::default() };
+        for channel in &request.channels {
+            self.check_subscribe(channel)?;
+            let name = ChannelName::new(channel);
+            if !plain.channels.contains(&name) {
+                plain.channels.push_back(name);
+            }
+        }
+        if let Some(channel) = &request.publish {
+            let namespace = self.options.namespaces.resolve(channel)?;
+            let subscribed = plain.channels.iter().any(|name| name.as_str() == channel);
+            if !self.may_publish(namespace, subscribed) {
+                return Err(ClientError::PermissionDenied);
+            }
+            plain.publish = Some(ChannelName::new(channel));
+        }
+        Ok(plain)
+    }
+
+    fn refuse_plain(&mut self, token: Token, error: ClientError) -> Flow {
+        let (status, phrase) = match error {
+            ClientError::PermissionDenied => (403, "Forbidden"),
+            _ => (400, "Bad Request"),
+        };
+        self.cells.handshakes_refused.add(1);
+        self.respond(token, &crate::handshake::response(status, phrase, error.row().text));
+        Flow::Stop
+    }
+
+    fn open_plain(&mut self, token: Token, plain: Plain) -> Flow {
+        if let Some(connection) = self.slots.get(token) {
+            connection.extra().plain = Some(Box::new(plain));
+        }
+        self.subscribe_next_plain(token)
+    }
+
+    /// Carries out one request of a client.
+    pub(super) fn on_request(&mut self, token: Token, request: Request<'_>) -> Flow {
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let connected = connection.state == State::Connected;
+        if connected == matches!(request.command, Command::Connect) {
+            // Anything before connect, and a second connect.
+            return self.stop(token, CloseReason::BadRequest);
+        }
+        let id = request.id;
+        match request.command {
+            Command::Connect => self.on_connect(token, id),
+            Command::Subscribe(subscribe) => self.on_subscribe(token, id, &subscribe),
+            Command::Unsubscribe { channel } => {
+                self.unsubscribe(token, &channel);
+                self.reply(token, id, &Reply::Unsubscribed)
+            }
+            Command::Publish { channel, data } => self.on_publish(token, id, (&channel, data)),
+            Command::History(query) => self.on_history(token, id, &query),
+            Command::Pong => {
+                if connection.flags.clear(Flags::PINGED) {
+                    Flow::Continue
+                } else {
+                    self.stop(token, CloseReason::BadRequest)
+                }
+            }
+            Command::Unavailable => self.fail(token, id, ClientError::NotAvailable),
+            Command::Send => self.stop(token, CloseReason::NotAvailable),
+            Command::Echo { opcode, data } => self.reply(token, id, &Reply::Echo { opcode, data }),
+        }
+    }
+
+    fn on_connect(&mut self, token: Token, id: u32) -> Flow {
+        if !self.options.insecure && !self.options.anonymous {
+            return self.stop(token, CloseReason::BadRequest);
+        }
+        let client = self.identity.mint(self.connection_id(token));
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        connection.state = State::Connected;
+        let own_pings = !connection.flags.has(Flags::FRAME_PINGS);
+        let ping = own_pings.then_some(self.options.ping_interval);
+        self.begin_heartbeat(token);
+        self.reply(token, id, &Reply::Connected(Connected { client, ping, pong: own_pings }))
+    }
+
+    fn on_publish(&mut self, token: Token, id: u32, (channel, data): (&str, &[u8])) -> Flow {
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let plain = connection.extra.as_ref().and_then(|extra| extra.plain.as_ref());
+        let channel = match plain {
+            Some(plain) => match &plain.publish {
+                Some(name) => name.clone(),
+                None => return self.stop(token, CloseReason::UnsupportedData),
+            },
+            None if connection.protocol == Protocol::Centrifugo => ChannelName::new(channel),
+            None => return self.stop(token, CloseReason::UnsupportedData),
+        };
+        let namespace = match self.options.namespaces.resolve(channel.as_str()) {
+            Ok(namespace) => Arc::clone(namespace),
+            Err(error) => return self.fail(token, id, error),
+        };
+        let codec = connection.protocol.codec();
+        let subscribed = self.is_subscribed(token, channel.as_str());
+        if !self.may_publish(&namespace, subscribed) {
+            return self.fail(token, id, ClientError::PermissionDenied);
+        }
+        let payload = codec.payload(namespace.data, data);
+        let data = match payload.and_then(|data| check_payload(namespace.data, &data)) {
+            Ok(data) => data,
+            Err(error) => return self.fail(token, id, error),
+        };
+        let connection = self.connection_id(token);
+        let publisher = Publisher { user: Box::from(""), client: self.identity.mint(connection) };
+        let publication = Publication {
+            data,
+            offset: 0,
+            publisher: Some(Box::new(publisher)),
+            tags: Box::default(),
+            accepted: self.now,
+        };
+        self.cells.publications_client.add(1);
+        let home = self.home_map.home(channel.as_str());
+        let publish = Publish {
+            channel,
+            publication,
+            skip_history: false,
+            idempotency_key: None,
+            asker: Asker::Connection { connection, request: id },
+        };
+        self.send_to_shard(home, Message::Publish(Box::new(publish)));
+        self.wait(token, Waiting::Answer)
+    }
+
+    fn on_history(&mut self, token: Token, id: u32, query: &HistoryQuery<'_>) -> Flow {
+        let channel = query.channel.as_ref();
+        let namespace = match self.options.namespaces.resolve(channel) {
+            Ok(namespace) => Arc::clone(namespace),
+            Err(error) => return self.fail(token, id, error),
+        };
+        if !namespace.has_history() {
+            return self.fail(token, id, ClientError::NotAvailable);
+        }
+        let subscribed = self.is_subscribed(token, channel);
+        if !self.may_read_history(&namespace, subscribed) {
+            return self.fail(token, id, ClientError::PermissionDenied);
+        }
+        let history = History {
+            channel: ChannelName::new(channel),
+            page: query.page,
+            publications_max: HISTORY_PAGE_MAX,
+            asker: Asker::Connection { connection: self.connection_id(token), request: id },
+        };
+        let home = self.home_map.home(channel);
+        self.send_to_shard(home, Message::History(Box::new(history)));
+        self.wait(token, Waiting::Answer)
+    }
+
+    /// The answer to a client's request is here.
+    pub(super) fn on_answer(&mut self, token: Token, id: u32, answer: Answer) {
+        let Some(connection) = self.slots.get(token) else { return };
+        if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
+            return;
+        }
+        if let Some(extra) = connection.extra.as_mut() {
+            extra.waiting = None;
+        }
+        let flow = match answer {
+            Answer::Published(_) => self.reply(token, id, &Reply::Published),
+            Answer::History { channel, publications, top } => {
+                let Ok(namespace) = self.options.namespaces.resolve(channel.as_str()) else {
+                    return; // The namespace was there when the request was sent.
+                };
+                let view = crate::channel::ChannelView {
+                    name: channel.as_str(),
+                    data: namespace.data,
+                    has_history: namespace.has_history(),
+                    epoch: top.epoch,
+                };
+                let publications = &publications;
+                self.reply(token, id, &Reply::History { channel: view, publications, top })
+            }
+            Answer::Error(error) => self.fail(token, id, error),
+            Answer::HistoryRemoved | Answer::Channels(_) | Answer::Affected(_) => {
+                unreachable!("clients do not ask for this")
+            }
+        };
+        if flow != Flow::Stop {
+            self.resume(token);
+        }
+    }
+
+    pub(super) fn wait(&mut self, token: Token, waiting: Waiting) -> Flow {
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        connection.flags.set(Flags::WAITING);
+        connection.extra().waiting = Some(Box::new(waiting));
+        Flow::Wait
+    }
+
+    pub(super) fn stop(&mut self, token: Token, reason: CloseReason) -> Flow {
+        self.close(token, reason);
+        Flow::Stop
+    }
+
+    pub(super) fn fail(&mut self, token: Token, id: u32, error: ClientError) -> Flow {
+        self.reply(token, id, &Reply::Error(error))
+    }
+
+    /// Puts an answer into the client's outbox.
+    pub(super) fn reply(&mut self, token: Token, id: u32, reply: &Reply<'_>) -> Flow {
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let mut frames = Vec::new();
+        match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
+            Ok(()) => {
+                self.send_own(token, &frames);
+                Flow::Continue
+            }
+            Err(reason) => self.stop(token, reason),
+        }
+    }
+
+    fn may_publish(&self, namespace: &Namespace, subscribed: bool) -> bool {
+        let allowed = namespace.allow_publish_for_client
+            || subscribed && namespace.allow_publish_for_subscriber;
+        self.options.insecure || allowed && namespace.allow_publish_for_anonymous
+    }
+
+    fn may_read_history(&self, namespace: &Namespace, subscribed: bool) -> bool {
+        let allowed = namespace.allow_history_for_client
+            || subscribed && namespace.allow_history_for_subscriber;
+        self.options.insecure || allowed && namespace.allow_history_for_anonymous
+    }
+}

@@ -1,0 +1,297 @@
+//! Subscriptions: begun by the home shard's answer, which stands in the queue exactly where live
+//! publications begin, so there is nothing to buffer and nothing to merge.
+
+use std::sync::Arc;
+
+use super::input::Flow;
+use super::locals::Subscriber;
+use super::{Shard, Sockets, Token};
+use crate::channel::ChannelName;
+use crate::connection::{State, Subscription, Waiting, WaitingSubscribe};
+use crate::ids::Slot;
+use crate::mesh::{Message, Subscribe, Subscribed};
+use crate::protocol::{self, Push, Reply};
+use crate::reason::{ClientError, UnsubscribeReason};
+
+impl<S: Sockets> Shard<S> {
+    /// Whether a client without a token may subscribe to `channel`.
+    ///
+    /// # Errors
+    /// The error to answer with.
+    pub(super) fn check_subscribe(&self, channel: &str) -> Result<(), ClientError> {
+        let namespace = self.options.namespaces.resolve(channel)?;
+        // `$` marks channels that need a token, `#` channels of certain users.
+        let open = namespace.allow_subscribe_for_client
+            && namespace.allow_subscribe_for_anonymous
+            && !channel.starts_with('$')
+            && !channel.contains('#');
+        if self.options.insecure || open { Ok(()) } else { Err(ClientError::PermissionDenied) }
+    }
+
+    pub(super) fn on_subscribe(
+        &mut self,
+        token: Token,
+        id: u32,
+        request: &protocol::Subscribe<'_>,
+    ) -> Flow {
+        let channel = request.channel.as_ref();
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let count = connection.subscriptions_count();
+        let error = if self.is_subscribed(token, channel) {
+            Some(ClientError::AlreadySubscribed)
+        } else if count >= self.options.channels_max {
+            Some(ClientError::LimitExceeded)
+        } else {
+            self.check_subscribe(channel).err().or(request.refused)
+        };
+        if let Some(error) = error {
+            return self.fail(token, id, error);
+        }
+        let Ok(namespace) = self.options.namespaces.resolve(channel) else { return Flow::Stop };
+        let has_history = namespace.has_history();
+        let allowed = |asked, allow, force| has_history && (force || asked && allow);
+        let insecure = self.options.insecure;
+        let recoverable = allowed(
+            request.recoverable || request.recover.is_some(),
+            namespace.allow_recovery || insecure,
+            namespace.force_recovery,
+        );
+        let positioned = recoverable
+            || allowed(
+                request.positioned,
+                namespace.allow_positioning || insecure,
+                namespace.force_positioning,
+            );
+        let recover = request.recover.filter(|_| recoverable);
+        let waiting = WaitingSubscribe {
+            request: id,
+            channel: ChannelName::new(channel),
+            positioned,
+            recoverable,
+            recovering: request.recover.is_some(),
+            reject_unrecovered: request.reject_unrecovered && recover.is_some(),
+        };
+        self.subscribe(token, waiting, recover)
+    }
+
+    /// Subscribes plain WebSocket to the next of the channels that its path named.
+    pub(super) fn subscribe_next_plain(&mut self, token: Token) -> Flow {
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let Some(extra) = connection.extra.as_mut() else { return Flow::Continue };
+        let Some(plain) = extra.plain.as_mut() else { return Flow::Continue };
+        let Some(channel) = plain.channels.pop_front() else {
+            if plain.publish.is_none() {
+                extra.plain = None;
+                connection.shrink();
+            }
+            return Flow::Continue;
+        };
+        let recover = plain.since.take();
+        let recoverable = self
+            .options
+            .namespaces
+            .resolve(channel.as_str())
+            .is_ok_and(|namespace| namespace.has_history());
+        let waiting = WaitingSubscribe {
+            request: 0,
+            channel,
+            positioned: true,
+            recoverable,
+            recovering: recover.is_some(),
+            reject_unrecovered: false,
+        };
+        self.subscribe(token, waiting, recover.filter(|_| recoverable))
+    }
+
+    fn subscribe(
+        &mut self,
+        token: Token,
+        waiting: WaitingSubscribe,
+        recover: Option<crate::ids::Since>,
+    ) -> Flow {
+        let channel = waiting.channel.clone();
+        let Ok(namespace) = self.options.namespaces.resolve(channel.as_str()) else {
+            return self.fail(token, waiting.request, ClientError::UnknownChannel);
+        };
+        let home = self.home_map.home(channel.as_str());
+        let place = self.locals.enter(&channel, &Arc::clone(namespace), home);
+        if let Some(local) = self.locals.at(place) {
+            local.waiting += 1;
+        }
+        self.cells.channels_local.set(self.locals.count() as u64);
+        let connection = self.connection_id(token);
+        let subscribe = Subscribe { channel, connection, recover };
+        self.send_to_shard(home, Message::Subscribe(Box::new(subscribe)));
+        self.wait(token, Waiting::Subscribe(waiting))
+    }
+
+    /// The home shard's answer: the subscription begins here and now.
+    pub(super) fn on_subscribed(&mut self, answer: Subscribed) {
+        let token = Self::token_of(answer.connection);
+        let Some(place) = self.locals.find(answer.channel.as_str()) else { return };
+        self.seal_channel(place);
+        self.check_continuity(place, answer.top);
+        let Some(local) = self.locals.at(place) else { return };
+        local.waiting -= 1;
+        let waiting = self.take_waiting_subscribe(token);
+        match waiting {
+            None => self.leave_if_unused(place),
+            Some(waiting) => self.begin_subscription(token, place, (waiting, answer)),
+        }
+    }
+
+    /// The wish that the answer is for, unless the connection has ended meanwhile.
+    fn take_waiting_subscribe(&mut self, token: Token) -> Option<WaitingSubscribe> {
+        let connection = self.slots.get(token)?;
+        if connection.state != State::Connected {
+            return None;
+        }
+        match *connection.extra.as_mut()?.waiting.take()? {
+            Waiting::Subscribe(waiting) => Some(waiting),
+            Waiting::Answer => None,
+        }
+    }
+
+    fn begin_subscription(
+        &mut self,
+        token: Token,
+        place: u32,
+        (waiting, answer): (WaitingSubscribe, Subscribed),
+    ) {
+        let recovered = answer.recovered.is_some();
+        if waiting.recovering {
+            let cells = &self.cells;
+            let counter = if recovered { &cells.recoveries_ok } else { &cells.recoveries_failed };
+            counter.add(1);
+        }
+        if waiting.reject_unrecovered && !recovered {
+            self.leave_if_unused(place);
+            self.fail(token, waiting.request, ClientError::UnrecoverablePosition);
+            return self.resume(token);
+        }
+        let Some(local) = self.locals.at(place) else { return };
+        let publications = answer.recovered.unwrap_or_default();
+        let mut position = answer.top;
+        position.offset -= publications.len() as u64;
+        let reply = Reply::Subscribed(protocol::Subscribed {
+            channel: local.view(),
+            recoverable: waiting.recoverable,
+            positioned: waiting.positioned,
+            was_recovering: waiting.recovering,
+            recovered,
+            publications: &publications,
+            position,
+        });
+        let Some(connection) = self.slots.get(token) else { return };
+        let mut frames = Vec::new();
+        let encoded =
+            connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);
+        let subscription = Subscription {
+            channel: place,
+            place: local.subscribers.len() as u32,
+            cursor: local.head(),
+            positioned: waiting.positioned,
+            skipping: false,
+        };
+        let index = connection.add_subscription(subscription);
+        local.subscribers.push(Subscriber::new(token.slot, index));
+        self.cells.subscriptions.add(1);
+        if let Err(reason) = encoded {
+            return self.close(token, reason);
+        }
+        self.send_own(token, &frames);
+        if self.subscribe_next_plain(token) == Flow::Continue {
+            self.resume(token);
+        }
+    }
+
+    pub(super) fn is_subscribed(&mut self, token: Token, channel: &str) -> bool {
+        let Some(place) = self.locals.find(channel) else { return false };
+        let connection = self.slots.get(token);
+        connection.is_some_and(|connection| connection.find_subscription(place).is_some())
+    }
+
+    /// Ends a client's subscription, if it has one; nothing is said to the client.
+    pub(super) fn unsubscribe(&mut self, token: Token, channel: &str) -> bool {
+        let Some(place) = self.locals.find(channel) else { return false };
+        let index =
+            self.slots.get(token).and_then(|connection| connection.find_subscription(place));
+        match index {
+            Some(index) => {
+                self.remove_subscription(token.slot, index);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends all of a client's subscriptions, and the one that it waits for.
+    pub(super) fn unsubscribe_all(&mut self, slot: Slot) {
+        while let Some(connection) = self.slots.at(slot) {
+            let count = connection.subscriptions_count();
+            if count == 0 {
+                break;
+            }
+            self.remove_subscription(slot, count - 1);
+        }
+    }
+
+    fn remove_subscription(&mut self, slot: Slot, index: usize) {
+        let Some(connection) = self.slots.at(slot) else { return };
+        let Some(&mut removed) = connection.subscription(index) else { return };
+        let moved = connection.remove_subscription(index);
+        if let Some(moved) = moved
+            && let Some(local) = self.locals.at(moved.channel)
+        {
+            local.subscribers[moved.place as usize] = Subscriber::new(slot, index);
+        }
+        self.cells.subscriptions.subtract(1);
+        let Some(local) = self.locals.at(removed.channel) else { return };
+        let place = removed.place as usize;
+        assert_eq!(local.subscribers[place].slot(), slot, "lists and subscriptions agree");
+        local.subscribers.swap_remove(place);
+        if let Some(&last) = local.subscribers.get(place)
+            && let Some(connection) = self.slots.at(last.slot())
+            && let Some(subscription) = connection.subscription(last.index())
+        {
+            subscription.place = removed.place;
+        }
+        self.leave_if_unused(removed.channel);
+    }
+
+    /// Tells the home shard when nobody here wants a channel any more.
+    pub(super) fn leave_if_unused(&mut self, place: u32) {
+        let Some(local) = self.locals.at(place).filter(|local| local.is_unused()) else { return };
+        let (home, channel) = (local.home, local.name.clone());
+        self.unsealed.retain(|&other| other != place);
+        self.holding.retain(|&other| other != place);
+        self.locals.remove(place);
+        self.cells.channels_local.set(self.locals.count() as u64);
+        if !crate::sabotage!(LeakedInterest) {
+            self.send_to_shard(home, Message::Leave { shard: self.id, channel });
+        }
+    }
+
+    /// Ends a subscription and tells the client why.
+    pub(super) fn end_subscription(
+        &mut self,
+        slot: Slot,
+        index: usize,
+        reason: UnsubscribeReason,
+    ) {
+        let Some(token) = self.slots.token(slot) else { return };
+        let Some(connection) = self.slots.at(slot) else { return };
+        let protocol = connection.protocol;
+        let Some(place) = connection.subscription(index).map(|found| found.channel) else { return };
+        let Some(local) = self.locals.at(place) else { return };
+        let push = Push::Unsubscribed { channel: local.name.as_str(), reason };
+        let mut frames = Vec::new();
+        match protocol.codec().encode_push(&push, &mut frames) {
+            Ok(()) => {
+                self.remove_subscription(slot, index);
+                self.send_own(token, &frames);
+            }
+            Err(reason) => self.close(token, reason),
+        }
+    }
+}

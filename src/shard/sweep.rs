@@ -1,0 +1,362 @@
+//! The sweep: connections with something to send are visited in the order of their slots, each
+//! gets everything that it has not seen in one write, and 256 writes are one system call. Between
+//! two such chunks the rest of the turn has its place.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::locals::Locals;
+use super::{Release, Shard, Socket, Sockets, Token, Write, Wrote};
+use crate::channel::SlowPolicy;
+use crate::connection::{Connection, Flags, Piece, State, Subscription};
+use crate::ids::{Moment, Slot};
+use crate::limits::{
+    CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_SENDS_MAX,
+};
+use crate::metrics::ShardCells;
+use crate::protocol::{OnGap, Push};
+use crate::reason::{CloseReason, DropReason};
+
+/// Where the sweep is, and its buffers.
+#[derive(Default)]
+pub(super) struct Sweep {
+    position: usize,
+    pass: u64,
+    cork: Vec<u8>,
+    entries: Vec<Entry>,
+    results: Vec<Wrote>,
+    /// When the oldest publication of the chunk was accepted.
+    oldest: Option<Moment>,
+}
+
+impl Sweep {
+    /// Number of the round that is under way.
+    pub(super) fn pass(&self) -> u64 {
+        self.pass
+    }
+}
+
+/// One write of a chunk.
+struct Entry {
+    token: Token,
+    socket: Socket,
+    source: Source,
+}
+
+/// Where a write's bytes are.
+enum Source {
+    /// A segment that the connection has not been given, straight from the channel's log.
+    Frames(Rc<[u8]>),
+    /// The rest of the first piece of the outbox, from this byte on.
+    Front(Rc<[u8]>, usize),
+    /// Pieces of the outbox, gathered in the cork.
+    Cork(Range<usize>),
+}
+
+impl Source {
+    fn bytes<'a>(&'a self, cork: &'a [u8]) -> &'a [u8] {
+        match self {
+            Source::Frames(frames) => frames,
+            Source::Front(frames, from) => &frames[*from..],
+            Source::Cork(range) => &cork[range.clone()],
+        }
+    }
+}
+
+/// What [`absorb`] found.
+enum Absorbed {
+    /// The outbox holds everything.
+    All,
+    /// Its owner is too slow for its namespace.
+    TooSlow(CloseReason),
+}
+
+impl<S: Sockets> Shard<S> {
+    /// Sends one chunk.
+    pub(super) fn sweep_chunk(&mut self) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        let pass = self.sweep.pass;
+        let mut sweep = std::mem::replace(&mut self.sweep, Sweep { pass, ..Sweep::default() });
+        while !self.dirty.is_empty()
+            && sweep.entries.len() < SWEEP_SENDS_MAX
+            && sweep.cork.len() + GATHER_BYTES_MAX <= CORK_BYTES_MAX
+        {
+            match self.dirty.take_from(sweep.position) {
+                Some(index) => {
+                    sweep.position = index + 1;
+                    self.gather(Slot::new(index), &mut sweep);
+                }
+                None => self.sweep_wrap(&mut sweep),
+            }
+        }
+        if self.dirty.is_empty() {
+            self.sweep_wrap(&mut sweep);
+        }
+        self.sweep_send(&mut sweep);
+        self.sweep = sweep;
+    }
+
+    /// A round is over: what was sealed before it began has been given to everybody, and if nobody
+    /// is left to visit, all has.
+    fn sweep_wrap(&mut self, sweep: &mut Sweep) {
+        let all = self.dirty.is_empty();
+        let done = if all { Some(sweep.pass) } else { sweep.pass.checked_sub(1) };
+        sweep.position = 0;
+        sweep.pass += 1;
+        self.sweep.pass = sweep.pass;
+        let Some(done) = done else { return };
+        let locals = &mut self.locals;
+        self.holding.retain(|&place| {
+            let Some(local) = locals.at(place) else { return false };
+            local.forget(done);
+            local.holds_segments()
+        });
+    }
+
+    /// Decides what one connection is sent now.
+    fn gather(&mut self, slot: Slot, sweep: &mut Sweep) {
+        let Some(connection) = self.slots.at(slot) else { return };
+        if connection.state == State::Released {
+            return;
+        }
+        let token = Token { slot, generation: connection.generation };
+        if connection.state == State::Connected {
+            let blocked = connection.flags.has(Flags::BLOCKED);
+            let quiet = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
+            if quiet && !blocked {
+                if let Some(source) = take_only_segment(connection, &mut self.locals, sweep, &self.cells) {
+                    let socket = connection.socket;
+                    sweep.entries.push(Entry { token, socket, source });
+                    return;
+                }
+            }
+            self.absorb_into(slot, &mut sweep.oldest);
+        }
+        let Some(connection) = self.slots.get(token) else { return };
+        if connection.flags.has(Flags::BLOCKED) || connection.state == State::Released {
+            return;
+        }
+        let socket = connection.socket;
+        let Some(extra) = connection.extra.as_ref() else { return };
+        if let Some(source) = take_from_outbox(&extra.outbox, &mut sweep.cork) {
+            sweep.entries.push(Entry { token, socket, source });
+            // Whatever marked it meanwhile is in this write: one socket, one write.
+            self.dirty.remove(slot.index());
+        }
+    }
+
+    fn sweep_send(&mut self, sweep: &mut Sweep) {
+        let cork = std::mem::take(&mut sweep.cork);
+        if !sweep.entries.is_empty() {
+            let writes: Vec<Write<'_>> = sweep
+                .entries
+                .iter()
+                .map(|entry| Write { socket: entry.socket, bytes: entry.source.bytes(&cork) })
+                .collect();
+            self.io.send(&writes, &mut sweep.results);
+        }
+        assert_eq!(sweep.results.len(), sweep.entries.len(), "each write has a result");
+        if let Some(oldest) = sweep.oldest.take() {
+            let age = self.io.now().since(oldest);
+            self.cells.delivery.record(age, sweep.entries.len() as u64);
+        }
+        let mut bytes = 0;
+        for (entry, wrote) in sweep.entries.drain(..).zip(sweep.results.drain(..)) {
+            let length = entry.source.bytes(&cork).len();
+            if let (Source::Frames(_), Wrote::Bytes(count)) = (&entry.source, wrote)
+                && count == length
+            {
+                bytes += count;
+                continue; // By far the most common: nothing is left to do.
+            }
+            bytes += self.on_wrote(entry, length, wrote);
+        }
+        self.cells.delivered_bytes.add(bytes as u64);
+        sweep.cork = cork;
+        sweep.cork.clear();
+    }
+
+    /// Brings a connection's outbox up to what the kernel took; answers how much that was.
+    fn on_wrote(&mut self, entry: Entry, length: usize, wrote: Wrote) -> usize {
+        let token = entry.token;
+        let Some(connection) = self.slots.get(token) else { return 0 };
+        let count = match wrote {
+            Wrote::Gone => {
+                self.release(token, CloseReason::PeerGone, Release::Abort);
+                return 0;
+            }
+            Wrote::Blocked => 0,
+            Wrote::Bytes(count) => count,
+        };
+        if count < length {
+            connection.flags.set(Flags::BLOCKED);
+        }
+        let extra = connection.extra();
+        let before = extra.outbox.cost_bytes();
+        if let Source::Frames(frames) = entry.source {
+            extra.outbox.push_shared(frames);
+        }
+        if count > 0 {
+            extra.outbox.consume(count);
+        }
+        let after = extra.outbox.cost_bytes();
+        self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
+        let empty = extra.outbox.is_empty();
+        let (state, flags, may_read) = (connection.state, connection.flags, connection.may_read());
+        connection.shrink();
+        if !empty && !flags.has(Flags::BLOCKED) {
+            self.mark_dirty(token.slot);
+        }
+        if empty && state == State::Closing {
+            self.on_closing_sent(token);
+        } else if may_read && flags.has(Flags::READABLE) {
+            self.mark_readable(token);
+        }
+        count
+    }
+
+    /// Puts everything that a connection has not been given into its outbox.
+    pub(super) fn absorb(&mut self, slot: Slot) {
+        let mut oldest = None;
+        self.absorb_into(slot, &mut oldest);
+    }
+
+    fn absorb_into(&mut self, slot: Slot, oldest: &mut Option<Moment>) {
+        let Some(connection) = self.slots.at(slot) else { return };
+        let token = Token { slot, generation: connection.generation };
+        let before = connection.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
+        let limit = self.options.outbox_bytes_max;
+        let absorbed = absorb(connection, &mut self.locals, (limit, &self.cells), oldest);
+        let after = connection.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
+        self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
+        if let Absorbed::TooSlow(reason) = absorbed {
+            self.close(token, reason);
+        }
+    }
+
+    /// Puts frames for one connection alone into its outbox.
+    pub(super) fn send_own(&mut self, token: Token, frames: &[u8]) {
+        let Some(connection) = self.slots.get(token) else { return };
+        if frames.is_empty() || connection.state == State::Released {
+            return;
+        }
+        let outbox = &mut connection.extra().outbox;
+        let before = outbox.cost_bytes();
+        outbox.push_own(frames);
+        self.cells.outbox_bytes.add((outbox.cost_bytes() - before) as u64);
+        self.mark_dirty(token.slot);
+    }
+}
+
+/// The one segment that the connection has not been given, if it is one and no more.
+fn take_only_segment(
+    connection: &mut Connection,
+    locals: &mut Locals,
+    sweep: &mut Sweep,
+    cells: &ShardCells,
+) -> Option<Source> {
+    let single = connection.extra.as_ref().is_none_or(|extra| extra.more.is_empty());
+    let subscription = &mut connection.first;
+    if !single || subscription.channel == Subscription::NO_CHANNEL || subscription.skipping {
+        return None;
+    }
+    let local = locals.at(subscription.channel)?;
+    if local.head().wrapping_sub(subscription.cursor) != 1 {
+        return None;
+    }
+    let (count, _, accepted) = local.segment_facts(subscription.cursor)?;
+    let frames = Rc::clone(local.frames(subscription.cursor, connection.protocol)?);
+    subscription.cursor = local.head();
+    cells.deliveries.add(count as u64);
+    sweep.oldest = Some(sweep.oldest.map_or(accepted, |oldest| oldest.min(accepted)));
+    (!frames.is_empty()).then_some(Source::Frames(frames))
+}
+
+/// What to send next from an outbox: a large shared piece as it is, or small ones gathered.
+fn take_from_outbox(outbox: &crate::connection::Outbox, cork: &mut Vec<u8>) -> Option<Source> {
+    const COPY_BYTES_MAX: usize = 16 * 1024;
+    let (first, sent, more) = outbox.front()?;
+    if let Piece::Shared(frames) = first
+        && (!more || frames.len() - sent > COPY_BYTES_MAX)
+    {
+        return Some(Source::Front(Rc::clone(frames), sent));
+    }
+    let begin = cork.len();
+    outbox.gather(GATHER_BYTES_MAX, cork);
+    Some(Source::Cork(begin..cork.len()))
+}
+
+/// Moves every segment that the connection has not been given into its outbox, within the limit
+/// that its slowness is judged by.
+fn absorb(
+    connection: &mut Connection,
+    locals: &mut Locals,
+    (limit, cells): (usize, &ShardCells),
+    oldest: &mut Option<Moment>,
+) -> Absorbed {
+    let blocked = connection.flags.has(Flags::BLOCKED);
+    let limit = if blocked { limit } else { limit * OUTBOX_UNBLOCKED_FACTOR };
+    let protocol = connection.protocol;
+    for index in 0..connection.subscriptions_count() {
+        let Some(&mut subscription) = connection.subscription(index) else { break };
+        let Some(local) = locals.at(subscription.channel) else { continue };
+        let mut skipping = subscription.skipping;
+        let mut cursor = subscription.cursor;
+        while cursor != local.head() {
+            let Some((count, first, accepted)) = local.segment_facts(cursor) else { break };
+            let Some(frames) = local.frames(cursor, protocol).map(Rc::clone) else { break };
+            let outbox = &mut connection.extra().outbox;
+            if outbox.cost_bytes() + frames.len() > limit {
+                let reason = too_slow(local.namespace.slow_policy, protocol.codec().on_gap());
+                if let Some(reason) = reason {
+                    return Absorbed::TooSlow(reason);
+                }
+                if !std::mem::replace(&mut skipping, true) {
+                    let after = first.saturating_sub(1);
+                    connection.extra().skips.push((subscription.channel, after));
+                }
+                cells.drops[DropReason::SlowSkip as usize].add(count as u64);
+            } else {
+                if std::mem::take(&mut skipping) {
+                    let channel = (subscription.channel, local.name.as_str());
+                    push_skip_notice(connection, channel, first);
+                }
+                cells.deliveries.add(count as u64);
+                *oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
+                connection.extra().outbox.push_shared(frames);
+            }
+            cursor = cursor.wrapping_add(1);
+        }
+        if let Some(subscription) = connection.subscription(index) {
+            (subscription.cursor, subscription.skipping) = (cursor, skipping);
+        }
+    }
+    connection.shrink();
+    Absorbed::All
+}
+
+/// What a full outbox means: nothing more than a gap, or the end of the connection.
+fn too_slow(policy: SlowPolicy, on_gap: OnGap) -> Option<CloseReason> {
+    match (policy, on_gap) {
+        (SlowPolicy::Disconnect, _) => Some(CloseReason::Slow),
+        (SlowPolicy::Skip, OnGap::Close) => Some(CloseReason::InsufficientState),
+        (SlowPolicy::Skip, OnGap::Notice | OnGap::Unsubscribe) => None,
+    }
+}
+
+/// Tells a client whose protocol has a word for it what it has missed by being slow.
+fn push_skip_notice(connection: &mut Connection, (place, channel): (u32, &str), next: u64) {
+    let codec = connection.protocol.codec();
+    let skips = &mut connection.extra().skips;
+    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
+    let (_, after) = skips.swap_remove(at);
+    if codec.on_gap() == OnGap::Notice {
+        let mut frames = Vec::new();
+        let encoded = codec.encode_push(&Push::Gap { channel, after, next }, &mut frames);
+        if encoded.is_ok() {
+            connection.extra().outbox.push_own(&frames);
+        }
+    }
+}

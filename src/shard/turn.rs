@@ -1,0 +1,88 @@
+//! The turn: everything that has happened since the last one is carried out, within budgets, and
+//! then the results go out in one flush.
+
+use std::time::Duration;
+
+use super::{Shard, Sockets};
+use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX};
+
+/// A turn that takes longer than this is a stall: everybody on the shard waited.
+const STALL: Duration = Duration::from_millis(10);
+
+impl<S: Sockets> Shard<S> {
+    /// Carries out what there is. Answers whether there is more at once: if not, the thread may
+    /// sleep until its kernel or another thread wakes it.
+    pub fn turn(&mut self) -> bool {
+        let began = self.io.now();
+        self.now = began;
+        self.tick = began.tick();
+        self.turn_events();
+        self.turn_reads();
+        self.turn_batches();
+        if self.io.take_tick() {
+            self.on_tick();
+        }
+        self.turn_walks();
+        self.seal();
+        self.sweep_chunk();
+        self.turn_loopback();
+        let dropped = self.outbound.flush();
+        if dropped > 0 {
+            let reason = crate::reason::DropReason::SpillFull;
+            self.cells.drops[reason as usize].add(dropped);
+        }
+        let took = self.io.now().since(began);
+        self.cells.busy_nanos.add(took.as_nanos() as u64);
+        self.cells.alive_nanos.set(began.nanos());
+        if took > STALL {
+            self.cells.loop_stalls.add(1);
+        }
+        self.has_more()
+    }
+
+    fn has_more(&self) -> bool {
+        !self.dirty.is_empty()
+            || !self.unsealed.is_empty()
+            || !self.readable.is_empty()
+            || !self.loopback.is_empty()
+            || !self.inbox.is_empty()
+            || self.has_walks()
+    }
+
+    fn turn_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        self.io.poll(&mut events);
+        for ready in events.drain(..) {
+            self.on_ready(ready);
+        }
+        self.events = events;
+    }
+
+    fn turn_reads(&mut self) {
+        // Those that become readable meanwhile come after the others, in the next turn.
+        for _ in 0..self.readable.len().min(TURN_READS_MAX) {
+            if let Some(token) = self.readable.pop_front() {
+                self.on_readable(token);
+            }
+        }
+    }
+
+    fn turn_batches(&mut self) {
+        for _ in 0..TURN_BATCHES_MAX {
+            let Some(batch) = self.inbox.take() else { return };
+            for message in batch {
+                self.on_message(message);
+            }
+        }
+    }
+
+    /// Messages to this shard itself, in the order in which they were sent. Those that they cause
+    /// are for the next turn, so a turn ends.
+    fn turn_loopback(&mut self) {
+        for _ in 0..self.loopback.len() {
+            if let Some(message) = self.loopback.pop_front() {
+                self.on_message(message);
+            }
+        }
+    }
+}

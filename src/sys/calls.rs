@@ -1,0 +1,147 @@
+//! Eventfds and timerfds, and the turning of return codes into results.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::ids::Moment;
+
+/// A system call failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{call}: {source}")]
+pub struct SysError {
+    /// The call's name.
+    pub call: &'static str,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// Turns a system call's -1 into the error that it left.
+pub(super) fn check(call: &'static str, result: i32) -> Result<i32, SysError> {
+    if result < 0 { Err(SysError { call, source: io::Error::last_os_error() }) } else { Ok(result) }
+}
+
+/// The time, on the monotonic clock, counted from the first call in this process.
+pub fn now() -> Moment {
+    static START: OnceLock<Instant> = OnceLock::new();
+    Moment::from_nanos(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
+}
+
+/// A counter that wakes whoever watches it. Named by number, because every thread has it under the
+/// same number in a descriptor table of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventFd(RawFd);
+
+impl EventFd {
+    /// Makes an eventfd that lives as long as the process.
+    ///
+    /// # Errors
+    /// The kernel's, when descriptors or memory are short.
+    pub fn new() -> Result<EventFd, SysError> {
+        // SAFETY: eventfd takes no pointers.
+        let number = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        check("eventfd", number).map(EventFd)
+    }
+
+    /// The descriptor's number.
+    pub const fn number(self) -> RawFd {
+        self.0
+    }
+
+    /// Wakes the watcher. A full counter has woken it already, so no error is of consequence.
+    pub fn signal(self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: the buffer is valid for 8 bytes. The number is an eventfd in every table of this
+        // process: main makes them before any thread starts, and none is ever closed.
+        let written = unsafe { libc::write(self.0, one.as_ptr().cast(), one.len()) };
+        debug_assert!(written == 8 || written == -1, "an eventfd takes 8 bytes or none");
+    }
+
+    /// A handle by which tokio awaits wakes, for a thread that has a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel's, when memory is short.
+    pub fn watched(self) -> io::Result<AsyncFd<EventFd>> {
+        // SAFETY: the descriptor is open for as long as the process lives, so it is while the
+        // handle does.
+        let watched = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
+        watched.map_err(io::Error::from)
+    }
+
+    /// Takes all wakes that there were, so that the next one is seen.
+    pub fn clear(self) {
+        let mut count = [0u8; 8];
+        // SAFETY: the buffer is valid for 8 bytes, and the descriptor does not block.
+        let read = unsafe { libc::read(self.0, count.as_mut_ptr().cast(), count.len()) };
+        debug_assert!(read == 8 || read == -1, "an eventfd gives 8 bytes or none");
+    }
+}
+
+/// A handle by which monoio awaits any descriptor's news. It is never read or written.
+///
+/// # Errors
+/// The runtime's.
+pub fn watched(number: RawFd) -> Result<monoio::net::TcpStream, SysError> {
+    // SAFETY: shards watch eventfds and their epoll in this way, for as long as their thread
+    // lives, and close them in no other: the handle is the only owner that could.
+    let stream = unsafe { std::net::TcpStream::from_raw_fd(number) };
+    monoio::net::TcpStream::from_std(stream).map_err(|source| SysError { call: "watch", source })
+}
+
+/// A clock that becomes readable at a fixed interval.
+#[derive(Debug)]
+pub struct TimerFd(OwnedFd);
+
+impl TimerFd {
+    /// Makes a timer that fires every `interval`.
+    ///
+    /// # Errors
+    /// The kernel's, when descriptors or memory are short.
+    pub fn every(interval: Duration) -> Result<TimerFd, SysError> {
+        let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+        // SAFETY: timerfd_create takes no pointers.
+        let number = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
+        let number = check("timerfd_create", number)?;
+        // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        let period = libc::timespec {
+            tv_sec: interval.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(interval.subsec_nanos()),
+        };
+        let spec = libc::itimerspec { it_interval: period, it_value: period };
+        // SAFETY: `spec` is a valid itimerspec, and the old value is not asked for.
+        let result =
+            unsafe { libc::timerfd_settime(number, 0, &raw const spec, std::ptr::null_mut()) };
+        check("timerfd_settime", result)?;
+        Ok(TimerFd(fd))
+    }
+
+    /// The descriptor's number in this thread's table.
+    pub fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Takes all ticks that there were.
+    pub fn clear(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: the buffer is valid for 8 bytes, and the descriptor does not block.
+        let read = unsafe { libc::read(self.number(), count.as_mut_ptr().cast(), count.len()) };
+        debug_assert!(read == 8 || read == -1, "a timerfd gives 8 bytes or none");
+    }
+}
+
+impl crate::mesh::Wake for EventFd {
+    fn wake(&self) {
+        self.signal();
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}

@@ -1,0 +1,22 @@
+//! System calls, behind safe functions. All of the program's `unsafe` is in this directory, one
+//! operation a block, each with its proof.
+#![allow(unsafe_code, reason = "system calls and rings have no safe form")]
+
+mod calls;
+mod driver;
+mod epoll;
+mod ring;
+mod sockets;
+mod threads;
+
+pub use calls::{EventFd, SysError, TimerFd, now, watched};
+pub use driver::Driver;
+pub use epoll::Epoll;
+pub use ring::Ring;
+pub use sockets::{
+    Accepted, Listener, ListenerOptions, SpareDescriptor, close_socket, refuse,
+};
+pub use threads::{
+    Signal, block_signals, cores, descriptors_max, name_thread, own_descriptors, pin_to_core, refuse_huge_pages,
+    resident_bytes, wait_for_signal,
+};

@@ -1,0 +1,274 @@
+//! Listeners and client sockets.
+
+use std::io;
+use std::mem::size_of;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::calls::{SysError, check};
+use crate::limits::{LISTEN_BACKLOG, SOCKET_SEND_BYTES, SOCKET_UNSENT_BYTES};
+use crate::shard::{Received, Release, Socket, Wrote};
+
+/// How client sockets behave. Set on the listener; accepted sockets inherit it.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerOptions {
+    /// How long sent bytes may stay unacknowledged before the connection is dead.
+    pub user_timeout: Duration,
+}
+
+/// A listener of this thread. Several may share an address (SO_REUSEPORT): the kernel spreads
+/// connections among them.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+}
+
+/// What an accept brought.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A client.
+    Socket(Socket),
+    /// Nobody waits.
+    Nobody,
+    /// The client was gone before it was accepted; the next may be there.
+    Aborted,
+    /// No descriptors or memory: EMFILE, ENFILE, ENOBUFS, ENOMEM. The client still waits.
+    Exhausted(io::Error),
+}
+
+impl Listener {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// The kernel's: the address is in use or not ours, the port is privileged.
+    pub fn bind(address: SocketAddr, options: ListenerOptions) -> Result<Listener, SysError> {
+        let domain = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: socket takes no pointers.
+        let number = check("socket", unsafe { libc::socket(domain, kind, 0) })?;
+        // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        let timeout_ms = i32::try_from(options.user_timeout.as_millis()).unwrap_or(i32::MAX);
+        let settings = [
+            ("SO_REUSEADDR", libc::SOL_SOCKET, libc::SO_REUSEADDR, 1),
+            ("SO_REUSEPORT", libc::SOL_SOCKET, libc::SO_REUSEPORT, 1),
+            ("SO_KEEPALIVE", libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+            ("SO_SNDBUF", libc::SOL_SOCKET, libc::SO_SNDBUF, SOCKET_SEND_BYTES as i32),
+            ("TCP_NODELAY", libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+            ("TCP_USER_TIMEOUT", libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, timeout_ms),
+            (
+                "TCP_NOTSENT_LOWAT",
+                libc::IPPROTO_TCP,
+                libc::TCP_NOTSENT_LOWAT,
+                SOCKET_UNSENT_BYTES as i32,
+            ),
+        ];
+        for (call, level, name, value) in settings {
+            set_option(number, (call, level, name), value)?;
+        }
+        if address.is_ipv6() {
+            // `[::]` and `0.0.0.0` may then both be listened on.
+            set_option(number, ("IPV6_V6ONLY", libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1)?;
+        }
+        bind(number, address)?;
+        // SAFETY: listen takes no pointers.
+        check("listen", unsafe { libc::listen(number, LISTEN_BACKLOG) })?;
+        Ok(Listener { listener: TcpListener::from(fd) })
+    }
+
+    /// The address, with the port that the kernel chose if 0 was asked for.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The descriptor's number in this thread's table.
+    pub fn number(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+
+    /// Takes one client from the queue.
+    pub fn accept(&self) -> Accepted {
+        accept(self.number())
+    }
+}
+
+fn accept(listener: RawFd) -> Accepted {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: null pointers ask for no address.
+    let number = unsafe {
+        libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags)
+    };
+    if number >= 0 {
+        return Accepted::Socket(Socket::new(number));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => Accepted::Nobody,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            Accepted::Exhausted(error)
+        }
+        // accept(2): network errors of the new socket are to be treated like EAGAIN, and retried.
+        _ => Accepted::Aborted,
+    }
+}
+
+fn bind(number: RawFd, address: SocketAddr) -> Result<(), SysError> {
+    let result = match address {
+        SocketAddr::V4(v4) => {
+            let raw = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            // SAFETY: `raw` is a valid sockaddr_in of `size` bytes for the time of the call.
+            unsafe { libc::bind(number, (&raw const raw).cast(), size) }
+        }
+        SocketAddr::V6(v6) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            let size = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            // SAFETY: `raw` is a valid sockaddr_in6 of `size` bytes for the time of the call.
+            unsafe { libc::bind(number, (&raw const raw).cast(), size) }
+        }
+    };
+    check("bind", result).map(|_| ())
+}
+
+fn set_option(
+    number: RawFd,
+    (call, level, name): (&'static str, i32, i32),
+    value: i32,
+) -> Result<(), SysError> {
+    let size = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the value is an i32 of `size` bytes for the time of the call.
+    let result =
+        unsafe { libc::setsockopt(number, level, name, (&raw const value).cast(), size) };
+    check(call, result).map(|_| ())
+}
+
+/// See [`crate::shard::Sockets::receive`].
+pub(super) fn receive(socket: Socket, buffer: &mut [u8]) -> Received {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into it, during the call.
+    let count = unsafe {
+        let flags = libc::MSG_DONTWAIT;
+        libc::recv(socket.number(), buffer.as_mut_ptr().cast(), buffer.len(), flags)
+    };
+    match count {
+        1.. => Received::Bytes(count as usize),
+        0 => Received::End,
+        _ => match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => Received::Nothing,
+            _ => Received::Gone,
+        },
+    }
+}
+
+/// See [`crate::shard::Sockets::send`].
+pub(super) fn send(socket: Socket, bytes: &[u8]) -> Wrote {
+    // SAFETY: the kernel reads at most `bytes.len()` bytes from it, during the call.
+    let count = unsafe {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        libc::send(socket.number(), bytes.as_ptr().cast(), bytes.len(), flags)
+    };
+    match count {
+        1.. => Wrote::Bytes(count as usize),
+        _ => match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => Wrote::Blocked,
+            _ => Wrote::Gone,
+        },
+    }
+}
+
+/// See [`crate::shard::Sockets::finish`].
+pub(super) fn shutdown_write(socket: Socket) {
+    // SAFETY: shutdown takes no pointers. A dead connection answers ENOTCONN, which is as good.
+    unsafe { libc::shutdown(socket.number(), libc::SHUT_WR) };
+}
+
+/// See [`crate::shard::Sockets::release`].
+pub(super) fn shutdown(socket: Socket, how: Release) {
+    if how == Release::Abort {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let size = size_of::<libc::linger>() as libc::socklen_t;
+        // SAFETY: the value is a linger of `size` bytes for the time of the call. On failure the
+        // close is graceful, which is slower and as right.
+        unsafe {
+            let value = (&raw const linger).cast();
+            libc::setsockopt(socket.number(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
+        }
+        return;
+    }
+    // SAFETY: shutdown takes no pointers. A dead connection answers ENOTCONN, which is as good.
+    unsafe { libc::shutdown(socket.number(), libc::SHUT_RDWR) };
+}
+
+/// Closes a socket.
+pub fn close_socket(socket: Socket) {
+    // SAFETY: the caller owns the descriptor and forgets it with this call. Linux frees the
+    // number even where close reports an error.
+    unsafe { libc::close(socket.number()) };
+}
+
+/// See [`crate::shard::Sockets::is_open`].
+pub(super) fn is_open(socket: Socket) -> bool {
+    // SAFETY: F_GETFD takes no pointers.
+    unsafe { libc::fcntl(socket.number(), libc::F_GETFD) >= 0 }
+}
+
+/// A descriptor kept in reserve, to be given up when none is left, so that a client can be
+/// accepted and told, rather than left waiting.
+#[derive(Debug)]
+pub struct SpareDescriptor(Option<OwnedFd>);
+
+impl SpareDescriptor {
+    /// Takes a descriptor in reserve, if there is one.
+    pub fn new() -> SpareDescriptor {
+        let mut spare = SpareDescriptor(None);
+        spare.refill();
+        spare
+    }
+
+    /// Accepts one client in place of the reserve, answers it and closes it. Without a reserve
+    /// nothing happens.
+    pub fn refuse_one(&mut self, listener: &Listener, answer: &[u8]) {
+        if self.0.take().is_some()
+            && let Accepted::Socket(socket) = listener.accept()
+        {
+            refuse(socket, answer);
+        }
+        self.refill();
+    }
+
+    fn refill(&mut self) {
+        if self.0.is_none() {
+            self.0 = std::fs::File::open("/dev/null").ok().map(OwnedFd::from);
+        }
+    }
+}
+
+impl Default for SpareDescriptor {
+    fn default() -> SpareDescriptor {
+        SpareDescriptor::new()
+    }
+}
+
+/// Answers a client that has not been let in, and closes its socket.
+pub fn refuse(socket: Socket, answer: &[u8]) {
+    send(socket, answer);
+    // What the client sent must be read, or the close becomes a reset that outruns the answer.
+    let mut buffer = [0u8; 2048];
+    shutdown_write(socket);
+    receive(socket, &mut buffer);
+    close_socket(socket);
+}

@@ -1,0 +1,150 @@
+//! Threads: their core, their descriptor table, their signals; and what the host allows.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use super::calls::{SysError, check};
+
+/// Cores that this process may run on, by number.
+pub fn cores() -> Vec<usize> {
+    // SAFETY: a cpu_set_t of zeroes is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the kernel writes at most the size of `set`.
+    let result =
+        unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    let limit = if result == 0 { libc::CPU_SETSIZE as usize } else { 0 };
+    // SAFETY: the number is below CPU_SETSIZE.
+    let cores: Vec<usize> = (0..limit).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect();
+    if cores.is_empty() { vec![0] } else { cores }
+}
+
+/// Keeps the calling thread on one core.
+///
+/// # Errors
+/// The kernel's: the core does not exist, or is not ours.
+pub fn pin_to_core(core: usize) -> Result<(), SysError> {
+    if core >= libc::CPU_SETSIZE as usize {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, format!("no core {core}"));
+        return Err(SysError { call: "sched_setaffinity", source });
+    }
+    // SAFETY: a cpu_set_t of zeroes is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the number is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the kernel reads the size of `set`.
+    let result =
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    check("sched_setaffinity", result).map(|_| ())
+}
+
+/// Names the calling thread, as `top -H` shows it. Longer names are cut at 15 bytes.
+pub fn name_thread(name: &str) {
+    let mut bytes = [0u8; 16];
+    let length = name.len().min(15);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    // SAFETY: the name is 16 bytes at most and ends with a zero.
+    unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
+}
+
+/// Keeps the kernel from backing this process's memory with huge pages, which the allocator asks
+/// for: heaps of 2 MiB pages that are mostly empty cost more than all connections of a shard.
+pub fn refuse_huge_pages() {
+    let on: libc::c_ulong = 1;
+    let unused: libc::c_ulong = 0;
+    // SAFETY: PR_SET_THP_DISABLE takes no pointers. Where it is refused, memory is merely larger.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) };
+}
+
+/// Gives the calling thread a descriptor table of its own and closes in it every descriptor from
+/// `first` on. Accept and close then take no lock that other threads hold, and RLIMIT_NOFILE
+/// counts for this thread alone.
+///
+/// # Errors
+/// The kernel's: some containers refuse it. The table is then still shared and nothing is closed.
+pub fn own_descriptors(first: RawFd) -> Result<(), SysError> {
+    let first = first as libc::c_uint;
+    let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
+    // SAFETY: in the new table only this thread's numbers from `first` on are closed, and it owns
+    // none of them yet.
+    check("close_range", unsafe { libc::close_range(first, libc::c_uint::MAX, flags) })
+        .map(|_| ())
+}
+
+/// Descriptors that one table may hold: RLIMIT_NOFILE, after raising it as far as it goes.
+pub fn descriptors_max() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return 1024;
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: the kernel reads one rlimit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+        limit = raised;
+    }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
+/// Signals that main waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT: drain, or end at once if it is the second.
+    Stop,
+    /// SIGHUP: reload.
+    Reload,
+    /// Another signal, of no consequence.
+    Other,
+}
+
+const SIGNALS: [i32; 5] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+
+fn signal_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set; sigaddset takes valid signal numbers.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in SIGNALS {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        set.assume_init()
+    }
+}
+
+/// Blocks the signals that main waits for, in the calling thread and all that it starts: a signal
+/// handler would have to wake someone by a descriptor's number.
+pub fn block_signals() {
+    let set = signal_set();
+    // SAFETY: `set` is initialised, and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Waits for the next signal of those that [`block_signals`] blocked, at most for `limit`.
+pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
+    let set = signal_set();
+    let limit = limit.map(|limit| libc::timespec {
+        tv_sec: limit.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `set` is initialised, details are not asked for, and `limit` is null or points to a
+    // timespec that outlives the call.
+    let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), limit) };
+    match signal {
+        libc::SIGTERM | libc::SIGINT => Some(Signal::Stop),
+        libc::SIGHUP => Some(Signal::Reload),
+        1.. => Some(Signal::Other),
+        _ => None,
+    }
+}
+
+/// Bytes of this process that are in memory: 0 where /proc can't say.
+pub fn resident_bytes() -> u64 {
+    let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
+    let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    // SAFETY: sysconf takes no pointers.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.unwrap_or(0) * u64::try_from(page_bytes).unwrap_or(4096)
+}

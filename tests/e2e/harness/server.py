@@ -1,0 +1,220 @@
+"""A `corecast serve` process on ports of its own, and what can be asked of it from outside."""
+
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import httpx
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+CACHE = ROOT / "tests" / ".cache"
+BINARY = os.environ.get("CORECAST_BIN", str(ROOT / "target" / "release" / "corecast"))
+
+READY_SECONDS_MAX = 15
+
+
+_ports = itertools.count(random.randrange(2_000))
+
+
+def free_port():
+    """A port that nothing holds. The server listens with SO_REUSEPORT, so two servers that were
+    given one port would share it without a word: each test worker draws from a range of its own,
+    and never the same port twice in a row."""
+    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "0")) or 0)
+    while True:
+        port = 20_000 + worker * 2_000 + next(_ports) % 2_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Server:
+    """Started by the constructor, stopped by `stop` or the end of a `with` block.
+
+    `config` is the text of a TOML file. `prefix` is a command that starts the server, such as
+    `["prlimit", "--nofile=600"]`; it must exec, so that the process is the server's own.
+    """
+
+    def __init__(self, driver, *, config="", dev=True, shards=2, args=(), prefix=(), env=None):
+        self.driver = driver
+        self.client_port, self.api_port = free_port(), free_port()
+        self.http_url = f"http://127.0.0.1:{self.client_port}"
+        self.ws_url = f"ws://127.0.0.1:{self.client_port}"
+        self.api_url = f"http://127.0.0.1:{self.api_port}"
+        self.directory = tempfile.TemporaryDirectory(prefix="corecast-e2e-")
+        self.log_path = pathlib.Path(self.directory.name) / "log"
+        command = [*prefix, BINARY, "serve", *(["--dev"] if dev else [])]
+        if config:
+            config_path = pathlib.Path(self.directory.name) / "corecast.toml"
+            config_path.write_text(config)
+            command += ["--config", str(config_path)]
+        command += [
+            "--listen", f"127.0.0.1:{self.client_port}",
+            "--api-listen", f"127.0.0.1:{self.api_port}",
+            "--shards", str(shards), "--driver", driver, *args,
+        ]
+        self.command = command
+        self.http = httpx.Client(base_url=self.api_url, timeout=10, trust_env=False)
+        self.start(env)
+
+    def start(self, env=None):
+        """Starts the process, or a new one in the place of one that ended."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+            )
+        self.wait_ready()
+
+    def wait_ready(self):
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(httpx.HTTPError):
+                if self.http.get("/ready").status_code == 200:
+                    return
+            time.sleep(0.02)
+        self.kill()
+        raise RuntimeError(f"{' '.join(self.command)}\nnot ready, its log:\n{self.log()}")
+
+    # What it is asked to do
+
+    def api(self, method, payload=None, /, **options):
+        """The response to one API call, whatever its status."""
+        return self.http.post(f"/api/{method}", json=payload or {}, **options)
+
+    def result(self, method, /, **payload):
+        """The result of one API call that must succeed."""
+        response = self.api(method, payload)
+        assert response.status_code == 200, f"{method}: {response.status_code} {response.text}"
+        body = response.json()
+        assert "error" not in body, f"{method} {payload}: {body}"
+        return body["result"]
+
+    def publish(self, channel, data, **options):
+        return self.result("publish", channel=channel, data=data, **options)
+
+    # What can be seen of it
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def rss_bytes(self):
+        with open(f"/proc/{self.pid}/status") as status:
+            return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) * 1024
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def descriptors(self):
+        """Descriptors over every thread: tables may be private to a thread, or shared by all."""
+        tables = [set(os.listdir(task / "fd")) for task in self.tasks()]
+        return max(sum(map(len, tables)), 0)
+
+    def tasks(self):
+        return list(pathlib.Path(f"/proc/{self.pid}/task").iterdir())
+
+    def metrics(self):
+        return Metrics(self.http.get("/metrics").text)
+
+    def settled_metrics(self):
+        """A scrape after what happened before has been counted: shards sum up now and then."""
+        last = self.metrics()
+        while True:
+            time.sleep(0.3)
+            now = self.metrics()
+            if all(now.total(name) == last.total(name) for name in self.COUNTED):
+                return now
+            last = now
+
+    COUNTED = ("corecast_connections", "corecast_closes_total", "corecast_handshakes_total",
+               "corecast_publications_total", "corecast_deliveries_total")
+
+    def connections(self):
+        return self.metrics().total("corecast_connections")
+
+    # How it ends
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds):
+        return self.process.wait(timeout=seconds)
+
+    def kill(self):
+        if self.alive():
+            self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.kill()
+        self.http.close()
+        self.directory.cleanup()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Metrics:
+    """One scrape of `/metrics`: samples by name and labels."""
+
+    SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \S+)?$")
+    LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+    def __init__(self, text):
+        self.text, self.samples, self.types = text, [], {}
+        for line in text.splitlines():
+            if line.startswith("# TYPE "):
+                name, kind = line.split()[2:4]
+                self.types[name] = kind
+            elif line and not line.startswith("#"):
+                match = self.SAMPLE.match(line)
+                assert match, f"not a line of the exposition format: {line!r}"
+                labels = dict(self.LABEL.findall(match[2] or ""))
+                self.samples.append((match[1], labels, float(match[3])))
+
+    def total(self, name, **labels):
+        """Sum over the samples of that name that bear these labels; 0 where there are none."""
+        return sum(
+            value for sample, found, value in self.samples
+            if sample == name and labels.items() <= found.items()
+        )
+
+    def names(self):
+        return {name for name, _, _ in self.samples}
+
+
+def eventually(condition, seconds=5.0, what="the condition"):
+    """Waits until `condition()` is true; its last value is returned, or told on failure."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what} did not hold within {seconds} s: {value!r}"
+        time.sleep(0.02)
+
+
+def dumps(value):
+    """JSON as the SDKs write it: no spaces, and nothing escaped that need not be."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,94 @@
+// Drives headless Chromium through a page:
+//
+//     node browser.mjs PAGE_URL SCREENSHOT MESSAGE SCENARIO
+//
+// SCENARIO `admin` clicks through the page of the API port; `example` waits for MESSAGE on the page
+// of the example application. Exit status 0 is success.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [pageUrl, screenshot, message, scenario] = process.argv.slice(2);
+
+const SECONDS_MAX = 15_000;
+
+const scenarios = {
+  async admin(page) {
+    for (const id of [
+      "channel", "subscribe", "message", "publish", "messages", "state", "numbers",
+    ]) {
+      assert.equal(await page.locator(`#${id}`).count(), 1, `the page has no #${id}`);
+    }
+    await page.fill("#channel", "browser");
+    await page.click("#subscribe");
+    const stateBefore = await page.textContent("#state");
+    assert.ok(stateBefore.trim(), "the page says how it is connected");
+    const numbersBefore = await page.textContent("#numbers");
+    // The subscription may still be on its way: what is published meanwhile is not shown.
+    await page.waitForTimeout(500);
+    await page.fill("#message", message);
+    await page.click("#publish");
+    await page.waitForFunction(
+      (text) => document.querySelector("#messages").textContent.includes(text),
+      message, { timeout: SECONDS_MAX },
+    );
+    await page.fill("#message", `${message} again`);
+    await page.click("#publish");
+    await page.waitForFunction(
+      (text) => document.querySelector("#messages").textContent.includes(text),
+      `${message} again`, { timeout: SECONDS_MAX },
+    );
+    await page.waitForFunction(
+      (text) => document.querySelector("#numbers").textContent !== text,
+      numbersBefore, { timeout: SECONDS_MAX },
+    );
+    assert.ok((await page.textContent("#state")).trim());
+  },
+
+  async example(page) {
+    console.log("OPEN");
+    await page.waitForFunction(
+      (text) => document.body.textContent.includes(text), message, { timeout: SECONDS_MAX },
+    );
+  },
+};
+
+const profile = await mkdtemp(join(tmpdir(), "corecast-chromium-"));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  headless: true,
+  args: [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+  ],
+});
+const problems = [];
+let failure = null;
+try {
+  const page = await context.newPage();
+  page.on("pageerror", (error) => problems.push(`error: ${error}`));
+  page.on("console", (line) => {
+    if (line.type() === "error") problems.push(`console: ${line.text()} ${line.location().url}`);
+  });
+  page.on("request", (request) => {
+    const { hostname } = new URL(request.url());
+    if (hostname !== "127.0.0.1") problems.push(`the page asks a stranger: ${request.url()}`);
+  });
+  await page.goto(pageUrl, { timeout: SECONDS_MAX });
+  try {
+    await scenarios[scenario](page);
+  } catch (error) {
+    failure = error;
+  }
+  await page.screenshot({ path: screenshot });
+} finally {
+  await context.close();
+  await rm(profile, { recursive: true, force: true });
+}
+if (failure) console.error(failure);
+const serious = problems.filter((problem) => !problem.includes("favicon.ico"));
+if (serious.length) console.error(serious.join("\n"));
+process.exit(failure || serious.length ? 1 : 0);
