@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::centrifugo::Centrifugo;
 use super::network::{LinkId, Taken};
 use super::plain::Plain;
-use super::scene::Scene;
+use super::scene::{Scene, trace};
 use super::wire::{self, Incoming, Item};
 
 /// What a client speaks.
@@ -151,6 +151,7 @@ impl Client {
             },
             Speech::Plain(plain) => plain.target(scene),
         };
+        trace(|| format!("client {} opens {link:?} to shard {shard}: {target}", self.number));
         self.link = Some(link);
         self.stage = Stage::Head;
         self.incoming = Incoming::default();
@@ -198,6 +199,7 @@ impl Client {
     }
 
     fn on_item(&mut self, scene: &mut Scene<'_>, item: Item) {
+        trace(|| format!("client {} <- {item}", self.number));
         match (item, &mut self.speech) {
             (Item::Status(101), speech) => {
                 self.stage = Stage::Open;
@@ -244,7 +246,10 @@ impl Client {
             self.number
         );
         if let Speech::Plain(plain) = &self.speech {
-            scene.notices += usize::from(code == 3010 && plain.since.is_none());
+            // It may have been too slow for a channel that skips, or its position too old.
+            let skips = |channel: &usize| scene.setup.channels[*channel].skips();
+            let other = plain.since.is_some() || plain.channels.iter().any(skips);
+            scene.notices += usize::from(code == 3010 && !other);
         }
         match scene.network.random.below(10) {
             0 => {}
@@ -292,6 +297,7 @@ impl Client {
     }
 
     fn forget(&mut self, scene: &mut Scene<'_>) {
+        trace(|| format!("client {} is gone from {:?}", self.number, self.link));
         self.link = None;
         self.outgoing.clear();
         match &mut self.speech {
@@ -327,8 +333,9 @@ impl Client {
                 true => lines.len(),
                 false => 1,
             };
-            let message: Vec<String> = lines.drain(..count).collect();
-            self.push_message(scene, wire::TEXT, message.join("\n").as_bytes());
+            let message = lines.drain(..count).collect::<Vec<_>>().join("\n");
+            trace(|| format!("client {} -> {message}", self.number));
+            self.push_message(scene, wire::TEXT, message.as_bytes());
         }
     }
 }

@@ -15,7 +15,7 @@ use corecast::protocol::HistoryPage;
 use corecast::reason::ClientError;
 use corecast::shard::Identity;
 
-use super::scene::Scene;
+use super::scene::{Scene, trace};
 use super::truth::{CONTROL, Place};
 
 /// What wakes a sleeping thread: an eventfd in the server.
@@ -120,7 +120,9 @@ impl Control {
         }
         let ticket = self.next;
         self.next += 1;
-        lane.push(make(Ticket(ticket)));
+        let message = make(Ticket(ticket));
+        trace(|| format!("control -> shard {}: {message:?}", shard.index()));
+        lane.push(message);
         lane.flush();
         self.asked.insert(ticket, asked);
         true
@@ -274,6 +276,7 @@ impl Control {
     }
 
     fn on_answer(&mut self, scene: &mut Scene<'_>, ticket: Ticket, answer: Answer) {
+        trace(|| format!("control <- {ticket:?}: {answer:?}"));
         let asked = self.asked.remove(&ticket.0).expect("an answer to a question, once");
         match (asked, answer) {
             (Asked::Publish(number), Answer::Published(position)) => {

@@ -12,6 +12,7 @@ use corecast::shard::{Identity, Parts, Shard};
 
 use super::control::{Bell, Control};
 use super::network::Network;
+use super::scene::trace;
 use super::setup::Setup;
 use super::sockets::SimSockets;
 
@@ -98,6 +99,7 @@ impl Node {
             }
         }
         runner.state = State::Awake;
+        trace(|| format!("shard {index} turns"));
         let more = runner.shard.turn();
         self.accept(index);
         let runner = &mut self.runners[index];
@@ -122,6 +124,7 @@ impl Node {
     pub fn is_asleep(&self, index: usize) -> bool {
         let runner = &self.runners[index];
         runner.state == State::Asleep
+            && !runner.shard.is_behind()
             && !runner.bell.is_rung()
             && !self.network.borrow().has_news(index)
     }

@@ -1,5 +1,7 @@
 //! What clients and control act in.
 
+use std::sync::LazyLock;
+
 use super::network::Network;
 use super::setup::Setup;
 use super::truth::Truth;
@@ -20,5 +22,14 @@ impl Scene<'_> {
 
     pub fn chance(&mut self, percent: usize) -> bool {
         self.network.random.chance(percent)
+    }
+}
+
+/// Says what happens, if the variable `CORECAST_SIM_TRACE` is set: for the replay of a seed.
+pub fn trace(text: impl FnOnce() -> String) {
+    static IS_ON: LazyLock<bool> =
+        LazyLock::new(|| std::env::var_os("CORECAST_SIM_TRACE").is_some());
+    if *IS_ON {
+        println!("{}", text());
     }
 }

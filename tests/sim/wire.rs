@@ -66,6 +66,15 @@ pub enum Item {
     Close(u16, String),
 }
 
+impl std::fmt::Display for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Item::Text(text) => write!(f, "{}", String::from_utf8_lossy(text)),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
 /// The server's bytes, on their way to becoming items.
 #[derive(Default)]
 pub struct Incoming {
