@@ -7,7 +7,7 @@ use super::follow::Follow;
 use super::payload;
 use super::replies::{Error, Publication, Push, Reply, Subscribe};
 use super::scene::Scene;
-use super::truth::Place;
+use super::truth::{Place, Publisher};
 
 /// A request whose reply has not come.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Centrifugo {
         self.ask(&body, Ask::Unsubscribe { channel });
     }
 
-    pub fn publish(&mut self, scene: &mut Scene<'_>, channel: usize, publisher: usize) {
+    pub fn publish(&mut self, scene: &mut Scene<'_>, channel: usize, publisher: Publisher) {
         let number = scene.invoke(channel, publisher);
         let super::setup::Channel { name, namespace } = &scene.setup.channels[channel];
         let data = payload::write(namespace.data, &scene.truth.attempt(number).data);

@@ -63,6 +63,8 @@ pub struct Client {
     /// Connects to this shard, where it matters.
     pub shard: Option<usize>,
     pub link: Option<LinkId>,
+    /// How often it has connected.
+    pub connections: usize,
     pub stage: Stage,
     pub outgoing: VecDeque<u8>,
     incoming: Incoming,
@@ -87,6 +89,7 @@ impl Client {
             habits: Habits::healthy(),
             shard: None,
             link: None,
+            connections: 0,
             stage: Stage::Head,
             outgoing: VecDeque::new(),
             incoming: Incoming::default(),
@@ -153,6 +156,7 @@ impl Client {
         };
         trace(|| format!("client {} opens {link:?} to shard {shard}: {target}", self.number));
         self.link = Some(link);
+        self.connections += 1;
         self.stage = Stage::Head;
         self.incoming = Incoming::default();
         self.outgoing = wire::request_head(&target).into();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::setup::Setup;
-use super::truth::{Place, Truth};
+use super::truth::{Place, Publisher, Truth};
 
 #[derive(Default)]
 pub struct Follow {
@@ -15,7 +15,7 @@ pub struct Follow {
     /// Offsets that the client was told it has missed: after, next.
     gaps: Vec<(u64, u64)>,
     /// The last publication of each publisher.
-    last_of: BTreeMap<usize, usize>,
+    last_of: BTreeMap<Publisher, usize>,
 }
 
 impl Follow {
@@ -78,7 +78,7 @@ impl Follow {
     }
 
     /// The last publication of `publisher` that came.
-    pub fn last_of(&self, publisher: usize) -> Option<usize> {
+    pub fn last_of(&self, publisher: Publisher) -> Option<usize> {
         self.last_of.get(&publisher).copied()
     }
 }

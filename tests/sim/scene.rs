@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::network::Network;
 use super::setup::Setup;
-use super::truth::Truth;
+use super::truth::{Publisher, Truth};
 
 pub struct Scene<'a> {
     pub network: &'a mut Network,
@@ -16,7 +16,7 @@ pub struct Scene<'a> {
 
 impl Scene<'_> {
     /// Notes an attempt to publish; answers its number.
-    pub fn invoke(&mut self, channel: usize, publisher: usize) -> usize {
+    pub fn invoke(&mut self, channel: usize, publisher: Publisher) -> usize {
         self.truth.invoke((self.setup, &mut self.network.random), channel, publisher)
     }
 

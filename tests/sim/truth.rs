@@ -8,8 +8,15 @@ use corecast::channel::DataType;
 use super::random::Random;
 use super::setup::Setup;
 
+/// Who publishes: a client's connections each have an order of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Publisher {
+    pub client: usize,
+    pub connection: usize,
+}
+
 /// The publisher that is no client.
-pub const CONTROL: usize = usize::MAX;
+pub const CONTROL: Publisher = Publisher { client: usize::MAX, connection: 0 };
 
 /// Where a publication stands in its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +36,7 @@ impl Place {
 /// One attempt to publish.
 pub struct Attempt {
     pub channel: usize,
-    pub publisher: usize,
+    pub publisher: Publisher,
     /// The idempotency key.
     pub key: Option<usize>,
     pub skip_history: bool,
@@ -67,7 +74,7 @@ impl Truth {
         &mut self,
         (setup, random): (&Setup, &mut Random),
         channel: usize,
-        publisher: usize,
+        publisher: Publisher,
     ) -> usize {
         let number = self.attempts.len();
         let long = random.chance(10);
@@ -159,7 +166,7 @@ impl Truth {
         self.attempts[number].acked.is_some()
     }
 
-    pub fn publisher(&self, number: usize) -> usize {
+    pub fn publisher(&self, number: usize) -> Publisher {
         self.attempts[number].publisher
     }
 
@@ -209,7 +216,7 @@ impl Truth {
         let mut streams: HashMap<(usize, usize), Vec<(usize, usize, Place)>> = HashMap::new();
         for attempt in self.attempts.iter().filter(|attempt| attempt.key.is_none()) {
             if let (Some(acked), Some(place)) = (attempt.acked, attempt.place) {
-                let stream = streams.entry((attempt.channel, attempt.publisher)).or_default();
+                let stream = streams.entry((attempt.channel, attempt.publisher.client)).or_default();
                 for &(_, other_acked, other) in stream.iter() {
                     let before = other_acked < attempt.invoked && other.epoch == place.epoch;
                     assert!(!before || other.offset < place.offset, "{other:?} before {place:?}");

@@ -3,12 +3,12 @@
 use super::centrifugo::{Ask, Centrifugo, Page, Wishes};
 use super::client::{Client, Speech};
 use super::scene::Scene;
-use super::truth::Place;
+use super::truth::{Place, Publisher};
 use super::wire;
 
 /// Asks for what the client wants, and sometimes for more.
 pub fn talk(client: &mut Client, scene: &mut Scene<'_>) {
-    let number = client.number;
+    let publisher = Publisher { client: client.number, connection: client.connections };
     let talks = scene.chance(client.habits.talks);
     match &mut client.speech {
         Speech::Centrifugo(centrifugo) => {
@@ -23,12 +23,12 @@ pub fn talk(client: &mut Client, scene: &mut Scene<'_>) {
             }
             keep_subscribed(centrifugo, scene);
             if talks {
-                ask_something(centrifugo, scene, number);
+                ask_something(centrifugo, scene, publisher);
             }
         }
         Speech::Plain(plain) => {
             let Some(channel) = plain.publish.filter(|_| talks) else { return };
-            let attempt = scene.invoke(channel, number);
+            let attempt = scene.invoke(channel, publisher);
             let data = scene.truth.attempt(attempt).data.clone();
             let opcode = if std::str::from_utf8(&data).is_ok() { wire::TEXT } else { wire::BINARY };
             client.push_message(scene, opcode, &data);
@@ -53,10 +53,10 @@ fn keep_subscribed(centrifugo: &mut Centrifugo, scene: &mut Scene<'_>) {
     }
 }
 
-fn ask_something(centrifugo: &mut Centrifugo, scene: &mut Scene<'_>, number: usize) {
+fn ask_something(centrifugo: &mut Centrifugo, scene: &mut Scene<'_>, publisher: Publisher) {
     let channel = scene.network.random.below(scene.setup.channels.len());
     match scene.network.random.below(100) {
-        0..50 => centrifugo.publish(scene, channel, number),
+        0..50 => centrifugo.publish(scene, channel, publisher),
         50..60 => {
             centrifugo.unsubscribe(scene, channel);
             if scene.chance(50) {
