@@ -49,6 +49,11 @@ impl Lane {
 
     /// Appends a message that must arrive.
     pub fn push(&mut self, message: Message) {
+        // The answer to a subscription says where the channel stands, and so tells of the gap as
+        // well. A notice behind it could speak of an epoch that has ended meanwhile.
+        if let Message::Subscribed(answer) = &message {
+            self.gaps.remove(&answer.channel);
+        }
         self.open.push(message);
         if self.open.len() >= BATCH_MESSAGES_MAX {
             self.flush();
