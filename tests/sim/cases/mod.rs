@@ -36,6 +36,7 @@ impl World {
     fn add_to(&mut self, shard: usize, speech: Speech) -> usize {
         let number = self.add(speech);
         self.clients[number].shard = Some(shard);
+        self.clients[number].buffers = Some((20_000, 50_000));
         number
     }
 

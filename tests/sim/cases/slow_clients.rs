@@ -45,6 +45,7 @@ fn a_slow_client_of_a_skipping_channel_stays_and_is_told_what_it_missed() {
         world.clients[slow].habits.reads_max = 0;
     }
     world.publish_many(channel, TOO_MANY);
+    world.pass(std::time::Duration::from_millis(200));
     for slow in [envelope, centrifugo] {
         world.clients[slow].habits.reads_max = usize::MAX;
     }
