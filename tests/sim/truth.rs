@@ -216,7 +216,8 @@ impl Truth {
         let mut streams: HashMap<(usize, usize), Vec<(usize, usize, Place)>> = HashMap::new();
         for attempt in self.attempts.iter().filter(|attempt| attempt.key.is_none()) {
             if let (Some(acked), Some(place)) = (attempt.acked, attempt.place) {
-                let stream = streams.entry((attempt.channel, attempt.publisher.client)).or_default();
+                let stream =
+                    streams.entry((attempt.channel, attempt.publisher.client)).or_default();
                 for &(_, other_acked, other) in stream.iter() {
                     let before = other_acked < attempt.invoked && other.epoch == place.epoch;
                     assert!(!before || other.offset < place.offset, "{other:?} before {place:?}");
