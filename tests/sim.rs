@@ -10,6 +10,8 @@
 
 #[path = "sim/mod.rs"]
 mod sim;
+#[path = "sim/cases/mod.rs"]
+mod cases;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

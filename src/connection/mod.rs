@@ -58,6 +58,8 @@ impl Flags {
     pub const FINISHED: Flags = Flags(1 << 7);
     /// The peer has ended its stream: reading on will show it, and no event will come for it.
     pub const HUNG_UP: Flags = Flags(1 << 8);
+    /// A ping went out while the one before was not answered: several pongs may come.
+    pub const OVERDUE: Flags = Flags(1 << 9);
 
     /// Whether all of `flag` is set.
     pub const fn has(self, flag: Flags) -> bool {

@@ -96,6 +96,9 @@ impl<S: Sockets> Shard<S> {
         let own = !connection.flags.has(Flags::FRAME_PINGS)
             && connection.protocol.codec().encode_ping(&mut frame);
         if own {
+            if connection.flags.has(Flags::PINGED) {
+                connection.flags.set(Flags::OVERDUE);
+            }
             connection.flags.set(Flags::PINGED);
         } else {
             frame.clear();

@@ -63,6 +63,8 @@ pub struct Client {
     /// Connects to this shard, where it matters.
     pub shard: Option<usize>,
     pub link: Option<LinkId>,
+    /// Bytes that its sockets hold on the way up and down; by chance if absent.
+    pub buffers: Option<(usize, usize)>,
     /// How often it has connected.
     pub connections: usize,
     pub stage: Stage,
@@ -89,6 +91,7 @@ impl Client {
             habits: Habits::healthy(),
             shard: None,
             link: None,
+            buffers: None,
             connections: 0,
             stage: Stage::Head,
             outgoing: VecDeque::new(),
@@ -144,9 +147,8 @@ impl Client {
     fn connect(&mut self, scene: &mut Scene<'_>) {
         let random = &mut scene.network.random;
         let shard = self.shard.unwrap_or_else(|| random.below(scene.setup.shards));
-        let up_bytes_max = random.pick(&[80, 500, 20_000]);
-        let down_bytes_max = random.pick(&[100, 1_000, 5_000, 50_000]);
-        let link = scene.network.connect(shard, up_bytes_max, down_bytes_max);
+        let some = (random.pick(&[80, 500, 20_000]), random.pick(&[100, 1_000, 5_000, 50_000]));
+        let link = scene.network.connect(shard, self.buffers.unwrap_or(some));
         let target = match &mut self.speech {
             Speech::Centrifugo(_) => match scene.chance(20) {
                 true => "/connection/websocket?cf_ws_frame_ping_pong=true".to_owned(),

@@ -189,7 +189,11 @@ impl Network {
 /// The clients' side.
 impl Network {
     /// Opens a connection to a shard; it waits there to be accepted.
-    pub fn connect(&mut self, shard: usize, up_bytes_max: usize, down_bytes_max: usize) -> LinkId {
+    pub fn connect(
+        &mut self,
+        shard: usize,
+        (up_bytes_max, down_bytes_max): (usize, usize),
+    ) -> LinkId {
         let link = LinkId(self.links.len());
         self.links.push(Link {
             shard,

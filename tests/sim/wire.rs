@@ -80,6 +80,8 @@ impl std::fmt::Display for Item {
 pub struct Incoming {
     bytes: Vec<u8>,
     upgraded: bool,
+    /// An HTTP answer ends the connection; its body is one line for a person.
+    refused: bool,
     closed: bool,
 }
 
@@ -98,6 +100,9 @@ impl Incoming {
     /// # Panics
     /// On what no server may send.
     pub fn next_item(&mut self) -> Option<Item> {
+        if self.refused {
+            self.bytes.clear();
+        }
         if self.upgraded { self.next_frame() } else { self.next_head() }
     }
 
@@ -112,9 +117,8 @@ impl Incoming {
         if self.upgraded {
             let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
             assert!(head.contains(accept), "the accept key is right: {head:?}");
-        } else {
-            self.bytes.clear(); // The body is one line for a person.
         }
+        self.refused = !self.upgraded;
         Some(Item::Status(status))
     }
 

@@ -202,10 +202,11 @@ impl World {
         }
         self.with(|scene, clients, _| {
             for client in clients {
-                client.habits = Habits::healthy();
-                if client.tainted {
+                // It has said, or left unanswered, what can't be mended.
+                if client.tainted || !client.habits.pongs {
                     client.reset(scene);
                 }
+                client.habits = Habits::healthy();
             }
         });
     }
