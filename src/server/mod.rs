@@ -95,6 +95,8 @@ impl Common {
 /// See [`Error`]. After a signal to stop the answer is `Ok`, when the last connection is closed or
 /// `drain` is over.
 pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
+    // Before the heaps of threads exist.
+    sys::refuse_huge_pages();
     // Before any thread: they inherit the mask, and no handler may ever run in a shard.
     sys::block_signals();
     let descriptors_max = sys::descriptors_max();
