@@ -8,7 +8,7 @@ mod subscribe;
 
 pub use banner::server_banner;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -147,9 +147,13 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Prints one line, at once: whoever pipes it wants it now.
+/// Prints one line on standard output.
 fn print_line(line: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
+    print_line_to(&mut io::stdout(), line)
+}
+
+/// Prints one line, at once: whoever pipes it wants it now.
+fn print_line_to(out: &mut dyn io::Write, line: &str) -> Result<(), Failure> {
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
 }

@@ -114,6 +114,9 @@ pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// every answer, but not for a reader of one byte per second.
 pub const API_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes of an API key: keys are compared in buffers of this size.
+pub const API_KEY_BYTES_MAX: usize = 256;
+
 /// Requests to shards that control waits for at once, about 200 B each.
 pub const API_PENDING_MAX: usize = 65_536;
 
@@ -140,10 +143,6 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
 /// Bytes of one page of metrics: 4096 shards with all their lines make 3 MB.
 pub const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// How long a rendered page of metrics serves further scrapes, so that a greedy scraper costs no
-/// more than a patient one.
-pub const METRICS_AGE_MAX: Duration = Duration::from_millis(200);
 
 /// How long a thread may make no progress before the node counts as dead.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -179,6 +178,9 @@ pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
 
 /// How long a starting server waits for an address that another one may be about to give up.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often control tries again to send what an inbox had no room for.
+pub const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often main looks whether the node is full.
 pub const STATUS_INTERVAL: Duration = Duration::from_millis(200);

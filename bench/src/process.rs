@@ -20,8 +20,8 @@ pub(crate) struct Sample {
     pub(crate) rss_bytes: u64,
     /// User and system time of the process since it began.
     pub(crate) cpu_seconds: f64,
-    /// The same of the threads with the prefix alone.
-    pub(crate) thread_cpu_seconds: f64,
+    /// The same of the threads with the prefix alone, if there is one.
+    pub(crate) thread_cpu_seconds: Option<f64>,
 }
 
 /// What was used between two samples.
@@ -30,7 +30,7 @@ pub(crate) struct Usage {
     pub(crate) rss_bytes_before: u64,
     pub(crate) rss_bytes_after: u64,
     pub(crate) cpu_seconds: f64,
-    pub(crate) thread_cpu_seconds: f64,
+    pub(crate) thread_cpu_seconds: Option<f64>,
     /// Processor time by wall time: 1.0 is one processor fully used.
     pub(crate) cpu_share: f64,
 }
@@ -44,14 +44,16 @@ impl Watched {
         let mut sample = Sample {
             rss_bytes: rss_bytes(&status).unwrap_or(0),
             cpu_seconds: cpu_seconds(&stat, "").unwrap_or(0.0),
-            thread_cpu_seconds: 0.0,
+            thread_cpu_seconds: None,
         };
         let Some(prefix) = &self.thread_prefix else { return Ok(sample) };
+        let mut seconds = 0.0;
         for task in fs::read_dir(format!("{root}/task"))? {
             // A thread may end between the listing and the reading.
             let Ok(stat) = fs::read_to_string(task?.path().join("stat")) else { continue };
-            sample.thread_cpu_seconds += cpu_seconds(&stat, prefix).unwrap_or(0.0);
+            seconds += cpu_seconds(&stat, prefix).unwrap_or(0.0);
         }
+        sample.thread_cpu_seconds = Some(seconds);
         Ok(sample)
     }
 }
@@ -64,7 +66,10 @@ impl Usage {
             rss_bytes_before: before.rss_bytes,
             rss_bytes_after: after.rss_bytes,
             cpu_seconds,
-            thread_cpu_seconds: after.thread_cpu_seconds - before.thread_cpu_seconds,
+            thread_cpu_seconds: before
+                .thread_cpu_seconds
+                .zip(after.thread_cpu_seconds)
+                .map(|(before, after)| after - before),
             cpu_share: if seconds > 0.0 { cpu_seconds / seconds } else { 0.0 },
         }
     }
@@ -116,7 +121,7 @@ mod tests {
         let watched = Watched { pid: std::process::id(), thread_prefix: Some(String::new()) };
         let sample = watched.sample().unwrap();
         assert!(sample.rss_bytes > 0);
-        assert!(sample.thread_cpu_seconds <= sample.cpu_seconds + 0.1);
+        assert!(sample.thread_cpu_seconds.unwrap() <= sample.cpu_seconds + 0.1);
         let usage = Usage::between(sample, sample, 1.0);
         assert!(usage.cpu_share.abs() < f64::EPSILON);
     }

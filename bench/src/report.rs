@@ -78,11 +78,13 @@ impl OwnUsage {
 
 /// The server's processor time, for people.
 pub(crate) fn usage_text(usage: Usage) -> String {
+    let threads = usage.thread_cpu_seconds;
+    let threads = threads.map(|seconds| format!(", named threads {seconds:.2} s"));
     format!(
-        "{:.2} s CPU ({:.1} % of one), named threads {:.2} s; RSS {} -> {}",
+        "{:.2} s CPU ({:.1} % of one){}; RSS {} -> {}",
         usage.cpu_seconds,
         usage.cpu_share * 100.0,
-        usage.thread_cpu_seconds,
+        threads.unwrap_or_default(),
         bytes_text(usage.rss_bytes_before),
         bytes_text(usage.rss_bytes_after)
     )

@@ -6,7 +6,7 @@ use axum::extract::Query;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::config::API_KEY_BYTES_MAX;
+use crate::limits::API_KEY_BYTES_MAX;
 
 /// A key in a buffer of fixed size, so that comparing takes the same time for every guess.
 struct Key {

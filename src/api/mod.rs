@@ -27,10 +27,9 @@ pub use serve::serve;
 pub use status::{Phase, Status};
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::channel::{Namespace, Namespaces};
-use crate::config::Config;
 use crate::ids::{ClientId, ConnectionId};
 use crate::metrics::Metrics;
 
@@ -46,6 +45,21 @@ pub struct Node {
     pub name: String,
     /// Where clients connect, for the page. With the port that the kernel chose.
     pub client_address: SocketAddr,
+}
+
+/// The settings of the API.
+#[derive(Clone)]
+pub struct Options {
+    /// Keys that open it. Secret.
+    pub keys: Vec<String>,
+    /// Without any key it is open to everybody but foreign web pages; otherwise, closed.
+    pub open: bool,
+    /// The page for a first look is served.
+    pub page: bool,
+    /// Longest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// Channels and their options.
+    pub namespaces: Namespaces,
 }
 
 /// What the API needs beside the settings.
@@ -69,26 +83,24 @@ pub struct Api {
     namespaces: Namespaces,
     access: access::Access,
     body_bytes_max: usize,
-    dev: bool,
+    page: bool,
     metrics: Metrics,
-    metrics_page: Mutex<Option<router::MetricsPage>>,
 }
 
 impl Api {
-    /// The API with the settings `config`.
-    pub fn new(config: &Config, parts: Parts) -> Arc<Api> {
+    /// The API with the settings `options`.
+    pub fn new(options: Options, parts: Parts) -> Arc<Api> {
         let status = parts.status;
         Arc::new(Api {
             metrics: Metrics::new(status.shards().to_vec(), status.clock()),
-            metrics_page: Mutex::new(None),
             courier: parts.courier,
             status,
             identify: parts.identify,
             node: parts.node,
-            namespaces: config.namespaces(),
-            access: access::Access::new(&config.api.keys, config.dev),
-            body_bytes_max: config.api.body_bytes_max,
-            dev: config.dev,
+            namespaces: options.namespaces,
+            access: access::Access::new(&options.keys, options.open),
+            body_bytes_max: options.body_bytes_max,
+            page: options.page,
         })
     }
 

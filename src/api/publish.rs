@@ -13,8 +13,8 @@ use super::request::{BroadcastResult, PublishRequest, PublishResult};
 use super::{Api, reply};
 use crate::channel::{ChannelName, DataType, Publication, check_payload};
 use crate::limits::{ANSWER_TIMEOUT, API_BATCH_MAX, API_WINDOW_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
-use crate::protocol::read_data;
 use crate::mesh::{Answer, Asker, Message, Publish};
+use crate::protocol::read_data;
 
 /// Publishes to one channel. Answers once the publication is in its history.
 ///
@@ -30,7 +30,7 @@ pub(super) async fn publish(
 /// Publishes the same to several channels, in their order.
 ///
 /// # Errors
-/// 107 if there is no channel, or are too many. What fails for one channel is its own entry.
+/// 107 if there is no payload, no channel, or too many. What fails for one channel is its own entry.
 pub(super) async fn broadcast(
     api: &Arc<Api>,
     request: PublishRequest,
@@ -40,7 +40,7 @@ pub(super) async fn broadcast(
         let detail = format!("{count} channels, where 1 to {API_BATCH_MAX} are expected");
         return Err(ApiError::bad_request(detail));
     }
-    if request.data.is_none() && request.b64data.is_empty() {
+    if request.b64data.is_empty() && request.data.is_none() {
         return Err(ApiError::bad_request("data is missing"));
     }
     let mut responses = Vec::with_capacity(request.channels.len());

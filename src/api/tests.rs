@@ -13,8 +13,7 @@ use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::channel::DataType;
-use crate::config::Config;
+use crate::channel::{DataType, Namespace};
 use crate::ids::{Epoch, Generation, Moment, Position, ShardId, Slot};
 use crate::mesh::{Answer, Asker, Message};
 use crate::metrics::ShardCells;
@@ -37,26 +36,45 @@ fn now() -> Moment {
     Moment::default().after(Duration::from_secs(40))
 }
 
-/// Settings with a key, and a namespace of each type.
-fn config() -> Config {
-    let mut config = Config::default();
-    config.api.keys = vec!["sesame".to_owned()];
-    let plain = config.channel.namespaces[0].clone();
-    for (name, data) in
-        [("chat", DataType::Json), ("text", DataType::Text), ("bin", DataType::Binary)]
-    {
-        let mut namespace = plain.clone();
-        namespace.name = name.to_owned();
-        namespace.data = data;
-        namespace.history_size = 10;
-        namespace.history_ttl = Duration::from_secs(60);
-        config.channel.namespaces.push(namespace);
+/// Settings with a key, and a namespace of each type that keeps a history.
+fn options() -> Options {
+    let namespace = |name: &str, data, history_size| Namespace {
+        name: name.to_owned(),
+        data,
+        history_size,
+        history_ttl: Duration::from_secs(60),
+        force_recovery: false,
+        force_positioning: false,
+        allow_recovery: false,
+        allow_positioning: false,
+        allow_subscribe_for_client: false,
+        allow_subscribe_for_anonymous: false,
+        allow_publish_for_subscriber: false,
+        allow_publish_for_client: false,
+        allow_publish_for_anonymous: false,
+        allow_history_for_subscriber: false,
+        allow_history_for_client: false,
+        allow_history_for_anonymous: false,
+        slow_policy: crate::channel::SlowPolicy::Disconnect,
+        channel_regex: None,
+    };
+    let namespaces = vec![
+        namespace("", DataType::Json, 0),
+        namespace("chat", DataType::Json, 10),
+        namespace("text", DataType::Text, 10),
+        namespace("bin", DataType::Binary, 10),
+    ];
+    Options {
+        keys: vec!["sesame".to_owned()],
+        open: false,
+        page: false,
+        body_bytes_max: 1 << 20,
+        namespaces: Namespaces::new(namespaces, 255),
     }
-    config
 }
 
 /// A node with these settings whose shards answer with `respond`. Must be called in a runtime.
-fn node_with(config: &Config, respond: Respond) -> TestNode {
+fn node_with(options: Options, respond: Respond) -> TestNode {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (sender, mut receiver) = mpsc::unbounded_channel::<(ShardId, Message)>();
     let send = move |shard, message| sender.send((shard, message)).map_err(|_| Full);
@@ -83,7 +101,7 @@ fn node_with(config: &Config, respond: Respond) -> TestNode {
         let (slot, generation) = (Slot::new(7), Generation::new(1));
         (*id == client_id()).then_some(ConnectionId { shard: ShardId::new(1), slot, generation })
     };
-    let api = Api::new(config, Parts { courier, status, identify: Box::new(identify), node });
+    let api = Api::new(options, Parts { courier, status, identify: Box::new(identify), node });
     TestNode { router: router::router(Arc::clone(&api)), api, seen }
 }
 

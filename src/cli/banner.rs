@@ -69,7 +69,8 @@ fn banner_note(config: &Config) -> Option<&'static str> {
     let open = namespaces
         .iter()
         .any(|one| one.allow_subscribe_for_client && one.allow_subscribe_for_anonymous);
-    (!config.auth.insecure && !(config.auth.anonymous && open)).then_some(
+    let may_subscribe = config.auth.insecure || (config.auth.anonymous && open);
+    (!may_subscribe).then_some(
         "Nobody may subscribe yet: set auth.anonymous, and for a namespace \
          allow_subscribe_for_client\n  and allow_subscribe_for_anonymous; or try --dev.",
     )

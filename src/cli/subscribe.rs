@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tungstenite::http::Uri;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
-use super::{Failure, print_line};
+use super::{Failure, print_line_to};
 
 /// Silence after which the connection counts as dead: the server pings every 25 s by default.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -83,8 +83,13 @@ impl From<Failure> for Ended {
 
 /// Prints messages until the reader of our output goes, or the server says no for good.
 pub(super) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
+    run_to(args, &mut io::stdout())
+}
+
+/// The same with another place for the output.
+fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> {
     let target = Target::new(&args.url).map_err(Failure::Words)?;
-    let mut session = Session { args, target, position: None, connections: 0 };
+    let mut session = Session { args, out, target, position: None, connections: 0 };
     let mut pause = PAUSE_MIN;
     loop {
         let before = session.connections;
@@ -166,6 +171,7 @@ fn percent_encoded(text: &str) -> String {
 /// Connections one after the other.
 struct Session<'a> {
     args: &'a SubscribeArgs,
+    out: &'a mut dyn io::Write,
     target: Target,
     /// `epoch:offset` of the last message; only kept for a single channel.
     position: Option<String>,
@@ -256,7 +262,7 @@ impl Session<'_> {
             self.position = Some(format!("{}:{}", envelope.epoch, envelope.offset));
         }
         if self.args.json {
-            return print_line(text);
+            return print_line_to(self.out, text);
         }
         if let Some(gap) = &envelope.gap {
             eprintln!("corecast: {}", gap.words(&envelope.channel));
@@ -265,8 +271,8 @@ impl Session<'_> {
         // A string is printed as its content: what was published as text is read as text.
         let shown = serde_json::from_str(data.get()).unwrap_or_else(|_| data.get().to_owned());
         match self.args.channels.len() {
-            1 => print_line(&shown),
-            _ => print_line(&format!("{}\t{shown}", envelope.channel)),
+            1 => print_line_to(self.out, &shown),
+            _ => print_line_to(self.out, &format!("{}\t{shown}", envelope.channel)),
         }
     }
 }
@@ -330,5 +336,73 @@ mod tests {
         let args = SubscribeArgs { channels: vec!["a".to_owned()], url, json: false };
         let words = run(&args).expect_err("nobody listens").to_string();
         assert!(words.contains("refused") && words.contains("serve --dev"), "{words}");
+    }
+
+    /// A server that takes one connection for each list of messages, and closes it with the code
+    /// that ends the list. Answers with the requests' paths.
+    fn serve(
+        listener: std::net::TcpListener,
+        connections: Vec<(Vec<&'static str>, u16)>,
+    ) -> std::thread::JoinHandle<Vec<String>> {
+        std::thread::spawn(move || {
+            connections.into_iter().map(|script| serve_one(&listener, script)).collect()
+        })
+    }
+
+    fn serve_one(
+        listener: &std::net::TcpListener,
+        (messages, code): (Vec<&'static str>, u16),
+    ) -> String {
+        use tungstenite::handshake::server::{Request, Response};
+        let (stream, _) = listener.accept().expect("a client comes");
+        let mut path = String::new();
+        #[expect(clippy::result_large_err, reason = "the library's own signature")]
+        let note = |request: &Request, response: Response| {
+            path = request.uri().to_string();
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(stream, note).expect("a handshake");
+        for message in messages {
+            socket.send(Message::text(message)).expect("the client reads");
+        }
+        let frame = tungstenite::protocol::CloseFrame { code: code.into(), reason: "why".into() };
+        socket.close(Some(frame)).expect("it is open");
+        while socket.read().is_ok() {}
+        path
+    }
+
+    #[test]
+    fn after_a_cut_one_channel_goes_on_where_it_was() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let server = serve(
+            listener,
+            vec![
+                (
+                    vec![
+                        r#"{"channel":"a","data":"text","offset":7,"epoch":"e"}"#,
+                        r#"{"channel":"a","data":{"n":1},"offset":8,"epoch":"e"}"#,
+                    ],
+                    3001,
+                ),
+                (vec![r#"{"channel":"a","gap":{"after":8,"next":10}}"#], 3503),
+            ],
+        );
+        let url = format!("ws://{address}");
+        let args = SubscribeArgs { channels: vec!["a".to_owned()], url, json: false };
+        let mut out = Vec::new();
+        let words = run_to(&args, &mut out).expect_err("3503 is final").to_string();
+        assert_eq!(String::from_utf8(out).expect("text"), "text\n{\"n\":1}\n");
+        assert!(words.contains("3503 why"), "{words}");
+        let paths = server.join().expect("the server's thread");
+        let first = "/ws?channels=a&envelope=json";
+        assert_eq!(paths, [first.to_owned(), format!("{first}&since=e:8")]);
+    }
+
+    #[test]
+    fn a_gap_is_told_by_its_offsets() {
+        let gap = |after, next| Gap { after, next }.words("a");
+        assert_eq!(gap(8, 10), "messages 9 to 9 of a were missed");
+        assert_eq!(gap(0, 10), "messages of a were missed, and can't be recovered");
     }
 }

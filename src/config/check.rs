@@ -7,16 +7,13 @@ use std::time::Duration;
 use super::Config;
 use crate::channel::{Namespace, SlowPolicy};
 use crate::ids::{ShardId, Slot};
-use crate::limits::{CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX};
+use crate::limits::{API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX};
 
 /// Longest message that any setting allows: what one shard may hold for one client.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Longest request body that any setting allows.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Longest API key: keys are compared in buffers of this size.
-pub(crate) const API_KEY_BYTES_MAX: usize = 256;
 
 /// Most cores that can be named: the size of the kernel's `cpu_set_t`.
 const CPUS_MAX: usize = 1024;

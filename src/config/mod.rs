@@ -10,7 +10,6 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::API_KEY_BYTES_MAX;
 pub use check::Problem;
 pub use load::{Error, Flags, Loaded, Origin, load};
 
@@ -19,6 +18,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::api;
 use crate::channel::{ChannelRegex, DataType, Namespace, Namespaces, SlowPolicy};
 use crate::handshake::Rules;
 use crate::ids::Slot;
@@ -281,6 +281,17 @@ impl Config {
     /// All namespaces, for those who resolve channels.
     pub fn namespaces(&self) -> Namespaces {
         Namespaces::new(self.channel.namespaces.clone(), self.client.channel_bytes_max)
+    }
+
+    /// The settings of the API.
+    pub fn api_options(&self) -> api::Options {
+        api::Options {
+            keys: self.api.keys.clone(),
+            open: self.dev,
+            page: self.dev,
+            body_bytes_max: self.api.body_bytes_max,
+            namespaces: self.namespaces(),
+        }
     }
 
     /// The settings of one of `shards` shards. Memory limits of the node are divided evenly, since

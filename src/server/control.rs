@@ -1,13 +1,14 @@
 //! The control thread: the HTTP API on a runtime of its own, and control's side of the mesh.
 
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Common, Error};
 use crate::api::{self, Api, Courier, Full, Node, Parts};
 use crate::ids::ShardId;
-use crate::mesh::{ControlRequest, Inbox, Lane, Message};
+use crate::limits::RETRY_INTERVAL;
+use crate::mesh::{Address, ControlRequest, Inbox, Lane, Message};
 use crate::sys::EventFd;
 
 /// Whether the drain has begun and ended.
@@ -66,11 +67,12 @@ async fn run(
     inbox: Inbox,
     drained: Drained,
 ) -> std::io::Result<()> {
-    let courier = courier(common);
+    let lanes = lanes(common);
+    let courier = courier(common, Arc::clone(&lanes));
     let identity = common.identity.clone();
     let identify = move |client: &crate::ids::ClientId| identity.verify(*client);
     let api = Api::new(
-        &common.config,
+        common.config.api_options(),
         Parts {
             courier: Arc::clone(&courier),
             status: Arc::clone(&common.status),
@@ -81,6 +83,7 @@ async fn run(
     tokio::select! {
         served = api::serve(listener, api) => served,
         ended = receive(&inbox, &courier, &drained, common) => ended,
+        () = retry(&lanes) => Ok(()),
     }
 }
 
@@ -94,17 +97,20 @@ fn node(common: &Common) -> Node {
     }
 }
 
-fn courier(common: &Common) -> Arc<Courier> {
-    let mut lanes: Vec<Lane> = common.addresses[..common.shards()]
-        .iter()
-        .zip(&common.wakes)
-        .map(|(address, wake)| Lane::new(address.clone(), Box::new(*wake)))
-        .collect();
+/// Control's lanes to the shards. The lock is never contended: all of control is one thread.
+type Lanes = Arc<Mutex<Vec<Lane>>>;
+
+fn lanes(common: &Common) -> Lanes {
+    let shards = common.addresses[..common.shards()].iter().zip(&common.wakes);
+    let lane = |(address, wake): (&Address, &EventFd)| Lane::new(address.clone(), Box::new(*wake));
+    Arc::new(Mutex::new(shards.map(lane).collect()))
+}
+
+fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
     let send = move |shard: ShardId, message: Message| {
+        let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = &mut lanes[shard.index()];
-        if lane.is_behind() {
-            lane.flush();
-        }
+        lane.flush();
         if lane.is_behind() {
             return Err(Full);
         }
@@ -130,6 +136,7 @@ async fn receive(
     loop {
         while let Some(batch) = inbox.take() {
             batch.into_iter().for_each(|message| courier.deliver(message));
+            tokio::task::yield_now().await;
         }
         if drained.begun.load(Ordering::Acquire) && draining.is_none() {
             let over = common.config.server.drain;
@@ -145,6 +152,16 @@ async fn receive(
             guard.clear_ready();
         }
         inbox.woke();
+    }
+}
+
+/// Sends again what an inbox had no room for, though nothing newer is sent.
+async fn retry(lanes: &Lanes) {
+    let mut ticks = tokio::time::interval(RETRY_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.iter_mut().filter(|lane| lane.is_behind()).for_each(Lane::flush);
     }
 }
 

@@ -97,8 +97,6 @@ pub struct Shard<S> {
     requests: Requests,
     buffer: Vec<u8>,
     events: Vec<Ready>,
-    /// The part of the slots that the next tick's heartbeat sweep looks at.
-    heartbeat_phase: usize,
     audit: audit::Audit,
     draining: bool,
 }
@@ -132,7 +130,6 @@ impl<S: Sockets> Shard<S> {
             requests: Requests::default(),
             buffer: vec![0; RECEIVE_BYTES_MAX],
             events: Vec::new(),
-            heartbeat_phase: 0,
             audit: audit::Audit::default(),
             draining: false,
             options: parts.options,

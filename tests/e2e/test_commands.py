@@ -133,7 +133,8 @@ def test_publishing_with_curl_works_as_the_readme_says(driver, tmp_path):
     assert commands, "the README shows how to publish with curl"
     with Server(driver) as server:
         for command in commands:
-            command = re.sub(r"(localhost|127\.0\.0\.1):9000", f"127.0.0.1:{server.api_port}", command)
+            here = f"127.0.0.1:{server.api_port}"
+            command = re.sub(r"(localhost|127\.0\.0\.1):9000", here, command)
             done = subprocess.run(["bash", "-c", command + " -sS --max-time 5"],
                                   capture_output=True, text=True)
             assert done.returncode == 0 and '"result"' in done.stdout, f"{command}\n{done}"

@@ -42,7 +42,8 @@ def cut_network(driver, tmp_path):
         stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
     def inside(*command, **options):
-        return subprocess.Popen(["nsenter", "--net", f"--target={process.pid}", *command], **options)
+        enter = ["nsenter", "--net", f"--target={process.pid}"]
+        return subprocess.Popen([*enter, *command], **options)
 
     eventually(lambda: inside("curl", "-sf", "http://127.0.0.1:9000/ready",
                               stdout=subprocess.DEVNULL).wait() == 0, 10, "ready")

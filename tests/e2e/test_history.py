@@ -31,7 +31,8 @@ def filled(server, channel):
 @pytest.mark.parametrize("params", [{}, {"limit": 0}, {"limit": 0, "reverse": False}])
 def test_without_a_limit_only_the_position_is_told(connect, filled, params):
     channel, epoch = filled
-    assert connect().history(channel, **params) == {"publications": [], "offset": 10, "epoch": epoch}
+    position = {"publications": [], "offset": 10, "epoch": epoch}
+    assert connect().history(channel, **params) == position
 
 
 def test_all_is_asked_for_with_minus_one(connect, filled):

@@ -24,7 +24,8 @@ pub(super) struct Broadcast {
     /// Subscribers that a publication has to reach.
     receivers: u64,
     pub(super) published: u32,
-    completed: u32,
+    /// Publications that have reached everyone, which happens in their order.
+    pub(super) completed: u32,
     confirmed: u32,
     /// From sending each publication to its last receipt, since they were last cleared.
     pub(super) last: Latencies,

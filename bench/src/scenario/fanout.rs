@@ -77,7 +77,11 @@ pub(crate) fn run(args: &FanoutArgs) -> Result<Verdict, Error> {
         let publisher = Publisher::open(&entrance, &target, timeout)?;
         let mut broadcast = Broadcast::new(publisher, args.publish.bytes, args.outstanding);
         (ended, measured) = measure(args, &mut fleet, &mut broadcast);
-        published = broadcast.published;
+        // What an interrupt left under way is not lost.
+        published = match ended {
+            Ended::Interrupted => broadcast.completed,
+            Ended::Done | Ended::TimedOut | Ended::Broken => broadcast.published,
+        };
     }
     let outcome = fleet.stop()?;
     let mut report = fanout_report(args, measured, &outcome);
@@ -155,7 +159,8 @@ fn fanout_report(args: &FanoutArgs, measured: Measured, outcome: &Outcome) -> Fa
         server,
         server_cpu_us_per_delivery: server.map(|usage| per_delivery(usage.cpu_seconds)),
         server_thread_cpu_us_per_delivery: server
-            .map(|usage| per_delivery(usage.thread_cpu_seconds)),
+            .and_then(|usage| usage.thread_cpu_seconds)
+            .map(per_delivery),
         generator,
         ended: "",
         publish_error: measured.publish_error.map(|error| error.to_string()),
@@ -204,13 +209,11 @@ impl Report for FanoutReport {
             ("to the last", self.last_delivery.text()),
         ];
         rows.extend(self.generator.map(|own| ("generator", own.text())));
-        if let (Some(server), Some(whole), Some(threads)) =
-            (self.server, self.server_cpu_us_per_delivery, self.server_thread_cpu_us_per_delivery)
-        {
-            rows.push(("server", report::usage_text(server)));
-            let text = format!("{whole:.3} µs per delivery, named threads {threads:.3} µs");
-            rows.push(("server CPU", text));
-        }
+        rows.extend(self.server.map(|server| ("server", report::usage_text(server))));
+        let threads = self.server_thread_cpu_us_per_delivery;
+        let threads = threads.map(|us| format!(", named threads {us:.3} µs")).unwrap_or_default();
+        let whole = self.server_cpu_us_per_delivery;
+        rows.extend(whole.map(|us| ("server CPU", format!("{us:.3} µs per delivery{threads}"))));
         rows.extend(self.publish_error.clone().map(|error| ("publishing", error)));
         rows.push(("run", self.ended.to_owned()));
         rows

@@ -7,7 +7,7 @@ use crate::reason::ClientError;
 
 #[tokio::test]
 async fn publish_sends_the_payload_to_the_home_shard_and_answers_its_position() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let body = r#"{"channel":"chat:1","data":{"a":
         1},"tags":{"k":"v"},"skip_history":true,"idempotency_key":"once","unknown":1}"#;
     let expected = r#"{"result":{"offset":5,"epoch":"e"}}"#;
@@ -26,7 +26,7 @@ async fn publish_sends_the_payload_to_the_home_shard_and_answers_its_position() 
 
 #[tokio::test]
 async fn a_payload_is_read_as_its_namespace_says() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let table: &[(&str, &str, Option<&[u8]>)] = &[
         ("chat:1", r#""data":"x""#, Some(b"\"x\"")),
         ("chat:1", r#""b64data":"eyJhIjoxfQ==""#, Some(b"{\"a\":1}")),
@@ -56,7 +56,7 @@ async fn a_payload_is_read_as_its_namespace_says() {
 
 #[tokio::test]
 async fn what_cannot_be_done_is_an_error_with_its_code() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let long_key = "k".repeat(300);
     let long = format!(r#"{{"channel":"c","data":1,"idempotency_key":"{long_key}"}}"#);
     let table = [
@@ -67,6 +67,7 @@ async fn what_cannot_be_done_is_an_error_with_its_code() {
         ("publish", r#"{"channel":"c","data":1,"version":3}"#, 108),
         ("publish", &long, 107),
         ("broadcast", r#"{"channels":[],"data":1}"#, 107),
+        ("broadcast", r#"{"channels":["c"]}"#, 107),
         ("history", r#"{"channel":"c"}"#, 108),
         ("history", r#"{"channel":"chat:1","reverse":true,"since":{"offset":0}}"#, 107),
         ("history_remove", r#"{"channel":"c"}"#, 108),
@@ -89,7 +90,7 @@ async fn what_cannot_be_done_is_an_error_with_its_code() {
 #[tokio::test]
 async fn a_shards_error_is_the_answer() {
     let refusing = |_, _: &Message| Some(Answer::Error(ClientError::UnrecoverablePosition));
-    let node = node_with(&config(), refusing);
+    let node = node_with(options(), refusing);
     let body = r#"{"channel":"chat:1","limit":5,"since":{"offset":3,"epoch":"gone"}}"#;
     let (status, answer) = node.post("/api/history", body).await;
     let expected = r#"{"error":{"code":112,"message":"unrecoverable position"}}"#;
@@ -104,7 +105,7 @@ async fn a_shards_error_is_the_answer() {
 
 #[tokio::test]
 async fn broadcast_answers_for_each_channel_in_order() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let body = r#"{"channels":["c","nowhere:c","chat:1"],"data":{}}"#;
     let (status, answer) = node.post("/api/broadcast", body).await;
     let expected = concat!(
@@ -121,7 +122,7 @@ async fn broadcast_answers_for_each_channel_in_order() {
 
 #[tokio::test]
 async fn a_batch_answers_every_command_under_its_methods_name() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     for parallel in [false, true] {
         let body = format!(
             r#"{{"parallel":{parallel},"commands":[
@@ -143,7 +144,7 @@ async fn a_batch_answers_every_command_under_its_methods_name() {
 
 #[tokio::test]
 async fn the_old_form_takes_one_command_or_several() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let publish = r#"{"method":"publish","params":{"channel":"chat:1","data":1}}"#;
     let position = r#"{"result":{"offset":5,"epoch":"e"}}"#;
     assert_eq!(node.post("/api", publish).await, (200, position.to_owned()));
@@ -175,7 +176,7 @@ fn with_history(_: ShardId, message: &Message) -> Option<Answer> {
 
 #[tokio::test]
 async fn history_writes_each_type_as_json() {
-    let node = node_with(&config(), with_history);
+    let node = node_with(options(), with_history);
     let table = [("chat:1", r#"{"a":1}"#), ("text:1", r#""a\"b""#), ("bin:1", r#""YSJi""#)];
     for (channel, data) in table {
         let body = format!(r#"{{"channel":"{channel}","limit":-1}}"#);
@@ -190,14 +191,14 @@ async fn history_writes_each_type_as_json() {
         );
         assert_eq!(node.post("/api/history", &body).await, (200, expected));
     }
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let (_, empty) = node.post("/api/history", r#"{"channel":"chat:1"}"#).await;
     assert_eq!(empty, r#"{"result":{"publications":[],"offset":5,"epoch":"e"}}"#);
 }
 
 #[tokio::test]
 async fn channels_asks_every_shard_and_merges() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let (_, all) = node.post("/api/channels", r#"{"pattern":"s*","limit":2}"#).await;
     let expected = concat!(
         r#"{"result":{"channels":{"shard0":{"num_clients":2},"#,
@@ -221,7 +222,7 @@ async fn channels_asks_every_shard_and_merges() {
 
 #[tokio::test]
 async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let client = client_id();
     let stranger = ClientId::from_raw(1);
     let table = [
@@ -256,7 +257,7 @@ async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
 
 #[tokio::test]
 async fn info_sums_the_shards() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     for cells in node.api.status.shards() {
         cells.connections[0].add(2);
         cells.connections[1].add(1);

@@ -6,14 +6,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX};
+use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX};
 
 /// Header lines.
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
 #[tokio::test]
 async fn http_refusals_have_their_status() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let publish = r#"{"channel":"chat:1","data":1}"#;
     let long = format!(r#"{{"channel":"chat:1","data":"{}"}}"#, "x".repeat(1 << 20));
     let key = [("x-api-key", "sesame")];
@@ -47,10 +47,8 @@ async fn http_refusals_have_their_status() {
 
 #[tokio::test]
 async fn with_dev_there_is_a_page_and_no_key_but_no_foreign_page() {
-    let mut config = config();
-    config.dev = true;
-    config.api.keys.clear();
-    let node = node_with(&config, obedient);
+    let open = Options { keys: Vec::new(), open: true, page: true, ..options() };
+    let node = node_with(open, obedient);
     let publish = r#"{"channel":"chat:1","data":1}"#;
     assert_eq!(node.post_with("/api/publish", &[], publish).await.0, 200);
     let foreign = [("origin", "https://evil.example"), ("host", "127.0.0.1:9000")];
@@ -70,7 +68,7 @@ async fn with_dev_there_is_a_page_and_no_key_but_no_foreign_page() {
 
 #[tokio::test]
 async fn an_idempotency_key_may_come_in_a_header() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let headers = [("x-api-key", "sesame"), ("x-idempotency-key", "header")];
     let table = [
         (r#"{"channel":"chat:1","data":1}"#, "header"),
@@ -86,7 +84,7 @@ async fn an_idempotency_key_may_come_in_a_header() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_does_not_answer_is_an_internal_error_and_leaves_nothing_behind() {
-    let node = node_with(&config(), |_, _| None);
+    let node = node_with(options(), |_, _| None);
     let before = tokio::time::Instant::now();
     let (_, answer) = node.post("/api/publish", r#"{"channel":"c","data":1}"#).await;
     assert!(answer.starts_with(r#"{"error":{"code":100,"#), "{answer}");
@@ -98,13 +96,13 @@ async fn a_shard_that_does_not_answer_is_an_internal_error_and_leaves_nothing_be
 
 #[tokio::test]
 async fn a_full_shard_is_503_alone_and_111_among_others() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let send = |_, _| Err(Full);
     let courier = Courier::new(1, Box::new(|_| ShardId::new(0)), Box::new(send));
     let status = Arc::clone(&node.api.status);
     let node_names = node.api.node.clone();
     let parts = Parts { courier, status, identify: Box::new(|_| None), node: node_names };
-    let api = Api::new(&config(), parts);
+    let api = Api::new(options(), parts);
     let full = TestNode { router: router::router(Arc::clone(&api)), api, seen: node.seen };
     let (status, _) = full.post("/api/publish", r#"{"channel":"c","data":1}"#).await;
     assert_eq!(status, 503);
@@ -113,8 +111,24 @@ async fn a_full_shard_is_503_alone_and_111_among_others() {
 }
 
 #[tokio::test]
+async fn more_requests_than_may_wait_are_refused_and_those_that_give_up_are_forgotten() {
+    let node = node_with(options(), |_, _| None);
+    let courier = &node.api.courier;
+    let make = |ticket| Message::HistoryRemove {
+        channel: crate::channel::ChannelName::new("c"),
+        asker: Asker::Control(ticket),
+    };
+    let ask = || courier.send(ShardId::new(0), make);
+    let waiting: Vec<_> = (0..API_PENDING_MAX).map(|_| ask().expect("there is room")).collect();
+    assert!(matches!(ask(), Err(ApiError::Busy)));
+    drop(waiting);
+    assert_eq!(courier.pending_count(), 0);
+    assert!(ask().is_ok());
+}
+
+#[tokio::test]
 async fn ready_and_live_tell_the_nodes_state() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let table = [
         (Phase::Starting, 503, "starting\n"),
         (Phase::Serving, 200, "serving\n"),
@@ -136,7 +150,7 @@ async fn ready_and_live_tell_the_nodes_state() {
 
 #[tokio::test]
 async fn metrics_come_in_the_format_that_is_asked_for() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let (status, page) = node.get("/metrics").await;
     assert!(status == 200 && page.contains("# TYPE corecast_panics_total counter\n"), "{page}");
     let open = Request::get("/metrics").header("accept", "application/openmetrics-text");
@@ -165,7 +179,7 @@ const LIVE: &str = "GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 #[tokio::test]
 async fn idle_and_slow_peers_do_not_keep_others_out() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     node.api.status.set_phase(Phase::Serving);
     let address = serve_node(&node);
     let mut idle = Vec::new();
@@ -186,7 +200,7 @@ async fn idle_and_slow_peers_do_not_keep_others_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_ends_a_while_after_its_last_request() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let address = serve_node(&node);
     let mut stream = TcpStream::connect(address).await.expect("it accepts");
     let mut unread = Vec::new();
@@ -197,7 +211,7 @@ async fn a_connection_ends_a_while_after_its_last_request() {
 
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
-    let node = node_with(&config(), obedient);
+    let node = node_with(options(), obedient);
     let address = serve_node(&node);
     let lines =
         |count: usize| -> String { (0..count).map(|index| format!("x-{index}: y\r\n")).collect() };

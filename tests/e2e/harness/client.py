@@ -26,7 +26,8 @@ class Closed(Exception):
 class Plain:
     """Any WebSocket of the server: `/ws`, `/echo`, or the base of `Client`."""
 
-    def __init__(self, server, path, *, headers=None, subprotocols=None, compression=None, **options):
+    def __init__(self, server, path, *, headers=None, subprotocols=None, compression=None,
+                 **options):
         connecting = websockets.sync.client.connect(
             server.ws_url + path, proxy=None, compression=compression, open_timeout=10,
             close_timeout=1, ping_interval=None, max_size=None, subprotocols=subprotocols,

@@ -1,6 +1,7 @@
 """A `corecast serve` process on ports of its own, and what can be asked of it from outside."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -21,16 +22,19 @@ BINARY = os.environ.get("CORECAST_BIN", str(ROOT / "target" / "release" / "corec
 READY_SECONDS_MAX = 15
 
 
+_ports = itertools.count(random.randrange(2_000))
+
+
 def free_port():
     """A port that nothing holds. The server listens with SO_REUSEPORT, so two servers that were
-    given one port would share it without a word: each test worker draws from a range of its own."""
+    given one port would share it without a word: each test worker draws from a range of its own,
+    and never the same port twice in a row."""
     worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "0")) or 0)
-    for _ in range(200):
-        port = 20_000 + worker * 2_000 + random.randrange(2_000)
+    while True:
+        port = 20_000 + worker * 2_000 + next(_ports) % 2_000
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise RuntimeError("no free port found")
 
 
 class Server:
@@ -129,6 +133,19 @@ class Server:
 
     def metrics(self):
         return Metrics(self.http.get("/metrics").text)
+
+    def settled_metrics(self):
+        """A scrape after what happened before has been counted: shards sum up now and then."""
+        last = self.metrics()
+        while True:
+            time.sleep(0.3)
+            now = self.metrics()
+            if all(now.total(name) == last.total(name) for name in self.COUNTED):
+                return now
+            last = now
+
+    COUNTED = ("corecast_connections", "corecast_closes_total", "corecast_handshakes_total",
+               "corecast_publications_total", "corecast_deliveries_total")
 
     def connections(self):
         return self.metrics().total("corecast_connections")

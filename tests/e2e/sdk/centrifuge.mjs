@@ -124,7 +124,9 @@ const scenarios = {
     client.connect();
     await events.next("connected");
     await sub.next("subscribed");
-    for (let n = 0; n < 500; n += 1) await api("publish", { channel: `${prefix}-order`, data: { n } });
+    for (let n = 0; n < 500; n += 1) {
+      await api("publish", { channel: `${prefix}-order`, data: { n } });
+    }
     for (let n = 0; n < 500; n += 1) assert.equal((await sub.next("publication")).data.n, n);
     client.disconnect();
   },

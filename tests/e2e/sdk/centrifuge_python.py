@@ -156,7 +156,8 @@ async def order():
     await sub.next("subscribed")
     for start in range(0, 500, 100):
         await api("batch", commands=[
-            {"publish": {"channel": f"{PREFIX}-order", "data": n}} for n in range(start, start + 100)])
+            {"publish": {"channel": f"{PREFIX}-order", "data": n}}
+            for n in range(start, start + 100)])
     for n in range(500):
         assert (await sub.next("publication")).data == n
     await client.disconnect()
