@@ -44,17 +44,10 @@ pub(super) fn start(
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
-<<<<<<< HEAD
             // However it ends: without this thread nobody could see or stop the server.
             let _end = AbortOnDrop;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .enable_time()
-                .build();
-=======
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
->>>>>>> main
             let result = match runtime {
                 Ok(runtime) => runtime.block_on(run(&common, listener, inbox, mine)),
                 Err(error) => Err(error),

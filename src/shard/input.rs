@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Parked, State};
+use crate::connection::{Flags, Parked, ParkedMessage, State};
 use crate::handshake::{self, Progress};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -291,7 +291,7 @@ impl<S: Sockets> Shard<S> {
             && !left.is_empty()
         {
             let parked = connection.extra().parked.get_or_insert_default();
-            parked.message = Some((opcode, left.to_vec()));
+            parked.message = Some(ParkedMessage { opcode, bytes: left.to_vec(), done: 0 });
         }
     }
 
@@ -311,7 +311,7 @@ impl<S: Sockets> Shard<S> {
         let parked = connection.extra.as_mut().and_then(|extra| extra.parked.take());
         let flow = match parked {
             None => Flow::Continue,
-            Some(parked) => self.resume_parked(token, *parked),
+            Some(parked) => self.resume_parked(token, parked),
         };
         self.charge_inbound(token);
         if let Some(connection) = self.slots.get(token) {
@@ -322,14 +322,19 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn resume_parked(&mut self, token: Token, mut parked: Parked) -> Flow {
-        if let Some((opcode, message)) = parked.message.take() {
-            let (flow, left) = self.on_commands(token, opcode, &message);
+    fn resume_parked(&mut self, token: Token, mut parked: Box<Parked>) -> Flow {
+        if let Some(mut message) = parked.message.take() {
+            let commands = &message.bytes[message.done..];
+            let (flow, left) = self.on_commands(token, message.opcode, commands);
             if flow == Flow::Wait {
-                self.park_message(token, opcode, left);
-                self.park_input(token, &parked.input);
+                message.done = message.bytes.len() - left.len();
+                parked.message = (!left.is_empty()).then_some(message);
+                if let Some(connection) = self.slots.get(token) {
+                    connection.extra().parked = Some(parked);
+                }
+                return flow;
             }
-            if flow != Flow::Continue {
+            if flow == Flow::Stop {
                 return flow;
             }
         }
