@@ -250,9 +250,9 @@ impl Extra {
         self.head.capacity()
             + self.decoder.buffered_bytes()
             + parked.map_or(0, |parked| {
-            let message = parked.message.as_ref().map_or(0, |(_, message)| message.capacity());
-            message + parked.input.capacity()
-        })
+                let message = parked.message.as_ref().map_or(0, |(_, message)| message.capacity());
+                message + parked.input.capacity()
+            })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The control thread: the HTTP API on a runtime of its own, and control's side of the mesh.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Common, Error};
 use crate::api::{self, Api, Courier, Full, Node, Parts};
@@ -46,10 +46,8 @@ pub(super) fn start(
         .spawn(move || {
             // However it ends: without this thread nobody could see or stop the server.
             let _end = AbortOnDrop;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .enable_time()
-                .build();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
             let result = match runtime {
                 Ok(runtime) => runtime.block_on(run(&common, listener, inbox, mine)),
                 Err(error) => Err(error),
@@ -178,8 +176,7 @@ async fn retry(lanes: &Lanes) {
 
 async fn drain(courier: &Arc<Courier>, over: std::time::Duration) {
     let request = ControlRequest::Drain { over };
-    if let Err(error) = courier.request_all(&request, over + crate::limits::DRAIN_SLACK).await
-    {
+    if let Err(error) = courier.request_all(&request, over + crate::limits::DRAIN_SLACK).await {
         tracing::warn!(?error, "not every connection was closed in time");
     }
 }

@@ -125,6 +125,7 @@ impl<S: Sockets> Shard<S> {
         connection.state = State::Released;
         if let Some(extra) = connection.extra.take() {
             self.unfinished.charge(token, extra.charged, 0);
+            self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
             self.cells.outbox_bytes.subtract(extra.outbox.cost_bytes() as u64);
         }
         Some(connection.socket)

@@ -172,6 +172,12 @@ impl<S: Sockets> Shard<S> {
         self.draining
     }
 
+    /// Whether messages wait for room in another thread's inbox. Each turn tries again, and each
+    /// tick brings a turn.
+    pub fn is_behind(&self) -> bool {
+        self.outbound.is_behind()
+    }
+
     /// The shard's kernel.
     pub fn sockets(&mut self) -> &mut S {
         &mut self.io

@@ -273,12 +273,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Ends a subscription and tells the client why.
-    pub(super) fn end_subscription(
-        &mut self,
-        slot: Slot,
-        index: usize,
-        reason: UnsubscribeReason,
-    ) {
+    pub(super) fn end_subscription(&mut self, slot: Slot, index: usize, reason: UnsubscribeReason) {
         let Some(token) = self.slots.token(slot) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
         let protocol = connection.protocol;

@@ -114,7 +114,9 @@ impl Ring {
             count += 1;
             let user_data = entry.user_data();
             match user_data >> KIND_SHIFT {
-                KIND_SEND => results[user_data as usize & (SWEEP_SENDS_MAX * 2 - 1)] = entry.result(),
+                KIND_SEND => {
+                    results[user_data as usize & (SWEEP_SENDS_MAX * 2 - 1)] = entry.result()
+                }
                 KIND_POLL => self.news.push(ready(user_data, &entry)),
                 KIND_TIMER => {
                     self.ticked = true;
