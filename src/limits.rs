@@ -182,9 +182,6 @@ pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 /// How often control tries again to send what an inbox had no room for.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often main looks whether the node is full.
-pub const STATUS_INTERVAL: Duration = Duration::from_millis(200);
-
 /// Descriptors of a shard's table that are not for clients: stdio, wakes, rings, the listener.
 pub const DESCRIPTORS_RESERVED: usize = 256;
 

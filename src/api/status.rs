@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::ids::Moment;
 use crate::limits::PROGRESS_TIMEOUT;
-use crate::metrics::ShardCells;
+use crate::metrics::{Cell, ShardCells};
 
 /// What the node does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +41,18 @@ pub struct Status {
     phase: AtomicU8,
     shards: Vec<Arc<ShardCells>>,
     now: fn() -> Moment,
+    connections_max: usize,
 }
 
 impl Status {
-    /// A starting node whose shards count in `shards`, by the clock `now` that they use.
-    pub fn new(shards: Vec<Arc<ShardCells>>, now: fn() -> Moment) -> Status {
-        Status { phase: AtomicU8::new(Phase::Starting as u8), shards, now }
+    /// A starting node for at most `connections_max` connections, whose shards count in `shards`,
+    /// by the clock `now` that they use.
+    pub fn new(
+        shards: Vec<Arc<ShardCells>>,
+        now: fn() -> Moment,
+        connections_max: usize,
+    ) -> Status {
+        Status { phase: AtomicU8::new(Phase::Starting as u8), shards, now, connections_max }
     }
 
     /// Changes the phase. From any thread.
@@ -56,7 +62,18 @@ impl Status {
 
     /// What the node does.
     pub fn phase(&self) -> Phase {
-        Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed)) % Phase::ALL.len()]
+        let set = Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed)) % Phase::ALL.len()];
+        let full = set == Phase::Serving && self.connections_count() >= self.connections_max;
+        if full { Phase::Full } else { set }
+    }
+
+    /// Connections of all shards, those that have not sent their request included.
+    fn connections_count(&self) -> usize {
+        let of_shard = |cells: &Arc<ShardCells>| {
+            let open: u64 = cells.connections.iter().map(Cell::value).sum();
+            open + cells.handshaking.value()
+        };
+        self.shards.iter().map(of_shard).sum::<u64>() as usize
     }
 
     /// The clock.

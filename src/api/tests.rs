@@ -91,7 +91,7 @@ fn node_with(options: Options, respond: Respond) -> TestNode {
         }
     });
     let shards = (0..SHARDS).map(|_| Arc::new(ShardCells::default())).collect();
-    let status = Arc::new(Status::new(shards, now));
+    let status = Arc::new(Status::new(shards, now, 1000));
     let node = Node {
         uid: "u1".to_owned(),
         name: "n1".to_owned(),

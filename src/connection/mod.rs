@@ -58,6 +58,8 @@ impl Flags {
     pub const FINISHED: Flags = Flags(1 << 7);
     /// The peer has ended its stream: reading on will show it, and no event will come for it.
     pub const HUNG_UP: Flags = Flags(1 << 8);
+    /// A ping went out while the one before was not answered: several pongs may come.
+    pub const OVERDUE: Flags = Flags(1 << 9);
 
     /// Whether all of `flag` is set.
     pub const fn has(self, flag: Flags) -> bool {
@@ -158,10 +160,21 @@ const _: () = assert!(size_of::<Subscription>() == 16, "128 channels are 2 KiB")
 /// Input that could not be carried out to its end: a request in it waits for its answer.
 #[derive(Debug, Default)]
 pub struct Parked {
-    /// The commands of a message that have not been carried out.
-    pub message: Option<(Opcode, Vec<u8>)>,
+    /// A message of which commands have not been carried out.
+    pub message: Option<ParkedMessage>,
     /// Bytes after the message, as they came from the socket.
     pub input: Vec<u8>,
+}
+
+/// The rest of a message. It is copied once, however many of its commands have to wait.
+#[derive(Debug)]
+pub struct ParkedMessage {
+    /// Text or binary.
+    pub opcode: Opcode,
+    /// The message, from the first command that had to wait.
+    pub bytes: Vec<u8>,
+    /// Bytes of it that have been carried out since.
+    pub done: usize,
 }
 
 /// The request that waits for its answer.
@@ -250,9 +263,9 @@ impl Extra {
         self.head.capacity()
             + self.decoder.buffered_bytes()
             + parked.map_or(0, |parked| {
-            let message = parked.message.as_ref().map_or(0, |(_, message)| message.capacity());
-            message + parked.input.capacity()
-        })
+                let message = parked.message.as_ref().map_or(0, |message| message.bytes.capacity());
+                message + parked.input.capacity()
+            })
     }
 }
 

@@ -208,4 +208,3 @@ pub struct Target {
     /// Only this one.
     pub connection: Option<ConnectionId>,
 }
-

@@ -1,6 +1,6 @@
 //! The sending side of a thread: one lane to each other thread, with a spill of its own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::TrySendError;
@@ -21,8 +21,9 @@ pub struct Lane {
     spill_bytes: usize,
     spill_bytes_max: usize,
     /// Publications that found no room: the channel, the last offset before them and the last of
-    /// them. They become gap notices as soon as there is room.
-    gaps: HashMap<ChannelName, (u64, u64)>,
+    /// them. They become gap notices as soon as there is room, in the order of names, so that the
+    /// same run always sends the same.
+    gaps: BTreeMap<ChannelName, (u64, u64)>,
     dropped: u64,
 }
 
@@ -41,13 +42,18 @@ impl Lane {
             spill: VecDeque::new(),
             spill_bytes: 0,
             spill_bytes_max,
-            gaps: HashMap::new(),
+            gaps: BTreeMap::new(),
             dropped: 0,
         }
     }
 
     /// Appends a message that must arrive.
     pub fn push(&mut self, message: Message) {
+        // The answer to a subscription says where the channel stands, and so tells of the gap as
+        // well. A notice behind it could speak of an epoch that has ended meanwhile.
+        if let Message::Subscribed(answer) = &message {
+            self.gaps.remove(&answer.channel);
+        }
         self.open.push(message);
         if self.open.len() >= BATCH_MESSAGES_MAX {
             self.flush();
@@ -97,11 +103,9 @@ impl Lane {
         }
         if self.spill.is_empty() {
             self.spill_bytes = 0;
-            self.open.extend(self.gaps.drain().map(|(channel, (after, last))| Message::Gap {
-                channel,
-                after,
-                next: last + 1,
-            }));
+            for (channel, (after, last)) in std::mem::take(&mut self.gaps) {
+                self.open.push(Message::Gap { channel, after, next: last + 1 });
+            }
         }
         if !self.open.is_empty() {
             let batch = std::mem::take(&mut self.open);

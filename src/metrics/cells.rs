@@ -43,8 +43,8 @@ pub struct DurationCells {
 impl DurationCells {
     /// Upper bounds of the buckets, in microseconds; one more bucket has no bound.
     pub const BOUNDS_MICROS: [u64; 14] = [
-        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
-        5_000_000,
+        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
+        1_000_000, 5_000_000,
     ];
 
     /// Records `count` events that took `duration` each.

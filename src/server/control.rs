@@ -1,8 +1,8 @@
 //! The control thread: the HTTP API on a runtime of its own, and control's side of the mesh.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Common, Error};
 use crate::api::{self, Api, Courier, Full, Node, Parts};
@@ -44,21 +44,30 @@ pub(super) fn start(
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .enable_time()
-                .build();
+            // However it ends: without this thread nobody could see or stop the server.
+            let _end = AbortOnDrop;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
             let result = match runtime {
                 Ok(runtime) => runtime.block_on(run(&common, listener, inbox, mine)),
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                tracing::error!(%error, "the control thread ends, and the server with it");
-                std::process::abort();
+                // Not by the log, whose thread would not come to write it.
+                eprintln!("the control thread ends, and the server with it: {error}");
             }
         })
         .map_err(Error::Thread)?;
     Ok(drained)
+}
+
+/// Ends the process when it is dropped, by a return or by a panic.
+struct AbortOnDrop;
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
 }
 
 async fn run(
@@ -167,8 +176,7 @@ async fn retry(lanes: &Lanes) {
 
 async fn drain(courier: &Arc<Courier>, over: std::time::Duration) {
     let request = ControlRequest::Drain { over };
-    if let Err(error) = courier.request_all(&request, over + crate::limits::DRAIN_SLACK).await
-    {
+    if let Err(error) = courier.request_all(&request, over + crate::limits::DRAIN_SLACK).await {
         tracing::warn!(?error, "not every connection was closed in time");
     }
 }

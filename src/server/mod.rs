@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::accept::Leases;
 use crate::api::{Phase, Status};
 use crate::config::Config;
-use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_SLACK, PROBE_PATIENCE, STATUS_INTERVAL};
+use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_SLACK, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox};
-use crate::metrics::{Cell, ShardCells};
+use crate::metrics::ShardCells;
 use crate::shard::Identity;
 use crate::sys::{self, EventFd, Signal, SysError};
 
@@ -40,8 +40,10 @@ pub struct Facts {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An address can't be listened on.
-    #[error("can't listen on {address}: {source}. Is another server running? \
-             Choose another address with --listen or --api-listen")]
+    #[error(
+        "can't listen on {address}: {source}. Is another server running? \
+             Choose another address with --listen or --api-listen"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -78,15 +80,6 @@ impl Common {
     fn shards(&self) -> usize {
         self.cells.len()
     }
-
-    /// Connections of all shards, about.
-    fn connections_count(&self) -> usize {
-        let open = |cells: &Arc<ShardCells>| {
-            let open: u64 = cells.connections.iter().map(Cell::value).sum();
-            open + cells.handshaking.value()
-        };
-        self.cells.iter().map(open).sum::<u64>() as usize
-    }
 }
 
 /// Runs the server until it is told to stop. `ready` is called when clients are served.
@@ -117,7 +110,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         home_map: HomeMap::new(shards),
         identity: Identity::new(),
         leases: Leases::new(config.server.max_connections, shards),
-        status: Arc::new(Status::new(cells.clone(), sys::now)),
+        status: Arc::new(Status::new(cells.clone(), sys::now, config.server.max_connections)),
         config,
         cells,
         addresses,
@@ -161,15 +154,13 @@ fn run_threads(
 /// time for it to be over.
 fn wait_for_end(common: &Common, drained: &control::Drained) {
     loop {
-        match sys::wait_for_signal(Some(STATUS_INTERVAL)) {
+        match sys::wait_for_signal(None) {
             Some(Signal::Stop) => break,
             Some(Signal::Reload) => {
                 tracing::warn!("SIGHUP: settings are read at start only; restart to change them");
             }
             Some(Signal::Other) | None => {}
         }
-        let full = common.connections_count() >= common.config.server.max_connections;
-        common.status.set_phase(if full { Phase::Full } else { Phase::Serving });
     }
     let drain = common.config.server.drain;
     tracing::info!(over = ?drain, "draining; a second signal stops at once");
@@ -193,9 +184,7 @@ fn probe(address: SocketAddr) -> Result<SocketAddr, Error> {
         match bound {
             // A server that was killed leaves its ring to the kernel, which closes it a moment
             // after the process is gone, and its listeners with it.
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse && sys::now() < limit =>
-            {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && sys::now() < limit => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             bound => return bound.map_err(|source| Error::Listen { address, source }),

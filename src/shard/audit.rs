@@ -54,9 +54,10 @@ impl<S: Sockets> Shard<S> {
         for index in 0..count {
             let Some(connection) = self.slots.get(token) else { break };
             let Some(&mut subscription) = connection.subscription(index) else { break };
-            let listed = self.locals.at(subscription.channel).and_then(|local| {
-                local.subscribers.get(subscription.place as usize).copied()
-            });
+            let listed = self
+                .locals
+                .at(subscription.channel)
+                .and_then(|local| local.subscribers.get(subscription.place as usize).copied());
             errors += usize::from(listed != Some(Subscriber::new(slot, index)));
         }
         errors

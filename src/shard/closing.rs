@@ -1,7 +1,7 @@
 //! How connections end: the close handshake with its deadline, and the way back of a slot, which
 //! is free only when the kernel's watch of its socket has ended.
 
-use super::{Release, Shard, Sockets, Token};
+use super::{Release, Shard, Socket, Sockets, Token};
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
@@ -71,7 +71,7 @@ impl<S: Sockets> Shard<S> {
             extra.skips = Vec::new();
             extra.closing = Some(reason);
         }
-        self.charge_inbound(token);
+        self.account_inbound(token);
         self.mark_readable(token);
         self.mark_dirty(token.slot);
     }
@@ -106,21 +106,29 @@ impl<S: Sockets> Shard<S> {
 
     /// Gives a connection up. Its slot is free when the watch of its socket has ended.
     pub(super) fn release(&mut self, token: Token, reason: CloseReason, how: Release) {
-        let Some(connection) = self.slots.get(token) else { return };
+        if let Some(socket) = self.forget(token, reason) {
+            self.io.release(socket, token, how);
+        }
+    }
+
+    /// Takes a connection out of every table but that of the slots; answers its socket, if this
+    /// had not been done before.
+    pub(super) fn forget(&mut self, token: Token, reason: CloseReason) -> Option<Socket> {
+        let connection = self.slots.get(token)?;
         if connection.state == State::Released {
-            return;
+            return None;
         }
         self.count_close(token, reason);
         self.unsubscribe_all(token.slot);
         self.slots.set_deadline(token.slot, Tick::NEVER);
-        let Some(connection) = self.slots.get(token) else { return };
+        let connection = self.slots.get(token)?;
         connection.state = State::Released;
         if let Some(extra) = connection.extra.take() {
             self.unfinished.charge(token, extra.charged, 0);
+            self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
             self.cells.outbox_bytes.subtract(extra.outbox.cost_bytes() as u64);
         }
-        let socket = connection.socket;
-        self.io.release(socket, token, how);
+        Some(connection.socket)
     }
 }
 

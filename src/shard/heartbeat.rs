@@ -23,7 +23,10 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn on_tick(&mut self) {
         let mut due = Vec::new();
         let stride = (self.slots.reached() / TICK_SLOTS).clamp(1, ROUND_TICKS_MAX);
-        let phase = self.tick.index() as usize % stride;
+        // Counted, not taken from the clock: ticks are lost in long turns, and always every second
+        // one would leave half of the slots alone for ever.
+        self.heartbeat_phase = (self.heartbeat_phase + 1) % stride;
+        let phase = self.heartbeat_phase;
         self.slots.due(self.tick, (phase, stride), &mut due);
         for slot in due {
             self.on_deadline(slot);
@@ -93,6 +96,9 @@ impl<S: Sockets> Shard<S> {
         let own = !connection.flags.has(Flags::FRAME_PINGS)
             && connection.protocol.codec().encode_ping(&mut frame);
         if own {
+            if connection.flags.has(Flags::PINGED) {
+                connection.flags.set(Flags::OVERDUE);
+            }
             connection.flags.set(Flags::PINGED);
         } else {
             frame.clear();

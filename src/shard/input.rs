@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Parked, State};
+use crate::connection::{Flags, Parked, ParkedMessage, State};
 use crate::handshake::{self, Progress};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -27,7 +27,7 @@ impl<S: Sockets> Shard<S> {
         let token = ready.token;
         let Some(connection) = self.slots.get(token) else { return };
         if ready.ended {
-            return self.on_watch_ended(token);
+            return self.on_watch_ended(token, ready.hangup);
         }
         if ready.hangup {
             connection.flags.set(Flags::HUNG_UP);
@@ -41,10 +41,12 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn on_watch_ended(&mut self, token: Token) {
+    fn on_watch_ended(&mut self, token: Token, failed: bool) {
         let Some(connection) = self.slots.get(token) else { return };
         let socket = connection.socket;
-        if connection.state == State::Released {
+        if failed || connection.state == State::Released {
+            // A watch that can't be had is not asked for again: that would go on for ever.
+            self.forget(token, CloseReason::InternalError);
             self.io.close(socket);
             self.slots.remove(token.slot);
         } else {
@@ -244,12 +246,9 @@ impl<S: Sockets> Shard<S> {
                 self.send_own(token, &frame);
                 Flow::Continue
             }
-            Event::Pong => {
-                if let Some(connection) = self.slots.get(token) {
-                    connection.flags.clear(Flags::PINGED);
-                }
-                Flow::Continue
-            }
+            // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers the
+            // protocol's own ping: without one outstanding it would be an error.
+            Event::Pong => Flow::Continue,
             Event::Close(code) => {
                 self.on_close_frame(token, code);
                 Flow::Stop
@@ -292,7 +291,7 @@ impl<S: Sockets> Shard<S> {
             && !left.is_empty()
         {
             let parked = connection.extra().parked.get_or_insert_default();
-            parked.message = Some((opcode, left.to_vec()));
+            parked.message = Some(ParkedMessage { opcode, bytes: left.to_vec(), done: 0 });
         }
     }
 
@@ -312,7 +311,7 @@ impl<S: Sockets> Shard<S> {
         let parked = connection.extra.as_mut().and_then(|extra| extra.parked.take());
         let flow = match parked {
             None => Flow::Continue,
-            Some(parked) => self.resume_parked(token, *parked),
+            Some(parked) => self.resume_parked(token, parked),
         };
         self.charge_inbound(token);
         if let Some(connection) = self.slots.get(token) {
@@ -323,22 +322,27 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn resume_parked(&mut self, token: Token, mut parked: Parked) -> Flow {
-        if let Some((opcode, message)) = parked.message.take() {
-            let (flow, left) = self.on_commands(token, opcode, &message);
+    fn resume_parked(&mut self, token: Token, mut parked: Box<Parked>) -> Flow {
+        if let Some(mut message) = parked.message.take() {
+            let commands = &message.bytes[message.done..];
+            let (flow, left) = self.on_commands(token, message.opcode, commands);
             if flow == Flow::Wait {
-                self.park_message(token, opcode, left);
-                self.park_input(token, &parked.input);
+                message.done = message.bytes.len() - left.len();
+                parked.message = (!left.is_empty()).then_some(message);
+                if let Some(connection) = self.slots.get(token) {
+                    connection.extra().parked = Some(parked);
+                }
+                return flow;
             }
-            if flow != Flow::Continue {
+            if flow == Flow::Stop {
                 return flow;
             }
         }
         self.on_frames(token, &mut parked.input)
     }
 
-    /// Brings the account of unfinished input up to date, and makes room if there is too much.
-    pub(super) fn charge_inbound(&mut self, token: Token) {
+    /// Brings the account of unfinished input up to date.
+    pub(super) fn account_inbound(&mut self, token: Token) {
         if let Some(connection) = self.slots.get(token)
             && let Some(extra) = connection.extra.as_mut()
         {
@@ -347,6 +351,12 @@ impl<S: Sockets> Shard<S> {
             self.unfinished.charge(token, before, after);
             connection.shrink();
         }
+    }
+
+    /// The same, and makes room if there is too much. Closing a connection only accounts, so that
+    /// thousands of small ones are closed in a loop and not each from within the other's closing.
+    pub(super) fn charge_inbound(&mut self, token: Token) {
+        self.account_inbound(token);
         while self.unfinished.is_full() {
             let Some(oldest) = self.unfinished.take_oldest() else { break };
             let extra = self.slots.get(oldest).and_then(|connection| connection.extra.as_ref());

@@ -97,6 +97,8 @@ pub struct Shard<S> {
     requests: Requests,
     buffer: Vec<u8>,
     events: Vec<Ready>,
+    /// The part of the slots that the last tick's sweep of deadlines looked at.
+    heartbeat_phase: usize,
     audit: audit::Audit,
     draining: bool,
 }
@@ -130,6 +132,7 @@ impl<S: Sockets> Shard<S> {
             requests: Requests::default(),
             buffer: vec![0; RECEIVE_BYTES_MAX],
             events: Vec::new(),
+            heartbeat_phase: 0,
             audit: audit::Audit::default(),
             draining: false,
             options: parts.options,
@@ -167,6 +170,12 @@ impl<S: Sockets> Shard<S> {
     /// Whether the shard closes its connections and takes no more.
     pub fn is_draining(&self) -> bool {
         self.draining
+    }
+
+    /// Whether messages wait for room in another thread's inbox. Each turn tries again, and each
+    /// tick brings a turn.
+    pub fn is_behind(&self) -> bool {
+        self.outbound.is_behind()
     }
 
     /// The shard's kernel.

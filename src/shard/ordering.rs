@@ -90,9 +90,7 @@ impl<S: Sockets> Shard<S> {
             self.homes.history(self.now, (&channel, &namespace), page, publications_max)
         });
         let answer = match answer {
-            Ok(page) => {
-                Answer::History { channel, publications: page.publications, top: page.top }
-            }
+            Ok(page) => Answer::History { channel, publications: page.publications, top: page.top },
             Err(error) => Answer::Error(error),
         };
         self.answer(asker, answer);

@@ -117,7 +117,10 @@ impl<S: Sockets> Shard<S> {
             Command::Publish { channel, data } => self.on_publish(token, id, (&channel, data)),
             Command::History(query) => self.on_history(token, id, &query),
             Command::Pong => {
-                if connection.flags.clear(Flags::PINGED) {
+                // Any byte is as good as a pong, so a client that is slow but alive may answer
+                // several pings at once. 3501 would keep it from ever coming back.
+                let flags = &mut connection.flags;
+                if flags.clear(Flags::PINGED) || flags.has(Flags::OVERDUE) {
                     Flow::Continue
                 } else {
                     self.stop(token, CloseReason::BadRequest)

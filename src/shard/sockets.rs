@@ -58,7 +58,7 @@ pub struct Ready {
     /// The peer has ended its stream, or the connection is dead: reading on will show it.
     pub hangup: bool,
     /// The watch has ended, by request or because the kernel could not keep it: nothing more will
-    /// come for this token until it is watched again.
+    /// come for this token until it is watched again. With `hangup`, the kernel can't watch it.
     pub ended: bool,
 }
 

@@ -263,8 +263,8 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn leave_if_unused(&mut self, place: u32) {
         let Some(local) = self.locals.at(place).filter(|local| local.is_unused()) else { return };
         let (home, channel) = (local.home, local.name.clone());
-        self.unsealed.retain(|&other| other != place);
-        self.holding.retain(|&other| other != place);
+        // `unsealed` and `holding` may go on naming the place, even when another channel has it:
+        // sealing what is not open and forgetting twice do nothing.
         self.locals.remove(place);
         self.cells.channels_local.set(self.locals.count() as u64);
         if !crate::sabotage!(LeakedInterest) {
@@ -273,12 +273,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Ends a subscription and tells the client why.
-    pub(super) fn end_subscription(
-        &mut self,
-        slot: Slot,
-        index: usize,
-        reason: UnsubscribeReason,
-    ) {
+    pub(super) fn end_subscription(&mut self, slot: Slot, index: usize, reason: UnsubscribeReason) {
         let Some(token) = self.slots.token(slot) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
         let protocol = connection.protocol;

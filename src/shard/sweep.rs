@@ -10,9 +10,7 @@ use super::{Release, Shard, Socket, Sockets, Token, Write, Wrote};
 use crate::channel::SlowPolicy;
 use crate::connection::{Connection, Flags, Piece, State, Subscription};
 use crate::ids::{Moment, Slot};
-use crate::limits::{
-    CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_SENDS_MAX,
-};
+use crate::limits::{CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_SENDS_MAX};
 use crate::metrics::ShardCells;
 use crate::protocol::{OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
@@ -126,7 +124,9 @@ impl<S: Sockets> Shard<S> {
             let blocked = connection.flags.has(Flags::BLOCKED);
             let quiet = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
             if quiet && !blocked {
-                if let Some(source) = take_only_segment(connection, &mut self.locals, sweep, &self.cells) {
+                if let Some(source) =
+                    take_only_segment(connection, &mut self.locals, sweep, &self.cells)
+                {
                     let socket = connection.socket;
                     sweep.entries.push(Entry { token, socket, source });
                     return;

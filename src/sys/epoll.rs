@@ -43,7 +43,8 @@ impl Epoll {
         let epoll = unsafe { OwnedFd::from_raw_fd(number) };
         let timer = TimerFd::every(Tick::PERIOD)?;
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
-        let epoll = Epoll { epoll, wake, timer, events, news: Vec::new(), ticked: false, incoming: false };
+        let epoll =
+            Epoll { epoll, wake, timer, events, news: Vec::new(), ticked: false, incoming: false };
         let edge = libc::EPOLLIN as u32 | libc::EPOLLET as u32;
         epoll.control(libc::EPOLL_CTL_ADD, wake.number(), edge, DATA_WAKE)?;
         epoll.control(libc::EPOLL_CTL_ADD, epoll.timer.number(), edge, DATA_TIMER)?;
@@ -139,7 +140,13 @@ impl Sockets for Epoll {
         if let Err(error) = added {
             // Without a watch the connection can't be served: say that it has ended.
             tracing::warn!(%error, "a socket can't be watched");
-            self.news.push(Ready { token, readable: false, writable: false, hangup: false, ended: true });
+            self.news.push(Ready {
+                token,
+                readable: false,
+                writable: false,
+                hangup: true,
+                ended: true,
+            });
         }
     }
 
@@ -162,7 +169,13 @@ impl Sockets for Epoll {
         {
             tracing::warn!(%error, "a socket was not watched");
         }
-        self.news.push(Ready { token, readable: false, writable: false, hangup: false, ended: true });
+        self.news.push(Ready {
+            token,
+            readable: false,
+            writable: false,
+            hangup: false,
+            ended: true,
+        });
     }
 
     fn close(&mut self, socket: Socket) {

@@ -3,6 +3,7 @@
 //! flight. So no buffer outlives a call, and a sweep of 256 sends is one system call.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{Ordering, fence};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -113,7 +114,9 @@ impl Ring {
             count += 1;
             let user_data = entry.user_data();
             match user_data >> KIND_SHIFT {
-                KIND_SEND => results[user_data as usize & (SWEEP_SENDS_MAX * 2 - 1)] = entry.result(),
+                KIND_SEND => {
+                    results[user_data as usize & (SWEEP_SENDS_MAX * 2 - 1)] = entry.result()
+                }
                 KIND_POLL => self.news.push(ready(user_data, &entry)),
                 KIND_TIMER => {
                     self.ticked = true;
@@ -146,7 +149,9 @@ fn ready(user_data: u64, entry: &cqueue::Entry) -> Ready {
     let token = Token::from_bits(user_data & ((1 << KIND_SHIFT) - 1));
     let ended = !cqueue::more(entry.flags());
     if mask < 0 {
-        return Ready { token, readable: false, writable: false, hangup: false, ended: true };
+        // Ended by request, or refused for want of memory.
+        let hangup = mask != -libc::ECANCELED;
+        return Ready { token, readable: false, writable: false, hangup, ended: true };
     }
     let mask = mask as i16;
     let failed = mask & (libc::POLLERR | libc::POLLHUP) != 0;
@@ -183,6 +188,9 @@ impl Driver for Ring {
 
     fn prepare_sleep(&mut self) -> bool {
         self.ring.completion().enable_eventfd();
+        // The kernel puts news into the queue and then looks at the switch; this thread turns the
+        // switch and then looks into the queue. Without a full fence between, both may miss.
+        fence(Ordering::SeqCst);
         self.reap();
         self.news.is_empty() && !self.ticked && !self.incoming
     }

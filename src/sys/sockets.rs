@@ -99,9 +99,8 @@ impl Listener {
 fn accept(listener: RawFd) -> Accepted {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: null pointers ask for no address.
-    let number = unsafe {
-        libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags)
-    };
+    let number =
+        unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
     if number >= 0 {
         return Accepted::Socket(Socket::new(number));
     }
@@ -152,8 +151,7 @@ fn set_option(
 ) -> Result<(), SysError> {
     let size = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the value is an i32 of `size` bytes for the time of the call.
-    let result =
-        unsafe { libc::setsockopt(number, level, name, (&raw const value).cast(), size) };
+    let result = unsafe { libc::setsockopt(number, level, name, (&raw const value).cast(), size) };
     check(call, result).map(|_| ())
 }
 

@@ -12,11 +12,11 @@ pub fn cores() -> Vec<usize> {
     // SAFETY: a cpu_set_t of zeroes is an empty set.
     let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
     // SAFETY: the kernel writes at most the size of `set`.
-    let result =
-        unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
     let limit = if result == 0 { libc::CPU_SETSIZE as usize } else { 0 };
     // SAFETY: the number is below CPU_SETSIZE.
-    let cores: Vec<usize> = (0..limit).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect();
+    let cores: Vec<usize> =
+        (0..limit).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect();
     if cores.is_empty() { vec![0] } else { cores }
 }
 
@@ -68,8 +68,7 @@ pub fn own_descriptors(first: RawFd) -> Result<(), SysError> {
     let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
     // SAFETY: in the new table only this thread's numbers from `first` on are closed, and it owns
     // none of them yet.
-    check("close_range", unsafe { libc::close_range(first, libc::c_uint::MAX, flags) })
-        .map(|_| ())
+    check("close_range", unsafe { libc::close_range(first, libc::c_uint::MAX, flags) }).map(|_| ())
 }
 
 /// Descriptors that one table may hold: RLIMIT_NOFILE, after raising it as far as it goes.
@@ -98,8 +97,7 @@ pub enum Signal {
     Other,
 }
 
-const SIGNALS: [i32; 5] =
-    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+const SIGNALS: [i32; 5] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
 
 fn signal_set() -> libc::sigset_t {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();

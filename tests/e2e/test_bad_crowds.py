@@ -76,7 +76,7 @@ def _heard(swarm):
 def test_10_000_closes_at_once_free_everything(server):
     descriptors = server.descriptors()
     with Witness(server):
-        witness = server.connections()
+        witness = server.settled_connections()
         with Swarm(server, CROWD, channel="storm") as swarm:
             swarm.answers_close = False
             swarm.send_all(close_frame(1000, b"storm"))
@@ -90,7 +90,7 @@ def test_10_000_closes_at_once_free_everything(server):
 def test_10_000_resets_at_once_free_everything(server):
     descriptors = server.descriptors()
     with Witness(server):
-        witness = server.connections()
+        witness = server.settled_connections()
         with Swarm(server, CROWD, channel="resets") as swarm:
             linger = b"\1\0\0\0\0\0\0\0"
             for member in swarm.members:

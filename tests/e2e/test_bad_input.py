@@ -246,7 +246,7 @@ def test_the_129th_channel_answers_106(server):
 
 
 def test_a_reset_in_the_middle_of_a_message_frees_the_connection(server):
-    before = server.settled_metrics().total("corecast_connections"), server.descriptors()
+    before = server.settled_connections(), server.descriptors()
     for n in range(300):
         wire = Wire(server).connect()
         wire.send(frame(TEXT, b'{"id":2,"publ', announced=1000))
@@ -278,7 +278,7 @@ def test_who_never_answers_a_close_is_cut_anyway(server):
 
 
 def test_a_client_that_shuts_down_its_side_only_is_freed(server):
-    before = server.settled_metrics().total("corecast_connections")
+    before = server.settled_connections()
     with Wire(server) as wire:
         wire.connect()
         wire.socket.shutdown(socket.SHUT_WR)

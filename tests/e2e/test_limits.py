@@ -48,7 +48,7 @@ def test_beyond_max_connections_a_client_is_answered_503_and_told_when_to_come_b
         answered = [headers for status, headers in refusals if status == 503]
         assert answered, f"nobody was answered 503: {refusals[:3]}"
         assert all(int(headers["retry-after"]) > 0 for headers in answered)
-        assert server.http.get("/ready").status_code == 503, "full is not ready"
+        eventually(lambda: server.http.get("/ready").status_code == 503, 3, "full is not ready")
         assert server.http.get("/live").status_code == 200
         for wire in inside:
             wire.close()

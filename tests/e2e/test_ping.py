@@ -117,7 +117,7 @@ def test_plain_websockets_are_pinged_by_frames_and_cut_if_they_do_not_answer(ser
 
 
 def test_a_peer_that_vanished_without_a_word_is_freed(server):
-    before = server.settled_metrics().total("corecast_connections")
+    before = server.settled_connections()
     vanished = [Wire(server).connect() for _ in range(20)]
     eventually(lambda: server.connections() >= before + 20, what="all are counted")
     eventually(lambda: server.connections() <= before, INTERVAL + PONG_TIMEOUT + 6 + SLACK,

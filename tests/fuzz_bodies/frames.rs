@@ -24,7 +24,7 @@ pub(crate) fn check(data: &[u8]) {
     check_against_other(stream, &whole);
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Owned {
     Text(Vec<u8>),
     Binary(Vec<u8>),
@@ -104,9 +104,14 @@ fn owned(event: &Event<'_>) -> Owned {
 /// refuse it may go on, but not have seen less.
 fn check_against_other(stream: &[u8], ours: &Outcome) {
     let (events, failed) = decode_other(stream);
-    assert!(events.starts_with(&ours.events), "{events:?} begin with {:?}", ours.events);
+    let mut expected = ours.events.clone();
+    if let Some(Owned::Close(code @ Some(1014))) = expected.last_mut() {
+        // It does not know this code, which is in IANA's registry, and reports 1002 for it.
+        *code = Some(1002);
+    }
+    assert!(events.starts_with(&expected), "{events:?} begin with {expected:?}");
     if ours.error.is_none() {
-        assert_eq!(events, ours.events, "nobody sees more in what is in order");
+        assert_eq!(events, expected, "nobody sees more in what is in order");
         assert!(!failed, "what is in order for us is so for others");
     }
 }

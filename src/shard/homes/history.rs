@@ -68,7 +68,8 @@ impl History {
     /// Everything after `offset` that is kept.
     pub fn after(&self, offset: u64) -> impl Iterator<Item = &Arc<Publication>> {
         let first = self.first_offset().unwrap_or(0);
-        let skip = (offset + 1).saturating_sub(first) as usize;
+        let skip = offset.saturating_add(1).saturating_sub(first);
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         self.publications.iter().skip(skip).map(|(_, publication)| publication)
     }
 

@@ -134,13 +134,14 @@ class Server:
     def metrics(self):
         return Metrics(self.http.get("/metrics").text)
 
-    def settled_metrics(self):
-        """A scrape after what happened before has been counted: shards sum up now and then."""
+    def settled_metrics(self, *names):
+        """A scrape after what happened before has been counted: shards sum up now and then. With
+        names, only these need to have settled."""
         last = self.metrics()
         while True:
             time.sleep(0.3)
             now = self.metrics()
-            if all(now.total(name) == last.total(name) for name in self.COUNTED):
+            if all(now.total(name) == last.total(name) for name in names or self.COUNTED):
                 return now
             last = now
 
@@ -149,6 +150,9 @@ class Server:
 
     def connections(self):
         return self.metrics().total("corecast_connections")
+
+    def settled_connections(self):
+        return self.settled_metrics("corecast_connections").total("corecast_connections")
 
     # How it ends
 

@@ -1,0 +1,278 @@
+//! Tests of channels at home: positions, borders of recovery, bytes, and what is forgotten when.
+
+use std::time::Duration;
+
+use super::*;
+use crate::channel::{DataType, SlowPolicy};
+use crate::ids::SinceEpoch;
+
+const TTL: Duration = Duration::from_secs(10);
+
+fn namespace(history_size: usize) -> Arc<Namespace> {
+    Arc::new(Namespace {
+        name: String::new(),
+        data: DataType::Json,
+        history_size,
+        history_ttl: TTL,
+        force_recovery: false,
+        force_positioning: false,
+        allow_recovery: false,
+        allow_positioning: false,
+        allow_subscribe_for_client: false,
+        allow_subscribe_for_anonymous: false,
+        allow_publish_for_subscriber: false,
+        allow_publish_for_client: false,
+        allow_publish_for_anonymous: false,
+        allow_history_for_subscriber: false,
+        allow_history_for_client: false,
+        allow_history_for_anonymous: false,
+        slow_policy: SlowPolicy::Disconnect,
+        channel_regex: None,
+    })
+}
+
+/// Channels at home, a clock, and one channel to try them with.
+struct Fixture {
+    homes: Homes,
+    now: Moment,
+    name: ChannelName,
+    namespace: Arc<Namespace>,
+}
+
+const SHARD: ShardId = ShardId::new(3);
+
+impl Fixture {
+    fn new(history_size: usize) -> Fixture {
+        Fixture::with_bytes(history_size, 1 << 20)
+    }
+
+    fn with_bytes(history_size: usize, bytes_max: usize) -> Fixture {
+        Fixture {
+            homes: Homes::new(bytes_max, 1),
+            now: Moment::from_nanos(1),
+            name: ChannelName::new("c"),
+            namespace: namespace(history_size),
+        }
+    }
+
+    fn publish(&mut self) -> Option<Position> {
+        self.publish_bytes(2, false)
+    }
+
+    fn publish_bytes(&mut self, bytes: usize, skip_history: bool) -> Option<Position> {
+        let publication = Publication {
+            data: vec![b'1'; bytes].into(),
+            offset: 0,
+            publisher: None,
+            tags: Box::default(),
+            accepted: self.now,
+        };
+        let channel = (&self.name, &self.namespace);
+        self.homes.publish(self.now, channel, publication, skip_history).position
+    }
+
+    /// Subscribes, and answers the top and the offsets that were recovered.
+    fn subscribe(&mut self, since: Option<Since>) -> (Position, Option<Vec<u64>>) {
+        let channel = (&self.name, &self.namespace);
+        let (top, recovered) = self.homes.subscribe(self.now, channel, SHARD, since);
+        let offsets = |publications: Vec<Arc<Publication>>| {
+            publications.iter().map(|publication| publication.offset).collect()
+        };
+        (top, recovered.map(offsets))
+    }
+
+    fn recover(&mut self, epoch: Epoch, offset: u64) -> Option<Vec<u64>> {
+        let since = Since { epoch: SinceEpoch::Exactly(epoch), offset };
+        self.subscribe(Some(since)).1
+    }
+
+    fn page(&mut self, page: HistoryPage) -> Result<Vec<u64>, ClientError> {
+        let channel = (&self.name, &self.namespace);
+        let page = self.homes.history(self.now, channel, page, 300)?;
+        Ok(page.publications.iter().map(|publication| publication.offset).collect())
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        self.homes.on_tick(self.now);
+    }
+}
+
+#[test]
+fn offsets_begin_at_1_and_have_no_holes() {
+    let mut fixture = Fixture::new(10);
+    let (before, _) = fixture.subscribe(None);
+    assert_eq!(before.offset, 0, "a position is handed out before the first message");
+    for offset in 1..=5 {
+        assert_eq!(fixture.publish(), Some(Position { offset, ..before }));
+    }
+}
+
+#[test]
+fn recovery_returns_all_that_was_missed_or_nothing() {
+    let mut fixture = Fixture::new(3);
+    let (Position { epoch, .. }, _) = fixture.subscribe(None);
+    (0..5).for_each(|_| assert!(fixture.publish().is_some()));
+    // Kept are 3, 4 and 5.
+    assert_eq!(fixture.recover(epoch, 5), Some(vec![]));
+    assert_eq!(fixture.recover(epoch, 4), Some(vec![5]));
+    assert_eq!(fixture.recover(epoch, 2), Some(vec![3, 4, 5]), "exactly at the border");
+    assert_eq!(fixture.recover(epoch, 1), None, "one before the border");
+    assert_eq!(fixture.recover(epoch, 0), None);
+    assert_eq!(fixture.recover(epoch, 6), None, "nobody can have what was never published");
+    assert_eq!(fixture.recover(Epoch::new(epoch.value() ^ 1), 5), None, "another epoch");
+    let any = Since { epoch: SinceEpoch::Any, offset: 4 };
+    assert_eq!(fixture.subscribe(Some(any)).1, Some(vec![5]));
+    let unknown = Since { epoch: SinceEpoch::Unknown, offset: 5 };
+    assert_eq!(fixture.subscribe(Some(unknown)).1, None);
+}
+
+#[test]
+fn an_empty_channel_recovers_from_its_beginning() {
+    let mut fixture = Fixture::new(3);
+    let any = Since { epoch: SinceEpoch::Any, offset: 0 };
+    assert_eq!(fixture.subscribe(Some(any)).1, Some(vec![]));
+}
+
+#[test]
+fn recovery_ends_where_time_or_number_has_trimmed() {
+    let mut fixture = Fixture::new(1000);
+    let (Position { epoch, .. }, _) = fixture.subscribe(None);
+    (0..=RECOVERY_PUBLICATIONS_MAX).for_each(|_| assert!(fixture.publish().is_some()));
+    assert_eq!(fixture.recover(epoch, 0), None, "more than one recovery may return");
+    let most = fixture.recover(epoch, 1).map(|offsets| offsets.len());
+    assert_eq!(most, Some(RECOVERY_PUBLICATIONS_MAX));
+    fixture.wait(TTL);
+    assert_eq!(fixture.recover(epoch, 300), None, "the missed one has expired");
+    assert_eq!(fixture.recover(epoch, 301), Some(vec![]), "the position has not");
+}
+
+#[test]
+fn recovery_returns_no_more_bytes_than_fit_a_frame() {
+    let mut fixture = Fixture::new(1000);
+    let (Position { epoch, .. }, _) = fixture.subscribe(None);
+    (0..3).for_each(|_| assert!(fixture.publish_bytes(RECOVERY_BYTES_MAX / 3, false).is_some()));
+    assert_eq!(fixture.recover(epoch, 0), None, "three and what they cost beside are too much");
+    assert_eq!(fixture.recover(epoch, 1), Some(vec![2, 3]));
+}
+
+#[test]
+fn what_skips_the_history_has_no_place_in_it() {
+    let mut fixture = Fixture::new(10);
+    let (Position { epoch, .. }, _) = fixture.subscribe(None);
+    assert_eq!(fixture.publish().map(|position| position.offset), Some(1));
+    assert_eq!(fixture.publish_bytes(2, true), None);
+    assert_eq!(fixture.publish().map(|position| position.offset), Some(2));
+    assert_eq!(fixture.recover(epoch, 0), Some(vec![1, 2]));
+}
+
+#[test]
+fn a_page_of_history_is_what_was_asked_for() {
+    let mut fixture = Fixture::new(10);
+    let (Position { epoch, .. }, _) = fixture.subscribe(None);
+    (0..5).for_each(|_| assert!(fixture.publish().is_some()));
+    let since = |offset| Some(Since { epoch: SinceEpoch::Exactly(epoch), offset });
+    let page = |limit, since, reverse| HistoryPage { limit, since, reverse };
+    for (asked, expected) in [
+        (page(0, None, false), vec![]),
+        (page(-1, None, false), vec![1, 2, 3, 4, 5]),
+        (page(2, None, false), vec![1, 2]),
+        (page(2, None, true), vec![5, 4]),
+        (page(-1, since(3), false), vec![4, 5]),
+        (page(-1, since(3), true), vec![2, 1]),
+        (page(-1, since(9), false), vec![]),
+        (page(-1, since(9), true), vec![5, 4, 3, 2, 1]),
+    ] {
+        assert_eq!(fixture.page(asked), Ok(expected), "{asked:?}");
+    }
+    let other = Some(Since { epoch: SinceEpoch::Unknown, offset: 1 });
+    let refused = fixture.page(page(-1, other, false));
+    assert_eq!(refused, Err(ClientError::UnrecoverablePosition));
+    assert_eq!(fixture.page(page(-1, since(0), true)), Err(ClientError::BadRequest));
+}
+
+#[test]
+fn a_history_without_room_drops_its_oldest_and_keeps_its_position() {
+    let cost = Publication {
+        data: vec![0; 1000].into(),
+        offset: 1,
+        publisher: None,
+        tags: Box::default(),
+        accepted: Moment::default(),
+    }
+    .cost_bytes();
+    let bytes_max = CHANNEL_BYTES + 1 + 3 * cost;
+    let mut fixture = Fixture::with_bytes(100, bytes_max);
+    let (Position { epoch, .. }, _) = fixture.subscribe(None);
+    for offset in 1..=10 {
+        let position = fixture.publish_bytes(1000, false);
+        assert_eq!(position, Some(Position { epoch, offset }));
+        assert!(fixture.homes.bytes() <= bytes_max);
+    }
+    assert_eq!(fixture.recover(epoch, 7), Some(vec![8, 9, 10]));
+    assert_eq!(fixture.recover(epoch, 6), None);
+}
+
+#[test]
+fn a_channel_is_forgotten_when_nobody_listens_and_nothing_is_kept() {
+    let mut fixture = Fixture::new(10);
+    let (first, _) = fixture.subscribe(None);
+    assert!(fixture.publish().is_some());
+    fixture.homes.leave(fixture.now, &fixture.name.clone(), SHARD);
+    fixture.wait(TTL);
+    fixture.wait(CHANNEL_META_TTL - Duration::from_secs(1));
+    assert_eq!(fixture.homes.count(), 1, "its position is kept for a while");
+    assert_eq!(fixture.recover(first.epoch, 1), Some(vec![]));
+    fixture.homes.leave(fixture.now, &fixture.name.clone(), SHARD);
+    fixture.wait(CHANNEL_META_TTL);
+    assert_eq!((fixture.homes.count(), fixture.homes.bytes()), (0, 0));
+    let (second, _) = fixture.subscribe(None);
+    assert_ne!(second.epoch, first.epoch, "its next life has another epoch");
+}
+
+#[test]
+fn a_channel_without_history_is_forgotten_with_its_last_listener() {
+    let mut fixture = Fixture::new(0);
+    assert_eq!(fixture.publish(), None);
+    assert_eq!(fixture.homes.count(), 0, "nobody listens");
+    fixture.subscribe(None);
+    assert!(fixture.homes.is_interested("c", SHARD));
+    assert_eq!(fixture.publish(), None);
+    fixture.homes.leave(fixture.now, &fixture.name.clone(), SHARD);
+    assert_eq!((fixture.homes.count(), fixture.homes.bytes()), (0, 0));
+}
+
+#[test]
+fn a_channel_with_listeners_is_never_forgotten() {
+    let mut fixture = Fixture::with_bytes(10, 0);
+    let (first, _) = fixture.subscribe(None);
+    (0..10).for_each(|_| assert!(fixture.publish().is_some()));
+    fixture.wait(CHANNEL_META_TTL * 2);
+    assert_eq!(fixture.subscribe(None).0, Position { offset: 10, ..first });
+}
+
+#[test]
+fn a_key_is_remembered_for_as_long_as_promised() {
+    let mut fixture = Fixture::new(10);
+    let position = fixture.publish();
+    let (name, now) = (fixture.name.clone(), fixture.now);
+    assert_eq!(fixture.homes.repeated(&name, "k"), Ok(None));
+    fixture.homes.remember(now, &name, "k".into(), position);
+    fixture.wait(IDEMPOTENCY_TTL - Duration::from_nanos(1));
+    assert_eq!(fixture.homes.repeated(&name, "k"), Ok(Some(position)));
+    assert_eq!(fixture.homes.repeated(&ChannelName::new("d"), "k"), Ok(None));
+    fixture.wait(Duration::from_nanos(1));
+    assert_eq!(fixture.homes.repeated(&name, "k"), Ok(None));
+}
+
+#[test]
+fn removing_a_history_keeps_the_position() {
+    let mut fixture = Fixture::new(10);
+    let (Position { epoch, .. }, _) = fixture.subscribe(None);
+    (0..3).for_each(|_| assert!(fixture.publish().is_some()));
+    fixture.homes.history_remove(fixture.now, &fixture.name.clone());
+    assert_eq!(fixture.recover(epoch, 3), Some(vec![]));
+    assert_eq!(fixture.recover(epoch, 2), None);
+    assert_eq!(fixture.publish(), Some(Position { epoch, offset: 4 }));
+    assert_eq!(fixture.recover(epoch, 3), Some(vec![4]));
+}

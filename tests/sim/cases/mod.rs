@@ -1,0 +1,80 @@
+//! Scenarios that chance seldom makes, one file for each behaviour.
+
+mod drain;
+mod heartbeats;
+mod input_limits;
+mod order;
+mod recovery;
+mod slow_clients;
+
+use std::time::Duration;
+
+use crate::sim::centrifugo::Centrifugo;
+use crate::sim::client::Speech;
+use crate::sim::plain::Plain;
+use crate::sim::random::Random;
+use crate::sim::setup::Setup;
+use crate::sim::world::World;
+
+const SEED: u64 = 7;
+
+/// A node with generous limits, in fair weather.
+fn world(shards: usize) -> World {
+    World::new(Setup::generous(shards), Random::new(SEED))
+}
+
+fn centrifugo(channels: &[usize]) -> Speech {
+    Speech::Centrifugo(Centrifugo::new(channels.to_vec()))
+}
+
+fn plain(envelope: bool, channels: &[usize]) -> Speech {
+    Speech::Plain(Plain::new(envelope, channels.to_vec(), None))
+}
+
+impl World {
+    /// Adds a client of a certain shard; answers its number.
+    fn add_to(&mut self, shard: usize, speech: Speech) -> usize {
+        let number = self.add(speech);
+        self.clients[number].shard = Some(shard);
+        self.clients[number].buffers = Some((20_000, 50_000));
+        number
+    }
+
+    /// Waits until everybody is served.
+    fn serve(&mut self) {
+        self.until("everybody is served", World::is_settled);
+    }
+
+    /// Publishes `count` times, a few in each round; answers the last one's number.
+    fn publish_many(&mut self, channel: usize, count: usize) -> usize {
+        const AT_ONCE: usize = 10;
+        let mut last = 0;
+        for at in 0..count {
+            last = self.with(|scene, _, control| control.publish(scene, channel, (None, false)));
+            if at % AT_ONCE == 0 {
+                self.round(Duration::from_millis(1));
+            }
+        }
+        last
+    }
+
+    /// The close code or status that a client got last.
+    fn last_end(&self, number: usize) -> Option<u16> {
+        self.clients[number].ends.last().copied()
+    }
+
+    /// Lets a client send bytes as they are.
+    fn send_raw(&mut self, number: usize, bytes: &[u8]) {
+        let client = &mut self.clients[number];
+        client.tainted = true;
+        client.habits.connects = false;
+        client.outgoing.extend(bytes);
+    }
+
+    /// Waits until a client is gone; answers how it was told so.
+    fn wait_end(&mut self, number: usize) -> Option<u16> {
+        self.clients[number].habits.connects = false;
+        self.until("the client is gone", |world| world.clients[number].link.is_none());
+        self.last_end(number)
+    }
+}

@@ -1,0 +1,62 @@
+//! Requests of one client are carried out and answered one after another.
+
+use super::{centrifugo, world};
+use crate::sim::truth::Publisher;
+
+#[test]
+fn what_follows_an_outstanding_request_waits_for_its_answer() {
+    let mut world = world(2);
+    let channel = world.setup.channel_of("");
+    let client = world.add_to(1, centrifugo(&[]));
+    world.serve();
+    // The home of the channel gets no processor: nothing that follows the first may be answered.
+    world.with_client(client, |client, scene| {
+        let publisher = Publisher { client: 0, connection: 1 };
+        let name = scene.setup.channels[channel].name.clone();
+        let centrifugo = client.centrifugo();
+        centrifugo.subscribe(scene, (channel, None), Default::default());
+        centrifugo.publish(scene, channel, publisher);
+        centrifugo.publish(scene, channel, publisher);
+        let (limit, since, reverse) = (-1, None, false);
+        let page = crate::sim::centrifugo::Page { limit, since, reverse };
+        centrifugo.history(scene, channel, page);
+        centrifugo.unsubscribe(scene, channel);
+        let body = format!(r#""presence":{{"channel":"{name}"}}"#);
+        centrifugo.ask(&body, crate::sim::centrifugo::Ask::Refused { code: 108 });
+        client.flush(scene);
+    });
+    for _ in 0..50 {
+        world.act(client);
+        world.with_network(|network| network.deliver(1));
+        world.node.run(1, &world.setup);
+    }
+    assert_eq!(world.clients[client].centrifugo().asked().len(), 6, "nothing is answered yet");
+    // The checker knows the order of the answers.
+    world.serve();
+    let centrifugo = world.clients[client].centrifugo();
+    assert_eq!(centrifugo.told, [108]);
+    assert_eq!(centrifugo.memory[&channel].offset, 2, "its own publications came in between");
+    assert!(centrifugo.subscribed.is_empty());
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
+    let mut world = world(2);
+    let channel = world.setup.channel_of("live");
+    let client = world.add_to(1, centrifugo(&[]));
+    world.serve();
+    world.with_client(client, |client, scene| {
+        client.centrifugo().subscribe(scene, (channel, None), Default::default());
+        client.flush(scene);
+        client.act(scene);
+    });
+    for _ in 0..5 {
+        world.with_network(|network| network.deliver(1));
+        world.node.run(1, &world.setup);
+    }
+    world.clients[client].habits.connects = false;
+    world.with_client(client, |client, scene| client.reset(scene));
+    world.until("everything has been said", |world| world.is_silent());
+    world.truth.draining = true;
+    world.check_remains();
+}

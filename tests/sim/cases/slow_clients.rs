@@ -1,0 +1,76 @@
+//! Whoever does not read is let go or misses something, and nobody else notices.
+
+use super::{centrifugo, plain, world};
+use crate::sim::truth::CONTROL;
+
+/// Publications that no outbox of the usual size has room for.
+const TOO_MANY: usize = 1500;
+
+#[test]
+fn a_client_that_does_not_read_is_closed_with_3008_and_recovers_while_others_get_everything() {
+    let mut world = world(2);
+    let channel = world.setup.channel_of("text");
+    let slow = world.add_to(0, centrifugo(&[channel]));
+    let others = [
+        world.add_to(0, centrifugo(&[channel])),
+        world.add_to(1, centrifugo(&[channel])),
+        world.add_to(0, plain(false, &[channel])),
+        world.add_to(1, plain(true, &[channel])),
+    ];
+    world.serve();
+    world.clients[slow].habits.reads_max = 0;
+    let last = world.publish_many(channel, TOO_MANY);
+    world.round(std::time::Duration::from_millis(10));
+    for other in others {
+        assert_eq!(world.clients[other].connections, 1, "nobody else is disturbed");
+    }
+    world.clients[slow].habits.reads_max = usize::MAX;
+    world.until("the slow client knows", |world| world.last_end(slow) == Some(3008));
+    world.serve();
+    let top = world.clients[others[0]].centrifugo().subscribed[&channel].last;
+    let slow = world.clients[slow].centrifugo();
+    assert_eq!(slow.subscribed[&channel].last, top, "it is at the top again");
+    let follow = &world.clients[others[2]].plain().follows[&channel];
+    assert_eq!(follow.last_of(CONTROL), Some(last));
+}
+
+#[test]
+fn a_slow_client_of_a_skipping_channel_stays_and_is_told_what_it_missed() {
+    let mut world = world(2);
+    let channel = world.setup.channel_of("skip");
+    let envelope = world.add_to(1, plain(true, &[channel]));
+    let centrifugo = world.add_to(0, centrifugo(&[channel]));
+    world.serve();
+    for slow in [envelope, centrifugo] {
+        world.clients[slow].habits.reads_max = 0;
+    }
+    world.publish_many(channel, TOO_MANY);
+    world.pass(std::time::Duration::from_millis(200));
+    for slow in [envelope, centrifugo] {
+        world.clients[slow].habits.reads_max = usize::MAX;
+    }
+    world.serve();
+    assert_eq!(world.notices, 0, "it is told when something newer comes");
+    // The checker sees to it that the notice names exactly what is missing.
+    let last = world.publish_many(channel, 1);
+    world.serve();
+    assert_eq!(world.notices, 1);
+    assert_eq!(world.clients[envelope].connections, 1);
+    assert_eq!(world.clients[centrifugo].connections, 1);
+    let follow = &world.clients[envelope].plain().follows[&channel];
+    assert_eq!(follow.last_of(CONTROL), Some(last));
+    let skipped: u64 = world.node.runners.iter().map(|one| one.cells.drops[0].value()).sum();
+    assert!(skipped > 0, "what is skipped is counted");
+}
+
+#[test]
+fn a_slow_client_without_a_word_for_gaps_is_closed_with_3010() {
+    let mut world = world(1);
+    let channel = world.setup.channel_of("skip");
+    let slow = world.add_to(0, plain(false, &[channel]));
+    world.serve();
+    world.clients[slow].habits.reads_max = 0;
+    world.publish_many(channel, TOO_MANY);
+    world.clients[slow].habits.reads_max = usize::MAX;
+    assert_eq!(world.wait_end(slow), Some(3010));
+}

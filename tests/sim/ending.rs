@@ -1,0 +1,163 @@
+//! How a schedule ends: everybody is served, then everybody leaves, and nothing is left behind.
+
+use std::time::Duration;
+
+use corecast::metrics::ShardCells;
+
+use super::client::Speech;
+use super::follow::Follow;
+use super::truth::CONTROL;
+use super::whims;
+use super::world::World;
+
+/// Longer than any channel is remembered.
+const FOREVER: Duration = Duration::from_secs(8000);
+
+impl World {
+    /// Ends all faults, and sees that everybody is served.
+    pub fn settle(&mut self) {
+        self.calm();
+        self.until("everybody is served", World::is_settled);
+        self.read_all();
+        self.check_tops();
+        self.probe();
+        let errors: usize = self.node.runners.iter_mut().map(|runner| runner.shard.audit()).sum();
+        assert_eq!(errors, 0, "tables disagree");
+        self.check_steady();
+        self.check_causes();
+    }
+
+    /// Asks every home for what it keeps.
+    fn read_all(&mut self) {
+        for channel in 0..self.setup.channels.len() {
+            self.until("there is room for a question", |world| {
+                world.with(|scene, _, control| control.read_final(scene, channel))
+            });
+        }
+        self.until("control has its answers", |world| world.control.waiting() == 0);
+    }
+
+    /// Nobody who is told of gaps lags behind the top.
+    fn check_tops(&self) {
+        let skipped = self.drops(0) > 0;
+        for client in &self.clients {
+            let (number, follows) = match &client.speech {
+                Speech::Centrifugo(centrifugo) => (client.number, &centrifugo.subscribed),
+                Speech::Plain(plain) if plain.envelope => (client.number, &plain.follows),
+                Speech::Plain(_) => continue,
+            };
+            for (&channel, follow) in follows.iter().filter(|(_, follow)| follow.strict) {
+                let skips = skipped && self.setup.channels[channel].skips();
+                if !skips {
+                    self.check_top(number, channel, follow);
+                }
+            }
+        }
+    }
+
+    fn check_top(&self, client: usize, channel: usize, follow: &Follow) {
+        let name = &self.setup.channels[channel].name;
+        let top = self.control.tops[&channel];
+        if let Some(epoch) = follow.epoch {
+            assert_eq!(epoch, top.epoch, "client {client} is in another epoch of {name}");
+        }
+        if let Some(reached) = follow.reached() {
+            assert_eq!(reached, top.offset, "client {client} is not at the top of {name}");
+        }
+    }
+
+    /// One more publication in each channel reaches every subscriber.
+    fn probe(&mut self) {
+        for channel in 0..self.setup.channels.len() {
+            let probe =
+                self.with(|scene, _, control| control.publish(scene, channel, (None, false)));
+            self.until("the probe has arrived", World::is_settled);
+            for client in &self.clients {
+                let follow = match &client.speech {
+                    Speech::Centrifugo(centrifugo) => centrifugo.subscribed.get(&channel),
+                    Speech::Plain(plain) => plain.follows.get(&channel),
+                };
+                if let Some(follow) = follow {
+                    let (number, last) = (client.number, follow.last_of(CONTROL));
+                    assert_eq!(last, Some(probe), "client {number} has missed the probe");
+                }
+            }
+        }
+    }
+
+    /// Whoever does what is right stays, ping after ping.
+    fn check_steady(&mut self) {
+        let links: Vec<_> = self.clients.iter().map(|client| client.link).collect();
+        let options = &self.setup.options;
+        self.pass(options.ping_interval * 2 + options.pong_timeout);
+        let after: Vec<_> = self.clients.iter().map(|client| client.link).collect();
+        assert_eq!(after, links, "connections end for no reason");
+    }
+
+    /// Nobody is told of a gap that there is none.
+    fn check_causes(&self) {
+        let drops = self.drops(0) + self.drops(1);
+        assert!(drops > 0 || self.notices == 0, "{} notices, and nothing was lost", self.notices);
+    }
+
+    fn drops(&self, reason: usize) -> u64 {
+        self.node.runners.iter().map(|runner| runner.cells.drops[reason].value()).sum()
+    }
+
+    /// Everybody leaves, in one way or another, or is asked to.
+    pub fn leave(&mut self) {
+        for client in &mut self.clients {
+            client.habits.connects = false;
+        }
+        let drains = self.with(|scene, clients, control| {
+            if scene.chance(50) {
+                return control.drain(scene, Duration::from_secs(2));
+            }
+            clients.iter_mut().for_each(|client| whims::leave(client, scene));
+            false
+        });
+        self.until("everybody has left", |world| {
+            world.is_silent() && world.clients.iter().all(|client| client.link.is_none())
+        });
+        assert!(!drains || self.control.drained == self.setup.shards, "every shard has drained");
+    }
+
+    /// Nothing is left of those who were there.
+    pub fn check_remains(&mut self) {
+        self.pass(Duration::from_millis(300));
+        for (shard, runner) in self.node.runners.iter_mut().enumerate() {
+            assert_eq!(runner.shard.connections_count(), 0, "shard {shard} has connections");
+            assert_eq!(runner.shard.audit(), 0, "tables disagree");
+            let open = self.node.network.borrow().open_count(shard);
+            assert_eq!(open, 0, "shard {shard} has open sockets");
+            check_cells(shard, &runner.cells);
+        }
+        for _ in 0..4 {
+            self.advance(FOREVER);
+            self.pass(Duration::from_millis(200));
+        }
+        for (shard, runner) in self.node.runners.iter().enumerate() {
+            let (count, bytes) = (&runner.cells.channels_home, &runner.cells.history_bytes);
+            assert_eq!(count.value(), 0, "shard {shard} still counts somebody as interested");
+            assert_eq!(bytes.value(), 0, "shard {shard} keeps bytes of nothing");
+        }
+        self.truth.finish();
+    }
+}
+
+fn check_cells(shard: usize, cells: &ShardCells) {
+    for (what, cell) in [
+        ("centrifugo connections", &cells.connections[0]),
+        ("plain connections", &cells.connections[1]),
+        ("envelope connections", &cells.connections[2]),
+        ("handshakes", &cells.handshaking),
+        ("outbox bytes", &cells.outbox_bytes),
+        ("inbound bytes", &cells.inbound_bytes),
+        ("subscriptions", &cells.subscriptions),
+        ("local channels", &cells.channels_local),
+        ("audit errors", &cells.audit_errors),
+        ("panics", &cells.panics),
+    ] {
+        assert_eq!(cell.value(), 0, "shard {shard}: {what}");
+    }
+}

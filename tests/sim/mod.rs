@@ -1,0 +1,23 @@
+//! Whole nodes in one thread: the server's shards, mesh and codecs under a simulated clock and
+//! network, with simulated clients, checked against what the server promises.
+
+pub mod centrifugo;
+pub mod client;
+pub mod control;
+pub mod ending;
+pub mod follow;
+pub mod network;
+pub mod node;
+pub mod payload;
+pub mod plain;
+pub mod random;
+pub mod replies;
+pub mod scene;
+pub mod schedule;
+pub mod setup;
+pub mod sockets;
+pub mod truth;
+pub mod verdict;
+pub mod whims;
+pub mod wire;
+pub mod world;

@@ -1,0 +1,161 @@
+//! The shards of a simulated node, each awake or asleep by the protocol of the real turn loop.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use corecast::ids::ShardId;
+use corecast::limits::{GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
+use corecast::mesh::{Address, Inbox, Lane, Outbound};
+use corecast::metrics::ShardCells;
+use corecast::shard::{Identity, Parts, Shard};
+
+use super::control::{Bell, Control};
+use super::network::Network;
+use super::scene::trace;
+use super::setup::Setup;
+use super::sockets::SimSockets;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Awake,
+    /// It has said that it will sleep, and has not looked at its kernel yet.
+    Dozing,
+    Asleep,
+}
+
+pub struct Runner {
+    pub shard: Shard<SimSockets>,
+    pub cells: Arc<ShardCells>,
+    bell: Bell,
+    state: State,
+    /// It gets no processor before this step.
+    pub stalled_until: usize,
+}
+
+pub struct Node {
+    pub network: Rc<RefCell<Network>>,
+    pub runners: Vec<Runner>,
+}
+
+impl Node {
+    /// The shards, and the control thread that reaches them.
+    pub fn new(setup: &Setup, network: Network) -> (Node, Control) {
+        let network = Rc::new(RefCell::new(network));
+        let count = setup.shards + 1;
+        let (mut inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
+            (0..count).map(|_| Inbox::new(setup.inbox_batches)).unzip();
+        let bells: Vec<Bell> = (0..count).map(|_| Bell::default()).collect();
+        let lanes = || -> Vec<Lane> {
+            let pairs = addresses.iter().zip(&bells);
+            let lane = |(address, bell): (&Address, &Bell)| {
+                Lane::with_spill(address.clone(), Box::new(bell.clone()), setup.spill_bytes)
+            };
+            pairs.map(lane).collect()
+        };
+        let identity = Identity::new();
+        let control_inbox = inboxes.pop().expect("control's is the last");
+        let control_bell = bells[setup.shards].clone();
+        let control = Control::new(control_inbox, control_bell, lanes(), identity.clone());
+        let mut runners = Vec::new();
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let cells: Arc<ShardCells> = Arc::default();
+            let seed = network.borrow_mut().random.number();
+            let shard = Shard::new(Parts {
+                id: ShardId::new(index),
+                options: setup.options.clone(),
+                sockets: SimSockets::new(index, Rc::clone(&network)),
+                inbox,
+                outbound: Outbound::new(lanes()),
+                home_map: setup.home_map.clone(),
+                identity: identity.clone(),
+                cells: Arc::clone(&cells),
+                seed,
+            });
+            let (bell, state) = (bells[index].clone(), State::Awake);
+            runners.push(Runner { shard, cells, bell, state, stalled_until: 0 });
+        }
+        (Node { network, runners }, control)
+    }
+
+    /// Gives a shard the processor, until it has nothing to do or a turn has passed.
+    pub fn run(&mut self, index: usize, setup: &Setup) {
+        let runner = &mut self.runners[index];
+        match runner.state {
+            State::Awake => {}
+            State::Dozing => {
+                if runner.shard.sockets().prepare_sleep() {
+                    runner.state = State::Asleep;
+                    return;
+                }
+                runner.shard.inbox().woke();
+            }
+            State::Asleep => {
+                if !runner.bell.is_rung() && !self.network.borrow().has_news(index) {
+                    return;
+                }
+                runner.bell.clear();
+                runner.shard.inbox().woke();
+            }
+        }
+        runner.state = State::Awake;
+        trace(|| format!("shard {index} turns"));
+        let more = runner.shard.turn();
+        self.accept(index);
+        let runner = &mut self.runners[index];
+        if !more && runner.shard.inbox().prepare_sleep() {
+            runner.state = State::Dozing;
+        }
+        check_memory(runner, setup);
+    }
+
+    fn accept(&mut self, index: usize) {
+        let shard = &mut self.runners[index].shard;
+        loop {
+            let accepted = self.network.borrow_mut().accept(index);
+            let Some(socket) = accepted else { return };
+            if shard.is_draining() || !shard.on_accept(socket) {
+                self.network.borrow_mut().refuse(index, socket);
+            }
+        }
+    }
+
+    /// Whether a shard has nothing to do until something happens.
+    pub fn is_asleep(&self, index: usize) -> bool {
+        let runner = &self.runners[index];
+        runner.state == State::Asleep
+            && !runner.shard.is_behind()
+            && !runner.bell.is_rung()
+            && !self.network.borrow().has_news(index)
+    }
+
+    /// # Panics
+    /// If a shard sleeps over a batch, and nobody will wake it.
+    pub fn check_wakes(&self) {
+        for (index, runner) in self.runners.iter().enumerate() {
+            let sleeps = runner.state == State::Asleep && !runner.bell.is_rung();
+            assert!(
+                !sleeps || runner.shard.inbox().is_empty(),
+                "shard {index} sleeps, and a batch waits for it"
+            );
+        }
+    }
+}
+
+/// # Panics
+/// If a shard uses more memory for its connections than its settings allow.
+fn check_memory(runner: &Runner, setup: &Setup) {
+    let connections = runner.shard.connections_count();
+    let outbox_bytes = runner.cells.outbox_bytes.value() as usize;
+    // What a client asked for itself comes on top: it asks no more before it has read that.
+    let own = GATHER_BYTES_MAX + RECOVERY_BYTES_MAX;
+    let most = setup.options.outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + own;
+    assert!(outbox_bytes <= connections * most, "{outbox_bytes} B wait for {connections}");
+    let inbound_bytes = runner.cells.inbound_bytes.value() as usize;
+    let inbound_bytes_max = setup.options.inbound_bytes_max;
+    assert!(inbound_bytes <= inbound_bytes_max, "{inbound_bytes} B of unfinished input");
+    let history_bytes = runner.cells.history_bytes.value() as usize;
+    // A channel with subscribers is never forgotten, whatever it costs.
+    let most = setup.options.history_bytes_max + setup.channels.len() * 600;
+    assert!(history_bytes <= most, "{history_bytes} B of history");
+}

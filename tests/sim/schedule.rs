@@ -1,0 +1,85 @@
+//! Random schedules: everything in them follows from a seed.
+
+use super::centrifugo::Centrifugo;
+use super::client::{Habits, Speech};
+use super::network::Weather;
+use super::plain::Plain;
+use super::random::Random;
+use super::setup::Setup;
+use super::world::World;
+
+/// Plays one schedule to its end.
+///
+/// # Panics
+/// On a broken promise.
+pub fn play(seed: u64) {
+    let mut world = begin(seed);
+    let steps = world.with_network(|network| network.random.between(100, 700));
+    for _ in 0..steps {
+        world.step();
+    }
+    world.settle();
+    world.leave();
+    world.check_remains();
+}
+
+fn begin(seed: u64) -> World {
+    let mut random = Random::new(seed);
+    let setup = Setup::random(&mut random);
+    let calm = random.chance(20);
+    let mut world = World::new(setup, random);
+    let clients = world.with_network(|network| {
+        if !calm {
+            network.weather = Weather {
+                short_writes: network.random.pick(&[0, 5, 40]),
+                late_news: network.random.pick(&[0, 20, 70]),
+                swapped_news: network.random.pick(&[0, 30]),
+                idle_news: network.random.pick(&[0, 10]),
+            };
+        }
+        network.random.between(2, 9)
+    });
+    for _ in 0..clients {
+        add_client(&mut world, calm);
+    }
+    world
+}
+
+fn add_client(world: &mut World, calm: bool) {
+    let speech = speech(world);
+    let number = world.add(speech);
+    world.clients[number].habits = world.with_network(|network| {
+        let random = &mut network.random;
+        let talks = random.pick(&[0, 10, 60]);
+        if calm {
+            return Habits { talks, ..Habits::healthy() };
+        }
+        Habits {
+            reads_max: random.pick(&[0, 7, 300, usize::MAX, usize::MAX]),
+            reads: random.pick(&[5, 50, 100]),
+            pongs: random.chance(85),
+            talks,
+            rude: random.pick(&[0, 0, 0, 20]),
+            leaves: random.pick(&[0, 0, 5, 40]),
+            connects: true,
+        }
+    });
+}
+
+/// A client of some protocol that wants some channels.
+fn speech(world: &mut World) -> Speech {
+    let channels = &world.setup.channels;
+    let open = |channel: &usize| channels[*channel].namespace.allow_subscribe_for_anonymous;
+    let open: Vec<usize> = (0..channels.len()).filter(open).collect();
+    let most = world.setup.options.channels_max;
+    let mut network = world.node.network.borrow_mut();
+    let random = &mut network.random;
+    let mut wanted: Vec<usize> = open.into_iter().filter(|_| random.chance(60)).collect();
+    wanted.truncate(most);
+    if wanted.is_empty() || random.chance(65) {
+        return Speech::Centrifugo(Centrifugo::new(wanted));
+    }
+    let publish = random.chance(50).then(|| random.pick(&wanted));
+    let envelope = random.chance(50);
+    Speech::Plain(Plain::new(envelope, wanted, publish))
+}

@@ -1,0 +1,170 @@
+//! What one schedule is made of: how many shards, which channels, which limits.
+
+use std::time::Duration;
+
+use corecast::channel::{DataType, Namespace, Namespaces, SlowPolicy};
+use corecast::handshake::Rules;
+use corecast::ids::ShardId;
+use corecast::mesh::HomeMap;
+use corecast::shard::Options;
+
+use super::random::Random;
+
+/// A channel, known to clients, control and checker by its number.
+pub struct Channel {
+    pub name: String,
+    pub namespace: Namespace,
+}
+
+impl Channel {
+    pub fn has_history(&self) -> bool {
+        self.namespace.has_history()
+    }
+
+    pub fn skips(&self) -> bool {
+        self.namespace.slow_policy == SlowPolicy::Skip
+    }
+}
+
+pub struct Setup {
+    pub shards: usize,
+    pub home_map: HomeMap,
+    pub options: Options,
+    pub channels: Vec<Channel>,
+    /// Batches that an inbox holds.
+    pub inbox_batches: usize,
+    /// Bytes of publications that a lane keeps when an inbox is full.
+    pub spill_bytes: usize,
+}
+
+impl Setup {
+    /// Generous limits, one channel of each namespace at home on shard 0.
+    pub fn generous(shards: usize) -> Setup {
+        let namespaces = namespaces(100, Duration::from_secs(300));
+        let home_map = HomeMap::new(shards);
+        let mut setup = Setup {
+            shards,
+            home_map,
+            options: options(namespaces.clone()),
+            channels: Vec::new(),
+            inbox_batches: 64,
+            spill_bytes: 1 << 20,
+        };
+        namespaces.iter().for_each(|namespace| setup.add_channel(namespace, 0));
+        setup
+    }
+
+    /// Anything, from generous to hardly bearable.
+    pub fn random(random: &mut Random) -> Setup {
+        let shards = random.between(2, 4);
+        let size = random.pick(&[2, 5, 20, 100]);
+        let ttl = Duration::from_millis(random.pick(&[700, 5_000, 60_000]));
+        let all = namespaces(size, ttl);
+        let mut options = options(all.clone());
+        options.inbound_bytes_max = random.pick(&[20_000, 100_000, 1 << 20]);
+        options.outbox_bytes_max = random.pick(&[2_000, 10_000, 100_000]);
+        options.message_bytes_max = random.pick(&[4_000, 16_000]);
+        options.history_bytes_max = random.pick(&[4_000, 20_000, 1 << 20]);
+        options.channels_max = random.pick(&[2, 16]);
+        options.connections_max = random.pick(&[6, 64]);
+        let mut setup = Setup {
+            shards,
+            home_map: HomeMap::new(shards),
+            options,
+            channels: Vec::new(),
+            inbox_batches: random.pick(&[1, 1, 2, 4, 64]),
+            spill_bytes: random.pick(&[1, 400, 2_000, 1 << 20]),
+        };
+        for _ in 0..random.between(2, 6) {
+            let namespace = &all[random.below(all.len())];
+            setup.add_channel(namespace, random.below(shards));
+        }
+        setup
+    }
+
+    /// Adds a channel whose home is `home`. Homes differ from process to process; the end of the
+    /// name makes up for that, and neither its length nor its place in an order depends on it.
+    pub fn add_channel(&mut self, namespace: &Namespace, home: usize) {
+        let number = self.channels.len();
+        let prefix = match namespace.name.as_str() {
+            "" => String::new(),
+            name => format!("{name}:"),
+        };
+        let name = (0..10_000)
+            .map(|end| format!("{prefix}c{number:02}-{end:04}"))
+            .find(|name| self.home_map.home(name) == ShardId::new(home))
+            .expect("some name has this home");
+        self.channels.push(Channel { name, namespace: namespace.clone() });
+    }
+
+    /// The channel called `name`.
+    pub fn find(&self, name: &str) -> usize {
+        let found = self.channels.iter().position(|channel| channel.name == name);
+        found.unwrap_or_else(|| panic!("nobody asked for a channel {name:?}"))
+    }
+
+    /// The first channel of a namespace.
+    pub fn channel_of(&self, namespace: &str) -> usize {
+        let found = self.channels.iter().position(|one| one.namespace.name == namespace);
+        found.expect("the namespace has a channel")
+    }
+}
+
+fn open(name: &str) -> Namespace {
+    Namespace {
+        name: name.to_owned(),
+        data: DataType::Json,
+        history_size: 0,
+        history_ttl: Duration::ZERO,
+        force_recovery: false,
+        force_positioning: false,
+        allow_recovery: false,
+        allow_positioning: false,
+        allow_subscribe_for_client: true,
+        allow_subscribe_for_anonymous: true,
+        allow_publish_for_subscriber: true,
+        allow_publish_for_client: true,
+        allow_publish_for_anonymous: true,
+        allow_history_for_subscriber: true,
+        allow_history_for_client: true,
+        allow_history_for_anonymous: true,
+        slow_policy: SlowPolicy::Disconnect,
+        channel_regex: None,
+    }
+}
+
+/// One namespace of each kind that clients can tell apart.
+fn namespaces(history_size: usize, history_ttl: Duration) -> Vec<Namespace> {
+    let kept = |name| Namespace { history_size, history_ttl, ..open(name) };
+    vec![
+        Namespace { force_recovery: true, ..kept("") },
+        Namespace { allow_recovery: true, allow_positioning: true, ..kept("asked") },
+        Namespace { force_positioning: true, data: DataType::Text, ..kept("text") },
+        open("live"),
+        Namespace { slow_policy: SlowPolicy::Skip, ..open("skip") },
+        Namespace { data: DataType::Binary, ..open("binary") },
+        Namespace { allow_subscribe_for_anonymous: false, ..open("closed") },
+    ]
+}
+
+fn options(namespaces: Vec<Namespace>) -> Options {
+    Options {
+        namespaces: Namespaces::new(namespaces, 255),
+        rules: Rules::default(),
+        insecure: false,
+        anonymous: true,
+        ping_interval: Duration::from_secs(4),
+        pong_timeout: Duration::from_secs(2),
+        handshake_timeout: Duration::from_secs(3),
+        stale_timeout: Duration::from_secs(3),
+        message_bytes_max: 64 * 1024,
+        fragments_max: 32,
+        frames_per_second_max: 10_000,
+        pings_per_second_max: 1_000,
+        inbound_bytes_max: 1 << 20,
+        outbox_bytes_max: 64 * 1024,
+        channels_max: 16,
+        history_bytes_max: 1 << 20,
+        connections_max: 64,
+    }
+}

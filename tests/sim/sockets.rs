@@ -1,0 +1,74 @@
+//! One shard's view of the simulated network: what a ring or an epoll is in the server.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use corecast::ids::Moment;
+use corecast::limits::SWEEP_SENDS_MAX;
+use corecast::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
+
+use super::network::Network;
+
+pub struct SimSockets {
+    shard: usize,
+    network: Rc<RefCell<Network>>,
+}
+
+impl SimSockets {
+    pub fn new(shard: usize, network: Rc<RefCell<Network>>) -> SimSockets {
+        SimSockets { shard, network }
+    }
+
+    /// Whether the thread may sleep: not if there is news already.
+    pub fn prepare_sleep(&self) -> bool {
+        !self.network.borrow().has_news(self.shard)
+    }
+}
+
+impl Sockets for SimSockets {
+    fn watch(&mut self, socket: Socket, token: Token) {
+        self.network.borrow_mut().watch(self.shard, socket, token);
+    }
+
+    fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
+        self.network.borrow_mut().receive(self.shard, socket, buffer)
+    }
+
+    fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>) {
+        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit the ring");
+        let mut sockets: Vec<i32> = writes.iter().map(|write| write.socket.number()).collect();
+        sockets.sort_unstable();
+        sockets.dedup();
+        assert_eq!(sockets.len(), writes.len(), "one write for each socket of a batch");
+        let mut network = self.network.borrow_mut();
+        results.extend(writes.iter().map(|write| network.send(self.shard, write)));
+    }
+
+    fn finish(&mut self, socket: Socket) {
+        self.network.borrow_mut().finish(self.shard, socket);
+    }
+
+    fn release(&mut self, socket: Socket, token: Token, how: Release) {
+        self.network.borrow_mut().release(self.shard, socket, token, how);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        self.network.borrow_mut().close(self.shard, socket);
+    }
+
+    fn poll(&mut self, ready: &mut Vec<Ready>) {
+        self.network.borrow_mut().poll(self.shard, ready);
+    }
+
+    fn take_tick(&mut self) -> bool {
+        self.network.borrow_mut().take_tick(self.shard)
+    }
+
+    fn now(&self) -> Moment {
+        self.network.borrow().now()
+    }
+
+    fn is_open(&self, socket: Socket) -> bool {
+        self.network.borrow().is_open(self.shard, socket)
+    }
+}

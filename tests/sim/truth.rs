@@ -1,0 +1,229 @@
+//! What was published, what became of it, and what everybody was told: the record against which
+//! every observation is checked at once, and all of them together at the end.
+
+use std::collections::HashMap;
+
+use corecast::channel::DataType;
+
+use super::random::Random;
+use super::setup::Setup;
+
+/// Who publishes: a client's connections each have an order of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Publisher {
+    pub client: usize,
+    pub connection: usize,
+}
+
+/// The publisher that is no client.
+pub const CONTROL: Publisher = Publisher { client: usize::MAX, connection: 0 };
+
+/// Where a publication stands in its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub epoch: u64,
+    pub offset: u64,
+}
+
+impl Place {
+    /// From the texts that clients see.
+    pub fn read(epoch: &str, offset: u64) -> Place {
+        let epoch = u64::from_str_radix(epoch, 16);
+        Place { epoch: epoch.expect("an epoch is a hexadecimal number"), offset }
+    }
+}
+
+/// One attempt to publish.
+pub struct Attempt {
+    pub channel: usize,
+    pub publisher: Publisher,
+    /// The idempotency key.
+    pub key: Option<usize>,
+    pub skip_history: bool,
+    pub data: Vec<u8>,
+    invoked: usize,
+    acked: Option<usize>,
+    failed: bool,
+    seen: bool,
+    place: Option<Place>,
+}
+
+#[derive(Default)]
+pub struct Truth {
+    /// Counts everything that happens, for "before" and "after".
+    step: usize,
+    attempts: Vec<Attempt>,
+    places: HashMap<(usize, Place), usize>,
+    /// What the first answer to a key was.
+    keys: HashMap<(usize, usize), Option<Place>>,
+    /// Close codes that control gave, and the client that each was for; none means everybody.
+    pub kicks: Vec<(u16, Option<String>)>,
+    /// Control has ended subscriptions of these channels; none means all.
+    pub unsubscribed: Vec<Option<usize>>,
+    pub draining: bool,
+}
+
+impl Truth {
+    fn now(&mut self) -> usize {
+        self.step += 1;
+        self.step
+    }
+
+    /// Notes an attempt; answers its number, and the payload to publish.
+    pub fn invoke(
+        &mut self,
+        (setup, random): (&Setup, &mut Random),
+        channel: usize,
+        publisher: Publisher,
+    ) -> usize {
+        let number = self.attempts.len();
+        let long = random.chance(10);
+        let padding = "x".repeat(random.below(if long { 1500 } else { 60 }));
+        let data = match setup.channels[channel].namespace.data {
+            DataType::Json => format!(r##"{{"id":"#{number}#","pad":"{padding}"}}"##).into_bytes(),
+            DataType::Text => format!("#{number}# \"\\\n{padding}").into_bytes(),
+            DataType::Binary => [b"\xff\0", format!("#{number}#{padding}").as_bytes()].concat(),
+        };
+        let invoked = self.now();
+        self.attempts.push(Attempt {
+            channel,
+            publisher,
+            key: None,
+            skip_history: false,
+            data,
+            invoked,
+            acked: None,
+            failed: false,
+            seen: false,
+            place: None,
+        });
+        number
+    }
+
+    pub fn attempt(&mut self, number: usize) -> &mut Attempt {
+        &mut self.attempts[number]
+    }
+
+    pub fn count(&self) -> usize {
+        self.attempts.len()
+    }
+
+    /// The publisher has an answer. Control is told the position, if there is one.
+    pub fn acked(&mut self, number: usize, position: Option<Place>) {
+        let now = self.now();
+        let attempt = &mut self.attempts[number];
+        attempt.acked = Some(now);
+        let (channel, key) = (attempt.channel, attempt.key);
+        match key {
+            None => {
+                if let Some(place) = position {
+                    self.settle(number, place);
+                }
+            }
+            Some(key) => {
+                let first = *self.keys.entry((channel, key)).or_insert(position);
+                assert_eq!(first, position, "a repeated key is answered like the first time");
+            }
+        }
+    }
+
+    /// The attempt was refused: nobody may ever see it.
+    pub fn failed(&mut self, number: usize) {
+        self.attempts[number].failed = true;
+    }
+
+    /// Somebody was given a publication; answers its number.
+    pub fn received(&mut self, channel: usize, data: &[u8], place: Option<Place>) -> usize {
+        let text = String::from_utf8_lossy(data);
+        let number = text.split('#').nth(1).and_then(|number| number.parse::<usize>().ok());
+        let number = number.unwrap_or_else(|| panic!("nobody published {text:?}"));
+        let attempt = self.attempts.get_mut(number).expect("nobody published this yet");
+        assert_eq!(attempt.channel, channel, "publication {number} came in another channel");
+        assert!(attempt.data == data, "publication {number} came with other bytes: {text:?}");
+        attempt.seen = true;
+        if let Some(place) = place.filter(|place| place.offset > 0) {
+            self.settle(number, place);
+        }
+        number
+    }
+
+    /// One place holds one publication, and one publication has one place.
+    fn settle(&mut self, number: usize, place: Place) {
+        let attempt = &mut self.attempts[number];
+        let before = *attempt.place.get_or_insert(place);
+        assert_eq!(before, place, "publication {number} was appended twice");
+        let channel = attempt.channel;
+        let there = *self.places.entry((channel, place)).or_insert(number);
+        assert_eq!(there, number, "{place:?} of channel {channel} holds two publications");
+    }
+
+    /// The place of a publication, as far as anybody has been told.
+    pub fn place(&self, number: usize) -> Option<Place> {
+        self.attempts[number].place
+    }
+
+    pub fn is_acked(&self, number: usize) -> bool {
+        self.attempts[number].acked.is_some()
+    }
+
+    pub fn publisher(&self, number: usize) -> Publisher {
+        self.attempts[number].publisher
+    }
+
+    /// A channel's history as it is in the end, from `first` on up to `top`, has been read: what
+    /// was acknowledged must be in it, unless it is older than `first`, or the channel itself may
+    /// have been forgotten for want of room.
+    pub fn final_history(&self, channel: usize, (first, top): (u64, Place), forgets: bool) {
+        for (number, attempt) in self.attempts.iter().enumerate() {
+            if attempt.channel != channel || attempt.skip_history || attempt.acked.is_none() {
+                continue;
+            }
+            match attempt.place {
+                Some(place) if place.epoch == top.epoch => {
+                    assert!(place.offset <= top.offset, "{number} is above the top");
+                }
+                Some(_) => {}
+                None => assert!(
+                    first > 1 || attempt.key.is_some() || forgets,
+                    "publication {number} was acknowledged and is nowhere"
+                ),
+            }
+        }
+    }
+
+    /// What can only be judged when everything is over.
+    ///
+    /// # Panics
+    /// On a broken promise.
+    pub fn finish(&self) {
+        let mut keyed: HashMap<(usize, usize), usize> = HashMap::new();
+        for (number, attempt) in self.attempts.iter().enumerate() {
+            assert!(!attempt.failed || !attempt.seen, "publication {number} was refused and seen");
+            let Some(key) = attempt.key.filter(|_| attempt.seen) else { continue };
+            let other = *keyed.entry((attempt.channel, key)).or_insert(number);
+            assert_eq!(other, number, "two publications with one key were seen");
+            if let (Some(place), Some(Some(told))) =
+                (attempt.place, self.keys.get(&(attempt.channel, key)))
+            {
+                assert_eq!(place, *told, "publication {number} is where its answer said");
+            }
+        }
+        self.check_order();
+    }
+
+    /// What was acknowledged before something else was begun stands before it.
+    fn check_order(&self) {
+        let mut streams: HashMap<(usize, usize), Vec<(usize, usize, Place)>> = HashMap::new();
+        for attempt in self.attempts.iter().filter(|attempt| attempt.key.is_none()) {
+            if let (Some(acked), Some(place)) = (attempt.acked, attempt.place) {
+                let stream =
+                    streams.entry((attempt.channel, attempt.publisher.client)).or_default();
+                for &(_, other_acked, other) in stream.iter() {
+                    let before = other_acked < attempt.invoked && other.epoch == place.epoch;
+                    assert!(!before || other.offset < place.offset, "{other:?} before {place:?}");
+                }
+                stream.push((attempt.invoked, acked, place));
+            }
+        }
+    }
+}
