@@ -276,6 +276,27 @@ fn nothing_pure_names_the_kernel_a_clock_a_runtime_or_a_thread() {
     assert!(errors.is_empty(), "\n{}\n", errors.join("\n"));
 }
 
+#[test]
+fn only_the_mesh_has_queues_between_threads() {
+    let mut errors = Vec::new();
+    for module in modules() {
+        let top = module.path.first().map(String::as_str);
+        // The server waits on one for its shards to have started.
+        if matches!(top, Some("mesh" | "server")) {
+            continue;
+        }
+        for named in &module.named {
+            if named.segments.iter().any(|one| one == "crossbeam_channel" || one == "mpsc") {
+                errors.push(format!(
+                    "{}:{}: `{named}`: only `mesh` sends between threads. Add a `mesh::Message`",
+                    module.file, named.line
+                ));
+            }
+        }
+    }
+    assert!(errors.is_empty(), "\n{}\n", errors.join("\n"));
+}
+
 /// What to use instead of `segments`, if that is forbidden.
 fn forbidden(segments: &[String]) -> Option<&'static str> {
     let path = segments.join("::");

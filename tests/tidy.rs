@@ -140,8 +140,8 @@ fn nothing_is_unwrapped() {
         for (at, line) in source.code().lines().enumerate() {
             if line.contains(".unwrap()") {
                 errors.push(format!(
-                    "{}:{}: `unwrap()`. Return an error for what the world does; for what is proven \
-                     `expect`, with the proof under `#[expect(clippy::expect_used, reason = …)]`",
+                    "{}:{}: `unwrap()`. Return an error for what the world does; for what is \
+                     proven `expect`, with the proof in `#[expect(clippy::expect_used, reason = …)]`",
                     source.path,
                     at + 1
                 ));

@@ -246,8 +246,8 @@ impl<S: Sockets> Shard<S> {
                 self.send_own(token, &frame);
                 Flow::Continue
             }
-            // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers the
-            // protocol's own ping: without one outstanding it would be an error.
+            // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers
+            // the protocol's own ping: without one outstanding it would be an error.
             Event::Pong => Flow::Continue,
             Event::Close(code) => {
                 self.on_close_frame(token, code);
