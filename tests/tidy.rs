@@ -141,7 +141,7 @@ fn nothing_is_unwrapped() {
             if line.contains(".unwrap()") {
                 errors.push(format!(
                     "{}:{}: `unwrap()`. Return an error for what the world does; for what is \
-                     proven `expect`, with the proof in `#[expect(clippy::expect_used, reason = …)]`",
+                     proven `expect`, under `#[expect(clippy::expect_used, reason = …)]`",
                     source.path,
                     at + 1
                 ));
