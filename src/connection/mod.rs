@@ -40,7 +40,7 @@ pub enum State {
 pub struct Flags(u16);
 
 impl Flags {
-    /// The socket takes no more bytes for now.
+    /// The socket takes no more bytes until it says so.
     pub const BLOCKED: Flags = Flags(1);
     /// A ping has not been answered.
     pub const PINGED: Flags = Flags(1 << 1);

@@ -187,7 +187,7 @@ impl<S: Sockets> Shard<S> {
                 self.close(token, CloseReason::TooManyRequests);
                 return Flow::Stop;
             }
-            let flow = step.event.map_or(Flow::Continue, |event| self.on_event(token, event));
+            let flow = step.event.map_or(Flow::Continue, |event| self.on_event(token, &event));
             input = &mut input[consumed..];
             match flow {
                 Flow::Continue => {}
@@ -231,8 +231,8 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Carries out one event.
-    fn on_event(&mut self, token: Token, event: Event<'_>) -> Flow {
-        match event {
+    fn on_event(&mut self, token: Token, event: &Event<'_>) -> Flow {
+        match *event {
             Event::Message { opcode, data } => {
                 let (flow, left) = self.on_commands(token, opcode, data);
                 if flow == Flow::Wait {
@@ -246,8 +246,8 @@ impl<S: Sockets> Shard<S> {
                 self.send_own(token, &frame);
                 Flow::Continue
             }
-            // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers the
-            // protocol's own ping: without one outstanding it would be an error.
+            // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers
+            // the protocol's own ping: without one outstanding it would be an error.
             Event::Pong => Flow::Continue,
             Event::Close(code) => {
                 self.on_close_frame(token, code);

@@ -33,7 +33,7 @@ impl<S: Sockets> Shard<S> {
         self.cells.handshaking.subtract(1);
         self.cells.connections[protocol as usize].add(1);
         let plain = match upgrade.endpoint {
-            Endpoint::Plain(plain) => match self.check_plain(plain) {
+            Endpoint::Plain(plain) => match self.check_plain(&plain) {
                 Ok(plain) => Some(plain),
                 Err(error) => return self.refuse_plain(token, error),
             },
@@ -58,7 +58,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Checks at the door what plain WebSocket has no word for later.
-    fn check_plain(&self, request: PlainRequest) -> Result<Plain, ClientError> {
+    fn check_plain(&self, request: &PlainRequest) -> Result<Plain, ClientError> {
         if request.channels.len() > self.options.channels_max {
             return Err(ClientError::LimitExceeded);
         }

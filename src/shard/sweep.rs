@@ -123,14 +123,14 @@ impl<S: Sockets> Shard<S> {
         if connection.state == State::Connected {
             let blocked = connection.flags.has(Flags::BLOCKED);
             let quiet = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
-            if quiet && !blocked {
-                if let Some(source) =
+            if quiet
+                && !blocked
+                && let Some(source) =
                     take_only_segment(connection, &mut self.locals, sweep, &self.cells)
-                {
-                    let socket = connection.socket;
-                    sweep.entries.push(Entry { token, socket, source });
-                    return;
-                }
+            {
+                let socket = connection.socket;
+                sweep.entries.push(Entry { token, socket, source });
+                return;
             }
             self.absorb_into(slot, &mut sweep.oldest);
         }

@@ -162,10 +162,6 @@ impl Truth {
         self.attempts[number].place
     }
 
-    pub fn is_acked(&self, number: usize) -> bool {
-        self.attempts[number].acked.is_some()
-    }
-
     pub fn publisher(&self, number: usize) -> Publisher {
         self.attempts[number].publisher
     }
@@ -213,7 +209,8 @@ impl Truth {
 
     /// What was acknowledged before something else was begun stands before it.
     fn check_order(&self) {
-        let mut streams: HashMap<(usize, usize), Vec<(usize, usize, Place)>> = HashMap::new();
+        type Stream = Vec<(usize, usize, Place)>;
+        let mut streams: HashMap<(usize, usize), Stream> = HashMap::new();
         for attempt in self.attempts.iter().filter(|attempt| attempt.key.is_none()) {
             if let (Some(acked), Some(place)) = (attempt.acked, attempt.place) {
                 let stream =

@@ -63,8 +63,9 @@ fn ask_something(centrifugo: &mut Centrifugo, scene: &mut Scene<'_>, publisher: 
                 centrifugo.wanted.retain(|&other| other != channel);
             }
         }
-        60..70 if !centrifugo.wanted.contains(&channel) => {
-            if scene.setup.channels[channel].namespace.allow_subscribe_for_anonymous
+        60..70 => {
+            if !centrifugo.wanted.contains(&channel)
+                && scene.setup.channels[channel].namespace.allow_subscribe_for_anonymous
                 && centrifugo.wanted.len() < scene.setup.options.channels_max
             {
                 centrifugo.wanted.push(channel);

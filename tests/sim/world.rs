@@ -248,7 +248,8 @@ impl World {
                 Speech::Plain(_) => "plain".to_owned(),
             };
             lines.push(format!(
-                "client {}: {:?} {:?} tainted {} leaving {} finished {} unsent {} abandoned {} {asked}",
+                "client {}: {:?} {:?} tainted {} leaving {} finished {} unsent {} abandoned {} \
+                 {asked}",
                 client.number,
                 client.link,
                 client.stage,
