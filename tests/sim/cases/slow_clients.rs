@@ -103,9 +103,8 @@ fn a_client_that_turns_out_too_slow_at_a_gap_is_told_nothing_after_its_close_fra
         world.with(|scene, _, control| control.turn(scene));
     }
     assert_eq!(world.node.runners[1].cells.drops[1].value(), 1, "one found no room");
-    let closes = |world: &World| {
-        world.node.runners[0].cells.closes[CloseReason::Slow as usize].value()
-    };
+    let closes =
+        |world: &World| world.node.runners[0].cells.closes[CloseReason::Slow as usize].value();
     // The small ones, and then the large one together with the notice.
     for (shard, closed) in [(0, 0), (1, 0), (0, 1)] {
         world.advance(std::time::Duration::from_millis(100));
