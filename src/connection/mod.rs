@@ -342,6 +342,11 @@ impl Connection {
     /// Removes the subscription with number `index`. Another one takes its number if it was not
     /// the last: that one is answered.
     pub fn remove_subscription(&mut self, index: usize) -> Option<Subscription> {
+        let channel = self.subscription(index).map(|removed| removed.channel);
+        if let Some(extra) = self.extra.as_mut() {
+            // Another channel may have this place later.
+            extra.skips.retain(|(skipped, _)| Some(*skipped) != channel);
+        }
         let last = self.extra.as_mut().and_then(|extra| extra.more.pop());
         let moved = match last {
             None => {

@@ -279,7 +279,15 @@ impl<S: Sockets> Shard<S> {
                     self.on_request(token, request)
                 }
             };
-            if flow != Flow::Continue || message.is_empty() {
+            if flow == Flow::Stop || message.is_empty() {
+                return (flow, message);
+            }
+            // Each further command is worth a frame, or one frame could carry thousands unlimited.
+            if self.exceeds_rates(token, 1, 0) {
+                self.close(token, CloseReason::TooManyRequests);
+                return (Flow::Stop, &[]);
+            }
+            if flow == Flow::Wait {
                 return (flow, message);
             }
         }
