@@ -2,7 +2,7 @@
 //! is free only when the kernel's watch of its socket has ended.
 
 use super::{Release, Shard, Socket, Sockets, Token};
-use crate::connection::{Flags, State};
+use crate::connection::{Connection, Flags, State};
 use crate::ids::Tick;
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::CloseReason;
@@ -23,13 +23,21 @@ impl<S: Sockets> Shard<S> {
             State::Handshaking => return self.release(token, reason, Release::Graceful),
             State::Vacant | State::Closing | State::Released => return,
         }
+        let too_late = matches!(reason, CloseReason::Slow | CloseReason::NoPong);
+        if !too_late && connection.state == State::Connected {
+            // What was published before the close goes before it. This may find it too slow.
+            self.seal();
+            self.absorb(token.slot);
+        }
+        let open = |found: &mut Connection| matches!(found.state, State::Opened | State::Connected);
+        if !self.slots.get(token).is_some_and(open) {
+            return;
+        }
         self.begin_closing(token, reason);
         let Some(connection) = self.slots.get(token) else { return };
         let mut frame = Vec::new();
         ws::encode_close(said.0, cut(said.1), &mut frame);
-        if matches!(reason, CloseReason::Slow | CloseReason::NoPong)
-            && let Some(extra) = connection.extra.as_mut()
-        {
+        if too_late && let Some(extra) = connection.extra.as_mut() {
             // It would not be read in time anyway; what was begun must be finished.
             let before = extra.outbox.cost_bytes();
             extra.outbox.discard_unsent();

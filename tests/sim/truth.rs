@@ -61,6 +61,8 @@ pub struct Truth {
     /// Control has ended subscriptions of these channels; none means all.
     pub unsubscribed: Vec<Option<usize>>,
     pub draining: bool,
+    /// Bytes that make payloads longer; by chance if absent.
+    pub padding: Option<usize>,
 }
 
 impl Truth {
@@ -78,7 +80,8 @@ impl Truth {
     ) -> usize {
         let number = self.attempts.len();
         let long = random.chance(10);
-        let padding = "x".repeat(random.below(if long { 1500 } else { 60 }));
+        let some = random.below(if long { 1500 } else { 60 });
+        let padding = "x".repeat(self.padding.unwrap_or(some));
         let data = match setup.channels[channel].namespace.data {
             DataType::Json => format!(r##"{{"id":"#{number}#","pad":"{padding}"}}"##).into_bytes(),
             DataType::Text => format!("#{number}# \"\\\n{padding}").into_bytes(),
