@@ -63,13 +63,12 @@ fn ask_something(centrifugo: &mut Centrifugo, scene: &mut Scene<'_>, publisher: 
                 centrifugo.wanted.retain(|&other| other != channel);
             }
         }
-        60..70 => {
+        60..70
             if !centrifugo.wanted.contains(&channel)
                 && scene.setup.channels[channel].namespace.allow_subscribe_for_anonymous
-                && centrifugo.wanted.len() < scene.setup.options.channels_max
-            {
-                centrifugo.wanted.push(channel);
-            }
+                && centrifugo.wanted.len() < scene.setup.options.channels_max =>
+        {
+            centrifugo.wanted.push(channel);
         }
         70..76 => centrifugo.subscribe(scene, (channel, None), Wishes::default()),
         76..90 => {
