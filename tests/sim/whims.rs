@@ -108,7 +108,8 @@ pub fn misbehave(client: &mut Client, scene: &mut Scene<'_>) {
 fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
     client.tainted = true;
     let speaks_json = matches!(client.speech, Speech::Centrifugo(_));
-    match scene.network.random.below(8) {
+    let is_mute = matches!(&client.speech, Speech::Plain(plain) if plain.publish.is_none());
+    match scene.network.random.below(10) {
         0 => {
             // A reserved bit: RFC 6455 §5.2. Whatever follows is noise.
             let noise = (0..scene.network.random.below(50)).map(|at| (at * 37) as u8);
@@ -128,6 +129,8 @@ fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
         6 if speaks_json => client.push_frame(scene, wire::TEXT, b"{\"id\":9,\"connect\":{}}"),
         // Half a message, and never the rest.
         7 => client.outgoing.extend(b"\x81\xfe\x0f\x00\0\0\0\0{\"id\":"),
+        8 if speaks_json => client.push_frame(scene, wire::TEXT, b"{\"send\":{\"data\":1}}"),
+        8 if is_mute => client.push_frame(scene, wire::TEXT, b"hello"),
         _ => client.push_frame(scene, wire::TEXT, b"\xff\xfe"),
     }
 }
