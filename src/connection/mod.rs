@@ -301,8 +301,12 @@ impl Connection {
     /// Whether more may be read from it: not while a request waits for its answer, nor while
     /// many of its answers wait to be read.
     pub fn may_read(&self) -> bool {
-        let waiting = self.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
-        !self.flags.has(Flags::WAITING) && waiting <= GATHER_BYTES_MAX
+        !self.flags.has(Flags::WAITING) && self.outbox_cost_bytes() <= GATHER_BYTES_MAX
+    }
+
+    /// Cost of what waits to be sent.
+    pub fn outbox_cost_bytes(&self) -> usize {
+        self.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes())
     }
 
     /// How many channels it has.

@@ -209,12 +209,39 @@ impl<S: Sockets> Shard<S> {
         if !empty && !flags.has(Flags::BLOCKED) {
             self.mark_dirty(token.slot);
         }
+        if empty && state == State::Connected {
+            self.tell_skips(token);
+        }
         if empty && state == State::Closing {
             self.on_closing_sent(token);
         } else if may_read && flags.has(Flags::READABLE) {
             self.mark_readable(token);
         }
         count
+    }
+
+    /// A client that was too slow has read what it had: in channels that are quiet now it is told
+    /// what it missed; in others the next publication tells.
+    fn tell_skips(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        let before = connection.outbox_cost_bytes();
+        let skips = connection.extra.as_ref().map_or(&[][..], |extra| &extra.skips);
+        for (place, _) in skips.to_vec() {
+            let Some(local) = self.locals.at(place).filter(|local| !local.is_open()) else {
+                continue;
+            };
+            let Some(index) = connection.find_subscription(place) else { continue };
+            let Some(subscription) = connection.subscription(index) else { continue };
+            let (Some(next), true) = (local.next, subscription.cursor == local.head()) else {
+                continue;
+            };
+            subscription.skipping = false;
+            push_skip_notice(connection, (place, local.name.as_str()), next.offset);
+            self.dirty.insert(token.slot.index());
+        }
+        let after = connection.outbox_cost_bytes();
+        self.cells.outbox_bytes.add((after - before) as u64);
+        connection.shrink();
     }
 
     /// Puts everything that a connection has not been given into its outbox.
@@ -226,10 +253,10 @@ impl<S: Sockets> Shard<S> {
     fn absorb_into(&mut self, slot: Slot, oldest: &mut Option<Moment>) {
         let Some(connection) = self.slots.at(slot) else { return };
         let token = Token { slot, generation: connection.generation };
-        let before = connection.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
+        let before = connection.outbox_cost_bytes();
         let limit = self.options.outbox_bytes_max;
         let absorbed = absorb(connection, &mut self.locals, (limit, &self.cells), oldest);
-        let after = connection.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
+        let after = connection.outbox_cost_bytes();
         self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
         if let Absorbed::TooSlow(reason) = absorbed {
             self.close(token, reason);
