@@ -73,7 +73,7 @@ fn add_client(world: &mut World, calm: bool) {
             reads: random.pick(&[5, 50, 100]),
             pongs: random.chance(85),
             talks,
-            rude: random.pick(&[0, 0, 0, 20]),
+            rude: random.pick(&[0, 0, 0, 10, 80]),
             leaves: random.pick(&[0, 0, 5, 40]),
             connects: true,
         }

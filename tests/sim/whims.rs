@@ -128,9 +128,13 @@ fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
         5 if speaks_json => client.push_frame(scene, wire::TEXT, b"{}\n{}\n{}"),
         6 if speaks_json => client.push_frame(scene, wire::TEXT, b"{\"id\":9,\"connect\":{}}"),
         // Half a message, and never the rest.
-        7 => client.outgoing.extend(b"\x81\xfe\x0f\x00\0\0\0\0{\"id\":"),
+        7 => {
+            client.outgoing.extend(b"\x81\xfe\x0f\x00\0\0\0\0");
+            let sent = scene.network.random.between(1, 3_000);
+            client.outgoing.extend(std::iter::repeat_n(b' ', sent));
+        }
         8 if speaks_json => client.push_frame(scene, wire::TEXT, b"{\"send\":{\"data\":1}}"),
-        8 if is_mute => client.push_frame(scene, wire::TEXT, b"hello"),
+        5 | 6 | 8 if is_mute => client.push_frame(scene, wire::TEXT, b"hello"),
         _ => client.push_frame(scene, wire::TEXT, b"\xff\xfe"),
     }
 }

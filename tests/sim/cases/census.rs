@@ -6,7 +6,7 @@ use corecast::reason::CloseReason;
 use crate::sim::schedule::{Outcome, play};
 
 /// Schedules in which everything that may happen does.
-const SCHEDULES: u64 = 500;
+const SCHEDULES: u64 = 800;
 
 /// What no schedule brings about: clients that behave stay far below the limits of rates and
 /// channels, nothing panics, and whoever publishes is allowed to.
