@@ -2,7 +2,7 @@
 //! is free only when the kernel's watch of its socket has ended.
 
 use super::{Release, Shard, Socket, Sockets, Token};
-use crate::connection::{Connection, Flags, State};
+use crate::connection::{Flags, State};
 use crate::ids::Tick;
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::CloseReason;
@@ -25,13 +25,9 @@ impl<S: Sockets> Shard<S> {
         }
         let too_late = matches!(reason, CloseReason::Slow | CloseReason::NoPong);
         if !too_late && connection.state == State::Connected {
-            // What was published before the close goes before it. This may find it too slow.
+            // What was published before the close goes before it, as far as it fits.
             self.seal();
-            self.absorb(token.slot);
-        }
-        let open = |found: &mut Connection| matches!(found.state, State::Opened | State::Connected);
-        if !self.slots.get(token).is_some_and(open) {
-            return;
+            self.absorb_last(token.slot);
         }
         self.begin_closing(token, reason);
         let Some(connection) = self.slots.get(token) else { return };

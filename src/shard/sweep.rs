@@ -251,16 +251,28 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn absorb_into(&mut self, slot: Slot, oldest: &mut Option<Moment>) {
-        let Some(connection) = self.slots.at(slot) else { return };
-        let token = Token { slot, generation: connection.generation };
+        if let Absorbed::TooSlow(reason) = self.absorb_unjudged(slot, oldest)
+            && let Some(token) = self.slots.token(slot)
+        {
+            self.close(token, reason);
+        }
+    }
+
+    /// The same up to the limit, for a connection that closes anyway: closing it from here would
+    /// come back here.
+    pub(super) fn absorb_last(&mut self, slot: Slot) {
+        let mut oldest = None;
+        self.absorb_unjudged(slot, &mut oldest);
+    }
+
+    fn absorb_unjudged(&mut self, slot: Slot, oldest: &mut Option<Moment>) -> Absorbed {
+        let Some(connection) = self.slots.at(slot) else { return Absorbed::All };
         let before = connection.outbox_cost_bytes();
         let limit = self.options.outbox_bytes_max;
         let absorbed = absorb(connection, &mut self.locals, (limit, &self.cells), oldest);
         let after = connection.outbox_cost_bytes();
         self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
-        if let Absorbed::TooSlow(reason) = absorbed {
-            self.close(token, reason);
-        }
+        absorbed
     }
 
     /// Puts frames for one connection alone into its outbox.
