@@ -65,9 +65,9 @@ pub struct Page {
 /// All channels at home here.
 pub struct Homes {
     channels: HashMap<ChannelName, Home, foldhash::quality::RandomState>,
-    /// Stored publications, oldest first, by channel and offset: what to drop for want of bytes.
-    /// May name publications that are gone already.
-    stored: VecDeque<(ChannelName, u64)>,
+    /// Stored publications, oldest first, by channel and position: what to drop for want of bytes.
+    /// May name publications that are gone already, and lives of a channel that have ended.
+    stored: VecDeque<(ChannelName, Position)>,
     /// Channels that became idle, each named once, with about the moment: what to forget. May name
     /// channels that are in use again.
     idle: VecDeque<(ChannelName, Moment)>,
@@ -169,7 +169,7 @@ impl Homes {
             self.stored_live += 1;
             let size = home.namespace.history_size;
             home.history.trim(size, &mut self.bytes, &mut self.stored_live);
-            self.stored.push_back((name.clone(), home.top));
+            self.stored.push_back((name.clone(), home.position()));
         }
         let position = keep.then(|| home.position());
         self.keep_within_bytes(now);
@@ -250,15 +250,16 @@ impl Homes {
     pub fn on_tick(&mut self, now: Moment) {
         const STEPS_MAX: usize = 256;
         for _ in 0..STEPS_MAX {
-            let Some((stored, _)) = self.stored.front() else { break };
-            let Some(home) = self.channels.get_mut(stored) else {
+            let Some((stored, position)) = self.stored.front() else { break };
+            let (name, position) = (stored.clone(), *position);
+            let home = self.channels.get_mut(&name).filter(|home| home.epoch == position.epoch);
+            let Some(home) = home else {
                 self.stored.pop_front();
                 continue;
             };
-            let name = stored.clone();
             home.history.expire(now, &mut self.bytes, &mut self.stored_live);
             let oldest = home.history.first_offset();
-            if oldest.is_some_and(|oldest| oldest <= self.stored[0].1) {
+            if oldest.is_some_and(|oldest| oldest <= position.offset) {
                 break;
             }
             self.stored.pop_front();
@@ -353,9 +354,10 @@ impl Homes {
             if many_idle && self.forget_idlest(|_| true) {
                 continue;
             }
-            if let Some((name, offset)) = self.stored.pop_front() {
-                if let Some(home) = self.channels.get_mut(&name) {
-                    home.history.drop_until(offset, &mut self.bytes, &mut self.stored_live);
+            if let Some((name, position)) = self.stored.pop_front() {
+                let home = self.channels.get_mut(&name);
+                if let Some(home) = home.filter(|home| home.epoch == position.epoch) {
+                    home.history.drop_until(position.offset, &mut self.bytes, &mut self.stored_live);
                     self.retire(now, &name);
                 }
             } else if !self.forget_idlest(|_| true) {
@@ -364,9 +366,10 @@ impl Homes {
         }
         if self.stored.len() > 2 * self.stored_live + 1024 {
             let channels = &self.channels;
-            self.stored.retain(|(name, offset)| {
-                let first = channels.get(name).and_then(|home| home.history.first_offset());
-                first.is_some_and(|first| first <= *offset)
+            self.stored.retain(|(name, position)| {
+                let home = channels.get(name).filter(|home| home.epoch == position.epoch);
+                let first = home.and_then(|home| home.history.first_offset());
+                first.is_some_and(|first| first <= position.offset)
             });
         }
     }

@@ -344,7 +344,11 @@ fn absorb(
         let mut skipping = subscription.skipping;
         let mut cursor = subscription.cursor;
         while cursor != local.head() {
-            let Some((count, first, accepted)) = local.segment_facts(cursor) else { break };
+            let Some((count, first, accepted)) = local.segment_facts(cursor) else {
+                // A defect: it was forgotten too early. Going on would be a silent loss for good.
+                cells.audit_errors.add(1);
+                return Absorbed::TooSlow(CloseReason::InsufficientState);
+            };
             let Some(frames) = local.frames(cursor, protocol).map(Rc::clone) else { break };
             let outbox = &mut connection.extra().outbox;
             if outbox.cost_bytes() + frames.len() > limit {
