@@ -229,6 +229,8 @@ pub struct Extra {
     pub closing: Option<CloseReason>,
     /// Bytes of unfinished input that have been charged to the shard.
     pub charged: usize,
+    /// Number of the beginning of that input.
+    pub begun: u64,
 }
 
 /// What plain WebSocket's path asked for and has not got yet.

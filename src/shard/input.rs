@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Parked, ParkedMessage, State};
+use crate::connection::{Flags, Parked, ParkedMessage, Slots, State};
 use crate::handshake::{self, Progress};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -356,7 +356,9 @@ impl<S: Sockets> Shard<S> {
         {
             let (before, after) = (extra.charged, extra.inbound_bytes());
             extra.charged = after;
-            self.unfinished.charge(token, before, after);
+            if let Some(begun) = self.unfinished.charge(token, before, after) {
+                extra.begun = begun;
+            }
             connection.shrink();
         }
     }
@@ -367,18 +369,20 @@ impl<S: Sockets> Shard<S> {
         self.account_inbound(token);
         while self.unfinished.is_full() {
             let Some(oldest) = self.unfinished.take_oldest() else { break };
-            let extra = self.slots.get(oldest).and_then(|connection| connection.extra.as_ref());
-            if extra.is_some_and(|extra| extra.charged > 0) {
-                self.close(oldest, CloseReason::InboundFull);
+            if is_unfinished(&mut self.slots, oldest) {
+                self.close(oldest.0, CloseReason::InboundFull);
             }
         }
         let slots = &mut self.slots;
-        self.unfinished.compact(|token| {
-            let extra = slots.get(*token).and_then(|connection| connection.extra.as_ref());
-            extra.is_some_and(|extra| extra.charged > 0)
-        });
+        self.unfinished.compact(|begun| is_unfinished(slots, *begun));
         self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
     }
+}
+
+/// Whether the input of a connection that began with number `begun` is still not finished.
+fn is_unfinished(slots: &mut Slots, (token, begun): (Token, u64)) -> bool {
+    let extra = slots.get(token).and_then(|connection| connection.extra.as_ref());
+    extra.is_some_and(|extra| extra.charged > 0 && extra.begun == begun)
 }
 
 /// Parsing panicked. The connection's bytes are at fault or this program is; its other
