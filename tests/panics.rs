@@ -45,7 +45,6 @@ fn a_panic_while_bytes_are_parsed_ends_that_connection_alone() {
         runtime().block_on(one_falls(&node));
         eventually("the panic is counted", || node.metric("corecast_panics_total") >= 1.0);
         assert_eq!(node.metric("corecast_panics_total"), 1.0, "{driver}");
-        assert_eq!(node.metric("corecast_connections"), BYSTANDERS as f64, "{driver}");
         assert!(node.log().contains("sabotage: parsing panics"), "{}", node.log());
     }
 }
@@ -72,9 +71,8 @@ async fn one_falls(node: &Node) {
     drop(late);
     eventually("it has gone again", || node.subscribers("news") == BYSTANDERS);
     assert_eq!(node.subscribers("other"), 0, "who fell has no subscription left");
-    // Whoever is dropped before the metrics are read is no bystander any more.
     let connections = || node.metric("corecast_connections") == BYSTANDERS as f64;
-    eventually("the bystanders are still there", connections);
+    eventually("the bystanders are still there, and nobody else", connections);
 }
 
 async fn publish_and_receive(node: &Node, peers: &mut [Peer], word: &str) {

@@ -32,7 +32,7 @@ const SUBSCRIBERS: usize = 2_000;
 /// Publications that the API gets in one batch, and most that an average subscriber has still to
 /// receive: there is always one more, and readers that keep up need no outbox.
 const BATCH: u64 = 20;
-const OUTSTANDING_MAX: u64 = 200;
+const OUTSTANDING_MAX: u64 = 100;
 
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
