@@ -26,7 +26,8 @@ fn number(name: &str) -> Option<u64> {
 
 fn play_many(offset: u64) {
     if let Some(seed) = number("CORECAST_SIM_SEED") {
-        return sim::schedule::play(seed);
+        sim::schedule::play(seed);
+        return;
     }
     let most = number("CORECAST_SIM_SCHEDULES");
     let began = Instant::now();

@@ -1,3 +1,5 @@
+//! Fuzzes the decoder of Centrifugo's protocol.
+
 #![no_main]
 
 #[path = "../../tests/fuzz_bodies/centrifugo.rs"]

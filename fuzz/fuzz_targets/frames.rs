@@ -1,3 +1,5 @@
+//! Fuzzes the frame decoder with a stream cut at random.
+
 #![no_main]
 
 #[path = "../../tests/fuzz_bodies/frames.rs"]

@@ -1,3 +1,5 @@
+//! Fuzzes the reader of request heads.
+
 #![no_main]
 
 #[path = "../../tests/fuzz_bodies/handshake.rs"]

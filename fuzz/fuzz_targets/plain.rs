@@ -1,3 +1,5 @@
+//! Fuzzes the codecs of plain WebSocket.
+
 #![no_main]
 
 #[path = "../../tests/fuzz_bodies/plain.rs"]

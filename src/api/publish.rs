@@ -30,7 +30,8 @@ pub(super) async fn publish(
 /// Publishes the same to several channels, in their order.
 ///
 /// # Errors
-/// 107 if there is no payload, no channel, or too many. What fails for one channel is its own entry.
+/// 107 if there is no payload, no channel, or too many. What fails for one channel is its own
+/// entry.
 pub(super) async fn broadcast(
     api: &Arc<Api>,
     request: PublishRequest,

@@ -40,7 +40,7 @@ pub enum State {
 pub struct Flags(u16);
 
 impl Flags {
-    /// The socket takes no more bytes for now.
+    /// The socket takes no more bytes until it says so.
     pub const BLOCKED: Flags = Flags(1);
     /// A ping has not been answered.
     pub const PINGED: Flags = Flags(1 << 1);
@@ -229,6 +229,8 @@ pub struct Extra {
     pub closing: Option<CloseReason>,
     /// Bytes of unfinished input that have been charged to the shard.
     pub charged: usize,
+    /// Number of the beginning of that input.
+    pub begun: u64,
 }
 
 /// What plain WebSocket's path asked for and has not got yet.
@@ -301,8 +303,12 @@ impl Connection {
     /// Whether more may be read from it: not while a request waits for its answer, nor while
     /// many of its answers wait to be read.
     pub fn may_read(&self) -> bool {
-        let waiting = self.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
-        !self.flags.has(Flags::WAITING) && waiting <= GATHER_BYTES_MAX
+        !self.flags.has(Flags::WAITING) && self.outbox_cost_bytes() <= GATHER_BYTES_MAX
+    }
+
+    /// Cost of what waits to be sent.
+    pub fn outbox_cost_bytes(&self) -> usize {
+        self.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes())
     }
 
     /// How many channels it has.
@@ -342,6 +348,11 @@ impl Connection {
     /// Removes the subscription with number `index`. Another one takes its number if it was not
     /// the last: that one is answered.
     pub fn remove_subscription(&mut self, index: usize) -> Option<Subscription> {
+        let channel = self.subscription(index).map(|removed| removed.channel);
+        if let Some(extra) = self.extra.as_mut() {
+            // Another channel may have this place later.
+            extra.skips.retain(|(skipped, _)| Some(*skipped) != channel);
+        }
         let last = self.extra.as_mut().and_then(|extra| extra.more.pop());
         let moved = match last {
             None => {

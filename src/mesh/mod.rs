@@ -16,7 +16,7 @@ pub use wake::{Wake, WakeFlag};
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ids::ShardId;
 use crate::limits::INBOX_BATCHES_MAX;
@@ -53,10 +53,8 @@ impl Inbox {
 
     /// The next batch, if there is one.
     pub fn take(&self) -> Option<Batch> {
-        match self.receiver.try_recv() {
-            Ok(batch) => Some(batch),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        // An error means that it is empty, whether or not all senders have ended.
+        self.receiver.try_recv().ok()
     }
 
     /// Whether batches wait.

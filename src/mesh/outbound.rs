@@ -185,3 +185,6 @@ impl Outbound {
         self.lanes.iter().any(Lane::is_behind)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,13 +23,17 @@ impl<S: Sockets> Shard<S> {
             State::Handshaking => return self.release(token, reason, Release::Graceful),
             State::Vacant | State::Closing | State::Released => return,
         }
+        let too_late = matches!(reason, CloseReason::Slow | CloseReason::NoPong);
+        if !too_late && connection.state == State::Connected {
+            // What was published before the close goes before it, as far as it fits.
+            self.seal();
+            self.absorb_last(token.slot);
+        }
         self.begin_closing(token, reason);
         let Some(connection) = self.slots.get(token) else { return };
         let mut frame = Vec::new();
         ws::encode_close(said.0, cut(said.1), &mut frame);
-        if matches!(reason, CloseReason::Slow | CloseReason::NoPong)
-            && let Some(extra) = connection.extra.as_mut()
-        {
+        if too_late && let Some(extra) = connection.extra.as_mut() {
             // It would not be read in time anyway; what was begun must be finished.
             let before = extra.outbox.cost_bytes();
             extra.outbox.discard_unsent();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Shard, Sockets};
 use crate::channel::{ChannelName, Publication};
+use crate::connection::State;
 use crate::ids::Position;
 use crate::protocol::{OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
@@ -99,6 +100,9 @@ impl<S: Sockets> Shard<S> {
         let Some(token) = self.slots.token(slot) else { return };
         let Some(local) = self.locals.at(place) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
+        if connection.state != State::Connected {
+            return; // It was too slow for that, and nothing may follow its close frame.
+        }
         let push = Push::Gap { channel: local.name.as_str(), after, next };
         let mut frames = Vec::new();
         match connection.protocol.codec().encode_push(&push, &mut frames) {

@@ -28,6 +28,10 @@ struct Home {
     top: u64,
     history: History,
     interested: Vec<ShardId>,
+    /// When it was last seen to become idle.
+    idle_since: Moment,
+    /// Whether the queue of idle channels names it.
+    queued: bool,
 }
 
 impl Home {
@@ -61,10 +65,11 @@ pub struct Page {
 /// All channels at home here.
 pub struct Homes {
     channels: HashMap<ChannelName, Home, foldhash::quality::RandomState>,
-    /// Stored publications, oldest first, by channel and offset: what to drop for want of bytes.
-    /// May name publications that are gone already.
-    stored: VecDeque<(ChannelName, u64)>,
-    /// Channels that became idle, with the moment: what to forget.
+    /// Stored publications, oldest first, by channel and position: what to drop for want of bytes.
+    /// May name publications that are gone already, and lives of a channel that have ended.
+    stored: VecDeque<(ChannelName, Position)>,
+    /// Channels that became idle, each named once, with about the moment: what to forget. May name
+    /// channels that are in use again.
     idle: VecDeque<(ChannelName, Moment)>,
     /// Answers to repeat, with their keys in the order of their age.
     answers: HashMap<(ChannelName, Box<str>), Option<Position>, foldhash::quality::RandomState>,
@@ -164,7 +169,7 @@ impl Homes {
             self.stored_live += 1;
             let size = home.namespace.history_size;
             home.history.trim(size, &mut self.bytes, &mut self.stored_live);
-            self.stored.push_back((name.clone(), home.top));
+            self.stored.push_back((name.clone(), home.position()));
         }
         let position = keep.then(|| home.position());
         self.keep_within_bytes(now);
@@ -192,7 +197,9 @@ impl Homes {
         let recovered = recover
             .filter(|since| since.epoch.matches(home.epoch))
             .and_then(|since| home.recover(since.offset));
-        (home.position(), recovered)
+        let position = home.position();
+        self.keep_within_bytes(now);
+        (position, recovered)
     }
 
     /// Forgets that `shard` is interested.
@@ -227,6 +234,7 @@ impl Homes {
             _ => Ok(Page { publications: home.history.page(page, publications_max), top }),
         };
         self.retire(now, name);
+        self.keep_within_bytes(now);
         page
     }
 
@@ -242,15 +250,16 @@ impl Homes {
     pub fn on_tick(&mut self, now: Moment) {
         const STEPS_MAX: usize = 256;
         for _ in 0..STEPS_MAX {
-            let Some((stored, _)) = self.stored.front() else { break };
-            let Some(home) = self.channels.get_mut(stored) else {
+            let Some((stored, position)) = self.stored.front() else { break };
+            let (name, position) = (stored.clone(), *position);
+            let home = self.channels.get_mut(&name).filter(|home| home.epoch == position.epoch);
+            let Some(home) = home else {
                 self.stored.pop_front();
                 continue;
             };
-            let name = stored.clone();
             home.history.expire(now, &mut self.bytes, &mut self.stored_live);
             let oldest = home.history.first_offset();
-            if oldest.is_some_and(|oldest| oldest <= self.stored[0].1) {
+            if oldest.is_some_and(|oldest| oldest <= position.offset) {
                 break;
             }
             self.stored.pop_front();
@@ -258,9 +267,10 @@ impl Homes {
         }
         for _ in 0..STEPS_MAX {
             let old = self.idle.front().is_some_and(|(_, at)| now.since(*at) >= CHANNEL_META_TTL);
-            if !old || !self.forget_idlest(now) {
+            if !old {
                 break;
             }
+            self.forget_idlest(|idle_since| now.since(idle_since) >= CHANNEL_META_TTL);
         }
         self.on_tick_answers(now);
     }
@@ -292,6 +302,8 @@ impl Homes {
             top: 0,
             history: History::default(),
             interested: Vec::new(),
+            idle_since: Moment::default(),
+            queued: false,
         };
         self.bytes += CHANNEL_BYTES + name.as_str().len();
         self.channels.insert(name.clone(), home);
@@ -300,37 +312,28 @@ impl Homes {
     /// Notes the moment at which a channel became idle; its position is kept for a while. Where
     /// no position is shown, the channel is forgotten at once.
     fn retire(&mut self, now: Moment, name: &ChannelName) {
-        let Some(home) = self.channels.get(name).filter(|home| home.is_idle()) else { return };
-        if home.namespace.has_history() {
+        let Some(home) = self.channels.get_mut(name).filter(|home| home.is_idle()) else { return };
+        if !home.namespace.has_history() {
+            return self.forget(name);
+        }
+        home.idle_since = now;
+        if !std::mem::replace(&mut home.queued, true) {
             self.idle.push_back((name.clone(), now));
-            if self.idle.len() > 2 * self.channels.len() + 64 {
-                self.idle_compact();
-            }
-        } else {
-            self.forget(&name.clone());
         }
     }
 
-    fn idle_compact(&mut self) {
-        // Keep each channel's last entry, and only while it is idle.
-        let mut seen = std::collections::HashSet::new();
-        let mut kept: VecDeque<_> = VecDeque::new();
-        while let Some((name, at)) = self.idle.pop_back() {
-            let idle = self.channels.get(&name).is_some_and(Home::is_idle);
-            if idle && seen.insert(name.clone()) {
-                kept.push_front((name, at));
-            }
+    /// Forgets the channel at the front of the queue of idle ones, if it is idle since long
+    /// enough; answers whether there was one.
+    fn forget_idlest(&mut self, is_long: impl Fn(Moment) -> bool) -> bool {
+        let Some((name, _)) = self.idle.pop_front() else { return false };
+        let Some(home) = self.channels.get_mut(&name) else { return true };
+        if home.is_idle() && !is_long(home.idle_since) {
+            // It was used since it came into the queue.
+            self.idle.push_back((name, home.idle_since));
+            return true;
         }
-        self.idle = kept;
-    }
-
-    /// Forgets the channel that has been idle longest; answers whether the queue had one.
-    fn forget_idlest(&mut self, now: Moment) -> bool {
-        let Some((name, at)) = self.idle.pop_front() else { return false };
-        // A later entry speaks for a channel that was used again since.
-        let again = self.idle.iter().take(64).any(|(other, _)| *other == name);
-        let idle = self.channels.get(&name).is_some_and(Home::is_idle);
-        if idle && !again && now >= at {
+        home.queued = false;
+        if home.is_idle() {
             self.forget(&name);
         }
         true
@@ -343,22 +346,30 @@ impl Homes {
         }
     }
 
+    /// Drops the oldest publications, and channels that nobody uses: these first if they are many,
+    /// for whoever names channels that do not exist must not drive out what others are to recover.
     fn keep_within_bytes(&mut self, now: Moment) {
         while self.bytes > self.bytes_max {
-            if let Some((name, offset)) = self.stored.pop_front() {
-                if let Some(home) = self.channels.get_mut(&name) {
-                    home.history.drop_until(offset, &mut self.bytes, &mut self.stored_live);
+            let many_idle = self.idle.len() * CHANNEL_BYTES > self.bytes_max / 4;
+            if many_idle && self.forget_idlest(|_| true) {
+                continue;
+            }
+            if let Some((name, position)) = self.stored.pop_front() {
+                let home = self.channels.get_mut(&name);
+                if let Some(home) = home.filter(|home| home.epoch == position.epoch) {
+                    home.history.drop_until(position.offset, &mut self.bytes, &mut self.stored_live);
                     self.retire(now, &name);
                 }
-            } else if !self.forget_idlest(now) {
+            } else if !self.forget_idlest(|_| true) {
                 return;
             }
         }
         if self.stored.len() > 2 * self.stored_live + 1024 {
             let channels = &self.channels;
-            self.stored.retain(|(name, offset)| {
-                let first = channels.get(name).and_then(|home| home.history.first_offset());
-                first.is_some_and(|first| first <= *offset)
+            self.stored.retain(|(name, position)| {
+                let home = channels.get(name).filter(|home| home.epoch == position.epoch);
+                let first = home.and_then(|home| home.history.first_offset());
+                first.is_some_and(|first| first <= position.offset)
             });
         }
     }

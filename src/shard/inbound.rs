@@ -8,15 +8,18 @@ use super::Token;
 pub struct Unfinished {
     bytes: usize,
     bytes_max: usize,
-    /// Connections with unfinished input, by the time it began. May name ones that have finished.
-    oldest: VecDeque<Token>,
+    /// Connections with unfinished input, by the number of its beginning. May name inputs that
+    /// have been finished.
+    oldest: VecDeque<(Token, u64)>,
     live: usize,
+    /// Number of the last beginning.
+    begun: u64,
 }
 
 impl Unfinished {
     /// Nothing yet, of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Unfinished {
-        Unfinished { bytes: 0, bytes_max, oldest: VecDeque::new(), live: 0 }
+        Unfinished { bytes: 0, bytes_max, oldest: VecDeque::new(), live: 0, begun: 0 }
     }
 
     /// Bytes in use.
@@ -25,16 +28,20 @@ impl Unfinished {
     }
 
     /// Notes that a connection's unfinished input has changed from `before` to `after` bytes.
-    pub fn charge(&mut self, token: Token, before: usize, after: usize) {
+    /// Answers the number of its beginning if it has begun.
+    pub fn charge(&mut self, token: Token, before: usize, after: usize) -> Option<u64> {
         self.bytes = self.bytes - before + after;
         match (before, after) {
             (0, 1..) => {
                 self.live += 1;
-                self.oldest.push_back(token);
+                self.begun += 1;
+                self.oldest.push_back((token, self.begun));
+                return Some(self.begun);
             }
             (1.., 0) => self.live -= 1,
             _ => {}
         }
+        None
     }
 
     /// Whether connections must be closed to make room.
@@ -43,12 +50,12 @@ impl Unfinished {
     }
 
     /// The connection whose input has been unfinished longest; its input may be finished by now.
-    pub fn take_oldest(&mut self) -> Option<Token> {
+    pub fn take_oldest(&mut self) -> Option<(Token, u64)> {
         self.oldest.pop_front()
     }
 
     /// Drops entries for which `keep` says no, if they have become many.
-    pub fn compact(&mut self, keep: impl FnMut(&Token) -> bool) {
+    pub fn compact(&mut self, keep: impl FnMut(&(Token, u64)) -> bool) {
         if self.oldest.len() > 2 * self.live + 1024 {
             self.oldest.retain(keep);
         }

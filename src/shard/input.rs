@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Parked, ParkedMessage, State};
+use crate::connection::{Flags, Parked, ParkedMessage, Slots, State};
 use crate::handshake::{self, Progress};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -187,7 +187,7 @@ impl<S: Sockets> Shard<S> {
                 self.close(token, CloseReason::TooManyRequests);
                 return Flow::Stop;
             }
-            let flow = step.event.map_or(Flow::Continue, |event| self.on_event(token, event));
+            let flow = step.event.map_or(Flow::Continue, |event| self.on_event(token, &event));
             input = &mut input[consumed..];
             match flow {
                 Flow::Continue => {}
@@ -231,8 +231,8 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Carries out one event.
-    fn on_event(&mut self, token: Token, event: Event<'_>) -> Flow {
-        match event {
+    fn on_event(&mut self, token: Token, event: &Event<'_>) -> Flow {
+        match *event {
             Event::Message { opcode, data } => {
                 let (flow, left) = self.on_commands(token, opcode, data);
                 if flow == Flow::Wait {
@@ -246,8 +246,8 @@ impl<S: Sockets> Shard<S> {
                 self.send_own(token, &frame);
                 Flow::Continue
             }
-            // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers the
-            // protocol's own ping: without one outstanding it would be an error.
+            // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers
+            // the protocol's own ping: without one outstanding it would be an error.
             Event::Pong => Flow::Continue,
             Event::Close(code) => {
                 self.on_close_frame(token, code);
@@ -279,7 +279,15 @@ impl<S: Sockets> Shard<S> {
                     self.on_request(token, request)
                 }
             };
-            if flow != Flow::Continue || message.is_empty() {
+            if flow == Flow::Stop || message.is_empty() {
+                return (flow, message);
+            }
+            // Each further command is worth a frame, or one frame could carry thousands unlimited.
+            if self.exceeds_rates(token, 1, 0) {
+                self.close(token, CloseReason::TooManyRequests);
+                return (Flow::Stop, &[]);
+            }
+            if flow == Flow::Wait {
                 return (flow, message);
             }
         }
@@ -348,7 +356,9 @@ impl<S: Sockets> Shard<S> {
         {
             let (before, after) = (extra.charged, extra.inbound_bytes());
             extra.charged = after;
-            self.unfinished.charge(token, before, after);
+            if let Some(begun) = self.unfinished.charge(token, before, after) {
+                extra.begun = begun;
+            }
             connection.shrink();
         }
     }
@@ -359,18 +369,20 @@ impl<S: Sockets> Shard<S> {
         self.account_inbound(token);
         while self.unfinished.is_full() {
             let Some(oldest) = self.unfinished.take_oldest() else { break };
-            let extra = self.slots.get(oldest).and_then(|connection| connection.extra.as_ref());
-            if extra.is_some_and(|extra| extra.charged > 0) {
-                self.close(oldest, CloseReason::InboundFull);
+            if is_unfinished(&mut self.slots, oldest) {
+                self.close(oldest.0, CloseReason::InboundFull);
             }
         }
         let slots = &mut self.slots;
-        self.unfinished.compact(|token| {
-            let extra = slots.get(*token).and_then(|connection| connection.extra.as_ref());
-            extra.is_some_and(|extra| extra.charged > 0)
-        });
+        self.unfinished.compact(|begun| is_unfinished(slots, *begun));
         self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
     }
+}
+
+/// Whether the input of a connection that began with number `begun` is still not finished.
+fn is_unfinished(slots: &mut Slots, (token, begun): (Token, u64)) -> bool {
+    let extra = slots.get(token).and_then(|connection| connection.extra.as_ref());
+    extra.is_some_and(|extra| extra.charged > 0 && extra.begun == begun)
 }
 
 /// Parsing panicked. The connection's bytes are at fault or this program is; its other

@@ -125,12 +125,15 @@ impl Local {
         self.segments[at].frames[protocol as usize].as_ref()
     }
 
-    /// How many publications the segment at `cursor` holds, the offset of the first one, and when
-    /// the oldest was accepted.
+    /// How many publications the segment at `cursor` holds, the offset of the first one that has a
+    /// place in the channel's order, and when the oldest was accepted.
     pub fn segment_facts(&self, cursor: u32) -> Option<(usize, u64, Moment)> {
         let publications = &self.segments[self.index_of(cursor)?].publications;
-        let first = publications.first()?;
-        Some((publications.len(), first.offset, first.accepted))
+        let accepted = publications.first()?.accepted;
+        let mut offsets = publications.iter().map(|publication| publication.offset);
+        let first = offsets.find(|&offset| offset > 0);
+        let first = first.or(self.next.map(|next| next.offset)).unwrap_or(0);
+        Some((publications.len(), first, accepted))
     }
 
     fn index_of(&self, cursor: u32) -> Option<usize> {

@@ -33,7 +33,7 @@ impl<S: Sockets> Shard<S> {
         self.cells.handshaking.subtract(1);
         self.cells.connections[protocol as usize].add(1);
         let plain = match upgrade.endpoint {
-            Endpoint::Plain(plain) => match self.check_plain(plain) {
+            Endpoint::Plain(plain) => match self.check_plain(&plain) {
                 Ok(plain) => Some(plain),
                 Err(error) => return self.refuse_plain(token, error),
             },
@@ -58,7 +58,10 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Checks at the door what plain WebSocket has no word for later.
-    fn check_plain(&self, request: PlainRequest) -> Result<Plain, ClientError> {
+    fn check_plain(&self, request: &PlainRequest) -> Result<Plain, ClientError> {
+        if !self.may_connect() {
+            return Err(ClientError::PermissionDenied);
+        }
         if request.channels.len() > self.options.channels_max {
             return Err(ClientError::LimitExceeded);
         }
@@ -133,7 +136,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_connect(&mut self, token: Token, id: u32) -> Flow {
-        if !self.options.insecure && !self.options.anonymous {
+        if !self.may_connect() {
             return self.stop(token, CloseReason::BadRequest);
         }
         let client = self.identity.mint(self.connection_id(token));
@@ -277,6 +280,11 @@ impl<S: Sockets> Shard<S> {
             }
             Err(reason) => self.stop(token, reason),
         }
+    }
+
+    /// Whether a client may connect without a token, the only way there is.
+    fn may_connect(&self) -> bool {
+        self.options.insecure || self.options.anonymous
     }
 
     fn may_publish(&self, namespace: &Namespace, subscribed: bool) -> bool {

@@ -123,14 +123,14 @@ impl<S: Sockets> Shard<S> {
         if connection.state == State::Connected {
             let blocked = connection.flags.has(Flags::BLOCKED);
             let quiet = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
-            if quiet && !blocked {
-                if let Some(source) =
+            if quiet
+                && !blocked
+                && let Some(source) =
                     take_only_segment(connection, &mut self.locals, sweep, &self.cells)
-                {
-                    let socket = connection.socket;
-                    sweep.entries.push(Entry { token, socket, source });
-                    return;
-                }
+            {
+                let socket = connection.socket;
+                sweep.entries.push(Entry { token, socket, source });
+                return;
             }
             self.absorb_into(slot, &mut sweep.oldest);
         }
@@ -209,12 +209,39 @@ impl<S: Sockets> Shard<S> {
         if !empty && !flags.has(Flags::BLOCKED) {
             self.mark_dirty(token.slot);
         }
+        if empty && state == State::Connected {
+            self.tell_skips(token);
+        }
         if empty && state == State::Closing {
             self.on_closing_sent(token);
         } else if may_read && flags.has(Flags::READABLE) {
             self.mark_readable(token);
         }
         count
+    }
+
+    /// A client that was too slow has read what it had: in channels that are quiet now it is told
+    /// what it missed; in others the next publication tells.
+    fn tell_skips(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        let before = connection.outbox_cost_bytes();
+        let skips = connection.extra.as_ref().map_or(&[][..], |extra| &extra.skips);
+        for (place, _) in skips.to_vec() {
+            let Some(local) = self.locals.at(place).filter(|local| !local.is_open()) else {
+                continue;
+            };
+            let Some(index) = connection.find_subscription(place) else { continue };
+            let Some(subscription) = connection.subscription(index) else { continue };
+            let (Some(next), true) = (local.next, subscription.cursor == local.head()) else {
+                continue;
+            };
+            subscription.skipping = false;
+            push_skip_notice(connection, (place, local.name.as_str()), next.offset);
+            self.dirty.insert(token.slot.index());
+        }
+        let after = connection.outbox_cost_bytes();
+        self.cells.outbox_bytes.add((after - before) as u64);
+        connection.shrink();
     }
 
     /// Puts everything that a connection has not been given into its outbox.
@@ -224,16 +251,28 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn absorb_into(&mut self, slot: Slot, oldest: &mut Option<Moment>) {
-        let Some(connection) = self.slots.at(slot) else { return };
-        let token = Token { slot, generation: connection.generation };
-        let before = connection.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
-        let limit = self.options.outbox_bytes_max;
-        let absorbed = absorb(connection, &mut self.locals, (limit, &self.cells), oldest);
-        let after = connection.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes());
-        self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
-        if let Absorbed::TooSlow(reason) = absorbed {
+        if let Absorbed::TooSlow(reason) = self.absorb_unjudged(slot, oldest)
+            && let Some(token) = self.slots.token(slot)
+        {
             self.close(token, reason);
         }
+    }
+
+    /// The same up to the limit, for a connection that closes anyway: closing it from here would
+    /// come back here.
+    pub(super) fn absorb_last(&mut self, slot: Slot) {
+        let mut oldest = None;
+        self.absorb_unjudged(slot, &mut oldest);
+    }
+
+    fn absorb_unjudged(&mut self, slot: Slot, oldest: &mut Option<Moment>) -> Absorbed {
+        let Some(connection) = self.slots.at(slot) else { return Absorbed::All };
+        let before = connection.outbox_cost_bytes();
+        let limit = self.options.outbox_bytes_max;
+        let absorbed = absorb(connection, &mut self.locals, (limit, &self.cells), oldest);
+        let after = connection.outbox_cost_bytes();
+        self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
+        absorbed
     }
 
     /// Puts frames for one connection alone into its outbox.
@@ -305,7 +344,11 @@ fn absorb(
         let mut skipping = subscription.skipping;
         let mut cursor = subscription.cursor;
         while cursor != local.head() {
-            let Some((count, first, accepted)) = local.segment_facts(cursor) else { break };
+            let Some((count, first, accepted)) = local.segment_facts(cursor) else {
+                // A defect: it was forgotten too early. Going on would be a silent loss for good.
+                cells.audit_errors.add(1);
+                return Absorbed::TooSlow(CloseReason::InsufficientState);
+            };
             let Some(frames) = local.frames(cursor, protocol).map(Rc::clone) else { break };
             let outbox = &mut connection.extra().outbox;
             if outbox.cost_bytes() + frames.len() > limit {

@@ -133,7 +133,7 @@ pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
     match signal {
         libc::SIGTERM | libc::SIGINT => Some(Signal::Stop),
         libc::SIGHUP => Some(Signal::Reload),
-        1.. => Some(Signal::Other),
+        other if other > 0 => Some(Signal::Other),
         _ => None,
     }
 }

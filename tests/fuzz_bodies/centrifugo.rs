@@ -94,10 +94,28 @@ struct Written<'m> {
 }
 
 /// What is published comes out as it was, whatever the payload's type.
+/// What a client's JSON means as a payload is written back as JSON that means the same.
+fn check_meaning(data_type: DataType, data: &[u8]) {
+    let codec = Protocol::Centrifugo.codec();
+    let Ok(payload) = codec.payload(data_type, data) else {
+        return assert_ne!(data_type, DataType::Json, "JSON means itself");
+    };
+    let Ok(payload) = check_payload(data_type, &payload) else { return };
+    let mut out = Vec::new();
+    let publication = Arc::new(publication(payload.clone()));
+    codec.encode_publications(&view("c", data_type), &[publication], &mut out);
+    let json = only_object(&out);
+    let Outer { push } = serde_json::from_str(&json).expect("a push of a publication");
+    let written = push.publication.data.get().as_bytes();
+    let again = codec.payload(data_type, written).expect("what we write we can read");
+    assert_eq!(*again, *payload);
+}
+
 fn check_publish(id: u32, channel: &str, data: &[u8]) {
     assert!(!channel.is_empty(), "an empty channel is refused");
     reply(id, &Reply::Published);
     for data_type in [DataType::Json, DataType::Text, DataType::Binary] {
+        check_meaning(data_type, data);
         let Ok(payload) = check_payload(data_type, data) else {
             assert_eq!(data_type, DataType::Json, "JSON may be too deep, text is always text");
             continue;

@@ -47,6 +47,15 @@ impl Habits {
     }
 }
 
+/// What is refused, at once or right after the upgrade.
+const BAD_TARGETS: [&str; 5] = [
+    "/connection/websocket?cf_protocol=protobuf",
+    "/nowhere",
+    "/ws",
+    "/ws?channels=no:such",
+    "/ws?channels=closed:one",
+];
+
 /// Where the present connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -149,7 +158,9 @@ impl Client {
         let shard = self.shard.unwrap_or_else(|| random.below(scene.setup.shards));
         let some = (random.pick(&[80, 500, 20_000]), random.pick(&[100, 1_000, 5_000, 50_000]));
         let link = scene.network.connect(shard, self.buffers.unwrap_or(some));
+        let bad = self.habits.rude > 0 && scene.chance(20);
         let target = match &mut self.speech {
+            _ if bad => scene.network.random.pick(&BAD_TARGETS).to_owned(),
             Speech::Centrifugo(_) => match scene.chance(20) {
                 true => "/connection/websocket?cf_ws_frame_ping_pong=true".to_owned(),
                 false => "/connection/websocket".to_owned(),
@@ -162,7 +173,7 @@ impl Client {
         self.stage = Stage::Head;
         self.incoming = Incoming::default();
         self.outgoing = wire::request_head(&target).into();
-        (self.tainted, self.finished, self.leaving) = (false, false, false);
+        (self.tainted, self.finished, self.leaving) = (bad, false, false);
         self.pings_sent = 0;
     }
 

@@ -207,7 +207,13 @@ impl Control {
     pub fn act(&mut self, scene: &mut Scene<'_>, clients: &[String]) {
         let channel = scene.network.random.below(scene.setup.channels.len());
         match scene.network.random.below(100) {
-            0..70 => {
+            0..10 => {
+                // A burst: what slow clients and full inboxes have no room for.
+                for _ in 0..scene.network.random.between(2, 20) {
+                    self.publish(scene, channel, (None, false));
+                }
+            }
+            10..70 => {
                 let key = scene.chance(20).then(|| scene.network.random.below(20));
                 let skip_history = scene.chance(5);
                 self.publish(scene, channel, (key, skip_history));

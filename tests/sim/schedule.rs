@@ -1,5 +1,9 @@
 //! Random schedules: everything in them follows from a seed.
 
+use std::sync::Arc;
+
+use corecast::metrics::ShardCells;
+
 use super::centrifugo::Centrifugo;
 use super::client::{Habits, Speech};
 use super::network::Weather;
@@ -8,11 +12,19 @@ use super::random::Random;
 use super::setup::Setup;
 use super::world::World;
 
+/// What a schedule has come to.
+pub struct Outcome {
+    /// What the shards have counted.
+    pub cells: Vec<Arc<ShardCells>>,
+    /// Differs between schedules that differ anywhere.
+    pub digest: u64,
+}
+
 /// Plays one schedule to its end.
 ///
 /// # Panics
 /// On a broken promise.
-pub fn play(seed: u64) {
+pub fn play(seed: u64) -> Outcome {
     let mut world = begin(seed);
     let steps = world.with_network(|network| network.random.between(100, 700));
     for _ in 0..steps {
@@ -21,6 +33,8 @@ pub fn play(seed: u64) {
     world.settle();
     world.leave();
     world.check_remains();
+    let cells = world.node.runners.iter().map(|runner| Arc::clone(&runner.cells)).collect();
+    Outcome { cells, digest: world.with_network(|network| network.random.number()) }
 }
 
 fn begin(seed: u64) -> World {
@@ -59,7 +73,7 @@ fn add_client(world: &mut World, calm: bool) {
             reads: random.pick(&[5, 50, 100]),
             pongs: random.chance(85),
             talks,
-            rude: random.pick(&[0, 0, 0, 20]),
+            rude: random.pick(&[0, 0, 0, 10, 80]),
             leaves: random.pick(&[0, 0, 5, 40]),
             connects: true,
         }

@@ -61,9 +61,9 @@ impl Setup {
         let ttl = Duration::from_millis(random.pick(&[700, 5_000, 60_000]));
         let all = namespaces(size, ttl);
         let mut options = options(all.clone());
-        options.inbound_bytes_max = random.pick(&[20_000, 100_000, 1 << 20]);
         options.outbox_bytes_max = random.pick(&[2_000, 10_000, 100_000]);
         options.message_bytes_max = random.pick(&[4_000, 16_000]);
+        options.inbound_bytes_max = random.pick(&[1_500, 1 << 20]);
         options.history_bytes_max = random.pick(&[4_000, 20_000, 1 << 20]);
         options.channels_max = random.pick(&[2, 16]);
         options.connections_max = random.pick(&[6, 64]);

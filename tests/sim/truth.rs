@@ -61,6 +61,8 @@ pub struct Truth {
     /// Control has ended subscriptions of these channels; none means all.
     pub unsubscribed: Vec<Option<usize>>,
     pub draining: bool,
+    /// Bytes that make payloads longer; by chance if absent.
+    pub padding: Option<usize>,
 }
 
 impl Truth {
@@ -78,7 +80,8 @@ impl Truth {
     ) -> usize {
         let number = self.attempts.len();
         let long = random.chance(10);
-        let padding = "x".repeat(random.below(if long { 1500 } else { 60 }));
+        let some = random.below(if long { 1500 } else { 60 });
+        let padding = "x".repeat(self.padding.unwrap_or(some));
         let data = match setup.channels[channel].namespace.data {
             DataType::Json => format!(r##"{{"id":"#{number}#","pad":"{padding}"}}"##).into_bytes(),
             DataType::Text => format!("#{number}# \"\\\n{padding}").into_bytes(),
@@ -162,10 +165,6 @@ impl Truth {
         self.attempts[number].place
     }
 
-    pub fn is_acked(&self, number: usize) -> bool {
-        self.attempts[number].acked.is_some()
-    }
-
     pub fn publisher(&self, number: usize) -> Publisher {
         self.attempts[number].publisher
     }
@@ -213,7 +212,8 @@ impl Truth {
 
     /// What was acknowledged before something else was begun stands before it.
     fn check_order(&self) {
-        let mut streams: HashMap<(usize, usize), Vec<(usize, usize, Place)>> = HashMap::new();
+        type Stream = Vec<(usize, usize, Place)>;
+        let mut streams: HashMap<(usize, usize), Stream> = HashMap::new();
         for attempt in self.attempts.iter().filter(|attempt| attempt.key.is_none()) {
             if let (Some(acked), Some(place)) = (attempt.acked, attempt.place) {
                 let stream =

@@ -63,12 +63,12 @@ fn ask_something(centrifugo: &mut Centrifugo, scene: &mut Scene<'_>, publisher: 
                 centrifugo.wanted.retain(|&other| other != channel);
             }
         }
-        60..70 if !centrifugo.wanted.contains(&channel) => {
-            if scene.setup.channels[channel].namespace.allow_subscribe_for_anonymous
-                && centrifugo.wanted.len() < scene.setup.options.channels_max
-            {
-                centrifugo.wanted.push(channel);
-            }
+        60..70
+            if !centrifugo.wanted.contains(&channel)
+                && scene.setup.channels[channel].namespace.allow_subscribe_for_anonymous
+                && centrifugo.wanted.len() < scene.setup.options.channels_max =>
+        {
+            centrifugo.wanted.push(channel);
         }
         70..76 => centrifugo.subscribe(scene, (channel, None), Wishes::default()),
         76..90 => {
@@ -108,7 +108,8 @@ pub fn misbehave(client: &mut Client, scene: &mut Scene<'_>) {
 fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
     client.tainted = true;
     let speaks_json = matches!(client.speech, Speech::Centrifugo(_));
-    match scene.network.random.below(8) {
+    let is_mute = matches!(&client.speech, Speech::Plain(plain) if plain.publish.is_none());
+    match scene.network.random.below(10) {
         0 => {
             // A reserved bit: RFC 6455 §5.2. Whatever follows is noise.
             let noise = (0..scene.network.random.below(50)).map(|at| (at * 37) as u8);
@@ -127,7 +128,13 @@ fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
         5 if speaks_json => client.push_frame(scene, wire::TEXT, b"{}\n{}\n{}"),
         6 if speaks_json => client.push_frame(scene, wire::TEXT, b"{\"id\":9,\"connect\":{}}"),
         // Half a message, and never the rest.
-        7 => client.outgoing.extend(b"\x81\xfe\x0f\x00\0\0\0\0{\"id\":"),
+        7 => {
+            client.outgoing.extend(b"\x81\xfe\x0f\x00\0\0\0\0");
+            let sent = scene.network.random.between(1, 3_000);
+            client.outgoing.extend(std::iter::repeat_n(b' ', sent));
+        }
+        8 if speaks_json => client.push_frame(scene, wire::TEXT, b"{\"send\":{\"data\":1}}"),
+        5 | 6 | 8 if is_mute => client.push_frame(scene, wire::TEXT, b"hello"),
         _ => client.push_frame(scene, wire::TEXT, b"\xff\xfe"),
     }
 }

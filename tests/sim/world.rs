@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use corecast::metrics::ShardCells;
+
 use super::client::{Client, Habits, Speech};
 use super::control::Control;
 use super::network::{LinkId, Network, Weather};
@@ -224,7 +226,15 @@ impl World {
             };
             connected && served && client.outgoing.is_empty() && !client.finished
         });
-        clients && self.is_silent()
+        clients && self.served() == self.clients.len() && self.is_silent()
+    }
+
+    /// Connections that shards serve, those that they are closing not among them.
+    fn served(&self) -> usize {
+        let served = |cells: &ShardCells| -> u64 {
+            cells.connections.iter().map(|connections| connections.value()).sum()
+        };
+        self.node.runners.iter().map(|runner| served(&runner.cells) as usize).sum()
     }
 
     /// Whether nothing is on its way, and all shards sleep.
@@ -248,7 +258,8 @@ impl World {
                 Speech::Plain(_) => "plain".to_owned(),
             };
             lines.push(format!(
-                "client {}: {:?} {:?} tainted {} leaving {} finished {} unsent {} abandoned {} {asked}",
+                "client {}: {:?} {:?} tainted {} leaving {} finished {} unsent {} abandoned {} \
+                 {asked}",
                 client.number,
                 client.link,
                 client.stage,

@@ -1,3 +1,5 @@
+//! Request heads as clients send them, and each rule that one can break.
+
 use super::*;
 use crate::handshake::PlainRequest;
 

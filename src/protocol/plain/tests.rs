@@ -1,3 +1,5 @@
+//! What plain WebSocket clients send and are sent.
+
 use super::*;
 use crate::ids::{Epoch, Moment, Position};
 

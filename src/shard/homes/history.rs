@@ -73,13 +73,15 @@ impl History {
         self.publications.iter().skip(skip).map(|(_, publication)| publication)
     }
 
-    /// A page of at most `publications_max` publications and [`RECOVERY_BYTES_MAX`] bytes.
+    /// A page of at most `publications_max` publications and [`RECOVERY_BYTES_MAX`] bytes. A single
+    /// publication may have more, or readers would never get past it.
     pub fn page(&self, page: HistoryPage, publications_max: usize) -> Vec<Arc<Publication>> {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX).min(publications_max);
         let mut bytes = 0;
         let fits = |publication: &&Arc<Publication>| {
+            let first = bytes == 0;
             bytes += publication.cost_bytes();
-            bytes <= RECOVERY_BYTES_MAX
+            first || bytes <= RECOVERY_BYTES_MAX
         };
         if !page.reverse {
             let after = page.since.map_or(0, |since| since.offset);

@@ -181,6 +181,7 @@ fn a_page_of_history_is_what_was_asked_for() {
         (page(-1, since(3), false), vec![4, 5]),
         (page(-1, since(3), true), vec![2, 1]),
         (page(-1, since(9), false), vec![]),
+        (page(-1, since(u64::MAX), false), vec![]),
         (page(-1, since(9), true), vec![5, 4, 3, 2, 1]),
     ] {
         assert_eq!(fixture.page(asked), Ok(expected), "{asked:?}");
@@ -275,4 +276,41 @@ fn removing_a_history_keeps_the_position() {
     assert_eq!(fixture.recover(epoch, 2), None);
     assert_eq!(fixture.publish(), Some(Position { epoch, offset: 4 }));
     assert_eq!(fixture.recover(epoch, 3), Some(vec![4]));
+}
+
+#[test]
+fn names_that_nobody_uses_are_bounded_and_drive_nothing_out() {
+    let bytes_max = 1 << 16;
+    let mut fixture = Fixture::with_bytes(10, bytes_max);
+    let (Position { epoch, .. }, _) = fixture.subscribe(None);
+    assert!(fixture.publish().is_some());
+    let all = HistoryPage { limit: -1, since: None, reverse: false };
+    for number in 0..10_000 {
+        let name = ChannelName::new(&format!("x{number}"));
+        let channel = (&name, &fixture.namespace);
+        if number % 2 == 0 {
+            let page = fixture.homes.history(fixture.now, channel, all, 300);
+            assert!(page.is_ok());
+        } else {
+            fixture.homes.subscribe(fixture.now, channel, SHARD, None);
+            fixture.homes.leave(fixture.now, &name, SHARD);
+        }
+        assert!(fixture.homes.bytes() <= bytes_max);
+    }
+    assert_eq!(fixture.recover(epoch, 0), Some(vec![1]), "what is of use has stayed");
+}
+
+#[test]
+fn a_channel_that_is_used_again_is_kept_for_its_time_and_no_longer() {
+    let mut fixture = Fixture::new(10);
+    let (first, _) = fixture.subscribe(None);
+    let half = CHANNEL_META_TTL / 2;
+    for _ in 0..5 {
+        fixture.homes.leave(fixture.now, &fixture.name.clone(), SHARD);
+        fixture.wait(half);
+        assert_eq!(fixture.subscribe(None).0, first);
+    }
+    fixture.homes.leave(fixture.now, &fixture.name.clone(), SHARD);
+    (0..3).for_each(|_| fixture.wait(CHANNEL_META_TTL));
+    assert_eq!((fixture.homes.count(), fixture.homes.bytes()), (0, 0));
 }

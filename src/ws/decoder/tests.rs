@@ -1,3 +1,5 @@
+//! Frames whole, cut and broken, and the code each breach closes with.
+
 use super::*;
 use proptest::prelude::*;
 

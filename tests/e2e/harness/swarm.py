@@ -26,7 +26,7 @@ class Member:
 
 
 class Swarm:
-    """`size` clients of `/connection/websocket`, connected, and subscribed if there is a channel."""
+    """`size` clients of `/connection/websocket`, connected, and subscribed if there is one."""
 
     def __init__(self, server, size, *, channel=None, at_once=500, seconds=60):
         self.server = server

@@ -1,11 +1,13 @@
 //! Scenarios that chance seldom makes, one file for each behaviour.
 
+mod census;
 mod drain;
 mod heartbeats;
 mod input_limits;
 mod order;
 mod recovery;
 mod slow_clients;
+mod sweeps;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Random, SEED, World, centrifugo, plain, world};
+use super::{Random, SEED, World, centrifugo, plain};
 
 /// A node whose "text" channels keep `size` publications, with their home on another shard than
 /// the one that the client under test connects to.

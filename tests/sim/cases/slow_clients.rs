@@ -1,7 +1,8 @@
 //! Whoever does not read is let go or misses something, and nobody else notices.
 
-use super::{centrifugo, plain, world};
+use super::{Random, SEED, Setup, World, centrifugo, plain, world};
 use crate::sim::truth::CONTROL;
+use corecast::reason::CloseReason;
 
 /// Publications that no outbox of the usual size has room for.
 const TOO_MANY: usize = 1500;
@@ -73,4 +74,46 @@ fn a_slow_client_without_a_word_for_gaps_is_closed_with_3010() {
     world.publish_many(channel, TOO_MANY);
     world.clients[slow].habits.reads_max = usize::MAX;
     assert_eq!(world.wait_end(slow), Some(3010));
+}
+
+#[test]
+fn a_client_that_turns_out_too_slow_at_a_gap_is_told_nothing_after_its_close_frame() {
+    let mut setup = Setup::generous(2);
+    let text = setup.channels[setup.channel_of("text")].namespace.clone();
+    setup.add_channel(&text, 1);
+    let channel = setup.channels.len() - 1;
+    (setup.inbox_batches, setup.spill_bytes) = (4, 10_000);
+    setup.options.outbox_bytes_max = 20_000;
+    let mut world = World::new(setup, Random::new(SEED));
+    let clients = [0, 0].map(|shard| world.add_to(shard, plain(true, &[channel])));
+    world.clients[clients[0]].buffers = Some((1_000, 100));
+    world.serve();
+    world.clients[clients[0]].habits.reads_max = 0;
+    world.truth.padding = Some(3_000);
+    world.publish_many(channel, 5);
+    world.pass(std::time::Duration::from_millis(100));
+    // Its shard gets no processor. Four small batches fill the inbox, a large one is kept for it,
+    // and what follows finds no room.
+    for (padding, at_once) in [(10, 1), (10, 1), (10, 1), (10, 1), (3_000, 4), (10, 1)] {
+        world.truth.padding = Some(padding);
+        for _ in 0..at_once {
+            world.with(|scene, _, control| control.publish(scene, channel, (None, false)));
+        }
+        (0..2).for_each(|_| world.node.run(1, &world.setup));
+        world.with(|scene, _, control| control.turn(scene));
+    }
+    assert_eq!(world.node.runners[1].cells.drops[1].value(), 1, "one found no room");
+    let closes =
+        |world: &World| world.node.runners[0].cells.closes[CloseReason::Slow as usize].value();
+    // The small ones, and then the large one together with the notice.
+    for (shard, closed) in [(0, 0), (1, 0), (0, 1)] {
+        world.advance(std::time::Duration::from_millis(100));
+        (0..2).for_each(|_| world.node.run(shard, &world.setup));
+        assert_eq!(closes(&world), closed);
+    }
+    world.clients[clients[0]].habits.connects = false;
+    world.clients[clients[0]].habits.reads_max = usize::MAX;
+    assert_eq!(world.wait_end(clients[0]), Some(3008));
+    world.pass(std::time::Duration::from_secs(1));
+    assert!(world.notices > 0, "the other one was told of the gap");
 }

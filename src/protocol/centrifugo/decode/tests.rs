@@ -1,3 +1,5 @@
+//! Messages of Centrifugo's clients, right and wrong.
+
 use super::*;
 use crate::ids::Epoch;
 

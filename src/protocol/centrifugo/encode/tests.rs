@@ -1,3 +1,5 @@
+//! What Centrifugo's clients are sent, byte by byte.
+
 use super::*;
 use std::time::Duration;
 

@@ -1,0 +1,245 @@
+//! Shards have descriptor tables of their own, so a number that one thread knows is a stranger's
+//! socket in another. Here every number is somebody's socket, every call between threads is made,
+//! and nobody may get a byte that was not meant for them.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a check fails"
+)]
+#![allow(unsafe_code, reason = "a thread without a runtime sleeps in poll")]
+
+mod node;
+
+use std::io::{ErrorKind, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use corecast::mesh::{
+    Address, Answer, Asker, ControlRequest, Inbox, Lane, Message, Target, Ticket, Wake,
+};
+use corecast::sys::{self, EventFd};
+use node::{PATIENCE, alone, runtime};
+
+/// Pairs of sockets in each table: more than any other thread has descriptors.
+const PAIRS: usize = 400;
+
+/// Requests of control to each shard, one after another, so that everybody sleeps and is woken.
+const REQUESTS: u64 = 500;
+
+const SHARDS: usize = 2;
+const CONTROL: usize = SHARDS;
+
+/// A wake that counts.
+#[derive(Debug)]
+struct Counted(EventFd, Arc<AtomicUsize>);
+
+impl Wake for Counted {
+    fn wake(&self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.signal();
+    }
+}
+
+/// What the threads have in common, made before any of them.
+struct Mesh {
+    addresses: Vec<Address>,
+    wakes: Vec<EventFd>,
+    woken: Arc<AtomicUsize>,
+}
+
+impl Mesh {
+    fn lanes(&self) -> Vec<Lane> {
+        let wake = |wake: &EventFd| Box::new(Counted(*wake, Arc::clone(&self.woken)));
+        let ends = self.addresses.iter().zip(&self.wakes);
+        ends.map(|(address, eventfd)| Lane::new(address.clone(), wake(eventfd))).collect()
+    }
+}
+
+#[test]
+fn no_wake_between_threads_lands_in_a_foreign_descriptor() {
+    let _alone = alone();
+    let (log, lines) = start_log();
+    let (mut inboxes, addresses): (Vec<_>, Vec<_>) =
+        (0..=SHARDS).map(|_| Inbox::with_default_size()).unzip();
+    let wakes: Vec<_> = (0..=SHARDS).map(|_| EventFd::new().unwrap()).collect();
+    let woken = Arc::new(AtomicUsize::new(0));
+    let mesh = Mesh { addresses, wakes, woken };
+    let control_inbox = inboxes.pop().unwrap();
+    // What a thread wakes by number, it wakes in its own table: each checks its own at its end.
+    thread::scope(|threads| {
+        for (index, inbox) in inboxes.iter().enumerate() {
+            let mesh = &mesh;
+            threads.spawn(move || play_shard(mesh, index, inbox));
+        }
+        threads.spawn(|| play_control(&mesh, &control_inbox));
+    });
+    let woken = mesh.woken.load(Ordering::Relaxed);
+    println!("{woken} wakes");
+    assert!(woken >= REQUESTS as usize, "hardly anybody slept: {woken} wakes");
+    drop(log);
+    let lines = lines.load(Ordering::Relaxed);
+    assert!(lines >= REQUESTS as usize * SHARDS, "{lines} lines of log");
+}
+
+/// A log with a thread of its own, as the server has it; it counts lines.
+fn start_log() -> (tracing_appender::non_blocking::WorkerGuard, Arc<AtomicUsize>) {
+    struct Lines(Arc<AtomicUsize>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let count = bytes.iter().filter(|byte| **byte == b'\n').count();
+            self.0.fetch_add(count, Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Arc::new(AtomicUsize::new(0));
+    let (writer, guard) = tracing_appender::non_blocking(Lines(Arc::clone(&lines)));
+    tracing_subscriber::fmt().with_ansi(false).with_writer(writer).init();
+    (guard, lines)
+}
+
+/// Answers control's requests, tells the other shard of each, logs each; sleeps in between.
+fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox) {
+    let first = mesh.wakes.iter().map(|wake| wake.number()).max().unwrap() + 1;
+    sys::own_descriptors(first).expect("this host gives threads tables of their own");
+    let sockets = fill_table(first);
+    let (mut lanes, wake) = (mesh.lanes(), mesh.wakes[index]);
+    let other = (index + 1) % SHARDS;
+    let (mut asked, mut told) = (0, 0);
+    while asked < REQUESTS || told < REQUESTS {
+        while let Some(batch) = inbox.take() {
+            for message in batch {
+                match message {
+                    Message::Control { ticket, request } => {
+                        asked += 1;
+                        tracing::info!(index, ?ticket, ?request, "asked");
+                        let (asker, answer) = (Asker::Control(ticket), Answer::Affected(index));
+                        lanes[CONTROL].push(Message::Answer { asker, answer });
+                        let channel = corecast::channel::ChannelName::new("news");
+                        lanes[other].push(Message::Gap { channel, after: told, next: told + 2 });
+                    }
+                    Message::Gap { .. } => told += 1,
+                    other => panic!("nobody sends {other:?}"),
+                }
+            }
+        }
+        lanes.iter_mut().for_each(Lane::flush);
+        let waiting = asked < REQUESTS || told < REQUESTS;
+        if waiting && inbox.prepare_sleep() {
+            sleep(wake);
+        }
+        inbox.woke();
+    }
+    assert_untouched(&sockets, "a shard's table");
+}
+
+/// Asks all shards, and waits for all answers, again and again, on a runtime of tokio.
+fn play_control(mesh: &Mesh, inbox: &Inbox) {
+    let runtime = runtime();
+    // After tokio made its own, which a shard could mistake for numbers of its table.
+    let sockets = fill_table(0);
+    let mut lanes = mesh.lanes();
+    runtime.block_on(async {
+        let wake = mesh.wakes[CONTROL];
+        let watched = wake.watched().unwrap();
+        for number in 0..REQUESTS {
+            for lane in &mut lanes[..SHARDS] {
+                lane.push(Message::Control { ticket: Ticket(number), request: request(number) });
+                lane.flush();
+            }
+            let mut answers = 0;
+            while answers < SHARDS {
+                while let Some(batch) = inbox.take() {
+                    answers += batch.len();
+                }
+                if answers < SHARDS && inbox.prepare_sleep() {
+                    let readable = tokio::time::timeout(PATIENCE, watched.readable());
+                    let mut guard = readable.await.expect("a wake was lost").unwrap();
+                    wake.clear();
+                    guard.clear_ready();
+                }
+                inbox.woke();
+            }
+        }
+    });
+    assert_untouched(&sockets, "control's table");
+}
+
+/// Every kind of request in turn.
+fn request(number: u64) -> ControlRequest {
+    let target = Target { user: "".into(), connection: None };
+    match number % 4 {
+        0 => ControlRequest::Channels { pattern: "".into(), after: "".into(), limit: 10 },
+        1 => ControlRequest::Disconnect {
+            target,
+            whitelist: Vec::new(),
+            code: 3503,
+            text: "force disconnect".into(),
+        },
+        2 => ControlRequest::Unsubscribe { target, channel: None },
+        _ => ControlRequest::Drain { over: Duration::from_secs(1) },
+    }
+}
+
+/// Sleeps until the eventfd is signalled.
+fn sleep(wake: EventFd) {
+    let mut poll = libc::pollfd { fd: wake.number(), events: libc::POLLIN, revents: 0 };
+    let limit = PATIENCE.as_millis() as i32;
+    // SAFETY: `poll` is one valid pollfd for the time of the call.
+    let count = unsafe { libc::poll(&raw mut poll, 1, limit) };
+    assert_eq!(count, 1, "a wake was lost");
+    wake.clear();
+}
+
+/// Fills the calling thread's table from `first` on.
+fn fill_table(first: i32) -> Vec<UnixStream> {
+    let pairs = (0..PAIRS).map(|_| UnixStream::pair().expect("the table has room"));
+    let sockets: Vec<_> = pairs.flat_map(|(one, other)| [one, other]).collect();
+    for socket in &sockets {
+        socket.set_nonblocking(true).unwrap();
+    }
+    if first > 0 {
+        let numbers = sockets.iter().map(|socket| socket.as_raw_fd());
+        let expected = first..first + 2 * PAIRS as i32;
+        assert!(numbers.eq(expected), "a table of one's own has no gaps and no strangers");
+    }
+    sockets
+}
+
+fn assert_untouched(sockets: &[UnixStream], whose: &str) {
+    assert_eq!(touched(sockets), 0, "sockets of {whose} got bytes");
+}
+
+/// How many sockets got bytes.
+fn touched(sockets: &[UnixStream]) -> usize {
+    let got = |mut socket: &UnixStream| match socket.read(&mut [0; 16]) {
+        Ok(count) => count > 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    };
+    sockets.iter().filter(|socket| got(socket)).count()
+}
+
+#[test]
+fn a_wake_by_a_number_of_another_table_would_be_noticed() {
+    let _alone = alone();
+    let first = EventFd::new().unwrap().number() + 1;
+    let (sender, receiver) = mpsc::channel::<EventFd>();
+    let shard = thread::spawn(move || {
+        sys::own_descriptors(first).expect("this host gives threads tables of their own");
+        let sockets = fill_table(first);
+        receiver.recv().unwrap().signal();
+        touched(&sockets)
+    });
+    // Made after the thread: its number is a socket there.
+    let late = EventFd::new().unwrap();
+    assert!(late.number() >= first);
+    sender.send(late).unwrap();
+    assert_eq!(shard.join().unwrap(), 1, "the wake went to a socket");
+}

@@ -1,0 +1,315 @@
+//! A shard that never has nothing to send keeps its other promises: pings come on time, half-open
+//! handshakes are cut on time, newcomers are let in, and nobody misses a publication unawares.
+//! `CORECAST_SATURATED_SECONDS` says how long each driver is kept so; a full proof takes 60.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a check fails, and the output says what was measured"
+)]
+
+mod node;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use node::peer::{CLOSE, PING, PONG, Peer, TEXT};
+use node::{Node, PATIENCE, Start, alone, eventually, runtime};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, LocalSet};
+
+/// How long each driver is saturated if the environment does not say.
+const SECONDS: u64 = 15;
+
+const SUBSCRIBERS: usize = 2_000;
+
+/// Publications that the API gets in one batch, and most that an average subscriber has still to
+/// receive: there is always one more, and readers that keep up need no outbox.
+const BATCH: u64 = 20;
+const OUTSTANDING_MAX: u64 = 100;
+
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+const CONFIG: &str = r#"
+[client]
+ping_interval = "2s"
+pong_timeout = "1s"
+handshake_timeout = "2s"
+"#;
+
+/// How much later than their time pings and cuts may come: a tick, a chunk of the sweep, and what
+/// a busy machine adds.
+const PING_SLACK: Duration = Duration::from_millis(1200);
+const CUT_SLACK: Duration = Duration::from_millis(1500);
+const ACCEPT_MAX: Duration = Duration::from_secs(1);
+
+/// Time between two half-open handshakes, and between two newcomers.
+const PROBE_PACE: Duration = Duration::from_millis(200);
+
+/// The share of its time that the shard spends in turns. The rest goes to the runtime between
+/// them, and to whoever feeds it.
+const BUSY: &str = "corecast_shard_busy_ratio";
+const BUSY_MIN: f64 = 0.5;
+
+/// The last publication's data, and the code of those that read too slowly.
+const END: &[u8] = b"\"the end\"";
+const SLOW: u16 = 3008;
+
+/// How late this test's own readers may be before it says nothing about the server.
+const READERS_LATE_MAX: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_saturated_shard_keeps_its_deadlines_over_io_uring() {
+    saturate("io_uring");
+}
+
+#[test]
+fn a_saturated_shard_keeps_its_deadlines_over_epoll() {
+    saturate("epoll");
+}
+
+fn saturate(driver: &str) {
+    let _alone = alone();
+    let seconds = std::env::var("CORECAST_SATURATED_SECONDS");
+    let seconds = seconds.map_or(SECONDS, |text| text.parse().expect("a number of seconds"));
+    corecast::sys::descriptors_max();
+    let node = Node::start(Start { driver, shards: 1, config: CONFIG, ..Start::default() });
+    let load = Arc::new(Load::default());
+    let (address, shared) = (node.clients, Arc::clone(&load));
+    let readers = thread::spawn(move || runtime().block_on(receive(address, shared)));
+    let opened = || load.opened.load(Ordering::Relaxed) == SUBSCRIBERS as u64;
+    eventually("all are connected", || opened() || readers.is_finished());
+    eventually("all are subscribed", || node.subscribers("news") == SUBSCRIBERS as u64);
+    let shared = Arc::clone(&load);
+    let probes = thread::spawn(move || runtime().block_on(probe(address, shared)));
+    node.metric(BUSY); // The ratio is that since the last scrape.
+    let published = publish(&node, &load, Instant::now() + Duration::from_secs(seconds));
+    load.over.store(true, Ordering::Relaxed);
+    let busy = node.metric(BUSY);
+    node.result("publish", &serde_json::json!({"channel": "news", "data": "the end"}));
+    let probed = probes.join().expect("the probes are content");
+    eventually("everybody has seen the end", || readers.is_finished());
+    let received = readers.join().expect("the subscribers are content");
+    println!("{driver}: {published} publications to {SUBSCRIBERS}, busy {busy}");
+    println!("{driver}: {received:?}, {probed:?}");
+    assert!(busy >= BUSY_MIN, "the shard was not saturated: {busy}");
+    judge(published, seconds, &received, &probed);
+    assert_eq!(node.metric("corecast_audit_errors_total"), 0.0);
+}
+
+fn judge(published: u64, seconds: u64, received: &Received, probed: &Probed) {
+    assert!(published >= seconds * BATCH / 2, "hardly anything was sent: {published}");
+    assert!(received.readers_late < READERS_LATE_MAX, "this machine is too busy: {received:?}");
+    let limit = PING_INTERVAL + PING_SLACK + received.readers_late;
+    assert!(received.ping_gap_max <= limit, "a ping came late: {received:?}");
+    assert!(received.slow < SUBSCRIBERS / 10, "readers that keep up are cut: {received:?}");
+    assert_eq!(received.whole + received.slow, SUBSCRIBERS, "everybody got all, or was told");
+    assert!(probed.cut > 0 && probed.accepted > 0, "{probed:?}");
+    assert!(probed.cut_first >= HANDSHAKE_TIMEOUT - Duration::from_millis(200), "{probed:?}");
+    assert!(probed.cut_last <= HANDSHAKE_TIMEOUT + CUT_SLACK, "cut late: {probed:?}");
+    assert!(probed.accepted_last <= ACCEPT_MAX, "accepted late: {probed:?}");
+}
+
+/// What the threads of one run tell each other.
+#[derive(Default)]
+struct Load {
+    opened: AtomicU64,
+    published: AtomicU64,
+    /// Publications that subscribers have received or never will, all of them together.
+    deliveries: AtomicU64,
+    /// Subscribers that are not there any more.
+    lost: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Load {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+}
+
+/// Keeps many publications outstanding for a time. Answers how many there were.
+fn publish(node: &Node, load: &Load, until: Instant) -> u64 {
+    let (mut published, mut due) = (0, 0);
+    while Instant::now() < until {
+        let received = load.deliveries.load(Ordering::Relaxed);
+        let left = SUBSCRIBERS as u64 - load.lost.load(Ordering::Relaxed);
+        if due >= received + OUTSTANDING_MAX * left {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        let command = |number| serde_json::json!({"publish": {"channel": "news", "data": number}});
+        let commands: Vec<_> = (0..BATCH).map(|number| command(published + number)).collect();
+        let body = serde_json::json!({"commands": commands, "parallel": true});
+        let answer = node.call("batch", &body.to_string());
+        let replies = answer["replies"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        let done = replies.iter().filter(|reply| reply.get("publish").is_some()).count();
+        assert_eq!(done as u64, BATCH, "{answer}");
+        published += BATCH;
+        due += BATCH * left;
+        load.published.store(published, Ordering::Relaxed);
+    }
+    published
+}
+
+/// What the subscribers saw.
+#[derive(Clone, Copy, Debug, Default)]
+struct Received {
+    /// Subscribers that received every publication.
+    whole: usize,
+    /// Subscribers that were told with 3008 that they are too slow.
+    slow: usize,
+    /// Pings of all, and the longest that anybody waited for the next.
+    pings: usize,
+    ping_gap_max: Duration,
+    /// How late a timer among the readers came, at most: they need a core, too.
+    readers_late: Duration,
+}
+
+/// Runs all subscribers until each has seen the end, or was told that it will not.
+async fn receive(address: SocketAddr, load: Arc<Load>) -> Received {
+    let seen = Rc::new(RefCell::new(Received::default()));
+    let tasks = LocalSet::new();
+    for _ in 0..SUBSCRIBERS {
+        let peer = Peer::open(address, "/ws?channels=news&envelope=json").await;
+        let peer = peer.expect("it is served");
+        tasks.spawn_local(subscribe(peer, Arc::clone(&load), Rc::clone(&seen)));
+        load.opened.fetch_add(1, Ordering::Relaxed);
+    }
+    let mut all = std::pin::pin!(tasks);
+    loop {
+        let due = tokio::time::Instant::now() + Duration::from_millis(50);
+        let ended = tokio::time::timeout_at(due, all.as_mut()).await.is_ok();
+        let mut seen = seen.borrow_mut();
+        if ended {
+            return *seen;
+        }
+        seen.readers_late = seen.readers_late.max(due.elapsed());
+    }
+}
+
+/// One subscriber: answers pings, and checks that nothing is skipped, repeated or late.
+async fn subscribe(mut peer: Peer, load: Arc<Load>, seen: Rc<RefCell<Received>>) {
+    let (mut last, mut pinged) = (0, Instant::now());
+    loop {
+        let (mut pings, mut count, mut ended, mut closed) = (0, 0, false, None);
+        let went_on = peer.frames(|opcode, payload| match opcode {
+            TEXT => {
+                let offset = offset(payload);
+                assert_eq!(offset, last + 1, "skipped or repeated: {}", payload.escape_ascii());
+                last = offset;
+                count += 1;
+                ended = payload.windows(END.len()).any(|part| part == END);
+            }
+            PING => pings += 1,
+            CLOSE => closed = payload.first_chunk().map(|code| u16::from_be_bytes(*code)),
+            other => panic!("a frame of kind {other}"),
+        });
+        let went_on = went_on.await.expect("no reset");
+        load.deliveries.fetch_add(count, Ordering::Relaxed);
+        if pings > 0 {
+            let mut seen = seen.borrow_mut();
+            seen.ping_gap_max = seen.ping_gap_max.max(pinged.elapsed());
+            seen.pings += pings;
+            pinged = Instant::now();
+        }
+        if let Some(code) = closed {
+            assert_eq!(code, SLOW, "after offset {last}");
+            seen.borrow_mut().slow += 1;
+            let missed = load.published.load(Ordering::Relaxed).saturating_sub(last);
+            load.deliveries.fetch_add(missed, Ordering::Relaxed);
+            load.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        assert!(went_on, "the stream ended without a close frame after offset {last}");
+        if pings > 0 {
+            peer.send(PONG, &[]).await.expect("it is open");
+        }
+        if ended {
+            let mut seen = seen.borrow_mut();
+            seen.ping_gap_max = seen.ping_gap_max.max(pinged.elapsed());
+            seen.whole += 1;
+            return;
+        }
+    }
+}
+
+/// The offset in an envelope, which stands behind the data.
+fn offset(payload: &[u8]) -> u64 {
+    const FIELD: &[u8] = b"\"offset\":";
+    let at = payload.windows(FIELD.len()).rposition(|part| part == FIELD);
+    let digits = &payload[at.expect("an envelope has an offset") + FIELD.len()..];
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+}
+
+/// What those saw who came meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Probed {
+    /// Half-open handshakes that were cut, and the shortest and longest that one lived.
+    cut: usize,
+    cut_first: Duration,
+    cut_last: Duration,
+    /// Newcomers that were let in, and the longest that one waited.
+    accepted: usize,
+    accepted_last: Duration,
+}
+
+async fn probe(address: SocketAddr, load: Arc<Load>) -> Probed {
+    let tasks = LocalSet::new();
+    let (mut half_open, mut newcomers) = (Vec::new(), Vec::new());
+    let pace = async {
+        while !load.is_over() {
+            half_open.push(tasks.spawn_local(cut(address)));
+            newcomers.push(tasks.spawn_local(accepted(address)));
+            tokio::time::sleep(PROBE_PACE).await;
+        }
+    };
+    tasks.run_until(pace).await;
+    tasks.await;
+    let lives = finished(half_open).await;
+    let waits = finished(newcomers).await;
+    Probed {
+        cut: lives.len(),
+        cut_first: lives.iter().min().copied().unwrap_or_default(),
+        cut_last: lives.iter().max().copied().unwrap_or_default(),
+        accepted: waits.len(),
+        accepted_last: waits.iter().max().copied().unwrap_or_default(),
+    }
+}
+
+async fn finished(tasks: Vec<JoinHandle<Duration>>) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for task in tasks {
+        times.push(task.await.expect("the probe is content"));
+    }
+    times
+}
+
+/// How long a connection lives whose request never becomes complete.
+async fn cut(address: SocketAddr) -> Duration {
+    let mut stream = TcpStream::connect(address).await.expect("there is room in the queue");
+    let began = Instant::now();
+    stream.write_all(b"GET /ws HTTP/1.1\r\nHo").await.expect("it is open");
+    let mut answer = Vec::new();
+    let reading = stream.read_to_end(&mut answer);
+    let read = tokio::time::timeout(PATIENCE, reading).await.expect("it is cut at last");
+    read.expect("it ends without a reset");
+    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
+    began.elapsed()
+}
+
+/// How long a newcomer waits for its upgrade.
+async fn accepted(address: SocketAddr) -> Duration {
+    let began = Instant::now();
+    let peer = Peer::open(address, "/ws?channels=quiet").await.expect("it is served");
+    let took = began.elapsed();
+    drop(peer);
+    took
+}

@@ -1,0 +1,56 @@
+//! What chance brings about: a simulation that no longer meets a fault would pass as well.
+
+use corecast::metrics::{Cell, ShardCells};
+use corecast::reason::CloseReason;
+
+use crate::sim::schedule::{Outcome, play};
+
+/// Schedules in which everything that may happen does.
+const SCHEDULES: u64 = 800;
+
+/// What no schedule brings about: clients that behave stay far below the limits of rates and
+/// channels, nothing panics, and whoever publishes is allowed to.
+const ABSENT: [CloseReason; 4] = [
+    CloseReason::InternalError,
+    CloseReason::TooManyRequests,
+    CloseReason::ChannelLimit,
+    CloseReason::PermissionDenied,
+];
+
+#[test]
+fn schedules_bring_about_everything_that_may_happen() {
+    let outcomes: Vec<Outcome> = (0..SCHEDULES).map(play).collect();
+    let sum = |cell: fn(&ShardCells) -> &Cell| -> u64 {
+        let cells = outcomes.iter().flat_map(|outcome| &outcome.cells);
+        cells.map(|cells| cell(cells).value()).sum()
+    };
+    for &reason in CloseReason::ALL.iter().filter(|reason| !ABSENT.contains(reason)) {
+        let cells = outcomes.iter().flat_map(|outcome| &outcome.cells);
+        let count: u64 = cells.map(|cells| cells.closes[reason as usize].value()).sum();
+        println!("{reason:?}: {count}");
+        // Refused and cut-off requests are counted apart.
+        let apart = matches!(reason, CloseReason::HandshakeTimeout);
+        assert!(count > 0 || apart, "{reason:?} never happens");
+    }
+    for (what, count) in [
+        ("slow clients miss something", sum(|cells| &cells.drops[0])),
+        ("a spill is full", sum(|cells| &cells.drops[1])),
+        ("a recovery succeeds", sum(|cells| &cells.recoveries_ok)),
+        ("a recovery fails", sum(|cells| &cells.recoveries_failed)),
+        ("a request is refused", sum(|cells| &cells.handshakes_refused)),
+        ("a request comes too late", sum(|cells| &cells.handshakes_timeout)),
+        ("a client publishes", sum(|cells| &cells.publications_client)),
+        ("the application publishes", sum(|cells| &cells.publications_api)),
+        ("a publication is delivered", sum(|cells| &cells.deliveries)),
+    ] {
+        println!("{what}: {count}");
+        assert!(count > 0, "it never happens that {what}");
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 0..50 {
+        assert_eq!(play(seed).digest, play(seed).digest, "seed {seed}");
+    }
+}

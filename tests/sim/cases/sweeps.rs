@@ -1,0 +1,55 @@
+//! Sweeps over more connections than one chunk has, with something new in between.
+
+use std::time::Duration;
+
+use super::{Random, SEED, Setup, World, centrifugo, plain};
+use crate::sim::truth::CONTROL;
+
+const CLIENTS: usize = 700;
+
+#[test]
+fn everybody_gets_everything_in_order_while_a_long_sweep_goes_on() {
+    let mut setup = Setup::generous(2);
+    setup.options.connections_max = CLIENTS;
+    let mut world = World::new(setup, Random::new(SEED));
+    let (text, live) = (world.setup.channel_of("text"), world.setup.channel_of("live"));
+    for number in 0..CLIENTS {
+        let speech = match number % 4 {
+            0 => centrifugo(&[text]),
+            1 => centrifugo(&[live, text]),
+            2 => plain(false, &[text]),
+            _ => plain(true, &[live, text]),
+        };
+        world.add_to(number % 2, speech);
+        // A few take their bytes in small pieces.
+        if number % 50 == 0 {
+            world.clients[number].buffers = Some((1_000, 150));
+        }
+    }
+    world.serve();
+    // One turn of each shard for each publication: a sweep takes two.
+    let mut last = 0;
+    for _ in 0..30 {
+        for channel in [live, text] {
+            last = world.with(|scene, _, control| control.publish(scene, channel, (None, false)));
+        }
+        for shard in [0, 1] {
+            world.with_network(|network| network.deliver(shard));
+            world.node.run(shard, &world.setup);
+        }
+        world.advance(Duration::from_millis(1));
+        world.with(|scene, _, control| control.turn(scene));
+    }
+    world.serve();
+    for number in 0..CLIENTS {
+        assert_eq!(world.clients[number].connections, 1, "client {number} is undisturbed");
+        let client = &mut world.clients[number];
+        let follow = match number % 4 {
+            0 | 1 => &client.centrifugo().subscribed[&text],
+            _ => &client.plain().follows[&text],
+        };
+        assert_eq!(follow.last_of(CONTROL), Some(last), "client {number} has everything");
+    }
+    let writes: u64 = world.node.runners.iter().map(|one| one.cells.deliveries.value()).sum();
+    assert_eq!(writes as usize, CLIENTS * 30 + CLIENTS / 2 * 30, "each delivery is counted once");
+}
