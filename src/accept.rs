@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::handshake::full_response;
 use crate::ids::Moment;
-use crate::limits::{ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, LEASE_CONNECTIONS_MAX, TURN_ACCEPTS_MAX};
+use crate::limits::{
+    ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
+};
 use crate::metrics::ShardCells;
 use crate::shard::{Shard, Socket};
 use crate::sys::{
@@ -60,6 +62,8 @@ pub struct Options {
 pub struct Acceptor {
     options: Options,
     listeners: Vec<Listener>,
+    /// The listener that was last accepted from.
+    at: usize,
     spare: SpareDescriptor,
     cells: Arc<ShardCells>,
     /// Clients may be waiting.
@@ -88,6 +92,7 @@ impl Acceptor {
             allowance: f64::from(options.rate),
             options,
             listeners: Vec::new(),
+            at: 0,
             spare: SpareDescriptor::new(),
             cells,
             pending: false,
@@ -141,6 +146,7 @@ impl Acceptor {
         } else if open
             && self.listeners.is_empty()
             && shard.has_room_again()
+            && shard.sockets().now() >= self.paused_until
             && let Err(error) = self.listen(shard.sockets())
         {
             self.stop_listening(shard.sockets());
@@ -151,29 +157,42 @@ impl Acceptor {
 
     fn turn_accept<D: Driver>(&mut self, shard: &mut Shard<D>, now: Moment) {
         let mut budget = TURN_ACCEPTS_MAX;
-        let mut at = 0;
-        while at < self.listeners.len() {
+        let mut quiet = 0;
+        while quiet < self.listeners.len() {
             if budget == 0 || self.allowance < 1.0 {
                 return;
             }
-            match self.listeners[at].accept() {
-                Accepted::Socket(socket) => self.admit(shard, socket),
-                Accepted::Aborted => {}
+            // Where the last turn stopped: one busy address does not starve another.
+            self.at = (self.at + 1) % self.listeners.len();
+            match self.listeners[self.at].accept() {
                 Accepted::Nobody => {
-                    at += 1;
+                    quiet += 1;
                     continue;
                 }
+                Accepted::Socket(socket) => self.admit(shard, socket),
+                Accepted::Aborted => {}
                 Accepted::Exhausted(error) => {
-                    self.spare.refuse_one(&self.listeners[at], full_response());
-                    self.cells.handshakes_full.add(1);
+                    self.refuse_some();
                     return self.on_exhausted(now, &error);
                 }
             }
+            quiet = 0;
             budget -= 1;
             self.allowance -= 1.0;
             self.pause = ACCEPT_PAUSE_MIN;
         }
         self.pending = false;
+    }
+
+    /// Tells some of those who wait that there is no room, one after another in place of the
+    /// descriptor in reserve.
+    fn refuse_some(&mut self) {
+        for _ in 0..PAUSE_REFUSALS_MAX {
+            if !self.spare.refuse_one(&self.listeners[self.at], full_response()) {
+                return;
+            }
+            self.cells.handshakes_full.add(1);
+        }
     }
 
     fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, socket: Socket) {

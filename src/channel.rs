@@ -178,6 +178,21 @@ impl Namespaces {
     }
 }
 
+impl DataType {
+    /// Bytes that JSON needs for `data`: text is escaped, and bytes become base64.
+    pub fn json_bytes(self, data: &[u8]) -> usize {
+        const ESCAPE_BYTES: usize = 6; // \u001f, the longest.
+        match self {
+            DataType::Json => data.len(),
+            DataType::Binary => data.len().div_ceil(3) * 4,
+            DataType::Text => {
+                let escaped = data.iter().filter(|byte| matches!(byte, ..b' ' | b'"' | b'\\'));
+                data.len() + escaped.count() * (ESCAPE_BYTES - 1)
+            }
+        }
+    }
+}
+
 /// Who published, where a client did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publisher {

@@ -80,7 +80,7 @@ pub const JSON_DEPTH_MAX: usize = 128;
 /// Centrifugo's `client.recovery_max_publication_limit`.
 pub const RECOVERY_PUBLICATIONS_MAX: usize = 300;
 
-/// Payload bytes that one recovery or one page of history may return. One reply is one frame, and
+/// Bytes, as JSON, that one recovery or one page of history may return. One reply is one frame, and
 /// older Python SDKs drop the connection above 1 MiB.
 pub const RECOVERY_BYTES_MAX: usize = 768 * 1024;
 
@@ -193,6 +193,9 @@ pub const LEASE_CONNECTIONS_MAX: usize = 64;
 pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// See [`ACCEPT_PAUSE_MIN`].
 pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Clients that are told 503 before each such pause; the others wait.
+pub const PAUSE_REFUSALS_MAX: usize = 64;
 
 /// Connections that the kernel may queue before they are accepted; it takes the smaller of this
 /// and `net.core.somaxconn`.

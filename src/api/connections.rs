@@ -7,6 +7,7 @@ use super::error::ApiError;
 use super::request::{ConnectionsRequest, DisconnectBody, Empty};
 use crate::channel::ChannelName;
 use crate::ids::ConnectionId;
+use crate::limits::API_BATCH_MAX;
 use crate::limits::{ANSWER_TIMEOUT, CLOSE_REASON_BYTES_MAX};
 use crate::mesh::{ControlRequest, Message, Target};
 use crate::reason::CloseReason;
@@ -27,6 +28,11 @@ pub(super) async fn disconnect(
 ) -> Result<Empty, ApiError> {
     let (code, text) = disconnect_reason(request.disconnect.as_ref())?;
     let spared = |client: &String| connection(api, client);
+    if request.whitelist.len() > API_BATCH_MAX {
+        let count = request.whitelist.len();
+        let detail = format!("{count} clients in whitelist, where {API_BATCH_MAX} are the most");
+        return Err(ApiError::bad_request(detail));
+    }
     let whitelist: Vec<ConnectionId> = request.whitelist.iter().filter_map(spared).collect();
     let Some(target) = target(api, &request) else { return Ok(Empty {}) };
     let asked = ControlRequest::Disconnect { target, whitelist, code, text };

@@ -357,7 +357,11 @@ impl Homes {
             if let Some((name, position)) = self.stored.pop_front() {
                 let home = self.channels.get_mut(&name);
                 if let Some(home) = home.filter(|home| home.epoch == position.epoch) {
-                    home.history.drop_until(position.offset, &mut self.bytes, &mut self.stored_live);
+                    home.history.drop_until(
+                        position.offset,
+                        &mut self.bytes,
+                        &mut self.stored_live,
+                    );
                     self.retire(now, &name);
                 }
             } else if !self.forget_idlest(|_| true) {
@@ -387,7 +391,10 @@ impl Home {
         }
         let begin = if crate::sabotage!(OffsetOffByOne) { offset + 1 } else { offset };
         let publications: Vec<_> = self.history.after(begin).cloned().collect();
-        let bytes: usize = publications.iter().map(|one| one.cost_bytes()).sum();
+        let json_bytes = |one: &Arc<Publication>| {
+            one.cost_bytes() - one.data.len() + self.namespace.data.json_bytes(&one.data)
+        };
+        let bytes: usize = publications.iter().map(json_bytes).sum();
         (bytes <= RECOVERY_BYTES_MAX).then_some(publications)
     }
 }

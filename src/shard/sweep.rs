@@ -226,7 +226,8 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(token) else { return };
         let before = connection.outbox_cost_bytes();
         let skips = connection.extra.as_ref().map_or(&[][..], |extra| &extra.skips);
-        for (place, _) in skips.to_vec() {
+        let places: Vec<u32> = skips.iter().map(|(place, _)| *place).collect();
+        for place in places {
             let Some(local) = self.locals.at(place).filter(|local| !local.is_open()) else {
                 continue;
             };

@@ -237,15 +237,18 @@ impl SpareDescriptor {
         spare
     }
 
-    /// Accepts one client in place of the reserve, answers it and closes it. Without a reserve
-    /// nothing happens.
-    pub fn refuse_one(&mut self, listener: &Listener, answer: &[u8]) {
+    /// Accepts one client in place of the reserve, answers it and closes it. Answers whether there
+    /// was one, and a reserve.
+    pub fn refuse_one(&mut self, listener: &Listener, answer: &[u8]) -> bool {
+        let mut refused = false;
         if self.0.take().is_some()
             && let Accepted::Socket(socket) = listener.accept()
         {
             refuse(socket, answer);
+            refused = true;
         }
         self.refill();
+        refused
     }
 
     fn refill(&mut self) {
