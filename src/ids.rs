@@ -65,12 +65,6 @@ impl Tick {
         Tick(self.0.saturating_add(if ticks > u32::MAX as u64 { u32::MAX } else { ticks as u32 }))
     }
 
-    /// The tick `duration` earlier, rounded up; the first tick if that is before the start.
-    pub const fn before(self, duration: Duration) -> Tick {
-        let ticks = (duration.as_nanos() as u64).div_ceil(Tick::NANOS);
-        Tick(self.0.saturating_sub(if ticks > u32::MAX as u64 { u32::MAX } else { ticks as u32 }))
-    }
-
     /// Ticks from `earlier` until this one; zero if `earlier` is not earlier.
     pub const fn since(self, earlier: Tick) -> u32 {
         self.0.saturating_sub(earlier.0)

@@ -144,7 +144,7 @@ pub struct Connection {
     pub flags: Flags,
     /// When a byte last came, or was last taken by a slow socket.
     pub heard: Tick,
-    /// When the last ping went out.
+    /// When the last ping went out; [`Tick::NEVER`] before the first.
     pub pinged: Tick,
     /// How much it has sent lately.
     pub meter: Meter,
@@ -281,7 +281,7 @@ impl Connection {
             protocol: Protocol::Plain,
             flags: Flags::default(),
             heard: now,
-            pinged: now,
+            pinged: Tick::NEVER,
             meter: Meter::default(),
             first: Subscription::NONE,
             extra: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Release, Shard, Sockets, Token};
 use crate::connection::{Flags, State};
-use crate::ids::Slot;
+use crate::ids::{Slot, Tick};
 use crate::reason::CloseReason;
 use crate::ws;
 
@@ -64,14 +64,15 @@ impl<S: Sockets> Shard<S> {
         self.slots.set_deadline(token.slot, due);
         if let Some(connection) = self.slots.get(token) {
             connection.heard = self.tick;
-            connection.pinged = due.before(self.options.ping_interval);
+            connection.pinged = Tick::NEVER;
         }
     }
 
     fn on_heartbeat(&mut self, token: Token) {
         let (tick, interval) = (self.tick, self.options.ping_interval);
         let Some(connection) = self.slots.get(token) else { return };
-        let next = connection.pinged.after(interval);
+        let first = connection.pinged == Tick::NEVER;
+        let next = if first { tick } else { connection.pinged.after(interval) };
         if tick < next {
             // This is the pong's deadline. Any byte since the ping is as good as a pong.
             if connection.heard < connection.pinged {
