@@ -1,31 +1,34 @@
 // A hub with gorilla/websocket, after the chat example of its repository: a buffered channel and a
-// writing goroutine for each client; who does not keep up with the buffer is closed.
+// writing goroutine for each client; who does not keep up with the buffer is closed. SEND_BUFFER is
+// how many publications it holds: 256 unless given, as in the chat example.
 //
 //	/ws?channel=NAME            receives the publications of NAME; a frame "CHANNEL PAYLOAD" publishes
 //	POST /publish?channel=NAME  publishes the body
 package main
 
 import (
+	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/gorilla/websocket"
 )
 
-// Publications that wait for one client, as in the chat example.
-const sendBuffer = 256
+const defaultSendBuffer = 256
 
 type client struct {
 	send chan *websocket.PreparedMessage
 }
 
 type hub struct {
-	mutex    sync.Mutex
-	channels map[string]map[*client]bool
+	sendBuffer int
+	mutex      sync.Mutex
+	channels   map[string]map[*client]bool
 }
 
 func (h *hub) join(channel string, c *client) {
@@ -80,7 +83,7 @@ var upgrader = websocket.Upgrader{
 func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	// Joined before the upgrade is answered, so that nothing is missed after it.
 	channel := r.URL.Query().Get("channel")
-	c := &client{send: make(chan *websocket.PreparedMessage, sendBuffer)}
+	c := &client{send: make(chan *websocket.PreparedMessage, h.sendBuffer)}
 	h.join(channel, c)
 	defer h.leave(channel, c)
 	connection, err := upgrader.Upgrade(w, r, nil)
@@ -125,14 +128,27 @@ func (h *hub) servePublish(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, "ok")
 }
 
-func main() {
-	port := os.Getenv("PORT")
-	if port == "" {
-		port = "22030"
+// number is a variable of the environment, or `otherwise` where it is not set.
+func number(variable string, otherwise int) int {
+	text, found := os.LookupEnv(variable)
+	if !found {
+		return otherwise
 	}
-	h := &hub{channels: map[string]map[*client]bool{}}
+	value, err := strconv.Atoi(text)
+	if err != nil || value < 0 {
+		log.Fatalf("%s=%q is not a number", variable, text)
+	}
+	return value
+}
+
+func main() {
+	address := fmt.Sprintf("127.0.0.1:%d", number("PORT", 22030))
+	h := &hub{
+		sendBuffer: number("SEND_BUFFER", defaultSendBuffer),
+		channels:   map[string]map[*client]bool{},
+	}
 	http.HandleFunc("GET /ws", h.serveWebSocket)
 	http.HandleFunc("POST /publish", h.servePublish)
-	log.Printf("listening on 127.0.0.1:%s", port)
-	log.Fatal(http.ListenAndServe("127.0.0.1:"+port, nil))
+	log.Printf("listening on %s", address)
+	log.Fatal(http.ListenAndServe(address, nil))
 }

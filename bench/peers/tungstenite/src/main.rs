@@ -1,39 +1,50 @@
-//! A broadcast server with tokio-tungstenite on one thread: a task for each connection, and tokio's
-//! broadcast channel for each channel. Who falls behind by more than it holds is closed.
+//! A broadcast server with tokio-tungstenite on one thread, after the chat example of its
+//! repository: each client has a queue that is forwarded to its socket. Who does not keep up with
+//! the queue's bound is closed.
 //!
 //! `/ws?channel=NAME` receives the publications of NAME; a frame `CHANNEL PAYLOAD` publishes.
 
-use futures_util::{SinkExt, StreamExt};
+use futures_channel::mpsc::{self, Receiver, Sender};
+use futures_util::StreamExt;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::broadcast::{self, Receiver, Sender};
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Publications that are held for whoever has not sent them on yet.
-const CHANNEL_MESSAGES_MAX: usize = 256;
+/// Publications that wait for one client: as many of 64 B as Corecast's `outbox_bytes_max` holds.
+const CLIENT_MESSAGES_MAX: usize = 16_384;
 
 const DEFAULT_PORT: u16 = 22070;
 
-/// The channels that somebody receives.
+/// The queues of each channel's clients. A client that has gone leaves at the next publication.
 #[derive(Default)]
-struct Channels(RefCell<HashMap<String, Sender<Message>>>);
+struct Channels(RefCell<HashMap<String, Vec<Sender<Message>>>>);
 
 impl Channels {
     fn subscribe(&self, name: &str) -> Receiver<Message> {
-        let mut channels = self.0.borrow_mut();
-        let sender = channels.entry(name.to_owned());
-        sender.or_insert_with(|| broadcast::channel(CHANNEL_MESSAGES_MAX).0).subscribe()
+        let (sender, receiver) = mpsc::channel(CLIENT_MESSAGES_MAX);
+        self.0.borrow_mut().entry(name.to_owned()).or_default().push(sender);
+        receiver
     }
 
     fn publish(&self, name: &str, payload: &str) {
         let mut channels = self.0.borrow_mut();
-        let Some(sender) = channels.get(name) else { return };
-        if sender.send(Message::text(payload)).is_err() {
-            channels.remove(name); // The last receiver has gone.
+        let Some(clients) = channels.get_mut(name) else { return };
+        let message = Message::text(payload);
+        clients.retain_mut(|client| client.try_send(message.clone()).is_ok());
+        if clients.is_empty() {
+            channels.remove(name);
+        }
+    }
+
+    fn receive(&self, frame: &Message) {
+        if let Message::Text(text) = frame
+            && let Some((name, payload)) = text.split_once(' ')
+        {
+            self.publish(name, payload);
         }
     }
 }
@@ -51,32 +62,17 @@ async fn serve(stream: TcpStream, channels: Rc<Channels>) -> Result<(), Error> {
         publications = channel_of(request).map(|name| channels.subscribe(name));
         Ok::<Response, _>(response)
     });
-    let (mut sink, mut frames) = accepted.await?.split();
-    let Some(mut publications) = publications else {
+    let (sink, mut frames) = accepted.await?.split();
+    let receiving = async {
         while let Some(frame) = frames.next().await {
-            receive(&frame?, &channels);
+            channels.receive(&frame?);
         }
-        return Ok(());
+        Ok(())
     };
-    loop {
-        tokio::select! {
-            publication = publications.recv() => match publication {
-                Ok(message) => sink.send(message).await?,
-                Err(_) => return sink.close().await,
-            },
-            frame = frames.next() => match frame {
-                Some(frame) => receive(&frame?, &channels),
-                None => return Ok(()),
-            },
-        }
-    }
-}
-
-fn receive(frame: &Message, channels: &Channels) {
-    if let Message::Text(text) = frame
-        && let Some((name, payload)) = text.split_once(' ')
-    {
-        channels.publish(name, payload);
+    let Some(publications) = publications else { return receiving.await };
+    tokio::select! {
+        end = receiving => end,
+        end = publications.map(Ok).forward(sink) => end,
     }
 }
 
