@@ -1,5 +1,6 @@
 //! What a scenario found, for people and for programs.
 
+use crate::cli::CommonArgs;
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::process::Usage;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use std::io::Write;
 
 /// Share of a processor above which a thread of the generator may have been what held things up.
-const BUSY_SHARE_MAX: f64 = 0.9;
+pub(crate) const BUSY_SHARE_MAX: f64 = 0.9;
 
 /// One line of the table.
 pub(crate) type Row = (&'static str, String);
@@ -16,17 +17,48 @@ pub(crate) type Row = (&'static str, String);
 pub(crate) trait Report: Serialize {
     /// The table for people.
     fn rows(&self) -> Vec<Row>;
+    /// Tables with several columns, below it.
+    fn tables(&self) -> Vec<Table> {
+        Vec::new()
+    }
     /// What makes the figures doubtful.
     fn warnings(&self) -> Vec<String>;
 }
 
+/// A table with a heading; the first column is text, the others are figures.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) head: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn text(&self) -> String {
+        let lines = || std::iter::once(&self.head).chain(&self.rows);
+        let width = |column: usize| {
+            lines().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
+        };
+        let widths = (0..self.head.len()).map(|column| width(column).unwrap_or(0));
+        let widths = widths.collect::<Vec<_>>();
+        let line = |cells: &Vec<String>| {
+            let cells = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+                if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") }
+            });
+            cells.collect::<String>() + "\n"
+        };
+        lines().map(line).collect()
+    }
+}
+
 /// Prints `report` on standard output, and its warnings on standard error.
-pub(crate) fn print(report: &impl Report, json: bool) -> Result<(), Error> {
-    let text = if json {
+pub(crate) fn print(report: &impl Report, common: &CommonArgs) -> Result<(), Error> {
+    let text = if common.json {
         let text = serde_json::to_string(report).map_err(std::io::Error::from);
         text.map_err(|error| Error::system("write the report", error))?
     } else {
-        table(&report.rows())
+        let tables = report.tables();
+        let tables = tables.iter().map(|table| format!("\n{}", table.text()));
+        table(&report.rows()) + &tables.collect::<String>()
     };
     let written = writeln!(std::io::stdout(), "{}", text.trim_end());
     written.map_err(|error| Error::system("write the report", error))?;
@@ -42,7 +74,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// What the generator itself used while it measured.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct OwnUsage {
     /// All threads.
     pub(crate) cpu_seconds: f64,
@@ -81,9 +113,11 @@ pub(crate) fn usage_text(usage: Usage) -> String {
     let threads = usage.thread_cpu_seconds;
     let threads = threads.map(|seconds| format!(", named threads {seconds:.2} s"));
     format!(
-        "{:.2} s CPU ({:.1} % of one){}; RSS {} -> {}",
+        "{:.2} s CPU ({:.1} % of one; {:.2} s user, {:.2} s kernel){}; RSS {} -> {}",
         usage.cpu_seconds,
         usage.cpu_share * 100.0,
+        usage.user_seconds,
+        usage.system_seconds,
         threads.unwrap_or_default(),
         bytes_text(usage.rss_bytes_before),
         bytes_text(usage.rss_bytes_after)
@@ -112,6 +146,13 @@ mod tests {
         assert!(own.warning().unwrap().contains("100 % busy"));
         assert!(OwnUsage::between(second, &[0], &[second / 2], 1.0).warning().is_none());
         assert!(OwnUsage::between(0, &[], &[], 0.0).warning().is_none());
+    }
+
+    #[test]
+    fn a_table_with_columns_is_aligned() {
+        let cells = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let table = Table { head: cells(["name", "µs"]), rows: vec![cells(["a", "12345"])] };
+        assert_eq!(table.text(), "name     µs\na     12345\n");
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! What is done to a server: each scenario in a file, and what they share.
 
 mod broadcast;
+pub(crate) mod churn;
+pub(crate) mod compare;
 pub(crate) mod connect;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod ladder;
+pub(crate) mod slow;
+pub(crate) mod storm;
+pub(crate) mod window;
 
 use crate::fleet::{Ended, Fleet};
-use crate::process::{Sample, Watched};
+use crate::process::{Sample, Usage, Watched};
 use crate::report::OwnUsage;
 use crate::sys;
 use std::time::{Duration, Instant};
@@ -25,7 +31,7 @@ impl Verdict {
         match ended {
             Ended::Interrupted => Self::Interrupted,
             Ended::Done if faultless => Self::Passed,
-            Ended::Done | Ended::TimedOut | Ended::Broken => Self::Failed,
+            Ended::Done | Ended::TimedOut | Ended::Broken | Ended::Overloaded => Self::Failed,
         }
     }
 }
@@ -59,20 +65,20 @@ impl Stretch {
     }
 
     /// What the server used, if it is watched and was there at both ends.
-    fn server_usage(&self, watched: Option<&Watched>) -> Option<crate::process::Usage> {
+    fn server_usage(&self, watched: Option<&Watched>) -> Option<Usage> {
         let after = sample(watched)?;
         let seconds = self.elapsed().as_secs_f64();
-        self.server.map(|before| crate::process::Usage::between(before, after, seconds))
+        self.server.map(|before| Usage::between(before, after, seconds))
     }
 }
 
-/// Reads the server's use so far. A server that has ended is told on standard error, once read.
+/// Reads the server's use so far. A server that has ended is told on standard error.
 fn sample(watched: Option<&Watched>) -> Option<Sample> {
     let watched = watched?;
     match watched.sample() {
         Ok(sample) => Some(sample),
         Err(error) => {
-            eprintln!("WARNING: cannot read process {}: {error}", watched.pid);
+            eprintln!("WARNING: cannot read process {:?}: {error}", watched.pids);
             None
         }
     }
