@@ -6,6 +6,8 @@ mod error;
 mod failure;
 mod fleet;
 mod latency;
+#[cfg_attr(not(test), expect(dead_code, reason = "scenarios have no pages yet"))]
+mod page;
 mod process;
 mod progress;
 mod publish;
