@@ -104,6 +104,8 @@ impl Unit {
             Self::Microseconds => scaled(value, &TIMES),
             Self::Seconds => format!("{} s", digits(value, DIGITS)),
             Self::Percent => format!("{} %", digits(value, DIGITS)),
+            // All with as many decimals, so that bounds can be compared at a glance.
+            Self::Ratio if value.abs() >= 0.1 => format!("{value:.2}×"),
             Self::Ratio => format!("{}×", digits(value, DIGITS)),
         }
     }
@@ -163,7 +165,7 @@ fn digits(value: f64, count: i32) -> String {
 /// Which way an axis runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// To the right, and ends with the last value.
+    /// To the right, and ends with the last value if it can.
     Across,
     /// Upwards, and ends with a tick.
     Up,
@@ -201,7 +203,7 @@ impl Ruler {
         let steps = ((pixels.1 - pixels.0).abs() / spacing).floor().max(2.0);
         let (ends, ticks) = match axis.scale {
             Scale::Linear => linear(axis, direction, &values, steps),
-            Scale::Log10 => logarithmic(axis, &values, steps),
+            Scale::Log10 => logarithmic(axis, direction, &values, steps),
             Scale::Nines => nines(axis, &values),
         };
         let mut ruler = Self { axis: axis.clone(), ends, pixels, ticks: Vec::new() };
@@ -254,7 +256,7 @@ fn round_step(size: f64, unit: Unit) -> f64 {
     step.max(unit.step_min())
 }
 
-fn logarithmic(axis: &Axis, values: &[f64], steps: f64) -> Laid {
+fn logarithmic(axis: &Axis, direction: Direction, values: &[f64], steps: f64) -> Laid {
     let values = || values.iter().filter(|value| axis.position(**value).is_some()).copied();
     let low = values().reduce(f64::min).unwrap_or(1.0);
     let high = values().reduce(f64::max).unwrap_or(10.0);
@@ -269,9 +271,14 @@ fn logarithmic(axis: &Axis, values: &[f64], steps: f64) -> Laid {
     let fits = |stride: &&i32| f64::from((last - first) / **stride) <= steps;
     let stride = *unit.strides().iter().find(fits).unwrap_or(&i32::MAX);
     let ticks = (first..=last).filter(|number| number % stride == 0);
-    let ends = (unit.rung(first).log10(), unit.rung(last).log10());
-    // A tick that rounding puts beside the end would be left out of it.
-    (ends, ticks.map(|number| unit.rung(number)).collect())
+    let mut ticks: Vec<f64> = ticks.map(|number| unit.rung(number)).collect();
+    let mut end = unit.rung(last);
+    let reached = ticks.iter().filter(|tick| **tick <= high).count();
+    if direction == Direction::Across && reached >= 2 {
+        ticks.truncate(reached);
+        end = high;
+    }
+    ((unit.rung(first).log10(), end.log10()), ticks)
 }
 
 fn nines(axis: &Axis, values: &[f64]) -> Laid {
@@ -286,15 +293,19 @@ fn nines(axis: &Axis, values: &[f64]) -> Laid {
     ((0.0, high), ticks)
 }
 
-/// Drops ticks whose labels would touch. The last one stays: it says how far the axis reaches.
+/// Drops ticks whose labels would touch. The first and the last say how far the axis reaches, so
+/// these stay before others.
 fn thin(ticks: &mut Vec<Tick>) {
+    let half = |tick: &Tick| (tick.text.chars().count() + 1) as f64 * LETTER_PIXELS / 2.0;
+    let ends = |tick: &Tick| (tick.at - half(tick), tick.at + half(tick));
+    let Some((start, first_ends)) = ticks.first().map(|tick| (tick.at, ends(tick))) else { return };
     let mut left = f64::INFINITY;
     ticks.reverse();
     ticks.retain(|tick| {
-        let half = tick.text.chars().count() as f64 * LETTER_PIXELS / 2.0;
-        let free = tick.at + half + LETTER_PIXELS <= left;
+        let (tick_left, tick_right) = ends(tick);
+        let free = tick_right <= left && (tick.at == start || first_ends.1 <= tick_left);
         if free {
-            left = tick.at - half;
+            left = tick_left;
         }
         free
     });
@@ -334,8 +345,8 @@ mod tests {
             (Unit::Microseconds, 2_500_000.0, "2.5 s"),
             (Unit::Seconds, 600.0, "600 s"),
             (Unit::Percent, 0.1 + 0.2, "0.3 %"),
-            (Unit::Ratio, 1.0, "1×"),
-            (Unit::Ratio, 0.987_65, "0.9877×"),
+            (Unit::Ratio, 1.0, "1.00×"),
+            (Unit::Ratio, 0.012_3, "0.0123×"),
         ] {
             assert_eq!(unit.text(value), expected);
         }
@@ -367,7 +378,7 @@ mod tests {
         let expected = ["1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms"];
         assert_eq!(texts(&time, Direction::Up, &[1.0, 100_000.0]), expected);
         let bytes = axis(Scale::Log10, Unit::Bytes);
-        let expected = ["1 KiB", "32 KiB", "1 MiB", "32 MiB", "1 GiB"];
+        let expected = ["1 KiB", "32 KiB", "1 MiB", "32 MiB"];
         assert_eq!(texts(&bytes, Direction::Across, &[1024.0, 1e9]), expected);
     }
 

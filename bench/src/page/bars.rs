@@ -85,8 +85,8 @@ impl Plot<'_> {
 
     fn label(&self, label: &str, top: f64) -> Markup {
         html! {
-            text.label x=(px(LEFT)) y=(px(top + LABEL - 6.0)) {
-                (shortened(label, self.room.width() - LEFT))
+            text.label x=(px(LEFT + 5.0)) y=(px(top + LABEL - 6.0)) {
+                (shortened(label, self.room.width() - LEFT - 5.0))
             }
         }
     }

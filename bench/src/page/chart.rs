@@ -135,15 +135,13 @@ impl Chart {
                     @for (number, name) in names.iter().enumerate() {
                         li class=(colour(number)) {
                             svg viewBox="0 0 36 14" width="36" height="14" aria-hidden="true" {
-                                @match self {
-                                    Self::Lines { .. } => {
-                                        path.line d="M1 7H35" stroke-dasharray=(dash(number)) {}
-                                    }
-                                    Self::Bars { .. } => {
-                                        rect.bar x="2" y="1" width="16" height="12" {}
-                                    }
+                                @if matches!(self, Self::Lines { .. }) {
+                                    path.line d="M1 7H35" stroke-dasharray=(dash(number)) {}
+                                    (marker(number, (18.0, 7.0), ""))
+                                } @else {
+                                    rect.bar x="1" y="1" width="28" height="12" {}
+                                    (marker(number, (29.0, 7.0), ""))
                                 }
-                                (marker(number, (18.0, 7.0), ""))
                             }
                             span { (name) }
                         }
@@ -296,7 +294,7 @@ impl Bar {
     /// For people.
     pub(super) fn text(&self, axis: &Axis) -> String {
         let value = axis.text(self.value);
-        match self.bounds() {
+        match self.bounds().filter(|_| self.value.is_finite()) {
             Some((low, high)) => format!("{value} ({} – {})", axis.text(low), axis.text(high)),
             None => value,
         }

@@ -41,7 +41,13 @@ pub(super) fn draw(x: &Axis, y: &Axis, series: &[Series], room: Room) -> Drawing
     let content = html! {
         (plot.frame(x, y))
         @for (number, one) in series.iter().enumerate() {
-            g class=(colour(number)) { (plot.line(number, one, (x, y))) }
+            g class=(colour(number)) {
+                (plot.line(number, one))
+                // Dense points need no markers but to tell lines apart.
+                @if one.points.len() <= MARKERS_MAX || series.len() > 1 {
+                    (plot.markers(number, one, (x, y)))
+                }
+            }
         }
     };
     Drawing { content, height }
@@ -67,21 +73,28 @@ impl Plot {
         }
     }
 
-    fn line(&self, number: usize, series: &Series, (x, y): (&Axis, &Axis)) -> Markup {
-        let places: Vec<Option<(f64, f64)>> =
-            series.points.iter().map(|(x, y)| self.x.at(*x).zip(self.y.at(*y))).collect();
-        let drawn = places.iter().flatten().count();
-        let step = if drawn <= MARKERS_MAX { 1 } else { drawn.div_ceil(MARKERS_SPARSE) };
-        let points = places.iter().zip(&series.points);
-        let points = points.filter_map(|(place, point)| Some(((*place)?, *point)));
+    fn line(&self, number: usize, series: &Series) -> Markup {
+        let places: Vec<_> = series.points.iter().map(|point| self.place(*point)).collect();
+        html! { path.line d=(path(&places)) stroke-dasharray=(dash(number)) {} }
+    }
+
+    fn markers(&self, number: usize, series: &Series, axes: (&Axis, &Axis)) -> Markup {
+        let points = series.points.iter();
+        let places: Vec<_> =
+            points.filter_map(|point| Some((self.place(*point)?, *point))).collect();
+        let sparse = places.len() > MARKERS_MAX;
+        let step = if sparse { places.len().div_ceil(MARKERS_SPARSE) } else { 1 };
         // Lines that lie on one another show their markers in turn.
-        let offset = if step == 1 { 0 } else { (number * step / 5 + step / 3) % step };
+        let offset = (number * step / 5 + step / 3) % step;
         html! {
-            path.line d=(path(&places)) stroke-dasharray=(dash(number)) {}
-            @for (place, point) in points.skip(offset).step_by(step) {
-                (marker(number, place, &told(&series.name, (x, y), point)))
+            @for (place, point) in places.into_iter().skip(offset).step_by(step) {
+                (marker(number, place, &told(&series.name, axes, point)))
             }
         }
+    }
+
+    fn place(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
+        self.x.at(x).zip(self.y.at(y))
     }
 }
 

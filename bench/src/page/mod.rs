@@ -172,13 +172,14 @@ impl Table {
         }
     }
 
-    /// Whether a column has nothing but numbers, which are compared by their last digits.
+    /// Whether a column has nothing but numbers, which are compared by their last digits. The first
+    /// one names its rows, even if by a number.
     fn is_numeric(&self, column: usize) -> bool {
         let mut cells = self.rows.iter().filter_map(|row| row.get(column)).peekable();
         let starts = |cell: &String| {
             let bare = cell.trim_start_matches(['-', '–', '+', '<', '>', '~', ' ']);
             bare.is_empty() || bare.starts_with(|first: char| first.is_ascii_digit())
         };
-        cells.peek().is_some() && cells.all(starts)
+        column > 0 && cells.peek().is_some() && cells.all(starts)
     }
 }

@@ -383,9 +383,16 @@ fn charts_of_nothing_and_of_extremes_are_drawn() {
 fn every_number_of_a_chart_is_in_its_table() {
     with_chart(ratios(Scale::Linear), |main| {
         let cells: Vec<_> = named(main, "td").iter().map(|cell| cell.text().unwrap()).collect();
-        assert_eq!(cells[..3], ["1,000 connections", "1.32× (1.21× – 1.4×)", "2.1× (1.7× – 2.6×)"]);
+        assert_eq!(
+            cells[..3],
+            ["1,000 connections", "1.32× (1.21× – 1.40×)", "2.10× (1.70× – 2.60×)"]
+        );
+        assert_eq!(cells[8], "–", "bounds without a value say nothing");
         let description = named(main, "desc")[0].text().unwrap();
-        assert!(description.ends_with("p50: 0.81× to 1.32×. p99: 1.6× to 2.1×."), "{description}");
+        assert!(
+            description.ends_with("p50: 0.81× to 1.32×. p99: 1.60× to 2.10×."),
+            "{description}"
+        );
     });
     with_chart(memory(), |main| {
         assert_eq!(named(main, "tr").len(), 1 + 7);
