@@ -396,6 +396,15 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_would_touch_are_left_out_but_the_outermost() {
+        let percentile = axis(Scale::Nines, Unit::Percent);
+        let values = [0.0, 99.9999, 100.0].into_iter();
+        let ruler = Ruler::new(&percentile, Direction::Across, values, (0.0, 130.0));
+        let ticks: Vec<_> = ruler.ticks.iter().map(|tick| tick.text.as_str()).collect();
+        assert_eq!(ticks, ["0", "99", "99.99", "max"]);
+    }
+
+    #[test]
     fn what_has_no_place_stands_nowhere_and_does_not_stretch_the_axis() {
         let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -f64::MAX];
         for scale in [Scale::Linear, Scale::Log10, Scale::Nines] {
