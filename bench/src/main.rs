@@ -5,8 +5,10 @@ mod cli;
 mod error;
 mod failure;
 mod fleet;
+mod host;
 mod kernel;
 mod latency;
+mod page;
 mod process;
 mod profile;
 mod progress;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Scenario::Slow(args) => slow::run(args),
         Scenario::Ladder(args) => ladder::run(args),
         Scenario::Compare(args) => compare::run(args),
+        Scenario::Profiles => report::print_profiles(),
     });
     match verdict {
         Ok(Verdict::Passed) => ExitCode::SUCCESS,

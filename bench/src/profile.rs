@@ -143,14 +143,14 @@ impl Profile {
     }
 
     /// Names of the profiles that come with the program.
-    pub(crate) fn names() -> String {
-        SHIPPED.map(|(name, _)| name).join(", ")
+    pub(crate) fn names() -> [&'static str; SHIPPED.len()] {
+        SHIPPED.map(|(name, _)| name)
     }
 }
 
 fn read(name: &str) -> Result<String, Error> {
     let wrong = |why: String| {
-        let names = Profile::names();
+        let names = Profile::names().join(", ");
         Error::Usage(format!("profile {name:?} is neither one of {names} nor a file: {why}"))
     };
     let bytes = fs::metadata(name).map_err(|error| wrong(error.to_string()))?.len();

@@ -46,6 +46,8 @@ pub(crate) enum Scenario {
     Ladder(LadderArgs),
     /// Load several servers in turn, and tell the ratios.
     Compare(CompareArgs),
+    /// List the profiles that come with the program.
+    Profiles,
 }
 
 /// Flags of every scenario.

@@ -1,12 +1,13 @@
 //! `churn`: hold connections while some are closed and opened again all the time. Does a handshake
 //! stay quick, does any fail, and does the server give back what the closed ones took?
 
-use super::{Stretch, Verdict, sample};
+use super::{Stretch, Used, Verdict, sample};
 use crate::cli::{ChurnArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet};
 use crate::latency::Summary;
+use crate::page::Section;
 use crate::process::Usage;
 use crate::report::{self, OwnUsage, Report, Row};
 use serde::Serialize;
@@ -39,6 +40,8 @@ struct ChurnReport {
     generator: OwnUsage,
     ended: &'static str,
     passed: bool,
+    #[serde(skip)]
+    quantiles: Vec<(f64, f64)>,
 }
 
 /// Runs the scenario and prints what it found.
@@ -63,10 +66,8 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict, Error> {
         ended = fleet.rest(Duration::from_secs(args.seconds));
         fleet.set_churning(false);
     }
-    let seconds = stretch.elapsed().as_secs_f64();
+    let Used { seconds, server, generator } = stretch.end(&fleet, watched.as_ref());
     let recycled = fleet.totals().recycled;
-    let server = stretch.server_usage(watched.as_ref());
-    let generator = stretch.own_usage(&fleet);
     if ended == Ended::Done {
         // Those that are still on their way back are waited for.
         ended = fleet.ramp(connections);
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict, Error> {
         ended = fleet.rest(SETTLE);
     }
     let (established, rss_bytes_after) = (fleet.totals().established, rss_bytes());
-    let handshake = fleet.cut().handshakes.summary();
+    let handshakes = fleet.cut().handshakes;
     let outcome = fleet.stop()?;
     let verdict = Verdict::of(ended, outcome.failures.count() == 0 && recycled > 0);
     let report = ChurnReport {
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict, Error> {
         recycled,
         seconds,
         recycled_per_second: recycled as f64 / seconds,
-        handshake,
+        handshake: handshakes.summary(),
         rss_bytes_before,
         rss_bytes_after,
         server,
@@ -98,12 +99,17 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict, Error> {
         generator,
         ended: ended.label(),
         passed: verdict == Verdict::Passed,
+        quantiles: handshakes.quantiles(),
     };
-    report::print(&report, &args.common)?;
+    report::print(&report, &args.common, verdict)?;
     Ok(verdict)
 }
 
 impl Report for ChurnReport {
+    fn title(&self) -> String {
+        format!("Connections that come and go at {}", self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             ("server", format!("{} at {}", self.profile, self.url)),
@@ -129,6 +135,11 @@ impl Report for ChurnReport {
         }
         rows.push(("run", self.ended.to_owned()));
         rows
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        let line = (self.profile.clone(), self.quantiles.clone());
+        vec![report::latency_chart("Handshakes", vec![line])]
     }
 
     fn warnings(&self) -> Vec<String> {

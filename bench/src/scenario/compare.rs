@@ -9,9 +9,10 @@ use crate::cli::{CompareArgs, CompareLoad, Contender, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet};
+use crate::page::{Bar, BarSeries, Chart, Section, Table, Unit};
 use crate::process::Watched;
 use crate::publish::Publisher;
-use crate::report::{self, Report, Row, Table};
+use crate::report::{self, Report, Row, linear};
 use crate::stats::{Estimate, median};
 use serde::Serialize;
 use std::time::Duration;
@@ -149,7 +150,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
         ended: ended.label(),
         passed: verdict == Verdict::Passed,
     };
-    report::print(&report, &args.common)?;
+    report::print(&report, &args.common, verdict)?;
     Ok(verdict)
 }
 
@@ -228,21 +229,20 @@ impl Contestant {
         self.fleet.cut();
         let stretch = Stretch::begin(&self.fleet, self.watched.as_ref());
         let ended = self.fleet.ramp(connections);
-        let seconds = stretch.elapsed().as_secs_f64();
-        let usage = stretch.server_usage(self.watched.as_ref());
-        let own = stretch.own_usage(&self.fleet);
+        let used = stretch.end(&self.fleet, self.watched.as_ref());
         let established = self.fleet.totals().established;
         let handshakes = self.fleet.cut().handshakes.summary();
         let gone = self.fleet.ramp(0);
         self.figures.push(Figures {
             cpu_us_per_delivery: None,
-            cpu_us_per_handshake: usage
+            cpu_us_per_handshake: used
+                .server
                 .map(|usage| usage.cpu_seconds * 1e6 / established.max(1) as f64),
-            per_second: established as f64 / seconds,
+            per_second: established as f64 / used.seconds,
             p50_us: handshakes.p50_us,
             p99_us: handshakes.p99_us,
             p999_us: handshakes.p999_us,
-            generator_busiest_thread_share: own.busiest_thread_share,
+            generator_busiest_thread_share: used.generator.busiest_thread_share,
         });
         if ended != Ended::Done || gone != Ended::Done {
             return if ended == Ended::Done { gone } else { ended };
@@ -369,6 +369,11 @@ impl Assertion {
 }
 
 impl Report for CompareReport {
+    fn title(&self) -> String {
+        let names = self.servers.iter().map(|server| server.name.as_str());
+        names.collect::<Vec<_>>().join(" and ")
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             ("load", self.load.clone()),
@@ -415,6 +420,66 @@ impl Report for CompareReport {
             Some(cells)
         });
         vec![Table { head, rows: rows.collect() }]
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        let mut sections = Vec::new();
+        if let Some(first) = self.servers.first().filter(|_| !self.ratios.is_empty()) {
+            let measures = MEASURES.iter().map(|(_, name, ..)| *name);
+            let known =
+                measures.filter(|name| self.ratios.iter().any(|ratio| ratio.measure == *name));
+            let known = known.collect::<Vec<_>>();
+            let bar = |measure: &str, to: &str| {
+                let mut found = self.ratios.iter();
+                let found = found.find(|ratio| ratio.measure == measure && ratio.to == to);
+                found.map_or(Bar { value: f64::NAN, interval: None }, |ratio| {
+                    let Estimate { median, low, high, .. } = ratio.estimate;
+                    Bar { value: median, interval: Some((low, high)) }
+                })
+            };
+            let others = self.servers.iter().skip(1).map(|other| BarSeries {
+                name: format!("{} / {}", first.name, other.name),
+                bars: known.iter().map(|measure| bar(measure, &other.name)).collect(),
+            });
+            sections.push(Section {
+                title: format!("{} against the others", first.name),
+                text: Some("Medians of the ratios of each pair, with 90 % intervals.".to_owned()),
+                chart: Some(Chart::Bars {
+                    y: linear("ratio", Unit::Ratio),
+                    labels: known.iter().map(|name| (*name).to_owned()).collect(),
+                    series: others.collect(),
+                    reference: Some((1.0, "the same".to_owned())),
+                }),
+                ..Section::default()
+            });
+        }
+        for (measure, _, title, _) in MEASURES {
+            let values = |server: &ServerReport| {
+                let values = server.figures.iter().filter_map(|figures| figures.get(measure));
+                values.collect::<Vec<_>>()
+            };
+            let estimates = self
+                .servers
+                .iter()
+                .filter_map(|server| Some((server.name.clone(), Estimate::of(&values(server))?)));
+            let (labels, estimates): (Vec<_>, Vec<_>) = estimates.unzip();
+            if estimates.is_empty() {
+                continue;
+            }
+            let bars = estimates.iter().map(|estimate: &Estimate| Bar {
+                value: estimate.median,
+                interval: Some((estimate.low, estimate.high)),
+            });
+            let series = vec![BarSeries { name: title.to_owned(), bars: bars.collect() }];
+            let unit = if measure == Measure::Rate { Unit::PerSecond } else { Unit::Microseconds };
+            let y = linear(title, unit);
+            sections.push(Section {
+                title: title.to_owned(),
+                chart: Some(Chart::Bars { y, labels, series, reference: None }),
+                ..Section::default()
+            });
+        }
+        sections
     }
 
     fn warnings(&self) -> Vec<String> {

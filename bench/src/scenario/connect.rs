@@ -1,12 +1,13 @@
 //! `connect`: open connections, hold them, close them. How long does a handshake take, and how
 //! many fail?
 
-use super::{Stretch, Verdict};
+use super::{Stretch, Used, Verdict};
 use crate::cli::{ConnectArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet};
 use crate::latency::Summary;
+use crate::page::Section;
 use crate::process::Usage;
 use crate::report::{self, OwnUsage, Report, Row};
 use serde::Serialize;
@@ -42,9 +43,7 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
     let mut fleet = Fleet::start(plan)?;
     let stretch = Stretch::begin(&fleet, watched.as_ref());
     let mut ended = fleet.ramp(connections);
-    let seconds = stretch.elapsed().as_secs_f64();
-    let server = stretch.server_usage(watched.as_ref());
-    let generator = stretch.own_usage(&fleet);
+    let Used { seconds, server, generator } = stretch.end(&fleet, watched.as_ref());
     let established = fleet.totals().established;
     if ended == Ended::Done {
         ended = fleet.rest(args.hold);
@@ -71,11 +70,15 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
         passed: verdict == Verdict::Passed,
         quantiles: outcome.handshakes.quantiles(),
     };
-    report::print(&report, &args.common)?;
+    report::print(&report, &args.common, verdict)?;
     Ok(verdict)
 }
 
 impl Report for ConnectReport {
+    fn title(&self) -> String {
+        format!("{} connections to {}", self.connections, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             ("server", format!("{} at {}", self.profile, self.url)),
@@ -92,6 +95,11 @@ impl Report for ConnectReport {
         }
         rows.push(("run", self.ended.to_owned()));
         rows
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        let line = (self.profile.clone(), self.quantiles.clone());
+        vec![report::latency_chart("Handshakes", vec![line])]
     }
 
     fn warnings(&self) -> Vec<String> {

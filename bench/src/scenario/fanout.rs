@@ -9,6 +9,7 @@ use crate::cli::{ChannelsArgs, CommonArgs, FanoutArgs, PublishArgs, SaturateArgs
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet};
+use crate::page::Section;
 use crate::publish::Publisher;
 use crate::report::{self, Report, Row};
 use serde::Serialize;
@@ -114,7 +115,7 @@ fn run(
         publish_error,
         passed: verdict == Verdict::Passed,
     };
-    report::print(&report, common)?;
+    report::print(&report, common, verdict)?;
     Ok(verdict)
 }
 
@@ -129,6 +130,10 @@ fn due_at(broadcast: &Broadcast, fleet: &Fleet, published: u32, established: u64
 }
 
 impl Report for FanoutReport {
+    fn title(&self) -> String {
+        format!("{}: {} connections to {}", self.scenario, self.connections, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             ("server", format!("{} at {}", self.profile, self.url)),
@@ -149,6 +154,10 @@ impl Report for FanoutReport {
         rows.extend(self.publish_error.clone().map(|error| ("publishing", error)));
         rows.push(("run", self.ended.to_owned()));
         rows
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        self.window.iter().flat_map(|window| window.charts(&self.profile)).collect()
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet};
 use crate::kernel::KernelMemory;
+use crate::page::Section;
 use crate::process::{Usage, Watched};
 use crate::publish::Publisher;
 use crate::report::{self, OwnUsage, Report, Row};
@@ -88,7 +89,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict, Error> {
     report.ended = ended.label();
     let verdict = Verdict::of(ended, report.faultless());
     report.passed = verdict == Verdict::Passed;
-    report::print(&report, &args.common)?;
+    report::print(&report, &args.common, verdict)?;
     Ok(verdict)
 }
 
@@ -126,8 +127,8 @@ fn grow(
         .map(|(n, two_n)| (two_n as f64 - n as f64) / connections as f64);
     let stretch = Stretch::begin(fleet, watched);
     let ended = fleet.rest(args.hold);
-    report.server = stretch.server_usage(watched);
-    report.generator = Some(stretch.own_usage(fleet));
+    let used = stretch.end(fleet, watched);
+    (report.server, report.generator) = (used.server, Some(used.generator));
     ended
 }
 
@@ -161,6 +162,10 @@ impl IdleReport {
 }
 
 impl Report for IdleReport {
+    fn title(&self) -> String {
+        format!("{} idle connections to {}", self.established, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let all = self.connections * 2;
         let mut rows = vec![
@@ -186,6 +191,10 @@ impl Report for IdleReport {
         rows.extend(self.published.as_ref().map(|one| ("publication", one.text())));
         rows.push(("run", self.ended.to_owned()));
         rows
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        Vec::new()
     }
 
     fn warnings(&self) -> Vec<String> {

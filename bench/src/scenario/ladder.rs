@@ -9,9 +9,10 @@ use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet};
 use crate::kernel::KernelMemory;
+use crate::page::{Section, Series, Table, Unit};
 use crate::process::{Usage, Watched};
 use crate::publish::Publisher;
-use crate::report::{self, Report, Row, Table, bytes_text};
+use crate::report::{self, Report, Row, bytes_text, linear};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
         publish_error,
         passed: verdict == Verdict::Passed,
     };
-    report::print(&report, &args.common)?;
+    report::print(&report, &args.common, verdict)?;
     Ok(verdict)
 }
 
@@ -132,7 +133,7 @@ impl Ladder {
         let before = fleet.totals().established;
         let stretch = Stretch::begin(fleet, watched);
         let mut ended = fleet.ramp(total);
-        let seconds_to_connect = stretch.elapsed().as_secs_f64();
+        let seconds_to_connect = stretch.end(fleet, watched).seconds;
         if ended == Ended::Done {
             ended = fleet.rest(args.settle);
         }
@@ -152,7 +153,7 @@ impl Ladder {
             rss_bytes,
             user_bytes_per_connection: user.map(each),
             kernel_bytes_per_connection: kernel.map(each),
-            idle: stretch.server_usage(watched),
+            idle: stretch.end(fleet, watched).server,
             window: None,
         });
         ended
@@ -160,6 +161,10 @@ impl Ladder {
 }
 
 impl Report for LadderReport {
+    fn title(&self) -> String {
+        format!("Up to {} connections to {}", self.established, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             ("server", format!("{} at {}", self.profile, self.url)),
@@ -191,6 +196,47 @@ impl Report for LadderReport {
         vec![Table { head: head.map(str::to_owned).to_vec(), rows }]
     }
 
+    fn charts(&self) -> Vec<Section> {
+        let series = |name: &str, figure: fn(&Rung) -> Option<f64>| {
+            let points = self.rungs.iter();
+            let points = points.map(|rung| (rung.connections as f64, figure(rung)));
+            let points = points.map(|(x, y)| (x, y.unwrap_or(f64::NAN)));
+            Series { name: name.to_owned(), points: points.collect() }
+        };
+        vec![
+            report::line_chart(
+                "Memory",
+                linear("connections", Unit::Count),
+                linear("memory", Unit::Bytes),
+                vec![
+                    series("user", |rung| rung.of_all(rung.user_bytes_per_connection)),
+                    series("kernel", |rung| rung.of_all(rung.kernel_bytes_per_connection)),
+                ],
+            ),
+            report::line_chart(
+                "Processor time of the server",
+                linear("connections", Unit::Count),
+                linear("of one processor", Unit::Percent),
+                vec![
+                    series("idle", |rung| rung.idle.map(|usage| usage.cpu_share * 100.0)),
+                    series("publishing", |rung| {
+                        rung.window.as_ref()?.server.map(|usage| usage.cpu_share * 100.0)
+                    }),
+                ],
+            ),
+            report::latency_chart(
+                "Latency of deliveries",
+                self.rungs
+                    .iter()
+                    .filter_map(|rung| {
+                        let quantiles = rung.window.as_ref()?.quantiles.clone();
+                        Some((format!("{} connections", rung.connections), quantiles))
+                    })
+                    .collect(),
+            ),
+        ]
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.rungs
             .iter()
@@ -201,6 +247,11 @@ impl Report for LadderReport {
 }
 
 impl Rung {
+    /// A figure for each connection, times the connections.
+    fn of_all(&self, each: Option<f64>) -> Option<f64> {
+        each.map(|bytes| bytes * self.connections as f64)
+    }
+
     fn cells(&self) -> Vec<String> {
         let unknown = || "-".to_owned();
         let percent = |usage: Usage| format!("{:.1} %", usage.cpu_share * 100.0);

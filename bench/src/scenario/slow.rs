@@ -3,13 +3,14 @@
 
 use super::Verdict;
 use super::broadcast::{Broadcast, Load};
-use super::window::{Faults, Request, Window, measure, verdict};
+use super::window::{Faults, Measured, Request, Window, measure, verdict};
 use crate::cli::{SlowArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet, Frames};
+use crate::page::{Section, Table};
 use crate::publish::Publisher;
-use crate::report::{self, Report, Row, Table};
+use crate::report::{self, Report, Row};
 use crate::stats::Estimate;
 use serde::Serialize;
 use std::time::Duration;
@@ -62,23 +63,20 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
         ended = slow.ramp(args.slow);
     }
     let established = fleet.totals().established;
-    let (mut prompt_windows, mut slow_windows) = (Vec::new(), Vec::new());
-    let (mut error, mut due) = (None, 0);
+    let (mut turns, mut due) = (Turns::default(), 0);
     if ended == Ended::Done && established > 0 {
         let publisher = Publisher::open(&entrance, timeout)?;
         let mut broadcast = Broadcast::new(publisher, args.publish.bytes, 1);
-        for turn in 0..args.pairs * 2 {
-            let dawdles = turn % 2 == 1;
+        let mut window = |dawdles| {
             slow.set_dawdling(dawdles);
             let found = measure(&mut fleet, &mut broadcast, watched.as_ref(), request);
-            let windows = if dawdles { &mut slow_windows } else { &mut prompt_windows };
-            windows.extend(found.window);
-            error = found.publish_error;
-            ended = found.ended;
             slow.set_dawdling(false);
-            if ended == Ended::Done {
-                ended = fleet.rest(CATCH_UP);
-            }
+            let caught_up = found.ended == Ended::Done;
+            let ended = if caught_up { fleet.rest(CATCH_UP) } else { found.ended };
+            Measured { ended, ..found }
+        };
+        for _ in 0..args.pairs {
+            ended = turns.take(&mut window);
             if ended != Ended::Done {
                 break;
             }
@@ -95,7 +93,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
         failures.merge(slow_outcome.failures);
     }
     let faults = Faults::new(&outcome, due);
-    let verdict = verdict(ended, faults, failures.count(), error.is_some());
+    let verdict = verdict(ended, faults, failures.count(), turns.error.is_some());
     let report = SlowReport {
         scenario: "slow",
         profile: common.profile.clone(),
@@ -108,15 +106,38 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
         rate: args.rate,
         failures,
         faults,
-        p99_ratio: p99_ratio(&prompt_windows, &slow_windows),
-        prompt_windows,
-        slow_windows,
+        p99_ratio: p99_ratio(&turns.prompt, &turns.slow),
+        prompt_windows: turns.prompt,
+        slow_windows: turns.slow,
         ended: ended.label(),
-        error,
+        error: turns.error,
         passed: verdict == Verdict::Passed,
     };
-    report::print(&report, common)?;
+    report::print(&report, common, verdict)?;
     Ok(verdict)
+}
+
+/// The windows so far.
+#[derive(Default)]
+struct Turns {
+    prompt: Vec<Window>,
+    slow: Vec<Window>,
+    error: Option<String>,
+}
+
+impl Turns {
+    /// Takes one window of each kind.
+    fn take(&mut self, window: &mut impl FnMut(bool) -> Measured) -> Ended {
+        for (dawdles, windows) in [(false, &mut self.prompt), (true, &mut self.slow)] {
+            let found = window(dawdles);
+            windows.extend(found.window);
+            self.error = found.publish_error;
+            if found.ended != Ended::Done {
+                return found.ended;
+            }
+        }
+        Ended::Done
+    }
 }
 
 fn p99_ratio(prompt: &[Window], slow: &[Window]) -> Option<Estimate> {
@@ -126,6 +147,10 @@ fn p99_ratio(prompt: &[Window], slow: &[Window]) -> Option<Estimate> {
 }
 
 impl Report for SlowReport {
+    fn title(&self) -> String {
+        format!("{} of {} slow at {}", self.slow, self.connections + self.slow, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             ("server", format!("{} at {}", self.profile, self.url)),
@@ -165,6 +190,16 @@ impl Report for SlowReport {
             ]
         });
         vec![Table { head: head.map(str::to_owned).to_vec(), rows: rows.collect() }]
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        let line = |name: &str, windows: &[Window]| {
+            windows.last().map(|window| (name.to_owned(), window.quantiles.clone()))
+        };
+        let prompt = line("all prompt", &self.prompt_windows);
+        let slow = line("some slow", &self.slow_windows);
+        let title = "Latency of the others' deliveries, last windows";
+        vec![report::latency_chart(title, prompt.into_iter().chain(slow).collect())]
     }
 
     fn warnings(&self) -> Vec<String> {

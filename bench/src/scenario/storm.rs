@@ -4,12 +4,13 @@
 
 use super::broadcast::{Broadcast, Course, Load, Until};
 use super::window::{Faults, verdict};
-use super::{Stretch, Verdict};
+use super::{Stretch, Used, Verdict};
 use crate::cli::{StormArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Ending, Fleet};
 use crate::latency::{Latencies, Summary};
+use crate::page::Section;
 use crate::process::{Usage, Watched};
 use crate::publish::{Entrance, PublishError, Publisher};
 use crate::report::{self, OwnUsage, Report, Row};
@@ -69,6 +70,8 @@ struct Bystanders {
     faults: Faults,
     failures: Failures,
     error: Option<String>,
+    #[serde(skip)]
+    quantiles: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 /// What the storm itself showed.
@@ -78,8 +81,7 @@ struct Storm {
     seconds_to_reconnect: f64,
     seconds_to_recover: f64,
     handshakes: Latencies,
-    server: Option<Usage>,
-    generator: OwnUsage,
+    used: Used,
     due: u64,
 }
 
@@ -108,12 +110,13 @@ pub(crate) fn run(args: &StormArgs) -> Result<Verdict, Error> {
     let others = &report.bystanders;
     let well = others.error.is_none() && others.faults.count() + others.failures.count() == 0;
     report.passed &= well;
-    report::print(&report, &args.common)?;
-    Ok(match report.passed {
+    let verdict = match report.passed {
         true => Verdict::Passed,
         false if sys::interrupted() => Verdict::Interrupted,
         false => Verdict::Failed,
-    })
+    };
+    report::print(&report, &args.common, verdict)?;
+    Ok(verdict)
 }
 
 /// The clients that the storm hits.
@@ -155,8 +158,8 @@ fn storm(
         handshake: storm.handshakes.summary(),
         faults,
         failures: outcome.failures,
-        server: storm.server,
-        generator: storm.generator,
+        server: storm.used.server,
+        generator: storm.used.generator,
         bystanders: Bystanders::default(),
         ended: ended.label(),
         error,
@@ -204,8 +207,7 @@ fn blow(
         ended = fleet.ended_early().unwrap_or(ended);
     }
     storm.seconds_to_recover = began.elapsed().as_secs_f64();
-    storm.server = measured.server_usage(storm.watched.as_ref());
-    storm.generator = measured.own_usage(fleet);
+    storm.used = measured.end(fleet, storm.watched.as_ref());
     phase.store(AFTER, Ordering::Release);
     if ended == Ended::Done {
         ended = fleet.rest(args.calm);
@@ -245,7 +247,9 @@ fn calm(args: &StormArgs, phase: &AtomicU32) -> Result<Bystanders, Error> {
     }
     let due = broadcast.deliveries_due(&fleet, 0, broadcast.published);
     let outcome = fleet.stop()?;
-    let [before, during, after] = seen.map(|latencies| Some(latencies.summary()));
+    let [before, during, after] = [0, 1, 2].map(|phase| Some(seen[phase].summary()));
+    let named = ["before", "during", "after"].into_iter().zip(&seen);
+    let quantiles = named.map(|(name, latencies)| (name.to_owned(), latencies.quantiles()));
     Ok(Bystanders {
         connections: args.bystanders,
         before,
@@ -254,10 +258,15 @@ fn calm(args: &StormArgs, phase: &AtomicU32) -> Result<Bystanders, Error> {
         faults: Faults::new(&outcome, due),
         failures: outcome.failures,
         error,
+        quantiles: quantiles.collect(),
     })
 }
 
 impl Report for StormReport {
+    fn title(&self) -> String {
+        format!("A storm of {} clients at {}", self.connections, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             ("server", format!("{} at {}", self.profile, self.url)),
@@ -282,6 +291,10 @@ impl Report for StormReport {
         rows.extend(self.error.clone().map(|error| ("error", error)));
         rows.push(("run", self.ended.to_owned()));
         rows
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        vec![report::latency_chart("What the bystanders felt", self.bystanders.quantiles.clone())]
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -1,13 +1,14 @@
 //! What one measured stretch of publications showed, whatever the scenario.
 
 use super::broadcast::{Broadcast, Course, Load, Moment, Until};
-use super::{Stretch, Verdict};
+use super::{Stretch, Used, Verdict};
 use crate::cli::WindowArgs;
 use crate::error::Error;
 use crate::fleet::{Cut, Ended, Fleet, Outcome};
 use crate::latency::Summary;
+use crate::page::{Section, Series, Unit};
 use crate::process::{Usage, Watched};
-use crate::report::{self, OwnUsage, Row};
+use crate::report::{self, OwnUsage, Row, linear};
 use crate::sys;
 use serde::Serialize;
 use std::time::Duration;
@@ -93,27 +94,19 @@ pub(super) fn measure(
     let mut course = Course::default();
     let stretch = Stretch::begin(fleet, watched);
     ended = series(fleet, broadcast, request.until, &mut course);
-    let seconds = stretch.elapsed().as_secs_f64();
-    let server = stretch.server_usage(watched);
-    let generator = stretch.own_usage(fleet);
+    let used = stretch.end(fleet, watched);
     let deliveries = fleet.totals().received - received;
     if ended == Ended::Done {
         ended = fleet.rest(request.settle);
     }
     let cut = fleet.cut();
-    let window = Window::new(&course, &cut, deliveries, seconds, server, generator);
+    let window = Window::new(&course, &cut, deliveries, used);
     Measured { ended, window: Some(window), publish_error: failed }
 }
 
 impl Window {
-    fn new(
-        course: &Course,
-        cut: &Cut,
-        deliveries: u64,
-        seconds: f64,
-        server: Option<Usage>,
-        generator: OwnUsage,
-    ) -> Self {
+    fn new(course: &Course, cut: &Cut, deliveries: u64, used: Used) -> Self {
+        let Used { seconds, server, generator } = used;
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
         let per_delivery = |seconds: f64| seconds * 1e6 / deliveries.max(1) as f64;
         let lag = course.lag.summary();
@@ -165,6 +158,23 @@ impl Window {
         let whole = self.server_cpu_us_per_delivery;
         rows.extend(whole.map(|us| ("server CPU", format!("{us:.3} µs per delivery{threads}"))));
         rows
+    }
+
+    /// Latencies by percentile, and deliveries over time.
+    pub(crate) fn charts(&self, name: &str) -> Vec<Section> {
+        let line = (name.to_owned(), self.quantiles.clone());
+        let moments = self.moments.iter();
+        let points = moments.map(|moment| (moment.seconds, moment.deliveries_per_second));
+        let series = Series { name: name.to_owned(), points: points.collect() };
+        vec![
+            report::latency_chart("Latency of deliveries", vec![line]),
+            report::line_chart(
+                "Deliveries over time",
+                linear("time", Unit::Seconds),
+                linear("deliveries", Unit::PerSecond),
+                vec![series],
+            ),
+        ]
     }
 
     /// What makes the figures doubtful.
