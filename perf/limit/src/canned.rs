@@ -1,4 +1,6 @@
-//! What this server says, made once: the answer to an upgrade, and one frame.
+//! What this server says, made once: the answer to an upgrade, and frames.
+
+use corecast::limits::GATHER_BYTES_MAX;
 
 /// The answer to a client whose key is RFC 6455's example (§1.3), which is the generator's.
 pub(crate) const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
@@ -30,8 +32,35 @@ impl Head {
     }
 }
 
+/// The same text frame, as many times as one write may carry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Frames {
+    bytes: Vec<u8>,
+    frame_bytes: usize,
+}
+
+impl Frames {
+    /// Frames with `bytes` of payload each. A write carries one of them, or if publications are to
+    /// `coalesce`, as many as Corecast would gather for one socket.
+    pub(crate) fn new(bytes: usize, coalesce: bool) -> Self {
+        let frame = frame(bytes);
+        let count = if coalesce { (GATHER_BYTES_MAX / frame.len()).max(1) } else { 1 };
+        Self { bytes: frame.repeat(count), frame_bytes: frame.len() }
+    }
+
+    /// Most frames of one write.
+    pub(crate) fn count_max(&self) -> usize {
+        self.bytes.len() / self.frame_bytes
+    }
+
+    /// The bytes of `count` frames.
+    pub(crate) fn bytes(&self, count: usize) -> &[u8] {
+        &self.bytes[..count * self.frame_bytes]
+    }
+}
+
 /// A text frame with `bytes` of payload.
-pub(crate) fn frame(bytes: usize) -> Vec<u8> {
+fn frame(bytes: usize) -> Vec<u8> {
     const FIN_TEXT: u8 = 0x81;
     let mut frame = vec![FIN_TEXT];
     if let Ok(short @ 0..=125) = u8::try_from(bytes) {
@@ -66,5 +95,14 @@ mod tests {
         for (bytes, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             assert_eq!(frame(bytes).len(), header + bytes);
         }
+    }
+
+    #[test]
+    fn a_write_carries_as_many_frames_as_corecast_gathers() {
+        assert_eq!(Frames::new(64, false).count_max(), 1);
+        let frames = Frames::new(64, true);
+        assert_eq!(frames.count_max(), GATHER_BYTES_MAX / 66);
+        assert_eq!(frames.bytes(16), frame(64).repeat(16));
+        assert_eq!(Frames::new(GATHER_BYTES_MAX, true).count_max(), 1);
     }
 }

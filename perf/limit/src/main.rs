@@ -1,23 +1,33 @@
 //! The ceiling: a TCP server that answers every upgrade with the same bytes and sends the same
-//! frame to everyone, on the server's own ring, listener and batch size. What Corecast costs above
-//! it is Corecast's.
+//! frame to everyone, on the server's own ring, listener, descriptor tables and batch size. What
+//! Corecast costs above it is Corecast's.
 
+mod asked;
 mod canned;
 mod serve;
 mod sys;
 
+use asked::Asked;
+use canned::Frames;
 use clap::{Parser, ValueEnum};
 use corecast::sys::{
-    Epoll, EventFd, Listener, ListenerOptions, Ring, descriptors_max, name_thread, pin_to_core,
+    Epoll, EventFd, Listener, ListenerOptions, Ring, descriptors_max, name_thread, own_descriptors,
+    pin_to_core, refuse_huge_pages,
 };
-use serve::Server;
+use serve::{CLIENT_BYTES, Server};
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 use std::time::Duration;
 
 /// The server's default ping interval and pong timeout, which set TCP_USER_TIMEOUT.
 const USER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Threads that the command line may ask for: each has a ring, and a place in every table.
+const THREADS_MAX: u16 = 256;
 
 /// Sends one canned WebSocket frame to every client for each byte that a publisher sends.
 #[derive(Debug, Parser)]
@@ -25,15 +35,22 @@ struct Args {
     /// Where clients connect.
     #[arg(long, default_value = "127.0.0.1:8100")]
     listen: SocketAddr,
-    /// Where the publisher connects.
+    /// Where the publisher connects. It opens last, once every thread listens.
     #[arg(long, default_value = "127.0.0.1:8101")]
     trigger: SocketAddr,
-    /// Processor to run on.
+    /// Threads, each with connections of its own and as many of them as RLIMIT_NOFILE allows.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16)
+        .range(1..=i64::from(THREADS_MAX)))]
+    threads: u16,
+    /// Processor to run on, with all threads.
     #[arg(long)]
     cpu: Option<usize>,
     /// Payload of the frame.
     #[arg(long, default_value_t = 64)]
     bytes: usize,
+    /// Send publications that are due at the same time in one write, one frame each.
+    #[arg(long)]
+    coalesce: bool,
     /// How sockets are driven.
     #[arg(long, value_enum, default_value = "io_uring")]
     driver: Choice,
@@ -59,20 +76,82 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    // The same prefix as the server's shards, so that the generator finds either's threads.
-    name_thread("shard-0");
     if let Some(cpu) = args.cpu {
         pin_to_core(cpu)?;
     }
+    refuse_huge_pages();
     descriptors_max();
-    let options = ListenerOptions { user_timeout: USER_TIMEOUT };
-    let listener = Listener::bind(args.listen, options)?;
-    let triggers = Listener::bind(args.trigger, options)?;
-    let frame = canned::frame(args.bytes);
-    let wake = EventFd::new()?;
-    match args.driver {
-        Choice::IoUring => Server::new(Ring::new(wake)?, listener, triggers, frame).run()?,
-        Choice::Epoll => Server::new(Epoll::new(wake)?, listener, triggers, frame).run()?,
+    // Made before any thread starts, so that each has the same number in every table.
+    let wakes = (0..args.threads).map(|_| EventFd::new()).collect::<Result<Vec<_>, _>>()?;
+    let first_own = wakes.iter().map(|wake| wake.number()).max().unwrap_or(2) + 1;
+    let asked = Arc::new(Asked::new(wakes.clone()));
+    let frames = Frames::new(args.bytes, args.coalesce);
+    let mut listen = args.listen;
+    for (index, wake) in wakes.into_iter().enumerate() {
+        let (sender, started) = channel();
+        let member = Member {
+            listen,
+            driver: args.driver,
+            wake,
+            first_own,
+            asked: Arc::clone(&asked),
+            frames: frames.clone(),
+        };
+        thread::spawn(move || member.run(index, &sender));
+        // All share the port, also one that the kernel chose for the first.
+        listen = started.recv()?;
     }
-    Ok(())
+    let triggers = TcpListener::bind(args.trigger)?;
+    println!(
+        "listening on {listen}, trigger on {}: {} threads, {CLIENT_BYTES} B of its own for each \
+         connection",
+        triggers.local_addr()?,
+        args.threads
+    );
+    Ok(asked.serve(&triggers)?)
+}
+
+/// What one thread is made of.
+struct Member {
+    listen: SocketAddr,
+    driver: Choice,
+    wake: EventFd,
+    /// The first descriptor number that is not a wake's.
+    first_own: i32,
+    asked: Arc<Asked>,
+    frames: Frames,
+}
+
+impl Member {
+    /// Serves for ever. A thread that can't is the end of the process: the others would be measured
+    /// with a part of the load.
+    fn run(self, index: usize, started: &Sender<SocketAddr>) {
+        if let Err(error) = self.serve(index, started) {
+            eprintln!("corecast-limit: thread {index}: {error}");
+            std::process::exit(1);
+        }
+    }
+
+    fn serve(self, index: usize, started: &Sender<SocketAddr>) -> Result<(), Box<dyn Error>> {
+        // The same prefix as the server's shards, so that the generator finds either's threads.
+        name_thread(&format!("shard-{index}"));
+        own_descriptors(self.first_own)?;
+        let listener = Listener::bind(self.listen, ListenerOptions { user_timeout: USER_TIMEOUT })?;
+        let address = listener.address()?;
+        match self.driver {
+            Choice::IoUring => {
+                let mut server =
+                    Server::new(Ring::new(self.wake)?, listener, self.asked, self.frames);
+                started.send(address)?;
+                server.run()?;
+            }
+            Choice::Epoll => {
+                let mut server =
+                    Server::new(Epoll::new(self.wake)?, listener, self.asked, self.frames);
+                started.send(address)?;
+                server.run()?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,69 +1,73 @@
-//! The server: accept, answer, send the same frame to everyone. It does with the kernel what
-//! Corecast's shard does and nothing else.
+//! One thread's server: accept, answer, send the same frame to everyone. It does with the kernel
+//! what Corecast's shard does and nothing else.
 
-use crate::canned::{Head, UPGRADED};
+use crate::asked::Asked;
+use crate::canned::{Frames, Head, UPGRADED};
 use crate::sys;
 use corecast::ids::{Generation, Slot};
 use corecast::limits::{RECEIVE_BYTES_MAX, SWEEP_SENDS_MAX};
 use corecast::shard::{Ready, Received, Release, Socket, Token, Write, Wrote};
 use corecast::sys::{Accepted, Driver, Listener};
 use std::io;
+use std::sync::Arc;
 
-/// The publisher's slot; clients have those after it.
-const TRIGGER: usize = 0;
-const CLIENTS: usize = 1;
-
-/// A client, from its accept until its watch has ended.
+/// A client, from its accept until its watch has ended; after that a place for the next one.
 #[derive(Clone, Copy, Debug)]
 struct Client {
     socket: Socket,
+    generation: Generation,
     state: State,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Bytes that this program itself spends on a connection: a ceiling must not be heavier than what
+/// is measured against it.
+pub(crate) const CLIENT_BYTES: usize = size_of::<Client>();
+
+const _: () = assert!(CLIENT_BYTES == 12, "socket, generation and state");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    Vacant,
     Handshaking(Head),
     Open,
     Released,
 }
 
-/// Everything there is.
+/// Everything that one thread has.
 pub(crate) struct Server<D> {
     io: D,
     listener: Listener,
-    triggers: Listener,
-    trigger: Option<Socket>,
-    frame: Vec<u8>,
-    clients: Vec<Option<Client>>,
-    generations: Vec<u32>,
-    free: Vec<usize>,
+    asked: Arc<Asked>,
+    /// Publications of `asked` that this thread has sent.
+    sent: usize,
+    frames: Frames,
+    clients: Vec<Client>,
+    vacant: Vec<u32>,
     /// Clients whose request head has just become complete.
     answers: Vec<usize>,
-    /// Publications asked for and not yet sent.
-    due: usize,
     buffer: Vec<u8>,
     results: Vec<Wrote>,
+    /// Somebody had to be left in the listener's queue, and that was said.
+    exhausted: bool,
 }
 
 impl<D: Driver> Server<D> {
-    /// A server on `listener` that sends `frame` for each byte that comes through `triggers`.
-    pub(crate) fn new(io: D, listener: Listener, triggers: Listener, frame: Vec<u8>) -> Self {
+    /// A server on `listener` that sends frames as they are asked for.
+    pub(crate) fn new(io: D, listener: Listener, asked: Arc<Asked>, frames: Frames) -> Self {
         let mut server = Self {
             io,
-            trigger: None,
-            frame,
+            sent: asked.count(),
+            asked,
+            frames,
             clients: Vec::new(),
-            generations: Vec::new(),
-            free: Vec::new(),
+            vacant: Vec::new(),
             answers: Vec::new(),
-            due: 0,
             buffer: vec![0; RECEIVE_BYTES_MAX],
             results: Vec::new(),
+            exhausted: false,
             listener,
-            triggers,
         };
         server.io.watch_listener(server.listener.number());
-        server.io.watch_listener(server.triggers.number());
         server
     }
 
@@ -78,8 +82,10 @@ impl<D: Driver> Server<D> {
             // The tick of the driver is part of what a shard pays for; there is nothing to do.
             self.io.take_tick();
             let incoming = self.io.take_incoming();
-            if news.is_empty() && !incoming && self.due == 0 {
-                if self.io.prepare_sleep() {
+            if news.is_empty() && !incoming && self.due() == 0 {
+                // A wake that came before `prepare_sleep` may have been taken by it; what it was
+                // for stands in `asked` since before.
+                if self.io.prepare_sleep() && self.due() == 0 {
                     sys::wait_readable(self.io.sleeps_on())?;
                 }
                 self.io.woke();
@@ -87,81 +93,88 @@ impl<D: Driver> Server<D> {
             }
             if incoming {
                 self.accept();
-                self.accept_trigger();
             }
             for ready in news.drain(..) {
                 self.on_ready(ready);
             }
             self.answer();
-            if self.due > 0 {
-                self.due -= 1;
-                self.broadcast();
+            self.broadcast();
+        }
+    }
+
+    /// Publications asked for and not yet sent.
+    fn due(&self) -> usize {
+        self.asked.count().wrapping_sub(self.sent)
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Accepted::Socket(socket) => self.admit(socket),
+                Accepted::Aborted => {}
+                Accepted::Nobody => return,
+                Accepted::Exhausted(error) => return self.on_exhausted(&error),
             }
+        }
+    }
+
+    fn admit(&mut self, socket: Socket) {
+        let state = State::Handshaking(Head::default());
+        let index = match self.vacant.pop() {
+            Some(index) => index as usize,
+            None => {
+                let generation = Generation::new(0);
+                self.clients.push(Client { socket, generation, state });
+                self.clients.len() - 1
+            }
+        };
+        let client = &mut self.clients[index];
+        (client.socket, client.state) = (socket, state);
+        self.io.watch(socket, self.token(index));
+    }
+
+    /// The client is left in the queue, and is accepted with the next one that comes.
+    fn on_exhausted(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.exhausted, true) {
+            let held = self.clients.len() - self.vacant.len();
+            eprintln!(
+                "corecast-limit: a thread with {held} connections can't accept: {error}. More \
+                 --threads share the connections out, or raise the limit on open files"
+            );
         }
     }
 
     fn on_ready(&mut self, ready: Ready) {
-        match ready.token.slot.index() {
-            TRIGGER => self.on_trigger(),
-            slot => self.on_client(slot - CLIENTS, ready),
-        }
-    }
-
-    fn accept(&mut self) {
-        while let Some(socket) = accepted(&self.listener) {
-            let index = self.free.pop().unwrap_or_else(|| {
-                self.clients.push(None);
-                self.generations.push(0);
-                self.clients.len() - 1
-            });
-            let state = State::Handshaking(Head::default());
-            self.clients[index] = Some(Client { socket, state });
-            self.io.watch(socket, self.token(index));
-        }
-    }
-
-    fn accept_trigger(&mut self) {
-        while let Some(socket) = accepted(&self.triggers) {
-            // One publisher at a time: the last one that came.
-            if let Some(old) = self.trigger.replace(socket) {
-                self.io.release(old, token(TRIGGER, 0), Release::Graceful);
-                self.io.close(old);
-            }
-            self.io.watch(socket, token(TRIGGER, 0));
-        }
-    }
-
-    fn on_trigger(&mut self) {
-        let Some(socket) = self.trigger else { return };
-        if let Received::Bytes(count) = self.io.receive(socket, &mut self.buffer) {
-            self.due += count;
-        }
-    }
-
-    fn on_client(&mut self, index: usize, ready: Ready) {
-        let Some(client) = self.clients[index] else { return };
-        if ready.token != self.token(index) {
+        let index = ready.token.slot.index();
+        let client = self.clients[index];
+        if ready.token != self.token(index) || client.state == State::Vacant {
             return;
         }
-        if matches!(client.state, State::Released) {
+        if client.state == State::Released {
             if ready.ended {
-                self.io.close(client.socket);
-                self.clients[index] = None;
-                self.generations[index] = self.generations[index].wrapping_add(1);
-                self.free.push(index);
+                self.retire(index);
             }
             return;
         }
         if ready.readable {
-            self.read(index, client, ready.hangup);
+            self.read(index, ready.hangup);
         }
-        if ready.ended && self.is_held(index) {
-            self.io.watch(client.socket, self.token(index));
+        if ready.ended && self.clients[index].state != State::Released {
+            self.io.watch(client.socket, ready.token);
         }
     }
 
+    fn retire(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        self.io.close(client.socket);
+        client.state = State::Vacant;
+        client.generation = client.generation.next();
+        self.vacant.push(index as u32);
+    }
+
     /// Reads until the socket is empty; what comes after the head is thrown away.
-    fn read(&mut self, index: usize, mut client: Client, hangup: bool) {
+    fn read(&mut self, index: usize, hangup: bool) {
+        let client = &mut self.clients[index];
         loop {
             match self.io.receive(client.socket, &mut self.buffer) {
                 Received::Bytes(count) => {
@@ -171,7 +184,6 @@ impl<D: Driver> Server<D> {
                         client.state = State::Open;
                         self.answers.push(index);
                     }
-                    self.clients[index] = Some(client);
                     if count < self.buffer.len() && !hangup {
                         return;
                     }
@@ -184,70 +196,60 @@ impl<D: Driver> Server<D> {
 
     fn release(&mut self, index: usize) {
         let token = self.token(index);
-        if let Some(client) = &mut self.clients[index]
-            && !matches!(client.state, State::Released)
-        {
+        let client = &mut self.clients[index];
+        if client.state != State::Released {
             client.state = State::Released;
             self.io.release(client.socket, token, Release::Graceful);
         }
     }
 
     fn answer(&mut self) {
-        let answers = std::mem::take(&mut self.answers);
-        self.send(&answers, UPGRADED);
+        let mut answers = std::mem::take(&mut self.answers);
+        for chunk in answers.chunks(SWEEP_SENDS_MAX) {
+            self.send(chunk, UPGRADED);
+        }
+        answers.clear();
+        self.answers = answers;
     }
 
+    /// Sends what is due, or as much of it as goes into one write, to everyone who is open.
     fn broadcast(&mut self) {
-        let open = |client: &Option<Client>| {
-            client.is_some_and(|client| matches!(client.state, State::Open))
-        };
-        let everyone: Vec<usize> =
-            (0..self.clients.len()).filter(|index| open(&self.clients[*index])).collect();
-        let frame = std::mem::take(&mut self.frame);
-        self.send(&everyone, &frame);
-        self.frame = frame;
-    }
-
-    /// Sends `bytes` to each client of `indices`, in their order. One that does not take all of
-    /// them is let go: the ceiling is only of use while the readers keep up.
-    fn send(&mut self, indices: &[usize], bytes: &[u8]) {
-        let mut writes = Vec::with_capacity(SWEEP_SENDS_MAX);
-        for chunk in indices.chunks(SWEEP_SENDS_MAX) {
-            writes.clear();
-            let sockets = chunk.iter().filter_map(|index| self.clients[*index]);
-            writes.extend(sockets.map(|client| Write { socket: client.socket, bytes }));
-            self.results.clear();
-            self.io.send(&writes, &mut self.results);
-            let whole = Wrote::Bytes(bytes.len());
-            if self.results.iter().any(|result| *result != whole) {
-                let results = std::mem::take(&mut self.results);
-                let stuck = chunk.iter().zip(&results).filter(|(_, result)| **result != whole);
-                stuck.for_each(|(index, _)| self.release(*index));
+        let count = self.due().min(self.frames.count_max());
+        if count == 0 {
+            return;
+        }
+        self.sent = self.sent.wrapping_add(count);
+        let frames = std::mem::take(&mut self.frames);
+        let mut chunk = Vec::with_capacity(SWEEP_SENDS_MAX);
+        for index in 0..self.clients.len() {
+            if self.clients[index].state == State::Open {
+                chunk.push(index);
+            }
+            if chunk.len() == SWEEP_SENDS_MAX {
+                self.send(&chunk, frames.bytes(count));
+                chunk.clear();
             }
         }
+        self.send(&chunk, frames.bytes(count));
+        self.frames = frames;
     }
 
-    fn is_held(&self, index: usize) -> bool {
-        self.clients[index].is_some_and(|client| !matches!(client.state, State::Released))
+    /// Sends `bytes` to each client of `chunk`, in one batch. One that does not take all of them
+    /// is let go: the ceiling is only of use while the readers keep up.
+    fn send(&mut self, chunk: &[usize], bytes: &[u8]) {
+        let sockets = chunk.iter().map(|&index| self.clients[index].socket);
+        let writes: Vec<Write<'_>> = sockets.map(|socket| Write { socket, bytes }).collect();
+        self.results.clear();
+        self.io.send(&writes, &mut self.results);
+        let whole = Wrote::Bytes(bytes.len());
+        if self.results.iter().any(|result| *result != whole) {
+            let results = std::mem::take(&mut self.results);
+            let stuck = chunk.iter().zip(&results).filter(|(_, result)| **result != whole);
+            stuck.for_each(|(index, _)| self.release(*index));
+        }
     }
 
     fn token(&self, index: usize) -> Token {
-        token(index + CLIENTS, self.generations[index])
-    }
-}
-
-fn token(slot: usize, generation: u32) -> Token {
-    Token { slot: Slot::new(slot), generation: Generation::new(generation) }
-}
-
-/// The next socket in `listener`'s queue. Without descriptors the client is left there: the run
-/// was too large for the limit, and the generator says so.
-fn accepted(listener: &Listener) -> Option<Socket> {
-    loop {
-        match listener.accept() {
-            Accepted::Socket(socket) => return Some(socket),
-            Accepted::Aborted => {}
-            Accepted::Nobody | Accepted::Exhausted(_) => return None,
-        }
+        Token { slot: Slot::new(index), generation: self.clients[index].generation }
     }
 }

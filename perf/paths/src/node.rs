@@ -1,0 +1,174 @@
+//! The shards of a node in one thread, with the settings of `--dev`, their clients and a publisher.
+
+use crate::pure::{CONNECT, SUBSCRIBE, UPGRADE, masked, payload};
+use crate::sockets::Accepting;
+use corecast::channel::{ChannelName, Publication};
+use corecast::config::{Flags, load};
+use corecast::ids::{Moment, ShardId};
+use corecast::mesh::{
+    Address, Asker, HomeMap, Inbox, Lane, Message, Outbound, Publish, Ticket, Wake,
+};
+use corecast::metrics::ShardCells;
+use corecast::shard::{Identity, Parts, Shard};
+use std::sync::Arc;
+
+const CHANNEL: &str = "bench";
+
+/// Ticks of a second.
+const SECOND_TICKS: usize = 10;
+
+/// What clients speak.
+#[derive(Clone, Copy)]
+pub(crate) enum Protocol {
+    Centrifugo,
+    Plain,
+}
+
+impl Protocol {
+    /// What a client says until it is subscribed, one receive each.
+    fn words(self) -> Vec<Vec<u8>> {
+        match self {
+            Protocol::Centrifugo => {
+                vec![UPGRADE.to_vec(), [masked(CONNECT), masked(SUBSCRIBE)].concat()]
+            }
+            Protocol::Plain => {
+                let text = String::from_utf8(UPGRADE.to_vec()).expect("ASCII");
+                vec![text.replace("/connection/websocket", "/ws?channels=bench").into_bytes()]
+            }
+        }
+    }
+}
+
+/// Nobody sleeps here.
+#[derive(Debug)]
+struct Awake;
+
+impl Wake for Awake {
+    fn wake(&self) {}
+}
+
+/// Shards, and control's ends of the lanes between them.
+pub(crate) struct Node {
+    shards: Vec<Shard<Accepting>>,
+    cells: Vec<Arc<ShardCells>>,
+    control: Inbox,
+    lanes: Outbound,
+    home: ShardId,
+}
+
+impl Node {
+    /// A node with this many shards and no clients.
+    pub(crate) fn new(count: usize) -> Node {
+        let flags = Flags { dev: true, ..Flags::default() };
+        let config = load(&flags, []).expect("the settings of --dev are valid").config;
+        let (mut inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
+            (0..=count).map(|_| Inbox::with_default_size()).unzip();
+        let lanes = || {
+            let lanes = addresses.iter().map(|address| Lane::new(address.clone(), Box::new(Awake)));
+            Outbound::new(lanes.collect())
+        };
+        let control = inboxes.pop().expect("control's is the last");
+        let home_map = HomeMap::new(count);
+        let identity = Identity::new();
+        let cells: Vec<Arc<ShardCells>> = (0..count).map(|_| Arc::default()).collect();
+        let shards = inboxes.into_iter().enumerate().map(|(index, inbox)| {
+            Shard::new(Parts {
+                id: ShardId::new(index),
+                options: config.shard_options(count),
+                sockets: Accepting::default(),
+                inbox,
+                outbound: lanes(),
+                home_map: home_map.clone(),
+                identity: identity.clone(),
+                cells: Arc::clone(&cells[index]),
+                seed: index as u64,
+            })
+        });
+        let (shards, home) = (shards.collect(), home_map.home(CHANNEL));
+        Node { shards, cells, control, lanes: lanes(), home }
+    }
+
+    /// Lets clients connect and subscribe, all at once, spread evenly over the shards.
+    pub(crate) fn connect(&mut self, clients: usize, protocol: Protocol) {
+        let words = protocol.words();
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            let share =
+                clients / self.cells.len() + usize::from(index < clients % self.cells.len());
+            for _ in 0..share {
+                let socket = shard.sockets().open();
+                assert!(shard.on_accept(socket), "there is room");
+            }
+        }
+        for word in &words {
+            for shard in &mut self.shards {
+                let sockets = shard.sockets();
+                (0..sockets.count()).for_each(|index| sockets.say(index, word));
+            }
+            self.run();
+        }
+        let subscribed: u64 = self.cells.iter().map(|cells| cells.subscriptions.value()).sum();
+        assert_eq!(subscribed, clients as u64, "all are subscribed");
+        self.take_writes();
+    }
+
+    /// Publishes through the API's entrance, all in one batch, and delivers.
+    pub(crate) fn publish(&mut self, publications: usize) {
+        for _ in 0..publications {
+            let publish = Publish {
+                channel: ChannelName::new(CHANNEL),
+                publication: Publication {
+                    data: payload(),
+                    offset: 0,
+                    publisher: None,
+                    tags: Box::default(),
+                    accepted: Moment::default(),
+                },
+                skip_history: false,
+                idempotency_key: None,
+                asker: Asker::Control(Ticket(0)),
+            };
+            self.lanes.lane(self.home.index()).push(Message::Publish(Box::new(publish)));
+        }
+        self.lanes.flush();
+        self.run();
+    }
+
+    /// Lets simulated time pass in which nothing happens but heartbeats; answers how many
+    /// connections were idle for a second.
+    pub(crate) fn idle(&mut self, seconds: usize) -> usize {
+        let pong = masked(b"{}");
+        self.shards.iter_mut().for_each(|shard| shard.sockets().answer_pings(pong.clone()));
+        for _ in 0..seconds * SECOND_TICKS {
+            self.shards.iter_mut().for_each(|shard| shard.sockets().tick());
+            self.run();
+        }
+        self.shards.iter_mut().for_each(|shard| shard.sockets().answer_pings(Vec::new()));
+        self.take_writes();
+        let connections: usize = self.shards.iter().map(Shard::connections_count).sum();
+        connections * seconds
+    }
+
+    /// Publications delivered so far, once for each subscriber.
+    pub(crate) fn deliveries(&self) -> usize {
+        self.cells.iter().map(|cells| cells.deliveries.value() as usize).sum()
+    }
+
+    /// Writes since the last call.
+    pub(crate) fn take_writes(&mut self) -> usize {
+        self.shards.iter_mut().map(|shard| shard.sockets().take_writes()).sum()
+    }
+
+    /// Gives every shard turns until none has anything to do.
+    fn run(&mut self) {
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for shard in &mut self.shards {
+                busy |= shard.turn();
+            }
+            // The last of them may have sent something to the first.
+            busy |= self.shards.iter().any(|shard| !shard.inbox().is_empty());
+            while self.control.take().is_some() {}
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A kernel that takes every write whole and delivers what clients are made to say: the least that
+//! a shard's code can be run against.
+
+use corecast::ids::{Moment, Tick};
+use corecast::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
+
+/// Centrifugo's ping, as a frame of the server's.
+const PING: &[u8] = b"\x81\x02{}";
+
+/// What one client has said and is, by the number of its socket.
+#[derive(Default)]
+struct Client {
+    token: Option<Token>,
+    said: Vec<u8>,
+}
+
+/// The kernel of one shard.
+#[derive(Default)]
+pub(crate) struct Accepting {
+    clients: Vec<Client>,
+    news: Vec<Ready>,
+    now: Moment,
+    ticked: bool,
+    /// What clients answer pings with; while it is empty nobody looks for pings.
+    pong: Vec<u8>,
+    writes: usize,
+}
+
+impl Accepting {
+    /// The socket of a new client.
+    pub(crate) fn open(&mut self) -> Socket {
+        self.clients.push(Client::default());
+        Socket::new(self.clients.len() as i32 - 1)
+    }
+
+    /// Sockets there are.
+    pub(crate) fn count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Lets a client say `bytes`.
+    pub(crate) fn say(&mut self, index: usize, bytes: &[u8]) {
+        let client = &mut self.clients[index];
+        client.said.extend_from_slice(bytes);
+        let token = client.token.expect("the socket is watched");
+        self.news.push(Ready {
+            token,
+            readable: true,
+            writable: false,
+            hangup: false,
+            ended: false,
+        });
+    }
+
+    /// Lets clients answer pings with `pong`.
+    pub(crate) fn answer_pings(&mut self, pong: Vec<u8>) {
+        self.pong = pong;
+    }
+
+    /// Lets a tenth of a second pass.
+    pub(crate) fn tick(&mut self) {
+        self.now = self.now.after(Tick::PERIOD);
+        self.ticked = true;
+    }
+
+    /// Writes since the last call.
+    pub(crate) fn take_writes(&mut self) -> usize {
+        std::mem::take(&mut self.writes)
+    }
+}
+
+impl Sockets for Accepting {
+    fn watch(&mut self, socket: Socket, token: Token) {
+        self.clients[socket.number() as usize].token = Some(token);
+    }
+
+    fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
+        let said = &mut self.clients[socket.number() as usize].said;
+        if said.is_empty() {
+            return Received::Nothing;
+        }
+        assert!(said.len() <= buffer.len(), "it fits one receive");
+        buffer[..said.len()].copy_from_slice(said);
+        let count = said.len();
+        // A client that has spoken keeps no memory, as a kernel's socket does not.
+        *said = Vec::new();
+        Received::Bytes(count)
+    }
+
+    fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>) {
+        self.writes += writes.len();
+        results.extend(writes.iter().map(|write| Wrote::Bytes(write.bytes.len())));
+        if self.pong.is_empty() {
+            return;
+        }
+        let pong = std::mem::take(&mut self.pong);
+        for write in writes.iter().filter(|write| write.bytes == PING) {
+            self.say(write.socket.number() as usize, &pong);
+        }
+        self.pong = pong;
+    }
+
+    fn finish(&mut self, socket: Socket) {
+        panic!("{socket:?} is to stay");
+    }
+
+    fn release(&mut self, socket: Socket, _: Token, how: Release) {
+        panic!("{socket:?} is to stay, not to end by {how:?}");
+    }
+
+    fn close(&mut self, socket: Socket) {
+        panic!("{socket:?} is to stay");
+    }
+
+    fn poll(&mut self, ready: &mut Vec<Ready>) {
+        ready.append(&mut self.news);
+    }
+
+    fn take_tick(&mut self) -> bool {
+        std::mem::take(&mut self.ticked)
+    }
+
+    fn now(&self) -> Moment {
+        self.now
+    }
+
+    fn is_open(&self, socket: Socket) -> bool {
+        (socket.number() as usize) < self.clients.len()
+    }
+}
