@@ -41,11 +41,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: &str, found: impl ToString, needed: impl ToString) -> Finding {
+    fn new(check: &str, found: impl Into<String>, needed: impl Into<String>) -> Finding {
         Finding {
             check: check.to_owned(),
-            found: found.to_string(),
-            needed: needed.to_string(),
+            found: found.into(),
+            needed: needed.into(),
             verdict: Verdict::Fine,
             why: String::new(),
             mend: String::new(),
@@ -53,14 +53,14 @@ impl Finding {
     }
 
     /// The same with a verdict, unless it `holds`.
-    fn unless(self, holds: bool, verdict: Verdict, why: &str, mend: impl ToString) -> Finding {
+    fn unless(self, holds: bool, verdict: Verdict, why: &str, mend: impl Into<String>) -> Finding {
         if holds {
             return self;
         }
-        Finding { verdict, why: why.to_owned(), mend: mend.to_string(), ..self }
+        Finding { verdict, why: why.to_owned(), mend: mend.into(), ..self }
     }
 
-    fn unknown(check: &str, needed: impl ToString, why: &str) -> Finding {
+    fn unknown(check: &str, needed: impl Into<String>, why: &str) -> Finding {
         Finding::new(check, "unknown", needed).unless(false, Verdict::Unknown, why, "")
     }
 }
@@ -97,7 +97,8 @@ const OWN: [&str; 1] = ["kernel.io_uring_disabled"];
 
 fn connections_max(wanted: &Wanted) -> Finding {
     let Wanted { connections, connections_max, .. } = *wanted;
-    Finding::new("server.max_connections", connections_max, connections).unless(
+    let (found, needed) = (connections_max.to_string(), connections.to_string());
+    Finding::new("server.max_connections", found, needed).unless(
         connections_max >= connections,
         Verdict::Stops,
         "whoever comes then gets 503",
@@ -122,7 +123,7 @@ fn descriptors(wanted: &Wanted, readings: &Readings) -> Finding {
         let shards = wanted.connections.div_ceil(per_shard);
         mend = format!("corecast serve --shards {shards}, or {mend}");
     }
-    Finding::new("descriptor limit", format!("{found} for {each}"), needed).unless(
+    Finding::new("descriptor limit", format!("{found} for {each}"), needed.to_string()).unless(
         found >= needed,
         Verdict::Stops,
         "a full shard closes its listener; when all are full, nobody gets in",
@@ -134,9 +135,9 @@ fn descriptors(wanted: &Wanted, readings: &Readings) -> Finding {
 fn table_max(wanted: &Wanted, readings: &Readings) -> Finding {
     let needed = descriptors_needed(wanted, readings);
     let Some(found) = readings.number("fs.nr_open") else {
-        return Finding::unknown("fs.nr_open", needed, "/proc/sys can't be read");
+        return Finding::unknown("fs.nr_open", needed.to_string(), "/proc/sys can't be read");
     };
-    Finding::new("fs.nr_open", found, needed).unless(
+    Finding::new("fs.nr_open", found.to_string(), needed.to_string()).unless(
         found >= needed || readings.descriptors_max >= needed,
         Verdict::Stops,
         "the descriptor limit can't be raised beyond it",
@@ -148,10 +149,11 @@ fn files(wanted: &Wanted, readings: &Readings) -> Finding {
     let reserved = wanted.shards.saturating_mul(DESCRIPTORS_RESERVED as u64);
     let needed = wanted.connections.saturating_add(reserved);
     let (Some(most), Some(open)) = (readings.number("fs.file-max"), readings.files_open) else {
-        return Finding::unknown("fs.file-max", needed, "/proc/sys can't be read");
+        return Finding::unknown("fs.file-max", needed.to_string(), "/proc/sys can't be read");
     };
     let needed = needed.saturating_add(open);
-    let finding = Finding::new("fs.file-max", most, format!("{needed} ({open} are open)"));
+    let finding =
+        Finding::new("fs.file-max", most.to_string(), format!("{needed} ({open} are open)"));
     let verdict = if readings.privileged { Verdict::Note } else { Verdict::Stops };
     finding.unless(
         most >= needed,

@@ -66,7 +66,12 @@ pub(super) fn conntrack(wanted: &Wanted, readings: &Readings) -> Finding {
     let enough = key.filter(|key| key.value.first().is_some_and(|&value| value >= needed));
     let mend = enough.map_or_else(|| command(NAME, &needed.to_string()), |key| key.command());
     let mend = format!("{mend}, or a notrack rule for the port");
-    Finding::new(NAME, most, needed).unless(most >= needed, verdict, why, mend)
+    Finding::new(NAME, most.to_string(), needed.to_string()).unless(
+        most >= needed,
+        verdict,
+        why,
+        mend,
+    )
 }
 
 /// More connections than buckets make chains, and each packet walks one.
@@ -76,10 +81,10 @@ pub(super) fn hash(wanted: &Wanted, readings: &Readings) -> Finding {
     // Negative where the namespace shares the host's.
     let text = readings.settings.get(NAME).map(|text| text.trim().trim_start_matches('-'));
     let Some(found) = text.and_then(|text| text.parse::<u64>().ok()) else {
-        return Finding::unknown(NAME, needed, "Linux shows it from 6.1 on");
+        return Finding::unknown(NAME, needed.to_string(), "Linux shows it from 6.1 on");
     };
     let note = if needed > HASH_BUCKETS_AUTOMATIC { "" } else { " (small because memory is)" };
-    Finding::new(NAME, found, needed).unless(
+    Finding::new(NAME, found.to_string(), needed.to_string()).unless(
         found >= wanted.connections,
         Verdict::Note,
         "more connections than buckets: each packet walks a chain of several",
