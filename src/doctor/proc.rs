@@ -37,7 +37,7 @@ pub fn read_without_probes(private_tables: bool) -> Readings {
         private_tables,
         ring: Ring::Untried,
         seccomp: field(&status, "Seccomp:").map(|mode| mode != "0"),
-        privileged: has_capability(&status, CAP_SYS_ADMIN),
+        privileged: has_capability(&status, CAP_SYS_ADMIN) && is_first_user_namespace(),
         files_open: text("/proc/sys/fs/file-nr").and_then(|line| first_number(&line)),
         memory_available: kibibytes(&meminfo, "MemAvailable:"),
         cgroup_left: cgroup_left(),
@@ -93,6 +93,12 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 fn has_capability(status: &str, bit: u32) -> bool {
     let set = field(status, "CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok());
     set.is_some_and(|set| set >> bit & 1 == 1)
+}
+
+/// Root of a namespace of users is no root to the kernel's own limits. The first one maps all.
+fn is_first_user_namespace() -> bool {
+    let map = text("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// The bytes of a line such as `MemAvailable: 1234 kB`.

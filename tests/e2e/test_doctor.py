@@ -97,3 +97,17 @@ def test_a_container_that_refuses_io_uring_is_told_how_to_allow_it():
 def test_serve_says_nothing_where_nothing_stops_it(driver):
     with Server(driver, config="[server]\nmax_connections = 100\n") as server:
         assert "corecast doctor" not in server.log()
+
+
+def test_serve_logs_what_would_stop_it_in_one_line(driver, tmp_path):
+    """On a host that allows 700 open files for all programs together, in the eyes of the server."""
+    files = tmp_path / "file-max"
+    files.write_text("700\n")
+    prefix = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c",
+              f'mount --bind {files} /proc/sys/fs/file-max && exec "$@"', "bash"]
+    with Server(driver, config="[server]\nmax_connections = 5000\n", prefix=prefix) as server:
+        lines = [line for line in server.log().splitlines() if "would stop" in line]
+        assert len(lines) == 1, server.log()
+        for part in ("fs.file-max is 700", "sysctl -w fs.file-max=",
+                     "corecast doctor --connections 5000"):
+            assert part in lines[0]
