@@ -16,6 +16,8 @@ pub(crate) struct Contender {
     publish: Option<Way>,
     publish_url: Option<String>,
     publish_header: Option<String>,
+    /// Publications under way at once, if not as many as for the others.
+    pub(crate) outstanding: Option<u32>,
 }
 
 impl Contender {
@@ -38,11 +40,15 @@ impl Contender {
                     contender.publish = Some(way.map_err(|_| wrong("http, frame or trigger"))?);
                 }
                 "publish-url" => contender.publish_url = Some(owned),
+                "outstanding" => {
+                    let number = value.parse().map_err(|_| wrong("not a number"))?;
+                    contender.outstanding = Some(number);
+                }
                 "publish-header" => contender.publish_header = Some(owned),
                 _ => {
                     return Err(wrong(
                         "the keys are name, url, pid, thread-prefix, publish, publish-url, \
-                         publish-header",
+                         publish-header, outstanding",
                     ));
                 }
             }

@@ -101,6 +101,7 @@ struct Contestant {
     fleet: Fleet,
     broadcast: Option<Broadcast>,
     watched: Option<Watched>,
+    request: Request,
     figures: Vec<Figures>,
     due: u64,
     error: Option<String>,
@@ -124,9 +125,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
     let assertions = assertions.collect::<Result<Vec<_>, _>>()?;
     let mut contestants = Vec::with_capacity(args.servers.len());
     for server in &args.servers {
-        contestants.push(Contestant::enter(args, Contender::parse(server)?)?);
+        contestants.push(Contestant::enter(args, Contender::parse(server)?, request)?);
     }
-    let ended = race(args, &mut contestants, request);
+    let ended = race(args, &mut contestants);
     let mut servers = Vec::with_capacity(contestants.len());
     for contestant in contestants {
         servers.push(contestant.leave(ended)?);
@@ -155,7 +156,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
 }
 
 /// Loads all in turn, every other time in reverse.
-fn race(args: &CompareArgs, contestants: &mut [Contestant], request: Request) -> Ended {
+fn race(args: &CompareArgs, contestants: &mut [Contestant]) -> Ended {
     for pair in 0..args.pairs {
         let mut order = (0..contestants.len()).collect::<Vec<_>>();
         if pair % 2 == 1 {
@@ -166,7 +167,7 @@ fn race(args: &CompareArgs, contestants: &mut [Contestant], request: Request) ->
             contestant.fleet.set_resting(false);
             let ended = match args.load {
                 CompareLoad::Connect => contestant.handshakes(args.common.connections),
-                _ => contestant.window(request),
+                _ => contestant.window(),
             };
             contestant.fleet.set_resting(true);
             if ended != Ended::Done {
@@ -181,7 +182,14 @@ fn race(args: &CompareArgs, contestants: &mut [Contestant], request: Request) ->
 
 impl Contestant {
     /// Connects to a server, unless handshakes are what is measured.
-    fn enter(args: &CompareArgs, contender: Contender) -> Result<Self, Error> {
+    fn enter(
+        args: &CompareArgs,
+        contender: Contender,
+        mut request: Request,
+    ) -> Result<Self, Error> {
+        if let (Load::Closed { .. }, Some(outstanding)) = (request.load, contender.outstanding) {
+            request.load = Load::Closed { outstanding }.check()?;
+        }
         let (mut common, publish) = (args.common.clone(), contender.publish(&args.publish));
         contender.apply(&mut common);
         let channels = if args.load == CompareLoad::Channels { args.channels } else { 1 };
@@ -206,14 +214,15 @@ impl Contestant {
             broadcast = Some(Broadcast::new(publisher, publish.bytes, channels));
         }
         let name = contender.name;
-        Ok(Self { name, url, fleet, broadcast, watched, figures: Vec::new(), due: 0, error: None })
+        let figures = Vec::new();
+        Ok(Self { name, url, fleet, broadcast, watched, request, figures, due: 0, error: None })
     }
 
     /// One window of publications.
-    fn window(&mut self, request: Request) -> Ended {
+    fn window(&mut self) -> Ended {
         let Some(broadcast) = &mut self.broadcast else { return Ended::Broken };
         let before = broadcast.published;
-        let found = measure(&mut self.fleet, broadcast, self.watched.as_ref(), request);
+        let found = measure(&mut self.fleet, broadcast, self.watched.as_ref(), self.request);
         let published = match found.ended {
             Ended::Interrupted => broadcast.completed.max(before),
             _ => broadcast.published,
