@@ -79,7 +79,7 @@ pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
 }
 
 /// Bytes for people: 4.1G, in steps of 1024 as systemd and Docker read them.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
     for (unit, name) in UNITS {
         if bytes >= unit {
