@@ -30,11 +30,12 @@ pub(super) fn cgroup(wanted: &Wanted, readings: &Readings) -> Finding {
     let Some(left) = readings.cgroup_left else {
         return Finding::new("memory of the group", "no limit", size(needed));
     };
+    let limit = size(needed.saturating_add(needed / 4));
     Finding::new("memory of the group", format!("{} left", size(left)), size(needed)).unless(
         left >= needed,
         Verdict::Stops,
         "sockets count in the control group, and the kernel kills the server",
-        format!("MemoryMax={} in the unit, or docker run --memory", size(needed * 5 / 4)),
+        format!("MemoryMax={limit} in the unit's [Service], or docker run --memory {limit}"),
     )
 }
 
