@@ -70,6 +70,10 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
         print_line(&text.map_err(|error| Failure::Words(error.to_string()))?)?;
     } else {
         print_line(&table(&findings))?;
+        if findings.iter().any(|one| one.mend.starts_with("sysctl")) {
+            let script = format!("kernel-tuning/apply --connections {connections}");
+            print_line(&format!("\nAll of the kernel's settings at once: {script}"))?;
+        }
     }
     match stops {
         0 if args.json => Ok(()),

@@ -79,6 +79,7 @@ pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
         memory::tcp(wanted, readings),
         kernel::version(readings),
         kernel::ring(wanted, readings),
+        kernel::locked(readings),
         kernel::conntrack(wanted, readings),
         kernel::hash(wanted, readings),
         cores(wanted, readings),

@@ -36,6 +36,7 @@ pub fn read_without_probes(private_tables: bool) -> Readings {
         descriptors_max: sys::descriptors_max() as u64,
         private_tables,
         ring: Ring::Untried,
+        locked_max: text("/proc/self/limits").and_then(|limits| parse_locked(&limits)),
         seccomp: field(&status, "Seccomp:").map(|mode| mode != "0"),
         privileged: has_capability(&status, CAP_SYS_ADMIN) && is_first_user_namespace(),
         files_open: text("/proc/sys/fs/file-nr").and_then(|line| first_number(&line)),
@@ -73,6 +74,11 @@ fn try_ring() -> Ring {
         Ok(_) => Ring::Works,
         Err(error) => Ring::Refused(error.to_string()),
     }
+}
+
+/// `Max locked memory  8388608  8388608  bytes`: the limit in force, then how far it goes.
+fn parse_locked(limits: &str) -> Option<u64> {
+    first_number(field(limits, "Max locked memory")?)
 }
 
 /// `6.12.3-amd64`.
@@ -195,6 +201,8 @@ mod tests {
         let status = "CapPrm:\t0\nCapEff:\t0000000000200000\nSeccomp:\t2\n";
         assert!(has_capability(status, CAP_SYS_ADMIN) && !has_capability(status, 20));
         assert_eq!(field(status, "Seccomp:"), Some("2"));
+        assert_eq!(parse_locked("Max locked memory      65536   65536   bytes\n"), Some(65_536));
+        assert_eq!(parse_locked("Max locked memory      unlimited   unlimited   bytes\n"), None);
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Readings {
     pub private_tables: bool,
     /// Whether a ring can be made.
     pub ring: Ring,
+    /// Bytes that this process may lock in memory; none where there is no limit.
+    pub locked_max: Option<u64>,
     /// Whether system calls of this process are filtered.
     pub seccomp: Option<bool>,
     /// Whether this process may have files beyond `fs.file-max` (CAP_SYS_ADMIN).

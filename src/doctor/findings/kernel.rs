@@ -7,6 +7,9 @@ use crate::doctor::readings::{Kernel, Readings, Ring, Wanted};
 /// The first kernel with DEFER_TASKRUN, which the ring is made with.
 const RING_KERNEL: Kernel = Kernel { major: 6, minor: 1 };
 
+/// The first kernel that does not count rings as locked memory. Source: io_uring_setup(2).
+const RINGS_UNLOCKED_KERNEL: Kernel = Kernel { major: 5, minor: 12 };
+
 /// Buckets of the kernel's hash of connections that it makes by itself at most: Linux's
 /// `tcp_init`, 512 * 1024.
 const HASH_BUCKETS_AUTOMATIC: u64 = 512 * 1024;
@@ -46,6 +49,19 @@ pub(super) fn ring(wanted: &Wanted, readings: &Readings) -> Finding {
         "a kernel of 6.1 or newer, with CONFIG_IO_URING".to_owned()
     };
     Finding::new("io_uring", format!("refused: {error}"), "works").unless(false, verdict, why, mend)
+}
+
+/// Kernels that count rings as locked memory are too old for ours, unless somebody has taken what
+/// we use back to them: the limit is shown, so that nobody has to wonder.
+pub(super) fn locked(readings: &Readings) -> Finding {
+    let found = readings.locked_max.map_or("no limit".to_owned(), super::memory::size);
+    let counted = readings.kernel.is_some_and(|kernel| kernel < RINGS_UNLOCKED_KERNEL);
+    Finding::new("locked memory", found, if counted { "no limit" } else { "any" }).unless(
+        !counted || readings.locked_max.is_none(),
+        Verdict::Note,
+        "kernels before 5.12 count rings in it; without them epoll serves",
+        "LimitMEMLOCK=infinity in the unit's [Service], or ulimit -l unlimited",
+    )
 }
 
 /// netfilter keeps an entry for each connection wherever a rule asks for the state of one.

@@ -30,11 +30,12 @@ pub(super) fn cgroup(wanted: &Wanted, readings: &Readings) -> Finding {
     let Some(left) = readings.cgroup_left else {
         return Finding::new("memory of the group", "no limit", size(needed));
     };
+    let limit = size(needed.saturating_add(needed / 4));
     Finding::new("memory of the group", format!("{} left", size(left)), size(needed)).unless(
         left >= needed,
         Verdict::Stops,
         "sockets count in the control group, and the kernel kills the server",
-        format!("MemoryMax={} in the unit, or docker run --memory", size(needed * 5 / 4)),
+        format!("MemoryMax={limit} in the unit's [Service], or docker run --memory {limit}"),
     )
 }
 
@@ -79,7 +80,7 @@ pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
 }
 
 /// Bytes for people: 4.1G, in steps of 1024 as systemd and Docker read them.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
     for (unit, name) in UNITS {
         if bytes >= unit {

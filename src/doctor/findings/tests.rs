@@ -14,6 +14,7 @@ fn host() -> Readings {
         descriptors_max: 65_536,
         private_tables: true,
         ring: Ring::Works,
+        locked_max: Some(65_536),
         seccomp: Some(false),
         privileged: false,
         files_open: Some(2_000),
@@ -147,6 +148,19 @@ fn an_old_kernel_is_a_note() {
         readings.kernel = Some(Kernel { major: 5, minor: 15 });
     });
     assert_eq!((&*old.found, old.verdict), ("5.15", Verdict::Note));
+}
+
+#[test]
+fn locked_memory_matters_only_to_old_kernels() {
+    let locked = |minor, limit| {
+        after("locked memory", move |readings, _| {
+            readings.kernel = Some(Kernel { major: 5, minor });
+            readings.locked_max = limit;
+        })
+    };
+    assert_eq!(locked(12, Some(0)).verdict, Verdict::Fine);
+    assert_eq!(locked(11, None).verdict, Verdict::Fine);
+    assert_eq!(locked(11, Some(65_536)).verdict, Verdict::Note);
 }
 
 #[test]
