@@ -15,7 +15,7 @@ use super::{Common, Error};
 use crate::accept::{self, Acceptor};
 use crate::config::Driver as Choice;
 use crate::ids::{ShardId, Slot};
-use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES};
+use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, TURNS_PER_PAUSE};
 use crate::mesh::{Inbox, Lane, Outbound};
 use crate::shard::{Parts, Shard};
 use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring, SysError};
@@ -203,12 +203,20 @@ async fn turn_loop<D: Driver>(mut running: Running<D>, pause: Pause) {
     let (Ok(sleeps_on), Ok(busy)) = (sleeps_on, busy) else {
         panic!("a shard's runtime can't watch its descriptors");
     };
+    let mut turns = 0;
     loop {
         assert!(!crate::sabotage!(PanicInTurn), "sabotage: a turn panics");
         let more = running.shard.turn();
+        turns += 1;
         if running.acceptor.turn(&mut running.shard) || more {
-            pause.pause(&busy).await;
-        } else if running.shard.inbox().prepare_sleep() {
+            if turns >= TURNS_PER_PAUSE {
+                turns = 0;
+                pause.pause(&busy).await;
+            }
+            continue;
+        }
+        turns = 0;
+        if running.shard.inbox().prepare_sleep() {
             if running.shard.sockets().prepare_sleep()
                 && let Err(error) = sleeps_on.readable(false).await
             {
