@@ -2,6 +2,7 @@
 
 mod banner;
 mod config;
+mod doctor;
 mod log;
 mod publish;
 mod subscribe;
@@ -35,6 +36,8 @@ enum Command {
     /// Show or check settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Tell what of this host would stop so many connections, and what mends it.
+    Doctor(doctor::DoctorArgs),
     /// Publish a message through the HTTP API.
     Publish(publish::PublishArgs),
     /// Print what is published, one line each, until Ctrl-C.
@@ -113,6 +116,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve(args),
         Command::Config(command) => config::run(command),
+        Command::Doctor(args) => doctor::run(args),
         Command::Publish(args) => publish::run(&args),
         Command::Subscribe(args) => subscribe::run(&args),
     };
@@ -136,6 +140,9 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         // Nobody may be reading; the server serves all the same.
         if let Err(failure) = print_line(&server_banner(&config, facts)) {
             tracing::debug!(%failure, "the banner was not printed");
+        }
+        if let Some(warning) = doctor::warning(&config, facts) {
+            tracing::warn!("{warning}");
         }
     };
     Ok(crate::server::run(config.clone(), ready)?)

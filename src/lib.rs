@@ -39,6 +39,8 @@ pub mod metrics;
 pub mod api;
 /// System calls: rings, epoll, sockets, descriptors. The only home of `unsafe`.
 pub mod sys;
+/// What of a host would stop a number of connections.
+pub mod doctor;
 /// Starts the threads, runs them, drains and stops them.
 pub mod server;
 /// The commands that people type.

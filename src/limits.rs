@@ -205,6 +205,14 @@ pub const LISTEN_BACKLOG: i32 = 65_535;
 /// kernel memory rather than the 4.3 MB of autotuning.
 pub const SOCKET_SEND_BYTES: usize = 64 * 1024;
 
+/// Most memory of ours for an idle connection with one channel; `perf/memory` measures 81 B. What
+/// `doctor` counts with.
+pub const CONNECTION_BYTES_MAX: usize = 256;
+
+/// Kernel memory of an idle client socket with its poll. `doctor` counts with it;
+/// `kernel-tuning/README.md` says how it was measured.
+pub const CONNECTION_KERNEL_BYTES: usize = 4096;
+
 /// Unsent bytes above which a socket takes no more, so that what waits does so in the outbox,
 /// where it can be counted.
 pub const SOCKET_UNSENT_BYTES: u32 = 16 * 1024;

@@ -25,7 +25,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 20] = [
+const LAYERS: [(&str, Layer); 24] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -41,6 +41,11 @@ const LAYERS: [(&str, Layer); 20] = [
     // What shards count. The page that shows it, and /proc, are the rest of `metrics`.
     ("metrics::cells", Pure),
     ("metrics", Shell),
+    // From readings to findings; who reads /proc is `doctor::proc`.
+    ("doctor::findings", Pure),
+    ("doctor::keys", Pure),
+    ("doctor::readings", Pure),
+    ("doctor", Shell),
     ("accept", Shell),
     ("api", Shell),
     ("sys", Shell),

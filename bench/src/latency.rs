@@ -8,6 +8,10 @@ const NANOSECONDS_MAX: u64 = 300_000_000_000;
 /// Decimal digits that are kept.
 const DIGITS: u8 = 3;
 
+/// What a chart shows of a distribution.
+const QUANTILES: [f64; 14] =
+    [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
+
 /// Recorded latencies, in nanoseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies {
@@ -30,6 +34,15 @@ impl Latencies {
     #[expect(clippy::expect_used, reason = "all histograms here have the same bounds")]
     pub(crate) fn merge(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("equal bounds");
+    }
+
+    /// Quantiles for a chart, in microseconds: closer together towards the end.
+    pub(crate) fn quantiles(&self) -> Vec<(f64, f64)> {
+        if self.histogram.is_empty() {
+            return Vec::new();
+        }
+        let at = |quantile| (quantile, self.histogram.value_at_quantile(quantile) as f64 / 1e3);
+        QUANTILES.map(at).to_vec()
     }
 
     pub(crate) fn summary(&self) -> Summary {

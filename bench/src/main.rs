@@ -5,20 +5,25 @@ mod cli;
 mod error;
 mod failure;
 mod fleet;
+mod host;
+mod kernel;
 mod latency;
+mod page;
 mod process;
+mod profile;
 mod progress;
 mod publish;
 mod report;
 mod scenario;
 mod sequence;
+mod stats;
 mod sys;
 mod target;
 mod wire;
 
 use clap::Parser;
 use cli::{Cli, Scenario};
-use scenario::{Verdict, connect, fanout, idle};
+use scenario::{Verdict, churn, compare, connect, fanout, idle, ladder, slow, storm};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -28,7 +33,15 @@ fn main() -> ExitCode {
     let verdict = caught.and_then(|()| match &cli.scenario {
         Scenario::Connect(args) => connect::run(args),
         Scenario::Idle(args) => idle::run(args),
-        Scenario::Fanout(args) => fanout::run(args),
+        Scenario::Fanout(args) => fanout::run_fanout(args),
+        Scenario::Saturate(args) => fanout::run_saturate(args),
+        Scenario::Channels(args) => fanout::run_channels(args),
+        Scenario::Churn(args) => churn::run(args),
+        Scenario::Storm(args) => storm::run(args),
+        Scenario::Slow(args) => slow::run(args),
+        Scenario::Ladder(args) => ladder::run(args),
+        Scenario::Compare(args) => compare::run(args),
+        Scenario::Profiles => report::print_profiles(),
     });
     match verdict {
         Ok(Verdict::Passed) => ExitCode::SUCCESS,

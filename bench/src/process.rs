@@ -1,14 +1,19 @@
-//! What a server costs, read from /proc by its process id.
+//! What a server costs, read from /proc by its process ids.
 
 use crate::sys;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 
-/// Where to look: a process, and the threads within it that are told apart.
+/// State of a listening socket in /proc/net/tcp.
+const LISTENING: &str = "0A";
+
+/// Where to look: processes, and the threads within them that are told apart.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
-    pub(crate) pid: u32,
+    pub(crate) pids: Vec<u32>,
     /// Start of the names of those threads (at most 15 characters are kept by the kernel).
     pub(crate) thread_prefix: Option<String>,
 }
@@ -16,12 +21,14 @@ pub(crate) struct Watched {
 /// Totals at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
-    /// VmRSS.
+    /// VmRSS. Memory that processes share is counted for each.
     pub(crate) rss_bytes: u64,
-    /// User and system time of the process since it began.
-    pub(crate) cpu_seconds: f64,
-    /// The same of the threads with the prefix alone, if there is one.
-    pub(crate) thread_cpu_seconds: Option<f64>,
+    /// Processor time since the processes began.
+    cpu_seconds: f64,
+    user_seconds: f64,
+    system_seconds: f64,
+    /// Processor time of the threads with the prefix alone, if there is one.
+    thread_cpu_seconds: Option<f64>,
 }
 
 /// What was used between two samples.
@@ -30,31 +37,39 @@ pub(crate) struct Usage {
     pub(crate) rss_bytes_before: u64,
     pub(crate) rss_bytes_after: u64,
     pub(crate) cpu_seconds: f64,
+    /// The kernel's estimate of how that divides, in its ticks.
+    pub(crate) user_seconds: f64,
+    pub(crate) system_seconds: f64,
     pub(crate) thread_cpu_seconds: Option<f64>,
     /// Processor time by wall time: 1.0 is one processor fully used.
     pub(crate) cpu_share: f64,
 }
 
 impl Watched {
-    /// Reads /proc. Fails if the process has ended.
+    /// Reads /proc. Fails if a process has ended.
     pub(crate) fn sample(&self) -> io::Result<Sample> {
-        let root = format!("/proc/{}", self.pid);
-        let status = fs::read_to_string(format!("{root}/status"))?;
-        let stat = fs::read_to_string(format!("{root}/stat"))?;
-        let mut sample = Sample {
-            rss_bytes: rss_bytes(&status).unwrap_or(0),
-            cpu_seconds: cpu_seconds(&stat, "").unwrap_or(0.0),
-            thread_cpu_seconds: None,
+        let mut sum = Sample {
+            thread_cpu_seconds: self.thread_prefix.as_ref().map(|_| 0.0),
+            ..Sample::default()
         };
-        let Some(prefix) = &self.thread_prefix else { return Ok(sample) };
-        let mut seconds = 0.0;
-        for task in fs::read_dir(format!("{root}/task"))? {
-            // A thread may end between the listing and the reading.
-            let Ok(stat) = fs::read_to_string(task?.path().join("stat")) else { continue };
-            seconds += cpu_seconds(&stat, prefix).unwrap_or(0.0);
+        for pid in &self.pids {
+            let root = format!("/proc/{pid}");
+            let status = fs::read_to_string(format!("{root}/status"))?;
+            let stat = fs::read_to_string(format!("{root}/stat"))?;
+            let (user, system) = times(&stat, "").unwrap_or_default();
+            sum.rss_bytes += rss_bytes(&status).unwrap_or(0);
+            sum.cpu_seconds += sys::process_cpu_ns(*pid)? as f64 / 1e9;
+            sum.user_seconds += user;
+            sum.system_seconds += system;
+            let Some(prefix) = &self.thread_prefix else { continue };
+            let threads = sum.thread_cpu_seconds.get_or_insert(0.0);
+            for task in fs::read_dir(format!("{root}/task"))? {
+                // A thread may end between the listing and the reading.
+                let Ok(stat) = fs::read_to_string(task?.path().join("stat")) else { continue };
+                *threads += times(&stat, prefix).map_or(0.0, |(user, system)| user + system);
+            }
         }
-        sample.thread_cpu_seconds = Some(seconds);
-        Ok(sample)
+        Ok(sum)
     }
 }
 
@@ -66,6 +81,8 @@ impl Usage {
             rss_bytes_before: before.rss_bytes,
             rss_bytes_after: after.rss_bytes,
             cpu_seconds,
+            user_seconds: after.user_seconds - before.user_seconds,
+            system_seconds: after.system_seconds - before.system_seconds,
             thread_cpu_seconds: before
                 .thread_cpu_seconds
                 .zip(after.thread_cpu_seconds)
@@ -75,6 +92,40 @@ impl Usage {
     }
 }
 
+/// The processes of this host that listen on `port`: none if they can't be seen.
+pub(crate) fn listening_on(port: u16) -> Vec<u32> {
+    let mut sockets = BTreeSet::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        sockets.extend(text.lines().filter_map(|line| listener(line, port)));
+    }
+    if sockets.is_empty() {
+        return Vec::new();
+    }
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut pids = pids.filter(|pid| holds(*pid, &sockets)).collect::<Vec<u32>>();
+    pids.sort_unstable();
+    pids
+}
+
+/// The link of the socket in a line of /proc/net/tcp, if it listens on `port`.
+fn listener(line: &str, port: u16) -> Option<String> {
+    let fields = line.split_ascii_whitespace().collect::<Vec<_>>();
+    let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return None };
+    let local = local.rsplit_once(':')?.1;
+    let listens = state == LISTENING && u16::from_str_radix(local, 16) == Ok(port);
+    listens.then(|| format!("socket:[{inode}]"))
+}
+
+/// Whether a process holds one of `sockets`, in whichever of its threads' descriptor tables.
+fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tables = tasks.filter_map(|task| fs::read_dir(task.path().join("fd")).ok());
+    let mut links = tables.flatten().flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+    links.any(|link: std::path::PathBuf| sockets.contains(&*Path::to_string_lossy(&link)))
+}
+
 /// VmRSS of /proc/PID/status.
 fn rss_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -82,18 +133,17 @@ fn rss_bytes(status: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// User and system time of a stat line, if the name in it begins with `prefix`. Fields are counted
-/// from the last parenthesis, for a name may hold spaces and parentheses.
-fn cpu_seconds(stat: &str, prefix: &str) -> Option<f64> {
+/// User and system time of a stat line in seconds, if the name in it begins with `prefix`. Fields
+/// are counted from the last parenthesis, for a name may hold spaces and parentheses.
+fn times(stat: &str, prefix: &str) -> Option<(f64, f64)> {
     let (head, fields) = stat.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;
     if !name.starts_with(prefix) {
         return None;
     }
     let mut times = fields.split_ascii_whitespace().skip(11);
-    let user: u64 = times.next()?.parse().ok()?;
-    let system: u64 = times.next()?.parse().ok()?;
-    Some((user + system) as f64 / sys::ticks_per_second())
+    let mut next = || Some(times.next()?.parse::<u64>().ok()? as f64 / sys::ticks_per_second());
+    Some((next()?, next()?))
 }
 
 #[cfg(test)]
@@ -104,10 +154,10 @@ mod tests {
     fn times_are_found_after_any_name() {
         let stat = "7 (shard) 0 (x) S 1 7 7 0 -1 4194304 9 0 0 0 150 50 0 0 20 0 1 0 5 0 0";
         let ticks = sys::ticks_per_second();
-        assert_eq!(cpu_seconds(stat, "shard"), Some(200.0 / ticks));
-        assert_eq!(cpu_seconds(stat, ""), Some(200.0 / ticks));
-        assert_eq!(cpu_seconds(stat, "bridge"), None);
-        assert_eq!(cpu_seconds("7 (x) S 1", ""), None);
+        assert_eq!(times(stat, "shard"), Some((150.0 / ticks, 50.0 / ticks)));
+        assert_eq!(times(stat, ""), Some((150.0 / ticks, 50.0 / ticks)));
+        assert_eq!(times(stat, "bridge"), None);
+        assert_eq!(times("7 (x) S 1", ""), None);
     }
 
     #[test]
@@ -117,12 +167,18 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_watched() {
-        let watched = Watched { pid: std::process::id(), thread_prefix: Some(String::new()) };
+    fn this_process_can_be_watched_and_is_found_by_its_port() {
+        let pid = std::process::id();
+        let watched = Watched { pids: vec![pid], thread_prefix: Some(String::new()) };
         let sample = watched.sample().unwrap();
         assert!(sample.rss_bytes > 0);
         assert!(sample.thread_cpu_seconds.unwrap() <= sample.cpu_seconds + 0.1);
         let usage = Usage::between(sample, sample, 1.0);
         assert!(usage.cpu_share.abs() < f64::EPSILON);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(listening_on(port), [pid]);
+        drop(listener);
+        assert!(listening_on(port).is_empty());
     }
 }

@@ -1,47 +1,60 @@
-//! One line on standard error while something long runs, once a second, on a terminal only.
+//! A bar on standard error while something long runs, on a terminal only.
 
-use crate::fleet::Totals;
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::time::Duration;
 
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Redraws per second, and how often the scenario counts.
+const REDRAWS_PER_SECOND: u8 = 5;
+const BAR: &str = "{msg:>12} [{bar:32}] {pos}/{len} {per_sec} {prefix}";
 
-/// The line that is rewritten.
+/// The bar of what is being done at the moment, if anything is.
+#[derive(Default)]
 pub(crate) struct Progress {
-    shown: bool,
-    last: Instant,
-    last_count: u64,
+    bar: Option<ProgressBar>,
+    hidden: bool,
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
-        Self { shown: std::io::stderr().is_terminal(), last: Instant::now(), last_count: 0 }
-    }
-
-    /// Shows how many `verb` ("connected") there are, if a second has passed since the last time.
-    pub(crate) fn tick(&mut self, verb: &str, count: u64, totals: Totals) {
-        let elapsed = self.last.elapsed();
-        if !self.shown || elapsed < INTERVAL {
+    /// Begins to show `verb` ("connected") out of `total`.
+    pub(crate) fn begin(&mut self, verb: &'static str, total: u64) {
+        self.clear();
+        if self.hidden {
             return;
         }
-        let rate = count.saturating_sub(self.last_count) as f64 / elapsed.as_secs_f64();
-        self.last = Instant::now();
-        self.last_count = count;
-        let Totals { established, failed, lost, .. } = totals;
-        self.write(&format!(
-            "{verb} {count} ({rate:.0}/s), {established} connections, {failed} failed, {lost} lost"
-        ));
+        let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_message(verb);
+        if let Ok(style) = ProgressStyle::with_template(BAR) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        self.bar = Some(bar);
     }
 
-    /// Takes the line away.
-    pub(crate) fn clear(&mut self) {
-        if self.shown {
-            self.write("");
+    /// Shows nothing from now on: two bars would write over each other.
+    pub(crate) fn hide(&mut self) {
+        self.hidden = true;
+    }
+
+    /// Shows `count` out of the total.
+    pub(crate) fn show(&self, count: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(count);
         }
     }
 
-    fn write(&mut self, text: &str) {
-        // Progress that cannot be shown is not worth stopping for; it is not tried again.
-        self.shown = write!(std::io::stderr(), "\r\x1b[K{text}").is_ok();
+    /// Shows a remark behind the bar.
+    pub(crate) fn remark(&self, text: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(text);
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }
+
+/// How often a controller looks at the counters while it waits.
+pub(crate) const LOOK: Duration = Duration::from_millis(25);

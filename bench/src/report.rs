@@ -1,39 +1,165 @@
 //! What a scenario found, for people and for programs.
 
+use crate::cli::CommonArgs;
 use crate::error::Error;
 use crate::failure::Failures;
+use crate::host;
+use crate::page::{Axis, Chart, Outcome, Page, Scale, Section, Series, Table, Unit};
 use crate::process::Usage;
+use crate::profile::Profile;
+use crate::scenario::Verdict;
 use serde::Serialize;
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 
 /// Share of a processor above which a thread of the generator may have been what held things up.
-const BUSY_SHARE_MAX: f64 = 0.9;
+pub(crate) const BUSY_SHARE_MAX: f64 = 0.9;
 
 /// One line of the table.
 pub(crate) type Row = (&'static str, String);
 
 /// What can be shown at the end.
 pub(crate) trait Report: Serialize {
+    /// What was done, and to whom.
+    fn title(&self) -> String;
     /// The table for people.
     fn rows(&self) -> Vec<Row>;
+    /// Tables with several columns, below it.
+    fn tables(&self) -> Vec<Table> {
+        Vec::new()
+    }
+    /// Charts of the page.
+    fn charts(&self) -> Vec<Section>;
     /// What makes the figures doubtful.
     fn warnings(&self) -> Vec<String>;
 }
 
-/// Prints `report` on standard output, and its warnings on standard error.
-pub(crate) fn print(report: &impl Report, json: bool) -> Result<(), Error> {
-    let text = if json {
-        let text = serde_json::to_string(report).map_err(std::io::Error::from);
-        text.map_err(|error| Error::system("write the report", error))?
+/// Prints `report` on standard output, and its warnings on standard error; writes its page if one
+/// is wanted.
+pub(crate) fn print(
+    report: &impl Report,
+    common: &CommonArgs,
+    verdict: Verdict,
+) -> Result<(), Error> {
+    let json = serde_json::to_value(report).map_err(io::Error::from);
+    let json = json.map_err(|error| Error::system("write the report", error))?;
+    let text = if common.json {
+        json.to_string()
     } else {
-        table(&report.rows())
+        let tables = report.tables();
+        let tables = tables.iter().map(|table| format!("\n{}", columns(table)));
+        table(&report.rows()) + &tables.collect::<String>()
     };
-    let written = writeln!(std::io::stdout(), "{}", text.trim_end());
+    let written = writeln!(io::stdout(), "{}", text.trim_end());
     written.map_err(|error| Error::system("write the report", error))?;
     for warning in report.warnings() {
         eprintln!("WARNING: {warning}");
     }
+    match &common.report {
+        Some(directory) => write_page(&page(report, json, verdict), directory),
+        None => Ok(()),
+    }
+}
+
+/// Prints what is known of each profile that comes with the program.
+pub(crate) fn print_profiles() -> Result<Verdict, Error> {
+    let mut table = Table { head: Vec::new(), rows: Vec::new() };
+    table.head = ["profile", "url", "about"].map(str::to_owned).to_vec();
+    for name in Profile::names() {
+        let Profile { url, about, .. } = Profile::load(name)?;
+        table.rows.push(vec![name.to_owned(), url, about]);
+    }
+    let written = write!(io::stdout(), "{}", columns(&table));
+    written.map_err(|error| Error::system("write the list", error))?;
+    Ok(Verdict::Passed)
+}
+
+fn page(report: &impl Report, json: serde_json::Value, verdict: Verdict) -> Page {
+    let outcome = match verdict {
+        Verdict::Passed => Outcome::Passed,
+        Verdict::Failed => Outcome::Failed,
+        Verdict::Interrupted => Outcome::Interrupted,
+    };
+    let mut facts = report.rows();
+    let ended = facts.pop_if(|(name, _)| *name == "run").map_or_else(String::new, |(_, how)| how);
+    let facts = facts.into_iter().map(|(name, value)| (name.trim().to_owned(), value));
+    let tables = report.tables().into_iter().map(|table| Section {
+        title: "Figures".to_owned(),
+        table: Some(table),
+        ..Section::default()
+    });
+    Page {
+        title: report.title(),
+        facts: facts.chain(host::facts()).collect(),
+        verdict: Some((outcome, ended)),
+        warnings: report.warnings(),
+        sections: tables.chain(report.charts()).collect(),
+        json,
+    }
+}
+
+fn write_page(page: &Page, directory: &Path) -> Result<(), Error> {
+    let path = directory.join("index.html");
+    let written = fs::create_dir_all(directory).and_then(|()| fs::write(&path, page.html()));
+    written.map_err(|error| {
+        Error::Usage(format!("--report: cannot write {}: {error}", path.display()))
+    })?;
+    eprintln!("the page is {}", path.display());
     Ok(())
+}
+
+/// A chart of latencies by percentile, with a line for each name; times in microseconds.
+pub(crate) fn latency_chart(title: &str, lines: Vec<(String, Vec<(f64, f64)>)>) -> Section {
+    let series = lines.into_iter().map(|(name, quantiles)| Series {
+        name,
+        points: quantiles.iter().map(|(quantile, us)| (quantile * 100.0, *us)).collect(),
+    });
+    let axis = |title: &str, scale, unit| Axis { title: title.to_owned(), scale, unit };
+    Section {
+        title: title.to_owned(),
+        chart: Some(Chart::Lines {
+            x: axis("percentile", Scale::Nines, Unit::Percent),
+            y: axis("latency", Scale::Log10, Unit::Microseconds),
+            series: series.collect(),
+        }),
+        ..Section::default()
+    }
+}
+
+/// A chart of lines over a number.
+pub(crate) fn line_chart(title: &str, x: Axis, y: Axis, series: Vec<Series>) -> Section {
+    Section {
+        title: title.to_owned(),
+        chart: Some(Chart::Lines { x, y, series }),
+        ..Section::default()
+    }
+}
+
+/// An axis that begins at zero.
+pub(crate) fn linear(title: &str, unit: Unit) -> Axis {
+    Axis { title: title.to_owned(), scale: Scale::Linear, unit }
+}
+
+/// A table with columns: text to the left, figures to the right.
+fn columns(table: &Table) -> String {
+    let lines = || std::iter::once(&table.head).chain(&table.rows);
+    let width = |column: usize| {
+        lines().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths = (0..table.head.len()).map(|column| width(column).unwrap_or(0));
+    let widths = widths.collect::<Vec<_>>();
+    let line = |cells: &Vec<String>| {
+        let cells = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            let gap = if column == 0 { "" } else { "  " };
+            match table.is_numeric(column) {
+                true => format!("{gap}{cell:>width$}"),
+                false => format!("{gap}{cell:<width$}"),
+            }
+        });
+        cells.collect::<String>() + "\n"
+    };
+    lines().map(line).collect()
 }
 
 fn table(rows: &[Row]) -> String {
@@ -42,7 +168,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// What the generator itself used while it measured.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct OwnUsage {
     /// All threads.
     pub(crate) cpu_seconds: f64,
@@ -81,9 +207,11 @@ pub(crate) fn usage_text(usage: Usage) -> String {
     let threads = usage.thread_cpu_seconds;
     let threads = threads.map(|seconds| format!(", named threads {seconds:.2} s"));
     format!(
-        "{:.2} s CPU ({:.1} % of one){}; RSS {} -> {}",
+        "{:.2} s CPU ({:.1} % of one; {:.2} s user, {:.2} s kernel){}; RSS {} -> {}",
         usage.cpu_seconds,
         usage.cpu_share * 100.0,
+        usage.user_seconds,
+        usage.system_seconds,
         threads.unwrap_or_default(),
         bytes_text(usage.rss_bytes_before),
         bytes_text(usage.rss_bytes_after)
@@ -112,6 +240,13 @@ mod tests {
         assert!(own.warning().unwrap().contains("100 % busy"));
         assert!(OwnUsage::between(second, &[0], &[second / 2], 1.0).warning().is_none());
         assert!(OwnUsage::between(0, &[], &[], 0.0).warning().is_none());
+    }
+
+    #[test]
+    fn a_table_with_columns_is_aligned() {
+        let cells = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let table = Table { head: cells(["name", "µs"]), rows: vec![cells(["a", "12345"])] };
+        assert_eq!(columns(&table), "name     µs\na     12345\n");
     }
 
     #[test]

@@ -63,11 +63,6 @@ impl Tally {
         self.duplicates += other.duplicates;
         self.reordered += other.reordered;
     }
-
-    /// Publications that `subscribers` should have received and did not.
-    pub(crate) fn lost(&self, subscribers: u64, published: u32) -> u64 {
-        (subscribers * u64::from(published)).saturating_sub(self.received)
-    }
 }
 
 #[cfg(test)]
@@ -90,12 +85,5 @@ mod tests {
         check(&[(1, New), (64, New), (2, Late), (1, Repeated), (65, New), (1, Repeated)]);
         check(&[(1, New), (1000, New), (999, Late), (937, Late), (936, Repeated)]);
         check(&[(0, Repeated), (1, New), (0, Repeated)]);
-    }
-
-    #[test]
-    fn losses_are_what_was_published_and_not_received() {
-        let tally = Tally { received: 19, duplicates: 3, reordered: 0 };
-        assert_eq!(tally.lost(10, 2), 1);
-        assert_eq!(tally.lost(9, 2), 0);
     }
 }

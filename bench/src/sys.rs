@@ -157,6 +157,14 @@ fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: &T) ->
     Ok(())
 }
 
+/// Reads what `socket` has at this moment; `WouldBlock` if that is nothing.
+pub(crate) fn receive_now(socket: &TcpStream, place: &mut [u8]) -> io::Result<usize> {
+    let (start, bytes) = (place.as_mut_ptr().cast(), place.len());
+    // SAFETY: `place` is `bytes` writable bytes, borrowed mutably for the call.
+    let count = unsafe { libc::recv(socket.as_raw_fd(), start, bytes, libc::MSG_DONTWAIT) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
 /// Makes closing `socket` reset the connection: no TIME_WAIT, and the peer reads an error.
 pub(crate) fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -220,6 +228,16 @@ pub(crate) fn thread_cpu_ns<T>(thread: &JoinHandle<T>) -> u64 {
     match unsafe { libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) } {
         0 => clock_ns(clock),
         _ => 0,
+    }
+}
+
+/// Processor time of process `pid` so far, in nanoseconds.
+pub(crate) fn process_cpu_ns(pid: u32) -> io::Result<u64> {
+    let mut clock = 0;
+    // SAFETY: `clock` is a valid place for the result.
+    match unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) } {
+        0 => Ok(clock_ns(clock)),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 

@@ -1,23 +1,30 @@
 //! Addresses as people write them: `ws://host:port/path` and `http://host:port/path`.
 
-use crate::wire::dialect::Dialect;
+use crate::profile::Profile;
+use crate::wire::script::{self, Opening, Script};
+use crate::wire::upgrade;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 const HTTP_PORT: u16 = 80;
 
-/// A WebSocket to open, and what is spoken on it.
+/// A WebSocket to open, for each of the channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    /// Host and port as written: the Host header.
-    pub(crate) authority: String,
-    /// Path and query.
-    pub(crate) path: String,
-    pub(crate) dialect: Dialect,
-    /// The channel of the subscription.
+    pub(crate) script: Script,
+    /// One for each channel.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// How a subscriber of one channel gets in.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
     pub(crate) channel: String,
+    /// The upgrade request.
+    pub(crate) request: Vec<u8>,
+    pub(crate) opening: Opening,
 }
 
 /// An HTTP endpoint.
@@ -53,25 +60,23 @@ impl fmt::Display for AddressError {
 }
 
 impl Target {
-    /// Reads a `ws://` URL. The path decides the dialect; a plain one without `channels=` in its
-    /// query is given `channel`.
-    pub(crate) fn parse(url: &str, channel: &str) -> Result<Self, AddressError> {
-        let (authority, mut path) = split(url, "ws://")?;
-        let bare_path = path.split('?').next().unwrap_or_default();
-        let dialect = Dialect::of_path(bare_path);
-        let mut channel = channel.to_owned();
-        if dialect == Dialect::Plain {
-            let query = path.split_once('?').map_or("", |(_, query)| query);
-            let named = query.split('&').find_map(|pair| pair.strip_prefix("channels="));
-            if let Some(named) = named {
-                channel = named.split(',').next().unwrap_or_default().to_owned();
-            } else {
-                let joint = if path.contains('?') { '&' } else { '?' };
-                path = format!("{path}{joint}channels={channel}");
-            }
+    /// Subscribers of `channels` at `url`, in the words of `profile`.
+    pub(crate) fn new(
+        profile: &Profile,
+        url: &str,
+        channels: &[String],
+    ) -> Result<Self, AddressError> {
+        let mut entries = Vec::with_capacity(channels.len());
+        for channel in channels {
+            let (authority, path) = split(&script::fill_channel(url, channel), "ws://")?;
+            entries.push(Entry {
+                channel: channel.clone(),
+                request: upgrade::request(&authority, &path, &profile.headers),
+                opening: Opening::new(&profile.open, profile.recover.as_ref(), channel),
+            });
         }
-        let address = resolve(&authority)?;
-        Ok(Self { address, authority, path, dialect, channel })
+        let (authority, _) = split(url, "ws://")?;
+        Ok(Self { address: resolve(&authority)?, script: Script::new(profile), entries })
     }
 }
 
@@ -81,6 +86,19 @@ impl Endpoint {
         let (authority, path) = split(url, "http://")?;
         let path = path.trim_end_matches('/').to_owned();
         Ok(Self { address: resolve(&authority)?, authority, path })
+    }
+}
+
+/// `url` of a profile whose clients would go to `home` but go to `client_url`: at the same place as
+/// they, if it was.
+pub(crate) fn moved(url: &str, home: &str, client_url: &str) -> String {
+    let authority = |url: &str| {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        rest.split(['/', '?']).next().unwrap_or_default().to_owned()
+    };
+    match authority(home) {
+        same if same == authority(url) => url.replacen(&same, &authority(client_url), 1),
+        _ => url.to_owned(),
     }
 }
 
@@ -114,24 +132,37 @@ fn resolve(authority: &str) -> Result<SocketAddr, AddressError> {
 mod tests {
     use super::*;
 
+    fn target(url: &str, channels: &[&str]) -> Result<Target, AddressError> {
+        let channels = channels.iter().map(|channel| (*channel).to_owned()).collect::<Vec<_>>();
+        Target::new(&Profile::load("plain").unwrap(), url, &channels)
+    }
+
     #[test]
-    fn a_url_gives_address_path_and_dialect() {
+    fn a_url_gives_address_and_request() {
         let table = [
             ("ws://127.0.0.1:8000/connection/websocket", "/connection/websocket", 8000),
             ("ws://127.0.0.1/ws?channels=a,b", "/ws?channels=a,b", 80),
-            ("ws://127.0.0.1:1/ws", "/ws?channels=news", 1),
-            ("ws://127.0.0.1:1/ws?envelope=json", "/ws?envelope=json&channels=news", 1),
+            ("ws://127.0.0.1:1/ws?channels={channel}", "/ws?channels=news", 1),
             ("ws://127.0.0.1:8100", "/", 8100),
             ("ws://[::1]:8100/x", "/x", 8100),
             ("ws://[::1]?a", "/?a", 80),
         ];
         for (url, path, port) in table {
-            let target = Target::parse(url, "news").unwrap();
-            assert_eq!((target.path.as_str(), target.address.port()), (path, port), "{url}");
+            let target = target(url, &["news"]).unwrap();
+            let request = String::from_utf8(target.entries[0].request.clone()).unwrap();
+            assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{request}");
+            assert_eq!(target.address.port(), port, "{url}");
         }
-        let target = Target::parse("ws://127.0.0.1/ws?channels=a,b", "news").unwrap();
-        assert_eq!((target.dialect, target.channel.as_str()), (Dialect::Plain, "a"));
-        assert!(Target::parse("ws://[::1]:1/", "c").unwrap().address.is_ipv6());
+    }
+
+    #[test]
+    fn every_channel_has_an_entry() {
+        let target = target("ws://[::1]:1/{channel}", &["a", "b"]).unwrap();
+        assert!(target.address.is_ipv6());
+        for (entry, name) in target.entries.iter().zip(["a", "b"]) {
+            assert_eq!(entry.channel, name);
+            assert!(entry.request.starts_with(format!("GET /{name} HTTP").as_bytes()));
+        }
     }
 
     #[test]
@@ -142,8 +173,20 @@ mod tests {
             ("ws://127.0.0.1:x/", "\"x\" is not a port"),
             ("ws://127.0.0.1:70000/", "\"70000\" is not a port"),
         ] {
-            let text = Target::parse(url, "c").unwrap_err().to_string();
+            let text = target(url, &["c"]).unwrap_err().to_string();
             assert!(text.contains(words), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_was_in_one_place_moves_together() {
+        let home = "ws://127.0.0.1:8000/ws";
+        for (url, moves) in [
+            ("ws://127.0.0.1:8000/p?a={channel}", "ws://[::1]:1/p?a={channel}"),
+            ("http://127.0.0.1:8000", "http://[::1]:1"),
+            ("http://127.0.0.1:9000/api", "http://127.0.0.1:9000/api"),
+        ] {
+            assert_eq!(moved(url, home, "ws://[::1]:1/x?y"), moves);
         }
     }
 

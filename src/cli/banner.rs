@@ -57,7 +57,9 @@ fn banner_limit(config: &Config, facts: &Facts) -> String {
     }
     let each = if facts.private_tables { "each shard" } else { "the process" };
     let descriptors = facts.descriptors_max;
-    format!("{clients} clients, as {each} may have {descriptors} descriptors; more by: ulimit -n")
+    format!(
+        "{clients} clients, as {each} may have {descriptors} descriptors; more: corecast doctor"
+    )
 }
 
 /// What a newcomer would stumble over.
@@ -115,7 +117,7 @@ mod tests {
             "ws://localhost:8000/ws?channels=news",
             r#"curl http://127.0.0.1:9000/api/publish -d '{"channel":"news","data":"Hello"}'"#,
             "Page     http://127.0.0.1:9000/\n",
-            "40000 clients, as each shard may have 20256 descriptors; more by: ulimit -n",
+            "40000 clients, as each shard may have 20256 descriptors; more: corecast doctor",
             "--dev: whoever",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

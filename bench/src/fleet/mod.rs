@@ -1,6 +1,7 @@
 //! Many client connections on a few threads, and the controller's hand on them: open so many, wait
-//! until a publication reached all of them, stop.
+//! until a publication reached all of them, cut the latencies, stop.
 
+mod opening;
 mod receive;
 mod shared;
 mod worker;
@@ -8,19 +9,20 @@ mod worker;
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::latency::Latencies;
-use crate::progress::Progress;
+use crate::progress::{LOOK, Progress};
 use crate::sequence::Tally;
 use crate::sys;
 use crate::target::Target;
-pub(crate) use shared::{OUTSTANDING_MAX, Shared, Totals};
+pub(crate) use shared::{Cut, OUTSTANDING_MAX, Shared, Totals};
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Longest sleep of the controller: how late it may notice an interrupt.
-const PARK_MAX: Duration = Duration::from_millis(100);
+/// Longest wait for the workers to hand over their latencies. A turn takes milliseconds.
+const CUT_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How a worker waits for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +40,11 @@ pub(crate) enum Frames {
     Marked,
     /// Every data frame is the next publication: a server that sends canned frames.
     Canned,
+    /// Nobody counts these.
+    Ignored,
 }
 
-/// How connections end when the fleet stops.
+/// How connections end when the generator ends them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// With a close frame.
@@ -58,6 +62,10 @@ pub(crate) struct Plan {
     pub(crate) cpus: Vec<usize>,
     /// Connections opened per second, all threads together; 0 is as fast as they go.
     pub(crate) rate: u32,
+    /// Connections closed and opened again per second while the fleet churns, all threads together.
+    pub(crate) churn: u32,
+    /// What each connection reads in a second while the fleet dawdles, in bytes.
+    pub(crate) dawdle_bytes: usize,
     /// Longest handshake, and longest time without any progress.
     pub(crate) timeout: Duration,
     /// SO_RCVBUF of each connection.
@@ -65,8 +73,8 @@ pub(crate) struct Plan {
     pub(crate) waiting: Waiting,
     pub(crate) frames: Frames,
     pub(crate) ending: Ending,
-    /// Publications at the start that count for correctness but not in the latencies.
-    pub(crate) warmup: u32,
+    /// First of the source addresses towards a server on loopback, counted in threads.
+    pub(crate) sources_from: usize,
 }
 
 /// How a wait ended.
@@ -77,6 +85,8 @@ pub(crate) enum Ended {
     Interrupted,
     /// A subscriber's connection ended, or a worker failed.
     Broken,
+    /// So many publications were under way that no more could be told apart.
+    Overloaded,
 }
 
 impl Ended {
@@ -87,17 +97,16 @@ impl Ended {
             Self::TimedOut => "timed out",
             Self::Interrupted => "interrupted",
             Self::Broken => "a connection ended early",
+            Self::Overloaded => "the server did not keep up",
         }
     }
 }
 
-/// What one worker, or all of them, saw.
+/// What one worker, or all of them, saw from beginning to end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    /// From connecting to the subscription.
+    /// From connecting to the subscription, of those that were in no cut.
     pub(crate) handshakes: Latencies,
-    /// From sending a publication to each receipt.
-    pub(crate) deliveries: Latencies,
     pub(crate) failures: Failures,
     pub(crate) tally: Tally,
 }
@@ -106,9 +115,10 @@ pub(crate) struct Outcome {
 pub(crate) struct Fleet {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<io::Result<Outcome>>>,
+    channels: u64,
     timeout: Duration,
     waiting: Waiting,
-    progress: Progress,
+    pub(crate) progress: Progress,
 }
 
 impl Fleet {
@@ -119,6 +129,7 @@ impl Fleet {
         }
         let shared = Arc::new(Shared::new(plan.threads));
         let (timeout, waiting) = (plan.timeout, plan.waiting);
+        let channels = plan.target.entries.len() as u64;
         let plan = Arc::new(plan);
         let mut threads = Vec::with_capacity(plan.threads);
         for index in 0..plan.threads {
@@ -129,21 +140,25 @@ impl Fleet {
                 .map_err(|error| Error::system("start a thread", error))?;
             threads.push(thread);
         }
-        Ok(Self { shared, threads, timeout, waiting, progress: Progress::new() })
+        let progress = Progress::default();
+        Ok(Self { shared, threads, channels, timeout, waiting, progress })
     }
 
-    /// Opens connections until there are `total`, failed ones included, and waits for all of them.
+    /// Opens connections until there are `total`, failed ones included, and waits for all of them;
+    /// or closes what there is above `total`.
     pub(crate) fn ramp(&mut self, total: usize) -> Ended {
         let threads = self.shared.gauges.len();
         for (index, gauge) in self.shared.gauges.iter().enumerate() {
             let share = total / threads + usize::from(index < total % threads);
             gauge.target.store(share, Ordering::Release);
         }
+        self.progress.begin("connected", total as u64);
         let mut last_established = 0;
         let mut last_change = Instant::now();
         loop {
             let totals = self.shared.totals();
-            if totals.established + totals.failed >= total as u64 {
+            if totals.established + totals.failed == total as u64 {
+                self.progress.clear();
                 return Ended::Done;
             }
             if totals.established != last_established {
@@ -155,8 +170,9 @@ impl Fleet {
             if last_change.elapsed() > self.timeout * 2 {
                 return Ended::TimedOut;
             }
-            self.progress.tick("connected", totals.established, totals);
-            thread::park_timeout(PARK_MAX / 4);
+            self.progress.show(totals.established);
+            self.progress.remark(format!("{} failed, {} lost", totals.failed, totals.lost));
+            thread::park_timeout(LOOK);
             if let Some(ended) = self.ended_early() {
                 return ended;
             }
@@ -172,7 +188,7 @@ impl Fleet {
             if left.is_zero() {
                 return Ended::Done;
             }
-            thread::park_timeout(left.min(PARK_MAX));
+            thread::park_timeout(left.min(LOOK));
             let early = self.ended_early();
             if early.is_some() || self.shared.totals().lost > lost {
                 return early.unwrap_or(Ended::Broken);
@@ -180,35 +196,66 @@ impl Fleet {
         }
     }
 
-    /// Notes that `sequence` is about to be sent and that `receivers` should get it.
-    pub(crate) fn begin_round(&self, sequence: u32, sent_ns: u64, receivers: u64) {
-        self.shared.rounds.begin(sequence, sent_ns, receivers);
+    /// Subscribers of the channel with this index, once all connections are open.
+    pub(crate) fn receivers(&self, channel: u32) -> u64 {
+        let established = self.shared.totals().established;
+        let rest = established % self.channels;
+        established / self.channels + u64::from(u64::from(channel) < rest)
     }
 
-    /// Waits until `sequence` has reached everyone: the time that took, in nanoseconds.
-    pub(crate) fn wait_round(&mut self, sequence: u32) -> Result<u64, Ended> {
-        let deadline = Instant::now() + self.timeout;
-        loop {
-            if let Some(nanoseconds) = self.shared.rounds.complete_ns(sequence) {
-                return Ok(nanoseconds);
-            }
-            let totals = self.shared.totals();
-            if let Some(ended) = self.ended_early() {
-                return Err(ended);
-            }
-            if totals.lost > 0 {
-                return Err(Ended::Broken);
-            }
-            if Instant::now() > deadline {
-                return Err(Ended::TimedOut);
-            }
-            self.progress.tick("delivered", totals.received, totals);
-            thread::park_timeout(PARK_MAX);
-        }
+    /// Notes that publication `number` is about to be sent and that `receivers` should get it.
+    pub(crate) fn begin_round(&self, number: u32, sent_ns: u64, receivers: u64) {
+        self.shared.rounds.begin(number, sent_ns, receivers);
+    }
+
+    /// Time until publication `number` had reached everyone, in nanoseconds, once it has.
+    pub(crate) fn round_ns(&self, number: u32) -> Option<u64> {
+        self.shared.rounds.complete_ns(number)
     }
 
     pub(crate) fn totals(&self) -> Totals {
         self.shared.totals()
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Lets the threads sleep although they could spin, or spin again.
+    pub(crate) fn set_resting(&self, resting: bool) {
+        self.shared.resting.store(resting, Ordering::Release);
+    }
+
+    /// Begins or ends to close connections and open them again.
+    pub(crate) fn set_churning(&self, churning: bool) {
+        self.shared.churning.store(churning, Ordering::Release);
+    }
+
+    /// Begins or ends to read slowly.
+    pub(crate) fn set_dawdling(&self, dawdling: bool) {
+        self.shared.dawdling.store(dawdling, Ordering::Release);
+    }
+
+    /// Takes the latencies since the last cut from all workers.
+    pub(crate) fn cut(&mut self) -> Cut {
+        for gauge in &self.shared.gauges {
+            gauge.cuts_wanted.fetch_add(1, Ordering::AcqRel);
+        }
+        let deadline = Instant::now() + CUT_WAIT_MAX;
+        let behind = |gauge: &shared::Gauge| {
+            gauge.cuts_made.load(Ordering::Acquire) != gauge.cuts_wanted.load(Ordering::Relaxed)
+        };
+        while self.shared.gauges.iter().any(behind) && self.ended_early().is_none() {
+            if Instant::now() > deadline {
+                eprintln!("WARNING: a thread of the generator hangs; its latencies are missing");
+                break;
+            }
+            thread::park_timeout(LOOK / 10);
+        }
+        match self.shared.cut.lock() {
+            Ok(mut cut) => mem::take(&mut cut),
+            Err(poisoned) => mem::take(&mut poisoned.into_inner()),
+        }
     }
 
     /// Time that each thread has worked so far, in nanoseconds.
@@ -222,6 +269,14 @@ impl Fleet {
         busy.collect()
     }
 
+    /// Why nothing more can be awaited, if that is so.
+    pub(crate) fn ended_early(&self) -> Option<Ended> {
+        if sys::interrupted() {
+            return Some(Ended::Interrupted);
+        }
+        self.threads.iter().any(JoinHandle::is_finished).then_some(Ended::Broken)
+    }
+
     /// Ends all connections and threads, and adds up what they saw.
     pub(crate) fn stop(mut self) -> Result<Outcome, Error> {
         self.progress.clear();
@@ -231,17 +286,9 @@ impl Fleet {
             let part = thread.join().map_err(|_| Error::ThreadPanicked)?;
             let part = part.map_err(|error| Error::system("run a thread", error))?;
             outcome.handshakes.merge(&part.handshakes);
-            outcome.deliveries.merge(&part.deliveries);
             outcome.failures.merge(part.failures);
             outcome.tally.merge(part.tally);
         }
         Ok(outcome)
-    }
-
-    fn ended_early(&self) -> Option<Ended> {
-        if sys::interrupted() {
-            return Some(Ended::Interrupted);
-        }
-        self.threads.iter().any(JoinHandle::is_finished).then_some(Ended::Broken)
     }
 }

@@ -6,21 +6,47 @@ use super::worker::{Arrived, Phase, Worker};
 use crate::failure::{Failure, Fault};
 use crate::sequence::Arrival;
 use crate::sys;
-use crate::wire::dialect::EMPTY_COMMAND;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::mark::Mark;
 use crate::wire::upgrade;
 use std::io::{self, Read};
 use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
+/// Reads per second of a connection that dawdles.
+const DAWDLE_READS: u64 = 10;
+const DAWDLE_INTERVAL_NS: u64 = 1_000_000_000 / DAWDLE_READS;
+/// A connection that dawdles shows that it lives this often: the server's ping is far behind in
+/// what it has yet to read. An unasked pong is allowed by RFC 6455 §5.5.3.
+const DAWDLE_READS_PER_PONG: u32 = 50;
+
+/// Whether a socket has been read to its end for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Perhaps,
+}
 
 impl Worker {
     /// Reads a socket until it is empty, or to its end if that has come (`ended`).
     pub(super) fn receive(&mut self, index: usize, ended: bool) -> Result<(), Failure> {
+        // A short read has emptied the socket. Only an end that had already come is told once.
+        while self.receive_some(index, READ_BYTES, ended)? == Left::Perhaps {}
+        Ok(())
+    }
+
+    /// Reads once, up to `bytes_max`.
+    fn receive_some(
+        &mut self,
+        index: usize,
+        bytes_max: usize,
+        ended: bool,
+    ) -> Result<Left, Failure> {
         let mut buffer = mem::take(&mut self.buffer);
-        let result = self.receive_into(index, ended, &mut buffer);
+        let result = self.receive_into(index, bytes_max, ended, &mut buffer);
         self.buffer = buffer;
         result
     }
@@ -28,31 +54,29 @@ impl Worker {
     fn receive_into(
         &mut self,
         index: usize,
+        bytes_max: usize,
         ended: bool,
         buffer: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
-        loop {
-            let held = self.receive_held(index, buffer);
-            let Some(mut stream) = self.slots[index].stream.as_ref() else { return Ok(()) };
-            let result = stream.read(&mut buffer[held..held + READ_BYTES]);
-            let count = match result {
-                Ok(0) => return Err(Failure::new(Fault::Closed, "end of stream")),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.receive_keep(index, &buffer[..held]);
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let bytes = &buffer[..held + count];
-            let used = self.take(index, bytes, sys::now_ns())?;
-            self.receive_keep(index, &bytes[used..]);
-            // A short read has emptied the socket. Only an end that had already come is told once.
-            if count > 0 && count < READ_BYTES && !ended {
-                return Ok(());
+    ) -> Result<Left, Failure> {
+        let held = self.receive_held(index, buffer);
+        let Some(mut stream) = self.slots[index].stream.as_ref() else { return Ok(Left::Nothing) };
+        let result = stream.read(&mut buffer[held..held + bytes_max]);
+        let count = match result {
+            Ok(0) => return Err(Failure::new(Fault::Closed, "end of stream")),
+            Ok(count) => count,
+            Err(error) => {
+                self.receive_keep(index, &buffer[..held]);
+                return match error.kind() {
+                    io::ErrorKind::Interrupted => Ok(Left::Perhaps),
+                    io::ErrorKind::WouldBlock => Ok(Left::Nothing),
+                    _ => Err(error.into()),
+                };
             }
-        }
+        };
+        let bytes = &buffer[..held + count];
+        let used = self.take(index, bytes, sys::now_ns())?;
+        self.receive_keep(index, &bytes[used..]);
+        Ok(if count < bytes_max && !ended { Left::Nothing } else { Left::Perhaps })
     }
 
     /// Puts what was kept at the front of `buffer`, with room to read behind it; its bytes.
@@ -105,41 +129,120 @@ impl Worker {
     }
 
     fn on_upgraded(&mut self, index: usize, now_ns: u64) -> Result<(), Failure> {
-        let Some(opening) = self.opening.take() else {
-            self.opened(index, now_ns);
-            return Ok(());
-        };
         self.slots[index].phase = Phase::Subscribing;
-        let sent = self.send(index, &opening);
-        self.opening = Some(opening);
-        sent
+        self.advance(index, now_ns)
     }
 
     fn on_message(&mut self, index: usize, message: &[u8], now_ns: u64) -> Result<(), Failure> {
-        if self.plan.frames == Frames::Canned && self.opening.is_none() {
+        if self.plan.frames == Frames::Canned && self.slots[index].phase == Phase::Open {
             let sequence = self.slots[index].received.following();
             let sent_ns = self.shared.rounds.sent_ns(sequence);
             self.arrive(index, Mark { sequence, sent_ns }, now_ns);
             return Ok(());
         }
-        self.heard.read(message)?;
-        if self.heard.subscribed && self.slots[index].phase == Phase::Subscribing {
-            self.opened(index, now_ns);
+        let plan = Arc::clone(&self.plan);
+        let script = &plan.target.script;
+        self.heard.read(message, script);
+        if self.slots[index].phase == Phase::Subscribing {
+            self.on_opening(index, message, now_ns)?;
         }
-        for _ in 0..self.heard.pings {
-            self.send(index, &frame::encode(Opcode::Text, EMPTY_COMMAND))?;
+        if let Some(offset) = self.heard.offset {
+            self.keep_offset(index, offset);
         }
-        for at in 0..self.heard.marks.len() {
-            self.arrive(index, self.heard.marks[at], now_ns);
+        if let Some(pong) = &script.pong {
+            for _ in 0..self.heard.pings {
+                self.send(index, pong)?;
+            }
         }
+        if plan.frames == Frames::Marked {
+            for at in 0..self.heard.marks.len() {
+                self.arrive(index, self.heard.marks[at], now_ns);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a message that came before the subscription stood, line by line.
+    fn on_opening(&mut self, index: usize, message: &[u8], now_ns: u64) -> Result<(), Failure> {
+        let plan = Arc::clone(&self.plan);
+        let (script, channel) = (&plan.target.script, self.channel(index));
+        for line in message.split(|byte| *byte == b'\n') {
+            if self.slots[index].phase != Phase::Subscribing || script.is_ping(line) {
+                continue;
+            }
+            if let Some(failure) = script.refusal(line) {
+                return Err(failure);
+            }
+            if let Some(epoch) = script.epoch(line) {
+                epoch.clone_into(&mut self.epochs[channel]);
+            }
+            let steps = &plan.target.entries[channel].opening.steps;
+            let Some(turn) = steps.get(usize::from(self.slots[index].step)) else { continue };
+            let awaited = turn.wait.as_deref();
+            if awaited.is_none_or(|awaited| memchr::memmem::find(line, awaited).is_none()) {
+                continue;
+            }
+            if let Some(frame) = &turn.send {
+                self.send(index, frame)?;
+            }
+            self.slots[index].step += 1;
+            self.advance(index, now_ns)?;
+        }
+        Ok(())
+    }
+
+    fn keep_offset(&mut self, index: usize, offset: u64) {
+        if self.offsets.len() <= index {
+            self.offsets.resize(index + 1, 0);
+        }
+        self.offsets[index] = offset;
+    }
+
+    /// Reads a little from every connection if the fleet dawdles and it is time; how long the next
+    /// wait may be, in milliseconds.
+    pub(super) fn dawdle_due(&mut self, now_ns: u64) -> i32 {
+        const INTERVAL_MS: i32 = (DAWDLE_INTERVAL_NS / 1_000_000) as i32;
+        let dawdles = self.shared.dawdling.load(Ordering::Relaxed);
+        if !dawdles && self.dawdle_ns > 0 {
+            // What came meanwhile was told by events that were not followed.
+            self.dawdle_ns = 0;
+            for index in 0..self.begun {
+                let read = self.receive(index, false);
+                self.settle(index, read);
+            }
+        }
+        if !dawdles {
+            return i32::MAX;
+        }
+        if now_ns >= self.dawdle_ns {
+            self.dawdle_ns = now_ns + DAWDLE_INTERVAL_NS;
+            self.dawdle_rounds = self.dawdle_rounds.wrapping_add(1);
+            for index in 0..self.begun {
+                let read = self.dawdle(index);
+                self.settle(index, read);
+            }
+        }
+        INTERVAL_MS / 2
+    }
+
+    fn dawdle(&mut self, index: usize) -> Result<(), Failure> {
+        if self.slots[index].phase != Phase::Open {
+            return Ok(());
+        }
+        if self.dawdle_rounds.is_multiple_of(DAWDLE_READS_PER_PONG) {
+            self.send(index, &frame::encode(Opcode::Pong, b""))?;
+        }
+        let bytes = self.plan.dawdle_bytes / DAWDLE_READS as usize;
+        self.receive_some(index, bytes.clamp(1, READ_BYTES), false)?;
         Ok(())
     }
 
     /// Notes that a publication reached one subscriber.
     fn arrive(&mut self, index: usize, mark: Mark, now_ns: u64) {
         let Mark { sequence, sent_ns } = mark;
+        let number = self.number(index, sequence);
         let tally = &mut self.outcome.tally;
-        if sequence > self.shared.rounds.published() {
+        if number > u64::from(self.shared.rounds.published()) {
             tally.duplicates += 1;
             return;
         }
@@ -152,15 +255,20 @@ impl Worker {
             }
         }
         tally.received += 1;
-        if sequence > self.plan.warmup {
-            self.outcome.deliveries.record(now_ns.saturating_sub(sent_ns));
-        }
-        match self.arrived.iter_mut().rfind(|arrived| arrived.sequence == sequence) {
+        self.cut.deliveries.record(now_ns.saturating_sub(sent_ns));
+        let number = number as u32; // At most `published`, as checked above.
+        match self.arrived.iter_mut().rfind(|arrived| arrived.number == number) {
             Some(arrived) => {
                 arrived.count += 1;
                 arrived.last_ns = now_ns;
             }
-            None => self.arrived.push(Arrived { sequence, count: 1, last_ns: now_ns }),
+            None => self.arrived.push(Arrived { number, count: 1, last_ns: now_ns }),
         }
+    }
+
+    /// Number of a publication among those of all channels, which are published in turn.
+    fn number(&self, index: usize, sequence: u32) -> u64 {
+        let channels = self.plan.target.entries.len() as u64;
+        (u64::from(sequence).saturating_sub(1)) * channels + self.channel(index) as u64 + 1
     }
 }

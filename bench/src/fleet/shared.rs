@@ -2,32 +2,67 @@
 //! publications under way. Wakes go through thread parking, which needs no descriptor: with
 //! private tables a descriptor's number means nothing in another thread.
 
+use crate::latency::Latencies;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 
-/// Most publications that may be under way at once.
-pub(crate) const OUTSTANDING_MAX: u32 = 256;
+/// Most publications that may be under way at once: 13 s of them at 5,000 a second.
+pub(crate) const OUTSTANDING_MAX: u32 = 1 << 16;
 
 /// State shared by all threads of one fleet.
 pub(crate) struct Shared {
     pub(super) stop: AtomicBool,
+    /// The fleet is not measured at this moment, so its threads sleep even if they could spin.
+    pub(super) resting: AtomicBool,
+    /// Connections are closed and opened again at the plan's rate.
+    pub(super) churning: AtomicBool,
+    /// Connections are read at the plan's slow rate.
+    pub(super) dawdling: AtomicBool,
     pub(super) gauges: Box<[Gauge]>,
     pub(super) rounds: Rounds,
+    /// What the workers saw since the last cut, from those that have handed it over.
+    pub(super) cut: Mutex<Cut>,
     controller: Thread,
+}
+
+/// Latencies of one stretch of time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cut {
+    /// From the intended moment of a publication to each receipt.
+    pub(crate) deliveries: Latencies,
+    /// From connecting to the subscription.
+    pub(crate) handshakes: Latencies,
+    /// The longest time that a worker did not look for events: how late its clock may have been.
+    pub(crate) longest_turn_ns: u64,
+}
+
+impl Cut {
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.deliveries.merge(&other.deliveries);
+        self.handshakes.merge(&other.handshakes);
+        self.longest_turn_ns = self.longest_turn_ns.max(other.longest_turn_ns);
+    }
 }
 
 /// One worker's counters. A cache line pair each, or the workers would slow each other.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Gauge {
-    /// Connections to have opened, failed ones included. Written by the controller.
+    /// Connections to have open, failed ones included. Written by the controller.
     pub(super) target: AtomicUsize,
-    /// Connections that reached their subscription.
+    /// Cuts that the controller has asked for.
+    pub(super) cuts_wanted: AtomicU32,
+    /// Cuts that the worker has made.
+    pub(super) cuts_made: AtomicU32,
+    /// Connections that are open and subscribed.
     pub(super) established: AtomicU64,
-    /// Connections that never did.
+    /// Connections that failed, before they were subscribed or after.
     pub(super) failed: AtomicU64,
-    /// Connections that ended after they had.
+    /// Connections that ended, unasked, after they were.
     pub(super) lost: AtomicU64,
+    /// Connections that were closed and opened again.
+    pub(super) recycled: AtomicU64,
     /// Publications received, each counted once for each subscriber.
     pub(super) received: AtomicU64,
     /// Time spent on events while spinning, in nanoseconds.
@@ -40,6 +75,7 @@ pub(crate) struct Totals {
     pub(crate) established: u64,
     pub(crate) failed: u64,
     pub(crate) lost: u64,
+    pub(crate) recycled: u64,
     pub(crate) received: u64,
 }
 
@@ -48,8 +84,12 @@ impl Shared {
     pub(super) fn new(threads: usize) -> Self {
         Self {
             stop: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
+            churning: AtomicBool::new(false),
+            dawdling: AtomicBool::new(false),
             gauges: (0..threads).map(|_| Gauge::default()).collect(),
             rounds: Rounds::default(),
+            cut: Mutex::default(),
             controller: thread::current(),
         }
     }
@@ -64,25 +104,25 @@ impl Shared {
             totals.established += gauge.established.load(Ordering::Acquire);
             totals.failed += gauge.failed.load(Ordering::Acquire);
             totals.lost += gauge.lost.load(Ordering::Acquire);
+            totals.recycled += gauge.recycled.load(Ordering::Acquire);
             totals.received += gauge.received.load(Ordering::Acquire);
         }
         totals
     }
 }
 
-/// Publications under way. Each has a place, which the publication [`OUTSTANDING_MAX`] later takes
-/// over; by then the earlier one is complete.
+/// Publications under way, numbered from 1 across all channels. Each has a place, which the
+/// publication [`OUTSTANDING_MAX`] later takes over; by then the earlier one is complete.
 pub(super) struct Rounds {
     places: Box<[Place]>,
-    /// Receivers that complete a publication.
-    receivers: AtomicU64,
     published: AtomicU32,
 }
 
 #[derive(Default)]
-#[repr(align(64))]
+#[repr(align(32))]
 struct Place {
     sent_ns: AtomicU64,
+    receivers: AtomicU64,
     received: AtomicU64,
     last_ns: AtomicU64,
 }
@@ -91,51 +131,52 @@ impl Default for Rounds {
     fn default() -> Self {
         Self {
             places: (0..OUTSTANDING_MAX).map(|_| Place::default()).collect(),
-            receivers: AtomicU64::new(0),
             published: AtomicU32::new(0),
         }
     }
 }
 
 impl Rounds {
-    /// Opens the round of `sequence`, before it is published.
-    pub(super) fn begin(&self, sequence: u32, sent_ns: u64, receivers: u64) {
-        let place = self.place(sequence);
+    /// Opens the round of publication `number`, before it is published.
+    pub(super) fn begin(&self, number: u32, sent_ns: u64, receivers: u64) {
+        let place = self.place(number);
         place.received.store(0, Ordering::Relaxed);
         place.last_ns.store(0, Ordering::Relaxed);
         place.sent_ns.store(sent_ns, Ordering::Relaxed);
-        self.receivers.store(receivers, Ordering::Relaxed);
-        self.published.store(sequence, Ordering::Release);
+        place.receivers.store(receivers, Ordering::Relaxed);
+        self.published.store(number, Ordering::Release);
     }
 
     /// Adds `count` receipts, the last of them at `last_ns`; whether that completes the round.
-    pub(super) fn add(&self, sequence: u32, count: u64, last_ns: u64) -> bool {
-        let place = self.place(sequence);
+    pub(super) fn add(&self, number: u32, count: u64, last_ns: u64) -> bool {
+        let place = self.place(number);
         place.last_ns.fetch_max(last_ns, Ordering::AcqRel);
         let before = place.received.fetch_add(count, Ordering::AcqRel);
-        before + count >= self.receivers.load(Ordering::Relaxed)
+        before + count >= place.receivers.load(Ordering::Relaxed)
     }
 
     /// Time from sending to the last receipt, in nanoseconds, once the round is complete.
-    pub(super) fn complete_ns(&self, sequence: u32) -> Option<u64> {
-        let place = self.place(sequence);
-        let complete =
-            place.received.load(Ordering::Acquire) >= self.receivers.load(Ordering::Relaxed);
+    pub(super) fn complete_ns(&self, number: u32) -> Option<u64> {
+        let place = self.place(number);
+        if place.received.load(Ordering::Acquire) < place.receivers.load(Ordering::Relaxed) {
+            return None;
+        }
         let last_ns = place.last_ns.load(Ordering::Acquire);
-        complete.then(|| last_ns.saturating_sub(self.sent_ns(sequence)))
+        Some(last_ns.saturating_sub(place.sent_ns.load(Ordering::Relaxed)))
     }
 
-    /// The highest sequence number published.
+    /// When publication `number` was to be sent, while it is under way.
+    pub(super) fn sent_ns(&self, number: u32) -> u64 {
+        self.place(number).sent_ns.load(Ordering::Relaxed)
+    }
+
+    /// Number of the last publication.
     pub(super) fn published(&self) -> u32 {
         self.published.load(Ordering::Acquire)
     }
 
-    pub(super) fn sent_ns(&self, sequence: u32) -> u64 {
-        self.place(sequence).sent_ns.load(Ordering::Relaxed)
-    }
-
-    fn place(&self, sequence: u32) -> &Place {
-        &self.places[(sequence % OUTSTANDING_MAX) as usize]
+    fn place(&self, number: u32) -> &Place {
+        &self.places[(number % OUTSTANDING_MAX) as usize]
     }
 }
 

@@ -1,36 +1,23 @@
-//! One thread of connections: it opens them at the pace asked for, gives up on those that hang,
-//! and takes events as they come. What the bytes say is read in `receive`.
+//! One thread of connections: it takes events as they come, counts, and hands over what it saw.
+//! What the bytes say is read in `receive`; connections begin and end in `opening`.
 
-use super::shared::{Gauge, Shared};
-use super::{Ending, Outcome, Plan, Waiting};
-use crate::failure::{Failure, Fault};
+use super::opening::Pace;
+use super::shared::{Cut, Gauge, Shared};
+use super::{Outcome, Plan, Waiting};
+use crate::failure::Failure;
 use crate::sequence::Received;
 use crate::sys::{self, Epoll, Event, Events};
-use crate::wire::dialect::Heard;
-use crate::wire::frame::{self, Opcode};
-use crate::wire::upgrade;
+use crate::wire::script::Heard;
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Write};
+use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// Events taken in one turn.
 const EVENTS_MAX: usize = 1024;
-/// Handshakes under way at once: enough to hide their round trips, few enough for any backlog.
-const HANDSHAKES_MAX: usize = 256;
-/// Connections begun in one turn, so that events are not kept waiting.
-const OPENS_MAX: usize = 64;
-/// Connections from one source address. The kernel's default range has 28,232 ports, and it tries
-/// half of them first, one by one: near 14,000 each connect costs 200 µs of search.
-const SOURCE_CONNECTIONS_MAX: usize = 8_000;
-/// First of the source addresses towards a server on loopback.
-const SOURCE_FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Wait of a thread that has nothing to open: how late it may notice a new target.
-const WAIT_IDLE_MS: i32 = 50;
-/// Wait of a thread that is to open more, but not yet.
-const WAIT_PACED_MS: i32 = 1;
 
 /// Where one connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +26,10 @@ pub(super) enum Phase {
     Upgrading,
     Subscribing,
     Open,
+    /// It failed, or ended unasked.
     Ended,
+    /// The generator has ended it.
+    Away,
 }
 
 /// One connection. Bytes of an incomplete frame are kept elsewhere: few connections have any.
@@ -48,6 +38,8 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
     /// Bytes wait in [`Worker::partial`].
     pub(super) has_partial: bool,
+    /// The step of the opening that is due.
+    pub(super) step: u8,
     pub(super) started_ns: u64,
     pub(super) received: Received,
 }
@@ -56,29 +48,39 @@ const _: () = assert!(mem::size_of::<Slot>() <= 32, "a million slots must stay s
 
 /// Receipts of one publication in this turn, not yet shared.
 pub(super) struct Arrived {
-    pub(super) sequence: u32,
+    pub(super) number: u32,
     pub(super) count: u64,
     pub(super) last_ns: u64,
 }
 
 /// The thread's state.
 pub(super) struct Worker {
-    index: usize,
+    pub(super) index: usize,
     pub(super) plan: Arc<Plan>,
     pub(super) shared: Arc<Shared>,
-    epoll: Epoll,
+    pub(super) epoll: Epoll,
     pub(super) slots: Vec<Slot>,
+    /// Slots from the first on that have a connection, or had one that failed.
+    pub(super) begun: usize,
     pub(super) partial: HashMap<usize, Vec<u8>>,
+    /// Last offset of each slot, and epoch of each channel; empty unless the server recovers.
+    pub(super) offsets: Vec<u64>,
+    pub(super) epochs: Vec<String>,
     /// Where every socket is read.
     pub(super) buffer: Vec<u8>,
     pub(super) heard: Heard,
-    request: Vec<u8>,
-    pub(super) opening: Option<Vec<u8>>,
-    /// Handshakes in the order in which they began, with their deadlines.
-    handshakes: VecDeque<(usize, u64)>,
-    handshakes_open: usize,
-    pace: Pace,
+    /// Handshakes in the order in which they began: slot and moment.
+    pub(super) handshakes: VecDeque<(usize, u64)>,
+    pub(super) handshakes_open: usize,
+    pub(super) pace: Pace,
+    pub(super) churn: Pace,
+    /// The slot that is recycled next.
+    pub(super) churn_at: usize,
+    /// When connections are read next while dawdling; 0 if they are not.
+    pub(super) dawdle_ns: u64,
+    pub(super) dawdle_rounds: u32,
     pub(super) arrived: Vec<Arrived>,
+    pub(super) cut: Cut,
     pub(super) outcome: Outcome,
 }
 
@@ -103,21 +105,26 @@ pub(super) fn run(index: usize, plan: Arc<Plan>, shared: Arc<Shared>) -> io::Res
 
 impl Worker {
     fn new(index: usize, plan: Arc<Plan>, shared: Arc<Shared>) -> io::Result<Self> {
-        let target = &plan.target;
-        let opening = target.dialect.opening(&target.channel);
+        let threads = plan.threads as f64;
         Ok(Self {
             index,
             epoll: Epoll::new()?,
             slots: Vec::new(),
+            begun: 0,
             partial: HashMap::new(),
+            offsets: Vec::new(),
+            epochs: vec![String::new(); plan.target.entries.len()],
             buffer: Vec::new(),
-            heard: Heard::new(target.dialect),
-            request: upgrade::request(target),
-            opening: opening.map(|text| frame::encode(Opcode::Text, text.as_bytes())),
+            heard: Heard::new(),
             handshakes: VecDeque::new(),
             handshakes_open: 0,
-            pace: Pace::new(f64::from(plan.rate) / plan.threads as f64),
+            pace: Pace::new(f64::from(plan.rate) / threads),
+            churn: Pace::new(f64::from(plan.churn) / threads),
+            churn_at: 0,
+            dawdle_ns: 0,
+            dawdle_rounds: 0,
             arrived: Vec::new(),
+            cut: Cut::default(),
             outcome: Outcome::default(),
             plan,
             shared,
@@ -126,147 +133,42 @@ impl Worker {
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         let begun_ns = sys::now_ns();
-        let wait_ms = self.open_due(begun_ns);
-        let spins = self.plan.waiting == Waiting::Spin;
+        let wait_ms = self.open_due(begun_ns).min(self.dawdle_due(begun_ns));
+        let resting = self.shared.resting.load(Ordering::Relaxed);
+        let spins = self.plan.waiting == Waiting::Spin && !resting;
         let count = self.epoll.wait(events, if spins { 0 } else { wait_ms })?;
+        let woken_ns = if spins { begun_ns } else { sys::now_ns() };
         for index in 0..count {
             self.on_event(events.at(index));
         }
         self.share();
         self.expire(begun_ns);
+        let turn_ns = if count > 0 { sys::now_ns() - woken_ns } else { 0 };
+        self.cut.longest_turn_ns = self.cut.longest_turn_ns.max(turn_ns);
         if spins && count == 0 {
             sys::give_way();
         } else if spins {
-            self.gauge().busy_ns.fetch_add(sys::now_ns() - begun_ns, Ordering::Relaxed);
+            self.gauge().busy_ns.fetch_add(turn_ns, Ordering::Relaxed);
         }
+        self.cut_due();
         Ok(())
-    }
-
-    /// Begins the connections that are due; how long the next wait may be, in milliseconds.
-    fn open_due(&mut self, now_ns: u64) -> i32 {
-        let target = self.gauge().target.load(Ordering::Acquire);
-        let due = self.pace.due(target, self.slots.len(), now_ns);
-        let room = (HANDSHAKES_MAX - self.handshakes_open).min(OPENS_MAX);
-        for _ in 0..room.min(due - self.slots.len()) {
-            self.open(sys::now_ns());
-        }
-        match self.slots.len() {
-            count if count == target => WAIT_IDLE_MS,
-            count if count == due || self.handshakes_open == HANDSHAKES_MAX => WAIT_PACED_MS,
-            _ => 0,
-        }
-    }
-
-    fn open(&mut self, now_ns: u64) {
-        let index = self.slots.len();
-        self.slots.push(Slot {
-            stream: None,
-            phase: Phase::Connecting,
-            has_partial: false,
-            started_ns: now_ns,
-            received: Received::default(),
-        });
-        self.handshakes_open += 1;
-        match self.open_socket(index) {
-            Ok(stream) => {
-                self.slots[index].stream = Some(stream);
-                let timeout_ns = u64::try_from(self.plan.timeout.as_nanos()).unwrap_or(u64::MAX);
-                self.handshakes.push_back((index, now_ns.saturating_add(timeout_ns)));
-            }
-            Err(error) => self.fail(index, error.into()),
-        }
-    }
-
-    fn open_socket(&self, index: usize) -> io::Result<TcpStream> {
-        let address = self.plan.target.address;
-        let source = source_address(address, self.index, index);
-        let stream = sys::connect(address, source, self.plan.receive_bytes)?;
-        self.epoll.add(&stream, index as u64)?;
-        Ok(stream)
     }
 
     fn on_event(&mut self, event: Event) {
         let Ok(index) = usize::try_from(event.token) else { return };
         let result = match self.slots[index].phase {
-            Phase::Ended => Ok(()),
+            Phase::Ended | Phase::Away => Ok(()),
             Phase::Connecting => self.on_connected(index, event.ended),
+            Phase::Open if self.dawdle_ns > 0 => Ok(()),
             Phase::Upgrading | Phase::Subscribing | Phase::Open => self.receive(index, event.ended),
         };
+        self.settle(index, result);
+    }
+
+    /// Ends a connection whose last step failed.
+    pub(super) fn settle(&mut self, index: usize, result: Result<(), Failure>) {
         if let Err(failure) = result {
             self.fail(index, failure);
-        }
-    }
-
-    fn on_connected(&mut self, index: usize, ended: bool) -> Result<(), Failure> {
-        let slot = &mut self.slots[index];
-        if let Some(stream) = &slot.stream
-            && let Some(error) = stream.take_error()?
-        {
-            return Err(error.into());
-        }
-        slot.phase = Phase::Upgrading;
-        let request = mem::take(&mut self.request);
-        let sent = self.send(index, &request);
-        self.request = request;
-        // The end came with this event, so no later one will tell of it.
-        if ended { self.receive(index, ended) } else { sent }
-    }
-
-    /// Sends all of `bytes`. They are few, so a socket that does not take them is stuck.
-    pub(super) fn send(&self, index: usize, bytes: &[u8]) -> Result<(), Failure> {
-        let Some(mut stream) = self.slots[index].stream.as_ref() else { return Ok(()) };
-        match stream.write(bytes)? {
-            count if count == bytes.len() => Ok(()),
-            count => {
-                let text = format!("{count} of {} bytes sent", bytes.len());
-                Err(Failure::new(Fault::Stalled, text))
-            }
-        }
-    }
-
-    /// Notes that the subscription stands.
-    pub(super) fn opened(&mut self, index: usize, now_ns: u64) {
-        let slot = &mut self.slots[index];
-        slot.phase = Phase::Open;
-        self.handshakes_open -= 1;
-        self.outcome.handshakes.record(now_ns.saturating_sub(slot.started_ns));
-        self.gauge().established.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Ends a connection that failed, once.
-    fn fail(&mut self, index: usize, failure: Failure) {
-        let slot = &mut self.slots[index];
-        slot.stream = None;
-        slot.has_partial = false;
-        let phase = mem::replace(&mut slot.phase, Phase::Ended);
-        self.partial.remove(&index);
-        match phase {
-            Phase::Ended => return,
-            Phase::Open => {
-                self.gauge().lost.fetch_add(1, Ordering::AcqRel);
-                self.shared.wake_controller();
-            }
-            Phase::Connecting | Phase::Upgrading | Phase::Subscribing => {
-                self.handshakes_open -= 1;
-                self.gauge().failed.fetch_add(1, Ordering::AcqRel);
-            }
-        }
-        self.outcome.failures.add(failure);
-    }
-
-    /// Gives up the handshakes that take too long. All have the same time, so the oldest are due
-    /// first.
-    fn expire(&mut self, now_ns: u64) {
-        while let Some((index, deadline_ns)) = self.handshakes.front().copied() {
-            let settled = matches!(self.slots[index].phase, Phase::Open | Phase::Ended);
-            if !settled && deadline_ns > now_ns {
-                return;
-            }
-            self.handshakes.pop_front();
-            if !settled {
-                let text = format!("still {:?}", self.slots[index].phase).to_lowercase();
-                self.fail(index, Failure::new(Fault::Timeout, text));
-            }
         }
     }
 
@@ -277,8 +179,8 @@ impl Worker {
         }
         let mut complete = false;
         for arrived in self.arrived.drain(..) {
-            let Arrived { sequence, count, last_ns } = arrived;
-            complete |= self.shared.rounds.add(sequence, count, last_ns);
+            let Arrived { number, count, last_ns } = arrived;
+            complete |= self.shared.rounds.add(number, count, last_ns);
         }
         self.gauge().received.store(self.outcome.tally.received, Ordering::Release);
         if complete {
@@ -286,88 +188,27 @@ impl Worker {
         }
     }
 
-    fn close(mut self) -> Outcome {
-        let farewell = frame::encode(Opcode::Close, &1000_u16.to_be_bytes());
-        for slot in self.slots.drain(..) {
-            let Some(mut stream) = slot.stream else { continue };
-            let said = match self.plan.ending {
-                Ending::Abort => sys::reset_on_close(&stream),
-                Ending::Close => stream.write(&farewell).map(|_| ()),
-            };
-            // An error means that the server was faster; the connection ends either way.
-            drop(said);
+    /// Hands the latencies over if the controller has asked for them.
+    fn cut_due(&mut self) {
+        let wanted = self.gauge().cuts_wanted.load(Ordering::Acquire);
+        if wanted == self.gauge().cuts_made.load(Ordering::Relaxed) {
+            return;
         }
-        self.outcome
+        let cut = mem::take(&mut self.cut);
+        self.shared.cut.lock().unwrap_or_else(PoisonError::into_inner).merge(&cut);
+        self.gauge().cuts_made.store(wanted, Ordering::Release);
+        self.shared.wake_controller();
     }
 
-    fn gauge(&self) -> &Gauge {
+    pub(super) fn gauge(&self) -> &Gauge {
         &self.shared.gauges[self.index]
     }
-}
 
-/// Address from which a thread's connection is made: several towards loopback, so that there are
-/// ports for all; the kernel's choice otherwise.
-fn source_address(target: SocketAddr, thread: usize, connection: usize) -> Option<Ipv4Addr> {
-    const THREAD_SOURCES: usize = 256;
-    if !(target.is_ipv4() && target.ip().is_loopback()) {
-        return None;
-    }
-    let offset = thread * THREAD_SOURCES + connection / SOURCE_CONNECTIONS_MAX;
-    Some(Ipv4Addr::from_bits(SOURCE_FIRST.to_bits() + u32::try_from(offset).ok()?))
-}
-
-/// When connections are due.
-struct Pace {
-    /// 0 is at once.
-    per_second: f64,
-    target: usize,
-    /// Connections and time when the present target was set.
-    base: usize,
-    since_ns: u64,
-}
-
-impl Pace {
-    fn new(per_second: f64) -> Self {
-        Self { per_second, target: 0, base: 0, since_ns: 0 }
-    }
-
-    /// How many connections should have begun by now: from `begun` to `target`.
-    fn due(&mut self, target: usize, begun: usize, now_ns: u64) -> usize {
-        if target != self.target {
-            *self = Self { target, base: begun, since_ns: now_ns, ..*self };
+    /// The channel of a slot. Slots of all threads together take the channels in turn.
+    pub(super) fn channel(&self, index: usize) -> usize {
+        match self.plan.target.entries.len() {
+            1 => 0,
+            channels => (index * self.plan.threads + self.index) % channels,
         }
-        if self.per_second == 0.0 {
-            return target.max(begun);
-        }
-        let seconds = (now_ns - self.since_ns) as f64 / 1e9;
-        let due = self.base + (seconds * self.per_second) as usize;
-        due.min(target).max(begun)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_come_at_the_pace_asked_for() {
-        let mut pace = Pace::new(1000.0);
-        assert_eq!(pace.due(0, 0, 5_000_000_000), 0);
-        assert_eq!(pace.due(100, 0, 6_000_000_000), 0);
-        assert_eq!(pace.due(100, 0, 6_050_000_000), 50);
-        assert_eq!(pace.due(100, 50, 9_000_000_000), 100);
-        assert_eq!(pace.due(200, 100, 10_000_000_000), 100);
-        assert_eq!(pace.due(200, 100, 10_001_000_000), 101);
-        assert_eq!(Pace::new(0.0).due(70, 3, 0), 70);
-    }
-
-    #[test]
-    fn sources_differ_by_thread_and_by_ports_used() {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 8000));
-        let source = |thread, connection| source_address(loopback, thread, connection).unwrap();
-        assert_eq!(source(0, 0), Ipv4Addr::new(127, 0, 0, 2));
-        assert_eq!(source(0, 8_000), Ipv4Addr::new(127, 0, 0, 3));
-        assert_eq!(source(1, 0), Ipv4Addr::new(127, 0, 1, 2));
-        assert_eq!(source_address(SocketAddr::from(([10, 0, 0, 1], 80)), 0, 0), None);
     }
 }

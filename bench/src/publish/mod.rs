@@ -1,33 +1,69 @@
-//! Ways to publish: through the HTTP API, by a frame on a WebSocket, or by a byte to a server that
-//! sends canned frames. All block, with the scenario's timeout: publications are few, deliveries
-//! many.
+//! Publishing: by HTTP, by a message on a WebSocket, or by a byte to a server that sends canned
+//! frames. Sending blocks, with the scenario's timeout, for publications are few and deliveries
+//! many; answers are taken as they come, so that an open loop is not held up by them.
 
-mod api;
-mod socket;
+mod frames;
+mod http;
+mod line;
 
-use crate::target::{Endpoint, Target};
+use crate::error::Error;
+use crate::profile::Profile;
+use crate::sys;
+use crate::target::{self, Endpoint, Target};
 use crate::wire::mark::Mark;
-use api::ApiPublisher;
-use socket::SocketPublisher;
+use frames::Frames;
+use http::Http;
+use line::Line;
+use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
-/// Longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Answers are looked for this often at most, in nanoseconds, unless many are awaited.
+const ANSWERS_INTERVAL_NS: u64 = 500_000;
+/// With so many awaited on a line, they are looked for at once.
+const ANSWERS_AWAITED_MAX: usize = 64;
 
-/// Where publications go in.
+/// How to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// One POST for each publication.
+    Http,
+    /// One WebSocket message for each.
+    Frame,
+    /// One byte for each.
+    Trigger,
+}
+
+/// Where publications go in. Checked, but not yet connected.
 #[derive(Clone, Debug)]
-pub(crate) enum Entrance {
-    /// POST to `endpoint`/publish.
-    Api { endpoint: Endpoint, key: Option<String> },
-    /// A connection of its own to the subscribers' server.
-    Socket,
-    /// One byte per publication.
-    Trigger(SocketAddr),
+pub(crate) struct Entrance {
+    speech: Speech,
+    address: SocketAddr,
+    /// Connections; each channel keeps to one of them, so that its order is kept.
+    pub(crate) lines: usize,
+    pub(crate) way: Way,
+}
+
+/// What is said on the lines.
+#[derive(Clone, Debug)]
+enum Speech {
+    Http(Http),
+    Frame(Frames),
+    Trigger,
+}
+
+/// What the command line says in place of the profile.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) way: Option<Way>,
+    pub(crate) url: Option<String>,
+    /// Headers of HTTP requests, as `Name: value`.
+    pub(crate) headers: Vec<String>,
+    /// Where subscribers connect: publishers follow, if the profile has both in one place.
+    pub(crate) client_url: String,
+    pub(crate) lines: usize,
 }
 
 /// Why a publication did not go in.
@@ -57,89 +93,159 @@ impl fmt::Display for PublishError {
     }
 }
 
-/// An open way to publish into one channel.
-pub(crate) enum Publisher {
-    Api(ApiPublisher),
-    Socket(SocketPublisher),
-    Trigger(TcpStream),
+impl Entrance {
+    /// The way into the server of `profile` for all channels of `target`.
+    pub(crate) fn new(
+        profile: &Profile,
+        target: &Target,
+        overrides: &Overrides,
+    ) -> Result<Self, Error> {
+        let publish = &profile.publish;
+        let way = overrides.way.or(match publish {
+            _ if publish.http.is_some() => Some(Way::Http),
+            _ if publish.frame.is_some() => Some(Way::Frame),
+            _ => publish.trigger.as_ref().map(|_| Way::Trigger),
+        });
+        let missing = || Error::Usage("the profile does not say how to publish so".to_owned());
+        let way = way.ok_or_else(missing)?;
+        let given = publish.http.as_ref().filter(|_| way == Way::Http).map(|http| &http.url);
+        let given = given.or(publish.frame.as_ref().and_then(|frame| frame.url.as_ref()));
+        let moved = given.map(|given| target::moved(given, &profile.url, &overrides.client_url));
+        let url = overrides.url.as_deref().or(moved.as_deref());
+        let lines = overrides.lines;
+        let (speech, address) = match way {
+            Way::Http => {
+                let http = publish.http.as_ref().ok_or_else(missing)?;
+                let endpoint = |channel: &str| {
+                    let url = crate::wire::script::fill_channel(url.unwrap_or(&http.url), channel);
+                    Endpoint::parse(&url)
+                };
+                let address = endpoint("")?.address;
+                let http = Http::new(http, target, &overrides.headers, endpoint)?;
+                (Speech::Http(http), address)
+            }
+            Way::Frame => {
+                let frame = publish.frame.as_ref().ok_or_else(missing)?;
+                let url = url.unwrap_or(&overrides.client_url);
+                if url.contains("{channel}") && target.entries.len() > lines {
+                    return Err(Error::Usage(format!(
+                        "the publisher's url names the channel, so {} channels need as many \
+                         --publishers",
+                        target.entries.len()
+                    )));
+                }
+                let frames = Frames::new(profile, frame, target, url)?;
+                let address = frames.address();
+                (Speech::Frame(frames), address)
+            }
+            Way::Trigger => {
+                let trigger = publish.trigger.as_ref().ok_or_else(missing)?;
+                let address = url.map_or(Ok(trigger.address), |url| {
+                    url.parse().map_err(|_| {
+                        Error::Usage(format!("{url:?} is not an address such as 127.0.0.1:8101"))
+                    })
+                });
+                (Speech::Trigger, address?)
+            }
+        };
+        Ok(Self { speech, address, lines, way })
+    }
+}
+
+/// Open lines to publish on.
+pub(crate) struct Publisher {
+    speech: Speech,
+    lines: Vec<Line>,
+    /// Publications whose answer is awaited, for each line: their ids.
+    awaited: Vec<VecDeque<u64>>,
+    id: u64,
+    looked_ns: u64,
 }
 
 impl Publisher {
-    /// Opens the way in. No call on it blocks longer than `timeout`.
-    pub(crate) fn open(
-        entrance: &Entrance,
-        target: &Target,
-        timeout: Duration,
-    ) -> Result<Self, PublishError> {
-        Ok(match entrance {
-            Entrance::Api { endpoint, key } => {
-                let line = Line::open(endpoint.address, timeout)?;
-                Self::Api(ApiPublisher::new(line, endpoint, key.as_deref(), &target.channel))
+    /// Opens the lines. No call on it blocks longer than `timeout`.
+    pub(crate) fn open(entrance: &Entrance, timeout: Duration) -> Result<Self, PublishError> {
+        let mut lines = Vec::with_capacity(entrance.lines);
+        for index in 0..entrance.lines {
+            let mut line = Line::open(entrance.address, timeout)?;
+            if let Speech::Frame(frames) = &entrance.speech {
+                frames.open(index, &mut line)?;
             }
-            Entrance::Socket => Self::Socket(SocketPublisher::open(target, timeout)?),
-            Entrance::Trigger(address) => Self::Trigger(Line::open(*address, timeout)?.stream),
+            lines.push(line);
+        }
+        Ok(Self {
+            speech: entrance.speech.clone(),
+            awaited: vec![VecDeque::new(); lines.len()],
+            lines,
+            id: frames::ID_FIRST,
+            looked_ns: 0,
         })
     }
 
-    /// Sends a publication with `mark`, padded to `bytes`.
-    pub(crate) fn send(&mut self, mark: Mark, bytes: usize) -> Result<(), PublishError> {
-        match self {
-            Self::Api(api) => api.send(&mark.payload(bytes)),
-            Self::Socket(socket) => socket.send(&mark.payload(bytes)),
-            Self::Trigger(stream) => Ok(stream.write_all(&[0])?),
-        }
-    }
-
-    /// Takes the server's answer to the oldest publication that was sent.
-    pub(crate) fn confirm(&mut self) -> Result<(), PublishError> {
-        match self {
-            Self::Api(api) => api.confirm(),
-            Self::Socket(socket) => socket.confirm(),
-            Self::Trigger(_) => Ok(()),
-        }
-    }
-}
-
-/// A blocking connection with what was read and not used.
-struct Line {
-    stream: TcpStream,
-    bytes: Vec<u8>,
-}
-
-impl Line {
-    fn open(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, timeout)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(timeout))?;
-        Ok(Self { stream, bytes: Vec::new() })
-    }
-
-    /// Reads until `parse` finds a value in what is there, and removes the bytes it used.
-    fn read_until<T>(
+    /// Sends a publication with `mark` to a channel, padded to `bytes`.
+    pub(crate) fn send(
         &mut self,
-        mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, PublishError>,
-    ) -> Result<T, PublishError> {
-        loop {
-            if let Some((value, used)) = parse(&self.bytes)? {
-                self.bytes.drain(..used);
-                return Ok(value);
+        channel: usize,
+        mark: Mark,
+        bytes: usize,
+    ) -> Result<(), PublishError> {
+        let at = channel % self.lines.len();
+        let line = &mut self.lines[at];
+        match &self.speech {
+            Speech::Http(http) => line.send(&http.request(channel, &mark.payload(bytes)))?,
+            Speech::Frame(frames) => {
+                line.send(&frames.message(channel, self.id, &mark.payload(bytes)))?;
+                if !frames.confirms() {
+                    return Ok(());
+                }
             }
-            if self.bytes.len() > ANSWER_BYTES_MAX {
-                return Err(PublishError::Refused("an answer without an end".to_owned()));
-            }
-            self.fill()?;
+            Speech::Trigger => return Ok(line.send(&[0])?),
         }
+        self.awaited[at].push_back(self.id);
+        self.id += 1;
+        Ok(())
     }
 
-    fn fill(&mut self) -> io::Result<()> {
-        let held = self.bytes.len();
-        self.bytes.resize(held + READ_BYTES, 0);
-        let result = self.stream.read(&mut self.bytes[held..]);
-        self.bytes.truncate(held + result.as_ref().copied().unwrap_or(0));
-        match result? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+    /// Takes the answers that have come. A refusal is an error.
+    pub(crate) fn take_answers(&mut self) -> Result<(), PublishError> {
+        let now_ns = sys::now_ns();
+        let many = self.awaited.iter().any(|awaited| awaited.len() >= ANSWERS_AWAITED_MAX);
+        if !many && now_ns < self.looked_ns + ANSWERS_INTERVAL_NS {
+            return Ok(());
         }
+        self.looked_ns = now_ns;
+        for at in 0..self.lines.len() {
+            if self.lines[at].fill_now()? {
+                self.take_line(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for all answers.
+    pub(crate) fn settle(&mut self) -> Result<(), PublishError> {
+        for at in 0..self.lines.len() {
+            self.take_line(at)?;
+            while !self.awaited[at].is_empty() {
+                self.lines[at].fill()?;
+                self.take_line(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_line(&mut self, at: usize) -> Result<(), PublishError> {
+        let (line, awaited) = (&mut self.lines[at], &mut self.awaited[at]);
+        match &self.speech {
+            Speech::Http(http) => {
+                while let Some(used) = http.answer(&line.bytes)? {
+                    line.bytes.drain(..used);
+                    awaited.pop_front();
+                }
+            }
+            Speech::Frame(frames) => frames.take(line, awaited)?,
+            Speech::Trigger => line.bytes.clear(),
+        }
+        Ok(())
     }
 }

@@ -1,48 +1,92 @@
-//! Publishing to a fleet in a closed loop: so many under way, the next when the oldest has reached
-//! everyone.
+//! Publishing to a fleet: in a closed loop, the next when the oldest has reached everyone, or in an
+//! open one, each at its moment. In an open loop latency counts from the moment at which a
+//! publication was due, so that a server that holds the publisher up cannot hide it.
 
-use crate::fleet::{Ended, Fleet};
+use crate::error::Error;
+use crate::fleet::{Ended, Fleet, OUTSTANDING_MAX};
 use crate::latency::Latencies;
+use crate::progress::LOOK;
 use crate::publish::{PublishError, Publisher};
 use crate::sys;
 use crate::wire::mark::Mark;
-use std::time::Instant;
+use serde::Serialize;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Before a publication is due the publisher stays awake for this long.
+const AWAKE: Duration = Duration::from_micros(150);
+/// How often the course of a series is noted.
+const MOMENT: Duration = Duration::from_secs(1);
+/// Highest rate of an open loop.
+const RATE_MAX: f64 = 1e6;
+
+/// What makes the next publication due.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Load {
+    /// So many are under way at once.
+    Closed { outstanding: u32 },
+    /// So many per second.
+    Open { rate: f64 },
+}
 
 /// When a series of publications ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
     Count(u32),
-    Time(Instant),
+    Time(Duration),
 }
 
-/// The publisher's side of the loop.
+/// How far a series had come at one moment.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Moment {
+    /// Since its start.
+    pub(crate) seconds: f64,
+    /// Deliveries since the moment before, per second.
+    pub(crate) deliveries_per_second: f64,
+}
+
+/// What a series of publications was like for the publisher.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Course {
+    pub(super) publications: u32,
+    /// From the moment at which each was due to its last receipt.
+    pub(super) last: Latencies,
+    /// How much later than due each was sent, in an open loop.
+    pub(super) lag: Latencies,
+    pub(super) moments: Vec<Moment>,
+}
+
+/// The publisher's side.
 pub(super) struct Broadcast {
     publisher: Publisher,
     /// Payload of each publication.
     bytes: usize,
-    outstanding: u32,
-    /// Subscribers that a publication has to reach.
-    receivers: u64,
+    channels: u32,
+    /// Publications so far, of all channels, which are served in turn.
     pub(super) published: u32,
-    /// Publications that have reached everyone, which happens in their order.
+    /// Those that reached everyone, counted up to the first that did not.
     pub(super) completed: u32,
-    confirmed: u32,
-    /// From sending each publication to its last receipt, since they were last cleared.
-    pub(super) last: Latencies,
+}
+
+impl Load {
+    pub(super) fn check(self) -> Result<Self, Error> {
+        match self {
+            Self::Closed { outstanding } if !(1..OUTSTANDING_MAX).contains(&outstanding) => {
+                Err(Error::Usage(format!("--outstanding {outstanding}: 1 to {}", {
+                    OUTSTANDING_MAX - 1
+                })))
+            }
+            Self::Open { rate } if !(rate > 0.0 && rate <= RATE_MAX) => {
+                Err(Error::Usage(format!("--rate {rate}: above 0 and at most {RATE_MAX}")))
+            }
+            checked => Ok(checked),
+        }
+    }
 }
 
 impl Broadcast {
-    pub(super) fn new(publisher: Publisher, bytes: usize, outstanding: u32) -> Self {
-        Self {
-            publisher,
-            bytes,
-            outstanding,
-            receivers: 0,
-            published: 0,
-            completed: 0,
-            confirmed: 0,
-            last: Latencies::default(),
-        }
+    pub(super) fn new(publisher: Publisher, bytes: usize, channels: u32) -> Self {
+        Self { publisher, bytes, channels, published: 0, completed: 0 }
     }
 
     /// Publishes until `until`, and waits for everything under way. A publication that could not
@@ -50,62 +94,206 @@ impl Broadcast {
     pub(super) fn series(
         &mut self,
         fleet: &mut Fleet,
+        load: Load,
         until: Until,
+        course: &mut Course,
     ) -> Result<Ended, PublishError> {
-        let first = self.published;
-        self.receivers = fleet.totals().established;
+        fleet.progress.begin("delivered", 0);
+        let ended = Series::new(fleet, load, until).run(self, fleet, course);
+        fleet.progress.clear();
+        if matches!(ended, Ok(Ended::Done | Ended::TimedOut)) {
+            // If the server refused a publication, that says more than the silence.
+            self.publisher.settle()?;
+        }
+        ended
+    }
+
+    /// Publishes once, to be received whenever `receivers` come.
+    pub(super) fn one(
+        &mut self,
+        fleet: &Fleet,
+        due_ns: u64,
+        receivers: u64,
+    ) -> Result<(), PublishError> {
+        let number = self.published + 1;
+        let channel = (number - 1) % self.channels;
+        let mark = Mark { sequence: (number - 1) / self.channels + 1, sent_ns: due_ns };
+        fleet.begin_round(number, due_ns, receivers);
+        self.publisher.send(channel as usize, mark, self.bytes)?;
+        self.published = number;
+        if number == 1 {
+            // A wrong key or address shows at once, not after a timeout.
+            self.publisher.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of the publications that have reached everyone.
+    pub(super) fn reap(&mut self, fleet: &Fleet, last: &mut Latencies) {
+        while self.completed < self.published
+            && let Some(nanoseconds) = fleet.round_ns(self.completed + 1)
+        {
+            self.completed += 1;
+            last.record(nanoseconds);
+        }
+    }
+
+    /// Waits for the server's answers to all publications.
+    pub(super) fn settle(&mut self) -> Result<(), PublishError> {
+        self.publisher.settle()
+    }
+
+    /// Deliveries that should have been, of the publications after the first `before`.
+    pub(super) fn deliveries_due(&self, fleet: &Fleet, before: u32, published: u32) -> u64 {
+        let of = |number: u32| fleet.receivers((number - 1) % self.channels);
+        match self.channels {
+            1 => u64::from(published - before) * fleet.receivers(0),
+            _ => (before + 1..=published).map(of).sum(),
+        }
+    }
+}
+
+/// One series while it runs.
+struct Series {
+    load: Load,
+    until: Until,
+    began: Instant,
+    began_ns: u64,
+    first: u32,
+    received: u64,
+    lost: u64,
+    moment: Instant,
+    moment_received: u64,
+    progressed: Instant,
+}
+
+impl Series {
+    fn new(fleet: &Fleet, load: Load, until: Until) -> Self {
+        let totals = fleet.totals();
+        let now = Instant::now();
+        Self {
+            load,
+            until,
+            began: now,
+            began_ns: sys::now_ns(),
+            first: 0,
+            received: totals.received,
+            lost: totals.lost,
+            moment: now,
+            moment_received: totals.received,
+            progressed: now,
+        }
+    }
+
+    fn run(
+        mut self,
+        broadcast: &mut Broadcast,
+        fleet: &mut Fleet,
+        course: &mut Course,
+    ) -> Result<Ended, PublishError> {
+        self.first = broadcast.published;
         loop {
-            while self.published - self.completed < self.outstanding
-                && self.series_goes_on(first, until)
-            {
-                self.publish(fleet)?;
-            }
-            if self.published == self.completed {
+            let next_due_ns = self.publish_due(broadcast, fleet, course)?;
+            broadcast.reap(fleet, &mut course.last);
+            broadcast.publisher.take_answers()?;
+            course.publications = broadcast.published - self.first;
+            if broadcast.published == broadcast.completed && next_due_ns.is_none() {
+                self.note_moment(fleet, course);
                 return Ok(Ended::Done);
             }
-            match fleet.wait_round(self.completed + 1) {
-                Ok(nanoseconds) => self.complete(nanoseconds)?,
-                Err(Ended::TimedOut) => {
-                    // If the server refused the publication, that says more than the silence.
-                    self.confirm(self.published)?;
-                    return Ok(Ended::TimedOut);
-                }
-                Err(ended) => return Ok(ended),
+            if broadcast.published - broadcast.completed >= OUTSTANDING_MAX - 1 {
+                return Ok(Ended::Overloaded);
             }
+            if let Some(ended) = self.watch(broadcast, fleet) {
+                return Ok(ended);
+            }
+            if self.moment.elapsed() >= MOMENT {
+                self.note_moment(fleet, course);
+            }
+            Self::pause(next_due_ns);
         }
     }
 
-    fn series_goes_on(&self, first: u32, until: Until) -> bool {
-        match until {
-            Until::Count(count) => self.published - first < count,
-            Until::Time(end) => Instant::now() < end,
+    /// Publishes what is due; when the next one is, or `None` after the last. In a closed loop the
+    /// moment is not known, and lies in the future.
+    fn publish_due(
+        &self,
+        broadcast: &mut Broadcast,
+        fleet: &Fleet,
+        course: &mut Course,
+    ) -> Result<Option<u64>, PublishError> {
+        loop {
+            let sent = broadcast.published - self.first;
+            let due_ns = match self.load {
+                Load::Open { rate } => self.began_ns + (f64::from(sent) * 1e9 / rate) as u64,
+                Load::Closed { outstanding } => {
+                    let under_way = broadcast.published - broadcast.completed;
+                    if under_way < outstanding { sys::now_ns() } else { u64::MAX }
+                }
+            };
+            let over = match self.until {
+                Until::Count(count) => sent >= count,
+                // An open loop sends what was due in its time, however late that gets.
+                Until::Time(time) => {
+                    let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                    let reached_ns = if due_ns == u64::MAX { sys::now_ns() } else { due_ns };
+                    reached_ns >= self.began_ns.saturating_add(time_ns)
+                }
+            };
+            if over {
+                return Ok(None);
+            }
+            let now_ns = sys::now_ns();
+            let full = broadcast.published - broadcast.completed >= OUTSTANDING_MAX - 1;
+            if due_ns > now_ns || full {
+                return Ok(Some(due_ns));
+            }
+            if let Load::Open { .. } = self.load {
+                course.lag.record(now_ns - due_ns);
+            }
+            let receivers = fleet.receivers(broadcast.published % broadcast.channels);
+            broadcast.one(fleet, due_ns, receivers)?;
+            broadcast.reap(fleet, &mut course.last);
         }
     }
 
-    fn publish(&mut self, fleet: &Fleet) -> Result<(), PublishError> {
-        let mark = Mark { sequence: self.published + 1, sent_ns: sys::now_ns() };
-        fleet.begin_round(mark.sequence, mark.sent_ns, self.receivers);
-        self.publisher.send(mark, self.bytes)?;
-        self.published += 1;
-        if self.published == 1 {
-            // A wrong key or address shows at once, not after a timeout.
-            self.confirm(1)?;
+    /// Why there is nothing more to wait for, if that is so.
+    fn watch(&mut self, broadcast: &Broadcast, fleet: &Fleet) -> Option<Ended> {
+        if let Some(ended) = fleet.ended_early() {
+            return Some(ended);
         }
-        Ok(())
+        let totals = fleet.totals();
+        if totals.lost > self.lost {
+            return Some(Ended::Broken);
+        }
+        if totals.received != self.received || broadcast.published == broadcast.completed {
+            self.received = totals.received;
+            self.progressed = Instant::now();
+        }
+        (self.progressed.elapsed() > fleet.timeout()).then_some(Ended::TimedOut)
     }
 
-    fn complete(&mut self, nanoseconds: u64) -> Result<(), PublishError> {
-        self.completed += 1;
-        self.last.record(nanoseconds);
-        self.confirm(self.completed)
+    fn note_moment(&mut self, fleet: &mut Fleet, course: &mut Course) {
+        let received = fleet.totals().received;
+        let seconds = self.moment.elapsed().as_secs_f64();
+        if seconds > 0.0 {
+            course.moments.push(Moment {
+                seconds: self.began.elapsed().as_secs_f64(),
+                deliveries_per_second: (received - self.moment_received) as f64 / seconds,
+            });
+        }
+        (self.moment, self.moment_received) = (Instant::now(), received);
+        fleet.progress.show(received);
     }
 
-    /// Takes the server's answers up to that of publication `sequence`.
-    fn confirm(&mut self, sequence: u32) -> Result<(), PublishError> {
-        while self.confirmed < sequence {
-            self.publisher.confirm()?;
-            self.confirmed += 1;
+    /// Sleeps until the next publication is due or something else may have happened.
+    fn pause(next_due_ns: Option<u64>) {
+        let left = next_due_ns.unwrap_or(u64::MAX).saturating_sub(sys::now_ns());
+        let left = Duration::from_nanos(left).saturating_sub(AWAKE);
+        if left.is_zero() {
+            sys::give_way();
+        } else {
+            thread::park_timeout(left.min(LOOK));
         }
-        Ok(())
     }
 }

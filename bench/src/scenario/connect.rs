@@ -1,12 +1,13 @@
 //! `connect`: open connections, hold them, close them. How long does a handshake take, and how
 //! many fail?
 
-use super::{Stretch, Verdict};
-use crate::cli::ConnectArgs;
+use super::{Stretch, Used, Verdict};
+use crate::cli::{ConnectArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet};
 use crate::latency::Summary;
+use crate::page::Section;
 use crate::process::Usage;
 use crate::report::{self, OwnUsage, Report, Row};
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 struct ConnectReport {
     scenario: &'static str,
+    profile: String,
     url: String,
     connections: usize,
     established: u64,
@@ -30,18 +32,18 @@ struct ConnectReport {
     generator: OwnUsage,
     ended: &'static str,
     passed: bool,
+    #[serde(skip)]
+    quantiles: Vec<(f64, f64)>,
 }
 
 /// Runs the scenario and prints what it found.
 pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
     let connections = args.common.connections;
-    let mut fleet = Fleet::start(args.common.plan(connections)?)?;
-    let watched = args.common.watched();
+    let Subject { plan, watched, url, .. } = args.common.subject(connections, 1)?;
+    let mut fleet = Fleet::start(plan)?;
     let stretch = Stretch::begin(&fleet, watched.as_ref());
     let mut ended = fleet.ramp(connections);
-    let seconds = stretch.elapsed().as_secs_f64();
-    let server = stretch.server_usage(watched.as_ref());
-    let generator = stretch.own_usage(&fleet);
+    let Used { seconds, server, generator } = stretch.end(&fleet, watched.as_ref());
     let established = fleet.totals().established;
     if ended == Ended::Done {
         ended = fleet.rest(args.hold);
@@ -51,7 +53,8 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
     let verdict = Verdict::of(ended, outcome.failures.count() == 0);
     let report = ConnectReport {
         scenario: "connect",
-        url: args.common.url().to_owned(),
+        profile: args.common.profile.clone(),
+        url,
         connections,
         established,
         ended_early,
@@ -65,15 +68,20 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
         generator,
         ended: ended.label(),
         passed: verdict == Verdict::Passed,
+        quantiles: outcome.handshakes.quantiles(),
     };
-    report::print(&report, args.common.json)?;
+    report::print(&report, &args.common, verdict)?;
     Ok(verdict)
 }
 
 impl Report for ConnectReport {
+    fn title(&self) -> String {
+        format!("{} connections to {}", self.connections, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
-            ("url", self.url.clone()),
+            ("server", format!("{} at {}", self.profile, self.url)),
             ("connections", format!("{} of {}", self.established, self.connections)),
             ("ramp", format!("{:.2} s, {:.0}/s", self.seconds, self.connections_per_second)),
             ("handshake", self.handshake.text()),
@@ -87,6 +95,11 @@ impl Report for ConnectReport {
         }
         rows.push(("run", self.ended.to_owned()));
         rows
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        let line = (self.profile.clone(), self.quantiles.clone());
+        vec![report::latency_chart("Handshakes", vec![line])]
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -1,225 +1,166 @@
-//! `fanout`: one channel, many subscribers, a closed loop of publications. What does a delivery
-//! cost, how long does it take, and does every one arrive exactly once and in order?
+//! `fanout`, `saturate` and `channels`: publications to many subscribers at a fixed rate, as fast
+//! as they go, or to many channels in turn. What does a delivery cost, how long does it take, and
+//! does every one arrive exactly once and in order?
 
-use super::broadcast::{Broadcast, Until};
-use super::{Stretch, Verdict};
-use crate::cli::FanoutArgs;
+use super::Verdict;
+use super::broadcast::{Broadcast, Load};
+use super::window::{Faults, Measured, Request, Window, measure, verdict};
+use crate::cli::{ChannelsArgs, CommonArgs, FanoutArgs, PublishArgs, SaturateArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
-use crate::fleet::{Ended, Fleet, Outcome};
-use crate::latency::{Latencies, Summary};
-use crate::process::Usage;
-use crate::publish::{PublishError, Publisher};
-use crate::report::{self, OwnUsage, Report, Row};
-use crate::sys;
+use crate::fleet::{Ended, Fleet};
+use crate::page::Section;
+use crate::publish::Publisher;
+use crate::report::{self, Report, Row};
 use serde::Serialize;
-use std::time::{Duration, Instant};
 
 #[derive(Debug, Serialize)]
 struct FanoutReport {
     scenario: &'static str,
+    profile: String,
     url: String,
     connections: usize,
+    channels: u32,
     established: u64,
     failures: Failures,
     payload_bytes: usize,
-    outstanding: u32,
-    /// Measured publications; those of the warm-up are not in any figure but the next three.
-    publications: u32,
-    lost: u64,
-    duplicates: u64,
-    reordered: u64,
-    deliveries: u64,
-    seconds: f64,
-    publications_per_second: f64,
-    deliveries_per_second: f64,
-    /// From sending to each receipt.
-    delivery: Summary,
-    /// From sending to the last receipt.
-    last_delivery: Summary,
-    server: Option<Usage>,
-    server_cpu_us_per_delivery: Option<f64>,
-    server_thread_cpu_us_per_delivery: Option<f64>,
-    generator: Option<OwnUsage>,
+    /// In a closed loop.
+    outstanding: Option<u32>,
+    /// In an open loop, publications per second that were asked for.
+    rate: Option<f64>,
+    /// Over the whole run, with the warm-up.
+    #[serde(flatten)]
+    faults: Faults,
+    #[serde(flatten)]
+    window: Option<Window>,
     ended: &'static str,
     publish_error: Option<String>,
     passed: bool,
 }
 
-/// What was measured between warm-up and end.
-#[derive(Default)]
-struct Measured {
-    publications: u32,
-    deliveries: u64,
-    seconds: f64,
-    last: Latencies,
-    server: Option<Usage>,
-    generator: Option<OwnUsage>,
-    publish_error: Option<PublishError>,
+/// Runs `fanout` and prints what it found.
+pub(crate) fn run_fanout(args: &FanoutArgs) -> Result<Verdict, Error> {
+    let request = Request::new(Load::Open { rate: args.rate }, &args.window)?;
+    run("fanout", &args.common, &args.publish, 1, request)
 }
 
-/// Runs the scenario and prints what it found.
-pub(crate) fn run(args: &FanoutArgs) -> Result<Verdict, Error> {
-    args.check()?;
-    let connections = args.common.connections;
-    let mut plan = args.common.plan(connections)?;
-    plan.warmup = args.warmup;
-    let entrance = args.publish.entrance(&mut plan)?;
-    let (target, timeout) = (plan.target.clone(), plan.timeout);
+/// Runs `saturate` and prints what it found.
+pub(crate) fn run_saturate(args: &SaturateArgs) -> Result<Verdict, Error> {
+    let request = Request::new(Load::Closed { outstanding: args.outstanding }, &args.window)?;
+    run("saturate", &args.common, &args.publish, 1, request)
+}
+
+/// Runs `channels` and prints what it found.
+pub(crate) fn run_channels(args: &ChannelsArgs) -> Result<Verdict, Error> {
+    let request = Request::new(Load::Open { rate: args.rate }, &args.window)?;
+    run("channels", &args.common, &args.publish, args.channels, request)
+}
+
+fn run(
+    scenario: &'static str,
+    common: &CommonArgs,
+    publish: &PublishArgs,
+    channels: u32,
+    request: Request,
+) -> Result<Verdict, Error> {
+    let connections = common.connections;
+    let mut subject = common.subject(connections, channels)?;
+    let entrance = publish.entrance(&mut subject)?;
+    let Subject { plan, watched, url, .. } = subject;
+    let timeout = plan.timeout;
     let mut fleet = Fleet::start(plan)?;
     let mut ended = fleet.ramp(connections);
     if ended == Ended::Done {
-        ended = fleet.rest(args.settle);
+        ended = fleet.rest(request.settle);
     }
-    let (mut measured, mut published) = (Measured::default(), 0);
     let established = fleet.totals().established;
-    if ended == Ended::Done && established > 0 {
-        let publisher = Publisher::open(&entrance, &target, timeout)?;
-        let mut broadcast = Broadcast::new(publisher, args.publish.bytes, args.outstanding);
-        (ended, measured) = measure(args, &mut fleet, &mut broadcast);
+    let complete = established == connections as u64 || (channels == 1 && established > 0);
+    let (mut measured, mut due) = (None, 0);
+    if ended == Ended::Done && complete {
+        let publisher = Publisher::open(&entrance, timeout)?;
+        let mut broadcast = Broadcast::new(publisher, publish.bytes, channels);
+        let found = measure(&mut fleet, &mut broadcast, watched.as_ref(), request);
+        ended = found.ended;
         // What an interrupt left under way is not lost.
-        published = match ended {
-            Ended::Interrupted => broadcast.completed,
-            Ended::Done | Ended::TimedOut | Ended::Broken => broadcast.published,
-        };
+        let published =
+            if ended == Ended::Interrupted { broadcast.completed } else { broadcast.published };
+        due = due_at(&broadcast, &fleet, published, established);
+        measured = Some(found);
     }
     let outcome = fleet.stop()?;
-    let mut report = fanout_report(args, measured, &outcome);
-    report.established = established;
-    report.lost = outcome.tally.lost(established, published);
-    report.ended = ended.label();
-    let verdict = Verdict::of(ended, report.faultless());
-    report.passed = verdict == Verdict::Passed;
-    report::print(&report, args.common.json)?;
+    let faults = Faults::new(&outcome, due);
+    let Measured { window, publish_error, .. } =
+        measured.unwrap_or(Measured { ended, window: None, publish_error: None });
+    let verdict = verdict(ended, faults, outcome.failures.count(), publish_error.is_some());
+    let report = FanoutReport {
+        scenario,
+        profile: common.profile.clone(),
+        url,
+        connections,
+        channels,
+        established,
+        failures: outcome.failures,
+        payload_bytes: publish.bytes,
+        outstanding: match request.load {
+            Load::Closed { outstanding } => Some(outstanding),
+            Load::Open { .. } => None,
+        },
+        rate: match request.load {
+            Load::Open { rate } => Some(rate),
+            Load::Closed { .. } => None,
+        },
+        faults,
+        window,
+        ended: ended.label(),
+        publish_error,
+        passed: verdict == Verdict::Passed,
+    };
+    report::print(&report, common, verdict)?;
     Ok(verdict)
 }
 
-/// Warms up, publishes, and waits for repeats that come late.
-fn measure(args: &FanoutArgs, fleet: &mut Fleet, broadcast: &mut Broadcast) -> (Ended, Measured) {
-    let watched = args.common.watched();
-    let mut measured = Measured::default();
-    let mut ended = series(fleet, broadcast, Until::Count(args.warmup), &mut measured);
-    if ended != Ended::Done {
-        return (ended, measured);
-    }
-    broadcast.last = Latencies::default();
-    let (published, received) = (broadcast.published, fleet.totals().received);
-    let until = match args.messages {
-        Some(count) => Until::Count(count),
-        None => Until::Time(Instant::now() + Duration::from_secs(args.seconds)),
-    };
-    let stretch = Stretch::begin(fleet, watched.as_ref());
-    ended = series(fleet, broadcast, until, &mut measured);
-    measured.seconds = stretch.elapsed().as_secs_f64();
-    measured.server = stretch.server_usage(watched.as_ref());
-    measured.generator = Some(stretch.own_usage(fleet));
-    measured.publications = broadcast.published - published;
-    measured.deliveries = fleet.totals().received - received;
-    measured.last = broadcast.last.clone();
-    if ended == Ended::Done {
-        ended = fleet.rest(args.settle);
-    }
-    (ended, measured)
-}
-
-fn series(
-    fleet: &mut Fleet,
-    broadcast: &mut Broadcast,
-    until: Until,
-    measured: &mut Measured,
-) -> Ended {
-    broadcast.series(fleet, until).unwrap_or_else(|error| {
-        measured.publish_error = Some(error);
-        if sys::interrupted() { Ended::Interrupted } else { Ended::Broken }
-    })
-}
-
-fn fanout_report(args: &FanoutArgs, measured: Measured, outcome: &Outcome) -> FanoutReport {
-    let Measured { publications, deliveries, seconds, server, generator, .. } = measured;
-    let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
-    let per_delivery = |seconds: f64| seconds * 1e6 / deliveries.max(1) as f64;
-    FanoutReport {
-        scenario: "fanout",
-        url: args.common.url().to_owned(),
-        connections: args.common.connections,
-        established: 0,
-        failures: outcome.failures.clone(),
-        payload_bytes: args.publish.bytes,
-        outstanding: args.outstanding,
-        publications,
-        lost: 0,
-        duplicates: outcome.tally.duplicates,
-        reordered: outcome.tally.reordered,
-        deliveries,
-        seconds,
-        publications_per_second: per_second(f64::from(publications)),
-        deliveries_per_second: per_second(deliveries as f64),
-        delivery: outcome.deliveries.summary(),
-        last_delivery: measured.last.summary(),
-        server,
-        server_cpu_us_per_delivery: server.map(|usage| per_delivery(usage.cpu_seconds)),
-        server_thread_cpu_us_per_delivery: server
-            .and_then(|usage| usage.thread_cpu_seconds)
-            .map(per_delivery),
-        generator,
-        ended: "",
-        publish_error: measured.publish_error.map(|error| error.to_string()),
-        passed: false,
-    }
-}
-
-impl FanoutReport {
-    fn faultless(&self) -> bool {
-        let wrong = self.lost + self.duplicates + self.reordered + self.failures.count();
-        wrong == 0 && self.publish_error.is_none() && self.publications > 0
+/// Deliveries due to those that were there at the start, of everything published.
+fn due_at(broadcast: &Broadcast, fleet: &Fleet, published: u32, established: u64) -> u64 {
+    // Connections lost on the way no longer count as receivers, but what they missed is lost.
+    let lost = fleet.totals().lost;
+    match lost {
+        0 => broadcast.deliveries_due(fleet, 0, published),
+        _ => u64::from(published) * established,
     }
 }
 
 impl Report for FanoutReport {
+    fn title(&self) -> String {
+        format!("{}: {} connections to {}", self.scenario, self.connections, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
-            ("url", self.url.clone()),
+            ("server", format!("{} at {}", self.profile, self.url)),
             ("connections", format!("{} of {}", self.established, self.connections)),
-            ("failures", report::failures_text(&self.failures)),
-            (
-                "publications",
-                format!(
-                    "{} of {} B, {} outstanding, {:.1}/s",
-                    self.publications,
-                    self.payload_bytes,
-                    self.outstanding,
-                    self.publications_per_second
-                ),
-            ),
-            (
-                "deliveries",
-                format!(
-                    "{} in {:.2} s, {:.0}/s",
-                    self.deliveries, self.seconds, self.deliveries_per_second
-                ),
-            ),
-            (
-                "faults",
-                format!(
-                    "{} lost, {} duplicate, {} out of order",
-                    self.lost, self.duplicates, self.reordered
-                ),
-            ),
-            ("delivery", self.delivery.text()),
-            ("to the last", self.last_delivery.text()),
         ];
-        rows.extend(self.generator.map(|own| ("generator", own.text())));
-        rows.extend(self.server.map(|server| ("server", report::usage_text(server))));
-        let threads = self.server_thread_cpu_us_per_delivery;
-        let threads = threads.map(|us| format!(", named threads {us:.3} µs")).unwrap_or_default();
-        let whole = self.server_cpu_us_per_delivery;
-        rows.extend(whole.map(|us| ("server CPU", format!("{us:.3} µs per delivery{threads}"))));
+        if self.channels > 1 {
+            rows.push(("channels", self.channels.to_string()));
+        }
+        rows.push(("failures", report::failures_text(&self.failures)));
+        let load = match (self.outstanding, self.rate) {
+            (Some(outstanding), _) => format!("{outstanding} outstanding"),
+            (None, Some(rate)) => format!("{rate}/s asked for"),
+            (None, None) => String::new(),
+        };
+        rows.push(("load", format!("{} B, {load}", self.payload_bytes)));
+        rows.push(("faults", self.faults.text()));
+        rows.extend(self.window.iter().flat_map(Window::rows));
         rows.extend(self.publish_error.clone().map(|error| ("publishing", error)));
         rows.push(("run", self.ended.to_owned()));
         rows
     }
 
+    fn charts(&self) -> Vec<Section> {
+        self.window.iter().flat_map(|window| window.charts(&self.profile)).collect()
+    }
+
     fn warnings(&self) -> Vec<String> {
-        self.generator.and_then(OwnUsage::warning).into_iter().collect()
+        self.window.iter().flat_map(Window::warnings).collect()
     }
 }

@@ -1,13 +1,15 @@
 //! `idle`: what one more idle, subscribed connection costs, as the growth of the server from N
 //! connections to 2N. What a server takes at its start is in neither figure that way.
 
-use super::broadcast::{Broadcast, Until};
+use super::broadcast::{Broadcast, Course, Load, Until};
 use super::{Stretch, Verdict, sample};
-use crate::cli::IdleArgs;
+use crate::cli::{IdleArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
 use crate::fleet::{Ended, Fleet};
-use crate::process::Usage;
+use crate::kernel::KernelMemory;
+use crate::page::Section;
+use crate::process::{Usage, Watched};
 use crate::publish::Publisher;
 use crate::report::{self, OwnUsage, Report, Row};
 use crate::sequence::Tally;
@@ -16,6 +18,7 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 struct IdleReport {
     scenario: &'static str,
+    profile: String,
     url: String,
     /// N: half of those that are open at the end.
     connections: usize,
@@ -25,6 +28,9 @@ struct IdleReport {
     rss_bytes_at_n: Option<u64>,
     rss_bytes_at_2n: Option<u64>,
     bytes_per_connection: Option<f64>,
+    /// Of kernel objects at the server's end, as the growth from N to 2N; `None` if the kernel does
+    /// not tell or the server is on another host.
+    kernel_bytes_per_connection: Option<f64>,
     /// While 2N connections did nothing.
     server: Option<Usage>,
     generator: Option<OwnUsage>,
@@ -47,19 +53,22 @@ struct Published {
 /// Runs the scenario and prints what it found.
 pub(crate) fn run(args: &IdleArgs) -> Result<Verdict, Error> {
     let connections = args.common.connections;
-    let mut plan = args.common.plan(connections.saturating_mul(2))?;
-    let entrance = args.publish.entrance(&mut plan)?;
-    let (target, timeout) = (plan.target.clone(), plan.timeout);
+    let mut subject = args.common.subject(connections.saturating_mul(2), 1)?;
+    let entrance = args.publish.entrance(&mut subject)?;
+    let Subject { plan, watched, url, .. } = subject;
+    let timeout = plan.timeout;
     let mut fleet = Fleet::start(plan)?;
-    let mut report = IdleReport::new(args);
-    let mut ended = grow(args, &mut fleet, &mut report);
+    let mut report = IdleReport::new(args, url);
+    let mut ended = grow(args, &mut fleet, watched.as_ref(), &mut report);
     report.established = fleet.totals().established;
     let mut published = None;
     if ended == Ended::Done && args.publish_once {
-        let publisher = Publisher::open(&entrance, &target, timeout)?;
+        let publisher = Publisher::open(&entrance, timeout)?;
         let mut broadcast = Broadcast::new(publisher, args.publish.bytes, 1);
-        let mut arrived = Published::default();
-        ended = broadcast.series(&mut fleet, Until::Count(1)).unwrap_or_else(|error| {
+        let (mut arrived, mut course) = (Published::default(), Course::default());
+        let load = Load::Closed { outstanding: 1 };
+        let series = broadcast.series(&mut fleet, load, Until::Count(1), &mut course);
+        ended = series.unwrap_or_else(|error| {
             arrived.error = Some(error.to_string());
             Ended::Broken
         });
@@ -67,27 +76,32 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict, Error> {
             // Time for repeats to come.
             ended = fleet.rest(args.settle);
         }
-        arrived.milliseconds = broadcast.last.summary().max_us / 1e3;
+        arrived.milliseconds = course.last.summary().max_us / 1e3;
         published = Some((arrived, broadcast.published));
     }
     let outcome = fleet.stop()?;
     report.published = published.map(|(arrived, count)| {
         let Tally { received, duplicates, .. } = outcome.tally;
-        let lost = outcome.tally.lost(report.established, count);
+        let lost = (report.established * u64::from(count)).saturating_sub(received);
         Published { received, lost, duplicates, ..arrived }
     });
     report.failures = outcome.failures;
     report.ended = ended.label();
     let verdict = Verdict::of(ended, report.faultless());
     report.passed = verdict == Verdict::Passed;
-    report::print(&report, args.common.json)?;
+    report::print(&report, &args.common, verdict)?;
     Ok(verdict)
 }
 
 /// Opens N connections and N more, reading the server's memory after each, then holds them.
-fn grow(args: &IdleArgs, fleet: &mut Fleet, report: &mut IdleReport) -> Ended {
-    let watched = args.common.watched();
-    let rss_bytes = || sample(watched.as_ref()).map(|sample| sample.rss_bytes);
+fn grow(
+    args: &IdleArgs,
+    fleet: &mut Fleet,
+    watched: Option<&Watched>,
+    report: &mut IdleReport,
+) -> Ended {
+    let rss_bytes = || sample(watched).map(|sample| sample.rss_bytes);
+    let mut kernel_before = None;
     let connections = args.common.connections;
     report.rss_bytes_at_start = rss_bytes();
     for (total, rss_bytes_then) in
@@ -101,23 +115,29 @@ fn grow(args: &IdleArgs, fleet: &mut Fleet, report: &mut IdleReport) -> Ended {
             return ended;
         }
         *rss_bytes_then = rss_bytes();
+        let kernel = watched.and_then(|_| KernelMemory::read());
+        report.kernel_bytes_per_connection = kernel
+            .zip(kernel_before)
+            .map(|(now, before): (KernelMemory, _)| now.growth(before) / connections as f64);
+        kernel_before = kernel;
     }
     report.bytes_per_connection = report
         .rss_bytes_at_n
         .zip(report.rss_bytes_at_2n)
         .map(|(n, two_n)| (two_n as f64 - n as f64) / connections as f64);
-    let stretch = Stretch::begin(fleet, watched.as_ref());
+    let stretch = Stretch::begin(fleet, watched);
     let ended = fleet.rest(args.hold);
-    report.server = stretch.server_usage(watched.as_ref());
-    report.generator = Some(stretch.own_usage(fleet));
+    let used = stretch.end(fleet, watched);
+    (report.server, report.generator) = (used.server, Some(used.generator));
     ended
 }
 
 impl IdleReport {
-    fn new(args: &IdleArgs) -> Self {
+    fn new(args: &IdleArgs, url: String) -> Self {
         Self {
             scenario: "idle",
-            url: args.common.url().to_owned(),
+            profile: args.common.profile.clone(),
+            url,
             connections: args.common.connections,
             established: 0,
             failures: Failures::default(),
@@ -125,6 +145,7 @@ impl IdleReport {
             rss_bytes_at_n: None,
             rss_bytes_at_2n: None,
             bytes_per_connection: None,
+            kernel_bytes_per_connection: None,
             server: None,
             generator: None,
             published: None,
@@ -141,10 +162,14 @@ impl IdleReport {
 }
 
 impl Report for IdleReport {
+    fn title(&self) -> String {
+        format!("{} idle connections to {}", self.established, self.profile)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let all = self.connections * 2;
         let mut rows = vec![
-            ("url", self.url.clone()),
+            ("server", format!("{} at {}", self.profile, self.url)),
             ("connections", format!("{} of {all}", self.established)),
             ("failures", report::failures_text(&self.failures)),
         ];
@@ -159,11 +184,17 @@ impl Report for IdleReport {
         rows.extend(memory);
         let each = self.bytes_per_connection;
         rows.extend(each.map(|bytes| ("per connection", format!("{bytes:.1} B of RSS"))));
+        let kernel = self.kernel_bytes_per_connection;
+        rows.extend(kernel.map(|bytes| ("kernel", format!("{bytes:.0} B per connection"))));
         rows.extend(self.server.map(|server| ("server, idle", report::usage_text(server))));
         rows.extend(self.generator.map(|own| ("generator, idle", own.text())));
         rows.extend(self.published.as_ref().map(|one| ("publication", one.text())));
         rows.push(("run", self.ended.to_owned()));
         rows
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        Vec::new()
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -1,15 +1,21 @@
 //! What is done to a server: each scenario in a file, and what they share.
 
 mod broadcast;
+pub(crate) mod churn;
+pub(crate) mod compare;
 pub(crate) mod connect;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod ladder;
+pub(crate) mod slow;
+pub(crate) mod storm;
+pub(crate) mod window;
 
 use crate::fleet::{Ended, Fleet};
-use crate::process::{Sample, Watched};
+use crate::process::{Sample, Usage, Watched};
 use crate::report::OwnUsage;
 use crate::sys;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +31,7 @@ impl Verdict {
         match ended {
             Ended::Interrupted => Self::Interrupted,
             Ended::Done if faultless => Self::Passed,
-            Ended::Done | Ended::TimedOut | Ended::Broken => Self::Failed,
+            Ended::Done | Ended::TimedOut | Ended::Broken | Ended::Overloaded => Self::Failed,
         }
     }
 }
@@ -48,31 +54,36 @@ impl Stretch {
         }
     }
 
-    fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    fn own_usage(&self, fleet: &Fleet) -> OwnUsage {
+    /// What was used since the beginning; of the server, if it is watched and was there at both
+    /// ends.
+    fn end(&self, fleet: &Fleet, watched: Option<&Watched>) -> Used {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let after = sample(watched);
         let cpu_ns = sys::own_cpu_ns().saturating_sub(self.own_cpu_ns);
-        let seconds = self.elapsed().as_secs_f64();
-        OwnUsage::between(cpu_ns, &self.busy_ns, &fleet.busy_ns(), seconds)
-    }
-
-    /// What the server used, if it is watched and was there at both ends.
-    fn server_usage(&self, watched: Option<&Watched>) -> Option<crate::process::Usage> {
-        let after = sample(watched)?;
-        let seconds = self.elapsed().as_secs_f64();
-        self.server.map(|before| crate::process::Usage::between(before, after, seconds))
+        let server = self.server.zip(after);
+        Used {
+            seconds,
+            server: server.map(|(before, after)| Usage::between(before, after, seconds)),
+            generator: OwnUsage::between(cpu_ns, &self.busy_ns, &fleet.busy_ns(), seconds),
+        }
     }
 }
 
-/// Reads the server's use so far. A server that has ended is told on standard error, once read.
+/// What a measured stretch took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    seconds: f64,
+    server: Option<Usage>,
+    generator: OwnUsage,
+}
+
+/// Reads the server's use so far. A server that has ended is told on standard error.
 fn sample(watched: Option<&Watched>) -> Option<Sample> {
     let watched = watched?;
     match watched.sample() {
         Ok(sample) => Some(sample),
         Err(error) => {
-            eprintln!("WARNING: cannot read process {}: {error}", watched.pid);
+            eprintln!("WARNING: cannot read process {:?}: {error}", watched.pids);
             None
         }
     }

@@ -1,6 +1,8 @@
 //! The mark inside every publication: its sequence number and the moment it was sent. From it each
 //! receiver tells losses, repeats, disorder and latency.
 
+use memchr::memmem;
+
 /// Shortest payload that holds a mark with its largest numbers, in bytes.
 pub(crate) const PAYLOAD_BYTES_MIN: usize = 56;
 
@@ -31,20 +33,31 @@ impl Mark {
     }
 }
 
-/// Appends every mark in `message` to `marks`, in order. A server may join several publications in
-/// one message and wrap each in an envelope of its own; neither matters here.
-pub(crate) fn find(message: &[u8], marks: &mut Vec<Mark>) {
-    let mut rest = message;
-    while let Some(at) = rest.windows(SEQUENCE_KEY.len()).position(|key| key == SEQUENCE_KEY) {
-        rest = &rest[at + SEQUENCE_KEY.len()..];
-        let Some((sequence, after)) = number(rest) else { continue };
-        let Some((sent_ns, after)) = after.strip_prefix(SENT_KEY).and_then(number) else {
-            continue;
-        };
-        if let Ok(sequence) = u32::try_from(sequence) {
-            marks.push(Mark { sequence, sent_ns });
+/// Finds marks.
+pub(crate) struct Finder {
+    key: memmem::Finder<'static>,
+}
+
+impl Finder {
+    pub(crate) fn new() -> Self {
+        Self { key: memmem::Finder::new(SEQUENCE_KEY) }
+    }
+
+    /// Appends every mark in `message` to `marks`, in order. A server may join several
+    /// publications in one message and wrap each in an envelope of its own; neither matters here.
+    pub(crate) fn find(&self, message: &[u8], marks: &mut Vec<Mark>) {
+        let mut rest = message;
+        while let Some(at) = self.key.find(rest) {
+            rest = &rest[at + SEQUENCE_KEY.len()..];
+            let Some((sequence, after)) = number(rest) else { continue };
+            let Some((sent_ns, after)) = after.strip_prefix(SENT_KEY).and_then(number) else {
+                continue;
+            };
+            if let Ok(sequence) = u32::try_from(sequence) {
+                marks.push(Mark { sequence, sent_ns });
+            }
+            rest = after;
         }
-        rest = after;
     }
 }
 
@@ -61,7 +74,7 @@ mod tests {
 
     fn found(message: &str) -> Vec<(u32, u64)> {
         let mut marks = Vec::new();
-        find(message.as_bytes(), &mut marks);
+        Finder::new().find(message.as_bytes(), &mut marks);
         marks.iter().map(|mark| (mark.sequence, mark.sent_ns)).collect()
     }
 

@@ -1,7 +1,7 @@
 //! The HTTP exchange that opens a WebSocket, from the client's side. RFC 6455 §4.1.
 
 use crate::failure::{Failure, Fault};
-use crate::target::Target;
+use std::collections::BTreeMap;
 
 /// Longest answer head, in bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -11,13 +11,14 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// The only answer to [`KEY`]. Source: the example of RFC 6455 §1.3.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// The request that asks `target` for a WebSocket.
-pub(crate) fn request(target: &Target) -> Vec<u8> {
+/// The request that asks `authority` for a WebSocket at `path`.
+pub(crate) fn request(authority: &str, path: &str, headers: &BTreeMap<String, String>) -> Vec<u8> {
+    let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-        path = target.path,
-        host = target.authority,
+        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\
+         {}\r\n",
+        headers.collect::<String>()
     )
     .into_bytes()
 }
@@ -83,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_path_and_host() {
-        let target = Target::parse("ws://127.0.0.1:8000/x?a=b", "bench").unwrap();
-        let text = String::from_utf8(request(&target)).unwrap();
+    fn a_request_names_path_host_and_headers() {
+        let headers = BTreeMap::from([("Origin".to_owned(), "http://a".to_owned())]);
+        let text = String::from_utf8(request("127.0.0.1:8000", "/x?a=b", &headers)).unwrap();
         assert!(text.starts_with("GET /x?a=b HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n"), "{text}");
-        assert!(text.ends_with("\r\n\r\n"));
+        assert!(text.ends_with("\r\nOrigin: http://a\r\n\r\n"), "{text}");
     }
 }

@@ -4,15 +4,16 @@ use crate::run::bench;
 use crate::server::{Mistake, Server};
 
 #[test]
-fn opens_all_connections_in_every_dialect() {
+fn opens_all_connections_in_every_profile() {
     let server = Server::start(Mistake::None);
-    for path in ["/connection/websocket", "/ws", "/"] {
-        let url = format!("ws://{}{path}", server.clients);
-        let (code, report) = bench(&format!("connect -n 50 --hold 200ms --url {url}"));
-        assert_eq!(code, 0, "{path}: {report}");
-        assert_eq!(report["established"], 50, "{path}: {report}");
-        assert_eq!(report["handshake"]["count"], 50, "{path}: {report}");
-        assert_eq!(report["failures"], serde_json::json!({}), "{path}: {report}");
+    for profile in ["corecast", "plain", "limit"] {
+        let url = server.url(profile);
+        let flags = format!("--profile {profile} --url {url}");
+        let (code, report) = bench(&format!("connect -n 50 --hold 200ms {flags}"));
+        assert_eq!(code, 0, "{profile}: {report}");
+        assert_eq!(report["established"], 50, "{profile}: {report}");
+        assert_eq!(report["handshake"]["count"], 50, "{profile}: {report}");
+        assert_eq!(report["failures"], serde_json::json!({}), "{profile}: {report}");
     }
 }
 
@@ -20,7 +21,7 @@ fn opens_all_connections_in_every_dialect() {
 fn threads_share_the_connections_and_the_rate_is_kept() {
     let server = Server::start(Mistake::None);
     let url = format!("ws://{}/ws", server.clients);
-    let flags = "connect -n 51 --threads 4 --rate 200 --abort --hold 0";
+    let flags = "connect --profile plain -n 51 --threads 4 --connect-rate 200 --abort --hold 0";
     let (code, report) = bench(&format!("{flags} --url {url}"));
     assert_eq!((code, &report["established"]), (0, &51.into()), "{report}");
     assert!(report["seconds"].as_f64().unwrap() > 0.15, "{report}");
@@ -28,16 +29,16 @@ fn threads_share_the_connections_and_the_rate_is_kept() {
 
 #[test]
 fn counts_failures_by_kind() {
-    for (mistake, path, kind) in
-        [(Mistake::Refuse, "/ws", "status"), (Mistake::Deny, "/connection/websocket", "subscribe")]
+    for (mistake, profile, kind) in
+        [(Mistake::Refuse, "plain", "status"), (Mistake::Deny, "corecast", "subscribe")]
     {
         let server = Server::start(mistake);
-        let url = format!("ws://{}{path}", server.clients);
-        let (code, report) = bench(&format!("connect -n 50 --hold 0 --url {url}"));
+        let flags = format!("--profile {profile} --url {}", server.url(profile));
+        let (code, report) = bench(&format!("connect -n 50 --hold 0 {flags}"));
         assert_eq!((code, &report["established"]), (1, &0.into()), "{report}");
         assert_eq!(report["failures"][kind]["count"], 50, "{report}");
     }
-    let (code, report) = bench("connect -n 50 --hold 0 --url ws://127.0.0.1:1/ws");
+    let (code, report) = bench("connect --profile plain -n 50 --hold 0 --url ws://127.0.0.1:1/ws");
     assert_eq!(code, 1, "{report}");
     assert_eq!(report["failures"]["refused"]["count"], 50, "{report}");
 }
@@ -46,7 +47,8 @@ fn counts_failures_by_kind() {
 fn gives_up_on_a_server_that_never_answers() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/ws", silent.local_addr().unwrap());
-    let (code, report) = bench(&format!("connect -n 50 --timeout 300ms --hold 0 --url {url}"));
+    let (code, report) =
+        bench(&format!("connect --profile plain -n 50 --timeout 300ms --hold 0 --url {url}"));
     assert_eq!(code, 1, "{report}");
     assert_eq!(report["failures"]["timeout"]["count"], 50, "{report}");
 }
@@ -56,8 +58,9 @@ fn reports_what_the_server_used() {
     let server = Server::start(Mistake::None);
     let url = format!("ws://{}/ws", server.clients);
     let pid = std::process::id();
-    let (code, report) =
-        bench(&format!("idle -n 25 --settle 100ms --hold 0 --pid {pid} --url {url}"));
+    let (code, report) = bench(&format!(
+        "idle --profile plain -n 25 --settle 100ms --hold 0 --pid {pid} --url {url}"
+    ));
     assert_eq!((code, &report["established"]), (0, &50.into()), "{report}");
     assert!(report["rss_bytes_at_n"].as_u64().unwrap() > 0, "{report}");
     assert!(report["bytes_per_connection"].is_number(), "{report}");

@@ -1,4 +1,4 @@
-//! `fanout` counts every delivery once, and any loss, repeat or disorder is found.
+//! `saturate` and `fanout` count every delivery once, and any loss, repeat or disorder is found.
 
 use crate::run::bench;
 use crate::server::{MISTAKEN, Mistake, Server};
@@ -10,28 +10,29 @@ const CONNECTIONS: u64 = 50;
 
 const _: () = assert!((MISTAKEN as u64) < PUBLISHED, "the mistake must happen within the run");
 
-fn fanout(server: &Server, path: &str, flags: &str) -> (i32, Value) {
-    let (clients, api) = (server.clients, server.api);
+/// Loads `server` in a closed loop, in the words of `profile`.
+fn saturate(server: &Server, profile: &str, flags: &str) -> (i32, Value) {
     let timeout = if flags.contains("--timeout") { "" } else { "--timeout 2s " };
     bench(&format!(
-        "fanout -n {CONNECTIONS} --warmup 2 --messages {} --settle 100ms {timeout}\
-         --url ws://{clients}{path} --api http://{api}/api {flags}",
-        PUBLISHED - 2
+        "saturate -n {CONNECTIONS} --warmup 2 --messages {} --settle 100ms {timeout}\
+         {} {flags}",
+        PUBLISHED - 2,
+        server.flags(profile, flags)
     ))
 }
 
 #[test]
 fn counts_every_delivery_once_whichever_way_it_is_published() {
-    for (path, way) in [
-        ("/connection/websocket", "--threads 3"),
-        ("/connection/websocket", "--publish-ws"),
-        ("/connection/websocket", "--outstanding 4 --bytes 5000"),
-        ("/ws", "--spin --threads 2"),
-        ("/ws", "--publish-ws"),
+    for (profile, way) in [
+        ("corecast", "--threads 3"),
+        ("corecast", "--publish frame"),
+        ("corecast", "--outstanding 4 --bytes 5000"),
+        ("plain", "--spin --threads 2"),
+        ("plain", "--publish frame"),
     ] {
         let server = Server::start(Mistake::None);
-        let (code, report) = fanout(&server, path, way);
-        assert_eq!(code, 0, "{path} {way}: {report}");
+        let (code, report) = saturate(&server, profile, way);
+        assert_eq!(code, 0, "{profile} {way}: {report}");
         assert_eq!(report["deliveries"], CONNECTIONS * (PUBLISHED - 2), "{report}");
         assert_eq!(report["delivery"]["count"], CONNECTIONS * (PUBLISHED - 2), "{report}");
         assert_eq!(report["last_delivery"]["count"], PUBLISHED - 2, "{report}");
@@ -39,10 +40,31 @@ fn counts_every_delivery_once_whichever_way_it_is_published() {
 }
 
 #[test]
+fn an_open_loop_keeps_its_rate_and_counts_from_when_a_publication_was_due() {
+    let server = Server::start(Mistake::None);
+    let flags = server.flags("plain", "");
+    let (code, report) = bench(&format!("fanout -n 20 --rate 50 --seconds 1 {flags}"));
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(report["publications"], 50, "{report}");
+    assert_eq!(report["publish_lag"]["count"], 50, "{report}");
+    assert!(report["seconds"].as_f64().unwrap() > 0.95, "{report}");
+}
+
+#[test]
+fn a_server_that_pauses_cannot_hide_it_from_an_open_loop() {
+    let server = Server::start(Mistake::Pause);
+    let flags = server.flags("plain", "");
+    let (code, report) = bench(&format!("fanout -n 1 --warmup 1 --rate 100 --messages 50 {flags}"));
+    assert_eq!(code, 0, "{report}");
+    // A pause of half a second with 100 publications per second: half of them had to wait, on
+    // average half of it.
+    assert!(report["delivery"]["p90_us"].as_f64().unwrap() > 250e3, "{report}");
+}
+
+#[test]
 fn counts_canned_frames() {
     let server = Server::start(Mistake::None);
-    let trigger = format!("--trigger {}", server.trigger);
-    let (code, report) = fanout(&server, "/", &trigger);
+    let (code, report) = saturate(&server, "limit", "");
     assert_eq!(code, 0, "{report}");
     assert_eq!(report["deliveries"], CONNECTIONS * (PUBLISHED - 2), "{report}");
 }
@@ -50,7 +72,7 @@ fn counts_canned_frames() {
 #[test]
 fn answers_pings_of_both_kinds() {
     let server = Server::start(Mistake::None);
-    let (code, report) = fanout(&server, "/connection/websocket", "--threads 1");
+    let (code, report) = saturate(&server, "corecast", "--threads 1");
     assert_eq!(code, 0, "{report}");
     assert_eq!(u64::from(server.pongs()), 2 * CONNECTIONS * PUBLISHED);
 }
@@ -64,7 +86,7 @@ fn a_mistake_of_the_server_is_told() {
         (Mistake::Swap, (0, 0, 1)),
     ] {
         let server = Server::start(mistake);
-        let (code, report) = fanout(&server, "/ws", "--outstanding 4");
+        let (code, report) = saturate(&server, "plain", "--outstanding 4");
         assert_eq!(code, 1, "{mistake:?}: {report}");
         let counts = ["lost", "duplicates", "reordered"].map(|name| report[name].as_u64().unwrap());
         let (lost, duplicates, reordered) = faults;
@@ -75,15 +97,14 @@ fn a_mistake_of_the_server_is_told() {
 #[test]
 fn a_repeat_of_a_canned_frame_is_told() {
     let server = Server::start(Mistake::Repeat);
-    let trigger = format!("--trigger {}", server.trigger);
-    let (code, report) = fanout(&server, "/", &trigger);
+    let (code, report) = saturate(&server, "limit", "");
     assert_eq!((code, &report["duplicates"]), (1, &1.into()), "{report}");
 }
 
 #[test]
 fn a_subscriber_that_is_closed_ends_the_run_at_once() {
     let server = Server::start(Mistake::Close);
-    let (code, report) = fanout(&server, "/connection/websocket", "--timeout 60s");
+    let (code, report) = saturate(&server, "corecast", "--timeout 60s");
     assert_eq!(code, 1, "{report}");
     assert_eq!(report["failures"]["closed"]["first"], "close 3100 gone", "{report}");
 }
@@ -91,20 +112,18 @@ fn a_subscriber_that_is_closed_ends_the_run_at_once() {
 #[test]
 fn a_refused_publication_is_told() {
     let server = Server::start(Mistake::None);
-    let (code, report) = fanout(&server, "/ws", "--api-key wrong");
+    let (code, report) = saturate(&server, "plain", "--publish-header X-API-Key:wrong");
     assert_eq!(code, 1, "{report}");
     assert!(report["publish_error"].as_str().unwrap().contains("401"), "{report}");
 }
 
 #[test]
 fn one_publication_to_idle_connections_arrives_exactly_once() {
-    for flags in ["", " --publish-ws"] {
+    for flags in ["", "--publish frame"] {
         let server = Server::start(Mistake::None);
-        let (clients, api) = (server.clients, server.api);
-        let (code, report) = bench(&format!(
-            "idle -n 25 --settle 50ms --hold 50ms --publish-once \
-             --url ws://{clients}/connection/websocket --api http://{api}/api{flags}"
-        ));
+        let more = server.flags("corecast", flags);
+        let (code, report) =
+            bench(&format!("idle -n 25 --settle 50ms --hold 50ms --publish-once {more} {flags}"));
         assert_eq!(code, 0, "{report}");
         assert_eq!(report["published"]["received"], 50, "{report}");
         assert_eq!(report["published"]["lost"], 0, "{report}");

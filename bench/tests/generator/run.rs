@@ -6,7 +6,7 @@ use std::process::Command;
 /// Exit code and report of `corecast-bench` with `flags`, split at spaces.
 pub(crate) fn bench(flags: &str) -> (i32, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_corecast-bench"))
-        .args(flags.split(' '))
+        .args(flags.split_ascii_whitespace())
         .arg("--json")
         .output()
         .unwrap();

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: \
                         Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -28,6 +29,8 @@ pub(crate) enum Mistake {
     Refuse,
     /// Every subscription is answered with an error.
     Deny,
+    /// Nothing is published for half a second.
+    Pause,
 }
 
 /// Number of the publication that the mistake is made with.
@@ -71,6 +74,27 @@ impl Server {
             trigger: listen(&state, serve_trigger),
             state,
         }
+    }
+
+    /// Where clients of `profile` connect.
+    pub(crate) fn url(&self, profile: &str) -> String {
+        let path = match profile {
+            "corecast" => "/connection/websocket",
+            "plain" => "/ws?channels={channel}",
+            _ => "/",
+        };
+        format!("ws://{}{path}", self.clients)
+    }
+
+    /// Flags to load this server in the words of `profile`; `more` is looked at for the way.
+    pub(crate) fn flags(&self, profile: &str, more: &str) -> String {
+        let (url, api) = (self.url(profile), self.api);
+        let publish = match profile {
+            _ if more.contains("--publish frame") => String::new(),
+            "limit" => format!("--publish-url {}", self.trigger),
+            _ => format!("--publish-url http://{api}/api/publish"),
+        };
+        format!("--profile {profile} --url {url} {publish}").trim_end().to_owned()
     }
 
     /// Answers to pings, of both kinds.
@@ -152,7 +176,7 @@ fn serve_api(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         let mut body = vec![0; length.parse().unwrap()];
         stream.read_exact(&mut body)?;
         let body = String::from_utf8(body).unwrap();
-        let answer = if head.contains("X-API-Key: wrong") {
+        let answer = if head.contains("X-API-Key:wrong") {
             "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
         } else {
             let data = body.split_once("\"data\":").unwrap().1;
@@ -196,6 +220,7 @@ fn publish(data: &str, state: &State) -> std::io::Result<()> {
                     stream.write_all(&frame(8, "\u{c}\u{1c}gone"))?;
                     continue;
                 }
+                Mistake::Pause => thread::sleep(Duration::from_millis(500)),
                 Mistake::None | Mistake::Refuse | Mistake::Deny => {}
             }
         }

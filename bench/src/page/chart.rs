@@ -1,0 +1,354 @@
+//! Charts: what is drawn, its legend, and its numbers as a table.
+
+use super::Table;
+use super::axis::{Axis, LETTER_PIXELS};
+use super::{bars, lines};
+use maud::{Markup, html};
+use std::fmt::Write;
+
+/// Looks that are told apart by colour alone; the style sheet has a colour for each. Series beyond
+/// them repeat colours and markers with other dashes.
+const COLOURS: usize = 8;
+/// Dashes and gaps of lines, in pixels.
+const DASHES: [&str; 4] = ["none", "8 4", "2 4", "12 4 2 4"];
+/// Points of a series that are drawn. Of more, the lowest and highest of each stretch are kept.
+pub(super) const POINTS_MAX: usize = 2000;
+
+/// What a section shows of numbers.
+#[derive(Clone, Debug)]
+pub(crate) enum Chart {
+    /// Values that depend on a number.
+    Lines {
+        /// What they depend on.
+        x: Axis,
+        /// What they are.
+        y: Axis,
+        /// One line each.
+        series: Vec<Series>,
+    },
+    /// Values that depend on a name.
+    Bars {
+        /// What they are.
+        y: Axis,
+        /// Names, one for each bar of a series.
+        labels: Vec<String>,
+        /// One bar each beside every name.
+        series: Vec<BarSeries>,
+        /// A value that all are compared with, and what it means.
+        reference: Option<(f64, String)>,
+    },
+}
+
+/// A line.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    /// Whose values these are.
+    pub(crate) name: String,
+    /// From left to right. A value that is not finite is a gap.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// Bars of one colour.
+#[derive(Clone, Debug)]
+pub(crate) struct BarSeries {
+    /// Whose values these are.
+    pub(crate) name: String,
+    /// One for each label.
+    pub(crate) bars: Vec<Bar>,
+}
+
+/// A value, and how sure it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bar {
+    /// Its best estimate. There is no bar if it is not finite.
+    pub(crate) value: f64,
+    /// Lower and upper bound.
+    pub(crate) interval: Option<(f64, f64)>,
+}
+
+/// What a chart is drawn for. Each is drawn at its own size, so that letters keep theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// A screen or a sheet of paper.
+    Wide,
+    /// A phone.
+    Narrow,
+}
+
+impl Room {
+    /// Class of the style sheet, which shows the one that fits.
+    pub(super) fn class(self) -> &'static str {
+        if self == Self::Wide { "wide" } else { "narrow" }
+    }
+
+    pub(super) fn width(self) -> f64 {
+        if self == Self::Wide { 760.0 } else { 344.0 }
+    }
+}
+
+impl Chart {
+    /// The chart with everything that explains it.
+    pub(super) fn figure(&self, title: &str) -> Markup {
+        let thinned = self.thinned();
+        let chart = thinned.as_ref().unwrap_or(self);
+        let table = chart.table();
+        html! {
+            figure {
+                (chart.legend())
+                @for room in [Room::Wide, Room::Narrow] { (chart.picture(title, room)) }
+                @if chart.is_empty() { p.none { "There is nothing to draw." } }
+                details {
+                    summary { "Numbers of this chart" }
+                    @if thinned.is_some() {
+                        p { "Only the lowest and the highest of each stretch, as drawn. All "
+                            "numbers are in the raw data." }
+                    }
+                    (table.markup(title))
+                }
+            }
+        }
+    }
+
+    fn picture(&self, title: &str, room: Room) -> Markup {
+        let description = self.description();
+        let drawing = match self {
+            Self::Lines { x, y, series } => lines::draw(x, y, series, room),
+            Self::Bars { y, labels, series, reference } => {
+                bars::draw(y, (labels, series), reference.as_ref(), room)
+            }
+        };
+        let size = format!("0 0 {} {}", px(room.width()), px(drawing.height));
+        html! {
+            svg class=(room.class()) viewBox=(size) role="img" {
+                title { (title) }
+                desc { (description) }
+                (drawing.content)
+            }
+        }
+    }
+
+    fn legend(&self) -> Markup {
+        let names = self.names();
+        html! {
+            @if names.iter().any(|name| !name.is_empty()) {
+                ul.legend {
+                    @for (number, name) in names.iter().enumerate() {
+                        li class=(colour(number)) {
+                            svg viewBox="0 0 36 14" width="36" height="14" aria-hidden="true" {
+                                @if matches!(self, Self::Lines { .. }) {
+                                    path.line d="M1 7H35" stroke-dasharray=(dash(number)) {}
+                                    (marker(number, (18.0, 7.0), ""))
+                                } @else {
+                                    rect.bar x="1" y="1" width="28" height="12" {}
+                                    (marker(number, (29.0, 7.0), ""))
+                                }
+                            }
+                            span { (name) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Lines { series, .. } => series.iter().map(|one| one.name.as_str()).collect(),
+            Self::Bars { series, .. } => series.iter().map(|one| one.name.as_str()).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Lines { series, .. } => {
+                !series.iter().flat_map(|one| &one.points).any(|(x, y)| (x + y).is_finite())
+            }
+            Self::Bars { series, .. } => {
+                !series.iter().flat_map(|one| &one.bars).any(|bar| bar.value.is_finite())
+            }
+        }
+    }
+
+    /// What someone who does not see the chart is told first. The table has the rest.
+    fn description(&self) -> String {
+        let (axis, title, values): (_, _, Vec<Vec<f64>>) = match self {
+            Self::Lines { x, y, series } => {
+                let values = |one: &Series| one.points.iter().map(|(_, y)| *y).collect();
+                (y, format!("{} by {}.", y.title, x.title), series.iter().map(values).collect())
+            }
+            Self::Bars { y, series, .. } => {
+                let values = |one: &BarSeries| one.bars.iter().map(|bar| bar.value).collect();
+                (y, format!("{}.", y.title), series.iter().map(values).collect())
+            }
+        };
+        self.names().iter().zip(values).fold(title, |mut text, (name, values)| {
+            let finite = || values.iter().copied().filter(|value| value.is_finite());
+            let range = finite().reduce(f64::min).zip(finite().reduce(f64::max));
+            let range = range.map_or_else(
+                || "no values".to_owned(),
+                |(low, high)| format!("{} to {}", axis.text(low), axis.text(high)),
+            );
+            let name = if name.is_empty() { "values" } else { name };
+            // Writing to a String can't fail.
+            write!(text, " {name}: {range}.").ok();
+            text
+        })
+    }
+
+    fn table(&self) -> Table {
+        match self {
+            Self::Lines { x, y, series } => lines_table(x, y, series),
+            Self::Bars { y, labels, series, .. } => bars_table(y, labels, series),
+        }
+    }
+
+    /// The chart with fewer points, if there are more than can be told apart.
+    fn thinned(&self) -> Option<Self> {
+        let Self::Lines { x, y, series } = self else { return None };
+        series.iter().any(|one| one.points.len() > POINTS_MAX).then(|| Self::Lines {
+            x: x.clone(),
+            y: y.clone(),
+            series: series
+                .iter()
+                .map(|one| Series { name: one.name.clone(), points: thin(&one.points) })
+                .collect(),
+        })
+    }
+}
+
+/// At most `POINTS_MAX` of `points`: the lowest and the highest of each stretch, so that neither a
+/// dip nor a peak is lost.
+fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= POINTS_MAX {
+        return points.to_vec();
+    }
+    let stretch = points.len().div_ceil(POINTS_MAX / 2);
+    let ends = points.chunks(stretch).flat_map(|stretch| {
+        let by_value =
+            |(_, a): &(usize, &(f64, f64)), (_, b): &(usize, &(f64, f64))| a.1.total_cmp(&b.1);
+        let finite = || stretch.iter().enumerate().filter(|(_, (x, y))| (x + y).is_finite());
+        let (low, high) = (finite().min_by(by_value), finite().max_by(by_value));
+        let mut ends: Vec<_> = low.into_iter().chain(high).collect();
+        ends.sort_by_key(|(number, _)| *number);
+        ends.dedup_by_key(|(number, _)| *number);
+        // A stretch that has no value stays a gap.
+        let gap = ends.is_empty().then(|| (stretch[0].0, f64::NAN));
+        ends.into_iter().map(|(_, point)| *point).chain(gap).collect::<Vec<_>>()
+    });
+    ends.collect()
+}
+
+fn lines_table(x: &Axis, y: &Axis, series: &[Series]) -> Table {
+    let mut places: Vec<f64> =
+        series.iter().flat_map(|one| &one.points).map(|point| point.0).collect();
+    places.sort_by(f64::total_cmp);
+    places.dedup();
+    places.retain(|place| place.is_finite());
+    let head = std::iter::once(x.title.clone())
+        .chain(series.iter().map(|one| column(&one.name, y)))
+        .collect();
+    let columns: Vec<Vec<(f64, f64)>> = series
+        .iter()
+        .map(|one| {
+            let mut points = one.points.clone();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            points
+        })
+        .collect();
+    let cell = |points: &[(f64, f64)], place: f64| {
+        let at = points.partition_point(|point| point.0.total_cmp(&place).is_lt());
+        let point = points.get(at).filter(|point| point.0 == place);
+        y.text(point.map_or(f64::NAN, |point| point.1))
+    };
+    let row = |place: &f64| {
+        std::iter::once(x.text(*place))
+            .chain(columns.iter().map(|points| cell(points, *place)))
+            .collect()
+    };
+    Table { head, rows: places.iter().map(row).collect() }
+}
+
+fn bars_table(y: &Axis, labels: &[String], series: &[BarSeries]) -> Table {
+    let columns = series.iter().map(|one| column(&one.name, y));
+    let head = std::iter::once(String::new()).chain(columns).collect();
+    let row = |(number, label): (usize, &String)| {
+        let cell = |one: &BarSeries| {
+            one.bars.get(number).map_or_else(|| y.text(f64::NAN), |bar| bar.text(y))
+        };
+        std::iter::once(label.clone()).chain(series.iter().map(cell)).collect()
+    };
+    Table { head, rows: labels.iter().enumerate().map(row).collect() }
+}
+
+fn column(name: &str, y: &Axis) -> String {
+    if name.is_empty() { y.title.clone() } else { name.to_owned() }
+}
+
+impl Bar {
+    /// Both bounds, the lower first, if they are two.
+    pub(super) fn bounds(&self) -> Option<(f64, f64)> {
+        let (one, other) = self.interval.filter(|(low, high)| (low + high).is_finite())?;
+        Some((one.min(other), one.max(other)))
+    }
+
+    /// For people.
+    pub(super) fn text(&self, axis: &Axis) -> String {
+        let value = axis.text(self.value);
+        match self.bounds().filter(|_| self.value.is_finite()) {
+            Some((low, high)) => format!("{value} ({} – {})", axis.text(low), axis.text(high)),
+            None => value,
+        }
+    }
+}
+
+/// What is inside of a picture.
+pub(super) struct Drawing {
+    pub(super) content: Markup,
+    pub(super) height: f64,
+}
+
+/// Class of the colour of the series with this number.
+pub(super) fn colour(number: usize) -> String {
+    format!("s{}", number % COLOURS)
+}
+
+/// Dashes of the line with this number.
+pub(super) fn dash(number: usize) -> &'static str {
+    DASHES[(number + number / COLOURS) % DASHES.len()]
+}
+
+/// The mark of the series with this number, with what is told when one points at it.
+pub(super) fn marker(number: usize, (x, y): (f64, f64), text: &str) -> Markup {
+    let shape = match number % COLOURS {
+        0 => "m-3.8 0a3.8 3.8 0 1 0 7.6 0a3.8 3.8 0 1 0-7.6 0z",
+        1 => "m-3.4-3.4h6.8v6.8h-6.8z",
+        2 => "m0-4.6l4.4 7.8h-8.8z",
+        3 => "m0-4.9l4.9 4.9l-4.9 4.9l-4.9-4.9z",
+        4 => "m0 4.6l4.4-7.8h-8.8z",
+        5 => "m-1.4-4.4h2.8v3h3v2.8h-3v3h-2.8v-3h-3v-2.8h3z",
+        6 => "m-2-4.4h4l2.4 4.4l-2.4 4.4h-4l-2.4-4.4z",
+        _ => "m0-5l1.4 3.6h3.7l-3 2.3l1.2 3.9l-3.3-2.3l-3.3 2.3l1.2-3.9l-3-2.3h3.7z",
+    };
+    html! {
+        path.marker d=(format!("M{} {}{shape}", px(x), px(y))) {
+            @if !text.is_empty() { title { (text) } }
+        }
+    }
+}
+
+/// A coordinate, with as many digits as can be seen.
+pub(super) fn px(pixels: f64) -> String {
+    let text = format!("{pixels:.1}");
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
+}
+
+/// `text`, cut to what has room in so many pixels. The page has all of it beside the picture.
+pub(super) fn shortened(text: &str, pixels: f64) -> String {
+    // Names have wider letters than numbers.
+    let letters_max = (pixels / (LETTER_PIXELS * 1.1)) as usize;
+    if text.chars().count() <= letters_max {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(letters_max.saturating_sub(1)).collect();
+    format!("{kept}…")
+}

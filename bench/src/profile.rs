@@ -1,0 +1,191 @@
+//! How to speak to one kind of server, as a file says it: where it listens, what is said after the
+//! upgrade, how pings are answered, how to publish. Nothing else here knows any server.
+
+use crate::error::Error;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+
+/// The profiles that come with the program, by name.
+const SHIPPED: [(&str, &str); 10] = [
+    ("bun", include_str!("../profiles/bun.toml")),
+    ("centrifugo", include_str!("../profiles/centrifugo.toml")),
+    ("corecast", include_str!("../profiles/corecast.toml")),
+    ("fastapi", include_str!("../profiles/fastapi.toml")),
+    ("gorilla", include_str!("../profiles/gorilla.toml")),
+    ("limit", include_str!("../profiles/limit.toml")),
+    ("nchan", include_str!("../profiles/nchan.toml")),
+    ("plain", include_str!("../profiles/plain.toml")),
+    ("socketio", include_str!("../profiles/socketio.toml")),
+    ("tungstenite", include_str!("../profiles/tungstenite.toml")),
+];
+
+/// Longest file that is read as a profile, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Most steps of an opening: a connection keeps its place among them in one byte.
+const STEPS_MAX: usize = 16;
+
+/// One kind of server. In all texts `{channel}` stands for the channel's name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Profile {
+    /// One line for people.
+    pub(crate) about: String,
+    /// Where it listens unless told otherwise.
+    pub(crate) url: String,
+    /// Headers of the upgrade request beside those of RFC 6455.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// What is said after the upgrade. The subscription stands when all of it is done.
+    #[serde(default)]
+    pub(crate) open: Vec<Step>,
+    /// A message that contains this while opening refuses the connection or the subscription.
+    pub(crate) refuse: Option<String>,
+    pub(crate) ping: Option<Ping>,
+    #[serde(default)]
+    pub(crate) publish: Publish,
+    pub(crate) recover: Option<Recover>,
+}
+
+/// Waits for a message that contains `wait`, then sends `send`; either may be absent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Step {
+    pub(crate) wait: Option<String>,
+    pub(crate) send: Option<String>,
+}
+
+/// Pings that are messages. Those of WebSocket itself are always answered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ping {
+    /// The whole message, or one line of it.
+    pub(crate) message: String,
+    pub(crate) answer: Option<String>,
+}
+
+/// Ways to publish. The first that is given is taken unless the command line says otherwise.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Publish {
+    pub(crate) http: Option<PublishHttp>,
+    pub(crate) frame: Option<PublishFrame>,
+    pub(crate) trigger: Option<PublishTrigger>,
+}
+
+/// One POST for each publication. `{data}` stands for its payload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublishHttp {
+    pub(crate) url: String,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+    /// A body with this is a refusal in spite of its status.
+    pub(crate) refuse: Option<String>,
+}
+
+/// One message for each publication, on a WebSocket of the publisher's own. `{data}` stands for
+/// its payload and `{id}` for a number that counts up.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublishFrame {
+    /// Where the publisher connects, if not where subscribers do.
+    pub(crate) url: Option<String>,
+    /// What it says after the upgrade, if not what subscribers say.
+    pub(crate) open: Option<Vec<Step>>,
+    pub(crate) send: String,
+    /// The message that contains this confirms the publication; without it none is awaited.
+    pub(crate) confirm: Option<String>,
+}
+
+/// One byte for each publication: a server of canned frames, each of which counts as the next.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublishTrigger {
+    pub(crate) address: SocketAddr,
+}
+
+/// How a subscriber that comes back asks for what it missed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recover {
+    /// Takes the place of the first step's `send`; `{epoch}` and `{offset}` are filled in.
+    pub(crate) send: String,
+    /// The number behind this text in a publication is its offset.
+    pub(crate) offset: String,
+    /// The text between this and the next quotation mark in a confirmation is the epoch.
+    pub(crate) epoch: String,
+}
+
+impl Profile {
+    /// The profile in the file `name`, or the one of that name that comes with the program.
+    pub(crate) fn load(name: &str) -> Result<Self, Error> {
+        let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name);
+        let text = match shipped {
+            Some((_, text)) => (*text).to_owned(),
+            None => read(name)?,
+        };
+        Self::parse(&text).map_err(|why| Error::Usage(format!("profile {name}: {why}")))
+    }
+
+    /// Reads the text of a profile; the reason if it is none.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let profile: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let publisher = profile.publish.frame.as_ref().and_then(|frame| frame.open.as_ref());
+        for steps in [Some(&profile.open), publisher].into_iter().flatten() {
+            if steps.len() > STEPS_MAX {
+                return Err(format!("{} steps to open; at most {STEPS_MAX}", steps.len()));
+            }
+        }
+        Ok(profile)
+    }
+
+    /// Names of the profiles that come with the program.
+    pub(crate) fn names() -> [&'static str; SHIPPED.len()] {
+        SHIPPED.map(|(name, _)| name)
+    }
+}
+
+fn read(name: &str) -> Result<String, Error> {
+    let wrong = |why: String| {
+        let names = Profile::names().join(", ");
+        Error::Usage(format!("profile {name:?} is neither one of {names} nor a file: {why}"))
+    };
+    let bytes = fs::metadata(name).map_err(|error| wrong(error.to_string()))?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(wrong(format!("it has {bytes} bytes, at most {FILE_BYTES_MAX} are read")));
+    }
+    fs::read_to_string(name).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_that_is_shipped_can_be_read_and_says_how_to_publish() {
+        for (name, _) in SHIPPED {
+            let profile = Profile::load(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let Publish { http, frame, trigger } = profile.publish;
+            assert!(http.is_some() || frame.is_some() || trigger.is_some(), "{name}");
+            assert!(!profile.about.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let text = Profile::load("nobody").unwrap_err().to_string();
+        assert!(text.contains("corecast, fastapi"), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_key_and_too_many_steps_are_refused() {
+        let text = Profile::parse("about = 'x'\nurl = 'ws://a'\nsubscribe = 1\n").unwrap_err();
+        assert!(text.contains("subscribe"), "{text}");
+        let steps = "[[open]]\nsend = 'x'\n".repeat(STEPS_MAX + 1);
+        let text = Profile::parse(&format!("about = 'x'\nurl = 'ws://a'\n{steps}")).unwrap_err();
+        assert!(text.contains("17 steps"), "{text}");
+    }
+}

@@ -1,0 +1,277 @@
+//! `ladder`: from few connections to many on one server, and at each rung what they cost while
+//! idle, and what a publication to all of them does.
+
+use super::broadcast::{Broadcast, Load, Until};
+use super::window::{Faults, Request, Window, measure, verdict};
+use super::{Stretch, Verdict, sample};
+use crate::cli::{LadderArgs, Subject};
+use crate::error::Error;
+use crate::failure::Failures;
+use crate::fleet::{Ended, Fleet};
+use crate::kernel::KernelMemory;
+use crate::page::{Section, Series, Table, Unit};
+use crate::process::{Usage, Watched};
+use crate::publish::Publisher;
+use crate::report::{self, Report, Row, bytes_text, linear};
+use serde::Serialize;
+use std::time::Duration;
+
+#[derive(Debug, Serialize)]
+struct LadderReport {
+    scenario: &'static str,
+    profile: String,
+    url: String,
+    established: u64,
+    rungs: Vec<Rung>,
+    failures: Failures,
+    #[serde(flatten)]
+    faults: Faults,
+    ended: &'static str,
+    publish_error: Option<String>,
+    passed: bool,
+}
+
+/// What so many connections cost and did.
+#[derive(Debug, Serialize)]
+struct Rung {
+    connections: u64,
+    /// From the rung before to this one.
+    seconds_to_connect: f64,
+    connections_per_second: f64,
+    rss_bytes: Option<u64>,
+    /// Since the start of the ladder.
+    user_bytes_per_connection: Option<f64>,
+    kernel_bytes_per_connection: Option<f64>,
+    /// While nothing was published.
+    idle: Option<Usage>,
+    window: Option<Window>,
+}
+
+/// Runs the scenario and prints what it found.
+pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
+    let most = args.rungs.iter().copied().max().unwrap_or(0);
+    if args.rungs.is_empty() || !args.rungs.is_sorted_by(|low, high| low < high) {
+        return Err(Error::Usage("--rungs must rise, such as 10000,100000".to_owned()));
+    }
+    if args.seconds == 0 {
+        return Err(Error::Usage("--seconds must be above 0".to_owned()));
+    }
+    let load = Load::Open { rate: args.rate }.check()?;
+    let mut subject = args.common.subject(most, 1)?;
+    let entrance = args.publish.entrance(&mut subject)?;
+    let Subject { plan, watched, url, .. } = subject;
+    let timeout = plan.timeout;
+    let mut fleet = Fleet::start(plan)?;
+    let publisher = Publisher::open(&entrance, timeout)?;
+    let mut broadcast = Broadcast::new(publisher, args.publish.bytes, 1);
+    let mut ladder = Ladder::new(watched);
+    let (mut ended, mut due, mut publish_error) = (Ended::Done, 0, None);
+    for connections in &args.rungs {
+        let is_last = *connections == most;
+        let seconds = args.last_seconds.filter(|_| is_last).unwrap_or(args.seconds);
+        ended = ladder.climb(args, &mut fleet, *connections);
+        if ended != Ended::Done {
+            break;
+        }
+        let before = broadcast.published;
+        let request = Request {
+            load,
+            until: Until::Time(Duration::from_secs(seconds)),
+            warmup: 1,
+            settle: args.settle,
+        };
+        let established = fleet.totals().established;
+        let found = measure(&mut fleet, &mut broadcast, ladder.watched.as_ref(), request);
+        due += u64::from(broadcast.published - before) * established;
+        publish_error = found.publish_error;
+        ended = found.ended;
+        ladder.rungs.extend(ladder.rung.take().map(|rung| Rung { window: found.window, ..rung }));
+        if ended != Ended::Done {
+            break;
+        }
+    }
+    let established = fleet.totals().established;
+    let outcome = fleet.stop()?;
+    let faults = Faults::new(&outcome, due);
+    let verdict = verdict(ended, faults, outcome.failures.count(), publish_error.is_some());
+    let report = LadderReport {
+        scenario: "ladder",
+        profile: args.common.profile.clone(),
+        url,
+        established,
+        rungs: ladder.rungs,
+        failures: outcome.failures,
+        faults,
+        ended: ended.label(),
+        publish_error,
+        passed: verdict == Verdict::Passed,
+    };
+    report::print(&report, &args.common, verdict)?;
+    Ok(verdict)
+}
+
+/// The rungs so far, and where the ladder began.
+struct Ladder {
+    watched: Option<Watched>,
+    rss_bytes: Option<u64>,
+    kernel: Option<KernelMemory>,
+    /// The rung that has been reached and is not yet measured to the end.
+    rung: Option<Rung>,
+    rungs: Vec<Rung>,
+}
+
+impl Ladder {
+    fn new(watched: Option<Watched>) -> Self {
+        let rss_bytes = sample(watched.as_ref()).map(|sample| sample.rss_bytes);
+        let kernel = watched.as_ref().and_then(|_| KernelMemory::read());
+        Self { watched, rss_bytes, kernel, rung: None, rungs: Vec::new() }
+    }
+
+    /// Opens connections up to `total`, and measures them while idle.
+    fn climb(&mut self, args: &LadderArgs, fleet: &mut Fleet, total: usize) -> Ended {
+        let watched = self.watched.as_ref();
+        let before = fleet.totals().established;
+        let stretch = Stretch::begin(fleet, watched);
+        let mut ended = fleet.ramp(total);
+        let seconds_to_connect = stretch.end(fleet, watched).seconds;
+        if ended == Ended::Done {
+            ended = fleet.rest(args.settle);
+        }
+        let connections = fleet.totals().established;
+        let rss_bytes = sample(watched).map(|sample| sample.rss_bytes);
+        let each = |growth: f64| growth / connections.max(1) as f64;
+        let user = rss_bytes.zip(self.rss_bytes).map(|(now, then)| now as f64 - then as f64);
+        let kernel = self.kernel.and_then(|then| Some(KernelMemory::read()?.growth(then)));
+        let stretch = Stretch::begin(fleet, watched);
+        if ended == Ended::Done {
+            ended = fleet.rest(args.idle);
+        }
+        self.rung = Some(Rung {
+            connections,
+            seconds_to_connect,
+            connections_per_second: (connections - before) as f64 / seconds_to_connect,
+            rss_bytes,
+            user_bytes_per_connection: user.map(each),
+            kernel_bytes_per_connection: kernel.map(each),
+            idle: stretch.end(fleet, watched).server,
+            window: None,
+        });
+        ended
+    }
+}
+
+impl Report for LadderReport {
+    fn title(&self) -> String {
+        format!("Up to {} connections to {}", self.established, self.profile)
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = vec![
+            ("server", format!("{} at {}", self.profile, self.url)),
+            ("connections", self.established.to_string()),
+            ("failures", report::failures_text(&self.failures)),
+            ("faults", self.faults.text()),
+        ];
+        rows.extend(self.publish_error.clone().map(|error| ("publishing", error)));
+        rows.push(("run", self.ended.to_owned()));
+        rows
+    }
+
+    fn tables(&self) -> Vec<Table> {
+        let head = [
+            "connections",
+            "to connect",
+            "per second",
+            "RSS",
+            "user B each",
+            "kernel B each",
+            "idle CPU",
+            "loaded CPU",
+            "deliveries/s",
+            "p50 ms",
+            "p99 ms",
+            "last p50 ms",
+        ];
+        let rows = self.rungs.iter().map(Rung::cells).collect();
+        vec![Table { head: head.map(str::to_owned).to_vec(), rows }]
+    }
+
+    fn charts(&self) -> Vec<Section> {
+        let series = |name: &str, figure: fn(&Rung) -> Option<f64>| {
+            let points = self.rungs.iter();
+            let points = points.map(|rung| (rung.connections as f64, figure(rung)));
+            let points = points.map(|(x, y)| (x, y.unwrap_or(f64::NAN)));
+            Series { name: name.to_owned(), points: points.collect() }
+        };
+        vec![
+            report::line_chart(
+                "Memory",
+                linear("connections", Unit::Count),
+                linear("memory", Unit::Bytes),
+                vec![
+                    series("user", |rung| rung.of_all(rung.user_bytes_per_connection)),
+                    series("kernel", |rung| rung.of_all(rung.kernel_bytes_per_connection)),
+                ],
+            ),
+            report::line_chart(
+                "Processor time of the server",
+                linear("connections", Unit::Count),
+                linear("of one processor", Unit::Percent),
+                vec![
+                    series("idle", |rung| rung.idle.map(|usage| usage.cpu_share * 100.0)),
+                    series("publishing", |rung| {
+                        rung.window.as_ref()?.server.map(|usage| usage.cpu_share * 100.0)
+                    }),
+                ],
+            ),
+            report::latency_chart(
+                "Latency of deliveries",
+                self.rungs
+                    .iter()
+                    .filter_map(|rung| {
+                        let quantiles = rung.window.as_ref()?.quantiles.clone();
+                        Some((format!("{} connections", rung.connections), quantiles))
+                    })
+                    .collect(),
+            ),
+        ]
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.rungs
+            .iter()
+            .filter_map(|rung| rung.window.as_ref())
+            .flat_map(Window::warnings)
+            .collect()
+    }
+}
+
+impl Rung {
+    /// A figure for each connection, times the connections.
+    fn of_all(&self, each: Option<f64>) -> Option<f64> {
+        each.map(|bytes| bytes * self.connections as f64)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let unknown = || "-".to_owned();
+        let percent = |usage: Usage| format!("{:.1} %", usage.cpu_share * 100.0);
+        let window =
+            |figure: fn(&Window) -> String| self.window.as_ref().map_or_else(unknown, figure);
+        let bytes = |bytes: Option<f64>| bytes.map_or_else(unknown, |bytes| format!("{bytes:.0}"));
+        let loaded = self.window.as_ref().and_then(|window| window.server);
+        vec![
+            self.connections.to_string(),
+            format!("{:.1} s", self.seconds_to_connect),
+            format!("{:.0}", self.connections_per_second),
+            self.rss_bytes.map_or_else(unknown, bytes_text),
+            bytes(self.user_bytes_per_connection),
+            bytes(self.kernel_bytes_per_connection),
+            self.idle.map_or_else(unknown, percent),
+            loaded.map_or_else(unknown, percent),
+            window(|window| format!("{:.0}", window.deliveries_per_second)),
+            window(|window| format!("{:.1}", window.delivery.p50_us / 1e3)),
+            window(|window| format!("{:.1}", window.delivery.p99_us / 1e3)),
+            window(|window| format!("{:.1}", window.last_delivery.p50_us / 1e3)),
+        ]
+    }
+}

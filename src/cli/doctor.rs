@@ -1,0 +1,212 @@
+//! `corecast doctor`: what of this host would stop a number of connections; and the one line of it
+//! that `serve` logs.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Failure, ServeArgs, environment, print_line};
+use crate::config::{Config, Driver, load};
+use crate::doctor::{self, Finding, Verdict, Wanted};
+use crate::server::Facts;
+
+/// Most connections that can be asked about: beyond it a typing error is likelier.
+const CONNECTIONS_MAX: u64 = 1_000_000_000;
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code: 0 if nothing would stop them, 1 if something would.\n\n\
+    Limits are those of whoever asks: run it as the user, and in the unit or container, that \
+    serves.")]
+pub(super) struct DoctorArgs {
+    /// Connections at once, such as 50000, 100k or 1M; server.max_connections unless given.
+    #[arg(long, value_name = "N", value_parser = parse_connections)]
+    connections: Option<u64>,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// The answer as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    connections: u64,
+    shards: u64,
+    verdict: Verdict,
+    findings: &'a [Finding],
+}
+
+/// `100k` and `1M` are what people say.
+fn parse_connections(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    let number: Option<u64> = digits.replace('_', "").parse().ok();
+    let connections = number.and_then(|number| number.checked_mul(unit));
+    connections.filter(|connections| (1..=CONNECTIONS_MAX).contains(connections)).ok_or_else(|| {
+        format!("a number from 1 to {CONNECTIONS_MAX}, such as 50000, 100k or 1M, is wanted")
+    })
+}
+
+/// Looks, and prints what was found.
+pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
+    let config = load(&args.serve.into_flags(), environment())?.config;
+    let server = &config.server;
+    let ring = server.driver != Driver::Epoll;
+    let readings = doctor::read(server.private_fd_tables, ring);
+    let shards = if server.shards == 0 { readings.cores } else { server.shards as u64 };
+    let connections = args.connections.unwrap_or(server.max_connections as u64);
+    let findings = doctor::findings(&wanted(&config, connections, shards), &readings);
+    let stops = findings.iter().filter(|one| one.verdict == Verdict::Stops).count();
+    if args.json {
+        let verdict = if stops > 0 { Verdict::Stops } else { Verdict::Fine };
+        let report = Report { connections, shards, verdict, findings: &findings };
+        let text = serde_json::to_string_pretty(&report);
+        print_line(&text.map_err(|error| Failure::Words(error.to_string()))?)?;
+    } else {
+        print_line(&table(&findings))?;
+        if findings.iter().any(|one| one.mend.starts_with("sysctl")) {
+            let script = format!("kernel-tuning/apply --connections {connections}");
+            print_line(&format!("\nAll of the kernel's settings at once: {script}"))?;
+        }
+    }
+    match stops {
+        0 if args.json => Ok(()),
+        0 => print_line(&format!("\n{connections} connections fit: nothing here stops them")),
+        1 => Err(Failure::Words(format!("1 limit would stop {connections} connections here"))),
+        _ => Err(Failure::Words(format!("{stops} limits would stop {connections} connections"))),
+    }
+}
+
+fn wanted(config: &Config, connections: u64, shards: u64) -> Wanted {
+    Wanted {
+        connections,
+        shards,
+        connections_max: config.server.max_connections as u64,
+        ring_required: config.server.driver == Driver::IoUring,
+    }
+}
+
+/// What `serve` logs if this host would stop it before its own limit, in one line. Descriptors and
+/// rings are not asked again: the server has them, and `facts` counts with them.
+pub(super) fn warning(config: &Config, facts: &Facts) -> Option<String> {
+    let connections = facts.connections_max as u64;
+    let wanted = wanted(config, connections, facts.shards as u64);
+    let readings = doctor::read_without_probes(facts.private_tables);
+    let findings = doctor::findings(&wanted, &readings);
+    let mut stops = findings.iter().filter(|one| one.verdict == Verdict::Stops);
+    let Finding { check, found, needed, mend, .. } = stops.next()?;
+    let more = match stops.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(format!(
+        "this host would stop {connections} connections: {check} is {found}, needed is \
+         {needed}{more}. Mend it: {mend}; or lower server.max_connections. All of it: corecast \
+         doctor --connections {connections}"
+    ))
+}
+
+/// The findings as a table; below what is not fine stands why, and what mends it.
+fn table(findings: &[Finding]) -> String {
+    let width = |column: fn(&Finding) -> &String, head: &str| {
+        findings.iter().map(|one| column(one).chars().count()).fold(head.len(), usize::max)
+    };
+    let check = width(|one| &one.check, "check");
+    let found = width(|one| &one.found, "found");
+    let needed = width(|one| &one.needed, "needed");
+    let mut out = format!("{:check$}  {:found$}  {:needed$}  verdict", "check", "found", "needed");
+    for one in findings {
+        let verdict = word(one.verdict);
+        let row = format!(
+            "\n{:check$}  {:found$}  {:needed$}  {verdict}",
+            one.check, one.found, one.needed
+        );
+        out.push_str(&row);
+        for (label, text) in [("why", &one.why), ("mend", &one.mend)] {
+            if !text.is_empty() {
+                // Writing to a String can't fail.
+                write!(out, "\n    {label:<5}{text}").ok();
+            }
+        }
+    }
+    out
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Fine => "fine",
+        Verdict::Note => "note",
+        Verdict::Unknown => "unknown",
+        Verdict::Stops => "STOPS",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Flags;
+
+    #[test]
+    fn connections_are_written_as_people_say_them() {
+        for (text, connections) in
+            [("1", 1), ("50000", 50_000), ("100k", 100_000), ("1M", 1_000_000), ("1_000", 1_000)]
+        {
+            assert_eq!(parse_connections(text), Ok(connections), "{text}");
+        }
+        for wrong in ["", "0", "k", "-1", "1G", "1.5M", "2000000000", "20000000000000000000M"] {
+            assert!(parse_connections(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_not_fine_says_why_and_what_mends_it() {
+        let fine = Finding {
+            check: "a".to_owned(),
+            found: "1".to_owned(),
+            needed: "1".to_owned(),
+            verdict: Verdict::Fine,
+            why: String::new(),
+            mend: String::new(),
+        };
+        let stops = Finding {
+            verdict: Verdict::Stops,
+            why: "it ends".to_owned(),
+            mend: "mend it".to_owned(),
+            ..fine.clone()
+        };
+        assert_eq!(
+            table(&[fine, stops]),
+            "check  found  needed  verdict\n\
+             a      1      1       fine\n\
+             a      1      1       STOPS\n    \
+             why  it ends\n    \
+             mend mend it"
+        );
+    }
+
+    #[test]
+    fn serve_warns_of_what_would_stop_it_in_one_line() {
+        let config = load(&Flags::default(), []).expect("valid").config;
+        let facts = |connections_max| Facts {
+            driver: "epoll",
+            shards: 2,
+            descriptors_max: usize::MAX,
+            private_tables: true,
+            connections_max,
+            api_listen: "127.0.0.1:9000".parse().expect("an address"),
+            listen: Vec::new(),
+        };
+        assert_eq!(warning(&config, &facts(1)), None);
+        let text = warning(&config, &facts(900_000_000_000)).expect("no host has so much memory");
+        assert!(!text.contains('\n'), "{text}");
+        for part in ["server.max_connections is 1000000", "more)", "corecast doctor"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+}

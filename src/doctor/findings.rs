@@ -1,0 +1,216 @@
+//! From what is known of a host to what would stop a number of connections on it.
+
+mod kernel;
+mod memory;
+
+use serde::Serialize;
+
+use super::keys::{Key, command};
+use super::readings::{Readings, Wanted};
+use crate::limits::DESCRIPTORS_RESERVED;
+
+/// What a finding comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing to do.
+    Fine,
+    /// It goes on, slower or less safely.
+    Note,
+    /// Could not be read here.
+    Unknown,
+    /// So many connections can't be.
+    Stops,
+}
+
+/// One check, and what it came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at; a kernel setting by its name.
+    pub check: String,
+    /// What is.
+    pub found: String,
+    /// What should be.
+    pub needed: String,
+    /// What that comes to.
+    pub verdict: Verdict,
+    /// What happens otherwise. Empty where nothing is to be done.
+    pub why: String,
+    /// What mends it: a command, or a setting. Empty where nothing is to be done.
+    pub mend: String,
+}
+
+impl Finding {
+    fn new(check: &str, found: impl Into<String>, needed: impl Into<String>) -> Finding {
+        Finding {
+            check: check.to_owned(),
+            found: found.into(),
+            needed: needed.into(),
+            verdict: Verdict::Fine,
+            why: String::new(),
+            mend: String::new(),
+        }
+    }
+
+    /// The same with a verdict, unless it `holds`.
+    fn unless(self, holds: bool, verdict: Verdict, why: &str, mend: impl Into<String>) -> Finding {
+        if holds {
+            return self;
+        }
+        Finding { verdict, why: why.to_owned(), mend: mend.into(), ..self }
+    }
+
+    fn unknown(check: &str, needed: impl Into<String>, why: &str) -> Finding {
+        Finding::new(check, "unknown", needed).unless(false, Verdict::Unknown, why, "")
+    }
+}
+
+/// Looks at everything. The order is that in which one would mend it: our own limits first, then
+/// the host's.
+pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
+    let mut findings = vec![
+        connections_max(wanted),
+        descriptors(wanted, readings),
+        table_max(wanted, readings),
+        files(wanted, readings),
+        memory::available(wanted, readings),
+        memory::cgroup(wanted, readings),
+        memory::commit(wanted, readings),
+        memory::tcp(wanted, readings),
+        kernel::version(readings),
+        kernel::ring(wanted, readings),
+        kernel::locked(readings),
+        kernel::conntrack(wanted, readings),
+        kernel::hash(wanted, readings),
+        cores(wanted, readings),
+        ports(wanted, readings),
+    ];
+    for key in Key::all(wanted.connections) {
+        if !findings.iter().any(|finding| finding.check == key.name) && !OWN.contains(&key.name) {
+            findings.push(setting(&key, readings));
+        }
+    }
+    findings
+}
+
+/// Rows of the table that a finding with another name is about.
+const OWN: [&str; 1] = ["kernel.io_uring_disabled"];
+
+fn connections_max(wanted: &Wanted) -> Finding {
+    let Wanted { connections, connections_max, .. } = *wanted;
+    let (found, needed) = (connections_max.to_string(), connections.to_string());
+    Finding::new("server.max_connections", found, needed).unless(
+        connections_max >= connections,
+        Verdict::Stops,
+        "whoever comes then gets 503",
+        format!("in the configuration: server.max_connections = {connections}"),
+    )
+}
+
+/// Descriptors that one table must hold.
+fn descriptors_needed(wanted: &Wanted, readings: &Readings) -> u64 {
+    let tables = if readings.private_tables { wanted.shards.max(1) } else { 1 };
+    wanted.connections.div_ceil(tables).saturating_add(DESCRIPTORS_RESERVED as u64)
+}
+
+fn descriptors(wanted: &Wanted, readings: &Readings) -> Finding {
+    let needed = descriptors_needed(wanted, readings);
+    let found = readings.descriptors_max;
+    let each = if readings.private_tables { "a shard" } else { "the process" };
+    let mut mend =
+        format!("ulimit -n {needed} (as root), or LimitNOFILE={needed} in the unit's [Service]");
+    let per_shard = found.saturating_sub(DESCRIPTORS_RESERVED as u64);
+    if readings.private_tables && per_shard > 0 {
+        let shards = wanted.connections.div_ceil(per_shard);
+        mend = format!("corecast serve --shards {shards}, or {mend}");
+    }
+    Finding::new("descriptor limit", format!("{found} for {each}"), needed.to_string()).unless(
+        found >= needed,
+        Verdict::Stops,
+        "a full shard closes its listener; when all are full, nobody gets in",
+        mend,
+    )
+}
+
+/// The limit on limits matters only where the limit must be raised.
+fn table_max(wanted: &Wanted, readings: &Readings) -> Finding {
+    let needed = descriptors_needed(wanted, readings);
+    let Some(found) = readings.number("fs.nr_open") else {
+        return Finding::unknown("fs.nr_open", needed.to_string(), "/proc/sys can't be read");
+    };
+    Finding::new("fs.nr_open", found.to_string(), needed.to_string()).unless(
+        found >= needed || readings.descriptors_max >= needed,
+        Verdict::Stops,
+        "the descriptor limit can't be raised beyond it",
+        command("fs.nr_open", &needed.to_string()),
+    )
+}
+
+fn files(wanted: &Wanted, readings: &Readings) -> Finding {
+    let reserved = wanted.shards.saturating_mul(DESCRIPTORS_RESERVED as u64);
+    let needed = wanted.connections.saturating_add(reserved);
+    let (Some(most), Some(open)) = (readings.number("fs.file-max"), readings.files_open) else {
+        return Finding::unknown("fs.file-max", needed.to_string(), "/proc/sys can't be read");
+    };
+    let needed = needed.saturating_add(open);
+    let finding =
+        Finding::new("fs.file-max", most.to_string(), format!("{needed} ({open} are open)"));
+    let verdict = if readings.privileged { Verdict::Note } else { Verdict::Stops };
+    finding.unless(
+        most >= needed,
+        verdict,
+        "accept fails with ENFILE, and so does every other program, root's apart",
+        command("fs.file-max", &needed.to_string()),
+    )
+}
+
+fn cores(wanted: &Wanted, readings: &Readings) -> Finding {
+    let Readings { cores, .. } = *readings;
+    let found = format!("{} on {cores} cores", wanted.shards);
+    Finding::new("shards", found, format!("at most {cores}")).unless(
+        wanted.shards <= cores,
+        Verdict::Note,
+        "shards on one core take turns: right for a descriptor limit, of no use for speed",
+        format!("server.shards = {cores}, if the descriptor limit lets it"),
+    )
+}
+
+/// Ports are the client's: the server has one. A proxy in front is a client.
+fn ports(wanted: &Wanted, readings: &Readings) -> Finding {
+    const NAME: &str = "net.ipv4.ip_local_port_range";
+    let range = readings.settings.get(NAME).and_then(|text| {
+        let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    });
+    let Some((first, last)) = range else {
+        return Finding::unknown(NAME, "none", "of importance only to a proxy on this host");
+    };
+    let ports = last.saturating_sub(first).saturating_add(1);
+    let pairs = wanted.connections.div_ceil(ports.max(1));
+    let needed = format!("none; a proxy here: {pairs} x address");
+    Finding::new(NAME, format!("{first} {last}"), needed)
+}
+
+/// Any other row of the table: nothing stops, but there is a reason for the row.
+fn setting(key: &Key, readings: &Readings) -> Finding {
+    let needed = match key.rule {
+        super::Rule::Min => format!("at least {}", key.text()),
+        super::Rule::Max => format!("at most {}", key.text()),
+        super::Rule::Is => key.text(),
+    };
+    let Some(found) = readings.settings.get(key.name) else {
+        let why = "not in this kernel, or only outside this network namespace: ask the host";
+        return Finding::unknown(key.name, needed, why);
+    };
+    let found: Vec<&str> = found.split_whitespace().collect();
+    let holds = key.holds(&found.join(" ")).unwrap_or(false);
+    Finding::new(key.name, found.join(" "), needed).unless(
+        holds,
+        Verdict::Note,
+        "kernel-tuning/README.md says what it does",
+        key.command(),
+    )
+}
+
+#[cfg(test)]
+mod tests;
