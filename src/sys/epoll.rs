@@ -29,6 +29,8 @@ pub struct Epoll {
     news: Vec<Ready>,
     ticked: bool,
     incoming: bool,
+    /// Another thread's wake has been taken.
+    woken: bool,
 }
 
 impl Epoll {
@@ -43,8 +45,9 @@ impl Epoll {
         let epoll = unsafe { OwnedFd::from_raw_fd(number) };
         let timer = TimerFd::every(Tick::PERIOD)?;
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
-        let epoll =
-            Epoll { epoll, wake, timer, events, news: Vec::new(), ticked: false, incoming: false };
+        let news = Vec::new();
+        let (ticked, incoming, woken) = (false, false, false);
+        let epoll = Epoll { epoll, wake, timer, events, news, ticked, incoming, woken };
         let edge = libc::EPOLLIN as u32 | libc::EPOLLET as u32;
         epoll.control(libc::EPOLL_CTL_ADD, wake.number(), edge, DATA_WAKE)?;
         epoll.control(libc::EPOLL_CTL_ADD, epoll.timer.number(), edge, DATA_TIMER)?;
@@ -68,7 +71,7 @@ impl Epoll {
             let Ok(count) = usize::try_from(count) else { return };
             for event in &self.events[..count] {
                 match event.u64 {
-                    DATA_WAKE => {}
+                    DATA_WAKE => self.woken = true,
                     DATA_LISTENER => self.incoming = true,
                     DATA_TIMER => {
                         self.timer.clear();
@@ -121,8 +124,11 @@ impl Driver for Epoll {
     }
 
     fn prepare_sleep(&mut self) -> bool {
+        // A wake that is taken here does not end the sleep any more: its sender has seen that the
+        // thread is about to sleep, and what it sent lies in the inbox.
+        self.woken = false;
         self.reap();
-        self.news.is_empty() && !self.ticked && !self.incoming
+        self.news.is_empty() && !self.ticked && !self.incoming && !self.woken
     }
 
     fn woke(&mut self) {
@@ -203,5 +209,21 @@ impl Sockets for Epoll {
 impl std::fmt::Debug for Epoll {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Epoll").field("fd", &self.epoll.as_raw_fd()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_just_before_the_sleep_is_not_slept_over() {
+        let wake = EventFd::new().unwrap();
+        let mut epoll = Epoll::new(wake).unwrap();
+        wake.signal();
+        assert!(!epoll.prepare_sleep(), "somebody has sent something");
+        epoll.woke();
+        epoll.prepare_sleep(); // Its answer depends on whether a tick has passed.
+        assert!(!epoll.woken, "it has been seen to");
     }
 }
