@@ -23,7 +23,7 @@ const DAWDLE_INTERVAL_NS: u64 = 1_000_000_000 / DAWDLE_READS;
 /// what it has yet to read. An unasked pong is allowed by RFC 6455 §5.5.3.
 const DAWDLE_READS_PER_PONG: u32 = 50;
 
-/// Whether a socket has been read to its end for now.
+/// Whether a socket may hold more than was read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Left {
     Nothing,

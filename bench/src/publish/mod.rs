@@ -20,10 +20,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Answers are looked for this often at most, in nanoseconds, unless many are awaited.
+/// Answers are looked for this often at most, in nanoseconds.
 const ANSWERS_INTERVAL_NS: u64 = 500_000;
-/// With so many awaited on a line, they are looked for at once.
-const ANSWERS_AWAITED_MAX: usize = 64;
+/// Lines that await nothing are looked at this often: the server may ping, or close.
+const SILENCE_NS: u64 = 1_000_000_000;
 
 /// How to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -160,6 +160,7 @@ pub(crate) struct Publisher {
     awaited: Vec<VecDeque<u64>>,
     id: u64,
     looked_ns: u64,
+    looked_everywhere_ns: u64,
 }
 
 impl Publisher {
@@ -179,6 +180,7 @@ impl Publisher {
             lines,
             id: frames::ID_FIRST,
             looked_ns: 0,
+            looked_everywhere_ns: 0,
         })
     }
 
@@ -206,16 +208,20 @@ impl Publisher {
         Ok(())
     }
 
-    /// Takes the answers that have come. A refusal is an error.
+    /// Takes the answers that have come, and now and then whatever else has. A refusal is an error.
     pub(crate) fn take_answers(&mut self) -> Result<(), PublishError> {
         let now_ns = sys::now_ns();
-        let many = self.awaited.iter().any(|awaited| awaited.len() >= ANSWERS_AWAITED_MAX);
-        if !many && now_ns < self.looked_ns + ANSWERS_INTERVAL_NS {
+        if now_ns < self.looked_ns + ANSWERS_INTERVAL_NS {
             return Ok(());
         }
         self.looked_ns = now_ns;
+        let looks_everywhere = now_ns >= self.looked_everywhere_ns + SILENCE_NS;
+        if looks_everywhere {
+            self.looked_everywhere_ns = now_ns;
+        }
         for at in 0..self.lines.len() {
-            if self.lines[at].fill_now()? {
+            let awaits = !self.awaited[at].is_empty();
+            if (awaits || looks_everywhere) && self.lines[at].fill_now()? {
                 self.take_line(at)?;
             }
         }
