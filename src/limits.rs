@@ -17,8 +17,8 @@ pub const RING_COMPLETIONS: u32 = 32_768;
 /// Bytes that one receive takes from one socket, in the one buffer that a shard has for it.
 pub const RECEIVE_BYTES_MAX: usize = 16 * 1024;
 
-/// Turns that a busy shard takes before its runtime gets one. The runtime has nothing else to do
-/// than to wake the shard from its sleep, and to let it look costs a system call.
+/// Turns that a shard takes before its runtime gets one. The runtime has no other task, and to let
+/// it look for one costs a system call.
 pub const TURNS_PER_PAUSE: u32 = 64;
 
 /// Most sockets read in one turn; the rest stay on the ready list.

@@ -18,13 +18,7 @@ pub trait Driver: Sockets {
     /// Whether a listener may have clients in its queue since the last call.
     fn take_incoming(&mut self) -> bool;
 
-    /// Makes news end the coming sleep. Answers whether the thread may sleep: not if there is news
-    /// already.
-    fn prepare_sleep(&mut self) -> bool;
-
-    /// The thread is awake.
-    fn woke(&mut self);
-
-    /// The descriptor that becomes readable when there is news during a sleep.
-    fn sleeps_on(&self) -> RawFd;
+    /// Sleeps until there is news, a tick or another thread's wake. Returns at once if one of them
+    /// came since the last look; a wake that was taken by that look is over.
+    fn wait(&mut self);
 }

@@ -3,7 +3,6 @@
 //! flight. So no buffer outlives a call, and a sweep of 256 sends is one system call.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{Ordering, fence};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -20,6 +19,7 @@ const KIND_SEND: u64 = 1;
 const KIND_CANCEL: u64 = 2;
 const KIND_TIMER: u64 = 3;
 const KIND_LISTENER: u64 = 4;
+const KIND_WAKE: u64 = 5;
 
 /// One poll for the life of a socket: readable, writable, half-closed. With `POLLOUT` it speaks
 /// once when armed, and then only after a send found no room, so blocked sockets need no second
@@ -38,8 +38,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Makes a ring that signals `wake` when there is news while the shard sleeps, and a tick
-    /// every `Tick::NANOS`.
+    /// Makes a ring whose sleep `wake` ends, and a tick every `Tick::NANOS`.
     ///
     /// # Errors
     /// The kernel's: io_uring is refused (containers, `kernel.io_uring_disabled`), or too old
@@ -54,13 +53,21 @@ impl Ring {
             .setup_cqsize(RING_COMPLETIONS)
             .build(RING_ENTRIES)
             .map_err(failed("io_uring_setup"))?;
-        // A ring with DEFER_TASKRUN never becomes readable itself; an eventfd of its does.
-        ring.submitter().register_eventfd(wake.number()).map_err(failed("io_uring_register"))?;
         let timer = TimerFd::every(Tick::PERIOD)?;
         let mut ring = Ring { ring, wake, timer, news: Vec::new(), ticked: false, incoming: false };
-        ring.ring.completion().disable_eventfd();
-        ring.arm(ring.timer.number(), libc::POLLIN as u32, KIND_TIMER << KIND_SHIFT);
+        ring.arm_timer();
+        ring.arm_wake();
         Ok(ring)
+    }
+
+    fn arm_timer(&mut self) {
+        self.arm(self.timer.number(), libc::POLLIN as u32, KIND_TIMER << KIND_SHIFT);
+    }
+
+    /// Each signal is an event of its own, so the count behind it is never read: it would take
+    /// 2^64 signals to fill it.
+    fn arm_wake(&mut self) {
+        self.arm(self.wake.number(), libc::POLLIN as u32, KIND_WAKE << KIND_SHIFT);
     }
 
     fn arm(&mut self, fd: RawFd, mask: u32, user_data: u64) {
@@ -109,7 +116,7 @@ impl Ring {
     /// Sorts the completion queue into news and results of sends; answers how many there were.
     fn reap_queue(&mut self, results: &mut [i32]) -> usize {
         let mut count = 0;
-        let (mut rearm_timer, mut rearm_listener) = (false, None);
+        let (mut rearm_timer, mut rearm_wake, mut rearm_listener) = (false, false, None);
         for entry in self.ring.completion() {
             count += 1;
             let user_data = entry.user_data();
@@ -122,6 +129,7 @@ impl Ring {
                     self.ticked = true;
                     rearm_timer |= !cqueue::more(entry.flags());
                 }
+                KIND_WAKE => rearm_wake |= !cqueue::more(entry.flags()),
                 KIND_LISTENER => {
                     self.incoming = true;
                     if !cqueue::more(entry.flags()) && entry.result() >= 0 {
@@ -138,7 +146,10 @@ impl Ring {
             self.watch_listener(listener);
         }
         if rearm_timer {
-            self.arm(self.timer.number(), libc::POLLIN as u32, KIND_TIMER << KIND_SHIFT);
+            self.arm_timer();
+        }
+        if rearm_wake {
+            self.arm_wake();
         }
         count
     }
@@ -186,22 +197,10 @@ impl Driver for Ring {
         std::mem::take(&mut self.incoming)
     }
 
-    fn prepare_sleep(&mut self) -> bool {
-        self.ring.completion().enable_eventfd();
-        // The kernel puts news into the queue and then looks at the switch; this thread turns the
-        // switch and then looks into the queue. Without a full fence between, both may miss.
-        fence(Ordering::SeqCst);
-        self.reap();
-        self.news.is_empty() && !self.ticked && !self.incoming
-    }
-
-    fn woke(&mut self) {
-        self.ring.completion().disable_eventfd();
-        self.wake.clear();
-    }
-
-    fn sleeps_on(&self) -> RawFd {
-        self.wake.number()
+    fn wait(&mut self) {
+        if self.news.is_empty() && !self.ticked && !self.incoming {
+            self.enter(1);
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 mod asked;
 mod canned;
 mod serve;
-mod sys;
 
 use asked::Asked;
 use canned::Frames;

@@ -3,7 +3,6 @@
 
 use crate::asked::Asked;
 use crate::canned::{Frames, Head, UPGRADED};
-use crate::sys;
 use corecast::ids::{Generation, Slot};
 use corecast::limits::{RECEIVE_BYTES_MAX, SWEEP_SENDS_MAX};
 use corecast::shard::{Ready, Received, Release, Socket, Token, Write, Wrote};
@@ -83,12 +82,8 @@ impl<D: Driver> Server<D> {
             self.io.take_tick();
             let incoming = self.io.take_incoming();
             if news.is_empty() && !incoming && self.due() == 0 {
-                // A wake that came before `prepare_sleep` may have been taken by it; what it was
-                // for stands in `asked` since before.
-                if self.io.prepare_sleep() && self.due() == 0 {
-                    sys::wait_readable(self.io.sleeps_on())?;
-                }
-                self.io.woke();
+                // What a wake is for stands in `asked` before it comes, so none is slept over.
+                self.io.wait();
                 continue;
             }
             if incoming {
