@@ -1,0 +1,217 @@
+//! `compare`: several servers stay up and are loaded in turn, window by window, so that whatever
+//! else the machine does meets all of them. The ratios of each pair of windows, not the figures
+//! themselves, are what can be trusted on a shared machine.
+
+mod figures;
+mod report;
+
+use super::broadcast::{Broadcast, Load, Until};
+use super::window::{Faults, Request, measure};
+use super::{Stretch, Verdict};
+use crate::cli::{CompareArgs, CompareLoad, Contender, Subject};
+use crate::error::Error;
+use crate::fleet::{Ended, Fleet};
+use crate::process::Watched;
+use crate::publish::Publisher;
+use crate::report::{failures_text, print};
+use figures::{Assertion, Figures, ratios};
+use report::{CompareReport, ServerReport};
+use std::time::Duration;
+
+/// Pause before and after each window.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// One server while it is compared.
+struct Contestant {
+    name: String,
+    url: String,
+    fleet: Fleet,
+    broadcast: Option<Broadcast>,
+    watched: Option<Watched>,
+    request: Request,
+    figures: Vec<Figures>,
+    due: u64,
+    error: Option<String>,
+}
+
+/// Runs the scenario and prints what it found.
+pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
+    let load = match args.load {
+        CompareLoad::Saturate | CompareLoad::Connect => {
+            Load::Closed { outstanding: args.outstanding }
+        }
+        CompareLoad::Fanout | CompareLoad::Channels => Load::Open { rate: args.rate },
+    };
+    let request = Request {
+        load: load.check()?,
+        until: Until::Time(Duration::from_secs(args.seconds.max(1))),
+        warmup: args.warmup,
+        settle: SETTLE,
+    };
+    let assertions = args.assert.iter().map(|text| Assertion::parse(text));
+    let assertions = assertions.collect::<Result<Vec<_>, _>>()?;
+    let mut contestants = Vec::with_capacity(args.servers.len());
+    for server in &args.servers {
+        contestants.push(Contestant::enter(args, Contender::parse(server)?, request)?);
+    }
+    let ended = race(args, &mut contestants);
+    let mut servers = Vec::with_capacity(contestants.len());
+    for contestant in contestants {
+        servers.push(contestant.leave(ended)?);
+    }
+    let ratios = ratios(&servers);
+    let broken = assertions.iter().filter(|assertion| !assertion.holds(&ratios));
+    let broken_assertions = broken.map(|assertion| assertion.text.clone()).collect::<Vec<_>>();
+    let faultless = servers.iter().all(|server| {
+        server.error.is_none() && server.faults.count() + server.failures.count() == 0
+    });
+    let verdict = Verdict::of(ended, faultless && broken_assertions.is_empty());
+    let report = CompareReport {
+        scenario: "compare",
+        load: args.describe(),
+        connections: args.common.connections,
+        payload_bytes: args.publish.bytes,
+        seconds_per_window: args.seconds,
+        servers,
+        ratios,
+        broken_assertions,
+        ended: ended.label(),
+        passed: verdict == Verdict::Passed,
+    };
+    print(&report, &args.common, verdict)?;
+    Ok(verdict)
+}
+
+/// Loads all in turn, every other time in reverse.
+fn race(args: &CompareArgs, contestants: &mut [Contestant]) -> Ended {
+    for pair in 0..args.pairs {
+        let mut order = (0..contestants.len()).collect::<Vec<_>>();
+        if pair % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
+            let contestant = &mut contestants[index];
+            contestant.fleet.set_resting(false);
+            let ended = match args.load {
+                CompareLoad::Connect => contestant.handshakes(args.common.connections),
+                _ => contestant.window(),
+            };
+            contestant.fleet.set_resting(true);
+            if ended != Ended::Done {
+                eprintln!("WARNING: {} in pair {}: {}", contestant.name, pair + 1, ended.label());
+                return ended;
+            }
+            contestant.tell(pair + 1);
+        }
+    }
+    Ended::Done
+}
+
+impl Contestant {
+    /// Connects to a server, unless handshakes are what is measured.
+    fn enter(
+        args: &CompareArgs,
+        contender: Contender,
+        mut request: Request,
+    ) -> Result<Self, Error> {
+        if let (Load::Closed { .. }, Some(outstanding)) = (request.load, contender.outstanding) {
+            request.load = Load::Closed { outstanding }.check()?;
+        }
+        let (mut common, publish) = (args.common.clone(), contender.publish(&args.publish));
+        contender.apply(&mut common);
+        let channels = if args.load == CompareLoad::Channels { args.channels } else { 1 };
+        let mut subject = common.subject(common.connections, channels)?;
+        let entrance = publish.entrance(&mut subject)?;
+        let Subject { plan, watched, url, .. } = subject;
+        let timeout = plan.timeout;
+        let mut fleet = Fleet::start(plan)?;
+        fleet.set_resting(true);
+        let mut broadcast = None;
+        if args.load != CompareLoad::Connect {
+            let ended = fleet.ramp(common.connections);
+            let established = fleet.totals().established;
+            if ended != Ended::Done || established != common.connections as u64 {
+                let failures = failures_text(&fleet.stop()?.failures);
+                return Err(Error::Usage(format!(
+                    "{}: {established} of {} connections: {failures}",
+                    contender.name, common.connections
+                )));
+            }
+            let publisher = Publisher::open(&entrance, timeout)?;
+            broadcast = Some(Broadcast::new(publisher, publish.bytes, channels));
+        }
+        let name = contender.name;
+        let figures = Vec::new();
+        Ok(Self { name, url, fleet, broadcast, watched, request, figures, due: 0, error: None })
+    }
+
+    /// One window of publications.
+    fn window(&mut self) -> Ended {
+        let Some(broadcast) = &mut self.broadcast else { return Ended::Broken };
+        let before = broadcast.published;
+        let found = measure(&mut self.fleet, broadcast, self.watched.as_ref(), self.request);
+        let published = match found.ended {
+            Ended::Interrupted => broadcast.completed.max(before),
+            _ => broadcast.published,
+        };
+        self.due += broadcast.deliveries_due(&self.fleet, before, published);
+        self.error = found.publish_error;
+        self.figures.extend(found.window.as_ref().map(Figures::of_window));
+        found.ended
+    }
+
+    /// One window of handshakes: everyone comes, and goes again.
+    fn handshakes(&mut self, connections: usize) -> Ended {
+        self.fleet.cut();
+        let stretch = Stretch::begin(&self.fleet, self.watched.as_ref());
+        let ended = self.fleet.ramp(connections);
+        let used = stretch.end(&self.fleet, self.watched.as_ref());
+        let established = self.fleet.totals().established;
+        let handshakes = self.fleet.cut().handshakes.summary();
+        let gone = self.fleet.ramp(0);
+        self.figures.push(Figures {
+            cpu_us_per_delivery: None,
+            cpu_us_per_handshake: used
+                .server
+                .map(|usage| usage.cpu_seconds * 1e6 / established.max(1) as f64),
+            per_second: established as f64 / used.seconds,
+            p50_us: handshakes.p50_us,
+            p99_us: handshakes.p99_us,
+            p999_us: handshakes.p999_us,
+            generator_busiest_thread_share: used.generator.busiest_thread_share,
+        });
+        if ended != Ended::Done || gone != Ended::Done {
+            return if ended == Ended::Done { gone } else { ended };
+        }
+        self.fleet.rest(SETTLE)
+    }
+
+    /// Tells how the last window went, while others are still to come.
+    fn tell(&self, pair: u32) {
+        if let Some(figures) = self.figures.last() {
+            let cpu = figures.cpu_us_per_delivery.or(figures.cpu_us_per_handshake);
+            let cpu = cpu.map(|us| format!("{us:.3} µs CPU, ")).unwrap_or_default();
+            eprintln!(
+                "pair {pair:2}  {:<14} {cpu}{:.0}/s, p50 {:.0} µs, p99 {:.0} µs",
+                self.name, figures.per_second, figures.p50_us, figures.p99_us
+            );
+        }
+    }
+
+    fn leave(self, ended: Ended) -> Result<ServerReport, Error> {
+        let outcome = self.fleet.stop()?;
+        let faults = match ended {
+            // What was under way when it was interrupted is not lost.
+            Ended::Interrupted => Faults::new(&outcome, 0),
+            _ => Faults::new(&outcome, self.due),
+        };
+        Ok(ServerReport {
+            name: self.name,
+            url: self.url,
+            faults,
+            failures: outcome.failures,
+            error: self.error,
+            figures: self.figures,
+        })
+    }
+}
