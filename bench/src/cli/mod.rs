@@ -8,6 +8,7 @@ use crate::publish::Way;
 use clap::{Args, Parser, Subcommand};
 pub(crate) use contender::Contender;
 pub(crate) use plan::Subject;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use values::{Cpus, parse_cpus, parse_duration};
@@ -60,6 +61,13 @@ pub(crate) struct CommonArgs {
     /// Where clients connect, if not where the profile says. {channel} stands for the channel.
     #[arg(long)]
     pub(crate) url: Option<String>,
+    /// Other addresses of the same server, such as 10.0.0.2:8000: connections go to that of the url
+    /// and to these in turn. Each pair of addresses has 64,000 ports.
+    #[arg(long, value_delimiter = ',')]
+    destination: Vec<SocketAddr>,
+    /// Addresses of this host to connect from, in turn. Towards loopback there are always enough.
+    #[arg(long, value_delimiter = ',')]
+    source: Vec<Ipv4Addr>,
     /// Connections to open.
     #[arg(long, short = 'n', default_value_t = 1000)]
     pub(crate) connections: usize,

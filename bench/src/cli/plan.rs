@@ -59,6 +59,8 @@ impl CommonArgs {
             waiting: if self.spin { Waiting::Spin } else { Waiting::Sleep },
             frames: Frames::Marked,
             ending: if self.abort { Ending::Abort } else { Ending::Close },
+            destinations: self.destination.clone(),
+            sources: self.source.clone(),
             sources_from: 0,
         };
         Ok(Subject { profile, url, plan, watched })

@@ -16,6 +16,7 @@ use crate::target::Target;
 pub(crate) use shared::{Cut, OUTSTANDING_MAX, Shared, Totals};
 use std::io;
 use std::mem;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -73,6 +74,10 @@ pub(crate) struct Plan {
     pub(crate) waiting: Waiting,
     pub(crate) frames: Frames,
     pub(crate) ending: Ending,
+    /// Addresses of the server beside the target's.
+    pub(crate) destinations: Vec<SocketAddr>,
+    /// Addresses to connect from, in turn. Empty: the kernel's choice, or many towards loopback.
+    pub(crate) sources: Vec<Ipv4Addr>,
     /// First of the source addresses towards a server on loopback, counted in threads.
     pub(crate) sources_from: usize,
 }

@@ -104,8 +104,17 @@ impl Worker {
     }
 
     fn open_socket(&self, index: usize) -> io::Result<TcpStream> {
-        let address = self.plan.target.address;
-        let source = source_address(address, self.plan.sources_from + self.index, index);
+        let plan = &self.plan;
+        let turn = index * plan.threads + self.index;
+        let address = match turn % (plan.destinations.len() + 1) {
+            0 => plan.target.address,
+            other => plan.destinations[other - 1],
+        };
+        // Every source meets every destination.
+        let source = match plan.sources.len() {
+            0 => source_address(address, plan.sources_from + self.index, index),
+            sources => Some(plan.sources[turn / (plan.destinations.len() + 1) % sources]),
+        };
         let stream = sys::connect(address, source, self.plan.receive_bytes)?;
         self.epoll.add(&stream, index as u64)?;
         Ok(stream)

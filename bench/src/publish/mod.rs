@@ -155,6 +155,8 @@ impl Entrance {
 /// Open lines to publish on.
 pub(crate) struct Publisher {
     speech: Speech,
+    address: SocketAddr,
+    timeout: Duration,
     lines: Vec<Line>,
     /// Publications whose answer is awaited, for each line: their ids.
     awaited: Vec<VecDeque<u64>>,
@@ -176,6 +178,8 @@ impl Publisher {
         }
         Ok(Self {
             speech: entrance.speech.clone(),
+            address: entrance.address,
+            timeout,
             awaited: vec![VecDeque::new(); lines.len()],
             lines,
             id: frames::ID_FIRST,
@@ -192,6 +196,9 @@ impl Publisher {
         bytes: usize,
     ) -> Result<(), PublishError> {
         let at = channel % self.lines.len();
+        if self.awaited[at].is_empty() {
+            self.reopen_ended(at)?;
+        }
         let line = &mut self.lines[at];
         match &self.speech {
             Speech::Http(http) => line.send(&http.request(channel, &mark.payload(bytes)))?,
@@ -208,6 +215,21 @@ impl Publisher {
         Ok(())
     }
 
+    /// Opens an HTTP line again that the server has ended while nothing was awaited on it, as
+    /// servers do when one has been silent for long.
+    fn reopen_ended(&mut self, at: usize) -> Result<(), PublishError> {
+        if !matches!(self.speech, Speech::Http(_)) {
+            return Ok(());
+        }
+        match self.lines[at].fill_now() {
+            Err(PublishError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.lines[at] = Line::open(self.address, self.timeout)?;
+                Ok(())
+            }
+            filled => filled.map(|_| ()),
+        }
+    }
+
     /// Takes the answers that have come, and now and then whatever else has. A refusal is an error.
     pub(crate) fn take_answers(&mut self) -> Result<(), PublishError> {
         let now_ns = sys::now_ns();
@@ -221,6 +243,9 @@ impl Publisher {
         }
         for at in 0..self.lines.len() {
             let awaits = !self.awaited[at].is_empty();
+            if !awaits && matches!(self.speech, Speech::Http(_)) {
+                continue;
+            }
             if (awaits || looks_everywhere) && self.lines[at].fill_now()? {
                 self.take_line(at)?;
             }

@@ -28,6 +28,21 @@ fn threads_share_the_connections_and_the_rate_is_kept() {
 }
 
 #[test]
+fn connections_go_to_and_come_from_all_addresses_in_turn() {
+    let servers = [Server::start(Mistake::None), Server::start(Mistake::None)];
+    let flags = format!(
+        "--profile plain --url {} --destination {} --source 127.0.0.7,127.0.0.8",
+        servers[0].url("plain"),
+        servers[1].clients
+    );
+    let (code, report) = bench(&format!("connect -n 40 --threads 2 --hold 0 {flags}"));
+    assert_eq!((code, &report["established"]), (0, &40.into()), "{report}");
+    for server in &servers {
+        assert_eq!(server.sources(), [("127.0.0.7".into(), 10), ("127.0.0.8".into(), 10)]);
+    }
+}
+
+#[test]
 fn counts_failures_by_kind() {
     for (mistake, profile, kind) in
         [(Mistake::Refuse, "plain", "status"), (Mistake::Deny, "corecast", "subscribe")]

@@ -62,6 +62,14 @@ fn a_server_that_pauses_cannot_hide_it_from_an_open_loop() {
 }
 
 #[test]
+fn a_silent_line_that_the_server_has_closed_is_opened_again() {
+    let server = Server::start(Mistake::Forget);
+    let flags = server.flags("corecast", "");
+    let (code, report) = bench(&format!("fanout -n 5 --rate 5 --messages 3 {flags}"));
+    assert_eq!((code, &report["deliveries"]), (0, &15.into()), "{report}");
+}
+
+#[test]
 fn counts_canned_frames() {
     let server = Server::start(Mistake::None);
     let (code, report) = saturate(&server, "limit", "");

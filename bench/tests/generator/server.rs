@@ -1,6 +1,7 @@
 //! A small server of threads that the generator is tried on. It speaks just enough of each
 //! protocol, and can be told to make one mistake.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,6 +32,8 @@ pub(crate) enum Mistake {
     Deny,
     /// Nothing is published for half a second.
     Pause,
+    /// An API connection is closed after each answer.
+    Forget,
 }
 
 /// Number of the publication that the mistake is made with.
@@ -39,6 +42,8 @@ pub(crate) const MISTAKEN: u32 = 3;
 struct State {
     mistake: Mistake,
     subscribers: Mutex<Vec<Subscriber>>,
+    /// Clients by where they came from.
+    sources: Mutex<BTreeMap<String, usize>>,
     published: AtomicU32,
     pongs: AtomicU32,
     /// What the first subscriber gets after the next publication.
@@ -64,6 +69,7 @@ impl Server {
         let state = Arc::new(State {
             mistake,
             subscribers: Mutex::default(),
+            sources: Mutex::default(),
             published: AtomicU32::new(0),
             pongs: AtomicU32::new(0),
             late: Mutex::default(),
@@ -97,6 +103,11 @@ impl Server {
         format!("--profile {profile} --url {url} {publish}").trim_end().to_owned()
     }
 
+    /// Where clients came from, and how many.
+    pub(crate) fn sources(&self) -> Vec<(String, usize)> {
+        self.state.sources.lock().unwrap().clone().into_iter().collect()
+    }
+
     /// Answers to pings, of both kinds.
     pub(crate) fn pongs(&self) -> u32 {
         self.state.pongs.load(Ordering::SeqCst)
@@ -118,6 +129,8 @@ fn listen(state: &Arc<State>, serve: fn(TcpStream, &State) -> std::io::Result<()
 }
 
 fn serve_client(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+    let source = stream.peer_addr()?.ip().to_string();
+    *state.sources.lock().unwrap().entry(source).or_default() += 1;
     let head = read_head(&mut stream)?;
     if state.mistake == Mistake::Refuse {
         stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")?;
@@ -184,6 +197,9 @@ fn serve_api(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"result\":{}}"
         };
         stream.write_all(answer.as_bytes())?;
+        if state.mistake == Mistake::Forget {
+            return Ok(());
+        }
     }
 }
 
@@ -221,7 +237,7 @@ fn publish(data: &str, state: &State) -> std::io::Result<()> {
                     continue;
                 }
                 Mistake::Pause => thread::sleep(Duration::from_millis(500)),
-                Mistake::None | Mistake::Refuse | Mistake::Deny => {}
+                Mistake::None | Mistake::Refuse | Mistake::Deny | Mistake::Forget => {}
             }
         }
         let (first, second) = whole.split_at(whole.len() / 2);
