@@ -13,17 +13,17 @@ BENCH = str(pathlib.Path(BINARY).parent / "corecast-bench")
 CONNECTIONS = 2000
 
 SCENARIOS = {
-    "connect": "connect --hold 1s",
-    "idle": "idle -n 1000 --settle 300ms --hold 1s --publish-once",
-    "fanout": "fanout --rate 10 --seconds 2",
-    "saturate": "saturate --outstanding 4 --seconds 2",
+    "connect": "connect --hold 200ms",
+    "idle": "idle -n 1000 --settle 200ms --hold 500ms --publish-once",
+    "fanout": "fanout --rate 20 --seconds 1",
+    "saturate": "saturate --outstanding 4 --seconds 1",
     "saturate by frames": "saturate --publish frame --seconds 1",
-    "channels": "channels --channels 200 --rate 500 --seconds 2",
+    "channels": "channels --channels 200 --rate 500 --seconds 1",
     "channels by frames": "channels --channels 200 --rate 500 --seconds 1 --publish frame",
-    "churn": "churn --rate 500 --seconds 2",
-    "storm": "storm --bystanders 200 --calm 1s",
-    "slow": "slow --slow 20 --rate 10 --seconds 2 --pairs 1",
-    "ladder": "ladder --rungs 500,2000 --idle 1s --settle 500ms --rate 5 --seconds 2",
+    "churn": "churn --rate 500 --seconds 1",
+    "storm": "storm --bystanders 200 --calm 500ms",
+    "slow": "slow --slow 20 --rate 10 --seconds 1 --pairs 1",
+    "ladder": "ladder --rungs 500,2000 --idle 500ms --settle 200ms --rate 5 --seconds 1",
 }
 
 
@@ -61,7 +61,7 @@ def test_a_fan_out_delivers_each_publication_to_everyone(server):
 
 
 def test_a_storm_gives_everyone_what_was_missed(server):
-    found = bench(server, "storm --missed 7 --bystanders 100 --calm 1s")
+    found = bench(server, "storm --missed 7 --bystanders 100 --calm 500ms")
     assert found["missed"] == 7
     assert found["handshake"]["count"] >= CONNECTIONS
     assert found["bystanders"]["before"]["count"] > 0
