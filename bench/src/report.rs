@@ -141,6 +141,11 @@ pub(crate) fn linear(title: &str, unit: Unit) -> Axis {
     Axis { title: title.to_owned(), scale: Scale::Linear, unit }
 }
 
+/// An axis of magnitudes.
+pub(crate) fn logarithmic(title: &str, unit: Unit) -> Axis {
+    Axis { title: title.to_owned(), scale: Scale::Log10, unit }
+}
+
 /// A table with columns: text to the left, figures to the right.
 fn columns(table: &Table) -> String {
     let lines = || std::iter::once(&table.head).chain(&table.rows);

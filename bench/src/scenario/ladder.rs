@@ -12,7 +12,7 @@ use crate::kernel::KernelMemory;
 use crate::page::{Section, Series, Table, Unit};
 use crate::process::{Usage, Watched};
 use crate::publish::Publisher;
-use crate::report::{self, Report, Row, bytes_text, linear};
+use crate::report::{self, Report, Row, bytes_text, linear, logarithmic};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -206,8 +206,8 @@ impl Report for LadderReport {
         vec![
             report::line_chart(
                 "Memory",
-                linear("connections", Unit::Count),
-                linear("memory", Unit::Bytes),
+                logarithmic("connections", Unit::Count),
+                logarithmic("memory", Unit::Bytes),
                 vec![
                     series("user", |rung| rung.of_all(rung.user_bytes_per_connection)),
                     series("kernel", |rung| rung.of_all(rung.kernel_bytes_per_connection)),
@@ -215,7 +215,7 @@ impl Report for LadderReport {
             ),
             report::line_chart(
                 "Processor time of the server",
-                linear("connections", Unit::Count),
+                logarithmic("connections", Unit::Count),
                 linear("of one processor", Unit::Percent),
                 vec![
                     series("idle", |rung| rung.idle.map(|usage| usage.cpu_share * 100.0)),
