@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Answers are looked for this often at most, in nanoseconds.
 const ANSWERS_INTERVAL_NS: u64 = 500_000;
+/// A line on which nothing was sent for so long is looked at before it is used again.
+const PAUSE_NS: u64 = 50_000_000;
 /// Lines that await nothing are looked at this often: the server may ping, or close.
 const SILENCE_NS: u64 = 1_000_000_000;
 
@@ -200,7 +202,7 @@ impl Publisher {
     ) -> Result<(), PublishError> {
         let at = channel % self.lines.len();
         let now_ns = sys::now_ns();
-        if self.awaited[at].is_empty() && now_ns > self.sent_ns[at] + SILENCE_NS {
+        if self.awaited[at].is_empty() && now_ns > self.sent_ns[at] + PAUSE_NS {
             self.reopen_ended(at)?;
         }
         self.sent_ns[at] = now_ns;
