@@ -63,10 +63,17 @@ impl Watched {
             sum.system_seconds += system;
             let Some(prefix) = &self.thread_prefix else { continue };
             let threads = sum.thread_cpu_seconds.get_or_insert(0.0);
+            let mut matched = false;
             for task in fs::read_dir(format!("{root}/task"))? {
                 // A thread may end between the listing and the reading.
                 let Ok(stat) = fs::read_to_string(task?.path().join("stat")) else { continue };
-                *threads += times(&stat, prefix).map_or(0.0, |(user, system)| user + system);
+                let Some((user, system)) = times(&stat, prefix) else { continue };
+                *threads += user + system;
+                matched = true;
+            }
+            if !matched {
+                let why = format!("it has no thread whose name begins with {prefix:?}");
+                return Err(io::Error::new(io::ErrorKind::NotFound, why));
             }
         }
         Ok(sum)

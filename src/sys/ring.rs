@@ -116,7 +116,7 @@ impl Ring {
     /// Sorts the completion queue into news and results of sends; answers how many there were.
     fn reap_queue(&mut self, results: &mut [i32]) -> usize {
         let mut count = 0;
-        let (mut rearm_timer, mut rearm_wake, mut rearm_listener) = (false, false, None);
+        let (mut rearm_timer, mut rearm_wake, mut rearm_listeners) = (false, false, Vec::new());
         for entry in self.ring.completion() {
             count += 1;
             let user_data = entry.user_data();
@@ -133,7 +133,7 @@ impl Ring {
                 KIND_LISTENER => {
                     self.incoming = true;
                     if !cqueue::more(entry.flags()) && entry.result() >= 0 {
-                        rearm_listener = Some(user_data as u32 as RawFd);
+                        rearm_listeners.push(user_data as u32 as RawFd);
                     }
                 }
                 _ => {} // A cancellation's own completion: the poll's says all.
@@ -142,7 +142,7 @@ impl Ring {
         if self.ticked {
             self.timer.clear();
         }
-        if let Some(listener) = rearm_listener {
+        for listener in rearm_listeners {
             self.watch_listener(listener);
         }
         if rearm_timer {

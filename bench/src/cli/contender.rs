@@ -60,6 +60,7 @@ impl Contender {
     pub(crate) fn apply(&self, common: &mut CommonArgs) {
         common.profile.clone_from(&self.profile);
         common.url.clone_from(&self.url);
+        common.destination.clear();
         common.pid.clone_from(&self.pid);
         common.thread_prefix = self.thread_prefix.clone().or(common.thread_prefix.take());
     }

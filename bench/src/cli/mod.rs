@@ -11,7 +11,7 @@ pub(crate) use plan::Subject;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-use values::{Cpus, parse_cpus, parse_duration};
+use values::{Cpus, missed, pairs, parse_cpus, parse_duration, seconds};
 
 /// Loads a WebSocket broadcast server and tells what it did.
 ///
@@ -131,7 +131,7 @@ pub(crate) struct PublishArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WindowArgs {
     /// How long to publish, in seconds.
-    #[arg(long, default_value_t = 10, conflicts_with = "messages")]
+    #[arg(long, default_value_t = 10, conflicts_with = "messages", value_parser = seconds())]
     pub(crate) seconds: u64,
     /// How many publications to measure, instead of a time.
     #[arg(long)]
@@ -227,7 +227,7 @@ pub(crate) struct ChurnArgs {
     #[arg(long, default_value_t = 1000)]
     pub(crate) rate: u32,
     /// How long, in seconds.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = seconds())]
     pub(crate) seconds: u64,
 }
 
@@ -239,7 +239,7 @@ pub(crate) struct StormArgs {
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
     /// Publications while everyone is away.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = missed())]
     pub(crate) missed: u32,
     /// Clients on another channel that keep their connection.
     #[arg(long, default_value_t = 1000)]
@@ -271,7 +271,7 @@ pub(crate) struct SlowArgs {
     #[arg(long, default_value_t = 20.0)]
     pub(crate) rate: f64,
     /// Windows with everyone prompt and windows with some slow, in turn.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = pairs())]
     pub(crate) pairs: u32,
     /// The server may close the slow ones.
     #[arg(long)]
@@ -298,10 +298,10 @@ pub(crate) struct LadderArgs {
     #[arg(long, default_value_t = 1.0)]
     pub(crate) rate: f64,
     /// How long to publish on each rung, in seconds.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = seconds())]
     pub(crate) seconds: u64,
     /// How long to publish on the last rung, in seconds, if longer.
-    #[arg(long)]
+    #[arg(long, value_parser = seconds())]
     pub(crate) last_seconds: Option<u64>,
 }
 
@@ -321,10 +321,10 @@ pub(crate) struct CompareArgs {
     #[arg(long = "server", required = true, num_args = 1)]
     pub(crate) servers: Vec<String>,
     /// Windows for each server, taken in turn.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = pairs())]
     pub(crate) pairs: u32,
     /// Length of a window, in seconds. With `connect` a window opens all connections once.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = seconds())]
     pub(crate) seconds: u64,
     /// Publications before each window.
     #[arg(long, default_value_t = 3)]

@@ -109,6 +109,12 @@ impl PublishArgs {
             lines: self.publishers,
         };
         let entrance = Entrance::new(&subject.profile, &subject.plan.target, &overrides)?;
+        let channels = subject.plan.target.entries.len();
+        if entrance.way == Way::Trigger && channels > 1 {
+            return Err(Error::Usage(format!(
+                "a server of canned frames has one channel, not {channels}"
+            )));
+        }
         if entrance.way == Way::Trigger {
             subject.plan.frames = Frames::Canned;
         }

@@ -1,20 +1,49 @@
 //! Values of flags.
 
+use clap::builder::RangedU64ValueParser;
+use clap::value_parser;
 use std::time::Duration;
 
 /// Processors by number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cpus(pub(super) Vec<usize>);
 
+/// Longest time of any flag: thirty days.
+const SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+
+/// Most pairs of windows.
+const PAIRS_MAX: u64 = 10_000;
+/// Most publications that a storm misses: each has to be told from the others until all are back.
+const MISSED_MAX: u64 = 50_000;
+
+/// Bounds of a time in seconds.
+pub(super) fn seconds() -> RangedU64ValueParser {
+    value_parser!(u64).range(1..=SECONDS_MAX)
+}
+
+/// Bounds of a number of pairs.
+pub(super) fn pairs() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=PAIRS_MAX)
+}
+
+/// Bounds of what a storm misses.
+pub(super) fn missed() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=MISSED_MAX)
+}
+
 /// A number with its unit: 500ms, 5s, 2m. Without a unit it is seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a time such as 5s"))?;
-    match &text[digits.len()..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        unit => Err(format!("{unit:?} is not a unit of time; use ms, s or m")),
+    let time = match &text[digits.len()..] {
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        unit => return Err(format!("{unit:?} is not a unit of time; use ms, s or m")),
+    };
+    match time.as_secs() {
+        0..=SECONDS_MAX => Ok(time),
+        _ => Err(format!("{text} is longer than {SECONDS_MAX} s")),
     }
 }
 
@@ -41,7 +70,7 @@ mod tests {
         for (text, milliseconds) in [("500ms", 500), ("5s", 5000), ("5", 5000), ("2m", 120_000)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)));
         }
-        for text in ["", "s", "5h", "-1s", "1.5s"] {
+        for text in ["", "s", "5h", "-1s", "1.5s", "50000m", "18446744073709551615s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -17,8 +17,8 @@ pub(crate) use shared::{Cut, OUTSTANDING_MAX, Shared, Totals};
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -154,6 +154,8 @@ impl Fleet {
     pub(crate) fn ramp(&mut self, total: usize) -> Ended {
         let threads = self.shared.gauges.len();
         for (index, gauge) in self.shared.gauges.iter().enumerate() {
+            gauge.first_begun_ns.store(0, Ordering::Relaxed);
+            gauge.last_opened_ns.store(0, Ordering::Relaxed);
             let share = total / threads + usize::from(index < total % threads);
             gauge.target.store(share, Ordering::Release);
         }
@@ -172,7 +174,7 @@ impl Fleet {
             }
             // A handshake is given up after `timeout`. When twice that has brought no connection,
             // the rest would only fail in the same way, a few hundred at a time.
-            if last_change.elapsed() > self.timeout * 2 {
+            if last_change.elapsed() > self.timeout.saturating_mul(2) {
                 return Ended::TimedOut;
             }
             self.progress.show(totals.established);
@@ -182,6 +184,15 @@ impl Fleet {
                 return ended;
             }
         }
+    }
+
+    /// How long the last ramp took, from the first connection begun to the last one subscribed.
+    pub(crate) fn ramp_seconds(&self) -> f64 {
+        let gauges = || self.shared.gauges.iter();
+        let first = gauges().map(|gauge| gauge.first_begun_ns.load(Ordering::Acquire));
+        let last = gauges().map(|gauge| gauge.last_opened_ns.load(Ordering::Acquire));
+        let first = first.filter(|begun_ns| *begun_ns > 0).min().unwrap_or(0);
+        last.max().unwrap_or(0).saturating_sub(first) as f64 / 1e9
     }
 
     /// Lets time pass with all connections open.
@@ -218,6 +229,11 @@ impl Fleet {
         self.shared.rounds.complete_ns(number)
     }
 
+    /// Receivers of publication `number`, while it is under way.
+    pub(crate) fn round_receivers(&self, number: u32) -> u64 {
+        self.shared.rounds.receivers(number)
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         self.shared.totals()
     }
@@ -241,25 +257,37 @@ impl Fleet {
         self.shared.dawdling.store(dawdling, Ordering::Release);
     }
 
-    /// Takes the latencies since the last cut from all workers.
-    pub(crate) fn cut(&mut self) -> Cut {
+    /// Asks all workers for their latencies since the last cut.
+    pub(crate) fn begin_cut(&self) {
         for gauge in &self.shared.gauges {
             gauge.cuts_wanted.fetch_add(1, Ordering::AcqRel);
         }
-        let deadline = Instant::now() + CUT_WAIT_MAX;
+    }
+
+    /// The latencies asked for, once all workers have handed them over.
+    pub(crate) fn finish_cut(&self) -> Option<Cut> {
         let behind = |gauge: &shared::Gauge| {
             gauge.cuts_made.load(Ordering::Acquire) != gauge.cuts_wanted.load(Ordering::Relaxed)
         };
-        while self.shared.gauges.iter().any(behind) && self.ended_early().is_none() {
-            if Instant::now() > deadline {
+        if self.shared.gauges.iter().any(behind) {
+            return None;
+        }
+        Some(mem::take(&mut *self.shared.cut.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Takes the latencies since the last cut from all workers.
+    pub(crate) fn cut(&mut self) -> Cut {
+        self.begin_cut();
+        let deadline = Instant::now() + CUT_WAIT_MAX;
+        loop {
+            if let Some(cut) = self.finish_cut() {
+                return cut;
+            }
+            if self.ended_early().is_some() || Instant::now() > deadline {
                 eprintln!("WARNING: a thread of the generator hangs; its latencies are missing");
-                break;
+                return Cut::default();
             }
             thread::park_timeout(LOOK / 10);
-        }
-        match self.shared.cut.lock() {
-            Ok(mut cut) => mem::take(&mut cut),
-            Err(poisoned) => mem::take(&mut poisoned.into_inner()),
         }
     }
 

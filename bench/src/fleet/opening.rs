@@ -94,6 +94,9 @@ impl Worker {
         let slot = &mut self.slots[index];
         (slot.phase, slot.step, slot.started_ns) = (Phase::Connecting, 0, now_ns);
         self.handshakes_open += 1;
+        if self.gauge().first_begun_ns.load(Ordering::Relaxed) == 0 {
+            self.gauge().first_begun_ns.store(now_ns, Ordering::Release);
+        }
         match self.open_socket(index) {
             Ok(stream) => {
                 self.slots[index].stream = Some(stream);
@@ -178,6 +181,7 @@ impl Worker {
         slot.phase = Phase::Open;
         self.handshakes_open -= 1;
         self.cut.handshakes.record(now_ns.saturating_sub(slot.started_ns));
+        self.gauge().last_opened_ns.store(now_ns, Ordering::Release);
         self.gauge().established.fetch_add(1, Ordering::AcqRel);
     }
 

@@ -207,7 +207,8 @@ impl Worker {
             // What came meanwhile was told by events that were not followed.
             self.dawdle_ns = 0;
             for index in 0..self.begun {
-                let read = self.receive(index, false);
+                // An end may be among them.
+                let read = self.receive(index, true);
                 self.settle(index, read);
             }
         }

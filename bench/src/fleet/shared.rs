@@ -55,6 +55,10 @@ pub(super) struct Gauge {
     pub(super) cuts_wanted: AtomicU32,
     /// Cuts that the worker has made.
     pub(super) cuts_made: AtomicU32,
+    /// When the first connection of this ramp was begun; 0 before.
+    pub(super) first_begun_ns: AtomicU64,
+    /// When the last one was subscribed.
+    pub(super) last_opened_ns: AtomicU64,
     /// Connections that are open and subscribed.
     pub(super) established: AtomicU64,
     /// Connections that failed, before they were subscribed or after.
@@ -168,6 +172,11 @@ impl Rounds {
     /// When publication `number` was to be sent, while it is under way.
     pub(super) fn sent_ns(&self, number: u32) -> u64 {
         self.place(number).sent_ns.load(Ordering::Relaxed)
+    }
+
+    /// Those who complete publication `number`, while it is under way.
+    pub(super) fn receivers(&self, number: u32) -> u64 {
+        self.place(number).receivers.load(Ordering::Relaxed)
     }
 
     /// Number of the last publication.

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Answers are looked for this often at most, in nanoseconds.
 const ANSWERS_INTERVAL_NS: u64 = 500_000;
+/// A line on which nothing was sent for so long is looked at before it is used again.
+const PAUSE_NS: u64 = 50_000_000;
 /// Lines that await nothing are looked at this often: the server may ping, or close.
 const SILENCE_NS: u64 = 1_000_000_000;
 
@@ -163,6 +165,8 @@ pub(crate) struct Publisher {
     id: u64,
     looked_ns: u64,
     looked_everywhere_ns: u64,
+    /// When something was last sent on each line.
+    sent_ns: Vec<u64>,
 }
 
 impl Publisher {
@@ -181,6 +185,7 @@ impl Publisher {
             address: entrance.address,
             timeout,
             awaited: vec![VecDeque::new(); lines.len()],
+            sent_ns: vec![sys::now_ns(); lines.len()],
             lines,
             id: frames::ID_FIRST,
             looked_ns: 0,
@@ -196,9 +201,11 @@ impl Publisher {
         bytes: usize,
     ) -> Result<(), PublishError> {
         let at = channel % self.lines.len();
-        if self.awaited[at].is_empty() {
+        let now_ns = sys::now_ns();
+        if self.awaited[at].is_empty() && now_ns > self.sent_ns[at] + PAUSE_NS {
             self.reopen_ended(at)?;
         }
+        self.sent_ns[at] = now_ns;
         let line = &mut self.lines[at];
         match &self.speech {
             Speech::Http(http) => line.send(&http.request(channel, &mark.payload(bytes)))?,
@@ -215,18 +222,26 @@ impl Publisher {
         Ok(())
     }
 
-    /// Opens an HTTP line again that the server has ended while nothing was awaited on it, as
-    /// servers do when one has been silent for long.
+    /// Answers what came on a line on which nothing is awaited, and opens it again if the server
+    /// has ended it, as servers do when one has been silent for long.
     fn reopen_ended(&mut self, at: usize) -> Result<(), PublishError> {
-        if !matches!(self.speech, Speech::Http(_)) {
-            return Ok(());
+        let mut nothing = VecDeque::new();
+        let line = &mut self.lines[at];
+        let tended = match (line.fill_now(), &self.speech) {
+            (Ok(true), Speech::Frame(frames)) => frames.take(line, &mut nothing),
+            (filled, _) => filled.map(|_| ()),
+        };
+        let Err(error) = tended else { return Ok(()) };
+        if let Speech::Trigger = self.speech {
+            return Err(error);
         }
-        match self.lines[at].fill_now() {
-            Err(PublishError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.lines[at] = Line::open(self.address, self.timeout)?;
-                Ok(())
-            }
-            filled => filled.map(|_| ()),
+        if let Speech::Frame(_) = self.speech {
+            eprintln!("WARNING: a publisher's connection had ended ({error}) and is opened again");
+        }
+        self.lines[at] = Line::open(self.address, self.timeout)?;
+        match &self.speech {
+            Speech::Frame(frames) => frames.open(at, &mut self.lines[at]),
+            Speech::Http(_) | Speech::Trigger => Ok(()),
         }
     }
 

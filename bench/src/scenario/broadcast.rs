@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 const AWAKE: Duration = Duration::from_micros(150);
 /// How often the course of a series is noted.
 const MOMENT: Duration = Duration::from_secs(1);
-/// Highest rate of an open loop.
+/// A publisher that has no time to wait still looks up once in so many publications.
+const PUBLICATIONS_PER_LOOK: u32 = 64;
+/// Bounds of an open loop's rate: one publication in a quarter of an hour is the slowest.
+const RATE_MIN: f64 = 1e-3;
 const RATE_MAX: f64 = 1e6;
 
 /// What makes the next publication due.
@@ -35,6 +38,9 @@ pub(super) enum Until {
     Count(u32),
     Time(Duration),
 }
+
+/// Looks at a fleet while a series runs; whether it goes on.
+pub(super) type Watch<'a> = &'a mut dyn FnMut(&mut Fleet) -> bool;
 
 /// How far a series had come at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -66,6 +72,9 @@ pub(super) struct Broadcast {
     pub(super) published: u32,
     /// Those that reached everyone, counted up to the first that did not.
     pub(super) completed: u32,
+    /// Deliveries that either should bring.
+    published_due: u64,
+    completed_due: u64,
 }
 
 impl Load {
@@ -76,8 +85,8 @@ impl Load {
                     OUTSTANDING_MAX - 1
                 })))
             }
-            Self::Open { rate } if !(rate > 0.0 && rate <= RATE_MAX) => {
-                Err(Error::Usage(format!("--rate {rate}: above 0 and at most {RATE_MAX}")))
+            Self::Open { rate } if !(RATE_MIN..=RATE_MAX).contains(&rate) => {
+                Err(Error::Usage(format!("--rate {rate}: {RATE_MIN} to {RATE_MAX}")))
             }
             checked => Ok(checked),
         }
@@ -86,7 +95,8 @@ impl Load {
 
 impl Broadcast {
     pub(super) fn new(publisher: Publisher, bytes: usize, channels: u32) -> Self {
-        Self { publisher, bytes, channels, published: 0, completed: 0 }
+        let (published, completed, published_due, completed_due) = (0, 0, 0, 0);
+        Self { publisher, bytes, channels, published, completed, published_due, completed_due }
     }
 
     /// Publishes until `until`, and waits for everything under way. A publication that could not
@@ -98,8 +108,29 @@ impl Broadcast {
         until: Until,
         course: &mut Course,
     ) -> Result<Ended, PublishError> {
+        self.series_watched(fleet, load, until, (&mut |_| true, course))
+    }
+
+    /// The same as long as `watch` says, which is asked again and again.
+    pub(super) fn series_while(
+        &mut self,
+        fleet: &mut Fleet,
+        load: Load,
+        watch: Watch<'_>,
+        course: &mut Course,
+    ) -> Result<Ended, PublishError> {
+        self.series_watched(fleet, load, Until::Time(Duration::MAX), (watch, course))
+    }
+
+    fn series_watched(
+        &mut self,
+        fleet: &mut Fleet,
+        load: Load,
+        until: Until,
+        (watch, course): (Watch<'_>, &mut Course),
+    ) -> Result<Ended, PublishError> {
         fleet.progress.begin("delivered", 0);
-        let ended = Series::new(fleet, load, until).run(self, fleet, course);
+        let ended = Series::new(fleet, load, until).run(self, fleet, (watch, course));
         fleet.progress.clear();
         if matches!(ended, Ok(Ended::Done | Ended::TimedOut)) {
             // If the server refused a publication, that says more than the silence.
@@ -121,6 +152,7 @@ impl Broadcast {
         fleet.begin_round(number, due_ns, receivers);
         self.publisher.send(channel as usize, mark, self.bytes)?;
         self.published = number;
+        self.published_due += receivers;
         if number == 1 {
             // A wrong key or address shows at once, not after a timeout.
             self.publisher.settle()?;
@@ -134,6 +166,7 @@ impl Broadcast {
             && let Some(nanoseconds) = fleet.round_ns(self.completed + 1)
         {
             self.completed += 1;
+            self.completed_due += fleet.round_receivers(self.completed);
             last.record(nanoseconds);
         }
     }
@@ -143,13 +176,18 @@ impl Broadcast {
         self.publisher.settle()
     }
 
-    /// Deliveries that should have been, of the publications after the first `before`.
-    pub(super) fn deliveries_due(&self, fleet: &Fleet, before: u32, published: u32) -> u64 {
-        let of = |number: u32| fleet.receivers((number - 1) % self.channels);
-        match self.channels {
-            1 => u64::from(published - before) * fleet.receivers(0),
-            _ => (before + 1..=published).map(of).sum(),
+    /// Deliveries that there should have been by the end of a run that ended so. What was under way
+    /// when it was interrupted or broken off is not known to be lost.
+    pub(super) fn due(&self, ended: Ended) -> u64 {
+        match ended {
+            Ended::Interrupted | Ended::Broken => self.completed_due,
+            Ended::Done | Ended::TimedOut | Ended::Overloaded => self.published_due,
         }
+    }
+
+    /// Answers the pings that came while nothing was published.
+    pub(super) fn tend(&mut self) -> Result<(), PublishError> {
+        self.publisher.take_answers()
     }
 }
 
@@ -189,10 +227,13 @@ impl Series {
         mut self,
         broadcast: &mut Broadcast,
         fleet: &mut Fleet,
-        course: &mut Course,
+        (watch, course): (Watch<'_>, &mut Course),
     ) -> Result<Ended, PublishError> {
         self.first = broadcast.published;
         loop {
+            if !watch(fleet) {
+                self.until = Until::Count(0);
+            }
             let next_due_ns = self.publish_due(broadcast, fleet, course)?;
             broadcast.reap(fleet, &mut course.last);
             broadcast.publisher.take_answers()?;
@@ -225,7 +266,9 @@ impl Series {
         loop {
             let sent = broadcast.published - self.first;
             let due_ns = match self.load {
-                Load::Open { rate } => self.began_ns + (f64::from(sent) * 1e9 / rate) as u64,
+                Load::Open { rate } => {
+                    self.began_ns.saturating_add((f64::from(sent) * 1e9 / rate) as u64)
+                }
                 Load::Closed { outstanding } => {
                     let under_way = broadcast.published - broadcast.completed;
                     if under_way < outstanding { sys::now_ns() } else { u64::MAX }
@@ -245,7 +288,12 @@ impl Series {
             }
             let now_ns = sys::now_ns();
             let full = broadcast.published - broadcast.completed >= OUTSTANDING_MAX - 1;
-            if due_ns > now_ns || full {
+            // One that is far behind answers the server and the user all the same.
+            let looks_up = sent.is_multiple_of(PUBLICATIONS_PER_LOOK) && sent > 0;
+            if looks_up {
+                broadcast.publisher.take_answers()?;
+            }
+            if due_ns > now_ns || full || (looks_up && fleet.ended_early().is_some()) {
                 return Ok(Some(due_ns));
             }
             if let Load::Open { .. } = self.load {

@@ -43,7 +43,8 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
     let mut fleet = Fleet::start(plan)?;
     let stretch = Stretch::begin(&fleet, watched.as_ref());
     let mut ended = fleet.ramp(connections);
-    let Used { seconds, server, generator } = stretch.end(&fleet, watched.as_ref());
+    let Used { server, generator, .. } = stretch.end(&fleet, watched.as_ref());
+    let seconds = fleet.ramp_seconds();
     let established = fleet.totals().established;
     if ended == Ended::Done {
         ended = fleet.rest(args.hold);
@@ -60,7 +61,7 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
         ended_early,
         failures: outcome.failures,
         seconds,
-        connections_per_second: established as f64 / seconds,
+        connections_per_second: if seconds > 0.0 { established as f64 / seconds } else { 0.0 },
         handshake: outcome.handshakes.summary(),
         server,
         server_cpu_us_per_connection: server

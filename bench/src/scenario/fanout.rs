@@ -81,10 +81,7 @@ fn run(
         let mut broadcast = Broadcast::new(publisher, publish.bytes, channels);
         let found = measure(&mut fleet, &mut broadcast, watched.as_ref(), request);
         ended = found.ended;
-        // What an interrupt left under way is not lost.
-        let published =
-            if ended == Ended::Interrupted { broadcast.completed } else { broadcast.published };
-        due = due_at(&broadcast, &fleet, published, established);
+        due = broadcast.due(ended);
         measured = Some(found);
     }
     let outcome = fleet.stop()?;
@@ -117,16 +114,6 @@ fn run(
     };
     report::print(&report, common, verdict)?;
     Ok(verdict)
-}
-
-/// Deliveries due to those that were there at the start, of everything published.
-fn due_at(broadcast: &Broadcast, fleet: &Fleet, published: u32, established: u64) -> u64 {
-    // Connections lost on the way no longer count as receivers, but what they missed is lost.
-    let lost = fleet.totals().lost;
-    match lost {
-        0 => broadcast.deliveries_due(fleet, 0, published),
-        _ => u64::from(published) * established,
-    }
 }
 
 impl Report for FanoutReport {

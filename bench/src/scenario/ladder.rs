@@ -53,9 +53,6 @@ pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
     if args.rungs.is_empty() || !args.rungs.is_sorted_by(|low, high| low < high) {
         return Err(Error::Usage("--rungs must rise, such as 10000,100000".to_owned()));
     }
-    if args.seconds == 0 {
-        return Err(Error::Usage("--seconds must be above 0".to_owned()));
-    }
     let load = Load::Open { rate: args.rate }.check()?;
     let mut subject = args.common.subject(most, 1)?;
     let entrance = args.publish.entrance(&mut subject)?;
@@ -65,7 +62,7 @@ pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
     let publisher = Publisher::open(&entrance, timeout)?;
     let mut broadcast = Broadcast::new(publisher, args.publish.bytes, 1);
     let mut ladder = Ladder::new(watched);
-    let (mut ended, mut due, mut publish_error) = (Ended::Done, 0, None);
+    let (mut ended, mut publish_error) = (Ended::Done, None);
     for connections in &args.rungs {
         let is_last = *connections == most;
         let seconds = args.last_seconds.filter(|_| is_last).unwrap_or(args.seconds);
@@ -73,16 +70,13 @@ pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
         if ended != Ended::Done {
             break;
         }
-        let before = broadcast.published;
         let request = Request {
             load,
             until: Until::Time(Duration::from_secs(seconds)),
             warmup: 1,
             settle: args.settle,
         };
-        let established = fleet.totals().established;
         let found = measure(&mut fleet, &mut broadcast, ladder.watched.as_ref(), request);
-        due += u64::from(broadcast.published - before) * established;
         publish_error = found.publish_error;
         ended = found.ended;
         ladder.rungs.extend(ladder.rung.take().map(|rung| Rung { window: found.window, ..rung }));
@@ -92,7 +86,7 @@ pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
     }
     let established = fleet.totals().established;
     let outcome = fleet.stop()?;
-    let faults = Faults::new(&outcome, due);
+    let faults = Faults::new(&outcome, broadcast.due(ended));
     let verdict = verdict(ended, faults, outcome.failures.count(), publish_error.is_some());
     let report = LadderReport {
         scenario: "ladder",
@@ -131,9 +125,8 @@ impl Ladder {
     fn climb(&mut self, args: &LadderArgs, fleet: &mut Fleet, total: usize) -> Ended {
         let watched = self.watched.as_ref();
         let before = fleet.totals().established;
-        let stretch = Stretch::begin(fleet, watched);
         let mut ended = fleet.ramp(total);
-        let seconds_to_connect = stretch.end(fleet, watched).seconds;
+        let seconds_to_connect = fleet.ramp_seconds();
         if ended == Ended::Done {
             ended = fleet.rest(args.settle);
         }
@@ -149,7 +142,7 @@ impl Ladder {
         self.rung = Some(Rung {
             connections,
             seconds_to_connect,
-            connections_per_second: (connections - before) as f64 / seconds_to_connect,
+            connections_per_second: connections.saturating_sub(before) as f64 / seconds_to_connect,
             rss_bytes,
             user_bytes_per_connection: user.map(each),
             kernel_bytes_per_connection: kernel.map(each),

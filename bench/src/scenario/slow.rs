@@ -68,6 +68,11 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
         let publisher = Publisher::open(&entrance, timeout)?;
         let mut broadcast = Broadcast::new(publisher, args.publish.bytes, 1);
         let mut window = |dawdles| {
+            if slow.totals().established < args.slow as u64 {
+                // Those that the server has closed come back, or there would be none next time.
+                slow.ramp(0);
+                slow.ramp(args.slow);
+            }
             slow.set_dawdling(dawdles);
             let found = measure(&mut fleet, &mut broadcast, watched.as_ref(), request);
             slow.set_dawdling(false);
@@ -81,10 +86,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
                 break;
             }
         }
-        due = u64::from(match ended {
-            Ended::Interrupted => broadcast.completed,
-            _ => broadcast.published,
-        }) * established;
+        due = broadcast.due(ended);
     }
     let slow_ended = slow.totals().lost;
     let (outcome, slow_outcome) = (fleet.stop()?, slow.stop()?);

@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 const BEFORE: u32 = 3;
 /// How long the server may take to notice that everyone has gone.
 const GONE: Duration = Duration::from_millis(500);
-/// Length of the pieces in which bystanders are measured: how late one may end.
-const PIECE: Duration = Duration::from_millis(200);
 
 /// Bystanders come from other addresses than the rest, which has fewer threads than this.
 const SOURCES_FROM: usize = 1024;
@@ -35,6 +33,7 @@ const CALM: u32 = 0;
 const STORM: u32 = 1;
 const AFTER: u32 = 2;
 const OVER: u32 = 3;
+const PHASES: usize = OVER as usize;
 
 #[derive(Debug, Serialize)]
 struct StormReport {
@@ -193,14 +192,17 @@ fn blow(
     }
     broadcast.settle()?;
     fleet.cut();
-    storm.due = u64::from(broadcast.published) * receivers;
     let measured = Stretch::begin(fleet, storm.watched.as_ref());
     let began = Instant::now();
     let mut ended = fleet.ramp(args.common.connections);
-    storm.seconds_to_reconnect = began.elapsed().as_secs_f64();
+    storm.seconds_to_reconnect = fleet.ramp_seconds();
+    let ramped = Instant::now();
     while ended == Ended::Done && broadcast.completed < broadcast.published {
         broadcast.reap(fleet, &mut Latencies::default());
-        if began.elapsed() > fleet.timeout() {
+        if broadcast.completed == broadcast.published {
+            break;
+        }
+        if ramped.elapsed() > fleet.timeout() {
             ended = Ended::TimedOut;
         }
         thread::park_timeout(Duration::from_millis(1));
@@ -213,6 +215,7 @@ fn blow(
         ended = fleet.rest(args.calm);
     }
     storm.handshakes = fleet.cut().handshakes;
+    storm.due = broadcast.due(ended);
     Ok(ended)
 }
 
@@ -230,22 +233,29 @@ fn calm(args: &StormArgs, phase: &AtomicU32) -> Result<Bystanders, Error> {
     let publisher = Publisher::open(&entrance, timeout)?;
     let mut broadcast = Broadcast::new(publisher, args.publish.bytes, 1);
     let load = Load::Open { rate: args.bystander_rate }.check()?;
-    let mut seen: [Latencies; 3] = Default::default();
-    let mut error = None;
-    loop {
+    let mut seen: [Latencies; PHASES] = Default::default();
+    let (mut measured, mut cutting) = (CALM, false);
+    let mut watch = |fleet: &mut Fleet| {
         let now = phase.load(Ordering::Acquire);
-        let Some(latencies) = seen.get_mut(now as usize).filter(|_| ended == Ended::Done) else {
-            break;
-        };
-        let piece = Until::Time(PIECE);
-        let series = broadcast.series(&mut fleet, load, piece, &mut Course::default());
+        if cutting && let Some(cut) = fleet.finish_cut() {
+            seen[measured as usize].merge(&cut.deliveries);
+            (measured, cutting) = (measured + 1, false);
+        } else if !cutting && now > measured && measured < OVER {
+            fleet.begin_cut();
+            cutting = true;
+        }
+        measured < OVER
+    };
+    let mut error = None;
+    if ended == Ended::Done {
+        let mut course = Course::default();
+        let series = broadcast.series_while(&mut fleet, load, &mut watch, &mut course);
         ended = series.unwrap_or_else(|failed| {
             error = Some(failed.to_string());
             Ended::Broken
         });
-        latencies.merge(&fleet.cut().deliveries);
     }
-    let due = broadcast.deliveries_due(&fleet, 0, broadcast.published);
+    let due = broadcast.due(ended);
     let outcome = fleet.stop()?;
     let [before, during, after] = [0, 1, 2].map(|phase| Some(seen[phase].summary()));
     let named = ["before", "during", "after"].into_iter().zip(&seen);

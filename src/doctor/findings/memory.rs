@@ -30,12 +30,12 @@ pub(super) fn cgroup(wanted: &Wanted, readings: &Readings) -> Finding {
     let Some(left) = readings.cgroup_left else {
         return Finding::new("memory of the group", "no limit", size(needed));
     };
-    let limit = size(needed.saturating_add(needed / 4));
+    let missing = size(needed.saturating_sub(left));
     Finding::new("memory of the group", format!("{} left", size(left)), size(needed)).unless(
         left >= needed,
         Verdict::Stops,
         "sockets count in the control group, and the kernel kills the server",
-        format!("MemoryMax={limit} in the unit's [Service], or docker run --memory {limit}"),
+        format!("raise the group's limit (MemoryMax=, docker run --memory) by {missing}"),
     )
 }
 

@@ -129,16 +129,21 @@ impl Assertion {
         Ok(Self { text: text.to_owned(), to, measure, better, bound })
     }
 
-    /// Whether it holds for the ratios it is about, of which there is at least one.
-    pub(super) fn holds(&self, ratios: &[Ratio]) -> bool {
-        let mut about = ratios.iter().filter(|ratio| {
-            ratio.measure == self.measure && self.to.as_ref().is_none_or(|to| *to == ratio.to)
-        });
+    /// Whether it holds for each of the others that it is about. A ratio that could not be found
+    /// does not hold.
+    pub(super) fn holds(&self, ratios: &[Ratio], others: &[&str]) -> bool {
         let within = |ratio: &Ratio| match self.better {
             Better::Less => ratio.estimate.high <= self.bound,
             Better::More => ratio.estimate.low >= self.bound,
         };
-        about.clone().next().is_some() && about.all(within)
+        let found = |to: &str| {
+            let mut ratios = ratios.iter();
+            ratios.find(|ratio| ratio.measure == self.measure && ratio.to == to)
+        };
+        match self.to.as_deref() {
+            Some(to) => found(to).is_some_and(within),
+            None => !others.is_empty() && others.iter().all(|to| found(to).is_some_and(within)),
+        }
     }
 }
 
@@ -181,8 +186,14 @@ mod tests {
             ("nobody:cpu=9", false),
             ("cpu-handshake=9", false),
         ] {
-            assert_eq!(Assertion::parse(text).unwrap().holds(&ratios), holds, "{text}");
+            assert_eq!(
+                Assertion::parse(text).unwrap().holds(&ratios, &["theirs"]),
+                holds,
+                "{text}"
+            );
         }
+        let all = Assertion::parse("cpu=0.6").unwrap();
+        assert!(!all.holds(&ratios, &["theirs", "a third"]), "one was not measured");
         for text in ["cpu", "cpu=x", "latency=1"] {
             assert!(Assertion::parse(text).is_err(), "{text}");
         }

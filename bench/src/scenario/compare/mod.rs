@@ -44,23 +44,32 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
     };
     let request = Request {
         load: load.check()?,
-        until: Until::Time(Duration::from_secs(args.seconds.max(1))),
+        until: Until::Time(Duration::from_secs(args.seconds)),
         warmup: args.warmup,
         settle: SETTLE,
     };
     let assertions = args.assert.iter().map(|text| Assertion::parse(text));
     let assertions = assertions.collect::<Result<Vec<_>, _>>()?;
+    let contenders = args.servers.iter().map(|server| Contender::parse(server));
+    let contenders = contenders.collect::<Result<Vec<_>, _>>()?;
+    for (at, contender) in contenders.iter().enumerate() {
+        if contenders[..at].iter().any(|other| other.name == contender.name) {
+            let name = &contender.name;
+            return Err(Error::Usage(format!("two servers are called {name}; add name=…")));
+        }
+    }
     let mut contestants = Vec::with_capacity(args.servers.len());
-    for server in &args.servers {
-        contestants.push(Contestant::enter(args, Contender::parse(server)?, request)?);
+    for contender in contenders {
+        contestants.push(Contestant::enter(args, contender, request)?);
     }
     let ended = race(args, &mut contestants);
     let mut servers = Vec::with_capacity(contestants.len());
     for contestant in contestants {
-        servers.push(contestant.leave(ended)?);
+        servers.push(contestant.leave()?);
     }
     let ratios = ratios(&servers);
-    let broken = assertions.iter().filter(|assertion| !assertion.holds(&ratios));
+    let others = servers.iter().skip(1).map(|server| server.name.as_str()).collect::<Vec<_>>();
+    let broken = assertions.iter().filter(|assertion| !assertion.holds(&ratios, &others));
     let broken_assertions = broken.map(|assertion| assertion.text.clone()).collect::<Vec<_>>();
     let faultless = servers.iter().all(|server| {
         server.error.is_none() && server.faults.count() + server.failures.count() == 0
@@ -102,6 +111,10 @@ fn race(args: &CompareArgs, contestants: &mut [Contestant]) -> Ended {
                 return ended;
             }
             contestant.tell(pair + 1);
+            // Who waits for the next turn is pinged meanwhile.
+            for waiting in contestants.iter_mut() {
+                waiting.tend();
+            }
         }
     }
     Ended::Done
@@ -148,13 +161,8 @@ impl Contestant {
     /// One window of publications.
     fn window(&mut self) -> Ended {
         let Some(broadcast) = &mut self.broadcast else { return Ended::Broken };
-        let before = broadcast.published;
         let found = measure(&mut self.fleet, broadcast, self.watched.as_ref(), self.request);
-        let published = match found.ended {
-            Ended::Interrupted => broadcast.completed.max(before),
-            _ => broadcast.published,
-        };
-        self.due += broadcast.deliveries_due(&self.fleet, before, published);
+        self.due = broadcast.due(found.ended);
         self.error = found.publish_error;
         self.figures.extend(found.window.as_ref().map(Figures::of_window));
         found.ended
@@ -166,6 +174,7 @@ impl Contestant {
         let stretch = Stretch::begin(&self.fleet, self.watched.as_ref());
         let ended = self.fleet.ramp(connections);
         let used = stretch.end(&self.fleet, self.watched.as_ref());
+        let seconds = self.fleet.ramp_seconds();
         let established = self.fleet.totals().established;
         let handshakes = self.fleet.cut().handshakes.summary();
         let gone = self.fleet.ramp(0);
@@ -174,7 +183,7 @@ impl Contestant {
             cpu_us_per_handshake: used
                 .server
                 .map(|usage| usage.cpu_seconds * 1e6 / established.max(1) as f64),
-            per_second: established as f64 / used.seconds,
+            per_second: established as f64 / seconds,
             p50_us: handshakes.p50_us,
             p99_us: handshakes.p99_us,
             p999_us: handshakes.p999_us,
@@ -184,6 +193,13 @@ impl Contestant {
             return if ended == Ended::Done { gone } else { ended };
         }
         self.fleet.rest(SETTLE)
+    }
+
+    /// Answers what the server asked of the publisher; a failure shows in the next window.
+    fn tend(&mut self) {
+        if let Some(Err(error)) = self.broadcast.as_mut().map(Broadcast::tend) {
+            eprintln!("WARNING: {}: {error}", self.name);
+        }
     }
 
     /// Tells how the last window went, while others are still to come.
@@ -198,13 +214,9 @@ impl Contestant {
         }
     }
 
-    fn leave(self, ended: Ended) -> Result<ServerReport, Error> {
+    fn leave(self) -> Result<ServerReport, Error> {
         let outcome = self.fleet.stop()?;
-        let faults = match ended {
-            // What was under way when it was interrupted is not lost.
-            Ended::Interrupted => Faults::new(&outcome, 0),
-            _ => Faults::new(&outcome, self.due),
-        };
+        let faults = Faults::new(&outcome, self.due);
         Ok(ServerReport {
             name: self.name,
             url: self.url,
