@@ -17,6 +17,10 @@ use crate::report::OwnUsage;
 use crate::sys;
 use std::time::Instant;
 
+/// Where the source addresses of a second fleet begin, counted in threads, of which the first has
+/// fewer.
+const SECOND_FLEET_SOURCES: usize = 1024;
+
 /// What the exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -15,8 +15,6 @@ use crate::stats::Estimate;
 use serde::Serialize;
 use std::time::Duration;
 
-/// The slow ones come from other addresses than the rest, which has fewer threads than this.
-const SOURCES_FROM: usize = 1024;
 /// How long those that were slow may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -53,7 +51,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
     let mut slow = common.subject(args.slow, 1)?.plan;
     slow.frames = Frames::Ignored;
     slow.dawdle_bytes = args.slow_bytes;
-    slow.sources_from = SOURCES_FROM;
+    slow.sources_from = super::SECOND_FLEET_SOURCES;
     let Subject { plan, watched, url, .. } = subject;
     let timeout = plan.timeout;
     let mut fleet = Fleet::start(plan)?;

@@ -25,9 +25,6 @@ const BEFORE: u32 = 3;
 /// How long the server may take to notice that everyone has gone.
 const GONE: Duration = Duration::from_millis(500);
 
-/// Bystanders come from other addresses than the rest, which has fewer threads than this.
-const SOURCES_FROM: usize = 1024;
-
 /// What the bystanders are measured for.
 const CALM: u32 = 0;
 const STORM: u32 = 1;
@@ -225,7 +222,7 @@ fn calm(args: &StormArgs, phase: &AtomicU32) -> Result<Bystanders, Error> {
     common.channel = format!("{}-calm", common.channel);
     let mut subject = common.subject(args.bystanders, 1)?;
     let entrance = args.publish.entrance(&mut subject)?;
-    subject.plan.sources_from = SOURCES_FROM;
+    subject.plan.sources_from = super::SECOND_FLEET_SOURCES;
     let timeout = subject.plan.timeout;
     let mut fleet = Fleet::start(subject.plan)?;
     fleet.progress.hide();
