@@ -15,6 +15,11 @@ use crate::stats::Estimate;
 use serde::Serialize;
 use std::time::Duration;
 
+/// SO_RCVBUF of the slow ones: what Linux gives a client that does not ask (`net.core.rmem_default`
+/// and most of `net.ipv4.tcp_rmem`). With a few KB the window of one that reads 2 KB/s may stay
+/// smaller than the server's next segment for half a minute. Then the server's kernel ends it by
+/// TCP_USER_TIMEOUT, which counts from the last time that the window held a whole segment.
+const SLOW_RECEIVE_BYTES: i32 = 128 * 1024;
 /// How long those that were slow may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -51,6 +56,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
     let mut slow = common.subject(args.slow, 1)?.plan;
     slow.frames = Frames::Ignored;
     slow.dawdle_bytes = args.slow_bytes;
+    slow.receive_bytes = slow.receive_bytes.max(SLOW_RECEIVE_BYTES);
     slow.sources_from = super::SECOND_FLEET_SOURCES;
     let Subject { plan, watched, url, .. } = subject;
     let timeout = plan.timeout;
