@@ -44,7 +44,7 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
         let failed = tokio::select! {
             Some(made) = calls.join_next() => match made {
                 Ok((outcome, failed)) => {
-                    bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
+                    bridge.with_engine(|engine, _| engine.on_outcome(outcome));
                     if failed.is_none() {
                         backoff.reset();
                     }

@@ -152,6 +152,11 @@ impl Engine {
     pub fn flush(&mut self) {
         let dropped = self.outbound.flush();
         self.cells.dropped.add(dropped);
+        if dropped > 0 {
+            for lane in &mut self.lanes {
+                lane.locator.on_adrift(lane.follow.at());
+            }
+        }
         self.cells.pending_bytes.set(self.pending_bytes as u64);
     }
 
@@ -211,7 +216,7 @@ impl Engine {
         });
     }
 
-    fn push(&mut self, pending: Pending) {
+    fn push(&mut self, mut pending: Pending) {
         let bytes = pending.bytes();
         if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
             self.cells.full.add(1);
@@ -219,7 +224,8 @@ impl Engine {
         }
         self.pending_bytes += bytes;
         if crate::sabotage!(EarlyAcknowledgement) {
-            self.answer(pending.asker, Answer::Published(None));
+            let asker = std::mem::replace(&mut pending.asker, Asker::Nobody);
+            self.answer(asker, Answer::Published(None));
         }
         let stream = stream_of(pending.channel.as_str(), self.options.streams);
         self.lanes[stream].writer.push(pending);
@@ -284,13 +290,16 @@ impl Engine {
     }
 
     /// What became of a call that was made on the connection that there is.
-    pub fn on_outcome(&mut self, now: Moment, outcome: Outcome) {
+    pub fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Fenced(stream, id) => {
                 self.lanes[stream].fencing = false;
                 if let Some(id) = id {
                     self.lanes[stream].unfenced = false;
-                    self.on_fenced(now, stream, id);
+                    let fresh = self.fresh();
+                    let unknown = self.lanes[stream].writer.on_fenced(id.epoch, fresh);
+                    self.give_up(unknown, true);
+                    self.on_fenced(stream, id);
                 }
             }
             Outcome::Appended(stream, result) => {
@@ -302,7 +311,7 @@ impl Engine {
                 self.calls = self.calls.saturating_sub(1);
                 self.lanes[stream].locating = false;
                 self.lanes[stream].locator.on_answer(stand);
-                self.tell_known(now, stream);
+                self.tell_known(stream);
             }
         }
     }
@@ -343,16 +352,13 @@ impl Engine {
     }
 
     /// The server that the reader or the writer asks has said where a stream stands.
-    pub fn on_fenced(&mut self, now: Moment, stream: usize, id: EntryId) {
-        let fresh = self.fresh();
+    pub fn on_fenced(&mut self, stream: usize, id: EntryId) {
         let lane = &mut self.lanes[stream];
         match lane.follow.on_fenced(id) {
+            Step::Epoch if crate::sabotage!(SkippedFence) => {}
             Step::Epoch => {
-                let unknown = lane.writer.on_fenced(fresh);
-                // An append that is under way will be refused, and its batch is not there then.
-                self.give_up(unknown, true);
                 self.adrift(stream, true);
-                self.tell_known(now, stream);
+                self.tell_known(stream);
             }
             Step::Regressed => lane.unfenced = true,
             Step::Next | Step::Old | Step::Hole => {}
@@ -377,7 +383,7 @@ impl Engine {
                 }
             }
         }
-        self.tell_known(now, stream);
+        self.tell_known(stream);
     }
 
     /// What meta says of `stream`, a while after its entries were last read.
@@ -389,7 +395,7 @@ impl Engine {
             Step::Epoch => self.adrift(stream, true),
             Step::Next | Step::Old => {}
         }
-        self.tell_known(now, stream);
+        self.tell_known(stream);
     }
 
     /// Ends what has waited too long.
@@ -400,8 +406,13 @@ impl Engine {
             let expired = lane.writer.expire(now, fresh);
             let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
             let unlocated = lane.locator.expire(is_over);
+            let released = lane.writer.release(now);
             for (pending, unknown) in expired {
                 self.give_up(vec![pending], unknown);
+            }
+            for asker in released {
+                self.cells.unknown.add(1);
+                self.answer(asker, Answer::Error(ClientError::ResultUnknown));
             }
             for channel in unlocated {
                 self.send_home(Message::Located { channel, position: None });
@@ -439,15 +450,17 @@ impl Engine {
     fn adrift(&mut self, stream: usize, epoch: bool) {
         let cell = if epoch { &self.cells.epoch_changes } else { &self.cells.holes };
         cell.add(1);
+        let lane = &mut self.lanes[stream];
+        lane.locator.on_adrift(lane.follow.at());
         for shard in 0..self.options.home_map.shards() {
             let streams = self.options.streams;
             self.outbound.lane(shard).push(Message::Adrift { stream, streams });
         }
     }
 
-    fn tell_known(&mut self, now: Moment, stream: usize) {
+    fn tell_known(&mut self, stream: usize) {
         let lane = &mut self.lanes[stream];
-        for (channel, position) in lane.locator.known(now, lane.follow.at()) {
+        for (channel, position) in lane.locator.known(lane.follow.at()) {
             self.send_home(Message::Located { channel, position: Some(position) });
         }
     }
