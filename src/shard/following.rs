@@ -9,7 +9,7 @@ use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{Epoch, Position};
 use crate::limits::LOCATES_PER_TICK;
-use crate::mesh::{Answer, Message};
+use crate::mesh::{Answer, Message, Subscribe};
 use crate::reason::ClientError;
 
 /// Channels that are being asked for.
@@ -28,6 +28,13 @@ impl<S: Sockets> Shard<S> {
         self.options.bus && !self.homes.is_known(channel)
     }
 
+    /// Whether who subscribes has had more of the channel, on another node, than this one has read:
+    /// it would be sent back in time.
+    pub(super) fn is_overtaken_by(&self, subscribe: &Subscribe) -> bool {
+        let since = subscribe.recover.filter(|_| self.options.bus);
+        since.is_some_and(|since| self.homes.is_overtaken(subscribe.channel.as_str(), since))
+    }
+
     /// Keeps a request until it is known where its channel stands.
     pub(super) fn await_place(&mut self, channel: ChannelName, request: Message) {
         let waiting = self.following.waiting.entry(channel.clone()).or_default();
@@ -44,6 +51,8 @@ impl<S: Sockets> Shard<S> {
         publications: Vec<Arc<Publication>>,
     ) {
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
+        let last = publications.iter().rev().find(|publication| publication.offset > 0);
+        let last = last.map(|publication| Position { epoch, offset: publication.offset });
         for publication in self.tampered(publications) {
             let read = self.homes.read(self.now, (channel, &namespace), epoch, &publication);
             let Some(followed) = read else { continue };
@@ -60,7 +69,13 @@ impl<S: Sockets> Shard<S> {
                 }
             }
         }
-        if !self.following.waiting.is_empty() && self.homes.is_known(channel.as_str()) {
+        if !self.following.waiting.contains_key(channel) {
+            return;
+        }
+        if let Some(last) = last {
+            self.homes.expect((channel, &namespace), last);
+        }
+        if self.homes.is_known(channel.as_str()) {
             self.serve_waiting(channel);
         }
     }
@@ -90,15 +105,30 @@ impl<S: Sockets> Shard<S> {
         if let Some(top) = moved {
             self.tell_moved(channel, top, &interested);
         }
-        self.serve_waiting(channel);
+        // What was in the stream when it was asked has been read, so nobody waits any longer.
+        for request in self.following.waiting.remove(channel).unwrap_or_default() {
+            match request {
+                Message::Subscribe(subscribe) => self.grant(*subscribe),
+                request => self.on_message(request),
+            }
+        }
         // A question of one who has left meanwhile.
         self.homes.retire(self.now, channel);
     }
 
+    /// The channel is known now, and requests need wait no longer, but for those of clients that
+    /// have had more of it.
     fn serve_waiting(&mut self, channel: &ChannelName) {
-        for request in self.following.waiting.remove(channel).unwrap_or_default() {
-            self.on_message(request);
+        let requests = self.following.waiting.remove(channel).unwrap_or_default();
+        let waits = |request: &Message| match request {
+            Message::Subscribe(subscribe) => self.is_overtaken_by(subscribe),
+            _ => false,
+        };
+        let (waiting, served): (Vec<_>, Vec<_>) = requests.into_iter().partition(waits);
+        if !waiting.is_empty() {
+            self.following.waiting.insert(channel.clone(), waiting);
         }
+        served.into_iter().for_each(|request| self.on_message(request));
     }
 
     /// The bus can't say where a channel stands. Those who wait may try again; who is subscribed
@@ -119,6 +149,17 @@ impl<S: Sockets> Shard<S> {
         if self.homes.has_listeners(channel.as_str()) {
             self.following.adrift.push_back(channel.clone());
         }
+    }
+
+    /// Whether the bus brings `channel` to this shard, its home.
+    pub(super) fn follows_as_home(&self, channel: &str) -> bool {
+        self.options.bus && self.home_map.home(channel) == self.id
+    }
+
+    /// What was read of `channel` had no room on the way here.
+    pub(super) fn on_channel_adrift(&mut self, channel: &ChannelName) {
+        let adrift = self.homes.set_channel_adrift(channel);
+        self.following.adrift.extend(adrift.then(|| channel.clone()));
     }
 
     /// Channels of a stream may have missed something.

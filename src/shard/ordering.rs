@@ -27,6 +27,10 @@ impl<S: Sockets> Shard<S> {
             Message::Locate { .. } => unreachable!("the bridge is asked"),
             Message::Subscribed(answer) => self.on_subscribed(*answer),
             Message::Live { channel, publications } => self.on_live(&channel, publications),
+            // To a home shard only the bridge sends one: it has no other way to itself.
+            Message::Gap { channel, .. } if self.follows_as_home(channel.as_str()) => {
+                self.on_channel_adrift(&channel);
+            }
             Message::Gap { channel, next, .. } => self.on_gap(&channel, next),
             Message::Moved { channel, top } => self.on_moved(&channel, top),
             Message::Refused { channel, connection, error } => {
@@ -95,10 +99,15 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_home_subscribe(&mut self, subscribe: Subscribe) {
-        if self.is_unknown(subscribe.channel.as_str()) {
+        if self.is_unknown(subscribe.channel.as_str()) || self.is_overtaken_by(&subscribe) {
             let channel = subscribe.channel.clone();
             return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
         }
+        self.grant(subscribe);
+    }
+
+    /// Begins a subscription where the channel stands.
+    pub(super) fn grant(&mut self, subscribe: Subscribe) {
         let Subscribe { channel, connection, recover } = subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{History, Home, Homes};
 use crate::channel::{ChannelName, Namespace, Publication};
-use crate::ids::{Epoch, Moment, Position, ShardId};
+use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 
 /// What became of a channel, and who must hear of it.
 pub struct Followed<'a> {
@@ -57,6 +57,14 @@ impl Homes {
         Some(Followed { moved, interested })
     }
 
+    /// Enters a channel of which `last` was read, if it is not there because nothing of it is kept:
+    /// somebody waits for its place.
+    pub fn expect(&mut self, (name, namespace): (&ChannelName, &Arc<Namespace>), last: Position) {
+        if !self.channels.contains_key(name) {
+            self.settle(name, namespace, last);
+        }
+    }
+
     /// It has been found out where a channel stands.
     pub fn locate(
         &mut self,
@@ -76,26 +84,30 @@ impl Homes {
     /// Channels for which `concerns` says yes may have missed something. Answers those that
     /// somebody listens to; the others are forgotten, and asked for when they are wanted again.
     pub fn set_adrift(&mut self, concerns: impl Fn(&str) -> bool) -> Vec<ChannelName> {
-        let mut adrift = Vec::new();
-        let mut unwanted = Vec::new();
-        for (name, home) in &mut self.channels {
-            if !concerns(name.as_str()) {
-                continue;
-            }
-            home.known = false;
-            if home.interested.is_empty() {
-                home.history.trim(0, &mut self.bytes, &mut self.stored_live);
-                unwanted.push(name.clone());
-            } else {
-                adrift.push(name.clone());
-            }
-        }
-        for name in &unwanted {
-            self.forget(name);
-        }
+        let names = self.channels.keys().filter(|name| concerns(name.as_str()));
+        let mut names: Vec<ChannelName> = names.cloned().collect();
+        names.retain(|name| self.set_channel_adrift(name));
         // The same run asks in the same order, whatever the table's order is.
-        adrift.sort_unstable();
-        adrift
+        names.sort_unstable();
+        names
+    }
+
+    /// The same for one channel; answers whether somebody listens to it.
+    pub fn set_channel_adrift(&mut self, name: &ChannelName) -> bool {
+        let Some(home) = self.channels.get_mut(name) else { return false };
+        home.known = false;
+        if home.interested.is_empty() {
+            home.history.trim(0, &mut self.bytes, &mut self.stored_live);
+            self.forget(name);
+            return false;
+        }
+        true
+    }
+
+    /// Whether who stands at `since` has had more of a channel than this node has read.
+    pub fn is_overtaken(&self, name: &str, since: Since) -> bool {
+        let home = self.channels.get(name).filter(|home| since.epoch.matches(home.epoch));
+        home.is_some_and(|home| since.offset > home.top)
     }
 
     /// Brings a channel to `position`, after which it is known. Answers the position if it was
