@@ -151,6 +151,7 @@ fn options(namespaces: Vec<Namespace>) -> Options {
     Options {
         namespaces: Namespaces::new(namespaces, 255),
         rules: Rules::default(),
+        bus: false,
         insecure: false,
         anonymous: true,
         ping_interval: Duration::from_secs(4),
