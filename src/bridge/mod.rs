@@ -171,7 +171,7 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     tokio::task::spawn_local(tick(Rc::clone(&bridge)));
     if let Err(refusal) = check::run(&bridge).await {
         loaded(Err(refusal));
-        std::future::pending::<()>().await;
+        return std::future::pending().await;
     }
     tokio::task::spawn_local(writer::run(Rc::clone(&bridge)));
     let all = 0..bridge.options.streams;
