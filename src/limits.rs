@@ -235,6 +235,10 @@ pub const BUS_BATCH_PUBLICATIONS_MAX: usize = 512;
 /// Bytes of publications that wait for Redis; one more is refused.
 pub const BUS_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Publications of one client that are on their way to the bus at once; the next one is read when
+/// one of them has been answered.
+pub const PUBLISHING_MAX: u16 = 64;
+
 /// How long a publication may wait for Redis before its publisher is told that it failed.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
