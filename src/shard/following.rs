@@ -129,8 +129,9 @@ impl<S: Sockets> Shard<S> {
 
     /// Publications of a channel were dropped on the way here.
     pub(super) fn on_lost(&mut self, channel: &ChannelName) {
-        let adrift = self.homes.set_adrift(|name| name == channel.as_str());
-        self.following.adrift.extend(adrift);
+        if self.homes.set_adrift_one(channel) {
+            self.following.adrift.push_back(channel.clone());
+        }
     }
 
     /// Asks for channels that may have missed something, a bounded number in a tick: those that
