@@ -232,3 +232,6 @@ impl Cluster {
         Ok((detail, None))
     }
 }
+
+#[cfg(test)]
+mod tests;
