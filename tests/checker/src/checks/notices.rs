@@ -1,5 +1,5 @@
-//! No crying wolf: every notice of a gap, every recovery that failed and every new epoch has a cause
-//! among the faults.
+//! No crying wolf: every notice of a gap, every recovery that failed and every new epoch has a
+//! cause among the faults.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,8 +1,8 @@
 //! Recovery: `recovered` means the position's own epoch, and everything from the position on
 //! without a hole; without it nothing is given.
 //!
-//! That nothing is missing at the end is seen by `order` when the next live publication comes, or by
-//! `liveness` if none does.
+//! That nothing is missing at the end is seen by `order` when the next live publication comes, or
+//! by `liveness` if none does.
 
 use super::Violation;
 use crate::history::{Event, History, Micros, Place};
