@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::history::Takes;
+
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -25,36 +27,56 @@ pub(crate) enum Kind {
     Slow,
 }
 
-/// How a kind is named, what it does, and whether it may end epochs or take publications away.
+/// How a kind is named, what it does, and what it may take from channels.
 pub(crate) struct Row {
     pub(crate) kind: Kind,
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    pub(crate) breaks: bool,
+    pub(crate) takes: Takes,
 }
 
-const fn row(kind: Kind, name: &'static str, breaks: bool, about: &'static str) -> Row {
-    Row { kind, name, about, breaks }
+const fn row(kind: Kind, name: &'static str, takes: Takes, about: &'static str) -> Row {
+    Row { kind, name, about, takes }
 }
 
 /// All kinds.
 pub(crate) const KINDS: [Row; 16] = [
-    row(Kind::KillNode, "kill-node", false, "kill -9 of a node, which is started again"),
-    row(Kind::StopNode, "stop-node", false, "SIGSTOP of a node for seconds"),
-    row(Kind::KillRedis, "kill-redis", true, "kill -9 of Redis, which starts again empty"),
-    row(Kind::KillRedisAof, "kill-redis-aof", true, "the same with appendfsync everysec"),
-    row(Kind::StopRedis, "stop-redis", false, "SIGSTOP of Redis for seconds"),
-    row(Kind::ClientKill, "client-kill", false, "CLIENT KILL TYPE normal, ten times a second"),
-    row(Kind::Trim, "trim", true, "XTRIM of a bus stream while a node is stopped"),
-    row(Kind::Del, "del", true, "DEL of a bus stream"),
-    row(Kind::Flush, "flush", true, "FLUSHALL"),
-    row(Kind::ScriptFlush, "script-flush", false, "SCRIPT FLUSH"),
-    row(Kind::Failover, "failover", true, "the replica takes over, without what came last"),
-    row(Kind::Cut, "cut", false, "a node's link to Redis holds everything back for seconds"),
-    row(Kind::HalfOpen, "half-open", false, "a node's link swallows everything, then resets"),
-    row(Kind::LostReplies, "lost-replies", false, "Redis' replies vanish, then resets"),
-    row(Kind::Reset, "reset", false, "a node's connections to Redis are reset, ten times a second"),
-    row(Kind::Slow, "slow", false, "a node's link is late, narrow and sliced"),
+    row(Kind::KillNode, "kill-node", Takes::Nothing, "kill -9 of a node, which is started again"),
+    row(Kind::StopNode, "stop-node", Takes::Nothing, "SIGSTOP of a node for seconds"),
+    row(Kind::KillRedis, "kill-redis", Takes::Epoch, "kill -9 of Redis, which starts again empty"),
+    row(Kind::KillRedisAof, "kill-redis-aof", Takes::Epoch, "the same with appendfsync everysec"),
+    row(Kind::StopRedis, "stop-redis", Takes::Nothing, "SIGSTOP of Redis for seconds"),
+    row(
+        Kind::ClientKill,
+        "client-kill",
+        Takes::Nothing,
+        "CLIENT KILL TYPE normal, ten times a second",
+    ),
+    row(Kind::Trim, "trim", Takes::Entries, "XTRIM of a bus stream while a node is stopped"),
+    row(Kind::Del, "del", Takes::Entries, "DEL of a bus stream"),
+    row(Kind::Flush, "flush", Takes::Epoch, "FLUSHALL"),
+    row(Kind::ScriptFlush, "script-flush", Takes::Nothing, "SCRIPT FLUSH"),
+    row(Kind::Failover, "failover", Takes::Epoch, "the replica takes over, without what came last"),
+    row(
+        Kind::Cut,
+        "cut",
+        Takes::Nothing,
+        "a node's link to Redis holds everything back for seconds",
+    ),
+    row(
+        Kind::HalfOpen,
+        "half-open",
+        Takes::Nothing,
+        "a node's link swallows everything, then resets",
+    ),
+    row(Kind::LostReplies, "lost-replies", Takes::Nothing, "Redis' replies vanish, then resets"),
+    row(
+        Kind::Reset,
+        "reset",
+        Takes::Nothing,
+        "a node's connections to Redis are reset, ten times a second",
+    ),
+    row(Kind::Slow, "slow", Takes::Nothing, "a node's link is late, narrow and sliced"),
 ];
 
 /// Time between the beginnings of two faults.

@@ -85,6 +85,18 @@ pub(crate) struct Client {
     pub(crate) end: Vec<(u16, Option<Place>)>,
 }
 
+/// What a fault may take from channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Takes {
+    /// Nothing: nobody may be told of anything.
+    Nothing,
+    /// Entries of a stream.
+    Entries,
+    /// The epoch, and all that was in it.
+    Epoch,
+}
+
 /// Something that was broken on purpose.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Fault {
@@ -92,16 +104,21 @@ pub(crate) struct Fault {
     pub(crate) detail: String,
     pub(crate) begin: Micros,
     pub(crate) end: Micros,
-    /// Whether it may end an epoch or take publications away.
-    pub(crate) breaks: bool,
+    pub(crate) takes: Takes,
     /// Channels that it concerns; none means all.
     pub(crate) channels: Option<Vec<u16>>,
 }
 
 impl Fault {
-    /// Whether this is why continuity was lost in a channel.
-    pub(crate) fn breaks(&self, channel: u16) -> bool {
-        self.breaks && self.channels.as_ref().is_none_or(|some| some.contains(&channel))
+    /// Whether it may have taken this from the channel.
+    pub(crate) fn took(&self, what: Takes, channel: u16) -> bool {
+        let concerned = self.channels.as_ref().is_none_or(|some| some.contains(&channel));
+        self.takes == what && concerned
+    }
+
+    /// Whether it may have taken anything from the channel.
+    pub(crate) fn took_any(&self, channel: u16) -> bool {
+        self.took(Takes::Entries, channel) || self.took(Takes::Epoch, channel)
     }
 }
 

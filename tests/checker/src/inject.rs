@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
 use crate::faults::{Kind, Planned};
-use crate::history::{Fault, now};
+use crate::history::{Fault, Takes, now};
 use crate::proxy::{Passage, Shape};
 use crate::redis::Persistence;
 
@@ -59,8 +59,9 @@ impl Cluster {
         };
         let (detail, channels) = done.with_context(|| format!("can't do {}", row.name))?;
         // Without Redis a node that ends takes its channels' epochs with it.
-        let breaks = row.breaks || (planned.kind == Kind::KillNode && self.redis.is_empty());
-        Ok(Fault { kind: row.name, detail, begin, end: now(), breaks, channels })
+        let alone = planned.kind == Kind::KillNode && self.redis.is_empty();
+        let takes = if alone { Takes::Epoch } else { row.takes };
+        Ok(Fault { kind: row.name, detail, begin, end: now(), takes, channels })
     }
 
     async fn kill_node(&mut self, planned: &Planned) -> Result<Done> {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Violation;
-use crate::history::{Final, History, Micros, Outcome, Place, Publication};
+use crate::history::{Final, History, Micros, Outcome, Place, Publication, Takes};
 
 /// Time after an answer in which whatever takes publications from a stream may take this one
 /// before every node has read it: a stopped node's pause, and more.
@@ -56,10 +56,13 @@ fn lost(
     finals: &[Kept<'_>],
     received: bool,
 ) -> Option<String> {
-    let breaks = || history.faults.iter().filter(|fault| fault.breaks(publication.channel));
+    let took = |what| {
+        let channel = publication.channel;
+        history.faults.iter().filter(move |fault| fault.took(what, channel))
+    };
     let top = finals.iter().map(|kept| kept.read.top).max()?;
     if top.epoch != place.epoch {
-        let ended = breaks().any(|fault| fault.end >= publication.invoked);
+        let ended = took(Takes::Epoch).any(|fault| fault.end >= publication.invoked);
         return (!ended).then(|| "is in an epoch that ended without a reason".to_owned());
     }
     let mut below_all = true;
@@ -76,7 +79,7 @@ fn lost(
         }
     }
     let taken = || {
-        breaks().any(|fault| {
+        took(Takes::Entries).any(|fault| {
             fault.end >= publication.invoked && fault.begin <= publication.done + UNREAD_MAX
         })
     };
@@ -117,7 +120,7 @@ mod tests {
         history.clients.clear();
         history.finals.iter_mut().for_each(|read| read.publications = vec![(2, 1), (3, 2), (4, 3)]);
         assert!(only(check, &history).contains("never seen by anybody"));
-        history.faults.push(fault("trim", (SECOND, 2 * SECOND), true));
+        history.faults.push(fault("trim", (SECOND, 2 * SECOND), Takes::Entries));
         assert_eq!(check(&history), []);
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Violation;
-use crate::history::{Event, History, Micros, Place};
+use crate::history::{Event, Fault, History, Micros, Place, Takes};
 
 /// Time after a fault's end in which its consequences may be told.
 const CAUSE_WINDOW: Micros = 20_000_000;
@@ -50,9 +50,13 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
     found
 }
 
+/// Whether anything was taken from the channel, or from any, not long before.
 fn is_caused(history: &History, channel: Option<u16>, at: Micros) -> bool {
     history.faults.iter().any(|fault| {
-        let concerned = channel.map_or(fault.breaks, |channel| fault.breaks(channel));
+        let concerned = match channel {
+            Some(channel) => fault.took_any(channel),
+            None => fault.takes != Takes::Nothing,
+        };
         concerned && fault.begin <= at && at <= fault.end + CAUSE_WINDOW
     })
 }
@@ -63,12 +67,15 @@ fn is_excused(
     (channel, at): (u16, Micros),
     (since, top): (Place, Place),
 ) -> bool {
-    if since.epoch == top.epoch {
-        let too_many = top.offset.saturating_sub(since.offset) > RECOVERY_MAX;
-        return too_many || is_caused(history, Some(channel), at);
+    let before = history.faults.iter().filter(|fault| fault.begin <= at);
+    if since.epoch != top.epoch {
+        // Whoever comes back late finds the new epoch late.
+        return before.into_iter().any(|fault| fault.took(Takes::Epoch, channel));
     }
-    // Whoever comes back late finds the new epoch late; that the epoch has a cause is seen below.
-    history.faults.iter().any(|fault| fault.breaks(channel) && fault.begin <= at)
+    // A node that is behind its client has not read as far yet, and nothing is missing.
+    let Some(missed) = top.offset.checked_sub(since.offset) else { return false };
+    let mut recent = before.filter(|fault| at <= fault.end + CAUSE_WINDOW);
+    missed > RECOVERY_MAX || recent.any(|fault| fault.took(Takes::Entries, channel))
 }
 
 /// A channel has one epoch, and at most one more for each fault that may end it.
@@ -81,7 +88,8 @@ fn epochs(history: &History) -> Vec<Violation> {
     channels.sort_unstable_by_key(|(channel, _)| *channel);
     let mut found = Vec::new();
     for (channel, epochs) in channels {
-        let faults = history.faults.iter().filter(|fault| fault.breaks(channel)).count();
+        let took = |fault: &&Fault| fault.took(Takes::Epoch, channel);
+        let faults = history.faults.iter().filter(took).count();
         if epochs.len() > faults + 1 {
             found.push(Violation::whenever(format!(
                 "{} had {} epochs, with {faults} faults that may end one",
@@ -104,9 +112,9 @@ mod tests {
         let notice = Event::Unsubscribed { channel: 0, code: 2500, at: 3 * SECOND };
         history.clients[0].events.push(notice);
         assert!(only(check, &history).contains("told of a gap in check:0"));
-        history.faults.push(fault("client-kill", (2 * SECOND, 3 * SECOND), false));
+        history.faults.push(fault("client-kill", (2 * SECOND, 3 * SECOND), Takes::Nothing));
         assert_eq!(check(&history).len(), 1, "a fault that takes nothing away is no cause");
-        history.faults.push(fault("trim", (2 * SECOND, 3 * SECOND), true));
+        history.faults.push(fault("trim", (2 * SECOND, 3 * SECOND), Takes::Entries));
         assert_eq!(check(&history), []);
     }
 
@@ -115,9 +123,9 @@ mod tests {
         let mut history = sound();
         let at = 60 * SECOND;
         history.clients[0].events.push(Event::Unsubscribed { channel: 0, code: 2500, at });
-        let mut trim = fault("trim", (59 * SECOND, 60 * SECOND), true);
+        let mut trim = fault("trim", (59 * SECOND, 60 * SECOND), Takes::Entries);
         trim.channels = Some(vec![1]);
-        history.faults = vec![trim, fault("flush", (SECOND, 2 * SECOND), true)];
+        history.faults = vec![trim, fault("flush", (SECOND, 2 * SECOND), Takes::Epoch)];
         assert_eq!(check(&history).len(), 1);
     }
 
@@ -135,6 +143,25 @@ mod tests {
         assert!(only(check, &history).contains("could not recover from check:0 old:4"));
         history.clients[0].events.pop();
         history.clients[0].events.push(subscribed(2, Some(place(0, 4)), false, place(0, 400)));
+        assert_eq!(check(&history), []);
+    }
+
+    #[test]
+    fn a_node_that_is_behind_its_client_has_no_excuse() {
+        let mut history = sound();
+        history.faults.push(fault("flush", (0, SECOND), Takes::Epoch));
+        history.faults.push(fault("trim", (0, SECOND), Takes::Entries));
+        history.clients[0].events.push(subscribed(2, Some(place(0, 4)), false, place(0, 3)));
+        assert!(only(check, &history).contains("the top is check:0 old:3"));
+    }
+
+    #[test]
+    fn a_fault_that_ends_epochs_takes_nothing_within_one() {
+        let mut history = sound();
+        history.clients[0].events.push(subscribed(2, Some(place(0, 3)), false, place(0, 4)));
+        history.faults.push(fault("flush", (0, SECOND), Takes::Epoch));
+        assert_eq!(check(&history).len(), 1);
+        history.faults.push(fault("trim", (0, SECOND), Takes::Entries));
         assert_eq!(check(&history), []);
     }
 

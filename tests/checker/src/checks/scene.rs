@@ -1,7 +1,7 @@
 //! Tiny histories for the checks' tests: a sound one, and words to break it with.
 
 use crate::history::{
-    Client, Event, Fault, Final, History, Micros, Outcome, Place, Probe, Publication, Usage,
+    Client, Event, Fault, Final, History, Micros, Outcome, Place, Probe, Publication, Takes, Usage,
 };
 
 /// One second.
@@ -28,8 +28,8 @@ fn received(sub: u32, place: Place, pid: u32, in_reply: bool) -> Event {
     Event::Received { sub, channel: 0, place, pid, in_reply, at }
 }
 
-pub(crate) fn fault(kind: &'static str, (begin, end): (Micros, Micros), breaks: bool) -> Fault {
-    Fault { kind, detail: String::new(), begin, end, breaks, channels: None }
+pub(crate) fn fault(kind: &'static str, (begin, end): (Micros, Micros), takes: Takes) -> Fault {
+    Fault { kind, detail: String::new(), begin, end, takes, channels: None }
 }
 
 /// Publication `pid`, invoked `pid` seconds after the start and answered half a second later.
@@ -76,7 +76,7 @@ pub(crate) fn sound() -> History {
 /// was told.
 pub(crate) fn renewed() -> History {
     let mut history = sound();
-    history.faults.push(fault("kill-redis", (4 * SECOND - 1, 4 * SECOND), true));
+    history.faults.push(fault("kill-redis", (4 * SECOND - 1, 4 * SECOND), Takes::Epoch));
     let top = place(1, 1);
     let mut answer = publication(4, Outcome::Ok(Some(top)));
     answer.invoked += SECOND / 4;

@@ -43,7 +43,7 @@ async fn a_failover_loses_what_came_last_and_nothing_else() {
     };
     let plan = planned(Kind::Failover);
     let (fault, acknowledged) = tokio::join!(cluster.inject(&plan), writing);
-    assert!(fault.unwrap().breaks);
+    assert_eq!(fault.unwrap().takes, Takes::Epoch);
     assert_eq!(through.command(&["GET", "before"]).await.unwrap(), "1");
     let kept = through.command(&["GET", "count"]).await.unwrap();
     let kept = kept.parse::<u32>().unwrap_or(0);
@@ -90,7 +90,7 @@ async fn connections_are_killed_and_reset() {
         // A connection that waits longer than the fault lasts: it can only be cut off.
         let blocked = through.command(&["BLPOP", "nothing", "9"]);
         let (fault, blocked) = tokio::join!(cluster.inject(&plan), blocked);
-        assert!(!fault.unwrap().breaks);
+        assert_eq!(fault.unwrap().takes, Takes::Nothing);
         assert!(blocked.is_err(), "{kind:?}: {blocked:?}");
     }
 }
