@@ -60,6 +60,8 @@ impl Check {
     /// What breaks the promise.
     pub(crate) fn violations(&self, history: &History) -> Vec<Violation> {
         let mut found = (self.run)(history);
+        // The first one is most often the cause of the rest. What has no moment comes last.
+        found.sort_by_key(|violation| violation.at.unwrap_or(Micros::MAX));
         found.truncate(VIOLATIONS_KEPT_MAX);
         found
     }
