@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from harness.clock import Clock
 from harness.proxy import Proxy
 from harness.redis import Certificates, Cluster, Redis, Sentinel
 from harness.server import eventually
@@ -25,6 +26,16 @@ def test_redis_listens_in_every_way(tmp_path):
     for options in ({"unix": True}, {"tls": certificates}, {"password": "p"}):
         with Redis(**options) as redis:
             assert redis.client.ping()
+
+
+def test_redis_and_whoever_else_has_a_wrong_clock(tmp_path):
+    clock = Clock(tmp_path, -3600)
+    with Redis(prefix=clock.prefix) as redis:
+        assert -3605 < redis.client.time()[0] - time.time() < -3595
+        clock.jump(3600)
+        assert 3595 < redis.client.time()[0] - time.time() < 3605
+        redis.kill()
+        assert redis.process.poll() is not None
 
 
 def test_a_sentinel_promotes_a_replica():
