@@ -68,6 +68,9 @@ struct ServeArgs {
     /// How sockets are driven.
     #[arg(long, value_parser = ["auto", "io_uring", "epoll"])]
     driver: Option<String>,
+    /// Redis that joins this node with others, as in redis://127.0.0.1:6379.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 }
 
 impl ServeArgs {
@@ -80,6 +83,7 @@ impl ServeArgs {
             api_listen: self.api_listen,
             shards: self.shards,
             driver: self.driver,
+            redis: self.redis,
         }
     }
 }

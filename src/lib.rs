@@ -26,6 +26,8 @@ pub mod protocol;
 pub mod connection;
 /// Channel names, namespaces and publications.
 pub mod channel;
+/// Joins nodes through streams of Redis: what to ask and what the answers mean.
+pub mod bus;
 /// One core's state and all its logic: sessions, channels, fan-out, heartbeats.
 pub mod shard;
 /// Carries batches and wakes between threads.
@@ -37,6 +39,8 @@ pub mod config;
 pub mod metrics;
 /// The HTTP API of the application, and the page for a first look.
 pub mod api;
+/// The thread that speaks to Redis.
+pub mod bridge;
 /// System calls: rings, epoll, sockets, descriptors. The only home of `unsafe`.
 pub mod sys;
 /// What of a host would stop a number of connections.

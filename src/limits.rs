@@ -221,9 +221,76 @@ pub const CONNECTION_KERNEL_BYTES: usize = 4096;
 /// where it can be counted.
 pub const SOCKET_UNSENT_BYTES: u32 = 16 * 1024;
 
+/// Calls of the bus that are under way at once. What comes meanwhile gathers to the next batch, so
+/// that batches grow with the load and no timer is needed.
+pub const BUS_CALLS_MAX: usize = 2;
+
+/// Bytes of the records in one batch, unless a single one has more. Redis runs nothing else while
+/// it appends one: about 50 µs for this much.
+pub const BUS_BATCH_BYTES_MAX: usize = 128 * 1024;
+
+/// Publications in one batch.
+pub const BUS_BATCH_PUBLICATIONS_MAX: usize = 512;
+
+/// Bytes of publications that wait for Redis; one more is refused.
+pub const BUS_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a publication may wait for Redis before its publisher is told that it failed.
+pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long one call to Redis may take before its connection is given up.
+pub const BUS_CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long Redis lets a reader wait for news.
+pub const BUS_BLOCK: Duration = Duration::from_secs(1);
+
+/// Silence after which a reader's connection is given up: a peer that is gone without a word.
+pub const BUS_READ_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Entries of each stream in one read.
+pub const BUS_READ_ENTRIES_MAX: usize = 256;
+
+/// Time between two looks at where streams end.
+pub const BUS_TAIL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a stream may be ahead of what can be read of it before that is taken for lost.
+pub const BUS_STALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// First and last pause before Redis is tried again, each with as much jitter.
+pub const BUS_RETRY_MIN: Duration = Duration::from_millis(50);
+/// See [`BUS_RETRY_MIN`].
+pub const BUS_RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// How long Redis keeps the offsets of a channel that is silent. Source: Centrifugo's meta TTL.
+pub const BUS_CHANNEL_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long Redis knows a publisher that is silent.
+pub const BUS_PUBLISHER_TTL: Duration = Duration::from_secs(3600);
+
+/// Channels whose place is asked for in one call.
+pub const BUS_LOCATE_CHANNELS_MAX: usize = 256;
+
+/// Channels of one stream whose place is wanted at once; one more is refused for now.
+pub const BUS_LOCATES_MAX: usize = 100_000;
+
+/// How long subscribers wait for the place of a channel. SDKs wait for 5 s.
+pub const BUS_LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Channels that one shard asks for again in a tenth of a second after a stream had a hole, so that
+/// the clients of a busy node do not all come back at once.
+pub const LOCATES_PER_TICK: usize = 500;
+
+/// Subscribers that one shard tells of a gap in a tenth of a second, so that they do not all
+/// subscribe anew at once.
+pub const GAPS_TOLD_PER_TICK: usize = 500;
+
 const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes may finish");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
 const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");
 const _: () = assert!(RECOVERY_BYTES_MAX < 1024 * 1024, "a recovery reply must fit an SDK's frame");
 const _: () = assert!(HISTORY_PAGE_MAX <= RECOVERY_PUBLICATIONS_MAX, "pages and recoveries alike");
+const _: () = assert!(
+    BUS_PUBLISH_DEADLINE.as_millis() < ANSWER_TIMEOUT.as_millis(),
+    "publishers are told what became of it before they stop to wait"
+);

@@ -100,6 +100,13 @@ reasons! {
     ClientError {
         /// Something failed on our side.
         Internal = 100, "internal server error", "internal", true;
+        /// Redis can't be reached or refuses: nothing was published.
+        BusUnavailable = 100, "bus unavailable: nothing was published; try again",
+            "bus_unavailable", true;
+        /// Redis did not confirm in time: it may have been published, once.
+        ResultUnknown = 100,
+            "result unknown: it may have been published; a repeat is safe with an idempotency_key",
+            "result_unknown", true;
         /// The request needs credentials.
         Unauthorized = 101, "unauthorized", "unauthorized", false;
         /// The channel's namespace does not exist.

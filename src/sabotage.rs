@@ -21,6 +21,18 @@ pub enum Fault {
     PanicInParse,
     /// A turn panics.
     PanicInTurn,
+    /// One publication in 10,000 is not delivered.
+    DroppedRead,
+    /// Two publications that follow each other in a channel change places now and then.
+    SwappedReads,
+    /// Another server process behind the same address goes unnoticed.
+    SkippedFence,
+    /// A hole in the numbers of a stream goes unnoticed.
+    IgnoredHole,
+    /// A publisher goes on under its name after a batch whose fate is unknown.
+    ReusedNumber,
+    /// A publication is acknowledged before it is in the stream.
+    EarlyAcknowledgement,
 }
 
 #[cfg(feature = "sabotage")]
@@ -30,6 +42,12 @@ impl Fault {
         match std::env::var("CORECAST_FAULT").ok()?.as_str() {
             "panic_in_parse" => Some(Fault::PanicInParse),
             "panic_in_turn" => Some(Fault::PanicInTurn),
+            "dropped_read" => Some(Fault::DroppedRead),
+            "swapped_reads" => Some(Fault::SwappedReads),
+            "skipped_fence" => Some(Fault::SkippedFence),
+            "ignored_hole" => Some(Fault::IgnoredHole),
+            "reused_number" => Some(Fault::ReusedNumber),
+            "early_acknowledgement" => Some(Fault::EarlyAcknowledgement),
             _ => None,
         }
     }

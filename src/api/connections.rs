@@ -9,7 +9,7 @@ use crate::channel::ChannelName;
 use crate::ids::ConnectionId;
 use crate::limits::API_BATCH_MAX;
 use crate::limits::{ANSWER_TIMEOUT, CLOSE_REASON_BYTES_MAX};
-use crate::mesh::{ControlRequest, Message, Target};
+use crate::mesh::{ControlRequest, Message, Recipient, Target};
 use crate::reason::CloseReason;
 
 /// Codes that an application may close with. Source: RFC 6455 §7.4.2 leaves 3000-4999.
@@ -114,7 +114,7 @@ async fn ask(api: &Arc<Api>, request: ControlRequest) -> Result<Empty, ApiError>
     match connection {
         Some(id) => {
             let make = |ticket| Message::Control { ticket, request };
-            api.courier.request(id.shard, make).await?;
+            api.courier.request(Recipient::Shard(id.shard), make).await?;
         }
         None => {
             api.courier.request_all(&request, ANSWER_TIMEOUT).await?;

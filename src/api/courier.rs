@@ -13,23 +13,25 @@ use tokio::time::Instant;
 use super::error::ApiError;
 use crate::ids::ShardId;
 use crate::limits::{ANSWER_TIMEOUT, API_PENDING_MAX};
-use crate::mesh::{Answer, Asker, ControlRequest, Message, Ticket};
+use crate::mesh::{Answer, Asker, ControlRequest, Message, Recipient, Ticket};
 
 /// The way to a shard has no room: the message was not taken, and nobody will answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shard's inbox and the spill for it are full")]
 pub struct Full;
 
-/// Hands a message to a shard, or says that there is no room. It must not block, and must not call
+/// Hands a message to a thread, or says that there is no room. It must not block, and must not call
 /// [`Courier::deliver`] itself: answers come by the inbox, in a later turn.
-pub type Send = Box<dyn FnMut(ShardId, Message) -> Result<(), Full> + std::marker::Send>;
+pub type Send = Box<dyn FnMut(Recipient, Message) -> Result<(), Full> + std::marker::Send>;
 
-/// Which shard orders a channel's publications.
+/// Which shard has a channel's history.
 pub type Home = Box<dyn Fn(&str) -> ShardId + std::marker::Send + Sync>;
 
 /// Control's requests to shards.
 pub struct Courier {
     shards: usize,
+    /// Whether a bus orders publications; if not, home shards do.
+    bus: bool,
     home: Home,
     inner: Mutex<Inner>,
 }
@@ -42,11 +44,11 @@ struct Inner {
 }
 
 impl Courier {
-    /// A courier to `shards` shards, which reaches them by `send`.
-    pub fn new(shards: usize, home: Home, send: Send) -> Arc<Courier> {
+    /// A courier to `shards` shards, and with `bus` to the bridge, which reaches them by `send`.
+    pub fn new(shards: usize, bus: bool, home: Home, send: Send) -> Arc<Courier> {
         assert!(shards > 0, "there is somebody to ask");
         let inner = Inner { send, pending: HashMap::new(), next: 0 };
-        Arc::new(Courier { shards, home, inner: Mutex::new(inner) })
+        Arc::new(Courier { shards, bus, home, inner: Mutex::new(inner) })
     }
 
     /// Takes a message from control's inbox: wakes the caller that waits for this answer. Answers
@@ -70,17 +72,22 @@ impl Courier {
         (self.home)(channel)
     }
 
-    /// Sends what `make` makes to `shard`, and waits for the answer.
+    /// Who orders the publications of `channel`.
+    pub(super) fn orderer(&self, channel: &str) -> Recipient {
+        if self.bus { Recipient::Bridge } else { Recipient::Shard(self.home(channel)) }
+    }
+
+    /// Sends what `make` makes to `recipient`, and waits for the answer.
     ///
     /// # Errors
     /// `Busy` if too much is under way already, internal if no answer came within
     /// [`ANSWER_TIMEOUT`], and whatever error the shard answers.
     pub async fn request(
         self: &Arc<Courier>,
-        shard: ShardId,
+        recipient: Recipient,
         make: impl FnOnce(Ticket) -> Message,
     ) -> Result<Answer, ApiError> {
-        self.send(shard, make)?.answer(ANSWER_TIMEOUT).await
+        self.send(recipient, make)?.answer(ANSWER_TIMEOUT).await
     }
 
     /// Sends `request` to every shard, and waits for all answers, in the order of shards.
@@ -97,7 +104,7 @@ impl Courier {
         let mut waiting = Vec::with_capacity(self.shards);
         for index in 0..self.shards {
             let make = |ticket| Message::Control { ticket, request: request.clone() };
-            waiting.push(self.send(ShardId::new(index), make)?);
+            waiting.push(self.send(Recipient::Shard(ShardId::new(index)), make)?);
         }
         let mut answers = Vec::with_capacity(self.shards);
         for one in waiting {
@@ -107,14 +114,14 @@ impl Courier {
         Ok(answers)
     }
 
-    /// Sends what `make` makes to `shard`, without waiting yet: what is sent in a row arrives in
+    /// Sends what `make` makes to `recipient`, without waiting yet: what is sent in a row arrives in
     /// that order.
     ///
     /// # Errors
     /// `Busy` if too much is under way already.
     pub(super) fn send(
         self: &Arc<Courier>,
-        shard: ShardId,
+        recipient: Recipient,
         make: impl FnOnce(Ticket) -> Message,
     ) -> Result<Waiting, ApiError> {
         let mut inner = self.inner();
@@ -123,7 +130,7 @@ impl Courier {
         }
         let ticket = Ticket(inner.next);
         inner.next += 1;
-        (inner.send)(shard, make(ticket)).map_err(|Full| ApiError::Busy)?;
+        (inner.send)(recipient, make(ticket)).map_err(|Full| ApiError::Busy)?;
         let (sender, receiver) = oneshot::channel();
         inner.pending.insert(ticket, sender);
         drop(inner);

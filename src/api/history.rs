@@ -10,7 +10,7 @@ use super::request::{Empty, HistoryRequest, HistoryResult};
 use crate::channel::{ChannelName, ChannelView, DataType, Publication};
 use crate::ids::{Since, SinceEpoch};
 use crate::limits::{API_HISTORY_BYTES_MAX, API_HISTORY_MAX};
-use crate::mesh::{Answer, Asker, History, Message};
+use crate::mesh::{Answer, Asker, History, Message, Recipient};
 use crate::protocol::{HistoryPage, write_publication};
 
 /// What a publication's JSON has beside its payload, mostly: offset and tags.
@@ -41,7 +41,7 @@ pub(super) async fn history(
             asker: Asker::Control(ticket),
         }))
     };
-    let home = api.courier.home(&request.channel);
+    let home = Recipient::Shard(api.courier.home(&request.channel));
     match api.courier.request(home, make).await? {
         Answer::History { publications, top, .. } => {
             let name = &request.channel;
@@ -66,8 +66,9 @@ pub(super) async fn history_remove(
 ) -> Result<Empty, ApiError> {
     history_namespace(api, &request.channel)?;
     let channel = ChannelName::new(&request.channel);
+    let orderer = api.courier.orderer(&request.channel);
     let make = |ticket| Message::HistoryRemove { channel, asker: Asker::Control(ticket) };
-    match api.courier.request(api.courier.home(&request.channel), make).await? {
+    match api.courier.request(orderer, make).await? {
         Answer::HistoryRemoved => Ok(Empty {}),
         other => Err(ApiError::internal(format!("{other:?} to the removal of a history"))),
     }

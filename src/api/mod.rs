@@ -92,7 +92,11 @@ impl Api {
     pub fn new(options: Options, parts: Parts) -> Arc<Api> {
         let status = parts.status;
         Arc::new(Api {
-            metrics: Metrics::new(status.shards().to_vec(), status.clock()),
+            metrics: Metrics::new(
+                status.shards().to_vec(),
+                status.bridge().cloned(),
+                status.clock(),
+            ),
             courier: parts.courier,
             status,
             identify: parts.identify,

@@ -98,7 +98,7 @@ fn publish_send(
             asker: Asker::Control(ticket),
         }))
     };
-    api.courier.send(api.courier.home(channel), make)
+    api.courier.send(api.courier.orderer(channel), make)
 }
 
 async fn publish_answer(waiting: Waiting) -> Result<PublishResult, ApiError> {

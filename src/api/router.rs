@@ -188,5 +188,9 @@ async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
         Phase::Serving => StatusCode::OK,
         Phase::Starting | Phase::Draining | Phase::Full => StatusCode::SERVICE_UNAVAILABLE,
     };
+    if phase == Phase::Serving && api.status.is_degraded() {
+        let line = "serving, degraded: Redis is away, and with it all other nodes";
+        return reply::text(status, line);
+    }
     reply::text(status, phase.label())
 }

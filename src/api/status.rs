@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::ids::Moment;
 use crate::limits::PROGRESS_TIMEOUT;
-use crate::metrics::{Cell, ShardCells};
+use crate::metrics::{BridgeCells, Cell, ShardCells};
 
 /// What the node does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,19 +40,22 @@ impl Phase {
 pub struct Status {
     phase: AtomicU8,
     shards: Vec<Arc<ShardCells>>,
+    /// Where the bridge counts, if there is one.
+    bridge: Option<Arc<BridgeCells>>,
     now: fn() -> Moment,
     connections_max: usize,
 }
 
 impl Status {
-    /// A starting node for at most `connections_max` connections, whose shards count in `shards`,
-    /// by the clock `now` that they use.
+    /// A starting node for at most `connections_max` connections, whose shards, and bridge if there
+    /// is one, count in `shards` and `bridge`, by the clock `now` that they use.
     pub fn new(
-        shards: Vec<Arc<ShardCells>>,
+        (shards, bridge): (Vec<Arc<ShardCells>>, Option<Arc<BridgeCells>>),
         now: fn() -> Moment,
         connections_max: usize,
     ) -> Status {
-        Status { phase: AtomicU8::new(Phase::Starting as u8), shards, now, connections_max }
+        let phase = AtomicU8::new(Phase::Starting as u8);
+        Status { phase, shards, bridge, now, connections_max }
     }
 
     /// Changes the phase. From any thread.
@@ -89,6 +92,16 @@ impl Status {
     /// What the shards count.
     pub fn shards(&self) -> &[Arc<ShardCells>] {
         &self.shards
+    }
+
+    /// What the bridge counts, if there is one.
+    pub fn bridge(&self) -> Option<&Arc<BridgeCells>> {
+        self.bridge.as_ref()
+    }
+
+    /// Whether other nodes can't be reached at present: there is a bus, and it is away.
+    pub fn is_degraded(&self) -> bool {
+        self.bridge.as_ref().is_some_and(|cells| cells.up.value() == 0)
     }
 
     /// Numbers of the shards that have made no progress for [`PROGRESS_TIMEOUT`].

@@ -18,6 +18,13 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most cores that can be named: the size of the kernel's `cpu_set_t`.
 const CPUS_MAX: usize = 1024;
 
+/// Most streams of a bus: each may need a connection of its own.
+const STREAMS_MAX: usize = 64;
+
+/// Bytes that a stream of the bus must and may have. Every node loads all of them at its start.
+const STREAM_BYTES_MIN: usize = 64 * 1024;
+const STREAM_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// Longest duration that any setting allows; it must fit the ticks that connections carry.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -44,6 +51,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     check_heartbeat(config, &mut found);
     check_sizes(config, &mut found);
     check_namespaces(config, &mut found);
+    check_redis(config, &mut found);
     found.0
 }
 
@@ -103,6 +111,39 @@ fn check_server(config: &Config, found: &mut Found) {
         found.range("server.cpu_affinity", cpu, (0, CPUS_MAX - 1));
     }
     check_duration(found, "server.drain", server.drain, Duration::ZERO);
+}
+
+fn check_redis(config: &Config, found: &mut Found) {
+    let redis = &config.redis;
+    if redis.is_on()
+        && let Err(error) = crate::bridge::check_url(&redis.url)
+    {
+        // Not the URL itself, which may hold a password.
+        let text = format!(
+            "is no address of Redis ({error}): write it as redis://host:6379, rediss://…, \
+             redis+unix:///path, redis-sentinel://… or redis-cluster://…"
+        );
+        found.add("redis.url", text);
+    }
+    let name = |text: &str| {
+        !text.is_empty()
+            && text.len() <= CHANNEL_BYTES_MAX
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}'))
+    };
+    for (key, text) in std::iter::once(("redis.prefix", &redis.prefix))
+        .chain(redis.ingest.iter().map(|stream| ("redis.ingest", stream)))
+    {
+        if !name(text) {
+            let text = format!(
+                "has {text:?}: 1 to {CHANNEL_BYTES_MAX} printable ASCII characters without spaces \
+                 and braces are a name"
+            );
+            found.add(key, text);
+        }
+    }
+    found.range("redis.streams", redis.streams, (1, STREAMS_MAX));
+    let bytes = (STREAM_BYTES_MIN, STREAM_BYTES_MAX);
+    found.range("redis.stream_bytes_max", redis.stream_bytes_max, bytes);
 }
 
 /// Whatever would stand open without being meant to.

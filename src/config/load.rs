@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::check::{self, Problem};
 use super::{Api, Auth, Channel, Client, Config, DEFAULT_TOML, DEV_TOML, Log, NamespaceSection};
-use super::{Server, types};
+use super::{Redis, Server, types};
 
 /// Start of the names of environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
@@ -38,6 +38,8 @@ pub struct Flags {
     pub shards: Option<u32>,
     /// `--driver`
     pub driver: Option<String>,
+    /// `--redis`
+    pub redis: Option<String>,
 }
 
 /// Settings and how they came about.
@@ -266,6 +268,7 @@ impl Layers {
             client,
             auth: section::<Auth>(origin, take("auth"))?,
             api: section::<Api>(origin, take("api"))?,
+            redis: section::<Redis>(origin, take("redis"))?,
             log: section::<Log>(origin, take("log"))?,
             dev: false,
             echo: false,
@@ -452,5 +455,8 @@ fn load_flags(flags: &Flags) -> Table {
     if let Some(shards) = flags.shards {
         server.insert("shards".to_owned(), Value::Integer(shards.into()));
     }
-    Table::from_iter([("server".to_owned(), Value::Table(server))])
+    let redis = flags.redis.iter().map(|url| ("url".to_owned(), Value::String(url.clone())));
+    let sections = [("server", server), ("redis", redis.collect())];
+    let sections = sections.map(|(name, settings)| (name.to_owned(), Value::Table(settings)));
+    Table::from_iter(sections)
 }

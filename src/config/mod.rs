@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::api;
 use crate::channel::{ChannelRegex, DataType, Namespace, Namespaces, SlowPolicy};
 use crate::handshake::Rules;
 use crate::ids::Slot;
 use crate::shard;
+use crate::{api, bridge};
 
 /// Every setting with its default, commented: what `corecast config default` prints.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -43,6 +43,8 @@ pub struct Config {
     pub auth: Auth,
     /// The application's access.
     pub api: Api,
+    /// What joins nodes.
+    pub redis: Redis,
     /// The log.
     pub log: Log,
     /// Started with `--dev`: the page is served, and the API may go without a key.
@@ -172,6 +174,43 @@ impl std::fmt::Debug for Api {
     }
 }
 
+/// `[redis]`
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// Where Redis is; empty for a node on its own. Secret, for it may hold a password.
+    pub url: String,
+    /// What names of keys begin with.
+    pub prefix: String,
+    /// How many streams the bus has.
+    pub streams: usize,
+    /// Bytes that Redis keeps of each.
+    #[serde(deserialize_with = "types::size")]
+    pub stream_bytes_max: usize,
+    /// Streams from which publications are taken in.
+    #[serde(deserialize_with = "types::one_or_more")]
+    pub ingest: Vec<String>,
+}
+
+impl Redis {
+    /// Whether there is a bus.
+    pub fn is_on(&self) -> bool {
+        !self.url.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis")
+            .field("url", &format_args!("{} B hidden", self.url.len()))
+            .field("prefix", &self.prefix)
+            .field("streams", &self.streams)
+            .field("stream_bytes_max", &self.stream_bytes_max)
+            .field("ingest", &self.ingest)
+            .finish()
+    }
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -294,6 +333,17 @@ impl Config {
         }
     }
 
+    /// The settings of the bridge.
+    pub fn bridge_options(&self) -> bridge::Options {
+        bridge::Options {
+            url: self.redis.url.clone(),
+            prefix: self.redis.prefix.clone(),
+            streams: self.redis.streams,
+            stream_bytes_max: self.redis.stream_bytes_max,
+            namespaces: self.namespaces(),
+        }
+    }
+
     /// The settings of one of `shards` shards. Memory limits of the node are divided evenly, since
     /// the kernel spreads clients evenly; `connections_max` is not: it is leased, so that uneven
     /// shards can fill the node.
@@ -307,6 +357,7 @@ impl Config {
                 echo: self.echo,
                 draining: false,
             },
+            bus: self.redis.is_on(),
             insecure: self.auth.insecure,
             anonymous: self.auth.anonymous,
             ping_interval: client.ping_interval,

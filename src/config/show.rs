@@ -27,6 +27,12 @@ impl Loaded {
         if let Some(keys) = table.get_mut("api").and_then(|api| api.get_mut("keys")) {
             hide(keys);
         }
+        let redis = table.get_mut("redis").and_then(|redis| redis.get_mut("url"));
+        if let Some(url) = redis
+            && url.as_str().is_some_and(|url| url.contains('@'))
+        {
+            hide(url);
+        }
         table
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::channel::{ChannelName, Publication};
-use crate::ids::{ConnectionId, Position, ShardId, Since};
+use crate::ids::{ConnectionId, Epoch, Position, ShardId, Since};
 use crate::protocol::HistoryPage;
 use crate::reason::ClientError;
 
 /// A message from one thread to another. The receiver of the first five is the channel's home
-/// shard, of the next three a shard with subscribers, of `Answer` whoever asked.
+/// shard (of `Publish` and `HistoryRemove` the bridge, where there is a bus), of the next four too,
+/// from the bridge, but of `Locate`, which it gets; of the next five a shard with subscribers, of
+/// `Answer` whoever asked.
 #[derive(Debug)]
 pub enum Message {
     /// Order this publication, keep it, send it on, answer with its position.
@@ -32,6 +34,35 @@ pub enum Message {
         asker: Asker,
     },
 
+    /// Publications as the bus orders them.
+    Read {
+        /// The channel.
+        channel: ChannelName,
+        /// The channel's epoch.
+        epoch: Epoch,
+        /// At least one. Offsets are contiguous; 0 is outside of the channel's order.
+        publications: Vec<Arc<Publication>>,
+    },
+    /// Channels of a stream of the bus may have missed something.
+    Adrift {
+        /// The stream.
+        stream: usize,
+        /// How many there are.
+        streams: usize,
+    },
+    /// Find out where a channel stands. The sender is its home.
+    Locate {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Where a channel stands now that everything before has been read.
+    Located {
+        /// The channel.
+        channel: ChannelName,
+        /// Its position; absent if that can't be known at present.
+        position: Option<Position>,
+    },
+
     /// The answer to `Subscribe`. It stands in the queue exactly where the subscription begins:
     /// what follows is live, what came before is not for this connection.
     Subscribed(Box<Subscribed>),
@@ -50,6 +81,23 @@ pub enum Message {
         after: u64,
         /// The first offset after it.
         next: u64,
+    },
+
+    /// The channel stands elsewhere than what was sent last leads to.
+    Moved {
+        /// The channel.
+        channel: ChannelName,
+        /// Where it stands.
+        top: Position,
+    },
+    /// The answer to `Subscribe` if it can't be granted at present.
+    Refused {
+        /// The channel.
+        channel: ChannelName,
+        /// The connection that wanted to subscribe.
+        connection: ConnectionId,
+        /// Why not.
+        error: ClientError,
     },
 
     /// The answer to a request of the same asker.
@@ -84,6 +132,10 @@ pub enum Asker {
     },
     /// A request of the control thread.
     Control(Ticket),
+    /// A request of the bridge's own.
+    Bridge(Ticket),
+    /// Nobody waits.
+    Nobody,
 }
 
 /// See [`Message::Publish`].

@@ -21,6 +21,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::ids::ShardId;
 use crate::limits::INBOX_BATCHES_MAX;
 
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// A shard.
+    Shard(ShardId),
+    /// The thread that speaks to Redis.
+    Bridge,
+}
+
 /// What one thread hands another in one go.
 pub type Batch = Vec<Message>;
 

@@ -7,6 +7,7 @@ use crossbeam_channel::TrySendError;
 
 use super::{Address, Batch, Message, Wake};
 use crate::channel::{ChannelName, Publication};
+use crate::ids::Epoch;
 use crate::limits::{BATCH_MESSAGES_MAX, ENTRY_OVERHEAD_BYTES, SPILL_BYTES_MAX};
 
 /// The way to one other thread.
@@ -51,9 +52,11 @@ impl Lane {
     pub fn push(&mut self, message: Message) {
         // The answer to a subscription says where the channel stands, and so tells of the gap as
         // well. A notice behind it could speak of an epoch that has ended meanwhile.
-        if let Message::Subscribed(answer) = &message {
-            self.gaps.remove(&answer.channel);
-        }
+        match &message {
+            Message::Subscribed(answer) => self.gaps.remove(&answer.channel),
+            Message::Moved { channel, .. } => self.gaps.remove(channel),
+            _ => None,
+        };
         self.open.push(message);
         if self.open.len() >= BATCH_MESSAGES_MAX {
             self.flush();
@@ -62,20 +65,8 @@ impl Lane {
 
     /// Appends a publication, or notes a gap if there is no room for it.
     pub fn push_publication(&mut self, channel: &ChannelName, publication: &Arc<Publication>) {
-        let cost = publication.cost_bytes() + ENTRY_OVERHEAD_BYTES;
-        let full = self.spill_bytes + cost > self.spill_bytes_max && !self.spill.is_empty();
-        // What follows a gap in the same channel belongs to it until the notice is on its way.
-        if full || self.gaps.contains_key(channel) {
-            self.dropped += 1;
-            // A publication outside the channel's order leaves no gap in it.
-            if publication.offset > 0 && !crate::sabotage!(DropOnSpill) {
-                let gap = self.gaps.entry(channel.clone());
-                gap.or_insert((publication.offset - 1, 0)).1 = publication.offset;
-            }
+        if !self.has_room(channel, publication) {
             return;
-        }
-        if !self.spill.is_empty() {
-            self.spill_bytes += cost;
         }
         match self.open.last_mut() {
             Some(Message::Live { channel: last, publications }) if last == channel => {
@@ -86,6 +77,50 @@ impl Lane {
                 publications: vec![Arc::clone(publication)],
             }),
         }
+    }
+
+    /// The same for a publication that the bus has ordered, on its way to the channel's home.
+    pub fn push_read(
+        &mut self,
+        channel: &ChannelName,
+        epoch: Epoch,
+        publication: &Arc<Publication>,
+    ) {
+        if !self.has_room(channel, publication) {
+            return;
+        }
+        match self.open.last_mut() {
+            Some(Message::Read { channel: last, epoch: of, publications })
+                if last == channel && *of == epoch =>
+            {
+                publications.push(Arc::clone(publication));
+            }
+            _ => self.push(Message::Read {
+                channel: channel.clone(),
+                epoch,
+                publications: vec![Arc::clone(publication)],
+            }),
+        }
+    }
+
+    /// Charges for a publication, or notes a gap.
+    fn has_room(&mut self, channel: &ChannelName, publication: &Arc<Publication>) -> bool {
+        let cost = publication.cost_bytes() + ENTRY_OVERHEAD_BYTES;
+        let full = self.spill_bytes + cost > self.spill_bytes_max && !self.spill.is_empty();
+        // What follows a gap in the same channel belongs to it until the notice is on its way.
+        if full || self.gaps.contains_key(channel) {
+            self.dropped += 1;
+            // A publication outside the channel's order leaves no gap in it.
+            if publication.offset > 0 && !crate::sabotage!(DropOnSpill) {
+                let gap = self.gaps.entry(channel.clone());
+                gap.or_insert((publication.offset - 1, 0)).1 = publication.offset;
+            }
+            return false;
+        }
+        if !self.spill.is_empty() {
+            self.spill_bytes += cost;
+        }
+        true
     }
 
     /// Hands over what has been gathered, as far as the inbox has room.
@@ -147,7 +182,9 @@ impl Lane {
 fn message_cost(message: &Message) -> usize {
     let cost = |publication: &Arc<Publication>| publication.cost_bytes() + ENTRY_OVERHEAD_BYTES;
     match message {
-        Message::Live { publications, .. } => publications.iter().map(cost).sum(),
+        Message::Live { publications, .. } | Message::Read { publications, .. } => {
+            publications.iter().map(cost).sum()
+        }
         _ => 0,
     }
 }

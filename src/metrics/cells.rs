@@ -62,6 +62,45 @@ impl DurationCells {
     }
 }
 
+/// Everything that the bridge counts.
+#[derive(Debug, Default)]
+pub struct BridgeCells {
+    /// 1 while Redis can be called and read.
+    pub up: Cell,
+    /// Publications that were appended.
+    pub appended: Cell,
+    /// Publications that were not, and certainly so.
+    pub unavailable: Cell,
+    /// Publications that may have been.
+    pub unknown: Cell,
+    /// Publications refused because too many waited.
+    pub full: Cell,
+    /// Bytes of publications that wait.
+    pub pending_bytes: Cell,
+    /// Publications from the API.
+    pub publications_api: Cell,
+    /// Publications from ingested streams.
+    pub publications_ingest: Cell,
+    /// Entries that were read.
+    pub entries: Cell,
+    /// Entries that no node can have written.
+    pub malformed: Cell,
+    /// Times that a stream had a hole.
+    pub holes: Cell,
+    /// Times that a stream began a new epoch.
+    pub epoch_changes: Cell,
+    /// Publications that found no room on their way to a shard.
+    pub dropped: Cell,
+    /// Milliseconds between the last entry's append and its reading, by both clocks.
+    pub lag_millis: Cell,
+    /// Seconds that the shortest stream reaches back.
+    pub window_seconds: Cell,
+    /// Connections to Redis that were made.
+    pub connects: Cell,
+    /// Nanoseconds of processor time that the thread has used.
+    pub cpu_nanos: Cell,
+}
+
 /// Everything that one shard counts.
 #[derive(Debug, Default)]
 pub struct ShardCells {

@@ -4,6 +4,6 @@ mod cells;
 mod process;
 mod render;
 
-pub use cells::{Cell, DurationCells, ShardCells};
+pub use cells::{BridgeCells, Cell, DurationCells, ShardCells};
 pub use process::Process;
 pub use render::{Format, Metrics};

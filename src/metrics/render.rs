@@ -3,6 +3,8 @@
 //! Labels come from closed sets only, never a channel, a user or an address: a client must not be
 //! able to make the page longer.
 
+mod bridge;
+
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSe
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Cell, DurationCells, Process, ShardCells};
+use super::{BridgeCells, Cell, DurationCells, Process, ShardCells};
 use crate::ids::Moment;
 use crate::limits::METRICS_BYTES_MAX;
 use crate::protocol::Protocol;
@@ -56,11 +58,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of the shards that count in `shards`, with the time from `now`.
-    pub fn new(shards: Vec<Arc<ShardCells>>, now: fn() -> Moment) -> Metrics {
+    /// Metrics of the shards that count in `shards`, and of the bridge if there is one, with the
+    /// time from `now`.
+    pub fn new(
+        shards: Vec<Arc<ShardCells>>,
+        bridge: Option<Arc<BridgeCells>>,
+        now: fn() -> Moment,
+    ) -> Metrics {
         let busy = Mutex::new(BusySamples::default());
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Shards { shards, now, busy }));
+        registry.register_collector(Box::new(Shards { shards, bridge, now, busy }));
         Metrics { registry }
     }
 
@@ -125,6 +132,7 @@ fn to_prometheus(open: &str) -> String {
 #[derive(Debug)]
 struct Shards {
     shards: Vec<Arc<ShardCells>>,
+    bridge: Option<Arc<BridgeCells>>,
     now: fn() -> Moment,
     busy: Mutex<BusySamples>,
 }
@@ -148,6 +156,9 @@ impl Collector for Shards {
         self.encode_clients(&mut families)?;
         self.encode_messages(&mut families)?;
         self.encode_shards(&mut families)?;
+        if let Some(cells) = &self.bridge {
+            bridge::encode(cells, &mut families)?;
+        }
         self.encode_process(&mut families)
     }
 }
@@ -184,10 +195,14 @@ impl Shards {
     }
 
     fn encode_messages(&self, families: &mut Families<'_>) -> fmt::Result {
+        let of_bridge = |cell: fn(&BridgeCells) -> &Cell| {
+            self.bridge.as_ref().map_or(0, |cells| cell(cells).value())
+        };
         let family = ("corecast_publications", "Publications by where they entered.");
         let sources = [
-            ("api", self.sum(|cells| &cells.publications_api)),
+            ("api", self.sum(|cells| &cells.publications_api) + of_bridge(|c| &c.publications_api)),
             ("client", self.sum(|cells| &cells.publications_client)),
+            ("ingest", of_bridge(|cells| &cells.publications_ingest)),
         ];
         families.counter(family, labelled("source", sources))?;
         let family = ("corecast_deliveries", "Publications handed to subscribers.");

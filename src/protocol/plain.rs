@@ -253,7 +253,9 @@ fn silent(reply: &Reply<'_>) -> Result<(), CloseReason> {
 /// The close code that says nearest what an error would.
 fn close_reason(error: ClientError) -> CloseReason {
     match error {
-        ClientError::Internal => CloseReason::InternalError,
+        ClientError::Internal | ClientError::BusUnavailable | ClientError::ResultUnknown => {
+            CloseReason::InternalError
+        }
         ClientError::PermissionDenied => CloseReason::PermissionDenied,
         ClientError::LimitExceeded => CloseReason::ChannelLimit,
         ClientError::NotAvailable => CloseReason::NotAvailable,

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Common, Error};
 use crate::api::{self, Api, Courier, Full, Node, Parts};
-use crate::ids::ShardId;
 use crate::limits::RETRY_INTERVAL;
-use crate::mesh::{Address, ControlRequest, Inbox, Lane, Message};
+use crate::mesh::{Address, ControlRequest, Inbox, Lane, Message, Recipient};
 use crate::sys::EventFd;
 
 /// Whether the drain has begun and ended.
@@ -106,19 +105,27 @@ fn node(common: &Common) -> Node {
     }
 }
 
-/// Control's lanes to the shards. The lock is never contended: all of control is one thread.
+/// Control's lanes to the shards and to the bridge. The lock is never contended: all of control is one thread.
 type Lanes = Arc<Mutex<Vec<Lane>>>;
 
 fn lanes(common: &Common) -> Lanes {
-    let shards = common.addresses[..common.shards()].iter().zip(&common.wakes);
-    let lane = |(address, wake): (&Address, &EventFd)| Lane::new(address.clone(), Box::new(*wake));
-    Arc::new(Mutex::new(shards.map(lane).collect()))
+    let all = common.addresses.iter().zip(&common.wakes).enumerate();
+    // The shards, then the bridge.
+    let others = all.filter(|(index, _)| *index != common.shards());
+    let lane = |(_, (address, wake)): (usize, (&Address, &EventFd))| {
+        Lane::new(address.clone(), Box::new(*wake))
+    };
+    Arc::new(Mutex::new(others.map(lane).collect()))
 }
 
 fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
-    let send = move |shard: ShardId, message: Message| {
+    let shards = common.shards();
+    let send = move |recipient: Recipient, message: Message| {
         let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = &mut lanes[shard.index()];
+        let lane = &mut lanes[match recipient {
+            Recipient::Shard(shard) => shard.index(),
+            Recipient::Bridge => shards,
+        }];
         lane.flush();
         if lane.is_behind() {
             return Err(Full);
@@ -129,7 +136,8 @@ fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
     };
     let home_map = common.home_map.clone();
     let home = move |channel: &str| home_map.home(channel);
-    Courier::new(common.shards(), Box::new(home), Box::new(send))
+    let bus = common.config.redis.is_on();
+    Courier::new(common.shards(), bus, Box::new(home), Box::new(send))
 }
 
 /// Brings answers to whoever waits for them.

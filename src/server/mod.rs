@@ -1,6 +1,7 @@
 //! Starts the threads, waits for signals, drains and stops. Order matters here, and each step says
 //! why it stands where it stands.
 
+mod bridge;
 mod control;
 mod shards;
 
@@ -13,7 +14,7 @@ use crate::api::{Phase, Status};
 use crate::config::Config;
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_SLACK, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox};
-use crate::metrics::ShardCells;
+use crate::metrics::{BridgeCells, ShardCells};
 use crate::shard::Identity;
 use crate::sys::{self, EventFd, Signal, SysError};
 
@@ -56,6 +57,9 @@ pub enum Error {
     /// A thread could not be started.
     #[error("can't start a thread: {0}")]
     Thread(std::io::Error),
+    /// Redis can't be used as it is.
+    #[error("{0}")]
+    Redis(String),
     /// A shard ended before it served.
     #[error("a shard did not start: {0}")]
     Shard(String),
@@ -69,7 +73,9 @@ struct Common {
     leases: Leases,
     cells: Vec<Arc<ShardCells>>,
     status: Arc<Status>,
-    /// Shards by their number, then control.
+    /// Where the bridge counts, if there is one.
+    bridge_cells: Option<Arc<BridgeCells>>,
+    /// Shards by their number, then control, then the bridge if there is one.
     addresses: Vec<Address>,
     wakes: Vec<EventFd>,
     listen: Vec<SocketAddr>,
@@ -95,10 +101,11 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
     let descriptors_max = sys::descriptors_max();
     let shards = if config.server.shards == 0 { sys::cores().len() } else { config.server.shards };
     // Before any other descriptor: every thread's table has them under the same numbers.
+    let threads = shards + 1 + usize::from(config.redis.is_on());
     let wakes: Vec<EventFd> =
-        (0..=shards).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
+        (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
     let (inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
-        (0..=shards).map(|_| Inbox::with_default_size()).unzip();
+        (0..threads).map(|_| Inbox::with_default_size()).unzip();
     let listen = config
         .server
         .listen
@@ -106,11 +113,17 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         .map(|&address| probe(address))
         .collect::<Result<Vec<SocketAddr>, Error>>()?;
     let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
+    let bridge_cells = config.redis.is_on().then(Arc::<BridgeCells>::default);
     let common = Arc::new(Common {
         home_map: HomeMap::new(shards),
         identity: Identity::new(),
         leases: Leases::new(config.server.max_connections, shards),
-        status: Arc::new(Status::new(cells.clone(), sys::now, config.server.max_connections)),
+        status: Arc::new(Status::new(
+            (cells.clone(), bridge_cells.clone()),
+            sys::now,
+            config.server.max_connections,
+        )),
+        bridge_cells,
         config,
         cells,
         addresses,
@@ -130,10 +143,16 @@ fn run_threads(
     let listen = |source| Error::Listen { address, source };
     let api_listener = TcpListener::bind(address).map_err(listen)?;
     let api_listen = api_listener.local_addr().map_err(listen)?;
-    let control_inbox = inboxes.pop().ok_or_else(|| Error::Shard("no inbox".to_owned()))?;
+    let mut others = inboxes.split_off(common.shards()).into_iter();
+    let control_inbox = others.next().ok_or_else(|| Error::Shard("no inbox".to_owned()))?;
     // Shards before control: whoever asks the API finds them serving.
     let started = shards::start(common, inboxes)?;
     let drained = control::start(common, api_listener, control_inbox)?;
+    if let Some(inbox) = others.next()
+        && !bridge::start(common, inbox)?
+    {
+        return Ok(());
+    }
     common.status.set_phase(Phase::Serving);
     let per_table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
     let tables = if started.private_tables { common.shards() } else { 1 };

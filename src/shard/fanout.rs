@@ -7,6 +7,7 @@ use super::{Shard, Sockets};
 use crate::channel::{ChannelName, Publication};
 use crate::connection::State;
 use crate::ids::Position;
+use crate::limits::GAPS_TOLD_PER_TICK;
 use crate::protocol::{OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
 
@@ -35,6 +36,9 @@ impl<S: Sockets> Shard<S> {
                 self.tell_gap(place, after, offset);
             }
         }
+        if crate::sabotage!(DroppedRead) && self.next_random().is_multiple_of(10_000) {
+            return;
+        }
         let Some(local) = self.locals.at(place) else { return };
         if !local.is_open() {
             self.unsealed.push(place);
@@ -51,6 +55,15 @@ impl<S: Sockets> Shard<S> {
             let after = expected.offset - 1;
             expected.offset = next;
             self.tell_gap(place, after, next);
+        }
+    }
+
+    /// The home shard has found that the channel stands elsewhere than it said.
+    pub(super) fn on_moved(&mut self, channel: &ChannelName, top: Position) {
+        let Some(place) = self.locals.find(channel.as_str()) else { return };
+        // Before the first answer nobody here is subscribed.
+        if self.locals.at(place).is_some_and(|local| local.next.is_some()) {
+            self.check_continuity(place, top);
         }
     }
 
@@ -84,12 +97,48 @@ impl<S: Sockets> Shard<S> {
             if !positioned {
                 continue;
             }
-            match codec.on_gap() {
-                OnGap::Unsubscribe => {
-                    self.end_subscription(slot, index, UnsubscribeReason::InsufficientState);
+            if codec.on_gap() == OnGap::Notice {
+                self.push_gap(slot, place, (after, next));
+            } else if self.gaps_allowed > 0 {
+                self.gaps_allowed -= 1;
+                match codec.on_gap() {
+                    OnGap::Unsubscribe => {
+                        self.end_subscription(slot, index, UnsubscribeReason::InsufficientState);
+                    }
+                    _ => self.close(token, CloseReason::InsufficientState),
                 }
-                OnGap::Close => self.close(token, CloseReason::InsufficientState),
-                OnGap::Notice => self.push_gap(slot, place, (after, next)),
+            } else {
+                // It will be told soon; until then it gets nothing newer.
+                let Some(local) = self.locals.at(place) else { continue };
+                self.untold.push_back((token, local.name.clone()));
+                self.absorb(slot);
+                self.remove_subscription(slot, index);
+            }
+        }
+    }
+
+    /// Tells those who wait for it that they have missed something, as many as a tick may.
+    pub(super) fn on_tick_gaps(&mut self) {
+        self.gaps_allowed = GAPS_TOLD_PER_TICK;
+        while self.gaps_allowed > 0 {
+            let Some((token, channel)) = self.untold.pop_front() else { return };
+            self.gaps_allowed -= 1;
+            let subscribed = self.is_subscribed(token, channel.as_str());
+            let Some(connection) = self.slots.get(token) else { continue };
+            if subscribed || connection.state != State::Connected {
+                continue;
+            }
+            let codec = connection.protocol.codec();
+            if codec.on_gap() == OnGap::Close {
+                self.close(token, CloseReason::InsufficientState);
+                continue;
+            }
+            let reason = UnsubscribeReason::InsufficientState;
+            let push = Push::Unsubscribed { channel: channel.as_str(), reason };
+            let mut frames = Vec::new();
+            match codec.encode_push(&push, &mut frames) {
+                Ok(()) => self.send_own(token, &frames),
+                Err(reason) => self.close(token, reason),
             }
         }
     }

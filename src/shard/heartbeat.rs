@@ -34,6 +34,8 @@ impl<S: Sockets> Shard<S> {
         self.homes.on_tick(self.now);
         self.cells.history_bytes.set(self.homes.bytes() as u64);
         self.cells.channels_home.set(self.homes.count() as u64);
+        self.on_tick_following();
+        self.on_tick_gaps();
         self.drain_step();
         self.audit_step();
     }

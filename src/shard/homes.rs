@@ -3,6 +3,7 @@
 //! Offsets are contiguous within an epoch and never given twice. Recovery returns all that was
 //! missed or nothing.
 
+mod follow;
 mod history;
 
 use std::collections::{HashMap, VecDeque};
@@ -26,6 +27,8 @@ struct Home {
     epoch: Epoch,
     /// Offset of the last publication; 0 before the first.
     top: u64,
+    /// Whether nothing before the top is missing. Always so where this shard gives the offsets.
+    known: bool,
     history: History,
     interested: Vec<ShardId>,
     /// When it was last seen to become idle.
@@ -289,6 +292,11 @@ impl Homes {
         self.channels.get(name).is_some_and(|home| home.interested.contains(&shard))
     }
 
+    /// Whether some shard has subscribers of the channel.
+    pub fn has_listeners(&self, name: &str) -> bool {
+        self.channels.get(name).is_some_and(|home| !home.interested.is_empty())
+    }
+
     fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>) {
         if self.channels.contains_key(name) {
             return;
@@ -300,6 +308,7 @@ impl Homes {
             namespace: Arc::clone(namespace),
             epoch: Epoch::new(self.next_epoch >> 16),
             top: 0,
+            known: true,
             history: History::default(),
             interested: Vec::new(),
             idle_since: Moment::default(),
@@ -311,7 +320,7 @@ impl Homes {
 
     /// Notes the moment at which a channel became idle; its position is kept for a while. Where
     /// no position is shown, the channel is forgotten at once.
-    fn retire(&mut self, now: Moment, name: &ChannelName) {
+    pub(super) fn retire(&mut self, now: Moment, name: &ChannelName) {
         let Some(home) = self.channels.get_mut(name).filter(|home| home.is_idle()) else { return };
         if !home.namespace.has_history() {
             return self.forget(name);

@@ -9,6 +9,7 @@ mod audit;
 mod bitmap;
 mod closing;
 mod fanout;
+mod following;
 mod heartbeat;
 mod homes;
 mod identity;
@@ -33,9 +34,10 @@ pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::channel::ChannelName;
 use crate::connection::Slots;
 use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
-use crate::limits::{LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
+use crate::limits::{GAPS_TOLD_PER_TICK, LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
 use crate::mesh::{HomeMap, Inbox, Message, Outbound};
 use crate::metrics::ShardCells;
 use bitmap::Bitmap;
@@ -54,7 +56,8 @@ pub struct Parts<S> {
     pub sockets: S,
     /// What others send it.
     pub inbox: Inbox,
-    /// The ways to other threads: shards by their number, then control. Its own is not used.
+    /// The ways to other threads: shards by their number, then control, then the bridge if there is
+    /// a bus. Its own is not used.
     pub outbound: Outbound,
     /// Which shard orders which channel.
     pub home_map: HomeMap,
@@ -95,6 +98,12 @@ pub struct Shard<S> {
     readable: VecDeque<Token>,
     unfinished: Unfinished,
     requests: Requests,
+    following: following::Following,
+    /// Subscribers that have missed something and are still to be told, for a protocol in which
+    /// they come back when they are.
+    untold: VecDeque<(Token, ChannelName)>,
+    /// How many more may be told in this tick.
+    gaps_allowed: usize,
     buffer: Vec<u8>,
     events: Vec<Ready>,
     /// The part of the slots that the last tick's sweep of deadlines looked at.
@@ -130,6 +139,9 @@ impl<S: Sockets> Shard<S> {
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
             requests: Requests::default(),
+            following: following::Following::default(),
+            untold: VecDeque::new(),
+            gaps_allowed: GAPS_TOLD_PER_TICK,
             buffer: vec![0; RECEIVE_BYTES_MAX],
             events: Vec::new(),
             heartbeat_phase: 0,
@@ -209,6 +221,12 @@ impl<S: Sockets> Shard<S> {
         } else {
             self.outbound.lane(shard.index()).push(message);
         }
+    }
+
+    /// Hands a message to the bridge, which there is where there is a bus.
+    fn send_to_bridge(&mut self, message: Message) {
+        let bridge = self.home_map.shards() + 1;
+        self.outbound.lane(bridge).push(message);
     }
 
     fn send_to_control(&mut self, message: Message) {

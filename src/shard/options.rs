@@ -12,6 +12,8 @@ pub struct Options {
     pub namespaces: Namespaces,
     /// Which requests become connections.
     pub rules: Rules,
+    /// Publications are ordered by a bus that joins nodes, not by home shards.
+    pub bus: bool,
     /// Everybody may subscribe, publish and read history: Centrifugo's `client.insecure`.
     pub insecure: bool,
     /// Clients without a token may connect, as user "".

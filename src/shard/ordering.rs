@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Shard, Sockets};
-use crate::channel::Namespace;
+use crate::channel::{ChannelName, Namespace, Publication};
 use crate::mesh::{Answer, Asker, History, Message, Publish, Subscribe, Subscribed};
 use crate::reason::ClientError;
 
@@ -19,14 +19,26 @@ impl<S: Sockets> Shard<S> {
                 self.homes.history_remove(self.now, &channel);
                 self.answer(asker, Answer::HistoryRemoved);
             }
+            Message::Read { channel, epoch, publications } => {
+                self.on_read(&channel, epoch, publications);
+            }
+            Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
+            Message::Located { channel, position } => self.on_located(&channel, position),
+            Message::Locate { .. } => unreachable!("the bridge is asked"),
             Message::Subscribed(answer) => self.on_subscribed(*answer),
             Message::Live { channel, publications } => self.on_live(&channel, publications),
             Message::Gap { channel, next, .. } => self.on_gap(&channel, next),
+            Message::Moved { channel, top } => self.on_moved(&channel, top),
+            Message::Refused { channel, connection, error } => {
+                self.on_refused(&channel, Self::token_of(connection), error);
+            }
             Message::Answer { asker, answer } => match asker {
                 Asker::Connection { connection, request } => {
                     self.on_answer(Self::token_of(connection), request, answer);
                 }
-                Asker::Control(_) => unreachable!("control's answers go to control"),
+                Asker::Control(_) | Asker::Bridge(_) | Asker::Nobody => {
+                    unreachable!("a shard gets the answers for its connections")
+                }
             },
             Message::Control { ticket, request } => self.on_control(ticket, request),
         }
@@ -50,31 +62,43 @@ impl<S: Sockets> Shard<S> {
         }
         let ordered =
             self.homes.publish(self.now, (&channel, &namespace), publication, skip_history);
+        let mut to_self = None;
         for &shard in ordered.interested {
             if shard == self.id {
-                let live = &ordered.publication;
-                match self.loopback.back_mut() {
-                    Some(Message::Live { channel: last, publications }) if *last == channel => {
-                        publications.push(Arc::clone(live));
-                    }
-                    _ => self.loopback.push_back(Message::Live {
-                        channel: channel.clone(),
-                        publications: vec![Arc::clone(live)],
-                    }),
-                }
+                to_self = Some(Arc::clone(&ordered.publication));
             } else {
                 let lane = self.outbound.lane(shard.index());
                 lane.push_publication(&channel, &ordered.publication);
             }
         }
         let position = ordered.position;
+        if let Some(publication) = to_self {
+            self.pass_to_self(&channel, &publication);
+        }
         if let Some(key) = idempotency_key {
             self.homes.remember(self.now, &channel, key, position);
         }
         self.answer(asker, Answer::Published(position));
     }
 
+    /// Passes a publication on to this shard's own subscribers.
+    pub(super) fn pass_to_self(&mut self, channel: &ChannelName, publication: &Arc<Publication>) {
+        match self.loopback.back_mut() {
+            Some(Message::Live { channel: last, publications }) if last == channel => {
+                publications.push(Arc::clone(publication));
+            }
+            _ => self.loopback.push_back(Message::Live {
+                channel: channel.clone(),
+                publications: vec![Arc::clone(publication)],
+            }),
+        }
+    }
+
     fn on_home_subscribe(&mut self, subscribe: Subscribe) {
+        if self.is_unknown(subscribe.channel.as_str()) {
+            let channel = subscribe.channel.clone();
+            return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
+        }
         let Subscribe { channel, connection, recover } = subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
@@ -85,6 +109,10 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_home_history(&mut self, history: History) {
+        if self.is_unknown(history.channel.as_str()) {
+            let channel = history.channel.clone();
+            return self.await_place(channel, Message::History(Box::new(history)));
+        }
         let History { channel, page, publications_max, asker } = history;
         let answer = self.home_namespace(channel.as_str()).and_then(|namespace| {
             self.homes.history(self.now, (&channel, &namespace), page, publications_max)
@@ -96,7 +124,7 @@ impl<S: Sockets> Shard<S> {
         self.answer(asker, answer);
     }
 
-    fn home_namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
+    pub(super) fn home_namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
         self.options.namespaces.resolve(channel).map(Arc::clone)
     }
 
@@ -106,6 +134,7 @@ impl<S: Sockets> Shard<S> {
         match asker {
             Asker::Connection { connection, .. } => self.send_to_shard(connection.shard, message),
             Asker::Control(_) => self.send_to_control(message),
+            Asker::Bridge(_) | Asker::Nobody => {}
         }
     }
 }

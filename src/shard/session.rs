@@ -191,7 +191,12 @@ impl<S: Sockets> Shard<S> {
             idempotency_key: None,
             asker: Asker::Connection { connection, request: id },
         };
-        self.send_to_shard(home, Message::Publish(Box::new(publish)));
+        let message = Message::Publish(Box::new(publish));
+        if self.options.bus {
+            self.send_to_bridge(message);
+        } else {
+            self.send_to_shard(home, message);
+        }
         self.wait(token, Waiting::Answer)
     }
 

@@ -140,6 +140,19 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
+    /// The home shard can't grant a subscription at present.
+    pub(super) fn on_refused(&mut self, channel: &ChannelName, token: Token, error: ClientError) {
+        let Some(place) = self.locals.find(channel.as_str()) else { return };
+        let Some(local) = self.locals.at(place) else { return };
+        local.waiting -= 1;
+        let waiting = self.take_waiting_subscribe(token);
+        self.leave_if_unused(place);
+        let Some(waiting) = waiting else { return };
+        if self.fail(token, waiting.request, error) != Flow::Stop {
+            self.resume(token);
+        }
+    }
+
     /// The wish that the answer is for, unless the connection has ended meanwhile.
     fn take_waiting_subscribe(&mut self, token: Token) -> Option<WaitingSubscribe> {
         let connection = self.slots.get(token)?;
@@ -236,7 +249,7 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn remove_subscription(&mut self, slot: Slot, index: usize) {
+    pub(super) fn remove_subscription(&mut self, slot: Slot, index: usize) {
         let Some(connection) = self.slots.at(slot) else { return };
         let Some(&mut removed) = connection.subscription(index) else { return };
         let moved = connection.remove_subscription(index);

@@ -16,5 +16,5 @@ pub use ring::Ring;
 pub use sockets::{Accepted, Listener, ListenerOptions, SpareDescriptor, close_socket, refuse};
 pub use threads::{
     Signal, block_signals, cores, descriptors_max, name_thread, own_descriptors, pin_to_core,
-    refuse_huge_pages, resident_bytes, wait_for_signal,
+    refuse_huge_pages, resident_bytes, thread_cpu, wait_for_signal,
 };

@@ -39,6 +39,14 @@ pub fn pin_to_core(core: usize) -> Result<(), SysError> {
     check("sched_setaffinity", result).map(|_| ())
 }
 
+/// Processor time that the calling thread has used.
+pub fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Names the calling thread, as `top -H` shows it. Longer names are cut at 15 bytes.
 pub fn name_thread(name: &str) {
     let mut bytes = [0u8; 16];

@@ -1,0 +1,257 @@
+//! The thread that speaks to Redis: a runtime of tokio, two connections, and the bus between them
+//! and the shards. It is reached through the mesh alone, and nothing that Redis does or does not do
+//! slows a shard.
+
+mod check;
+mod link;
+mod reader;
+mod writer;
+
+pub use link::check_url;
+
+use std::cell::{Cell as Slot, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::bus::{Call, Engine, Keys};
+use crate::channel::Namespaces;
+use crate::ids::Moment;
+use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, RETRY_INTERVAL};
+use crate::mesh::{HomeMap, Inbox, Outbound};
+use crate::metrics::BridgeCells;
+use crate::sys::EventFd;
+
+/// The same complaint is made at most once in this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The settings of the bridge.
+#[derive(Clone)]
+pub struct Options {
+    /// Where Redis is. May hold a password.
+    pub url: String,
+    /// What names of keys begin with.
+    pub prefix: String,
+    /// How many streams the bus has.
+    pub streams: usize,
+    /// Bytes that Redis keeps of each.
+    pub stream_bytes_max: usize,
+    /// Channels and their options.
+    pub namespaces: Namespaces,
+}
+
+/// What the bridge is made of.
+pub struct Parts {
+    /// What others send it.
+    pub inbox: Inbox,
+    /// What wakes it.
+    pub wake: EventFd,
+    /// The ways to the shards, then to control.
+    pub outbound: Outbound,
+    /// Which shard is home to which channel.
+    pub home_map: HomeMap,
+    /// Where it counts.
+    pub cells: Arc<BridgeCells>,
+    /// The clock of all threads.
+    pub now: fn() -> Moment,
+}
+
+/// What the bridge says once: that all has been read that was there, or why it will never be.
+pub type Loaded = Receiver<Result<(), String>>;
+
+/// Starts the thread.
+///
+/// # Errors
+/// The system has none to give.
+pub fn start(options: Options, parts: Parts) -> std::io::Result<Loaded> {
+    let (sender, receiver) = bounded(1);
+    std::thread::Builder::new().name("bridge".to_owned()).spawn(move || {
+        // However it ends: without this thread nothing is published any more.
+        let _end = AbortOnDrop;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let ended = match runtime {
+            Ok(runtime) => {
+                let local = tokio::task::LocalSet::new();
+                runtime.block_on(local.run_until(run(options, parts, sender)))
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            // Not by the log, whose thread would not come to write it.
+            eprintln!("the bridge thread ends, and the server with it: {error}");
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Ends the process when it is dropped, by a return or by a panic.
+struct AbortOnDrop;
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
+/// What the tasks of the thread share.
+struct Bridge {
+    options: Options,
+    keys: Keys,
+    /// Where Redis is, for people.
+    place: String,
+    engine: RefCell<Engine>,
+    /// There may be a call to make.
+    work: Notify,
+    /// The state has changed that others wait for.
+    news: Notify,
+    cells: Arc<BridgeCells>,
+    now: fn() -> Moment,
+    /// Whether the last read succeeded.
+    reading: Slot<bool>,
+    complained: Slot<Option<Instant>>,
+}
+
+impl Bridge {
+    /// Lets `act` act on the bus, and hands over what came of it.
+    fn with_engine<T>(&self, act: impl FnOnce(&mut Engine, Moment) -> T) -> T {
+        let mut engine = self.engine.borrow_mut();
+        let result = act(&mut engine, (self.now)());
+        engine.flush();
+        let up = engine.is_up() && self.reading.get();
+        drop(engine);
+        self.cells.up.set(u64::from(up));
+        self.work.notify_one();
+        result
+    }
+
+    fn next_call(&self) -> Option<Call> {
+        self.engine.borrow_mut().next_call((self.now)())
+    }
+
+    /// A number that no other process has.
+    fn seed(&self) -> u64 {
+        seed()
+    }
+
+    /// Says what an operator must mend, but not for every publication that suffers from it.
+    fn complain(&self, what: &str, error: &str) {
+        let recent = self.complained.get().is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL);
+        if !recent {
+            self.complained.set(Some(Instant::now()));
+            tracing::error!(%error, "{what}");
+        }
+    }
+}
+
+async fn run(
+    options: Options,
+    parts: Parts,
+    loaded: crossbeam_channel::Sender<Result<(), String>>,
+) -> std::io::Result<()> {
+    let Parts { inbox, wake, outbound, home_map, cells, now } = parts;
+    let engine_options = crate::bus::Options {
+        streams: options.streams,
+        namespaces: options.namespaces.clone(),
+        home_map,
+        seed: seed(),
+    };
+    let bridge = Rc::new(Bridge {
+        keys: Keys::new(&options.prefix),
+        place: link::place(&options.url),
+        engine: RefCell::new(Engine::new(engine_options, outbound, Arc::clone(&cells))),
+        work: Notify::new(),
+        news: Notify::new(),
+        cells,
+        now,
+        reading: Slot::new(false),
+        complained: Slot::new(None),
+        options,
+    });
+    // What was sent while Redis is still looked for must not wait for it unanswered.
+    let receiving = tokio::task::spawn_local(receive(Rc::clone(&bridge), inbox, wake));
+    tokio::task::spawn_local(tick(Rc::clone(&bridge)));
+    if let Err(refusal) = check::run(&bridge).await {
+        // Main is gone only if the process ends already.
+        loaded.send(Err(refusal)).ok();
+        std::future::pending::<()>().await;
+    }
+    tokio::task::spawn_local(writer::run(Rc::clone(&bridge)));
+    let all = 0..bridge.options.streams;
+    if link::is_cluster(&bridge.options.url) {
+        // Streams live on several servers, and a read that waits has one.
+        for stream in all {
+            tokio::task::spawn_local(reader::run(Rc::clone(&bridge), vec![stream]));
+        }
+    } else {
+        tokio::task::spawn_local(reader::run(Rc::clone(&bridge), all.collect()));
+    }
+    while !bridge.engine.borrow().is_loaded() {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+    loaded.send(Ok(())).ok();
+    receiving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+/// Takes what shards and control want.
+async fn receive(bridge: Rc<Bridge>, inbox: Inbox, wake: EventFd) -> std::io::Result<()> {
+    let watched = wake.watched()?;
+    loop {
+        while let Some(batch) = inbox.take() {
+            bridge.with_engine(|engine, now| {
+                batch.into_iter().for_each(|message| engine.on_message(now, message));
+            });
+            tokio::task::yield_now().await;
+        }
+        if inbox.prepare_sleep() {
+            let mut guard = watched.readable().await?;
+            wake.clear();
+            guard.clear_ready();
+        }
+        inbox.woke();
+    }
+}
+
+/// Ends what has waited too long, and sends again what an inbox had no room for.
+async fn tick(bridge: Rc<Bridge>) {
+    let mut ticks = tokio::time::interval(RETRY_INTERVAL);
+    loop {
+        ticks.tick().await;
+        bridge.with_engine(Engine::on_tick);
+        bridge.cells.cpu_nanos.set(crate::sys::thread_cpu().as_nanos() as u64);
+    }
+}
+
+/// Longer and longer pauses between attempts, each with jitter, so that nodes do not come together.
+struct Backoff {
+    next: Duration,
+    random: u64,
+}
+
+impl Backoff {
+    fn new(seed: u64) -> Backoff {
+        Backoff { next: BUS_RETRY_MIN, random: seed }
+    }
+
+    /// All is well again.
+    fn reset(&mut self) {
+        self.next = BUS_RETRY_MIN;
+    }
+
+    async fn pause(&mut self) {
+        self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let jitter = (self.random >> 40) as f64 / (1u64 << 24) as f64;
+        tokio::time::sleep(self.next.mul_f64(1.0 + jitter)).await;
+        self.next = (self.next * 2).min(BUS_RETRY_MAX);
+    }
+}
+
+/// A number that no other process has.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one("bridge")
+}

@@ -1,0 +1,172 @@
+//! Follows the streams of the bus, on a connection of its own: a read that waits for news must not
+//! stand before anything else.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::link::{Link, LinkError};
+use super::writer::{fence, not_an_answer};
+use super::{Backoff, Bridge};
+use crate::bus::{Entry, EntryId, Reply, Tail};
+use crate::limits::{
+    BUS_BLOCK, BUS_READ_ENTRIES_MAX, BUS_READ_TIMEOUT, BUS_TAIL_INTERVAL, RETRY_INTERVAL,
+};
+
+/// How often it is looked how far back the streams reach.
+const WINDOW_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Connects, follows `streams` until the connection fails, and begins anew: for ever.
+pub(super) async fn run(bridge: Rc<Bridge>, streams: Vec<usize>) {
+    let mut backoff = Backoff::new(bridge.seed());
+    loop {
+        let failed = match Link::connect(&bridge.options.url, BUS_READ_TIMEOUT).await {
+            Ok(link) => {
+                bridge.cells.connects.add(1);
+                follow(&bridge, &link, &streams, &mut backoff).await
+            }
+            Err(error) => error,
+        };
+        bridge.reading.set(false);
+        tracing::warn!(place = %bridge.place, error = %failed, "the bus can't be read");
+        backoff.pause().await;
+    }
+}
+
+/// Follows the streams until the connection fails; answers why.
+async fn follow(
+    bridge: &Bridge,
+    link: &Link,
+    streams: &[usize],
+    backoff: &mut Backoff,
+) -> LinkError {
+    // It may lead to another server than the last one.
+    for &stream in streams {
+        let seen = bridge.engine.borrow().cursor(stream).epoch;
+        match fence(bridge, link, stream, seen).await {
+            Ok(id) => bridge.with_engine(|engine, now| engine.on_fenced(now, stream, id)),
+            Err(error) => return error,
+        }
+    }
+    let (mut looked, mut measured) = (Instant::now(), None::<Instant>);
+    loop {
+        // A shard that is behind gets time to catch up, or what is read would become gaps.
+        bridge.wait_for_room().await;
+        if let Err(error) = read(bridge, link, streams).await {
+            return error;
+        }
+        bridge.reading.set(true);
+        backoff.reset();
+        if looked.elapsed() >= BUS_TAIL_INTERVAL {
+            looked = Instant::now();
+            if let Err(error) = look(bridge, link, streams).await {
+                return error;
+            }
+        }
+        if measured.is_none_or(|at| at.elapsed() >= WINDOW_INTERVAL) {
+            measured = Some(Instant::now());
+            if let Err(error) = measure(bridge, link, streams).await {
+                return error;
+            }
+        }
+    }
+}
+
+/// Reads what there is, or waits for it.
+async fn read(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), LinkError> {
+    let mut args: Vec<Vec<u8>> = vec![
+        b"COUNT".to_vec(),
+        BUS_READ_ENTRIES_MAX.to_string().into_bytes(),
+        b"BLOCK".to_vec(),
+        BUS_BLOCK.as_millis().to_string().into_bytes(),
+        b"STREAMS".to_vec(),
+    ];
+    let names: Vec<Vec<u8>> = streams.iter().map(|&stream| bridge.keys.stream(stream)).collect();
+    args.extend(names.iter().cloned());
+    for &stream in streams {
+        let cursor = bridge.engine.borrow().cursor(stream);
+        args.push(cursor.to_string().into_bytes());
+    }
+    let reply = link.call_blocking("XREAD", &names[0], args).await?;
+    if reply == Reply::Nil {
+        return Ok(());
+    }
+    for one in reply.list().ok_or_else(|| not_an_answer(&reply))? {
+        let Some([name, entries]) = one.list() else { return Err(not_an_answer(one)) };
+        let at = names.iter().position(|known| Some(&known[..]) == name.bytes());
+        let entries = at.zip(entries.list());
+        let (at, entries) = entries.ok_or_else(|| not_an_answer(one))?;
+        on_entries(bridge, streams[at], entries);
+    }
+    Ok(())
+}
+
+fn on_entries(bridge: &Bridge, stream: usize, replies: &[Reply]) {
+    let mut entries = Vec::with_capacity(replies.len());
+    for reply in replies {
+        match Entry::from_reply(reply) {
+            Ok(entry) => entries.push(entry),
+            // Its number is missed when the next one is read.
+            Err(error) => bridge.complain("the bus has something else in it", &error.to_string()),
+        }
+    }
+    if let Some(last) = entries.last() {
+        let lag = unix_millis().saturating_sub(last.appended_ms);
+        bridge.cells.lag_millis.set(lag);
+    }
+    bridge.with_engine(|engine, now| engine.on_entries(now, stream, &entries));
+}
+
+/// Looks where the streams end, for what is lost at their end leaves no hole that a read shows.
+async fn look(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), LinkError> {
+    for &stream in streams {
+        let key = bridge.keys.meta(stream);
+        let args = vec![key.clone(), b"e".to_vec(), b"n".to_vec()];
+        let reply = link.call("HMGET", &key, args).await?;
+        let Some([epoch, number]) = reply.list() else { return Err(not_an_answer(&reply)) };
+        let tail = epoch.number().zip(number.number());
+        let tail = Tail(tail.map(|(epoch, number)| EntryId { epoch, number }));
+        bridge.with_engine(|engine, now| engine.on_tail(now, stream, tail));
+    }
+    Ok(())
+}
+
+/// Finds out how far back the streams reach.
+async fn measure(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), LinkError> {
+    let mut window = None::<u64>;
+    for &stream in streams {
+        let key = bridge.keys.stream(stream);
+        let args = ["-", "+", "COUNT", "1"].map(|arg| arg.as_bytes().to_vec());
+        let args = std::iter::once(key.clone()).chain(args).collect();
+        let reply = link.call("XRANGE", &key, args).await?;
+        let first = reply.list().and_then(|list| list.first());
+        let Some(Ok(entry)) = first.map(Entry::from_reply) else { continue };
+        let seconds = unix_millis().saturating_sub(entry.appended_ms) / 1000;
+        window = Some(window.map_or(seconds, |shortest| shortest.min(seconds)));
+    }
+    bridge.cells.window_seconds.set(window.unwrap_or(0));
+    Ok(())
+}
+
+/// The wall clock, for comparison with that of Redis.
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Bridge {
+    /// Waits until the shards have taken what was read: while the window is loaded for as long as
+    /// it takes, later for a moment only, or one slow shard would delay all.
+    async fn wait_for_room(&self) {
+        let mut waits = 0;
+        while self.engine.borrow().is_behind() {
+            if waits > 0 && self.engine.borrow().is_loaded() {
+                return;
+            }
+            waits += 1;
+            tokio::time::sleep(RETRY_INTERVAL / 10).await;
+            self.with_engine(|_, _| {});
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! One call of the script that appends: what it is given, and what its answer means.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Keys, Reply, channel_epoch};
+use crate::channel::ChannelName;
+use crate::ids::Position;
+use crate::limits::{BUS_CHANNEL_TTL, BUS_PUBLISHER_TTL, IDEMPOTENCY_TTL};
+
+/// What makes a publication happen once, however often it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Once {
+    /// Nothing: each is its own.
+    Never,
+    /// The publisher's key for it.
+    Key(Box<str>),
+    /// Its place in a stream that is ingested: only what comes after the last one is appended.
+    Ingested {
+        /// The stream.
+        stream: Arc<str>,
+        /// Id of the entry and number of the publication in it.
+        place: (u64, u64, u32),
+    },
+}
+
+/// A batch for one stream.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Which stream.
+    pub stream: usize,
+    /// Who appends.
+    pub publisher: u64,
+    /// The publisher's number for the batch, from 1, without holes.
+    pub number: u64,
+    /// For each publication: its channel, whether it gets an offset there, what makes it happen
+    /// once, and its record.
+    pub publications: Vec<(ChannelName, bool, Once, Arc<[u8]>)>,
+}
+
+/// What was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// For each publication its position; absent if it has no offset, or had one of an ingested
+    /// entry that was published before.
+    pub positions: Vec<Option<Position>>,
+}
+
+/// Why nothing was, or may have been, appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendFailed {
+    /// The stream belongs to another server process: fence it. Nothing was appended.
+    Fenced,
+    /// The publisher's numbers have a hole. Nothing was appended.
+    OutOfOrder,
+    /// Redis refused, and says why. Nothing was appended.
+    Refused(String),
+    /// Redis refused, and another server may not: connect anew. Nothing was appended.
+    WrongServer(String),
+    /// No answer came: it may have been appended.
+    Lost,
+}
+
+impl Append {
+    /// Keys and arguments of the script, for a stream of at most `bytes_max` bytes.
+    pub fn keys_and_args(&self, keys: &Keys, bytes_max: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let stream = self.stream;
+        let channels = self.channels();
+        let mut names = vec![
+            keys.stream(stream),
+            keys.meta(stream),
+            keys.marks(stream),
+            keys.publisher(stream, self.publisher),
+        ];
+        names.extend(channels.iter().map(|name| keys.channel(stream, name)));
+        let ingest = self.publications.iter().find_map(|(.., once, _)| match once {
+            Once::Ingested { stream, .. } => Some(stream.as_bytes()),
+            _ => None,
+        });
+        let mut args = vec![
+            text(self.number),
+            text(bytes_max),
+            text(BUS_CHANNEL_TTL.as_millis()),
+            text(BUS_PUBLISHER_TTL.as_millis()),
+            text(IDEMPOTENCY_TTL.as_millis()),
+            text(channels.len()),
+            ingest.unwrap_or_default().to_vec(),
+        ];
+        let numbers: HashMap<&str, usize> =
+            channels.iter().enumerate().map(|(at, name)| (*name, at + 1)).collect();
+        let fixed = names.len();
+        for (channel, ordered, once, record) in &self.publications {
+            let number = if *ordered { numbers.get(channel.as_str()) } else { None };
+            args.push(text(number.copied().unwrap_or(0)));
+            args.push(match once {
+                Once::Never => text(0),
+                Once::Key(key) => {
+                    names.push(keys.idempotency(stream, channel.as_str(), key));
+                    text(names.len() - fixed)
+                }
+                Once::Ingested { place: (ms, sequence, part), .. } => {
+                    format!("i{ms}-{sequence}-{part}").into_bytes()
+                }
+            });
+            args.push(record.to_vec());
+        }
+        (names, args)
+    }
+
+    /// Channels in which offsets are given, in the order of the script's numbers.
+    pub fn channels(&self) -> Vec<&str> {
+        let mut seen = std::collections::HashSet::new();
+        let ordered = self.publications.iter().filter(|(_, ordered, ..)| *ordered);
+        ordered.map(|(channel, ..)| channel.as_str()).filter(|name| seen.insert(*name)).collect()
+    }
+
+    /// What the script's answer says. Absent if it is not one.
+    pub fn answer(&self, reply: &Reply) -> Option<Appended> {
+        let [said, epoch, _number, bases, repeats] = reply.list()? else { return None };
+        if !matches!(said.text()?, "ok" | "dup") {
+            return None;
+        }
+        let epoch = epoch.number()?;
+        let channels = self.channels();
+        let mut places: HashMap<&str, (u64, u64)> = HashMap::new();
+        for base in bases.text()?.split_ascii_whitespace() {
+            let (number, base) = base.split_once('=')?;
+            let name = channels.get(number.parse::<usize>().ok()?.checked_sub(1)?)?;
+            let (incarnation, offset) = base.split_once(':')?;
+            places.insert(name, (incarnation.parse().ok()?, offset.parse().ok()?));
+        }
+        let mut repeated: HashMap<usize, Option<Position>> = HashMap::new();
+        for repeat in repeats.text()?.split_ascii_whitespace() {
+            let (index, position) = repeat.split_once('=')?;
+            let position = if position == "-" { None } else { Some(parse_position(position)?) };
+            repeated.insert(index.parse().ok()?, position);
+        }
+        let mut positions = Vec::with_capacity(self.publications.len());
+        for (index, (channel, ordered, ..)) in self.publications.iter().enumerate() {
+            positions.push(match repeated.get(&index) {
+                Some(position) => *position,
+                None if !ordered => None,
+                None => {
+                    let place = places.get_mut(channel.as_str())?;
+                    place.1 += 1;
+                    Some(Position { epoch: channel_epoch(epoch, place.0), offset: place.1 })
+                }
+            });
+        }
+        Some(Appended { positions })
+    }
+}
+
+fn text(value: impl ToString) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// Reads `epoch:incarnation:offset`.
+fn parse_position(text: &str) -> Option<Position> {
+    let mut numbers = text.split(':').map(str::parse::<u64>);
+    let (epoch, incarnation) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    Some(Position { epoch: channel_epoch(epoch, incarnation), offset: numbers.next()?.ok()? })
+}

@@ -1,0 +1,479 @@
+//! The bus of one node: takes what shards and control want, says which calls to make, and hands
+//! what the streams say to the home shards.
+
+use std::sync::Arc;
+
+use super::append::{Append, AppendFailed, Appended, Once};
+use super::follow::{Follow, Step, Tail};
+use super::locate::{Locator, Stand, Tops};
+use super::writer::{Pending, Writer};
+use super::{Entry, EntryId, Item, record, stream_of};
+use crate::channel::Namespaces;
+use crate::ids::Moment;
+use crate::limits::{
+    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE,
+};
+use crate::mesh::{Answer, Asker, HomeMap, Message, Outbound, Publish, Ticket};
+use crate::metrics::BridgeCells;
+use crate::reason::ClientError;
+
+/// The settings of the bus.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many streams there are.
+    pub streams: usize,
+    /// Channels and their options.
+    pub namespaces: Namespaces,
+    /// Which shard orders which channel on this node.
+    pub home_map: HomeMap,
+    /// A number that no other process has: publishers are named by it.
+    pub seed: u64,
+}
+
+/// A call to make. At most [`BUS_CALLS_MAX`] are under way; what gathers meanwhile is one batch.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Take a stream over.
+    Fence {
+        /// Which.
+        stream: usize,
+        /// The highest epoch that this node has seen of it.
+        seen: u64,
+    },
+    /// Append a batch.
+    Append(Append),
+    /// Ask where channels stand.
+    Tops(Tops),
+}
+
+/// What became of a call.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The stream's epoch and its last entry. Absent if that was not to be had.
+    Fenced(usize, Option<EntryId>),
+    /// The batch is in the stream, or not.
+    Appended(usize, Result<Appended, AppendFailed>),
+    /// Where the channels stand. Absent if that was not to be had.
+    Located(usize, Option<Stand>),
+}
+
+/// One stream.
+#[derive(Debug)]
+struct Lane {
+    follow: Follow,
+    writer: Writer,
+    locator: Locator,
+    /// Whether the server that is asked may have changed since the stream was last fenced.
+    unfenced: bool,
+    fencing: bool,
+    appending: bool,
+    locating: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    options: Options,
+    lanes: Vec<Lane>,
+    outbound: Outbound,
+    cells: Arc<BridgeCells>,
+    random: u64,
+    /// Whether calls can be made.
+    up: bool,
+    calls: usize,
+    /// The stream to look at first for the next call, so that all get their turn.
+    turn: usize,
+    pending_bytes: usize,
+    /// Answers for those who asked from the bridge's own thread.
+    own: Vec<(Ticket, Answer)>,
+}
+
+impl Engine {
+    /// A bus that has read nothing. `outbound` has a lane for each shard, then control's.
+    pub fn new(options: Options, outbound: Outbound, cells: Arc<BridgeCells>) -> Engine {
+        let mut engine = Engine {
+            lanes: Vec::new(),
+            outbound,
+            cells,
+            random: options.seed,
+            up: false,
+            calls: 0,
+            turn: 0,
+            pending_bytes: 0,
+            own: Vec::new(),
+            options,
+        };
+        for stream in 0..engine.options.streams {
+            let publisher = engine.fresh();
+            engine.lanes.push(Lane {
+                follow: Follow::default(),
+                writer: Writer::new(stream, publisher),
+                locator: Locator::default(),
+                unfenced: true,
+                fencing: false,
+                appending: false,
+                locating: false,
+            });
+        }
+        engine
+    }
+
+    /// Where the reader stands in `stream`.
+    pub fn cursor(&self, stream: usize) -> EntryId {
+        self.lanes[stream].follow.at()
+    }
+
+    /// Whether all has been read that was there at the start.
+    pub fn is_loaded(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.follow.is_loaded())
+    }
+
+    /// Whether an inbox had no room for all that was read.
+    pub fn is_behind(&self) -> bool {
+        self.outbound.is_behind()
+    }
+
+    /// A stream was found to belong to another server process.
+    pub fn set_unfenced(&mut self, stream: usize) {
+        self.lanes[stream].unfenced = true;
+    }
+
+    /// Whether calls can be made.
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// Answers for those who asked from the bridge's own thread.
+    pub fn take_own(&mut self) -> Vec<(Ticket, Answer)> {
+        std::mem::take(&mut self.own)
+    }
+
+    /// Hands over what has been gathered for other threads.
+    pub fn flush(&mut self) {
+        let dropped = self.outbound.flush();
+        self.cells.dropped.add(dropped);
+        self.cells.pending_bytes.set(self.pending_bytes as u64);
+    }
+
+    /// A message from a shard or from control.
+    pub fn on_message(&mut self, now: Moment, message: Message) {
+        match message {
+            Message::Publish(publish) => self.publish(now, *publish, Once::Never),
+            Message::HistoryRemove { channel, asker } => {
+                let record = record::encode_remove_history(channel.as_str());
+                self.push(Pending {
+                    channel,
+                    ordered: false,
+                    once: Once::Never,
+                    record: record.into(),
+                    positioned: false,
+                    asker,
+                    deadline: now.after(BUS_PUBLISH_DEADLINE),
+                    removal: true,
+                });
+            }
+            Message::Locate { channel } => {
+                let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
+                if !lane.locator.want(now, channel.clone()) {
+                    self.send_home(Message::Located { channel, position: None });
+                }
+            }
+            other => debug_assert!(false, "not for the bus: {other:?}"),
+        }
+    }
+
+    /// Takes a publication that is to be appended.
+    pub fn publish(&mut self, now: Moment, publish: Publish, once: Once) {
+        let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
+        let namespace = match self.options.namespaces.resolve(channel.as_str()) {
+            Ok(namespace) => Arc::clone(namespace),
+            Err(error) => return self.answer(asker, Answer::Error(error)),
+        };
+        if !record::fits(channel.as_str(), &publication) {
+            return self.answer(asker, Answer::Error(ClientError::LimitExceeded));
+        }
+        match asker {
+            Asker::Control(_) => self.cells.publications_api.add(1),
+            Asker::Bridge(_) => self.cells.publications_ingest.add(1),
+            Asker::Connection { .. } | Asker::Nobody => {}
+        }
+        // What is outside of a history that clients know has no offset, or it had holes.
+        let ordered = !(namespace.has_history() && skip_history);
+        self.push(Pending {
+            ordered,
+            once: idempotency_key.map_or(once, Once::Key),
+            record: record::encode(channel.as_str(), &publication, ordered).into(),
+            channel,
+            positioned: ordered && namespace.has_history(),
+            asker,
+            deadline: now.after(BUS_PUBLISH_DEADLINE),
+            removal: false,
+        });
+    }
+
+    fn push(&mut self, pending: Pending) {
+        let bytes = pending.bytes();
+        if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
+            self.cells.full.add(1);
+            return self.answer(pending.asker, Answer::Error(ClientError::BusUnavailable));
+        }
+        self.pending_bytes += bytes;
+        if crate::sabotage!(EarlyAcknowledgement) {
+            self.answer(pending.asker, Answer::Published(None));
+        }
+        let stream = stream_of(pending.channel.as_str(), self.options.streams);
+        self.lanes[stream].writer.push(pending);
+    }
+
+    /// A connection was made: every stream is fenced before anything else.
+    pub fn on_up(&mut self) {
+        self.up = true;
+        for lane in &mut self.lanes {
+            lane.unfenced = true;
+        }
+    }
+
+    /// The connection is gone, and with it the answers to all calls.
+    pub fn on_down(&mut self) {
+        self.up = false;
+        self.calls = 0;
+        for lane in &mut self.lanes {
+            lane.writer.on_lost();
+            if std::mem::take(&mut lane.locating) {
+                lane.locator.on_answer(None);
+            }
+            (lane.fencing, lane.appending) = (false, false);
+        }
+    }
+
+    /// The next call to make now, if there is one.
+    pub fn next_call(&mut self, now: Moment) -> Option<Call> {
+        if !self.up {
+            return None;
+        }
+        let fence = self.lanes.iter().position(|lane| lane.unfenced && !lane.fencing);
+        if let Some(stream) = fence {
+            self.lanes[stream].fencing = true;
+            return Some(Call::Fence { stream, seen: self.cursor(stream).epoch });
+        }
+        if self.calls >= BUS_CALLS_MAX {
+            return None;
+        }
+        for step in 0..self.lanes.len() {
+            let stream = (self.turn + step) % self.lanes.len();
+            let fresh = self.fresh();
+            let lane = &mut self.lanes[stream];
+            if lane.unfenced {
+                continue;
+            }
+            if !lane.appending && lane.writer.is_ready() {
+                let Some(append) = lane.writer.send(now, fresh) else { continue };
+                lane.appending = true;
+                self.calls += 1;
+                self.turn = stream + 1;
+                return Some(Call::Append(append));
+            }
+            if !lane.locating && lane.locator.is_ready() {
+                lane.locating = true;
+                self.calls += 1;
+                self.turn = stream + 1;
+                return Some(Call::Tops(lane.locator.ask(stream)));
+            }
+        }
+        None
+    }
+
+    /// What became of a call that was made on the connection that there is.
+    pub fn on_outcome(&mut self, now: Moment, outcome: Outcome) {
+        match outcome {
+            Outcome::Fenced(stream, id) => {
+                self.lanes[stream].fencing = false;
+                if let Some(id) = id {
+                    self.lanes[stream].unfenced = false;
+                    self.on_fenced(now, stream, id);
+                }
+            }
+            Outcome::Appended(stream, result) => {
+                self.calls = self.calls.saturating_sub(1);
+                self.lanes[stream].appending = false;
+                self.on_appended(stream, result);
+            }
+            Outcome::Located(stream, stand) => {
+                self.calls = self.calls.saturating_sub(1);
+                self.lanes[stream].locating = false;
+                self.lanes[stream].locator.on_answer(stand);
+                self.tell_known(now, stream);
+            }
+        }
+    }
+
+    fn on_appended(&mut self, stream: usize, result: Result<Appended, AppendFailed>) {
+        let fresh = self.fresh();
+        let writer = &mut self.lanes[stream].writer;
+        match result {
+            Ok(appended) => {
+                let told: Vec<_> = writer.on_appended(appended).collect();
+                self.cells.appended.add(told.len() as u64);
+                for (pending, position) in told {
+                    self.pending_bytes -= pending.bytes();
+                    let answer = if pending.removal {
+                        Answer::HistoryRemoved
+                    } else {
+                        Answer::Published(position.filter(|_| pending.positioned))
+                    };
+                    self.answer(pending.asker, answer);
+                }
+            }
+            Err(AppendFailed::Fenced) => {
+                self.lanes[stream].unfenced = true;
+                let unknown = self.lanes[stream].writer.on_refused(fresh);
+                self.give_up(unknown, true);
+            }
+            Err(AppendFailed::OutOfOrder) => {
+                let unknown = writer.on_refused(fresh);
+                self.give_up(unknown, true);
+            }
+            Err(AppendFailed::WrongServer(_)) => writer.on_turned_away(),
+            Err(AppendFailed::Lost) => writer.on_lost(),
+            Err(AppendFailed::Refused(_)) => {
+                let (refused, unknown) = writer.abandon(fresh);
+                self.give_up(refused, unknown);
+            }
+        }
+    }
+
+    /// The server that the reader or the writer asks has said where a stream stands.
+    pub fn on_fenced(&mut self, now: Moment, stream: usize, id: EntryId) {
+        let fresh = self.fresh();
+        let lane = &mut self.lanes[stream];
+        match lane.follow.on_fenced(id) {
+            Step::Epoch => {
+                let unknown = lane.writer.on_fenced(fresh);
+                // An append that is under way will be refused, and its batch is not there then.
+                self.give_up(unknown, true);
+                self.adrift(stream, true);
+                self.tell_known(now, stream);
+            }
+            Step::Regressed => lane.unfenced = true,
+            Step::Next | Step::Old | Step::Hole => {}
+        }
+    }
+
+    /// Entries of `stream`, in the order in which they stand in it.
+    pub fn on_entries(&mut self, now: Moment, stream: usize, entries: &[Entry]) {
+        for entry in entries {
+            match self.lanes[stream].follow.on_entry(entry.id) {
+                Step::Old | Step::Regressed => continue,
+                Step::Next => {}
+                Step::Hole => self.adrift(stream, false),
+                Step::Epoch => self.adrift(stream, true),
+            }
+            self.cells.entries.add(1);
+            match entry.items(&self.options.namespaces, now) {
+                Ok(items) => items.into_iter().for_each(|item| self.deliver(item)),
+                Err(_) => {
+                    self.cells.malformed.add(1);
+                    self.adrift(stream, false);
+                }
+            }
+        }
+        self.tell_known(now, stream);
+    }
+
+    /// What meta says of `stream`, a while after its entries were last read.
+    pub fn on_tail(&mut self, now: Moment, stream: usize, tail: Tail) {
+        let lane = &mut self.lanes[stream];
+        match lane.follow.on_tail(now, tail) {
+            Step::Regressed => lane.unfenced = true,
+            Step::Hole => self.adrift(stream, false),
+            Step::Epoch => self.adrift(stream, true),
+            Step::Next | Step::Old => {}
+        }
+        self.tell_known(now, stream);
+    }
+
+    /// Ends what has waited too long.
+    pub fn on_tick(&mut self, now: Moment) {
+        for stream in 0..self.lanes.len() {
+            let fresh = self.fresh();
+            let lane = &mut self.lanes[stream];
+            let expired = lane.writer.expire(now, fresh);
+            let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
+            let unlocated = lane.locator.expire(is_over);
+            for (pending, unknown) in expired {
+                self.give_up(vec![pending], unknown);
+            }
+            for channel in unlocated {
+                self.send_home(Message::Located { channel, position: None });
+            }
+        }
+    }
+
+    fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
+        for pending in publications {
+            self.pending_bytes -= pending.bytes();
+            let (error, cell) = if unknown {
+                (ClientError::ResultUnknown, &self.cells.unknown)
+            } else {
+                (ClientError::BusUnavailable, &self.cells.unavailable)
+            };
+            cell.add(1);
+            self.answer(pending.asker, Answer::Error(error));
+        }
+    }
+
+    fn deliver(&mut self, item: Item) {
+        match item {
+            Item::Publication { channel, epoch, publication } => {
+                let home = self.options.home_map.home(channel.as_str());
+                let lane = self.outbound.lane(home.index());
+                lane.push_read(&channel, epoch, &publication);
+            }
+            Item::RemoveHistory { channel } => {
+                self.send_home(Message::HistoryRemove { channel, asker: Asker::Nobody });
+            }
+        }
+    }
+
+    /// Tells every home shard that channels of `stream` may have missed something.
+    fn adrift(&mut self, stream: usize, epoch: bool) {
+        let cell = if epoch { &self.cells.epoch_changes } else { &self.cells.holes };
+        cell.add(1);
+        for shard in 0..self.options.home_map.shards() {
+            let streams = self.options.streams;
+            self.outbound.lane(shard).push(Message::Adrift { stream, streams });
+        }
+    }
+
+    fn tell_known(&mut self, now: Moment, stream: usize) {
+        let lane = &mut self.lanes[stream];
+        for (channel, position) in lane.locator.known(now, lane.follow.at()) {
+            self.send_home(Message::Located { channel, position: Some(position) });
+        }
+    }
+
+    fn send_home(&mut self, message: Message) {
+        let channel = match &message {
+            Message::Located { channel, .. } | Message::HistoryRemove { channel, .. } => channel,
+            other => unreachable!("{other:?} has no home"),
+        };
+        let home = self.options.home_map.home(channel.as_str());
+        self.outbound.lane(home.index()).push(message);
+    }
+
+    fn answer(&mut self, asker: Asker, answer: Answer) {
+        let target = match asker {
+            Asker::Connection { connection, .. } => connection.shard.index(),
+            Asker::Control(_) => self.options.home_map.shards(),
+            Asker::Bridge(ticket) => return self.own.push((ticket, answer)),
+            Asker::Nobody => return,
+        };
+        self.outbound.lane(target).push(Message::Answer { asker, answer });
+    }
+
+    /// A number that no publisher has had (splitmix64 from a seed that no other process has).
+    fn fresh(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        super::mix(self.random)
+    }
+}

@@ -1,0 +1,164 @@
+//! An entry of a stream: the records of one batch, and where their channels stood before it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::record::{self, Record};
+use super::{Reply, channel_epoch};
+use crate::channel::{ChannelName, Namespaces, Publication, Publisher, check_payload};
+use crate::ids::{Epoch, Moment};
+
+/// An entry's id: numbers are contiguous within an epoch, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryId {
+    /// The stream's epoch; 0 before any.
+    pub epoch: u64,
+    /// Number of the entry in it.
+    pub number: u64,
+}
+
+impl EntryId {
+    /// The id that `text` writes.
+    pub fn parse(text: &str) -> Option<EntryId> {
+        let (epoch, number) = text.split_once('-')?;
+        Some(EntryId { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.number)
+    }
+}
+
+/// An entry as it was read: bytes from outside, of which only the id has been looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: EntryId,
+    /// When Redis appended it, in milliseconds of its clock since 1970.
+    pub appended_ms: u64,
+    /// Where channels stood.
+    pub bases: Vec<u8>,
+    /// The records, one after the other.
+    pub records: Vec<u8>,
+}
+
+/// An entry that can't be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an entry of the bus is not what a node writes")]
+pub struct Malformed;
+
+/// What an entry means for one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// A publication with its place; offset 0 if it is outside of the channel's order.
+    Publication {
+        /// The channel.
+        channel: ChannelName,
+        /// The channel's epoch.
+        epoch: Epoch,
+        /// The publication.
+        publication: Arc<Publication>,
+    },
+    /// Its history is to be forgotten.
+    RemoveHistory {
+        /// The channel.
+        channel: ChannelName,
+    },
+}
+
+impl Entry {
+    /// The entry in one element of XREAD's or XRANGE's answer.
+    ///
+    /// # Errors
+    /// It has no id or not our fields.
+    pub fn from_reply(reply: &Reply) -> Result<Entry, Malformed> {
+        let [id, fields] = reply.list().ok_or(Malformed)? else { return Err(Malformed) };
+        let id = id.text().and_then(EntryId::parse).ok_or(Malformed)?;
+        let fields = fields.list().ok_or(Malformed)?;
+        let field = |name: &str| {
+            let mut pairs = fields.chunks_exact(2);
+            pairs.find(|pair| pair[0].text() == Some(name)).map(|pair| &pair[1])
+        };
+        Ok(Entry {
+            id,
+            appended_ms: field("t").and_then(Reply::number).ok_or(Malformed)?,
+            bases: field("c").and_then(Reply::bytes).ok_or(Malformed)?.to_vec(),
+            records: field("d").and_then(Reply::bytes).ok_or(Malformed)?.to_vec(),
+        })
+    }
+
+    /// What the entry says. Publications in namespaces that this node lacks are left out.
+    ///
+    /// # Errors
+    /// Something in it is not what a node writes.
+    pub fn items(&self, namespaces: &Namespaces, now: Moment) -> Result<Vec<Item>, Malformed> {
+        let mut bases = Bases::parse(&self.bases)?;
+        let mut records = &self.records[..];
+        let mut items = Vec::new();
+        while !records.is_empty() {
+            let item = match record::decode(&mut records).ok_or(Malformed)? {
+                Record::RemoveHistory { channel } => {
+                    Some(Item::RemoveHistory { channel: ChannelName::new(channel) })
+                }
+                Record::Publication { channel, ordered, data, tags, publisher } => {
+                    let place = if ordered { Some(bases.next(channel)?) } else { None };
+                    let (incarnation, offset) = place.unwrap_or((0, 0));
+                    let Ok(namespace) = namespaces.resolve(channel) else { continue };
+                    let boxed = |text: &str| -> Box<str> { Box::from(text) };
+                    let publication = Publication {
+                        data: check_payload(namespace.data, data).map_err(|_| Malformed)?,
+                        offset,
+                        publisher: publisher.map(|(user, client)| {
+                            Box::new(Publisher { user: boxed(user), client })
+                        }),
+                        tags: tags.iter().map(|(key, value)| (boxed(key), boxed(value))).collect(),
+                        accepted: now,
+                    };
+                    Some(Item::Publication {
+                        channel: ChannelName::new(channel),
+                        epoch: channel_epoch(self.id.epoch, incarnation),
+                        publication: Arc::new(publication),
+                    })
+                }
+            };
+            items.extend(item);
+        }
+        Ok(items)
+    }
+}
+
+/// Where channels stood before an entry, in the order in which its records first name them.
+struct Bases<'a> {
+    unused: std::vec::IntoIter<(u64, u64)>,
+    named: HashMap<&'a str, (u64, u64), foldhash::fast::RandomState>,
+}
+
+impl<'a> Bases<'a> {
+    fn parse(bytes: &[u8]) -> Result<Bases<'a>, Malformed> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Malformed)?;
+        let parsed: Option<Vec<(u64, u64)>> = text
+            .split_ascii_whitespace()
+            .map(|base| {
+                let (incarnation, offset) = base.split_once(':')?;
+                Some((incarnation.parse().ok()?, offset.parse().ok()?))
+            })
+            .collect();
+        let unused = parsed.ok_or(Malformed)?.into_iter();
+        Ok(Bases { unused, named: HashMap::default() })
+    }
+
+    /// Incarnation and offset of the next record of `channel`.
+    fn next(&mut self, channel: &'a str) -> Result<(u64, u64), Malformed> {
+        let base = match self.named.entry(channel) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                new.insert(self.unused.next().ok_or(Malformed)?)
+            }
+        };
+        base.1 = base.1.checked_add(1).ok_or(Malformed)?;
+        Ok(*base)
+    }
+}

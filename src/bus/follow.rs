@@ -1,0 +1,114 @@
+//! Follows one stream: knows from the numbers of its entries alone whether one is missing.
+
+use super::EntryId;
+use crate::ids::Moment;
+use crate::limits::BUS_STALL_TIMEOUT;
+
+/// What meta says of a stream: its last entry, or nothing if it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail(pub Option<EntryId>);
+
+/// What an entry, a fence or a look at meta means for the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// All is well: go on. An entry is to be delivered.
+    Next,
+    /// It has been read already.
+    Old,
+    /// Something before it is missing. An entry is to be delivered.
+    Hole,
+    /// A new epoch begins. An entry is to be delivered.
+    Epoch,
+    /// The stream is behind what was read: it must be fenced.
+    Regressed,
+}
+
+/// The reader's place in a stream.
+#[derive(Debug, Default)]
+pub(super) struct Follow {
+    at: EntryId,
+    /// Where the window that is loaded at the start ends; absent before the first fence.
+    load_until: Option<u64>,
+    /// Whether an entry has been read: what was cut off before the first one is not missing.
+    begun: bool,
+    /// Meta was ahead of what can be read, since when.
+    suspicion: Option<(EntryId, EntryId, Moment)>,
+}
+
+impl Follow {
+    /// The last entry that was read.
+    pub(super) fn at(&self) -> EntryId {
+        self.at
+    }
+
+    /// Whether the window has been read that was there at the start.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.load_until.is_some_and(|until| self.at.number >= until)
+    }
+
+    /// An entry was read.
+    pub(super) fn on_entry(&mut self, id: EntryId) -> Step {
+        if id <= self.at {
+            return Step::Old;
+        }
+        let step = if id.epoch != self.at.epoch {
+            self.load_until = Some(0);
+            Step::Epoch
+        } else if id.number == self.at.number + 1 || !self.begun || crate::sabotage!(IgnoredHole) {
+            Step::Next
+        } else {
+            Step::Hole
+        };
+        self.at = id;
+        self.begun = true;
+        step
+    }
+
+    /// The server that is asked has said which epoch it is in, and the last entry of it.
+    pub(super) fn on_fenced(&mut self, id: EntryId) -> Step {
+        if id.epoch == self.at.epoch {
+            return Step::Next;
+        }
+        if id.epoch < self.at.epoch {
+            return Step::Regressed;
+        }
+        let first = self.at.epoch == 0;
+        self.at = EntryId { epoch: id.epoch, number: 0 };
+        self.suspicion = None;
+        if first {
+            self.load_until = Some(id.number);
+            return Step::Next;
+        }
+        self.load_until = Some(0);
+        // All of the new epoch is read from its first entry on.
+        self.begun = true;
+        Step::Epoch
+    }
+
+    /// Meta was looked at. What it is ahead of the reader for long, can't be read any more.
+    pub(super) fn on_tail(&mut self, now: Moment, tail: Tail) -> Step {
+        let Some(tail) = tail.0.filter(|tail| *tail >= self.at) else {
+            return Step::Regressed;
+        };
+        if tail == self.at {
+            self.suspicion = None;
+            return Step::Next;
+        }
+        match self.suspicion {
+            Some((at, claimed, since)) if at == self.at => {
+                if now.since(since) < BUS_STALL_TIMEOUT {
+                    return Step::Next;
+                }
+                self.suspicion = None;
+                let epoch = claimed.epoch != self.at.epoch;
+                self.at = claimed;
+                self.load_until = Some(0);
+                if epoch { Step::Epoch } else { Step::Hole }
+            }
+            _ => {
+                self.suspicion = Some((self.at, tail, now));
+                Step::Next
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The names of what the bus keeps in Redis. All of one stream share a hash tag, so that a script
+//! may touch them together in a Cluster.
+
+/// Names keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Names that begin with `prefix`, which has no braces.
+    pub fn new(prefix: &str) -> Keys {
+        assert!(!prefix.contains(['{', '}']), "a prefix with braces would be a hash tag");
+        Keys { prefix: prefix.to_owned() }
+    }
+
+    /// A hash: what all nodes must agree on.
+    pub fn config(&self) -> Vec<u8> {
+        format!("{}:config", self.prefix).into_bytes()
+    }
+
+    /// A stream of the bus.
+    pub fn stream(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "bus")
+    }
+
+    /// A hash: server, epoch, number and bytes of a stream.
+    pub fn meta(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "meta")
+    }
+
+    /// A list: where a stream may be cut.
+    pub fn marks(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "marks")
+    }
+
+    /// A publisher's last batch in a stream.
+    pub fn publisher(&self, stream: usize, publisher: u64) -> Vec<u8> {
+        self.tagged(stream, &format!("p:{publisher:016x}"))
+    }
+
+    /// Where a channel stands.
+    pub fn channel(&self, stream: usize, channel: &str) -> Vec<u8> {
+        self.tagged(stream, &format!("c:{channel}"))
+    }
+
+    /// The position that a publication with this key got.
+    pub fn idempotency(&self, stream: usize, channel: &str, key: &str) -> Vec<u8> {
+        // The length keeps channel and key apart, whatever they contain.
+        self.tagged(stream, &format!("i:{}:{channel}:{key}", channel.len()))
+    }
+
+    /// A name that is no stream's.
+    pub fn other(&self, name: &str) -> Vec<u8> {
+        format!("{}:{name}", self.prefix).into_bytes()
+    }
+
+    fn tagged(&self, stream: usize, name: &str) -> Vec<u8> {
+        format!("{}:{{{stream}}}:{name}", self.prefix).into_bytes()
+    }
+}

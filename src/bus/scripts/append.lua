@@ -1,0 +1,133 @@
+-- Appends a batch to one stream of the bus: atomically, and once however often it is sent.
+--
+-- KEYS  1 stream, 2 meta, 3 marks, 4 publisher, then one for each channel, then one for each
+--       idempotency key
+-- ARGV  1 the publisher's number for the batch, 2 bytes that the stream may have, 3 milliseconds
+--       that a silent channel keeps its offsets, 4 that a publisher is known, 5 that an idempotency
+--       key is known, 6 number of channels, 7 an ingest stream or ''
+--       then for each publication: number of its channel (0: it gets no offset), number of its
+--       idempotency key (0: none) or its place in the ingest stream ("i<ms>-<seq>-<part>"), the
+--       record
+-- Answers {"ok" or "dup", epoch, n, "channel=incarnation:offset before ...", "publication=epoch:
+-- incarnation:offset ..." of those that were repeats}.
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'm', 'i:' .. ARGV[7])
+if meta[1] ~= run then
+  return redis.error_reply('FENCED the stream belongs to another process')
+end
+local e, seq = meta[2], tonumber(ARGV[1])
+local last = 0
+local before = redis.call('GET', KEYS[4])
+if before then
+  local number, n, bases, repeats = string.match(before, '^(%d+) (%d+) ([^|]*)|(.*)$')
+  last = tonumber(number)
+  if last == seq then
+    return {'dup', e, n, bases, repeats}
+  end
+end
+if seq ~= last + 1 then
+  return redis.error_reply('OUTOFORDER ' .. string.format('%.0f', last))
+end
+
+local function number(value)
+  return string.format('%.0f', value)
+end
+
+local time = redis.call('TIME')
+local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- A channel that is forgotten begins anew in a later period, so no position comes twice.
+local period = number(math.floor(ms / tonumber(ARGV[3])))
+local channels = tonumber(ARGV[6])
+local incarnation, top, order, bases, records, repeats = {}, {}, {}, {}, {}, {}
+local bytes = 128
+local function place(text)
+  local a, b, part = string.match(text, '(%d+)-(%d+)-(%d+)$')
+  return {tonumber(a), tonumber(b), tonumber(part)}
+end
+local ingested = meta[6] and place(meta[6]) or {0, 0, 0}
+local function is_ingested(one)
+  for at = 1, 3 do
+    if one[at] ~= ingested[at] then
+      return one[at] < ingested[at]
+    end
+  end
+  return true
+end
+local ingested_last
+local at, index = 8, 0
+while ARGV[at] do
+  local c, key, record = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
+  local first
+  if not key then
+    first = is_ingested(place(ARGV[at + 1])) and '-'
+    if not first then
+      ingested_last = string.sub(ARGV[at + 1], 2)
+    end
+    key = 0
+  elseif key > 0 then
+    first = redis.call('GET', KEYS[4 + channels + key])
+  end
+  if first then
+    repeats[#repeats + 1] = index .. '=' .. first
+  else
+    local position = '-'
+    if c > 0 then
+      if not top[c] then
+        local state = redis.call('GET', KEYS[4 + c])
+        if state then
+          local i, s = string.match(state, '^(%d+):(%d+)$')
+          incarnation[c], top[c] = i, tonumber(s)
+        else
+          incarnation[c], top[c] = period, 0
+        end
+        order[#order + 1] = c
+        bases[#bases + 1] = c .. '=' .. incarnation[c] .. ':' .. number(top[c])
+      end
+      top[c] = top[c] + 1
+      position = e .. ':' .. incarnation[c] .. ':' .. number(top[c])
+    end
+    records[#records + 1] = record
+    bytes = bytes + #record
+    if key > 0 then
+      redis.call('SET', KEYS[4 + channels + key], position, 'PX', ARGV[5])
+    end
+  end
+  at, index = at + 3, index + 1
+end
+
+local n = tonumber(meta[3])
+if #records > 0 then
+  n = n + 1
+  local starts = {}
+  for at, c in ipairs(order) do
+    redis.call('SET', KEYS[4 + c], incarnation[c] .. ':' .. number(top[c]), 'PX', ARGV[3])
+    starts[at] = string.match(bases[at], '=(.*)$')
+  end
+  redis.call('XADD', KEYS[1], e .. '-' .. number(n), 't', number(ms), 'c',
+    table.concat(starts, ' '), 'd', table.concat(records))
+  local total, marked = tonumber(meta[4]) + bytes, tonumber(meta[5])
+  local bytes_max = tonumber(ARGV[2])
+  if total - marked >= bytes_max / 64 then
+    -- The stream is cut at marks, so that counting its bytes costs next to nothing.
+    marked = total
+    redis.call('RPUSH', KEYS[3], number(n) .. ':' .. number(total))
+    local mark = redis.call('LINDEX', KEYS[3], 0)
+    while mark do
+      local until_n, until_total = string.match(mark, '^(%d+):(%d+)$')
+      if total - tonumber(until_total) < bytes_max then
+        break
+      end
+      redis.call('LPOP', KEYS[3])
+      redis.call('XTRIM', KEYS[1], 'MINID', e .. '-' .. number(tonumber(until_n) + 1))
+      mark = redis.call('LINDEX', KEYS[3], 0)
+    end
+  end
+  redis.call('HSET', KEYS[2], 'n', number(n), 'b', number(total), 'm', number(marked))
+end
+if ingested_last then
+  redis.call('HSET', KEYS[2], 'i:' .. ARGV[7], ingested_last)
+end
+bases, repeats = table.concat(bases, ' '), table.concat(repeats, ' ')
+redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. number(n) .. ' ' .. bases .. '|' .. repeats, 'PX',
+  ARGV[4])
+return {'ok', e, number(n), bases, repeats}

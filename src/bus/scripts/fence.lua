@@ -1,0 +1,38 @@
+-- Makes sure that one stream of the bus belongs to the server that answers: another process than
+-- the last time (a restart, a promoted replica) begins a new epoch, for what it has may not be what
+-- the other one acknowledged.
+--
+-- KEYS  1 stream, 2 meta, 3 marks
+-- ARGV  1 the highest epoch that the caller has seen
+-- Answers {epoch, n, "same" or "new"}.
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n')
+local seen = tonumber(ARGV[1])
+if meta[1] == run and meta[2] and tonumber(meta[2]) >= seen then
+  return {meta[2], meta[3], 'same'}
+end
+local time = redis.call('TIME')
+local e = math.max(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), seen + 1,
+  tonumber(meta[2] or '0') + 1)
+-- The stream may know of an epoch that meta has lost, and takes no lower one.
+local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
+if not info.err then
+  for at = 1, #info, 2 do
+    if info[at] == 'last-generated-id' then
+      e = math.max(e, tonumber(string.match(info[at + 1], '^(%d+)-')) + 1)
+    end
+  end
+end
+e = string.format('%.0f', e)
+local ingested = {}
+local all = redis.call('HGETALL', KEYS[2])
+for at = 1, #all, 2 do
+  if string.sub(all[at], 1, 2) == 'i:' then
+    ingested[#ingested + 1] = all[at]
+    ingested[#ingested + 1] = all[at + 1]
+  end
+end
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('HSET', KEYS[2], 'run', run, 'e', e, 'n', '0', 'b', '0', 'm', '0', unpack(ingested))
+redis.call('XTRIM', KEYS[1], 'MINID', e .. '-0')
+return {e, '0', 'new'}

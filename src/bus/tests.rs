@@ -1,0 +1,120 @@
+//! Records, entries, answers: what is written is read again, and what is hostile is refused.
+
+use std::sync::Arc;
+
+use super::entry::{Entry, EntryId, Item};
+use super::{Append, Keys, Once, Reply, channel_epoch, record, stream_of};
+use crate::channel::{ChannelName, Publication, Publisher};
+use crate::config::Config;
+use crate::ids::{ClientId, Moment, Position};
+
+fn publication() -> Publication {
+    Publication {
+        data: Box::from(&b"{\"a\":1}"[..]),
+        offset: 0,
+        publisher: Some(Box::new(Publisher {
+            user: Box::from("ann"),
+            client: ClientId::from_raw(7),
+        })),
+        tags: Box::from([(Box::from("k"), Box::from("v"))]),
+        accepted: Moment::default(),
+    }
+}
+
+fn entry(bases: &str, records: Vec<u8>) -> Entry {
+    let id = EntryId { epoch: 100, number: 3 };
+    Entry { id, appended_ms: 1, bases: bases.as_bytes().to_vec(), records }
+}
+
+fn places(entry: &Entry) -> Option<Vec<(String, u64)>> {
+    let items = entry.items(&Config::default().namespaces(), Moment::default()).ok()?;
+    let place = |item| match item {
+        Item::Publication { channel, publication, .. } => {
+            (channel.as_str().to_owned(), publication.offset)
+        }
+        Item::RemoveHistory { channel } => (format!("-{}", channel.as_str()), 0),
+    };
+    Some(items.into_iter().map(place).collect())
+}
+
+#[test]
+fn an_entry_gives_each_channel_its_own_offsets() {
+    let mut records = record::encode("a", &publication(), true);
+    records.extend(record::encode("b", &publication(), true));
+    records.extend(record::encode("a", &publication(), false));
+    records.extend(record::encode("a", &publication(), true));
+    records.extend(record::encode_remove_history("b"));
+    let read = entry("5:10 5:0", records);
+    let expected = [("a", 11), ("b", 1), ("a", 0), ("a", 12), ("-b", 0)];
+    let expected: Vec<_> = expected.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+    assert_eq!(places(&read), Some(expected));
+    let items = read.items(&Config::default().namespaces(), Moment::default());
+    let Some(Item::Publication { epoch, publication: one, .. }) =
+        items.expect("well formed").into_iter().next()
+    else {
+        panic!("a publication was written")
+    };
+    assert_eq!(epoch, channel_epoch(100, 5));
+    assert_eq!(*one, Publication { offset: 11, ..publication() });
+}
+
+#[test]
+fn an_entry_that_no_node_wrote_is_refused() {
+    let good = record::encode("a", &publication(), true);
+    assert!(places(&entry("5:10", good.clone())).is_some());
+    assert_eq!(places(&entry("", good.clone())), None, "no base");
+    assert_eq!(places(&entry("5", good.clone())), None);
+    assert_eq!(places(&entry("5:18446744073709551615", good.clone())), None, "overflow");
+    for end in 1..good.len() {
+        assert_eq!(places(&entry("5:10", good[..end].to_vec())), None, "cut at {end}");
+    }
+    let bad = Publication { data: Box::from(&b"{"[..]), ..publication() };
+    assert_eq!(places(&entry("5:10", record::encode("a", &bad, true))), None, "no JSON");
+    let mut unknown = good;
+    unknown[0] = 9;
+    assert_eq!(places(&entry("5:10", unknown)), None);
+}
+
+#[test]
+fn the_answer_to_a_batch_gives_every_publication_its_position() {
+    let one = |channel: &str, ordered, once| {
+        (ChannelName::new(channel), ordered, once, Arc::from(&b"record"[..]))
+    };
+    let append = Append {
+        stream: 2,
+        publisher: 255,
+        number: 4,
+        publications: vec![
+            one("a", true, Once::Never),
+            one("b", true, Once::Key("k".into())),
+            one("a", false, Once::Never),
+            one("a", true, Once::Never),
+        ],
+    };
+    let (keys, args) = append.keys_and_args(&Keys::new("x"), 1000);
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).expect("names are text");
+    let names: Vec<String> = keys.iter().map(text).collect();
+    assert_eq!(names[3..], ["x:{2}:p:00000000000000ff", "x:{2}:c:a", "x:{2}:c:b", "x:{2}:i:1:b:k"]);
+    let args: Vec<String> = args.iter().map(text).collect();
+    assert_eq!(args[7..13], ["1", "0", "record", "2", "1", "record"]);
+    let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
+    let answer = Reply::List(vec![
+        bytes("ok"),
+        bytes("100"),
+        bytes("7"),
+        bytes("1=5:10"),
+        bytes("1=90:5:3"),
+    ]);
+    let position = |epoch, offset| Some(Position { epoch: channel_epoch(epoch, 5), offset });
+    let appended = append.answer(&answer).expect("an answer");
+    assert_eq!(appended.positions, [position(100, 11), position(90, 3), None, position(100, 12)]);
+    let hostile = Reply::List(vec![bytes("ok"), bytes("x"), Reply::Nil, bytes("9=1:1"), bytes("")]);
+    assert_eq!(append.answer(&hostile), None);
+}
+
+#[test]
+fn channels_keep_their_streams() {
+    // What is written here is in every Redis that is in use.
+    assert_eq!(["", "news", "chat:42"].map(|name| stream_of(name, 8)), [6, 4, 5]);
+    assert!((0..64).all(|index| stream_of(&format!("c{index}"), 1) == 0));
+}

@@ -1,0 +1,221 @@
+//! The publisher of one stream: what waits to be appended, and the one batch that is on its way.
+//!
+//! A batch keeps its number until its fate is known, so sending it again is harmless. What can't be
+//! known is never sent again under another identity: its publishers are told that they can't know.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::append::{Append, Appended, Once};
+use crate::channel::ChannelName;
+use crate::ids::{Moment, Position};
+use crate::limits::{BUS_BATCH_BYTES_MAX, BUS_BATCH_PUBLICATIONS_MAX, BUS_PUBLISHER_TTL};
+use crate::mesh::Asker;
+
+/// A publication on its way into the stream.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) channel: ChannelName,
+    /// Whether it gets the channel's next offset.
+    pub(super) ordered: bool,
+    pub(super) once: Once,
+    pub(super) record: Arc<[u8]>,
+    /// Whether its publisher may know its position.
+    pub(super) positioned: bool,
+    /// Who waits for the answer; nobody once it has been given.
+    pub(super) asker: Asker,
+    /// When its publisher is told that it failed.
+    pub(super) deadline: Moment,
+    /// What its publisher is told when it is in.
+    pub(super) removal: bool,
+}
+
+impl Pending {
+    pub(super) fn bytes(&self) -> usize {
+        self.record.len() + self.channel.as_str().len() + size_of::<Pending>()
+    }
+}
+
+/// A batch that was sent.
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    publications: Vec<Pending>,
+    /// Whether an answer is awaited; if not, it is to be sent again.
+    sent: bool,
+    /// Whether one of its sendings had no answer.
+    uncertain: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Writer {
+    stream: usize,
+    /// Differs between nodes, starts and fences.
+    publisher: u64,
+    number: u64,
+    used: Moment,
+    pending: VecDeque<Pending>,
+    flight: Option<Flight>,
+}
+
+impl Writer {
+    pub(super) fn new(stream: usize, publisher: u64) -> Writer {
+        Writer {
+            stream,
+            publisher,
+            number: 0,
+            used: Moment::default(),
+            pending: VecDeque::new(),
+            flight: None,
+        }
+    }
+
+    pub(super) fn push(&mut self, publication: Pending) {
+        self.pending.push_back(publication);
+    }
+
+    /// Whether a batch may be sent.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.flight {
+            Some(flight) => !flight.sent,
+            None => !self.pending.is_empty(),
+        }
+    }
+
+    /// The next batch to send: the last one again, or what has gathered. `fresh` is an identity
+    /// that no publisher has had.
+    pub(super) fn send(&mut self, now: Moment, fresh: u64) -> Option<Append> {
+        if self.flight.is_none() {
+            // Redis forgets a publisher that is silent.
+            if now.since(self.used) > BUS_PUBLISHER_TTL / 2 {
+                self.renew(fresh);
+            }
+            let publications = self.gather();
+            if publications.is_empty() {
+                return None;
+            }
+            self.number += 1;
+            let number = self.number;
+            self.flight = Some(Flight { number, publications, sent: false, uncertain: false });
+        }
+        self.used = now;
+        let flight = self.flight.as_mut().filter(|flight| !flight.sent)?;
+        flight.sent = true;
+        let publications = flight.publications.iter().map(|one| {
+            (one.channel.clone(), one.ordered, one.once.clone(), Arc::clone(&one.record))
+        });
+        Some(Append {
+            stream: self.stream,
+            publisher: self.publisher,
+            number: flight.number,
+            publications: publications.collect(),
+        })
+    }
+
+    /// As many of those that wait as make one batch. Only one ingested stream is in one.
+    fn gather(&mut self) -> Vec<Pending> {
+        let mut bytes = 0;
+        let mut ingested: Option<Arc<str>> = None;
+        let mut batch = Vec::new();
+        while let Some(next) = self.pending.front() {
+            bytes += next.bytes();
+            let full = bytes > BUS_BATCH_BYTES_MAX || batch.len() >= BUS_BATCH_PUBLICATIONS_MAX;
+            if full && !batch.is_empty() {
+                break;
+            }
+            if let Once::Ingested { stream, .. } = &next.once {
+                if ingested.as_ref().is_some_and(|other| other != stream) {
+                    break;
+                }
+                ingested = Some(Arc::clone(stream));
+            }
+            batch.extend(self.pending.pop_front());
+        }
+        batch
+    }
+
+    /// The batch was appended; answers who is to be told what.
+    pub(super) fn on_appended(
+        &mut self,
+        appended: Appended,
+    ) -> impl Iterator<Item = (Pending, Option<Position>)> {
+        let flight = self.flight.take().map(|flight| flight.publications).unwrap_or_default();
+        flight.into_iter().zip(appended.positions)
+    }
+
+    /// No answer came: the batch is to be sent again when there is a connection.
+    pub(super) fn on_lost(&mut self) {
+        if let Some(flight) = self.flight.as_mut() {
+            flight.uncertain |= flight.sent;
+            flight.sent = false;
+        }
+    }
+
+    /// The batch reached a server that takes none: it is to be sent to another.
+    pub(super) fn on_turned_away(&mut self) {
+        if let Some(flight) = self.flight.as_mut() {
+            flight.sent = false;
+        }
+    }
+
+    /// The batch was refused, and is not in the stream unless an earlier sending was taken. Answers
+    /// those whose fate is unknown for good; the others wait again, under a new identity.
+    pub(super) fn on_refused(&mut self, fresh: u64) -> Vec<Pending> {
+        let Some(flight) = self.flight.take() else {
+            self.renew(fresh);
+            return Vec::new();
+        };
+        self.renew(fresh);
+        if flight.uncertain {
+            return flight.publications;
+        }
+        for publication in flight.publications.into_iter().rev() {
+            self.pending.push_front(publication);
+        }
+        Vec::new()
+    }
+
+    /// Another server process has taken over: what is on its way may be lost with the last one.
+    pub(super) fn on_fenced(&mut self, fresh: u64) -> Vec<Pending> {
+        // A batch that is awaited now was sent to the server that is gone, or will be refused by
+        // the new one; which of them, can't be told.
+        self.on_lost();
+        self.on_refused(fresh)
+    }
+
+    /// Gives up the batch, which Redis has refused for good and not taken before either. Answers
+    /// its publications, and whether they may be in the stream.
+    pub(super) fn abandon(&mut self, fresh: u64) -> (Vec<Pending>, bool) {
+        let flight = self.flight.take();
+        self.renew(fresh);
+        flight.map_or((Vec::new(), false), |flight| (flight.publications, flight.uncertain))
+    }
+
+    /// Those whose time is over, and whether they may be in the stream.
+    pub(super) fn expire(&mut self, now: Moment, fresh: u64) -> Vec<(Pending, bool)> {
+        let mut expired = Vec::new();
+        while self.pending.front().is_some_and(|first| first.deadline <= now) {
+            expired.extend(self.pending.pop_front().map(|one| (one, false)));
+        }
+        let over = |flight: &Flight| flight.publications.iter().all(|one| one.deadline <= now);
+        if self.flight.as_ref().is_some_and(over) {
+            let flight = self.flight.take();
+            let (publications, unknown) = flight.map_or((Vec::new(), false), |flight| {
+                (flight.publications, flight.sent || flight.uncertain)
+            });
+            expired.extend(publications.into_iter().map(|one| (one, unknown)));
+            if unknown && !crate::sabotage!(ReusedNumber) {
+                self.renew(fresh);
+            } else {
+                self.number -= 1;
+            }
+        }
+        expired
+    }
+
+    fn renew(&mut self, fresh: u64) {
+        self.publisher = fresh;
+        self.number = 0;
+    }
+}

@@ -1,0 +1,44 @@
+//! What the bridge counts.
+
+use std::fmt;
+
+use super::{Families, labelled, unlabelled};
+use crate::metrics::BridgeCells;
+
+/// Writes the families that there are only where there is a bus.
+pub(super) fn encode(cells: &BridgeCells, families: &mut Families<'_>) -> fmt::Result {
+    let family = ("corecast_bus_up", "1 while Redis can be called and read.");
+    families.gauge(family, unlabelled(cells.up.value()))?;
+    let family = ("corecast_bus_publications", "Publications by what became of them on the bus.");
+    let results = [
+        ("ok", cells.appended.value()),
+        ("unavailable", cells.unavailable.value()),
+        ("unknown", cells.unknown.value()),
+        ("full", cells.full.value()),
+    ];
+    families.counter(family, labelled("result", results))?;
+    let family = ("corecast_bus_pending_bytes", "Bytes of publications that wait for Redis.");
+    families.gauge(family, unlabelled(cells.pending_bytes.value()))?;
+    let family = ("corecast_bus_entries", "Batches that were read.");
+    families.counter(family, unlabelled(cells.entries.value()))?;
+    let family = ("corecast_bus_malformed", "Batches that no node can have written.");
+    families.counter(family, unlabelled(cells.malformed.value()))?;
+    let family = ("corecast_bus_gaps", "Times that a stream was found to miss something.");
+    families.counter(family, unlabelled(cells.holes.value()))?;
+    let family = ("corecast_bus_epoch_changes", "Times that a stream began a new epoch.");
+    families.counter(family, unlabelled(cells.epoch_changes.value()))?;
+    let family = ("corecast_bus_dropped", "Publications without room on their way to a shard.");
+    families.counter(family, unlabelled(cells.dropped.value()))?;
+    let family = ("corecast_bus_connects", "Connections to Redis that were made.");
+    families.counter(family, unlabelled(cells.connects.value()))?;
+    let family = (
+        "corecast_bus_lag_seconds",
+        "Time from the last batch's append to its reading, by Redis' clock and this host's.",
+    );
+    families.gauge(family, unlabelled(cells.lag_millis.value() as f64 / 1e3))?;
+    let family = ("corecast_bridge_cpu_seconds", "Processor time of the thread for Redis.");
+    families.counter(family, unlabelled(cells.cpu_nanos.value() as f64 / 1e9))?;
+    let family =
+        ("corecast_history_window_seconds", "How far back the stream reaches that reaches least.");
+    families.gauge(family, unlabelled(cells.window_seconds.value()))
+}

@@ -1,0 +1,41 @@
+//! The bridge's thread, and the wait until it has read what the bus has kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Common, Error};
+use crate::bridge::{self, Parts};
+use crate::mesh::{Inbox, Lane, Outbound};
+use crate::sys::{self, Signal};
+
+/// How often the bridge is looked at while signals are waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Starts the thread, and waits until this node knows what the bus has kept. Answers false if a
+/// signal to stop came first.
+pub(super) fn start(common: &Arc<Common>, inbox: Inbox) -> Result<bool, Error> {
+    let lanes = common.addresses[..=common.shards()].iter().zip(&common.wakes);
+    let lanes = lanes.map(|(address, wake)| Lane::new(address.clone(), Box::new(*wake)));
+    let parts = Parts {
+        inbox,
+        wake: common.wakes[common.shards() + 1],
+        outbound: Outbound::new(lanes.collect()),
+        home_map: common.home_map.clone(),
+        cells: common.bridge_cells.clone().unwrap_or_default(),
+        now: sys::now,
+    };
+    let loaded = bridge::start(common.config.bridge_options(), parts).map_err(Error::Thread)?;
+    loop {
+        match loaded.try_recv() {
+            Ok(Ok(())) => return Ok(true),
+            Ok(Err(refusal)) => return Err(Error::Redis(refusal)),
+            Err(crossbeam_channel::TryRecvError::Empty) => {}
+            Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                return Err(Error::Redis("the bridge has ended".to_owned()));
+            }
+        }
+        if sys::wait_for_signal(Some(LOOK_INTERVAL)) == Some(Signal::Stop) {
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Where there is a bus, home shards follow it: what it brings is kept and passed on, and whoever
+//! asks for a channel that has not been read about waits until the bus has said where it stands.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::{Shard, Sockets};
+use crate::bus::stream_of;
+use crate::channel::{ChannelName, Publication};
+use crate::ids::{Epoch, Position};
+use crate::limits::LOCATES_PER_TICK;
+use crate::mesh::{Answer, Message};
+use crate::reason::ClientError;
+
+/// Channels that are being asked for.
+#[derive(Default)]
+pub(super) struct Following {
+    /// Requests that wait for a channel's place, in their order; one question is under way for
+    /// each channel.
+    waiting: HashMap<ChannelName, Vec<Message>, foldhash::quality::RandomState>,
+    /// Channels with subscribers that may have missed something, to be asked for in turn.
+    adrift: VecDeque<ChannelName>,
+}
+
+impl<S: Sockets> Shard<S> {
+    /// Whether the place of `channel` must be asked for before anybody is told of it.
+    pub(super) fn is_unknown(&self, channel: &str) -> bool {
+        self.options.bus && !self.homes.is_known(channel)
+    }
+
+    /// Keeps a request until it is known where its channel stands.
+    pub(super) fn await_place(&mut self, channel: ChannelName, request: Message) {
+        let waiting = self.following.waiting.entry(channel.clone()).or_default();
+        waiting.push(request);
+        if waiting.len() == 1 {
+            self.send_to_bridge(Message::Locate { channel });
+        }
+    }
+
+    pub(super) fn on_read(
+        &mut self,
+        channel: &ChannelName,
+        epoch: Epoch,
+        publications: Vec<Arc<Publication>>,
+    ) {
+        let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
+        for publication in self.tampered(publications) {
+            let read = self.homes.read(self.now, (channel, &namespace), epoch, &publication);
+            let Some(followed) = read else { continue };
+            let (moved, interested) = (followed.moved, followed.interested.to_vec());
+            if let Some(top) = moved {
+                self.tell_moved(channel, top, &interested);
+            }
+            for shard in interested {
+                if shard == self.id {
+                    self.pass_to_self(channel, &publication);
+                } else {
+                    let lane = self.outbound.lane(shard.index());
+                    lane.push_publication(channel, &publication);
+                }
+            }
+        }
+        if !self.following.waiting.is_empty() && self.homes.is_known(channel.as_str()) {
+            self.serve_waiting(channel);
+        }
+    }
+
+    /// Publications that follow each other as the bus has them, but for faults built in on purpose.
+    fn tampered(&mut self, mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
+        if crate::sabotage!(SwappedReads)
+            && publications.len() > 1
+            && self.next_random().is_multiple_of(100)
+        {
+            // The places stay in order, or the swap would be seen at once.
+            let (first, second) = (&publications[0], &publications[1]);
+            let at = |other: &Arc<Publication>, offset| {
+                Arc::new(Publication { offset, ..Publication::clone(other) })
+            };
+            (publications[0], publications[1]) =
+                (at(second, first.offset), at(first, second.offset));
+        }
+        publications
+    }
+
+    pub(super) fn on_located(&mut self, channel: &ChannelName, position: Option<Position>) {
+        let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
+        let Some(position) = position else { return self.refuse_waiting(channel) };
+        let followed = self.homes.locate((channel, &namespace), position);
+        let (moved, interested) = (followed.moved, followed.interested.to_vec());
+        if let Some(top) = moved {
+            self.tell_moved(channel, top, &interested);
+        }
+        self.serve_waiting(channel);
+        // A question of one who has left meanwhile.
+        self.homes.retire(self.now, channel);
+    }
+
+    fn serve_waiting(&mut self, channel: &ChannelName) {
+        for request in self.following.waiting.remove(channel).unwrap_or_default() {
+            self.on_message(request);
+        }
+    }
+
+    /// The bus can't say where a channel stands. Those who wait may try again; who is subscribed
+    /// goes on to be, and the question is asked again.
+    fn refuse_waiting(&mut self, channel: &ChannelName) {
+        let error = ClientError::BusUnavailable;
+        for request in self.following.waiting.remove(channel).unwrap_or_default() {
+            match request {
+                Message::Subscribe(subscribe) => {
+                    let (channel, connection) = (subscribe.channel, subscribe.connection);
+                    let refused = Message::Refused { channel, connection, error };
+                    self.send_to_shard(connection.shard, refused);
+                }
+                Message::History(history) => self.answer(history.asker, Answer::Error(error)),
+                _ => {}
+            }
+        }
+        if self.homes.has_listeners(channel.as_str()) {
+            self.following.adrift.push_back(channel.clone());
+        }
+    }
+
+    /// Channels of a stream may have missed something.
+    pub(super) fn on_adrift(&mut self, stream: usize, streams: usize) {
+        let adrift = self.homes.set_adrift(|name| stream_of(name, streams) == stream);
+        self.following.adrift.extend(adrift);
+    }
+
+    /// Asks for channels that may have missed something, a bounded number in a tick: those that
+    /// have will bring their clients back.
+    pub(super) fn on_tick_following(&mut self) {
+        for _ in 0..LOCATES_PER_TICK {
+            let Some(channel) = self.following.adrift.pop_front() else { return };
+            let wanted = self.homes.has_listeners(channel.as_str());
+            // If something was read of it since, that has told.
+            if wanted && !self.homes.is_known(channel.as_str()) {
+                self.send_to_bridge(Message::Locate { channel });
+            }
+        }
+    }
+
+    fn tell_moved(
+        &mut self,
+        channel: &ChannelName,
+        top: Position,
+        interested: &[crate::ids::ShardId],
+    ) {
+        for &shard in interested {
+            self.send_to_shard(shard, Message::Moved { channel: channel.clone(), top });
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Channels that the bus orders: what is read of them, and whether that is all.
+//!
+//! A channel is *known* while every publication before its top has been read or was before this
+//! node asked. Only then may anybody be told where it stands.
+
+use std::sync::Arc;
+
+use super::{History, Home, Homes};
+use crate::channel::{ChannelName, Namespace, Publication};
+use crate::ids::{Epoch, Moment, Position, ShardId};
+
+/// What became of a channel, and who must hear of it.
+pub struct Followed<'a> {
+    /// Where the channel stands, if that is not where it stood.
+    pub moved: Option<Position>,
+    /// Shards with subscribers.
+    pub interested: &'a [ShardId],
+}
+
+impl Homes {
+    /// Whether it is known where a channel stands.
+    pub fn is_known(&self, name: &str) -> bool {
+        self.channels.get(name).is_some_and(|home| home.known)
+    }
+
+    /// Takes a publication that the bus has ordered; a channel that it does not follow on from is
+    /// moved to the place before it. Answers nothing if nobody is concerned.
+    pub fn read(
+        &mut self,
+        now: Moment,
+        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        epoch: Epoch,
+        publication: &Arc<Publication>,
+    ) -> Option<Followed<'_>> {
+        let keep = namespace.has_history();
+        if publication.offset == 0 || !keep && !self.channels.contains_key(name) {
+            let home = self.channels.get(name)?;
+            return Some(Followed { moved: None, interested: &home.interested });
+        }
+        let before = Position { epoch, offset: publication.offset - 1 };
+        let moved = self.settle(name, namespace, before);
+        let home = self.channels.get_mut(name)?;
+        home.top = publication.offset;
+        if keep {
+            let expiry = now.after(home.namespace.history_ttl);
+            home.history.expire(now, &mut self.bytes, &mut self.stored_live);
+            home.history.push(Arc::clone(publication), expiry);
+            self.bytes += publication.cost_bytes();
+            self.stored_live += 1;
+            let size = home.namespace.history_size;
+            home.history.trim(size, &mut self.bytes, &mut self.stored_live);
+            self.stored.push_back((name.clone(), home.position()));
+        }
+        self.retire(now, name);
+        self.keep_within_bytes(now);
+        let interested = self.channels.get(name).map_or(&[][..], |home| &home.interested);
+        Some(Followed { moved, interested })
+    }
+
+    /// It has been found out where a channel stands.
+    pub fn locate(
+        &mut self,
+        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        position: Position,
+    ) -> Followed<'_> {
+        // What was read since it was asked for is newer.
+        let moved = if self.is_known(name.as_str()) {
+            None
+        } else {
+            self.settle(name, namespace, position)
+        };
+        let interested = self.channels.get(name).map_or(&[][..], |home| &home.interested);
+        Followed { moved, interested }
+    }
+
+    /// Channels for which `concerns` says yes may have missed something. Answers those that
+    /// somebody listens to; the others are forgotten, and asked for when they are wanted again.
+    pub fn set_adrift(&mut self, concerns: impl Fn(&str) -> bool) -> Vec<ChannelName> {
+        let mut adrift = Vec::new();
+        let mut unwanted = Vec::new();
+        for (name, home) in &mut self.channels {
+            if !concerns(name.as_str()) {
+                continue;
+            }
+            home.known = false;
+            if home.interested.is_empty() {
+                home.history.trim(0, &mut self.bytes, &mut self.stored_live);
+                unwanted.push(name.clone());
+            } else {
+                adrift.push(name.clone());
+            }
+        }
+        for name in &unwanted {
+            self.forget(name);
+        }
+        // The same run asks in the same order, whatever the table's order is.
+        adrift.sort_unstable();
+        adrift
+    }
+
+    /// Brings a channel to `position`, after which it is known. Answers the position if it was
+    /// another; what was kept of the channel does not lead there and is dropped.
+    fn settle(
+        &mut self,
+        name: &ChannelName,
+        namespace: &Arc<Namespace>,
+        position: Position,
+    ) -> Option<Position> {
+        let Some(home) = self.channels.get_mut(name) else {
+            self.bytes += super::CHANNEL_BYTES + name.as_str().len();
+            let home = Home {
+                name: name.clone(),
+                namespace: Arc::clone(namespace),
+                epoch: position.epoch,
+                top: position.offset,
+                known: true,
+                history: History::default(),
+                interested: Vec::new(),
+                idle_since: Moment::default(),
+                queued: false,
+            };
+            self.channels.insert(name.clone(), home);
+            return None;
+        };
+        home.known = true;
+        if home.position() == position {
+            return None;
+        }
+        home.history.trim(0, &mut self.bytes, &mut self.stored_live);
+        (home.epoch, home.top) = (position.epoch, position.offset);
+        Some(position)
+    }
+}
