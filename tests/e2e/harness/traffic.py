@@ -265,13 +265,15 @@ class Traffic:
 
     def settle(self):
         """Waits until every follower is at the top of its channel."""
-        server = next(server for server in self.nodes if server.alive())
         for follower in self.followers:
-            top = server.result("history", channel=follower.channel, limit=0)
-            eventually(lambda: follower.failure
-                       or (follower.epoch, follower.offset) == (top["epoch"], top["offset"]),
-                       5 + SLACK_SECONDS, f"a follower of {follower.channel} is at {top}, not at "
-                                          f"{follower.epoch}:{follower.offset}")
+            eventually(lambda: follower.failure or self.at_top(follower), 5 + SLACK_SECONDS,
+                       f"a follower of {follower.channel} is where every node is")
+
+    def at_top(self, follower):
+        tops = [server.result("history", channel=follower.channel, limit=0)
+                for server in self.nodes if server.alive()]
+        return all((top["epoch"], top["offset"]) == (follower.epoch, follower.offset)
+                   for top in tops)
 
     # The judgement
 
