@@ -149,6 +149,7 @@ fn namespaces(history_size: usize, history_ttl: Duration) -> Vec<Namespace> {
 
 fn options(namespaces: Vec<Namespace>) -> Options {
     Options {
+        bus: false,
         namespaces: Namespaces::new(namespaces, 255),
         rules: Rules::default(),
         insecure: false,
