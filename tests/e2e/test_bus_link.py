@@ -64,7 +64,8 @@ def test_a_flood_into_a_hanging_redis_is_refused_in_time_and_bounded(join, redis
         assert seconds <= ANSWER_SECONDS_MAX + 3 * SLACK_SECONDS
         assert answer.status_code == 200, answer
         for response in answer.json()["result"]["responses"]:
-            _check_refused(response["error"])
+            if response["error"]["code"] != 111:  # No room to wait.
+                _check_refused(response["error"])
     assert grown < 128 << 20, f"{grown >> 20} MiB for 4,800 publications of 8 KB"
     assert pending < 64 << 20
     eventually(lambda: "result" in nodes[0].api("publish", {"channel": channel, "data": 1}).json(),
