@@ -126,12 +126,11 @@ def test_tags_survive_the_way_and_the_history(nodes, channel):
 
 
 def test_the_payload_arrives_byte_for_byte(nodes, channel):
-    with Plain(nodes[1], f"/ws?channels={channel}") as plain:
-        payload = '{"b":  1, "a" : [true ,null], "é":"\\u00e9", "f": 1.0e+3}'
-        content = '{"channel":"%s","data":%s}' % (channel, payload)
-        nodes[0].http.post("/api/publish", content=content,
-                           headers={"content-type": "application/json"})
-        assert plain.receive() == payload
+    plain = nodes.plain(1, channel)
+    payload = '{"b":  1, "a" : [true ,null], "é":"\\u00e9", "f": 1.0e+3}'
+    nodes[0].http.post("/api/publish", content='{"channel":"%s","data":%s}' % (channel, payload),
+                       headers={"content-type": "application/json"})
+    assert plain.receive() == payload
 
 
 @pytest.mark.parametrize("size", [1, 1000, 60_000, 900_000])
@@ -149,8 +148,8 @@ def test_text_and_binary_namespaces_pass_as_they_are(nodes):
          bytes(range(256))),
     ]:
         with Wire(nodes[0]) as near, Wire(nodes[2]) as far, Wire(nodes[1]) as publisher:
-            for wire in (near, far):
-                wire.open(f"/ws?channels={channel}")
+            for n, wire in [(0, near), (2, far)]:
+                wire.open(nodes.here(n, channel))
             nodes[1].result("publish", channel=channel, **payload)
             assert near.frame() == far.frame() == (opcode, expected)
             publisher.open(f"/ws?channels={channel}&publish={channel}")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness.client import Plain, offsets
+from harness.client import offsets
 from harness.traffic import CONFIG, Traffic
 
 NODES = {"config": CONFIG}
@@ -78,8 +78,7 @@ def test_plain_websockets_and_envelopes_of_a_node_that_slept_are_told(join, redi
     nodes = join([redis.url] * 2)
     first = nodes[0].publish("t:c", 0)
     nodes.at("t:c", first)
-    plain = Plain(nodes[1], "/ws?channels=t:c")
-    envelope = Plain(nodes[1], f"/ws?channels=t:c&envelope=json&since={first['epoch']}:1")
+    plain, envelope = nodes.plain(1, "t:c"), nodes.plain(1, "t:c", "&envelope=json")
     nodes[0].publish("t:c", 1)
     assert plain.receive() == "1" and json.loads(envelope.receive())["offset"] == 2
     freeze(nodes[1])
@@ -94,7 +93,6 @@ def test_plain_websockets_and_envelopes_of_a_node_that_slept_are_told(join, redi
         assert message["offset"] == at + 1, "a hole without a word"
         message, at = json.loads(envelope.receive(10)), message["offset"]
     assert message["channel"] == "t:c"
-    plain.close(), envelope.close()
 
 
 @pytest.mark.parametrize("fields", [["bus"], ["bus", "meta"]], ids=["stream", "stream and meta"])

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from harness.client import Plain
 from harness.clock import Clock
 from harness.proxy import Proxy
 from harness.redis import Redis
@@ -42,8 +41,8 @@ def test_after_a_kill_everybody_is_told_whatever_redis_has_kept(join, aof):
     with Redis("--appendfsync", "everysec", aof=aof) as redis:
         nodes = join([redis.url] * 3)
         with Traffic(nodes) as traffic:
-            redis.kill()
             lines = [len(server.log().splitlines()) for server in nodes]
+            redis.kill()
             traffic.wait_outcome("unavailable", "unknown")
             wait_degraded(nodes)
             for server, before in zip(nodes, lines):
@@ -102,8 +101,7 @@ def test_errors_say_that_it_is_the_bus_and_clients_get_them_too(join, redis, cha
 
 def test_plain_websockets_are_closed_and_envelopes_say_gap(join, redis, channel):
     nodes = join([redis.url] * 2)
-    plain = Plain(nodes[0], f"/ws?channels={channel}")
-    envelope = Plain(nodes[1], f"/ws?channels={channel}&envelope=json")
+    plain, envelope = nodes.plain(0, channel), nodes.plain(1, channel, "&envelope=json")
     client = nodes.subscribe(0, channel)
     nodes[0].publish(channel, 1)
     assert plain.receive() == "1" and client.publication(channel)["offset"] == 1
@@ -121,7 +119,6 @@ def test_plain_websockets_are_closed_and_envelopes_say_gap(join, redis, channel)
     assert push["channel"] == channel and push["unsubscribe"]["code"] == 2500, push
     result = client.subscribe(channel, recover=True, offset=1, epoch=before["epoch"])
     assert not result.get("recovered") and result["epoch"] == after["epoch"]
-    plain.close(), envelope.close()
 
 
 def test_a_promoted_replica_that_lacks_the_tail_is_a_new_epoch(join):

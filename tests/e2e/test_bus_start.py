@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from harness.client import Client
+from harness.proxy import Proxy
 from harness.redis import Certificates, Cluster, Redis, Sentinel
 from harness.server import BINARY, Server, eventually, free_port
 
@@ -40,6 +41,14 @@ def test_a_policy_that_evicts_is_refused(policy):
     with Redis("--maxmemory-policy", policy) as redis:
         output = refusal("--redis", redis.url)
         assert policy in output and "noeviction" in output, output
+
+
+def test_a_redis_that_is_too_old_is_refused(redis):
+    version = redis.client.info("server")["redis_version"].encode()
+    with Proxy(redis.port) as link:
+        link.rewrite = (version, b"6.0" + version[3:])
+        output = refusal("--redis", link.url)
+        assert "6.2" in output and "6.0" in output, output
 
 
 def test_another_number_of_streams_is_refused(redis, join, tmp_path):

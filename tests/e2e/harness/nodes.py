@@ -2,7 +2,7 @@
 
 import contextlib
 
-from harness.client import Client
+from harness.client import Client, Plain
 from harness.server import Server, eventually
 
 
@@ -45,6 +45,17 @@ class Nodes:
         client = self.connect(n)
         client.subscribe(channel)
         return client
+
+    def here(self, n, channel):
+        """The query of `/ws` with which nothing that is published from now on can be missed, even
+        if the connection is subscribed only later."""
+        position = _position(self.servers[n], channel)
+        return f"/ws?channels={channel}&since={position['epoch']}:{position['offset']}"
+
+    def plain(self, n, channel, query=""):
+        """A plain WebSocket to node `n` that is closed with the nodes."""
+        self.made.append(Plain(self.servers[n], self.here(n, channel) + query))
+        return self.made[-1]
 
     def at(self, channel, position, seconds=5.0):
         """Waits until every running node has that position, the answer to a publish."""

@@ -15,11 +15,13 @@ class Proxy:
 
     `latency`: seconds by which each piece is late, in both directions.
     `slice_bytes`: pieces are at most this long.
+    `rewrite`: bytes of answers that are replaced, and by what; as many, or lengths would be wrong.
     `silent`: nothing passes, and nobody is told: neither reset nor end of stream.
     """
 
     def __init__(self, target):
         self.target, self.latency, self.slice_bytes, self.silent = target, 0.0, CHUNK_BYTES, False
+        self.rewrite = (b"", b"")
         self.marker, self.lost = None, threading.Event()
         self.links, self.lock = [], threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -98,7 +100,8 @@ class Link:
                 self.reset()
                 self.proxy.lost.set()
                 return
-            if not self.write(self.client, data):
+            old, new = self.proxy.rewrite
+            if not self.write(self.client, data.replace(old, new) if old else data):
                 return
 
     def pieces(self, source):
