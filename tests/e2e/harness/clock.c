@@ -1,4 +1,4 @@
-// A wall clock that is wrong: preloaded into a process, adds to it the seconds that the file named by
+// A wall clock that is wrong: preloaded into a process, it adds the seconds that the file named by
 // WRONG_CLOCK holds as eight bytes, as they are at that moment. Monotonic time stays as it is.
 // libfaketime does the same, but hangs in programs that allocate with jemalloc, as Redis does.
 
