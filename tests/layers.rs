@@ -25,7 +25,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 24] = [
+const LAYERS: [(&str, Layer); 26] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -35,6 +35,7 @@ const LAYERS: [(&str, Layer); 24] = [
     ("protocol", Pure),
     ("connection", Pure),
     ("channel", Pure),
+    ("bus", Pure),
     ("shard", Pure),
     // Its queues are crossbeam's, which is memory like any other; the wake is a trait.
     ("mesh", Pure),
@@ -46,6 +47,7 @@ const LAYERS: [(&str, Layer); 24] = [
     ("doctor::keys", Pure),
     ("doctor::readings", Pure),
     ("doctor", Shell),
+    ("bridge", Shell),
     ("accept", Shell),
     ("api", Shell),
     ("sys", Shell),

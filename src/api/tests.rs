@@ -15,7 +15,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::channel::{DataType, Namespace};
 use crate::ids::{Epoch, Generation, Moment, Position, ShardId, Slot};
-use crate::mesh::{Answer, Asker, Message};
+use crate::mesh::{Answer, Asker, Message, Recipient};
 use crate::metrics::ShardCells;
 
 /// Number of pretended shards.
@@ -77,9 +77,12 @@ fn options() -> Options {
 fn node_with(options: Options, respond: Respond) -> TestNode {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (sender, mut receiver) = mpsc::unbounded_channel::<(ShardId, Message)>();
-    let send = move |shard, message| sender.send((shard, message)).map_err(|_| Full);
+    let send = move |recipient, message| {
+        let Recipient::Shard(shard) = recipient else { return Err(Full) };
+        sender.send((shard, message)).map_err(|_| Full)
+    };
     let home = |channel: &str| ShardId::new(channel.len() % SHARDS);
-    let courier = Courier::new(SHARDS, Box::new(home), Box::new(send));
+    let courier = Courier::new(SHARDS, false, Box::new(home), Box::new(send));
     let (inbox, log) = (Arc::clone(&courier), Arc::clone(&seen));
     tokio::spawn(async move {
         while let Some((shard, message)) = receiver.recv().await {
@@ -91,7 +94,7 @@ fn node_with(options: Options, respond: Respond) -> TestNode {
         }
     });
     let shards = (0..SHARDS).map(|_| Arc::new(ShardCells::default())).collect();
-    let status = Arc::new(Status::new(shards, now, 1000));
+    let status = Arc::new(Status::new((shards, None), now, 1000));
     let node = Node {
         uid: "u1".to_owned(),
         name: "n1".to_owned(),

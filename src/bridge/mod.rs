@@ -14,7 +14,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -60,16 +59,17 @@ pub struct Parts {
     pub now: fn() -> Moment,
 }
 
-/// What the bridge says once: that all has been read that was there, or why it will never be.
-pub type Loaded = Receiver<Result<(), String>>;
+/// Told once, in the bridge's thread: that all has been read that was there, or why it never will.
+pub type Loaded = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 /// Starts the thread.
 ///
 /// # Errors
 /// The system has none to give.
-pub fn start(options: Options, parts: Parts) -> std::io::Result<Loaded> {
-    let (sender, receiver) = bounded(1);
+pub fn start(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
     std::thread::Builder::new().name("bridge".to_owned()).spawn(move || {
+        #[cfg(feature = "sabotage")]
+        crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
         // However it ends: without this thread nothing is published any more.
         let _end = AbortOnDrop;
         let runtime =
@@ -77,7 +77,7 @@ pub fn start(options: Options, parts: Parts) -> std::io::Result<Loaded> {
         let ended = match runtime {
             Ok(runtime) => {
                 let local = tokio::task::LocalSet::new();
-                runtime.block_on(local.run_until(run(options, parts, sender)))
+                runtime.block_on(local.run_until(run(options, parts, loaded)))
             }
             Err(error) => Err(error),
         };
@@ -86,7 +86,7 @@ pub fn start(options: Options, parts: Parts) -> std::io::Result<Loaded> {
             eprintln!("the bridge thread ends, and the server with it: {error}");
         }
     })?;
-    Ok(receiver)
+    Ok(())
 }
 
 /// Ends the process when it is dropped, by a return or by a panic.
@@ -148,11 +148,7 @@ impl Bridge {
     }
 }
 
-async fn run(
-    options: Options,
-    parts: Parts,
-    loaded: crossbeam_channel::Sender<Result<(), String>>,
-) -> std::io::Result<()> {
+async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
     let Parts { inbox, wake, outbound, home_map, cells, now } = parts;
     let engine_options = crate::bus::Options {
         streams: options.streams,
@@ -176,9 +172,8 @@ async fn run(
     let receiving = tokio::task::spawn_local(receive(Rc::clone(&bridge), inbox, wake));
     tokio::task::spawn_local(tick(Rc::clone(&bridge)));
     if let Err(refusal) = check::run(&bridge).await {
-        // Main is gone only if the process ends already.
-        loaded.send(Err(refusal)).ok();
-        std::future::pending::<()>().await;
+        loaded(Err(refusal));
+        return std::future::pending().await;
     }
     tokio::task::spawn_local(writer::run(Rc::clone(&bridge)));
     let all = 0..bridge.options.streams;
@@ -193,7 +188,7 @@ async fn run(
     while !bridge.engine.borrow().is_loaded() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
-    loaded.send(Ok(())).ok();
+    loaded(Ok(()));
     receiving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
@@ -230,16 +225,28 @@ async fn tick(bridge: Rc<Bridge>) {
 struct Backoff {
     next: Duration,
     random: u64,
+    /// When a failure was last logged, since the last success.
+    logged: Option<Instant>,
 }
 
 impl Backoff {
     fn new(seed: u64) -> Backoff {
-        Backoff { next: BUS_RETRY_MIN, random: seed }
+        Backoff { next: BUS_RETRY_MIN, random: seed, logged: None }
     }
 
-    /// All is well again.
-    fn reset(&mut self) {
+    /// All is well. Answers whether it was not.
+    fn reset(&mut self) -> bool {
         self.next = BUS_RETRY_MIN;
+        self.logged.take().is_some()
+    }
+
+    /// Whether a failure is to be logged: not each of many.
+    fn is_worth_a_line(&mut self) -> bool {
+        let recent = self.logged.is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL);
+        if !recent {
+            self.logged = Some(Instant::now());
+        }
+        !recent
     }
 
     async fn pause(&mut self) {

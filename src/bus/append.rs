@@ -151,8 +151,8 @@ impl Append {
     }
 }
 
-fn text(value: impl ToString) -> Vec<u8> {
-    value.to_string().into_bytes()
+fn text(value: impl std::fmt::Display) -> Vec<u8> {
+    format!("{value}").into_bytes()
 }
 
 /// Reads `epoch:incarnation:offset`.

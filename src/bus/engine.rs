@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use super::append::{Append, AppendFailed, Appended, Once};
+use super::append::{AppendFailed, Appended, Once};
+use super::call::{Call, Outcome};
 use super::follow::{Follow, Step, Tail};
-use super::locate::{Locator, Stand, Tops};
+use super::locate::Locator;
 use super::writer::{Pending, Writer};
 use super::{Entry, EntryId, Item, record, stream_of};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
 use crate::limits::{
-    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE,
+    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_PATIENCE, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE,
 };
 use crate::mesh::{Answer, Asker, HomeMap, Message, Outbound, Publish, Ticket};
 use crate::metrics::BridgeCells;
@@ -28,33 +29,6 @@ pub struct Options {
     pub home_map: HomeMap,
     /// A number that no other process has: publishers are named by it.
     pub seed: u64,
-}
-
-/// A call to make. At most [`BUS_CALLS_MAX`] are under way; what gathers meanwhile is one batch.
-#[derive(Clone, Debug)]
-pub enum Call {
-    /// Take a stream over.
-    Fence {
-        /// Which.
-        stream: usize,
-        /// The highest epoch that this node has seen of it.
-        seen: u64,
-    },
-    /// Append a batch.
-    Append(Append),
-    /// Ask where channels stand.
-    Tops(Tops),
-}
-
-/// What became of a call.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// The stream's epoch and its last entry. Absent if that was not to be had.
-    Fenced(usize, Option<EntryId>),
-    /// The batch is in the stream, or not.
-    Appended(usize, Result<Appended, AppendFailed>),
-    /// Where the channels stand. Absent if that was not to be had.
-    Located(usize, Option<Stand>),
 }
 
 /// One stream.
@@ -80,6 +54,10 @@ pub struct Engine {
     random: u64,
     /// Whether calls can be made.
     up: bool,
+    /// Since when they can't.
+    down_since: Moment,
+    /// Whether the shards know that the window has been loaded.
+    told_loaded: bool,
     calls: usize,
     /// The stream to look at first for the next call, so that all get their turn.
     turn: usize,
@@ -97,6 +75,8 @@ impl Engine {
             cells,
             random: options.seed,
             up: false,
+            down_since: Moment::default(),
+            told_loaded: false,
             calls: 0,
             turn: 0,
             pending_bytes: 0,
@@ -166,16 +146,19 @@ impl Engine {
             Message::Publish(publish) => self.publish(now, *publish, Once::Never),
             Message::HistoryRemove { channel, asker } => {
                 let record = record::encode_remove_history(channel.as_str());
-                self.push(Pending {
-                    channel,
-                    ordered: false,
-                    once: Once::Never,
-                    record: record.into(),
-                    positioned: false,
-                    asker,
-                    deadline: now.after(BUS_PUBLISH_DEADLINE),
-                    removal: true,
-                });
+                self.push(
+                    now,
+                    Pending {
+                        channel,
+                        ordered: false,
+                        once: Once::Never,
+                        record: record.into(),
+                        positioned: false,
+                        asker,
+                        deadline: now.after(BUS_PUBLISH_DEADLINE),
+                        removal: true,
+                    },
+                );
             }
             Message::Locate { channel } => {
                 let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
@@ -204,19 +187,25 @@ impl Engine {
         }
         // What is outside of a history that clients know has no offset, or it had holes.
         let ordered = !(namespace.has_history() && skip_history);
-        self.push(Pending {
-            ordered,
-            once: idempotency_key.map_or(once, Once::Key),
-            record: record::encode(channel.as_str(), &publication, ordered).into(),
-            channel,
-            positioned: ordered && namespace.has_history(),
-            asker,
-            deadline: now.after(BUS_PUBLISH_DEADLINE),
-            removal: false,
-        });
+        self.push(
+            now,
+            Pending {
+                ordered,
+                once: idempotency_key.map_or(once, Once::Key),
+                record: record::encode(channel.as_str(), &publication, ordered).into(),
+                channel,
+                positioned: ordered && namespace.has_history(),
+                asker,
+                deadline: now.after(BUS_PUBLISH_DEADLINE),
+                removal: false,
+            },
+        );
     }
 
-    fn push(&mut self, mut pending: Pending) {
+    fn push(&mut self, now: Moment, mut pending: Pending) {
+        if !self.up && now.since(self.down_since) > BUS_PATIENCE {
+            return self.refuse(&pending, false);
+        }
         let bytes = pending.bytes();
         if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
             self.cells.full.add(1);
@@ -240,8 +229,10 @@ impl Engine {
     }
 
     /// The connection is gone, and with it the answers to all calls.
-    pub fn on_down(&mut self) {
-        self.up = false;
+    pub fn on_down(&mut self, now: Moment) {
+        if std::mem::take(&mut self.up) {
+            self.down_since = now;
+        }
         self.calls = 0;
         for lane in &mut self.lanes {
             lane.writer.on_lost();
@@ -361,7 +352,7 @@ impl Engine {
                 self.tell_known(stream);
             }
             Step::Regressed => lane.unfenced = true,
-            Step::Next | Step::Old | Step::Hole => {}
+            Step::Next | Step::Old | Step::Hole => self.tell_known(stream),
         }
     }
 
@@ -423,14 +414,18 @@ impl Engine {
     fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
         for pending in publications {
             self.pending_bytes -= pending.bytes();
-            let (error, cell) = if unknown {
-                (ClientError::ResultUnknown, &self.cells.unknown)
-            } else {
-                (ClientError::BusUnavailable, &self.cells.unavailable)
-            };
-            cell.add(1);
-            self.answer(pending.asker, Answer::Error(error));
+            self.refuse(&pending, unknown);
         }
+    }
+
+    fn refuse(&mut self, pending: &Pending, unknown: bool) {
+        let (error, cell) = if unknown {
+            (ClientError::ResultUnknown, &self.cells.unknown)
+        } else {
+            (ClientError::BusUnavailable, &self.cells.unavailable)
+        };
+        cell.add(1);
+        self.answer(pending.asker, Answer::Error(error));
     }
 
     fn deliver(&mut self, item: Item) {
@@ -459,6 +454,12 @@ impl Engine {
     }
 
     fn tell_known(&mut self, stream: usize) {
+        if !self.told_loaded && self.is_loaded() {
+            self.told_loaded = true;
+            for shard in 0..self.options.home_map.shards() {
+                self.outbound.lane(shard).push(Message::Loaded);
+            }
+        }
         let lane = &mut self.lanes[stream];
         for (channel, position) in lane.locator.known(lane.follow.at()) {
             self.send_home(Message::Located { channel, position: Some(position) });

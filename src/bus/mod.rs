@@ -8,6 +8,7 @@
 //! missing; an epoch ends with the server process that gave its numbers.
 
 mod append;
+mod call;
 mod engine;
 mod entry;
 mod follow;
@@ -19,7 +20,8 @@ mod scripts;
 mod writer;
 
 pub use append::{Append, AppendFailed, Appended, Once};
-pub use engine::{Call, Engine, Options, Outcome};
+pub use call::{Call, Outcome};
+pub use engine::{Engine, Options};
 pub use entry::{Entry, EntryId, Item, Malformed};
 pub use follow::Tail;
 pub use keys::Keys;
@@ -32,11 +34,12 @@ use crate::ids::Epoch;
 
 /// The stream that has a channel's publications: the same on every node, for ever.
 pub fn stream_of(channel: &str, streams: usize) -> usize {
-    // FNV-1a, 64 bits: a hash that is written down, so that all versions agree.
+    // FNV-1a, 64 bits, then mixed, for its last bytes hardly reach the high bits: a hash that is
+    // written down, so that all versions agree.
     let hash = channel.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
-    ((u128::from(hash) * streams as u128) >> 64) as usize
+    ((u128::from(mix(hash)) * streams as u128) >> 64) as usize
 }
 
 /// The epoch of a channel as clients see it: that of its stream, and the life of its offsets in it.

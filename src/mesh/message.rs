@@ -43,12 +43,19 @@ pub enum Message {
         /// At least one. Offsets are contiguous; 0 is outside of the channel's order.
         publications: Vec<Arc<Publication>>,
     },
+    /// All has been read that the bus had when this node started.
+    Loaded,
     /// Channels of a stream of the bus may have missed something.
     Adrift {
         /// The stream.
         stream: usize,
         /// How many there are.
         streams: usize,
+    },
+    /// Publications that the bus has ordered were dropped on the way to the channel's home.
+    Lost {
+        /// The channel.
+        channel: ChannelName,
     },
     /// Find out where a channel stands. The sender is its home.
     Locate {
@@ -129,6 +136,8 @@ pub enum Asker {
         connection: ConnectionId,
         /// The client's number for the request.
         request: u32,
+        /// Whether the connection goes on to be read before the answer is there.
+        pipelined: bool,
     },
     /// A request of the control thread.
     Control(Ticket),
@@ -162,6 +171,8 @@ pub struct Subscribe {
     pub connection: ConnectionId,
     /// Where it stands, if it recovers.
     pub recover: Option<Since>,
+    /// Whether the home shard has made sure that it is not behind that.
+    pub confirmed: bool,
 }
 
 /// See [`Message::Subscribed`].

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::{TryRecvError, bounded};
+
 use super::{Common, Error};
 use crate::bridge::{self, Parts};
 use crate::mesh::{Inbox, Lane, Outbound};
@@ -24,13 +26,16 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox) -> Result<bool, Error> {
         cells: common.bridge_cells.clone().unwrap_or_default(),
         now: sys::now,
     };
-    let loaded = bridge::start(common.config.bridge_options(), parts).map_err(Error::Thread)?;
+    let (sender, loaded) = bounded(1);
+    // Main is gone only if the process ends already.
+    let tell = move |result| sender.send(result).unwrap_or_default();
+    bridge::start(common.config.bridge_options(), parts, Box::new(tell)).map_err(Error::Thread)?;
     loop {
         match loaded.try_recv() {
             Ok(Ok(())) => return Ok(true),
             Ok(Err(refusal)) => return Err(Error::Redis(refusal)),
-            Err(crossbeam_channel::TryRecvError::Empty) => {}
-            Err(crossbeam_channel::TryRecvError::Disconnected) => {
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => {
                 return Err(Error::Redis("the bridge has ended".to_owned()));
             }
         }

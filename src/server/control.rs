@@ -105,7 +105,8 @@ fn node(common: &Common) -> Node {
     }
 }
 
-/// Control's lanes to the shards and to the bridge. The lock is never contended: all of control is one thread.
+/// Control's lanes to the shards and to the bridge. The lock is never contended: all of control is
+/// one thread.
 type Lanes = Arc<Mutex<Vec<Lane>>>;
 
 fn lanes(common: &Common) -> Lanes {

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use super::{Shard, Sockets};
 use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
-use crate::ids::{Epoch, Position};
+use crate::ids::{Epoch, Position, Since};
 use crate::limits::LOCATES_PER_TICK;
-use crate::mesh::{Answer, Message, Subscribe};
+use crate::mesh::{Answer, Message};
 use crate::reason::ClientError;
 
 /// Channels that are being asked for.
-#[derive(Default)]
 pub(super) struct Following {
+    /// Whether the window of the bus is still being read.
+    loading: bool,
     /// Requests that wait for a channel's place, in their order; one question is under way for
     /// each channel.
     waiting: HashMap<ChannelName, Vec<Message>, foldhash::quality::RandomState>,
@@ -22,24 +23,28 @@ pub(super) struct Following {
     adrift: VecDeque<ChannelName>,
 }
 
+impl Following {
+    pub(super) fn new(bus: bool) -> Following {
+        Following { loading: bus, waiting: HashMap::default(), adrift: VecDeque::new() }
+    }
+}
+
 impl<S: Sockets> Shard<S> {
     /// Whether the place of `channel` must be asked for before anybody is told of it.
     pub(super) fn is_unknown(&self, channel: &str) -> bool {
-        self.options.bus && !self.homes.is_known(channel)
+        self.options.bus && (self.following.loading || !self.homes.is_known(channel))
     }
 
-    /// Whether who subscribes has had more of the channel, on another node, than this one has read:
-    /// it would be sent back in time.
-    pub(super) fn is_overtaken_by(&self, subscribe: &Subscribe) -> bool {
-        let since = subscribe.recover.filter(|_| self.options.bus);
-        since.is_some_and(|since| self.homes.is_overtaken(subscribe.channel.as_str(), since))
+    /// Whether a client has read further, on another node, than this one has.
+    pub(super) fn may_be_behind(&self, channel: &str, since: Since) -> bool {
+        self.options.bus && self.homes.is_before(channel, since)
     }
 
     /// Keeps a request until it is known where its channel stands.
     pub(super) fn await_place(&mut self, channel: ChannelName, request: Message) {
         let waiting = self.following.waiting.entry(channel.clone()).or_default();
         waiting.push(request);
-        if waiting.len() == 1 {
+        if waiting.len() == 1 && !self.following.loading {
             self.send_to_bridge(Message::Locate { channel });
         }
     }
@@ -69,14 +74,19 @@ impl<S: Sockets> Shard<S> {
                 }
             }
         }
-        if !self.following.waiting.contains_key(channel) {
-            return;
-        }
-        if let Some(last) = last {
+        // Where nothing is kept, the answer may be older than what was read meanwhile.
+        if let Some(last) = last.filter(|_| self.following.waiting.contains_key(channel)) {
             self.homes.expect((channel, &namespace), last);
         }
-        if self.homes.is_known(channel.as_str()) {
-            self.serve_waiting(channel);
+    }
+
+    /// All has been read that was there: what is known now, may be told.
+    pub(super) fn on_loaded(&mut self) {
+        self.following.loading = false;
+        let mut waiting: Vec<ChannelName> = self.following.waiting.keys().cloned().collect();
+        waiting.sort_unstable();
+        for channel in waiting {
+            self.send_to_bridge(Message::Locate { channel });
         }
     }
 
@@ -105,30 +115,15 @@ impl<S: Sockets> Shard<S> {
         if let Some(top) = moved {
             self.tell_moved(channel, top, &interested);
         }
-        // What was in the stream when it was asked has been read, so nobody waits any longer.
-        for request in self.following.waiting.remove(channel).unwrap_or_default() {
-            match request {
-                Message::Subscribe(subscribe) => self.grant(*subscribe),
-                request => self.on_message(request),
-            }
-        }
+        self.serve_waiting(channel);
         // A question of one who has left meanwhile.
         self.homes.retire(self.now, channel);
     }
 
-    /// The channel is known now, and requests need wait no longer, but for those of clients that
-    /// have had more of it.
     fn serve_waiting(&mut self, channel: &ChannelName) {
-        let requests = self.following.waiting.remove(channel).unwrap_or_default();
-        let waits = |request: &Message| match request {
-            Message::Subscribe(subscribe) => self.is_overtaken_by(subscribe),
-            _ => false,
-        };
-        let (waiting, served): (Vec<_>, Vec<_>) = requests.into_iter().partition(waits);
-        if !waiting.is_empty() {
-            self.following.waiting.insert(channel.clone(), waiting);
+        for request in self.following.waiting.remove(channel).unwrap_or_default() {
+            self.on_message(request);
         }
-        served.into_iter().for_each(|request| self.on_message(request));
     }
 
     /// The bus can't say where a channel stands. Those who wait may try again; who is subscribed
@@ -151,21 +146,17 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    /// Whether the bus brings `channel` to this shard, its home.
-    pub(super) fn follows_as_home(&self, channel: &str) -> bool {
-        self.options.bus && self.home_map.home(channel) == self.id
-    }
-
-    /// What was read of `channel` had no room on the way here.
-    pub(super) fn on_channel_adrift(&mut self, channel: &ChannelName) {
-        let adrift = self.homes.set_channel_adrift(channel);
-        self.following.adrift.extend(adrift.then(|| channel.clone()));
-    }
-
     /// Channels of a stream may have missed something.
     pub(super) fn on_adrift(&mut self, stream: usize, streams: usize) {
         let adrift = self.homes.set_adrift(|name| stream_of(name, streams) == stream);
         self.following.adrift.extend(adrift);
+    }
+
+    /// Publications of a channel were dropped on the way here.
+    pub(super) fn on_lost(&mut self, channel: &ChannelName) {
+        if self.homes.set_adrift_one(channel) {
+            self.following.adrift.push_back(channel.clone());
+        }
     }
 
     /// Asks for channels that may have missed something, a bounded number in a tick: those that

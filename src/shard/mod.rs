@@ -139,7 +139,7 @@ impl<S: Sockets> Shard<S> {
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
             requests: Requests::default(),
-            following: following::Following::default(),
+            following: following::Following::new(parts.options.bus),
             untold: VecDeque::new(),
             gaps_allowed: GAPS_TOLD_PER_TICK,
             buffer: vec![0; RECEIVE_BYTES_MAX],

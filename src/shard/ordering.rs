@@ -22,23 +22,24 @@ impl<S: Sockets> Shard<S> {
             Message::Read { channel, epoch, publications } => {
                 self.on_read(&channel, epoch, publications);
             }
+            Message::Loaded => self.on_loaded(),
+            Message::Lost { channel } => self.on_lost(&channel),
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
             Message::Locate { .. } => unreachable!("the bridge is asked"),
             Message::Subscribed(answer) => self.on_subscribed(*answer),
             Message::Live { channel, publications } => self.on_live(&channel, publications),
-            // To a home shard only the bridge sends one: it has no other way to itself.
-            Message::Gap { channel, .. } if self.follows_as_home(channel.as_str()) => {
-                self.on_channel_adrift(&channel);
-            }
             Message::Gap { channel, next, .. } => self.on_gap(&channel, next),
             Message::Moved { channel, top } => self.on_moved(&channel, top),
             Message::Refused { channel, connection, error } => {
                 self.on_refused(&channel, Self::token_of(connection), error);
             }
             Message::Answer { asker, answer } => match asker {
-                Asker::Connection { connection, request } => {
+                Asker::Connection { connection, request, pipelined: false } => {
                     self.on_answer(Self::token_of(connection), request, answer);
+                }
+                Asker::Connection { connection, request, pipelined: true } => {
+                    self.on_published(Self::token_of(connection), request, &answer);
                 }
                 Asker::Control(_) | Asker::Bridge(_) | Asker::Nobody => {
                     unreachable!("a shard gets the answers for its connections")
@@ -99,16 +100,15 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_home_subscribe(&mut self, subscribe: Subscribe) {
-        if self.is_unknown(subscribe.channel.as_str()) || self.is_overtaken_by(&subscribe) {
+        let behind = subscribe.recover.is_some_and(|since| {
+            !subscribe.confirmed && self.may_be_behind(subscribe.channel.as_str(), since)
+        });
+        if behind || self.is_unknown(subscribe.channel.as_str()) {
             let channel = subscribe.channel.clone();
+            let subscribe = Subscribe { confirmed: true, ..subscribe };
             return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
         }
-        self.grant(subscribe);
-    }
-
-    /// Begins a subscription where the channel stands.
-    pub(super) fn grant(&mut self, subscribe: Subscribe) {
-        let Subscribe { channel, connection, recover } = subscribe;
+        let Subscribe { channel, connection, recover, .. } = subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
         let (top, recovered) =

@@ -120,7 +120,7 @@ impl<S: Sockets> Shard<S> {
         }
         self.cells.channels_local.set(self.locals.count() as u64);
         let connection = self.connection_id(token);
-        let subscribe = Subscribe { channel, connection, recover };
+        let subscribe = Subscribe { channel, connection, recover, confirmed: false };
         self.send_to_shard(home, Message::Subscribe(Box::new(subscribe)));
         self.wait(token, Waiting::Subscribe(waiting))
     }
@@ -161,7 +161,7 @@ impl<S: Sockets> Shard<S> {
         }
         match *connection.extra.as_mut()?.waiting.take()? {
             Waiting::Subscribe(waiting) => Some(waiting),
-            Waiting::Answer => None,
+            Waiting::Answer | Waiting::Room => None,
         }
     }
 

@@ -232,8 +232,13 @@ impl Client {
         if let Some(push) = reply.push {
             return self.on_push(stage, push);
         }
-        let (id, ask) = self.asked.pop_front().unwrap_or_else(|| panic!("nobody asked: {line}"));
-        assert_eq!(reply.id, id, "replies come in the order of requests: {line} for {ask:?}");
+        let at = self.asked.iter().position(|(id, _)| *id == reply.id);
+        let at = at.unwrap_or_else(|| panic!("nobody asked: {line}"));
+        // Publications take their time, and nothing waits for them.
+        let rest = self.asked.iter().take(at);
+        let passed = rest.filter(|(_, ask)| !matches!(ask, Ask::Publish(_))).count();
+        assert_eq!(passed, 0, "replies come in the order of requests: {line}");
+        let (_, ask) = self.asked.remove(at).expect("it was found");
         if let Some(error) = reply.error {
             return self.on_error(stage, ask, &error);
         }

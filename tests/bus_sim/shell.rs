@@ -211,7 +211,7 @@ impl Shell {
             redis.close(link);
         }
         self.asked.clear();
-        self.engine.on_down();
+        self.engine.on_down(now);
         self.writer_backoff.pause(redis, now);
     }
 

@@ -149,9 +149,9 @@ fn namespaces(history_size: usize, history_ttl: Duration) -> Vec<Namespace> {
 
 fn options(namespaces: Vec<Namespace>) -> Options {
     Options {
+        bus: false,
         namespaces: Namespaces::new(namespaces, 255),
         rules: Rules::default(),
-        bus: false,
         insecure: false,
         anonymous: true,
         ping_interval: Duration::from_secs(4),

@@ -7,7 +7,7 @@ use super::window::{Faults, Measured, Request, Window, measure, verdict};
 use crate::cli::{SlowArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
-use crate::fleet::{Ended, Fleet, Frames};
+use crate::fleet::{Ended, Fleet, Frames, Plan};
 use crate::page::{Section, Table};
 use crate::publish::Publisher;
 use crate::report::{self, Report, Row};
@@ -53,11 +53,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
     let request = Request::new(Load::Open { rate: args.rate }, &args.window)?;
     let mut subject = common.subject(common.connections, 1)?;
     let entrance = args.publish.entrance(&mut subject)?;
-    let mut slow = common.subject(args.slow, 1)?.plan;
-    slow.frames = Frames::Ignored;
-    slow.dawdle_bytes = args.slow_bytes;
-    slow.receive_bytes = slow.receive_bytes.max(SLOW_RECEIVE_BYTES);
-    slow.sources_from = super::SECOND_FLEET_SOURCES;
+    let slow = slow_plan(args)?;
     let Subject { plan, watched, url, .. } = subject;
     let timeout = plan.timeout;
     let mut fleet = Fleet::start(plan)?;
@@ -121,6 +117,16 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
     };
     report::print(&report, common, verdict)?;
     Ok(verdict)
+}
+
+/// The plan of those that read slowly.
+fn slow_plan(args: &SlowArgs) -> Result<Plan, Error> {
+    let mut plan = args.common.subject(args.slow, 1)?.plan;
+    plan.frames = Frames::Ignored;
+    plan.dawdle_bytes = args.slow_bytes;
+    plan.receive_bytes = plan.receive_bytes.max(SLOW_RECEIVE_BYTES);
+    plan.sources_from = super::SECOND_FLEET_SOURCES;
+    Ok(plan)
 }
 
 /// The windows so far.

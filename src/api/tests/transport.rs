@@ -98,7 +98,7 @@ async fn a_shard_that_does_not_answer_is_an_internal_error_and_leaves_nothing_be
 async fn a_full_shard_is_503_alone_and_111_among_others() {
     let node = node_with(options(), obedient);
     let send = |_, _| Err(Full);
-    let courier = Courier::new(1, Box::new(|_| ShardId::new(0)), Box::new(send));
+    let courier = Courier::new(1, false, Box::new(|_| ShardId::new(0)), Box::new(send));
     let status = Arc::clone(&node.api.status);
     let node_names = node.api.node.clone();
     let parts = Parts { courier, status, identify: Box::new(|_| None), node: node_names };
@@ -118,7 +118,7 @@ async fn more_requests_than_may_wait_are_refused_and_those_that_give_up_are_forg
         channel: crate::channel::ChannelName::new("c"),
         asker: Asker::Control(ticket),
     };
-    let ask = || courier.send(ShardId::new(0), make);
+    let ask = || courier.send(Recipient::Shard(ShardId::new(0)), make);
     let waiting: Vec<_> = (0..API_PENDING_MAX).map(|_| ask().expect("there is room")).collect();
     assert!(matches!(ask(), Err(ApiError::Busy)));
     drop(waiting);

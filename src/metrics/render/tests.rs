@@ -21,7 +21,7 @@ fn metrics() -> (Vec<Arc<ShardCells>>, Metrics) {
         cells.delivery.record(std::time::Duration::from_secs(60), 1);
         cells.busy_nanos.set(2_500_000_000);
     }
-    let metrics = Metrics::new(shards.clone(), now);
+    let metrics = Metrics::new(shards.clone(), None, now);
     (shards, metrics)
 }
 
@@ -161,6 +161,6 @@ fn a_page_has_an_end() {
 #[test]
 fn the_largest_node_fits_a_page() {
     let shards = (0..crate::ids::ShardId::COUNT_MAX).map(|_| Arc::default()).collect();
-    let page = Metrics::new(shards, now).render(Format::Prometheus).expect("it fits");
+    let page = Metrics::new(shards, None, now).render(Format::Prometheus).expect("it fits");
     assert!(page.len() > 1 << 20);
 }

@@ -23,6 +23,14 @@ impl Homes {
         self.channels.get(name).is_some_and(|home| home.known)
     }
 
+    /// Whether `since` is not a place that this node has read past: it may be one that is still to
+    /// be read.
+    pub fn is_before(&self, name: &str, since: Since) -> bool {
+        self.channels
+            .get(name)
+            .is_some_and(|home| !since.epoch.matches(home.epoch) || since.offset > home.top)
+    }
+
     /// Takes a publication that the bus has ordered; a channel that it does not follow on from is
     /// moved to the place before it. Answers nothing if nobody is concerned.
     pub fn read(
@@ -84,16 +92,16 @@ impl Homes {
     /// Channels for which `concerns` says yes may have missed something. Answers those that
     /// somebody listens to; the others are forgotten, and asked for when they are wanted again.
     pub fn set_adrift(&mut self, concerns: impl Fn(&str) -> bool) -> Vec<ChannelName> {
-        let names = self.channels.keys().filter(|name| concerns(name.as_str()));
-        let mut names: Vec<ChannelName> = names.cloned().collect();
-        names.retain(|name| self.set_channel_adrift(name));
+        let concerned = self.channels.keys().filter(|name| concerns(name.as_str()));
+        let mut adrift: Vec<ChannelName> = concerned.cloned().collect();
+        adrift.retain(|name| self.set_adrift_one(name));
         // The same run asks in the same order, whatever the table's order is.
-        names.sort_unstable();
-        names
+        adrift.sort_unstable();
+        adrift
     }
 
     /// The same for one channel; answers whether somebody listens to it.
-    pub fn set_channel_adrift(&mut self, name: &ChannelName) -> bool {
+    pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
         let Some(home) = self.channels.get_mut(name) else { return false };
         home.known = false;
         if home.interested.is_empty() {
@@ -102,12 +110,6 @@ impl Homes {
             return false;
         }
         true
-    }
-
-    /// Whether who stands at `since` has had more of a channel than this node has read.
-    pub fn is_overtaken(&self, name: &str, since: Since) -> bool {
-        let home = self.channels.get(name).filter(|home| since.epoch.matches(home.epoch));
-        home.is_some_and(|home| since.offset > home.top)
     }
 
     /// Brings a channel to `position`, after which it is known. Answers the position if it was
