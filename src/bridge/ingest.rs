@@ -64,7 +64,9 @@ pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
             }
             Err(error) => error,
         };
-        tracing::warn!(%stream, error = %failed, "a stream can't be ingested");
+        if backoff.is_worth_a_line() {
+            tracing::warn!(%stream, error = %failed, "a stream can't be ingested");
+        }
         backoff.pause().await;
     }
 }
