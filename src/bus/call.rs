@@ -1,10 +1,10 @@
-//! What the bus wants of Redis, and what became of it.
+//! What the bus asks of whoever speaks to Redis, and what it is told of it.
 
 use super::EntryId;
 use super::append::{Append, AppendFailed, Appended};
 use super::locate::{Stand, Tops};
 
-/// A call to make. At most [`BUS_CALLS_MAX`](crate::limits::BUS_CALLS_MAX) are under way; what gathers meanwhile is one batch.
+/// A call to make. At most `BUS_CALLS_MAX` are under way; what gathers meanwhile is one batch.
 #[derive(Clone, Debug)]
 pub enum Call {
     /// Take a stream over.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::append::{AppendFailed, Appended, Once};
 use super::call::{Call, Outcome};
-use super::follow::{Follow, Step, Tail};
-use super::locate::Locator;
-use super::writer::{Pending, Writer};
+use super::follow::{Step, Tail};
+use super::lane::Lane;
+use super::writer::Pending;
 use super::{Entry, EntryId, Item, record, stream_of};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
@@ -29,19 +29,6 @@ pub struct Options {
     pub home_map: HomeMap,
     /// A number that no other process has: publishers are named by it.
     pub seed: u64,
-}
-
-/// One stream.
-#[derive(Debug)]
-struct Lane {
-    follow: Follow,
-    writer: Writer,
-    locator: Locator,
-    /// Whether the server that is asked may have changed since the stream was last fenced.
-    unfenced: bool,
-    fencing: bool,
-    appending: bool,
-    locating: bool,
 }
 
 /// See the module.
@@ -85,15 +72,7 @@ impl Engine {
         };
         for stream in 0..engine.options.streams {
             let publisher = engine.fresh();
-            engine.lanes.push(Lane {
-                follow: Follow::default(),
-                writer: Writer::new(stream, publisher),
-                locator: Locator::default(),
-                unfenced: true,
-                fencing: false,
-                appending: false,
-                locating: false,
-            });
+            engine.lanes.push(Lane::new(stream, publisher));
         }
         engine
     }
@@ -121,6 +100,11 @@ impl Engine {
     /// Whether calls can be made.
     pub fn is_up(&self) -> bool {
         self.up
+    }
+
+    /// Whether there is room for much more that waits for Redis.
+    pub fn has_room(&self) -> bool {
+        self.pending_bytes < BUS_PENDING_BYTES_MAX / 2
     }
 
     /// Answers for those who asked from the bridge's own thread.
@@ -180,26 +164,26 @@ impl Engine {
         if !record::fits(channel.as_str(), &publication) {
             return self.answer(asker, Answer::Error(ClientError::LimitExceeded));
         }
-        match asker {
-            Asker::Control(_) => self.cells.publications_api.add(1),
-            Asker::Bridge(_) => self.cells.publications_ingest.add(1),
-            Asker::Connection { .. } | Asker::Nobody => {}
+        if matches!(asker, Asker::Control(_)) {
+            self.cells.publications_api.add(1);
         }
         // What is outside of a history that clients know has no offset, or it had holes.
         let ordered = !(namespace.has_history() && skip_history);
-        self.push(
-            now,
-            Pending {
-                ordered,
-                once: idempotency_key.map_or(once, Once::Key),
-                record: record::encode(channel.as_str(), &publication, ordered).into(),
-                channel,
-                positioned: ordered && namespace.has_history(),
-                asker,
-                deadline: now.after(BUS_PUBLISH_DEADLINE),
-                removal: false,
-            },
-        );
+        let once = match (once, idempotency_key) {
+            (Once::Ingested { stream, place, .. }, key) => Once::Ingested { stream, place, key },
+            (once, key) => key.map_or(once, Once::Key),
+        };
+        let pending = Pending {
+            ordered,
+            once,
+            record: record::encode(channel.as_str(), &publication, ordered).into(),
+            channel,
+            positioned: ordered && namespace.has_history(),
+            asker,
+            deadline: now.after(BUS_PUBLISH_DEADLINE),
+            removal: false,
+        };
+        self.push(now, pending);
     }
 
     fn push(&mut self, now: Moment, mut pending: Pending) {
@@ -314,11 +298,14 @@ impl Engine {
             Ok(appended) => {
                 let told: Vec<_> = writer.on_appended(appended).collect();
                 self.cells.appended.add(told.len() as u64);
-                for (pending, position) in told {
+                for (pending, position, repeat) in told {
                     self.pending_bytes -= pending.bytes();
                     let answer = if pending.removal {
                         Answer::HistoryRemoved
+                    } else if repeat && pending.is_ingested() {
+                        Answer::Repeated
                     } else {
+                        self.cells.publications_ingest.add(u64::from(pending.is_ingested()));
                         Answer::Published(position.filter(|_| pending.positioned))
                     };
                     self.answer(pending.asker, answer);
@@ -398,8 +385,10 @@ impl Engine {
             let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
             let unlocated = lane.locator.expire(is_over);
             let released = lane.writer.release(now);
-            for (pending, unknown) in expired {
-                self.give_up(vec![pending], unknown);
+            let (unknown, certain): (Vec<_>, Vec<_>) =
+                expired.into_iter().partition(|(_, unknown)| *unknown);
+            for (expired, unknown) in [(unknown, true), (certain, false)] {
+                self.give_up(expired.into_iter().map(|(pending, _)| pending).collect(), unknown);
             }
             for asker in released {
                 self.cells.unknown.add(1);
@@ -412,7 +401,11 @@ impl Engine {
     }
 
     fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
-        for pending in publications {
+        let ingested = publications.iter().find(|pending| pending.is_ingested());
+        let stream = ingested.map(|one| stream_of(one.channel.as_str(), self.options.streams));
+        let later = stream.map(|stream| self.lanes[stream].writer.withdraw_ingested());
+        let later = later.into_iter().flatten().map(|pending| (pending, false));
+        for (pending, unknown) in publications.into_iter().map(|one| (one, unknown)).chain(later) {
             self.pending_bytes -= pending.bytes();
             self.refuse(&pending, unknown);
         }

@@ -34,6 +34,10 @@ impl Pending {
     pub(super) fn bytes(&self) -> usize {
         self.record.len() + self.channel.as_str().len() + size_of::<Pending>()
     }
+
+    pub(super) fn is_ingested(&self) -> bool {
+        matches!(self.once, Once::Ingested { .. })
+    }
 }
 
 /// A batch that was sent.
@@ -138,13 +142,26 @@ impl Writer {
         batch
     }
 
-    /// The batch was appended; answers who is to be told what.
+    /// The batch was appended; answers who is to be told what, and whether it was there before.
     pub(super) fn on_appended(
         &mut self,
         appended: Appended,
-    ) -> impl Iterator<Item = (Pending, Option<Position>)> {
+    ) -> impl Iterator<Item = (Pending, Option<Position>, bool)> {
         let flight = self.flight.take().map(|flight| flight.publications).unwrap_or_default();
-        flight.into_iter().zip(appended.positions)
+        let answers = appended.positions.into_iter().zip(appended.repeats);
+        flight.into_iter().zip(answers).map(|(one, (position, repeat))| (one, position, repeat))
+    }
+
+    /// Takes back all that was ingested and waits. One of them has failed and comes again; if a
+    /// later one went first, its place would make the failed one a repeat.
+    pub(super) fn withdraw_ingested(&mut self) -> Vec<Pending> {
+        if !self.pending.iter().any(Pending::is_ingested) {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.pending).into_iter();
+        let (ingested, others) = all.partition::<Vec<_>, _>(Pending::is_ingested);
+        self.pending = others.into();
+        ingested
     }
 
     /// No answer came: the batch is to be sent again when there is a connection.
@@ -207,17 +224,17 @@ impl Writer {
             expired.extend(self.pending.pop_front().map(|one| (one, false)));
         }
         let Some(flight) = self.flight.as_mut() else { return expired };
+        let all = flight.publications.iter().all(|one| one.deadline <= now);
         if !flight.sent && !flight.uncertain {
-            let mut kept = Vec::new();
-            for one in flight.publications.drain(..) {
-                if one.deadline <= now { expired.push((one, false)) } else { kept.push(one) }
-            }
-            flight.publications = kept;
+            // What is ingested goes in order or not at all.
+            let over = |one: &mut Pending| all || one.deadline <= now && !one.is_ingested();
+            let over = flight.publications.extract_if(.., over);
+            expired.extend(over.map(|one| (one, false)));
             if flight.publications.is_empty() {
                 self.flight = None;
                 self.number -= 1;
             }
-        } else if flight.publications.iter().all(|one| one.deadline <= now) {
+        } else if all {
             expired.extend(flight.publications.drain(..).map(|one| (one, true)));
             self.flight = None;
             if crate::sabotage!(ReusedNumber) {
@@ -233,7 +250,8 @@ impl Writer {
     /// others in it came later.
     pub(super) fn release(&mut self, now: Moment) -> Vec<Asker> {
         let flight = self.flight.iter_mut().flat_map(|flight| &mut flight.publications);
-        let over = flight.filter(|one| one.deadline <= now && one.asker != Asker::Nobody);
+        let waits = |one: &&mut Pending| one.asker != Asker::Nobody && !one.is_ingested();
+        let over = flight.filter(|one| one.deadline <= now).filter(waits);
         over.map(|one| std::mem::replace(&mut one.asker, Asker::Nobody)).collect()
     }
 

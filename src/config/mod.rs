@@ -341,6 +341,8 @@ impl Config {
             streams: self.redis.streams,
             stream_bytes_max: self.redis.stream_bytes_max,
             namespaces: self.namespaces(),
+            ingest: self.redis.ingest.clone(),
+            publication_bytes_max: self.api.body_bytes_max,
         }
     }
 

@@ -147,23 +147,27 @@ impl Stream {
         let mut draft = Draft::default();
         for (index, (channel, ordered, once, record)) in append.publications.iter().enumerate() {
             let name = channel.as_str().to_owned();
-            let first = match once {
-                Once::Never => None,
-                Once::Key(key) => {
-                    let key = (name.clone(), key.to_string());
-                    let now = draft.keys.iter().find(|(other, _)| *other == key);
-                    now.map(|(_, place)| place).or(self.keys.get(&key).map(|(_, at)| at)).cloned()
-                }
-                Once::Ingested { stream, place } => {
-                    let meta = self.meta.as_ref().expect("checked before");
-                    let last = meta.ingested.get(stream).copied().unwrap_or_default();
-                    let repeat = *place <= last;
-                    if !repeat {
-                        draft.ingested = Some((Arc::clone(stream), *place));
-                    }
-                    repeat.then(|| "-".to_owned())
-                }
+            let (key, ingested) = match once {
+                Once::Never => (None, None),
+                Once::Key(key) => (Some(key), None),
+                Once::Ingested { stream, place, key } => (key.as_ref(), Some((stream, *place))),
             };
+            let key = key.map(|key| (name.clone(), key.to_string()));
+            let mut first = None;
+            if let Some((stream, place)) = ingested {
+                let meta = self.meta.as_ref().expect("checked before");
+                let before = meta.ingested.get(stream).copied().unwrap_or_default();
+                if place <= draft.ingested.as_ref().map_or(before, |(_, last)| *last) {
+                    first = Some("-".to_owned());
+                } else {
+                    draft.ingested = Some((Arc::clone(stream), place));
+                }
+            }
+            if let (None, Some(key)) = (&first, &key) {
+                let now = draft.keys.iter().find(|(other, _)| other == key);
+                let now = now.map(|(_, place)| place);
+                first = now.or(self.keys.get(key).map(|(_, place)| place)).cloned();
+            }
             if let Some(first) = first {
                 draft.repeats.push(format!("{index}={first}"));
                 continue;
@@ -172,11 +176,11 @@ impl Stream {
             draft.taken.push((index, place));
             draft.records.extend_from_slice(record);
             draft.count += 1;
-            if let Once::Key(key) = once {
+            if let Some(key) = key {
                 let text = place.map_or("-".to_owned(), |(incarnation, offset)| {
                     format!("{epoch}:{incarnation}:{offset}")
                 });
-                draft.keys.push(((name, key.to_string()), text));
+                draft.keys.push((key, text));
             }
         }
         draft
