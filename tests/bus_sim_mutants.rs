@@ -9,6 +9,7 @@
 )]
 
 #[path = "bus_sim/mod.rs"]
+#[allow(dead_code, reason = "what shows a failure again is for the random schedules")]
 mod bus_sim;
 #[path = "sim/mod.rs"]
 #[allow(dead_code, reason = "parts of it that are for single nodes")]

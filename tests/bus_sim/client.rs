@@ -140,9 +140,9 @@ impl Client {
         }
         let now = stage.network.now();
         for channel in self.wanted.clone() {
-            let asked = self.asked.iter().any(
-                |(_, ask)| matches!(ask, Ask::Subscribe { channel: other, .. } if *other == channel),
-            );
+            let is_asked =
+                |ask: &Ask| matches!(ask, Ask::Subscribe { channel: at, .. } if *at == channel);
+            let asked = self.asked.iter().any(|(_, ask)| is_asked(ask));
             let early = self.again.get(&channel).is_some_and(|at| *at > now);
             if asked || early || self.subscribed.contains_key(&channel) {
                 continue;

@@ -176,7 +176,8 @@ impl Shell {
                 (Outcome::Fenced(stream, id), id.is_none().then_some("no fence"))
             }
             (Call::Append(append), Answer::Appended(result)) => {
-                let wrong = matches!(result, Err(AppendFailed::WrongServer(_)));
+                let wrong =
+                    matches!(result, Err(AppendFailed::WrongServer(_) | AppendFailed::Lost));
                 (Outcome::Appended(append.stream, result), wrong.then_some("the wrong server"))
             }
             (Call::Tops(tops), Answer::Located(stand)) => {

@@ -123,7 +123,9 @@ impl Stream {
         let before = self.publishers.get(&append.publisher);
         if let Some(last) = before.filter(|last| last.number == append.number) {
             let reply = answer("dup", last);
-            return Ok((append.answer(&reply).expect("an answer"), Vec::new()));
+            // To another batch under the same number this is no answer.
+            let appended = append.answer(&reply).ok_or(AppendFailed::Lost)?;
+            return Ok((appended, Vec::new()));
         }
         if append.number != before.map_or(0, |last| last.number) + 1 {
             return Err(AppendFailed::OutOfOrder);
