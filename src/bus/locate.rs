@@ -48,6 +48,9 @@ impl Tops {
     }
 }
 
+/// A channel that was asked for, when that was wanted, and where it stands.
+type Held = (ChannelName, Moment, Position);
+
 /// The questions about one stream.
 #[derive(Debug, Default)]
 pub(super) struct Locator {
@@ -56,7 +59,7 @@ pub(super) struct Locator {
     /// Asked and not answered.
     asked: Vec<(ChannelName, Moment)>,
     /// Answered, for when the stream has been read so far.
-    held: VecDeque<(EntryId, Vec<(ChannelName, Moment, Position)>)>,
+    held: VecDeque<(EntryId, Vec<Held>)>,
     /// Entries up to here may not have been read: what was answered before tells too little.
     least: EntryId,
 }
