@@ -110,3 +110,39 @@ impl Follow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(epoch: u64, number: u64) -> EntryId {
+        EntryId { epoch, number }
+    }
+
+    #[test]
+    fn what_is_cut_off_a_window_that_is_loaded_is_no_hole_and_later_it_is() {
+        let mut loading = Follow::default();
+        assert_eq!(loading.on_fenced(id(5, 9)), Step::Next);
+        assert_eq!(loading.on_entry(id(5, 7)), Step::Next);
+        assert!(!loading.is_loaded());
+        assert_eq!(loading.on_entry(id(5, 9)), Step::Hole);
+        assert!(loading.is_loaded());
+        let mut empty = Follow::default();
+        assert_eq!(empty.on_fenced(id(5, 0)), Step::Next);
+        assert!(empty.is_loaded());
+        assert_eq!(empty.on_entry(id(5, 2)), Step::Hole);
+    }
+
+    #[test]
+    fn an_end_that_can_not_be_read_is_a_hole_after_a_while() {
+        let mut follow = Follow::default();
+        let (now, tail) = (Moment::default(), Tail(Some(id(5, 2))));
+        follow.on_fenced(id(5, 0));
+        assert_eq!(follow.on_tail(now, tail), Step::Next);
+        assert_eq!(follow.on_tail(now.after(BUS_STALL_TIMEOUT / 2), tail), Step::Next);
+        assert_eq!(follow.on_tail(now.after(BUS_STALL_TIMEOUT), tail), Step::Hole);
+        assert_eq!(follow.at(), id(5, 2));
+        assert_eq!(follow.on_tail(now, Tail(None)), Step::Regressed);
+        assert_eq!(follow.on_fenced(id(4, 0)), Step::Regressed);
+    }
+}

@@ -260,3 +260,58 @@ impl Writer {
         self.number = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BUS_PUBLISH_DEADLINE;
+    use crate::mesh::Ticket;
+
+    fn pending(ticket: u64, now: Moment) -> Pending {
+        Pending {
+            channel: ChannelName::new("a"),
+            ordered: true,
+            once: Once::Never,
+            record: Arc::from(&b"record"[..]),
+            positioned: true,
+            asker: Asker::Control(Ticket(ticket)),
+            deadline: now.after(BUS_PUBLISH_DEADLINE),
+            removal: false,
+        }
+    }
+
+    #[test]
+    fn a_batch_that_may_be_in_one_epoch_is_not_sent_in_another() {
+        let mut writer = Writer::new(0, 1);
+        let now = Moment::default();
+        assert!(writer.on_fenced(7, 2).is_empty());
+        writer.push(pending(1, now));
+        let first = writer.send(now, 3).expect("a batch");
+        writer.on_lost();
+        assert!(writer.on_fenced(7, 4).is_empty(), "the same server");
+        let again = writer.send(now, 5).expect("the batch again");
+        assert_eq!((first.publisher, first.number), (again.publisher, again.number));
+        writer.on_lost();
+        assert_eq!(writer.on_fenced(8, 6).len(), 1, "its fate is not known");
+        assert!(writer.send(now, 7).is_none());
+    }
+
+    #[test]
+    fn nobody_waits_for_the_deadline_of_a_later_one_in_the_same_batch() {
+        let mut writer = Writer::new(0, 1);
+        let now = Moment::default();
+        let later = now.after(BUS_PUBLISH_DEADLINE / 2);
+        writer.push(pending(1, now));
+        writer.push(pending(2, later));
+        writer.send(later, 2).expect("a batch");
+        let over = now.after(BUS_PUBLISH_DEADLINE);
+        assert!(writer.expire(over, 3).is_empty(), "the batch may be in the stream");
+        assert_eq!(writer.release(over), [Asker::Control(Ticket(1))]);
+        assert!(writer.release(over).is_empty(), "an answer is given once");
+        writer.on_turned_away();
+        let expired = writer.expire(over, 4);
+        assert_eq!(expired.len(), 1, "it was not taken, and goes on without the first");
+        assert!(!expired[0].1);
+        assert_eq!(writer.send(over, 5).expect("the rest").publications.len(), 1);
+    }
+}
