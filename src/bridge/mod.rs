@@ -3,11 +3,14 @@
 //! slows a shard.
 
 mod check;
+mod cluster;
 mod link;
+mod nodes;
 mod reader;
 mod writer;
 
 pub use link::check_url;
+pub use nodes::Member;
 
 use std::cell::{Cell as Slot, RefCell};
 use std::rc::Rc;
@@ -21,7 +24,7 @@ use crate::bus::{Call, Engine, Keys};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
 use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, RETRY_INTERVAL};
-use crate::mesh::{HomeMap, Inbox, Outbound};
+use crate::mesh::{Answer, Asker, HomeMap, Inbox, Message, Outbound};
 use crate::metrics::BridgeCells;
 use crate::sys::EventFd;
 
@@ -57,6 +60,8 @@ pub struct Parts {
     pub cells: Arc<BridgeCells>,
     /// The clock of all threads.
     pub now: fn() -> Moment,
+    /// What other nodes are told of this one.
+    pub member: Member,
 }
 
 /// Told once, in the bridge's thread: that all has been read that was there, or why it never will.
@@ -112,6 +117,8 @@ struct Bridge {
     /// Whether the last read succeeded.
     reading: Slot<bool>,
     complained: Slot<Option<Instant>>,
+    nodes: nodes::Nodes,
+    cluster: cluster::Cluster,
 }
 
 impl Bridge {
@@ -147,7 +154,7 @@ impl Bridge {
 }
 
 async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
-    let Parts { inbox, wake, outbound, home_map, cells, now } = parts;
+    let Parts { inbox, wake, outbound, home_map, cells, now, member } = parts;
     let engine_options = crate::bus::Options {
         streams: options.streams,
         namespaces: options.namespaces.clone(),
@@ -164,6 +171,8 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         now,
         reading: Slot::new(false),
         complained: Slot::new(None),
+        nodes: nodes::Nodes::new(member),
+        cluster: cluster::Cluster::default(),
         options,
     });
     // What was sent while Redis is still looked for must not wait for it unanswered.
@@ -186,6 +195,10 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     while !bridge.engine.borrow().is_loaded() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
+    for stream in [cluster::Stream::Requests, cluster::Stream::Answers] {
+        tokio::task::spawn_local(cluster::run(Rc::clone(&bridge), stream));
+    }
+    tokio::task::spawn_local(nodes::run(Rc::clone(&bridge)));
     loaded(Ok(()));
     receiving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
@@ -195,9 +208,12 @@ async fn receive(bridge: Rc<Bridge>, inbox: Inbox, wake: EventFd) -> std::io::Re
     let watched = wake.watched()?;
     loop {
         while let Some(batch) = inbox.take() {
-            bridge.with_engine(|engine, now| {
-                batch.into_iter().for_each(|message| engine.on_message(now, message));
+            let others = bridge.with_engine(|engine, now| {
+                let (bus, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_for_bus);
+                bus.into_iter().for_each(|message| engine.on_message(now, message));
+                others
             });
+            others.into_iter().for_each(|message| bridge.on_message(message));
             tokio::task::yield_now().await;
         }
         if inbox.prepare_sleep() {
@@ -206,6 +222,26 @@ async fn receive(bridge: Rc<Bridge>, inbox: Inbox, wake: EventFd) -> std::io::Re
             guard.clear_ready();
         }
         inbox.woke();
+    }
+}
+
+/// Whether a message is about publications.
+fn is_for_bus(message: &Message) -> bool {
+    !matches!(message, Message::Cluster { .. } | Message::Answer { .. })
+}
+
+impl Bridge {
+    /// Takes a message that the bus has nothing to do with.
+    fn on_message(self: &Rc<Bridge>, message: Message) {
+        match message {
+            Message::Cluster { ticket, request } => {
+                tokio::task::spawn_local(cluster::answer(Rc::clone(self), ticket, request));
+            }
+            Message::Answer { asker: Asker::Bridge(ticket), answer: Answer::Remote(body) } => {
+                tokio::task::spawn_local(cluster::send_answer(Rc::clone(self), ticket, body));
+            }
+            other => debug_assert!(false, "not for the bridge: {other:?}"),
+        }
     }
 }
 

@@ -107,6 +107,20 @@ pub enum Message {
         /// What it gets.
         answer: Answer,
     },
+    /// A request of control to other nodes. The receiver is the bridge.
+    Cluster {
+        /// Control's ticket for the answer.
+        ticket: Ticket,
+        /// What is asked.
+        request: ClusterRequest,
+    },
+    /// A request of another node, from the bridge to control, which answers the bridge.
+    Remote {
+        /// The bridge's ticket for the answer.
+        ticket: Ticket,
+        /// What is asked.
+        call: RemoteCall,
+    },
     /// A request of control to every shard.
     Control {
         /// Control's ticket for the answer.
@@ -213,6 +227,39 @@ pub enum Answer {
     Channels(Vec<(ChannelName, u32)>),
     /// How many connections the request concerned.
     Affected(usize),
+    /// What other nodes say.
+    Cluster(ClusterAnswer),
+    /// What control has to say to another node.
+    Remote(Box<str>),
+}
+
+/// What control asks of other nodes.
+#[derive(Debug)]
+pub enum ClusterRequest {
+    /// Describe yourselves.
+    Describe,
+    /// Carry this out.
+    Call(RemoteCall),
+}
+
+/// A method of the API, to be carried out by one node for itself.
+#[derive(Debug)]
+pub struct RemoteCall {
+    /// Its name.
+    pub method: Box<str>,
+    /// Its parameters, a JSON object.
+    pub params: Box<str>,
+}
+
+/// What other nodes say.
+#[derive(Debug, Default)]
+pub struct ClusterAnswer {
+    /// Redis can't be reached, so nobody was asked.
+    pub away: bool,
+    /// One answer, JSON, of each node that gave one.
+    pub bodies: Vec<Box<str>>,
+    /// Names of nodes that live and did not answer in time.
+    pub silent: Vec<Box<str>>,
 }
 
 /// What control asks of every shard. Each shard answers once, when it is done.
@@ -244,6 +291,16 @@ pub enum ControlRequest {
         target: Target,
         /// Of which channel; absent means of all.
         channel: Option<ChannelName>,
+    },
+    /// Subscribe connections, of protocols whose messages name their channel. The answer comes
+    /// when all of these subscriptions have begun.
+    Subscribe {
+        /// Which ones.
+        target: Target,
+        /// To what.
+        channel: ChannelName,
+        /// Where they stand, if what they missed is wanted.
+        recover: Option<Since>,
     },
     /// Close every connection with 3001, spread evenly over this time. No answer until done.
     Drain {

@@ -9,7 +9,8 @@ mod outbound;
 mod wake;
 
 pub use message::{
-    Answer, Asker, ControlRequest, History, Message, Publish, Subscribe, Subscribed, Target, Ticket,
+    Answer, Asker, ClusterAnswer, ClusterRequest, ControlRequest, History, Message, Publish,
+    RemoteCall, Subscribe, Subscribed, Target, Ticket,
 };
 pub use outbound::{Lane, Outbound};
 pub use wake::{Wake, WakeFlag};

@@ -278,6 +278,8 @@ pub struct Subscribed<'a> {
 /// An event that nobody asked for.
 #[derive(Clone, Copy, Debug)]
 pub enum Push<'a> {
+    /// The application has subscribed the client. What it missed follows.
+    Subscribed(Subscribed<'a>),
     /// A subscription has ended.
     Unsubscribed {
         /// The channel.

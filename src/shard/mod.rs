@@ -15,6 +15,7 @@ mod homes;
 mod identity;
 mod inbound;
 mod input;
+mod joining;
 mod locals;
 mod options;
 mod ordering;
@@ -98,10 +99,11 @@ pub struct Shard<S> {
     readable: VecDeque<Token>,
     unfinished: Unfinished,
     requests: Requests,
+    joining: joining::Joining,
     following: following::Following,
     /// Subscribers that have missed something and are still to be told, for a protocol in which
-    /// they come back when they are.
-    untold: VecDeque<(Token, ChannelName)>,
+    /// they come back when they are; and whether the application had subscribed them.
+    untold: VecDeque<(Token, ChannelName, bool)>,
     /// How many more may be told in this tick.
     gaps_allowed: usize,
     buffer: Vec<u8>,
@@ -139,6 +141,7 @@ impl<S: Sockets> Shard<S> {
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
             requests: Requests::default(),
+            joining: joining::Joining::default(),
             following: following::Following::default(),
             untold: VecDeque::new(),
             gaps_allowed: GAPS_TOLD_PER_TICK,

@@ -24,7 +24,9 @@ impl<S: Sockets> Shard<S> {
             }
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
-            Message::Locate { .. } => unreachable!("the bridge is asked"),
+            Message::Locate { .. } | Message::Cluster { .. } | Message::Remote { .. } => {
+                unreachable!("the bridge is asked")
+            }
             Message::Subscribed(answer) => self.on_subscribed(*answer),
             Message::Live { channel, publications } => self.on_live(&channel, publications),
             Message::Gap { channel, next, .. } => self.on_gap(&channel, next),

@@ -249,9 +249,11 @@ impl<S: Sockets> Shard<S> {
                 self.reply(token, id, &Reply::History { channel: view, publications, top })
             }
             Answer::Error(error) => self.fail(token, id, error),
-            Answer::HistoryRemoved | Answer::Channels(_) | Answer::Affected(_) => {
-                unreachable!("clients do not ask for this")
-            }
+            Answer::HistoryRemoved
+            | Answer::Channels(_)
+            | Answer::Affected(_)
+            | Answer::Cluster(_)
+            | Answer::Remote(_) => unreachable!("clients do not ask for this"),
         };
         if flow != Flow::Stop {
             self.resume(token);

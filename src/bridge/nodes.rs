@@ -1,0 +1,164 @@
+//! Which nodes there are: each holds a lease in Redis, with its description beside it.
+
+use std::cell::{Cell as Slot, RefCell};
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::link::{Link, LinkError};
+use super::writer::not_an_answer;
+use super::{Backoff, Bridge};
+use crate::bus::{Keys, Reply};
+use crate::limits::{BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_LEASE, NODE_RENEWAL, RETRY_INTERVAL};
+use crate::mesh::ClusterAnswer;
+
+/// Renews a lease, if one is named, and says who has one that holds and whose has run out, by the
+/// clock of Redis.
+const LEASE: &str = include_str!("scripts/lease.lua");
+
+/// What other nodes are told of this one.
+pub struct Member {
+    /// Differs from node to node and from start to start.
+    pub uid: String,
+    /// When the process began, in milliseconds since 1970.
+    pub boot: u64,
+    /// How `info` shows it, as JSON.
+    pub describe: Box<dyn Fn() -> String + Send>,
+}
+
+/// This node among the others.
+pub(super) struct Nodes {
+    pub(super) member: Member,
+    /// The connection for what is said to other nodes and of them, while there is one.
+    link: RefCell<Option<Rc<Link>>>,
+    /// Streams of this node's that are being read: it counts as alive when it can be spoken to.
+    pub(super) listening: Slot<u8>,
+}
+
+impl Nodes {
+    pub(super) fn new(member: Member) -> Nodes {
+        Nodes { member, link: RefCell::new(None), listening: Slot::new(0) }
+    }
+
+    pub(super) fn link(&self) -> Option<Rc<Link>> {
+        self.link.borrow().clone()
+    }
+
+    /// How the lease is called: what a survivor must know of a node that is gone.
+    fn lease(&self) -> String {
+        format!("{}:{}", self.member.uid, self.member.boot)
+    }
+}
+
+/// A sorted set: leases by the time at which they end.
+pub(super) fn nodes_key(keys: &Keys) -> Vec<u8> {
+    keys.other("nodes")
+}
+
+fn node_key(keys: &Keys, uid: &str) -> Vec<u8> {
+    keys.other(&format!("node:{uid}"))
+}
+
+/// Holds the lease: for ever.
+pub(super) async fn run(bridge: Rc<Bridge>) {
+    let mut backoff = Backoff::new(bridge.seed());
+    loop {
+        match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
+            Ok(link) => {
+                let link = Rc::new(link);
+                bridge.nodes.link.replace(Some(Rc::clone(&link)));
+                let error = hold(&bridge, &link, &mut backoff).await;
+                bridge.nodes.link.take();
+                tracing::warn!(%error, "other nodes can't be reached");
+            }
+            Err(error) => tracing::debug!(%error, "other nodes can't be reached"),
+        }
+        backoff.pause().await;
+    }
+}
+
+async fn hold(bridge: &Rc<Bridge>, link: &Rc<Link>, backoff: &mut Backoff) -> LinkError {
+    let mut renewed = None::<Instant>;
+    loop {
+        if link.is_over() {
+            return LinkError::Lost("the connection has ended".to_owned());
+        }
+        let due = renewed.is_none_or(|at| at.elapsed() >= NODE_RENEWAL);
+        if due && bridge.nodes.listening.get() == super::cluster::STREAMS {
+            if let Err(error) = renew(bridge, link).await {
+                return error;
+            }
+            renewed = Some(Instant::now());
+            backoff.reset();
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+async fn renew(bridge: &Bridge, link: &Link) -> Result<(), LinkError> {
+    let nodes = &bridge.nodes;
+    let key = node_key(&bridge.keys, &nodes.member.uid);
+    let lease = NODE_LEASE.as_millis().to_string().into_bytes();
+    let described = (nodes.member.describe)().into_bytes();
+    let args = vec![key.clone(), described, b"PX".to_vec(), lease];
+    link.call("SET", &key, args).await?;
+    let leases = look(bridge, link, &nodes.lease()).await?;
+    tracing::trace!(living = leases.living.len(), over = leases.over.len(), "lease renewed");
+    Ok(())
+}
+
+/// Leases as they are.
+pub(super) struct Leases {
+    /// Those that hold.
+    pub(super) living: Vec<String>,
+    /// Those that have run out.
+    pub(super) over: Vec<String>,
+}
+
+/// Renews `lease` unless it is empty; answers all leases.
+async fn look(bridge: &Bridge, link: &Link, lease: &str) -> Result<Leases, LinkError> {
+    let key = nodes_key(&bridge.keys);
+    let time = NODE_LEASE.as_millis().to_string().into_bytes();
+    let one = b"1".to_vec();
+    let args = vec![LEASE.as_bytes().to_vec(), one, key.clone(), lease.as_bytes().to_vec(), time];
+    let reply = link.call("EVAL", &key, args).await?;
+    let names = |list: &Reply| {
+        let names = list.list()?.iter().filter_map(|name| name.text().map(str::to_owned));
+        Some(names.collect::<Vec<_>>())
+    };
+    let leases = match reply.list() {
+        Some([living, over]) => names(living).zip(names(over)),
+        _ => None,
+    };
+    let (living, over) = leases.ok_or_else(|| not_an_answer(&reply))?;
+    Ok(Leases { living, over })
+}
+
+/// The other nodes that live.
+pub(super) async fn others(bridge: &Bridge, link: &Link) -> Result<Vec<String>, LinkError> {
+    let mut uids = look(bridge, link, "").await?.living;
+    uids.iter_mut().for_each(|lease| lease.truncate(lease.find(':').unwrap_or(lease.len())));
+    uids.retain(|uid| *uid != bridge.nodes.member.uid);
+    Ok(uids)
+}
+
+/// Reads the descriptions of the other nodes that live.
+pub(super) async fn describe_others(bridge: &Bridge) -> ClusterAnswer {
+    let Some(link) = bridge.nodes.link() else {
+        return ClusterAnswer { away: true, ..ClusterAnswer::default() };
+    };
+    match tokio::time::timeout(CLUSTER_TIMEOUT, read_descriptions(bridge, &link)).await {
+        Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
+        Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
+    }
+}
+
+async fn read_descriptions(bridge: &Bridge, link: &Link) -> Result<Vec<Box<str>>, LinkError> {
+    let mut bodies = Vec::new();
+    for uid in others(bridge, link).await? {
+        let key = node_key(&bridge.keys, &uid);
+        let reply = link.call("GET", &key, vec![key.clone()]).await?;
+        bodies.extend(reply.text().map(Box::from));
+    }
+    Ok(bodies)
+}
