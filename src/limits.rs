@@ -235,6 +235,10 @@ pub const BUS_BATCH_PUBLICATIONS_MAX: usize = 512;
 /// Bytes of publications that wait for Redis; one more is refused.
 pub const BUS_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Publications of one client that are on their way to the bus at once; the next one is read when
+/// one of them has been answered.
+pub const PUBLISHING_MAX: u16 = 64;
+
 /// How long a publication may wait for Redis before its publisher is told that it failed.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -259,7 +263,7 @@ pub const BUS_STALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// First and last pause before Redis is tried again, each with as much jitter.
 pub const BUS_RETRY_MIN: Duration = Duration::from_millis(50);
 /// See [`BUS_RETRY_MIN`].
-pub const BUS_RETRY_MAX: Duration = Duration::from_secs(2);
+pub const BUS_RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How long Redis keeps the offsets of a channel that is silent. Source: Centrifugo's meta TTL.
 pub const BUS_CHANNEL_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -270,7 +274,7 @@ pub const BUS_PUBLISHER_TTL: Duration = Duration::from_secs(3600);
 /// Channels whose place is asked for in one call.
 pub const BUS_LOCATE_CHANNELS_MAX: usize = 256;
 
-/// Channels of one stream whose place is wanted at once; one more is refused for now.
+/// Channels of one stream whose place is wanted at once; one more is refused.
 pub const BUS_LOCATES_MAX: usize = 100_000;
 
 /// How long subscribers wait for the place of a channel. SDKs wait for 5 s.

@@ -129,8 +129,8 @@ impl Courier {
         Ok(answers)
     }
 
-    /// Sends what `make` makes to `recipient`, without waiting yet: what is sent in a row arrives in
-    /// that order.
+    /// Sends what `make` makes to `recipient`, without waiting yet: what is sent in a row arrives
+    /// in that order.
     ///
     /// # Errors
     /// `Busy` if too much is under way already.

@@ -21,10 +21,11 @@ pub(super) async fn run(bridge: &Bridge) -> Result<(), String> {
         };
         match found {
             Ok(verdict) => return verdict,
-            Err(error) => tracing::warn!(
+            Err(error) if backoff.is_worth_a_line() => tracing::warn!(
                 place = %bridge.place, %error,
                 "Redis can't be reached; the server starts when it can"
             ),
+            Err(_) => {}
         }
         backoff.pause().await;
     }

@@ -234,7 +234,10 @@ fn reply(value: Value) -> Reply {
 }
 
 fn describe(error: &fred::error::Error) -> String {
-    error.details().to_owned()
+    let text = error.details();
+    // What the kernel says comes in the form of a debugger.
+    let message = text.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or(text, |(message, _)| message).to_owned()
 }
 
 fn refused(error: &fred::error::Error) -> LinkError {

@@ -259,16 +259,28 @@ async fn tick(bridge: Rc<Bridge>) {
 struct Backoff {
     next: Duration,
     random: u64,
+    /// When a failure was last logged, since the last success.
+    logged: Option<Instant>,
 }
 
 impl Backoff {
     fn new(seed: u64) -> Backoff {
-        Backoff { next: BUS_RETRY_MIN, random: seed }
+        Backoff { next: BUS_RETRY_MIN, random: seed, logged: None }
     }
 
-    /// All is well again.
-    fn reset(&mut self) {
+    /// All is well. Answers whether it was not.
+    fn reset(&mut self) -> bool {
         self.next = BUS_RETRY_MIN;
+        self.logged.take().is_some()
+    }
+
+    /// Whether a failure is to be logged: not each of many.
+    fn is_worth_a_line(&mut self) -> bool {
+        let recent = self.logged.is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL);
+        if !recent {
+            self.logged = Some(Instant::now());
+        }
+        !recent
     }
 
     async fn pause(&mut self) {

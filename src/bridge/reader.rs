@@ -29,7 +29,10 @@ pub(super) async fn run(bridge: Rc<Bridge>, streams: Vec<usize>) {
             Err(error) => error,
         };
         bridge.reading.set(false);
-        tracing::warn!(place = %bridge.place, error = %failed, "the bus can't be read");
+        bridge.with_engine(|_, _| {});
+        if backoff.is_worth_a_line() {
+            tracing::warn!(place = %bridge.place, error = %failed, "the bus can't be read");
+        }
         backoff.pause().await;
     }
 }
@@ -57,7 +60,9 @@ async fn follow(
             return error;
         }
         bridge.reading.set(true);
-        backoff.reset();
+        if backoff.reset() {
+            tracing::info!(place = %bridge.place, "the bus is read again");
+        }
         if looked.elapsed() >= BUS_TAIL_INTERVAL {
             looked = Instant::now();
             if let Err(error) = look(bridge, link, streams).await {

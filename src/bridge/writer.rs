@@ -23,11 +23,14 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
                 bridge.news.notify_waiters();
                 let reason = serve(&bridge, Rc::new(link), &mut backoff).await;
                 bridge.engine.borrow_mut().on_down();
-                tracing::warn!(%reason, "Redis is away: nothing can be published");
+                if backoff.is_worth_a_line() {
+                    tracing::warn!(%reason, "Redis is away: nothing can be published");
+                }
             }
-            Err(error) => {
+            Err(error) if backoff.is_worth_a_line() => {
                 tracing::warn!(place = %bridge.place, %error, "Redis can't be reached");
             }
+            Err(_) => {}
         }
         backoff.pause().await;
     }
@@ -45,8 +48,8 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
             Some(made) = calls.join_next() => match made {
                 Ok((outcome, failed)) => {
                     bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
-                    if failed.is_none() {
-                        backoff.reset();
+                    if failed.is_none() && backoff.reset() {
+                        tracing::info!(place = %bridge.place, "Redis is back: publishing goes on");
                     }
                     failed
                 }

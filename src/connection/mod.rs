@@ -187,6 +187,8 @@ pub enum Waiting {
     Subscribe(WaitingSubscribe),
     /// A publication or a page of history: the answer has all that is needed.
     Answer,
+    /// None, but no further publication may be on its way to the bus.
+    Room,
 }
 
 /// A subscription that waits for its home shard.
@@ -220,6 +222,8 @@ pub struct Extra {
     pub parked: Option<Box<Parked>>,
     /// The request that waits.
     pub waiting: Option<Box<Waiting>>,
+    /// Publications on their way to the bus, whose answers are not awaited before reading on.
+    pub publishing: u16,
     /// What is to be sent.
     pub outbox: Outbox,
     /// Channels beyond the first.
@@ -254,6 +258,7 @@ impl Extra {
             && self.decoder.is_idle()
             && self.parked.is_none()
             && self.waiting.is_none()
+            && self.publishing == 0
             && self.outbox.is_empty()
             && self.more.is_empty()
             && self.skips.is_empty()

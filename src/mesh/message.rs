@@ -50,6 +50,11 @@ pub enum Message {
         /// How many there are.
         streams: usize,
     },
+    /// Publications that the bus has ordered were dropped on the way to the channel's home.
+    Lost {
+        /// The channel.
+        channel: ChannelName,
+    },
     /// Find out where a channel stands. The sender is its home.
     Locate {
         /// The channel.
@@ -143,6 +148,8 @@ pub enum Asker {
         connection: ConnectionId,
         /// The client's number for the request.
         request: u32,
+        /// Whether the connection goes on to be read before the answer is there.
+        pipelined: bool,
     },
     /// A request of the control thread.
     Control(Ticket),

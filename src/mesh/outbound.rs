@@ -1,6 +1,6 @@
 //! The sending side of a thread: one lane to each other thread, with a spill of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::TrySendError;
@@ -25,6 +25,8 @@ pub struct Lane {
     /// them. They become gap notices as soon as there is room, in the order of names, so that the
     /// same run always sends the same.
     gaps: BTreeMap<ChannelName, (u64, u64)>,
+    /// The same for publications on their way to their home, which will ask where the channel is.
+    lost: BTreeSet<ChannelName>,
     dropped: u64,
 }
 
@@ -44,6 +46,7 @@ impl Lane {
             spill_bytes: 0,
             spill_bytes_max,
             gaps: BTreeMap::new(),
+            lost: BTreeSet::new(),
             dropped: 0,
         }
     }
@@ -66,6 +69,11 @@ impl Lane {
     /// Appends a publication, or notes a gap if there is no room for it.
     pub fn push_publication(&mut self, channel: &ChannelName, publication: &Arc<Publication>) {
         if !self.has_room(channel, publication) {
+            // A publication outside the channel's order leaves no gap in it.
+            if publication.offset > 0 && !crate::sabotage!(DropOnSpill) {
+                let gap = self.gaps.entry(channel.clone());
+                gap.or_insert((publication.offset - 1, 0)).1 = publication.offset;
+            }
             return;
         }
         match self.open.last_mut() {
@@ -87,6 +95,7 @@ impl Lane {
         publication: &Arc<Publication>,
     ) {
         if !self.has_room(channel, publication) {
+            self.lost.insert(channel.clone());
             return;
         }
         match self.open.last_mut() {
@@ -103,18 +112,13 @@ impl Lane {
         }
     }
 
-    /// Charges for a publication, or notes a gap.
+    /// Charges for a publication. Answers whether there is room for it; what follows one that found
+    /// none in the same channel finds none either, until the notice is on its way.
     fn has_room(&mut self, channel: &ChannelName, publication: &Arc<Publication>) -> bool {
         let cost = publication.cost_bytes() + ENTRY_OVERHEAD_BYTES;
         let full = self.spill_bytes + cost > self.spill_bytes_max && !self.spill.is_empty();
-        // What follows a gap in the same channel belongs to it until the notice is on its way.
-        if full || self.gaps.contains_key(channel) {
+        if full || self.gaps.contains_key(channel) || self.lost.contains(channel) {
             self.dropped += 1;
-            // A publication outside the channel's order leaves no gap in it.
-            if publication.offset > 0 && !crate::sabotage!(DropOnSpill) {
-                let gap = self.gaps.entry(channel.clone());
-                gap.or_insert((publication.offset - 1, 0)).1 = publication.offset;
-            }
             return false;
         }
         if !self.spill.is_empty() {
@@ -141,6 +145,8 @@ impl Lane {
             for (channel, (after, last)) in std::mem::take(&mut self.gaps) {
                 self.open.push(Message::Gap { channel, after, next: last + 1 });
             }
+            let lost = std::mem::take(&mut self.lost).into_iter();
+            self.open.extend(lost.map(|channel| Message::Lost { channel }));
         }
         if !self.open.is_empty() {
             let batch = std::mem::take(&mut self.open);
@@ -170,7 +176,7 @@ impl Lane {
 
     /// Whether something waits that the inbox had no room for.
     pub fn is_behind(&self) -> bool {
-        !self.spill.is_empty() || !self.gaps.is_empty()
+        !self.spill.is_empty() || !self.gaps.is_empty() || !self.lost.is_empty()
     }
 
     /// Publications that became gaps since the last call.

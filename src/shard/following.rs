@@ -127,6 +127,13 @@ impl<S: Sockets> Shard<S> {
         self.following.adrift.extend(adrift);
     }
 
+    /// Publications of a channel were dropped on the way here.
+    pub(super) fn on_lost(&mut self, channel: &ChannelName) {
+        if self.homes.set_adrift_one(channel) {
+            self.following.adrift.push_back(channel.clone());
+        }
+    }
+
     /// Asks for channels that may have missed something, a bounded number in a tick: those that
     /// have will bring their clients back.
     pub(super) fn on_tick_following(&mut self) {

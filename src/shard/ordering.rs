@@ -22,6 +22,7 @@ impl<S: Sockets> Shard<S> {
             Message::Read { channel, epoch, publications } => {
                 self.on_read(&channel, epoch, publications);
             }
+            Message::Lost { channel } => self.on_lost(&channel),
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
             Message::Locate { .. } | Message::Cluster { .. } | Message::Remote { .. } => {
@@ -35,8 +36,11 @@ impl<S: Sockets> Shard<S> {
                 self.on_refused(&channel, Self::token_of(connection), error);
             }
             Message::Answer { asker, answer } => match asker {
-                Asker::Connection { connection, request } => {
+                Asker::Connection { connection, request, pipelined: false } => {
                     self.on_answer(Self::token_of(connection), request, answer);
+                }
+                Asker::Connection { connection, request, pipelined: true } => {
+                    self.on_published(Self::token_of(connection), request, &answer);
                 }
                 Asker::Control(_) | Asker::Bridge(_) | Asker::Nobody => {
                     unreachable!("a shard gets the answers for its connections")

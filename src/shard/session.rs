@@ -6,7 +6,7 @@ use super::{Shard, Sockets, Token};
 use crate::channel::{ChannelName, Namespace, Publication, Publisher, check_payload};
 use crate::connection::{Flags, Plain, State, Waiting};
 use crate::handshake::{Endpoint, PlainRequest, Upgrade};
-use crate::limits::HISTORY_PAGE_MAX;
+use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX};
 use crate::mesh::{Answer, Asker, History, Message, Publish};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
@@ -189,15 +189,48 @@ impl<S: Sockets> Shard<S> {
             publication,
             skip_history: false,
             idempotency_key: None,
-            asker: Asker::Connection { connection, request: id },
+            asker: Asker::Connection { connection, request: id, pipelined: self.options.bus },
         };
         let message = Message::Publish(Box::new(publish));
-        if self.options.bus {
-            self.send_to_bridge(message);
-        } else {
+        if !self.options.bus {
             self.send_to_shard(home, message);
+            return self.wait(token, Waiting::Answer);
         }
-        self.wait(token, Waiting::Answer)
+        // To Redis and back takes long, and the bus keeps the order.
+        self.send_to_bridge(message);
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let extra = connection.extra();
+        extra.publishing += 1;
+        if extra.publishing < PUBLISHING_MAX {
+            Flow::Continue
+        } else {
+            self.wait(token, Waiting::Room)
+        }
+    }
+
+    /// What became of a publication that the bus was given.
+    pub(super) fn on_published(&mut self, token: Token, id: u32, answer: &Answer) {
+        let Some(connection) = self.slots.get(token) else { return };
+        let Some(extra) = connection.extra.as_mut().filter(|extra| extra.publishing > 0) else {
+            return; // It closes, and nothing is owed to it.
+        };
+        extra.publishing -= 1;
+        let waited = extra.waiting.take_if(|waiting| matches!(**waiting, Waiting::Room)).is_some();
+        if connection.state != State::Connected {
+            return;
+        }
+        let flow = match answer {
+            Answer::Error(error) => self.fail(token, id, *error),
+            _ => self.reply(token, id, &Reply::Published),
+        };
+        if flow == Flow::Stop {
+            return;
+        }
+        if waited {
+            self.resume(token);
+        } else if let Some(connection) = self.slots.get(token) {
+            connection.shrink();
+        }
     }
 
     fn on_history(&mut self, token: Token, id: u32, query: &HistoryQuery<'_>) -> Flow {
@@ -217,7 +250,11 @@ impl<S: Sockets> Shard<S> {
             channel: ChannelName::new(channel),
             page: query.page,
             publications_max: HISTORY_PAGE_MAX,
-            asker: Asker::Connection { connection: self.connection_id(token), request: id },
+            asker: Asker::Connection {
+                connection: self.connection_id(token),
+                request: id,
+                pipelined: false,
+            },
         };
         let home = self.home_map.home(channel);
         self.send_to_shard(home, Message::History(Box::new(history)));

@@ -161,7 +161,7 @@ impl<S: Sockets> Shard<S> {
         }
         match *connection.extra.as_mut()?.waiting.take()? {
             Waiting::Subscribe(waiting) => Some(waiting),
-            Waiting::Answer => None,
+            Waiting::Answer | Waiting::Room => None,
         }
     }
 

@@ -76,26 +76,24 @@ impl Homes {
     /// Channels for which `concerns` says yes may have missed something. Answers those that
     /// somebody listens to; the others are forgotten, and asked for when they are wanted again.
     pub fn set_adrift(&mut self, concerns: impl Fn(&str) -> bool) -> Vec<ChannelName> {
-        let mut adrift = Vec::new();
-        let mut unwanted = Vec::new();
-        for (name, home) in &mut self.channels {
-            if !concerns(name.as_str()) {
-                continue;
-            }
-            home.known = false;
-            if home.interested.is_empty() {
-                home.history.trim(0, &mut self.bytes, &mut self.stored_live);
-                unwanted.push(name.clone());
-            } else {
-                adrift.push(name.clone());
-            }
-        }
-        for name in &unwanted {
-            self.forget(name);
-        }
+        let concerned = self.channels.keys().filter(|name| concerns(name.as_str()));
+        let mut adrift: Vec<ChannelName> = concerned.cloned().collect();
+        adrift.retain(|name| self.set_adrift_one(name));
         // The same run asks in the same order, whatever the table's order is.
         adrift.sort_unstable();
         adrift
+    }
+
+    /// The same for one channel; answers whether somebody listens to it.
+    pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
+        let Some(home) = self.channels.get_mut(name) else { return false };
+        home.known = false;
+        if home.interested.is_empty() {
+            home.history.trim(0, &mut self.bytes, &mut self.stored_live);
+            self.forget(name);
+            return false;
+        }
+        true
     }
 
     /// Brings a channel to `position`, after which it is known. Answers the position if it was
