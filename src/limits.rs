@@ -304,6 +304,18 @@ pub const CLUSTER_ENTRIES_MAX: usize = 1000;
 /// Requests of other nodes that one node carries out at once; one more hears nothing.
 pub const CLUSTER_CALLS_MAX: usize = 256;
 
+/// Bytes of events that wait for Redis; what comes then is counted instead.
+pub const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Events in one batch, and their bytes unless a single one has more. Redis runs nothing else while
+/// it appends one.
+pub const EVENTS_BATCH_MAX: usize = 256;
+/// See [`EVENTS_BATCH_MAX`].
+pub const EVENTS_BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a stopping server waits for its last events to be written.
+pub const EVENTS_STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
 const _: () = assert!(NODE_LEASE.as_secs() > 3 * NODE_RENEWAL.as_secs(), "two may be lost");
 const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes may finish");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");

@@ -2,19 +2,23 @@
 //! and the shards. It is reached through the mesh alone, and nothing that Redis does or does not do
 //! slows a shard.
 
+mod burial;
 mod check;
 mod cluster;
+mod events;
 mod link;
 mod nodes;
 mod reader;
 mod writer;
 
+pub use events::EventOptions;
 pub use link::check_url;
 pub use nodes::Member;
 
 use std::cell::{Cell as Slot, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -44,6 +48,8 @@ pub struct Options {
     pub stream_bytes_max: usize,
     /// Channels and their options.
     pub namespaces: Namespaces,
+    /// What the application is told of.
+    pub events: EventOptions,
 }
 
 /// What the bridge is made of.
@@ -62,6 +68,27 @@ pub struct Parts {
     pub now: fn() -> Moment,
     /// What other nodes are told of this one.
     pub member: Member,
+    /// When to stop.
+    pub stopping: Stopping,
+}
+
+/// Says that the server stops, to a bridge that has something to finish before.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping {
+    begun: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
+}
+
+impl Stopping {
+    /// All shards have closed their connections.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing is left to be done.
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
 }
 
 /// Told once, in the bridge's thread: that all has been read that was there, or why it never will.
@@ -119,6 +146,7 @@ struct Bridge {
     complained: Slot<Option<Instant>>,
     nodes: nodes::Nodes,
     cluster: cluster::Cluster,
+    events: events::Events,
 }
 
 impl Bridge {
@@ -154,7 +182,7 @@ impl Bridge {
 }
 
 async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
-    let Parts { inbox, wake, outbound, home_map, cells, now, member } = parts;
+    let Parts { inbox, wake, outbound, home_map, cells, now, member, stopping } = parts;
     let engine_options = crate::bus::Options {
         streams: options.streams,
         namespaces: options.namespaces.clone(),
@@ -173,6 +201,7 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         complained: Slot::new(None),
         nodes: nodes::Nodes::new(member),
         cluster: cluster::Cluster::default(),
+        events: events::Events::default(),
         options,
     });
     // What was sent while Redis is still looked for must not wait for it unanswered.
@@ -199,6 +228,10 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         tokio::task::spawn_local(cluster::run(Rc::clone(&bridge), stream));
     }
     tokio::task::spawn_local(nodes::run(Rc::clone(&bridge)));
+    tokio::task::spawn_local(stop(Rc::clone(&bridge), stopping));
+    if bridge.options.events.on {
+        tokio::task::spawn_local(events::run(Rc::clone(&bridge)));
+    }
     loaded(Ok(()));
     receiving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
@@ -227,7 +260,7 @@ async fn receive(bridge: Rc<Bridge>, inbox: Inbox, wake: EventFd) -> std::io::Re
 
 /// Whether a message is about publications.
 fn is_for_bus(message: &Message) -> bool {
-    !matches!(message, Message::Cluster { .. } | Message::Answer { .. })
+    !matches!(message, Message::Cluster { .. } | Message::Answer { .. } | Message::Event(_))
 }
 
 impl Bridge {
@@ -240,9 +273,21 @@ impl Bridge {
             Message::Answer { asker: Asker::Bridge(ticket), answer: Answer::Remote(body) } => {
                 tokio::task::spawn_local(cluster::send_answer(Rc::clone(self), ticket, body));
             }
+            Message::Event(event) => self.on_event(event),
             other => debug_assert!(false, "not for the bridge: {other:?}"),
         }
     }
+}
+
+/// Finishes when the server stops.
+async fn stop(bridge: Rc<Bridge>, stopping: Stopping) {
+    while !stopping.begun.load(Ordering::Acquire) {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+    // What shards have sent until now is taken from the inbox first.
+    tokio::time::sleep(RETRY_INTERVAL).await;
+    nodes::leave(&bridge).await;
+    stopping.done.store(true, Ordering::Release);
 }
 
 /// Ends what has waited too long, and sends again what an inbox had no room for.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::link::{Link, LinkError};
 use super::writer::not_an_answer;
-use super::{Backoff, Bridge};
+use super::{Backoff, Bridge, burial, cluster};
 use crate::bus::{Keys, Reply};
 use crate::limits::{BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_LEASE, NODE_RENEWAL, RETRY_INTERVAL};
 use crate::mesh::ClusterAnswer;
@@ -33,11 +33,21 @@ pub(super) struct Nodes {
     link: RefCell<Option<Rc<Link>>>,
     /// Streams of this node's that are being read: it counts as alive when it can be spoken to.
     pub(super) listening: Slot<u8>,
+    /// The ends of other nodes are being told.
+    pub(super) burying: Slot<bool>,
+    /// This node stops, and holds no lease any more.
+    leaving: Slot<bool>,
 }
 
 impl Nodes {
     pub(super) fn new(member: Member) -> Nodes {
-        Nodes { member, link: RefCell::new(None), listening: Slot::new(0) }
+        Nodes {
+            member,
+            link: RefCell::new(None),
+            listening: Slot::new(0),
+            burying: Slot::new(false),
+            leaving: Slot::new(false),
+        }
     }
 
     pub(super) fn link(&self) -> Option<Rc<Link>> {
@@ -79,32 +89,56 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
 
 async fn hold(bridge: &Rc<Bridge>, link: &Rc<Link>, backoff: &mut Backoff) -> LinkError {
     let mut renewed = None::<Instant>;
+    let began = Instant::now();
     loop {
         if link.is_over() {
             return LinkError::Lost("the connection has ended".to_owned());
         }
         let due = renewed.is_none_or(|at| at.elapsed() >= NODE_RENEWAL);
-        if due && bridge.nodes.listening.get() == super::cluster::STREAMS {
-            if let Err(error) = renew(bridge, link).await {
-                return error;
-            }
+        let nodes = &bridge.nodes;
+        if due && nodes.listening.get() == cluster::STREAMS && !nodes.leaving.get() {
+            let over = match renew(bridge, link).await {
+                Ok(leases) => leases.over,
+                Err(error) => return error,
+            };
             renewed = Some(Instant::now());
             backoff.reset();
+            // While Redis was away, nobody could renew: all get the time to do so.
+            let others_had_time = began.elapsed() > NODE_LEASE;
+            if others_had_time && !over.is_empty() && !nodes.burying.replace(true) {
+                let burial = burial::run(Rc::clone(bridge), Rc::clone(link), over);
+                tokio::task::spawn_local(burial);
+            }
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
-async fn renew(bridge: &Bridge, link: &Link) -> Result<(), LinkError> {
+async fn renew(bridge: &Bridge, link: &Link) -> Result<Leases, LinkError> {
     let nodes = &bridge.nodes;
     let key = node_key(&bridge.keys, &nodes.member.uid);
     let lease = NODE_LEASE.as_millis().to_string().into_bytes();
     let described = (nodes.member.describe)().into_bytes();
     let args = vec![key.clone(), described, b"PX".to_vec(), lease];
     link.call("SET", &key, args).await?;
-    let leases = look(bridge, link, &nodes.lease()).await?;
-    tracing::trace!(living = leases.living.len(), over = leases.over.len(), "lease renewed");
-    Ok(())
+    look(bridge, link, &nodes.lease()).await
+}
+
+/// Gives the lease up, once all events of this node have been written: it is gone, and not lost.
+pub(super) async fn leave(bridge: &Bridge) {
+    while !bridge.events.is_idle() {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+    let nodes = &bridge.nodes;
+    nodes.leaving.set(true);
+    let Some(link) = nodes.link() else { return };
+    let (key, uid) = (nodes_key(&bridge.keys), &nodes.member.uid);
+    let lease = vec![key.clone(), nodes.lease().into_bytes()];
+    // What can't be removed runs out.
+    link.call("ZREM", &key, lease).await.map(drop).unwrap_or_default();
+    for key in [node_key(&bridge.keys, uid), bridge.roster_key(uid)] {
+        link.call("DEL", &key, vec![key.clone()]).await.map(drop).unwrap_or_default();
+    }
 }
 
 /// Leases as they are.
@@ -116,7 +150,7 @@ pub(super) struct Leases {
 }
 
 /// Renews `lease` unless it is empty; answers all leases.
-async fn look(bridge: &Bridge, link: &Link, lease: &str) -> Result<Leases, LinkError> {
+pub(super) async fn look(bridge: &Bridge, link: &Link, lease: &str) -> Result<Leases, LinkError> {
     let key = nodes_key(&bridge.keys);
     let time = NODE_LEASE.as_millis().to_string().into_bytes();
     let one = b"1".to_vec();
@@ -137,6 +171,7 @@ async fn look(bridge: &Bridge, link: &Link, lease: &str) -> Result<Leases, LinkE
 /// The other nodes that live.
 pub(super) async fn others(bridge: &Bridge, link: &Link) -> Result<Vec<String>, LinkError> {
     let mut uids = look(bridge, link, "").await?.living;
+    uids.retain(|lease| !lease.starts_with(burial::CLAIMED));
     uids.iter_mut().for_each(|lease| lease.truncate(lease.find(':').unwrap_or(lease.len())));
     uids.retain(|uid| *uid != bridge.nodes.member.uid);
     Ok(uids)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Event;
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{ConnectionId, Epoch, Position, ShardId, Since};
 use crate::protocol::HistoryPage;
@@ -112,6 +113,8 @@ pub enum Message {
         /// What it gets.
         answer: Answer,
     },
+    /// Something happened that the application wants to know. The receiver is the bridge.
+    Event(Box<Event>),
     /// A request of control to other nodes. The receiver is the bridge.
     Cluster {
         /// Control's ticket for the answer.

@@ -164,8 +164,11 @@ pub enum Command<'m> {
     Pong,
     /// A method that this server answers with "not available" (108).
     Unavailable,
-    /// A one-way message, for which there is no handler.
-    Send,
+    /// A one-way message to the application.
+    Send {
+        /// The payload as it came; empty if there is none.
+        data: &'m [u8],
+    },
     /// Come back unchanged.
     Echo {
         /// Text or binary, as it came.

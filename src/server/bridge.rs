@@ -8,6 +8,7 @@ use crossbeam_channel::{TryRecvError, bounded};
 use super::{Common, Error};
 use crate::api;
 use crate::bridge::{self, Member, Parts};
+use crate::limits::EVENTS_STOP_TIMEOUT;
 use crate::mesh::{Inbox, Lane, Outbound};
 use crate::sys::{self, Signal};
 
@@ -38,6 +39,7 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox) -> Result<bool, Error> {
         cells: common.bridge_cells.clone().unwrap_or_default(),
         now: sys::now,
         member: member(common),
+        stopping: common.stopping.clone(),
     };
     let (sender, loaded) = bounded(1);
     // Main is gone only if the process ends already.
@@ -55,5 +57,19 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox) -> Result<bool, Error> {
         if sys::wait_for_signal(Some(LOOK_INTERVAL)) == Some(Signal::Stop) {
             return Ok(false);
         }
+    }
+}
+
+/// Waits until the bridge has written the last events, or for long enough.
+pub(super) fn stop(common: &Common) {
+    common.stopping.begin();
+    let limit = sys::now().after(EVENTS_STOP_TIMEOUT);
+    while !common.stopping.is_done() && sys::now() < limit {
+        if sys::wait_for_signal(Some(LOOK_INTERVAL)) == Some(Signal::Stop) {
+            return;
+        }
+    }
+    if !common.stopping.is_done() {
+        tracing::warn!("Redis is away: other nodes will tell of the end of this one");
     }
 }

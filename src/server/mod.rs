@@ -82,6 +82,8 @@ struct Common {
     descriptors_max: usize,
     /// What this node is called.
     node: Node,
+    /// Tells the bridge, if there is one, that the server stops.
+    stopping: crate::bridge::Stopping,
 }
 
 impl Common {
@@ -131,6 +133,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         addresses,
         wakes,
         node: node(listen[0]),
+        stopping: crate::bridge::Stopping::default(),
         listen,
         descriptors_max,
     });
@@ -169,6 +172,10 @@ fn run_threads(
         api_listen,
     });
     wait_for_end(common, &drained);
+    // Of connections that are still open others must tell the end, so the bridge stays unfinished.
+    if drained.is_done() && common.config.redis.is_on() {
+        bridge::stop(common);
+    }
     Ok(())
 }
 

@@ -113,6 +113,8 @@ impl<S: Sockets> Shard<S> {
                 let Some(local) = self.locals.at(place) else { continue };
                 self.untold.push_back((token, local.name.clone(), server_side));
                 self.absorb(slot);
+                let reason = UnsubscribeReason::InsufficientState;
+                self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);
             }
         }

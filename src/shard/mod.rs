@@ -19,6 +19,7 @@ mod joining;
 mod locals;
 mod options;
 mod ordering;
+mod reporting;
 mod requests;
 mod session;
 mod sockets;
@@ -30,6 +31,7 @@ pub use homes::Homes;
 pub use identity::Identity;
 pub use input::is_parsing;
 pub use options::Options;
+pub use reporting::Events;
 pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 use std::collections::VecDeque;
@@ -100,6 +102,7 @@ pub struct Shard<S> {
     unfinished: Unfinished,
     requests: Requests,
     joining: joining::Joining,
+    reporting: reporting::Reporting,
     following: following::Following,
     /// Subscribers that have missed something and are still to be told, for a protocol in which
     /// they come back when they are; and whether the application had subscribed them.
@@ -142,6 +145,7 @@ impl<S: Sockets> Shard<S> {
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
             requests: Requests::default(),
             joining: joining::Joining::default(),
+            reporting: reporting::Reporting::default(),
             following: following::Following::default(),
             untold: VecDeque::new(),
             gaps_allowed: GAPS_TOLD_PER_TICK,

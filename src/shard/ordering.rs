@@ -25,7 +25,10 @@ impl<S: Sockets> Shard<S> {
             Message::Lost { channel } => self.on_lost(&channel),
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
-            Message::Locate { .. } | Message::Cluster { .. } | Message::Remote { .. } => {
+            Message::Locate { .. }
+            | Message::Cluster { .. }
+            | Message::Remote { .. }
+            | Message::Event(_) => {
                 unreachable!("the bridge is asked")
             }
             Message::Subscribed(answer) => self.on_subscribed(*answer),

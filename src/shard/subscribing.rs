@@ -229,6 +229,7 @@ impl<S: Sockets> Shard<S> {
         let index = connection.add_subscription(subscription);
         local.subscribers.push(Subscriber::new(token.slot, index));
         self.cells.subscriptions.add(1);
+        self.report_subscribe(token, place);
     }
 
     pub(super) fn is_subscribed(&mut self, token: Token, channel: &str) -> bool {
@@ -244,6 +245,7 @@ impl<S: Sockets> Shard<S> {
             self.slots.get(token).and_then(|connection| connection.find_subscription(place));
         match index {
             Some(index) => {
+                self.report_unsubscribe(token.slot, index, (0, "client"));
                 self.remove_subscription(token.slot, index);
                 true
             }
@@ -258,6 +260,7 @@ impl<S: Sockets> Shard<S> {
             if count == 0 {
                 break;
             }
+            self.report_unsubscribe(slot, count - 1, (0, "disconnect"));
             self.remove_subscription(slot, count - 1);
         }
     }
@@ -317,6 +320,7 @@ impl<S: Sockets> Shard<S> {
         let mut frames = Vec::new();
         match protocol.codec().encode_push(&push, &mut frames) {
             Ok(()) => {
+                self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);
                 self.send_own(token, &frames);
             }
