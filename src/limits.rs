@@ -242,6 +242,9 @@ pub const PUBLISHING_MAX: u16 = 64;
 /// How long a publication may wait for Redis before its publisher is told that it failed.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
+/// How long Redis may be away before publications are refused at once rather than at their deadline.
+pub const BUS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long one call to Redis may take before its connection is given up.
 pub const BUS_CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -263,7 +266,7 @@ pub const BUS_STALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// First and last pause before Redis is tried again, each with as much jitter.
 pub const BUS_RETRY_MIN: Duration = Duration::from_millis(50);
 /// See [`BUS_RETRY_MIN`].
-pub const BUS_RETRY_MAX: Duration = Duration::from_secs(1);
+pub const BUS_RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// How long Redis keeps the offsets of a channel that is silent. Source: Centrifugo's meta TTL.
 pub const BUS_CHANNEL_TTL: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -24,8 +24,8 @@ pub(super) const STREAMS: u8 = 2;
 /// Entries in one read.
 const READ_ENTRIES_MAX: usize = 64;
 
-/// How long Redis keeps answers that nobody reads any more.
-const ANSWERS_TTL_SECONDS: u64 = 60;
+/// How long Redis keeps a stream to which nothing is added any more.
+const STREAM_TTL_SECONDS: u64 = 60;
 
 /// Requests under way.
 #[derive(Default)]
@@ -125,7 +125,9 @@ async fn append(link: &Link, key: &[u8], fields: &[(&str, String)]) -> Result<()
     for (name, value) in fields {
         args.extend([name.as_bytes().to_vec(), value.as_bytes().to_vec()]);
     }
-    link.call("XADD", key, args).await.map(drop)
+    link.call("XADD", key, args).await?;
+    let ttl = STREAM_TTL_SECONDS.to_string().into_bytes();
+    link.call("EXPIRE", key, vec![key.to_vec(), ttl]).await.map(drop)
 }
 
 /// Sends what control has to say to another node.
@@ -138,12 +140,7 @@ pub(super) async fn send_answer(bridge: Rc<Bridge>, ticket: Ticket, body: Box<st
         ("from", bridge.nodes.member.uid.clone()),
         ("body", body.into_string()),
     ];
-    let sent = async {
-        append(&link, &key, &fields).await?;
-        let ttl = ANSWERS_TTL_SECONDS.to_string().into_bytes();
-        link.call("EXPIRE", &key, vec![key.clone(), ttl]).await
-    };
-    if let Err(error) = sent.await {
+    if let Err(error) = append(&link, &key, &fields).await {
         tracing::warn!(%error, node = %served.from, "another node is not answered");
     }
 }

@@ -17,6 +17,18 @@ use crate::limits::{BUS_CALL_TIMEOUT, BUS_READ_TIMEOUT};
 /// Commands that wait in the library for one connection: we have a few under way at most.
 const COMMANDS_MAX: usize = 1024;
 
+/// What an address of Redis begins with.
+const SCHEMES: [&str; 8] = [
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+    "redis+unix",
+    "unix",
+];
+
 /// Why a command has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LinkError {
@@ -196,6 +208,10 @@ pub(super) fn place(url: &str) -> String {
 /// # Errors
 /// What is wrong.
 pub fn check_url(url: &str) -> Result<(), String> {
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    if !SCHEMES.contains(&scheme) {
+        return Err(format!("{scheme:?} is no scheme of Redis'"));
+    }
     Config::from_url(url).map(drop).map_err(|error| error.details().to_owned())
 }
 

@@ -100,6 +100,8 @@ pub type Loaded = Box<dyn FnOnce(Result<(), String>) + Send>;
 /// The system has none to give.
 pub fn start(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
     std::thread::Builder::new().name("bridge".to_owned()).spawn(move || {
+        #[cfg(feature = "sabotage")]
+        crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
         // However it ends: without this thread nothing is published any more.
         let _end = AbortOnDrop;
         let runtime =

@@ -6,11 +6,12 @@ use tokio::task::JoinSet;
 
 use super::link::{Link, LinkError};
 use super::{Backoff, Bridge};
-use crate::bus::{AppendFailed, Call, EntryId, Outcome, Reply, Script};
+use crate::bus::{AppendFailed, Call, Engine, EntryId, Outcome, Reply, Script};
 use crate::limits::{BUS_CALL_TIMEOUT, BUS_TAIL_INTERVAL};
 
 /// Errors that say that nothing was appended and that another try would fail as well.
-const REFUSALS: [&str; 4] = ["OOM", "MISCONF", "NOPERM", "WRONGPASS"];
+const REFUSALS: [&str; 5] =
+    ["OOM", "MISCONF", "NOPERM", "WRONGPASS", "ERR The user executing the script can't run"];
 
 /// Connects, makes calls until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>) {
@@ -22,7 +23,7 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
                 bridge.engine.borrow_mut().on_up();
                 bridge.news.notify_waiters();
                 let reason = serve(&bridge, Rc::new(link), &mut backoff).await;
-                bridge.engine.borrow_mut().on_down();
+                bridge.with_engine(Engine::on_down);
                 if backoff.is_worth_a_line() {
                     tracing::warn!(%reason, "Redis is away: nothing can be published");
                 }
@@ -47,9 +48,10 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
         let failed = tokio::select! {
             Some(made) = calls.join_next() => match made {
                 Ok((outcome, failed)) => {
+                    let fit = !matches!(outcome, Outcome::Fenced(..) | Outcome::Appended(_, Err(_)));
                     bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
-                    if failed.is_none() && backoff.reset() {
-                        tracing::info!(place = %bridge.place, "Redis is back: publishing goes on");
+                    if fit && failed.is_none() {
+                        say_back(bridge, backoff);
                     }
                     failed
                 }
@@ -60,6 +62,9 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
             _ = checks.tick(), if calls.is_empty() => {
                 let key = bridge.keys.config();
                 let pong = link.call("EXISTS", &key, vec![key.clone()]).await;
+                if pong.is_ok() {
+                    say_back(bridge, backoff);
+                }
                 pong.err().map(|error| error.to_string())
             }
         };
@@ -69,6 +74,12 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
         if link.is_over() {
             return "the connection has ended".to_owned();
         }
+    }
+}
+
+fn say_back(bridge: &Bridge, backoff: &mut Backoff) {
+    if backoff.reset() {
+        tracing::info!(place = %bridge.place, "Redis is back: publishing goes on");
     }
 }
 

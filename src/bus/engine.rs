@@ -11,7 +11,7 @@ use super::{Entry, EntryId, Item, record, stream_of};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
 use crate::limits::{
-    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE,
+    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_PATIENCE, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE,
 };
 use crate::mesh::{Answer, Asker, ClusterAnswer, HomeMap, Message, Outbound, Publish, Ticket};
 use crate::metrics::BridgeCells;
@@ -80,6 +80,10 @@ pub struct Engine {
     random: u64,
     /// Whether calls can be made.
     up: bool,
+    /// Since when they can't.
+    down_since: Moment,
+    /// Whether the shards know that the window has been loaded.
+    told_loaded: bool,
     calls: usize,
     /// The stream to look at first for the next call, so that all get their turn.
     turn: usize,
@@ -97,6 +101,8 @@ impl Engine {
             cells,
             random: options.seed,
             up: false,
+            down_since: Moment::default(),
+            told_loaded: false,
             calls: 0,
             turn: 0,
             pending_bytes: 0,
@@ -172,16 +178,19 @@ impl Engine {
             Message::Publish(publish) => self.publish(now, *publish, Once::Never),
             Message::HistoryRemove { channel, asker } => {
                 let record = record::encode_remove_history(channel.as_str());
-                self.push(Pending {
-                    channel,
-                    ordered: false,
-                    once: Once::Never,
-                    record: record.into(),
-                    positioned: false,
-                    asker,
-                    deadline: now.after(BUS_PUBLISH_DEADLINE),
-                    removal: true,
-                });
+                self.push(
+                    now,
+                    Pending {
+                        channel,
+                        ordered: false,
+                        once: Once::Never,
+                        record: record.into(),
+                        positioned: false,
+                        asker,
+                        deadline: now.after(BUS_PUBLISH_DEADLINE),
+                        removal: true,
+                    },
+                );
             }
             Message::Locate { channel } => {
                 let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
@@ -210,19 +219,25 @@ impl Engine {
         }
         // What is outside of a history that clients know has no offset, or it had holes.
         let ordered = !(namespace.has_history() && skip_history);
-        self.push(Pending {
-            ordered,
-            once: idempotency_key.map_or(once, Once::Key),
-            record: record::encode(channel.as_str(), &publication, ordered).into(),
-            channel,
-            positioned: ordered && namespace.has_history(),
-            asker,
-            deadline: now.after(BUS_PUBLISH_DEADLINE),
-            removal: false,
-        });
+        self.push(
+            now,
+            Pending {
+                ordered,
+                once: idempotency_key.map_or(once, Once::Key),
+                record: record::encode(channel.as_str(), &publication, ordered).into(),
+                channel,
+                positioned: ordered && namespace.has_history(),
+                asker,
+                deadline: now.after(BUS_PUBLISH_DEADLINE),
+                removal: false,
+            },
+        );
     }
 
-    fn push(&mut self, pending: Pending) {
+    fn push(&mut self, now: Moment, pending: Pending) {
+        if !self.up && now.since(self.down_since) > BUS_PATIENCE {
+            return self.refuse(&pending, false);
+        }
         let bytes = pending.bytes();
         if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
             self.cells.full.add(1);
@@ -245,8 +260,10 @@ impl Engine {
     }
 
     /// The connection is gone, and with it the answers to all calls.
-    pub fn on_down(&mut self) {
-        self.up = false;
+    pub fn on_down(&mut self, now: Moment) {
+        if std::mem::take(&mut self.up) {
+            self.down_since = now;
+        }
         self.calls = 0;
         for lane in &mut self.lanes {
             lane.writer.on_lost();
@@ -366,7 +383,7 @@ impl Engine {
                 self.tell_known(now, stream);
             }
             Step::Regressed => lane.unfenced = true,
-            Step::Next | Step::Old | Step::Hole => {}
+            Step::Next | Step::Old | Step::Hole => self.tell_known(now, stream),
         }
     }
 
@@ -423,14 +440,18 @@ impl Engine {
     fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
         for pending in publications {
             self.pending_bytes -= pending.bytes();
-            let (error, cell) = if unknown {
-                (ClientError::ResultUnknown, &self.cells.unknown)
-            } else {
-                (ClientError::BusUnavailable, &self.cells.unavailable)
-            };
-            cell.add(1);
-            self.answer(pending.asker, Answer::Error(error));
+            self.refuse(&pending, unknown);
         }
+    }
+
+    fn refuse(&mut self, pending: &Pending, unknown: bool) {
+        let (error, cell) = if unknown {
+            (ClientError::ResultUnknown, &self.cells.unknown)
+        } else {
+            (ClientError::BusUnavailable, &self.cells.unavailable)
+        };
+        cell.add(1);
+        self.answer(pending.asker, Answer::Error(error));
     }
 
     fn deliver(&mut self, item: Item) {
@@ -457,6 +478,12 @@ impl Engine {
     }
 
     fn tell_known(&mut self, now: Moment, stream: usize) {
+        if !self.told_loaded && self.is_loaded() {
+            self.told_loaded = true;
+            for shard in 0..self.options.home_map.shards() {
+                self.outbound.lane(shard).push(Message::Loaded);
+            }
+        }
         let lane = &mut self.lanes[stream];
         for (channel, position) in lane.locator.known(now, lane.follow.at()) {
             self.send_home(Message::Located { channel, position: Some(position) });

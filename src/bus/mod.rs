@@ -32,11 +32,12 @@ use crate::ids::Epoch;
 
 /// The stream that has a channel's publications: the same on every node, for ever.
 pub fn stream_of(channel: &str, streams: usize) -> usize {
-    // FNV-1a, 64 bits: a hash that is written down, so that all versions agree.
+    // FNV-1a, 64 bits, then mixed, for its last bytes hardly reach the high bits: a hash that is
+    // written down, so that all versions agree.
     let hash = channel.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
-    ((u128::from(hash) * streams as u128) >> 64) as usize
+    ((u128::from(mix(hash)) * streams as u128) >> 64) as usize
 }
 
 /// The epoch of a channel as clients see it: that of its stream, and the life of its offsets in it.

@@ -1,5 +1,7 @@
 //! The scripts that Redis runs, and what they are called by.
 
+use std::borrow::Cow;
+
 /// A script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Script {
@@ -16,11 +18,17 @@ impl Script {
     pub const ALL: [Script; 3] = [Script::Append, Script::Fence, Script::Tops];
 
     /// Its text.
-    pub const fn text(self) -> &'static str {
-        match self {
+    pub fn text(self) -> Cow<'static, str> {
+        let text = match self {
             Script::Append => include_str!("scripts/append.lua"),
             Script::Fence => include_str!("scripts/fence.lua"),
             Script::Tops => include_str!("scripts/tops.lua"),
+        };
+        if crate::sabotage!(SkippedFence) {
+            // Whoever answers is taken for the one who did the last time.
+            let text = text.replace("meta[1] ~= run", "not meta[1]");
+            return Cow::Owned(text.replace("meta[1] == run", "meta[1]"));
         }
+        Cow::Borrowed(text)
     }
 }

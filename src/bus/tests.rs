@@ -115,6 +115,11 @@ fn the_answer_to_a_batch_gives_every_publication_its_position() {
 #[test]
 fn channels_keep_their_streams() {
     // What is written here is in every Redis that is in use.
+    let counts = (0..800).fold([0; 8], |mut counts, index| {
+        counts[stream_of(&format!("room{index:06}"), 8)] += 1;
+        counts
+    });
+    assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
     assert_eq!(["", "news", "chat:42"].map(|name| stream_of(name, 8)), [6, 4, 5]);
     assert!((0..64).all(|index| stream_of(&format!("c{index}"), 1) == 0));
 }

@@ -44,6 +44,8 @@ pub enum Message {
         /// At least one. Offsets are contiguous; 0 is outside of the channel's order.
         publications: Vec<Arc<Publication>>,
     },
+    /// All has been read that the bus had when this node started.
+    Loaded,
     /// Channels of a stream of the bus may have missed something.
     Adrift {
         /// The stream.
@@ -186,6 +188,8 @@ pub struct Subscribe {
     pub connection: ConnectionId,
     /// Where it stands, if it recovers.
     pub recover: Option<Since>,
+    /// Whether the home shard has made sure that it is not behind that.
+    pub confirmed: bool,
 }
 
 /// See [`Message::Subscribed`].

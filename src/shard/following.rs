@@ -7,14 +7,15 @@ use std::sync::Arc;
 use super::{Shard, Sockets};
 use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
-use crate::ids::{Epoch, Position};
+use crate::ids::{Epoch, Position, Since};
 use crate::limits::LOCATES_PER_TICK;
 use crate::mesh::{Answer, Message};
 use crate::reason::ClientError;
 
 /// Channels that are being asked for.
-#[derive(Default)]
 pub(super) struct Following {
+    /// Whether the window of the bus is still being read.
+    loading: bool,
     /// Requests that wait for a channel's place, in their order; one question is under way for
     /// each channel.
     waiting: HashMap<ChannelName, Vec<Message>, foldhash::quality::RandomState>,
@@ -22,17 +23,28 @@ pub(super) struct Following {
     adrift: VecDeque<ChannelName>,
 }
 
+impl Following {
+    pub(super) fn new(bus: bool) -> Following {
+        Following { loading: bus, waiting: HashMap::default(), adrift: VecDeque::new() }
+    }
+}
+
 impl<S: Sockets> Shard<S> {
     /// Whether the place of `channel` must be asked for before anybody is told of it.
     pub(super) fn is_unknown(&self, channel: &str) -> bool {
-        self.options.bus && !self.homes.is_known(channel)
+        self.options.bus && (self.following.loading || !self.homes.is_known(channel))
+    }
+
+    /// Whether a client has read further, on another node, than this one has.
+    pub(super) fn may_be_behind(&self, channel: &str, since: Since) -> bool {
+        self.options.bus && self.homes.is_before(channel, since)
     }
 
     /// Keeps a request until it is known where its channel stands.
     pub(super) fn await_place(&mut self, channel: ChannelName, request: Message) {
         let waiting = self.following.waiting.entry(channel.clone()).or_default();
         waiting.push(request);
-        if waiting.len() == 1 {
+        if waiting.len() == 1 && !self.following.loading {
             self.send_to_bridge(Message::Locate { channel });
         }
     }
@@ -60,8 +72,15 @@ impl<S: Sockets> Shard<S> {
                 }
             }
         }
-        if !self.following.waiting.is_empty() && self.homes.is_known(channel.as_str()) {
-            self.serve_waiting(channel);
+    }
+
+    /// All has been read that was there: what is known now, may be told.
+    pub(super) fn on_loaded(&mut self) {
+        self.following.loading = false;
+        let mut waiting: Vec<ChannelName> = self.following.waiting.keys().cloned().collect();
+        waiting.sort_unstable();
+        for channel in waiting {
+            self.send_to_bridge(Message::Locate { channel });
         }
     }
 

@@ -28,8 +28,9 @@ struct Joined {
 
 impl Joining {
     /// Whether a connection is about to be subscribed to `channel`.
-    pub(super) fn is_pending(&self, connection: ConnectionId, channel: &ChannelName) -> bool {
-        !self.pending.is_empty() && self.pending.contains_key(&(connection, channel.clone()))
+    pub(super) fn is_pending(&self, connection: ConnectionId, channel: &str) -> bool {
+        !self.pending.is_empty()
+            && self.pending.contains_key(&(connection, ChannelName::new(channel)))
     }
 
     /// The request that an answer of a home shard belongs to; absent if a client made it.
@@ -61,7 +62,7 @@ impl<S: Sockets> Shard<S> {
         }
         let waiting = connection.extra.as_ref().and_then(|extra| extra.waiting.as_deref());
         let asked = matches!(waiting, Some(Waiting::Subscribe(own)) if own.channel == *name);
-        if subscribed || asked || self.joining.is_pending(id, name) {
+        if subscribed || asked || self.joining.is_pending(id, name.as_str()) {
             return true;
         }
         if connection.subscriptions_count() >= self.options.channels_max {
@@ -154,7 +155,8 @@ impl<S: Sockets> Shard<S> {
         }
         self.cells.channels_local.set(self.locals.count() as u64);
         let connection = self.connection_id(token);
-        let subscribe = Subscribe { channel: channel.clone(), connection, recover };
+        let channel = channel.clone();
+        let subscribe = Subscribe { channel, connection, recover, confirmed: false };
         self.send_to_shard(home, Message::Subscribe(Box::new(subscribe)));
     }
 }

@@ -146,7 +146,7 @@ impl<S: Sockets> Shard<S> {
             requests: Requests::default(),
             joining: joining::Joining::default(),
             reporting: reporting::Reporting::default(),
-            following: following::Following::default(),
+            following: following::Following::new(parts.options.bus),
             untold: VecDeque::new(),
             gaps_allowed: GAPS_TOLD_PER_TICK,
             buffer: vec![0; RECEIVE_BYTES_MAX],

@@ -22,6 +22,7 @@ impl<S: Sockets> Shard<S> {
             Message::Read { channel, epoch, publications } => {
                 self.on_read(&channel, epoch, publications);
             }
+            Message::Loaded => self.on_loaded(),
             Message::Lost { channel } => self.on_lost(&channel),
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
@@ -104,11 +105,15 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_home_subscribe(&mut self, subscribe: Subscribe) {
-        if self.is_unknown(subscribe.channel.as_str()) {
+        let behind = subscribe.recover.is_some_and(|since| {
+            !subscribe.confirmed && self.may_be_behind(subscribe.channel.as_str(), since)
+        });
+        if behind || self.is_unknown(subscribe.channel.as_str()) {
             let channel = subscribe.channel.clone();
+            let subscribe = Subscribe { confirmed: true, ..subscribe };
             return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
         }
-        let Subscribe { channel, connection, recover } = subscribe;
+        let Subscribe { channel, connection, recover, .. } = subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
         let (top, recovered) =

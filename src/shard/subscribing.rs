@@ -36,7 +36,7 @@ impl<S: Sockets> Shard<S> {
         let id_of_connection = self.connection_id(token);
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
         let count = connection.subscriptions_count();
-        let joining = self.joining.is_pending(id_of_connection, &ChannelName::new(channel));
+        let joining = self.joining.is_pending(id_of_connection, channel);
         let error = if joining || self.is_subscribed(token, channel) {
             Some(ClientError::AlreadySubscribed)
         } else if count >= self.options.channels_max {

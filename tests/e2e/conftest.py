@@ -1,10 +1,13 @@
-"""A server for each module of tests and each driver; a module says what it needs in SERVER."""
+"""A server for each module of tests and each driver; a module says what it needs in SERVER. What
+is about several nodes makes them with `join`, or has three of its module's own in `nodes`."""
 
 import itertools
 
 import pytest
 
 from harness.client import Client
+from harness.nodes import Nodes
+from harness.redis import Redis
 from harness.server import Server
 
 DRIVERS = ["io_uring", "epoll"]
@@ -51,6 +54,49 @@ def connect(server):
         client.close()
 
 
+@pytest.fixture(scope="module")
+def module_nodes(request, driver):
+    with Redis() as redis:
+        nodes = Nodes(driver, [redis.url] * 3, **getattr(request.module, "NODES", {}))
+        nodes.redis = redis
+        yield nodes
+        nodes.stop()
+
+
+@pytest.fixture
+def nodes(module_nodes):
+    """Three nodes on one Redis, `nodes.redis`, which a test must leave alive."""
+    yield module_nodes
+    module_nodes.close_clients()
+    module_nodes.check_alive()
+
+
+@pytest.fixture
+def redis():
+    """A Redis that belongs to one test."""
+    with Redis() as redis:
+        yield redis
+
+
+@pytest.fixture
+def join(request, driver):
+    """Makes nodes that belong to one test: `join([url, url], config=…)`."""
+    made = request.node.nodes_made = []
+
+    def make(urls, **options):
+        made.append(Nodes(driver, urls, **{**getattr(request.module, "NODES", {}), **options}))
+        return made[-1]
+
+    yield make
+    try:
+        for nodes in made:
+            nodes.close_clients()
+            nodes.check_alive()
+    finally:
+        for nodes in made:
+            nodes.stop()
+
+
 @pytest.fixture
 def channel():
     """A channel name that no other test uses: the module's server keeps history."""
@@ -60,7 +106,11 @@ def channel():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    server = getattr(item, "funcargs", {}).get("module_server")
-    if report.failed and server is not None:
-        report.sections.append(("the server's log, its end", server.log()[-6000:]))
+    of_module = getattr(item, "funcargs", {})
+    if report.failed:
+        if server := of_module.get("module_server"):
+            report.sections.append(("the server's log, its end", server.log()[-6000:]))
+        for nodes in [*getattr(item, "nodes_made", []), of_module.get("module_nodes")]:
+            if nodes is not None:
+                report.sections.append(("the nodes' logs, their ends", nodes.log()))
     return report

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{History, Home, Homes};
 use crate::channel::{ChannelName, Namespace, Publication};
-use crate::ids::{Epoch, Moment, Position, ShardId};
+use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 
 /// What became of a channel, and who must hear of it.
 pub struct Followed<'a> {
@@ -21,6 +21,14 @@ impl Homes {
     /// Whether it is known where a channel stands.
     pub fn is_known(&self, name: &str) -> bool {
         self.channels.get(name).is_some_and(|home| home.known)
+    }
+
+    /// Whether `since` is not a place that this node has read past: it may be one that is still to
+    /// be read.
+    pub fn is_before(&self, name: &str, since: Since) -> bool {
+        self.channels
+            .get(name)
+            .is_some_and(|home| !since.epoch.matches(home.epoch) || since.offset > home.top)
     }
 
     /// Takes a publication that the bus has ordered; a channel that it does not follow on from is

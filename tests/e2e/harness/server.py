@@ -44,7 +44,8 @@ class Server:
     `["prlimit", "--nofile=600"]`; it must exec, so that the process is the server's own.
     """
 
-    def __init__(self, driver, *, config="", dev=True, shards=2, args=(), prefix=(), env=None):
+    def __init__(self, driver, *, config="", dev=True, shards=2, args=(), prefix=(), env=None,
+                 await_ready=True):
         self.driver = driver
         self.client_port, self.api_port = free_port(), free_port()
         self.http_url = f"http://127.0.0.1:{self.client_port}"
@@ -64,16 +65,18 @@ class Server:
         ]
         self.command = command
         self.http = httpx.Client(base_url=self.api_url, timeout=10, trust_env=False)
-        self.start(env)
+        self.start(env, await_ready)
 
-    def start(self, env=None):
+    def start(self, env=None, await_ready=True):
         """Starts the process, or a new one in the place of one that ended."""
+        self.killed = False
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
             )
-        self.wait_ready()
+        if await_ready:
+            self.wait_ready()
 
     def wait_ready(self):
         deadline = time.monotonic() + READY_SECONDS_MAX
@@ -163,6 +166,7 @@ class Server:
         return self.process.wait(timeout=seconds)
 
     def kill(self):
+        self.killed = True
         if self.alive():
             self.process.kill()
         self.process.wait()

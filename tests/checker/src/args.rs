@@ -1,0 +1,169 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+
+use crate::checks::CHECKS;
+use crate::faults::{KINDS, Kind};
+
+/// Breaks nodes, Redis and the links between them while clients and publishers are at work, and
+/// checks that every promise of delivery was kept.
+#[derive(Clone, Debug, Parser)]
+#[command(version, after_help = after_help())]
+pub(crate) struct Args {
+    /// The server's program.
+    #[arg(long, value_name = "PATH", default_value = "target/release/corecast")]
+    pub(crate) bin: PathBuf,
+    /// Determines which faults come when, and who does what; by chance if absent.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// How long there is load.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+    /// Which faults, separated by commas; or all, or none.
+    #[arg(long, default_value = "all", value_name = "LIST")]
+    pub(crate) faults: String,
+    /// Nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) nodes: u8,
+    /// Clients; one in ten reads slowly, and one in ten comes and goes.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) clients: usize,
+    /// Channels.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) channels: u16,
+    /// Publications a second.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// One node alone, which keeps its channels itself.
+    #[arg(long)]
+    pub(crate) no_redis: bool,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep logs, settings and the history in this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Succeed only if this check fails: for servers that are broken on purpose.
+    #[arg(long, value_name = "CHECK")]
+    pub(crate) expect: Option<String>,
+    /// First of four ports that are used on loopback addresses of this process's own.
+    #[arg(long, default_value_t = 21_000, value_parser = clap::value_parser!(u16).range(1..65_530))]
+    pub(crate) ports: u16,
+}
+
+fn after_help() -> String {
+    let mut text = String::from("Faults:\n");
+    for row in &KINDS {
+        text.push_str(&format!("  {:<15} {}\n", row.name, row.about));
+    }
+    text.push_str("\nChecks:\n");
+    for check in &CHECKS {
+        text.push_str(&format!("  {:<15} {}\n", check.name, check.promise));
+    }
+    text
+}
+
+impl Args {
+    /// The faults that were chosen.
+    ///
+    /// # Errors
+    /// For a name that is no fault's, and for values that do not go together.
+    pub(crate) fn kinds(&self) -> Result<Vec<Kind>> {
+        if self.no_redis && self.nodes != 1 {
+            bail!(
+                "--no-redis with {} nodes: nodes share nothing without it; add --nodes 1",
+                self.nodes
+            );
+        }
+        let known = self
+            .expect
+            .as_ref()
+            .is_none_or(|expected| CHECKS.iter().any(|check| check.name == expected));
+        if !known {
+            bail!("--expect {:?} is no check; --help lists them", self.expect);
+        }
+        if self.faults == "none" {
+            return Ok(Vec::new());
+        }
+        let possible = |kind: &Kind| !self.no_redis || !kind.needs_redis();
+        if self.faults == "all" {
+            return Ok(KINDS.iter().map(|row| row.kind).filter(possible).collect());
+        }
+        let mut kinds = Vec::new();
+        for name in self.faults.split(',') {
+            match KINDS.iter().find(|row| row.name == name) {
+                Some(row) if possible(&row.kind) => kinds.push(row.kind),
+                Some(_) => bail!("--faults {name} needs Redis"),
+                None => bail!("--faults {name:?} is no fault; --help lists them"),
+            }
+        }
+        Ok(kinds)
+    }
+
+    /// The command that repeats a run with this seed.
+    pub(crate) fn command(&self, seed: u64) -> String {
+        let mut command = format!(
+            "corecast-checker --bin {} --seed {seed} --seconds {} --faults {} --nodes {} \
+             --clients {} --channels {} --rate {} --ports {}",
+            self.bin.display(),
+            self.seconds,
+            self.faults,
+            self.nodes,
+            self.clients,
+            self.channels,
+            self.rate,
+            self.ports
+        );
+        if self.no_redis {
+            command.push_str(" --no-redis");
+        }
+        if let Some(keep) = &self.keep {
+            command.push_str(&format!(" --keep {}", keep.display()));
+        }
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Args {
+        Args::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn faults_are_chosen_by_name() {
+        assert_eq!(parse("checker").kinds().unwrap().len(), KINDS.len());
+        assert_eq!(parse("checker --faults none").kinds().unwrap(), []);
+        let chosen = parse("checker --faults trim,kill-node").kinds().unwrap();
+        assert_eq!(chosen, [Kind::Trim, Kind::KillNode]);
+        assert!(parse("checker --faults earthquake").kinds().is_err());
+    }
+
+    #[test]
+    fn without_redis_there_is_one_node_and_nothing_of_redis_breaks() {
+        assert!(parse("checker --no-redis").kinds().is_err());
+        let alone = parse("checker --no-redis --nodes 1").kinds().unwrap();
+        assert_eq!(alone, [Kind::KillNode, Kind::StopNode]);
+        assert!(parse("checker --no-redis --nodes 1 --faults flush").kinds().is_err());
+    }
+
+    #[test]
+    fn the_command_repeats_the_run() {
+        let line = "checker --faults trim --seconds 7 --no-redis --nodes 1";
+        let command = parse(line).command(5);
+        let again = parse(&command);
+        assert_eq!((again.seed, again.seconds, &*again.faults), (Some(5), 7, "trim"));
+        assert!(again.no_redis);
+    }
+
+    #[test]
+    fn only_checks_that_exist_can_be_expected() {
+        assert!(parse("checker --expect order").kinds().is_ok());
+        assert!(parse("checker --expect luck").kinds().is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! No duplicate append: a publication has one place.
+//!
+//! Only a repeat with its idempotency key may stand once more, and only in another epoch: the first
+//! append was lost with Redis, and the key with it.
+
+use super::Violation;
+use crate::history::{History, Sighting};
+
+pub(super) fn check(history: &History) -> Vec<Violation> {
+    let mut places: Vec<Option<Sighting>> = vec![None; history.publications.len()];
+    let mut found = Vec::new();
+    for seen in history.sightings() {
+        // What nobody published is another check's business.
+        let Some(first) = places.get_mut(seen.pid as usize) else { continue };
+        let Some(first) = first else {
+            *first = Some(seen);
+            continue;
+        };
+        let repeated = history.publications[seen.pid as usize].attempts > 1;
+        let elsewhere = seen.place != first.place;
+        if elsewhere && !(repeated && seen.place.epoch != first.place.epoch) {
+            found.push(Violation::at(
+                seen.at,
+                format!(
+                    "publication {} stands at {} by {}, and at {} by {}",
+                    seen.pid,
+                    history.show(first.channel, first.place),
+                    first.by,
+                    history.show(seen.channel, seen.place),
+                    seen.by
+                ),
+            ));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene::*;
+    use super::*;
+
+    #[test]
+    fn a_publication_in_two_places_is_noticed() {
+        let mut history = sound();
+        history.clients[0].events.push(live(1, place(0, 5), 3));
+        assert!(only(check, &history).contains("old:4"));
+    }
+
+    #[test]
+    fn a_repeat_may_stand_again_in_another_epoch_but_not_in_the_same() {
+        let mut history = renewed();
+        history.publications[3].attempts = 2;
+        history.clients[0].events.push(live(2, place(1, 2), 3));
+        assert_eq!(check(&history), []);
+        history.publications[3].attempts = 1;
+        assert!(only(check, &history).contains("publication 3"));
+        history.publications[3].attempts = 2;
+        history.clients[0].events.push(live(2, place(0, 5), 3));
+        assert_eq!(check(&history).len(), 1);
+    }
+}

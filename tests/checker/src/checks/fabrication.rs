@@ -1,0 +1,52 @@
+//! No fabrication: whatever anybody received was published, in that channel, and before.
+
+use super::Violation;
+use crate::history::History;
+
+pub(super) fn check(history: &History) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for seen in history.seen() {
+        let place = history.show(seen.channel, seen.place);
+        let wrong = match history.publications.get(seen.pid as usize) {
+            None => "which nobody published".to_owned(),
+            Some(publication) if publication.channel != seen.channel => {
+                format!("which was published to {}", history.channel(publication.channel))
+            }
+            Some(publication) if publication.invoked > seen.at => "before it was published".into(),
+            Some(_) => continue,
+        };
+        let text = format!("{} has publication {} at {place}, {wrong}", seen.by, seen.pid);
+        found.push(Violation::at(seen.at, text));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene::*;
+    use super::*;
+
+    #[test]
+    fn a_publication_from_nowhere_is_noticed() {
+        let mut history = sound();
+        history.clients[0].events.push(live(1, place(0, 5), 77));
+        assert!(only(check, &history).contains("nobody published"));
+    }
+
+    #[test]
+    fn a_publication_in_the_wrong_channel_is_noticed() {
+        let mut history = sound();
+        history.channels.push("check:1".to_owned());
+        history.publications[3].channel = 1;
+        let found = check(&history);
+        assert_eq!(found.len(), 3, "the client and both nodes: {found:?}");
+        assert!(found[0].text.contains("published to check:1"));
+    }
+
+    #[test]
+    fn a_publication_from_the_future_is_noticed() {
+        let mut history = sound();
+        history.publications[3].invoked = 100 * SECOND;
+        assert!(only(check, &history).contains("before it was published"));
+    }
+}

@@ -1,0 +1,238 @@
+//! Breaks things as planned, and mends them again.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::Cluster;
+use crate::faults::{Kind, Planned};
+use crate::history::{Fault, Takes, now};
+use crate::proxy::{Passage, Shape};
+use crate::redis::Persistence;
+
+/// Time between two rounds of killing connections.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
+
+/// Slowest link, in bytes a second; up to four times as much.
+const SLOW_RATE: u32 = 64 * 1024;
+
+/// Time in which the log of writes reaches the disk.
+const SYNCED: Duration = Duration::from_millis(1100);
+
+/// What was done, and to which channels: none means all of them.
+type Done = (String, Option<Vec<u16>>);
+
+impl Planned {
+    /// A time between the two, in seconds.
+    fn between(&self, least: f64, most: f64) -> Duration {
+        Duration::from_secs_f64(least + (most - least) * self.length)
+    }
+}
+
+impl Cluster {
+    /// Breaks something, and mends it.
+    ///
+    /// # Errors
+    /// If it can't be broken or mended: then the run says nothing.
+    pub(crate) async fn inject(&mut self, planned: &Planned) -> Result<Fault> {
+        let begin = now();
+        let row = planned.kind.row();
+        let done = match planned.kind {
+            Kind::KillNode => self.kill_node(planned).await,
+            Kind::StopNode => self.stop_node(planned).await,
+            Kind::KillRedis => self.kill_redis(planned, Persistence::None).await,
+            Kind::KillRedisAof => self.kill_redis(planned, Persistence::Everysec).await,
+            Kind::StopRedis => self.stop_redis(planned).await,
+            Kind::ClientKill => self.client_kill(planned).await,
+            Kind::Trim => self.trim(planned).await,
+            Kind::Del => self.del(planned).await,
+            Kind::Flush => self.say(&["FLUSHALL"]).await,
+            Kind::ScriptFlush => self.say(&["SCRIPT", "FLUSH"]).await,
+            Kind::Failover => self.fail_over(planned).await,
+            Kind::Cut => self.bend(planned, (1.0, 8.0), Passage::Held).await,
+            Kind::HalfOpen => self.bend(planned, (1.0, 8.0), Passage::Swallowed).await,
+            Kind::LostReplies => self.bend(planned, (0.3, 1.5), Passage::RepliesSwallowed).await,
+            Kind::Reset => self.reset(planned).await,
+            Kind::Slow => self.slow(planned).await,
+        };
+        let (detail, channels) = done.with_context(|| format!("can't do {}", row.name))?;
+        // Without Redis a node that ends takes its channels' epochs with it.
+        let alone = planned.kind == Kind::KillNode && self.redis.is_empty();
+        let takes = if alone { Takes::Epoch } else { row.takes };
+        Ok(Fault { kind: row.name, detail, begin, end: now(), takes, channels })
+    }
+
+    async fn kill_node(&mut self, planned: &Planned) -> Result<Done> {
+        let away = planned.between(0.2, 3.0);
+        let node = &mut self.nodes[planned.node];
+        node.kill().await?;
+        sleep(away).await;
+        let began = Instant::now();
+        node.start()?;
+        // One that does not come back is found when everything must work again.
+        let ready = match node.until_ready().await {
+            Ok(()) => format!("ready after {:.1} s more", began.elapsed().as_secs_f64()),
+            Err(error) => format!("{error:#}"),
+        };
+        let away = away.as_secs_f64();
+        Ok((format!("node {}, away for {away:.1} s, {ready}", planned.node), None))
+    }
+
+    async fn stop_node(&mut self, planned: &Planned) -> Result<Done> {
+        let length = planned.between(1.0, 6.0);
+        let node = self.nodes[planned.node].process()?;
+        node.signal(Signal::STOP);
+        sleep(length).await;
+        node.signal(Signal::CONT);
+        Ok((format!("node {} for {:.1} s", planned.node, length.as_secs_f64()), None))
+    }
+
+    async fn kill_redis(&mut self, planned: &Planned, persistence: Persistence) -> Result<Done> {
+        if persistence == Persistence::Everysec {
+            let primary = self.primary()?;
+            primary.command(&["CONFIG", "SET", "appendonly", "yes"]).await?;
+            primary.until("persistence", "aof_rewrite_in_progress:0").await?;
+            primary.until("persistence", "aof_rewrite_scheduled:0").await?;
+            sleep(SYNCED).await;
+        }
+        let away = planned.between(0.2, 3.0);
+        let primary = &mut self.redis[self.primary];
+        primary.kill().await?;
+        sleep(away).await;
+        primary.start(persistence, None).await?;
+        if persistence == Persistence::Everysec {
+            primary.command(&["CONFIG", "SET", "appendonly", "no"]).await?;
+        }
+        Ok((format!("away for {:.1} s", away.as_secs_f64()), None))
+    }
+
+    async fn stop_redis(&mut self, planned: &Planned) -> Result<Done> {
+        let length = planned.between(1.0, 8.0);
+        let redis = self.primary()?.process()?;
+        redis.signal(Signal::STOP);
+        sleep(length).await;
+        redis.signal(Signal::CONT);
+        Ok((format!("for {:.1} s", length.as_secs_f64()), None))
+    }
+
+    async fn client_kill(&mut self, planned: &Planned) -> Result<Done> {
+        let (began, length) = (Instant::now(), planned.between(1.0, 4.0));
+        let mut killed = 0;
+        while began.elapsed() < length {
+            let count = self.primary()?.command(&["CLIENT", "KILL", "TYPE", "normal"]).await?;
+            killed += count.parse::<u32>().unwrap_or(0);
+            sleep(ROUND_PAUSE).await;
+        }
+        Ok((format!("{killed} connections in {:.1} s", length.as_secs_f64()), None))
+    }
+
+    /// A stream of the bus, with the channels in it.
+    fn stream(&self, planned: &Planned) -> Result<(String, Option<Vec<u16>>)> {
+        let at = (planned.choice * self.streams.len() as f64) as usize;
+        let (key, channels) =
+            self.streams.iter().nth(at).context("no bus stream was found in Redis")?;
+        Ok((key.clone(), (!channels.is_empty()).then(|| channels.clone())))
+    }
+
+    async fn trim(&mut self, planned: &Planned) -> Result<Done> {
+        let (key, channels) = self.stream(planned)?;
+        let length = planned.between(1.5, 5.0);
+        let node = self.nodes[planned.node].process()?;
+        node.signal(Signal::STOP);
+        sleep(length).await;
+        let trimmed = self.primary()?.command(&["XTRIM", &key, "MAXLEN", "1"]).await;
+        node.signal(Signal::CONT);
+        let detail = format!(
+            "{key} of {} entries while node {} was stopped for {:.1} s",
+            trimmed?,
+            planned.node,
+            length.as_secs_f64()
+        );
+        Ok((detail, channels))
+    }
+
+    async fn del(&mut self, planned: &Planned) -> Result<Done> {
+        let (key, channels) = self.stream(planned)?;
+        self.primary()?.command(&["DEL", &key]).await?;
+        Ok((key, channels))
+    }
+
+    async fn say(&mut self, words: &[&str]) -> Result<Done> {
+        self.primary()?.command(words).await?;
+        Ok((String::new(), None))
+    }
+
+    /// Makes the replica the server behind every node's address, without the last writes: it is
+    /// stopped and cut off before they come, and goes on when the primary is dead.
+    async fn fail_over(&mut self, planned: &Planned) -> Result<Done> {
+        let (old, new) = (self.primary, 1 - self.primary);
+        self.redis[new].until("replication", "master_link_status:up").await?;
+        let before = self.writes().await?;
+        self.redis[new].process()?.signal(Signal::STOP);
+        self.redis[old].command(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
+        sleep(planned.between(0.3, 1.5)).await;
+        let lost = self.writes().await?.saturating_sub(before);
+        self.redis[old].kill().await?;
+        self.redis[new].process()?.signal(Signal::CONT);
+        self.redis[new].command(&["REPLICAOF", "NO", "ONE"]).await?;
+        let promoted = self.redis[new].address;
+        self.links.iter().for_each(|link| link.lead_to(promoted));
+        self.primary = new;
+        sleep(SYNCED).await;
+        self.redis[old].start(Persistence::None, Some(promoted)).await?;
+        Ok((format!("{lost} bytes of replication were lost"), None))
+    }
+
+    /// Bytes that the primary wrote for its replicas.
+    async fn writes(&self) -> Result<u64> {
+        let info = self.primary()?.command(&["INFO", "replication"]).await?;
+        let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+        Ok(offset.and_then(|offset| offset.trim().parse().ok()).unwrap_or(0))
+    }
+
+    async fn bend(
+        &mut self,
+        planned: &Planned,
+        (least, most): (f64, f64),
+        passage: Passage,
+    ) -> Result<Done> {
+        let length = planned.between(least, most);
+        let link = self.links.get(planned.node).context("no link")?;
+        link.shape(Shape { passage, ..Shape::default() });
+        sleep(length).await;
+        link.heal();
+        Ok((format!("node {} for {:.1} s", planned.node, length.as_secs_f64()), None))
+    }
+
+    async fn reset(&mut self, planned: &Planned) -> Result<Done> {
+        let (began, length) = (Instant::now(), planned.between(0.3, 3.0));
+        let link = self.links.get(planned.node).context("no link")?;
+        while began.elapsed() < length {
+            link.reset();
+            sleep(ROUND_PAUSE).await;
+        }
+        Ok((format!("node {} for {:.1} s", planned.node, length.as_secs_f64()), None))
+    }
+
+    async fn slow(&mut self, planned: &Planned) -> Result<Done> {
+        let length = planned.between(3.0, 6.0);
+        let rate = SLOW_RATE + (planned.choice * 3.0 * f64::from(SLOW_RATE)) as u32;
+        let delay = Duration::from_millis(20 + (planned.choice * 180.0) as u64);
+        let link = self.links.get(planned.node).context("no link")?;
+        link.shape(Shape { delay, sliced: true, rate: Some(rate), ..Shape::default() });
+        sleep(length).await;
+        link.heal();
+        let detail = format!(
+            "node {} for {:.1} s: {} ms late, {rate} B/s, in slices",
+            planned.node,
+            length.as_secs_f64(),
+            delay.as_millis()
+        );
+        Ok((detail, None))
+    }
+}
+
+#[cfg(test)]
+mod tests;

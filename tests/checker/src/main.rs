@@ -1,0 +1,75 @@
+//! Breaks nodes, Redis and the links between them while clients and publishers are at work, records
+//! what everybody was told, and checks that every promise of delivery was kept.
+
+mod args;
+mod run;
+mod cluster;
+mod node;
+mod redis;
+mod process;
+mod proxy;
+mod faults;
+mod inject;
+mod load;
+mod publisher;
+mod http;
+mod client;
+mod wire;
+mod history;
+mod checks;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+use args::Args;
+use report::Verdict;
+
+/// Exit codes: a promise was broken, and nothing was found out.
+const EXIT_BROKEN: u8 = 1;
+const EXIT_FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    match check(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_BROKEN),
+        Err(error) => {
+            eprintln!("corecast-checker: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Runs, judges and reports; whether all is as it should be.
+fn check(args: &Args) -> Result<bool> {
+    let kinds = args.kinds()?;
+    // Whole numbers that every reader of JSON has.
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let temporary = tempfile::tempdir().context("can't make a temporary directory")?;
+    let directory = args.keep.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("can't make {}", directory.display()))?;
+    let directory = directory.canonicalize().context("can't find the directory again")?;
+    eprintln!("seed {seed}");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("can't start threads")?;
+    let (history, load) = runtime.block_on(run::run(args, &kinds, seed, &directory))?;
+    let verdict = Verdict::of(&history);
+    if args.keep.is_some() {
+        report::keep(&history, &directory)?;
+    }
+    if args.json {
+        println!("{}", report::json(seed, &history, &load.counts, &verdict));
+    } else {
+        print!("{}", report::text(&history, &load.counts, &verdict));
+    }
+    if !verdict.is_sound() {
+        eprintln!("\nrepeat with: {}", args.command(seed));
+    }
+    Ok(args.expect.as_ref().map_or(verdict.is_sound(), |expected| verdict.fails(expected)))
+}

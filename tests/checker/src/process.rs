@@ -1,0 +1,91 @@
+//! Child processes: started so that they die with us, signalled by their number, and looked at
+//! through `/proc`.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+/// A running child.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    pid: Pid,
+}
+
+impl Process {
+    /// Starts `program`, with both outputs appended to the file `log`.
+    ///
+    /// # Errors
+    /// If the log can't be written or the program can't be started.
+    pub(crate) fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Process> {
+        let open = || fs::OpenOptions::new().create(true).append(true).open(log);
+        let log = || open().with_context(|| format!("can't write {}", log.display()));
+        // `setpriv` replaces itself by the program, whose number is therefore the child's.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log()?)
+            .stderr(log()?)
+            .kill_on_drop(true)
+            .spawn()
+            .context("can't start `setpriv`, which Debian has in util-linux")?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Ok(Process { child, pid: pid.context("the child ended at once")? })
+    }
+
+    /// Sends a signal. A process that has ended already needs none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Err(error) = kill_process(self.pid, signal) {
+            eprintln!("signal {signal:?} to {:?}: {error}", self.pid);
+        }
+    }
+
+    /// Kills it as the kernel would, and waits until it is gone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.child.kill().await.context("can't kill a child")
+    }
+
+    /// The exit status if it has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten();
+        status.map(|status| status.to_string())
+    }
+
+    /// Resident memory in KiB, distinct sockets, and the largest descriptor table: threads may have
+    /// tables of their own.
+    ///
+    /// # Errors
+    /// If `/proc` does not have it any more.
+    pub(crate) fn usage(&self) -> Result<(u64, u64, u64)> {
+        let root = format!("/proc/{}", self.pid.as_raw_nonzero());
+        let status = fs::read_to_string(format!("{root}/status")).context("a node is gone")?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = resident.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        let (mut sockets, mut largest) = (HashSet::new(), 0);
+        for task in fs::read_dir(format!("{root}/task"))?.flatten() {
+            // A thread may end while we look.
+            let Ok(descriptors) = fs::read_dir(task.path().join("fd")) else { continue };
+            let mut count = 0;
+            for descriptor in descriptors.flatten() {
+                count += 1;
+                if let Ok(target) = fs::read_link(descriptor.path())
+                    && target.to_string_lossy().starts_with("socket:")
+                {
+                    sockets.insert(target);
+                }
+            }
+            largest = count.max(largest);
+        }
+        Ok((resident.context("no VmRSS")?, sockets.len() as u64, largest))
+    }
+}

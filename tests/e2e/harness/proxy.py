@@ -1,0 +1,160 @@
+"""A link to Redis that can be slow, cut, silent, or lose an answer."""
+
+import socket
+import struct
+import threading
+import time
+
+CHUNK_BYTES = 64 * 1024
+STEP_SECONDS = 0.01
+
+
+class Proxy:
+    """Passes bytes between its `port` and `target`, the port behind it; 0 means that connections
+    are refused. Each setting holds from the moment in which it is set:
+
+    `latency`: seconds by which each piece is late, in both directions.
+    `slice_bytes`: pieces are at most this long.
+    `rewrite`: bytes of answers that are replaced, and by what; as many, or lengths would be wrong.
+    `silent`: nothing passes, and nobody is told: neither reset nor end of stream.
+    """
+
+    def __init__(self, target):
+        self.target, self.latency, self.slice_bytes, self.silent = target, 0.0, CHUNK_BYTES, False
+        self.rewrite = (b"", b"")
+        self.marker, self.lost = None, threading.Event()
+        self.links, self.lock = [], threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+            except OSError:
+                _reset(client)
+                continue
+            with self.lock:
+                self.links.append(Link(self, client, server))
+
+    def cut(self):
+        """Resets every connection that there is; how many."""
+        with self.lock:
+            links, self.links = [link for link in self.links if link.open], []
+        for link in links:
+            link.reset()
+        return len(links)
+
+    def hush(self):
+        """The connections that there are fall silent for good; new ones work."""
+        with self.lock:
+            for link in self.links:
+                link.silent = True
+
+    def lose_answer_to(self, marker):
+        """The next request that holds these bytes reaches Redis, its answer is lost, and its
+        connection is reset: then `lost` is set."""
+        self.lost.clear()
+        self.marker = marker
+
+    def close(self):
+        self.listener.close()
+        self.cut()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Link:
+    """One connection through a proxy, a thread for each direction."""
+
+    def __init__(self, proxy, client, server):
+        self.proxy, self.client, self.server = proxy, client, server
+        self.open, self.silent, self.swallowing = True, False, False
+        for one in (client, server):
+            one.settimeout(None)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for run in (self.requests, self.answers):
+            threading.Thread(target=run, daemon=True).start()
+
+    def requests(self):
+        for data in self.pieces(self.client):
+            marker = self.proxy.marker
+            if marker and marker in data:
+                self.proxy.marker, self.swallowing = None, True
+            if not self.write(self.server, data):
+                return
+
+    def answers(self):
+        for data in self.pieces(self.server):
+            if self.swallowing:
+                self.reset()
+                self.proxy.lost.set()
+                return
+            old, new = self.proxy.rewrite
+            if not self.write(self.client, data.replace(old, new) if old else data):
+                return
+
+    def pieces(self, source):
+        """What comes from there, as late as it shall be, until one side ends."""
+        while self.open:
+            try:
+                data = source.recv(CHUNK_BYTES)
+            except OSError:
+                break
+            if not data:
+                break
+            while self.open and (self.silent or self.proxy.silent):
+                time.sleep(STEP_SECONDS)
+            if self.proxy.latency:
+                time.sleep(self.proxy.latency)
+            yield data
+        self.end()
+
+    def write(self, target, data):
+        size = self.proxy.slice_bytes
+        try:
+            for start in range(0, len(data), size):
+                target.sendall(data[start:start + size])
+        except OSError:
+            self.end()
+            return False
+        return self.open
+
+    def end(self):
+        """Ends both sides in order, once."""
+        if self.open:
+            self.open = False
+            for one in (self.client, self.server):
+                _shut(one)
+
+    def reset(self):
+        self.open = False
+        for one in (self.client, self.server):
+            _reset(one)
+
+
+def _shut(one):
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    one.close()
+
+
+def _reset(one):
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        one.shutdown(socket.SHUT_RD)  # Wakes the thread that reads from it.
+    except OSError:
+        pass
+    one.close()

@@ -1,0 +1,258 @@
+"""Debian's redis-server in every shape that Corecast is told of: alone, with a replica, under a
+sentinel, as a cluster; over TCP, a unix socket or TLS; and the ways in which it fails."""
+
+import contextlib
+import pathlib
+import signal
+import subprocess
+import tempfile
+import time
+
+import redis.backoff
+import redis.exceptions
+import redis.retry
+
+from harness.server import eventually, free_port
+
+ANSWER_SECONDS_MAX = 15
+SLOTS = 16_384
+
+
+class Process:
+    """A process with a directory of its own that speaks Redis' protocol on `port`."""
+
+    def __init__(self, command, *, prefix=()):
+        self.port = free_port()
+        self.directory = tempfile.TemporaryDirectory(prefix="corecast-redis-")
+        self.path = pathlib.Path(self.directory.name)
+        self.command, self.prefix, self.process = command, list(prefix), None
+
+    def start(self, *more, wait=True):
+        """Starts the process, or a new one in the place of one that ended, on its data."""
+        with open(self.path / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [*self.prefix, *self.command, *more], cwd=self.path, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT)
+        if wait:
+            eventually(self.answers, ANSWER_SECONDS_MAX, f"Redis answers\n{self.log()}")
+        return self
+
+    def answers(self):
+        assert self.process.poll() is None, f"Redis ended:\n{self.log()}"
+        with contextlib.suppress(redis.exceptions.RedisError, OSError):
+            return self.client.ping()
+
+    def log(self):
+        path = self.path / "log"
+        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+
+    def kill(self):
+        """As `kill -9` does: nothing is saved, nobody is told."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self):
+        self.kill()
+        self.client.close()
+        self.directory.cleanup()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Redis(Process):
+    """`redis-server`, started by the constructor. `args` are options of its own, such as
+    `("--maxmemory", "2mb")`; without `aof` nothing of it outlives the process."""
+
+    def __init__(self, *args, aof=False, password=None, tls=None, unix=False, prefix=(),
+                 directory=None, start=True):
+        super().__init__([], prefix=prefix)
+        self.password, self.tls = password, tls
+        self.socket_path = self.path / "socket" if unix else None
+        listen = ["--port", str(self.port)]
+        if tls:
+            listen = ["--port", "0", "--tls-port", str(self.port)]
+        if unix:
+            listen = ["--port", "0", "--unixsocket", str(self.socket_path)]
+        self.command = [
+            "redis-server", *listen, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no",
+            "--dir", str(directory or self.path), "--appendonly", "yes" if aof else "no",
+            "--repl-diskless-sync-delay", "0",
+            *(["--requirepass", password, "--masterauth", password] if password else []),
+            *(tls.redis_args() if tls else []), *args,
+        ]
+        self.client = self.connect()
+        if start:
+            self.start()
+
+    def connect(self, **options):
+        """A client that says what happened, instead of trying again."""
+        options = {"password": self.password, "socket_timeout": 10,
+                   "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0), **options}
+        if self.socket_path:
+            return redis.Redis(unix_socket_path=str(self.socket_path), **options)
+        if self.tls:
+            options |= {"ssl": True, "ssl_ca_certs": str(self.tls.ca)}
+        return redis.Redis(host="127.0.0.1", port=self.port, **options)
+
+    @property
+    def url(self):
+        if self.socket_path:
+            return f"redis+unix://{self.socket_path}"
+        secret = f":{self.password}@" if self.password else ""
+        return f"{'rediss' if self.tls else 'redis'}://{secret}127.0.0.1:{self.port}"
+
+    def restart(self, *more, pause=0.0):
+        """`kill -9`, and a new process in its place."""
+        self.kill()
+        time.sleep(pause)
+        return self.start(*more)
+
+    def follow(self, primary):
+        """Makes this one a replica, and waits until it has everything."""
+        self.client.replicaof("127.0.0.1", primary.port)
+        eventually(lambda: self.client.info("replication").get("master_link_status") == "up", 15,
+                   "the replica follows")
+
+    def promote(self):
+        self.client.replicaof("NO", "ONE")
+
+    def cluster_ok(self, count=None):
+        """Whether it serves as one of a cluster's masters, which are `count` in all."""
+        info = self.client.cluster("INFO")
+        return info["cluster_state"] == "ok" and count in (None, int(info["cluster_known_nodes"]))
+
+    # What Corecast keeps in it
+
+    def streams(self, prefix="corecast"):
+        """Names of the bus' streams that exist, by their number."""
+        names = [key.decode() for key in self.client.scan_iter(f"{prefix}:{{*}}:bus")]
+        return {int(name.split("{")[1].split("}")[0]): name for name in names}
+
+    def stream_of(self, channel, prefix="corecast"):
+        """The number of the stream in which that channel is. Something was published in it."""
+        keys = [key.decode() for key in self.client.scan_iter(f"{prefix}:{{*}}:c:*")]
+        (found,) = {int(key.split("{", 1)[1].split("}", 1)[0]) for key in keys
+                    if key.split(":c:", 1)[1] == channel}
+        return found
+
+    def kill_clients(self):
+        """Ends every connection but this one; how many."""
+        return self.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+class Sentinel(Process):
+    """One sentinel that watches `primary` as `mymaster`, and promotes within about two seconds. A
+    replica that follows later than it starts is known to it only after ten."""
+
+    def __init__(self, primary):
+        super().__init__([])
+        config = self.path / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.path}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {primary.port} 1\n"
+            "sentinel down-after-milliseconds mymaster 500\n"
+            "sentinel failover-timeout mymaster 3000\n")
+        self.command = ["redis-server", str(config), "--sentinel"]
+        self.client = redis.Redis(port=self.port, socket_timeout=5)
+        self.start()
+        eventually(lambda: self.primary() == primary.port, what="the sentinel knows the primary")
+
+    def primary(self):
+        """The port of the one that the sentinel calls the primary."""
+        answer = self.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+        return int(answer[1])
+
+    def wait_replica(self):
+        """Waits until it knows one that it could promote."""
+        def known():
+            return len(self.client.execute_command("SENTINEL", "REPLICAS", "mymaster")) > 0
+        eventually(known, 15, "the sentinel knows a replica")
+
+    @property
+    def url(self):
+        return f"redis-sentinel://127.0.0.1:{self.port}?sentinelServiceName=mymaster"
+
+
+class Cluster:
+    """Masters that share all slots."""
+
+    def __init__(self, count=3):
+        self.nodes = []
+        self.bus_ports = [free_port() for _ in range(count)]
+        for bus_port in self.bus_ports:
+            self.nodes.append(Redis(
+                "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+                "--cluster-port", str(bus_port), "--cluster-config-file", "nodes.conf"))
+        share = -(-SLOTS // count)
+        for n, node in enumerate(self.nodes):
+            last = min(SLOTS, (n + 1) * share) - 1
+            node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", n * share, last)
+            node.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+            self.nodes[0].client.execute_command(
+                "CLUSTER", "MEET", "127.0.0.1", node.port, self.bus_ports[n])
+        eventually(self.whole, 15, "the cluster is whole")
+
+    def whole(self):
+        return all(node.cluster_ok(len(self.nodes)) for node in self.nodes)
+
+    def move_slot(self, slot, source, target):
+        """Moves a slot with its keys, as `redis-cli --cluster reshard` does."""
+        ids = {node: node.client.execute_command("CLUSTER", "MYID") for node in self.nodes}
+        setslot = ("CLUSTER", "SETSLOT", slot)
+        target.client.execute_command(*setslot, "IMPORTING", ids[source])
+        source.client.execute_command(*setslot, "MIGRATING", ids[target])
+        while keys := source.client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.client.execute_command(
+                "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        for node in (target, source, *self.nodes):
+            node.client.execute_command(*setslot, "NODE", ids[target])
+
+    @property
+    def url(self):
+        return f"redis-cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def stop(self):
+        for node in self.nodes:
+            node.stop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Certificates:
+    """An authority and a certificate for 127.0.0.1, made for this run."""
+
+    def __init__(self, path):
+        self.ca, self.certificate, self.key = path / "ca.pem", path / "tls.pem", path / "tls.key"
+        request, extensions, ca_key = path / "tls.csr", path / "tls.ext", path / "ca.key"
+        extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n"
+                              "basicConstraints=critical,CA:FALSE\n")
+        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        _openssl("req", "-x509", *new_key, "-keyout", ca_key, "-out", self.ca, "-days", "2",
+                 "-subj", "/CN=Test authority")
+        _openssl("req", *new_key, "-keyout", self.key, "-out", request, "-subj", "/CN=localhost")
+        _openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", ca_key,
+                 "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out",
+                 self.certificate)
+
+    def redis_args(self):
+        return ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(self.key),
+                "--tls-ca-cert-file", str(self.ca), "--tls-auth-clients", "no"]
+
+
+def _openssl(*args):
+    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
