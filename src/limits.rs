@@ -297,6 +297,10 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 /// How often a node makes itself heard.
 pub const NODE_RENEWAL: Duration = Duration::from_secs(3);
 
+/// How long other nodes have to make themselves heard again after Redis was away, before they are
+/// taken for gone: they connect after pauses and timeouts of their own.
+pub const NODE_GRACE: Duration = Duration::from_secs(20);
+
 /// How long the answers of other nodes are waited for.
 pub const CLUSTER_TIMEOUT: Duration = Duration::from_secs(1);
 

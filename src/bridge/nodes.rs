@@ -9,7 +9,9 @@ use super::link::{Link, LinkError};
 use super::writer::not_an_answer;
 use super::{Backoff, Bridge, burial, cluster};
 use crate::bus::{Keys, Reply};
-use crate::limits::{BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_LEASE, NODE_RENEWAL, RETRY_INTERVAL};
+use crate::limits::{
+    BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_RENEWAL, RETRY_INTERVAL,
+};
 use crate::mesh::ClusterAnswer;
 
 /// Renews a lease, if one is named, and says who has one that holds and whose has run out, by the
@@ -33,6 +35,8 @@ pub(super) struct Nodes {
     link: RefCell<Option<Rc<Link>>>,
     /// Streams of this node's that are being read: it counts as alive when it can be spoken to.
     pub(super) listening: Slot<u8>,
+    /// From when on leases that have run out are taken for nodes that are gone.
+    buries_from: Slot<Option<Instant>>,
     /// The ends of other nodes are being told.
     pub(super) burying: Slot<bool>,
     /// This node stops, and holds no lease any more.
@@ -45,6 +49,7 @@ impl Nodes {
             member,
             link: RefCell::new(None),
             listening: Slot::new(0),
+            buries_from: Slot::new(None),
             burying: Slot::new(false),
             leaving: Slot::new(false),
         }
@@ -52,6 +57,18 @@ impl Nodes {
 
     pub(super) fn link(&self) -> Option<Rc<Link>> {
         self.link.borrow().clone()
+    }
+
+    /// This node could not renew its lease for a while, or begins. Others may not have been able to
+    /// either, and get the time to do so.
+    fn watch_anew(&self) {
+        let grace = if self.buries_from.get().is_some() { NODE_GRACE } else { NODE_LEASE };
+        self.buries_from.set(Some(Instant::now() + grace));
+    }
+
+    /// Whether a lease that has run out means that its node is gone.
+    fn may_bury(&self) -> bool {
+        self.buries_from.get().is_some_and(|from| Instant::now() >= from)
     }
 
     /// How the lease is called: what a survivor must know of a node that is gone.
@@ -89,7 +106,6 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
 
 async fn hold(bridge: &Rc<Bridge>, link: &Rc<Link>, backoff: &mut Backoff) -> LinkError {
     let mut renewed = None::<Instant>;
-    let began = Instant::now();
     loop {
         if link.is_over() {
             return LinkError::Lost("the connection has ended".to_owned());
@@ -101,11 +117,13 @@ async fn hold(bridge: &Rc<Bridge>, link: &Rc<Link>, backoff: &mut Backoff) -> Li
                 Ok(leases) => leases.over,
                 Err(error) => return error,
             };
+            let interrupted = renewed.is_none_or(|at| at.elapsed() > 2 * NODE_RENEWAL);
+            if interrupted {
+                nodes.watch_anew();
+            }
             renewed = Some(Instant::now());
             backoff.reset();
-            // While Redis was away, nobody could renew: all get the time to do so.
-            let others_had_time = began.elapsed() > NODE_LEASE;
-            if others_had_time && !over.is_empty() && !nodes.burying.replace(true) {
+            if nodes.may_bury() && !over.is_empty() && !nodes.burying.replace(true) {
                 let burial = burial::run(Rc::clone(bridge), Rc::clone(link), over);
                 tokio::task::spawn_local(burial);
             }
