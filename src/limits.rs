@@ -242,7 +242,7 @@ pub const PUBLISHING_MAX: u16 = 64;
 /// How long a publication may wait for Redis before its publisher is told that it failed.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
-/// How long Redis may be away before publications are refused at once rather than at their deadline.
+/// How long Redis may be away before publications are refused at once, not at their deadline.
 pub const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long one call to Redis may take before its connection is given up.
@@ -282,6 +282,39 @@ pub const BUS_LOCATES_MAX: usize = 100_000;
 
 /// How long subscribers wait for the place of a channel. SDKs wait for 5 s.
 pub const BUS_LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Entries of an ingested stream that are under way at once, and publications of them. A round trip
+/// to Redis appends as many, so more would not be faster.
+pub const INGEST_ENTRIES_MAX: usize = 1024;
+/// See [`INGEST_ENTRIES_MAX`]: one broadcast may be more publications.
+pub const INGEST_PUBLICATIONS_MAX: usize = 1024;
+
+/// Bytes of the entries of an ingested stream that are under way; one more page may go beyond it.
+pub const INGEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Entries in one read of an ingested stream, and bytes that are wanted in one. It is only known of
+/// entries that were read how long they are, so that much is not exact.
+pub const INGEST_PAGE_ENTRIES_MAX: usize = 128;
+/// See [`INGEST_PAGE_ENTRIES_MAX`].
+pub const INGEST_PAGE_BYTES: usize = 1024 * 1024;
+
+/// How long a node that is silent keeps an ingested stream to itself: the time of a take-over.
+pub const INGEST_LEASE: Duration = Duration::from_secs(5);
+
+/// Time between two renewals of a lease. Two may fail.
+pub const INGEST_RENEW_INTERVAL: Duration = Duration::from_millis(1500);
+
+/// Time between two looks whether a lease is free.
+pub const INGEST_LEASE_LOOK: Duration = Duration::from_millis(500);
+
+/// Times that an entry is tried which the bus refuses for itself, and the pause between two: so
+/// much does such an entry delay those behind it.
+pub const INGEST_TRIES_MAX: usize = 5;
+/// See [`INGEST_TRIES_MAX`]. Also the pause before what Redis did not take is sent again.
+pub const INGEST_RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Entries that can't be published and are kept for each ingested stream; Redis may keep some more.
+pub const INGEST_DEAD_MAX: usize = 10_000;
 
 /// Channels that one shard asks for again in a tenth of a second after a stream had a hole, so that
 /// the clients of a busy node do not all come back at once.
@@ -330,6 +363,10 @@ const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnum
 const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");
 const _: () = assert!(RECOVERY_BYTES_MAX < 1024 * 1024, "a recovery reply must fit an SDK's frame");
 const _: () = assert!(HISTORY_PAGE_MAX <= RECOVERY_PUBLICATIONS_MAX, "pages and recoveries alike");
+const _: () = assert!(
+    BUS_BLOCK.as_millis() + INGEST_RENEW_INTERVAL.as_millis() < INGEST_LEASE.as_millis(),
+    "a lease is renewed though nothing is to be read"
+);
 const _: () = assert!(
     BUS_PUBLISH_DEADLINE.as_millis() < ANSWER_TIMEOUT.as_millis(),
     "publishers are told what became of it before they stop to wait"

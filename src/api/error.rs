@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use serde::Serialize;
 
+use crate::protocol::Unfit;
 use crate::reason::ClientError;
 
 /// Why a request fails.
@@ -31,6 +32,12 @@ pub(super) struct ErrorBody {
 impl From<ClientError> for ApiError {
     fn from(error: ClientError) -> ApiError {
         ApiError::Refused { error, detail: String::new() }
+    }
+}
+
+impl From<Unfit> for ApiError {
+    fn from(Unfit { error, detail }: Unfit) -> ApiError {
+        ApiError::Refused { error, detail }
     }
 }
 

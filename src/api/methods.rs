@@ -98,12 +98,7 @@ pub(super) async fn call(api: &Arc<Api>, method: Method, params: &[u8]) -> Outco
 /// # Errors
 /// `Malformed`, with the place.
 pub(super) fn read<T: DeserializeOwned>(params: &[u8]) -> Result<T, ApiError> {
-    let params = params.trim_ascii();
-    if params.first().is_some_and(|&first| first != b'{') {
-        // A list would be read as the fields in their order.
-        return Err(ApiError::Malformed("a JSON object is expected".to_owned()));
-    }
-    serde_json::from_slice(params).map_err(|error| ApiError::Malformed(error.to_string()))
+    crate::protocol::read_params(params).map_err(ApiError::Malformed)
 }
 
 /// Writes a method's result.

@@ -3,47 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::{Deserialize, Deserializer};
 use serde::{Deserialize as Read, Serialize};
 use serde_json::value::RawValue;
 
-/// A field that may be null.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    from: D,
-) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
-}
-
-/// A payload that may be the JSON value null: absent and null differ.
-fn payload<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Box::<RawValue>::deserialize(from).map(Some)
-}
-
-/// `publish` and `broadcast`.
-#[derive(Debug, Default, Read)]
-#[serde(default)]
-pub(super) struct PublishRequest {
-    /// `publish` only.
-    #[serde(deserialize_with = "or_default")]
-    pub(super) channel: String,
-    /// `broadcast` only.
-    #[serde(deserialize_with = "or_default")]
-    pub(super) channels: Vec<String>,
-    #[serde(deserialize_with = "payload")]
-    pub(super) data: Option<Box<RawValue>>,
-    /// Instead of `data`; wins if both are there.
-    #[serde(deserialize_with = "or_default")]
-    pub(super) b64data: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) skip_history: bool,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) tags: BTreeMap<String, String>,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) idempotency_key: String,
-    /// Not part of this version, and not to be ignored: who sends it relies on it.
-    #[serde(deserialize_with = "or_default")]
-    pub(super) version: u64,
-}
+use crate::protocol::or_default;
 
 /// What `publish` answers. Both are absent in channels without history.
 #[derive(Debug, Default, Serialize)]
@@ -138,11 +101,9 @@ pub(super) struct ConnectionsRequest {
     /// `subscribe` only: deliver what was published after this position.
     pub(super) recover_since: Option<StreamPosition>,
     /// `subscribe` only. Not part of this version, and not to be ignored, as the three below.
-    #[serde(deserialize_with = "payload")]
     pub(super) data: Option<Box<RawValue>>,
     #[serde(deserialize_with = "or_default")]
     pub(super) b64data: String,
-    #[serde(deserialize_with = "payload")]
     pub(super) info: Option<Box<RawValue>>,
     #[serde(deserialize_with = "or_default")]
     pub(super) expire_at: i64,

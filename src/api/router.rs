@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use super::methods::{self, Method};
-use super::request::PublishRequest;
 use super::status::Phase;
 use super::{Api, page, publish, reply};
 use crate::metrics::Format;
+use crate::protocol::PublishRequest;
 
 /// Header with an idempotency key, for clients that set it for every request.
 const IDEMPOTENCY_KEY: &str = "x-idempotency-key";

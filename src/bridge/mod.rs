@@ -6,6 +6,7 @@ mod burial;
 mod check;
 mod cluster;
 mod events;
+mod ingest;
 mod link;
 mod nodes;
 mod reader;
@@ -16,6 +17,7 @@ pub use link::check_url;
 pub use nodes::Member;
 
 use std::cell::{Cell as Slot, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,9 +30,10 @@ use crate::bus::{Call, Engine, Keys};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
 use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, RETRY_INTERVAL};
-use crate::mesh::{Answer, Asker, HomeMap, Inbox, Message, Outbound};
+use crate::mesh::{Answer, Asker, HomeMap, Inbox, Message, Outbound, Ticket};
 use crate::metrics::BridgeCells;
 use crate::sys::EventFd;
+use ingest::Mailbox;
 
 /// The same complaint is made at most once in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -50,6 +53,10 @@ pub struct Options {
     pub namespaces: Namespaces,
     /// What the application is told of.
     pub events: EventOptions,
+    /// Streams from which publications are taken in.
+    pub ingest: Vec<String>,
+    /// Bytes of the longest of their entries.
+    pub publication_bytes_max: usize,
 }
 
 /// What the bridge is made of.
@@ -137,6 +144,10 @@ struct Bridge {
     /// Where Redis is, for people.
     place: String,
     engine: RefCell<Engine>,
+    /// Who waits for which answer of the bus.
+    mailboxes: RefCell<HashMap<Ticket, Rc<Mailbox>>>,
+    /// How many tickets there were.
+    tickets: Slot<u64>,
     /// There may be a call to make.
     work: Notify,
     /// The state has changed that others wait for.
@@ -158,7 +169,14 @@ impl Bridge {
         let result = act(&mut engine, (self.now)());
         engine.flush();
         let up = engine.is_up() && self.reading.get();
+        let own = engine.take_own();
         drop(engine);
+        for (ticket, answer) in own {
+            let mailbox = self.mailboxes.borrow_mut().remove(&ticket);
+            if let Some(mailbox) = mailbox {
+                mailbox.put(ticket, answer);
+            }
+        }
         self.cells.up.set(u64::from(up));
         self.work.notify_one();
         result
@@ -166,6 +184,12 @@ impl Bridge {
 
     fn next_call(&self) -> Option<Call> {
         self.engine.borrow_mut().next_call((self.now)())
+    }
+
+    /// A number for a request of the bridge's own.
+    fn ticket(&self) -> Ticket {
+        self.tickets.set(self.tickets.get() + 1);
+        Ticket(self.tickets.get())
     }
 
     /// A number that no other process has.
@@ -195,6 +219,8 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         keys: Keys::new(&options.prefix),
         place: link::place(&options.url),
         engine: RefCell::new(Engine::new(engine_options, outbound, Arc::clone(&cells))),
+        mailboxes: RefCell::default(),
+        tickets: Slot::new(0),
         work: Notify::new(),
         news: Notify::new(),
         cells,
@@ -235,6 +261,9 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         tokio::task::spawn_local(events::run(Rc::clone(&bridge)));
     }
     loaded(Ok(()));
+    for stream in &bridge.options.ingest {
+        tokio::task::spawn_local(ingest::run(Rc::clone(&bridge), stream.as_str().into()));
+    }
     receiving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 

@@ -21,6 +21,8 @@ pub enum Once {
         stream: Arc<str>,
         /// Id of the entry and number of the publication in it.
         place: (u64, u64, u32),
+        /// The publisher's key for it, if it has one.
+        key: Option<Box<str>>,
     },
 }
 
@@ -44,6 +46,8 @@ pub struct Appended {
     /// For each publication its position; absent if it has no offset, or had one of an ingested
     /// entry that was published before.
     pub positions: Vec<Option<Position>>,
+    /// For each publication whether it was there before.
+    pub repeats: Vec<bool>,
 }
 
 /// Why nothing was, or may have been, appended.
@@ -92,15 +96,18 @@ impl Append {
         for (channel, ordered, once, record) in &self.publications {
             let number = if *ordered { numbers.get(channel.as_str()) } else { None };
             args.push(text(number.copied().unwrap_or(0)));
-            args.push(match once {
-                Once::Never => text(0),
-                Once::Key(key) => {
+            let key = match once {
+                Once::Key(key) | Once::Ingested { key: Some(key), .. } => {
                     names.push(keys.idempotency(stream, channel.as_str(), key));
-                    text(names.len() - fixed)
+                    names.len() - fixed
                 }
+                Once::Never | Once::Ingested { key: None, .. } => 0,
+            };
+            args.push(match once {
                 Once::Ingested { place: (ms, sequence, part), .. } => {
-                    format!("i{ms}-{sequence}-{part}").into_bytes()
+                    text(format_args!("i{ms}-{sequence}-{part}:{key}"))
                 }
+                Once::Never | Once::Key(_) => text(key),
             });
             args.push(record.to_vec());
         }
@@ -147,7 +154,8 @@ impl Append {
                 }
             });
         }
-        Some(Appended { positions })
+        let repeats = (0..positions.len()).map(|index| repeated.contains_key(&index)).collect();
+        Some(Appended { positions, repeats })
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::append::{Append, AppendFailed, Appended, Once};
+use super::append::{AppendFailed, Appended, Once};
+use super::call::{Call, Outcome};
 use super::follow::{Follow, Step, Tail};
-use super::locate::{Locator, Stand, Tops};
+use super::locate::Locator;
 use super::writer::{Pending, Writer};
 use super::{Entry, EntryId, Item, record, stream_of};
 use crate::channel::Namespaces;
@@ -13,7 +14,7 @@ use crate::ids::Moment;
 use crate::limits::{
     BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_PATIENCE, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE,
 };
-use crate::mesh::{Answer, Asker, ClusterAnswer, HomeMap, Message, Outbound, Publish, Ticket};
+use crate::mesh::{Answer, Asker, HomeMap, Message, Outbound, Publish, Ticket};
 use crate::metrics::BridgeCells;
 use crate::reason::ClientError;
 
@@ -28,33 +29,6 @@ pub struct Options {
     pub home_map: HomeMap,
     /// A number that no other process has: publishers are named by it.
     pub seed: u64,
-}
-
-/// A call to make. At most [`BUS_CALLS_MAX`] are under way; what gathers meanwhile is one batch.
-#[derive(Clone, Debug)]
-pub enum Call {
-    /// Take a stream over.
-    Fence {
-        /// Which.
-        stream: usize,
-        /// The highest epoch that this node has seen of it.
-        seen: u64,
-    },
-    /// Append a batch.
-    Append(Append),
-    /// Ask where channels stand.
-    Tops(Tops),
-}
-
-/// What became of a call.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// The stream's epoch and its last entry. Absent if that was not to be had.
-    Fenced(usize, Option<EntryId>),
-    /// The batch is in the stream, or not.
-    Appended(usize, Result<Appended, AppendFailed>),
-    /// Where the channels stand. Absent if that was not to be had.
-    Located(usize, Option<Stand>),
 }
 
 /// One stream.
@@ -149,6 +123,11 @@ impl Engine {
         self.up
     }
 
+    /// Whether there is room for much more that waits for Redis.
+    pub fn has_room(&self) -> bool {
+        self.pending_bytes < BUS_PENDING_BYTES_MAX / 2
+    }
+
     /// Answers for those who asked from the bridge's own thread.
     pub fn take_own(&mut self) -> Vec<(Ticket, Answer)> {
         std::mem::take(&mut self.own)
@@ -159,12 +138,6 @@ impl Engine {
         let dropped = self.outbound.flush();
         self.cells.dropped.add(dropped);
         self.cells.pending_bytes.set(self.pending_bytes as u64);
-    }
-
-    /// Answers control's question about other nodes.
-    pub fn answer_control(&mut self, ticket: Ticket, answer: ClusterAnswer) {
-        let (asker, answer) = (Asker::Control(ticket), Answer::Cluster(answer));
-        self.send_to_control(Message::Answer { asker, answer });
     }
 
     /// Sends a message to control.
@@ -212,26 +185,26 @@ impl Engine {
         if !record::fits(channel.as_str(), &publication) {
             return self.answer(asker, Answer::Error(ClientError::LimitExceeded));
         }
-        match asker {
-            Asker::Control(_) => self.cells.publications_api.add(1),
-            Asker::Bridge(_) => self.cells.publications_ingest.add(1),
-            Asker::Connection { .. } | Asker::Nobody => {}
+        if matches!(asker, Asker::Control(_)) {
+            self.cells.publications_api.add(1);
         }
         // What is outside of a history that clients know has no offset, or it had holes.
         let ordered = !(namespace.has_history() && skip_history);
-        self.push(
-            now,
-            Pending {
-                ordered,
-                once: idempotency_key.map_or(once, Once::Key),
-                record: record::encode(channel.as_str(), &publication, ordered).into(),
-                channel,
-                positioned: ordered && namespace.has_history(),
-                asker,
-                deadline: now.after(BUS_PUBLISH_DEADLINE),
-                removal: false,
-            },
-        );
+        let once = match (once, idempotency_key) {
+            (Once::Ingested { stream, place, .. }, key) => Once::Ingested { stream, place, key },
+            (once, key) => key.map_or(once, Once::Key),
+        };
+        let pending = Pending {
+            ordered,
+            once,
+            record: record::encode(channel.as_str(), &publication, ordered).into(),
+            channel,
+            positioned: ordered && namespace.has_history(),
+            asker,
+            deadline: now.after(BUS_PUBLISH_DEADLINE),
+            removal: false,
+        };
+        self.push(now, pending);
     }
 
     fn push(&mut self, now: Moment, pending: Pending) {
@@ -342,11 +315,14 @@ impl Engine {
             Ok(appended) => {
                 let told: Vec<_> = writer.on_appended(appended).collect();
                 self.cells.appended.add(told.len() as u64);
-                for (pending, position) in told {
+                for (pending, position, repeat) in told {
                     self.pending_bytes -= pending.bytes();
                     let answer = if pending.removal {
                         Answer::HistoryRemoved
+                    } else if repeat && pending.is_ingested() {
+                        Answer::Repeated
                     } else {
+                        self.cells.publications_ingest.add(u64::from(pending.is_ingested()));
                         Answer::Published(position.filter(|_| pending.positioned))
                     };
                     self.answer(pending.asker, answer);
@@ -428,8 +404,10 @@ impl Engine {
             let expired = lane.writer.expire(now, fresh);
             let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
             let unlocated = lane.locator.expire(is_over);
-            for (pending, unknown) in expired {
-                self.give_up(vec![pending], unknown);
+            let (unknown, certain): (Vec<_>, Vec<_>) =
+                expired.into_iter().partition(|(_, unknown)| *unknown);
+            for (expired, unknown) in [(unknown, true), (certain, false)] {
+                self.give_up(expired.into_iter().map(|(pending, _)| pending).collect(), unknown);
             }
             for channel in unlocated {
                 self.send_home(Message::Located { channel, position: None });
@@ -438,7 +416,11 @@ impl Engine {
     }
 
     fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
-        for pending in publications {
+        let ingested = publications.iter().find(|pending| pending.is_ingested());
+        let stream = ingested.map(|one| stream_of(one.channel.as_str(), self.options.streams));
+        let later = stream.map(|stream| self.lanes[stream].writer.withdraw_ingested());
+        let later = later.into_iter().flatten().map(|pending| (pending, false));
+        for (pending, unknown) in publications.into_iter().map(|one| (one, unknown)).chain(later) {
             self.pending_bytes -= pending.bytes();
             self.refuse(&pending, unknown);
         }

@@ -50,6 +50,12 @@ impl Keys {
         self.tagged(stream, &format!("i:{}:{channel}:{key}", channel.len()))
     }
 
+    /// Who reads an ingested stream. In a Cluster it is where that is: the stream's whole name is
+    /// the tag.
+    pub fn lease(&self, ingested: &str) -> Vec<u8> {
+        format!("{}:lease:{{{ingested}}}", self.prefix).into_bytes()
+    }
+
     /// A name that is no stream's.
     pub fn other(&self, name: &str) -> Vec<u8> {
         format!("{}:{name}", self.prefix).into_bytes()

@@ -8,9 +8,12 @@
 //! missing; an epoch ends with the server process that gave its numbers.
 
 mod append;
+mod call;
 mod engine;
 mod entry;
 mod follow;
+mod ingest;
+mod intake;
 mod keys;
 mod locate;
 mod record;
@@ -19,9 +22,12 @@ mod scripts;
 mod writer;
 
 pub use append::{Append, AppendFailed, Appended, Once};
-pub use engine::{Call, Engine, Options, Outcome};
+pub use call::{Call, Outcome};
+pub use engine::{Engine, Options};
 pub use entry::{Entry, EntryId, Item, Malformed};
 pub use follow::Tail;
+pub use ingest::{Asked, Fields, IngestId, read_entries};
+pub use intake::{Fate, Intake};
 pub use keys::Keys;
 pub use locate::{Stand, Tops};
 pub use record::Record;

@@ -11,11 +11,13 @@ pub enum Script {
     Fence,
     /// Says where channels stand.
     Tops,
+    /// Carries out a command for the holder of a lease.
+    Leased,
 }
 
 impl Script {
     /// Every script.
-    pub const ALL: [Script; 3] = [Script::Append, Script::Fence, Script::Tops];
+    pub const ALL: [Script; 4] = [Script::Append, Script::Fence, Script::Tops, Script::Leased];
 
     /// Its text.
     pub fn text(self) -> Cow<'static, str> {
@@ -23,6 +25,7 @@ impl Script {
             Script::Append => include_str!("scripts/append.lua"),
             Script::Fence => include_str!("scripts/fence.lua"),
             Script::Tops => include_str!("scripts/tops.lua"),
+            Script::Leased => include_str!("scripts/leased.lua"),
         };
         if crate::sabotage!(SkippedFence) {
             // Whoever answers is taken for the one who did the last time.

@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use super::entry::{Entry, EntryId, Item};
-use super::{Append, Keys, Once, Reply, channel_epoch, record, stream_of};
+use super::{
+    Append, AppendFailed, Appended, Call, Engine, Keys, Once, Options, Outcome, Reply,
+    channel_epoch, record, stream_of,
+};
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::config::Config;
 use crate::ids::{ClientId, Moment, Position};
+use crate::mesh::{Answer, Asker, HomeMap, Inbox, Lane, Outbound, Publish, Ticket, Wake};
+use crate::reason::ClientError;
 
 fn publication() -> Publication {
     Publication {
@@ -113,6 +118,81 @@ fn the_answer_to_a_batch_gives_every_publication_its_position() {
 }
 
 #[test]
+fn a_place_in_an_ingested_stream_stands_beside_the_key() {
+    let once = |number, key: Option<&str>| Once::Ingested {
+        stream: "news".into(),
+        place: (5, 6, number),
+        key: key.map(Box::from),
+    };
+    let one = |once| (ChannelName::new("a"), true, once, Arc::from(&b"record"[..]));
+    let publications = vec![one(once(0, None)), one(once(1, Some("k"))), one(Once::Never)];
+    let append = Append { stream: 0, publisher: 1, number: 1, publications };
+    let (keys, args) = append.keys_and_args(&Keys::new("x"), 1000);
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).expect("names are text");
+    assert_eq!(keys.last().map(text).as_deref(), Some("x:{0}:i:1:a:k"));
+    let args: Vec<String> = args.iter().map(text).collect();
+    assert_eq!([&args[6], &args[8], &args[11], &args[14]], ["news", "i5-6-0:0", "i5-6-1:1", "0"]);
+    let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
+    let parts = ["ok", "100", "7", "1=5:10", "0=- 1=90:5:3"].map(bytes);
+    let appended = append.answer(&Reply::List(parts.to_vec())).expect("an answer");
+    assert_eq!(appended.repeats, [true, true, false]);
+    let top = Position { epoch: channel_epoch(100, 5), offset: 11 };
+    assert_eq!((appended.positions[0], appended.positions[2]), (None, Some(top)));
+}
+
+/// Nobody sleeps.
+#[derive(Debug)]
+struct Awake;
+
+impl Wake for Awake {
+    fn wake(&self) {}
+}
+
+#[test]
+fn what_was_ingested_does_not_go_past_what_has_failed() {
+    let (_inboxes, addresses): (Vec<_>, Vec<_>) = (0..2).map(|_| Inbox::new(8)).unzip();
+    let lanes = addresses.into_iter().map(|address| Lane::new(address, Box::new(Awake)));
+    let options = Options {
+        streams: 1,
+        namespaces: Config::default().namespaces(),
+        home_map: HomeMap::new(1),
+        seed: 1,
+    };
+    let mut engine = Engine::new(options, Outbound::new(lanes.collect()), Arc::default());
+    let now = Moment::default();
+    let ask = |engine: &mut Engine, ticket| {
+        let asker = Asker::Bridge(Ticket(ticket));
+        let channel = ChannelName::new("a");
+        let (skip_history, idempotency_key) = (false, None);
+        let publication = publication();
+        let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
+        let place = (ticket, 0, 0);
+        engine.publish(now, publish, Once::Ingested { stream: "s".into(), place, key: None });
+    };
+    let answers = |engine: &mut Engine| -> Vec<(u64, bool)> {
+        let unavailable = |answer| matches!(answer, Answer::Error(ClientError::BusUnavailable));
+        let own = engine.take_own().into_iter();
+        own.map(|(ticket, answer)| (ticket.0, unavailable(answer))).collect()
+    };
+    engine.on_up();
+    assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
+    engine.on_outcome(now, Outcome::Fenced(0, Some(EntryId { epoch: 9, number: 0 })));
+    ask(&mut engine, 1);
+    assert!(matches!(engine.next_call(now), Some(Call::Append(_))));
+    ask(&mut engine, 2);
+    ask(&mut engine, 3);
+    let refused = Err(AppendFailed::Refused("OOM".to_owned()));
+    engine.on_outcome(now, Outcome::Appended(0, refused));
+    assert_eq!(answers(&mut engine), [(1, true), (2, true), (3, true)]);
+    assert!(engine.next_call(now).is_none(), "nothing is left to append");
+    ask(&mut engine, 1);
+    let Some(Call::Append(again)) = engine.next_call(now) else { panic!("a batch waits") };
+    let positions = vec![None];
+    engine.on_outcome(now, Outcome::Appended(0, Ok(Appended { positions, repeats: vec![true] })));
+    assert_eq!((again.publications.len(), answers(&mut engine)), (1, vec![(1, false)]));
+}
+
+#[test]
 fn channels_keep_their_streams() {
     // What is written here is in every Redis that is in use.
     let counts = (0..800).fold([0; 8], |mut counts, index| {
@@ -120,6 +200,6 @@ fn channels_keep_their_streams() {
         counts
     });
     assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
-    assert_eq!(["", "news", "chat:42"].map(|name| stream_of(name, 8)), [6, 4, 5]);
+    assert_eq!(["", "news", "chat:42"].map(|name| stream_of(name, 8)), [6, 7, 7]);
     assert!((0..64).all(|index| stream_of(&format!("c{index}"), 1) == 0));
 }

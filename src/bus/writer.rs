@@ -34,6 +34,10 @@ impl Pending {
     pub(super) fn bytes(&self) -> usize {
         self.record.len() + self.channel.as_str().len() + size_of::<Pending>()
     }
+
+    pub(super) fn is_ingested(&self) -> bool {
+        matches!(self.once, Once::Ingested { .. })
+    }
 }
 
 /// A batch that was sent.
@@ -135,13 +139,26 @@ impl Writer {
         batch
     }
 
-    /// The batch was appended; answers who is to be told what.
+    /// The batch was appended; answers who is to be told what, and whether it was there before.
     pub(super) fn on_appended(
         &mut self,
         appended: Appended,
-    ) -> impl Iterator<Item = (Pending, Option<Position>)> {
+    ) -> impl Iterator<Item = (Pending, Option<Position>, bool)> {
         let flight = self.flight.take().map(|flight| flight.publications).unwrap_or_default();
-        flight.into_iter().zip(appended.positions)
+        let answers = appended.positions.into_iter().zip(appended.repeats);
+        flight.into_iter().zip(answers).map(|(one, (position, repeat))| (one, position, repeat))
+    }
+
+    /// Takes back all that was ingested and waits. One of them has failed and comes again; if a
+    /// later one went first, its place would make the failed one a repeat.
+    pub(super) fn withdraw_ingested(&mut self) -> Vec<Pending> {
+        if !self.pending.iter().any(Pending::is_ingested) {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.pending).into_iter();
+        let (ingested, others) = all.partition::<Vec<_>, _>(Pending::is_ingested);
+        self.pending = others.into();
+        ingested
     }
 
     /// No answer came: the batch is to be sent again when there is a connection.

@@ -390,6 +390,8 @@ impl Config {
                 stream: self.events.stream.clone(),
                 entries_max: self.events.entries_max,
             },
+            ingest: self.redis.ingest.clone(),
+            publication_bytes_max: self.api.body_bytes_max,
         }
     }
 

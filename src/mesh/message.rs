@@ -140,7 +140,8 @@ pub enum Message {
     },
 }
 
-/// Control's number for a request of its own, so that it finds the waiting caller again.
+/// Control's or the bridge's number for a request of its own, so that it finds the waiting caller
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
@@ -223,6 +224,8 @@ pub struct History {
 pub enum Answer {
     /// The publication is in the channel, at this position if the channel keeps one for clients.
     Published(Option<Position>),
+    /// The publication of an ingested entry was in the channel before.
+    Repeated,
     /// A page of history.
     History {
         /// The channel.

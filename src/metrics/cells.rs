@@ -81,6 +81,16 @@ pub struct BridgeCells {
     pub publications_api: Cell,
     /// Publications from ingested streams.
     pub publications_ingest: Cell,
+    /// Streams that this node ingests.
+    pub ingest_active: Cell,
+    /// Entries of ingested streams that were published.
+    pub ingest_published: Cell,
+    /// Those that had been published before.
+    pub ingest_repeated: Cell,
+    /// Those that can't be published.
+    pub ingest_parked: Cell,
+    /// Those that were deleted before they were done.
+    pub ingest_deleted: Cell,
     /// Entries that were read.
     pub entries: Cell,
     /// Entries that no node can have written.

@@ -309,7 +309,8 @@ impl<S: Sockets> Shard<S> {
                 self.reply(token, id, &Reply::History { channel: view, publications, top })
             }
             Answer::Error(error) => self.fail(token, id, error),
-            Answer::HistoryRemoved
+            Answer::Repeated
+            | Answer::HistoryRemoved
             | Answer::Channels(_)
             | Answer::Affected(_)
             | Answer::Cluster(_)

@@ -90,11 +90,14 @@ impl Frames {
         while let Some(((opcode, payload), used)) = next_frame(&line.bytes)? {
             line.bytes.drain(..used);
             for text in self.lines(line, opcode, &payload)? {
-                if let (Some(confirm), Some(id)) = (&self.confirm, awaited.front())
-                    && memmem::find(&text, confirm.replace("{id}", &id.to_string()).as_bytes())
-                        .is_some()
-                {
-                    awaited.pop_front();
+                let Some(confirm) = &self.confirm else { continue };
+                // Mostly the first one; but servers may confirm in another order.
+                let confirms = |id: &u64| {
+                    let sought = confirm.replace("{id}", &id.to_string());
+                    memmem::find(&text, sought.as_bytes()).is_some()
+                };
+                if let Some(at) = awaited.iter().position(confirms) {
+                    awaited.remove(at);
                 }
             }
         }

@@ -6,8 +6,8 @@
 --       that a silent channel keeps its offsets, 4 that a publisher is known, 5 that an idempotency
 --       key is known, 6 number of channels, 7 an ingest stream or ''
 --       then for each publication: number of its channel (0: it gets no offset), number of its
---       idempotency key (0: none) or its place in the ingest stream ("i<ms>-<seq>-<part>"), the
---       record
+--       idempotency key (0: none), after its place in the ingest stream if it has one
+--       ("i<ms>-<seq>-<part>:<number>"), the record
 -- Answers {"ok" or "dup", epoch, n, "channel=incarnation:offset before ...", "publication=epoch:
 -- incarnation:offset ..." of those that were repeats}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
@@ -56,15 +56,19 @@ end
 local ingested_last
 local at, index = 8, 0
 while ARGV[at] do
-  local c, key, record = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
-  local first
-  if not key then
-    first = is_ingested(place(ARGV[at + 1])) and '-'
-    if not first then
-      ingested_last = string.sub(ARGV[at + 1], 2)
+  local c, once, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+  local at_place, key = string.match(once, '^i([%d-]+):(%d+)$')
+  key = tonumber(key or once)
+  local first = false
+  if at_place then
+    local one = place(at_place)
+    if is_ingested(one) then
+      first = '-'
+    else
+      ingested, ingested_last = one, at_place
     end
-    key = 0
-  elseif key > 0 then
+  end
+  if not first and key > 0 then
     first = redis.call('GET', KEYS[4 + channels + key])
   end
   if first then

@@ -19,6 +19,16 @@ pub(super) fn encode(cells: &BridgeCells, families: &mut Families<'_>) -> fmt::R
     families.counter(family, labelled("result", results))?;
     let family = ("corecast_bus_pending_bytes", "Bytes of publications that wait for Redis.");
     families.gauge(family, unlabelled(cells.pending_bytes.value()))?;
+    let family = ("corecast_ingest_active", "Ingest streams that this node reads.");
+    families.gauge(family, unlabelled(cells.ingest_active.value()))?;
+    let family = ("corecast_ingest_entries", "Entries of ingest streams by what became of them.");
+    let results = [
+        ("published", cells.ingest_published.value()),
+        ("repeated", cells.ingest_repeated.value()),
+        ("parked", cells.ingest_parked.value()),
+        ("deleted", cells.ingest_deleted.value()),
+    ];
+    families.counter(family, labelled("result", results))?;
     let family = ("corecast_bus_entries", "Batches that were read.");
     families.counter(family, unlabelled(cells.entries.value()))?;
     let family = ("corecast_bus_malformed", "Batches that no node can have written.");

@@ -1,0 +1,344 @@
+//! One entry of an ingested stream: its fields, and the publications that they ask for.
+//!
+//! Either `channel` and `data` (the payload itself) or `b64data` (its base64), with `tags`,
+//! `skip_history` and `idempotency_key` as they like; or `method` (`publish` or `broadcast`) and
+//! `payload`, that method's parameters as the HTTP API takes them. Other fields are ignored.
+
+use std::collections::BTreeMap;
+
+use super::{Reply, record};
+use crate::channel::{ChannelName, DataType, Namespaces, Publication};
+use crate::ids::Moment;
+use crate::mesh::{Asker, Publish};
+use crate::protocol::{PublishRequest, Unfit, checked_payload, decode_base64, read_params};
+
+/// Id of an entry: milliseconds, and a number among those of the same millisecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IngestId(pub u64, pub u64);
+
+/// Fields of an entry with their values, as they stand in it.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Above it Redis' scripts can't tell numbers apart.
+const NUMBER_MAX: u64 = 1 << 53;
+
+impl IngestId {
+    /// Reads `<milliseconds>-<number>`.
+    pub fn parse(text: &str) -> Option<IngestId> {
+        let (millis, number) = text.split_once('-')?;
+        Some(IngestId(millis.parse().ok()?, number.parse().ok()?))
+    }
+}
+
+impl std::fmt::Display for IngestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+/// Entries of one stream as XREAD and XREADGROUP answer them. Those without fields were deleted
+/// before they were done. Absent if the answer is none.
+pub fn read_entries(reply: &Reply) -> Option<Vec<(IngestId, Option<Fields>)>> {
+    if *reply == Reply::Nil {
+        return Some(Vec::new());
+    }
+    let [stream] = reply.list()? else { return None };
+    let [_name, entries] = stream.list()? else { return None };
+    entries.list()?.iter().map(read_entry).collect()
+}
+
+fn read_entry(reply: &Reply) -> Option<(IngestId, Option<Fields>)> {
+    let [id, fields] = reply.list()? else { return None };
+    let id = IngestId::parse(id.text()?)?;
+    if *fields == Reply::Nil {
+        return Some((id, None));
+    }
+    let (pairs, rest) = fields.list()?.as_chunks::<2>();
+    let pair = |[name, value]: &[Reply; 2]| Some((name.bytes()?.to_vec(), value.bytes()?.to_vec()));
+    let fields: Option<Fields> = pairs.iter().map(pair).collect();
+    Some((id, Some(fields.filter(|_| rest.is_empty())?)))
+}
+
+/// What an entry asks for: the same for one channel or several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Each with the number of its payload.
+    channels: Vec<(ChannelName, usize)>,
+    /// One for each type of payload that the channels have.
+    payloads: Vec<(DataType, Box<[u8]>)>,
+    tags: Box<[(Box<str>, Box<str>)]>,
+    skip_history: bool,
+    idempotency_key: Option<Box<str>>,
+}
+
+impl Asked {
+    /// Reads the fields of the entry `id`. All of it is checked before any is published, so an
+    /// entry that is refused can be mended and added again.
+    ///
+    /// # Errors
+    /// What can't be published, and why.
+    pub fn parse(
+        id: IngestId,
+        fields: &Fields,
+        namespaces: &Namespaces,
+        bytes_max: usize,
+    ) -> Result<Asked, String> {
+        if id.0.max(id.1) > NUMBER_MAX {
+            return Err(format!("an id above {NUMBER_MAX}: let Redis give ids (XADD … *)"));
+        }
+        let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > bytes_max {
+            return Err(format!("{bytes} bytes, where api.body_bytes_max allows {bytes_max}"));
+        }
+        let asked = match value(fields, "method") {
+            None => Asked::from_fields(fields, namespaces),
+            Some(method) => Asked::from_method(method, fields, namespaces),
+        };
+        asked.map_err(|unfit| unfit.to_string())
+    }
+
+    fn from_method(
+        method: &[u8],
+        fields: &Fields,
+        namespaces: &Namespaces,
+    ) -> Result<Asked, Unfit> {
+        let params =
+            value(fields, "payload").ok_or_else(|| Unfit::bad_request("method without payload"))?;
+        let request: PublishRequest = read_params(params).map_err(Unfit::bad_request)?;
+        request.check()?;
+        let channels = match method {
+            b"publish" => std::slice::from_ref(&request.channel),
+            b"broadcast" => {
+                request.check_broadcast()?;
+                &request.channels[..]
+            }
+            other => {
+                let name = String::from_utf8_lossy(other);
+                let detail = format!("method {name:?}, where publish or broadcast is expected");
+                return Err(Unfit::bad_request(detail));
+            }
+        };
+        Asked::new(channels, &request, namespaces, |data_type| request.payload(data_type))
+    }
+
+    fn from_fields(fields: &Fields, namespaces: &Namespaces) -> Result<Asked, Unfit> {
+        let request = PublishRequest {
+            channel: text(fields, "channel")?.to_owned(),
+            skip_history: match text(fields, "skip_history")? {
+                "" | "0" | "false" => false,
+                "1" | "true" => true,
+                other => {
+                    let detail = format!("skip_history {other:?}, where true or false is expected");
+                    return Err(Unfit::bad_request(detail));
+                }
+            },
+            tags: match text(fields, "tags")? {
+                "" => BTreeMap::new(),
+                json => serde_json::from_str(json)
+                    .map_err(|error| Unfit::bad_request(format!("tags: {error}")))?,
+            },
+            idempotency_key: text(fields, "idempotency_key")?.to_owned(),
+            ..PublishRequest::default()
+        };
+        request.check()?;
+        let b64data = text(fields, "b64data")?;
+        let decoded = if b64data.is_empty() { None } else { Some(decode_base64(b64data)?) };
+        let data = decoded.as_deref().or(value(fields, "data"));
+        let data = data.ok_or_else(|| Unfit::bad_request("data is missing"))?;
+        let channels = std::slice::from_ref(&request.channel);
+        Asked::new(channels, &request, namespaces, |data_type| checked_payload(data_type, data))
+    }
+
+    fn new(
+        channels: &[String],
+        request: &PublishRequest,
+        namespaces: &Namespaces,
+        payload: impl Fn(DataType) -> Result<Box<[u8]>, Unfit>,
+    ) -> Result<Asked, Unfit> {
+        let mut asked = Asked {
+            channels: Vec::with_capacity(channels.len()),
+            payloads: Vec::new(),
+            tags: request.tags(),
+            skip_history: request.skip_history,
+            idempotency_key: request.idempotency_key(),
+        };
+        for channel in channels {
+            if channel.is_empty() {
+                return Err(Unfit::bad_request("channel is missing"));
+            }
+            let unfit = |error| Unfit { error, detail: format!("{channel:?}") };
+            let data_type = namespaces.resolve(channel).map_err(unfit)?.data;
+            let known = asked.payloads.iter().position(|(known, _)| *known == data_type);
+            let number = known.unwrap_or(asked.payloads.len());
+            if known.is_none() {
+                asked.payloads.push((data_type, payload(data_type)?));
+            }
+            asked.channels.push((ChannelName::new(channel), number));
+        }
+        let publication = asked.publication(0, Moment::default());
+        if record::fits(asked.channels[0].0.as_str(), &publication) {
+            Ok(asked)
+        } else {
+            Err(Unfit::bad_request("tags of more than 65,535 bytes each, or as many"))
+        }
+    }
+
+    /// How many publications it asks for; at least one.
+    pub fn count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// One of them.
+    pub fn publish(&self, number: usize, now: Moment, asker: Asker) -> Publish {
+        Publish {
+            channel: self.channels[number].0.clone(),
+            publication: self.publication(number, now),
+            skip_history: self.skip_history,
+            idempotency_key: self.idempotency_key.clone(),
+            asker,
+        }
+    }
+
+    fn publication(&self, number: usize, accepted: Moment) -> Publication {
+        Publication {
+            data: self.payloads[self.channels[number].1].1.clone(),
+            offset: 0,
+            publisher: None,
+            tags: self.tags.clone(),
+            accepted,
+        }
+    }
+}
+
+/// The value of the last field that is called so.
+fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
+    let mut named = fields.iter().rev().filter(|(known, _)| known == name.as_bytes());
+    named.next().map(|(_, value)| &value[..])
+}
+
+/// The same as text; empty if there is none.
+fn text<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, Unfit> {
+    std::str::from_utf8(value(fields, name).unwrap_or_default())
+        .map_err(|_| Unfit::bad_request(format!("{name} is not UTF-8")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Namespace;
+    use crate::config::Config;
+
+    /// `chat` with JSON and `raw` with bytes.
+    fn namespaces() -> Namespaces {
+        let base = Config::default().namespaces();
+        let base = base.resolve("a").expect("channels without a namespace");
+        let named =
+            |name: &str, data| Namespace { name: name.to_owned(), data, ..(**base).clone() };
+        let all = vec![
+            named("", DataType::Json),
+            named("chat", DataType::Json),
+            named("text", DataType::Text),
+            named("raw", DataType::Binary),
+        ];
+        Namespaces::new(all, 255)
+    }
+
+    type Pairs<'a> = &'a [(&'a str, &'a [u8])];
+
+    fn fields(pairs: Pairs<'_>) -> Fields {
+        pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect()
+    }
+
+    fn parse(pairs: Pairs<'_>) -> Result<Vec<(String, Vec<u8>)>, String> {
+        let asked = Asked::parse(IngestId(1, 0), &fields(pairs), &namespaces(), 1000)?;
+        let one = |number| {
+            let publish = asked.publish(number, Moment::default(), Asker::Nobody);
+            (publish.channel.as_str().to_owned(), publish.publication.data.to_vec())
+        };
+        Ok((0..asked.count()).map(one).collect())
+    }
+
+    #[test]
+    fn an_entry_names_a_channel_and_a_payload_or_a_method_and_its_parameters() {
+        let one = |channel: &str, data: &[u8]| Ok(vec![(channel.to_owned(), data.to_vec())]);
+        let broadcast = br#"{"channels":["a","text:b","chat:c"],"data":"x"}"#;
+        assert_eq!(parse(&[("channel", b"a"), ("data", b" {\"b\":\n1}")]), one("a", b"{\"b\":1}"));
+        assert_eq!(parse(&[("data", b"\xff\x00"), ("channel", b"raw:a")]), one("raw:a", b"\xff\0"));
+        assert_eq!(
+            parse(&[("channel", b"text:a"), ("data", b"no JSON")]),
+            one("text:a", b"no JSON")
+        );
+        assert_eq!(parse(&[("channel", b"raw:a"), ("b64data", b"AAE=")]), one("raw:a", b"\0\x01"));
+        let request = br#"{"channel":"a","data":[1]}"#;
+        assert_eq!(parse(&[("method", b"publish"), ("payload", request)]), one("a", b"[1]"));
+        let all = parse(&[("method", b"broadcast"), ("payload", broadcast)]);
+        let expected = [("a", &b"\"x\""[..]), ("text:b", b"x"), ("chat:c", b"\"x\"")];
+        let expected = expected.map(|(name, data)| (name.to_owned(), data.to_vec()));
+        assert_eq!(all, Ok(expected.to_vec()));
+    }
+
+    #[test]
+    fn options_reach_the_publication() {
+        let all = fields(&[
+            ("channel", b"a"),
+            ("data", b"1"),
+            ("tags", br#"{"k":"v"}"#),
+            ("skip_history", b"true"),
+            ("idempotency_key", b"key"),
+            ("trace", b"ignored"),
+        ]);
+        let asked = Asked::parse(IngestId(1, 0), &all, &namespaces(), 1000).expect("it is right");
+        let publish = asked.publish(0, Moment::from_nanos(7), Asker::Nobody);
+        assert_eq!(publish.publication.tags[..], [(Box::from("k"), Box::from("v"))]);
+        assert_eq!(publish.publication.accepted, Moment::from_nanos(7));
+        assert!(publish.skip_history);
+        assert_eq!(publish.idempotency_key.as_deref(), Some("key"));
+    }
+
+    #[test]
+    fn what_can_not_be_published_says_why() {
+        let long = vec![b'1'; 1000];
+        let cases: [(Pairs<'_>, &str); 15] = [
+            (&[], "data is missing"),
+            (&[("channel", b"a")], "data is missing"),
+            (&[("data", b"1")], "channel is missing"),
+            (&[("channel", b"a"), ("data", b"{")], "the payload is not JSON"),
+            (&[("channel", b"b:a"), ("data", b"1")], "unknown channel: \"b:a\""),
+            (&[("channel", b"\xff"), ("data", b"1")], "channel is not UTF-8"),
+            (&[("channel", b"text:a"), ("data", b"\xff")], "not UTF-8 text"),
+            (&[("channel", b"a"), ("b64data", b"?")], "b64data"),
+            (&[("channel", b"a"), ("data", b"1"), ("tags", b"[]")], "tags"),
+            (&[("channel", b"a"), ("data", b"1"), ("skip_history", b"no")], "skip_history \"no\""),
+            (&[("channel", b"a"), ("data", &long)], "1012 bytes, where api.body_bytes_max allows"),
+            (&[("method", b"publish")], "without payload"),
+            (&[("method", b"publish"), ("payload", b"{\"channel\":")], "EOF"),
+            (&[("method", b"history"), ("payload", b"{}")], "method \"history\""),
+            (&[("method", b"broadcast"), ("payload", b"{\"data\":1}")], "0 channels"),
+        ];
+        for (pairs, expected) in cases {
+            let error = parse(pairs).expect_err("it can't be published");
+            assert!(error.contains(expected), "{error:?} has no {expected:?}");
+        }
+        let mixed = br#"{"channels":["a","b:c"],"data":1}"#;
+        let error = parse(&[("method", b"broadcast"), ("payload", mixed)]);
+        assert_eq!(error, Err("unknown channel: \"b:c\"".to_owned()), "all channels or none");
+        let good = fields(&[("channel", b"a"), ("data", b"1")]);
+        assert!(Asked::parse(IngestId(1, NUMBER_MAX + 1), &good, &namespaces(), 9000).is_err());
+    }
+
+    #[test]
+    fn answers_of_redis_become_entries() {
+        let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
+        let entry = |id: &str, fields| Reply::List(vec![bytes(id), fields]);
+        let answer =
+            |entries| Reply::List(vec![Reply::List(vec![bytes("s"), Reply::List(entries)])]);
+        let both = Reply::List(vec![bytes("channel"), bytes("a")]);
+        let read = read_entries(&answer(vec![entry("5-1", both), entry("6-0", Reply::Nil)]));
+        let first = (IngestId(5, 1), Some(fields(&[("channel", b"a")])));
+        assert_eq!(read, Some(vec![first, (IngestId(6, 0), None)]));
+        assert_eq!(read_entries(&Reply::Nil), Some(Vec::new()));
+        assert_eq!(read_entries(&answer(Vec::new())), Some(Vec::new()));
+        assert_eq!(read_entries(&answer(vec![entry("x", Reply::Nil)])), None);
+        assert_eq!(read_entries(&answer(vec![entry("5-1", Reply::List(vec![bytes("a")]))])), None);
+    }
+}

@@ -1,0 +1,286 @@
+//! Entries of an ingested stream on their way to the bus: in order, many at once, and again in the
+//! same order from the first one that failed.
+//!
+//! The bus takes of an ingested stream only what comes after the last place that it has taken. So
+//! repeating is harmless, but nothing may go past what has failed, or that would count as taken:
+//! after a failure nothing more is sent until every answer is there, and the bus has given back
+//! all that waited behind it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::Once;
+use super::ingest::{Asked, Fields, IngestId};
+use crate::ids::Moment;
+use crate::limits::{
+    INGEST_BYTES_MAX, INGEST_ENTRIES_MAX, INGEST_PUBLICATIONS_MAX, INGEST_TRIES_MAX,
+};
+use crate::mesh::{Answer, Asker, Publish, Ticket};
+use crate::reason::ClientError;
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was published.
+    Published,
+    /// All of it had been published before.
+    Repeated,
+    /// It can't be: the reason.
+    Refused(String),
+}
+
+/// An entry that is under way.
+#[derive(Debug)]
+struct Held {
+    id: IngestId,
+    fields: Fields,
+    bytes: usize,
+    /// Absent if it can't be published.
+    asked: Option<Asked>,
+    sent: usize,
+    taken: usize,
+    repeated: usize,
+    /// Why the bus did not want it, the last time.
+    refusal: Option<String>,
+    tries: usize,
+    fate: Option<Fate>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Intake {
+    stream: Arc<str>,
+    held: VecDeque<Held>,
+    /// How many entries were held before the first of those.
+    before: u64,
+    /// The first entry that may have something to send.
+    next: usize,
+    /// Publications that await an answer, each with the number of its entry.
+    waiting: HashMap<Ticket, u64>,
+    bytes: usize,
+    failed: bool,
+}
+
+impl Intake {
+    /// Nothing of `stream` yet.
+    pub fn new(stream: Arc<str>) -> Intake {
+        Intake {
+            stream,
+            held: VecDeque::new(),
+            before: 0,
+            next: 0,
+            waiting: HashMap::new(),
+            bytes: 0,
+            failed: false,
+        }
+    }
+
+    /// Takes the next entry of the stream.
+    pub fn push(&mut self, id: IngestId, fields: Fields, asked: Result<Asked, String>) {
+        let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.bytes += bytes;
+        let (asked, fate) = match asked {
+            Ok(asked) => (Some(asked), None),
+            Err(reason) => (None, Some(Fate::Refused(reason))),
+        };
+        self.held.push_back(Held {
+            id,
+            fields,
+            bytes,
+            asked,
+            sent: 0,
+            taken: 0,
+            repeated: 0,
+            refusal: None,
+            tries: 0,
+            fate,
+        });
+    }
+
+    /// The next publication to send, whose answer bears `ticket`.
+    pub fn send(&mut self, now: Moment, ticket: Ticket) -> Option<(Publish, Once)> {
+        if self.failed || self.waiting.len() >= INGEST_PUBLICATIONS_MAX {
+            return None;
+        }
+        loop {
+            let held = self.held.get_mut(self.next)?;
+            let number = held.sent;
+            match &held.asked {
+                Some(asked) if held.fate.is_none() && number < asked.count() => {
+                    held.sent += 1;
+                    self.waiting.insert(ticket, self.before + self.next as u64);
+                    let place = (held.id.0, held.id.1, number as u32);
+                    let stream = Arc::clone(&self.stream);
+                    let once = Once::Ingested { stream, place, key: None };
+                    return Some((asked.publish(number, now, Asker::Bridge(ticket)), once));
+                }
+                _ => self.next += 1,
+            }
+        }
+    }
+
+    /// What became of the publication with `ticket`.
+    pub fn on_answer(&mut self, ticket: Ticket, answer: &Answer) {
+        let Some(number) = self.waiting.remove(&ticket) else { return };
+        let Some(held) = self.held.get_mut((number - self.before) as usize) else { return };
+        match answer {
+            Answer::Published(_) => held.taken += 1,
+            Answer::Repeated => {
+                held.taken += 1;
+                held.repeated += 1;
+            }
+            Answer::Error(ClientError::BusUnavailable | ClientError::ResultUnknown) => {
+                self.failed = true;
+            }
+            Answer::Error(error) => {
+                held.refusal = Some(error.row().text.to_owned());
+                self.failed = true;
+            }
+            other => {
+                held.refusal = Some(format!("{other:?} to a publication"));
+                self.failed = true;
+            }
+        }
+        if held.asked.as_ref().is_some_and(|asked| asked.count() == held.taken) {
+            let repeated = held.repeated == held.taken;
+            held.fate = Some(if repeated { Fate::Repeated } else { Fate::Published });
+        }
+    }
+
+    /// The oldest entry, if it is done.
+    pub fn take_done(&mut self) -> Option<(IngestId, Fields, Fate)> {
+        let fate = self.held.front_mut()?.fate.take()?;
+        let held = self.held.pop_front()?;
+        self.before += 1;
+        self.next = self.next.saturating_sub(1);
+        self.bytes -= held.bytes;
+        Some((held.id, held.fields, fate))
+    }
+
+    /// Whether something has failed and all answers are there, so that it may be repeated.
+    pub fn is_stuck(&self) -> bool {
+        self.failed && self.waiting.is_empty()
+    }
+
+    /// Begins anew with the oldest entry that is not done.
+    pub fn repeat(&mut self) {
+        assert!(self.waiting.is_empty(), "what is under way could be overtaken");
+        for held in self.held.iter_mut().filter(|held| held.fate.is_none()) {
+            (held.sent, held.taken, held.repeated) = (0, 0, 0);
+            if let Some(reason) = held.refusal.take() {
+                held.tries += 1;
+                if held.tries >= INGEST_TRIES_MAX {
+                    held.fate = Some(Fate::Refused(reason));
+                }
+            }
+        }
+        self.next = 0;
+        self.failed = false;
+    }
+
+    /// Whether more entries may be read.
+    pub fn has_room(&self) -> bool {
+        !self.failed && self.held.len() < INGEST_ENTRIES_MAX && self.bytes < INGEST_BYTES_MAX
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn intake(entries: &[(u64, usize)]) -> Intake {
+        let mut intake = Intake::new("s".into());
+        for &(millis, channels) in entries {
+            let channels: Vec<String> = (0..channels).map(|number| format!("c{number}")).collect();
+            let params = serde_json::json!({ "channels": channels, "data": millis });
+            let fields = vec![
+                (b"method".to_vec(), b"broadcast".to_vec()),
+                (b"payload".to_vec(), params.to_string().into_bytes()),
+            ];
+            let id = IngestId(millis, 0);
+            let asked = Asked::parse(id, &fields, &Config::default().namespaces(), 1000);
+            intake.push(id, fields, asked);
+        }
+        intake
+    }
+
+    /// Sends all that may be sent, with tickets from `first`; answers the places.
+    fn send(intake: &mut Intake, first: u64) -> Vec<(u64, u32)> {
+        let sent = (first..).map_while(|ticket| intake.send(Moment::default(), Ticket(ticket)));
+        let place = |(_, once)| match once {
+            Once::Ingested { place, .. } => (place.0, place.2),
+            other => panic!("{other:?} is no place"),
+        };
+        sent.map(place).collect()
+    }
+
+    fn done(intake: &mut Intake) -> Vec<(u64, Fate)> {
+        let done = std::iter::from_fn(|| intake.take_done());
+        done.map(|(id, _, fate)| (id.0, fate)).collect()
+    }
+
+    #[test]
+    fn entries_are_done_in_order_when_all_of_their_publications_are() {
+        let mut intake = intake(&[(1, 1), (2, 2), (3, 1)]);
+        assert_eq!(send(&mut intake, 0), [(1, 0), (2, 0), (2, 1), (3, 0)]);
+        for ticket in [3, 1, 0] {
+            intake.on_answer(Ticket(ticket), &Answer::Published(None));
+        }
+        assert_eq!(done(&mut intake), [(1, Fate::Published)]);
+        intake.on_answer(Ticket(2), &Answer::Repeated);
+        assert_eq!(done(&mut intake), [(2, Fate::Published), (3, Fate::Published)]);
+        assert!(intake.is_empty() && intake.bytes == 0 && intake.waiting.is_empty());
+    }
+
+    #[test]
+    fn nothing_goes_past_what_has_failed() {
+        let mut intake = intake(&[(1, 1), (2, 2), (3, 1)]);
+        assert_eq!(send(&mut intake, 0).len(), 4);
+        intake.push(IngestId(4, 0), Vec::new(), Err("bad".to_owned()));
+        intake.on_answer(Ticket(0), &Answer::Published(None));
+        intake.on_answer(Ticket(1), &Answer::Error(ClientError::ResultUnknown));
+        assert!(send(&mut intake, 10).is_empty() && !intake.has_room() && !intake.is_stuck());
+        intake.on_answer(Ticket(2), &Answer::Published(None));
+        intake.on_answer(Ticket(3), &Answer::Error(ClientError::BusUnavailable));
+        assert!(intake.is_stuck());
+        assert_eq!(done(&mut intake), [(1, Fate::Published)]);
+        intake.repeat();
+        assert_eq!(send(&mut intake, 20), [(2, 0), (2, 1), (3, 0)]);
+        intake.on_answer(Ticket(2), &Answer::Published(None));
+        for ticket in [20, 21] {
+            intake.on_answer(Ticket(ticket), &Answer::Repeated);
+        }
+        intake.on_answer(Ticket(22), &Answer::Published(None));
+        let expected =
+            [(2, Fate::Repeated), (3, Fate::Published), (4, Fate::Refused("bad".to_owned()))];
+        assert_eq!(done(&mut intake), expected);
+    }
+
+    #[test]
+    fn what_the_bus_does_not_want_is_given_up_after_some_tries() {
+        let mut intake = intake(&[(1, 1), (2, 1)]);
+        for ticket in 0..INGEST_TRIES_MAX as u64 {
+            assert_eq!(send(&mut intake, ticket * 2), [(1, 0), (2, 0)], "try {ticket}");
+            let error = Answer::Error(ClientError::LimitExceeded);
+            intake.on_answer(Ticket(ticket * 2), &error);
+            intake.on_answer(Ticket(ticket * 2 + 1), &Answer::Error(ClientError::BusUnavailable));
+            assert!(done(&mut intake).is_empty() && intake.is_stuck());
+            intake.repeat();
+        }
+        assert_eq!(done(&mut intake), [(1, Fate::Refused("limit exceeded".to_owned()))]);
+        assert_eq!(send(&mut intake, 100), [(2, 0)]);
+    }
+
+    #[test]
+    fn no_more_is_under_way_than_the_limit() {
+        let mut intake = intake(&vec![(1, 9); INGEST_ENTRIES_MAX]);
+        assert!(!intake.has_room());
+        assert_eq!(send(&mut intake, 0).len(), INGEST_PUBLICATIONS_MAX);
+    }
+}
