@@ -242,7 +242,7 @@ pub const PUBLISHING_MAX: u16 = 64;
 /// How long a publication may wait for Redis before its publisher is told that it failed.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
-/// How long Redis may be away before publications are refused at once rather than at their deadline.
+/// How long Redis may be away before publications are refused at once, not at their deadline.
 pub const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long one call to Redis may take before its connection is given up.

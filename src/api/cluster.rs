@@ -52,7 +52,7 @@ pub(super) async fn everywhere(
     }
     if !answer.silent.is_empty() {
         return Err(ApiError::internal(format!(
-            "done on all nodes but {}, of which nothing was heard in {CLUSTER_TIMEOUT:?}; try again",
+            "done on all nodes but {}, which were not heard of in {CLUSTER_TIMEOUT:?}; try again",
             answer.silent.join(", ")
         )));
     }

@@ -101,11 +101,9 @@ pub(super) struct ConnectionsRequest {
     /// `subscribe` only: deliver what was published after this position.
     pub(super) recover_since: Option<StreamPosition>,
     /// `subscribe` only. Not part of this version, and not to be ignored, as the three below.
-    #[serde(deserialize_with = "payload")]
     pub(super) data: Option<Box<RawValue>>,
     #[serde(deserialize_with = "or_default")]
     pub(super) b64data: String,
-    #[serde(deserialize_with = "payload")]
     pub(super) info: Option<Box<RawValue>>,
     #[serde(deserialize_with = "or_default")]
     pub(super) expire_at: i64,

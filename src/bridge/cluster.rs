@@ -16,7 +16,7 @@ use crate::limits::{
     ANSWER_TIMEOUT, BUS_BLOCK, BUS_READ_TIMEOUT, CLUSTER_CALLS_MAX, CLUSTER_ENTRIES_MAX,
     CLUSTER_TIMEOUT,
 };
-use crate::mesh::{ClusterAnswer, ClusterRequest, Message, RemoteCall, Ticket};
+use crate::mesh::{Answer, Asker, ClusterAnswer, ClusterRequest, Message, RemoteCall, Ticket};
 
 /// Streams that a node must read before others may count on its answers.
 pub(super) const STREAMS: u8 = 2;
@@ -75,7 +75,9 @@ pub(super) async fn answer(bridge: Rc<Bridge>, ticket: Ticket, request: ClusterR
         ClusterRequest::Describe => nodes::describe_others(&bridge).await,
         ClusterRequest::Call(call) => ask(&bridge, &call).await,
     };
-    bridge.with_engine(|engine, _| engine.answer_control(ticket, answer));
+    let (asker, answer) = (Asker::Control(ticket), Answer::Cluster(answer));
+    let message = Message::Answer { asker, answer };
+    bridge.with_engine(|engine, _| engine.send_to_control(message));
 }
 
 /// Has every other node carry out `call`.

@@ -14,7 +14,7 @@ use crate::ids::Moment;
 use crate::limits::{
     BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_PATIENCE, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE,
 };
-use crate::mesh::{Answer, Asker, ClusterAnswer, HomeMap, Message, Outbound, Publish, Ticket};
+use crate::mesh::{Answer, Asker, HomeMap, Message, Outbound, Publish, Ticket};
 use crate::metrics::BridgeCells;
 use crate::reason::ClientError;
 
@@ -138,12 +138,6 @@ impl Engine {
         let dropped = self.outbound.flush();
         self.cells.dropped.add(dropped);
         self.cells.pending_bytes.set(self.pending_bytes as u64);
-    }
-
-    /// Answers control's question about other nodes.
-    pub fn answer_control(&mut self, ticket: Ticket, answer: ClusterAnswer) {
-        let (asker, answer) = (Asker::Control(ticket), Answer::Cluster(answer));
-        self.send_to_control(Message::Answer { asker, answer });
     }
 
     /// Sends a message to control.
