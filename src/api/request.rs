@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize as Read, Serialize};
 use serde_json::value::RawValue;
 
-use crate::protocol::{or_default, payload};
+use crate::protocol::or_default;
 
 /// What `publish` answers. Both are absent in channels without history.
 #[derive(Debug, Default, Serialize)]

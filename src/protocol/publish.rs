@@ -165,9 +165,7 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defaul
 }
 
 /// A payload that may be the JSON value null: absent and null differ.
-pub(crate) fn payload<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<Option<Box<RawValue>>, D::Error> {
+fn payload<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(from).map(Some)
 }
 
