@@ -48,7 +48,7 @@ async fn follow(
     for &stream in streams {
         let seen = bridge.engine.borrow().cursor(stream).epoch;
         match fence(bridge, link, stream, seen).await {
-            Ok(id) => bridge.with_engine(|engine, now| engine.on_fenced(now, stream, id)),
+            Ok(id) => bridge.with_engine(|engine, _| engine.on_fenced(stream, id)),
             Err(error) => return error,
         }
     }

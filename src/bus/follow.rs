@@ -29,8 +29,6 @@ pub(super) struct Follow {
     at: EntryId,
     /// Where the window that is loaded at the start ends; absent before the first fence.
     load_until: Option<u64>,
-    /// Whether an entry has been read: what was cut off before the first one is not missing.
-    begun: bool,
     /// Meta was ahead of what can be read, since when.
     suspicion: Option<(EntryId, EntryId, Moment)>,
 }
@@ -51,16 +49,17 @@ impl Follow {
         if id <= self.at {
             return Step::Old;
         }
+        // Of the window that is loaded at the start, what was cut off is not missing.
+        let first = self.at.number == 0 && !self.is_loaded();
         let step = if id.epoch != self.at.epoch {
             self.load_until = Some(0);
             Step::Epoch
-        } else if id.number == self.at.number + 1 || !self.begun || crate::sabotage!(IgnoredHole) {
+        } else if id.number == self.at.number + 1 || first || crate::sabotage!(IgnoredHole) {
             Step::Next
         } else {
             Step::Hole
         };
         self.at = id;
-        self.begun = true;
         step
     }
 
@@ -79,9 +78,8 @@ impl Follow {
             self.load_until = Some(id.number);
             return Step::Next;
         }
-        self.load_until = Some(0);
         // All of the new epoch is read from its first entry on.
-        self.begun = true;
+        self.load_until = Some(0);
         Step::Epoch
     }
 

@@ -48,6 +48,9 @@ impl Tops {
     }
 }
 
+/// A channel, when it was first wanted, and where it stood.
+type Held = (ChannelName, Moment, Position);
+
 /// The questions about one stream.
 #[derive(Debug, Default)]
 pub(super) struct Locator {
@@ -56,7 +59,9 @@ pub(super) struct Locator {
     /// Asked and not answered.
     asked: Vec<(ChannelName, Moment)>,
     /// Answered, for when the stream has been read so far.
-    held: VecDeque<(EntryId, Vec<(ChannelName, Position)>)>,
+    held: VecDeque<(EntryId, Vec<Held>)>,
+    /// Entries up to here may not have been read: what was answered before tells too little.
+    least: EntryId,
 }
 
 impl Locator {
@@ -88,43 +93,47 @@ impl Locator {
     pub(super) fn on_answer(&mut self, stand: Option<Stand>) {
         let asked = std::mem::take(&mut self.asked);
         match stand {
-            Some(stand) => {
-                let names = asked.into_iter().map(|(name, _)| name);
-                self.held.push_back((stand.at, names.zip(stand.positions).collect()));
+            Some(stand) if stand.at >= self.least => {
+                let asked = asked.into_iter().zip(stand.positions);
+                let held = asked.map(|((name, since), position)| (name, since, position));
+                self.held.push_back((stand.at, held.collect()));
             }
-            None => self.wanted.extend(asked),
+            _ => self.wanted.extend(asked),
+        }
+    }
+
+    /// Something up to `until` may have been missed.
+    pub(super) fn on_adrift(&mut self, until: EntryId) {
+        self.least = until;
+        while let Some((_, channels)) = self.held.pop_front_if(|(at, _)| *at < until) {
+            self.wanted.extend(channels.into_iter().map(|(name, since, _)| (name, since)));
         }
     }
 
     /// What is known now that the stream has been read up to `at`: answers given at its later
     /// numbers wait, for what lies between them is still to be read.
-    pub(super) fn known(&mut self, now: Moment, at: EntryId) -> Vec<(ChannelName, Position)> {
+    pub(super) fn known(&mut self, at: EntryId) -> Vec<(ChannelName, Position)> {
         let mut known = Vec::new();
-        while let Some((until, _)) = self.held.front() {
-            if *until > at {
-                break;
-            }
-            let Some((until, channels)) = self.held.pop_front() else { break };
-            if until.epoch == at.epoch {
-                known.extend(channels);
-            } else {
-                // Positions of an epoch that has ended.
-                self.wanted.extend(channels.into_iter().map(|(name, _)| (name, now)));
+        while let Some((until, channels)) = self.held.pop_front_if(|(until, _)| *until <= at) {
+            for (name, since, position) in channels {
+                if until.epoch == at.epoch {
+                    known.push((name, position));
+                } else {
+                    // A position of an epoch that has ended.
+                    self.wanted.insert(name, since);
+                }
             }
         }
         known
     }
 
-    /// Those that have been wanted for longer than `patience`; they are wanted no more.
+    /// Those that have been wanted for too long; they are wanted no more.
     pub(super) fn expire(&mut self, is_over: impl Fn(Moment) -> bool) -> Vec<ChannelName> {
-        let over: Vec<ChannelName> = self
-            .wanted
-            .iter()
-            .filter(|(_, since)| is_over(**since))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in &over {
-            self.wanted.remove(name);
+        let wanted = self.wanted.extract_if(.., |_, since| is_over(*since));
+        let mut over: Vec<ChannelName> = wanted.map(|(name, _)| name).collect();
+        for (_, channels) in &mut self.held {
+            let held = channels.extract_if(.., |(_, since, _)| is_over(*since));
+            over.extend(held.map(|(name, ..)| name));
         }
         over
     }

@@ -15,6 +15,7 @@ mod follow;
 mod ingest;
 mod intake;
 mod keys;
+mod lane;
 mod locate;
 mod record;
 mod reply;

@@ -176,19 +176,19 @@ fn what_was_ingested_does_not_go_past_what_has_failed() {
     };
     engine.on_up();
     assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
-    engine.on_outcome(now, Outcome::Fenced(0, Some(EntryId { epoch: 9, number: 0 })));
+    engine.on_outcome(Outcome::Fenced(0, Some(EntryId { epoch: 9, number: 0 })));
     ask(&mut engine, 1);
     assert!(matches!(engine.next_call(now), Some(Call::Append(_))));
     ask(&mut engine, 2);
     ask(&mut engine, 3);
     let refused = Err(AppendFailed::Refused("OOM".to_owned()));
-    engine.on_outcome(now, Outcome::Appended(0, refused));
+    engine.on_outcome(Outcome::Appended(0, refused));
     assert_eq!(answers(&mut engine), [(1, true), (2, true), (3, true)]);
     assert!(engine.next_call(now).is_none(), "nothing is left to append");
     ask(&mut engine, 1);
     let Some(Call::Append(again)) = engine.next_call(now) else { panic!("a batch waits") };
     let positions = vec![None];
-    engine.on_outcome(now, Outcome::Appended(0, Ok(Appended { positions, repeats: vec![true] })));
+    engine.on_outcome(Outcome::Appended(0, Ok(Appended { positions, repeats: vec![true] })));
     assert_eq!((again.publications.len(), answers(&mut engine)), (1, vec![(1, false)]));
 }
 

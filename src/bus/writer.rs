@@ -55,8 +55,10 @@ struct Flight {
 #[derive(Debug)]
 pub(super) struct Writer {
     stream: usize,
-    /// Differs between nodes, starts and fences.
+    /// Differs between nodes, starts and epochs.
     publisher: u64,
+    /// The epoch of the server that is written to, which the reader's may differ from for a while.
+    epoch: u64,
     number: u64,
     used: Moment,
     pending: VecDeque<Pending>,
@@ -68,6 +70,7 @@ impl Writer {
         Writer {
             stream,
             publisher,
+            epoch: 0,
             number: 0,
             used: Moment::default(),
             pending: VecDeque::new(),
@@ -193,10 +196,15 @@ impl Writer {
         Vec::new()
     }
 
-    /// Another server process has taken over: what is on its way may be lost with the last one.
-    pub(super) fn on_fenced(&mut self, fresh: u64) -> Vec<Pending> {
-        // A batch that is awaited now was sent to the server that is gone, or will be refused by
-        // the new one; which of them, can't be told.
+    /// The server has said which epoch it is in. If that is another one, an earlier sending may
+    /// have been taken by a server that knows of it, and this one may not: answers those whose fate
+    /// is unknown for good.
+    pub(super) fn on_fenced(&mut self, epoch: u64, fresh: u64) -> Vec<Pending> {
+        if std::mem::replace(&mut self.epoch, epoch) == epoch {
+            return Vec::new();
+        }
+        // A batch that is awaited now was sent to this server before it began its epoch, or to
+        // another one; which of them, can't be told.
         self.on_lost();
         self.on_refused(fresh)
     }
@@ -215,20 +223,36 @@ impl Writer {
         while self.pending.front().is_some_and(|first| first.deadline <= now) {
             expired.extend(self.pending.pop_front().map(|one| (one, false)));
         }
-        let over = |flight: &Flight| flight.publications.iter().all(|one| one.deadline <= now);
-        if self.flight.as_ref().is_some_and(over) {
-            let flight = self.flight.take();
-            let (publications, unknown) = flight.map_or((Vec::new(), false), |flight| {
-                (flight.publications, flight.sent || flight.uncertain)
-            });
-            expired.extend(publications.into_iter().map(|one| (one, unknown)));
-            if unknown && !crate::sabotage!(ReusedNumber) {
-                self.renew(fresh);
-            } else {
+        let Some(flight) = self.flight.as_mut() else { return expired };
+        let all = flight.publications.iter().all(|one| one.deadline <= now);
+        if !flight.sent && !flight.uncertain {
+            // What is ingested goes in order or not at all.
+            let over = |one: &mut Pending| all || one.deadline <= now && !one.is_ingested();
+            let over = flight.publications.extract_if(.., over);
+            expired.extend(over.map(|one| (one, false)));
+            if flight.publications.is_empty() {
+                self.flight = None;
                 self.number -= 1;
+            }
+        } else if all {
+            expired.extend(flight.publications.drain(..).map(|one| (one, true)));
+            self.flight = None;
+            if crate::sabotage!(ReusedNumber) {
+                self.number -= 1;
+            } else {
+                self.renew(fresh);
             }
         }
         expired
+    }
+
+    /// Those who have waited long enough for publications in a batch that is still tried, because
+    /// others in it came later.
+    pub(super) fn release(&mut self, now: Moment) -> Vec<Asker> {
+        let flight = self.flight.iter_mut().flat_map(|flight| &mut flight.publications);
+        let waits = |one: &&mut Pending| one.asker != Asker::Nobody && !one.is_ingested();
+        let over = flight.filter(|one| one.deadline <= now).filter(waits);
+        over.map(|one| std::mem::replace(&mut one.asker, Asker::Nobody)).collect()
     }
 
     fn renew(&mut self, fresh: u64) {

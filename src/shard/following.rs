@@ -56,6 +56,8 @@ impl<S: Sockets> Shard<S> {
         publications: Vec<Arc<Publication>>,
     ) {
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
+        let last = publications.iter().rev().find(|publication| publication.offset > 0);
+        let last = last.map(|publication| Position { epoch, offset: publication.offset });
         for publication in self.tampered(publications) {
             let read = self.homes.read(self.now, (channel, &namespace), epoch, &publication);
             let Some(followed) = read else { continue };
@@ -71,6 +73,10 @@ impl<S: Sockets> Shard<S> {
                     lane.push_publication(channel, &publication);
                 }
             }
+        }
+        // Where nothing is kept, the answer may be older than what was read meanwhile.
+        if let Some(last) = last.filter(|_| self.following.waiting.contains_key(channel)) {
+            self.homes.expect((channel, &namespace), last);
         }
     }
 

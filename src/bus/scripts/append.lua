@@ -19,10 +19,12 @@ local e, seq = meta[2], tonumber(ARGV[1])
 local last = 0
 local before = redis.call('GET', KEYS[4])
 if before then
-  local number, n, bases, repeats = string.match(before, '^(%d+) (%d+) ([^|]*)|(.*)$')
+  -- The epoch in which it was appended may have ended since.
+  local number, epoch, n, bases, repeats =
+    string.match(before, '^(%d+) (%d+) (%d+) ([^|]*)|(.*)$')
   last = tonumber(number)
   if last == seq then
-    return {'dup', e, n, bases, repeats}
+    return {'dup', epoch, n, bases, repeats}
   end
 end
 if seq ~= last + 1 then
@@ -132,6 +134,6 @@ if ingested_last then
   redis.call('HSET', KEYS[2], 'i:' .. ARGV[7], ingested_last)
 end
 bases, repeats = table.concat(bases, ' '), table.concat(repeats, ' ')
-redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. number(n) .. ' ' .. bases .. '|' .. repeats, 'PX',
-  ARGV[4])
+redis.call('SET', KEYS[4],
+  ARGV[1] .. ' ' .. e .. ' ' .. number(n) .. ' ' .. bases .. '|' .. repeats, 'PX', ARGV[4])
 return {'ok', e, number(n), bases, repeats}

@@ -65,6 +65,14 @@ impl Homes {
         Some(Followed { moved, interested })
     }
 
+    /// Enters a channel of which `last` was read, if it is not there because nothing of it is kept:
+    /// somebody waits for its place.
+    pub fn expect(&mut self, (name, namespace): (&ChannelName, &Arc<Namespace>), last: Position) {
+        if !self.channels.contains_key(name) {
+            self.settle(name, namespace, last);
+        }
+    }
+
     /// It has been found out where a channel stands.
     pub fn locate(
         &mut self,

@@ -1,0 +1,32 @@
+//! What the bus knows of one stream.
+
+use super::follow::Follow;
+use super::locate::Locator;
+use super::writer::Writer;
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) follow: Follow,
+    pub(super) writer: Writer,
+    pub(super) locator: Locator,
+    /// Whether the server that is asked may have changed since the stream was last fenced.
+    pub(super) unfenced: bool,
+    pub(super) fencing: bool,
+    pub(super) appending: bool,
+    pub(super) locating: bool,
+}
+
+impl Lane {
+    pub(super) fn new(stream: usize, publisher: u64) -> Lane {
+        Lane {
+            follow: Follow::default(),
+            writer: Writer::new(stream, publisher),
+            locator: Locator::default(),
+            unfenced: true,
+            fencing: false,
+            appending: false,
+            locating: false,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Several nodes and their Redis in one thread: real shards and real buses under a simulated clock,
+//! a model of Redis that does what the scripts do, and everything that may happen between them.
+
+pub mod client;
+pub mod faults;
+pub mod log;
+pub mod node;
+pub mod record;
+pub mod redis;
+pub mod schedule;
+pub mod setup;
+pub mod shell;
+pub mod store;
+pub mod world;

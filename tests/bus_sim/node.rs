@@ -1,0 +1,305 @@
+//! One node: real shards, a real bus between them, the shell around it, and an application that
+//! publishes through the API.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corecast::bus::{self, Engine};
+use corecast::channel::{ChannelName, Publication, check_payload};
+use corecast::ids::{Moment, ShardId};
+use corecast::limits::{BUS_PUBLISH_DEADLINE, RETRY_INTERVAL};
+use corecast::mesh::{
+    Address, Answer, Asker, History, Inbox, Lane, Message, Outbound, Publish, Ticket,
+};
+use corecast::metrics::{BridgeCells, ShardCells};
+use corecast::protocol::HistoryPage;
+use corecast::reason::ClientError;
+use corecast::shard::{Identity, Parts, Shard};
+
+use super::log::log;
+use super::record::{Fate, Record};
+use super::redis::Redis;
+use super::setup::BusSetup;
+use super::shell::Shell;
+use crate::sim::control::Bell;
+use crate::sim::network::Network;
+use crate::sim::sockets::SimSockets;
+use crate::sim::truth::Place;
+
+enum Asked {
+    /// A try, and how long the node had run when it was begun.
+    Publish(usize, Duration),
+    History(usize),
+}
+
+pub struct Node {
+    pub number: usize,
+    pub life: usize,
+    desk: usize,
+    pub shards: Vec<Shard<SimSockets>>,
+    pub cells: Vec<Arc<ShardCells>>,
+    pub bridge_cells: Arc<BridgeCells>,
+    pub shell: Shell,
+    control_inbox: Inbox,
+    /// Control's ways to the shards and to the bridge.
+    lanes: Vec<Lane>,
+    next_ticket: u64,
+    asked: BTreeMap<u64, Asked>,
+    /// Where channels stand, as their homes say; nothing if they can't say.
+    pub tops: BTreeMap<usize, Option<Place>>,
+    /// It gets no processor before.
+    pub paused_until: Moment,
+    /// How long it has run; long steps, in which nobody has a turn, do not count.
+    ran: Duration,
+    stepped: Moment,
+}
+
+impl Node {
+    pub fn new(
+        setup: &BusSetup,
+        network: &Rc<RefCell<Network>>,
+        (number, life): (usize, usize),
+    ) -> Node {
+        let shards = setup.node.shards;
+        let (mut inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
+            (0..shards).map(|_| Inbox::new(setup.node.inbox_batches)).unzip();
+        // Control and the bridge have inboxes of the usual size.
+        let (others, other_addresses): (Vec<Inbox>, Vec<Address>) =
+            (0..2).map(|_| Inbox::new(64)).unzip();
+        inboxes.extend(others);
+        let addresses: Vec<Address> = addresses.into_iter().chain(other_addresses).collect();
+        let lanes = |targets: Vec<usize>| -> Vec<Lane> {
+            let bell = || Box::new(Bell::default());
+            let lane = |target: usize| {
+                Lane::with_spill(addresses[target].clone(), bell(), setup.node.spill_bytes)
+            };
+            targets.into_iter().map(lane).collect()
+        };
+        let bridge_inbox = inboxes.pop().expect("the bridge's is the last");
+        let control_inbox = inboxes.pop().expect("control's is the last but one");
+        let identity = Identity::new();
+        let desk = setup.desk(number, life);
+        let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
+        let mut all = Vec::new();
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let seed = network.borrow_mut().random.number();
+            all.push(Shard::new(Parts {
+                id: ShardId::new(index),
+                options: setup.node.options.clone(),
+                sockets: SimSockets::new(desk + index, Rc::clone(network)),
+                inbox,
+                outbound: Outbound::new(lanes((0..shards + 2).collect())),
+                home_map: setup.node.home_map.clone(),
+                identity: identity.clone(),
+                cells: Arc::clone(&cells[index]),
+                seed,
+            }));
+        }
+        let options = bus::Options {
+            streams: setup.streams,
+            namespaces: setup.node.options.namespaces.clone(),
+            home_map: setup.node.home_map.clone(),
+            seed: network.borrow_mut().random.number(),
+        };
+        let bridge_cells: Arc<BridgeCells> = Arc::default();
+        let outbound = Outbound::new(lanes((0..=shards).collect()));
+        let engine = Engine::new(options, outbound, Arc::clone(&bridge_cells));
+        let to_bridge = (0..shards).chain([shards + 1]).collect();
+        Node {
+            number,
+            life,
+            desk,
+            shards: all,
+            cells,
+            bridge_cells,
+            shell: Shell::new(number, setup.streams, engine, bridge_inbox),
+            control_inbox,
+            lanes: lanes(to_bridge),
+            next_ticket: 0,
+            asked: BTreeMap::new(),
+            tops: BTreeMap::new(),
+            paused_until: Moment::default(),
+            ran: Duration::ZERO,
+            stepped: network.borrow().now(),
+        }
+    }
+
+    /// Whether it takes clients.
+    pub fn is_ready(&self) -> bool {
+        self.shell.engine.is_loaded()
+    }
+
+    /// The desk of one of its shards.
+    pub fn desk(&self, shard: usize) -> usize {
+        self.desk + shard
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// A moment of its threads; each has one only by chance, unless all is calm.
+    pub fn step(
+        &mut self,
+        (setup, network, redis): (&BusSetup, &Rc<RefCell<Network>>, &mut Redis),
+        record: &mut Record,
+        calm: bool,
+    ) {
+        let now = network.borrow().now();
+        let passed = now.since(std::mem::replace(&mut self.stepped, now));
+        if self.paused_until > now {
+            return;
+        }
+        self.ran += passed.min(RETRY_INTERVAL);
+        let has_turn = || calm || network.borrow_mut().random.chance(70);
+        for index in 0..self.shards.len() {
+            if has_turn() {
+                network.borrow_mut().deliver(self.desk + index);
+                self.shards[index].turn();
+                self.accept(network, index);
+            }
+        }
+        if has_turn() {
+            self.shell.step(redis, now);
+        }
+        if has_turn() {
+            self.step_control(setup, record);
+        }
+    }
+
+    fn accept(&mut self, network: &Rc<RefCell<Network>>, index: usize) {
+        loop {
+            let accepted = network.borrow_mut().accept(self.desk + index);
+            let Some(socket) = accepted else { return };
+            assert!(self.shards[index].on_accept(socket), "there is room");
+        }
+    }
+
+    fn step_control(&mut self, setup: &BusSetup, record: &mut Record) {
+        self.lanes.iter_mut().for_each(Lane::flush);
+        while let Some(batch) = self.control_inbox.take() {
+            for message in batch {
+                match message {
+                    Message::Answer { asker: Asker::Control(ticket), answer } => {
+                        self.on_answer(setup, record, (ticket, answer));
+                    }
+                    other => panic!("this is not for control: {other:?}"),
+                }
+            }
+        }
+        for asked in self.asked.values() {
+            let Asked::Publish(number, began) = asked else { continue };
+            let waited = self.ran - *began;
+            let most = BUS_PUBLISH_DEADLINE + 10 * RETRY_INTERVAL;
+            assert!(waited < most, "publication {number} waits for its answer since {waited:?}");
+        }
+    }
+
+    fn send(&mut self, lane: usize, asked: Asked, make: impl FnOnce(Asker) -> Message) -> bool {
+        let lane = &mut self.lanes[lane];
+        lane.flush();
+        if lane.is_behind() {
+            return false;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        lane.push(make(Asker::Control(Ticket(ticket))));
+        lane.flush();
+        self.asked.insert(ticket, asked);
+        true
+    }
+
+    /// Tries to publish what has been noted.
+    pub fn publish(&mut self, setup: &BusSetup, record: &mut Record, now: Moment, number: usize) {
+        let attempt = record.attempt(number);
+        let setup = &setup.node.channels[attempt.channel];
+        let data = check_payload(setup.namespace.data, &attempt.data).expect("it is in order");
+        let tags = Box::default();
+        let publication = Publication { data, offset: 0, publisher: None, tags, accepted: now };
+        let idempotency_key = attempt.keyed.then(|| number.to_string().into());
+        let channel = ChannelName::new(&setup.name);
+        log(now, || format!("node {} is to publish {number}", self.number));
+        let bridge = self.lanes.len() - 1;
+        let sent = self.send(bridge, Asked::Publish(number, self.ran), |asker| {
+            let skip_history = false;
+            let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
+            Message::Publish(Box::new(publish))
+        });
+        if !sent {
+            record.on_fate(number, Fate::Failed);
+        }
+    }
+
+    /// Asks a channel's home for all that it keeps.
+    pub fn read(&mut self, setup: &BusSetup, channel: usize) -> bool {
+        let name = &setup.node.channels[channel].name;
+        let home = setup.node.home_map.home(name).index();
+        let name = ChannelName::new(name);
+        let page = HistoryPage { limit: -1, since: None, reverse: false };
+        self.send(home, Asked::History(channel), |asker| {
+            let history = History { channel: name, page, publications_max: 1_000_000, asker };
+            Message::History(Box::new(history))
+        })
+    }
+
+    fn on_answer(
+        &mut self,
+        setup: &BusSetup,
+        record: &mut Record,
+        (ticket, answer): (Ticket, Answer),
+    ) {
+        let asked = self.asked.remove(&ticket.0).expect("an answer to a question, once");
+        match (asked, answer) {
+            (Asked::Publish(number, _), Answer::Published(position)) => {
+                let channel = &setup.node.channels[record.attempt(number).channel];
+                let place = position.map(|at| Place { epoch: at.epoch.value(), offset: at.offset });
+                assert!(place.is_none() || channel.has_history(), "it shows no positions");
+                record.on_fate(number, Fate::Acked(place));
+            }
+            (Asked::Publish(number, _), Answer::Error(ClientError::ResultUnknown)) => {
+                record.on_fate(number, Fate::Unknown);
+            }
+            (Asked::Publish(number, _), Answer::Error(ClientError::BusUnavailable)) => {
+                record.on_fate(number, Fate::Failed);
+            }
+            (Asked::History(channel), Answer::History { publications, top, .. }) => {
+                let top = Place { epoch: top.epoch.value(), offset: top.offset };
+                let first = top.offset + 1 - publications.len() as u64;
+                for (publication, offset) in publications.iter().zip(first..) {
+                    assert_eq!(publication.offset, offset, "a history ends at the top");
+                    let place = Place { epoch: top.epoch, offset };
+                    record.received(channel, &publication.data, Some(place));
+                }
+                self.tops.insert(channel, Some(top));
+            }
+            (Asked::History(channel), Answer::Error(ClientError::BusUnavailable)) => {
+                self.tops.insert(channel, None);
+            }
+            (_, other) => panic!("this answers no question: {other:?}"),
+        }
+    }
+
+    /// The process ends, and with it everything that it was to do.
+    pub fn kill(mut self, redis: &mut Redis, record: &mut Record) {
+        self.shell.end(redis);
+        for asked in self.asked.into_values() {
+            if let Asked::Publish(number, _) = asked {
+                record.on_fate(number, Fate::Unknown);
+            }
+        }
+    }
+
+    /// Times that it has told clients for a reason.
+    pub fn causes(&self) -> u64 {
+        let cells = &self.bridge_cells;
+        let dropped: u64 =
+            self.cells.iter().flat_map(|one| &one.drops).map(|one| one.value()).sum();
+        cells.holes.value() + cells.epoch_changes.value() + cells.dropped.value() + dropped
+    }
+}
+
+/// Longer than any answer takes.
+pub const LONG: Duration = Duration::from_secs(8);

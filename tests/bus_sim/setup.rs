@@ -1,0 +1,90 @@
+//! What one schedule is made of: nodes, streams, channels, limits.
+
+use std::time::Duration;
+
+use corecast::bus::stream_of;
+use corecast::channel::{Namespace, Namespaces};
+use corecast::ids::ShardId;
+
+use crate::sim::random::Random;
+use crate::sim::setup::{Channel, Setup};
+
+/// Lives that each node may have.
+pub const LIVES_MAX: usize = 6;
+
+pub struct BusSetup {
+    /// What every node has; its channels are those of the schedule.
+    pub node: Setup,
+    pub nodes: usize,
+    pub streams: usize,
+}
+
+impl BusSetup {
+    pub fn random(random: &mut Random) -> BusSetup {
+        let shards = random.pick(&[1, 1, 2, 3]);
+        let (nodes, streams) = (random.between(2, 3), random.between(1, 2));
+        let mut node = Setup::generous(shards);
+        let size = random.pick(&[5, 200, 200]);
+        let namespaces: Vec<Namespace> =
+            node.channels.iter().map(|one| one.namespace.clone()).collect();
+        let sized = |mut one: Namespace| {
+            if one.has_history() {
+                (one.history_size, one.history_ttl) = (size, Duration::from_secs(3600));
+            }
+            one
+        };
+        let namespaces: Vec<Namespace> = namespaces.into_iter().map(sized).collect();
+        node.options.namespaces = Namespaces::new(namespaces.clone(), 255);
+        node.options.bus = true;
+        // Nobody is cut off for being slow to answer a ping: that is another simulation's matter.
+        node.options.ping_interval = Duration::from_secs(300);
+        node.options.history_bytes_max = random.pick(&[5_000, 1 << 20, 1 << 20]);
+        node.inbox_batches = random.pick(&[1, 64, 64, 64]);
+        node.spill_bytes = random.pick(&[1, 2_000, 1 << 20, 1 << 20]);
+        node.channels.clear();
+        let mut setup = BusSetup { node, nodes, streams };
+        for _ in 0..random.between(2, 6) {
+            let name = if random.chance(80) { "" } else { "live" };
+            let namespace = namespaces.iter().find(|one| one.name == name).expect("it is one");
+            let place = (random.below(shards), random.below(streams));
+            setup.add_channel(namespace, place);
+        }
+        setup
+    }
+
+    /// Adds a channel with this home and this stream. Homes differ from process to process; the end
+    /// of the name makes up for that.
+    fn add_channel(&mut self, namespace: &Namespace, (home, stream): (usize, usize)) {
+        let number = self.node.channels.len();
+        let prefix = if namespace.name.is_empty() { "" } else { "live:" };
+        let fits = |name: &String| {
+            self.node.home_map.home(name) == ShardId::new(home)
+                && stream_of(name, self.streams) == stream
+        };
+        let name = (0..10_000).map(|end| format!("{prefix}c{number:02}-{end:04}")).find(fits);
+        let name = name.expect("some name has this home and this stream");
+        self.node.channels.push(Channel { name, namespace: namespace.clone() });
+    }
+
+    /// Whether nothing is ever forgotten for want of room.
+    pub fn is_roomy(&self) -> bool {
+        self.is_spacious()
+            && self.node.options.history_bytes_max == 1 << 20
+            && self.node.channels.iter().all(|one| one.namespace.history_size != 5)
+    }
+
+    /// Whether nothing finds an inbox and its spill full.
+    pub fn is_spacious(&self) -> bool {
+        self.node.spill_bytes == 1 << 20
+    }
+
+    /// The first desk of a node's life; each life has desks of its own.
+    pub fn desk(&self, node: usize, life: usize) -> usize {
+        assert!(life < LIVES_MAX, "node {node} has had all of its lives");
+        (node * LIVES_MAX + life) * self.node.shards
+    }
+
+    pub fn desks(&self) -> usize {
+        self.nodes * LIVES_MAX * self.node.shards
+    }
+}

@@ -1,0 +1,321 @@
+//! The shell around one node's bus, restated: what `bridge::writer` and `bridge::reader` do with
+//! their connections, in small steps.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use corecast::bus::{AppendFailed, Call, Engine, Outcome};
+use corecast::ids::Moment;
+use corecast::limits::{
+    BUS_CALL_TIMEOUT, BUS_READ_TIMEOUT, BUS_RETRY_MAX, BUS_RETRY_MIN, BUS_TAIL_INTERVAL,
+    RETRY_INTERVAL,
+};
+use corecast::mesh::Inbox;
+
+use super::log::log;
+use super::redis::{Answer, Link, Redis, Request};
+
+/// Longer and longer pauses between attempts to connect.
+struct Backoff {
+    next: Duration,
+    until: Moment,
+}
+
+impl Backoff {
+    fn new() -> Backoff {
+        Backoff { next: BUS_RETRY_MIN, until: Moment::default() }
+    }
+
+    fn pause(&mut self, redis: &mut Redis, now: Moment) {
+        let jitter = redis.random.below(1000) as f64 / 1000.0;
+        self.until = now.after(self.next.mul_f64(1.0 + jitter));
+        self.next = (self.next * 2).min(BUS_RETRY_MAX);
+    }
+}
+
+/// What the writer waits for, in the order in which it was asked.
+struct Asked {
+    call: Option<Call>,
+    deadline: Moment,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Fence(usize),
+    /// Something may be read when there is room.
+    Ready,
+    Read,
+    Look(usize),
+}
+
+pub struct Shell {
+    number: usize,
+    pub engine: Engine,
+    pub inbox: Inbox,
+    streams: usize,
+    writer: Option<Link>,
+    asked: VecDeque<Asked>,
+    writer_backoff: Backoff,
+    /// The writer asks whether its peer is there at these moments, if it has nothing else to ask.
+    check_at: Moment,
+    reader: Option<(Link, Stage)>,
+    deadline: Moment,
+    reader_backoff: Backoff,
+    looked: Moment,
+    room_at: Option<Moment>,
+    tick_at: Moment,
+}
+
+impl Shell {
+    pub fn new(number: usize, streams: usize, engine: Engine, inbox: Inbox) -> Shell {
+        Shell {
+            number,
+            engine,
+            inbox,
+            streams,
+            writer: None,
+            asked: VecDeque::new(),
+            writer_backoff: Backoff::new(),
+            check_at: Moment::default(),
+            reader: None,
+            deadline: Moment::default(),
+            reader_backoff: Backoff::new(),
+            looked: Moment::default(),
+            room_at: None,
+            tick_at: Moment::default(),
+        }
+    }
+
+    /// Whether both connections are there.
+    pub fn is_connected(&self) -> bool {
+        self.writer.is_some() && self.reader.is_some()
+    }
+
+    /// Closes the connections, as the end of the process does.
+    pub fn end(&mut self, redis: &mut Redis) {
+        let links = self.writer.take().into_iter().chain(self.reader.take().map(|(link, _)| link));
+        links.for_each(|link| redis.close(link));
+    }
+
+    /// Everything that there is to do at present.
+    pub fn step(&mut self, redis: &mut Redis, now: Moment) {
+        while let Some(batch) = self.inbox.take() {
+            batch.into_iter().for_each(|message| self.engine.on_message(now, message));
+        }
+        if now >= self.tick_at {
+            self.tick_at = now.after(RETRY_INTERVAL);
+            self.engine.on_tick(now);
+        }
+        // The tasks of a thread run in any order.
+        if redis.random.chance(50) {
+            self.step_writer(redis, now);
+            self.step_reader(redis, now);
+        } else {
+            self.step_reader(redis, now);
+            self.step_writer(redis, now);
+        }
+        self.engine.flush();
+    }
+
+    fn step_writer(&mut self, redis: &mut Redis, now: Moment) {
+        let Some(link) = self.writer else {
+            if now >= self.writer_backoff.until {
+                self.writer = redis.connect(now);
+                if self.writer.is_some() {
+                    log(now, || format!("node {} connects its writer", self.number));
+                    self.check_at = now;
+                    self.engine.on_up();
+                } else {
+                    self.writer_backoff.pause(redis, now);
+                }
+            }
+            return;
+        };
+        loop {
+            match redis.receive(link, now) {
+                Ok(Some(answer)) => {
+                    let asked = self.asked.pop_front().expect("an answer to something");
+                    if let Err(why) = self.on_answer(asked, answer) {
+                        return self.end_writer(redis, now, why);
+                    }
+                    self.writer_backoff.next = BUS_RETRY_MIN;
+                }
+                Ok(None) => break,
+                Err(()) => return self.lose_writer(redis, now, "the connection has ended"),
+            }
+        }
+        if self.asked.front().is_some_and(|asked| asked.deadline <= now) {
+            return self.lose_writer(redis, now, "no answer");
+        }
+        // While the peer's life is in doubt, nothing else is asked.
+        if self.asked.iter().any(|asked| asked.call.is_none()) {
+            return;
+        }
+        let deadline = now.after(BUS_CALL_TIMEOUT);
+        while let Some(call) = self.engine.next_call(now) {
+            let request = match call.clone() {
+                Call::Fence { stream, seen } => Request::Fence { stream, seen },
+                Call::Append(append) => Request::Append(append),
+                Call::Tops(tops) => Request::Tops(tops),
+            };
+            redis.send(link, now, request);
+            self.asked.push_back(Asked { call: Some(call), deadline });
+        }
+        if self.asked.is_empty() && now >= self.check_at {
+            self.check_at = now.after(BUS_TAIL_INTERVAL);
+            redis.send(link, now, Request::Ping);
+            self.asked.push_back(Asked { call: None, deadline });
+        }
+    }
+
+    /// An answer to a call. An error says why the connection is of no use any more.
+    fn on_answer(&mut self, asked: Asked, answer: Answer) -> Result<(), &'static str> {
+        let Some(call) = asked.call else { return Ok(()) };
+        let (outcome, failed) = match (call, answer) {
+            (Call::Fence { stream, .. }, Answer::Fenced(id)) => {
+                (Outcome::Fenced(stream, id), id.is_none().then_some("no fence"))
+            }
+            (Call::Append(append), Answer::Appended(result)) => {
+                let wrong =
+                    matches!(result, Err(AppendFailed::WrongServer(_) | AppendFailed::Lost));
+                (Outcome::Appended(append.stream, result), wrong.then_some("the wrong server"))
+            }
+            (Call::Tops(tops), Answer::Located(stand)) => {
+                if stand.is_none() {
+                    self.engine.set_unfenced(tops.stream);
+                }
+                (Outcome::Located(tops.stream, stand), None)
+            }
+            (call, answer) => panic!("{answer:?} does not answer {call:?}"),
+        };
+        self.engine.on_outcome(outcome);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// One of the calls has failed, and with it the connection.
+    fn lose_writer(&mut self, redis: &mut Redis, now: Moment, why: &str) {
+        let call = self.asked.pop_front().and_then(|asked| asked.call);
+        let outcome = call.map(|call| match call {
+            Call::Fence { stream, .. } => Outcome::Fenced(stream, None),
+            Call::Append(append) => Outcome::Appended(append.stream, Err(AppendFailed::Lost)),
+            Call::Tops(tops) => Outcome::Located(tops.stream, None),
+        });
+        if let Some(outcome) = outcome {
+            self.engine.on_outcome(outcome);
+        }
+        self.end_writer(redis, now, why);
+    }
+
+    fn end_writer(&mut self, redis: &mut Redis, now: Moment, why: &str) {
+        log(now, || format!("node {} loses its writer: {why}", self.number));
+        if let Some(link) = self.writer.take() {
+            redis.close(link);
+        }
+        self.asked.clear();
+        self.engine.on_down(now);
+        self.writer_backoff.pause(redis, now);
+    }
+
+    fn step_reader(&mut self, redis: &mut Redis, now: Moment) {
+        let Some((link, stage)) = self.reader else {
+            if now >= self.reader_backoff.until {
+                match redis.connect(now) {
+                    Some(link) => {
+                        log(now, || format!("node {} connects its reader", self.number));
+                        self.ask(redis, now, (link, Stage::Fence(0)));
+                        self.looked = now;
+                    }
+                    None => self.reader_backoff.pause(redis, now),
+                }
+            }
+            return;
+        };
+        if matches!(stage, Stage::Ready) {
+            return self.read(redis, now, link);
+        }
+        match redis.receive(link, now) {
+            Ok(Some(answer)) => self.on_read(redis, now, (link, stage), answer),
+            Ok(None) if self.deadline <= now => self.end_reader(redis, now, "no answer"),
+            Ok(None) => {}
+            Err(()) => self.end_reader(redis, now, "the connection has ended"),
+        }
+    }
+
+    /// Begins a stage of the reader.
+    fn ask(&mut self, redis: &mut Redis, now: Moment, (link, stage): (Link, Stage)) {
+        let request = match stage {
+            Stage::Fence(stream) => {
+                Some(Request::Fence { stream, seen: self.engine.cursor(stream).epoch })
+            }
+            Stage::Ready => None,
+            Stage::Read => {
+                let cursors = (0..self.streams).map(|stream| self.engine.cursor(stream));
+                Some(Request::Read(cursors.collect()))
+            }
+            Stage::Look(stream) => Some(Request::Look(stream)),
+        };
+        self.reader = Some((link, stage));
+        self.deadline = now.after(BUS_READ_TIMEOUT);
+        if let Some(request) = request {
+            redis.send(link, now, request);
+        }
+    }
+
+    fn on_read(
+        &mut self,
+        redis: &mut Redis,
+        now: Moment,
+        (link, stage): (Link, Stage),
+        answer: Answer,
+    ) {
+        let next = match (stage, answer) {
+            (Stage::Fence(_), Answer::Fenced(None)) => {
+                return self.end_reader(redis, now, "no fence");
+            }
+            (Stage::Fence(stream), Answer::Fenced(Some(id))) => {
+                self.engine.on_fenced(stream, id);
+                if stream + 1 < self.streams { Stage::Fence(stream + 1) } else { Stage::Ready }
+            }
+            (Stage::Read, Answer::Entries(found)) => {
+                self.reader_backoff.next = BUS_RETRY_MIN;
+                for (stream, entries) in found {
+                    log(now, || {
+                        let ids: Vec<_> =
+                            entries.iter().map(|entry| entry.id.to_string()).collect();
+                        format!("node {} reads {ids:?} of stream {stream}", self.number)
+                    });
+                    self.engine.on_entries(now, stream, &entries);
+                }
+                let look = now.since(self.looked) >= BUS_TAIL_INTERVAL;
+                if look { Stage::Look(0) } else { Stage::Ready }
+            }
+            (Stage::Look(stream), Answer::Tail(tail)) => {
+                self.looked = now;
+                self.engine.on_tail(now, stream, tail);
+                if stream + 1 < self.streams { Stage::Look(stream + 1) } else { Stage::Ready }
+            }
+            (stage, answer) => panic!("{answer:?} does not answer {stage:?}"),
+        };
+        self.ask(redis, now, (link, next));
+    }
+
+    /// Reads, if the shards have room, or have had some time to make room.
+    fn read(&mut self, redis: &mut Redis, now: Moment, link: Link) {
+        if self.engine.is_behind() {
+            let until = *self.room_at.get_or_insert(now.after(RETRY_INTERVAL / 10));
+            if now < until || !self.engine.is_loaded() {
+                return;
+            }
+        }
+        self.room_at = None;
+        self.ask(redis, now, (link, Stage::Read));
+    }
+
+    fn end_reader(&mut self, redis: &mut Redis, now: Moment, why: &str) {
+        log(now, || format!("node {} loses its reader: {why}", self.number));
+        if let Some((link, _)) = self.reader.take() {
+            redis.close(link);
+        }
+        self.reader_backoff.pause(redis, now);
+    }
+}

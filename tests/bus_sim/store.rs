@@ -1,0 +1,341 @@
+//! What one Redis server keeps of the bus, and the three scripts, restated: the same order of
+//! checks, reads and writes as in `src/bus/scripts`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use corecast::bus::{Append, AppendFailed, Appended, Entry, EntryId, Once, Reply, Stand, Tops};
+use corecast::limits::{BUS_CHANNEL_TTL, IDEMPOTENCY_TTL};
+
+/// What `meta` holds of one stream.
+#[derive(Clone)]
+struct Meta {
+    run: u64,
+    epoch: u64,
+    number: u64,
+    bytes: usize,
+    marked: usize,
+    ingested: BTreeMap<Arc<str>, (u64, u64, u32)>,
+}
+
+/// A publisher's last batch: its number, and the answer that is repeated.
+#[derive(Clone)]
+struct Last {
+    number: u64,
+    epoch: u64,
+    entry: u64,
+    bases: String,
+    repeats: String,
+}
+
+/// The keys of one stream.
+#[derive(Clone, Default)]
+pub struct Stream {
+    entries: BTreeMap<EntryId, Arc<Entry>>,
+    /// The highest id that the stream has had; absent if there is no stream.
+    last: Option<EntryId>,
+    meta: Option<Meta>,
+    marks: VecDeque<(u64, usize)>,
+    publishers: BTreeMap<u64, Last>,
+    /// Incarnation and offset of each channel.
+    channels: BTreeMap<String, (u64, u64)>,
+    /// Positions by channel and key, with the time at which they are forgotten.
+    keys: BTreeMap<(String, String), (u64, String)>,
+}
+
+/// What a server says no to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuses {
+    Nothing,
+    /// `OOM`: what needs memory, unless the script has written before.
+    Growth,
+    /// `MISCONF`, `READONLY`: every write.
+    Writes,
+    /// The same, with a word that says that another server may not.
+    WritesHere,
+}
+
+/// The server that runs a script, and what time it is there.
+#[derive(Clone, Copy)]
+pub struct Host {
+    pub run: u64,
+    pub wall_ms: u64,
+    pub refuses: Refuses,
+    /// Bytes that a stream may have.
+    pub bytes_max: usize,
+}
+
+impl Host {
+    fn period(self) -> u64 {
+        self.wall_ms / BUS_CHANNEL_TTL.as_millis() as u64
+    }
+
+    fn refusal(self) -> AppendFailed {
+        match self.refuses {
+            Refuses::Growth => AppendFailed::Refused("OOM command not allowed".to_owned()),
+            Refuses::WritesHere => AppendFailed::WrongServer("READONLY a replica".to_owned()),
+            _ => AppendFailed::Refused("MISCONF no space left on device".to_owned()),
+        }
+    }
+}
+
+fn bytes(text: impl ToString) -> Reply {
+    Reply::Bytes(text.to_string().into_bytes())
+}
+
+/// What an append will do, before anything is written.
+#[derive(Default)]
+struct Draft {
+    /// Channels in the order in which they get offsets: name, incarnation, offset before, after.
+    places: Vec<(String, u64, u64, u64)>,
+    records: Vec<u8>,
+    count: usize,
+    repeats: Vec<String>,
+    keys: Vec<((String, String), String)>,
+    ingested: Option<(Arc<str>, (u64, u64, u32))>,
+    /// Which publications are not repeats, for the checker: index and place.
+    taken: Vec<(usize, Option<(u64, u64)>)>,
+}
+
+/// A publication that was appended, as the checker wants to know it.
+pub struct Taken {
+    /// Its number in the batch.
+    pub index: usize,
+    /// Epoch of the stream, incarnation and offset of the channel, if it got one.
+    pub place: Option<(u64, u64, u64)>,
+}
+
+impl Stream {
+    /// `append.lua`.
+    ///
+    /// # Errors
+    /// The script's.
+    pub fn append(
+        &mut self,
+        host: Host,
+        append: &Append,
+    ) -> Result<(Appended, Vec<Taken>), AppendFailed> {
+        self.keys.retain(|_, (until, _)| *until > host.wall_ms);
+        let Some(meta) = self.meta.as_ref().filter(|meta| meta.run == host.run) else {
+            return Err(AppendFailed::Fenced);
+        };
+        let epoch = meta.epoch;
+        let before = self.publishers.get(&append.publisher);
+        if let Some(last) = before.filter(|last| last.number == append.number) {
+            let reply = answer("dup", last);
+            // To another batch under the same number this is no answer.
+            let appended = append.answer(&reply).ok_or(AppendFailed::Lost)?;
+            return Ok((appended, Vec::new()));
+        }
+        if append.number != before.map_or(0, |last| last.number) + 1 {
+            return Err(AppendFailed::OutOfOrder);
+        }
+        let draft = self.draft(host, epoch, append);
+        if host.refuses != Refuses::Nothing {
+            return Err(host.refusal());
+        }
+        let taken = draft.taken.iter().map(|&(index, place)| {
+            let place = place.map(|(incarnation, offset)| (epoch, incarnation, offset));
+            Taken { index, place }
+        });
+        let taken = taken.collect();
+        let last = self.write(host, append, draft);
+        let reply = answer("ok", &last);
+        self.publishers.insert(append.publisher, last);
+        Ok((append.answer(&reply).expect("an answer"), taken))
+    }
+
+    fn draft(&self, host: Host, epoch: u64, append: &Append) -> Draft {
+        let mut draft = Draft::default();
+        for (index, (channel, ordered, once, record)) in append.publications.iter().enumerate() {
+            let name = channel.as_str().to_owned();
+            let (key, ingested) = match once {
+                Once::Never => (None, None),
+                Once::Key(key) => (Some(key), None),
+                Once::Ingested { stream, place, key } => (key.as_ref(), Some((stream, *place))),
+            };
+            let key = key.map(|key| (name.clone(), key.to_string()));
+            let mut first = None;
+            if let Some((stream, place)) = ingested {
+                let meta = self.meta.as_ref().expect("checked before");
+                let before = meta.ingested.get(stream).copied().unwrap_or_default();
+                if place <= draft.ingested.as_ref().map_or(before, |(_, last)| *last) {
+                    first = Some("-".to_owned());
+                } else {
+                    draft.ingested = Some((Arc::clone(stream), place));
+                }
+            }
+            if let (None, Some(key)) = (&first, &key) {
+                let now = draft.keys.iter().find(|(other, _)| other == key);
+                let now = now.map(|(_, place)| place);
+                first = now.or(self.keys.get(key).map(|(_, place)| place)).cloned();
+            }
+            if let Some(first) = first {
+                draft.repeats.push(format!("{index}={first}"));
+                continue;
+            }
+            let place = ordered.then(|| self.draft_place(host, &mut draft, &name));
+            draft.taken.push((index, place));
+            draft.records.extend_from_slice(record);
+            draft.count += 1;
+            if let Some(key) = key {
+                let text = place.map_or("-".to_owned(), |(incarnation, offset)| {
+                    format!("{epoch}:{incarnation}:{offset}")
+                });
+                draft.keys.push((key, text));
+            }
+        }
+        draft
+    }
+
+    fn draft_place(&self, host: Host, draft: &mut Draft, name: &str) -> (u64, u64) {
+        let at = draft.places.iter().position(|(other, ..)| other == name).unwrap_or_else(|| {
+            let new = (host.period(), 0);
+            let (incarnation, offset) = self.channels.get(name).copied().unwrap_or(new);
+            draft.places.push((name.to_owned(), incarnation, offset, offset));
+            draft.places.len() - 1
+        });
+        let place = &mut draft.places[at];
+        place.3 += 1;
+        (place.1, place.3)
+    }
+
+    fn write(&mut self, host: Host, append: &Append, draft: Draft) -> Last {
+        let until = host.wall_ms + IDEMPOTENCY_TTL.as_millis() as u64;
+        for (key, place) in draft.keys {
+            self.keys.insert(key, (until, place));
+        }
+        let starts = draft
+            .places
+            .iter()
+            .map(|(_, incarnation, before, _)| format!("{incarnation}:{before}"));
+        let starts: Vec<String> = starts.collect();
+        for (name, incarnation, _, after) in &draft.places {
+            self.channels.insert(name.clone(), (*incarnation, *after));
+        }
+        let meta = self.meta.as_mut().expect("checked before");
+        if draft.count > 0 {
+            meta.number += 1;
+            meta.bytes += 128 + draft.records.len();
+            let id = EntryId { epoch: meta.epoch, number: meta.number };
+            assert!(self.last < Some(id), "XADD takes {id} only above {:?}", self.last);
+            self.last = Some(id);
+            let bases = starts.join(" ").into_bytes();
+            let entry = Entry { id, appended_ms: host.wall_ms, bases, records: draft.records };
+            self.entries.insert(id, Arc::new(entry));
+            if meta.bytes - meta.marked >= host.bytes_max / 64 {
+                meta.marked = meta.bytes;
+                self.marks.push_back((meta.number, meta.bytes));
+                while let Some(&(until, total)) = self.marks.front() {
+                    if meta.bytes - total < host.bytes_max {
+                        break;
+                    }
+                    self.marks.pop_front();
+                    let least = EntryId { epoch: meta.epoch, number: until + 1 };
+                    self.entries = self.entries.split_off(&least);
+                }
+            }
+        }
+        if let Some((stream, place)) = draft.ingested {
+            meta.ingested.insert(stream, place);
+        }
+        let numbers = append.channels();
+        let bases = draft.places.iter().map(|(name, incarnation, before, _)| {
+            let number = numbers.iter().position(|other| other == name).expect("it is one of them");
+            format!("{}={incarnation}:{before}", number + 1)
+        });
+        let bases = bases.collect::<Vec<_>>().join(" ");
+        let (epoch, entry, repeats) = (meta.epoch, meta.number, draft.repeats.join(" "));
+        Last { number: append.number, epoch, entry, bases, repeats }
+    }
+
+    /// `fence.lua`. Answers nothing if the server refuses.
+    pub fn fence(&mut self, host: Host, seen: u64) -> Option<EntryId> {
+        let meta = self.meta.as_ref();
+        if let Some(meta) = meta.filter(|meta| meta.run == host.run && meta.epoch >= seen) {
+            return Some(EntryId { epoch: meta.epoch, number: meta.number });
+        }
+        // The first write is DEL, which needs no memory, and what follows a write is let through.
+        if !matches!(host.refuses, Refuses::Nothing | Refuses::Growth) {
+            return None;
+        }
+        let highest = meta.map_or(0, |meta| meta.epoch).max(seen);
+        let highest = highest.max(self.last.map_or(0, |last| last.epoch));
+        let epoch = host.wall_ms.max(highest + 1);
+        let ingested = meta.map(|meta| meta.ingested.clone()).unwrap_or_default();
+        let (run, number, bytes, marked) = (host.run, 0, 0, 0);
+        self.meta = Some(Meta { run, epoch, number, bytes, marked, ingested });
+        self.marks.clear();
+        self.entries = self.entries.split_off(&EntryId { epoch, number: 0 });
+        Some(EntryId { epoch, number: 0 })
+    }
+
+    /// `tops.lua`. Answers nothing if the stream belongs to another process.
+    pub fn tops(&self, host: Host, tops: &Tops) -> Option<Stand> {
+        let meta = self.meta.as_ref().filter(|meta| meta.run == host.run)?;
+        let mut reply = vec![bytes(meta.epoch), bytes(meta.number)];
+        for channel in &tops.channels {
+            let new = (host.period(), 0);
+            let place = self.channels.get(channel.as_str()).copied().unwrap_or(new);
+            reply.push(bytes(format!("{}:{}", place.0, place.1)));
+        }
+        tops.answer(&Reply::List(reply))
+    }
+}
+
+fn answer(said: &str, last: &Last) -> Reply {
+    Reply::List(vec![
+        bytes(said),
+        bytes(last.epoch),
+        bytes(last.entry),
+        bytes(&last.bases),
+        bytes(&last.repeats),
+    ])
+}
+
+/// Commands that are no scripts.
+impl Stream {
+    /// `XREAD`: what comes after `cursor`.
+    pub fn read(&self, cursor: EntryId, count: usize) -> Vec<Entry> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let found = self.entries.range((Excluded(cursor), Unbounded)).take(count);
+        found.map(|(_, entry)| Entry::clone(entry)).collect()
+    }
+
+    /// What `meta` says: epoch and number.
+    pub fn tail(&self) -> Option<EntryId> {
+        self.meta.as_ref().map(|meta| EntryId { epoch: meta.epoch, number: meta.number })
+    }
+
+    /// Epoch of the stream, incarnation and offset of a channel as the next append will find them.
+    pub fn place(&self, host: Host, channel: &str) -> Option<(u64, u64, u64)> {
+        let epoch = self.meta.as_ref()?.epoch;
+        let (incarnation, offset) =
+            self.channels.get(channel).copied().unwrap_or((host.period(), 0));
+        Some((epoch, incarnation, offset))
+    }
+
+    /// `XTRIM MAXLEN`.
+    pub fn trim(&mut self, keep: usize) {
+        while self.entries.len() > keep {
+            self.entries.pop_first();
+        }
+    }
+
+    /// `XDEL` of one entry, counted from the end.
+    pub fn delete_entry(&mut self, from_end: usize) {
+        let found = self.entries.keys().rev().nth(from_end).copied();
+        found.and_then(|id| self.entries.remove(&id));
+    }
+
+    /// `DEL` of the stream alone.
+    pub fn delete(&mut self) {
+        self.entries.clear();
+        self.last = None;
+    }
+
+    /// `DEL` of meta alone.
+    pub fn delete_meta(&mut self) {
+        self.meta = None;
+    }
+}
