@@ -28,7 +28,7 @@ fn number(name: &str) -> Option<u64> {
 /// Plays a schedule again that has failed, and shows how it came to that.
 fn show_again(seed: u64) {
     bus_sim::log::keep(true);
-    let again = catch_unwind(AssertUnwindSafe(|| drop(bus_sim::schedule::play(seed))));
+    let again = catch_unwind(AssertUnwindSafe(|| bus_sim::schedule::play(seed)));
     let steps = bus_sim::log::last_steps();
     bus_sim::log::keep(false);
     println!("the last steps:\n{steps}CORECAST_SIM_SEED={seed} shows it again");

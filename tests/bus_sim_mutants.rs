@@ -26,7 +26,7 @@ const SCHEDULES_MAX: u64 = 1000;
 fn first_failure(fault: Option<Fault>) -> Option<(u64, String)> {
     switch_on(fault);
     let failure = (0..SCHEDULES_MAX).find_map(|seed| {
-        let played = catch_unwind(AssertUnwindSafe(|| drop(bus_sim::schedule::play(seed))));
+        let played = catch_unwind(AssertUnwindSafe(|| bus_sim::schedule::play(seed)));
         played.err().map(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));

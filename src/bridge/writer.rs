@@ -48,7 +48,8 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
         let failed = tokio::select! {
             Some(made) = calls.join_next() => match made {
                 Ok((outcome, failed)) => {
-                    let unfit = matches!(outcome, Outcome::Fenced(..) | Outcome::Appended(_, Err(_)));
+                    let said = &outcome;
+                    let unfit = matches!(said, Outcome::Fenced(..) | Outcome::Appended(_, Err(_)));
                     bridge.with_engine(|engine, _| engine.on_outcome(outcome));
                     if !unfit && failed.is_none() {
                         say_back(bridge, backoff);

@@ -48,7 +48,7 @@ impl Tops {
     }
 }
 
-/// A channel, when it was first wanted, and where it stood.
+/// A channel that was asked for, when that was wanted, and where it stands.
 type Held = (ChannelName, Moment, Position);
 
 /// The questions about one stream.

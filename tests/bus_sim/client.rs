@@ -240,7 +240,7 @@ impl Client {
         assert_eq!(passed, 0, "replies come in the order of requests: {line}");
         let (_, ask) = self.asked.remove(at).expect("it was found");
         if let Some(error) = reply.error {
-            return self.on_error(stage, ask, &error);
+            return self.on_error(stage, &ask, &error);
         }
         match ask {
             Ask::Connect => self.connected = true,
@@ -252,21 +252,21 @@ impl Client {
         }
     }
 
-    fn on_error(&mut self, stage: &mut Stage<'_>, ask: Ask, error: &Error<'_>) {
+    fn on_error(&mut self, stage: &mut Stage<'_>, ask: &Ask, error: &Error<'_>) {
         assert_eq!(error.code, 100, "{} for {ask:?}", error.message);
         assert!(error.temporary, "it is worth another try");
         match ask {
             Ask::Connect => panic!("connecting has nothing to do with Redis"),
             Ask::Subscribe { channel, .. } => {
                 let later = stage.network.now().after(Duration::from_millis(500));
-                self.again.insert(channel, later);
+                self.again.insert(*channel, later);
             }
             Ask::Publish(number) => {
                 let unknown = error.message.starts_with("result unknown");
                 let failed = error.message.starts_with("bus unavailable");
                 assert!(unknown || failed, "{}", error.message);
                 let fate = if unknown { Fate::Unknown } else { Fate::Failed };
-                stage.record.on_fate(number, fate);
+                stage.record.on_fate(*number, fate);
             }
         }
     }

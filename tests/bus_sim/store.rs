@@ -79,8 +79,8 @@ impl Host {
     }
 }
 
-fn bytes(text: impl ToString) -> Reply {
-    Reply::Bytes(text.to_string().into_bytes())
+fn bytes(text: impl std::fmt::Display) -> Reply {
+    Reply::Bytes(format!("{text}").into_bytes())
 }
 
 /// What an append will do, before anything is written.

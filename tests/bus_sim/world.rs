@@ -237,6 +237,8 @@ impl World {
         self.until("everybody is served", LONG, World::is_settled);
         self.check_tops();
         self.probe();
+        // Nodes without a subscriber read the last of it as well.
+        self.pass(Duration::from_secs(1));
         self.check_tops();
         self.check_notices();
         self.record.finish();
