@@ -103,8 +103,28 @@ pub struct Namespace {
     pub allow_history_for_anonymous: bool,
     /// What happens to a slow subscriber.
     pub slow_policy: SlowPolicy,
+    /// What the application is told of.
+    pub events: ChannelEvents,
     /// What the text after `name:` must match; absent: names are printable ASCII.
     pub channel_regex: Option<ChannelRegex>,
+}
+
+/// Which events of a namespace's channels the application is told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelEvents {
+    /// Subscriptions that begin.
+    pub subscribe: bool,
+    /// Subscriptions that end.
+    pub unsubscribe: bool,
+    /// Publications of clients.
+    pub publish: bool,
+}
+
+impl ChannelEvents {
+    /// Whether there are any.
+    pub fn is_on(self) -> bool {
+        self.subscribe || self.unsubscribe || self.publish
+    }
 }
 
 /// An expression that channel names must match. Matching is linear in the name's length.

@@ -242,7 +242,7 @@ pub const PUBLISHING_MAX: u16 = 64;
 /// How long a publication may wait for Redis before its publisher is told that it failed.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
-/// How long Redis may be away before publications are refused at once rather than at their deadline.
+/// How long Redis may be away before publications are refused at once, not at their deadline.
 pub const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long one call to Redis may take before its connection is given up.
@@ -324,6 +324,39 @@ pub const LOCATES_PER_TICK: usize = 500;
 /// subscribe anew at once.
 pub const GAPS_TOLD_PER_TICK: usize = 500;
 
+/// How long a node counts as alive after it was last heard of.
+pub const NODE_LEASE: Duration = Duration::from_secs(10);
+
+/// How often a node makes itself heard.
+pub const NODE_RENEWAL: Duration = Duration::from_secs(3);
+
+/// How long other nodes have to make themselves heard again after Redis was away, before they are
+/// taken for gone: they connect after pauses and timeouts of their own.
+pub const NODE_GRACE: Duration = Duration::from_secs(20);
+
+/// How long the answers of other nodes are waited for.
+pub const CLUSTER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Requests and answers between nodes that Redis keeps, each at most as long as a request's body or
+/// a page of channels. They are of use for [`CLUSTER_TIMEOUT`] only.
+pub const CLUSTER_ENTRIES_MAX: usize = 1000;
+
+/// Requests of other nodes that one node carries out at once; one more hears nothing.
+pub const CLUSTER_CALLS_MAX: usize = 256;
+
+/// Bytes of events that wait for Redis; what comes then is counted instead.
+pub const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Events in one batch, and their bytes unless a single one has more. Redis runs nothing else while
+/// it appends one.
+pub const EVENTS_BATCH_MAX: usize = 256;
+/// See [`EVENTS_BATCH_MAX`].
+pub const EVENTS_BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a stopping server waits for its last events to be written.
+pub const EVENTS_STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+const _: () = assert!(NODE_LEASE.as_secs() > 3 * NODE_RENEWAL.as_secs(), "two may be lost");
 const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes may finish");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");

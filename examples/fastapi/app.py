@@ -1,9 +1,10 @@
 """A FastAPI application beside Corecast: it keeps no WebSocket itself. Browsers hold theirs to
 Corecast, and the application publishes over HTTP.
 
-    CORECAST_API_URL  where the application publishes      http://127.0.0.1:9000
-    CORECAST_API_KEY  the key, where the API asks for one
-    CORECAST_WS_URL   where browsers connect               ws://127.0.0.1:8000
+    CORECAST_API_URL    where the application publishes      http://127.0.0.1:9000
+    CORECAST_API_KEY    the key, where the API asks for one
+    CORECAST_WS_URL     where browsers connect               ws://127.0.0.1:8000
+    CORECAST_REDIS_URL  the Redis that Corecast reads, too   redis://127.0.0.1:6379
 """
 
 import contextlib
@@ -14,11 +15,13 @@ import cent
 import fastapi
 import httpx
 import pydantic
+import redis.asyncio
 from fastapi.responses import HTMLResponse
 
 API_URL = os.environ.get("CORECAST_API_URL", "http://127.0.0.1:9000")
 API_KEY = os.environ.get("CORECAST_API_KEY", "")
 WS_URL = os.environ.get("CORECAST_WS_URL", "ws://127.0.0.1:8000")
+REDIS_URL = os.environ.get("CORECAST_REDIS_URL", "redis://127.0.0.1:6379")
 CHANNEL = "news"
 
 PAGE = (pathlib.Path(__file__).parent / "page.html").read_text()
@@ -37,11 +40,12 @@ class Position(pydantic.BaseModel):
 
 @contextlib.asynccontextmanager
 async def lifespan(app: fastapi.FastAPI):
-    """Both clients keep their connections to Corecast open for as long as the application runs."""
+    """The clients keep their connections open for as long as the application runs."""
     headers = {"X-API-Key": API_KEY} if API_KEY else {}
     async with (
         cent.AsyncClient(f"{API_URL}/api", api_key=API_KEY) as app.state.cent,
         httpx.AsyncClient(base_url=API_URL, headers=headers) as app.state.http,
+        redis.asyncio.from_url(REDIS_URL) as app.state.redis,
     ):
         yield
 
@@ -69,6 +73,14 @@ async def publish_with_http(message: Message) -> Position:
     if "error" in body:
         raise fastapi.HTTPException(502, body["error"]["message"])
     return Position(**body["result"])
+
+
+@app.post("/publish/redis", status_code=202)
+async def publish_with_redis(message: Message) -> None:
+    """With nothing but Redis, where Corecast runs with it: the message waits there until Corecast
+    takes it, even if no node runs. There is no position to answer."""
+    entry = {"channel": CHANNEL, "data": message.model_dump_json()}
+    await app.state.redis.xadd("corecast:ingest", entry)
 
 
 @app.get("/", response_class=HTMLResponse)

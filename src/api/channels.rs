@@ -29,7 +29,7 @@ pub(super) async fn channels(
             return Err(ApiError::bad_request(detail));
         }
     }
-    let limit = if request.limit == 0 { API_CHANNELS_PAGE } else { request.limit };
+    let limit = limit(&request);
     let asked = ControlRequest::Channels {
         pattern: request.pattern.into_boxed_str(),
         after: request.cursor.into_boxed_str(),
@@ -45,6 +45,23 @@ pub(super) async fn channels(
     Ok(channels_merge(parts, limit))
 }
 
+/// Most channels of a page.
+pub(super) fn limit(request: &ChannelsRequest) -> usize {
+    if request.limit == 0 { API_CHANNELS_PAGE } else { request.limit }
+}
+
+/// The same for pages of several nodes. One with a cursor is full, so it has all names up to its
+/// last one.
+pub(super) fn pages_merge(pages: Vec<ChannelsResult>, limit: usize) -> ChannelsResult {
+    let full = pages.iter().any(|page| page.cursor.is_some());
+    let mut channels: BTreeMap<String, ChannelBody> = BTreeMap::new();
+    for (name, body) in pages.into_iter().flat_map(|page| page.channels) {
+        let channel = channels.entry(name).or_insert(ChannelBody { num_clients: 0 });
+        channel.num_clients += body.num_clients;
+    }
+    page(channels, full, limit)
+}
+
 /// The first `limit` names of all parts, each of which holds its shard's first `limit`. A part
 /// that is full may have more names after its last one, but those come after the page's last one
 /// as well: the part alone fills the page.
@@ -56,6 +73,10 @@ fn channels_merge(parts: Vec<Vec<(ChannelName, u32)>>, limit: usize) -> Channels
         let channel = channels.entry(name.as_str().to_owned()).or_insert(empty);
         channel.num_clients += u64::from(clients);
     }
+    page(channels, full, limit)
+}
+
+fn page(mut channels: BTreeMap<String, ChannelBody>, full: bool, limit: usize) -> ChannelsResult {
     let more = full || channels.len() > limit;
     while channels.len() > limit {
         channels.pop_last();
@@ -77,6 +98,18 @@ mod tests {
         let merged = channels_merge(parts, limit);
         let json = serde_json::to_string(&merged).expect("a result can be written");
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn pages_of_several_nodes_become_one() {
+        let page = |names: &[(&str, u32)], limit| channels_merge(vec![part(names)], limit);
+        let pages = vec![page(&[("a", 1), ("c", 1)], 2), page(&[("b", 2)], 2)];
+        let merged = serde_json::to_string(&pages_merge(pages, 2)).expect("it can be written");
+        let expected = r#"{"channels":{"a":{"num_clients":1},"b":{"num_clients":2}},"cursor":"b"}"#;
+        assert_eq!(merged, expected);
+        let pages = vec![page(&[("a", 1)], 2), page(&[("a", 3)], 2)];
+        let merged = serde_json::to_string(&pages_merge(pages, 2)).expect("it can be written");
+        assert_eq!(merged, r#"{"channels":{"a":{"num_clients":4}}}"#);
     }
 
     #[test]

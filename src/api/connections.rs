@@ -1,12 +1,13 @@
-//! `disconnect` and `unsubscribe`: what the application may do to connections.
+//! `disconnect`, `unsubscribe` and `subscribe`: what the application may do to connections.
 
 use std::sync::Arc;
 
 use super::Api;
 use super::error::ApiError;
-use super::request::{ConnectionsRequest, DisconnectBody, Empty};
+use super::methods::{self, Method};
+use super::request::{ConnectionsRequest, DisconnectBody, Empty, StreamPosition};
 use crate::channel::ChannelName;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, Since, SinceEpoch};
 use crate::limits::API_BATCH_MAX;
 use crate::limits::{ANSWER_TIMEOUT, CLOSE_REASON_BYTES_MAX};
 use crate::mesh::{ControlRequest, Message, Recipient, Target};
@@ -18,14 +19,24 @@ const DISCONNECT_CODES: std::ops::RangeInclusive<u16> = 3000..=4999;
 /// Text of a close whose code is not one of ours, where the application gives none.
 const DISCONNECT_TEXT: &str = "disconnect";
 
+/// Carries out one of them on this node.
+///
+/// # Errors
+/// See each.
+pub(super) async fn call(api: &Arc<Api>, method: Method, params: &[u8]) -> Result<Empty, ApiError> {
+    match method {
+        Method::Disconnect => disconnect(api, methods::read(params)?).await,
+        Method::Unsubscribe => unsubscribe(api, methods::read(params)?).await,
+        Method::Subscribe => subscribe(api, methods::read(params)?).await,
+        other => Err(ApiError::internal(format!("{other:?} does not concern connections"))),
+    }
+}
+
 /// Closes the connections of a user, or one of them.
 ///
 /// # Errors
 /// 107 for a code or text that can't be sent.
-pub(super) async fn disconnect(
-    api: &Arc<Api>,
-    request: ConnectionsRequest,
-) -> Result<Empty, ApiError> {
+async fn disconnect(api: &Arc<Api>, request: ConnectionsRequest) -> Result<Empty, ApiError> {
     let (code, text) = disconnect_reason(request.disconnect.as_ref())?;
     let spared = |client: &String| connection(api, client);
     if request.whitelist.len() > API_BATCH_MAX {
@@ -43,10 +54,7 @@ pub(super) async fn disconnect(
 ///
 /// # Errors
 /// 107 for a channel that can't be one, 102 for an unknown namespace.
-pub(super) async fn unsubscribe(
-    api: &Arc<Api>,
-    request: ConnectionsRequest,
-) -> Result<Empty, ApiError> {
+async fn unsubscribe(api: &Arc<Api>, request: ConnectionsRequest) -> Result<Empty, ApiError> {
     let channel = if request.channel.is_empty() {
         None
     } else {
@@ -55,6 +63,32 @@ pub(super) async fn unsubscribe(
     };
     let Some(target) = target(api, &request) else { return Ok(Empty {}) };
     ask(api, ControlRequest::Unsubscribe { target, channel }).await
+}
+
+/// Subscribes a user's connections, or one of them, to a channel.
+///
+/// # Errors
+/// 107 for a channel or position that can't be one, 102 for an unknown namespace, 108 for what is
+/// not part of this version.
+async fn subscribe(api: &Arc<Api>, request: ConnectionsRequest) -> Result<Empty, ApiError> {
+    api.resolve(&request.channel)?;
+    let absent = [
+        ("data", request.data.is_some() || !request.b64data.is_empty()),
+        ("info", request.info.is_some()),
+        ("expire_at", request.expire_at != 0),
+    ];
+    if let Some((name, _)) = absent.iter().find(|(_, given)| *given) {
+        let detail = format!("subscribe.{name} is not part of this version");
+        return Err(ApiError::not_available(detail));
+    }
+    let since = |position: &StreamPosition| Since {
+        epoch: SinceEpoch::from_text(&position.epoch),
+        offset: position.offset,
+    };
+    let recover = request.recover_since.as_ref().map(since);
+    let Some(target) = target(api, &request) else { return Ok(Empty {}) };
+    let channel = ChannelName::new(&request.channel);
+    ask(api, ControlRequest::Subscribe { target, channel, recover }).await
 }
 
 /// Code and text for the close frame. SDKs read an empty text, or one that is JSON, differently.
@@ -106,9 +140,9 @@ fn connection(api: &Api, client: &str) -> Option<ConnectionId> {
 /// Asks the one shard that has the connection, or all of them.
 async fn ask(api: &Arc<Api>, request: ControlRequest) -> Result<Empty, ApiError> {
     let connection = match &request {
-        ControlRequest::Disconnect { target, .. } | ControlRequest::Unsubscribe { target, .. } => {
-            target.connection
-        }
+        ControlRequest::Disconnect { target, .. }
+        | ControlRequest::Unsubscribe { target, .. }
+        | ControlRequest::Subscribe { target, .. } => target.connection,
         ControlRequest::Channels { .. } | ControlRequest::Drain { .. } => None,
     };
     match connection {

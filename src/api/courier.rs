@@ -62,6 +62,21 @@ impl Courier {
         }
     }
 
+    /// Hands the bridge what another node asked for. Without room for it that node hears nothing,
+    /// and says so.
+    pub fn answer_bridge(&self, ticket: Ticket, body: Box<str>) {
+        let answer = Answer::Remote(body);
+        let message = Message::Answer { asker: Asker::Bridge(ticket), answer };
+        if (self.inner().send)(Recipient::Bridge, message).is_err() {
+            tracing::warn!("no room for an answer to another node");
+        }
+    }
+
+    /// Whether there are other nodes to ask, by the bridge.
+    pub(super) fn has_bus(&self) -> bool {
+        self.bus
+    }
+
     /// Number of shards.
     pub fn shards(&self) -> usize {
         self.shards

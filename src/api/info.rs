@@ -1,14 +1,19 @@
-//! `info`: what this node is and holds.
+//! `info`: what the nodes are and hold.
+
+use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::Api;
+use super::error::ApiError;
+use super::{Api, Node, Status, cluster};
 use crate::metrics::{Cell, Process, ShardCells};
 
 /// What `info` answers.
 #[derive(Debug, Serialize)]
 pub(super) struct InfoResult {
-    nodes: [NodeBody; 1],
+    /// This node, then the others.
+    nodes: Vec<Box<RawValue>>,
 }
 
 /// A node. Users are not counted: without tokens nobody has one.
@@ -35,19 +40,36 @@ struct ProcessBody {
     rss: u64,
 }
 
-/// What this node is and holds.
-pub(super) fn info(api: &Api) -> InfoResult {
+/// What the nodes are and hold: all that live, or this one alone while Redis is away.
+///
+/// # Errors
+/// Too much is under way.
+pub(super) async fn info(api: &Arc<Api>) -> Result<InfoResult, ApiError> {
+    let own = to_raw_value(&node(&api.status, &api.node));
+    let own = own.map_err(|error| ApiError::internal(error.to_string()))?;
+    let mut nodes = vec![own];
+    nodes.extend(cluster::describe_others(api).await?);
+    Ok(InfoResult { nodes })
+}
+
+/// The description of a node that others show, as JSON.
+pub fn describe(status: &Status, name: &Node) -> String {
+    // Only maps with keys that are no text can't be written.
+    serde_json::to_string(&node(status, name)).unwrap_or_default()
+}
+
+fn node(status: &Status, name: &Node) -> NodeBody {
     let sum = |cell: fn(&ShardCells) -> &Cell| -> u64 {
-        api.status.shards().iter().map(|cells| cell(cells).value()).sum()
+        status.shards().iter().map(|cells| cell(cells).value()).sum()
     };
     let connections =
-        api.status.shards().iter().flat_map(|cells| &cells.connections).map(Cell::value).sum();
-    let uptime = std::time::Duration::from_nanos(api.status.now().nanos());
+        status.shards().iter().flat_map(|cells| &cells.connections).map(Cell::value).sum();
+    let uptime = std::time::Duration::from_nanos(status.now().nanos());
     let process = Process::read();
     let cpu = process.cpu_seconds / uptime.as_secs_f64().max(1.0) * 100.0;
-    let node = NodeBody {
-        uid: api.node.uid.clone(),
-        name: api.node.name.clone(),
+    NodeBody {
+        uid: name.uid.clone(),
+        name: name.name.clone(),
         version: env!("CARGO_PKG_VERSION"),
         num_clients: connections,
         num_users: 0,
@@ -55,6 +77,5 @@ pub(super) fn info(api: &Api) -> InfoResult {
         num_subs: sum(|cells| &cells.subscriptions),
         uptime: uptime.as_secs(),
         process: ProcessBody { cpu, rss: process.resident_bytes },
-    };
-    InfoResult { nodes: [node] }
+    }
 }

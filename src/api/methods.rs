@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
-use super::{Api, channels, connections, history, info, publish};
+use super::{Api, cluster, history, info, publish};
 use crate::reason::ClientError;
 
 /// What a method answers: JSON, or why not.
@@ -24,6 +24,7 @@ pub(super) enum Method {
     Info,
     Disconnect,
     Unsubscribe,
+    Subscribe,
     /// Known to Centrifugo's clients, and not part of this server yet.
     Unavailable(&'static str),
 }
@@ -40,7 +41,7 @@ const METHODS: [(&str, Method); 20] = [
     ("unsubscribe", Method::Unsubscribe),
     ("presence", Method::Unavailable("presence")),
     ("presence_stats", Method::Unavailable("presence_stats")),
-    ("subscribe", Method::Unavailable("subscribe")),
+    ("subscribe", Method::Subscribe),
     ("refresh", Method::Unavailable("refresh")),
     ("rpc", Method::Unavailable("rpc")),
     ("map_publish", Method::Unavailable("map_publish")),
@@ -53,6 +54,11 @@ const METHODS: [(&str, Method); 20] = [
 ];
 
 impl Method {
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        METHODS.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| *name)
+    }
+
     /// The method called `name`.
     ///
     /// # Errors
@@ -76,10 +82,11 @@ pub(super) async fn call(api: &Arc<Api>, method: Method, params: &[u8]) -> Outco
         Method::Broadcast => raw(&publish::broadcast(api, read(params)?).await?),
         Method::History => raw(&history::history(api, read(params)?).await?),
         Method::HistoryRemove => raw(&history::history_remove(api, read(params)?).await?),
-        Method::Channels => raw(&channels::channels(api, read(params)?).await?),
-        Method::Info => raw(&info::info(api)),
-        Method::Disconnect => raw(&connections::disconnect(api, read(params)?).await?),
-        Method::Unsubscribe => raw(&connections::unsubscribe(api, read(params)?).await?),
+        Method::Channels => raw(&cluster::channels(api, params).await?),
+        Method::Info => raw(&info::info(api).await?),
+        Method::Disconnect | Method::Unsubscribe | Method::Subscribe => {
+            raw(&cluster::everywhere(api, method, params).await?)
+        }
         Method::Unavailable(name) => {
             Err(ApiError::not_available(format!("{name} is not part of this version")))
         }

@@ -5,6 +5,7 @@
 
 mod access;
 mod channels;
+mod cluster;
 mod connections;
 mod courier;
 mod error;
@@ -21,8 +22,10 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::remote;
 pub use courier::{Courier, Full, Home, Send};
 pub use error::ApiError;
+pub use info::describe;
 pub use serve::serve;
 pub use status::{Phase, Status};
 

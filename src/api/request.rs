@@ -67,26 +67,26 @@ pub(super) struct ChannelsRequest {
 }
 
 /// What `channels` answers. With a `cursor`, there is more: ask again with it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Read, Serialize)]
 pub(super) struct ChannelsResult {
     pub(super) channels: BTreeMap<String, ChannelBody>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cursor: Option<String>,
 }
 
 /// A channel in the list of channels.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Read, Serialize)]
 pub(super) struct ChannelBody {
     pub(super) num_clients: u64,
 }
 
-/// `disconnect` and `unsubscribe`.
+/// `disconnect`, `unsubscribe` and `subscribe`.
 #[derive(Debug, Default, Read)]
 #[serde(default)]
 pub(super) struct ConnectionsRequest {
     #[serde(deserialize_with = "or_default")]
     pub(super) user: String,
-    /// `unsubscribe` only; empty means all.
+    /// Not of `disconnect`. Empty means all, where that is possible.
     #[serde(deserialize_with = "or_default")]
     pub(super) channel: String,
     #[serde(deserialize_with = "or_default")]
@@ -98,6 +98,15 @@ pub(super) struct ConnectionsRequest {
     pub(super) whitelist: Vec<String>,
     /// `disconnect` only.
     pub(super) disconnect: Option<DisconnectBody>,
+    /// `subscribe` only: deliver what was published after this position.
+    pub(super) recover_since: Option<StreamPosition>,
+    /// `subscribe` only. Not part of this version, and not to be ignored, as the three below.
+    pub(super) data: Option<Box<RawValue>>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) b64data: String,
+    pub(super) info: Option<Box<RawValue>>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) expire_at: i64,
 }
 
 /// A code and a text for the close frame.

@@ -57,6 +57,7 @@ fn options() -> Options {
         allow_history_for_anonymous: false,
         slow_policy: crate::channel::SlowPolicy::Disconnect,
         channel_regex: None,
+        events: crate::channel::ChannelEvents::default(),
     };
     let namespaces = vec![
         namespace("", DataType::Json, 0),

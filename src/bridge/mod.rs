@@ -2,18 +2,25 @@
 //! and the shards. It is reached through the mesh alone, and nothing that Redis does or does not do
 //! slows a shard.
 
+mod burial;
 mod check;
+mod cluster;
+mod events;
 mod ingest;
 mod link;
+mod nodes;
 mod reader;
 mod writer;
 
+pub use events::EventOptions;
 pub use link::check_url;
+pub use nodes::Member;
 
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -23,7 +30,7 @@ use crate::bus::{Call, Engine, Keys};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
 use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, RETRY_INTERVAL};
-use crate::mesh::{HomeMap, Inbox, Outbound, Ticket};
+use crate::mesh::{Answer, Asker, HomeMap, Inbox, Message, Outbound, Ticket};
 use crate::metrics::BridgeCells;
 use crate::sys::EventFd;
 use ingest::Mailbox;
@@ -48,6 +55,8 @@ pub struct Options {
     pub ingest: Vec<String>,
     /// Bytes of the longest of their entries.
     pub publication_bytes_max: usize,
+    /// What the application is told of.
+    pub events: EventOptions,
 }
 
 /// What the bridge is made of.
@@ -64,6 +73,29 @@ pub struct Parts {
     pub cells: Arc<BridgeCells>,
     /// The clock of all threads.
     pub now: fn() -> Moment,
+    /// What other nodes are told of this one.
+    pub member: Member,
+    /// When to stop.
+    pub stopping: Stopping,
+}
+
+/// Says that the server stops, to a bridge that has something to finish before.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping {
+    begun: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
+}
+
+impl Stopping {
+    /// All shards have closed their connections.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing is left to be done.
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
 }
 
 /// Told once, in the bridge's thread: that all has been read that was there, or why it never will.
@@ -125,6 +157,9 @@ struct Bridge {
     /// Whether the last read succeeded.
     reading: Slot<bool>,
     complained: Slot<Option<Instant>>,
+    nodes: nodes::Nodes,
+    cluster: cluster::Cluster,
+    events: events::Events,
 }
 
 impl Bridge {
@@ -173,7 +208,7 @@ impl Bridge {
 }
 
 async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
-    let Parts { inbox, wake, outbound, home_map, cells, now } = parts;
+    let Parts { inbox, wake, outbound, home_map, cells, now, member, stopping } = parts;
     let engine_options = crate::bus::Options {
         streams: options.streams,
         namespaces: options.namespaces.clone(),
@@ -192,6 +227,9 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         now,
         reading: Slot::new(false),
         complained: Slot::new(None),
+        nodes: nodes::Nodes::new(member),
+        cluster: cluster::Cluster::default(),
+        events: events::Events::default(),
         options,
     });
     // What was sent while Redis is still looked for must not wait for it unanswered.
@@ -214,6 +252,14 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     while !bridge.engine.borrow().is_loaded() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
+    for stream in [cluster::Stream::Requests, cluster::Stream::Answers] {
+        tokio::task::spawn_local(cluster::run(Rc::clone(&bridge), stream));
+    }
+    tokio::task::spawn_local(nodes::run(Rc::clone(&bridge)));
+    tokio::task::spawn_local(stop(Rc::clone(&bridge), stopping));
+    if bridge.options.events.on {
+        tokio::task::spawn_local(events::run(Rc::clone(&bridge)));
+    }
     loaded(Ok(()));
     for stream in &bridge.options.ingest {
         tokio::task::spawn_local(ingest::run(Rc::clone(&bridge), stream.as_str().into()));
@@ -226,9 +272,12 @@ async fn receive(bridge: Rc<Bridge>, inbox: Inbox, wake: EventFd) -> std::io::Re
     let watched = wake.watched()?;
     loop {
         while let Some(batch) = inbox.take() {
-            bridge.with_engine(|engine, now| {
-                batch.into_iter().for_each(|message| engine.on_message(now, message));
+            let others = bridge.with_engine(|engine, now| {
+                let (bus, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_for_bus);
+                bus.into_iter().for_each(|message| engine.on_message(now, message));
+                others
             });
+            others.into_iter().for_each(|message| bridge.on_message(message));
             tokio::task::yield_now().await;
         }
         if inbox.prepare_sleep() {
@@ -238,6 +287,38 @@ async fn receive(bridge: Rc<Bridge>, inbox: Inbox, wake: EventFd) -> std::io::Re
         }
         inbox.woke();
     }
+}
+
+/// Whether a message is about publications.
+fn is_for_bus(message: &Message) -> bool {
+    !matches!(message, Message::Cluster { .. } | Message::Answer { .. } | Message::Event(_))
+}
+
+impl Bridge {
+    /// Takes a message that the bus has nothing to do with.
+    fn on_message(self: &Rc<Bridge>, message: Message) {
+        match message {
+            Message::Cluster { ticket, request } => {
+                tokio::task::spawn_local(cluster::answer(Rc::clone(self), ticket, request));
+            }
+            Message::Answer { asker: Asker::Bridge(ticket), answer: Answer::Remote(body) } => {
+                tokio::task::spawn_local(cluster::send_answer(Rc::clone(self), ticket, body));
+            }
+            Message::Event(event) => self.on_event(event),
+            other => debug_assert!(false, "not for the bridge: {other:?}"),
+        }
+    }
+}
+
+/// Finishes when the server stops.
+async fn stop(bridge: Rc<Bridge>, stopping: Stopping) {
+    while !stopping.begun.load(Ordering::Acquire) {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+    // What shards have sent until now is taken from the inbox first.
+    tokio::time::sleep(RETRY_INTERVAL).await;
+    nodes::leave(&bridge).await;
+    stopping.done.store(true, Ordering::Release);
 }
 
 /// Ends what has waited too long, and sends again what an inbox had no room for.

@@ -48,9 +48,10 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
         let failed = tokio::select! {
             Some(made) = calls.join_next() => match made {
                 Ok((outcome, failed)) => {
-                    let fit = !matches!(outcome, Outcome::Fenced(..) | Outcome::Appended(_, Err(_)));
+                    let said = &outcome;
+                    let unfit = matches!(said, Outcome::Fenced(..) | Outcome::Appended(_, Err(_)));
                     bridge.with_engine(|engine, _| engine.on_outcome(outcome));
-                    if fit && failed.is_none() {
+                    if !unfit && failed.is_none() {
                         say_back(bridge, backoff);
                     }
                     failed

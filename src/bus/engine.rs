@@ -124,6 +124,11 @@ impl Engine {
         self.cells.pending_bytes.set(self.pending_bytes as u64);
     }
 
+    /// Sends a message to control.
+    pub fn send_to_control(&mut self, message: Message) {
+        self.outbound.lane(self.options.home_map.shards()).push(message);
+    }
+
     /// A message from a shard or from control.
     pub fn on_message(&mut self, now: Moment, message: Message) {
         match message {

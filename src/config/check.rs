@@ -25,6 +25,9 @@ const STREAMS_MAX: usize = 64;
 const STREAM_BYTES_MIN: usize = 64 * 1024;
 const STREAM_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// Entries that the stream of events must be able to hold: some batches.
+const EVENTS_MIN: usize = 1000;
+
 /// Longest duration that any setting allows; it must fit the ticks that connections carry.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -52,6 +55,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     check_sizes(config, &mut found);
     check_namespaces(config, &mut found);
     check_redis(config, &mut found);
+    check_events(config, &mut found);
     found.0
 }
 
@@ -111,6 +115,19 @@ fn check_server(config: &Config, found: &mut Found) {
         found.range("server.cpu_affinity", cpu, (0, CPUS_MAX - 1));
     }
     check_duration(found, "server.drain", server.drain, Duration::ZERO);
+}
+
+fn check_events(config: &Config, found: &mut Found) {
+    let events = &config.events;
+    if config.has_events() && !config.redis.is_on() {
+        let text = "are switched on, and there is no Redis to append them to: set redis.url";
+        found.add("events", text.to_owned());
+    }
+    if events.stream.is_empty() || config.redis.ingest.contains(&events.stream) {
+        let text = format!("= {:?} must be a name of its own", events.stream);
+        found.add("events.stream", text);
+    }
+    found.range("events.entries_max", events.entries_max, (EVENTS_MIN, usize::MAX >> 1));
 }
 
 fn check_redis(config: &Config, found: &mut Found) {

@@ -9,7 +9,8 @@ use toml::{Table, Value};
 
 use super::check::{self, Problem};
 use super::{Api, Auth, Channel, Client, Config, DEFAULT_TOML, DEV_TOML, Log, NamespaceSection};
-use super::{Redis, Server, types};
+use super::{Events, Redis, Server, types};
+use crate::channel::ChannelEvents;
 
 /// Start of the names of environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
@@ -239,7 +240,7 @@ impl Layers {
         };
         let defaults = namespace_defaults(&self.base);
         let mut known: Vec<String> = defaults.keys().map(|key| namespace_key(key)).collect();
-        known.extend([namespace_key("name"), namespace_key("slow_policy")]);
+        known.extend(["name", "slow_policy", "events"].map(namespace_key));
         for namespace in list.as_array().ok_or_else(no_list)? {
             let mut options = defaults.clone();
             for (key, value) in namespace.as_table().ok_or_else(no_list)? {
@@ -262,13 +263,15 @@ impl Layers {
             _ => Table::new(),
         };
         let client: Client = section(origin, take("client"))?;
+        let events: Events = section(origin, take("events"))?;
         Ok(Config {
             server: section::<Server>(origin, take("server"))?,
-            channel: self.config_channel(origin, take("channel"), &client)?,
+            channel: self.config_channel(origin, take("channel"), (&client, &events))?,
             client,
             auth: section::<Auth>(origin, take("auth"))?,
             api: section::<Api>(origin, take("api"))?,
             redis: section::<Redis>(origin, take("redis"))?,
+            events,
             log: section::<Log>(origin, take("log"))?,
             dev: false,
             echo: false,
@@ -279,7 +282,7 @@ impl Layers {
         &self,
         origin: &Origin,
         mut settings: Table,
-        client: &Client,
+        (client, events): (&Client, &Events),
     ) -> Result<Channel, Error> {
         #[derive(serde::Deserialize)]
         struct Limits {
@@ -297,7 +300,10 @@ impl Layers {
             namespaces.push(section(origin, options)?);
         }
         let policy = client.slow_policy;
-        let namespaces = namespaces.into_iter().map(|one| one.into_namespace(policy)).collect();
+        let (subscribe, unsubscribe) = (events.subscribe, events.unsubscribe);
+        let events = ChannelEvents { subscribe, unsubscribe, publish: false };
+        let namespaces = namespaces.into_iter().map(|one| one.into_namespace(policy, events));
+        let namespaces = namespaces.collect();
         Ok(Channel { history_bytes_max: limits.history_bytes_max, namespaces })
     }
 }
@@ -338,8 +344,8 @@ fn known_keys(defaults: &Table) -> Vec<String> {
     let mut known: Vec<String> = sections
         .flat_map(|(name, settings)| settings.keys().map(move |key| format!("{name}.{key}")))
         .collect();
-    // Its default is another setting's value, so the list of defaults can't have it.
-    known.push("channel.slow_policy".to_owned());
+    // Their defaults are other settings' values, so the list of defaults can't have them.
+    known.extend(["channel.slow_policy", "channel.events"].map(str::to_owned));
     known
 }
 
@@ -433,6 +439,10 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
                 let numbers: Result<Vec<Value>, _> = numbers.collect();
                 return numbers.map(Value::Array).map_err(|_| wrong("a list such as 0,2,4"));
             }
+            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
+        }
+        None if dotted == "channel.events" => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
         }
         _ => Ok(Value::String(text.to_owned())),

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::channel::{ChannelRegex, DataType, Namespace, Namespaces, SlowPolicy};
+use crate::channel::{ChannelEvents, ChannelRegex, DataType, Namespace, Namespaces, SlowPolicy};
 use crate::handshake::Rules;
 use crate::ids::Slot;
 use crate::shard;
@@ -45,6 +45,8 @@ pub struct Config {
     pub api: Api,
     /// What joins nodes.
     pub redis: Redis,
+    /// What the application is told of.
+    pub events: Events,
     /// The log.
     pub log: Log,
     /// Started with `--dev`: the page is served, and the API may go without a key.
@@ -211,6 +213,38 @@ impl std::fmt::Debug for Redis {
     }
 }
 
+/// `[events]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
+pub struct Events {
+    /// The stream that they are appended to.
+    pub stream: String,
+    /// Entries that it keeps, more or less.
+    pub entries_max: usize,
+    /// Sessions that begin.
+    pub connect: bool,
+    /// Sessions that end.
+    pub disconnect: bool,
+    /// Subscriptions that begin, in namespaces that do not say otherwise.
+    pub subscribe: bool,
+    /// Subscriptions that end, in namespaces that do not say otherwise.
+    pub unsubscribe: bool,
+    /// Messages of clients to the application.
+    pub message: bool,
+    /// Keep who is connected, so that each can be told of when the node is lost.
+    pub roster: bool,
+}
+
+/// An event that a namespace may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ChannelEvent {
+    Subscribe,
+    Unsubscribe,
+    Publish,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -271,12 +305,18 @@ struct NamespaceSection {
     allow_history_for_client: bool,
     allow_history_for_anonymous: bool,
     slow_policy: Option<SlowPolicy>,
+    events: Option<Vec<ChannelEvent>>,
     #[serde(deserialize_with = "types::channel_regex")]
     channel_regex: Option<ChannelRegex>,
 }
 
 impl NamespaceSection {
-    fn into_namespace(self, slow_policy: SlowPolicy) -> Namespace {
+    fn into_namespace(self, slow_policy: SlowPolicy, events: ChannelEvents) -> Namespace {
+        let named = |list: Vec<ChannelEvent>| ChannelEvents {
+            subscribe: list.contains(&ChannelEvent::Subscribe),
+            unsubscribe: list.contains(&ChannelEvent::Unsubscribe),
+            publish: list.contains(&ChannelEvent::Publish),
+        };
         Namespace {
             name: self.name,
             data: self.data,
@@ -295,6 +335,7 @@ impl NamespaceSection {
             allow_history_for_client: self.allow_history_for_client,
             allow_history_for_anonymous: self.allow_history_for_anonymous,
             slow_policy: self.slow_policy.unwrap_or(slow_policy),
+            events: self.events.map_or(events, named),
             channel_regex: self.channel_regex,
         }
     }
@@ -343,7 +384,22 @@ impl Config {
             namespaces: self.namespaces(),
             ingest: self.redis.ingest.clone(),
             publication_bytes_max: self.api.body_bytes_max,
+            events: bridge::EventOptions {
+                on: self.has_events(),
+                connect: self.events.connect,
+                disconnect: self.events.disconnect,
+                roster: self.events.roster,
+                stream: self.events.stream.clone(),
+                entries_max: self.events.entries_max,
+            },
         }
+    }
+
+    /// Whether the application is told of anything.
+    fn has_events(&self) -> bool {
+        let Events { connect, disconnect, message, roster, .. } = self.events;
+        let channels = self.channel.namespaces.iter().any(|namespace| namespace.events.is_on());
+        connect || disconnect || message || roster || channels
     }
 
     /// The settings of one of `shards` shards. Memory limits of the node are divided evenly, since
@@ -360,6 +416,11 @@ impl Config {
                 draining: false,
             },
             bus: self.redis.is_on(),
+            events: shard::Events {
+                connect: self.events.connect || self.events.roster,
+                disconnect: self.events.disconnect || self.events.roster,
+                message: self.events.message,
+            },
             insecure: self.auth.insecure,
             anonymous: self.auth.anonymous,
             ping_interval: client.ping_interval,

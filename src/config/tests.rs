@@ -226,6 +226,30 @@ fn node_limits_are_divided_among_shards() {
 }
 
 #[test]
+fn a_namespace_that_says_nothing_of_events_does_as_the_node_does() {
+    let text = "[redis]\nurl = \"redis://h\"\n[events]\nsubscribe = true\n\
+                [[channel.namespaces]]\nname = \"a\"\n\
+                [[channel.namespaces]]\nname = \"b\"\nevents = [\"publish\"]\n\
+                [[channel.namespaces]]\nname = \"c\"\nevents = []";
+    let config = load_text(text, false).expect("valid").config;
+    let events = config.channel.namespaces.iter().map(|namespace| namespace.events);
+    let events: Vec<_> = events.map(|on| (on.subscribe, on.unsubscribe, on.publish)).collect();
+    let (node, own) = ((true, false, false), (false, false, true));
+    assert_eq!(events, [node, node, own, (false, false, false)]);
+    assert!(config.bridge_options().events.on);
+    assert!(!Config::default().bridge_options().events.on);
+    for (text, expected) in [
+        ("[events]\nmessage = true", "there is no Redis to append them to"),
+        ("[channel]\nevents = [\"publish\"]", "there is no Redis to append them to"),
+        ("[channel]\nevents = [\"message\"]", "channel.events"),
+        ("[events]\nentries_max = 1", "events.entries_max"),
+    ] {
+        let error = load_text(text, false).expect_err(text).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn keys_stay_out_of_debug_output() {
     let mut config = Config::default();
     config.api.keys = vec!["sesame".to_owned()];

@@ -92,6 +92,8 @@ pub struct Subscription {
     pub positioned: bool,
     /// Publications were skipped since the last one that was handed over.
     pub skipping: bool,
+    /// The application made it, not the client.
+    pub server_side: bool,
 }
 
 impl Subscription {
@@ -104,6 +106,7 @@ impl Subscription {
         cursor: 0,
         positioned: false,
         skipping: false,
+        server_side: false,
     };
 }
 

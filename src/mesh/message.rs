@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Event;
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{ConnectionId, Epoch, Position, ShardId, Since};
 use crate::protocol::HistoryPage;
@@ -113,6 +114,22 @@ pub enum Message {
         asker: Asker,
         /// What it gets.
         answer: Answer,
+    },
+    /// Something happened that the application wants to know. The receiver is the bridge.
+    Event(Box<Event>),
+    /// A request of control to other nodes. The receiver is the bridge.
+    Cluster {
+        /// Control's ticket for the answer.
+        ticket: Ticket,
+        /// What is asked.
+        request: ClusterRequest,
+    },
+    /// A request of another node, from the bridge to control, which answers the bridge.
+    Remote {
+        /// The bridge's ticket for the answer.
+        ticket: Ticket,
+        /// What is asked.
+        call: RemoteCall,
     },
     /// A request of control to every shard.
     Control {
@@ -227,6 +244,39 @@ pub enum Answer {
     Channels(Vec<(ChannelName, u32)>),
     /// How many connections the request concerned.
     Affected(usize),
+    /// What other nodes say.
+    Cluster(ClusterAnswer),
+    /// What control has to say to another node.
+    Remote(Box<str>),
+}
+
+/// What control asks of other nodes.
+#[derive(Debug)]
+pub enum ClusterRequest {
+    /// Describe yourselves.
+    Describe,
+    /// Carry this out.
+    Call(RemoteCall),
+}
+
+/// A method of the API, to be carried out by one node for itself.
+#[derive(Debug)]
+pub struct RemoteCall {
+    /// Its name.
+    pub method: Box<str>,
+    /// Its parameters, a JSON object.
+    pub params: Box<str>,
+}
+
+/// What other nodes say.
+#[derive(Debug, Default)]
+pub struct ClusterAnswer {
+    /// Redis can't be reached, so nobody was asked.
+    pub away: bool,
+    /// One answer, JSON, of each node that gave one.
+    pub bodies: Vec<Box<str>>,
+    /// Names of nodes that live and did not answer in time.
+    pub silent: Vec<Box<str>>,
 }
 
 /// What control asks of every shard. Each shard answers once, when it is done.
@@ -258,6 +308,16 @@ pub enum ControlRequest {
         target: Target,
         /// Of which channel; absent means of all.
         channel: Option<ChannelName>,
+    },
+    /// Subscribe connections, of protocols whose messages name their channel. The answer comes
+    /// when all of these subscriptions have begun.
+    Subscribe {
+        /// Which ones.
+        target: Target,
+        /// To what.
+        channel: ChannelName,
+        /// Where they stand, if what they missed is wanted.
+        recover: Option<Since>,
     },
     /// Close every connection with 3001, spread evenly over this time. No answer until done.
     Drain {

@@ -4,12 +4,15 @@
 //! thread to another is first in, first out; what does not fit is kept, and where even that has
 //! no room, publications become a gap notice, never nothing.
 
+mod event;
 mod message;
 mod outbound;
 mod wake;
 
+pub use event::{Event, EventKind};
 pub use message::{
-    Answer, Asker, ControlRequest, History, Message, Publish, Subscribe, Subscribed, Target, Ticket,
+    Answer, Asker, ClusterAnswer, ClusterRequest, ControlRequest, History, Message, Publish,
+    RemoteCall, Subscribe, Subscribed, Target, Ticket,
 };
 pub use outbound::{Lane, Outbound};
 pub use wake::{Wake, WakeFlag};

@@ -105,6 +105,10 @@ pub struct BridgeCells {
     pub lag_millis: Cell,
     /// Seconds that the shortest stream reaches back.
     pub window_seconds: Cell,
+    /// Events that were appended.
+    pub events_written: Cell,
+    /// Events that found no room on their way.
+    pub events_dropped: Cell,
     /// Connections to Redis that were made.
     pub connects: Cell,
     /// Nanoseconds of processor time that the thread has used.

@@ -167,8 +167,11 @@ pub enum Command<'m> {
     Pong,
     /// A method that this server answers with "not available" (108).
     Unavailable,
-    /// A one-way message, for which there is no handler.
-    Send,
+    /// A one-way message to the application.
+    Send {
+        /// The payload as it came; empty if there is none.
+        data: &'m [u8],
+    },
     /// Come back unchanged.
     Echo {
         /// Text or binary, as it came.
@@ -281,6 +284,8 @@ pub struct Subscribed<'a> {
 /// An event that nobody asked for.
 #[derive(Clone, Copy, Debug)]
 pub enum Push<'a> {
+    /// The application has subscribed the client. What it missed follows.
+    Subscribed(Subscribed<'a>),
     /// A subscription has ended.
     Unsubscribed {
         /// The channel.

@@ -50,6 +50,8 @@ impl Codec for Plain {
 
     fn encode_push(&self, push: &Push<'_>, _out: &mut Vec<u8>) -> Result<(), CloseReason> {
         match push {
+            // Nothing would tell one channel's payloads from another's.
+            Push::Subscribed(_) => Err(CloseReason::InternalError),
             Push::Unsubscribed { reason: UnsubscribeReason::Server, .. } => {
                 Err(CloseReason::ForceDisconnect)
             }
@@ -125,6 +127,9 @@ impl Codec for Envelope {
 
     fn encode_push(&self, push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason> {
         match *push {
+            Push::Subscribed(subscribed) => {
+                self.encode_reply(0, &Reply::Subscribed(subscribed), out)
+            }
             Push::Unsubscribed { reason: UnsubscribeReason::Server, .. } => {
                 Err(CloseReason::ForceDisconnect)
             }

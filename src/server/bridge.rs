@@ -1,17 +1,30 @@
 //! The bridge's thread, and the wait until it has read what the bus has kept.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{TryRecvError, bounded};
 
 use super::{Common, Error};
-use crate::bridge::{self, Parts};
+use crate::api;
+use crate::bridge::{self, Member, Parts};
+use crate::limits::EVENTS_STOP_TIMEOUT;
 use crate::mesh::{Inbox, Lane, Outbound};
 use crate::sys::{self, Signal};
 
 /// How often the bridge is looked at while signals are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What other nodes are told of this one.
+fn member(common: &Arc<Common>) -> Member {
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let common = Arc::clone(common);
+    Member {
+        uid: common.node.uid.clone(),
+        boot: started.as_millis() as u64,
+        describe: Box::new(move || api::describe(&common.status, &common.node)),
+    }
+}
 
 /// Starts the thread, and waits until this node knows what the bus has kept. Answers false if a
 /// signal to stop came first.
@@ -25,6 +38,8 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox) -> Result<bool, Error> {
         home_map: common.home_map.clone(),
         cells: common.bridge_cells.clone().unwrap_or_default(),
         now: sys::now,
+        member: member(common),
+        stopping: common.stopping.clone(),
     };
     let (sender, loaded) = bounded(1);
     // Main is gone only if the process ends already.
@@ -42,5 +57,19 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox) -> Result<bool, Error> {
         if sys::wait_for_signal(Some(LOOK_INTERVAL)) == Some(Signal::Stop) {
             return Ok(false);
         }
+    }
+}
+
+/// Waits until the bridge has written the last events, or for long enough.
+pub(super) fn stop(common: &Common) {
+    common.stopping.begin();
+    let limit = sys::now().after(EVENTS_STOP_TIMEOUT);
+    while !common.stopping.is_done() && sys::now() < limit {
+        if sys::wait_for_signal(Some(LOOK_INTERVAL)) == Some(Signal::Stop) {
+            return;
+        }
+    }
+    if !common.stopping.is_done() {
+        tracing::warn!("Redis is away: other nodes will tell of the end of this one");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Common, Error};
-use crate::api::{self, Api, Courier, Full, Node, Parts};
+use crate::api::{self, Api, Courier, Full, Parts};
 use crate::limits::RETRY_INTERVAL;
 use crate::mesh::{Address, ControlRequest, Inbox, Lane, Message, Recipient};
 use crate::sys::EventFd;
@@ -85,23 +85,13 @@ async fn run(
             courier: Arc::clone(&courier),
             status: Arc::clone(&common.status),
             identify: Box::new(identify),
-            node: node(common),
+            node: common.node.clone(),
         },
     );
     tokio::select! {
-        served = api::serve(listener, api) => served,
-        ended = receive(&inbox, &courier, &drained, common) => ended,
+        served = api::serve(listener, Arc::clone(&api)) => served,
+        ended = receive((&inbox, &api), &courier, &drained, common) => ended,
         () = retry(&lanes) => Ok(()),
-    }
-}
-
-fn node(common: &Common) -> Node {
-    use std::hash::{BuildHasher, RandomState};
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Node {
-        uid: format!("{:016x}", RandomState::new().hash_one("node")),
-        name: host.trim().to_owned(),
-        client_address: common.listen[0],
     }
 }
 
@@ -143,7 +133,7 @@ fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
 
 /// Brings answers to whoever waits for them.
 async fn receive(
-    inbox: &Inbox,
+    (inbox, api): (&Inbox, &Arc<Api>),
     courier: &Arc<Courier>,
     drained: &Drained,
     common: &Common,
@@ -153,7 +143,18 @@ async fn receive(
     let mut draining = None;
     loop {
         while let Some(batch) = inbox.take() {
-            batch.into_iter().for_each(|message| courier.deliver(message));
+            for message in batch {
+                match message {
+                    Message::Remote { ticket, call } => {
+                        let (api, courier) = (Arc::clone(api), Arc::clone(courier));
+                        tokio::spawn(async move {
+                            let body = api::remote(&api, &call).await;
+                            courier.answer_bridge(ticket, body);
+                        });
+                    }
+                    message => courier.deliver(message),
+                }
+            }
             tokio::task::yield_now().await;
         }
         if drained.begun.load(Ordering::Acquire) && draining.is_none() {

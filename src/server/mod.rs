@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::accept::Leases;
-use crate::api::{Phase, Status};
+use crate::api::{Node, Phase, Status};
 use crate::config::Config;
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_SLACK, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox};
@@ -80,6 +80,10 @@ struct Common {
     wakes: Vec<EventFd>,
     listen: Vec<SocketAddr>,
     descriptors_max: usize,
+    /// What this node is called.
+    node: Node,
+    /// Tells the bridge, if there is one, that the server stops.
+    stopping: crate::bridge::Stopping,
 }
 
 impl Common {
@@ -128,6 +132,8 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         cells,
         addresses,
         wakes,
+        node: node(listen[0]),
+        stopping: crate::bridge::Stopping::default(),
         listen,
         descriptors_max,
     });
@@ -166,6 +172,10 @@ fn run_threads(
         api_listen,
     });
     wait_for_end(common, &drained);
+    // Of connections that are still open others must tell the end, so the bridge stays unfinished.
+    if drained.is_done() && common.config.redis.is_on() {
+        bridge::stop(common);
+    }
     Ok(())
 }
 
@@ -192,6 +202,13 @@ fn wait_for_end(common: &Common, drained: &control::Drained) {
             return;
         }
     }
+}
+
+fn node(client_address: SocketAddr) -> Node {
+    use std::hash::{BuildHasher, RandomState};
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let uid = format!("{:016x}", RandomState::new().hash_one("node"));
+    Node { uid, name: host.trim().to_owned(), client_address }
 }
 
 /// Makes sure that an address can be listened on, and finds its port if it is 0. Listeners of

@@ -29,7 +29,7 @@ impl<S: Sockets> Shard<S> {
             self.seal();
             self.absorb_last(token.slot);
         }
-        self.begin_closing(token, reason);
+        self.begin_closing(token, reason, Some(said));
         let Some(connection) = self.slots.get(token) else { return };
         let mut frame = Vec::new();
         ws::encode_close(said.0, cut(said.1), &mut frame);
@@ -44,7 +44,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Answers a request head with HTTP, and closes.
     pub(super) fn respond(&mut self, token: Token, response: &[u8]) {
-        self.begin_closing(token, CloseReason::Refused);
+        self.begin_closing(token, CloseReason::Refused, None);
         self.send_own(token, response);
     }
 
@@ -57,10 +57,16 @@ impl<S: Sockets> Shard<S> {
         self.close_with(token, CloseReason::ClientClosed, (code.unwrap_or(0), ""));
     }
 
-    /// Takes a connection out of everything but the sending of its last bytes.
-    fn begin_closing(&mut self, token: Token, reason: CloseReason) {
+    /// Takes a connection out of everything but the sending of its last bytes. What it is told is
+    /// absent if it never became a session.
+    fn begin_closing(&mut self, token: Token, reason: CloseReason, said: Option<(u16, &str)>) {
+        let connected = self.is_connected(token);
         self.count_close(token, reason);
         self.unsubscribe_all(token.slot);
+        if let Some((code, text)) = said.filter(|_| connected) {
+            let text = if text.is_empty() { reason.row().text } else { text };
+            self.report_disconnect(token, (code, text));
+        }
         let deadline = self.tick.after(CLOSE_TIMEOUT);
         self.slots.set_deadline(token.slot, deadline);
         if let Some(connection) = self.slots.get(token) {
@@ -78,6 +84,10 @@ impl<S: Sockets> Shard<S> {
         self.account_inbound(token);
         self.mark_readable(token);
         self.mark_dirty(token.slot);
+    }
+
+    fn is_connected(&mut self, token: Token) -> bool {
+        self.slots.get(token).is_some_and(|connection| connection.state == State::Connected)
     }
 
     fn count_close(&mut self, token: Token, reason: CloseReason) {
@@ -122,8 +132,12 @@ impl<S: Sockets> Shard<S> {
         if connection.state == State::Released {
             return None;
         }
+        let connected = connection.state == State::Connected;
         self.count_close(token, reason);
         self.unsubscribe_all(token.slot);
+        if connected {
+            self.report_disconnect(token, (reason.row().code, reason.row().text));
+        }
         self.slots.set_deadline(token.slot, Tick::NEVER);
         let connection = self.slots.get(token)?;
         connection.state = State::Released;

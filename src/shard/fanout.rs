@@ -93,7 +93,8 @@ impl<S: Sockets> Shard<S> {
             let Some(connection) = self.slots.at(slot) else { continue };
             let Some(index) = connection.find_subscription(place) else { continue };
             let codec = connection.protocol.codec();
-            let positioned = connection.subscription(index).is_some_and(|found| found.positioned);
+            let Some(found) = connection.subscription(index) else { continue };
+            let (positioned, server_side) = (found.positioned, found.server_side);
             if !positioned {
                 continue;
             }
@@ -110,8 +111,10 @@ impl<S: Sockets> Shard<S> {
             } else {
                 // It will be told soon; until then it gets nothing newer.
                 let Some(local) = self.locals.at(place) else { continue };
-                self.untold.push_back((token, local.name.clone()));
+                self.untold.push_back((token, local.name.clone(), server_side));
                 self.absorb(slot);
+                let reason = UnsubscribeReason::InsufficientState;
+                self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);
             }
         }
@@ -121,7 +124,7 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn on_tick_gaps(&mut self) {
         self.gaps_allowed = GAPS_TOLD_PER_TICK;
         while self.gaps_allowed > 0 {
-            let Some((token, channel)) = self.untold.pop_front() else { return };
+            let Some((token, channel, server_side)) = self.untold.pop_front() else { return };
             self.gaps_allowed -= 1;
             let subscribed = self.is_subscribed(token, channel.as_str());
             let Some(connection) = self.slots.get(token) else { continue };
@@ -129,7 +132,7 @@ impl<S: Sockets> Shard<S> {
                 continue;
             }
             let codec = connection.protocol.codec();
-            if codec.on_gap() == OnGap::Close {
+            if server_side || codec.on_gap() == OnGap::Close {
                 self.close(token, CloseReason::InsufficientState);
                 continue;
             }

@@ -15,9 +15,11 @@ mod homes;
 mod identity;
 mod inbound;
 mod input;
+mod joining;
 mod locals;
 mod options;
 mod ordering;
+mod reporting;
 mod requests;
 mod session;
 mod sockets;
@@ -29,6 +31,7 @@ pub use homes::Homes;
 pub use identity::Identity;
 pub use input::is_parsing;
 pub use options::Options;
+pub use reporting::Events;
 pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 use std::collections::VecDeque;
@@ -98,10 +101,12 @@ pub struct Shard<S> {
     readable: VecDeque<Token>,
     unfinished: Unfinished,
     requests: Requests,
+    joining: joining::Joining,
+    reporting: reporting::Reporting,
     following: following::Following,
     /// Subscribers that have missed something and are still to be told, for a protocol in which
-    /// they come back when they are.
-    untold: VecDeque<(Token, ChannelName)>,
+    /// they come back when they are; and whether the application had subscribed them.
+    untold: VecDeque<(Token, ChannelName, bool)>,
     /// How many more may be told in this tick.
     gaps_allowed: usize,
     buffer: Vec<u8>,
@@ -139,6 +144,8 @@ impl<S: Sockets> Shard<S> {
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
             requests: Requests::default(),
+            joining: joining::Joining::default(),
+            reporting: reporting::Reporting::default(),
             following: following::Following::new(parts.options.bus),
             untold: VecDeque::new(),
             gaps_allowed: GAPS_TOLD_PER_TICK,

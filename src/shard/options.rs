@@ -14,6 +14,8 @@ pub struct Options {
     pub rules: Rules,
     /// Publications are ordered by a bus that joins nodes, not by home shards.
     pub bus: bool,
+    /// What the application is told of.
+    pub events: super::Events,
     /// Everybody may subscribe, publish and read history: Centrifugo's `client.insecure`.
     pub insecure: bool,
     /// Clients without a token may connect, as user "".

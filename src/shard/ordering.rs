@@ -26,7 +26,12 @@ impl<S: Sockets> Shard<S> {
             Message::Lost { channel } => self.on_lost(&channel),
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
-            Message::Locate { .. } => unreachable!("the bridge is asked"),
+            Message::Locate { .. }
+            | Message::Cluster { .. }
+            | Message::Remote { .. }
+            | Message::Event(_) => {
+                unreachable!("the bridge is asked")
+            }
             Message::Subscribed(answer) => self.on_subscribed(*answer),
             Message::Live { channel, publications } => self.on_live(&channel, publications),
             Message::Gap { channel, next, .. } => self.on_gap(&channel, next),

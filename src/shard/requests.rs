@@ -45,10 +45,14 @@ impl<S: Sockets> Shard<S> {
             ControlRequest::Drain { over } => return self.begin_drain(ticket, *over),
             ControlRequest::Channels { .. } => None,
             ControlRequest::Disconnect { target, .. }
-            | ControlRequest::Unsubscribe { target, .. } => target.connection,
+            | ControlRequest::Unsubscribe { target, .. }
+            | ControlRequest::Subscribe { target, .. } => target.connection,
         };
         if let Some(connection) = single {
-            let affected = self.apply(&request, Self::token_of(connection));
+            let affected = self.apply(ticket, &request, Self::token_of(connection));
+            if matches!(request, ControlRequest::Subscribe { .. }) {
+                return self.end_walk_of_joins(ticket, usize::from(affected));
+            }
             return self.answer(Asker::Control(ticket), Answer::Affected(usize::from(affected)));
         }
         if self.requests.walks.len() >= WALKS_MAX {
@@ -73,12 +77,15 @@ impl<S: Sockets> Shard<S> {
             if channels {
                 self.walk_channel(&mut walk, at as u32);
             } else if let Some(token) = self.slots.token(Slot::new(at)) {
-                walk.affected += usize::from(self.apply(&walk.request, token));
+                walk.affected += usize::from(self.apply(walk.ticket, &walk.request, token));
             }
         }
         walk.at = until;
         if until < end {
             return self.requests.walks.push_front(walk);
+        }
+        if matches!(walk.request, ControlRequest::Subscribe { .. }) {
+            return self.end_walk_of_joins(walk.ticket, walk.affected);
         }
         let answer = if channels {
             Answer::Channels(walk.names.into_sorted_vec())
@@ -105,7 +112,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Does to one connection what is asked; answers whether it was concerned.
-    fn apply(&mut self, request: &ControlRequest, token: Token) -> bool {
+    fn apply(&mut self, ticket: Ticket, request: &ControlRequest, token: Token) -> bool {
         let connection = self.connection_id(token);
         let open = self.slots.get(token).is_some_and(|found| found.state == State::Connected);
         match request {
@@ -122,6 +129,9 @@ impl<S: Sockets> Shard<S> {
             }
             ControlRequest::Unsubscribe { target, channel } => {
                 is_meant(target, connection) && self.apply_unsubscribe(token, channel.as_ref())
+            }
+            ControlRequest::Subscribe { target, channel, recover } => {
+                is_meant(target, connection) && self.join(token, ticket, (channel, *recover))
             }
             ControlRequest::Channels { .. } | ControlRequest::Drain { .. } => false,
         }

@@ -3,11 +3,11 @@
 
 use super::input::Flow;
 use super::{Shard, Sockets, Token};
-use crate::channel::{ChannelName, Namespace, Publication, Publisher, check_payload};
+use crate::channel::{ChannelName, DataType, Namespace, Publication, Publisher, check_payload};
 use crate::connection::{Flags, Plain, State, Waiting};
 use crate::handshake::{Endpoint, PlainRequest, Upgrade};
 use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX};
-use crate::mesh::{Answer, Asker, History, Message, Publish};
+use crate::mesh::{Answer, Asker, EventKind, History, Message, Publish};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
 use std::sync::Arc;
@@ -51,6 +51,7 @@ impl<S: Sockets> Shard<S> {
             return Flow::Continue;
         }
         self.begin_heartbeat(token);
+        self.report_connect(token);
         match plain {
             Some(plain) => self.open_plain(token, plain),
             None => Flow::Continue,
@@ -130,7 +131,7 @@ impl<S: Sockets> Shard<S> {
                 }
             }
             Command::Unavailable => self.fail(token, id, ClientError::NotAvailable),
-            Command::Send => self.stop(token, CloseReason::NotAvailable),
+            Command::Send { data } => self.on_send(token, data),
             Command::Echo { opcode, data } => self.reply(token, id, &Reply::Echo { opcode, data }),
         }
     }
@@ -145,6 +146,7 @@ impl<S: Sockets> Shard<S> {
         let own_pings = !connection.flags.has(Flags::FRAME_PINGS);
         let ping = own_pings.then_some(self.options.ping_interval);
         self.begin_heartbeat(token);
+        self.report_connect(token);
         self.reply(token, id, &Reply::Connected(Connected { client, ping, pong: own_pings }))
     }
 
@@ -183,6 +185,13 @@ impl<S: Sockets> Shard<S> {
             accepted: self.now,
         };
         self.cells.publications_client.add(1);
+        if namespace.events.publish {
+            let (channel, data) = (channel.clone(), publication.data.clone());
+            self.report(token, EventKind::Publish, |event| {
+                event.channel = Some(channel);
+                event.data = data;
+            });
+        }
         let home = self.home_map.home(channel.as_str());
         let publish = Publish {
             channel,
@@ -206,6 +215,20 @@ impl<S: Sockets> Shard<S> {
         } else {
             self.wait(token, Waiting::Room)
         }
+    }
+
+    /// A message to the application.
+    fn on_send(&mut self, token: Token, data: &[u8]) -> Flow {
+        if !self.options.events.message {
+            return self.stop(token, CloseReason::NotAvailable);
+        }
+        let data = match data {
+            [] => Ok(Box::default()),
+            data => check_payload(DataType::Json, data),
+        };
+        let Ok(data) = data else { return self.stop(token, CloseReason::BadRequest) };
+        self.report(token, EventKind::Message, |event| event.data = data);
+        Flow::Continue
     }
 
     /// What became of a publication that the bus was given.
@@ -289,7 +312,9 @@ impl<S: Sockets> Shard<S> {
             Answer::Repeated
             | Answer::HistoryRemoved
             | Answer::Channels(_)
-            | Answer::Affected(_) => unreachable!("clients do not ask for this"),
+            | Answer::Affected(_)
+            | Answer::Cluster(_)
+            | Answer::Remote(_) => unreachable!("clients do not ask for this"),
         };
         if flow != Flow::Stop {
             self.resume(token);

@@ -1,17 +1,15 @@
 //! Subscriptions: begun by the home shard's answer, which stands in the queue exactly where live
 //! publications begin, so there is nothing to buffer and nothing to merge.
 
-use std::sync::Arc;
-
 use super::input::Flow;
 use super::locals::Subscriber;
 use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
 use crate::connection::{State, Subscription, Waiting, WaitingSubscribe};
 use crate::ids::Slot;
-use crate::mesh::{Message, Subscribe, Subscribed};
+use crate::mesh::{Message, Subscribed};
 use crate::protocol::{self, Push, Reply};
-use crate::reason::{ClientError, UnsubscribeReason};
+use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 
 impl<S: Sockets> Shard<S> {
     /// Whether a client without a token may subscribe to `channel`.
@@ -35,9 +33,11 @@ impl<S: Sockets> Shard<S> {
         request: &protocol::Subscribe<'_>,
     ) -> Flow {
         let channel = request.channel.as_ref();
+        let id_of_connection = self.connection_id(token);
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
         let count = connection.subscriptions_count();
-        let error = if self.is_subscribed(token, channel) {
+        let joining = self.joining.is_pending(id_of_connection, channel);
+        let error = if joining || self.is_subscribed(token, channel) {
             Some(ClientError::AlreadySubscribed)
         } else if count >= self.options.channels_max {
             Some(ClientError::LimitExceeded)
@@ -110,18 +110,10 @@ impl<S: Sockets> Shard<S> {
         recover: Option<crate::ids::Since>,
     ) -> Flow {
         let channel = waiting.channel.clone();
-        let Ok(namespace) = self.options.namespaces.resolve(channel.as_str()) else {
+        if self.options.namespaces.resolve(channel.as_str()).is_err() {
             return self.fail(token, waiting.request, ClientError::UnknownChannel);
-        };
-        let home = self.home_map.home(channel.as_str());
-        let place = self.locals.enter(&channel, &Arc::clone(namespace), home);
-        if let Some(local) = self.locals.at(place) {
-            local.waiting += 1;
         }
-        self.cells.channels_local.set(self.locals.count() as u64);
-        let connection = self.connection_id(token);
-        let subscribe = Subscribe { channel, connection, recover, confirmed: false };
-        self.send_to_shard(home, Message::Subscribe(Box::new(subscribe)));
+        self.request_subscription(token, &channel, recover);
         self.wait(token, Waiting::Subscribe(waiting))
     }
 
@@ -133,6 +125,10 @@ impl<S: Sockets> Shard<S> {
         self.check_continuity(place, answer.top);
         let Some(local) = self.locals.at(place) else { return };
         local.waiting -= 1;
+        if let Some(ticket) = self.joining.take(answer.connection, &answer.channel) {
+            self.on_joined(token, place, &answer);
+            return self.end_join(ticket);
+        }
         let waiting = self.take_waiting_subscribe(token);
         match waiting {
             None => self.leave_if_unused(place),
@@ -145,6 +141,10 @@ impl<S: Sockets> Shard<S> {
         let Some(place) = self.locals.find(channel.as_str()) else { return };
         let Some(local) = self.locals.at(place) else { return };
         local.waiting -= 1;
+        if let Some(ticket) = self.joining.take(self.connection_id(token), channel) {
+            self.leave_if_unused(place);
+            return self.end_join(ticket);
+        }
         let waiting = self.take_waiting_subscribe(token);
         self.leave_if_unused(place);
         let Some(waiting) = waiting else { return };
@@ -199,16 +199,7 @@ impl<S: Sockets> Shard<S> {
         let mut frames = Vec::new();
         let encoded =
             connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);
-        let subscription = Subscription {
-            channel: place,
-            place: local.subscribers.len() as u32,
-            cursor: local.head(),
-            positioned: waiting.positioned,
-            skipping: false,
-        };
-        let index = connection.add_subscription(subscription);
-        local.subscribers.push(Subscriber::new(token.slot, index));
-        self.cells.subscriptions.add(1);
+        self.add_subscription(token, place, (waiting.positioned, false));
         if let Err(reason) = encoded {
             return self.close(token, reason);
         }
@@ -216,6 +207,29 @@ impl<S: Sockets> Shard<S> {
         if self.subscribe_next_plain(token) == Flow::Continue {
             self.resume(token);
         }
+    }
+
+    /// Makes a connection one of a channel's subscribers.
+    pub(super) fn add_subscription(
+        &mut self,
+        token: Token,
+        place: u32,
+        (positioned, server_side): (bool, bool),
+    ) {
+        let Some(local) = self.locals.at(place) else { return };
+        let Some(connection) = self.slots.get(token) else { return };
+        let subscription = Subscription {
+            channel: place,
+            place: local.subscribers.len() as u32,
+            cursor: local.head(),
+            positioned,
+            skipping: false,
+            server_side,
+        };
+        let index = connection.add_subscription(subscription);
+        local.subscribers.push(Subscriber::new(token.slot, index));
+        self.cells.subscriptions.add(1);
+        self.report_subscribe(token, place);
     }
 
     pub(super) fn is_subscribed(&mut self, token: Token, channel: &str) -> bool {
@@ -231,6 +245,7 @@ impl<S: Sockets> Shard<S> {
             self.slots.get(token).and_then(|connection| connection.find_subscription(place));
         match index {
             Some(index) => {
+                self.report_unsubscribe(token.slot, index, (0, "client"));
                 self.remove_subscription(token.slot, index);
                 true
             }
@@ -245,6 +260,7 @@ impl<S: Sockets> Shard<S> {
             if count == 0 {
                 break;
             }
+            self.report_unsubscribe(slot, count - 1, (0, "disconnect"));
             self.remove_subscription(slot, count - 1);
         }
     }
@@ -290,12 +306,21 @@ impl<S: Sockets> Shard<S> {
         let Some(token) = self.slots.token(slot) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
         let protocol = connection.protocol;
-        let Some(place) = connection.subscription(index).map(|found| found.channel) else { return };
+        let Some(&mut Subscription { channel: place, server_side, .. }) =
+            connection.subscription(index)
+        else {
+            return;
+        };
+        if server_side && reason == UnsubscribeReason::InsufficientState {
+            // The client would not subscribe again by itself.
+            return self.close(token, CloseReason::InsufficientState);
+        }
         let Some(local) = self.locals.at(place) else { return };
         let push = Push::Unsubscribed { channel: local.name.as_str(), reason };
         let mut frames = Vec::new();
         match protocol.codec().encode_push(&push, &mut frames) {
             Ok(()) => {
+                self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);
                 self.send_own(token, &frames);
             }

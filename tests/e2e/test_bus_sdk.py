@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from harness.client import Client
 from harness.proxy import Proxy
 from harness.server import ROOT, eventually
 from harness.traffic import CONFIG
@@ -119,3 +120,15 @@ def test_an_sdk_notices_nothing_of_a_cut_between_node_and_redis(join, redis, fol
     result = sdk.result()
     assert result["numbers"] == list(range(1, 61))
     assert len(result["subscribed"]) == 1 and result["errors"] == []
+
+
+def test_an_application_publishes_with_xadd_alone(nodes, follow):
+    (sdk,) = follow([nodes[2].client_port], "t:xadd", 100)
+    with Client(nodes[0]) as client:
+        client.subscribe("t:xadd")
+        for n in range(1, 101):
+            nodes.redis.client.xadd(
+                "corecast:ingest", {"channel": "t:xadd", "data": json.dumps({"n": n})})
+        assert [pub["data"]["n"] for pub in client.publications("t:xadd", 100)] == \
+            list(range(1, 101))
+    assert sdk.result()["numbers"] == list(range(1, 101))

@@ -1,5 +1,6 @@
-"""The FastAPI example: it publishes in both ways, and its page receives."""
+"""The FastAPI example: it publishes in all its ways, and its page receives."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from harness.server import CACHE, ROOT, eventually, free_port
 EXAMPLE = ROOT / "examples" / "fastapi"
 
 
-@pytest.fixture
-def application(server):
-    """The example on a port of its own, told where the server is."""
+@contextlib.contextmanager
+def running(server, **environment):
+    """The example on a port of its own, told where the server is: its URL."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)], cwd=EXAMPLE,
-        env={**os.environ, "CORECAST_API_URL": server.api_url, "CORECAST_WS_URL": server.ws_url},
+        env={**os.environ, "CORECAST_API_URL": server.api_url, "CORECAST_WS_URL": server.ws_url,
+             **environment},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     url = f"http://127.0.0.1:{port}"
 
@@ -38,6 +40,12 @@ def application(server):
         process.communicate()
 
 
+@pytest.fixture
+def application(server):
+    with running(server) as url:
+        yield url
+
+
 @pytest.mark.parametrize("way", ["cent", "http"])
 def test_what_the_application_publishes_arrives(server, application, way):
     with Client(server) as client:
@@ -48,6 +56,16 @@ def test_what_the_application_publishes_arrives(server, application, way):
         pub = client.publication("news")
         assert pub["data"] == {"text": f"by {way}"}
         assert response.json() == {"offset": pub["offset"], "epoch": position["epoch"]}
+
+
+def test_what_it_adds_to_redis_arrives_on_every_node(redis, join):
+    nodes = join([redis.url] * 2)
+    clients = [nodes.subscribe(n, "news") for n in range(2)]
+    with running(nodes[0], CORECAST_REDIS_URL=redis.url) as url:
+        response = httpx.post(f"{url}/publish/redis", json={"text": "by redis"}, trust_env=False)
+        assert response.status_code == 202, response.text
+        for client in clients:
+            assert client.publication("news")["data"] == {"text": "by redis"}
 
 
 def test_a_bad_request_does_not_reach_the_server(application):

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use corecast::channel::{DataType, Namespace, Namespaces, SlowPolicy};
+use corecast::channel::{ChannelEvents, DataType, Namespace, Namespaces, SlowPolicy};
 use corecast::handshake::Rules;
 use corecast::ids::ShardId;
 use corecast::mesh::HomeMap;
-use corecast::shard::Options;
+use corecast::shard::{Events, Options};
 
 use super::random::Random;
 
@@ -130,6 +130,7 @@ fn open(name: &str) -> Namespace {
         allow_history_for_anonymous: true,
         slow_policy: SlowPolicy::Disconnect,
         channel_regex: None,
+        events: ChannelEvents::default(),
     }
 }
 
@@ -150,6 +151,7 @@ fn namespaces(history_size: usize, history_ttl: Duration) -> Vec<Namespace> {
 fn options(namespaces: Vec<Namespace>) -> Options {
     Options {
         bus: false,
+        events: Events::default(),
         namespaces: Namespaces::new(namespaces, 255),
         rules: Rules::default(),
         insecure: false,

@@ -76,7 +76,9 @@ async fn what_cannot_be_done_is_an_error_with_its_code() {
         ("disconnect", r#"{"user":"u","disconnect":{"code":1000}}"#, 107),
         ("presence", r#"{"channel":"c"}"#, 108),
         ("presence_stats", r#"{"channel":"c"}"#, 108),
-        ("subscribe", r#"{"channel":"c","user":"u"}"#, 108),
+        ("subscribe", r#"{"channel":"c","user":"u","data":1}"#, 108),
+        ("subscribe", r#"{"channel":"nowhere:c","user":"u"}"#, 102),
+        ("subscribe", r#"{"user":"u"}"#, 107),
         ("refresh", r#"{"user":"u"}"#, 108),
     ];
     for (method, body, code) in table {
@@ -253,6 +255,24 @@ async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
     let Some((_, Message::Control { request, .. })) = node.seen().pop() else { panic!("asked") };
     let ControlRequest::Unsubscribe { channel, .. } = request else { panic!("{request:?}") };
     assert_eq!(channel, Some(ChannelName::new("chat:1")));
+}
+
+#[tokio::test]
+async fn subscribe_asks_those_who_may_have_the_connection() {
+    let node = node_with(options(), obedient);
+    let since = r#""recover_since":{"offset":4,"epoch":"e"}"#;
+    let one = format!(r#"{{"client":"{}","channel":"chat:1",{since}}}"#, client_id());
+    for (body, asked) in [(r#"{"user":"","channel":"c"}"#, SHARDS), (one.as_str(), 1)] {
+        let (status, answer) = node.post("/api/subscribe", body).await;
+        assert_eq!((status, answer.as_str()), (200, r#"{"result":{}}"#));
+        let seen = node.seen();
+        assert_eq!(seen.len(), asked, "{body}");
+        let Some((_, Message::Control { request, .. })) = seen.into_iter().next_back() else {
+            panic!("asked")
+        };
+        let ControlRequest::Subscribe { recover, .. } = request else { panic!("{request:?}") };
+        assert_eq!(recover.map(|since| since.offset), (asked == 1).then_some(4));
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,10 @@ pub(super) fn encode(cells: &BridgeCells, families: &mut Families<'_>) -> fmt::R
     families.counter(family, unlabelled(cells.epoch_changes.value()))?;
     let family = ("corecast_bus_dropped", "Publications without room on their way to a shard.");
     families.counter(family, unlabelled(cells.dropped.value()))?;
+    let family = ("corecast_events", "Events for the application by what became of them.");
+    let results =
+        [("written", cells.events_written.value()), ("dropped", cells.events_dropped.value())];
+    families.counter(family, labelled("result", results))?;
     let family = ("corecast_bus_connects", "Connections to Redis that were made.");
     families.counter(family, unlabelled(cells.connects.value()))?;
     let family = (

@@ -56,7 +56,7 @@ impl<'m> Frame<'m> {
     fn command(&self) -> Result<Command<'m>, CloseReason> {
         if self.id == 0 {
             // Whatever else it holds: what expects no answer is a pong, unless it is a `send`.
-            return Ok(self.send.map_or(Command::Pong, |_| Command::Send));
+            return self.send.map_or(Ok(Command::Pong), send);
         }
         if let Some(body) = self.connect {
             object::<Ignored>(body.get()).map(|_| Command::Connect)
@@ -74,8 +74,8 @@ impl<'m> Frame<'m> {
             history(object(body.get())?)
         } else if self.rpc.is_some() {
             Ok(Command::Unavailable)
-        } else if self.send.is_some() {
-            Ok(Command::Send)
+        } else if let Some(body) = self.send {
+            send(body)
         } else if self.refresh.is_some() || self.sub_refresh.is_some() {
             Ok(Command::Unavailable)
         } else {
@@ -162,6 +162,17 @@ fn publish(body: PublishBody<'_>) -> Result<Command<'_>, CloseReason> {
     }
     let data = body.data.ok_or(CloseReason::BadRequest)?.get().as_bytes();
     Ok(Command::Publish { channel, data })
+}
+
+#[derive(serde::Deserialize)]
+struct SendBody<'m> {
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    data: Option<&'m RawValue>,
+}
+
+fn send(body: &RawValue) -> Result<Command<'_>, CloseReason> {
+    let SendBody { data } = object(body.get())?;
+    Ok(Command::Send { data: data.map_or(&[], |data| data.get().as_bytes()) })
 }
 
 #[derive(serde::Deserialize)]

@@ -129,6 +129,10 @@ fn write_publications(
 /// Appends an event in one frame.
 pub(super) fn push(push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason> {
     let (channel, reason) = match *push {
+        Push::Subscribed(subscribed) => {
+            push_subscribed(&subscribed, out);
+            return Ok(());
+        }
         Push::Unsubscribed { channel, reason } => (channel, reason),
         // The protocol says it by ending the subscription, which is the session's business.
         Push::Gap { .. } => return Err(CloseReason::InsufficientState),
@@ -144,6 +148,18 @@ pub(super) fn push(push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason
     out.extend_from_slice(b"}}}");
     frame.finish(out);
     Ok(())
+}
+
+fn push_subscribed(subscribed: &Subscribed<'_>, out: &mut Vec<u8>) {
+    let Subscribed { channel, publications, .. } = *subscribed;
+    let frame = OpenFrame::begin(Opcode::Text, channel.name.len(), out);
+    out.extend_from_slice(br#"{"push":{"channel":"#);
+    write_string(channel.name, out);
+    // SDKs do not look for publications in here, so these follow as if they were new.
+    reply_subscribed(&Subscribed { publications: &[], ..*subscribed }, out);
+    out.extend_from_slice(b"}}");
+    frame.finish(out);
+    self::publications(&channel, publications, out);
 }
 
 /// Appends publications, a frame each.

@@ -28,6 +28,7 @@ fn namespace(history_size: usize) -> Arc<Namespace> {
         allow_history_for_anonymous: false,
         slow_policy: SlowPolicy::Disconnect,
         channel_regex: None,
+        events: crate::channel::ChannelEvents::default(),
     })
 }
 

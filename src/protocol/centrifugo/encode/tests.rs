@@ -118,6 +118,26 @@ fn a_subscribe_reply_carries_the_position_and_what_was_missed() {
 }
 
 #[test]
+fn a_subscription_by_the_application_says_where_it_begins_before_what_was_missed() {
+    let missed = [publication(42, "{}")];
+    let push = |subscribed| {
+        let mut out = Vec::new();
+        assert_eq!(Centrifugo.encode_push(&Push::Subscribed(subscribed), &mut out), Ok(()));
+        texts(&out)
+    };
+    let name = channel(DataType::Json).name;
+    let front = format!(r#"{{"push":{{"channel":"{name}","#);
+    assert_eq!(push(subscribed(&[])), [format!(r#"{front}"subscribe":{{}}}}}}"#)]);
+    let recoverable = Subscribed { recoverable: true, positioned: true, ..subscribed(&missed) };
+    let fields = r#""recoverable":true,"positioned":true,"epoch":"e","offset":41"#;
+    let expected = [
+        format!(r#"{front}"subscribe":{{{fields}}}}}}}"#),
+        format!(r#"{front}"pub":{{"data":{{}},"offset":42}}}}}}"#),
+    ];
+    assert_eq!(push(recoverable), expected);
+}
+
+#[test]
 fn an_error_says_whether_to_try_again() {
     check(
         &Reply::Error(ClientError::PermissionDenied),

@@ -1,0 +1,314 @@
+//! Events on their way to the application: kept until Redis has them, in order, and appended in
+//! batches. A batch whose answer was lost is sent again: at least once.
+
+use std::cell::{Cell as Slot, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use super::link::{Link, LinkError};
+use super::{Backoff, Bridge};
+use crate::limits::{BUS_CALL_TIMEOUT, EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX};
+use crate::mesh::{Event, EventKind};
+
+/// Appends entries to a stream.
+const APPEND: &str = include_str!("scripts/append_events.lua");
+
+/// The settings of events.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
+pub struct EventOptions {
+    /// The application is told of something.
+    pub on: bool,
+    /// Sessions that begin are written.
+    pub connect: bool,
+    /// Sessions that end are written.
+    pub disconnect: bool,
+    /// Who is connected is kept in Redis.
+    pub roster: bool,
+    /// The stream.
+    pub stream: String,
+    /// Entries that it keeps, more or less.
+    pub entries_max: usize,
+}
+
+/// Events that wait.
+#[derive(Default)]
+pub(super) struct Events {
+    queue: RefCell<Queue>,
+    /// There is something to write.
+    work: Notify,
+    /// What is being written is still in the queue.
+    pub(super) writing: Slot<bool>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Each with its time, in milliseconds since 1970.
+    events: VecDeque<(Box<Event>, u64)>,
+    bytes: usize,
+    dropped: u64,
+}
+
+/// An entry of the stream: names and values in turn.
+pub(super) type Entry = Vec<Vec<u8>>;
+
+impl Queue {
+    /// Takes an event, or counts it. Answers how many were dropped.
+    fn push(&mut self, event: Box<Event>, time: u64) -> u64 {
+        let cost = event.cost_bytes();
+        if self.bytes + cost > EVENTS_BYTES_MAX {
+            let count = if event.kind == EventKind::Dropped { event.count } else { 1 };
+            self.dropped += count;
+            return u64::from(event.kind != EventKind::Dropped);
+        }
+        self.push_dropped(event.at, time);
+        self.bytes += cost;
+        self.events.push_back((event, time));
+        0
+    }
+
+    /// Puts the count of what was dropped where that would have stood.
+    fn push_dropped(&mut self, at: crate::ids::Moment, time: u64) {
+        if self.dropped > 0 {
+            let mut event = Box::new(Event::new(EventKind::Dropped, at));
+            event.count = std::mem::take(&mut self.dropped);
+            self.bytes += event.cost_bytes();
+            self.events.push_back((event, time));
+        }
+    }
+
+    /// How many events make the next batch.
+    fn batch(&self) -> usize {
+        let mut bytes = 0;
+        let fits = |(event, _): &&(Box<Event>, u64)| {
+            bytes += event.cost_bytes();
+            bytes <= EVENTS_BATCH_BYTES_MAX
+        };
+        let count = self.events.iter().take(EVENTS_BATCH_MAX).take_while(fits).count();
+        count.max(usize::from(!self.events.is_empty()))
+    }
+
+    /// Forgets the first `count`: they have been written.
+    fn written(&mut self, count: usize) {
+        for (event, _) in self.events.drain(..count) {
+            self.bytes -= event.cost_bytes();
+        }
+    }
+}
+
+impl Events {
+    /// Whether all has been written.
+    pub(super) fn is_idle(&self) -> bool {
+        let queue = self.queue.borrow();
+        queue.events.is_empty() && queue.dropped == 0 && !self.writing.get()
+    }
+}
+
+impl Bridge {
+    /// Takes an event from a shard.
+    pub(super) fn on_event(&self, event: Box<Event>) {
+        let age = (self.now)().since(event.at).as_millis() as u64;
+        if event.kind == EventKind::Dropped {
+            self.cells.events_dropped.add(event.count);
+        }
+        let dropped = self.events.queue.borrow_mut().push(event, unix_millis() - age);
+        self.cells.events_dropped.add(dropped);
+        self.events.work.notify_one();
+    }
+
+    /// Names and values that all events of this node have.
+    fn entry(&self, event: &Event, time: u64) -> Entry {
+        let mut entry = front(event.kind.name(), (&self.nodes.member.uid, self.nodes.member.boot));
+        let mut field = |name: &str, value: &[u8]| {
+            entry.extend([name.as_bytes().to_vec(), value.to_vec()]);
+        };
+        if let Some(client) = event.client {
+            field("client", client.to_string().as_bytes());
+            field("user", event.user.as_bytes());
+        }
+        if let Some(channel) = &event.channel {
+            field("channel", channel.as_str().as_bytes());
+        }
+        match event.kind {
+            EventKind::Disconnect | EventKind::Unsubscribe => {
+                field("code", event.code.to_string().as_bytes());
+                field("reason", event.reason.as_bytes());
+            }
+            EventKind::Message | EventKind::Publish => field("data", &event.data),
+            EventKind::Dropped => field("count", event.count.to_string().as_bytes()),
+            EventKind::Connect | EventKind::Subscribe => {}
+        }
+        if event.seq > 0 {
+            field("seq", event.seq.to_string().as_bytes());
+        }
+        field("time", time.to_string().as_bytes());
+        entry
+    }
+
+    /// Whether an event is written, and not only of use for the roster.
+    fn is_written(&self, kind: EventKind) -> bool {
+        match kind {
+            EventKind::Connect => self.options.events.connect,
+            EventKind::Disconnect => self.options.events.disconnect,
+            _ => true,
+        }
+    }
+
+    /// A hash: this or another node's clients, with their users.
+    pub(super) fn roster_key(&self, uid: &str) -> Vec<u8> {
+        self.keys.other(&format!("roster:{uid}"))
+    }
+}
+
+/// The fields with which an entry begins.
+pub(super) fn front(event: &str, (uid, boot): (&str, u64)) -> Entry {
+    let boot = boot.to_string();
+    let texts = ["event", event, "node", uid, "boot", &boot];
+    texts.map(|text| text.as_bytes().to_vec()).to_vec()
+}
+
+/// The wall clock.
+pub(super) fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Writes what there is, and waits for more: for ever.
+pub(super) async fn run(bridge: Rc<Bridge>) {
+    let mut backoff = Backoff::new(bridge.seed());
+    loop {
+        let failed = match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
+            Ok(link) => write(&bridge, &link, &mut backoff).await,
+            Err(error) => error,
+        };
+        if backoff.is_worth_a_line() {
+            tracing::warn!(error = %failed, "events can't be written; they are kept");
+        }
+        backoff.pause().await;
+    }
+}
+
+async fn write(bridge: &Bridge, link: &Link, backoff: &mut Backoff) -> LinkError {
+    loop {
+        while bridge.events.queue.borrow().events.is_empty() {
+            bridge.events.work.notified().await;
+        }
+        if link.is_over() {
+            return LinkError::Lost("the connection has ended".to_owned());
+        }
+        bridge.events.writing.set(true);
+        let written = write_batch(bridge, link).await;
+        bridge.events.writing.set(false);
+        if let Err(error) = written {
+            return error;
+        }
+        if backoff.reset() {
+            tracing::info!("events are written again");
+        }
+    }
+}
+
+async fn write_batch(bridge: &Bridge, link: &Link) -> Result<(), LinkError> {
+    let key = bridge.roster_key(&bridge.nodes.member.uid);
+    let (mut entries, mut joined, mut left) = (Vec::new(), vec![key.clone()], vec![key.clone()]);
+    let count = {
+        let queue = bridge.events.queue.borrow();
+        let count = queue.batch();
+        for (event, time) in queue.events.iter().take(count) {
+            let client = event.client.map(|client| client.to_string().into_bytes());
+            match event.kind {
+                EventKind::Connect => {
+                    joined.extend(client);
+                    joined.push(event.user.as_bytes().to_vec());
+                }
+                EventKind::Disconnect => left.extend(client),
+                _ => {}
+            }
+            if bridge.is_written(event.kind) {
+                entries.push(bridge.entry(event, *time));
+            }
+        }
+        count
+    };
+    // In this order: whoever dies in between leaves too many in the roster, never too few.
+    let roster = bridge.options.events.roster;
+    if roster && joined.len() > 1 {
+        link.call("HSET", &key, joined).await?;
+    }
+    append(bridge, link, &entries).await?;
+    if roster && left.len() > 1 {
+        link.call("HDEL", &key, left).await?;
+    }
+    let mut queue = bridge.events.queue.borrow_mut();
+    queue.written(count);
+    queue.push_dropped((bridge.now)(), unix_millis());
+    Ok(())
+}
+
+/// Appends entries to the stream.
+pub(super) async fn append(
+    bridge: &Bridge,
+    link: &Link,
+    entries: &[Entry],
+) -> Result<(), LinkError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let key = bridge.options.events.stream.as_bytes();
+    let most = bridge.options.events.entries_max.to_string().into_bytes();
+    let mut args = vec![APPEND.as_bytes().to_vec(), b"1".to_vec(), key.to_vec(), most];
+    for entry in entries {
+        args.push(entry.len().to_string().into_bytes());
+        args.extend(entry.iter().cloned());
+    }
+    link.call("EVAL", key, args).await?;
+    bridge.cells.events_written.add(entries.len() as u64);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Moment;
+
+    fn event(kind: EventKind, bytes: usize) -> Box<Event> {
+        let mut event = Box::new(Event::new(kind, Moment::default()));
+        event.data = vec![0; bytes].into();
+        event
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_the_count_stands_where_it_would_have_stood() {
+        let mut queue = Queue::default();
+        let half = EVENTS_BYTES_MAX / 2;
+        assert_eq!(queue.push(event(EventKind::Message, half), 1), 0);
+        assert_eq!(queue.push(event(EventKind::Message, half), 2), 1);
+        let mut told = event(EventKind::Dropped, half);
+        told.count = 5;
+        assert_eq!(queue.push(told, 3), 0, "these were counted where they were dropped");
+        assert_eq!(queue.dropped, 6);
+        queue.written(1);
+        assert_eq!((queue.bytes, queue.events.len()), (0, 0));
+        assert_eq!(queue.push(event(EventKind::Message, 1), 4), 0);
+        let kinds: Vec<_> = queue.events.iter().map(|(event, _)| event.kind).collect();
+        assert_eq!(kinds, [EventKind::Dropped, EventKind::Message]);
+        assert_eq!(queue.events[0].0.count, 6);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_events_and_bytes_and_never_empty() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.batch(), 0);
+        queue.push(event(EventKind::Message, 2 * EVENTS_BATCH_BYTES_MAX), 0);
+        queue.push(event(EventKind::Message, 1), 0);
+        assert_eq!(queue.batch(), 1, "a large one goes alone");
+        queue.written(1);
+        for _ in 0..EVENTS_BATCH_MAX {
+            assert_eq!(queue.push(event(EventKind::Connect, 0), 0), 0);
+        }
+        assert_eq!(queue.batch(), EVENTS_BATCH_MAX);
+    }
+}

@@ -1,0 +1,217 @@
+//! Which nodes there are: each holds a lease in Redis, with its description beside it.
+
+use std::cell::{Cell as Slot, RefCell};
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::link::{Link, LinkError};
+use super::writer::not_an_answer;
+use super::{Backoff, Bridge, burial, cluster};
+use crate::bus::{Keys, Reply};
+use crate::limits::{
+    BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_RENEWAL, RETRY_INTERVAL,
+};
+use crate::mesh::ClusterAnswer;
+
+/// Renews a lease, if one is named, and says who has one that holds and whose has run out, by the
+/// clock of Redis.
+const LEASE: &str = include_str!("scripts/lease.lua");
+
+/// What other nodes are told of this one.
+pub struct Member {
+    /// Differs from node to node and from start to start.
+    pub uid: String,
+    /// When the process began, in milliseconds since 1970.
+    pub boot: u64,
+    /// How `info` shows it, as JSON.
+    pub describe: Box<dyn Fn() -> String + Send>,
+}
+
+/// This node among the others.
+pub(super) struct Nodes {
+    pub(super) member: Member,
+    /// The connection for what is said to other nodes and of them, while there is one.
+    link: RefCell<Option<Rc<Link>>>,
+    /// Streams of this node's that are being read: it counts as alive when it can be spoken to.
+    pub(super) listening: Slot<u8>,
+    /// From when on leases that have run out are taken for nodes that are gone.
+    buries_from: Slot<Option<Instant>>,
+    /// The ends of other nodes are being told.
+    pub(super) burying: Slot<bool>,
+    /// This node stops, and holds no lease any more.
+    leaving: Slot<bool>,
+}
+
+impl Nodes {
+    pub(super) fn new(member: Member) -> Nodes {
+        Nodes {
+            member,
+            link: RefCell::new(None),
+            listening: Slot::new(0),
+            buries_from: Slot::new(None),
+            burying: Slot::new(false),
+            leaving: Slot::new(false),
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<Rc<Link>> {
+        self.link.borrow().clone()
+    }
+
+    /// This node could not renew its lease for a while, or begins. Others may not have been able to
+    /// either, and get the time to do so.
+    fn watch_anew(&self) {
+        let grace = if self.buries_from.get().is_some() { NODE_GRACE } else { NODE_LEASE };
+        self.buries_from.set(Some(Instant::now() + grace));
+    }
+
+    /// Whether a lease that has run out means that its node is gone.
+    fn may_bury(&self) -> bool {
+        self.buries_from.get().is_some_and(|from| Instant::now() >= from)
+    }
+
+    /// How the lease is called: what a survivor must know of a node that is gone.
+    fn lease(&self) -> String {
+        format!("{}:{}", self.member.uid, self.member.boot)
+    }
+}
+
+/// A sorted set: leases by the time at which they end.
+pub(super) fn nodes_key(keys: &Keys) -> Vec<u8> {
+    keys.other("nodes")
+}
+
+fn node_key(keys: &Keys, uid: &str) -> Vec<u8> {
+    keys.other(&format!("node:{uid}"))
+}
+
+/// Holds the lease: for ever.
+pub(super) async fn run(bridge: Rc<Bridge>) {
+    let mut backoff = Backoff::new(bridge.seed());
+    loop {
+        match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
+            Ok(link) => {
+                let link = Rc::new(link);
+                bridge.nodes.link.replace(Some(Rc::clone(&link)));
+                let error = hold(&bridge, &link, &mut backoff).await;
+                bridge.nodes.link.take();
+                tracing::warn!(%error, "other nodes can't be reached");
+            }
+            Err(error) => tracing::debug!(%error, "other nodes can't be reached"),
+        }
+        backoff.pause().await;
+    }
+}
+
+async fn hold(bridge: &Rc<Bridge>, link: &Rc<Link>, backoff: &mut Backoff) -> LinkError {
+    let mut renewed = None::<Instant>;
+    loop {
+        if link.is_over() {
+            return LinkError::Lost("the connection has ended".to_owned());
+        }
+        let due = renewed.is_none_or(|at| at.elapsed() >= NODE_RENEWAL);
+        let nodes = &bridge.nodes;
+        if due && nodes.listening.get() == cluster::STREAMS && !nodes.leaving.get() {
+            let over = match renew(bridge, link).await {
+                Ok(leases) => leases.over,
+                Err(error) => return error,
+            };
+            let interrupted = renewed.is_none_or(|at| at.elapsed() > 2 * NODE_RENEWAL);
+            if interrupted {
+                nodes.watch_anew();
+            }
+            renewed = Some(Instant::now());
+            backoff.reset();
+            if nodes.may_bury() && !over.is_empty() && !nodes.burying.replace(true) {
+                let burial = burial::run(Rc::clone(bridge), Rc::clone(link), over);
+                tokio::task::spawn_local(burial);
+            }
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+async fn renew(bridge: &Bridge, link: &Link) -> Result<Leases, LinkError> {
+    let nodes = &bridge.nodes;
+    let key = node_key(&bridge.keys, &nodes.member.uid);
+    let lease = NODE_LEASE.as_millis().to_string().into_bytes();
+    let described = (nodes.member.describe)().into_bytes();
+    let args = vec![key.clone(), described, b"PX".to_vec(), lease];
+    link.call("SET", &key, args).await?;
+    look(bridge, link, &nodes.lease()).await
+}
+
+/// Gives the lease up, once all events of this node have been written: it is gone, and not lost.
+pub(super) async fn leave(bridge: &Bridge) {
+    while !bridge.events.is_idle() {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+    let nodes = &bridge.nodes;
+    nodes.leaving.set(true);
+    let Some(link) = nodes.link() else { return };
+    let (key, uid) = (nodes_key(&bridge.keys), &nodes.member.uid);
+    let lease = vec![key.clone(), nodes.lease().into_bytes()];
+    // What can't be removed runs out.
+    link.call("ZREM", &key, lease).await.map(drop).unwrap_or_default();
+    for key in [node_key(&bridge.keys, uid), bridge.roster_key(uid)] {
+        link.call("DEL", &key, vec![key.clone()]).await.map(drop).unwrap_or_default();
+    }
+}
+
+/// Leases as they are.
+pub(super) struct Leases {
+    /// Those that hold.
+    pub(super) living: Vec<String>,
+    /// Those that have run out.
+    pub(super) over: Vec<String>,
+}
+
+/// Renews `lease` unless it is empty; answers all leases.
+pub(super) async fn look(bridge: &Bridge, link: &Link, lease: &str) -> Result<Leases, LinkError> {
+    let key = nodes_key(&bridge.keys);
+    let time = NODE_LEASE.as_millis().to_string().into_bytes();
+    let one = b"1".to_vec();
+    let args = vec![LEASE.as_bytes().to_vec(), one, key.clone(), lease.as_bytes().to_vec(), time];
+    let reply = link.call("EVAL", &key, args).await?;
+    let names = |list: &Reply| {
+        let names = list.list()?.iter().filter_map(|name| name.text().map(str::to_owned));
+        Some(names.collect::<Vec<_>>())
+    };
+    let leases = match reply.list() {
+        Some([living, over]) => names(living).zip(names(over)),
+        _ => None,
+    };
+    let (living, over) = leases.ok_or_else(|| not_an_answer(&reply))?;
+    Ok(Leases { living, over })
+}
+
+/// The other nodes that live.
+pub(super) async fn others(bridge: &Bridge, link: &Link) -> Result<Vec<String>, LinkError> {
+    let mut uids = look(bridge, link, "").await?.living;
+    uids.retain(|lease| !lease.starts_with(burial::CLAIMED));
+    uids.iter_mut().for_each(|lease| lease.truncate(lease.find(':').unwrap_or(lease.len())));
+    uids.retain(|uid| *uid != bridge.nodes.member.uid);
+    Ok(uids)
+}
+
+/// Reads the descriptions of the other nodes that live.
+pub(super) async fn describe_others(bridge: &Bridge) -> ClusterAnswer {
+    let Some(link) = bridge.nodes.link() else {
+        return ClusterAnswer { away: true, ..ClusterAnswer::default() };
+    };
+    match tokio::time::timeout(CLUSTER_TIMEOUT, read_descriptions(bridge, &link)).await {
+        Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
+        Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
+    }
+}
+
+async fn read_descriptions(bridge: &Bridge, link: &Link) -> Result<Vec<Box<str>>, LinkError> {
+    let mut bodies = Vec::new();
+    for uid in others(bridge, link).await? {
+        let key = node_key(&bridge.keys, &uid);
+        let reply = link.call("GET", &key, vec![key.clone()]).await?;
+        bodies.extend(reply.text().map(Box::from));
+    }
+    Ok(bodies)
+}

@@ -1,0 +1,135 @@
+"""API calls that are about clients mean the clients of all nodes, whichever node is asked."""
+
+import time
+
+import pytest
+
+from harness.server import eventually
+
+# Nodes tell each other how they are once in a while, and forget who is silent.
+TOLD_SECONDS_MAX = 8
+FORGOTTEN_SECONDS_MAX = 30
+
+
+def uids(server):
+    return sorted(node["uid"] for node in server.result("info")["nodes"])
+
+
+def test_info_lists_every_node_on_every_node(nodes):
+    for server in nodes:
+        eventually(lambda: len(uids(server)) == 3, TOLD_SECONDS_MAX, "three nodes")
+    assert uids(nodes[0]) == uids(nodes[1]) == uids(nodes[2])
+    assert len(set(uids(nodes[0]))) == 3
+    for node in nodes[0].result("info")["nodes"]:
+        assert node["name"] and node["version"] and node["uptime"] >= 0
+        assert {"num_clients", "num_users", "num_channels", "num_subs"} <= node.keys()
+
+
+def test_info_counts_the_clients_of_each_node(nodes, channel):
+    for n, count in enumerate((1, 2, 3)):
+        for _ in range(count):
+            nodes.subscribe(n, channel)
+    for server in nodes:
+        eventually(lambda: sorted(node["num_clients"] for node in server.result("info")["nodes"])
+                   == [1, 2, 3], TOLD_SECONDS_MAX, "one, two and three")
+        eventually(lambda: sum(node["num_subs"] for node in server.result("info")["nodes"]) == 6,
+                   TOLD_SECONDS_MAX)
+
+
+def test_a_killed_node_is_forgotten(nodes, join):
+    extra = join([nodes.redis.url])
+    eventually(lambda: len(uids(nodes[0])) == 4, TOLD_SECONDS_MAX)
+    extra[0].kill()
+    eventually(lambda: len(uids(nodes[0])) == 3, FORGOTTEN_SECONDS_MAX, "three are left")
+
+
+def test_channels_are_counted_over_all_nodes(nodes, channel):
+    clients = [nodes.subscribe(n, f"{channel}-all") for n in (0, 1, 1, 2)]
+    nodes.subscribe(2, f"{channel}-one")
+    expected = {f"{channel}-all": {"num_clients": 4}, f"{channel}-one": {"num_clients": 1}}
+    for server in nodes:
+        eventually(lambda: server.result("channels", pattern=f"{channel}-*")["channels"]
+                   == expected, TOLD_SECONDS_MAX, f"{expected}")
+    clients[0].close()
+    for server in nodes:
+        eventually(lambda: server.result("channels", pattern=f"{channel}-all")["channels"]
+                   == {f"{channel}-all": {"num_clients": 3}}, TOLD_SECONDS_MAX)
+
+
+def test_disconnect_finds_a_client_of_another_node(nodes):
+    gone, stays = nodes.connect(2), nodes.connect(2)
+    assert nodes[0].result("disconnect", user="", client=gone.connected["client"],
+                           disconnect={"code": 4321, "reason": "go away"}) == {}
+    assert gone.closed() == (4321, "go away")
+    stays.silent()
+
+
+def test_unsubscribe_finds_a_client_of_another_node(nodes, channel):
+    client, other = nodes.subscribe(1, channel), nodes.subscribe(1, channel)
+    nodes[0].result("unsubscribe", user="", client=client.connected["client"], channel=channel)
+    push = client.push()
+    assert push["channel"] == channel and push["unsubscribe"]["code"] == 2000
+    nodes[2].publish(channel, 1)
+    assert other.publication(channel)["data"] == 1
+    client.silent()
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_subscribe_subscribes_a_client_on_any_node(nodes, channel, asked):
+    client = nodes.connect(1)
+    position = nodes[0].publish(channel, "before")
+    nodes.at(channel, position)
+    assert nodes[asked].result("subscribe", user="", client=client.connected["client"],
+                               channel=channel) == {}
+    push = client.push()
+    assert push["channel"] == channel, push
+    assert push["subscribe"]["recoverable"] is True and push["subscribe"]["positioned"] is True
+    assert (push["subscribe"]["offset"], push["subscribe"]["epoch"]) == (1, position["epoch"])
+    nodes[2].publish(channel, "after")
+    publication = client.publication(channel)
+    assert publication["data"] == "after" and publication["offset"] == 2
+    eventually(lambda: nodes[2].result("channels", pattern=channel)["channels"]
+               == {channel: {"num_clients": 1}}, TOLD_SECONDS_MAX)
+
+
+def test_subscribe_recovers_since_a_position(nodes, channel):
+    client = nodes.connect(2)
+    for n in range(1, 6):
+        position = nodes[0].publish(channel, n)
+    nodes.at(channel, position)
+    since = {"offset": 3, "epoch": position["epoch"]}
+    nodes[1].result("subscribe", user="", client=client.connected["client"], channel=channel,
+                    recover_since=since)
+    assert "subscribe" in client.push()
+    assert [client.publication(channel)["data"] for _ in range(2)] == [4, 5]
+    nodes[0].publish(channel, 6)
+    assert client.publication(channel)["offset"] == 6
+
+
+def test_unsubscribe_ends_what_subscribe_began(nodes, channel):
+    client = nodes.connect(0)
+    who = {"user": "", "client": client.connected["client"], "channel": channel}
+    nodes[1].result("subscribe", **who)
+    assert "subscribe" in client.push()
+    nodes[2].result("unsubscribe", **who)
+    assert client.push()["unsubscribe"]["code"] == 2000
+    nodes[1].publish(channel, 1)
+    client.silent()
+
+
+def test_calls_about_clients_that_are_nowhere_are_no_errors(nodes, channel):
+    for method in ("disconnect", "unsubscribe", "subscribe"):
+        began = time.monotonic()
+        assert nodes[0].result(method, user="", client="nobody", channel=channel) == {}
+        assert time.monotonic() - began < 2
+
+
+def test_views_without_redis_are_told_from_what_is_there(join, redis, channel):
+    nodes = join([redis.url] * 2)
+    nodes.subscribe(0, channel)
+    eventually(lambda: len(uids(nodes[0])) == 2, TOLD_SECONDS_MAX)
+    redis.kill()
+    began = time.monotonic()
+    assert any(node["num_clients"] == 1 for node in nodes[0].result("info")["nodes"])
+    assert channel in nodes[0].result("channels")["channels"]
+    assert time.monotonic() - began < 5

@@ -1,0 +1,221 @@
+"""Publishing with XADD: each entry is published once, in order, whichever node dies meanwhile; what
+can't be published is parked with the reason."""
+
+import json
+import time
+
+import pytest
+
+from harness.client import offsets
+from harness.proxy import Proxy
+from harness.server import eventually
+from harness.traffic import CONFIG
+
+NODES = {"config": CONFIG + """
+[[channel.namespaces]]
+name = "text"
+data = "text"
+"""}
+STREAM, DEAD, GROUP = "corecast:ingest", "corecast:ingest:dead", "corecast"
+# Another node takes over when the lease of one that ended has run out.
+TAKEOVER_SECONDS_MAX = 25
+
+
+def add(redis, channel, data, stream=STREAM):
+    return redis.client.xadd(stream, {"channel": channel, "data": json.dumps(data)})
+
+
+def pending(redis, stream=STREAM):
+    return redis.client.xpending(stream, GROUP)["pending"]
+
+
+def wait_taken(redis, seconds=5.0, stream=STREAM):
+    """Waits until every entry has been read and acknowledged."""
+    def taken():
+        (group,) = redis.client.xinfo_groups(stream)
+        return group["pending"] == 0 and \
+            group["last-delivered-id"] == redis.client.xinfo_stream(stream)["last-generated-id"]
+    eventually(taken, seconds, "every entry is acknowledged")
+
+
+def parked(redis):
+    return [fields for _, fields in redis.client.xrange(DEAD)]
+
+
+def numbers(server, channel):
+    kept = server.result("history", channel=channel, limit=-1)["publications"]
+    return [publication["data"] for publication in kept]
+
+
+def test_an_entry_is_published_on_every_node(nodes, channel):
+    clients = [nodes.subscribe(n, channel) for n in range(3)]
+    nodes.redis.client.xadd(STREAM, {"channel": channel, "data": '{"a":  1}'})
+    for client in clients:
+        publication = client.publication(channel)
+        assert publication["data"] == {"a": 1} and publication["offset"] == 1
+    wait_taken(nodes.redis)
+    for server in nodes:
+        assert numbers(server, channel) == [{"a": 1}]
+
+
+def test_a_method_has_its_parameters_as_json(nodes, channel):
+    client = nodes.subscribe(1, channel)
+    other = nodes.subscribe(2, f"{channel}-b")
+    publish = {"channel": channel, "data": 1, "tags": {"a": "b"}}
+    broadcast = {"channels": [channel, f"{channel}-b"], "data": 2}
+    skip = {"channel": channel, "data": 3, "skip_history": True}
+    for method, payload in [("publish", publish), ("broadcast", broadcast), ("publish", skip)]:
+        nodes.redis.client.xadd(STREAM, {"method": method, "payload": json.dumps(payload)})
+    first, second, third = (client.publication(channel) for _ in range(3))
+    assert first["data"] == 1 and first["tags"] == {"a": "b"}
+    assert second["data"] == 2 and third["data"] == 3 and "offset" not in third
+    assert other.publication(f"{channel}-b")["data"] == 2
+    assert numbers(nodes[1], channel) == [1, 2]
+
+
+def test_text_needs_no_quotes_in_a_text_namespace(nodes):
+    client = nodes.subscribe(1, "text:1")
+    nodes.redis.client.xadd(STREAM, {"channel": "text:1", "data": "plain {text"})
+    assert client.publication("text:1")["data"] == "plain {text"
+
+
+def test_entries_keep_their_order(nodes, channel):
+    client = nodes.subscribe(2, channel)
+    pipeline = nodes.redis.client.pipeline(transaction=False)
+    for n in range(1000):
+        pipeline.xadd(STREAM, {"channel": channel, "data": n})
+    pipeline.execute()
+    publications = client.publications(channel, 1000)
+    assert [pub["data"] for pub in publications] == list(range(1000))
+    assert offsets(publications) == list(range(1, 1001))
+    client.silent()
+    wait_taken(nodes.redis)
+
+
+def test_an_idempotency_key_in_an_entry_holds_for_the_api_too(nodes, channel):
+    payload = {"channel": channel, "data": 1, "idempotency_key": "k"}
+    first = nodes[0].result("publish", **payload)
+    for _ in range(2):
+        nodes.redis.client.xadd(STREAM, {"method": "publish", "payload": json.dumps(payload)})
+    wait_taken(nodes.redis)
+    assert nodes[1].publish(channel, 2)["offset"] == first["offset"] + 1
+
+
+@pytest.mark.parametrize("fields", [
+    {"data": "1"},
+    {"channel": "news"},
+    {"channel": "news", "data": "{no json"},
+    {"channel": "nowhere:1", "data": "1"},
+    {"channel": "n" * 256, "data": "1"},
+    {"method": "disconnect", "payload": '{"user":"1"}'},
+    {"method": "publish", "payload": "{"},
+    {"method": "publish", "payload": '{"channel":"news"}'},
+    {"method": "publish"},
+    {"nonsense": "1"},
+    {"channel": b"\xff", "data": b"\xff"},
+], ids=["no channel", "no data", "no json", "no such namespace", "long name", "other method",
+        "half a payload", "payload without data", "no payload", "nonsense", "no utf-8"])
+def test_what_cant_be_published_is_parked_and_nothing_waits_for_it(nodes, channel, fields):
+    client = nodes.subscribe(1, channel)
+    before = len(parked(nodes.redis))
+    id = nodes.redis.client.xadd(STREAM, fields)
+    add(nodes.redis, channel, "behind it")
+    assert client.publication(channel, 15)["data"] == "behind it"
+    eventually(lambda: len(parked(nodes.redis)) == before + 1, 15, "it is parked")
+    entry = parked(nodes.redis)[-1]
+    assert entry.pop(b"id") == id and entry.pop(b"reason")
+    expected = {key.encode(): value if isinstance(value, bytes) else value.encode()
+                for key, value in fields.items()}
+    assert {key: entry[key] for key in expected} == expected
+    wait_taken(nodes.redis)
+
+
+def test_what_came_while_no_node_ran_is_published(join, redis):
+    nodes = join([redis.url])
+    add(redis, "t:a", 1)
+    eventually(lambda: numbers(nodes[0], "t:a") == [1])
+    nodes[0].kill()
+    for n in range(2, 6):
+        add(redis, "t:a", n)
+    nodes.add(redis.url)
+    eventually(lambda: numbers(nodes[1], "t:a") == [1, 2, 3, 4, 5], TAKEOVER_SECONDS_MAX)
+
+
+def test_what_came_before_the_first_node_is_published(join, redis):
+    for n in range(3):
+        add(redis, "t:b", n)
+    nodes = join([redis.url])
+    eventually(lambda: numbers(nodes[0], "t:b") == [0, 1, 2], 10)
+
+
+def test_each_entry_is_published_once_whichever_node_dies(join, redis):
+    nodes = join([redis.url] * 3)
+    client = nodes.subscribe(2, "t:c")
+    total = 0
+    for victim in (0, 1):
+        for _ in range(100):
+            add(redis, "t:c", total)
+            total += 1
+            time.sleep(0.002)
+        nodes[victim].kill()
+        for _ in range(100):
+            add(redis, "t:c", total)
+            total += 1
+    seen = [client.publication("t:c", TAKEOVER_SECONDS_MAX)["data"] for _ in range(total)]
+    assert seen == list(range(total))
+    client.silent(1)
+    wait_taken(redis)
+
+
+def test_an_entry_that_was_appended_but_not_acknowledged_is_published_once(join, redis):
+    with Proxy(redis.port) as link:
+        nodes = join([link.url])
+        add(redis, "t:d", "first")
+        eventually(lambda: numbers(nodes[0], "t:d") == ["first"])
+        client = nodes.subscribe(0, "t:d")
+        link.lose_answer_to(b"marked")
+        add(redis, "t:d", "marked")
+        assert link.lost.wait(5), "it was appended"
+        nodes[0].kill()
+        client.close()
+        nodes.add(redis.url)
+        add(redis, "t:d", "last")
+        eventually(lambda: numbers(nodes[1], "t:d")[-1:] == ["last"], TAKEOVER_SECONDS_MAX)
+        assert numbers(nodes[1], "t:d") == ["first", "marked", "last"]
+        wait_taken(redis)
+
+
+def test_cuts_while_entries_are_published_cost_nothing(join, redis):
+    nodes = join([redis.url] * 2)
+    client = nodes.subscribe(1, "t:e")
+    add(redis, "t:e", 0)
+    client.publication("t:e")
+    for n in range(1, 5):
+        add(redis, "t:e", n)
+        redis.kill_clients()
+    assert [client.publication("t:e", TAKEOVER_SECONDS_MAX)["data"] for _ in range(4)] == \
+        [1, 2, 3, 4]
+    client.silent()
+    assert not redis.client.exists(DEAD)
+
+
+def test_streams_of_other_names_are_taken_and_none_where_none_is_named(join, redis):
+    several = '[redis]\ningest = ["app:one", "app:two"]\n' + NODES["config"]
+    nodes = join([redis.url], config=several)
+    client = nodes.subscribe(0, "t:f")
+    for stream in ("app:one", "app:two"):
+        add(redis, "t:f", stream, stream=stream)
+        assert client.publication("t:f")["data"] == stream
+    add(redis, "t:f", "not read")
+    none = join([redis.url], config="[redis]\ningest = []\n" + NODES["config"])
+    client.silent(1)
+    none[0].kill()
+
+
+def test_one_node_reads_for_all(join, redis):
+    nodes = join([redis.url] * 2)
+    add(redis, "t:g", 1)
+    wait_taken(redis)
+    assert len(redis.client.xinfo_consumers(STREAM, GROUP)) == 1, "one consumer"
+    for server in nodes:
+        eventually(lambda: numbers(server, "t:g") == [1])
