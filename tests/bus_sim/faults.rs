@@ -115,7 +115,8 @@ impl World {
             _ => {
                 // Not by so much that keys are forgotten.
                 let by = self.between(1, 20_000) as i64;
-                let by = if self.chance(50) { by } else { -by };
+                let back = self.chance(50) && !self.redis.broken;
+                let by = if back { -by } else { by };
                 self.redis.jump(by);
             }
         }

@@ -36,8 +36,10 @@ impl BusSetup {
         let namespaces: Vec<Namespace> = namespaces.into_iter().map(sized).collect();
         node.options.namespaces = Namespaces::new(namespaces.clone(), 255);
         node.options.bus = true;
-        // Nobody is cut off for being slow to answer a ping: that is another simulation's matter.
-        node.options.ping_interval = Duration::from_secs(300);
+        // Nobody is cut off for being slow: that is another simulation's matter.
+        let long = Duration::from_secs(300);
+        node.options.ping_interval = long;
+        (node.options.stale_timeout, node.options.handshake_timeout) = (long, long);
         node.options.history_bytes_max = random.pick(&[5_000, 1 << 20, 1 << 20]);
         node.inbox_batches = random.pick(&[1, 64, 64, 64]);
         node.spill_bytes = random.pick(&[1, 2_000, 1 << 20, 1 << 20]);
