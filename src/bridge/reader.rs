@@ -132,7 +132,11 @@ async fn look(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), Lin
         let Some([epoch, number]) = reply.list() else { return Err(not_an_answer(&reply)) };
         let tail = epoch.number().zip(number.number());
         let tail = Tail(tail.map(|(epoch, number)| EntryId { epoch, number }));
-        bridge.with_engine(|engine, now| engine.on_tail(now, stream, tail));
+        if !bridge.with_engine(|engine, now| engine.on_tail(now, stream, tail)) {
+            // A primary that others have left behind, or one that has lost its data: what it is,
+            // shows when it is asked anew.
+            return Err(LinkError::Lost("this server is behind what was read".to_owned()));
+        }
     }
     Ok(())
 }

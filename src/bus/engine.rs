@@ -370,15 +370,18 @@ impl Engine {
     }
 
     /// What meta says of `stream`, a while after its entries were last read.
-    pub fn on_tail(&mut self, now: Moment, stream: usize, tail: Tail) {
+    /// Answers false if that is behind what was read: the reader may be asking the wrong server.
+    pub fn on_tail(&mut self, now: Moment, stream: usize, tail: Tail) -> bool {
         let lane = &mut self.lanes[stream];
-        match lane.follow.on_tail(now, tail) {
+        let step = lane.follow.on_tail(now, tail);
+        match step {
             Step::Regressed => lane.unfenced = true,
             Step::Hole => self.adrift(stream, false),
             Step::Epoch => self.adrift(stream, true),
             Step::Next | Step::Old => {}
         }
         self.tell_known(stream);
+        step != Step::Regressed
     }
 
     /// Ends what has waited too long.
