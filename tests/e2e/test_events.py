@@ -27,7 +27,7 @@ name = "unseen"
 NODES = {"config": EVENTS + NAMESPACES}
 STREAM = "corecast:events"
 # The lease of a dead node runs out after about ten seconds.
-LOST_SECONDS_MAX = 25
+LOST_SECONDS_MAX = 60
 
 
 def events(redis, stream=STREAM, **wanted):
