@@ -26,7 +26,8 @@ name = "unseen"
 """
 NODES = {"config": EVENTS + NAMESPACES}
 STREAM = "corecast:events"
-# The lease of a dead node runs out after about ten seconds.
+# The lease of a dead node runs out after about ten seconds, but who has just started or was cut off
+# itself takes nobody for dead for twenty.
 LOST_SECONDS_MAX = 60
 
 
