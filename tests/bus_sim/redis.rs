@@ -127,9 +127,6 @@ impl Redis {
 
     fn host(&self, server: usize, now: Moment) -> Host {
         let wall_ms = self.wall_ms + (now.nanos() / 1_000_000) as i64;
-        // An epoch is a time, and two servers that know nothing of each other must not begin one in
-        // the same millisecond: that is assumed, not promised.
-        let wall_ms = wall_ms - wall_ms % 16 + (server % 16) as i64;
         let server = &self.servers[server];
         let (run, refuses) = (server.run, server.refuses);
         Host { run, wall_ms: wall_ms.unsigned_abs(), refuses, bytes_max: self.bytes_max }

@@ -261,7 +261,7 @@ impl Stream {
         }
         let highest = meta.map_or(0, |meta| meta.epoch).max(seen);
         let highest = highest.max(self.last.map_or(0, |last| last.epoch));
-        let epoch = host.wall_ms.max(highest + 1);
+        let epoch = (host.wall_ms * 1024).max(highest) + 1 + host.run % 1024;
         let ingested = meta.map(|meta| meta.ingested.clone()).unwrap_or_default();
         let (run, number, bytes, marked) = (host.run, 0, 0, 0);
         self.meta = Some(Meta { run, epoch, number, bytes, marked, ingested });

@@ -12,18 +12,19 @@ if meta[1] == run and meta[2] and tonumber(meta[2]) >= seen then
   return {meta[2], meta[3], 'same'}
 end
 local time = redis.call('TIME')
-local e = math.max(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), seen + 1,
-  tonumber(meta[2] or '0') + 1)
+local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local e = math.max(ms * 1024, seen, tonumber(meta[2] or '0'))
 -- The stream may know of an epoch that meta has lost, and takes no lower one.
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if not info.err then
   for at = 1, #info, 2 do
     if info[at] == 'last-generated-id' then
-      e = math.max(e, tonumber(string.match(info[at + 1], '^(%d+)-')) + 1)
+      e = math.max(e, tonumber(string.match(info[at + 1], '^(%d+)-')))
     end
   end
 end
-e = string.format('%.0f', e)
+-- Two servers that don't know of each other must not begin the same epoch.
+e = string.format('%.0f', e + 1 + tonumber(string.sub(run, 1, 4), 16) % 1024)
 local ingested = {}
 local all = redis.call('HGETALL', KEYS[2])
 for at = 1, #all, 2 do
