@@ -264,9 +264,12 @@ class Traffic:
                 follower.join(15)
 
     def settle(self):
-        """Waits until every follower is at the top of its channel."""
+        """Waits until every follower is at the top of its channel: where every node says that it is,
+        and not before what was last acknowledged, for nodes that come back say what they knew."""
         for follower in self.followers:
-            eventually(lambda: follower.failure or self.at_top(follower), 5 + SLACK_SECONDS,
+            eventually(lambda: follower.failure
+                       or self.at_top(follower) and not self.acknowledged_after(follower),
+                       5 + SLACK_SECONDS,
                        f"a follower of {follower.channel} is where every node is")
 
     def at_top(self, follower):
@@ -274,6 +277,18 @@ class Traffic:
                 for server in self.nodes if server.alive()]
         return all((top["epoch"], top["offset"]) == (follower.epoch, follower.offset)
                    for top in tops)
+
+    def acknowledged_after(self, follower):
+        """Whether what was acknowledged last in the channel is beyond the follower's place, or in an
+        epoch that it has not been in, of which it is still to be told."""
+        acknowledged = [attempt for attempt in self.attempts
+                        if attempt.position and attempt.position[0] == follower.channel]
+        if not acknowledged:
+            return False
+        _, epoch, offset = max(acknowledged, key=lambda attempt: attempt.began).position
+        if epoch == follower.epoch:
+            return offset > follower.offset
+        return epoch not in {entry[1] for entry in follower.log if entry[0] == "subscribed"}
 
     # The judgement
 
