@@ -264,8 +264,9 @@ class Traffic:
                 follower.join(15)
 
     def settle(self):
-        """Waits until every follower is at the top of its channel: where every node says that it is,
-        and not before what was last acknowledged, for nodes that come back say what they knew."""
+        """Waits until every follower is at the top of its channel: where every node says that it
+        is, and not before what was last acknowledged, for nodes that come back say what they knew.
+        """
         for follower in self.followers:
             eventually(lambda: follower.failure
                        or self.at_top(follower) and not self.acknowledged_after(follower),
@@ -279,8 +280,8 @@ class Traffic:
                    for top in tops)
 
     def acknowledged_after(self, follower):
-        """Whether what was acknowledged last in the channel is beyond the follower's place, or in an
-        epoch that it has not been in, of which it is still to be told."""
+        """Whether what was acknowledged last in the channel is beyond the follower's place, or in
+        an epoch that it has not been in, of which it is still to be told."""
         acknowledged = [attempt for attempt in self.attempts
                         if attempt.position and attempt.position[0] == follower.channel]
         if not acknowledged:
