@@ -77,6 +77,8 @@ pub struct Namespace {
     pub history_size: usize,
     /// How long a publication is kept.
     pub history_ttl: Duration,
+    /// Redis keeps the history of each channel for itself, beside the bus.
+    pub durable_history: bool,
     /// Subscriptions recover unasked.
     pub force_recovery: bool,
     /// Subscriptions are positioned unasked.

@@ -280,6 +280,21 @@ pub const BUS_LOCATE_CHANNELS_MAX: usize = 256;
 /// Channels of one stream whose place is wanted at once; one more is refused.
 pub const BUS_LOCATES_MAX: usize = 100_000;
 
+/// Channels whose own histories are read in one call, and bytes after which it reads no more.
+pub const BUS_OLDER_CHANNELS_MAX: usize = 32;
+/// See [`BUS_OLDER_CHANNELS_MAX`]. Redis does nothing else meanwhile: about 0.3 ms.
+pub const BUS_OLDER_BYTES_MAX: usize = 256 * 1024;
+
+/// Such calls of one node in a twentieth of a second: histories that many clients ask for must not
+/// keep Redis from taking publications.
+pub const BUS_OLDER_CALLS_PER_TICK: usize = 10;
+
+/// Channels of one stream whose history is wanted at once; to one more, what the node has is all.
+pub const BUS_OLDER_WANTED_MAX: usize = 10_000;
+
+/// How long a channel's history is not asked for again after Redis could not give it.
+pub const BUS_OLDER_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long subscribers wait for the place of a channel. SDKs wait for 5 s.
 pub const BUS_LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
 

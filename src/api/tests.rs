@@ -43,6 +43,7 @@ fn options() -> Options {
         data,
         history_size,
         history_ttl: Duration::from_secs(60),
+        durable_history: false,
         force_recovery: false,
         force_positioning: false,
         allow_recovery: false,

@@ -111,6 +111,20 @@ async fn make(bridge: Rc<Bridge>, link: Rc<Link>, call: Call) -> (Outcome, Optio
             };
             (Outcome::Appended(stream, result), failed)
         }
+        Call::Older(older) => {
+            let (names, args) = older.keys_and_args(keys);
+            let answer = link.script(Script::Older, names, args).await;
+            let found = answer.as_ref().ok().and_then(|reply| older.answer((bridge.now)(), reply));
+            let failed = match answer {
+                Err(error) if error.is("FENCED") => {
+                    bridge.engine.borrow_mut().set_unfenced(older.stream);
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+                Ok(_) => None,
+            };
+            (Outcome::Read(older.stream, found), failed)
+        }
         Call::Tops(tops) => {
             let (names, args) = tops.keys_and_args(keys);
             let answer = link.script(Script::Tops, names, args).await;

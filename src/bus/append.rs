@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Keys, Reply, channel_epoch};
 use crate::channel::ChannelName;
@@ -26,6 +27,37 @@ pub enum Once {
     },
 }
 
+/// What becomes of a history that Redis keeps for one channel, beside the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// There is none.
+    None,
+    /// The publication is added to it.
+    Keep {
+        /// Most publications in it.
+        size: usize,
+        /// How long it is kept after the last one.
+        ttl: Duration,
+    },
+    /// It is forgotten.
+    Forget,
+}
+
+/// One publication of a batch, or one wish that a history be forgotten.
+#[derive(Clone, Debug)]
+pub struct Appending {
+    /// Its channel.
+    pub channel: ChannelName,
+    /// Whether it gets an offset there.
+    pub ordered: bool,
+    /// What makes it happen once.
+    pub once: Once,
+    /// Its record.
+    pub record: Arc<[u8]>,
+    /// What becomes of the channel's own history.
+    pub durable: Durable,
+}
+
 /// A batch for one stream.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -35,9 +67,8 @@ pub struct Append {
     pub publisher: u64,
     /// The publisher's number for the batch, from 1, without holes.
     pub number: u64,
-    /// For each publication: its channel, whether it gets an offset there, what makes it happen
-    /// once, and its record.
-    pub publications: Vec<(ChannelName, bool, Once, Arc<[u8]>)>,
+    /// What is in it, in its order.
+    pub publications: Vec<Appending>,
 }
 
 /// What was appended.
@@ -77,7 +108,7 @@ impl Append {
             keys.publisher(stream, self.publisher),
         ];
         names.extend(channels.iter().map(|name| keys.channel(stream, name)));
-        let ingest = self.publications.iter().find_map(|(.., once, _)| match once {
+        let ingest = self.publications.iter().find_map(|one| match &one.once {
             Once::Ingested { stream, .. } => Some(stream.as_bytes()),
             _ => None,
         });
@@ -89,13 +120,28 @@ impl Append {
             text(IDEMPOTENCY_TTL.as_millis()),
             text(channels.len()),
             ingest.unwrap_or_default().to_vec(),
+            Vec::new(),
         ];
+        let (mut durable, mut histories) = (String::new(), HashMap::new());
         let numbers: HashMap<&str, usize> =
             channels.iter().enumerate().map(|(at, name)| (*name, at + 1)).collect();
         let fixed = names.len();
-        for (channel, ordered, once, record) in &self.publications {
+        for (index, one) in self.publications.iter().enumerate() {
+            let Appending { channel, ordered, once, record, durable: history } = one;
             let number = if *ordered { numbers.get(channel.as_str()) } else { None };
             args.push(text(number.copied().unwrap_or(0)));
+            let kept = match history {
+                Durable::None => None,
+                Durable::Keep { size, ttl } => Some((*size, ttl.as_millis())),
+                Durable::Forget => Some((0, 0)),
+            };
+            if let Some((size, ttl)) = kept {
+                let key = *histories.entry(channel.as_str()).or_insert_with(|| {
+                    names.push(keys.history(stream, channel.as_str()));
+                    names.len() - fixed
+                });
+                durable += &format!("{index}={key}:{size}:{ttl} ");
+            }
             let key = match once {
                 Once::Key(key) | Once::Ingested { key: Some(key), .. } => {
                     names.push(keys.idempotency(stream, channel.as_str(), key));
@@ -111,14 +157,15 @@ impl Append {
             });
             args.push(record.to_vec());
         }
+        args[DURABLE_ARG] = durable.into_bytes();
         (names, args)
     }
 
     /// Channels in which offsets are given, in the order of the script's numbers.
     pub fn channels(&self) -> Vec<&str> {
         let mut seen = std::collections::HashSet::new();
-        let ordered = self.publications.iter().filter(|(_, ordered, ..)| *ordered);
-        ordered.map(|(channel, ..)| channel.as_str()).filter(|name| seen.insert(*name)).collect()
+        let ordered = self.publications.iter().filter(|one| one.ordered);
+        ordered.map(|one| one.channel.as_str()).filter(|name| seen.insert(*name)).collect()
     }
 
     /// What the script's answer says. Absent if it is not one.
@@ -143,12 +190,12 @@ impl Append {
             repeated.insert(index.parse().ok()?, position);
         }
         let mut positions = Vec::with_capacity(self.publications.len());
-        for (index, (channel, ordered, ..)) in self.publications.iter().enumerate() {
+        for (index, one) in self.publications.iter().enumerate() {
             positions.push(match repeated.get(&index) {
                 Some(position) => *position,
-                None if !ordered => None,
+                None if !one.ordered => None,
                 None => {
-                    let place = places.get_mut(channel.as_str())?;
+                    let place = places.get_mut(one.channel.as_str())?;
                     place.1 += 1;
                     Some(Position { epoch: channel_epoch(epoch, place.0), offset: place.1 })
                 }
@@ -158,6 +205,9 @@ impl Append {
         Some(Appended { positions, repeats })
     }
 }
+
+/// Place of the argument that says of which publications a history is kept.
+const DURABLE_ARG: usize = 7;
 
 fn text(value: impl std::fmt::Display) -> Vec<u8> {
     format!("{value}").into_bytes()

@@ -3,8 +3,11 @@
 use super::EntryId;
 use super::append::{Append, AppendFailed, Appended};
 use super::locate::{Stand, Tops};
+use super::older::Older;
+use crate::mesh::Found;
 
-/// A call to make. At most `BUS_CALLS_MAX` are under way; what gathers meanwhile is one batch.
+/// A call to make. At most `BUS_CALLS_MAX` are under way, and one that reads histories; what
+/// gathers meanwhile is one batch.
 #[derive(Clone, Debug)]
 pub enum Call {
     /// Take a stream over.
@@ -18,6 +21,8 @@ pub enum Call {
     Append(Append),
     /// Ask where channels stand.
     Tops(Tops),
+    /// Read what histories have that this node has not.
+    Older(Older),
 }
 
 /// What became of a call.
@@ -29,4 +34,6 @@ pub enum Outcome {
     Appended(usize, Result<Appended, AppendFailed>),
     /// Where the channels stand. Absent if that was not to be had.
     Located(usize, Option<Stand>),
+    /// What the histories have. Absent if that was not to be had.
+    Read(usize, Option<Vec<Found>>),
 }

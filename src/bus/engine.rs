@@ -1,20 +1,21 @@
 //! The bus of one node: takes what shards and control want, says which calls to make, and hands
 //! what the streams say to the home shards.
 
+mod publishing;
+
 use std::sync::Arc;
 
-use super::append::{AppendFailed, Appended, Once};
+use super::append::Once;
 use super::call::{Call, Outcome};
 use super::follow::{Step, Tail};
 use super::lane::Lane;
-use super::writer::Pending;
-use super::{Entry, EntryId, Item, record, stream_of};
+use super::{Entry, EntryId, Item, stream_of};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
 use crate::limits::{
-    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_PATIENCE, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE,
+    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PENDING_BYTES_MAX,
 };
-use crate::mesh::{Answer, Asker, HomeMap, Message, Outbound, Publish, Ticket};
+use crate::mesh::{Answer, Asker, Found, HomeMap, Message, Outbound, Ticket};
 use crate::metrics::BridgeCells;
 use crate::reason::ClientError;
 
@@ -46,6 +47,10 @@ pub struct Engine {
     /// Whether the shards know that the window has been loaded.
     told_loaded: bool,
     calls: usize,
+    /// Histories are being read.
+    reading_older: bool,
+    /// How many more calls may read histories before the next tick.
+    older_calls_left: usize,
     /// The stream to look at first for the next call, so that all get their turn.
     turn: usize,
     pending_bytes: usize,
@@ -65,6 +70,8 @@ impl Engine {
             down_since: Moment::default(),
             told_loaded: false,
             calls: 0,
+            reading_older: false,
+            older_calls_left: BUS_OLDER_CALLS_PER_TICK,
             turn: 0,
             pending_bytes: 0,
             own: Vec::new(),
@@ -133,80 +140,25 @@ impl Engine {
     pub fn on_message(&mut self, now: Moment, message: Message) {
         match message {
             Message::Publish(publish) => self.publish(now, *publish, Once::Never),
-            Message::HistoryRemove { channel, asker } => {
-                let record = record::encode_remove_history(channel.as_str());
-                self.push(
-                    now,
-                    Pending {
-                        channel,
-                        ordered: false,
-                        once: Once::Never,
-                        record: record.into(),
-                        positioned: false,
-                        asker,
-                        deadline: now.after(BUS_PUBLISH_DEADLINE),
-                        removal: true,
-                    },
-                );
-            }
+            Message::HistoryRemove { channel, asker } => self.remove_history(now, channel, asker),
             Message::Locate { channel } => {
                 let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
                 if !lane.locator.want(now, channel.clone()) {
                     self.send_home(Message::Located { channel, position: None });
                 }
             }
+            Message::ReadOlder { channel, before } => {
+                let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
+                let namespace = self.options.namespaces.resolve(channel.as_str()).map(Arc::clone);
+                let wanted = namespace.is_ok_and(|namespace| {
+                    lane.older.want(now, (channel.clone(), namespace), before)
+                });
+                if !wanted {
+                    self.send_home(Message::Older { channel, before, found: None });
+                }
+            }
             other => debug_assert!(false, "not for the bus: {other:?}"),
         }
-    }
-
-    /// Takes a publication that is to be appended.
-    pub fn publish(&mut self, now: Moment, publish: Publish, once: Once) {
-        let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
-        let namespace = match self.options.namespaces.resolve(channel.as_str()) {
-            Ok(namespace) => Arc::clone(namespace),
-            Err(error) => return self.answer(asker, Answer::Error(error)),
-        };
-        if !record::fits(channel.as_str(), &publication) {
-            return self.answer(asker, Answer::Error(ClientError::LimitExceeded));
-        }
-        if matches!(asker, Asker::Control(_)) {
-            self.cells.publications_api.add(1);
-        }
-        // What is outside of a history that clients know has no offset, or it had holes.
-        let ordered = !(namespace.has_history() && skip_history);
-        let once = match (once, idempotency_key) {
-            (Once::Ingested { stream, place, .. }, key) => Once::Ingested { stream, place, key },
-            (once, key) => key.map_or(once, Once::Key),
-        };
-        let pending = Pending {
-            ordered,
-            once,
-            record: record::encode(channel.as_str(), &publication, ordered).into(),
-            channel,
-            positioned: ordered && namespace.has_history(),
-            asker,
-            deadline: now.after(BUS_PUBLISH_DEADLINE),
-            removal: false,
-        };
-        self.push(now, pending);
-    }
-
-    fn push(&mut self, now: Moment, mut pending: Pending) {
-        if !self.up && now.since(self.down_since) > BUS_PATIENCE {
-            return self.refuse(&pending, false);
-        }
-        let bytes = pending.bytes();
-        if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
-            self.cells.full.add(1);
-            return self.answer(pending.asker, Answer::Error(ClientError::BusUnavailable));
-        }
-        self.pending_bytes += bytes;
-        if crate::sabotage!(EarlyAcknowledgement) {
-            let asker = std::mem::replace(&mut pending.asker, Asker::Nobody);
-            self.answer(asker, Answer::Published(None));
-        }
-        let stream = stream_of(pending.channel.as_str(), self.options.streams);
-        self.lanes[stream].writer.push(pending);
     }
 
     /// A connection was made: every stream is fenced before anything else.
@@ -222,9 +174,10 @@ impl Engine {
         if std::mem::take(&mut self.up) {
             self.down_since = now;
         }
-        self.calls = 0;
+        (self.calls, self.reading_older) = (0, false);
         for lane in &mut self.lanes {
             lane.writer.on_lost();
+            lane.older.on_answer(None);
             if std::mem::take(&mut lane.locating) {
                 lane.locator.on_answer(None);
             }
@@ -241,6 +194,9 @@ impl Engine {
         if let Some(stream) = fence {
             self.lanes[stream].fencing = true;
             return Some(Call::Fence { stream, seen: self.cursor(stream).epoch });
+        }
+        if let Some(call) = self.next_older() {
+            return Some(call);
         }
         if self.calls >= BUS_CALLS_MAX {
             return None;
@@ -269,6 +225,29 @@ impl Engine {
         None
     }
 
+    /// The next call that reads histories, beside the others.
+    fn next_older(&mut self) -> Option<Call> {
+        if self.reading_older || self.older_calls_left == 0 {
+            return None;
+        }
+        let ready = |lane: &Lane| !lane.unfenced && lane.older.is_ready();
+        // The same stream comes first again only if no other waits.
+        let count = self.lanes.len();
+        let mut order = (0..count).map(|step| (self.turn + step) % count);
+        let stream = order.find(|&stream| ready(&self.lanes[stream]))?;
+        (self.reading_older, self.turn) = (true, stream + 1);
+        self.older_calls_left -= 1;
+        self.cells.history_reads.add(1);
+        Some(Call::Older(self.lanes[stream].older.ask(stream)))
+    }
+
+    fn on_older(&mut self, stream: usize, found: Option<Vec<Found>>) {
+        self.reading_older = false;
+        for (channel, before, found) in self.lanes[stream].older.on_answer(found) {
+            self.send_home(Message::Older { channel, before, found: Some(found) });
+        }
+    }
+
     /// What became of a call that was made on the connection that there is.
     pub fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
@@ -293,44 +272,7 @@ impl Engine {
                 self.lanes[stream].locator.on_answer(stand);
                 self.tell_known(stream);
             }
-        }
-    }
-
-    fn on_appended(&mut self, stream: usize, result: Result<Appended, AppendFailed>) {
-        let fresh = self.fresh();
-        let writer = &mut self.lanes[stream].writer;
-        match result {
-            Ok(appended) => {
-                let told: Vec<_> = writer.on_appended(appended).collect();
-                self.cells.appended.add(told.len() as u64);
-                for (pending, position, repeat) in told {
-                    self.pending_bytes -= pending.bytes();
-                    let answer = if pending.removal {
-                        Answer::HistoryRemoved
-                    } else if repeat && pending.is_ingested() {
-                        Answer::Repeated
-                    } else {
-                        self.cells.publications_ingest.add(u64::from(pending.is_ingested()));
-                        Answer::Published(position.filter(|_| pending.positioned))
-                    };
-                    self.answer(pending.asker, answer);
-                }
-            }
-            Err(AppendFailed::Fenced) => {
-                self.lanes[stream].unfenced = true;
-                let unknown = self.lanes[stream].writer.on_refused(fresh);
-                self.give_up(unknown, true);
-            }
-            Err(AppendFailed::OutOfOrder) => {
-                let unknown = writer.on_refused(fresh);
-                self.give_up(unknown, true);
-            }
-            Err(AppendFailed::WrongServer(_)) => writer.on_turned_away(),
-            Err(AppendFailed::Lost) => writer.on_lost(),
-            Err(AppendFailed::Refused(_)) => {
-                let (refused, unknown) = writer.abandon(fresh);
-                self.give_up(refused, unknown);
-            }
+            Outcome::Read(stream, found) => self.on_older(stream, found),
         }
     }
 
@@ -386,12 +328,13 @@ impl Engine {
 
     /// Ends what has waited too long.
     pub fn on_tick(&mut self, now: Moment) {
+        self.older_calls_left = BUS_OLDER_CALLS_PER_TICK;
         for stream in 0..self.lanes.len() {
             let fresh = self.fresh();
             let lane = &mut self.lanes[stream];
             let expired = lane.writer.expire(now, fresh);
             let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
-            let unlocated = lane.locator.expire(is_over);
+            let (unlocated, unread) = (lane.locator.expire(is_over), lane.older.expire(is_over));
             let released = lane.writer.release(now);
             let (unknown, certain): (Vec<_>, Vec<_>) =
                 expired.into_iter().partition(|(_, unknown)| *unknown);
@@ -405,28 +348,10 @@ impl Engine {
             for channel in unlocated {
                 self.send_home(Message::Located { channel, position: None });
             }
+            for (channel, before) in unread {
+                self.send_home(Message::Older { channel, before, found: None });
+            }
         }
-    }
-
-    fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
-        let ingested = publications.iter().find(|pending| pending.is_ingested());
-        let stream = ingested.map(|one| stream_of(one.channel.as_str(), self.options.streams));
-        let later = stream.map(|stream| self.lanes[stream].writer.withdraw_ingested());
-        let later = later.into_iter().flatten().map(|pending| (pending, false));
-        for (pending, unknown) in publications.into_iter().map(|one| (one, unknown)).chain(later) {
-            self.pending_bytes -= pending.bytes();
-            self.refuse(&pending, unknown);
-        }
-    }
-
-    fn refuse(&mut self, pending: &Pending, unknown: bool) {
-        let (error, cell) = if unknown {
-            (ClientError::ResultUnknown, &self.cells.unknown)
-        } else {
-            (ClientError::BusUnavailable, &self.cells.unavailable)
-        };
-        cell.add(1);
-        self.answer(pending.asker, Answer::Error(error));
     }
 
     fn deliver(&mut self, item: Item) {
@@ -469,7 +394,9 @@ impl Engine {
 
     fn send_home(&mut self, message: Message) {
         let channel = match &message {
-            Message::Located { channel, .. } | Message::HistoryRemove { channel, .. } => channel,
+            Message::Located { channel, .. }
+            | Message::Older { channel, .. }
+            | Message::HistoryRemove { channel, .. } => channel,
             other => unreachable!("{other:?} has no home"),
         };
         let home = self.options.home_map.home(channel.as_str());

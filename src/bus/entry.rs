@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::record::{self, Record};
 use super::{Reply, channel_epoch};
-use crate::channel::{ChannelName, Namespaces, Publication, Publisher, check_payload};
-use crate::ids::{Epoch, Moment};
+use crate::channel::{ChannelName, Namespace, Namespaces, Publication, Publisher, check_payload};
+use crate::ids::{ClientId, Epoch, Moment};
 
 /// An entry's id: numbers are contiguous within an epoch, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,16 +107,8 @@ impl Entry {
                     let place = if ordered { Some(bases.next(channel)?) } else { None };
                     let (incarnation, offset) = place.unwrap_or((0, 0));
                     let Ok(namespace) = namespaces.resolve(channel) else { continue };
-                    let boxed = |text: &str| -> Box<str> { Box::from(text) };
-                    let publication = Publication {
-                        data: check_payload(namespace.data, data).map_err(|_| Malformed)?,
-                        offset,
-                        publisher: publisher.map(|(user, client)| {
-                            Box::new(Publisher { user: boxed(user), client })
-                        }),
-                        tags: tags.iter().map(|(key, value)| (boxed(key), boxed(value))).collect(),
-                        accepted: now,
-                    };
+                    let said = (data, &tags[..], publisher);
+                    let publication = publication(namespace, said, offset, now)?;
                     Some(Item::Publication {
                         channel: ChannelName::new(channel),
                         epoch: channel_epoch(self.id.epoch, incarnation),
@@ -128,6 +120,24 @@ impl Entry {
         }
         Ok(items)
     }
+}
+
+/// The publication that a record says of a channel of `namespace`.
+pub(super) fn publication(
+    namespace: &Namespace,
+    (data, tags, publisher): (&[u8], &[(&str, &str)], Option<(&str, ClientId)>),
+    offset: u64,
+    now: Moment,
+) -> Result<Publication, Malformed> {
+    let boxed = |text: &str| -> Box<str> { Box::from(text) };
+    Ok(Publication {
+        data: check_payload(namespace.data, data).map_err(|_| Malformed)?,
+        offset,
+        publisher: publisher
+            .map(|(user, client)| Box::new(Publisher { user: boxed(user), client })),
+        tags: tags.iter().map(|(key, value)| (boxed(key), boxed(value))).collect(),
+        accepted: now,
+    })
 }
 
 /// Where channels stood before an entry, in the order in which its records first name them.

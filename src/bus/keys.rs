@@ -44,6 +44,12 @@ impl Keys {
         self.tagged(stream, &format!("c:{channel}"))
     }
 
+    /// A stream: the history of a channel, where it has one of its own. Ids are
+    /// `<incarnation>-<offset>`.
+    pub fn history(&self, stream: usize, channel: &str) -> Vec<u8> {
+        self.tagged(stream, &format!("h:{channel}"))
+    }
+
     /// The position that a publication with this key got.
     pub fn idempotency(&self, stream: usize, channel: &str, key: &str) -> Vec<u8> {
         // The length keeps channel and key apart, whatever they contain.

@@ -2,6 +2,7 @@
 
 use super::follow::Follow;
 use super::locate::Locator;
+use super::older::Reads;
 use super::writer::Writer;
 
 /// One stream.
@@ -10,6 +11,7 @@ pub(super) struct Lane {
     pub(super) follow: Follow,
     pub(super) writer: Writer,
     pub(super) locator: Locator,
+    pub(super) older: Reads,
     /// Whether the server that is asked may have changed since the stream was last fenced.
     pub(super) unfenced: bool,
     pub(super) fencing: bool,
@@ -23,6 +25,7 @@ impl Lane {
             follow: Follow::default(),
             writer: Writer::new(stream, publisher),
             locator: Locator::default(),
+            older: Reads::default(),
             unfenced: true,
             fencing: false,
             appending: false,

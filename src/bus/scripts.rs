@@ -11,13 +11,16 @@ pub enum Script {
     Fence,
     /// Says where channels stand.
     Tops,
+    /// Reads histories.
+    Older,
     /// Carries out a command for the holder of a lease.
     Leased,
 }
 
 impl Script {
     /// Every script.
-    pub const ALL: [Script; 4] = [Script::Append, Script::Fence, Script::Tops, Script::Leased];
+    pub const ALL: [Script; 5] =
+        [Script::Append, Script::Fence, Script::Tops, Script::Older, Script::Leased];
 
     /// Its text.
     pub fn text(self) -> Cow<'static, str> {
@@ -25,6 +28,7 @@ impl Script {
             Script::Append => include_str!("scripts/append.lua"),
             Script::Fence => include_str!("scripts/fence.lua"),
             Script::Tops => include_str!("scripts/tops.lua"),
+            Script::Older => include_str!("scripts/older.lua"),
             Script::Leased => include_str!("scripts/leased.lua"),
         };
         if crate::sabotage!(SkippedFence) {

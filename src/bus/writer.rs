@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::append::{Append, Appended, Once};
+use super::append::{Append, Appended, Appending, Durable, Once};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
 use crate::limits::{BUS_BATCH_BYTES_MAX, BUS_BATCH_PUBLICATIONS_MAX, BUS_PUBLISHER_TTL};
@@ -20,6 +20,7 @@ pub(super) struct Pending {
     pub(super) ordered: bool,
     pub(super) once: Once,
     pub(super) record: Arc<[u8]>,
+    pub(super) durable: Durable,
     /// Whether its publisher may know its position.
     pub(super) positioned: bool,
     /// Who waits for the answer; nobody once it has been given.
@@ -109,8 +110,12 @@ impl Writer {
         self.used = now;
         let flight = self.flight.as_mut().filter(|flight| !flight.sent)?;
         flight.sent = true;
-        let publications = flight.publications.iter().map(|one| {
-            (one.channel.clone(), one.ordered, one.once.clone(), Arc::clone(&one.record))
+        let publications = flight.publications.iter().map(|one| Appending {
+            channel: one.channel.clone(),
+            ordered: one.ordered,
+            once: one.once.clone(),
+            record: Arc::clone(&one.record),
+            durable: one.durable,
         });
         Some(Append {
             stream: self.stream,
@@ -273,6 +278,7 @@ mod tests {
             ordered: true,
             once: Once::Never,
             record: Arc::from(&b"record"[..]),
+            durable: Durable::None,
             positioned: true,
             asker: Asker::Control(Ticket(ticket)),
             deadline: now.after(BUS_PUBLISH_DEADLINE),

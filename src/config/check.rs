@@ -303,6 +303,10 @@ fn check_namespaces(config: &Config, found: &mut Found) {
             found.add(&key, "stands there twice: merge the two".to_owned());
         }
         check_namespace(namespace, &key, found);
+        if namespace.durable_history && config.redis.url.is_empty() {
+            let text = "is Redis' history: set redis.url, or switch it off";
+            found.add(&format!("{key}.durable_history"), text.to_owned());
+        }
     }
 }
 
@@ -320,6 +324,7 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
     let recovers = [
         ("force_recovery", namespace.force_recovery),
         ("allow_recovery", namespace.allow_recovery),
+        ("durable_history", namespace.durable_history),
     ];
     for (option, _) in recovers.iter().filter(|(_, on)| *on && size == 0) {
         let text = "has nothing to recover from: set history_size and history_ttl too";

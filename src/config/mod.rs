@@ -292,6 +292,7 @@ struct NamespaceSection {
     history_size: usize,
     #[serde(deserialize_with = "types::duration")]
     history_ttl: Duration,
+    durable_history: bool,
     force_recovery: bool,
     force_positioning: bool,
     allow_recovery: bool,
@@ -322,6 +323,7 @@ impl NamespaceSection {
             data: self.data,
             history_size: self.history_size,
             history_ttl: self.history_ttl,
+            durable_history: self.durable_history,
             force_recovery: self.force_recovery,
             force_positioning: self.force_positioning,
             allow_recovery: self.allow_recovery,

@@ -1,6 +1,7 @@
 //! What crosses threads: owned, immutable messages. Dropping one in any queue releases all of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Event;
 use crate::channel::{ChannelName, Publication};
@@ -10,7 +11,7 @@ use crate::reason::ClientError;
 
 /// A message from one thread to another. The receiver of the first five is the channel's home
 /// shard (of `Publish` and `HistoryRemove` the bridge, where there is a bus), of the next four too,
-/// from the bridge, but of `Locate`, which it gets; of the next five a shard with subscribers, of
+/// from the bridge, but of `Locate` and `ReadOlder`, which it gets; of the next five a shard with subscribers, of
 /// `Answer` whoever asked.
 #[derive(Debug)]
 pub enum Message {
@@ -62,6 +63,22 @@ pub enum Message {
     Locate {
         /// The channel.
         channel: ChannelName,
+    },
+    /// Read what Redis keeps of a channel's history before an offset. The sender is its home.
+    ReadOlder {
+        /// The channel.
+        channel: ChannelName,
+        /// The offset.
+        before: u64,
+    },
+    /// What Redis keeps of a channel's history.
+    Older {
+        /// The channel.
+        channel: ChannelName,
+        /// The offset before which was asked for.
+        before: u64,
+        /// What there is; absent if that can't be known at present.
+        found: Option<Found>,
     },
     /// Where a channel stands now that everything before has been read.
     Located {
@@ -204,6 +221,17 @@ pub struct Subscribed {
     pub top: Position,
     /// What was missed, complete, where recovery was asked for and is possible.
     pub recovered: Option<Vec<Arc<Publication>>>,
+}
+
+/// See [`Message::Older`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The channel's epoch.
+    pub epoch: Epoch,
+    /// Publications, the newest first, each with the time that it is still kept.
+    pub publications: Vec<(Duration, Arc<Publication>)>,
+    /// Whether there are none before these.
+    pub complete: bool,
 }
 
 /// See [`Message::History`].

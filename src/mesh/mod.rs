@@ -11,7 +11,7 @@ mod wake;
 
 pub use event::{Event, EventKind};
 pub use message::{
-    Answer, Asker, ClusterAnswer, ClusterRequest, ControlRequest, History, Message, Publish,
+    Answer, Asker, ClusterAnswer, ClusterRequest, ControlRequest, Found, History, Message, Publish,
     RemoteCall, Subscribe, Subscribed, Target, Ticket,
 };
 pub use outbound::{Lane, Outbound};

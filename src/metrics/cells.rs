@@ -103,6 +103,8 @@ pub struct BridgeCells {
     pub dropped: Cell,
     /// Milliseconds between the last entry's append and its reading, by both clocks.
     pub lag_millis: Cell,
+    /// Calls that read histories of single channels.
+    pub history_reads: Cell,
     /// Seconds that the shortest stream reaches back.
     pub window_seconds: Cell,
     /// Events that were appended.

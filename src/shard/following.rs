@@ -9,7 +9,7 @@ use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{Epoch, Position, Since};
 use crate::limits::LOCATES_PER_TICK;
-use crate::mesh::{Answer, Message};
+use crate::mesh::{Answer, Found, Message};
 use crate::reason::ClientError;
 
 /// Channels that are being asked for.
@@ -47,6 +47,24 @@ impl<S: Sockets> Shard<S> {
         if waiting.len() == 1 && !self.following.loading {
             self.send_to_bridge(Message::Locate { channel });
         }
+    }
+
+    /// Keeps a request until it is known what Redis keeps of its channel before an offset.
+    pub(super) fn await_older(&mut self, channel: ChannelName, before: u64, request: Message) {
+        let waiting = self.following.waiting.entry(channel.clone()).or_default();
+        waiting.push(request);
+        if waiting.len() == 1 {
+            self.send_to_bridge(Message::ReadOlder { channel, before });
+        }
+    }
+
+    /// Redis has said what it keeps of a channel before an offset, or can't.
+    pub(super) fn on_older(&mut self, channel: &ChannelName, before: u64, found: Option<Found>) {
+        match found {
+            Some(found) => self.homes.prepend(self.now, channel, before, found),
+            None => self.homes.ask_later(self.now, channel),
+        }
+        self.serve_waiting(channel);
     }
 
     pub(super) fn on_read(

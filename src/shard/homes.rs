@@ -5,6 +5,7 @@
 
 mod follow;
 mod history;
+mod older;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -30,6 +31,12 @@ struct Home {
     /// Whether nothing before the top is missing. Always so where this shard gives the offsets.
     known: bool,
     history: History,
+    /// Whether Redis may keep publications before those that are kept here.
+    more: bool,
+    /// Offset of the last publication that was to be forgotten.
+    forgotten: u64,
+    /// What Redis keeps is not asked for before.
+    ask_from: Moment,
     interested: Vec<ShardId>,
     /// When it was last seen to become idle.
     idle_since: Moment,
@@ -245,6 +252,7 @@ impl Homes {
     pub fn history_remove(&mut self, now: Moment, name: &ChannelName) {
         if let Some(home) = self.channels.get_mut(name) {
             home.history.trim(0, &mut self.bytes, &mut self.stored_live);
+            (home.more, home.forgotten) = (false, home.top);
             self.retire(now, name);
         }
     }
@@ -310,6 +318,9 @@ impl Homes {
             top: 0,
             known: true,
             history: History::default(),
+            more: false,
+            forgotten: 0,
+            ask_from: Moment::default(),
             interested: Vec::new(),
             idle_since: Moment::default(),
             queued: false,
@@ -371,6 +382,7 @@ impl Homes {
                         &mut self.bytes,
                         &mut self.stored_live,
                     );
+                    home.more = home.namespace.durable_history;
                     self.retire(now, &name);
                 }
             } else if !self.forget_idlest(|_| true) {

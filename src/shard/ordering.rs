@@ -26,7 +26,9 @@ impl<S: Sockets> Shard<S> {
             Message::Lost { channel } => self.on_lost(&channel),
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
+            Message::Older { channel, before, found } => self.on_older(&channel, before, found),
             Message::Locate { .. }
+            | Message::ReadOlder { .. }
             | Message::Cluster { .. }
             | Message::Remote { .. }
             | Message::Event(_) => {
@@ -113,6 +115,13 @@ impl<S: Sockets> Shard<S> {
             let subscribe = Subscribe { confirmed: true, ..subscribe };
             return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
         }
+        let older = subscribe.recover.and_then(|since| {
+            self.homes.lacks_to_recover(self.now, subscribe.channel.as_str(), since)
+        });
+        if let Some(before) = older {
+            let channel = subscribe.channel.clone();
+            return self.await_older(channel, before, Message::Subscribe(Box::new(subscribe)));
+        }
         let Subscribe { channel, connection, recover, .. } = subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
@@ -126,6 +135,11 @@ impl<S: Sockets> Shard<S> {
         if self.is_unknown(history.channel.as_str()) {
             let channel = history.channel.clone();
             return self.await_place(channel, Message::History(Box::new(history)));
+        }
+        let older = self.homes.lacks_of_page(self.now, history.channel.as_str(), history.page);
+        if let Some(before) = older {
+            let channel = history.channel.clone();
+            return self.await_older(channel, before, Message::History(Box::new(history)));
         }
         let History { channel, page, publications_max, asker } = history;
         let answer = self.home_namespace(channel.as_str()).and_then(|namespace| {

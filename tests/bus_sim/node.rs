@@ -271,7 +271,11 @@ impl Node {
                 for (publication, offset) in publications.iter().zip(first..) {
                     assert_eq!(publication.offset, offset, "a history ends at the top");
                     let place = Place { epoch: top.epoch, offset };
-                    record.received(channel, &publication.data, Some(place));
+                    if setup.node.channels[channel].namespace.durable_history {
+                        record.kept(channel, &publication.data, place);
+                    } else {
+                        record.received(channel, &publication.data, Some(place));
+                    }
                 }
                 self.tops.insert(channel, Some(top));
             }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use corecast::bus::channel_epoch;
+use corecast::bus::{Appending, channel_epoch};
 
 use super::redis::Done;
 use crate::sim::setup::Setup;
@@ -123,7 +123,7 @@ impl Record {
     pub fn on_done(&mut self, setup: &Setup, done: Vec<Done>, broken: bool) {
         for Done { append, taken } in done {
             for one in taken {
-                let (channel, _, _, record) = &append.publications[one.index];
+                let Appending { channel, record, .. } = &append.publications[one.index];
                 let number = number_in(record).expect("a publication has a number");
                 let channel = setup.find(channel.as_str());
                 let Some((epoch, incarnation, offset)) = one.place else { continue };
@@ -163,6 +163,17 @@ impl Record {
             );
         }
         number
+    }
+
+    /// A history that outlives epochs has a publication at that place of the present one.
+    pub fn kept(&mut self, channel: usize, data: &[u8], place: Place) {
+        let known = self.places.contains_key(&(channel, place));
+        let number = self.received(channel, data, known.then_some(place));
+        let appended = &self.attempts[number].appended;
+        assert!(
+            appended.iter().any(|one| one.offset == place.offset),
+            "publication {number} is kept at {place:?} and was appended at {appended:?}"
+        );
     }
 
     /// Whether the second is after the first, as far as that can be said: both were appended once,

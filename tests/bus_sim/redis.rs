@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use corecast::bus::{Append, AppendFailed, Appended, Entry, EntryId, Stand, Tail, Tops};
+use corecast::bus::{Append, AppendFailed, Appended, Entry, EntryId, Older, Stand, Tail, Tops};
 use corecast::ids::Moment;
 use corecast::limits::{BUS_BLOCK, BUS_READ_ENTRIES_MAX};
+use corecast::mesh::Found;
 
 use super::log::log;
 use super::store::{Host, Refuses, Stream, Taken};
@@ -21,6 +22,7 @@ pub enum Request {
     },
     Append(Append),
     Tops(Tops),
+    Older(Older),
     /// `XREAD` that waits; a cursor for each stream.
     Read(Vec<EntryId>),
     /// `HMGET` of one meta.
@@ -36,6 +38,8 @@ pub enum Answer {
     Appended(Result<Appended, AppendFailed>),
     /// Nothing if the stream belongs to another process.
     Located(Option<Stand>),
+    /// Nothing if the stream belongs to another process.
+    Found(Option<Vec<Found>>),
     Entries(Vec<(usize, Vec<Entry>)>),
     Tail(Tail),
     Pong,
@@ -288,6 +292,11 @@ impl Redis {
                 let stand = self.servers[server].streams[tops.stream].tops(host, &tops);
                 log(now, || format!("server {server} says of {:?}: {stand:?}", tops.channels));
                 Answer::Located(stand)
+            }
+            Request::Older(older) => {
+                let found = self.servers[server].streams[older.stream].older(host, &older);
+                log(now, || format!("server {server} has of {:?}: {found:?}", older.channels));
+                Answer::Found(found)
             }
             Request::Look(stream) => {
                 Answer::Tail(Tail(self.servers[server].streams[stream].tail()))

@@ -24,12 +24,13 @@ impl BusSetup {
         let shards = random.pick(&[1, 1, 2, 3]);
         let (nodes, streams) = (random.between(2, 3), random.between(1, 2));
         let mut node = Setup::generous(shards);
-        let size = random.pick(&[5, 200, 200]);
+        let (size, durable) = (random.pick(&[5, 200, 200]), random.chance(50));
         let namespaces: Vec<Namespace> =
             node.channels.iter().map(|one| one.namespace.clone()).collect();
         let sized = |mut one: Namespace| {
             if one.has_history() {
                 (one.history_size, one.history_ttl) = (size, Duration::from_secs(3600));
+                one.durable_history = durable;
             }
             one
         };

@@ -157,6 +157,7 @@ impl Shell {
                 Call::Fence { stream, seen } => Request::Fence { stream, seen },
                 Call::Append(append) => Request::Append(append),
                 Call::Tops(tops) => Request::Tops(tops),
+                Call::Older(older) => Request::Older(older),
             };
             redis.send(link, now, request);
             self.asked.push_back(Asked { call: Some(call), deadline });
@@ -186,6 +187,12 @@ impl Shell {
                 }
                 (Outcome::Located(tops.stream, stand), None)
             }
+            (Call::Older(older), Answer::Found(found)) => {
+                if found.is_none() {
+                    self.engine.set_unfenced(older.stream);
+                }
+                (Outcome::Read(older.stream, found), None)
+            }
             (call, answer) => panic!("{answer:?} does not answer {call:?}"),
         };
         self.engine.on_outcome(outcome);
@@ -199,6 +206,7 @@ impl Shell {
             Call::Fence { stream, .. } => Outcome::Fenced(stream, None),
             Call::Append(append) => Outcome::Appended(append.stream, Err(AppendFailed::Lost)),
             Call::Tops(tops) => Outcome::Located(tops.stream, None),
+            Call::Older(older) => Outcome::Read(older.stream, None),
         });
         if let Some(outcome) = outcome {
             self.engine.on_outcome(outcome);

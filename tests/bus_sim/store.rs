@@ -1,11 +1,16 @@
-//! What one Redis server keeps of the bus, and the three scripts, restated: the same order of
+//! What one Redis server keeps of the bus, and its scripts, restated: the same order of
 //! checks, reads and writes as in `src/bus/scripts`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use corecast::bus::{Append, AppendFailed, Appended, Entry, EntryId, Once, Reply, Stand, Tops};
-use corecast::limits::{BUS_CHANNEL_TTL, IDEMPOTENCY_TTL};
+use corecast::bus::{
+    Append, AppendFailed, Appended, Appending, Durable, Entry, EntryId, Older, Once, Reply, Stand,
+    Tops,
+};
+use corecast::ids::Moment;
+use corecast::limits::{BUS_CHANNEL_TTL, BUS_OLDER_BYTES_MAX, IDEMPOTENCY_TTL};
+use corecast::mesh::Found;
 
 /// What `meta` holds of one stream.
 #[derive(Clone)]
@@ -39,6 +44,8 @@ pub struct Stream {
     publishers: BTreeMap<u64, Last>,
     /// Incarnation and offset of each channel.
     channels: BTreeMap<String, (u64, u64)>,
+    /// Histories of single channels: time and record by incarnation and offset.
+    histories: BTreeMap<String, BTreeMap<(u64, u64), (u64, Arc<[u8]>)>>,
     /// Positions by channel and key, with the time at which they are forgotten.
     keys: BTreeMap<(String, String), (u64, String)>,
 }
@@ -93,6 +100,8 @@ struct Draft {
     repeats: Vec<String>,
     keys: Vec<((String, String), String)>,
     ingested: Option<(Arc<str>, (u64, u64, u32))>,
+    /// What becomes of histories.
+    kept: Vec<(String, Option<(u64, u64)>, Durable, Arc<[u8]>)>,
     /// Which publications are not repeats, for the checker: index and place.
     taken: Vec<(usize, Option<(u64, u64)>)>,
 }
@@ -147,7 +156,8 @@ impl Stream {
 
     fn draft(&self, host: Host, epoch: u64, append: &Append) -> Draft {
         let mut draft = Draft::default();
-        for (index, (channel, ordered, once, record)) in append.publications.iter().enumerate() {
+        for (index, one) in append.publications.iter().enumerate() {
+            let Appending { channel, ordered, once, record, durable } = one;
             let name = channel.as_str().to_owned();
             let (key, ingested) = match once {
                 Once::Never => (None, None),
@@ -176,6 +186,7 @@ impl Stream {
             }
             let place = ordered.then(|| self.draft_place(host, &mut draft, &name));
             draft.taken.push((index, place));
+            draft.kept.push((name, place, *durable, Arc::clone(record)));
             draft.records.extend_from_slice(record);
             draft.count += 1;
             if let Some(key) = key {
@@ -204,6 +215,22 @@ impl Stream {
         let until = host.wall_ms + IDEMPOTENCY_TTL.as_millis() as u64;
         for (key, place) in draft.keys {
             self.keys.insert(key, (until, place));
+        }
+        for (name, place, durable, record) in draft.kept {
+            match (durable, place) {
+                (Durable::Keep { size, .. }, Some(place)) => {
+                    let history = self.histories.entry(name).or_default();
+                    if history.last_key_value().is_some_and(|(last, _)| *last >= place) {
+                        history.clear();
+                    }
+                    history.insert(place, (host.wall_ms, record));
+                    while history.len() > size {
+                        history.pop_first();
+                    }
+                }
+                (Durable::Forget, _) => drop(self.histories.remove(&name)),
+                (Durable::None | Durable::Keep { .. }, _) => {}
+            }
         }
         let starts = draft
             .places
@@ -280,6 +307,42 @@ impl Stream {
             reply.push(bytes(format!("{}:{}", place.0, place.1)));
         }
         tops.answer(&Reply::List(reply))
+    }
+}
+
+impl Stream {
+    /// `older.lua`. Answers nothing if the stream belongs to another process.
+    pub fn older(&self, host: Host, older: &Older) -> Option<Vec<Found>> {
+        let meta = self.meta.as_ref().filter(|meta| meta.run == host.run)?;
+        let mut reply = vec![bytes(meta.epoch)];
+        let mut left = BUS_OLDER_BYTES_MAX;
+        for (channel, namespace, before) in &older.channels {
+            let Some((incarnation, _)) = self.channels.get(channel.as_str()).copied() else {
+                reply.push(Reply::List(vec![bytes(0), bytes(1)]));
+                continue;
+            };
+            let ttl = namespace.history_ttl.as_millis() as u64;
+            let mut found = vec![bytes(incarnation), bytes(0)];
+            let none = BTreeMap::new();
+            let history = self.histories.get(channel.as_str()).unwrap_or(&none);
+            let before = history.range((incarnation, 1)..(incarnation, *before)).rev();
+            let mut complete = left > 0;
+            for ((_, offset), (at, record)) in before.take(namespace.history_size) {
+                let age = host.wall_ms.saturating_sub(*at);
+                if age >= ttl {
+                    break;
+                }
+                if left == 0 {
+                    complete = false;
+                    break;
+                }
+                found.extend([bytes(offset), bytes(age), Reply::Bytes(record.to_vec())]);
+                left = left.saturating_sub(record.len() + 64);
+            }
+            found[1] = bytes(u8::from(complete));
+            reply.push(Reply::List(found));
+        }
+        older.answer(Moment::default(), &Reply::List(reply))
     }
 }
 

@@ -116,6 +116,7 @@ fn open(name: &str) -> Namespace {
         data: DataType::Json,
         history_size: 0,
         history_ttl: Duration::ZERO,
+        durable_history: false,
         force_recovery: false,
         force_positioning: false,
         allow_recovery: false,

@@ -1,10 +1,11 @@
 -- Appends a batch to one stream of the bus: atomically, and once however often it is sent.
 --
 -- KEYS  1 stream, 2 meta, 3 marks, 4 publisher, then one for each channel, then one for each
---       idempotency key
+--       idempotency key and each history
 -- ARGV  1 the publisher's number for the batch, 2 bytes that the stream may have, 3 milliseconds
 --       that a silent channel keeps its offsets, 4 that a publisher is known, 5 that an idempotency
---       key is known, 6 number of channels, 7 an ingest stream or ''
+--       key is known, 6 number of channels, 7 an ingest stream or '', 8 "publication=history:most publications:
+--       milliseconds that it is kept ..." where a channel has one ("0:0": it is forgotten)
 --       then for each publication: number of its channel (0: it gets no offset), number of its
 --       idempotency key (0: none), after its place in the ingest stream if it has one
 --       ("i<ms>-<seq>-<part>:<number>"), the record
@@ -56,7 +57,27 @@ local function is_ingested(one)
   return true
 end
 local ingested_last
-local at, index = 8, 0
+local histories = {}
+for one, key, size, ttl in string.gmatch(ARGV[8], '(%d+)=(%d+):(%d+):(%d+)') do
+  histories[tonumber(one)] = {KEYS[4 + channels + tonumber(key)], size, ttl}
+end
+local function keep(history, id, record)
+  local key, size, ttl = unpack(history)
+  if size == '0' then
+    return redis.call('DEL', key)
+  end
+  local added = redis.pcall('XADD', key, 'MAXLEN', size, id, 't', number(ms), 'd', record)
+  if type(added) == 'table' and added.err then
+    if not string.find(added.err, 'equal or smaller') then
+      return added
+    end
+    -- It is of a life of the channel that Redis has forgotten.
+    redis.call('DEL', key)
+    redis.call('XADD', key, id, 't', number(ms), 'd', record)
+  end
+  redis.call('PEXPIRE', key, ttl)
+end
+local at, index = 9, 0
 while ARGV[at] do
   local c, once, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   local at_place, key = string.match(once, '^i([%d-]+):(%d+)$')
@@ -91,6 +112,12 @@ while ARGV[at] do
       end
       top[c] = top[c] + 1
       position = e .. ':' .. incarnation[c] .. ':' .. number(top[c])
+    end
+    if histories[index] then
+      local failed = keep(histories[index], c > 0 and incarnation[c] .. '-' .. number(top[c]), record)
+      if type(failed) == 'table' then
+        return failed
+      end
     end
     records[#records + 1] = record
     bytes = bytes + #record

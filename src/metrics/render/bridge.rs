@@ -52,6 +52,8 @@ pub(super) fn encode(cells: &BridgeCells, families: &mut Families<'_>) -> fmt::R
     families.gauge(family, unlabelled(cells.lag_millis.value() as f64 / 1e3))?;
     let family = ("corecast_bridge_cpu_seconds", "Processor time of the thread for Redis.");
     families.counter(family, unlabelled(cells.cpu_nanos.value() as f64 / 1e9))?;
+    let family = ("corecast_bus_history_reads", "Calls that read durable histories.");
+    families.counter(family, unlabelled(cells.history_reads.value()))?;
     let family =
         ("corecast_history_window_seconds", "How far back the stream reaches that reaches least.");
     families.gauge(family, unlabelled(cells.window_seconds.value()))

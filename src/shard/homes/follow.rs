@@ -129,6 +129,9 @@ impl Homes {
                 top: position.offset,
                 known: true,
                 history: History::default(),
+                more: namespace.durable_history,
+                forgotten: 0,
+                ask_from: Moment::default(),
                 interested: Vec::new(),
                 idle_since: Moment::default(),
                 queued: false,
@@ -142,6 +145,7 @@ impl Homes {
         }
         home.history.trim(0, &mut self.bytes, &mut self.stored_live);
         (home.epoch, home.top) = (position.epoch, position.offset);
+        (home.more, home.forgotten) = (namespace.durable_history, 0);
         Some(position)
     }
 }

@@ -34,6 +34,18 @@ impl History {
         self.publications.push_back((expiry, publication));
     }
 
+    /// Keeps an earlier one than all others until `expiry`.
+    pub fn push_front(&mut self, publication: Arc<Publication>, expiry: Moment) {
+        let precedes = self.first_offset().is_none_or(|first| publication.offset + 1 == first);
+        assert!(precedes, "a history has no holes");
+        self.publications.push_front((expiry, publication));
+    }
+
+    /// How many are kept.
+    pub fn len(&self) -> usize {
+        self.publications.len()
+    }
+
     /// Drops what has expired.
     pub fn expire(&mut self, now: Moment, bytes: &mut usize, count: &mut usize) {
         while self.publications.front().is_some_and(|(expiry, _)| *expiry <= now) {

@@ -14,6 +14,7 @@ fn namespace(history_size: usize) -> Arc<Namespace> {
         data: DataType::Json,
         history_size,
         history_ttl: TTL,
+        durable_history: false,
         force_recovery: false,
         force_positioning: false,
         allow_recovery: false,

@@ -1,0 +1,152 @@
+//! What is published: from the wish to the answer.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::bus::append::{AppendFailed, Appended, Durable, Once};
+use crate::bus::writer::Pending;
+use crate::bus::{record, stream_of};
+use crate::channel::{ChannelName, Namespace};
+use crate::ids::Moment;
+use crate::limits::{BUS_PATIENCE, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
+use crate::mesh::{Answer, Asker, Publish};
+use crate::reason::ClientError;
+
+impl Engine {
+    /// Takes a publication that is to be appended.
+    pub fn publish(&mut self, now: Moment, publish: Publish, once: Once) {
+        let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
+        let namespace = match self.options.namespaces.resolve(channel.as_str()) {
+            Ok(namespace) => Arc::clone(namespace),
+            Err(error) => return self.answer(asker, Answer::Error(error)),
+        };
+        if !record::fits(channel.as_str(), &publication) {
+            return self.answer(asker, Answer::Error(ClientError::LimitExceeded));
+        }
+        if matches!(asker, Asker::Control(_)) {
+            self.cells.publications_api.add(1);
+        }
+        // What is outside of a history that clients know has no offset, or it had holes.
+        let ordered = !(namespace.has_history() && skip_history);
+        let once = match (once, idempotency_key) {
+            (Once::Ingested { stream, place, .. }, key) => Once::Ingested { stream, place, key },
+            (once, key) => key.map_or(once, Once::Key),
+        };
+        let pending = Pending {
+            ordered,
+            once,
+            record: record::encode(channel.as_str(), &publication, ordered).into(),
+            durable: durable(&namespace, ordered),
+            channel,
+            positioned: ordered && namespace.has_history(),
+            asker,
+            deadline: now.after(BUS_PUBLISH_DEADLINE),
+            removal: false,
+        };
+        self.push(now, pending);
+    }
+
+    fn push(&mut self, now: Moment, mut pending: Pending) {
+        if !self.up && now.since(self.down_since) > BUS_PATIENCE {
+            return self.refuse(&pending, false);
+        }
+        let bytes = pending.bytes();
+        if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
+            self.cells.full.add(1);
+            return self.answer(pending.asker, Answer::Error(ClientError::BusUnavailable));
+        }
+        self.pending_bytes += bytes;
+        if crate::sabotage!(EarlyAcknowledgement) {
+            let asker = std::mem::replace(&mut pending.asker, Asker::Nobody);
+            self.answer(asker, Answer::Published(None));
+        }
+        let stream = stream_of(pending.channel.as_str(), self.options.streams);
+        self.lanes[stream].writer.push(pending);
+    }
+
+    /// Takes the wish that a history be forgotten.
+    pub(super) fn remove_history(&mut self, now: Moment, channel: ChannelName, asker: Asker) {
+        let namespace = self.options.namespaces.resolve(channel.as_str());
+        let durable = namespace.is_ok_and(|namespace| namespace.durable_history);
+        let pending = Pending {
+            ordered: false,
+            once: Once::Never,
+            record: record::encode_remove_history(channel.as_str()).into(),
+            durable: if durable { Durable::Forget } else { Durable::None },
+            channel,
+            positioned: false,
+            asker,
+            deadline: now.after(BUS_PUBLISH_DEADLINE),
+            removal: true,
+        };
+        self.push(now, pending);
+    }
+
+    pub(super) fn on_appended(&mut self, stream: usize, result: Result<Appended, AppendFailed>) {
+        let fresh = self.fresh();
+        let writer = &mut self.lanes[stream].writer;
+        match result {
+            Ok(appended) => {
+                let told: Vec<_> = writer.on_appended(appended).collect();
+                self.cells.appended.add(told.len() as u64);
+                for (pending, position, repeat) in told {
+                    self.pending_bytes -= pending.bytes();
+                    let answer = if pending.removal {
+                        Answer::HistoryRemoved
+                    } else if repeat && pending.is_ingested() {
+                        Answer::Repeated
+                    } else {
+                        self.cells.publications_ingest.add(u64::from(pending.is_ingested()));
+                        Answer::Published(position.filter(|_| pending.positioned))
+                    };
+                    self.answer(pending.asker, answer);
+                }
+            }
+            Err(AppendFailed::Fenced) => {
+                self.lanes[stream].unfenced = true;
+                let unknown = self.lanes[stream].writer.on_refused(fresh);
+                self.give_up(unknown, true);
+            }
+            Err(AppendFailed::OutOfOrder) => {
+                let unknown = writer.on_refused(fresh);
+                self.give_up(unknown, true);
+            }
+            Err(AppendFailed::WrongServer(_)) => writer.on_turned_away(),
+            Err(AppendFailed::Lost) => writer.on_lost(),
+            Err(AppendFailed::Refused(_)) => {
+                let (refused, unknown) = writer.abandon(fresh);
+                self.give_up(refused, unknown);
+            }
+        }
+    }
+
+    pub(super) fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
+        let ingested = publications.iter().find(|pending| pending.is_ingested());
+        let stream = ingested.map(|one| stream_of(one.channel.as_str(), self.options.streams));
+        let later = stream.map(|stream| self.lanes[stream].writer.withdraw_ingested());
+        let later = later.into_iter().flatten().map(|pending| (pending, false));
+        for (pending, unknown) in publications.into_iter().map(|one| (one, unknown)).chain(later) {
+            self.pending_bytes -= pending.bytes();
+            self.refuse(&pending, unknown);
+        }
+    }
+
+    fn refuse(&mut self, pending: &Pending, unknown: bool) {
+        let (error, cell) = if unknown {
+            (ClientError::ResultUnknown, &self.cells.unknown)
+        } else {
+            (ClientError::BusUnavailable, &self.cells.unavailable)
+        };
+        cell.add(1);
+        self.answer(pending.asker, Answer::Error(error));
+    }
+}
+
+/// What becomes of the history that Redis keeps for a publication's channel.
+fn durable(namespace: &Namespace, ordered: bool) -> Durable {
+    if ordered && namespace.durable_history {
+        Durable::Keep { size: namespace.history_size, ttl: namespace.history_ttl }
+    } else {
+        Durable::None
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads back what Redis keeps in histories of single channels and this node has not: many channels
+//! in one call, one call at a time, and so many bytes in each.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::{self, Record};
+use super::{Keys, Reply, channel_epoch, entry};
+use crate::channel::{ChannelName, Namespace, Publication};
+use crate::ids::Moment;
+use crate::limits::{BUS_OLDER_BYTES_MAX, BUS_OLDER_CHANNELS_MAX, BUS_OLDER_WANTED_MAX};
+use crate::mesh::Found;
+
+/// A question about histories of channels of one stream.
+#[derive(Clone, Debug)]
+pub struct Older {
+    /// Which stream.
+    pub stream: usize,
+    /// Which channels, how they are kept, and the offset before which is asked for.
+    pub channels: Vec<(ChannelName, Arc<Namespace>, u64)>,
+}
+
+impl Older {
+    /// Keys and arguments of the script.
+    pub fn keys_and_args(&self, keys: &Keys) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let mut names = vec![keys.meta(self.stream)];
+        let mut args = vec![BUS_OLDER_BYTES_MAX.to_string().into_bytes()];
+        for (channel, namespace, before) in &self.channels {
+            names.push(keys.channel(self.stream, channel.as_str()));
+            names.push(keys.history(self.stream, channel.as_str()));
+            let (size, ttl) = (namespace.history_size, namespace.history_ttl.as_millis());
+            args.push(before.to_string().into_bytes());
+            args.extend([size.to_string().into_bytes(), ttl.to_string().into_bytes()]);
+        }
+        (names, args)
+    }
+
+    /// What the script's answer says. Absent if it is not one.
+    pub fn answer(&self, now: Moment, reply: &Reply) -> Option<Vec<Found>> {
+        let [epoch, found @ ..] = reply.list()? else { return None };
+        let epoch = epoch.number()?;
+        let found = self.channels.iter().zip(found).map(|((channel, namespace, _), found)| {
+            let [incarnation, complete, publications @ ..] = found.list()? else { return None };
+            let epoch = channel_epoch(epoch, incarnation.number()?);
+            let complete = complete.number()? == 1;
+            let mut read = Vec::new();
+            for one in publications.chunks_exact(3) {
+                let (offset, age) = one[0].number().zip(one[1].number())?;
+                let left = namespace.history_ttl.saturating_sub(Duration::from_millis(age));
+                let Some(publication) = publication(&one[2], (channel, namespace), offset, now)
+                else {
+                    // Nobody but a node should have written there: what is before is of no use.
+                    return Some(Found { epoch, publications: read, complete: true });
+                };
+                read.push((left, Arc::new(publication)));
+            }
+            Some(Found { epoch, publications: read, complete })
+        });
+        let found: Option<Vec<Found>> = found.collect();
+        found.filter(|found| found.len() == self.channels.len())
+    }
+}
+
+/// The publication that a history has at `offset`.
+fn publication(
+    record: &Reply,
+    (channel, namespace): (&ChannelName, &Namespace),
+    offset: u64,
+    now: Moment,
+) -> Option<Publication> {
+    let mut bytes = record.bytes()?;
+    match record::decode(&mut bytes)? {
+        Record::Publication { channel: named, ordered: true, data, tags, publisher }
+            if bytes.is_empty() && named == channel.as_str() =>
+        {
+            entry::publication(namespace, (data, &tags, publisher), offset, now).ok()
+        }
+        Record::Publication { .. } | Record::RemoveHistory { .. } => None,
+    }
+}
+
+/// What is wanted of one channel: since when, and before which offset.
+#[derive(Debug)]
+struct Wanted {
+    since: Moment,
+    channel: ChannelName,
+    namespace: Arc<Namespace>,
+    before: u64,
+}
+
+/// The questions about one stream.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    wanted: VecDeque<Wanted>,
+    /// What has been asked for and not answered.
+    asked: Vec<Wanted>,
+}
+
+impl Reads {
+    /// Wants what a channel has before an offset. Not if too much is wanted.
+    pub(super) fn want(
+        &mut self,
+        since: Moment,
+        (channel, namespace): (ChannelName, Arc<Namespace>),
+        before: u64,
+    ) -> bool {
+        if self.wanted.len() >= BUS_OLDER_WANTED_MAX {
+            return false;
+        }
+        self.wanted.push_back(Wanted { since, channel, namespace, before });
+        true
+    }
+
+    /// Whether there is something to ask, and nothing has been asked.
+    pub(super) fn is_ready(&self) -> bool {
+        self.asked.is_empty() && !self.wanted.is_empty()
+    }
+
+    /// The next question.
+    pub(super) fn ask(&mut self, stream: usize) -> Older {
+        let count = self.wanted.len().min(BUS_OLDER_CHANNELS_MAX);
+        self.asked = self.wanted.drain(..count).collect();
+        let asked = self.asked.iter();
+        let channels =
+            asked.map(|one| (one.channel.clone(), Arc::clone(&one.namespace), one.before));
+        Older { stream, channels: channels.collect() }
+    }
+
+    /// The answer is here: of which channel, and before which offset. If none will come, it is
+    /// asked again.
+    pub(super) fn on_answer(
+        &mut self,
+        found: Option<Vec<Found>>,
+    ) -> Vec<(ChannelName, u64, Found)> {
+        let asked = std::mem::take(&mut self.asked).into_iter();
+        let Some(found) = found else {
+            asked.rev().for_each(|one| self.wanted.push_front(one));
+            return Vec::new();
+        };
+        asked.zip(found).map(|(one, found)| (one.channel, one.before, found)).collect()
+    }
+
+    /// Those that have been wanted for too long; they are wanted no more.
+    pub(super) fn expire(&mut self, is_over: impl Fn(Moment) -> bool) -> Vec<(ChannelName, u64)> {
+        let mut over = Vec::new();
+        while let Some(one) = self.wanted.pop_front_if(|one| is_over(one.since)) {
+            over.push((one.channel, one.before));
+        }
+        over
+    }
+}
