@@ -257,6 +257,10 @@ pub const BUS_READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// Entries of each stream in one read.
 pub const BUS_READ_ENTRIES_MAX: usize = 256;
 
+/// Bytes that one read is to bring, as far as entries are like those before: a link of 350 kB/s
+/// carries them within [`BUS_READ_TIMEOUT`].
+pub const BUS_READ_BYTES: usize = 1024 * 1024;
+
 /// Time between two looks at where streams end.
 pub const BUS_TAIL_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -42,7 +42,9 @@ pub(super) enum LinkError {
 
 /// What errors begin with that another server may not have: a replica that was a primary, a server
 /// that loads its data, one that was cut off from the others.
-const WRONG_SERVER: [&str; 8] = [
+const WRONG_SERVER: [&str; 10] = [
+    "MOVED",
+    "ASK",
     "READONLY",
     "LOADING",
     "MASTERDOWN",

@@ -109,7 +109,9 @@ pub fn start(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     std::thread::Builder::new().name("bridge".to_owned()).spawn(move || {
         #[cfg(feature = "sabotage")]
         crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
-        // However it ends: without this thread nothing is published any more.
+        // However it ends, and whichever of its tasks fails: without this thread nothing is
+        // published any more.
+        crate::sys::abort_on_panic(|| false);
         let _end = AbortOnDrop;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
@@ -150,8 +152,6 @@ struct Bridge {
     tickets: Slot<u64>,
     /// There may be a call to make.
     work: Notify,
-    /// The state has changed that others wait for.
-    news: Notify,
     cells: Arc<BridgeCells>,
     now: fn() -> Moment,
     /// Whether the last read succeeded.
@@ -222,7 +222,6 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         mailboxes: RefCell::default(),
         tickets: Slot::new(0),
         work: Notify::new(),
-        news: Notify::new(),
         cells,
         now,
         reading: Slot::new(false),

@@ -11,7 +11,8 @@ use super::writer::{fence, not_an_answer};
 use super::{Backoff, Bridge};
 use crate::bus::{Entry, EntryId, Reply, Tail};
 use crate::limits::{
-    BUS_BLOCK, BUS_READ_ENTRIES_MAX, BUS_READ_TIMEOUT, BUS_TAIL_INTERVAL, RETRY_INTERVAL,
+    BUS_BLOCK, BUS_READ_BYTES, BUS_READ_ENTRIES_MAX, BUS_READ_TIMEOUT, BUS_TAIL_INTERVAL,
+    RETRY_INTERVAL,
 };
 
 /// How often it is looked how far back the streams reach.
@@ -53,11 +54,13 @@ async fn follow(
         }
     }
     let (mut looked, mut measured) = (Instant::now(), None::<Instant>);
+    let mut count = 1;
     loop {
         // A shard that is behind gets time to catch up, or what is read would become gaps.
         bridge.wait_for_room().await;
-        if let Err(error) = read(bridge, link, streams).await {
-            return error;
+        match read(bridge, link, streams, count).await {
+            Ok(entry_bytes) => count = next_count(count, entry_bytes, streams.len()),
+            Err(error) => return error,
         }
         bridge.reading.set(true);
         if backoff.reset() {
@@ -78,11 +81,25 @@ async fn follow(
     }
 }
 
-/// Reads what there is, or waits for it.
-async fn read(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), LinkError> {
+/// How many entries of each stream to ask for next, when `count` were asked for and those that came
+/// had this many bytes each: a reply must come within its time-out over a slow link as well.
+fn next_count(count: usize, entry_bytes: Option<usize>, streams: usize) -> usize {
+    let Some(entry_bytes) = entry_bytes else { return count };
+    let fits = BUS_READ_BYTES / (entry_bytes.max(1) * streams);
+    fits.min(2 * count).clamp(1, BUS_READ_ENTRIES_MAX)
+}
+
+/// Reads what there is of at most `count` entries of each stream, or waits for it. Answers how many
+/// bytes an entry had, if there was one.
+async fn read(
+    bridge: &Bridge,
+    link: &Link,
+    streams: &[usize],
+    count: usize,
+) -> Result<Option<usize>, LinkError> {
     let mut args: Vec<Vec<u8>> = vec![
         b"COUNT".to_vec(),
-        BUS_READ_ENTRIES_MAX.to_string().into_bytes(),
+        count.to_string().into_bytes(),
         b"BLOCK".to_vec(),
         BUS_BLOCK.as_millis().to_string().into_bytes(),
         b"STREAMS".to_vec(),
@@ -95,22 +112,30 @@ async fn read(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), Lin
     }
     let reply = link.call_blocking("XREAD", &names[0], args).await?;
     if reply == Reply::Nil {
-        return Ok(());
+        return Ok(None);
     }
+    let (mut number, mut bytes) = (0, 0);
     for one in reply.list().ok_or_else(|| not_an_answer(&reply))? {
         let Some([name, entries]) = one.list() else { return Err(not_an_answer(one)) };
         let at = names.iter().position(|known| Some(&known[..]) == name.bytes());
         let entries = at.zip(entries.list());
         let (at, entries) = entries.ok_or_else(|| not_an_answer(one))?;
-        on_entries(bridge, streams[at], entries);
+        number += entries.len();
+        bytes += on_entries(bridge, streams[at], entries)?;
     }
-    Ok(())
+    Ok(bytes.checked_div(number))
 }
 
-fn on_entries(bridge: &Bridge, stream: usize, replies: &[Reply]) {
+/// Takes entries; answers how many bytes they had.
+fn on_entries(bridge: &Bridge, stream: usize, replies: &[Reply]) -> Result<usize, LinkError> {
     let mut entries = Vec::with_capacity(replies.len());
     for reply in replies {
         match Entry::from_reply(reply) {
+            Ok(entry) if entry.id.epoch > EntryId::EPOCH_MAX => {
+                // Nothing can follow it: fencing, which comes first on a new connection, removes it.
+                let text = format!("stream {stream} has entry {}, which no node wrote", entry.id);
+                return Err(LinkError::Lost(text));
+            }
             Ok(entry) => entries.push(entry),
             // Its number is missed when the next one is read.
             Err(error) => bridge.complain("the bus has something else in it", &error.to_string()),
@@ -121,6 +146,7 @@ fn on_entries(bridge: &Bridge, stream: usize, replies: &[Reply]) {
         bridge.cells.lag_millis.set(lag);
     }
     bridge.with_engine(|engine, now| engine.on_entries(now, stream, &entries));
+    Ok(entries.iter().map(|entry| entry.records.len()).sum())
 }
 
 /// Looks where the streams end, for what is lost at their end leaves no hole that a read shows.

@@ -9,10 +9,6 @@ use super::{Backoff, Bridge};
 use crate::bus::{AppendFailed, Call, Engine, EntryId, Outcome, Reply, Script};
 use crate::limits::{BUS_CALL_TIMEOUT, BUS_TAIL_INTERVAL};
 
-/// Errors that say that nothing was appended and that another try would fail as well.
-const REFUSALS: [&str; 5] =
-    ["OOM", "MISCONF", "NOPERM", "WRONGPASS", "ERR The user executing the script can't run"];
-
 /// Connects, makes calls until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>) {
     let mut backoff = Backoff::new(bridge.seed());
@@ -21,7 +17,6 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
             Ok(link) => {
                 bridge.cells.connects.add(1);
                 bridge.engine.borrow_mut().on_up();
-                bridge.news.notify_waiters();
                 let reason = serve(&bridge, Rc::new(link), &mut backoff).await;
                 bridge.with_engine(Engine::on_down);
                 if backoff.is_worth_a_line() {
@@ -115,29 +110,34 @@ async fn make(bridge: Rc<Bridge>, link: Rc<Link>, call: Call) -> (Outcome, Optio
             let (names, args) = older.keys_and_args(keys);
             let answer = link.script(Script::Older, names, args).await;
             let found = answer.as_ref().ok().and_then(|reply| older.answer((bridge.now)(), reply));
-            let failed = match answer {
-                Err(error) if error.is("FENCED") => {
-                    bridge.engine.borrow_mut().set_unfenced(older.stream);
-                    None
-                }
-                Err(error) => Some(error.to_string()),
-                Ok(_) => None,
-            };
+            let failed = question_failed(&bridge, older.stream, answer, found.is_some());
             (Outcome::Read(older.stream, found), failed)
         }
         Call::Tops(tops) => {
             let (names, args) = tops.keys_and_args(keys);
             let answer = link.script(Script::Tops, names, args).await;
             let stand = answer.as_ref().ok().and_then(|reply| tops.answer(reply));
-            let failed = match answer {
-                Err(error) if !error.is("FENCED") => Some(error.to_string()),
-                Ok(_) | Err(_) => None,
-            };
-            if stand.is_none() && failed.is_none() {
-                bridge.engine.borrow_mut().set_unfenced(tops.stream);
-            }
+            let failed = question_failed(&bridge, tops.stream, answer, stand.is_some());
             (Outcome::Located(tops.stream, stand), failed)
         }
+    }
+}
+
+/// Why the connection is of no use any more after a question about `stream`, if so.
+fn question_failed(
+    bridge: &Bridge,
+    stream: usize,
+    answer: Result<Reply, LinkError>,
+    understood: bool,
+) -> Option<String> {
+    match answer {
+        Ok(_) if understood => None,
+        Ok(reply) => Some(not_an_answer(&reply).to_string()),
+        Err(error) if error.is("FENCED") => {
+            bridge.engine.borrow_mut().set_unfenced(stream);
+            None
+        }
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -169,11 +169,15 @@ fn failure(error: &LinkError) -> AppendFailed {
         AppendFailed::Fenced
     } else if error.is("OUTOFORDER") {
         AppendFailed::OutOfOrder
-    } else if REFUSALS.iter().any(|start| error.is(start)) {
-        AppendFailed::Refused(text)
-    } else if matches!(error, LinkError::Refused(_)) && error.is_wrong_server() {
-        AppendFailed::WrongServer(text)
+    } else if error.is_wrong_server() {
+        // Of a connection that failed, nothing is known.
+        if matches!(error, LinkError::Refused(_)) {
+            AppendFailed::WrongServer(text)
+        } else {
+            AppendFailed::Lost
+        }
     } else {
-        AppendFailed::Lost
+        // The script's first write failed, and another try would fail as well.
+        AppendFailed::Refused(text)
     }
 }

@@ -19,6 +19,9 @@ pub struct EntryId {
 }
 
 impl EntryId {
+    /// The highest epoch that a node begins: milliseconds since 1970 times 1024, until the year 2109.
+    pub const EPOCH_MAX: u64 = 1 << 52;
+
     /// The id that `text` writes.
     pub fn parse(text: &str) -> Option<EntryId> {
         let (epoch, number) = text.split_once('-')?;
@@ -69,24 +72,28 @@ pub enum Item {
     },
 }
 
+/// What no record begins with.
+const NO_RECORD: &[u8] = &[0];
+
 impl Entry {
-    /// The entry in one element of XREAD's or XRANGE's answer.
+    /// The entry in one element of XREAD's or XRANGE's answer. If it has not our fields, its items
+    /// are malformed: it counts, or the reader would not get past it.
     ///
     /// # Errors
-    /// It has no id or not our fields.
+    /// It has no id.
     pub fn from_reply(reply: &Reply) -> Result<Entry, Malformed> {
         let [id, fields] = reply.list().ok_or(Malformed)? else { return Err(Malformed) };
         let id = id.text().and_then(EntryId::parse).ok_or(Malformed)?;
-        let fields = fields.list().ok_or(Malformed)?;
+        let fields = fields.list().unwrap_or_default();
         let field = |name: &str| {
             let mut pairs = fields.chunks_exact(2);
             pairs.find(|pair| pair[0].text() == Some(name)).map(|pair| &pair[1])
         };
         Ok(Entry {
             id,
-            appended_ms: field("t").and_then(Reply::number).ok_or(Malformed)?,
-            bases: field("c").and_then(Reply::bytes).ok_or(Malformed)?.to_vec(),
-            records: field("d").and_then(Reply::bytes).ok_or(Malformed)?.to_vec(),
+            appended_ms: field("t").and_then(Reply::number).unwrap_or_default(),
+            bases: field("c").and_then(Reply::bytes).unwrap_or_default().to_vec(),
+            records: field("d").and_then(Reply::bytes).unwrap_or(NO_RECORD).to_vec(),
         })
     }
 

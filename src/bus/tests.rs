@@ -1,11 +1,12 @@
 //! Records, entries, answers: what is written is read again, and what is hostile is refused.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entry::{Entry, EntryId, Item};
 use super::{
-    Append, AppendFailed, Appended, Call, Engine, Keys, Once, Options, Outcome, Reply,
-    channel_epoch, record, stream_of,
+    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Keys, Once, Options, Outcome,
+    Reply, channel_epoch, record, stream_of,
 };
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::config::Config;
@@ -80,28 +81,36 @@ fn an_entry_that_no_node_wrote_is_refused() {
     assert_eq!(places(&entry("5:10", unknown)), None);
 }
 
+fn appending(channel: &str, ordered: bool, once: Once) -> Appending {
+    let (channel, record) = (ChannelName::new(channel), Arc::from(&b"record"[..]));
+    Appending { channel, ordered, once, record, durable: Durable::None }
+}
+
 #[test]
 fn the_answer_to_a_batch_gives_every_publication_its_position() {
-    let one = |channel: &str, ordered, once| {
-        (ChannelName::new(channel), ordered, once, Arc::from(&b"record"[..]))
-    };
+    let one = appending;
+    let durable = Durable::Keep { size: 9, ttl: Duration::from_secs(2) };
+    let keep = |appending| Appending { durable, ..appending };
     let append = Append {
         stream: 2,
         publisher: 255,
         number: 4,
         publications: vec![
-            one("a", true, Once::Never),
+            keep(one("a", true, Once::Never)),
             one("b", true, Once::Key("k".into())),
-            one("a", false, Once::Never),
-            one("a", true, Once::Never),
+            Appending { durable: Durable::Forget, ..one("b", false, Once::Never) },
+            keep(one("a", true, Once::Never)),
         ],
     };
     let (keys, args) = append.keys_and_args(&Keys::new("x"), 1000);
     let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).expect("names are text");
     let names: Vec<String> = keys.iter().map(text).collect();
-    assert_eq!(names[3..], ["x:{2}:p:00000000000000ff", "x:{2}:c:a", "x:{2}:c:b", "x:{2}:i:1:b:k"]);
+    let places = ["x:{2}:p:00000000000000ff", "x:{2}:c:a", "x:{2}:c:b"];
+    assert_eq!(names[3..6], places);
+    assert_eq!(names[6..], ["x:{2}:h:a", "x:{2}:i:1:b:k", "x:{2}:h:b"]);
     let args: Vec<String> = args.iter().map(text).collect();
-    assert_eq!(args[7..13], ["1", "0", "record", "2", "1", "record"]);
+    assert_eq!(args[7], "0=1:9:2000 2=3:0:0 3=1:9:2000 ");
+    assert_eq!(args[8..14], ["1", "0", "record", "2", "2", "record"]);
     let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
     let answer = Reply::List(vec![
         bytes("ok"),
@@ -124,14 +133,14 @@ fn a_place_in_an_ingested_stream_stands_beside_the_key() {
         place: (5, 6, number),
         key: key.map(Box::from),
     };
-    let one = |once| (ChannelName::new("a"), true, once, Arc::from(&b"record"[..]));
+    let one = |once| appending("a", true, once);
     let publications = vec![one(once(0, None)), one(once(1, Some("k"))), one(Once::Never)];
     let append = Append { stream: 0, publisher: 1, number: 1, publications };
     let (keys, args) = append.keys_and_args(&Keys::new("x"), 1000);
     let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).expect("names are text");
     assert_eq!(keys.last().map(text).as_deref(), Some("x:{0}:i:1:a:k"));
     let args: Vec<String> = args.iter().map(text).collect();
-    assert_eq!([&args[6], &args[8], &args[11], &args[14]], ["news", "i5-6-0:0", "i5-6-1:1", "0"]);
+    assert_eq!([&args[6], &args[9], &args[12], &args[15]], ["news", "i5-6-0:0", "i5-6-1:1", "0"]);
     let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
     let parts = ["ok", "100", "7", "1=5:10", "0=- 1=90:5:3"].map(bytes);
     let appended = append.answer(&Reply::List(parts.to_vec())).expect("an answer");

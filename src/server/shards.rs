@@ -1,11 +1,9 @@
 //! The threads of the shards: each pinned to a core, with a descriptor table, a runtime and a
 //! kernel interface of its own.
 
-use std::cell::Cell;
 use std::future::Future;
-use std::panic::{self, PanicHookInfo};
 use std::pin::Pin;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crossbeam_channel::{Sender, bounded};
@@ -28,7 +26,6 @@ pub(super) struct Started {
 
 /// Starts every shard, and waits until all of them listen.
 pub(super) fn start(common: &Arc<Common>, inboxes: Vec<Inbox>) -> Result<Started, Error> {
-    install_panic_hook();
     let (sender, receiver) = bounded(inboxes.len());
     let affinity = &common.config.server.cpu_affinity;
     let cores = if affinity.is_empty() { sys::cores() } else { affinity.clone() };
@@ -58,7 +55,9 @@ pub(super) fn start(common: &Arc<Common>, inboxes: Vec<Inbox>) -> Result<Started
 type Report = Sender<Result<Started, String>>;
 
 fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox, report: &Report) {
-    IS_SHARD.with(|is_shard| is_shard.set(true));
+    // A panic in a shard outside the parsing of one connection's bytes leaves torn state, which
+    // must not go on sending.
+    sys::abort_on_panic(crate::shard::is_parsing);
     #[cfg(feature = "sabotage")]
     crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
     if let Err(error) = sys::pin_to_core(core) {
@@ -260,23 +259,4 @@ fn busy_descriptor() -> Result<monoio::net::TcpStream, SysError> {
     let busy = sys::EventFd::new()?;
     busy.signal();
     sys::watched(busy.number())
-}
-
-thread_local! {
-    static IS_SHARD: Cell<bool> = const { Cell::new(false) };
-}
-
-/// A panic in a shard outside the parsing of one connection's bytes leaves torn state, which must
-/// not go on sending: the process ends with the message.
-fn install_panic_hook() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let report = panic::take_hook();
-        panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-            report(info);
-            if IS_SHARD.with(Cell::get) && !crate::shard::is_parsing() {
-                std::process::abort();
-            }
-        }));
-    });
 }

@@ -9,6 +9,7 @@ use crate::connection::{State, Waiting};
 use crate::ids::{ConnectionId, Since};
 use crate::mesh::{Answer, Asker, Message, Subscribe, Subscribed, Ticket};
 use crate::protocol::{self, Protocol, Push};
+use crate::reason::ClientError;
 
 /// Subscriptions that wait for their home shard's answer.
 #[derive(Default)]
@@ -22,6 +23,8 @@ pub(super) struct Joining {
 #[derive(Default)]
 struct Joined {
     waiting: usize,
+    /// Why one of the subscriptions can't be had.
+    error: Option<ClientError>,
     /// Connections that it concerned, once all have been looked at.
     affected: Option<usize>,
 }
@@ -66,7 +69,9 @@ impl<S: Sockets> Shard<S> {
             return true;
         }
         if connection.subscriptions_count() >= self.options.channels_max {
-            return false;
+            let joined = self.joining.requests.entry(ticket).or_default();
+            joined.error = Some(ClientError::LimitExceeded);
+            return true;
         }
         let Ok(namespace) = self.options.namespaces.resolve(name.as_str()) else { return false };
         let recover = recover.filter(|_| namespace.has_history());
@@ -83,17 +88,18 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// A subscription has begun, or will not.
-    pub(super) fn end_join(&mut self, ticket: Ticket) {
+    pub(super) fn end_join(&mut self, ticket: Ticket, error: Option<ClientError>) {
         if let Some(joined) = self.joining.requests.get_mut(&ticket) {
             joined.waiting -= 1;
+            joined.error = joined.error.or(error);
         }
         self.answer_joins(ticket);
     }
 
     fn answer_joins(&mut self, ticket: Ticket) {
         let joined = self.joining.requests.get(&ticket);
-        if let Some(Joined { waiting: 0, affected: Some(affected) }) = joined {
-            let answer = Answer::Affected(*affected);
+        if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
+            let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
             self.joining.requests.remove(&ticket);
             self.answer(Asker::Control(ticket), answer);
         }

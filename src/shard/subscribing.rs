@@ -127,7 +127,7 @@ impl<S: Sockets> Shard<S> {
         local.waiting -= 1;
         if let Some(ticket) = self.joining.take(answer.connection, &answer.channel) {
             self.on_joined(token, place, &answer);
-            return self.end_join(ticket);
+            return self.end_join(ticket, None);
         }
         let waiting = self.take_waiting_subscribe(token);
         match waiting {
@@ -143,7 +143,7 @@ impl<S: Sockets> Shard<S> {
         local.waiting -= 1;
         if let Some(ticket) = self.joining.take(self.connection_id(token), channel) {
             self.leave_if_unused(place);
-            return self.end_join(ticket);
+            return self.end_join(ticket, Some(error));
         }
         let waiting = self.take_waiting_subscribe(token);
         self.leave_if_unused(place);

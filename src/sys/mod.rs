@@ -15,6 +15,6 @@ pub use epoll::Epoll;
 pub use ring::Ring;
 pub use sockets::{Accepted, Listener, ListenerOptions, SpareDescriptor, close_socket, refuse};
 pub use threads::{
-    Signal, block_signals, cores, descriptors_max, name_thread, own_descriptors, pin_to_core,
-    refuse_huge_pages, resident_bytes, thread_cpu, wait_for_signal,
+    Signal, abort_on_panic, block_signals, cores, descriptors_max, name_thread, own_descriptors,
+    pin_to_core, refuse_huge_pages, resident_bytes, thread_cpu, wait_for_signal,
 };

@@ -1,8 +1,11 @@
 //! Threads: their core, their descriptor table, their signals; and what the host allows.
 
+use std::cell::Cell;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::RawFd;
+use std::panic::{self, PanicHookInfo};
+use std::sync::Once;
 use std::time::Duration;
 
 use super::calls::{SysError, check};
@@ -153,4 +156,25 @@ pub fn resident_bytes() -> u64 {
     // SAFETY: sysconf takes no pointers.
     let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     pages.unwrap_or(0) * u64::try_from(page_bytes).unwrap_or(4096)
+}
+
+thread_local! {
+    /// When a panic of this thread does not end the process; absent: always.
+    static SURVIVES: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
+}
+
+/// From now on a panic of the calling thread ends the process, after its message has been written,
+/// unless `survives` says otherwise at that moment.
+pub fn abort_on_panic(survives: fn() -> bool) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+            report(info);
+            if SURVIVES.get().is_some_and(|survives| !survives()) {
+                std::process::abort();
+            }
+        }));
+    });
+    SURVIVES.set(Some(survives));
 }

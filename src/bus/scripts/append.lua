@@ -13,17 +13,25 @@
 -- incarnation:offset ..." of those that were repeats}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'm', 'i:' .. ARGV[7])
-if meta[1] ~= run then
+local n, total = tonumber(meta[3] or nil), tonumber(meta[4] or nil)
+local marked = tonumber(meta[5] or nil)
+if meta[1] ~= run or not (meta[2] and n and total and marked) then
   return redis.error_reply('FENCED the stream belongs to another process')
 end
+-- What has another type is not ours, and is overwritten.
+local function get(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value
+end
+
 local e, seq = meta[2], tonumber(ARGV[1])
 local last = 0
-local before = redis.call('GET', KEYS[4])
+local before = get(KEYS[4])
 if before then
   -- The epoch in which it was appended may have ended since.
   local number, epoch, n, bases, repeats =
     string.match(before, '^(%d+) (%d+) (%d+) ([^|]*)|(.*)$')
-  last = tonumber(number)
+  last = tonumber(number or 0)
   if last == seq then
     return {'dup', epoch, n, bases, repeats}
   end
@@ -40,6 +48,22 @@ local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 -- A channel that is forgotten begins anew in a later period, so no position comes twice.
 local period = number(math.floor(ms / tonumber(ARGV[3])))
+
+-- Adds a record to a history, or forgets the history.
+local function keep(history, id, record)
+  local key, size, ttl = unpack(history)
+  if size == '0' then
+    return redis.call('DEL', key)
+  end
+  local added = redis.pcall('XADD', key, 'MAXLEN', size, id, 't', number(ms), 'd', record)
+  if type(added) == 'table' and added.err then
+    -- What is there is of a life of the channel that Redis has forgotten, or is no history.
+    redis.call('DEL', key)
+    redis.call('XADD', key, id, 't', number(ms), 'd', record)
+  end
+  redis.call('PEXPIRE', key, ttl)
+end
+
 local channels = tonumber(ARGV[6])
 local incarnation, top, order, bases, records, repeats = {}, {}, {}, {}, {}, {}
 local bytes = 128
@@ -61,22 +85,8 @@ local histories = {}
 for one, key, size, ttl in string.gmatch(ARGV[8], '(%d+)=(%d+):(%d+):(%d+)') do
   histories[tonumber(one)] = {KEYS[4 + channels + tonumber(key)], size, ttl}
 end
-local function keep(history, id, record)
-  local key, size, ttl = unpack(history)
-  if size == '0' then
-    return redis.call('DEL', key)
-  end
-  local added = redis.pcall('XADD', key, 'MAXLEN', size, id, 't', number(ms), 'd', record)
-  if type(added) == 'table' and added.err then
-    if not string.find(added.err, 'equal or smaller') then
-      return added
-    end
-    -- It is of a life of the channel that Redis has forgotten.
-    redis.call('DEL', key)
-    redis.call('XADD', key, id, 't', number(ms), 'd', record)
-  end
-  redis.call('PEXPIRE', key, ttl)
-end
+-- What is written once the stream has taken the batch, which may fail.
+local keys, kept = {}, {}
 local at, index = 9, 0
 while ARGV[at] do
   local c, once, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
@@ -91,8 +101,11 @@ while ARGV[at] do
       ingested, ingested_last = one, at_place
     end
   end
-  if not first and key > 0 then
-    first = redis.call('GET', KEYS[4 + channels + key])
+  if key == 0 then
+    key = nil
+  elseif not first then
+    key = KEYS[4 + channels + key]
+    first = keys[key] or get(key)
   end
   if first then
     repeats[#repeats + 1] = index .. '=' .. first
@@ -100,13 +113,15 @@ while ARGV[at] do
     local position = '-'
     if c > 0 then
       if not top[c] then
-        local state = redis.call('GET', KEYS[4 + c])
-        if state then
-          local i, s = string.match(state, '^(%d+):(%d+)$')
-          incarnation[c], top[c] = i, tonumber(s)
-        else
-          incarnation[c], top[c] = period, 0
+        local state = redis.pcall('GET', KEYS[4 + c])
+        local i, s = string.match(type(state) == 'string' and state or '', '^(%d+):(%d+)$')
+        if state and not i then
+          -- Where the channel stood is lost, and in this epoch its offsets would come twice.
+          redis.call('DEL', KEYS[4 + c])
+          redis.call('HDEL', KEYS[2], 'run')
+          return redis.error_reply('FENCED a place that no node wrote')
         end
+        incarnation[c], top[c] = i or period, tonumber(s or 0)
         order[#order + 1] = c
         bases[#bases + 1] = c .. '=' .. incarnation[c] .. ':' .. number(top[c])
       end
@@ -114,44 +129,60 @@ while ARGV[at] do
       position = e .. ':' .. incarnation[c] .. ':' .. number(top[c])
     end
     if histories[index] then
-      local failed = keep(histories[index], c > 0 and incarnation[c] .. '-' .. number(top[c]), record)
-      if type(failed) == 'table' then
-        return failed
-      end
+      local id = c > 0 and incarnation[c] .. '-' .. number(top[c])
+      kept[#kept + 1] = {histories[index], id, record}
     end
     records[#records + 1] = record
     bytes = bytes + #record
-    if key > 0 then
-      redis.call('SET', KEYS[4 + channels + key], position, 'PX', ARGV[5])
+    if key then
+      keys[key] = position
     end
   end
   at, index = at + 3, index + 1
 end
 
-local n = tonumber(meta[3])
 if #records > 0 then
   n = n + 1
   local starts = {}
-  for at, c in ipairs(order) do
-    redis.call('SET', KEYS[4 + c], incarnation[c] .. ':' .. number(top[c]), 'PX', ARGV[3])
+  for at in ipairs(order) do
     starts[at] = string.match(bases[at], '=(.*)$')
   end
-  redis.call('XADD', KEYS[1], e .. '-' .. number(n), 't', number(ms), 'c',
+  -- The first write: if Redis refuses it, nothing has happened.
+  local added = redis.pcall('XADD', KEYS[1], e .. '-' .. number(n), 't', number(ms), 'c',
     table.concat(starts, ' '), 'd', table.concat(records))
-  local total, marked = tonumber(meta[4]) + bytes, tonumber(meta[5])
+  if type(added) == 'table' and added.err then
+    if string.find(added.err, 'equal or smaller') then
+      return redis.error_reply('FENCED the stream has an entry that no node wrote')
+    end
+    return added
+  end
+  for _, c in ipairs(order) do
+    redis.call('SET', KEYS[4 + c], incarnation[c] .. ':' .. number(top[c]), 'PX', ARGV[3])
+  end
+  for key, position in pairs(keys) do
+    redis.call('SET', key, position, 'PX', ARGV[5])
+  end
+  for _, one in ipairs(kept) do
+    keep(unpack(one))
+  end
+  total = total + bytes
   local bytes_max = tonumber(ARGV[2])
   if total - marked >= bytes_max / 64 then
     -- The stream is cut at marks, so that counting its bytes costs next to nothing.
     marked = total
-    redis.call('RPUSH', KEYS[3], number(n) .. ':' .. number(total))
-    local mark = redis.call('LINDEX', KEYS[3], 0)
+    local mark = number(n) .. ':' .. number(total)
+    if type(redis.pcall('RPUSH', KEYS[3], mark)) == 'table' then
+      redis.call('DEL', KEYS[3])
+      redis.call('RPUSH', KEYS[3], mark)
+    end
+    mark = redis.call('LINDEX', KEYS[3], 0)
     while mark do
       local until_n, until_total = string.match(mark, '^(%d+):(%d+)$')
-      if total - tonumber(until_total) < bytes_max then
+      if until_n and total - tonumber(until_total) < bytes_max then
         break
       end
       redis.call('LPOP', KEYS[3])
-      redis.call('XTRIM', KEYS[1], 'MINID', e .. '-' .. number(tonumber(until_n) + 1))
+      redis.call('XTRIM', KEYS[1], 'MINID', e .. '-' .. number(tonumber(until_n or 0) + 1))
       mark = redis.call('LINDEX', KEYS[3], 0)
     end
   end

@@ -16,27 +16,28 @@ local left = tonumber(ARGV[1])
 local PAGE = 16
 
 local function read(state, history, before, count, ttl)
-  if not state then
+  local incarnation = type(state) == 'string' and string.match(state, '^(%d+):%d+$')
+  if not incarnation then
     return {'0', 1}
   end
-  local incarnation = string.match(state, '^(%d+):')
   local found, over = {incarnation, 0}, false
   local last = before - 1
   while not over and count > 0 and last > 0 and left > 0 do
     local most = math.min(count, PAGE)
-    local page = redis.call('XREVRANGE', history, incarnation .. '-' .. string.format('%.0f', last),
+    local page = redis.pcall('XREVRANGE', history, incarnation .. '-' .. string.format('%.0f', last),
       incarnation .. '-1', 'COUNT', most)
     over = #page < most
     for _, entry in ipairs(page) do
-      local offset, age = string.match(entry[1], '-(%d+)$'), ms - tonumber(entry[2][2])
+      local offset, age = string.match(entry[1], '-(%d+)$'), ms - (tonumber(entry[2][2]) or 0)
       if age >= ttl then
         over = true
         break
       end
       found[#found + 1] = offset
       found[#found + 1] = string.format('%.0f', math.max(age, 0))
-      found[#found + 1] = entry[2][4]
-      left, count, last = left - #entry[2][4] - 64, count - 1, tonumber(offset) - 1
+      local record = entry[2][4] or ''
+      found[#found + 1] = record
+      left, count, last = left - #record - 64, count - 1, tonumber(offset) - 1
       if left <= 0 then
         break
       end
@@ -50,7 +51,7 @@ end
 
 local answer = {meta[2]}
 for channel = 1, (#KEYS - 1) / 2 do
-  local state, at = redis.call('GET', KEYS[2 * channel]), 3 * channel - 1
+  local state, at = redis.pcall('GET', KEYS[2 * channel]), 3 * channel - 1
   answer[channel + 1] = read(state, KEYS[2 * channel + 1], tonumber(ARGV[at]),
     tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]))
 end

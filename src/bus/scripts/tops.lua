@@ -14,6 +14,8 @@ local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local new = string.format('%.0f', math.floor(ms / tonumber(ARGV[1]))) .. ':0'
 local answer = {meta[2], meta[3]}
 for at = 2, #KEYS do
-  answer[at + 1] = redis.call('GET', KEYS[at]) or new
+  local state = redis.pcall('GET', KEYS[at])
+  local ours = type(state) == 'string' and string.find(state, '^%d+:%d+$')
+  answer[at + 1] = ours and state or new
 end
 return answer

@@ -100,16 +100,17 @@ impl Homes {
         adrift
     }
 
-    /// The same for one channel; answers whether somebody listens to it.
+    /// The same for one channel; answers whether somebody listens to it. Not again for one that was
+    /// adrift already: it is asked for once.
     pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
         let Some(home) = self.channels.get_mut(name) else { return false };
-        home.known = false;
+        let was_known = std::mem::replace(&mut home.known, false);
         if home.interested.is_empty() {
             home.history.trim(0, &mut self.bytes, &mut self.stored_live);
             self.forget(name);
             return false;
         }
-        true
+        was_known
     }
 
     /// Brings a channel to `position`, after which it is known. Answers the position if it was
