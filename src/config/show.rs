@@ -1,8 +1,10 @@
-//! What `corecast config show` prints: the settings in force, without the secrets.
+//! What `corecast config show` prints: the settings in force, without the secrets, and what history
+//! they give each namespace.
 
 use toml::{Table, Value};
 
-use super::Loaded;
+use super::{Config, Loaded};
+use crate::channel::Namespace;
 
 /// Stands where a secret is.
 const HIDDEN: &str = "***";
@@ -13,12 +15,24 @@ impl Loaded {
     pub fn shown(&self) -> String {
         // Every value came out of TOML, so all can be written as TOML.
         let text = toml::to_string(&self.without_secrets());
-        text.unwrap_or_else(|error| format!("# can't be shown: {error}\n"))
+        let mut text = text.unwrap_or_else(|error| format!("# can't be shown: {error}\n"));
+        text += "\n# History that holds:\n";
+        for namespace in &self.config.channel.namespaces {
+            let name =
+                if namespace.name.is_empty() { "without namespace" } else { &namespace.name };
+            text += &format!("#   {name}: {}\n", Kept::of(&self.config, namespace).describe());
+        }
+        text
     }
 
     /// The same as JSON.
     pub fn shown_json(&self) -> String {
-        let text = serde_json::to_string_pretty(&self.without_secrets());
+        let mut table = self.without_secrets();
+        let namespaces = self.config.channel.namespaces.iter();
+        let histories = namespaces
+            .map(|namespace| (namespace.name.clone(), Kept::of(&self.config, namespace).value()));
+        table.insert("effective_history".to_owned(), Value::Table(histories.collect()));
+        let text = serde_json::to_string_pretty(&table);
         text.unwrap_or_else(|error| format!("\"can't be shown: {error}\""))
     }
 
@@ -34,6 +48,63 @@ impl Loaded {
             hide(url);
         }
         table
+    }
+}
+
+/// What history the channels of one namespace have: the smaller of what the namespace says and of
+/// what there is room for.
+struct Kept<'a> {
+    namespace: &'a Namespace,
+    /// Where it is: "memory", "bus" or "redis".
+    place: &'static str,
+    /// Bytes in which it must fit, together with all other channels; absent where it has its own.
+    bytes_max: Option<usize>,
+}
+
+impl Kept<'_> {
+    fn of<'a>(config: &Config, namespace: &'a Namespace) -> Kept<'a> {
+        let redis = &config.redis;
+        let (place, bytes_max) = if namespace.durable_history {
+            ("redis", None)
+        } else if redis.url.is_empty() {
+            ("memory", Some(config.channel.history_bytes_max))
+        } else {
+            // A node keeps no more of it than it has memory for.
+            let window = redis.streams.saturating_mul(redis.stream_bytes_max);
+            ("bus", Some(window.min(config.channel.history_bytes_max)))
+        };
+        Kept { namespace, place, bytes_max }
+    }
+
+    fn describe(&self) -> String {
+        let Namespace { history_size, history_ttl, .. } = self.namespace;
+        if !self.namespace.has_history() {
+            return "none".to_owned();
+        }
+        let kept = format!("{history_size} publications of each channel for {history_ttl:?}");
+        let all = self.bytes_max.map(|bytes| {
+            format!("while they are among the last {} MiB of all channels", bytes >> 20)
+        });
+        match (self.place, all) {
+            ("memory", Some(all)) => format!("{kept}, {all}, in the memory of the process"),
+            (_, Some(all)) => format!("{kept}, {all}"),
+            (_, None) => format!("{kept}, in Redis"),
+        }
+    }
+
+    fn value(&self) -> Value {
+        let mut table = Table::new();
+        let Namespace { history_size, history_ttl, .. } = self.namespace;
+        let seconds = i64::try_from(history_ttl.as_secs()).unwrap_or(i64::MAX);
+        let size = i64::try_from(*history_size).unwrap_or(i64::MAX);
+        table.insert("publications".to_owned(), Value::Integer(size));
+        table.insert("seconds".to_owned(), Value::Integer(seconds));
+        table.insert("place".to_owned(), Value::String(self.place.to_owned()));
+        if let Some(bytes) = self.bytes_max {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            table.insert("bytes_max".to_owned(), Value::Integer(bytes));
+        }
+        Value::Table(table)
     }
 }
 
