@@ -13,7 +13,8 @@ use super::{Entry, EntryId, Item, stream_of};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
 use crate::limits::{
-    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PENDING_BYTES_MAX,
+    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PATIENCE,
+    BUS_PENDING_BYTES_MAX,
 };
 use crate::mesh::{Answer, Asker, Found, HomeMap, Message, Outbound, Ticket};
 use crate::metrics::BridgeCells;
@@ -109,6 +110,11 @@ impl Engine {
         self.up
     }
 
+    /// Whether none could be made for a while.
+    fn is_away(&self, now: Moment) -> bool {
+        !self.up && now.since(self.down_since) > BUS_PATIENCE
+    }
+
     /// Whether there is room for much more that waits for Redis.
     pub fn has_room(&self) -> bool {
         self.pending_bytes < BUS_PENDING_BYTES_MAX / 2
@@ -148,10 +154,12 @@ impl Engine {
                 }
             }
             Message::ReadOlder { channel, before } => {
+                let away = self.is_away(now);
                 let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
                 let namespace = self.options.namespaces.resolve(channel.as_str()).map(Arc::clone);
+                // Nobody waits for what there is no hope of.
                 let wanted = namespace.is_ok_and(|namespace| {
-                    lane.older.want(now, (channel.clone(), namespace), before)
+                    !away && lane.older.want(now, (channel.clone(), namespace), before)
                 });
                 if !wanted {
                     self.send_home(Message::Older { channel, before, found: None });

@@ -133,3 +133,23 @@ def test_views_without_redis_are_told_from_what_is_there(join, redis, channel):
     assert any(node["num_clients"] == 1 for node in nodes[0].result("info")["nodes"])
     assert channel in nodes[0].result("channels")["channels"]
     assert time.monotonic() - began < 5
+
+
+def test_a_subscription_that_can_not_be_had_is_an_error(join, redis):
+    nodes = join([redis.url], config="[client]\nchannels_max = 2\n")
+    client = nodes.connect(0)
+    who = {"user": "", "client": client.connected["client"]}
+    for name in ("one", "two"):
+        nodes[0].result("subscribe", **who, channel=name)
+        assert client.push()["channel"] == name
+    error = nodes[0].api("subscribe", {**who, "channel": "three"}).json()["error"]
+    assert error["code"] == 106, error
+    nodes[0].result("unsubscribe", **who, channel="two")
+    client.push()
+    redis.freeze()
+    error = nodes[0].api("subscribe", {**who, "channel": "unheard-of"}).json()["error"]
+    assert error["code"] == 100, error
+    redis.thaw()
+    eventually(lambda: "result" in nodes[0].api(
+        "subscribe", {**who, "channel": "unheard-of"}).json(), TOLD_SECONDS_MAX)
+    assert client.push()["channel"] == "unheard-of"

@@ -8,7 +8,7 @@ use crate::bus::writer::Pending;
 use crate::bus::{record, stream_of};
 use crate::channel::{ChannelName, Namespace};
 use crate::ids::Moment;
-use crate::limits::{BUS_PATIENCE, BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
+use crate::limits::{BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
 use crate::mesh::{Answer, Asker, Publish};
 use crate::reason::ClientError;
 
@@ -47,7 +47,7 @@ impl Engine {
     }
 
     fn push(&mut self, now: Moment, mut pending: Pending) {
-        if !self.up && now.since(self.down_since) > BUS_PATIENCE {
+        if self.is_away(now) {
             return self.refuse(&pending, false);
         }
         let bytes = pending.bytes();
