@@ -97,9 +97,10 @@ def test_sites_are_cut_apart_in_either_direction_and_leave_nothing_behind():
                 with contextlib.suppress(redis_py.RedisError):
                     return connect().ping()
 
-            for key, cut in {"no way": lambda: sites.pull(AWAY), "silence": lambda: sites.pull(HOME),
-                             "away is deaf": lambda: sites.deafen(AWAY),
-                             "home is deaf": lambda: sites.deafen(HOME)}.items():
+            cuts = {"no way": lambda: sites.pull(AWAY), "silence": lambda: sites.pull(HOME),
+                    "away is deaf": lambda: sites.deafen(AWAY),
+                    "home is deaf": lambda: sites.deafen(HOME)}
+            for key, cut in cuts.items():
                 client = connect()
                 assert client.ping()
                 cut()
