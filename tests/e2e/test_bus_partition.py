@@ -7,28 +7,12 @@ import time
 
 import pytest
 
-from harness.netns import AWAY, DOOR, HOME, SHARED, Sites
+from harness.netns import AWAY, DOOR, HOME, SHARED
 from harness.redis import Redis, Sentinel
 from harness.server import eventually
 from harness.traffic import CONFIG, Traffic
 
 NODES = {"config": CONFIG}
-
-# Everybody may subscribe, as at home: --dev alone opens no address that others could reach.
-AWAY_CONFIG = """
-[auth]
-insecure = false
-anonymous = true
-""" + CONFIG + """
-allow_subscribe_for_client = true
-allow_subscribe_for_anonymous = true
-"""
-
-
-@pytest.fixture(autouse=True)
-def sites():
-    with Sites() as sites:
-        yield sites
 
 
 @pytest.fixture
@@ -38,18 +22,14 @@ def redis(sites):
 
 
 @pytest.fixture
-def settle(join, sites):
+def settle(sites, join):
     """Makes nodes: `home` at home, and another one away; all of them know Redis by `url`."""
     def make(url, home=1):
         nodes = join([url] * home)
-        add_away(nodes, sites, url)
+        nodes.add_away(sites, url)
         return nodes
 
     return make
-
-
-def add_away(nodes, sites, url, **options):
-    return nodes.add(url, config=AWAY_CONFIG, host=DOOR, prefix=sites.away, **options)
 
 
 def is_degraded(server):
@@ -127,11 +107,11 @@ def test_who_was_cut_off_while_the_bus_was_trimmed_tells_its_clients(settle, sit
     check_never_disturbed([at_home])
 
 
-def test_a_node_that_starts_behind_a_cut_waits_for_the_link(settle, sites, redis, join):
+def test_a_node_that_starts_behind_a_cut_waits_for_the_link(sites, redis, join):
     nodes = join([redis.url])
     position = nodes[0].publish("t:early", {"id": "first"})
     sites.deafen(AWAY)
-    late = add_away(nodes, sites, redis.url, await_ready=False)
+    late = nodes.add_away(sites, redis.url, await_ready=False)
     eventually(lambda: "Redis" in late.log(), 10, "it says what it waits for")
     assert late.http.get("/ready").status_code == 503 and late.alive()
     sites.heal()
