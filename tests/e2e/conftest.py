@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from harness.client import Client
+from harness.netns import Sites
 from harness.nodes import Nodes
 from harness.redis import Redis
 from harness.server import Server
@@ -76,6 +77,13 @@ def redis():
     """A Redis that belongs to one test."""
     with Redis() as redis:
         yield redis
+
+
+@pytest.fixture
+def sites():
+    """Two sites with a link between them, which the test can cut."""
+    with Sites() as sites:
+        yield sites
 
 
 @pytest.fixture

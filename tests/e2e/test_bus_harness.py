@@ -1,10 +1,14 @@
 """The tools of the tests about Redis: they provoke what they say, and their judgement can fail."""
 
+import contextlib
+import os
 import time
 
 import pytest
+import redis.exceptions as redis_py
 
 from harness.clock import Clock
+from harness.netns import AWAY, DOOR, HOME, SHARED, Sites
 from harness.proxy import Proxy
 from harness.redis import Certificates, Cluster, Redis, Sentinel
 from harness.server import eventually
@@ -76,6 +80,50 @@ def test_a_link_is_slow_silent_cut_and_loses_answers():
         assert client.ping(), "a new connection works"
         assert link.cut() >= 1
         redis.port = port
+
+
+def test_sites_are_cut_apart_in_either_direction_and_leave_nothing_behind():
+    outside = os.readlink("/proc/thread-self/ns/net")
+    with Sites() as sites:
+        assert os.readlink("/proc/thread-self/ns/net") != outside
+        with Redis("--bind", "*", host=AWAY, door=DOOR, prefix=sites.away) as redis:
+            door = redis.client
+            redis.door = AWAY
+
+            def connect():
+                return redis.connect(socket_timeout=0.5, socket_connect_timeout=0.5)
+
+            def passes():
+                with contextlib.suppress(redis_py.RedisError):
+                    return connect().ping()
+
+            cuts = {"no way": lambda: sites.pull(AWAY), "silence": lambda: sites.pull(HOME),
+                    "away is deaf": lambda: sites.deafen(AWAY),
+                    "home is deaf": lambda: sites.deafen(HOME)}
+            for key, cut in cuts.items():
+                client = connect()
+                assert client.ping()
+                cut()
+                with pytest.raises(redis_py.RedisError):
+                    client.set(key, 1)
+                assert bool(door.exists(key)) == (key == "home is deaf")
+                assert not passes()
+                sites.heal()
+                eventually(passes, 5, "the same link, good again")
+            sites.narrow(64)
+            began = time.monotonic()
+            redis.connect().set("large", "x" * 16_000)
+            assert 1.0 < time.monotonic() - began < 6.0, "8 KB/s"
+            sites.heal()
+            redis.door = SHARED
+            assert not passes(), "nobody holds the address"
+            sites.hold(AWAY)
+            assert passes()
+            sites.release(AWAY)
+            assert not passes()
+        holder = sites.holder
+    assert os.readlink("/proc/thread-self/ns/net") == outside
+    assert holder.poll() is not None, "what held the network is gone, so the network is"
 
 
 def judged(log, attempts):

@@ -8,6 +8,9 @@ use clap::Parser;
 use crate::checks::CHECKS;
 use crate::faults::{KINDS, Kind};
 
+/// What `--faults` says for every kind that is possible.
+pub(crate) const ALL: &str = "all";
+
 /// Breaks nodes, Redis and the links between them while clients and publishers are at work, and
 /// checks that every promise of delivery was kept.
 #[derive(Clone, Debug, Parser)]
@@ -23,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) seconds: u64,
     /// Which faults, separated by commas; or all, or none.
-    #[arg(long, default_value = "all", value_name = "LIST")]
+    #[arg(long, default_value = ALL, value_name = "LIST")]
     pub(crate) faults: String,
     /// Nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
@@ -89,7 +92,7 @@ impl Args {
             return Ok(Vec::new());
         }
         let possible = |kind: &Kind| !self.no_redis || !kind.needs_redis();
-        if self.faults == "all" {
+        if self.faults == ALL {
             return Ok(KINDS.iter().map(|row| row.kind).filter(possible).collect());
         }
         let mut kinds = Vec::new();

@@ -13,6 +13,7 @@ use crate::history::Usage;
 use crate::node::{Node, Used};
 use crate::proxy::Link;
 use crate::redis::{Persistence, Redis};
+use crate::site::Site;
 
 /// Connections to Redis that may come and go while they are counted.
 const REDIS_CLIENTS_SLACK: u64 = 8;
@@ -26,11 +27,24 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     /// Each node's way to Redis.
     pub(crate) links: Vec<Link>,
+    /// Each node's site, from which that way leads; none if all are at one place.
+    pub(crate) sites: Vec<Site>,
     /// Two servers, of which one is the primary; none without Redis.
     pub(crate) redis: Vec<Redis>,
     pub(crate) primary: usize,
     /// Bus streams with the channels that are known to be in them.
     pub(crate) streams: BTreeMap<String, Vec<u16>>,
+}
+
+/// What is to be started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Topology {
+    /// How many nodes.
+    pub(crate) nodes: u8,
+    /// Whether there are Redis and links to it.
+    pub(crate) redis: bool,
+    /// Whether each node is at a site of its own.
+    pub(crate) sites: bool,
 }
 
 /// What was used before the load.
@@ -56,17 +70,18 @@ impl Cluster {
     pub(crate) async fn start(
         program: &Path,
         directory: &Path,
-        (nodes, with_redis): (u8, bool),
+        topology: Topology,
         port: u16,
     ) -> Result<Cluster> {
         let mut cluster = Cluster {
             nodes: Vec::new(),
             links: Vec::new(),
+            sites: Vec::new(),
             redis: Vec::new(),
             primary: 0,
             streams: BTreeMap::new(),
         };
-        if with_redis {
+        if topology.redis {
             let [primary, replica] = [1, 2].map(|host| {
                 Redis::new(address(host, port + 3), directory.join(format!("redis-{host}")))
             });
@@ -76,17 +91,24 @@ impl Cluster {
             cluster.redis[1].start(Persistence::None, Some(upstream)).await?;
             cluster.redis[1].until("replication", "master_link_status:up").await?;
         }
-        for number in 0..nodes {
-            let host = number + 10;
-            let mut link = None;
-            if with_redis {
-                link = Some(address(host, port + 2));
-                let upstream = cluster.redis[0].address;
-                cluster.links.push(Link::open(address(host, port + 2), upstream).await?);
-            }
-            let listen = (address(host, port), address(host, port + 1));
+        for number in 0..topology.nodes {
             let directory = directory.join(format!("node-{number}"));
-            let mut node = Node::new(number, listen, link, (program, directory))?;
+            let here = address(number + 10, port).ip();
+            let (mut listen, mut way, mut inside) = (here, here, Vec::new());
+            if topology.sites {
+                let site = Site::make(number, &directory).await?;
+                (listen, way) = site.addresses();
+                inside = site.inside();
+                cluster.sites.push(site);
+            }
+            let mut link = None;
+            if topology.redis {
+                let (at, upstream) = (SocketAddr::new(way, port + 2), cluster.redis[0].address);
+                cluster.links.push(Link::open(at, upstream).await?);
+                link = Some(at);
+            }
+            let listen = (SocketAddr::new(listen, port), SocketAddr::new(listen, port + 1));
+            let mut node = Node::new(number, listen, link, (program, directory), inside)?;
             node.start()?;
             cluster.nodes.push(node);
         }

@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     LostReplies,
     Reset,
     Slow,
+    Unplug,
+    OneWay,
+    SplitBrain,
 }
 
 /// How a kind is named, what it does, and what it may take from channels.
@@ -40,7 +43,7 @@ const fn row(kind: Kind, name: &'static str, takes: Takes, about: &'static str) 
 }
 
 /// All kinds.
-pub(crate) const KINDS: [Row; 16] = [
+pub(crate) const KINDS: [Row; 19] = [
     row(Kind::KillNode, "kill-node", Takes::Nothing, "kill -9 of a node, which is started again"),
     row(Kind::StopNode, "stop-node", Takes::Nothing, "SIGSTOP of a node for seconds"),
     row(Kind::KillRedis, "kill-redis", Takes::Epoch, "kill -9 of Redis, which starts again empty"),
@@ -77,6 +80,24 @@ pub(crate) const KINDS: [Row; 16] = [
         "a node's connections to Redis are reset, ten times a second",
     ),
     row(Kind::Slow, "slow", Takes::Nothing, "a node's link is late, narrow and sliced"),
+    row(
+        Kind::Unplug,
+        "unplug",
+        Takes::Nothing,
+        "the plug of a node's link is pulled, at either end",
+    ),
+    row(
+        Kind::OneWay,
+        "one-way",
+        Takes::Nothing,
+        "packets of a node's link vanish, in one direction",
+    ),
+    row(
+        Kind::SplitBrain,
+        "split-brain",
+        Takes::Split,
+        "a node stays with the primary; for all others the replica is promoted",
+    ),
 ];
 
 /// Time between the beginnings of two faults.
@@ -109,6 +130,11 @@ impl Kind {
     /// Whether it is possible without Redis.
     pub(crate) fn needs_redis(self) -> bool {
         !matches!(self, Kind::KillNode | Kind::StopNode)
+    }
+
+    /// Whether it is possible only where each node is at a site of its own.
+    pub(crate) fn needs_sites(self) -> bool {
+        matches!(self, Kind::Unplug | Kind::OneWay)
     }
 }
 

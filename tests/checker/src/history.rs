@@ -95,6 +95,8 @@ pub(crate) enum Takes {
     Entries,
     /// The epoch, and all that was in it.
     Epoch,
+    /// The same in the end, but until then some go on in the old epoch and others in a new one.
+    Split,
 }
 
 /// Something that was broken on purpose.
@@ -113,7 +115,8 @@ impl Fault {
     /// Whether it may have taken this from the channel.
     pub(crate) fn took(&self, what: Takes, channel: u16) -> bool {
         let concerned = self.channels.as_ref().is_none_or(|some| some.contains(&channel));
-        self.takes == what && concerned
+        let ends = what == Takes::Epoch && self.takes == Takes::Split;
+        (self.takes == what || ends) && concerned
     }
 
     /// Whether it may have taken anything from the channel.

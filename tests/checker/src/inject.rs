@@ -11,6 +11,7 @@ use crate::faults::{Kind, Planned};
 use crate::history::{Fault, Takes, now};
 use crate::proxy::{Passage, Shape};
 use crate::redis::Persistence;
+use crate::site::End;
 
 /// Time between two rounds of killing connections.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
@@ -56,6 +57,9 @@ impl Cluster {
             Kind::LostReplies => self.bend(planned, (0.3, 1.5), Passage::RepliesSwallowed).await,
             Kind::Reset => self.reset(planned).await,
             Kind::Slow => self.slow(planned).await,
+            Kind::Unplug => self.unplug(planned).await,
+            Kind::OneWay => self.one_way(planned).await,
+            Kind::SplitBrain => self.split_brain(planned).await,
         };
         let (detail, channels) = done.with_context(|| format!("can't do {}", row.name))?;
         // Without Redis a node that ends takes its channels' epochs with it.
@@ -169,11 +173,11 @@ impl Cluster {
     async fn fail_over(&mut self, planned: &Planned) -> Result<Done> {
         let (old, new) = (self.primary, 1 - self.primary);
         self.redis[new].until("replication", "master_link_status:up").await?;
-        let before = self.writes().await?;
+        let before = self.writes(old).await?;
         self.redis[new].process()?.signal(Signal::STOP);
         self.redis[old].command(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
         sleep(planned.between(0.3, 1.5)).await;
-        let lost = self.writes().await?.saturating_sub(before);
+        let lost = self.writes(old).await?.saturating_sub(before);
         self.redis[old].kill().await?;
         self.redis[new].process()?.signal(Signal::CONT);
         self.redis[new].command(&["REPLICAOF", "NO", "ONE"]).await?;
@@ -185,9 +189,50 @@ impl Cluster {
         Ok((format!("{lost} bytes of replication were lost"), None))
     }
 
-    /// Bytes that the primary wrote for its replicas.
-    async fn writes(&self) -> Result<u64> {
-        let info = self.primary()?.command(&["INFO", "replication"]).await?;
+    /// A node stays alone with the primary, while the replica becomes the server behind all other
+    /// nodes' addresses, as it does for them when the primary is cut off. What was appended there
+    /// meanwhile is lost when it becomes the replica of the other one. Its node finds that one at
+    /// once, or is left for a while with a primary that is none any more.
+    async fn split_brain(&mut self, planned: &Planned) -> Result<Done> {
+        let (old, new, alone) = (self.primary, 1 - self.primary, planned.node);
+        self.redis[new].until("replication", "master_link_status:up").await?;
+        let others = || self.links.iter().enumerate().filter(|(node, _)| *node != alone);
+        others().for_each(|(_, link)| {
+            link.shape(Shape { passage: Passage::Held, ..Shape::default() });
+        });
+        sleep(planned.between(0.5, 2.0)).await;
+        self.redis[new].command(&["REPLICAOF", "NO", "ONE"]).await?;
+        let promoted = self.redis[new].address;
+        others().for_each(|(_, link)| {
+            link.lead_to(promoted);
+            link.reset();
+            link.heal();
+        });
+        let (before, apart) = (self.writes(old).await?, planned.between(1.0, 6.0));
+        sleep(apart).await;
+        let lost = self.writes(old).await?.saturating_sub(before);
+        self.primary = new;
+        let (host, port) = (promoted.ip().to_string(), promoted.port().to_string());
+        self.redis[old].command(&["REPLICAOF", &host, &port]).await?;
+        self.redis[old].until("replication", "master_link_status:up").await?;
+        let stays = planned.choice < 0.5;
+        if stays {
+            sleep(planned.between(0.5, 3.0)).await;
+        }
+        let link = self.links.get(alone).context("no link")?;
+        link.lead_to(promoted);
+        link.reset();
+        let detail = format!(
+            "node {alone} alone with a primary for {:.1} s, {lost} bytes of replication lost{}",
+            apart.as_secs_f64(),
+            if stays { "; then with a replica" } else { "" }
+        );
+        Ok((detail, None))
+    }
+
+    /// Bytes that a primary wrote for its replicas.
+    async fn writes(&self, server: usize) -> Result<u64> {
+        let info = self.redis[server].command(&["INFO", "replication"]).await?;
         let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
         Ok(offset.and_then(|offset| offset.trim().parse().ok()).unwrap_or(0))
     }
@@ -204,6 +249,32 @@ impl Cluster {
         sleep(length).await;
         link.heal();
         Ok((format!("node {} for {:.1} s", planned.node, length.as_secs_f64()), None))
+    }
+
+    async fn unplug(&mut self, planned: &Planned) -> Result<Done> {
+        let length = planned.between(1.0, 8.0);
+        let site = self.sites.get(planned.node).context("no site")?;
+        let (end, place) = if planned.choice < 0.5 {
+            (End::Node, "at the node")
+        } else {
+            (End::Redis, "at the other end")
+        };
+        site.pull(end).await?;
+        sleep(length).await;
+        site.heal().await?;
+        Ok((format!("node {} for {:.1} s, {place}", planned.node, length.as_secs_f64()), None))
+    }
+
+    async fn one_way(&mut self, planned: &Planned) -> Result<Done> {
+        let length = planned.between(1.0, 8.0);
+        let site = self.sites.get(planned.node).context("no site")?;
+        let (end, what) =
+            if planned.choice < 0.5 { (End::Node, "replies") } else { (End::Redis, "requests") };
+        site.deafen(end).await?;
+        sleep(length).await;
+        site.heal().await?;
+        let detail = format!("{what} of node {} for {:.1} s", planned.node, length.as_secs_f64());
+        Ok((detail, None))
     }
 
     async fn reset(&mut self, planned: &Planned) -> Result<Done> {

@@ -8,6 +8,7 @@ mod node;
 mod redis;
 mod process;
 mod proxy;
+mod site;
 mod faults;
 mod inject;
 mod load;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
-use args::Args;
+use args::{ALL, Args};
 use report::Verdict;
 
 /// Exit codes: a promise was broken, and nothing was found out.
@@ -44,7 +45,16 @@ fn main() -> ExitCode {
 
 /// Runs, judges and reports; whether all is as it should be.
 fn check(args: &Args) -> Result<bool> {
-    let kinds = args.kinds()?;
+    let mut kinds = args.kinds()?;
+    if kinds.iter().any(|kind| kind.needs_sites()) && !site::is_entered() {
+        let program = std::env::current_exe().context("can't find this program")?;
+        let error = site::enter(&program, &std::env::args().skip(1).collect::<Vec<_>>());
+        if args.faults != ALL {
+            return Err(error);
+        }
+        eprintln!("left out: faults of links between sites: {error:#}");
+        kinds.retain(|kind| !kind.needs_sites());
+    }
     // Whole numbers that every reader of JSON has.
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     let temporary = tempfile::tempdir().context("can't make a temporary directory")?;

@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) api: SocketAddr,
     program: PathBuf,
     directory: PathBuf,
+    /// What its command begins with, if it runs at a site of its own.
+    inside: Vec<String>,
     process: Option<Process>,
 }
 
@@ -65,7 +67,8 @@ pub(crate) struct ToldPublication {
 }
 
 impl Node {
-    /// A node that is to be started, with its settings written. It reaches Redis at `redis`.
+    /// A node that is to be started by a command that begins with `inside`, with its settings
+    /// written. It reaches Redis at `redis`.
     ///
     /// # Errors
     /// If its directory can't be written.
@@ -74,6 +77,7 @@ impl Node {
         (clients, api): (SocketAddr, SocketAddr),
         redis: Option<SocketAddr>,
         (program, directory): (&Path, PathBuf),
+        inside: Vec<String>,
     ) -> Result<Node> {
         std::fs::create_dir_all(&directory).context("can't make a node's directory")?;
         let redis = redis.map_or(String::new(), |redis| {
@@ -92,7 +96,7 @@ impl Node {
         std::fs::write(directory.join("corecast.toml"), settings)
             .context("can't write a node's settings")?;
         let program = program.to_owned();
-        Ok(Node { number, clients, api, program, directory, process: None })
+        Ok(Node { number, clients, api, program, directory, inside, process: None })
     }
 
     /// Starts it, without waiting until it is ready.
@@ -101,9 +105,11 @@ impl Node {
     /// If the program can't be started.
     pub(crate) fn start(&mut self) -> Result<()> {
         let settings = self.directory.join("corecast.toml").display().to_string();
-        let arguments = ["serve".to_owned(), "--config".to_owned(), settings];
+        let mut words = self.inside.clone();
+        words.push(self.program.display().to_string());
+        words.extend(["serve".to_owned(), "--config".to_owned(), settings]);
         let log = self.directory.join("log");
-        self.process = Some(Process::start(&self.program, &arguments, &log)?);
+        self.process = Some(Process::start(Path::new(&words[0]), &words[1..], &log)?);
         Ok(())
     }
 

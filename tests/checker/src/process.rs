@@ -40,6 +40,11 @@ impl Process {
         Ok(Process { child, pid: pid.context("the child ended at once")? })
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// Sends a signal. A process that has ended already needs none.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Err(error) = kill_process(self.pid, signal) {

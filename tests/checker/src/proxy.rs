@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +24,11 @@ const CHUNKS_MAX: usize = 256;
 
 /// Time between two slices.
 const SLICE_PAUSE: Duration = Duration::from_micros(50);
+
+/// Silence of a node after which it is asked whether it is there, and how often, a second apart: a
+/// site that was cut off may have given up a connection without a word. Redis does the same.
+const SILENCE: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
 
 /// Bytes of a chunk that are sliced; the rest goes as it is, or a large reply would take minutes.
 const SLICED_BYTES_MAX: usize = 64;
@@ -131,7 +137,7 @@ async fn join(node: TcpStream, mut state: watch::Receiver<State>) {
     let Ok(redis) = TcpStream::connect(upstream).await else {
         return reset(&node);
     };
-    if node.set_nodelay(true).and(redis.set_nodelay(true)).is_err() {
+    if node.set_nodelay(true).and(redis.set_nodelay(true)).is_err() || keep_alive(&node).is_err() {
         return;
     }
     let (node_reads, node_writes) = node.into_split();
@@ -144,6 +150,13 @@ async fn join(node: TcpStream, mut state: watch::Receiver<State>) {
         (reads, writes) = reply => { finish(reads.as_ref(), &writes) }
         _ = over => {}
     }
+}
+
+fn keep_alive(node: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(node, true)?;
+    sockopt::set_tcp_keepidle(node, SILENCE)?;
+    sockopt::set_tcp_keepintvl(node, Duration::from_secs(1))?;
+    sockopt::set_tcp_keepcnt(node, PROBES)
 }
 
 fn finish(reads: Option<&OwnedReadHalf>, writes: &OwnedWriteHalf) {

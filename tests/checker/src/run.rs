@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::args::Args;
 use crate::client::{Client, Habit};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Topology};
 use crate::faults::{Kind, Planned, plan};
 use crate::history::{
     Client as ClientRecord, Fault, Final, History, Place, Probe, Publication, now, seconds,
@@ -52,7 +52,8 @@ pub(crate) async fn run(
     let mut random = Rng::with_seed(seed);
     let length = Duration::from_secs(args.seconds);
     let planned = plan(&mut random, kinds, (length, usize::from(args.nodes)));
-    let topology = (args.nodes, !args.no_redis);
+    let sites = kinds.iter().any(|kind| kind.needs_sites());
+    let topology = Topology { nodes: args.nodes, redis: !args.no_redis, sites };
     let mut cluster = Cluster::start(&args.bin, directory, topology, args.ports).await?;
     sleep(ARRIVE).await;
     let baseline = cluster.baseline().await?;

@@ -3,7 +3,13 @@
 import contextlib
 
 from harness.client import Client, Plain
+from harness.netns import DOOR
 from harness.server import Server, eventually
+
+# --dev alone opens no address that others could reach. What the configuration of nodes with one
+# away ends with is the namespace of what is subscribed there.
+OPEN = "[auth]\ninsecure = false\nanonymous = true\n"
+OPEN_NAMESPACE = "allow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n"
 
 
 class Nodes:
@@ -25,6 +31,11 @@ class Nodes:
                         await_ready=await_ready, **{**self.options, **options, "args": args})
         self.servers.append(server)
         return server
+
+    def add_away(self, sites, url, **options):
+        """One more node, at the site away."""
+        return self.add(url, config=OPEN + self.config + OPEN_NAMESPACE, host=DOOR,
+                        prefix=sites.away, **options)
 
     def __getitem__(self, n):
         return self.servers[n]

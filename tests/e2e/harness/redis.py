@@ -21,8 +21,8 @@ SLOTS = 16_384
 class Process:
     """A process with a directory of its own that speaks Redis' protocol on `port`."""
 
-    def __init__(self, command, *, prefix=()):
-        self.port = free_port()
+    def __init__(self, command, *, prefix=(), port=None):
+        self.port = port or free_port()
         self.directory = tempfile.TemporaryDirectory(prefix="corecast-redis-")
         self.path = pathlib.Path(self.directory.name)
         self.command, self.prefix, self.process = command, list(prefix), None
@@ -72,12 +72,13 @@ class Process:
 
 class Redis(Process):
     """`redis-server`, started by the constructor. `args` are options of its own, such as
-    `("--maxmemory", "2mb")`; without `aof` nothing of it outlives the process."""
+    `("--maxmemory", "2mb")`; without `aof` nothing of it outlives the process. All others reach it
+    at `host`, and the test itself at `door`, where that is another address."""
 
     def __init__(self, *args, aof=False, password=None, tls=None, unix=False, prefix=(),
-                 directory=None, start=True):
-        super().__init__([], prefix=prefix)
-        self.password, self.tls = password, tls
+                 directory=None, start=True, host="127.0.0.1", door=None, port=None):
+        super().__init__([], prefix=prefix, port=port)
+        self.password, self.tls, self.host, self.door = password, tls, host, door or host
         self.socket_path = self.path / "socket" if unix else None
         listen = ["--port", str(self.port)]
         if tls:
@@ -85,7 +86,8 @@ class Redis(Process):
         if unix:
             listen = ["--port", "0", "--unixsocket", str(self.socket_path)]
         self.command = [
-            "redis-server", *listen, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no",
+            "redis-server", *listen, "--bind", *dict.fromkeys([self.host, self.door]),
+            "--protected-mode", "no", "--save", "", "--daemonize", "no",
             "--dir", str(directory or self.path), "--appendonly", "yes" if aof else "no",
             "--repl-diskless-sync-delay", "0",
             *(["--requirepass", password, "--masterauth", password] if password else []),
@@ -103,14 +105,14 @@ class Redis(Process):
             return redis.Redis(unix_socket_path=str(self.socket_path), **options)
         if self.tls:
             options |= {"ssl": True, "ssl_ca_certs": str(self.tls.ca)}
-        return redis.Redis(host="127.0.0.1", port=self.port, **options)
+        return redis.Redis(host=self.door, port=self.port, **options)
 
     @property
     def url(self):
         if self.socket_path:
             return f"redis+unix://{self.socket_path}"
         secret = f":{self.password}@" if self.password else ""
-        return f"{'rediss' if self.tls else 'redis'}://{secret}127.0.0.1:{self.port}"
+        return f"{'rediss' if self.tls else 'redis'}://{secret}{self.host}:{self.port}"
 
     def restart(self, *more, pause=0.0):
         """`kill -9`, and a new process in its place."""
@@ -120,7 +122,7 @@ class Redis(Process):
 
     def follow(self, primary):
         """Makes this one a replica, and waits until it has everything."""
-        self.client.replicaof("127.0.0.1", primary.port)
+        self.client.replicaof(primary.host, primary.port)
         eventually(lambda: self.client.info("replication").get("master_link_status") == "up", 15,
                    "the replica follows")
 
@@ -155,16 +157,17 @@ class Sentinel(Process):
     """One sentinel that watches `primary` as `mymaster`, and promotes within about two seconds. A
     replica that follows later than it starts is known to it only after ten."""
 
-    def __init__(self, primary):
+    def __init__(self, primary, *, host="127.0.0.1"):
         super().__init__([])
+        self.host = host
         config = self.path / "sentinel.conf"
         config.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {self.path}\n"
-            f"sentinel monitor mymaster 127.0.0.1 {primary.port} 1\n"
+            f"port {self.port}\nbind {host}\ndir {self.path}\n"
+            f"sentinel monitor mymaster {primary.host} {primary.port} 1\n"
             "sentinel down-after-milliseconds mymaster 500\n"
             "sentinel failover-timeout mymaster 3000\n")
         self.command = ["redis-server", str(config), "--sentinel"]
-        self.client = redis.Redis(port=self.port, socket_timeout=5)
+        self.client = redis.Redis(host=host, port=self.port, socket_timeout=5)
         self.start()
         eventually(lambda: self.primary() == primary.port, what="the sentinel knows the primary")
 
@@ -181,7 +184,7 @@ class Sentinel(Process):
 
     @property
     def url(self):
-        return f"redis-sentinel://127.0.0.1:{self.port}?sentinelServiceName=mymaster"
+        return f"redis-sentinel://{self.host}:{self.port}?sentinelServiceName=mymaster"
 
 
 class Cluster:

@@ -45,12 +45,12 @@ class Server:
     """
 
     def __init__(self, driver, *, config="", dev=True, shards=2, args=(), prefix=(), env=None,
-                 await_ready=True):
+                 await_ready=True, host="127.0.0.1"):
         self.driver = driver
         self.client_port, self.api_port = free_port(), free_port()
-        self.http_url = f"http://127.0.0.1:{self.client_port}"
-        self.ws_url = f"ws://127.0.0.1:{self.client_port}"
-        self.api_url = f"http://127.0.0.1:{self.api_port}"
+        self.http_url = f"http://{host}:{self.client_port}"
+        self.ws_url = f"ws://{host}:{self.client_port}"
+        self.api_url = f"http://{host}:{self.api_port}"
         self.directory = tempfile.TemporaryDirectory(prefix="corecast-e2e-")
         self.log_path = pathlib.Path(self.directory.name) / "log"
         command = [*prefix, BINARY, "serve", *(["--dev"] if dev else [])]
@@ -59,8 +59,8 @@ class Server:
             config_path.write_text(config)
             command += ["--config", str(config_path)]
         command += [
-            "--listen", f"127.0.0.1:{self.client_port}",
-            "--api-listen", f"127.0.0.1:{self.api_port}",
+            "--listen", f"{host}:{self.client_port}",
+            "--api-listen", f"{host}:{self.api_port}",
             "--shards", str(shards), "--driver", driver, *args,
         ]
         self.command = command

@@ -243,10 +243,12 @@ class Traffic:
             eventually(lambda: len(one.outcomes(*which)) >= before[one] + count or one.failure,
                        seconds, f"an outcome {which} (last: {one.attempts[-1:]})")
 
-    def wait_told(self, seconds=10.0, channels=None):
-        """Waits until every follower of these channels (all) has been told something."""
+    def wait_told(self, seconds=10.0, channels=None, at=None):
+        """Waits until every follower of these channels (all) at these nodes (all) has been told
+        something."""
         for follower in self.followers:
-            if channels is None or follower.channel in channels:
+            if (channels is None or follower.channel in channels) \
+                    and (at is None or follower.at in at):
                 eventually(follower.told, seconds, f"a follower of {follower.channel} is told")
 
     def __exit__(self, kind, *_):

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::Violation;
-use crate::history::{History, Micros, Outcome, Place, Publication};
+use crate::history::{History, Micros, Outcome, Place, Publication, Takes};
 
 pub(super) fn check(history: &History) -> Vec<Violation> {
     let mut found = offsets(history);
@@ -71,6 +71,9 @@ fn epochs(history: &History) -> Vec<Violation> {
     for publication in &history.publications {
         let Outcome::Ok(Some(place)) = publication.outcome else { continue };
         let Some(epochs) = channels.get(&publication.channel) else { continue };
+        if is_split(history, publication) {
+            continue;
+        }
         let Some(mine) = epochs.iter().find(|known| known.epoch == place.epoch) else { continue };
         let newer = |known: &&Known| known.begun > mine.shown && known.shown < publication.invoked;
         if let Some(newer) = epochs.iter().find(newer) {
@@ -85,6 +88,15 @@ fn epochs(history: &History) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Whether there were two epochs while the publication was under way: neither knew of the other.
+fn is_split(history: &History, publication: &Publication) -> bool {
+    history.faults.iter().any(|fault| {
+        fault.took(Takes::Split, publication.channel)
+            && fault.begin <= publication.done
+            && publication.invoked <= fault.end
+    })
 }
 
 /// The epochs of each channel.
@@ -135,7 +147,14 @@ mod tests {
     #[test]
     fn an_answer_in_an_old_epoch_is_noticed() {
         let mut history = renewed();
-        history.publications.push(publication(6, Outcome::Ok(Some(place(0, 5)))));
+        let publication = publication(6, Outcome::Ok(Some(place(0, 5))));
+        history.publications.push(publication.clone());
         assert!(only(check, &history).contains("though epoch new was there"));
+        let (begin, end) = (publication.invoked, publication.done);
+        history.faults.push(fault("split-brain", (begin, begin), Takes::Split));
+        assert_eq!(check(&history), []);
+        history.faults.pop();
+        history.faults.push(fault("split-brain", (end + 1, end + 1), Takes::Split));
+        assert_eq!(check(&history).len(), 1, "not yet");
     }
 }

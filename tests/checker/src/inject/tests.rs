@@ -6,6 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::cluster::Topology;
 use crate::proxy::Link;
 use crate::redis::Redis;
 
@@ -16,7 +17,8 @@ async fn started(port: u16) -> Option<(Cluster, Redis, TempDir)> {
         return None;
     }
     let directory = tempfile::tempdir().unwrap();
-    let started = Cluster::start(Path::new("none"), directory.path(), (0, true), port).await;
+    let topology = Topology { redis: true, ..Topology::default() };
+    let started = Cluster::start(Path::new("none"), directory.path(), topology, port).await;
     let mut cluster = started.unwrap();
     let mut address = cluster.redis[0].address;
     address.set_port(port);
@@ -51,6 +53,40 @@ async fn a_failover_loses_what_came_last_and_nothing_else() {
     // And back again.
     cluster.inject(&plan).await.unwrap();
     until_there(&through, "before").await;
+}
+
+#[tokio::test]
+async fn two_primaries_both_take_writes_until_one_of_them_loses_its_own() {
+    let Some((mut cluster, alone, directory)) = started(21_150).await else { return };
+    let mut address = alone.address;
+    address.set_port(21_151);
+    cluster.links.push(Link::open(address, cluster.redis[0].address).await.unwrap());
+    let other = Redis::new(address, directory.path().join("unused"));
+    alone.command(&["SET", "before", "1"]).await.unwrap();
+    assert_eq!(alone.command(&["WAIT", "1", "5000"]).await.unwrap(), "1");
+    let writing = async {
+        until_there(&other, "before").await;
+        while alone.command(&["SET", "alone", "1"]).await.is_ok() {
+            // Told apart from the old primary's, if it were that one that answers.
+            if other.command(&["INFO", "replication"]).await.is_ok_and(|info| is_promoted(&info)) {
+                other.command(&["SET", "other", "1"]).await.unwrap();
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let plan = planned(Kind::SplitBrain);
+    let (fault, ()) = tokio::join!(cluster.inject(&plan), writing);
+    assert_eq!(fault.unwrap().takes, Takes::Split);
+    for link in [&alone, &other] {
+        until_there(link, "before").await;
+        until_there(link, "other").await;
+        assert_eq!(link.command(&["GET", "alone"]).await.unwrap(), "");
+    }
+}
+
+/// Whether that is said by a primary that was a replica.
+fn is_promoted(info: &str) -> bool {
+    info.contains("role:master") && !info.contains("second_repl_offset:-1")
 }
 
 /// Waits until `key` is 1: on a busy machine a server that was promoted needs a moment.

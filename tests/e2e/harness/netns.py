@@ -1,0 +1,104 @@
+"""Two sites with a link between them that the kernel cuts, deafens and narrows."""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+
+import pytest
+
+# What Redis, nodes and sentinels are told: the two ends of the link that can be made bad.
+HOME, AWAY = "10.0.0.1", "10.0.0.2"
+# Where those who look in from home find the site away: another link, which is always good.
+DOOR = "10.0.1.2"
+# An address that belongs to whichever site holds it; where nobody there does, it is the other's.
+SHARED = "10.0.2.1"
+
+CLONE_NEWNET = 0x40000000
+LINK, DOOR_LINK = "bus", "door"
+
+
+class Sites:
+    """While the block runs, the thread and whatever it starts are at home, in a network namespace
+    of their own with a loopback of its own; a command that begins with `away` runs at the other
+    site. Nothing of it can be seen from outside, and it is gone with its last process."""
+
+    def __enter__(self):
+        with contextlib.ExitStack() as undo:
+            outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+            undo.callback(os.close, outside)
+            try:
+                _libc("unshare", CLONE_NEWNET)
+            except PermissionError:
+                pytest.skip("a network namespace is needed, and only root may make one")
+            undo.callback(_libc, "setns", outside, CLONE_NEWNET)
+            # It holds the namespace, and ends with its input: with this process at the latest.
+            self.holder = undo.enter_context(subprocess.Popen(
+                ["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            self.away = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--"]
+            self.holder.stdin.write(b"\n")
+            self.holder.stdin.flush()
+            assert self.holder.stdout.readline() == b"\n", "the site away is not there"
+            self.make()
+            self.undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self.undo.close()
+
+    def make(self):
+        for link, ends in [(LINK, [HOME, AWAY]), (DOOR_LINK, ["10.0.1.1", DOOR])]:
+            self.run(HOME, "ip", "link", "add", "dev", link, "type", "veth", "peer", "name", link,
+                     "netns", self.holder.pid)
+            for site, address in zip([HOME, AWAY], ends):
+                self.run(site, "ip", "address", "add", f"{address}/30", "dev", link)
+        for site in (HOME, AWAY):
+            for link in ("lo", DOOR_LINK):
+                self.run(site, "ip", "link", "set", link, "up")
+        self.heal()
+
+    def run(self, site, *command):
+        """Runs a command at the site that has this address."""
+        prefix = self.away if site == AWAY else []
+        subprocess.run([*prefix, *map(str, command)], check=True)
+
+    def hold(self, site):
+        """The site holds the shared address from now on, whoever else does."""
+        self.run(site, "ip", "address", "add", f"{SHARED}/32", "dev", "lo")
+
+    def release(self, site):
+        self.run(site, "ip", "address", "del", f"{SHARED}/32", "dev", "lo")
+
+    def pull(self, site):
+        """The plug is pulled at `site`: there is no way out there any more, and silence at the
+        other end."""
+        self.run(site, "ip", "link", "set", LINK, "down")
+
+    def deafen(self, *sites):
+        """What is on its way to these sites never arrives, and nobody is told."""
+        for site in sites:
+            self.run(site, "nft", "add table netdev cut; add chain netdev cut arriving { "
+                     f"type filter hook ingress device {LINK} priority 0; policy drop; }}")
+
+    def narrow(self, kbits):
+        """The link lets so many thousand bits a second through in each direction, and keeps four
+        seconds' worth of what comes faster."""
+        for site in (HOME, AWAY):
+            self.run(site, "tc", "qdisc", "replace", "dev", LINK, "root", "tbf",
+                     "rate", f"{kbits}kbit", "burst", "2kb", "latency", "4s")
+
+    def heal(self):
+        """Makes the link good again, whatever was done to it."""
+        for site in (HOME, AWAY):
+            self.run(site, "nft", "add table netdev cut; delete table netdev cut")
+            self.run(site, "tc", "qdisc", "replace", "dev", LINK, "root", "pfifo")
+            self.run(site, "ip", "link", "set", LINK, "up")
+        # The ways over a link are lost with it.
+        for site, other in [(HOME, AWAY), (AWAY, HOME)]:
+            self.run(site, "ip", "route", "replace", SHARED, "via", other)
+
+
+def _libc(name, *args):
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*args):
+        error = ctypes.get_errno()
+        raise OSError(error, f"{name}: {os.strerror(error)}")

@@ -1,0 +1,97 @@
+"""What one node does for all is done by another while it is cut off, and once in all: taking
+entries of an ingest stream, and telling whose connections are lost."""
+
+import json
+import time
+
+import pytest
+
+from harness.netns import AWAY, HOME
+from harness.redis import Redis
+from harness.server import eventually
+from harness.traffic import CONFIG
+
+INGEST, GROUP, EVENTS = "corecast:ingest", "corecast", "corecast:events"
+CONFIG = "[events]\nconnect = true\ndisconnect = true\n" + CONFIG
+# After a lease of 5 s, and of 10 s after 20 in which a node takes nobody for dead.
+TAKEN_OVER_SECONDS_MAX, LOST_SECONDS_MAX = 15, 45
+
+# What a node says that has begun to take entries.
+TAKES = "this node ingests the stream"
+
+
+@pytest.fixture
+def redis(sites):
+    with Redis(host=HOME) as redis:
+        yield redis
+
+
+@pytest.fixture
+def nodes(sites, redis, join):
+    """One away, which was there first, and one at home."""
+    nodes = join([], config=CONFIG)
+    nodes.add_away(sites, redis.url)
+    nodes.add(redis.url)
+    return nodes
+
+
+@pytest.mark.parametrize("cut", [
+    lambda sites: sites.pull(AWAY),
+    lambda sites: sites.deafen(AWAY),
+    lambda sites: sites.deafen(HOME),
+], ids=["no way", "answers vanish", "requests vanish"])
+def test_entries_of_a_node_that_is_cut_off_are_published_once_in_order(nodes, sites, redis, cut):
+    client, total = nodes.subscribe(1, "t:in"), 0
+
+    def add(count):
+        nonlocal total
+        for _ in range(count):
+            redis.client.xadd(INGEST, {"channel": "t:in", "data": json.dumps(total)})
+            total += 1
+            time.sleep(0.005)
+
+    add(20)
+    seen = [client.publication("t:in")["data"] for _ in range(20)]
+    assert TAKES in nodes[0].log() and TAKES not in nodes[1].log()
+    add(100)
+    cut(sites)
+    add(200)
+    while len(seen) < total:
+        seen.append(client.publication("t:in", TAKEN_OVER_SECONDS_MAX)["data"])
+    assert TAKES in nodes[1].log(), "the one at home has taken over"
+    add(50)
+    sites.heal()
+    add(200)
+    while len(seen) < total:
+        seen.append(client.publication("t:in", TAKEN_OVER_SECONDS_MAX)["data"])
+    assert seen == list(range(total))
+    client.silent(2)
+    eventually(lambda: redis.client.xpending(INGEST, GROUP)["pending"] == 0, 15, "acknowledged")
+    eventually(lambda: nodes[0].result("history", channel="t:in", limit=0)["offset"] == total, 5,
+               "the one that was cut off has it as well")
+
+
+def events(redis, **wanted):
+    found = [{key.decode(): value.decode() for key, value in fields.items()}
+             for _, fields in redis.client.xrange(EVENTS)]
+    return [event for event in found if wanted.items() <= event.items()]
+
+
+def test_a_node_that_is_cut_off_is_lost_and_goes_on_as_who_it_was(nodes, sites, redis):
+    before = nodes.connect(0)
+    client = before.connected["client"]
+    eventually(lambda: events(redis, event="connect", client=client), 5, "connected")
+    (connect,) = events(redis, event="connect", client=client)
+    sites.deafen(HOME, AWAY)
+    eventually(lambda: events(redis, event="node_lost"), LOST_SECONDS_MAX, "it is missed")
+    (lost,) = events(redis, event="node_lost")
+    assert (lost["node"], lost["boot"]) == (connect["node"], connect["boot"])
+    meanwhile = nodes.connect(0).connected["client"]
+    before.silent()
+    before.close()
+    sites.heal()
+    for event, whose in [("connect", meanwhile), ("disconnect", client)]:
+        eventually(lambda: events(redis, event=event, client=whose), 10, f"{event} of {whose}")
+        assert events(redis, event=event, client=whose)[0]["boot"] == connect["boot"]
+    eventually(lambda: len(nodes[1].result("info")["nodes"]) == 2, 10, "it is there again")
+    assert len(events(redis, event="node_lost")) == 1
