@@ -1,12 +1,7 @@
 //! The bus under simulation: random schedules of several nodes that share a Redis, in one thread,
 //! checked against what is promised. `CORECAST_SIM_SEED` replays the schedule of one seed,
 //! `CORECAST_SIM_SCHEDULES` says how many to play.
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a panic is how a check fails, and the output says with which seed"
-)]
+#![allow(clippy::print_stdout, reason = "the output says with which seed")]
 
 #[path = "bus_sim/mod.rs"]
 mod bus_sim;

@@ -1,44 +1,15 @@
 //! Shows that the simulation would notice: each fault that is built in on purpose makes it fail
 //! within a bounded number of schedules, and without a fault it does not.
 #![cfg(feature = "sabotage")]
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a panic is how a check fails, and the output says with which seed"
-)]
 
 #[path = "sim/mod.rs"]
 #[allow(dead_code, reason = "directed tests use more of it")]
 mod sim;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod sabotaged;
 
 use corecast::sabotage::{Fault, switch_on};
-
-/// Schedules within which a fault must be noticed.
-const SCHEDULES_MAX: u64 = 1000;
-
-/// The first seed, from 0 on, whose schedule fails, and what it says.
-fn first_failure(fault: Option<Fault>) -> Option<(u64, String)> {
-    switch_on(fault);
-    let failure = (0..SCHEDULES_MAX).find_map(|seed| {
-        let played = catch_unwind(AssertUnwindSafe(|| drop(sim::schedule::play(seed))));
-        played.err().map(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-            (seed, text.unwrap_or_default())
-        })
-    });
-    switch_on(None);
-    failure
-}
-
-fn check_noticed(fault: Fault) {
-    let failure = first_failure(Some(fault));
-    let (seed, text) = failure.unwrap_or_else(|| panic!("{fault:?} was not noticed"));
-    println!("{fault:?} was noticed with seed {seed}: {text}");
-}
+use sabotaged::{check_noticed, check_passes};
+use sim::schedule::play;
 
 #[test]
 fn a_panic_while_one_clients_bytes_are_parsed_ends_that_connection_alone() {
@@ -72,35 +43,35 @@ fn a_panic_while_one_clients_bytes_are_parsed_ends_that_connection_alone() {
 
 #[test]
 fn schedules_without_a_fault_pass() {
-    assert_eq!(first_failure(None), None);
+    check_passes(play);
 }
 
 #[test]
 fn a_lost_wake_is_noticed() {
-    check_noticed(Fault::LostWake);
+    check_noticed(play, Fault::LostWake);
 }
 
 #[test]
 fn a_stale_generation_is_noticed() {
-    check_noticed(Fault::StaleGeneration);
+    check_noticed(play, Fault::StaleGeneration);
 }
 
 #[test]
 fn a_recovery_that_begins_too_late_is_noticed() {
-    check_noticed(Fault::OffsetOffByOne);
+    check_noticed(play, Fault::OffsetOffByOne);
 }
 
 #[test]
 fn publications_that_vanish_from_a_full_spill_are_noticed() {
-    check_noticed(Fault::DropOnSpill);
+    check_noticed(play, Fault::DropOnSpill);
 }
 
 #[test]
 fn a_gap_that_nobody_is_told_of_is_noticed() {
-    check_noticed(Fault::SkippedGap);
+    check_noticed(play, Fault::SkippedGap);
 }
 
 #[test]
 fn a_shard_that_stays_interested_is_noticed() {
-    check_noticed(Fault::LeakedInterest);
+    check_noticed(play, Fault::LeakedInterest);
 }

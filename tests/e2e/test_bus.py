@@ -8,46 +8,19 @@ import threading
 import pytest
 
 from harness.client import Client, Plain, offsets
+from harness.config import FRAMES, namespace, recovered
 from harness.nodes import Nodes
 from harness.server import Server, eventually
 from harness.wire import BINARY, TEXT, Wire, frame
 
-NODES = {"config": """
-[client]
-frames_per_second_max = 1000000
-
-[[channel.namespaces]]
-name = "none"
-history_size = 0
-history_ttl = "0s"
-force_recovery = false
-
-[[channel.namespaces]]
-name = "text"
-data = "text"
-history_size = 10
-history_ttl = "60s"
-force_recovery = true
-
-[[channel.namespaces]]
-name = "binary"
-data = "binary"
-history_size = 10
-history_ttl = "60s"
-force_recovery = true
-
-[[channel.namespaces]]
-name = "small"
-history_size = 5
-history_ttl = "60s"
-force_recovery = true
-
-[[channel.namespaces]]
-name = "brief"
-history_size = 10
-history_ttl = "1s"
-force_recovery = true
-"""}
+NODES = {"config": "".join([
+    FRAMES,
+    namespace("none", history_size=0, history_ttl="0s", force_recovery=False),
+    recovered("text", 10, data="text"),
+    recovered("binary", 10, data="binary"),
+    recovered("small", 5),
+    recovered("brief", 10, "1s"),
+])}
 
 
 def together(*calls):

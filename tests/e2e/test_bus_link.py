@@ -8,31 +8,26 @@ import pytest
 
 from harness.proxy import Proxy
 from harness.server import eventually
-from harness.traffic import ANSWER_SECONDS_MAX, CONFIG, SLACK_SECONDS, Traffic
+from harness.traffic import ANSWER_SECONDS_MAX, CONFIG, SLACK_SECONDS, Traffic, resuming
 
 NODES = {"config": CONFIG}
 
 
 def test_a_short_hang_is_waited_for(join, redis):
-    nodes = join([redis.url] * 3)
-    with Traffic(nodes) as traffic:
+    with resuming(join([redis.url] * 3), told=False):
         redis.freeze()
         time.sleep(2)
         redis.thaw()
-        traffic.flows(10)
-    traffic.check(told=False)
 
 
 def test_a_long_hang_is_told_to_publishers_and_to_nobody_else(join, redis):
     nodes = join([redis.url] * 3)
-    with Traffic(nodes) as traffic:
+    with resuming(nodes, told=False) as traffic:
         redis.freeze()
         time.sleep(8)
         for server in nodes:
             assert "degraded" in server.http.get("/ready").text
         redis.thaw()
-        traffic.flows(10)
-    traffic.check(told=False)
     assert traffic.outcomes()["unknown"] >= 1, "what was on its way may have been appended"
     assert traffic.outcomes()["unavailable"] + traffic.outcomes()["unknown"] >= 3
 
@@ -102,26 +97,21 @@ def test_one_cut_costs_nobody_anything(join, redis):
 
 
 def test_cuts_ten_times_a_second_lose_nothing(join, redis):
-    nodes = join([redis.url] * 3)
-    with Traffic(nodes) as traffic:
+    with resuming(join([redis.url] * 3), told=False):
         for _ in range(30):
             redis.kill_clients()
             time.sleep(0.1)
-        traffic.flows(10)
-    traffic.check(told=False)
 
 
 def test_cuts_of_one_nodes_link_are_that_nodes_business(join, redis):
     with Proxy(redis.port) as link:
         nodes = join([link.url, redis.url])
-        with Traffic(nodes, publish_on=[1]) as traffic:
+        with resuming(nodes, told=False, publish_on=[1]) as traffic:
             target, link.target = link.target, 1  # Nothing listens there.
             link.cut()
             eventually(lambda: nodes[0].metrics().total("corecast_bus_up") == 0)
             traffic.publishers[0].stopping.wait(1.5)
             link.target = target
-            traffic.flows(10)
-        traffic.check(told=False)
         assert traffic.outcomes().keys() == {"ok"}, "the other node is not concerned"
 
 
@@ -139,44 +129,33 @@ def test_an_unblocked_reader_goes_on_where_it_was(join, redis, how):
 
 
 def test_a_paused_redis_is_waited_for(join, redis):
-    nodes = join([redis.url] * 2)
-    with Traffic(nodes) as traffic:
+    with resuming(join([redis.url] * 2), told=False):
         redis.client.execute_command("CLIENT", "PAUSE", "2000", "ALL")
-        traffic.flows(10)
-    traffic.check(told=False)
 
 
 def test_a_link_that_falls_silent_is_replaced(join, redis):
-    with Proxy(redis.port) as link:
-        nodes = join([link.url, redis.url])
-        with Traffic(nodes) as traffic:
-            link.hush()
-            traffic.flows(10)
-        traffic.check(told=False)
+    with Proxy(redis.port) as link, resuming(join([link.url, redis.url]), told=False):
+        link.hush()
 
 
 def test_a_network_that_is_silent_for_a_while_is_waited_for(join, redis):
     with Proxy(redis.port) as link:
         nodes = join([link.url, redis.url])
-        with Traffic(nodes) as traffic:
+        with resuming(nodes, told=False):
             link.silent = True
             time.sleep(6)
             assert "degraded" in nodes[0].http.get("/ready").text
             assert "degraded" not in nodes[1].http.get("/ready").text
             link.silent = False
-            traffic.flows(10)
-        traffic.check(told=False)
 
 
 def test_a_slow_link_delivers_late_and_says_so(join, redis):
     with Proxy(redis.port) as link:
         nodes = join([link.url, redis.url])
-        with Traffic(nodes) as traffic:
+        with resuming(nodes, told=False):
             link.latency, link.slice_bytes = 0.2, 1
             eventually(lambda: nodes[0].metrics().total("corecast_bus_lag_seconds") > 0.1, 10,
                        "the lag is measured")
-            traffic.flows(10)
-        traffic.check(told=False)
 
 
 def test_a_lost_answer_publishes_once(join, redis, channel):

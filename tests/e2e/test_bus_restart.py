@@ -10,7 +10,7 @@ from harness.clock import Clock
 from harness.proxy import Proxy
 from harness.redis import Redis
 from harness.server import eventually
-from harness.traffic import CONFIG, Traffic
+from harness.traffic import CONFIG, Traffic, resuming
 
 NODES = {"config": CONFIG}
 
@@ -40,7 +40,7 @@ def check_healed(nodes):
 def test_after_a_kill_everybody_is_told_whatever_redis_has_kept(join, aof):
     with Redis("--appendfsync", "everysec", aof=aof) as redis:
         nodes = join([redis.url] * 3)
-        with Traffic(nodes) as traffic:
+        with resuming(nodes, told=True) as traffic:
             lines = [len(server.log().splitlines()) for server in nodes]
             redis.kill()
             traffic.wait_outcome("unavailable", "unknown")
@@ -50,29 +50,21 @@ def test_after_a_kill_everybody_is_told_whatever_redis_has_kept(join, aof):
                 assert 1 <= len(new) <= LOG_LINES_MAX, new
             assert nodes[1].result("history", channel="t:traffic", limit=0)["offset"] > 0
             redis.start()
-            traffic.flows(10)
-        traffic.check(told=True)
         check_healed(nodes)
         for server in nodes:
             assert server.metrics().total("corecast_bus_epoch_changes_total") > 0
 
 
 def test_after_a_restart_within_a_blink_everybody_is_told_too(join, redis):
-    nodes = join([redis.url] * 2)
-    with Traffic(nodes, interval=0.01) as traffic:
+    with resuming(join([redis.url] * 2), told=True, interval=0.01):
         redis.restart()
-        traffic.flows(10)
-    traffic.check(told=True)
 
 
 def test_three_restarts_in_a_row_are_survived(join, redis):
-    nodes = join([redis.url] * 2)
-    with Traffic(nodes) as traffic:
+    with resuming(join([redis.url] * 2), told=True):
         for _ in range(3):
             redis.restart(pause=0.2)
             time.sleep(0.3)
-        traffic.flows(10)
-    traffic.check(told=True)
 
 
 def test_errors_say_that_it_is_the_bus_and_clients_get_them_too(join, redis, channel):
@@ -125,7 +117,7 @@ def test_a_promoted_replica_that_lacks_the_tail_is_a_new_epoch(join):
     with Redis() as primary, Redis() as replica, Proxy(primary.port) as link:
         replica.follow(primary)
         nodes = join([link.url] * 3)
-        with Traffic(nodes) as traffic:
+        with resuming(nodes, told=True, lost=True) as traffic:
             replica.freeze()
             primary.client.execute_command("CLIENT", "KILL", "TYPE", "replica")
             traffic.flows()  # The replica will never have these.
@@ -133,20 +125,15 @@ def test_a_promoted_replica_that_lacks_the_tail_is_a_new_epoch(join):
             primary.kill()
             replica.thaw()
             replica.promote()
-            traffic.flows(10)
-        traffic.check(told=True, lost=True)
 
 
 def test_a_promoted_replica_that_has_all_is_a_new_epoch_too(join):
     with Redis() as primary, Redis() as replica, Proxy(primary.port) as link:
         replica.follow(primary)
-        nodes = join([link.url] * 2)
-        with Traffic(nodes) as traffic:
+        with resuming(join([link.url] * 2), told=True):
             link.target = replica.port
             primary.kill()
             replica.promote()
-            traffic.flows(10)
-        traffic.check(told=True)
 
 
 def test_a_redis_that_is_loading_is_waited_for(join):
@@ -167,23 +154,16 @@ def test_a_redis_that_is_loading_is_waited_for(join):
 
 
 def test_a_clock_that_went_back_with_redis_stalls_nobody(join, tmp_path):
-    with Redis() as redis:
-        nodes = join([redis.url] * 2)
-        with Traffic(nodes) as traffic:
-            redis.kill()
-            redis.prefix = Clock(tmp_path, -3600).prefix
-            redis.start()
-            assert time.time() - redis.client.time()[0] > 3000
-            traffic.flows(10)
-        traffic.check(told=True)
+    with Redis() as redis, resuming(join([redis.url] * 2), told=True):
+        redis.kill()
+        redis.prefix = Clock(tmp_path, -3600).prefix
+        redis.start()
+        assert time.time() - redis.client.time()[0] > 3000
 
 
 def test_flushall_is_a_new_epoch(join, redis):
-    nodes = join([redis.url] * 2)
-    with Traffic(nodes) as traffic:
+    with resuming(join([redis.url] * 2), told=True):
         redis.client.flushall()
-        traffic.flows(10)
-    traffic.check(told=True)
 
 
 def test_flushed_scripts_are_loaded_again_and_nobody_notices(join, redis):

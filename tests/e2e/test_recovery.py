@@ -6,30 +6,11 @@ import time
 import pytest
 
 from harness.client import Client, offsets
+from harness.config import FRAMES, recovered
 from harness.server import Server
 
-SERVER = {"config": """
-[client]
-frames_per_second_max = 1000000
-
-[[channel.namespaces]]
-name = "small"
-history_size = 10
-history_ttl = "60s"
-force_recovery = true
-
-[[channel.namespaces]]
-name = "large"
-history_size = 1000
-history_ttl = "60s"
-force_recovery = true
-
-[[channel.namespaces]]
-name = "brief"
-history_size = 10
-history_ttl = "1s"
-force_recovery = true
-"""}
+SERVER = {"config": FRAMES + recovered("small", 10) + recovered("large", 1000)
+          + recovered("brief", 10, "1s")}
 
 
 def recover(client, channel, offset, epoch, **more):

@@ -1,5 +1,11 @@
 //! Whole nodes in one thread: the server's shards, mesh and codecs under a simulated clock and
 //! network, with simulated clients, checked against what the server promises.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a check fails, and the output says with which seed"
+)]
 
 pub mod centrifugo;
 pub mod client;

@@ -54,7 +54,7 @@ impl Cluster {
             Kind::Failover => self.fail_over(planned).await,
             Kind::Cut => self.bend(planned, (1.0, 8.0), Passage::Held).await,
             Kind::HalfOpen => self.bend(planned, (1.0, 8.0), Passage::Swallowed).await,
-            Kind::LostReplies => self.bend(planned, (0.3, 1.5), Passage::RepliesSwallowed).await,
+            Kind::LostReplies => self.bend(planned, (0.3, 8.0), Passage::RepliesSwallowed).await,
             Kind::Reset => self.reset(planned).await,
             Kind::Slow => self.slow(planned).await,
             Kind::Unplug => self.unplug(planned).await,

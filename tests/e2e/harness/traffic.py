@@ -5,6 +5,7 @@ nodes agree on each position; what was refused for certain is never seen; an ans
 """
 
 import collections
+import contextlib
 import dataclasses
 import threading
 import time
@@ -337,6 +338,15 @@ class Traffic:
             if attempt.outcome == "ok" and attempt.position[0] == follower.channel:
                 assert attempt.id in where or _in_a_hole(attempt.position[1:], holes), \
                     f"{attempt} was missed without a word; told of {holes}"
+
+
+@contextlib.contextmanager
+def resuming(nodes, *, told, lost=None, **options):
+    """Traffic that flows again after what the block does to it, and is judged then."""
+    with Traffic(nodes, **options) as traffic:
+        yield traffic
+        traffic.flows(10)
+    traffic.check(told, lost)
 
 
 def _past(follower, position):

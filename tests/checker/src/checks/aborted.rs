@@ -1,19 +1,12 @@
 //! No aborted read: a publication that was certainly refused is never seen.
 
-use super::Violation;
+use super::{Violation, wrongly_seen};
 use crate::history::{History, Outcome};
 
 pub(super) fn check(history: &History) -> Vec<Violation> {
-    let mut found = Vec::new();
-    for seen in history.seen() {
-        let Some(publication) = history.publications.get(seen.pid as usize) else { continue };
-        if publication.outcome == Outcome::Fail {
-            let place = history.show(seen.channel, seen.place);
-            let text = format!("{} has publication {}, refused, at {place}", seen.by, seen.pid);
-            found.push(Violation::at(seen.at, text));
-        }
-    }
-    found
+    wrongly_seen(history, |_, publication| {
+        (publication?.outcome == Outcome::Fail).then(|| "which was refused".to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -27,7 +20,9 @@ mod tests {
         history.publications.push(publication(4, Outcome::Fail));
         assert_eq!(check(&history), []);
         history.clients[0].events.push(live(1, place(0, 5), 4));
-        assert!(only(check, &history).contains("publication 4, refused"));
+        assert!(
+            only(check, &history).contains("publication 4 at check:0 old:5, which was refused")
+        );
     }
 
     #[test]

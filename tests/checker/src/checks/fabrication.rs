@@ -1,24 +1,19 @@
 //! No fabrication: whatever anybody received was published, in that channel, and before.
 
-use super::Violation;
+use super::{Violation, wrongly_seen};
 use crate::history::History;
 
 pub(super) fn check(history: &History) -> Vec<Violation> {
-    let mut found = Vec::new();
-    for seen in history.seen() {
-        let place = history.show(seen.channel, seen.place);
-        let wrong = match history.publications.get(seen.pid as usize) {
-            None => "which nobody published".to_owned(),
-            Some(publication) if publication.channel != seen.channel => {
-                format!("which was published to {}", history.channel(publication.channel))
-            }
-            Some(publication) if publication.invoked > seen.at => "before it was published".into(),
-            Some(_) => continue,
-        };
-        let text = format!("{} has publication {} at {place}, {wrong}", seen.by, seen.pid);
-        found.push(Violation::at(seen.at, text));
-    }
-    found
+    wrongly_seen(history, |seen, publication| match publication {
+        None => Some("which nobody published".to_owned()),
+        Some(publication) if publication.channel != seen.channel => {
+            Some(format!("which was published to {}", history.channel(publication.channel)))
+        }
+        Some(publication) if publication.invoked > seen.at => {
+            Some("before it was published".to_owned())
+        }
+        Some(_) => None,
+    })
 }
 
 #[cfg(test)]

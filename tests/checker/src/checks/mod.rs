@@ -13,7 +13,7 @@ mod sessions;
 #[cfg(test)]
 mod scene;
 
-use crate::history::{History, Micros, seconds};
+use crate::history::{History, Micros, Publication, Sighting, seconds};
 
 /// Violations of one check that are kept: one cause makes thousands.
 const VIOLATIONS_KEPT_MAX: usize = 1000;
@@ -45,6 +45,21 @@ impl std::fmt::Display for Violation {
         }
         f.write_str(&self.text)
     }
+}
+
+/// A violation for each time that somebody saw a publication for which `wrong` has words: it is
+/// given who saw what, and the publication if there is one.
+fn wrongly_seen(
+    history: &History,
+    wrong: impl Fn(&Sighting, Option<&Publication>) -> Option<String>,
+) -> Vec<Violation> {
+    let judge = |seen: Sighting| {
+        let wrong = wrong(&seen, history.publications.get(seen.pid as usize))?;
+        let place = history.show(seen.channel, seen.place);
+        let text = format!("{} has publication {} at {place}, {wrong}", seen.by, seen.pid);
+        Some(Violation::at(seen.at, text))
+    };
+    history.seen().filter_map(judge).collect()
 }
 
 /// One check.

@@ -1,0 +1,34 @@
+//! Schedules of a simulation that is played with a fault built in on purpose: does one fail?
+#![allow(clippy::print_stdout, reason = "the output says with which seed")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use corecast::sabotage::{Fault, switch_on};
+
+/// Schedules within which a fault must be noticed.
+const SCHEDULES_MAX: u64 = 1000;
+
+/// The first seed, from 0 on, whose schedule fails, and what it says.
+fn first_failure<T>(play: impl Fn(u64) -> T, fault: Option<Fault>) -> Option<(u64, String)> {
+    switch_on(fault);
+    let failure = (0..SCHEDULES_MAX).find_map(|seed| {
+        let played = catch_unwind(AssertUnwindSafe(|| drop(play(seed))));
+        played.err().map(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+            (seed, text.unwrap_or_default())
+        })
+    });
+    switch_on(None);
+    failure
+}
+
+pub fn check_noticed<T>(play: impl Fn(u64) -> T, fault: Fault) {
+    let failure = first_failure(play, Some(fault));
+    let (seed, text) = failure.unwrap_or_else(|| panic!("{fault:?} was not noticed"));
+    println!("{fault:?} was noticed with seed {seed}: {text}");
+}
+
+pub fn check_passes<T>(play: impl Fn(u64) -> T) {
+    assert_eq!(first_failure(play, None), None);
+}
