@@ -154,8 +154,8 @@ struct Bridge {
     work: Notify,
     cells: Arc<BridgeCells>,
     now: fn() -> Moment,
-    /// Whether the last read succeeded.
-    reading: Slot<bool>,
+    /// Readers whose last read did not succeed.
+    not_reading: Slot<usize>,
     complained: Slot<Option<Instant>>,
     nodes: nodes::Nodes,
     cluster: cluster::Cluster,
@@ -168,7 +168,7 @@ impl Bridge {
         let mut engine = self.engine.borrow_mut();
         let result = act(&mut engine, (self.now)());
         engine.flush();
-        let up = engine.is_up() && self.reading.get();
+        let up = engine.is_up() && self.not_reading.get() == 0;
         let own = engine.take_own();
         drop(engine);
         for (ticket, answer) in own {
@@ -224,7 +224,7 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         work: Notify::new(),
         cells,
         now,
-        reading: Slot::new(false),
+        not_reading: Slot::new(0),
         complained: Slot::new(None),
         nodes: nodes::Nodes::new(member),
         cluster: cluster::Cluster::default(),
@@ -240,7 +240,9 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     }
     tokio::task::spawn_local(writer::run(Rc::clone(&bridge)));
     let all = 0..bridge.options.streams;
-    if link::is_cluster(&bridge.options.url) {
+    let is_cluster = link::is_cluster(&bridge.options.url);
+    bridge.not_reading.set(if is_cluster { all.len() } else { 1 });
+    if is_cluster {
         // Streams live on several servers, and a read that waits has one.
         for stream in all {
             tokio::task::spawn_local(reader::run(Rc::clone(&bridge), vec![stream]));

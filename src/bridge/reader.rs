@@ -20,17 +20,16 @@ const WINDOW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connects, follows `streams` until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>, streams: Vec<usize>) {
-    let mut backoff = Backoff::new(bridge.seed());
+    let (mut backoff, mut reads) = (Backoff::new(bridge.seed()), false);
     loop {
         let failed = match Link::connect(&bridge.options.url, BUS_READ_TIMEOUT).await {
             Ok(link) => {
                 bridge.cells.connects.add(1);
-                follow(&bridge, &link, &streams, &mut backoff).await
+                follow(&bridge, &link, &streams, (&mut backoff, &mut reads)).await
             }
             Err(error) => error,
         };
-        bridge.reading.set(false);
-        bridge.with_engine(|_, _| {});
+        bridge.set_reads(&mut reads, false);
         if backoff.is_worth_a_line() {
             tracing::warn!(place = %bridge.place, error = %failed, "the bus can't be read");
         }
@@ -43,7 +42,7 @@ async fn follow(
     bridge: &Bridge,
     link: &Link,
     streams: &[usize],
-    backoff: &mut Backoff,
+    (backoff, reads): (&mut Backoff, &mut bool),
 ) -> LinkError {
     // It may lead to another server than the last one.
     for &stream in streams {
@@ -62,7 +61,7 @@ async fn follow(
             Ok(entry_bytes) => count = next_count(count, entry_bytes, streams.len()),
             Err(error) => return error,
         }
-        bridge.reading.set(true);
+        bridge.set_reads(reads, true);
         if backoff.reset() {
             tracing::info!(place = %bridge.place, "the bus is read again");
         }
@@ -191,6 +190,16 @@ fn unix_millis() -> u64 {
 }
 
 impl Bridge {
+    /// One of the readers reads from now on, or does not.
+    fn set_reads(&self, reads: &mut bool, now: bool) {
+        if std::mem::replace(reads, now) != now {
+            let count = self.not_reading.get();
+            self.not_reading.set(if now { count - 1 } else { count + 1 });
+            // Whoever asks for it now is to see it.
+            self.with_engine(|_, _| {});
+        }
+    }
+
     /// Waits until the shards have taken what was read: while the window is loaded for as long as
     /// it takes, later for a moment only, or one slow shard would delay all.
     async fn wait_for_room(&self) {

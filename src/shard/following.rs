@@ -16,16 +16,37 @@ use crate::reason::ClientError;
 pub(super) struct Following {
     /// Whether the window of the bus is still being read.
     loading: bool,
-    /// Requests that wait for a channel's place, in their order; one question is under way for
-    /// each channel.
-    waiting: HashMap<ChannelName, Vec<Message>, foldhash::quality::RandomState>,
+    /// Requests that wait for an answer about their channel; one question is under way for each.
+    waiting: HashMap<ChannelName, Waiting, foldhash::quality::RandomState>,
+    /// Requests are being judged again, so a question that is asked now is asked after all of them
+    /// came.
+    judging: bool,
     /// Channels with subscribers that may have missed something, to be asked for in turn.
     adrift: VecDeque<ChannelName>,
 }
 
+/// What is asked about a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Where it stands.
+    Place,
+    /// What Redis keeps of it before an offset.
+    Older(u64),
+}
+
+/// Who waits for the answer to a question.
+struct Waiting {
+    question: Question,
+    /// Those who came before it was asked, in their order: the answer is for them.
+    asked: Vec<Message>,
+    /// Those who came later: it may be older than what their clients know.
+    later: Vec<Message>,
+}
+
 impl Following {
     pub(super) fn new(bus: bool) -> Following {
-        Following { loading: bus, waiting: HashMap::default(), adrift: VecDeque::new() }
+        let (waiting, adrift) = (HashMap::default(), VecDeque::new());
+        Following { loading: bus, waiting, judging: false, adrift }
     }
 }
 
@@ -42,20 +63,38 @@ impl<S: Sockets> Shard<S> {
 
     /// Keeps a request until it is known where its channel stands.
     pub(super) fn await_place(&mut self, channel: ChannelName, request: Message) {
-        let waiting = self.following.waiting.entry(channel.clone()).or_default();
-        waiting.push(request);
-        if waiting.len() == 1 && !self.following.loading {
-            self.send_to_bridge(Message::Locate { channel });
+        self.wait_for_answer(channel, Question::Place, Some(request));
+    }
+
+    fn wait_for_answer(
+        &mut self,
+        channel: ChannelName,
+        question: Question,
+        request: Option<Message>,
+    ) {
+        let Following { waiting, loading, judging, .. } = &mut self.following;
+        if let Some(waiting) = waiting.get_mut(&channel) {
+            let before = waiting.question == question && (*judging || *loading);
+            let list = if before { &mut waiting.asked } else { &mut waiting.later };
+            return list.extend(request);
         }
+        let asked = request.into_iter().collect();
+        waiting.insert(channel.clone(), Waiting { question, asked, later: Vec::new() });
+        if !*loading {
+            self.ask(channel, question);
+        }
+    }
+
+    fn ask(&mut self, channel: ChannelName, question: Question) {
+        self.send_to_bridge(match question {
+            Question::Place => Message::Locate { channel },
+            Question::Older(before) => Message::ReadOlder { channel, before },
+        });
     }
 
     /// Keeps a request until it is known what Redis keeps of its channel before an offset.
     pub(super) fn await_older(&mut self, channel: ChannelName, before: u64, request: Message) {
-        let waiting = self.following.waiting.entry(channel.clone()).or_default();
-        waiting.push(request);
-        if waiting.len() == 1 {
-            self.send_to_bridge(Message::ReadOlder { channel, before });
-        }
+        self.wait_for_answer(channel, Question::Older(before), Some(request));
     }
 
     /// Redis has said what it keeps of a channel before an offset, or can't.
@@ -104,7 +143,7 @@ impl<S: Sockets> Shard<S> {
         let mut waiting: Vec<ChannelName> = self.following.waiting.keys().cloned().collect();
         waiting.sort_unstable();
         for channel in waiting {
-            self.send_to_bridge(Message::Locate { channel });
+            self.ask(channel, Question::Place);
         }
     }
 
@@ -138,17 +177,27 @@ impl<S: Sockets> Shard<S> {
         self.homes.retire(self.now, channel);
     }
 
+    /// The question about a channel has been answered: those who wait are judged again.
     fn serve_waiting(&mut self, channel: &ChannelName) {
-        for request in self.following.waiting.remove(channel).unwrap_or_default() {
+        let Some(waiting) = self.following.waiting.remove(channel) else { return };
+        let Waiting { question, asked, later } = waiting;
+        self.following.judging = true;
+        for mut request in asked {
+            if let (Message::Subscribe(subscribe), Question::Place) = (&mut request, question) {
+                subscribe.confirmed = true;
+            }
             self.on_message(request);
         }
+        later.into_iter().for_each(|request| self.on_message(request));
+        self.following.judging = false;
     }
 
     /// The bus can't say where a channel stands. Those who wait may try again; who is subscribed
     /// goes on to be, and the question is asked again.
     fn refuse_waiting(&mut self, channel: &ChannelName) {
         let error = ClientError::BusUnavailable;
-        for request in self.following.waiting.remove(channel).unwrap_or_default() {
+        let waiting = self.following.waiting.remove(channel);
+        for request in waiting.into_iter().flat_map(|one| one.asked.into_iter().chain(one.later)) {
             match request {
                 Message::Subscribe(subscribe) => {
                     let (channel, connection) = (subscribe.channel, subscribe.connection);
@@ -185,7 +234,7 @@ impl<S: Sockets> Shard<S> {
             let wanted = self.homes.has_listeners(channel.as_str());
             // If something was read of it since, that has told.
             if wanted && !self.homes.is_known(channel.as_str()) {
-                self.send_to_bridge(Message::Locate { channel });
+                self.wait_for_answer(channel, Question::Place, None);
             }
         }
     }

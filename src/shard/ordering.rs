@@ -112,7 +112,6 @@ impl<S: Sockets> Shard<S> {
         });
         if behind || self.is_unknown(subscribe.channel.as_str()) {
             let channel = subscribe.channel.clone();
-            let subscribe = Subscribe { confirmed: true, ..subscribe };
             return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
         }
         let older = subscribe.recover.and_then(|since| {
