@@ -65,7 +65,7 @@ local function keep(history, id, record)
 end
 
 local channels = tonumber(ARGV[6])
-local incarnation, top, order, bases, records, repeats = {}, {}, {}, {}, {}, {}
+local incarnation, top, order, starts, records, repeats = {}, {}, {}, {}, {}, {}
 local bytes = 128
 local function place(text)
   local a, b, part = string.match(text, '(%d+)-(%d+)-(%d+)$')
@@ -90,27 +90,26 @@ local keys, kept = {}, {}
 local at, index = 9, 0
 while ARGV[at] do
   local c, once, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
-  local at_place, key = string.match(once, '^i([%d-]+):(%d+)$')
-  key = tonumber(key or once)
-  local first = false
-  if at_place then
-    local one = place(at_place)
-    if is_ingested(one) then
-      first = '-'
-    else
-      ingested, ingested_last = one, at_place
+  local key, first
+  if once ~= '0' then
+    local at_place, number = string.match(once, '^i([%d-]+):(%d+)$')
+    if at_place then
+      local one = place(at_place)
+      if is_ingested(one) then
+        first = '-'
+      else
+        ingested, ingested_last = one, at_place
+      end
     end
-  end
-  if key == 0 then
-    key = nil
-  elseif not first then
-    key = KEYS[4 + channels + key]
-    first = keys[key] or get(key)
+    number = tonumber(number or once)
+    if number > 0 and not first then
+      key = KEYS[4 + channels + number]
+      first = keys[key] or get(key)
+    end
   end
   if first then
     repeats[#repeats + 1] = index .. '=' .. first
   else
-    local position = '-'
     if c > 0 then
       if not top[c] then
         local state = redis.pcall('GET', KEYS[4 + c])
@@ -123,10 +122,9 @@ while ARGV[at] do
         end
         incarnation[c], top[c] = i or period, tonumber(s or 0)
         order[#order + 1] = c
-        bases[#bases + 1] = c .. '=' .. incarnation[c] .. ':' .. number(top[c])
+        starts[#starts + 1] = i and state or period .. ':0'
       end
       top[c] = top[c] + 1
-      position = e .. ':' .. incarnation[c] .. ':' .. number(top[c])
     end
     if histories[index] then
       local id = c > 0 and incarnation[c] .. '-' .. number(top[c])
@@ -135,7 +133,7 @@ while ARGV[at] do
     records[#records + 1] = record
     bytes = bytes + #record
     if key then
-      keys[key] = position
+      keys[key] = c > 0 and e .. ':' .. incarnation[c] .. ':' .. number(top[c]) or '-'
     end
   end
   at, index = at + 3, index + 1
@@ -143,10 +141,6 @@ end
 
 if #records > 0 then
   n = n + 1
-  local starts = {}
-  for at in ipairs(order) do
-    starts[at] = string.match(bases[at], '=(.*)$')
-  end
   -- The first write: if Redis refuses it, nothing has happened.
   local added = redis.pcall('XADD', KEYS[1], e .. '-' .. number(n), 't', number(ms), 'c',
     table.concat(starts, ' '), 'd', table.concat(records))
@@ -191,7 +185,11 @@ end
 if ingested_last then
   redis.call('HSET', KEYS[2], 'i:' .. ARGV[7], ingested_last)
 end
-bases, repeats = table.concat(bases, ' '), table.concat(repeats, ' ')
+for at, c in ipairs(order) do
+  starts[at] = c .. '=' .. starts[at]
+end
+local bases = table.concat(starts, ' ')
+repeats = table.concat(repeats, ' ')
 redis.call('SET', KEYS[4],
   ARGV[1] .. ' ' .. e .. ' ' .. number(n) .. ' ' .. bases .. '|' .. repeats, 'PX', ARGV[4])
 return {'ok', e, number(n), bases, repeats}
