@@ -215,6 +215,22 @@ fn what_show_prints_makes_the_same_settings_without_the_keys() {
 }
 
 #[test]
+fn a_url_of_redis_is_shown_unless_it_holds_a_password() {
+    for (url, shows) in [
+        ("redis://h:1", true),
+        ("redis-sentinel://h:1?sentinelServiceName=m", true),
+        ("redis://:sesame@h:1", false),
+        ("redis-sentinel://h:1?sentinelServiceName=m&sentinelPassword=sesame", false),
+    ] {
+        let loaded = load_text(&format!("[redis]\nurl = \"{url}\""), false).expect("valid");
+        for shown in [loaded.shown(), loaded.shown_json()] {
+            assert_eq!(shown.contains(url), shows, "{shown}");
+            assert!(!shown.contains("sesame"), "{shown}");
+        }
+    }
+}
+
+#[test]
 fn node_limits_are_divided_among_shards() {
     let config = Config::default();
     let options = config.shard_options(4);
