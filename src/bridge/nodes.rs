@@ -139,7 +139,9 @@ async fn renew(bridge: &Bridge, link: &Link) -> Result<Leases, LinkError> {
     let described = (nodes.member.describe)().into_bytes();
     let args = vec![key.clone(), described, b"PX".to_vec(), lease];
     link.call("SET", &key, args).await?;
-    look(bridge, link, &nodes.lease()).await
+    // What was given up meanwhile is not taken again.
+    let lease = if nodes.leaving.get() { String::new() } else { nodes.lease() };
+    look(bridge, link, &lease).await
 }
 
 /// Gives the lease up, once all events of this node have been written: it is gone, and not lost.

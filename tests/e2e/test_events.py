@@ -6,6 +6,7 @@ import time
 import pytest
 
 from harness.client import Plain
+from harness.proxy import Proxy
 from harness.server import eventually
 
 EVENTS = """
@@ -200,6 +201,24 @@ def test_a_node_that_drains_is_not_lost(alone, redis):
     assert end["code"] == "3001"
     time.sleep(14)
     assert events(redis, event="node_lost") == []
+
+
+def test_a_lease_that_is_given_up_is_not_taken_again(alone, redis):
+    with Proxy(redis.port) as link:
+        node = alone('[server]\ndrain = "0s"\n' + EVENTS).add(link.url)
+        eventually(lambda: len(redis.client.zrange("corecast:nodes", 0, -1)) == 2)
+        own = node.result("info")["nodes"][0]["uid"].encode()
+        link.latency = 0.7
+        # It stops while it waits for an answer that its renewal goes on from.
+        with redis.client.monitor() as commands:
+            described = "corecast:node:" + own.decode()
+            while described not in next(commands.listen())["command"]:
+                pass
+        node.terminate()
+        assert node.wait(15) == 0
+        node.killed = True
+        leases = redis.client.zrange("corecast:nodes", 0, -1)
+        assert not [lease for lease in leases if lease.startswith(own)], leases
 
 
 def test_events_wait_while_redis_is_away(alone, redis):
