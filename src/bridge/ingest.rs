@@ -89,7 +89,8 @@ struct Cursor {
     undone: Option<IngestId>,
     /// The last entry that the stream is known to have had.
     seen: IngestId,
-    /// Entries that the next page may have.
+    /// Entries that the next page may have. At first one: nothing is known of how long they are, and
+    /// a page that takes longer than a read may would be asked for again for ever.
     count: usize,
 }
 
@@ -175,7 +176,7 @@ impl Ingest<'_> {
         let id = reply.list().and_then(|list| list.first()).and_then(Reply::list);
         let id = id.and_then(|entry| IngestId::parse(entry.first()?.text()?));
         let seen = id.unwrap_or_default();
-        Ok(Cursor { undone: Some(IngestId::default()), seen, count: 8 })
+        Ok(Cursor { undone: Some(IngestId::default()), seen, count: 1 })
     }
 
     /// Sends what can be sent, ends what is done, and reads more, or waits.

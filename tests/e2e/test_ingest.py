@@ -199,6 +199,21 @@ def test_cuts_while_entries_are_published_cost_nothing(join, redis):
     assert not redis.client.exists(DEAD)
 
 
+def test_entries_too_long_for_one_read_together_are_read_one_by_one(join, redis):
+    with Proxy(redis.port) as link:
+        nodes = join([link.url])
+        client = nodes.subscribe(0, "t:h")
+        # 640 KB a second: one entry takes half of the time that a read may.
+        link.latency = 0.1
+        padding = "x" * 900_000
+        for n in range(8):
+            payload = {"channel": "t:h", "data": n, "padding": padding}
+            redis.client.xadd(STREAM, {"method": "publish", "payload": json.dumps(payload)})
+        assert [client.publication("t:h", 20)["data"] for _ in range(8)] == list(range(8))
+        link.latency = 0.0
+        wait_taken(redis, 10)
+
+
 def test_streams_of_other_names_are_taken_and_none_where_none_is_named(join, redis):
     several = '[redis]\ningest = ["app:one", "app:two"]\n' + NODES["config"]
     nodes = join([redis.url], config=several)
