@@ -114,7 +114,7 @@ impl Bridge {
         if event.kind == EventKind::Dropped {
             self.cells.events_dropped.add(event.count);
         }
-        let dropped = self.events.queue.borrow_mut().push(event, unix_millis() - age);
+        let dropped = self.events.queue.borrow_mut().push(event, unix_millis().saturating_sub(age));
         self.cells.events_dropped.add(dropped);
         self.events.work.notify_one();
     }
