@@ -41,20 +41,8 @@ pub(super) async fn everywhere(
     params: &[u8],
 ) -> Result<Empty, ApiError> {
     connections::call(api, method, params).await?;
-    let answer = ask_others(api, method, params).await?;
-    if answer.away {
-        return Err(ApiError::internal(
-            "done on this node only: Redis, and with it the others, can't be reached; try again",
-        ));
-    }
-    for body in &answer.bodies {
-        read_reply::<serde::de::IgnoredAny>(body)?;
-    }
-    if !answer.silent.is_empty() {
-        return Err(ApiError::internal(format!(
-            "done on all nodes but {}, which were not heard of in {CLUSTER_TIMEOUT:?}; try again",
-            answer.silent.join(", ")
-        )));
+    for body in complete("done on", ask_others(api, method, params).await?)? {
+        read_reply::<serde::de::IgnoredAny>(&body)?;
     }
     Ok(Empty {})
 }
@@ -62,32 +50,45 @@ pub(super) async fn everywhere(
 /// A page of the list of all nodes' channels.
 ///
 /// # Errors
-/// See [`channels::channels`].
+/// See [`channels::channels`]; what another node fails with; internal if one did not answer: a part
+/// of the numbers would look like all of them.
 pub(super) async fn channels(api: &Arc<Api>, params: &[u8]) -> Result<ChannelsResult, ApiError> {
     let request: ChannelsRequest = methods::read(params)?;
     let limit = channels::limit(&request);
     let mut pages = vec![channels::channels(api, request).await?];
-    let answer = ask_others(api, Method::Channels, params).await?;
-    for body in &answer.bodies {
-        match read_reply(body) {
-            Ok(page) => pages.push(page),
-            Err(error) => tracing::warn!(?error, "a node does not list its channels"),
-        }
-    }
-    if answer.away {
-        tracing::warn!("Redis is away: only this node's channels are listed");
-    }
-    for node in &answer.silent {
-        tracing::warn!(%node, "channels of a node are not listed: it did not answer");
+    for body in complete("known of", ask_others(api, Method::Channels, params).await?)? {
+        pages.push(read_reply(&body)?);
     }
     Ok(channels::pages_merge(pages, limit))
 }
 
 /// Descriptions of all other nodes that live.
+///
+/// # Errors
+/// Internal if they can't be read.
 pub(super) async fn describe_others(api: &Arc<Api>) -> Result<Vec<Box<RawValue>>, ApiError> {
-    let answer = ask(api, ClusterRequest::Describe).await?;
+    let bodies = complete("known of", ask(api, ClusterRequest::Describe).await?)?;
     let read = |body: Box<str>| RawValue::from_string(body.into_string()).ok();
-    Ok(answer.bodies.into_iter().filter_map(read).collect())
+    Ok(bodies.into_iter().filter_map(read).collect())
+}
+
+/// What all other nodes answer.
+///
+/// # Errors
+/// Internal, with the names of those that are silent, as far as `what` is so without them.
+fn complete(what: &str, answer: ClusterAnswer) -> Result<Vec<Box<str>>, ApiError> {
+    if answer.away {
+        return Err(ApiError::internal(format!(
+            "{what} this node only: Redis, and with it the others, can't be reached; try again"
+        )));
+    }
+    if !answer.silent.is_empty() {
+        return Err(ApiError::internal(format!(
+            "{what} all nodes but {}, which were not heard of in {CLUSTER_TIMEOUT:?}; try again",
+            answer.silent.join(", ")
+        )));
+    }
+    Ok(answer.bodies)
 }
 
 /// Carries out a request of another node on this one; answers what it is to be told.

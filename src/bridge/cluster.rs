@@ -83,8 +83,8 @@ pub(super) async fn answer(bridge: Rc<Bridge>, ticket: Ticket, request: ClusterR
 /// Has every other node carry out `call`.
 async fn ask(bridge: &Bridge, call: &RemoteCall) -> ClusterAnswer {
     let away = || ClusterAnswer { away: true, ..ClusterAnswer::default() };
-    let Some(link) = bridge.nodes.link() else { return away() };
     let deadline = Instant::now() + CLUSTER_TIMEOUT;
+    let Some(link) = bridge.nodes.linked(deadline).await else { return away() };
     let others = match tokio::time::timeout_at(deadline, nodes::others(bridge, &link)).await {
         Ok(Ok(others)) => others,
         Ok(Err(_)) | Err(_) => return away(),

@@ -59,6 +59,14 @@ impl Nodes {
         self.link.borrow().clone()
     }
 
+    /// The connection, for which a request waits a little: Redis may be on its way back.
+    pub(super) async fn linked(&self, deadline: Instant) -> Option<Rc<Link>> {
+        while self.link().is_none() && Instant::now() < deadline {
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+        self.link()
+    }
+
     /// This node could not renew its lease for a while, or begins. Others may not have been able to
     /// either, and get the time to do so.
     fn watch_anew(&self) {
@@ -199,10 +207,11 @@ pub(super) async fn others(bridge: &Bridge, link: &Link) -> Result<Vec<String>, 
 
 /// Reads the descriptions of the other nodes that live.
 pub(super) async fn describe_others(bridge: &Bridge) -> ClusterAnswer {
-    let Some(link) = bridge.nodes.link() else {
+    let deadline = Instant::now() + CLUSTER_TIMEOUT;
+    let Some(link) = bridge.nodes.linked(deadline).await else {
         return ClusterAnswer { away: true, ..ClusterAnswer::default() };
     };
-    match tokio::time::timeout(CLUSTER_TIMEOUT, read_descriptions(bridge, &link)).await {
+    match tokio::time::timeout_at(deadline, read_descriptions(bridge, &link)).await {
         Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
         Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
     }
