@@ -10,7 +10,7 @@ use super::Api;
 use super::error::ApiError;
 use super::methods::{self, Method, Outcome};
 use super::reply::Reply;
-use super::request::{ChannelsRequest, ChannelsResult, Empty};
+use super::request::{ChannelsRequest, ChannelsResult, ConnectionsRequest, Empty};
 use super::{channels, connections};
 use crate::limits::CLUSTER_TIMEOUT;
 use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, Message, Recipient, RemoteCall};
@@ -40,8 +40,10 @@ pub(super) async fn everywhere(
     method: Method,
     params: &[u8],
 ) -> Result<Empty, ApiError> {
-    connections::call(api, method, params).await?;
-    for body in complete("done on", ask_others(api, method, params).await?)? {
+    let request: ConnectionsRequest = methods::read(params)?;
+    let call = remote_call(method, &request)?;
+    connections::call(api, method, request).await?;
+    for body in complete("done on", ask(api, call).await?)? {
         read_reply::<serde::de::IgnoredAny>(&body)?;
     }
     Ok(Empty {})
@@ -54,9 +56,9 @@ pub(super) async fn everywhere(
 /// of the numbers would look like all of them.
 pub(super) async fn channels(api: &Arc<Api>, params: &[u8]) -> Result<ChannelsResult, ApiError> {
     let request: ChannelsRequest = methods::read(params)?;
-    let limit = channels::limit(&request);
+    let (limit, call) = (channels::limit(&request), remote_call(Method::Channels, &request)?);
     let mut pages = vec![channels::channels(api, request).await?];
-    for body in complete("known of", ask_others(api, Method::Channels, params).await?)? {
+    for body in complete("known of", ask(api, call).await?)? {
         pages.push(read_reply(&body)?);
     }
     Ok(channels::pages_merge(pages, limit))
@@ -99,7 +101,12 @@ pub async fn remote(api: &Arc<Api>, call: &RemoteCall) -> Box<str> {
             Ok(request) => channels::channels(api, request).await.and_then(|page| raw(&page)),
             Err(error) => Err(error),
         },
-        Ok(method) => connections::call(api, method, params).await.and_then(|done| raw(&done)),
+        Ok(method) => match methods::read(params) {
+            Ok(request) => {
+                connections::call(api, method, request).await.and_then(|done| raw(&done))
+            }
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     let text = serde_json::to_string(&Reply::from(outcome));
@@ -111,14 +118,10 @@ fn raw(result: &impl Serialize) -> Outcome {
     methods::raw(result)
 }
 
-async fn ask_others(
-    api: &Arc<Api>,
-    method: Method,
-    params: &[u8],
-) -> Result<ClusterAnswer, ApiError> {
-    let params = std::str::from_utf8(params).unwrap_or_default();
-    let call = RemoteCall { method: method.name().into(), params: params.into() };
-    ask(api, ClusterRequest::Call(call)).await
+/// A request as other nodes are told of it: what this one has read, however long the text was.
+fn remote_call(method: Method, request: &impl Serialize) -> Result<ClusterRequest, ApiError> {
+    let params = raw(request)?.get().into();
+    Ok(ClusterRequest::Call(RemoteCall { method: method.name().into(), params }))
 }
 
 async fn ask(api: &Arc<Api>, request: ClusterRequest) -> Result<ClusterAnswer, ApiError> {

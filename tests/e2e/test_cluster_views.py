@@ -125,6 +125,23 @@ def test_calls_about_clients_that_are_nowhere_are_no_errors(nodes, channel):
         assert time.monotonic() - began < 2
 
 
+def test_requests_between_nodes_cost_redis_little(join, redis):
+    # An old one, and the answer to a call that is over, are of no use to anybody.
+    redis.client.xadd("corecast:control", {"padding": "x" * 1_000_000}, id="1-1")
+    nodes = join([redis.url] * 2)
+    for _ in range(40):
+        nodes[0].result("disconnect", user="", client="nobody", padding="x" * 1_000_000)
+    assert redis.client.memory_usage("corecast:control") < 100_000
+    for n in range(60):
+        nodes[0].result("disconnect", user=f"{n}".rjust(1_000_000))
+    assert 10_000_000 < redis.client.memory_usage("corecast:control") < 60_000_000
+    nodes.subscribe(1, "a")
+    assert nodes[0].result("channels")["channels"].keys() == {"a"}
+    answers = f"corecasanswers:{nodes[0].result('info')['nodes'][0]['uid']}"
+    eventually(lambda: redis.client.xlen(answers) == 0, what="what has been read is removed")
+    eventually(lambda: not redis.client.exists("corecast:control"), 15, "it is forgotten")
+
+
 def error(server, method):
     return server.api(method).json()["error"]
 
