@@ -352,8 +352,8 @@ pub const NODE_GRACE: Duration = Duration::from_secs(20);
 /// How long the answers of other nodes are waited for.
 pub const CLUSTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Requests of all nodes, or answers to one, that Redis keeps, and for how long. They are of use for
-/// [`CLUSTER_TIMEOUT`], so this is for a node that reads late.
+/// Requests of all nodes, or answers to one, that Redis keeps, and for how long. They are of use
+/// for [`CLUSTER_TIMEOUT`], so this is for a node that reads late.
 pub const CLUSTER_ENTRIES_MAX: usize = 1000;
 /// See [`CLUSTER_ENTRIES_MAX`].
 pub const CLUSTER_ENTRIES_TTL: Duration = Duration::from_secs(10);

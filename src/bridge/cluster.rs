@@ -132,7 +132,7 @@ async fn append(link: &Link, key: &[u8], fields: &[(&str, String)]) -> Result<()
     link.call("EVAL", key, args).await.map(drop)
 }
 
-/// How many entries a stream may have after one of so many bytes: where these are long, they are few.
+/// How many entries a stream may have after one of so many bytes: few where they are long.
 fn entries_max(bytes: usize) -> usize {
     (CLUSTER_STREAM_BYTES / bytes.max(1)).clamp(1, CLUSTER_ENTRIES_MAX)
 }

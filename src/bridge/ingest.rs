@@ -90,8 +90,8 @@ struct Cursor {
     undone: Option<IngestId>,
     /// The last entry that the stream is known to have had.
     seen: IngestId,
-    /// Entries that the next page may have. At first one: nothing is known of how long they are, and
-    /// a page that takes longer than a read may would be asked for again for ever.
+    /// Entries that the next page may have. At first one: nothing is known of how long they are,
+    /// and a page that takes longer than a read may would be asked for again for ever.
     count: usize,
 }
 
