@@ -229,6 +229,20 @@ def test_nodes_of_another_prefix_may_share_a_stream(join, redis):
         assert [pub["data"] for pub in client.publications("t:j", 5)] == list(range(5))
 
 
+def test_an_entry_with_an_old_id_is_taken_for_a_repeat(join, redis):
+    nodes = join([redis.url])
+    client = nodes.subscribe(0, "t:k")
+    first, last = add(redis, "t:k", "first"), add(redis, "t:k", "last")
+    assert [client.publication("t:k")["data"] for _ in range(2)] == ["first", "last"]
+    wait_taken(redis)
+    redis.client.delete(STREAM)
+    for id in (first, last):
+        redis.client.xadd(STREAM, {"channel": "t:k", "data": '"again"'}, id=id)
+    add(redis, "t:k", "new")
+    assert client.publication("t:k", 10)["data"] == "new"
+    wait_taken(redis)
+
+
 def test_entries_too_long_for_one_read_together_are_read_one_by_one(join, redis):
     with Proxy(redis.port) as link:
         nodes = join([link.url])
