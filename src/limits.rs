@@ -345,6 +345,11 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 /// How often a node makes itself heard.
 pub const NODE_RENEWAL: Duration = Duration::from_secs(3);
 
+/// How many times in a row a node finds another one's lease over before it takes that for gone.
+/// When the clock of Redis goes forward, all leases are over at once; who lives has renewed its own
+/// before the third look.
+pub const NODE_LOOKS: u32 = 3;
+
 /// How long other nodes have to make themselves heard again after Redis was away, before they are
 /// taken for gone: they connect after pauses and timeouts of their own.
 pub const NODE_GRACE: Duration = Duration::from_secs(20);

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use super::link::{Link, LinkError};
+use super::roster::{self, Roster};
 use super::{Backoff, Bridge};
 use crate::limits::{BUS_CALL_TIMEOUT, EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX};
 use crate::mesh::{Event, EventKind};
@@ -32,6 +33,8 @@ pub struct EventOptions {
     pub stream: String,
     /// Entries that it keeps, more or less.
     pub entries_max: usize,
+    /// Sessions that the node may have at once.
+    pub sessions_max: usize,
 }
 
 /// Events that wait.
@@ -42,6 +45,7 @@ pub(super) struct Events {
     work: Notify,
     /// What is being written is still in the queue.
     pub(super) writing: Slot<bool>,
+    pub(super) roster: Roster,
 }
 
 #[derive(Default)]
@@ -116,12 +120,21 @@ impl Bridge {
             EventKind::Dropped => event.count,
             kind => u64::from(self.is_written(kind)),
         };
+        if self.options.events.roster {
+            self.events.roster.note(&event, self.options.events.sessions_max);
+        }
         let time = unix_millis().saturating_sub(age);
         let taken = self.events.queue.borrow_mut().push(event, time, missed);
         // Those that a shard has counted were dropped there.
         if !taken || kind == EventKind::Dropped {
             self.cells.events_dropped.add(missed);
         }
+        self.events.work.notify_one();
+    }
+
+    /// Has the roster written to Redis anew.
+    pub(super) fn write_roster(&self) {
+        self.events.roster.is_due.set(true);
         self.events.work.notify_one();
     }
 
@@ -199,14 +212,19 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
 
 async fn write(bridge: &Bridge, link: &Link, backoff: &mut Backoff) -> LinkError {
     loop {
-        while bridge.events.queue.borrow().events.is_empty() {
+        let has_work =
+            || !bridge.events.queue.borrow().events.is_empty() || bridge.events.roster.is_due.get();
+        while !has_work() {
             bridge.events.work.notified().await;
         }
         if link.is_over() {
             return LinkError::Lost("the connection has ended".to_owned());
         }
         bridge.events.writing.set(true);
-        let written = write_batch(bridge, link).await;
+        let written = match roster::write(bridge, link).await {
+            Ok(()) => write_batch(bridge, link).await,
+            Err(error) => Err(error),
+        };
         bridge.events.writing.set(false);
         if let Err(error) = written {
             return error;

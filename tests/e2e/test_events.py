@@ -27,9 +27,10 @@ name = "unseen"
 """
 NODES = {"config": EVENTS + NAMESPACES}
 STREAM = "corecast:events"
-# The lease of a dead node runs out after about ten seconds, but who has just started or was cut off
-# itself takes nobody for dead for twenty.
+# The lease of a dead node runs out after about ten seconds, and nine later it is missed; but who
+# has just started takes nobody for dead for ten, and who was cut off itself for twenty.
 LOST_SECONDS_MAX = 60
+LEASES = "corecast:nodes"
 # What a node says that will tell an end again, as it does not know whether it has been told.
 REPEATED = "the end of a node can't be told yet"
 
@@ -199,14 +200,74 @@ def test_a_node_that_drains_is_not_lost(alone, redis):
     nodes[0].killed = True
     (end,) = once(wait_events(redis, 1, event="disconnect", client=id))
     assert end["code"] == "3001"
-    time.sleep(14)
+    time.sleep(21)
     assert events(redis, event="node_lost") == []
+
+
+def test_a_node_that_lives_is_not_taken_for_lost(alone, redis):
+    nodes = alone('[client]\nping_interval = "5m"\n' + EVENTS + "roster = true\n", count=2)
+    ids = {nodes.connect(0).connected["client"] for _ in range(5)}
+    wait_events(redis, 5, event="connect")
+    time.sleep(12)  # Who has just started takes nobody for dead.
+    leases = redis.client.zrange(LEASES, 0, -1)
+    assert len(leases) == 2
+    # As a step of Redis' clock does; and what a node leaves that died while it told of others.
+    redis.client.zadd(LEASES, dict.fromkeys(leases, 1))
+    claims = [b"lost:" + lease for lease in leases]
+    redis.client.zadd(LEASES, dict.fromkeys(claims, 1))
+    eventually(lambda: sorted(redis.client.zrange(LEASES, 0, -1)) == sorted(leases), 30,
+               "the claims are given up")
+    assert events(redis, event="node_lost") == events(redis, event="disconnect") == []
+    nodes[0].kill()
+    wait_events(redis, 1, LOST_SECONDS_MAX, event="node_lost")
+    told = {event["client"] for event in events(redis, event="disconnect", lost="1")}
+    assert told == ids, "each of them, as nobody has emptied the roster before"
+
+
+def test_a_node_that_was_taken_for_lost_writes_its_roster_anew(alone, redis):
+    nodes = alone('[events]\nroster = true\n')
+    ids = {nodes.connect(0).connected["client"].encode() for _ in range(300)}
+    roster = f"corecast:roster:{nodes[0].result('info')['nodes'][0]['uid']}"
+    eventually(lambda: set(redis.client.hkeys(roster)) == ids, 10)
+    (lease,) = redis.client.zrange(LEASES, 0, -1)
+    # As another node does: it takes the lease, empties the roster, and gives up its claim.
+    redis.client.zadd(LEASES, {b"lost:" + lease: time.time() * 1000 + 60_000})
+    redis.client.zrem(LEASES, lease)
+    redis.client.delete(roster)
+    eventually(lambda: redis.client.zscore(LEASES, lease), 5, "it renews its lease")
+    time.sleep(4)
+    assert not redis.client.exists(roster), "its end is being told"
+    gone = nodes.made.pop()
+    ids.remove(gone.connected["client"].encode())
+    gone.close()
+    redis.client.zrem(LEASES, b"lost:" + lease)
+    eventually(lambda: set(redis.client.hkeys(roster)) == ids, 10, "who is connected is written")
+
+
+def test_a_node_that_was_cut_off_goes_on_and_its_end_is_told_again(alone, redis):
+    with Proxy(redis.port) as link:
+        nodes = alone('[client]\nping_interval = "5m"\n' + EVENTS + "roster = true\n")
+        node = nodes.add(link.url)
+        ids = {nodes.connect(1).connected["client"] for _ in range(5)}
+        roster = f"corecast:roster:{wait_events(redis, 5, event='connect')[0]['node']}"
+        link.silent = True
+        wait_events(redis, 1, LOST_SECONDS_MAX, event="node_lost")
+        assert len(events(redis, event="disconnect", lost="1")) == 5
+        assert not redis.client.exists(roster)
+        # Of its first renewal it does not hear.
+        link.lose_answer_to(b"ZRANGEBYSCORE")
+        link.silent = False
+        eventually(lambda: {id.decode() for id in redis.client.hkeys(roster)} == ids, 15,
+                   "who is connected is written anew")
+        node.kill()
+        wait_events(redis, 2, LOST_SECONDS_MAX, event="node_lost")
+        assert len(events(redis, event="disconnect", lost="1")) == 10
 
 
 def test_a_lease_that_is_given_up_is_not_taken_again(alone, redis):
     with Proxy(redis.port) as link:
         node = alone('[server]\ndrain = "0s"\n' + EVENTS).add(link.url)
-        eventually(lambda: len(redis.client.zrange("corecast:nodes", 0, -1)) == 2)
+        eventually(lambda: len(redis.client.zrange(LEASES, 0, -1)) == 2)
         own = node.result("info")["nodes"][0]["uid"].encode()
         link.latency = 0.7
         # It stops while it waits for an answer that its renewal goes on from.
@@ -217,7 +278,7 @@ def test_a_lease_that_is_given_up_is_not_taken_again(alone, redis):
         node.terminate()
         assert node.wait(15) == 0
         node.killed = True
-        leases = redis.client.zrange("corecast:nodes", 0, -1)
+        leases = redis.client.zrange(LEASES, 0, -1)
         assert not [lease for lease in leases if lease.startswith(own)], leases
 
 
