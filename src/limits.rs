@@ -349,6 +349,11 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 /// How often a node makes itself heard.
 pub const NODE_RENEWAL: Duration = Duration::from_secs(3);
 
+/// How many times in a row a node finds another one's lease over before it takes that for gone.
+/// When the clock of Redis goes forward, all leases are over at once; who lives has renewed its own
+/// before the third look.
+pub const NODE_LOOKS: u32 = 3;
+
 /// How long other nodes have to make themselves heard again after Redis was away, before they are
 /// taken for gone: they connect after pauses and timeouts of their own.
 pub const NODE_GRACE: Duration = Duration::from_secs(20);
@@ -356,9 +361,15 @@ pub const NODE_GRACE: Duration = Duration::from_secs(20);
 /// How long the answers of other nodes are waited for.
 pub const CLUSTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Requests and answers between nodes that Redis keeps, each at most as long as a request's body or
-/// a page of channels. They are of use for [`CLUSTER_TIMEOUT`] only.
+/// Requests of all nodes, or answers to one, that Redis keeps, and for how long. They are of use
+/// for [`CLUSTER_TIMEOUT`], so this is for a node that reads late.
 pub const CLUSTER_ENTRIES_MAX: usize = 1000;
+/// See [`CLUSTER_ENTRIES_MAX`].
+pub const CLUSTER_ENTRIES_TTL: Duration = Duration::from_secs(10);
+
+/// Bytes that Redis keeps of them if they are of one length; a few times as many where they become
+/// shorter. The longest have a request's body, or the names of [`API_CHANNELS_PAGE_MAX`] channels.
+pub const CLUSTER_STREAM_BYTES: usize = 32 * 1024 * 1024;
 
 /// Requests of other nodes that one node carries out at once; one more hears nothing.
 pub const CLUSTER_CALLS_MAX: usize = 256;

@@ -10,7 +10,7 @@ use super::Api;
 use super::error::ApiError;
 use super::methods::{self, Method, Outcome};
 use super::reply::Reply;
-use super::request::{ChannelsRequest, ChannelsResult, Empty};
+use super::request::{ChannelsRequest, ChannelsResult, ConnectionsRequest, Empty};
 use super::{channels, connections};
 use crate::limits::CLUSTER_TIMEOUT;
 use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, Message, Recipient, RemoteCall};
@@ -40,21 +40,11 @@ pub(super) async fn everywhere(
     method: Method,
     params: &[u8],
 ) -> Result<Empty, ApiError> {
-    connections::call(api, method, params).await?;
-    let answer = ask_others(api, method, params).await?;
-    if answer.away {
-        return Err(ApiError::internal(
-            "done on this node only: Redis, and with it the others, can't be reached; try again",
-        ));
-    }
-    for body in &answer.bodies {
-        read_reply::<serde::de::IgnoredAny>(body)?;
-    }
-    if !answer.silent.is_empty() {
-        return Err(ApiError::internal(format!(
-            "done on all nodes but {}, which were not heard of in {CLUSTER_TIMEOUT:?}; try again",
-            answer.silent.join(", ")
-        )));
+    let request: ConnectionsRequest = methods::read(params)?;
+    let call = remote_call(method, &request)?;
+    connections::call(api, method, request).await?;
+    for body in complete("done on", ask(api, call).await?)? {
+        read_reply::<serde::de::IgnoredAny>(&body)?;
     }
     Ok(Empty {})
 }
@@ -62,32 +52,45 @@ pub(super) async fn everywhere(
 /// A page of the list of all nodes' channels.
 ///
 /// # Errors
-/// See [`channels::channels`].
+/// See [`channels::channels`]; what another node fails with; internal if one did not answer: a part
+/// of the numbers would look like all of them.
 pub(super) async fn channels(api: &Arc<Api>, params: &[u8]) -> Result<ChannelsResult, ApiError> {
     let request: ChannelsRequest = methods::read(params)?;
-    let limit = channels::limit(&request);
+    let (limit, call) = (channels::limit(&request), remote_call(Method::Channels, &request)?);
     let mut pages = vec![channels::channels(api, request).await?];
-    let answer = ask_others(api, Method::Channels, params).await?;
-    for body in &answer.bodies {
-        match read_reply(body) {
-            Ok(page) => pages.push(page),
-            Err(error) => tracing::warn!(?error, "a node does not list its channels"),
-        }
-    }
-    if answer.away {
-        tracing::warn!("Redis is away: only this node's channels are listed");
-    }
-    for node in &answer.silent {
-        tracing::warn!(%node, "channels of a node are not listed: it did not answer");
+    for body in complete("known of", ask(api, call).await?)? {
+        pages.push(read_reply(&body)?);
     }
     Ok(channels::pages_merge(pages, limit))
 }
 
 /// Descriptions of all other nodes that live.
+///
+/// # Errors
+/// Internal if they can't be read.
 pub(super) async fn describe_others(api: &Arc<Api>) -> Result<Vec<Box<RawValue>>, ApiError> {
-    let answer = ask(api, ClusterRequest::Describe).await?;
+    let bodies = complete("known of", ask(api, ClusterRequest::Describe).await?)?;
     let read = |body: Box<str>| RawValue::from_string(body.into_string()).ok();
-    Ok(answer.bodies.into_iter().filter_map(read).collect())
+    Ok(bodies.into_iter().filter_map(read).collect())
+}
+
+/// What all other nodes answer.
+///
+/// # Errors
+/// Internal, with the names of those that are silent, as far as `what` is so without them.
+fn complete(what: &str, answer: ClusterAnswer) -> Result<Vec<Box<str>>, ApiError> {
+    if answer.away {
+        return Err(ApiError::internal(format!(
+            "{what} this node only: Redis, and with it the others, can't be reached; try again"
+        )));
+    }
+    if !answer.silent.is_empty() {
+        return Err(ApiError::internal(format!(
+            "{what} all nodes but {}, which were not heard of in {CLUSTER_TIMEOUT:?}; try again",
+            answer.silent.join(", ")
+        )));
+    }
+    Ok(answer.bodies)
 }
 
 /// Carries out a request of another node on this one; answers what it is to be told.
@@ -98,7 +101,12 @@ pub async fn remote(api: &Arc<Api>, call: &RemoteCall) -> Box<str> {
             Ok(request) => channels::channels(api, request).await.and_then(|page| raw(&page)),
             Err(error) => Err(error),
         },
-        Ok(method) => connections::call(api, method, params).await.and_then(|done| raw(&done)),
+        Ok(method) => match methods::read(params) {
+            Ok(request) => {
+                connections::call(api, method, request).await.and_then(|done| raw(&done))
+            }
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     let text = serde_json::to_string(&Reply::from(outcome));
@@ -110,14 +118,10 @@ fn raw(result: &impl Serialize) -> Outcome {
     methods::raw(result)
 }
 
-async fn ask_others(
-    api: &Arc<Api>,
-    method: Method,
-    params: &[u8],
-) -> Result<ClusterAnswer, ApiError> {
-    let params = std::str::from_utf8(params).unwrap_or_default();
-    let call = RemoteCall { method: method.name().into(), params: params.into() };
-    ask(api, ClusterRequest::Call(call)).await
+/// A request as other nodes are told of it: what this one has read, however long the text was.
+fn remote_call(method: Method, request: &impl Serialize) -> Result<ClusterRequest, ApiError> {
+    let params = raw(request)?.get().into();
+    Ok(ClusterRequest::Call(RemoteCall { method: method.name().into(), params }))
 }
 
 async fn ask(api: &Arc<Api>, request: ClusterRequest) -> Result<ClusterAnswer, ApiError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Api;
 use super::error::ApiError;
-use super::methods::{self, Method};
+use super::methods::Method;
 use super::request::{ConnectionsRequest, DisconnectBody, Empty, StreamPosition};
 use crate::channel::ChannelName;
 use crate::ids::{ConnectionId, Since, SinceEpoch};
@@ -23,11 +23,15 @@ const DISCONNECT_TEXT: &str = "disconnect";
 ///
 /// # Errors
 /// See each.
-pub(super) async fn call(api: &Arc<Api>, method: Method, params: &[u8]) -> Result<Empty, ApiError> {
+pub(super) async fn call(
+    api: &Arc<Api>,
+    method: Method,
+    request: ConnectionsRequest,
+) -> Result<Empty, ApiError> {
     match method {
-        Method::Disconnect => disconnect(api, methods::read(params)?).await,
-        Method::Unsubscribe => unsubscribe(api, methods::read(params)?).await,
-        Method::Subscribe => subscribe(api, methods::read(params)?).await,
+        Method::Disconnect => disconnect(api, request).await,
+        Method::Unsubscribe => unsubscribe(api, request).await,
+        Method::Subscribe => subscribe(api, request).await,
         other => Err(ApiError::internal(format!("{other:?} does not concern connections"))),
     }
 }

@@ -40,10 +40,10 @@ struct ProcessBody {
     rss: u64,
 }
 
-/// What the nodes are and hold: all that live, or this one alone while Redis is away.
+/// What the nodes are and hold: all that live.
 ///
 /// # Errors
-/// Too much is under way.
+/// Too much is under way; internal while Redis is away, and the others are not known.
 pub(super) async fn info(api: &Arc<Api>) -> Result<InfoResult, ApiError> {
     let own = to_raw_value(&node(&api.status, &api.node));
     let own = own.map_err(|error| ApiError::internal(error.to_string()))?;

@@ -37,7 +37,7 @@ pub(super) struct HistoryRequest {
 }
 
 /// A position as Centrifugo writes it.
-#[derive(Debug, Default, Read)]
+#[derive(Debug, Default, Read, Serialize)]
 #[serde(default)]
 pub(super) struct StreamPosition {
     #[serde(deserialize_with = "or_default")]
@@ -55,7 +55,7 @@ pub(super) struct HistoryResult {
 }
 
 /// `channels`. `limit` and `cursor` are Corecast's own.
-#[derive(Debug, Default, Read)]
+#[derive(Debug, Default, Read, Serialize)]
 #[serde(default)]
 pub(super) struct ChannelsRequest {
     #[serde(deserialize_with = "or_default")]
@@ -80,8 +80,8 @@ pub(super) struct ChannelBody {
     pub(super) num_clients: u64,
 }
 
-/// `disconnect`, `unsubscribe` and `subscribe`.
-#[derive(Debug, Default, Read)]
+/// `disconnect`, `unsubscribe` and `subscribe`. Other nodes are told what is of use to them.
+#[derive(Debug, Default, Read, Serialize)]
 #[serde(default)]
 pub(super) struct ConnectionsRequest {
     #[serde(deserialize_with = "or_default")]
@@ -101,16 +101,18 @@ pub(super) struct ConnectionsRequest {
     /// `subscribe` only: deliver what was published after this position.
     pub(super) recover_since: Option<StreamPosition>,
     /// `subscribe` only. Not part of this version, and not to be ignored, as the three below.
+    #[serde(skip_serializing)]
     pub(super) data: Option<Box<RawValue>>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(skip_serializing, deserialize_with = "or_default")]
     pub(super) b64data: String,
+    #[serde(skip_serializing)]
     pub(super) info: Option<Box<RawValue>>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(skip_serializing, deserialize_with = "or_default")]
     pub(super) expire_at: i64,
 }
 
 /// A code and a text for the close frame.
-#[derive(Debug, Default, Read)]
+#[derive(Debug, Default, Read, Serialize)]
 #[serde(default)]
 pub(super) struct DisconnectBody {
     #[serde(deserialize_with = "or_default")]

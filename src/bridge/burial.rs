@@ -39,7 +39,13 @@ async fn bury(bridge: &Bridge, link: &Link, lease: &str) -> Result<(), LinkError
     let boot = boot.parse().unwrap_or_default();
     tracing::warn!(node = uid, "a node is gone");
     if bridge.options.events.on {
-        tell_sessions(bridge, link, (uid, boot), &claimed).await?;
+        if !tell_sessions(bridge, link, (uid, boot), &claimed).await? {
+            tracing::warn!(node = uid, "it is not: it was heard of again");
+            return link
+                .call("ZREM", &key, vec![key.clone(), claimed.into_bytes()])
+                .await
+                .map(drop);
+        }
         let mut entry = front("node_lost", (uid, boot));
         entry.extend([b"time".to_vec(), unix_millis().to_string().into_bytes()]);
         append(bridge, link, &[entry]).await?;
@@ -47,21 +53,27 @@ async fn bury(bridge: &Bridge, link: &Link, lease: &str) -> Result<(), LinkError
     link.call("ZREM", &key, vec![key.clone(), claimed.into_bytes()]).await.map(drop)
 }
 
-/// Tells the end of each session in the node's roster, a page after the other.
+/// Tells the end of each session in the node's roster, a page after the other. Answers false if the
+/// node lives after all: it writes its roster anew then.
 async fn tell_sessions(
     bridge: &Bridge,
     link: &Link,
     (uid, boot): (&str, u64),
     claimed: &str,
-) -> Result<(), LinkError> {
+) -> Result<bool, LinkError> {
     let key = bridge.roster_key(uid);
+    let lease = claimed.strip_prefix(CLAIMED).unwrap_or(claimed);
     loop {
+        let leases = nodes::look(bridge, link, claimed).await?;
+        if leases.living.iter().any(|living| living == lease) {
+            return Ok(false);
+        }
         let count = EVENTS_BATCH_MAX.to_string().into_bytes();
         let args = vec![key.clone(), count, b"WITHVALUES".to_vec()];
         let page = link.call("HRANDFIELD", &key, args).await?;
         let page = page.list().unwrap_or_default();
         if page.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let time = unix_millis().to_string();
         let (mut entries, mut told) = (Vec::new(), vec![key.clone()]);
@@ -76,6 +88,5 @@ async fn tell_sessions(
         }
         append(bridge, link, &entries).await?;
         link.call("HDEL", &key, told).await?;
-        nodes::look(bridge, link, claimed).await?;
     }
 }

@@ -14,7 +14,7 @@ use super::{Backoff, Bridge, nodes};
 use crate::bus::Reply;
 use crate::limits::{
     ANSWER_TIMEOUT, BUS_BLOCK, BUS_READ_TIMEOUT, CLUSTER_CALLS_MAX, CLUSTER_ENTRIES_MAX,
-    CLUSTER_TIMEOUT,
+    CLUSTER_ENTRIES_TTL, CLUSTER_STREAM_BYTES, CLUSTER_TIMEOUT,
 };
 use crate::mesh::{Answer, Asker, ClusterAnswer, ClusterRequest, Message, RemoteCall, Ticket};
 
@@ -24,8 +24,8 @@ pub(super) const STREAMS: u8 = 2;
 /// Entries in one read.
 const READ_ENTRIES_MAX: usize = 64;
 
-/// How long Redis keeps a stream to which nothing is added any more.
-const STREAM_TTL_SECONDS: u64 = 60;
+/// Appends an entry, and removes those that are of no use any more.
+const APPEND: &str = include_str!("scripts/append_cluster.lua");
 
 /// Requests under way.
 #[derive(Default)]
@@ -83,8 +83,8 @@ pub(super) async fn answer(bridge: Rc<Bridge>, ticket: Ticket, request: ClusterR
 /// Has every other node carry out `call`.
 async fn ask(bridge: &Bridge, call: &RemoteCall) -> ClusterAnswer {
     let away = || ClusterAnswer { away: true, ..ClusterAnswer::default() };
-    let Some(link) = bridge.nodes.link() else { return away() };
     let deadline = Instant::now() + CLUSTER_TIMEOUT;
+    let Some(link) = bridge.nodes.linked(deadline).await else { return away() };
     let others = match tokio::time::timeout_at(deadline, nodes::others(bridge, &link)).await {
         Ok(Ok(others)) => others,
         Ok(Err(_)) | Err(_) => return away(),
@@ -121,15 +121,20 @@ async fn ask(bridge: &Bridge, call: &RemoteCall) -> ClusterAnswer {
 }
 
 async fn append(link: &Link, key: &[u8], fields: &[(&str, String)]) -> Result<(), LinkError> {
-    let most = CLUSTER_ENTRIES_MAX.to_string();
-    let mut args = vec![key.to_vec()];
-    args.extend(["MAXLEN", "~", &most, "*"].map(|arg| arg.as_bytes().to_vec()));
+    let bytes = fields.iter().map(|(_, value)| value.len()).sum();
+    let millis = CLUSTER_ENTRIES_TTL.as_millis();
+    let limits = [entries_max(bytes).to_string(), millis.to_string()];
+    let mut args = vec![APPEND.as_bytes().to_vec(), b"1".to_vec(), key.to_vec()];
+    args.extend(limits.map(String::into_bytes));
     for (name, value) in fields {
         args.extend([name.as_bytes().to_vec(), value.as_bytes().to_vec()]);
     }
-    link.call("XADD", key, args).await?;
-    let ttl = STREAM_TTL_SECONDS.to_string().into_bytes();
-    link.call("EXPIRE", key, vec![key.to_vec(), ttl]).await.map(drop)
+    link.call("EVAL", key, args).await.map(drop)
+}
+
+/// How many entries a stream may have after one of so many bytes: few where they are long.
+fn entries_max(bytes: usize) -> usize {
+    (CLUSTER_STREAM_BYTES / bytes.max(1)).clamp(1, CLUSTER_ENTRIES_MAX)
 }
 
 /// Sends what control has to say to another node.
@@ -199,14 +204,22 @@ async fn follow(
         };
         let entries = reply.list().and_then(|list| list.first()?.list()?.get(1)?.list());
         let Some(entries) = entries else { return not_an_answer(&reply) };
+        let mut read = vec![key.to_vec()];
         for entry in entries {
             let Some([id, fields]) = entry.list() else { return not_an_answer(entry) };
             id.text().unwrap_or_default().clone_into(&mut at);
+            read.push(at.clone().into_bytes());
             let fields = fields.list().unwrap_or_default();
             match stream {
                 Stream::Requests => on_request(bridge, fields),
                 Stream::Answers => on_answer(bridge, fields),
             }
+        }
+        // Nobody else reads answers, and they may be long.
+        if let Stream::Answers = stream
+            && let Err(error) = link.call("XDEL", key, read).await
+        {
+            return error;
         }
     }
 }
@@ -261,6 +274,14 @@ fn on_answer(bridge: &Rc<Bridge>, fields: &[Reply]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_of_long_entries_has_few() {
+        assert_eq!(entries_max(0), CLUSTER_ENTRIES_MAX);
+        assert_eq!(entries_max(200), CLUSTER_ENTRIES_MAX);
+        assert_eq!(entries_max(CLUSTER_STREAM_BYTES / 8), 8);
+        assert_eq!(entries_max(2 * CLUSTER_STREAM_BYTES), 1);
+    }
 
     #[test]
     fn fields_are_found_by_their_name_and_absent_ones_are_empty() {

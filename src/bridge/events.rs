@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use super::link::{Link, LinkError};
+use super::roster::{self, Roster};
 use super::{Backoff, Bridge};
 use crate::limits::{BUS_CALL_TIMEOUT, EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX};
 use crate::mesh::{Event, EventKind};
@@ -32,6 +33,8 @@ pub struct EventOptions {
     pub stream: String,
     /// Entries that it keeps, more or less.
     pub entries_max: usize,
+    /// Sessions that the node may have at once.
+    pub sessions_max: usize,
 }
 
 /// Events that wait.
@@ -42,6 +45,7 @@ pub(super) struct Events {
     work: Notify,
     /// What is being written is still in the queue.
     pub(super) writing: Slot<bool>,
+    pub(super) roster: Roster,
 }
 
 #[derive(Default)]
@@ -56,18 +60,17 @@ struct Queue {
 pub(super) type Entry = Vec<Vec<u8>>;
 
 impl Queue {
-    /// Takes an event, or counts it. Answers how many were dropped.
-    fn push(&mut self, event: Box<Event>, time: u64) -> u64 {
+    /// Takes an event. Answers false if there is no room, and counts those that `missed` says.
+    fn push(&mut self, event: Box<Event>, time: u64, missed: u64) -> bool {
         let cost = event.cost_bytes();
         if self.bytes + cost > EVENTS_BYTES_MAX {
-            let count = if event.kind == EventKind::Dropped { event.count } else { 1 };
-            self.dropped += count;
-            return u64::from(event.kind != EventKind::Dropped);
+            self.dropped += missed;
+            return false;
         }
         self.push_dropped(event.at, time);
         self.bytes += cost;
         self.events.push_back((event, time));
-        0
+        true
     }
 
     /// Puts the count of what was dropped where that would have stood.
@@ -111,11 +114,27 @@ impl Bridge {
     /// Takes an event from a shard.
     pub(super) fn on_event(&self, event: Box<Event>) {
         let age = (self.now)().since(event.at).as_millis() as u64;
-        if event.kind == EventKind::Dropped {
-            self.cells.events_dropped.add(event.count);
+        let kind = event.kind;
+        // Events that the application does not get if there is no room for this one.
+        let missed = match kind {
+            EventKind::Dropped => event.count,
+            kind => u64::from(self.is_written(kind)),
+        };
+        if self.options.events.roster {
+            self.events.roster.note(&event, self.options.events.sessions_max);
         }
-        let dropped = self.events.queue.borrow_mut().push(event, unix_millis() - age);
-        self.cells.events_dropped.add(dropped);
+        let time = unix_millis().saturating_sub(age);
+        let taken = self.events.queue.borrow_mut().push(event, time, missed);
+        // Those that a shard has counted were dropped there.
+        if !taken || kind == EventKind::Dropped {
+            self.cells.events_dropped.add(missed);
+        }
+        self.events.work.notify_one();
+    }
+
+    /// Has the roster written to Redis anew.
+    pub(super) fn write_roster(&self) {
+        self.events.roster.is_due.set(true);
         self.events.work.notify_one();
     }
 
@@ -193,14 +212,19 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
 
 async fn write(bridge: &Bridge, link: &Link, backoff: &mut Backoff) -> LinkError {
     loop {
-        while bridge.events.queue.borrow().events.is_empty() {
+        let has_work =
+            || !bridge.events.queue.borrow().events.is_empty() || bridge.events.roster.is_due.get();
+        while !has_work() {
             bridge.events.work.notified().await;
         }
         if link.is_over() {
             return LinkError::Lost("the connection has ended".to_owned());
         }
         bridge.events.writing.set(true);
-        let written = write_batch(bridge, link).await;
+        let written = match roster::write(bridge, link).await {
+            Ok(()) => write_batch(bridge, link).await,
+            Err(error) => Err(error),
+        };
         bridge.events.writing.set(false);
         if let Err(error) = written {
             return error;
@@ -284,15 +308,14 @@ mod tests {
     fn what_finds_no_room_is_counted_and_the_count_stands_where_it_would_have_stood() {
         let mut queue = Queue::default();
         let half = EVENTS_BYTES_MAX / 2;
-        assert_eq!(queue.push(event(EventKind::Message, half), 1), 0);
-        assert_eq!(queue.push(event(EventKind::Message, half), 2), 1);
-        let mut told = event(EventKind::Dropped, half);
-        told.count = 5;
-        assert_eq!(queue.push(told, 3), 0, "these were counted where they were dropped");
+        assert!(queue.push(event(EventKind::Message, half), 1, 1));
+        assert!(!queue.push(event(EventKind::Message, half), 2, 1));
+        assert!(!queue.push(event(EventKind::Dropped, half), 3, 5));
+        assert!(!queue.push(event(EventKind::Connect, half), 3, 0), "the roster's alone");
         assert_eq!(queue.dropped, 6);
         queue.written(1);
         assert_eq!((queue.bytes, queue.events.len()), (0, 0));
-        assert_eq!(queue.push(event(EventKind::Message, 1), 4), 0);
+        assert!(queue.push(event(EventKind::Message, 1), 4, 1));
         let kinds: Vec<_> = queue.events.iter().map(|(event, _)| event.kind).collect();
         assert_eq!(kinds, [EventKind::Dropped, EventKind::Message]);
         assert_eq!(queue.events[0].0.count, 6);
@@ -302,12 +325,12 @@ mod tests {
     fn a_batch_is_bounded_in_events_and_bytes_and_never_empty() {
         let mut queue = Queue::default();
         assert_eq!(queue.batch(), 0);
-        queue.push(event(EventKind::Message, 2 * EVENTS_BATCH_BYTES_MAX), 0);
-        queue.push(event(EventKind::Message, 1), 0);
+        queue.push(event(EventKind::Message, 2 * EVENTS_BATCH_BYTES_MAX), 0, 1);
+        queue.push(event(EventKind::Message, 1), 0, 1);
         assert_eq!(queue.batch(), 1, "a large one goes alone");
         queue.written(1);
         for _ in 0..EVENTS_BATCH_MAX {
-            assert_eq!(queue.push(event(EventKind::Connect, 0), 0), 0);
+            assert!(queue.push(event(EventKind::Connect, 0), 0, 1));
         }
         assert_eq!(queue.batch(), EVENTS_BATCH_MAX);
     }

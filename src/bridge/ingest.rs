@@ -23,9 +23,6 @@ use crate::limits::{
 };
 use crate::mesh::{Answer, Ticket};
 
-/// The consumer group, and its only consumer: what one node has not finished is the next one's.
-const GROUP: &[u8] = b"corecast";
-
 /// What an error of a script for the lease's holder begins with where that is another node.
 const UNLEASED: &str = "UNLEASED";
 
@@ -55,6 +52,7 @@ pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
                     bridge: &bridge,
                     link,
                     key: stream.as_bytes().to_vec(),
+                    group: bridge.options.prefix.as_bytes(),
                     lease: bridge.keys.lease(&stream),
                     stream: Arc::clone(&stream),
                     token: &token,
@@ -77,6 +75,9 @@ struct Ingest<'a> {
     link: Link,
     stream: Arc<str>,
     key: Vec<u8>,
+    /// The consumer group, and its only consumer: what one node has not finished is the next one's.
+    /// Nodes of another prefix have another one.
+    group: &'a [u8],
     lease: Vec<u8>,
     /// Whose lease it is: no other process has this.
     token: &'a [u8],
@@ -89,7 +90,8 @@ struct Cursor {
     undone: Option<IngestId>,
     /// The last entry that the stream is known to have had.
     seen: IngestId,
-    /// Entries that the next page may have.
+    /// Entries that the next page may have. At first one: nothing is known of how long they are,
+    /// and a page that takes longer than a read may would be asked for again for ever.
     count: usize,
 }
 
@@ -148,7 +150,7 @@ impl Ingest<'_> {
 
     /// Makes the group, and what all its consumers have not finished this one's.
     async fn prepare(&self) -> Result<Cursor, LinkError> {
-        let create: [&[u8]; 4] = [&self.key, GROUP, b"0", b"MKSTREAM"];
+        let create: [&[u8]; 4] = [&self.key, self.group, b"0", b"MKSTREAM"];
         match self.link.call("XGROUP", &self.key, args(b"CREATE", &create)).await {
             Err(error) if !error.is("BUSYGROUP") => return Err(error),
             Ok(_) | Err(_) => {}
@@ -156,8 +158,16 @@ impl Ingest<'_> {
         let mut from = b"0-0".to_vec();
         let count = INGEST_ENTRIES_MAX.to_string();
         loop {
-            let claim: [&[u8]; 8] =
-                [b"XAUTOCLAIM", &self.key, GROUP, GROUP, b"0", &from, b"COUNT", count.as_bytes()];
+            let claim: [&[u8]; 8] = [
+                b"XAUTOCLAIM",
+                &self.key,
+                self.group,
+                self.group,
+                b"0",
+                &from,
+                b"COUNT",
+                count.as_bytes(),
+            ];
             let reply = self.leased(&[&claim[..], &[b"JUSTID"]].concat()).await?;
             let list = reply.list().unwrap_or_default();
             // Redis 7 says which were deleted; an older one shows that when they are read.
@@ -175,7 +185,7 @@ impl Ingest<'_> {
         let id = reply.list().and_then(|list| list.first()).and_then(Reply::list);
         let id = id.and_then(|entry| IngestId::parse(entry.first()?.text()?));
         let seen = id.unwrap_or_default();
-        Ok(Cursor { undone: Some(IngestId::default()), seen, count: 8 })
+        Ok(Cursor { undone: Some(IngestId::default()), seen, count: 1 })
     }
 
     /// Sends what can be sent, ends what is done, and reads more, or waits.
@@ -256,7 +266,7 @@ impl Ingest<'_> {
         if done.is_empty() {
             return Ok(());
         }
-        let mut args = args(&self.key, &[GROUP]);
+        let mut args = args(&self.key, &[self.group]);
         args.extend(done.iter().map(|id| id.to_string().into_bytes()));
         self.link.call("XACK", &self.key, args).await.map(drop)
     }
@@ -268,8 +278,8 @@ impl Ingest<'_> {
         let command: [&[u8]; 9] = [
             b"XREADGROUP",
             b"GROUP",
-            GROUP,
-            GROUP,
+            self.group,
+            self.group,
             b"COUNT",
             count.as_bytes(),
             b"STREAMS",

@@ -10,6 +10,7 @@ mod ingest;
 mod link;
 mod nodes;
 mod reader;
+mod roster;
 mod writer;
 
 pub use events::EventOptions;

@@ -1,6 +1,7 @@
 //! Which nodes there are: each holds a lease in Redis, with its description beside it.
 
 use std::cell::{Cell as Slot, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use tokio::time::Instant;
@@ -10,7 +11,8 @@ use super::writer::not_an_answer;
 use super::{Backoff, Bridge, burial, cluster};
 use crate::bus::{Keys, Reply};
 use crate::limits::{
-    BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_RENEWAL, RETRY_INTERVAL,
+    BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_LOOKS, NODE_RENEWAL,
+    RETRY_INTERVAL,
 };
 use crate::mesh::ClusterAnswer;
 
@@ -37,6 +39,12 @@ pub(super) struct Nodes {
     pub(super) listening: Slot<u8>,
     /// From when on leases that have run out are taken for nodes that are gone.
     buries_from: Slot<Option<Instant>>,
+    /// When the lease was last known to be renewed.
+    renewed: Slot<Option<Instant>>,
+    /// Leases that were over in the last looks.
+    over: RefCell<Over>,
+    /// This node was taken for gone, and what is kept of it in Redis must be written anew.
+    buried: Slot<bool>,
     /// The ends of other nodes are being told.
     pub(super) burying: Slot<bool>,
     /// This node stops, and holds no lease any more.
@@ -50,6 +58,9 @@ impl Nodes {
             link: RefCell::new(None),
             listening: Slot::new(0),
             buries_from: Slot::new(None),
+            renewed: Slot::new(None),
+            over: RefCell::default(),
+            buried: Slot::new(false),
             burying: Slot::new(false),
             leaving: Slot::new(false),
         }
@@ -57,6 +68,14 @@ impl Nodes {
 
     pub(super) fn link(&self) -> Option<Rc<Link>> {
         self.link.borrow().clone()
+    }
+
+    /// The connection, for which a request waits a little: Redis may be on its way back.
+    pub(super) async fn linked(&self, deadline: Instant) -> Option<Rc<Link>> {
+        while self.link().is_none() && Instant::now() < deadline {
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+        self.link()
     }
 
     /// This node could not renew its lease for a while, or begins. Others may not have been able to
@@ -74,6 +93,22 @@ impl Nodes {
     /// How the lease is called: what a survivor must know of a node that is gone.
     fn lease(&self) -> String {
         format!("{}:{}", self.member.uid, self.member.boot)
+    }
+}
+
+/// Leases that were over in each of the last looks, and in how many.
+#[derive(Default)]
+struct Over(HashMap<String, u32>);
+
+impl Over {
+    /// Takes those that are over in one more look. Answers those that are too often: whoever lives
+    /// renews its lease between two looks.
+    fn look(&mut self, over: Vec<String>) -> Vec<String> {
+        let before = std::mem::take(&mut self.0);
+        let looks = |lease: &String| before.get(lease).map_or(1, |looks| looks.saturating_add(1));
+        self.0 = over.into_iter().map(|lease| (lease.clone(), looks(&lease))).collect();
+        let gone = self.0.iter().filter(|(_, looks)| **looks >= NODE_LOOKS);
+        gone.map(|(lease, _)| lease.clone()).collect()
     }
 }
 
@@ -113,8 +148,8 @@ async fn hold(bridge: &Rc<Bridge>, link: &Rc<Link>, backoff: &mut Backoff) -> Li
         let due = renewed.is_none_or(|at| at.elapsed() >= NODE_RENEWAL);
         let nodes = &bridge.nodes;
         if due && nodes.listening.get() == cluster::STREAMS && !nodes.leaving.get() {
-            let over = match renew(bridge, link).await {
-                Ok(leases) => leases.over,
+            let leases = match renew(bridge, link).await {
+                Ok(leases) => leases,
                 Err(error) => return error,
             };
             let interrupted = renewed.is_none_or(|at| at.elapsed() > 2 * NODE_RENEWAL);
@@ -123,12 +158,31 @@ async fn hold(bridge: &Rc<Bridge>, link: &Rc<Link>, backoff: &mut Backoff) -> Li
             }
             renewed = Some(Instant::now());
             backoff.reset();
-            if nodes.may_bury() && !over.is_empty() && !nodes.burying.replace(true) {
-                let burial = burial::run(Rc::clone(bridge), Rc::clone(link), over);
+            rise(bridge, &leases);
+            let gone = nodes.over.borrow_mut().look(leases.over);
+            if nodes.may_bury() && !gone.is_empty() && !nodes.burying.replace(true) {
+                let burial = burial::run(Rc::clone(bridge), Rc::clone(link), gone);
                 tokio::task::spawn_local(burial);
             }
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// Has the roster written anew if this node's lease was gone, be it that another node took this one
+/// for dead or that Redis lost it: as soon as nobody tells the end of this one any more.
+fn rise(bridge: &Bridge, leases: &Leases) {
+    let nodes = &bridge.nodes;
+    // The lease may have been renewed by a call whose answer did not arrive.
+    let last = nodes.renewed.replace(Some(Instant::now()));
+    if leases.new || last.is_some_and(|at| at.elapsed() > 2 * NODE_RENEWAL) {
+        nodes.buried.set(true);
+    }
+    let claimed = format!("{}{}", burial::CLAIMED, nodes.lease());
+    let is_told = leases.living.contains(&claimed) || leases.over.contains(&claimed);
+    if nodes.buried.get() && !is_told {
+        nodes.buried.set(false);
+        bridge.write_roster();
     }
 }
 
@@ -139,7 +193,9 @@ async fn renew(bridge: &Bridge, link: &Link) -> Result<Leases, LinkError> {
     let described = (nodes.member.describe)().into_bytes();
     let args = vec![key.clone(), described, b"PX".to_vec(), lease];
     link.call("SET", &key, args).await?;
-    look(bridge, link, &nodes.lease()).await
+    // What was given up meanwhile is not taken again.
+    let lease = if nodes.leaving.get() { String::new() } else { nodes.lease() };
+    look(bridge, link, &lease).await
 }
 
 /// Gives the lease up, once all events of this node have been written: it is gone, and not lost.
@@ -165,6 +221,8 @@ pub(super) struct Leases {
     pub(super) living: Vec<String>,
     /// Those that have run out.
     pub(super) over: Vec<String>,
+    /// The one that was renewed was not among them.
+    new: bool,
 }
 
 /// Renews `lease` unless it is empty; answers all leases.
@@ -179,11 +237,11 @@ pub(super) async fn look(bridge: &Bridge, link: &Link, lease: &str) -> Result<Le
         Some(names.collect::<Vec<_>>())
     };
     let leases = match reply.list() {
-        Some([living, over]) => names(living).zip(names(over)),
+        Some([living, over, new]) => names(living).zip(names(over)).zip(new.number()),
         _ => None,
     };
-    let (living, over) = leases.ok_or_else(|| not_an_answer(&reply))?;
-    Ok(Leases { living, over })
+    let ((living, over), new) = leases.ok_or_else(|| not_an_answer(&reply))?;
+    Ok(Leases { living, over, new: new > 0 })
 }
 
 /// The other nodes that live.
@@ -197,10 +255,11 @@ pub(super) async fn others(bridge: &Bridge, link: &Link) -> Result<Vec<String>, 
 
 /// Reads the descriptions of the other nodes that live.
 pub(super) async fn describe_others(bridge: &Bridge) -> ClusterAnswer {
-    let Some(link) = bridge.nodes.link() else {
+    let deadline = Instant::now() + CLUSTER_TIMEOUT;
+    let Some(link) = bridge.nodes.linked(deadline).await else {
         return ClusterAnswer { away: true, ..ClusterAnswer::default() };
     };
-    match tokio::time::timeout(CLUSTER_TIMEOUT, read_descriptions(bridge, &link)).await {
+    match tokio::time::timeout_at(deadline, read_descriptions(bridge, &link)).await {
         Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
         Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
     }
@@ -214,4 +273,26 @@ async fn read_descriptions(bridge: &Bridge, link: &Link) -> Result<Vec<Box<str>>
         bodies.extend(reply.text().map(Box::from));
     }
     Ok(bodies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_over_in_several_looks_in_a_row_before_its_node_is_gone() {
+        let lease = || vec!["a:1".to_owned()];
+        let mut over = Over::default();
+        for _ in 0..2 {
+            for _ in 1..NODE_LOOKS {
+                assert!(over.look(lease()).is_empty());
+            }
+            assert!(over.look(vec!["b:1".to_owned()]).is_empty(), "it was renewed");
+        }
+        for _ in 1..NODE_LOOKS {
+            assert!(over.look(lease()).is_empty());
+        }
+        assert_eq!(over.look(lease()), lease());
+        assert_eq!(over.look(lease()), lease(), "until it has been told");
+    }
 }

@@ -2,10 +2,11 @@
 //! stand before anything else.
 
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::events::unix_millis;
 use super::link::{Link, LinkError};
 use super::writer::{fence, not_an_answer};
 use super::{Backoff, Bridge};
@@ -181,12 +182,6 @@ async fn measure(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), 
     }
     bridge.cells.window_seconds.set(window.unwrap_or(0));
     Ok(())
-}
-
-/// The wall clock, for comparison with that of Redis.
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Bridge {

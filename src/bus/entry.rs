@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::record::{self, Record};
 use super::{Reply, channel_epoch};
 use crate::channel::{ChannelName, Namespace, Namespaces, Publication, Publisher, check_payload};
-use crate::ids::{ClientId, Epoch, Moment};
+use crate::ids::{Epoch, Moment};
 
 /// An entry's id: numbers are contiguous within an epoch, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,16 +106,16 @@ impl Entry {
         let mut records = &self.records[..];
         let mut items = Vec::new();
         while !records.is_empty() {
-            let item = match record::decode(&mut records).ok_or(Malformed)? {
+            let record = record::decode(&mut records).ok_or(Malformed)?;
+            let item = match record {
                 Record::RemoveHistory { channel } => {
                     Some(Item::RemoveHistory { channel: ChannelName::new(channel) })
                 }
-                Record::Publication { channel, ordered, data, tags, publisher } => {
+                Record::Publication { channel, ordered, .. } => {
                     let place = if ordered { Some(bases.next(channel)?) } else { None };
                     let (incarnation, offset) = place.unwrap_or((0, 0));
                     let Ok(namespace) = namespaces.resolve(channel) else { continue };
-                    let said = (data, &tags[..], publisher);
-                    let publication = publication(namespace, said, offset, now)?;
+                    let publication = publication(namespace, &record, offset, now)?;
                     Some(Item::Publication {
                         channel: ChannelName::new(channel),
                         epoch: channel_epoch(self.id.epoch, incarnation),
@@ -132,10 +132,11 @@ impl Entry {
 /// The publication that a record says of a channel of `namespace`.
 pub(super) fn publication(
     namespace: &Namespace,
-    (data, tags, publisher): (&[u8], &[(&str, &str)], Option<(&str, ClientId)>),
+    record: &Record<'_>,
     offset: u64,
     now: Moment,
 ) -> Result<Publication, Malformed> {
+    let Record::Publication { data, tags, publisher, .. } = record else { return Err(Malformed) };
     let boxed = |text: &str| -> Box<str> { Box::from(text) };
     Ok(Publication {
         data: check_payload(namespace.data, data).map_err(|_| Malformed)?,

@@ -70,14 +70,10 @@ fn publication(
     now: Moment,
 ) -> Option<Publication> {
     let mut bytes = record.bytes()?;
-    match record::decode(&mut bytes)? {
-        Record::Publication { channel: named, ordered: true, data, tags, publisher }
-            if bytes.is_empty() && named == channel.as_str() =>
-        {
-            entry::publication(namespace, (data, &tags, publisher), offset, now).ok()
-        }
-        Record::Publication { .. } | Record::RemoveHistory { .. } => None,
-    }
+    let record = record::decode(&mut bytes)?;
+    let wanted = matches!(&record, Record::Publication { channel: named, ordered: true, .. }
+        if bytes.is_empty() && *named == channel.as_str());
+    entry::publication(namespace, &record, offset, now).ok().filter(|_| wanted)
 }
 
 /// What is wanted of one channel: since when, and before which offset.

@@ -158,6 +158,7 @@ pub fn load(
     layers.add(&Origin::Environment, variables)?;
     layers.add(&Origin::CommandLine, load_flags(flags))?;
 
+    layers.merged = layers.named();
     let mut config = layers.config(&Origin::Defaults)?;
     config.dev = flags.dev;
     config.echo = flags.echo;
@@ -258,8 +259,9 @@ impl Layers {
 
     /// The typed form of what is there. `origin` is blamed for what can't be read.
     fn config(&self, origin: &Origin) -> Result<Config, Error> {
-        let take = |name: &str| match self.merged.get(name) {
-            Some(Value::Table(settings)) => settings.clone(),
+        let mut merged = self.named();
+        let mut take = |name: &str| match merged.remove(name) {
+            Some(Value::Table(settings)) => settings,
             _ => Table::new(),
         };
         let client: Client = section(origin, take("client"))?;
@@ -276,6 +278,24 @@ impl Layers {
             dev: false,
             echo: false,
         })
+    }
+
+    /// What is there, with the names of streams that have none: they begin with the prefix, so that
+    /// nodes of another prefix share nothing.
+    fn named(&self) -> Table {
+        let mut merged = self.merged.clone();
+        let prefix = merged.get("redis").and_then(|redis| redis.get("prefix")?.as_str());
+        let name = |last: &str| Value::String(format!("{}:{last}", prefix.unwrap_or_default()));
+        let names = [
+            ("redis", "ingest", Value::Array(vec![name("ingest")])),
+            ("events", "stream", name("events")),
+        ];
+        for (section, key, value) in names {
+            if let Some(Value::Table(settings)) = merged.get_mut(section) {
+                settings.entry(key).or_insert(value);
+            }
+        }
+        merged
     }
 
     fn config_channel(
@@ -345,7 +365,8 @@ fn known_keys(defaults: &Table) -> Vec<String> {
         .flat_map(|(name, settings)| settings.keys().map(move |key| format!("{name}.{key}")))
         .collect();
     // Their defaults are other settings' values, so the list of defaults can't have them.
-    known.extend(["channel.slow_policy", "channel.events"].map(str::to_owned));
+    let others = ["channel.slow_policy", "channel.events", "redis.ingest", "events.stream"];
+    known.extend(others.map(str::to_owned));
     known
 }
 
@@ -441,7 +462,7 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
             }
             Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
         }
-        None if dotted == "channel.events" => {
+        None if ["channel.events", "redis.ingest"].contains(&dotted) => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
         }

@@ -393,6 +393,7 @@ impl Config {
                 roster: self.events.roster,
                 stream: self.events.stream.clone(),
                 entries_max: self.events.entries_max,
+                sessions_max: self.server.max_connections,
             },
         }
     }

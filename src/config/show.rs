@@ -43,7 +43,7 @@ impl Loaded {
         }
         let redis = table.get_mut("redis").and_then(|redis| redis.get_mut("url"));
         if let Some(url) = redis
-            && url.as_str().is_some_and(|url| url.contains('@'))
+            && url.as_str().is_some_and(holds_password)
         {
             hide(url);
         }
@@ -106,6 +106,12 @@ impl Kept<'_> {
         }
         Value::Table(table)
     }
+}
+
+/// Whether a URL of Redis has a password: of Redis before the host, or of Sentinels among the
+/// parameters.
+fn holds_password(url: &str) -> bool {
+    url.contains('@') || url.contains("assword=")
 }
 
 fn hide(value: &mut Value) {

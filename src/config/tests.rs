@@ -215,6 +215,44 @@ fn what_show_prints_makes_the_same_settings_without_the_keys() {
 }
 
 #[test]
+fn a_url_of_redis_is_shown_unless_it_holds_a_password() {
+    for (url, shows) in [
+        ("redis://h:1", true),
+        ("redis-sentinel://h:1?sentinelServiceName=m", true),
+        ("redis://:sesame@h:1", false),
+        ("redis-sentinel://h:1?sentinelServiceName=m&sentinelPassword=sesame", false),
+    ] {
+        let loaded = load_text(&format!("[redis]\nurl = \"{url}\""), false).expect("valid");
+        for shown in [loaded.shown(), loaded.shown_json()] {
+            assert_eq!(shown.contains(url), shows, "{shown}");
+            assert!(!shown.contains("sesame"), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn streams_without_a_name_are_called_after_the_prefix() {
+    let names =
+        |loaded: &Loaded| (loaded.config.redis.ingest.clone(), loaded.config.events.stream.clone());
+    let staging = "[redis]\nprefix = \"staging\"\n";
+    let app = format!("{staging}ingest = []\n[events]\nstream = \"app\"");
+    for (text, ingest, events) in [
+        ("", &["corecast:ingest"][..], "corecast:events"),
+        (staging, &["staging:ingest"], "staging:events"),
+        (&app, &[], "app"),
+    ] {
+        let loaded = load_text(text, false).expect("valid");
+        let expected = (ingest.iter().map(|&name| name.into()).collect(), events.to_owned());
+        assert_eq!(names(&loaded), expected);
+        let again = load_text(&loaded.shown(), false).expect("what is shown can be read");
+        assert_eq!(names(&again), expected, "the names are shown");
+    }
+    let variables = [("CORECAST_REDIS_INGEST", "a, b"), ("CORECAST_REDIS_PREFIX", "p")];
+    let loaded = load_all("", &variables, Flags::default()).expect("valid");
+    assert_eq!(names(&loaded), (vec!["a".to_owned(), "b".to_owned()], "p:events".to_owned()));
+}
+
+#[test]
 fn node_limits_are_divided_among_shards() {
     let config = Config::default();
     let options = config.shard_options(4);

@@ -33,6 +33,9 @@ struct Last {
     repeats: String,
 }
 
+/// Time and record by incarnation and offset.
+type History = BTreeMap<(u64, u64), (u64, Arc<[u8]>)>;
+
 /// The keys of one stream.
 #[derive(Clone, Default)]
 pub struct Stream {
@@ -44,8 +47,8 @@ pub struct Stream {
     publishers: BTreeMap<u64, Last>,
     /// Incarnation and offset of each channel.
     channels: BTreeMap<String, (u64, u64)>,
-    /// Histories of single channels: time and record by incarnation and offset.
-    histories: BTreeMap<String, BTreeMap<(u64, u64), (u64, Arc<[u8]>)>>,
+    /// Histories of single channels.
+    histories: BTreeMap<String, History>,
     /// Positions by channel and key, with the time at which they are forgotten.
     keys: BTreeMap<(String, String), (u64, String)>,
 }
@@ -101,9 +104,17 @@ struct Draft {
     keys: Vec<((String, String), String)>,
     ingested: Option<(Arc<str>, (u64, u64, u32))>,
     /// What becomes of histories.
-    kept: Vec<(String, Option<(u64, u64)>, Durable, Arc<[u8]>)>,
+    kept: Vec<Kept>,
     /// Which publications are not repeats, for the checker: index and place.
     taken: Vec<(usize, Option<(u64, u64)>)>,
+}
+
+/// A publication, for its channel's own history.
+struct Kept {
+    channel: String,
+    place: Option<(u64, u64)>,
+    durable: Durable,
+    record: Arc<[u8]>,
 }
 
 /// A publication that was appended, as the checker wants to know it.
@@ -186,8 +197,9 @@ impl Stream {
             }
             let place = ordered.then(|| self.draft_place(host, &mut draft, &name));
             draft.taken.push((index, place));
-            draft.kept.push((name, place, *durable, Arc::clone(record)));
             draft.records.extend_from_slice(record);
+            let (durable, record) = (*durable, Arc::clone(record));
+            draft.kept.push(Kept { channel: name, place, durable, record });
             draft.count += 1;
             if let Some(key) = key {
                 let text = place.map_or("-".to_owned(), |(incarnation, offset)| {
@@ -216,7 +228,7 @@ impl Stream {
         for (key, place) in draft.keys {
             self.keys.insert(key, (until, place));
         }
-        for (name, place, durable, record) in draft.kept {
+        for Kept { channel: name, place, durable, record } in draft.kept {
             match (durable, place) {
                 (Durable::Keep { size, .. }, Some(place)) => {
                     let history = self.histories.entry(name).or_default();
@@ -323,7 +335,7 @@ impl Stream {
             };
             let ttl = namespace.history_ttl.as_millis() as u64;
             let mut found = vec![bytes(incarnation), bytes(0)];
-            let none = BTreeMap::new();
+            let none = History::new();
             let history = self.histories.get(channel.as_str()).unwrap_or(&none);
             let before = history.range((incarnation, 1)..(incarnation, *before)).rev();
             let mut complete = left > 0;

@@ -106,6 +106,14 @@ def join(request, driver):
 
 
 @pytest.fixture
+def alone(redis, join):
+    """Makes nodes with settings of their own, on a Redis of the test's own: `alone(config)`."""
+    def make(config, count=1):
+        return join([redis.url] * count, config=config)
+    return make
+
+
+@pytest.fixture
 def channel():
     """A channel name that no other test uses: the module's server keeps history."""
     return f"c{next(_numbers)}"

@@ -152,6 +152,21 @@ def test_a_sentinel_tells_the_primary(join):
         works(join([sentinel.url] * 2))
 
 
+@pytest.mark.parametrize("password", [None, "secret-of-sentinel"])
+def test_a_sentinel_and_its_redis_have_passwords_of_their_own(join, password):
+    with Redis(password="secret-of-redis") as redis, Sentinel(redis, password) as sentinel:
+        nodes = join([sentinel.url.replace("//", "//:secret-of-redis@")] * 2)
+        works(nodes)
+        assert all("secret-of" not in server.log() for server in nodes)
+
+
+def test_a_wrong_password_of_a_sentinel_is_no_secret_told(join):
+    with Redis() as redis, Sentinel(redis, "right") as sentinel:
+        wrong = join([sentinel.url.replace("right", "mistaken")], await_ready=False)[0]
+        eventually(lambda: "mymaster" in wrong.log(), 10, "the log names what it waits for")
+        assert "mistaken" not in wrong.log() and _ready(wrong).status_code == 503
+
+
 def test_a_cluster_works_with_the_streams_on_all_its_masters(join):
     with Cluster() as cluster:
         nodes = join([cluster.url] * 2)

@@ -1,5 +1,6 @@
 """API calls that are about clients mean the clients of all nodes, whichever node is asked."""
 
+import signal
 import time
 
 import pytest
@@ -124,15 +125,50 @@ def test_calls_about_clients_that_are_nowhere_are_no_errors(nodes, channel):
         assert time.monotonic() - began < 2
 
 
-def test_views_without_redis_are_told_from_what_is_there(join, redis, channel):
+def test_requests_between_nodes_cost_redis_little(join, redis):
+    # An old one, and the answer to a call that is over, are of no use to anybody.
+    redis.client.xadd("corecast:control", {"padding": "x" * 1_000_000}, id="1-1")
+    nodes = join([redis.url] * 2)
+    for _ in range(40):
+        nodes[0].result("disconnect", user="", client="nobody", padding="x" * 1_000_000)
+    assert redis.client.memory_usage("corecast:control") < 100_000
+    for n in range(60):
+        nodes[0].result("disconnect", user=f"{n}".rjust(1_000_000))
+    assert 10_000_000 < redis.client.memory_usage("corecast:control") < 60_000_000
+    nodes.subscribe(1, "a")
+    assert nodes[0].result("channels")["channels"].keys() == {"a"}
+    answers = f"corecasanswers:{nodes[0].result('info')['nodes'][0]['uid']}"
+    eventually(lambda: redis.client.xlen(answers) == 0, what="what has been read is removed")
+    eventually(lambda: not redis.client.exists("corecast:control"), 15, "it is forgotten")
+
+
+def error(server, method):
+    return server.api(method).json()["error"]
+
+
+def test_no_part_of_the_nodes_is_taken_for_all(nodes, channel):
+    nodes.subscribe(2, channel)
+    silent = nodes[2].result("info")["nodes"][0]["uid"]
+    nodes[2].process.send_signal(signal.SIGSTOP)
+    try:
+        told = error(nodes[0], "channels")
+        assert told["code"] == 100 and silent in told["message"], told
+    finally:
+        nodes[2].process.send_signal(signal.SIGCONT)
+    eventually(lambda: "error" not in nodes[0].api("channels").json(), TOLD_SECONDS_MAX)
+    assert channel in nodes[0].result("channels")["channels"]
+
+
+def test_views_without_redis_are_errors_that_say_so(join, redis, channel):
     nodes = join([redis.url] * 2)
     nodes.subscribe(0, channel)
     eventually(lambda: len(uids(nodes[0])) == 2, TOLD_SECONDS_MAX)
     redis.kill()
-    began = time.monotonic()
-    assert any(node["num_clients"] == 1 for node in nodes[0].result("info")["nodes"])
-    assert channel in nodes[0].result("channels")["channels"]
-    assert time.monotonic() - began < 5
+    for method in ("info", "channels"):
+        began = time.monotonic()
+        told = error(nodes[0], method)
+        assert told["code"] == 100 and "Redis" in told["message"], told
+        assert time.monotonic() - began < 5
 
 
 def test_a_subscription_that_can_not_be_had_is_an_error(join, redis):

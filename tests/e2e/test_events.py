@@ -1,21 +1,12 @@
 """What happens to connections reaches the application as entries of a Redis stream: at least once,
-in order per connection, and even when the node that held them is dead."""
+and in order per connection."""
 
 import time
 
-import pytest
-
 from harness.client import Plain
+from harness.events import EVENTS, STREAM, events, once, wait_events
 from harness.server import eventually
 
-EVENTS = """
-[events]
-connect = true
-disconnect = true
-subscribe = true
-unsubscribe = true
-message = true
-"""
 NAMESPACES = """
 [[channel.namespaces]]
 name = "seen"
@@ -25,36 +16,6 @@ events = ["subscribe", "unsubscribe", "publish"]
 name = "unseen"
 """
 NODES = {"config": EVENTS + NAMESPACES}
-STREAM = "corecast:events"
-# The lease of a dead node runs out after about ten seconds, but who has just started or was cut off
-# itself takes nobody for dead for twenty.
-LOST_SECONDS_MAX = 60
-# What a node says that will tell an end again, as it does not know whether it has been told.
-REPEATED = "the end of a node can't be told yet"
-
-
-def events(redis, stream=STREAM, **wanted):
-    """The events that have these fields, oldest first."""
-    found = []
-    for _, fields in redis.client.xrange(stream):
-        event = {key.decode(): value.decode() for key, value in fields.items()}
-        if wanted.items() <= event.items():
-            found.append(event)
-    return found
-
-
-def wait_events(redis, count, seconds=10.0, **wanted):
-    eventually(lambda: len(events(redis, **wanted)) >= count, seconds, f"{count} of {wanted}")
-    return events(redis, **wanted)
-
-
-def once(found):
-    """At least once: a repeated event is the same event."""
-    seen = []
-    for event in found:
-        if event not in seen:
-            seen.append(event)
-    return seen
 
 
 def test_the_life_of_a_connection_is_told_in_its_order(nodes, channel):
@@ -126,14 +87,6 @@ def test_many_connections_are_told_each_in_its_order(nodes, channel):
         assert told[:2] == ["connect", "subscribe"] and told[-1] == "disconnect", told
 
 
-@pytest.fixture
-def alone(redis, join):
-    """Nodes with settings of their own, on a Redis of the test's own."""
-    def make(config, count=1):
-        return join([redis.url] * count, config=config)
-    return make
-
-
 def test_nothing_is_told_that_was_not_asked_for(alone, redis):
     nodes = alone(NAMESPACES)
     nodes.subscribe(0, "unseen:1").publish("unseen:1", 1)
@@ -153,53 +106,6 @@ def test_a_stream_may_have_another_name(alone, redis):
     eventually(lambda: events(redis, "app:events", event="connect",
                               client=client.connected["client"]))
     assert not redis.client.exists(STREAM)
-
-
-def test_a_dead_node_is_told_once_by_another(alone, redis):
-    nodes = alone(EVENTS, count=3)
-    ids = [nodes.connect(0).connected["client"] for _ in range(3)]
-    connect = wait_events(redis, 1, event="connect", client=ids[0])[0]
-    assert events(redis, event="node_lost") == []
-    nodes[0].kill()
-    wait_events(redis, 1, LOST_SECONDS_MAX, event="node_lost")
-    time.sleep(3)
-    told = events(redis, event="node_lost")
-    assert {(lost["node"], lost["boot"]) for lost in told} == {(connect["node"], connect["boot"])}
-    repeated = "".join(node.log() for node in nodes[1:]).count(REPEATED)
-    assert len(told) <= 1 + repeated, f"one node tells it: {told}"
-    nodes[0].start()
-    again = wait_events(redis, 1, event="connect",
-                        client=nodes.connect(0).connected["client"])[0]
-    assert again["boot"] != connect["boot"]
-
-
-def test_a_roster_tells_the_end_of_each_connection_of_a_dead_node(alone, redis):
-    nodes = alone(EVENTS + "roster = true\n", count=2)
-    ids = {nodes.connect(0).connected["client"] for _ in range(25)}
-    gone = nodes.connect(0)
-    gone.close()
-    stays = nodes.connect(1).connected["client"]
-    wait_events(redis, 27, event="connect")
-    wait_events(redis, 1, event="disconnect", client=gone.connected["client"])
-    nodes[0].kill()
-    eventually(lambda: {event["client"] for event in
-                        events(redis, event="disconnect", lost="1")} >= ids, LOST_SECONDS_MAX)
-    told = {event["client"] for event in events(redis, event="disconnect", lost="1")}
-    assert told == ids, "neither who had left, nor who is on a node that lives"
-    assert stays not in told and len(events(redis, event="node_lost")) == 1
-
-
-def test_a_node_that_drains_is_not_lost(alone, redis):
-    nodes = alone('[server]\ndrain = "500ms"\n' + EVENTS, count=2)
-    id = nodes.connect(0).connected["client"]
-    wait_events(redis, 1, event="connect", client=id)
-    nodes[0].terminate()
-    assert nodes[0].wait(10) == 0
-    nodes[0].killed = True
-    (end,) = once(wait_events(redis, 1, event="disconnect", client=id))
-    assert end["code"] == "3001"
-    time.sleep(14)
-    assert events(redis, event="node_lost") == []
 
 
 def test_events_wait_while_redis_is_away(alone, redis):

@@ -199,6 +199,65 @@ def test_cuts_while_entries_are_published_cost_nothing(join, redis):
     assert not redis.client.exists(DEAD)
 
 
+def test_nodes_of_another_prefix_share_neither_entries_nor_events(join, redis):
+    told = NODES["config"] + "[events]\nconnect = true\n"
+    clients = {}
+    for prefix in ("staging", "production"):
+        nodes = join([redis.url], config=f'{told}[redis]\nprefix = "{prefix}"\n')
+        clients[prefix] = nodes.subscribe(0, "t:i")
+        id = clients[prefix].connected["client"].encode()
+        eventually(lambda: [fields[b"client"] for _, fields in
+                            redis.client.xrange(f"{prefix}:events")] == [id])
+    for n in range(5):
+        for prefix in clients:
+            add(redis, "t:i", f"{prefix} {n}", stream=f"{prefix}:ingest")
+    for prefix, client in clients.items():
+        publications = client.publications("t:i", 5)
+        assert [pub["data"] for pub in publications] == [f"{prefix} {n}" for n in range(5)]
+        client.silent()
+        assert redis.client.xinfo_groups(f"{prefix}:ingest")[0]["name"] == prefix.encode()
+
+
+def test_nodes_of_another_prefix_may_share_a_stream(join, redis):
+    shared = '[redis]\ningest = ["app:one"]\n'
+    nodes = [join([redis.url], config=f'{shared}prefix = "{prefix}"\n{NODES["config"]}')
+             for prefix in ("staging", "production")]
+    clients = [one.subscribe(0, "t:j") for one in nodes]
+    for n in range(5):
+        add(redis, "t:j", n, stream="app:one")
+    for client in clients:
+        assert [pub["data"] for pub in client.publications("t:j", 5)] == list(range(5))
+
+
+def test_an_entry_with_an_old_id_is_taken_for_a_repeat(join, redis):
+    nodes = join([redis.url])
+    client = nodes.subscribe(0, "t:k")
+    first, last = add(redis, "t:k", "first"), add(redis, "t:k", "last")
+    assert [client.publication("t:k")["data"] for _ in range(2)] == ["first", "last"]
+    wait_taken(redis)
+    redis.client.delete(STREAM)
+    for id in (first, last):
+        redis.client.xadd(STREAM, {"channel": "t:k", "data": '"again"'}, id=id)
+    add(redis, "t:k", "new")
+    assert client.publication("t:k", 10)["data"] == "new"
+    wait_taken(redis)
+
+
+def test_entries_too_long_for_one_read_together_are_read_one_by_one(join, redis):
+    with Proxy(redis.port) as link:
+        nodes = join([link.url])
+        client = nodes.subscribe(0, "t:h")
+        # 640 KB a second: one entry takes half of the time that a read may.
+        link.latency = 0.1
+        padding = "x" * 900_000
+        for n in range(8):
+            payload = {"channel": "t:h", "data": n, "padding": padding}
+            redis.client.xadd(STREAM, {"method": "publish", "payload": json.dumps(payload)})
+        assert [client.publication("t:h", 20)["data"] for _ in range(8)] == list(range(8))
+        link.latency = 0.0
+        wait_taken(redis, 10)
+
+
 def test_streams_of_other_names_are_taken_and_none_where_none_is_named(join, redis):
     several = '[redis]\ningest = ["app:one", "app:two"]\n' + NODES["config"]
     nodes = join([redis.url], config=several)

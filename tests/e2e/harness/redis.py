@@ -157,17 +157,19 @@ class Sentinel(Process):
     """One sentinel that watches `primary` as `mymaster`, and promotes within about two seconds. A
     replica that follows later than it starts is known to it only after ten."""
 
-    def __init__(self, primary, *, host="127.0.0.1"):
+    def __init__(self, primary, password=None, *, host="127.0.0.1"):
         super().__init__([])
-        self.host = host
+        self.password, self.host = password, host
         config = self.path / "sentinel.conf"
         config.write_text(
             f"port {self.port}\nbind {host}\ndir {self.path}\n"
             f"sentinel monitor mymaster {primary.host} {primary.port} 1\n"
             "sentinel down-after-milliseconds mymaster 500\n"
-            "sentinel failover-timeout mymaster 3000\n")
+            "sentinel failover-timeout mymaster 3000\n"
+            + (f"requirepass {password}\n" if password else "")
+            + (f"sentinel auth-pass mymaster {primary.password}\n" if primary.password else ""))
         self.command = ["redis-server", str(config), "--sentinel"]
-        self.client = redis.Redis(host=host, port=self.port, socket_timeout=5)
+        self.client = redis.Redis(host=host, port=self.port, password=password, socket_timeout=5)
         self.start()
         eventually(lambda: self.primary() == primary.port, what="the sentinel knows the primary")
 
@@ -184,7 +186,8 @@ class Sentinel(Process):
 
     @property
     def url(self):
-        return f"redis-sentinel://{self.host}:{self.port}?sentinelServiceName=mymaster"
+        secret = f"&sentinelPassword={self.password}" if self.password else ""
+        return f"redis-sentinel://{self.host}:{self.port}?sentinelServiceName=mymaster{secret}"
 
 
 class Cluster:
