@@ -132,7 +132,7 @@ fn on_entries(bridge: &Bridge, stream: usize, replies: &[Reply]) -> Result<usize
     for reply in replies {
         match Entry::from_reply(reply) {
             Ok(entry) if entry.id.epoch > EntryId::EPOCH_MAX => {
-                // Nothing can follow it: fencing, which comes first on a new connection, removes it.
+                // Nothing can follow it: fencing, the first thing on a connection, removes it.
                 let text = format!("stream {stream} has entry {}, which no node wrote", entry.id);
                 return Err(LinkError::Lost(text));
             }

@@ -19,7 +19,7 @@ pub struct EntryId {
 }
 
 impl EntryId {
-    /// The highest epoch that a node begins: milliseconds since 1970 times 1024, until the year 2109.
+    /// The highest epoch that a node begins: milliseconds since 1970 times 1024, until 2109.
     pub const EPOCH_MAX: u64 = 1 << 52;
 
     /// The id that `text` writes.

@@ -24,8 +24,9 @@ local function read(state, history, before, count, ttl)
   local last = before - 1
   while not over and count > 0 and last > 0 and left > 0 do
     local most = math.min(count, PAGE)
-    local page = redis.pcall('XREVRANGE', history, incarnation .. '-' .. string.format('%.0f', last),
-      incarnation .. '-1', 'COUNT', most)
+    local newest = incarnation .. '-' .. string.format('%.0f', last)
+    local page =
+      redis.pcall('XREVRANGE', history, newest, incarnation .. '-1', 'COUNT', most)
     over = #page < most
     for _, entry in ipairs(page) do
       local offset, age = string.match(entry[1], '-(%d+)$'), ms - (tonumber(entry[2][2]) or 0)
