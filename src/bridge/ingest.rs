@@ -43,7 +43,6 @@ impl Mailbox {
 /// Connects, takes publications in until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
     let mut backoff = Backoff::new(bridge.seed());
-    let token = format!("{:016x}", bridge.seed()).into_bytes();
     loop {
         let failed = match Link::connect(&bridge.options.url, BUS_READ_TIMEOUT).await {
             Ok(link) => {
@@ -55,7 +54,7 @@ pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
                     group: bridge.options.prefix.as_bytes(),
                     lease: bridge.keys.lease(&stream),
                     stream: Arc::clone(&stream),
-                    token: &token,
+                    token: &bridge.token,
                     renewed: Cell::new(Instant::now()),
                 };
                 ingest.take_turns(&mut backoff).await
@@ -66,6 +65,17 @@ pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
             tracing::warn!(%stream, error = %failed, "a stream can't be ingested");
         }
         backoff.pause().await;
+    }
+}
+
+/// Gives up the leases of this node, which stops: another one need not wait until they run out.
+pub(super) async fn leave(bridge: &Bridge, link: &Link) {
+    for stream in &bridge.options.ingest {
+        let lease = bridge.keys.lease(stream);
+        let names = vec![lease.clone(), stream.as_bytes().to_vec()];
+        let args = vec![bridge.token.clone(), b"DEL".to_vec(), lease];
+        // What can't be given up runs out.
+        link.script(Script::Leased, names, args).await.map(drop).unwrap_or_default();
     }
 }
 
@@ -119,6 +129,9 @@ impl Ingest<'_> {
     async fn acquire(&self) -> Result<(), LinkError> {
         let millis = INGEST_LEASE.as_millis().to_string();
         loop {
+            if self.bridge.nodes.is_leaving() {
+                return std::future::pending().await;
+            }
             let options: [&[u8]; 4] = [self.token, b"NX", b"PX", millis.as_bytes()];
             let args = args(&self.lease, &options);
             self.renewed.set(Instant::now());

@@ -144,6 +144,8 @@ impl Drop for AbortOnDrop {
 struct Bridge {
     options: Options,
     keys: Keys,
+    /// Whose leases of ingested streams are this node's: no other process has it.
+    token: Vec<u8>,
     /// Where Redis is, for people.
     place: String,
     engine: RefCell<Engine>,
@@ -218,6 +220,7 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     };
     let bridge = Rc::new(Bridge {
         keys: Keys::new(&options.prefix),
+        token: format!("{:016x}", seed()).into_bytes(),
         place: link::place(&options.url),
         engine: RefCell::new(Engine::new(engine_options, outbound, Arc::clone(&cells))),
         mailboxes: RefCell::default(),

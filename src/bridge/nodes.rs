@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::link::{Link, LinkError};
 use super::writer::not_an_answer;
-use super::{Backoff, Bridge, burial, cluster};
+use super::{Backoff, Bridge, burial, cluster, ingest};
 use crate::bus::{Keys, Reply};
 use crate::limits::{
     BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_LOOKS, NODE_RENEWAL,
@@ -83,6 +83,11 @@ impl Nodes {
     fn watch_anew(&self) {
         let grace = if self.buries_from.get().is_some() { NODE_GRACE } else { NODE_LEASE };
         self.buries_from.set(Some(Instant::now() + grace));
+    }
+
+    /// Whether this node stops.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.get()
     }
 
     /// Whether a lease that has run out means that its node is gone.
@@ -208,6 +213,7 @@ pub(super) async fn leave(bridge: &Bridge) {
     let Some(link) = nodes.link() else { return };
     let (key, uid) = (nodes_key(&bridge.keys), &nodes.member.uid);
     let lease = vec![key.clone(), nodes.lease().into_bytes()];
+    ingest::leave(bridge, &link).await;
     // What can't be removed runs out.
     link.call("ZREM", &key, lease).await.map(drop).unwrap_or_default();
     for key in [node_key(&bridge.keys, uid), bridge.roster_key(uid)] {

@@ -19,10 +19,17 @@ data = "text"
 STREAM, DEAD, GROUP = "corecast:ingest", "corecast:ingest:dead", "corecast"
 # Another node takes over when the lease of one that ended has run out.
 TAKEOVER_SECONDS_MAX = 25
+# Less than a lease, which is 5 s.
+HANDED_OVER_SECONDS_MAX = 3
 
 
 def add(redis, channel, data, stream=STREAM):
     return redis.client.xadd(stream, {"channel": channel, "data": json.dumps(data)})
+
+
+def active(server):
+    """How many streams that node reads."""
+    return server.metrics().total("corecast_ingest_active")
 
 
 def pending(redis, stream=STREAM):
@@ -278,3 +285,20 @@ def test_one_node_reads_for_all(join, redis):
     assert len(redis.client.xinfo_consumers(STREAM, GROUP)) == 1, "one consumer"
     for server in nodes:
         eventually(lambda: numbers(server, "t:g") == [1])
+
+
+def test_a_node_that_stops_hands_over_at_once(join, redis):
+    nodes = join([redis.url] * 2, config='[server]\ndrain = "0s"\n' + CONFIG)
+    eventually(lambda: any(map(active, nodes)))
+    first, second = sorted(nodes, key=active, reverse=True)
+    add(redis, "t:h", 1)
+    wait_taken(redis)
+    first.terminate()
+    assert first.wait(10) == 0
+    first.killed = True
+    began = time.monotonic()
+    eventually(lambda: active(second), HANDED_OVER_SECONDS_MAX, "the other one takes over")
+    add(redis, "t:h", 2)
+    wait_taken(redis)
+    eventually(lambda: numbers(second, "t:h") == [1, 2])
+    assert time.monotonic() - began < HANDED_OVER_SECONDS_MAX

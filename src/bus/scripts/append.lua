@@ -6,9 +6,9 @@
 --       that a silent channel keeps its offsets, 4 that a publisher is known, 5 that an idempotency
 --       key is known, 6 number of channels, 7 an ingest stream or '', 8 for each publication whose
 --       channel has a history "publication=history:most publications:milliseconds that it is kept
---       ..." ("0:0": it is forgotten), then for each publication: number of its channel (0: it gets no offset), number of its
---       idempotency key (0: none), after its place in the ingest stream if it has one
---       ("i<ms>-<seq>-<part>:<number>"), the record
+--       ..." ("0:0": it is forgotten), then for each publication: number of its channel (0: it gets
+--       no offset), number of its idempotency key (0: none), after its place in the ingest stream if
+--       it has one ("i<ms>-<seq>-<part>:<number>"), the record
 -- Answers {"ok" or "dup", epoch, n, "channel=incarnation:offset before ...", "publication=epoch:
 -- incarnation:offset ..." of those that were repeats}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
