@@ -11,8 +11,8 @@ use crate::reason::ClientError;
 
 /// A message from one thread to another. The receiver of the first five is the channel's home
 /// shard (of `Publish` and `HistoryRemove` the bridge, if there is a bus); of the next eight too,
-/// which come from the bridge, but for `Locate` and `ReadOlder`, which go to it; of the next five it
-/// is a shard with subscribers, of `Answer` whoever asked.
+/// which come from the bridge, but for `Locate` and `ReadOlder`, which go to it; of the next five a
+/// shard with subscribers, of `Answer` whoever asked.
 #[derive(Debug)]
 pub enum Message {
     /// Order this publication, keep it, send it on, answer with its position.
