@@ -67,6 +67,12 @@ pub(super) fn serve_problems(config: &Config) -> Vec<Problem> {
                     to the file or as CORECAST_API_KEYS, or try --dev";
         found.add("api.keys", text.to_owned());
     }
+    for (at, namespace) in config.channel.namespaces.iter().enumerate() {
+        if namespace.durable_history && config.redis.url.is_empty() {
+            let text = "is a history in Redis: set redis.url, or switch it off";
+            found.add(&format!("{}.durable_history", key_of(at, namespace)), text.to_owned());
+        }
+    }
     found.0
 }
 
@@ -289,11 +295,7 @@ fn check_sizes(config: &Config, found: &mut Found) {
 fn check_namespaces(config: &Config, found: &mut Found) {
     let mut names = HashSet::new();
     for (at, namespace) in config.channel.namespaces.iter().enumerate() {
-        let key = if at == 0 {
-            "channel".to_owned()
-        } else {
-            format!("channel.namespaces[{:?}]", namespace.name)
-        };
+        let key = key_of(at, namespace);
         if at > 0 && !is_namespace_name(&namespace.name) {
             let text = "needs a name of letters, digits, '-', '_' and '.': channels of namespace \
                         \"chat\" are called \"chat:…\"";
@@ -303,11 +305,15 @@ fn check_namespaces(config: &Config, found: &mut Found) {
             found.add(&key, "stands there twice: merge the two".to_owned());
         }
         check_namespace(namespace, &key, found);
-        if namespace.durable_history && config.redis.url.is_empty() {
-            let text = "is Redis' history: set redis.url, or switch it off";
-            found.add(&format!("{key}.durable_history"), text.to_owned());
-        }
     }
+}
+
+/// Where the options of the namespace with that number stand.
+fn key_of(at: usize, namespace: &Namespace) -> String {
+    if at == 0 {
+        return "channel".to_owned();
+    }
+    format!("channel.namespaces[{:?}]", namespace.name)
 }
 
 fn is_namespace_name(name: &str) -> bool {

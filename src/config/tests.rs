@@ -305,3 +305,22 @@ fn a_server_needs_a_key_or_dev() {
     assert_eq!(check(&Flags { dev: true, ..Flags::default() }, &[]), Ok(()));
     assert_eq!(check(&Flags::default(), &[("CORECAST_API_KEYS", "sesame")]), Ok(()));
 }
+
+#[test]
+fn a_durable_history_needs_redis_when_it_is_served() {
+    let durable = [
+        ("CORECAST_API_KEYS", "sesame"),
+        ("CORECAST_CHANNEL_HISTORY_SIZE", "5"),
+        ("CORECAST_CHANNEL_HISTORY_TTL", "1m"),
+        ("CORECAST_CHANNEL_DURABLE_HISTORY", "true"),
+        ("CORECAST_REDIS_URL", "redis://127.0.0.1"),
+    ];
+    let check = |settings: &[(&str, &str)]| {
+        let own = settings.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        let loaded = load(&Flags::default(), own).expect("a file may be checked without the URL");
+        loaded.config.check_serve().map_err(|error| error.to_string())
+    };
+    assert_eq!(check(&durable), Ok(()));
+    let error = check(&durable[..4]).expect_err("no Redis");
+    assert!(error.contains("durable_history") && error.contains("redis.url"), "{error}");
+}
