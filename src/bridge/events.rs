@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 use super::link::{Link, LinkError};
 use super::roster::{self, Roster};
 use super::{Backoff, Bridge};
-use crate::limits::{BUS_CALL_TIMEOUT, EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX};
+use crate::limits::{
+    BUS_CALL_TIMEOUT, EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX, RETRY_INTERVAL,
+};
 use crate::mesh::{Event, EventKind};
 
 /// Appends entries to a stream.
@@ -197,6 +199,10 @@ pub(super) fn unix_millis() -> u64 {
 
 /// Writes what there is, and waits for more: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>) {
+    // Of what has a beginning the end must be told, though this node die at once.
+    while !bridge.nodes.is_known() {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
     let mut backoff = Backoff::new(bridge.seed());
     loop {
         let failed = match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {

@@ -85,6 +85,11 @@ impl Nodes {
         self.buries_from.set(Some(Instant::now() + grace));
     }
 
+    /// Whether others know of this node, and so will miss it.
+    pub(super) fn is_known(&self) -> bool {
+        self.renewed.get().is_some()
+    }
+
     /// Whether this node stops.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.get()

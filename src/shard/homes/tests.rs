@@ -316,3 +316,15 @@ fn a_channel_that_is_used_again_is_kept_for_its_time_and_no_longer() {
     (0..3).for_each(|_| fixture.wait(CHANNEL_META_TTL));
     assert_eq!((fixture.homes.count(), fixture.homes.bytes()), (0, 0));
 }
+
+#[test]
+fn a_channel_adrift_is_asked_for_once_and_again_only_after_it_was_known() {
+    let mut fixture = Fixture::new(10);
+    let (top, _) = fixture.subscribe(None);
+    let name = fixture.name.clone();
+    assert_eq!(fixture.homes.set_adrift(|_| true), [name.clone()]);
+    assert!(fixture.homes.set_adrift(|_| true).is_empty(), "or a queue would grow without end");
+    assert!(!fixture.homes.set_adrift_one(&name));
+    fixture.homes.locate((&name, &fixture.namespace), top);
+    assert!(fixture.homes.set_adrift_one(&name));
+}
