@@ -322,7 +322,7 @@ fn a_channel_adrift_is_asked_for_once_and_again_only_after_it_was_known() {
     let mut fixture = Fixture::new(10);
     let (top, _) = fixture.subscribe(None);
     let name = fixture.name.clone();
-    assert_eq!(fixture.homes.set_adrift(|_| true), [name.clone()]);
+    assert_eq!(fixture.homes.set_adrift(|_| true).len(), 1);
     assert!(fixture.homes.set_adrift(|_| true).is_empty(), "or a queue would grow without end");
     assert!(!fixture.homes.set_adrift_one(&name));
     fixture.homes.locate((&name, &fixture.namespace), top);
