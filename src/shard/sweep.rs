@@ -344,18 +344,20 @@ fn absorb(
         let Some(local) = locals.at(subscription.channel) else { continue };
         let mut skipping = subscription.skipping;
         let mut cursor = subscription.cursor;
+        let mut ended = None;
         while cursor != local.head() {
             let Some((count, first, accepted)) = local.segment_facts(cursor) else {
                 // A defect: it was forgotten too early. Going on would be a silent loss for good.
                 cells.audit_errors.add(1);
-                return Absorbed::TooSlow(CloseReason::InsufficientState);
+                ended = Some(CloseReason::InsufficientState);
+                break;
             };
             let Some(frames) = local.frames(cursor, protocol).map(Rc::clone) else { break };
             let outbox = &mut connection.extra().outbox;
             if outbox.cost_bytes() + frames.len() > limit {
-                let reason = too_slow(local.namespace.slow_policy, protocol.codec().on_gap());
-                if let Some(reason) = reason {
-                    return Absorbed::TooSlow(reason);
+                ended = too_slow(local.namespace.slow_policy, protocol.codec().on_gap());
+                if ended.is_some() {
+                    break;
                 }
                 if !std::mem::replace(&mut skipping, true) {
                     let after = first.saturating_sub(1);
@@ -374,7 +376,11 @@ fn absorb(
             cursor = cursor.wrapping_add(1);
         }
         if let Some(subscription) = connection.subscription(index) {
+            // Also if it ends here: what is in the outbox must not come there again.
             (subscription.cursor, subscription.skipping) = (cursor, skipping);
+        }
+        if let Some(reason) = ended {
+            return Absorbed::TooSlow(reason);
         }
     }
     connection.shrink();
