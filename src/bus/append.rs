@@ -67,6 +67,8 @@ pub struct Append {
     pub publisher: u64,
     /// The publisher's number for the batch, from 1, without holes.
     pub number: u64,
+    /// The only epoch of the stream in which it may be appended.
+    pub epoch: u64,
     /// What is in it, in its order.
     pub publications: Vec<Appending>,
 }
@@ -84,7 +86,8 @@ pub struct Appended {
 /// Why nothing was, or may have been, appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendFailed {
-    /// The stream belongs to another server process: fence it. Nothing was appended.
+    /// The stream belongs to another server process, or is in another epoch: fence it. Nothing was
+    /// appended.
     Fenced,
     /// The publisher's numbers have a hole. Nothing was appended.
     OutOfOrder,
@@ -121,6 +124,7 @@ impl Append {
             text(channels.len()),
             ingest.unwrap_or_default().to_vec(),
             Vec::new(),
+            text(self.epoch),
         ];
         let (mut durable, mut histories) = (String::new(), HashMap::new());
         let numbers: HashMap<&str, usize> =

@@ -121,6 +121,7 @@ impl Writer {
             stream: self.stream,
             publisher: self.publisher,
             number: flight.number,
+            epoch: self.epoch,
             publications: publications.collect(),
         })
     }

@@ -147,6 +147,9 @@ impl Stream {
             let appended = append.answer(&reply).ok_or(AppendFailed::Lost)?;
             return Ok((appended, Vec::new()));
         }
+        if append.epoch != epoch {
+            return Err(AppendFailed::Fenced);
+        }
         if append.number != before.map_or(0, |last| last.number) + 1 {
             return Err(AppendFailed::OutOfOrder);
         }

@@ -4,9 +4,10 @@ is acknowledged is delivered, and all goes on by itself."""
 import time
 
 import pytest
+from redis.exceptions import ResponseError
 
 from harness.proxy import Proxy
-from harness.server import eventually
+from harness.server import ROOT, eventually
 from harness.traffic import CONFIG, Traffic
 
 NODES = {"config": CONFIG}
@@ -88,3 +89,23 @@ def test_a_window_is_loaded_over_a_slow_link(join, redis):
         late = nodes.add(link.url)
         assert late.result("history", channel=CHANNEL, limit=0)["epoch"] == position["epoch"]
         assert late.metrics().total("corecast_bus_connects_total") <= 3, "in one go"
+
+
+def test_a_batch_of_an_epoch_that_is_over_is_not_taken(join, redis):
+    """Its first sending may have been taken in that epoch, and lost with it."""
+    nodes = join([redis.url])
+    nodes[0].publish(CHANNEL, 1)
+    prefix = redis.streams()[redis.stream_of(CHANNEL)].removesuffix("bus")
+    epoch = int(redis.client.hget(prefix + "meta", "e"))
+
+    def append(number, epoch):
+        return redis.client.eval(
+            (ROOT / "src" / "bus" / "scripts" / "append.lua").read_text(),
+            4, *(prefix + name for name in ("bus", "meta", "marks", "p:a-publisher")),
+            number, 1_000_000, 60_000, 60_000, 60_000, 0, "", "", epoch, 0, 0, "record")
+
+    assert append(1, epoch)[0] == b"ok"
+    assert append(1, epoch - 1)[0] == b"dup", "what is known to be in is in"
+    with pytest.raises(ResponseError, match="FENCED"):
+        append(2, epoch - 1)
+    assert append(2, epoch)[0] == b"ok"

@@ -6,9 +6,10 @@
 --       that a silent channel keeps its offsets, 4 that a publisher is known, 5 that an idempotency
 --       key is known, 6 number of channels, 7 an ingest stream or '', 8 for each publication whose
 --       channel has a history "publication=history:most publications:milliseconds that it is kept
---       ..." ("0:0": it is forgotten), then for each publication: number of its channel (0: it gets
---       no offset), number of its idempotency key (0: none), after its place in the ingest stream if
---       it has one ("i<ms>-<seq>-<part>:<number>"), the record
+--       ..." ("0:0": it is forgotten), 9 the epoch in which the batch was sent for the first time,
+--       then for each publication: number of its channel (0: it gets no offset), number of its
+--       idempotency key (0: none), after its place in the ingest stream if it has one
+--       ("i<ms>-<seq>-<part>:<number>"), the record
 -- Answers {"ok" or "dup", epoch, n, "channel=incarnation:offset before ...", "publication=epoch:
 -- incarnation:offset ..." of those that were repeats}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
@@ -35,6 +36,10 @@ if before then
   if last == seq then
     return {'dup', epoch, n, bases, repeats}
   end
+end
+if e ~= ARGV[9] then
+  -- What the stream has lost, an earlier sending of this batch may have been among.
+  return redis.error_reply('FENCED the stream has begun another epoch')
 end
 if seq ~= last + 1 then
   return redis.error_reply('OUTOFORDER ' .. string.format('%.0f', last))
@@ -87,7 +92,7 @@ for one, key, size, ttl in string.gmatch(ARGV[8], '(%d+)=(%d+):(%d+):(%d+)') do
 end
 -- What is written once the stream has taken the batch, which may fail.
 local keys, kept = {}, {}
-local at, index = 9, 0
+local at, index = 10, 0
 while ARGV[at] do
   local c, once, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   local key, first
