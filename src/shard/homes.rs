@@ -311,14 +311,20 @@ impl Homes {
         }
         // Splitmix64's increment visits every value once, so no epoch comes twice.
         self.next_epoch = self.next_epoch.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let epoch = Epoch::new(self.next_epoch >> 16);
+        self.insert((name, namespace), Position { epoch, offset: 0 });
+    }
+
+    /// Adds a channel that is not there, of which nothing is kept and which stands at `position`.
+    fn insert(&mut self, (name, namespace): (&ChannelName, &Arc<Namespace>), position: Position) {
         let home = Home {
             name: name.clone(),
             namespace: Arc::clone(namespace),
-            epoch: Epoch::new(self.next_epoch >> 16),
-            top: 0,
+            epoch: position.epoch,
+            top: position.offset,
             known: true,
             history: History::default(),
-            more: false,
+            more: namespace.durable_history,
             forgotten: 0,
             ask_from: Moment::default(),
             interested: Vec::new(),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{History, Home, Homes};
+use super::Homes;
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 
@@ -122,22 +122,7 @@ impl Homes {
         position: Position,
     ) -> Option<Position> {
         let Some(home) = self.channels.get_mut(name) else {
-            self.bytes += super::CHANNEL_BYTES + name.as_str().len();
-            let home = Home {
-                name: name.clone(),
-                namespace: Arc::clone(namespace),
-                epoch: position.epoch,
-                top: position.offset,
-                known: true,
-                history: History::default(),
-                more: namespace.durable_history,
-                forgotten: 0,
-                ask_from: Moment::default(),
-                interested: Vec::new(),
-                idle_since: Moment::default(),
-                queued: false,
-            };
-            self.channels.insert(name.clone(), home);
+            self.insert((name, namespace), position);
             return None;
         };
         home.known = true;
