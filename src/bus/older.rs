@@ -71,9 +71,12 @@ fn publication(
 ) -> Option<Publication> {
     let mut bytes = record.bytes()?;
     let record = record::decode(&mut bytes)?;
-    let wanted = matches!(&record, Record::Publication { channel: named, ordered: true, .. }
-        if bytes.is_empty() && *named == channel.as_str());
-    entry::publication(namespace, &record, offset, now).ok().filter(|_| wanted)
+    let wanted = matches!(record, Record::Publication { channel: named, ordered: true, .. }
+        if bytes.is_empty() && named == channel.as_str());
+    if !wanted {
+        return None;
+    }
+    entry::publication(namespace, &record, offset, now).ok()
 }
 
 /// What is wanted of one channel: since when, and before which offset.
