@@ -13,7 +13,7 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 /// # Errors
 /// It can't be used as it is: what is wrong, and what mends it.
 pub(super) async fn run(bridge: &Bridge) -> Result<(), String> {
-    let mut backoff = Backoff::new(bridge.seed());
+    let mut backoff = Backoff::new();
     loop {
         let found = match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
             Ok(link) => look(bridge, &link).await,

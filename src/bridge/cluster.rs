@@ -154,7 +154,7 @@ pub(super) async fn send_answer(bridge: Rc<Bridge>, ticket: Ticket, body: Box<st
 
 /// Follows a stream, on a connection of its own: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>, stream: Stream) {
-    let mut backoff = Backoff::new(bridge.seed());
+    let mut backoff = Backoff::new();
     let name = match stream {
         Stream::Requests => "control".to_owned(),
         Stream::Answers => format!("answers:{}", bridge.nodes.member.uid),

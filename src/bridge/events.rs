@@ -203,7 +203,7 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
     while !bridge.nodes.is_known() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
-    let mut backoff = Backoff::new(bridge.seed());
+    let mut backoff = Backoff::new();
     loop {
         let failed = match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
             Ok(link) => write(&bridge, &link, &mut backoff).await,

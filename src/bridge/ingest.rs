@@ -42,7 +42,7 @@ impl Mailbox {
 
 /// Connects, takes publications in until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
-    let mut backoff = Backoff::new(bridge.seed());
+    let mut backoff = Backoff::new();
     loop {
         let failed = match Link::connect(&bridge.options.url, BUS_READ_TIMEOUT).await {
             Ok(link) => {

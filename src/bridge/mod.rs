@@ -195,11 +195,6 @@ impl Bridge {
         Ticket(self.tickets.get())
     }
 
-    /// A number that no other process has.
-    fn seed(&self) -> u64 {
-        seed()
-    }
-
     /// Says what an operator must mend, but not for every publication that suffers from it.
     fn complain(&self, what: &str, error: &str) {
         let recent = self.complained.get().is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL);
@@ -345,8 +340,8 @@ struct Backoff {
 }
 
 impl Backoff {
-    fn new(seed: u64) -> Backoff {
-        Backoff { next: BUS_RETRY_MIN, random: seed, logged: None }
+    fn new() -> Backoff {
+        Backoff { next: BUS_RETRY_MIN, random: seed(), logged: None }
     }
 
     /// All is well. Answers whether it was not.

@@ -133,7 +133,7 @@ fn node_key(keys: &Keys, uid: &str) -> Vec<u8> {
 
 /// Holds the lease: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>) {
-    let mut backoff = Backoff::new(bridge.seed());
+    let mut backoff = Backoff::new();
     loop {
         match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
             Ok(link) => {

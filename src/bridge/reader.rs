@@ -21,7 +21,7 @@ const WINDOW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connects, follows `streams` until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>, streams: Vec<usize>) {
-    let (mut backoff, mut reads) = (Backoff::new(bridge.seed()), false);
+    let (mut backoff, mut reads) = (Backoff::new(), false);
     loop {
         let failed = match Link::connect(&bridge.options.url, BUS_READ_TIMEOUT).await {
             Ok(link) => {

@@ -11,7 +11,7 @@ use crate::limits::{BUS_CALL_TIMEOUT, BUS_TAIL_INTERVAL};
 
 /// Connects, makes calls until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>) {
-    let mut backoff = Backoff::new(bridge.seed());
+    let mut backoff = Backoff::new();
     loop {
         match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
             Ok(link) => {
