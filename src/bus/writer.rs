@@ -6,8 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::append::{Append, Appended, Appending, Durable, Once};
-use crate::channel::ChannelName;
+use super::append::{Append, Appended, Appending, Once};
 use crate::ids::{Moment, Position};
 use crate::limits::{BUS_BATCH_BYTES_MAX, BUS_BATCH_PUBLICATIONS_MAX, BUS_PUBLISHER_TTL};
 use crate::mesh::Asker;
@@ -15,12 +14,7 @@ use crate::mesh::Asker;
 /// A publication on its way into the stream.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub(super) channel: ChannelName,
-    /// Whether it gets the channel's next offset.
-    pub(super) ordered: bool,
-    pub(super) once: Once,
-    pub(super) record: Arc<[u8]>,
-    pub(super) durable: Durable,
+    pub(super) appending: Appending,
     /// Whether its publisher may know its position.
     pub(super) positioned: bool,
     /// Who waits for the answer; nobody once it has been given.
@@ -33,11 +27,12 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn bytes(&self) -> usize {
-        self.record.len() + self.channel.as_str().len() + size_of::<Pending>()
+        let Appending { channel, record, .. } = &self.appending;
+        record.len() + channel.as_str().len() + size_of::<Pending>()
     }
 
     pub(super) fn is_ingested(&self) -> bool {
-        matches!(self.once, Once::Ingested { .. })
+        matches!(self.appending.once, Once::Ingested { .. })
     }
 }
 
@@ -110,13 +105,7 @@ impl Writer {
         self.used = now;
         let flight = self.flight.as_mut().filter(|flight| !flight.sent)?;
         flight.sent = true;
-        let publications = flight.publications.iter().map(|one| Appending {
-            channel: one.channel.clone(),
-            ordered: one.ordered,
-            once: one.once.clone(),
-            record: Arc::clone(&one.record),
-            durable: one.durable,
-        });
+        let publications = flight.publications.iter().map(|one| one.appending.clone());
         Some(Append {
             stream: self.stream,
             publisher: self.publisher,
@@ -137,7 +126,7 @@ impl Writer {
             if full && !batch.is_empty() {
                 break;
             }
-            if let Once::Ingested { stream, .. } = &next.once {
+            if let Once::Ingested { stream, .. } = &next.appending.once {
                 if ingested.as_ref().is_some_and(|other| other != stream) {
                     break;
                 }
@@ -270,16 +259,21 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::append::Durable;
+    use crate::channel::ChannelName;
     use crate::limits::BUS_PUBLISH_DEADLINE;
     use crate::mesh::Ticket;
 
     fn pending(ticket: u64, now: Moment) -> Pending {
-        Pending {
+        let appending = Appending {
             channel: ChannelName::new("a"),
             ordered: true,
             once: Once::Never,
             record: Arc::from(&b"record"[..]),
             durable: Durable::None,
+        };
+        Pending {
+            appending,
             positioned: true,
             asker: Asker::Control(Ticket(ticket)),
             deadline: now.after(BUS_PUBLISH_DEADLINE),

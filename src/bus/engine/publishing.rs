@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use crate::bus::append::{AppendFailed, Appended, Durable, Once};
+use crate::bus::append::{AppendFailed, Appended, Appending, Durable, Once};
 use crate::bus::writer::Pending;
 use crate::bus::{record, stream_of};
 use crate::channel::{ChannelName, Namespace};
@@ -32,12 +32,15 @@ impl Engine {
             (Once::Ingested { stream, place, .. }, key) => Once::Ingested { stream, place, key },
             (once, key) => key.map_or(once, Once::Key),
         };
-        let pending = Pending {
+        let appending = Appending {
             ordered,
             once,
             record: record::encode(channel.as_str(), &publication, ordered).into(),
             durable: durable(&namespace, ordered),
             channel,
+        };
+        let pending = Pending {
+            appending,
             positioned: ordered && namespace.has_history(),
             asker,
             deadline: now.after(BUS_PUBLISH_DEADLINE),
@@ -60,7 +63,7 @@ impl Engine {
             let asker = std::mem::replace(&mut pending.asker, Asker::Nobody);
             self.answer(asker, Answer::Published(None));
         }
-        let stream = stream_of(pending.channel.as_str(), self.options.streams);
+        let stream = stream_of(pending.appending.channel.as_str(), self.options.streams);
         self.lanes[stream].writer.push(pending);
     }
 
@@ -68,12 +71,15 @@ impl Engine {
     pub(super) fn remove_history(&mut self, now: Moment, channel: ChannelName, asker: Asker) {
         let namespace = self.options.namespaces.resolve(channel.as_str());
         let durable = namespace.is_ok_and(|namespace| namespace.durable_history);
-        let pending = Pending {
+        let appending = Appending {
             ordered: false,
             once: Once::Never,
             record: record::encode_remove_history(channel.as_str()).into(),
             durable: if durable { Durable::Forget } else { Durable::None },
             channel,
+        };
+        let pending = Pending {
+            appending,
             positioned: false,
             asker,
             deadline: now.after(BUS_PUBLISH_DEADLINE),
@@ -122,7 +128,8 @@ impl Engine {
 
     pub(super) fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
         let ingested = publications.iter().find(|pending| pending.is_ingested());
-        let stream = ingested.map(|one| stream_of(one.channel.as_str(), self.options.streams));
+        let stream =
+            ingested.map(|one| stream_of(one.appending.channel.as_str(), self.options.streams));
         let later = stream.map(|stream| self.lanes[stream].writer.withdraw_ingested());
         let later = later.into_iter().flatten().map(|pending| (pending, false));
         for (pending, unknown) in publications.into_iter().map(|one| (one, unknown)).chain(later) {
