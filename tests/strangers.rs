@@ -67,6 +67,7 @@ fn clients_get_their_frames_and_no_other_byte_whatever_is_called() {
     for driver in DRIVERS {
         let start = Start { driver, shards: 2, config: CONFIG, ..Start::default() };
         let mut node = Node::start(start);
+        node.result("info", &json!({})); // Every thread has opened what is its own.
         let before = node.tables();
         let received = Received::default();
         let (address, shared) = (node.clients, Arc::clone(&received));
