@@ -104,8 +104,9 @@ impl Cluster {
             let mut link = None;
             if topology.redis {
                 let (at, upstream) = (SocketAddr::new(way, port + 2), cluster.redis[0].address);
-                cluster.links.push(Link::open(at, upstream).await?);
-                link = Some(at);
+                let opened = Link::open(at, upstream).await?;
+                link = Some(opened.address);
+                cluster.links.push(opened);
             }
             let listen = (SocketAddr::new(listen, port), SocketAddr::new(listen, port + 1));
             let mut node = Node::new(number, listen, link, (program, directory), inside)?;

@@ -71,6 +71,8 @@ struct State {
 /// One node's way to Redis.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     state: watch::Sender<State>,
 }
 
@@ -81,15 +83,16 @@ enum Direction {
 }
 
 impl Link {
-    /// Listens at `address` and passes on to `upstream`.
+    /// Listens at `address` and passes on to `upstream`. Port 0 is one that is free.
     ///
     /// # Errors
     /// If the address is taken.
     pub(crate) async fn open(address: SocketAddr, upstream: SocketAddr) -> Result<Link> {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("can't listen at {address}"))?;
+        let address = listener.local_addr()?;
         let (state, _) = watch::channel(State { upstream, shape: Shape::default(), generation: 0 });
-        let link = Link { state };
+        let link = Link { address, state };
         let watched = link.state.subscribe();
         tokio::spawn(async move {
             // A connection that was reset before it was accepted is nobody's loss.

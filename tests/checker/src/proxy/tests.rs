@@ -18,11 +18,9 @@ async fn linked() -> (Link, TcpStream) {
             });
         }
     });
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let link = Link::open(address, upstream).await.unwrap();
-    (link, TcpStream::connect(address).await.unwrap())
+    let link = Link::open("127.0.0.1:0".parse().unwrap(), upstream).await.unwrap();
+    let socket = TcpStream::connect(link.address).await.unwrap();
+    (link, socket)
 }
 
 /// Sends `text` and answers what has come back when all of it has, or after `most`.
