@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness.client import Client, Plain, offsets
+from harness.client import Client, Plain, data, offsets
 from harness.config import FRAMES, namespace, recovered
 from harness.nodes import Nodes
 from harness.server import Server, eventually
@@ -36,14 +36,6 @@ def together(*calls):
     for thread in threads:
         thread.join()
     return results
-
-
-def history(server, channel, **params):
-    return server.result("history", channel=channel, limit=-1, **params)["publications"]
-
-
-def data(publications):
-    return [publication["data"] for publication in publications]
 
 
 def test_what_three_nodes_publish_at_once_has_one_order_everywhere(nodes, channel):
@@ -94,8 +86,8 @@ def test_tags_survive_the_way_and_the_history(nodes, channel):
     client = nodes.subscribe(2, channel)
     nodes[0].publish(channel, 1, tags={"a": "b", "é": ""})
     assert client.publication(channel)["tags"] == {"a": "b", "é": ""}
-    eventually(lambda: history(nodes[1], channel))
-    assert history(nodes[1], channel)[0]["tags"] == {"a": "b", "é": ""}
+    eventually(lambda: nodes[1].history(channel))
+    assert nodes[1].history(channel)[0]["tags"] == {"a": "b", "é": ""}
 
 
 def test_the_payload_arrives_byte_for_byte(nodes, channel):
@@ -147,7 +139,7 @@ def test_skip_history_is_delivered_everywhere_and_kept_nowhere(nodes, channel):
     nodes[2].publish(channel, "kept too")
     for client, server in zip(clients, nodes):
         assert data(client.publications(channel, 3)) == ["kept", "passing", "kept too"]
-        assert [(pub["offset"], pub["data"]) for pub in history(server, channel)] == \
+        assert [(pub["offset"], pub["data"]) for pub in server.history(channel)] == \
             [(1, "kept"), (2, "kept too")]
 
 
@@ -175,11 +167,11 @@ def test_history_is_the_same_on_every_node(nodes, channel):
     for n in range(30):
         position = nodes[n % 3].publish(channel, n)
     nodes.at(channel, position)
-    kept = [history(server, channel) for server in nodes]
+    kept = [server.history(channel) for server in nodes]
     assert kept[0] == kept[1] == kept[2]
     assert data(kept[0]) == list(range(30)) and offsets(kept[0]) == list(range(1, 31))
     since = {"offset": 28, "epoch": position["epoch"]}
-    assert data(history(nodes[2], channel, since=since)) == [28, 29]
+    assert data(nodes[2].history(channel, since=since)) == [28, 29]
 
 
 def test_history_remove_holds_on_every_node_and_offsets_go_on(nodes, channel):
@@ -188,11 +180,11 @@ def test_history_remove_holds_on_every_node_and_offsets_go_on(nodes, channel):
     nodes.at(channel, before)
     assert nodes[1].result("history_remove", channel=channel) == {}
     for server in nodes:
-        eventually(lambda: history(server, channel) == [], what="it is removed everywhere")
+        eventually(lambda: server.history(channel) == [], what="it is removed everywhere")
     after = nodes[2].publish(channel, 3)
     assert after["epoch"] != before["epoch"] or after["offset"] == 4
     for server in nodes:
-        eventually(lambda: data(history(server, channel)) == [3])
+        eventually(lambda: data(server.history(channel)) == [3])
 
 
 def test_history_ends_by_size_and_by_time_on_every_node(nodes):
@@ -201,8 +193,8 @@ def test_history_ends_by_size_and_by_time_on_every_node(nodes):
         nodes[n % 3].publish("brief:1", n)
     nodes.at("small:1", position)
     for server in nodes:
-        assert offsets(history(server, "small:1")) == [16, 17, 18, 19, 20]
-        eventually(lambda: history(server, "brief:1") == [], what="it has expired")
+        assert offsets(server.history("small:1")) == [16, 17, 18, 19, 20]
+        eventually(lambda: server.history("brief:1") == [], what="it has expired")
         assert server.result("history", channel="brief:1", limit=0)["offset"] == 20
     assert nodes[1].publish("brief:1", 21)["offset"] == 21
 
@@ -321,7 +313,7 @@ def test_a_starting_node_knows_what_was_published_before(nodes, join, channel):
         position = nodes[n % 3].publish(channel, n)
     late = join([nodes.redis.url])
     assert late[0].result("history", channel=channel, limit=0) == {"publications": [], **position}
-    assert data(history(late[0], channel)) == list(range(1, 11))
+    assert data(late[0].history(channel)) == list(range(1, 11))
     result = late.connect(0).subscribe(channel, recover=True, offset=3, epoch=position["epoch"])
     assert result["recovered"] is True and offsets(result["publications"]) == list(range(4, 11))
     assert late[0].publish(channel, 11)["offset"] == 11

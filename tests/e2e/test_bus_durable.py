@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness.client import offsets
+from harness.client import data, offsets
 from harness.nodes import Nodes
 from harness.redis import Cluster, Redis
 from harness.server import eventually
@@ -41,14 +41,6 @@ FLOOD_DATA = "x" * 500
 READ_SECONDS_MAX = 4.5
 
 
-def history(server, channel, **params):
-    return server.result("history", channel=channel, **{"limit": -1, **params})["publications"]
-
-
-def numbers(publications):
-    return [publication["data"] for publication in publications]
-
-
 def flood(server):
     """Publishes until the streams reach back to nothing that was there before."""
     channels = [f"flood-{n}" for n in range(FLOOD_CHANNELS)]
@@ -76,14 +68,14 @@ def test_a_node_that_comes_later_recovers_what_no_stream_has_any_more(join, redi
     late = join([redis.url])
     result = late.connect(0).subscribe("kept:1", recover=True, offset=3, epoch=position["epoch"])
     assert result["recovered"] is True
-    assert numbers(result["publications"]) == list(range(4, 21))
+    assert data(result["publications"]) == list(range(4, 21))
     assert offsets(result["publications"]) == list(range(4, 21))
     result = late.connect(0).subscribe("lost", recover=True, offset=3, epoch=lost["epoch"])
     assert not result.get("recovered"), "without the setting it is what the streams reach back to"
     with late.plain(0, "kept:1", "&envelope=json") as ws:
         nodes[0].publish("kept:1", 21)
         assert '"data":21' in ws.receive()
-    assert numbers(history(late[0], "kept:1")) == list(range(1, 22))
+    assert data(late[0].history("kept:1")) == list(range(1, 22))
 
 
 def test_pages_of_history_reach_back_as_far_as_redis_does(join, redis):
@@ -92,7 +84,7 @@ def test_pages_of_history_reach_back_as_far_as_redis_does(join, redis):
     def asked(**params):
         """Each time of a node that has read nothing."""
         late = join([redis.url])
-        return numbers(history(late[0], "kept:1", **params))
+        return data(late[0].history("kept:1", **params))
 
     assert asked() == list(range(1, 31))
     assert asked(limit=3) == [1, 2, 3]
@@ -115,7 +107,7 @@ def test_many_who_come_back_cost_redis_one_call(join, redis):
         assert reply["recovered"] is True and len(reply["publications"]) == 15
     assert 1 <= reads(late[0]) <= 2
     for _ in range(50):
-        assert len(history(late[0], "kept:1")) == 20
+        assert len(late[0].history("kept:1")) == 20
     assert reads(late[0]) <= 2, "what is here is not asked for again"
 
 
@@ -126,9 +118,9 @@ def test_size_and_time_bound_what_is_kept(join, redis):
     tag = redis.stream_of("small:1")
     assert redis.client.xlen(f"corecast:{{{tag}}}:h:small:1") == 5
     late = join([redis.url])
-    assert numbers(history(late[0], "small:1")) == [16, 17, 18, 19, 20]
+    assert data(late[0].history("small:1")) == [16, 17, 18, 19, 20]
     time.sleep(2)
-    assert history(late[0], "brief:1") == []
+    assert late[0].history("brief:1") == []
     assert not redis.client.exists(f"corecast:{{{redis.stream_of('brief:1')}}}:h:brief:1")
     assert nodes[0].publish("brief:1", 21)["offset"] == 21
 
@@ -148,12 +140,12 @@ def test_a_history_that_was_removed_stays_so_on_nodes_that_come_later(join, redi
     nodes.at("kept:1", position)
     nodes[1].result("history_remove", channel="kept:1")
     for server in nodes:
-        eventually(lambda: history(server, "kept:1") == [], what="it is removed")
+        eventually(lambda: server.history("kept:1") == [], what="it is removed")
     nodes[0].publish("kept:1", 11)
     flood(nodes[0])
     late = join([redis.url])
-    assert numbers(history(late[0], "kept:1")) == [11]
-    assert offsets(history(late[0], "kept:1")) == [11]
+    assert data(late[0].history("kept:1")) == [11]
+    assert offsets(late[0].history("kept:1")) == [11]
     result = late.connect(0).subscribe("kept:1", recover=True, offset=5, epoch=position["epoch"])
     assert not result.get("recovered")
 
@@ -168,18 +160,18 @@ def test_a_history_outlives_the_server_that_kept_it(join):
         assert client.push(15)["unsubscribe"]["code"] == 2500
         result = client.subscribe("kept:1", recover=True, **before)
         assert not result.get("recovered") and result["epoch"] != before["epoch"]
-        eventually(lambda: numbers(history(nodes[0], "kept:1")) == list(range(1, 11)), 10)
+        eventually(lambda: data(nodes[0].history("kept:1")) == list(range(1, 11)), 10)
         after = eventually(lambda: nodes[0].publish("kept:1", 11), 10)
         assert after["offset"] == 11
         late = join([redis.url])
-        assert numbers(history(late[0], "kept:1")) == list(range(1, 12))
+        assert data(late[0].history("kept:1")) == list(range(1, 12))
 
 
 def test_who_asks_while_redis_is_away_is_answered_with_what_there_is(join, redis):
     position = quiet(join([redis.url]), "kept:1", 10)
     late = join([redis.url])
     # The node knows where the channel stands, and has none of it.
-    assert history(late[0], "kept:1", limit=0) == []
+    assert late[0].history("kept:1", limit=0) == []
     redis.freeze()
     try:
         began = time.monotonic()
@@ -192,7 +184,7 @@ def test_who_asks_while_redis_is_away_is_answered_with_what_there_is(join, redis
     finally:
         redis.thaw()
     again = eventually(lambda: _recovered(late, position), 15, "and later it can be had")
-    assert numbers(again) == [6, 7, 8, 9, 10]
+    assert data(again) == [6, 7, 8, 9, 10]
 
 
 def _recovered(nodes, position):
@@ -232,14 +224,14 @@ def test_a_history_that_others_have_written_to_harms_nobody(join, redis, harm, r
     incarnation = last.split("-")[0]
     harm(redis.client, name, incarnation)
     late = join([redis.url])
-    history(late[0], "kept:1")
+    late[0].history("kept:1")
     result = late.connect(0).subscribe("kept:1", recover=True, offset=5, epoch=position["epoch"])
     assert bool(result.get("recovered")) == recovered
     # It stands in the way of the next one, and is done away with.
     assert nodes[0].publish("kept:1", 11)["offset"] == 11
     assert late[0].publish("kept:1", 12)["offset"] == 12
     late.at("kept:1", {**position, "offset": 12})
-    kept = numbers(history(join([redis.url])[0], "kept:1"))
+    kept = data(join([redis.url])[0].history("kept:1"))
     assert kept[-2:] == [11, 12]
     assert kept == list(range(kept[0], 13)), "a history has no hole"
 
@@ -248,11 +240,11 @@ def test_a_node_without_room_answers_with_what_it_can_hold(join, redis):
     quiet(join([redis.url]), "kept:1", 50)
     late = join([redis.url], config=CONFIG.replace(
         "[channel]", '[channel]\nhistory_bytes_max = "4KiB"', 1))
-    kept = numbers(history(late[0], "kept:1"))
+    kept = data(late[0].history("kept:1"))
     assert kept == list(range(51 - len(kept), 51)) and len(kept) < 50, "the newest"
     before = reads(late[0])
     for _ in range(20):
-        history(late[0], "kept:1")
+        late[0].history("kept:1")
     assert reads(late[0]) - before <= 20
 
 
@@ -272,7 +264,7 @@ def test_a_cluster_keeps_them_too(cluster, driver):
                 result = late.connect(0).subscribe(channel, recover=True, offset=1,
                                                    epoch=position["epoch"])
                 assert result["recovered"] is True
-                assert numbers(result["publications"]) == [2, 3, 4, 5]
+                assert data(result["publications"]) == [2, 3, 4, 5]
         finally:
             late.stop()
     finally:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness.client import offsets
+from harness.client import data, offsets
 from harness.proxy import Proxy
 from harness.server import eventually
 from harness.traffic import CONFIG
@@ -49,11 +49,6 @@ def parked(redis):
     return [fields for _, fields in redis.client.xrange(DEAD)]
 
 
-def numbers(server, channel):
-    kept = server.result("history", channel=channel, limit=-1)["publications"]
-    return [publication["data"] for publication in kept]
-
-
 def test_an_entry_is_published_on_every_node(nodes, channel):
     clients = [nodes.subscribe(n, channel) for n in range(3)]
     nodes.redis.client.xadd(STREAM, {"channel": channel, "data": '{"a":  1}'})
@@ -62,7 +57,7 @@ def test_an_entry_is_published_on_every_node(nodes, channel):
         assert publication["data"] == {"a": 1} and publication["offset"] == 1
     wait_taken(nodes.redis)
     for server in nodes:
-        assert numbers(server, channel) == [{"a": 1}]
+        assert data(server.history(channel)) == [{"a": 1}]
 
 
 def test_a_method_has_its_parameters_as_json(nodes, channel):
@@ -77,7 +72,7 @@ def test_a_method_has_its_parameters_as_json(nodes, channel):
     assert first["data"] == 1 and first["tags"] == {"a": "b"}
     assert second["data"] == 2 and third["data"] == 3 and "offset" not in third
     assert other.publication(f"{channel}-b")["data"] == 2
-    assert numbers(nodes[1], channel) == [1, 2]
+    assert data(nodes[1].history(channel)) == [1, 2]
 
 
 def test_text_needs_no_quotes_in_a_text_namespace(nodes):
@@ -140,19 +135,19 @@ def test_what_cant_be_published_is_parked_and_nothing_waits_for_it(nodes, channe
 def test_what_came_while_no_node_ran_is_published(join, redis):
     nodes = join([redis.url])
     add(redis, "t:a", 1)
-    eventually(lambda: numbers(nodes[0], "t:a") == [1])
+    eventually(lambda: data(nodes[0].history("t:a")) == [1])
     nodes[0].kill()
     for n in range(2, 6):
         add(redis, "t:a", n)
     nodes.add(redis.url)
-    eventually(lambda: numbers(nodes[1], "t:a") == [1, 2, 3, 4, 5], TAKEOVER_SECONDS_MAX)
+    eventually(lambda: data(nodes[1].history("t:a")) == [1, 2, 3, 4, 5], TAKEOVER_SECONDS_MAX)
 
 
 def test_what_came_before_the_first_node_is_published(join, redis):
     for n in range(3):
         add(redis, "t:b", n)
     nodes = join([redis.url])
-    eventually(lambda: numbers(nodes[0], "t:b") == [0, 1, 2], 10)
+    eventually(lambda: data(nodes[0].history("t:b")) == [0, 1, 2], 10)
 
 
 def test_each_entry_is_published_once_whichever_node_dies(join, redis):
@@ -178,7 +173,7 @@ def test_an_entry_that_was_appended_but_not_acknowledged_is_published_once(join,
     with Proxy(redis.port) as link:
         nodes = join([link.url])
         add(redis, "t:d", "first")
-        eventually(lambda: numbers(nodes[0], "t:d") == ["first"])
+        eventually(lambda: data(nodes[0].history("t:d")) == ["first"])
         client = nodes.subscribe(0, "t:d")
         link.lose_answer_to(b"marked")
         add(redis, "t:d", "marked")
@@ -187,8 +182,8 @@ def test_an_entry_that_was_appended_but_not_acknowledged_is_published_once(join,
         client.close()
         nodes.add(redis.url)
         add(redis, "t:d", "last")
-        eventually(lambda: numbers(nodes[1], "t:d")[-1:] == ["last"], TAKEOVER_SECONDS_MAX)
-        assert numbers(nodes[1], "t:d") == ["first", "marked", "last"]
+        eventually(lambda: data(nodes[1].history("t:d"))[-1:] == ["last"], TAKEOVER_SECONDS_MAX)
+        assert data(nodes[1].history("t:d")) == ["first", "marked", "last"]
         wait_taken(redis)
 
 
@@ -284,7 +279,7 @@ def test_one_node_reads_for_all(join, redis):
     wait_taken(redis)
     assert len(redis.client.xinfo_consumers(STREAM, GROUP)) == 1, "one consumer"
     for server in nodes:
-        eventually(lambda: numbers(server, "t:g") == [1])
+        eventually(lambda: data(server.history("t:g")) == [1])
 
 
 def test_a_node_that_stops_hands_over_at_once(join, redis):
@@ -300,5 +295,5 @@ def test_a_node_that_stops_hands_over_at_once(join, redis):
     eventually(lambda: active(second), HANDED_OVER_SECONDS_MAX, "the other one takes over")
     add(redis, "t:h", 2)
     wait_taken(redis)
-    eventually(lambda: numbers(second, "t:h") == [1, 2])
+    eventually(lambda: data(second.history("t:h")) == [1, 2])
     assert time.monotonic() - began < HANDED_OVER_SECONDS_MAX

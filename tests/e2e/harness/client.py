@@ -232,5 +232,9 @@ def _check_info(info):
         assert {"user", "client"} <= info.keys(), f"user and client are always written: {info}"
 
 
+def data(publications):
+    return [publication["data"] for publication in publications]
+
+
 def offsets(publications):
     return [publication["offset"] for publication in publications]

@@ -105,6 +105,10 @@ class Server:
     def publish(self, channel, data, **options):
         return self.result("publish", channel=channel, data=data, **options)
 
+    def history(self, channel, limit=-1, **options):
+        """The publications that it keeps of a channel."""
+        return self.result("history", channel=channel, limit=limit, **options)["publications"]
+
     # What can be seen of it
 
     @property
