@@ -183,7 +183,8 @@ pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
 /// How long a starting server waits for an address that another one may be about to give up.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often control tries again to send what an inbox had no room for.
+/// How often a thread looks again whether it can do what it could not: control, whether an inbox
+/// has room; a task of the bridge, whether what it waits for has come.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Descriptors of a shard's table that are not for clients: stdio, wakes, rings, the listener.

@@ -132,7 +132,7 @@ def test_deleted_entries_that_everybody_has_are_missed_by_who_comes_later(join, 
     result = client.subscribe("t:d", recover=True, offset=2, epoch=position["epoch"])
     assert not result.get("recovered"), "in part is not recovered"
     assert result["offset"] == 20 and result["epoch"] == position["epoch"]
-    kept = late.result("history", channel="t:d", limit=-1)["publications"]
+    kept = late.history("t:d")
     assert offsets(kept) == list(range(offsets(kept)[0], 21)), "a history has no hole"
     assert nodes.connect(0).subscribe("t:d", recover=True, offset=2,
                                       epoch=position["epoch"])["recovered"] is True
@@ -163,9 +163,9 @@ def test_a_stream_is_bounded_and_the_epoch_stays(join, redis):
     nodes.add(redis.url)
     nodes.at("t:e", last)
     for server in nodes:
-        kept = server.result("history", channel="t:e", limit=-1)["publications"]
+        kept = server.history("t:e")
         assert offsets(kept) == list(range(453 - len(kept), 453)) and kept
-    late = offsets(nodes[1].result("history", channel="t:e", limit=-1)["publications"])
+    late = offsets(nodes[1].history("t:e"))
     assert len(late) < 200, "what the stream has lost is not there"
     result = nodes.connect(1).subscribe("t:e", recover=True, **first)
     assert not result.get("recovered") and result["offset"] == 452

@@ -182,7 +182,7 @@ def test_two_primaries_end_with_a_word_to_everybody(settle, sites, pair):
             traffic.flows(15)
         traffic.check(told=True, lost=True)
     kept = {pub["data"]["id"] for server in nodes
-            for pub in server.result("history", channel="t:traffic", limit=-1)["publications"]}
+            for pub in server.history("t:traffic")}
     lost = cut_off.outcomes("ok")[acknowledged:acknowledged + 5]
     assert not kept & {one.id for one in lost}, "the test has lost nothing, so it shows nothing"
 
