@@ -260,6 +260,7 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     if bridge.options.events.on {
         tokio::task::spawn_local(events::run(Rc::clone(&bridge)));
     }
+    bridge.cells.joined.set(1);
     loaded(Ok(()));
     for stream in &bridge.options.ingest {
         tokio::task::spawn_local(ingest::run(Rc::clone(&bridge), stream.as_str().into()));

@@ -65,8 +65,10 @@ impl DurationCells {
 /// Everything that the bridge counts.
 #[derive(Debug, Default)]
 pub struct BridgeCells {
-    /// 1 while Redis can be called and read.
+    /// 1 while publications can be appended and are read back.
     pub up: Cell,
+    /// 1 from when this node first knew all that the streams keep: before, nobody can subscribe.
+    pub joined: Cell,
     /// Publications that were appended.
     pub appended: Cell,
     /// Publications that were not, and certainly so.
