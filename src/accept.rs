@@ -13,6 +13,7 @@ use crate::limits::{
 };
 use crate::metrics::ShardCells;
 use crate::shard::{Shard, Socket};
+use crate::subnets::Subnet;
 use crate::sys::{
     Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, close_socket, refuse,
 };
@@ -169,7 +170,7 @@ impl Acceptor {
                     quiet += 1;
                     continue;
                 }
-                Accepted::Socket(socket) => self.admit(shard, socket),
+                Accepted::Socket(socket, subnet) => self.admit(shard, (socket, subnet)),
                 Accepted::Aborted => {}
                 Accepted::Exhausted(error) => {
                     self.refuse_some();
@@ -195,7 +196,7 @@ impl Acceptor {
         }
     }
 
-    fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, socket: Socket) {
+    fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, (socket, subnet): (Socket, Subnet)) {
         if shard.connections_count() >= self.leased {
             self.leased += self.options.leases.take();
         }
@@ -203,7 +204,7 @@ impl Acceptor {
             self.cells.handshakes_full.add(1);
             return refuse(socket, full_response());
         }
-        if !shard.on_accept(socket) {
+        if !shard.on_accept(socket, subnet) {
             self.cells.handshakes_full.add(1);
             close_socket(socket);
         }

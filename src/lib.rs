@@ -14,6 +14,8 @@ pub mod reason;
 /// Faults built in on purpose, for tests that show they would be caught.
 pub mod sabotage;
 
+/// The networks that clients come from, and how much the clients of each one use.
+pub mod subnets;
 /// Takes new sockets from the listener, within the limits of rate and number.
 pub mod accept;
 /// Reads the HTTP request that opens a connection, and answers it.

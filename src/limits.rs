@@ -190,6 +190,11 @@ pub const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Descriptors of a shard's table that are not for clients: stdio, wakes, rings, the listener.
 pub const DESCRIPTORS_RESERVED: usize = 256;
 
+/// Rows of the table of client subnets, 16 B each. Where more subnets have connections at a time,
+/// some of them share a row, and with it the limits for an address: few enough that a limit which
+/// leaves room for the customers of a mobile network leaves room for them.
+pub const SUBNETS_MAX: usize = 65_536;
+
 /// Most connections that a shard leases at once from the node's `max_connections`: less where
 /// they are few, so that no shard sits on what another needs.
 pub const LEASE_CONNECTIONS_MAX: usize = 64;

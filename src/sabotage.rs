@@ -33,6 +33,8 @@ pub enum Fault {
     ReusedNumber,
     /// A publication is acknowledged before it is in the stream.
     EarlyAcknowledgement,
+    /// A connection that has ended still counts for its subnet.
+    LeakedSubnet,
 }
 
 #[cfg(feature = "sabotage")]

@@ -75,3 +75,8 @@ fn a_gap_that_nobody_is_told_of_is_noticed() {
 fn a_shard_that_stays_interested_is_noticed() {
     check_noticed(play, Fault::LeakedInterest);
 }
+
+#[test]
+fn a_connection_that_its_subnet_counts_for_ever_is_noticed() {
+    check_noticed(play, Fault::LeakedSubnet);
+}

@@ -4,14 +4,17 @@ use super::{Connection, State};
 use crate::ids::{Generation, Slot, Tick};
 use crate::protocol::Protocol;
 use crate::shard::{Socket, Token};
+use crate::subnets::SubnetId;
 
 /// Slots of one page: 64 KiB of connections, so that growing costs little at once.
 const PAGE_SLOTS: usize = 1024;
 
-/// A page: connections, and their deadlines apart, so that heartbeats read 4 bytes a connection.
+/// A page: connections, and apart from them their deadlines, so that heartbeats read 4 bytes a
+/// connection, and their subnets, which only whoever limits something reads.
 struct Page {
     connections: Box<[Connection]>,
     deadlines: Box<[Tick]>,
+    subnets: Box<[SubnetId]>,
 }
 
 /// The table.
@@ -34,8 +37,13 @@ impl Slots {
         self.reached
     }
 
-    /// Puts a new connection into the table.
-    pub fn insert(&mut self, socket: Socket, now: Tick, deadline: Tick) -> Token {
+    /// Puts a new connection into the table, one that its subnet counts.
+    pub fn insert(
+        &mut self,
+        (socket, subnet): (Socket, SubnetId),
+        now: Tick,
+        deadline: Tick,
+    ) -> Token {
         let slot = self.free.pop().unwrap_or_else(|| self.insert_reach());
         let page = &mut self.pages[slot.index() / PAGE_SLOTS];
         let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
@@ -43,6 +51,7 @@ impl Slots {
         let generation = connection.generation.next();
         *connection = Connection::new(socket, generation, now);
         page.deadlines[slot.index() % PAGE_SLOTS] = deadline;
+        page.subnets[slot.index() % PAGE_SLOTS] = subnet;
         self.used += 1;
         Token { slot, generation }
     }
@@ -58,22 +67,25 @@ impl Slots {
             self.pages.push(Page {
                 connections: std::iter::repeat_with(vacant).take(PAGE_SLOTS).collect(),
                 deadlines: vec![Tick::NEVER; PAGE_SLOTS].into(),
+                subnets: vec![SubnetId::EXEMPT; PAGE_SLOTS].into(),
             });
         }
         self.reached += 1;
         slot
     }
 
-    /// Frees a slot.
-    pub fn remove(&mut self, slot: Slot) {
+    /// Frees a slot. Returns the subnet that its connection leaves.
+    pub fn remove(&mut self, slot: Slot) -> SubnetId {
         let page = &mut self.pages[slot.index() / PAGE_SLOTS];
         let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
         assert_ne!(connection.state, State::Vacant, "a slot is freed once");
         assert!(connection.extra.is_none(), "a freed slot holds no memory");
         connection.state = State::Vacant;
         page.deadlines[slot.index() % PAGE_SLOTS] = Tick::NEVER;
+        let subnet = page.subnets[slot.index() % PAGE_SLOTS];
         self.free.push(slot);
         self.used -= 1;
+        subnet
     }
 
     /// The slot's tenant, if it has one.
@@ -92,6 +104,11 @@ impl Slots {
     /// The token of the slot's tenant.
     pub fn token(&mut self, slot: Slot) -> Option<Token> {
         self.at(slot).map(|connection| Token { slot, generation: connection.generation })
+    }
+
+    /// The subnet of the slot's tenant, or of its last one.
+    pub fn subnet(&self, slot: Slot) -> SubnetId {
+        self.pages[slot.index() / PAGE_SLOTS].subnets[slot.index() % PAGE_SLOTS]
     }
 
     /// Sets when the connection is next to be looked after.
@@ -130,9 +147,9 @@ mod tests {
     fn a_token_of_the_last_tenant_finds_nothing() {
         let mut slots = Slots::default();
         let now = Tick::new(1);
-        let first = slots.insert(Socket::new(5), now, Tick::NEVER);
+        let first = slots.insert((Socket::new(5), SubnetId::EXEMPT), now, Tick::NEVER);
         slots.remove(first.slot);
-        let second = slots.insert(Socket::new(6), now, Tick::NEVER);
+        let second = slots.insert((Socket::new(6), SubnetId::EXEMPT), now, Tick::NEVER);
         assert_eq!(first.slot, second.slot);
         assert!(slots.get(first).is_none());
         assert_eq!(slots.get(second).map(|found| found.socket), Some(Socket::new(6)));
@@ -142,7 +159,8 @@ mod tests {
     fn every_deadline_is_seen_once_in_a_round() {
         let mut slots = Slots::default();
         for number in 0..5000 {
-            slots.insert(Socket::new(number), Tick::new(0), Tick::new(number as u32 % 7));
+            let socket = (Socket::new(number), SubnetId::EXEMPT);
+            slots.insert(socket, Tick::new(0), Tick::new(number as u32 % 7));
         }
         let mut due = Vec::new();
         (0..10).for_each(|phase| slots.due(Tick::new(3), (phase, 10), &mut due));

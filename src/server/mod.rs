@@ -16,6 +16,7 @@ use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_SLACK, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox};
 use crate::metrics::{BridgeCells, ShardCells};
 use crate::shard::Identity;
+use crate::subnets::Subnets;
 use crate::sys::{self, EventFd, Signal, SysError};
 
 /// What users are told when the server runs.
@@ -72,6 +73,7 @@ struct Common {
     identity: Identity,
     leases: Leases,
     cells: Vec<Arc<ShardCells>>,
+    subnets: Arc<Subnets>,
     status: Arc<Status>,
     /// Where the bridge counts, if there is one.
     bridge_cells: Option<Arc<BridgeCells>>,
@@ -128,6 +130,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
             config.server.max_connections,
         )),
         bridge_cells,
+        subnets: Arc::new(Subnets::new(config.server.max_connections)),
         config,
         cells,
         addresses,

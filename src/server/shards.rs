@@ -174,6 +174,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
         home_map: common.home_map.clone(),
         identity: common.identity.clone(),
         cells,
+        subnets: Arc::clone(&common.subnets),
         seed: seed(),
     });
     // The receiver is gone only if another shard has failed, and then the process ends.

@@ -48,7 +48,8 @@ impl<S: Sockets> Shard<S> {
             // A watch that can't be had is not asked for again: that would go on for ever.
             self.forget(token, CloseReason::InternalError);
             self.io.close(socket);
-            self.slots.remove(token.slot);
+            let subnet = self.slots.remove(token.slot);
+            self.subnets.leave(subnet);
         } else {
             // The kernel could not keep the watch, and news may have been lost with it.
             self.io.watch(socket, token);

@@ -43,6 +43,7 @@ use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
 use crate::limits::{GAPS_TOLD_PER_TICK, LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
 use crate::mesh::{HomeMap, Inbox, Message, Outbound};
 use crate::metrics::ShardCells;
+use crate::subnets::{Subnet, Subnets};
 use bitmap::Bitmap;
 use inbound::Unfinished;
 use locals::Locals;
@@ -68,6 +69,8 @@ pub struct Parts<S> {
     pub identity: Identity,
     /// Where it counts.
     pub cells: Arc<ShardCells>,
+    /// Where all shards of the node count what clients of one subnet use.
+    pub subnets: Arc<Subnets>,
     /// A number that differs between shards and processes, for epochs and jitter.
     pub seed: u64,
 }
@@ -82,6 +85,7 @@ pub struct Shard<S> {
     home_map: HomeMap,
     identity: Identity,
     cells: Arc<ShardCells>,
+    subnets: Arc<Subnets>,
     random: u64,
     now: Moment,
     tick: Tick,
@@ -131,6 +135,7 @@ impl<S: Sockets> Shard<S> {
             home_map: parts.home_map,
             identity: parts.identity,
             cells: parts.cells,
+            subnets: parts.subnets,
             random: parts.seed | 1,
             now,
             tick: now.tick(),
@@ -158,13 +163,15 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    /// Takes an accepted socket. Answers whether it was taken: not if the shard is full.
-    pub fn on_accept(&mut self, socket: Socket) -> bool {
+    /// Takes an accepted socket of a client from `subnet`. Returns whether it was taken: not if the
+    /// shard is full.
+    pub fn on_accept(&mut self, socket: Socket, subnet: Subnet) -> bool {
         if self.is_full() {
             return false;
         }
         let deadline = self.tick.after(self.options.handshake_timeout);
-        let token = self.slots.insert(socket, self.tick, deadline);
+        let counted = (socket, self.subnets.enter(subnet));
+        let token = self.slots.insert(counted, self.tick, deadline);
         self.cells.handshaking.add(1);
         self.io.watch(socket, token);
         true

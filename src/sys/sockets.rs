@@ -1,7 +1,7 @@
 //! Listeners and client sockets.
 
 use std::io;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::calls::{SysError, check};
 use crate::limits::{LISTEN_BACKLOG, SOCKET_SEND_BYTES, SOCKET_UNSENT_BYTES};
 use crate::shard::{Received, Release, Socket, Wrote};
+use crate::subnets::Subnet;
 
 /// How client sockets behave. Set on the listener; accepted sockets inherit it.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +28,8 @@ pub struct Listener {
 /// What an accept brought.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A client.
-    Socket(Socket),
+    /// A client, and where it comes from.
+    Socket(Socket, Subnet),
     /// Nobody waits.
     Nobody,
     /// The client was gone before it was accepted; the next may be there.
@@ -98,11 +99,14 @@ impl Listener {
 
 fn accept(listener: RawFd) -> Accepted {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: null pointers ask for no address.
+    let mut address = [0u8; ADDRESS_BYTES];
+    let mut size = ADDRESS_BYTES as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes of an address, in bytes of no alignment, and
+    // how long it is.
     let number =
-        unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+        unsafe { libc::accept4(listener, address.as_mut_ptr().cast(), &raw mut size, flags) };
     if number >= 0 {
-        return Accepted::Socket(Socket::new(number));
+        return Accepted::Socket(Socket::new(number), subnet(&address));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
@@ -113,6 +117,23 @@ fn accept(listener: RawFd) -> Accepted {
         // accept(2): network errors of the new socket are to be treated like EAGAIN, and retried.
         _ => Accepted::Aborted,
     }
+}
+
+/// Bytes of the longest address that a client has.
+const ADDRESS_BYTES: usize = size_of::<libc::sockaddr_in6>();
+
+/// The subnet of a peer's address, a `sockaddr_in` or `sockaddr_in6` as the kernel wrote it. Peers
+/// of other families are on this host.
+fn subnet(address: &[u8; ADDRESS_BYTES]) -> Subnet {
+    const IPV4_AT: usize = offset_of!(libc::sockaddr_in, sin_addr);
+    const IPV6_AT: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
+    let family = libc::sa_family_t::from_ne_bytes([address[0], address[1]]);
+    match i32::from(family) {
+        libc::AF_INET => address[IPV4_AT..].first_chunk().copied().map(Subnet::of_ipv4),
+        libc::AF_INET6 => address[IPV6_AT..].first_chunk().copied().map(Subnet::of_ipv6),
+        _ => None,
+    }
+    .unwrap_or(Subnet::EXEMPT)
 }
 
 fn bind(number: RawFd, address: SocketAddr) -> Result<(), SysError> {
@@ -242,7 +263,7 @@ impl SpareDescriptor {
     pub fn refuse_one(&mut self, listener: &Listener, answer: &[u8]) -> bool {
         let mut refused = false;
         if self.0.take().is_some()
-            && let Accepted::Socket(socket) = listener.accept()
+            && let Accepted::Socket(socket, _) = listener.accept()
         {
             refuse(socket, answer);
             refused = true;
@@ -272,4 +293,40 @@ pub fn refuse(socket: Socket, answer: &[u8]) {
     shutdown_write(socket);
     receive(socket, &mut buffer);
     close_socket(socket);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, TcpStream};
+
+    use super::*;
+
+    /// The subnet that an accept tells of a client from `client`.
+    fn accepted_from(client: &str, listen: &str) -> Subnet {
+        let options = ListenerOptions { user_timeout: Duration::from_secs(5) };
+        let listener = Listener::bind(listen.parse().unwrap(), options).unwrap();
+        let client: IpAddr = client.parse().unwrap();
+        let _stream = TcpStream::connect((client, listener.address().unwrap().port())).unwrap();
+        match listener.accept() {
+            Accepted::Socket(socket, subnet) => {
+                close_socket(socket);
+                subnet
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_accept_tells_where_the_client_comes_from() {
+        assert!(accepted_from("127.0.0.1", "127.0.0.1:0").is_exempt());
+        let mut address = [0u8; ADDRESS_BYTES];
+        address[..2].copy_from_slice(&(libc::AF_INET as libc::sa_family_t).to_ne_bytes());
+        address[4..8].copy_from_slice(&[192, 0, 2, 7]);
+        assert_eq!(subnet(&address), Subnet::of_ipv4([192, 0, 2, 7]));
+        address[..2].copy_from_slice(&(libc::AF_INET6 as libc::sa_family_t).to_ne_bytes());
+        address[8..24].copy_from_slice(&[0x20; 16]);
+        assert_eq!(subnet(&address), Subnet::of_ipv6([0x20; 16]));
+        address[..2].copy_from_slice(&(libc::AF_UNIX as libc::sa_family_t).to_ne_bytes());
+        assert_eq!(subnet(&address), Subnet::EXEMPT);
+    }
 }

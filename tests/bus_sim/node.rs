@@ -18,6 +18,7 @@ use corecast::metrics::{BridgeCells, ShardCells};
 use corecast::protocol::HistoryPage;
 use corecast::reason::ClientError;
 use corecast::shard::{Identity, Parts, Shard};
+use corecast::subnets::Subnets;
 
 use super::log::log;
 use super::record::{Fate, Record};
@@ -83,6 +84,7 @@ impl Node {
         let identity = Identity::new();
         let desk = setup.desk(number, life);
         let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
+        let subnets = Arc::new(Subnets::new(8));
         let mut all = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let seed = network.borrow_mut().random.number();
@@ -95,6 +97,7 @@ impl Node {
                 home_map: setup.node.home_map.clone(),
                 identity: identity.clone(),
                 cells: Arc::clone(&cells[index]),
+                subnets: Arc::clone(&subnets),
                 seed,
             }));
         }
@@ -173,8 +176,8 @@ impl Node {
     fn accept(&mut self, network: &Rc<RefCell<Network>>, index: usize) {
         loop {
             let accepted = network.borrow_mut().accept(self.desk + index);
-            let Some(socket) = accepted else { return };
-            assert!(self.shards[index].on_accept(socket), "there is room");
+            let Some((socket, subnet)) = accepted else { return };
+            assert!(self.shards[index].on_accept(socket, subnet), "there is room");
         }
     }
 

@@ -132,6 +132,8 @@ impl World {
             assert_eq!(open, 0, "shard {shard} has open sockets");
             check_cells(shard, &runner.cells);
         }
+        let counted = self.node.subnets.connections();
+        assert_eq!(counted, 0, "connections that have ended count for their subnets");
         for _ in 0..4 {
             self.advance(FOREVER);
             self.pass(Duration::from_millis(200));

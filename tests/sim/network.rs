@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use corecast::ids::{Moment, Tick};
 use corecast::shard::{Ready, Received, Release, Socket, Token, Write, Wrote};
+use corecast::subnets::Subnet;
 
 use super::random::Random;
 
@@ -65,6 +66,14 @@ struct Link {
     /// The client is to see a reset.
     reset: bool,
     peer: Peer,
+}
+
+/// Where a client comes from: more networks than a small table has rows, and this host.
+fn subnet(link: LinkId) -> Subnet {
+    match link.0 % 12 {
+        0 => Subnet::EXEMPT,
+        number => Subnet::of_ipv4([10, 0, number as u8, 1]),
+    }
 }
 
 struct News {
@@ -297,7 +306,7 @@ impl Network {
     }
 
     /// Takes a client from the queue; its descriptor is the smallest number that is free.
-    pub fn accept(&mut self, shard: usize) -> Option<Socket> {
+    pub fn accept(&mut self, shard: usize) -> Option<(Socket, Subnet)> {
         let desk = &mut self.desks[shard];
         let link = desk.backlog.pop_front()?;
         let number = desk.descriptors.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -308,7 +317,7 @@ impl Network {
         let socket = Socket::new(number as i32);
         let found = &mut self.links[link.0];
         (found.socket, found.accepted) = (Some(socket), true);
-        Some(socket)
+        Some((socket, subnet(link)))
     }
 
     /// Closes a socket that no shard has taken.

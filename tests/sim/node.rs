@@ -9,12 +9,16 @@ use corecast::limits::{GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES
 use corecast::mesh::{Address, Inbox, Lane, Outbound};
 use corecast::metrics::ShardCells;
 use corecast::shard::{Identity, Parts, Shard};
+use corecast::subnets::Subnets;
 
 use super::control::{Bell, Control};
 use super::network::Network;
 use super::scene::trace;
 use super::setup::Setup;
 use super::sockets::SimSockets;
+
+/// Few, so that some subnets share one.
+const SUBNET_ROWS: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -36,6 +40,7 @@ pub struct Runner {
 pub struct Node {
     pub network: Rc<RefCell<Network>>,
     pub runners: Vec<Runner>,
+    pub subnets: Arc<Subnets>,
 }
 
 impl Node {
@@ -57,6 +62,7 @@ impl Node {
         let control_inbox = inboxes.pop().expect("control's is the last");
         let control_bell = bells[setup.shards].clone();
         let control = Control::new(control_inbox, control_bell, lanes(), identity.clone());
+        let subnets = Arc::new(Subnets::new(SUBNET_ROWS));
         let mut runners = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let cells: Arc<ShardCells> = Arc::default();
@@ -70,12 +76,13 @@ impl Node {
                 home_map: setup.home_map.clone(),
                 identity: identity.clone(),
                 cells: Arc::clone(&cells),
+                subnets: Arc::clone(&subnets),
                 seed,
             });
             let (bell, state) = (bells[index].clone(), State::Awake);
             runners.push(Runner { shard, cells, bell, state, stalled_until: 0 });
         }
-        (Node { network, runners }, control)
+        (Node { network, runners, subnets }, control)
     }
 
     /// Gives a shard the processor, until it has nothing to do or a turn has passed.
@@ -107,14 +114,17 @@ impl Node {
             runner.state = State::Dozing;
         }
         check_memory(runner, setup);
+        let connections = self.runners.iter().map(|runner| runner.shard.connections_count());
+        let (connections, counted) = (connections.sum::<usize>(), self.subnets.connections());
+        assert!(counted <= connections, "{counted} of {connections} connections have a subnet");
     }
 
     fn accept(&mut self, index: usize) {
         let shard = &mut self.runners[index].shard;
         loop {
             let accepted = self.network.borrow_mut().accept(index);
-            let Some(socket) = accepted else { return };
-            if shard.is_draining() || !shard.on_accept(socket) {
+            let Some((socket, subnet)) = accepted else { return };
+            if shard.is_draining() || !shard.on_accept(socket, subnet) {
                 self.network.borrow_mut().refuse(index, socket);
             }
         }

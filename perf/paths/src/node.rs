@@ -10,6 +10,7 @@ use corecast::mesh::{
 };
 use corecast::metrics::ShardCells;
 use corecast::shard::{Identity, Parts, Shard};
+use corecast::subnets::{Subnet, Subnets};
 use std::sync::Arc;
 
 const CHANNEL: &str = "bench";
@@ -71,6 +72,7 @@ impl Node {
         let home_map = HomeMap::new(count);
         let identity = Identity::new();
         let cells: Vec<Arc<ShardCells>> = (0..count).map(|_| Arc::default()).collect();
+        let subnets = Arc::new(Subnets::new(config.server.max_connections));
         let shards = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             Shard::new(Parts {
                 id: ShardId::new(index),
@@ -81,6 +83,7 @@ impl Node {
                 home_map: home_map.clone(),
                 identity: identity.clone(),
                 cells: Arc::clone(&cells[index]),
+                subnets: Arc::clone(&subnets),
                 seed: index as u64,
             })
         });
@@ -96,7 +99,8 @@ impl Node {
                 clients / self.cells.len() + usize::from(index < clients % self.cells.len());
             for _ in 0..share {
                 let socket = shard.sockets().open();
-                assert!(shard.on_accept(socket), "there is room");
+                let subnet = Subnet::of_ipv4([10, 0, 0, 1]);
+                assert!(shard.on_accept(socket, subnet), "there is room");
             }
         }
         for word in &words {
