@@ -105,7 +105,7 @@ impl<D: Driver> Server<D> {
     fn accept(&mut self) {
         loop {
             match self.listener.accept() {
-                Accepted::Socket(socket) => self.admit(socket),
+                Accepted::Socket(socket, _) => self.admit(socket),
                 Accepted::Aborted => {}
                 Accepted::Nobody => return,
                 Accepted::Exhausted(error) => return self.on_exhausted(&error),
