@@ -34,6 +34,26 @@ pub const TURN_ACCEPTS_MAX: usize = 256;
 /// write costs as much as two.
 pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes in an outbox above which its client's commands wait: less where `outbox_bytes_max` is less.
+/// One write, so a client that reads is never kept waiting by it.
+pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
+
+/// Bytes of answers and events for single clients that are made in one turn; one more client may be
+/// served beyond it. They cost about 1 ms to make and to send, for which everybody else waits.
+pub const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of publications that a home shard hands out from its histories in one turn; one more
+/// recovery or page may go beyond it. What comes then waits for the next turn.
+pub const TURN_REPLAY_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of recoveries and of pages of history that one client may have in a tenth of a second, in
+/// the long run. A request for one costs its sender 100 B and the server up to 1 ms.
+pub const REPLAY_BYTES_PER_TICK: usize = 100 * 1024;
+
+/// How many more of these bytes a client may have at once: one that comes back recovers many
+/// channels together. Beyond it the next request waits.
+pub const REPLAY_BURST_BYTES: usize = 4 * 1024 * 1024;
+
 /// How much more than `outbox_bytes_max` may wait for a socket that still takes bytes: a burst is
 /// longer than one write, and its receiver is not slow yet.
 pub const OUTBOX_UNBLOCKED_FACTOR: usize = 4;
@@ -397,6 +417,8 @@ const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes m
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
 const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");
+const _: () =
+    assert!(REPLAY_BURST_BYTES / 1024 <= u16::MAX as usize / 4, "a debt is kept in 16 bits");
 const _: () = assert!(RECOVERY_BYTES_MAX < 1024 * 1024, "a recovery reply must fit an SDK's frame");
 const _: () = assert!(HISTORY_PAGE_MAX <= RECOVERY_PUBLICATIONS_MAX, "pages and recoveries alike");
 const _: () = assert!(

@@ -17,6 +17,8 @@ pub enum Fault {
     SkippedGap,
     /// A shard without subscribers stays interested.
     LeakedInterest,
+    /// Commands are carried out however much waits for their client.
+    UnboundReplies,
     /// Parsing a client's bytes panics.
     PanicInParse,
     /// A turn panics.

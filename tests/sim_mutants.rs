@@ -62,6 +62,11 @@ fn a_recovery_that_begins_too_late_is_noticed() {
 }
 
 #[test]
+fn answers_that_nothing_bounds_are_noticed() {
+    check_noticed(play, Fault::UnboundReplies);
+}
+
+#[test]
 fn publications_that_vanish_from_a_full_spill_are_noticed() {
     check_noticed(play, Fault::DropOnSpill);
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use crate::channel::ChannelName;
 use crate::ids::{Generation, Since, Tick};
-use crate::limits::GATHER_BYTES_MAX;
+use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 use crate::protocol::Protocol;
 use crate::reason::CloseReason;
 use crate::shard::Socket;
@@ -60,6 +60,10 @@ impl Flags {
     pub const HUNG_UP: Flags = Flags(1 << 8);
     /// A ping went out while the one before was not answered: several pongs may come.
     pub const OVERDUE: Flags = Flags(1 << 9);
+    /// Input is parked until there is room for what it will be answered with.
+    pub const PARKED: Flags = Flags(1 << 10);
+    /// The client has been given more history than it may have for the time being, and waits.
+    pub const OWING: Flags = Flags(1 << 11);
 
     /// Whether all of `flag` is set.
     pub const fn has(self, flag: Flags) -> bool {
@@ -116,6 +120,7 @@ pub struct Meter {
     second: u32,
     frames: u32,
     pings: u32,
+    replays: Debt,
 }
 
 impl Meter {
@@ -123,11 +128,40 @@ impl Meter {
     pub fn count(&mut self, now: Tick, frames: u32, pings: u32, limits: (u32, u32)) -> bool {
         let second = now.index() / 10;
         if self.second != second {
-            *self = Meter { second, frames: 0, pings: 0 };
+            *self = Meter { second, frames: 0, pings: 0, replays: self.replays };
         }
         self.frames = self.frames.saturating_add(frames);
         self.pings = self.pings.saturating_add(pings);
         self.frames > limits.0 || self.pings > limits.1
+    }
+
+    /// Notes that the client was given `bytes` of a history.
+    pub fn count_replay(&mut self, now: Tick, bytes: usize) {
+        self.replays.settle(now);
+        self.replays.kib = self.replays.kib.saturating_add(bytes.div_ceil(1024) as u16);
+    }
+
+    /// Whether the client may be given more of a history now.
+    pub fn may_replay(&mut self, now: Tick) -> bool {
+        self.replays.settle(now);
+        usize::from(self.replays.kib) * 1024 <= REPLAY_BURST_BYTES
+    }
+}
+
+/// What a client has been given of histories and has not made up for by waiting.
+#[derive(Clone, Copy, Debug, Default)]
+struct Debt {
+    /// The end of the tick up to which waiting has been counted, modulo 2^16: 109 minutes.
+    tick: u16,
+    kib: u16,
+}
+
+impl Debt {
+    fn settle(&mut self, now: Tick) {
+        let now = now.index() as u16;
+        let ticks = usize::from(now.wrapping_sub(std::mem::replace(&mut self.tick, now)));
+        let paid = ticks * (REPLAY_BYTES_PER_TICK / 1024);
+        self.kib = self.kib.saturating_sub(u16::try_from(paid).unwrap_or(u16::MAX));
     }
 }
 
@@ -308,10 +342,12 @@ impl Connection {
         }
     }
 
-    /// Whether more may be read from it: not while a request waits for its answer, nor while
-    /// many of its answers wait to be read.
-    pub fn may_read(&self) -> bool {
-        !self.flags.has(Flags::WAITING) && self.outbox_cost_bytes() <= GATHER_BYTES_MAX
+    /// Whether more may be read from it: not while a request waits for its answer or for room,
+    /// nor while its outbox has more than `bytes_max`.
+    pub fn may_read(&self, bytes_max: usize) -> bool {
+        !self.flags.has(Flags::WAITING)
+            && !self.flags.has(Flags::PARKED)
+            && self.outbox_cost_bytes() <= bytes_max
     }
 
     /// Cost of what waits to be sent.

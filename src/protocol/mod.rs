@@ -181,6 +181,18 @@ pub enum Command<'m> {
     },
 }
 
+impl Command<'_> {
+    /// Whether the answer may hold publications of a history, and so be much longer than the
+    /// command.
+    pub fn asks_for_history(&self) -> bool {
+        match self {
+            Command::History(_) => true,
+            Command::Subscribe(subscribe) => subscribe.recover.is_some(),
+            _ => false,
+        }
+    }
+}
+
 /// A wish to receive a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscribe<'m> {

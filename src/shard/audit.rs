@@ -38,6 +38,13 @@ impl<S: Sockets> Shard<S> {
         errors
     }
 
+    /// What waits in each outbox that is not empty, by its cost in bytes. For tests.
+    pub fn outbox_costs(&mut self) -> Vec<usize> {
+        let slots = (0..self.slots.reached()).map(Slot::new);
+        let costs = slots.filter_map(|slot| Some(self.slots.at(slot)?.outbox_cost_bytes()));
+        costs.filter(|cost| *cost > 0).collect()
+    }
+
     fn count_audit_errors(&self, errors: usize) {
         if errors > 0 {
             tracing::error!(errors, "tables disagree");

@@ -72,6 +72,7 @@ impl<S: Sockets> Shard<S> {
         if let Some(connection) = self.slots.get(token) {
             connection.state = State::Closing;
             connection.flags.clear(Flags::WAITING);
+            connection.flags.clear(Flags::PARKED);
             let extra = connection.extra();
             extra.head = Vec::new();
             extra.decoder = ws::Decoder::new();

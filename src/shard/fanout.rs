@@ -140,7 +140,7 @@ impl<S: Sockets> Shard<S> {
             let push = Push::Unsubscribed { channel: channel.as_str(), reason };
             let mut frames = Vec::new();
             match codec.encode_push(&push, &mut frames) {
-                Ok(()) => self.send_own(token, &frames),
+                Ok(()) => self.send_event(token, &frames),
                 Err(reason) => self.close(token, reason),
             }
         }
@@ -158,7 +158,7 @@ impl<S: Sockets> Shard<S> {
         let push = Push::Gap { channel: local.name.as_str(), after, next };
         let mut frames = Vec::new();
         match connection.protocol.codec().encode_push(&push, &mut frames) {
-            Ok(()) => self.send_own(token, &frames),
+            Ok(()) => self.send_event(token, &frames),
             Err(reason) => self.close(token, reason),
         }
     }

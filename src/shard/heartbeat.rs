@@ -36,6 +36,7 @@ impl<S: Sockets> Shard<S> {
         self.cells.channels_home.set(self.homes.count() as u64);
         self.on_tick_following();
         self.on_tick_gaps();
+        self.on_tick_owing();
         self.report_dropped();
         self.drain_step();
         self.audit_step();

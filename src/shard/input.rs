@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Parked, ParkedMessage, Slots, State};
+use crate::connection::{Flags, Slots, State};
 use crate::handshake::{self, Progress};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -15,7 +15,7 @@ use crate::ws::{self, Decoder, Event, Opcode};
 pub(super) enum Flow {
     /// It has been carried out; more may follow.
     Continue,
-    /// A request waits for its answer; what follows must wait too.
+    /// A request waits for its answer, or what follows waits for room.
     Wait,
     /// The connection closes; what follows is of no interest.
     Stop,
@@ -60,23 +60,34 @@ impl<S: Sockets> Shard<S> {
 
     /// Notes that a socket may have bytes.
     pub(super) fn mark_readable(&mut self, token: Token) {
+        if let Some(connection) = self.slots.get(token) {
+            connection.flags.set(Flags::READABLE);
+        }
+        self.list(token);
+    }
+
+    /// Puts a connection on the list of those that go on: with parked input, or by reading.
+    pub(super) fn list(&mut self, token: Token) {
         let Some(connection) = self.slots.get(token) else { return };
-        connection.flags.set(Flags::READABLE);
         if !connection.flags.has(Flags::LISTED) {
             connection.flags.set(Flags::LISTED);
             self.readable.push_back(token);
         }
     }
 
-    /// Reads once from a socket that may have bytes; it stays on the list while it may have more.
-    pub(super) fn on_readable(&mut self, token: Token) {
+    /// Goes on with parked input, or reads once from a socket that may have bytes; it stays on the
+    /// list while it may have more.
+    pub(super) fn on_listed(&mut self, token: Token) {
         let Some(connection) = self.slots.get(token) else { return };
         connection.flags.clear(Flags::LISTED);
+        if connection.flags.has(Flags::PARKED) {
+            return self.go_on(token);
+        }
         if connection.state == State::Released || !connection.flags.has(Flags::READABLE) {
             return;
         }
         let closing = connection.state == State::Closing;
-        if !closing && !connection.may_read() {
+        if !closing && !connection.may_read(self.options.reading_bytes_max()) {
             return; // It is listed again when that has changed.
         }
         let socket = connection.socket;
@@ -154,10 +165,10 @@ impl<S: Sockets> Shard<S> {
             }
             Progress::Upgrade(upgrade) => {
                 let consumed = upgrade.consumed;
-                if self.open(token, upgrade) == Flow::Continue {
-                    self.on_frames(token, &mut head[consumed..]);
-                } else {
-                    self.park_input(token, &head[consumed..]);
+                match self.open(token, upgrade) {
+                    Flow::Continue => drop(self.on_frames(token, &mut head[consumed..])),
+                    Flow::Wait => self.park_input(token, &head[consumed..]),
+                    Flow::Stop => {}
                 }
             }
         }
@@ -173,6 +184,11 @@ impl<S: Sockets> Shard<S> {
         // The decoder leaves its connection for as long as an event may borrow from it.
         let mut decoder = self.take_decoder(token);
         while !input.is_empty() {
+            if !self.has_room_to_answer(token) {
+                self.park_input(token, input);
+                self.restore_decoder(token, decoder);
+                return Flow::Wait;
+            }
             let step = parse(&mut decoder, input, &limits);
             let step = match step {
                 Ok(Ok(step)) => step,
@@ -259,7 +275,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Carries out the commands of a message, one after another, until one has to wait. Answers
     /// what is left of the message.
-    fn on_commands<'m>(
+    pub(super) fn on_commands<'m>(
         &mut self,
         token: Token,
         opcode: Opcode,
@@ -275,6 +291,11 @@ impl<S: Sockets> Shard<S> {
                     self.close(token, reason);
                     Flow::Stop
                 }
+                Ok(Ok((request, _)))
+                    if request.command.asks_for_history() && !self.may_replay(token) =>
+                {
+                    return (Flow::Wait, message);
+                }
                 Ok(Ok((request, rest))) => {
                     message = rest;
                     self.on_request(token, request)
@@ -288,66 +309,10 @@ impl<S: Sockets> Shard<S> {
                 self.close(token, CloseReason::TooManyRequests);
                 return (Flow::Stop, &[]);
             }
-            if flow == Flow::Wait {
-                return (flow, message);
+            if flow == Flow::Wait || !self.has_room_to_answer(token) {
+                return (Flow::Wait, message);
             }
         }
-    }
-
-    /// Keeps what is left of a message until the answer that it waits for is here.
-    fn park_message(&mut self, token: Token, opcode: Opcode, left: &[u8]) {
-        if let Some(connection) = self.slots.get(token)
-            && !left.is_empty()
-        {
-            let parked = connection.extra().parked.get_or_insert_default();
-            parked.message = Some(ParkedMessage { opcode, bytes: left.to_vec(), done: 0 });
-        }
-    }
-
-    /// Keeps the bytes that follow that message.
-    fn park_input(&mut self, token: Token, input: &[u8]) {
-        if let Some(connection) = self.slots.get(token)
-            && !input.is_empty()
-        {
-            connection.extra().parked.get_or_insert_default().input = input.to_vec();
-        }
-    }
-
-    /// Goes on where input was parked, after the answer it waited for.
-    pub(super) fn resume(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
-        connection.flags.clear(Flags::WAITING);
-        let parked = connection.extra.as_mut().and_then(|extra| extra.parked.take());
-        let flow = match parked {
-            None => Flow::Continue,
-            Some(parked) => self.resume_parked(token, parked),
-        };
-        self.charge_inbound(token);
-        if let Some(connection) = self.slots.get(token) {
-            connection.shrink();
-            if flow == Flow::Continue && connection.flags.has(Flags::READABLE) {
-                self.mark_readable(token);
-            }
-        }
-    }
-
-    fn resume_parked(&mut self, token: Token, mut parked: Box<Parked>) -> Flow {
-        if let Some(mut message) = parked.message.take() {
-            let commands = &message.bytes[message.done..];
-            let (flow, left) = self.on_commands(token, message.opcode, commands);
-            if flow == Flow::Wait {
-                message.done = message.bytes.len() - left.len();
-                parked.message = (!left.is_empty()).then_some(message);
-                if let Some(connection) = self.slots.get(token) {
-                    connection.extra().parked = Some(parked);
-                }
-                return flow;
-            }
-            if flow == Flow::Stop {
-                return flow;
-            }
-        }
-        self.on_frames(token, &mut parked.input)
     }
 
     /// Brings the account of unfinished input up to date.

@@ -141,7 +141,7 @@ impl<S: Sockets> Shard<S> {
         let encoded = connection.protocol.codec().encode_push(&push, &mut frames);
         self.add_subscription(token, place, (positioned, true));
         match encoded {
-            Ok(()) => self.send_own(token, &frames),
+            Ok(()) => self.send_event(token, &frames),
             Err(reason) => self.close(token, reason),
         }
     }

@@ -19,7 +19,9 @@ mod joining;
 mod locals;
 mod options;
 mod ordering;
+mod parking;
 mod reporting;
+mod replays;
 mod requests;
 mod session;
 mod sockets;
@@ -47,6 +49,7 @@ use crate::subnets::{Subnet, Subnets};
 use bitmap::Bitmap;
 use inbound::Unfinished;
 use locals::Locals;
+use replays::Replays;
 use requests::Requests;
 use sweep::Sweep;
 
@@ -104,6 +107,10 @@ pub struct Shard<S> {
     /// Connections with something to read.
     readable: VecDeque<Token>,
     unfinished: Unfinished,
+    owing: parking::Owing,
+    replays: Replays,
+    /// Bytes for single clients that this turn has made.
+    replied_bytes: usize,
     requests: Requests,
     joining: joining::Joining,
     reporting: reporting::Reporting,
@@ -148,6 +155,9 @@ impl<S: Sockets> Shard<S> {
             sweep: Sweep::default(),
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
+            owing: parking::Owing::default(),
+            replays: Replays::default(),
+            replied_bytes: 0,
             requests: Requests::default(),
             joining: joining::Joining::default(),
             reporting: reporting::Reporting::default(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::channel::Namespaces;
 use crate::handshake::Rules;
+use crate::limits::READING_OUTBOX_BYTES_MAX;
 
 /// The settings of one shard. Limits that are for the node have been divided among its shards.
 #[derive(Clone, Debug)]
@@ -46,4 +47,11 @@ pub struct Options {
     pub history_bytes_max: usize,
     /// Most connections of this shard.
     pub connections_max: usize,
+}
+
+impl Options {
+    /// Bytes in an outbox above which its client's commands wait.
+    pub fn reading_bytes_max(&self) -> usize {
+        READING_OUTBOX_BYTES_MAX.min(self.outbox_bytes_max)
+    }
 }

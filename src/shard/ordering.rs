@@ -121,11 +121,15 @@ impl<S: Sockets> Shard<S> {
             let channel = subscribe.channel.clone();
             return self.await_older(channel, before, Message::Subscribe(Box::new(subscribe)));
         }
+        if subscribe.recover.is_some() && self.replays.is_spent() {
+            return self.replays.put_off(Message::Subscribe(Box::new(subscribe)));
+        }
         let Subscribe { channel, connection, recover, .. } = subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
         let (top, recovered) =
             self.homes.subscribe(self.now, (&channel, &namespace), connection.shard, recover);
+        self.replays.count(recovered.as_deref().unwrap_or_default());
         let answer = Subscribed { channel, connection, top, recovered };
         self.send_to_shard(connection.shard, Message::Subscribed(Box::new(answer)));
     }
@@ -140,11 +144,19 @@ impl<S: Sockets> Shard<S> {
             let channel = history.channel.clone();
             return self.await_older(channel, before, Message::History(Box::new(history)));
         }
+        let by_client = matches!(history.asker, Asker::Connection { .. });
+        if by_client && self.replays.is_spent() {
+            return self.replays.put_off(Message::History(Box::new(history)));
+        }
         let History { channel, page, publications_max, asker } = history;
         let answer = self.home_namespace(channel.as_str()).and_then(|namespace| {
             self.homes.history(self.now, (&channel, &namespace), page, publications_max)
         });
         let answer = match answer {
+            Ok(page) if by_client => {
+                self.replays.count(&page.publications);
+                Answer::History { channel, publications: page.publications, top: page.top }
+            }
             Ok(page) => Answer::History { channel, publications: page.publications, top: page.top },
             Err(error) => Answer::Error(error),
         };

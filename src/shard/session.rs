@@ -343,6 +343,10 @@ impl<S: Sockets> Shard<S> {
         let mut frames = Vec::new();
         match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
             Ok(()) => {
+                if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
+                {
+                    self.count_replay(token, frames.len());
+                }
                 self.send_own(token, &frames);
                 Flow::Continue
             }

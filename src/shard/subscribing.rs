@@ -203,6 +203,9 @@ impl<S: Sockets> Shard<S> {
         if let Err(reason) = encoded {
             return self.close(token, reason);
         }
+        if !publications.is_empty() {
+            self.count_replay(token, frames.len());
+        }
         self.send_own(token, &frames);
         if self.subscribe_next_plain(token) == Flow::Continue {
             self.resume(token);
@@ -322,7 +325,7 @@ impl<S: Sockets> Shard<S> {
             Ok(()) => {
                 self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);
-                self.send_own(token, &frames);
+                self.send_event(token, &frames);
             }
             Err(reason) => self.close(token, reason),
         }

@@ -204,7 +204,7 @@ impl<S: Sockets> Shard<S> {
         let after = extra.outbox.cost_bytes();
         self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
         let empty = extra.outbox.is_empty();
-        let (state, flags, may_read) = (connection.state, connection.flags, connection.may_read());
+        let (state, flags) = (connection.state, connection.flags);
         connection.shrink();
         if !empty && !flags.has(Flags::BLOCKED) {
             self.mark_dirty(token.slot);
@@ -214,8 +214,12 @@ impl<S: Sockets> Shard<S> {
         }
         if empty && state == State::Closing {
             self.on_closing_sent(token);
-        } else if may_read && flags.has(Flags::READABLE) {
-            self.mark_readable(token);
+        } else if after <= self.options.reading_bytes_max()
+            && (flags.has(Flags::READABLE) || flags.has(Flags::PARKED))
+            && !flags.has(Flags::WAITING)
+            && !flags.has(Flags::OWING)
+        {
+            self.list(token);
         }
         count
     }
@@ -282,11 +286,23 @@ impl<S: Sockets> Shard<S> {
         if frames.is_empty() || connection.state == State::Released {
             return;
         }
+        self.replied_bytes += frames.len();
         let outbox = &mut connection.extra().outbox;
         let before = outbox.cost_bytes();
         outbox.push_own(frames);
         self.cells.outbox_bytes.add((outbox.cost_bytes() - before) as u64);
         self.mark_dirty(token.slot);
+    }
+
+    /// Tells a client something that it has not asked for. Nothing limits how often that happens,
+    /// so whoever does not read it is too slow.
+    pub(super) fn send_event(&mut self, token: Token, frames: &[u8]) {
+        self.send_own(token, frames);
+        let Some(connection) = self.slots.get(token) else { return };
+        if connection.outbox_cost_bytes() > outbox_limit(connection, self.options.outbox_bytes_max)
+        {
+            self.close(token, CloseReason::Slow);
+        }
     }
 }
 
@@ -336,8 +352,7 @@ fn absorb(
     (limit, cells): (usize, &ShardCells),
     oldest: &mut Option<Moment>,
 ) -> Absorbed {
-    let blocked = connection.flags.has(Flags::BLOCKED);
-    let limit = if blocked { limit } else { limit * OUTBOX_UNBLOCKED_FACTOR };
+    let limit = outbox_limit(connection, limit);
     let protocol = connection.protocol;
     for index in 0..connection.subscriptions_count() {
         let Some(&mut subscription) = connection.subscription(index) else { break };
@@ -385,6 +400,12 @@ fn absorb(
     }
     connection.shrink();
     Absorbed::All
+}
+
+/// Bytes that may wait for a connection before it is too slow.
+fn outbox_limit(connection: &Connection, bytes_max: usize) -> usize {
+    let factor = if connection.flags.has(Flags::BLOCKED) { 1 } else { OUTBOX_UNBLOCKED_FACTOR };
+    bytes_max * factor
 }
 
 /// What a full outbox means: nothing more than a gap, or the end of the connection.

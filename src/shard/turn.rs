@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Shard, Sockets};
-use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX};
+use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
 
 /// A turn that takes longer than this is a stall: everybody on the shard waited.
 const STALL: Duration = Duration::from_millis(10);
@@ -16,8 +16,10 @@ impl<S: Sockets> Shard<S> {
         let began = self.io.now();
         self.now = began;
         self.tick = began.tick();
+        self.replied_bytes = 0;
         self.turn_events();
         self.turn_reads();
+        self.turn_replays();
         self.turn_batches();
         if self.io.take_tick() {
             self.on_tick();
@@ -46,6 +48,7 @@ impl<S: Sockets> Shard<S> {
             || !self.readable.is_empty()
             || !self.loopback.is_empty()
             || !self.inbox.is_empty()
+            || self.replays.has_waiting()
             || self.has_walks()
     }
 
@@ -61,8 +64,11 @@ impl<S: Sockets> Shard<S> {
     fn turn_reads(&mut self) {
         // Those that become readable meanwhile come after the others, in the next turn.
         for _ in 0..self.readable.len().min(TURN_READS_MAX) {
+            if self.replied_bytes >= TURN_REPLY_BYTES_MAX {
+                return;
+            }
             if let Some(token) = self.readable.pop_front() {
-                self.on_readable(token);
+                self.on_listed(token);
             }
         }
     }

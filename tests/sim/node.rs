@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corecast::ids::ShardId;
-use corecast::limits::{GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
+use corecast::limits::{OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
 use corecast::mesh::{Address, Inbox, Lane, Outbound};
 use corecast::metrics::ShardCells;
 use corecast::shard::{Identity, Parts, Shard};
@@ -19,6 +19,9 @@ use super::sockets::SimSockets;
 
 /// Few, so that some subnets share one.
 const SUBNET_ROWS: usize = 8;
+
+/// Bytes of what may be said to a client beside: a pong, a close frame, a notice.
+const ANSWERS_BYTES: usize = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -154,13 +157,13 @@ impl Node {
 
 /// # Panics
 /// If a shard uses more memory for its connections than its settings allow.
-fn check_memory(runner: &Runner, setup: &Setup) {
-    let connections = runner.shard.connections_count();
-    let outbox_bytes = runner.cells.outbox_bytes.value() as usize;
-    // What a client asked for itself comes on top: it asks no more before it has read that.
-    let own = GATHER_BYTES_MAX + RECOVERY_BYTES_MAX;
-    let most = setup.options.outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + own;
-    assert!(outbox_bytes <= connections * most, "{outbox_bytes} B wait for {connections}");
+fn check_memory(runner: &mut Runner, setup: &Setup) {
+    // A burst, and one answer to what the client asked for itself: JSON at its longest.
+    let answer = (3 * setup.options.history_bytes_max).min(RECOVERY_BYTES_MAX) + ANSWERS_BYTES;
+    let most = setup.options.outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + answer;
+    for cost in runner.shard.outbox_costs() {
+        assert!(cost <= most, "{cost} B wait for one client, and {most} may");
+    }
     let inbound_bytes = runner.cells.inbound_bytes.value() as usize;
     let inbound_bytes_max = setup.options.inbound_bytes_max;
     assert!(inbound_bytes <= inbound_bytes_max, "{inbound_bytes} B of unfinished input");

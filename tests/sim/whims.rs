@@ -6,6 +6,9 @@ use super::scene::Scene;
 use super::truth::{Place, Publisher};
 use super::wire;
 
+/// Answers that a client asks for at once which wants all of them: their requests fit one message.
+const GREEDY: usize = 40;
+
 /// Asks for what the client wants, and sometimes for more.
 pub fn talk(client: &mut Client, scene: &mut Scene<'_>) {
     let publisher = Publisher { client: client.number, connection: client.connections };
@@ -80,6 +83,11 @@ fn ask_something(centrifugo: &mut Centrifugo, scene: &mut Scene<'_>, publisher: 
         96..98 => {
             let body = r#""subscribe":{"channel":"no:such"}"#;
             centrifugo.ask(body, Ask::Refused { code: 102 });
+        }
+        98..99 => {
+            for _ in 0..GREEDY {
+                centrifugo.history(scene, channel, Page { limit: -1, since: None, reverse: false });
+            }
         }
         _ => {}
     }

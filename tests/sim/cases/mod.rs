@@ -6,6 +6,7 @@ mod heartbeats;
 mod input_limits;
 mod order;
 mod recovery;
+mod replies;
 mod slow_clients;
 mod sweeps;
 

@@ -1,0 +1,121 @@
+//! Answers are bounded: those that wait for a client, and those that are made for it in a second.
+
+use std::time::Duration;
+
+use corecast::limits::{
+    OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX, REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK,
+};
+
+use super::{Random, SEED, Setup, World, centrifugo};
+use crate::sim::centrifugo::Page;
+use crate::sim::wire;
+
+/// What is asked for in one message.
+const QUESTIONS: usize = 400;
+
+const PAGE: Page = Page { limit: -1, since: None, reverse: false };
+
+/// A node with one channel that keeps about 200 KB, and a client that may ask for all of it.
+fn keeping() -> (World, usize, usize) {
+    let mut world = World::new(Setup::generous(2), Random::new(SEED));
+    let channel = world.setup.channel_of("");
+    let client = world.add_to(0, centrifugo(&[]));
+    world.truth.padding = Some(2_000);
+    world.publish_many(channel, 100);
+    world.serve();
+    (world, channel, client)
+}
+
+fn ask_much(world: &mut World, client: usize, channel: usize) {
+    world.with_client(client, |client, scene| {
+        for _ in 0..QUESTIONS {
+            client.centrifugo().history(scene, channel, PAGE);
+        }
+        let lines = std::mem::take(&mut client.centrifugo().lines);
+        client.push_frame(scene, wire::TEXT, lines.join("\n").as_bytes());
+    });
+}
+
+#[test]
+fn one_message_of_many_questions_is_answered_as_fast_as_its_client_reads() {
+    let (mut world, channel, client) = keeping();
+    world.clients[client].habits.reads_max = 0;
+    ask_much(&mut world, client, channel);
+    world.pass(Duration::from_secs(1));
+    let most = world.setup.options.outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + RECOVERY_BYTES_MAX;
+    let costs = world.node.runners[0].shard.outbox_costs();
+    assert!(costs.len() == 1 && costs[0] < most, "{costs:?}");
+    world.clients[client].habits.reads_max = usize::MAX;
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.clients[client].connections, 1, "nobody is closed for it");
+    world.clients[client].habits.reads_max = usize::MAX;
+    // 80 MB, of which it may have 1 MB a second.
+    world.pass(Duration::from_secs(50));
+    world.serve();
+    assert!(!world.clients[client].centrifugo().is_waiting(), "everything is answered");
+    assert_eq!(world.clients[client].connections, 1);
+}
+
+#[test]
+fn a_client_that_reads_at_full_speed_is_given_so_much_of_histories_in_a_second_and_no_more() {
+    let (mut world, channel, client) = keeping();
+    ask_much(&mut world, client, channel);
+    let before = world.node.runners[0].cells.delivered_bytes.value() as usize;
+    world.pass(Duration::from_secs(10));
+    let given = world.node.runners[0].cells.delivered_bytes.value() as usize - before;
+    let earned = REPLAY_BURST_BYTES + 100 * REPLAY_BYTES_PER_TICK;
+    assert!(given <= earned + RECOVERY_BYTES_MAX, "{given} B of {earned}");
+    assert!(given > earned / 2, "it does get what it may have: {given} B of {earned}");
+    assert_eq!(world.clients[client].connections, 1, "nobody is closed for it");
+}
+
+#[test]
+fn pings_of_a_client_that_does_not_read_are_answered_when_it_does() {
+    let mut world = World::new(Setup::generous(1), Random::new(SEED));
+    world.setup.options.outbox_bytes_max = 10_000;
+    let mut world = World::new(world.setup, Random::new(SEED));
+    let client = world.add_to(0, centrifugo(&[]));
+    world.clients[client].buffers = Some((200_000, 1_000));
+    world.serve();
+    world.clients[client].habits.reads_max = 0;
+    world.with_client(client, |client, scene| {
+        (0..900).for_each(|_| client.push_frame(scene, wire::PING, &[b'x'; 125]));
+    });
+    world.pass(Duration::from_millis(500));
+    let costs = world.node.runners[0].shard.outbox_costs();
+    assert!(costs.len() == 1 && costs[0] < 11_000, "{costs:?}");
+    world.clients[client].habits.reads_max = usize::MAX;
+    world.serve();
+    assert_eq!(world.clients[client].connections, 1);
+}
+
+#[test]
+fn a_home_shard_hands_out_so_much_of_histories_in_a_turn_and_no_more() {
+    let mut world = World::new(Setup::generous(1), Random::new(SEED));
+    let channel = world.setup.channel_of("");
+    let clients = [(); 20].map(|()| world.add_to(0, centrifugo(&[])));
+    world.truth.padding = Some(2_000);
+    world.publish_many(channel, 100);
+    world.serve();
+    for client in clients {
+        world.with_client(client, |client, scene| {
+            client.centrifugo().history(scene, channel, PAGE);
+            client.flush(scene);
+            client.act(scene);
+        });
+    }
+    world.with_network(|network| network.deliver(0));
+    let mut most = 0;
+    for _ in 0..40 {
+        let before: usize = world.node.runners[0].shard.outbox_costs().iter().sum();
+        world.node.run(0, &world.setup);
+        let after: usize = world.node.runners[0].shard.outbox_costs().iter().sum();
+        most = most.max(after.saturating_sub(before));
+    }
+    // Two of this turn, and two of the last that were on their way.
+    assert!(most > 200_000 && most < 1_000_000, "four pages in a turn, not 20: {most} B");
+    world.serve();
+    for client in clients {
+        assert!(!world.clients[client].centrifugo().is_waiting(), "all have their answers");
+    }
+}
