@@ -9,7 +9,7 @@ mod sabotaged;
 
 use corecast::sabotage::{Fault, switch_on};
 use sabotaged::{check_noticed, check_passes};
-use sim::schedule::play;
+use sim::schedule::{play, play_greedy};
 
 #[test]
 fn a_panic_while_one_clients_bytes_are_parsed_ends_that_connection_alone() {
@@ -47,6 +47,11 @@ fn schedules_without_a_fault_pass() {
 }
 
 #[test]
+fn a_client_that_asks_for_more_than_it_reads_is_served_in_time() {
+    play_greedy(1);
+}
+
+#[test]
 fn a_lost_wake_is_noticed() {
     check_noticed(play, Fault::LostWake);
 }
@@ -63,7 +68,7 @@ fn a_recovery_that_begins_too_late_is_noticed() {
 
 #[test]
 fn answers_that_nothing_bounds_are_noticed() {
-    check_noticed(play, Fault::UnboundReplies);
+    check_noticed(play_greedy, Fault::UnboundReplies);
 }
 
 #[test]

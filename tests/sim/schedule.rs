@@ -1,15 +1,17 @@
 //! Random schedules: everything in them follows from a seed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use corecast::metrics::ShardCells;
 
-use super::centrifugo::Centrifugo;
+use super::centrifugo::{Centrifugo, Page};
 use super::client::{Habits, Speech};
 use super::network::Weather;
 use super::plain::Plain;
 use super::random::Random;
 use super::setup::Setup;
+use super::wire;
 use super::world::World;
 
 /// What a schedule has come to.
@@ -35,6 +37,36 @@ pub fn play(seed: u64) -> Outcome {
     world.check_remains();
     let cells = world.node.runners.iter().map(|runner| Arc::clone(&runner.cells)).collect();
     Outcome { cells, digest: world.with_network(|network| network.random.number()) }
+}
+
+/// Plays a client that asks for far more than it reads, in one message.
+///
+/// # Panics
+/// On a broken promise.
+#[allow(dead_code, reason = "for the test that shows that a fault is noticed")]
+pub fn play_greedy(seed: u64) {
+    const QUESTIONS: usize = 200;
+    let mut world = World::new(Setup::generous(2), Random::new(seed));
+    let channel = world.setup.channel_of("");
+    let client = world.add(Speech::Centrifugo(Centrifugo::new(Vec::new())));
+    world.clients[client].buffers = Some((20_000, 50_000));
+    world.truth.padding = Some(2_000);
+    for _ in 0..60 {
+        world.with(|scene, _, control| control.publish(scene, channel, (None, false)));
+        world.round(Duration::from_millis(1));
+    }
+    world.until("everybody is served", World::is_settled);
+    world.clients[client].habits.reads_max = 0;
+    world.with_client(client, |client, scene| {
+        let page = Page { limit: -1, since: None, reverse: false };
+        (0..QUESTIONS).for_each(|_| client.centrifugo().history(scene, channel, page));
+        let lines = std::mem::take(&mut client.centrifugo().lines).join("\n");
+        client.push_frame(scene, wire::TEXT, lines.as_bytes());
+    });
+    world.pass(Duration::from_secs(1));
+    world.clients[client].habits.reads_max = usize::MAX;
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.clients[client].connections, 1, "nobody is closed for it");
 }
 
 fn begin(seed: u64) -> World {
