@@ -219,6 +219,19 @@ pub const SUBNETS_MAX: usize = 65_536;
 /// they are few, so that no shard sits on what another needs.
 pub const LEASE_CONNECTIONS_MAX: usize = 64;
 
+/// Accepted clients of one shard that wait until `accept_rate` lets them in, about 20 B each and
+/// their sockets; never more than the rate lets in within a second. At one more, the last one of the
+/// subnet of which most wait is answered 503.
+pub const ACCEPT_WAITING_MAX: usize = 4096;
+
+/// Clients of this host that wait so; the others stay in the kernel's queue.
+pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
+
+/// Sockets that one shard takes from the kernel's queue in a second, let in or not: those that are
+/// reset, or of a subnet of which too many wait, must not keep others from getting through. Each
+/// costs some 5 µs; the kernel has spent as much on it.
+pub const ACCEPT_TAKES_PER_SECOND: u32 = 40_000;
+
 /// First and last pause after an accept that failed for want of descriptors.
 pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// See [`ACCEPT_PAUSE_MIN`].

@@ -6,7 +6,7 @@ mod origin;
 mod respond;
 
 pub use parse::read;
-pub use respond::{full_response, response};
+pub use respond::{busy_response, full_response, response};
 
 use crate::ids::Since;
 

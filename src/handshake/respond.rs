@@ -99,6 +99,15 @@ pub fn full_response() -> &'static [u8] {
     &FULL
 }
 
+/// The answer to whoever connects while too many others of its network wait to be let in.
+pub fn busy_response() -> &'static [u8] {
+    static BUSY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let text = "too many connections from your network at once: try again later";
+        respond(Status::Unavailable, text).bytes
+    });
+    &BUSY
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

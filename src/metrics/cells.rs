@@ -134,6 +134,10 @@ pub struct ShardCells {
     pub handshakes_timeout: Cell,
     /// Sockets answered 503 because a limit was reached.
     pub handshakes_full: Cell,
+    /// Sockets answered 503 because too many of their subnet waited for `accept_rate`.
+    pub handshakes_busy: Cell,
+    /// Sockets that were reset while they waited.
+    pub handshakes_gone: Cell,
     /// Ended connections, by reason.
     pub closes: [Cell; CloseReason::ALL.len()],
     /// Publications that entered through clients of this shard.

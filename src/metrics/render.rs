@@ -180,6 +180,8 @@ impl Shards {
             ("refused", self.sum(|cells| &cells.handshakes_refused)),
             ("timeout", self.sum(|cells| &cells.handshakes_timeout)),
             ("full", self.sum(|cells| &cells.handshakes_full)),
+            ("busy", self.sum(|cells| &cells.handshakes_busy)),
+            ("gone", self.sum(|cells| &cells.handshakes_gone)),
         ];
         families.counter(family, labelled("result", results))?;
         let family = ("corecast_closes", "Ended connections.");

@@ -192,6 +192,11 @@ impl<S: Sockets> Shard<S> {
         self.slots.count() >= self.options.connections_max
     }
 
+    /// How many more connections fit.
+    pub fn places_left(&self) -> usize {
+        self.options.connections_max.saturating_sub(self.slots.count())
+    }
+
     /// Whether a shard that was full has room for more than a few.
     pub fn has_room_again(&self) -> bool {
         self.slots.count() + LEASE_CONNECTIONS_MAX <= self.options.connections_max

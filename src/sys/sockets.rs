@@ -239,6 +239,15 @@ pub fn close_socket(socket: Socket) {
     unsafe { libc::close(socket.number()) };
 }
 
+/// Whether the peer has reset the connection, or it is dead for another reason, whatever it sent
+/// before.
+pub fn is_reset(socket: Socket) -> bool {
+    let mut poll = libc::pollfd { fd: socket.number(), events: 0, revents: 0 };
+    // SAFETY: `poll` is one valid pollfd for the time of the call, which does not wait.
+    let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    count == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
 /// See [`crate::shard::Sockets::is_open`].
 pub(super) fn is_open(socket: Socket) -> bool {
     // SAFETY: F_GETFD takes no pointers.
@@ -297,6 +306,7 @@ pub fn refuse(socket: Socket, answer: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::net::{IpAddr, TcpStream};
 
     use super::*;
@@ -314,6 +324,31 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_client_that_has_reset_its_connection_is_told_from_one_that_waits() {
+        let options = ListenerOptions { user_timeout: Duration::from_secs(5) };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
+        let connect = || {
+            let stream = TcpStream::connect(listener.address().unwrap()).unwrap();
+            match listener.accept() {
+                Accepted::Socket(socket, _) => (stream, socket),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (mut stream, socket) = connect();
+        assert!(!is_reset(socket));
+        stream.write_all(b"GET").unwrap();
+        assert!(!is_reset(socket));
+        shutdown(Socket::new(stream.as_raw_fd()), Release::Abort); // The close becomes a reset.
+        drop(stream);
+        assert!(is_reset(socket), "whatever it had sent before");
+        close_socket(socket);
+        let (stream, socket) = connect();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!is_reset(socket), "it still reads");
+        close_socket(socket);
     }
 
     #[test]
