@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::handshake::{busy_response, full_response};
+use crate::handshake::{busy_response, full_response, unavailable_response};
 use crate::ids::Moment;
 use crate::limits::{
     ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_TAKES_PER_SECOND, ACCEPT_WAITING_EXEMPT_MAX,
     ACCEPT_WAITING_MAX, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
 };
 use crate::metrics::ShardCells;
+use crate::readiness::Phase;
 use crate::shard::{Shard, Socket};
 use crate::subnets::Subnet;
 use crate::sys::{
@@ -88,6 +89,9 @@ pub struct Acceptor {
     pause: Duration,
     logged: Moment,
     failures: u64,
+    /// The last accept failed for want of descriptors or memory, and nothing has shown since that
+    /// another one would not.
+    exhausted: bool,
     /// Clients that may be let in.
     admissions: Pace,
     /// Sockets that may be taken from the kernel's queue, let in or not.
@@ -120,6 +124,7 @@ impl Acceptor {
             pause: ACCEPT_PAUSE_MIN,
             logged: Moment::default(),
             failures: 0,
+            exhausted: false,
             leased: 0,
         };
         acceptor.listen(driver)?;
@@ -148,6 +153,8 @@ impl Acceptor {
         self.turn_listeners(shard);
         self.give_back(shard.connections_count());
         let now = shard.sockets().now();
+        self.turn_exhausted(now);
+        self.cells.full.set(u64::from(self.exhausted || shard.is_full()));
         if self.waiting.count() == 0 && (!self.pending || now < self.paused_until) {
             return false;
         }
@@ -159,6 +166,20 @@ impl Acceptor {
         }
         self.may_take() && self.pending && now >= self.paused_until
             || self.waiting.count() > 0 && self.admissions.has_one()
+    }
+
+    /// Where nobody waits to be accepted, looks now and then whether somebody could be.
+    fn turn_exhausted(&mut self, now: Moment) {
+        if self.exhausted && !self.pending && now >= self.paused_until {
+            self.exhausted = !SpareDescriptor::another_fits();
+            self.paused_until = now.after(self.pause);
+        }
+    }
+
+    /// Counts a client that is refused because there is no room.
+    fn count_full(&self, now: Moment) {
+        self.cells.handshakes_full.add(1);
+        self.cells.refused_full_nanos.set(now.nanos());
     }
 
     /// Whether one more socket may be taken from the kernel's queue.
@@ -188,8 +209,13 @@ impl Acceptor {
                 self.stop_listening(shard.sockets());
             }
             while let Some((socket, _)) = self.waiting.pop() {
-                self.cells.handshakes_full.add(1);
-                refuse(socket, full_response());
+                if shard.is_draining() {
+                    self.cells.handshakes_refused.add(1);
+                    refuse(socket, &unavailable_response(Phase::Draining));
+                } else {
+                    self.count_full(shard.sockets().now());
+                    refuse(socket, full_response());
+                }
             }
         } else if self.listeners.is_empty()
             && shard.has_room_again()
@@ -219,7 +245,7 @@ impl Acceptor {
                 Accepted::Socket(socket, subnet) => self.receive(shard, (socket, subnet)),
                 Accepted::Aborted => {}
                 Accepted::Exhausted(error) => {
-                    self.refuse_some();
+                    self.refuse_some(now);
                     return self.on_exhausted(now, &error);
                 }
             }
@@ -227,18 +253,19 @@ impl Acceptor {
             budget -= 1;
             self.takes.take_one();
             self.pause = ACCEPT_PAUSE_MIN;
+            self.exhausted = false;
         }
         self.pending = false;
     }
 
     /// Tells some of those who wait that there is no room, one after another in place of the
     /// descriptor in reserve.
-    fn refuse_some(&mut self) {
+    fn refuse_some(&mut self, now: Moment) {
         for _ in 0..PAUSE_REFUSALS_MAX {
             if !self.spare.refuse_one(&self.listeners[self.at], full_response()) {
                 return;
             }
-            self.cells.handshakes_full.add(1);
+            self.count_full(now);
         }
     }
 
@@ -253,6 +280,7 @@ impl Acceptor {
         let count_max = self.options.waiting_max(shard.places_left());
         if let Some(refused) = self.waiting.push(client, count_max) {
             self.cells.handshakes_busy.add(1);
+            self.cells.refused_busy_nanos.set(shard.sockets().now().nanos());
             refuse(refused, busy_response());
         }
     }
@@ -277,12 +305,12 @@ impl Acceptor {
             self.leased += self.options.leases.take();
         }
         if shard.connections_count() >= self.leased {
-            self.cells.handshakes_full.add(1);
+            self.count_full(shard.sockets().now());
             return refuse(socket, full_response());
         }
         if !shard.on_accept(socket, subnet) {
-            self.cells.handshakes_full.add(1);
-            close_socket(socket);
+            self.count_full(shard.sockets().now());
+            refuse(socket, full_response());
         }
     }
 
@@ -297,6 +325,7 @@ impl Acceptor {
     /// No descriptors or memory: the clients wait in the kernel's queue until the pause is over.
     fn on_exhausted(&mut self, now: Moment, error: &dyn std::error::Error) {
         self.cells.accept_errors.add(1);
+        self.exhausted = true;
         self.failures += 1;
         self.paused_until = now.after(self.pause);
         self.pause = (self.pause * 2).min(ACCEPT_PAUSE_MAX);

@@ -90,3 +90,8 @@ fn a_shard_that_stays_interested_is_noticed() {
 fn a_connection_that_its_subnet_counts_for_ever_is_noticed() {
     check_noticed(play, Fault::LeakedSubnet);
 }
+
+#[test]
+fn a_socket_that_is_not_tried_again_is_noticed() {
+    check_noticed(play, Fault::ForgottenRetry);
+}

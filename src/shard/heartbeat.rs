@@ -38,6 +38,7 @@ impl<S: Sockets> Shard<S> {
         self.on_tick_gaps();
         self.on_tick_owing();
         self.report_dropped();
+        self.on_tick_retries();
         self.drain_step();
         self.audit_step();
     }

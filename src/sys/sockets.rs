@@ -202,11 +202,26 @@ pub(super) fn send(socket: Socket, bytes: &[u8]) -> Wrote {
     };
     match count {
         1.. => Wrote::Bytes(count as usize),
-        _ => match io::Error::last_os_error().raw_os_error() {
-            Some(libc::EAGAIN | libc::EINTR) => Wrote::Blocked,
-            _ => Wrote::Gone,
-        },
+        _ => wrote_nothing(io::Error::last_os_error().raw_os_error().unwrap_or_default()),
     }
+}
+
+/// What it means that the kernel took nothing, by its error. That it has no memory says nothing of
+/// the peer.
+pub(super) fn wrote_nothing(error: i32) -> Wrote {
+    match error {
+        libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS => Wrote::Blocked,
+        _ => Wrote::Gone,
+    }
+}
+
+/// See [`crate::shard::Sockets::has_sent_all`].
+pub(super) fn has_sent_all(socket: Socket) -> bool {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: the kernel writes one int.
+    let result = unsafe { libc::ioctl(socket.number(), libc::TIOCOUTQ, &raw mut waiting) };
+    // A socket of which that can't be told is tried again: sending shows what is wrong with it.
+    result != 0 || waiting == 0
 }
 
 /// See [`crate::shard::Sockets::finish`].
@@ -281,6 +296,11 @@ impl SpareDescriptor {
         refused
     }
 
+    /// Whether the table has room for one more descriptor at present.
+    pub fn another_fits() -> bool {
+        SpareDescriptor::new().0.is_some()
+    }
+
     fn refill(&mut self) {
         if self.0.is_none() {
             self.0 = std::fs::File::open("/dev/null").ok().map(OwnedFd::from);
@@ -349,6 +369,27 @@ mod tests {
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(!is_reset(socket), "it still reads");
         close_socket(socket);
+    }
+
+    #[test]
+    fn that_memory_is_short_does_not_mean_that_the_peer_is_gone() {
+        for error in [libc::EAGAIN, libc::EINTR, libc::ENOMEM, libc::ENOBUFS] {
+            assert_eq!(wrote_nothing(error), Wrote::Blocked, "{error}");
+        }
+        for error in [libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::EBADF] {
+            assert_eq!(wrote_nothing(error), Wrote::Gone, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_socket_has_sent_all_when_the_peer_has_taken_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::new(stream.as_raw_fd());
+        assert!(has_sent_all(socket));
+        stream.set_nonblocking(true).unwrap();
+        while stream.write(&[0; 65_536]).is_ok() {}
+        assert!(!has_sent_all(socket), "the peer reads nothing");
     }
 
     #[test]
