@@ -132,10 +132,10 @@ mod tests {
 
     #[test]
     fn where_there_is_no_room_the_last_of_the_longest_queue_goes() {
-        let (mut crowd, refused) = waiting(&[10, 11, 12, 13, 14, 20, 21, 22, 30], 4);
-        // The crowd's own last ones while it is alone, then those of its that others displace.
-        assert_eq!(refused, [14, 13, 12, 22, 21]);
-        assert_eq!(numbers(&mut crowd), [10, 20, 30, 11]);
+        let (mut crowd, refused) = waiting(&[10, 11, 12, 13, 14, 15, 20, 21, 22, 30], 5);
+        // A crowd's own last one while it is alone, then those of its that others displace.
+        assert_eq!(refused, [15, 14, 13, 22, 12]);
+        assert_eq!(numbers(&mut crowd), [10, 20, 30, 11, 21]);
         let (_, refused) = waiting(&[10, 20, 30, 40, 50], 4);
         assert_eq!(refused, [50], "nobody has more than another");
     }

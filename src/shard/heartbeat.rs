@@ -55,7 +55,12 @@ impl<S: Sockets> Shard<S> {
             }
             State::Opened => self.close(token, CloseReason::Stale),
             State::Connected => self.on_heartbeat(token),
-            State::Closing => self.release(token, CloseReason::PeerGone, Release::Abort),
+            State::Closing => {
+                // When the process ends the kernel still delivers what it was given; else it must
+                // not keep the connections of those who are gone.
+                let how = if self.draining { Release::Graceful } else { Release::Abort };
+                self.release(token, CloseReason::PeerGone, how);
+            }
             State::Vacant | State::Released => {}
         }
     }

@@ -28,6 +28,8 @@ impl<S: Sockets> Shard<S> {
                 && !crate::sabotage!(ForgottenRetry)
             {
                 connection.flags.clear(Flags::BLOCKED);
+                // It was not pinged meanwhile, and has nothing to answer.
+                connection.heard = self.tick;
                 self.mark_dirty(token.slot);
             }
         }

@@ -374,7 +374,7 @@ impl Network {
         let short = self.random.chance(self.weather.short_writes);
         let share = self.random.between(1, write.bytes.len());
         let idle = self.random.chance(self.weather.idle_news);
-        let no_memory = self.random.chance(self.weather.no_memory);
+        let no_memory = self.weather.no_memory > 0 && self.random.chance(self.weather.no_memory);
         let found = &mut self.links[link.0];
         assert!(found.released.is_none(), "{link:?} is released and can't be written");
         assert!(!found.finished, "{link:?} has been finished and can't be written");

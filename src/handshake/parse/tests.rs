@@ -105,7 +105,7 @@ fn accepts_the_requests_that_rfc_6455_section_4_2_1_describes() {
 fn refuses_with_the_status_that_says_what_is_wrong() {
     let cases = [
         (405, "a POST", changed("POST /ws HTTP/1.1", &[])),
-        (405, "a HEAD", changed("HEAD /health HTTP/1.1", &[])),
+        (405, "a HEAD", changed("HEAD /ws HTTP/1.1", &[])),
         (505, "HTTP/1.0", changed("GET /ws HTTP/1.0", &[])),
         (505, "HTTP/2.0", changed("GET /ws HTTP/2.0", &[])),
         (404, "an unknown path", changed("GET / HTTP/1.1", &[])),
