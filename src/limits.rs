@@ -34,7 +34,8 @@ pub const TURN_ACCEPTS_MAX: usize = 256;
 /// write costs as much as two.
 pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes in an outbox above which its client's commands wait: less where `outbox_bytes_max` is less.
+/// Bytes in an outbox above which its client's commands wait; less where `outbox_bytes_max` is
+/// less.
 /// One write, so a client that reads is never kept waiting by it.
 pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
 
@@ -223,8 +224,8 @@ pub const SUBNETS_MAX: usize = 65_536;
 pub const LEASE_CONNECTIONS_MAX: usize = 64;
 
 /// Accepted clients of one shard that wait until `accept_rate` lets them in, about 20 B each and
-/// their sockets; never more than the rate lets in within a second. At one more, the last one of the
-/// subnet of which most wait is answered 503.
+/// their sockets; never more than the rate lets in within a second. At one more, the last one of
+/// the subnet of which most wait is answered 503.
 pub const ACCEPT_WAITING_MAX: usize = 4096;
 
 /// Clients of this host that wait so; the others stay in the kernel's queue.
