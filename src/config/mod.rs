@@ -4,6 +4,7 @@
 //! file, the environment and flags over it.
 
 mod check;
+mod environment;
 mod load;
 mod show;
 mod types;
@@ -77,10 +78,7 @@ pub struct Server {
     pub max_connections: usize,
     /// Most accepted connections per second, for the node.
     pub accept_rate: u32,
-    /// How long a stopping server goes on taking clients while it says that it will stop.
-    #[serde(deserialize_with = "types::duration")]
-    pub drain_delay: Duration,
-    /// Time after that in which a stopping server closes its connections and ends.
+    /// Time over which a stopping server closes its connections.
     #[serde(deserialize_with = "types::duration")]
     pub drain: Duration,
 }
@@ -416,7 +414,11 @@ impl Config {
         let client = &self.client;
         shard::Options {
             namespaces: self.namespaces(),
-            rules: Rules { allowed_origins: client.allowed_origins.clone(), echo: self.echo },
+            rules: Rules {
+                allowed_origins: client.allowed_origins.clone(),
+                echo: self.echo,
+                draining: false,
+            },
             bus: self.redis.is_on(),
             events: shard::Events {
                 connect: self.events.connect || self.events.roster,
