@@ -6,7 +6,7 @@ mod origin;
 mod respond;
 
 pub use parse::read;
-pub use respond::{busy_response, full_response, health_response, response, unavailable_response};
+pub use respond::{full_response, response, unavailable};
 
 use crate::ids::Since;
 
@@ -18,6 +18,8 @@ pub struct Rules {
     pub allowed_origins: Vec<String>,
     /// `GET /echo` exists.
     pub echo: bool,
+    /// The server drains: `/health` says so, and upgrades are refused with 503.
+    pub draining: bool,
 }
 
 /// What a request head turned out to be.
@@ -27,13 +29,8 @@ pub enum Progress {
     Incomplete,
     /// A WebSocket connection begins.
     Upgrade(Upgrade),
-    /// The request is refused, and the connection closed.
+    /// The request is answered, and the connection closed: refusals and `/health`.
     Respond(Response),
-    /// A load balancer asks how the node is: [`health_response`] ends the connection.
-    Health {
-        /// It asks for the head alone.
-        head_only: bool,
-    },
 }
 
 /// An accepted upgrade.
@@ -67,8 +64,9 @@ pub enum Endpoint {
         /// refused handshake would be tried again for ever.
         protobuf: bool,
     },
-    /// Plain WebSocket.
-    Plain(PlainRequest),
+    /// Plain WebSocket, or what is wrong with its query: a page can read the reason of a close
+    /// frame, but neither the status nor the body of a refused upgrade.
+    Plain(Result<PlainRequest, &'static str>),
     /// Every message comes back.
     Echo,
 }
@@ -76,12 +74,12 @@ pub enum Endpoint {
 /// The query of `/ws`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlainRequest {
-    /// Channels to subscribe to.
-    pub channels: Vec<String>,
+    /// Channels to subscribe to, each once, with the position to recover from.
+    pub channels: Vec<(String, Option<Since>)>,
     /// Wrap each publication in JSON.
     pub envelope: bool,
-    /// Recover from here; only with exactly one channel.
-    pub since: Option<Since>,
+    /// Number of the newest publications to send first in channels without a position.
+    pub last: usize,
     /// Publish the client's messages to this channel.
     pub publish: Option<String>,
 }

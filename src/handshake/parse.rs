@@ -19,9 +19,7 @@ pub fn read(bytes: &[u8], rules: &Rules) -> Progress {
         Ok(httparse::Status::Complete(consumed)) if consumed > HANDSHAKE_BYTES_MAX => {
             Err(respond(Status::HeaderFieldsTooLarge, TOO_LARGE))
         }
-        Ok(httparse::Status::Complete(consumed)) => {
-            return read_request(&request, consumed, rules).unwrap_or_else(Progress::Respond);
-        }
+        Ok(httparse::Status::Complete(consumed)) => read_request(&request, consumed, rules),
         Ok(httparse::Status::Partial) => match read_route(&request, rules) {
             Ok(_) if bytes.len() >= HANDSHAKE_BYTES_MAX => {
                 Err(respond(Status::HeaderFieldsTooLarge, TOO_LARGE))
@@ -89,18 +87,18 @@ fn read_route<'t>(request: &Request<'_, 't>, rules: &Rules) -> Result<Option<Lin
     if version == 0 && route != Route::Health {
         return Err(respond(Status::VersionNotSupported, "HTTP/1.1 is needed"));
     }
-    if method != "GET" && (method != "HEAD" || route != Route::Health) {
+    if method != "GET" {
         return Err(respond(Status::MethodNotAllowed, "only GET is served here"));
     }
     Ok(Some(Line { target, route }))
 }
 
-/// Answers a complete request head.
+/// Answers a complete request head. A plain answer is an `Err`: it ends the connection, too.
 fn read_request(
     request: &Request<'_, '_>,
     consumed: usize,
     rules: &Rules,
-) -> Result<Progress, Response> {
+) -> Result<Upgrade, Response> {
     let Some(Line { target, route }) = read_route(request, rules)? else {
         return Err(respond(Status::BadRequest, "the request line is malformed"));
     };
@@ -115,14 +113,20 @@ fn read_request(
     };
     headers.check_no_body()?;
     if route == Route::Health {
-        return Ok(Progress::Health { head_only: request.method == Some("HEAD") });
+        return Err(if rules.draining {
+            respond(Status::Unavailable, "draining")
+        } else {
+            respond(Status::Ok, "ok")
+        });
     }
     headers.check_upgrade()?;
     let key = headers.key()?;
     let (endpoint, subprotocol) = read_endpoint(route, target.query, &headers)?;
     headers.check_origin(host, rules)?;
-    let response = switch_protocols(key, subprotocol);
-    Ok(Progress::Upgrade(Upgrade { endpoint, response, consumed }))
+    if rules.draining {
+        return Err(respond(Status::Unavailable, "the server is shutting down"));
+    }
+    Ok(Upgrade { endpoint, response: switch_protocols(key, subprotocol), consumed })
 }
 
 /// What the client wants to speak, and the subprotocol to confirm. RFC 6455 §4.2.2 /subprotocol/:
@@ -134,9 +138,7 @@ fn read_endpoint(
 ) -> Result<(Endpoint, Option<&'static str>), Response> {
     match route {
         Route::Centrifugo => Ok(read_centrifugo(query, headers)),
-        Route::Plain => plain_request(query)
-            .map(|plain| (Endpoint::Plain(plain), None))
-            .map_err(|text| respond(Status::BadRequest, text)),
+        Route::Plain => Ok((Endpoint::Plain(plain_request(query)), None)),
         Route::Echo | Route::Health => Ok((Endpoint::Echo, None)),
     }
 }

@@ -2,9 +2,8 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::exit::Plan;
 use super::{Common, Error};
 use crate::api::{self, Api, Courier, Full, Parts};
 use crate::limits::RETRY_INTERVAL;
@@ -14,15 +13,15 @@ use crate::sys::EventFd;
 /// Whether the drain has begun and ended.
 #[derive(Clone)]
 pub(super) struct Drained {
-    begun: Arc<OnceLock<Plan>>,
+    begun: Arc<AtomicBool>,
     done: Arc<AtomicBool>,
     wake: EventFd,
 }
 
 impl Drained {
-    /// Begins the drain, with these times.
-    pub(super) fn begin(&self, plan: Plan) {
-        self.begun.get_or_init(|| plan);
+    /// Begins the drain.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
         self.wake.signal();
     }
 
@@ -91,7 +90,7 @@ async fn run(
     );
     tokio::select! {
         served = api::serve(listener, Arc::clone(&api)) => served,
-        ended = receive((&inbox, &api), &courier, &drained) => ended,
+        ended = receive((&inbox, &api), &courier, &drained, common) => ended,
         () = retry(&lanes) => Ok(()),
     }
 }
@@ -137,10 +136,11 @@ async fn receive(
     (inbox, api): (&Inbox, &Arc<Api>),
     courier: &Arc<Courier>,
     drained: &Drained,
+    common: &Common,
 ) -> std::io::Result<()> {
     let wake = drained.wake;
     let watched = wake.watched()?;
-    let mut draining = false;
+    let mut draining = None;
     loop {
         while let Some(batch) = inbox.take() {
             for message in batch {
@@ -157,10 +157,13 @@ async fn receive(
             }
             tokio::task::yield_now().await;
         }
-        if let Some(&plan) = drained.begun.get().filter(|_| !draining) {
+        if drained.begun.load(Ordering::Acquire) && draining.is_none() {
+            let over = common.config.server.drain;
             let (courier, done) = (Arc::clone(courier), Arc::clone(&drained.done));
-            draining = true;
-            tokio::spawn(async move { done.store(drain(&courier, plan).await, Ordering::Release) });
+            draining = Some(tokio::spawn(async move {
+                drain(&courier, over).await;
+                done.store(true, Ordering::Release);
+            }));
         }
         if inbox.prepare_sleep() {
             let mut guard = watched.readable().await?;
@@ -181,8 +184,9 @@ async fn retry(lanes: &Lanes) {
     }
 }
 
-/// Closes all connections. Returns whether the last one has ended.
-async fn drain(courier: &Arc<Courier>, plan: Plan) -> bool {
-    let request = ControlRequest::Drain { over: plan.over(), linger: plan.linger() };
-    courier.request_all(&request, plan.drain).await.is_ok()
+async fn drain(courier: &Arc<Courier>, over: std::time::Duration) {
+    let request = ControlRequest::Drain { over };
+    if let Err(error) = courier.request_all(&request, over + crate::limits::DRAIN_SLACK).await {
+        tracing::warn!(?error, "not every connection was closed in time");
+    }
 }

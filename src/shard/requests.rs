@@ -42,9 +42,7 @@ struct Drain {
 impl<S: Sockets> Shard<S> {
     pub(super) fn on_control(&mut self, ticket: Ticket, request: ControlRequest) {
         let single = match &request {
-            ControlRequest::Drain { over, linger } => {
-                return self.begin_drain(ticket, (*over, *linger));
-            }
+            ControlRequest::Drain { over } => return self.begin_drain(ticket, *over),
             ControlRequest::Channels { .. } => None,
             ControlRequest::Disconnect { target, .. }
             | ControlRequest::Unsubscribe { target, .. }
@@ -160,9 +158,9 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn begin_drain(&mut self, ticket: Ticket, (over, linger): (Duration, Duration)) {
+    fn begin_drain(&mut self, ticket: Ticket, over: Duration) {
         self.draining = true;
-        self.linger = self.linger.min(linger);
+        self.options.rules.draining = true;
         let connections = self.slots.count();
         let (began, closed, at) = (self.now, 0, 0);
         self.requests.drain = Some(Drain { ticket, began, over, connections, closed, at });
