@@ -34,7 +34,8 @@ pub const TURN_ACCEPTS_MAX: usize = 256;
 /// write costs as much as two.
 pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes in an outbox above which its client's commands wait; never above `outbox_bytes_max`.
+/// Bytes in an outbox above which its client's commands wait; less where `outbox_bytes_max` is
+/// less.
 /// One write, so a client that reads is never kept waiting by it.
 pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
 
@@ -92,10 +93,6 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 
 /// Bytes of a channel name that no setting may exceed.
 pub const CHANNEL_BYTES_MAX: usize = 255;
-
-/// How long the response to a plain WebSocket upgrade waits for the channels of its path; then it
-/// is a 503. Browsers and proxies wait much longer.
-pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Channels of one connection that no setting may exceed.
 pub const CONNECTION_CHANNELS_MAX: usize = 1024;
@@ -163,8 +160,7 @@ pub const API_CHANNELS_PAGE_MAX: usize = 10_000;
 /// Publications in one answer to the API's `history`. A reader continues after the last one.
 pub const API_HISTORY_MAX: usize = 100_000;
 
-/// Bytes that the publications in one answer to the API's `history` may cost, unless a single one
-/// costs more. The answer says how many did not fit.
+/// Payload bytes in one answer to the API's `history`, unless a single publication has more.
 pub const API_HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of an idempotency key. A UUID has 36.
@@ -202,8 +198,11 @@ pub const WALKS_MAX: usize = 64;
 /// Entries of the ring of a shard's runtime, which only ever awaits two descriptors.
 pub const RUNTIME_RING_ENTRIES: u32 = 256;
 
-/// Time after the last paced close of a drain in which connections may finish.
-pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
+/// The part of `server.drain` that is kept for the last connections to end, after the last close.
+pub const DRAIN_LINGER_SHARE: u32 = 4;
+
+/// Longest drain after SIGINT: somebody at a terminal waits for the end.
+pub const INTERRUPT_DRAIN: Duration = Duration::from_millis(800);
 
 /// How long a starting server waits for an address that another one may be about to give up.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
@@ -223,6 +222,19 @@ pub const SUBNETS_MAX: usize = 65_536;
 /// Most connections that a shard leases at once from the node's `max_connections`: less where
 /// they are few, so that no shard sits on what another needs.
 pub const LEASE_CONNECTIONS_MAX: usize = 64;
+
+/// Accepted clients of one shard that wait until `accept_rate` lets them in, about 20 B each and
+/// their sockets; never more than the rate lets in within a second. At one more, the last one of
+/// the subnet of which most wait is answered 503.
+pub const ACCEPT_WAITING_MAX: usize = 4096;
+
+/// Clients of this host that wait so; the others stay in the kernel's queue.
+pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
+
+/// Sockets that one shard takes from the kernel's queue in a second, let in or not: those that are
+/// reset, or of a subnet of which too many wait, must not keep others from getting through. Each
+/// costs some 5 µs; the kernel has spent as much on it.
+pub const ACCEPT_TAKES_PER_SECOND: u32 = 40_000;
 
 /// First and last pause after an accept that failed for want of descriptors.
 pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -418,7 +430,6 @@ pub const EVENTS_BATCH_BYTES_MAX: usize = 256 * 1024;
 pub const EVENTS_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = assert!(NODE_LEASE.as_secs() > 3 * NODE_RENEWAL.as_secs(), "two may be lost");
-const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes may finish");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
 const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");

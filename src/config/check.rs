@@ -120,6 +120,7 @@ fn check_server(config: &Config, found: &mut Found) {
     for &cpu in &server.cpu_affinity {
         found.range("server.cpu_affinity", cpu, (0, CPUS_MAX - 1));
     }
+    check_duration(found, "server.drain_delay", server.drain_delay, Duration::ZERO);
     check_duration(found, "server.drain", server.drain, Duration::ZERO);
 }
 
@@ -301,14 +302,6 @@ fn check_namespaces(config: &Config, found: &mut Found) {
                         \"chat\" are called \"chat:…\"";
             found.add(&key, text.to_owned());
         }
-        let (bytes, most) = (namespace.name.len(), config.client.channel_bytes_max);
-        if at > 0 && bytes + ":x".len() > most {
-            let text = format!(
-                "has a name of {bytes} bytes, and a channel in it needs two more, while \
-                 client.channel_bytes_max = {most}: make it shorter, or raise that"
-            );
-            found.add(&key, text);
-        }
         if at > 0 && !names.insert(&namespace.name) {
             found.add(&key, "stands there twice: merge the two".to_owned());
         }
@@ -343,11 +336,6 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
     for (option, _) in recovers.iter().filter(|(_, on)| *on && size == 0) {
         let text = "has nothing to recover from: set history_size and history_ttl too";
         found.add(&format!("{key}.{option}"), text.to_owned());
-    }
-    if namespace.force_positioning && size == 0 {
-        let text = "has no effect: only a history has positions, so set history_size and \
-                    history_ttl too";
-        found.add(&format!("{key}.force_positioning"), text.to_owned());
     }
     if namespace.slow_policy == SlowPolicy::Skip {
         let others = [

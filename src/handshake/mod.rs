@@ -6,7 +6,7 @@ mod origin;
 mod respond;
 
 pub use parse::read;
-pub use respond::{full_response, response, unavailable};
+pub use respond::{busy_response, full_response, health_response, response, unavailable_response};
 
 use crate::ids::Since;
 
@@ -18,8 +18,6 @@ pub struct Rules {
     pub allowed_origins: Vec<String>,
     /// `GET /echo` exists.
     pub echo: bool,
-    /// The server drains: `/health` says so, and upgrades are refused with 503.
-    pub draining: bool,
 }
 
 /// What a request head turned out to be.
@@ -29,8 +27,13 @@ pub enum Progress {
     Incomplete,
     /// A WebSocket connection begins.
     Upgrade(Upgrade),
-    /// The request is answered, and the connection closed: refusals and `/health`.
+    /// The request is refused, and the connection closed.
     Respond(Response),
+    /// A load balancer asks how the node is: [`health_response`] ends the connection.
+    Health {
+        /// It asks for the head alone.
+        head_only: bool,
+    },
 }
 
 /// An accepted upgrade.
@@ -64,9 +67,8 @@ pub enum Endpoint {
         /// refused handshake would be tried again for ever.
         protobuf: bool,
     },
-    /// Plain WebSocket, or what is wrong with its query: a page can read the reason of a close
-    /// frame, but neither the status nor the body of a refused upgrade.
-    Plain(Result<PlainRequest, &'static str>),
+    /// Plain WebSocket.
+    Plain(PlainRequest),
     /// Every message comes back.
     Echo,
 }
@@ -74,12 +76,12 @@ pub enum Endpoint {
 /// The query of `/ws`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlainRequest {
-    /// Channels to subscribe to, each once, with the position to recover from.
-    pub channels: Vec<(String, Option<Since>)>,
+    /// Channels to subscribe to.
+    pub channels: Vec<String>,
     /// Wrap each publication in JSON.
     pub envelope: bool,
-    /// Number of the newest publications to send first in channels without a position.
-    pub last: usize,
+    /// Recover from here; only with exactly one channel.
+    pub since: Option<Since>,
     /// Publish the client's messages to this channel.
     pub publish: Option<String>,
 }

@@ -206,8 +206,6 @@ pub struct Subscribe {
     pub connection: ConnectionId,
     /// Where it stands, if it recovers.
     pub recover: Option<Since>,
-    /// Number of the newest publications that it wants first, if it does not recover.
-    pub last: usize,
     /// Whether the home shard has made sure that it is not behind that.
     pub confirmed: bool,
 }
@@ -221,8 +219,7 @@ pub struct Subscribed {
     pub connection: ConnectionId,
     /// Where the channel stands: the next live publication has the offset after it.
     pub top: Position,
-    /// What was missed, complete, where recovery was asked for and is possible; or the newest
-    /// publications, where these were asked for.
+    /// What was missed, complete, where recovery was asked for and is possible.
     pub recovered: Option<Vec<Arc<Publication>>>,
 }
 
@@ -244,13 +241,8 @@ pub struct History {
     pub channel: ChannelName,
     /// What part of its history.
     pub page: HistoryPage,
-    /// Maximum number of publications to return, however many the page asks for.
+    /// Most publications to return, however many the page asks for.
     pub publications_max: usize,
-    /// Maximum number of bytes that the publications may cost, unless a single one costs more.
-    pub bytes_max: usize,
-    /// Whether the answer may be what the home shard has read. If not, it first makes sure that it
-    /// has read everything that the bus had acknowledged before.
-    pub confirmed: bool,
     /// Whom to answer.
     pub asker: Asker,
 }
@@ -268,8 +260,6 @@ pub enum Answer {
         channel: ChannelName,
         /// The page.
         publications: Vec<Arc<Publication>>,
-        /// Number of publications that the page asks for and that did not fit.
-        omitted: usize,
         /// Where the channel stands.
         top: Position,
     },
@@ -361,6 +351,9 @@ pub enum ControlRequest {
     Drain {
         /// Time for the last close, from now.
         over: std::time::Duration,
+        /// Longest time that a connection may linger for its peer's answer to the close, if that is
+        /// less than usual: a peer that is gone without a word must not delay the end.
+        linger: std::time::Duration,
     },
 }
 

@@ -1,11 +1,10 @@
 //! How connections end: the close handshake with its deadline, and the way back of a slot, which
 //! is free only when the kernel's watch of its socket has ended.
 
-use super::upgrading::passes;
 use super::{Release, Shard, Socket, Sockets, Token};
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
-use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
+use crate::limits::CLOSE_REASON_BYTES_MAX;
 use crate::reason::CloseReason;
 use crate::ws;
 
@@ -21,15 +20,9 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(token) else { return };
         match connection.state {
             State::Opened | State::Connected => {}
-            State::Upgrading if passes(reason) => return self.refuse_upgrade(token, said.1),
-            State::Upgrading => {
-                self.cells.handshakes_refused.add(1);
-                self.send_response(token);
-            }
             State::Handshaking => return self.release(token, reason, Release::Graceful),
             State::Vacant | State::Closing | State::Released => return,
         }
-        let Some(connection) = self.slots.get(token) else { return };
         let too_late = matches!(reason, CloseReason::Slow | CloseReason::NoPong);
         if !too_late && connection.state == State::Connected {
             // What was published before the close goes before it, as far as it fits.
@@ -74,7 +67,7 @@ impl<S: Sockets> Shard<S> {
             let text = if text.is_empty() { reason.row().text } else { text };
             self.report_disconnect(token, (code, text));
         }
-        let deadline = self.tick.after(CLOSE_TIMEOUT);
+        let deadline = self.tick.after(self.linger);
         self.slots.set_deadline(token.slot, deadline);
         if let Some(connection) = self.slots.get(token) {
             connection.state = State::Closing;
@@ -101,7 +94,7 @@ impl<S: Sockets> Shard<S> {
     fn count_close(&mut self, token: Token, reason: CloseReason) {
         let Some(connection) = self.slots.get(token) else { return };
         match connection.state {
-            State::Handshaking | State::Upgrading => self.cells.handshaking.subtract(1),
+            State::Handshaking => self.cells.handshaking.subtract(1),
             State::Opened | State::Connected => {
                 self.cells.connections[connection.protocol as usize].subtract(1);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Shard, Sockets};
 use crate::channel::{ChannelName, Publication};
+use crate::connection::State;
 use crate::ids::Position;
 use crate::limits::GAPS_TOLD_PER_TICK;
 use crate::protocol::{OnGap, Push};
@@ -127,7 +128,7 @@ impl<S: Sockets> Shard<S> {
             self.gaps_allowed -= 1;
             let subscribed = self.is_subscribed(token, channel.as_str());
             let Some(connection) = self.slots.get(token) else { continue };
-            if subscribed || !connection.is_served() {
+            if subscribed || connection.state != State::Connected {
                 continue;
             }
             let codec = connection.protocol.codec();
@@ -151,7 +152,7 @@ impl<S: Sockets> Shard<S> {
         let Some(token) = self.slots.token(slot) else { return };
         let Some(local) = self.locals.at(place) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
-        if !connection.is_served() {
+        if connection.state != State::Connected {
             return; // It was too slow for that, and nothing may follow its close frame.
         }
         let push = Push::Gap { channel: local.name.as_str(), after, next };

@@ -18,11 +18,6 @@ const ROUND_TICKS_MAX: usize = 10;
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
 
-/// What a client is told whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
-///
-/// [`UPGRADE_TIMEOUT`]: crate::limits::UPGRADE_TIMEOUT
-const UPGRADE_TIMEOUT_TEXT: &str = "subscribing took too long";
-
 impl<S: Sockets> Shard<S> {
     /// A tenth of a second has passed.
     pub(super) fn on_tick(&mut self) {
@@ -43,6 +38,7 @@ impl<S: Sockets> Shard<S> {
         self.on_tick_gaps();
         self.on_tick_owing();
         self.report_dropped();
+        self.on_tick_retries();
         self.drain_step();
         self.audit_step();
     }
@@ -58,9 +54,13 @@ impl<S: Sockets> Shard<S> {
                 self.respond(token, &response);
             }
             State::Opened => self.close(token, CloseReason::Stale),
-            State::Upgrading => self.refuse_upgrade(token, UPGRADE_TIMEOUT_TEXT),
             State::Connected => self.on_heartbeat(token),
-            State::Closing => self.release(token, CloseReason::PeerGone, Release::Abort),
+            State::Closing => {
+                // When the process ends the kernel still delivers what it was given; else it must
+                // not keep the connections of those who are gone.
+                let how = if self.draining { Release::Graceful } else { Release::Abort };
+                self.release(token, CloseReason::PeerGone, how);
+            }
             State::Vacant | State::Released => {}
         }
     }
@@ -94,10 +94,6 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         connection.pinged = tick;
-        if connection.extra.as_ref().is_none_or(|extra| extra.publishing == 0) {
-            // Reading on takes much less than the time between two pings.
-            connection.flags.clear(Flags::PUBLISHED);
-        }
         self.slots.set_deadline(token.slot, tick.after(self.options.pong_timeout));
         self.send_ping(token);
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Slots, State, Waiting};
+use crate::connection::{Flags, Slots, State};
 use crate::handshake::{self, Progress};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -87,9 +87,6 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         let closing = connection.state == State::Closing;
-        if connection.is_upgrade_abandoned() {
-            return self.release(token, CloseReason::PeerGone, Release::Graceful);
-        }
         if !closing && !connection.may_read(self.options.reading_bytes_max()) {
             return; // It is listed again when that has changed.
         }
@@ -136,8 +133,6 @@ impl<S: Sockets> Shard<S> {
                 self.on_frames(token, bytes);
                 self.charge_inbound(token);
             }
-            // What comes before the response is not read yet.
-            State::Upgrading => {}
             State::Vacant | State::Closing | State::Released => {}
         }
     }
@@ -167,6 +162,15 @@ impl<S: Sockets> Shard<S> {
             Progress::Respond(response) => {
                 self.cells.handshakes_refused.add(1);
                 self.respond(token, &response.bytes);
+            }
+            Progress::Health { head_only } => {
+                let phase = self.readiness.phase(self.now);
+                self.respond(token, &handshake::health_response(phase, head_only));
+            }
+            Progress::Upgrade(_) if self.draining || !self.readiness.takes_clients() => {
+                self.cells.handshakes_refused.add(1);
+                let phase = self.readiness.phase(self.now);
+                self.respond(token, &handshake::unavailable_response(phase));
             }
             Progress::Upgrade(upgrade) => {
                 let consumed = upgrade.consumed;
@@ -295,9 +299,6 @@ impl<S: Sockets> Shard<S> {
                 Ok(Err(reason)) => {
                     self.close(token, reason);
                     Flow::Stop
-                }
-                Ok(Ok((request, _))) if self.relies_on_publications(token, &request) => {
-                    return (self.wait(token, Waiting::Publications), message);
                 }
                 Ok(Ok((request, _)))
                     if request.command.asks_for_history() && !self.may_replay(token) =>

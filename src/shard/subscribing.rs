@@ -74,6 +74,35 @@ impl<S: Sockets> Shard<S> {
         self.subscribe(token, waiting, recover)
     }
 
+    /// Subscribes plain WebSocket to the next of the channels that its path named.
+    pub(super) fn subscribe_next_plain(&mut self, token: Token) -> Flow {
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let Some(extra) = connection.extra.as_mut() else { return Flow::Continue };
+        let Some(plain) = extra.plain.as_mut() else { return Flow::Continue };
+        let Some(channel) = plain.channels.pop_front() else {
+            if plain.publish.is_none() {
+                extra.plain = None;
+                connection.shrink();
+            }
+            return Flow::Continue;
+        };
+        let recover = plain.since.take();
+        let recoverable = self
+            .options
+            .namespaces
+            .resolve(channel.as_str())
+            .is_ok_and(|namespace| namespace.has_history());
+        let waiting = WaitingSubscribe {
+            request: 0,
+            channel,
+            positioned: true,
+            recoverable,
+            recovering: recover.is_some(),
+            reject_unrecovered: false,
+        };
+        self.subscribe(token, waiting, recover.filter(|_| recoverable))
+    }
+
     fn subscribe(
         &mut self,
         token: Token,
@@ -84,7 +113,7 @@ impl<S: Sockets> Shard<S> {
         if self.options.namespaces.resolve(channel.as_str()).is_err() {
             return self.fail(token, waiting.request, ClientError::UnknownChannel);
         }
-        self.request_subscription(token, &channel, (recover, 0));
+        self.request_subscription(token, &channel, recover);
         self.wait(token, Waiting::Subscribe(waiting))
     }
 
@@ -100,7 +129,7 @@ impl<S: Sockets> Shard<S> {
             self.on_joined(token, place, &answer);
             return self.end_join(ticket, None);
         }
-        let waiting = self.take_waiting_subscribe(token, &answer.channel);
+        let waiting = self.take_waiting_subscribe(token);
         match waiting {
             None => self.leave_if_unused(place),
             Some(waiting) => self.begin_subscription(token, place, (waiting, answer)),
@@ -116,33 +145,23 @@ impl<S: Sockets> Shard<S> {
             self.leave_if_unused(place);
             return self.end_join(ticket, Some(error));
         }
-        let waiting = self.take_waiting_subscribe(token, channel);
+        let waiting = self.take_waiting_subscribe(token);
         self.leave_if_unused(place);
         let Some(waiting) = waiting else { return };
-        if self.slots.get(token).is_some_and(|connection| connection.state == State::Upgrading) {
-            return self.refuse_plain(token, error, channel.as_str());
-        }
         if self.fail(token, waiting.request, error) != Flow::Stop {
             self.resume(token);
         }
     }
 
     /// The wish that the answer is for, unless the connection has ended meanwhile.
-    fn take_waiting_subscribe(
-        &mut self,
-        token: Token,
-        channel: &ChannelName,
-    ) -> Option<WaitingSubscribe> {
+    fn take_waiting_subscribe(&mut self, token: Token) -> Option<WaitingSubscribe> {
         let connection = self.slots.get(token)?;
-        if connection.state == State::Upgrading {
-            return self.take_plain_wish(token, channel);
-        }
         if connection.state != State::Connected {
             return None;
         }
         match *connection.extra.as_mut()?.waiting.take()? {
             Waiting::Subscribe(waiting) => Some(waiting),
-            Waiting::Answer | Waiting::Room | Waiting::Publications => None,
+            Waiting::Answer | Waiting::Room => None,
         }
     }
 
@@ -150,13 +169,8 @@ impl<S: Sockets> Shard<S> {
         &mut self,
         token: Token,
         place: u32,
-        (waiting, mut answer): (WaitingSubscribe, Subscribed),
+        (waiting, answer): (WaitingSubscribe, Subscribed),
     ) {
-        let upgrading = self.slots.get(token).is_some_and(|one| one.state == State::Upgrading);
-        if upgrading {
-            self.send_response(token);
-            self.limit_replay(token, &mut answer);
-        }
         let recovered = answer.recovered.is_some();
         if waiting.recovering {
             let cells = &self.cells;
@@ -193,7 +207,7 @@ impl<S: Sockets> Shard<S> {
             self.count_replay(token, frames.len());
         }
         self.send_own(token, &frames);
-        if !upgrading || self.end_upgrade(token) {
+        if self.subscribe_next_plain(token) == Flow::Continue {
             self.resume(token);
         }
     }

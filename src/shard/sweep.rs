@@ -120,11 +120,7 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         let token = Token { slot, generation: connection.generation };
-        if connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade) {
-            // The channel forgets what everybody has been given; the client is sent it later.
-            return self.absorb_into(slot, &mut sweep.oldest);
-        }
-        if connection.is_served() {
+        if connection.state == State::Connected {
             let blocked = connection.flags.has(Flags::BLOCKED);
             let quiet = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
             if quiet
@@ -191,7 +187,10 @@ impl<S: Sockets> Shard<S> {
                 self.release(token, CloseReason::PeerGone, Release::Abort);
                 return 0;
             }
-            Wrote::Blocked => 0,
+            Wrote::Blocked => {
+                self.retries.note(token);
+                0
+            }
             Wrote::Bytes(count) => count,
         };
         if count < length {

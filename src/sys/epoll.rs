@@ -72,7 +72,13 @@ impl Epoll {
                 libc::epoll_wait(self.epoll.as_raw_fd(), events, capacity, patience)
             };
             patience = 0;
-            let Ok(count) = usize::try_from(count) else { return };
+            let Ok(count) = usize::try_from(count) else {
+                let error = io::Error::last_os_error();
+                let interrupted = error.kind() == io::ErrorKind::Interrupted;
+                // Nothing else passes: without its epoll a shard serves nobody.
+                assert!(interrupted, "epoll_wait: {error}");
+                return;
+            };
             for event in &self.events[..count] {
                 match event.u64 {
                     DATA_WAKE => {}
@@ -158,6 +164,10 @@ impl Sockets for Epoll {
         results.extend(writes.iter().map(|write| sockets::send(write.socket, write.bytes)));
     }
 
+    fn has_sent_all(&self, socket: Socket) -> bool {
+        sockets::has_sent_all(socket)
+    }
+
     fn finish(&mut self, socket: Socket) {
         sockets::shutdown_write(socket);
     }
@@ -229,6 +239,18 @@ mod tests {
             waits += 1;
             assert!(waits < 10, "a wake is told again and again");
         }
+    }
+
+    #[test]
+    fn an_epoll_that_can_not_be_waited_for_any_more_ends_its_thread_with_the_error() {
+        let mut epoll = Epoll::new(EventFd::new().unwrap()).unwrap();
+        let other = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: dup2 takes no pointers, and the epoll's descriptor is still its own.
+        unsafe { libc::dup2(other.as_raw_fd(), epoll.epoll.as_raw_fd()) };
+        let waiting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| epoll.wait()));
+        let panic = waiting.expect_err("it must not spin for ever");
+        let text = panic.downcast_ref::<String>().expect("a message");
+        assert!(text.starts_with("epoll_wait: "), "{text}");
     }
 
     #[test]

@@ -173,8 +173,7 @@ fn with_history(_: ShardId, message: &Message) -> Option<Answer> {
         accepted: Moment::default(),
     };
     let top = Position { epoch: Epoch::new(0xe), offset: 9 };
-    let publications = vec![Arc::new(publication)];
-    Some(Answer::History { channel, publications, omitted: 0, top })
+    Some(Answer::History { channel, publications: vec![Arc::new(publication)], top })
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ fn status(bytes: &[u8], rules: &Rules) -> u16 {
             assert!(head.contains("\r\nContent-Length: "), "{head}");
             response.status
         }
+        Progress::Health { .. } => 200,
     }
 }
 
@@ -104,7 +105,7 @@ fn accepts_the_requests_that_rfc_6455_section_4_2_1_describes() {
 fn refuses_with_the_status_that_says_what_is_wrong() {
     let cases = [
         (405, "a POST", changed("POST /ws HTTP/1.1", &[])),
-        (405, "a HEAD", changed("HEAD /health HTTP/1.1", &[])),
+        (405, "a HEAD", changed("HEAD /ws HTTP/1.1", &[])),
         (505, "HTTP/1.0", changed("GET /ws HTTP/1.0", &[])),
         (505, "HTTP/2.0", changed("GET /ws HTTP/2.0", &[])),
         (404, "an unknown path", changed("GET / HTTP/1.1", &[])),
@@ -129,6 +130,8 @@ fn refuses_with_the_status_that_says_what_is_wrong() {
         (400, "a body", changed(LINE, &["+Content-Length: 5"])),
         (400, "a length that is none", changed(LINE, &["+Content-Length: x"])),
         (400, "a chunked body", changed(LINE, &["+Transfer-Encoding: chunked"])),
+        (400, "no channel", changed("GET /ws HTTP/1.1", &[])),
+        (400, "a bad query", changed("GET /ws?channels=%zz HTTP/1.1", &[])),
         (400, "a header line without a colon", request(LINE, &["Host example.com"])),
         (403, "a foreign Origin", changed(LINE, &["+Origin: https://evil.com"])),
         (
@@ -160,12 +163,11 @@ fn the_host_of_an_absolute_target_stands_above_the_header() {
 
 #[test]
 fn a_refusal_carries_the_headers_that_its_status_demands() {
-    let rules = Rules { draining: true, ..Rules::default() };
+    let rules = Rules::default();
     let cases = [
         (changed("POST /ws HTTP/1.1", &[]), "\r\nAllow: GET\r\n"),
         (changed(LINE, &["Upgrade:"]), "\r\nSec-WebSocket-Version: 13\r\n"),
         (changed(LINE, &["Upgrade:"]), "\r\nUpgrade: websocket\r\n"),
-        (changed(LINE, &[]), "\r\nRetry-After: 5\r\n"),
     ];
     for (text, header) in cases {
         let Progress::Respond(response) = read(text.as_bytes(), &rules) else {
@@ -177,15 +179,17 @@ fn a_refusal_carries_the_headers_that_its_status_demands() {
 }
 
 #[test]
-fn health_says_whether_new_connections_are_welcome() {
-    let serving = Rules::default();
-    let draining = Rules { draining: true, ..Rules::default() };
+fn health_is_asked_by_get_or_head() {
+    let rules = Rules::default();
+    let asked = |text: &str| read(text.as_bytes(), &rules);
     let plain = request("GET /health HTTP/1.1", &["Host: h"]);
-    assert_eq!(status(plain.as_bytes(), &serving), 200);
-    assert_eq!(status(plain.as_bytes(), &draining), 503);
-    assert_eq!(status(b"GET /health?x HTTP/1.0\r\n\r\n", &serving), 200);
-    assert_eq!(status(b"GET /health HTTP/1.1\r\n\r\n", &serving), 400, "no Host");
-    assert_eq!(status(changed(LINE, &[]).as_bytes(), &draining), 503);
+    assert_eq!(asked(&plain), Progress::Health { head_only: false });
+    assert_eq!(asked("GET /health?x HTTP/1.0\r\n\r\n"), Progress::Health { head_only: false });
+    let head = request("HEAD /health HTTP/1.1", &["Host: h"]);
+    assert_eq!(asked(&head), Progress::Health { head_only: true });
+    assert_eq!(status(b"GET /health HTTP/1.1\r\n\r\n", &rules), 400, "no Host");
+    assert_eq!(status(b"HEAD /ws HTTP/1.1\r\nHost: h\r\n\r\n", &rules), 405);
+    assert_eq!(status(b"POST /health HTTP/1.1\r\nHost: h\r\n\r\n", &rules), 405);
 }
 
 #[test]
@@ -235,10 +239,8 @@ fn plain_and_echo_have_paths_of_their_own() {
     let rules = Rules { echo: true, ..Rules::default() };
     let plain = changed("GET /ws?channels=a HTTP/1.1", &["+Sec-WebSocket-Protocol: chat"]);
     let (endpoint, response) = upgrade(&plain, &rules);
-    let channels = vec![("a".to_owned(), None)];
-    assert_eq!(endpoint, Endpoint::Plain(Ok(PlainRequest { channels, ..PlainRequest::default() })));
-    let (endpoint, _) = upgrade(&changed("GET /ws?channels=%zz HTTP/1.1", &[]), &rules);
-    assert!(matches!(endpoint, Endpoint::Plain(Err(_))), "a page can read a close frame only");
+    let channels = vec!["a".to_owned()];
+    assert_eq!(endpoint, Endpoint::Plain(PlainRequest { channels, ..PlainRequest::default() }));
     assert!(!response.contains("Protocol:"));
     assert_eq!(upgrade(&changed("GET /echo HTTP/1.1", &[]), &rules).0, Endpoint::Echo);
 }
