@@ -39,6 +39,8 @@ pub enum Fault {
     LeakedSubnet,
     /// A socket that the kernel had no memory for is not tried again.
     ForgottenRetry,
+    /// Connections that lead to different servers go unnoticed.
+    UnnoticedServers,
 }
 
 #[cfg(feature = "sabotage")]
@@ -55,6 +57,7 @@ impl Fault {
             "ignored_hole" => Some(Fault::IgnoredHole),
             "reused_number" => Some(Fault::ReusedNumber),
             "early_acknowledgement" => Some(Fault::EarlyAcknowledgement),
+            "unnoticed_servers" => Some(Fault::UnnoticedServers),
             _ => None,
         }
     }

@@ -48,3 +48,8 @@ fn a_number_that_is_used_twice_is_noticed() {
 fn an_acknowledgement_that_comes_too_early_is_noticed() {
     check_noticed(play, Fault::EarlyAcknowledgement);
 }
+
+#[test]
+fn connections_that_lead_to_different_servers_are_noticed() {
+    check_noticed(play, Fault::UnnoticedServers);
+}

@@ -184,9 +184,16 @@ async fn live(State(api): State<Arc<Api>>) -> Response<Body> {
 /// `GET /ready`: 503 means that new clients should go elsewhere.
 async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     let phase = api.status.phase();
-    if phase != Phase::Serving {
-        return reply::text(StatusCode::SERVICE_UNAVAILABLE, phase.label());
-    }
-    let line: Vec<&str> = std::iter::once(phase.label()).chain(api.status.remarks()).collect();
-    reply::text(StatusCode::OK, &line.join(", "))
+    let remarks = match phase {
+        Phase::Serving => api.status.remarks(),
+        Phase::Starting => api.status.trouble(),
+        Phase::Draining | Phase::Full => Vec::new(),
+    };
+    let status = match phase {
+        Phase::Serving => StatusCode::OK,
+        Phase::Starting | Phase::Draining | Phase::Full => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let separator = if phase == Phase::Starting { ": " } else { ", " };
+    let line: Vec<String> = std::iter::once(phase.label().to_owned()).chain(remarks).collect();
+    reply::text(status, &line.join(separator))
 }

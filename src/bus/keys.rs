@@ -39,6 +39,11 @@ impl Keys {
         self.tagged(stream, &format!("p:{publisher:016x}"))
     }
 
+    /// A key that only a probe writes, beside the stream.
+    pub fn probe(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "probe")
+    }
+
     /// Where a channel stands.
     pub fn channel(&self, stream: usize, channel: &str) -> Vec<u8> {
         self.tagged(stream, &format!("c:{channel}"))

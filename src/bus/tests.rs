@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::entry::{Entry, EntryId, Item};
 use super::{
     Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Keys, Once, Options, Outcome,
-    Reply, channel_epoch, record, stream_of,
+    Reply, RunId, channel_epoch, record, stream_of,
 };
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::config::Config;
@@ -184,21 +184,24 @@ fn what_was_ingested_does_not_go_past_what_has_failed() {
         let own = engine.take_own().into_iter();
         own.map(|(ticket, answer)| (ticket.0, unavailable(answer))).collect()
     };
-    engine.on_up();
+    engine.on_up(now, vec![vec![0]]);
     assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
-    engine.on_outcome(Outcome::Fenced(0, Some(EntryId { epoch: 9, number: 0 })));
+    let at = EntryId { epoch: 9, number: 0 };
+    engine.on_outcome(now, Outcome::Fenced(0, Some((at, RunId::new(1)))));
+    assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
     ask(&mut engine, 1);
     assert!(matches!(engine.next_call(now), Some(Call::Append(_))));
     ask(&mut engine, 2);
     ask(&mut engine, 3);
     let refused = Err(AppendFailed::Refused("OOM".to_owned()));
-    engine.on_outcome(Outcome::Appended(0, refused));
+    engine.on_outcome(now, Outcome::Appended(0, refused));
     assert_eq!(answers(&mut engine), [(1, true), (2, true), (3, true)]);
     assert!(engine.next_call(now).is_none(), "nothing is left to append");
     ask(&mut engine, 1);
     let Some(Call::Append(again)) = engine.next_call(now) else { panic!("a batch waits") };
     let positions = vec![None];
-    engine.on_outcome(Outcome::Appended(0, Ok(Appended { positions, repeats: vec![true] })));
+    engine
+        .on_outcome(now, Outcome::Appended(0, Ok(Appended { at, positions, repeats: vec![true] })));
     assert_eq!((again.publications.len(), answers(&mut engine)), (1, vec![(1, false)]));
 }
 

@@ -1,14 +1,14 @@
 //! Where there is a bus, home shards follow it: what it brings is kept and passed on, and whoever
 //! asks for a channel that has not been read about waits until the bus has said where it stands.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::{Shard, Sockets};
 use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
-use crate::ids::{Epoch, Position, Since};
-use crate::limits::LOCATES_PER_TICK;
+use crate::ids::{Epoch, Moment, Position, Since};
+use crate::limits::{LOCATES_PER_TICK, PLACE_TIMEOUT};
 use crate::mesh::{Answer, Found, Message};
 use crate::reason::ClientError;
 
@@ -18,9 +18,13 @@ pub(super) struct Following {
     loading: bool,
     /// Requests that wait for an answer about their channel; one question is under way for each.
     waiting: HashMap<ChannelName, Waiting, foldhash::quality::RandomState>,
-    /// Requests are being judged again, so a question that is asked now is asked after all of them
-    /// came.
-    judging: bool,
+    /// The channels in it, by the moment at which the first of their requests came.
+    deadlines: BTreeSet<(Moment, ChannelName)>,
+    /// A request is being judged again, which came at this moment; so a question that is asked now
+    /// is asked after it came.
+    judging: Option<Moment>,
+    /// Streams that the bridge reads late, and how many there are in all.
+    late: (Vec<usize>, usize),
     /// Channels with subscribers that may have missed something, to be asked for in turn.
     adrift: VecDeque<ChannelName>,
 }
@@ -37,23 +41,39 @@ enum Question {
 /// Who waits for the answer to a question.
 struct Waiting {
     question: Question,
-    /// Those who came before it was asked, in their order: the answer is for them.
-    asked: Vec<Message>,
+    /// When the first of them came.
+    since: Moment,
+    /// Those who came before it was asked, in their order, and when: the answer is for them.
+    asked: Vec<(Moment, Message)>,
     /// Those who came later: it may be older than what their clients know.
-    later: Vec<Message>,
+    later: Vec<(Moment, Message)>,
 }
 
 impl Following {
     pub(super) fn new(bus: bool) -> Following {
         let (waiting, adrift) = (HashMap::default(), VecDeque::new());
-        Following { loading: bus, waiting, judging: false, adrift }
+        let (deadlines, late) = (BTreeSet::new(), (Vec::new(), 0));
+        Following { loading: bus, waiting, deadlines, judging: None, late, adrift }
     }
 }
 
 impl<S: Sockets> Shard<S> {
     /// Whether the place of `channel` must be asked for before anybody is told of it.
     pub(super) fn is_unknown(&self, channel: &str) -> bool {
-        self.options.bus && (self.following.loading || !self.homes.is_known(channel))
+        let Following { loading, late: (late, streams), judging, .. } = &self.following;
+        // Who has waited for the reader is not sent to wait again.
+        let is_late = || {
+            judging.is_none() && !late.is_empty() && late.contains(&stream_of(channel, *streams))
+        };
+        self.options.bus && (*loading || !self.homes.is_known(channel) || is_late())
+    }
+
+    /// The bridge reads a stream late, or in time again.
+    pub(super) fn on_late(&mut self, (stream, streams): (usize, usize), late: bool) {
+        let list = &mut self.following.late.0;
+        list.retain(|other| *other != stream);
+        list.extend(late.then_some(stream));
+        self.following.late.1 = streams;
     }
 
     /// Whether a client has read further, on another node, than this one has.
@@ -72,14 +92,24 @@ impl<S: Sockets> Shard<S> {
         question: Question,
         request: Option<Message>,
     ) {
-        let Following { waiting, loading, judging, .. } = &mut self.following;
+        let Following { waiting, deadlines, loading, judging, .. } = &mut self.following;
+        let came = judging.unwrap_or(self.now);
+        let request = request.map(|request| (came, request));
         if let Some(waiting) = waiting.get_mut(&channel) {
-            let before = waiting.question == question && (*judging || *loading);
+            let before = waiting.question == question && (judging.is_some() || *loading);
             let list = if before { &mut waiting.asked } else { &mut waiting.later };
-            return list.extend(request);
+            list.extend(request);
+            if came < waiting.since {
+                deadlines.remove(&(waiting.since, channel.clone()));
+                waiting.since = came;
+                deadlines.insert((came, channel));
+            }
+            return;
         }
         let asked = request.into_iter().collect();
-        waiting.insert(channel.clone(), Waiting { question, asked, later: Vec::new() });
+        let new = Waiting { question, since: came, asked, later: Vec::new() };
+        deadlines.insert((came, channel.clone()));
+        waiting.insert(channel.clone(), new);
         if !*loading {
             self.ask(channel, question);
         }
@@ -166,7 +196,7 @@ impl<S: Sockets> Shard<S> {
 
     pub(super) fn on_located(&mut self, channel: &ChannelName, position: Option<Position>) {
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
-        let Some(position) = position else { return self.refuse_waiting(channel) };
+        let Some(position) = position else { return self.give_up_waiting(channel) };
         let followed = self.homes.locate((channel, &namespace), position);
         let (moved, interested) = (followed.moved, followed.interested.to_vec());
         if let Some(top) = moved {
@@ -177,39 +207,66 @@ impl<S: Sockets> Shard<S> {
         self.homes.retire(self.now, channel);
     }
 
+    fn take_waiting(&mut self, channel: &ChannelName) -> Option<Waiting> {
+        let waiting = self.following.waiting.remove(channel)?;
+        self.following.deadlines.remove(&(waiting.since, channel.clone()));
+        Some(waiting)
+    }
+
     /// The question about a channel has been answered: those who wait are judged again.
     fn serve_waiting(&mut self, channel: &ChannelName) {
-        let Some(waiting) = self.following.waiting.remove(channel) else { return };
-        let Waiting { question, asked, later } = waiting;
-        self.following.judging = true;
-        for mut request in asked {
+        let Some(waiting) = self.take_waiting(channel) else { return };
+        let Waiting { question, asked, later, .. } = waiting;
+        for (came, mut request) in asked {
             if let (Message::Subscribe(subscribe), Question::Place) = (&mut request, question) {
                 subscribe.confirmed = true;
             }
-            self.on_message(request);
+            self.judge((came, request));
         }
-        later.into_iter().for_each(|request| self.on_message(request));
-        self.following.judging = false;
+        later.into_iter().for_each(|request| self.judge(request));
     }
 
-    /// The bus can't say where a channel stands. Those who wait may try again; who is subscribed
-    /// goes on to be, and the question is asked again.
-    fn refuse_waiting(&mut self, channel: &ChannelName) {
-        let error = ClientError::BusUnavailable;
-        let waiting = self.following.waiting.remove(channel);
-        for request in waiting.into_iter().flat_map(|one| one.asked.into_iter().chain(one.later)) {
-            match request {
-                Message::Subscribe(subscribe) => {
-                    let (channel, connection) = (subscribe.channel, subscribe.connection);
-                    let refused = Message::Refused { channel, connection, error };
-                    self.send_to_shard(connection.shard, refused);
-                }
-                Message::History(history) => self.answer(history.asker, Answer::Error(error)),
-                _ => {}
+    fn judge(&mut self, (came, request): (Moment, Message)) {
+        self.following.judging = Some(came);
+        self.on_message(request);
+        self.following.judging = None;
+    }
+
+    /// The bus can't say what was asked of a channel, or not in time. Who can be served with what
+    /// there is, is; the others may try again. Who is subscribed goes on to be, and the question is
+    /// asked again.
+    fn give_up_waiting(&mut self, channel: &ChannelName) {
+        let waiting = self.take_waiting(channel);
+        let known = !self.following.loading && self.homes.is_known(channel.as_str());
+        if let Some(Waiting { question: Question::Older(_), .. }) = waiting {
+            self.homes.ask_later(self.now, channel);
+        }
+        for (came, request) in
+            waiting.into_iter().flat_map(|one| one.asked.into_iter().chain(one.later))
+        {
+            let beyond = matches!(&request, Message::Subscribe(one)
+                if one.recover.is_some_and(|since| self.may_be_behind(channel.as_str(), since)));
+            if known && !beyond {
+                self.judge((came, request));
+            } else {
+                self.refuse_waiting(request);
             }
         }
-        if self.homes.has_listeners(channel.as_str()) {
+        if !known && self.homes.has_listeners(channel.as_str()) {
             self.following.adrift.push_back(channel.clone());
+        }
+    }
+
+    fn refuse_waiting(&mut self, request: Message) {
+        let error = ClientError::BusUnavailable;
+        match request {
+            Message::Subscribe(subscribe) => {
+                let (channel, connection) = (subscribe.channel, subscribe.connection);
+                let refused = Message::Refused { channel, connection, error };
+                self.send_to_shard(connection.shard, refused);
+            }
+            Message::History(history) => self.answer(history.asker, Answer::Error(error)),
+            _ => {}
         }
     }
 
@@ -227,8 +284,15 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Asks for channels that may have missed something, a bounded number in a tick: those that
-    /// have will bring their clients back.
+    /// have will bring their clients back. Who has waited long enough for an answer gets one.
     pub(super) fn on_tick_following(&mut self) {
+        let now = self.now;
+        let is_over = |came: Moment| now.since(came) >= PLACE_TIMEOUT;
+        while let Some((_, channel)) =
+            self.following.deadlines.first().filter(|(came, _)| is_over(*came)).cloned()
+        {
+            self.give_up_waiting(&channel);
+        }
         for _ in 0..LOCATES_PER_TICK {
             let Some(channel) = self.following.adrift.pop_front() else { return };
             let wanted = self.homes.has_listeners(channel.as_str());

@@ -24,6 +24,7 @@ impl<S: Sockets> Shard<S> {
             }
             Message::Loaded => self.on_loaded(),
             Message::Lost { channel } => self.on_lost(&channel),
+            Message::Late { stream, streams, late } => self.on_late((stream, streams), late),
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
             Message::Older { channel, before, found } => self.on_older(&channel, before, found),

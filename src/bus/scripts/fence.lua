@@ -4,7 +4,7 @@
 --
 -- KEYS  1 stream, 2 meta, 3 marks
 -- ARGV  1 the highest epoch that the caller has seen
--- Answers {epoch, n, "same" or "new"}.
+-- Answers {epoch, n, "same" or "new", the server's run_id}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'm')
 local seen = tonumber(ARGV[1])
@@ -23,7 +23,7 @@ local whole = e and n and tonumber(meta[4] or nil) and tonumber(meta[5] or nil)
 if meta[1] == run and whole then
   -- Above it there is what no node wrote, if anything.
   if e >= seen and (last_e < e or last_e == e and last_n <= n) then
-    return {meta[2], meta[3], 'same'}
+    return {meta[2], meta[3], 'same', run}
   end
 end
 local time = redis.call('TIME')
@@ -49,4 +49,4 @@ end
 redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('HSET', KEYS[2], 'run', run, 'e', e, 'n', '0', 'b', '0', 'm', '0', unpack(ingested))
 redis.call('XTRIM', KEYS[1], 'MINID', e .. '-0')
-return {e, '0', 'new'}
+return {e, '0', 'new', run}

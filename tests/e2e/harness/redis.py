@@ -178,16 +178,26 @@ class Sentinel(Process):
         answer = self.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
         return int(answer[1])
 
-    def wait_replica(self):
-        """Waits until it knows one that it could promote."""
+    def wait_replica(self, count=1):
+        """Waits until it knows so many that it could promote."""
         def known():
-            return len(self.client.execute_command("SENTINEL", "REPLICAS", "mymaster")) > 0
+            found = self.client.execute_command("SENTINEL", "REPLICAS", "mymaster")
+            return sum(_is_linked(replica) for replica in found) >= count
         eventually(known, 15, "the sentinel knows a replica")
+
+    def fail_over(self):
+        """Has it promote a replica though the primary is well."""
+        self.client.execute_command("SENTINEL", "FAILOVER", "mymaster")
 
     @property
     def url(self):
         secret = f"&sentinelPassword={self.password}" if self.password else ""
         return f"redis-sentinel://{self.host}:{self.port}?sentinelServiceName=mymaster{secret}"
+
+
+def _is_linked(replica):
+    texts = [one.decode() for one in replica]
+    return dict(zip(texts[::2], texts[1::2]))["master-link-status"] == "ok"
 
 
 class Cluster:
