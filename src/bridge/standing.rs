@@ -60,7 +60,8 @@ pub(super) enum Wrong {
 impl Bridge {
     /// What is wrong. `trouble` is what the bus says.
     pub(super) fn wrong(&self, trouble: Option<Trouble>) -> Option<Wrong> {
-        if trouble == Some(Trouble::Away) || self.not_reading.get() > 0 {
+        let refuses = trouble == Some(Trouble::Refusing);
+        if !refuses && self.not_reading.get() > 0 {
             Some(Wrong::Unread)
         } else if let Some(trouble) = trouble {
             Some(Wrong::Bus(trouble))
@@ -100,7 +101,10 @@ impl Bridge {
 
     /// Remembers what Redis has said, to show it if that goes on.
     pub(super) fn set_reason(&self, error: &str) {
-        *self.reason.borrow_mut() = one_line(error);
+        let line = one_line(error);
+        if self.reason.replace(line.clone()) != line {
+            self.shown.set(None);
+        }
     }
 
     /// Has all connections made anew if they lead to different servers.

@@ -10,7 +10,7 @@ use super::{Backoff, Bridge};
 use crate::bus::{
     AppendFailed, Call, Engine, EntryId, Outcome, Probe, Probed, Reply, RunId, Script,
 };
-use crate::limits::BUS_CALL_TIMEOUT;
+use crate::limits::{BUS_CALL_TIMEOUT, RETRY_INTERVAL};
 
 /// Connects, makes calls until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>) {
@@ -21,15 +21,18 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
                 bridge.cells.connects.add(1);
                 bridge.with_engine(|engine, now| engine.on_up(now, masters));
                 let reason = serve(&bridge, Rc::new(link), &mut backoff).await;
+                bridge.set_reason(&reason);
                 bridge.with_engine(Engine::on_down);
                 if backoff.is_worth_a_line() {
                     tracing::warn!(%reason, "Redis is away: nothing can be published");
                 }
             }
-            Err(error) if backoff.is_worth_a_line() => {
-                tracing::warn!(place = %bridge.place, %error, "Redis can't be reached");
+            Err(error) => {
+                bridge.set_reason(&error.to_string());
+                if backoff.is_worth_a_line() {
+                    tracing::warn!(place = %bridge.place, %error, "Redis can't be reached");
+                }
             }
-            Err(_) => {}
         }
         backoff.pause().await;
     }
@@ -72,6 +75,13 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
             () = bridge.work.notified() => None,
         };
         if let Some(reason) = failed {
+            // What was asked beside it is mostly refused, too, and then its fate is certain.
+            let others = async {
+                while let Some(Ok((outcome, _))) = calls.join_next().await {
+                    bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
+                }
+            };
+            tokio::time::timeout(RETRY_INTERVAL, others).await.unwrap_or_default();
             return reason;
         }
     }

@@ -192,10 +192,11 @@ impl Engine {
         for lane in &mut self.lanes {
             lane.unfenced = true;
         }
-        let ill = |streams: &[usize]| streams.iter().any(|&stream| self.lanes[stream].ill);
+        let before = std::mem::take(&mut self.masters);
         let masters = masters.into_iter().map(|streams| {
-            let ill = ill(&streams);
-            Master::new(streams, now, ill)
+            let had = |one: &&Master| one.streams().iter().any(|stream| streams.contains(stream));
+            let health = before.iter().filter(had).map(Master::health).max_by_key(|one| one.rank());
+            Master::new(streams, now, health.unwrap_or_default())
         });
         self.masters = masters.collect();
     }
@@ -215,7 +216,6 @@ impl Engine {
             (lane.fencing, lane.appending) = (false, false);
             lane.writer_run = None;
         }
-        self.masters.clear();
     }
 
     /// The next call to make now, if there is one.

@@ -53,7 +53,7 @@ impl Probe {
 }
 
 /// Whether a server takes batches, by its answers to probes: one alone decides nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Health {
     ill: bool,
     /// Answers in a row that say otherwise.
@@ -61,6 +61,11 @@ pub(super) struct Health {
 }
 
 impl Health {
+    /// Which of two is worse.
+    pub(super) fn rank(self) -> (bool, u32) {
+        (self.ill, self.against)
+    }
+
     /// Takes an answer. Returns whether that has changed anything.
     fn note(&mut self, well: bool) -> bool {
         if well != self.ill {
@@ -88,14 +93,18 @@ pub(super) struct Master {
 }
 
 impl Master {
-    /// A server that is well until it says otherwise. `ill` if it was not when it was last asked.
-    pub(super) fn new(streams: Vec<usize>, now: Moment, ill: bool) -> Master {
-        let health = Health { ill, against: 0 };
+    /// A server with these streams, on a new connection. `health` is what is known of who had them
+    /// before: a connection may end with each refusal.
+    pub(super) fn new(streams: Vec<usize>, now: Moment, health: Health) -> Master {
         Master { streams, health, due: now, under_way: false, turn: 0 }
     }
 
     pub(super) fn streams(&self) -> &[usize] {
         &self.streams
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health
     }
 
     pub(super) fn is_ill(&self) -> bool {
@@ -148,7 +157,7 @@ mod tests {
     #[test]
     fn a_server_is_asked_once_a_second_and_sooner_while_it_is_in_doubt() {
         let now = Moment::from_nanos(1_000_000_000);
-        let mut master = Master::new(vec![3, 5], now, false);
+        let mut master = Master::new(vec![3, 5], now, Health::default());
         let stream =
             |master: &mut Master, now| master.probe(now, |_| true).map(|probe| probe.stream);
         assert_eq!(stream(&mut master, now), Some(3));
@@ -160,6 +169,8 @@ mod tests {
         assert!(!master.on_answer(now, Some(false)));
         let soon = now.after(BUS_PROBE_AGAIN);
         assert_eq!(stream(&mut master, soon), Some(3));
+        let mut again = Master::new(vec![5], soon, master.health());
+        assert!(again.on_answer(soon, Some(false)) && again.is_ill(), "a new connection");
         assert!(master.on_answer(soon, Some(false)) && master.is_ill());
         assert_eq!(stream(&mut master, soon.after(BUS_PROBE_AGAIN)), None, "it is not in doubt");
     }

@@ -36,10 +36,10 @@ pub enum Renewal {
 impl Engine {
     /// What is wrong with the bus, the worst first.
     pub fn trouble(&self, now: Moment) -> Option<Trouble> {
-        if !self.up {
-            Some(Trouble::Away)
-        } else if self.lanes.iter().any(|lane| lane.ill) {
+        if self.lanes.iter().any(|lane| lane.ill) {
             Some(Trouble::Refusing)
+        } else if !self.up {
+            Some(Trouble::Away)
         } else if self.is_apart(now) {
             Some(Trouble::Apart)
         } else if self.lanes.iter().any(|lane| lane.unread.lag(now) > BUS_LAG_MAX) {

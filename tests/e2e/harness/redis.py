@@ -197,7 +197,7 @@ class Sentinel(Process):
 
 def _is_linked(replica):
     texts = [one.decode() for one in replica]
-    return dict(zip(texts[::2], texts[1::2]))["master-link-status"] == "ok"
+    return dict(zip(texts[::2], texts[1::2])).get("master-link-status") == "ok"
 
 
 class Cluster:
