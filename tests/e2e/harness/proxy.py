@@ -57,14 +57,15 @@ class Proxy:
             for link in self.links:
                 link.silent = True
 
-    def saying(self, marker):
-        """Open connections whose last request holds these bytes."""
+    def saying(self, *markers):
+        """Open connections whose last request holds all of these bytes."""
         with self.lock:
-            return [link for link in self.links if link.open and marker in link.said]
+            links = [link for link in self.links if link.open]
+        return [link for link in links if all(marker in link.said for marker in markers)]
 
-    def cut_saying(self, marker):
+    def cut_saying(self, *markers):
         """Resets those; how many."""
-        links = self.saying(marker)
+        links = self.saying(*markers)
         for link in links:
             link.reset()
         return len(links)

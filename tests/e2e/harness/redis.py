@@ -182,7 +182,7 @@ class Sentinel(Process):
         """Waits until it knows so many that it could promote."""
         def known():
             found = self.client.execute_command("SENTINEL", "REPLICAS", "mymaster")
-            return sum(_is_linked(replica) for replica in found) >= count
+            return sum(replica[b"master-link-status"] == b"ok" for replica in found) >= count
         eventually(known, 15, "the sentinel knows a replica")
 
     def fail_over(self):
@@ -193,11 +193,6 @@ class Sentinel(Process):
     def url(self):
         secret = f"&sentinelPassword={self.password}" if self.password else ""
         return f"redis-sentinel://{self.host}:{self.port}?sentinelServiceName=mymaster{secret}"
-
-
-def _is_linked(replica):
-    texts = [one.decode() for one in replica]
-    return dict(zip(texts[::2], texts[1::2])).get("master-link-status") == "ok"
 
 
 class Cluster:
