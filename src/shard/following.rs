@@ -60,12 +60,14 @@ impl Following {
 impl<S: Sockets> Shard<S> {
     /// Whether the place of `channel` must be asked for before anybody is told of it.
     pub(super) fn is_unknown(&self, channel: &str) -> bool {
-        let Following { loading, late: (late, streams), judging, .. } = &self.following;
-        // Who has waited for the reader is not sent to wait again.
-        let is_late = || {
-            judging.is_none() && !late.is_empty() && late.contains(&stream_of(channel, *streams))
-        };
-        self.options.bus && (*loading || !self.homes.is_known(channel) || is_late())
+        self.options.bus && (self.following.loading || !self.homes.is_known(channel))
+    }
+
+    /// Whether what is known of `channel` may be long ago, and whoever asks now is to wait for the
+    /// bridge to read on. Who has waited for it is not sent to wait again.
+    pub(super) fn is_late(&self, channel: &str) -> bool {
+        let Following { late: (late, streams), judging, .. } = &self.following;
+        judging.is_none() && !late.is_empty() && late.contains(&stream_of(channel, *streams))
     }
 
     /// The bridge reads a stream late, or in time again.
@@ -241,12 +243,15 @@ impl<S: Sockets> Shard<S> {
         if let Some(Waiting { question: Question::Older(_), .. }) = waiting {
             self.homes.ask_later(self.now, channel);
         }
-        for (came, request) in
+        for (came, mut request) in
             waiting.into_iter().flat_map(|one| one.asked.into_iter().chain(one.later))
         {
             let beyond = matches!(&request, Message::Subscribe(one)
                 if one.recover.is_some_and(|since| self.may_be_behind(channel.as_str(), since)));
             if known && !beyond {
+                if let Message::Subscribe(subscribe) = &mut request {
+                    subscribe.confirmed = true;
+                }
                 self.judge((came, request));
             } else {
                 self.refuse_waiting(request);

@@ -111,7 +111,8 @@ impl<S: Sockets> Shard<S> {
         let behind = subscribe.recover.is_some_and(|since| {
             !subscribe.confirmed && self.may_be_behind(subscribe.channel.as_str(), since)
         });
-        if behind || self.is_unknown(subscribe.channel.as_str()) {
+        let late = !subscribe.confirmed && self.is_late(subscribe.channel.as_str());
+        if behind || late || self.is_unknown(subscribe.channel.as_str()) {
             let channel = subscribe.channel.clone();
             return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
         }
@@ -136,7 +137,8 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_home_history(&mut self, history: History) {
-        if self.is_unknown(history.channel.as_str()) {
+        let channel = history.channel.as_str();
+        if self.is_unknown(channel) || self.is_late(channel) {
             let channel = history.channel.clone();
             return self.await_place(channel, Message::History(Box::new(history)));
         }
