@@ -347,9 +347,9 @@ pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an address that a Sentinel has named is dialled after none of them has said it again.
 pub const SENTINEL_TRUST: Duration = Duration::from_secs(10);
 
-/// How late a timer may be before that means that the process itself had no turn: what it waited
-/// for may be there, and is looked for once more before it counts as late.
-pub const STARVED_MIN: Duration = Duration::from_millis(200);
+/// How long an answer is looked for after its time is over: a process that was stopped meanwhile
+/// finds it as soon as it goes on.
+pub const BUS_GRACE: Duration = Duration::from_millis(250);
 
 /// Bytes of a reason that `/ready` shows.
 pub const READY_REASON_BYTES_MAX: usize = 200;

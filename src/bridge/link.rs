@@ -21,7 +21,7 @@ use super::Bridge;
 use super::standing::Links;
 use super::writer::not_an_answer;
 use crate::bus::{Keys, Reply, RunId, Script};
-use crate::limits::{BUS_CALL_TIMEOUT, BUS_READ_TIMEOUT, STARVED_MIN};
+use crate::limits::{BUS_CALL_TIMEOUT, BUS_GRACE, BUS_READ_TIMEOUT};
 
 /// Commands that wait in the library for one connection: we have a few under way at most.
 const COMMANDS_MAX: usize = 1024;
@@ -274,20 +274,22 @@ impl Link {
     }
 }
 
-/// Waits for `patience`, and once more if this process had no turn meanwhile: it may have been
-/// stopped, with the answer before its door.
+/// Waits for `patience`, and a little more in which the process itself surely had a turn: it may have
+/// been stopped, with the answer before its door.
 async fn within<T>(patience: Duration, waiting: impl Future<Output = T>) -> Option<T> {
     let mut waiting = std::pin::pin!(waiting);
-    for _ in 0..2 {
+    if let Ok(answer) = tokio::time::timeout(patience, waiting.as_mut()).await {
+        return Some(answer);
+    }
+    loop {
         let began = Instant::now();
-        if let Ok(answer) = tokio::time::timeout(patience, waiting.as_mut()).await {
+        if let Ok(answer) = tokio::time::timeout(BUS_GRACE, waiting.as_mut()).await {
             return Some(answer);
         }
-        if began.elapsed() < patience + STARVED_MIN {
+        if began.elapsed() < 2 * BUS_GRACE {
             return None;
         }
     }
-    None
 }
 
 impl Drop for Link {
