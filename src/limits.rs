@@ -347,8 +347,8 @@ pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an address that a Sentinel has named is dialled after none of them has said it again.
 pub const SENTINEL_TRUST: Duration = Duration::from_secs(10);
 
-/// How long an answer is looked for after its time is over: a process that was stopped meanwhile
-/// finds it as soon as it goes on.
+/// The end of the time in which an answer must come. It begins anew if this process had no turn in
+/// it: one that was stopped finds the answer as soon as it goes on.
 pub const BUS_GRACE: Duration = Duration::from_millis(250);
 
 /// Bytes of a reason that `/ready` shows.

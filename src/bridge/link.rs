@@ -274,11 +274,12 @@ impl Link {
     }
 }
 
-/// Waits for `patience`, and a little more in which the process itself surely had a turn: it may have
-/// been stopped, with the answer before its door.
+/// Waits for `patience`, the last of it surely with turns of this process itself: it may have been
+/// stopped, with the answer before its door.
 async fn within<T>(patience: Duration, waiting: impl Future<Output = T>) -> Option<T> {
     let mut waiting = std::pin::pin!(waiting);
-    if let Ok(answer) = tokio::time::timeout(patience, waiting.as_mut()).await {
+    let first = tokio::time::timeout(patience.saturating_sub(BUS_GRACE), waiting.as_mut());
+    if let Ok(answer) = first.await {
         return Some(answer);
     }
     loop {

@@ -201,7 +201,7 @@ fn what_was_ingested_is_done_once_the_reader_has_passed_it() {
     let ((mut engine, _inboxes), now) = (engine(), Moment::default());
     connect(&mut engine, now, (AT, RUN));
     let one = EntryId { number: 1, ..AT };
-    let mut append = |engine: &mut Engine, ticket, at| {
+    let append = |engine: &mut Engine, ticket, at| {
         let place = (ticket, 0, 0);
         ask(engine, now, ticket, Once::Ingested { stream: "s".into(), place, key: None });
         assert!(matches!(engine.next_call(now), Some(Call::Append(_))));

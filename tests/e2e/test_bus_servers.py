@@ -106,7 +106,8 @@ def test_what_is_ingested_at_another_server_is_acknowledged_only_once_it_was_rea
     try:
         assert client.publication("t:ingested")["data"] == 0
         promote(pair)
-        assert link.cut_saying(*READER) + link.cut_saying(*WRITER) >= 2
+        for markers in (READER, WRITER):
+            eventually(lambda: link.cut_saying(*markers), what=f"{markers} is there")
         eventually(lambda: new.client.exists("corecast:nodes"), TOGETHER_SECONDS_MAX)
         eventually(lambda: link.saying(*INGEST), TOGETHER_SECONDS_MAX, "it goes on elsewhere")
         time.sleep(1)
