@@ -1,6 +1,6 @@
 """The way to Redis leads to another server than before: for one connection and not for another, for
-none though it should, or on purpose. Nothing is acknowledged that is read from nowhere for long, and
-a node makes its connections anew only if that helps."""
+none though it should, or on purpose. Nothing is acknowledged for long that nobody reads, and a node
+makes its connections anew only if that helps."""
 
 import signal
 import threading
