@@ -58,15 +58,14 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
         let failed = tokio::select! {
             Some(made) = calls.join_next() => match made {
                 Ok((outcome, failed)) => {
-                    let unfit = match &outcome {
-                        Outcome::Fenced(..) => true,
-                        Outcome::Appended(_, result) => result.is_err(),
-                        Outcome::Probed(_, result) => result.is_err(),
-                        Outcome::Located(..) | Outcome::Read(..) => false,
-                    };
+                    let refusal = refusal(&outcome).cloned();
+                    let unfit = matches!(outcome, Outcome::Fenced(..)) || refusal.is_some();
                     bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
                     if !unfit && failed.is_none() {
                         say_back(bridge, backoff);
+                    }
+                    if failed.is_some() && matches!(refusal, Some(AppendFailed::WrongServer(_))) {
+                        finish(bridge, &mut calls).await;
                     }
                     failed
                 }
@@ -75,15 +74,27 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
             () = bridge.work.notified() => None,
         };
         if let Some(reason) = failed {
-            // What was asked beside it is mostly refused, too, and then its fate is certain.
-            let others = async {
-                while let Some(Ok((outcome, _))) = calls.join_next().await {
-                    bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
-                }
-            };
-            tokio::time::timeout(RETRY_INTERVAL, others).await.unwrap_or_default();
             return reason;
         }
+    }
+}
+
+/// Waits a moment for what was asked beside a call that was refused: the others are mostly refused,
+/// too, and then their fate is certain.
+async fn finish(bridge: &Bridge, calls: &mut JoinSet<(Outcome, Option<String>)>) {
+    let others = async {
+        while let Some(Ok((outcome, _))) = calls.join_next().await {
+            bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
+        }
+    };
+    tokio::time::timeout(RETRY_INTERVAL, others).await.unwrap_or_default();
+}
+
+/// Why an append or a probe has failed, if it has.
+fn refusal(outcome: &Outcome) -> Option<&AppendFailed> {
+    match outcome {
+        Outcome::Appended(_, Err(error)) | Outcome::Probed(_, Err(error)) => Some(error),
+        _ => None,
     }
 }
 
