@@ -184,14 +184,10 @@ async fn live(State(api): State<Arc<Api>>) -> Response<Body> {
 /// `GET /ready`: 503 means that new clients should go elsewhere.
 async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     let phase = api.status.phase();
-    let remarks = match phase {
-        Phase::Serving => api.status.remarks(),
-        Phase::Starting => api.status.trouble(),
-        Phase::Draining | Phase::Full => Vec::new(),
-    };
-    let status = match phase {
-        Phase::Serving => StatusCode::OK,
-        Phase::Starting | Phase::Draining | Phase::Full => StatusCode::SERVICE_UNAVAILABLE,
+    let (status, remarks) = match phase {
+        Phase::Serving => (StatusCode::OK, api.status.remarks()),
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, api.status.trouble()),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
     };
     let separator = if phase == Phase::Starting { ": " } else { ", " };
     let line: Vec<String> = std::iter::once(phase.label().to_owned()).chain(remarks).collect();
