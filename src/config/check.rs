@@ -301,6 +301,14 @@ fn check_namespaces(config: &Config, found: &mut Found) {
                         \"chat\" are called \"chat:…\"";
             found.add(&key, text.to_owned());
         }
+        let (bytes, most) = (namespace.name.len(), config.client.channel_bytes_max);
+        if at > 0 && bytes + ":x".len() > most {
+            let text = format!(
+                "has a name of {bytes} bytes, and a channel in it needs two more, while \
+                 client.channel_bytes_max = {most}: make it shorter, or raise that"
+            );
+            found.add(&key, text);
+        }
         if at > 0 && !names.insert(&namespace.name) {
             found.add(&key, "stands there twice: merge the two".to_owned());
         }
@@ -331,9 +339,11 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
         ("force_recovery", namespace.force_recovery),
         ("allow_recovery", namespace.allow_recovery),
         ("durable_history", namespace.durable_history),
+        ("force_positioning", namespace.force_positioning),
+        ("allow_positioning", namespace.allow_positioning),
     ];
     for (option, _) in recovers.iter().filter(|(_, on)| *on && size == 0) {
-        let text = "has nothing to recover from: set history_size and history_ttl too";
+        let text = "has no effect without a history: set history_size and history_ttl too";
         found.add(&format!("{key}.{option}"), text.to_owned());
     }
     if namespace.slow_policy == SlowPolicy::Skip {

@@ -453,21 +453,34 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
         }
         Some(Value::Array(_)) if dotted == "channel.namespaces" => serde_json::from_str(text)
             .map_err(|error| format!("not a JSON list of namespaces: {error}")),
-        Some(Value::Array(_)) => {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            if dotted == "server.cpu_affinity" {
-                let numbers = parts.map(|part| part.parse().map(Value::Integer));
-                let numbers: Result<Vec<Value>, _> = numbers.collect();
-                return numbers.map(Value::Array).map_err(|_| wrong("a list such as 0,2,4"));
-            }
-            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
+        Some(Value::Array(_)) if dotted == "server.cpu_affinity" => {
+            let numbers = environment_list(text)?.into_iter();
+            let numbers: Result<Vec<Value>, _> =
+                numbers.map(|part| part.parse().map(Value::Integer)).collect();
+            numbers.map(Value::Array).map_err(|_| wrong("a list such as 0,2,4"))
         }
-        None if ["channel.events", "redis.ingest"].contains(&dotted) => {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
-        }
+        Some(Value::Array(_)) => environment_texts(text),
+        None if ["channel.events", "redis.ingest"].contains(&dotted) => environment_texts(text),
         _ => Ok(Value::String(text.to_owned())),
     }
+}
+
+/// The elements of a list in a variable, which stand between commas. In brackets, as in a file, its
+/// first and last element would be texts with brackets in them.
+fn environment_list(text: &str) -> Result<Vec<&str>, String> {
+    let trimmed = text.trim();
+    if trimmed.starts_with('[') && trimmed.ends_with(']') {
+        return Err(format!(
+            "{text:?} is written as in a file: in the environment a list has neither brackets nor \
+             quotes, only commas between its elements, as in a,b"
+        ));
+    }
+    Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
+}
+
+fn environment_texts(text: &str) -> Result<Value, String> {
+    let texts = environment_list(text)?.into_iter();
+    Ok(Value::Array(texts.map(|part| Value::String(part.to_owned())).collect()))
 }
 
 /// The settings among flags.

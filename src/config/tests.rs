@@ -187,6 +187,12 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
         ("[server]\nlisten = []", "server.listen names no address"),
         ("[server]\nlisten = \"127.0.0.1:9000\"", "server.listen uses 127.0.0.1:9000 a second"),
         ("[server]\ncpu_affinity = [1024]", "server.cpu_affinity = 1024 is out of bounds"),
+        ("[channel]\nforce_positioning = true", "channel.force_positioning has no effect without"),
+        ("[channel]\nallow_positioning = true", "channel.allow_positioning has no effect without"),
+        (
+            "[client]\nchannel_bytes_max = 5\n[[channel.namespaces]]\nname = \"four\"",
+            "channel.namespaces[\"four\"] has a name of 4 bytes, and a channel in it needs two more",
+        ),
     ];
     for (text, expected) in table {
         let error = load_text(text, false).expect_err(text);
@@ -323,4 +329,19 @@ fn a_durable_history_needs_redis_when_it_is_served() {
     assert_eq!(check(&durable), Ok(()));
     let error = check(&durable[..4]).expect_err("no Redis");
     assert!(error.contains("durable_history") && error.contains("redis.url"), "{error}");
+}
+
+#[test]
+fn a_list_in_the_environment_has_no_brackets() {
+    for (name, value) in [
+        ("CORECAST_REDIS_INGEST", r#"["app"]"#),
+        ("CORECAST_API_KEYS", "[sesame]"),
+        ("CORECAST_SERVER_CPU_AFFINITY", "[0, 1]"),
+        ("CORECAST_CHANNEL_EVENTS", "[]"),
+    ] {
+        let error = load_all("", &[(name, value)], Flags::default()).expect_err(name);
+        assert!(error.contains(name) && error.contains("neither brackets nor quotes"), "{error}");
+    }
+    let listen = [("CORECAST_SERVER_LISTEN", "[::1]:1,[::1]:2")];
+    assert!(load_all("", &listen, Flags::default()).is_ok(), "an address is no list");
 }
