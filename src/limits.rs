@@ -93,6 +93,10 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 /// Bytes of a channel name that no setting may exceed.
 pub const CHANNEL_BYTES_MAX: usize = 255;
 
+/// How long the response to a plain WebSocket upgrade waits for the channels of its path; then it
+/// is a 503. Browsers and proxies wait much longer.
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Channels of one connection that no setting may exceed.
 pub const CONNECTION_CHANNELS_MAX: usize = 1024;
 
@@ -159,7 +163,8 @@ pub const API_CHANNELS_PAGE_MAX: usize = 10_000;
 /// Publications in one answer to the API's `history`. A reader continues after the last one.
 pub const API_HISTORY_MAX: usize = 100_000;
 
-/// Payload bytes in one answer to the API's `history`, unless a single publication has more.
+/// Bytes that the publications in one answer to the API's `history` may cost, unless a single one
+/// costs more. The answer says how many did not fit.
 pub const API_HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of an idempotency key. A UUID has 36.

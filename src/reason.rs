@@ -103,6 +103,8 @@ reasons! {
         /// Redis can't be reached or refuses: nothing was published.
         BusUnavailable = 100, "bus unavailable: nothing was published; try again",
             "bus_unavailable", true;
+        /// Redis can't be reached, so it is not known where a channel stands.
+        BusAway = 100, "bus unavailable: Redis can't be reached; try again", "bus_away", true;
         /// Redis did not confirm in time: it may have been published, once.
         ResultUnknown = 100,
             "result unknown: it may have been published; a repeat is safe with an idempotency_key",

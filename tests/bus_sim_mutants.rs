@@ -48,3 +48,8 @@ fn a_number_that_is_used_twice_is_noticed() {
 fn an_acknowledgement_that_comes_too_early_is_noticed() {
     check_noticed(play, Fault::EarlyAcknowledgement);
 }
+
+#[test]
+fn a_command_that_overtakes_publications_is_noticed() {
+    check_noticed(play, Fault::OvertakingCommand);
+}

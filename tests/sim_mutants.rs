@@ -90,3 +90,8 @@ fn a_shard_that_stays_interested_is_noticed() {
 fn a_connection_that_its_subnet_counts_for_ever_is_noticed() {
     check_noticed(play, Fault::LeakedSubnet);
 }
+
+#[test]
+fn an_upgrade_before_its_channels_are_subscribed_is_noticed() {
+    check_noticed(play, Fault::EarlyUpgrade);
+}

@@ -7,10 +7,8 @@ mod slots;
 pub use outbox::{Outbox, Piece};
 pub use slots::Slots;
 
-use std::collections::VecDeque;
-
 use crate::channel::ChannelName;
-use crate::ids::{Generation, Since, Tick};
+use crate::ids::{Generation, Tick};
 use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 use crate::protocol::Protocol;
 use crate::reason::CloseReason;
@@ -27,6 +25,9 @@ pub enum State {
     Handshaking,
     /// WebSocket, but the protocol's `connect` has not come.
     Opened,
+    /// Plain WebSocket whose channels are being subscribed. Nothing is sent from its outbox, which
+    /// begins with the response to the upgrade if it is not empty.
+    Upgrading,
     /// The session runs.
     Connected,
     /// A close frame or an HTTP answer is on its way out; what comes in is thrown away.
@@ -64,6 +65,8 @@ impl Flags {
     pub const PARKED: Flags = Flags(1 << 10);
     /// The client has been given more history than it may have for the time being, and waits.
     pub const OWING: Flags = Flags(1 << 11);
+    /// It has published to the bus lately: this node may not have read that yet.
+    pub const PUBLISHED: Flags = Flags(1 << 12);
 
     /// Whether all of `flag` is set.
     pub const fn has(self, flag: Flags) -> bool {
@@ -223,6 +226,8 @@ pub enum Waiting {
     Answer,
     /// None, but no further publication may be on its way to the bus.
     Room,
+    /// None, but the next command may rely on the publications before it: all must be answered.
+    Publications,
 }
 
 /// A subscription that waits for its home shard.
@@ -274,15 +279,15 @@ pub struct Extra {
     pub begun: u64,
 }
 
-/// What plain WebSocket's path asked for and has not got yet.
+/// What plain WebSocket's path asked for.
 #[derive(Debug, Default)]
 pub struct Plain {
-    /// Channels to subscribe to, one after another.
-    pub channels: VecDeque<ChannelName>,
-    /// Where the client stands in its only channel.
-    pub since: Option<Since>,
+    /// Channels whose subscriptions have not begun, and whether the client recovers in each.
+    pub waiting: Vec<(ChannelName, bool)>,
     /// The channel that the client's messages go to.
     pub publish: Option<ChannelName>,
+    /// The response to the upgrade, until it is in the outbox.
+    pub response: Box<[u8]>,
 }
 
 impl Extra {
@@ -340,6 +345,18 @@ impl Connection {
         if self.extra.as_ref().is_some_and(|extra| extra.is_empty()) {
             self.extra = None;
         }
+    }
+
+    /// Whether it may have subscriptions.
+    pub fn is_served(&self) -> bool {
+        matches!(self.state, State::Upgrading | State::Connected)
+    }
+
+    /// Whether its peer has ended the stream while its upgrade waits. Before the response no client
+    /// may send anything, so without parked input nobody is left to serve.
+    pub fn is_upgrade_abandoned(&self) -> bool {
+        let parked = self.extra.as_ref().is_some_and(|extra| extra.parked.is_some());
+        self.state == State::Upgrading && self.flags.has(Flags::HUNG_UP) && !parked
     }
 
     /// Whether more may be read from it: not while a request waits for its answer or for room,

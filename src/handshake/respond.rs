@@ -62,6 +62,11 @@ pub(super) fn respond(status: Status, text: &str) -> Response {
     Response { status: code, bytes: write(code, name, &status.headers(), text) }
 }
 
+/// The 503 for what only the session can know, such as that Redis is away.
+pub fn unavailable(text: &str) -> Vec<u8> {
+    respond(Status::Unavailable, text).bytes
+}
+
 /// An answer with a status that only the session can decide on.
 pub fn response(code: u16, name: &str, text: &str) -> Vec<u8> {
     write(code, name, "Connection: close\r\n", text)

@@ -124,7 +124,7 @@ pub struct BridgeCells {
 pub struct ShardCells {
     /// Connections that are open, by protocol.
     pub connections: [Cell; Protocol::COUNT],
-    /// Sockets whose request head is not complete.
+    /// Sockets whose request is not complete, or waits for the channels that it asked for.
     pub handshaking: Cell,
     /// Requests that became connections.
     pub handshakes_ok: Cell,
@@ -134,6 +134,8 @@ pub struct ShardCells {
     pub handshakes_timeout: Cell,
     /// Sockets answered 503 because a limit was reached.
     pub handshakes_full: Cell,
+    /// Upgrades of plain WebSocket whose channels could not be subscribed at present.
+    pub handshakes_unavailable: Cell,
     /// Ended connections, by reason.
     pub closes: [Cell; CloseReason::ALL.len()],
     /// Publications that entered through clients of this shard.

@@ -174,12 +174,15 @@ impl Shards {
             }
         }
         families.gauge(family, rows)?;
+        let family = ("corecast_handshaking", "Sockets whose request has no answer yet.");
+        families.gauge(family, unlabelled(self.sum(|cells| &cells.handshaking)))?;
         let family = ("corecast_handshakes", "Requests that were to open a connection.");
         let results = [
             ("ok", self.sum(|cells| &cells.handshakes_ok)),
             ("refused", self.sum(|cells| &cells.handshakes_refused)),
             ("timeout", self.sum(|cells| &cells.handshakes_timeout)),
             ("full", self.sum(|cells| &cells.handshakes_full)),
+            ("unavailable", self.sum(|cells| &cells.handshakes_unavailable)),
         ];
         families.counter(family, labelled("result", results))?;
         let family = ("corecast_closes", "Ended connections.");

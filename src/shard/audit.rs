@@ -3,7 +3,6 @@
 
 use super::locals::Subscriber;
 use super::{Shard, Sockets, Token};
-use crate::connection::State;
 use crate::ids::{Slot, Tick};
 use crate::limits::{AUDIT_INTERVAL, AUDIT_SLOTS_MAX};
 
@@ -57,7 +56,7 @@ impl<S: Sockets> Shard<S> {
         let token = Token { slot, generation: connection.generation };
         let mut errors = usize::from(!self.io.is_open(connection.socket));
         let count = connection.subscriptions_count();
-        errors += usize::from(count > 0 && connection.state != State::Connected);
+        errors += usize::from(count > 0 && !connection.is_served());
         for index in 0..count {
             let Some(connection) = self.slots.get(token) else { break };
             let Some(&mut subscription) = connection.subscription(index) else { break };

@@ -1,6 +1,7 @@
 //! How connections end: the close handshake with its deadline, and the way back of a slot, which
 //! is free only when the kernel's watch of its socket has ended.
 
+use super::upgrading::passes;
 use super::{Release, Shard, Socket, Sockets, Token};
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
@@ -20,9 +21,15 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(token) else { return };
         match connection.state {
             State::Opened | State::Connected => {}
+            State::Upgrading if passes(reason) => return self.refuse_upgrade(token, said.1),
+            State::Upgrading => {
+                self.cells.handshakes_refused.add(1);
+                self.send_response(token);
+            }
             State::Handshaking => return self.release(token, reason, Release::Graceful),
             State::Vacant | State::Closing | State::Released => return,
         }
+        let Some(connection) = self.slots.get(token) else { return };
         let too_late = matches!(reason, CloseReason::Slow | CloseReason::NoPong);
         if !too_late && connection.state == State::Connected {
             // What was published before the close goes before it, as far as it fits.
@@ -94,7 +101,7 @@ impl<S: Sockets> Shard<S> {
     fn count_close(&mut self, token: Token, reason: CloseReason) {
         let Some(connection) = self.slots.get(token) else { return };
         match connection.state {
-            State::Handshaking => self.cells.handshaking.subtract(1),
+            State::Handshaking | State::Upgrading => self.cells.handshaking.subtract(1),
             State::Opened | State::Connected => {
                 self.cells.connections[connection.protocol as usize].subtract(1);
             }

@@ -183,8 +183,10 @@ impl<S: Sockets> Shard<S> {
         let Waiting { question, asked, later } = waiting;
         self.following.judging = true;
         for mut request in asked {
-            if let (Message::Subscribe(subscribe), Question::Place) = (&mut request, question) {
-                subscribe.confirmed = true;
+            match (&mut request, question) {
+                (Message::Subscribe(subscribe), Question::Place) => subscribe.confirmed = true,
+                (Message::History(history), Question::Place) => history.confirmed = true,
+                _ => {}
             }
             self.on_message(request);
         }
@@ -195,7 +197,7 @@ impl<S: Sockets> Shard<S> {
     /// The bus can't say where a channel stands. Those who wait may try again; who is subscribed
     /// goes on to be, and the question is asked again.
     fn refuse_waiting(&mut self, channel: &ChannelName) {
-        let error = ClientError::BusUnavailable;
+        let error = ClientError::BusAway;
         let waiting = self.following.waiting.remove(channel);
         for request in waiting.into_iter().flat_map(|one| one.asked.into_iter().chain(one.later)) {
             match request {

@@ -18,6 +18,11 @@ const ROUND_TICKS_MAX: usize = 10;
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
 
+/// What a client is told whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
+///
+/// [`UPGRADE_TIMEOUT`]: crate::limits::UPGRADE_TIMEOUT
+const UPGRADE_TIMEOUT_TEXT: &str = "subscribing took too long";
+
 impl<S: Sockets> Shard<S> {
     /// A tenth of a second has passed.
     pub(super) fn on_tick(&mut self) {
@@ -53,6 +58,7 @@ impl<S: Sockets> Shard<S> {
                 self.respond(token, &response);
             }
             State::Opened => self.close(token, CloseReason::Stale),
+            State::Upgrading => self.refuse_upgrade(token, UPGRADE_TIMEOUT_TEXT),
             State::Connected => self.on_heartbeat(token),
             State::Closing => self.release(token, CloseReason::PeerGone, Release::Abort),
             State::Vacant | State::Released => {}
@@ -88,6 +94,10 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         connection.pinged = tick;
+        if connection.extra.as_ref().is_none_or(|extra| extra.publishing == 0) {
+            // Reading on takes much less than the time between two pings.
+            connection.flags.clear(Flags::PUBLISHED);
+        }
         self.slots.set_deadline(token.slot, tick.after(self.options.pong_timeout));
         self.send_ping(token);
     }

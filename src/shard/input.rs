@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Slots, State};
+use crate::connection::{Flags, Slots, State, Waiting};
 use crate::handshake::{self, Progress};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -87,6 +87,9 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         let closing = connection.state == State::Closing;
+        if connection.is_upgrade_abandoned() {
+            return self.release(token, CloseReason::PeerGone, Release::Graceful);
+        }
         if !closing && !connection.may_read(self.options.reading_bytes_max()) {
             return; // It is listed again when that has changed.
         }
@@ -133,6 +136,8 @@ impl<S: Sockets> Shard<S> {
                 self.on_frames(token, bytes);
                 self.charge_inbound(token);
             }
+            // What comes before the response is not read yet.
+            State::Upgrading => {}
             State::Vacant | State::Closing | State::Released => {}
         }
     }
@@ -290,6 +295,9 @@ impl<S: Sockets> Shard<S> {
                 Ok(Err(reason)) => {
                     self.close(token, reason);
                     Flow::Stop
+                }
+                Ok(Ok((request, _))) if self.relies_on_publications(token, &request) => {
+                    return (self.wait(token, Waiting::Publications), message);
                 }
                 Ok(Ok((request, _)))
                     if request.command.asks_for_history() && !self.may_replay(token) =>

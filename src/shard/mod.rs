@@ -28,6 +28,7 @@ mod sockets;
 mod subscribing;
 mod sweep;
 mod turn;
+mod upgrading;
 
 pub use homes::Homes;
 pub use identity::Identity;

@@ -9,8 +9,8 @@ use crate::limits::TURN_REPLAY_BYTES_MAX;
 use crate::mesh::Message;
 use std::sync::Arc;
 
-/// Requests that wait for the next turn. Each is one of a client that has no other, or of the
-/// application.
+/// Requests that wait for the next turn: at most one of each client, but for those of a path of plain
+/// WebSocket, which are as many as it has channels, and those of the application.
 #[derive(Default)]
 pub(super) struct Replays {
     /// Bytes that this turn has handed out.

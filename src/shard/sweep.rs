@@ -120,7 +120,11 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         let token = Token { slot, generation: connection.generation };
-        if connection.state == State::Connected {
+        if connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade) {
+            // The channel forgets what everybody has been given; the client is sent it later.
+            return self.absorb_into(slot, &mut sweep.oldest);
+        }
+        if connection.is_served() {
             let blocked = connection.flags.has(Flags::BLOCKED);
             let quiet = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
             if quiet

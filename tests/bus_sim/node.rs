@@ -243,7 +243,14 @@ impl Node {
         let name = ChannelName::new(name);
         let page = HistoryPage { limit: -1, since: None, reverse: false };
         self.send(home, Asked::History(channel), |asker| {
-            let history = History { channel: name, page, publications_max: 1_000_000, asker };
+            let history = History {
+                channel: name,
+                page,
+                publications_max: 1_000_000,
+                bytes_max: usize::MAX,
+                confirmed: true,
+                asker,
+            };
             Message::History(Box::new(history))
         })
     }
@@ -282,7 +289,7 @@ impl Node {
                 }
                 self.tops.insert(channel, Some(top));
             }
-            (Asked::History(channel), Answer::Error(ClientError::BusUnavailable)) => {
+            (Asked::History(channel), Answer::Error(ClientError::BusAway)) => {
                 self.tops.insert(channel, None);
             }
             (_, other) => panic!("this answers no question: {other:?}"),

@@ -165,6 +165,10 @@ impl Truth {
         self.attempts[number].place
     }
 
+    pub fn channel(&self, number: usize) -> usize {
+        self.attempts[number].channel
+    }
+
     pub fn publisher(&self, number: usize) -> Publisher {
         self.attempts[number].publisher
     }
