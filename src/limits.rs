@@ -34,7 +34,7 @@ pub const TURN_ACCEPTS_MAX: usize = 256;
 /// write costs as much as two.
 pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes in an outbox above which its client's commands wait: less where `outbox_bytes_max` is less.
+/// Bytes in an outbox above which its client's commands wait; never above `outbox_bytes_max`.
 /// One write, so a client that reads is never kept waiting by it.
 pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
 

@@ -93,5 +93,5 @@ fn a_connection_that_its_subnet_counts_for_ever_is_noticed() {
 
 #[test]
 fn an_upgrade_before_its_channels_are_subscribed_is_noticed() {
-    check_noticed(play, Fault::EarlyUpgrade);
+    check_noticed(sim::upgrade::play, Fault::EarlyUpgrade);
 }

@@ -339,12 +339,15 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
         ("force_recovery", namespace.force_recovery),
         ("allow_recovery", namespace.allow_recovery),
         ("durable_history", namespace.durable_history),
-        ("force_positioning", namespace.force_positioning),
-        ("allow_positioning", namespace.allow_positioning),
     ];
     for (option, _) in recovers.iter().filter(|(_, on)| *on && size == 0) {
-        let text = "has no effect without a history: set history_size and history_ttl too";
+        let text = "has nothing to recover from: set history_size and history_ttl too";
         found.add(&format!("{key}.{option}"), text.to_owned());
+    }
+    if namespace.force_positioning && size == 0 {
+        let text = "has no effect: only a history has positions, so set history_size and \
+                    history_ttl too";
+        found.add(&format!("{key}.force_positioning"), text.to_owned());
     }
     if namespace.slow_policy == SlowPolicy::Skip {
         let others = [

@@ -4,6 +4,7 @@
 //! file, the environment and flags over it.
 
 mod check;
+mod environment;
 mod load;
 mod show;
 mod types;

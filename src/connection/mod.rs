@@ -65,7 +65,7 @@ impl Flags {
     pub const PARKED: Flags = Flags(1 << 10);
     /// The client has been given more history than it may have for the time being, and waits.
     pub const OWING: Flags = Flags(1 << 11);
-    /// It has published to the bus lately: this node may not have read that yet.
+    /// The bus has acknowledged a publication of it lately: this node may not have read that yet.
     pub const PUBLISHED: Flags = Flags(1 << 12);
 
     /// Whether all of `flag` is set.

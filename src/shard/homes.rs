@@ -232,7 +232,8 @@ impl Homes {
         self.retire(now, name);
     }
 
-    /// Reads a page of history of at most so many publications and bytes. Asking creates the position of a channel that has none yet.
+    /// Reads a page of history of at most so many publications and bytes. Asking creates the
+    /// position of a channel that has none yet.
     ///
     /// # Errors
     /// `UnrecoverablePosition` for another epoch, `BadRequest` for reverse from offset 0.

@@ -9,8 +9,8 @@ use crate::limits::TURN_REPLAY_BYTES_MAX;
 use crate::mesh::Message;
 use std::sync::Arc;
 
-/// Requests that wait for the next turn: at most one of each client, but for those of a path of plain
-/// WebSocket, which are as many as it has channels, and those of the application.
+/// Requests that wait for the next turn: those of the application, and of each client at most one,
+/// or as many as the path of plain WebSocket has channels.
 #[derive(Default)]
 pub(super) struct Replays {
     /// Bytes that this turn has handed out.

@@ -165,7 +165,6 @@ impl<S: Sockets> Shard<S> {
         // To Redis and back takes long, and the bus keeps the order.
         self.send_to_bridge(message);
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
-        connection.flags.set(Flags::PUBLISHED);
         let extra = connection.extra();
         extra.publishing += 1;
         if extra.publishing < PUBLISHING_MAX {
@@ -205,6 +204,9 @@ impl<S: Sockets> Shard<S> {
         let waited = extra.waiting.take_if(over).is_some();
         if connection.state != State::Connected {
             return;
+        }
+        if matches!(answer, Answer::Published(_)) {
+            connection.flags.set(Flags::PUBLISHED);
         }
         let flow = match answer {
             Answer::Error(error) => self.fail(token, id, *error),

@@ -264,7 +264,11 @@ impl Client {
             "client {} did nothing to be told {code} {text:?}",
             self.number
         );
-        if let Speech::Plain(plain) = &self.speech {
+        if let Speech::Plain(plain) = &mut self.speech {
+            if code == 3010 && !plain.envelope {
+                // One of its positions can't be continued, and nobody says which.
+                plain.memory.clear();
+            }
             // It may have been too slow for a channel that skips, or its position too old.
             let skips = |channel: &usize| scene.setup.channels[*channel].skips();
             let other = !plain.since.is_empty() || plain.channels.iter().any(skips);

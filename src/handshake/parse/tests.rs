@@ -129,7 +129,6 @@ fn refuses_with_the_status_that_says_what_is_wrong() {
         (400, "a body", changed(LINE, &["+Content-Length: 5"])),
         (400, "a length that is none", changed(LINE, &["+Content-Length: x"])),
         (400, "a chunked body", changed(LINE, &["+Transfer-Encoding: chunked"])),
-        (400, "no channel", changed("GET /ws HTTP/1.1", &[])),
         (400, "a header line without a colon", request(LINE, &["Host example.com"])),
         (403, "a foreign Origin", changed(LINE, &["+Origin: https://evil.com"])),
         (
