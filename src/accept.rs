@@ -1,22 +1,30 @@
 //! Takes new sockets from the listener, within the limits of rate and number, and survives the
 //! want of descriptors: it pauses, keeps one in reserve to tell clients, and says so once a second.
 
+mod pace;
+mod waiting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::handshake::full_response;
+use crate::handshake::{busy_response, full_response, unavailable_response};
 use crate::ids::Moment;
 use crate::limits::{
-    ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
+    ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_TAKES_PER_SECOND, ACCEPT_WAITING_EXEMPT_MAX,
+    ACCEPT_WAITING_MAX, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
 };
 use crate::metrics::ShardCells;
+use crate::readiness::Phase;
 use crate::shard::{Shard, Socket};
 use crate::subnets::Subnet;
 use crate::sys::{
-    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, close_socket, refuse,
+    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, close_socket, is_reset,
+    refuse,
 };
+use pace::Pace;
+use waiting::Waiting;
 
 /// Connections of the node that no shard has leased yet.
 #[derive(Clone, Debug)]
@@ -59,6 +67,14 @@ pub struct Options {
     pub leases: Leases,
 }
 
+impl Options {
+    /// Clients that may wait in a shard whose table has room for so many more sockets: no more than
+    /// are let in within a second, so that nobody waits for longer.
+    fn waiting_max(&self, places_left: usize) -> usize {
+        ACCEPT_WAITING_MAX.min(self.rate as usize).min(places_left)
+    }
+}
+
 /// A shard's listeners.
 pub struct Acceptor {
     options: Options,
@@ -73,9 +89,14 @@ pub struct Acceptor {
     pause: Duration,
     logged: Moment,
     failures: u64,
-    /// Accepts that the rate still allows, and when that was so.
-    allowance: f64,
-    refilled: Moment,
+    /// The last accept failed for want of descriptors or memory, and nothing has shown since that
+    /// another one would not.
+    exhausted: bool,
+    /// Clients that may be let in.
+    admissions: Pace,
+    /// Sockets that may be taken from the kernel's queue, let in or not.
+    takes: Pace,
+    waiting: Waiting,
     leased: usize,
 }
 
@@ -90,7 +111,9 @@ impl Acceptor {
         driver: &mut impl Driver,
     ) -> Result<Acceptor, SysError> {
         let mut acceptor = Acceptor {
-            allowance: f64::from(options.rate),
+            admissions: Pace::new(options.rate),
+            takes: Pace::new(ACCEPT_TAKES_PER_SECOND),
+            waiting: Waiting::default(),
             options,
             listeners: Vec::new(),
             at: 0,
@@ -101,7 +124,7 @@ impl Acceptor {
             pause: ACCEPT_PAUSE_MIN,
             logged: Moment::default(),
             failures: 0,
-            refilled: Moment::default(),
+            exhausted: false,
             leased: 0,
         };
         acceptor.listen(driver)?;
@@ -124,28 +147,77 @@ impl Acceptor {
         }
     }
 
-    /// Accepts what waits, within budgets. Answers whether more may be accepted at once.
+    /// Accepts what waits, within budgets. Returns whether more may be accepted at once.
     pub fn turn<D: Driver>(&mut self, shard: &mut Shard<D>) -> bool {
         self.pending |= shard.sockets().take_incoming();
         self.turn_listeners(shard);
         self.give_back(shard.connections_count());
         let now = shard.sockets().now();
-        if !self.pending || now < self.paused_until {
+        self.turn_exhausted(now);
+        self.cells.full.set(u64::from(self.exhausted || shard.is_full()));
+        if self.waiting.count() == 0 && (!self.pending || now < self.paused_until) {
             return false;
         }
-        self.refill(now);
-        self.turn_accept(shard, now);
-        self.pending && now >= self.paused_until && self.allowance >= 1.0
+        self.admissions.refill(now);
+        self.takes.refill(now);
+        self.turn_waiting(shard);
+        if self.pending && now >= self.paused_until {
+            self.turn_accept(shard, now);
+        }
+        self.may_take() && self.pending && now >= self.paused_until
+            || self.waiting.count() > 0 && self.admissions.has_one()
+    }
+
+    /// Where nobody waits to be accepted, looks now and then whether somebody could be.
+    fn turn_exhausted(&mut self, now: Moment) {
+        if self.exhausted && !self.pending && now >= self.paused_until {
+            self.exhausted = !SpareDescriptor::another_fits();
+            self.paused_until = now.after(self.pause);
+        }
+    }
+
+    /// Counts a client that is refused because there is no room.
+    fn count_full(&self, now: Moment) {
+        self.cells.handshakes_full.add(1);
+        self.cells.refused_full_nanos.set(now.nanos());
+    }
+
+    /// Whether one more socket may be taken from the kernel's queue.
+    fn may_take(&self) -> bool {
+        // A proxy's crowd waits there, where nobody has to be refused.
+        let exempt = self.waiting.queue_count(Subnet::EXEMPT);
+        self.takes.has_one() && exempt < ACCEPT_WAITING_EXEMPT_MAX
+    }
+
+    /// Lets in those who wait, as far as the rate allows.
+    fn turn_waiting<D: Driver>(&mut self, shard: &mut Shard<D>) {
+        for _ in 0..TURN_ACCEPTS_MAX {
+            if !self.admissions.has_one() {
+                return;
+            }
+            let Some(client) = self.waiting.pop() else { return };
+            self.offer(shard, client);
+        }
     }
 
     /// Closes the listeners of a shard that is full or drains, so that the kernel sends clients to
     /// other shards; opens them again when there is room.
     fn turn_listeners<D: Driver>(&mut self, shard: &mut Shard<D>) {
         let open = !shard.is_draining() && !shard.is_full();
-        if !open && !self.listeners.is_empty() {
-            self.stop_listening(shard.sockets());
-        } else if open
-            && self.listeners.is_empty()
+        if !open {
+            if !self.listeners.is_empty() {
+                self.stop_listening(shard.sockets());
+            }
+            while let Some((socket, _)) = self.waiting.pop() {
+                if shard.is_draining() {
+                    self.cells.handshakes_refused.add(1);
+                    refuse(socket, &unavailable_response(Phase::Draining));
+                } else {
+                    self.count_full(shard.sockets().now());
+                    refuse(socket, full_response());
+                }
+            }
+        } else if self.listeners.is_empty()
             && shard.has_room_again()
             && shard.sockets().now() >= self.paused_until
             && let Err(error) = self.listen(shard.sockets())
@@ -160,7 +232,7 @@ impl Acceptor {
         let mut budget = TURN_ACCEPTS_MAX;
         let mut quiet = 0;
         while quiet < self.listeners.len() {
-            if budget == 0 || self.allowance < 1.0 {
+            if budget == 0 || !self.may_take() {
                 return;
             }
             // Where the last turn stopped: one busy address does not starve another.
@@ -170,30 +242,62 @@ impl Acceptor {
                     quiet += 1;
                     continue;
                 }
-                Accepted::Socket(socket, subnet) => self.admit(shard, (socket, subnet)),
+                Accepted::Socket(socket, subnet) => self.receive(shard, (socket, subnet)),
                 Accepted::Aborted => {}
                 Accepted::Exhausted(error) => {
-                    self.refuse_some();
+                    self.refuse_some(now);
                     return self.on_exhausted(now, &error);
                 }
             }
             quiet = 0;
             budget -= 1;
-            self.allowance -= 1.0;
+            self.takes.take_one();
             self.pause = ACCEPT_PAUSE_MIN;
+            self.exhausted = false;
         }
         self.pending = false;
     }
 
     /// Tells some of those who wait that there is no room, one after another in place of the
     /// descriptor in reserve.
-    fn refuse_some(&mut self) {
+    fn refuse_some(&mut self, now: Moment) {
         for _ in 0..PAUSE_REFUSALS_MAX {
             if !self.spare.refuse_one(&self.listeners[self.at], full_response()) {
                 return;
             }
-            self.cells.handshakes_full.add(1);
+            self.count_full(now);
         }
+    }
+
+    /// Lets a client in at once, or has it wait behind others.
+    fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, client: (Socket, Subnet)) {
+        if self.admissions.has_one() && self.waiting.count() == 0 {
+            return self.offer(shard, client);
+        }
+        if is_reset(client.0) {
+            return self.drop_reset(client.0);
+        }
+        let count_max = self.options.waiting_max(shard.places_left());
+        if let Some(refused) = self.waiting.push(client, count_max) {
+            self.cells.handshakes_busy.add(1);
+            self.cells.refused_busy_nanos.set(shard.sockets().now().nanos());
+            refuse(refused, busy_response());
+        }
+    }
+
+    /// Lets a client in. One that has given up meanwhile costs nothing of the rate; that is looked
+    /// for where the rate has become scarce.
+    fn offer<D: Driver>(&mut self, shard: &mut Shard<D>, client: (Socket, Subnet)) {
+        if self.admissions.is_scarce() && is_reset(client.0) {
+            return self.drop_reset(client.0);
+        }
+        self.admissions.take_one();
+        self.admit(shard, client);
+    }
+
+    fn drop_reset(&self, socket: Socket) {
+        self.cells.handshakes_gone.add(1);
+        close_socket(socket);
     }
 
     fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, (socket, subnet): (Socket, Subnet)) {
@@ -201,12 +305,12 @@ impl Acceptor {
             self.leased += self.options.leases.take();
         }
         if shard.connections_count() >= self.leased {
-            self.cells.handshakes_full.add(1);
+            self.count_full(shard.sockets().now());
             return refuse(socket, full_response());
         }
         if !shard.on_accept(socket, subnet) {
-            self.cells.handshakes_full.add(1);
-            close_socket(socket);
+            self.count_full(shard.sockets().now());
+            refuse(socket, full_response());
         }
     }
 
@@ -218,16 +322,10 @@ impl Acceptor {
         }
     }
 
-    fn refill(&mut self, now: Moment) {
-        let rate = f64::from(self.options.rate);
-        let earned = now.since(self.refilled).as_secs_f64() * rate;
-        self.allowance = (self.allowance + earned).min(rate.max(1.0));
-        self.refilled = now;
-    }
-
     /// No descriptors or memory: the clients wait in the kernel's queue until the pause is over.
     fn on_exhausted(&mut self, now: Moment, error: &dyn std::error::Error) {
         self.cells.accept_errors.add(1);
+        self.exhausted = true;
         self.failures += 1;
         self.paused_until = now.after(self.pause);
         self.pause = (self.pause * 2).min(ACCEPT_PAUSE_MAX);

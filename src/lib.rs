@@ -16,6 +16,8 @@ pub mod sabotage;
 
 /// The networks that clients come from, and how much the clients of each one use.
 pub mod subnets;
+/// Whether the node takes clients: what `/ready` and `/health` say.
+pub mod readiness;
 /// Takes new sockets from the listener, within the limits of rate and number.
 pub mod accept;
 /// Reads the HTTP request that opens a connection, and answers it.

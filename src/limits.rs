@@ -202,8 +202,11 @@ pub const WALKS_MAX: usize = 64;
 /// Entries of the ring of a shard's runtime, which only ever awaits two descriptors.
 pub const RUNTIME_RING_ENTRIES: u32 = 256;
 
-/// Time after the last paced close of a drain in which connections may finish.
-pub const DRAIN_SLACK: Duration = Duration::from_secs(6);
+/// The part of `server.drain` that is kept for the last connections to end, after the last close.
+pub const DRAIN_LINGER_SHARE: u32 = 4;
+
+/// Longest drain after SIGINT: somebody at a terminal waits for the end.
+pub const INTERRUPT_DRAIN: Duration = Duration::from_millis(800);
 
 /// How long a starting server waits for an address that another one may be about to give up.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
@@ -223,6 +226,19 @@ pub const SUBNETS_MAX: usize = 65_536;
 /// Most connections that a shard leases at once from the node's `max_connections`: less where
 /// they are few, so that no shard sits on what another needs.
 pub const LEASE_CONNECTIONS_MAX: usize = 64;
+
+/// Accepted clients of one shard that wait until `accept_rate` lets them in, about 20 B each and
+/// their sockets; never more than the rate lets in within a second. At one more, the last one of the
+/// subnet of which most wait is answered 503.
+pub const ACCEPT_WAITING_MAX: usize = 4096;
+
+/// Clients of this host that wait so; the others stay in the kernel's queue.
+pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
+
+/// Sockets that one shard takes from the kernel's queue in a second, let in or not: those that are
+/// reset, or of a subnet of which too many wait, must not keep others from getting through. Each
+/// costs some 5 µs; the kernel has spent as much on it.
+pub const ACCEPT_TAKES_PER_SECOND: u32 = 40_000;
 
 /// First and last pause after an accept that failed for want of descriptors.
 pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -418,7 +434,6 @@ pub const EVENTS_BATCH_BYTES_MAX: usize = 256 * 1024;
 pub const EVENTS_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = assert!(NODE_LEASE.as_secs() > 3 * NODE_RENEWAL.as_secs(), "two may be lost");
-const _: () = assert!(DRAIN_SLACK.as_secs() > CLOSE_TIMEOUT.as_secs(), "closes may finish");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
 const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit the cork");

@@ -41,6 +41,8 @@ pub enum Fault {
     EarlyAcknowledgement,
     /// A connection that has ended still counts for its subnet.
     LeakedSubnet,
+    /// A socket that the kernel had no memory for is not tried again.
+    ForgottenRetry,
 }
 
 #[cfg(feature = "sabotage")]

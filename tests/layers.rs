@@ -25,12 +25,13 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 27] = [
+const LAYERS: [(&str, Layer); 28] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
     ("sabotage", Words),
     ("subnets", Pure),
+    ("readiness", Pure),
     ("handshake", Pure),
     ("ws", Pure),
     ("protocol", Pure),

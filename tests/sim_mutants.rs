@@ -95,3 +95,8 @@ fn a_connection_that_its_subnet_counts_for_ever_is_noticed() {
 fn an_upgrade_before_its_channels_are_subscribed_is_noticed() {
     check_noticed(sim::upgrade::play, Fault::EarlyUpgrade);
 }
+
+#[test]
+fn a_socket_that_is_not_tried_again_is_noticed() {
+    check_noticed(play, Fault::ForgottenRetry);
+}

@@ -45,7 +45,7 @@ const SHUTDOWN: Option<u16> = Some(3001);
 /// Nobody is cut for saying nothing while the test runs.
 const CONFIG: &str = r#"
 [server]
-drain = "1s"
+drain = "5s"
 [client]
 handshake_timeout = "120s"
 stale_timeout = "120s"

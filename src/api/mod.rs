@@ -27,7 +27,7 @@ pub use courier::{Courier, Full, Home, Send};
 pub use error::ApiError;
 pub use info::describe;
 pub use serve::serve;
-pub use status::{Phase, Status};
+pub use status::Status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use super::methods::{self, Method};
-use super::status::Phase;
 use super::{Api, page, publish, reply};
 use crate::metrics::Format;
 use crate::protocol::PublishRequest;
+use crate::readiness::Phase;
 
 /// Header with an idempotency key, for clients that set it for every request.
 const IDEMPOTENCY_KEY: &str = "x-idempotency-key";
@@ -184,13 +184,9 @@ async fn live(State(api): State<Arc<Api>>) -> Response<Body> {
 /// `GET /ready`: 503 means that new clients should go elsewhere.
 async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     let phase = api.status.phase();
-    let status = match phase {
-        Phase::Serving => StatusCode::OK,
-        Phase::Starting | Phase::Draining | Phase::Full => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    if phase == Phase::Serving && api.status.is_degraded() {
-        let line = "serving, degraded: Redis is away, and with it all other nodes";
-        return reply::text(status, line);
+    if phase != Phase::Serving {
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, phase.label());
     }
-    reply::text(status, phase.label())
+    let line: Vec<&str> = std::iter::once(phase.label()).chain(api.status.remarks()).collect();
+    reply::text(StatusCode::OK, &line.join(", "))
 }

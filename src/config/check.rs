@@ -120,6 +120,7 @@ fn check_server(config: &Config, found: &mut Found) {
     for &cpu in &server.cpu_affinity {
         found.range("server.cpu_affinity", cpu, (0, CPUS_MAX - 1));
     }
+    check_duration(found, "server.drain_delay", server.drain_delay, Duration::ZERO);
     check_duration(found, "server.drain", server.drain, Duration::ZERO);
 }
 

@@ -78,7 +78,10 @@ pub struct Server {
     pub max_connections: usize,
     /// Most accepted connections per second, for the node.
     pub accept_rate: u32,
-    /// Time over which a stopping server closes its connections.
+    /// How long a stopping server goes on taking clients while it says that it will stop.
+    #[serde(deserialize_with = "types::duration")]
+    pub drain_delay: Duration,
+    /// Time after that in which a stopping server closes its connections and ends.
     #[serde(deserialize_with = "types::duration")]
     pub drain: Duration,
 }
@@ -414,11 +417,7 @@ impl Config {
         let client = &self.client;
         shard::Options {
             namespaces: self.namespaces(),
-            rules: Rules {
-                allowed_origins: client.allowed_origins.clone(),
-                echo: self.echo,
-                draining: false,
-            },
+            rules: Rules { allowed_origins: client.allowed_origins.clone(), echo: self.echo },
             bus: self.redis.is_on(),
             events: shard::Events {
                 connect: self.events.connect || self.events.roster,

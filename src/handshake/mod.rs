@@ -6,7 +6,9 @@ mod origin;
 mod respond;
 
 pub use parse::read;
-pub use respond::{full_response, response, unavailable};
+pub use respond::{
+    busy_response, full_response, health_response, response, unavailable, unavailable_response,
+};
 
 use crate::ids::Since;
 
@@ -18,8 +20,6 @@ pub struct Rules {
     pub allowed_origins: Vec<String>,
     /// `GET /echo` exists.
     pub echo: bool,
-    /// The server drains: `/health` says so, and upgrades are refused with 503.
-    pub draining: bool,
 }
 
 /// What a request head turned out to be.
@@ -29,8 +29,13 @@ pub enum Progress {
     Incomplete,
     /// A WebSocket connection begins.
     Upgrade(Upgrade),
-    /// The request is answered, and the connection closed: refusals and `/health`.
+    /// The request is refused, and the connection closed.
     Respond(Response),
+    /// A load balancer asks how the node is: [`health_response`] ends the connection.
+    Health {
+        /// It asks for the head alone.
+        head_only: bool,
+    },
 }
 
 /// An accepted upgrade.

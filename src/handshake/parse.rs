@@ -19,7 +19,9 @@ pub fn read(bytes: &[u8], rules: &Rules) -> Progress {
         Ok(httparse::Status::Complete(consumed)) if consumed > HANDSHAKE_BYTES_MAX => {
             Err(respond(Status::HeaderFieldsTooLarge, TOO_LARGE))
         }
-        Ok(httparse::Status::Complete(consumed)) => read_request(&request, consumed, rules),
+        Ok(httparse::Status::Complete(consumed)) => {
+            return read_request(&request, consumed, rules).unwrap_or_else(Progress::Respond);
+        }
         Ok(httparse::Status::Partial) => match read_route(&request, rules) {
             Ok(_) if bytes.len() >= HANDSHAKE_BYTES_MAX => {
                 Err(respond(Status::HeaderFieldsTooLarge, TOO_LARGE))
@@ -87,18 +89,18 @@ fn read_route<'t>(request: &Request<'_, 't>, rules: &Rules) -> Result<Option<Lin
     if version == 0 && route != Route::Health {
         return Err(respond(Status::VersionNotSupported, "HTTP/1.1 is needed"));
     }
-    if method != "GET" {
+    if method != "GET" && (method != "HEAD" || route != Route::Health) {
         return Err(respond(Status::MethodNotAllowed, "only GET is served here"));
     }
     Ok(Some(Line { target, route }))
 }
 
-/// Answers a complete request head. A plain answer is an `Err`: it ends the connection, too.
+/// Answers a complete request head.
 fn read_request(
     request: &Request<'_, '_>,
     consumed: usize,
     rules: &Rules,
-) -> Result<Upgrade, Response> {
+) -> Result<Progress, Response> {
     let Some(Line { target, route }) = read_route(request, rules)? else {
         return Err(respond(Status::BadRequest, "the request line is malformed"));
     };
@@ -113,20 +115,14 @@ fn read_request(
     };
     headers.check_no_body()?;
     if route == Route::Health {
-        return Err(if rules.draining {
-            respond(Status::Unavailable, "draining")
-        } else {
-            respond(Status::Ok, "ok")
-        });
+        return Ok(Progress::Health { head_only: request.method == Some("HEAD") });
     }
     headers.check_upgrade()?;
     let key = headers.key()?;
     let (endpoint, subprotocol) = read_endpoint(route, target.query, &headers)?;
     headers.check_origin(host, rules)?;
-    if rules.draining {
-        return Err(respond(Status::Unavailable, "the server is shutting down"));
-    }
-    Ok(Upgrade { endpoint, response: switch_protocols(key, subprotocol), consumed })
+    let response = switch_protocols(key, subprotocol);
+    Ok(Progress::Upgrade(Upgrade { endpoint, response, consumed }))
 }
 
 /// What the client wants to speak, and the subprotocol to confirm. RFC 6455 §4.2.2 /subprotocol/:

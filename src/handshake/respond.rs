@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::handshake::Response;
+use crate::readiness::Phase;
 
 /// When a client may come back to a server that is full or drains. Short: with several servers
 /// the balancer sends it to another one anyway.
@@ -104,6 +105,38 @@ pub fn full_response() -> &'static [u8] {
     &FULL
 }
 
+/// What `/health` says. The same as `/ready` on the API's port.
+pub fn health_response(phase: Phase, head_only: bool) -> Vec<u8> {
+    let mut bytes = match phase {
+        Phase::Serving => respond(Status::Ok, "ok").bytes,
+        _ => respond(Status::Unavailable, phase.label()).bytes,
+    };
+    if head_only {
+        // RFC 9110 §9.3.2: HEAD is answered like GET, without the content.
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        bytes.truncate(end.map_or(bytes.len(), |at| at + 4));
+    }
+    bytes
+}
+
+/// The answer to an upgrade while the node starts or stops.
+pub fn unavailable_response(phase: Phase) -> Vec<u8> {
+    let text = match phase {
+        Phase::Starting => "the server is starting: it has not read what other nodes published yet",
+        _ => "the server is shutting down",
+    };
+    unavailable(text)
+}
+
+/// The answer to whoever connects while too many others of its network wait to be let in.
+pub fn busy_response() -> &'static [u8] {
+    static BUSY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let text = "too many connections from your network at once: try again later";
+        respond(Status::Unavailable, text).bytes
+    });
+    &BUSY
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +154,33 @@ mod tests {
         let full = String::from_utf8_lossy(full_response());
         assert!(full.starts_with("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"));
         assert!(full.ends_with("Content-Length: 19\r\n\r\nthe server is full\n"));
+    }
+
+    #[test]
+    fn health_says_what_readiness_says() {
+        for (phase, line, body) in [
+            (Phase::Serving, "HTTP/1.1 200 OK\r\n", "ok\n"),
+            (
+                Phase::Starting,
+                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n",
+                "starting\n",
+            ),
+            (
+                Phase::Leaving,
+                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n",
+                "draining\n",
+            ),
+            (Phase::Full, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n", "full\n"),
+        ] {
+            let whole = String::from_utf8(health_response(phase, false)).unwrap();
+            assert!(whole.starts_with(line) && whole.ends_with(body), "{whole}");
+            let head = String::from_utf8(health_response(phase, true)).unwrap();
+            assert_eq!(format!("{head}{body}"), whole);
+        }
+        let starting = String::from_utf8(unavailable_response(Phase::Starting)).unwrap();
+        assert!(
+            starting.starts_with("HTTP/1.1 503 ") && starting.contains("\r\nRetry-After: 5\r\n")
+        );
     }
 
     #[test]

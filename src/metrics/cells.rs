@@ -136,6 +136,16 @@ pub struct ShardCells {
     pub handshakes_full: Cell,
     /// Upgrades of plain WebSocket whose channels could not be subscribed at present.
     pub handshakes_unavailable: Cell,
+    /// Sockets answered 503 because too many of their subnet waited for `accept_rate`.
+    pub handshakes_busy: Cell,
+    /// Sockets that were reset while they waited.
+    pub handshakes_gone: Cell,
+    /// 1 while there is no room for one more connection.
+    pub full: Cell,
+    /// When a client was last refused because there was no room, in nanoseconds; 0 for never.
+    pub refused_full_nanos: Cell,
+    /// When a client was last refused because too many of its subnet waited; 0 for never.
+    pub refused_busy_nanos: Cell,
     /// Ended connections, by reason.
     pub closes: [Cell; CloseReason::ALL.len()],
     /// Publications that entered through clients of this shard.

@@ -183,6 +183,8 @@ impl Shards {
             ("timeout", self.sum(|cells| &cells.handshakes_timeout)),
             ("full", self.sum(|cells| &cells.handshakes_full)),
             ("unavailable", self.sum(|cells| &cells.handshakes_unavailable)),
+            ("busy", self.sum(|cells| &cells.handshakes_busy)),
+            ("gone", self.sum(|cells| &cells.handshakes_gone)),
         ];
         families.counter(family, labelled("result", results))?;
         let family = ("corecast_closes", "Ended connections.");

@@ -8,6 +8,7 @@ use crossbeam_channel::{TryRecvError, bounded};
 use super::{Common, Error};
 use crate::api;
 use crate::bridge::{self, Member, Parts};
+use crate::ids::Moment;
 use crate::limits::EVENTS_STOP_TIMEOUT;
 use crate::mesh::{Inbox, Lane, Outbound};
 use crate::sys::{self, Signal};
@@ -54,18 +55,18 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox) -> Result<bool, Error> {
                 return Err(Error::Redis("the bridge has ended".to_owned()));
             }
         }
-        if sys::wait_for_signal(Some(LOOK_INTERVAL)) == Some(Signal::Stop) {
+        if sys::wait_for_signal(Some(LOOK_INTERVAL)).is_some_and(Signal::ends) {
             return Ok(false);
         }
     }
 }
 
-/// Waits until the bridge has written the last events, or for long enough.
-pub(super) fn stop(common: &Common) {
+/// Waits until the bridge has written the last events, at most until `end`.
+pub(super) fn stop(common: &Common, end: Moment) {
     common.stopping.begin();
-    let limit = sys::now().after(EVENTS_STOP_TIMEOUT);
+    let limit = end.min(sys::now().after(EVENTS_STOP_TIMEOUT));
     while !common.stopping.is_done() && sys::now() < limit {
-        if sys::wait_for_signal(Some(LOOK_INTERVAL)) == Some(Signal::Stop) {
+        if sys::wait_for_signal(Some(LOOK_INTERVAL)).is_some_and(Signal::ends) {
             return;
         }
     }

@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::exit::Plan;
 use super::{Common, Error};
 use crate::api::{self, Api, Courier, Full, Parts};
 use crate::limits::RETRY_INTERVAL;
@@ -13,15 +14,15 @@ use crate::sys::EventFd;
 /// Whether the drain has begun and ended.
 #[derive(Clone)]
 pub(super) struct Drained {
-    begun: Arc<AtomicBool>,
+    begun: Arc<OnceLock<Plan>>,
     done: Arc<AtomicBool>,
     wake: EventFd,
 }
 
 impl Drained {
-    /// Begins the drain.
-    pub(super) fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
+    /// Begins the drain, with these times.
+    pub(super) fn begin(&self, plan: Plan) {
+        self.begun.get_or_init(|| plan);
         self.wake.signal();
     }
 
@@ -90,7 +91,7 @@ async fn run(
     );
     tokio::select! {
         served = api::serve(listener, Arc::clone(&api)) => served,
-        ended = receive((&inbox, &api), &courier, &drained, common) => ended,
+        ended = receive((&inbox, &api), &courier, &drained) => ended,
         () = retry(&lanes) => Ok(()),
     }
 }
@@ -136,11 +137,10 @@ async fn receive(
     (inbox, api): (&Inbox, &Arc<Api>),
     courier: &Arc<Courier>,
     drained: &Drained,
-    common: &Common,
 ) -> std::io::Result<()> {
     let wake = drained.wake;
     let watched = wake.watched()?;
-    let mut draining = None;
+    let mut draining = false;
     loop {
         while let Some(batch) = inbox.take() {
             for message in batch {
@@ -157,13 +157,10 @@ async fn receive(
             }
             tokio::task::yield_now().await;
         }
-        if drained.begun.load(Ordering::Acquire) && draining.is_none() {
-            let over = common.config.server.drain;
+        if let Some(&plan) = drained.begun.get().filter(|_| !draining) {
             let (courier, done) = (Arc::clone(courier), Arc::clone(&drained.done));
-            draining = Some(tokio::spawn(async move {
-                drain(&courier, over).await;
-                done.store(true, Ordering::Release);
-            }));
+            draining = true;
+            tokio::spawn(async move { done.store(drain(&courier, plan).await, Ordering::Release) });
         }
         if inbox.prepare_sleep() {
             let mut guard = watched.readable().await?;
@@ -184,9 +181,8 @@ async fn retry(lanes: &Lanes) {
     }
 }
 
-async fn drain(courier: &Arc<Courier>, over: std::time::Duration) {
-    let request = ControlRequest::Drain { over };
-    if let Err(error) = courier.request_all(&request, over + crate::limits::DRAIN_SLACK).await {
-        tracing::warn!(?error, "not every connection was closed in time");
-    }
+/// Closes all connections. Returns whether the last one has ended.
+async fn drain(courier: &Arc<Courier>, plan: Plan) -> bool {
+    let request = ControlRequest::Drain { over: plan.over(), linger: plan.linger() };
+    courier.request_all(&request, plan.drain).await.is_ok()
 }

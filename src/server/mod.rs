@@ -3,6 +3,7 @@
 
 mod bridge;
 mod control;
+mod exit;
 mod shards;
 
 use std::net::{SocketAddr, TcpListener};
@@ -10,14 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::accept::Leases;
-use crate::api::{Node, Phase, Status};
+use crate::api::{Node, Status};
 use crate::config::Config;
-use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_SLACK, PROBE_PATIENCE};
+use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox};
 use crate::metrics::{BridgeCells, ShardCells};
+use crate::readiness::Phase;
 use crate::shard::Identity;
 use crate::subnets::Subnets;
-use crate::sys::{self, EventFd, Signal, SysError};
+use crate::sys::{self, EventFd, SysError};
 
 /// What users are told when the server runs.
 #[derive(Clone, Debug)]
@@ -97,7 +99,7 @@ impl Common {
 /// Runs the server until it is told to stop. `ready` is called when clients are served.
 ///
 /// # Errors
-/// See [`Error`]. After a signal to stop the answer is `Ok`, when the last connection is closed or
+/// See [`Error`]. After a signal to stop it returns `Ok`, when the last connection has ended or
 /// `drain` is over.
 pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
     // Before the heaps of threads exist.
@@ -163,9 +165,17 @@ fn run_threads(
         return Ok(());
     }
     common.status.set_phase(Phase::Serving);
+    let facts = facts(common, &started, api_listen);
+    ready(&facts);
+    warn_of_capacity(common, &facts);
+    exit::wait(common, &drained);
+    Ok(())
+}
+
+fn facts(common: &Common, started: &shards::Started, api_listen: SocketAddr) -> Facts {
     let per_table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
     let tables = if started.private_tables { common.shards() } else { 1 };
-    ready(&Facts {
+    Facts {
         driver: started.driver,
         shards: common.shards(),
         descriptors_max: common.descriptors_max,
@@ -173,37 +183,20 @@ fn run_threads(
         connections_max: common.config.server.max_connections.min(per_table * tables),
         listen: common.listen.clone(),
         api_listen,
-    });
-    wait_for_end(common, &drained);
-    // Of connections that are still open others must tell the end, so the bridge stays unfinished.
-    if drained.is_done() && common.config.redis.is_on() {
-        bridge::stop(common);
     }
-    Ok(())
 }
 
-/// Waits for a signal to stop, drains, and waits for the last connection, a second signal, or the
-/// time for it to be over.
-fn wait_for_end(common: &Common, drained: &control::Drained) {
-    loop {
-        match sys::wait_for_signal(None) {
-            Some(Signal::Stop) => break,
-            Some(Signal::Reload) => {
-                tracing::warn!("SIGHUP: settings are read at start only; restart to change them");
-            }
-            Some(Signal::Other) | None => {}
-        }
-    }
-    let drain = common.config.server.drain;
-    tracing::info!(over = ?drain, "draining; a second signal stops at once");
-    common.status.set_phase(Phase::Draining);
-    drained.begin();
-    let limit = sys::now().after(drain + DRAIN_SLACK);
-    while !drained.is_done() && sys::now() < limit {
-        if sys::wait_for_signal(Some(Duration::from_millis(50))) == Some(Signal::Stop) {
-            tracing::warn!("second signal: stopping at once");
-            return;
-        }
+/// Says so if more connections are asked for than fit.
+fn warn_of_capacity(common: &Common, facts: &Facts) {
+    let (wanted, fit) = (common.config.server.max_connections, facts.connections_max);
+    if fit < wanted {
+        let each = if facts.private_tables { "each shard" } else { "the process" };
+        tracing::warn!(
+            "server.max_connections is {wanted}, and {fit} connections fit: {each} may have {} \
+             descriptors. Raise that limit (ulimit -n, LimitNOFILE=), or lower \
+             server.max_connections",
+            facts.descriptors_max
+        );
     }
 }
 

@@ -144,6 +144,11 @@ struct Running<D> {
 
 fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
     let (common, index) = (member.common, member.index);
+    let connections_max = connections_max(common, member.private);
+    if connections_max == 0 {
+        member.fail(&NoDescriptors(common.descriptors_max));
+        return None;
+    }
     let cells = Arc::clone(&common.cells[index]);
     let name = driver.name();
     let options = accept::Options {
@@ -164,7 +169,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
     let lanes = common.addresses.iter().zip(&common.wakes);
     let lanes = lanes.map(|(address, wake)| Lane::new(address.clone(), Box::new(*wake)));
     let mut options = common.config.shard_options(common.shards());
-    options.connections_max = connections_max(common, member.private);
+    options.connections_max = connections_max;
     let shard = Shard::new(Parts {
         id: ShardId::new(index),
         options,
@@ -175,6 +180,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
         identity: common.identity.clone(),
         cells,
         subnets: Arc::clone(&common.subnets),
+        readiness: Arc::clone(common.status.readiness()),
         seed: seed(),
     });
     // The receiver is gone only if another shard has failed, and then the process ends.
@@ -182,10 +188,18 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
     Some(Running { shard, acceptor })
 }
 
+/// The limit on open files leaves no room for clients.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the limit on open files is {0}, and the server itself needs {DESCRIPTORS_RESERVED}: nobody \
+     could connect. Raise it with ulimit -n, or LimitNOFILE= of systemd"
+)]
+struct NoDescriptors(usize);
+
 /// Connections that the shard's descriptor table holds.
 fn connections_max(common: &Common, private: bool) -> usize {
-    let table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED).max(1);
-    let share = if private { table } else { (table / common.shards()).max(1) };
+    let table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
+    let share = if private { table } else { table / common.shards() };
     share.min(Slot::COUNT_MAX)
 }
 

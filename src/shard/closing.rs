@@ -5,7 +5,7 @@ use super::upgrading::passes;
 use super::{Release, Shard, Socket, Sockets, Token};
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
-use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
+use crate::limits::CLOSE_REASON_BYTES_MAX;
 use crate::reason::CloseReason;
 use crate::ws;
 
@@ -74,7 +74,7 @@ impl<S: Sockets> Shard<S> {
             let text = if text.is_empty() { reason.row().text } else { text };
             self.report_disconnect(token, (code, text));
         }
-        let deadline = self.tick.after(CLOSE_TIMEOUT);
+        let deadline = self.tick.after(self.linger);
         self.slots.set_deadline(token.slot, deadline);
         if let Some(connection) = self.slots.get(token) {
             connection.state = State::Closing;

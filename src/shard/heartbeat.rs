@@ -43,6 +43,7 @@ impl<S: Sockets> Shard<S> {
         self.on_tick_gaps();
         self.on_tick_owing();
         self.report_dropped();
+        self.on_tick_retries();
         self.drain_step();
         self.audit_step();
     }
@@ -60,7 +61,12 @@ impl<S: Sockets> Shard<S> {
             State::Opened => self.close(token, CloseReason::Stale),
             State::Upgrading => self.refuse_upgrade(token, UPGRADE_TIMEOUT_TEXT),
             State::Connected => self.on_heartbeat(token),
-            State::Closing => self.release(token, CloseReason::PeerGone, Release::Abort),
+            State::Closing => {
+                // When the process ends the kernel still delivers what it was given; else it must
+                // not keep the connections of those who are gone.
+                let how = if self.draining { Release::Graceful } else { Release::Abort };
+                self.release(token, CloseReason::PeerGone, how);
+            }
             State::Vacant | State::Released => {}
         }
     }

@@ -168,6 +168,15 @@ impl<S: Sockets> Shard<S> {
                 self.cells.handshakes_refused.add(1);
                 self.respond(token, &response.bytes);
             }
+            Progress::Health { head_only } => {
+                let phase = self.readiness.phase(self.now);
+                self.respond(token, &handshake::health_response(phase, head_only));
+            }
+            Progress::Upgrade(_) if self.draining || !self.readiness.takes_clients() => {
+                self.cells.handshakes_refused.add(1);
+                let phase = self.readiness.phase(self.now);
+                self.respond(token, &handshake::unavailable_response(phase));
+            }
             Progress::Upgrade(upgrade) => {
                 let consumed = upgrade.consumed;
                 match self.open(token, upgrade) {

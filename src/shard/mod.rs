@@ -23,6 +23,7 @@ mod parking;
 mod reporting;
 mod replays;
 mod requests;
+mod retry;
 mod session;
 mod sockets;
 mod subscribing;
@@ -39,13 +40,15 @@ pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::channel::ChannelName;
 use crate::connection::Slots;
 use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
-use crate::limits::{GAPS_TOLD_PER_TICK, LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
+use crate::limits::{CLOSE_TIMEOUT, GAPS_TOLD_PER_TICK, LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
 use crate::mesh::{HomeMap, Inbox, Message, Outbound};
 use crate::metrics::ShardCells;
+use crate::readiness::Readiness;
 use crate::subnets::{Subnet, Subnets};
 use bitmap::Bitmap;
 use inbound::Unfinished;
@@ -75,6 +78,8 @@ pub struct Parts<S> {
     pub cells: Arc<ShardCells>,
     /// Where all shards of the node count what clients of one subnet use.
     pub subnets: Arc<Subnets>,
+    /// Whether the node takes clients.
+    pub readiness: Arc<Readiness>,
     /// A number that differs between shards and processes, for epochs and jitter.
     pub seed: u64,
 }
@@ -90,6 +95,7 @@ pub struct Shard<S> {
     identity: Identity,
     cells: Arc<ShardCells>,
     subnets: Arc<Subnets>,
+    readiness: Arc<Readiness>,
     random: u64,
     now: Moment,
     tick: Tick,
@@ -105,6 +111,7 @@ pub struct Shard<S> {
     /// Connections with something to send.
     dirty: Bitmap,
     sweep: Sweep,
+    retries: retry::Retries,
     /// Connections with something to read.
     readable: VecDeque<Token>,
     unfinished: Unfinished,
@@ -127,6 +134,8 @@ pub struct Shard<S> {
     heartbeat_phase: usize,
     audit: audit::Audit,
     draining: bool,
+    /// How long a closing connection may linger.
+    linger: Duration,
 }
 
 impl<S: Sockets> Shard<S> {
@@ -144,6 +153,7 @@ impl<S: Sockets> Shard<S> {
             identity: parts.identity,
             cells: parts.cells,
             subnets: parts.subnets,
+            readiness: parts.readiness,
             random: parts.seed | 1,
             now,
             tick: now.tick(),
@@ -154,6 +164,7 @@ impl<S: Sockets> Shard<S> {
             holding: Vec::new(),
             dirty: Bitmap::default(),
             sweep: Sweep::default(),
+            retries: retry::Retries::default(),
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
             owing: parking::Owing::default(),
@@ -170,6 +181,7 @@ impl<S: Sockets> Shard<S> {
             heartbeat_phase: 0,
             audit: audit::Audit::default(),
             draining: false,
+            linger: CLOSE_TIMEOUT,
             options: parts.options,
         }
     }
@@ -191,6 +203,11 @@ impl<S: Sockets> Shard<S> {
     /// Whether no more connections fit.
     pub fn is_full(&self) -> bool {
         self.slots.count() >= self.options.connections_max
+    }
+
+    /// How many more connections fit.
+    pub fn places_left(&self) -> usize {
+        self.options.connections_max.saturating_sub(self.slots.count())
     }
 
     /// Whether a shard that was full has room for more than a few.

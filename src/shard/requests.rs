@@ -42,7 +42,9 @@ struct Drain {
 impl<S: Sockets> Shard<S> {
     pub(super) fn on_control(&mut self, ticket: Ticket, request: ControlRequest) {
         let single = match &request {
-            ControlRequest::Drain { over } => return self.begin_drain(ticket, *over),
+            ControlRequest::Drain { over, linger } => {
+                return self.begin_drain(ticket, (*over, *linger));
+            }
             ControlRequest::Channels { .. } => None,
             ControlRequest::Disconnect { target, .. }
             | ControlRequest::Unsubscribe { target, .. }
@@ -158,9 +160,9 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn begin_drain(&mut self, ticket: Ticket, over: Duration) {
+    fn begin_drain(&mut self, ticket: Ticket, (over, linger): (Duration, Duration)) {
         self.draining = true;
-        self.options.rules.draining = true;
+        self.linger = self.linger.min(linger);
         let connections = self.slots.count();
         let (began, closed, at) = (self.now, 0, 0);
         self.requests.drain = Some(Drain { ticket, began, over, connections, closed, at });

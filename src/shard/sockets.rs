@@ -76,7 +76,8 @@ pub struct Write<'a> {
 pub enum Wrote {
     /// The kernel took this many bytes, at least one.
     Bytes(usize),
-    /// There is no room; `writable` will be told.
+    /// There is no room, or no memory. `writable` will be told, unless nothing is on its way to the
+    /// peer: see [`Sockets::has_sent_all`].
     Blocked,
     /// The connection is dead.
     Gone,
@@ -116,6 +117,10 @@ pub trait Sockets {
     /// Hands each write to its socket and puts what became of it into `results`, in order. At
     /// most [`crate::limits::SWEEP_SENDS_MAX`] writes, no socket twice: one system call.
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>);
+
+    /// Whether all that the socket took has been sent and acknowledged: if it takes nothing even so,
+    /// no news will say that it does again.
+    fn has_sent_all(&self, socket: Socket) -> bool;
 
     /// Tells the peer that nothing more will be sent.
     fn finish(&mut self, socket: Socket);

@@ -191,7 +191,10 @@ impl<S: Sockets> Shard<S> {
                 self.release(token, CloseReason::PeerGone, Release::Abort);
                 return 0;
             }
-            Wrote::Blocked => 0,
+            Wrote::Blocked => {
+                self.retries.note(token);
+                0
+            }
             Wrote::Bytes(count) => count,
         };
         if count < length {

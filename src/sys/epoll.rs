@@ -72,7 +72,13 @@ impl Epoll {
                 libc::epoll_wait(self.epoll.as_raw_fd(), events, capacity, patience)
             };
             patience = 0;
-            let Ok(count) = usize::try_from(count) else { return };
+            let Ok(count) = usize::try_from(count) else {
+                let error = io::Error::last_os_error();
+                let interrupted = error.kind() == io::ErrorKind::Interrupted;
+                // Nothing else passes: without its epoll a shard serves nobody.
+                assert!(interrupted, "epoll_wait: {error}");
+                return;
+            };
             for event in &self.events[..count] {
                 match event.u64 {
                     DATA_WAKE => {}
@@ -156,6 +162,10 @@ impl Sockets for Epoll {
 
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>) {
         results.extend(writes.iter().map(|write| sockets::send(write.socket, write.bytes)));
+    }
+
+    fn has_sent_all(&self, socket: Socket) -> bool {
+        sockets::has_sent_all(socket)
     }
 
     fn finish(&mut self, socket: Socket) {

@@ -13,7 +13,9 @@ pub use calls::{EventFd, SysError, TimerFd, now, watched};
 pub use driver::Driver;
 pub use epoll::Epoll;
 pub use ring::Ring;
-pub use sockets::{Accepted, Listener, ListenerOptions, SpareDescriptor, close_socket, refuse};
+pub use sockets::{
+    Accepted, Listener, ListenerOptions, SpareDescriptor, close_socket, is_reset, refuse,
+};
 pub use threads::{
     Signal, abort_on_panic, block_signals, cores, descriptors_max, name_thread, own_descriptors,
     pin_to_core, refuse_huge_pages, resident_bytes, thread_cpu, wait_for_signal,

@@ -1,8 +1,12 @@
 //! A shard's own io_uring, as a batching engine with one rule: every operation that carries a
 //! buffer is `MSG_DONTWAIT` and completes inside the call that submits it; only polls stay in
-//! flight. So no buffer outlives a call, and a sweep of 256 sends is one system call.
+//! flight. So no buffer outlives a call, which [`Batch`] sees to, and a sweep of 256 sends is one
+//! system call.
 
+use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -35,14 +39,15 @@ pub struct Ring {
     news: Vec<Ready>,
     ticked: bool,
     incoming: bool,
+    failures: Failures,
 }
 
 impl Ring {
     /// Makes a ring whose sleep `wake` ends, and a tick every `Tick::NANOS`.
     ///
     /// # Errors
-    /// The kernel's: io_uring is refused (containers, `kernel.io_uring_disabled`), or too old
-    /// (before 6.1 there is no DEFER_TASKRUN).
+    /// The kernel's: io_uring is refused (containers, `kernel.io_uring_disabled`), be it only when it
+    /// is to be entered, or too old (before 6.1 there is no DEFER_TASKRUN).
     pub fn new(wake: EventFd) -> Result<Ring, SysError> {
         let failed = |call| move |source| SysError { call, source };
         let ring = IoUring::builder()
@@ -54,9 +59,11 @@ impl Ring {
             .build(RING_ENTRIES)
             .map_err(failed("io_uring_setup"))?;
         let timer = TimerFd::every(Tick::PERIOD)?;
-        let mut ring = Ring { ring, wake, timer, news: Vec::new(), ticked: false, incoming: false };
+        let (ticked, incoming, failures) = (false, false, Failures::default());
+        let mut ring = Ring { ring, wake, timer, news: Vec::new(), ticked, incoming, failures };
         ring.arm_timer();
         ring.arm_wake();
+        ring.ring.submit().map_err(failed("io_uring_enter"))?;
         Ok(ring)
     }
 
@@ -84,17 +91,21 @@ impl Ring {
 
     fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: polls and cancellations carry no buffer, so nothing must outlive this call. Sends
-        // are pushed in `send`, which does not return before all of them have completed.
+        // are pushed by a `Batch`, which outlives their completions.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.enter(0);
         }
     }
 
-    /// Hands what is queued to the kernel, and runs what the kernel has deferred. A failure
-    /// (EINTR, EAGAIN, EBUSY) leaves the queue as it was; the caller comes again.
+    /// Hands what is queued to the kernel, and runs what the kernel has deferred. A failure leaves
+    /// the queue as it was; the caller comes again, but not for ever.
+    ///
+    /// # Panics
+    /// If it keeps failing: without its ring a shard serves nobody, and the panic ends the process.
     fn enter(&mut self, want: usize) {
-        if let Err(error) = self.ring.submitter().submit_and_wait(want) {
-            tracing::debug!(%error, "io_uring_enter");
+        match self.ring.submitter().submit_and_wait(want) {
+            Ok(_) => self.failures = Failures::default(),
+            Err(error) => self.failures.note(&error, super::now()),
         }
     }
 
@@ -121,9 +132,7 @@ impl Ring {
             count += 1;
             let user_data = entry.user_data();
             match user_data >> KIND_SHIFT {
-                KIND_SEND => {
-                    results[user_data as usize & (SWEEP_SENDS_MAX * 2 - 1)] = entry.result()
-                }
+                KIND_SEND => results[user_data as usize & (Batch::CODES - 1)] = entry.result(),
                 KIND_POLL => self.news.push(ready(user_data, &entry)),
                 KIND_TIMER => {
                     self.ticked = true;
@@ -155,6 +164,91 @@ impl Ring {
     }
 }
 
+/// Failures of `io_uring_enter` since the last success.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    began: Moment,
+}
+
+impl Failures {
+    /// Failures in a row for a reason that does not pass by itself.
+    const COUNT_MAX: u32 = 16;
+    /// How long it may fail for a reason that passes: no memory, too many completions.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn note(&mut self, error: &io::Error, now: Moment) {
+        if error.kind() == io::ErrorKind::Interrupted {
+            return;
+        }
+        if self.count == 0 {
+            self.began = now;
+        }
+        self.count = self.count.saturating_add(1);
+        let passes = matches!(
+            error.raw_os_error(),
+            Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::ENOBUFS)
+        );
+        let over = if passes {
+            now.since(self.began) >= Self::PATIENCE
+        } else {
+            self.count >= Self::COUNT_MAX
+        };
+        assert!(!over, "io_uring_enter has failed {} times in a row: {error}", self.count);
+        tracing::debug!(%error, "io_uring_enter");
+    }
+}
+
+/// Sends that the kernel has been given and that have not all completed. It may read their buffers
+/// until then, so they are borrowed for as long as this lives, and it ends with the last completion,
+/// however it ends.
+struct Batch<'a> {
+    ring: &'a mut Ring,
+    codes: [i32; Batch::CODES],
+    /// Writes that were handed over; each has a code.
+    count: usize,
+    buffers: PhantomData<&'a [Write<'a>]>,
+}
+
+impl<'a> Batch<'a> {
+    const CODES: usize = SWEEP_SENDS_MAX * 2;
+    /// A result that no system call has.
+    const PENDING: i32 = i32::MIN;
+
+    fn new(ring: &'a mut Ring, writes: &'a [Write<'a>]) -> Batch<'a> {
+        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit the ring");
+        let codes = [Batch::PENDING; Batch::CODES];
+        let mut batch = Batch { ring, codes, count: 0, buffers: PhantomData };
+        for write in writes {
+            let bytes = write.bytes.len().min(u32::MAX as usize) as u32;
+            let entry =
+                opcode::Send::new(types::Fd(write.socket.number()), write.bytes.as_ptr(), bytes)
+                    .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+                    .build()
+                    .user_data(KIND_SEND << KIND_SHIFT | batch.count as u64);
+            batch.ring.push(&entry);
+            batch.count += 1;
+        }
+        batch
+    }
+
+    /// Waits for the last completion; the codes of all.
+    fn complete(&mut self) -> &[i32] {
+        // This ends: a send with MSG_DONTWAIT never waits.
+        while self.codes[..self.count].contains(&Batch::PENDING) {
+            self.ring.enter(1);
+            self.ring.reap_queue(&mut self.codes);
+        }
+        &self.codes[..self.count]
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.complete();
+    }
+}
+
 fn ready(user_data: u64, entry: &cqueue::Entry) -> Ready {
     let mask = entry.result();
     let token = Token::from_bits(user_data & ((1 << KIND_SHIFT) - 1));
@@ -174,9 +268,6 @@ fn ready(user_data: u64, entry: &cqueue::Entry) -> Ready {
         ended,
     }
 }
-
-/// A result that no system call has.
-const PENDING: i32 = i32::MIN;
 
 impl Driver for Ring {
     fn name(&self) -> &'static str {
@@ -214,29 +305,15 @@ impl Sockets for Ring {
     }
 
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>) {
-        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit the ring");
-        let mut codes = [PENDING; SWEEP_SENDS_MAX * 2];
-        for (at, write) in writes.iter().enumerate() {
-            let bytes = write.bytes.len().min(u32::MAX as usize) as u32;
-            let entry =
-                opcode::Send::new(types::Fd(write.socket.number()), write.bytes.as_ptr(), bytes)
-                    .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-                    .build()
-                    .user_data(KIND_SEND << KIND_SHIFT | at as u64);
-            self.push(&entry);
-        }
-        let codes = &mut codes[..];
-        // This loop ends: a send with MSG_DONTWAIT never waits. It must not end earlier, for the
-        // kernel may read the buffers until the last completion is here.
-        while codes[..writes.len()].contains(&PENDING) {
-            self.enter(1);
-            self.reap_queue(codes);
-        }
-        results.extend(codes[..writes.len()].iter().map(|&code| match code {
+        let mut batch = Batch::new(self, writes);
+        results.extend(batch.complete().iter().map(|&code| match code {
             1.. => Wrote::Bytes(code as usize),
-            _ if code == -libc::EAGAIN || code == -libc::EINTR => Wrote::Blocked,
-            _ => Wrote::Gone,
+            error => super::sockets::wrote_nothing(-error),
         }));
+    }
+
+    fn has_sent_all(&self, socket: Socket) -> bool {
+        super::sockets::has_sent_all(socket)
     }
 
     fn finish(&mut self, socket: Socket) {
@@ -273,5 +350,66 @@ impl Sockets for Ring {
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring").field("fd", &self.ring.as_raw_fd()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::FromRawFd as _;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// A ring in whose place another file stands, which can't be entered; and what closes it.
+    fn broken() -> Option<Ring> {
+        let ring = Ring::new(EventFd::new().unwrap()).ok()?;
+        let other = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: dup2 takes no pointers, and the ring's descriptor is still its own.
+        unsafe { libc::dup2(other.as_raw_fd(), ring.ring.as_raw_fd()) };
+        Some(ring)
+    }
+
+    #[test]
+    fn a_ring_that_can_not_be_entered_any_more_ends_its_thread_with_the_error() {
+        let Some(mut ring) = broken() else { return };
+        let waiting = catch_unwind(AssertUnwindSafe(|| (0..1000).for_each(|_| ring.wait())));
+        let panic = waiting.expect_err("it must not spin for ever");
+        let text = panic.downcast_ref::<String>().expect("a message");
+        assert!(text.starts_with("io_uring_enter has failed 16 times in a row: "), "{text}");
+    }
+
+    #[test]
+    fn failures_that_pass_are_waited_for_and_those_that_do_not_are_the_end() {
+        let at = |seconds| Moment::default().after(Duration::from_secs(seconds));
+        let over = |code: i32, times: u64, failures: &mut Failures| {
+            let error = io::Error::from_raw_os_error(code);
+            let note = |time: u64| failures.note(&error, at(time));
+            catch_unwind(AssertUnwindSafe(|| (0..times).for_each(note))).is_err()
+        };
+        assert!(!over(libc::EINTR, 1000, &mut Failures::default()));
+        assert!(!over(libc::EAGAIN, 10, &mut Failures::default()));
+        assert!(over(libc::EAGAIN, 11, &mut Failures::default()), "10 s are over");
+        assert!(!over(libc::EPERM, 15, &mut Failures::default()));
+        assert!(over(libc::EPERM, 16, &mut Failures::default()));
+    }
+
+    #[test]
+    fn a_batch_that_is_given_up_still_waits_for_the_kernel() {
+        let Ok(mut ring) = Ring::new(EventFd::new().unwrap()) else { return };
+        let mut numbers = [0; 2];
+        // SAFETY: the kernel writes two descriptors.
+        let made =
+            unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, numbers.as_mut_ptr()) };
+        assert_eq!(made, 0);
+        // SAFETY: the kernel just made these descriptors for us.
+        let ends = numbers.map(|number| unsafe { std::os::fd::OwnedFd::from_raw_fd(number) });
+        let bytes = b"abc".to_vec();
+        let writes = [Write { socket: Socket::new(numbers[0]), bytes: &bytes }];
+        drop(Batch::new(&mut ring, &writes));
+        drop(bytes);
+        let mut buffer = [0; 8];
+        let received = super::super::sockets::receive(Socket::new(numbers[1]), &mut buffer);
+        assert_eq!((received, &buffer[..3]), (Received::Bytes(3), &b"abc"[..]));
+        drop(ends);
     }
 }

@@ -202,11 +202,26 @@ pub(super) fn send(socket: Socket, bytes: &[u8]) -> Wrote {
     };
     match count {
         1.. => Wrote::Bytes(count as usize),
-        _ => match io::Error::last_os_error().raw_os_error() {
-            Some(libc::EAGAIN | libc::EINTR) => Wrote::Blocked,
-            _ => Wrote::Gone,
-        },
+        _ => wrote_nothing(io::Error::last_os_error().raw_os_error().unwrap_or_default()),
     }
+}
+
+/// What it means that the kernel took nothing, by its error. That it has no memory says nothing of
+/// the peer.
+pub(super) fn wrote_nothing(error: i32) -> Wrote {
+    match error {
+        libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS => Wrote::Blocked,
+        _ => Wrote::Gone,
+    }
+}
+
+/// See [`crate::shard::Sockets::has_sent_all`].
+pub(super) fn has_sent_all(socket: Socket) -> bool {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: the kernel writes one int.
+    let result = unsafe { libc::ioctl(socket.number(), libc::TIOCOUTQ, &raw mut waiting) };
+    // A socket of which that can't be told is tried again: sending shows what is wrong with it.
+    result != 0 || waiting == 0
 }
 
 /// See [`crate::shard::Sockets::finish`].
@@ -237,6 +252,15 @@ pub fn close_socket(socket: Socket) {
     // SAFETY: the caller owns the descriptor and forgets it with this call. Linux frees the
     // number even where close reports an error.
     unsafe { libc::close(socket.number()) };
+}
+
+/// Whether the peer has reset the connection, or it is dead for another reason, whatever it sent
+/// before.
+pub fn is_reset(socket: Socket) -> bool {
+    let mut poll = libc::pollfd { fd: socket.number(), events: 0, revents: 0 };
+    // SAFETY: `poll` is one valid pollfd for the time of the call, which does not wait.
+    let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    count == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
 }
 
 /// See [`crate::shard::Sockets::is_open`].
@@ -272,6 +296,11 @@ impl SpareDescriptor {
         refused
     }
 
+    /// Whether the table has room for one more descriptor at present.
+    pub fn another_fits() -> bool {
+        SpareDescriptor::new().0.is_some()
+    }
+
     fn refill(&mut self) {
         if self.0.is_none() {
             self.0 = std::fs::File::open("/dev/null").ok().map(OwnedFd::from);
@@ -297,6 +326,7 @@ pub fn refuse(socket: Socket, answer: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::net::{IpAddr, TcpStream};
 
     use super::*;
@@ -314,6 +344,52 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_client_that_has_reset_its_connection_is_told_from_one_that_waits() {
+        let options = ListenerOptions { user_timeout: Duration::from_secs(5) };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
+        let connect = || {
+            let stream = TcpStream::connect(listener.address().unwrap()).unwrap();
+            match listener.accept() {
+                Accepted::Socket(socket, _) => (stream, socket),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (mut stream, socket) = connect();
+        assert!(!is_reset(socket));
+        stream.write_all(b"GET").unwrap();
+        assert!(!is_reset(socket));
+        shutdown(Socket::new(stream.as_raw_fd()), Release::Abort); // The close becomes a reset.
+        drop(stream);
+        assert!(is_reset(socket), "whatever it had sent before");
+        close_socket(socket);
+        let (stream, socket) = connect();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!is_reset(socket), "it still reads");
+        close_socket(socket);
+    }
+
+    #[test]
+    fn that_memory_is_short_does_not_mean_that_the_peer_is_gone() {
+        for error in [libc::EAGAIN, libc::EINTR, libc::ENOMEM, libc::ENOBUFS] {
+            assert_eq!(wrote_nothing(error), Wrote::Blocked, "{error}");
+        }
+        for error in [libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::EBADF] {
+            assert_eq!(wrote_nothing(error), Wrote::Gone, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_socket_has_sent_all_when_the_peer_has_taken_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::new(stream.as_raw_fd());
+        assert!(has_sent_all(socket));
+        stream.set_nonblocking(true).unwrap();
+        while stream.write(&[0; 65_536]).is_ok() {}
+        assert!(!has_sent_all(socket), "the peer reads nothing");
     }
 
     #[test]

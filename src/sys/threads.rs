@@ -100,12 +100,21 @@ pub fn descriptors_max() -> usize {
 /// Signals that main waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: drain, or end at once if it is the second.
+    /// SIGTERM: drain, or end at once if it is the second.
     Stop,
+    /// SIGINT: somebody at a terminal wants the same, and sees it happen.
+    Interrupt,
     /// SIGHUP: reload.
     Reload,
     /// Another signal, of no consequence.
     Other,
+}
+
+impl Signal {
+    /// Whether it asks the server to end.
+    pub const fn ends(self) -> bool {
+        matches!(self, Signal::Stop | Signal::Interrupt)
+    }
 }
 
 const SIGNALS: [i32; 5] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
@@ -142,7 +151,8 @@ pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
     // timespec that outlives the call.
     let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), limit) };
     match signal {
-        libc::SIGTERM | libc::SIGINT => Some(Signal::Stop),
+        libc::SIGTERM => Some(Signal::Stop),
+        libc::SIGINT => Some(Signal::Interrupt),
         libc::SIGHUP => Some(Signal::Reload),
         other if other > 0 => Some(Signal::Other),
         _ => None,

@@ -16,6 +16,7 @@ use corecast::mesh::{
 };
 use corecast::metrics::{BridgeCells, ShardCells};
 use corecast::protocol::HistoryPage;
+use corecast::readiness::{Phase, Readiness};
 use corecast::reason::ClientError;
 use corecast::shard::{Identity, Parts, Shard};
 use corecast::subnets::Subnets;
@@ -84,6 +85,8 @@ impl Node {
         let identity = Identity::new();
         let desk = setup.desk(number, life);
         let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
+        let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
+        readiness.set_phase(Phase::Serving);
         let subnets = Arc::new(Subnets::new(8));
         let mut all = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
@@ -98,6 +101,7 @@ impl Node {
                 identity: identity.clone(),
                 cells: Arc::clone(&cells[index]),
                 subnets: Arc::clone(&subnets),
+                readiness: Arc::clone(&readiness),
                 seed,
             }));
         }

@@ -8,6 +8,7 @@ from harness.client import Client
 from harness.proxy import Proxy
 from harness.redis import Certificates, Cluster, Redis, Sentinel
 from harness.server import BINARY, Server, eventually, free_port
+from harness.wire import Wire, upgrade
 
 REFUSED_SECONDS_MAX = 10
 
@@ -74,6 +75,11 @@ def test_a_node_waits_for_redis_and_is_ready_when_it_comes(join, driver):
         for server in nodes:
             ready = eventually(lambda: _ready(server), what="it answers")
             assert ready.status_code == 503 and "starting" in ready.text, ready.text
+            for request in (upgrade(), b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"):
+                with Wire(server) as wire:
+                    wire.send(request)
+                    status, headers, body = wire.response()
+                    assert (status, headers["retry-after"]) == (503, "5") and b"starting" in body
         used = [server.cpu_seconds() for server in nodes]
         with pytest.raises(AssertionError):
             eventually(lambda: _ready(nodes[0]).status_code == 200, 2)

@@ -283,7 +283,7 @@ def test_one_node_reads_for_all(join, redis):
 
 
 def test_a_node_that_stops_hands_over_at_once(join, redis):
-    nodes = join([redis.url] * 2, config='[server]\ndrain = "0s"\n' + CONFIG)
+    nodes = join([redis.url] * 2, config='[server]\ndrain = "800ms"\n' + CONFIG)
     eventually(lambda: any(map(active, nodes)))
     first, second = sorted(nodes, key=active, reverse=True)
     add(redis, "t:h", 1)

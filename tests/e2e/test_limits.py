@@ -1,6 +1,8 @@
 """Limits of the whole node: connections, and descriptors that run out."""
 
+import pathlib
 import subprocess
+import sys
 import time
 
 import pytest
@@ -70,10 +72,44 @@ def test_a_table_of_600_descriptors_that_fills_up_stops_nothing_but_newcomers(dr
                 if refused > 40:
                     break
         assert len(inside) >= 100
+        eventually(lambda: server.http.get("/ready").text == "full\n", 3, "full is not ready")
         _assert_calm(server)
         for wire in inside:
             wire.close()
         eventually(lambda: knock(server)[0] == 101, 8, "it accepts again")
+        eventually(lambda: server.http.get("/ready").status_code == 200, 8, "it is ready again")
+
+
+def test_a_server_that_nobody_could_connect_to_does_not_start(driver):
+    with pytest.raises(RuntimeError, match="limit on open files is 200.*nobody could connect"):
+        Server(driver, prefix=["prlimit", "--nofile=200:200"])
+
+
+def test_more_connections_than_fit_are_told_in_the_log(driver):
+    config = "[server]\nmax_connections = 5000\n"
+    with Server(driver, config=config, prefix=["prlimit", "--nofile=600:600"]) as server:
+        eventually(lambda: "server.max_connections is 5000, and 688 connections fit" in server.log(),
+                   3, "it is told")
+    with Server(driver, config="[server]\nmax_connections = 500\n",
+                prefix=["prlimit", "--nofile=600:600"]) as server:
+        assert "connections fit" not in server.log()
+
+
+@pytest.fixture
+def no_entering():
+    """A command before which io_uring can be set up and not be entered, as under some filters of
+    system calls."""
+    return [sys.executable, str(pathlib.Path(__file__).parent / "harness" / "deny.py"), "426"]
+
+
+def test_an_io_uring_that_may_not_be_entered_is_epoll(no_entering):
+    with Server("auto", prefix=no_entering) as server, Client(server) as client:
+        assert "io_uring_enter: Operation not permitted" in server.log(), server.log()
+        client.subscribe("entered")
+        server.publish("entered", 1)
+        assert client.publication("entered")["data"] == 1
+    with pytest.raises(RuntimeError, match="io_uring_enter: Operation not permitted"):
+        Server("io_uring", prefix=no_entering)
 
 
 def test_descriptors_that_run_out_under_it_are_survived_calmly(driver):
@@ -84,12 +120,15 @@ def test_descriptors_that_run_out_under_it_are_survived_calmly(driver):
             _limit(server, highest + 1)
             log_lines = len(server.log().splitlines())
             knocking = [Wire(server) for _ in range(30)]
+            eventually(lambda: server.http.get("/ready").text == "full\n", 3, "full is not ready")
             _assert_calm(server)
+            assert server.http.get("/ready").text == "full\n", "not while it can accept nobody"
             assert len(server.log().splitlines()) - log_lines < 40, server.log()[-2000:]
             for wire in knocking:
                 wire.close()
             _limit(server, 20_000)
             eventually(lambda: knock(server)[0] == 101, 8, "it accepts again")
+            eventually(lambda: server.http.get("/ready").status_code == 200, 8, "ready again")
             for client in inside:
                 assert client.history("still")["offset"] == 0
                 client.close()

@@ -1,7 +1,8 @@
 //! Bytes of a request: the answer must be HTTP, and must not depend on how they are cut.
 
-use corecast::handshake::{Progress, Response, Rules, Upgrade, read};
+use corecast::handshake::{Progress, Response, Rules, Upgrade, health_response, read};
 use corecast::limits::HANDSHAKE_BYTES_MAX;
+use corecast::readiness::Phase;
 
 /// The first byte sets the rules, the second says where a cut is, the rest is the request.
 pub(crate) fn check(data: &[u8]) {
@@ -13,7 +14,6 @@ pub(crate) fn check(data: &[u8]) {
             vec!["https://*.example.com".to_owned(), "http://localhost:*".to_owned()]
         },
         echo: rules & 2 != 0,
-        draining: rules & 4 != 0,
     };
     let whole = read(bytes, &rules);
     let cut_bytes = bytes.len() * usize::from(*cut) / 256;
@@ -30,6 +30,12 @@ pub(crate) fn check(data: &[u8]) {
             } else {
                 assert_eq!(front, Progress::Incomplete, "half a request is not refused");
             }
+        }
+        Progress::Health { head_only } => {
+            for phase in [Phase::Serving, Phase::Full] {
+                check_head(&health_response(phase, *head_only), !head_only);
+            }
+            assert!(matches!(front, Progress::Incomplete | Progress::Health { .. }));
         }
         Progress::Respond(response) => {
             check_response(response);
@@ -48,9 +54,18 @@ fn check_upgrade(upgrade: &Upgrade, bytes: &[u8]) {
 }
 
 fn check_response(response: &Response) {
-    let (status, head_bytes, headers) = head(&response.bytes);
+    let (status, ..) = head(&response.bytes);
     assert_eq!(status, response.status);
-    let body = &response.bytes[head_bytes..];
+    check_head(&response.bytes, true);
+}
+
+/// An answer, with its body or without.
+fn check_head(bytes: &[u8], has_body: bool) {
+    let (_, head_bytes, headers) = head(bytes);
+    let body = &bytes[head_bytes..];
+    if !has_body {
+        return assert!(body.is_empty(), "HEAD is answered with a head");
+    }
     let length = ("Content-Length".to_owned(), body.len().to_string());
     assert!(headers.contains(&length), "{headers:?} for {} bytes", body.len());
     assert_eq!(body.last(), Some(&b'\n'), "a body is one line");

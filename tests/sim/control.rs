@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use corecast::channel::{ChannelName, Publication, check_payload};
 use corecast::ids::{Position, ShardId};
+use corecast::limits::CLOSE_TIMEOUT;
 use corecast::mesh::{
     Answer, Asker, ControlRequest, History, Inbox, Lane, Message, Publish, Target, Ticket, Wake,
 };
@@ -194,7 +195,9 @@ impl Control {
     /// Tells every shard to close its connections over this time.
     pub fn drain(&mut self, scene: &mut Scene<'_>, over: Duration) -> bool {
         scene.truth.draining = true;
-        self.send_all(scene, &ControlRequest::Drain { over }, || Asked::Drain)
+        self.send_all(scene, &ControlRequest::Drain { over, linger: CLOSE_TIMEOUT }, || {
+            Asked::Drain
+        })
     }
 
     fn send_all(

@@ -26,6 +26,8 @@ pub struct Weather {
     pub swapped_news: usize,
     /// News about nothing.
     pub idle_news: usize,
+    /// Writes for which there is no memory, though nothing waits for the peer to take it.
+    pub no_memory: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,6 +374,7 @@ impl Network {
         let short = self.random.chance(self.weather.short_writes);
         let share = self.random.between(1, write.bytes.len());
         let idle = self.random.chance(self.weather.idle_news);
+        let no_memory = self.weather.no_memory > 0 && self.random.chance(self.weather.no_memory);
         let found = &mut self.links[link.0];
         assert!(found.released.is_none(), "{link:?} is released and can't be written");
         assert!(!found.finished, "{link:?} has been finished and can't be written");
@@ -384,6 +387,9 @@ impl Network {
                 return Wrote::Bytes(write.bytes.len());
             }
             Peer::Reset => return Wrote::Gone,
+        }
+        if no_memory && found.down.is_empty() {
+            return Wrote::Blocked;
         }
         let room = found.down_bytes_max - found.down.len();
         let count = room.min(if short { share } else { write.bytes.len() });
@@ -398,6 +404,11 @@ impl Network {
             self.tell(link, (true, true, false));
         }
         if count == 0 { Wrote::Blocked } else { Wrote::Bytes(count) }
+    }
+
+    /// Whether the client has taken all that it was sent.
+    pub fn has_sent_all(&self, shard: usize, socket: Socket) -> bool {
+        self.links[self.link(shard, socket).0].down.is_empty()
     }
 
     pub fn finish(&mut self, shard: usize, socket: Socket) {

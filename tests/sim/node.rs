@@ -8,6 +8,7 @@ use corecast::ids::ShardId;
 use corecast::limits::{OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
 use corecast::mesh::{Address, Inbox, Lane, Outbound};
 use corecast::metrics::ShardCells;
+use corecast::readiness::{Phase, Readiness};
 use corecast::shard::{Identity, Parts, Shard};
 use corecast::subnets::Subnets;
 
@@ -65,6 +66,8 @@ impl Node {
         let control_inbox = inboxes.pop().expect("control's is the last");
         let control_bell = bells[setup.shards].clone();
         let control = Control::new(control_inbox, control_bell, lanes(), identity.clone());
+        let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
+        readiness.set_phase(Phase::Serving);
         let subnets = Arc::new(Subnets::new(SUBNET_ROWS));
         let mut runners = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
@@ -80,6 +83,7 @@ impl Node {
                 identity: identity.clone(),
                 cells: Arc::clone(&cells),
                 subnets: Arc::clone(&subnets),
+                readiness: Arc::clone(&readiness),
                 seed,
             });
             let (bell, state) = (bells[index].clone(), State::Awake);

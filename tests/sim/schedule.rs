@@ -81,6 +81,7 @@ fn begin(seed: u64) -> World {
                 late_news: network.random.pick(&[0, 20, 70]),
                 swapped_news: network.random.pick(&[0, 30]),
                 idle_news: network.random.pick(&[0, 10]),
+                no_memory: network.random.pick(&[0, 0, 10]),
             };
         }
         network.random.between(2, 9)

@@ -44,6 +44,10 @@ impl Sockets for SimSockets {
         results.extend(writes.iter().map(|write| network.send(self.shard, write)));
     }
 
+    fn has_sent_all(&self, socket: Socket) -> bool {
+        self.network.borrow().has_sent_all(self.shard, socket)
+    }
+
     fn finish(&mut self, socket: Socket) {
         self.network.borrow_mut().finish(self.shard, socket);
     }

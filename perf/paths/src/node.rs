@@ -9,6 +9,7 @@ use corecast::mesh::{
     Address, Asker, HomeMap, Inbox, Lane, Message, Outbound, Publish, Ticket, Wake,
 };
 use corecast::metrics::ShardCells;
+use corecast::readiness::{Phase, Readiness};
 use corecast::shard::{Identity, Parts, Shard};
 use corecast::subnets::{Subnet, Subnets};
 use std::sync::Arc;
@@ -72,6 +73,8 @@ impl Node {
         let home_map = HomeMap::new(count);
         let identity = Identity::new();
         let cells: Vec<Arc<ShardCells>> = (0..count).map(|_| Arc::default()).collect();
+        let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
+        readiness.set_phase(Phase::Serving);
         let subnets = Arc::new(Subnets::new(config.server.max_connections));
         let shards = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             Shard::new(Parts {
@@ -84,6 +87,7 @@ impl Node {
                 identity: identity.clone(),
                 cells: Arc::clone(&cells[index]),
                 subnets: Arc::clone(&subnets),
+                readiness: Arc::clone(&readiness),
                 seed: index as u64,
             })
         });

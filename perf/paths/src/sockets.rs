@@ -100,6 +100,10 @@ impl Sockets for Accepting {
         self.pong = pong;
     }
 
+    fn has_sent_all(&self, _: Socket) -> bool {
+        true
+    }
+
     fn finish(&mut self, socket: Socket) {
         panic!("{socket:?} is to stay");
     }

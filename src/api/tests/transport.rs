@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX};
+use crate::readiness::Phase;
 
 /// Header lines.
 type Lines<'a> = &'a [(&'a str, &'a str)];
@@ -133,12 +134,17 @@ async fn ready_and_live_tell_the_nodes_state() {
         (Phase::Starting, 503, "starting\n"),
         (Phase::Serving, 200, "serving\n"),
         (Phase::Full, 503, "full\n"),
+        (Phase::Leaving, 503, "draining\n"),
         (Phase::Draining, 503, "draining\n"),
     ];
     for (phase, status, text) in table {
         node.api.status.set_phase(phase);
         assert_eq!(node.get("/ready").await, (status, text.to_owned()));
     }
+    node.api.status.set_phase(Phase::Serving);
+    node.api.status.shards()[0].refused_busy_nanos.set(now().nanos());
+    let (status, text) = node.get("/ready").await;
+    assert!(status == 200 && text.starts_with("serving, busy: "), "{status} {text}");
     assert_eq!(node.get("/live").await.0, 503, "40 s without progress");
     for cells in node.api.status.shards() {
         cells.alive_nanos.set(now().nanos() - 29_000_000_000);

@@ -50,6 +50,7 @@ fn status(bytes: &[u8], rules: &Rules) -> u16 {
             assert!(head.contains("\r\nContent-Length: "), "{head}");
             response.status
         }
+        Progress::Health { .. } => 200,
     }
 }
 
@@ -104,7 +105,7 @@ fn accepts_the_requests_that_rfc_6455_section_4_2_1_describes() {
 fn refuses_with_the_status_that_says_what_is_wrong() {
     let cases = [
         (405, "a POST", changed("POST /ws HTTP/1.1", &[])),
-        (405, "a HEAD", changed("HEAD /health HTTP/1.1", &[])),
+        (405, "a HEAD", changed("HEAD /ws HTTP/1.1", &[])),
         (505, "HTTP/1.0", changed("GET /ws HTTP/1.0", &[])),
         (505, "HTTP/2.0", changed("GET /ws HTTP/2.0", &[])),
         (404, "an unknown path", changed("GET / HTTP/1.1", &[])),
@@ -160,12 +161,11 @@ fn the_host_of_an_absolute_target_stands_above_the_header() {
 
 #[test]
 fn a_refusal_carries_the_headers_that_its_status_demands() {
-    let rules = Rules { draining: true, ..Rules::default() };
+    let rules = Rules::default();
     let cases = [
         (changed("POST /ws HTTP/1.1", &[]), "\r\nAllow: GET\r\n"),
         (changed(LINE, &["Upgrade:"]), "\r\nSec-WebSocket-Version: 13\r\n"),
         (changed(LINE, &["Upgrade:"]), "\r\nUpgrade: websocket\r\n"),
-        (changed(LINE, &[]), "\r\nRetry-After: 5\r\n"),
     ];
     for (text, header) in cases {
         let Progress::Respond(response) = read(text.as_bytes(), &rules) else {
@@ -177,15 +177,17 @@ fn a_refusal_carries_the_headers_that_its_status_demands() {
 }
 
 #[test]
-fn health_says_whether_new_connections_are_welcome() {
-    let serving = Rules::default();
-    let draining = Rules { draining: true, ..Rules::default() };
+fn health_is_asked_by_get_or_head() {
+    let rules = Rules::default();
+    let asked = |text: &str| read(text.as_bytes(), &rules);
     let plain = request("GET /health HTTP/1.1", &["Host: h"]);
-    assert_eq!(status(plain.as_bytes(), &serving), 200);
-    assert_eq!(status(plain.as_bytes(), &draining), 503);
-    assert_eq!(status(b"GET /health?x HTTP/1.0\r\n\r\n", &serving), 200);
-    assert_eq!(status(b"GET /health HTTP/1.1\r\n\r\n", &serving), 400, "no Host");
-    assert_eq!(status(changed(LINE, &[]).as_bytes(), &draining), 503);
+    assert_eq!(asked(&plain), Progress::Health { head_only: false });
+    assert_eq!(asked("GET /health?x HTTP/1.0\r\n\r\n"), Progress::Health { head_only: false });
+    let head = request("HEAD /health HTTP/1.1", &["Host: h"]);
+    assert_eq!(asked(&head), Progress::Health { head_only: true });
+    assert_eq!(status(b"GET /health HTTP/1.1\r\n\r\n", &rules), 400, "no Host");
+    assert_eq!(status(b"HEAD /ws HTTP/1.1\r\nHost: h\r\n\r\n", &rules), 405);
+    assert_eq!(status(b"POST /health HTTP/1.1\r\nHost: h\r\n\r\n", &rules), 405);
 }
 
 #[test]

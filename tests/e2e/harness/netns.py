@@ -25,20 +25,8 @@ class Sites:
 
     def __enter__(self):
         with contextlib.ExitStack() as undo:
-            outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-            undo.callback(os.close, outside)
-            try:
-                _libc("unshare", CLONE_NEWNET)
-            except PermissionError:
-                pytest.skip("a network namespace is needed, and only root may make one")
-            undo.callback(_libc, "setns", outside, CLONE_NEWNET)
-            # It holds the namespace, and ends with its input: with this process at the latest.
-            self.holder = undo.enter_context(subprocess.Popen(
-                ["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-            self.away = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--"]
-            self.holder.stdin.write(b"\n")
-            self.holder.stdin.flush()
-            assert self.holder.stdout.readline() == b"\n", "the site away is not there"
+            _enter_namespace(undo)
+            self.away = ["nsenter", f"--net=/proc/{_hold_namespace(undo)}/ns/net", "--"]
             self.make()
             self.undo = undo.pop_all()
         return self
@@ -96,6 +84,61 @@ class Sites:
         # The ways over a link are lost with it.
         for site, other in [(HOME, AWAY), (AWAY, HOME)]:
             self.run(site, "ip", "route", "replace", SHARED, "via", other)
+
+
+class Guests:
+    """While the block runs, the thread and whatever it starts are in a network namespace of their
+    own, at the address `HOST`; guests "one" and "two" reach it from different networks. A command
+    that begins with `enter(guest)` runs there."""
+
+    HOST = "10.1.0.1"
+    LINKS = {"one": ("10.1.0.1/24", "10.1.0.2/24"), "two": ("10.2.0.1/24", "10.2.0.2/24")}
+
+    def __enter__(self):
+        with contextlib.ExitStack() as undo:
+            _enter_namespace(undo)
+            self.run("ip", "link", "set", "lo", "up")
+            self.holders = {guest: _hold_namespace(undo) for guest in self.LINKS}
+            for guest, (here, there) in self.LINKS.items():
+                self.run("ip", "link", "add", "dev", guest, "type", "veth", "peer", "name", guest,
+                         "netns", self.holders[guest])
+                for prefix, address in [([], here), (self.enter(guest), there)]:
+                    self.run(*prefix, "ip", "address", "add", address, "dev", guest)
+                    self.run(*prefix, "ip", "link", "set", guest, "up")
+            self.run(*self.enter("two"), "ip", "route", "add", self.HOST, "via", "10.2.0.1")
+            self.undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self.undo.close()
+
+    def enter(self, guest):
+        return ["nsenter", f"--net=/proc/{self.holders[guest]}/ns/net", "--"]
+
+    def run(self, *command):
+        subprocess.run([*map(str, command)], check=True)
+
+
+def _enter_namespace(undo):
+    """Takes the thread into a network namespace of its own, until `undo` is done."""
+    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    undo.callback(os.close, outside)
+    try:
+        _libc("unshare", CLONE_NEWNET)
+    except PermissionError:
+        pytest.skip("a network namespace is needed, and only root may make one")
+    undo.callback(_libc, "setns", outside, CLONE_NEWNET)
+
+
+def _hold_namespace(undo):
+    """The process that holds another network namespace. It ends with its input: with this process
+    at the latest."""
+    holder = undo.enter_context(subprocess.Popen(
+        ["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    holder.stdin.write(b"\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == b"\n", "the namespace is not there"
+    return holder.pid
 
 
 def _libc(name, *args):

@@ -1,0 +1,74 @@
+//! A rate with a burst of one second of it.
+
+use crate::ids::Moment;
+
+/// How many more may come at present.
+#[derive(Debug)]
+pub(super) struct Pace {
+    rate: f64,
+    left: f64,
+    refilled: Moment,
+}
+
+impl Pace {
+    /// The part of a burst below which it is scarce.
+    const SCARCE: f64 = 0.25;
+
+    /// So many a second, at least one.
+    pub(super) fn new(rate: u32) -> Pace {
+        let rate = f64::from(rate.max(1));
+        Pace { rate, left: rate, refilled: Moment::default() }
+    }
+
+    /// Adds what the time since the last call has earned.
+    pub(super) fn refill(&mut self, now: Moment) {
+        let earned = now.since(self.refilled).as_secs_f64() * self.rate;
+        self.left = (self.left + earned).min(self.rate);
+        self.refilled = now;
+    }
+
+    /// Whether one more may come.
+    pub(super) fn has_one(&self) -> bool {
+        self.left >= 1.0
+    }
+
+    /// Whether most of the burst is used up: somebody comes faster than the rate.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.left < self.rate * Pace::SCARCE
+    }
+
+    /// One has come.
+    pub(super) fn take_one(&mut self) {
+        self.left -= 1.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_second_brings_the_rate_and_no_more_than_that_is_kept() {
+        let mut pace = Pace::new(10);
+        let take_all = |pace: &mut Pace| {
+            let mut count = 0;
+            while pace.has_one() {
+                pace.take_one();
+                count += 1;
+            }
+            count
+        };
+        let mut now = Moment::default().after(Duration::from_secs(1));
+        pace.refill(now);
+        assert!(!pace.is_scarce());
+        assert_eq!(take_all(&mut pace), 10);
+        assert!(pace.is_scarce());
+        now = now.after(Duration::from_millis(300));
+        pace.refill(now);
+        assert_eq!(take_all(&mut pace), 3);
+        pace.refill(now.after(Duration::from_secs(60)));
+        assert_eq!(take_all(&mut pace), 10);
+    }
+}

@@ -1,0 +1,142 @@
+//! Clients that are accepted and wait until `accept_rate` lets them in. Subnets take turns, so that
+//! whoever connects fastest waits longest; while one alone waits, it has every turn.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::shard::Socket;
+use crate::subnets::Subnet;
+
+/// The queues of one shard's clients, by subnet.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// No queue is empty.
+    queues: HashMap<Subnet, VecDeque<Socket>>,
+    /// Every subnet that has a queue, once: whose turn is next. Exempt clients are not in it.
+    turns: VecDeque<Subnet>,
+    count: usize,
+}
+
+impl Waiting {
+    /// Puts a client into its subnet's queue. If `count_max` wait already, the last one of the
+    /// longest queue has to go, and is returned: it may be the new one.
+    pub(super) fn push(
+        &mut self,
+        (socket, subnet): (Socket, Subnet),
+        count_max: usize,
+    ) -> Option<Socket> {
+        let mut refused = None;
+        if self.count >= count_max {
+            let own = self.queue_count(subnet);
+            match self.longest().filter(|&longest| self.queue_count(longest) > own + 1) {
+                Some(longest) => refused = self.take(longest, VecDeque::pop_back),
+                None => return Some(socket),
+            }
+        }
+        let queue = self.queues.entry(subnet).or_default();
+        if queue.is_empty() && !subnet.is_exempt() {
+            self.turns.push_back(subnet);
+        }
+        queue.push_back(socket);
+        self.count += 1;
+        refused
+    }
+
+    /// The next client: an exempt one if one waits, else the first one of the subnet whose turn it
+    /// is.
+    pub(super) fn pop(&mut self) -> Option<(Socket, Subnet)> {
+        if let Some(socket) = self.take(Subnet::EXEMPT, VecDeque::pop_front) {
+            return Some((socket, Subnet::EXEMPT));
+        }
+        let &subnet = self.turns.front()?;
+        let socket = self.take(subnet, VecDeque::pop_front)?;
+        if self.queues.contains_key(&subnet) {
+            self.turns.rotate_left(1);
+        }
+        Some((socket, subnet))
+    }
+
+    /// How many wait.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many of a subnet wait.
+    pub(super) fn queue_count(&self, subnet: Subnet) -> usize {
+        self.queues.get(&subnet).map_or(0, VecDeque::len)
+    }
+
+    /// The subnet of which most clients wait, among those that limits apply to.
+    fn longest(&self) -> Option<Subnet> {
+        let limited = self.queues.iter().filter(|(subnet, _)| !subnet.is_exempt());
+        limited.max_by_key(|(_, queue)| queue.len()).map(|(&subnet, _)| subnet)
+    }
+
+    /// Takes one client from one end of a queue, which is removed with its last.
+    fn take(
+        &mut self,
+        subnet: Subnet,
+        end: fn(&mut VecDeque<Socket>) -> Option<Socket>,
+    ) -> Option<Socket> {
+        let queue = self.queues.get_mut(&subnet)?;
+        let socket = end(queue)?;
+        self.count -= 1;
+        if queue.is_empty() {
+            self.queues.remove(&subnet);
+            self.turns.retain(|&other| other != subnet);
+        }
+        Some(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(number: u8) -> Subnet {
+        Subnet::of_ipv4([10, 0, number, 1])
+    }
+
+    fn numbers(waiting: &mut Waiting) -> Vec<i32> {
+        std::iter::from_fn(|| waiting.pop()).map(|(socket, _)| socket.number()).collect()
+    }
+
+    /// Sockets with these numbers wait, each in the subnet that its tens say.
+    fn waiting(sockets: &[i32], count_max: usize) -> (Waiting, Vec<i32>) {
+        let mut waiting = Waiting::default();
+        let mut refused = Vec::new();
+        for &number in sockets {
+            let from = match number / 10 {
+                0 => Subnet::EXEMPT,
+                tens => subnet(tens as u8),
+            };
+            refused.extend(waiting.push((Socket::new(number), from), count_max));
+        }
+        assert_eq!(waiting.count(), sockets.len() - refused.len());
+        (waiting, refused.into_iter().map(Socket::number).collect())
+    }
+
+    #[test]
+    fn subnets_take_turns_and_a_lone_one_has_all() {
+        let (mut three, refused) = waiting(&[10, 11, 12, 13, 20, 21, 30], 100);
+        assert!(refused.is_empty());
+        assert_eq!(numbers(&mut three), [10, 20, 30, 11, 21, 12, 13]);
+        assert_eq!(three.count(), 0);
+        assert!(three.queues.is_empty() && three.turns.is_empty());
+    }
+
+    #[test]
+    fn exempt_clients_go_first() {
+        let (mut mixed, _) = waiting(&[10, 11, 1, 2], 100);
+        assert_eq!(numbers(&mut mixed), [1, 2, 10, 11]);
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_last_of_the_longest_queue_goes() {
+        let (mut crowd, refused) = waiting(&[10, 11, 12, 13, 14, 15, 20, 21, 22, 30], 5);
+        // A crowd's own last one while it is alone, then those of its that others displace.
+        assert_eq!(refused, [15, 14, 13, 22, 12]);
+        assert_eq!(numbers(&mut crowd), [10, 20, 30, 11, 21]);
+        let (_, refused) = waiting(&[10, 20, 30, 40, 50], 4);
+        assert_eq!(refused, [50], "nobody has more than another");
+    }
+}

@@ -1,0 +1,37 @@
+//! Sockets that the kernel had no memory for. It says that there is room again when the peer
+//! acknowledges something; where nothing is on its way to the peer that never happens, so the next
+//! tick tries such a socket again.
+
+use super::{Shard, Sockets, Token};
+use crate::connection::{Flags, State};
+
+/// Connections of which the kernel took nothing since the last tick, each once for every write.
+#[derive(Default)]
+pub(super) struct Retries(Vec<Token>);
+
+impl Retries {
+    /// The kernel took nothing of a write.
+    pub(super) fn note(&mut self, token: Token) {
+        self.0.push(token);
+    }
+}
+
+impl<S: Sockets> Shard<S> {
+    /// Sends again to those of whom no news would come.
+    pub(super) fn on_tick_retries(&mut self) {
+        for token in std::mem::take(&mut self.retries.0) {
+            let Some(connection) = self.slots.get(token) else { continue };
+            let blocked = connection.flags.has(Flags::BLOCKED);
+            if blocked
+                && connection.state != State::Released
+                && self.io.has_sent_all(connection.socket)
+                && !crate::sabotage!(ForgottenRetry)
+            {
+                connection.flags.clear(Flags::BLOCKED);
+                // It was not pinged meanwhile, and has nothing to answer.
+                connection.heard = self.tick;
+                self.mark_dirty(token.slot);
+            }
+        }
+    }
+}
