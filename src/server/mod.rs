@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_SLACK, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox};
 use crate::metrics::{BridgeCells, ShardCells};
-use crate::shard::Identity;
+use crate::shard::{Identity, OutboxLeases};
 use crate::subnets::Subnets;
 use crate::sys::{self, EventFd, Signal, SysError};
 
@@ -72,6 +72,7 @@ struct Common {
     home_map: HomeMap,
     identity: Identity,
     leases: Leases,
+    outboxes: OutboxLeases,
     cells: Vec<Arc<ShardCells>>,
     subnets: Arc<Subnets>,
     status: Arc<Status>,
@@ -124,6 +125,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         home_map: HomeMap::new(shards),
         identity: Identity::new(),
         leases: Leases::new(config.server.max_connections, shards),
+        outboxes: OutboxLeases::new(config.client.outboxes_bytes_max, shards),
         status: Arc::new(Status::new(
             (cells.clone(), bridge_cells.clone()),
             sys::now,

@@ -175,6 +175,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
         identity: common.identity.clone(),
         cells,
         subnets: Arc::clone(&common.subnets),
+        outboxes: common.outboxes.clone(),
         seed: seed(),
     });
     // The receiver is gone only if another shard has failed, and then the process ends.

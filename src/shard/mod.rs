@@ -7,6 +7,7 @@
 
 mod audit;
 mod bitmap;
+mod budget;
 mod closing;
 mod fanout;
 mod following;
@@ -29,6 +30,7 @@ mod subscribing;
 mod sweep;
 mod turn;
 
+pub use budget::OutboxLeases;
 pub use homes::Homes;
 pub use identity::Identity;
 pub use input::is_parsing;
@@ -47,6 +49,7 @@ use crate::mesh::{HomeMap, Inbox, Message, Outbound};
 use crate::metrics::ShardCells;
 use crate::subnets::{Subnet, Subnets};
 use bitmap::Bitmap;
+use budget::Budget;
 use inbound::Unfinished;
 use locals::Locals;
 use replays::Replays;
@@ -74,6 +77,8 @@ pub struct Parts<S> {
     pub cells: Arc<ShardCells>,
     /// Where all shards of the node count what clients of one subnet use.
     pub subnets: Arc<Subnets>,
+    /// Memory for the node's outboxes.
+    pub outboxes: OutboxLeases,
     /// A number that differs between shards and processes, for epochs and jitter.
     pub seed: u64,
 }
@@ -107,6 +112,7 @@ pub struct Shard<S> {
     /// Connections with something to read.
     readable: VecDeque<Token>,
     unfinished: Unfinished,
+    budget: Budget,
     owing: parking::Owing,
     replays: Replays,
     /// Bytes for single clients that this turn has made.
@@ -155,6 +161,7 @@ impl<S: Sockets> Shard<S> {
             sweep: Sweep::default(),
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
+            budget: Budget::new(parts.outboxes),
             owing: parking::Owing::default(),
             replays: Replays::default(),
             replied_bytes: 0,

@@ -17,7 +17,7 @@ use corecast::mesh::{
 use corecast::metrics::{BridgeCells, ShardCells};
 use corecast::protocol::HistoryPage;
 use corecast::reason::ClientError;
-use corecast::shard::{Identity, Parts, Shard};
+use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::Subnets;
 
 use super::log::log;
@@ -85,6 +85,7 @@ impl Node {
         let desk = setup.desk(number, life);
         let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
         let subnets = Arc::new(Subnets::new(8));
+        let outboxes = OutboxLeases::new(1 << 30, shards);
         let mut all = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let seed = network.borrow_mut().random.number();
@@ -98,6 +99,7 @@ impl Node {
                 identity: identity.clone(),
                 cells: Arc::clone(&cells[index]),
                 subnets: Arc::clone(&subnets),
+                outboxes: outboxes.clone(),
                 seed,
             }));
         }

@@ -9,7 +9,7 @@ use corecast::mesh::{
     Address, Asker, HomeMap, Inbox, Lane, Message, Outbound, Publish, Ticket, Wake,
 };
 use corecast::metrics::ShardCells;
-use corecast::shard::{Identity, Parts, Shard};
+use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::{Subnet, Subnets};
 use std::sync::Arc;
 
@@ -72,6 +72,7 @@ impl Node {
         let home_map = HomeMap::new(count);
         let identity = Identity::new();
         let cells: Vec<Arc<ShardCells>> = (0..count).map(|_| Arc::default()).collect();
+        let outboxes = OutboxLeases::new(config.client.outboxes_bytes_max, count);
         let subnets = Arc::new(Subnets::new(config.server.max_connections));
         let shards = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             Shard::new(Parts {
@@ -84,6 +85,7 @@ impl Node {
                 identity: identity.clone(),
                 cells: Arc::clone(&cells[index]),
                 subnets: Arc::clone(&subnets),
+                outboxes: outboxes.clone(),
                 seed: index as u64,
             })
         });
