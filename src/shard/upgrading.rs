@@ -173,12 +173,10 @@ impl<S: Sockets> Shard<S> {
     /// Answers 503 to an upgrade that waits. Nothing of its outbox has been sent.
     pub(super) fn refuse_upgrade(&mut self, token: Token, text: &str) {
         let Some(connection) = self.slots.get(token) else { return };
-        let before = connection.outbox_cost_bytes();
         if let Some(extra) = connection.extra.as_mut() {
-            extra.outbox.discard_unsent();
+            extra.outbox.discard_unsent(&mut self.budget.accounts);
+            self.budget.rank(token.slot, &mut extra.outbox);
         }
-        let after = connection.outbox_cost_bytes();
-        self.cells.outbox_bytes.subtract((before - after) as u64);
         self.cells.handshakes_unavailable.add(1);
         self.respond(token, &handshake::unavailable(text));
     }
