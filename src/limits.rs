@@ -249,8 +249,8 @@ pub const SUBNETS_MAX: usize = 65_536;
 pub const LEASE_CONNECTIONS_MAX: usize = 64;
 
 /// Accepted clients of one shard that wait until `accept_rate` lets them in, about 20 B each and
-/// their sockets; never more than the rate lets in within a second. At one more, the last one of the
-/// subnet of which most wait is answered 503.
+/// their sockets; never more than the rate lets in within a second. At one more, the last one of
+/// the subnet of which most wait is answered 503.
 pub const ACCEPT_WAITING_MAX: usize = 4096;
 
 /// Clients of this host that wait so; the others stay in the kernel's queue.

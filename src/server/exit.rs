@@ -89,8 +89,8 @@ fn leave(common: &Common, plan: Plan) -> bool {
     if plan.delay.is_zero() {
         return true;
     }
-    tracing::info!(delay = ?plan.delay, "about to drain: /ready and /health say so, and clients are \
-        still taken; a second signal stops at once");
+    tracing::info!(delay = ?plan.delay, "about to drain: /ready and /health say so, and clients \
+        are still taken; a second signal stops at once");
     common.status.set_phase(Phase::Leaving);
     wait_until(sys::now().after(plan.delay), || false)
 }

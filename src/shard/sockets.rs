@@ -118,8 +118,8 @@ pub trait Sockets {
     /// most [`crate::limits::SWEEP_SENDS_MAX`] writes, no socket twice: one system call.
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>);
 
-    /// Whether all that the socket took has been sent and acknowledged: if it takes nothing even so,
-    /// no news will say that it does again.
+    /// Whether all that the socket took has been sent and acknowledged: if it takes nothing even
+    /// so, no news will say that it does again.
     fn has_sent_all(&self, socket: Socket) -> bool;
 
     /// Tells the peer that nothing more will be sent.

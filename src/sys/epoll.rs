@@ -242,6 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn an_epoll_that_can_not_be_waited_for_any_more_ends_its_thread_with_the_error() {
+        let mut epoll = Epoll::new(EventFd::new().unwrap()).unwrap();
+        let other = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: dup2 takes no pointers, and the epoll's descriptor is still its own.
+        unsafe { libc::dup2(other.as_raw_fd(), epoll.epoll.as_raw_fd()) };
+        let waiting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| epoll.wait()));
+        let panic = waiting.expect_err("it must not spin for ever");
+        let text = panic.downcast_ref::<String>().expect("a message");
+        assert!(text.starts_with("epoll_wait: "), "{text}");
+    }
+
+    #[test]
     fn a_wake_ends_the_next_wait_and_no_other() {
         let wake = EventFd::new().unwrap();
         check_wait(wake, Epoll::new(wake).unwrap());
