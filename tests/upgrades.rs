@@ -13,8 +13,10 @@ use corecast::config::Config;
 use corecast::ids::{Moment, ShardId};
 use corecast::mesh::{HomeMap, Inbox, Lane, Outbound, Wake};
 use corecast::metrics::ShardCells;
+use corecast::readiness::{Phase, Readiness};
 use corecast::shard::{
-    Identity, Options, Parts, Ready, Received, Release, Shard, Socket, Sockets, Token, Write, Wrote,
+    Identity, Options, OutboxLeases, Parts, Ready, Received, Release, Shard, Socket, Sockets,
+    Token, Write, Wrote,
 };
 use corecast::subnets::{Subnet, Subnets};
 
@@ -51,6 +53,10 @@ impl Sockets for Silent {
 
     fn send(&mut self, writes: &[Write<'_>], _results: &mut Vec<Wrote>) {
         assert!(writes.is_empty(), "nobody is answered before its channels are there");
+    }
+
+    fn has_sent_all(&self, _socket: Socket) -> bool {
+        true
     }
 
     fn finish(&mut self, _socket: Socket) {}
@@ -96,6 +102,8 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
     let mut options: Options = Config::default().shard_options(1);
     (options.bus, options.insecure) = (true, true);
     let cells: Arc<ShardCells> = Arc::default();
+    let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
+    readiness.set_phase(Phase::Serving);
     let shard = Shard::new(Parts {
         id: ShardId::new(0),
         options,
@@ -106,6 +114,8 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
         identity: Identity::new(),
         cells: Arc::clone(&cells),
         subnets: Arc::new(Subnets::new(16)),
+        readiness,
+        outboxes: OutboxLeases::new(usize::MAX, 1),
         seed: 1,
     });
     (shard, cells)
