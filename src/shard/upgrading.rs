@@ -86,6 +86,9 @@ impl<S: Sockets> Shard<S> {
             plain.waiting = waiting;
             plain.publish = request.publish.map(|name| ChannelName::new(&name));
         }
+        if crate::sabotage!(EarlyUpgrade) {
+            self.send_response(token);
+        }
         if self.end_upgrade(token) { Flow::Continue } else { Flow::Wait }
     }
 

@@ -107,7 +107,7 @@ def held(redis, join):
     """A node whose way to Redis is silent until `let`, and the way."""
     with Proxy(redis.port) as link:
         nodes = join([link.url])
-        nodes[0].publish("known", 0)
+        nodes.at("known", nodes[0].publish("known", 0))
         link.silent = True
         yield nodes[0], link
 
