@@ -188,10 +188,10 @@ fn facts(common: &Common, started: &shards::Started, api_listen: SocketAddr) -> 
     }
 }
 
-/// Says so if more connections are asked for than fit.
+/// Says so if more connections are asked for than fit. For development nobody asks for so many.
 fn warn_of_capacity(common: &Common, facts: &Facts) {
     let (wanted, fit) = (common.config.server.max_connections, facts.connections_max);
-    if fit < wanted {
+    if fit < wanted && !common.config.dev {
         let each = if facts.private_tables { "each shard" } else { "the process" };
         tracing::warn!(
             "server.max_connections is {wanted}, and {fit} connections fit: {each} may have {} \

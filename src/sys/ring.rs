@@ -46,8 +46,8 @@ impl Ring {
     /// Makes a ring whose sleep `wake` ends, and a tick every `Tick::NANOS`.
     ///
     /// # Errors
-    /// The kernel's: io_uring is refused (containers, `kernel.io_uring_disabled`), be it only when it
-    /// is to be entered, or too old (before 6.1 there is no DEFER_TASKRUN).
+    /// The kernel's: io_uring is refused (containers, `kernel.io_uring_disabled`), be it only when
+    /// it is to be entered, or too old (before 6.1 there is no DEFER_TASKRUN).
     pub fn new(wake: EventFd) -> Result<Ring, SysError> {
         let failed = |call| move |source| SysError { call, source };
         let ring = IoUring::builder()
@@ -200,8 +200,8 @@ impl Failures {
 }
 
 /// Sends that the kernel has been given and that have not all completed. It may read their buffers
-/// until then, so they are borrowed for as long as this lives, and it ends with the last completion,
-/// however it ends.
+/// until then, so they are borrowed for as long as this lives, and it ends with the last
+/// completion, however it ends.
 struct Batch<'a> {
     ring: &'a mut Ring,
     codes: [i32; Batch::CODES],

@@ -51,7 +51,7 @@ def knock(guests, guest, kind, server, *numbers):
 
 @contextlib.contextmanager
 def flood(guests, guest, server, *, kept):
-    """While the block runs, somebody connects as fast as the test allows. Its list gets the rate."""
+    """While the block runs, somebody connects as fast as it may. The list gets the rate."""
     rates = []
     with knock(guests, guest, "flood", server, FLOOD_RATE, kept) as process:
         try:

@@ -86,12 +86,12 @@ def test_a_server_that_nobody_could_connect_to_does_not_start(driver):
 
 
 def test_more_connections_than_fit_are_told_in_the_log(driver):
-    config = "[server]\nmax_connections = 5000\n"
-    with Server(driver, config=config, prefix=["prlimit", "--nofile=600:600"]) as server:
-        eventually(lambda: "server.max_connections is 5000, and 688 connections fit" in server.log(),
-                   3, "it is told")
-    with Server(driver, config="[server]\nmax_connections = 500\n",
-                prefix=["prlimit", "--nofile=600:600"]) as server:
+    config = '[server]\nmax_connections = {}\n[api]\nkeys = ["of-this-test-alone"]\n'
+    few = {"prefix": ["prlimit", "--nofile=600:600"], "dev": False}
+    with Server(driver, config=config.format(5000), **few) as server:
+        line = "server.max_connections is 5000, and 688 connections fit"
+        eventually(lambda: line in server.log(), 3, "it is told")
+    with Server(driver, config=config.format(500), **few) as server:
         assert "connections fit" not in server.log()
 
 

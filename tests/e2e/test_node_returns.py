@@ -49,7 +49,7 @@ def test_a_node_that_was_cut_off_goes_on_and_its_end_is_told_again(alone, redis)
 
 def test_a_lease_that_is_given_up_is_not_taken_again(alone, redis):
     with Proxy(redis.port) as link:
-        node = alone('[server]\ndrain = "800ms"\n' + EVENTS).add(link.url)
+        node = alone('[server]\ndrain = "5s"\n' + EVENTS).add(link.url)
         eventually(lambda: len(redis.client.zrange(LEASES, 0, -1)) == 2)
         own = node.result("info")["nodes"][0]["uid"].encode()
         link.latency = 0.7

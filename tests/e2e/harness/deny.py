@@ -16,7 +16,8 @@ rules = [(LOAD_NUMBER, 0, 0, 0), (JUMP_IF_EQUAL, 0, 1, int(number)),
 code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
 program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rules), ctypes.addressof(code)))
 libc = ctypes.CDLL(None, use_errno=True)
-for call in [(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0)]:
+for call in [(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+             (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0)]:
     if libc.prctl(*call):
         raise OSError(ctypes.get_errno(), f"prctl{call}")
 os.execvp(command[0], command)

@@ -2,8 +2,9 @@
 
     knock.py flood HOST PORT RATE KEPT    connects RATE times a second; resets each connection when
                                           KEPT later ones are open, and prints how many there were
-    knock.py visit HOST PORT COUNT RATE   COUNT clients open WebSockets, RATE of them a second; prints
-                                          how long each one took, in seconds, null for those refused
+    knock.py visit HOST PORT COUNT RATE   COUNT clients open WebSockets, RATE of them a second;
+                                          prints how long each one took, in seconds, and null for
+                                          those that were refused
 """
 
 import asyncio
