@@ -55,6 +55,27 @@ pub const REPLAY_BYTES_PER_TICK: usize = 100 * 1024;
 /// channels together. Beyond it the next request waits.
 pub const REPLAY_BURST_BYTES: usize = 4 * 1024 * 1024;
 
+/// Frames for one connection that wait are joined to pieces of up to this many bytes.
+pub const PIECE_JOIN_BYTES_MAX: usize = 4096;
+
+/// Shared frames that are shorter are copied: a reference to them costs up to two places of 24 B in
+/// a queue that doubles, and makes what is sent at once a list of short pieces.
+pub const PIECE_SHARED_BYTES_MIN: usize = 64;
+
+/// Bytes of a block in which shards lease memory for outboxes: a 32nd of a shard's even share, so
+/// that what all others keep spare is a 32nd of the whole, within these bounds.
+pub const OUTBOXES_BLOCK_BYTES_MIN: usize = 4 * 1024;
+/// See [`OUTBOXES_BLOCK_BYTES_MIN`].
+pub const OUTBOXES_BLOCK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of the publications of one channel that are delivered together, unless a single one has
+/// more: what one write may leave behind in an outbox that was empty.
+pub const SEGMENT_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a client may go unread because it waits for an answer, or has not read what it was
+/// answered. Whoever reads at least [`READING_OUTBOX_BYTES_MAX`] in this time goes on.
+pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How much more than `outbox_bytes_max` may wait for a socket that still takes bytes: a burst is
 /// longer than one write, and its receiver is not slow yet.
 pub const OUTBOX_UNBLOCKED_FACTOR: usize = 4;

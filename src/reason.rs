@@ -64,6 +64,8 @@ reasons! {
         InternalError = 3004, "internal server error", "internal_error", true;
         /// The client reads too slowly: its outbox is full.
         Slow = 3008, "slow", "slow", true;
+        /// The node has no memory left for outboxes, and this one was the fullest of its shard.
+        OutboxesFull = 3008, "slow", "outboxes_full", true;
         /// Publications were missed, and the protocol has no other word for it.
         InsufficientState = 3010, "insufficient state", "insufficient_state", true;
         /// The application asked the client to come back.

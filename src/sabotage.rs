@@ -19,6 +19,10 @@ pub enum Fault {
     LeakedInterest,
     /// Commands are carried out however much waits for their client.
     UnboundReplies,
+    /// Shared frames stay charged when no outbox holds them any more.
+    ForgottenRelease,
+    /// A shard gives back more memory for outboxes than it had leased.
+    LeaseTwiceGivenBack,
     /// Parsing a client's bytes panics.
     PanicInParse,
     /// A turn panics.

@@ -72,6 +72,16 @@ fn answers_that_nothing_bounds_are_noticed() {
 }
 
 #[test]
+fn frames_that_stay_charged_when_nobody_waits_for_them_are_noticed() {
+    check_noticed(play, Fault::ForgottenRelease);
+}
+
+#[test]
+fn memory_for_outboxes_that_is_given_back_twice_is_noticed() {
+    check_noticed(play, Fault::LeaseTwiceGivenBack);
+}
+
+#[test]
 fn publications_that_vanish_from_a_full_spill_are_noticed() {
     check_noticed(play, Fault::DropOnSpill);
 }

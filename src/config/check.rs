@@ -278,6 +278,14 @@ fn check_sizes(config: &Config, found: &mut Found) {
     found.range("client.channels_max", client.channels_max, (1, CONNECTION_CHANNELS_MAX));
     found.range("client.channel_bytes_max", client.channel_bytes_max, (1, CHANNEL_BYTES_MAX));
     found.range("api.body_bytes_max", config.api.body_bytes_max, (1024, BODY_BYTES_MAX));
+    if client.outboxes_bytes_max < client.outbox_bytes_max {
+        let text = format!(
+            "= {} bytes has no room for one outbox of client.outbox_bytes_max = {} bytes: raise \
+             it, or lower that",
+            client.outboxes_bytes_max, client.outbox_bytes_max
+        );
+        found.add("client.outboxes_bytes_max", text);
+    }
     for (key, bytes) in [
         ("client.inbound_bytes_max", client.inbound_bytes_max),
         ("client.outbox_bytes_max", client.outbox_bytes_max),

@@ -131,6 +131,9 @@ pub struct Client {
     /// Bytes that may wait for one client.
     #[serde(deserialize_with = "types::size")]
     pub outbox_bytes_max: usize,
+    /// Bytes of all outboxes of the node.
+    #[serde(deserialize_with = "types::size")]
+    pub outboxes_bytes_max: usize,
     /// What happens to a slow client where its channel's namespace does not say.
     pub slow_policy: SlowPolicy,
     /// Most channels of one connection.

@@ -4,10 +4,11 @@
 mod outbox;
 mod slots;
 
-pub use outbox::{Outbox, Piece};
+pub use outbox::{Accounts, Frames, Outbox, Piece};
 pub use slots::Slots;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::channel::ChannelName;
 use crate::ids::{Generation, Since, Tick};
@@ -64,6 +65,8 @@ impl Flags {
     pub const PARKED: Flags = Flags(1 << 10);
     /// The client has been given more history than it may have for the time being, and waits.
     pub const OWING: Flags = Flags(1 << 11);
+    /// The peer takes no more bytes, ever: what it has sent is carried out, and nothing answered.
+    pub const DEAF: Flags = Flags(1 << 12);
 
     /// Whether all of `flag` is set.
     pub const fn has(self, flag: Flags) -> bool {
@@ -272,6 +275,17 @@ pub struct Extra {
     pub charged: usize,
     /// Number of the beginning of that input.
     pub begun: u64,
+    /// Since when the server does not read, as heartbeats have found.
+    pub unread: Option<Unread>,
+}
+
+/// A time in which nothing is read from a client, because it waits or does not read itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread {
+    /// When it was first noticed.
+    pub since: Tick,
+    /// What the client had taken then.
+    pub taken_bytes: usize,
 }
 
 /// What plain WebSocket's path asked for and has not got yet.
@@ -353,6 +367,13 @@ impl Connection {
     /// Cost of what waits to be sent.
     pub fn outbox_cost_bytes(&self) -> usize {
         self.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes())
+    }
+
+    /// When the connection has failed to take any of what waits for it for `patience`; absent if
+    /// its socket has room.
+    pub fn stalls_at(&self, patience: Duration) -> Option<Tick> {
+        let extra = self.extra.as_ref().filter(|extra| !extra.outbox.is_empty())?;
+        self.flags.has(Flags::BLOCKED).then(|| extra.outbox.moved().after(patience))
     }
 
     /// How many channels it has.

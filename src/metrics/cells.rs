@@ -156,7 +156,7 @@ pub struct ShardCells {
     pub delivered_bytes: Cell,
     /// Time from entrance to the kernel.
     pub delivery: DurationCells,
-    /// Bytes that wait in outboxes.
+    /// Memory of outboxes.
     pub outbox_bytes: Cell,
     /// Bytes of unfinished messages and requests.
     pub inbound_bytes: Cell,

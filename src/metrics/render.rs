@@ -214,7 +214,7 @@ impl Shards {
         let family =
             ("corecast_delivery_seconds", "Time from a publication's entrance to the kernel.");
         families.histogram(family, self.shards.iter().map(|cells| &cells.delivery))?;
-        let family = ("corecast_outbox_bytes", "Bytes that wait for slow clients.");
+        let family = ("corecast_outbox_bytes", "Memory of what waits for clients.");
         families.gauge(family, by_shard(self.each(|cells| &cells.outbox_bytes)))?;
         let family = ("corecast_drops", "Messages that were not delivered.");
         let drops = DropReason::ALL.iter().enumerate().map(|(at, reason)| {

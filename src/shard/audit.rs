@@ -3,7 +3,7 @@
 
 use super::locals::Subscriber;
 use super::{Shard, Sockets, Token};
-use crate::connection::State;
+use crate::connection::{Flags, State};
 use crate::ids::{Slot, Tick};
 use crate::limits::{AUDIT_INTERVAL, AUDIT_SLOTS_MAX};
 
@@ -36,6 +36,27 @@ impl<S: Sockets> Shard<S> {
         }
         self.count_audit_errors(errors);
         errors
+    }
+
+    /// Counts the memory of all outboxes anew. Answers how many numbers that are kept of it are
+    /// wrong, and how many blocks are leased for it. For tests.
+    pub fn audit_outboxes(&mut self) -> (usize, usize) {
+        let (mut errors, mut own) = (0, 0);
+        let mut shared = std::collections::BTreeMap::new();
+        for at in 0..self.slots.reached() {
+            let Some(connection) = self.slots.at(Slot::new(at)) else { continue };
+            let parked = connection.extra.as_ref().is_some_and(|extra| extra.parked.is_some());
+            errors += usize::from(connection.flags.has(Flags::PARKED) && !parked);
+            let Some(extra) = connection.extra.as_ref() else { continue };
+            errors += usize::from(!extra.outbox.is_consistent());
+            own += extra.outbox.memory_bytes();
+            shared.extend(extra.outbox.shared());
+        }
+        let accounts = &self.budget.accounts;
+        errors += usize::from(accounts.own_bytes() != own);
+        errors += usize::from(accounts.shared_bytes() != shared.values().sum::<usize>());
+        let (blocks, bytes) = self.budget.leased();
+        (errors + usize::from(accounts.bytes() > bytes), blocks)
     }
 
     /// What waits in each outbox that is not empty, by its cost in bytes. For tests.

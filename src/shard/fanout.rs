@@ -43,7 +43,9 @@ impl<S: Sockets> Shard<S> {
         if !local.is_open() {
             self.unsealed.push(place);
         }
-        local.append(publication);
+        if local.append(publication) {
+            self.seal_channel(place);
+        }
     }
 
     /// Publications from after `after` up to before `next` were dropped on the way here.

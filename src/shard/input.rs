@@ -32,7 +32,8 @@ impl<S: Sockets> Shard<S> {
         if ready.hangup {
             connection.flags.set(Flags::HUNG_UP);
         }
-        if ready.writable && connection.flags.clear(Flags::BLOCKED) {
+        let deaf = connection.flags.has(Flags::DEAF);
+        if ready.writable && !deaf && connection.flags.clear(Flags::BLOCKED) {
             connection.heard = self.tick;
             self.mark_dirty(token.slot);
         }
@@ -113,20 +114,12 @@ impl<S: Sockets> Shard<S> {
         self.buffer = buffer;
     }
 
-    fn on_end(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
-        connection.flags.clear(Flags::READABLE);
-        connection.flags.set(Flags::PEER_CLOSED);
-        // What is on its way out goes first: a peer may close its sending side and still read.
-        let outbox_empty = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
-        if connection.state != State::Closing || outbox_empty {
-            self.release(token, CloseReason::PeerGone, Release::Graceful);
-        }
-    }
-
     fn on_bytes(&mut self, token: Token, bytes: &mut [u8]) {
         let Some(connection) = self.slots.get(token) else { return };
         connection.heard = self.tick;
+        if let Some(extra) = connection.extra.as_mut() {
+            extra.unread = None;
+        }
         match connection.state {
             State::Handshaking => self.on_head(token, bytes),
             State::Opened | State::Connected => {

@@ -254,6 +254,7 @@ impl<S: Sockets> Shard<S> {
         } else if let Some(connection) = self.slots.get(token) {
             connection.shrink();
         }
+        self.end_if_done(token);
     }
 
     fn on_history(&mut self, token: Token, id: u32, query: &HistoryQuery<'_>) -> Flow {

@@ -18,7 +18,7 @@ use corecast::metrics::{BridgeCells, ShardCells};
 use corecast::protocol::HistoryPage;
 use corecast::readiness::{Phase, Readiness};
 use corecast::reason::ClientError;
-use corecast::shard::{Identity, Parts, Shard};
+use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::Subnets;
 
 use super::log::log;
@@ -88,6 +88,7 @@ impl Node {
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
         readiness.set_phase(Phase::Serving);
         let subnets = Arc::new(Subnets::new(8));
+        let outboxes = OutboxLeases::new(1 << 30, shards);
         let mut all = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let seed = network.borrow_mut().random.number();
@@ -102,6 +103,7 @@ impl Node {
                 cells: Arc::clone(&cells[index]),
                 subnets: Arc::clone(&subnets),
                 readiness: Arc::clone(&readiness),
+                outboxes: outboxes.clone(),
                 seed,
             }));
         }

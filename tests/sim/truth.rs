@@ -107,6 +107,12 @@ impl Truth {
         &mut self.attempts[number]
     }
 
+    /// How many attempts have been acknowledged.
+    #[allow(dead_code, reason = "directed tests use it")]
+    pub fn acked_count(&self) -> usize {
+        self.attempts.iter().filter(|attempt| attempt.acked.is_some()).count()
+    }
+
     pub fn count(&self) -> usize {
         self.attempts.len()
     }
