@@ -176,6 +176,10 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
             "client.message_bytes_max = 68157440 is out of bounds: choose 1024 to 67108864",
         ),
         ("[client]\noutbox_bytes_max = \"1KiB\"", "client.outbox_bytes_max = 1024 bytes has no"),
+        (
+            "[client]\noutboxes_bytes_max = \"512KiB\"",
+            "client.outboxes_bytes_max = 524288 bytes has no room for one outbox",
+        ),
         ("[server]\nshards = 5000", "server.shards = 5000 is out of bounds: choose 0 to 4096"),
         ("[client]\nchannels_max = 1025", "client.channels_max = 1025 is out of bounds"),
         ("[client]\nchannel_bytes_max = 256", "client.channel_bytes_max = 256 is out of"),
