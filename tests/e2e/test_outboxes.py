@@ -163,8 +163,8 @@ def test_what_was_sent_before_the_end_of_the_stream_is_carried_out(server, chann
             assert ids == list(range(2, 102)), "every answer, in order"
         else:
             wire.socket.close()
-        eventually(lambda: server.metrics().total(
-            "corecast_publications_total", source="client") == before + 100, 8, "all are carried out")
+        published = lambda: server.metrics().total("corecast_publications_total", source="client")
+        eventually(lambda: published() == before + 100, 8, "all are carried out")
 
 
 def _lines(wire):

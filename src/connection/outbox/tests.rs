@@ -1,3 +1,5 @@
+//! Tests of one connection's outbox, and of the accounts that all of a shard's share.
+
 use super::*;
 
 /// Frames of one message of `length` bytes.
