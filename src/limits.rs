@@ -34,8 +34,7 @@ pub const TURN_ACCEPTS_MAX: usize = 256;
 /// write costs as much as two.
 pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes in an outbox above which its client's commands wait; less where `outbox_bytes_max` is
-/// less.
+/// Bytes in an outbox above which its client's commands wait; never above `outbox_bytes_max`.
 /// One write, so a client that reads is never kept waiting by it.
 pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
 
@@ -54,6 +53,27 @@ pub const REPLAY_BYTES_PER_TICK: usize = 100 * 1024;
 /// How many more of these bytes a client may have at once: one that comes back recovers many
 /// channels together. Beyond it the next request waits.
 pub const REPLAY_BURST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Frames for one connection that wait are joined to pieces of up to this many bytes.
+pub const PIECE_JOIN_BYTES_MAX: usize = 4096;
+
+/// Shared frames that are shorter are copied: a reference to them costs up to two places of 24 B in
+/// a queue that doubles, and makes what is sent at once a list of short pieces.
+pub const PIECE_SHARED_BYTES_MIN: usize = 64;
+
+/// Bytes of a block in which shards lease memory for outboxes: a 32nd of a shard's even share, so
+/// that what all others keep spare is a 32nd of the whole, within these bounds.
+pub const OUTBOXES_BLOCK_BYTES_MIN: usize = 4 * 1024;
+/// See [`OUTBOXES_BLOCK_BYTES_MIN`].
+pub const OUTBOXES_BLOCK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of the publications of one channel that are delivered together, unless a single one has
+/// more: what one write may leave behind in an outbox that was empty.
+pub const SEGMENT_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a client may go unread because it waits for an answer, or has not read what it was
+/// answered. Whoever reads at least [`READING_OUTBOX_BYTES_MAX`] in this time goes on.
+pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How much more than `outbox_bytes_max` may wait for a socket that still takes bytes: a burst is
 /// longer than one write, and its receiver is not slow yet.
@@ -93,6 +113,10 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 
 /// Bytes of a channel name that no setting may exceed.
 pub const CHANNEL_BYTES_MAX: usize = 255;
+
+/// How long the response to a plain WebSocket upgrade waits for the channels of its path; then it
+/// is a 503. Browsers and proxies wait much longer.
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Channels of one connection that no setting may exceed.
 pub const CONNECTION_CHANNELS_MAX: usize = 1024;
@@ -160,7 +184,8 @@ pub const API_CHANNELS_PAGE_MAX: usize = 10_000;
 /// Publications in one answer to the API's `history`. A reader continues after the last one.
 pub const API_HISTORY_MAX: usize = 100_000;
 
-/// Payload bytes in one answer to the API's `history`, unless a single publication has more.
+/// Bytes that the publications in one answer to the API's `history` may cost, unless a single one
+/// costs more. The answer says how many did not fit.
 pub const API_HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of an idempotency key. A UUID has 36.

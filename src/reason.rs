@@ -64,6 +64,8 @@ reasons! {
         InternalError = 3004, "internal server error", "internal_error", true;
         /// The client reads too slowly: its outbox is full.
         Slow = 3008, "slow", "slow", true;
+        /// The node has no memory left for outboxes, and this one was the fullest of its shard.
+        OutboxesFull = 3008, "slow", "outboxes_full", true;
         /// Publications were missed, and the protocol has no other word for it.
         InsufficientState = 3010, "insufficient state", "insufficient_state", true;
         /// The application asked the client to come back.
@@ -103,6 +105,8 @@ reasons! {
         /// Redis can't be reached or refuses: nothing was published.
         BusUnavailable = 100, "bus unavailable: nothing was published; try again",
             "bus_unavailable", true;
+        /// Redis can't be reached, so it is not known where a channel stands.
+        BusAway = 100, "bus unavailable: Redis can't be reached; try again", "bus_away", true;
         /// Redis did not confirm in time: it may have been published, once.
         ResultUnknown = 100,
             "result unknown: it may have been published; a repeat is safe with an idempotency_key",

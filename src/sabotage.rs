@@ -15,10 +15,16 @@ pub enum Fault {
     DropOnSpill,
     /// A shard that finds a gap tells nobody.
     SkippedGap,
+    /// Plain WebSocket is upgraded before its channels are subscribed.
+    EarlyUpgrade,
     /// A shard without subscribers stays interested.
     LeakedInterest,
     /// Commands are carried out however much waits for their client.
     UnboundReplies,
+    /// Shared frames stay charged when no outbox holds them any more.
+    ForgottenRelease,
+    /// A shard gives back more memory for outboxes than it had leased.
+    LeaseTwiceGivenBack,
     /// Parsing a client's bytes panics.
     PanicInParse,
     /// A turn panics.
@@ -33,6 +39,8 @@ pub enum Fault {
     IgnoredHole,
     /// A publisher goes on under its name after a batch whose fate is unknown.
     ReusedNumber,
+    /// A command is carried out before the publications before it are answered.
+    OvertakingCommand,
     /// A publication is acknowledged before it is in the stream.
     EarlyAcknowledgement,
     /// A connection that has ended still counts for its subnet.

@@ -47,6 +47,11 @@ fn play_many(offset: u64) {
 }
 
 #[test]
+fn an_upgrade_waits_for_a_subscription_that_is_held_up() {
+    (0..50).for_each(sim::upgrade::play);
+}
+
+#[test]
 fn random_schedules_keep_every_promise() {
     play_many(0);
 }

@@ -72,6 +72,16 @@ fn answers_that_nothing_bounds_are_noticed() {
 }
 
 #[test]
+fn frames_that_stay_charged_when_nobody_waits_for_them_are_noticed() {
+    check_noticed(play, Fault::ForgottenRelease);
+}
+
+#[test]
+fn memory_for_outboxes_that_is_given_back_twice_is_noticed() {
+    check_noticed(play, Fault::LeaseTwiceGivenBack);
+}
+
+#[test]
 fn publications_that_vanish_from_a_full_spill_are_noticed() {
     check_noticed(play, Fault::DropOnSpill);
 }
@@ -89,6 +99,11 @@ fn a_shard_that_stays_interested_is_noticed() {
 #[test]
 fn a_connection_that_its_subnet_counts_for_ever_is_noticed() {
     check_noticed(play, Fault::LeakedSubnet);
+}
+
+#[test]
+fn an_upgrade_before_its_channels_are_subscribed_is_noticed() {
+    check_noticed(sim::upgrade::play, Fault::EarlyUpgrade);
 }
 
 #[test]

@@ -186,6 +186,9 @@ async fn receive(address: SocketAddr, number: usize, received: Received) {
     let index = number % CHANNELS;
     let path = format!("/ws?channels={}&envelope=json", channel(index));
     let mut peer = Peer::open(address, &path).await.expect("it is served");
+    let begin = message(&mut peer).await.expect("where the channel begins");
+    let begin: Value = serde_json::from_str(&begin).expect("one JSON value");
+    assert_eq!((&begin["channel"], &begin["offset"]), (&json!(channel(index)), &json!(0)));
     let mut last = 0;
     while let Some(value) = message(&mut peer).await {
         let value: Value = serde_json::from_str(&value).expect("one JSON value");

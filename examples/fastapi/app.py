@@ -16,7 +16,7 @@ import fastapi
 import httpx
 import pydantic
 import redis.asyncio
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
 API_URL = os.environ.get("CORECAST_API_URL", "http://127.0.0.1:9000")
 API_KEY = os.environ.get("CORECAST_API_KEY", "")
@@ -24,7 +24,9 @@ WS_URL = os.environ.get("CORECAST_WS_URL", "ws://127.0.0.1:8000")
 REDIS_URL = os.environ.get("CORECAST_REDIS_URL", "redis://127.0.0.1:6379")
 CHANNEL = "news"
 
-PAGE = (pathlib.Path(__file__).parent / "page.html").read_text()
+HERE = pathlib.Path(__file__).parent
+PAGE = (HERE / "page.html").read_text()
+CLIENT = HERE.parent / "corecast.mjs"
 
 
 class Message(pydantic.BaseModel):
@@ -85,4 +87,10 @@ async def publish_with_redis(message: Message) -> None:
 
 @app.get("/", response_class=HTMLResponse)
 async def page() -> str:
-    return PAGE.replace("{{url}}", f"{WS_URL}/ws?channels={CHANNEL}&envelope=json")
+    return PAGE.replace("{{url}}", f"{WS_URL}/ws").replace("{{channel}}", CHANNEL)
+
+
+@app.get("/corecast.mjs")
+async def client() -> FileResponse:
+    """The module with which the page receives."""
+    return FileResponse(CLIENT, media_type="text/javascript")

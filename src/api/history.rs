@@ -16,7 +16,8 @@ use crate::protocol::{HistoryPage, write_publication};
 /// What a publication's JSON has beside its payload, mostly: offset and tags.
 const PUBLICATION_OVERHEAD_BYTES: usize = 64;
 
-/// Reads a page of a channel's history, as much of it as fits [`API_HISTORY_BYTES_MAX`].
+/// Reads a page of a channel's history, as much of it as fits [`API_HISTORY_BYTES_MAX`], and says
+/// how many publications did not.
 ///
 /// # Errors
 /// 107 for a wrong channel, 102 for an unknown namespace, 108 for one without history, 112 for a
@@ -38,16 +39,20 @@ pub(super) async fn history(
             channel: ChannelName::new(&request.channel),
             page,
             publications_max: API_HISTORY_MAX,
+            bytes_max: API_HISTORY_BYTES_MAX,
+            confirmed: true,
             asker: Asker::Control(ticket),
         }))
     };
     let home = Recipient::Shard(api.courier.home(&request.channel));
     match api.courier.request(home, make).await? {
-        Answer::History { publications, top, .. } => {
+        Answer::History { publications, omitted, top, .. } => {
             let name = &request.channel;
             let view = ChannelView { name, data, has_history: true, epoch: top.epoch };
+            let bodies = history_publications(&view, &publications)?;
             Ok(HistoryResult {
-                publications: history_publications(&view, &publications)?,
+                omitted: omitted + publications.len() - bodies.len(),
+                publications: bodies,
                 offset: top.offset,
                 epoch: top.epoch.to_string(),
             })
@@ -85,7 +90,7 @@ fn history_namespace(api: &Api, channel: &str) -> Result<DataType, ApiError> {
     }
 }
 
-/// The publications as they are written, the first one in any case.
+/// The publications as they are written, as many as fit: the first one in any case.
 fn history_publications(
     view: &ChannelView<'_>,
     publications: &[Arc<Publication>],
@@ -93,7 +98,8 @@ fn history_publications(
     let mut bytes = 0;
     let mut bodies = Vec::with_capacity(publications.len());
     for publication in publications {
-        bytes += publication.data.len();
+        // Text is escaped, and bytes become base64.
+        bytes += view.data.json_bytes(&publication.data);
         if bytes > API_HISTORY_BYTES_MAX && !bodies.is_empty() {
             break;
         }

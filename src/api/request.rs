@@ -46,12 +46,20 @@ pub(super) struct StreamPosition {
     pub(super) epoch: String,
 }
 
-/// What `history` answers; every field is always there.
+/// What `history` answers. `omitted` is Corecast's own; the other fields are always there.
 #[derive(Debug, Serialize)]
 pub(super) struct HistoryResult {
     pub(super) publications: Vec<Box<RawValue>>,
     pub(super) offset: u64,
     pub(super) epoch: String,
+    /// Number of publications that were asked for and did not fit into one answer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) omitted: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// `channels`. `limit` and `cursor` are Corecast's own.

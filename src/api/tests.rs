@@ -134,6 +134,7 @@ fn obedient(shard: ShardId, message: &Message) -> Option<Answer> {
         }
         Message::History(history) => Answer::History {
             channel: history.channel.clone(),
+            omitted: 0,
             publications: Vec::new(),
             top: position,
         },

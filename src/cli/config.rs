@@ -12,7 +12,7 @@ use crate::config::{DEFAULT_TOML, Flags, load};
 pub(super) enum ConfigCommand {
     /// Print every setting with its default, commented.
     Default,
-    /// Check a file as `serve` would read it, without flags and environment.
+    /// Check a file and the environment, as `serve` would read them.
     Check(CheckArgs),
     /// Print the settings that file, environment and flags make, without secrets.
     Show(ShowArgs),
@@ -45,9 +45,9 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
         ConfigCommand::Check(args) => {
             let name = args.file.display().to_string();
             let flags = Flags { config: Some(args.file), dev: args.dev, ..Flags::default() };
-            let loaded = load(&flags, [])?;
+            let loaded = load(&flags, environment())?;
             print_line(&format!("{name} is fine"))?;
-            // Keys often come by the environment, so their absence is no error of the file.
+            // Keys often come by an environment that is not here: their absence is no error.
             match loaded.config.check_serve() {
                 Ok(()) => Ok(()),
                 Err(missing) => print_line(&format!("before it can be served: {missing}")),

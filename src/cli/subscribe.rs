@@ -1,5 +1,6 @@
 //! `corecast subscribe`: prints what is published, and comes back after a cut.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
@@ -34,7 +35,7 @@ pub(super) struct SubscribeArgs {
     json: bool,
 }
 
-/// A message as the server wraps it.
+/// A message as the server wraps it; one with neither data nor gap says where a channel begins.
 #[derive(Debug, Deserialize)]
 struct Envelope<'a> {
     channel: String,
@@ -89,7 +90,7 @@ pub(super) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
 /// The same with another place for the output.
 fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> {
     let target = Target::new(&args.url).map_err(Failure::Words)?;
-    let mut session = Session { args, out, target, position: None, connections: 0 };
+    let mut session = Session { args, out, target, positions: BTreeMap::new(), connections: 0 };
     let mut pause = PAUSE_MIN;
     loop {
         let before = session.connections;
@@ -145,14 +146,17 @@ impl Target {
         })
     }
 
-    /// The request's URL for these channels, recovering from `since`.
-    fn url(&self, channels: &[String], since: Option<&str>) -> String {
+    /// The request's URL for these channels, recovering from `positions`.
+    fn url(&self, channels: &[String], positions: &BTreeMap<String, String>) -> String {
         let encoded: Vec<String> =
             channels.iter().map(|channel| percent_encoded(channel)).collect();
         let Target { host, port, path } = self;
         let channels = encoded.join(",");
-        let since = since.map_or(String::new(), |since| format!("&since={since}"));
-        format!("ws://{host}:{port}{path}?channels={channels}&envelope=json{since}")
+        let mut url = format!("ws://{host}:{port}{path}?channels={channels}&envelope=json");
+        for (channel, position) in positions {
+            url.push_str(&format!("&since={}@{position}", percent_encoded(channel)));
+        }
+        url
     }
 }
 
@@ -173,8 +177,8 @@ struct Session<'a> {
     args: &'a SubscribeArgs,
     out: &'a mut dyn io::Write,
     target: Target,
-    /// `epoch:offset` of the last message; only kept for a single channel.
-    position: Option<String>,
+    /// `epoch:offset` of the last message of each channel, or of its beginning.
+    positions: BTreeMap<String, String>,
     /// Connections that were opened.
     connections: u64,
 }
@@ -197,7 +201,7 @@ impl Session<'_> {
         let stream = TcpStream::connect((bare, *port)).map_err(|error| self.unreachable(&error))?;
         let silence = stream.set_read_timeout(Some(SILENCE_MAX));
         silence.map_err(|error| Ended::Retry(error.to_string()))?;
-        let url = self.target.url(&self.args.channels, self.position.as_deref());
+        let url = self.target.url(&self.args.channels, &self.positions);
         match tungstenite::client::client(url.as_str(), stream) {
             Ok((socket, _)) => Ok(socket),
             Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
@@ -258,10 +262,11 @@ impl Session<'_> {
         let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
             return Err(Failure::Words(format!("the server sent {text:?}, which is no envelope")));
         };
-        if self.args.channels.len() == 1 && envelope.offset > 0 && !envelope.epoch.is_empty() {
-            self.position = Some(format!("{}:{}", envelope.epoch, envelope.offset));
+        if !envelope.epoch.is_empty() {
+            let position = format!("{}:{}", envelope.epoch, envelope.offset);
+            self.positions.insert(envelope.channel.clone(), position);
         }
-        if self.args.json {
+        if self.args.json && (envelope.data.is_some() || envelope.gap.is_some()) {
             return print_line_to(self.out, text);
         }
         if let Some(gap) = &envelope.gap {
@@ -301,12 +306,13 @@ mod tests {
         let channels = ["a".to_owned(), "b,c".to_owned()];
         for (url, expected) in table {
             assert_eq!(
-                Target::new(url).map(|target| target.url(&channels, None)).as_deref(),
+                Target::new(url).map(|target| target.url(&channels, &BTreeMap::new())).as_deref(),
                 Ok(expected)
             );
         }
         let target = Target::new("ws://h").expect("a URL");
-        assert!(target.url(&channels[..1], Some("ab:7")).ends_with("&envelope=json&since=ab:7"));
+        let positions = BTreeMap::from([("b,c".to_owned(), "ab:7".to_owned())]);
+        assert!(target.url(&channels, &positions).ends_with("&envelope=json&since=b%2Cc@ab:7"));
         for wrong in ["h:1", "http://h", "wss://h", "", "ws://"] {
             assert!(Target::new(wrong).is_err(), "{wrong}");
         }
@@ -369,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_cut_one_channel_goes_on_where_it_was() {
+    fn after_a_cut_each_channel_goes_on_where_it_was() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let server = serve(
@@ -377,6 +383,8 @@ mod tests {
             vec![
                 (
                     vec![
+                        r#"{"channel":"b","epoch":"f","offset":0}"#,
+                        r#"{"channel":"a","epoch":"e","offset":6}"#,
                         r#"{"channel":"a","data":"text","offset":7,"epoch":"e"}"#,
                         r#"{"channel":"a","data":{"n":1},"offset":8,"epoch":"e"}"#,
                     ],
@@ -386,14 +394,15 @@ mod tests {
             ],
         );
         let url = format!("ws://{address}");
-        let args = SubscribeArgs { channels: vec!["a".to_owned()], url, json: false };
+        let channels = vec!["a".to_owned(), "b".to_owned()];
+        let args = SubscribeArgs { channels, url, json: false };
         let mut out = Vec::new();
         let words = run_to(&args, &mut out).expect_err("3503 is final").to_string();
-        assert_eq!(String::from_utf8(out).expect("text"), "text\n{\"n\":1}\n");
+        assert_eq!(String::from_utf8(out).expect("text"), "a\ttext\na\t{\"n\":1}\n");
         assert!(words.contains("3503 why"), "{words}");
         let paths = server.join().expect("the server's thread");
-        let first = "/ws?channels=a&envelope=json";
-        assert_eq!(paths, [first.to_owned(), format!("{first}&since=e:8")]);
+        let first = "/ws?channels=a,b&envelope=json";
+        assert_eq!(paths, [first.to_owned(), format!("{first}&since=a@e:8&since=b@f:0")]);
     }
 
     #[test]

@@ -278,6 +278,14 @@ fn check_sizes(config: &Config, found: &mut Found) {
     found.range("client.channels_max", client.channels_max, (1, CONNECTION_CHANNELS_MAX));
     found.range("client.channel_bytes_max", client.channel_bytes_max, (1, CHANNEL_BYTES_MAX));
     found.range("api.body_bytes_max", config.api.body_bytes_max, (1024, BODY_BYTES_MAX));
+    if client.outboxes_bytes_max < client.outbox_bytes_max {
+        let text = format!(
+            "= {} bytes has no room for one outbox of client.outbox_bytes_max = {} bytes: raise \
+             it, or lower that",
+            client.outboxes_bytes_max, client.outbox_bytes_max
+        );
+        found.add("client.outboxes_bytes_max", text);
+    }
     for (key, bytes) in [
         ("client.inbound_bytes_max", client.inbound_bytes_max),
         ("client.outbox_bytes_max", client.outbox_bytes_max),
@@ -301,6 +309,14 @@ fn check_namespaces(config: &Config, found: &mut Found) {
             let text = "needs a name of letters, digits, '-', '_' and '.': channels of namespace \
                         \"chat\" are called \"chat:…\"";
             found.add(&key, text.to_owned());
+        }
+        let (bytes, most) = (namespace.name.len(), config.client.channel_bytes_max);
+        if at > 0 && bytes + ":x".len() > most {
+            let text = format!(
+                "has a name of {bytes} bytes, and a channel in it needs two more, while \
+                 client.channel_bytes_max = {most}: make it shorter, or raise that"
+            );
+            found.add(&key, text);
         }
         if at > 0 && !names.insert(&namespace.name) {
             found.add(&key, "stands there twice: merge the two".to_owned());
@@ -336,6 +352,11 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
     for (option, _) in recovers.iter().filter(|(_, on)| *on && size == 0) {
         let text = "has nothing to recover from: set history_size and history_ttl too";
         found.add(&format!("{key}.{option}"), text.to_owned());
+    }
+    if namespace.force_positioning && size == 0 {
+        let text = "has no effect: only a history has positions, so set history_size and \
+                    history_ttl too";
+        found.add(&format!("{key}.force_positioning"), text.to_owned());
     }
     if namespace.slow_policy == SlowPolicy::Skip {
         let others = [

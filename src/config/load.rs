@@ -8,16 +8,10 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::check::{self, Problem};
+use super::environment::load_environment;
 use super::{Api, Auth, Channel, Client, Config, DEFAULT_TOML, DEV_TOML, Log, NamespaceSection};
 use super::{Events, Redis, Server, types};
 use crate::channel::ChannelEvents;
-
-/// Start of the names of environment variables that are settings.
-const ENVIRONMENT_PREFIX: &str = "CORECAST_";
-
-/// Variables with that prefix that the command line reads itself.
-const ENVIRONMENT_OF_COMMANDS: [&str; 4] =
-    ["CORECAST_CONFIG", "CORECAST_API_URL", "CORECAST_API_KEY", "CORECAST_URL"];
 
 /// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
 const LIKENESS_MIN: f64 = 0.6;
@@ -359,7 +353,7 @@ fn with_key(error: Error, dotted: &str) -> Error {
 }
 
 /// Every setting there is, as `section.key`.
-fn known_keys(defaults: &Table) -> Vec<String> {
+pub(super) fn known_keys(defaults: &Table) -> Vec<String> {
     let sections = defaults.iter().filter_map(|(name, value)| Some((name, value.as_table()?)));
     let mut known: Vec<String> = sections
         .flat_map(|(name, settings)| settings.keys().map(move |key| format!("{name}.{key}")))
@@ -376,7 +370,7 @@ fn unknown(origin: &Origin, key: &str, known: &[String]) -> Error {
 
 /// The known key most like `key`: as a whole, or in its last part, for a setting that was put into
 /// the wrong section.
-fn nearest(key: &str, known: &[String]) -> Option<String> {
+pub(super) fn nearest(key: &str, known: &[String]) -> Option<String> {
     let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
     let likeness = |candidate: &String| {
         let whole = strsim::normalized_damerau_levenshtein(key, candidate);
@@ -385,89 +379,6 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
     };
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) >= LIKENESS_MIN).then(|| best.clone())
-}
-
-/// The settings among environment variables.
-fn load_environment(
-    defaults: &Table,
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Table, Error> {
-    let known = known_keys(defaults);
-    let mut layer = Table::new();
-    for (name, text) in environment {
-        let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-        if ENVIRONMENT_OF_COMMANDS.contains(&name.as_str()) || is_service_link(rest) {
-            continue;
-        }
-        let dotted = rest.to_ascii_lowercase().replacen('_', ".", 1);
-        if !known.contains(&dotted) {
-            let nearest = nearest(&dotted, &known);
-            let in_section =
-                known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
-            if nearest.is_none() && !in_section {
-                // Like no setting at all: a variable of somebody's scripts, not a typing error.
-                continue;
-            }
-            let to_variable = |key: String| {
-                format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
-            };
-            return Err(Error::UnknownKey {
-                origin: Origin::Environment,
-                nearest: nearest.map(to_variable),
-                key: name,
-            });
-        }
-        let (section, key) = dotted.split_once('.').unwrap_or_default();
-        let default = defaults.get(section).and_then(|settings| settings.get(key));
-        let value = environment_value(&dotted, default, &text).map_err(|message| Error::Value {
-            origin: Origin::Environment,
-            key: name.clone(),
-            message,
-        })?;
-        let settings = layer.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        if let Value::Table(settings) = settings {
-            settings.insert(key.to_owned(), value);
-        }
-    }
-    Ok(layer)
-}
-
-/// Whether a variable is one that Kubernetes sets in every pod for a service whose name begins with
-/// "corecast" (after the prefix: `SERVICE_HOST`, `PORT_8000_TCP_ADDR`): no setting, and nobody's
-/// mistake.
-fn is_service_link(rest: &str) -> bool {
-    let padded = format!("_{rest}_");
-    ["_SERVICE_HOST_", "_SERVICE_PORT_", "_PORT_"].iter().any(|mark| padded.contains(mark))
-}
-
-/// A variable's text as the kind of value that the default is.
-fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Result<Value, String> {
-    let wrong = |expected: &str| format!("{text:?} is not {expected}");
-    match default {
-        Some(Value::Integer(_)) => {
-            let digits = text.replace('_', "");
-            digits.parse().map(Value::Integer).map_err(|_| wrong("a whole number"))
-        }
-        Some(Value::Boolean(_)) => {
-            text.parse().map(Value::Boolean).map_err(|_| wrong("true or false"))
-        }
-        Some(Value::Array(_)) if dotted == "channel.namespaces" => serde_json::from_str(text)
-            .map_err(|error| format!("not a JSON list of namespaces: {error}")),
-        Some(Value::Array(_)) => {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            if dotted == "server.cpu_affinity" {
-                let numbers = parts.map(|part| part.parse().map(Value::Integer));
-                let numbers: Result<Vec<Value>, _> = numbers.collect();
-                return numbers.map(Value::Array).map_err(|_| wrong("a list such as 0,2,4"));
-            }
-            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
-        }
-        None if ["channel.events", "redis.ingest"].contains(&dotted) => {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
-        }
-        _ => Ok(Value::String(text.to_owned())),
-    }
 }
 
 /// The settings among flags.

@@ -4,6 +4,7 @@
 //! file, the environment and flags over it.
 
 mod check;
+mod environment;
 mod load;
 mod show;
 mod types;
@@ -131,6 +132,9 @@ pub struct Client {
     /// Bytes that may wait for one client.
     #[serde(deserialize_with = "types::size")]
     pub outbox_bytes_max: usize,
+    /// Bytes of all outboxes of the node.
+    #[serde(deserialize_with = "types::size")]
+    pub outboxes_bytes_max: usize,
     /// What happens to a slow client where its channel's namespace does not say.
     pub slow_policy: SlowPolicy,
     /// Most channels of one connection.

@@ -176,6 +176,10 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
             "client.message_bytes_max = 68157440 is out of bounds: choose 1024 to 67108864",
         ),
         ("[client]\noutbox_bytes_max = \"1KiB\"", "client.outbox_bytes_max = 1024 bytes has no"),
+        (
+            "[client]\noutboxes_bytes_max = \"512KiB\"",
+            "client.outboxes_bytes_max = 524288 bytes has no room for one outbox",
+        ),
         ("[server]\nshards = 5000", "server.shards = 5000 is out of bounds: choose 0 to 4096"),
         ("[client]\nchannels_max = 1025", "client.channels_max = 1025 is out of bounds"),
         ("[client]\nchannel_bytes_max = 256", "client.channel_bytes_max = 256 is out of"),
@@ -187,6 +191,11 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
         ("[server]\nlisten = []", "server.listen names no address"),
         ("[server]\nlisten = \"127.0.0.1:9000\"", "server.listen uses 127.0.0.1:9000 a second"),
         ("[server]\ncpu_affinity = [1024]", "server.cpu_affinity = 1024 is out of bounds"),
+        ("[channel]\nforce_positioning = true", "channel.force_positioning has no effect"),
+        (
+            "[client]\nchannel_bytes_max = 5\n[[channel.namespaces]]\nname = \"four\"",
+            "channel.namespaces[\"four\"] has a name of 4 bytes, and a channel in it needs",
+        ),
     ];
     for (text, expected) in table {
         let error = load_text(text, false).expect_err(text);
@@ -323,4 +332,19 @@ fn a_durable_history_needs_redis_when_it_is_served() {
     assert_eq!(check(&durable), Ok(()));
     let error = check(&durable[..4]).expect_err("no Redis");
     assert!(error.contains("durable_history") && error.contains("redis.url"), "{error}");
+}
+
+#[test]
+fn a_list_in_the_environment_has_no_brackets() {
+    for (name, value) in [
+        ("CORECAST_REDIS_INGEST", r#"["app"]"#),
+        ("CORECAST_API_KEYS", "[sesame]"),
+        ("CORECAST_SERVER_CPU_AFFINITY", "[0, 1]"),
+        ("CORECAST_CHANNEL_EVENTS", "[]"),
+    ] {
+        let error = load_all("", &[(name, value)], Flags::default()).expect_err(name);
+        assert!(error.contains(name) && error.contains("neither brackets nor quotes"), "{error}");
+    }
+    let listen = [("CORECAST_SERVER_LISTEN", "[::1]:1,[::1]:2")];
+    assert!(load_all("", &listen, Flags::default()).is_ok(), "an address is no list");
 }

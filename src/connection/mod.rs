@@ -4,13 +4,13 @@
 mod outbox;
 mod slots;
 
-pub use outbox::{Outbox, Piece};
+pub use outbox::{Accounts, Frames, Outbox, Piece};
 pub use slots::Slots;
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::channel::ChannelName;
-use crate::ids::{Generation, Since, Tick};
+use crate::ids::{Generation, Tick};
 use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 use crate::protocol::Protocol;
 use crate::reason::CloseReason;
@@ -27,6 +27,9 @@ pub enum State {
     Handshaking,
     /// WebSocket, but the protocol's `connect` has not come.
     Opened,
+    /// Plain WebSocket whose channels are being subscribed. Nothing is sent from its outbox, which
+    /// begins with the response to the upgrade if it is not empty.
+    Upgrading,
     /// The session runs.
     Connected,
     /// A close frame or an HTTP answer is on its way out; what comes in is thrown away.
@@ -64,6 +67,10 @@ impl Flags {
     pub const PARKED: Flags = Flags(1 << 10);
     /// The client has been given more history than it may have for the time being, and waits.
     pub const OWING: Flags = Flags(1 << 11);
+    /// The bus has acknowledged a publication of it lately: this node may not have read that yet.
+    pub const PUBLISHED: Flags = Flags(1 << 12);
+    /// The peer takes no more bytes, ever: what it has sent is carried out, and nothing answered.
+    pub const DEAF: Flags = Flags(1 << 13);
 
     /// Whether all of `flag` is set.
     pub const fn has(self, flag: Flags) -> bool {
@@ -223,6 +230,8 @@ pub enum Waiting {
     Answer,
     /// None, but no further publication may be on its way to the bus.
     Room,
+    /// None, but the next command may rely on the publications before it: all must be answered.
+    Publications,
 }
 
 /// A subscription that waits for its home shard.
@@ -272,17 +281,28 @@ pub struct Extra {
     pub charged: usize,
     /// Number of the beginning of that input.
     pub begun: u64,
+    /// Since when the server does not read, as heartbeats have found.
+    pub unread: Option<Unread>,
 }
 
-/// What plain WebSocket's path asked for and has not got yet.
+/// A time in which nothing is read from a client, because it waits or does not read itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread {
+    /// When it was first noticed.
+    pub since: Tick,
+    /// What the client had taken then.
+    pub taken_bytes: usize,
+}
+
+/// What plain WebSocket's path asked for.
 #[derive(Debug, Default)]
 pub struct Plain {
-    /// Channels to subscribe to, one after another.
-    pub channels: VecDeque<ChannelName>,
-    /// Where the client stands in its only channel.
-    pub since: Option<Since>,
+    /// Channels whose subscriptions have not begun, and whether the client recovers in each.
+    pub waiting: Vec<(ChannelName, bool)>,
     /// The channel that the client's messages go to.
     pub publish: Option<ChannelName>,
+    /// The response to the upgrade, until it is in the outbox.
+    pub response: Box<[u8]>,
 }
 
 impl Extra {
@@ -342,6 +362,18 @@ impl Connection {
         }
     }
 
+    /// Whether it may have subscriptions.
+    pub fn is_served(&self) -> bool {
+        matches!(self.state, State::Upgrading | State::Connected)
+    }
+
+    /// Whether its peer has ended the stream while its upgrade waits. Before the response no client
+    /// may send anything, so without parked input nobody is left to serve.
+    pub fn is_upgrade_abandoned(&self) -> bool {
+        let parked = self.extra.as_ref().is_some_and(|extra| extra.parked.is_some());
+        self.state == State::Upgrading && self.flags.has(Flags::HUNG_UP) && !parked
+    }
+
     /// Whether more may be read from it: not while a request waits for its answer or for room,
     /// nor while its outbox has more than `bytes_max`.
     pub fn may_read(&self, bytes_max: usize) -> bool {
@@ -353,6 +385,13 @@ impl Connection {
     /// Cost of what waits to be sent.
     pub fn outbox_cost_bytes(&self) -> usize {
         self.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes())
+    }
+
+    /// When the connection has failed to take any of what waits for it for `patience`; absent if
+    /// its socket has room.
+    pub fn stalls_at(&self, patience: Duration) -> Option<Tick> {
+        let extra = self.extra.as_ref().filter(|extra| !extra.outbox.is_empty())?;
+        self.flags.has(Flags::BLOCKED).then(|| extra.outbox.moved().after(patience))
     }
 
     /// How many channels it has.

@@ -1,26 +1,98 @@
 //! What one connection has still to be sent: replies of its own, and references to frames that
-//! many share. An empty outbox holds no memory.
+//! many share. An empty outbox holds no memory; what the others hold is charged to the shard.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::limits::ENTRY_OVERHEAD_BYTES;
+use super::Extra;
+use crate::ids::Tick;
+use crate::limits::{PIECE_JOIN_BYTES_MAX, PIECE_SHARED_BYTES_MIN};
+use crate::ws;
+
+/// Frames that many connections are sent.
+#[derive(Debug)]
+pub struct Frames {
+    bytes: Box<[u8]>,
+    /// References in outboxes.
+    holders: Cell<u32>,
+}
+
+impl Frames {
+    /// Complete frames, encoded once.
+    pub fn new(bytes: Vec<u8>) -> Rc<Frames> {
+        Rc::new(Frames { bytes: bytes.into_boxed_slice(), holders: Cell::new(0) })
+    }
+
+    /// The frames as they go onto the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Memory of the frames and of what counts the references to them.
+    fn memory_bytes(&self) -> usize {
+        self.bytes.len() + size_of::<Frames>() + 2 * size_of::<usize>()
+    }
+}
 
 /// Bytes that wait, one or more complete frames.
 #[derive(Clone, Debug)]
 pub enum Piece {
     /// Frames that other connections are sent as well.
-    Shared(Rc<[u8]>),
+    Shared(Rc<Frames>),
     /// Frames for this connection alone.
     Own(Vec<u8>),
 }
+
+const PIECE_BYTES: usize = size_of::<Piece>();
 
 impl Piece {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Piece::Shared(bytes) => bytes,
+            Piece::Shared(frames) => frames.bytes(),
             Piece::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// Memory of all outboxes of a shard. Frames that several of them wait for count once.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    own: usize,
+    shared: usize,
+}
+
+impl Accounts {
+    /// Bytes that are of use to one connection only, references to shared ones among them.
+    pub fn own_bytes(&self) -> usize {
+        self.own
+    }
+
+    /// Bytes of shared frames.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared
+    }
+
+    /// All of them.
+    pub fn bytes(&self) -> usize {
+        self.own + self.shared
+    }
+
+    fn hold(&mut self, frames: &Frames) {
+        let holders = frames.holders.get();
+        frames.holders.set(holders + 1);
+        if holders == 0 {
+            self.shared += frames.memory_bytes();
+        }
+    }
+
+    fn let_go(&mut self, frames: &Frames) {
+        let holders = frames.holders.get();
+        assert!(holders > 0, "who lets go has held");
+        frames.holders.set(holders - 1);
+        if holders == 1 && !crate::sabotage!(ForgottenRelease) {
+            self.shared -= frames.memory_bytes();
         }
     }
 }
@@ -33,6 +105,16 @@ pub struct Outbox {
     sent: usize,
     /// Cost of all pieces.
     cost: usize,
+    /// Capacities of this connection's own pieces.
+    own: usize,
+    /// What the shard's accounts have been charged for this outbox alone.
+    charged: usize,
+    /// Bytes that the kernel has taken since the outbox was last empty.
+    taken: usize,
+    /// When the kernel last took some, or first refused to.
+    moved: Tick,
+    /// Where the outbox stands among those of its shard, by memory and by cost.
+    ranks: [u8; 2],
 }
 
 impl Outbox {
@@ -46,25 +128,63 @@ impl Outbox {
         self.cost
     }
 
-    /// Appends shared frames.
-    pub fn push_shared(&mut self, bytes: Rc<[u8]>) {
-        self.cost += bytes.len() + ENTRY_OVERHEAD_BYTES;
-        self.pieces.push_back(Piece::Shared(bytes));
+    /// Memory that would be free without this outbox, whoever else waits for the same frames.
+    pub fn memory_bytes(&self) -> usize {
+        self.charged
+    }
+
+    /// Bytes that the kernel has taken since the outbox was last empty.
+    pub fn taken_bytes(&self) -> usize {
+        self.taken
+    }
+
+    /// When the kernel last took bytes, or first refused to.
+    pub fn moved(&self) -> Tick {
+        self.moved
+    }
+
+    /// Notes that the kernel took bytes, or has begun to refuse them.
+    pub fn set_moved(&mut self, now: Tick) {
+        self.moved = now;
+    }
+
+    /// Where the outbox stands among those of its shard: kept here for the shard's budget.
+    pub fn ranks_mut(&mut self) -> &mut [u8; 2] {
+        &mut self.ranks
+    }
+
+    /// Appends shared frames. Short ones are copied: a reference would cost more.
+    pub fn push_shared(&mut self, frames: Rc<Frames>, accounts: &mut Accounts) {
+        if frames.bytes().len() < PIECE_SHARED_BYTES_MIN {
+            return self.push_own(frames.bytes(), accounts);
+        }
+        self.cost += frames.bytes().len() + PIECE_BYTES;
+        accounts.hold(&frames);
+        self.pieces.push_back(Piece::Shared(frames));
+        self.charge(accounts);
     }
 
     /// Appends frames of this connection alone. Small ones join the last piece.
-    pub fn push_own(&mut self, bytes: &[u8]) {
-        const JOIN_BYTES_MAX: usize = 4096;
+    pub fn push_own(&mut self, bytes: &[u8], accounts: &mut Accounts) {
         match self.pieces.back_mut() {
-            Some(Piece::Own(last)) if last.len() + bytes.len() <= JOIN_BYTES_MAX => {
+            Some(Piece::Own(last)) if last.len() + bytes.len() <= PIECE_JOIN_BYTES_MAX => {
+                let (length, before) = (last.len() + bytes.len(), last.capacity());
+                if length > before {
+                    let wanted = length.max((2 * before).min(PIECE_JOIN_BYTES_MAX));
+                    last.reserve_exact(wanted - last.len());
+                }
                 last.extend_from_slice(bytes);
+                self.own += last.capacity() - before;
                 self.cost += bytes.len();
             }
             _ => {
-                self.cost += bytes.len() + ENTRY_OVERHEAD_BYTES;
-                self.pieces.push_back(Piece::Own(bytes.to_vec()));
+                let piece = bytes.to_vec();
+                self.own += piece.capacity();
+                self.cost += bytes.len() + PIECE_BYTES;
+                self.pieces.push_back(Piece::Own(piece));
             }
         }
+        self.charge(accounts);
     }
 
     /// The first piece, how many of its bytes the kernel has, and whether anything follows it.
@@ -89,64 +209,99 @@ impl Outbox {
     }
 
     /// Forgets the first `count` bytes: the kernel has them.
-    pub fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize, accounts: &mut Accounts) {
         self.sent += count;
+        self.taken += count;
         while let Some(first) = self.pieces.front() {
             let length = first.bytes().len();
             if self.sent < length {
-                return;
+                break;
             }
             self.sent -= length;
-            self.cost -= length + ENTRY_OVERHEAD_BYTES;
-            self.pieces.pop_front();
+            let first = self.pieces.pop_front();
+            self.let_go(first, accounts);
         }
-        assert_eq!(self.sent, 0, "no more is sent than waits");
-        *self = Outbox::default();
+        assert!(self.sent == 0 || !self.is_empty(), "no more is sent than waits");
+        self.charge(accounts);
     }
 
     /// Forgets everything that has not begun to be sent, so that a close frame can follow. A
-    /// piece that has begun stays, or its last frame would be torn.
-    pub fn discard_unsent(&mut self) {
+    /// frame that has begun stays, or it would be torn.
+    pub fn discard_unsent(&mut self, accounts: &mut Accounts) {
         let keep = usize::from(self.sent > 0);
-        for piece in self.pieces.drain(keep..) {
-            self.cost -= piece.bytes().len() + ENTRY_OVERHEAD_BYTES;
+        while self.pieces.len() > keep {
+            let last = self.pieces.pop_back();
+            self.let_go(last, accounts);
         }
+        if let Some(first) = self.pieces.pop_front() {
+            let rest = ws::rest_of_frame(first.bytes(), self.sent);
+            let rest = first.bytes()[self.sent..][..rest].to_vec();
+            self.let_go(Some(first), accounts);
+            self.sent = 0;
+            if !rest.is_empty() {
+                self.push_own(&rest, accounts);
+            }
+        }
+        self.pieces.shrink_to_fit();
+        self.charge(accounts);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self, accounts: &mut Accounts) {
+        while let Some(piece) = self.pieces.pop_front() {
+            self.let_go(Some(piece), accounts);
+        }
+        self.sent = 0;
+        self.charge(accounts);
+    }
+
+    fn let_go(&mut self, piece: Option<Piece>, accounts: &mut Accounts) {
+        let Some(piece) = piece else { return };
+        self.cost -= piece.bytes().len() + PIECE_BYTES;
+        match piece {
+            Piece::Shared(frames) => accounts.let_go(&frames),
+            Piece::Own(bytes) => self.own -= bytes.capacity(),
+        }
+    }
+
+    /// Brings the accounts up to date; the memory of an outbox that has become empty is given back.
+    fn charge(&mut self, accounts: &mut Accounts) {
+        let memory = self.measure();
+        accounts.own = accounts.own - self.charged + memory;
+        self.charged = memory;
+    }
+
+    fn measure(&mut self) -> usize {
+        if self.is_empty() {
+            assert!(self.cost == 0 && self.own == 0, "what does not wait costs nothing");
+            self.pieces = VecDeque::new();
+            self.taken = 0;
+            return 0;
+        }
+        self.own + self.pieces.capacity() * PIECE_BYTES + size_of::<Extra>()
+    }
+
+    /// Whether all that is kept of this outbox in numbers is true. For audits.
+    pub fn is_consistent(&self) -> bool {
+        let own = self.pieces.iter().map(|piece| match piece {
+            Piece::Shared(_) => 0,
+            Piece::Own(bytes) => bytes.capacity(),
+        });
+        let cost = self.pieces.iter().map(|piece| piece.bytes().len() + PIECE_BYTES);
+        let memory = self.own + self.pieces.capacity() * PIECE_BYTES + size_of::<Extra>();
+        own.sum::<usize>() == self.own
+            && cost.sum::<usize>() == self.cost
+            && self.charged == if self.is_empty() { 0 } else { memory }
+    }
+
+    /// The shared frames that wait, by their address, and their memory. For audits.
+    pub fn shared(&self) -> impl Iterator<Item = (*const Frames, usize)> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Shared(frames) => Some((Rc::as_ptr(frames), frames.memory_bytes())),
+            Piece::Own(_) => None,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_goes_in_comes_out_in_order_whatever_the_kernel_takes() {
-        let mut outbox = Outbox::default();
-        outbox.push_own(b"abc");
-        outbox.push_own(b"de");
-        outbox.push_shared(Rc::from(&b"fgh"[..]));
-        outbox.push_own(b"i");
-        let mut out = Vec::new();
-        while !outbox.is_empty() {
-            let mut gathered = Vec::new();
-            outbox.gather(4, &mut gathered);
-            out.extend_from_slice(&gathered[..gathered.len().min(3)]);
-            outbox.consume(gathered.len().min(3));
-        }
-        assert_eq!(out, b"abcdefghi");
-        assert_eq!(outbox.cost_bytes(), 0);
-    }
-
-    #[test]
-    fn discarding_keeps_a_piece_that_has_begun() {
-        let mut outbox = Outbox::default();
-        outbox.push_shared(Rc::from(&b"abc"[..]));
-        outbox.push_shared(Rc::from(&b"def"[..]));
-        outbox.consume(1);
-        outbox.discard_unsent();
-        let front = outbox.front().map(|(piece, sent, more)| (piece.bytes().to_vec(), sent, more));
-        assert_eq!(front, Some((b"abc".to_vec(), 1, false)));
-        assert_eq!(outbox.cost_bytes(), 3 + ENTRY_OVERHEAD_BYTES);
-        outbox.consume(2);
-        assert!(outbox.is_empty());
-    }
-}
+mod tests;

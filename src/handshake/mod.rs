@@ -6,7 +6,9 @@ mod origin;
 mod respond;
 
 pub use parse::read;
-pub use respond::{busy_response, full_response, health_response, response, unavailable_response};
+pub use respond::{
+    busy_response, full_response, health_response, response, unavailable, unavailable_response,
+};
 
 use crate::ids::Since;
 
@@ -67,8 +69,9 @@ pub enum Endpoint {
         /// refused handshake would be tried again for ever.
         protobuf: bool,
     },
-    /// Plain WebSocket.
-    Plain(PlainRequest),
+    /// Plain WebSocket, or what is wrong with its query: a page can read the reason of a close
+    /// frame, but neither the status nor the body of a refused upgrade.
+    Plain(Result<PlainRequest, &'static str>),
     /// Every message comes back.
     Echo,
 }
@@ -76,12 +79,12 @@ pub enum Endpoint {
 /// The query of `/ws`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlainRequest {
-    /// Channels to subscribe to.
-    pub channels: Vec<String>,
+    /// Channels to subscribe to, each once, with the position to recover from.
+    pub channels: Vec<(String, Option<Since>)>,
     /// Wrap each publication in JSON.
     pub envelope: bool,
-    /// Recover from here; only with exactly one channel.
-    pub since: Option<Since>,
+    /// Number of the newest publications to send first in channels without a position.
+    pub last: usize,
     /// Publish the client's messages to this channel.
     pub publish: Option<String>,
 }

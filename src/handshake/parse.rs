@@ -134,9 +134,7 @@ fn read_endpoint(
 ) -> Result<(Endpoint, Option<&'static str>), Response> {
     match route {
         Route::Centrifugo => Ok(read_centrifugo(query, headers)),
-        Route::Plain => plain_request(query)
-            .map(|plain| (Endpoint::Plain(plain), None))
-            .map_err(|text| respond(Status::BadRequest, text)),
+        Route::Plain => Ok((Endpoint::Plain(plain_request(query)), None)),
         Route::Echo | Route::Health => Ok((Endpoint::Echo, None)),
     }
 }

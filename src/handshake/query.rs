@@ -1,10 +1,11 @@
 //! The request target: its path, and what the query of `/ws` asks for.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use crate::handshake::PlainRequest;
 use crate::ids::{Since, SinceEpoch};
-use crate::limits::CONNECTION_CHANNELS_MAX;
+use crate::limits::{CONNECTION_CHANNELS_MAX, RECOVERY_PUBLICATIONS_MAX};
 
 /// A request target, taken apart. RFC 9112 §3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,38 +74,70 @@ fn decode_digit(digit: u8) -> Option<u8> {
 /// Reads the query of `/ws`. Unknown names are left alone.
 ///
 /// # Errors
-/// What is wrong with it, for the body of a 400.
+/// What is wrong with it, for the reason of a close frame.
 pub(super) fn plain_request(query: &str) -> Result<PlainRequest, &'static str> {
     let mut request = PlainRequest::default();
-    let mut since = None;
+    let (mut positions, mut last) = (Vec::new(), None);
     for pair in pairs(query) {
         let (name, value) = pair.ok_or("the query is not percent-encoded UTF-8")?;
         match &*name {
             "channels" if value.is_empty() => {}
-            "channels" => request.channels.extend(value.split(',').map(str::to_owned)),
+            "channels" => {
+                request.channels.extend(value.split(',').map(|name| (name.to_owned(), None)));
+            }
             "envelope" if value == "json" => request.envelope = true,
             "envelope" => return Err("envelope must be: json"),
-            "since" if since.is_some() => return Err("since must be given once"),
-            "since" => since = Some(plain_since(&value)?),
+            "since" => positions.push(value),
+            "last" if last.is_some() => return Err("last must be given once"),
+            "last" => last = Some(plain_last(&value)?),
             "publish" if request.publish.is_some() => return Err("publish must be given once"),
             "publish" => request.publish = Some(value.into_owned()),
             _ => {}
         }
     }
-    if request.channels.iter().chain(&request.publish).any(String::is_empty) {
+    request.last = last.unwrap_or(0);
+    let mut names = request.channels.iter().map(|(name, _)| name).chain(&request.publish);
+    if names.any(String::is_empty) {
         return Err("a channel has an empty name");
     }
     if request.channels.len() > CONNECTION_CHANNELS_MAX {
-        return Err("too many channels");
+        return Err("channels names more channels than a connection may have");
     }
     if request.channels.is_empty() && request.publish.is_none() {
         return Err("neither channels nor publish is given");
     }
-    if since.is_some() && request.channels.len() != 1 {
-        return Err("since needs exactly one channel");
-    }
-    request.since = since;
+    place_channels(&mut request.channels, &positions)?;
     Ok(request)
+}
+
+/// Drops repeated channels, and gives each channel the position that names it.
+fn place_channels(
+    channels: &mut Vec<(String, Option<Since>)>,
+    positions: &[Cow<'_, str>],
+) -> Result<(), &'static str> {
+    let mut seen = HashSet::new();
+    channels.retain(|(name, _)| seen.insert(name.clone()));
+    // One channel is the usual case, and for it the position may stand alone.
+    if let ([(_, since)], [value]) = (&mut channels[..], positions)
+        && !value.contains('@')
+    {
+        *since = Some(plain_since(value)?);
+        return Ok(());
+    }
+    let mut places: HashMap<&str, &mut Option<Since>> =
+        channels.iter_mut().map(|(name, since)| (name.as_str(), since)).collect();
+    for value in positions {
+        // A name may hold an @, a position does not.
+        let (name, position) = value.rsplit_once('@').ok_or(match places.len() {
+            1 => "since is given more than once for a channel",
+            _ => "with several channels since must be: channel@epoch:offset",
+        })?;
+        let since = places.get_mut(name).ok_or("since names a channel that channels does not")?;
+        if since.replace(plain_since(position)?).is_some() {
+            return Err("since is given more than once for a channel");
+        }
+    }
+    Ok(())
 }
 
 /// Reads `epoch:offset`.
@@ -112,7 +145,14 @@ fn plain_since(value: &str) -> Result<Since, &'static str> {
     let position = value.split_once(':').and_then(|(epoch, offset)| {
         Some(Since { epoch: SinceEpoch::from_text(epoch), offset: offset.parse().ok()? })
     });
-    position.ok_or("since must be: epoch:offset")
+    position.ok_or("since must be: epoch:offset, or channel@epoch:offset")
+}
+
+/// Reads a number of publications.
+fn plain_last(value: &str) -> Result<usize, &'static str> {
+    let number = value.parse().ok().filter(|number| *number <= RECOVERY_PUBLICATIONS_MAX);
+    const { assert!(RECOVERY_PUBLICATIONS_MAX == 300, "the text names it") };
+    number.ok_or("last must be a number from 0 to 300")
 }
 
 #[cfg(test)]
@@ -142,34 +182,35 @@ mod tests {
 
     #[test]
     fn a_plain_query_names_channels_and_more() {
-        let plain = |channels: &[&str]| PlainRequest {
-            channels: channels.iter().map(|&name| name.to_owned()).collect(),
+        let placed = |channels: &[(&str, Option<Since>)]| PlainRequest {
+            channels: channels.iter().map(|&(name, since)| (name.to_owned(), since)).collect(),
             ..PlainRequest::default()
         };
+        let plain = |channels: &[&str]| {
+            placed(&channels.iter().map(|&name| (name, None)).collect::<Vec<_>>())
+        };
         let since = |epoch, offset| Some(Since { epoch, offset });
+        let exactly = |epoch, offset| since(SinceEpoch::Exactly(Epoch::new(epoch)), offset);
         let cases = [
             ("channels=a", plain(&["a"])),
             ("channels=a,b&channels=c&x=y&&", plain(&["a", "b", "c"])),
+            ("channels=a,b,a&channels=b", plain(&["a", "b"])),
             ("channels=a%2Cb", plain(&["a", "b"])),
             ("channels=%C3%BC+%2b", plain(&["ü +"])),
             ("channels=a&envelope=json", PlainRequest { envelope: true, ..plain(&["a"]) }),
+            ("channels=a&last=300", PlainRequest { last: 300, ..plain(&["a"]) }),
             ("publish=a", PlainRequest { publish: Some("a".into()), ..plain(&[]) }),
             ("channels=&publish=a", PlainRequest { publish: Some("a".into()), ..plain(&[]) }),
+            ("channels=a&since=ff:7", placed(&[("a", exactly(0xFF, 7))])),
+            ("since=ff:7&channels=a,a", placed(&[("a", exactly(0xFF, 7))])),
+            ("channels=a&since=a%40ff:7", placed(&[("a", exactly(0xFF, 7))])),
+            ("channels=a&since=%3A0", placed(&[("a", since(SinceEpoch::Any, 0))])),
+            ("channels=a&since=_:0", placed(&[("a", since(SinceEpoch::Unknown, 0))])),
             (
-                "channels=a&since=ff:7",
-                PlainRequest {
-                    since: since(SinceEpoch::Exactly(Epoch::new(0xFF)), 7),
-                    ..plain(&["a"])
-                },
+                "since=b@1:2&channels=a,b,c@d&since=c@d@3:4",
+                placed(&[("a", None), ("b", exactly(1, 2)), ("c@d", exactly(3, 4))]),
             ),
-            (
-                "channels=a&since=%3A0",
-                PlainRequest { since: since(SinceEpoch::Any, 0), ..plain(&["a"]) },
-            ),
-            (
-                "channels=a&since=_:0",
-                PlainRequest { since: since(SinceEpoch::Unknown, 0), ..plain(&["a"]) },
-            ),
+            ("channels=x:y@1:2&since=x:y@1:2@3:4", placed(&[("x:y@1:2", exactly(3, 4))])),
         ];
         for (query, expected) in cases {
             assert_eq!(plain_request(query), Ok(expected), "{query}");
@@ -194,6 +235,16 @@ mod tests {
             "channels=a&since=1:-1",
             "channels=a&since=1:99999999999999999999",
             "channels=a&since=1:1&since=1:1",
+            "channels=a&since=a@1:1&since=a@1:2",
+            "channels=a&since=a@1:1&since=1:1",
+            "channels=a&since=b@1:1",
+            "channels=a,b&since=a@1:1&since=1:1",
+            "channels=a,b&since=a@",
+            "channels=a,b&since=@1:1",
+            "channels=a&last=301",
+            "channels=a&last=-1",
+            "channels=a&last=",
+            "channels=a&last=1&last=1",
             "channels=%",
             "channels=%4",
             "channels=%zz",

@@ -63,6 +63,11 @@ pub(super) fn respond(status: Status, text: &str) -> Response {
     Response { status: code, bytes: write(code, name, &status.headers(), text) }
 }
 
+/// The 503 for what only the session can know, such as that Redis is away.
+pub fn unavailable(text: &str) -> Vec<u8> {
+    respond(Status::Unavailable, text).bytes
+}
+
 /// An answer with a status that only the session can decide on.
 pub fn response(code: u16, name: &str, text: &str) -> Vec<u8> {
     write(code, name, "Connection: close\r\n", text)
@@ -120,7 +125,7 @@ pub fn unavailable_response(phase: Phase) -> Vec<u8> {
         Phase::Starting => "the server is starting: it has not read what other nodes published yet",
         _ => "the server is shutting down",
     };
-    respond(Status::Unavailable, text).bytes
+    unavailable(text)
 }
 
 /// The answer to whoever connects while too many others of its network wait to be let in.

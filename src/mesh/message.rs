@@ -216,6 +216,8 @@ pub struct Subscribe {
     pub connection: ConnectionId,
     /// Where it stands, if it recovers.
     pub recover: Option<Since>,
+    /// Number of the newest publications that it wants first, if it does not recover.
+    pub last: usize,
     /// Whether the home shard has made sure that it is not behind that.
     pub confirmed: bool,
 }
@@ -229,7 +231,8 @@ pub struct Subscribed {
     pub connection: ConnectionId,
     /// Where the channel stands: the next live publication has the offset after it.
     pub top: Position,
-    /// What was missed, complete, where recovery was asked for and is possible.
+    /// What was missed, complete, where recovery was asked for and is possible; or the newest
+    /// publications, where these were asked for.
     pub recovered: Option<Vec<Arc<Publication>>>,
 }
 
@@ -251,8 +254,13 @@ pub struct History {
     pub channel: ChannelName,
     /// What part of its history.
     pub page: HistoryPage,
-    /// Most publications to return, however many the page asks for.
+    /// Maximum number of publications to return, however many the page asks for.
     pub publications_max: usize,
+    /// Maximum number of bytes that the publications may cost, unless a single one costs more.
+    pub bytes_max: usize,
+    /// Whether the answer may be what the home shard has read. If not, it first makes sure that it
+    /// has read everything that the bus had acknowledged before.
+    pub confirmed: bool,
     /// Whom to answer.
     pub asker: Asker,
 }
@@ -270,6 +278,8 @@ pub enum Answer {
         channel: ChannelName,
         /// The page.
         publications: Vec<Arc<Publication>>,
+        /// Number of publications that the page asks for and that did not fit.
+        omitted: usize,
         /// Where the channel stands.
         top: Position,
     },

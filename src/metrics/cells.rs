@@ -151,7 +151,7 @@ impl Notice {
 pub struct ShardCells {
     /// Connections that are open, by protocol.
     pub connections: [Cell; Protocol::COUNT],
-    /// Sockets whose request head is not complete.
+    /// Sockets whose request is not complete, or waits for the channels that it asked for.
     pub handshaking: Cell,
     /// Requests that became connections.
     pub handshakes_ok: Cell,
@@ -161,6 +161,8 @@ pub struct ShardCells {
     pub handshakes_timeout: Cell,
     /// Sockets answered 503 because a limit was reached.
     pub handshakes_full: Cell,
+    /// Upgrades of plain WebSocket whose channels could not be subscribed at present.
+    pub handshakes_unavailable: Cell,
     /// Sockets answered 503 because too many of their subnet waited for `accept_rate`.
     pub handshakes_busy: Cell,
     /// Sockets that were reset while they waited.
@@ -183,7 +185,7 @@ pub struct ShardCells {
     pub delivered_bytes: Cell,
     /// Time from entrance to the kernel.
     pub delivery: DurationCells,
-    /// Bytes that wait in outboxes.
+    /// Memory of outboxes.
     pub outbox_bytes: Cell,
     /// Bytes of unfinished messages and requests.
     pub inbound_bytes: Cell,

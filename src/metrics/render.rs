@@ -174,12 +174,15 @@ impl Shards {
             }
         }
         families.gauge(family, rows)?;
+        let family = ("corecast_handshaking", "Sockets whose request has no answer yet.");
+        families.gauge(family, unlabelled(self.sum(|cells| &cells.handshaking)))?;
         let family = ("corecast_handshakes", "Requests that were to open a connection.");
         let results = [
             ("ok", self.sum(|cells| &cells.handshakes_ok)),
             ("refused", self.sum(|cells| &cells.handshakes_refused)),
             ("timeout", self.sum(|cells| &cells.handshakes_timeout)),
             ("full", self.sum(|cells| &cells.handshakes_full)),
+            ("unavailable", self.sum(|cells| &cells.handshakes_unavailable)),
             ("busy", self.sum(|cells| &cells.handshakes_busy)),
             ("gone", self.sum(|cells| &cells.handshakes_gone)),
         ];
@@ -214,7 +217,7 @@ impl Shards {
         let family =
             ("corecast_delivery_seconds", "Time from a publication's entrance to the kernel.");
         families.histogram(family, self.shards.iter().map(|cells| &cells.delivery))?;
-        let family = ("corecast_outbox_bytes", "Bytes that wait for slow clients.");
+        let family = ("corecast_outbox_bytes", "Memory of what waits for clients.");
         families.gauge(family, by_shard(self.each(|cells| &cells.outbox_bytes)))?;
         let family = ("corecast_drops", "Messages that were not delivered.");
         let drops = DropReason::ALL.iter().enumerate().map(|(at, reason)| {

@@ -231,6 +231,14 @@ pub struct HistoryPage {
     pub reverse: bool,
 }
 
+impl HistoryPage {
+    /// The newest publications, at most `count`.
+    pub fn newest(count: usize) -> HistoryPage {
+        let limit = i32::try_from(count).unwrap_or(i32::MAX);
+        HistoryPage { limit, since: None, reverse: true }
+    }
+}
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub enum Reply<'a> {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::channel::{ChannelView, DataType, Publication};
+use crate::ids::Position;
 use crate::protocol::json::{write_data, write_number, write_string};
 use crate::protocol::{Codec, Command, OnGap, Push, Reply, Request, Subscribed};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
@@ -84,8 +85,9 @@ impl Codec for Plain {
     }
 }
 
-/// `{"channel":..,"data":..,"offset":N,"epoch":".."}` for each publication, and
-/// `{"channel":..,"gap":{"after":N,"next":M}}` where some were missed.
+/// `{"channel":..,"epoch":"..","offset":N}` where a subscription begins, after which the channel's
+/// next message continues; `{"channel":..,"data":..,"offset":N,"epoch":".."}` for each publication,
+/// and `{"channel":..,"gap":{"after":N,"next":M}}` where some were missed.
 pub(super) struct Envelope;
 
 impl Codec for Envelope {
@@ -118,6 +120,7 @@ impl Codec for Envelope {
                     let next = subscribed.position.offset.saturating_add(1);
                     write_gap(subscribed.channel.name, 0, next, out);
                 }
+                write_position(subscribed.channel.name, subscribed.position, out);
                 self.encode_publications(&subscribed.channel, subscribed.publications, out);
                 Ok(())
             }
@@ -258,9 +261,10 @@ fn silent(reply: &Reply<'_>) -> Result<(), CloseReason> {
 /// The close code that says nearest what an error would.
 fn close_reason(error: ClientError) -> CloseReason {
     match error {
-        ClientError::Internal | ClientError::BusUnavailable | ClientError::ResultUnknown => {
-            CloseReason::InternalError
-        }
+        ClientError::Internal
+        | ClientError::BusUnavailable
+        | ClientError::BusAway
+        | ClientError::ResultUnknown => CloseReason::InternalError,
         ClientError::PermissionDenied => CloseReason::PermissionDenied,
         ClientError::LimitExceeded => CloseReason::ChannelLimit,
         ClientError::NotAvailable => CloseReason::NotAvailable,
@@ -283,6 +287,19 @@ fn write_gap(channel: &str, after: u64, next: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(br#","next":"#);
     write_number(next, out);
     out.extend_from_slice(b"}}");
+    frame.finish(out);
+}
+
+/// After which the next message of the channel continues.
+fn write_position(channel: &str, position: Position, out: &mut Vec<u8>) {
+    let frame = OpenFrame::begin(Opcode::Text, channel.len(), out);
+    out.extend_from_slice(br#"{"channel":"#);
+    write_string(channel, out);
+    out.extend_from_slice(br#","epoch":"#);
+    write_string(&position.epoch.to_string(), out);
+    out.extend_from_slice(br#","offset":"#);
+    write_number(position.offset, out);
+    out.push(b'}');
     frame.finish(out);
 }
 

@@ -17,7 +17,7 @@ use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox};
 use crate::metrics::{BridgeCells, ShardCells};
 use crate::readiness::Phase;
-use crate::shard::Identity;
+use crate::shard::{Identity, OutboxLeases};
 use crate::subnets::Subnets;
 use crate::sys::{self, EventFd, SysError};
 
@@ -74,6 +74,7 @@ struct Common {
     home_map: HomeMap,
     identity: Identity,
     leases: Leases,
+    outboxes: OutboxLeases,
     cells: Vec<Arc<ShardCells>>,
     subnets: Arc<Subnets>,
     status: Arc<Status>,
@@ -126,6 +127,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         home_map: HomeMap::new(shards),
         identity: Identity::new(),
         leases: Leases::new(config.server.max_connections, shards),
+        outboxes: OutboxLeases::new(config.client.outboxes_bytes_max, shards),
         status: Arc::new(Status::new(
             (cells.clone(), bridge_cells.clone()),
             sys::now,

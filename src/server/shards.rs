@@ -181,6 +181,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
         cells,
         subnets: Arc::clone(&common.subnets),
         readiness: Arc::clone(common.status.readiness()),
+        outboxes: common.outboxes.clone(),
         seed: seed(),
     });
     // The receiver is gone only if another shard has failed, and then the process ends.

@@ -3,7 +3,7 @@
 
 use super::locals::Subscriber;
 use super::{Shard, Sockets, Token};
-use crate::connection::State;
+use crate::connection::Flags;
 use crate::ids::{Slot, Tick};
 use crate::limits::{AUDIT_INTERVAL, AUDIT_SLOTS_MAX};
 
@@ -38,6 +38,27 @@ impl<S: Sockets> Shard<S> {
         errors
     }
 
+    /// Counts the memory of all outboxes anew. Answers how many numbers that are kept of it are
+    /// wrong, and how many blocks are leased for it. For tests.
+    pub fn audit_outboxes(&mut self) -> (usize, usize) {
+        let (mut errors, mut own) = (0, 0);
+        let mut shared = std::collections::BTreeMap::new();
+        for at in 0..self.slots.reached() {
+            let Some(connection) = self.slots.at(Slot::new(at)) else { continue };
+            let parked = connection.extra.as_ref().is_some_and(|extra| extra.parked.is_some());
+            errors += usize::from(connection.flags.has(Flags::PARKED) && !parked);
+            let Some(extra) = connection.extra.as_ref() else { continue };
+            errors += usize::from(!extra.outbox.is_consistent());
+            own += extra.outbox.memory_bytes();
+            shared.extend(extra.outbox.shared());
+        }
+        let accounts = &self.budget.accounts;
+        errors += usize::from(accounts.own_bytes() != own);
+        errors += usize::from(accounts.shared_bytes() != shared.values().sum::<usize>());
+        let (blocks, bytes) = self.budget.leased();
+        (errors + usize::from(accounts.bytes() > bytes), blocks)
+    }
+
     /// What waits in each outbox that is not empty, by its cost in bytes. For tests.
     pub fn outbox_costs(&mut self) -> Vec<usize> {
         let slots = (0..self.slots.reached()).map(Slot::new);
@@ -57,7 +78,7 @@ impl<S: Sockets> Shard<S> {
         let token = Token { slot, generation: connection.generation };
         let mut errors = usize::from(!self.io.is_open(connection.socket));
         let count = connection.subscriptions_count();
-        errors += usize::from(count > 0 && connection.state != State::Connected);
+        errors += usize::from(count > 0 && !connection.is_served());
         for index in 0..count {
             let Some(connection) = self.slots.get(token) else { break };
             let Some(&mut subscription) = connection.subscription(index) else { break };

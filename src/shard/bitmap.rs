@@ -47,6 +47,17 @@ impl Bitmap {
         None
     }
 
+    /// The smallest member that is `from` or above.
+    pub fn first_from(&self, from: usize) -> Option<usize> {
+        let first = from / 64;
+        let words = self.words.get(first..)?.iter().enumerate();
+        words.into_iter().find_map(|(at, word)| {
+            let mask = if at == 0 { u64::MAX << (from % 64) } else { u64::MAX };
+            let found = word & mask;
+            (found != 0).then(|| (first + at) * 64 + found.trailing_zeros() as usize)
+        })
+    }
+
     /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.count == 0

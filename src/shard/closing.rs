@@ -1,6 +1,7 @@
 //! How connections end: the close handshake with its deadline, and the way back of a slot, which
 //! is free only when the kernel's watch of its socket has ended.
 
+use super::upgrading::passes;
 use super::{Release, Shard, Socket, Sockets, Token};
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
@@ -20,10 +21,17 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(token) else { return };
         match connection.state {
             State::Opened | State::Connected => {}
+            State::Upgrading if passes(reason) => return self.refuse_upgrade(token, said.1),
+            State::Upgrading => {
+                self.cells.handshakes_refused.add(1);
+                self.send_response(token);
+            }
             State::Handshaking => return self.release(token, reason, Release::Graceful),
             State::Vacant | State::Closing | State::Released => return,
         }
-        let too_late = matches!(reason, CloseReason::Slow | CloseReason::NoPong);
+        let Some(connection) = self.slots.get(token) else { return };
+        let too_late =
+            matches!(reason, CloseReason::Slow | CloseReason::OutboxesFull | CloseReason::NoPong);
         if !too_late && connection.state == State::Connected {
             // What was published before the close goes before it, as far as it fits.
             self.seal();
@@ -35,9 +43,8 @@ impl<S: Sockets> Shard<S> {
         ws::encode_close(said.0, cut(said.1), &mut frame);
         if too_late && let Some(extra) = connection.extra.as_mut() {
             // It would not be read in time anyway; what was begun must be finished.
-            let before = extra.outbox.cost_bytes();
-            extra.outbox.discard_unsent();
-            self.cells.outbox_bytes.subtract((before - extra.outbox.cost_bytes()) as u64);
+            extra.outbox.discard_unsent(&mut self.budget.accounts);
+            self.budget.rank(token.slot, &mut extra.outbox);
         }
         self.send_own(token, &frame);
     }
@@ -85,6 +92,59 @@ impl<S: Sockets> Shard<S> {
         self.account_inbound(token);
         self.mark_readable(token);
         self.mark_dirty(token.slot);
+        if self.slots.get(token).is_some_and(|connection| connection.flags.has(Flags::DEAF)) {
+            self.release(token, reason, Release::Abort);
+        }
+    }
+
+    /// The kernel takes nothing more for a connection. What its peer has sent before is still
+    /// carried out: a client may send its last words and be gone.
+    pub(super) fn on_deaf(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        if !matches!(connection.state, State::Opened | State::Connected) {
+            return self.release(token, CloseReason::PeerGone, Release::Abort);
+        }
+        connection.flags.set(Flags::DEAF);
+        connection.flags.set(Flags::BLOCKED);
+        if let Some(extra) = connection.extra.as_mut() {
+            extra.outbox.clear(&mut self.budget.accounts);
+            self.budget.rank(token.slot, &mut extra.outbox);
+        }
+        connection.shrink();
+        self.slots.set_deadline(token.slot, self.tick.after(self.linger));
+        self.mark_readable(token);
+    }
+
+    /// The peer has ended its stream, and all that came before has been read.
+    pub(super) fn on_end(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        connection.flags.clear(Flags::READABLE);
+        connection.flags.set(Flags::PEER_CLOSED);
+        match connection.state {
+            State::Opened | State::Connected => {
+                self.slots.set_deadline(token.slot, self.tick.after(self.linger));
+                self.end_if_done(token);
+            }
+            // What is on its way out goes first: a peer may close its sending side and still read.
+            State::Closing if connection.outbox_cost_bytes() > 0 => {}
+            _ => self.release(token, CloseReason::PeerGone, Release::Graceful),
+        }
+    }
+
+    /// Ends a connection whose peer has ended its stream, if nothing that it asked for is under way
+    /// any more. The answers go out first: the peer may still read.
+    pub(super) fn end_if_done(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        let open = matches!(connection.state, State::Opened | State::Connected);
+        let publishing = connection.extra.as_ref().is_some_and(|extra| extra.publishing > 0);
+        if !open || publishing || !connection.flags.has(Flags::PEER_CLOSED) {
+            return;
+        }
+        if connection.outbox_cost_bytes() == 0 {
+            return self.release(token, CloseReason::PeerGone, Release::Graceful);
+        }
+        let row = CloseReason::PeerGone.row();
+        self.begin_closing(token, CloseReason::PeerGone, Some((row.code, row.text)));
     }
 
     fn is_connected(&mut self, token: Token) -> bool {
@@ -94,7 +154,7 @@ impl<S: Sockets> Shard<S> {
     fn count_close(&mut self, token: Token, reason: CloseReason) {
         let Some(connection) = self.slots.get(token) else { return };
         match connection.state {
-            State::Handshaking => self.cells.handshaking.subtract(1),
+            State::Handshaking | State::Upgrading => self.cells.handshaking.subtract(1),
             State::Opened | State::Connected => {
                 self.cells.connections[connection.protocol as usize].subtract(1);
             }
@@ -142,10 +202,11 @@ impl<S: Sockets> Shard<S> {
         self.slots.set_deadline(token.slot, Tick::NEVER);
         let connection = self.slots.get(token)?;
         connection.state = State::Released;
-        if let Some(extra) = connection.extra.take() {
+        if let Some(mut extra) = connection.extra.take() {
             self.unfinished.charge(token, extra.charged, 0);
             self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
-            self.cells.outbox_bytes.subtract(extra.outbox.cost_bytes() as u64);
+            extra.outbox.clear(&mut self.budget.accounts);
+            self.budget.rank(token.slot, &mut extra.outbox);
         }
         Some(connection.socket)
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::{Shard, Sockets};
 use crate::channel::{ChannelName, Publication};
-use crate::connection::State;
 use crate::ids::Position;
 use crate::limits::GAPS_TOLD_PER_TICK;
 use crate::protocol::{OnGap, Push};
@@ -43,7 +42,9 @@ impl<S: Sockets> Shard<S> {
         if !local.is_open() {
             self.unsealed.push(place);
         }
-        local.append(publication);
+        if local.append(publication) {
+            self.seal_channel(place);
+        }
     }
 
     /// Publications from after `after` up to before `next` were dropped on the way here.
@@ -128,7 +129,7 @@ impl<S: Sockets> Shard<S> {
             self.gaps_allowed -= 1;
             let subscribed = self.is_subscribed(token, channel.as_str());
             let Some(connection) = self.slots.get(token) else { continue };
-            if subscribed || connection.state != State::Connected {
+            if subscribed || !connection.is_served() {
                 continue;
             }
             let codec = connection.protocol.codec();
@@ -152,7 +153,7 @@ impl<S: Sockets> Shard<S> {
         let Some(token) = self.slots.token(slot) else { return };
         let Some(local) = self.locals.at(place) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
-        if connection.state != State::Connected {
+        if !connection.is_served() {
             return; // It was too slow for that, and nothing may follow its close frame.
         }
         let push = Push::Gap { channel: local.name.as_str(), after, next };

@@ -220,8 +220,10 @@ impl<S: Sockets> Shard<S> {
         let Some(waiting) = self.take_waiting(channel) else { return };
         let Waiting { question, asked, later, .. } = waiting;
         for (came, mut request) in asked {
-            if let (Message::Subscribe(subscribe), Question::Place) = (&mut request, question) {
-                subscribe.confirmed = true;
+            match (&mut request, question) {
+                (Message::Subscribe(subscribe), Question::Place) => subscribe.confirmed = true,
+                (Message::History(history), Question::Place) => history.confirmed = true,
+                _ => {}
             }
             self.judge((came, request));
         }
@@ -246,8 +248,13 @@ impl<S: Sockets> Shard<S> {
         for (came, mut request) in
             waiting.into_iter().flat_map(|one| one.asked.into_iter().chain(one.later))
         {
-            let beyond = matches!(&request, Message::Subscribe(one)
-                if one.recover.is_some_and(|since| self.may_be_behind(channel.as_str(), since)));
+            let behind = |since| self.may_be_behind(channel.as_str(), since);
+            let beyond = match &request {
+                Message::Subscribe(subscribe) => subscribe.recover.is_some_and(behind),
+                // What was acknowledged before it may be missing here.
+                Message::History(history) => !history.confirmed,
+                _ => false,
+            };
             if known && !beyond {
                 if let Message::Subscribe(subscribe) = &mut request {
                     subscribe.confirmed = true;
@@ -263,7 +270,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn refuse_waiting(&mut self, request: Message) {
-        let error = ClientError::BusUnavailable;
+        let error = ClientError::BusAway;
         match request {
             Message::Subscribe(subscribe) => {
                 let (channel, connection) = (subscribe.channel, subscribe.connection);

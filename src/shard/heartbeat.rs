@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::{Release, Shard, Sockets, Token};
-use crate::connection::{Flags, State};
+use crate::connection::{Flags, State, Unread};
 use crate::ids::{Slot, Tick};
+use crate::limits::UNREAD_TIMEOUT;
 use crate::reason::CloseReason;
 use crate::ws;
 
@@ -17,6 +18,11 @@ const ROUND_TICKS_MAX: usize = 10;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
+
+/// What a client is told whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
+///
+/// [`UPGRADE_TIMEOUT`]: crate::limits::UPGRADE_TIMEOUT
+const UPGRADE_TIMEOUT_TEXT: &str = "subscribing took too long";
 
 impl<S: Sockets> Shard<S> {
     /// A tenth of a second has passed.
@@ -54,6 +60,7 @@ impl<S: Sockets> Shard<S> {
                 self.respond(token, &response);
             }
             State::Opened => self.close(token, CloseReason::Stale),
+            State::Upgrading => self.refuse_upgrade(token, UPGRADE_TIMEOUT_TEXT),
             State::Connected => self.on_heartbeat(token),
             State::Closing => {
                 // When the process ends the kernel still delivers what it was given; else it must
@@ -79,23 +86,82 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_heartbeat(&mut self, token: Token) {
-        let (tick, interval) = (self.tick, self.options.ping_interval);
+        let (tick, interval, patience) =
+            (self.tick, self.options.ping_interval, self.options.pong_timeout);
         let Some(connection) = self.slots.get(token) else { return };
-        let first = connection.pinged == Tick::NEVER;
-        let next = if first { tick } else { connection.pinged.after(interval) };
-        if tick < next {
-            // This is the pong's deadline. Any byte since the ping is as good as a pong.
-            if connection.heard < connection.pinged {
-                self.close(token, CloseReason::NoPong);
-                self.slots.set_deadline(token.slot, tick.after(Duration::from_secs(1)));
-            } else {
-                self.slots.set_deadline(token.slot, next);
-            }
-            return;
+        if connection.flags.has(Flags::PEER_CLOSED) || connection.flags.has(Flags::DEAF) {
+            // The time for what it asked for before its end is over.
+            return self.release(token, CloseReason::PeerGone, Release::Abort);
         }
-        connection.pinged = tick;
-        self.slots.set_deadline(token.slot, tick.after(self.options.pong_timeout));
-        self.send_ping(token);
+        let stalls_at = connection.stalls_at(patience);
+        if stalls_at.is_some_and(|at| at <= tick) {
+            return self.give_up(token, CloseReason::Slow);
+        }
+        let reads = !self.is_unread(token);
+        if let Some(reason) = self.judge_unread(token, reads) {
+            return self.give_up(token, reason);
+        }
+        let Some(connection) = self.slots.get(token) else { return };
+        let (heard, pinged) = (connection.heard, connection.pinged);
+        let ping_due = if pinged == Tick::NEVER { tick } else { pinged.after(interval) };
+        let pong_due = pinged.after(patience);
+        let next = if tick >= ping_due {
+            connection.pinged = tick;
+            if connection.extra.as_ref().is_none_or(|extra| extra.publishing == 0) {
+                // Reading on takes much less than the time between two pings.
+                connection.flags.clear(Flags::PUBLISHED);
+            }
+            tick.after(patience)
+        } else if heard >= pinged {
+            ping_due // Any byte since the ping is as good as a pong.
+        } else if tick < pong_due {
+            pong_due
+        } else if reads {
+            return self.give_up(token, CloseReason::NoPong);
+        } else {
+            tick.after(patience) // It may have answered: nobody has looked.
+        };
+        let next = stalls_at.map_or(next, |at| at.min(next));
+        self.slots.set_deadline(token.slot, next);
+        if tick >= ping_due {
+            self.send_ping(token);
+        }
+    }
+
+    /// Closes a connection whose peer seems to be dead, and does not wait long for its answer.
+    fn give_up(&mut self, token: Token, reason: CloseReason) {
+        self.close(token, reason);
+        self.slots.set_deadline(token.slot, self.tick.after(Duration::from_secs(1)));
+    }
+
+    /// Whether there may be bytes of a client that the server does not read for the time being.
+    fn is_unread(&mut self, token: Token) -> bool {
+        let bytes_max = self.options.reading_bytes_max();
+        let Some(connection) = self.slots.get(token) else { return false };
+        !connection.may_read(bytes_max) || connection.flags.has(Flags::READABLE)
+    }
+
+    /// Why a client is to be closed that has not been read from for too long. Its own silence is
+    /// not the reason, and not what it is told.
+    fn judge_unread(&mut self, token: Token, reads: bool) -> Option<CloseReason> {
+        let tick = self.tick;
+        let waiting = self.slots.get(token)?.flags.has(Flags::WAITING);
+        let bytes_max = self.options.reading_bytes_max();
+        let extra = self.slots.get(token)?.extra.as_mut()?;
+        let taken_bytes = extra.outbox.taken_bytes();
+        let goes_on = |before: &Unread| taken_bytes >= before.taken_bytes + bytes_max;
+        let before = extra.unread.filter(|before| !reads && !goes_on(before));
+        extra.unread = before.or((!reads).then_some(Unread { since: tick, taken_bytes }));
+        let over = before.is_some_and(|before| before.since.after(UNREAD_TIMEOUT) <= tick);
+        over.then_some(if waiting { CloseReason::InternalError } else { CloseReason::Slow })
+    }
+
+    /// Looks at a connection that has begun to refuse bytes when it should have taken some.
+    pub(super) fn expect_progress(&mut self, token: Token) {
+        let due = self.tick.after(self.options.pong_timeout);
+        if due < self.slots.deadline(token.slot) {
+            self.slots.set_deadline(token.slot, due);
+        }
     }
 
     fn send_ping(&mut self, token: Token) {

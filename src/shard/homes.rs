@@ -68,6 +68,8 @@ pub struct Ordered<'a> {
 pub struct Page {
     /// The publications.
     pub publications: Vec<Arc<Publication>>,
+    /// Number of publications that were asked for and did not fit.
+    pub omitted: usize,
     /// The channel's position.
     pub top: Position,
 }
@@ -212,6 +214,17 @@ impl Homes {
         (position, recovered)
     }
 
+    /// The newest publications that are kept of a channel, oldest first: at most `count`, and
+    /// never more than one recovery brings.
+    pub fn newest(&self, name: &ChannelName, count: usize) -> Vec<Arc<Publication>> {
+        let page = HistoryPage::newest(count);
+        let mut newest = self.channels.get(name).map_or_else(Vec::new, |home| {
+            home.history.page(page, (RECOVERY_PUBLICATIONS_MAX, RECOVERY_BYTES_MAX)).0
+        });
+        newest.reverse();
+        newest
+    }
+
     /// Forgets that `shard` is interested.
     pub fn leave(&mut self, now: Moment, name: &ChannelName, shard: ShardId) {
         let Some(home) = self.channels.get_mut(name) else { return };
@@ -219,7 +232,8 @@ impl Homes {
         self.retire(now, name);
     }
 
-    /// Reads a page of history. Asking creates the position of a channel that has none yet.
+    /// Reads a page of history of at most so many publications and bytes. Asking creates the
+    /// position of a channel that has none yet.
     ///
     /// # Errors
     /// `UnrecoverablePosition` for another epoch, `BadRequest` for reverse from offset 0.
@@ -228,7 +242,7 @@ impl Homes {
         now: Moment,
         (name, namespace): (&ChannelName, &Arc<Namespace>),
         page: HistoryPage,
-        publications_max: usize,
+        most: (usize, usize),
     ) -> Result<Page, ClientError> {
         self.enter(name, namespace);
         let Some(home) = self.channels.get_mut(name) else {
@@ -241,7 +255,10 @@ impl Homes {
                 Err(ClientError::UnrecoverablePosition)
             }
             Some(since) if page.reverse && since.offset == 0 => Err(ClientError::BadRequest),
-            _ => Ok(Page { publications: home.history.page(page, publications_max), top }),
+            _ => {
+                let (publications, omitted) = home.history.page(page, most);
+                Ok(Page { publications, omitted, top })
+            }
         };
         self.retire(now, name);
         self.keep_within_bytes(now);

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Slots, State};
+use crate::connection::{Flags, Slots, State, Waiting};
 use crate::handshake::{self, Progress};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -32,7 +32,8 @@ impl<S: Sockets> Shard<S> {
         if ready.hangup {
             connection.flags.set(Flags::HUNG_UP);
         }
-        if ready.writable && connection.flags.clear(Flags::BLOCKED) {
+        let deaf = connection.flags.has(Flags::DEAF);
+        if ready.writable && !deaf && connection.flags.clear(Flags::BLOCKED) {
             connection.heard = self.tick;
             self.mark_dirty(token.slot);
         }
@@ -87,6 +88,9 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         let closing = connection.state == State::Closing;
+        if connection.is_upgrade_abandoned() {
+            return self.release(token, CloseReason::PeerGone, Release::Graceful);
+        }
         if !closing && !connection.may_read(self.options.reading_bytes_max()) {
             return; // It is listed again when that has changed.
         }
@@ -113,26 +117,20 @@ impl<S: Sockets> Shard<S> {
         self.buffer = buffer;
     }
 
-    fn on_end(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
-        connection.flags.clear(Flags::READABLE);
-        connection.flags.set(Flags::PEER_CLOSED);
-        // What is on its way out goes first: a peer may close its sending side and still read.
-        let outbox_empty = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
-        if connection.state != State::Closing || outbox_empty {
-            self.release(token, CloseReason::PeerGone, Release::Graceful);
-        }
-    }
-
     fn on_bytes(&mut self, token: Token, bytes: &mut [u8]) {
         let Some(connection) = self.slots.get(token) else { return };
         connection.heard = self.tick;
+        if let Some(extra) = connection.extra.as_mut() {
+            extra.unread = None;
+        }
         match connection.state {
             State::Handshaking => self.on_head(token, bytes),
             State::Opened | State::Connected => {
                 self.on_frames(token, bytes);
                 self.charge_inbound(token);
             }
+            // What comes before the response is not read yet.
+            State::Upgrading => {}
             State::Vacant | State::Closing | State::Released => {}
         }
     }
@@ -299,6 +297,9 @@ impl<S: Sockets> Shard<S> {
                 Ok(Err(reason)) => {
                     self.close(token, reason);
                     Flow::Stop
+                }
+                Ok(Ok((request, _))) if self.relies_on_publications(token, &request) => {
+                    return (self.wait(token, Waiting::Publications), message);
                 }
                 Ok(Ok((request, _)))
                     if request.command.asks_for_history() && !self.may_replay(token) =>

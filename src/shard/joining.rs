@@ -77,7 +77,7 @@ impl<S: Sockets> Shard<S> {
         let recover = recover.filter(|_| namespace.has_history());
         self.joining.pending.insert((id, name.clone()), ticket);
         self.joining.requests.entry(ticket).or_default().waiting += 1;
-        self.request_subscription(token, name, recover);
+        self.request_subscription(token, name, (recover, 0));
         true
     }
 
@@ -146,12 +146,13 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    /// Asks the home shard of a channel for a subscription.
+    /// Asks the home shard of a channel for a subscription that begins with what was missed, or
+    /// with so many of the newest publications.
     pub(super) fn request_subscription(
         &mut self,
         token: Token,
         channel: &ChannelName,
-        recover: Option<Since>,
+        (recover, last): (Option<Since>, usize),
     ) {
         let Ok(namespace) = self.options.namespaces.resolve(channel.as_str()) else { return };
         let home = self.home_map.home(channel.as_str());
@@ -162,7 +163,7 @@ impl<S: Sockets> Shard<S> {
         self.cells.channels_local.set(self.locals.count() as u64);
         let connection = self.connection_id(token);
         let channel = channel.clone();
-        let subscribe = Subscribe { channel, connection, recover, confirmed: false };
+        let subscribe = Subscribe { channel, connection, recover, last, confirmed: false };
         self.send_to_shard(home, Message::Subscribe(Box::new(subscribe)));
     }
 }

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::channel::{ChannelName, ChannelView, Namespace, Publication};
+use crate::connection::Frames;
 use crate::ids::{Epoch, Moment, Position, ShardId, Slot};
+use crate::limits::SEGMENT_BYTES_MAX;
 use crate::protocol::Protocol;
 
 /// A subscriber's place: its connection's slot and the number of its subscription there.
@@ -36,7 +38,7 @@ impl Subscriber {
 /// Publications that are delivered together.
 struct Segment {
     publications: Vec<Arc<Publication>>,
-    frames: [Option<Rc<[u8]>>; Protocol::COUNT],
+    frames: [Option<Rc<Frames>>; Protocol::COUNT],
     /// The sweep that was under way when it was sealed.
     pass: u64,
 }
@@ -57,6 +59,8 @@ pub struct Local {
     /// before the first answer.
     pub next: Option<Position>,
     open: Vec<Arc<Publication>>,
+    /// Cost of what is open.
+    open_bytes: usize,
     segments: VecDeque<Segment>,
     /// Number of the segment that will be sealed next.
     head: u32,
@@ -88,15 +92,18 @@ impl Local {
         !self.open.is_empty()
     }
 
-    /// Gathers a publication.
-    pub fn append(&mut self, publication: Arc<Publication>) {
+    /// Gathers a publication. Answers whether enough are gathered for one segment.
+    pub fn append(&mut self, publication: Arc<Publication>) -> bool {
+        self.open_bytes += publication.cost_bytes();
         self.open.push(publication);
+        self.open_bytes >= SEGMENT_BYTES_MAX
     }
 
     /// Makes a segment of what has been gathered.
     pub fn seal(&mut self, pass: u64) {
         assert!(self.is_open(), "a segment holds at least one publication");
         let publications = std::mem::take(&mut self.open);
+        self.open_bytes = 0;
         self.segments.push_back(Segment { publications, frames: Default::default(), pass });
         self.head = self.head.wrapping_add(1);
     }
@@ -114,13 +121,13 @@ impl Local {
     }
 
     /// The segment at `cursor` as frames of `protocol`.
-    pub fn frames(&mut self, cursor: u32, protocol: Protocol) -> Option<&Rc<[u8]>> {
+    pub fn frames(&mut self, cursor: u32, protocol: Protocol) -> Option<&Rc<Frames>> {
         let at = self.index_of(cursor)?;
         if self.segments[at].frames[protocol as usize].is_none() {
             let mut out = Vec::new();
             let publications = &self.segments[at].publications;
             protocol.codec().encode_publications(&self.view(), publications, &mut out);
-            self.segments[at].frames[protocol as usize] = Some(Rc::from(out));
+            self.segments[at].frames[protocol as usize] = Some(Frames::new(out));
         }
         self.segments[at].frames[protocol as usize].as_ref()
     }
@@ -184,6 +191,7 @@ impl Locals {
             waiting: 0,
             next: None,
             open: Vec::new(),
+            open_bytes: 0,
             segments: VecDeque::new(),
             head: 0,
         });

@@ -7,6 +7,7 @@
 
 mod audit;
 mod bitmap;
+mod budget;
 mod closing;
 mod fanout;
 mod following;
@@ -29,7 +30,9 @@ mod sockets;
 mod subscribing;
 mod sweep;
 mod turn;
+mod upgrading;
 
+pub use budget::OutboxLeases;
 pub use homes::Homes;
 pub use identity::Identity;
 pub use input::is_parsing;
@@ -50,6 +53,7 @@ use crate::metrics::ShardCells;
 use crate::readiness::Readiness;
 use crate::subnets::{Subnet, Subnets};
 use bitmap::Bitmap;
+use budget::Budget;
 use inbound::Unfinished;
 use locals::Locals;
 use replays::Replays;
@@ -79,6 +83,8 @@ pub struct Parts<S> {
     pub subnets: Arc<Subnets>,
     /// Whether the node takes clients.
     pub readiness: Arc<Readiness>,
+    /// Memory for the node's outboxes.
+    pub outboxes: OutboxLeases,
     /// A number that differs between shards and processes, for epochs and jitter.
     pub seed: u64,
 }
@@ -114,6 +120,7 @@ pub struct Shard<S> {
     /// Connections with something to read.
     readable: VecDeque<Token>,
     unfinished: Unfinished,
+    budget: Budget,
     owing: parking::Owing,
     replays: Replays,
     /// Bytes for single clients that this turn has made.
@@ -166,6 +173,7 @@ impl<S: Sockets> Shard<S> {
             retries: retry::Retries::default(),
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
+            budget: Budget::new(parts.outboxes),
             owing: parking::Owing::default(),
             replays: Replays::default(),
             replied_bytes: 0,

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::homes::Page;
 use super::{Shard, Sockets};
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::mesh::{Answer, Asker, History, Message, Publish, Subscribe, Subscribed};
+use crate::protocol::HistoryPage;
 use crate::reason::ClientError;
 
 impl<S: Sockets> Shard<S> {
@@ -116,29 +118,35 @@ impl<S: Sockets> Shard<S> {
             let channel = subscribe.channel.clone();
             return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
         }
-        let older = subscribe.recover.and_then(|since| {
-            self.homes.lacks_to_recover(self.now, subscribe.channel.as_str(), since)
-        });
+        let (channel, last) = (subscribe.channel.as_str(), subscribe.last);
+        let older = match subscribe.recover {
+            Some(since) => self.homes.lacks_to_recover(self.now, channel, since),
+            None => self.homes.lacks_of_page(self.now, channel, HistoryPage::newest(last)),
+        };
         if let Some(before) = older {
             let channel = subscribe.channel.clone();
             return self.await_older(channel, before, Message::Subscribe(Box::new(subscribe)));
         }
-        if subscribe.recover.is_some() && self.replays.is_spent() {
+        let replays = subscribe.recover.is_some() || subscribe.last > 0;
+        if replays && self.replays.is_spent() {
             return self.replays.put_off(Message::Subscribe(Box::new(subscribe)));
         }
-        let Subscribe { channel, connection, recover, .. } = subscribe;
+        let Subscribe { channel, connection, recover, last, .. } = subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
         let (top, recovered) =
             self.homes.subscribe(self.now, (&channel, &namespace), connection.shard, recover);
+        let recovered = match last {
+            0 => recovered,
+            last => Some(self.homes.newest(&channel, last)),
+        };
         self.replays.count(recovered.as_deref().unwrap_or_default());
         let answer = Subscribed { channel, connection, top, recovered };
         self.send_to_shard(connection.shard, Message::Subscribed(Box::new(answer)));
     }
 
     fn on_home_history(&mut self, history: History) {
-        let channel = history.channel.as_str();
-        if self.is_unknown(channel) || self.is_late(channel) {
+        if self.options.bus && !history.confirmed || self.is_unknown(history.channel.as_str()) {
             let channel = history.channel.clone();
             return self.await_place(channel, Message::History(Box::new(history)));
         }
@@ -151,16 +159,18 @@ impl<S: Sockets> Shard<S> {
         if by_client && self.replays.is_spent() {
             return self.replays.put_off(Message::History(Box::new(history)));
         }
-        let History { channel, page, publications_max, asker } = history;
+        let History { channel, page, publications_max, bytes_max, asker, .. } = history;
         let answer = self.home_namespace(channel.as_str()).and_then(|namespace| {
-            self.homes.history(self.now, (&channel, &namespace), page, publications_max)
+            let most = (publications_max, bytes_max);
+            self.homes.history(self.now, (&channel, &namespace), page, most)
         });
         let answer = match answer {
-            Ok(page) if by_client => {
-                self.replays.count(&page.publications);
-                Answer::History { channel, publications: page.publications, top: page.top }
+            Ok(Page { publications, omitted, top }) => {
+                if by_client {
+                    self.replays.count(&publications);
+                }
+                Answer::History { channel, publications, omitted, top }
             }
-            Ok(page) => Answer::History { channel, publications: page.publications, top: page.top },
             Err(error) => Answer::Error(error),
         };
         self.answer(asker, answer);

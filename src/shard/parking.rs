@@ -99,6 +99,9 @@ impl<S: Sockets> Shard<S> {
         }
         let Some(connection) = self.slots.get(token) else { return };
         connection.flags.clear(Flags::PARKED);
+        if let Some(extra) = connection.extra.as_mut() {
+            extra.unread = None;
+        }
         let parked = connection.extra.as_mut().and_then(|extra| extra.parked.take());
         let flow = match parked {
             None => Flow::Continue,

@@ -9,8 +9,8 @@ use crate::limits::TURN_REPLAY_BYTES_MAX;
 use crate::mesh::Message;
 use std::sync::Arc;
 
-/// Requests that wait for the next turn. Each is one of a client that has no other, or of the
-/// application.
+/// Requests that wait for the next turn: those of the application, and of each client at most one,
+/// or as many as the path of plain WebSocket has channels.
 #[derive(Default)]
 pub(super) struct Replays {
     /// Bytes that this turn has handed out.

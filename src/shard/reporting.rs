@@ -2,6 +2,7 @@
 //! for it: what finds no room is counted, and the count is told as soon as there is room.
 
 use super::{Shard, Sockets, Token};
+use crate::connection::{Slots, State};
 use crate::ids::Slot;
 use crate::mesh::{Event, EventKind, Message};
 use crate::protocol::Protocol;
@@ -60,10 +61,20 @@ impl<S: Sockets> Shard<S> {
     /// Notes that a client has become the subscriber of a channel.
     pub(super) fn report_subscribe(&mut self, token: Token, place: u32) {
         let Some(local) = self.locals.at(place) else { return };
-        if local.namespace.events.subscribe {
+        if local.namespace.events.subscribe && is_session_begun(&mut self.slots, token) {
             let channel = local.name.clone();
             self.report(token, EventKind::Subscribe, |event| event.channel = Some(channel));
         }
+    }
+
+    /// Notes the subscriptions with which a session begins.
+    pub(super) fn report_subscriptions(&mut self, token: Token) {
+        let Some(connection) = self.slots.get(token) else { return };
+        let count = connection.subscriptions_count();
+        let places: Vec<u32> = (0..count)
+            .filter_map(|index| connection.subscription(index).map(|found| found.channel))
+            .collect();
+        places.into_iter().for_each(|place| self.report_subscribe(token, place));
     }
 
     /// Notes that the subscription with number `index` is about to end.
@@ -77,7 +88,7 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.at(slot) else { return };
         let Some(place) = connection.subscription(index).map(|found| found.channel) else { return };
         let Some(local) = self.locals.at(place) else { return };
-        if local.namespace.events.unsubscribe {
+        if local.namespace.events.unsubscribe && is_session_begun(&mut self.slots, token) {
             let channel = local.name.clone();
             self.report(token, EventKind::Unsubscribe, |event| {
                 event.channel = Some(channel);
@@ -106,4 +117,9 @@ impl<S: Sockets> Shard<S> {
         let bridge = self.home_map.shards() + 1;
         !self.outbound.lane(bridge).is_behind()
     }
+}
+
+/// Whether the application has been told of a connection: not while its upgrade waits.
+fn is_session_begun(slots: &mut Slots, token: Token) -> bool {
+    slots.get(token).is_some_and(|connection| connection.state == State::Connected)
 }

@@ -23,6 +23,7 @@ impl<S: Sockets> Shard<S> {
             let Some(connection) = self.slots.get(token) else { continue };
             let blocked = connection.flags.has(Flags::BLOCKED);
             if blocked
+                && !connection.flags.has(Flags::DEAF)
                 && connection.state != State::Released
                 && self.io.has_sent_all(connection.socket)
                 && !crate::sabotage!(ForgottenRetry)

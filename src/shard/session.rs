@@ -4,9 +4,9 @@
 use super::input::Flow;
 use super::{Shard, Sockets, Token};
 use crate::channel::{ChannelName, DataType, Namespace, Publication, Publisher, check_payload};
-use crate::connection::{Flags, Plain, State, Waiting};
-use crate::handshake::{Endpoint, PlainRequest, Upgrade};
-use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX};
+use crate::connection::{Flags, State, Waiting};
+use crate::handshake::{Endpoint, Upgrade};
+use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX};
 use crate::mesh::{Answer, Asker, EventKind, History, Message, Publish};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
@@ -17,28 +17,22 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn open(&mut self, token: Token, upgrade: Upgrade) -> Flow {
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
         let mut protobuf = false;
-        (connection.protocol, connection.state) = match &upgrade.endpoint {
+        (connection.protocol, connection.state) = match upgrade.endpoint {
             Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
-                protobuf = *asked;
-                if *frame_pings {
+                protobuf = asked;
+                if frame_pings {
                     connection.flags.set(Flags::FRAME_PINGS);
                 }
                 (Protocol::Centrifugo, State::Opened)
             }
-            Endpoint::Plain(plain) if plain.envelope => (Protocol::Envelope, State::Connected),
-            Endpoint::Plain(_) => (Protocol::Plain, State::Connected),
+            Endpoint::Plain(request) => {
+                return self.begin_upgrade(token, request, upgrade.response);
+            }
             Endpoint::Echo => (Protocol::Echo, State::Connected),
         };
         let (protocol, opened) = (connection.protocol, connection.state == State::Opened);
         self.cells.handshaking.subtract(1);
         self.cells.connections[protocol as usize].add(1);
-        let plain = match upgrade.endpoint {
-            Endpoint::Plain(plain) => match self.check_plain(&plain) {
-                Ok(plain) => Some(plain),
-                Err(error) => return self.refuse_plain(token, error),
-            },
-            _ => None,
-        };
         self.cells.handshakes_ok.add(1);
         self.send_own(token, &upgrade.response);
         if protobuf {
@@ -52,54 +46,17 @@ impl<S: Sockets> Shard<S> {
         }
         self.begin_heartbeat(token);
         self.report_connect(token);
-        match plain {
-            Some(plain) => self.open_plain(token, plain),
-            None => Flow::Continue,
-        }
+        Flow::Continue
     }
 
-    /// Checks at the door what plain WebSocket has no word for later.
-    fn check_plain(&self, request: &PlainRequest) -> Result<Plain, ClientError> {
-        if !self.may_connect() {
-            return Err(ClientError::PermissionDenied);
-        }
-        if request.channels.len() > self.options.channels_max {
-            return Err(ClientError::LimitExceeded);
-        }
-        let mut plain = Plain { since: request.since, ..Plain::default() };
-        for channel in &request.channels {
-            self.check_subscribe(channel)?;
-            let name = ChannelName::new(channel);
-            if !plain.channels.contains(&name) {
-                plain.channels.push_back(name);
-            }
-        }
-        if let Some(channel) = &request.publish {
-            let namespace = self.options.namespaces.resolve(channel)?;
-            let subscribed = plain.channels.iter().any(|name| name.as_str() == channel);
-            if !self.may_publish(namespace, subscribed) {
-                return Err(ClientError::PermissionDenied);
-            }
-            plain.publish = Some(ChannelName::new(channel));
-        }
-        Ok(plain)
-    }
-
-    fn refuse_plain(&mut self, token: Token, error: ClientError) -> Flow {
-        let (status, phrase) = match error {
-            ClientError::PermissionDenied => (403, "Forbidden"),
-            _ => (400, "Bad Request"),
-        };
-        self.cells.handshakes_refused.add(1);
-        self.respond(token, &crate::handshake::response(status, phrase, error.row().text));
-        Flow::Stop
-    }
-
-    fn open_plain(&mut self, token: Token, plain: Plain) -> Flow {
-        if let Some(connection) = self.slots.get(token) {
-            connection.extra().plain = Some(Box::new(plain));
-        }
-        self.subscribe_next_plain(token)
+    /// Whether a command must wait for the answers of publications that are on their way to the
+    /// bus. Only further publications and pongs can't depend on them.
+    pub(super) fn relies_on_publications(&mut self, token: Token, request: &Request<'_>) -> bool {
+        let connection = self.slots.get(token);
+        let extra = connection.and_then(|connection| connection.extra.as_ref());
+        extra.is_some_and(|extra| extra.publishing > 0)
+            && !matches!(request.command, Command::Publish { .. } | Command::Pong)
+            && !crate::sabotage!(OvertakingCommand)
     }
 
     /// Carries out one request of a client.
@@ -238,9 +195,18 @@ impl<S: Sockets> Shard<S> {
             return; // It closes, and nothing is owed to it.
         };
         extra.publishing -= 1;
-        let waited = extra.waiting.take_if(|waiting| matches!(**waiting, Waiting::Room)).is_some();
+        let left = extra.publishing;
+        let over = |waiting: &mut Box<Waiting>| match **waiting {
+            Waiting::Room => true,
+            Waiting::Publications => left == 0,
+            Waiting::Subscribe(_) | Waiting::Answer => false,
+        };
+        let waited = extra.waiting.take_if(over).is_some();
         if connection.state != State::Connected {
             return;
+        }
+        if matches!(answer, Answer::Published(_)) {
+            connection.flags.set(Flags::PUBLISHED);
         }
         let flow = match answer {
             Answer::Error(error) => self.fail(token, id, *error),
@@ -254,6 +220,7 @@ impl<S: Sockets> Shard<S> {
         } else if let Some(connection) = self.slots.get(token) {
             connection.shrink();
         }
+        self.end_if_done(token);
     }
 
     fn on_history(&mut self, token: Token, id: u32, query: &HistoryQuery<'_>) -> Flow {
@@ -269,10 +236,13 @@ impl<S: Sockets> Shard<S> {
         if !self.may_read_history(&namespace, subscribed) {
             return self.fail(token, id, ClientError::PermissionDenied);
         }
+        let published = self.slots.get(token).is_some_and(|it| it.flags.has(Flags::PUBLISHED));
         let history = History {
             channel: ChannelName::new(channel),
             page: query.page,
             publications_max: HISTORY_PAGE_MAX,
+            bytes_max: RECOVERY_BYTES_MAX,
+            confirmed: !published || crate::sabotage!(OvertakingCommand),
             asker: Asker::Connection {
                 connection: self.connection_id(token),
                 request: id,
@@ -295,7 +265,7 @@ impl<S: Sockets> Shard<S> {
         }
         let flow = match answer {
             Answer::Published(_) => self.reply(token, id, &Reply::Published),
-            Answer::History { channel, publications, top } => {
+            Answer::History { channel, publications, top, .. } => {
                 let Ok(namespace) = self.options.namespaces.resolve(channel.as_str()) else {
                     return; // The namespace was there when the request was sent.
                 };
@@ -355,11 +325,11 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Whether a client may connect without a token, the only way there is.
-    fn may_connect(&self) -> bool {
+    pub(super) fn may_connect(&self) -> bool {
         self.options.insecure || self.options.anonymous
     }
 
-    fn may_publish(&self, namespace: &Namespace, subscribed: bool) -> bool {
+    pub(super) fn may_publish(&self, namespace: &Namespace, subscribed: bool) -> bool {
         let allowed = namespace.allow_publish_for_client
             || subscribed && namespace.allow_publish_for_subscriber;
         self.options.insecure || allowed && namespace.allow_publish_for_anonymous

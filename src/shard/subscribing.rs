@@ -74,35 +74,6 @@ impl<S: Sockets> Shard<S> {
         self.subscribe(token, waiting, recover)
     }
 
-    /// Subscribes plain WebSocket to the next of the channels that its path named.
-    pub(super) fn subscribe_next_plain(&mut self, token: Token) -> Flow {
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
-        let Some(extra) = connection.extra.as_mut() else { return Flow::Continue };
-        let Some(plain) = extra.plain.as_mut() else { return Flow::Continue };
-        let Some(channel) = plain.channels.pop_front() else {
-            if plain.publish.is_none() {
-                extra.plain = None;
-                connection.shrink();
-            }
-            return Flow::Continue;
-        };
-        let recover = plain.since.take();
-        let recoverable = self
-            .options
-            .namespaces
-            .resolve(channel.as_str())
-            .is_ok_and(|namespace| namespace.has_history());
-        let waiting = WaitingSubscribe {
-            request: 0,
-            channel,
-            positioned: true,
-            recoverable,
-            recovering: recover.is_some(),
-            reject_unrecovered: false,
-        };
-        self.subscribe(token, waiting, recover.filter(|_| recoverable))
-    }
-
     fn subscribe(
         &mut self,
         token: Token,
@@ -113,7 +84,7 @@ impl<S: Sockets> Shard<S> {
         if self.options.namespaces.resolve(channel.as_str()).is_err() {
             return self.fail(token, waiting.request, ClientError::UnknownChannel);
         }
-        self.request_subscription(token, &channel, recover);
+        self.request_subscription(token, &channel, (recover, 0));
         self.wait(token, Waiting::Subscribe(waiting))
     }
 
@@ -129,7 +100,7 @@ impl<S: Sockets> Shard<S> {
             self.on_joined(token, place, &answer);
             return self.end_join(ticket, None);
         }
-        let waiting = self.take_waiting_subscribe(token);
+        let waiting = self.take_waiting_subscribe(token, &answer.channel);
         match waiting {
             None => self.leave_if_unused(place),
             Some(waiting) => self.begin_subscription(token, place, (waiting, answer)),
@@ -145,23 +116,33 @@ impl<S: Sockets> Shard<S> {
             self.leave_if_unused(place);
             return self.end_join(ticket, Some(error));
         }
-        let waiting = self.take_waiting_subscribe(token);
+        let waiting = self.take_waiting_subscribe(token, channel);
         self.leave_if_unused(place);
         let Some(waiting) = waiting else { return };
+        if self.slots.get(token).is_some_and(|connection| connection.state == State::Upgrading) {
+            return self.refuse_plain(token, error, channel.as_str());
+        }
         if self.fail(token, waiting.request, error) != Flow::Stop {
             self.resume(token);
         }
     }
 
     /// The wish that the answer is for, unless the connection has ended meanwhile.
-    fn take_waiting_subscribe(&mut self, token: Token) -> Option<WaitingSubscribe> {
+    fn take_waiting_subscribe(
+        &mut self,
+        token: Token,
+        channel: &ChannelName,
+    ) -> Option<WaitingSubscribe> {
         let connection = self.slots.get(token)?;
+        if connection.state == State::Upgrading {
+            return self.take_plain_wish(token, channel);
+        }
         if connection.state != State::Connected {
             return None;
         }
         match *connection.extra.as_mut()?.waiting.take()? {
             Waiting::Subscribe(waiting) => Some(waiting),
-            Waiting::Answer | Waiting::Room => None,
+            Waiting::Answer | Waiting::Room | Waiting::Publications => None,
         }
     }
 
@@ -169,8 +150,13 @@ impl<S: Sockets> Shard<S> {
         &mut self,
         token: Token,
         place: u32,
-        (waiting, answer): (WaitingSubscribe, Subscribed),
+        (waiting, mut answer): (WaitingSubscribe, Subscribed),
     ) {
+        let upgrading = self.slots.get(token).is_some_and(|one| one.state == State::Upgrading);
+        if upgrading {
+            self.send_response(token);
+            self.limit_replay(token, &mut answer);
+        }
         let recovered = answer.recovered.is_some();
         if waiting.recovering {
             let cells = &self.cells;
@@ -207,7 +193,7 @@ impl<S: Sockets> Shard<S> {
             self.count_replay(token, frames.len());
         }
         self.send_own(token, &frames);
-        if self.subscribe_next_plain(token) == Flow::Continue {
+        if !upgrading || self.end_upgrade(token) {
             self.resume(token);
         }
     }

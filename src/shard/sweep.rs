@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::locals::Locals;
-use super::{Release, Shard, Socket, Sockets, Token, Write, Wrote};
+use super::{Shard, Socket, Sockets, Token, Write, Wrote};
 use crate::channel::SlowPolicy;
-use crate::connection::{Connection, Flags, Piece, State, Subscription};
+use crate::connection::{Accounts, Connection, Flags, Frames, Piece, State, Subscription};
 use crate::ids::{Moment, Slot};
 use crate::limits::{CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_SENDS_MAX};
 use crate::metrics::ShardCells;
@@ -44,9 +44,9 @@ struct Entry {
 /// Where a write's bytes are.
 enum Source {
     /// A segment that the connection has not been given, straight from the channel's log.
-    Frames(Rc<[u8]>),
+    Frames(Rc<Frames>),
     /// The rest of the first piece of the outbox, from this byte on.
-    Front(Rc<[u8]>, usize),
+    Front(Rc<Frames>, usize),
     /// Pieces of the outbox, gathered in the cork.
     Cork(Range<usize>),
 }
@@ -54,8 +54,8 @@ enum Source {
 impl Source {
     fn bytes<'a>(&'a self, cork: &'a [u8]) -> &'a [u8] {
         match self {
-            Source::Frames(frames) => frames,
-            Source::Front(frames, from) => &frames[*from..],
+            Source::Frames(frames) => frames.bytes(),
+            Source::Front(frames, from) => &frames.bytes()[*from..],
             Source::Cork(range) => &cork[range.clone()],
         }
     }
@@ -67,6 +67,16 @@ enum Absorbed {
     All,
     /// Its owner is too slow for its namespace.
     TooSlow(CloseReason),
+}
+
+/// What [`absorb`] must be told and brings up to date.
+struct Absorbing<'a> {
+    /// Bytes that may wait.
+    limit: usize,
+    cells: &'a ShardCells,
+    accounts: &'a mut Accounts,
+    /// When the oldest publication of the chunk was accepted.
+    oldest: &'a mut Option<Moment>,
 }
 
 impl<S: Sockets> Shard<S> {
@@ -120,7 +130,11 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         let token = Token { slot, generation: connection.generation };
-        if connection.state == State::Connected {
+        if connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade) {
+            // The channel forgets what everybody has been given; the client is sent it later.
+            return self.absorb_into(slot, &mut sweep.oldest);
+        }
+        if connection.is_served() {
             let blocked = connection.flags.has(Flags::BLOCKED);
             let quiet = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
             if quiet
@@ -184,7 +198,7 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(token) else { return 0 };
         let count = match wrote {
             Wrote::Gone => {
-                self.release(token, CloseReason::PeerGone, Release::Abort);
+                self.on_deaf(token);
                 return 0;
             }
             Wrote::Blocked => {
@@ -193,22 +207,27 @@ impl<S: Sockets> Shard<S> {
             }
             Wrote::Bytes(count) => count,
         };
-        if count < length {
+        let blocks = count < length && !connection.flags.has(Flags::BLOCKED);
+        if blocks {
             connection.flags.set(Flags::BLOCKED);
         }
-        let extra = connection.extra();
-        let before = extra.outbox.cost_bytes();
+        let outbox = &mut connection.extra().outbox;
         if let Source::Frames(frames) = entry.source {
-            extra.outbox.push_shared(frames);
+            outbox.push_shared(frames, &mut self.budget.accounts);
         }
         if count > 0 {
-            extra.outbox.consume(count);
+            outbox.consume(count, &mut self.budget.accounts);
         }
-        let after = extra.outbox.cost_bytes();
-        self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
-        let empty = extra.outbox.is_empty();
+        if count > 0 || blocks {
+            outbox.set_moved(self.tick);
+        }
+        self.budget.rank(token.slot, outbox);
+        let (empty, after) = (outbox.is_empty(), outbox.cost_bytes());
         let (state, flags) = (connection.state, connection.flags);
         connection.shrink();
+        if blocks && state == State::Connected {
+            self.expect_progress(token);
+        }
         if !empty && !flags.has(Flags::BLOCKED) {
             self.mark_dirty(token.slot);
         }
@@ -231,7 +250,6 @@ impl<S: Sockets> Shard<S> {
     /// what it missed; in others the next publication tells.
     fn tell_skips(&mut self, token: Token) {
         let Some(connection) = self.slots.get(token) else { return };
-        let before = connection.outbox_cost_bytes();
         let skips = connection.extra.as_ref().map_or(&[][..], |extra| &extra.skips);
         let places: Vec<u32> = skips.iter().map(|(place, _)| *place).collect();
         for place in places {
@@ -244,11 +262,13 @@ impl<S: Sockets> Shard<S> {
                 continue;
             };
             subscription.skipping = false;
-            push_skip_notice(connection, (place, local.name.as_str()), next.offset);
+            let accounts = &mut self.budget.accounts;
+            push_skip_notice(connection, (place, local.name.as_str()), next.offset, accounts);
             self.dirty.insert(token.slot.index());
         }
-        let after = connection.outbox_cost_bytes();
-        self.cells.outbox_bytes.add((after - before) as u64);
+        if let Some(extra) = connection.extra.as_mut() {
+            self.budget.rank(token.slot, &mut extra.outbox);
+        }
         connection.shrink();
     }
 
@@ -275,25 +295,31 @@ impl<S: Sockets> Shard<S> {
 
     fn absorb_unjudged(&mut self, slot: Slot, oldest: &mut Option<Moment>) -> Absorbed {
         let Some(connection) = self.slots.at(slot) else { return Absorbed::All };
-        let before = connection.outbox_cost_bytes();
-        let limit = self.options.outbox_bytes_max;
-        let absorbed = absorb(connection, &mut self.locals, (limit, &self.cells), oldest);
-        let after = connection.outbox_cost_bytes();
-        self.cells.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
+        let absorbing = Absorbing {
+            limit: outbox_limit(connection, self.options.outbox_bytes_max),
+            cells: &self.cells,
+            accounts: &mut self.budget.accounts,
+            oldest,
+        };
+        let absorbed = absorb(connection, &mut self.locals, absorbing);
+        if let Some(extra) = connection.extra.as_mut() {
+            self.budget.rank(slot, &mut extra.outbox);
+        }
+        connection.shrink();
         absorbed
     }
 
     /// Puts frames for one connection alone into its outbox.
     pub(super) fn send_own(&mut self, token: Token, frames: &[u8]) {
         let Some(connection) = self.slots.get(token) else { return };
-        if frames.is_empty() || connection.state == State::Released {
+        let deaf = connection.flags.has(Flags::DEAF);
+        if frames.is_empty() || deaf || connection.state == State::Released {
             return;
         }
         self.replied_bytes += frames.len();
         let outbox = &mut connection.extra().outbox;
-        let before = outbox.cost_bytes();
-        outbox.push_own(frames);
-        self.cells.outbox_bytes.add((outbox.cost_bytes() - before) as u64);
+        outbox.push_own(frames, &mut self.budget.accounts);
+        self.budget.rank(token.slot, outbox);
         self.mark_dirty(token.slot);
     }
 
@@ -330,7 +356,7 @@ fn take_only_segment(
     subscription.cursor = local.head();
     cells.deliveries.add(count as u64);
     sweep.oldest = Some(sweep.oldest.map_or(accepted, |oldest| oldest.min(accepted)));
-    (!frames.is_empty()).then_some(Source::Frames(frames))
+    (!frames.bytes().is_empty()).then_some(Source::Frames(frames))
 }
 
 /// What to send next from an outbox: a large shared piece as it is, or small ones gathered.
@@ -338,7 +364,7 @@ fn take_from_outbox(outbox: &crate::connection::Outbox, cork: &mut Vec<u8>) -> O
     const COPY_BYTES_MAX: usize = 16 * 1024;
     let (first, sent, more) = outbox.front()?;
     if let Piece::Shared(frames) = first
-        && (!more || frames.len() - sent > COPY_BYTES_MAX)
+        && (!more || frames.bytes().len() - sent > COPY_BYTES_MAX)
     {
         return Some(Source::Front(Rc::clone(frames), sent));
     }
@@ -349,13 +375,12 @@ fn take_from_outbox(outbox: &crate::connection::Outbox, cork: &mut Vec<u8>) -> O
 
 /// Moves every segment that the connection has not been given into its outbox, within the limit
 /// that its slowness is judged by.
-fn absorb(
-    connection: &mut Connection,
-    locals: &mut Locals,
-    (limit, cells): (usize, &ShardCells),
-    oldest: &mut Option<Moment>,
-) -> Absorbed {
-    let limit = outbox_limit(connection, limit);
+fn absorb(connection: &mut Connection, locals: &mut Locals, with: Absorbing<'_>) -> Absorbed {
+    let Absorbing { limit, cells, accounts, oldest } = with;
+    if connection.flags.has(Flags::DEAF) {
+        forgo(connection, locals);
+        return Absorbed::All;
+    }
     let protocol = connection.protocol;
     for index in 0..connection.subscriptions_count() {
         let Some(&mut subscription) = connection.subscription(index) else { break };
@@ -372,7 +397,10 @@ fn absorb(
             };
             let Some(frames) = local.frames(cursor, protocol).map(Rc::clone) else { break };
             let outbox = &mut connection.extra().outbox;
-            if outbox.cost_bytes() + frames.len() > limit {
+            // Who has begun to skip goes on until there is much room: one gap, not one for each
+            // publication that is a little shorter than those before.
+            let crowded = skipping && outbox.cost_bytes() > limit / 2;
+            if crowded || outbox.cost_bytes() + frames.bytes().len() > limit {
                 ended = too_slow(local.namespace.slow_policy, protocol.codec().on_gap());
                 if ended.is_some() {
                     break;
@@ -385,11 +413,11 @@ fn absorb(
             } else {
                 if std::mem::take(&mut skipping) {
                     let channel = (subscription.channel, local.name.as_str());
-                    push_skip_notice(connection, channel, first);
+                    push_skip_notice(connection, channel, first, accounts);
                 }
                 cells.deliveries.add(count as u64);
                 *oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
-                connection.extra().outbox.push_shared(frames);
+                connection.extra().outbox.push_shared(frames, accounts);
             }
             cursor = cursor.wrapping_add(1);
         }
@@ -401,8 +429,18 @@ fn absorb(
             return Absorbed::TooSlow(reason);
         }
     }
-    connection.shrink();
     Absorbed::All
+}
+
+/// Passes over every segment that a connection has not been given: it takes nothing any more.
+fn forgo(connection: &mut Connection, locals: &mut Locals) {
+    for index in 0..connection.subscriptions_count() {
+        if let Some(subscription) = connection.subscription(index)
+            && let Some(local) = locals.at(subscription.channel)
+        {
+            subscription.cursor = local.head();
+        }
+    }
 }
 
 /// Bytes that may wait for a connection before it is too slow.
@@ -421,7 +459,12 @@ fn too_slow(policy: SlowPolicy, on_gap: OnGap) -> Option<CloseReason> {
 }
 
 /// Tells a client whose protocol has a word for it what it has missed by being slow.
-fn push_skip_notice(connection: &mut Connection, (place, channel): (u32, &str), next: u64) {
+fn push_skip_notice(
+    connection: &mut Connection,
+    (place, channel): (u32, &str),
+    next: u64,
+    accounts: &mut Accounts,
+) {
     let codec = connection.protocol.codec();
     let skips = &mut connection.extra().skips;
     let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
@@ -430,7 +473,7 @@ fn push_skip_notice(connection: &mut Connection, (place, channel): (u32, &str), 
         let mut frames = Vec::new();
         let encoded = codec.encode_push(&Push::Gap { channel, after, next }, &mut frames);
         if encoded.is_ok() {
-            connection.extra().outbox.push_own(&frames);
+            connection.extra().outbox.push_own(&frames, accounts);
         }
     }
 }

@@ -19,6 +19,7 @@ impl<S: Sockets> Shard<S> {
         self.replied_bytes = 0;
         self.turn_events();
         self.turn_reads();
+        self.keep_outboxes_within();
         self.turn_replays();
         self.turn_batches();
         if self.io.take_tick() {
@@ -27,7 +28,9 @@ impl<S: Sockets> Shard<S> {
         self.turn_walks();
         self.seal();
         self.sweep_chunk();
+        self.keep_outboxes_within();
         self.turn_loopback();
+        self.turn_budget();
         let dropped = self.outbound.flush();
         if dropped > 0 {
             let reason = crate::reason::DropReason::SpillFull;
@@ -79,6 +82,7 @@ impl<S: Sockets> Shard<S> {
             for message in batch {
                 self.on_message(message);
             }
+            self.keep_outboxes_within();
         }
     }
 

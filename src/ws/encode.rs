@@ -53,6 +53,31 @@ pub fn frame_header(opcode: Opcode, payload_bytes: usize) -> FrameHeader {
     FrameHeader { bytes, bytes_used }
 }
 
+/// Bytes from `at` on to the end of the frame of which `at` lies inside; 0 where a frame begins.
+/// `bytes` are complete frames that this module has written, or begin with an HTTP response, which
+/// counts as one frame with all that follows it.
+pub fn rest_of_frame(bytes: &[u8], at: usize) -> usize {
+    let mut begin = 0;
+    while begin < at {
+        let Some(length) = frame_bytes(&bytes[begin..]) else { return bytes.len() - at };
+        begin += length;
+    }
+    begin - at
+}
+
+/// Length of the frame at the front of `bytes`; absent if that is no frame.
+fn frame_bytes(bytes: &[u8]) -> Option<usize> {
+    let (&[first, second], rest) = bytes.split_first_chunk()?;
+    if first & FIN == 0 {
+        return None;
+    }
+    Some(match second {
+        126 => 4 + usize::from(u16::from_be_bytes(*rest.first_chunk()?)),
+        127 => 10 + u64::from_be_bytes(*rest.first_chunk()?) as usize,
+        length => 2 + usize::from(length),
+    })
+}
+
 /// Appends a message in one frame.
 pub fn encode_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     let header = frame_header(opcode, payload.len());

@@ -12,6 +12,7 @@ mod encode;
 pub use decoder::Decoder;
 pub use encode::{
     FrameHeader, OpenFrame, encode_close, encode_frame, encode_ping, encode_pong, frame_header,
+    rest_of_frame,
 };
 
 /// What a message is. RFC 6455 §5.2.

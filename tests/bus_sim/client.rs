@@ -35,6 +35,7 @@ enum Ask {
     Connect,
     Subscribe { channel: usize, since: Option<Place> },
     Publish(usize),
+    History(usize),
 }
 
 pub struct Client {
@@ -50,6 +51,8 @@ pub struct Client {
     closed: bool,
     next_id: u32,
     asked: VecDeque<(u32, Ask)>,
+    /// Publications that this connection has made and that were acknowledged.
+    acked: Vec<usize>,
     pings: usize,
     pub wanted: Vec<usize>,
     pub subscribed: BTreeMap<usize, Follow>,
@@ -75,6 +78,7 @@ impl Client {
             closed: false,
             next_id: 0,
             asked: VecDeque::new(),
+            acked: Vec::new(),
             pings: 0,
             wanted,
             subscribed: BTreeMap::new(),
@@ -168,6 +172,10 @@ impl Client {
         let data = String::from_utf8_lossy(&stage.record.attempt(number).data).into_owned();
         let body = format!(r#""publish":{{"channel":"{name}","data":{data}}}"#);
         self.ask(stage, &body, Ask::Publish(number));
+        if stage.setup.channels[channel].has_history() && stage.network.random.chance(30) {
+            let body = format!(r#""history":{{"channel":"{name}","limit":0}}"#);
+            self.ask(stage, &body, Ask::History(channel));
+        }
     }
 
     fn send(&mut self, stage: &mut Stage<'_>) {
@@ -199,6 +207,7 @@ impl Client {
         }
         (self.at, self.open, self.connected) = (None, false, false);
         self.subscribed.clear();
+        self.acked.clear();
         for (_, ask) in self.asked.drain(..) {
             if let Ask::Publish(number) = ask {
                 stage.record.on_fate(number, Fate::Unknown);
@@ -234,9 +243,14 @@ impl Client {
         }
         let at = self.asked.iter().position(|(id, _)| *id == reply.id);
         let at = at.unwrap_or_else(|| panic!("nobody asked: {line}"));
-        // Publications take their time, and nothing waits for them.
-        let rest = self.asked.iter().take(at);
-        let passed = rest.filter(|(_, ask)| !matches!(ask, Ask::Publish(_))).count();
+        // Publications take their time, and further publications do not wait for them.
+        let publishes = |ask: &Ask| matches!(ask, Ask::Publish(_));
+        let mut rest = self.asked.iter().take(at);
+        let passed = if publishes(&self.asked[at].1) {
+            rest.filter(|(_, ask)| !publishes(ask)).count()
+        } else {
+            rest.by_ref().count()
+        };
         assert_eq!(passed, 0, "replies come in the order of requests: {line}");
         let (_, ask) = self.asked.remove(at).expect("it was found");
         if let Some(error) = reply.error {
@@ -248,7 +262,15 @@ impl Client {
                 let reply = reply.subscribe.expect("a subscribe reply");
                 self.on_subscribed(stage, (channel, since), &reply);
             }
-            Ask::Publish(number) => stage.record.on_fate(number, Fate::Acked(None)),
+            Ask::Publish(number) => {
+                self.acked.push(number);
+                stage.record.on_fate(number, Fate::Acked(None));
+            }
+            Ask::History(channel) => {
+                let history = reply.history.expect("a history reply");
+                let top = Place::read(history.epoch, history.offset);
+                stage.record.check_own(&self.acked, (channel, top));
+            }
         }
     }
 
@@ -261,6 +283,7 @@ impl Client {
                 let later = stage.network.now().after(Duration::from_millis(500));
                 self.again.insert(*channel, later);
             }
+            Ask::History(_) => {}
             Ask::Publish(number) => {
                 let unknown = error.message.starts_with("result unknown");
                 let failed = error.message.starts_with("bus unavailable");

@@ -18,7 +18,7 @@ use corecast::metrics::{BridgeCells, ShardCells};
 use corecast::protocol::HistoryPage;
 use corecast::readiness::{Phase, Readiness};
 use corecast::reason::ClientError;
-use corecast::shard::{Identity, Parts, Shard};
+use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::Subnets;
 
 use super::log::log;
@@ -88,6 +88,7 @@ impl Node {
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
         readiness.set_phase(Phase::Serving);
         let subnets = Arc::new(Subnets::new(8));
+        let outboxes = OutboxLeases::new(1 << 30, shards);
         let mut all = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let seed = network.borrow_mut().random.number();
@@ -102,6 +103,7 @@ impl Node {
                 cells: Arc::clone(&cells[index]),
                 subnets: Arc::clone(&subnets),
                 readiness: Arc::clone(&readiness),
+                outboxes: outboxes.clone(),
                 seed,
             }));
         }
@@ -247,7 +249,14 @@ impl Node {
         let name = ChannelName::new(name);
         let page = HistoryPage { limit: -1, since: None, reverse: false };
         self.send(home, Asked::History(channel), |asker| {
-            let history = History { channel: name, page, publications_max: 1_000_000, asker };
+            let history = History {
+                channel: name,
+                page,
+                publications_max: 1_000_000,
+                bytes_max: usize::MAX,
+                confirmed: true,
+                asker,
+            };
             Message::History(Box::new(history))
         })
     }
@@ -286,7 +295,7 @@ impl Node {
                 }
                 self.tops.insert(channel, Some(top));
             }
-            (Asked::History(channel), Answer::Error(ClientError::BusUnavailable)) => {
+            (Asked::History(channel), Answer::Error(ClientError::BusAway)) => {
                 self.tops.insert(channel, None);
             }
             (_, other) => panic!("this answers no question: {other:?}"),

@@ -185,6 +185,20 @@ impl Record {
         }
     }
 
+    /// A client that has published itself asks for the history: its own publications that were
+    /// acknowledged before are in it, in the epoch that the history is of.
+    pub fn check_own(&self, acked: &[usize], (channel, top): (usize, Place)) {
+        for &number in acked {
+            let attempt = &self.attempts[number];
+            let [place] = attempt.appended[..] else { continue };
+            let above = place.epoch == top.epoch && place.offset > top.offset;
+            assert!(
+                attempt.channel != channel || !above,
+                "publication {number} at {place:?} is not in its publisher's history up to {top:?}"
+            );
+        }
+    }
+
     /// What can only be judged when everything is over.
     ///
     /// # Panics

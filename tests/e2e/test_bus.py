@@ -122,6 +122,25 @@ def test_text_and_binary_namespaces_pass_as_they_are(nodes):
             assert near.frame() == far.frame() == (opcode, b"from a client")
 
 
+def test_a_command_sees_the_publications_before_it(nodes, channel):
+    """One frame with publications and then a history: it has them, whether they are answered in the
+    order of the frame or not, and so has one that is asked for right after the answers."""
+    client = nodes.connect(0)
+    for n in range(100):
+        name = f"{channel}-{n}"
+        publishes = [client.command("publish", channel=name, data=at) for at in range(3)]
+        history = client.command("history", channel=name, limit=-1)
+        ids = client.send_commands(*publishes, history)
+        replies = [client.next() for _ in ids]
+        assert {reply["id"] for reply in replies[:3]} == set(ids[:3]), replies
+        assert sorted(data(replies[3]["history"]["publications"])) == [0, 1, 2]
+        client.publish(name, 3)
+        assert data(client.history(name, limit=-1)["publications"])[3:] == [3]
+        client.send_commands(client.command("publish", channel=name, data=4),
+                             client.command("subscribe", channel=name))
+        assert "publish" in client.next() and "subscribe" in client.next()
+
+
 def test_a_namespace_without_history_is_delivered_and_has_no_position(nodes):
     clients = [nodes.subscribe(n, "none:1") for n in range(3)]
     for n in range(20):
@@ -209,6 +228,7 @@ def test_a_position_of_one_node_is_recovered_on_another(nodes, channel):
         assert result["recovered"] is True
         assert offsets(result["publications"]) == [5, 6, 7, 8, 9, 10]
     with Plain(nodes[2], f"/ws?channels={channel}&envelope=json&since={position['epoch']}:8") as ws:
+        assert ws.begin()["offset"] == 8
         assert [json.loads(ws.receive())["offset"] for _ in range(2)] == [9, 10]
 
 

@@ -73,6 +73,7 @@ def test_a_node_that_comes_later_recovers_what_no_stream_has_any_more(join, redi
     result = late.connect(0).subscribe("lost", recover=True, offset=3, epoch=lost["epoch"])
     assert not result.get("recovered"), "without the setting it is what the streams reach back to"
     with late.plain(0, "kept:1", "&envelope=json") as ws:
+        assert ws.begin()["offset"] == 20
         nodes[0].publish("kept:1", 21)
         assert '"data":21' in ws.receive()
     assert data(late[0].history("kept:1")) == list(range(1, 22))

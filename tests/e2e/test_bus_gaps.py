@@ -80,6 +80,7 @@ def test_plain_websockets_and_envelopes_of_a_node_that_slept_are_told(join, redi
     nodes.at("t:c", first)
     plain, envelope = nodes.plain(1, "t:c"), nodes.plain(1, "t:c", "&envelope=json")
     nodes[0].publish("t:c", 1)
+    assert envelope.begin()["offset"] == 1
     assert plain.receive() == "1" and json.loads(envelope.receive())["offset"] == 2
     freeze(nodes[1])
     for n in range(2, 40):

@@ -97,6 +97,7 @@ def test_plain_websockets_are_closed_and_envelopes_say_gap(join, redis, channel)
     client = nodes.subscribe(0, channel)
     nodes[0].publish(channel, 1)
     assert plain.receive() == "1" and client.publication(channel)["offset"] == 1
+    assert envelope.begin()["offset"] == 0
     before = json.loads(envelope.receive())
     redis.restart()
     assert plain.closed(10)[0] == 3010

@@ -55,6 +55,22 @@ def test_a_wrong_setting_is_an_error_that_names_it(tmp_path, text, names):
         assert name in started.stderr + started.stdout
 
 
+@pytest.mark.parametrize("text, env, names", [
+    ("[channel]\nforce_positioning = true\n", {}, ["channel.force_positioning", "history_size"]),
+    ("", {"CORECAST_REDIS_INGEST": '["app:ingest"]'}, ["CORECAST_REDIS_INGEST", "brackets"]),
+    (f"[[channel.namespaces]]\nname = \"{'n' * 255}\"\n", {}, ["255", "client.channel_bytes_max"]),
+    ("", {"CORECAST_CLIENT_PING_INTERVAL": "soon"}, ["environment: client.ping_interval", "soon"]),
+])
+def test_a_check_refuses_what_serve_refuses(tmp_path, text, env, names):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    for command in (["config", "check", str(path)], ["serve", "--config", str(path)]):
+        done = run(*command, env=env)
+        assert done.returncode not in (0, None), command
+        for name in names:
+            assert name in done.stderr + done.stdout, (name, done.stderr)
+
+
 def test_without_dev_a_door_left_open_is_an_error_that_says_so():
     ports = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     started = run("serve", "--listen", ports[0], "--api-listen", ports[1])

@@ -84,6 +84,11 @@ def test_its_page_shows_what_is_published(server, application, driver):
                    "the page is subscribed")
         httpx.post(f"{application}/publish/http", json={"text": "seen in a browser"},
                    trust_env=False)
+        assert browser.stdout.readline() == "SEEN\n", browser.communicate()[0]
+        # It is away while this is published, and still shows it.
+        server.result("disconnect", user="", disconnect={"code": 4000, "reason": "come back"})
+        httpx.post(f"{application}/publish/http", json={"text": "seen in a browser again"},
+                   trust_env=False)
         output = browser.communicate(timeout=60)[0]
         assert browser.returncode == 0, output
     finally:

@@ -100,6 +100,22 @@ def test_a_client_gets_300_publications_at_most(connect, server):
     assert offsets(client.history("large:1", limit=1000, reverse=True)["publications"])[0] == 330
 
 
+def test_the_application_gets_up_to_16_mib_and_is_told_what_did_not_fit(server):
+    size, count = 900_000, 20
+    for n in range(count):
+        epoch = server.publish("large:2", f"{n:02}" + "x" * size)["epoch"]
+    body = server.result("history", channel="large:2", limit=3)
+    assert len(body["publications"]) == 3 and "omitted" not in body
+    body = server.result("history", channel="large:2", limit=-1)
+    read = body["publications"]
+    assert sum(len(publication["data"]) for publication in read) > 15 << 20
+    assert body["omitted"] == count - len(read) > 0
+    since = {"offset": read[-1]["offset"], "epoch": epoch}
+    rest = server.result("history", channel="large:2", limit=-1, since=since)
+    assert offsets(read) + offsets(rest["publications"]) == list(range(1, count + 1))
+    assert "omitted" not in rest
+
+
 def test_asking_gives_a_stream_its_epoch(connect, server, channel):
     client = connect()
     result = client.history(channel, limit=-1)

@@ -4,7 +4,6 @@ import json
 import time
 
 import pytest
-import websockets.exceptions
 
 from harness.client import Plain
 from harness.wire import BINARY, TEXT, Wire, frame
@@ -99,6 +98,7 @@ def test_a_channel_name_may_be_percent_encoded(listen, server):
 def test_the_envelope_tells_channel_and_position(listen, server, channel):
     plain = listen(f"channels={channel}&envelope=json", channel)
     position = server.publish(channel, {"a": 1})
+    assert plain.begin() == {"channel": channel, "epoch": position["epoch"], "offset": 0}
     assert json.loads(plain.receive()) == {
         "channel": channel, "data": {"a": 1}, "offset": 1, "epoch": position["epoch"],
     }
@@ -116,6 +116,7 @@ def test_since_with_envelopes_continues_the_offsets(listen, server, channel):
     for n in range(1, 6):
         epoch = server.publish(channel, n)["epoch"]
     plain = listen(f"channels={channel}&since={epoch}:2&envelope=json")
+    assert plain.begin() == {"channel": channel, "epoch": epoch, "offset": 2}
     assert [json.loads(plain.receive())["offset"] for _ in range(3)] == [3, 4, 5]
 
 
@@ -129,8 +130,12 @@ def test_since_that_cannot_be_continued_closes_3010(listen, server, epoch, offse
 def test_since_that_cannot_be_continued_is_told_in_an_envelope(listen, server):
     for n in range(20):
         epoch = server.publish("small:told", n)["epoch"]
-    first = json.loads(listen(f"channels=small:told&since={epoch}:3&envelope=json").receive())
-    assert first["channel"] == "small:told" and "gap" in first, first
+    plain = listen(f"channels=small:told&since={epoch}:3&envelope=json")
+    first = json.loads(plain.receive())
+    assert first == {"channel": "small:told", "gap": {"after": 0, "next": 21}}
+    assert plain.begin() == {"channel": "small:told", "epoch": epoch, "offset": 20}
+    server.publish("small:told", "next")
+    assert json.loads(plain.receive())["offset"] == 21
 
 
 def test_frames_are_published_where_publish_says(listen, server, channel):
@@ -175,26 +180,75 @@ def test_what_is_not_of_the_namespaces_type_is_not_published(listen, server, cha
     assert server.result("history", channel=channel, limit=0)["offset"] == 0
 
 
-@pytest.mark.parametrize("query", [
-    "", "?", "?channels=", "?channels=,", "?channels=" + "a" * 256, "?channels=%zz",
-    "?channels=a%00b", "?channels=a,b&since=x:1", "?channels=a&since=1", "?channels=a&since=x:y",
-    "?channels=a&envelope=xml",
+def test_since_may_stand_for_each_of_several_channels(listen, server):
+    names = ["small:@1", "small:b", "small:c@2:3"]
+    positions = [server.publish(name, n) for name in names for n in range(4)][3::4]
+    query = f"channels={','.join(names)}&envelope=json&since={names[2]}@{positions[2]['epoch']}:1" \
+            f"&since={names[0]}@{positions[0]['epoch']}:4"
+    plain = listen(query)
+    told = {name: [] for name in names}
+    for _ in range(6):
+        message = json.loads(plain.receive())
+        told[message["channel"]].append((message["offset"], "data" in message))
+    assert told == {names[0]: [(4, False)], names[1]: [(4, False)],
+                    names[2]: [(1, False), (2, True), (3, True), (4, True)]}
+    plain.silent()
+
+
+@pytest.mark.parametrize("last, offsets", [(0, []), (2, [3, 4]), (300, [1, 2, 3, 4])])
+def test_last_brings_the_newest_first(listen, server, channel, last, offsets):
+    for n in range(1, 5):
+        epoch = server.publish(channel, n)["epoch"]
+    plain = listen(f"channels={channel}&last={last}&envelope=json")
+    assert plain.begin() == {"channel": channel, "epoch": epoch, "offset": 4 - len(offsets)}
+    server.publish(channel, 5)
+    received = [json.loads(plain.receive()) for _ in range(len(offsets) + 1)]
+    assert [message["offset"] for message in received] == [*offsets, 5]
+    bare = listen(f"channels={channel}&last={last}")
+    server.publish(channel, 6)
+    kept = [5 - last + 1, 5] if last == 2 else offsets + [5] if last else []
+    assert [bare.receive() for _ in range(len(kept) + 1)] == [str(n) for n in [*kept, 6]]
+
+
+def test_where_there_is_a_position_last_is_of_no_consequence(listen, server, channel):
+    for n in range(1, 5):
+        epoch = server.publish(channel, n)["epoch"]
+    plain = listen(f"channels={channel}&last=3&since={epoch}:3&envelope=json")
+    assert plain.begin()["offset"] == 3 and json.loads(plain.receive())["offset"] == 4
+
+
+def test_a_channel_without_a_history_has_a_position_too(listen, server):
+    plain = listen("channels=text:begin&envelope=json&last=3")
+    begin = plain.begin()
+    server.publish("text:begin", "a")
+    assert json.loads(plain.receive())["offset"] == begin["offset"] + 1
+
+
+BAD_REQUEST, CHANNEL_LIMIT = 3501, 3505
+
+
+@pytest.mark.parametrize("query, says", [
+    ("", "channels"), ("?", "channels"), ("?channels=", "channels"), ("?channels=,", "empty name"),
+    ("?channels=" + "a" * 256, "bad request"), ("?channels=%zz", "percent"),
+    ("?channels=a%00b", "bad request"), ("?channels=a,b&since=x:1", "channel@epoch:offset"),
+    ("?channels=a&since=1", "epoch:offset"), ("?channels=a&since=x:y", "epoch:offset"),
+    ("?channels=a,b&since=c@1:1", "names a channel"), ("?channels=a&last=301", "300"),
+    ("?channels=a&envelope=xml", "json"), ("?channels=nowhere:1", "unknown channel: nowhere:1"),
+    ("?channels=a&publish=nowhere:1", "publish=nowhere:1"),
 ])
-def test_a_bad_query_is_refused_with_400(server, query):
-    assert _refusal(server, query) == 400
+def test_what_a_client_must_mend_is_told_by_a_close_frame(listen, server, query, says):
+    """A page can't read the status or the body of a refused upgrade."""
+    before = server.metrics().total("corecast_handshakes_total", result="refused")
+    plain = listen(query.removeprefix("?"))
+    code, reason = plain.closed()
+    assert code == BAD_REQUEST and says in reason, (code, reason)
+    after = server.metrics().total("corecast_handshakes_total", result="refused")
+    assert after == before + 1
 
 
-@pytest.mark.parametrize("query", ["?channels=nowhere:1", "?channels=a&publish=nowhere:1"])
-def test_an_unknown_namespace_is_refused(server, query):
-    assert _refusal(server, query) in (400, 404)
-
-
-def _refusal(server, query):
-    with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
-        Plain(server, f"/ws{query}")
-    response = refused.value.response
-    assert b"\n" not in response.body.strip() and response.body.strip(), "a line that says why"
-    return response.status_code
+def test_too_many_channels_close_3505(listen):
+    code, reason = listen("channels=" + ",".join(f"c{n}" for n in range(129))).closed()
+    assert code == CHANNEL_LIMIT and "129" in reason and "128" in reason, reason
 
 
 def test_a_plain_websocket_and_an_sdk_share_a_channel(listen, connect, channel):

@@ -172,6 +172,7 @@ def test_where_skipping_is_allowed_a_slow_client_stays_and_is_told_of_the_gap(
     fast.subscribe(channel)
     with Wire(server, receive_bytes=4096) as slow:
         slow.open(f"/ws?channels={channel}{query}")
+        assert b'"data"' not in slow.frame()[1], "a position comes first"
         eventually(lambda: server.result("channels", pattern=channel)["channels"]
                    .get(channel, {}).get("num_clients") == 2, what="both are subscribed")
         pubs = publish_all_to(server, channel, fast)

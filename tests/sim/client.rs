@@ -221,12 +221,14 @@ impl Client {
             (Item::Status(101), speech) => {
                 self.stage = Stage::Open;
                 if let Speech::Plain(plain) = speech {
-                    plain.open();
+                    plain.open(scene);
                 }
             }
-            (Item::Status(status), _) => {
+            (Item::Status(status), speech) => {
                 self.ends.push(status);
-                let late = status == 408 || status == 503 && scene.truth.draining;
+                // Plain WebSocket is told so where its channels can't be had at present.
+                let waits = scene.truth.draining || matches!(speech, Speech::Plain(_));
+                let late = status == 408 || status == 503 && waits;
                 assert!(late || self.tainted, "the request was in order, and got {status}");
                 self.stage = Stage::Closed;
             }
@@ -262,10 +264,14 @@ impl Client {
             "client {} did nothing to be told {code} {text:?}",
             self.number
         );
-        if let Speech::Plain(plain) = &self.speech {
+        if let Speech::Plain(plain) = &mut self.speech {
+            if code == 3010 && !plain.envelope {
+                // One of its positions can't be continued, and nobody says which.
+                plain.memory.clear();
+            }
             // It may have been too slow for a channel that skips, or its position too old.
             let skips = |channel: &usize| scene.setup.channels[*channel].skips();
-            let other = plain.since.is_some() || plain.channels.iter().any(skips);
+            let other = !plain.since.is_empty() || plain.channels.iter().any(skips);
             scene.notices += usize::from(code == 3010 && !other);
         }
         match scene.network.random.below(10) {

@@ -180,7 +180,15 @@ impl Control {
         let page = HistoryPage { limit: -1, since: None, reverse: false };
         self.send_home(scene, asked, |channel, asker| {
             let publications_max = 1_000_000;
-            Message::History(Box::new(History { channel, page, publications_max, asker }))
+            let (bytes_max, confirmed) = (usize::MAX, true);
+            Message::History(Box::new(History {
+                channel,
+                page,
+                publications_max,
+                bytes_max,
+                confirmed,
+                asker,
+            }))
         })
     }
 

@@ -13,10 +13,18 @@ use super::world::World;
 /// Longer than any channel is remembered.
 const FOREVER: Duration = Duration::from_secs(8000);
 
+/// Time between two ticks of a shard.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Time in which a client has read what was sent by then.
+const LATE_NEWS: Duration = Duration::from_millis(100);
+
 impl World {
     /// Ends all faults, and sees that everybody is served.
     pub fn settle(&mut self) {
         self.calm();
+        // The next tick sends what there was no memory for.
+        self.pass(TICK + LATE_NEWS);
         self.until("everybody is served", World::is_settled);
         self.read_all();
         self.check_tops();

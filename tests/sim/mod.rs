@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod setup;
 pub mod sockets;
 pub mod truth;
+pub mod upgrade;
 pub mod verdict;
 pub mod whims;
 pub mod wire;

@@ -15,6 +15,9 @@ use super::random::Random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(usize);
 
+/// Bytes that wait for a client, at least, on a link of a network that is kind.
+const CALM_BYTES_MAX: usize = 64 * 1024;
+
 /// How unkind the network is; numbers in percent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
@@ -239,6 +242,15 @@ impl Network {
             self.tell(link, (true, false, false));
         }
         count
+    }
+
+    /// Ends all unkindness. Narrow links become wide: a client that has asked for much would wait
+    /// for an hour.
+    pub fn calm(&mut self) {
+        self.weather = Weather::default();
+        for link in &mut self.links {
+            link.down_bytes_max = link.down_bytes_max.max(CALM_BYTES_MAX);
+        }
     }
 
     /// Takes at most `bytes_max` bytes.

@@ -9,7 +9,7 @@ use corecast::limits::{OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
 use corecast::mesh::{Address, Inbox, Lane, Outbound};
 use corecast::metrics::ShardCells;
 use corecast::readiness::{Phase, Readiness};
-use corecast::shard::{Identity, Parts, Shard};
+use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::Subnets;
 
 use super::control::{Bell, Control};
@@ -45,6 +45,9 @@ pub struct Node {
     pub network: Rc<RefCell<Network>>,
     pub runners: Vec<Runner>,
     pub subnets: Arc<Subnets>,
+    outboxes: OutboxLeases,
+    /// Blocks of memory for outboxes that the node has.
+    outbox_blocks: usize,
 }
 
 impl Node {
@@ -69,6 +72,8 @@ impl Node {
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
         readiness.set_phase(Phase::Serving);
         let subnets = Arc::new(Subnets::new(SUBNET_ROWS));
+        let outboxes = OutboxLeases::new(setup.outboxes_bytes, setup.shards);
+        let outbox_blocks = outboxes.blocks_left();
         let mut runners = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let cells: Arc<ShardCells> = Arc::default();
@@ -84,12 +89,13 @@ impl Node {
                 cells: Arc::clone(&cells),
                 subnets: Arc::clone(&subnets),
                 readiness: Arc::clone(&readiness),
+                outboxes: outboxes.clone(),
                 seed,
             });
             let (bell, state) = (bells[index].clone(), State::Awake);
             runners.push(Runner { shard, cells, bell, state, stalled_until: 0 });
         }
-        (Node { network, runners, subnets }, control)
+        (Node { network, runners, subnets, outboxes, outbox_blocks }, control)
     }
 
     /// Gives a shard the processor, until it has nothing to do or a turn has passed.
@@ -121,9 +127,23 @@ impl Node {
             runner.state = State::Dozing;
         }
         check_memory(runner, setup);
+        self.check_leases();
         let connections = self.runners.iter().map(|runner| runner.shard.connections_count());
         let (connections, counted) = (connections.sum::<usize>(), self.subnets.connections());
         assert!(counted <= connections, "{counted} of {connections} connections have a subnet");
+    }
+
+    /// # Panics
+    /// If what shards count of their outboxes is wrong, or is not what they have leased.
+    fn check_leases(&mut self) {
+        let mut leased = 0;
+        for (index, runner) in self.runners.iter_mut().enumerate() {
+            let (errors, blocks) = runner.shard.audit_outboxes();
+            assert_eq!(errors, 0, "shard {index} counts the memory of its outboxes wrong");
+            leased += blocks;
+        }
+        let left = self.outboxes.blocks_left();
+        assert_eq!(leased + left, self.outbox_blocks, "{leased} blocks leased, {left} left");
     }
 
     fn accept(&mut self, index: usize) {

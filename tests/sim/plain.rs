@@ -13,7 +13,14 @@ pub struct Plain {
     pub envelope: bool,
     pub channels: Vec<usize>,
     pub publish: Option<usize>,
-    pub since: Option<Place>,
+    /// Publications that are asked for where there is no position.
+    pub last: usize,
+    /// Where it asked to go on, in channels of which nothing has come yet.
+    pub since: BTreeMap<usize, Place>,
+    /// Where the server said that each channel begins.
+    begins: BTreeMap<usize, Place>,
+    /// Attempts to publish that had been made when the connection was open.
+    opened: usize,
     /// What has come of each channel since the connection was opened.
     pub follows: BTreeMap<usize, Follow>,
     /// What has come of each channel, in order: judged when places are known.
@@ -29,8 +36,17 @@ impl Plain {
 
     /// The target of the request that opens the connection.
     pub fn target(&mut self, scene: &mut Scene<'_>) -> String {
-        let name = |channel: &usize| scene.setup.channels[*channel].name.as_str();
-        let names: Vec<&str> = self.channels.iter().map(name).collect();
+        let setup = scene.setup;
+        let name = |channel: &usize| setup.channels[*channel].name.clone();
+        let names: Vec<String> = self.channels.iter().map(name).collect();
+        self.since.clear();
+        for &channel in &self.channels {
+            if let Some(&place) =
+                self.memory.get(&channel).filter(|_| scene.network.random.chance(80))
+            {
+                self.since.insert(channel, place);
+            }
+        }
         let mut target = format!("/ws?channels={}", names.join(","));
         if self.envelope {
             target.push_str("&envelope=json");
@@ -38,20 +54,23 @@ impl Plain {
         if let Some(publish) = &self.publish {
             target.push_str(&format!("&publish={}", name(publish)));
         }
-        self.since = match *self.channels {
-            [channel] if scene.network.random.chance(80) => self.memory.get(&channel).copied(),
-            _ => None,
-        };
-        if let Some(Place { epoch, offset }) = self.since {
-            target.push_str(&format!("&since={epoch:x}:{offset}"));
+        for (channel, Place { epoch, offset }) in &self.since {
+            let name = if self.channels.len() == 1 { String::new() } else { name(channel) + "@" };
+            target.push_str(&format!("&since={name}{epoch:x}:{offset}"));
+        }
+        self.last = scene.network.random.pick(&[0, 0, 1, 4, 300]);
+        if self.last > 0 {
+            target.push_str(&format!("&last={}", self.last));
         }
         target
     }
 
     /// The connection is open.
-    pub fn open(&mut self) {
+    pub fn open(&mut self, scene: &Scene<'_>) {
+        self.opened = scene.truth.count();
         for &channel in &self.channels {
-            self.follows.insert(channel, Follow::new(self.since, self.envelope));
+            let since = self.since.get(&channel).copied();
+            self.follows.insert(channel, Follow::new(since, self.envelope));
         }
     }
 
@@ -59,8 +78,31 @@ impl Plain {
     pub fn end(&mut self, scene: &Scene<'_>) {
         for (channel, numbers) in std::mem::take(&mut self.received) {
             check_places(scene, channel, &numbers);
+            let first = numbers.iter().find_map(|&number| scene.truth.place(number));
+            if let Some(first) = first.filter(|_| !scene.setup.channels[channel].skips()) {
+                self.check_begin(scene, channel, first);
+            }
+        }
+        for (channel, place) in std::mem::take(&mut self.begins) {
+            let next = Place { offset: place.offset + 1, ..place };
+            self.check_begin(scene, channel, next);
         }
         self.follows.clear();
+    }
+
+    /// Whatever is published once the connection is open comes: nothing of it stands before what
+    /// came `first`.
+    fn check_begin(&self, scene: &Scene<'_>, channel: usize, first: Place) {
+        for number in self.opened..scene.truth.count() {
+            let place = scene.truth.place(number).filter(|place| place.epoch == first.epoch);
+            if let Some(place) = place.filter(|_| scene.truth.channel(number) == channel) {
+                assert!(
+                    place.offset >= first.offset,
+                    "{number} at {place:?} was published to an open connection that begins at \
+                     {first:?}"
+                );
+            }
+        }
     }
 
     /// Reads one message.
@@ -88,8 +130,10 @@ impl Plain {
         let follow = self.follows.get_mut(&channel).expect("a channel that was asked for");
         if let Some(gap) = envelope.gap {
             scene.notices += 1;
-            if gap.after == 0 && self.since.take().is_some() {
+            if !self.begins.contains_key(&channel) {
                 // The server does not know what the client had.
+                assert!(self.since.remove(&channel).is_some(), "nothing was asked for");
+                assert_eq!(gap.after, 0, "before its position it knows nothing of a channel");
                 scene.notices -= 1;
                 *follow = Follow::new(None, true);
                 follow.last = Some(gap.next - 1);
@@ -97,8 +141,10 @@ impl Plain {
             }
             return follow.announce(gap.after, gap.next);
         }
-        self.since = None;
-        let data = envelope.data.expect("an envelope holds data or a gap");
+        let Some(data) = envelope.data else {
+            return self.begin(scene, channel, Place::read(envelope.epoch, envelope.offset));
+        };
+        assert!(self.begins.contains_key(&channel), "a position comes before all publications");
         let data = payload::read(scene.setup.channels[channel].namespace.data, data.get());
         let place = Place::read(envelope.epoch, envelope.offset);
         let seen = (data.as_slice(), place.offset, Some(place.epoch));
@@ -106,6 +152,20 @@ impl Plain {
         if place.offset > 0 {
             self.remember(scene, channel, place);
         }
+    }
+
+    /// The first message of a channel, unless a gap came first: where it begins.
+    fn begin(&mut self, scene: &Scene<'_>, channel: usize, place: Place) {
+        if let Some(since) = self.since.remove(&channel) {
+            assert_eq!(place, since, "a recovery begins where the client is");
+        }
+        let follow = self.follows.get_mut(&channel).expect("a channel that was asked for");
+        let expected = follow.last.unwrap_or(place.offset);
+        assert_eq!(place.offset, expected, "a channel begins after what was missed");
+        (follow.epoch, follow.last) = (Some(place.epoch), Some(place.offset));
+        let before = self.begins.insert(channel, place);
+        assert_eq!(before, None, "a channel begins once");
+        self.remember(scene, channel, place);
     }
 
     fn remember(&mut self, scene: &Scene<'_>, channel: usize, place: Place) {

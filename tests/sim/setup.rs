@@ -35,6 +35,8 @@ pub struct Setup {
     pub inbox_batches: usize,
     /// Bytes of publications that a lane keeps when an inbox is full.
     pub spill_bytes: usize,
+    /// Memory for all outboxes.
+    pub outboxes_bytes: usize,
 }
 
 impl Setup {
@@ -49,6 +51,7 @@ impl Setup {
             channels: Vec::new(),
             inbox_batches: 64,
             spill_bytes: 1 << 20,
+            outboxes_bytes: 64 << 20,
         };
         namespaces.iter().for_each(|namespace| setup.add_channel(namespace, 0));
         setup
@@ -74,6 +77,7 @@ impl Setup {
             channels: Vec::new(),
             inbox_batches: random.pick(&[1, 1, 2, 4, 64]),
             spill_bytes: random.pick(&[1, 400, 2_000, 1 << 20]),
+            outboxes_bytes: random.pick(&[60_000, 400_000, 64 << 20]),
         };
         for _ in 0..random.between(2, 6) {
             let namespace = &all[random.below(all.len())];

@@ -107,6 +107,12 @@ impl Truth {
         &mut self.attempts[number]
     }
 
+    /// How many attempts have been acknowledged.
+    #[allow(dead_code, reason = "directed tests use it")]
+    pub fn acked_count(&self) -> usize {
+        self.attempts.iter().filter(|attempt| attempt.acked.is_some()).count()
+    }
+
     pub fn count(&self) -> usize {
         self.attempts.len()
     }
@@ -163,6 +169,10 @@ impl Truth {
     /// The place of a publication, as far as anybody has been told.
     pub fn place(&self, number: usize) -> Option<Place> {
         self.attempts[number].place
+    }
+
+    pub fn channel(&self, number: usize) -> usize {
+        self.attempts[number].channel
     }
 
     pub fn publisher(&self, number: usize) -> Publisher {

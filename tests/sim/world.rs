@@ -6,7 +6,7 @@ use corecast::metrics::ShardCells;
 
 use super::client::{Client, Habits, Speech};
 use super::control::Control;
-use super::network::{LinkId, Network, Weather};
+use super::network::{LinkId, Network};
 use super::node::Node;
 use super::random::Random;
 use super::scene::Scene;
@@ -198,7 +198,7 @@ impl World {
 
     /// Ends all faults: from now on everybody does what is right.
     pub fn calm(&mut self) {
-        self.with_network(|network| network.weather = Weather::default());
+        self.with_network(Network::calm);
         for runner in &mut self.node.runners {
             runner.stalled_until = 0;
         }

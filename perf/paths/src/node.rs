@@ -10,7 +10,7 @@ use corecast::mesh::{
 };
 use corecast::metrics::ShardCells;
 use corecast::readiness::{Phase, Readiness};
-use corecast::shard::{Identity, Parts, Shard};
+use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::{Subnet, Subnets};
 use std::sync::Arc;
 
@@ -75,6 +75,7 @@ impl Node {
         let cells: Vec<Arc<ShardCells>> = (0..count).map(|_| Arc::default()).collect();
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
         readiness.set_phase(Phase::Serving);
+        let outboxes = OutboxLeases::new(config.client.outboxes_bytes_max, count);
         let subnets = Arc::new(Subnets::new(config.server.max_connections));
         let shards = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             Shard::new(Parts {
@@ -88,6 +89,7 @@ impl Node {
                 cells: Arc::clone(&cells[index]),
                 subnets: Arc::clone(&subnets),
                 readiness: Arc::clone(&readiness),
+                outboxes: outboxes.clone(),
                 seed: index as u64,
             })
         });

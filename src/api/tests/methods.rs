@@ -173,7 +173,8 @@ fn with_history(_: ShardId, message: &Message) -> Option<Answer> {
         accepted: Moment::default(),
     };
     let top = Position { epoch: Epoch::new(0xe), offset: 9 };
-    Some(Answer::History { channel, publications: vec![Arc::new(publication)], top })
+    let publications = vec![Arc::new(publication)];
+    Some(Answer::History { channel, publications, omitted: 0, top })
 }
 
 #[tokio::test]

@@ -130,8 +130,6 @@ fn refuses_with_the_status_that_says_what_is_wrong() {
         (400, "a body", changed(LINE, &["+Content-Length: 5"])),
         (400, "a length that is none", changed(LINE, &["+Content-Length: x"])),
         (400, "a chunked body", changed(LINE, &["+Transfer-Encoding: chunked"])),
-        (400, "no channel", changed("GET /ws HTTP/1.1", &[])),
-        (400, "a bad query", changed("GET /ws?channels=%zz HTTP/1.1", &[])),
         (400, "a header line without a colon", request(LINE, &["Host example.com"])),
         (403, "a foreign Origin", changed(LINE, &["+Origin: https://evil.com"])),
         (
@@ -239,8 +237,10 @@ fn plain_and_echo_have_paths_of_their_own() {
     let rules = Rules { echo: true, ..Rules::default() };
     let plain = changed("GET /ws?channels=a HTTP/1.1", &["+Sec-WebSocket-Protocol: chat"]);
     let (endpoint, response) = upgrade(&plain, &rules);
-    let channels = vec!["a".to_owned()];
-    assert_eq!(endpoint, Endpoint::Plain(PlainRequest { channels, ..PlainRequest::default() }));
+    let channels = vec![("a".to_owned(), None)];
+    assert_eq!(endpoint, Endpoint::Plain(Ok(PlainRequest { channels, ..PlainRequest::default() })));
+    let (endpoint, _) = upgrade(&changed("GET /ws?channels=%zz HTTP/1.1", &[]), &rules);
+    assert!(matches!(endpoint, Endpoint::Plain(Err(_))), "a page can read a close frame only");
     assert!(!response.contains("Protocol:"));
     assert_eq!(upgrade(&changed("GET /echo HTTP/1.1", &[]), &rules).0, Endpoint::Echo);
 }

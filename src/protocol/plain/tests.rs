@@ -1,7 +1,7 @@
 //! What plain WebSocket clients send and are sent.
 
 use super::*;
-use crate::ids::{Epoch, Moment, Position};
+use crate::ids::{Epoch, Moment};
 
 fn channel(data: DataType) -> ChannelView<'static> {
     ChannelView { name: "c\"", data, has_history: true, epoch: Epoch::new(0xE) }
@@ -107,7 +107,11 @@ fn a_recovery_is_the_publications_that_were_missed() {
     assert_eq!(reply(&Plain, &subscribed(&missed, true)), Ok(text("5")));
     assert_eq!(
         reply(&Envelope, &subscribed(&missed, true)),
-        Ok(text(r#"{"channel":"c\"","data":5,"offset":5,"epoch":"e"}"#))
+        Ok([
+            text(r#"{"channel":"c\"","epoch":"e","offset":4}"#),
+            text(r#"{"channel":"c\"","data":5,"offset":5,"epoch":"e"}"#),
+        ]
+        .concat())
     );
 }
 
@@ -117,7 +121,11 @@ fn what_can_not_be_recovered_is_a_gap_or_a_close() {
     assert_eq!(reply(&Plain, &subscribed(&[], false)), refused);
     assert_eq!(
         reply(&Envelope, &subscribed(&[], false)),
-        Ok(text(r#"{"channel":"c\"","gap":{"after":0,"next":5}}"#))
+        Ok([
+            text(r#"{"channel":"c\"","gap":{"after":0,"next":5}}"#),
+            text(r#"{"channel":"c\"","epoch":"e","offset":4}"#),
+        ]
+        .concat())
     );
     assert_eq!(push(&Plain, &GAP), refused);
     assert_eq!(push(&Envelope, &GAP), Ok(text(r#"{"channel":"c\"","gap":{"after":2,"next":5}}"#)));

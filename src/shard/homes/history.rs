@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::channel::Publication;
 use crate::ids::Moment;
-use crate::limits::RECOVERY_BYTES_MAX;
 use crate::protocol::HistoryPage;
 
 /// The publications, oldest first. Who changes it says which totals to keep true: the bytes and
@@ -85,23 +84,41 @@ impl History {
         self.publications.iter().skip(skip).map(|(_, publication)| publication)
     }
 
-    /// A page of at most `publications_max` publications and [`RECOVERY_BYTES_MAX`] bytes. A single
-    /// publication may have more, or readers would never get past it.
-    pub fn page(&self, page: HistoryPage, publications_max: usize) -> Vec<Arc<Publication>> {
-        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX).min(publications_max);
-        let mut bytes = 0;
-        let fits = |publication: &&Arc<Publication>| {
-            let first = bytes == 0;
-            bytes += publication.cost_bytes();
-            first || bytes <= RECOVERY_BYTES_MAX
+    /// A page of at most so many publications, which cost at most so many bytes, and the number of
+    /// publications that it asks for beyond these. A single publication may cost more, or readers
+    /// would never get past it.
+    pub fn page(&self, page: HistoryPage, most: (usize, usize)) -> (Vec<Arc<Publication>>, usize) {
+        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let first = self.first_offset().unwrap_or(0);
+        // The place of the first publication with at least that offset.
+        let place = |offset: u64| {
+            usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX).min(self.len())
         };
-        if !page.reverse {
-            let after = page.since.map_or(0, |since| since.offset);
-            return self.after(after).take(limit).take_while(fits).cloned().collect();
+        if page.reverse {
+            let end = page.since.map_or(self.len(), |since| place(since.offset));
+            take_fitting(self.publications.range(..end).rev(), limit, most)
+        } else {
+            let begin = page.since.map_or(0, |since| place(since.offset.saturating_add(1)));
+            take_fitting(self.publications.range(begin..), limit, most)
         }
-        let before = page.since.map_or(u64::MAX, |since| since.offset);
-        let newest = self.publications.iter().rev().map(|(_, publication)| publication);
-        let below = newest.skip_while(|publication| publication.offset >= before);
-        below.take(limit).take_while(fits).cloned().collect()
     }
+}
+
+/// Takes publications until one does not fit; answers how many of the first `limit` are left.
+fn take_fitting<'h>(
+    wanted: impl ExactSizeIterator<Item = &'h (Moment, Arc<Publication>)>,
+    limit: usize,
+    (publications_max, bytes_max): (usize, usize),
+) -> (Vec<Arc<Publication>>, usize) {
+    let count = wanted.len().min(limit);
+    let mut bytes = 0;
+    let fits = |publication: &&Arc<Publication>| {
+        let first = bytes == 0;
+        bytes += publication.cost_bytes();
+        first || bytes <= bytes_max
+    };
+    let all = wanted.map(|(_, publication)| publication).take(count.min(publications_max));
+    let taken: Vec<_> = all.take_while(fits).cloned().collect();
+    let omitted = count - taken.len();
+    (taken, omitted)
 }

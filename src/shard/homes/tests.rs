@@ -90,7 +90,7 @@ impl Fixture {
 
     fn page(&mut self, page: HistoryPage) -> Result<Vec<u64>, ClientError> {
         let channel = (&self.name, &self.namespace);
-        let page = self.homes.history(self.now, channel, page, 300)?;
+        let page = self.homes.history(self.now, channel, page, (300, RECOVERY_BYTES_MAX))?;
         Ok(page.publications.iter().map(|publication| publication.offset).collect())
     }
 
@@ -291,7 +291,7 @@ fn names_that_nobody_uses_are_bounded_and_drive_nothing_out() {
         let name = ChannelName::new(&format!("x{number}"));
         let channel = (&name, &fixture.namespace);
         if number % 2 == 0 {
-            let page = fixture.homes.history(fixture.now, channel, all, 300);
+            let page = fixture.homes.history(fixture.now, channel, all, (300, RECOVERY_BYTES_MAX));
             assert!(page.is_ok());
         } else {
             fixture.homes.subscribe(fixture.now, channel, SHARD, None);
@@ -327,4 +327,48 @@ fn a_channel_adrift_is_asked_for_once_and_again_only_after_it_was_known() {
     assert!(!fixture.homes.set_adrift_one(&name));
     fixture.homes.locate((&name, &fixture.namespace), top);
     assert!(fixture.homes.set_adrift_one(&name));
+}
+
+#[test]
+fn a_page_says_how_many_publications_did_not_fit() {
+    let mut fixture = Fixture::new(10);
+    for _ in 0..8 {
+        fixture.publish();
+    }
+    let cost = fixture.homes.channels["c"].history.after(0).next().map(|one| one.cost_bytes());
+    let cost = cost.expect("a publication");
+    for (limit, since, reverse, most, offsets, omitted) in [
+        (-1, None, false, (300, cost * 3), &[1, 2, 3][..], 5),
+        (-1, None, true, (300, cost * 3), &[8, 7, 6], 5),
+        (4, None, false, (300, cost * 3), &[1, 2, 3], 1),
+        (4, Some(6), false, (300, cost * 3), &[7, 8], 0),
+        (4, Some(3), true, (300, cost), &[2], 1),
+        (-1, None, false, (2, usize::MAX), &[1, 2], 6),
+        (-1, None, false, (300, 1), &[1], 7),
+        (0, None, false, (300, 1), &[], 0),
+        (-1, Some(u64::MAX), false, (300, usize::MAX), &[], 0),
+        (-1, Some(u64::MAX), true, (300, usize::MAX), &[8, 7, 6, 5, 4, 3, 2, 1], 0),
+    ] {
+        let since = since.map(|offset| Since { epoch: SinceEpoch::Any, offset });
+        let page = HistoryPage { limit, since, reverse };
+        let channel = (&fixture.name, &fixture.namespace);
+        let page = fixture.homes.history(fixture.now, channel, page, most).expect("in its epoch");
+        let read: Vec<u64> = page.publications.iter().map(|one| one.offset).collect();
+        assert_eq!((&read[..], page.omitted), (offsets, omitted), "{limit} {since:?} {reverse}");
+    }
+}
+
+#[test]
+fn the_newest_come_oldest_first_and_as_many_as_there_are() {
+    let mut fixture = Fixture::new(5);
+    for _ in 0..8 {
+        fixture.publish();
+    }
+    let newest = |count| {
+        let newest = fixture.homes.newest(&fixture.name, count);
+        newest.iter().map(|one| one.offset).collect::<Vec<_>>()
+    };
+    assert_eq!((newest(2), newest(300)), (vec![7, 8], vec![4, 5, 6, 7, 8]));
+    assert!(newest(0).is_empty());
+    assert!(fixture.homes.newest(&ChannelName::new("other"), 3).is_empty());
 }

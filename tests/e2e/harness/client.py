@@ -48,6 +48,12 @@ class Plain:
         except websockets.exceptions.ConnectionClosed as closed:
             raise _closed(closed) from None
 
+    def begin(self):
+        """The position with which an envelope begins a channel."""
+        message = json.loads(self.receive())
+        assert set(message) == {"channel", "epoch", "offset"}, message
+        return message
+
     def closed(self, seconds=REPLY_SECONDS_MAX):
         """Code and reason with which the server closes; what comes before it is dropped."""
         deadline = time.monotonic() + seconds

@@ -2,8 +2,9 @@
 //
 //     node browser.mjs PAGE_URL SCREENSHOT MESSAGE SCENARIO
 //
-// SCENARIO `admin` clicks through the page of the API port; `example` waits for MESSAGE on the page
-// of the example application. Exit status 0 is success.
+// SCENARIO `admin` clicks through the page of the API port; `example` waits for MESSAGE and then
+// for MESSAGE and "again" on the page of the example application, once each. Exit status 0 is
+// success.
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -49,10 +50,14 @@ const scenarios = {
   },
 
   async example(page) {
-    console.log("OPEN");
-    await page.waitForFunction(
-      (text) => document.body.textContent.includes(text), message, { timeout: SECONDS_MAX },
+    const lines = (texts) => page.waitForFunction(
+      (texts) => [...document.querySelectorAll("#messages li")]
+        .map((line) => line.textContent).join() === texts, texts.join(), { timeout: SECONDS_MAX },
     );
+    console.log("OPEN");
+    await lines([message]);
+    console.log("SEEN");
+    await lines([message, `${message} again`]);
   },
 };
 

@@ -115,3 +115,27 @@ fn half_a_request_is_answered_408_when_its_time_is_over() {
     world.clients[client].outgoing.clear();
     assert_eq!(world.wait_end(client), Some(408));
 }
+
+#[test]
+fn who_is_not_read_is_not_dead_but_learns_in_time_that_the_server_has_failed() {
+    let mut world = world(2);
+    let channel = world.setup.channel_of("");
+    let client = world.add_to(1, centrifugo(&[]));
+    world.serve();
+    world.clients[client].habits.connects = false;
+    publish(&mut world, client, channel);
+    // The shard that would answer gets no processor, and the client answers every ping.
+    let alone = |world: &mut World, time: Duration| {
+        for _ in 0..time.as_millis() / 100 {
+            world.advance(Duration::from_millis(100));
+            world.act(client);
+            world.with_network(|network| network.deliver(1));
+            (0..2).for_each(|_| world.node.run(1, &world.setup));
+        }
+    };
+    alone(&mut world, Duration::from_secs(50));
+    assert!(world.clients[client].is_open(), "{:?}", world.last_end(client));
+    world.clients[client].tainted = true; // So that it may be told anything.
+    alone(&mut world, Duration::from_secs(30));
+    assert_eq!(world.last_end(client), Some(3004));
+}

@@ -2,6 +2,7 @@
 
 mod census;
 mod drain;
+mod last_words;
 mod heartbeats;
 mod input_limits;
 mod order;

@@ -79,7 +79,7 @@ fn plain_clients_recover_by_their_query_or_are_told_that_they_can_not() {
                     client.habits.connects = true;
                     client.act(scene);
                     client.habits.connects = false;
-                    if client.plain().since.is_none() {
+                    if client.plain().since.is_empty() {
                         client.reset(scene);
                     }
                 });

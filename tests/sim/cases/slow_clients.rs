@@ -1,6 +1,7 @@
 //! Whoever does not read is let go or misses something, and nobody else notices.
 
 use super::{Random, SEED, Setup, World, centrifugo, plain, world};
+use crate::sim::centrifugo::Page;
 use crate::sim::truth::CONTROL;
 use corecast::reason::CloseReason;
 
@@ -41,6 +42,8 @@ fn a_slow_client_of_a_skipping_channel_stays_and_is_told_what_it_missed() {
     let channel = world.setup.channel_of("skip");
     let envelope = world.add_to(1, plain(true, &[channel]));
     let centrifugo = world.add_to(0, centrifugo(&[channel]));
+    // With more room it would be too slow several times.
+    world.clients[envelope].buffers = Some((1_000, 1_000));
     world.serve();
     for slow in [envelope, centrifugo] {
         world.clients[slow].habits.reads_max = 0;
@@ -116,4 +119,54 @@ fn a_client_that_turns_out_too_slow_at_a_gap_is_told_nothing_after_its_close_fra
     assert_eq!(world.wait_end(clients[0]), Some(3008));
     world.pass(std::time::Duration::from_secs(1));
     assert!(world.notices > 0, "the other one was told of the gap");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_closed_in_time_however_little_waits_for_it() {
+    let mut world = world(1);
+    let channel = world.setup.channel_of("live");
+    let slow = world.add_to(0, plain(false, &[channel]));
+    world.clients[slow].buffers = Some((1_000, 300));
+    world.serve();
+    world.clients[slow].habits.reads_max = 0;
+    world.clients[slow].habits.connects = false;
+    world.truth.padding = Some(2_000);
+    world.publish_many(channel, 1);
+    world.pass(world.setup.options.pong_timeout - std::time::Duration::from_millis(300));
+    assert_eq!(world.node.runners[0].cells.closes[CloseReason::Slow as usize].value(), 0);
+    world.pass(std::time::Duration::from_millis(600));
+    assert_eq!(world.node.runners[0].cells.closes[CloseReason::Slow as usize].value(), 1);
+}
+
+#[test]
+fn without_memory_for_outboxes_the_fullest_is_closed_and_who_reads_stays() {
+    let mut setup = Setup::generous(2);
+    setup.outboxes_bytes = 1_000_000;
+    let mut world = World::new(setup, Random::new(SEED));
+    let channel = world.setup.channel_of("");
+    world.truth.padding = Some(1_000);
+    world.publish_many(channel, 100);
+    let others = [0, 1].map(|shard| world.add_to(shard, centrifugo(&[channel])));
+    let greedy = [(); 30].map(|()| world.add_to(1, centrifugo(&[])));
+    world.serve();
+    for client in greedy {
+        world.with_client(client, |client, scene| {
+            client.habits.reads_max = 0;
+            client.habits.connects = false;
+            let page = Page { limit: -1, since: None, reverse: false };
+            client.centrifugo().history(scene, channel, page);
+            client.flush(scene);
+        });
+    }
+    // Every turn checks that no more is used than leased, and no more leased than there is.
+    world.pass(std::time::Duration::from_secs(1));
+    let full = world.node.runners[1].cells.closes[CloseReason::OutboxesFull as usize].value();
+    assert!((15..30).contains(&full), "{full} of 30 are closed");
+    let last = world.publish_many(channel, 1);
+    world.pass(std::time::Duration::from_secs(1));
+    for other in others {
+        assert_eq!(world.clients[other].connections, 1, "who reads is not disturbed");
+        let follow = &world.clients[other].centrifugo().subscribed[&channel];
+        assert_eq!(follow.last_of(CONTROL), Some(last));
+    }
 }

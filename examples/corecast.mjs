@@ -1,0 +1,116 @@
+// Follows channels of Corecast with nothing but WebSocket, and loses nothing that their histories
+// have. For browsers, Node 22 and later, and Node 20 with the package `ws`.
+//
+//     import { follow } from "./corecast.mjs";
+//
+//     const following = follow("ws://127.0.0.1:8000/ws", { news: "" }, {
+//       message(channel, data, position) { console.log(data); },
+//       gap(channel) { console.log("something was missed: load the present state anew"); },
+//     });
+//
+// Channels are the keys of an object. The value is the position to continue from, a text that this
+// module has handed out before, or "" to begin with the next message.
+//
+// Handlers, none of which must be there:
+//
+//     begin(channel, position)           the channel is subscribed; its next message follows this
+//     message(channel, data, position)   a message, each one once and in order
+//     gap(channel, gap)                  messages were missed, and the server no longer has them
+//     open()                             a connection is open
+//     closed(code, reason, wait)         it has ended; the next one begins in `wait` milliseconds,
+//                                        or never if that is undefined: the server says so
+//
+// Options: `WebSocket`, a constructor where there is no global one; `last`, the number of newest
+// messages to begin with in channels without a position; `retryMin` and `retryMax`, milliseconds.
+
+const RETRY_MIN = 500;
+const RETRY_MAX = 30_000;
+const OPEN_TIMEOUT = 10_000; // The server answers within 3 s.
+const STEADY_TIME = 10_000; // A connection that lives this long makes the next pause short again.
+const HEAD_BYTES_MAX = 7_000; // The server takes 8 KiB, the headers included.
+const POSITION_BYTES_MAX = 40;
+
+/** Whether a close code says that a new connection would end in the same way. */
+export function isFinal(code) {
+  const ours = code >= 3500 && code < 4000; // Corecast's
+  const applications = code >= 4500 && code < 5000;
+  return ours || applications || [1002, 1003, 1007, 1008, 1009].includes(code);
+}
+
+/** Follows channels until `close` is called on what it returns, or the server refuses for good. */
+export function follow(url, channels, handlers = {}, options = {}) {
+  const { WebSocket = globalThis.WebSocket, last = 0 } = options;
+  const { retryMin = RETRY_MIN, retryMax = RETRY_MAX } = options;
+  const positions = new Map(Object.entries(channels));
+  const names = [...positions.keys()];
+  const bytes = names.map((name) => 2 * encodeURIComponent(name).length + POSITION_BYTES_MAX);
+  if (bytes.reduce((sum, one) => sum + one, url.length) > HEAD_BYTES_MAX) {
+    throw new RangeError(`${names.length} channels do not fit into one URL: open two connections`);
+  }
+  let socket = null;
+  let timer = null;
+  let attempts = 0;
+
+  function target() {
+    const target = new URL(url);
+    target.searchParams.set("channels", names.join(","));
+    target.searchParams.set("envelope", "json");
+    if (last > 0) target.searchParams.set("last", last);
+    for (const [channel, position] of positions) {
+      if (position) target.searchParams.append("since", `${channel}@${position}`);
+    }
+    return target.href;
+  }
+
+  function read(message) {
+    const { channel, epoch, offset } = message;
+    if (message.gap) return handlers.gap?.(channel, message.gap);
+    const position = `${epoch}:${offset}`;
+    // The application may have subscribed us to other channels for as long as the connection lives.
+    if (positions.has(channel)) positions.set(channel, position);
+    if ("data" in message) return handlers.message?.(channel, message.data, position);
+    return handlers.begin?.(channel, position);
+  }
+
+  function connect() {
+    const mine = new WebSocket(target());
+    let opened = Infinity;
+    timer = setTimeout(() => mine.close(), OPEN_TIMEOUT);
+    socket = mine;
+    mine.onerror = () => {}; // Its close says all that we may know.
+    mine.onopen = () => {
+      clearTimeout(timer);
+      opened = Date.now();
+      if (socket === mine) handlers.open?.();
+    };
+    mine.onmessage = ({ data }) => {
+      if (socket === mine) read(JSON.parse(data));
+    };
+    mine.onclose = ({ code, reason }) => {
+      if (socket !== mine) return; // `close` was called.
+      clearTimeout(timer);
+      socket = null;
+      if (isFinal(code)) return handlers.closed?.(code, reason, undefined);
+      attempts = Date.now() - opened >= STEADY_TIME ? 1 : attempts + 1;
+      // The longer the server is away, the further apart its clients come back.
+      const most = Math.min(retryMax, retryMin * 2 ** attempts);
+      const wait = retryMin + Math.random() * (most - retryMin);
+      timer = setTimeout(connect, wait);
+      handlers.closed?.(code, reason, wait);
+    };
+  }
+
+  connect();
+  return {
+    /** The position of each channel, for `follow` to continue from. */
+    get positions() {
+      return Object.fromEntries(positions);
+    },
+    close() {
+      const mine = socket;
+      socket = null;
+      clearTimeout(timer);
+      mine?.close(1000);
+    },
+  };
+}

@@ -1,0 +1,108 @@
+//! Settings in environment variables, each read as the kind of value that its default is.
+
+use toml::{Table, Value};
+
+use super::load::{Error, Origin, known_keys, nearest};
+
+/// Start of the names of environment variables that are settings.
+const ENVIRONMENT_PREFIX: &str = "CORECAST_";
+
+/// Variables with that prefix that the command line reads itself.
+const ENVIRONMENT_OF_COMMANDS: [&str; 4] =
+    ["CORECAST_CONFIG", "CORECAST_API_URL", "CORECAST_API_KEY", "CORECAST_URL"];
+
+/// The settings among environment variables.
+pub(super) fn load_environment(
+    defaults: &Table,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Table, Error> {
+    let known = known_keys(defaults);
+    let mut layer = Table::new();
+    for (name, text) in environment {
+        let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+        if ENVIRONMENT_OF_COMMANDS.contains(&name.as_str()) || is_service_link(rest) {
+            continue;
+        }
+        let dotted = rest.to_ascii_lowercase().replacen('_', ".", 1);
+        if !known.contains(&dotted) {
+            let nearest = nearest(&dotted, &known);
+            let in_section =
+                known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
+            if nearest.is_none() && !in_section {
+                // Like no setting at all: a variable of somebody's scripts, not a typing error.
+                continue;
+            }
+            let to_variable = |key: String| {
+                format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
+            };
+            return Err(Error::UnknownKey {
+                origin: Origin::Environment,
+                nearest: nearest.map(to_variable),
+                key: name,
+            });
+        }
+        let (section, key) = dotted.split_once('.').unwrap_or_default();
+        let default = defaults.get(section).and_then(|settings| settings.get(key));
+        let value = environment_value(&dotted, default, &text).map_err(|message| Error::Value {
+            origin: Origin::Environment,
+            key: name.clone(),
+            message,
+        })?;
+        let settings = layer.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(settings) = settings {
+            settings.insert(key.to_owned(), value);
+        }
+    }
+    Ok(layer)
+}
+
+/// Whether a variable is one that Kubernetes sets in every pod for a service whose name begins with
+/// "corecast" (after the prefix: `SERVICE_HOST`, `PORT_8000_TCP_ADDR`): no setting, and nobody's
+/// mistake.
+fn is_service_link(rest: &str) -> bool {
+    let padded = format!("_{rest}_");
+    ["_SERVICE_HOST_", "_SERVICE_PORT_", "_PORT_"].iter().any(|mark| padded.contains(mark))
+}
+
+/// A variable's text as the kind of value that the default is.
+fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Result<Value, String> {
+    let wrong = |expected: &str| format!("{text:?} is not {expected}");
+    match default {
+        Some(Value::Integer(_)) => {
+            let digits = text.replace('_', "");
+            digits.parse().map(Value::Integer).map_err(|_| wrong("a whole number"))
+        }
+        Some(Value::Boolean(_)) => {
+            text.parse().map(Value::Boolean).map_err(|_| wrong("true or false"))
+        }
+        Some(Value::Array(_)) if dotted == "channel.namespaces" => serde_json::from_str(text)
+            .map_err(|error| format!("not a JSON list of namespaces: {error}")),
+        Some(Value::Array(_)) if dotted == "server.cpu_affinity" => {
+            let numbers = environment_list(text)?.into_iter();
+            let numbers: Result<Vec<Value>, _> =
+                numbers.map(|part| part.parse().map(Value::Integer)).collect();
+            numbers.map(Value::Array).map_err(|_| wrong("a list such as 0,2,4"))
+        }
+        Some(Value::Array(_)) => environment_texts(text),
+        None if ["channel.events", "redis.ingest"].contains(&dotted) => environment_texts(text),
+        _ => Ok(Value::String(text.to_owned())),
+    }
+}
+
+/// The elements of a list in a variable, which stand between commas. In brackets, as in a file, its
+/// first and last element would be texts with brackets in them.
+fn environment_list(text: &str) -> Result<Vec<&str>, String> {
+    let trimmed = text.trim();
+    if trimmed.starts_with('[') && trimmed.ends_with(']') {
+        return Err(format!(
+            "{text:?} is written as in a file: in the environment a list has neither brackets nor \
+             quotes, only commas between its elements, as in a,b"
+        ));
+    }
+    Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
+}
+
+fn environment_texts(text: &str) -> Result<Value, String> {
+    let texts = environment_list(text)?.into_iter();
+    Ok(Value::Array(texts.map(|part| Value::String(part.to_owned())).collect()))
+}

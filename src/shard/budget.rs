@@ -1,0 +1,261 @@
+//! Memory for outboxes: the node has so much of it, and each shard leases what it needs in blocks.
+//! A shard that gets no block closes the fullest of its own outboxes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::bitmap::Bitmap;
+use super::{Release, Shard, Sockets, Token};
+use crate::connection::{Accounts, Outbox, State};
+use crate::ids::Slot;
+use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN, PIECE_JOIN_BYTES_MAX};
+use crate::reason::CloseReason;
+
+/// Memory of the node that no shard has leased yet.
+#[derive(Clone, Debug)]
+pub struct OutboxLeases {
+    blocks: Arc<AtomicUsize>,
+    block_bytes: usize,
+}
+
+impl OutboxLeases {
+    /// Leases for `bytes_max` bytes in the outboxes of `shards` shards. Blocks are small beside
+    /// that, so that shards which need little keep little from one that needs much.
+    pub fn new(bytes_max: usize, shards: usize) -> OutboxLeases {
+        let block_bytes =
+            (bytes_max / (32 * shards)).clamp(OUTBOXES_BLOCK_BYTES_MIN, OUTBOXES_BLOCK_BYTES_MAX);
+        let blocks = Arc::new(AtomicUsize::new(bytes_max / block_bytes));
+        OutboxLeases { blocks, block_bytes }
+    }
+
+    fn take(&self) -> bool {
+        let update = |blocks: usize| blocks.checked_sub(1);
+        self.blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
+    }
+
+    fn give_back(&self, blocks: usize) {
+        self.blocks.fetch_add(blocks, Ordering::Relaxed);
+    }
+
+    /// Blocks that nobody has leased. For tests.
+    pub fn blocks_left(&self) -> usize {
+        self.blocks.load(Ordering::Relaxed)
+    }
+}
+
+/// What a shard's outboxes have, and what it has leased for them.
+pub(super) struct Budget {
+    leases: OutboxLeases,
+    /// Blocks that are leased.
+    blocks: usize,
+    pub(super) accounts: Accounts,
+    by_memory: Ranks,
+    by_cost: Ranks,
+}
+
+impl Budget {
+    pub(super) fn new(leases: OutboxLeases) -> Budget {
+        Budget {
+            leases,
+            blocks: 0,
+            accounts: Accounts::default(),
+            by_memory: Ranks::default(),
+            by_cost: Ranks::default(),
+        }
+    }
+
+    /// Notes that an outbox has changed.
+    pub(super) fn rank(&mut self, slot: Slot, outbox: &mut Outbox) {
+        let (memory, cost) = (outbox.memory_bytes(), outbox.cost_bytes());
+        let [by_memory, by_cost] = outbox.ranks_mut();
+        self.by_memory.put(slot, by_memory, memory);
+        self.by_cost.put(slot, by_cost, cost);
+    }
+
+    /// Leases what the outboxes have grown by. Answers whether it could be had.
+    fn cover(&mut self) -> bool {
+        while self.accounts.bytes() > self.blocks * self.leases.block_bytes {
+            if !self.leases.take() {
+                return false;
+            }
+            self.blocks += 1;
+        }
+        true
+    }
+
+    /// Gives back what is not needed, but for one block.
+    fn give_back(&mut self) {
+        let needed = self.accounts.bytes().div_ceil(self.leases.block_bytes);
+        let spare = self.blocks.saturating_sub(needed + 1);
+        if spare > 0 {
+            self.blocks -= spare;
+            self.leases.give_back(spare + usize::from(crate::sabotage!(LeaseTwiceGivenBack)));
+        }
+    }
+
+    /// The fullest outbox: by its own memory if that is what there is most of; else what many wait
+    /// for weighs more, and the one with most of that.
+    fn fullest(&mut self) -> Option<Slot> {
+        let own = self.accounts.own_bytes() >= self.accounts.shared_bytes();
+        if own { self.by_memory.largest() } else { self.by_cost.largest() }
+    }
+
+    /// Blocks that are leased, and bytes that they have room for. For tests.
+    pub(super) fn leased(&self) -> (usize, usize) {
+        (self.blocks, self.blocks * self.leases.block_bytes)
+    }
+}
+
+/// Outboxes by the power of two of their size, so that the fullest is found without a search.
+#[derive(Default)]
+struct Ranks {
+    members: [Bitmap; Ranks::COUNT],
+    /// Where the last search in each rank ended.
+    hands: [usize; Ranks::COUNT],
+}
+
+impl Ranks {
+    /// Rank 0 is for empty outboxes, which are no members; the last one is for 1 GiB and more.
+    const COUNT: usize = 22;
+
+    fn of(bytes: usize) -> u8 {
+        match bytes.checked_ilog2() {
+            None => 0,
+            Some(log) => log.clamp(10, 30) as u8 - 9,
+        }
+    }
+
+    fn put(&mut self, slot: Slot, rank: &mut u8, bytes: usize) {
+        let now = Ranks::of(bytes);
+        if now == *rank {
+            return;
+        }
+        if *rank > 0 {
+            self.members[usize::from(*rank)].remove(slot.index());
+        }
+        if now > 0 {
+            self.members[usize::from(now)].insert(slot.index());
+        }
+        *rank = now;
+    }
+
+    fn largest(&mut self) -> Option<Slot> {
+        let rank = (1..Ranks::COUNT).rev().find(|&rank| !self.members[rank].is_empty())?;
+        // Searches go round, so all of them together pass each slot once.
+        let members = &self.members[rank];
+        let found = members.first_from(self.hands[rank]).or_else(|| members.first_from(0))?;
+        self.hands[rank] = found + 1;
+        Some(Slot::new(found))
+    }
+}
+
+impl<S: Sockets> Shard<S> {
+    /// Sees that the shard's outboxes have no more memory than it could lease.
+    pub(super) fn keep_outboxes_within(&mut self) {
+        while !self.budget.cover() {
+            let Some(slot) = self.budget.fullest() else { return };
+            self.close_fullest(slot);
+        }
+    }
+
+    /// The same at the end of a turn, when what is not needed is given back.
+    pub(super) fn turn_budget(&mut self) {
+        self.keep_outboxes_within();
+        self.budget.give_back();
+        self.cells.outbox_bytes.set(self.budget.accounts.bytes() as u64);
+    }
+
+    fn close_fullest(&mut self, slot: Slot) {
+        let Some(connection) = self.slots.at(slot) else { unreachable!("an outbox has an owner") };
+        let token = Token { slot, generation: connection.generation };
+        if matches!(connection.state, State::Opened | State::Connected) {
+            self.close(token, CloseReason::OutboxesFull);
+        } else {
+            // It has had its word.
+            return self.release(token, CloseReason::OutboxesFull, Release::Abort);
+        }
+        let Some(connection) = self.slots.get(token) else { return };
+        let extra = connection.extra.as_ref();
+        if extra.is_some_and(|extra| extra.outbox.cost_bytes() > 2 * PIECE_JOIN_BYTES_MAX) {
+            // A long frame has begun, so nothing can be said before its end.
+            self.release(token, CloseReason::OutboxesFull, Release::Abort);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(leases: &OutboxLeases) -> Budget {
+        Budget::new(leases.clone())
+    }
+
+    fn push(budget: &mut Budget, slot: usize, outbox: &mut Outbox, bytes: usize) {
+        outbox.push_own(&vec![b'x'; bytes], &mut budget.accounts);
+        budget.rank(Slot::new(slot), outbox);
+    }
+
+    #[test]
+    fn one_shard_of_many_gets_nearly_all_and_gives_it_back() {
+        let leases = OutboxLeases::new(64 << 20, 54);
+        let all = leases.blocks_left();
+        let mut idle: Vec<Budget> = (0..53).map(|_| budget(&leases)).collect();
+        for one in &mut idle {
+            let mut outbox = Outbox::default();
+            push(one, 0, &mut outbox, 100);
+            assert!(one.cover());
+            outbox.clear(&mut one.accounts);
+            one.give_back();
+        }
+        let mut busy = budget(&leases);
+        let mut outbox = Outbox::default();
+        let mut bytes = 0;
+        while busy.cover() {
+            bytes = busy.accounts.bytes();
+            push(&mut busy, 0, &mut outbox, 10_000);
+        }
+        assert!(bytes > 60 << 20, "{bytes} B of 64 MiB");
+        outbox.clear(&mut busy.accounts);
+        busy.give_back();
+        assert_eq!(leases.blocks_left(), all - 54, "each keeps one spare block");
+    }
+
+    #[test]
+    fn the_fullest_is_found_whatever_has_come_and_gone() {
+        let leases = OutboxLeases::new(1 << 20, 1);
+        let mut budget = budget(&leases);
+        let mut outboxes: Vec<Outbox> = (0..1000).map(|_| Outbox::default()).collect();
+        for (slot, outbox) in outboxes.iter_mut().enumerate() {
+            push(&mut budget, slot, outbox, 1 + slot * 37 % 1000);
+        }
+        push(&mut budget, 700, &mut outboxes[700], 300_000);
+        assert_eq!(budget.fullest(), Some(Slot::new(700)));
+        outboxes[700].clear(&mut budget.accounts);
+        budget.rank(Slot::new(700), &mut outboxes[700]);
+        let found = budget.fullest().expect("others are there");
+        assert_ne!(found, Slot::new(700));
+        for (slot, outbox) in outboxes.iter_mut().enumerate() {
+            outbox.clear(&mut budget.accounts);
+            budget.rank(Slot::new(slot), outbox);
+        }
+        assert_eq!(budget.fullest(), None);
+        assert_eq!(budget.accounts.bytes(), 0);
+    }
+
+    #[test]
+    fn where_most_is_shared_who_waits_for_most_of_it_goes_first() {
+        let leases = OutboxLeases::new(1 << 20, 1);
+        let mut budget = budget(&leases);
+        let (mut own, mut sharing) = (Outbox::default(), Outbox::default());
+        push(&mut budget, 1, &mut own, 50_000);
+        for length in [400_000, 300_000] {
+            let frames = crate::connection::Frames::new(vec![0x80; length]);
+            sharing.push_shared(frames, &mut budget.accounts);
+            budget.rank(Slot::new(2), &mut sharing);
+        }
+        assert_eq!(budget.fullest(), Some(Slot::new(2)));
+        push(&mut budget, 1, &mut own, 700_000);
+        assert_eq!(budget.fullest(), Some(Slot::new(1)));
+    }
+}

@@ -1,0 +1,192 @@
+//! Plain WebSocket is opened when all channels of its path are subscribed: who sees the upgrade
+//! gets every later publication. Channels are asked for all at once. Until the last answer is here
+//! the response and whatever follows it wait in the outbox.
+//!
+//! A page can read neither the status nor the body of a refused upgrade. So a client that must
+//! change its request is upgraded and closed with a code and a reason; what passes by itself is a
+//! 503, which clients and proxies know how to try again.
+
+use super::input::Flow;
+use super::{Shard, Sockets, Token};
+use crate::channel::ChannelName;
+use crate::connection::{Flags, Plain, State, WaitingSubscribe};
+use crate::handshake::{self, PlainRequest};
+use crate::limits::UPGRADE_TIMEOUT;
+use crate::mesh::Subscribed;
+use crate::protocol::{Protocol, Reply};
+use crate::reason::{ClientError, CloseReason};
+
+/// Why a request can't be served, and what it names that is at fault.
+type Refusal = (ClientError, String);
+
+impl<S: Sockets> Shard<S> {
+    /// Asks for the channels of a path, and keeps `response` until all are subscribed.
+    pub(super) fn begin_upgrade(
+        &mut self,
+        token: Token,
+        request: Result<PlainRequest, &'static str>,
+        response: Vec<u8>,
+    ) -> Flow {
+        let deadline = self.tick.after(UPGRADE_TIMEOUT);
+        self.slots.set_deadline(token.slot, deadline);
+        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        connection.state = State::Upgrading;
+        connection.flags.set(Flags::WAITING);
+        let envelope = request.as_ref().is_ok_and(|request| request.envelope);
+        connection.protocol = if envelope { Protocol::Envelope } else { Protocol::Plain };
+        let response = response.into_boxed_slice();
+        connection.extra().plain = Some(Box::new(Plain { response, ..Plain::default() }));
+        let checked = request
+            .map_err(|text| (ClientError::BadRequest, text.to_owned()))
+            .and_then(|request| self.check_plain(&request).map(|()| request));
+        match checked {
+            Ok(request) => self.ask_for_channels(token, request),
+            Err((error, detail)) => {
+                self.refuse_plain(token, error, &detail);
+                Flow::Stop
+            }
+        }
+    }
+
+    /// Checks what the path asks for against what the client may do.
+    fn check_plain(&self, request: &PlainRequest) -> Result<(), Refusal> {
+        if !self.may_connect() {
+            return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
+        }
+        let (count, most) = (request.channels.len(), self.options.channels_max);
+        if count > most {
+            return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
+        }
+        for (channel, _) in &request.channels {
+            self.check_subscribe(channel).map_err(|error| (error, channel.clone()))?;
+        }
+        let Some(publish) = &request.publish else { return Ok(()) };
+        let refused = |error| (error, format!("publish={publish}"));
+        let namespace = self.options.namespaces.resolve(publish).map_err(refused)?;
+        let subscribed = request.channels.iter().any(|(channel, _)| channel == publish);
+        if self.may_publish(namespace, subscribed) {
+            Ok(())
+        } else {
+            Err(refused(ClientError::PermissionDenied))
+        }
+    }
+
+    fn ask_for_channels(&mut self, token: Token, request: PlainRequest) -> Flow {
+        let mut waiting = Vec::with_capacity(request.channels.len());
+        for (channel, since) in request.channels {
+            let name = ChannelName::new(&channel);
+            let Ok(namespace) = self.options.namespaces.resolve(&channel) else { continue };
+            let has_history = namespace.has_history();
+            let last = if has_history && since.is_none() { request.last } else { 0 };
+            self.request_subscription(token, &name, (since.filter(|_| has_history), last));
+            waiting.push((name, since.is_some()));
+        }
+        let connection = self.slots.get(token);
+        if let Some(plain) = connection.and_then(|found| found.extra.as_mut()?.plain.as_mut()) {
+            plain.waiting = waiting;
+            plain.publish = request.publish.map(|name| ChannelName::new(&name));
+        }
+        if crate::sabotage!(EarlyUpgrade) {
+            self.send_response(token);
+        }
+        if self.end_upgrade(token) { Flow::Continue } else { Flow::Wait }
+    }
+
+    /// The wish of a path for `channel`, if its answer is still awaited.
+    pub(super) fn take_plain_wish(
+        &mut self,
+        token: Token,
+        channel: &ChannelName,
+    ) -> Option<WaitingSubscribe> {
+        let plain = self.slots.get(token)?.extra.as_mut()?.plain.as_mut()?;
+        let at = plain.waiting.iter().position(|(name, _)| name == channel)?;
+        let (channel, recovering) = plain.waiting.swap_remove(at);
+        Some(WaitingSubscribe {
+            request: 0,
+            channel,
+            positioned: true,
+            recoverable: recovering,
+            recovering,
+            reject_unrecovered: false,
+        })
+    }
+
+    /// Puts the response to the upgrade into the outbox, before everything else. It comes there
+    /// late, because many may wait.
+    pub(super) fn send_response(&mut self, token: Token) {
+        let plain = self.slots.get(token).and_then(|found| found.extra.as_mut()?.plain.as_mut());
+        let response = plain.map(|plain| std::mem::take(&mut plain.response));
+        self.send_own(token, &response.unwrap_or_default());
+    }
+
+    /// Leaves out the publications of an answer if those of other channels fill the outbox, from
+    /// which nothing is sent yet: what a client has missed in all of its channels is bounded.
+    pub(super) fn limit_replay(&mut self, token: Token, answer: &mut Subscribed) {
+        let cost = self.slots.get(token).map_or(0, |connection| connection.outbox_cost_bytes());
+        if cost > self.options.outbox_bytes_max {
+            answer.recovered.take_if(|publications| !publications.is_empty());
+        }
+    }
+
+    /// Begins the session if no channel is awaited any more; answers whether it does.
+    pub(super) fn end_upgrade(&mut self, token: Token) -> bool {
+        let Some(connection) = self.slots.get(token) else { return false };
+        let plain = connection.extra.as_mut().and_then(|extra| extra.plain.as_mut());
+        let ready = plain.as_ref().is_some_and(|plain| plain.waiting.is_empty());
+        if connection.state != State::Upgrading || !ready {
+            return false;
+        }
+        let mute = plain.is_some_and(|plain| plain.publish.is_none());
+        self.send_response(token);
+        let Some(connection) = self.slots.get(token) else { return false };
+        if mute {
+            connection.extra().plain = None;
+        }
+        connection.state = State::Connected;
+        connection.flags.clear(Flags::WAITING);
+        let protocol = connection.protocol;
+        self.cells.handshaking.subtract(1);
+        self.cells.handshakes_ok.add(1);
+        self.cells.connections[protocol as usize].add(1);
+        self.begin_heartbeat(token);
+        self.report_connect(token);
+        self.report_subscriptions(token);
+        self.mark_dirty(token.slot);
+        true
+    }
+
+    /// Tells a client of a path that it can't be served: for good with a close frame after the
+    /// upgrade, for the moment with a 503.
+    pub(super) fn refuse_plain(&mut self, token: Token, error: ClientError, detail: &str) {
+        let row = error.row();
+        if row.reconnect {
+            return self.refuse_upgrade(token, row.text);
+        }
+        let Some(connection) = self.slots.get(token) else { return };
+        let codec = connection.protocol.codec();
+        let encoded = codec.encode_reply(0, &Reply::Error(error), &mut Vec::new());
+        let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
+        let text = match detail {
+            "" => row.text.to_owned(),
+            detail => format!("{}: {detail}", row.text),
+        };
+        self.close_with(token, reason, (reason.row().code, &text));
+    }
+
+    /// Answers 503 to an upgrade that waits. Nothing of its outbox has been sent.
+    pub(super) fn refuse_upgrade(&mut self, token: Token, text: &str) {
+        let Some(connection) = self.slots.get(token) else { return };
+        if let Some(extra) = connection.extra.as_mut() {
+            extra.outbox.discard_unsent(&mut self.budget.accounts);
+            self.budget.rank(token.slot, &mut extra.outbox);
+        }
+        self.cells.handshakes_unavailable.add(1);
+        self.respond(token, &handshake::unavailable(text));
+    }
+}
+
+/// Whether what closes a connection passes by itself, so that an upgrade is to be tried again.
+pub(super) fn passes(reason: CloseReason) -> bool {
+    // A position that can't be continued stays so.
+    reason.row().reconnect && reason != CloseReason::InsufficientState
+}

@@ -1,0 +1,156 @@
+//! What a plain WebSocket costs whose upgrade waits for its channels: 10,000 of them come while
+//! Redis is away, and each may have at most 1 KB of this program's memory.
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failed check panics, and it reports"
+)]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use corecast::config::Config;
+use corecast::ids::{Moment, ShardId};
+use corecast::mesh::{HomeMap, Inbox, Lane, Outbound, Wake};
+use corecast::metrics::ShardCells;
+use corecast::readiness::{Phase, Readiness};
+use corecast::shard::{
+    Identity, Options, OutboxLeases, Parts, Ready, Received, Release, Shard, Socket, Sockets,
+    Token, Write, Wrote,
+};
+use corecast::subnets::{Subnet, Subnets};
+
+const WAITERS: usize = 10_000;
+const BYTES_MAX: usize = 1024;
+
+/// What a channel that nobody else has may cost beside.
+const CHANNEL_BYTES_MAX: usize = 250;
+
+/// Clients that send one request each and then wait; nothing may be sent to them.
+#[derive(Default)]
+struct Silent {
+    news: VecDeque<Token>,
+    /// Whether all have a channel of their own.
+    alone: bool,
+    seconds: u64,
+}
+
+impl Sockets for Silent {
+    fn watch(&mut self, _socket: Socket, token: Token) {
+        self.news.push_back(token);
+    }
+
+    fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
+        let channel = if self.alone { socket.number() } else { 0 };
+        let head = format!(
+            "GET /ws?channels=room{channel:06}&envelope=json HTTP/1.1\r\nHost: h\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        buffer[..head.len()].copy_from_slice(head.as_bytes());
+        Received::Bytes(head.len())
+    }
+
+    fn send(&mut self, writes: &[Write<'_>], _results: &mut Vec<Wrote>) {
+        assert!(writes.is_empty(), "nobody is answered before its channels are there");
+    }
+
+    fn has_sent_all(&self, _socket: Socket) -> bool {
+        true
+    }
+
+    fn finish(&mut self, _socket: Socket) {}
+
+    fn release(&mut self, _socket: Socket, _token: Token, _how: Release) {}
+
+    fn close(&mut self, _socket: Socket) {}
+
+    fn poll(&mut self, ready: &mut Vec<Ready>) {
+        ready.extend(self.news.drain(..).map(|token| Ready {
+            token,
+            readable: true,
+            writable: false,
+            hangup: false,
+            ended: false,
+        }));
+    }
+
+    fn take_tick(&mut self) -> bool {
+        false
+    }
+
+    fn now(&self) -> Moment {
+        Moment::from_nanos(self.seconds * 1_000_000_000)
+    }
+
+    fn is_open(&self, _socket: Socket) -> bool {
+        true
+    }
+}
+
+#[derive(Debug)]
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// A shard on its own whose bus has not said yet that its channels are known.
+fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
+    let (inbox, address) = Inbox::new(16);
+    let lanes = (0..3).map(|_| Lane::new(address.clone(), Box::new(NoWake))).collect();
+    let mut options: Options = Config::default().shard_options(1);
+    (options.bus, options.insecure) = (true, true);
+    let cells: Arc<ShardCells> = Arc::default();
+    let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
+    readiness.set_phase(Phase::Serving);
+    let shard = Shard::new(Parts {
+        id: ShardId::new(0),
+        options,
+        sockets: Silent { alone, ..Silent::default() },
+        inbox,
+        outbound: Outbound::new(lanes),
+        home_map: HomeMap::new(1),
+        identity: Identity::new(),
+        cells: Arc::clone(&cells),
+        subnets: Arc::new(Subnets::new(16)),
+        readiness,
+        outboxes: OutboxLeases::new(usize::MAX, 1),
+        seed: 1,
+    });
+    (shard, cells)
+}
+
+/// Memory of this process that no file backs.
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+    let kilobytes: usize = kilobytes.expect("a number of kB");
+    kilobytes * 1024
+}
+
+/// What each of many clients costs, and the shard that they wait at: while it lives, nobody else
+/// gets its memory.
+fn bytes_each(alone: bool) -> (usize, Shard<Silent>) {
+    let (mut shard, cells) = shard(alone);
+    while shard.turn() {}
+    let before = resident_bytes();
+    for number in 0..WAITERS {
+        assert!(shard.on_accept(Socket::new(number as i32), Subnet::EXEMPT), "there is room");
+        while shard.turn() {}
+    }
+    assert_eq!(cells.handshaking.value(), WAITERS as u64, "all wait");
+    assert_eq!(cells.handshakes_ok.value(), 0);
+    (resident_bytes().saturating_sub(before) / WAITERS, shard)
+}
+
+#[test]
+fn an_upgrade_that_waits_costs_at_most_a_kilobyte() {
+    let (shared, _first) = bytes_each(false);
+    let (alone, _second) = bytes_each(true);
+    println!("{shared} B in a channel of all, {alone} B each in a channel of its own");
+    assert!(shared > 100, "{shared} B: nothing was measured");
+    assert!(shared <= BYTES_MAX, "{shared} B in a channel of all");
+    assert!(alone <= BYTES_MAX + CHANNEL_BYTES_MAX, "{alone} B in a channel of its own");
+}
