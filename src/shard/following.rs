@@ -41,8 +41,9 @@ enum Question {
 /// Who waits for the answer to a question.
 struct Waiting {
     question: Question,
-    /// When the first of them came.
-    since: Moment,
+    /// When the first of them came; absent if all have been given up, and the answer is awaited for
+    /// nobody. It says nothing to who comes meanwhile.
+    since: Option<Moment>,
     /// Those who came before it was asked, in their order, and when: the answer is for them.
     asked: Vec<(Moment, Message)>,
     /// Those who came later: it may be older than what their clients know.
@@ -101,15 +102,16 @@ impl<S: Sockets> Shard<S> {
             let before = waiting.question == question && (judging.is_some() || *loading);
             let list = if before { &mut waiting.asked } else { &mut waiting.later };
             list.extend(request);
-            if came < waiting.since {
-                deadlines.remove(&(waiting.since, channel.clone()));
-                waiting.since = came;
+            if waiting.since.is_none_or(|since| came < since) {
+                if let Some(since) = waiting.since.replace(came) {
+                    deadlines.remove(&(since, channel.clone()));
+                }
                 deadlines.insert((came, channel));
             }
             return;
         }
         let asked = request.into_iter().collect();
-        let new = Waiting { question, since: came, asked, later: Vec::new() };
+        let new = Waiting { question, since: Some(came), asked, later: Vec::new() };
         deadlines.insert((came, channel.clone()));
         waiting.insert(channel.clone(), new);
         if !*loading {
@@ -211,7 +213,9 @@ impl<S: Sockets> Shard<S> {
 
     fn take_waiting(&mut self, channel: &ChannelName) -> Option<Waiting> {
         let waiting = self.following.waiting.remove(channel)?;
-        self.following.deadlines.remove(&(waiting.since, channel.clone()));
+        if let Some(since) = waiting.since {
+            self.following.deadlines.remove(&(since, channel.clone()));
+        }
         Some(waiting)
     }
 
@@ -236,18 +240,36 @@ impl<S: Sockets> Shard<S> {
         self.following.judging = None;
     }
 
-    /// The bus can't say what was asked of a channel, or not in time. Who can be served with what
-    /// there is, is; the others may try again. Who is subscribed goes on to be, and the question is
-    /// asked again.
+    /// The bus can't say what was asked of a channel. Who is subscribed goes on to be, and the
+    /// question is asked again.
     fn give_up_waiting(&mut self, channel: &ChannelName) {
-        let waiting = self.take_waiting(channel);
-        let known = !self.following.loading && self.homes.is_known(channel.as_str());
-        if let Some(Waiting { question: Question::Older(_), .. }) = waiting {
-            self.homes.ask_later(self.now, channel);
+        if let Some(waiting) = self.take_waiting(channel) {
+            let requests = waiting.asked.into_iter().chain(waiting.later);
+            self.give_up_requests(channel, requests.collect());
         }
-        for (came, mut request) in
-            waiting.into_iter().flat_map(|one| one.asked.into_iter().chain(one.later))
-        {
+        let known = self.homes.is_known(channel.as_str());
+        if !known && self.homes.has_listeners(channel.as_str()) {
+            self.following.adrift.push_back(channel.clone());
+        }
+    }
+
+    /// The bus has not said in time what was asked of a channel. Its answer is still to come.
+    fn expire_waiting(&mut self, channel: &ChannelName) {
+        let Some(waiting) = self.following.waiting.get_mut(channel) else { return };
+        let (asked, later) =
+            (std::mem::take(&mut waiting.asked), std::mem::take(&mut waiting.later));
+        if let Some(since) = waiting.since.take() {
+            self.following.deadlines.remove(&(since, channel.clone()));
+        }
+        self.give_up_requests(channel, asked.into_iter().chain(later).collect());
+    }
+
+    /// Who can be served with what there is, is; the others may try again.
+    fn give_up_requests(&mut self, channel: &ChannelName, requests: Vec<(Moment, Message)>) {
+        let known = !self.following.loading && self.homes.is_known(channel.as_str());
+        // Nor is anything else asked for them.
+        self.homes.ask_later(self.now, channel);
+        for (came, mut request) in requests {
             let behind = |since| self.may_be_behind(channel.as_str(), since);
             let beyond = match &request {
                 Message::Subscribe(subscribe) => subscribe.recover.is_some_and(behind),
@@ -263,9 +285,6 @@ impl<S: Sockets> Shard<S> {
             } else {
                 self.refuse_waiting(request);
             }
-        }
-        if !known && self.homes.has_listeners(channel.as_str()) {
-            self.following.adrift.push_back(channel.clone());
         }
     }
 
@@ -303,7 +322,7 @@ impl<S: Sockets> Shard<S> {
         while let Some((_, channel)) =
             self.following.deadlines.first().filter(|(came, _)| is_over(*came)).cloned()
         {
-            self.give_up_waiting(&channel);
+            self.expire_waiting(&channel);
         }
         for _ in 0..LOCATES_PER_TICK {
             let Some(channel) = self.following.adrift.pop_front() else { return };
