@@ -47,6 +47,16 @@ pub enum Fault {
     LeakedSubnet,
     /// A socket that the kernel had no memory for is not tried again.
     ForgottenRetry,
+    /// The place of a channel that is lost goes unnoticed.
+    LostPlace,
+    /// Channels that begin anew have the incarnation of those that were forgotten.
+    ReusedGeneration,
+    /// Whoever has not been published to is foretold another place than it begins with.
+    FalseForetelling,
+    /// A server that has gone back behind what was read goes unnoticed.
+    IgnoredSetback,
+    /// A reader that sees a place given twice keeps it to itself.
+    IgnoredRepeat,
 }
 
 #[cfg(feature = "sabotage")]
@@ -63,6 +73,11 @@ impl Fault {
             "ignored_hole" => Some(Fault::IgnoredHole),
             "reused_number" => Some(Fault::ReusedNumber),
             "early_acknowledgement" => Some(Fault::EarlyAcknowledgement),
+            "lost_place" => Some(Fault::LostPlace),
+            "reused_generation" => Some(Fault::ReusedGeneration),
+            "false_foretelling" => Some(Fault::FalseForetelling),
+            "ignored_setback" => Some(Fault::IgnoredSetback),
+            "ignored_repeat" => Some(Fault::IgnoredRepeat),
             _ => None,
         }
     }

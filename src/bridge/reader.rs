@@ -47,7 +47,7 @@ async fn follow(
 ) -> LinkError {
     // It may lead to another server than the last one.
     for &stream in streams {
-        let seen = bridge.engine.borrow().cursor(stream).epoch;
+        let seen = bridge.engine.borrow().seen(stream);
         match fence(bridge, link, stream, seen).await {
             Ok(id) => bridge.with_engine(|engine, _| engine.on_fenced(stream, id)),
             Err(error) => return error,

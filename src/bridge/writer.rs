@@ -5,8 +5,8 @@ use std::rc::Rc;
 use tokio::task::JoinSet;
 
 use super::link::{Link, LinkError};
-use super::{Backoff, Bridge};
-use crate::bus::{AppendFailed, Call, Engine, EntryId, Outcome, Reply, Script};
+use super::{Backoff, Bridge, check};
+use crate::bus::{self, AppendFailed, Call, Engine, EntryId, Outcome, Reply, Script};
 use crate::limits::{BUS_CALL_TIMEOUT, BUS_TAIL_INTERVAL};
 
 /// Connects, makes calls until the connection fails, and begins anew: for ever.
@@ -146,11 +146,11 @@ pub(super) async fn fence(
     bridge: &Bridge,
     link: &Link,
     stream: usize,
-    seen: u64,
+    seen: EntryId,
 ) -> Result<EntryId, LinkError> {
-    let keys = &bridge.keys;
-    let names = vec![keys.stream(stream), keys.meta(stream), keys.marks(stream)];
-    let reply = link.script(Script::Fence, names, vec![seen.to_string().into_bytes()]).await?;
+    let (names, args) = bus::fence_keys_and_args(&bridge.keys, stream, seen);
+    let reply = link.script(Script::Fence, names, args).await;
+    let reply = reply.map_err(|error| check::of_format(error, bridge.keys.prefix()))?;
     let id = match reply.list() {
         Some([epoch, number, _]) => epoch.number().zip(number.number()),
         _ => None,

@@ -100,6 +100,11 @@ impl Engine {
         self.outbound.is_behind()
     }
 
+    /// What a server that `stream` is read or written on must have of it.
+    pub fn seen(&self, stream: usize) -> EntryId {
+        self.cursor(stream).max(self.lanes[stream].above)
+    }
+
     /// A stream was found to belong to another server process.
     pub fn set_unfenced(&mut self, stream: usize) {
         self.lanes[stream].unfenced = true;
@@ -153,6 +158,7 @@ impl Engine {
                     self.send_home(Message::Located { channel, position: None });
                 }
             }
+            Message::Repeated { channel } => self.end_epoch(channel.as_str()),
             Message::ReadOlder { channel, before } => {
                 let away = self.is_away(now);
                 let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
@@ -167,6 +173,18 @@ impl Engine {
             }
             other => debug_assert!(false, "not for the bus: {other:?}"),
         }
+    }
+
+    /// A channel was given a place that it has had before: the epoch of its stream must end, and
+    /// nothing that was said of it since is to be trusted.
+    fn end_epoch(&mut self, channel: &str) {
+        if crate::sabotage!(IgnoredRepeat) {
+            return;
+        }
+        let lane = &mut self.lanes[stream_of(channel, self.options.streams)];
+        let next = EntryId { epoch: lane.follow.at().epoch + 1, number: 0 };
+        (lane.above, lane.unfenced) = (next, true);
+        lane.locator.on_adrift(next);
     }
 
     /// A connection was made: every stream is fenced before anything else.
@@ -201,7 +219,7 @@ impl Engine {
         let fence = self.lanes.iter().position(|lane| lane.unfenced && !lane.fencing);
         if let Some(stream) = fence {
             self.lanes[stream].fencing = true;
-            return Some(Call::Fence { stream, seen: self.cursor(stream).epoch });
+            return Some(Call::Fence { stream, seen: self.seen(stream) });
         }
         if let Some(call) = self.next_older() {
             return Some(call);
@@ -217,7 +235,7 @@ impl Engine {
                 continue;
             }
             if !lane.appending && lane.writer.is_ready() {
-                let Some(append) = lane.writer.send(now, fresh) else { continue };
+                let Some(append) = lane.writer.send(now, fresh, lane.follow.at()) else { continue };
                 lane.appending = true;
                 self.calls += 1;
                 self.turn = stream + 1;
@@ -262,7 +280,7 @@ impl Engine {
             Outcome::Fenced(stream, id) => {
                 self.lanes[stream].fencing = false;
                 if let Some(id) = id {
-                    self.lanes[stream].unfenced = false;
+                    self.lanes[stream].unfenced = id < self.lanes[stream].above;
                     let fresh = self.fresh();
                     let unknown = self.lanes[stream].writer.on_fenced(id.epoch, fresh);
                     self.give_up(unknown, true);

@@ -14,6 +14,11 @@ impl Keys {
         Keys { prefix: prefix.to_owned() }
     }
 
+    /// What all names begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// A hash: what all nodes must agree on.
     pub fn config(&self) -> Vec<u8> {
         format!("{}:config", self.prefix).into_bytes()
@@ -24,7 +29,8 @@ impl Keys {
         self.tagged(stream, "bus")
     }
 
-    /// A hash: server, epoch, number and bytes of a stream.
+    /// A hash: format, server, epoch, number and bytes of a stream, and how many fields the hashes
+    /// of places have.
     pub fn meta(&self, stream: usize) -> Vec<u8> {
         self.tagged(stream, "meta")
     }
@@ -39,9 +45,15 @@ impl Keys {
         self.tagged(stream, &format!("p:{publisher:016x}"))
     }
 
-    /// Where a channel stands.
-    pub fn channel(&self, stream: usize, channel: &str) -> Vec<u8> {
-        self.tagged(stream, &format!("c:{channel}"))
+    /// A hash: where channels stand, by their names. Its field without a name is the generation
+    /// with which new channels begin.
+    pub fn places(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "places")
+    }
+
+    /// The same for channels that nobody has published to since the last generation ended.
+    pub fn silent(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "silent")
     }
 
     /// A stream: the history of a channel, where it has one of its own. Ids are

@@ -1,5 +1,6 @@
 //! What the bus knows of one stream.
 
+use super::EntryId;
 use super::follow::Follow;
 use super::locate::Locator;
 use super::older::Reads;
@@ -15,6 +16,8 @@ pub(super) struct Lane {
     /// Whether the server that is asked may have changed since the stream was last fenced.
     pub(super) unfenced: bool,
     pub(super) fencing: bool,
+    /// What the stream must be above: an epoch in which a place was given twice must end.
+    pub(super) above: EntryId,
     pub(super) appending: bool,
     pub(super) locating: bool,
 }
@@ -28,6 +31,7 @@ impl Lane {
             older: Reads::default(),
             unfenced: true,
             fencing: false,
+            above: EntryId::default(),
             appending: false,
             locating: false,
         }

@@ -253,7 +253,7 @@ impl Shell {
     fn ask(&mut self, redis: &mut Redis, now: Moment, (link, stage): (Link, Stage)) {
         let request = match stage {
             Stage::Fence(stream) => {
-                Some(Request::Fence { stream, seen: self.engine.cursor(stream).epoch })
+                Some(Request::Fence { stream, seen: self.engine.seen(stream) })
             }
             Stage::Ready => None,
             Stage::Read => {

@@ -1,0 +1,124 @@
+//! Where channels stand, as Redis keeps it: two hashes, of which one has the channels that were
+//! published to in this generation, the other those that were in the last one.
+
+use std::collections::BTreeMap;
+
+use corecast::limits::BUS_CHANNEL_TTL;
+use corecast::sabotage;
+
+/// A hash: the generation in its field without a name, and incarnation and offset of channels.
+#[derive(Clone)]
+struct Hash {
+    generation: u64,
+    channels: BTreeMap<String, (u64, u64)>,
+}
+
+/// Both hashes; absent where they do not exist.
+#[derive(Clone, Default)]
+pub struct Places {
+    places: Option<Hash>,
+    silent: Option<Hash>,
+}
+
+/// How many fields the hashes have, as `meta` has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Counts(usize, usize);
+
+fn fields(hash: Option<&Hash>) -> usize {
+    hash.map_or(0, |hash| hash.channels.len() + 1)
+}
+
+impl Places {
+    pub fn counts(&self) -> Counts {
+        Counts(fields(self.places.as_ref()), fields(self.silent.as_ref()))
+    }
+
+    /// Whether something is gone since `meta` was written.
+    pub fn are_lost(&self, counts: Counts) -> bool {
+        self.counts() != counts && !sabotage!(LostPlace)
+    }
+
+    /// What `fence.lua` does to them when an epoch begins.
+    pub fn begin(&mut self) {
+        let all = [&self.places, &self.silent].into_iter().flatten();
+        let generation = all.map(|hash| hash.generation).max().unwrap_or(0) + 1;
+        let none = Hash { generation, channels: BTreeMap::new() };
+        self.places.get_or_insert(none).generation = generation;
+    }
+
+    fn find(&self, name: &str) -> Option<(u64, u64)> {
+        let hash = |hash: &Option<Hash>| hash.as_ref()?.channels.get(name).copied();
+        hash(&self.places).or_else(|| hash(&self.silent))
+    }
+
+    fn generation(&self) -> u64 {
+        self.places.as_ref().map_or(0, |hash| hash.generation)
+    }
+
+    /// Where the next append finds a channel.
+    pub fn place(&self, name: &str) -> (u64, u64) {
+        self.find(name).unwrap_or((self.generation(), 0))
+    }
+
+    /// Where `tops.lua` says that a channel stands.
+    pub fn foretold(&self, name: &str) -> (u64, u64) {
+        let wrong = u64::from(sabotage!(FalseForetelling));
+        self.find(name).unwrap_or((self.generation() + wrong, 0))
+    }
+
+    /// Incarnation and offset of a channel that has any.
+    pub fn kept(&self, name: &str) -> Option<(u64, u64)> {
+        self.find(name)
+    }
+
+    pub fn set(&mut self, name: &str, place: (u64, u64)) {
+        if let Some(silent) = &mut self.silent {
+            silent.channels.remove(name);
+        }
+        // A hash of which nobody has noticed that it was lost.
+        let none = Hash { generation: 0, channels: BTreeMap::new() };
+        self.places.get_or_insert(none).channels.insert(name.to_owned(), place);
+    }
+
+    /// Begins a generation if that is due; answers when the present one began.
+    pub fn turn(&mut self, now_ms: u64, began_ms: u64) -> u64 {
+        if now_ms >= began_ms && now_ms - began_ms < BUS_CHANNEL_TTL.as_millis() as u64 {
+            return began_ms;
+        }
+        if now_ms < began_ms {
+            return now_ms;
+        }
+        let forgets = fields(self.silent.as_ref()) > 1 && !sabotage!(ReusedGeneration);
+        let generation = self.generation() + u64::from(forgets);
+        let none = Hash { generation, channels: BTreeMap::new() };
+        self.silent = self.places.replace(none);
+        now_ms
+    }
+}
+
+/// What goes wrong.
+impl Places {
+    /// `HDEL` of a channel.
+    pub fn lose(&mut self, name: &str) {
+        for hash in [&mut self.places, &mut self.silent].into_iter().flatten() {
+            hash.channels.remove(name);
+        }
+    }
+
+    /// `DEL` of one or both of the hashes, as eviction does it.
+    pub fn lose_hashes(&mut self, places: bool, silent: bool) {
+        self.places.take_if(|_| places);
+        self.silent.take_if(|_| silent);
+    }
+
+    /// `HSET` of an offset that the channel has had before. Answers false if it has had none.
+    pub fn set_back(&mut self, name: &str, by: u64) -> bool {
+        let all = [&mut self.places, &mut self.silent].into_iter().flatten();
+        let found = all.filter_map(|hash| hash.channels.get_mut(name)).next();
+        found.is_some_and(|(_, offset)| {
+            let before = *offset;
+            *offset = before.saturating_sub(by);
+            *offset < before
+        })
+    }
+}
