@@ -54,17 +54,6 @@ local function number(value)
   return string.format('%.0f', value)
 end
 
--- How many fields a hash has, as meta has it.
-local function fields(key)
-  local found = redis.pcall('HLEN', key)
-  return type(found) == 'number' and number(found)
-end
-local lost = (fields(KEYS[5]) ~= meta[6] or fields(KEYS[6]) ~= meta[7])
-if lost then
-  -- In this epoch a channel whose place is gone would give its offsets twice.
-  return redis.error_reply('FENCED places of channels are lost')
-end
-
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
@@ -85,23 +74,35 @@ end
 
 local FIXED = 10
 local channels = tonumber(ARGV[6])
--- The places of the channels after the generation that new ones begin with.
-local places = redis.call('HMGET', KEYS[5], '', unpack(ARGV, FIXED + 1, FIXED + channels))
-local generation = string.match(places[1] or '', '^%d+')
-if not generation then
-  redis.call('HDEL', KEYS[2], 'run')
-  return redis.error_reply('FENCED a generation that no node wrote')
+local places = {}
+if channels > 0 then
+  places = redis.pcall('HMGET', KEYS[5], unpack(ARGV, FIXED + 1, FIXED + channels))
+end
+-- How many fields a hash has, as meta has it.
+local function fields(key)
+  local found = redis.pcall('HLEN', key)
+  return type(found) == 'number' and number(found)
+end
+-- The generation with which new channels begin. Whether places are lost matters where one is not
+-- there: in this epoch a channel whose place is gone would give its offsets twice.
+local function find_generation()
+  local lost = (fields(KEYS[5]) ~= meta[6] or fields(KEYS[6]) ~= meta[7])
+  return not lost and string.match(redis.call('HGET', KEYS[5], '') or '', '^%d+')
 end
 
 local incarnation, top, order, starts, records, repeats = {}, {}, {}, {}, {}, {}
--- Channels that were silent, and fields of places that are to be written.
-local woken, written, begun = {}, {}, 0
+-- Channels that were silent, how many are new, and with which generation.
+local woken, begun, generation = {}, 0, nil
 
--- Where channel `c` stands; nothing if a place is none.
+-- Where channel `c` stands; nothing if that is lost.
 local function find(c)
   local name = ARGV[FIXED + c]
-  local state = places[c + 1]
+  local state = places[c]
   if not state then
+    generation = generation or find_generation()
+    if not generation then
+      return
+    end
     state = redis.call('HGET', KEYS[6], name)
     if state then
       woken[#woken + 1] = name
@@ -162,10 +163,11 @@ while ARGV[at] do
   else
     if c > 0 then
       if not top[c] and not find(c) then
-        -- Where the channel stood is lost: the fence misses it, and begins an epoch.
-        redis.call('HDEL', KEYS[5], ARGV[FIXED + c])
-        redis.call('HDEL', KEYS[6], ARGV[FIXED + c])
-        return redis.error_reply('FENCED a place that no node wrote')
+        -- Where the channel stood is lost, or no node wrote it: an epoch is to begin.
+        redis.pcall('HDEL', KEYS[5], ARGV[FIXED + c])
+        redis.pcall('HDEL', KEYS[6], ARGV[FIXED + c])
+        redis.call('HDEL', KEYS[2], 'run')
+        return redis.error_reply('FENCED the place of a channel is lost')
       end
       top[c] = top[c] + 1
     end
@@ -182,25 +184,20 @@ while ARGV[at] do
   at, index = at + 3, index + 1
 end
 
--- Begins a generation if that is due. Channels that were silent through the whole last one are
--- forgotten; if there are any, those that begin from now on have another incarnation.
+-- Begins a generation. Channels that were silent through the whole last one are forgotten; if there
+-- are any, those that begin from now on have another incarnation.
 local function turn(p, s)
-  if ms >= began and ms - began < tonumber(ARGV[3]) then
-    return p, s
-  end
-  redis.call('HSET', KEYS[2], 't', number(ms))
-  if ms < began then
-    -- The clock was set back: a silent channel keeps its offsets the longer.
-    return p, s
+  local text = redis.call('HGET', KEYS[5], '')
+  if not text then
+    return
   end
   if s > 1 then
-    generation = number(tonumber(generation) + 1)
+    text = string.gsub(text, '^%d+', function(last) return number(tonumber(last) + 1) end)
   end
-  local text = redis.call('HGET', KEYS[5], '')
   redis.call('UNLINK', KEYS[6])
   redis.call('RENAME', KEYS[5], KEYS[6])
-  redis.call('HSET', KEYS[5], '', (string.gsub(text, '^%d+', generation)))
-  return 1, p
+  redis.call('HSET', KEYS[5], '', text)
+  redis.call('HSET', KEYS[2], 'p', 1, 's', number(p), 't', number(ms))
 end
 
 if #records > 0 then
@@ -214,19 +211,28 @@ if #records > 0 then
     end
     return added
   end
-  local p, s = tonumber(meta[6]), tonumber(meta[7])
   if #order > 0 then
+    local written = {}
     for _, c in ipairs(order) do
       written[#written + 1] = ARGV[FIXED + c]
       written[#written + 1] = incarnation[c] .. ':' .. number(top[c])
     end
     redis.call('HSET', KEYS[5], unpack(written))
+  end
+  local p, s = tonumber(meta[6] or 0), tonumber(meta[7] or 0)
+  if generation then
     if #woken > 0 then
       redis.call('HDEL', KEYS[6], unpack(woken))
     end
     p, s = p + begun + #woken, s - #woken
+    redis.call('HSET', KEYS[2], 'p', number(p), 's', number(s))
   end
-  p, s = turn(p, s)
+  if ms < began then
+    -- The clock was set back: silent channels keep their offsets the longer.
+    redis.call('HSET', KEYS[2], 't', number(ms))
+  elseif ms - began >= tonumber(ARGV[3]) then
+    turn(p, s)
+  end
   for key, position in pairs(keys) do
     redis.call('SET', key, position, 'PX', ARGV[5])
   end
@@ -254,8 +260,7 @@ if #records > 0 then
       mark = redis.call('LINDEX', KEYS[3], 0)
     end
   end
-  redis.call('HSET', KEYS[2], 'n', number(n), 'b', number(total), 'cut', number(marked),
-    'p', number(p), 's', number(s))
+  redis.call('HSET', KEYS[2], 'n', number(n), 'b', number(total), 'cut', number(marked))
 end
 if ingested_last then
   redis.call('HSET', KEYS[2], 'i:' .. ARGV[7], ingested_last)
