@@ -49,7 +49,7 @@ fn text_sabotaged(text: &str) -> Option<String> {
         return Some(text.replace("local lost = (", "local lost = false and ("));
     }
     if crate::sabotage!(ReusedGeneration) {
-        return Some(text.replace("if s > 1 then", "if s > 1 and false then"));
+        return Some(text.replace("if counts[2] ~= '0'", "if false and counts[2] ~= '0'"));
     }
     if crate::sabotage!(FalseForetelling) {
         return Some(text.replace("or '0') .. ':0'", "or '0') .. '1:0'"));
@@ -59,4 +59,38 @@ fn text_sabotaged(text: &str) -> Option<String> {
         return Some(text.replace("n < tonumber(ARGV[10])", "false"));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_name_the_format() {
+        for script in [Script::Append, Script::Tops, Script::Older] {
+            let named = format!("~= '{}'", super::super::FORMAT);
+            assert!(script.text().contains(&named), "{script:?}");
+        }
+    }
+
+    #[cfg(feature = "sabotage")]
+    #[test]
+    fn faults_of_scripts_are_in_them() {
+        use crate::sabotage::{Fault, switch_on};
+        let all = || Script::ALL.map(|script| script.text().into_owned());
+        let sound = all();
+        let faults = [
+            (Fault::SkippedFence, 4),
+            (Fault::LostPlace, 3),
+            (Fault::ReusedGeneration, 1),
+            (Fault::FalseForetelling, 1),
+            (Fault::IgnoredSetback, 2),
+        ];
+        for (fault, count) in faults {
+            switch_on(Some(fault));
+            let changed = all().iter().zip(&sound).filter(|(text, sound)| text != sound).count();
+            switch_on(None);
+            assert_eq!(changed, count, "{fault:?}");
+        }
+    }
 }

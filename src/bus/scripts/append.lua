@@ -15,10 +15,10 @@
 -- incarnation:offset ..." of those that were repeats}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta =
-  redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 'p', 's', 't', 'f', 'i:' .. ARGV[7])
+  redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 't', 'f', 'i:' .. ARGV[7])
 local n, total = tonumber(meta[3] or nil), tonumber(meta[4] or nil)
-local marked, began = tonumber(meta[5] or nil), tonumber(meta[8] or nil)
-if meta[1] ~= run or not (meta[2] and n and total and marked and began) or meta[9] ~= '1' then
+local marked, began = tonumber(meta[5] or nil), tonumber(meta[6] or nil)
+if meta[1] ~= run or not (meta[2] and n and total and marked and began) or meta[7] ~= '1' then
   return redis.error_reply('FENCED the stream belongs to another process')
 end
 -- What has another type is not ours, and is overwritten.
@@ -86,7 +86,8 @@ end
 -- The generation with which new channels begin. Whether places are lost matters where one is not
 -- there: in this epoch a channel whose place is gone would give its offsets twice.
 local function find_generation()
-  local lost = (fields(KEYS[5]) ~= meta[6] or fields(KEYS[6]) ~= meta[7])
+  local counts = redis.call('HMGET', KEYS[2], 'p', 's')
+  local lost = (fields(KEYS[5]) ~= counts[1] or fields(KEYS[6]) ~= counts[2])
   return not lost and string.match(redis.call('HGET', KEYS[5], '') or '', '^%d+')
 end
 
@@ -122,7 +123,7 @@ local function place(text)
   local a, b, part = string.match(text, '(%d+)-(%d+)-(%d+)$')
   return {tonumber(a), tonumber(b), tonumber(part)}
 end
-local ingested = meta[10] and place(meta[10]) or {0, 0, 0}
+local ingested = meta[8] and place(meta[8]) or {0, 0, 0}
 local function is_ingested(one)
   for at = 1, 3 do
     if one[at] ~= ingested[at] then
@@ -186,18 +187,19 @@ end
 
 -- Begins a generation. Channels that were silent through the whole last one are forgotten; if there
 -- are any, those that begin from now on have another incarnation.
-local function turn(p, s)
+local function turn()
+  local counts = redis.call('HMGET', KEYS[2], 'p', 's')
   local text = redis.call('HGET', KEYS[5], '')
   if not text then
     return
   end
-  if s > 1 then
+  if counts[2] ~= '0' and counts[2] ~= '1' then
     text = string.gsub(text, '^%d+', function(last) return number(tonumber(last) + 1) end)
   end
   redis.call('UNLINK', KEYS[6])
   redis.call('RENAME', KEYS[5], KEYS[6])
   redis.call('HSET', KEYS[5], '', text)
-  redis.call('HSET', KEYS[2], 'p', 1, 's', number(p), 't', number(ms))
+  redis.call('HSET', KEYS[2], 'p', 1, 's', counts[1] or 0, 't', number(ms))
 end
 
 if #records > 0 then
@@ -219,19 +221,18 @@ if #records > 0 then
     end
     redis.call('HSET', KEYS[5], unpack(written))
   end
-  local p, s = tonumber(meta[6] or 0), tonumber(meta[7] or 0)
   if generation then
     if #woken > 0 then
       redis.call('HDEL', KEYS[6], unpack(woken))
+      redis.call('HINCRBY', KEYS[2], 's', -#woken)
     end
-    p, s = p + begun + #woken, s - #woken
-    redis.call('HSET', KEYS[2], 'p', number(p), 's', number(s))
+    redis.call('HINCRBY', KEYS[2], 'p', begun + #woken)
   end
   if ms < began then
     -- The clock was set back: silent channels keep their offsets the longer.
     redis.call('HSET', KEYS[2], 't', number(ms))
   elseif ms - began >= tonumber(ARGV[3]) then
-    turn(p, s)
+    turn()
   end
   for key, position in pairs(keys) do
     redis.call('SET', key, position, 'PX', ARGV[5])
