@@ -22,7 +22,10 @@ pub struct Places {
 
 /// How many fields the hashes have, as `meta` has it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Counts(usize, usize);
+pub struct Counts {
+    places: usize,
+    silent: usize,
+}
 
 fn fields(hash: Option<&Hash>) -> usize {
     hash.map_or(0, |hash| hash.channels.len() + 1)
@@ -30,7 +33,7 @@ fn fields(hash: Option<&Hash>) -> usize {
 
 impl Places {
     pub fn counts(&self) -> Counts {
-        Counts(fields(self.places.as_ref()), fields(self.silent.as_ref()))
+        Counts { places: fields(self.places.as_ref()), silent: fields(self.silent.as_ref()) }
     }
 
     /// Whether something is gone since `meta` was written.
@@ -71,27 +74,37 @@ impl Places {
         self.find(name)
     }
 
-    pub fn set(&mut self, name: &str, place: (u64, u64)) {
-        if let Some(silent) = &mut self.silent {
-            silent.channels.remove(name);
-        }
+    /// Whether an append finds a channel at once, and has not to look whether places are lost.
+    pub fn is_at_hand(&self, name: &str) -> bool {
+        self.places.as_ref().is_some_and(|hash| hash.channels.contains_key(name))
+    }
+
+    pub fn set(&mut self, name: &str, place: (u64, u64), counts: &mut Counts) {
+        let silent = self.silent.as_mut().and_then(|silent| silent.channels.remove(name));
+        counts.silent -= usize::from(silent.is_some());
         // A hash of which nobody has noticed that it was lost.
         let none = Hash { generation: 0, channels: BTreeMap::new() };
-        self.places.get_or_insert(none).channels.insert(name.to_owned(), place);
+        let hash = self.places.get_or_insert(none);
+        let before = hash.channels.insert(name.to_owned(), place);
+        counts.places += usize::from(before.is_none());
     }
 
     /// Begins a generation if that is due; answers when the present one began.
-    pub fn turn(&mut self, now_ms: u64, began_ms: u64) -> u64 {
+    pub fn turn(&mut self, now_ms: u64, began_ms: u64, counts: &mut Counts) -> u64 {
         if now_ms >= began_ms && now_ms - began_ms < BUS_CHANNEL_TTL.as_millis() as u64 {
             return began_ms;
         }
         if now_ms < began_ms {
             return now_ms;
         }
-        let forgets = fields(self.silent.as_ref()) > 1 && !sabotage!(ReusedGeneration);
+        if self.places.is_none() {
+            return began_ms;
+        }
+        let forgets = counts.silent > 1 && !sabotage!(ReusedGeneration);
         let generation = self.generation() + u64::from(forgets);
         let none = Hash { generation, channels: BTreeMap::new() };
         self.silent = self.places.replace(none);
+        *counts = Counts { places: 1, silent: counts.places };
         now_ms
     }
 }

@@ -158,10 +158,11 @@ impl Stream {
         if append.number != before.map_or(0, |last| last.number) + 1 {
             return Err(AppendFailed::OutOfOrder);
         }
-        if self.places.are_lost(meta.counts) {
+        let lost = self.places.are_lost(meta.counts);
+        let draft = self.draft(epoch, append);
+        if lost && draft.places.iter().any(|(name, ..)| !self.places.is_at_hand(name)) {
             return Err(AppendFailed::Fenced);
         }
-        let draft = self.draft(epoch, append);
         if host.refuses != Refuses::Nothing {
             return Err(host.refusal());
         }
@@ -259,13 +260,12 @@ impl Stream {
             .iter()
             .map(|(_, incarnation, before, _)| format!("{incarnation}:{before}"));
         let starts: Vec<String> = starts.collect();
-        for (name, incarnation, _, after) in &draft.places {
-            self.places.set(name, (*incarnation, *after));
-        }
         let meta = self.meta.as_mut().expect("checked before");
+        for (name, incarnation, _, after) in &draft.places {
+            self.places.set(name, (*incarnation, *after), &mut meta.counts);
+        }
         if draft.count > 0 {
-            meta.began_ms = self.places.turn(host.wall_ms, meta.began_ms);
-            meta.counts = self.places.counts();
+            meta.began_ms = self.places.turn(host.wall_ms, meta.began_ms, &mut meta.counts);
         }
         if draft.count > 0 {
             meta.number += 1;

@@ -243,8 +243,8 @@ impl World {
         // Time to find out that a peer is gone without a word, and that a stream has lost its end.
         self.pass(LONG);
         self.until("everybody is served", LONG, World::is_settled);
-        if self.redis.forgetful {
-            // Channels that Redis has forgotten show that with the next publication.
+        if self.redis.forgetful || self.redis.broken {
+            // Channels that Redis has forgotten or lost show that with the next publication.
             self.publish_everywhere();
         }
         self.check_tops();
