@@ -1,9 +1,9 @@
 //! What the bus asks of whoever speaks to Redis, and what it is told of it.
 
-use super::{EntryId, FORMAT, Keys};
 use super::append::{Append, AppendFailed, Appended};
 use super::locate::{Stand, Tops};
 use super::older::Older;
+use super::{EntryId, FORMAT, Keys};
 use crate::mesh::Found;
 
 /// A call to make. At most `BUS_CALLS_MAX` are under way, and one that reads histories; what

@@ -74,6 +74,15 @@ impl Keys {
         format!("{}:lease:{{{ingested}}}", self.prefix).into_bytes()
     }
 
+    /// A list: where the stream of events may be cut. In a Cluster it is where that is.
+    pub fn event_marks(&self, stream: &str) -> Vec<u8> {
+        let tag = stream.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        if tag.is_some_and(|(tag, _)| !tag.is_empty()) {
+            return self.other(&format!("marks:{stream}"));
+        }
+        self.other(&format!("marks:{{{stream}}}"))
+    }
+
     /// A name that is no stream's.
     pub fn other(&self, name: &str) -> Vec<u8> {
         format!("{}:{name}", self.prefix).into_bytes()

@@ -364,8 +364,8 @@ impl Redis {
         self.broken = true;
     }
 
-    /// The present server loses its last `lost` writes and is the same process, as a primary is that
-    /// was a replica of one with less for a while. Nobody stays connected.
+    /// The present server loses its last `lost` writes and is the same process, as a primary is
+    /// that was a replica of one with less for a while. Nobody stays connected.
     pub fn go_back(&mut self, lost: usize) {
         let server = &mut self.servers[self.current];
         for _ in 0..lost {

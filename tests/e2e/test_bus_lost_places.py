@@ -1,5 +1,5 @@
-"""Where channels stand is lost in Redis, in every way in which that can happen: no position is given
-twice, nobody who recovers lacks something without a word, and all goes on."""
+"""Where channels stand is lost in Redis, in every way in which that can happen: no position is
+given twice, nobody who recovers lacks something without a word, and all goes on."""
 
 import contextlib
 
