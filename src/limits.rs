@@ -384,7 +384,8 @@ pub const BUS_RETRY_MIN: Duration = Duration::from_millis(50);
 /// See [`BUS_RETRY_MIN`].
 pub const BUS_RETRY_MAX: Duration = Duration::from_millis(500);
 
-/// How long Redis keeps the offsets of a channel that is silent. Source: Centrifugo's meta TTL.
+/// How long Redis keeps the offsets of a channel that is silent at least; at most twice as long,
+/// for channels are forgotten by generations. Source: Centrifugo's meta TTL.
 pub const BUS_CHANNEL_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How long Redis knows a publisher that is silent.

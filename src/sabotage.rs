@@ -49,6 +49,16 @@ pub enum Fault {
     ForgottenRetry,
     /// Connections that lead to different servers go unnoticed.
     UnnoticedServers,
+    /// The place of a channel that is lost goes unnoticed.
+    LostPlace,
+    /// Channels that begin anew have the incarnation of those that were forgotten.
+    ReusedGeneration,
+    /// Whoever has not been published to is foretold another place than it begins with.
+    FalseForetelling,
+    /// A server that has gone back behind what was read goes unnoticed.
+    IgnoredSetback,
+    /// A reader that sees a place given twice keeps it to itself.
+    IgnoredRepeat,
 }
 
 #[cfg(feature = "sabotage")]
@@ -66,6 +76,11 @@ impl Fault {
             "reused_number" => Some(Fault::ReusedNumber),
             "early_acknowledgement" => Some(Fault::EarlyAcknowledgement),
             "unnoticed_servers" => Some(Fault::UnnoticedServers),
+            "lost_place" => Some(Fault::LostPlace),
+            "reused_generation" => Some(Fault::ReusedGeneration),
+            "false_foretelling" => Some(Fault::FalseForetelling),
+            "ignored_setback" => Some(Fault::IgnoredSetback),
+            "ignored_repeat" => Some(Fault::IgnoredRepeat),
             _ => None,
         }
     }

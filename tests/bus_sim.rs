@@ -68,3 +68,12 @@ fn a_seed_plays_the_same_schedule_again() {
         assert_eq!(play(seed).digest, play(seed).digest, "of seed {seed}");
     }
 }
+
+#[test]
+fn losses_while_everybody_rests_are_noticed() {
+    for seed in 0..20 {
+        bus_sim::rested::play_written_place(seed);
+        bus_sim::rested::play_setback(seed);
+        bus_sim::rested::play_generations(seed);
+    }
+}

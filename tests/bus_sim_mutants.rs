@@ -10,13 +10,46 @@ mod bus_sim;
 mod sim;
 mod sabotaged;
 
+use bus_sim::rested::{play_generations, play_setback, play_written_place};
 use bus_sim::schedule::play;
 use corecast::sabotage::Fault;
-use sabotaged::{check_noticed, check_passes};
+use sabotaged::{check_noticed, check_passes, check_passes_of};
 
 #[test]
 fn schedules_without_a_fault_pass() {
     check_passes(play);
+}
+
+#[test]
+fn losses_while_everybody_rests_pass() {
+    check_passes_of(100, play_written_place);
+    check_passes_of(100, play_setback);
+    check_passes_of(100, play_generations);
+}
+
+#[test]
+fn a_place_that_is_lost_unnoticed_is_noticed() {
+    check_noticed(play, Fault::LostPlace);
+}
+
+#[test]
+fn a_generation_that_is_used_twice_is_noticed() {
+    check_noticed(play_generations, Fault::ReusedGeneration);
+}
+
+#[test]
+fn a_place_that_is_foretold_and_not_kept_is_noticed() {
+    check_noticed(play, Fault::FalseForetelling);
+}
+
+#[test]
+fn a_server_that_went_back_unnoticed_is_noticed() {
+    check_noticed(play_setback, Fault::IgnoredSetback);
+}
+
+#[test]
+fn a_place_that_is_given_again_unnoticed_is_noticed() {
+    check_noticed(play_written_place, Fault::IgnoredRepeat);
 }
 
 #[test]

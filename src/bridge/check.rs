@@ -2,7 +2,7 @@
 
 use super::link::{Link, LinkError};
 use super::{Backoff, Bridge};
-use crate::bus::Reply;
+use crate::bus::{FORMAT, Reply};
 use crate::limits::BUS_CALL_TIMEOUT;
 
 /// The oldest Redis that has all that the scripts use (XTRIM MINID, XAUTOCLAIM).
@@ -49,11 +49,12 @@ async fn look(bridge: &Bridge, link: &Link) -> Result<Result<(), String>, LinkEr
     if let Err(refusal) = check_info(field("redis_version"), field("maxmemory_policy")) {
         return Ok(Err(refusal));
     }
-    let streams = bridge.options.streams.to_string().into_bytes();
-    let args = vec![key.clone(), b"streams".to_vec(), streams];
+    // A node of format 0 takes the whole text for the number, and refuses.
+    let streams = format!("{} (format {FORMAT})", bridge.options.streams);
+    let args = vec![key.clone(), b"streams".to_vec(), streams.into_bytes()];
     link.call("HSETNX", &key, args).await?;
     let kept = link.call("HGET", &key, vec![key.clone(), b"streams".to_vec()]).await?;
-    Ok(check_streams(&kept, bridge.options.streams))
+    Ok(check_streams(&kept, bridge.options.streams, bridge.keys.prefix()))
 }
 
 fn check_info(version: Option<&str>, policy: Option<&str>) -> Result<(), String> {
@@ -80,14 +81,40 @@ pub(super) fn check_policy(policy: &str) -> Result<(), String> {
     ))
 }
 
-fn check_streams(kept: &Reply, streams: usize) -> Result<(), String> {
-    match kept.number() {
-        Some(kept) if kept == streams as u64 => Ok(()),
-        _ => Err(format!(
-            "redis.streams is {streams}, but this Redis has a bus of {} streams: use that number, \
-             or another redis.prefix",
-            kept.text().unwrap_or("unknown many")
-        )),
+fn check_streams(kept: &Reply, streams: usize, prefix: &str) -> Result<(), String> {
+    let kept = kept.text().unwrap_or("unknown");
+    let (number, format) = kept.split_once(" (format ").unwrap_or((kept, "0)"));
+    let format = format.trim_end_matches(')');
+    if format.parse() != Ok(FORMAT) {
+        return Err(foreign_format(format, prefix));
+    }
+    if number.parse() == Ok(streams) {
+        return Ok(());
+    }
+    Err(format!(
+        "redis.streams is {streams}, but this Redis has a bus of {number} streams: use that \
+         number, or another redis.prefix"
+    ))
+}
+
+/// What is said where Redis has what another version of Corecast wrote.
+fn foreign_format(found: &str, prefix: &str) -> String {
+    format!(
+        "this Redis has a bus of format {found}, and this version of Corecast needs format \
+         {FORMAT}: go on with the version that wrote it; or stop all nodes and delete the bus \
+         (redis-cli --scan --pattern '{prefix}:{{*}}:*' | xargs -d '\\n' redis-cli UNLINK \
+         {prefix}:config); or set another redis.prefix"
+    )
+}
+
+/// Says more of an error if a fence has met another format.
+pub(super) fn of_format(error: LinkError, prefix: &str) -> LinkError {
+    match &error {
+        LinkError::Refused(text) => match text.strip_prefix("FORMAT ") {
+            Some(found) => LinkError::Refused(foreign_format(found, prefix)),
+            None => error,
+        },
+        LinkError::Lost(_) => error,
     }
 }
 
@@ -105,9 +132,14 @@ mod tests {
             check_info(Some("7.2"), Some("allkeys-lru"))
                 .is_err_and(|text| { text.contains("allkeys-lru") && text.contains("CONFIG SET") })
         );
-        assert!(check_streams(&Reply::Bytes(b"8".to_vec()), 8).is_ok());
-        assert!(check_streams(&Reply::Bytes(b"4".to_vec()), 8).is_err_and(|text| {
+        let kept = |text: &str| check_streams(&Reply::Bytes(text.as_bytes().to_vec()), 8, "x");
+        assert!(kept("8 (format 1)").is_ok());
+        assert!(kept("4 (format 1)").is_err_and(|text| {
             text.contains("redis.streams is 8") && text.contains("4 streams")
         }));
+        for other in ["8", "8 (format 2)", "8 (format x)", ""] {
+            let text = kept(other).expect_err("another format");
+            assert!(text.contains("needs format 1") && text.contains("'x:{*}:*'"), "{text}");
+        }
     }
 }

@@ -36,6 +36,8 @@ pub struct EventOptions {
     pub stream: String,
     /// Entries that it keeps, more or less.
     pub entries_max: usize,
+    /// Bytes that it keeps, more or less.
+    pub bytes_max: usize,
     /// Sessions that the node may have at once.
     pub sessions_max: usize,
 }
@@ -57,6 +59,8 @@ struct Queue {
     events: VecDeque<(Box<Event>, u64)>,
     bytes: usize,
     dropped: u64,
+    /// The number of the last event that is to be written.
+    seq: u64,
 }
 
 /// An entry of the stream: names and values in turn.
@@ -64,13 +68,16 @@ pub(super) type Entry = Vec<Vec<u8>>;
 
 impl Queue {
     /// Takes an event. Answers false if there is no room, and counts those that `missed` says.
-    fn push(&mut self, event: Box<Event>, time: u64, missed: u64) -> bool {
+    fn push(&mut self, mut event: Box<Event>, time: u64, missed: u64) -> bool {
         let cost = event.cost_bytes();
         if self.bytes + cost > EVENTS_BYTES_MAX {
             self.dropped += missed;
             return false;
         }
         self.push_dropped(event.at, time);
+        if missed > 0 {
+            event.seq = self.next_seq();
+        }
         self.bytes += cost;
         self.events.push_back((event, time));
         true
@@ -81,9 +88,16 @@ impl Queue {
         if self.dropped > 0 {
             let mut event = Box::new(Event::new(EventKind::Dropped, at));
             event.count = std::mem::take(&mut self.dropped);
+            event.seq = self.next_seq();
             self.bytes += event.cost_bytes();
             self.events.push_back((event, time));
         }
+    }
+
+    /// Events are numbered here, where none is lost any more, so that numbers have no holes.
+    fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
     }
 
     /// How many events make the next batch.
@@ -163,9 +177,7 @@ impl Bridge {
             EventKind::Dropped => field("count", event.count.to_string().as_bytes()),
             EventKind::Connect | EventKind::Subscribe => {}
         }
-        if event.seq > 0 {
-            field("seq", event.seq.to_string().as_bytes());
-        }
+        field("seq", event.seq.to_string().as_bytes());
         field("time", time.to_string().as_bytes());
         entry
     }
@@ -296,8 +308,11 @@ pub(super) async fn append(
         return Ok(());
     }
     let key = bridge.options.events.stream.as_bytes();
-    let most = bridge.options.events.entries_max.to_string().into_bytes();
-    let mut args = vec![APPEND.as_bytes().to_vec(), b"1".to_vec(), key.to_vec(), most];
+    let options = &bridge.options.events;
+    let most = [options.entries_max, options.bytes_max].map(|most| most.to_string().into_bytes());
+    let marks = bridge.keys.event_marks(&options.stream);
+    let mut args = vec![APPEND.as_bytes().to_vec(), b"2".to_vec(), key.to_vec(), marks];
+    args.extend(most);
     for entry in entries {
         args.push(entry.len().to_string().into_bytes());
         args.extend(entry.iter().cloned());
@@ -333,6 +348,10 @@ mod tests {
         let kinds: Vec<_> = queue.events.iter().map(|(event, _)| event.kind).collect();
         assert_eq!(kinds, [EventKind::Dropped, EventKind::Message]);
         assert_eq!(queue.events[0].0.count, 6);
+        assert!(queue.push(event(EventKind::Connect, 0), 5, 0), "the roster's alone");
+        assert!(queue.push(event(EventKind::Message, 1), 6, 1));
+        let numbers: Vec<_> = queue.events.iter().map(|(event, _)| event.seq).collect();
+        assert_eq!(numbers, [2, 3, 0, 4], "none of what was dropped, or is not written");
     }
 
     #[test]

@@ -48,7 +48,7 @@ async fn follow(
 ) -> LinkError {
     // It may lead to another server than the last one.
     for &stream in streams {
-        let seen = bridge.engine.borrow().cursor(stream).epoch;
+        let seen = bridge.engine.borrow().seen(stream);
         match fence(bridge, link, stream, seen).await {
             Ok((id, run)) => bridge.with_engine(|engine, _| {
                 engine.on_reader(stream, Some(run));

@@ -6,9 +6,9 @@ use tokio::task::JoinSet;
 
 use super::check::check_policy;
 use super::link::{Link, LinkError};
-use super::{Backoff, Bridge};
+use super::{Backoff, Bridge, check};
 use crate::bus::{
-    AppendFailed, Call, Engine, EntryId, Outcome, Probe, Probed, Reply, RunId, Script,
+    self, AppendFailed, Call, Engine, EntryId, Outcome, Probe, Probed, Reply, RunId, Script,
 };
 use crate::limits::{BUS_CALL_TIMEOUT, RETRY_INTERVAL};
 
@@ -198,11 +198,11 @@ pub(super) async fn fence(
     bridge: &Bridge,
     link: &Link,
     stream: usize,
-    seen: u64,
+    seen: EntryId,
 ) -> Result<(EntryId, RunId), LinkError> {
-    let keys = &bridge.keys;
-    let names = vec![keys.stream(stream), keys.meta(stream), keys.marks(stream)];
-    let reply = link.script(Script::Fence, names, vec![seen.to_string().into_bytes()]).await?;
+    let (names, args) = bus::fence_keys_and_args(&bridge.keys, stream, seen);
+    let reply = link.script(Script::Fence, names, args).await;
+    let reply = reply.map_err(|error| check::of_format(error, bridge.keys.prefix()))?;
     let fenced = match reply.list() {
         Some([epoch, number, _, run]) => {
             let id = epoch.number().zip(number.number());

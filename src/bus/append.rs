@@ -69,6 +69,9 @@ pub struct Append {
     pub number: u64,
     /// The only epoch of the stream in which it may be appended.
     pub epoch: u64,
+    /// The last entry of that epoch that this node has read: a stream that ends before was set
+    /// back.
+    pub seen: u64,
     /// What is in it, in its order.
     pub publications: Vec<Appending>,
 }
@@ -111,8 +114,9 @@ impl Append {
             keys.meta(stream),
             keys.marks(stream),
             keys.publisher(stream, self.publisher),
+            keys.places(stream),
+            keys.silent(stream),
         ];
-        names.extend(channels.iter().map(|name| keys.channel(stream, name)));
         let ingest = self.publications.iter().find_map(|one| match &one.once {
             Once::Ingested { stream, .. } => Some(stream.as_bytes()),
             _ => None,
@@ -127,7 +131,9 @@ impl Append {
             ingest.unwrap_or_default().to_vec(),
             Vec::new(),
             text(self.epoch),
+            text(self.seen),
         ];
+        args.extend(channels.iter().map(text));
         let (mut durable, mut histories) = (String::new(), HashMap::new());
         let numbers: HashMap<&str, usize> =
             channels.iter().enumerate().map(|(at, name)| (*name, at + 1)).collect();

@@ -1,10 +1,10 @@
 //! What the bus asks of whoever speaks to Redis, and what it is told of it.
 
-use super::EntryId;
 use super::append::{Append, AppendFailed, Appended};
 use super::locate::{Stand, Tops};
 use super::older::Older;
 use super::probe::{Probe, Probed, RunId};
+use super::{EntryId, FORMAT, Keys};
 use crate::mesh::Found;
 
 /// A call to make. At most `BUS_CALLS_MAX` are under way, one that reads histories, and a probe of
@@ -15,8 +15,8 @@ pub enum Call {
     Fence {
         /// Which.
         stream: usize,
-        /// The highest epoch that this node has seen of it.
-        seen: u64,
+        /// The last entry that this node has seen of it: a stream that ends before was set back.
+        seen: EntryId,
     },
     /// Append a batch.
     Append(Append),
@@ -26,6 +26,24 @@ pub enum Call {
     Older(Older),
     /// Ask whether a batch would be appended.
     Probe(Probe),
+}
+
+/// Keys and arguments of the script that takes a stream over, for a node that has seen the stream's
+/// entry `seen`.
+pub fn fence_keys_and_args(
+    keys: &Keys,
+    stream: usize,
+    seen: EntryId,
+) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let names = vec![
+        keys.stream(stream),
+        keys.meta(stream),
+        keys.marks(stream),
+        keys.places(stream),
+        keys.silent(stream),
+    ];
+    let numbers = [seen.epoch, seen.number, FORMAT];
+    (names, numbers.map(|number| number.to_string().into_bytes()).to_vec())
 }
 
 /// What became of a call.

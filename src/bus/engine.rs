@@ -116,6 +116,11 @@ impl Engine {
         self.outbound.is_behind()
     }
 
+    /// What a server that `stream` is read or written on must have of it.
+    pub fn seen(&self, stream: usize) -> EntryId {
+        self.cursor(stream).max(self.lanes[stream].above)
+    }
+
     /// A stream was found to belong to another server process.
     pub fn set_unfenced(&mut self, stream: usize) {
         self.lanes[stream].unfenced = true;
@@ -169,6 +174,7 @@ impl Engine {
                     self.send_home(Message::Located { channel, position: None });
                 }
             }
+            Message::Repeated { channel } => self.end_epoch(channel.as_str()),
             Message::ReadOlder { channel, before } => {
                 let away = self.is_away(now);
                 let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
@@ -183,6 +189,18 @@ impl Engine {
             }
             other => debug_assert!(false, "not for the bus: {other:?}"),
         }
+    }
+
+    /// A channel was given a place that it has had before: the epoch of its stream must end, and
+    /// nothing that was said of it since is to be trusted.
+    fn end_epoch(&mut self, channel: &str) {
+        if crate::sabotage!(IgnoredRepeat) {
+            return;
+        }
+        let lane = &mut self.lanes[stream_of(channel, self.options.streams)];
+        let next = EntryId { epoch: lane.follow.at().epoch + 1, number: 0 };
+        (lane.above, lane.unfenced) = (next, true);
+        lane.locator.on_adrift(next);
     }
 
     /// A connection was made, on which these `masters` have each some of the streams: every stream
@@ -227,8 +245,8 @@ impl Engine {
         if let Some(stream) = fence {
             self.lanes[stream].fencing = true;
             // What this server begins is above what another one had that was written to.
-            let seen = self.cursor(stream).epoch.max(self.lanes[stream].writer.epoch());
-            return Some(Call::Fence { stream, seen });
+            let writer = EntryId { epoch: self.lanes[stream].writer.epoch(), number: 0 };
+            return Some(Call::Fence { stream, seen: self.seen(stream).max(writer) });
         }
         if let Some(probe) = self.next_probe(now) {
             return Some(Call::Probe(probe));
@@ -247,7 +265,7 @@ impl Engine {
                 continue;
             }
             if !lane.appending && lane.writer.is_ready() {
-                let Some(append) = lane.writer.send(now, fresh) else { continue };
+                let Some(append) = lane.writer.send(now, fresh, lane.follow.at()) else { continue };
                 lane.appending = true;
                 self.calls += 1;
                 self.turn = stream + 1;
@@ -292,7 +310,7 @@ impl Engine {
             Outcome::Fenced(stream, fenced) => {
                 self.lanes[stream].fencing = false;
                 if let Some((id, run)) = fenced {
-                    self.lanes[stream].unfenced = false;
+                    self.lanes[stream].unfenced = id < self.lanes[stream].above;
                     self.lanes[stream].writer_run = Some(run);
                     self.lanes[stream].unread.on_epoch(id.epoch);
                     let fresh = self.fresh();

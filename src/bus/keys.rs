@@ -14,6 +14,11 @@ impl Keys {
         Keys { prefix: prefix.to_owned() }
     }
 
+    /// What all names begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// A hash: what all nodes must agree on.
     pub fn config(&self) -> Vec<u8> {
         format!("{}:config", self.prefix).into_bytes()
@@ -24,7 +29,8 @@ impl Keys {
         self.tagged(stream, "bus")
     }
 
-    /// A hash: server, epoch, number and bytes of a stream.
+    /// A hash: format, server, epoch, number and bytes of a stream, and how many fields the hashes
+    /// of places have.
     pub fn meta(&self, stream: usize) -> Vec<u8> {
         self.tagged(stream, "meta")
     }
@@ -44,9 +50,15 @@ impl Keys {
         self.tagged(stream, "probe")
     }
 
-    /// Where a channel stands.
-    pub fn channel(&self, stream: usize, channel: &str) -> Vec<u8> {
-        self.tagged(stream, &format!("c:{channel}"))
+    /// A hash: where channels stand, by their names. Its field without a name is the generation
+    /// with which new channels begin.
+    pub fn places(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "places")
+    }
+
+    /// The same for channels that nobody has published to since the last generation ended.
+    pub fn silent(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "silent")
     }
 
     /// A stream: the history of a channel, where it has one of its own. Ids are
@@ -65,6 +77,15 @@ impl Keys {
     /// the tag.
     pub fn lease(&self, ingested: &str) -> Vec<u8> {
         format!("{}:lease:{{{ingested}}}", self.prefix).into_bytes()
+    }
+
+    /// A list: where the stream of events may be cut. In a Cluster it is where that is.
+    pub fn event_marks(&self, stream: &str) -> Vec<u8> {
+        let tag = stream.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        if tag.is_some_and(|(tag, _)| !tag.is_empty()) {
+            return self.other(&format!("marks:{stream}"));
+        }
+        self.other(&format!("marks:{{{stream}}}"))
     }
 
     /// A name that is no stream's.

@@ -19,6 +19,8 @@ pub(super) struct Lane {
     /// Whether the server that is asked may have changed since the stream was last fenced.
     pub(super) unfenced: bool,
     pub(super) fencing: bool,
+    /// What the stream must be above: an epoch in which a place was given twice must end.
+    pub(super) above: EntryId,
     pub(super) appending: bool,
     pub(super) locating: bool,
     /// The processes that the writer's and the reader's connections lead to, while they are known.
@@ -47,6 +49,7 @@ impl Lane {
             older: Reads::default(),
             unfenced: true,
             fencing: false,
+            above: EntryId::default(),
             appending: false,
             locating: false,
             writer_run: None,

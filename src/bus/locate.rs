@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{EntryId, Keys, Reply, channel_epoch};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
-use crate::limits::{BUS_CHANNEL_TTL, BUS_LOCATE_CHANNELS_MAX, BUS_LOCATES_MAX};
+use crate::limits::{BUS_LOCATE_CHANNELS_MAX, BUS_LOCATES_MAX};
 
 /// A question about channels of one stream.
 #[derive(Clone, Debug)]
@@ -28,9 +28,10 @@ pub struct Stand {
 impl Tops {
     /// Keys and arguments of the script.
     pub fn keys_and_args(&self, keys: &Keys) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-        let mut names = vec![keys.meta(self.stream)];
-        names.extend(self.channels.iter().map(|name| keys.channel(self.stream, name.as_str())));
-        (names, vec![BUS_CHANNEL_TTL.as_millis().to_string().into_bytes()])
+        let stream = self.stream;
+        let names = vec![keys.meta(stream), keys.places(stream), keys.silent(stream)];
+        let channels = self.channels.iter().map(|name| name.as_str().as_bytes().to_vec());
+        (names, channels.collect())
     }
 
     /// What the script's answer says. Absent if it is not one.

@@ -26,7 +26,7 @@ mod unread;
 mod writer;
 
 pub use append::{Append, AppendFailed, Appended, Appending, Durable, Once};
-pub use call::{Call, Outcome};
+pub use call::{Call, Outcome, fence_keys_and_args};
 pub use engine::{Engine, Options, Renewal, Trouble};
 pub use entry::{Entry, EntryId, Item, Malformed};
 pub use follow::Tail;
@@ -41,6 +41,10 @@ pub use reply::Reply;
 pub use scripts::Script;
 
 use crate::ids::Epoch;
+
+/// The format of what the bus keeps in Redis. The scripts name it as well. Format 0 had no number,
+/// and a key for the place of each channel.
+pub const FORMAT: u64 = 1;
 
 /// The stream that has a channel's publications: the same on every node, for ever.
 pub fn stream_of(channel: &str, streams: usize) -> usize {

@@ -24,12 +24,13 @@ pub struct Older {
 impl Older {
     /// Keys and arguments of the script.
     pub fn keys_and_args(&self, keys: &Keys) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-        let mut names = vec![keys.meta(self.stream)];
+        let stream = self.stream;
+        let mut names = vec![keys.meta(stream), keys.places(stream), keys.silent(stream)];
         let mut args = vec![BUS_OLDER_BYTES_MAX.to_string().into_bytes()];
         for (channel, namespace, before) in &self.channels {
-            names.push(keys.channel(self.stream, channel.as_str()));
-            names.push(keys.history(self.stream, channel.as_str()));
+            names.push(keys.history(stream, channel.as_str()));
             let (size, ttl) = (namespace.history_size, namespace.history_ttl.as_millis());
+            args.push(channel.as_str().as_bytes().to_vec());
             args.push(before.to_string().into_bytes());
             args.extend([size.to_string().into_bytes(), ttl.to_string().into_bytes()]);
         }

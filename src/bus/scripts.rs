@@ -44,11 +44,66 @@ impl Script {
             Script::Probe => include_str!("scripts/probe.lua"),
             Script::Tail => include_str!("scripts/tail.lua"),
         };
-        if crate::sabotage!(SkippedFence) {
-            // Whoever answers is taken for the one who did the last time.
-            let text = text.replace("meta[1] ~= run", "not meta[1]");
-            return Cow::Owned(text.replace("meta[1] == run", "meta[1]"));
+        match text_sabotaged(text) {
+            Some(text) => Cow::Owned(text),
+            None => Cow::Borrowed(text),
         }
-        Cow::Borrowed(text)
+    }
+}
+
+/// The text with a fault in it, if one is switched on that is in scripts.
+fn text_sabotaged(text: &str) -> Option<String> {
+    if crate::sabotage!(SkippedFence) {
+        // Whoever answers is taken for the one who did the last time.
+        let text = text.replace("meta[1] ~= run", "not meta[1]");
+        return Some(text.replace("meta[1] == run", "meta[1]"));
+    }
+    if crate::sabotage!(LostPlace) {
+        return Some(text.replace("local lost = (", "local lost = false and ("));
+    }
+    if crate::sabotage!(ReusedGeneration) {
+        return Some(text.replace("if counts[2] ~= '0'", "if false and counts[2] ~= '0'"));
+    }
+    if crate::sabotage!(FalseForetelling) {
+        return Some(text.replace("or '0') .. ':0'", "or '0') .. '1:0'"));
+    }
+    if crate::sabotage!(IgnoredSetback) {
+        let text = text.replace("or e == seen_e and n < seen_n", "");
+        return Some(text.replace("n < tonumber(ARGV[10])", "false"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_name_the_format() {
+        for script in [Script::Append, Script::Tops, Script::Older] {
+            let named = format!("~= '{}'", super::super::FORMAT);
+            assert!(script.text().contains(&named), "{script:?}");
+        }
+    }
+
+    #[cfg(feature = "sabotage")]
+    #[test]
+    fn faults_of_scripts_are_in_them() {
+        use crate::sabotage::{Fault, switch_on};
+        let all = || Script::ALL.map(|script| script.text().into_owned());
+        let sound = all();
+        let faults = [
+            (Fault::SkippedFence, 4),
+            (Fault::LostPlace, 3),
+            (Fault::ReusedGeneration, 1),
+            (Fault::FalseForetelling, 1),
+            (Fault::IgnoredSetback, 2),
+        ];
+        for (fault, count) in faults {
+            switch_on(Some(fault));
+            let changed = all().iter().zip(&sound).filter(|(text, sound)| text != sound).count();
+            switch_on(None);
+            assert_eq!(changed, count, "{fault:?}");
+        }
     }
 }

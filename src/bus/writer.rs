@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::EntryId;
 use super::append::{Append, Appended, Appending, Once};
 use crate::ids::{Moment, Position};
 use crate::limits::{BUS_BATCH_BYTES_MAX, BUS_BATCH_PUBLICATIONS_MAX, BUS_PUBLISHER_TTL};
@@ -92,8 +93,8 @@ impl Writer {
     }
 
     /// The next batch to send: the last one again, or what has gathered. `fresh` is an identity
-    /// that no publisher has had.
-    pub(super) fn send(&mut self, now: Moment, fresh: u64) -> Option<Append> {
+    /// that no publisher has had, `seen` the last entry that was read.
+    pub(super) fn send(&mut self, now: Moment, fresh: u64, seen: EntryId) -> Option<Append> {
         if self.flight.is_none() {
             // Redis forgets a publisher that is silent.
             if now.since(self.used) > BUS_PUBLISHER_TTL / 2 {
@@ -116,6 +117,7 @@ impl Writer {
             publisher: self.publisher,
             number: flight.number,
             epoch: self.epoch,
+            seen: if seen.epoch == self.epoch { seen.number } else { 0 },
             publications: publications.collect(),
         })
     }
@@ -281,6 +283,8 @@ mod tests {
     use crate::limits::BUS_PUBLISH_DEADLINE;
     use crate::mesh::Ticket;
 
+    const SEEN: EntryId = EntryId { epoch: 0, number: 0 };
+
     fn pending(ticket: u64, now: Moment) -> Pending {
         let appending = Appending {
             channel: ChannelName::new("a"),
@@ -304,14 +308,14 @@ mod tests {
         let now = Moment::default();
         assert!(writer.on_fenced(7, 2).is_empty());
         writer.push(pending(1, now));
-        let first = writer.send(now, 3).expect("a batch");
+        let first = writer.send(now, 3, SEEN).expect("a batch");
         writer.on_lost();
         assert!(writer.on_fenced(7, 4).is_empty(), "the same server");
-        let again = writer.send(now, 5).expect("the batch again");
+        let again = writer.send(now, 5, SEEN).expect("the batch again");
         assert_eq!((first.publisher, first.number), (again.publisher, again.number));
         writer.on_lost();
         assert_eq!(writer.on_fenced(8, 6).len(), 1, "its fate is not known");
-        assert!(writer.send(now, 7).is_none());
+        assert!(writer.send(now, 7, SEEN).is_none());
     }
 
     #[test]
@@ -321,7 +325,7 @@ mod tests {
         let later = now.after(BUS_PUBLISH_DEADLINE / 2);
         writer.push(pending(1, now));
         writer.push(pending(2, later));
-        writer.send(later, 2).expect("a batch");
+        writer.send(later, 2, SEEN).expect("a batch");
         let over = now.after(BUS_PUBLISH_DEADLINE);
         assert!(writer.expire(over, 3).is_empty(), "the batch may be in the stream");
         assert_eq!(writer.release(over), [Asker::Control(Ticket(1))]);
@@ -330,6 +334,6 @@ mod tests {
         let expired = writer.expire(over, 4);
         assert_eq!(expired.len(), 1, "it was not taken, and goes on without the first");
         assert!(!expired[0].1);
-        assert_eq!(writer.send(over, 5).expect("the rest").publications.len(), 1);
+        assert_eq!(writer.send(over, 5, SEEN).expect("the rest").publications.len(), 1);
     }
 }

@@ -27,6 +27,12 @@ const STREAM_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Entries that the stream of events must be able to hold: some batches.
 const EVENTS_MIN: usize = 1000;
+/// Bytes that it must be able to hold: some batches, and this many of the longest messages.
+const EVENTS_BYTES_MIN: usize = 1024 * 1024;
+/// See [`EVENTS_BYTES_MIN`].
+const EVENT_MESSAGES_MIN: usize = 16;
+/// Bytes that a script can count.
+const EVENTS_BYTES_MOST: usize = 1 << 50;
 
 /// Longest duration that any setting allows; it must fit the ticks that connections carry.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -135,6 +141,8 @@ fn check_events(config: &Config, found: &mut Found) {
         found.add("events.stream", text);
     }
     found.range("events.entries_max", events.entries_max, (EVENTS_MIN, usize::MAX >> 1));
+    let least = EVENTS_BYTES_MIN.max(EVENT_MESSAGES_MIN * config.client.message_bytes_max);
+    found.range("events.bytes_max", events.bytes_max, (least, EVENTS_BYTES_MOST));
 }
 
 fn check_redis(config: &Config, found: &mut Found) {

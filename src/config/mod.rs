@@ -229,6 +229,9 @@ pub struct Events {
     pub stream: String,
     /// Entries that it keeps, more or less.
     pub entries_max: usize,
+    /// Bytes that it keeps, more or less.
+    #[serde(deserialize_with = "types::size")]
+    pub bytes_max: usize,
     /// Sessions that begin.
     pub connect: bool,
     /// Sessions that end.
@@ -400,6 +403,7 @@ impl Config {
                 roster: self.events.roster,
                 stream: self.events.stream.clone(),
                 entries_max: self.events.entries_max,
+                bytes_max: self.events.bytes_max,
                 sessions_max: self.server.max_connections,
             },
         }

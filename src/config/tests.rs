@@ -290,6 +290,7 @@ fn a_namespace_that_says_nothing_of_events_does_as_the_node_does() {
         ("[channel]\nevents = [\"publish\"]", "there is no Redis to append them to"),
         ("[channel]\nevents = [\"message\"]", "channel.events"),
         ("[events]\nentries_max = 1", "events.entries_max"),
+        ("[events]\nbytes_max = 1000", "events.bytes_max"),
     ] {
         let error = load_text(text, false).expect_err(text).to_string();
         assert!(error.contains(expected), "{error}");

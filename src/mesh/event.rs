@@ -44,7 +44,7 @@ pub struct Event {
     pub kind: EventKind,
     /// When.
     pub at: Moment,
-    /// Counts up within a shard, and so within a connection. 0 where it is not one's.
+    /// Its number among those that the node writes, without holes; 0 before it has one.
     pub seq: u64,
     /// Whose connection.
     pub client: Option<ClientId>,

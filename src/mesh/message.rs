@@ -10,9 +10,9 @@ use crate::protocol::HistoryPage;
 use crate::reason::ClientError;
 
 /// A message from one thread to another. The receiver of the first five is the channel's home
-/// shard (of `Publish` and `HistoryRemove` the bridge, if there is a bus); of the next eight too,
-/// which come from the bridge, but for `Locate` and `ReadOlder`, which go to it; of the next five a
-/// shard with subscribers, of `Answer` whoever asked.
+/// shard (of `Publish` and `HistoryRemove` the bridge, if there is a bus); of the next nine too,
+/// which come from the bridge, but for `Repeated`, `Locate` and `ReadOlder`, which go to it; of the
+/// next five a shard with subscribers, of `Answer` whoever asked.
 #[derive(Debug)]
 pub enum Message {
     /// Order this publication, keep it, send it on, answer with its position.
@@ -66,6 +66,11 @@ pub enum Message {
     },
     /// Publications that the bus has ordered were dropped on the way to the channel's home.
     Lost {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// A channel was given a place that it has had before. The sender is its home.
+    Repeated {
         /// The channel.
         channel: ChannelName,
     },

@@ -153,6 +153,9 @@ impl<S: Sockets> Shard<S> {
             let read = self.homes.read(self.now, (channel, &namespace), epoch, &publication);
             let Some(followed) = read else { continue };
             let (moved, interested) = (followed.moved, followed.interested.to_vec());
+            if followed.repeated {
+                self.send_to_bridge(Message::Repeated { channel: channel.clone() });
+            }
             if let Some(top) = moved {
                 self.tell_moved(channel, top, &interested);
             }
@@ -203,6 +206,9 @@ impl<S: Sockets> Shard<S> {
         let Some(position) = position else { return self.give_up_waiting(channel) };
         let followed = self.homes.locate((channel, &namespace), position);
         let (moved, interested) = (followed.moved, followed.interested.to_vec());
+        if followed.repeated {
+            self.send_to_bridge(Message::Repeated { channel: channel.clone() });
+        }
         if let Some(top) = moved {
             self.tell_moved(channel, top, &interested);
         }

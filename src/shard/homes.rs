@@ -30,6 +30,8 @@ struct Home {
     top: u64,
     /// Whether nothing before the top is missing. Always so where this shard gives the offsets.
     known: bool,
+    /// Whether the bus has given it a place in this epoch that it has had before.
+    repeats: bool,
     history: History,
     /// Whether Redis may keep publications before those that are kept here.
     more: bool,
@@ -340,6 +342,7 @@ impl Homes {
             epoch: position.epoch,
             top: position.offset,
             known: true,
+            repeats: false,
             history: History::default(),
             more: namespace.durable_history,
             forgotten: 0,

@@ -30,7 +30,8 @@ impl<S: Sockets> Shard<S> {
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
             Message::Older { channel, before, found } => self.on_older(&channel, before, found),
-            Message::Locate { .. }
+            Message::Repeated { .. }
+            | Message::Locate { .. }
             | Message::ReadOlder { .. }
             | Message::Cluster { .. }
             | Message::Remote { .. }

@@ -21,21 +21,18 @@ pub struct Events {
 /// What has been noted.
 #[derive(Default)]
 pub(super) struct Reporting {
-    seq: u64,
     dropped: u64,
 }
 
 impl<S: Sockets> Shard<S> {
     /// Notes an event of a connection; `fill` says the rest.
     pub(super) fn report(&mut self, token: Token, kind: EventKind, fill: impl FnOnce(&mut Event)) {
-        self.reporting.seq += 1;
         if !self.has_room_for_reports() {
             self.reporting.dropped += 1;
             return;
         }
         self.report_dropped();
         let mut event = Event::new(kind, self.now);
-        event.seq = self.reporting.seq;
         event.client = Some(self.identity.mint(self.connection_id(token)));
         fill(&mut event);
         self.send_to_bridge(Message::Event(Box::new(event)));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use corecast::limits::BUS_CHANNEL_TTL;
+
 use super::log::log;
 use super::store::{Refuses, Stream};
 use super::world::World;
@@ -109,11 +111,12 @@ impl World {
                 log(now, || format!("entry {from_end} from the end of stream {stream} is gone"));
                 self.redis.harm_one(stream, |stream| stream.delete_entry(from_end));
             }
-            75..82 => {
+            75..79 => {
                 log(now, || format!("stream {stream} is deleted"));
                 self.redis.harm_one(stream, Stream::delete);
             }
-            82..90 if !self.redis.set_back => {
+            79..84 => self.lose_places(),
+            84..90 if !self.redis.set_back => {
                 log(now, || format!("meta of stream {stream} is deleted"));
                 self.redis.harm_one(stream, Stream::delete_meta);
             }
@@ -122,12 +125,34 @@ impl World {
                 self.redis.harm(|stream| *stream = Stream::default());
             }
             _ => {
-                // Not by so much that keys are forgotten.
-                let by = self.between(1, 20_000) as i64;
+                let by = if self.chance(50) {
+                    self.between(1, 20_000) as i64
+                } else {
+                    // Beyond the end of a generation of places.
+                    BUS_CHANNEL_TTL.as_millis() as i64 + self.between(0, 1_000_000) as i64
+                };
                 let back = self.chance(50) && !self.redis.broken;
                 let by = if back { -by } else { by };
+                log(now, || format!("the clock of Redis jumps by {by} ms"));
                 self.redis.jump(by);
             }
+        }
+    }
+
+    /// Redis loses where channels stand: of one, or of all of a generation.
+    fn lose_places(&mut self) {
+        let now = self.now();
+        if self.chance(70) {
+            let channel = self.below(self.setup.node.channels.len());
+            let name = self.setup.node.channels[channel].name.clone();
+            log(now, || format!("the place of {name} is lost"));
+            let stream = corecast::bus::stream_of(&name, self.setup.streams);
+            self.redis.harm_one(stream, |stream| stream.places.lose(&name));
+        } else {
+            let stream = self.below(self.redis.streams_count());
+            let (places, silent) = (self.chance(70), self.chance(50));
+            log(now, || format!("places of stream {stream} are lost: {places} {silent}"));
+            self.redis.harm_one(stream, |stream| stream.places.lose_hashes(places, silent));
         }
     }
 

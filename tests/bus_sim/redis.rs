@@ -8,7 +8,7 @@ use corecast::bus::{
     Append, AppendFailed, Appended, Entry, EntryId, Older, Probe, Probed, RunId, Stand, Tail, Tops,
 };
 use corecast::ids::Moment;
-use corecast::limits::{BUS_BLOCK, BUS_READ_ENTRIES_MAX};
+use corecast::limits::{BUS_BLOCK, BUS_READ_ENTRIES_MAX, IDEMPOTENCY_TTL};
 use corecast::mesh::Found;
 
 use super::log::log;
@@ -20,7 +20,7 @@ use crate::sim::random::Random;
 pub enum Request {
     Fence {
         stream: usize,
-        seen: u64,
+        seen: EntryId,
     },
     Append(Append),
     Tops(Tops),
@@ -100,6 +100,8 @@ pub struct Redis {
     /// The clock was set back: epochs are above those that are remembered, and those that are not
     /// could come again.
     pub set_back: bool,
+    /// The clock has gone on by so much that Redis has forgotten what it keeps for a while.
+    pub forgetful: bool,
 }
 
 /// States of streams that are remembered for a failover that loses the last ones.
@@ -128,6 +130,7 @@ impl Redis {
             done: Vec::new(),
             broken: false,
             set_back: false,
+            forgetful: false,
         }
     }
 
@@ -138,9 +141,9 @@ impl Redis {
         Host { run, wall_ms: wall_ms.unsigned_abs(), refuses, bytes_max: self.bytes_max }
     }
 
-    /// The streams of the server that nodes are to agree with in the end, and its host.
-    pub fn truth(&self, now: Moment) -> (&[Stream], Host) {
-        (&self.servers[self.current].streams, self.host(self.current, now))
+    /// The streams of the server that nodes are to agree with in the end.
+    pub fn truth(&self) -> &[Stream] {
+        &self.servers[self.current].streams
     }
 
     fn delay(&mut self) -> Duration {
@@ -388,6 +391,20 @@ impl Redis {
         self.broken = true;
     }
 
+    /// The present server loses its last `lost` writes and is the same process, as a primary is
+    /// that was a replica of one with less for a while. Nobody stays connected.
+    pub fn go_back(&mut self, lost: usize) {
+        let server = &mut self.servers[self.current];
+        for _ in 0..lost {
+            let Some((stream, state)) = server.past.pop_back() else { break };
+            server.streams[stream] = state;
+        }
+        self.broken = true;
+        for link in self.links() {
+            self.cut(link, false);
+        }
+    }
+
     /// Those who have lingered are gone.
     pub fn end_old(&mut self) {
         let current = self.current;
@@ -406,6 +423,7 @@ impl Redis {
     pub fn jump(&mut self, by_ms: i64) {
         self.wall_ms += by_ms;
         self.set_back |= by_ms < 0;
+        self.forgetful |= by_ms >= IDEMPOTENCY_TTL.as_millis() as i64;
     }
 
     /// Something is done to all streams.

@@ -273,9 +273,7 @@ impl Shell {
     /// Begins a stage of the reader.
     fn ask(&mut self, redis: &mut Redis, now: Moment, (link, stage): (Link, Stage)) {
         let request = match stage {
-            Stage::Fence(stream) => {
-                Some(Request::Fence { stream, seen: self.engine.cursor(stream).epoch })
-            }
+            Stage::Fence(stream) => Some(Request::Fence { stream, seen: self.engine.seen(stream) }),
             Stage::Ready => None,
             Stage::Read => {
                 let cursors = (0..self.streams).map(|stream| self.engine.cursor(stream));

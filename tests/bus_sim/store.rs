@@ -9,8 +9,11 @@ use corecast::bus::{
     RunId, Stand, Tops,
 };
 use corecast::ids::Moment;
-use corecast::limits::{BUS_CHANNEL_TTL, BUS_OLDER_BYTES_MAX, IDEMPOTENCY_TTL};
+use corecast::limits::{BUS_OLDER_BYTES_MAX, IDEMPOTENCY_TTL};
 use corecast::mesh::Found;
+use corecast::sabotage;
+
+use super::places::{Counts, Places};
 
 /// What `meta` holds of one stream.
 #[derive(Clone)]
@@ -20,6 +23,9 @@ struct Meta {
     number: u64,
     bytes: usize,
     marked: usize,
+    counts: Counts,
+    /// When the generation of places began.
+    began_ms: u64,
     ingested: BTreeMap<Arc<str>, (u64, u64, u32)>,
 }
 
@@ -45,8 +51,8 @@ pub struct Stream {
     meta: Option<Meta>,
     marks: VecDeque<(u64, usize)>,
     publishers: BTreeMap<u64, Last>,
-    /// Incarnation and offset of each channel.
-    channels: BTreeMap<String, (u64, u64)>,
+    /// Where channels stand.
+    pub places: Places,
     /// Histories of single channels.
     histories: BTreeMap<String, History>,
     /// Positions by channel and key, with the time at which they are forgotten.
@@ -76,10 +82,6 @@ pub struct Host {
 }
 
 impl Host {
-    fn period(self) -> u64 {
-        self.wall_ms / BUS_CHANNEL_TTL.as_millis() as u64
-    }
-
     fn refusal(self) -> AppendFailed {
         match self.refuses {
             Refuses::Growth => AppendFailed::Refused("OOM command not allowed".to_owned()),
@@ -150,10 +152,17 @@ impl Stream {
         if append.epoch != epoch {
             return Err(AppendFailed::Fenced);
         }
+        if meta.number < append.seen && !sabotage!(IgnoredSetback) {
+            return Err(AppendFailed::Fenced);
+        }
         if append.number != before.map_or(0, |last| last.number) + 1 {
             return Err(AppendFailed::OutOfOrder);
         }
-        let draft = self.draft(host, epoch, append);
+        let lost = self.places.are_lost(meta.counts);
+        let draft = self.draft(epoch, append);
+        if lost && draft.places.iter().any(|(name, ..)| !self.places.is_at_hand(name)) {
+            return Err(AppendFailed::Fenced);
+        }
         if host.refuses != Refuses::Nothing {
             return Err(host.refusal());
         }
@@ -168,7 +177,7 @@ impl Stream {
         Ok((append.answer(&reply).expect("an answer"), taken))
     }
 
-    fn draft(&self, host: Host, epoch: u64, append: &Append) -> Draft {
+    fn draft(&self, epoch: u64, append: &Append) -> Draft {
         let mut draft = Draft::default();
         for (index, one) in append.publications.iter().enumerate() {
             let Appending { channel, ordered, once, record, durable } = one;
@@ -198,7 +207,7 @@ impl Stream {
                 draft.repeats.push(format!("{index}={first}"));
                 continue;
             }
-            let place = ordered.then(|| self.draft_place(host, &mut draft, &name));
+            let place = ordered.then(|| self.draft_place(&mut draft, &name));
             draft.taken.push((index, place));
             draft.records.extend_from_slice(record);
             let (durable, record) = (*durable, Arc::clone(record));
@@ -214,10 +223,9 @@ impl Stream {
         draft
     }
 
-    fn draft_place(&self, host: Host, draft: &mut Draft, name: &str) -> (u64, u64) {
+    fn draft_place(&self, draft: &mut Draft, name: &str) -> (u64, u64) {
         let at = draft.places.iter().position(|(other, ..)| other == name).unwrap_or_else(|| {
-            let new = (host.period(), 0);
-            let (incarnation, offset) = self.channels.get(name).copied().unwrap_or(new);
+            let (incarnation, offset) = self.places.place(name);
             draft.places.push((name.to_owned(), incarnation, offset, offset));
             draft.places.len() - 1
         });
@@ -252,10 +260,13 @@ impl Stream {
             .iter()
             .map(|(_, incarnation, before, _)| format!("{incarnation}:{before}"));
         let starts: Vec<String> = starts.collect();
-        for (name, incarnation, _, after) in &draft.places {
-            self.channels.insert(name.clone(), (*incarnation, *after));
-        }
         let meta = self.meta.as_mut().expect("checked before");
+        for (name, incarnation, _, after) in &draft.places {
+            self.places.set(name, (*incarnation, *after), &mut meta.counts);
+        }
+        if draft.count > 0 {
+            meta.began_ms = self.places.turn(host.wall_ms, meta.began_ms, &mut meta.counts);
+        }
         if draft.count > 0 {
             meta.number += 1;
             meta.bytes += 128 + draft.records.len();
@@ -292,21 +303,28 @@ impl Stream {
     }
 
     /// `fence.lua`. Answers nothing if the server refuses.
-    pub fn fence(&mut self, host: Host, seen: u64) -> Option<EntryId> {
+    pub fn fence(&mut self, host: Host, seen: EntryId) -> Option<EntryId> {
         let meta = self.meta.as_ref();
-        if let Some(meta) = meta.filter(|meta| meta.run == host.run && meta.epoch >= seen) {
-            return Some(EntryId { epoch: meta.epoch, number: meta.number });
+        let ours = meta.filter(|meta| meta.run == host.run);
+        if let Some(meta) = ours.filter(|meta| !self.places.are_lost(meta.counts)) {
+            let id = EntryId { epoch: meta.epoch, number: meta.number };
+            if id >= seen || sabotage!(IgnoredSetback) && id.epoch == seen.epoch {
+                return Some(id);
+            }
         }
         // The first write is DEL, which needs no memory, and what follows a write is let through.
         if !matches!(host.refuses, Refuses::Nothing | Refuses::Growth) {
             return None;
         }
-        let highest = meta.map_or(0, |meta| meta.epoch).max(seen);
+        let highest = meta.map_or(0, |meta| meta.epoch).max(seen.epoch);
         let highest = highest.max(self.last.map_or(0, |last| last.epoch));
         let epoch = (host.wall_ms * 1024).max(highest) + 1 + host.run % 1024;
         let ingested = meta.map(|meta| meta.ingested.clone()).unwrap_or_default();
         let (run, number, bytes, marked) = (host.run, 0, 0, 0);
-        self.meta = Some(Meta { run, epoch, number, bytes, marked, ingested });
+        let began_ms = meta.map_or(host.wall_ms, |meta| meta.began_ms);
+        self.places.begin();
+        let counts = self.places.counts();
+        self.meta = Some(Meta { run, epoch, number, bytes, marked, counts, began_ms, ingested });
         self.marks.clear();
         self.entries = self.entries.split_off(&EntryId { epoch, number: 0 });
         Some(EntryId { epoch, number: 0 })
@@ -329,10 +347,12 @@ impl Stream {
     /// `tops.lua`. Answers nothing if the stream belongs to another process.
     pub fn tops(&self, host: Host, tops: &Tops) -> Option<Stand> {
         let meta = self.meta.as_ref().filter(|meta| meta.run == host.run)?;
+        if self.places.are_lost(meta.counts) {
+            return None;
+        }
         let mut reply = vec![bytes(meta.epoch), bytes(meta.number)];
         for channel in &tops.channels {
-            let new = (host.period(), 0);
-            let place = self.channels.get(channel.as_str()).copied().unwrap_or(new);
+            let place = self.places.foretold(channel.as_str());
             reply.push(bytes(format!("{}:{}", place.0, place.1)));
         }
         tops.answer(&Reply::List(reply))
@@ -346,7 +366,7 @@ impl Stream {
         let mut reply = vec![bytes(meta.epoch)];
         let mut left = BUS_OLDER_BYTES_MAX;
         for (channel, namespace, before) in &older.channels {
-            let Some((incarnation, _)) = self.channels.get(channel.as_str()).copied() else {
+            let Some((incarnation, _)) = self.places.kept(channel.as_str()) else {
                 reply.push(Reply::List(vec![bytes(0), bytes(1)]));
                 continue;
             };
@@ -400,10 +420,9 @@ impl Stream {
     }
 
     /// Epoch of the stream, incarnation and offset of a channel as the next append will find them.
-    pub fn place(&self, host: Host, channel: &str) -> Option<(u64, u64, u64)> {
+    pub fn place(&self, channel: &str) -> Option<(u64, u64, u64)> {
         let epoch = self.meta.as_ref()?.epoch;
-        let (incarnation, offset) =
-            self.channels.get(channel).copied().unwrap_or((host.period(), 0));
+        let (incarnation, offset) = self.places.place(channel);
         Some((epoch, incarnation, offset))
     }
 

@@ -84,7 +84,8 @@ impl World {
         }
         self.redis.step(now);
         let done = std::mem::take(&mut self.redis.done);
-        self.record.on_done(&self.setup.node, done, self.redis.broken);
+        let forgets = (self.redis.broken || self.redis.forgetful, self.redis.forgetful);
+        self.record.on_done(&self.setup.node, done, forgets);
         for seat in &mut self.seats {
             if let Some(node) = &mut seat.node {
                 let around = (&self.setup, &self.network, &mut self.redis);
@@ -225,6 +226,13 @@ impl World {
         self.seats.iter().all(node) && self.clients.iter().all(Client::is_settled)
     }
 
+    /// Time until everybody is served and has read everything.
+    pub fn rest(&mut self) {
+        self.until("everybody is served", LONG, World::is_settled);
+        self.pass(Duration::from_secs(2));
+        self.until("everybody is served", LONG, World::is_settled);
+    }
+
     /// Ends all faults, and sees that everybody is served and all agree.
     pub fn settle(&mut self) {
         self.calm = true;
@@ -246,6 +254,10 @@ impl World {
         // Time to find out that a peer is gone without a word, and that a stream has lost its end.
         self.pass(LONG);
         self.until("everybody is served", LONG, World::is_settled);
+        if self.redis.forgetful || self.redis.broken {
+            // Channels that Redis has forgotten or lost show that with the next publication.
+            self.publish_everywhere();
+        }
         self.check_tops();
         self.probe();
         // Nodes without a subscriber read the last of it as well.
@@ -260,11 +272,11 @@ impl World {
     }
 
     /// Where a channel stands in Redis.
-    fn top(&self, channel: usize) -> Place {
-        let (streams, host) = self.redis.truth(self.now());
+    pub fn top(&self, channel: usize) -> Place {
+        let streams = self.redis.truth();
         let name = &self.setup.node.channels[channel].name;
         let stream = corecast::bus::stream_of(name, self.setup.streams);
-        let place = streams[stream].place(host, name);
+        let place = streams[stream].place(name);
         let (epoch, incarnation, offset) = place.expect("the stream has been fenced");
         let epoch = corecast::bus::channel_epoch(epoch, incarnation).value();
         Place { epoch, offset }
@@ -297,6 +309,16 @@ impl World {
         }
     }
 
+    /// One more publication in each channel, and time for whoever was told of something.
+    fn publish_everywhere(&mut self) {
+        for channel in 0..self.setup.node.channels.len() {
+            let number = self.publish(channel, false).expect("everybody serves");
+            self.until("it is acknowledged", LONG, |world| world.record.is_acked(number));
+        }
+        self.pass(Duration::from_secs(2));
+        self.until("everybody is served", LONG, World::is_settled);
+    }
+
     /// One more publication in each channel reaches every subscriber at once.
     fn probe(&mut self) {
         for channel in 0..self.setup.node.channels.len() {
@@ -317,7 +339,7 @@ impl World {
         for node in self.seats.iter().flat_map(|seat| &seat.node) {
             self.causes.insert((node.number, node.life), node.causes());
         }
-        for client in &self.clients {
+        for client in self.clients.iter().filter(|_| !self.redis.forgetful) {
             for life in &client.told {
                 assert!(self.causes[life] > 0, "{life:?} has told client {} why?", client.number);
             }
@@ -327,7 +349,7 @@ impl World {
             let renewals: u64 = nodes.map(|node| node.bridge_cells.renewals.value()).sum();
             assert_eq!(renewals, 0, "there is one server only, and no reason to look for another");
         }
-        if !self.redis.broken && self.setup.is_spacious() {
+        if !self.redis.broken && !self.redis.forgetful && self.setup.is_spacious() {
             let causes: u64 = self.causes.values().sum();
             assert_eq!(causes, 0, "nothing was lost, and {:?} think so", self.causes);
             if self.setup.is_roomy() {

@@ -258,7 +258,8 @@ def cluster():
 def test_a_cluster_keeps_them_too(cluster, driver):
     nodes = Nodes(driver, [cluster.url], config=CONFIG)
     try:
-        positions = {f"kept:{n}": quiet(nodes, f"kept:{n}", 5) for n in range(4)}
+        channels = [f"kept:{driver}:{n}" for n in range(4)]
+        positions = {channel: quiet(nodes, channel, 5) for channel in channels}
         late = Nodes(driver, [cluster.url], config=CONFIG)
         try:
             for channel, position in positions.items():

@@ -45,7 +45,7 @@ def fill(cluster, server):
     for n in range(200):
         for at, master in enumerate(cluster.nodes):
             for stream, home in found.items():
-                if home == at and master.client.exists(f"corecast:{{{stream}}}:c:t:{n}"):
+                if home == at and master.client.hexists(f"corecast:{{{stream}}}:places", f"t:{n}"):
                     channels.setdefault(at, f"t:{n}")
     return channels
 
@@ -73,7 +73,7 @@ def test_a_slot_that_moves_takes_its_stream_with_it(join, cluster):
     with Traffic(nodes, [channels[0]]) as traffic:
         source, target = cluster.nodes[0], cluster.nodes[1]
         key = next(name for name in source.client.scan_iter("corecast:{*}:bus")
-                   if source.client.exists(name.replace(b":bus", b":c:" + channels[0].encode())))
+                   if source.client.hexists(name.replace(b":bus", b":places"), channels[0]))
         cluster.move_slot(source.client.execute_command("CLUSTER", "KEYSLOT", key), source, target)
         traffic.flows(15)
     traffic.check()

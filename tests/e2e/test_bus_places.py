@@ -8,7 +8,7 @@ from harness import proxy
 from harness.traffic import CONFIG
 
 NODES = {"config": CONFIG}
-QUESTION = b":c:t:x"  # What a question for the place of t:x names, and nothing else here.
+QUESTION = b"\r\nt:x\r\n"  # What a question for the place of t:x has, and nothing else here.
 
 
 class HoldingLink(proxy.Link):

@@ -61,6 +61,15 @@ def test_another_number_of_streams_is_refused(redis, join, tmp_path):
     assert redis.client.type("corecast:config") == b"hash"
 
 
+@pytest.mark.parametrize("streams, format", [("8", 0), ("8 (format 2)", 2)])
+def test_a_bus_of_another_format_is_refused(redis, streams, format):
+    redis.client.hset("corecast:config", "streams", streams)
+    output = refusal("--redis", redis.url)
+    assert f"bus of format {format}" in output and "needs format 1" in output, output
+    assert "'corecast:{*}:*'" in output and "redis.prefix" in output, output
+    assert redis.client.keys("*") == [b"corecast:config"], "nothing was written"
+
+
 @pytest.mark.parametrize("url", [
     "http://127.0.0.1:6379", "redis//127.0.0.1", "127.0.0.1", "redis://127.0.0.1:66666",
 ])

@@ -31,14 +31,18 @@ HARM = {
     "a stray entry": lambda client, prefix: stray(client, prefix + "bus"),
     "an entry above all others": lambda client, prefix: stray(
         client, prefix + "bus", "18446744073709551615-1"),
-    "a place that is none": lambda client, prefix: client.set(prefix + "c:" + CHANNEL, "garbage"),
-    "a place of another type": lambda client, prefix: replace(
-        client, prefix + "c:" + CHANNEL, lambda key: client.rpush(key, "x")),
+    "a place that is none": lambda client, prefix: client.hset(
+        prefix + "places", CHANNEL, "garbage"),
+    "a generation that is none": lambda client, prefix: client.hset(prefix + "places", "", "x"),
+    "places of another type": lambda client, prefix: replace(
+        client, prefix + "places", lambda key: client.rpush(key, "x")),
+    "silent ones of another type": lambda client, prefix: replace(
+        client, prefix + "silent", lambda key: client.set(key, "x")),
     "marks of another type": lambda client, prefix: replace(
         client, prefix + "marks", lambda key: client.set(key, "x")),
     "marks that are none": lambda client, prefix: client.lpush(prefix + "marks", "garbage"),
     "numbers that are none": lambda client, prefix: client.hset(
-        prefix + "meta", mapping={"n": "x", "b": "", "m": "y"}),
+        prefix + "meta", mapping={"n": "x", "b": "", "cut": "y", "p": "z", "t": ""}),
 }
 
 
@@ -101,8 +105,9 @@ def test_a_batch_of_an_epoch_that_is_over_is_not_taken(join, redis):
     def append(number, epoch):
         return redis.client.eval(
             (ROOT / "src" / "bus" / "scripts" / "append.lua").read_text(),
-            4, *(prefix + name for name in ("bus", "meta", "marks", "p:a-publisher")),
-            number, 1_000_000, 60_000, 60_000, 60_000, 0, "", "", epoch, 0, 0, "record")
+            6, *(prefix + name for name in (
+                "bus", "meta", "marks", "p:a-publisher", "places", "silent")),
+            number, 1_000_000, 60_000, 60_000, 60_000, 0, "", "", epoch, 0, 0, 0, "record")
 
     assert append(1, epoch)[0] == b"ok"
     assert append(1, epoch - 1)[0] == b"dup", "what is known to be in is in"

@@ -1,7 +1,10 @@
 """What happens to connections reaches the application as entries of a Redis stream: at least once,
 and in order per connection."""
 
+import collections
 import time
+
+import pytest
 
 from harness.client import Plain
 from harness.events import EVENTS, STREAM, events, once, wait_events
@@ -30,8 +33,6 @@ def test_the_life_of_a_connection_is_told_in_its_order(nodes, channel):
     assert kinds[:4] == ["connect", "subscribe", "unsubscribe", "subscribe"]
     # An end may be told for each subscription, too.
     assert kinds[4:] in (["disconnect"], ["unsubscribe", "disconnect"])
-    numbers = [int(event["seq"]) for event in told]
-    assert numbers == list(range(numbers[0], numbers[0] + len(told)))
     assert len({(event["node"], event["boot"]) for event in told}) == 1
     for event in told:
         assert event["user"] == ""
@@ -119,3 +120,62 @@ def test_events_wait_while_redis_is_away(alone, redis):
     ids = {client.connected["client"] for client in clients}
     eventually(lambda: {event["client"] for event in events(redis, event="connect")} >= ids, 10,
                "they are told later")
+    # What was written when Redis went on, without an answer, was written once more.
+    assert len(numbered(redis)) == 1
+
+
+def numbered(redis):
+    """The nodes that have written events. Those of each are numbered from 1 on, and whoever drops
+    what is not above the last number has each once and in order."""
+    last, kept = collections.Counter(), []
+    for event in events(redis):
+        node, number = (event["node"], event["boot"]), int(event["seq"])
+        assert number <= last[node] + 1, f"{last[node]} is followed by {number}"
+        if number > last[node]:
+            last[node] = number
+            kept.append({**event, "seq": None})
+    began = [event["client"] for event in kept if event["event"] == "connect"]
+    assert len(set(began)) == len(began), "a session begins once"
+    return last.keys()
+
+
+def test_events_are_numbered_without_holes_whoever_they_are_of(alone, redis):
+    nodes = alone(EVENTS, count=2)
+    clients = [nodes.connect(n % 2) for n in range(40)]
+    for n, client in enumerate(clients):
+        client.subscribe(f"numbered-{n % 7}")
+    redis.kill_clients()
+    for client in clients:
+        client.send('{"send":{"data":1}}')
+    nodes.close_clients()
+    eventually(lambda: len({event["client"] for event in events(redis, event="disconnect")}) == 40,
+               15)
+    assert len(numbered(redis)) == len(nodes)
+
+
+@pytest.mark.parametrize("bytes, frames, each", [(10, 60, 100), (60_000, 60, 1)],
+                         ids=["small", "large"])
+def test_the_stream_is_bounded_in_bytes(alone, redis, bytes, frames, each):
+    most = 1024 * 1024
+    nodes = alone(EVENTS + 'bytes_max = "1MiB"\n[client]\nframes_per_second_max = 100_000\n')
+    client = nodes.connect(0)
+    wait_events(redis, 1, event="connect")
+    for n in range(frames):
+        client.send("\n".join([f'{{"send":{{"data":"{"x" * bytes}"}}}}'] * each))
+        if n % 10 == 9:
+            client.ask("history", channel="t", limit=0)  # It has read so far.
+            used = redis.client.memory_usage(STREAM, samples=0)
+            assert (used or 0) <= 1.4 * most, used
+    client.send('{"send":{"data":"last"}}')
+    eventually(lambda: redis.client.xrevrange(STREAM, count=1)[0][1].get(b"data") == b'"last"', 20)
+    used = redis.client.memory_usage(STREAM, samples=0)
+    assert 0.5 * most <= used <= 1.4 * most, used
+    numbers = [int(event["seq"]) for event in once(events(redis))]
+    assert numbers == list(range(numbers[0], frames * each + 3)) and numbers[0] > 1
+    marks = f"corecast:marks:{{{STREAM}}}"
+    assert redis.client.llen(marks) < 100 and redis.client.memory_usage(marks) < 10_000
+    # What is not ours there stops nobody.
+    redis.client.delete(marks)
+    redis.client.set(marks, "x")
+    client.close()
+    eventually(lambda: redis.client.type(marks) == b"list")

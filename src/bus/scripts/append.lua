@@ -1,22 +1,24 @@
 -- Appends a batch to one stream of the bus: atomically, and once however often it is sent.
 --
--- KEYS  1 stream, 2 meta, 3 marks, 4 publisher, then one for each channel, then one for each
---       idempotency key and each history
+-- KEYS  1 stream, 2 meta, 3 marks, 4 publisher, 5 places, 6 silent, then one for each idempotency
+--       key and each history
 -- ARGV  1 the publisher's number for the batch, 2 bytes that the stream may have, 3 milliseconds
---       that a silent channel keeps its offsets, 4 that a publisher is known, 5 that an idempotency
---       key is known, 6 number of channels, 7 an ingest stream or '', 8 for each publication whose
---       channel has a history "publication=history:most publications:milliseconds that it is kept
---       ..." ("0:0": it is forgotten), 9 the epoch in which the batch was sent for the first time,
---       then for each publication: number of its channel (0: it gets no offset), number of its
---       idempotency key (0: none), after its place in the ingest stream if it has one
+--       that a silent channel keeps its offsets at least, 4 that a publisher is known, 5 that an
+--       idempotency key is known, 6 number of channels, 7 an ingest stream or '', 8 for each
+--       publication whose channel has a history "publication=history:most publications:milliseconds
+--       that it is kept ..." ("0:0": it is forgotten), 9 the epoch in which the batch was sent for
+--       the first time, 10 the last entry of that epoch that the caller has read, then the names of
+--       the channels, then for each publication: number of its channel (0: it gets no offset),
+--       number of its idempotency key (0: none), after its place in the ingest stream if it has one
 --       ("i<ms>-<seq>-<part>:<number>"), the record
 -- Answers {"ok" or "dup", epoch, n, "channel=incarnation:offset before ...", "publication=epoch:
 -- incarnation:offset ..." of those that were repeats}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'm', 'i:' .. ARGV[7])
+local meta =
+  redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 't', 'f', 'i:' .. ARGV[7])
 local n, total = tonumber(meta[3] or nil), tonumber(meta[4] or nil)
-local marked = tonumber(meta[5] or nil)
-if meta[1] ~= run or not (meta[2] and n and total and marked) then
+local marked, began = tonumber(meta[5] or nil), tonumber(meta[6] or nil)
+if meta[1] ~= run or not (meta[2] and n and total and marked and began) or meta[7] ~= '1' then
   return redis.error_reply('FENCED the stream belongs to another process')
 end
 -- What has another type is not ours, and is overwritten.
@@ -41,6 +43,9 @@ if e ~= ARGV[9] then
   -- What the stream has lost, an earlier sending of this batch may have been among.
   return redis.error_reply('FENCED the stream has begun another epoch')
 end
+if n < tonumber(ARGV[10]) then
+  return redis.error_reply('FENCED the stream was set back')
+end
 if seq ~= last + 1 then
   return redis.error_reply('OUTOFORDER ' .. string.format('%.0f', last))
 end
@@ -51,8 +56,6 @@ end
 
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
--- A channel that is forgotten begins anew in a later period, so no position comes twice.
-local period = number(math.floor(ms / tonumber(ARGV[3])))
 
 -- Adds a record to a history, or forgets the history.
 local function keep(history, id, record)
@@ -69,14 +72,58 @@ local function keep(history, id, record)
   redis.call('PEXPIRE', key, ttl)
 end
 
+local FIXED = 10
 local channels = tonumber(ARGV[6])
+local places = {}
+if channels > 0 then
+  places = redis.pcall('HMGET', KEYS[5], unpack(ARGV, FIXED + 1, FIXED + channels))
+end
+-- How many fields a hash has, as meta has it.
+local function fields(key)
+  local found = redis.pcall('HLEN', key)
+  return type(found) == 'number' and number(found)
+end
+-- The generation with which new channels begin. Whether places are lost matters where one is not
+-- there: in this epoch a channel whose place is gone would give its offsets twice.
+local function find_generation()
+  local counts = redis.call('HMGET', KEYS[2], 'p', 's')
+  local lost = (fields(KEYS[5]) ~= counts[1] or fields(KEYS[6]) ~= counts[2])
+  return not lost and string.match(redis.call('HGET', KEYS[5], '') or '', '^%d+')
+end
+
 local incarnation, top, order, starts, records, repeats = {}, {}, {}, {}, {}, {}
+-- Channels that were silent, how many are new, and with which generation.
+local woken, begun, generation = {}, 0, nil
+
+-- Where channel `c` stands; nothing if that is lost.
+local function find(c)
+  local name = ARGV[FIXED + c]
+  local state = places[c]
+  if not state then
+    generation = generation or find_generation()
+    if not generation then
+      return
+    end
+    state = redis.call('HGET', KEYS[6], name)
+    if state then
+      woken[#woken + 1] = name
+    else
+      state, begun = generation .. ':0', begun + 1
+    end
+  end
+  local i, s = string.match(state, '^(%d+):(%d+)$')
+  incarnation[c], top[c] = i, tonumber(s)
+  order[#order + 1] = c
+  starts[#starts + 1] = state
+  return i
+end
+
 local bytes = 128
 local function place(text)
   local a, b, part = string.match(text, '(%d+)-(%d+)-(%d+)$')
   return {tonumber(a), tonumber(b), tonumber(part)}
 end
-local ingested = meta[6] and place(meta[6]) or {0, 0, 0}
+local ingested = meta[8] and place(meta[8]) or {0, 0, 0}
 local function is_ingested(one)
   for at = 1, 3 do
     if one[at] ~= ingested[at] then
@@ -88,11 +135,11 @@ end
 local ingested_last
 local histories = {}
 for one, key, size, ttl in string.gmatch(ARGV[8], '(%d+)=(%d+):(%d+):(%d+)') do
-  histories[tonumber(one)] = {KEYS[4 + channels + tonumber(key)], size, ttl}
+  histories[tonumber(one)] = {KEYS[6 + tonumber(key)], size, ttl}
 end
 -- What is written once the stream has taken the batch, which may fail.
 local keys, kept = {}, {}
-local at, index = 10, 0
+local at, index = FIXED + channels + 1, 0
 while ARGV[at] do
   local c, once, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   local key, first
@@ -108,7 +155,7 @@ while ARGV[at] do
     end
     number = tonumber(number or once)
     if number > 0 and not first then
-      key = KEYS[4 + channels + number]
+      key = KEYS[6 + number]
       first = keys[key] or get(key)
     end
   end
@@ -116,18 +163,12 @@ while ARGV[at] do
     repeats[#repeats + 1] = index .. '=' .. first
   else
     if c > 0 then
-      if not top[c] then
-        local state = redis.pcall('GET', KEYS[4 + c])
-        local i, s = string.match(type(state) == 'string' and state or '', '^(%d+):(%d+)$')
-        if state and not i then
-          -- Where the channel stood is lost, and in this epoch its offsets would come twice.
-          redis.call('DEL', KEYS[4 + c])
-          redis.call('HDEL', KEYS[2], 'run')
-          return redis.error_reply('FENCED a place that no node wrote')
-        end
-        incarnation[c], top[c] = i or period, tonumber(s or 0)
-        order[#order + 1] = c
-        starts[#starts + 1] = i and state or period .. ':0'
+      if not top[c] and not find(c) then
+        -- Where the channel stood is lost, or no node wrote it: an epoch is to begin.
+        redis.pcall('HDEL', KEYS[5], ARGV[FIXED + c])
+        redis.pcall('HDEL', KEYS[6], ARGV[FIXED + c])
+        redis.call('HDEL', KEYS[2], 'run')
+        return redis.error_reply('FENCED the place of a channel is lost')
       end
       top[c] = top[c] + 1
     end
@@ -144,6 +185,23 @@ while ARGV[at] do
   at, index = at + 3, index + 1
 end
 
+-- Begins a generation. Channels that were silent through the whole last one are forgotten; if there
+-- are any, those that begin from now on have another incarnation.
+local function turn()
+  local counts = redis.call('HMGET', KEYS[2], 'p', 's')
+  local text = redis.call('HGET', KEYS[5], '')
+  if not text then
+    return
+  end
+  if counts[2] ~= '0' and counts[2] ~= '1' then
+    text = string.gsub(text, '^%d+', function(last) return number(tonumber(last) + 1) end)
+  end
+  redis.call('UNLINK', KEYS[6])
+  redis.call('RENAME', KEYS[5], KEYS[6])
+  redis.call('HSET', KEYS[5], '', text)
+  redis.call('HSET', KEYS[2], 'p', 1, 's', counts[1] or 0, 't', number(ms))
+end
+
 if #records > 0 then
   n = n + 1
   -- The first write: if Redis refuses it, nothing has happened.
@@ -155,8 +213,26 @@ if #records > 0 then
     end
     return added
   end
-  for _, c in ipairs(order) do
-    redis.call('SET', KEYS[4 + c], incarnation[c] .. ':' .. number(top[c]), 'PX', ARGV[3])
+  if #order > 0 then
+    local written = {}
+    for _, c in ipairs(order) do
+      written[#written + 1] = ARGV[FIXED + c]
+      written[#written + 1] = incarnation[c] .. ':' .. number(top[c])
+    end
+    redis.call('HSET', KEYS[5], unpack(written))
+  end
+  if generation then
+    if #woken > 0 then
+      redis.call('HDEL', KEYS[6], unpack(woken))
+      redis.call('HINCRBY', KEYS[2], 's', -#woken)
+    end
+    redis.call('HINCRBY', KEYS[2], 'p', begun + #woken)
+  end
+  if ms < began then
+    -- The clock was set back: silent channels keep their offsets the longer.
+    redis.call('HSET', KEYS[2], 't', number(ms))
+  elseif ms - began >= tonumber(ARGV[3]) then
+    turn()
   end
   for key, position in pairs(keys) do
     redis.call('SET', key, position, 'PX', ARGV[5])
@@ -185,7 +261,7 @@ if #records > 0 then
       mark = redis.call('LINDEX', KEYS[3], 0)
     end
   end
-  redis.call('HSET', KEYS[2], 'n', number(n), 'b', number(total), 'm', number(marked))
+  redis.call('HSET', KEYS[2], 'n', number(n), 'b', number(total), 'cut', number(marked))
 end
 if ingested_last then
   redis.call('HSET', KEYS[2], 'i:' .. ARGV[7], ingested_last)

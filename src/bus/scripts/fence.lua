@@ -1,13 +1,19 @@
--- Makes sure that one stream of the bus belongs to the server that answers: another process than
--- the last time (a restart, a promoted replica) begins a new epoch, for what it has may not be what
--- the other one acknowledged.
+-- Makes sure that one stream of the bus belongs to the server that answers and has lost nothing
+-- that positions rest on. Otherwise a new epoch begins: another process than the last time (a
+-- restart, a promoted replica) may not have what was acknowledged, a stream that ends before an
+-- entry that somebody has read was set back, and a channel whose place is lost would give its
+-- offsets twice.
 --
--- KEYS  1 stream, 2 meta, 3 marks
--- ARGV  1 the highest epoch that the caller has seen
--- Answers {epoch, n, "same" or "new", the server's run_id}.
+-- KEYS  1 stream, 2 meta, 3 marks, 4 places, 5 silent
+-- ARGV  1 and 2 epoch and number of the last entry that the caller has seen, 3 the caller's format
+-- Answers {epoch, n, "same" or "new", the server's run_id}, or "FORMAT" and the format of what is
+-- there.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'm')
-local seen = tonumber(ARGV[1])
+local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 'p', 's', 't', 'f')
+if meta[1] and meta[9] ~= ARGV[3] then
+  return redis.error_reply('FORMAT ' .. (meta[9] or '0'))
+end
+local seen_e, seen_n = tonumber(ARGV[1]), tonumber(ARGV[2])
 local last_e, last_n = 0, 0
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if not info.err then
@@ -18,11 +24,25 @@ if not info.err then
     end
   end
 end
-local e, n = tonumber(meta[2] or nil), tonumber(meta[3] or nil)
-local whole = e and n and tonumber(meta[4] or nil) and tonumber(meta[5] or nil)
-if meta[1] == run and whole then
+local function number(value)
+  return string.format('%.0f', value)
+end
+local function fields(key)
+  local found = redis.pcall('HLEN', key)
+  return type(found) == 'number' and number(found)
+end
+local function generation(key)
+  local text = redis.pcall('HGET', key, '')
+  return tonumber(type(text) == 'string' and string.match(text, '^%d+') or 0)
+end
+
+local e, n, began = tonumber(meta[2] or nil), tonumber(meta[3] or nil), tonumber(meta[8] or nil)
+local whole = e and n and began and tonumber(meta[4] or nil) and tonumber(meta[5] or nil)
+local lost = (fields(KEYS[4]) ~= meta[6] or fields(KEYS[5]) ~= meta[7])
+if meta[1] == run and whole and not lost and generation(KEYS[4]) > 0 then
+  local behind = e < seen_e or e == seen_e and n < seen_n
   -- Above it there is what no node wrote, if anything.
-  if e >= seen and (last_e < e or last_e == e and last_n <= n) then
+  if not behind and (last_e < e or last_e == e and last_n <= n) then
     return {meta[2], meta[3], 'same', run}
   end
 end
@@ -35,9 +55,9 @@ if last_e > EPOCH_MAX then
   last_e = 0
 end
 -- The stream may know of an epoch that meta has lost, and takes no lower one.
-e = math.max(ms * 1024, seen, e or 0, last_e)
+e = math.max(ms * 1024, seen_e, e or 0, last_e)
 -- Two servers that don't know of each other must not begin the same epoch.
-e = string.format('%.0f', e + 1 + tonumber(string.sub(run, 1, 4), 16) % 1024)
+e = number(e + 1 + tonumber(string.sub(run, 1, 4), 16) % 1024)
 local ingested = {}
 local all = redis.call('HGETALL', KEYS[2])
 for at = 1, #all, 2 do
@@ -46,7 +66,18 @@ for at = 1, #all, 2 do
     ingested[#ingested + 1] = all[at + 1]
   end
 end
+-- Above every incarnation that a channel has, whatever is left of them.
+local new = math.max(generation(KEYS[4]), generation(KEYS[5])) + 1
 redis.call('DEL', KEYS[2], KEYS[3])
-redis.call('HSET', KEYS[2], 'run', run, 'e', e, 'n', '0', 'b', '0', 'm', '0', unpack(ingested))
+for at = 4, 5 do
+  if not fields(KEYS[at]) then
+    redis.call('DEL', KEYS[at])
+  end
+end
+redis.call('HSET', KEYS[4], '', number(new) .. ' is the generation with which channels begin. '
+  .. 'A text of this length has Redis keep a table, and not a list that it would search.')
+redis.call('HSET', KEYS[2], 'run', run, 'e', e, 'n', '0', 'b', '0', 'cut', '0',
+  'p', fields(KEYS[4]), 's', fields(KEYS[5]), 't', number(began or ms), 'f', ARGV[3],
+  unpack(ingested))
 redis.call('XTRIM', KEYS[1], 'MINID', e .. '-0')
 return {e, '0', 'new', run}

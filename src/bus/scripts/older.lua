@@ -1,13 +1,13 @@
 -- Reads back what channels of one stream of the bus have in histories of their own.
 --
--- KEYS  1 meta, then for each channel: where it stands, its history
--- ARGV  1 bytes after which no more is read, then for each channel: the offset before which, most
---       publications, milliseconds that a publication is kept
+-- KEYS  1 meta, 2 places, 3 silent, then the history of each channel
+-- ARGV  1 bytes after which no more is read, then for each channel: its name, the offset before
+--       which, most publications, milliseconds that a publication is kept
 -- Answers {epoch, then for each channel {its incarnation, 1 if nothing older is kept, then, the
 -- newest first: offset, age in milliseconds, record ...}}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local meta = redis.call('HMGET', KEYS[1], 'run', 'e')
-if meta[1] ~= run then
+local meta = redis.call('HMGET', KEYS[1], 'run', 'e', 'f')
+if meta[1] ~= run or meta[3] ~= '1' then
   return redis.error_reply('FENCED the stream belongs to another process')
 end
 local time = redis.call('TIME')
@@ -16,7 +16,7 @@ local left = tonumber(ARGV[1])
 local PAGE = 16
 
 local function read(state, history, before, count, ttl)
-  local incarnation = type(state) == 'string' and string.match(state, '^(%d+):%d+$')
+  local incarnation = state and string.match(state, '^(%d+):%d+$')
   if not incarnation then
     return {'0', 1}
   end
@@ -50,10 +50,17 @@ local function read(state, history, before, count, ttl)
   return found
 end
 
+-- What has another type is not ours.
+local function where(key, name)
+  local state = redis.pcall('HGET', key, name)
+  return type(state) == 'string' and state
+end
+
 local answer = {meta[2]}
-for channel = 1, (#KEYS - 1) / 2 do
-  local state, at = redis.pcall('GET', KEYS[2 * channel]), 3 * channel - 1
-  answer[channel + 1] = read(state, KEYS[2 * channel + 1], tonumber(ARGV[at]),
-    tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]))
+for channel = 1, #KEYS - 3 do
+  local at = 4 * channel - 2
+  local state = where(KEYS[2], ARGV[at]) or where(KEYS[3], ARGV[at])
+  answer[channel + 1] = read(state, KEYS[channel + 3], tonumber(ARGV[at + 1]),
+    tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
 end
 return answer

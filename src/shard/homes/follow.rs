@@ -13,6 +13,8 @@ use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 pub struct Followed<'a> {
     /// Where the channel stands, if that is not where it stood.
     pub moved: Option<Position>,
+    /// It was given a place that it has had before: its epoch must end.
+    pub repeated: bool,
     /// Shards with subscribers.
     pub interested: &'a [ShardId],
 }
@@ -20,7 +22,7 @@ pub struct Followed<'a> {
 impl Homes {
     /// Whether it is known where a channel stands.
     pub fn is_known(&self, name: &str) -> bool {
-        self.channels.get(name).is_some_and(|home| home.known)
+        self.channels.get(name).is_some_and(|home| home.known && !home.repeats)
     }
 
     /// Whether `since` is not a place that this node has read past: it may be one that is still to
@@ -43,8 +45,10 @@ impl Homes {
         let keep = namespace.has_history();
         if publication.offset == 0 || !keep && !self.channels.contains_key(name) {
             let home = self.channels.get(name)?;
-            return Some(Followed { moved: None, interested: &home.interested });
+            let interested = &home.interested;
+            return Some(Followed { moved: None, repeated: false, interested });
         }
+        let repeats = self.repeats(name.as_str());
         let before = Position { epoch, offset: publication.offset - 1 };
         let moved = self.settle(name, namespace, before);
         let home = self.channels.get_mut(name)?;
@@ -61,8 +65,9 @@ impl Homes {
         }
         self.retire(now, name);
         self.keep_within_bytes(now);
+        let repeated = !repeats && self.repeats(name.as_str());
         let interested = self.channels.get(name).map_or(&[][..], |home| &home.interested);
-        Some(Followed { moved, interested })
+        Some(Followed { moved, repeated, interested })
     }
 
     /// Enters a channel of which `last` was read, if it is not there because nothing of it is kept:
@@ -79,14 +84,16 @@ impl Homes {
         (name, namespace): (&ChannelName, &Arc<Namespace>),
         position: Position,
     ) -> Followed<'_> {
+        let repeats = self.repeats(name.as_str());
         // What was read since it was asked for is newer.
         let moved = if self.is_known(name.as_str()) {
             None
         } else {
             self.settle(name, namespace, position)
         };
+        let repeated = !repeats && self.repeats(name.as_str());
         let interested = self.channels.get(name).map_or(&[][..], |home| &home.interested);
-        Followed { moved, interested }
+        Followed { moved, repeated, interested }
     }
 
     /// Channels for which `concerns` says yes may have missed something. Answers those that
@@ -113,6 +120,11 @@ impl Homes {
         was_known
     }
 
+    /// Whether a channel was given a place in its epoch that it has had before.
+    fn repeats(&self, name: &str) -> bool {
+        self.channels.get(name).is_some_and(|home| home.repeats)
+    }
+
     /// Brings a channel to `position`, after which it is known. Answers the position if it was
     /// another; what was kept of the channel does not lead there and is dropped.
     fn settle(
@@ -130,6 +142,8 @@ impl Homes {
             return None;
         }
         home.history.trim(0, &mut self.bytes, &mut self.stored_live);
+        // Until the epoch ends nobody is told where the channel stands.
+        home.repeats = position.epoch == home.epoch && (home.repeats || position.offset < home.top);
         (home.epoch, home.top) = (position.epoch, position.offset);
         (home.more, home.forgotten) = (namespace.durable_history, 0);
         Some(position)

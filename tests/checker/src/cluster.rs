@@ -127,7 +127,7 @@ impl Cluster {
         self.redis.get(self.primary).context("this fault needs Redis")
     }
 
-    /// Learns which channel is in which stream, from the keys that hold channels' offsets.
+    /// Learns which channel is in which stream, from what holds channels' offsets.
     ///
     /// # Errors
     /// If Redis does not answer.
@@ -137,12 +137,14 @@ impl Cluster {
         for key in primary.keys("corecast:{*}:bus").await? {
             streams.insert(key, Vec::new());
         }
-        for key in primary.keys("corecast:{*}:c:*").await? {
-            let Some((front, channel)) = key.split_once(":c:") else { continue };
-            let number = channels.iter().position(|name| name == channel);
-            if let Some(number) = number {
-                streams.entry(format!("{front}:bus")).or_default().push(number as u16);
-            }
+        for (stream, concerned) in &mut streams {
+            let places = stream.replace(":bus", ":places");
+            let known = primary.command(&["HKEYS", &places]).await?;
+            let numbers = known.lines().filter_map(|known| {
+                let number = channels.iter().position(|name| name == known)?;
+                Some(number as u16)
+            });
+            concerned.extend(numbers);
         }
         self.streams = streams;
         Ok(())

@@ -143,9 +143,8 @@ class Redis(Process):
 
     def stream_of(self, channel, prefix="corecast"):
         """The number of the stream in which that channel is. Something was published in it."""
-        keys = [key.decode() for key in self.client.scan_iter(f"{prefix}:{{*}}:c:*")]
-        (found,) = {int(key.split("{", 1)[1].split("}", 1)[0]) for key in keys
-                    if key.split(":c:", 1)[1] == channel}
+        (found,) = [number for number, name in self.streams(prefix).items()
+                    if self.client.hexists(name.removesuffix("bus") + "places", channel)]
         return found
 
     def kill_clients(self):

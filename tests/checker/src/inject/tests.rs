@@ -121,7 +121,7 @@ async fn a_killed_redis_has_what_its_log_has() {
 async fn streams_are_found_and_deleted_with_the_channels_that_they_concern() {
     let Some((mut cluster, through, _directory)) = started(21_130).await else { return };
     through.command(&["XADD", "corecast:{3}:bus", "1-1", "a", "b"]).await.unwrap();
-    through.command(&["SET", "corecast:{3}:c:check:1", "0:7"]).await.unwrap();
+    through.command(&["HSET", "corecast:{3}:places", "check:1", "1:7"]).await.unwrap();
     let names = ["check:0".to_owned(), "check:1".to_owned()];
     cluster.learn_streams(&names).await.unwrap();
     let fault = cluster.inject(&planned(Kind::Del)).await.unwrap();

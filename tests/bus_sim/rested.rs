@@ -1,0 +1,105 @@
+//! Schedules in which something is lost while everybody has read everything: what each reader knows
+//! is known then, and with it what must be noticed.
+
+use std::time::Duration;
+
+use corecast::limits::BUS_CHANNEL_TTL;
+
+use super::node::LONG;
+use super::schedule::Outcome;
+use super::setup::BusSetup;
+use super::world::World;
+use crate::sim::random::Random;
+
+/// Nodes that have read all of what was published, and clients that are served.
+fn rested(seed: u64) -> World {
+    let mut random = Random::new(seed);
+    let mut setup = BusSetup::random(&mut random);
+    while !setup.is_roomy() || !setup.node.channels[0].has_history() {
+        setup = BusSetup::random(&mut random);
+    }
+    let mut world = World::new(setup, random, 3);
+    world.rest();
+    for _ in 0..world.between(10, 40) {
+        publish(&mut world);
+    }
+    world.rest();
+    world
+}
+
+fn publish(world: &mut World) {
+    let channel = world.below(world.setup.node.channels.len());
+    world.publish(channel, false).expect("everybody serves");
+    world.round(Duration::from_millis(5));
+}
+
+fn outcome(world: &World) -> Outcome {
+    let digest = world.network.borrow_mut().random.number();
+    Outcome { published: world.record.count(), seen: world.record.seen(), digest }
+}
+
+/// Somebody writes a place that a channel has had before. It is given again before anybody can
+/// know; whoever has read it ends the epoch, so that nobody goes on in it.
+///
+/// # Panics
+/// On a broken promise.
+pub fn play_written_place(seed: u64) -> Outcome {
+    let mut world = rested(seed);
+    // Of one without a history only those know that listen to it.
+    let channel = 0;
+    let name = world.setup.node.channels[channel].name.clone();
+    let (before, by) = (world.top(channel), world.between(1, 9) as u64);
+    let stream = corecast::bus::stream_of(&name, world.setup.streams);
+    let mut is_set_back = false;
+    world.redis.harm_one(stream, |stream| is_set_back = stream.places.set_back(&name, by));
+    world.record.written_to.push(channel);
+    world.publish(channel, false).expect("everybody serves");
+    world.until("the epoch has ended", LONG, |world| {
+        !is_set_back || world.top(channel).epoch != before.epoch
+    });
+    for _ in 0..20 {
+        publish(&mut world);
+    }
+    world.settle();
+    outcome(&world)
+}
+
+/// The clock of Redis is stepped so far, and back, that silent channels are forgotten. They begin
+/// anew where they have never been.
+///
+/// # Panics
+/// On a broken promise.
+pub fn play_generations(seed: u64) -> Outcome {
+    let mut world = rested(seed);
+    let generation = BUS_CHANNEL_TTL.as_millis() as i64;
+    for by in [generation, -generation, 2 * generation, generation, -3 * generation] {
+        world.redis.jump(by);
+        // The first channel is silent.
+        for channel in 1..world.setup.node.channels.len() {
+            world.publish(channel, false).expect("everybody serves");
+        }
+        world.rest();
+    }
+    for _ in 0..20 {
+        publish(&mut world);
+    }
+    world.settle();
+    outcome(&world)
+}
+
+/// Redis goes back to what it was, as the same process. Nodes have read what it has lost, so none
+/// of its places is given again.
+///
+/// # Panics
+/// On a broken promise.
+pub fn play_setback(seed: u64) -> Outcome {
+    let mut world = rested(seed);
+    let lost = world.between(1, 8);
+    world.redis.go_back(lost);
+    world.rest();
+    for _ in 0..20 {
+        publish(&mut world);
+    }
+    world.settle();
+    outcome(&world)
+}
