@@ -231,6 +231,8 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     engine.on_outcome(now, refused());
     assert!(engine.take_own().is_empty() && engine.trouble(now).is_none(), "once is not enough");
     now = now.after(BUS_PROBE_AGAIN);
+    assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })), "who is it that refuses");
+    engine.on_outcome(now, Outcome::Fenced(0, Some((AT, RUN))));
     assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
     engine.on_outcome(now, refused());
     ask(&mut engine, now, 2, Once::Never);

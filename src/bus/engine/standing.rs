@@ -155,7 +155,11 @@ impl Engine {
             }
             // Somebody has put something else into the place of one stream.
             Err(AppendFailed::Refused(text)) if text.starts_with("WRONGTYPE") => None,
-            Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_)) => Some(false),
+            Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_)) => {
+                // Who refuses has not said who it is: a fence that has nothing to write does.
+                lane.unfenced = true;
+                Some(false)
+            }
             Err(AppendFailed::OutOfOrder | AppendFailed::Lost) => None,
         };
         let mut masters = self.masters.iter_mut();
