@@ -1,11 +1,12 @@
 """Histories that Redis keeps for single channels: a quiet channel is remembered whatever the busy
 ones do, by nodes that have never read of it, and at a bounded price for Redis."""
 
+import json
 import time
 
 import pytest
 
-from harness.client import data, offsets
+from harness.client import Plain, data, offsets
 from harness.nodes import Nodes
 from harness.redis import Cluster, Redis
 from harness.server import eventually
@@ -77,6 +78,20 @@ def test_a_node_that_comes_later_recovers_what_no_stream_has_any_more(join, redi
         nodes[0].publish("kept:1", 21)
         assert '"data":21' in ws.receive()
     assert data(late[0].history("kept:1")) == list(range(1, 22))
+
+
+def test_an_envelope_continues_from_a_position_that_no_stream_has_any_more(join, redis):
+    position = quiet(join([redis.url]), "kept:1", 20)
+    late = join([redis.url])
+    path = f"/ws?channels=kept:1&envelope=json&since={position['epoch']}:3"
+    with Plain(late[0], path) as ws:
+        assert ws.begin()["offset"] == 3
+        late[0].publish("kept:1", 21)
+        assert [json.loads(ws.receive())["offset"] for _ in range(18)] == list(range(4, 22))
+    later = join([redis.url])
+    with Plain(later[0], "/ws?channels=kept:1&envelope=json&last=15") as ws:
+        assert ws.begin()["offset"] == 6
+        assert [json.loads(ws.receive())["offset"] for _ in range(15)] == list(range(7, 22))
 
 
 def test_pages_of_history_reach_back_as_far_as_redis_does(join, redis):
