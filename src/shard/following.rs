@@ -56,6 +56,11 @@ impl<S: Sockets> Shard<S> {
         self.options.bus && (self.following.loading || !self.homes.is_known(channel))
     }
 
+    /// Whether somebody waits for the place of `channel`, or is being answered now.
+    pub(super) fn is_awaited(&self, channel: &ChannelName) -> bool {
+        self.following.judging || self.following.waiting.contains_key(channel)
+    }
+
     /// Whether a client has read further, on another node, than this one has.
     pub(super) fn may_be_behind(&self, channel: &str, since: Since) -> bool {
         self.options.bus && self.homes.is_before(channel, since)
@@ -179,13 +184,13 @@ impl<S: Sockets> Shard<S> {
             self.tell_moved(channel, top, &interested);
         }
         self.serve_waiting(channel);
-        // A question of one who has left meanwhile.
-        self.homes.retire(self.now, channel);
     }
 
     /// The question about a channel has been answered: those who wait are judged again.
     fn serve_waiting(&mut self, channel: &ChannelName) {
-        let Some(waiting) = self.following.waiting.remove(channel) else { return };
+        let Some(waiting) = self.following.waiting.remove(channel) else {
+            return self.retire_home(channel);
+        };
         let Waiting { question, asked, later } = waiting;
         self.following.judging = true;
         for mut request in asked {
@@ -198,6 +203,16 @@ impl<S: Sockets> Shard<S> {
         }
         later.into_iter().for_each(|request| self.on_message(request));
         self.following.judging = false;
+        // Whoever asked may have left meanwhile, or wanted no more than to know.
+        self.retire_home(channel);
+    }
+
+    /// Forgets a channel at home here if nobody uses it. Not while those are judged who waited for
+    /// its place: the next of them would have to ask again.
+    pub(super) fn retire_home(&mut self, channel: &ChannelName) {
+        if !self.following.judging {
+            self.homes.retire_named(self.now, channel);
+        }
     }
 
     /// The bus can't say where a channel stands. Those who wait may try again; who is subscribed
