@@ -7,7 +7,7 @@ use std::time::Duration;
 use regex_lite::Regex;
 
 use crate::ids::{ClientId, Epoch, Moment};
-use crate::limits::{CHANNEL_BYTES_MAX, JSON_DEPTH_MAX};
+use crate::limits::{CHANNEL_BYTES_MAX, JSON_DEPTH_MAX, RECOVERY_BYTES_MAX};
 use crate::reason::ClientError;
 
 /// A channel's name, shared by everything that mentions it.
@@ -158,6 +158,19 @@ impl Namespace {
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
+
+    /// Checks that a publication which takes `bytes` of a recovery (see [`recovery_bytes`]) can be
+    /// recovered, if it is to be kept.
+    ///
+    /// # Errors
+    /// `PublicationTooLong` if it takes more than [`RECOVERY_BYTES_MAX`].
+    pub fn check_recoverable(&self, bytes: usize, skip_history: bool) -> Result<(), ClientError> {
+        let kept = self.has_history() && !skip_history;
+        if kept && bytes > RECOVERY_BYTES_MAX {
+            return Err(ClientError::PublicationTooLong);
+        }
+        Ok(())
+    }
 }
 
 /// All namespaces of a node.
@@ -239,12 +252,29 @@ pub struct Publication {
     pub accepted: Moment,
 }
 
+/// Labels of a publication.
+pub type Tags = [(Box<str>, Box<str>)];
+
 impl Publication {
     /// Bytes that keeping this publication costs, more or less.
     pub fn cost_bytes(&self) -> usize {
-        let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 32).sum();
-        self.data.len() + tags + size_of::<Publication>() + crate::limits::ENTRY_OVERHEAD_BYTES
+        self.data.len() + overhead_bytes(&self.tags)
     }
+
+    /// Bytes that this publication takes of a recovery, as JSON and more or less.
+    pub fn recovery_bytes(&self, data_type: DataType) -> usize {
+        recovery_bytes(data_type, &self.data, &self.tags)
+    }
+}
+
+/// Bytes that a publication with this payload and these labels takes of a recovery.
+pub fn recovery_bytes(data_type: DataType, data: &[u8], tags: &Tags) -> usize {
+    data_type.json_bytes(data) + overhead_bytes(tags)
+}
+
+fn overhead_bytes(tags: &Tags) -> usize {
+    let tags: usize = tags.iter().map(|(key, value)| key.len() + value.len() + 32).sum();
+    tags + size_of::<Publication>() + crate::limits::ENTRY_OVERHEAD_BYTES
 }
 
 /// What a codec must know of a channel to write its publications.

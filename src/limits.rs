@@ -209,12 +209,16 @@ pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// left. Later it begins a new epoch.
 pub const CHANNEL_META_TTL: Duration = Duration::from_secs(3600);
 
+/// Publications that expire of one channel while it is used. The others go in a turn's share of
+/// [`FORGOTTEN_PER_TURN`].
+pub const EXPIRED_PER_USE: usize = 64;
+
+/// Publications that expire, and positions that are forgotten, in one turn: about 1 ms. While there
+/// are more, turn follows turn.
+pub const FORGOTTEN_PER_TURN: usize = 1024;
+
 /// How long a publication's idempotency key is remembered. Source: Centrifugo.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
-
-/// Keys that one shard remembers; one more publication with a key is refused (111), for a promise
-/// could not be kept. About 200 B each.
-pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 
 /// Slots that one audit step compares with their descriptors and subscriptions.
 pub const AUDIT_SLOTS_MAX: usize = 4096;
@@ -268,6 +272,17 @@ pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
 /// reset, or of a subnet of which too many wait, must not keep others from getting through. Each
 /// costs some 5 µs; the kernel has spent as much on it.
 pub const ACCEPT_TAKES_PER_SECOND: u32 = 40_000;
+
+/// A subnet may have so many times as many channels, and create so many times as many in a second,
+/// as all others are left on the node: the only one that wants any gets eight ninths of all, and
+/// whoever comes beside it finds room.
+pub const SUBNET_CHANNELS_FACTOR: usize = 8;
+
+/// Most channels that a shard leases at once from the node's `channels_max`.
+pub const LEASE_CHANNELS_MAX: usize = 256;
+
+/// Most bytes that a shard leases at once from the node's `idempotency_bytes_max`.
+pub const LEASE_IDEMPOTENCY_BYTES_MAX: usize = 64 * 1024;
 
 /// First and last pause after an accept that failed for want of descriptors.
 pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);

@@ -123,6 +123,11 @@ reasons! {
         AlreadySubscribed = 105, "already subscribed", "already_subscribed", false;
         /// A limit on the number of something is reached.
         LimitExceeded = 106, "limit exceeded", "limit_exceeded", false;
+        /// A publication is so long that no recovery could return it. See
+        /// [`RECOVERY_BYTES_MAX`](crate::limits::RECOVERY_BYTES_MAX).
+        PublicationTooLong = 106,
+            "limit exceeded: channels with history take publications of up to 786432 bytes as JSON",
+            "publication_too_long", false;
         /// A value is missing, malformed or too long.
         BadRequest = 107, "bad request", "bad_request", false;
         /// The feature is off for this channel, or not part of this server.
@@ -160,6 +165,18 @@ reasons! {
         SlowSkip = 0, "slow skip", "slow_skip", false;
         /// A thread's inbox and the sender's spill for it were full: a gap notice went instead.
         SpillFull = 0, "spill full", "spill_full", false;
+    }
+}
+
+reasons! {
+    /// Why something that the history kept was dropped before its time. Every one is counted.
+    Eviction {
+        /// A publication: the histories have used up their bytes.
+        Bytes = 0, "bytes", "bytes", false;
+        /// The position of a channel that nobody used: the histories have used up their bytes.
+        Position = 0, "position", "position", false;
+        /// A publication: it does not lead to where the channel stands now, or that is not known.
+        Adrift = 0, "adrift", "adrift", false;
     }
 }
 

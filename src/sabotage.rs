@@ -25,6 +25,12 @@ pub enum Fault {
     ForgottenRelease,
     /// A shard gives back more memory for outboxes than it had leased.
     LeaseTwiceGivenBack,
+    /// A channel begins again in the epoch in which its offsets have been used.
+    RepeatedEpoch,
+    /// Channels beyond the node's bound are granted.
+    UnboundedChannels,
+    /// A publication that is dropped stays charged.
+    ForgottenCharge,
     /// Parsing a client's bytes panics.
     PanicInParse,
     /// A turn panics.

@@ -74,6 +74,32 @@ pub struct Row {
     /// Connections. The row is free while there are none, and keeps its subnet until another one
     /// needs it: what was counted in the present second is still known to a client that comes back.
     connections: AtomicU32,
+    /// Channels that came to a shard with a subscription from this subnet, once for each shard.
+    channels: AtomicU32,
+    /// Channels that its clients have created.
+    created: PerSecond,
+}
+
+/// How often something happened in the present second, on all shards.
+#[derive(Debug, Default)]
+pub struct PerSecond(AtomicU64);
+
+impl PerSecond {
+    /// How often it happened in the second with number `second`.
+    pub fn count(&self, second: u32) -> u32 {
+        let value = self.0.load(Ordering::Relaxed);
+        if (value >> 32) as u32 == second { value as u32 } else { 0 }
+    }
+
+    /// It happened once more.
+    pub fn add(&self, second: u32) {
+        let add = |value: u64| {
+            let count = if (value >> 32) as u32 == second { value as u32 } else { 0 };
+            Some(u64::from(second) << 32 | u64::from(count.saturating_add(1)))
+        };
+        // It never declines.
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok();
+    }
 }
 
 impl Row {
@@ -88,8 +114,21 @@ impl Row {
         }
     }
 
+    /// Channels that clients of the subnet have brought to shards.
+    pub fn channels(&self) -> u32 {
+        self.channels.load(Ordering::Relaxed)
+    }
+
+    /// Channels that clients of the subnet have created in the present second.
+    pub fn created(&self) -> &PerSecond {
+        &self.created
+    }
+
     /// Forgets all that was counted for another subnet.
-    fn clear(&self) {}
+    fn clear(&self) {
+        self.channels.store(0, Ordering::Relaxed);
+        self.created.0.store(0, Ordering::Relaxed);
+    }
 
     fn is_of(&self, subnet: Subnet) -> bool {
         self.subnet.load(Ordering::Relaxed) == subnet.0
@@ -183,6 +222,23 @@ impl Subnets {
             && !crate::sabotage!(LeakedSubnet)
         {
             row.leave();
+        }
+    }
+
+    /// A client of a subnet has brought a channel to a shard.
+    pub fn add_channel(&self, id: SubnetId) {
+        if let Some(row) = self.row(id) {
+            row.channels.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A channel has left the shard to which a client of this subnet had brought it. The row may be
+    /// another subnet's by now, if that client and all others of its subnet left before the
+    /// channel: then that one is charged for too few.
+    pub fn remove_channel(&self, id: SubnetId) {
+        let less = |count: u32| count.checked_sub(1);
+        if let Some(row) = self.row(id) {
+            row.channels.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
         }
     }
 

@@ -92,6 +92,28 @@ fn a_gap_that_nobody_is_told_of_is_noticed() {
 }
 
 #[test]
+fn a_publication_that_stays_charged_is_noticed() {
+    check_noticed(play, Fault::ForgottenCharge);
+}
+
+#[test]
+fn a_channel_beyond_the_nodes_bound_is_noticed() {
+    let crowd = |seed| {
+        let mut setup = sim::setup::Setup::generous(2);
+        setup.channels_max = 1;
+        let mut world = sim::world::World::new(setup, sim::random::Random::new(seed));
+        for namespace in ["", "asked"] {
+            let wanted = vec![world.setup.channel_of(namespace)];
+            let speech = sim::centrifugo::Centrifugo::new(wanted);
+            world.add(sim::client::Speech::Centrifugo(speech));
+        }
+        world.pass(std::time::Duration::from_secs(5));
+    };
+    crowd(0);
+    check_noticed(crowd, Fault::UnboundedChannels);
+}
+
+#[test]
 fn a_shard_that_stays_interested_is_noticed() {
     check_noticed(play, Fault::LeakedInterest);
 }

@@ -110,6 +110,7 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
         sockets: Silent { alone, ..Silent::default() },
         inbox,
         outbound: Outbound::new(lanes),
+        pools: Config::default().pools(1),
         home_map: HomeMap::new(1),
         identity: Identity::new(),
         cells: Arc::clone(&cells),

@@ -84,7 +84,9 @@ impl ApiError {
     pub(super) fn transport_status(&self) -> StatusCode {
         match self.error() {
             ClientError::UnknownChannel | ClientError::MethodNotFound => StatusCode::NOT_FOUND,
-            ClientError::BadRequest | ClientError::NotAvailable => StatusCode::BAD_REQUEST,
+            ClientError::BadRequest
+            | ClientError::NotAvailable
+            | ClientError::PublicationTooLong => StatusCode::BAD_REQUEST,
             ClientError::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -10,7 +10,7 @@ use super::{Api, reply};
 use crate::channel::{ChannelName, Publication};
 use crate::limits::{ANSWER_TIMEOUT, API_WINDOW_MAX};
 use crate::mesh::{Answer, Asker, Message, Publish};
-use crate::protocol::PublishRequest;
+use crate::protocol::{PublishRequest, check_recoverable};
 
 /// Publishes to one channel. Answers once the publication is in its history.
 ///
@@ -68,6 +68,8 @@ fn publish_send(
         tags: request.tags(),
         accepted: api.status.now(),
     };
+    let bytes = publication.recovery_bytes(namespace.data);
+    check_recoverable(namespace, bytes, request.skip_history)?;
     let make = |ticket| {
         Message::Publish(Box::new(Publish {
             channel: ChannelName::new(channel),

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use super::{Reply, record};
-use crate::channel::{ChannelName, DataType, Namespaces, Publication};
+use crate::channel::{ChannelName, DataType, Namespaces, Publication, recovery_bytes};
 use crate::ids::Moment;
 use crate::mesh::{Asker, Publish};
-use crate::protocol::{PublishRequest, Unfit, checked_payload, decode_base64, read_params};
+use crate::protocol::{
+    PublishRequest, Unfit, check_recoverable, checked_payload, decode_base64, read_params,
+};
 
 /// Id of an entry: milliseconds, and a number among those of the same millisecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,17 +164,25 @@ impl Asked {
             skip_history: request.skip_history,
             idempotency_key: request.idempotency_key(),
         };
+        // What each payload takes of a recovery.
+        let mut lengths = Vec::new();
         for channel in channels {
             if channel.is_empty() {
                 return Err(Unfit::bad_request("channel is missing"));
             }
             let unfit = |error| Unfit { error, detail: format!("{channel:?}") };
-            let data_type = namespaces.resolve(channel).map_err(unfit)?.data;
+            let namespace = namespaces.resolve(channel).map_err(unfit)?;
+            let data_type = namespace.data;
             let known = asked.payloads.iter().position(|(known, _)| *known == data_type);
             let number = known.unwrap_or(asked.payloads.len());
             if known.is_none() {
                 asked.payloads.push((data_type, payload(data_type)?));
             }
+            let (_, data) = &asked.payloads[number];
+            if lengths.len() == number {
+                lengths.push(recovery_bytes(data_type, data, &asked.tags));
+            }
+            check_recoverable(namespace, lengths[number], asked.skip_history)?;
             asked.channels.push((ChannelName::new(channel), number));
         }
         let publication = asked.publication(0, Moment::default());
@@ -227,6 +237,7 @@ mod tests {
     use super::*;
     use crate::channel::Namespace;
     use crate::config::Config;
+    use crate::limits::RECOVERY_BYTES_MAX;
 
     /// `chat` with JSON and `raw` with bytes.
     fn namespaces() -> Namespaces {
@@ -324,6 +335,29 @@ mod tests {
         assert_eq!(error, Err("unknown channel: \"b:c\"".to_owned()), "all channels or none");
         let good = fields(&[("channel", b"a"), ("data", b"1")]);
         assert!(Asked::parse(IngestId(1, NUMBER_MAX + 1), &good, &namespaces(), 9000).is_err());
+    }
+
+    #[test]
+    fn what_no_recovery_could_return_is_refused_where_it_would_be_kept() {
+        let plain = crate::config::Config::default().namespaces();
+        let plain = plain.resolve("a").expect("it is one");
+        let (history_size, history_ttl) = (10, std::time::Duration::from_secs(60));
+        let kept = Namespace { history_size, history_ttl, ..Namespace::clone(plain) };
+        let live = Namespace { name: "live".to_owned(), ..Namespace::clone(plain) };
+        let namespaces = Namespaces::new(vec![kept, live], 255);
+        let long = vec![b'1'; RECOVERY_BYTES_MAX];
+        let parse = |pairs: Pairs<'_>| {
+            Asked::parse(IngestId(1, 0), &fields(pairs), &namespaces, 2 << 20).map(drop)
+        };
+        let error = parse(&[("channel", b"a"), ("data", &long)]).expect_err("too long");
+        for words in ["limit exceeded", "up to 786432 bytes", "this one has 786"] {
+            assert!(error.contains(words), "{error:?} has no {words:?}");
+        }
+        assert_eq!(parse(&[("channel", b"live:a"), ("data", &long)]), Ok(()));
+        let skipped = [("channel", &b"a"[..]), ("data", &long), ("skip_history", b"true")];
+        assert_eq!(parse(&skipped), Ok(()));
+        let fits = &long[..RECOVERY_BYTES_MAX - 1000];
+        assert_eq!(parse(&[("channel", b"a"), ("data", fits)]), Ok(()));
     }
 
     #[test]

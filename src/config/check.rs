@@ -284,6 +284,10 @@ fn check_sizes(config: &Config, found: &mut Found) {
     let pings = client.pings_per_second_max as usize;
     found.range("client.pings_per_second_max", pings, per_second);
     found.range("client.channels_max", client.channels_max, (1, CONNECTION_CHANNELS_MAX));
+    let created = client.channels_created_per_second_max as usize;
+    found.range("client.channels_created_per_second_max", created, per_second);
+    let created = config.channel.created_per_second_max as usize;
+    found.range("channel.created_per_second_max", created, per_second);
     found.range("client.channel_bytes_max", client.channel_bytes_max, (1, CHANNEL_BYTES_MAX));
     found.range("api.body_bytes_max", config.api.body_bytes_max, (1024, BODY_BYTES_MAX));
     if client.outboxes_bytes_max < client.outbox_bytes_max {
@@ -294,6 +298,9 @@ fn check_sizes(config: &Config, found: &mut Found) {
         );
         found.add("client.outboxes_bytes_max", text);
     }
+    let bytes = config.api.idempotency_bytes_max;
+    found.range("api.idempotency_bytes_max", bytes, (0, usize::MAX >> 1));
+    found.range("channel.channels_max", config.channel.channels_max, (1, u32::MAX as usize));
     for (key, bytes) in [
         ("client.inbound_bytes_max", client.inbound_bytes_max),
         ("client.outbox_bytes_max", client.outbox_bytes_max),

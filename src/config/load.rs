@@ -302,9 +302,11 @@ impl Layers {
         struct Limits {
             #[serde(deserialize_with = "types::size")]
             history_bytes_max: usize,
+            channels_max: usize,
+            created_per_second_max: u32,
         }
         let limits: Limits = section(origin, settings.clone())?;
-        settings.remove("history_bytes_max");
+        CHANNEL_LIMITS.iter().for_each(|limit| drop(settings.remove(*limit)));
         let list = settings.remove("namespaces");
         let mut namespaces = vec![section::<NamespaceSection>(origin, settings)?];
         let defaults = namespace_defaults(&self.base);
@@ -318,14 +320,18 @@ impl Layers {
         let events = ChannelEvents { subscribe, unsubscribe, publish: false };
         let namespaces = namespaces.into_iter().map(|one| one.into_namespace(policy, events));
         let namespaces = namespaces.collect();
-        Ok(Channel { history_bytes_max: limits.history_bytes_max, namespaces })
+        let Limits { history_bytes_max, channels_max, created_per_second_max } = limits;
+        Ok(Channel { history_bytes_max, channels_max, created_per_second_max, namespaces })
     }
 }
+
+/// Settings of `[channel]` that are for the node, and no options of a namespace.
+const CHANNEL_LIMITS: [&str; 3] = ["history_bytes_max", "channels_max", "created_per_second_max"];
 
 /// What a namespace is that says nothing.
 fn namespace_defaults(base: &Table) -> Table {
     let mut options = base.get("channel").and_then(Value::as_table).cloned().unwrap_or_default();
-    options.remove("history_bytes_max");
+    CHANNEL_LIMITS.iter().for_each(|limit| drop(options.remove(*limit)));
     options.remove("namespaces");
     options
 }

@@ -15,6 +15,7 @@ pub use check::Problem;
 pub use load::{Error, Flags, Loaded, Origin, load};
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use crate::channel::{ChannelEvents, ChannelRegex, DataType, Namespace, Namespaces, SlowPolicy};
 use crate::handshake::Rules;
 use crate::ids::Slot;
+use crate::limits::{LEASE_CHANNELS_MAX, LEASE_IDEMPOTENCY_BYTES_MAX};
 use crate::shard;
 use crate::{api, bridge};
 
@@ -139,6 +141,8 @@ pub struct Client {
     pub slow_policy: SlowPolicy,
     /// Most channels of one connection.
     pub channels_max: usize,
+    /// Channels that one client may create in a second.
+    pub channels_created_per_second_max: u32,
     /// Longest channel name, in bytes.
     pub channel_bytes_max: usize,
 }
@@ -148,6 +152,10 @@ pub struct Client {
 pub struct Channel {
     /// Bytes of all histories of the node.
     pub history_bytes_max: usize,
+    /// Maximum number of channels with subscribers on the node.
+    pub channels_max: usize,
+    /// Channels that all clients of the node may create in a second.
+    pub created_per_second_max: u32,
     /// Options of channels without a namespace, then those of each namespace.
     pub namespaces: Vec<Namespace>,
 }
@@ -172,6 +180,9 @@ pub struct Api {
     /// Longest request body, in bytes.
     #[serde(deserialize_with = "types::size")]
     pub body_bytes_max: usize,
+    /// Bytes of remembered idempotency keys of the node.
+    #[serde(deserialize_with = "types::size")]
+    pub idempotency_bytes_max: usize,
 }
 
 impl std::fmt::Debug for Api {
@@ -179,6 +190,7 @@ impl std::fmt::Debug for Api {
         f.debug_struct("Api")
             .field("keys", &format_args!("{} hidden", self.keys.len()))
             .field("body_bytes_max", &self.body_bytes_max)
+            .field("idempotency_bytes_max", &self.idempotency_bytes_max)
             .finish()
     }
 }
@@ -416,6 +428,19 @@ impl Config {
         connect || disconnect || message || roster || channels
     }
 
+    /// What `shards` shards share. The bounds of the node that are reached unevenly.
+    pub fn pools(&self, shards: usize) -> shard::Pools {
+        shard::Pools {
+            channels: shard::Pool::new(self.channel.channels_max, shards, LEASE_CHANNELS_MAX),
+            created: Arc::default(),
+            idempotency: shard::Pool::new(
+                self.api.idempotency_bytes_max,
+                shards,
+                LEASE_IDEMPOTENCY_BYTES_MAX,
+            ),
+        }
+    }
+
     /// The settings of one of `shards` shards. Memory limits of the node are divided evenly, since
     /// the kernel spreads clients evenly; `connections_max` is not: it is leased, so that uneven
     /// shards can fill the node.
@@ -445,6 +470,8 @@ impl Config {
             inbound_bytes_max: (client.inbound_bytes_max / shards).max(client.message_bytes_max),
             outbox_bytes_max: client.outbox_bytes_max,
             channels_max: client.channels_max,
+            channels_created_per_second_max: client.channels_created_per_second_max,
+            node_channels_created_per_second_max: self.channel.created_per_second_max,
             history_bytes_max: self.channel.history_bytes_max / shards,
             connections_max: self.server.max_connections.min(Slot::COUNT_MAX),
         }

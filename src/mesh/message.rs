@@ -12,7 +12,7 @@ use crate::reason::ClientError;
 /// A message from one thread to another. The receiver of the first five is the channel's home
 /// shard (of `Publish` and `HistoryRemove` the bridge, if there is a bus); of the next nine too,
 /// which come from the bridge, but for `Repeated`, `Locate` and `ReadOlder`, which go to it; of the
-/// next five a shard with subscribers, of `Answer` whoever asked.
+/// next six a shard with subscribers or clients, of `Answer` whoever asked.
 #[derive(Debug)]
 pub enum Message {
     /// Order this publication, keep it, send it on, answer with its position.
@@ -140,6 +140,11 @@ pub enum Message {
         error: ClientError,
     },
 
+    /// A channel that a client has asked for, or published to, is new.
+    Created {
+        /// The client's connection.
+        connection: ConnectionId,
+    },
     /// The answer to a request of the same asker.
     Answer {
         /// Who asked.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::protocol::Protocol;
-use crate::reason::{CloseReason, DropReason};
+use crate::reason::{CloseReason, DropReason, Eviction};
 
 /// A number that one thread writes and others read. Adding is a plain load and store: no
 /// read-modify-write, no contention.
@@ -191,8 +191,18 @@ pub struct ShardCells {
     pub inbound_bytes: Cell,
     /// Bytes of history kept here.
     pub history_bytes: Cell,
+    /// Bytes of answers to publications with idempotency keys.
+    pub idempotency_bytes: Cell,
+    /// What the history kept and dropped before its time, by reason.
+    pub evictions: [Cell; Eviction::ALL.len()],
     /// Channels that have their home here.
     pub channels_home: Cell,
+    /// Those of them with subscribers.
+    pub channels_in_use: Cell,
+    /// Channels that clients of this shard have created.
+    pub channels_created: Cell,
+    /// Channels that were refused because there were too many, or too many new ones.
+    pub channels_refused: Cell,
     /// Channels with subscribers here.
     pub channels_local: Cell,
     /// Subscriptions here.

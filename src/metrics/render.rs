@@ -17,7 +17,7 @@ use super::{BridgeCells, Cell, DurationCells, Process, ShardCells};
 use crate::ids::Moment;
 use crate::limits::METRICS_BYTES_MAX;
 use crate::protocol::Protocol;
-use crate::reason::{CloseReason, DropReason};
+use crate::reason::{CloseReason, DropReason, Eviction};
 
 /// Shortest time over which a shard's busy share is taken, in nanoseconds: two scrapers at once
 /// must not make it a share of microseconds.
@@ -233,8 +233,22 @@ impl Shards {
         families.counter(family, labelled("result", results))?;
         let family = ("corecast_history_bytes", "Bytes of history.");
         families.gauge(family, unlabelled(self.sum(|cells| &cells.history_bytes)))?;
+        let family = ("corecast_history_evictions", "What histories dropped before its time.");
+        let evictions = Eviction::ALL.iter().enumerate().map(|(at, reason)| {
+            let count: u64 = self.shards.iter().map(|cells| cells.evictions[at].value()).sum();
+            (reason.row().label, count)
+        });
+        families.counter(family, labelled("reason", evictions))?;
+        let family = ("corecast_idempotency_bytes", "Bytes of remembered idempotency keys.");
+        families.gauge(family, unlabelled(self.sum(|cells| &cells.idempotency_bytes)))?;
         let family = ("corecast_channels", "Channels with subscribers or history.");
         families.gauge(family, unlabelled(self.sum(|cells| &cells.channels_home)))?;
+        let family = ("corecast_channels_in_use", "Channels with subscribers.");
+        families.gauge(family, unlabelled(self.sum(|cells| &cells.channels_in_use)))?;
+        let family = ("corecast_channels_created", "Channels that clients created.");
+        families.counter(family, unlabelled(self.sum(|cells| &cells.channels_created)))?;
+        let family = ("corecast_channels_refused", "Channels refused: too many, or too fast.");
+        families.counter(family, unlabelled(self.sum(|cells| &cells.channels_refused)))?;
         let family = ("corecast_subscriptions", "Subscriptions of all connections.");
         families.gauge(family, unlabelled(self.sum(|cells| &cells.subscriptions)))
     }

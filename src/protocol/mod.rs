@@ -11,7 +11,9 @@ mod publish;
 
 pub(crate) use json::{read_data, write_publication};
 pub use publish::{PublishRequest, Unfit};
-pub(crate) use publish::{checked_payload, decode_base64, or_default, read_params};
+pub(crate) use publish::{
+    check_recoverable, checked_payload, decode_base64, or_default, read_params,
+};
 
 use std::borrow::Cow;
 use std::sync::Arc;

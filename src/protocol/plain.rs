@@ -267,6 +267,7 @@ fn close_reason(error: ClientError) -> CloseReason {
         | ClientError::ResultUnknown => CloseReason::InternalError,
         ClientError::PermissionDenied => CloseReason::PermissionDenied,
         ClientError::LimitExceeded => CloseReason::ChannelLimit,
+        ClientError::PublicationTooLong => CloseReason::MessageTooBig,
         ClientError::NotAvailable => CloseReason::NotAvailable,
         ClientError::TooManyRequests => CloseReason::TooManyRequests,
         ClientError::UnrecoverablePosition => CloseReason::InsufficientState,

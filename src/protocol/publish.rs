@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
 use super::read_data;
-use crate::channel::{DataType, check_payload};
+use crate::channel::{DataType, Namespace, check_payload};
 use crate::limits::{API_BATCH_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::reason::ClientError;
 
@@ -125,6 +125,22 @@ impl PublishRequest {
     pub fn idempotency_key(&self) -> Option<Box<str>> {
         (!self.idempotency_key.is_empty()).then(|| Box::from(self.idempotency_key.as_str()))
     }
+}
+
+/// Checks that a publication which takes `bytes` of a recovery can be recovered, if it is to be
+/// kept.
+///
+/// # Errors
+/// 106 if it is too long for that.
+pub(crate) fn check_recoverable(
+    namespace: &Namespace,
+    bytes: usize,
+    skip_history: bool,
+) -> Result<(), Unfit> {
+    namespace.check_recoverable(bytes, skip_history).map_err(|error| {
+        let detail = format!("this one has {bytes}: shorten it, or publish it with skip_history");
+        Unfit { error, detail }
+    })
 }
 
 /// A payload of bytes, checked against its namespace's type.

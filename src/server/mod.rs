@@ -75,6 +75,7 @@ struct Common {
     identity: Identity,
     leases: Leases,
     outboxes: OutboxLeases,
+    pools: crate::shard::Pools,
     cells: Vec<Arc<ShardCells>>,
     subnets: Arc<Subnets>,
     status: Arc<Status>,
@@ -128,6 +129,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         identity: Identity::new(),
         leases: Leases::new(config.server.max_connections, shards),
         outboxes: OutboxLeases::new(config.client.outboxes_bytes_max, shards),
+        pools: config.pools(shards),
         status: Arc::new(Status::new(
             (cells.clone(), bridge_cells.clone()),
             sys::now,

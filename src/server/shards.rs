@@ -176,6 +176,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
         sockets: driver,
         inbox: member.inbox,
         outbound: Outbound::new(lanes.collect()),
+        pools: common.pools.clone(),
         home_map: common.home_map.clone(),
         identity: common.identity.clone(),
         cells,

@@ -34,6 +34,7 @@ impl<S: Sockets> Shard<S> {
         for place in 0..self.locals.reached() as u32 {
             errors += self.audit_channel(place);
         }
+        errors += self.homes.audit();
         self.count_audit_errors(errors);
         errors
     }
@@ -82,10 +83,9 @@ impl<S: Sockets> Shard<S> {
         for index in 0..count {
             let Some(connection) = self.slots.get(token) else { break };
             let Some(&mut subscription) = connection.subscription(index) else { break };
-            let listed = self
-                .locals
-                .at(subscription.channel)
-                .and_then(|local| local.subscribers.get(subscription.place as usize).copied());
+            let listed = self.locals.at(subscription.channel).and_then(|local| {
+                local.subscribers.as_slice().get(subscription.place as usize).copied()
+            });
             errors += usize::from(listed != Some(Subscriber::new(slot, index)));
         }
         errors
@@ -94,7 +94,7 @@ impl<S: Sockets> Shard<S> {
     fn audit_channel(&mut self, place: u32) -> usize {
         let Some(local) = self.locals.at(place) else { return 0 };
         let name = local.name.clone();
-        let subscribers = local.subscribers.clone();
+        let subscribers = local.subscribers.as_slice().to_vec();
         let mut errors = usize::from(local.is_unused());
         if local.home == self.id && !subscribers.is_empty() {
             errors += usize::from(!self.homes.is_interested(name.as_str(), self.id));

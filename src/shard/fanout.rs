@@ -22,7 +22,7 @@ impl<S: Sockets> Shard<S> {
     fn on_live_one(&mut self, place: u32, publication: Arc<Publication>) {
         let Some(local) = self.locals.at(place) else { return };
         // Before the first answer nobody here is subscribed.
-        let Some(next) = local.next.as_mut() else { return };
+        let Some(mut next) = local.next() else { return };
         let offset = publication.offset;
         if offset != 0 {
             if offset < next.offset {
@@ -31,6 +31,7 @@ impl<S: Sockets> Shard<S> {
             let missed = offset > next.offset;
             let after = next.offset - 1;
             next.offset = offset + 1;
+            local.set_next(next);
             if missed {
                 self.tell_gap(place, after, offset);
             }
@@ -51,10 +52,11 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn on_gap(&mut self, channel: &ChannelName, next: u64) {
         let Some(place) = self.locals.find(channel.as_str()) else { return };
         let Some(local) = self.locals.at(place) else { return };
-        let Some(expected) = local.next.as_mut() else { return };
+        let Some(mut expected) = local.next() else { return };
         if next > expected.offset {
             let after = expected.offset - 1;
             expected.offset = next;
+            local.set_next(expected);
             self.tell_gap(place, after, next);
         }
     }
@@ -63,7 +65,7 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn on_moved(&mut self, channel: &ChannelName, top: Position) {
         let Some(place) = self.locals.find(channel.as_str()) else { return };
         // Before the first answer nobody here is subscribed.
-        if self.locals.at(place).is_some_and(|local| local.next.is_some()) {
+        if self.locals.at(place).is_some_and(|local| local.next().is_some()) {
             self.check_continuity(place, top);
         }
     }
@@ -72,8 +74,10 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn check_continuity(&mut self, place: u32, top: Position) {
         let Some(local) = self.locals.at(place) else { return };
         let next = Position { offset: top.offset + 1, ..top };
-        let before = local.next.replace(next);
-        let Some(before) = before.filter(|_| !local.subscribers.is_empty()) else { return };
+        let before = local.next();
+        local.set_next(next);
+        let subscribed = !local.subscribers.as_slice().is_empty();
+        let Some(before) = before.filter(|_| subscribed) else { return };
         if before != next {
             self.tell_gap(place, before.offset.saturating_sub(1), next.offset);
         }
@@ -88,7 +92,7 @@ impl<S: Sockets> Shard<S> {
         let Some(local) = self.locals.at(place) else { return };
         // Telling may end subscriptions, and so change the list.
         let subscribers: Vec<_> =
-            local.subscribers.iter().map(|subscriber| subscriber.slot()).collect();
+            local.subscribers.as_slice().iter().map(|subscriber| subscriber.slot()).collect();
         for slot in subscribers {
             let Some(token) = self.slots.token(slot) else { continue };
             let Some(connection) = self.slots.at(slot) else { continue };
@@ -178,7 +182,7 @@ impl<S: Sockets> Shard<S> {
             self.holding.push(place);
         }
         local.seal(self.sweep.pass());
-        for subscriber in &local.subscribers {
+        for subscriber in local.subscribers.as_slice() {
             self.dirty.insert(subscriber.slot().index());
         }
     }

@@ -79,6 +79,11 @@ impl<S: Sockets> Shard<S> {
         self.following.late.1 = streams;
     }
 
+    /// Whether somebody waits for the place of `channel`, or is being answered now.
+    pub(super) fn is_awaited(&self, channel: &ChannelName) -> bool {
+        self.following.judging.is_some() || self.following.waiting.contains_key(channel)
+    }
+
     /// Whether a client has read further, on another node, than this one has.
     pub(super) fn may_be_behind(&self, channel: &str, since: Since) -> bool {
         self.options.bus && self.homes.is_before(channel, since)
@@ -213,8 +218,6 @@ impl<S: Sockets> Shard<S> {
             self.tell_moved(channel, top, &interested);
         }
         self.serve_waiting(channel);
-        // A question of one who has left meanwhile.
-        self.homes.retire(self.now, channel);
     }
 
     fn take_waiting(&mut self, channel: &ChannelName) -> Option<Waiting> {
@@ -227,7 +230,9 @@ impl<S: Sockets> Shard<S> {
 
     /// The question about a channel has been answered: those who wait are judged again.
     fn serve_waiting(&mut self, channel: &ChannelName) {
-        let Some(waiting) = self.take_waiting(channel) else { return };
+        let Some(waiting) = self.take_waiting(channel) else {
+            return self.retire_home(channel);
+        };
         let Waiting { question, asked, later, .. } = waiting;
         for (came, mut request) in asked {
             match (&mut request, question) {
@@ -238,12 +243,27 @@ impl<S: Sockets> Shard<S> {
             self.judge((came, request));
         }
         later.into_iter().for_each(|request| self.judge(request));
+        self.end_judging(channel);
+    }
+
+    /// Those who waited for a channel have been judged. Whoever asked may have left meanwhile, or
+    /// wanted no more than to know.
+    fn end_judging(&mut self, channel: &ChannelName) {
+        self.following.judging = None;
+        self.retire_home(channel);
+    }
+
+    /// Forgets a channel at home here if nobody uses it. Not while those are judged who waited for
+    /// its place: the next of them would have to ask again.
+    pub(super) fn retire_home(&mut self, channel: &ChannelName) {
+        if self.following.judging.is_none() {
+            self.homes.retire_named(self.now, channel);
+        }
     }
 
     fn judge(&mut self, (came, request): (Moment, Message)) {
         self.following.judging = Some(came);
         self.on_message(request);
-        self.following.judging = None;
     }
 
     /// The bus can't say what was asked of a channel. Who is subscribed goes on to be, and the
@@ -292,6 +312,7 @@ impl<S: Sockets> Shard<S> {
                 self.refuse_waiting(request);
             }
         }
+        self.end_judging(channel);
     }
 
     fn refuse_waiting(&mut self, request: Message) {

@@ -37,9 +37,9 @@ impl<S: Sockets> Shard<S> {
         for slot in due {
             self.on_deadline(slot);
         }
-        self.homes.on_tick(self.now);
-        self.cells.history_bytes.set(self.homes.bytes() as u64);
-        self.cells.channels_home.set(self.homes.count() as u64);
+        self.forgetting = true;
+        self.homes.on_tick();
+        self.creating.on_tick(self.now);
         self.on_tick_following();
         self.on_tick_gaps();
         self.on_tick_owing();

@@ -2,36 +2,63 @@
 //!
 //! Offsets are contiguous within an epoch and never given twice. Recovery returns all that was
 //! missed or nothing.
+//!
+//! What a channel costs has one of two bounds. A channel with listeners counts as one that is in
+//! use. The publications of all channels, and the positions of those that are kept for these alone,
+//! share the bytes for histories; so whoever only asks for channels drives nobody's history out.
 
+mod deadlines;
+mod epochs;
 mod follow;
 mod history;
+mod interest;
+mod keeping;
 mod older;
+mod stored;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 pub use history::History;
 
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
-use crate::limits::{
-    CHANNEL_META_TTL, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL, RECOVERY_BYTES_MAX,
-    RECOVERY_PUBLICATIONS_MAX,
-};
+use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::protocol::HistoryPage;
-use crate::reason::ClientError;
+use crate::reason::{ClientError, Eviction};
 
-/// A channel at home.
+use super::pool::{Pool, Share};
+use super::table::{Named, Table};
+use deadlines::{Deadlines, Links, Wait};
+use epochs::Epochs;
+use history::Totals;
+use interest::Interested;
+use stored::StoredOrder;
+
+/// A channel at home: what every one has.
 struct Home {
     name: ChannelName,
     namespace: Arc<Namespace>,
     epoch: Epoch,
     /// Offset of the last publication; 0 before the first.
     top: u64,
+    interested: Interested,
+    /// What only a channel has that was published to.
+    kept: Option<Box<Kept>>,
+    /// Tells this life of the place in the table from others: another channel, or the same one
+    /// before it moved.
+    life: u32,
     /// Whether nothing before the top is missing. Always so where this shard gives the offsets.
     known: bool,
     /// Whether the bus has given it a place in this epoch that it has had before.
     repeats: bool,
+    /// Whether its position is charged to the histories.
+    charged: bool,
+}
+
+const _: () = assert!(size_of::<Option<Home>>() <= 80, "a channel that is only in use is small");
+
+/// What is kept of a channel that was published to.
+struct Kept {
     history: History,
     /// Whether Redis may keep publications before those that are kept here.
     more: bool,
@@ -39,11 +66,14 @@ struct Home {
     forgotten: u64,
     /// What Redis keeps is not asked for before.
     ask_from: Moment,
-    interested: Vec<ShardId>,
-    /// When it was last seen to become idle.
-    idle_since: Moment,
-    /// Whether the queue of idle channels names it.
-    queued: bool,
+    /// Its place among the deadlines.
+    links: Links,
+}
+
+impl Named for Home {
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
 }
 
 impl Home {
@@ -51,8 +81,38 @@ impl Home {
         Position { epoch: self.epoch, offset: self.top }
     }
 
+    /// What is kept of its publications.
+    fn kept(&mut self) -> &mut Kept {
+        let durable = self.namespace.durable_history;
+        self.kept.get_or_insert_with(|| {
+            Box::new(Kept {
+                history: History::default(),
+                more: durable,
+                forgotten: 0,
+                ask_from: Moment::default(),
+                links: Links::default(),
+            })
+        })
+    }
+
+    /// How many publications are kept.
+    fn history_len(&self) -> usize {
+        self.kept.as_ref().map_or(0, |kept| kept.history.len())
+    }
+
+    /// Offset of the oldest publication kept.
+    fn first_offset(&self) -> Option<u64> {
+        self.kept.as_ref()?.history.first_offset()
+    }
+
     fn is_idle(&self) -> bool {
-        self.interested.is_empty() && self.history.is_empty()
+        self.interested.is_empty() && self.history_len() == 0
+    }
+
+    /// Whether there are positions of it that clients know and that must not come again, or is one
+    /// that did.
+    fn has_positions(&self) -> bool {
+        (self.top > 0 || self.repeats) && self.namespace.has_history()
     }
 }
 
@@ -76,80 +136,76 @@ pub struct Page {
     pub top: Position,
 }
 
-/// All channels at home here.
-pub struct Homes {
-    channels: HashMap<ChannelName, Home, foldhash::quality::RandomState>,
-    /// Stored publications, oldest first, by channel and position: what to drop for want of bytes.
-    /// May name publications that are gone already, and lives of a channel that have ended.
-    stored: VecDeque<(ChannelName, Position)>,
-    /// Channels that became idle, each named once, with about the moment: what to forget. May name
-    /// channels that are in use again.
-    idle: VecDeque<(ChannelName, Moment)>,
-    /// Answers to repeat, with their keys in the order of their age.
-    answers: HashMap<(ChannelName, Box<str>), Option<Position>, foldhash::quality::RandomState>,
-    answers_age: VecDeque<(Moment, ChannelName, Box<str>)>,
-    bytes: usize,
-    bytes_max: usize,
-    stored_live: usize,
-    next_epoch: u64,
+/// A subscription that the home has granted.
+pub struct Granted {
+    /// The channel's name as it stands here, so that the node keeps it once.
+    pub name: ChannelName,
+    /// Where the channel stands.
+    pub top: Position,
+    /// What was missed, complete, where recovery was asked for and is possible.
+    pub recovered: Option<Vec<Arc<Publication>>>,
 }
 
-/// What a channel's entry costs beside its history.
+/// All channels at home here.
+pub struct Homes {
+    channels: Table<Home>,
+    /// Channels with listeners.
+    in_use: usize,
+    /// What of the node's bound on these the shard has.
+    share: Share,
+    epochs: Epochs,
+    totals: Totals,
+    bytes_max: usize,
+    stored: StoredOrder,
+    deadlines: Deadlines,
+    evictions: [u64; Eviction::ALL.len()],
+    /// Number of the last life of a place.
+    last_life: u32,
+}
+
+/// What a channel costs that is kept for its position, beside its name.
 const CHANNEL_BYTES: usize = 256;
 
 impl Homes {
     /// No channels yet. Epochs are derived from `seed`, which must differ between processes.
-    pub fn new(bytes_max: usize, seed: u64) -> Homes {
+    pub fn new(bytes_max: usize, seed: u64, channels: Pool) -> Homes {
         Homes {
-            channels: HashMap::default(),
-            stored: VecDeque::new(),
-            idle: VecDeque::new(),
-            answers: HashMap::default(),
-            answers_age: VecDeque::new(),
-            bytes: 0,
+            channels: Table::default(),
+            in_use: 0,
+            share: Share::new(channels),
+            epochs: Epochs::new(seed),
+            totals: Totals::default(),
             bytes_max,
-            stored_live: 0,
-            next_epoch: seed,
+            stored: StoredOrder::default(),
+            deadlines: Deadlines::default(),
+            evictions: [0; Eviction::ALL.len()],
+            last_life: 0,
         }
     }
 
     /// Channels at home here.
     pub fn count(&self) -> usize {
-        self.channels.len()
+        self.channels.count()
     }
 
-    /// Bytes that histories and channels cost.
+    /// Channels with listeners.
+    pub fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// Bytes that histories cost, with the positions that are kept for themselves.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.totals.bytes
     }
 
-    /// The position that a publication with this key was answered with before. `Err` means that
-    /// no more keys can be remembered now, and so no more promises made.
-    ///
-    /// # Errors
-    /// `TooManyRequests` when [`IDEMPOTENCY_KEYS_MAX`] keys are remembered.
-    pub fn repeated(
-        &self,
-        name: &ChannelName,
-        key: &str,
-    ) -> Result<Option<Option<Position>>, ClientError> {
-        let known = self.answers.get(&(name.clone(), Box::from(key))).copied();
-        if known.is_none() && self.answers.len() >= IDEMPOTENCY_KEYS_MAX {
-            return Err(ClientError::TooManyRequests);
-        }
-        Ok(known)
+    /// How often something was dropped before its time, by reason.
+    pub fn evictions(&self) -> &[u64] {
+        &self.evictions
     }
 
-    /// Remembers the answer to a publication with a key.
-    pub fn remember(
-        &mut self,
-        now: Moment,
-        name: &ChannelName,
-        key: Box<str>,
-        position: Option<Position>,
-    ) {
-        self.answers.insert((name.clone(), key.clone()), position);
-        self.answers_age.push_back((now, name.clone(), key));
+    /// Whether there is a channel of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.channels.find(name).is_some()
     }
 
     /// Gives a publication its place, keeps it if the namespace says so, and names its receivers.
@@ -161,287 +217,258 @@ impl Homes {
         skip_history: bool,
     ) -> Ordered<'_> {
         let keep = namespace.has_history() && !skip_history;
-        if !keep && !self.channels.contains_key(name) {
+        let place = match self.channels.find(name.as_str()) {
+            Some(place) => place,
+            None if keep => self.enter(name, namespace),
             // Nobody listens and nothing is kept: there is no order to establish.
-            return Ordered { publication: publication.into(), position: None, interested: &[] };
-        }
-        self.enter(name, namespace);
-        let Some(home) = self.channels.get_mut(name) else {
-            unreachable!("the channel was just entered")
+            None => {
+                return Ordered {
+                    publication: publication.into(),
+                    position: None,
+                    interested: &[],
+                };
+            }
         };
+        let home = self.home(place);
         // What is outside a history that clients know has no offset, or the history had holes.
         if keep || !namespace.has_history() {
             home.top += 1;
             publication.offset = home.top;
         }
+        let position = keep.then(|| home.position());
         let publication = Arc::new(publication);
         if keep {
-            let expiry = now.after(home.namespace.history_ttl);
-            home.history.expire(now, &mut self.bytes, &mut self.stored_live);
-            home.history.push(Arc::clone(&publication), expiry);
-            self.bytes += publication.cost_bytes();
-            self.stored_live += 1;
-            let size = home.namespace.history_size;
-            home.history.trim(size, &mut self.bytes, &mut self.stored_live);
-            self.stored.push_back((name.clone(), home.position()));
+            self.keep(now, place, &publication);
         }
-        let position = keep.then(|| home.position());
-        self.keep_within_bytes(now);
-        let interested = self.channels.get(name).map_or(&[][..], |home| &home.interested);
-        Ordered { publication, position, interested }
+        Ordered { publication, position, interested: self.interested(place) }
     }
 
-    /// Counts `shard` as interested. Answers where the channel stands, and what was missed since
+    /// Counts `shard` as interested, and says where the channel stands, and what was missed since
     /// `recover`, if that is all still known.
+    ///
+    /// # Errors
+    /// `TooManyRequests` if the node has as many channels with listeners as it may have.
     pub fn subscribe(
         &mut self,
         now: Moment,
         (name, namespace): (&ChannelName, &Arc<Namespace>),
         shard: ShardId,
         recover: Option<Since>,
-    ) -> (Position, Option<Vec<Arc<Publication>>>) {
-        self.enter(name, namespace);
-        let Some(home) = self.channels.get_mut(name) else {
-            unreachable!("the channel was just entered")
-        };
-        if !home.interested.contains(&shard) {
-            home.interested.push(shard);
+    ) -> Result<Granted, ClientError> {
+        let found = self.channels.find(name.as_str());
+        let first = found.is_none_or(|place| self.interested(place).is_empty());
+        if first && !self.share.reach(self.in_use + 1) && !crate::sabotage!(UnboundedChannels) {
+            return Err(ClientError::TooManyRequests);
         }
-        home.history.expire(now, &mut self.bytes, &mut self.stored_live);
+        let place = found.unwrap_or_else(|| self.enter(name, namespace));
+        self.expire_some(now, place);
+        let home = self.home(place);
+        home.interested.add(shard);
         let recovered = recover
             .filter(|since| since.epoch.matches(home.epoch))
-            .and_then(|since| home.recover(since.offset));
-        let position = home.position();
-        self.keep_within_bytes(now);
-        (position, recovered)
+            .and_then(|since| home.recover(now, since.offset));
+        let granted = Granted { name: home.name.clone(), top: home.position(), recovered };
+        self.in_use += usize::from(first);
+        self.settle_charge(place);
+        self.settle_deadline(now, place);
+        Ok(granted)
     }
 
     /// The newest publications that are kept of a channel, oldest first: at most `count`, and
     /// never more than one recovery brings.
-    pub fn newest(&self, name: &ChannelName, count: usize) -> Vec<Arc<Publication>> {
-        let page = HistoryPage::newest(count);
-        let mut newest = self.channels.get(name).map_or_else(Vec::new, |home| {
-            home.history.page(page, (RECOVERY_PUBLICATIONS_MAX, RECOVERY_BYTES_MAX)).0
-        });
+    pub fn newest(&self, now: Moment, name: &ChannelName, count: usize) -> Vec<Arc<Publication>> {
+        let history = self.find(name.as_str()).and_then(|home| Some(&home.kept.as_ref()?.history));
+        let most = (RECOVERY_PUBLICATIONS_MAX, RECOVERY_BYTES_MAX);
+        let page = history.map(|history| history.page(now, HistoryPage::newest(count), most));
+        let mut newest = page.unwrap_or_default().0;
         newest.reverse();
         newest
     }
 
     /// Forgets that `shard` is interested.
     pub fn leave(&mut self, now: Moment, name: &ChannelName, shard: ShardId) {
-        let Some(home) = self.channels.get_mut(name) else { return };
-        home.interested.retain(|&other| other != shard);
-        self.retire(now, name);
+        let Some(place) = self.channels.find(name.as_str()) else { return };
+        let home = self.home(place);
+        if home.interested.is_empty() {
+            return;
+        }
+        home.interested.remove(shard);
+        self.in_use -= usize::from(self.interested(place).is_empty());
+        self.settle_charge(place);
+        self.retire(now, place);
+        self.keep_within_bytes(now);
     }
 
-    /// Reads a page of history of at most so many publications and bytes. Asking creates the
-    /// position of a channel that has none yet.
+    /// Reads a page of history of at most so many publications and bytes. A channel that is not
+    /// there stands at the beginning of the epoch in which it would begin, and need not be there
+    /// for that.
     ///
     /// # Errors
     /// `UnrecoverablePosition` for another epoch, `BadRequest` for reverse from offset 0.
     pub fn history(
         &mut self,
         now: Moment,
-        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        name: &ChannelName,
         page: HistoryPage,
         most: (usize, usize),
     ) -> Result<Page, ClientError> {
-        self.enter(name, namespace);
-        let Some(home) = self.channels.get_mut(name) else {
-            unreachable!("the channel was just entered")
-        };
-        home.history.expire(now, &mut self.bytes, &mut self.stored_live);
-        let top = home.position();
-        let page = match page.since {
-            Some(since) if !since.epoch.matches(home.epoch) => {
+        let place = self.channels.find(name.as_str());
+        if let Some(place) = place {
+            self.expire_some(now, place);
+        }
+        let home = place.and_then(|place| self.channels.get(place));
+        let beginning = || Position { epoch: self.epochs.of(name.as_str()), offset: 0 };
+        let top = home.map_or_else(beginning, Home::position);
+        match page.since {
+            Some(since) if !since.epoch.matches(top.epoch) => {
                 Err(ClientError::UnrecoverablePosition)
             }
             Some(since) if page.reverse && since.offset == 0 => Err(ClientError::BadRequest),
             _ => {
-                let (publications, omitted) = home.history.page(page, most);
+                let history = home.and_then(|home| Some(&home.kept.as_ref()?.history));
+                let page = history.map(|history| history.page(now, page, most));
+                let (publications, omitted) = page.unwrap_or_default();
                 Ok(Page { publications, omitted, top })
             }
-        };
-        self.retire(now, name);
-        self.keep_within_bytes(now);
-        page
+        }
     }
 
     /// Forgets a channel's history. Its position goes on.
     pub fn history_remove(&mut self, now: Moment, name: &ChannelName) {
-        if let Some(home) = self.channels.get_mut(name) {
-            home.history.trim(0, &mut self.bytes, &mut self.stored_live);
-            (home.more, home.forgotten) = (false, home.top);
-            self.retire(now, name);
+        let Some(place) = self.channels.find(name.as_str()) else { return };
+        let (home, totals) = self.home_and_totals(place);
+        let top = home.top;
+        if top > 0 {
+            let kept = home.kept();
+            kept.history.trim(0, totals);
+            (kept.more, kept.forgotten) = (false, top);
         }
+        self.retire(now, place);
     }
 
-    /// Forgets what has expired, a bounded part of it in one call.
-    pub fn on_tick(&mut self, now: Moment) {
-        const STEPS_MAX: usize = 256;
-        for _ in 0..STEPS_MAX {
-            let Some((stored, position)) = self.stored.front() else { break };
-            let (name, position) = (stored.clone(), *position);
-            let home = self.channels.get_mut(&name).filter(|home| home.epoch == position.epoch);
-            let Some(home) = home else {
-                self.stored.pop_front();
+    /// Gives back what the shard does not need of the node's channels.
+    pub fn on_tick(&mut self) {
+        self.share.settle(self.in_use);
+    }
+
+    /// Forgets what is over, a bounded part of it. Returns whether there is more.
+    pub fn forget_some(&mut self, now: Moment, steps_max: usize) -> bool {
+        let mut steps = 0;
+        while steps < steps_max {
+            let Some((place, wait)) = self.deadlines.due(now) else { return false };
+            steps += 1;
+            if wait == Wait::Idle {
+                self.forget(place);
                 continue;
-            };
-            home.history.expire(now, &mut self.bytes, &mut self.stored_live);
-            let oldest = home.history.first_offset();
-            if oldest.is_some_and(|oldest| oldest <= position.offset) {
-                break;
             }
-            self.stored.pop_front();
-            self.retire(now, &name);
-        }
-        for _ in 0..STEPS_MAX {
-            let old = self.idle.front().is_some_and(|(_, at)| now.since(*at) >= CHANNEL_META_TTL);
-            if !old {
-                break;
-            }
-            self.forget_idlest(|idle_since| now.since(idle_since) >= CHANNEL_META_TTL);
-        }
-        self.on_tick_answers(now);
-    }
-
-    fn on_tick_answers(&mut self, now: Moment) {
-        let expired = |(at, ..): &(Moment, _, _)| now.since(*at) >= IDEMPOTENCY_TTL;
-        while self.answers_age.front().is_some_and(expired) {
-            if let Some((_, name, key)) = self.answers_age.pop_front() {
-                self.answers.remove(&(name, key));
-            }
-        }
-    }
-
-    /// Whether `shard` is counted as interested in the channel: for audits.
-    pub fn is_interested(&self, name: &str, shard: ShardId) -> bool {
-        self.channels.get(name).is_some_and(|home| home.interested.contains(&shard))
-    }
-
-    /// Whether some shard has subscribers of the channel.
-    pub fn has_listeners(&self, name: &str) -> bool {
-        self.channels.get(name).is_some_and(|home| !home.interested.is_empty())
-    }
-
-    fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>) {
-        if self.channels.contains_key(name) {
-            return;
-        }
-        // Splitmix64's increment visits every value once, so no epoch comes twice.
-        self.next_epoch = self.next_epoch.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let epoch = Epoch::new(self.next_epoch >> 16);
-        self.insert((name, namespace), Position { epoch, offset: 0 });
-    }
-
-    /// Adds a channel that is not there, of which nothing is kept and which stands at `position`.
-    fn insert(&mut self, (name, namespace): (&ChannelName, &Arc<Namespace>), position: Position) {
-        let home = Home {
-            name: name.clone(),
-            namespace: Arc::clone(namespace),
-            epoch: position.epoch,
-            top: position.offset,
-            known: true,
-            repeats: false,
-            history: History::default(),
-            more: namespace.durable_history,
-            forgotten: 0,
-            ask_from: Moment::default(),
-            interested: Vec::new(),
-            idle_since: Moment::default(),
-            queued: false,
-        };
-        self.bytes += CHANNEL_BYTES + name.as_str().len();
-        self.channels.insert(name.clone(), home);
-    }
-
-    /// Notes the moment at which a channel became idle; its position is kept for a while. Where
-    /// no position is shown, the channel is forgotten at once.
-    pub(super) fn retire(&mut self, now: Moment, name: &ChannelName) {
-        let Some(home) = self.channels.get_mut(name).filter(|home| home.is_idle()) else { return };
-        if !home.namespace.has_history() {
-            return self.forget(name);
-        }
-        home.idle_since = now;
-        if !std::mem::replace(&mut home.queued, true) {
-            self.idle.push_back((name.clone(), now));
-        }
-    }
-
-    /// Forgets the channel at the front of the queue of idle ones, if it is idle since long
-    /// enough; answers whether there was one.
-    fn forget_idlest(&mut self, is_long: impl Fn(Moment) -> bool) -> bool {
-        let Some((name, _)) = self.idle.pop_front() else { return false };
-        let Some(home) = self.channels.get_mut(&name) else { return true };
-        if home.is_idle() && !is_long(home.idle_since) {
-            // It was used since it came into the queue.
-            self.idle.push_back((name, home.idle_since));
-            return true;
-        }
-        home.queued = false;
-        if home.is_idle() {
-            self.forget(&name);
+            // It may have come too early, so it is not left where it was.
+            self.deadlines.remove(&mut self.channels, place);
+            let (home, totals) = self.home_and_totals(place);
+            steps += home.kept().history.expire(now, steps_max, totals);
+            self.retire(now, place);
         }
         true
     }
 
-    fn forget(&mut self, name: &ChannelName) {
-        if let Some(home) = self.channels.remove(name) {
-            assert!(home.is_idle(), "a channel in use stays");
-            self.bytes -= CHANNEL_BYTES + home.name.as_str().len();
-        }
+    /// Whether `shard` is counted as interested in the channel: for audits.
+    pub fn is_interested(&self, name: &str, shard: ShardId) -> bool {
+        self.find(name).is_some_and(|home| home.interested.as_slice().contains(&shard))
     }
 
-    /// Drops the oldest publications, and channels that nobody uses: these first if they are many,
-    /// for whoever names channels that do not exist must not drive out what others are to recover.
-    fn keep_within_bytes(&mut self, now: Moment) {
-        while self.bytes > self.bytes_max {
-            let many_idle = self.idle.len() * CHANNEL_BYTES > self.bytes_max / 4;
-            if many_idle && self.forget_idlest(|_| true) {
-                continue;
-            }
-            if let Some((name, position)) = self.stored.pop_front() {
-                let home = self.channels.get_mut(&name);
-                if let Some(home) = home.filter(|home| home.epoch == position.epoch) {
-                    home.history.drop_until(
-                        position.offset,
-                        &mut self.bytes,
-                        &mut self.stored_live,
-                    );
-                    home.more = home.namespace.durable_history;
-                    self.retire(now, &name);
-                }
-            } else if !self.forget_idlest(|_| true) {
-                return;
-            }
+    /// Whether some shard has subscribers of the channel.
+    pub fn has_listeners(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|home| !home.interested.is_empty())
+    }
+
+    fn find(&self, name: &str) -> Option<&Home> {
+        self.channels.get(self.channels.find(name)?)
+    }
+
+    fn home(&mut self, place: u32) -> &mut Home {
+        self.home_and_totals(place).0
+    }
+
+    fn home_and_totals(&mut self, place: u32) -> (&mut Home, &mut Totals) {
+        let Some(home) = self.channels.at(place) else {
+            unreachable!("the channel was just found or entered")
+        };
+        (home, &mut self.totals)
+    }
+
+    fn interested(&self, place: u32) -> &[ShardId] {
+        self.channels.get(place).map_or(&[], |home| home.interested.as_slice())
+    }
+
+    fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>) -> u32 {
+        let epoch = if namespace.has_history() {
+            self.epochs.of(name.as_str())
+        } else {
+            self.epochs.fresh()
+        };
+        self.insert((name, namespace), Position { epoch, offset: 0 })
+    }
+
+    /// Adds a channel that is not there, of which nothing is kept and which stands at `position`.
+    fn insert(
+        &mut self,
+        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        position: Position,
+    ) -> u32 {
+        let life = self.next_life();
+        self.channels.insert(Home {
+            name: name.clone(),
+            namespace: Arc::clone(namespace),
+            epoch: position.epoch,
+            top: position.offset,
+            interested: Interested::default(),
+            kept: None,
+            life,
+            known: true,
+            repeats: false,
+            charged: false,
+        })
+    }
+
+    fn next_life(&mut self) -> u32 {
+        self.last_life = self.last_life.wrapping_add(1);
+        self.last_life
+    }
+
+    fn forget(&mut self, place: u32) {
+        self.deadlines.remove(&mut self.channels, place);
+        let Some(home) = self.channels.remove(place) else { return };
+        assert!(home.is_idle(), "a channel in use stays");
+        if home.charged {
+            self.totals.bytes -= home.position_bytes();
         }
-        if self.stored.len() > 2 * self.stored_live + 1024 {
-            let channels = &self.channels;
-            self.stored.retain(|(name, position)| {
-                let home = channels.get(name).filter(|home| home.epoch == position.epoch);
-                let first = home.and_then(|home| home.history.first_offset());
-                first.is_some_and(|first| first <= position.offset)
-            });
+        if home.has_positions() {
+            self.epochs.raise(home.name.as_str());
         }
     }
 }
 
 impl Home {
+    /// Bytes that are charged while it is kept for its position.
+    fn position_bytes(&self) -> usize {
+        CHANNEL_BYTES + self.name.as_str().len()
+    }
+
     /// All publications after `offset`, or nothing if one of them is gone or there are too many.
-    fn recover(&self, offset: u64) -> Option<Vec<Arc<Publication>>> {
+    fn recover(&self, now: Moment, offset: u64) -> Option<Vec<Arc<Publication>>> {
         let missed = self.top.checked_sub(offset)?;
         if missed == 0 {
             return Some(Vec::new());
         }
-        if missed > RECOVERY_PUBLICATIONS_MAX as u64 || self.history.first_offset()? > offset + 1 {
+        let history = &self.kept.as_ref()?.history;
+        let first = history.first_offset_at(now)?;
+        if missed > RECOVERY_PUBLICATIONS_MAX as u64 || first > offset + 1 {
             return None;
         }
         let begin = if crate::sabotage!(OffsetOffByOne) { offset + 1 } else { offset };
-        let publications: Vec<_> = self.history.after(begin).cloned().collect();
-        let json_bytes = |one: &Arc<Publication>| {
-            one.cost_bytes() - one.data.len() + self.namespace.data.json_bytes(&one.data)
-        };
-        let bytes: usize = publications.iter().map(json_bytes).sum();
+        let publications: Vec<_> = history.after(begin).cloned().collect();
+        let data_type = self.namespace.data;
+        let bytes: usize =
+            publications.iter().map(|publication| publication.recovery_bytes(data_type)).sum();
         (bytes <= RECOVERY_BYTES_MAX).then_some(publications)
     }
 }

@@ -156,9 +156,14 @@ impl<S: Sockets> Shard<S> {
     ) {
         let Ok(namespace) = self.options.namespaces.resolve(channel.as_str()) else { return };
         let home = self.home_map.home(channel.as_str());
+        let is_new = self.locals.find(channel.as_str()).is_none();
         let place = self.locals.enter(channel, namespace, home);
         if let Some(local) = self.locals.at(place) {
             local.waiting += 1;
+            if is_new {
+                local.brought_by = self.slots.subnet(token.slot);
+                self.subnets.add_channel(local.brought_by);
+            }
         }
         self.cells.channels_local.set(self.locals.count() as u64);
         let connection = self.connection_id(token);

@@ -4,7 +4,7 @@
 //! encoded at most once for each protocol. A subscriber's cursor says which segments it has been
 //! given, so what it has not seen is a run of ready bytes, whoever else has seen it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +13,9 @@ use crate::connection::Frames;
 use crate::ids::{Epoch, Moment, Position, ShardId, Slot};
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::protocol::Protocol;
+use crate::subnets::SubnetId;
+
+use super::table::{Named, Table};
 
 /// A subscriber's place: its connection's slot and the number of its subscription there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,72 @@ impl Subscriber {
     }
 }
 
+/// The subscribers of a channel. The order is of no consequence: sweeps go by slots. One needs no
+/// list, for most channels have one.
+#[derive(Clone, Debug)]
+pub struct Subscribers(List);
+
+#[derive(Clone, Debug)]
+enum List {
+    One(Subscriber),
+    Many(Vec<Subscriber>),
+}
+
+impl Default for Subscribers {
+    fn default() -> Subscribers {
+        Subscribers(List::Many(Vec::new()))
+    }
+}
+
+impl Subscribers {
+    /// All of them.
+    pub fn as_slice(&self) -> &[Subscriber] {
+        match &self.0 {
+            List::One(one) => std::slice::from_ref(one),
+            List::Many(many) => many,
+        }
+    }
+
+    /// Adds one. Returns its place.
+    pub fn push(&mut self, subscriber: Subscriber) -> usize {
+        match &mut self.0 {
+            List::Many(many) if many.is_empty() => self.0 = List::One(subscriber),
+            List::Many(many) => many.push(subscriber),
+            List::One(one) => self.0 = List::Many(vec![*one, subscriber]),
+        }
+        self.as_slice().len() - 1
+    }
+
+    /// Replaces the one at `place`.
+    pub fn set(&mut self, place: usize, subscriber: Subscriber) {
+        match &mut self.0 {
+            List::One(one) => {
+                assert_eq!(place, 0, "there is one");
+                *one = subscriber;
+            }
+            List::Many(many) => many[place] = subscriber,
+        }
+    }
+
+    /// Removes the one at `place`, which the last one takes.
+    pub fn swap_remove(&mut self, place: usize) {
+        match &mut self.0 {
+            List::One(_) => {
+                assert_eq!(place, 0, "there is one");
+                self.0 = List::Many(Vec::new());
+            }
+            List::Many(many) => {
+                many.swap_remove(place);
+                if let [one] = many[..] {
+                    self.0 = List::One(one);
+                } else if many.len() * 4 < many.capacity() {
+                    many.shrink_to(many.len() * 2);
+                }
+            }
+        }
+    }
+}
+
 /// Publications that are delivered together.
 struct Segment {
     publications: Vec<Arc<Publication>>,
@@ -45,25 +114,42 @@ struct Segment {
 
 /// A channel with subscribers here.
 pub struct Local {
-    /// Its name.
+    /// Its name, as it stands at the channel's home once that has answered.
     pub name: ChannelName,
     /// Its options.
     pub namespace: Arc<Namespace>,
-    /// The shard that orders it.
-    pub home: ShardId,
-    /// Who receives it. The order is of no consequence: sweeps go by slots.
-    pub subscribers: Vec<Subscriber>,
+    /// Who receives it.
+    pub subscribers: Subscribers,
+    /// The channel's life that this shard follows, and the offset that comes next in it. Absent
+    /// before the first answer: no offset is 0.
+    next: Position,
+    /// What is on its way to subscribers.
+    log: Option<Box<Log>>,
     /// Subscriptions that wait for the home shard's answer.
     pub waiting: u32,
-    /// The channel's life that this shard follows, and the offset that comes next in it. Absent
-    /// before the first answer.
-    pub next: Option<Position>,
+    /// Number of the segment that will be sealed next.
+    head: u32,
+    /// The subnet of the client that brought it here.
+    pub brought_by: SubnetId,
+    /// The shard that orders it.
+    pub home: ShardId,
+}
+
+const _: () = assert!(size_of::<Option<Local>>() <= 88, "a channel that is silent is small");
+
+/// Publications that not everybody has been given.
+#[derive(Default)]
+struct Log {
     open: Vec<Arc<Publication>>,
     /// Cost of what is open.
     open_bytes: usize,
     segments: VecDeque<Segment>,
-    /// Number of the segment that will be sealed next.
-    head: u32,
+}
+
+impl Named for Local {
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
 }
 
 impl Local {
@@ -73,13 +159,25 @@ impl Local {
             name: self.name.as_str(),
             data: self.namespace.data,
             has_history: self.namespace.has_history(),
-            epoch: self.next.map_or(Epoch::new(0), |next| next.epoch),
+            epoch: self.next.epoch,
         }
     }
 
     /// Whether nobody here has or wants a subscription.
     pub fn is_unused(&self) -> bool {
-        self.subscribers.is_empty() && self.waiting == 0
+        self.subscribers.as_slice().is_empty() && self.waiting == 0
+    }
+
+    /// The channel's life that this shard follows, and the offset that comes next in it. Absent
+    /// before the first answer.
+    pub fn next(&self) -> Option<Position> {
+        Some(self.next).filter(|next| next.offset > 0)
+    }
+
+    /// Follows another life, or goes on elsewhere in the same one.
+    pub fn set_next(&mut self, next: Position) {
+        assert!(next.offset > 0, "offsets begin at 1");
+        self.next = next;
     }
 
     /// The cursor of a subscriber that has been given everything.
@@ -89,128 +187,138 @@ impl Local {
 
     /// Whether publications have been gathered that no segment holds yet.
     pub fn is_open(&self) -> bool {
-        !self.open.is_empty()
+        self.log.as_ref().is_some_and(|log| !log.open.is_empty())
     }
 
     /// Gathers a publication. Answers whether enough are gathered for one segment.
     pub fn append(&mut self, publication: Arc<Publication>) -> bool {
-        self.open_bytes += publication.cost_bytes();
-        self.open.push(publication);
-        self.open_bytes >= SEGMENT_BYTES_MAX
+        let log = self.log.get_or_insert_default();
+        log.open_bytes += publication.cost_bytes();
+        log.open.push(publication);
+        log.open_bytes >= SEGMENT_BYTES_MAX
     }
 
     /// Makes a segment of what has been gathered.
     pub fn seal(&mut self, pass: u64) {
         assert!(self.is_open(), "a segment holds at least one publication");
-        let publications = std::mem::take(&mut self.open);
-        self.open_bytes = 0;
-        self.segments.push_back(Segment { publications, frames: Default::default(), pass });
+        let log = self.log.get_or_insert_default();
+        let publications = std::mem::take(&mut log.open);
+        log.open_bytes = 0;
+        log.segments.push_back(Segment { publications, frames: Default::default(), pass });
         self.head = self.head.wrapping_add(1);
     }
 
     /// Drops segments sealed up to sweep `pass`: everybody has been given them.
     pub fn forget(&mut self, pass: u64) {
-        while self.segments.front().is_some_and(|segment| segment.pass <= pass) {
-            self.segments.pop_front();
+        let Some(log) = self.log.as_mut() else { return };
+        while log.segments.front().is_some_and(|segment| segment.pass <= pass) {
+            log.segments.pop_front();
+        }
+        if log.segments.is_empty() && log.open.is_empty() {
+            self.log = None;
         }
     }
 
     /// Whether segments are kept.
     pub fn holds_segments(&self) -> bool {
-        !self.segments.is_empty()
+        self.log.as_ref().is_some_and(|log| !log.segments.is_empty())
     }
 
     /// The segment at `cursor` as frames of `protocol`.
     pub fn frames(&mut self, cursor: u32, protocol: Protocol) -> Option<&Rc<Frames>> {
-        let at = self.index_of(cursor)?;
-        if self.segments[at].frames[protocol as usize].is_none() {
-            let mut out = Vec::new();
-            let publications = &self.segments[at].publications;
-            protocol.codec().encode_publications(&self.view(), publications, &mut out);
-            self.segments[at].frames[protocol as usize] = Some(Frames::new(out));
+        let segment = self.segment(cursor)?;
+        let encoded = match &segment.frames[protocol as usize] {
+            Some(_) => None,
+            None => {
+                let mut out = Vec::new();
+                let publications = &segment.publications;
+                protocol.codec().encode_publications(&self.view(), publications, &mut out);
+                Some(Frames::new(out))
+            }
+        };
+        let head = self.head;
+        let segments = &mut self.log.as_mut()?.segments;
+        let at = index_of(segments, head, cursor)?;
+        let frames = &mut segments[at].frames[protocol as usize];
+        if encoded.is_some() {
+            *frames = encoded;
         }
-        self.segments[at].frames[protocol as usize].as_ref()
+        frames.as_ref()
     }
 
     /// How many publications the segment at `cursor` holds, the offset of the first one that has a
     /// place in the channel's order, and when the oldest was accepted.
     pub fn segment_facts(&self, cursor: u32) -> Option<(usize, u64, Moment)> {
-        let publications = &self.segments[self.index_of(cursor)?].publications;
+        let publications = &self.segment(cursor)?.publications;
         let accepted = publications.first()?.accepted;
         let mut offsets = publications.iter().map(|publication| publication.offset);
         let first = offsets.find(|&offset| offset > 0);
-        let first = first.or(self.next.map(|next| next.offset)).unwrap_or(0);
-        Some((publications.len(), first, accepted))
+        Some((publications.len(), first.unwrap_or(self.next.offset), accepted))
     }
 
-    fn index_of(&self, cursor: u32) -> Option<usize> {
-        let behind = self.head.wrapping_sub(cursor) as usize;
-        self.segments.len().checked_sub(behind).filter(|_| behind > 0)
+    fn segment(&self, cursor: u32) -> Option<&Segment> {
+        let segments = &self.log.as_ref()?.segments;
+        segments.get(index_of(segments, self.head, cursor)?)
     }
+}
+
+/// The place of the segment at `cursor` among `segments`, of which the last is the one before
+/// `head`.
+fn index_of(segments: &VecDeque<Segment>, head: u32, cursor: u32) -> Option<usize> {
+    let behind = head.wrapping_sub(cursor) as usize;
+    segments.len().checked_sub(behind).filter(|_| behind > 0)
 }
 
 /// All channels with subscribers here.
 #[derive(Default)]
 pub struct Locals {
-    names: HashMap<ChannelName, u32, foldhash::quality::RandomState>,
-    places: Vec<Option<Box<Local>>>,
-    free: Vec<u32>,
+    channels: Table<Local>,
 }
 
 impl Locals {
     /// Channels in the table.
     pub fn count(&self) -> usize {
-        self.names.len()
+        self.channels.count()
     }
 
-    /// Places that have ever been used: every channel's place is below this.
+    /// Every channel's place is below this.
     pub fn reached(&self) -> usize {
-        self.places.len()
+        self.channels.reached()
     }
 
     /// The place of the channel called `name`.
     pub fn find(&self, name: &str) -> Option<u32> {
-        self.names.get(name).copied()
+        self.channels.find(name)
     }
 
     /// The channel at `place`.
     pub fn at(&mut self, place: u32) -> Option<&mut Local> {
-        self.places.get_mut(place as usize)?.as_deref_mut()
+        self.channels.at(place)
     }
 
-    /// The place of the channel called `name`, which is added if it is new.
+    /// The place of the channel called `name`, which is added if it is new, as one that nobody is
+    /// charged with.
     pub fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>, home: ShardId) -> u32 {
         if let Some(place) = self.find(name.as_str()) {
             return place;
         }
-        let local = Box::new(Local {
+        self.channels.insert(Local {
             name: name.clone(),
             namespace: Arc::clone(namespace),
             home,
-            subscribers: Vec::new(),
+            brought_by: SubnetId::EXEMPT,
+            subscribers: Subscribers::default(),
             waiting: 0,
-            next: None,
-            open: Vec::new(),
-            open_bytes: 0,
-            segments: VecDeque::new(),
+            next: Position { epoch: Epoch::new(0), offset: 0 },
+            log: None,
             head: 0,
-        });
-        let place = self.free.pop().unwrap_or(self.places.len() as u32);
-        match self.places.get_mut(place as usize) {
-            Some(free) => *free = Some(local),
-            None => self.places.push(Some(local)),
-        }
-        self.names.insert(name.clone(), place);
-        place
+        })
     }
 
-    /// Removes the channel at `place`.
-    pub fn remove(&mut self, place: u32) {
-        let local = self.places[place as usize].take();
-        if let Some(local) = local {
-            assert!(local.is_unused(), "a channel with subscribers stays");
-            self.names.remove(local.name.as_str());
-            self.free.push(place);
-        }
+    /// Removes the channel at `place`. Returns who is charged with it.
+    pub fn remove(&mut self, place: u32) -> SubnetId {
+        let Some(local) = self.channels.remove(place) else { return SubnetId::EXEMPT };
+        assert!(local.is_unused(), "a channel with subscribers stays");
+        local.brought_by
     }
 }

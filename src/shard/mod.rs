@@ -5,10 +5,12 @@
 //! says, so whole nodes run in one thread under a simulated clock and network. [`Shard::turn`] is
 //! the only entrance after start-up besides [`Shard::on_accept`].
 
+mod answers;
 mod audit;
 mod bitmap;
 mod budget;
 mod closing;
+mod creating;
 mod fanout;
 mod following;
 mod heartbeat;
@@ -21,6 +23,8 @@ mod locals;
 mod options;
 mod ordering;
 mod parking;
+mod pool;
+mod queue;
 mod reporting;
 mod replays;
 mod requests;
@@ -29,6 +33,7 @@ mod session;
 mod sockets;
 mod subscribing;
 mod sweep;
+mod table;
 mod turn;
 mod upgrading;
 
@@ -36,7 +41,8 @@ pub use budget::OutboxLeases;
 pub use homes::Homes;
 pub use identity::Identity;
 pub use input::is_parsing;
-pub use options::Options;
+pub use options::{Options, Pools};
+pub use pool::Pool;
 pub use reporting::Events;
 pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
@@ -52,6 +58,7 @@ use crate::mesh::{HomeMap, Inbox, Message, Outbound};
 use crate::metrics::ShardCells;
 use crate::readiness::Readiness;
 use crate::subnets::{Subnet, Subnets};
+use answers::Answers;
 use bitmap::Bitmap;
 use budget::Budget;
 use inbound::Unfinished;
@@ -73,6 +80,8 @@ pub struct Parts<S> {
     /// The ways to other threads: shards by their number, then control, then the bridge if there is
     /// a bus. Its own is not used.
     pub outbound: Outbound,
+    /// What it shares with other shards.
+    pub pools: Pools,
     /// Which shard orders which channel.
     pub home_map: HomeMap,
     /// How connections are named.
@@ -107,6 +116,10 @@ pub struct Shard<S> {
     slots: Slots,
     locals: Locals,
     homes: Homes,
+    answers: Answers,
+    creating: creating::Creating,
+    /// Publications, positions or answers may be over that have not been forgotten.
+    forgetting: bool,
     /// Messages from this shard to itself, in order.
     loopback: VecDeque<Message>,
     /// Channels that have gathered publications in this turn.
@@ -147,11 +160,16 @@ pub struct Shard<S> {
 impl<S: Sockets> Shard<S> {
     /// A shard without connections.
     pub fn new(parts: Parts<S>) -> Shard<S> {
-        let homes = Homes::new(parts.options.history_bytes_max, parts.seed);
+        let (options, pools) = (&parts.options, parts.pools);
+        let homes = Homes::new(options.history_bytes_max, parts.seed, pools.channels.clone());
+        let creating = creating::Creating::new(options, &pools);
         let now = parts.sockets.now();
         Shard {
             id: parts.id,
             homes,
+            answers: Answers::new(pools.idempotency),
+            creating,
+            forgetting: false,
             io: parts.sockets,
             inbox: parts.inbox,
             outbound: parts.outbound,

@@ -1,10 +1,13 @@
 //! What a shard must be told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::Pool;
 use crate::channel::Namespaces;
 use crate::handshake::Rules;
 use crate::limits::READING_OUTBOX_BYTES_MAX;
+use crate::subnets::PerSecond;
 
 /// The settings of one shard. Limits that are for the node have been divided among its shards.
 #[derive(Clone, Debug)]
@@ -43,6 +46,10 @@ pub struct Options {
     pub outbox_bytes_max: usize,
     /// Channels of one connection.
     pub channels_max: usize,
+    /// Channels that one client may create in a second, over a burst of `channels_max`.
+    pub channels_created_per_second_max: u32,
+    /// Channels that all clients of the node may create in a second.
+    pub node_channels_created_per_second_max: u32,
     /// Bytes of history whose home is this shard.
     pub history_bytes_max: usize,
     /// Most connections of this shard.
@@ -54,4 +61,15 @@ impl Options {
     pub fn reading_bytes_max(&self) -> usize {
         READING_OUTBOX_BYTES_MAX.min(self.outbox_bytes_max)
     }
+}
+
+/// Bounds of the node that its shards share.
+#[derive(Clone, Debug)]
+pub struct Pools {
+    /// Channels with subscribers.
+    pub channels: Pool,
+    /// Channels that clients have created.
+    pub created: Arc<PerSecond>,
+    /// Bytes of answers to publications with idempotency keys.
+    pub idempotency: Pool,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::homes::Page;
+use super::homes::{Granted, Page};
 use super::{Shard, Sockets};
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::mesh::{Answer, Asker, History, Message, Publish, Subscribe, Subscribed};
@@ -15,6 +15,7 @@ impl<S: Sockets> Shard<S> {
         match message {
             Message::Publish(publish) => self.on_home_publish(*publish),
             Message::Subscribe(subscribe) => self.on_home_subscribe(*subscribe),
+            Message::Created { connection } => self.on_created(connection),
             Message::Leave { shard, channel } => self.homes.leave(self.now, &channel, shard),
             Message::History(history) => self.on_home_history(*history),
             Message::HistoryRemove { channel, asker } => {
@@ -66,8 +67,9 @@ impl<S: Sockets> Shard<S> {
             Ok(namespace) => namespace,
             Err(error) => return self.answer(asker, Answer::Error(error)),
         };
-        if let Some(key) = &idempotency_key {
-            match self.homes.repeated(&channel, key) {
+        let key = idempotency_key.map(|key| self.answers.fingerprint(channel.as_str(), &key));
+        if let Some(key) = key {
+            match self.answers.repeated(key) {
                 Ok(None) => {}
                 Ok(Some(position)) => return self.answer(asker, Answer::Published(position)),
                 Err(error) => return self.answer(asker, Answer::Error(error)),
@@ -75,6 +77,12 @@ impl<S: Sockets> Shard<S> {
         }
         if matches!(asker, Asker::Control(_)) {
             self.cells.publications_api.add(1);
+        }
+        if let Asker::Connection { connection, .. } = asker
+            && namespace.has_history()
+            && !self.homes.contains(channel.as_str())
+        {
+            self.tell_created(connection);
         }
         let ordered =
             self.homes.publish(self.now, (&channel, &namespace), publication, skip_history);
@@ -91,8 +99,8 @@ impl<S: Sockets> Shard<S> {
         if let Some(publication) = to_self {
             self.pass_to_self(&channel, &publication);
         }
-        if let Some(key) = idempotency_key {
-            self.homes.remember(self.now, &channel, key, position);
+        if let Some(key) = key {
+            self.answers.remember(self.now, key, position);
         }
         self.answer(asker, Answer::Published(position));
     }
@@ -111,6 +119,9 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_home_subscribe(&mut self, subscribe: Subscribe) {
+        if self.is_new(&subscribe.channel) {
+            self.tell_created(subscribe.connection);
+        }
         let behind = subscribe.recover.is_some_and(|since| {
             !subscribe.confirmed && self.may_be_behind(subscribe.channel.as_str(), since)
         });
@@ -128,25 +139,45 @@ impl<S: Sockets> Shard<S> {
             let channel = subscribe.channel.clone();
             return self.await_older(channel, before, Message::Subscribe(Box::new(subscribe)));
         }
-        let replays = subscribe.recover.is_some() || subscribe.last > 0;
+        // Of a channel that is new there is nothing to hand out.
+        let replays = (subscribe.recover.is_some() || subscribe.last > 0)
+            && self.homes.contains(subscribe.channel.as_str());
         if replays && self.replays.is_spent() {
             return self.replays.put_off(Message::Subscribe(Box::new(subscribe)));
         }
         let Subscribe { channel, connection, recover, last, .. } = subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
-        let (top, recovered) =
+        let granted =
             self.homes.subscribe(self.now, (&channel, &namespace), connection.shard, recover);
-        let recovered = match last {
-            0 => recovered,
-            last => Some(self.homes.newest(&channel, last)),
+        let answer = match granted {
+            Ok(Granted { name: channel, top, recovered }) => {
+                let recovered = match last {
+                    0 => recovered,
+                    last => Some(self.homes.newest(self.now, &channel, last)),
+                };
+                self.replays.count(recovered.as_deref().unwrap_or_default());
+                Message::Subscribed(Box::new(Subscribed { channel, connection, top, recovered }))
+            }
+            Err(error) => {
+                self.cells.channels_refused.add(1);
+                Message::Refused { channel, connection, error }
+            }
         };
-        self.replays.count(recovered.as_deref().unwrap_or_default());
-        let answer = Subscribed { channel, connection, top, recovered };
-        self.send_to_shard(connection.shard, Message::Subscribed(Box::new(answer)));
+        self.send_to_shard(connection.shard, answer);
+    }
+
+    /// Whether nobody has used a channel at home here, as far as this shard remembers.
+    fn is_new(&self, channel: &ChannelName) -> bool {
+        !self.homes.contains(channel.as_str()) && !self.is_awaited(channel)
     }
 
     fn on_home_history(&mut self, history: History) {
+        if let Asker::Connection { connection, .. } = history.asker
+            && self.is_new(&history.channel)
+        {
+            self.tell_created(connection);
+        }
         if self.options.bus && !history.confirmed || self.is_unknown(history.channel.as_str()) {
             let channel = history.channel.clone();
             return self.await_place(channel, Message::History(Box::new(history)));
@@ -157,14 +188,15 @@ impl<S: Sockets> Shard<S> {
             return self.await_older(channel, before, Message::History(Box::new(history)));
         }
         let by_client = matches!(history.asker, Asker::Connection { .. });
-        if by_client && self.replays.is_spent() {
+        let replays = by_client && self.homes.contains(history.channel.as_str());
+        if replays && self.replays.is_spent() {
             return self.replays.put_off(Message::History(Box::new(history)));
         }
         let History { channel, page, publications_max, bytes_max, asker, .. } = history;
-        let answer = self.home_namespace(channel.as_str()).and_then(|namespace| {
-            let most = (publications_max, bytes_max);
-            self.homes.history(self.now, (&channel, &namespace), page, most)
-        });
+        let most = (publications_max, bytes_max);
+        let answer = self.home_namespace(channel.as_str());
+        let answer = answer.and_then(|_| self.homes.history(self.now, &channel, page, most));
+        self.retire_home(&channel);
         let answer = match answer {
             Ok(Page { publications, omitted, top }) => {
                 if by_client {

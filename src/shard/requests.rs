@@ -101,7 +101,7 @@ impl<S: Sockets> Shard<S> {
         let ControlRequest::Channels { pattern, after, limit } = &walk.request else { return };
         let Some(local) = self.locals.at(place) else { return };
         let name = local.name.as_str();
-        let count = local.subscribers.len() as u32;
+        let count = local.subscribers.as_slice().len() as u32;
         let too_late = walk.names.len() >= *limit
             && walk.names.peek().is_none_or(|(last, _)| name >= last.as_str());
         if count == 0 || too_late || name <= &**after || !matches_glob(pattern, name) {

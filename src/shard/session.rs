@@ -127,6 +127,9 @@ impl<S: Sockets> Shard<S> {
         if !self.may_publish(&namespace, subscribed) {
             return self.fail(token, id, ClientError::PermissionDenied);
         }
+        if let Err(error) = self.check_creating(token, channel.as_str()) {
+            return self.fail(token, id, error);
+        }
         let payload = codec.payload(namespace.data, data);
         let data = match payload.and_then(|data| check_payload(namespace.data, &data)) {
             Ok(data) => data,
@@ -141,6 +144,10 @@ impl<S: Sockets> Shard<S> {
             tags: Box::default(),
             accepted: self.now,
         };
+        let bytes = publication.recovery_bytes(namespace.data);
+        if let Err(error) = namespace.check_recoverable(bytes, false) {
+            return self.fail(token, id, error);
+        }
         self.cells.publications_client.add(1);
         if namespace.events.publish {
             let (channel, data) = (channel.clone(), publication.data.clone());
@@ -236,6 +243,9 @@ impl<S: Sockets> Shard<S> {
         let subscribed = self.is_subscribed(token, channel);
         if !self.may_read_history(&namespace, subscribed) {
             return self.fail(token, id, ClientError::PermissionDenied);
+        }
+        if let Err(error) = self.check_creating(token, channel) {
+            return self.fail(token, id, error);
         }
         let published = self.slots.get(token).is_some_and(|it| it.flags.has(Flags::PUBLISHED));
         let history = History {

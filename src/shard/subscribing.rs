@@ -84,6 +84,9 @@ impl<S: Sockets> Shard<S> {
         if self.options.namespaces.resolve(channel.as_str()).is_err() {
             return self.fail(token, waiting.request, ClientError::UnknownChannel);
         }
+        if let Err(error) = self.check_creating(token, channel.as_str()) {
+            return self.fail(token, waiting.request, error);
+        }
         self.request_subscription(token, &channel, (recover, 0));
         self.wait(token, Waiting::Subscribe(waiting))
     }
@@ -96,6 +99,8 @@ impl<S: Sockets> Shard<S> {
         self.check_continuity(place, answer.top);
         let Some(local) = self.locals.at(place) else { return };
         local.waiting -= 1;
+        // The home's own: the node keeps the name once.
+        local.name = answer.channel.clone();
         if let Some(ticket) = self.joining.take(answer.connection, &answer.channel) {
             self.on_joined(token, place, &answer);
             return self.end_join(ticket, None);
@@ -209,7 +214,7 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(token) else { return };
         let subscription = Subscription {
             channel: place,
-            place: local.subscribers.len() as u32,
+            place: local.subscribers.as_slice().len() as u32,
             cursor: local.head(),
             positioned,
             skipping: false,
@@ -261,14 +266,15 @@ impl<S: Sockets> Shard<S> {
         if let Some(moved) = moved
             && let Some(local) = self.locals.at(moved.channel)
         {
-            local.subscribers[moved.place as usize] = Subscriber::new(slot, index);
+            local.subscribers.set(moved.place as usize, Subscriber::new(slot, index));
         }
         self.cells.subscriptions.subtract(1);
         let Some(local) = self.locals.at(removed.channel) else { return };
         let place = removed.place as usize;
-        assert_eq!(local.subscribers[place].slot(), slot, "lists and subscriptions agree");
+        let listed = local.subscribers.as_slice()[place];
+        assert_eq!(listed.slot(), slot, "lists and subscriptions agree");
         local.subscribers.swap_remove(place);
-        if let Some(&last) = local.subscribers.get(place)
+        if let Some(&last) = local.subscribers.as_slice().get(place)
             && let Some(connection) = self.slots.at(last.slot())
             && let Some(subscription) = connection.subscription(last.index())
         {
@@ -283,7 +289,8 @@ impl<S: Sockets> Shard<S> {
         let (home, channel) = (local.home, local.name.clone());
         // `unsealed` and `holding` may go on naming the place, even when another channel has it:
         // sealing what is not open and forgetting twice do nothing.
-        self.locals.remove(place);
+        let brought_by = self.locals.remove(place);
+        self.subnets.remove_channel(brought_by);
         self.cells.channels_local.set(self.locals.count() as u64);
         if !crate::sabotage!(LeakedInterest) {
             self.send_to_shard(home, Message::Leave { shard: self.id, channel });

@@ -258,7 +258,7 @@ impl<S: Sockets> Shard<S> {
             };
             let Some(index) = connection.find_subscription(place) else { continue };
             let Some(subscription) = connection.subscription(index) else { continue };
-            let (Some(next), true) = (local.next, subscription.cursor == local.head()) else {
+            let (Some(next), true) = (local.next(), subscription.cursor == local.head()) else {
                 continue;
             };
             subscription.skipping = false;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Shard, Sockets};
-use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
+use crate::limits::{FORGOTTEN_PER_TURN, TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
 
 /// A turn that takes longer than this is a stall: everybody on the shard waited.
 const STALL: Duration = Duration::from_millis(10);
@@ -25,12 +25,18 @@ impl<S: Sockets> Shard<S> {
         if self.io.take_tick() {
             self.on_tick();
         }
+        if self.forgetting {
+            let homes = self.homes.forget_some(self.now, FORGOTTEN_PER_TURN);
+            let answers = self.answers.forget_some(self.now, FORGOTTEN_PER_TURN);
+            self.forgetting = homes || answers;
+        }
         self.turn_walks();
         self.seal();
         self.sweep_chunk();
         self.keep_outboxes_within();
         self.turn_loopback();
         self.turn_budget();
+        self.count_channels();
         let dropped = self.outbound.flush();
         if dropped > 0 {
             let reason = crate::reason::DropReason::SpillFull;
@@ -53,6 +59,17 @@ impl<S: Sockets> Shard<S> {
             || !self.inbox.is_empty()
             || self.replays.has_waiting()
             || self.has_walks()
+            || self.forgetting
+    }
+
+    fn count_channels(&self) {
+        self.cells.history_bytes.set(self.homes.bytes() as u64);
+        self.cells.channels_home.set(self.homes.count() as u64);
+        self.cells.idempotency_bytes.set(self.answers.bytes() as u64);
+        self.cells.channels_in_use.set(self.homes.in_use() as u64);
+        for (cell, count) in self.cells.evictions.iter().zip(self.homes.evictions()) {
+            cell.set(*count);
+        }
     }
 
     fn turn_events(&mut self) {

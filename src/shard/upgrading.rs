@@ -38,7 +38,7 @@ impl<S: Sockets> Shard<S> {
         connection.extra().plain = Some(Box::new(Plain { response, ..Plain::default() }));
         let checked = request
             .map_err(|text| (ClientError::BadRequest, text.to_owned()))
-            .and_then(|request| self.check_plain(&request).map(|()| request));
+            .and_then(|request| self.check_plain(token, &request).map(|()| request));
         match checked {
             Ok(request) => self.ask_for_channels(token, request),
             Err((error, detail)) => {
@@ -49,7 +49,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Checks what the path asks for against what the client may do.
-    fn check_plain(&self, request: &PlainRequest) -> Result<(), Refusal> {
+    fn check_plain(&self, token: Token, request: &PlainRequest) -> Result<(), Refusal> {
         if !self.may_connect() {
             return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
         }
@@ -58,7 +58,9 @@ impl<S: Sockets> Shard<S> {
             return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
         }
         for (channel, _) in &request.channels {
-            self.check_subscribe(channel).map_err(|error| (error, channel.clone()))?;
+            let checked = self.check_subscribe(channel);
+            let checked = checked.and_then(|()| self.check_creating(token, channel));
+            checked.map_err(|error| (error, channel.clone()))?;
         }
         let Some(publish) = &request.publish else { return Ok(()) };
         let refused = |error| (error, format!("publish={publish}"));

@@ -90,6 +90,7 @@ impl Node {
         let subnets = Arc::new(Subnets::new(8));
         let outboxes = OutboxLeases::new(1 << 30, shards);
         let mut all = Vec::new();
+        let pools = setup.node.pools();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let seed = network.borrow_mut().random.number();
             all.push(Shard::new(Parts {
@@ -98,6 +99,7 @@ impl Node {
                 sockets: SimSockets::new(desk + index, Rc::clone(network)),
                 inbox,
                 outbound: Outbound::new(lanes((0..shards + 2).collect())),
+                pools: pools.clone(),
                 home_map: setup.node.home_map.clone(),
                 identity: identity.clone(),
                 cells: Arc::clone(&cells[index]),

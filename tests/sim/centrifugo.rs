@@ -213,6 +213,10 @@ impl Centrifugo {
         assert_eq!(error.temporary, matches!(error.code, 100 | 111), "{}", error.message);
         self.told.push(error.code);
         let expected = match ask {
+            Ask::Subscribe { channel, .. } if error.code == 111 && scene.setup.lacks_channels() => {
+                self.wanted.retain(|other| other != channel);
+                111
+            }
             Ask::Subscribe { channel, .. } if self.subscribed.contains_key(channel) => 105,
             Ask::Subscribe { .. } | Ask::Refused { code: 102 } if error.code == 106 => {
                 let count = self.subscribed.len();

@@ -75,6 +75,7 @@ impl Node {
         let outboxes = OutboxLeases::new(setup.outboxes_bytes, setup.shards);
         let outbox_blocks = outboxes.blocks_left();
         let mut runners = Vec::new();
+        let pools = setup.pools();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let cells: Arc<ShardCells> = Arc::default();
             let seed = network.borrow_mut().random.number();
@@ -84,6 +85,7 @@ impl Node {
                 sockets: SimSockets::new(index, Rc::clone(&network)),
                 inbox,
                 outbound: Outbound::new(lanes()),
+                pools: pools.clone(),
                 home_map: setup.home_map.clone(),
                 identity: identity.clone(),
                 cells: Arc::clone(&cells),
@@ -128,6 +130,9 @@ impl Node {
         }
         check_memory(runner, setup);
         self.check_leases();
+        let in_use = |runner: &Runner| runner.cells.channels_in_use.value() as usize;
+        let in_use: usize = self.runners.iter().map(in_use).sum();
+        assert!(in_use <= setup.channels_max, "{in_use} channels in use");
         let connections = self.runners.iter().map(|runner| runner.shard.connections_count());
         let (connections, counted) = (connections.sum::<usize>(), self.subnets.connections());
         assert!(counted <= connections, "{counted} of {connections} connections have a subnet");
@@ -192,7 +197,6 @@ fn check_memory(runner: &mut Runner, setup: &Setup) {
     let inbound_bytes_max = setup.options.inbound_bytes_max;
     assert!(inbound_bytes <= inbound_bytes_max, "{inbound_bytes} B of unfinished input");
     let history_bytes = runner.cells.history_bytes.value() as usize;
-    // A channel with subscribers is never forgotten, whatever it costs.
-    let most = setup.options.history_bytes_max + setup.channels.len() * 600;
-    assert!(history_bytes <= most, "{history_bytes} B of history");
+    let history_bytes_max = setup.options.history_bytes_max;
+    assert!(history_bytes <= history_bytes_max, "{history_bytes} B of history");
 }

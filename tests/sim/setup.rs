@@ -1,12 +1,13 @@
 //! What one schedule is made of: how many shards, which channels, which limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use corecast::channel::{ChannelEvents, DataType, Namespace, Namespaces, SlowPolicy};
 use corecast::handshake::Rules;
 use corecast::ids::ShardId;
 use corecast::mesh::HomeMap;
-use corecast::shard::{Events, Options};
+use corecast::shard::{Events, Options, Pool, Pools};
 
 use super::random::Random;
 
@@ -37,6 +38,8 @@ pub struct Setup {
     pub spill_bytes: usize,
     /// Memory for all outboxes.
     pub outboxes_bytes: usize,
+    /// Channels that may have subscribers at once.
+    pub channels_max: usize,
 }
 
 impl Setup {
@@ -52,6 +55,7 @@ impl Setup {
             inbox_batches: 64,
             spill_bytes: 1 << 20,
             outboxes_bytes: 64 << 20,
+            channels_max: 1000,
         };
         namespaces.iter().for_each(|namespace| setup.add_channel(namespace, 0));
         setup
@@ -78,12 +82,28 @@ impl Setup {
             inbox_batches: random.pick(&[1, 1, 2, 4, 64]),
             spill_bytes: random.pick(&[1, 400, 2_000, 1 << 20]),
             outboxes_bytes: random.pick(&[60_000, 400_000, 64 << 20]),
+            channels_max: 1000,
         };
         for _ in 0..random.between(2, 6) {
             let namespace = &all[random.below(all.len())];
             setup.add_channel(namespace, random.below(shards));
         }
         setup
+    }
+
+    /// Whether there may be more channels than may be in use, or be created.
+    pub fn lacks_channels(&self) -> bool {
+        self.channels_max < self.channels.len()
+            || self.options.channels_created_per_second_max < 10_000
+    }
+
+    /// What the node's shards share.
+    pub fn pools(&self) -> Pools {
+        Pools {
+            channels: Pool::new(self.channels_max, self.shards, 256),
+            created: Arc::default(),
+            idempotency: Pool::new(1 << 20, self.shards, 1 << 16),
+        }
     }
 
     /// Adds a channel whose home is `home`. Homes differ from process to process; the end of the
@@ -172,6 +192,8 @@ fn options(namespaces: Vec<Namespace>) -> Options {
         inbound_bytes_max: 1 << 20,
         outbox_bytes_max: 64 * 1024,
         channels_max: 16,
+        channels_created_per_second_max: 10_000,
+        node_channels_created_per_second_max: 10_000,
         history_bytes_max: 1 << 20,
         connections_max: 64,
     }

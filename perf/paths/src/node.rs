@@ -71,6 +71,7 @@ impl Node {
         };
         let control = inboxes.pop().expect("control's is the last");
         let home_map = HomeMap::new(count);
+        let pools = config.pools(count);
         let identity = Identity::new();
         let cells: Vec<Arc<ShardCells>> = (0..count).map(|_| Arc::default()).collect();
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
@@ -84,6 +85,7 @@ impl Node {
                 sockets: Accepting::default(),
                 inbox,
                 outbound: lanes(),
+                pools: pools.clone(),
                 home_map: home_map.clone(),
                 identity: identity.clone(),
                 cells: Arc::clone(&cells[index]),

@@ -9,7 +9,7 @@ use crate::bus::{record, stream_of};
 use crate::channel::{ChannelName, Namespace};
 use crate::ids::Moment;
 use crate::limits::{BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
-use crate::mesh::{Answer, Asker, Publish};
+use crate::mesh::{Answer, Asker, Message, Publish};
 use crate::reason::ClientError;
 
 impl Engine {
@@ -108,6 +108,14 @@ impl Engine {
                 self.cells.appended.add(told.len() as u64);
                 for (pending, position, repeat) in told {
                     self.pending_bytes -= pending.bytes();
+                    let first = position.is_some_and(|position| position.offset == 1);
+                    if let Asker::Connection { connection, .. } = pending.asker
+                        && first
+                        && !repeat
+                    {
+                        let shard = connection.shard.index();
+                        self.outbound.lane(shard).push(Message::Created { connection });
+                    }
                     let answer = if pending.removal {
                         Answer::HistoryRemoved
                     } else if repeat && pending.is_ingested() {

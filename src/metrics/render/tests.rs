@@ -102,6 +102,11 @@ fn a_page_can_be_read_strictly_and_sums_the_shards() {
         ("corecast_history_bytes", 0.0),
         ("corecast_inbound_bytes", 0.0),
         ("corecast_channels", 0.0),
+        ("corecast_channels_in_use", 0.0),
+        ("corecast_channels_created_total", 0.0),
+        ("corecast_channels_refused_total", 0.0),
+        ("corecast_idempotency_bytes", 0.0),
+        (r#"corecast_history_evictions_total{reason="bytes"}"#, 0.0),
         ("corecast_subscriptions", 0.0),
         (concat!("corecast_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ];

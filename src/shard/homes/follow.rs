@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Home, Homes};
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
+use crate::reason::Eviction;
 
 /// What became of a channel, and who must hear of it.
 pub struct Followed<'a> {
@@ -22,14 +23,13 @@ pub struct Followed<'a> {
 impl Homes {
     /// Whether it is known where a channel stands.
     pub fn is_known(&self, name: &str) -> bool {
-        self.channels.get(name).is_some_and(|home| home.known && !home.repeats)
+        self.find(name).is_some_and(|home| home.known && !home.repeats)
     }
 
     /// Whether `since` is not a place that this node has read past: it may be one that is still to
     /// be read.
     pub fn is_before(&self, name: &str, since: Since) -> bool {
-        self.channels
-            .get(name)
+        self.find(name)
             .is_some_and(|home| !since.epoch.matches(home.epoch) || since.offset > home.top)
     }
 
@@ -43,37 +43,28 @@ impl Homes {
         publication: &Arc<Publication>,
     ) -> Option<Followed<'_>> {
         let keep = namespace.has_history();
-        if publication.offset == 0 || !keep && !self.channels.contains_key(name) {
-            let home = self.channels.get(name)?;
-            let interested = &home.interested;
+        let place = self.channels.find(name.as_str());
+        if publication.offset == 0 || !keep && place.is_none() {
+            let interested = self.interested(place?);
             return Some(Followed { moved: None, repeated: false, interested });
         }
         let repeats = self.repeats(name.as_str());
         let before = Position { epoch, offset: publication.offset - 1 };
-        let moved = self.settle(name, namespace, before);
-        let home = self.channels.get_mut(name)?;
-        home.top = publication.offset;
+        let (place, moved) = self.settle(name, namespace, before);
+        self.home(place).top = publication.offset;
         if keep {
-            let expiry = now.after(home.namespace.history_ttl);
-            home.history.expire(now, &mut self.bytes, &mut self.stored_live);
-            home.history.push(Arc::clone(publication), expiry);
-            self.bytes += publication.cost_bytes();
-            self.stored_live += 1;
-            let size = home.namespace.history_size;
-            home.history.trim(size, &mut self.bytes, &mut self.stored_live);
-            self.stored.push_back((name.clone(), home.position()));
+            self.keep(now, place, publication);
+        } else {
+            self.retire(now, place);
         }
-        self.retire(now, name);
-        self.keep_within_bytes(now);
         let repeated = !repeats && self.repeats(name.as_str());
-        let interested = self.channels.get(name).map_or(&[][..], |home| &home.interested);
-        Some(Followed { moved, repeated, interested })
+        Some(Followed { moved, repeated, interested: self.interested(place) })
     }
 
     /// Enters a channel of which `last` was read, if it is not there because nothing of it is kept:
     /// somebody waits for its place.
     pub fn expect(&mut self, (name, namespace): (&ChannelName, &Arc<Namespace>), last: Position) {
-        if !self.channels.contains_key(name) {
+        if !self.contains(name.as_str()) {
             self.settle(name, namespace, last);
         }
     }
@@ -88,22 +79,32 @@ impl Homes {
         // What was read since it was asked for is newer. What should have been read before and is not
         // here was dropped on the way, and the word of that may be behind this one.
         let behind = |home: &Home| home.epoch == position.epoch && home.top < position.offset;
-        let is_behind = self.channels.get(name).is_some_and(behind);
+        let is_behind = self.find(name.as_str()).is_some_and(behind);
         let moved = if self.is_known(name.as_str()) && !is_behind {
             None
         } else {
-            self.settle(name, namespace, position)
+            self.settle(name, namespace, position).1
         };
         let repeated = !repeats && self.repeats(name.as_str());
-        let interested = self.channels.get(name).map_or(&[][..], |home| &home.interested);
+        let place = self.channels.find(name.as_str());
+        let interested = place.map_or(&[][..], |place| self.interested(place));
         Followed { moved, repeated, interested }
+    }
+
+    /// Forgets a channel that nobody uses, if that is so. Not while somebody waits for its place:
+    /// it would have to be asked for again.
+    pub fn retire_named(&mut self, now: Moment, name: &ChannelName) {
+        if let Some(place) = self.channels.find(name.as_str()) {
+            self.retire(now, place);
+            self.keep_within_bytes(now);
+        }
     }
 
     /// Channels for which `concerns` says yes may have missed something. Answers those that
     /// somebody listens to; the others are forgotten, and asked for when they are wanted again.
     pub fn set_adrift(&mut self, concerns: impl Fn(&str) -> bool) -> Vec<ChannelName> {
-        let concerned = self.channels.keys().filter(|name| concerns(name.as_str()));
-        let mut adrift: Vec<ChannelName> = concerned.cloned().collect();
+        let concerned = self.channels.iter().filter(|(_, home)| concerns(home.name.as_str()));
+        let mut adrift: Vec<ChannelName> = concerned.map(|(_, home)| home.name.clone()).collect();
         adrift.retain(|name| self.set_adrift_one(name));
         // The same run asks in the same order, whatever the table's order is.
         adrift.sort_unstable();
@@ -113,11 +114,12 @@ impl Homes {
     /// The same for one channel; answers whether somebody listens to it. Not again for one that was
     /// adrift already: it is asked for once.
     pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
-        let Some(home) = self.channels.get_mut(name) else { return false };
+        let Some(place) = self.channels.find(name.as_str()) else { return false };
+        let home = self.home(place);
         let was_known = std::mem::replace(&mut home.known, false);
         if home.interested.is_empty() {
-            home.history.trim(0, &mut self.bytes, &mut self.stored_live);
-            self.forget(name);
+            self.drop_adrift(place);
+            self.forget(place);
             return false;
         }
         was_known
@@ -125,30 +127,43 @@ impl Homes {
 
     /// Whether a channel was given a place in its epoch that it has had before.
     fn repeats(&self, name: &str) -> bool {
-        self.channels.get(name).is_some_and(|home| home.repeats)
+        self.find(name).is_some_and(|home| home.repeats)
     }
 
-    /// Brings a channel to `position`, after which it is known. Answers the position if it was
-    /// another; what was kept of the channel does not lead there and is dropped.
+    /// Brings a channel to `position`, after which it is known. Answers its place, and the position
+    /// if it was another; what was kept of the channel does not lead there and is dropped.
     fn settle(
         &mut self,
         name: &ChannelName,
         namespace: &Arc<Namespace>,
         position: Position,
-    ) -> Option<Position> {
-        let Some(home) = self.channels.get_mut(name) else {
-            self.insert((name, namespace), position);
-            return None;
+    ) -> (u32, Option<Position>) {
+        let Some(place) = self.channels.find(name.as_str()) else {
+            return (self.insert((name, namespace), position), None);
         };
+        let life = self.next_life();
+        let home = self.home(place);
         home.known = true;
         if home.position() == position {
-            return None;
+            return (place, None);
         }
-        home.history.trim(0, &mut self.bytes, &mut self.stored_live);
+        self.drop_adrift(place);
+        let home = self.home(place);
+        home.life = life;
         // Until the epoch ends nobody is told where the channel stands.
         home.repeats = position.epoch == home.epoch && (home.repeats || position.offset < home.top);
         (home.epoch, home.top) = (position.epoch, position.offset);
-        (home.more, home.forgotten) = (namespace.durable_history, 0);
-        Some(position)
+        if let Some(kept) = home.kept.as_mut() {
+            (kept.more, kept.forgotten) = (namespace.durable_history, 0);
+        }
+        self.settle_charge(place);
+        (place, Some(position))
+    }
+
+    /// Drops what is kept of a channel's publications.
+    fn drop_adrift(&mut self, place: u32) {
+        let (home, totals) = self.home_and_totals(place);
+        let dropped = home.kept.as_mut().map_or(0, |kept| kept.history.trim(0, totals));
+        self.count_eviction(Eviction::Adrift, dropped);
     }
 }

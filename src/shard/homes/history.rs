@@ -7,36 +7,69 @@ use crate::channel::Publication;
 use crate::ids::Moment;
 use crate::protocol::HistoryPage;
 
-/// The publications, oldest first. Who changes it says which totals to keep true: the bytes and
-/// the number of all publications that the shard keeps.
+/// What all channels of a shard keep together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Bytes of publications, and of channels that are kept for their positions alone.
+    pub(super) bytes: usize,
+    /// Publications.
+    pub(super) publications: usize,
+}
+
+/// The publications, oldest first. Who changes it says which totals to keep true.
 #[derive(Default)]
 pub struct History {
     publications: VecDeque<(Moment, Arc<Publication>)>,
 }
 
 impl History {
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.publications.is_empty()
-    }
-
     /// Offset of the oldest publication kept.
     pub fn first_offset(&self) -> Option<u64> {
         self.publications.front().map(|(_, publication)| publication.offset)
     }
 
+    /// Offset of the oldest publication that has not expired.
+    pub fn first_offset_at(&self, now: Moment) -> Option<u64> {
+        let expired = self.publications.partition_point(|(expiry, _)| *expiry <= now);
+        self.publications.get(expired).map(|(_, publication)| publication.offset)
+    }
+
+    /// When the oldest publication expires.
+    pub fn first_expiry(&self) -> Option<Moment> {
+        self.publications.front().map(|(expiry, _)| *expiry)
+    }
+
+    /// Bytes that the publications cost, counted one by one: for audits.
+    pub fn cost_bytes(&self) -> usize {
+        self.publications.iter().map(|(_, publication)| publication.cost_bytes()).sum()
+    }
+
     /// Keeps one more publication until `expiry`.
-    pub fn push(&mut self, publication: Arc<Publication>, expiry: Moment) {
+    pub(super) fn push(
+        &mut self,
+        publication: Arc<Publication>,
+        expiry: Moment,
+        totals: &mut Totals,
+    ) {
         let last = self.publications.back().map(|(_, last)| last.offset);
         let follows = last.is_none_or(|last| publication.offset == last + 1);
         assert!(follows, "a history has no holes");
+        totals.bytes += publication.cost_bytes();
+        totals.publications += 1;
         self.publications.push_back((expiry, publication));
     }
 
     /// Keeps an earlier one than all others until `expiry`.
-    pub fn push_front(&mut self, publication: Arc<Publication>, expiry: Moment) {
+    pub(super) fn push_front(
+        &mut self,
+        publication: Arc<Publication>,
+        expiry: Moment,
+        totals: &mut Totals,
+    ) {
         let precedes = self.first_offset().is_none_or(|first| publication.offset + 1 == first);
         assert!(precedes, "a history has no holes");
+        totals.bytes += publication.cost_bytes();
+        totals.publications += 1;
         self.publications.push_front((expiry, publication));
     }
 
@@ -45,31 +78,40 @@ impl History {
         self.publications.len()
     }
 
-    /// Drops what has expired.
-    pub fn expire(&mut self, now: Moment, bytes: &mut usize, count: &mut usize) {
-        while self.publications.front().is_some_and(|(expiry, _)| *expiry <= now) {
-            self.drop_first(bytes, count);
+    /// Drops what has expired, at most `steps_max` publications. Returns how many that was.
+    pub(super) fn expire(&mut self, now: Moment, steps_max: usize, totals: &mut Totals) -> usize {
+        let expired = |(expiry, _): &(Moment, _)| *expiry <= now;
+        let mut dropped = 0;
+        while dropped < steps_max && self.publications.front().is_some_and(expired) {
+            self.drop_first(totals);
+            dropped += 1;
         }
+        dropped
     }
 
-    /// Drops the oldest until at most `size` are left.
-    pub fn trim(&mut self, size: usize, bytes: &mut usize, count: &mut usize) {
-        while self.publications.len() > size {
-            self.drop_first(bytes, count);
-        }
+    /// Drops the oldest until at most `size` are left. Returns how many were dropped.
+    pub(super) fn trim(&mut self, size: usize, totals: &mut Totals) -> usize {
+        let over = self.publications.len().saturating_sub(size);
+        (0..over).for_each(|_| self.drop_first(totals));
+        over
     }
 
-    /// Drops everything up to `offset`.
-    pub fn drop_until(&mut self, offset: u64, bytes: &mut usize, count: &mut usize) {
+    /// Drops everything up to `offset`. Returns how many were dropped.
+    pub(super) fn drop_until(&mut self, offset: u64, totals: &mut Totals) -> usize {
+        let mut dropped = 0;
         while self.first_offset().is_some_and(|first| first <= offset) {
-            self.drop_first(bytes, count);
+            self.drop_first(totals);
+            dropped += 1;
         }
+        dropped
     }
 
-    fn drop_first(&mut self, bytes: &mut usize, count: &mut usize) {
+    fn drop_first(&mut self, totals: &mut Totals) {
         if let Some((_, publication)) = self.publications.pop_front() {
-            *bytes -= publication.cost_bytes();
-            *count -= 1;
+            if !crate::sabotage!(ForgottenCharge) {
+                totals.bytes -= publication.cost_bytes();
+            }
+            totals.publications -= 1;
         }
         if self.publications.is_empty() {
             self.publications = VecDeque::new();
@@ -86,19 +128,26 @@ impl History {
 
     /// A page of at most so many publications, which cost at most so many bytes, and the number of
     /// publications that it asks for beyond these. A single publication may cost more, or readers
-    /// would never get past it.
-    pub fn page(&self, page: HistoryPage, most: (usize, usize)) -> (Vec<Arc<Publication>>, usize) {
+    /// would never get past it. What has expired is left out.
+    pub fn page(
+        &self,
+        now: Moment,
+        page: HistoryPage,
+        most: (usize, usize),
+    ) -> (Vec<Arc<Publication>>, usize) {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let expired = self.publications.partition_point(|(expiry, _)| *expiry <= now);
         let first = self.first_offset().unwrap_or(0);
         // The place of the first publication with at least that offset.
         let place = |offset: u64| {
-            usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX).min(self.len())
+            let place = usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX);
+            place.clamp(expired, self.len())
         };
         if page.reverse {
             let end = page.since.map_or(self.len(), |since| place(since.offset));
-            take_fitting(self.publications.range(..end).rev(), limit, most)
+            take_fitting(self.publications.range(expired..end).rev(), limit, most)
         } else {
-            let begin = page.since.map_or(0, |since| place(since.offset.saturating_add(1)));
+            let begin = page.since.map_or(expired, |since| place(since.offset.saturating_add(1)));
             take_fitting(self.publications.range(begin..), limit, most)
         }
     }

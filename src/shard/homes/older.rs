@@ -2,9 +2,10 @@
 //! what becomes of it. Once it is here it serves everybody, so that many who come back cost Redis
 //! one call.
 
+use super::stored::Stored;
 use super::{Home, Homes};
 use crate::channel::ChannelName;
-use crate::ids::{Moment, Position, Since};
+use crate::ids::{Moment, Since};
 use crate::limits::{BUS_OLDER_PAUSE, RECOVERY_PUBLICATIONS_MAX};
 use crate::mesh::Found;
 use crate::protocol::HistoryPage;
@@ -13,7 +14,7 @@ impl Homes {
     /// The offset before which Redis is to be asked, to recover what came after `since`; nothing if
     /// there is no need, or no use.
     pub fn lacks_to_recover(&self, now: Moment, name: &str, since: Since) -> Option<u64> {
-        let home = self.channels.get(name)?;
+        let home = self.find(name)?;
         let first = home.first_to_ask(now)?;
         let missed = home.top.checked_sub(since.offset)?;
         let possible = missed <= RECOVERY_PUBLICATIONS_MAX.min(home.namespace.history_size) as u64;
@@ -23,7 +24,7 @@ impl Homes {
 
     /// The same for a page of history.
     pub fn lacks_of_page(&self, now: Moment, name: &str, page: HistoryPage) -> Option<u64> {
-        let home = self.channels.get(name)?;
+        let home = self.find(name)?;
         let first = home.first_to_ask(now)?;
         let limit = u64::try_from(page.limit).unwrap_or(u64::MAX);
         let lacks = match page.since {
@@ -31,7 +32,7 @@ impl Homes {
             // Those below the offset that are here.
             Some(since) if page.reverse => since.offset.saturating_sub(first) < limit,
             Some(since) => since.offset + 1 < first,
-            None if page.reverse => (home.history.len() as u64) < limit,
+            None if page.reverse => (home.history_len() as u64) < limit,
             None => true,
         };
         (page.limit != 0 && lacks).then_some(first)
@@ -39,37 +40,37 @@ impl Homes {
 
     /// Adds what Redis keeps before offset `before`, as far as there is room for it.
     pub fn prepend(&mut self, now: Moment, name: &ChannelName, before: u64, found: Found) {
-        let Some(home) = self.channels.get_mut(name) else { return };
+        let Some(place) = self.channels.find(name.as_str()) else { return };
+        let bytes_max = self.bytes_max;
+        let (home, totals) = self.home_and_totals(place);
         if home.epoch != found.epoch || home.first() != before {
             // The channel has moved on since it was asked for.
             return;
         }
-        home.more = !found.complete;
+        home.kept().more = !found.complete;
         for (left, publication) in found.publications {
             let follows = publication.offset + 1 == home.first();
-            let wanted = publication.offset > home.forgotten && !left.is_zero();
-            let room = home.history.len() < home.namespace.history_size
-                && self.bytes + publication.cost_bytes() <= self.bytes_max;
+            let wanted = publication.offset > home.forgotten() && !left.is_zero();
+            let room = home.history_len() < home.namespace.history_size
+                && totals.bytes + publication.cost_bytes() <= bytes_max;
             if !follows || !wanted || !room {
-                home.more = false;
+                home.kept().more = false;
                 break;
             }
-            self.bytes += publication.cost_bytes();
-            self.stored_live += 1;
-            home.history.push_front(publication, now.after(left));
+            home.kept().history.push_front(publication, now.after(left), totals);
         }
         if home.first() < before {
             // They go first when room is needed.
-            let last = Position { epoch: home.epoch, offset: before - 1 };
-            self.stored.push_front((name.clone(), last));
+            let oldest = Stored { place, life: home.life, offset: before - 1 };
+            self.stored.push_oldest(oldest);
         }
-        self.retire(now, name);
+        self.settle_deadline(now, place);
     }
 
     /// Redis can't say at present what it keeps of a channel.
     pub fn ask_later(&mut self, now: Moment, name: &ChannelName) {
-        if let Some(home) = self.channels.get_mut(name) {
-            home.ask_from = now.after(BUS_OLDER_PAUSE);
+        if let Some(place) = self.channels.find(name.as_str()) {
+            self.home(place).kept().ask_from = now.after(BUS_OLDER_PAUSE);
         }
     }
 }
@@ -77,15 +78,23 @@ impl Homes {
 impl Home {
     /// Offset of the oldest publication here, or of the next one.
     fn first(&self) -> u64 {
-        self.history.first_offset().unwrap_or(self.top + 1)
+        self.first_offset().unwrap_or(self.top + 1)
     }
 
     /// The same, if Redis may keep some before it and may be asked.
     fn first_to_ask(&self, now: Moment) -> Option<u64> {
         let first = self.first();
-        let room = self.history.len() < self.namespace.history_size;
-        let possible = self.more && room && first > self.forgotten + 1;
-        (possible && now >= self.ask_from).then_some(first)
+        let room = self.history_len() < self.namespace.history_size;
+        let kept = self.kept.as_ref();
+        let more = kept.map_or(self.namespace.durable_history, |kept| kept.more);
+        let pause_over = kept.is_none_or(|kept| now >= kept.ask_from);
+        let possible = more && room && first > self.forgotten() + 1;
+        (possible && pause_over).then_some(first)
+    }
+
+    /// Offset of the last publication that was to be forgotten.
+    fn forgotten(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.forgotten)
     }
 }
 
@@ -97,7 +106,8 @@ mod tests {
     use super::*;
     use crate::channel::{Namespace, Publication};
     use crate::config::Config;
-    use crate::ids::{Epoch, SinceEpoch};
+    use crate::ids::{Epoch, Position, SinceEpoch};
+    use crate::shard::Pool;
 
     const TTL: Duration = Duration::from_secs(60);
     const EPOCH: Epoch = Epoch::new(7);
@@ -109,7 +119,8 @@ mod tests {
         let plain = namespaces.resolve("c").expect("it is one");
         let durable = Namespace { durable_history: true, history_size, ..Namespace::clone(plain) };
         let namespace = Arc::new(Namespace { history_ttl: TTL, ..durable });
-        let (mut homes, name) = (Homes::new(bytes_max, 1), ChannelName::new("c"));
+        let (mut homes, name) =
+            (Homes::new(bytes_max, 1, Pool::new(1, 1, 1)), ChannelName::new("c"));
         homes.locate((&name, &namespace), Position { epoch: EPOCH, offset: TOP });
         (homes, name)
     }
@@ -177,7 +188,7 @@ mod tests {
     #[test]
     fn nothing_is_added_that_does_not_lead_here_or_has_no_room() {
         let now = Moment::default();
-        let kept = |homes: &Homes| homes.channels["c"].history.len();
+        let kept = |homes: &Homes| homes.find("c").map_or(0, Home::history_len);
         let (mut lone, name) = homes(100, 1 << 20);
         lone.prepend(now, &name, TOP + 1, found(5..=TOP - 1, true));
         assert_eq!(kept(&lone), 0, "the last one is missing");

@@ -1,6 +1,7 @@
 //! Scenarios that chance seldom makes, one file for each behaviour.
 
 mod census;
+mod channels;
 mod drain;
 mod last_words;
 mod heartbeats;

@@ -1,0 +1,191 @@
+//! Answers to publications that came with an idempotency key, so that a repeat gets the same one.
+//!
+//! A key is kept as a fingerprint of 16 bytes, a keyed hash of channel and key. Nobody outside
+//! knows how it is keyed, and that two of as many as fit into memory agree by chance is less likely
+//! than that memory fails: one in 10^24 for 10 million.
+
+use std::hash::{BuildHasher, RandomState};
+
+use super::pool::{Pool, Share};
+use super::queue::Queue;
+use super::table::Index;
+use crate::ids::{Epoch, Moment, Position};
+use crate::limits::IDEMPOTENCY_TTL;
+use crate::reason::ClientError;
+
+/// A key of a channel.
+pub type Fingerprint = u128;
+
+/// What was answered.
+struct Answered {
+    fingerprint: Fingerprint,
+    /// The position, or offset 0 where the channel shows none.
+    position: Position,
+    at: Moment,
+}
+
+/// What one answer is charged with: itself, and its place in the index.
+const ANSWER_BYTES: usize = size_of::<Answered>() + Index::PLACE_BYTES + 4;
+
+/// The answers that are remembered, in the order of their age.
+pub struct Answers {
+    hashers: [RandomState; 2],
+    /// By the lower half of the fingerprint. A place is the number of an answer, modulo 2^32.
+    index: Index,
+    answers: Queue<Answered>,
+    /// Number of the oldest answer.
+    first: u32,
+    share: Share,
+}
+
+impl Answers {
+    /// None yet, of as many bytes as the shards of `pool` may use together.
+    pub fn new(pool: Pool) -> Answers {
+        Answers {
+            hashers: [RandomState::new(), RandomState::new()],
+            index: Index::default(),
+            answers: Queue::default(),
+            first: 0,
+            share: Share::new(pool),
+        }
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.answers.len() * ANSWER_BYTES
+    }
+
+    /// The fingerprint of a channel's key.
+    pub fn fingerprint(&self, channel: &str, key: &str) -> Fingerprint {
+        let [high, low] = &self.hashers;
+        let halves = [high.hash_one((channel, key)), low.hash_one((channel, key))];
+        u128::from(halves[0]) << 64 | u128::from(halves[1])
+    }
+
+    /// What a publication with this key was answered before: a position, or that the channel shows
+    /// none. Absent if the key is new: then there is room to remember the answer.
+    ///
+    /// # Errors
+    /// `TooManyRequests` if no more can be remembered, and so nothing be promised.
+    pub fn repeated(
+        &mut self,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Option<Position>>, ClientError> {
+        let (answers, first) = (&self.answers, self.first);
+        let is = |place: u32| {
+            let found = answers.get(place.wrapping_sub(first) as usize);
+            found.is_some_and(|answered| answered.fingerprint == fingerprint)
+        };
+        if let Some(place) = self.index.find(fingerprint as u64, is) {
+            let found = self.answers.get(place.wrapping_sub(first) as usize);
+            let position = found.map(|answered| answered.position);
+            return Ok(Some(position.filter(|position| position.offset > 0)));
+        }
+        let room = self.share.reach(self.bytes() + ANSWER_BYTES);
+        if room { Ok(None) } else { Err(ClientError::TooManyRequests) }
+    }
+
+    /// Remembers the answer to a publication whose key is new.
+    pub fn remember(&mut self, now: Moment, fingerprint: Fingerprint, position: Option<Position>) {
+        let place = self.first.wrapping_add(self.answers.len() as u32);
+        let position = position.unwrap_or(Position { epoch: Epoch::new(0), offset: 0 });
+        self.answers.push_back(Answered { fingerprint, position, at: now });
+        self.index.insert(fingerprint as u64, place);
+    }
+
+    /// Forgets what is too old, at most `steps_max` answers. Returns whether there is more.
+    pub fn forget_some(&mut self, now: Moment, steps_max: usize) -> bool {
+        for _ in 0..steps_max {
+            let old = |answered: &&Answered| now.since(answered.at) >= IDEMPOTENCY_TTL;
+            let Some(oldest) = self.answers.front().filter(old) else {
+                self.share.settle(self.bytes());
+                return false;
+            };
+            let known = self.index.remove(oldest.fingerprint as u64, self.first);
+            assert!(known, "every answer is in the index");
+            self.answers.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn answers(bytes: usize) -> Answers {
+        Answers::new(Pool::new(bytes, 1, 1 << 16))
+    }
+
+    fn position(offset: u64) -> Option<Position> {
+        Some(Position { epoch: Epoch::new(7), offset })
+    }
+
+    #[test]
+    fn a_key_is_remembered_for_as_long_as_promised() {
+        let mut answers = answers(1 << 20);
+        let now = Moment::from_nanos(1);
+        let [own, other] = ["c", "d"].map(|channel| answers.fingerprint(channel, "k"));
+        assert_eq!(answers.repeated(own), Ok(None));
+        answers.remember(now, own, position(5));
+        let later = now.after(IDEMPOTENCY_TTL - Duration::from_nanos(1));
+        answers.forget_some(later, 10);
+        assert_eq!(answers.repeated(own), Ok(Some(position(5))));
+        assert_eq!(answers.repeated(other), Ok(None), "a key belongs to its channel");
+        answers.remember(later, other, None);
+        assert_eq!(answers.repeated(other), Ok(Some(None)), "without a position");
+        answers.forget_some(later.after(Duration::from_nanos(1)), 10);
+        assert_eq!(answers.repeated(own), Ok(None));
+        assert_eq!(answers.repeated(other), Ok(Some(None)));
+    }
+
+    #[test]
+    fn no_two_keys_are_taken_for_one() {
+        let answers = answers(0);
+        let all = [("a", "bc"), ("ab", "c"), ("abc", ""), ("", "abc"), ("a", "b"), ("b", "a")];
+        let mut prints: Vec<u128> =
+            all.iter().map(|(channel, key)| answers.fingerprint(channel, key)).collect();
+        prints.sort_unstable();
+        prints.dedup();
+        assert_eq!(prints.len(), all.len());
+    }
+
+    /// 5,000 a second for the whole time that they are remembered fit the default, on one shard,
+    /// and when time passes each new one finds the room of an old one.
+    #[test]
+    fn five_thousand_a_second_are_remembered_within_the_default_bytes() {
+        let config = crate::config::Config::default();
+        let mut answers = Answers::new(Pool::new(config.api.idempotency_bytes_max, 8, 1 << 16));
+        const PER_SECOND: u64 = 5_000;
+        let ttl = IDEMPOTENCY_TTL.as_secs();
+        let print = |number: u64| u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060);
+        let moment =
+            |number: u64| Moment::from_nanos(1).after(Duration::from_secs(number / PER_SECOND));
+        for number in 0..2 * ttl * PER_SECOND {
+            if number.is_multiple_of(PER_SECOND) {
+                while answers.forget_some(moment(number), 1024) {}
+            }
+            assert_eq!(answers.repeated(print(number)), Ok(None), "{number}");
+            answers.remember(moment(number), print(number), position(number + 1));
+            let oldest = number.saturating_sub((ttl - 1) * PER_SECOND);
+            assert_eq!(answers.repeated(print(oldest)), Ok(Some(position(oldest + 1))));
+        }
+        assert!(answers.bytes() <= config.api.idempotency_bytes_max);
+    }
+
+    #[test]
+    fn beyond_its_bytes_a_new_key_is_refused_and_an_old_one_answered() {
+        let mut answers = answers(10 * ANSWER_BYTES);
+        let now = Moment::from_nanos(1);
+        for number in 0..10 {
+            assert_eq!(answers.repeated(number), Ok(None));
+            answers.remember(now, number, position(1));
+        }
+        assert_eq!(answers.repeated(10), Err(ClientError::TooManyRequests));
+        assert_eq!(answers.repeated(3), Ok(Some(position(1))));
+        answers.forget_some(now.after(IDEMPOTENCY_TTL), 1);
+        assert_eq!(answers.repeated(10), Ok(None));
+    }
+}

@@ -1,0 +1,246 @@
+//! How many channels clients bring into being. A name that nobody has used costs this shard, its
+//! home and perhaps Redis something, so clients may not invent names as fast as they can write
+//! them.
+//!
+//! Only a channel's home, or Redis, knows whether a name is new, and says so after the fact.
+//! Whoever has then used up its allowance is refused every name that has no subscribers on this
+//! shard, until time has passed. A client that asks for channels that are there is never charged.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Options, Pool, Pools, Shard, Sockets, Token};
+use crate::ids::{ConnectionId, Moment};
+use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
+use crate::mesh::Message;
+use crate::reason::ClientError;
+use crate::subnets::{PerSecond, Row};
+
+/// Who has created how many.
+pub(super) struct Creating {
+    /// Time in which a client earns one channel.
+    interval: Duration,
+    /// How many it may have created at once.
+    burst: u32,
+    /// How many clients of the node may create together in a second, and have.
+    per_second_max: u32,
+    node: Arc<PerSecond>,
+    /// Channels that the node has left.
+    channels: Pool,
+    /// Until when each client has used its allowance up, as if it had created evenly: absent for
+    /// those that have all of it.
+    used: HashMap<ConnectionId, Moment, foldhash::quality::RandomState>,
+    /// The same clients, to be looked through in turn.
+    round: VecDeque<ConnectionId>,
+}
+
+impl Creating {
+    /// Nobody has created any.
+    pub(super) fn new(options: &Options, pools: &Pools) -> Creating {
+        let client = options.channels_created_per_second_max.max(1);
+        Creating {
+            interval: Duration::from_secs(1) / client,
+            burst: u32::try_from(options.channels_max).unwrap_or(u32::MAX).max(client),
+            per_second_max: options.node_channels_created_per_second_max,
+            node: Arc::clone(&pools.created),
+            channels: pools.channels.clone(),
+            used: HashMap::default(),
+            round: VecDeque::new(),
+        }
+    }
+
+    /// Whether a client may name a channel that may be new. `subnet` is what clients of its network
+    /// use, unless that is exempt.
+    ///
+    /// # Errors
+    /// `TooManyRequests` if it, its subnet or all together have created too many lately, or its
+    /// subnet has too many.
+    fn check(
+        &self,
+        now: Moment,
+        connection: ConnectionId,
+        subnet: Option<&Row>,
+    ) -> Result<(), ClientError> {
+        let second = second_of(now);
+        let used = self.used.get(&connection).map_or(Duration::ZERO, |until| until.since(now));
+        let own = used <= self.interval * (self.burst - 1);
+        let left = self.per_second_max.saturating_sub(self.node.count(second));
+        let share = subnet.is_none_or(|row| {
+            let is_share = |used: u32, left: usize| {
+                used as usize <= left.saturating_mul(SUBNET_CHANNELS_FACTOR)
+            };
+            let created = row.created().count(second);
+            is_share(created, left as usize) && is_share(row.channels(), self.channels.left())
+        });
+        if own && left > 0 && share { Ok(()) } else { Err(ClientError::TooManyRequests) }
+    }
+
+    /// Charges a client and its subnet for a channel.
+    fn charge(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
+        let second = second_of(now);
+        self.node.add(second);
+        if let Some(row) = subnet {
+            row.created().add(second);
+        }
+        let until = self.used.entry(connection).or_insert_with(|| {
+            self.round.push_back(connection);
+            now
+        });
+        *until = (*until).max(now).after(self.interval);
+    }
+
+    /// Forgets clients that have all of their allowance again.
+    pub(super) fn on_tick(&mut self, now: Moment) {
+        for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
+            let Some(connection) = self.round.pop_front() else { return };
+            let over = self.used.get(&connection).is_none_or(|until| *until <= now);
+            if over {
+                self.used.remove(&connection);
+            } else {
+                self.round.push_back(connection);
+            }
+        }
+    }
+}
+
+/// The second that `now` falls into.
+fn second_of(now: Moment) -> u32 {
+    (now.nanos() / 1_000_000_000) as u32
+}
+
+impl<S: Sockets> Shard<S> {
+    /// Whether a client may use a channel that may be new.
+    ///
+    /// # Errors
+    /// See [`Creating::check`].
+    pub(super) fn check_creating(&self, token: Token, name: &str) -> Result<(), ClientError> {
+        if self.locals.find(name).is_some() {
+            return Ok(());
+        }
+        let subnet = self.subnets.row(self.slots.subnet(token.slot));
+        let checked = self.creating.check(self.now, self.connection_id(token), subnet);
+        if checked.is_err() {
+            self.cells.channels_refused.add(1);
+        }
+        checked
+    }
+
+    /// A client of this shard has created a channel. If it is gone, nobody but the node is charged.
+    pub(super) fn on_created(&mut self, connection: ConnectionId) {
+        let token = Self::token_of(connection);
+        let is_there = self.slots.get(token).is_some();
+        let subnet = self.subnets.row(self.slots.subnet(token.slot)).filter(|_| is_there);
+        self.creating.charge(self.now, connection, subnet);
+        self.cells.channels_created.add(1);
+    }
+
+    /// Tells the shard of a client that the channel at home here, which it has asked for, is new.
+    pub(super) fn tell_created(&mut self, connection: ConnectionId) {
+        self.send_to_shard(connection.shard, Message::Created { connection });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::ids::{Generation, ShardId, Slot};
+    use crate::subnets::{Subnet, SubnetId, Subnets};
+
+    fn creating(client: u32, burst: usize, node: u32) -> Creating {
+        let config = Config::default();
+        let mut options = config.shard_options(1);
+        options.channels_created_per_second_max = client;
+        options.channels_max = burst;
+        options.node_channels_created_per_second_max = node;
+        let pools = Pools { channels: Pool::new(900, 1, 1), ..config.pools(1) };
+        Creating::new(&options, &pools)
+    }
+
+    fn connection(slot: usize) -> ConnectionId {
+        let (shard, generation) = (ShardId::new(0), Generation::new(0));
+        ConnectionId { shard, slot: Slot::new(slot), generation }
+    }
+
+    /// Channels that a client creates at a moment, if it tries `tries` times.
+    fn create(
+        creating: &mut Creating,
+        now: Moment,
+        (slot, subnet): (usize, Option<&Row>),
+        tries: usize,
+    ) -> usize {
+        let mut try_one = |_: &usize| {
+            let allowed = creating.check(now, connection(slot), subnet).is_ok();
+            if allowed {
+                creating.charge(now, connection(slot), subnet);
+            }
+            allowed
+        };
+        (0..tries).filter(&mut try_one).count()
+    }
+
+    #[test]
+    fn a_client_creates_its_burst_and_then_no_more_than_its_rate() {
+        let mut creating = creating(16, 128, 1_000_000);
+        let millis = (0..10_000).map(|millis| Moment::from_nanos(millis * 1_000_000));
+        let count: usize = millis.map(|now| create(&mut creating, now, (0, None), 10)).sum();
+        assert!((128 + 10 * 16 - 2..=128 + 10 * 16 + 1).contains(&count), "{count}");
+        let now = Moment::from_nanos(10_000_000_000);
+        assert_eq!(create(&mut creating, now, (1, None), 5), 5, "others are not concerned");
+    }
+
+    #[test]
+    fn all_clients_together_create_no_more_than_the_node_may() {
+        let mut creating = creating(1_000, 1_000, 50);
+        let now = Moment::from_nanos(1);
+        let count: usize = (0..60).map(|slot| create(&mut creating, now, (slot, None), 1)).sum();
+        assert_eq!(count, 50);
+        let later = now.after(Duration::from_secs(1));
+        assert_eq!(create(&mut creating, later, (99, None), 1), 1);
+    }
+
+    #[test]
+    fn a_subnet_alone_creates_most_of_what_the_node_may_and_leaves_the_rest_to_others() {
+        let mut creating = creating(1_000, 1_000, 90);
+        let subnets = Subnets::new(100);
+        let rows = [1, 2].map(|at| subnets.enter(Subnet::of_ipv4([10, 0, at, 1])));
+        let [one, other] = rows.map(|id| subnets.row(id));
+        let now = Moment::from_nanos(1);
+        assert_eq!(create(&mut creating, now, (0, one), 1_000), 81);
+        assert_eq!(create(&mut creating, now, (1, other), 5), 5);
+        assert_eq!(create(&mut creating, now, (2, one), 5), 0, "whichever client it is");
+    }
+
+    #[test]
+    fn a_subnet_alone_has_most_channels_of_the_node_and_leaves_the_rest_to_others() {
+        let creating = creating(1_000, 1_000, 1_000_000);
+        let subnets = Subnets::new(100);
+        let [one, other] = [1, 2].map(|at| subnets.enter(Subnet::of_ipv4([10, 0, at, 1])));
+        let mut share = super::super::pool::Share::new(creating.channels.clone());
+        let check =
+            |id: SubnetId| creating.check(Moment::default(), connection(0), subnets.row(id));
+        let mut count = 0;
+        while check(one).is_ok() {
+            count += 1;
+            assert!(share.reach(count), "it is stopped before the node is full");
+            subnets.add_channel(one);
+        }
+        assert_eq!(count, 801);
+        assert_eq!(check(other), Ok(()));
+        subnets.remove_channel(one);
+        share.settle(count - 2);
+        assert_eq!(check(one), Ok(()));
+    }
+
+    #[test]
+    fn clients_that_have_their_allowance_again_are_forgotten() {
+        let mut creating = creating(10, 10, 1_000_000);
+        let now = Moment::from_nanos(1);
+        (0..100).for_each(|slot| creating.charge(now, connection(slot), None));
+        creating.on_tick(now);
+        assert_eq!((creating.used.len(), creating.round.len()), (100, 100));
+        creating.on_tick(now.after(Duration::from_secs(1)));
+        assert_eq!((creating.used.len(), creating.round.len()), (0, 0));
+    }
+}

@@ -1,0 +1,118 @@
+//! When to look at a channel next: its oldest publication expires, or nobody has used it for long
+//! enough. Channels with the same deadline are a list that runs through the channels themselves, so
+//! each stands in one list at most, and one that goes leaves nothing behind.
+
+use std::collections::BTreeMap;
+
+use super::Home;
+use crate::ids::{Moment, Tick};
+use crate::shard::table::Table;
+
+/// What a channel waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wait {
+    /// Its oldest publication expires.
+    Expiry,
+    /// It is forgotten, since it keeps nothing but its position and nobody listens.
+    Idle,
+}
+
+/// A deadline: what for, and in which tick.
+pub(super) type Deadline = (Wait, u32);
+
+/// Where a channel stands among the deadlines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
+    list: Option<Deadline>,
+    previous: u32,
+    next: u32,
+}
+
+/// No channel has this place.
+const NONE: u32 = u32::MAX;
+
+impl Default for Links {
+    fn default() -> Links {
+        Links { list: None, previous: NONE, next: NONE }
+    }
+}
+
+impl Links {
+    /// The deadline, if there is one.
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        self.list
+    }
+}
+
+/// The first channel of each list.
+#[derive(Default)]
+pub(super) struct Deadlines {
+    first: BTreeMap<Deadline, u32>,
+    idle: usize,
+}
+
+/// The first tick that does not begin before `moment`.
+pub(super) fn tick_from(moment: Moment) -> u32 {
+    moment.nanos().div_ceil(Tick::NANOS).min(u64::from(u32::MAX)) as u32
+}
+
+impl Deadlines {
+    /// How many channels are kept for their position alone.
+    pub(super) fn idle(&self) -> usize {
+        self.idle
+    }
+
+    /// A channel whose deadline has come, and what it waited for.
+    pub(super) fn due(&self, now: Moment) -> Option<(u32, Wait)> {
+        let due = |(deadline, place): (&Deadline, &u32)| {
+            (deadline.1 <= now.tick().index()).then_some((*place, deadline.0))
+        };
+        self.first.iter().next().and_then(due).or_else(|| self.first_idle().and_then(due))
+    }
+
+    /// The channel that has been idle for longest, within a tick.
+    pub(super) fn idlest(&self) -> Option<u32> {
+        self.first_idle().map(|(_, place)| *place)
+    }
+
+    fn first_idle(&self) -> Option<(&Deadline, &u32)> {
+        self.first.range((Wait::Idle, 0)..).next()
+    }
+
+    /// Gives the channel at `place` a deadline; it must have none.
+    pub(super) fn insert(&mut self, channels: &mut Table<Home>, place: u32, deadline: Deadline) {
+        let next = self.first.insert(deadline, place).unwrap_or(NONE);
+        if let Some(other) = links(channels, next) {
+            other.previous = place;
+        }
+        if let Some(own) = links(channels, place) {
+            assert!(own.list.is_none(), "a channel has one deadline at most");
+            *own = Links { list: Some(deadline), previous: NONE, next };
+        }
+        self.idle += usize::from(deadline.0 == Wait::Idle);
+    }
+
+    /// Takes the deadline of the channel at `place`, if it has one.
+    pub(super) fn remove(&mut self, channels: &mut Table<Home>, place: u32) {
+        let Some(own) = links(channels, place) else { return };
+        let Links { list, previous, next } = std::mem::take(own);
+        let Some(deadline) = list else { return };
+        match links(channels, previous) {
+            Some(before) => before.next = next,
+            None if next == NONE => {
+                self.first.remove(&deadline);
+            }
+            None => {
+                self.first.insert(deadline, next);
+            }
+        }
+        if let Some(after) = links(channels, next) {
+            after.previous = previous;
+        }
+        self.idle -= usize::from(deadline.0 == Wait::Idle);
+    }
+}
+
+fn links(channels: &mut Table<Home>, place: u32) -> Option<&mut Links> {
+    Some(&mut channels.at(place)?.kept.as_mut()?.links)
+}

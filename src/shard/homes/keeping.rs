@@ -1,0 +1,160 @@
+//! What is kept within the bytes for histories, what is charged to them, and until when.
+
+use std::sync::Arc;
+
+use super::deadlines::{Wait, tick_from};
+use super::history::Totals;
+use super::stored::Stored;
+use super::{CHANNEL_BYTES, Home, Homes};
+use crate::channel::Publication;
+use crate::ids::Moment;
+use crate::limits::{CHANNEL_META_TTL, EXPIRED_PER_USE};
+use crate::reason::Eviction;
+
+impl Homes {
+    /// Keeps a publication that has its place, as long and as far as the namespace and the bytes
+    /// for histories allow.
+    pub(super) fn keep(&mut self, now: Moment, place: u32, publication: &Arc<Publication>) {
+        let (home, totals) = self.home_and_totals(place);
+        let expiry = now.after(home.namespace.history_ttl);
+        let size = home.namespace.history_size;
+        let life = home.life;
+        let history = &mut home.kept().history;
+        history.expire(now, EXPIRED_PER_USE, totals);
+        history.push(Arc::clone(publication), expiry, totals);
+        history.trim(size, totals);
+        let stored = Stored { place, life, offset: publication.offset };
+        let channels = &self.channels;
+        self.stored.push(stored, self.totals.publications, |one| {
+            let home = channels.get(one.place).filter(|home| home.life == one.life);
+            let first = home.and_then(Home::first_offset);
+            first.is_some_and(|first| first <= one.offset)
+        });
+        self.settle_charge(place);
+        self.settle_deadline(now, place);
+        self.keep_within_bytes(now);
+    }
+
+    /// Drops some of a channel's publications that have expired. Those that are left over are shown
+    /// to nobody.
+    pub(super) fn expire_some(&mut self, now: Moment, place: u32) {
+        let (home, totals) = self.home_and_totals(place);
+        if let Some(kept) = home.kept.as_mut() {
+            kept.history.expire(now, EXPIRED_PER_USE, totals);
+        }
+    }
+
+    /// Charges a channel that is kept for its publications or its position, and has no listeners.
+    /// With listeners it counts among those that are in use; without publications it is not kept.
+    pub(super) fn settle_charge(&mut self, place: u32) {
+        let (home, totals) = self.home_and_totals(place);
+        let charged = home.has_positions() && home.interested.is_empty();
+        match (home.charged, charged) {
+            (false, true) => totals.bytes += home.position_bytes(),
+            (true, false) => totals.bytes -= home.position_bytes(),
+            _ => {}
+        }
+        home.charged = charged;
+    }
+
+    /// Brings a channel's deadline to what it waits for.
+    pub(super) fn settle_deadline(&mut self, now: Moment, place: u32) {
+        let home = self.home(place);
+        let expiry = home.kept.as_ref().and_then(|kept| kept.history.first_expiry());
+        let wanted = match expiry {
+            Some(expiry) => Some((Wait::Expiry, tick_from(expiry))),
+            None if home.is_idle() => Some((Wait::Idle, tick_from(now.after(CHANNEL_META_TTL)))),
+            None => None,
+        };
+        if wanted.is_none() && home.kept.is_none() {
+            return;
+        }
+        // One that comes too early costs a look, and one that is idle is so since it was first.
+        let before = home.kept().links.deadline();
+        let keeps = match (before, wanted) {
+            (Some((before, at)), Some((wait, wanted))) => before == wait && at <= wanted,
+            (None, None) => true,
+            _ => false,
+        };
+        if !keeps {
+            self.deadlines.remove(&mut self.channels, place);
+            if let Some(wanted) = wanted {
+                self.deadlines.insert(&mut self.channels, place, wanted);
+            }
+        }
+    }
+
+    /// Forgets a channel that nobody uses, or lets it wait for that: where there are positions that
+    /// clients know, the last one is kept for a while.
+    pub(super) fn retire(&mut self, now: Moment, place: u32) {
+        let home = self.home(place);
+        if home.is_idle() && !home.has_positions() {
+            return self.forget(place);
+        }
+        self.settle_charge(place);
+        self.settle_deadline(now, place);
+    }
+
+    /// Drops the oldest publications, and the positions of channels that nobody uses: these first
+    /// if they are many, for whoever publishes once to each of many names must not drive out what
+    /// others are to recover.
+    pub(super) fn keep_within_bytes(&mut self, now: Moment) {
+        while self.totals.bytes > self.bytes_max {
+            let many_idle = self.deadlines.idle() * CHANNEL_BYTES > self.bytes_max / 4;
+            if many_idle && self.evict_idlest() {
+                continue;
+            }
+            match self.stored.pop() {
+                Some(stored) => self.evict_stored(now, stored),
+                None if self.evict_idlest() => {}
+                None => break,
+            }
+        }
+        assert!(self.totals.bytes <= self.bytes_max, "whatever is charged can be dropped");
+    }
+
+    fn evict_stored(&mut self, now: Moment, stored: Stored) {
+        let totals = &mut self.totals;
+        let home = self.channels.at(stored.place).filter(|home| home.life == stored.life);
+        let Some(home) = home else { return };
+        let durable = home.namespace.durable_history;
+        let Some(kept) = home.kept.as_mut() else { return };
+        let dropped = kept.history.drop_until(stored.offset, totals);
+        if dropped > 0 {
+            kept.more = durable;
+            self.count_eviction(Eviction::Bytes, dropped);
+            self.retire(now, stored.place);
+        }
+    }
+
+    fn evict_idlest(&mut self) -> bool {
+        let Some(place) = self.deadlines.idlest() else { return false };
+        self.count_eviction(Eviction::Position, 1);
+        self.forget(place);
+        true
+    }
+
+    pub(super) fn count_eviction(&mut self, reason: Eviction, count: usize) {
+        self.evictions[reason as usize] += count as u64;
+    }
+
+    /// Counts everything anew. Returns how many of the sums that are kept are wrong: for audits.
+    pub fn audit(&self) -> usize {
+        let mut totals = Totals::default();
+        let (mut in_use, mut idle) = (0, 0);
+        for (_, home) in self.channels.iter() {
+            let kept = home.kept.as_ref();
+            totals.bytes += kept.map_or(0, |kept| kept.history.cost_bytes());
+            totals.publications += home.history_len();
+            in_use += usize::from(!home.interested.is_empty());
+            if home.has_positions() && home.interested.is_empty() {
+                totals.bytes += home.position_bytes();
+                idle += usize::from(home.history_len() == 0);
+            }
+        }
+        usize::from(totals != self.totals)
+            + usize::from(in_use != self.in_use)
+            + usize::from(idle != self.deadlines.idle())
+            + usize::from(self.totals.bytes > self.bytes_max)
+    }
+}

@@ -1,0 +1,97 @@
+//! Bounds of the node that its shards share. Each takes blocks from one count and gives back what
+//! it no longer needs, so that shards may be as uneven as their clients and channels are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What no shard has taken. Its unit is that of the bound.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    left: Arc<AtomicUsize>,
+    block: usize,
+}
+
+impl Pool {
+    /// A pool of `total` for `shards` shards, which take at most `block_max` at once: less where
+    /// there is little, so that no shard sits on what another needs.
+    pub fn new(total: usize, shards: usize, block_max: usize) -> Pool {
+        let block = (total / (8 * shards.max(1))).clamp(1, block_max.max(1));
+        Pool { left: Arc::new(AtomicUsize::new(total)), block }
+    }
+
+    /// What no shard has taken.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Takes `count`, or as much as there is. Returns how much that was.
+    fn take(&self, count: usize) -> usize {
+        let update = |left: usize| (left > 0).then(|| left.saturating_sub(count));
+        let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        before.map_or(0, |before| before.min(count))
+    }
+
+    fn give_back(&self, count: usize) {
+        self.left.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// What one shard has taken from a pool.
+#[derive(Debug)]
+pub struct Share {
+    pool: Pool,
+    taken: usize,
+}
+
+impl Share {
+    /// Nothing of `pool` yet.
+    pub fn new(pool: Pool) -> Share {
+        Share { pool, taken: 0 }
+    }
+
+    /// Makes sure of having taken `used`. Returns whether there was as much.
+    pub fn reach(&mut self, used: usize) -> bool {
+        while self.taken < used {
+            let taken = self.pool.take(self.pool.block);
+            if taken == 0 {
+                return false;
+            }
+            self.taken += taken;
+        }
+        true
+    }
+
+    /// Gives back what goes beyond `used` by two blocks or more: one to spare is kept.
+    pub fn settle(&mut self, used: usize) {
+        while self.taken >= used + 2 * self.pool.block {
+            self.taken -= self.pool.block;
+            self.pool.give_back(self.pool.block);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.pool.give_back(self.taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_shard_may_take_nearly_all_and_others_what_it_gives_back() {
+        let pool = Pool::new(1000, 4, 64);
+        let (mut one, mut other) = (Share::new(pool.clone()), Share::new(pool.clone()));
+        assert!(one.reach(1000));
+        assert!(!one.reach(1001) && !other.reach(1));
+        one.settle(900);
+        assert!(other.reach(30), "what was given back");
+        assert!(!other.reach(100));
+        one.settle(0);
+        assert!(other.reach(900));
+        drop((one, other));
+        assert_eq!(pool.left(), 1000, "nothing is lost");
+    }
+}
