@@ -1,6 +1,14 @@
 //! Every bound that is not a setting: what it limits, what it costs, how it was chosen. Settings
 //! with their defaults are in `config/default.toml`.
 
+mod servers;
+
+pub use servers::{
+    BUS_APART_MAX, BUS_GRACE, BUS_LAG_MAX, BUS_MARK_INTERVAL, BUS_MARKS_MAX, BUS_PROBE_AGAIN,
+    BUS_PROBE_INTERVAL, BUS_PROBES_TO_SWITCH, BUS_RENEWAL_INTERVAL, BUS_UNCONFIRMED_MAX,
+    READY_REASON_BYTES_MAX, SENTINEL_ASK_INTERVAL, SENTINEL_TRUST,
+};
+
 use std::time::Duration;
 
 /// Most connections one shard serves in one system call of sends. 256 keeps the stack's sending
@@ -383,8 +391,13 @@ pub const BUS_OLDER_WANTED_MAX: usize = 10_000;
 /// How long a channel's history is not asked for again after Redis could not give it.
 pub const BUS_OLDER_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long subscribers wait for the place of a channel. SDKs wait for 5 s.
+/// How long the bus tries to find the place of a channel.
 pub const BUS_LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a home waits for what it has asked the bus about a channel, whatever becomes of the
+/// question. With a tick and the way back, whoever subscribes is answered within 3 s; SDKs wait for
+/// 5 s.
+pub const PLACE_TIMEOUT: Duration = Duration::from_millis(2_700);
 
 /// Entries of an ingested stream that are under way at once, and publications of them. A round trip
 /// to Redis appends as many, so more would not be faster.

@@ -53,6 +53,8 @@ pub enum Fault {
     LeakedSubnet,
     /// A socket that the kernel had no memory for is not tried again.
     ForgottenRetry,
+    /// Connections that lead to different servers go unnoticed.
+    UnnoticedServers,
     /// The place of a channel that is lost goes unnoticed.
     LostPlace,
     /// Channels that begin anew have the incarnation of those that were forgotten.
@@ -79,6 +81,7 @@ impl Fault {
             "ignored_hole" => Some(Fault::IgnoredHole),
             "reused_number" => Some(Fault::ReusedNumber),
             "early_acknowledgement" => Some(Fault::EarlyAcknowledgement),
+            "unnoticed_servers" => Some(Fault::UnnoticedServers),
             "lost_place" => Some(Fault::LostPlace),
             "reused_generation" => Some(Fault::ReusedGeneration),
             "false_foretelling" => Some(Fault::FalseForetelling),

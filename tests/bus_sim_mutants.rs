@@ -83,6 +83,11 @@ fn an_acknowledgement_that_comes_too_early_is_noticed() {
 }
 
 #[test]
+fn connections_that_lead_to_different_servers_are_noticed() {
+    check_noticed(play, Fault::UnnoticedServers);
+}
+
+#[test]
 fn a_command_that_overtakes_publications_is_noticed() {
     check_noticed(play, Fault::OvertakingCommand);
 }

@@ -184,9 +184,12 @@ async fn live(State(api): State<Arc<Api>>) -> Response<Body> {
 /// `GET /ready`: 503 means that new clients should go elsewhere.
 async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     let phase = api.status.phase();
-    if phase != Phase::Serving {
-        return reply::text(StatusCode::SERVICE_UNAVAILABLE, phase.label());
-    }
-    let line: Vec<&str> = std::iter::once(phase.label()).chain(api.status.remarks()).collect();
-    reply::text(StatusCode::OK, &line.join(", "))
+    let (status, remarks) = match phase {
+        Phase::Serving => (StatusCode::OK, api.status.remarks()),
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, api.status.trouble()),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
+    };
+    let separator = if phase == Phase::Starting { ": " } else { ", " };
+    let line: Vec<String> = std::iter::once(phase.label().to_owned()).chain(remarks).collect();
+    reply::text(status, &line.join(separator))
 }

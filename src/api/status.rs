@@ -61,18 +61,20 @@ impl Status {
         self.readiness.bridge()
     }
 
-    /// Whether other nodes can't be reached at present: there is a bus, and it is away.
-    pub fn is_degraded(&self) -> bool {
-        self.bridge().is_some_and(|cells| cells.up.value() == 0)
+    /// What is wrong with Redis, if anything is: what a starting node waits for, or why a serving
+    /// one is degraded.
+    pub(super) fn trouble(&self) -> Vec<String> {
+        let text = self.bridge().map(|cells| cells.trouble.text()).unwrap_or_default();
+        if text.is_empty() { Vec::new() } else { vec![text] }
     }
 
     /// What else there is to say of a node that serves, each a line's part.
-    pub(super) fn remarks(&self) -> Vec<&'static str> {
-        let degraded = "degraded: Redis is away, and with it all other nodes";
+    pub(super) fn remarks(&self) -> Vec<String> {
         let busy = "busy: more clients of one network connect than server.accept_rate lets in, \
             and some were refused in the last second";
-        let all = [(self.is_degraded(), degraded), (self.readiness.is_busy(self.now()), busy)];
-        all.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text).collect()
+        let degraded = self.trouble().into_iter().map(|text| format!("degraded: {text}"));
+        let is_busy = self.readiness.is_busy(self.now());
+        degraded.chain(is_busy.then(|| busy.to_owned())).collect()
     }
 
     /// Numbers of the shards that have made no progress for [`PROGRESS_TIMEOUT`].

@@ -15,17 +15,22 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 pub(super) async fn run(bridge: &Bridge) -> Result<(), String> {
     let mut backoff = Backoff::new();
     loop {
-        let found = match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
+        let found = match Link::connect(bridge, BUS_CALL_TIMEOUT).await {
             Ok(link) => look(bridge, &link).await,
             Err(error) => Err(error),
         };
         match found {
             Ok(verdict) => return verdict,
-            Err(error) if backoff.is_worth_a_line() => tracing::warn!(
-                place = %bridge.place, %error,
-                "Redis can't be reached; the server starts when it can"
-            ),
-            Err(_) => {}
+            Err(error) => {
+                let reason = format!("Redis at {} can't be used yet: {error}", bridge.place);
+                bridge.show_start(&reason);
+                if backoff.is_worth_a_line() {
+                    tracing::warn!(
+                        place = %bridge.place, %error,
+                        "Redis can't be reached; the server starts when it can"
+                    );
+                }
+            }
         }
         backoff.pause().await;
     }
@@ -62,14 +67,18 @@ fn check_info(version: Option<&str>, policy: Option<&str>) -> Result<(), String>
         let version = version.unwrap_or("of unknown version");
         return Err(format!("Redis {version} is too old: {major}.{minor} or later is needed"));
     }
-    match policy {
-        None | Some("noeviction") => Ok(()),
-        Some(policy) => Err(format!(
-            "Redis has maxmemory-policy {policy} and could drop what positions rest on: \
-             set it to noeviction (redis-cli CONFIG SET maxmemory-policy noeviction, and in \
-             redis.conf)"
-        )),
+    check_policy(policy.unwrap_or_default())
+}
+
+/// Says what is wrong with what Redis does when its memory is full; nothing if it does not say.
+pub(super) fn check_policy(policy: &str) -> Result<(), String> {
+    if matches!(policy, "" | "noeviction") {
+        return Ok(());
     }
+    Err(format!(
+        "Redis has maxmemory-policy {policy} and could drop what positions rest on: set it to \
+         noeviction (redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf)"
+    ))
 }
 
 fn check_streams(kept: &Reply, streams: usize, prefix: &str) -> Result<(), String> {

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::link::{Link, LinkError};
+use super::standing::Witness;
 use super::writer::not_an_answer;
 use super::{Backoff, Bridge, nodes};
 use crate::bus::Reply;
@@ -154,20 +155,21 @@ pub(super) async fn send_answer(bridge: Rc<Bridge>, ticket: Ticket, body: Box<st
 
 /// Follows a stream, on a connection of its own: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>, stream: Stream) {
-    let mut backoff = Backoff::new();
+    let (mut backoff, witness) = (Backoff::new(), Witness::default());
     let name = match stream {
         Stream::Requests => "control".to_owned(),
         Stream::Answers => format!("answers:{}", bridge.nodes.member.uid),
     };
     let key = bridge.keys.other(&name);
     loop {
-        if let Ok(link) = Link::connect(&bridge.options.url, BUS_READ_TIMEOUT).await
+        if let Ok(link) = Link::connect(&bridge, BUS_READ_TIMEOUT).await
+            && witness.verify(&bridge, &link).await.is_ok()
             && let Ok(at) = end(&link, &key).await
         {
             backoff.reset();
             let listening = &bridge.nodes.listening;
             listening.set(listening.get() + 1);
-            let error = follow(&bridge, &link, (stream, &key), at).await;
+            let error = follow(&bridge, (&link, &witness), (stream, &key), at).await;
             listening.set(listening.get() - 1);
             tracing::warn!(%error, "other nodes can't be heard");
         }
@@ -186,13 +188,16 @@ async fn end(link: &Link, key: &[u8]) -> Result<String, LinkError> {
 
 async fn follow(
     bridge: &Rc<Bridge>,
-    link: &Link,
+    (link, witness): (&Link, &Witness),
     (stream, key): (Stream, &[u8]),
     mut at: String,
 ) -> LinkError {
     let count = READ_ENTRIES_MAX.to_string();
     let block = BUS_BLOCK.as_millis().to_string();
     loop {
+        if let Err(error) = witness.verify_in_time(bridge, link).await {
+            return error;
+        }
         let front =
             ["COUNT", &count, "BLOCK", &block, "STREAMS"].map(|arg| arg.as_bytes().to_vec());
         let mut args = front.to_vec();

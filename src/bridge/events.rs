@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::link::{Link, LinkError};
 use super::roster::{self, Roster};
+use super::standing::Witness;
 use super::{Backoff, Bridge};
 use crate::limits::{
     BUS_CALL_TIMEOUT, EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX, RETRY_INTERVAL,
@@ -215,10 +216,10 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
     while !bridge.nodes.is_known() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
-    let mut backoff = Backoff::new();
+    let (mut backoff, witness) = (Backoff::new(), Witness::default());
     loop {
-        let failed = match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
-            Ok(link) => write(&bridge, &link, &mut backoff).await,
+        let failed = match Link::connect(&bridge, BUS_CALL_TIMEOUT).await {
+            Ok(link) => write(&bridge, (&link, &witness), &mut backoff).await,
             Err(error) => error,
         };
         if backoff.is_worth_a_line() {
@@ -228,7 +229,11 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
     }
 }
 
-async fn write(bridge: &Bridge, link: &Link, backoff: &mut Backoff) -> LinkError {
+async fn write(
+    bridge: &Bridge,
+    (link, witness): (&Link, &Witness),
+    backoff: &mut Backoff,
+) -> LinkError {
     loop {
         let has_work =
             || !bridge.events.queue.borrow().events.is_empty() || bridge.events.roster.is_due.get();
@@ -237,6 +242,9 @@ async fn write(bridge: &Bridge, link: &Link, backoff: &mut Backoff) -> LinkError
         }
         if link.is_over() {
             return LinkError::Lost("the connection has ended".to_owned());
+        }
+        if let Err(error) = witness.verify_in_time(bridge, link).await {
+            return error;
         }
         bridge.events.writing.set(true);
         let written = match roster::write(bridge, link).await {

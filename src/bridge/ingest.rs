@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::link::{Link, LinkError};
+use super::standing::Witness;
 use super::writer::not_an_answer;
 use super::{Backoff, Bridge};
 use crate::bus::{Asked, Fate, Fields, IngestId, Intake, Reply, Script, read_entries};
@@ -42,9 +43,10 @@ impl Mailbox {
 
 /// Connects, takes publications in until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
-    let mut backoff = Backoff::new();
+    let (mut backoff, witness) = (Backoff::new(), Witness::default());
+    let reading = Reading::new(&bridge);
     loop {
-        let failed = match Link::connect(&bridge.options.url, BUS_READ_TIMEOUT).await {
+        let failed = match Link::connect(&bridge, BUS_READ_TIMEOUT).await {
             Ok(link) => {
                 bridge.cells.connects.add(1);
                 let ingest = Ingest {
@@ -56,11 +58,14 @@ pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
                     stream: Arc::clone(&stream),
                     token: &bridge.token,
                     renewed: Cell::new(Instant::now()),
+                    witness: &witness,
+                    reading: &reading,
                 };
                 ingest.take_turns(&mut backoff).await
             }
             Err(error) => error,
         };
+        reading.set(false);
         if backoff.is_worth_a_line() {
             tracing::warn!(%stream, error = %failed, "a stream can't be ingested");
         }
@@ -92,6 +97,8 @@ struct Ingest<'a> {
     /// Whose lease it is: no other process has this.
     token: &'a [u8],
     renewed: Cell<Instant>,
+    witness: &'a Witness,
+    reading: &'a Reading<'a>,
 }
 
 /// Where the next read begins.
@@ -132,6 +139,7 @@ impl Ingest<'_> {
             if self.bridge.nodes.is_leaving() {
                 return std::future::pending().await;
             }
+            self.witness.verify_in_time(self.bridge, &self.link).await?;
             let options: [&[u8]; 4] = [self.token, b"NX", b"PX", millis.as_bytes()];
             let args = args(&self.lease, &options);
             self.renewed.set(Instant::now());
@@ -140,7 +148,11 @@ impl Ingest<'_> {
             }
             // It may be this node's still, from a connection that has failed.
             match self.renew().await {
-                Err(error) if error.is(UNLEASED) => sleep(INGEST_LEASE_LOOK).await,
+                Err(error) if error.is(UNLEASED) => {
+                    // It is for another node to say whether the stream can be read.
+                    self.reading.set(true);
+                    sleep(INGEST_LEASE_LOOK).await;
+                }
                 renewed => return renewed,
             }
         }
@@ -152,6 +164,7 @@ impl Ingest<'_> {
             Ok(cursor) => cursor,
             Err(error) => return error,
         };
+        self.reading.set(true);
         let mut intake = Intake::new(Arc::clone(&self.stream));
         let mailbox = Rc::new(Mailbox::default());
         loop {
@@ -209,6 +222,7 @@ impl Ingest<'_> {
         mailbox: &Rc<Mailbox>,
     ) -> Result<(), LinkError> {
         self.renew_in_time().await?;
+        self.witness.verify_in_time(self.bridge, &self.link).await?;
         self.send(intake, mailbox);
         self.settle(intake).await?;
         if intake.is_stuck() {
@@ -361,6 +375,25 @@ impl Ingest<'_> {
 
 fn args(first: &[u8], others: &[&[u8]]) -> Vec<Vec<u8>> {
     std::iter::once(&first).chain(others).map(|arg| arg.to_vec()).collect()
+}
+
+/// Whether a stream can be ingested: by this node or, as far as it knows, by another one.
+struct Reading<'a> {
+    bridge: &'a Bridge,
+    can: Cell<bool>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(bridge: &'a Bridge) -> Reading<'a> {
+        Reading { bridge, can: Cell::new(true) }
+    }
+
+    fn set(&self, can: bool) {
+        if self.can.replace(can) != can {
+            let count = &self.bridge.not_ingesting;
+            count.set(if can { count.get() - 1 } else { count.get() + 1 });
+        }
+    }
 }
 
 /// Counts a stream that is ingested, for as long as it lives.

@@ -1,18 +1,27 @@
 //! A connection to Redis: made once, never mended. Whoever uses it makes another when it fails, so
 //! that nothing is sent again, or in another order, by a library that can't know what that means.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::ClientLike;
+use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig,
 };
-use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, RespVersion, Value};
+use fred::types::{
+    Builder, ClusterHash, ConnectHandle, CustomCommand, Message, RespVersion, Value,
+};
 use sha1::{Digest, Sha1};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
 
-use crate::bus::{Reply, Script};
-use crate::limits::{BUS_CALL_TIMEOUT, BUS_READ_TIMEOUT};
+use super::Bridge;
+use super::standing::Links;
+use super::writer::not_an_answer;
+use crate::bus::{Keys, Reply, RunId, Script};
+use crate::limits::{BUS_CALL_TIMEOUT, BUS_GRACE, BUS_READ_TIMEOUT};
 
 /// Commands that wait in the library for one connection: we have a few under way at most.
 const COMMANDS_MAX: usize = 1024;
@@ -76,13 +85,45 @@ pub(super) struct Link {
     /// Ends with the connection.
     routing: ConnectHandle,
     patience: Duration,
+    /// Ends it when all connections are given up, unless it leads to a Sentinel.
+    links: Option<(Rc<Links>, u64)>,
 }
 
 impl Link {
-    /// Connects to the server, Sentinel or Cluster at `url`. Commands may take `patience`.
-    pub(super) async fn connect(url: &str, patience: Duration) -> Result<Link, LinkError> {
-        let mut config = Config::from_url(url).map_err(|error| refused(&error))?;
+    /// Connects to the server, Sentinel or Cluster of `bridge`. Commands may take `patience`.
+    pub(super) async fn connect(bridge: &Bridge, patience: Duration) -> Result<Link, LinkError> {
+        let mut config = Config::from_url(&bridge.options.url).map_err(|error| refused(&error))?;
+        let named = bridge.sentinels.address();
+        if let (ServerConfig::Sentinel { .. }, Some((host, port))) = (&config.server, named) {
+            // The one of the Sentinels that has told of a failover knows better than all others.
+            config.server = ServerConfig::new_centralized(host, port);
+        }
         config.version = RespVersion::RESP2;
+        let links = (Rc::clone(&bridge.links), bridge.links.generation());
+        Link::open(config, patience, Some(links)).await
+    }
+
+    /// Connects to a Sentinel itself.
+    pub(super) async fn connect_to_sentinel(
+        bridge: &Bridge,
+        sentinel: &Server,
+    ) -> Result<Link, LinkError> {
+        let mut config = Config::from_url(&bridge.options.url).map_err(|error| refused(&error))?;
+        if let ServerConfig::Sentinel { username, password, .. } = config.server {
+            (config.username, config.password) = (username, password);
+        }
+        config.server = ServerConfig::Centralized { server: sentinel.clone() };
+        config.database = None;
+        // With it commands may follow a subscription.
+        config.version = RespVersion::RESP3;
+        Link::open(config, BUS_CALL_TIMEOUT, None).await
+    }
+
+    async fn open(
+        mut config: Config,
+        patience: Duration,
+        links: Option<(Rc<Links>, u64)>,
+    ) -> Result<Link, LinkError> {
         config.fail_fast = true;
         let connection = ConnectionConfig {
             connection_timeout: BUS_CALL_TIMEOUT,
@@ -98,22 +139,73 @@ impl Link {
             ..ConnectionConfig::default()
         };
         let mut builder = Builder::from_config(config);
-        builder.set_connection_config(connection).set_performance_config(PerformanceConfig {
-            default_command_timeout: patience,
-            ..PerformanceConfig::default()
-        });
+        // The library's clock for commands does not run for those that block, and does not know
+        // whether this process had a turn meanwhile; ours is the only one.
+        builder
+            .set_connection_config(connection)
+            .set_performance_config(PerformanceConfig::default());
         let client = builder.build().map_err(|error| refused(&error))?;
         let connecting = tokio::time::timeout(2 * BUS_CALL_TIMEOUT, client.init());
         let routing = connecting
             .await
             .map_err(|_| LinkError::Lost(format!("no answer in {:?}", 2 * BUS_CALL_TIMEOUT)))?
             .map_err(|error| LinkError::Lost(describe(&error)))?;
-        Ok(Link { client, routing, patience })
+        Ok(Link { client, routing, patience, links })
+    }
+
+    /// Has the server send what is published in these channels.
+    pub(super) async fn subscribe(
+        &self,
+        channels: &[&'static str],
+    ) -> Result<broadcast::Receiver<Message>, LinkError> {
+        let news = self.client.message_rx();
+        let subscribing = self.client.subscribe(channels.to_vec());
+        match within(self.patience, subscribing).await {
+            Some(Ok(())) => Ok(news),
+            Some(Err(error)) => Err(classify(&error)),
+            None => Err(self.no_answer()),
+        }
+    }
+
+    /// The process that answers. Not in a Cluster, where there are several.
+    pub(super) async fn run_id(&self) -> Result<RunId, LinkError> {
+        let reply = self.call("INFO", &[], vec![b"server".to_vec()]).await?;
+        let lines = reply.text().unwrap_or_default().lines();
+        let run = lines.filter_map(|line| line.strip_prefix("run_id:")).find_map(RunId::parse);
+        run.ok_or_else(|| not_an_answer(&reply))
+    }
+
+    /// The streams of the bus, of which there are `streams`, by the master that has them.
+    pub(super) async fn masters(
+        &self,
+        keys: &Keys,
+        streams: usize,
+    ) -> Result<Vec<Vec<usize>>, LinkError> {
+        if !self.client.is_clustered() {
+            return Ok(vec![(0..streams).collect()]);
+        }
+        let reply = self.call("CLUSTER", &keys.meta(0), vec![b"SLOTS".to_vec()]).await?;
+        let ranges = reply.list().ok_or_else(|| not_an_answer(&reply))?;
+        let master_of = |slot: u64| {
+            let range = ranges.iter().filter_map(Reply::list).find(|range| {
+                let ends = range.first().zip(range.get(1));
+                let ends = ends.and_then(|(first, last)| first.number().zip(last.number()));
+                ends.is_some_and(|(first, last)| (first..=last).contains(&slot))
+            });
+            range.and_then(|range| range.get(2)).map(|master| format!("{master:?}"))
+        };
+        let mut masters: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
+        for stream in 0..streams {
+            let slot = fred::util::redis_keyslot(&keys.meta(stream));
+            masters.entry(master_of(u64::from(slot))).or_default().push(stream);
+        }
+        Ok(masters.into_values().collect())
     }
 
     /// Whether the connection has ended.
     pub(super) fn is_over(&self) -> bool {
-        self.routing.is_finished()
+        let given_up = self.links.as_ref().is_some_and(|(links, made)| links.is_over(*made));
+        given_up || self.routing.is_finished()
     }
 
     /// Carries out a command, on the server that has `key`.
@@ -159,12 +251,44 @@ impl Link {
 
     async fn run(&self, command: CustomCommand, args: Vec<Vec<u8>>) -> Result<Reply, LinkError> {
         let args: Vec<Value> = args.into_iter().map(|arg| Value::Bytes(arg.into())).collect();
-        let running = self.client.custom::<Value, Value>(command, args);
-        // Our own clock as well: the library's does not run for commands that block.
-        match tokio::time::timeout(self.patience, running).await {
-            Ok(Ok(value)) => Ok(reply(value)),
-            Ok(Err(error)) => Err(classify(&error)),
-            Err(_) => Err(LinkError::Lost(format!("no answer in {:?}", self.patience))),
+        let running = within(self.patience, self.client.custom::<Value, Value>(command, args));
+        let given_up = async {
+            match &self.links {
+                Some((links, made)) => links.over(*made).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = given_up => Err(LinkError::Lost("all connections are made anew".to_owned())),
+            answer = running => match answer {
+                Some(Ok(value)) => Ok(reply(value)),
+                Some(Err(error)) => Err(classify(&error)),
+                None => Err(self.no_answer()),
+            }
+        }
+    }
+
+    fn no_answer(&self) -> LinkError {
+        LinkError::Lost(format!("no answer in {:?}", self.patience))
+    }
+}
+
+/// Waits for `patience`, the last of it surely with turns of this process itself: it may have been
+/// stopped, with the answer before its door.
+async fn within<T>(patience: Duration, waiting: impl Future<Output = T>) -> Option<T> {
+    let mut waiting = std::pin::pin!(waiting);
+    let first = tokio::time::timeout(patience.saturating_sub(BUS_GRACE), waiting.as_mut());
+    if let Ok(answer) = first.await {
+        return Some(answer);
+    }
+    loop {
+        let began = Instant::now();
+        if let Ok(answer) = tokio::time::timeout(BUS_GRACE, waiting.as_mut()).await {
+            return Some(answer);
+        }
+        if began.elapsed() < 2 * BUS_GRACE {
+            return None;
         }
     }
 }

@@ -11,6 +11,8 @@ mod link;
 mod nodes;
 mod reader;
 mod roster;
+mod sentinel;
+mod standing;
 mod writer;
 
 pub use events::EventOptions;
@@ -159,6 +161,16 @@ struct Bridge {
     now: fn() -> Moment,
     /// Readers whose last read did not succeed.
     not_reading: Slot<usize>,
+    /// Ingested streams whose last read did not succeed.
+    not_ingesting: Slot<usize>,
+    /// Streams have servers of their own.
+    is_cluster: bool,
+    links: Rc<standing::Links>,
+    sentinels: sentinel::Sentinels,
+    /// What Redis has said when it last refused.
+    reason: RefCell<String>,
+    /// What is shown to be wrong.
+    shown: Slot<Option<Option<standing::Wrong>>>,
     complained: Slot<Option<Instant>>,
     nodes: nodes::Nodes,
     cluster: cluster::Cluster,
@@ -169,9 +181,10 @@ impl Bridge {
     /// Lets `act` act on the bus, and hands over what came of it.
     fn with_engine<T>(&self, act: impl FnOnce(&mut Engine, Moment) -> T) -> T {
         let mut engine = self.engine.borrow_mut();
-        let result = act(&mut engine, (self.now)());
+        let now = (self.now)();
+        let result = act(&mut engine, now);
         engine.flush();
-        let up = engine.is_up() && self.not_reading.get() == 0;
+        let wrong = self.wrong(engine.trouble(now));
         let own = engine.take_own();
         drop(engine);
         for (ticket, answer) in own {
@@ -180,7 +193,7 @@ impl Bridge {
                 mailbox.put(ticket, answer);
             }
         }
-        self.cells.up.set(u64::from(up));
+        self.show(wrong);
         self.work.notify_one();
         result
     }
@@ -224,6 +237,12 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         cells,
         now,
         not_reading: Slot::new(0),
+        not_ingesting: Slot::new(0),
+        is_cluster: link::is_cluster(&options.url),
+        links: Rc::default(),
+        sentinels: sentinel::Sentinels::default(),
+        reason: RefCell::default(),
+        shown: Slot::new(None),
         complained: Slot::new(None),
         nodes: nodes::Nodes::new(member),
         cluster: cluster::Cluster::default(),
@@ -233,15 +252,16 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     // What was sent while Redis is still looked for must not wait for it unanswered.
     let receiving = tokio::task::spawn_local(receive(Rc::clone(&bridge), inbox, wake));
     tokio::task::spawn_local(tick(Rc::clone(&bridge)));
+    sentinel::start(&bridge);
     if let Err(refusal) = check::run(&bridge).await {
         loaded(Err(refusal));
         return std::future::pending().await;
     }
+    bridge.show_start("what Redis has kept is being read");
     tokio::task::spawn_local(writer::run(Rc::clone(&bridge)));
     let all = 0..bridge.options.streams;
-    let is_cluster = link::is_cluster(&bridge.options.url);
-    bridge.not_reading.set(if is_cluster { all.len() } else { 1 });
-    if is_cluster {
+    bridge.not_reading.set(if bridge.is_cluster { all.len() } else { 1 });
+    if bridge.is_cluster {
         // Streams live on several servers, and a read that waits has one.
         for stream in all {
             tokio::task::spawn_local(reader::run(Rc::clone(&bridge), vec![stream]));
@@ -325,9 +345,12 @@ async fn stop(bridge: Rc<Bridge>, stopping: Stopping) {
 /// Ends what has waited too long, and sends again what an inbox had no room for.
 async fn tick(bridge: Rc<Bridge>) {
     let mut ticks = tokio::time::interval(RETRY_INTERVAL);
+    // A process that was stopped has nothing to make up for.
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         bridge.with_engine(Engine::on_tick);
+        bridge.renew_if_apart();
         bridge.cells.cpu_nanos.set(crate::sys::thread_cpu().as_nanos() as u64);
     }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use super::link::{Link, LinkError};
+use super::standing::Witness;
 use super::writer::not_an_answer;
 use super::{Backoff, Bridge, burial, cluster, ingest};
 use crate::bus::{Keys, Reply};
@@ -133,13 +134,17 @@ fn node_key(keys: &Keys, uid: &str) -> Vec<u8> {
 
 /// Holds the lease: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>) {
-    let mut backoff = Backoff::new();
+    let (mut backoff, witness) = (Backoff::new(), Witness::default());
     loop {
-        match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
+        let linked = match Link::connect(&bridge, BUS_CALL_TIMEOUT).await {
+            Ok(link) => witness.verify(&bridge, &link).await.map(|()| link),
+            Err(error) => Err(error),
+        };
+        match linked {
             Ok(link) => {
                 let link = Rc::new(link);
                 bridge.nodes.link.replace(Some(Rc::clone(&link)));
-                let error = hold(&bridge, &link, &mut backoff).await;
+                let error = hold(&bridge, (&link, &witness), &mut backoff).await;
                 bridge.nodes.link.take();
                 tracing::warn!(%error, "other nodes can't be reached");
             }
@@ -149,11 +154,18 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
     }
 }
 
-async fn hold(bridge: &Rc<Bridge>, link: &Rc<Link>, backoff: &mut Backoff) -> LinkError {
+async fn hold(
+    bridge: &Rc<Bridge>,
+    (link, witness): (&Rc<Link>, &Witness),
+    backoff: &mut Backoff,
+) -> LinkError {
     let mut renewed = None::<Instant>;
     loop {
         if link.is_over() {
             return LinkError::Lost("the connection has ended".to_owned());
+        }
+        if let Err(error) = witness.verify_in_time(bridge, link).await {
+            return error;
         }
         let due = renewed.is_none_or(|at| at.elapsed() >= NODE_RENEWAL);
         let nodes = &bridge.nodes;

@@ -10,7 +10,7 @@ use super::events::unix_millis;
 use super::link::{Link, LinkError};
 use super::writer::{fence, not_an_answer};
 use super::{Backoff, Bridge};
-use crate::bus::{Entry, EntryId, Reply, Tail};
+use crate::bus::{Entry, EntryId, Reply, RunId, Script, Tail};
 use crate::limits::{
     BUS_BLOCK, BUS_READ_BYTES, BUS_READ_ENTRIES_MAX, BUS_READ_TIMEOUT, BUS_TAIL_INTERVAL,
     RETRY_INTERVAL,
@@ -23,13 +23,14 @@ const WINDOW_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) async fn run(bridge: Rc<Bridge>, streams: Vec<usize>) {
     let (mut backoff, mut reads) = (Backoff::new(), false);
     loop {
-        let failed = match Link::connect(&bridge.options.url, BUS_READ_TIMEOUT).await {
+        let failed = match Link::connect(&bridge, BUS_READ_TIMEOUT).await {
             Ok(link) => {
                 bridge.cells.connects.add(1);
                 follow(&bridge, &link, &streams, (&mut backoff, &mut reads)).await
             }
             Err(error) => error,
         };
+        bridge.with_engine(|engine, _| streams.iter().for_each(|&at| engine.on_reader(at, None)));
         bridge.set_reads(&mut reads, false);
         if backoff.is_worth_a_line() {
             tracing::warn!(place = %bridge.place, error = %failed, "the bus can't be read");
@@ -49,7 +50,10 @@ async fn follow(
     for &stream in streams {
         let seen = bridge.engine.borrow().seen(stream);
         match fence(bridge, link, stream, seen).await {
-            Ok(id) => bridge.with_engine(|engine, _| engine.on_fenced(stream, id)),
+            Ok((id, run)) => bridge.with_engine(|engine, _| {
+                engine.on_reader(stream, Some(run));
+                engine.on_fenced(stream, id);
+            }),
             Err(error) => return error,
         }
     }
@@ -111,6 +115,7 @@ async fn read(
         args.push(cursor.to_string().into_bytes());
     }
     let reply = link.call_blocking("XREAD", &names[0], args).await?;
+    bridge.with_engine(|engine, _| streams.iter().for_each(|&at| engine.set_read_lag(at, 0)));
     if reply == Reply::Nil {
         return Ok(None);
     }
@@ -141,24 +146,31 @@ fn on_entries(bridge: &Bridge, stream: usize, replies: &[Reply]) -> Result<usize
             Err(error) => bridge.complain("the bus has something else in it", &error.to_string()),
         }
     }
-    if let Some(last) = entries.last() {
-        let lag = unix_millis().saturating_sub(last.appended_ms);
-        bridge.cells.lag_millis.set(lag);
-    }
-    bridge.with_engine(|engine, now| engine.on_entries(now, stream, &entries));
+    let lag = entries.last().map_or(0, |last| unix_millis().saturating_sub(last.appended_ms));
+    bridge.with_engine(|engine, now| {
+        engine.set_read_lag(stream, lag);
+        engine.on_entries(now, stream, &entries);
+    });
     Ok(entries.iter().map(|entry| entry.records.len()).sum())
 }
 
-/// Looks where the streams end, for what is lost at their end leaves no hole that a read shows.
+/// Looks where the streams end, for what is lost at their end leaves no hole that a read shows, and
+/// who it is that is read.
 async fn look(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), LinkError> {
-    for &stream in streams {
-        let key = bridge.keys.meta(stream);
-        let args = vec![key.clone(), b"e".to_vec(), b"n".to_vec()];
-        let reply = link.call("HMGET", &key, args).await?;
-        let Some([epoch, number]) = reply.list() else { return Err(not_an_answer(&reply)) };
+    let asked = (bridge.now)();
+    let names = streams.iter().map(|&stream| bridge.keys.meta(stream)).collect();
+    let reply = link.script(Script::Tail, names, Vec::new()).await?;
+    let answer = reply.list().and_then(<[Reply]>::split_first);
+    let (run, ends) = answer.ok_or_else(|| not_an_answer(&reply))?;
+    let run = run.text().and_then(RunId::parse).ok_or_else(|| not_an_answer(&reply))?;
+    for (&stream, [epoch, number]) in streams.iter().zip(ends.as_chunks::<2>().0) {
         let tail = epoch.number().zip(number.number());
         let tail = Tail(tail.map(|(epoch, number)| EntryId { epoch, number }));
-        if !bridge.with_engine(|engine, now| engine.on_tail(now, stream, tail)) {
+        let is_right = bridge.with_engine(|engine, now| {
+            engine.on_reader(stream, Some(run));
+            engine.on_tail((asked, now), stream, tail)
+        });
+        if !is_right {
             // A primary that others have left behind, or one that has lost its data: what it is,
             // shows when it is asked anew.
             return Err(LinkError::Lost("this server is behind what was read".to_owned()));

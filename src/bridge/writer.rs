@@ -4,72 +4,97 @@ use std::rc::Rc;
 
 use tokio::task::JoinSet;
 
+use super::check::check_policy;
 use super::link::{Link, LinkError};
 use super::{Backoff, Bridge, check};
-use crate::bus::{self, AppendFailed, Call, Engine, EntryId, Outcome, Reply, Script};
-use crate::limits::{BUS_CALL_TIMEOUT, BUS_TAIL_INTERVAL};
+use crate::bus::{
+    self, AppendFailed, Call, Engine, EntryId, Outcome, Probe, Probed, Reply, RunId, Script,
+};
+use crate::limits::{BUS_CALL_TIMEOUT, RETRY_INTERVAL};
 
 /// Connects, makes calls until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>) {
     let mut backoff = Backoff::new();
     loop {
-        match Link::connect(&bridge.options.url, BUS_CALL_TIMEOUT).await {
-            Ok(link) => {
+        match connect(&bridge).await {
+            Ok((link, masters)) => {
                 bridge.cells.connects.add(1);
-                bridge.engine.borrow_mut().on_up();
+                bridge.with_engine(|engine, now| engine.on_up(now, masters));
                 let reason = serve(&bridge, Rc::new(link), &mut backoff).await;
+                bridge.set_reason(&reason);
                 bridge.with_engine(Engine::on_down);
                 if backoff.is_worth_a_line() {
                     tracing::warn!(%reason, "Redis is away: nothing can be published");
                 }
             }
-            Err(error) if backoff.is_worth_a_line() => {
-                tracing::warn!(place = %bridge.place, %error, "Redis can't be reached");
+            Err(error) => {
+                bridge.set_reason(&error.to_string());
+                if backoff.is_worth_a_line() {
+                    tracing::warn!(place = %bridge.place, %error, "Redis can't be reached");
+                }
             }
-            Err(_) => {}
         }
         backoff.pause().await;
     }
 }
 
+/// A connection, and which of its servers has which streams.
+async fn connect(bridge: &Bridge) -> Result<(Link, Vec<Vec<usize>>), LinkError> {
+    let link = Link::connect(bridge, BUS_CALL_TIMEOUT).await?;
+    let masters = link.masters(&bridge.keys, bridge.options.streams).await?;
+    Ok((link, masters))
+}
+
 /// Makes calls on `link` until it fails; answers why.
 async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> String {
     let mut calls = JoinSet::new();
-    let mut checks = tokio::time::interval(BUS_TAIL_INTERVAL);
     loop {
+        if link.is_over() {
+            return "the connection has ended".to_owned();
+        }
         while let Some(call) = bridge.next_call() {
             calls.spawn_local(make(Rc::clone(bridge), Rc::clone(&link), call));
         }
         let failed = tokio::select! {
             Some(made) = calls.join_next() => match made {
                 Ok((outcome, failed)) => {
-                    let said = &outcome;
-                    let unfit = matches!(said, Outcome::Fenced(..) | Outcome::Appended(_, Err(_)));
-                    bridge.with_engine(|engine, _| engine.on_outcome(outcome));
+                    let refusal = refusal(&outcome).cloned();
+                    let unfit = matches!(outcome, Outcome::Fenced(..)) || refusal.is_some();
+                    bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
                     if !unfit && failed.is_none() {
                         say_back(bridge, backoff);
+                    }
+                    if failed.is_some() && matches!(refusal, Some(AppendFailed::WrongServer(_))) {
+                        finish(bridge, &mut calls).await;
                     }
                     failed
                 }
                 Err(error) => Some(error.to_string()),
             },
             () = bridge.work.notified() => None,
-            // A peer that is gone without a word is noticed though nobody publishes.
-            _ = checks.tick(), if calls.is_empty() => {
-                let key = bridge.keys.config();
-                let pong = link.call("EXISTS", &key, vec![key.clone()]).await;
-                if pong.is_ok() {
-                    say_back(bridge, backoff);
-                }
-                pong.err().map(|error| error.to_string())
-            }
         };
         if let Some(reason) = failed {
             return reason;
         }
-        if link.is_over() {
-            return "the connection has ended".to_owned();
+    }
+}
+
+/// Waits a moment for what was asked beside a call that was refused: the others are mostly refused,
+/// too, and then their fate is certain.
+async fn finish(bridge: &Bridge, calls: &mut JoinSet<(Outcome, Option<String>)>) {
+    let others = async {
+        while let Some(Ok((outcome, _))) = calls.join_next().await {
+            bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
         }
+    };
+    tokio::time::timeout(RETRY_INTERVAL, others).await.unwrap_or_default();
+}
+
+/// Why an append or a probe has failed, if it has.
+fn refusal(outcome: &Outcome) -> Option<&AppendFailed> {
+    match outcome {
+        Outcome::Appended(_, Err(error)) | Outcome::Probed(_, Err(error)) => Some(error),
+        _ => None,
     }
 }
 
@@ -84,7 +109,7 @@ async fn make(bridge: Rc<Bridge>, link: Rc<Link>, call: Call) -> (Outcome, Optio
     let keys = &bridge.keys;
     match call {
         Call::Fence { stream, seen } => match fence(&bridge, &link, stream, seen).await {
-            Ok(id) => (Outcome::Fenced(stream, Some(id)), None),
+            Ok(fenced) => (Outcome::Fenced(stream, Some(fenced)), None),
             Err(error) => (Outcome::Fenced(stream, None), Some(error.to_string())),
         },
         Call::Append(append) => {
@@ -95,15 +120,7 @@ async fn make(bridge: Rc<Bridge>, link: Rc<Link>, call: Call) -> (Outcome, Optio
                 Ok(reply) => append.answer(reply).ok_or(AppendFailed::Lost),
                 Err(error) => Err(failure(error)),
             };
-            let failed = match (&result, answer) {
-                (Ok(_) | Err(AppendFailed::Fenced | AppendFailed::OutOfOrder), _) => None,
-                (Err(AppendFailed::Refused(text)), _) => {
-                    bridge.complain("Redis takes no publications", text);
-                    None
-                }
-                (_, Err(error)) => Some(error.to_string()),
-                (_, Ok(reply)) => Some(format!("an answer that is none: {reply:?}")),
-            };
+            let failed = append_failed(&bridge, &result, answer);
             (Outcome::Appended(stream, result), failed)
         }
         Call::Older(older) => {
@@ -120,6 +137,40 @@ async fn make(bridge: Rc<Bridge>, link: Rc<Link>, call: Call) -> (Outcome, Optio
             let failed = question_failed(&bridge, tops.stream, answer, stand.is_some());
             (Outcome::Located(tops.stream, stand), failed)
         }
+        Call::Probe(probe) => {
+            let answer = link.script(Script::Probe, probe.keys(keys), Vec::new()).await;
+            let result = match &answer {
+                Ok(reply) => Probe::answer(reply).ok_or(AppendFailed::Lost).and_then(safe),
+                Err(error) => Err(failure(error)),
+            };
+            let failed = append_failed(&bridge, &result, answer);
+            (Outcome::Probed(probe.stream, result), failed)
+        }
+    }
+}
+
+/// A server that could drop what positions rest on is to take no more of it.
+fn safe(probed: Probed) -> Result<Probed, AppendFailed> {
+    check_policy(&probed.policy).map_err(AppendFailed::Refused).map(|()| probed)
+}
+
+/// Why the connection is of no use any more after an append or a probe, if so.
+fn append_failed<T>(
+    bridge: &Bridge,
+    result: &Result<T, AppendFailed>,
+    answer: Result<Reply, LinkError>,
+) -> Option<String> {
+    if let Err(AppendFailed::Refused(text) | AppendFailed::WrongServer(text)) = result {
+        bridge.set_reason(text);
+    }
+    match (result, answer) {
+        (Ok(_) | Err(AppendFailed::Fenced | AppendFailed::OutOfOrder), _) => None,
+        (Err(AppendFailed::Refused(text)), _) => {
+            bridge.complain("Redis takes no publications", text);
+            None
+        }
+        (_, Err(error)) => Some(error.to_string()),
+        (_, Ok(reply)) => Some(format!("an answer that is none: {reply:?}")),
     }
 }
 
@@ -141,22 +192,26 @@ fn question_failed(
     }
 }
 
-/// Takes a stream over on the server that `link` leads to; answers its last entry.
+/// Takes a stream over on the server that `link` leads to; answers its last entry, and who that
+/// server is.
 pub(super) async fn fence(
     bridge: &Bridge,
     link: &Link,
     stream: usize,
     seen: EntryId,
-) -> Result<EntryId, LinkError> {
+) -> Result<(EntryId, RunId), LinkError> {
     let (names, args) = bus::fence_keys_and_args(&bridge.keys, stream, seen);
     let reply = link.script(Script::Fence, names, args).await;
     let reply = reply.map_err(|error| check::of_format(error, bridge.keys.prefix()))?;
-    let id = match reply.list() {
-        Some([epoch, number, _]) => epoch.number().zip(number.number()),
+    let fenced = match reply.list() {
+        Some([epoch, number, _, run]) => {
+            let id = epoch.number().zip(number.number());
+            id.zip(run.text().and_then(RunId::parse))
+        }
         _ => None,
     };
-    let (epoch, number) = id.ok_or_else(|| not_an_answer(&reply))?;
-    Ok(EntryId { epoch, number })
+    let ((epoch, number), run) = fenced.ok_or_else(|| not_an_answer(&reply))?;
+    Ok((EntryId { epoch, number }, run))
 }
 
 pub(super) fn not_an_answer(reply: &Reply) -> LinkError {

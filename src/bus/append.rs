@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Keys, Reply, channel_epoch};
+use super::{EntryId, Keys, Reply, channel_epoch};
 use crate::channel::ChannelName;
 use crate::ids::Position;
 use crate::limits::{BUS_CHANNEL_TTL, BUS_PUBLISHER_TTL, IDEMPOTENCY_TTL};
@@ -79,6 +79,8 @@ pub struct Append {
 /// What was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
+    /// The entry that has the batch; if all of it was there before, the last one of the stream.
+    pub at: EntryId,
     /// For each publication its position; absent if it has no offset, or had one of an ingested
     /// entry that was published before.
     pub positions: Vec<Option<Position>>,
@@ -180,11 +182,12 @@ impl Append {
 
     /// What the script's answer says. Absent if it is not one.
     pub fn answer(&self, reply: &Reply) -> Option<Appended> {
-        let [said, epoch, _number, bases, repeats] = reply.list()? else { return None };
+        let [said, epoch, number, bases, repeats] = reply.list()? else { return None };
         if !matches!(said.text()?, "ok" | "dup") {
             return None;
         }
         let epoch = epoch.number()?;
+        let at = EntryId { epoch, number: number.number()? };
         let channels = self.channels();
         let mut places: HashMap<&str, (u64, u64)> = HashMap::new();
         for base in bases.text()?.split_ascii_whitespace() {
@@ -212,7 +215,7 @@ impl Append {
             });
         }
         let repeats = (0..positions.len()).map(|index| repeated.contains_key(&index)).collect();
-        Some(Appended { positions, repeats })
+        Some(Appended { at, positions, repeats })
     }
 }
 

@@ -2,6 +2,9 @@
 //! what the streams say to the home shards.
 
 mod publishing;
+mod standing;
+
+pub use standing::{Renewal, Trouble};
 
 use std::sync::Arc;
 
@@ -9,6 +12,7 @@ use super::append::Once;
 use super::call::{Call, Outcome};
 use super::follow::{Step, Tail};
 use super::lane::Lane;
+use super::probe::Master;
 use super::{Entry, EntryId, Item, stream_of};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
@@ -57,6 +61,14 @@ pub struct Engine {
     pending_bytes: usize,
     /// Answers for those who asked from the bridge's own thread.
     own: Vec<(Ticket, Answer)>,
+    /// The servers that the writer's connection leads to.
+    masters: Vec<Master>,
+    /// When connections were found to lead to different servers.
+    apart_since: Option<Moment>,
+    /// One of the connections that the bus does not know of leads elsewhere.
+    strayed: bool,
+    /// From when on all connections may be made anew again.
+    renewal_from: Moment,
 }
 
 impl Engine {
@@ -76,6 +88,10 @@ impl Engine {
             turn: 0,
             pending_bytes: 0,
             own: Vec::new(),
+            masters: Vec::new(),
+            apart_since: None,
+            strayed: false,
+            renewal_from: Moment::default(),
             options,
         };
         for stream in 0..engine.options.streams {
@@ -187,12 +203,20 @@ impl Engine {
         lane.locator.on_adrift(next);
     }
 
-    /// A connection was made: every stream is fenced before anything else.
-    pub fn on_up(&mut self) {
+    /// A connection was made, on which these `masters` have each some of the streams: every stream
+    /// is fenced before anything else.
+    pub fn on_up(&mut self, now: Moment, masters: Vec<Vec<usize>>) {
         self.up = true;
         for lane in &mut self.lanes {
             lane.unfenced = true;
         }
+        let before = std::mem::take(&mut self.masters);
+        let masters = masters.into_iter().map(|streams| {
+            let had = |one: &&Master| one.streams().iter().any(|stream| streams.contains(stream));
+            let health = before.iter().filter(had).map(Master::health).max_by_key(|one| one.rank());
+            Master::new(streams, now, health.unwrap_or_default())
+        });
+        self.masters = masters.collect();
     }
 
     /// The connection is gone, and with it the answers to all calls.
@@ -208,6 +232,7 @@ impl Engine {
                 lane.locator.on_answer(None);
             }
             (lane.fencing, lane.appending) = (false, false);
+            lane.writer_run = None;
         }
     }
 
@@ -219,7 +244,12 @@ impl Engine {
         let fence = self.lanes.iter().position(|lane| lane.unfenced && !lane.fencing);
         if let Some(stream) = fence {
             self.lanes[stream].fencing = true;
-            return Some(Call::Fence { stream, seen: self.seen(stream) });
+            // What this server begins is above what another one had that was written to.
+            let writer = EntryId { epoch: self.lanes[stream].writer.epoch(), number: 0 };
+            return Some(Call::Fence { stream, seen: self.seen(stream).max(writer) });
+        }
+        if let Some(probe) = self.next_probe(now) {
+            return Some(Call::Probe(probe));
         }
         if let Some(call) = self.next_older() {
             return Some(call);
@@ -275,12 +305,14 @@ impl Engine {
     }
 
     /// What became of a call that was made on the connection that there is.
-    pub fn on_outcome(&mut self, outcome: Outcome) {
+    pub fn on_outcome(&mut self, now: Moment, outcome: Outcome) {
         match outcome {
-            Outcome::Fenced(stream, id) => {
+            Outcome::Fenced(stream, fenced) => {
                 self.lanes[stream].fencing = false;
-                if let Some(id) = id {
+                if let Some((id, run)) = fenced {
                     self.lanes[stream].unfenced = id < self.lanes[stream].above;
+                    self.lanes[stream].writer_run = Some(run);
+                    self.lanes[stream].unread.on_epoch(id.epoch);
                     let fresh = self.fresh();
                     let unknown = self.lanes[stream].writer.on_fenced(id.epoch, fresh);
                     self.give_up(unknown, true);
@@ -290,7 +322,7 @@ impl Engine {
             Outcome::Appended(stream, result) => {
                 self.calls = self.calls.saturating_sub(1);
                 self.lanes[stream].appending = false;
-                self.on_appended(stream, result);
+                self.on_appended(now, stream, result);
             }
             Outcome::Located(stream, stand) => {
                 self.calls = self.calls.saturating_sub(1);
@@ -299,6 +331,7 @@ impl Engine {
                 self.tell_known(stream);
             }
             Outcome::Read(stream, found) => self.on_older(stream, found),
+            Outcome::Probed(stream, result) => self.on_probed(now, stream, &result),
         }
     }
 
@@ -337,10 +370,13 @@ impl Engine {
         self.tell_known(stream);
     }
 
-    /// What meta says of `stream`, a while after its entries were last read.
+    /// What meta says of `stream`, asked at `asked`, a while after its entries were last read.
     /// Answers false if that is behind what was read: the reader may be asking the wrong server.
-    pub fn on_tail(&mut self, now: Moment, stream: usize, tail: Tail) -> bool {
+    pub fn on_tail(&mut self, (asked, now): (Moment, Moment), stream: usize, tail: Tail) -> bool {
         let lane = &mut self.lanes[stream];
+        let end = tail.0.unwrap_or_default();
+        lane.absent = lane.unread.is_absent(asked, end);
+        lane.unread.note(now, end, lane.follow.at());
         let step = lane.follow.on_tail(now, tail);
         match step {
             Step::Regressed => lane.unfenced = true,
@@ -378,6 +414,7 @@ impl Engine {
                 self.send_home(Message::Older { channel, before, found: None });
             }
         }
+        self.stand(now);
     }
 
     fn deliver(&mut self, item: Item) {
@@ -399,6 +436,7 @@ impl Engine {
         cell.add(1);
         let lane = &mut self.lanes[stream];
         lane.locator.on_adrift(lane.follow.at());
+        lane.unread.on_epoch(lane.follow.at().epoch);
         for shard in 0..self.options.home_map.shards() {
             let streams = self.options.streams;
             self.outbound.lane(shard).push(Message::Adrift { stream, streams });
@@ -413,7 +451,10 @@ impl Engine {
             }
         }
         let lane = &mut self.lanes[stream];
-        for (channel, position) in lane.locator.known(lane.follow.at()) {
+        lane.unread.on_read(lane.follow.at());
+        let known = lane.locator.known(lane.follow.at());
+        self.confirm(stream);
+        for (channel, position) in known {
             self.send_home(Message::Located { channel, position: Some(position) });
         }
     }

@@ -45,6 +45,11 @@ impl Keys {
         self.tagged(stream, &format!("p:{publisher:016x}"))
     }
 
+    /// A key that only a probe writes, beside the stream.
+    pub fn probe(&self, stream: usize) -> Vec<u8> {
+        self.tagged(stream, "probe")
+    }
+
     /// A hash: where channels stand, by their names. Its field without a name is the generation
     /// with which new channels begin.
     pub fn places(&self, stream: usize) -> Vec<u8> {

@@ -4,7 +4,10 @@ use super::EntryId;
 use super::follow::Follow;
 use super::locate::Locator;
 use super::older::Reads;
+use super::probe::RunId;
+use super::unread::Unread;
 use super::writer::Writer;
+use crate::mesh::{Answer, Asker};
 
 /// One stream.
 #[derive(Debug)]
@@ -20,6 +23,21 @@ pub(super) struct Lane {
     pub(super) above: EntryId,
     pub(super) appending: bool,
     pub(super) locating: bool,
+    /// The processes that the writer's and the reader's connections lead to, while they are known.
+    pub(super) writer_run: Option<RunId>,
+    pub(super) reader_run: Option<RunId>,
+    /// What the reader has not passed.
+    pub(super) unread: Unread,
+    /// The reader's server does not have what the writer's has acknowledged.
+    pub(super) absent: bool,
+    /// The writer's server refuses batches.
+    pub(super) ill: bool,
+    /// Shards know that the reader is late.
+    pub(super) told_late: bool,
+    /// Milliseconds between the last entry's append and its reading, by both clocks.
+    pub(super) read_lag_millis: u64,
+    /// Answers for ingested streams, for when the reader has passed the entry.
+    pub(super) unconfirmed: Vec<(EntryId, Asker, Answer)>,
 }
 
 impl Lane {
@@ -34,6 +52,14 @@ impl Lane {
             above: EntryId::default(),
             appending: false,
             locating: false,
+            writer_run: None,
+            reader_run: None,
+            unread: Unread::default(),
+            absent: false,
+            ill: false,
+            told_late: false,
+            read_lag_millis: 0,
+            unconfirmed: Vec::new(),
         }
     }
 }

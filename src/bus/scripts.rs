@@ -15,12 +15,23 @@ pub enum Script {
     Older,
     /// Carries out a command for the holder of a lease.
     Leased,
+    /// Says whether a batch would be appended.
+    Probe,
+    /// Says where streams end.
+    Tail,
 }
 
 impl Script {
     /// Every script.
-    pub const ALL: [Script; 5] =
-        [Script::Append, Script::Fence, Script::Tops, Script::Older, Script::Leased];
+    pub const ALL: [Script; 7] = [
+        Script::Append,
+        Script::Fence,
+        Script::Tops,
+        Script::Older,
+        Script::Leased,
+        Script::Probe,
+        Script::Tail,
+    ];
 
     /// Its text.
     pub fn text(self) -> Cow<'static, str> {
@@ -30,6 +41,8 @@ impl Script {
             Script::Tops => include_str!("scripts/tops.lua"),
             Script::Older => include_str!("scripts/older.lua"),
             Script::Leased => include_str!("scripts/leased.lua"),
+            Script::Probe => include_str!("scripts/probe.lua"),
+            Script::Tail => include_str!("scripts/tail.lua"),
         };
         match text_sabotaged(text) {
             Some(text) => Cow::Owned(text),

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::entry::{Entry, EntryId, Item};
 use super::{
     Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Keys, Once, Options, Outcome,
-    Reply, channel_epoch, record, stream_of,
+    Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record, stream_of,
 };
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::config::Config;
 use crate::ids::{ClientId, Moment, Position};
+use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_PROBE_AGAIN, BUS_RENEWAL_INTERVAL};
 use crate::mesh::{Answer, Asker, HomeMap, Inbox, Lane, Outbound, Publish, Ticket, Wake};
 use crate::reason::ClientError;
 
@@ -160,9 +161,9 @@ impl Wake for Awake {
     fn wake(&self) {}
 }
 
-#[test]
-fn what_was_ingested_does_not_go_past_what_has_failed() {
-    let (_inboxes, addresses): (Vec<_>, Vec<_>) = (0..2).map(|_| Inbox::new(8)).unzip();
+/// A bus of one stream, and the inboxes of its shard and of control.
+fn engine() -> (Engine, Vec<Inbox>) {
+    let (inboxes, addresses): (Vec<_>, Vec<_>) = (0..2).map(|_| Inbox::new(8)).unzip();
     let lanes = addresses.into_iter().map(|address| Lane::new(address, Box::new(Awake)));
     let options = Options {
         streams: 1,
@@ -170,37 +171,150 @@ fn what_was_ingested_does_not_go_past_what_has_failed() {
         home_map: HomeMap::new(1),
         seed: 1,
     };
-    let mut engine = Engine::new(options, Outbound::new(lanes.collect()), Arc::default());
+    (Engine::new(options, Outbound::new(lanes.collect()), Arc::default()), inboxes)
+}
+
+/// The connections are there, and lead to `run`, which has the stream at `at`.
+fn connect(engine: &mut Engine, now: Moment, (at, run): (EntryId, RunId)) {
+    engine.on_up(now, vec![vec![0]]);
+    assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
+    engine.on_outcome(now, Outcome::Fenced(0, Some((at, run))));
+    assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
+    engine.on_reader(0, Some(run));
+}
+
+fn ask(engine: &mut Engine, now: Moment, ticket: u64, once: Once) {
+    let (asker, channel) = (Asker::Bridge(Ticket(ticket)), ChannelName::new("a"));
+    let (skip_history, idempotency_key) = (false, None);
+    let publication = publication();
+    let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
+    engine.publish(now, publish, once);
+}
+
+const AT: EntryId = EntryId { epoch: 9, number: 0 };
+const RUN: RunId = RunId::new(1);
+
+fn probed(run: RunId, tail: EntryId) -> Outcome {
+    Outcome::Probed(0, Ok(Probed { run, tail, policy: String::new() }))
+}
+
+#[test]
+fn what_was_ingested_is_done_once_the_reader_has_passed_it() {
+    let ((mut engine, _inboxes), now) = (engine(), Moment::default());
+    connect(&mut engine, now, (AT, RUN));
+    let one = EntryId { number: 1, ..AT };
+    let append = |engine: &mut Engine, ticket, at| {
+        let place = (ticket, 0, 0);
+        ask(engine, now, ticket, Once::Ingested { stream: "s".into(), place, key: None });
+        assert!(matches!(engine.next_call(now), Some(Call::Append(_))));
+        let (positions, repeats) = (vec![None], vec![false]);
+        engine.on_outcome(now, Outcome::Appended(0, Ok(Appended { at, positions, repeats })));
+    };
+    append(&mut engine, 1, one);
+    assert!(engine.take_own().is_empty(), "it has not been read");
+    let mut entry = entry("", Vec::new());
+    entry.id = one;
+    engine.on_entries(now, 0, &[entry]);
+    assert!(matches!(engine.take_own()[..], [(Ticket(1), Answer::Published(_))]));
+    append(&mut engine, 2, EntryId { number: 2, ..AT });
+    engine.on_fenced(0, EntryId { epoch: 10, number: 0 });
+    let unknown = Answer::Error(ClientError::ResultUnknown);
+    assert_eq!(format!("{:?}", engine.take_own()), format!("{:?}", [(Ticket(2), unknown)]));
+}
+
+#[test]
+fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
+    let ((mut engine, _inboxes), mut now) = (engine(), Moment::default());
+    connect(&mut engine, now, (AT, RUN));
+    ask(&mut engine, now, 1, Once::Never);
+    let refused = || Outcome::Probed(0, Err(AppendFailed::Refused("OOM".to_owned())));
+    engine.on_outcome(now, refused());
+    assert!(engine.take_own().is_empty() && engine.trouble(now).is_none(), "once is not enough");
+    now = now.after(BUS_PROBE_AGAIN);
+    assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })), "who is it that refuses");
+    engine.on_outcome(now, Outcome::Fenced(0, Some((AT, RUN))));
+    assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
+    engine.on_outcome(now, refused());
+    ask(&mut engine, now, 2, Once::Never);
+    let tickets = |engine: &mut Engine| -> Vec<u64> {
+        engine.take_own().into_iter().map(|(ticket, _)| ticket.0).collect()
+    };
+    assert_eq!(tickets(&mut engine), [1, 2]);
+    assert_eq!(engine.trouble(now), Some(Trouble::Refusing));
+    engine.on_down(now);
+    connect(&mut engine, now, (AT, RUN));
+    engine.on_outcome(now, probed(RUN, AT));
+    assert_eq!(engine.trouble(now), Some(Trouble::Refusing), "nor to be well again");
+    engine.on_outcome(now, probed(RUN, AT));
+    assert_eq!(engine.trouble(now), None);
+    ask(&mut engine, now, 3, Once::Never);
+    assert!(tickets(&mut engine).is_empty() && engine.next_call(now).is_some());
+}
+
+#[test]
+fn connections_to_different_servers_are_made_anew_and_not_soon_again() {
+    let ((mut engine, _inboxes), mut now) = (engine(), Moment::default());
+    connect(&mut engine, now, (AT, RUN));
+    engine.on_reader(0, Some(RunId::new(2)));
+    engine.on_tick(now);
+    assert_eq!(engine.take_renewal(now), None, "one may come after the other");
+    now = now.after(BUS_APART_MAX);
+    engine.on_tick(now);
+    assert_eq!(engine.trouble(now), Some(Trouble::Apart));
+    assert_eq!(engine.take_renewal(now), Some(Renewal::Apart));
+    let later = now.after(BUS_APART_MAX * 2);
+    engine.on_tick(now);
+    engine.on_tick(later);
+    assert_eq!(engine.take_renewal(later), None);
+    let later = now.after(BUS_RENEWAL_INTERVAL * 3 / 2);
+    assert_eq!(engine.take_renewal(later), Some(Renewal::Apart));
+}
+
+#[test]
+fn what_was_acknowledged_and_is_not_where_the_reader_looks_is_late_and_absent() {
+    let ((mut engine, _inboxes), now) = (engine(), Moment::default());
+    connect(&mut engine, now, (AT, RUN));
+    engine.on_outcome(now, probed(RUN, EntryId { number: 5, ..AT }));
+    let late = now.after(BUS_LAG_MAX + BUS_PROBE_AGAIN);
+    engine.on_tick(late);
+    assert_eq!(engine.trouble(late), Some(Trouble::Late));
+    engine.on_tail((late, late), 0, Tail(Some(EntryId { number: 5, ..AT })));
+    assert_eq!(engine.take_renewal(late), None, "it is there, and the reader is slow");
+    engine.on_tail((now, late), 0, Tail(Some(AT)));
+    assert_eq!(engine.take_renewal(late), None, "the question was asked before");
+    engine.on_tail((late, late), 0, Tail(Some(AT)));
+    assert_eq!(engine.take_renewal(late), Some(Renewal::Absent));
+}
+
+#[test]
+fn what_was_ingested_does_not_go_past_what_has_failed() {
+    let (mut engine, _inboxes) = engine();
     let now = Moment::default();
     let ask = |engine: &mut Engine, ticket| {
-        let asker = Asker::Bridge(Ticket(ticket));
-        let channel = ChannelName::new("a");
-        let (skip_history, idempotency_key) = (false, None);
-        let publication = publication();
-        let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
         let place = (ticket, 0, 0);
-        engine.publish(now, publish, Once::Ingested { stream: "s".into(), place, key: None });
+        ask(engine, now, ticket, Once::Ingested { stream: "s".into(), place, key: None });
     };
     let answers = |engine: &mut Engine| -> Vec<(u64, bool)> {
         let unavailable = |answer| matches!(answer, Answer::Error(ClientError::BusUnavailable));
         let own = engine.take_own().into_iter();
         own.map(|(ticket, answer)| (ticket.0, unavailable(answer))).collect()
     };
-    engine.on_up();
-    assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
-    engine.on_outcome(Outcome::Fenced(0, Some(EntryId { epoch: 9, number: 0 })));
+    connect(&mut engine, now, (AT, RUN));
     ask(&mut engine, 1);
     assert!(matches!(engine.next_call(now), Some(Call::Append(_))));
     ask(&mut engine, 2);
     ask(&mut engine, 3);
     let refused = Err(AppendFailed::Refused("OOM".to_owned()));
-    engine.on_outcome(Outcome::Appended(0, refused));
+    engine.on_outcome(now, Outcome::Appended(0, refused));
     assert_eq!(answers(&mut engine), [(1, true), (2, true), (3, true)]);
     assert!(engine.next_call(now).is_none(), "nothing is left to append");
     ask(&mut engine, 1);
     let Some(Call::Append(again)) = engine.next_call(now) else { panic!("a batch waits") };
     let positions = vec![None];
-    engine.on_outcome(Outcome::Appended(0, Ok(Appended { positions, repeats: vec![true] })));
+    engine.on_outcome(
+        now,
+        Outcome::Appended(0, Ok(Appended { at: AT, positions, repeats: vec![true] })),
+    );
     assert_eq!((again.publications.len(), answers(&mut engine)), (1, vec![(1, false)]));
 }
 

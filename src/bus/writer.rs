@@ -75,6 +75,11 @@ impl Writer {
         }
     }
 
+    /// The epoch in which it appends.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub(super) fn push(&mut self, publication: Pending) {
         self.pending.push_back(publication);
     }
@@ -212,6 +217,18 @@ impl Writer {
         let flight = self.flight.take();
         self.renew(fresh);
         flight.map_or((Vec::new(), false), |flight| (flight.publications, flight.uncertain))
+    }
+
+    /// Gives back all that certainly is in no stream: the server takes nothing at present.
+    pub(super) fn give_back(&mut self) -> Vec<Pending> {
+        let unsent = self.flight.take_if(|flight| !flight.sent && !flight.uncertain);
+        let mut back = Vec::new();
+        if let Some(flight) = unsent {
+            self.number -= 1;
+            back = flight.publications;
+        }
+        back.extend(std::mem::take(&mut self.pending));
+        back
     }
 
     /// Those whose time is over, and whether they may be in the stream.

@@ -69,6 +69,8 @@ impl Flags {
     pub const OWING: Flags = Flags(1 << 11);
     /// The bus has acknowledged a publication of it lately: this node may not have read that yet.
     pub const PUBLISHED: Flags = Flags(1 << 12);
+    /// The same, and a ping has been sent since: by the next one it has been read.
+    pub const PUBLISHED_BEFORE: Flags = Flags(1 << 14);
     /// The peer takes no more bytes, ever: what it has sent is carried out, and nothing answered.
     pub const DEAF: Flags = Flags(1 << 13);
 

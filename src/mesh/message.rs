@@ -54,6 +54,16 @@ pub enum Message {
         /// How many there are.
         streams: usize,
     },
+    /// The bridge reads a stream of the bus so late that new subscribers are to wait for it, or in
+    /// time again.
+    Late {
+        /// The stream.
+        stream: usize,
+        /// How many there are.
+        streams: usize,
+        /// Whether it is late from now on.
+        late: bool,
+    },
     /// Publications that the bus has ordered were dropped on the way to the channel's home.
     Lost {
         /// The channel.

@@ -1,6 +1,7 @@
 //! Counters with one writer each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::protocol::Protocol;
@@ -103,7 +104,8 @@ pub struct BridgeCells {
     pub epoch_changes: Cell,
     /// Publications that found no room on their way to a shard.
     pub dropped: Cell,
-    /// Milliseconds between the last entry's append and its reading, by both clocks.
+    /// Milliseconds by which the reader is late: between the last entry's append and its reading,
+    /// or since the oldest entry is known that it has not passed.
     pub lag_millis: Cell,
     /// Calls that read histories of single channels.
     pub history_reads: Cell,
@@ -115,8 +117,33 @@ pub struct BridgeCells {
     pub events_dropped: Cell,
     /// Connections to Redis that were made.
     pub connects: Cell,
+    /// Times that all connections were made anew because they led to different servers.
+    pub renewals: Cell,
+    /// Times that they were because a Sentinel had named another primary.
+    pub switches: Cell,
     /// Nanoseconds of processor time that the thread has used.
     pub cpu_nanos: Cell,
+    /// Why the node waits for Redis, or is degraded: for `/ready`.
+    pub trouble: Notice,
+}
+
+/// A sentence that one thread writes and another one shows, once in a while.
+#[derive(Debug, Default)]
+pub struct Notice(Mutex<String>);
+
+impl Notice {
+    /// Replaces the text. An empty one means that there is nothing to say.
+    pub fn set(&self, text: &str) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept != text {
+            text.clone_into(&mut kept);
+        }
+    }
+
+    /// The text.
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Everything that one shard counts.

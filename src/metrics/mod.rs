@@ -4,6 +4,6 @@ mod cells;
 mod process;
 mod render;
 
-pub use cells::{BridgeCells, Cell, DurationCells, ShardCells};
+pub use cells::{BridgeCells, Cell, DurationCells, Notice, ShardCells};
 pub use process::Process;
 pub use render::{Format, Metrics};

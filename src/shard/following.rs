@@ -1,14 +1,14 @@
 //! Where there is a bus, home shards follow it: what it brings is kept and passed on, and whoever
 //! asks for a channel that has not been read about waits until the bus has said where it stands.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::{Shard, Sockets};
 use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
-use crate::ids::{Epoch, Position, Since};
-use crate::limits::LOCATES_PER_TICK;
+use crate::ids::{Epoch, Moment, Position, Since};
+use crate::limits::{LOCATES_PER_TICK, PLACE_TIMEOUT};
 use crate::mesh::{Answer, Found, Message};
 use crate::reason::ClientError;
 
@@ -18,9 +18,13 @@ pub(super) struct Following {
     loading: bool,
     /// Requests that wait for an answer about their channel; one question is under way for each.
     waiting: HashMap<ChannelName, Waiting, foldhash::quality::RandomState>,
-    /// Requests are being judged again, so a question that is asked now is asked after all of them
-    /// came.
-    judging: bool,
+    /// The channels in it, by the moment at which the first of their requests came.
+    deadlines: BTreeSet<(Moment, ChannelName)>,
+    /// A request is being judged again, which came at this moment; so a question that is asked now
+    /// is asked after it came.
+    judging: Option<Moment>,
+    /// Streams that the bridge reads late, and how many there are in all.
+    late: (Vec<usize>, usize),
     /// Channels with subscribers that may have missed something, to be asked for in turn.
     adrift: VecDeque<ChannelName>,
 }
@@ -37,16 +41,20 @@ enum Question {
 /// Who waits for the answer to a question.
 struct Waiting {
     question: Question,
-    /// Those who came before it was asked, in their order: the answer is for them.
-    asked: Vec<Message>,
+    /// When the first of them came; absent if all have been given up, and the answer is awaited for
+    /// nobody. It says nothing to who comes meanwhile.
+    since: Option<Moment>,
+    /// Those who came before it was asked, in their order, and when: the answer is for them.
+    asked: Vec<(Moment, Message)>,
     /// Those who came later: it may be older than what their clients know.
-    later: Vec<Message>,
+    later: Vec<(Moment, Message)>,
 }
 
 impl Following {
     pub(super) fn new(bus: bool) -> Following {
         let (waiting, adrift) = (HashMap::default(), VecDeque::new());
-        Following { loading: bus, waiting, judging: false, adrift }
+        let (deadlines, late) = (BTreeSet::new(), (Vec::new(), 0));
+        Following { loading: bus, waiting, deadlines, judging: None, late, adrift }
     }
 }
 
@@ -58,7 +66,22 @@ impl<S: Sockets> Shard<S> {
 
     /// Whether somebody waits for the place of `channel`, or is being answered now.
     pub(super) fn is_awaited(&self, channel: &ChannelName) -> bool {
-        self.following.judging || self.following.waiting.contains_key(channel)
+        self.following.judging.is_some() || self.following.waiting.contains_key(channel)
+    }
+
+    /// Whether what is known of `channel` may be long ago, and whoever asks now is to wait for the
+    /// bridge to read on. Who has waited for it is not sent to wait again.
+    pub(super) fn is_late(&self, channel: &str) -> bool {
+        let Following { late: (late, streams), judging, .. } = &self.following;
+        judging.is_none() && !late.is_empty() && late.contains(&stream_of(channel, *streams))
+    }
+
+    /// The bridge reads a stream late, or in time again.
+    pub(super) fn on_late(&mut self, (stream, streams): (usize, usize), late: bool) {
+        let list = &mut self.following.late.0;
+        list.retain(|other| *other != stream);
+        list.extend(late.then_some(stream));
+        self.following.late.1 = streams;
     }
 
     /// Whether a client has read further, on another node, than this one has.
@@ -77,14 +100,25 @@ impl<S: Sockets> Shard<S> {
         question: Question,
         request: Option<Message>,
     ) {
-        let Following { waiting, loading, judging, .. } = &mut self.following;
+        let Following { waiting, deadlines, loading, judging, .. } = &mut self.following;
+        let came = judging.unwrap_or(self.now);
+        let request = request.map(|request| (came, request));
         if let Some(waiting) = waiting.get_mut(&channel) {
-            let before = waiting.question == question && (*judging || *loading);
+            let before = waiting.question == question && (judging.is_some() || *loading);
             let list = if before { &mut waiting.asked } else { &mut waiting.later };
-            return list.extend(request);
+            list.extend(request);
+            if waiting.since.is_none_or(|since| came < since) {
+                if let Some(since) = waiting.since.replace(came) {
+                    deadlines.remove(&(since, channel.clone()));
+                }
+                deadlines.insert((came, channel));
+            }
+            return;
         }
         let asked = request.into_iter().collect();
-        waiting.insert(channel.clone(), Waiting { question, asked, later: Vec::new() });
+        let new = Waiting { question, since: Some(came), asked, later: Vec::new() };
+        deadlines.insert((came, channel.clone()));
+        waiting.insert(channel.clone(), new);
         if !*loading {
             self.ask(channel, question);
         }
@@ -174,7 +208,7 @@ impl<S: Sockets> Shard<S> {
 
     pub(super) fn on_located(&mut self, channel: &ChannelName, position: Option<Position>) {
         let Ok(namespace) = self.home_namespace(channel.as_str()) else { return };
-        let Some(position) = position else { return self.refuse_waiting(channel) };
+        let Some(position) = position else { return self.give_up_waiting(channel) };
         let followed = self.homes.locate((channel, &namespace), position);
         let (moved, interested) = (followed.moved, followed.interested.to_vec());
         if followed.repeated {
@@ -186,23 +220,29 @@ impl<S: Sockets> Shard<S> {
         self.serve_waiting(channel);
     }
 
+    fn take_waiting(&mut self, channel: &ChannelName) -> Option<Waiting> {
+        let waiting = self.following.waiting.remove(channel)?;
+        if let Some(since) = waiting.since {
+            self.following.deadlines.remove(&(since, channel.clone()));
+        }
+        Some(waiting)
+    }
+
     /// The question about a channel has been answered: those who wait are judged again.
     fn serve_waiting(&mut self, channel: &ChannelName) {
-        let Some(waiting) = self.following.waiting.remove(channel) else {
+        let Some(waiting) = self.take_waiting(channel) else {
             return self.retire_home(channel);
         };
-        let Waiting { question, asked, later } = waiting;
-        self.following.judging = true;
-        for mut request in asked {
+        let Waiting { question, asked, later, .. } = waiting;
+        for (came, mut request) in asked {
             match (&mut request, question) {
                 (Message::Subscribe(subscribe), Question::Place) => subscribe.confirmed = true,
                 (Message::History(history), Question::Place) => history.confirmed = true,
                 _ => {}
             }
-            self.on_message(request);
+            self.judge((came, request));
         }
-        later.into_iter().for_each(|request| self.on_message(request));
-        self.following.judging = false;
+        later.into_iter().for_each(|request| self.judge(request));
         // Whoever asked may have left meanwhile, or wanted no more than to know.
         self.retire_home(channel);
     }
@@ -210,29 +250,75 @@ impl<S: Sockets> Shard<S> {
     /// Forgets a channel at home here if nobody uses it. Not while those are judged who waited for
     /// its place: the next of them would have to ask again.
     pub(super) fn retire_home(&mut self, channel: &ChannelName) {
-        if !self.following.judging {
+        if self.following.judging.is_none() {
             self.homes.retire_named(self.now, channel);
         }
     }
 
-    /// The bus can't say where a channel stands. Those who wait may try again; who is subscribed
-    /// goes on to be, and the question is asked again.
-    fn refuse_waiting(&mut self, channel: &ChannelName) {
-        let error = ClientError::BusAway;
-        let waiting = self.following.waiting.remove(channel);
-        for request in waiting.into_iter().flat_map(|one| one.asked.into_iter().chain(one.later)) {
-            match request {
-                Message::Subscribe(subscribe) => {
-                    let (channel, connection) = (subscribe.channel, subscribe.connection);
-                    let refused = Message::Refused { channel, connection, error };
-                    self.send_to_shard(connection.shard, refused);
+    fn judge(&mut self, (came, request): (Moment, Message)) {
+        self.following.judging = Some(came);
+        self.on_message(request);
+        self.following.judging = None;
+    }
+
+    /// The bus can't say what was asked of a channel. Who is subscribed goes on to be, and the
+    /// question is asked again.
+    fn give_up_waiting(&mut self, channel: &ChannelName) {
+        if let Some(waiting) = self.take_waiting(channel) {
+            let requests = waiting.asked.into_iter().chain(waiting.later);
+            self.give_up_requests(channel, requests.collect());
+        }
+        let known = self.homes.is_known(channel.as_str());
+        if !known && self.homes.has_listeners(channel.as_str()) {
+            self.following.adrift.push_back(channel.clone());
+        }
+    }
+
+    /// The bus has not said in time what was asked of a channel. Its answer is still to come.
+    fn expire_waiting(&mut self, channel: &ChannelName) {
+        let Some(waiting) = self.following.waiting.get_mut(channel) else { return };
+        let (asked, later) =
+            (std::mem::take(&mut waiting.asked), std::mem::take(&mut waiting.later));
+        if let Some(since) = waiting.since.take() {
+            self.following.deadlines.remove(&(since, channel.clone()));
+        }
+        self.give_up_requests(channel, asked.into_iter().chain(later).collect());
+    }
+
+    /// Who can be served with what there is, is; the others may try again.
+    fn give_up_requests(&mut self, channel: &ChannelName, requests: Vec<(Moment, Message)>) {
+        let known = !self.following.loading && self.homes.is_known(channel.as_str());
+        // Nor is anything else asked for them.
+        self.homes.ask_later(self.now, channel);
+        for (came, mut request) in requests {
+            let behind = |since| self.may_be_behind(channel.as_str(), since);
+            let beyond = match &request {
+                Message::Subscribe(subscribe) => subscribe.recover.is_some_and(behind),
+                // What was acknowledged before it may be missing here.
+                Message::History(history) => !history.confirmed,
+                _ => false,
+            };
+            if known && !beyond {
+                if let Message::Subscribe(subscribe) = &mut request {
+                    subscribe.confirmed = true;
                 }
-                Message::History(history) => self.answer(history.asker, Answer::Error(error)),
-                _ => {}
+                self.judge((came, request));
+            } else {
+                self.refuse_waiting(request);
             }
         }
-        if self.homes.has_listeners(channel.as_str()) {
-            self.following.adrift.push_back(channel.clone());
+    }
+
+    fn refuse_waiting(&mut self, request: Message) {
+        let error = ClientError::BusAway;
+        match request {
+            Message::Subscribe(subscribe) => {
+                let (channel, connection) = (subscribe.channel, subscribe.connection);
+                let refused = Message::Refused { channel, connection, error };
+                self.send_to_shard(connection.shard, refused);
+            }
+            Message::History(history) => self.answer(history.asker, Answer::Error(error)),
+            _ => {}
         }
     }
 
@@ -250,8 +336,15 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Asks for channels that may have missed something, a bounded number in a tick: those that
-    /// have will bring their clients back.
+    /// have will bring their clients back. Who has waited long enough for an answer gets one.
     pub(super) fn on_tick_following(&mut self) {
+        let now = self.now;
+        let is_over = |came: Moment| now.since(came) >= PLACE_TIMEOUT;
+        while let Some((_, channel)) =
+            self.following.deadlines.first().filter(|(came, _)| is_over(*came)).cloned()
+        {
+            self.expire_waiting(&channel);
+        }
         for _ in 0..LOCATES_PER_TICK {
             let Some(channel) = self.following.adrift.pop_front() else { return };
             let wanted = self.homes.has_listeners(channel.as_str());

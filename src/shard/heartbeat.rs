@@ -108,8 +108,12 @@ impl<S: Sockets> Shard<S> {
         let next = if tick >= ping_due {
             connection.pinged = tick;
             if connection.extra.as_ref().is_none_or(|extra| extra.publishing == 0) {
-                // Reading on takes much less than the time between two pings.
-                connection.flags.clear(Flags::PUBLISHED);
+                // Reading on takes much less than the time between two pings. One alone may come
+                // right after the publication.
+                if connection.flags.has(Flags::PUBLISHED_BEFORE) {
+                    connection.flags.clear(Flags::PUBLISHED);
+                }
+                connection.flags.set(Flags::PUBLISHED_BEFORE);
             }
             tick.after(patience)
         } else if heard >= pinged {

@@ -27,6 +27,7 @@ impl<S: Sockets> Shard<S> {
             }
             Message::Loaded => self.on_loaded(),
             Message::Lost { channel } => self.on_lost(&channel),
+            Message::Late { stream, streams, late } => self.on_late((stream, streams), late),
             Message::Adrift { stream, streams } => self.on_adrift(stream, streams),
             Message::Located { channel, position } => self.on_located(&channel, position),
             Message::Older { channel, before, found } => self.on_older(&channel, before, found),
@@ -124,7 +125,8 @@ impl<S: Sockets> Shard<S> {
         let behind = subscribe.recover.is_some_and(|since| {
             !subscribe.confirmed && self.may_be_behind(subscribe.channel.as_str(), since)
         });
-        if behind || self.is_unknown(subscribe.channel.as_str()) {
+        let late = !subscribe.confirmed && self.is_late(subscribe.channel.as_str());
+        if behind || late || self.is_unknown(subscribe.channel.as_str()) {
             let channel = subscribe.channel.clone();
             return self.await_place(channel, Message::Subscribe(Box::new(subscribe)));
         }

@@ -214,6 +214,7 @@ impl<S: Sockets> Shard<S> {
         }
         if matches!(answer, Answer::Published(_)) {
             connection.flags.set(Flags::PUBLISHED);
+            connection.flags.clear(Flags::PUBLISHED_BEFORE);
         }
         let flow = match answer {
             Answer::Error(error) => self.fail(token, id, *error),

@@ -91,8 +91,17 @@ impl World {
                 log(now, || format!("Redis is replaced, lost {lost:?}, lingers {lingers}"));
                 self.redis.replace(now, (lost, lingers), away);
             }
-            45..55 => self.redis.end_old(),
-            55..65 => {
+            45..49 => self.redis.end_old(),
+            49..57 => {
+                let links = self.redis.links();
+                if links.is_empty() {
+                    return;
+                }
+                let link = links[self.below(links.len())];
+                let to = self.redis.move_link(link);
+                log(now, || format!("{link:?} leads to server {to:?} from now on"));
+            }
+            57..65 => {
                 let keep = self.below(3);
                 log(now, || format!("stream {stream} is trimmed to {keep}"));
                 self.redis.harm_one(stream, |stream| stream.trim(keep));
@@ -150,7 +159,6 @@ impl World {
     /// Redis is well again.
     pub fn calm_redis(&mut self) {
         let now = self.now();
-        self.redis.end_old();
         self.redis.hang(now);
         self.redis.refuse(Refuses::Nothing);
         self.redis.delay_max = 5;

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use corecast::bus::{Append, AppendFailed, Appended, Entry, EntryId, Older, Stand, Tail, Tops};
+use corecast::bus::{
+    Append, AppendFailed, Appended, Entry, EntryId, Older, Probe, Probed, RunId, Stand, Tail, Tops,
+};
 use corecast::ids::Moment;
 use corecast::limits::{BUS_BLOCK, BUS_READ_ENTRIES_MAX, IDEMPOTENCY_TTL};
 use corecast::mesh::Found;
@@ -25,24 +27,24 @@ pub enum Request {
     Older(Older),
     /// `XREAD` that waits; a cursor for each stream.
     Read(Vec<EntryId>),
-    /// `HMGET` of one meta.
+    /// `tail.lua`.
     Look(usize),
-    Ping,
+    Probe(Probe),
 }
 
 /// What it is answered with.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// Nothing if the server refuses.
-    Fenced(Option<EntryId>),
+    Fenced(Option<(EntryId, RunId)>),
     Appended(Result<Appended, AppendFailed>),
     /// Nothing if the stream belongs to another process.
     Located(Option<Stand>),
     /// Nothing if the stream belongs to another process.
     Found(Option<Vec<Found>>),
     Entries(Vec<(usize, Vec<Entry>)>),
-    Tail(Tail),
-    Pong,
+    Tail(RunId, Tail),
+    Probed(Result<Probed, AppendFailed>),
 }
 
 /// A connection, for the whole schedule.
@@ -268,7 +270,7 @@ impl Redis {
                 self.remember(server, stream);
                 let id = self.servers[server].streams[stream].fence(host, seen);
                 log(now, || format!("server {server} fences stream {stream} above {seen}: {id:?}"));
-                Answer::Fenced(id)
+                Answer::Fenced(id.map(|id| (id, RunId::new(host.run))))
             }
             Request::Append(append) => {
                 self.remember(server, append.stream);
@@ -302,9 +304,14 @@ impl Redis {
                 Answer::Found(found)
             }
             Request::Look(stream) => {
-                Answer::Tail(Tail(self.servers[server].streams[stream].tail()))
+                let tail = self.servers[server].streams[stream].tail();
+                Answer::Tail(RunId::new(host.run), Tail(tail))
             }
-            Request::Ping => Answer::Pong,
+            Request::Probe(probe) => {
+                let result = self.servers[server].streams[probe.stream].probe(host);
+                log(now, || format!("server {server} is probed: {result:?}"));
+                Answer::Probed(result)
+            }
             Request::Read(_) => unreachable!("reads may wait"),
         }
     }
@@ -331,6 +338,26 @@ impl Redis {
                 connection.requests.clear();
             }
         }
+    }
+
+    /// One connection leads to another living server from now on, as behind a proxy that looks into
+    /// what it passes. Answers which, if there is one.
+    pub fn move_link(&mut self, link: Link) -> Option<usize> {
+        let from = self.server_of(link)?;
+        let others = (0..self.servers.len()).filter(|&at| at != from && !self.servers[at].gone);
+        let others: Vec<usize> = others.collect();
+        if others.is_empty() {
+            return None;
+        }
+        let to = others[self.random.below(others.len())];
+        self.connections.get_mut(&link).expect("it leads somewhere").server = to;
+        self.broken = true;
+        Some(to)
+    }
+
+    /// Where a connection leads.
+    pub fn server_of(&self, link: Link) -> Option<usize> {
+        self.connections.get(&link).map(|connection| connection.server)
     }
 
     /// Connections with a client at the other end.

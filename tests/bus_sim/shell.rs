@@ -7,8 +7,8 @@ use std::time::Duration;
 use corecast::bus::{AppendFailed, Call, Engine, Outcome};
 use corecast::ids::Moment;
 use corecast::limits::{
-    BUS_CALL_TIMEOUT, BUS_READ_TIMEOUT, BUS_RETRY_MAX, BUS_RETRY_MIN, BUS_TAIL_INTERVAL,
-    RETRY_INTERVAL,
+    BUS_CALL_TIMEOUT, BUS_READ_TIMEOUT, BUS_RENEWAL_INTERVAL, BUS_RETRY_MAX, BUS_RETRY_MIN,
+    BUS_TAIL_INTERVAL, RETRY_INTERVAL,
 };
 use corecast::mesh::Inbox;
 
@@ -35,7 +35,7 @@ impl Backoff {
 
 /// What the writer waits for, in the order in which it was asked.
 struct Asked {
-    call: Option<Call>,
+    call: Call,
     deadline: Moment,
 }
 
@@ -56,12 +56,14 @@ pub struct Shell {
     writer: Option<Link>,
     asked: VecDeque<Asked>,
     writer_backoff: Backoff,
-    /// The writer asks whether its peer is there at these moments, if it has nothing else to ask.
-    check_at: Moment,
     reader: Option<(Link, Stage)>,
     deadline: Moment,
     reader_backoff: Backoff,
     looked: Moment,
+    /// When the present question was asked.
+    asked_at: Moment,
+    /// When all connections were made anew.
+    renewed: Option<Moment>,
     room_at: Option<Moment>,
     tick_at: Moment,
 }
@@ -76,11 +78,12 @@ impl Shell {
             writer: None,
             asked: VecDeque::new(),
             writer_backoff: Backoff::new(),
-            check_at: Moment::default(),
             reader: None,
             deadline: Moment::default(),
             reader_backoff: Backoff::new(),
             looked: Moment::default(),
+            asked_at: Moment::default(),
+            renewed: None,
             room_at: None,
             tick_at: Moment::default(),
         }
@@ -89,6 +92,13 @@ impl Shell {
     /// Whether both connections are there.
     pub fn is_connected(&self) -> bool {
         self.writer.is_some() && self.reader.is_some()
+    }
+
+    /// Whether the connections lead to different servers.
+    pub fn is_apart(&self, redis: &Redis) -> bool {
+        let writer = self.writer.and_then(|link| redis.server_of(link));
+        let reader = self.reader.and_then(|(link, _)| redis.server_of(link));
+        writer.zip(reader).is_some_and(|(writer, reader)| writer != reader)
     }
 
     /// Closes the connections, as the end of the process does.
@@ -105,6 +115,9 @@ impl Shell {
         if now >= self.tick_at {
             self.tick_at = now.after(RETRY_INTERVAL);
             self.engine.on_tick(now);
+            if let Some(why) = self.engine.take_renewal(now) {
+                self.renew(redis, now, &format!("{why:?}"));
+            }
         }
         // The tasks of a thread run in any order.
         if redis.random.chance(50) {
@@ -117,14 +130,27 @@ impl Shell {
         self.engine.flush();
     }
 
+    /// Makes all connections anew.
+    fn renew(&mut self, redis: &mut Redis, now: Moment, why: &str) {
+        log(now, || format!("node {} makes its connections anew: {why}", self.number));
+        let last = self.renewed.replace(now);
+        let paused = last.is_none_or(|last| now.since(last) >= BUS_RENEWAL_INTERVAL);
+        assert!(paused, "node {} makes them anew too often", self.number);
+        if self.writer.is_some() {
+            self.end_writer(redis, now, why);
+        }
+        if self.reader.is_some() {
+            self.end_reader(redis, now, why);
+        }
+    }
+
     fn step_writer(&mut self, redis: &mut Redis, now: Moment) {
         let Some(link) = self.writer else {
             if now >= self.writer_backoff.until {
                 self.writer = redis.connect(now);
                 if self.writer.is_some() {
                     log(now, || format!("node {} connects its writer", self.number));
-                    self.check_at = now;
-                    self.engine.on_up();
+                    self.engine.on_up(now, vec![(0..self.streams).collect()]);
                 } else {
                     self.writer_backoff.pause(redis, now);
                 }
@@ -135,7 +161,7 @@ impl Shell {
             match redis.receive(link, now) {
                 Ok(Some(answer)) => {
                     let asked = self.asked.pop_front().expect("an answer to something");
-                    if let Err(why) = self.on_answer(asked, answer) {
+                    if let Err(why) = self.on_answer(now, asked, answer) {
                         return self.end_writer(redis, now, why);
                     }
                     self.writer_backoff.next = BUS_RETRY_MIN;
@@ -147,10 +173,6 @@ impl Shell {
         if self.asked.front().is_some_and(|asked| asked.deadline <= now) {
             return self.lose_writer(redis, now, "no answer");
         }
-        // While the peer's life is in doubt, nothing else is asked.
-        if self.asked.iter().any(|asked| asked.call.is_none()) {
-            return;
-        }
         let deadline = now.after(BUS_CALL_TIMEOUT);
         while let Some(call) = self.engine.next_call(now) {
             let request = match call.clone() {
@@ -158,21 +180,16 @@ impl Shell {
                 Call::Append(append) => Request::Append(append),
                 Call::Tops(tops) => Request::Tops(tops),
                 Call::Older(older) => Request::Older(older),
+                Call::Probe(probe) => Request::Probe(probe),
             };
             redis.send(link, now, request);
-            self.asked.push_back(Asked { call: Some(call), deadline });
-        }
-        if self.asked.is_empty() && now >= self.check_at {
-            self.check_at = now.after(BUS_TAIL_INTERVAL);
-            redis.send(link, now, Request::Ping);
-            self.asked.push_back(Asked { call: None, deadline });
+            self.asked.push_back(Asked { call, deadline });
         }
     }
 
     /// An answer to a call. An error says why the connection is of no use any more.
-    fn on_answer(&mut self, asked: Asked, answer: Answer) -> Result<(), &'static str> {
-        let Some(call) = asked.call else { return Ok(()) };
-        let (outcome, failed) = match (call, answer) {
+    fn on_answer(&mut self, now: Moment, asked: Asked, answer: Answer) -> Result<(), &'static str> {
+        let (outcome, failed) = match (asked.call, answer) {
             (Call::Fence { stream, .. }, Answer::Fenced(id)) => {
                 (Outcome::Fenced(stream, id), id.is_none().then_some("no fence"))
             }
@@ -193,23 +210,27 @@ impl Shell {
                 }
                 (Outcome::Read(older.stream, found), None)
             }
+            (Call::Probe(probe), Answer::Probed(result)) => {
+                let wrong = matches!(result, Err(AppendFailed::WrongServer(_)));
+                (Outcome::Probed(probe.stream, result), wrong.then_some("the wrong server"))
+            }
             (call, answer) => panic!("{answer:?} does not answer {call:?}"),
         };
-        self.engine.on_outcome(outcome);
+        self.engine.on_outcome(now, outcome);
         failed.map_or(Ok(()), Err)
     }
 
     /// One of the calls has failed, and with it the connection.
     fn lose_writer(&mut self, redis: &mut Redis, now: Moment, why: &str) {
-        let call = self.asked.pop_front().and_then(|asked| asked.call);
-        let outcome = call.map(|call| match call {
+        let outcome = self.asked.pop_front().map(|asked| match asked.call {
             Call::Fence { stream, .. } => Outcome::Fenced(stream, None),
             Call::Append(append) => Outcome::Appended(append.stream, Err(AppendFailed::Lost)),
             Call::Tops(tops) => Outcome::Located(tops.stream, None),
             Call::Older(older) => Outcome::Read(older.stream, None),
+            Call::Probe(probe) => Outcome::Probed(probe.stream, Err(AppendFailed::Lost)),
         });
         if let Some(outcome) = outcome {
-            self.engine.on_outcome(outcome);
+            self.engine.on_outcome(now, outcome);
         }
         self.end_writer(redis, now, why);
     }
@@ -262,6 +283,7 @@ impl Shell {
         };
         self.reader = Some((link, stage));
         self.deadline = now.after(BUS_READ_TIMEOUT);
+        self.asked_at = now;
         if let Some(request) = request {
             redis.send(link, now, request);
         }
@@ -278,7 +300,8 @@ impl Shell {
             (Stage::Fence(_), Answer::Fenced(None)) => {
                 return self.end_reader(redis, now, "no fence");
             }
-            (Stage::Fence(stream), Answer::Fenced(Some(id))) => {
+            (Stage::Fence(stream), Answer::Fenced(Some((id, run)))) => {
+                self.engine.on_reader(stream, Some(run));
                 self.engine.on_fenced(stream, id);
                 if stream + 1 < self.streams { Stage::Fence(stream + 1) } else { Stage::Ready }
             }
@@ -295,9 +318,12 @@ impl Shell {
                 let look = now.since(self.looked) >= BUS_TAIL_INTERVAL;
                 if look { Stage::Look(0) } else { Stage::Ready }
             }
-            (Stage::Look(stream), Answer::Tail(tail)) => {
+            (Stage::Look(stream), Answer::Tail(run, tail)) => {
                 self.looked = now;
-                self.engine.on_tail(now, stream, tail);
+                self.engine.on_reader(stream, Some(run));
+                if !self.engine.on_tail((self.asked_at, now), stream, tail) {
+                    return self.end_reader(redis, now, "it is behind");
+                }
                 if stream + 1 < self.streams { Stage::Look(stream + 1) } else { Stage::Ready }
             }
             (stage, answer) => panic!("{answer:?} does not answer {stage:?}"),
@@ -321,6 +347,9 @@ impl Shell {
         log(now, || format!("node {} loses its reader: {why}", self.number));
         if let Some((link, _)) = self.reader.take() {
             redis.close(link);
+        }
+        for stream in 0..self.streams {
+            self.engine.on_reader(stream, None);
         }
         self.reader_backoff.pause(redis, now);
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use corecast::bus::{
-    Append, AppendFailed, Appended, Appending, Durable, Entry, EntryId, Older, Once, Reply, Stand,
-    Tops,
+    Append, AppendFailed, Appended, Appending, Durable, Entry, EntryId, Older, Once, Probed, Reply,
+    RunId, Stand, Tops,
 };
 use corecast::ids::Moment;
 use corecast::limits::{BUS_OLDER_BYTES_MAX, IDEMPOTENCY_TTL};
@@ -328,6 +328,20 @@ impl Stream {
         self.marks.clear();
         self.entries = self.entries.split_off(&EntryId { epoch, number: 0 });
         Some(EntryId { epoch, number: 0 })
+    }
+
+    /// `probe.lua`.
+    ///
+    /// # Errors
+    /// The script's.
+    pub fn probe(&self, host: Host) -> Result<Probed, AppendFailed> {
+        let meta = self.meta.as_ref().filter(|meta| meta.run == host.run);
+        let Some(meta) = meta else { return Err(AppendFailed::Fenced) };
+        if host.refuses != Refuses::Nothing {
+            return Err(host.refusal());
+        }
+        let tail = EntryId { epoch: meta.epoch, number: meta.number };
+        Ok(Probed { run: RunId::new(host.run), tail, policy: String::new() })
     }
 
     /// `tops.lua`. Answers nothing if the stream belongs to another process.

@@ -17,6 +17,10 @@ use crate::sim::network::Network;
 use crate::sim::random::Random;
 use crate::sim::truth::Place;
 
+/// How long a node's connections may lead to different servers: the longest pause between two times
+/// that it makes them anew, and a while to do so.
+const APART: Duration = Duration::from_secs(18);
+
 /// The place of a node, which may be empty for a while.
 pub struct Seat {
     pub node: Option<Node>,
@@ -240,6 +244,13 @@ impl World {
                 node.paused_until = node.paused_until.min(now);
             }
         }
+        // Those who stay with a server that another one has replaced may do so for ever; but nobody
+        // writes to one and reads from another for long.
+        self.until("all connections of a node lead to one server", APART, |world| {
+            let nodes = world.seats.iter().flat_map(|seat| &seat.node);
+            nodes.into_iter().all(|node| !node.shell.is_apart(&world.redis))
+        });
+        self.redis.end_old();
         // Time to find out that a peer is gone without a word, and that a stream has lost its end.
         self.pass(LONG);
         self.until("everybody is served", LONG, World::is_settled);
@@ -332,6 +343,11 @@ impl World {
             for life in &client.told {
                 assert!(self.causes[life] > 0, "{life:?} has told client {} why?", client.number);
             }
+        }
+        if !self.redis.broken {
+            let nodes = self.seats.iter().flat_map(|seat| &seat.node);
+            let renewals: u64 = nodes.map(|node| node.bridge_cells.renewals.value()).sum();
+            assert_eq!(renewals, 0, "there is one server only, and no reason to look for another");
         }
         if !self.redis.broken && !self.redis.forgetful && self.setup.is_spacious() {
             let causes: u64 = self.causes.values().sum();

@@ -87,6 +87,18 @@ def _check_refused(error):
     assert error["message"].startswith(("bus unavailable", "result unknown")), error
 
 
+def test_who_subscribes_while_redis_hangs_is_answered_in_time(join, redis, channel):
+    nodes = join([redis.url])
+    client = nodes.connect(0)
+    redis.freeze()
+    began = time.monotonic()
+    reply = client.ask("subscribe", channel=channel)
+    seconds = time.monotonic() - began
+    redis.thaw()
+    assert reply["error"]["code"] == 100, reply
+    assert seconds <= 3 + SLACK_SECONDS / 2, f"answered after {seconds:.1f} s"
+
+
 def test_one_cut_costs_nobody_anything(join, redis):
     nodes = join([redis.url] * 3)
     with Traffic(nodes) as traffic:

@@ -159,3 +159,79 @@ def test_a_clock_that_jumps_on_a_node_changes_nothing(join, redis, tmp_path):
     assert traffic.outcomes().keys() == {"ok"}
     for server in nodes:
         assert server.metrics().total("corecast_bus_up") == 1
+
+
+def _full(redis):
+    redis.client.config_set("maxmemory", "1mb")
+    return lambda: redis.client.config_set("maxmemory", "0")
+
+
+def _no_snapshots(redis):
+    redis.client.config_set("save", "900 1")
+    redis.client.config_set("dir", "/proc")
+    redis.client.bgsave()
+    eventually(lambda: redis.client.info("persistence")["rdb_last_bgsave_status"] == "err")
+    return lambda: redis.client.config_set("stop-writes-on-bgsave-error", "no")
+
+
+def _no_permission(redis):
+    redis.client.execute_command("ACL", "SETUSER", "default", "-xadd")
+    return lambda: redis.client.execute_command("ACL", "SETUSER", "default", "+xadd")
+
+
+def _demoted(redis):
+    redis.client.replicaof("127.0.0.1", 1)
+    return redis.promote
+
+
+def _without_replicas(redis):
+    redis.client.config_set("min-replicas-to-write", 1)
+    return lambda: redis.client.config_set("min-replicas-to-write", 0)
+
+
+def _evicting(redis):
+    redis.client.config_set("maxmemory-policy", "allkeys-lru")
+    return lambda: redis.client.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize("harm, word", [
+    (_full, "OOM"), (_no_snapshots, "MISCONF"), (_no_permission, "can't run this command"),
+    (_demoted, "READONLY"), (_without_replicas, "NOREPLICAS"), (_evicting, "allkeys-lru"),
+], ids=["memory", "disk", "permission", "replica", "replicas", "eviction"])
+def test_a_refusal_is_found_though_nobody_publishes_and_publishers_do_not_wait(join, harm, word):
+    with Redis("--enable-protected-configs", "yes") as redis:
+        (server,) = join([redis.url])
+        server.publish("t:a", 1)
+        calls = probes(redis)
+        time.sleep(2)
+        assert 1 <= probes(redis) - calls <= 3, "once a second"
+        undo = harm(redis)
+        eventually(lambda: word in server.http.get("/ready").text, 5, "it is found")
+        assert "degraded" in server.http.get("/ready").text
+        assert server.metrics().total("corecast_bus_up") == 0
+        for _ in range(5):
+            began = time.monotonic()
+            error = server.api("publish", {"channel": "t:a", "data": 1}).json()["error"]
+            assert error["message"].startswith("bus unavailable"), error
+            assert time.monotonic() - began < 0.5, "it waited"
+        undo()
+        eventually(lambda: "degraded" not in server.http.get("/ready").text, 5, "it is over")
+        assert server.metrics().total("corecast_bus_up") == 1
+        server.publish("t:a", 2)
+
+
+def probes(redis):
+    """How often XADD was tried by a script, and refused: nobody publishes."""
+    stats = redis.client.info("commandstats").get("cmdstat_xadd", {})
+    return sum(stats.get(kind, 0) for kind in ("calls", "rejected_calls"))
+
+
+def test_a_stream_that_can_not_be_ingested_is_a_node_that_is_degraded(join, redis):
+    (server,) = join([redis.url])
+    eventually(lambda: redis.client.exists("corecast:ingest"))
+    redis.client.set("corecast:ingest", "no stream")
+    eventually(lambda: "ingested" in server.http.get("/ready").text, 5, "it is degraded")
+    assert server.metrics().total("corecast_bus_up") == 1, "publishing works"
+    server.publish("t:a", 1)
+    redis.client.delete("corecast:ingest")
+    eventually(lambda: "degraded" not in server.http.get("/ready").text, 5, "and well again")

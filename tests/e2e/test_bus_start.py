@@ -89,6 +89,8 @@ def test_a_node_waits_for_redis_and_is_ready_when_it_comes(join, driver):
                     wire.send(request)
                     status, headers, body = wire.response()
                     assert (status, headers["retry-after"]) == (503, "5") and b"starting" in body
+            eventually(lambda: f"starting: Redis at 127.0.0.1:{redis.port}" in _ready(server).text,
+                       what="it says what it waits for")
         used = [server.cpu_seconds() for server in nodes]
         with pytest.raises(AssertionError):
             eventually(lambda: _ready(nodes[0]).status_code == 200, 2)
@@ -116,6 +118,7 @@ def test_a_wrong_password_is_told_and_a_right_one_later_is_enough(join):
         eventually(lambda: "WRONGPASS" in wrong.log() or "password" in wrong.log(), 5, "it is told")
         assert "mistaken" not in wrong.log(), "no secret is logged"
         assert _ready(wrong).status_code == 503
+        eventually(lambda: "WRONGPASS" in _ready(wrong).text, 5, "it says why")
         redis.client.config_set("requirepass", "mistaken")
         eventually(lambda: _ready(wrong).status_code == 200, 15, "ready")
         assert wrong.publish("a", 1)["offset"] == 1

@@ -50,7 +50,8 @@ impl Engine {
     }
 
     fn push(&mut self, now: Moment, mut pending: Pending) {
-        if self.is_away(now) {
+        let stream = stream_of(pending.appending.channel.as_str(), self.options.streams);
+        if self.is_away(now) || self.lanes[stream].ill {
             return self.refuse(&pending, false);
         }
         let bytes = pending.bytes();
@@ -63,7 +64,6 @@ impl Engine {
             let asker = std::mem::replace(&mut pending.asker, Asker::Nobody);
             self.answer(asker, Answer::Published(None));
         }
-        let stream = stream_of(pending.appending.channel.as_str(), self.options.streams);
         self.lanes[stream].writer.push(pending);
     }
 
@@ -88,11 +88,22 @@ impl Engine {
         self.push(now, pending);
     }
 
-    pub(super) fn on_appended(&mut self, stream: usize, result: Result<Appended, AppendFailed>) {
+    pub(super) fn on_appended(
+        &mut self,
+        now: Moment,
+        stream: usize,
+        result: Result<Appended, AppendFailed>,
+    ) {
         let fresh = self.fresh();
-        let writer = &mut self.lanes[stream].writer;
+        if matches!(result, Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_))) {
+            self.hurry_probe(now, stream);
+        }
+        let lane = &mut self.lanes[stream];
+        let writer = &mut lane.writer;
         match result {
             Ok(appended) => {
+                let at = appended.at;
+                lane.unread.note(now, at, lane.follow.at());
                 let told: Vec<_> = writer.on_appended(appended).collect();
                 self.cells.appended.add(told.len() as u64);
                 for (pending, position, repeat) in told {
@@ -113,8 +124,13 @@ impl Engine {
                         self.cells.publications_ingest.add(u64::from(pending.is_ingested()));
                         Answer::Published(position.filter(|_| pending.positioned))
                     };
-                    self.answer(pending.asker, answer);
+                    if pending.is_ingested() {
+                        self.answer_once_read(stream, at, pending.asker, answer);
+                    } else {
+                        self.answer(pending.asker, answer);
+                    }
                 }
+                self.confirm(stream);
             }
             Err(AppendFailed::Fenced) => {
                 self.lanes[stream].unfenced = true;

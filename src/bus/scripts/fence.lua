@@ -6,7 +6,8 @@
 --
 -- KEYS  1 stream, 2 meta, 3 marks, 4 places, 5 silent
 -- ARGV  1 and 2 epoch and number of the last entry that the caller has seen, 3 the caller's format
--- Answers {epoch, n, "same" or "new"}, or "FORMAT" and the format of what is there.
+-- Answers {epoch, n, "same" or "new", the server's run_id}, or "FORMAT" and the format of what is
+-- there.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 'p', 's', 't', 'f')
 if meta[1] and meta[9] ~= ARGV[3] then
@@ -42,7 +43,7 @@ if meta[1] == run and whole and not lost and generation(KEYS[4]) > 0 then
   local behind = e < seen_e or e == seen_e and n < seen_n
   -- Above it there is what no node wrote, if anything.
   if not behind and (last_e < e or last_e == e and last_n <= n) then
-    return {meta[2], meta[3], 'same'}
+    return {meta[2], meta[3], 'same', run}
   end
 end
 local time = redis.call('TIME')
@@ -79,4 +80,4 @@ redis.call('HSET', KEYS[2], 'run', run, 'e', e, 'n', '0', 'b', '0', 'cut', '0',
   'p', fields(KEYS[4]), 's', fields(KEYS[5]), 't', number(began or ms), 'f', ARGV[3],
   unpack(ingested))
 redis.call('XTRIM', KEYS[1], 'MINID', e .. '-0')
-return {e, '0', 'new'}
+return {e, '0', 'new', run}

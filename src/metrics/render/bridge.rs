@@ -7,7 +7,7 @@ use crate::metrics::BridgeCells;
 
 /// Writes the families that there are only where there is a bus.
 pub(super) fn encode(cells: &BridgeCells, families: &mut Families<'_>) -> fmt::Result {
-    let family = ("corecast_bus_up", "1 while Redis can be called and read.");
+    let family = ("corecast_bus_up", "1 while Redis takes what is published and it is read back.");
     families.gauge(family, unlabelled(cells.up.value()))?;
     let family = ("corecast_bus_publications", "Publications by what became of them on the bus.");
     let results = [
@@ -45,9 +45,13 @@ pub(super) fn encode(cells: &BridgeCells, families: &mut Families<'_>) -> fmt::R
     families.counter(family, labelled("result", results))?;
     let family = ("corecast_bus_connects", "Connections to Redis that were made.");
     families.counter(family, unlabelled(cells.connects.value()))?;
+    let family =
+        ("corecast_bus_reconnects", "Times that all connections to Redis were made anew at once.");
+    let reasons = [("apart", cells.renewals.value()), ("sentinel", cells.switches.value())];
+    families.counter(family, labelled("reason", reasons))?;
     let family = (
         "corecast_bus_lag_seconds",
-        "Time from the last batch's append to its reading, by Redis' clock and this host's.",
+        "Time from the last batch's append to its reading, or since one is known that is not read.",
     );
     families.gauge(family, unlabelled(cells.lag_millis.value() as f64 / 1e3))?;
     let family = ("corecast_bridge_cpu_seconds", "Processor time of the thread for Redis.");

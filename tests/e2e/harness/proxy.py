@@ -57,6 +57,19 @@ class Proxy:
             for link in self.links:
                 link.silent = True
 
+    def saying(self, *markers):
+        """Open connections whose last request holds all of these bytes."""
+        with self.lock:
+            links = [link for link in self.links if link.open]
+        return [link for link in links if all(marker in link.said for marker in markers)]
+
+    def cut_saying(self, *markers):
+        """Resets those; how many."""
+        links = self.saying(*markers)
+        for link in links:
+            link.reset()
+        return len(links)
+
     def lose_answer_to(self, marker):
         """The next request that holds these bytes reaches Redis, its answer is lost, and its
         connection is reset: then `lost` is set."""
@@ -80,6 +93,8 @@ class Link:
     def __init__(self, proxy, client, server):
         self.proxy, self.client, self.server = proxy, client, server
         self.open, self.silent, self.swallowing = True, False, False
+        # The last request, and by how many seconds more this one is late.
+        self.said, self.latency = b"", 0.0
         for one in (client, server):
             one.settimeout(None)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -88,6 +103,7 @@ class Link:
 
     def requests(self):
         for data in self.pieces(self.client):
+            self.said = data
             marker = self.proxy.marker
             if marker and marker in data:
                 self.proxy.marker, self.swallowing = None, True
@@ -115,8 +131,8 @@ class Link:
                 break
             while self.open and (self.silent or self.proxy.silent):
                 time.sleep(STEP_SECONDS)
-            if self.proxy.latency:
-                time.sleep(self.proxy.latency)
+            if late := self.proxy.latency + self.latency:
+                time.sleep(late)
             yield data
         self.end()
 

@@ -177,11 +177,16 @@ class Sentinel(Process):
         answer = self.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
         return int(answer[1])
 
-    def wait_replica(self):
-        """Waits until it knows one that it could promote."""
+    def wait_replica(self, count=1):
+        """Waits until it knows so many that it could promote."""
         def known():
-            return len(self.client.execute_command("SENTINEL", "REPLICAS", "mymaster")) > 0
+            found = self.client.execute_command("SENTINEL", "REPLICAS", "mymaster")
+            return sum(replica[b"master-link-status"] == b"ok" for replica in found) >= count
         eventually(known, 15, "the sentinel knows a replica")
+
+    def fail_over(self):
+        """Has it promote a replica though the primary is well."""
+        self.client.execute_command("SENTINEL", "FAILOVER", "mymaster")
 
     @property
     def url(self):

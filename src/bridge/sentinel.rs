@@ -1,0 +1,185 @@
+//! Listens to every Sentinel for a failover. A primary that is left on purpose goes on taking
+//! publications for many seconds, and all of them are lost; so whoever hears of its successor dials
+//! that one at once, by the address that the Sentinel which has said so knows already.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use fred::types::config::{Config, Server, ServerConfig};
+use tokio::time::Instant;
+
+use super::link::{Link, LinkError};
+use super::writer::not_an_answer;
+use super::{Backoff, Bridge};
+use crate::limits::{SENTINEL_ASK_INTERVAL, SENTINEL_TRUST};
+
+/// What a Sentinel says first when it promotes, when it tells the other replicas, and when it has
+/// heard of a failover from another Sentinel.
+const EVENTS: [&str; 3] = ["+promoted-slave", "+failover-state-reconf-slaves", "+switch-master"];
+
+/// Answers that contradict each other in the midst of a change, until one is given up.
+const TRIES_MAX: usize = 3;
+
+/// What Sentinels have said.
+#[derive(Default)]
+pub(super) struct Sentinels {
+    named: RefCell<Option<Named>>,
+}
+
+/// A primary, as a Sentinel has named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    address: (String, u16),
+    /// Rises with each failover: the higher one is right.
+    epoch: u64,
+    /// When one of them has last said so.
+    at: Instant,
+}
+
+impl Sentinels {
+    /// Where the primary is, if a Sentinel has said so recently.
+    pub(super) fn address(&self) -> Option<(String, u16)> {
+        let named = self.named.borrow();
+        named.as_ref().filter(|named| named.is_fresh()).map(|named| named.address.clone())
+    }
+
+    /// A Sentinel names a primary. Returns whether it is another one than before.
+    fn note(&self, address: (String, u16), epoch: u64) -> bool {
+        let mut named = self.named.borrow_mut();
+        let differs = named.as_ref().is_some_and(|before| before.address != address);
+        let is_stale = |before: &Named| {
+            before.is_fresh() && (epoch < before.epoch || epoch == before.epoch && differs)
+        };
+        if named.as_ref().is_some_and(is_stale) {
+            return false;
+        }
+        *named = Some(Named { address, epoch, at: Instant::now() });
+        differs
+    }
+}
+
+impl Named {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < SENTINEL_TRUST
+    }
+}
+
+/// Listens to each Sentinel that the address of Redis names, if it names any.
+pub(super) fn start(bridge: &Rc<Bridge>) {
+    let Ok(config) = Config::from_url(&bridge.options.url) else { return };
+    if let ServerConfig::Sentinel { hosts, service_name, .. } = &config.server {
+        for host in hosts {
+            let name = service_name.clone();
+            tokio::task::spawn_local(watch(Rc::clone(bridge), host.clone(), name));
+        }
+    }
+}
+
+async fn watch(bridge: Rc<Bridge>, sentinel: Server, name: String) {
+    let mut backoff = Backoff::new();
+    loop {
+        let error = match Link::connect_to_sentinel(&bridge, &sentinel).await {
+            Ok(link) => listen(&bridge, &link, &name, &mut backoff).await,
+            Err(error) => error,
+        };
+        if backoff.is_worth_a_line() {
+            tracing::warn!(%sentinel, %error, "a Sentinel can't be heard");
+        }
+        backoff.pause().await;
+    }
+}
+
+/// Asks for the address at each event, and now and then; returns why that has ended.
+async fn listen(bridge: &Rc<Bridge>, link: &Link, name: &str, backoff: &mut Backoff) -> LinkError {
+    let mut news = match link.subscribe(&EVENTS).await {
+        Ok(news) => news,
+        Err(error) => return error,
+    };
+    loop {
+        let (address, epoch) = match ask(link, name).await {
+            Ok(named) => named,
+            Err(error) => return error,
+        };
+        backoff.reset();
+        if bridge.sentinels.note(address.clone(), epoch) {
+            let (host, port) = &address;
+            tracing::info!(%host, port, "a Sentinel names another primary: it is connected to");
+            bridge.cells.switches.add(1);
+            bridge.renew_links();
+        }
+        // How many events there were does not matter, nor whether some were dropped.
+        let heard = tokio::time::timeout(SENTINEL_ASK_INTERVAL, news.recv()).await;
+        if matches!(heard, Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)))
+            || link.is_over()
+        {
+            return LinkError::Lost("the connection has ended".to_owned());
+        }
+    }
+}
+
+/// Which primary a Sentinel names, and since which failover.
+async fn ask(link: &Link, name: &str) -> Result<((String, u16), u64), LinkError> {
+    let mut epoch = ask_epoch(link, name).await?;
+    for _ in 0..TRIES_MAX {
+        let args = [b"GET-MASTER-ADDR-BY-NAME".to_vec(), name.as_bytes().to_vec()];
+        let reply = link.call("SENTINEL", &[], args.to_vec()).await?;
+        let address = match reply.list() {
+            Some([host, port]) => {
+                host.text().zip(port.number().and_then(|port| u16::try_from(port).ok()))
+            }
+            _ => None,
+        };
+        let (host, port) = address.ok_or_else(|| not_an_answer(&reply))?;
+        let after = ask_epoch(link, name).await?;
+        if epoch == after {
+            return Ok(((host.to_owned(), port), epoch));
+        }
+        epoch = after;
+    }
+    Err(LinkError::Lost("it changes its mind too often".to_owned()))
+}
+
+async fn ask_epoch(link: &Link, name: &str) -> Result<u64, LinkError> {
+    let args = [b"MASTER".to_vec(), name.as_bytes().to_vec()];
+    let reply = link.call("SENTINEL", &[], args.to_vec()).await?;
+    let mut pairs = reply.list().unwrap_or_default().chunks_exact(2);
+    let epoch = pairs.find(|pair| pair[0].text() == Some("config-epoch"));
+    epoch.and_then(|pair| pair[1].number()).ok_or_else(|| not_an_answer(&reply))
+}
+
+const _: () = assert!(
+    SENTINEL_TRUST.as_millis() > 2 * SENTINEL_ASK_INTERVAL.as_millis(),
+    "what Sentinels say again and again stays trusted"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> (String, u16) {
+        ("redis".to_owned(), port)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_failover_names_the_primary_whoever_lags_behind() {
+        let sentinels = Sentinels::default();
+        assert_eq!(sentinels.address(), None);
+        assert!(!sentinels.note(at(1), 4), "the first one is no change");
+        assert!(sentinels.note(at(2), 5));
+        assert!(!sentinels.note(at(1), 4) && !sentinels.note(at(2), 5));
+        assert_eq!(sentinels.address(), Some(at(2)));
+        assert!(sentinels.note(at(1), 6));
+        assert!(!sentinels.note(at(2), 5), "it has heard late of the last but one");
+        assert_eq!(sentinels.address(), Some(at(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_says_any_more_is_not_trusted() {
+        let sentinels = Sentinels::default();
+        sentinels.note(at(1), 4);
+        tokio::time::advance(SENTINEL_TRUST).await;
+        assert_eq!(sentinels.address(), None);
+        assert!(sentinels.note(at(2), 0), "Sentinels were set up anew");
+        assert_eq!(sentinels.address(), Some(at(2)));
+    }
+}

@@ -1,0 +1,212 @@
+//! How the bus stands: whether its connections lead to one server, whether that takes what is
+//! published, and whether what it took is read back.
+
+use super::Engine;
+use crate::bus::EntryId;
+use crate::bus::append::AppendFailed;
+use crate::bus::lane::Lane;
+use crate::bus::probe::{Probe, Probed, RunId};
+use crate::ids::Moment;
+use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_RENEWAL_INTERVAL, BUS_UNCONFIRMED_MAX};
+use crate::mesh::{Answer, Asker, Message};
+use crate::reason::ClientError;
+
+/// Why something that was published may not be delivered at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Redis can't be called.
+    Away,
+    /// A server refuses batches.
+    Refusing,
+    /// Connections for one stream lead to different servers.
+    Apart,
+    /// What was published is read too late, or not at all.
+    Late,
+}
+
+/// Why all connections are to be made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// They lead to different servers.
+    Apart,
+    /// The server that is read does not have what was acknowledged.
+    Absent,
+}
+
+impl Engine {
+    /// What is wrong with the bus, the worst first.
+    pub fn trouble(&self, now: Moment) -> Option<Trouble> {
+        if self.lanes.iter().any(|lane| lane.ill) {
+            Some(Trouble::Refusing)
+        } else if !self.up {
+            Some(Trouble::Away)
+        } else if self.is_apart(now) {
+            Some(Trouble::Apart)
+        } else if self.lanes.iter().any(|lane| lane.unread.lag(now) > BUS_LAG_MAX) {
+            Some(Trouble::Late)
+        } else {
+            None
+        }
+    }
+
+    /// The process that the writer's connection leads to for `stream`, while that is known.
+    pub fn writer_run(&self, stream: usize) -> Option<RunId> {
+        self.lanes[stream].writer_run
+    }
+
+    /// The reader of `stream` has learned which process its connection leads to; absent if it has
+    /// none any more.
+    pub fn on_reader(&mut self, stream: usize, run: Option<RunId>) {
+        self.lanes[stream].reader_run = run;
+    }
+
+    /// How long ago the last entry of `stream` was appended when it was read, by both clocks; 0 if
+    /// there is nothing more to read.
+    pub fn set_read_lag(&mut self, stream: usize, millis: u64) {
+        self.lanes[stream].read_lag_millis = millis;
+    }
+
+    /// A connection that is neither the writer's nor a reader's has led for long to another server
+    /// than the writer's does.
+    pub fn on_strayed(&mut self) {
+        self.strayed = true;
+    }
+
+    /// Whether all connections are to be made anew, and why. At most once in
+    /// [`BUS_RENEWAL_INTERVAL`].
+    pub fn take_renewal(&mut self, now: Moment) -> Option<Renewal> {
+        if now < self.renewal_from || crate::sabotage!(UnnoticedServers) {
+            return None;
+        }
+        let reason = if self.is_apart(now) || self.strayed {
+            Renewal::Apart
+        } else if self.lanes.iter().any(|lane| lane.absent) {
+            Renewal::Absent
+        } else {
+            return None;
+        };
+        let jitter = (self.fresh() >> 40) as f64 / (1u64 << 24) as f64;
+        self.renewal_from = now.after(BUS_RENEWAL_INTERVAL.mul_f64(1.0 + jitter / 2.0));
+        (self.apart_since, self.strayed) = (None, false);
+        self.lanes.iter_mut().for_each(|lane| lane.absent = false);
+        self.cells.renewals.add(1);
+        Some(reason)
+    }
+
+    fn is_apart(&self, now: Moment) -> bool {
+        self.apart_since.is_some_and(|since| now.since(since) >= BUS_APART_MAX)
+    }
+
+    /// Looks how the bus stands, and tells shards of streams that are read late or in time again.
+    pub(super) fn stand(&mut self, now: Moment) {
+        let runs = |lane: &Lane| lane.writer_run.zip(lane.reader_run);
+        let apart = self.lanes.iter().filter_map(runs).any(|(writer, reader)| writer != reader);
+        self.apart_since = apart.then(|| self.apart_since.unwrap_or(now));
+        let mut lag_millis = 0;
+        for stream in 0..self.lanes.len() {
+            let lane = &mut self.lanes[stream];
+            let lag = lane.unread.lag(now);
+            lag_millis = lane.read_lag_millis.max(lag.as_millis() as u64).max(lag_millis);
+            // Whoever can't reach Redis at all goes on with what there is.
+            let late = lag > BUS_LAG_MAX && self.up && lane.reader_run.is_some();
+            if std::mem::replace(&mut lane.told_late, late) != late {
+                let streams = self.options.streams;
+                for shard in 0..self.options.home_map.shards() {
+                    self.outbound.lane(shard).push(Message::Late { stream, streams, late });
+                }
+            }
+        }
+        self.cells.lag_millis.set(lag_millis);
+    }
+
+    /// The next probe that is due.
+    pub(super) fn next_probe(&mut self, now: Moment) -> Option<Probe> {
+        let lanes = &self.lanes;
+        let is_ready = |stream: usize| !lanes[stream].unfenced;
+        self.masters.iter_mut().find_map(|master| master.probe(now, is_ready))
+    }
+
+    /// An append to `stream` was refused: whether others would be is asked at once.
+    pub(super) fn hurry_probe(&mut self, now: Moment, stream: usize) {
+        let master = self.masters.iter_mut().find(|one| one.streams().contains(&stream));
+        if let Some(master) = master {
+            master.hurry(now);
+        }
+    }
+
+    pub(super) fn on_probed(
+        &mut self,
+        now: Moment,
+        stream: usize,
+        result: &Result<Probed, AppendFailed>,
+    ) {
+        let lane = &mut self.lanes[stream];
+        let well = match result {
+            Ok(probed) => {
+                lane.writer_run = Some(probed.run);
+                lane.unread.note(now, probed.tail, lane.follow.at());
+                // Another node has begun an epoch, and what is appended next is to be of it.
+                lane.unfenced |= probed.tail.epoch != lane.writer.epoch();
+                Some(true)
+            }
+            Err(AppendFailed::Fenced) => {
+                lane.unfenced = true;
+                None
+            }
+            // Somebody has put something else into the place of one stream.
+            Err(AppendFailed::Refused(text)) if text.starts_with("WRONGTYPE") => None,
+            Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_)) => {
+                // Who refuses has not said who it is: a fence that has nothing to write does.
+                lane.unfenced = true;
+                Some(false)
+            }
+            Err(AppendFailed::OutOfOrder | AppendFailed::Lost) => None,
+        };
+        let mut masters = self.masters.iter_mut();
+        let Some(master) = masters.find(|one| one.streams().contains(&stream)) else { return };
+        if !master.on_answer(now, well) {
+            return;
+        }
+        let (ill, streams) = (master.is_ill(), master.streams().to_vec());
+        for stream in streams {
+            self.lanes[stream].ill = ill;
+            if ill {
+                let certain = self.lanes[stream].writer.give_back();
+                self.give_up(certain, false);
+            }
+        }
+    }
+
+    /// Answers for an ingested stream once the reader has passed `at`: what is done there is never
+    /// asked for again, so it must be where it is delivered from.
+    pub(super) fn answer_once_read(
+        &mut self,
+        stream: usize,
+        at: EntryId,
+        asker: Asker,
+        answer: Answer,
+    ) {
+        let unconfirmed = &mut self.lanes[stream].unconfirmed;
+        if crate::sabotage!(EarlyAcknowledgement) {
+            return self.answer(asker, answer);
+        }
+        if unconfirmed.len() >= BUS_UNCONFIRMED_MAX {
+            return self.answer(asker, Answer::Error(ClientError::ResultUnknown));
+        }
+        unconfirmed.push((at, asker, answer));
+    }
+
+    /// Answers what the reader has passed. What was in an epoch that the reader has left may be
+    /// lost: it is asked for again, and a repeat is recognised.
+    pub(super) fn confirm(&mut self, stream: usize) {
+        let lane = &mut self.lanes[stream];
+        let reader = lane.follow.at();
+        let is_over = |at: &EntryId| *at <= reader;
+        let over: Vec<_> = lane.unconfirmed.extract_if(.., |(at, ..)| is_over(at)).collect();
+        for (at, asker, answer) in over {
+            let read = at.epoch == reader.epoch;
+            let unknown = Answer::Error(ClientError::ResultUnknown);
+            self.answer(asker, if read { answer } else { unknown });
+        }
+    }
+}

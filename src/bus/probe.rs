@@ -1,0 +1,189 @@
+//! Whether the server behind a connection would take a batch, and who it is.
+
+use super::{EntryId, Keys, Reply};
+use crate::ids::Moment;
+use crate::limits::{BUS_PROBE_AGAIN, BUS_PROBE_INTERVAL, BUS_PROBES_TO_SWITCH};
+
+/// A process of Redis: the first 64 bits of its `run_id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunId(u64);
+
+impl RunId {
+    /// The process with this number.
+    pub const fn new(number: u64) -> RunId {
+        RunId(number)
+    }
+
+    /// Reads what `INFO` says.
+    pub fn parse(text: &str) -> Option<RunId> {
+        u64::from_str_radix(text.get(..16)?, 16).ok().map(RunId)
+    }
+}
+
+/// A question whether a batch would be appended to a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// Which stream.
+    pub stream: usize,
+}
+
+/// It would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// Who has answered.
+    pub run: RunId,
+    /// The stream's last entry.
+    pub tail: EntryId,
+    /// What the server does when its memory is full; empty if it does not say.
+    pub policy: String,
+}
+
+impl Probe {
+    /// Keys of the script.
+    pub fn keys(self, keys: &Keys) -> Vec<Vec<u8>> {
+        vec![keys.stream(self.stream), keys.meta(self.stream), keys.probe(self.stream)]
+    }
+
+    /// What the script's answer says. Absent if it is not one.
+    pub fn answer(reply: &Reply) -> Option<Probed> {
+        let [run, epoch, number, policy] = reply.list()? else { return None };
+        let tail = EntryId { epoch: epoch.number()?, number: number.number()? };
+        Some(Probed { run: RunId::parse(run.text()?)?, tail, policy: policy.text()?.to_owned() })
+    }
+}
+
+/// Whether a server takes batches, by its answers to probes: one alone decides nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Health {
+    ill: bool,
+    /// Answers in a row that say otherwise.
+    against: u32,
+}
+
+impl Health {
+    /// Which of two is worse.
+    pub(super) fn rank(self) -> (bool, u32) {
+        (self.ill, self.against)
+    }
+
+    /// Takes an answer. Returns whether that has changed anything.
+    fn note(&mut self, well: bool) -> bool {
+        if well != self.ill {
+            self.against = 0;
+            return false;
+        }
+        self.against += 1;
+        if self.against < BUS_PROBES_TO_SWITCH {
+            return false;
+        }
+        (self.ill, self.against) = (!well, 0);
+        true
+    }
+}
+
+/// The streams of one server, and the probes of it.
+#[derive(Debug)]
+pub(super) struct Master {
+    streams: Vec<usize>,
+    health: Health,
+    due: Moment,
+    under_way: bool,
+    /// Which of its streams is next, so that all get their turn.
+    turn: usize,
+}
+
+impl Master {
+    /// A server with these streams, on a new connection. `health` is what is known of who had them
+    /// before: a connection may end with each refusal.
+    pub(super) fn new(streams: Vec<usize>, now: Moment, health: Health) -> Master {
+        Master { streams, health, due: now, under_way: false, turn: 0 }
+    }
+
+    pub(super) fn streams(&self) -> &[usize] {
+        &self.streams
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health
+    }
+
+    pub(super) fn is_ill(&self) -> bool {
+        self.health.ill
+    }
+
+    /// An append has failed: whether others would is asked at once.
+    pub(super) fn hurry(&mut self, now: Moment) {
+        self.due = self.due.min(now);
+    }
+
+    /// The next probe, if it is due and none is under way.
+    pub(super) fn probe(&mut self, now: Moment, is_ready: impl Fn(usize) -> bool) -> Option<Probe> {
+        if self.under_way || self.due > now {
+            return None;
+        }
+        let count = self.streams.len();
+        let mut order = (0..count).map(|step| (self.turn + step) % count);
+        let at = order.find(|&at| is_ready(self.streams[at]))?;
+        (self.turn, self.under_way, self.due) = (at + 1, true, now.after(BUS_PROBE_INTERVAL));
+        Some(Probe { stream: self.streams[at] })
+    }
+
+    /// The answer to a probe; absent if it says nothing of the server. Returns whether the server
+    /// has become ill or well.
+    pub(super) fn on_answer(&mut self, now: Moment, well: Option<bool>) -> bool {
+        self.under_way = false;
+        let changed = well.is_some_and(|well| self.health.note(well));
+        if self.health.against > 0 || well.is_none() {
+            self.due = self.due.min(now.after(BUS_PROBE_AGAIN));
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_answers_in_a_row_make_a_server_ill_and_two_make_it_well() {
+        let (mut health, mut seen) = (Health::default(), Vec::new());
+        for well in [false, true, false, false, true, false, true, true, false] {
+            health.note(well);
+            seen.push(health.ill);
+        }
+        assert_eq!(seen, [false, false, false, true, true, true, true, false, false]);
+    }
+
+    #[test]
+    fn a_server_is_asked_once_a_second_and_sooner_while_it_is_in_doubt() {
+        let now = Moment::from_nanos(1_000_000_000);
+        let mut master = Master::new(vec![3, 5], now, Health::default());
+        let stream =
+            |master: &mut Master, now| master.probe(now, |_| true).map(|probe| probe.stream);
+        assert_eq!(stream(&mut master, now), Some(3));
+        assert_eq!(stream(&mut master, now.after(BUS_PROBE_INTERVAL)), None, "one at a time");
+        assert!(!master.on_answer(now, Some(true)));
+        assert_eq!(stream(&mut master, now.after(BUS_PROBE_INTERVAL / 2)), None);
+        master.hurry(now);
+        assert_eq!(stream(&mut master, now), Some(5));
+        assert!(!master.on_answer(now, Some(false)));
+        let soon = now.after(BUS_PROBE_AGAIN);
+        assert_eq!(stream(&mut master, soon), Some(3));
+        let mut again = Master::new(vec![5], soon, master.health());
+        assert!(again.on_answer(soon, Some(false)) && again.is_ill(), "a new connection");
+        assert!(master.on_answer(soon, Some(false)) && master.is_ill());
+        assert_eq!(stream(&mut master, soon.after(BUS_PROBE_AGAIN)), None, "it is not in doubt");
+    }
+
+    #[test]
+    fn an_answer_names_the_process_and_the_end_of_the_stream() {
+        let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
+        let run = "00000000000000ff0000000000000000ffffffff";
+        let reply = Reply::List([run, "7", "9", "noeviction"].map(bytes).to_vec());
+        let tail = EntryId { epoch: 7, number: 9 };
+        let expected = Probed { run: RunId::new(255), tail, policy: "noeviction".to_owned() };
+        assert_eq!(Probe::answer(&reply), Some(expected));
+        assert_eq!(Probe::answer(&Reply::Nil), None);
+        assert_eq!(RunId::parse("00"), None);
+    }
+}
