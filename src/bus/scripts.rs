@@ -93,7 +93,7 @@ mod tests {
         let all = || Script::ALL.map(|script| script.text().into_owned());
         let sound = all();
         let faults = [
-            (Fault::SkippedFence, 4),
+            (Fault::SkippedFence, 5),
             (Fault::LostPlace, 3),
             (Fault::ReusedGeneration, 1),
             (Fault::FalseForetelling, 1),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::Homes;
+use super::{Home, Homes};
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 use crate::reason::Eviction;
@@ -76,8 +76,11 @@ impl Homes {
         position: Position,
     ) -> Followed<'_> {
         let repeats = self.repeats(name.as_str());
-        // What was read since it was asked for is newer.
-        let moved = if self.is_known(name.as_str()) {
+        // What was read since it was asked for is newer. What should have been read before and is not
+        // here was dropped on the way, and the word of that may be behind this one.
+        let behind = |home: &Home| home.epoch == position.epoch && home.top < position.offset;
+        let is_behind = self.channels.get(name).is_some_and(behind);
+        let moved = if self.is_known(name.as_str()) && !is_behind {
             None
         } else {
             self.settle(name, namespace, position).1

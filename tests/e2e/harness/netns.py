@@ -26,18 +26,19 @@ class Sites:
     def __enter__(self):
         with contextlib.ExitStack() as undo:
             _enter_namespace(undo)
-            self.away = ["nsenter", f"--net=/proc/{_hold_namespace(undo)}/ns/net", "--"]
-            self.make()
+            holder = _hold_namespace(undo)
+            self.away = ["nsenter", f"--net=/proc/{holder}/ns/net", "--"]
+            self.make(holder)
             self.undo = undo.pop_all()
         return self
 
     def __exit__(self, *_):
         self.undo.close()
 
-    def make(self):
+    def make(self, holder):
         for link, ends in [(LINK, [HOME, AWAY]), (DOOR_LINK, ["10.0.1.1", DOOR])]:
             self.run(HOME, "ip", "link", "add", "dev", link, "type", "veth", "peer", "name", link,
-                     "netns", self.holder.pid)
+                     "netns", holder)
             for site, address in zip([HOME, AWAY], ends):
                 self.run(site, "ip", "address", "add", f"{address}/30", "dev", link)
         for site in (HOME, AWAY):
