@@ -64,11 +64,6 @@ impl<S: Sockets> Shard<S> {
         self.options.bus && (self.following.loading || !self.homes.is_known(channel))
     }
 
-    /// Whether somebody waits for the place of `channel`, or is being answered now.
-    pub(super) fn is_awaited(&self, channel: &ChannelName) -> bool {
-        self.following.judging.is_some() || self.following.waiting.contains_key(channel)
-    }
-
     /// Whether what is known of `channel` may be long ago, and whoever asks now is to wait for the
     /// bridge to read on. Who has waited for it is not sent to wait again.
     pub(super) fn is_late(&self, channel: &str) -> bool {
@@ -82,6 +77,11 @@ impl<S: Sockets> Shard<S> {
         list.retain(|other| *other != stream);
         list.extend(late.then_some(stream));
         self.following.late.1 = streams;
+    }
+
+    /// Whether somebody waits for the place of `channel`, or is being answered now.
+    pub(super) fn is_awaited(&self, channel: &ChannelName) -> bool {
+        self.following.judging.is_some() || self.following.waiting.contains_key(channel)
     }
 
     /// Whether a client has read further, on another node, than this one has.
@@ -243,7 +243,13 @@ impl<S: Sockets> Shard<S> {
             self.judge((came, request));
         }
         later.into_iter().for_each(|request| self.judge(request));
-        // Whoever asked may have left meanwhile, or wanted no more than to know.
+        self.end_judging(channel);
+    }
+
+    /// Those who waited for a channel have been judged. Whoever asked may have left meanwhile, or
+    /// wanted no more than to know.
+    fn end_judging(&mut self, channel: &ChannelName) {
+        self.following.judging = None;
         self.retire_home(channel);
     }
 
@@ -258,7 +264,6 @@ impl<S: Sockets> Shard<S> {
     fn judge(&mut self, (came, request): (Moment, Message)) {
         self.following.judging = Some(came);
         self.on_message(request);
-        self.following.judging = None;
     }
 
     /// The bus can't say what was asked of a channel. Who is subscribed goes on to be, and the
@@ -307,6 +312,7 @@ impl<S: Sockets> Shard<S> {
                 self.refuse_waiting(request);
             }
         }
+        self.end_judging(channel);
     }
 
     fn refuse_waiting(&mut self, request: Message) {

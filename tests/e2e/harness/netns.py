@@ -26,19 +26,19 @@ class Sites:
     def __enter__(self):
         with contextlib.ExitStack() as undo:
             _enter_namespace(undo)
-            holder = _hold_namespace(undo)
-            self.away = ["nsenter", f"--net=/proc/{holder}/ns/net", "--"]
-            self.make(holder)
+            self.holder = _hold_namespace(undo)
+            self.away = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--"]
+            self.make()
             self.undo = undo.pop_all()
         return self
 
     def __exit__(self, *_):
         self.undo.close()
 
-    def make(self, holder):
+    def make(self):
         for link, ends in [(LINK, [HOME, AWAY]), (DOOR_LINK, ["10.0.1.1", DOOR])]:
             self.run(HOME, "ip", "link", "add", "dev", link, "type", "veth", "peer", "name", link,
-                     "netns", holder)
+                     "netns", self.holder.pid)
             for site, address in zip([HOME, AWAY], ends):
                 self.run(site, "ip", "address", "add", f"{address}/30", "dev", link)
         for site in (HOME, AWAY):
@@ -99,7 +99,7 @@ class Guests:
         with contextlib.ExitStack() as undo:
             _enter_namespace(undo)
             self.run("ip", "link", "set", "lo", "up")
-            self.holders = {guest: _hold_namespace(undo) for guest in self.LINKS}
+            self.holders = {guest: _hold_namespace(undo).pid for guest in self.LINKS}
             for guest, (here, there) in self.LINKS.items():
                 self.run("ip", "link", "add", "dev", guest, "type", "veth", "peer", "name", guest,
                          "netns", self.holders[guest])
@@ -139,7 +139,7 @@ def _hold_namespace(undo):
     holder.stdin.write(b"\n")
     holder.stdin.flush()
     assert holder.stdout.readline() == b"\n", "the namespace is not there"
-    return holder.pid
+    return holder
 
 
 def _libc(name, *args):
