@@ -76,8 +76,8 @@ impl Homes {
         position: Position,
     ) -> Followed<'_> {
         let repeats = self.repeats(name.as_str());
-        // What was read since it was asked for is newer. What should have been read before and is not
-        // here was dropped on the way, and the word of that may be behind this one.
+        // What was read since it was asked for is newer. What should have been read before and is
+        // not here was dropped on the way, and the word of that may be behind this one.
         let behind = |home: &Home| home.epoch == position.epoch && home.top < position.offset;
         let is_behind = self.find(name.as_str()).is_some_and(behind);
         let moved = if self.is_known(name.as_str()) && !is_behind {
