@@ -233,10 +233,9 @@ impl Outbox {
             let last = self.pieces.pop_back();
             self.let_go(last, accounts);
         }
-        if let Some(first) = self.pieces.pop_front() {
-            let rest = ws::rest_of_frame(first.bytes(), self.sent);
-            let rest = first.bytes()[self.sent..][..rest].to_vec();
-            self.let_go(Some(first), accounts);
+        if let Some(rest) = self.rest_to_copy() {
+            let first = self.pieces.pop_front();
+            self.let_go(first, accounts);
             self.sent = 0;
             if !rest.is_empty() {
                 self.push_own(&rest, accounts);
@@ -244,6 +243,19 @@ impl Outbox {
         }
         self.pieces.shrink_to_fit();
         self.charge(accounts);
+    }
+
+    /// A copy of what is left of the frame that has begun, where that takes less memory than the
+    /// piece: what is shared is free for as long as others hold it.
+    fn rest_to_copy(&self) -> Option<Vec<u8>> {
+        let first = self.pieces.front()?;
+        let left = &first.bytes()[self.sent..];
+        let rest = ws::rest_of_frame(first.bytes(), self.sent);
+        let cheaper = match first {
+            Piece::Shared(_) => rest <= PIECE_JOIN_BYTES_MAX,
+            Piece::Own(_) => rest < left.len(),
+        };
+        cheaper.then(|| left[..rest].to_vec())
     }
 
     /// Forgets everything.

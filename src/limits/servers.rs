@@ -45,8 +45,3 @@ pub const BUS_GRACE: Duration = Duration::from_millis(250);
 
 /// Bytes of a reason that `/ready` shows.
 pub const READY_REASON_BYTES_MAX: usize = 200;
-
-/// How long a home waits for what it has asked the bus about a channel, whatever becomes of the
-/// question. With a tick and the way back, whoever subscribes is answered within 3 s; SDKs wait for
-/// 5 s.
-pub const PLACE_TIMEOUT: Duration = Duration::from_millis(2_700);

@@ -101,7 +101,7 @@ def test_a_client_gets_300_publications_at_most(connect, server):
 
 
 def test_the_application_gets_up_to_16_mib_and_is_told_what_did_not_fit(server):
-    size, count = 900_000, 20
+    size, count = 700_000, 26
     for n in range(count):
         epoch = server.publish("large:2", f"{n:02}" + "x" * size)["epoch"]
     body = server.result("history", channel="large:2", limit=3)

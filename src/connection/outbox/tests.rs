@@ -59,7 +59,7 @@ fn a_publication_of_one_byte_costs_what_its_frame_has_and_little_more() {
 #[test]
 fn discarding_keeps_a_frame_that_has_begun_and_nothing_else() {
     let (mut outbox, mut accounts) = (Outbox::default(), Accounts::default());
-    let piece = [message(200), message(70_000), message(300)].concat();
+    let piece = [message(200), message(700), message(300)].concat();
     outbox.push_shared(Frames::new(piece.clone()), &mut accounts);
     outbox.push_own(&message(9), &mut accounts);
     // One byte of the second frame's header has gone out.
@@ -67,7 +67,7 @@ fn discarding_keeps_a_frame_that_has_begun_and_nothing_else() {
     outbox.discard_unsent(&mut accounts);
     let mut left = Vec::new();
     outbox.gather(usize::MAX, &mut left);
-    assert_eq!(left, piece[205..204 + 70_010]);
+    assert_eq!(left, piece[205..204 + 704]);
     assert_eq!(accounts.shared_bytes(), 0);
     assert!(outbox.is_consistent());
     outbox.consume(left.len(), &mut accounts);
@@ -96,4 +96,20 @@ fn the_answer_to_a_request_head_is_not_taken_for_frames() {
     let mut left = Vec::new();
     outbox.gather(usize::MAX, &mut left);
     assert_eq!(left, head[5..]);
+}
+
+#[test]
+fn discarding_does_not_copy_a_long_frame_that_others_hold() {
+    let mut accounts = Accounts::default();
+    let frames = Frames::new([message(200), message(300_000), message(300)].concat());
+    let mut outboxes: Vec<Outbox> = (0..100).map(|_| Outbox::default()).collect();
+    for outbox in &mut outboxes {
+        outbox.push_shared(Rc::clone(&frames), &mut accounts);
+        outbox.push_own(&message(500), &mut accounts);
+        outbox.consume(100_000, &mut accounts);
+        outbox.discard_unsent(&mut accounts);
+    }
+    assert!(accounts.bytes() < frames.memory_bytes() + 100 * 1_000, "{accounts:?}");
+    outboxes.iter_mut().for_each(|outbox| outbox.clear(&mut accounts));
+    assert_eq!(accounts.bytes(), 0);
 }
