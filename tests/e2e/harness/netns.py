@@ -43,6 +43,9 @@ class Sites:
         for site in (HOME, AWAY):
             for link in ("lo", DOOR_LINK):
                 self.run(site, "ip", "link", "set", link, "up")
+        # A port that is free at home must not be an outgoing connection's away.
+        for site, ports in [(HOME, "32768 60999"), (AWAY, "10000 29999")]:
+            self.run(site, "sh", "-c", f"echo {ports} >/proc/sys/net/ipv4/ip_local_port_range")
         self.heal()
 
     def run(self, site, *command):
