@@ -26,7 +26,8 @@ class Sites:
     def __enter__(self):
         with contextlib.ExitStack() as undo:
             _enter_namespace(undo)
-            self.away = ["nsenter", f"--net=/proc/{_hold_namespace(undo)}/ns/net", "--"]
+            self.holder = _hold_namespace(undo)
+            self.away = ["nsenter", f"--net=/proc/{self.holder}/ns/net", "--"]
             self.make()
             self.undo = undo.pop_all()
         return self
@@ -37,7 +38,7 @@ class Sites:
     def make(self):
         for link, ends in [(LINK, [HOME, AWAY]), (DOOR_LINK, ["10.0.1.1", DOOR])]:
             self.run(HOME, "ip", "link", "add", "dev", link, "type", "veth", "peer", "name", link,
-                     "netns", self.holder.pid)
+                     "netns", self.holder)
             for site, address in zip([HOME, AWAY], ends):
                 self.run(site, "ip", "address", "add", f"{address}/30", "dev", link)
         for site in (HOME, AWAY):
