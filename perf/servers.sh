@@ -1,12 +1,16 @@
 # Sourced by the scripts here that start servers: they are ended with the script, each has a log,
-# and none shares its port with another by accident. Expects PIDS=() and NAME, the script's.
+# and none shares its port with another by accident, nor with an outgoing connection: PORTS are 12
+# that are held for them. Expects PIDS=() and NAME, the script's.
 
 LOGS=$(mktemp -d)
 trap servers_end EXIT
 
+coproc PORTS_HELD { exec python3 tests/e2e/harness/ports.py 12; }
+read -r -a PORTS <&"${PORTS_HELD[0]}"
+
 servers_end() {
   # One may have ended by itself; its log has been shown where that matters.
-  kill "${PIDS[@]}" 2>/dev/null || true
+  kill "${PIDS[@]}" "$PORTS_HELD_PID" 2>/dev/null || true
   wait 2>/dev/null || true
   rm -rf "$LOGS"
 }

@@ -49,6 +49,12 @@ pub enum Fault {
     OvertakingCommand,
     /// A publication is acknowledged before it is in the stream.
     EarlyAcknowledgement,
+    /// The answers of a broadcast stand in another order than its channels.
+    SwappedAnswers,
+    /// What can't be published of an ingest stream is dropped.
+    LostLetter,
+    /// What Redis keeps of a durable history is not found.
+    SkippedOlder,
     /// A connection that has ended still counts for its subnet.
     LeakedSubnet,
     /// A socket that the kernel had no memory for is not tried again.
@@ -87,6 +93,9 @@ impl Fault {
             "false_foretelling" => Some(Fault::FalseForetelling),
             "ignored_setback" => Some(Fault::IgnoredSetback),
             "ignored_repeat" => Some(Fault::IgnoredRepeat),
+            "swapped_answers" => Some(Fault::SwappedAnswers),
+            "lost_letter" => Some(Fault::LostLetter),
+            "skipped_older" => Some(Fault::SkippedOlder),
             _ => None,
         }
     }

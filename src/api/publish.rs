@@ -41,6 +41,9 @@ pub(super) async fn broadcast(
             responses.push(broadcast_response(one).await?);
         }
     }
+    if crate::sabotage!(SwappedAnswers) {
+        responses.reverse();
+    }
     Ok(BroadcastResult { responses })
 }
 

@@ -273,6 +273,9 @@ impl Ingest<'_> {
 
     /// Puts aside what can't be published.
     async fn park(&self, id: IngestId, fields: Fields, reason: &str) -> Result<(), LinkError> {
+        if crate::sabotage!(LostLetter) {
+            return Ok(());
+        }
         let dead = format!("{}:dead", self.stream).into_bytes();
         let most = INGEST_DEAD_MAX.to_string();
         let limit: [&[u8]; 4] = [b"MAXLEN", b"~", most.as_bytes(), b"*"];

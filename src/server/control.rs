@@ -44,6 +44,8 @@ pub(super) fn start(
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
+            #[cfg(feature = "sabotage")]
+            crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
             // However it ends: without this thread nobody could see or stop the server.
             let _end = AbortOnDrop;
             let runtime =

@@ -19,7 +19,7 @@ use crate::metrics::{BridgeCells, ShardCells};
 use crate::readiness::Phase;
 use crate::shard::{Identity, OutboxLeases};
 use crate::subnets::Subnets;
-use crate::sys::{self, EventFd, SysError};
+use crate::sys::{self, Claim, EventFd, SysError};
 
 /// What users are told when the server runs.
 #[derive(Clone, Debug)]
@@ -116,12 +116,9 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
     let (inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
         (0..threads).map(|_| Inbox::with_default_size()).unzip();
-    let listen = config
-        .server
-        .listen
-        .iter()
-        .map(|&address| probe(address))
-        .collect::<Result<Vec<SocketAddr>, Error>>()?;
+    let addresses_wanted = config.server.listen.iter();
+    let claimed = addresses_wanted.map(|&address| claim(address)).collect::<Result<Vec<_>, _>>()?;
+    let (claims, listen): (Vec<Claim>, Vec<SocketAddr>) = claimed.into_iter().unzip();
     let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
     let bridge_cells = config.redis.is_on().then(Arc::<BridgeCells>::default);
     let common = Arc::new(Common {
@@ -146,12 +143,12 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
         listen,
         descriptors_max,
     });
-    run_threads(&common, inboxes, ready)
+    run_threads(&common, (inboxes, claims), ready)
 }
 
 fn run_threads(
     common: &Arc<Common>,
-    mut inboxes: Vec<Inbox>,
+    (mut inboxes, claims): (Vec<Inbox>, Vec<Claim>),
     ready: impl FnOnce(&Facts),
 ) -> Result<(), Error> {
     let address = common.config.server.api_listen;
@@ -162,6 +159,7 @@ fn run_threads(
     let control_inbox = others.next().ok_or_else(|| Error::Shard("no inbox".to_owned()))?;
     // Shards before control: whoever asks the API finds them serving.
     let started = shards::start(common, inboxes)?;
+    drop(claims);
     let drained = control::start(common, api_listener, control_inbox)?;
     if let Some(inbox) = others.next()
         && !bridge::start(common, inbox)?
@@ -211,19 +209,25 @@ fn node(client_address: SocketAddr) -> Node {
     Node { uid, name: host.trim().to_owned(), client_address }
 }
 
-/// Makes sure that an address can be listened on, and finds its port if it is 0. Listeners of
-/// shards share their address (SO_REUSEPORT), so another server's would not be noticed by them.
-fn probe(address: SocketAddr) -> Result<SocketAddr, Error> {
+/// Claims an address until the shards listen, and finds its port if it is 0. Listeners of shards
+/// share their address (SO_REUSEPORT), so another server's would not be noticed by them.
+fn claim(address: SocketAddr) -> Result<(Claim, SocketAddr), Error> {
     let limit = sys::now().after(PROBE_PATIENCE);
+    let error = |source| Error::Listen { address, source };
     loop {
-        let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
-        match bound {
+        match Claim::new(address) {
             // A server that was killed leaves its ring to the kernel, which closes it a moment
             // after the process is gone, and its listeners with it.
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && sys::now() < limit => {
+            Err(SysError { source, .. })
+                if source.kind() == std::io::ErrorKind::AddrInUse && sys::now() < limit =>
+            {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            bound => return bound.map_err(|source| Error::Listen { address, source }),
+            Err(SysError { source, .. }) => return Err(error(source)),
+            Ok(claim) => {
+                let address = claim.address().map_err(error)?;
+                return Ok((claim, address));
+            }
         }
     }
 }

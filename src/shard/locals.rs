@@ -246,6 +246,18 @@ impl Local {
         frames.as_ref()
     }
 
+    /// The last segment as frames of `protocol`, how many publications it holds, and when the oldest
+    /// was accepted. The way of almost all deliveries, so it looks at nothing else.
+    pub fn last_segment(&mut self, protocol: Protocol) -> Option<(&Rc<Frames>, usize, Moment)> {
+        let segment = self.log.as_ref()?.segments.back()?;
+        let facts = (segment.publications.len(), segment.publications.first()?.accepted);
+        if segment.frames[protocol as usize].is_none() {
+            self.frames(self.head.wrapping_sub(1), protocol)?;
+        }
+        let segment = self.log.as_ref()?.segments.back()?;
+        segment.frames[protocol as usize].as_ref().map(|frames| (frames, facts.0, facts.1))
+    }
+
     /// How many publications the segment at `cursor` holds, the offset of the first one that has a
     /// place in the channel's order, and when the oldest was accepted.
     pub fn segment_facts(&self, cursor: u32) -> Option<(usize, u64, Moment)> {

@@ -351,9 +351,10 @@ fn take_only_segment(
     if local.head().wrapping_sub(subscription.cursor) != 1 {
         return None;
     }
-    let (count, _, accepted) = local.segment_facts(subscription.cursor)?;
-    let frames = Rc::clone(local.frames(subscription.cursor, connection.protocol)?);
-    subscription.cursor = local.head();
+    let head = local.head();
+    let (frames, count, accepted) = local.last_segment(connection.protocol)?;
+    let frames = Rc::clone(frames);
+    subscription.cursor = head;
     cells.deliveries.add(count as u64);
     sweep.oldest = Some(sweep.oldest.map_or(accepted, |oldest| oldest.min(accepted)));
     (!frames.bytes().is_empty()).then_some(Source::Frames(frames))

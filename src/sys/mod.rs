@@ -14,7 +14,7 @@ pub use driver::Driver;
 pub use epoll::Epoll;
 pub use ring::Ring;
 pub use sockets::{
-    Accepted, Listener, ListenerOptions, SpareDescriptor, close_socket, is_reset, refuse,
+    Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, close_socket, is_reset, refuse,
 };
 pub use threads::{
     Signal, abort_on_panic, block_signals, cores, descriptors_max, name_thread, own_descriptors,

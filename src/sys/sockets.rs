@@ -25,6 +25,14 @@ pub struct Listener {
     listener: TcpListener,
 }
 
+/// A claim on an address: a socket that has its name and does not listen. While it is there, the
+/// kernel gives the port to no outgoing connection and to nobody who asks for any port. Listeners
+/// of ours may share it.
+#[derive(Debug)]
+pub struct Claim {
+    socket: TcpListener,
+}
+
 /// What an accept brought.
 #[derive(Debug)]
 pub enum Accepted {
@@ -38,18 +46,37 @@ pub enum Accepted {
     Exhausted(io::Error),
 }
 
+impl Claim {
+    /// Claims `address`; the kernel chooses a port for 0.
+    ///
+    /// # Errors
+    /// The kernel's: somebody listens there, the address is not ours, the port is privileged.
+    pub fn new(address: SocketAddr) -> Result<Claim, SysError> {
+        let fd = open(address)?;
+        let number = fd.as_raw_fd();
+        // Without SO_REUSEPORT, which would let it in beside the listeners of another server.
+        set_option(number, ("SO_REUSEADDR", libc::SOL_SOCKET, libc::SO_REUSEADDR), 1)?;
+        bind(number, address)?;
+        Ok(Claim { socket: TcpListener::from(fd) })
+    }
+
+    /// The address, with the port that the kernel chose if 0 was asked for.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
 impl Listener {
     /// Listens on `address`.
     ///
     /// # Errors
     /// The kernel's: the address is in use or not ours, the port is privileged.
     pub fn bind(address: SocketAddr, options: ListenerOptions) -> Result<Listener, SysError> {
-        let domain = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: socket takes no pointers.
-        let number = check("socket", unsafe { libc::socket(domain, kind, 0) })?;
-        // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
-        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        let fd = open(address)?;
+        let number = fd.as_raw_fd();
         let timeout_ms = i32::try_from(options.user_timeout.as_millis()).unwrap_or(i32::MAX);
         let settings = [
             ("SO_REUSEADDR", libc::SOL_SOCKET, libc::SO_REUSEADDR, 1),
@@ -67,10 +94,6 @@ impl Listener {
         ];
         for (call, level, name, value) in settings {
             set_option(number, (call, level, name), value)?;
-        }
-        if address.is_ipv6() {
-            // `[::]` and `0.0.0.0` may then both be listened on.
-            set_option(number, ("IPV6_V6ONLY", libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1)?;
         }
         bind(number, address)?;
         // SAFETY: listen takes no pointers.
@@ -134,6 +157,21 @@ fn subnet(address: &[u8; ADDRESS_BYTES]) -> Subnet {
         _ => None,
     }
     .unwrap_or(Subnet::EXEMPT)
+}
+
+/// A socket for an address of that family.
+fn open(address: SocketAddr) -> Result<OwnedFd, SysError> {
+    let domain = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: socket takes no pointers.
+    let number = check("socket", unsafe { libc::socket(domain, kind, 0) })?;
+    // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    if address.is_ipv6() {
+        // `[::]` and `0.0.0.0` may then both be listened on.
+        set_option(number, ("IPV6_V6ONLY", libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1)?;
+    }
+    Ok(fd)
 }
 
 fn bind(number: RawFd, address: SocketAddr) -> Result<(), SysError> {

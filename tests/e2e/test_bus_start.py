@@ -5,9 +5,10 @@ import subprocess
 import pytest
 
 from harness.client import Client
+from harness.ports import free_port
 from harness.proxy import Proxy
 from harness.redis import Certificates, Cluster, Redis, Sentinel
-from harness.server import BINARY, Server, eventually, free_port
+from harness.server import BINARY, Server, eventually
 from harness.wire import Wire, upgrade
 
 REFUSED_SECONDS_MAX = 10

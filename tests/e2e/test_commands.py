@@ -10,7 +10,8 @@ import tomllib
 import httpx
 import pytest
 
-from harness.server import BINARY, ROOT, Server, eventually, free_port
+from harness.ports import free_port
+from harness.server import BINARY, ROOT, Server, eventually
 
 
 def run(*arguments, env=None):

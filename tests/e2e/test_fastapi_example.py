@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from harness.client import Client
-from harness.server import CACHE, ROOT, eventually, free_port
+from harness.ports import free_port
+from harness.server import CACHE, ROOT, eventually
 
 EXAMPLE = ROOT / "examples" / "fastapi"
 

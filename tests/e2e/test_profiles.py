@@ -12,8 +12,9 @@ import time
 
 import pytest
 
+from harness.ports import free_port
 from harness.profile import Profile
-from harness.server import ROOT, Server, free_port
+from harness.server import ROOT, Server
 
 PROFILES = ROOT / "bench" / "profiles"
 RUN = ROOT / "bench" / "peers" / "run"

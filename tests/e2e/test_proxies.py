@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from harness.client import Client, Closed, Plain
-from harness.server import ROOT, Server, eventually, free_port
+from harness.ports import free_port
+from harness.server import ROOT, Server, eventually
 
 PROXIES = ROOT / "kernel-tuning" / "proxies"
 

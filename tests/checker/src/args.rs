@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 
 use crate::checks::CHECKS;
+use crate::cluster::Bus;
 use crate::faults::{KINDS, Kind};
+use crate::node::Drivers;
 
 /// What `--faults` says for every kind that is possible.
 pub(crate) const ALL: &str = "all";
@@ -43,6 +45,16 @@ pub(crate) struct Args {
     /// One node alone, which keeps its channels itself.
     #[arg(long)]
     pub(crate) no_redis: bool,
+    /// How Redis joins the nodes.
+    #[arg(long, value_enum, default_value_t = Bus::Links)]
+    pub(crate) redis: Bus,
+    /// How nodes drive their sockets.
+    #[arg(long, value_enum, default_value_t = Drivers::Mixed)]
+    pub(crate) driver: Drivers,
+    /// Keep histories short, sample what nodes and Redis use, and fail if it grows after half of
+    /// the time. Without --faults they are those that let every node live.
+    #[arg(long)]
+    pub(crate) soak: bool,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -52,10 +64,11 @@ pub(crate) struct Args {
     /// Succeed only if this check fails: for servers that are broken on purpose.
     #[arg(long, value_name = "CHECK")]
     pub(crate) expect: Option<String>,
-    /// First of four ports that are used on loopback addresses of this process's own.
-    #[arg(long, default_value_t = 21_000, value_parser = clap::value_parser!(u16).range(1..65_530))]
-    pub(crate) ports: u16,
 }
+
+/// The faults of a soak: those after which nodes are the processes that they were, and which can be
+/// had a thousand times without histories that grow.
+const SOAK: &str = "kill-redis,failover,planned-failover,client-kill,reset,flush";
 
 fn after_help() -> String {
     let mut text = String::from("Faults:\n");
@@ -91,26 +104,42 @@ impl Args {
         if self.faults == "none" {
             return Ok(Vec::new());
         }
-        let possible = |kind: &Kind| !self.no_redis || !kind.needs_redis();
+        let possible = |kind: &Kind| kind.fits(self.bus());
+        let named = |name| KINDS.iter().find(|row| row.name == name).map(|row| row.kind);
+        if self.faults == ALL && self.soak {
+            return Ok(SOAK.split(',').filter_map(named).filter(possible).collect());
+        }
         if self.faults == ALL {
             return Ok(KINDS.iter().map(|row| row.kind).filter(possible).collect());
         }
         let mut kinds = Vec::new();
         for name in self.faults.split(',') {
-            match KINDS.iter().find(|row| row.name == name) {
-                Some(row) if possible(&row.kind) => kinds.push(row.kind),
-                Some(_) => bail!("--faults {name} needs Redis"),
+            match named(name) {
+                Some(kind) if possible(&kind) => kinds.push(kind),
+                Some(_) => bail!("--faults {name} is not possible with {}", self.joined()),
                 None => bail!("--faults {name:?} is no fault; --help lists them"),
             }
         }
         Ok(kinds)
     }
 
+    /// How Redis joins the nodes, if it does.
+    pub(crate) fn bus(&self) -> Option<Bus> {
+        (!self.no_redis).then_some(self.redis)
+    }
+
+    /// The same as the flag that says so.
+    fn joined(&self) -> String {
+        let value = |bus: Bus| bus.to_possible_value().map(|value| value.get_name().to_owned());
+        let name = self.bus().and_then(value);
+        name.map_or("--no-redis".to_owned(), |name| format!("--redis {name}"))
+    }
+
     /// The command that repeats a run with this seed.
     pub(crate) fn command(&self, seed: u64) -> String {
         let mut command = format!(
             "corecast-checker --bin {} --seed {seed} --seconds {} --faults {} --nodes {} \
-             --clients {} --channels {} --rate {} --ports {}",
+             --clients {} --channels {} --rate {} --driver {} {}",
             self.bin.display(),
             self.seconds,
             self.faults,
@@ -118,10 +147,13 @@ impl Args {
             self.clients,
             self.channels,
             self.rate,
-            self.ports
+            self.driver
+                .to_possible_value()
+                .map_or(String::new(), |value| value.get_name().to_owned()),
+            self.joined()
         );
-        if self.no_redis {
-            command.push_str(" --no-redis");
+        if self.soak {
+            command.push_str(" --soak");
         }
         if let Some(keep) = &self.keep {
             command.push_str(&format!(" --keep {}", keep.display()));
@@ -141,6 +173,12 @@ mod tests {
     #[test]
     fn faults_are_chosen_by_name() {
         assert_eq!(parse("checker").kinds().unwrap().len(), KINDS.len());
+        let cluster = parse("checker --redis cluster").kinds().unwrap();
+        assert!(cluster.contains(&Kind::Failover) && !cluster.contains(&Kind::Cut));
+        assert!(parse("checker --redis cluster --faults cut").kinds().is_err());
+        let soak = parse("checker --soak").kinds().unwrap();
+        assert_eq!(soak.len(), SOAK.split(',').count());
+        assert!(!soak.contains(&Kind::KillNode));
         assert_eq!(parse("checker --faults none").kinds().unwrap(), []);
         let chosen = parse("checker --faults trim,kill-node").kinds().unwrap();
         assert_eq!(chosen, [Kind::Trim, Kind::KillNode]);
@@ -157,11 +195,14 @@ mod tests {
 
     #[test]
     fn the_command_repeats_the_run() {
-        let line = "checker --faults trim --seconds 7 --no-redis --nodes 1";
+        let line =
+            "checker --faults trim --seconds 7 --no-redis --nodes 1 --driver io_uring --soak";
         let command = parse(line).command(5);
         let again = parse(&command);
         assert_eq!((again.seed, again.seconds, &*again.faults), (Some(5), 7, "trim"));
-        assert!(again.no_redis);
+        assert!(again.no_redis && again.soak && again.driver == Drivers::IoUring);
+        let again = parse(&parse("checker --redis sentinel").command(5));
+        assert_eq!(again.bus(), Some(Bus::Sentinel));
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl Client {
         let mut reached = place;
         for publication in &reply.publications {
             reached = Place { epoch, offset: publication.offset };
-            let pid = publication.data.pid;
+            let pid = publication.data.pid_in(channel);
             let (place, in_reply) = (reached, true);
             self.record.events.push(Event::Received { sub, channel, place, pid, in_reply, at });
         }
@@ -333,7 +333,7 @@ impl Client {
         if let Some(publication) = &push.publication {
             let epoch = wanted.position.map_or(u16::MAX, |place| place.epoch);
             let place = Place { epoch, offset: publication.offset };
-            let pid = publication.data.pid;
+            let pid = publication.data.pid_in(channel);
             wanted.position = Some(place);
             count(&self.load.counts.received);
             let in_reply = false;

@@ -1,39 +1,82 @@
-//! The nodes, Redis with its replica, and the links between them: how they are started, and what a
+//! The nodes, the servers of Redis, and the links between them: how they are started, and what a
 //! rested cluster uses.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use tokio::time::sleep;
+use anyhow::{Context as _, Result, bail};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
+use crate::clock::Clock;
 use crate::history::Usage;
-use crate::node::{Node, Used};
+use crate::node::{INGEST, Node, Settings, Used};
+use crate::ports::Ports;
 use crate::proxy::Link;
-use crate::redis::{Persistence, Redis};
+use crate::redis::{Persistence, Redis, SENTINEL_NAME};
 use crate::site::Site;
 
 /// Connections to Redis that may come and go while they are counted.
 const REDIS_CLIENTS_SLACK: u64 = 8;
 
+/// Slots of a Redis Cluster.
+const SLOTS: usize = 16_384;
+
+/// Time in which every entry must have been taken in: a node that is gone holds them for a while.
+const TAKEN_MAX: Duration = Duration::from_secs(15);
+
+/// Time in which a Sentinel must know the replica.
+const KNOWN_MAX: Duration = Duration::from_secs(15);
+
 /// Time in which a server must have noticed that clients are gone.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// Masters of a Redis Cluster, each with one replica.
+const MASTERS: usize = 3;
+
+/// Last bytes of loopback addresses: Redis has the first ones, then come a Sentinel and the nodes.
+const SENTINEL_HOST: u8 = 9;
+const NODES_HOST: u8 = 10;
+
+/// Ports of a node that has a network namespace to itself, and of the way to Redis there.
+const SITE_PORT: u16 = 21_000;
+
+/// The shapes in which Redis joins nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Bus {
+    /// A primary with a replica, and each node's link to whichever is the primary.
+    Links,
+    /// The same without links, and a Sentinel that nodes ask.
+    Sentinel,
+    /// A Cluster of three masters, each with a replica.
+    Cluster,
+}
 
 /// Everything that runs.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    pub(crate) bus: Option<Bus>,
     pub(crate) nodes: Vec<Node>,
-    /// Each node's way to Redis.
+    /// Each node's way to Redis, in the shape that has them.
     pub(crate) links: Vec<Link>,
     /// Each node's site, from which that way leads; none if all are at one place.
     pub(crate) sites: Vec<Site>,
-    /// Two servers, of which one is the primary; none without Redis.
+    /// All servers: two, or twice as many as a Cluster has masters; none without Redis.
     pub(crate) redis: Vec<Redis>,
+    /// The server that takes writes, where there is one.
     pub(crate) primary: usize,
+    pub(crate) sentinel: Option<Redis>,
+    /// What the servers of Redis live by, where it may be wrong.
+    pub(crate) clock: Option<Clock>,
+    /// Where whoever writes to Redis without asking a node finds it.
+    pub(crate) primary_at: watch::Sender<Option<SocketAddr>>,
     /// Bus streams with the channels that are known to be in them.
     pub(crate) streams: BTreeMap<String, Vec<u16>>,
+    /// What was not as it should have been while something was broken.
+    pub(crate) complaints: Vec<String>,
+    ports: Ports,
 }
 
 /// What is to be started.
@@ -41,10 +84,14 @@ pub(crate) struct Cluster {
 pub(crate) struct Topology {
     /// How many nodes.
     pub(crate) nodes: u8,
-    /// Whether there are Redis and links to it.
-    pub(crate) redis: bool,
+    /// How Redis joins them, if it does.
+    pub(crate) bus: Option<Bus>,
     /// Whether each node is at a site of its own.
     pub(crate) sites: bool,
+    /// Whether the clock of Redis' servers is to be put wrong.
+    pub(crate) clock: bool,
+    /// What nodes are told.
+    pub(crate) settings: Settings,
 }
 
 /// What was used before the load.
@@ -52,14 +99,6 @@ pub(crate) struct Topology {
 pub(crate) struct Baseline {
     node: Used,
     redis_clients: u64,
-}
-
-/// An address on the loopback network that belongs to this process alone, as far as ports of other
-/// processes' outgoing connections go: those are on 127.0.0.1.
-fn address(host: u8, port: u16) -> SocketAddr {
-    let process = std::process::id();
-    let (high, low) = (64 + (process / 256 % 64) as u8, (process % 256) as u8);
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, high, low, host)), port)
 }
 
 impl Cluster {
@@ -71,52 +110,122 @@ impl Cluster {
         program: &Path,
         directory: &Path,
         topology: Topology,
-        port: u16,
     ) -> Result<Cluster> {
         let mut cluster = Cluster {
+            bus: topology.bus,
             nodes: Vec::new(),
             links: Vec::new(),
             sites: Vec::new(),
             redis: Vec::new(),
             primary: 0,
+            sentinel: None,
+            clock: topology.clock.then(|| Clock::build(directory)).transpose()?,
+            primary_at: watch::Sender::new(None),
             streams: BTreeMap::new(),
+            complaints: Vec::new(),
+            ports: Ports::default(),
         };
-        if topology.redis {
-            let [primary, replica] = [1, 2].map(|host| {
-                Redis::new(address(host, port + 3), directory.join(format!("redis-{host}")))
-            });
-            cluster.redis = vec![primary, replica];
-            let upstream = cluster.redis[0].address;
-            cluster.redis[0].start(Persistence::None, None).await?;
-            cluster.redis[1].start(Persistence::None, Some(upstream)).await?;
-            cluster.redis[1].until("replication", "master_link_status:up").await?;
+        if let Some(bus) = topology.bus {
+            cluster.start_redis(bus, directory).await?;
         }
         for number in 0..topology.nodes {
-            let directory = directory.join(format!("node-{number}"));
-            let here = address(number + 10, port).ip();
-            let (mut listen, mut way, mut inside) = (here, here, Vec::new());
-            if topology.sites {
-                let site = Site::make(number, &directory).await?;
-                (listen, way) = site.addresses();
-                inside = site.inside();
-                cluster.sites.push(site);
-            }
-            let mut link = None;
-            if topology.redis {
-                let (at, upstream) = (SocketAddr::new(way, port + 2), cluster.redis[0].address);
-                let opened = Link::open(at, upstream).await?;
-                link = Some(opened.address);
-                cluster.links.push(opened);
-            }
-            let listen = (SocketAddr::new(listen, port), SocketAddr::new(listen, port + 1));
-            let mut node = Node::new(number, listen, link, (program, directory), inside)?;
-            node.start()?;
-            cluster.nodes.push(node);
+            cluster.start_node(number, topology, (program, directory)).await?;
         }
         for node in &mut cluster.nodes {
             node.until_ready().await?;
         }
         Ok(cluster)
+    }
+
+    async fn start_redis(&mut self, bus: Bus, directory: &Path) -> Result<()> {
+        let count = if bus == Bus::Cluster { 2 * MASTERS } else { 2 };
+        for number in 0..count {
+            let host = number as u8 + 1;
+            let address = self.ports.take(host)?;
+            let mut redis = Redis::new(address, directory.join(format!("redis-{host}")));
+            if let Some(clock) = &self.clock {
+                redis = redis.by_clock(&clock.prefix);
+            }
+            if bus == Bus::Cluster {
+                redis = redis.in_cluster(self.ports.take(host)?);
+            }
+            self.redis.push(redis);
+        }
+        let primary = self.redis[0].address;
+        for (number, redis) in self.redis.iter_mut().enumerate() {
+            let follows = bus != Bus::Cluster && number > 0;
+            redis.start(Persistence::None, follows.then_some(primary)).await?;
+        }
+        match bus {
+            Bus::Links => self.redis[1].until("replication", "master_link_status:up").await?,
+            Bus::Sentinel => {
+                self.redis[1].until("replication", "master_link_status:up").await?;
+                let address = self.ports.take(SENTINEL_HOST)?;
+                let mut sentinel = Redis::new(address, directory.join("sentinel"));
+                sentinel.start_sentinel(primary).await?;
+                self.sentinel = Some(sentinel);
+                self.until_sentinel_knows_a_replica().await?;
+            }
+            Bus::Cluster => form_cluster(&self.redis).await?,
+        }
+        self.primary_at.send_replace(Some(primary));
+        Ok(())
+    }
+
+    async fn start_node(
+        &mut self,
+        number: u8,
+        topology: Topology,
+        (program, directory): (&Path, &Path),
+    ) -> Result<()> {
+        let directory = directory.join(format!("node-{number}"));
+        let (listen, way, inside) = if topology.sites {
+            let site = Site::make(number, &directory).await?;
+            let (listen, way) = site.addresses();
+            let inside = site.inside();
+            self.sites.push(site);
+            let listen = [SITE_PORT, SITE_PORT + 1].map(|port| SocketAddr::new(listen, port));
+            (listen, SocketAddr::new(way, 0), inside)
+        } else {
+            let host = NODES_HOST + number;
+            let listen = [self.ports.take(host)?, self.ports.take(host)?];
+            (listen, SocketAddr::new(listen[0].ip(), 0), Vec::new())
+        };
+        let url = match topology.bus {
+            None => None,
+            Some(Bus::Links) => {
+                let link = Link::open(way, self.redis[self.primary].address).await?;
+                let url = format!("redis://{}", link.address);
+                self.links.push(link);
+                Some(url)
+            }
+            Some(Bus::Sentinel) => {
+                let sentinel = self.sentinel.as_ref().context("no Sentinel")?.address;
+                Some(format!("redis-sentinel://{sentinel}?sentinelServiceName={SENTINEL_NAME}"))
+            }
+            Some(Bus::Cluster) => {
+                let others = self.redis[1..].iter().map(|redis| format!("node={}", redis.address));
+                let others: Vec<String> = others.collect();
+                Some(format!("redis-cluster://{}?{}", self.redis[0].address, others.join("&")))
+            }
+        };
+        let node = Node::new(number, listen, (program, directory), inside);
+        let mut node = node.with_settings(&topology.settings, url.as_deref())?;
+        node.start()?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    async fn until_sentinel_knows_a_replica(&self) -> Result<()> {
+        let sentinel = self.sentinel.as_ref().context("no Sentinel")?;
+        let began = Instant::now();
+        while sentinel.command(&["SENTINEL", "REPLICAS", SENTINEL_NAME]).await?.is_empty() {
+            if began.elapsed() > KNOWN_MAX {
+                bail!("the Sentinel never found the replica");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// The server that nodes reach.
@@ -132,22 +241,80 @@ impl Cluster {
     /// # Errors
     /// If Redis does not answer.
     pub(crate) async fn learn_streams(&mut self, channels: &[String]) -> Result<()> {
-        let primary = self.primary()?;
-        let mut streams = BTreeMap::new();
-        for key in primary.keys("corecast:{*}:bus").await? {
-            streams.insert(key, Vec::new());
-        }
-        for (stream, concerned) in &mut streams {
-            let places = stream.replace(":bus", ":places");
-            let known = primary.command(&["HKEYS", &places]).await?;
-            let numbers = known.lines().filter_map(|known| {
-                let number = channels.iter().position(|name| name == known)?;
-                Some(number as u16)
-            });
-            concerned.extend(numbers);
+        let mut streams: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+        for server in self.masters().await? {
+            let redis = &self.redis[server];
+            for key in redis.keys("corecast:{*}:bus").await? {
+                let known = redis.command(&["HKEYS", &key.replace(":bus", ":places")]).await?;
+                let numbers = known.lines().filter_map(|known| {
+                    let number = channels.iter().position(|name| name == known)?;
+                    Some(number as u16)
+                });
+                streams.entry(key).or_default().extend(numbers);
+            }
         }
         self.streams = streams;
         Ok(())
+    }
+
+    /// The servers that take writes, by their numbers.
+    ///
+    /// # Errors
+    /// If one does not say what it is.
+    pub(crate) async fn masters(&self) -> Result<Vec<usize>> {
+        if self.bus != Some(Bus::Cluster) {
+            return Ok(vec![self.primary]);
+        }
+        let mut masters = Vec::new();
+        for (number, redis) in self.redis.iter().enumerate() {
+            if redis.info("replication", "role").await? == "master" {
+                masters.push(number);
+            }
+        }
+        Ok(masters)
+    }
+
+    /// Names of the entries that were set aside, and how many others nobody has taken or has
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub(crate) async fn taken_in(&self) -> Result<(Vec<String>, u64)> {
+        let (began, mut untaken) = (Instant::now(), self.untaken().await?);
+        while untaken > 0 && began.elapsed() < TAKEN_MAX {
+            sleep(Duration::from_millis(200)).await;
+            untaken = self.untaken().await?;
+        }
+        let redis = self.primary()?;
+        let dead = redis.command(&["XRANGE", &format!("{INGEST}:dead"), "-", "+"]).await?;
+        let lines: Vec<&str> = dead.lines().collect();
+        let names = lines.windows(2).filter(|two| two[0] == "id").map(|two| two[1].to_owned());
+        Ok((names.collect(), untaken))
+    }
+
+    /// Entries that were read and not acknowledged, and one more if the last one was not read: how
+    /// many were not, a server that was a replica does not know.
+    async fn untaken(&self) -> Result<u64> {
+        let redis = self.primary()?;
+        let groups = redis.command(&["XINFO", "GROUPS", INGEST]).await;
+        let stream = redis.command(&["XINFO", "STREAM", INGEST]).await;
+        // Nothing was added since Redis began anew.
+        let (Ok(groups), Ok(stream)) = (groups, stream) else { return Ok(0) };
+        let value = |text: &str, name: &str| {
+            let lines: Vec<&str> = text.lines().collect();
+            let pair = lines.windows(2).find(|two| two[0] == name)?;
+            Some(pair[1].to_owned())
+        };
+        let pending = value(&groups, "pending").and_then(|count| count.parse().ok()).unwrap_or(0);
+        let (read, last) =
+            (value(&groups, "last-delivered-id"), value(&stream, "last-generated-id"));
+        Ok(pending + u64::from(read != last))
+    }
+
+    /// Makes it known which server takes writes from now on.
+    pub(crate) fn promoted(&mut self, server: usize) {
+        self.primary = server;
+        self.primary_at.send_replace(Some(self.redis[server].address));
     }
 
     /// What a rested cluster uses.
@@ -191,10 +358,46 @@ impl Cluster {
     }
 
     async fn redis_clients(&self) -> Result<u64> {
-        if self.redis.is_empty() {
-            return Ok(0);
+        let mut count = 0;
+        for redis in &self.redis {
+            let clients = redis.command(&["CLIENT", "LIST", "TYPE", "normal"]).await?;
+            count += clients.lines().count() as u64;
         }
-        let clients = self.primary()?.command(&["CLIENT", "LIST", "TYPE", "normal"]).await?;
-        Ok(clients.lines().count() as u64)
+        Ok(count)
     }
+}
+
+/// Divides the slots among the first servers, and makes the others their replicas.
+async fn form_cluster(redis: &[Redis]) -> Result<()> {
+    for (number, master) in redis.iter().take(MASTERS).enumerate() {
+        let share = SLOTS.div_ceil(MASTERS);
+        let first = (number * share).to_string();
+        let last = ((number + 1) * share).min(SLOTS) - 1;
+        master.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last.to_string()]).await?;
+    }
+    for (number, one) in redis.iter().enumerate() {
+        one.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await?;
+        let (ip, port) = (one.address.ip().to_string(), one.address.port().to_string());
+        let bus = one.cluster.map_or(0, |bus| bus.port()).to_string();
+        redis[0].command(&["CLUSTER", "MEET", &ip, &port, &bus]).await?;
+    }
+    let known = format!("cluster_known_nodes:{}", redis.len());
+    for one in redis {
+        one.until_said(&["CLUSTER", "INFO"], &known).await?;
+    }
+    for (master, replica) in redis.iter().zip(&redis[MASTERS..]) {
+        let id = master.command(&["CLUSTER", "MYID"]).await?;
+        replica.command(&["CLUSTER", "REPLICATE", &id]).await?;
+    }
+    for one in redis {
+        one.until_said(&["CLUSTER", "INFO"], "cluster_state:ok").await?;
+    }
+    for replica in &redis[MASTERS..] {
+        replica.until("replication", "master_link_status:up").await?;
+    }
+    // Until then a failover finds masters that do not know who may take over.
+    for one in redis {
+        one.until_replicas_are_known(redis.len() - MASTERS).await?;
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::cluster::Bus;
 use crate::history::Takes;
 
 /// One kind of fault.
@@ -28,6 +29,11 @@ pub(crate) enum Kind {
     Unplug,
     OneWay,
     SplitBrain,
+    Moved,
+    PlannedFailover,
+    LostPlaces,
+    ClockAhead,
+    ClockBack,
 }
 
 /// How a kind is named, what it does, and what it may take from channels.
@@ -43,7 +49,7 @@ const fn row(kind: Kind, name: &'static str, takes: Takes, about: &'static str) 
 }
 
 /// All kinds.
-pub(crate) const KINDS: [Row; 19] = [
+pub(crate) const KINDS: [Row; 24] = [
     row(Kind::KillNode, "kill-node", Takes::Nothing, "kill -9 of a node, which is started again"),
     row(Kind::StopNode, "stop-node", Takes::Nothing, "SIGSTOP of a node for seconds"),
     row(Kind::KillRedis, "kill-redis", Takes::Epoch, "kill -9 of Redis, which starts again empty"),
@@ -98,6 +104,31 @@ pub(crate) const KINDS: [Row; 19] = [
         Takes::Split,
         "a node stays with the primary; for all others the replica is promoted",
     ),
+    row(
+        Kind::Moved,
+        "moved",
+        Takes::Split,
+        "the replica is promoted beside the primary; single connections of nodes move to it",
+    ),
+    row(
+        Kind::PlannedFailover,
+        "planned-failover",
+        Takes::Split,
+        "FAILOVER, SENTINEL or CLUSTER FAILOVER: a replica takes over from who lives",
+    ),
+    row(
+        Kind::LostPlaces,
+        "lost-places",
+        Takes::Epoch,
+        "DEL of what Redis holds for some channels of a stream, as an eviction does",
+    ),
+    row(
+        Kind::ClockAhead,
+        "clock-ahead",
+        Takes::Entries,
+        "the clock of Redis goes forty days ahead, so that histories expire, and comes back",
+    ),
+    row(Kind::ClockBack, "clock-back", Takes::Nothing, "the clock of Redis goes an hour back"),
 ];
 
 /// Time between the beginnings of two faults.
@@ -127,9 +158,34 @@ impl Kind {
         KINDS.iter().find(|row| row.kind == self).unwrap_or(&KINDS[0])
     }
 
-    /// Whether it is possible without Redis.
-    pub(crate) fn needs_redis(self) -> bool {
-        !matches!(self, Kind::KillNode | Kind::StopNode)
+    /// Whether it is possible where Redis joins the nodes in this bus, or not at all.
+    pub(crate) fn fits(self, bus: Option<Bus>) -> bool {
+        match self {
+            Kind::KillNode | Kind::StopNode => true,
+            Kind::Failover | Kind::PlannedFailover | Kind::ClientKill => bus.is_some(),
+            Kind::KillRedis | Kind::KillRedisAof | Kind::StopRedis => bus == Some(Bus::Links),
+            Kind::Trim
+            | Kind::Del
+            | Kind::Flush
+            | Kind::ScriptFlush
+            | Kind::LostPlaces
+            | Kind::ClockAhead
+            | Kind::ClockBack => matches!(bus, Some(Bus::Links | Bus::Sentinel)),
+            Kind::Cut
+            | Kind::HalfOpen
+            | Kind::LostReplies
+            | Kind::Reset
+            | Kind::Slow
+            | Kind::Unplug
+            | Kind::OneWay
+            | Kind::SplitBrain
+            | Kind::Moved => bus == Some(Bus::Links),
+        }
+    }
+
+    /// Whether the clock of Redis must be one that can be put wrong.
+    pub(crate) fn needs_clock(self) -> bool {
+        matches!(self, Kind::ClockAhead | Kind::ClockBack)
     }
 
     /// Whether it is possible only where each node is at a site of its own.

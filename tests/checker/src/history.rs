@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::node::DURABLE;
+
 /// Microseconds since the run began.
 pub(crate) type Micros = u64;
 
@@ -99,6 +101,18 @@ pub(crate) enum Takes {
     Split,
 }
 
+/// Something that was added to the stream from which nodes take publications in.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Entry {
+    /// The publication's number, and its channel; none if nobody can publish it.
+    pub(crate) pid: Option<u32>,
+    pub(crate) channel: Option<u16>,
+    /// What Redis called it; none if it did not say.
+    pub(crate) id: Option<String>,
+    pub(crate) invoked: Micros,
+    pub(crate) done: Micros,
+}
+
 /// Something that was broken on purpose.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Fault {
@@ -172,6 +186,11 @@ pub(crate) struct History {
     pub(crate) finals: Vec<Final>,
     pub(crate) probes: Vec<Probe>,
     pub(crate) usages: Vec<Usage>,
+    pub(crate) entries: Vec<Entry>,
+    /// Entries that were set aside in the end, by their names, and those that nobody has taken or
+    /// acknowledged.
+    pub(crate) dead: Vec<String>,
+    pub(crate) untaken: u64,
     /// What went wrong when all was healed: a node that did not come back, for one.
     pub(crate) unhealed: Vec<String>,
 }
@@ -212,6 +231,11 @@ impl History {
         let channel = self.channels.get(usize::from(channel)).unwrap_or(&unknown);
         let epoch = self.epochs.get(usize::from(place.epoch)).unwrap_or(&unknown);
         format!("{channel} {epoch}:{}", place.offset)
+    }
+
+    /// Whether Redis keeps the channel's history besides.
+    pub(crate) fn is_durable(&self, channel: u16) -> bool {
+        self.channel(channel).starts_with(DURABLE)
     }
 
     /// A channel's name.

@@ -1,12 +1,15 @@
 //! Breaks things as planned, and mends them again.
 
+mod failover;
+mod losses;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Bus, Cluster};
 use crate::faults::{Kind, Planned};
 use crate::history::{Fault, Takes, now};
 use crate::proxy::{Passage, Shape};
@@ -21,6 +24,11 @@ const SLOW_RATE: u32 = 64 * 1024;
 
 /// Time in which the log of writes reaches the disk.
 const SYNCED: Duration = Duration::from_millis(1100);
+
+/// Steps of Redis' clock, in seconds: further than anything there is kept without a publication,
+/// and further than histories and keys of repeats are.
+const AHEAD: i64 = 40 * 24 * 3600;
+const BACK: i64 = 3600;
 
 /// What was done, and to which channels: none means all of them.
 type Done = (String, Option<Vec<u16>>);
@@ -40,6 +48,8 @@ impl Cluster {
     pub(crate) async fn inject(&mut self, planned: &Planned) -> Result<Fault> {
         let begin = now();
         let row = planned.kind.row();
+        // When the fault is over, where that is before all is mended.
+        let mut over = None;
         let done = match planned.kind {
             Kind::KillNode => self.kill_node(planned).await,
             Kind::StopNode => self.stop_node(planned).await,
@@ -51,7 +61,26 @@ impl Cluster {
             Kind::Del => self.del(planned).await,
             Kind::Flush => self.say(&["FLUSHALL"]).await,
             Kind::ScriptFlush => self.say(&["SCRIPT", "FLUSH"]).await,
-            Kind::Failover => self.fail_over(planned).await,
+            Kind::Failover => match self.bus {
+                Some(Bus::Sentinel) => self.lose_primary(planned).await,
+                Some(Bus::Cluster) => self.lose_master(planned).await,
+                _ => self.fail_over(planned).await,
+            },
+            Kind::PlannedFailover => match self.bus {
+                Some(Bus::Sentinel) => self.ask_sentinel().await.map(|(done, at)| {
+                    over = Some(at);
+                    done
+                }),
+                Some(Bus::Cluster) => self.ask_replica(planned).await,
+                _ => self.hand_over().await,
+            },
+            Kind::Moved => self.move_connections(planned).await.map(|(done, at)| {
+                over = Some(at);
+                done
+            }),
+            Kind::LostPlaces => self.lose_places(planned).await,
+            Kind::ClockAhead => self.step_clock(planned, AHEAD).await,
+            Kind::ClockBack => self.step_clock(planned, -BACK).await,
             Kind::Cut => self.bend(planned, (1.0, 8.0), Passage::Held).await,
             Kind::HalfOpen => self.bend(planned, (1.0, 8.0), Passage::Swallowed).await,
             Kind::LostReplies => self.bend(planned, (0.3, 8.0), Passage::RepliesSwallowed).await,
@@ -65,7 +94,8 @@ impl Cluster {
         // Without Redis a node that ends takes its channels' epochs with it.
         let alone = planned.kind == Kind::KillNode && self.redis.is_empty();
         let takes = if alone { Takes::Epoch } else { row.takes };
-        Ok(Fault { kind: row.name, detail, begin, end: now(), takes, channels })
+        let end = over.unwrap_or_else(now);
+        Ok(Fault { kind: row.name, detail, begin, end, takes, channels })
     }
 
     async fn kill_node(&mut self, planned: &Planned) -> Result<Done> {
@@ -124,9 +154,13 @@ impl Cluster {
     async fn client_kill(&mut self, planned: &Planned) -> Result<Done> {
         let (began, length) = (Instant::now(), planned.between(1.0, 4.0));
         let mut killed = 0;
+        let masters = self.masters().await?;
         while began.elapsed() < length {
-            let count = self.primary()?.command(&["CLIENT", "KILL", "TYPE", "normal"]).await?;
-            killed += count.parse::<u32>().unwrap_or(0);
+            for &master in &masters {
+                let kill = ["CLIENT", "KILL", "TYPE", "normal"];
+                let count = self.redis[master].command(&kill).await?;
+                killed += count.parse::<u32>().unwrap_or(0);
+            }
             sleep(ROUND_PAUSE).await;
         }
         Ok((format!("{killed} connections in {:.1} s", length.as_secs_f64()), None))
@@ -183,7 +217,7 @@ impl Cluster {
         self.redis[new].command(&["REPLICAOF", "NO", "ONE"]).await?;
         let promoted = self.redis[new].address;
         self.links.iter().for_each(|link| link.lead_to(promoted));
-        self.primary = new;
+        self.promoted(new);
         sleep(SYNCED).await;
         self.redis[old].start(Persistence::None, Some(promoted)).await?;
         Ok((format!("{lost} bytes of replication were lost"), None))
@@ -211,7 +245,7 @@ impl Cluster {
         let (before, apart) = (self.writes(old).await?, planned.between(1.0, 6.0));
         sleep(apart).await;
         let lost = self.writes(old).await?.saturating_sub(before);
-        self.primary = new;
+        self.promoted(new);
         let (host, port) = (promoted.ip().to_string(), promoted.port().to_string());
         self.redis[old].command(&["REPLICAOF", &host, &port]).await?;
         self.redis[old].until("replication", "master_link_status:up").await?;

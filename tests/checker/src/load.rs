@@ -71,8 +71,8 @@ impl Load {
         }
     }
 
-    /// A number for one more publication.
-    pub(crate) fn next_pid(&self) -> u32 {
-        self.next_pid.fetch_add(1, Ordering::Relaxed)
+    /// The first of so many numbers for publications.
+    pub(crate) fn next_pids(&self, count: u32) -> u32 {
+        self.next_pid.fetch_add(count, Ordering::Relaxed)
     }
 }

@@ -28,6 +28,47 @@ const DESCRIPTORS_SLACK: u64 = 8;
 /// The namespace of every channel: all of them have a history, and all subscribers recover.
 pub(crate) const NAMESPACE: &str = "check";
 
+/// The namespace of channels whose history is in Redis besides.
+pub(crate) const DURABLE: &str = "kept";
+
+/// The stream from which nodes take publications in.
+pub(crate) const INGEST: &str = "corecast:ingest";
+
+/// How nodes drive their sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Drivers {
+    /// Every other node one of them.
+    #[default]
+    Mixed,
+    /// All of them so.
+    #[value(name = "io_uring")]
+    IoUring,
+    /// All of them so.
+    Epoll,
+}
+
+/// What all nodes are told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) drivers: Drivers,
+    /// Publications that a channel's history keeps, and for how long.
+    pub(crate) history_size: u32,
+    pub(crate) history_ttl: Duration,
+    /// What a stream of the bus may hold, as settings say it.
+    pub(crate) stream_bytes: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            drivers: Drivers::Mixed,
+            history_size: 20_000,
+            history_ttl: Duration::from_secs(3600),
+            stream_bytes: "16MiB",
+        }
+    }
+}
+
 /// One node.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -67,36 +108,60 @@ pub(crate) struct ToldPublication {
 }
 
 impl Node {
-    /// A node that is to be started by a command that begins with `inside`, with its settings
-    /// written. It reaches Redis at `redis`.
+    /// A node that is to be started by a command that begins with `inside`, when its settings are
+    /// written. It listens for clients and for the API.
+    pub(crate) fn new(
+        number: u8,
+        [clients, api]: [SocketAddr; 2],
+        (program, directory): (&Path, PathBuf),
+        inside: Vec<String>,
+    ) -> Node {
+        let program = program.to_owned();
+        Node { number, clients, api, program, directory, inside, process: None }
+    }
+
+    /// The same, with its settings written: it finds Redis by the URL, if there is one.
     ///
     /// # Errors
     /// If its directory can't be written.
-    pub(crate) fn new(
-        number: u8,
-        (clients, api): (SocketAddr, SocketAddr),
-        redis: Option<SocketAddr>,
-        (program, directory): (&Path, PathBuf),
-        inside: Vec<String>,
-    ) -> Result<Node> {
-        std::fs::create_dir_all(&directory).context("can't make a node's directory")?;
-        let redis = redis.map_or(String::new(), |redis| {
-            format!("[redis]\nurl = \"redis://{redis}\"\ningest = []\n")
-        });
+    pub(crate) fn with_settings(self, settings: &Settings, redis: Option<&str>) -> Result<Node> {
+        std::fs::create_dir_all(&self.directory).context("can't make a node's directory")?;
+        let (clients, api) = (self.clients, self.api);
+        let driver = match settings.drivers {
+            Drivers::IoUring => "io_uring",
+            Drivers::Mixed if self.number.is_multiple_of(2) => "io_uring",
+            Drivers::Epoll | Drivers::Mixed => "epoll",
+        };
         // A small outbox, so that slow readers are cut off and come back.
-        let settings = format!(
+        let mut text = format!(
             "[server]\nlisten = \"{clients}\"\napi_listen = \"{api}\"\nshards = 2\n\
+             driver = \"{driver}\"\n\
              [client]\noutbox_bytes_max = \"64KiB\"\nping_interval = \"5s\"\n\
              pong_timeout = \"4s\"\n\
-             [auth]\nanonymous = true\n[api]\nkeys = [\"{API_KEY}\"]\n\
-             [[channel.namespaces]]\nname = \"{NAMESPACE}\"\nhistory_size = 20000\n\
-             history_ttl = \"1h\"\nforce_recovery = true\nallow_subscribe_for_client = true\n\
-             allow_subscribe_for_anonymous = true\n{redis}"
+             [auth]\nanonymous = true\n[api]\nkeys = [\"{API_KEY}\"]\n"
         );
-        std::fs::write(directory.join("corecast.toml"), settings)
+        for name in [NAMESPACE, DURABLE] {
+            text.push_str(&format!(
+                "[[channel.namespaces]]\nname = \"{name}\"\nhistory_size = {}\n\
+                 history_ttl = \"{}s\"\nforce_recovery = true\n\
+                 allow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n",
+                settings.history_size,
+                settings.history_ttl.as_secs(),
+            ));
+            if name == DURABLE && redis.is_some() {
+                text.push_str("durable_history = true\n");
+            }
+        }
+        if let Some(redis) = redis {
+            let bytes = settings.stream_bytes;
+            text.push_str(&format!(
+                "[redis]\nurl = \"{redis}\"\ningest = [\"{INGEST}\"]\n\
+                 stream_bytes_max = \"{bytes}\"\n"
+            ));
+        }
+        std::fs::write(self.directory.join("corecast.toml"), text)
             .context("can't write a node's settings")?;
-        let program = program.to_owned();
-        Ok(Node { number, clients, api, program, directory, inside, process: None })
+        Ok(self)
     }
 
     /// Starts it, without waiting until it is ready.

@@ -72,25 +72,33 @@ impl Process {
     /// # Errors
     /// If `/proc` does not have it any more.
     pub(crate) fn usage(&self) -> Result<(u64, u64, u64)> {
-        let root = format!("/proc/{}", self.pid.as_raw_nonzero());
-        let status = fs::read_to_string(format!("{root}/status")).context("a node is gone")?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-        let (mut sockets, mut largest) = (HashSet::new(), 0);
-        for task in fs::read_dir(format!("{root}/task"))?.flatten() {
-            // A thread may end while we look.
-            let Ok(descriptors) = fs::read_dir(task.path().join("fd")) else { continue };
-            let mut count = 0;
-            for descriptor in descriptors.flatten() {
-                count += 1;
-                if let Ok(target) = fs::read_link(descriptor.path())
-                    && target.to_string_lossy().starts_with("socket:")
-                {
-                    sockets.insert(target);
-                }
-            }
-            largest = count.max(largest);
-        }
-        Ok((resident.context("no VmRSS")?, sockets.len() as u64, largest))
+        usage(self.pid())
     }
+}
+
+/// What [`Process::usage`] tells, of a process by its number.
+///
+/// # Errors
+/// If `/proc` does not have it.
+pub(crate) fn usage(pid: i32) -> Result<(u64, u64, u64)> {
+    let root = format!("/proc/{pid}");
+    let status = fs::read_to_string(format!("{root}/status")).context("a node is gone")?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let resident = resident.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    let (mut sockets, mut largest) = (HashSet::new(), 0);
+    for task in fs::read_dir(format!("{root}/task"))?.flatten() {
+        // A thread may end while we look.
+        let Ok(descriptors) = fs::read_dir(task.path().join("fd")) else { continue };
+        let mut count = 0;
+        for descriptor in descriptors.flatten() {
+            count += 1;
+            if let Ok(target) = fs::read_link(descriptor.path())
+                && target.to_string_lossy().starts_with("socket:")
+            {
+                sockets.insert(target);
+            }
+        }
+        largest = count.max(largest);
+    }
+    Ok((resident.context("no VmRSS")?, sockets.len() as u64, largest))
 }

@@ -5,7 +5,9 @@
 //! them for a while; a half-open one swallows them, and is reset when it is healed, because nothing
 //! sensible can follow.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -66,7 +68,12 @@ struct State {
     shape: Shape,
     /// Connections of an earlier generation are reset.
     generation: u64,
+    /// The connection that is reset alone, by its number; 0 for none.
+    ended: u64,
 }
+
+/// Connections that there are, by their numbers, and the server that each leads to.
+type Table = Arc<Mutex<BTreeMap<u64, SocketAddr>>>;
 
 /// One node's way to Redis.
 #[derive(Debug)]
@@ -74,6 +81,7 @@ pub(crate) struct Link {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     state: watch::Sender<State>,
+    table: Table,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,16 +99,37 @@ impl Link {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("can't listen at {address}"))?;
         let address = listener.local_addr()?;
-        let (state, _) = watch::channel(State { upstream, shape: Shape::default(), generation: 0 });
-        let link = Link { address, state };
-        let watched = link.state.subscribe();
+        let shape = Shape::default();
+        let (state, _) = watch::channel(State { upstream, shape, generation: 0, ended: 0 });
+        let link = Link { address, state, table: Table::default() };
+        let (watched, table) = (link.state.subscribe(), Arc::clone(&link.table));
         tokio::spawn(async move {
             // A connection that was reset before it was accepted is nobody's loss.
-            while let Ok((node, _)) = listener.accept().await {
-                tokio::spawn(join(node, watched.clone()));
+            for number in 1.. {
+                let Ok((node, _)) = listener.accept().await else { break };
+                tokio::spawn(join(node, (number, Arc::clone(&table)), watched.clone()));
             }
         });
         Ok(link)
+    }
+
+    /// How many connections lead to that server.
+    pub(crate) fn connections(&self, server: SocketAddr) -> usize {
+        lock(&self.table).values().filter(|upstream| **upstream == server).count()
+    }
+
+    /// Resets one of the connections that lead to that server, unless it is the only one; whether
+    /// there was one.
+    pub(crate) fn end_one(&self, server: SocketAddr, choice: usize) -> bool {
+        let table = lock(&self.table);
+        let there = table.iter().filter(|(_, upstream)| **upstream == server);
+        let numbers: Vec<u64> = there.map(|(number, _)| *number).collect();
+        if numbers.len() < 2 {
+            return false;
+        }
+        let ended = numbers[choice % numbers.len()];
+        self.state.send_modify(|state| state.ended = ended);
+        true
     }
 
     /// Makes the link behave so from now on, its present connections included.
@@ -130,7 +159,7 @@ impl Link {
 }
 
 /// Serves one connection of a node until either side ends it, or it is reset.
-async fn join(node: TcpStream, mut state: watch::Receiver<State>) {
+async fn join(node: TcpStream, (number, table): (u64, Table), mut state: watch::Receiver<State>) {
     let generation = state.borrow().generation;
     // A silent link lets no handshake through either.
     if open(&mut state).await.is_none() {
@@ -140,6 +169,16 @@ async fn join(node: TcpStream, mut state: watch::Receiver<State>) {
     let Ok(redis) = TcpStream::connect(upstream).await else {
         return reset(&node);
     };
+    lock(&table).insert(number, upstream);
+    serve((node, redis), (generation, number), state).await;
+    lock(&table).remove(&number);
+}
+
+async fn serve(
+    (node, redis): (TcpStream, TcpStream),
+    (generation, number): (u64, u64),
+    mut state: watch::Receiver<State>,
+) {
     if node.set_nodelay(true).and(redis.set_nodelay(true)).is_err() || keep_alive(&node).is_err() {
         return;
     }
@@ -147,12 +186,17 @@ async fn join(node: TcpStream, mut state: watch::Receiver<State>) {
     let (redis_reads, redis_writes) = redis.into_split();
     let request = pump((node_reads, redis_writes), Direction::Request, state.clone());
     let reply = pump((redis_reads, node_writes), Direction::Reply, state.clone());
-    let over = state.wait_for(|state| state.generation != generation);
+    let is_over = |state: &State| state.generation != generation || state.ended == number;
+    let over = state.wait_for(is_over);
     tokio::select! {
         (reads, writes) = request => { finish(reads.as_ref(), &writes) }
         (reads, writes) = reply => { finish(reads.as_ref(), &writes) }
         _ = over => {}
     }
+}
+
+fn lock(table: &Table) -> MutexGuard<'_, BTreeMap<u64, SocketAddr>> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn keep_alive(node: &TcpStream) -> rustix::io::Result<()> {

@@ -46,6 +46,8 @@ fn rows(history: &History, counts: &Counts) -> Vec<(&'static str, u64)> {
         ("publications of unknown result", read(&counts.info)),
         ("repeats with an idempotency key", read(&counts.repeats)),
         ("slowest answer, ms", read(&counts.slowest) / 1000),
+        ("entries that Redis was given", history.entries.len() as u64),
+        ("entries set aside", history.dead.len() as u64),
         ("received", read(&counts.received)),
         ("connections", read(&counts.connections)),
         ("recoveries with everything", read(&counts.recovered)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::args::Args;
@@ -17,9 +17,11 @@ use crate::faults::{Kind, Planned, plan};
 use crate::history::{
     Client as ClientRecord, Fault, Final, History, Place, Probe, Publication, now, seconds,
 };
+use crate::ingest::{Added, Producer};
 use crate::load::{Load, Phase};
-use crate::node::NAMESPACE;
-use crate::publisher::Publisher;
+use crate::node::{DURABLE, NAMESPACE, Settings};
+use crate::publisher::{PROBER, Publisher};
+use crate::soak::{Sampler, Samples};
 
 /// Publications a second of one publisher: each waits for its answer before it goes on.
 const PUBLISHER_RATE: u32 = 10;
@@ -52,20 +54,16 @@ pub(crate) async fn run(
     let mut random = Rng::with_seed(seed);
     let length = Duration::from_secs(args.seconds);
     let planned = plan(&mut random, kinds, (length, usize::from(args.nodes)));
-    let sites = kinds.iter().any(|kind| kind.needs_sites());
-    let topology = Topology { nodes: args.nodes, redis: !args.no_redis, sites };
-    let mut cluster = Cluster::start(&args.bin, directory, topology, args.ports).await?;
+    let mut cluster = Cluster::start(&args.bin, directory, topology(args, kinds)).await?;
     sleep(ARRIVE).await;
     let baseline = cluster.baseline().await?;
 
-    let names = (0..args.channels).map(|number| format!("{NAMESPACE}:{number}")).collect();
+    let names = (0..args.channels).map(channel_name).collect();
     let clients = cluster.nodes.iter().map(|node| node.clients).collect();
     let apis = cluster.nodes.iter().map(|node| node.api).collect();
     let load = Arc::new(Load::new((clients, apis), names));
     let began = Instant::now();
-    let mut subscribers = start_clients(args, &load, &mut random);
-    let mut publishers = start_publishers(args, &load, &mut random);
-    let progress = tokio::spawn(tell_progress(Arc::clone(&load)));
+    let mut crew = Crew::start(args, &load, &cluster, &mut random)?;
 
     let faults = break_things(&mut cluster, &load, began, &planned).await?;
     let mut history = History { faults, ..History::default() };
@@ -76,32 +74,106 @@ pub(crate) async fn run(
         history.unhealed.extend(end.then(|| format!("{} {}", fault.kind, fault.detail)));
     }
     let healed = Instant::now();
-    while let Some(record) = publishers.join_next().await {
-        history.publications.extend(record.context("a publisher panicked")?);
-    }
+    crew.stop_publishing(&mut history).await?;
     sleep_until(healed + HEAL).await;
     for node in &mut cluster.nodes {
         history.unhealed.extend(node.ended());
     }
+    history.unhealed.append(&mut cluster.complaints);
     probe(&cluster, &load, &mut history, random.fork()).await;
     sleep(ARRIVE).await;
     read_finals(&cluster, &load, &mut history).await;
-    load.phase.send_replace(Phase::Stop);
-    progress.abort();
-    let mut records: Vec<(usize, ClientRecord)> = Vec::new();
-    while let Some(record) = subscribers.join_next().await {
-        records.push(record.context("a client panicked")?);
+    if args.bus().is_some() {
+        (history.dead, history.untaken) = cluster.taken_in().await?;
     }
-    records.sort_by_key(|(number, _)| *number);
-    history.clients = records.into_iter().map(|(_, record)| record).collect();
+    load.phase.send_replace(Phase::Stop);
+    let samples = crew.end(&mut history).await?;
     match cluster.usages(&baseline, history_kib(&load, &history.publications)).await {
         Ok(usages) => history.usages = usages,
         Err(error) => history.unhealed.push(format!("{error:#}")),
     }
+    history.usages.extend(samples.into_iter().flat_map(|samples| samples.usages(length)));
     history.publications.sort_by_key(|publication| publication.pid);
     history.channels.clone_from(&load.channels);
     history.epochs = load.epochs.texts();
     Ok((history, load))
+}
+
+/// All who are at work.
+struct Crew {
+    subscribers: JoinSet<(usize, ClientRecord)>,
+    publishers: JoinSet<Vec<Publication>>,
+    producer: Option<JoinHandle<Added>>,
+    sampler: Option<JoinHandle<Samples>>,
+    progress: JoinHandle<()>,
+}
+
+impl Crew {
+    fn start(args: &Args, load: &Arc<Load>, cluster: &Cluster, random: &mut Rng) -> Result<Crew> {
+        let subscribers = start_clients(args, load, random);
+        let publishers = start_publishers(args, load, random);
+        let at = cluster.primary_at.subscribe();
+        let producer = Producer::new(Arc::clone(load), random.fork(), at);
+        let producer = args.bus().map(|_| tokio::spawn(producer.run()));
+        let sampler = args.soak.then(|| Sampler::new(cluster)).transpose()?;
+        let length = Duration::from_secs(args.seconds);
+        let sampler = sampler.map(|sampler| tokio::spawn(sampler.run(length)));
+        let progress = tokio::spawn(tell_progress(Arc::clone(load)));
+        Ok(Crew { subscribers, publishers, producer, sampler, progress })
+    }
+
+    /// Waits for those who publish, whose time is over.
+    async fn stop_publishing(&mut self, history: &mut History) -> Result<()> {
+        while let Some(record) = self.publishers.join_next().await {
+            history.publications.extend(record.context("a publisher panicked")?);
+        }
+        if let Some(producer) = self.producer.take() {
+            let (entries, publications) = producer.await.context("the producer panicked")?;
+            history.entries = entries;
+            history.publications.extend(publications);
+        }
+        Ok(())
+    }
+
+    /// Waits for all others; returns what was sampled, if anything was.
+    async fn end(mut self, history: &mut History) -> Result<Option<Samples>> {
+        self.progress.abort();
+        let mut records: Vec<(usize, ClientRecord)> = Vec::new();
+        while let Some(record) = self.subscribers.join_next().await {
+            records.push(record.context("a client panicked")?);
+        }
+        records.sort_by_key(|(number, _)| *number);
+        history.clients = records.into_iter().map(|(_, record)| record).collect();
+        match self.sampler {
+            Some(sampler) => Ok(Some(sampler.await.context("the sampler panicked")?)),
+            None => Ok(None),
+        }
+    }
+}
+
+fn topology(args: &Args, kinds: &[Kind]) -> Topology {
+    let drivers = args.driver;
+    let settings = if args.soak {
+        // What is filled within minutes, so that it can be seen whether anything grows beside it.
+        // No client is ever away for so long.
+        let history_ttl = Duration::from_secs(240);
+        Settings { drivers, history_size: 500, history_ttl, stream_bytes: "256KiB" }
+    } else {
+        Settings { drivers, ..Settings::default() }
+    };
+    Topology {
+        nodes: args.nodes,
+        bus: args.bus(),
+        sites: kinds.iter().any(|kind| kind.needs_sites()),
+        clock: kinds.iter().any(|kind| kind.needs_clock()),
+        settings,
+    }
+}
+
+/// What a channel is called: Redis keeps the history of every third one besides.
+fn channel_name(number: u16) -> String {
+    let namespace = if number % 3 == 2 { DURABLE } else { NAMESPACE };
+    format!("{namespace}:{number}")
 }
 
 /// What histories may take on each node: payloads, and as much again for each publication as a
@@ -167,7 +239,7 @@ async fn break_things(
 
 /// Publishes to every channel, through the nodes in turn.
 async fn probe(cluster: &Cluster, load: &Arc<Load>, history: &mut History, random: Rng) {
-    let mut publisher = Publisher::new(u16::MAX, false, Arc::clone(load), random);
+    let mut publisher = Publisher::new(PROBER, false, Arc::clone(load), random);
     for channel in 0..load.channels.len() {
         let node = channel % cluster.nodes.len();
         let (took, error) = publisher.probe(node, channel as u16).await;
@@ -189,7 +261,9 @@ async fn read_finals(cluster: &Cluster, load: &Load, history: &mut History) {
                     publications: told
                         .publications
                         .iter()
-                        .map(|publication| (publication.offset, publication.data.pid))
+                        .map(|publication| {
+                            (publication.offset, publication.data.pid_in(channel as u16))
+                        })
                         .collect(),
                 }),
                 Err(error) => history.unhealed.push(format!("{error:#}")),

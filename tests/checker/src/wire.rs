@@ -8,8 +8,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Payload {
     pub(crate) pid: u32,
+    /// Channels of a broadcast, which has the same data for all: the publication to the first one
+    /// has the number `pid`, and so on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) of: Vec<u16>,
     #[serde(default, skip_deserializing)]
     pub(crate) pad: String,
+}
+
+impl Payload {
+    /// The number of the publication that has this data in `channel`.
+    pub(crate) fn pid_in(&self, channel: u16) -> u32 {
+        let at = self.of.iter().position(|one| *one == channel);
+        at.map_or(self.pid, |at| self.pid + at as u32)
+    }
 }
 
 /// One line from the server: a reply if it has an `id`, else a push, else a ping.
@@ -97,6 +109,14 @@ mod tests {
         let push = read(r#"{"push":{"channel":"c","unsubscribe":{"code":2500,"reason":"r"}}}"#);
         assert_eq!(push.push.unwrap().unsubscribe.unwrap().code, 2500);
         assert_eq!(read(r#"{"id":1,"error":{"code":100,"message":"m"}}"#).error.unwrap().code, 100);
+    }
+
+    #[test]
+    fn a_broadcast_has_a_number_for_each_channel() {
+        let read = |text| serde_json::from_str::<Payload>(text).unwrap();
+        let many = read(r#"{"pid":7,"of":[3,9],"pad":"x"}"#);
+        assert_eq!([3, 9].map(|channel| many.pid_in(channel)), [7, 8]);
+        assert_eq!(read(r#"{"pid":7}"#).pid_in(9), 7);
     }
 
     #[test]

@@ -26,8 +26,8 @@ class Sites:
     def __enter__(self):
         with contextlib.ExitStack() as undo:
             _enter_namespace(undo)
-            self.holder = _hold_namespace(undo)
-            self.away = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--"]
+            self.holder = _hold_namespace(undo).pid
+            self.away = ["nsenter", f"--net=/proc/{self.holder}/ns/net", "--"]
             self.make()
             self.undo = undo.pop_all()
         return self
@@ -38,12 +38,15 @@ class Sites:
     def make(self):
         for link, ends in [(LINK, [HOME, AWAY]), (DOOR_LINK, ["10.0.1.1", DOOR])]:
             self.run(HOME, "ip", "link", "add", "dev", link, "type", "veth", "peer", "name", link,
-                     "netns", self.holder.pid)
+                     "netns", self.holder)
             for site, address in zip([HOME, AWAY], ends):
                 self.run(site, "ip", "address", "add", f"{address}/30", "dev", link)
         for site in (HOME, AWAY):
             for link in ("lo", DOOR_LINK):
                 self.run(site, "ip", "link", "set", link, "up")
+        # A port that is free at home must not be an outgoing connection's away.
+        for site, ports in [(HOME, "32768 60999"), (AWAY, "10000 29999")]:
+            self.run(site, "sh", "-c", f"echo {ports} >/proc/sys/net/ipv4/ip_local_port_range")
         self.heal()
 
     def run(self, site, *command):

@@ -12,7 +12,8 @@ import redis.backoff
 import redis.exceptions
 import redis.retry
 
-from harness.server import eventually, free_port
+from harness.ports import free_port
+from harness.server import eventually
 
 ANSWER_SECONDS_MAX = 15
 SLOTS = 16_384

@@ -1,40 +1,24 @@
 """A `corecast serve` process on ports of its own, and what can be asked of it from outside."""
 
 import contextlib
-import itertools
 import json
 import os
 import pathlib
-import random
 import re
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 
 import httpx
 
+from harness.ports import free_port
+
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CACHE = ROOT / "tests" / ".cache"
 BINARY = os.environ.get("CORECAST_BIN", str(ROOT / "target" / "release" / "corecast"))
 
 READY_SECONDS_MAX = 15
-
-
-_ports = itertools.count(random.randrange(2_000))
-
-
-def free_port():
-    """A port that nothing holds. The server listens with SO_REUSEPORT, so two servers that were
-    given one port would share it without a word: each test worker draws from a range of its own,
-    and never the same port twice in a row."""
-    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "0")) or 0)
-    while True:
-        port = 20_000 + worker * 2_000 + next(_ports) % 2_000
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Server:

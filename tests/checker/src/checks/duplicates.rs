@@ -1,7 +1,8 @@
 //! No duplicate append: a publication has one place.
 //!
 //! Only a repeat with its idempotency key may stand once more, and only in another epoch: the first
-//! append was lost with Redis, and the key with it.
+//! append was lost with Redis, and the key with it. And what Redis keeps of a channel besides, in a
+//! durable history, stands at the same offset in the next epoch.
 
 use super::Violation;
 use crate::history::{History, Sighting};
@@ -18,7 +19,10 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
         };
         let repeated = history.publications[seen.pid as usize].attempts > 1;
         let elsewhere = seen.place != first.place;
-        if elsewhere && !(repeated && seen.place.epoch != first.place.epoch) {
+        // What Redis keeps besides outlives an epoch, and its offsets go on.
+        let carried = history.is_durable(seen.channel) && seen.place.offset == first.place.offset;
+        let allowed = (repeated || carried) && seen.place.epoch != first.place.epoch;
+        if elsewhere && !allowed {
             found.push(Violation::at(
                 seen.at,
                 format!(
@@ -45,6 +49,19 @@ mod tests {
         let mut history = sound();
         history.clients[0].events.push(live(1, place(0, 5), 3));
         assert!(only(check, &history).contains("old:4"));
+    }
+
+    #[test]
+    fn a_durable_history_is_carried_into_the_next_epoch_at_its_offsets() {
+        let mut history = renewed();
+        history.channels = vec!["kept:0".to_owned()];
+        history.finals[0].publications = vec![(2, 1)];
+        assert_eq!(check(&history), []);
+        history.finals[0].publications = vec![(3, 1)];
+        assert!(only(check, &history).contains("publication 1 stands at kept:0 old:2"));
+        history.channels = vec!["check:0".to_owned()];
+        history.finals[0].publications = vec![(2, 1)];
+        assert_eq!(check(&history).len(), 1, "no other history is");
     }
 
     #[test]

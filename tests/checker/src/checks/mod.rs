@@ -1,10 +1,11 @@
-//! The ten checks, each a scan over the history: what breaks the promise, in words.
+//! The eleven checks, each a scan over the history: what breaks the promise, in words.
 
 mod aborted;
 mod acknowledged;
 mod agreement;
 mod duplicates;
 mod fabrication;
+mod ingest;
 mod liveness;
 mod notices;
 mod realtime;
@@ -83,7 +84,7 @@ impl Check {
 }
 
 /// All checks, in the order of the report.
-pub(crate) const CHECKS: [Check; 10] = [
+pub(crate) const CHECKS: [Check; 11] = [
     Check {
         name: "fabrication",
         promise: "what is received was published, in that channel",
@@ -109,6 +110,11 @@ pub(crate) const CHECKS: [Check; 10] = [
         name: "acknowledged",
         promise: "what was acknowledged is there, or its epoch ended for a reason",
         run: acknowledged::check,
+    },
+    Check {
+        name: "ingest",
+        promise: "what Redis was given is published, or set aside if it can't be",
+        run: ingest::check,
     },
     Check { name: "aborted", promise: "what was refused is never seen", run: aborted::check },
     Check {

@@ -75,7 +75,9 @@ fn is_excused(
     // A node that is behind its client has not read as far yet, and nothing is missing.
     let Some(missed) = top.offset.checked_sub(since.offset) else { return false };
     let mut recent = before.filter(|fault| at <= fault.end + CAUSE_WINDOW);
-    missed > RECOVERY_MAX || recent.any(|fault| fault.took(Takes::Entries, channel))
+    // What is taken from a stream is not taken from what Redis keeps besides.
+    let taken = |fault: &Fault| fault.took(Takes::Entries, channel) && !history.is_durable(channel);
+    missed > RECOVERY_MAX || recent.any(taken)
 }
 
 /// A channel has one epoch, and at most one more for each fault that may end it.
@@ -163,6 +165,15 @@ mod tests {
         assert_eq!(check(&history).len(), 1);
         history.faults.push(fault("trim", (0, SECOND), Takes::Entries));
         assert_eq!(check(&history), []);
+    }
+
+    #[test]
+    fn a_durable_history_has_what_a_stream_has_lost() {
+        let mut history = sound();
+        history.channels = vec!["kept:0".to_owned()];
+        history.clients[0].events.push(subscribed(2, Some(place(0, 3)), false, place(0, 4)));
+        history.faults.push(fault("trim", (0, SECOND), Takes::Entries));
+        assert!(only(check, &history).contains("could not recover from kept:0 old:3"));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(crate) fn sound() -> History {
         finals: vec![read(0), read(1)],
         probes: vec![Probe { node: 0, channel: 0, took: 1000, error: None }],
         usages: vec![Usage { what: "descriptors".to_owned(), before: 20, after: 21, limit: 30 }],
-        unhealed: Vec::new(),
+        ..History::default()
     }
 }
 

@@ -6,24 +6,32 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cluster::Topology;
+use crate::cluster::{Bus, Topology};
 use crate::proxy::Link;
 use crate::redis::Redis;
 
 /// Redis with its replica, and a link to it as nodes have one; the second is the link's other end.
-async fn started(port: u16) -> Option<(Cluster, Redis, TempDir)> {
+async fn started() -> Option<(Cluster, Redis, TempDir)> {
     if std::process::Command::new("redis-server").arg("--version").output().is_err() {
         eprintln!("redis-server is not installed");
         return None;
     }
     let directory = tempfile::tempdir().unwrap();
-    let topology = Topology { redis: true, ..Topology::default() };
-    let started = Cluster::start(Path::new("none"), directory.path(), topology, port).await;
+    let clock = true;
+    let topology = Topology { bus: Some(Bus::Links), clock, ..Topology::default() };
+    let started = Cluster::start(Path::new("none"), directory.path(), topology).await;
     let mut cluster = started.unwrap();
+    let through = linked(&mut cluster, &directory).await;
+    Some((cluster, through, directory))
+}
+
+/// One more link, and the server as it is seen through it.
+async fn linked(cluster: &mut Cluster, directory: &TempDir) -> Redis {
     let mut address = cluster.redis[0].address;
-    address.set_port(port);
+    address.set_port(0);
     cluster.links.push(Link::open(address, cluster.redis[0].address).await.unwrap());
-    Some((cluster, Redis::new(address, directory.path().join("unused")), directory))
+    let address = cluster.links.last().unwrap().address;
+    Redis::new(address, directory.path().join("unused"))
 }
 
 fn planned(kind: Kind) -> Planned {
@@ -32,7 +40,7 @@ fn planned(kind: Kind) -> Planned {
 
 #[tokio::test]
 async fn a_failover_loses_what_came_last_and_nothing_else() {
-    let Some((mut cluster, through, directory)) = started(21_110).await else { return };
+    let Some((mut cluster, through, directory)) = started().await else { return };
     through.command(&["SET", "before", "1"]).await.unwrap();
     until_there(&cluster.redis[1], "before").await;
     // Not through the link, which may lead to the other one before a writer was refused.
@@ -58,11 +66,8 @@ async fn a_failover_loses_what_came_last_and_nothing_else() {
 
 #[tokio::test]
 async fn two_primaries_both_take_writes_until_one_of_them_loses_its_own() {
-    let Some((mut cluster, alone, directory)) = started(21_150).await else { return };
-    let mut address = alone.address;
-    address.set_port(21_151);
-    cluster.links.push(Link::open(address, cluster.redis[0].address).await.unwrap());
-    let other = Redis::new(address, directory.path().join("unused"));
+    let Some((mut cluster, alone, directory)) = started().await else { return };
+    let other = linked(&mut cluster, &directory).await;
     alone.command(&["SET", "before", "1"]).await.unwrap();
     until_there(&cluster.redis[1], "before").await;
     let writing = async {
@@ -104,7 +109,7 @@ async fn until_there(server: &Redis, key: &str) {
 
 #[tokio::test]
 async fn a_killed_redis_has_what_its_log_has() {
-    let Some((mut cluster, through, _directory)) = started(21_120).await else { return };
+    let Some((mut cluster, through, _directory)) = started().await else { return };
     for (kind, kept) in [(Kind::KillRedis, ""), (Kind::KillRedisAof, "1"), (Kind::KillRedis, "")] {
         through.command(&["SET", "key", "1"]).await.unwrap();
         let before = through.command(&["INFO", "server"]).await.unwrap();
@@ -119,7 +124,7 @@ async fn a_killed_redis_has_what_its_log_has() {
 
 #[tokio::test]
 async fn streams_are_found_and_deleted_with_the_channels_that_they_concern() {
-    let Some((mut cluster, through, _directory)) = started(21_130).await else { return };
+    let Some((mut cluster, through, _directory)) = started().await else { return };
     through.command(&["XADD", "corecast:{3}:bus", "1-1", "a", "b"]).await.unwrap();
     through.command(&["HSET", "corecast:{3}:places", "check:1", "1:7"]).await.unwrap();
     let names = ["check:0".to_owned(), "check:1".to_owned()];
@@ -133,7 +138,7 @@ async fn streams_are_found_and_deleted_with_the_channels_that_they_concern() {
 
 #[tokio::test]
 async fn connections_are_killed_and_reset() {
-    let Some((mut cluster, through, _directory)) = started(21_140).await else { return };
+    let Some((mut cluster, through, _directory)) = started().await else { return };
     for kind in [Kind::ClientKill, Kind::Reset] {
         let plan = planned(kind);
         // A connection that waits longer than the fault lasts: it can only be cut off.
@@ -141,5 +146,74 @@ async fn connections_are_killed_and_reset() {
         let (fault, blocked) = tokio::join!(cluster.inject(&plan), blocked);
         assert_eq!(fault.unwrap().takes, Takes::Nothing);
         assert!(blocked.is_err(), "{kind:?}: {blocked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_primary_that_is_asked_hands_over_without_a_loss() {
+    let Some((mut cluster, through, directory)) = started().await else { return };
+    let old = Redis::new(cluster.redis[0].address, directory.path().join("unused"));
+    let writing = async {
+        let mut acknowledged = 0;
+        while let Ok(count) = old.command(&["INCR", "count"]).await {
+            acknowledged = count.parse::<u32>().unwrap();
+        }
+        acknowledged
+    };
+    let plan = planned(Kind::PlannedFailover);
+    let (fault, acknowledged) = tokio::join!(cluster.inject(&plan), writing);
+    assert_eq!(fault.unwrap().takes, Takes::Split);
+    cluster.links[0].reset();
+    let kept = through.command(&["GET", "count"]).await.unwrap();
+    assert_eq!(kept, acknowledged.to_string());
+    assert_eq!(*cluster.primary_at.borrow(), Some(cluster.redis[1].address));
+}
+
+#[tokio::test]
+async fn places_are_lost_and_the_stream_stays() {
+    let Some((mut cluster, through, _directory)) = started().await else { return };
+    through.command(&["XADD", "corecast:{3}:bus", "1-1", "a", "b"]).await.unwrap();
+    let places = ["HSET", "corecast:{3}:places", "check:1", "1:7", "check:0", "1:4"];
+    through.command(&places).await.unwrap();
+    cluster.learn_streams(&["check:0".to_owned(), "check:1".to_owned()]).await.unwrap();
+    let fault = cluster.inject(&planned(Kind::LostPlaces)).await.unwrap();
+    let mut concerned = fault.channels.unwrap();
+    concerned.sort_unstable();
+    assert_eq!((fault.takes, concerned), (Takes::Epoch, vec![0, 1]));
+    assert_eq!(through.keys("*").await.unwrap(), ["corecast:{3}:bus"]);
+}
+
+#[tokio::test]
+async fn what_expires_is_gone_when_the_clock_is_ahead_only() {
+    let Some((mut cluster, through, _directory)) = started().await else { return };
+    for (kind, kept) in [(Kind::ClockBack, "1"), (Kind::ClockAhead, "0")] {
+        through.command(&["SET", "key", "1", "EX", "3000000"]).await.unwrap();
+        let before = through.command(&["TIME"]).await.unwrap();
+        cluster.inject(&planned(kind)).await.unwrap();
+        assert_eq!(through.command(&["EXISTS", "key"]).await.unwrap(), kept, "{kind:?}");
+        let after = through.command(&["TIME"]).await.unwrap();
+        let second = |time: &str| time.lines().next().unwrap().parse::<i64>().unwrap();
+        let passed = second(&after) - second(&before);
+        assert!((0..60).contains(&passed), "the clock is right again: {passed} s");
+    }
+}
+
+/// Sentinels and Clusters say themselves who takes over.
+#[tokio::test]
+async fn a_server_that_is_killed_is_replaced_by_its_replica() {
+    if started().await.is_none() {
+        return;
+    }
+    for bus in [Bus::Sentinel, Bus::Cluster] {
+        let directory = tempfile::tempdir().unwrap();
+        let topology = Topology { bus: Some(bus), ..Topology::default() };
+        let started = Cluster::start(Path::new("none"), directory.path(), topology).await;
+        let mut cluster = started.unwrap();
+        let before = cluster.masters().await.unwrap();
+        let fault = cluster.inject(&planned(Kind::Failover)).await.unwrap();
+        assert_eq!(fault.takes, Takes::Epoch);
+        let after = cluster.masters().await.unwrap();
+        assert_eq!(before.len(), after.len(), "{bus:?}");
+        assert_eq!(after.iter().filter(|server| !before.contains(server)).count(), 1, "{bus:?}");
     }
 }

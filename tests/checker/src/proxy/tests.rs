@@ -103,3 +103,22 @@ async fn a_reset_ends_connections_and_lets_new_ones_in() {
     let mut socket = TcpStream::connect(address).await.unwrap();
     assert_eq!(echo(&mut socket, "two", PATIENCE).await, "two");
 }
+
+#[tokio::test]
+async fn one_connection_ends_and_goes_elsewhere_and_the_others_stay() {
+    let (link, mut first) = linked().await;
+    let mut second = TcpStream::connect(link.address).await.unwrap();
+    let home = link.state.borrow().upstream;
+    assert_eq!(echo(&mut first, "one", PATIENCE).await, "one");
+    assert!(!link.end_one(home, 0), "the only one stays");
+    assert_eq!(echo(&mut second, "two", PATIENCE).await, "two");
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    link.lead_to(elsewhere.local_addr().unwrap());
+    assert!(link.end_one(home, 0));
+    let ended = timeout(PATIENCE, first.read(&mut [0])).await.unwrap();
+    assert!(ended.is_err(), "it was reset: {ended:?}");
+    assert_eq!(echo(&mut second, "four", PATIENCE).await, "four");
+    assert_eq!(link.connections(home), 1);
+    let _again = TcpStream::connect(link.address).await.unwrap();
+    timeout(PATIENCE, elsewhere.accept()).await.unwrap().unwrap();
+}

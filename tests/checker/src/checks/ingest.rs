@@ -1,0 +1,104 @@
+//! What is added to the stream that nodes take in is published, or set aside if it can't be, unless
+//! Redis itself lost it; and nothing else is set aside.
+
+use std::collections::HashSet;
+
+use super::Violation;
+use crate::history::{Entry, History, Micros, Takes};
+
+/// Time after an answer in which what takes things from Redis may take this entry, or what became
+/// of it, before it was read: entries wait as long as nodes can't publish, for they have no
+/// deadline, and are taken in again by another node when one was lost.
+const UNREAD_MAX: Micros = 60_000_000;
+
+pub(super) fn check(history: &History) -> Vec<Violation> {
+    let seen: HashSet<u32> = history.seen().map(|seen| seen.pid).collect();
+    let dead: HashSet<&str> = history.dead.iter().map(String::as_str).collect();
+    let mut found = Vec::new();
+    for entry in &history.entries {
+        let Some(id) = entry.id.as_deref() else { continue };
+        let wrong = match (entry.pid, dead.contains(id)) {
+            (Some(pid), true) => format!("of publication {pid} was set aside"),
+            (Some(pid), false) if !seen.contains(&pid) && !is_lost(history, entry) => {
+                format!("of publication {pid} was never seen by anybody")
+            }
+            (None, false) if !is_forgotten(history, entry) => {
+                "that can't be published was not set aside".to_owned()
+            }
+            _ => continue,
+        };
+        found.push(Violation::at(entry.done, format!("entry {id} {wrong}")));
+    }
+    if history.untaken > 0 {
+        let text = format!("{} entries were not taken or not acknowledged", history.untaken);
+        found.push(Violation::whenever(text));
+    }
+    found
+}
+
+/// Whether Redis may have lost the entry, or the publication that it became, before anybody saw it.
+fn is_lost(history: &History, entry: &Entry) -> bool {
+    let Some(channel) = entry.channel else { return false };
+    history.faults.iter().any(|fault| {
+        fault.took_any(channel)
+            && fault.end >= entry.invoked
+            && fault.begin <= entry.done + UNREAD_MAX
+    })
+}
+
+/// Whether Redis may have lost what was set aside, however long ago.
+fn is_forgotten(history: &History, entry: &Entry) -> bool {
+    let ends = |takes| matches!(takes, Takes::Epoch | Takes::Split);
+    history.faults.iter().any(|fault| ends(fault.takes) && fault.end >= entry.invoked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene::*;
+    use super::*;
+
+    fn added(pid: Option<u32>, id: &str) -> Entry {
+        let channel = pid.map(|_| 0);
+        Entry { pid, channel, id: Some(id.to_owned()), invoked: SECOND, done: SECOND + 1 }
+    }
+
+    fn with(entries: Vec<Entry>, dead: &[&str]) -> History {
+        let dead = dead.iter().map(|id| (*id).to_owned()).collect();
+        History { entries, dead, ..sound() }
+    }
+
+    #[test]
+    fn entries_that_went_their_way_are_no_violation() {
+        let entries = vec![added(Some(1), "1-1"), added(None, "1-2")];
+        assert_eq!(check(&with(entries, &["1-2"])), []);
+    }
+
+    #[test]
+    fn an_entry_that_was_lost_is_noticed_unless_redis_lost_it() {
+        let mut history = with(vec![added(Some(9), "1-1")], &[]);
+        assert!(only(check, &history).contains("publication 9 was never seen"));
+        history.faults.push(fault("reset", (0, 2 * SECOND), Takes::Nothing));
+        assert_eq!(check(&history).len(), 1);
+        history.faults.push(fault("flush", (0, 2 * SECOND), Takes::Epoch));
+        assert_eq!(check(&history), []);
+    }
+
+    #[test]
+    fn a_lost_letter_is_noticed_unless_redis_lost_it() {
+        let mut history = with(vec![added(None, "1-1")], &[]);
+        assert!(only(check, &history).contains("was not set aside"));
+        history.faults.push(fault("trim", (0, 2 * SECOND), Takes::Entries));
+        assert_eq!(check(&history).len(), 1);
+        history.faults.push(fault("flush", (9 * SECOND, 9 * SECOND), Takes::Epoch));
+        assert_eq!(check(&history), []);
+    }
+
+    #[test]
+    fn what_was_wrongly_set_aside_and_what_was_left_is_noticed() {
+        let mut history = with(vec![added(Some(1), "1-1")], &["1-1"]);
+        assert!(only(check, &history).contains("publication 1 was set aside"));
+        history.dead.clear();
+        history.untaken = 2;
+        assert!(only(check, &history).contains("2 entries were not taken"));
+    }
+}
