@@ -246,8 +246,8 @@ impl Local {
         frames.as_ref()
     }
 
-    /// The last segment as frames of `protocol`, how many publications it holds, and when the oldest
-    /// was accepted. The way of almost all deliveries, so it looks at nothing else.
+    /// The last segment as frames of `protocol`, how many publications it holds, and when the
+    /// oldest was accepted. The way of almost all deliveries, so it looks at nothing else.
     pub fn last_segment(&mut self, protocol: Protocol) -> Option<(&Rc<Frames>, usize, Moment)> {
         let segment = self.log.as_ref()?.segments.back()?;
         let facts = (segment.publications.len(), segment.publications.first()?.accepted);
