@@ -141,7 +141,10 @@ fn check_events(config: &Config, found: &mut Found) {
         found.add("events.stream", text);
     }
     found.range("events.entries_max", events.entries_max, (EVENTS_MIN, usize::MAX >> 1));
-    let least = EVENTS_BYTES_MIN.max(EVENT_MESSAGES_MIN * config.client.message_bytes_max);
+    // Nothing of a client is in a stream that nothing is written to.
+    let messages_bytes = EVENT_MESSAGES_MIN * config.client.message_bytes_max;
+    let least =
+        if config.has_events() { messages_bytes.max(EVENTS_BYTES_MIN) } else { EVENTS_BYTES_MIN };
     found.range("events.bytes_max", events.bytes_max, (least, EVENTS_BYTES_MOST));
 }
 

@@ -1,5 +1,6 @@
 """SIGTERM: everybody is sent away in good order, at a pace, and told to come back."""
 
+import concurrent.futures
 import signal
 import threading
 import time
@@ -193,19 +194,24 @@ def test_publications_in_flight_are_acknowledged_or_refused_but_not_lost(driver)
         publisher.start()
         time.sleep(0.5)
         server.terminate()
-        longest = []
-        for listener in listeners:
-            seen = []
-            try:
-                while True:
-                    seen.append(listener.publication("flight")["data"])
-            except Closed as closed:
-                assert closed.code == 3001
+        with concurrent.futures.ThreadPoolExecutor(len(listeners)) as readers:
+            logs = list(readers.map(_read_until_shutdown, listeners))
+        for seen in logs:
             assert seen == list(range(len(seen))), "no hole before the close"
-            longest = max(longest, seen, key=len)
+        longest = max(logs, key=len)
         assert server.wait(10) == 0
         publisher.join()
         assert len(longest) > 10
+
+
+def _read_until_shutdown(listener):
+    seen = []
+    try:
+        while True:
+            seen.append(listener.publication("flight")["data"])
+    except Closed as closed:
+        assert closed.code == 3001
+    return seen
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGHUP])
