@@ -116,7 +116,7 @@ async fn one_connection_ends_and_goes_elsewhere_and_the_others_stay() {
     link.lead_to(elsewhere.local_addr().unwrap());
     assert!(link.end_one(home, 0));
     let ended = timeout(PATIENCE, first.read(&mut [0])).await.unwrap();
-    assert!(ended.is_err(), "it was reset: {ended:?}");
+    assert!(matches!(ended, Ok(0) | Err(_)), "it has ended: {ended:?}");
     assert_eq!(echo(&mut second, "four", PATIENCE).await, "four");
     // The table is told a moment after the sockets.
     let counted = async {
