@@ -49,6 +49,8 @@ pub enum Fault {
     OvertakingCommand,
     /// A publication is acknowledged before it is in the stream.
     EarlyAcknowledgement,
+    /// What Sentinels say after the start goes unheard.
+    DeafToSentinels,
     /// The answers of a broadcast stand in another order than its channels.
     SwappedAnswers,
     /// What can't be published of an ingest stream is dropped.
@@ -93,6 +95,7 @@ impl Fault {
             "false_foretelling" => Some(Fault::FalseForetelling),
             "ignored_setback" => Some(Fault::IgnoredSetback),
             "ignored_repeat" => Some(Fault::IgnoredRepeat),
+            "deaf_to_sentinels" => Some(Fault::DeafToSentinels),
             "swapped_answers" => Some(Fault::SwappedAnswers),
             "lost_letter" => Some(Fault::LostLetter),
             "skipped_older" => Some(Fault::SkippedOlder),

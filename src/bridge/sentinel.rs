@@ -66,6 +66,9 @@ impl Named {
 
 /// Listens to each Sentinel that the address of Redis names, if it names any.
 pub(super) fn start(bridge: &Rc<Bridge>) {
+    if crate::sabotage!(DeafToSentinels) {
+        return;
+    }
     let Ok(config) = Config::from_url(&bridge.options.url) else { return };
     if let ServerConfig::Sentinel { hosts, service_name, .. } = &config.server {
         for host in hosts {

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Which faults, separated by commas; or all, or none.
     #[arg(long, default_value = ALL, value_name = "LIST")]
     pub(crate) faults: String,
+    /// Which faults to leave out, separated by commas.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "LIST")]
+    pub(crate) without: String,
     /// Nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) nodes: u8,
@@ -106,11 +109,19 @@ impl Args {
         }
         let possible = |kind: &Kind| kind.fits(self.bus());
         let named = |name| KINDS.iter().find(|row| row.name == name).map(|row| row.kind);
+        let mut left_out = Vec::new();
+        for name in self.without.split(',').filter(|name| !name.is_empty()) {
+            match named(name) {
+                Some(kind) => left_out.push(kind),
+                None => bail!("--without {name:?} is no fault; --help lists them"),
+            }
+        }
+        let wanted = |kind: &Kind| possible(kind) && !left_out.contains(kind);
         if self.faults == ALL && self.soak {
-            return Ok(SOAK.split(',').filter_map(named).filter(possible).collect());
+            return Ok(SOAK.split(',').filter_map(named).filter(wanted).collect());
         }
         if self.faults == ALL {
-            return Ok(KINDS.iter().map(|row| row.kind).filter(possible).collect());
+            return Ok(KINDS.iter().map(|row| row.kind).filter(wanted).collect());
         }
         let mut kinds = Vec::new();
         for name in self.faults.split(',') {
@@ -155,6 +166,9 @@ impl Args {
         if self.soak {
             command.push_str(" --soak");
         }
+        if !self.without.is_empty() {
+            command.push_str(&format!(" --without {}", self.without));
+        }
         if let Some(keep) = &self.keep {
             command.push_str(&format!(" --keep {}", keep.display()));
         }
@@ -176,6 +190,9 @@ mod tests {
         let cluster = parse("checker --redis cluster").kinds().unwrap();
         assert!(cluster.contains(&Kind::Failover) && !cluster.contains(&Kind::Cut));
         assert!(parse("checker --redis cluster --faults cut").kinds().is_err());
+        let fewer = parse("checker --without cut,moved").kinds().unwrap();
+        assert_eq!(fewer.len(), KINDS.len() - 2);
+        assert!(parse("checker --without cuts").kinds().is_err());
         let soak = parse("checker --soak").kinds().unwrap();
         assert_eq!(soak.len(), SOAK.split(',').count());
         assert!(!soak.contains(&Kind::KillNode));

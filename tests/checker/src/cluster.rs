@@ -274,8 +274,8 @@ impl Cluster {
         Ok(masters)
     }
 
-    /// Names of the entries that were set aside, and how many others nobody has taken or has
-    /// acknowledged.
+    /// Channels and names of the entries that were set aside, and how many others nobody has taken
+    /// or has acknowledged.
     ///
     /// # Errors
     /// If Redis does not answer.
@@ -287,9 +287,15 @@ impl Cluster {
         }
         let redis = self.primary()?;
         let dead = redis.command(&["XRANGE", &format!("{INGEST}:dead"), "-", "+"]).await?;
-        let lines: Vec<&str> = dead.lines().collect();
-        let names = lines.windows(2).filter(|two| two[0] == "id").map(|two| two[1].to_owned());
-        Ok((names.collect(), untaken))
+        let (lines, mut names, mut channel) = (dead.lines().collect::<Vec<_>>(), Vec::new(), "");
+        for two in lines.windows(2) {
+            match two[0] {
+                "channel" => channel = two[1],
+                "id" => names.push(format!("{channel} {}", two[1])),
+                _ => {}
+            }
+        }
+        Ok((names, untaken))
     }
 
     /// Entries that were read and not acknowledged, and one more if the last one was not read: how

@@ -101,10 +101,14 @@ pub(crate) enum Takes {
     Split,
 }
 
+/// A channel that no namespace allows.
+pub(crate) const NOWHERE: &str = "nowhere:1";
+
 /// Something that was added to the stream from which nodes take publications in.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Entry {
-    /// The publication's number, and its channel; none if nobody can publish it.
+    /// The publication's number, and its channel; none if nobody can publish it, and the channel
+    /// is [`NOWHERE`].
     pub(crate) pid: Option<u32>,
     pub(crate) channel: Option<u16>,
     /// What Redis called it; none if it did not say.
@@ -187,8 +191,8 @@ pub(crate) struct History {
     pub(crate) probes: Vec<Probe>,
     pub(crate) usages: Vec<Usage>,
     pub(crate) entries: Vec<Entry>,
-    /// Entries that were set aside in the end, by their names, and those that nobody has taken or
-    /// acknowledged.
+    /// Entries that were set aside in the end, by channel and name, for a server that took over may
+    /// give a name again; and how many nobody has taken or acknowledged.
     pub(crate) dead: Vec<String>,
     pub(crate) untaken: u64,
     /// What went wrong when all was healed: a node that did not come back, for one.

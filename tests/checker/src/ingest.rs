@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::history::{Entry, Outcome, Publication, now};
+use crate::history::{Entry, NOWHERE, Outcome, Publication, now};
 use crate::load::{Load, Phase};
 use crate::node::INGEST;
 use crate::wire::Payload;
@@ -28,9 +28,6 @@ const BAD_ONE_IN: u32 = 10;
 
 /// Time for an answer of Redis.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
-
-/// A channel that no namespace allows.
-const NOWHERE: &str = "nowhere:1";
 
 /// The producer.
 pub(crate) struct Producer {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::Violation;
-use crate::history::{Entry, History, Micros, Takes};
+use crate::history::{Entry, History, Micros, NOWHERE, Takes};
 
 /// Time after an answer in which what takes things from Redis may take this entry, or what became
 /// of it, before it was read: entries wait as long as nodes can't publish, for they have no
@@ -17,7 +17,8 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
     let mut found = Vec::new();
     for entry in &history.entries {
         let Some(id) = entry.id.as_deref() else { continue };
-        let wrong = match (entry.pid, dead.contains(id)) {
+        let channel = entry.channel.map_or(NOWHERE, |channel| history.channel(channel));
+        let wrong = match (entry.pid, dead.contains(&*format!("{channel} {id}"))) {
             (Some(pid), true) => format!("of publication {pid} was set aside"),
             (Some(pid), false) if !seen.contains(&pid) && !is_lost(history, entry) => {
                 format!("of publication {pid} was never seen by anybody")
@@ -70,7 +71,7 @@ mod tests {
     #[test]
     fn entries_that_went_their_way_are_no_violation() {
         let entries = vec![added(Some(1), "1-1"), added(None, "1-2")];
-        assert_eq!(check(&with(entries, &["1-2"])), []);
+        assert_eq!(check(&with(entries, &["nowhere:1 1-2"])), []);
     }
 
     #[test]
@@ -95,9 +96,10 @@ mod tests {
 
     #[test]
     fn what_was_wrongly_set_aside_and_what_was_left_is_noticed() {
-        let mut history = with(vec![added(Some(1), "1-1")], &["1-1"]);
+        let mut history = with(vec![added(Some(1), "1-1")], &["check:0 1-1"]);
         assert!(only(check, &history).contains("publication 1 was set aside"));
-        history.dead.clear();
+        history.dead = vec!["nowhere:1 1-1".to_owned()];
+        assert_eq!(check(&history), [], "another one, that has its name");
         history.untaken = 2;
         assert!(only(check, &history).contains("2 entries were not taken"));
     }

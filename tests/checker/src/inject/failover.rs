@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::Done;
@@ -22,6 +23,9 @@ const FOUND_MAX: Duration = Duration::from_secs(2);
 /// Time after which a node whose connections were at two servers must have all of them at one: it
 /// notices within 2 s, tries at most once in 10 s, and needs a moment.
 const TOGETHER_MAX: Duration = Duration::from_secs(16);
+
+/// How far a replica is behind that is to take over: less than makes it count as gone.
+const BEHIND: Duration = Duration::from_millis(500);
 
 /// Time in which everybody acts on what they have found.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -73,7 +77,7 @@ impl Cluster {
     pub(super) async fn lose_primary(&mut self, planned: &Planned) -> Result<Done> {
         let (old, new) = (self.primary, 1 - self.primary);
         self.redis[new].until("replication", "master_link_status:up").await?;
-        self.redis[old].kill().await?;
+        let lost = self.kill_ahead(old, new).await?;
         self.until_promoted(new).await?;
         self.promoted(new);
         sleep(planned.between(0.1, 1.0)).await;
@@ -81,20 +85,34 @@ impl Cluster {
         self.redis[old].start(Persistence::None, Some(promoted)).await?;
         sleep(FOUND_MAX).await;
         self.follows(old).await?;
-        Ok((format!("to {promoted}"), None))
+        Ok((format!("to {promoted}, {lost} bytes of replication were lost"), None))
+    }
+
+    /// Kills a server whose replica has not got the last writes, because it was stopped and cut off
+    /// before they came, for less than it takes until it counts as gone. Returns their bytes.
+    async fn kill_ahead(&mut self, old: usize, new: usize) -> Result<u64> {
+        let before = self.writes(old).await?;
+        self.redis[new].process()?.signal(Signal::STOP);
+        self.redis[old].command(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
+        sleep(BEHIND).await;
+        let lost = self.writes(old).await?.saturating_sub(before);
+        self.redis[old].kill().await?;
+        self.redis[new].process()?.signal(Signal::CONT);
+        Ok(lost)
     }
 
     /// A master of the Cluster is killed, and its replica takes over.
     pub(super) async fn lose_master(&mut self, planned: &Planned) -> Result<Done> {
         let (old, new) = self.pair(planned).await?;
-        self.redis[old].kill().await?;
+        let lost = self.kill_ahead(old, new).await?;
         self.until_promoted(new).await?;
         // From its own settings it knows where the others are, and that it was replaced.
         self.redis[old].start(Persistence::None, None).await?;
         self.redis[old].until_said(&["INFO", "replication"], "role:slave").await?;
         sleep(FOUND_MAX).await;
         self.follows(old).await?;
-        Ok((format!("{} takes over", self.redis[new].address), None))
+        let promoted = self.redis[new].address;
+        Ok((format!("{promoted} takes over, {lost} bytes of replication were lost"), None))
     }
 
     /// A replica of the Cluster is asked to take over from its master, which lives.
@@ -167,7 +185,9 @@ impl Cluster {
 
     async fn until_promoted(&self, server: usize) -> Result<()> {
         let began = Instant::now();
-        while self.redis[server].info("replication", "role").await? != "master" {
+        // One that changes what it is closes its connections.
+        let role = || self.redis[server].info("replication", "role");
+        while !role().await.is_ok_and(|role| role == "master") {
             if began.elapsed() > PROMOTED_MAX {
                 bail!("{} was not promoted", self.redis[server].address);
             }
@@ -179,7 +199,8 @@ impl Cluster {
     /// Waits until a server that was replaced has become a replica, with everything.
     async fn follows(&self, server: usize) -> Result<()> {
         let began = Instant::now();
-        while self.redis[server].info("replication", "role").await? != "slave" {
+        let role = || self.redis[server].info("replication", "role");
+        while !role().await.is_ok_and(|role| role == "slave") {
             if began.elapsed() > PROMOTED_MAX {
                 bail!("{} never became a replica", self.redis[server].address);
             }
