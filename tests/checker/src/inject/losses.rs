@@ -12,6 +12,9 @@ use crate::faults::Planned;
 /// Most channels that lose their places at once.
 const PLACES_MAX: usize = 3;
 
+/// Time in which somebody publishes to a channel whose place is lost, or asks for it.
+const MISSED: Duration = Duration::from_secs(2);
+
 /// Time in which Redis looks for what has expired, at least once.
 const EXPIRED: Duration = Duration::from_millis(500);
 
@@ -28,6 +31,8 @@ impl Cluster {
         if !some.is_empty() {
             self.primary()?.command(&[&["HDEL", &places], &some[..]].concat()).await?;
         }
+        // Others of the stream go on in its epoch until one of these is asked for.
+        sleep(MISSED).await;
         Ok((format!("{places}: {}", some.join(", ")), channels))
     }
 

@@ -72,7 +72,8 @@ async fn two_primaries_both_take_writes_until_one_of_them_loses_its_own() {
     until_there(&cluster.redis[1], "before").await;
     let writing = async {
         until_there(&other, "before").await;
-        while alone.command(&["SET", "alone", "1"]).await.is_ok() {
+        // The server notes who it is: when the link has led to the other one, that one may be asked.
+        while alone.command(&["EVAL", NOTE_RUN, "1", "alone"]).await.is_ok() {
             // Told apart from the old primary's, if it were that one that answers.
             if other.command(&["INFO", "replication"]).await.is_ok_and(|info| is_promoted(&info)) {
                 other.command(&["SET", "other", "1"]).await.unwrap();
@@ -80,15 +81,20 @@ async fn two_primaries_both_take_writes_until_one_of_them_loses_its_own() {
             sleep(Duration::from_millis(20)).await;
         }
     };
+    let left = alone.info("server", "run_id").await.unwrap();
     let plan = planned(Kind::SplitBrain);
     let (fault, ()) = tokio::join!(cluster.inject(&plan), writing);
     assert_eq!(fault.unwrap().takes, Takes::Split);
     for link in [&alone, &other] {
         until_there(link, "before").await;
         until_there(link, "other").await;
-        assert_eq!(link.command(&["GET", "alone"]).await.unwrap(), "");
+        assert_ne!(link.command(&["GET", "alone"]).await.unwrap(), left);
     }
 }
+
+/// Sets a key to the number of the server's run.
+const NOTE_RUN: &str = "local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+    return redis.call('SET', KEYS[1], run)";
 
 /// Whether that is said by a primary that was a replica.
 fn is_promoted(info: &str) -> bool {
