@@ -72,7 +72,7 @@ async fn two_primaries_both_take_writes_until_one_of_them_loses_its_own() {
     until_there(&cluster.redis[1], "before").await;
     let writing = async {
         until_there(&other, "before").await;
-        // The server notes who it is: when the link has led to the other one, that one may be asked.
+        // The server notes who it is: the link may have led to the other one meanwhile.
         while alone.command(&["EVAL", NOTE_RUN, "1", "alone"]).await.is_ok() {
             // Told apart from the old primary's, if it were that one that answers.
             if other.command(&["INFO", "replication"]).await.is_ok_and(|info| is_promoted(&info)) {
