@@ -15,6 +15,8 @@ pub enum Fault {
     DropOnSpill,
     /// A shard that finds a gap tells nobody.
     SkippedGap,
+    /// What a subscriber of the envelope has missed is asked for and not handed over.
+    ForgottenMissed,
     /// Plain WebSocket is upgraded before its channels are subscribed.
     EarlyUpgrade,
     /// A shard without subscribers stays interested.
@@ -83,6 +85,7 @@ impl Fault {
             "panic_in_parse" => Some(Fault::PanicInParse),
             "panic_in_turn" => Some(Fault::PanicInTurn),
             "skipped_gap" => Some(Fault::SkippedGap),
+            "forgotten_missed" => Some(Fault::ForgottenMissed),
             "dropped_read" => Some(Fault::DroppedRead),
             "swapped_reads" => Some(Fault::SwappedReads),
             "skipped_fence" => Some(Fault::SkippedFence),

@@ -92,6 +92,12 @@ fn a_gap_that_nobody_is_told_of_is_noticed() {
 }
 
 #[test]
+fn what_was_missed_and_is_not_handed_over_is_noticed() {
+    check_noticed(play, Fault::ForgottenMissed);
+    check_noticed(sim::missed::play, Fault::ForgottenMissed);
+}
+
+#[test]
 fn a_publication_that_stays_charged_is_noticed() {
     check_noticed(play, Fault::ForgottenCharge);
 }

@@ -92,6 +92,17 @@ impl Flags {
     }
 }
 
+/// What a subscription is given of its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Every publication.
+    Live,
+    /// Those that fit: some were skipped since the last one that was handed over.
+    Skipping,
+    /// None, until the home shard has handed out what was missed.
+    Recovering,
+}
+
 /// One client's channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
@@ -103,8 +114,8 @@ pub struct Subscription {
     pub cursor: u32,
     /// The client is told when it misses something.
     pub positioned: bool,
-    /// Publications were skipped since the last one that was handed over.
-    pub skipping: bool,
+    /// Whether it is given what comes.
+    pub delivery: Delivery,
     /// The application made it, not the client.
     pub server_side: bool,
 }
@@ -118,7 +129,7 @@ impl Subscription {
         place: 0,
         cursor: 0,
         positioned: false,
-        skipping: false,
+        delivery: Delivery::Live,
         server_side: false,
     };
 }

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use super::missed::Untold;
 use super::{Shard, Sockets};
 use crate::channel::{ChannelName, Publication};
+use crate::connection::Delivery;
 use crate::ids::Position;
 use crate::limits::GAPS_TOLD_PER_TICK;
 use crate::protocol::{OnGap, Push};
@@ -29,11 +31,11 @@ impl<S: Sockets> Shard<S> {
                 return; // The answer to a subscription has counted it already.
             }
             let missed = offset > next.offset;
-            let after = next.offset - 1;
+            let last = Position { offset: next.offset - 1, ..next };
             next.offset = offset + 1;
             local.set_next(next);
             if missed {
-                self.tell_gap(place, after, offset);
+                self.tell_gap(place, last, offset);
             }
         }
         if crate::sabotage!(DroppedRead) && self.next_random().is_multiple_of(10_000) {
@@ -54,10 +56,10 @@ impl<S: Sockets> Shard<S> {
         let Some(local) = self.locals.at(place) else { return };
         let Some(mut expected) = local.next() else { return };
         if next > expected.offset {
-            let after = expected.offset - 1;
+            let last = Position { offset: expected.offset - 1, ..expected };
             expected.offset = next;
             local.set_next(expected);
-            self.tell_gap(place, after, next);
+            self.tell_gap(place, last, next);
         }
     }
 
@@ -79,17 +81,21 @@ impl<S: Sockets> Shard<S> {
         let subscribed = !local.subscribers.as_slice().is_empty();
         let Some(before) = before.filter(|_| subscribed) else { return };
         if before != next {
-            self.tell_gap(place, before.offset.saturating_sub(1), next.offset);
+            let last = Position { offset: before.offset - 1, ..before };
+            self.tell_gap(place, last, next.offset);
         }
     }
 
-    /// Tells every subscriber that wants to know that it has missed something.
-    fn tell_gap(&mut self, place: u32, after: u64, next: u64) {
+    /// Tells every subscriber that wants to know that it has missed what stands between `last` and
+    /// `next`, unless it can be given that here.
+    fn tell_gap(&mut self, place: u32, last: Position, next: u64) {
         if crate::sabotage!(SkippedGap) {
             return;
         }
         self.seal_channel(place);
         let Some(local) = self.locals.at(place) else { return };
+        let same_epoch = local.next().is_some_and(|next| next.epoch == last.epoch);
+        let recoverable = local.namespace.has_history() && same_epoch;
         // Telling may end subscriptions, and so change the list.
         let subscribers: Vec<_> =
             local.subscribers.as_slice().iter().map(|subscriber| subscriber.slot()).collect();
@@ -100,11 +106,18 @@ impl<S: Sockets> Shard<S> {
             let codec = connection.protocol.codec();
             let Some(found) = connection.subscription(index) else { continue };
             let (positioned, server_side) = (found.positioned, found.server_side);
-            if !positioned {
+            if !positioned || found.delivery == Delivery::Recovering {
                 continue;
             }
-            if codec.on_gap() == OnGap::Notice {
-                self.push_gap(slot, place, (after, next));
+            if codec.on_gap() == OnGap::Notice && recoverable {
+                self.begin_recovering(slot, place, last);
+            } else if codec.on_gap() == OnGap::Notice {
+                // What came before the gap goes first.
+                self.absorb(slot);
+                // Or it was too slow for that, and nothing may follow its close frame.
+                if self.slots.get(token).is_some_and(|connection| connection.is_served()) {
+                    self.push_gap(token, place, (last.offset, next));
+                }
             } else if self.gaps_allowed > 0 {
                 self.gaps_allowed -= 1;
                 match codec.on_gap() {
@@ -116,7 +129,8 @@ impl<S: Sockets> Shard<S> {
             } else {
                 // It will be told soon; until then it gets nothing newer.
                 let Some(local) = self.locals.at(place) else { continue };
-                self.untold.push_back((token, local.name.clone(), server_side));
+                let entry = (token, local.name.clone(), Untold::Ended { server_side });
+                self.untold.push_back(entry);
                 self.absorb(slot);
                 let reason = UnsubscribeReason::InsufficientState;
                 self.report_unsubscribe(slot, index, reason.code_and_text());
@@ -125,12 +139,22 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    /// Tells those who wait for it that they have missed something, as many as a tick may.
+    /// Tells those who wait for it that they have missed something, as many as a tick may, or asks
+    /// for it.
     pub(super) fn on_tick_gaps(&mut self) {
         self.gaps_allowed = GAPS_TOLD_PER_TICK;
-        while self.gaps_allowed > 0 {
-            let Some((token, channel, server_side)) = self.untold.pop_front() else { return };
+        for _ in 0..self.untold.len().min(GAPS_TOLD_PER_TICK) {
+            let Some((token, channel, untold)) = self.untold.pop_front() else { return };
             self.gaps_allowed -= 1;
+            let server_side = match untold {
+                Untold::Ended { server_side } => server_side,
+                Untold::Recovering(last) => {
+                    if self.is_recovering(token, channel.as_str()) {
+                        self.ask_for_missed(token, channel, last);
+                    }
+                    continue;
+                }
+            };
             let subscribed = self.is_subscribed(token, channel.as_str());
             let Some(connection) = self.slots.get(token) else { continue };
             if subscribed || !connection.is_served() {
@@ -148,23 +172,6 @@ impl<S: Sockets> Shard<S> {
                 Ok(()) => self.send_event(token, &frames),
                 Err(reason) => self.close(token, reason),
             }
-        }
-    }
-
-    fn push_gap(&mut self, slot: crate::ids::Slot, place: u32, (after, next): (u64, u64)) {
-        // What came before the gap goes first.
-        self.absorb(slot);
-        let Some(token) = self.slots.token(slot) else { return };
-        let Some(local) = self.locals.at(place) else { return };
-        let Some(connection) = self.slots.at(slot) else { return };
-        if !connection.is_served() {
-            return; // It was too slow for that, and nothing may follow its close frame.
-        }
-        let push = Push::Gap { channel: local.name.as_str(), after, next };
-        let mut frames = Vec::new();
-        match connection.protocol.codec().encode_push(&push, &mut frames) {
-            Ok(()) => self.send_event(token, &frames),
-            Err(reason) => self.close(token, reason),
         }
     }
 

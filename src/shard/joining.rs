@@ -6,17 +6,28 @@ use std::collections::HashMap;
 use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
 use crate::connection::{State, Waiting};
-use crate::ids::{ConnectionId, Since};
+use crate::ids::{ConnectionId, Position, Since};
 use crate::mesh::{Answer, Asker, Message, Subscribe, Subscribed, Ticket};
 use crate::protocol::{self, Protocol, Push};
 use crate::reason::ClientError;
 
-/// Subscriptions that wait for their home shard's answer.
+/// Subscriptions that wait for their home shard's answer and that no client asked for.
 #[derive(Default)]
 pub(super) struct Joining {
-    /// Which request each belongs to. A connection waits at most once for each channel.
-    pending: HashMap<(ConnectionId, ChannelName), Ticket, foldhash::quality::RandomState>,
+    /// What each waits for. A connection waits at most once for each channel.
+    pending: HashMap<ConnectionId, Vec<(ChannelName, Pending)>, foldhash::quality::RandomState>,
     requests: HashMap<Ticket, Joined, foldhash::quality::RandomState>,
+}
+
+/// What the answer of a home shard is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pending {
+    /// A request of the application.
+    Join(Ticket),
+    /// The same, but the application has ended the subscription before it began.
+    Cancelled(Ticket),
+    /// A subscription that has missed what follows this position.
+    Missed(Position),
 }
 
 /// How far a request has come.
@@ -30,22 +41,54 @@ struct Joined {
 }
 
 impl Joining {
-    /// Whether a connection is about to be subscribed to `channel`.
-    pub(super) fn is_pending(&self, connection: ConnectionId, channel: &str) -> bool {
-        !self.pending.is_empty()
-            && self.pending.contains_key(&(connection, ChannelName::new(channel)))
+    /// What a connection waits for in `channel`.
+    pub(super) fn find(&self, connection: ConnectionId, channel: &str) -> Option<Pending> {
+        let pending = self.pending.get(&connection)?;
+        pending.iter().find(|(name, _)| name.as_str() == channel).map(|(_, pending)| *pending)
     }
 
-    /// The request that an answer of a home shard belongs to; absent if a client made it.
+    /// Notes that a connection waits for the answer of a channel's home. It waits for nothing else
+    /// there.
+    pub(super) fn insert(
+        &mut self,
+        connection: ConnectionId,
+        channel: &ChannelName,
+        pending: Pending,
+    ) {
+        self.pending.entry(connection).or_default().push((channel.clone(), pending));
+    }
+
+    /// What an answer of a home shard is for; absent if a client asked for it.
     pub(super) fn take(
         &mut self,
         connection: ConnectionId,
         channel: &ChannelName,
-    ) -> Option<Ticket> {
-        if self.pending.is_empty() {
-            return None;
+    ) -> Option<Pending> {
+        let pending = self.pending.get_mut(&connection)?;
+        let at = pending.iter().position(|(name, _)| name == channel)?;
+        let (_, taken) = pending.swap_remove(at);
+        if pending.is_empty() {
+            self.pending.remove(&connection);
         }
-        self.pending.remove(&(connection, channel.clone()))
+        Some(taken)
+    }
+
+    /// Sees to it that a connection is not subscribed to `channel`, or to any, by what it waits
+    /// for. Answers whether it would have been.
+    pub(super) fn cancel(
+        &mut self,
+        connection: ConnectionId,
+        channel: Option<&ChannelName>,
+    ) -> bool {
+        let mut cancelled = false;
+        for (name, pending) in self.pending.get_mut(&connection).into_iter().flatten() {
+            if let Pending::Join(ticket) = *pending
+                && channel.is_none_or(|channel| channel == name)
+            {
+                (*pending, cancelled) = (Pending::Cancelled(ticket), true);
+            }
+        }
+        cancelled
     }
 }
 
@@ -65,17 +108,29 @@ impl<S: Sockets> Shard<S> {
         }
         let waiting = connection.extra.as_ref().and_then(|extra| extra.waiting.as_deref());
         let asked = matches!(waiting, Some(Waiting::Subscribe(own)) if own.channel == *name);
-        if subscribed || asked || self.joining.is_pending(id, name.as_str()) {
-            return true;
-        }
-        if connection.subscriptions_count() >= self.options.channels_max {
-            let joined = self.joining.requests.entry(ticket).or_default();
-            joined.error = Some(ClientError::LimitExceeded);
-            return true;
-        }
+        let error = match self.joining.find(id, name.as_str()) {
+            _ if subscribed || asked => return true,
+            // The next answer is not for this request.
+            Some(Pending::Cancelled(_)) => ClientError::TooManyRequests,
+            Some(Pending::Join(_) | Pending::Missed(_)) => return true,
+            None if connection.subscriptions_count() < self.options.channels_max => {
+                return self.begin_join(token, ticket, (name, recover));
+            }
+            None => ClientError::LimitExceeded,
+        };
+        self.joining.requests.entry(ticket).or_default().error = Some(error);
+        true
+    }
+
+    fn begin_join(
+        &mut self,
+        token: Token,
+        ticket: Ticket,
+        (name, recover): (&ChannelName, Option<Since>),
+    ) -> bool {
         let Ok(namespace) = self.options.namespaces.resolve(name.as_str()) else { return false };
         let recover = recover.filter(|_| namespace.has_history());
-        self.joining.pending.insert((id, name.clone()), ticket);
+        self.joining.insert(self.connection_id(token), name, Pending::Join(ticket));
         self.joining.requests.entry(ticket).or_default().waiting += 1;
         self.request_subscription(token, name, (recover, 0));
         true
@@ -105,8 +160,35 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
+    /// The home shard's answer to what no client asked for.
+    pub(super) fn on_pending_answer(
+        &mut self,
+        token: Token,
+        place: u32,
+        (pending, answer): (Pending, Result<Subscribed, ClientError>),
+    ) {
+        match (pending, answer) {
+            (Pending::Missed(last), answer) => {
+                let recovered = answer.ok().and_then(|answer| answer.recovered);
+                self.on_missed(token, place, (last, recovered));
+            }
+            (Pending::Join(ticket), Ok(answer)) => {
+                self.on_joined(token, place, &answer);
+                self.end_join(ticket, None);
+            }
+            (Pending::Join(ticket), Err(error)) => {
+                self.leave_if_unused(place);
+                self.end_join(ticket, Some(error));
+            }
+            (Pending::Cancelled(ticket), _) => {
+                self.leave_if_unused(place);
+                self.end_join(ticket, None);
+            }
+        }
+    }
+
     /// The home shard's answer: the subscription begins here and now.
-    pub(super) fn on_joined(&mut self, token: Token, place: u32, answer: &Subscribed) {
+    fn on_joined(&mut self, token: Token, place: u32, answer: &Subscribed) {
         let channels_max = self.options.channels_max;
         let fits = self.slots.get(token).is_some_and(|connection| {
             connection.state == State::Connected

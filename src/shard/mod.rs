@@ -20,6 +20,7 @@ mod inbound;
 mod input;
 mod joining;
 mod locals;
+mod missed;
 mod options;
 mod ordering;
 mod parking;
@@ -143,8 +144,8 @@ pub struct Shard<S> {
     reporting: reporting::Reporting,
     following: following::Following,
     /// Subscribers that have missed something and are still to be told, for a protocol in which
-    /// they come back when they are; and whether the application had subscribed them.
-    untold: VecDeque<(Token, ChannelName, bool)>,
+    /// they come back when they are, or for which it is still to be asked.
+    untold: VecDeque<(Token, ChannelName, missed::Untold)>,
     /// How many more may be told in this tick.
     gaps_allowed: usize,
     buffer: Vec<u8>,

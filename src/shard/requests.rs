@@ -140,6 +140,8 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn apply_unsubscribe(&mut self, token: Token, channel: Option<&ChannelName>) -> bool {
+        // One that is about to begin must not come after this.
+        let mut affected = self.joining.cancel(self.connection_id(token), channel);
         let place = match channel {
             None => None,
             Some(name) => match self.locals.find(name.as_str()) {
@@ -147,7 +149,6 @@ impl<S: Sockets> Shard<S> {
                 place => place,
             },
         };
-        let mut affected = false;
         loop {
             let index = self.slots.get(token).and_then(|connection| match place {
                 Some(place) => connection.find_subscription(place),

@@ -2,10 +2,11 @@
 //! publications begin, so there is nothing to buffer and nothing to merge.
 
 use super::input::Flow;
+use super::joining::Pending;
 use super::locals::Subscriber;
 use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
-use crate::connection::{State, Subscription, Waiting, WaitingSubscribe};
+use crate::connection::{Delivery, State, Subscription, Waiting, WaitingSubscribe};
 use crate::ids::Slot;
 use crate::mesh::{Message, Subscribed};
 use crate::protocol::{self, Push, Reply};
@@ -36,8 +37,10 @@ impl<S: Sockets> Shard<S> {
         let id_of_connection = self.connection_id(token);
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
         let count = connection.subscriptions_count();
-        let joining = self.joining.is_pending(id_of_connection, channel);
-        let error = if joining || self.is_subscribed(token, channel) {
+        let pending = self.joining.find(id_of_connection, channel);
+        let error = if matches!(pending, Some(Pending::Cancelled(_))) {
+            Some(ClientError::Internal) // The next answer is not for this request.
+        } else if pending.is_some() || self.is_subscribed(token, channel) {
             Some(ClientError::AlreadySubscribed)
         } else if count >= self.options.channels_max {
             Some(ClientError::LimitExceeded)
@@ -101,9 +104,8 @@ impl<S: Sockets> Shard<S> {
         local.waiting -= 1;
         // The home's own: the node keeps the name once.
         local.name = answer.channel.clone();
-        if let Some(ticket) = self.joining.take(answer.connection, &answer.channel) {
-            self.on_joined(token, place, &answer);
-            return self.end_join(ticket, None);
+        if let Some(pending) = self.joining.take(answer.connection, &answer.channel) {
+            return self.on_pending_answer(token, place, (pending, Ok(answer)));
         }
         let waiting = self.take_waiting_subscribe(token, &answer.channel);
         match waiting {
@@ -117,9 +119,8 @@ impl<S: Sockets> Shard<S> {
         let Some(place) = self.locals.find(channel.as_str()) else { return };
         let Some(local) = self.locals.at(place) else { return };
         local.waiting -= 1;
-        if let Some(ticket) = self.joining.take(self.connection_id(token), channel) {
-            self.leave_if_unused(place);
-            return self.end_join(ticket, Some(error));
+        if let Some(pending) = self.joining.take(self.connection_id(token), channel) {
+            return self.on_pending_answer(token, place, (pending, Err(error)));
         }
         let waiting = self.take_waiting_subscribe(token, channel);
         self.leave_if_unused(place);
@@ -217,7 +218,7 @@ impl<S: Sockets> Shard<S> {
             place: local.subscribers.as_slice().len() as u32,
             cursor: local.head(),
             positioned,
-            skipping: false,
+            delivery: Delivery::Live,
             server_side,
         };
         let index = connection.add_subscription(subscription);

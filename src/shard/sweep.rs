@@ -8,7 +8,9 @@ use std::rc::Rc;
 use super::locals::Locals;
 use super::{Shard, Socket, Sockets, Token, Write, Wrote};
 use crate::channel::SlowPolicy;
-use crate::connection::{Accounts, Connection, Flags, Frames, Piece, State, Subscription};
+use crate::connection::{
+    Accounts, Connection, Delivery, Flags, Frames, Piece, State, Subscription,
+};
 use crate::ids::{Moment, Slot};
 use crate::limits::{CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_SENDS_MAX};
 use crate::metrics::ShardCells;
@@ -261,7 +263,7 @@ impl<S: Sockets> Shard<S> {
             let (Some(next), true) = (local.next(), subscription.cursor == local.head()) else {
                 continue;
             };
-            subscription.skipping = false;
+            subscription.delivery = Delivery::Live;
             let accounts = &mut self.budget.accounts;
             push_skip_notice(connection, (place, local.name.as_str()), next.offset, accounts);
             self.dirty.insert(token.slot.index());
@@ -344,7 +346,8 @@ fn take_only_segment(
 ) -> Option<Source> {
     let single = connection.extra.as_ref().is_none_or(|extra| extra.more.is_empty());
     let subscription = &mut connection.first;
-    if !single || subscription.channel == Subscription::NO_CHANNEL || subscription.skipping {
+    let live = subscription.delivery == Delivery::Live;
+    if !single || subscription.channel == Subscription::NO_CHANNEL || !live {
         return None;
     }
     let local = locals.at(subscription.channel)?;
@@ -379,14 +382,18 @@ fn take_from_outbox(outbox: &crate::connection::Outbox, cork: &mut Vec<u8>) -> O
 fn absorb(connection: &mut Connection, locals: &mut Locals, with: Absorbing<'_>) -> Absorbed {
     let Absorbing { limit, cells, accounts, oldest } = with;
     if connection.flags.has(Flags::DEAF) {
-        forgo(connection, locals);
+        (0..connection.subscriptions_count()).for_each(|index| forgo(connection, locals, index));
         return Absorbed::All;
     }
     let protocol = connection.protocol;
     for index in 0..connection.subscriptions_count() {
         let Some(&mut subscription) = connection.subscription(index) else { break };
         let Some(local) = locals.at(subscription.channel) else { continue };
-        let mut skipping = subscription.skipping;
+        if subscription.delivery == Delivery::Recovering {
+            forgo(connection, locals, index);
+            continue;
+        }
+        let mut skipping = subscription.delivery == Delivery::Skipping;
         let mut cursor = subscription.cursor;
         let mut ended = None;
         while cursor != local.head() {
@@ -424,7 +431,8 @@ fn absorb(connection: &mut Connection, locals: &mut Locals, with: Absorbing<'_>)
         }
         if let Some(subscription) = connection.subscription(index) {
             // Also if it ends here: what is in the outbox must not come there again.
-            (subscription.cursor, subscription.skipping) = (cursor, skipping);
+            subscription.cursor = cursor;
+            subscription.delivery = if skipping { Delivery::Skipping } else { Delivery::Live };
         }
         if let Some(reason) = ended {
             return Absorbed::TooSlow(reason);
@@ -433,14 +441,13 @@ fn absorb(connection: &mut Connection, locals: &mut Locals, with: Absorbing<'_>)
     Absorbed::All
 }
 
-/// Passes over every segment that a connection has not been given: it takes nothing any more.
-fn forgo(connection: &mut Connection, locals: &mut Locals) {
-    for index in 0..connection.subscriptions_count() {
-        if let Some(subscription) = connection.subscription(index)
-            && let Some(local) = locals.at(subscription.channel)
-        {
-            subscription.cursor = local.head();
-        }
+/// Passes over every segment that a subscription has not been given: its connection takes nothing
+/// any more, or it is to be given them otherwise.
+fn forgo(connection: &mut Connection, locals: &mut Locals, index: usize) {
+    if let Some(subscription) = connection.subscription(index)
+        && let Some(local) = locals.at(subscription.channel)
+    {
+        subscription.cursor = local.head();
     }
 }
 

@@ -2,12 +2,14 @@
 ones do, by nodes that have never read of it, and at a bounded price for Redis."""
 
 import json
+import signal
 import time
 
 import pytest
 
 from harness.client import Plain, data, offsets
 from harness.nodes import Nodes
+from harness.proxy import Proxy
 from harness.redis import Cluster, Redis
 from harness.server import eventually
 
@@ -92,6 +94,74 @@ def test_an_envelope_continues_from_a_position_that_no_stream_has_any_more(join,
     with Plain(later[0], "/ws?channels=kept:1&envelope=json&last=15") as ws:
         assert ws.begin()["offset"] == 6
         assert [json.loads(ws.receive())["offset"] for _ in range(15)] == list(range(7, 22))
+
+
+def sleep_through(nodes, redis, channel, numbers, lose=False):
+    """Node 1 stands still while these are published and leave the stream, and the durable history
+    as well if they are to be lost."""
+    nodes[1].process.send_signal(signal.SIGSTOP)
+    for n in numbers:
+        nodes[0].publish(channel, n)
+    stream = redis.streams()[redis.stream_of(channel)]
+    redis.client.xtrim(stream, maxlen=2, approximate=False)
+    if lose:
+        assert redis.client.delete(stream.removesuffix("bus") + f"h:{channel}") == 1
+    nodes[1].process.send_signal(signal.SIGCONT)
+
+
+def follow(ws, last, top):
+    """Reads up to `top` what has to come after `last`: every number at its offset, once."""
+    while last < top:
+        message = json.loads(ws.receive(10))
+        assert message.get("offset") == last + 1 == message["data"], message
+        last += 1
+
+
+def test_an_envelope_is_given_what_its_node_slept_through(join, redis):
+    nodes = join([redis.url] * 2)
+    for n in range(1, 3):
+        position = nodes[0].publish("kept:1", n)
+    nodes.at("kept:1", position)
+    crowd = [nodes.plain(1, "kept:1", "&envelope=json") for _ in range(20)]
+    sdk = nodes.subscribe(1, "kept:1")
+    for ws in crowd:
+        assert ws.begin()["offset"] == 2
+    for round in (1, 2):
+        top = 2 + 20 * round
+        sleep_through(nodes, redis, "kept:1", range(top - 19, top + 1))
+        for ws in crowd:
+            follow(ws, top - 20, top)
+    while "unsubscribe" not in (push := sdk.push(10)):
+        pass
+    assert push["unsubscribe"]["code"] == 2500, "there was a gap"
+    assert nodes[1].publish("kept:1", 43)["offset"] == 43
+    for ws in crowd:
+        follow(ws, 42, 43)
+    metrics = nodes[1].metrics()
+    assert metrics.total("corecast_recoveries_total", result="ok") >= 20
+    assert metrics.total("corecast_audit_errors_total") == 0
+
+
+@pytest.mark.parametrize("why", ["lost", "away"])
+def test_an_envelope_whose_history_cant_be_read_is_told_how_much_is_missing(join, redis, why):
+    with Proxy(redis.port) as proxy:
+        nodes = join([redis.url, proxy.url])
+        first = nodes[0].publish("kept:1", 1)
+        nodes.at("kept:1", first)
+        with nodes.plain(1, "kept:1", "&envelope=json") as ws:
+            assert ws.begin()["offset"] == 1
+            if why == "away":
+                proxy.lose_answer_to(b":h:kept:1", silent=True)
+            sleep_through(nodes, redis, "kept:1", range(2, 21), lose=why == "lost")
+            last, message = 1, json.loads(ws.receive(10))
+            while "gap" not in message:
+                assert message["offset"] == last + 1, "a hole without a word"
+                last, message = message["offset"], json.loads(ws.receive(10))
+            assert proxy.lost.is_set() == (why == "away")
+            proxy.silent = False
+            assert message["gap"]["after"] == last and message["gap"]["next"] > last + 1
+            top = nodes[0].publish("kept:1", 21)["offset"]
+            follow(ws, message["gap"]["next"] - 1, top)
 
 
 def test_pages_of_history_reach_back_as_far_as_redis_does(join, redis):

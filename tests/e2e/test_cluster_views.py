@@ -2,9 +2,11 @@
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.proxy import Proxy
 from harness.server import eventually
 
 # Nodes tell each other how they are once in a while, and forget who is silent.
@@ -189,3 +191,26 @@ def test_a_subscription_that_can_not_be_had_is_an_error(join, redis):
     eventually(lambda: "result" in nodes[0].api(
         "subscribe", {**who, "channel": "unheard-of"}).json(), TOLD_SECONDS_MAX)
     assert client.push()["channel"] == "unheard-of"
+
+
+@pytest.mark.parametrize("all_channels", [False, True], ids=["one", "all"])
+def test_a_subscription_that_is_ended_before_it_has_begun_does_not_begin(join, redis, all_channels):
+    with Proxy(redis.port) as proxy, ThreadPoolExecutor() as pool:
+        nodes = join([proxy.url])
+        client = nodes.connect(0)
+        who = {"user": "", "client": client.connected["client"]}
+        proxy.latency = 0.5
+        # Redis must be asked where the channel stands.
+        asking = pool.submit(nodes[0].api, "subscribe", {**who, "channel": "slow"})
+        time.sleep(0.2)
+        # Other nodes, of which there are none, can't be heard in time.
+        nodes[0].api("unsubscribe", {**who, "channel": "" if all_channels else "slow"})
+        asking.result()
+        proxy.latency = 0
+        eventually(lambda: "result" in nodes[0].api(
+            "publish", {"channel": "slow", "data": 1}).json(), TOLD_SECONDS_MAX)
+        client.silent()
+        eventually(lambda: "result" in nodes[0].api(
+            "subscribe", {**who, "channel": "slow"}).json(), TOLD_SECONDS_MAX)
+        assert client.push()["channel"] == "slow", "later it may"
+        assert nodes[0].metrics().total("corecast_subscriptions") == 1

@@ -40,7 +40,7 @@ impl Wake for Bell {
 }
 
 /// A question whose answer has not come.
-enum Asked {
+pub enum Asked {
     Publish(usize),
     /// The end of a channel's history, to be judged.
     Final(usize),
@@ -113,7 +113,12 @@ impl Control {
     }
 
     /// Sends a question, if there is room.
-    fn send(&mut self, shard: ShardId, asked: Asked, make: impl FnOnce(Ticket) -> Message) -> bool {
+    pub fn send(
+        &mut self,
+        shard: ShardId,
+        asked: Asked,
+        make: impl FnOnce(Ticket) -> Message,
+    ) -> bool {
         let lane = &mut self.lanes[shard.index()];
         lane.flush();
         if lane.is_behind() {
@@ -129,7 +134,7 @@ impl Control {
         true
     }
 
-    fn send_home(
+    pub fn send_home(
         &mut self,
         scene: &Scene<'_>,
         (channel, asked): (usize, Asked),
@@ -233,6 +238,7 @@ impl Control {
                 self.read(scene, (channel, Asked::Page(channel)));
             }
             80..82 => {
+                scene.truth.removed.insert(channel);
                 self.send_home(scene, (channel, Asked::Removed), |channel, asker| {
                     Message::HistoryRemove { channel, asker }
                 });

@@ -167,6 +167,7 @@ impl Node {
         let runner = &self.runners[index];
         runner.state == State::Asleep
             && !runner.shard.is_behind()
+            && runner.shard.untold_count() == 0
             && !runner.bell.is_rung()
             && !self.network.borrow().has_news(index)
     }

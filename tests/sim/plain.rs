@@ -139,6 +139,10 @@ impl Plain {
                 follow.last = Some(gap.next - 1);
                 return;
             }
+            let missed = (gap.next - gap.after - 1) as usize;
+            let kept = scene.setup.keeps(channel, missed);
+            let removed = scene.truth.removed.contains(&channel);
+            assert!(!kept || removed, "what is missing after {} could be had", gap.after);
             return follow.announce(gap.after, gap.next);
         }
         let Some(data) = envelope.data else {

@@ -97,6 +97,14 @@ impl Setup {
             || self.options.channels_created_per_second_max < 10_000
     }
 
+    /// Whether the last `count` publications of a channel can be recovered for sure.
+    pub fn keeps(&self, channel: usize, count: usize) -> bool {
+        let namespace = &self.channels[channel].namespace;
+        count <= namespace.history_size
+            && namespace.history_ttl >= Duration::from_secs(60)
+            && self.options.history_bytes_max >= 1 << 20
+    }
+
     /// What the node's shards share.
     pub fn pools(&self) -> Pools {
         Pools {

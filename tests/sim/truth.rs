@@ -1,7 +1,7 @@
 //! What was published, what became of it, and what everybody was told: the record against which
 //! every observation is checked at once, and all of them together at the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use corecast::channel::DataType;
 
@@ -60,6 +60,8 @@ pub struct Truth {
     pub kicks: Vec<(u16, Option<String>)>,
     /// Control has ended subscriptions of these channels; none means all.
     pub unsubscribed: Vec<Option<usize>>,
+    /// Channels whose history the application has removed.
+    pub removed: BTreeSet<usize>,
     pub draining: bool,
     /// Bytes that make payloads longer; by chance if absent.
     pub padding: Option<usize>,

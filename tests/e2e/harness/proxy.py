@@ -22,7 +22,7 @@ class Proxy:
     def __init__(self, target):
         self.target, self.latency, self.slice_bytes, self.silent = target, 0.0, CHUNK_BYTES, False
         self.rewrite = (b"", b"")
-        self.marker, self.lost = None, threading.Event()
+        self.marker, self.then_silent, self.lost = None, False, threading.Event()
         self.links, self.lock = [], threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
@@ -70,11 +70,11 @@ class Proxy:
             link.reset()
         return len(links)
 
-    def lose_answer_to(self, marker):
+    def lose_answer_to(self, marker, silent=False):
         """The next request that holds these bytes reaches Redis, its answer is lost, and its
-        connection is reset: then `lost` is set."""
+        connection is reset: then `lost` is set. From then on nothing passes, if `silent`."""
         self.lost.clear()
-        self.marker = marker
+        self.marker, self.then_silent = marker, silent
 
     def close(self):
         self.listener.close()
@@ -113,6 +113,7 @@ class Link:
     def answers(self):
         for data in self.pieces(self.server):
             if self.swallowing:
+                self.proxy.silent = self.proxy.silent or self.proxy.then_silent
                 self.reset()
                 self.proxy.lost.set()
                 return

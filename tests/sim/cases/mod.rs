@@ -6,6 +6,7 @@ mod drain;
 mod last_words;
 mod heartbeats;
 mod input_limits;
+mod missed;
 mod order;
 mod recovery;
 mod replies;

@@ -1,0 +1,84 @@
+//! What subscribers of the envelope miss in mid-stream: they are given it, or told the truth.
+
+use std::time::Duration;
+
+use corecast::channel::ChannelName;
+use corecast::ids::ShardId;
+use corecast::mesh::{ControlRequest, Message, Target};
+
+use crate::sim::control::Asked;
+use crate::sim::missed::{begin, publish_unheard};
+use crate::sim::world::World;
+
+/// The second shard hears of the gap and asks for what is missing; the first one does not answer.
+fn ask(world: &mut World) {
+    for _ in 0..3 {
+        world.with_network(|network| network.deliver(1));
+        world.node.run(1, &world.setup);
+    }
+}
+
+fn end(mut world: World) {
+    world.settle();
+    world.leave();
+    world.check_remains();
+}
+
+#[test]
+fn what_was_dropped_on_the_way_is_handed_to_subscribers_of_the_envelope() {
+    (0..50).for_each(crate::sim::missed::play);
+}
+
+#[test]
+fn what_the_history_has_not_is_told_as_it_is_and_the_subscription_goes_on() {
+    let (mut world, client, channel) = begin(super::SEED);
+    world.publish_many(channel, 3);
+    world.pass(Duration::from_millis(200));
+    assert!(publish_unheard(&mut world, channel, 20) > 0);
+    world.with(|scene, _, control| {
+        scene.truth.removed.insert(channel);
+        control.send_home(scene, (channel, Asked::Removed), |channel, asker| {
+            Message::HistoryRemove { channel, asker }
+        })
+    });
+    world.node.run(0, &world.setup);
+    ask(&mut world);
+    world.pass(Duration::from_millis(500));
+    assert_eq!(world.notices, 1);
+    let reached = world.clients[client].plain().follows[&channel].reached();
+    assert_eq!(reached, Some(23), "the notice says how much is missing");
+    assert_eq!(world.node.runners[1].cells.recoveries_failed.value(), 1);
+    end(world);
+}
+
+#[test]
+fn a_client_that_ends_while_it_is_asked_for_it_is_gone_for_good() {
+    for seed in 0..4 {
+        let (mut world, client, channel) = begin(seed);
+        assert!(publish_unheard(&mut world, channel, 20) > 0);
+        ask(&mut world);
+        world.clients[client].habits.connects = false;
+        if seed.is_multiple_of(2) {
+            world.with_client(client, |client, scene| client.reset(scene));
+        } else {
+            // Its channel is taken away, for which the envelope has no word but the end.
+            world.truth.unsubscribed.push(Some(channel));
+            let name = ChannelName::new(&world.setup.channels[channel].name);
+            let target = Target { user: "".into(), connection: None };
+            let request = ControlRequest::Unsubscribe { target, channel: Some(name) };
+            world.with(|_, _, control| {
+                control.send(ShardId::new(1), Asked::Affected, |ticket| Message::Control {
+                    ticket,
+                    request,
+                })
+            });
+        }
+        ask(&mut world);
+        world.until("it is gone", |world| world.clients[client].link.is_none());
+        let cells = &world.node.runners[1].cells;
+        assert_eq!(cells.subscriptions.value(), 0, "it is not subscribed again");
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.node.runners[1].cells.channels_local.value(), 0);
+        assert_eq!(world.node.runners[1].shard.audit(), 0);
+    }
+}
