@@ -184,7 +184,7 @@ fn request(number: u64) -> ControlRequest {
             text: "force disconnect".into(),
         },
         2 => ControlRequest::Unsubscribe { target, channel: None },
-        _ => ControlRequest::Drain { over: Duration::from_secs(1), linger: Duration::ZERO },
+        _ => ControlRequest::Drain { over: Duration::from_secs(1), last_end: Duration::ZERO },
     }
 }
 

@@ -381,9 +381,9 @@ pub enum ControlRequest {
     Drain {
         /// Time for the last close, from now.
         over: std::time::Duration,
-        /// Longest time that a connection may linger for its peer's answer to the close, if that is
-        /// less than usual: a peer that is gone without a word must not delay the end.
-        linger: std::time::Duration,
+        /// When no connection lingers any longer for its peer's answer to the close, from now: a
+        /// peer that is gone without a word must not delay the end.
+        last_end: std::time::Duration,
     },
 }
 

@@ -185,6 +185,6 @@ async fn retry(lanes: &Lanes) {
 
 /// Closes all connections. Returns whether the last one has ended.
 async fn drain(courier: &Arc<Courier>, plan: Plan) -> bool {
-    let request = ControlRequest::Drain { over: plan.over(), linger: plan.linger() };
+    let request = ControlRequest::Drain { over: plan.over(), last_end: plan.last_end() };
     courier.request_all(&request, plan.drain).await.is_ok()
 }

@@ -38,10 +38,10 @@ impl Plan {
         self.drain - self.tail()
     }
 
-    /// How long a closed connection may wait for its peer: half of the rest, so that the bridge has
-    /// the other half to say that they have ended.
-    pub(super) fn linger(self) -> Duration {
-        (self.tail() / 2).min(CLOSE_TIMEOUT)
+    /// When the last connection has ended at the latest, from when the drain begins. No closed one
+    /// waits longer for its peer, so that the bridge has time to say that they have ended.
+    pub(super) fn last_end(self) -> Duration {
+        self.drain - self.tail() / 2
     }
 
     fn tail(self) -> Duration {
@@ -117,9 +117,9 @@ mod tests {
         for millis in [0, 1, 800, 5_000, 22_000, 600_000] {
             let drain = Duration::from_millis(millis);
             let plan = Plan { delay: Duration::ZERO, drain };
-            assert!(plan.over() + 2 * plan.linger() <= drain, "{plan:?}");
+            let (linger, left) = (plan.last_end() - plan.over(), drain - plan.last_end());
+            assert!(linger <= left && linger <= CLOSE_TIMEOUT, "{plan:?}");
             assert!(plan.over() >= drain * 3 / 4, "{plan:?}");
-            assert!(plan.linger() <= CLOSE_TIMEOUT);
         }
     }
 

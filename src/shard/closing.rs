@@ -1,11 +1,13 @@
 //! How connections end: the close handshake with its deadline, and the way back of a slot, which
 //! is free only when the kernel's watch of its socket has ended.
 
+use std::time::Duration;
+
 use super::upgrading::passes;
 use super::{Release, Shard, Socket, Sockets, Token};
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
-use crate::limits::CLOSE_REASON_BYTES_MAX;
+use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::CloseReason;
 use crate::ws;
 
@@ -74,7 +76,7 @@ impl<S: Sockets> Shard<S> {
             let text = if text.is_empty() { reason.row().text } else { text };
             self.report_disconnect(token, (code, text));
         }
-        let deadline = self.tick.after(self.linger);
+        let deadline = self.linger_end(CLOSE_TIMEOUT);
         self.slots.set_deadline(token.slot, deadline);
         if let Some(connection) = self.slots.get(token) {
             connection.state = State::Closing;
@@ -97,6 +99,11 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
+    /// Until when a connection that ends now may linger.
+    pub(super) fn linger_end(&self, most: Duration) -> Tick {
+        self.tick.after(most).min(self.last_end)
+    }
+
     /// The kernel takes nothing more for a connection. What its peer has sent before is still
     /// carried out: a client may send its last words and be gone.
     pub(super) fn on_deaf(&mut self, token: Token) {
@@ -111,7 +118,7 @@ impl<S: Sockets> Shard<S> {
             self.budget.rank(token.slot, &mut extra.outbox);
         }
         connection.shrink();
-        self.slots.set_deadline(token.slot, self.tick.after(self.linger));
+        self.slots.set_deadline(token.slot, self.linger_end(CLOSE_TIMEOUT));
         self.mark_readable(token);
     }
 
@@ -122,7 +129,7 @@ impl<S: Sockets> Shard<S> {
         connection.flags.set(Flags::PEER_CLOSED);
         match connection.state {
             State::Opened | State::Connected => {
-                self.slots.set_deadline(token.slot, self.tick.after(self.linger));
+                self.slots.set_deadline(token.slot, self.linger_end(CLOSE_TIMEOUT));
                 self.end_if_done(token);
             }
             // What is on its way out goes first: a peer may close its sending side and still read.

@@ -38,7 +38,6 @@ impl<S: Sockets> Shard<S> {
             self.on_deadline(slot);
         }
         self.forgetting = true;
-        self.homes.on_tick();
         self.creating.on_tick(self.now);
         self.on_tick_following();
         self.on_tick_gaps();
@@ -135,7 +134,7 @@ impl<S: Sockets> Shard<S> {
     /// Closes a connection whose peer seems to be dead, and does not wait long for its answer.
     fn give_up(&mut self, token: Token, reason: CloseReason) {
         self.close(token, reason);
-        self.slots.set_deadline(token.slot, self.tick.after(Duration::from_secs(1)));
+        self.slots.set_deadline(token.slot, self.linger_end(Duration::from_secs(1)));
     }
 
     /// Whether there may be bytes of a client that the server does not read for the time being.

@@ -49,12 +49,11 @@ pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::channel::ChannelName;
 use crate::connection::Slots;
 use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
-use crate::limits::{CLOSE_TIMEOUT, GAPS_TOLD_PER_TICK, LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
+use crate::limits::{GAPS_TOLD_PER_TICK, LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
 use crate::mesh::{HomeMap, Inbox, Message, Outbound};
 use crate::metrics::ShardCells;
 use crate::readiness::Readiness;
@@ -154,8 +153,8 @@ pub struct Shard<S> {
     heartbeat_phase: usize,
     audit: audit::Audit,
     draining: bool,
-    /// How long a closing connection may linger.
-    linger: Duration,
+    /// When no closing connection may linger any longer.
+    last_end: Tick,
 }
 
 impl<S: Sockets> Shard<S> {
@@ -207,7 +206,7 @@ impl<S: Sockets> Shard<S> {
             heartbeat_phase: 0,
             audit: audit::Audit::default(),
             draining: false,
-            linger: CLOSE_TIMEOUT,
+            last_end: Tick::NEVER,
             options: parts.options,
         }
     }

@@ -42,8 +42,8 @@ struct Drain {
 impl<S: Sockets> Shard<S> {
     pub(super) fn on_control(&mut self, ticket: Ticket, request: ControlRequest) {
         let single = match &request {
-            ControlRequest::Drain { over, linger } => {
-                return self.begin_drain(ticket, (*over, *linger));
+            ControlRequest::Drain { over, last_end } => {
+                return self.begin_drain(ticket, (*over, *last_end));
             }
             ControlRequest::Channels { .. } => None,
             ControlRequest::Disconnect { target, .. }
@@ -161,12 +161,20 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn begin_drain(&mut self, ticket: Ticket, (over, linger): (Duration, Duration)) {
+    fn begin_drain(&mut self, ticket: Ticket, (over, last_end): (Duration, Duration)) {
         self.draining = true;
-        self.linger = self.linger.min(linger);
+        self.last_end = self.last_end.min(self.tick.after(last_end));
         let connections = self.slots.count();
         let (began, closed, at) = (self.now, 0, 0);
         self.requests.drain = Some(Drain { ticket, began, over, connections, closed, at });
+    }
+
+    /// Sees to it that a connection which was closing when the drain began ends with the others.
+    fn hasten(&mut self, token: Token) {
+        if self.slots.get(token).is_some_and(|connection| connection.state == State::Closing) {
+            let deadline = self.slots.deadline(token.slot).min(self.last_end);
+            self.slots.set_deadline(token.slot, deadline);
+        }
     }
 
     /// Closes as many connections as are due, so that the closes are spread evenly and nobody's
@@ -181,6 +189,7 @@ impl<S: Sockets> Shard<S> {
         {
             if let Some(token) = self.slots.token(Slot::new(drain.at)) {
                 self.close(token, CloseReason::Shutdown);
+                self.hasten(token);
                 drain.closed += 1;
             }
             drain.at += 1;

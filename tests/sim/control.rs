@@ -199,10 +199,18 @@ impl Control {
 
     /// Tells every shard to close its connections over this time.
     pub fn drain(&mut self, scene: &mut Scene<'_>, over: Duration) -> bool {
+        self.drain_until(scene, over, over + CLOSE_TIMEOUT)
+    }
+
+    /// The same, and nobody is waited for beyond `last_end`.
+    pub fn drain_until(
+        &mut self,
+        scene: &mut Scene<'_>,
+        over: Duration,
+        last_end: Duration,
+    ) -> bool {
         scene.truth.draining = true;
-        self.send_all(scene, &ControlRequest::Drain { over, linger: CLOSE_TIMEOUT }, || {
-            Asked::Drain
-        })
+        self.send_all(scene, &ControlRequest::Drain { over, last_end }, || Asked::Drain)
     }
 
     fn send_all(

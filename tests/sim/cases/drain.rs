@@ -38,6 +38,43 @@ fn closes_are_spread_over_the_time_of_the_drain() {
     assert!(world.node.runners.iter().all(|runner| runner.shard.is_draining()));
 }
 
+/// Seconds after which each of two clients is given up that do not answer their close. Both are
+/// closed in a drain of so many seconds, which ends one second after the last close.
+fn given_up(seconds: u64) -> [f64; 2] {
+    let mut world = world(1);
+    let clients = [(); 2].map(|()| world.add_to(0, centrifugo(&[])));
+    world.serve();
+    for client in clients {
+        world.clients[client].habits.connects = false;
+        world.clients[client].habits.reads_max = 0;
+    }
+    let over = Duration::from_secs(seconds);
+    let began = world.with_network(|network| network.now());
+    world.with(|scene, _, control| {
+        assert!(control.drain_until(scene, over, over + Duration::from_secs(1)));
+    });
+    let mut ends = Vec::new();
+    while ends.len() < 2 {
+        world.round(Duration::from_millis(50));
+        let passed = world.with_network(|network| network.now()).since(began).as_secs_f64();
+        assert!(passed < 60.0, "the drain ends");
+        let left = world.node.runners[0].shard.connections_count();
+        ends.resize(ends.len().max(2 - left), passed);
+    }
+    [ends[0], ends[1]]
+}
+
+#[test]
+fn a_client_that_is_gone_without_a_word_is_waited_for_as_long_as_the_drain_leaves_time() {
+    let long = given_up(10);
+    // The first one is closed at once, the second one after half of the time.
+    assert!((4.9..5.5).contains(&long[0]), "{long:?}");
+    assert!((9.9..11.3).contains(&long[1]), "{long:?}");
+    let short = given_up(2);
+    assert!((2.8..3.3).contains(&short[0]), "{short:?}");
+    assert!((2.8..3.3).contains(&short[1]), "{short:?}");
+}
+
 #[test]
 fn a_request_that_comes_while_the_node_drains_is_refused() {
     let mut world = world(1);
