@@ -294,6 +294,8 @@ impl Homes {
         }
         home.interested.remove(shard);
         self.in_use -= usize::from(self.interested(place).is_empty());
+        // At once: another shard may need it.
+        self.share.settle(self.in_use);
         self.settle_charge(place);
         self.retire(now, place);
         self.keep_within_bytes(now);
@@ -344,11 +346,6 @@ impl Homes {
             (kept.more, kept.forgotten) = (false, top);
         }
         self.retire(now, place);
-    }
-
-    /// Gives back what the shard does not need of the node's channels.
-    pub fn on_tick(&mut self) {
-        self.share.settle(self.in_use);
     }
 
     /// Forgets what is over, a bounded part of it. Returns whether there is more.

@@ -13,9 +13,10 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of `total` for `shards` shards, which take at most `block_max` at once: less where
-    /// there is little, so that no shard sits on what another needs.
+    /// there is little, so that no shard sits on what another needs. What others have to spare is a
+    /// 16th of the whole at most, and nothing where a block is one.
     pub fn new(total: usize, shards: usize, block_max: usize) -> Pool {
-        let block = (total / (8 * shards.max(1))).clamp(1, block_max.max(1));
+        let block = (total / (32 * shards.max(1))).clamp(1, block_max.max(1));
         Pool { left: Arc::new(AtomicUsize::new(total)), block }
     }
 
@@ -61,9 +62,10 @@ impl Share {
         true
     }
 
-    /// Gives back what goes beyond `used` by two blocks or more: one to spare is kept.
+    /// Gives back what goes beyond `used`, but for less than two blocks, so that not every change
+    /// is one of the pool. If a block is one, all of it.
     pub fn settle(&mut self, used: usize) {
-        while self.taken >= used + 2 * self.pool.block {
+        while self.taken + 1 >= used + 2 * self.pool.block {
             self.taken -= self.pool.block;
             self.pool.give_back(self.pool.block);
         }
@@ -93,5 +95,19 @@ mod tests {
         assert!(other.reach(900));
         drop((one, other));
         assert_eq!(pool.left(), 1000, "nothing is lost");
+    }
+
+    #[test]
+    fn what_shards_have_to_spare_is_a_16th_at_most_and_nothing_of_a_small_bound() {
+        for (total, shards) in [(10, 4), (100, 4), (1000, 8), (100_000, 8)] {
+            let pool = Pool::new(total, shards, usize::MAX);
+            let mut all: Vec<Share> = (0..shards).map(|_| Share::new(pool.clone())).collect();
+            for share in &mut all {
+                assert!(share.reach(total / shards));
+                share.settle(0);
+            }
+            let (one, spare) = (&mut all[0], if total <= 100 { 0 } else { total / 16 });
+            assert!(one.reach(total - spare), "{total} of {shards} shards");
+        }
     }
 }
