@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::handshake::{busy_response, full_response, unavailable_response};
+use crate::handshake::{Unavailable, unavailable};
 use crate::ids::Moment;
 use crate::limits::{
     ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_TAKES_PER_SECOND, ACCEPT_WAITING_EXEMPT_MAX,
@@ -211,10 +211,10 @@ impl Acceptor {
             while let Some((socket, _)) = self.waiting.pop() {
                 if shard.is_draining() {
                     self.cells.handshakes_refused.add(1);
-                    refuse(socket, &unavailable_response(Phase::Draining));
+                    refuse(socket, &unavailable(Unavailable::Phase(Phase::Draining)));
                 } else {
                     self.count_full(shard.sockets().now());
-                    refuse(socket, full_response());
+                    refuse(socket, &unavailable(Unavailable::Full));
                 }
             }
         } else if self.listeners.is_empty()
@@ -261,8 +261,9 @@ impl Acceptor {
     /// Tells some of those who wait that there is no room, one after another in place of the
     /// descriptor in reserve.
     fn refuse_some(&mut self, now: Moment) {
+        let answer = unavailable(Unavailable::Full);
         for _ in 0..PAUSE_REFUSALS_MAX {
-            if !self.spare.refuse_one(&self.listeners[self.at], full_response()) {
+            if !self.spare.refuse_one(&self.listeners[self.at], &answer) {
                 return;
             }
             self.count_full(now);
@@ -281,7 +282,7 @@ impl Acceptor {
         if let Some(refused) = self.waiting.push(client, count_max) {
             self.cells.handshakes_busy.add(1);
             self.cells.refused_busy_nanos.set(shard.sockets().now().nanos());
-            refuse(refused, busy_response());
+            refuse(refused, &unavailable(Unavailable::Busy));
         }
     }
 
@@ -306,11 +307,11 @@ impl Acceptor {
         }
         if shard.connections_count() >= self.leased {
             self.count_full(shard.sockets().now());
-            return refuse(socket, full_response());
+            return refuse(socket, &unavailable(Unavailable::Full));
         }
         if !shard.on_accept(socket, subnet) {
             self.count_full(shard.sockets().now());
-            refuse(socket, full_response());
+            refuse(socket, &unavailable(Unavailable::Full));
         }
     }
 

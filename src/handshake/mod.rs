@@ -6,9 +6,7 @@ mod origin;
 mod respond;
 
 pub use parse::read;
-pub use respond::{
-    busy_response, full_response, health_response, response, unavailable, unavailable_response,
-};
+pub use respond::{Unavailable, health_response, response, unavailable};
 
 use crate::ids::Since;
 

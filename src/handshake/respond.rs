@@ -1,7 +1,5 @@
 //! HTTP answers. Every one but the upgrade ends the connection.
 
-use std::sync::LazyLock;
-
 use crate::handshake::Response;
 use crate::readiness::Phase;
 
@@ -63,8 +61,30 @@ pub(super) fn respond(status: Status, text: &str) -> Response {
     Response { status: code, bytes: write(code, name, &status.headers(), text) }
 }
 
-/// The 503 for what only the session can know, such as that Redis is away.
-pub fn unavailable(text: &str) -> Vec<u8> {
+/// Why a client can't be served at present.
+#[derive(Clone, Copy, Debug)]
+pub enum Unavailable<'a> {
+    /// The server has no room.
+    Full,
+    /// Too many others of the client's network wait to be let in.
+    Busy,
+    /// The node starts or stops.
+    Phase(Phase),
+    /// What only the session can know, such as that Redis is away.
+    Because(&'a str),
+}
+
+/// The 503 that says so.
+pub fn unavailable(why: Unavailable<'_>) -> Vec<u8> {
+    let text = match why {
+        Unavailable::Full => "the server is full",
+        Unavailable::Busy => "too many connections from your network at once: try again later",
+        Unavailable::Phase(Phase::Starting) => {
+            "the server is starting: it has not read what other nodes published yet"
+        }
+        Unavailable::Phase(_) => "the server is shutting down",
+        Unavailable::Because(text) => text,
+    };
     respond(Status::Unavailable, text).bytes
 }
 
@@ -98,13 +118,6 @@ pub(super) fn switch_protocols(key: &str, subprotocol: Option<&str>) -> Vec<u8> 
     head.into_bytes()
 }
 
-/// The answer to whoever connects while the server has no room, sent before the request is read.
-pub fn full_response() -> &'static [u8] {
-    static FULL: LazyLock<Vec<u8>> =
-        LazyLock::new(|| respond(Status::Unavailable, "the server is full").bytes);
-    &FULL
-}
-
 /// What `/health` says. The same as `/ready` on the API's port.
 pub fn health_response(phase: Phase, head_only: bool) -> Vec<u8> {
     let mut bytes = match phase {
@@ -117,24 +130,6 @@ pub fn health_response(phase: Phase, head_only: bool) -> Vec<u8> {
         bytes.truncate(end.map_or(bytes.len(), |at| at + 4));
     }
     bytes
-}
-
-/// The answer to an upgrade while the node starts or stops.
-pub fn unavailable_response(phase: Phase) -> Vec<u8> {
-    let text = match phase {
-        Phase::Starting => "the server is starting: it has not read what other nodes published yet",
-        _ => "the server is shutting down",
-    };
-    unavailable(text)
-}
-
-/// The answer to whoever connects while too many others of its network wait to be let in.
-pub fn busy_response() -> &'static [u8] {
-    static BUSY: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let text = "too many connections from your network at once: try again later";
-        respond(Status::Unavailable, text).bytes
-    });
-    &BUSY
 }
 
 #[cfg(test)]
@@ -151,7 +146,7 @@ mod tests {
              Connection: Upgrade, close\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Content-Length: 8\r\n\r\nupgrade\n"
         );
-        let full = String::from_utf8_lossy(full_response());
+        let full = String::from_utf8(unavailable(Unavailable::Full)).unwrap();
         assert!(full.starts_with("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"));
         assert!(full.ends_with("Content-Length: 19\r\n\r\nthe server is full\n"));
     }
@@ -177,7 +172,8 @@ mod tests {
             let head = String::from_utf8(health_response(phase, true)).unwrap();
             assert_eq!(format!("{head}{body}"), whole);
         }
-        let starting = String::from_utf8(unavailable_response(Phase::Starting)).unwrap();
+        let starting = unavailable(Unavailable::Phase(Phase::Starting));
+        let starting = String::from_utf8(starting).unwrap();
         assert!(
             starting.starts_with("HTTP/1.1 503 ") && starting.contains("\r\nRetry-After: 5\r\n")
         );

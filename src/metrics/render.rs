@@ -225,7 +225,8 @@ impl Shards {
             (reason.row().label, count)
         });
         families.counter(family, labelled("reason", drops))?;
-        let family = ("corecast_recoveries", "Subscriptions for which what they missed was asked for.");
+        let family =
+            ("corecast_recoveries", "Subscriptions for which what they missed was asked for.");
         let results = [
             ("ok", self.sum(|cells| &cells.recoveries_ok)),
             ("failed", self.sum(|cells| &cells.recoveries_failed)),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Ready, Received, Release, Shard, Sockets, Token};
 use crate::connection::{Flags, Slots, State, Waiting};
-use crate::handshake::{self, Progress};
+use crate::handshake::{self, Progress, Unavailable};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
 use crate::ws::{self, Decoder, Event, Opcode};
@@ -168,7 +168,7 @@ impl<S: Sockets> Shard<S> {
             Progress::Upgrade(_) if self.draining || !self.readiness.takes_clients() => {
                 self.cells.handshakes_refused.add(1);
                 let phase = self.readiness.phase(self.now);
-                self.respond(token, &handshake::unavailable_response(phase));
+                self.respond(token, &handshake::unavailable(Unavailable::Phase(phase)));
             }
             Progress::Upgrade(upgrade) => {
                 let consumed = upgrade.consumed;

@@ -10,7 +10,7 @@ use super::input::Flow;
 use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
 use crate::connection::{Flags, Plain, State, WaitingSubscribe};
-use crate::handshake::{self, PlainRequest};
+use crate::handshake::{self, PlainRequest, Unavailable};
 use crate::limits::UPGRADE_TIMEOUT;
 use crate::mesh::Subscribed;
 use crate::protocol::{Protocol, Reply};
@@ -183,7 +183,7 @@ impl<S: Sockets> Shard<S> {
             self.budget.rank(token.slot, &mut extra.outbox);
         }
         self.cells.handshakes_unavailable.add(1);
-        self.respond(token, &handshake::unavailable(text));
+        self.respond(token, &handshake::unavailable(Unavailable::Because(text)));
     }
 }
 

@@ -3,16 +3,14 @@ every point of its life it misses nothing and sees nothing twice, whatever posit
 from."""
 
 import collections
-import contextlib
 import json
-import socket
-import struct
 import subprocess
 import threading
 
 import pytest
 
 from harness.client import Client
+from harness.proxy import Proxy
 from harness.server import ROOT, eventually
 
 SERVER = {"config": """
@@ -29,61 +27,6 @@ MODULE = ["node", str(ROOT / "tests" / "e2e" / "sdk" / "follow.mjs")]
 # which a connection is cut.
 CUTS = 420
 RECOVERED_MAX = 300  # Who missed more than one recovery brings is told, so all stays below it.
-
-
-class Cutter:
-    """Passes bytes to the server, and cuts the connection with number n after n bytes from there:
-    the even ones with a reset, the odd ones in an orderly way. Later ones are left alone."""
-
-    def __init__(self, server, cuts):
-        self.target, self.cuts, self.count, self.cut = server.client_port, cuts, 0, 0
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            number, self.count = self.count, self.count + 1
-            threading.Thread(target=self.serve, args=(client, number), daemon=True).start()
-
-    def serve(self, client, number):
-        with client, socket.create_connection(("127.0.0.1", self.target)) as server:
-            threading.Thread(target=_pump, args=(client, server), daemon=True).start()
-            left = number if number < self.cuts else None
-            while left is None or left > 0:
-                try:
-                    data = server.recv(4096 if left is None else left)
-                    client.sendall(data)
-                except OSError:
-                    break
-                if not data:
-                    break
-                left = None if left is None else left - len(data)
-            with contextlib.suppress(OSError):
-                if number % 2 == 0:
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    client.shutdown(socket.SHUT_RD)  # Or the other thread keeps it open.
-                else:
-                    client.shutdown(socket.SHUT_RDWR)
-        self.cut += 1
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.listener.close()
-
-
-def _pump(source, sink):
-    try:
-        while data := source.recv(4096):
-            sink.sendall(data)
-    except OSError:
-        pass
 
 
 class Following:
@@ -128,13 +71,13 @@ def test_cut_off_at_every_byte_it_misses_nothing_and_sees_nothing_twice(server):
             published[channel] += 1
             server.publish(channel, {"n": n or published[channel]})
 
-    with Cutter(server, CUTS) as cutter:
+    with Proxy(server.client_port, cuts=CUTS) as cutter:
         with Following(f"ws://127.0.0.1:{cutter.port}/ws", dict.fromkeys(channels, "")) as module:
             for number in range(CUTS):
-                eventually(lambda: cutter.count > number, 10, f"connection {number} comes")
+                eventually(lambda: cutter.begun > number, 10, f"connection {number} comes")
                 # It is cut before anything is published, or while this is. What is published before
                 # it has the first position of a channel would not be missed.
-                while cutter.cut <= number and sum(published.values()) < 2 * (RECOVERED_MAX - 20):
+                while cutter.ended <= number and sum(published.values()) < 2 * (RECOVERED_MAX - 20):
                     begun = begun or {*channels} <= {event.get("begin") for event in module.events}
                     if begun:
                         publish()

@@ -1,4 +1,4 @@
-"""A link to Redis that can be slow, cut, silent, or lose an answer."""
+"""A link to Redis, or to a server, that can be slow, cut, silent, or lose an answer."""
 
 import socket
 import struct
@@ -17,9 +17,13 @@ class Proxy:
     `slice_bytes`: pieces are at most this long.
     `rewrite`: bytes of answers that are replaced, and by what; as many, or lengths would be wrong.
     `silent`: nothing passes, and nobody is told: neither reset nor end of stream.
+
+    Of the first `cuts` connections, the one with number n, counted from 0, is cut after n bytes of
+    answers: the even ones with a reset, the odd ones in order. `begun` and `ended` count.
     """
 
-    def __init__(self, target):
+    def __init__(self, target, cuts=0):
+        self.cuts, self.begun, self.ended = cuts, 0, 0
         self.target, self.latency, self.slice_bytes, self.silent = target, 0.0, CHUNK_BYTES, False
         self.rewrite = (b"", b"")
         self.marker, self.then_silent, self.lost = None, False, threading.Event()
@@ -41,7 +45,8 @@ class Proxy:
                 _reset(client)
                 continue
             with self.lock:
-                self.links.append(Link(self, client, server))
+                self.links.append(Link(self, client, server, self.begun))
+                self.begun += 1
 
     def cut(self):
         """Resets every connection that there is; how many."""
@@ -90,7 +95,8 @@ class Proxy:
 class Link:
     """One connection through a proxy, a thread for each direction."""
 
-    def __init__(self, proxy, client, server):
+    def __init__(self, proxy, client, server, number):
+        self.number = number
         self.proxy, self.client, self.server = proxy, client, server
         self.open, self.silent, self.swallowing = True, False, False
         # The last request, and by how many seconds more this one is late.
@@ -98,7 +104,7 @@ class Link:
         for one in (client, server):
             one.settimeout(None)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for run in (self.requests, self.answers):
+        for run in (self.requests, self.run_answers):
             threading.Thread(target=run, daemon=True).start()
 
     def requests(self):
@@ -110,7 +116,15 @@ class Link:
             if not self.write(self.server, data):
                 return
 
+    def run_answers(self):
+        self.answers()
+        with self.proxy.lock:
+            self.proxy.ended += 1
+
     def answers(self):
+        left = self.number if self.number < self.proxy.cuts else None
+        if left == 0:
+            return self.cut()
         for data in self.pieces(self.server):
             if self.swallowing:
                 self.proxy.silent = self.proxy.silent or self.proxy.then_silent
@@ -118,8 +132,20 @@ class Link:
                 self.proxy.lost.set()
                 return
             old, new = self.proxy.rewrite
-            if not self.write(self.client, data.replace(old, new) if old else data):
+            data = (data.replace(old, new) if old else data)[:left]
+            if not self.write(self.client, data):
                 return
+            if left is not None:
+                left -= len(data)
+            if left == 0:
+                return self.cut()
+
+    def cut(self):
+        """Ends after as many answers as its number says."""
+        if self.number % 2 == 0:
+            self.reset()
+        else:
+            self.end()
 
     def pieces(self, source):
         """What comes from there, as late as it shall be, until one side ends."""
