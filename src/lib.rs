@@ -14,6 +14,10 @@ pub mod reason;
 /// Faults built in on purpose, for tests that show they would be caught.
 pub mod sabotage;
 
+/// Bounds of the node that its shards share.
+pub mod pool;
+/// Tables, sets and queues that never stall a turn.
+pub mod collections;
 /// The networks that clients come from, and how much the clients of each one use.
 pub mod subnets;
 /// Whether the node takes clients: what `/ready` and `/health` say.
@@ -32,6 +36,8 @@ pub mod connection;
 pub mod channel;
 /// Joins nodes through streams of Redis: what to ask and what the answers mean.
 pub mod bus;
+/// The channels at home in a shard: their order, their histories, and who listens.
+pub mod home;
 /// One core's state and all its logic: sessions, channels, fan-out, heartbeats.
 pub mod shard;
 /// Carries batches and wakes between threads.

@@ -20,7 +20,8 @@ use std::thread;
 use std::time::Duration;
 
 use corecast::mesh::{
-    Address, Answer, Asker, ControlRequest, Inbox, Lane, Message, Target, Ticket, Wake,
+    Address, Answer, ControlRequest, Inbox, Lane, ShardLane, ShardMail, Target, Ticket, ToControl,
+    ToShard, Wake,
 };
 use corecast::sys::{self, EventFd};
 use node::{PATIENCE, alone, runtime};
@@ -47,16 +48,24 @@ impl Wake for Counted {
 
 /// What the threads have in common, made before any of them.
 struct Mesh {
-    addresses: Vec<Address>,
+    shards: Vec<Address<ShardMail>>,
+    control: Address<ToControl>,
     wakes: Vec<EventFd>,
     woken: Arc<AtomicUsize>,
 }
 
 impl Mesh {
-    fn lanes(&self) -> Vec<Lane> {
-        let wake = |wake: &EventFd| Box::new(Counted(*wake, Arc::clone(&self.woken)));
-        let ends = self.addresses.iter().zip(&self.wakes);
-        ends.map(|(address, eventfd)| Lane::new(address.clone(), wake(eventfd))).collect()
+    fn wake(&self, index: usize) -> Box<Counted> {
+        Box::new(Counted(self.wakes[index], Arc::clone(&self.woken)))
+    }
+
+    fn shard_lanes(&self) -> Vec<ShardLane> {
+        let ends = self.shards.iter().enumerate();
+        ends.map(|(index, address)| ShardLane::new(address.clone(), self.wake(index))).collect()
+    }
+
+    fn control_lane(&self) -> Lane<ToControl> {
+        Lane::new(self.control.clone(), self.wake(CONTROL))
     }
 }
 
@@ -64,12 +73,12 @@ impl Mesh {
 fn no_wake_between_threads_lands_in_a_foreign_descriptor() {
     let _alone = alone();
     let (log, lines) = start_log();
-    let (mut inboxes, addresses): (Vec<_>, Vec<_>) =
-        (0..=SHARDS).map(|_| Inbox::with_default_size()).unzip();
+    let (inboxes, shards): (Vec<_>, Vec<_>) =
+        (0..SHARDS).map(|_| Inbox::with_default_size()).unzip();
+    let (control_inbox, control) = Inbox::with_default_size();
     let wakes: Vec<_> = (0..=SHARDS).map(|_| EventFd::new().unwrap()).collect();
     let woken = Arc::new(AtomicUsize::new(0));
-    let mesh = Mesh { addresses, wakes, woken };
-    let control_inbox = inboxes.pop().unwrap();
+    let mesh = Mesh { shards, control, wakes, woken };
     // What a thread wakes by number, it wakes in its own table: each checks its own at its end.
     thread::scope(|threads| {
         for (index, inbox) in inboxes.iter().enumerate() {
@@ -106,31 +115,33 @@ fn start_log() -> (tracing_appender::non_blocking::WorkerGuard, Arc<AtomicUsize>
 }
 
 /// Answers control's requests, tells the other shard of each, logs each; sleeps in between.
-fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox) {
+fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
     let first = mesh.wakes.iter().map(|wake| wake.number()).max().unwrap() + 1;
     sys::own_descriptors(first).expect("this host gives threads tables of their own");
     let sockets = fill_table(first);
-    let (mut lanes, wake) = (mesh.lanes(), mesh.wakes[index]);
+    let (mut lanes, mut control) = (mesh.shard_lanes(), mesh.control_lane());
+    let wake = mesh.wakes[index];
     let other = (index + 1) % SHARDS;
     let (mut asked, mut told) = (0, 0);
     while asked < REQUESTS || told < REQUESTS {
         while let Some(batch) = inbox.take() {
             for message in batch {
                 match message {
-                    Message::Control { ticket, request } => {
+                    ShardMail::Shard(ToShard::Control { ticket, request }) => {
                         asked += 1;
                         tracing::info!(index, ?ticket, ?request, "asked");
-                        let (asker, answer) = (Asker::Control(ticket), Answer::Affected(index));
-                        lanes[CONTROL].push(Message::Answer { asker, answer });
+                        let answer = Answer::Affected(index);
+                        control.push(ToControl::Answer { ticket, answer });
                         let channel = corecast::channel::ChannelName::new("news");
-                        lanes[other].push(Message::Gap { channel, after: told, next: told + 2 });
+                        lanes[other].push(ToShard::Gap { channel, after: told, next: told + 2 });
                     }
-                    Message::Gap { .. } => told += 1,
+                    ShardMail::Shard(ToShard::Gap { .. }) => told += 1,
                     other => panic!("nobody sends {other:?}"),
                 }
             }
         }
-        lanes.iter_mut().for_each(Lane::flush);
+        lanes.iter_mut().for_each(ShardLane::flush);
+        control.flush();
         let waiting = asked < REQUESTS || told < REQUESTS;
         if waiting && inbox.prepare_sleep() {
             sleep(wake);
@@ -141,17 +152,17 @@ fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox) {
 }
 
 /// Asks all shards, and waits for all answers, again and again, on a runtime of tokio.
-fn play_control(mesh: &Mesh, inbox: &Inbox) {
+fn play_control(mesh: &Mesh, inbox: &Inbox<ToControl>) {
     let runtime = runtime();
     // After tokio made its own, which a shard could mistake for numbers of its table.
     let sockets = fill_table(0);
-    let mut lanes = mesh.lanes();
+    let mut lanes = mesh.shard_lanes();
     runtime.block_on(async {
         let wake = mesh.wakes[CONTROL];
         let watched = wake.watched().unwrap();
         for number in 0..REQUESTS {
-            for lane in &mut lanes[..SHARDS] {
-                lane.push(Message::Control { ticket: Ticket(number), request: request(number) });
+            for lane in &mut lanes {
+                lane.push(ToShard::Control { ticket: Ticket(number), request: request(number) });
                 lane.flush();
             }
             let mut answers = 0;

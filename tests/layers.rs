@@ -25,11 +25,13 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 28] = [
+const LAYERS: [(&str, Layer); 31] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
     ("sabotage", Words),
+    ("collections", Pure),
+    ("pool", Pure),
     ("subnets", Pure),
     ("readiness", Pure),
     ("handshake", Pure),
@@ -38,6 +40,7 @@ const LAYERS: [(&str, Layer); 28] = [
     ("connection", Pure),
     ("channel", Pure),
     ("bus", Pure),
+    ("home", Pure),
     ("shard", Pure),
     // Its queues are crossbeam's, which is memory like any other; the wake is a trait.
     ("mesh", Pure),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use corecast::config::Config;
 use corecast::ids::{Moment, ShardId};
-use corecast::mesh::{HomeMap, Inbox, Lane, Outbound, Wake};
+use corecast::mesh::{HomeMap, Inbox, Lane, Outbound, ShardLane, Wake};
 use corecast::metrics::ShardCells;
 use corecast::readiness::{Phase, Readiness};
 use corecast::shard::{
@@ -98,7 +98,9 @@ impl Wake for NoWake {
 /// A shard on its own whose bus has not said yet that its channels are known.
 fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
     let (inbox, address) = Inbox::new(16);
-    let lanes = (0..3).map(|_| Lane::new(address.clone(), Box::new(NoWake))).collect();
+    let shards = vec![ShardLane::new(address, Box::new(NoWake))];
+    let control = Lane::new(Inbox::new(16).1, Box::new(NoWake));
+    let bridge = Lane::new(Inbox::new(16).1, Box::new(NoWake));
     let mut options: Options = Config::default().shard_options(1);
     (options.bus, options.insecure) = (true, true);
     let cells: Arc<ShardCells> = Arc::default();
@@ -109,7 +111,7 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
         options,
         sockets: Silent { alone, ..Silent::default() },
         inbox,
-        outbound: Outbound::new(lanes),
+        outbound: Outbound::new(shards, control, Some(bridge)),
         pools: Config::default().pools(1),
         home_map: HomeMap::new(1),
         identity: Identity::new(),

@@ -13,7 +13,7 @@ use super::reply::Reply;
 use super::request::{ChannelsRequest, ChannelsResult, ConnectionsRequest, Empty};
 use super::{channels, connections};
 use crate::limits::CLUSTER_TIMEOUT;
-use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, Message, Recipient, RemoteCall};
+use crate::mesh::{Addressed, Answer, ClusterAnswer, ClusterRequest, RemoteCall, ToBridge};
 use crate::reason::ClientError;
 
 /// `{"result":{..}}` or `{"error":{..}}` of another node.
@@ -128,8 +128,8 @@ async fn ask(api: &Arc<Api>, request: ClusterRequest) -> Result<ClusterAnswer, A
     if !api.courier.has_bus() {
         return Ok(ClusterAnswer::default());
     }
-    let make = |ticket| Message::Cluster { ticket, request };
-    match api.courier.request(Recipient::Bridge, make).await? {
+    let make = |ticket| Addressed::Bridge(ToBridge::Cluster { ticket, request });
+    match api.courier.request(make).await? {
         Answer::Cluster(answer) => Ok(answer),
         other => Err(ApiError::internal(format!("{other:?} to a question to other nodes"))),
     }

@@ -10,7 +10,7 @@ use crate::channel::ChannelName;
 use crate::ids::{ConnectionId, Since, SinceEpoch};
 use crate::limits::API_BATCH_MAX;
 use crate::limits::{ANSWER_TIMEOUT, CLOSE_REASON_BYTES_MAX};
-use crate::mesh::{ControlRequest, Message, Recipient, Target};
+use crate::mesh::{Addressed, ControlRequest, Target, ToShard};
 use crate::reason::CloseReason;
 
 /// Codes that an application may close with. Source: RFC 6455 §7.4.2 leaves 3000-4999.
@@ -151,8 +151,9 @@ async fn ask(api: &Arc<Api>, request: ControlRequest) -> Result<Empty, ApiError>
     };
     match connection {
         Some(id) => {
-            let make = |ticket| Message::Control { ticket, request };
-            api.courier.request(Recipient::Shard(id.shard), make).await?;
+            let make =
+                |ticket| Addressed::Shard(id.shard, ToShard::Control { ticket, request }.into());
+            api.courier.request(make).await?;
         }
         None => {
             api.courier.request_all(&request, ANSWER_TIMEOUT).await?;

@@ -11,18 +11,21 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::ApiError;
+use crate::channel::ChannelName;
 use crate::ids::ShardId;
 use crate::limits::{ANSWER_TIMEOUT, API_PENDING_MAX};
-use crate::mesh::{Answer, Asker, ControlRequest, Message, Recipient, Ticket};
+use crate::mesh::{
+    Addressed, Answer, Asker, ControlRequest, Publish, Ticket, ToBridge, ToBus, ToHome, ToShard,
+};
 
 /// The way to a shard has no room: the message was not taken, and nobody will answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shard's inbox and the spill for it are full")]
 pub struct Full;
 
-/// Hands a message to a thread, or says that there is no room. It must not block, and must not call
-/// [`Courier::deliver`] itself: answers come by the inbox, in a later turn.
-pub type Send = Box<dyn FnMut(Recipient, Message) -> Result<(), Full> + std::marker::Send>;
+/// Hands a message to its thread, or says that there is no room. It must not block, and must not
+/// call [`Courier::deliver`] itself: answers come by the inbox, in a later turn.
+pub type Send = Box<dyn FnMut(Addressed) -> Result<(), Full> + std::marker::Send>;
 
 /// Which shard has a channel's history.
 pub type Home = Box<dyn Fn(&str) -> ShardId + std::marker::Send + Sync>;
@@ -51,12 +54,9 @@ impl Courier {
         Arc::new(Courier { shards, bus, home, inner: Mutex::new(inner) })
     }
 
-    /// Takes a message from control's inbox: wakes the caller that waits for this answer. Answers
-    /// that nobody waits for any more, and messages that are none, are dropped.
-    pub fn deliver(&self, message: Message) {
-        if let Message::Answer { asker: Asker::Control(ticket), answer } = message
-            && let Some(waiting) = self.inner().pending.remove(&ticket)
-        {
+    /// Wakes the caller that waits for this answer. If nobody waits any more, it is dropped.
+    pub fn deliver(&self, ticket: Ticket, answer: Answer) {
+        if let Some(waiting) = self.inner().pending.remove(&ticket) {
             // The caller may have given up in this very turn; then the answer is nobody's.
             drop(waiting.send(answer));
         }
@@ -65,9 +65,8 @@ impl Courier {
     /// Hands the bridge what another node asked for. Without room for it that node hears nothing,
     /// and says so.
     pub fn answer_bridge(&self, ticket: Ticket, body: Box<str>) {
-        let answer = Answer::Remote(body);
-        let message = Message::Answer { asker: Asker::Bridge(ticket), answer };
-        if (self.inner().send)(Recipient::Bridge, message).is_err() {
+        let message = Addressed::Bridge(ToBridge::Remote { ticket, body });
+        if (self.inner().send)(message).is_err() {
             tracing::warn!("no room for an answer to another node");
         }
     }
@@ -87,22 +86,36 @@ impl Courier {
         (self.home)(channel)
     }
 
-    /// Who orders the publications of `channel`.
-    pub(super) fn orderer(&self, channel: &str) -> Recipient {
-        if self.bus { Recipient::Bridge } else { Recipient::Shard(self.home(channel)) }
+    /// A publication, addressed to the bus or to the channel's home.
+    pub(super) fn publish(&self, publish: Publish) -> Addressed {
+        let publish = Box::new(publish);
+        if self.bus {
+            return Addressed::Bridge(ToBus::Publish(publish).into());
+        }
+        let home = self.home(publish.channel.as_str());
+        Addressed::Shard(home, ToHome::Publish(publish).into())
     }
 
-    /// Sends what `make` makes to `recipient`, and waits for the answer.
+    /// The removal of a history, addressed to the bus or to the channel's home.
+    pub(super) fn history_remove(&self, channel: ChannelName, ticket: Ticket) -> Addressed {
+        let asker = Asker::Control(ticket);
+        if self.bus {
+            return Addressed::Bridge(ToBus::HistoryRemove { channel, asker }.into());
+        }
+        let home = self.home(channel.as_str());
+        Addressed::Shard(home, ToHome::HistoryRemove { channel, asker }.into())
+    }
+
+    /// Sends the message that `make` makes, and waits for the answer.
     ///
     /// # Errors
     /// `Busy` if too much is under way already, internal if no answer came within
     /// [`ANSWER_TIMEOUT`], and whatever error the shard answers.
     pub async fn request(
         self: &Arc<Courier>,
-        recipient: Recipient,
-        make: impl FnOnce(Ticket) -> Message,
+        make: impl FnOnce(Ticket) -> Addressed,
     ) -> Result<Answer, ApiError> {
-        self.send(recipient, make)?.answer(ANSWER_TIMEOUT).await
+        self.send(make)?.answer(ANSWER_TIMEOUT).await
     }
 
     /// Sends `request` to every shard, and waits for all answers, in the order of shards.
@@ -118,8 +131,11 @@ impl Courier {
         let deadline = Instant::now() + timeout;
         let mut waiting = Vec::with_capacity(self.shards);
         for index in 0..self.shards {
-            let make = |ticket| Message::Control { ticket, request: request.clone() };
-            waiting.push(self.send(Recipient::Shard(ShardId::new(index)), make)?);
+            let make = |ticket| {
+                let message = ToShard::Control { ticket, request: request.clone() };
+                Addressed::Shard(ShardId::new(index), message.into())
+            };
+            waiting.push(self.send(make)?);
         }
         let mut answers = Vec::with_capacity(self.shards);
         for one in waiting {
@@ -129,15 +145,14 @@ impl Courier {
         Ok(answers)
     }
 
-    /// Sends what `make` makes to `recipient`, without waiting yet: what is sent in a row arrives
-    /// in that order.
+    /// Sends the message that `make` makes, without waiting yet: messages that are sent in a row
+    /// arrive in that order.
     ///
     /// # Errors
     /// `Busy` if too much is under way already.
     pub(super) fn send(
         self: &Arc<Courier>,
-        recipient: Recipient,
-        make: impl FnOnce(Ticket) -> Message,
+        make: impl FnOnce(Ticket) -> Addressed,
     ) -> Result<Waiting, ApiError> {
         let mut inner = self.inner();
         if inner.pending.len() >= API_PENDING_MAX {
@@ -145,7 +160,7 @@ impl Courier {
         }
         let ticket = Ticket(inner.next);
         inner.next += 1;
-        (inner.send)(recipient, make(ticket)).map_err(|Full| ApiError::Busy)?;
+        (inner.send)(make(ticket)).map_err(|Full| ApiError::Busy)?;
         let (sender, receiver) = oneshot::channel();
         inner.pending.insert(ticket, sender);
         drop(inner);

@@ -10,7 +10,7 @@ use super::request::{Empty, HistoryRequest, HistoryResult};
 use crate::channel::{ChannelName, ChannelView, DataType, Publication};
 use crate::ids::{Since, SinceEpoch};
 use crate::limits::{API_HISTORY_BYTES_MAX, API_HISTORY_MAX};
-use crate::mesh::{Answer, Asker, History, Message, Recipient};
+use crate::mesh::{Addressed, Answer, Asker, History, ToHome};
 use crate::protocol::{HistoryPage, write_publication};
 
 /// What a publication's JSON has beside its payload, mostly: offset and tags.
@@ -34,18 +34,19 @@ pub(super) async fn history(
         return Err(ApiError::bad_request("nothing comes before offset 0"));
     }
     let page = HistoryPage { limit: request.limit, since, reverse: request.reverse };
+    let home = api.courier.home(&request.channel);
     let make = |ticket| {
-        Message::History(Box::new(History {
+        let history = History {
             channel: ChannelName::new(&request.channel),
             page,
             publications_max: API_HISTORY_MAX,
             bytes_max: API_HISTORY_BYTES_MAX,
             confirmed: true,
             asker: Asker::Control(ticket),
-        }))
+        };
+        Addressed::Shard(home, ToHome::History(Box::new(history)).into())
     };
-    let home = Recipient::Shard(api.courier.home(&request.channel));
-    match api.courier.request(home, make).await? {
+    match api.courier.request(make).await? {
         Answer::History { publications, omitted, top, .. } => {
             let name = &request.channel;
             let view = ChannelView { name, data, has_history: true, epoch: top.epoch };
@@ -71,9 +72,7 @@ pub(super) async fn history_remove(
 ) -> Result<Empty, ApiError> {
     history_namespace(api, &request.channel)?;
     let channel = ChannelName::new(&request.channel);
-    let orderer = api.courier.orderer(&request.channel);
-    let make = |ticket| Message::HistoryRemove { channel, asker: Asker::Control(ticket) };
-    match api.courier.request(orderer, make).await? {
+    match api.courier.request(|ticket| api.courier.history_remove(channel, ticket)).await? {
         Answer::HistoryRemoved => Ok(Empty {}),
         other => Err(ApiError::internal(format!("{other:?} to the removal of a history"))),
     }

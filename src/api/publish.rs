@@ -9,7 +9,7 @@ use super::request::{BroadcastResult, PublishResult};
 use super::{Api, reply};
 use crate::channel::{ChannelName, Publication};
 use crate::limits::{ANSWER_TIMEOUT, API_WINDOW_MAX};
-use crate::mesh::{Answer, Asker, Message, Publish};
+use crate::mesh::{Answer, Asker, Publish};
 use crate::protocol::{PublishRequest, check_recoverable};
 
 /// Publishes to one channel. Answers once the publication is in its history.
@@ -74,15 +74,15 @@ fn publish_send(
     let bytes = publication.recovery_bytes(namespace.data);
     check_recoverable(namespace, bytes, request.skip_history)?;
     let make = |ticket| {
-        Message::Publish(Box::new(Publish {
+        api.courier.publish(Publish {
             channel: ChannelName::new(channel),
             publication,
             skip_history: request.skip_history,
             idempotency_key: request.idempotency_key(),
             asker: Asker::Control(ticket),
-        }))
+        })
     };
-    api.courier.send(api.courier.orderer(channel), make)
+    api.courier.send(make)
 }
 
 async fn publish_answer(waiting: Waiting) -> Result<PublishResult, ApiError> {

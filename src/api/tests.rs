@@ -15,20 +15,20 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::channel::{DataType, Namespace};
 use crate::ids::{Epoch, Generation, Moment, Position, ShardId, Slot};
-use crate::mesh::{Answer, Asker, Message, Recipient};
+use crate::mesh::{Addressed, Answer, Asker, ControlRequest, ShardMail, Ticket, ToHome, ToShard};
 use crate::metrics::ShardCells;
 
 /// Number of pretended shards.
 const SHARDS: usize = 3;
 
 /// What a shard answers to a message; absent: nothing, ever.
-type Respond = fn(ShardId, &Message) -> Option<Answer>;
+type Respond = fn(ShardId, &ShardMail) -> Option<Answer>;
 
 /// An API with shards behind it that are a function.
 struct TestNode {
     router: Router,
     api: Arc<Api>,
-    seen: Arc<Mutex<Vec<(ShardId, Message)>>>,
+    seen: Arc<Mutex<Vec<(ShardId, ShardMail)>>>,
 }
 
 /// A clock that stands at 40 seconds.
@@ -78,9 +78,9 @@ fn options() -> Options {
 /// A node with these settings whose shards answer with `respond`. Must be called in a runtime.
 fn node_with(options: Options, respond: Respond) -> TestNode {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let (sender, mut receiver) = mpsc::unbounded_channel::<(ShardId, Message)>();
-    let send = move |recipient, message| {
-        let Recipient::Shard(shard) = recipient else { return Err(Full) };
+    let (sender, mut receiver) = mpsc::unbounded_channel::<(ShardId, ShardMail)>();
+    let send = move |message| {
+        let Addressed::Shard(shard, message) = message else { return Err(Full) };
         sender.send((shard, message)).map_err(|_| Full)
     };
     let home = |channel: &str| ShardId::new(channel.len() % SHARDS);
@@ -88,9 +88,9 @@ fn node_with(options: Options, respond: Respond) -> TestNode {
     let (inbox, log) = (Arc::clone(&courier), Arc::clone(&seen));
     tokio::spawn(async move {
         while let Some((shard, message)) = receiver.recv().await {
-            let asker = asker(&message);
+            let ticket = ticket(&message);
             if let Some(answer) = respond(shard, &message) {
-                inbox.deliver(Message::Answer { asker, answer });
+                inbox.deliver(ticket, answer);
             }
             log.lock().expect("no test panics with it").push((shard, message));
         }
@@ -115,31 +115,33 @@ fn client_id() -> ClientId {
     ClientId::from_raw(0x1234)
 }
 
-fn asker(message: &Message) -> Asker {
-    match message {
-        Message::Publish(publish) => publish.asker,
-        Message::History(history) => history.asker,
-        Message::HistoryRemove { asker, .. } => *asker,
-        Message::Control { ticket, .. } => Asker::Control(*ticket),
+fn ticket(message: &ShardMail) -> Ticket {
+    let asker = match message {
+        ShardMail::Home(ToHome::Publish(publish)) => publish.asker,
+        ShardMail::Home(ToHome::History(history)) => history.asker,
+        ShardMail::Home(ToHome::HistoryRemove { asker, .. }) => *asker,
+        ShardMail::Shard(ToShard::Control { ticket, .. }) => return *ticket,
         other => panic!("control sends no {other:?}"),
-    }
+    };
+    let Asker::Control(ticket) = asker else { panic!("{asker:?} asks, and not control") };
+    ticket
 }
 
 /// Shards that do everything they are asked for.
-fn obedient(shard: ShardId, message: &Message) -> Option<Answer> {
+fn obedient(shard: ShardId, message: &ShardMail) -> Option<Answer> {
     let position = Position { epoch: Epoch::new(0xe), offset: 5 };
     Some(match message {
-        Message::Publish(publish) => {
+        ShardMail::Home(ToHome::Publish(publish)) => {
             Answer::Published(publish.channel.as_str().contains(':').then_some(position))
         }
-        Message::History(history) => Answer::History {
+        ShardMail::Home(ToHome::History(history)) => Answer::History {
             channel: history.channel.clone(),
             omitted: 0,
             publications: Vec::new(),
             top: position,
         },
-        Message::HistoryRemove { .. } => Answer::HistoryRemoved,
-        Message::Control { request: crate::mesh::ControlRequest::Channels { .. }, .. } => {
+        ShardMail::Home(ToHome::HistoryRemove { .. }) => Answer::HistoryRemoved,
+        ShardMail::Shard(ToShard::Control { request: ControlRequest::Channels { .. }, .. }) => {
             let name = format!("shard{}", shard.index());
             Answer::Channels(vec![(crate::channel::ChannelName::new(&name), 2)])
         }
@@ -173,7 +175,7 @@ impl TestNode {
     }
 
     /// What the shards were asked since the last call.
-    fn seen(&self) -> Vec<(ShardId, Message)> {
+    fn seen(&self) -> Vec<(ShardId, ShardMail)> {
         std::mem::take(&mut self.seen.lock().expect("no test panics with it"))
     }
 }

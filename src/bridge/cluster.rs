@@ -17,7 +17,7 @@ use crate::limits::{
     ANSWER_TIMEOUT, BUS_BLOCK, BUS_READ_TIMEOUT, CLUSTER_CALLS_MAX, CLUSTER_ENTRIES_MAX,
     CLUSTER_ENTRIES_TTL, CLUSTER_STREAM_BYTES, CLUSTER_TIMEOUT,
 };
-use crate::mesh::{Answer, Asker, ClusterAnswer, ClusterRequest, Message, RemoteCall, Ticket};
+use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, RemoteCall, Ticket, ToControl};
 
 /// Streams that a node must read before others may count on its answers.
 pub(super) const STREAMS: u8 = 2;
@@ -76,8 +76,7 @@ pub(super) async fn answer(bridge: Rc<Bridge>, ticket: Ticket, request: ClusterR
         ClusterRequest::Describe => nodes::describe_others(&bridge).await,
         ClusterRequest::Call(call) => ask(&bridge, &call).await,
     };
-    let (asker, answer) = (Asker::Control(ticket), Answer::Cluster(answer));
-    let message = Message::Answer { asker, answer };
+    let message = ToControl::Answer { ticket, answer: Answer::Cluster(answer) };
     bridge.with_engine(|engine, _| engine.send_to_control(message));
 }
 
@@ -258,7 +257,7 @@ fn on_request(bridge: &Rc<Bridge>, fields: &[Reply]) {
         method: field(fields, "method").into(),
         params: field(fields, "params").into(),
     };
-    bridge.with_engine(|engine, _| engine.send_to_control(Message::Remote { ticket, call }));
+    bridge.with_engine(|engine, _| engine.send_to_control(ToControl::Remote { ticket, call }));
 }
 
 /// Takes another node's answer to a request of this one's.

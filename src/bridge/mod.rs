@@ -33,7 +33,7 @@ use crate::bus::{Call, Engine, Keys};
 use crate::channel::Namespaces;
 use crate::ids::Moment;
 use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, RETRY_INTERVAL};
-use crate::mesh::{Answer, Asker, HomeMap, Inbox, Message, Outbound, Ticket};
+use crate::mesh::{HomeMap, Inbox, Outbound, Ticket, ToBridge};
 use crate::metrics::BridgeCells;
 use crate::sys::EventFd;
 use ingest::Mailbox;
@@ -65,7 +65,7 @@ pub struct Options {
 /// What the bridge is made of.
 pub struct Parts {
     /// What others send it.
-    pub inbox: Inbox,
+    pub inbox: Inbox<ToBridge>,
     /// What wakes it.
     pub wake: EventFd,
     /// The ways to the shards, then to control.
@@ -289,13 +289,18 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
 }
 
 /// Takes what shards and control want.
-async fn receive(bridge: Rc<Bridge>, inbox: Inbox, wake: EventFd) -> std::io::Result<()> {
+async fn receive(bridge: Rc<Bridge>, inbox: Inbox<ToBridge>, wake: EventFd) -> std::io::Result<()> {
     let watched = wake.watched()?;
     loop {
         while let Some(batch) = inbox.take() {
             let others = bridge.with_engine(|engine, now| {
-                let (bus, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_for_bus);
-                bus.into_iter().for_each(|message| engine.on_message(now, message));
+                let mut others = Vec::new();
+                for message in batch {
+                    match message {
+                        ToBridge::Bus(message) => engine.on_message(now, message),
+                        other => others.push(other),
+                    }
+                }
                 others
             });
             others.into_iter().for_each(|message| bridge.on_message(message));
@@ -310,23 +315,20 @@ async fn receive(bridge: Rc<Bridge>, inbox: Inbox, wake: EventFd) -> std::io::Re
     }
 }
 
-/// Whether a message is about publications.
-fn is_for_bus(message: &Message) -> bool {
-    !matches!(message, Message::Cluster { .. } | Message::Answer { .. } | Message::Event(_))
-}
-
 impl Bridge {
     /// Takes a message that the bus has nothing to do with.
-    fn on_message(self: &Rc<Bridge>, message: Message) {
+    fn on_message(self: &Rc<Bridge>, message: ToBridge) {
         match message {
-            Message::Cluster { ticket, request } => {
+            ToBridge::Cluster { ticket, request } => {
                 tokio::task::spawn_local(cluster::answer(Rc::clone(self), ticket, request));
             }
-            Message::Answer { asker: Asker::Bridge(ticket), answer: Answer::Remote(body) } => {
+            ToBridge::Remote { ticket, body } => {
                 tokio::task::spawn_local(cluster::send_answer(Rc::clone(self), ticket, body));
             }
-            Message::Event(event) => self.on_event(event),
-            other => debug_assert!(false, "not for the bridge: {other:?}"),
+            ToBridge::Event(event) => self.on_event(event),
+            ToBridge::Bus(message) => {
+                self.with_engine(|engine, now| engine.on_message(now, message));
+            }
         }
     }
 }

@@ -14,13 +14,15 @@ use super::follow::{Step, Tail};
 use super::lane::Lane;
 use super::probe::Master;
 use super::{Entry, EntryId, Item, stream_of};
-use crate::channel::Namespaces;
-use crate::ids::Moment;
+use crate::channel::{ChannelName, Namespaces};
+use crate::ids::{Moment, Position};
 use crate::limits::{
     BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PATIENCE,
     BUS_PENDING_BYTES_MAX,
 };
-use crate::mesh::{Answer, Asker, Found, HomeMap, Message, Outbound, Ticket};
+use crate::mesh::{
+    Answer, Asker, Found, HomeMap, Outbound, ShardLane, Ticket, ToBus, ToControl, ToHome, ToShard,
+};
 use crate::metrics::BridgeCells;
 use crate::reason::ClientError;
 
@@ -159,23 +161,23 @@ impl Engine {
     }
 
     /// Sends a message to control.
-    pub fn send_to_control(&mut self, message: Message) {
-        self.outbound.lane(self.options.home_map.shards()).push(message);
+    pub fn send_to_control(&mut self, message: ToControl) {
+        self.outbound.control().push(message);
     }
 
     /// A message from a shard or from control.
-    pub fn on_message(&mut self, now: Moment, message: Message) {
+    pub fn on_message(&mut self, now: Moment, message: ToBus) {
         match message {
-            Message::Publish(publish) => self.publish(now, *publish, Once::Never),
-            Message::HistoryRemove { channel, asker } => self.remove_history(now, channel, asker),
-            Message::Locate { channel } => {
+            ToBus::Publish(publish) => self.publish(now, *publish, Once::Never),
+            ToBus::HistoryRemove { channel, asker } => self.remove_history(now, channel, asker),
+            ToBus::Locate { channel } => {
                 let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
                 if !lane.locator.want(now, channel.clone()) {
-                    self.send_home(Message::Located { channel, position: None });
+                    self.send_located(channel, None);
                 }
             }
-            Message::Repeated { channel } => self.end_epoch(channel.as_str()),
-            Message::ReadOlder { channel, before } => {
+            ToBus::Repeated { channel } => self.end_epoch(channel.as_str()),
+            ToBus::ReadOlder { channel, before } => {
                 let away = self.is_away(now);
                 let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
                 let namespace = self.options.namespaces.resolve(channel.as_str()).map(Arc::clone);
@@ -184,10 +186,9 @@ impl Engine {
                     !away && lane.older.want(now, (channel.clone(), namespace), before)
                 });
                 if !wanted {
-                    self.send_home(Message::Older { channel, before, found: None });
+                    self.send_older(channel, before, None);
                 }
             }
-            other => debug_assert!(false, "not for the bus: {other:?}"),
         }
     }
 
@@ -300,7 +301,7 @@ impl Engine {
     fn on_older(&mut self, stream: usize, found: Option<Vec<Found>>) {
         self.reading_older = false;
         for (channel, before, found) in self.lanes[stream].older.on_answer(found) {
-            self.send_home(Message::Older { channel, before, found: Some(found) });
+            self.send_older(channel, before, Some(found));
         }
     }
 
@@ -408,10 +409,10 @@ impl Engine {
                 self.answer(asker, Answer::Error(ClientError::ResultUnknown));
             }
             for channel in unlocated {
-                self.send_home(Message::Located { channel, position: None });
+                self.send_located(channel, None);
             }
             for (channel, before) in unread {
-                self.send_home(Message::Older { channel, before, found: None });
+                self.send_older(channel, before, None);
             }
         }
         self.stand(now);
@@ -420,12 +421,12 @@ impl Engine {
     fn deliver(&mut self, item: Item) {
         match item {
             Item::Publication { channel, epoch, publication } => {
-                let home = self.options.home_map.home(channel.as_str());
-                let lane = self.outbound.lane(home.index());
-                lane.push_read(&channel, epoch, &publication);
+                self.home_lane(&channel).push_read(&channel, epoch, &publication);
             }
             Item::RemoveHistory { channel } => {
-                self.send_home(Message::HistoryRemove { channel, asker: Asker::Nobody });
+                let removal =
+                    ToHome::HistoryRemove { channel: channel.clone(), asker: Asker::Nobody };
+                self.home_lane(&channel).push(removal);
             }
         }
     }
@@ -437,17 +438,17 @@ impl Engine {
         let lane = &mut self.lanes[stream];
         lane.locator.on_adrift(lane.follow.at());
         lane.unread.on_epoch(lane.follow.at().epoch);
-        for shard in 0..self.options.home_map.shards() {
-            let streams = self.options.streams;
-            self.outbound.lane(shard).push(Message::Adrift { stream, streams });
+        let streams = self.options.streams;
+        for lane in self.outbound.shards() {
+            lane.push(ToHome::Adrift { stream, streams });
         }
     }
 
     fn tell_known(&mut self, stream: usize) {
         if !self.told_loaded && self.is_loaded() {
             self.told_loaded = true;
-            for shard in 0..self.options.home_map.shards() {
-                self.outbound.lane(shard).push(Message::Loaded);
+            for lane in self.outbound.shards() {
+                lane.push(ToHome::Loaded);
             }
         }
         let lane = &mut self.lanes[stream];
@@ -455,29 +456,35 @@ impl Engine {
         let known = lane.locator.known(lane.follow.at());
         self.confirm(stream);
         for (channel, position) in known {
-            self.send_home(Message::Located { channel, position: Some(position) });
+            self.send_located(channel, Some(position));
         }
     }
 
-    fn send_home(&mut self, message: Message) {
-        let channel = match &message {
-            Message::Located { channel, .. }
-            | Message::Older { channel, .. }
-            | Message::HistoryRemove { channel, .. } => channel,
-            other => unreachable!("{other:?} has no home"),
-        };
-        let home = self.options.home_map.home(channel.as_str());
-        self.outbound.lane(home.index()).push(message);
+    /// Tells the home of a channel where it stands, as far as that can be known.
+    fn send_located(&mut self, channel: ChannelName, position: Option<Position>) {
+        self.home_lane(&channel.clone()).push(ToHome::Located { channel, position });
+    }
+
+    /// Tells the home of a channel what Redis keeps before an offset, as far as that can be known.
+    fn send_older(&mut self, channel: ChannelName, before: u64, found: Option<Found>) {
+        self.home_lane(&channel.clone()).push(ToHome::Older { channel, before, found });
+    }
+
+    /// The lane to the home of a channel.
+    fn home_lane(&mut self, channel: &ChannelName) -> &mut ShardLane {
+        self.outbound.shard(self.options.home_map.home(channel.as_str()))
     }
 
     fn answer(&mut self, asker: Asker, answer: Answer) {
-        let target = match asker {
-            Asker::Connection { connection, .. } => connection.shard.index(),
-            Asker::Control(_) => self.options.home_map.shards(),
-            Asker::Bridge(ticket) => return self.own.push((ticket, answer)),
-            Asker::Nobody => return,
-        };
-        self.outbound.lane(target).push(Message::Answer { asker, answer });
+        match asker {
+            Asker::Connection { connection, request, pipelined } => {
+                let message = ToShard::Answer { connection, request, pipelined, answer };
+                self.outbound.shard(connection.shard).push(message);
+            }
+            Asker::Control(ticket) => self.send_to_control(ToControl::Answer { ticket, answer }),
+            Asker::Bridge(ticket) => self.own.push((ticket, answer)),
+            Asker::Nobody => {}
+        }
     }
 
     /// A number that no publisher has had (splitmix64 from a seed that no other process has).

@@ -12,7 +12,10 @@ use crate::channel::{ChannelName, Publication, Publisher};
 use crate::config::Config;
 use crate::ids::{ClientId, Moment, Position};
 use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_PROBE_AGAIN, BUS_RENEWAL_INTERVAL};
-use crate::mesh::{Answer, Asker, HomeMap, Inbox, Lane, Outbound, Publish, Ticket, Wake};
+use crate::mesh::{
+    Answer, Asker, HomeMap, Inbox, Lane, Outbound, Publish, ShardLane, ShardMail, Ticket,
+    ToControl, Wake,
+};
 use crate::reason::ClientError;
 
 fn publication() -> Publication {
@@ -162,16 +165,18 @@ impl Wake for Awake {
 }
 
 /// A bus of one stream, and the inboxes of its shard and of control.
-fn engine() -> (Engine, Vec<Inbox>) {
-    let (inboxes, addresses): (Vec<_>, Vec<_>) = (0..2).map(|_| Inbox::new(8)).unzip();
-    let lanes = addresses.into_iter().map(|address| Lane::new(address, Box::new(Awake)));
+fn engine() -> (Engine, (Inbox<ShardMail>, Inbox<ToControl>)) {
+    let (shard_inbox, shard) = Inbox::new(8);
+    let (control_inbox, control) = Inbox::new(8);
+    let shards = vec![ShardLane::new(shard, Box::new(Awake))];
+    let outbound = Outbound::new(shards, Lane::new(control, Box::new(Awake)), None);
     let options = Options {
         streams: 1,
         namespaces: Config::default().namespaces(),
         home_map: HomeMap::new(1),
         seed: 1,
     };
-    (Engine::new(options, Outbound::new(lanes.collect()), Arc::default()), inboxes)
+    (Engine::new(options, outbound, Arc::default()), (shard_inbox, control_inbox))
 }
 
 /// The connections are there, and lead to `run`, which has the stream at `at`.

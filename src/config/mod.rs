@@ -24,6 +24,7 @@ use crate::channel::{ChannelEvents, ChannelRegex, DataType, Namespace, Namespace
 use crate::handshake::Rules;
 use crate::ids::Slot;
 use crate::limits::{LEASE_CHANNELS_MAX, LEASE_IDEMPOTENCY_BYTES_MAX};
+use crate::pool::Pool;
 use crate::shard;
 use crate::{api, bridge};
 
@@ -431,9 +432,9 @@ impl Config {
     /// What `shards` shards share. The bounds of the node that are reached unevenly.
     pub fn pools(&self, shards: usize) -> shard::Pools {
         shard::Pools {
-            channels: shard::Pool::new(self.channel.channels_max, shards, LEASE_CHANNELS_MAX),
+            channels: Pool::new(self.channel.channels_max, shards, LEASE_CHANNELS_MAX),
             created: Arc::default(),
-            idempotency: shard::Pool::new(
+            idempotency: Pool::new(
                 self.api.idempotency_bytes_max,
                 shards,
                 LEASE_IDEMPOTENCY_BYTES_MAX,

@@ -4,17 +4,26 @@
 //! thread to another is first in, first out; what does not fit is kept, and where even that has
 //! no room, publications become a gap notice, never nothing.
 
+mod answer;
 mod event;
-mod message;
+mod lane;
 mod outbound;
+mod post;
+mod to_bridge;
+mod to_control;
+mod to_home;
+mod to_shard;
 mod wake;
 
+pub use answer::{Answer, Asker, ClusterAnswer, Ticket};
 pub use event::{Event, EventKind};
-pub use message::{
-    Answer, Asker, ClusterAnswer, ClusterRequest, ControlRequest, Found, History, Message, Publish,
-    RemoteCall, Subscribe, Subscribed, Target, Ticket,
-};
-pub use outbound::{Lane, Outbound};
+pub use lane::{Lane, ShardLane};
+pub use outbound::Outbound;
+pub use post::Post;
+pub use to_bridge::{ClusterRequest, RemoteCall, ToBridge, ToBus};
+pub use to_control::ToControl;
+pub use to_home::{Found, History, Publish, Subscribe, ToHome};
+pub use to_shard::{ControlRequest, ShardMail, Subscribed, Target, ToShard};
 pub use wake::{Wake, WakeFlag};
 
 use std::sync::Arc;
@@ -24,47 +33,50 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::ids::ShardId;
 use crate::limits::INBOX_BATCHES_MAX;
 
-/// Whom a message is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recipient {
-    /// A shard.
-    Shard(ShardId),
-    /// The thread that speaks to Redis.
-    Bridge,
-}
-
-/// What one thread hands another in one go.
-pub type Batch = Vec<Message>;
-
-/// The receiving end of a thread.
+/// A message of control, with its receiver.
 #[derive(Debug)]
-pub struct Inbox {
-    receiver: Receiver<Batch>,
+pub enum Addressed {
+    /// To a shard.
+    Shard(ShardId, ShardMail),
+    /// To the bridge.
+    Bridge(ToBridge),
+}
+
+/// The receiving end of a thread: batches of messages.
+#[derive(Debug)]
+pub struct Inbox<M> {
+    receiver: Receiver<Vec<M>>,
     flag: Arc<WakeFlag>,
 }
 
-/// What others need to send to a thread.
-#[derive(Clone, Debug)]
-pub struct Address {
-    sender: Sender<Batch>,
+/// The sending end of a thread's inbox.
+#[derive(Debug)]
+pub struct Address<M> {
+    sender: Sender<Vec<M>>,
     flag: Arc<WakeFlag>,
 }
 
-impl Inbox {
+impl<M> Clone for Address<M> {
+    fn clone(&self) -> Address<M> {
+        Address { sender: self.sender.clone(), flag: Arc::clone(&self.flag) }
+    }
+}
+
+impl<M> Inbox<M> {
     /// An inbox for `batches_max` batches, and its address.
-    pub fn new(batches_max: usize) -> (Inbox, Address) {
+    pub fn new(batches_max: usize) -> (Inbox<M>, Address<M>) {
         let (sender, receiver) = bounded(batches_max);
         let flag = Arc::new(WakeFlag::default());
         (Inbox { receiver, flag: Arc::clone(&flag) }, Address { sender, flag })
     }
 
     /// An inbox of the usual size, and its address.
-    pub fn with_default_size() -> (Inbox, Address) {
+    pub fn with_default_size() -> (Inbox<M>, Address<M>) {
         Inbox::new(INBOX_BATCHES_MAX)
     }
 
     /// The next batch, if there is one.
-    pub fn take(&self) -> Option<Batch> {
+    pub fn take(&self) -> Option<Vec<M>> {
         // An error means that it is empty, whether or not all senders have ended.
         self.receiver.try_recv().ok()
     }
@@ -74,7 +86,7 @@ impl Inbox {
         self.receiver.is_empty()
     }
 
-    /// Says that the thread is about to sleep. Answers whether it may: not if a batch came first.
+    /// Says that the thread is about to sleep. Returns whether it may: not if a batch came first.
     pub fn prepare_sleep(&self) -> bool {
         self.flag.sleep();
         if self.receiver.is_empty() {

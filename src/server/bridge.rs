@@ -10,7 +10,7 @@ use crate::api;
 use crate::bridge::{self, Member, Parts};
 use crate::ids::Moment;
 use crate::limits::EVENTS_STOP_TIMEOUT;
-use crate::mesh::{Inbox, Lane, Outbound};
+use crate::mesh::{Inbox, Outbound, ToBridge};
 use crate::sys::{self, Signal};
 
 /// How often the bridge is looked at while signals are waited for.
@@ -29,13 +29,11 @@ fn member(common: &Arc<Common>) -> Member {
 
 /// Starts the thread, and waits until this node knows what the bus has kept. Answers false if a
 /// signal to stop came first.
-pub(super) fn start(common: &Arc<Common>, inbox: Inbox) -> Result<bool, Error> {
-    let lanes = common.addresses[..=common.shards()].iter().zip(&common.wakes);
-    let lanes = lanes.map(|(address, wake)| Lane::new(address.clone(), Box::new(*wake)));
+pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool, Error> {
     let parts = Parts {
         inbox,
         wake: common.wakes[common.shards() + 1],
-        outbound: Outbound::new(lanes.collect()),
+        outbound: Outbound::new(common.shard_lanes(), common.control_lane(), None),
         home_map: common.home_map.clone(),
         cells: common.bridge_cells.clone().unwrap_or_default(),
         now: sys::now,

@@ -8,7 +8,7 @@ use super::exit::Plan;
 use super::{Common, Error};
 use crate::api::{self, Api, Courier, Full, Parts};
 use crate::limits::RETRY_INTERVAL;
-use crate::mesh::{Address, ControlRequest, Inbox, Lane, Message, Recipient};
+use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, ToBridge, ToControl};
 use crate::sys::EventFd;
 
 /// Whether the drain has begun and ended.
@@ -36,7 +36,7 @@ impl Drained {
 pub(super) fn start(
     common: &Arc<Common>,
     listener: TcpListener,
-    inbox: Inbox,
+    inbox: Inbox<ToControl>,
 ) -> Result<Drained, Error> {
     let wake = common.wakes[common.shards()];
     let drained = Drained { begun: Arc::default(), done: Arc::default(), wake };
@@ -75,10 +75,13 @@ impl Drop for AbortOnDrop {
 async fn run(
     common: &Common,
     listener: TcpListener,
-    inbox: Inbox,
+    inbox: Inbox<ToControl>,
     drained: Drained,
 ) -> std::io::Result<()> {
-    let lanes = lanes(common);
+    let lanes = Arc::new(Mutex::new(ControlLanes {
+        shards: common.shard_lanes(),
+        bridge: common.bridge_lane(),
+    }));
     let courier = courier(common, Arc::clone(&lanes));
     let identity = common.identity.clone();
     let identify = move |client: &crate::ids::ClientId| identity.verify(*client);
@@ -98,35 +101,50 @@ async fn run(
     }
 }
 
-/// Control's lanes to the shards and to the bridge. The lock is never contended: all of control is
-/// one thread.
-type Lanes = Arc<Mutex<Vec<Lane>>>;
+/// Control's lanes. The lock is never contended: all of control is one thread.
+type Lanes = Arc<Mutex<ControlLanes>>;
 
-fn lanes(common: &Common) -> Lanes {
-    let all = common.addresses.iter().zip(&common.wakes).enumerate();
-    // The shards, then the bridge.
-    let others = all.filter(|(index, _)| *index != common.shards());
-    let lane = |(_, (address, wake)): (usize, (&Address, &EventFd))| {
-        Lane::new(address.clone(), Box::new(*wake))
-    };
-    Arc::new(Mutex::new(others.map(lane).collect()))
+struct ControlLanes {
+    shards: Vec<ShardLane>,
+    bridge: Option<Lane<ToBridge>>,
+}
+
+impl ControlLanes {
+    /// Sends a message at once, or not at all.
+    fn send(&mut self, message: Addressed) -> Result<(), Full> {
+        match message {
+            Addressed::Shard(shard, message) => {
+                let lane = &mut self.shards[shard.index()];
+                lane.flush();
+                if lane.is_behind() {
+                    return Err(Full);
+                }
+                lane.push(message);
+                lane.flush();
+            }
+            Addressed::Bridge(message) => {
+                let lane = self.bridge.as_mut().ok_or(Full)?;
+                lane.flush();
+                if lane.is_behind() {
+                    return Err(Full);
+                }
+                lane.push(message);
+                lane.flush();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends again what inboxes had no room for.
+    fn flush(&mut self) {
+        self.shards.iter_mut().filter(|lane| lane.is_behind()).for_each(ShardLane::flush);
+        self.bridge.iter_mut().filter(|lane| lane.is_behind()).for_each(Lane::flush);
+    }
 }
 
 fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
-    let shards = common.shards();
-    let send = move |recipient: Recipient, message: Message| {
-        let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = &mut lanes[match recipient {
-            Recipient::Shard(shard) => shard.index(),
-            Recipient::Bridge => shards,
-        }];
-        lane.flush();
-        if lane.is_behind() {
-            return Err(Full);
-        }
-        lane.push(message);
-        lane.flush();
-        Ok(())
+    let send = move |message: Addressed| {
+        lanes.lock().unwrap_or_else(PoisonError::into_inner).send(message)
     };
     let home_map = common.home_map.clone();
     let home = move |channel: &str| home_map.home(channel);
@@ -136,7 +154,7 @@ fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
 
 /// Brings answers to whoever waits for them.
 async fn receive(
-    (inbox, api): (&Inbox, &Arc<Api>),
+    (inbox, api): (&Inbox<ToControl>, &Arc<Api>),
     courier: &Arc<Courier>,
     drained: &Drained,
 ) -> std::io::Result<()> {
@@ -147,14 +165,14 @@ async fn receive(
         while let Some(batch) = inbox.take() {
             for message in batch {
                 match message {
-                    Message::Remote { ticket, call } => {
+                    ToControl::Remote { ticket, call } => {
                         let (api, courier) = (Arc::clone(api), Arc::clone(courier));
                         tokio::spawn(async move {
                             let body = api::remote(&api, &call).await;
                             courier.answer_bridge(ticket, body);
                         });
                     }
-                    message => courier.deliver(message),
+                    ToControl::Answer { ticket, answer } => courier.deliver(ticket, answer),
                 }
             }
             tokio::task::yield_now().await;
@@ -178,8 +196,7 @@ async fn retry(lanes: &Lanes) {
     let mut ticks = tokio::time::interval(RETRY_INTERVAL);
     loop {
         ticks.tick().await;
-        let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.iter_mut().filter(|lane| lane.is_behind()).for_each(Lane::flush);
+        lanes.lock().unwrap_or_else(PoisonError::into_inner).flush();
     }
 }
 

@@ -14,7 +14,7 @@ use crate::accept::Leases;
 use crate::api::{Node, Status};
 use crate::config::Config;
 use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE};
-use crate::mesh::{Address, HomeMap, Inbox};
+use crate::mesh::{Address, HomeMap, Inbox, Lane, ShardLane, ShardMail, ToBridge, ToControl};
 use crate::metrics::{BridgeCells, ShardCells};
 use crate::readiness::Phase;
 use crate::shard::{Identity, OutboxLeases};
@@ -81,8 +81,9 @@ struct Common {
     status: Arc<Status>,
     /// Where the bridge counts, if there is one.
     bridge_cells: Option<Arc<BridgeCells>>,
-    /// Shards by their number, then control, then the bridge if there is one.
-    addresses: Vec<Address>,
+    addresses: Addresses,
+    /// What wakes each thread: shards by their number, then control, then the bridge if there is
+    /// one.
     wakes: Vec<EventFd>,
     listen: Vec<SocketAddr>,
     descriptors_max: usize,
@@ -96,6 +97,48 @@ impl Common {
     fn shards(&self) -> usize {
         self.cells.len()
     }
+
+    /// Lanes to all shards, for one thread.
+    fn shard_lanes(&self) -> Vec<ShardLane> {
+        let addresses = self.addresses.shards.iter().zip(&self.wakes);
+        addresses.map(|(address, wake)| ShardLane::new(address.clone(), Box::new(*wake))).collect()
+    }
+
+    /// A lane to control.
+    fn control_lane(&self) -> Lane<ToControl> {
+        let wake = self.wakes[self.shards()];
+        Lane::new(self.addresses.control.clone(), Box::new(wake))
+    }
+
+    /// A lane to the bridge, if there is one.
+    fn bridge_lane(&self) -> Option<Lane<ToBridge>> {
+        let address = self.addresses.bridge.clone()?;
+        Some(Lane::new(address, Box::new(self.wakes[self.shards() + 1])))
+    }
+}
+
+/// The receiving ends of all threads.
+struct Inboxes {
+    shards: Vec<Inbox<ShardMail>>,
+    control: Inbox<ToControl>,
+    /// Absent without a bus.
+    bridge: Option<Inbox<ToBridge>>,
+}
+
+/// The sending ends of [`Inboxes`].
+struct Addresses {
+    shards: Vec<Address<ShardMail>>,
+    control: Address<ToControl>,
+    bridge: Option<Address<ToBridge>>,
+}
+
+/// Inboxes for so many shards, control, and with a bus the bridge.
+fn inboxes(shards: usize, bus: bool) -> (Inboxes, Addresses) {
+    let (shard_inboxes, shards) = (0..shards).map(|_| Inbox::with_default_size()).unzip();
+    let (control_inbox, control) = Inbox::with_default_size();
+    let (bridge_inbox, bridge) = bus.then(Inbox::with_default_size).unzip();
+    let inboxes = Inboxes { shards: shard_inboxes, control: control_inbox, bridge: bridge_inbox };
+    (inboxes, Addresses { shards, control, bridge })
 }
 
 /// Runs the server until it is told to stop. `ready` is called when clients are served.
@@ -114,8 +157,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
     let threads = shards + 1 + usize::from(config.redis.is_on());
     let wakes: Vec<EventFd> =
         (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
-    let (inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
-        (0..threads).map(|_| Inbox::with_default_size()).unzip();
+    let (inboxes, addresses) = inboxes(shards, config.redis.is_on());
     let addresses_wanted = config.server.listen.iter();
     let claimed = addresses_wanted.map(|&address| claim(address)).collect::<Result<Vec<_>, _>>()?;
     let (claims, listen): (Vec<Claim>, Vec<SocketAddr>) = claimed.into_iter().unzip();
@@ -148,20 +190,18 @@ pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
 
 fn run_threads(
     common: &Arc<Common>,
-    (mut inboxes, claims): (Vec<Inbox>, Vec<Claim>),
+    (inboxes, claims): (Inboxes, Vec<Claim>),
     ready: impl FnOnce(&Facts),
 ) -> Result<(), Error> {
     let address = common.config.server.api_listen;
     let listen = |source| Error::Listen { address, source };
     let api_listener = TcpListener::bind(address).map_err(listen)?;
     let api_listen = api_listener.local_addr().map_err(listen)?;
-    let mut others = inboxes.split_off(common.shards()).into_iter();
-    let control_inbox = others.next().ok_or_else(|| Error::Shard("no inbox".to_owned()))?;
     // Shards before control: whoever asks the API finds them serving.
-    let started = shards::start(common, inboxes)?;
+    let started = shards::start(common, inboxes.shards)?;
     drop(claims);
-    let drained = control::start(common, api_listener, control_inbox)?;
-    if let Some(inbox) = others.next()
+    let drained = control::start(common, api_listener, inboxes.control)?;
+    if let Some(inbox) = inboxes.bridge
         && !bridge::start(common, inbox)?
     {
         return Ok(());

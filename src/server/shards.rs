@@ -14,7 +14,7 @@ use crate::accept::{self, Acceptor};
 use crate::config::Driver as Choice;
 use crate::ids::{ShardId, Slot};
 use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, TURNS_PER_PAUSE};
-use crate::mesh::{Inbox, Lane, Outbound};
+use crate::mesh::{Inbox, Outbound, ShardMail};
 use crate::shard::{Parts, Shard};
 use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring, SysError};
 
@@ -25,7 +25,10 @@ pub(super) struct Started {
 }
 
 /// Starts every shard, and waits until all of them listen.
-pub(super) fn start(common: &Arc<Common>, inboxes: Vec<Inbox>) -> Result<Started, Error> {
+pub(super) fn start(
+    common: &Arc<Common>,
+    inboxes: Vec<Inbox<ShardMail>>,
+) -> Result<Started, Error> {
     let (sender, receiver) = bounded(inboxes.len());
     let affinity = &common.config.server.cpu_affinity;
     let cores = if affinity.is_empty() { sys::cores() } else { affinity.clone() };
@@ -54,7 +57,7 @@ pub(super) fn start(common: &Arc<Common>, inboxes: Vec<Inbox>) -> Result<Started
 
 type Report = Sender<Result<Started, String>>;
 
-fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox, report: &Report) {
+fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, report: &Report) {
     // A panic in a shard outside the parsing of one connection's bytes leaves torn state, which
     // must not go on sending.
     sys::abort_on_panic(crate::shard::is_parsing);
@@ -95,7 +98,7 @@ fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox, report: &Re
 struct Member<'a> {
     common: &'a Common,
     index: usize,
-    inbox: Inbox,
+    inbox: Inbox<ShardMail>,
     private: bool,
     report: &'a Report,
 }
@@ -166,8 +169,6 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
             return None;
         }
     };
-    let lanes = common.addresses.iter().zip(&common.wakes);
-    let lanes = lanes.map(|(address, wake)| Lane::new(address.clone(), Box::new(*wake)));
     let mut options = common.config.shard_options(common.shards());
     options.connections_max = connections_max;
     let shard = Shard::new(Parts {
@@ -175,7 +176,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
         options,
         sockets: driver,
         inbox: member.inbox,
-        outbound: Outbound::new(lanes.collect()),
+        outbound: Outbound::new(common.shard_lanes(), common.control_lane(), common.bridge_lane()),
         pools: common.pools.clone(),
         home_map: common.home_map.clone(),
         identity: common.identity.clone(),

@@ -34,7 +34,7 @@ impl<S: Sockets> Shard<S> {
         for place in 0..self.locals.reached() as u32 {
             errors += self.audit_channel(place);
         }
-        errors += self.homes.audit();
+        errors += self.home.audit();
         self.count_audit_errors(errors);
         errors
     }
@@ -97,7 +97,7 @@ impl<S: Sockets> Shard<S> {
         let subscribers = local.subscribers.as_slice().to_vec();
         let mut errors = usize::from(local.is_unused());
         if local.home == self.id && !subscribers.is_empty() {
-            errors += usize::from(!self.homes.is_interested(name.as_str(), self.id));
+            errors += usize::from(!self.home.is_interested(name.as_str(), self.id));
         }
         for subscriber in subscribers {
             let connection = self.slots.at(subscriber.slot());

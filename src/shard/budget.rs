@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::bitmap::Bitmap;
 use super::{Release, Shard, Sockets, Token};
+use crate::collections::Bitmap;
 use crate::connection::{Accounts, Outbox, State};
 use crate::ids::Slot;
 use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN, PIECE_JOIN_BYTES_MAX};

@@ -10,10 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Options, Pool, Pools, Shard, Sockets, Token};
+use super::{Options, Pools, Shard, Sockets, Token};
 use crate::ids::{ConnectionId, Moment};
 use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
-use crate::mesh::Message;
+use crate::pool::Pool;
 use crate::reason::ClientError;
 use crate::subnets::{PerSecond, Row};
 
@@ -134,11 +134,6 @@ impl<S: Sockets> Shard<S> {
         self.creating.charge(self.now, connection, subnet);
         self.cells.channels_created.add(1);
     }
-
-    /// Tells the shard of a client that the channel at home here, which it has asked for, is new.
-    pub(super) fn tell_created(&mut self, connection: ConnectionId) {
-        self.send_to_shard(connection.shard, Message::Created { connection });
-    }
 }
 
 #[cfg(test)]
@@ -217,7 +212,7 @@ mod tests {
         let creating = creating(1_000, 1_000, 1_000_000);
         let subnets = Subnets::new(100);
         let [one, other] = [1, 2].map(|at| subnets.enter(Subnet::of_ipv4([10, 0, at, 1])));
-        let mut share = super::super::pool::Share::new(creating.channels.clone());
+        let mut share = crate::pool::Share::new(creating.channels.clone());
         let check =
             |id: SubnetId| creating.check(Moment::default(), connection(0), subnets.row(id));
         let mut count = 0;

@@ -37,9 +37,8 @@ impl<S: Sockets> Shard<S> {
         for slot in due {
             self.on_deadline(slot);
         }
-        self.forgetting = true;
+        self.home.on_tick(&mut self.post);
         self.creating.on_tick(self.now);
-        self.on_tick_following();
         self.on_tick_gaps();
         self.on_tick_owing();
         self.report_dropped();

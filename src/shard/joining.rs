@@ -7,7 +7,7 @@ use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
 use crate::connection::{State, Waiting};
 use crate::ids::{ConnectionId, Position, Since};
-use crate::mesh::{Answer, Asker, Message, Subscribe, Subscribed, Ticket};
+use crate::mesh::{Answer, Asker, Subscribe, Subscribed, Ticket, ToHome};
 use crate::protocol::{self, Protocol, Push};
 use crate::reason::ClientError;
 
@@ -156,7 +156,7 @@ impl<S: Sockets> Shard<S> {
         if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
             let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
             self.joining.requests.remove(&ticket);
-            self.answer(Asker::Control(ticket), answer);
+            self.post.answer(Asker::Control(ticket), answer);
         }
     }
 
@@ -251,6 +251,6 @@ impl<S: Sockets> Shard<S> {
         let connection = self.connection_id(token);
         let channel = channel.clone();
         let subscribe = Subscribe { channel, connection, recover, last, confirmed: false };
-        self.send_to_shard(home, Message::Subscribe(Box::new(subscribe)));
+        self.post.to_shard(home, ToHome::Subscribe(Box::new(subscribe)));
     }
 }

@@ -9,13 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::channel::{ChannelName, ChannelView, Namespace, Publication};
+use crate::collections::{Named, Table};
 use crate::connection::Frames;
 use crate::ids::{Epoch, Moment, Position, ShardId, Slot};
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::protocol::Protocol;
 use crate::subnets::SubnetId;
-
-use super::table::{Named, Table};
 
 /// A subscriber's place: its connection's slot and the number of its subscription there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

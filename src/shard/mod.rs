@@ -5,16 +5,12 @@
 //! says, so whole nodes run in one thread under a simulated clock and network. [`Shard::turn`] is
 //! the only entrance after start-up besides [`Shard::on_accept`].
 
-mod answers;
 mod audit;
-mod bitmap;
 mod budget;
 mod closing;
 mod creating;
 mod fanout;
-mod following;
 mod heartbeat;
-mod homes;
 mod identity;
 mod inbound;
 mod input;
@@ -22,28 +18,21 @@ mod joining;
 mod locals;
 mod missed;
 mod options;
-mod ordering;
 mod parking;
-mod pool;
-mod queue;
 mod reporting;
-mod replays;
 mod requests;
 mod retry;
 mod session;
 mod sockets;
 mod subscribing;
 mod sweep;
-mod table;
 mod turn;
 mod upgrading;
 
 pub use budget::OutboxLeases;
-pub use homes::Homes;
 pub use identity::Identity;
 pub use input::is_parsing;
 pub use options::{Options, Pools};
-pub use pool::Pool;
 pub use reporting::Events;
 pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
@@ -51,19 +40,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::channel::ChannelName;
+use crate::collections::Bitmap;
 use crate::connection::Slots;
+use crate::home::{self, Home};
 use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
 use crate::limits::{GAPS_TOLD_PER_TICK, LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
-use crate::mesh::{HomeMap, Inbox, Message, Outbound};
+use crate::mesh::{HomeMap, Inbox, Outbound, Post, ShardMail, ToShard};
 use crate::metrics::ShardCells;
 use crate::readiness::Readiness;
 use crate::subnets::{Subnet, Subnets};
-use answers::Answers;
-use bitmap::Bitmap;
 use budget::Budget;
 use inbound::Unfinished;
 use locals::Locals;
-use replays::Replays;
 use requests::Requests;
 use sweep::Sweep;
 
@@ -76,9 +64,8 @@ pub struct Parts<S> {
     /// Its kernel.
     pub sockets: S,
     /// What others send it.
-    pub inbox: Inbox,
-    /// The ways to other threads: shards by their number, then control, then the bridge if there is
-    /// a bus. Its own is not used.
+    pub inbox: Inbox<ShardMail>,
+    /// The ways to other threads. Its own is not used.
     pub outbound: Outbound,
     /// What it shares with other shards.
     pub pools: Pools,
@@ -103,8 +90,8 @@ pub struct Shard<S> {
     id: ShardId,
     options: Options,
     io: S,
-    inbox: Inbox,
-    outbound: Outbound,
+    inbox: Inbox<ShardMail>,
+    post: Post,
     home_map: HomeMap,
     identity: Identity,
     cells: Arc<ShardCells>,
@@ -115,13 +102,8 @@ pub struct Shard<S> {
     tick: Tick,
     slots: Slots,
     locals: Locals,
-    homes: Homes,
-    answers: Answers,
+    home: Home,
     creating: creating::Creating,
-    /// Publications, positions or answers may be over that have not been forgotten.
-    forgetting: bool,
-    /// Messages from this shard to itself, in order.
-    loopback: VecDeque<Message>,
     /// Channels that have gathered publications in this turn.
     unsealed: Vec<u32>,
     /// Channels that hold segments.
@@ -135,13 +117,11 @@ pub struct Shard<S> {
     unfinished: Unfinished,
     budget: Budget,
     owing: parking::Owing,
-    replays: Replays,
     /// Bytes for single clients that this turn has made.
     replied_bytes: usize,
     requests: Requests,
     joining: joining::Joining,
     reporting: reporting::Reporting,
-    following: following::Following,
     /// Subscribers that have missed something and are still to be told, for a protocol in which
     /// they come back when they are, or for which it is still to be asked.
     untold: VecDeque<(Token, ChannelName, missed::Untold)>,
@@ -161,18 +141,24 @@ impl<S: Sockets> Shard<S> {
     /// A shard without connections.
     pub fn new(parts: Parts<S>) -> Shard<S> {
         let (options, pools) = (&parts.options, parts.pools);
-        let homes = Homes::new(options.history_bytes_max, parts.seed, pools.channels.clone());
         let creating = creating::Creating::new(options, &pools);
+        let home = Home::new(home::Parts {
+            namespaces: options.namespaces.clone(),
+            bus: options.bus,
+            history_bytes_max: options.history_bytes_max,
+            channels: pools.channels,
+            idempotency: pools.idempotency,
+            cells: Arc::clone(&parts.cells),
+            seed: parts.seed,
+        });
         let now = parts.sockets.now();
         Shard {
             id: parts.id,
-            homes,
-            answers: Answers::new(pools.idempotency),
+            home,
             creating,
-            forgetting: false,
             io: parts.sockets,
             inbox: parts.inbox,
-            outbound: parts.outbound,
+            post: Post::new(parts.id, parts.outbound),
             home_map: parts.home_map,
             identity: parts.identity,
             cells: parts.cells,
@@ -183,7 +169,6 @@ impl<S: Sockets> Shard<S> {
             tick: now.tick(),
             slots: Slots::default(),
             locals: Locals::default(),
-            loopback: VecDeque::new(),
             unsealed: Vec::new(),
             holding: Vec::new(),
             dirty: Bitmap::default(),
@@ -193,12 +178,10 @@ impl<S: Sockets> Shard<S> {
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
             budget: Budget::new(parts.outboxes),
             owing: parking::Owing::default(),
-            replays: Replays::default(),
             replied_bytes: 0,
             requests: Requests::default(),
             joining: joining::Joining::default(),
             reporting: reporting::Reporting::default(),
-            following: following::Following::new(parts.options.bus),
             untold: VecDeque::new(),
             gaps_allowed: GAPS_TOLD_PER_TICK,
             buffer: vec![0; RECEIVE_BYTES_MAX],
@@ -254,7 +237,7 @@ impl<S: Sockets> Shard<S> {
     /// Whether messages wait for room in another thread's inbox. Each turn tries again, and each
     /// tick brings a turn.
     pub fn is_behind(&self) -> bool {
-        self.outbound.is_behind()
+        self.post.is_behind()
     }
 
     /// The shard's kernel.
@@ -263,7 +246,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The shard's inbox.
-    pub fn inbox(&self) -> &Inbox {
+    pub fn inbox(&self) -> &Inbox<ShardMail> {
         &self.inbox
     }
 
@@ -281,24 +264,32 @@ impl<S: Sockets> Shard<S> {
         self.dirty.insert(slot.index());
     }
 
-    /// Hands a message to another shard, or to this one.
-    fn send_to_shard(&mut self, shard: ShardId, message: Message) {
-        if shard == self.id {
-            self.loopback.push_back(message);
-        } else {
-            self.outbound.lane(shard.index()).push(message);
+    /// Carries out one message.
+    fn on_mail(&mut self, mail: ShardMail) {
+        match mail {
+            ShardMail::Home(message) => self.home.on_message(message, &mut self.post),
+            ShardMail::Shard(message) => self.on_message(message),
         }
     }
 
-    /// Hands a message to the bridge, which there is where there is a bus.
-    fn send_to_bridge(&mut self, message: Message) {
-        let bridge = self.home_map.shards() + 1;
-        self.outbound.lane(bridge).push(message);
-    }
-
-    fn send_to_control(&mut self, message: Message) {
-        let control = self.home_map.shards();
-        self.outbound.lane(control).push(message);
+    fn on_message(&mut self, message: ToShard) {
+        match message {
+            ToShard::Subscribed(answer) => self.on_subscribed(*answer),
+            ToShard::Refused { channel, connection, error } => {
+                self.on_refused(&channel, Self::token_of(connection), error);
+            }
+            ToShard::Live { channel, publications } => self.on_live(&channel, publications),
+            ToShard::Gap { channel, next, .. } => self.on_gap(&channel, next),
+            ToShard::Moved { channel, top } => self.on_moved(&channel, top),
+            ToShard::Created { connection } => self.on_created(connection),
+            ToShard::Answer { connection, request, pipelined: false, answer } => {
+                self.on_answer(Self::token_of(connection), request, answer);
+            }
+            ToShard::Answer { connection, request, pipelined: true, answer } => {
+                self.on_published(Self::token_of(connection), request, &answer);
+            }
+            ToShard::Control { ticket, request } => self.on_control(ticket, request),
+        }
     }
 
     /// A number that is hard to foresee, for spreading things in time (splitmix64).

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pool;
 use crate::channel::Namespaces;
 use crate::handshake::Rules;
 use crate::limits::READING_OUTBOX_BYTES_MAX;
+use crate::pool::Pool;
 use crate::subnets::PerSecond;
 
 /// The settings of one shard. Limits that are for the node have been divided among its shards.

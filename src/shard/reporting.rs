@@ -4,7 +4,7 @@
 use super::{Shard, Sockets, Token};
 use crate::connection::{Slots, State};
 use crate::ids::Slot;
-use crate::mesh::{Event, EventKind, Message};
+use crate::mesh::{Event, EventKind, ToBridge};
 use crate::protocol::Protocol;
 
 /// Which events of connections are wanted. Those of channels are their namespaces' business.
@@ -35,7 +35,7 @@ impl<S: Sockets> Shard<S> {
         let mut event = Event::new(kind, self.now);
         event.client = Some(self.identity.mint(self.connection_id(token)));
         fill(&mut event);
-        self.send_to_bridge(Message::Event(Box::new(event)));
+        self.post.to_bridge(ToBridge::Event(Box::new(event)));
     }
 
     /// Notes that a session has begun.
@@ -100,7 +100,7 @@ impl<S: Sockets> Shard<S> {
         if self.reporting.dropped > 0 && self.has_room_for_reports() {
             let mut event = Event::new(EventKind::Dropped, self.now);
             event.count = std::mem::take(&mut self.reporting.dropped);
-            self.send_to_bridge(Message::Event(Box::new(event)));
+            self.post.to_bridge(ToBridge::Event(Box::new(event)));
         }
     }
 
@@ -111,8 +111,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn has_room_for_reports(&mut self) -> bool {
-        let bridge = self.home_map.shards() + 1;
-        !self.outbound.lane(bridge).is_behind()
+        !self.post.is_bridge_behind()
     }
 }
 

@@ -55,11 +55,13 @@ impl<S: Sockets> Shard<S> {
             if matches!(request, ControlRequest::Subscribe { .. }) {
                 return self.end_walk_of_joins(ticket, usize::from(affected));
             }
-            return self.answer(Asker::Control(ticket), Answer::Affected(usize::from(affected)));
+            return self
+                .post
+                .answer(Asker::Control(ticket), Answer::Affected(usize::from(affected)));
         }
         if self.requests.walks.len() >= WALKS_MAX {
             let error = Answer::Error(ClientError::TooManyRequests);
-            return self.answer(Asker::Control(ticket), error);
+            return self.post.answer(Asker::Control(ticket), error);
         }
         let walk = Walk { ticket, request, at: 0, affected: 0, names: BinaryHeap::new() };
         self.requests.walks.push_back(walk);
@@ -94,7 +96,7 @@ impl<S: Sockets> Shard<S> {
         } else {
             Answer::Affected(walk.affected)
         };
-        self.answer(Asker::Control(walk.ticket), answer);
+        self.post.answer(Asker::Control(walk.ticket), answer);
     }
 
     fn walk_channel(&mut self, walk: &mut Walk, place: u32) {
@@ -196,7 +198,7 @@ impl<S: Sockets> Shard<S> {
         }
         if self.slots.count() == 0 {
             let answer = Answer::Affected(drain.closed);
-            return self.answer(Asker::Control(drain.ticket), answer);
+            return self.post.answer(Asker::Control(drain.ticket), answer);
         }
         if drain.at >= self.slots.reached() && share >= 1.0 {
             drain.at = 0; // Those that came into passed slots meanwhile.

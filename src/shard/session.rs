@@ -7,7 +7,7 @@ use crate::channel::{ChannelName, DataType, Namespace, Publication, Publisher, c
 use crate::connection::{Flags, State, Waiting};
 use crate::handshake::{Endpoint, Upgrade};
 use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX};
-use crate::mesh::{Answer, Asker, EventKind, History, Message, Publish};
+use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
 use std::sync::Arc;
@@ -164,13 +164,13 @@ impl<S: Sockets> Shard<S> {
             idempotency_key: None,
             asker: Asker::Connection { connection, request: id, pipelined: self.options.bus },
         };
-        let message = Message::Publish(Box::new(publish));
+        let publish = Box::new(publish);
         if !self.options.bus {
-            self.send_to_shard(home, message);
+            self.post.to_shard(home, ToHome::Publish(publish));
             return self.wait(token, Waiting::Answer);
         }
         // To Redis and back takes long, and the bus keeps the order.
-        self.send_to_bridge(message);
+        self.post.to_bridge(ToBus::Publish(publish));
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
         let extra = connection.extra();
         extra.publishing += 1;
@@ -261,7 +261,7 @@ impl<S: Sockets> Shard<S> {
             },
         };
         let home = self.home_map.home(channel);
-        self.send_to_shard(home, Message::History(Box::new(history)));
+        self.post.to_shard(home, ToHome::History(Box::new(history)));
         self.wait(token, Waiting::Answer)
     }
 
@@ -294,8 +294,7 @@ impl<S: Sockets> Shard<S> {
             | Answer::HistoryRemoved
             | Answer::Channels(_)
             | Answer::Affected(_)
-            | Answer::Cluster(_)
-            | Answer::Remote(_) => unreachable!("clients do not ask for this"),
+            | Answer::Cluster(_) => unreachable!("clients do not ask for this"),
         };
         if flow != Flow::Stop {
             self.resume(token);

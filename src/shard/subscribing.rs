@@ -8,7 +8,7 @@ use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
 use crate::connection::{Delivery, State, Subscription, Waiting, WaitingSubscribe};
 use crate::ids::Slot;
-use crate::mesh::{Message, Subscribed};
+use crate::mesh::{Subscribed, ToHome};
 use crate::protocol::{self, Push, Reply};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 
@@ -294,7 +294,7 @@ impl<S: Sockets> Shard<S> {
         self.subnets.remove_channel(brought_by);
         self.cells.channels_local.set(self.locals.count() as u64);
         if !crate::sabotage!(LeakedInterest) {
-            self.send_to_shard(home, Message::Leave { shard: self.id, channel });
+            self.post.to_shard(home, ToHome::Leave { shard: self.id, channel });
         }
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Shard, Sockets};
-use crate::limits::{FORGOTTEN_PER_TURN, TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
+use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
 
 /// A turn that takes longer than this is a stall: everybody on the shard waited.
 const STALL: Duration = Duration::from_millis(10);
@@ -20,24 +20,20 @@ impl<S: Sockets> Shard<S> {
         self.turn_events();
         self.turn_reads();
         self.keep_outboxes_within();
-        self.turn_replays();
+        self.home.begin_turn(self.now, &mut self.post);
         self.turn_batches();
         if self.io.take_tick() {
             self.on_tick();
         }
-        if self.forgetting {
-            let homes = self.homes.forget_some(self.now, FORGOTTEN_PER_TURN);
-            let answers = self.answers.forget_some(self.now, FORGOTTEN_PER_TURN);
-            self.forgetting = homes || answers;
-        }
+        self.home.turn_forgetting();
         self.turn_walks();
         self.seal();
         self.sweep_chunk();
         self.keep_outboxes_within();
         self.turn_loopback();
         self.turn_budget();
-        self.count_channels();
-        let dropped = self.outbound.flush();
+        self.home.count();
+        let dropped = self.post.flush();
         if dropped > 0 {
             let reason = crate::reason::DropReason::SpillFull;
             self.cells.drops[reason as usize].add(dropped);
@@ -55,21 +51,10 @@ impl<S: Sockets> Shard<S> {
         !self.dirty.is_empty()
             || !self.unsealed.is_empty()
             || !self.readable.is_empty()
-            || !self.loopback.is_empty()
+            || self.post.loopback_len() > 0
             || !self.inbox.is_empty()
-            || self.replays.has_waiting()
+            || self.home.has_more()
             || self.has_walks()
-            || self.forgetting
-    }
-
-    fn count_channels(&self) {
-        self.cells.history_bytes.set(self.homes.bytes() as u64);
-        self.cells.channels_home.set(self.homes.count() as u64);
-        self.cells.idempotency_bytes.set(self.answers.bytes() as u64);
-        self.cells.channels_in_use.set(self.homes.in_use() as u64);
-        for (cell, count) in self.cells.evictions.iter().zip(self.homes.evictions()) {
-            cell.set(*count);
-        }
     }
 
     fn turn_events(&mut self) {
@@ -96,8 +81,8 @@ impl<S: Sockets> Shard<S> {
     fn turn_batches(&mut self) {
         for _ in 0..TURN_BATCHES_MAX {
             let Some(batch) = self.inbox.take() else { return };
-            for message in batch {
-                self.on_message(message);
+            for mail in batch {
+                self.on_mail(mail);
             }
             self.keep_outboxes_within();
         }
@@ -106,9 +91,9 @@ impl<S: Sockets> Shard<S> {
     /// Messages to this shard itself, in the order in which they were sent. Those that they cause
     /// are for the next turn, so a turn ends.
     fn turn_loopback(&mut self) {
-        for _ in 0..self.loopback.len() {
-            if let Some(message) = self.loopback.pop_front() {
-                self.on_message(message);
+        for _ in 0..self.post.loopback_len() {
+            if let Some(mail) = self.post.take_loopback() {
+                self.on_mail(mail);
             }
         }
     }

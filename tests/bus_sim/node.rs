@@ -12,7 +12,8 @@ use corecast::channel::{ChannelName, Publication, check_payload};
 use corecast::ids::{Moment, ShardId};
 use corecast::limits::{BUS_PUBLISH_DEADLINE, RETRY_INTERVAL};
 use corecast::mesh::{
-    Address, Answer, Asker, History, Inbox, Lane, Message, Outbound, Publish, Ticket,
+    Address, Answer, Asker, History, Inbox, Lane, Outbound, Publish, ShardLane, ShardMail, Ticket,
+    ToBridge, ToBus, ToControl, ToHome,
 };
 use corecast::metrics::{BridgeCells, ShardCells};
 use corecast::protocol::HistoryPage;
@@ -45,9 +46,10 @@ pub struct Node {
     pub cells: Vec<Arc<ShardCells>>,
     pub bridge_cells: Arc<BridgeCells>,
     pub shell: Shell,
-    control_inbox: Inbox,
+    control_inbox: Inbox<ToControl>,
     /// Control's ways to the shards and to the bridge.
-    lanes: Vec<Lane>,
+    lanes: Vec<ShardLane>,
+    bridge: Lane<ToBridge>,
     next_ticket: u64,
     asked: BTreeMap<u64, Asked>,
     /// Where channels stand, as their homes say; nothing if they can't say.
@@ -66,22 +68,23 @@ impl Node {
         (number, life): (usize, usize),
     ) -> Node {
         let shards = setup.node.shards;
-        let (mut inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
+        let (inboxes, addresses): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| Inbox::new(setup.node.inbox_batches)).unzip();
         // Control and the bridge have inboxes of the usual size.
-        let (others, other_addresses): (Vec<Inbox>, Vec<Address>) =
-            (0..2).map(|_| Inbox::new(64)).unzip();
-        inboxes.extend(others);
-        let addresses: Vec<Address> = addresses.into_iter().chain(other_addresses).collect();
-        let lanes = |targets: Vec<usize>| -> Vec<Lane> {
-            let bell = || Box::new(Bell::default());
-            let lane = |target: usize| {
-                Lane::with_spill(addresses[target].clone(), bell(), setup.node.spill_bytes)
+        let (control_inbox, control_address) = Inbox::new(64);
+        let (bridge_inbox, bridge_address) = Inbox::new(64);
+        let bell = || Box::new(Bell::default());
+        let shard_lanes = || -> Vec<ShardLane> {
+            let spill = setup.node.spill_bytes;
+            let lane = |address: &Address<ShardMail>| {
+                ShardLane::with_spill(address.clone(), bell(), spill)
             };
-            targets.into_iter().map(lane).collect()
+            addresses.iter().map(lane).collect()
         };
-        let bridge_inbox = inboxes.pop().expect("the bridge's is the last");
-        let control_inbox = inboxes.pop().expect("control's is the last but one");
+        let bridge_lane = || Lane::new(bridge_address.clone(), bell());
+        let outbound = |bridge| {
+            Outbound::new(shard_lanes(), Lane::new(control_address.clone(), bell()), bridge)
+        };
         let identity = Identity::new();
         let desk = setup.desk(number, life);
         let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
@@ -98,7 +101,7 @@ impl Node {
                 options: setup.node.options.clone(),
                 sockets: SimSockets::new(desk + index, Rc::clone(network)),
                 inbox,
-                outbound: Outbound::new(lanes((0..shards + 2).collect())),
+                outbound: outbound(Some(bridge_lane())),
                 pools: pools.clone(),
                 home_map: setup.node.home_map.clone(),
                 identity: identity.clone(),
@@ -116,9 +119,7 @@ impl Node {
             seed: network.borrow_mut().random.number(),
         };
         let bridge_cells: Arc<BridgeCells> = Arc::default();
-        let outbound = Outbound::new(lanes((0..=shards).collect()));
-        let engine = Engine::new(options, outbound, Arc::clone(&bridge_cells));
-        let to_bridge = (0..shards).chain([shards + 1]).collect();
+        let engine = Engine::new(options, outbound(None), Arc::clone(&bridge_cells));
         Node {
             number,
             life,
@@ -128,7 +129,8 @@ impl Node {
             bridge_cells,
             shell: Shell::new(number, setup.streams, engine, bridge_inbox),
             control_inbox,
-            lanes: lanes(to_bridge),
+            lanes: shard_lanes(),
+            bridge: bridge_lane(),
             next_ticket: 0,
             asked: BTreeMap::new(),
             tops: BTreeMap::new(),
@@ -190,14 +192,15 @@ impl Node {
     }
 
     fn step_control(&mut self, setup: &BusSetup, record: &mut Record) {
-        self.lanes.iter_mut().for_each(Lane::flush);
+        self.lanes.iter_mut().for_each(ShardLane::flush);
+        self.bridge.flush();
         while let Some(batch) = self.control_inbox.take() {
             for message in batch {
                 match message {
-                    Message::Answer { asker: Asker::Control(ticket), answer } => {
+                    ToControl::Answer { ticket, answer } => {
                         self.on_answer(setup, record, (ticket, answer));
                     }
-                    other => panic!("this is not for control: {other:?}"),
+                    other @ ToControl::Remote { .. } => panic!("no other node: {other:?}"),
                 }
             }
         }
@@ -209,17 +212,42 @@ impl Node {
         }
     }
 
-    fn send(&mut self, lane: usize, asked: Asked, make: impl FnOnce(Asker) -> Message) -> bool {
-        let lane = &mut self.lanes[lane];
+    /// Notes a question, and says who asks it.
+    fn ask(&mut self, asked: Asked) -> Asker {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.asked.insert(ticket, asked);
+        Asker::Control(Ticket(ticket))
+    }
+
+    /// Asks the bus, if there is room.
+    fn ask_bus(&mut self, asked: Asked, make: impl FnOnce(Asker) -> ToBus) -> bool {
+        self.bridge.flush();
+        if self.bridge.is_behind() {
+            return false;
+        }
+        let message = make(self.ask(asked));
+        self.bridge.push(message.into());
+        self.bridge.flush();
+        true
+    }
+
+    /// Asks a home, if there is room.
+    fn ask_home(
+        &mut self,
+        shard: ShardId,
+        asked: Asked,
+        make: impl FnOnce(Asker) -> ToHome,
+    ) -> bool {
+        let lane = &mut self.lanes[shard.index()];
         lane.flush();
         if lane.is_behind() {
             return false;
         }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        lane.push(make(Asker::Control(Ticket(ticket))));
+        let message = make(self.ask(asked));
+        let lane = &mut self.lanes[shard.index()];
+        lane.push(message);
         lane.flush();
-        self.asked.insert(ticket, asked);
         true
     }
 
@@ -233,11 +261,10 @@ impl Node {
         let idempotency_key = attempt.keyed.then(|| number.to_string().into());
         let channel = ChannelName::new(&setup.name);
         log(now, || format!("node {} is to publish {number}", self.number));
-        let bridge = self.lanes.len() - 1;
-        let sent = self.send(bridge, Asked::Publish(number, self.ran), |asker| {
+        let sent = self.ask_bus(Asked::Publish(number, self.ran), |asker| {
             let skip_history = false;
             let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
-            Message::Publish(Box::new(publish))
+            ToBus::Publish(Box::new(publish))
         });
         if !sent {
             record.on_fate(number, Fate::Failed);
@@ -247,10 +274,10 @@ impl Node {
     /// Asks a channel's home for all that it keeps.
     pub fn read(&mut self, setup: &BusSetup, channel: usize) -> bool {
         let name = &setup.node.channels[channel].name;
-        let home = setup.node.home_map.home(name).index();
+        let home = setup.node.home_map.home(name);
         let name = ChannelName::new(name);
         let page = HistoryPage { limit: -1, since: None, reverse: false };
-        self.send(home, Asked::History(channel), |asker| {
+        self.ask_home(home, Asked::History(channel), |asker| {
             let history = History {
                 channel: name,
                 page,
@@ -259,7 +286,7 @@ impl Node {
                 confirmed: true,
                 asker,
             };
-            Message::History(Box::new(history))
+            ToHome::History(Box::new(history))
         })
     }
 

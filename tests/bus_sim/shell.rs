@@ -10,7 +10,7 @@ use corecast::limits::{
     BUS_CALL_TIMEOUT, BUS_READ_TIMEOUT, BUS_RENEWAL_INTERVAL, BUS_RETRY_MAX, BUS_RETRY_MIN,
     BUS_TAIL_INTERVAL, RETRY_INTERVAL,
 };
-use corecast::mesh::Inbox;
+use corecast::mesh::{Inbox, ToBridge};
 
 use super::log::log;
 use super::redis::{Answer, Link, Redis, Request};
@@ -51,7 +51,7 @@ enum Stage {
 pub struct Shell {
     number: usize,
     pub engine: Engine,
-    pub inbox: Inbox,
+    pub inbox: Inbox<ToBridge>,
     streams: usize,
     writer: Option<Link>,
     asked: VecDeque<Asked>,
@@ -69,7 +69,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    pub fn new(number: usize, streams: usize, engine: Engine, inbox: Inbox) -> Shell {
+    pub fn new(number: usize, streams: usize, engine: Engine, inbox: Inbox<ToBridge>) -> Shell {
         Shell {
             number,
             engine,
@@ -110,7 +110,12 @@ impl Shell {
     /// Everything that there is to do at present.
     pub fn step(&mut self, redis: &mut Redis, now: Moment) {
         while let Some(batch) = self.inbox.take() {
-            batch.into_iter().for_each(|message| self.engine.on_message(now, message));
+            for message in batch {
+                match message {
+                    ToBridge::Bus(message) => self.engine.on_message(now, message),
+                    other => panic!("there are no events and no other nodes: {other:?}"),
+                }
+            }
         }
         if now >= self.tick_at {
             self.tick_at = now.after(RETRY_INTERVAL);

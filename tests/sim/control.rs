@@ -10,7 +10,8 @@ use corecast::channel::{ChannelName, Publication, check_payload};
 use corecast::ids::{Position, ShardId};
 use corecast::limits::CLOSE_TIMEOUT;
 use corecast::mesh::{
-    Answer, Asker, ControlRequest, History, Inbox, Lane, Message, Publish, Target, Ticket, Wake,
+    Answer, Asker, ControlRequest, History, Inbox, Publish, ShardLane, ShardMail, Target, Ticket,
+    ToControl, ToHome, ToShard, Wake,
 };
 use corecast::protocol::HistoryPage;
 use corecast::reason::ClientError;
@@ -53,10 +54,10 @@ pub enum Asked {
 }
 
 pub struct Control {
-    pub inbox: Inbox,
+    pub inbox: Inbox<ToControl>,
     pub bell: Bell,
     asleep: bool,
-    lanes: Vec<Lane>,
+    lanes: Vec<ShardLane>,
     identity: Identity,
     asked: BTreeMap<u64, Asked>,
     next: u64,
@@ -67,7 +68,12 @@ pub struct Control {
 }
 
 impl Control {
-    pub fn new(inbox: Inbox, bell: Bell, lanes: Vec<Lane>, identity: Identity) -> Control {
+    pub fn new(
+        inbox: Inbox<ToControl>,
+        bell: Bell,
+        lanes: Vec<ShardLane>,
+        identity: Identity,
+    ) -> Control {
         Control {
             inbox,
             bell,
@@ -93,7 +99,7 @@ impl Control {
 
     /// Takes what has come, and sends what there was no room for.
     pub fn turn(&mut self, scene: &mut Scene<'_>) {
-        self.lanes.iter_mut().for_each(Lane::flush);
+        self.lanes.iter_mut().for_each(ShardLane::flush);
         if self.asleep && !self.bell.is_rung() {
             return;
         }
@@ -102,10 +108,8 @@ impl Control {
         while let Some(batch) = self.inbox.take() {
             for message in batch {
                 match message {
-                    Message::Answer { asker: Asker::Control(ticket), answer } => {
-                        self.on_answer(scene, ticket, answer);
-                    }
-                    other => panic!("this is not for control: {other:?}"),
+                    ToControl::Answer { ticket, answer } => self.on_answer(scene, ticket, answer),
+                    other @ ToControl::Remote { .. } => panic!("no other node: {other:?}"),
                 }
             }
         }
@@ -113,11 +117,11 @@ impl Control {
     }
 
     /// Sends a question, if there is room.
-    pub fn send(
+    pub fn send<M: Into<ShardMail>>(
         &mut self,
         shard: ShardId,
         asked: Asked,
-        make: impl FnOnce(Ticket) -> Message,
+        make: impl FnOnce(Ticket) -> M,
     ) -> bool {
         let lane = &mut self.lanes[shard.index()];
         lane.flush();
@@ -126,7 +130,7 @@ impl Control {
         }
         let ticket = self.next;
         self.next += 1;
-        let message = make(Ticket(ticket));
+        let message = make(Ticket(ticket)).into();
         trace(|| format!("control -> shard {}: {message:?}", shard.index()));
         lane.push(message);
         lane.flush();
@@ -138,7 +142,7 @@ impl Control {
         &mut self,
         scene: &Scene<'_>,
         (channel, asked): (usize, Asked),
-        make: impl FnOnce(ChannelName, Asker) -> Message,
+        make: impl FnOnce(ChannelName, Asker) -> ToHome,
     ) -> bool {
         let name = &scene.setup.channels[channel].name;
         let home = scene.setup.home_map.home(name);
@@ -168,7 +172,7 @@ impl Control {
         let sent = self.send_home(scene, (channel, Asked::Publish(number)), |channel, asker| {
             let idempotency_key = key.map(|key| key.to_string().into());
             let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
-            Message::Publish(Box::new(publish))
+            ToHome::Publish(Box::new(publish))
         });
         if !sent {
             scene.truth.failed(number);
@@ -186,7 +190,7 @@ impl Control {
         self.send_home(scene, asked, |channel, asker| {
             let publications_max = 1_000_000;
             let (bytes_max, confirmed) = (usize::MAX, true);
-            Message::History(Box::new(History {
+            ToHome::History(Box::new(History {
                 channel,
                 page,
                 publications_max,
@@ -220,7 +224,7 @@ impl Control {
         asked: impl Fn() -> Asked,
     ) -> bool {
         (0..scene.setup.shards).all(|shard| {
-            self.send(ShardId::new(shard), asked(), |ticket| Message::Control {
+            self.send(ShardId::new(shard), asked(), |ticket| ToShard::Control {
                 ticket,
                 request: request.clone(),
             })
@@ -248,7 +252,7 @@ impl Control {
             80..82 => {
                 scene.truth.removed.insert(channel);
                 self.send_home(scene, (channel, Asked::Removed), |channel, asker| {
-                    Message::HistoryRemove { channel, asker }
+                    ToHome::HistoryRemove { channel, asker }
                 });
             }
             82..88 => self.ask_channels(scene),
@@ -283,7 +287,7 @@ impl Control {
         scene.truth.kicks.push((code, Some(client.clone())));
         let target = Target { user, connection: Some(connection) };
         let request = ControlRequest::Disconnect { target, whitelist, code, text };
-        self.send(connection.shard, Asked::Affected, |ticket| Message::Control { ticket, request });
+        self.send(connection.shard, Asked::Affected, |ticket| ToShard::Control { ticket, request });
     }
 
     fn unsubscribe(&mut self, scene: &mut Scene<'_>, (channel, clients): (usize, &[String])) {
@@ -303,7 +307,7 @@ impl Control {
         let connection = self.identity.verify(id).expect("one of this node");
         let target = Target { user, connection: Some(connection) };
         let request = ControlRequest::Unsubscribe { target, channel: channel.1 };
-        self.send(connection.shard, Asked::Affected, |ticket| Message::Control { ticket, request });
+        self.send(connection.shard, Asked::Affected, |ticket| ToShard::Control { ticket, request });
     }
 
     fn on_answer(&mut self, scene: &mut Scene<'_>, ticket: Ticket, answer: Answer) {

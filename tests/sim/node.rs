@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use corecast::ids::ShardId;
 use corecast::limits::{OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
-use corecast::mesh::{Address, Inbox, Lane, Outbound};
+use corecast::mesh::{Address, Inbox, Lane, Outbound, ShardLane, ShardMail};
 use corecast::metrics::ShardCells;
 use corecast::readiness::{Phase, Readiness};
 use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
@@ -54,19 +54,22 @@ impl Node {
     /// The shards, and the control thread that reaches them.
     pub fn new(setup: &Setup, network: Network) -> (Node, Control) {
         let network = Rc::new(RefCell::new(network));
-        let count = setup.shards + 1;
-        let (mut inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
-            (0..count).map(|_| Inbox::new(setup.inbox_batches)).unzip();
-        let bells: Vec<Bell> = (0..count).map(|_| Bell::default()).collect();
-        let lanes = || -> Vec<Lane> {
+        let (inboxes, addresses): (Vec<_>, Vec<_>) =
+            (0..setup.shards).map(|_| Inbox::new(setup.inbox_batches)).unzip();
+        let (control_inbox, control_address) = Inbox::new(setup.inbox_batches);
+        let bells: Vec<Bell> = (0..=setup.shards).map(|_| Bell::default()).collect();
+        let lanes = || -> Vec<ShardLane> {
             let pairs = addresses.iter().zip(&bells);
-            let lane = |(address, bell): (&Address, &Bell)| {
-                Lane::with_spill(address.clone(), Box::new(bell.clone()), setup.spill_bytes)
+            let lane = |(address, bell): (&Address<ShardMail>, &Bell)| {
+                ShardLane::with_spill(address.clone(), Box::new(bell.clone()), setup.spill_bytes)
             };
             pairs.map(lane).collect()
         };
+        let outbound = || {
+            let bell = Box::new(bells[setup.shards].clone());
+            Outbound::new(lanes(), Lane::new(control_address.clone(), bell), None)
+        };
         let identity = Identity::new();
-        let control_inbox = inboxes.pop().expect("control's is the last");
         let control_bell = bells[setup.shards].clone();
         let control = Control::new(control_inbox, control_bell, lanes(), identity.clone());
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
@@ -84,7 +87,7 @@ impl Node {
                 options: setup.options.clone(),
                 sockets: SimSockets::new(index, Rc::clone(&network)),
                 inbox,
-                outbound: Outbound::new(lanes()),
+                outbound: outbound(),
                 pools: pools.clone(),
                 home_map: setup.home_map.clone(),
                 identity: identity.clone(),

@@ -7,7 +7,8 @@ use corecast::channel::{ChannelEvents, DataType, Namespace, Namespaces, SlowPoli
 use corecast::handshake::Rules;
 use corecast::ids::ShardId;
 use corecast::mesh::HomeMap;
-use corecast::shard::{Events, Options, Pool, Pools};
+use corecast::pool::Pool;
+use corecast::shard::{Events, Options, Pools};
 
 use super::random::Random;
 

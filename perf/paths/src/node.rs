@@ -6,7 +6,7 @@ use corecast::channel::{ChannelName, Publication};
 use corecast::config::{Flags, load};
 use corecast::ids::{Moment, ShardId};
 use corecast::mesh::{
-    Address, Asker, HomeMap, Inbox, Lane, Message, Outbound, Publish, Ticket, Wake,
+    Asker, HomeMap, Inbox, Lane, Outbound, Publish, ShardLane, Ticket, ToControl, ToHome, Wake,
 };
 use corecast::metrics::ShardCells;
 use corecast::readiness::{Phase, Readiness};
@@ -53,7 +53,7 @@ impl Wake for Awake {
 pub(crate) struct Node {
     shards: Vec<Shard<Accepting>>,
     cells: Vec<Arc<ShardCells>>,
-    control: Inbox,
+    control: Inbox<ToControl>,
     lanes: Outbound,
     home: ShardId,
 }
@@ -63,13 +63,15 @@ impl Node {
     pub(crate) fn new(count: usize) -> Node {
         let flags = Flags { dev: true, ..Flags::default() };
         let config = load(&flags, []).expect("the settings of --dev are valid").config;
-        let (mut inboxes, addresses): (Vec<Inbox>, Vec<Address>) =
-            (0..=count).map(|_| Inbox::with_default_size()).unzip();
+        let (inboxes, addresses): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| Inbox::with_default_size()).unzip();
+        let (control, control_address) = Inbox::with_default_size();
         let lanes = || {
-            let lanes = addresses.iter().map(|address| Lane::new(address.clone(), Box::new(Awake)));
-            Outbound::new(lanes.collect())
+            let addresses = addresses.iter().cloned();
+            let shards = addresses.map(|address| ShardLane::new(address, Box::new(Awake)));
+            let control = Lane::new(control_address.clone(), Box::new(Awake));
+            Outbound::new(shards.collect(), control, None)
         };
-        let control = inboxes.pop().expect("control's is the last");
         let home_map = HomeMap::new(count);
         let pools = config.pools(count);
         let identity = Identity::new();
@@ -139,7 +141,7 @@ impl Node {
                 idempotency_key: None,
                 asker: Asker::Control(Ticket(0)),
             };
-            self.lanes.lane(self.home.index()).push(Message::Publish(Box::new(publish)));
+            self.lanes.shard(self.home).push(ToHome::Publish(Box::new(publish)));
         }
         self.lanes.flush();
         self.run();

@@ -13,7 +13,9 @@ async fn publish_sends_the_payload_to_the_home_shard_and_answers_its_position() 
     let expected = r#"{"result":{"offset":5,"epoch":"e"}}"#;
     assert_eq!(node.post("/api/publish", body).await, (200, expected.to_owned()));
     let seen = node.seen();
-    let [(shard, Message::Publish(publish))] = &seen[..] else { panic!("{seen:?}") };
+    let [(shard, ShardMail::Home(ToHome::Publish(publish)))] = &seen[..] else {
+        panic!("{seen:?}")
+    };
     assert_eq!(*shard, node.api.courier.home("chat:1"));
     assert_eq!(&*publish.publication.data, br#"{"a":        1}"#, "no raw line feed");
     assert_eq!(publish.publication.accepted, now());
@@ -46,7 +48,7 @@ async fn a_payload_is_read_as_its_namespace_says() {
         assert_eq!(status, 200);
         let seen = node.seen();
         let sent = seen.iter().find_map(|(_, message)| match message {
-            Message::Publish(publish) => Some(&*publish.publication.data),
+            ShardMail::Home(ToHome::Publish(publish)) => Some(&*publish.publication.data),
             _ => None,
         });
         assert_eq!(sent, *expected, "{channel} {data} {answer}");
@@ -91,7 +93,7 @@ async fn what_cannot_be_done_is_an_error_with_its_code() {
 
 #[tokio::test]
 async fn a_shards_error_is_the_answer() {
-    let refusing = |_, _: &Message| Some(Answer::Error(ClientError::UnrecoverablePosition));
+    let refusing = |_, _: &ShardMail| Some(Answer::Error(ClientError::UnrecoverablePosition));
     let node = node_with(options(), refusing);
     let body = r#"{"channel":"chat:1","limit":5,"since":{"offset":3,"epoch":"gone"}}"#;
     let (status, answer) = node.post("/api/history", body).await;
@@ -161,8 +163,8 @@ async fn the_old_form_takes_one_command_or_several() {
 }
 
 /// One publication in each history, with all a publication can have.
-fn with_history(_: ShardId, message: &Message) -> Option<Answer> {
-    let Message::History(history) = message else { return None };
+fn with_history(_: ShardId, message: &ShardMail) -> Option<Answer> {
+    let ShardMail::Home(ToHome::History(history)) = message else { return None };
     let channel = history.channel.clone();
     let data: &[u8] = if channel.as_str().starts_with("chat") { b"{\"a\":1}" } else { b"a\"b" };
     let publication = Publication {
@@ -211,9 +213,10 @@ async fn channels_asks_every_shard_and_merges() {
     let seen = node.seen();
     assert_eq!(seen.len(), SHARDS);
     for (_, message) in seen {
-        let Message::Control {
-            request: ControlRequest::Channels { pattern, after, limit }, ..
-        } = message
+        let ShardMail::Shard(ToShard::Control {
+            request: ControlRequest::Channels { pattern, after, limit },
+            ..
+        }) = message
         else {
             panic!("{message:?}")
         };
@@ -245,7 +248,9 @@ async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
     let whitelist = format!(r#"{{"user":"u","whitelist":["{client}","{stranger}"]}}"#);
     node.post("/api/disconnect", &whitelist).await;
     for (_, message) in node.seen() {
-        let Message::Control { request, .. } = message else { panic!("{message:?}") };
+        let ShardMail::Shard(ToShard::Control { request, .. }) = message else {
+            panic!("{message:?}")
+        };
         let ControlRequest::Disconnect { target, whitelist, code, text } = request else {
             panic!("{request:?}")
         };
@@ -253,7 +258,9 @@ async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
         assert_eq!((code, &*text), (3503, "force disconnect"));
     }
     node.post("/api/unsubscribe", r#"{"user":"u","channel":"chat:1"}"#).await;
-    let Some((_, Message::Control { request, .. })) = node.seen().pop() else { panic!("asked") };
+    let Some((_, ShardMail::Shard(ToShard::Control { request, .. }))) = node.seen().pop() else {
+        panic!("asked")
+    };
     let ControlRequest::Unsubscribe { channel, .. } = request else { panic!("{request:?}") };
     assert_eq!(channel, Some(ChannelName::new("chat:1")));
 }
@@ -268,7 +275,9 @@ async fn subscribe_asks_those_who_may_have_the_connection() {
         assert_eq!((status, answer.as_str()), (200, r#"{"result":{}}"#));
         let seen = node.seen();
         assert_eq!(seen.len(), asked, "{body}");
-        let Some((_, Message::Control { request, .. })) = seen.into_iter().next_back() else {
+        let Some((_, ShardMail::Shard(ToShard::Control { request, .. }))) =
+            seen.into_iter().next_back()
+        else {
             panic!("asked")
         };
         let ControlRequest::Subscribe { recover, .. } = request else { panic!("{request:?}") };

@@ -78,7 +78,9 @@ async fn an_idempotency_key_may_come_in_a_header() {
     for (body, expected) in table {
         node.post_with("/api/publish", &headers, body).await;
         let seen = node.seen();
-        let [(_, Message::Publish(publish))] = &seen[..] else { panic!("{seen:?}") };
+        let [(_, ShardMail::Home(ToHome::Publish(publish)))] = &seen[..] else {
+            panic!("{seen:?}")
+        };
         assert_eq!(publish.idempotency_key.as_deref(), Some(expected));
     }
 }
@@ -98,7 +100,7 @@ async fn a_shard_that_does_not_answer_is_an_internal_error_and_leaves_nothing_be
 #[tokio::test]
 async fn a_full_shard_is_503_alone_and_111_among_others() {
     let node = node_with(options(), obedient);
-    let send = |_, _| Err(Full);
+    let send = |_| Err(Full);
     let courier = Courier::new(1, false, Box::new(|_| ShardId::new(0)), Box::new(send));
     let status = Arc::clone(&node.api.status);
     let node_names = node.api.node.clone();
@@ -115,11 +117,8 @@ async fn a_full_shard_is_503_alone_and_111_among_others() {
 async fn more_requests_than_may_wait_are_refused_and_those_that_give_up_are_forgotten() {
     let node = node_with(options(), |_, _| None);
     let courier = &node.api.courier;
-    let make = |ticket| Message::HistoryRemove {
-        channel: crate::channel::ChannelName::new("c"),
-        asker: Asker::Control(ticket),
-    };
-    let ask = || courier.send(Recipient::Shard(ShardId::new(0)), make);
+    let channel = crate::channel::ChannelName::new("c");
+    let ask = || courier.send(|ticket| courier.history_remove(channel.clone(), ticket));
     let waiting: Vec<_> = (0..API_PENDING_MAX).map(|_| ask().expect("there is room")).collect();
     assert!(matches!(ask(), Err(ApiError::Busy)));
     drop(waiting);

@@ -9,7 +9,7 @@ use crate::bus::{record, stream_of};
 use crate::channel::{ChannelName, Namespace};
 use crate::ids::Moment;
 use crate::limits::{BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
-use crate::mesh::{Answer, Asker, Message, Publish};
+use crate::mesh::{Answer, Asker, Publish, ToShard};
 use crate::reason::ClientError;
 
 impl Engine {
@@ -113,8 +113,8 @@ impl Engine {
                         && first
                         && !repeat
                     {
-                        let shard = connection.shard.index();
-                        self.outbound.lane(shard).push(Message::Created { connection });
+                        let lane = self.outbound.shard(connection.shard);
+                        lane.push(ToShard::Created { connection });
                     }
                     let answer = if pending.removal {
                         Answer::HistoryRemoved

@@ -8,7 +8,7 @@ use crate::bus::lane::Lane;
 use crate::bus::probe::{Probe, Probed, RunId};
 use crate::ids::Moment;
 use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_RENEWAL_INTERVAL, BUS_UNCONFIRMED_MAX};
-use crate::mesh::{Answer, Asker, Message};
+use crate::mesh::{Answer, Asker, ToHome};
 use crate::reason::ClientError;
 
 /// Why something that was published may not be delivered at present.
@@ -111,8 +111,8 @@ impl Engine {
             let late = lag > BUS_LAG_MAX && self.up && lane.reader_run.is_some();
             if std::mem::replace(&mut lane.told_late, late) != late {
                 let streams = self.options.streams;
-                for shard in 0..self.options.home_map.shards() {
-                    self.outbound.lane(shard).push(Message::Late { stream, streams, late });
+                for lane in self.outbound.shards() {
+                    lane.push(ToHome::Late { stream, streams, late });
                 }
             }
         }

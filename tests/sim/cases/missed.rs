@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corecast::channel::ChannelName;
 use corecast::ids::ShardId;
-use corecast::mesh::{ControlRequest, Message, Target};
+use corecast::mesh::{ControlRequest, Target, ToHome, ToShard};
 
 use crate::sim::control::Asked;
 use crate::sim::missed::{begin, publish_unheard};
@@ -38,7 +38,7 @@ fn what_the_history_has_not_is_told_as_it_is_and_the_subscription_goes_on() {
     world.with(|scene, _, control| {
         scene.truth.removed.insert(channel);
         control.send_home(scene, (channel, Asked::Removed), |channel, asker| {
-            Message::HistoryRemove { channel, asker }
+            ToHome::HistoryRemove { channel, asker }
         })
     });
     world.node.run(0, &world.setup);
@@ -67,7 +67,7 @@ fn a_client_that_ends_while_it_is_asked_for_it_is_gone_for_good() {
             let target = Target { user: "".into(), connection: None };
             let request = ControlRequest::Unsubscribe { target, channel: Some(name) };
             world.with(|_, _, control| {
-                control.send(ShardId::new(1), Asked::Affected, |ticket| Message::Control {
+                control.send(ShardId::new(1), Asked::Affected, |ticket| ToShard::Control {
                     ticket,
                     request,
                 })

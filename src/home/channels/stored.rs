@@ -1,6 +1,6 @@
 //! The order in which publications are dropped for want of bytes: oldest first, over all channels.
 
-use crate::shard::queue::Queue;
+use crate::collections::Queue;
 
 /// A publication that was stored: the place of its channel, which life of that place, its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::pool::{Pool, Share};
-use super::queue::Queue;
-use super::table::Index;
+use crate::collections::{Index, Queue};
 use crate::ids::{Epoch, Moment, Position};
 use crate::limits::IDEMPOTENCY_TTL;
+use crate::pool::{Pool, Share};
 use crate::reason::ClientError;
 
 /// A key of a channel.

@@ -1,4 +1,4 @@
-//! Tests of channels at home: positions, borders of recovery, bytes, and what is forgotten when.
+//! Tests of channels at channel: positions, borders of recovery, bytes, and what is forgotten when.
 
 mod bounds;
 mod epochs;
@@ -42,7 +42,7 @@ fn namespace(history_size: usize) -> Arc<Namespace> {
 
 /// Channels at home, a clock, and one channel to try them with.
 struct Fixture {
-    homes: Homes,
+    homes: Channels,
     now: Moment,
     name: ChannelName,
     namespace: Arc<Namespace>,
@@ -57,7 +57,7 @@ impl Fixture {
 
     fn with_bytes(history_size: usize, bytes_max: usize) -> Fixture {
         Fixture {
-            homes: Homes::new(bytes_max, 1, Pool::new(CHANNELS_MAX, 1, 1)),
+            homes: Channels::new(bytes_max, 1, Pool::new(CHANNELS_MAX, 1, 1)),
             now: Moment::from_nanos(1),
             name: ChannelName::new("c"),
             namespace: namespace(history_size),
@@ -114,9 +114,9 @@ impl Fixture {
     }
 
     /// A channel that is there.
-    fn home(&mut self, name: &str) -> &mut Home {
+    fn channel(&mut self, name: &str) -> &mut Channel {
         let place = self.homes.channels.find(name).expect("it is there");
-        self.homes.home(place)
+        self.homes.channel(place)
     }
 
     /// Goes on with another channel.
@@ -348,7 +348,7 @@ fn a_page_says_how_many_publications_did_not_fit() {
     for _ in 0..8 {
         fixture.publish();
     }
-    let cost = fixture.home("c").kept().history.after(0).next().map(|one| one.cost_bytes());
+    let cost = fixture.channel("c").kept().history.after(0).next().map(|one| one.cost_bytes());
     let cost = cost.expect("a publication");
     for (limit, since, reverse, most, offsets, omitted) in [
         (-1, None, false, (300, cost * 3), &[1, 2, 3][..], 5),

@@ -9,7 +9,7 @@
 
 mod deadlines;
 mod epochs;
-mod follow;
+mod replica;
 mod history;
 mod interest;
 mod keeping;
@@ -19,23 +19,24 @@ mod stored;
 use std::sync::Arc;
 
 pub use history::History;
+pub use replica::Followed;
 
 use crate::channel::{ChannelName, Namespace, Publication};
+use crate::collections::{Named, Table};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
+use crate::pool::{Pool, Share};
 use crate::protocol::HistoryPage;
 use crate::reason::{ClientError, Eviction};
 
-use super::pool::{Pool, Share};
-use super::table::{Named, Table};
 use deadlines::{Deadlines, Links, Wait};
 use epochs::Epochs;
 use history::Totals;
 use interest::Interested;
 use stored::StoredOrder;
 
-/// A channel at home: what every one has.
-struct Home {
+/// A channel at channel: what every one has.
+struct Channel {
     name: ChannelName,
     namespace: Arc<Namespace>,
     epoch: Epoch,
@@ -55,7 +56,7 @@ struct Home {
     charged: bool,
 }
 
-const _: () = assert!(size_of::<Option<Home>>() <= 80, "a channel that is only in use is small");
+const _: () = assert!(size_of::<Option<Channel>>() <= 80, "a channel that is only in use is small");
 
 /// What is kept of a channel that was published to.
 struct Kept {
@@ -70,13 +71,13 @@ struct Kept {
     links: Links,
 }
 
-impl Named for Home {
+impl Named for Channel {
     fn name(&self) -> &str {
         self.name.as_str()
     }
 }
 
-impl Home {
+impl Channel {
     fn position(&self) -> Position {
         Position { epoch: self.epoch, offset: self.top }
     }
@@ -147,8 +148,8 @@ pub struct Granted {
 }
 
 /// All channels at home here.
-pub struct Homes {
-    channels: Table<Home>,
+pub struct Channels {
+    channels: Table<Channel>,
     /// Channels with listeners.
     in_use: usize,
     /// What of the node's bound on these the shard has.
@@ -166,10 +167,10 @@ pub struct Homes {
 /// What a channel costs that is kept for its position, beside its name.
 const CHANNEL_BYTES: usize = 256;
 
-impl Homes {
+impl Channels {
     /// No channels yet. Epochs are derived from `seed`, which must differ between processes.
-    pub fn new(bytes_max: usize, seed: u64, channels: Pool) -> Homes {
-        Homes {
+    pub fn new(bytes_max: usize, seed: u64, channels: Pool) -> Channels {
+        Channels {
             channels: Table::default(),
             in_use: 0,
             share: Share::new(channels),
@@ -229,13 +230,13 @@ impl Homes {
                 };
             }
         };
-        let home = self.home(place);
+        let channel = self.channel(place);
         // What is outside a history that clients know has no offset, or the history had holes.
         if keep || !namespace.has_history() {
-            home.top += 1;
-            publication.offset = home.top;
+            channel.top += 1;
+            publication.offset = channel.top;
         }
-        let position = keep.then(|| home.position());
+        let position = keep.then(|| channel.position());
         let publication = Arc::new(publication);
         if keep {
             self.keep(now, place, &publication);
@@ -262,12 +263,12 @@ impl Homes {
         }
         let place = found.unwrap_or_else(|| self.enter(name, namespace));
         self.expire_some(now, place);
-        let home = self.home(place);
-        home.interested.add(shard);
+        let channel = self.channel(place);
+        channel.interested.add(shard);
         let recovered = recover
-            .filter(|since| since.epoch.matches(home.epoch))
-            .and_then(|since| home.recover(now, since.offset));
-        let granted = Granted { name: home.name.clone(), top: home.position(), recovered };
+            .filter(|since| since.epoch.matches(channel.epoch))
+            .and_then(|since| channel.recover(now, since.offset));
+        let granted = Granted { name: channel.name.clone(), top: channel.position(), recovered };
         self.in_use += usize::from(first);
         self.settle_charge(place);
         self.settle_deadline(now, place);
@@ -277,7 +278,8 @@ impl Homes {
     /// The newest publications that are kept of a channel, oldest first: at most `count`, and
     /// never more than one recovery brings.
     pub fn newest(&self, now: Moment, name: &ChannelName, count: usize) -> Vec<Arc<Publication>> {
-        let history = self.find(name.as_str()).and_then(|home| Some(&home.kept.as_ref()?.history));
+        let history =
+            self.find(name.as_str()).and_then(|channel| Some(&channel.kept.as_ref()?.history));
         let most = (RECOVERY_PUBLICATIONS_MAX, RECOVERY_BYTES_MAX);
         let page = history.map(|history| history.page(now, HistoryPage::newest(count), most));
         let mut newest = page.unwrap_or_default().0;
@@ -288,11 +290,11 @@ impl Homes {
     /// Forgets that `shard` is interested.
     pub fn leave(&mut self, now: Moment, name: &ChannelName, shard: ShardId) {
         let Some(place) = self.channels.find(name.as_str()) else { return };
-        let home = self.home(place);
-        if home.interested.is_empty() {
+        let channel = self.channel(place);
+        if channel.interested.is_empty() {
             return;
         }
-        home.interested.remove(shard);
+        channel.interested.remove(shard);
         self.in_use -= usize::from(self.interested(place).is_empty());
         // At once: another shard may need it.
         self.share.settle(self.in_use);
@@ -318,16 +320,16 @@ impl Homes {
         if let Some(place) = place {
             self.expire_some(now, place);
         }
-        let home = place.and_then(|place| self.channels.get(place));
+        let channel = place.and_then(|place| self.channels.get(place));
         let beginning = || Position { epoch: self.epochs.of(name.as_str()), offset: 0 };
-        let top = home.map_or_else(beginning, Home::position);
+        let top = channel.map_or_else(beginning, Channel::position);
         match page.since {
             Some(since) if !since.epoch.matches(top.epoch) => {
                 Err(ClientError::UnrecoverablePosition)
             }
             Some(since) if page.reverse && since.offset == 0 => Err(ClientError::BadRequest),
             _ => {
-                let history = home.and_then(|home| Some(&home.kept.as_ref()?.history));
+                let history = channel.and_then(|channel| Some(&channel.kept.as_ref()?.history));
                 let page = history.map(|history| history.page(now, page, most));
                 let (publications, omitted) = page.unwrap_or_default();
                 Ok(Page { publications, omitted, top })
@@ -338,10 +340,10 @@ impl Homes {
     /// Forgets a channel's history. Its position goes on.
     pub fn history_remove(&mut self, now: Moment, name: &ChannelName) {
         let Some(place) = self.channels.find(name.as_str()) else { return };
-        let (home, totals) = self.home_and_totals(place);
-        let top = home.top;
+        let (channel, totals) = self.channel_and_totals(place);
+        let top = channel.top;
         if top > 0 {
-            let kept = home.kept();
+            let kept = channel.kept();
             kept.history.trim(0, totals);
             (kept.more, kept.forgotten) = (false, top);
         }
@@ -360,8 +362,8 @@ impl Homes {
             }
             // It may have come too early, so it is not left where it was.
             self.deadlines.remove(&mut self.channels, place);
-            let (home, totals) = self.home_and_totals(place);
-            steps += home.kept().history.expire(now, steps_max, totals);
+            let (channel, totals) = self.channel_and_totals(place);
+            steps += channel.kept().history.expire(now, steps_max, totals);
             self.retire(now, place);
         }
         true
@@ -369,31 +371,31 @@ impl Homes {
 
     /// Whether `shard` is counted as interested in the channel: for audits.
     pub fn is_interested(&self, name: &str, shard: ShardId) -> bool {
-        self.find(name).is_some_and(|home| home.interested.as_slice().contains(&shard))
+        self.find(name).is_some_and(|channel| channel.interested.as_slice().contains(&shard))
     }
 
     /// Whether some shard has subscribers of the channel.
     pub fn has_listeners(&self, name: &str) -> bool {
-        self.find(name).is_some_and(|home| !home.interested.is_empty())
+        self.find(name).is_some_and(|channel| !channel.interested.is_empty())
     }
 
-    fn find(&self, name: &str) -> Option<&Home> {
+    fn find(&self, name: &str) -> Option<&Channel> {
         self.channels.get(self.channels.find(name)?)
     }
 
-    fn home(&mut self, place: u32) -> &mut Home {
-        self.home_and_totals(place).0
+    fn channel(&mut self, place: u32) -> &mut Channel {
+        self.channel_and_totals(place).0
     }
 
-    fn home_and_totals(&mut self, place: u32) -> (&mut Home, &mut Totals) {
-        let Some(home) = self.channels.at(place) else {
+    fn channel_and_totals(&mut self, place: u32) -> (&mut Channel, &mut Totals) {
+        let Some(channel) = self.channels.at(place) else {
             unreachable!("the channel was just found or entered")
         };
-        (home, &mut self.totals)
+        (channel, &mut self.totals)
     }
 
     fn interested(&self, place: u32) -> &[ShardId] {
-        self.channels.get(place).map_or(&[], |home| home.interested.as_slice())
+        self.channels.get(place).map_or(&[], |channel| channel.interested.as_slice())
     }
 
     fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>) -> u32 {
@@ -412,7 +414,7 @@ impl Homes {
         position: Position,
     ) -> u32 {
         let life = self.next_life();
-        self.channels.insert(Home {
+        self.channels.insert(Channel {
             name: name.clone(),
             namespace: Arc::clone(namespace),
             epoch: position.epoch,
@@ -433,18 +435,18 @@ impl Homes {
 
     fn forget(&mut self, place: u32) {
         self.deadlines.remove(&mut self.channels, place);
-        let Some(home) = self.channels.remove(place) else { return };
-        assert!(home.is_idle(), "a channel in use stays");
-        if home.charged {
-            self.totals.bytes -= home.position_bytes();
+        let Some(channel) = self.channels.remove(place) else { return };
+        assert!(channel.is_idle(), "a channel in use stays");
+        if channel.charged {
+            self.totals.bytes -= channel.position_bytes();
         }
-        if home.has_positions() {
-            self.epochs.raise(home.name.as_str());
+        if channel.has_positions() {
+            self.epochs.raise(channel.name.as_str());
         }
     }
 }
 
-impl Home {
+impl Channel {
     /// Bytes that are charged while it is kept for its position.
     fn position_bytes(&self) -> usize {
         CHANNEL_BYTES + self.name.as_str().len()

@@ -5,29 +5,29 @@ use std::sync::Arc;
 use super::deadlines::{Wait, tick_from};
 use super::history::Totals;
 use super::stored::Stored;
-use super::{CHANNEL_BYTES, Home, Homes};
+use super::{CHANNEL_BYTES, Channel, Channels};
 use crate::channel::Publication;
 use crate::ids::Moment;
 use crate::limits::{CHANNEL_META_TTL, EXPIRED_PER_USE};
 use crate::reason::Eviction;
 
-impl Homes {
+impl Channels {
     /// Keeps a publication that has its place, as long and as far as the namespace and the bytes
     /// for histories allow.
     pub(super) fn keep(&mut self, now: Moment, place: u32, publication: &Arc<Publication>) {
-        let (home, totals) = self.home_and_totals(place);
-        let expiry = now.after(home.namespace.history_ttl);
-        let size = home.namespace.history_size;
-        let life = home.life;
-        let history = &mut home.kept().history;
+        let (channel, totals) = self.channel_and_totals(place);
+        let expiry = now.after(channel.namespace.history_ttl);
+        let size = channel.namespace.history_size;
+        let life = channel.life;
+        let history = &mut channel.kept().history;
         history.expire(now, EXPIRED_PER_USE, totals);
         history.push(Arc::clone(publication), expiry, totals);
         history.trim(size, totals);
         let stored = Stored { place, life, offset: publication.offset };
         let channels = &self.channels;
         self.stored.push(stored, self.totals.publications, |one| {
-            let home = channels.get(one.place).filter(|home| home.life == one.life);
-            let first = home.and_then(Home::first_offset);
+            let channel = channels.get(one.place).filter(|channel| channel.life == one.life);
+            let first = channel.and_then(Channel::first_offset);
             first.is_some_and(|first| first <= one.offset)
         });
         self.settle_charge(place);
@@ -38,8 +38,8 @@ impl Homes {
     /// Drops some of a channel's publications that have expired. Those that are left over are shown
     /// to nobody.
     pub(super) fn expire_some(&mut self, now: Moment, place: u32) {
-        let (home, totals) = self.home_and_totals(place);
-        if let Some(kept) = home.kept.as_mut() {
+        let (channel, totals) = self.channel_and_totals(place);
+        if let Some(kept) = channel.kept.as_mut() {
             kept.history.expire(now, EXPIRED_PER_USE, totals);
         }
     }
@@ -47,30 +47,30 @@ impl Homes {
     /// Charges a channel that is kept for its publications or its position, and has no listeners.
     /// With listeners it counts among those that are in use; without publications it is not kept.
     pub(super) fn settle_charge(&mut self, place: u32) {
-        let (home, totals) = self.home_and_totals(place);
-        let charged = home.has_positions() && home.interested.is_empty();
-        match (home.charged, charged) {
-            (false, true) => totals.bytes += home.position_bytes(),
-            (true, false) => totals.bytes -= home.position_bytes(),
+        let (channel, totals) = self.channel_and_totals(place);
+        let charged = channel.has_positions() && channel.interested.is_empty();
+        match (channel.charged, charged) {
+            (false, true) => totals.bytes += channel.position_bytes(),
+            (true, false) => totals.bytes -= channel.position_bytes(),
             _ => {}
         }
-        home.charged = charged;
+        channel.charged = charged;
     }
 
     /// Brings a channel's deadline to what it waits for.
     pub(super) fn settle_deadline(&mut self, now: Moment, place: u32) {
-        let home = self.home(place);
-        let expiry = home.kept.as_ref().and_then(|kept| kept.history.first_expiry());
+        let channel = self.channel(place);
+        let expiry = channel.kept.as_ref().and_then(|kept| kept.history.first_expiry());
         let wanted = match expiry {
             Some(expiry) => Some((Wait::Expiry, tick_from(expiry))),
-            None if home.is_idle() => Some((Wait::Idle, tick_from(now.after(CHANNEL_META_TTL)))),
+            None if channel.is_idle() => Some((Wait::Idle, tick_from(now.after(CHANNEL_META_TTL)))),
             None => None,
         };
-        if wanted.is_none() && home.kept.is_none() {
+        if wanted.is_none() && channel.kept.is_none() {
             return;
         }
         // One that comes too early costs a look, and one that is idle is so since it was first.
-        let before = home.kept().links.deadline();
+        let before = channel.kept().links.deadline();
         let keeps = match (before, wanted) {
             (Some((before, at)), Some((wait, wanted))) => before == wait && at <= wanted,
             (None, None) => true,
@@ -87,8 +87,8 @@ impl Homes {
     /// Forgets a channel that nobody uses, or lets it wait for that: where there are positions that
     /// clients know, the last one is kept for a while.
     pub(super) fn retire(&mut self, now: Moment, place: u32) {
-        let home = self.home(place);
-        if home.is_idle() && !home.has_positions() {
+        let channel = self.channel(place);
+        if channel.is_idle() && !channel.has_positions() {
             return self.forget(place);
         }
         self.settle_charge(place);
@@ -115,10 +115,10 @@ impl Homes {
 
     fn evict_stored(&mut self, now: Moment, stored: Stored) {
         let totals = &mut self.totals;
-        let home = self.channels.at(stored.place).filter(|home| home.life == stored.life);
-        let Some(home) = home else { return };
-        let durable = home.namespace.durable_history;
-        let Some(kept) = home.kept.as_mut() else { return };
+        let channel = self.channels.at(stored.place).filter(|channel| channel.life == stored.life);
+        let Some(channel) = channel else { return };
+        let durable = channel.namespace.durable_history;
+        let Some(kept) = channel.kept.as_mut() else { return };
         let dropped = kept.history.drop_until(stored.offset, totals);
         if dropped > 0 {
             kept.more = durable;
@@ -142,14 +142,14 @@ impl Homes {
     pub fn audit(&self) -> usize {
         let mut totals = Totals::default();
         let (mut in_use, mut idle) = (0, 0);
-        for (_, home) in self.channels.iter() {
-            let kept = home.kept.as_ref();
+        for (_, channel) in self.channels.iter() {
+            let kept = channel.kept.as_ref();
             totals.bytes += kept.map_or(0, |kept| kept.history.cost_bytes());
-            totals.publications += home.history_len();
-            in_use += usize::from(!home.interested.is_empty());
-            if home.has_positions() && home.interested.is_empty() {
-                totals.bytes += home.position_bytes();
-                idle += usize::from(home.history_len() == 0);
+            totals.publications += channel.history_len();
+            in_use += usize::from(!channel.interested.is_empty());
+            if channel.has_positions() && channel.interested.is_empty() {
+                totals.bytes += channel.position_bytes();
+                idle += usize::from(channel.history_len() == 0);
             }
         }
         usize::from(totals != self.totals)

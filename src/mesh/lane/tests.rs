@@ -19,8 +19,8 @@ impl Wake for Counter {
 
 /// A lane, and the inbox at its end.
 struct Fixture {
-    lane: Lane,
-    inbox: Inbox,
+    lane: ShardLane,
+    inbox: Inbox<ShardMail>,
     wakes: Counter,
 }
 
@@ -30,7 +30,11 @@ impl Fixture {
         let (inbox, address) = Inbox::new(inbox_batches);
         let wakes = Counter::default();
         let wake = Box::new(wakes.clone());
-        Fixture { lane: Lane::with_spill(address, wake, spill_publications * cost), inbox, wakes }
+        Fixture {
+            lane: ShardLane::with_spill(address, wake, spill_publications * cost),
+            inbox,
+            wakes,
+        }
     }
 
     /// Publishes, in a turn of its own.
@@ -67,13 +71,13 @@ fn publication(offset: u64) -> Arc<Publication> {
     })
 }
 
-fn leave(channel: &str) -> Message {
-    Message::Leave { shard: ShardId::new(0), channel: ChannelName::new(channel) }
+fn leave(channel: &str) -> ToHome {
+    ToHome::Leave { shard: ShardId::new(0), channel: ChannelName::new(channel) }
 }
 
-fn subscribed(channel: &str, offset: u64) -> Message {
+fn subscribed(channel: &str, offset: u64) -> ToShard {
     let (shard, slot, generation) = (ShardId::new(0), Slot::new(0), Generation::new(0));
-    Message::Subscribed(Box::new(Subscribed {
+    ToShard::Subscribed(Box::new(Subscribed {
         channel: ChannelName::new(channel),
         connection: ConnectionId { shard, slot, generation },
         top: Position { epoch: Epoch::new(1), offset },
@@ -81,15 +85,17 @@ fn subscribed(channel: &str, offset: u64) -> Message {
     }))
 }
 
-fn text(message: &Message) -> String {
+fn text(message: &ShardMail) -> String {
     match message {
-        Message::Live { channel, publications } => {
+        ShardMail::Shard(ToShard::Live { channel, publications }) => {
             let offsets = publications.iter().map(|publication| publication.offset.to_string());
             format!("{}:{}", channel.as_str(), offsets.collect::<Vec<_>>().join(","))
         }
-        Message::Gap { channel, after, next } => format!("{}:{after}..{next}", channel.as_str()),
-        Message::Leave { channel, .. } => format!("{}:leave", channel.as_str()),
-        Message::Subscribed(answer) => {
+        ShardMail::Shard(ToShard::Gap { channel, after, next }) => {
+            format!("{}:{after}..{next}", channel.as_str())
+        }
+        ShardMail::Home(ToHome::Leave { channel, .. }) => format!("{}:leave", channel.as_str()),
+        ShardMail::Shard(ToShard::Subscribed(answer)) => {
             format!("{}:top{}", answer.channel.as_str(), answer.top.offset)
         }
         other => panic!("no test sends {other:?}"),

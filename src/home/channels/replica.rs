@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Home, Homes};
+use super::{Channel, Channels};
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 use crate::reason::Eviction;
@@ -20,17 +20,18 @@ pub struct Followed<'a> {
     pub interested: &'a [ShardId],
 }
 
-impl Homes {
+impl Channels {
     /// Whether it is known where a channel stands.
     pub fn is_known(&self, name: &str) -> bool {
-        self.find(name).is_some_and(|home| home.known && !home.repeats)
+        self.find(name).is_some_and(|channel| channel.known && !channel.repeats)
     }
 
     /// Whether `since` is not a place that this node has read past: it may be one that is still to
     /// be read.
     pub fn is_before(&self, name: &str, since: Since) -> bool {
-        self.find(name)
-            .is_some_and(|home| !since.epoch.matches(home.epoch) || since.offset > home.top)
+        self.find(name).is_some_and(|channel| {
+            !since.epoch.matches(channel.epoch) || since.offset > channel.top
+        })
     }
 
     /// Takes a publication that the bus has ordered; a channel that it does not follow on from is
@@ -51,7 +52,7 @@ impl Homes {
         let repeats = self.repeats(name.as_str());
         let before = Position { epoch, offset: publication.offset - 1 };
         let (place, moved) = self.settle(name, namespace, before);
-        self.home(place).top = publication.offset;
+        self.channel(place).top = publication.offset;
         if keep {
             self.keep(now, place, publication);
         } else {
@@ -78,7 +79,8 @@ impl Homes {
         let repeats = self.repeats(name.as_str());
         // What was read since it was asked for is newer. What should have been read before and is
         // not here was dropped on the way, and the word of that may be behind this one.
-        let behind = |home: &Home| home.epoch == position.epoch && home.top < position.offset;
+        let behind =
+            |channel: &Channel| channel.epoch == position.epoch && channel.top < position.offset;
         let is_behind = self.find(name.as_str()).is_some_and(behind);
         let moved = if self.is_known(name.as_str()) && !is_behind {
             None
@@ -103,8 +105,9 @@ impl Homes {
     /// Channels for which `concerns` says yes may have missed something. Answers those that
     /// somebody listens to; the others are forgotten, and asked for when they are wanted again.
     pub fn set_adrift(&mut self, concerns: impl Fn(&str) -> bool) -> Vec<ChannelName> {
-        let concerned = self.channels.iter().filter(|(_, home)| concerns(home.name.as_str()));
-        let mut adrift: Vec<ChannelName> = concerned.map(|(_, home)| home.name.clone()).collect();
+        let concerned = self.channels.iter().filter(|(_, channel)| concerns(channel.name.as_str()));
+        let mut adrift: Vec<ChannelName> =
+            concerned.map(|(_, channel)| channel.name.clone()).collect();
         adrift.retain(|name| self.set_adrift_one(name));
         // The same run asks in the same order, whatever the table's order is.
         adrift.sort_unstable();
@@ -115,9 +118,9 @@ impl Homes {
     /// adrift already: it is asked for once.
     pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
         let Some(place) = self.channels.find(name.as_str()) else { return false };
-        let home = self.home(place);
-        let was_known = std::mem::replace(&mut home.known, false);
-        if home.interested.is_empty() {
+        let channel = self.channel(place);
+        let was_known = std::mem::replace(&mut channel.known, false);
+        if channel.interested.is_empty() {
             self.drop_adrift(place);
             self.forget(place);
             return false;
@@ -127,7 +130,7 @@ impl Homes {
 
     /// Whether a channel was given a place in its epoch that it has had before.
     fn repeats(&self, name: &str) -> bool {
-        self.find(name).is_some_and(|home| home.repeats)
+        self.find(name).is_some_and(|channel| channel.repeats)
     }
 
     /// Brings a channel to `position`, after which it is known. Answers its place, and the position
@@ -142,18 +145,19 @@ impl Homes {
             return (self.insert((name, namespace), position), None);
         };
         let life = self.next_life();
-        let home = self.home(place);
-        home.known = true;
-        if home.position() == position {
+        let channel = self.channel(place);
+        channel.known = true;
+        if channel.position() == position {
             return (place, None);
         }
         self.drop_adrift(place);
-        let home = self.home(place);
-        home.life = life;
+        let channel = self.channel(place);
+        channel.life = life;
         // Until the epoch ends nobody is told where the channel stands.
-        home.repeats = position.epoch == home.epoch && (home.repeats || position.offset < home.top);
-        (home.epoch, home.top) = (position.epoch, position.offset);
-        if let Some(kept) = home.kept.as_mut() {
+        channel.repeats =
+            position.epoch == channel.epoch && (channel.repeats || position.offset < channel.top);
+        (channel.epoch, channel.top) = (position.epoch, position.offset);
+        if let Some(kept) = channel.kept.as_mut() {
             (kept.more, kept.forgotten) = (namespace.durable_history, 0);
         }
         self.settle_charge(place);
@@ -162,8 +166,8 @@ impl Homes {
 
     /// Drops what is kept of a channel's publications.
     fn drop_adrift(&mut self, place: u32) {
-        let (home, totals) = self.home_and_totals(place);
-        let dropped = home.kept.as_mut().map_or(0, |kept| kept.history.trim(0, totals));
+        let (channel, totals) = self.channel_and_totals(place);
+        let dropped = channel.kept.as_mut().map_or(0, |kept| kept.history.trim(0, totals));
         self.count_eviction(Eviction::Adrift, dropped);
     }
 }

@@ -3,36 +3,37 @@
 //! one call.
 
 use super::stored::Stored;
-use super::{Home, Homes};
+use super::{Channel, Channels};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Since};
 use crate::limits::{BUS_OLDER_PAUSE, RECOVERY_PUBLICATIONS_MAX};
 use crate::mesh::Found;
 use crate::protocol::HistoryPage;
 
-impl Homes {
+impl Channels {
     /// The offset before which Redis is to be asked, to recover what came after `since`; nothing if
     /// there is no need, or no use.
     pub fn lacks_to_recover(&self, now: Moment, name: &str, since: Since) -> Option<u64> {
-        let home = self.find(name)?;
-        let first = home.first_to_ask(now)?;
-        let missed = home.top.checked_sub(since.offset)?;
-        let possible = missed <= RECOVERY_PUBLICATIONS_MAX.min(home.namespace.history_size) as u64;
-        let lacks = since.epoch.matches(home.epoch) && since.offset + 1 < first;
+        let channel = self.find(name)?;
+        let first = channel.first_to_ask(now)?;
+        let missed = channel.top.checked_sub(since.offset)?;
+        let possible =
+            missed <= RECOVERY_PUBLICATIONS_MAX.min(channel.namespace.history_size) as u64;
+        let lacks = since.epoch.matches(channel.epoch) && since.offset + 1 < first;
         (possible && lacks).then_some(first)
     }
 
     /// The same for a page of history.
     pub fn lacks_of_page(&self, now: Moment, name: &str, page: HistoryPage) -> Option<u64> {
-        let home = self.find(name)?;
-        let first = home.first_to_ask(now)?;
+        let channel = self.find(name)?;
+        let first = channel.first_to_ask(now)?;
         let limit = u64::try_from(page.limit).unwrap_or(u64::MAX);
         let lacks = match page.since {
-            Some(since) if !since.epoch.matches(home.epoch) => false,
+            Some(since) if !since.epoch.matches(channel.epoch) => false,
             // Those below the offset that are here.
             Some(since) if page.reverse => since.offset.saturating_sub(first) < limit,
             Some(since) => since.offset + 1 < first,
-            None if page.reverse => (home.history_len() as u64) < limit,
+            None if page.reverse => (channel.history_len() as u64) < limit,
             None => true,
         };
         (page.limit != 0 && lacks).then_some(first)
@@ -42,26 +43,26 @@ impl Homes {
     pub fn prepend(&mut self, now: Moment, name: &ChannelName, before: u64, found: Found) {
         let Some(place) = self.channels.find(name.as_str()) else { return };
         let bytes_max = self.bytes_max;
-        let (home, totals) = self.home_and_totals(place);
-        if home.epoch != found.epoch || home.first() != before {
+        let (channel, totals) = self.channel_and_totals(place);
+        if channel.epoch != found.epoch || channel.first() != before {
             // The channel has moved on since it was asked for.
             return;
         }
-        home.kept().more = !found.complete;
+        channel.kept().more = !found.complete;
         for (left, publication) in found.publications {
-            let follows = publication.offset + 1 == home.first();
-            let wanted = publication.offset > home.forgotten() && !left.is_zero();
-            let room = home.history_len() < home.namespace.history_size
+            let follows = publication.offset + 1 == channel.first();
+            let wanted = publication.offset > channel.forgotten() && !left.is_zero();
+            let room = channel.history_len() < channel.namespace.history_size
                 && totals.bytes + publication.cost_bytes() <= bytes_max;
             if !follows || !wanted || !room {
-                home.kept().more = false;
+                channel.kept().more = false;
                 break;
             }
-            home.kept().history.push_front(publication, now.after(left), totals);
+            channel.kept().history.push_front(publication, now.after(left), totals);
         }
-        if home.first() < before {
+        if channel.first() < before {
             // They go first when room is needed.
-            let oldest = Stored { place, life: home.life, offset: before - 1 };
+            let oldest = Stored { place, life: channel.life, offset: before - 1 };
             self.stored.push_oldest(oldest);
         }
         self.settle_deadline(now, place);
@@ -70,12 +71,12 @@ impl Homes {
     /// Redis can't say at present what it keeps of a channel.
     pub fn ask_later(&mut self, now: Moment, name: &ChannelName) {
         if let Some(place) = self.channels.find(name.as_str()) {
-            self.home(place).kept().ask_from = now.after(BUS_OLDER_PAUSE);
+            self.channel(place).kept().ask_from = now.after(BUS_OLDER_PAUSE);
         }
     }
 }
 
-impl Home {
+impl Channel {
     /// Offset of the oldest publication here, or of the next one.
     fn first(&self) -> u64 {
         self.first_offset().unwrap_or(self.top + 1)
@@ -107,20 +108,20 @@ mod tests {
     use crate::channel::{Namespace, Publication};
     use crate::config::Config;
     use crate::ids::{Epoch, Position, SinceEpoch};
-    use crate::shard::Pool;
+    use crate::pool::Pool;
 
     const TTL: Duration = Duration::from_secs(60);
     const EPOCH: Epoch = Epoch::new(7);
     const TOP: u64 = 20;
 
     /// A channel of which this node knows that it stands at [`TOP`], and has nothing.
-    fn homes(history_size: usize, bytes_max: usize) -> (Homes, ChannelName) {
+    fn homes(history_size: usize, bytes_max: usize) -> (Channels, ChannelName) {
         let namespaces = Config::default().namespaces();
         let plain = namespaces.resolve("c").expect("it is one");
         let durable = Namespace { durable_history: true, history_size, ..Namespace::clone(plain) };
         let namespace = Arc::new(Namespace { history_ttl: TTL, ..durable });
         let (mut homes, name) =
-            (Homes::new(bytes_max, 1, Pool::new(1, 1, 1)), ChannelName::new("c"));
+            (Channels::new(bytes_max, 1, Pool::new(1, 1, 1)), ChannelName::new("c"));
         homes.locate((&name, &namespace), Position { epoch: EPOCH, offset: TOP });
         (homes, name)
     }
@@ -145,7 +146,7 @@ mod tests {
     fn what_is_here_is_not_asked_for_again_and_what_is_not_is() {
         let (mut homes, name) = homes(100, 1 << 20);
         let now = Moment::default();
-        let lacks = |homes: &Homes, offset| homes.lacks_to_recover(now, "c", since(offset));
+        let lacks = |homes: &Channels, offset| homes.lacks_to_recover(now, "c", since(offset));
         assert_eq!(lacks(&homes, TOP), None, "nothing was missed");
         assert_eq!(lacks(&homes, 10), Some(TOP + 1));
         let other = Since { epoch: SinceEpoch::Exactly(Epoch::new(8)), offset: 10 };
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn nothing_is_added_that_does_not_lead_here_or_has_no_room() {
         let now = Moment::default();
-        let kept = |homes: &Homes| homes.find("c").map_or(0, Home::history_len);
+        let kept = |homes: &Channels| homes.find("c").map_or(0, Channel::history_len);
         let (mut lone, name) = homes(100, 1 << 20);
         lone.prepend(now, &name, TOP + 1, found(5..=TOP - 1, true));
         assert_eq!(kept(&lone), 0, "the last one is missing");

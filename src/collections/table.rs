@@ -5,7 +5,7 @@
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use super::bitmap::Bitmap;
+use super::Bitmap;
 
 /// Parts of an index. Each grows for itself, and at another moment than the others.
 const PARTS: usize = 64;

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Home;
+use super::Channel;
+use crate::collections::Table;
 use crate::ids::{Moment, Tick};
-use crate::shard::table::Table;
 
 /// What a channel waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +80,7 @@ impl Deadlines {
     }
 
     /// Gives the channel at `place` a deadline; it must have none.
-    pub(super) fn insert(&mut self, channels: &mut Table<Home>, place: u32, deadline: Deadline) {
+    pub(super) fn insert(&mut self, channels: &mut Table<Channel>, place: u32, deadline: Deadline) {
         let next = self.first.insert(deadline, place).unwrap_or(NONE);
         if let Some(other) = links(channels, next) {
             other.previous = place;
@@ -93,7 +93,7 @@ impl Deadlines {
     }
 
     /// Takes the deadline of the channel at `place`, if it has one.
-    pub(super) fn remove(&mut self, channels: &mut Table<Home>, place: u32) {
+    pub(super) fn remove(&mut self, channels: &mut Table<Channel>, place: u32) {
         let Some(own) = links(channels, place) else { return };
         let Links { list, previous, next } = std::mem::take(own);
         let Some(deadline) = list else { return };
@@ -113,6 +113,6 @@ impl Deadlines {
     }
 }
 
-fn links(channels: &mut Table<Home>, place: u32) -> Option<&mut Links> {
+fn links(channels: &mut Table<Channel>, place: u32) -> Option<&mut Links> {
     Some(&mut channels.at(place)?.kept.as_mut()?.links)
 }

@@ -1,0 +1,301 @@
+//! The home of channels: where their publications get offsets, where histories are kept, and where
+//! it is known which shards have subscribers.
+//!
+//! [`Home`] has no sockets and no connections. It takes [`ToHome`] messages, and sends everything
+//! that follows from them by [`Post`]. With a bus the bus gives the offsets, and the home follows
+//! it: see [`awaiting`].
+
+mod answers;
+mod awaiting;
+mod channels;
+mod replays;
+
+use std::sync::Arc;
+
+use crate::channel::{ChannelName, Namespace, Namespaces};
+use crate::ids::{ConnectionId, Moment, ShardId};
+use crate::limits::FORGOTTEN_PER_TURN;
+use crate::mesh::{Answer, Asker, History, Post, Publish, Subscribe, Subscribed, ToHome, ToShard};
+use crate::metrics::ShardCells;
+use crate::pool::Pool;
+use crate::protocol::HistoryPage;
+use crate::reason::ClientError;
+use answers::Answers;
+use awaiting::Awaiting;
+use channels::{Channels, Granted, Page};
+use replays::Replays;
+
+/// The parts of a home.
+pub struct Parts {
+    /// Channels and their options.
+    pub namespaces: Namespaces,
+    /// Whether a bus orders publications.
+    pub bus: bool,
+    /// Bytes of history.
+    pub history_bytes_max: usize,
+    /// The node's bound on channels with subscribers.
+    pub channels: Pool,
+    /// The node's bound on remembered answers to publications with idempotency keys, in bytes.
+    pub idempotency: Pool,
+    /// Its counters.
+    pub cells: Arc<ShardCells>,
+    /// A number that differs between homes and processes, for epochs.
+    pub seed: u64,
+}
+
+/// A request that may have to wait.
+enum Request {
+    Subscribe(Box<Subscribe>),
+    History(Box<History>),
+}
+
+/// The channels at home in one shard.
+pub struct Home {
+    namespaces: Namespaces,
+    bus: bool,
+    cells: Arc<ShardCells>,
+    now: Moment,
+    channels: Channels,
+    answers: Answers,
+    awaiting: Awaiting,
+    replays: Replays,
+    /// Publications, positions or answers may have expired that are still kept.
+    forgetting: bool,
+}
+
+impl Home {
+    /// A home without channels.
+    pub fn new(parts: Parts) -> Home {
+        Home {
+            namespaces: parts.namespaces,
+            bus: parts.bus,
+            cells: parts.cells,
+            now: Moment::default(),
+            channels: Channels::new(parts.history_bytes_max, parts.seed, parts.channels),
+            answers: Answers::new(parts.idempotency),
+            awaiting: Awaiting::new(parts.bus),
+            replays: Replays::default(),
+            forgetting: false,
+        }
+    }
+
+    /// Begins a turn at `now`: requests for histories that the last turn put off come first.
+    pub fn begin_turn(&mut self, now: Moment, post: &mut Post) {
+        self.now = now;
+        self.replays.begin_turn();
+        while !self.replays.is_spent()
+            && let Some(request) = self.replays.next()
+        {
+            self.on_request(request, post);
+        }
+    }
+
+    /// Forgets some of what has expired, if there may be any.
+    pub fn turn_forgetting(&mut self) {
+        if self.forgetting {
+            let channels = self.channels.forget_some(self.now, FORGOTTEN_PER_TURN);
+            let answers = self.answers.forget_some(self.now, FORGOTTEN_PER_TURN);
+            self.forgetting = channels || answers;
+        }
+    }
+
+    /// Does what is due from time to time.
+    pub fn on_tick(&mut self, post: &mut Post) {
+        self.forgetting = true;
+        self.on_tick_awaiting(post);
+    }
+
+    /// Whether there is more to do at once.
+    pub fn has_more(&self) -> bool {
+        self.forgetting || self.replays.has_waiting()
+    }
+
+    /// Brings the gauges up to date.
+    pub fn count(&self) {
+        let cells = &self.cells;
+        cells.history_bytes.set(self.channels.bytes() as u64);
+        cells.channels_home.set(self.channels.count() as u64);
+        cells.idempotency_bytes.set(self.answers.bytes() as u64);
+        cells.channels_in_use.set(self.channels.in_use() as u64);
+        for (cell, count) in cells.evictions.iter().zip(self.channels.evictions()) {
+            cell.set(*count);
+        }
+    }
+
+    /// Counts the numbers kept of channels anew. Returns how many are wrong. For tests.
+    pub fn audit(&self) -> usize {
+        self.channels.audit()
+    }
+
+    /// Whether `shard` is counted as interested in a channel. For audits.
+    pub fn is_interested(&self, name: &str, shard: ShardId) -> bool {
+        self.channels.is_interested(name, shard)
+    }
+
+    /// Carries out one message.
+    pub fn on_message(&mut self, message: ToHome, post: &mut Post) {
+        match message {
+            ToHome::Publish(publish) => self.on_publish(*publish, post),
+            ToHome::Subscribe(subscribe) => self.on_request(Request::Subscribe(subscribe), post),
+            ToHome::Leave { shard, channel } => self.channels.leave(self.now, &channel, shard),
+            ToHome::History(history) => self.on_request(Request::History(history), post),
+            ToHome::HistoryRemove { channel, asker } => {
+                self.channels.history_remove(self.now, &channel);
+                post.answer(asker, Answer::HistoryRemoved);
+            }
+            ToHome::Read { channel, epoch, publications } => {
+                self.on_read(&channel, epoch, publications, post);
+            }
+            ToHome::Lost { channel } => self.on_lost(&channel),
+            ToHome::Located { channel, position } => self.on_located(&channel, position, post),
+            ToHome::Older { channel, before, found } => {
+                self.on_older(&channel, before, found, post);
+            }
+            ToHome::Loaded => self.on_loaded(post),
+            ToHome::Adrift { stream, streams } => self.on_adrift(stream, streams),
+            ToHome::Late { stream, streams, late } => self.on_late((stream, streams), late),
+        }
+    }
+
+    fn on_request(&mut self, request: Request, post: &mut Post) {
+        match request {
+            Request::Subscribe(subscribe) => self.on_subscribe(subscribe, post),
+            Request::History(history) => self.on_history(history, post),
+        }
+    }
+
+    fn on_publish(&mut self, publish: Publish, post: &mut Post) {
+        let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
+        let namespace = match self.namespace(channel.as_str()) {
+            Ok(namespace) => namespace,
+            Err(error) => return post.answer(asker, Answer::Error(error)),
+        };
+        let key = idempotency_key.map(|key| self.answers.fingerprint(channel.as_str(), &key));
+        if let Some(key) = key {
+            match self.answers.repeated(key) {
+                Ok(None) => {}
+                Ok(Some(position)) => return post.answer(asker, Answer::Published(position)),
+                Err(error) => return post.answer(asker, Answer::Error(error)),
+            }
+        }
+        if matches!(asker, Asker::Control(_)) {
+            self.cells.publications_api.add(1);
+        }
+        if let Asker::Connection { connection, .. } = asker
+            && namespace.has_history()
+            && !self.channels.contains(channel.as_str())
+        {
+            tell_created(connection, post);
+        }
+        let ordered =
+            self.channels.publish(self.now, (&channel, &namespace), publication, skip_history);
+        for &shard in ordered.interested {
+            post.publication(shard, &channel, &ordered.publication);
+        }
+        let position = ordered.position;
+        if let Some(key) = key {
+            self.answers.remember(self.now, key, position);
+        }
+        post.answer(asker, Answer::Published(position));
+    }
+
+    fn on_subscribe(&mut self, subscribe: Box<Subscribe>, post: &mut Post) {
+        let channel = &subscribe.channel;
+        if self.is_new(channel) {
+            tell_created(subscribe.connection, post);
+        }
+        let behind = subscribe.recover.is_some_and(|since| {
+            !subscribe.confirmed && self.may_be_behind(channel.as_str(), since)
+        });
+        let late = !subscribe.confirmed && self.is_late(channel.as_str());
+        if behind || late || self.is_unknown(channel.as_str()) {
+            return self.await_position(channel.clone(), Request::Subscribe(subscribe), post);
+        }
+        let older = match subscribe.recover {
+            Some(since) => self.channels.lacks_to_recover(self.now, channel.as_str(), since),
+            None => {
+                let page = HistoryPage::newest(subscribe.last);
+                self.channels.lacks_of_page(self.now, channel.as_str(), page)
+            }
+        };
+        if let Some(before) = older {
+            return self.await_older(channel.clone(), before, Request::Subscribe(subscribe), post);
+        }
+        // Of a channel that is new there is nothing to hand out.
+        let replays = (subscribe.recover.is_some() || subscribe.last > 0)
+            && self.channels.contains(channel.as_str());
+        if replays && self.replays.is_spent() {
+            return self.replays.put_off(Request::Subscribe(subscribe));
+        }
+        let Subscribe { channel, connection, recover, last, .. } = *subscribe;
+        // The asking shard has resolved the name against the same namespaces.
+        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
+        let granted =
+            self.channels.subscribe(self.now, (&channel, &namespace), connection.shard, recover);
+        let answer = match granted {
+            Ok(Granted { name: channel, top, recovered }) => {
+                let recovered = match last {
+                    0 => recovered,
+                    last => Some(self.channels.newest(self.now, &channel, last)),
+                };
+                self.replays.count(recovered.as_deref().unwrap_or_default());
+                ToShard::Subscribed(Box::new(Subscribed { channel, connection, top, recovered }))
+            }
+            Err(error) => {
+                self.cells.channels_refused.add(1);
+                ToShard::Refused { channel, connection, error }
+            }
+        };
+        post.to_shard(connection.shard, answer);
+    }
+
+    /// Whether nobody has used a channel at home here, as far as this shard remembers.
+    fn is_new(&self, channel: &ChannelName) -> bool {
+        !self.channels.contains(channel.as_str()) && !self.is_awaited(channel)
+    }
+
+    fn on_history(&mut self, history: Box<History>, post: &mut Post) {
+        let channel = &history.channel;
+        if let Asker::Connection { connection, .. } = history.asker
+            && self.is_new(channel)
+        {
+            tell_created(connection, post);
+        }
+        if self.bus && !history.confirmed || self.is_unknown(channel.as_str()) {
+            return self.await_position(channel.clone(), Request::History(history), post);
+        }
+        let older = self.channels.lacks_of_page(self.now, channel.as_str(), history.page);
+        if let Some(before) = older {
+            return self.await_older(channel.clone(), before, Request::History(history), post);
+        }
+        let by_client = matches!(history.asker, Asker::Connection { .. });
+        let replays = by_client && self.channels.contains(channel.as_str());
+        if replays && self.replays.is_spent() {
+            return self.replays.put_off(Request::History(history));
+        }
+        let History { channel, page, publications_max, bytes_max, asker, .. } = *history;
+        let most = (publications_max, bytes_max);
+        let answer = self.namespace(channel.as_str());
+        let answer = answer.and_then(|_| self.channels.history(self.now, &channel, page, most));
+        self.retire(&channel);
+        let answer = match answer {
+            Ok(Page { publications, omitted, top }) => {
+                if by_client {
+                    self.replays.count(&publications);
+                }
+                Answer::History { channel, publications, omitted, top }
+            }
+            Err(error) => Answer::Error(error),
+        };
+        post.answer(asker, answer);
+    }
+
+    fn namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
+        self.namespaces.resolve(channel).map(Arc::clone)
+    }
+}
+
+/// Tells the shard of a client that the channel which it has asked for is new.
+fn tell_created(connection: ConnectionId, post: &mut Post) {
+    post.to_shard(connection.shard, ToShard::Created { connection });
+}

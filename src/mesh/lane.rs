@@ -1,0 +1,258 @@
+//! The sending side of a thread: a lane to each other thread, with a spill for the batches that the
+//! inbox at its end had no room for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crossbeam_channel::TrySendError;
+
+use super::{Address, ShardMail, ToHome, ToShard, Wake};
+use crate::channel::{ChannelName, Publication};
+use crate::ids::Epoch;
+use crate::limits::{BATCH_MESSAGES_MAX, ENTRY_OVERHEAD_BYTES, SPILL_BYTES_MAX};
+
+/// The way to one other thread, for messages that must arrive.
+#[derive(Debug)]
+pub struct Lane<M> {
+    address: Address<M>,
+    wake: Box<dyn Wake>,
+    /// Gathered in this turn.
+    open: Vec<M>,
+    /// Gathered in earlier turns, when the inbox was full. Sent before `open`.
+    spill: VecDeque<Vec<M>>,
+}
+
+impl<M> Lane<M> {
+    /// A lane to the thread at `address`, which `wake` wakes.
+    pub fn new(address: Address<M>, wake: Box<dyn Wake>) -> Lane<M> {
+        Lane { address, wake, open: Vec::new(), spill: VecDeque::new() }
+    }
+
+    /// Appends a message.
+    pub fn push(&mut self, message: M) {
+        self.open.push(message);
+        if self.open.len() >= BATCH_MESSAGES_MAX {
+            self.flush();
+        }
+    }
+
+    /// Hands over the gathered messages, as far as the inbox has room.
+    pub fn flush(&mut self) {
+        let mut sent = self.send_spill();
+        sent |= self.send_open();
+        self.wake_if(sent);
+    }
+
+    /// Whether batches wait that the inbox had no room for.
+    pub fn is_behind(&self) -> bool {
+        !self.spill.is_empty()
+    }
+
+    fn send_spill(&mut self) -> bool {
+        let mut sent = false;
+        while let Some(batch) = self.spill.pop_front() {
+            match self.address.sender.try_send(batch) {
+                Ok(()) => sent = true,
+                Err(TrySendError::Full(batch)) => {
+                    self.spill.push_front(batch);
+                    break;
+                }
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+        sent
+    }
+
+    fn send_open(&mut self) -> bool {
+        if self.open.is_empty() {
+            return false;
+        }
+        let batch = std::mem::take(&mut self.open);
+        if !self.spill.is_empty() {
+            self.spill.push_back(batch);
+            return false;
+        }
+        match self.address.sender.try_send(batch) {
+            Ok(()) => true,
+            Err(TrySendError::Full(batch)) => {
+                self.spill.push_back(batch);
+                false
+            }
+            // The thread has ended, and with it everybody who could miss this.
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    fn wake_if(&self, sent: bool) {
+        if sent && self.address.flag.notify() {
+            self.wake.wake();
+        }
+    }
+}
+
+/// The way to a shard. Publications come in any number, so their spill has a bound; those that find
+/// no room become a notice.
+#[derive(Debug)]
+pub struct ShardLane {
+    lane: Lane<ShardMail>,
+    /// Cost of the publications in the spill.
+    spill_bytes: usize,
+    spill_bytes_max: usize,
+    /// Publications that found no room: the channel, the last offset before them and the last of
+    /// them. They become gap notices as soon as there is room, in the order of names, so that the
+    /// same run always sends the same.
+    gaps: BTreeMap<ChannelName, (u64, u64)>,
+    /// The same for publications on their way to their home, which will ask where the channel is.
+    lost: BTreeSet<ChannelName>,
+    dropped: u64,
+}
+
+impl ShardLane {
+    /// A lane to the shard at `address`, which `wake` wakes.
+    pub fn new(address: Address<ShardMail>, wake: Box<dyn Wake>) -> ShardLane {
+        ShardLane::with_spill(address, wake, SPILL_BYTES_MAX)
+    }
+
+    /// The same with another bound on the spill.
+    pub fn with_spill(
+        address: Address<ShardMail>,
+        wake: Box<dyn Wake>,
+        spill_bytes_max: usize,
+    ) -> ShardLane {
+        ShardLane {
+            lane: Lane::new(address, wake),
+            spill_bytes: 0,
+            spill_bytes_max,
+            gaps: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Appends a message that must arrive.
+    pub fn push(&mut self, message: impl Into<ShardMail>) {
+        let message = message.into();
+        // The answer to a subscription says where the channel stands, and so tells of the gap as
+        // well. A notice behind it could speak of an epoch that has ended meanwhile.
+        match &message {
+            ShardMail::Shard(ToShard::Subscribed(answer)) => self.gaps.remove(&answer.channel),
+            ShardMail::Shard(ToShard::Moved { channel, .. }) => self.gaps.remove(channel),
+            _ => None,
+        };
+        self.lane.open.push(message);
+        if self.lane.open.len() >= BATCH_MESSAGES_MAX {
+            self.flush();
+        }
+    }
+
+    /// Appends a publication, or notes a gap if there is no room for it.
+    pub fn push_publication(&mut self, channel: &ChannelName, publication: &Arc<Publication>) {
+        if !self.has_room(channel, publication) {
+            // A publication outside the channel's order leaves no gap in it.
+            if publication.offset > 0 && !crate::sabotage!(DropOnSpill) {
+                let gap = self.gaps.entry(channel.clone());
+                gap.or_insert((publication.offset - 1, 0)).1 = publication.offset;
+            }
+            return;
+        }
+        match self.lane.open.last_mut() {
+            Some(ShardMail::Shard(ToShard::Live { channel: last, publications }))
+                if last == channel =>
+            {
+                publications.push(Arc::clone(publication));
+            }
+            _ => self.push(ToShard::Live {
+                channel: channel.clone(),
+                publications: vec![Arc::clone(publication)],
+            }),
+        }
+    }
+
+    /// The same for a publication that the bus has ordered, on its way to the channel's home.
+    pub fn push_read(
+        &mut self,
+        channel: &ChannelName,
+        epoch: Epoch,
+        publication: &Arc<Publication>,
+    ) {
+        if !self.has_room(channel, publication) {
+            self.lost.insert(channel.clone());
+            return;
+        }
+        match self.lane.open.last_mut() {
+            Some(ShardMail::Home(ToHome::Read { channel: last, epoch: of, publications }))
+                if last == channel && *of == epoch =>
+            {
+                publications.push(Arc::clone(publication));
+            }
+            _ => self.push(ToHome::Read {
+                channel: channel.clone(),
+                epoch,
+                publications: vec![Arc::clone(publication)],
+            }),
+        }
+    }
+
+    /// Charges for a publication. Returns whether there is room for it; the next ones in a channel
+    /// of which one found none find none either, until the notice is on its way.
+    fn has_room(&mut self, channel: &ChannelName, publication: &Arc<Publication>) -> bool {
+        let cost = cost_bytes(publication);
+        let full = self.spill_bytes + cost > self.spill_bytes_max && self.lane.is_behind();
+        if full || self.gaps.contains_key(channel) || self.lost.contains(channel) {
+            self.dropped += 1;
+            return false;
+        }
+        if self.lane.is_behind() {
+            self.spill_bytes += cost;
+        }
+        true
+    }
+
+    /// Hands over the gathered messages, as far as the inbox has room.
+    pub fn flush(&mut self) {
+        let mut sent = self.lane.send_spill();
+        let fits = !self.lane.is_behind();
+        if fits {
+            self.spill_bytes = 0;
+            let open = &mut self.lane.open;
+            for (channel, (after, last)) in std::mem::take(&mut self.gaps) {
+                open.push(ToShard::Gap { channel, after, next: last + 1 }.into());
+            }
+            let lost = std::mem::take(&mut self.lost).into_iter();
+            open.extend(lost.map(|channel| ToHome::Lost { channel }.into()));
+        }
+        sent |= self.lane.send_open();
+        if fits && let Some(first) = self.lane.spill.front() {
+            self.spill_bytes = first.iter().map(publications_bytes).sum();
+        }
+        self.lane.wake_if(sent);
+    }
+
+    /// Whether something waits that the inbox had no room for.
+    pub fn is_behind(&self) -> bool {
+        self.lane.is_behind() || !self.gaps.is_empty() || !self.lost.is_empty()
+    }
+
+    /// Publications that became gaps since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+}
+
+/// Cost of the publications in a message; other messages are few.
+fn publications_bytes(message: &ShardMail) -> usize {
+    match message {
+        ShardMail::Shard(ToShard::Live { publications, .. })
+        | ShardMail::Home(ToHome::Read { publications, .. }) => {
+            publications.iter().map(cost_bytes).sum()
+        }
+        _ => 0,
+    }
+}
+
+fn cost_bytes(publication: &Arc<Publication>) -> usize {
+    publication.cost_bytes() + ENTRY_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests;
