@@ -24,6 +24,11 @@ impl<T> Queue<T> {
         self.len
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Adds one at the end.
     pub fn push_back(&mut self, thing: T) {
         if self.pieces.back().is_none_or(|piece| piece.len() == PIECE) {

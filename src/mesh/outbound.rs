@@ -41,7 +41,8 @@ impl Outbound {
     /// # Panics
     /// There is none: nothing may be sent to a bridge where there is no bus.
     pub fn bridge(&mut self) -> &mut Lane<ToBridge> {
-        self.bridge.as_mut().expect("a bridge is where there is a bus")
+        let Some(bridge) = &mut self.bridge else { unreachable!("a bus has a bridge") };
+        bridge
     }
 
     /// Hands over everything, as far as inboxes have room. Returns the number of publications that
