@@ -7,7 +7,8 @@ mod respond;
 
 pub use parse::read;
 pub use respond::{
-    busy_response, full_response, health_response, response, unavailable, unavailable_response,
+    Acceptance, busy_response, full_response, health_response, response, unavailable,
+    unavailable_response,
 };
 
 use crate::ids::Since;
@@ -43,8 +44,8 @@ pub enum Progress {
 pub struct Upgrade {
     /// What the client wants to speak.
     pub endpoint: Endpoint,
-    /// The complete response head.
-    pub response: Vec<u8>,
+    /// What it is answered with.
+    pub acceptance: Acceptance,
     /// Bytes of the request; what follows are frames.
     pub consumed: usize,
 }

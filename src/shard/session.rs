@@ -26,7 +26,7 @@ impl<S: Sockets> Shard<S> {
                 (Protocol::Centrifugo, State::Opened)
             }
             Endpoint::Plain(request) => {
-                return self.begin_upgrade(token, request, upgrade.response);
+                return self.begin_upgrade(token, request, upgrade.acceptance);
             }
             Endpoint::Echo => (Protocol::Echo, State::Connected),
         };
@@ -34,7 +34,7 @@ impl<S: Sockets> Shard<S> {
         self.cells.handshaking.subtract(1);
         self.cells.connections[protocol as usize].add(1);
         self.cells.handshakes_ok.add(1);
-        self.send_own(token, &upgrade.response);
+        self.send_own(token, &upgrade.acceptance.head());
         if protobuf {
             self.close(token, CloseReason::InappropriateProtocol);
             return Flow::Stop;
