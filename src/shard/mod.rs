@@ -138,6 +138,8 @@ pub struct Shard<S> {
     replays: Replays,
     /// Bytes for single clients that this turn has made.
     replied_bytes: usize,
+    /// What the next answer is encoded in; empty between two.
+    reply_buffer: Vec<u8>,
     requests: Requests,
     joining: joining::Joining,
     reporting: reporting::Reporting,
@@ -195,6 +197,7 @@ impl<S: Sockets> Shard<S> {
             owing: parking::Owing::default(),
             replays: Replays::default(),
             replied_bytes: 0,
+            reply_buffer: Vec::new(),
             requests: Requests::default(),
             joining: joining::Joining::default(),
             reporting: reporting::Reporting::default(),
