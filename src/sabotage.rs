@@ -82,6 +82,7 @@ impl Fault {
         match std::env::var("CORECAST_FAULT").ok()?.as_str() {
             "panic_in_parse" => Some(Fault::PanicInParse),
             "panic_in_turn" => Some(Fault::PanicInTurn),
+            "unbound_replies" => Some(Fault::UnboundReplies),
             "skipped_gap" => Some(Fault::SkippedGap),
             "dropped_read" => Some(Fault::DroppedRead),
             "swapped_reads" => Some(Fault::SwappedReads),
