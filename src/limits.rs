@@ -52,6 +52,9 @@ pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
 /// served beyond it. They cost about 1 ms to make and to send, for which everybody else waits.
 pub const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of the buffer that a shard keeps for encoding answers in: there is room for one recovery.
+pub const REPLY_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+
 /// Bytes of publications that a home shard hands out from its histories in one turn; one more
 /// recovery or page may go beyond it. What comes then waits for the next turn.
 pub const TURN_REPLAY_BYTES_MAX: usize = 256 * 1024;

@@ -84,6 +84,7 @@ impl Fault {
         match std::env::var("CORECAST_FAULT").ok()?.as_str() {
             "panic_in_parse" => Some(Fault::PanicInParse),
             "panic_in_turn" => Some(Fault::PanicInTurn),
+            "unbound_replies" => Some(Fault::UnboundReplies),
             "skipped_gap" => Some(Fault::SkippedGap),
             "forgotten_missed" => Some(Fault::ForgottenMissed),
             "dropped_read" => Some(Fault::DroppedRead),

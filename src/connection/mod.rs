@@ -10,6 +10,7 @@ pub use slots::Slots;
 use std::time::Duration;
 
 use crate::channel::ChannelName;
+use crate::handshake::Acceptance;
 use crate::ids::{Generation, Tick};
 use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 use crate::protocol::Protocol;
@@ -314,8 +315,8 @@ pub struct Plain {
     pub waiting: Vec<(ChannelName, bool)>,
     /// The channel that the client's messages go to.
     pub publish: Option<ChannelName>,
-    /// The response to the upgrade, until it is in the outbox.
-    pub response: Box<[u8]>,
+    /// What the upgrade is answered with, until the response is in the outbox.
+    pub acceptance: Option<Acceptance>,
 }
 
 impl Extra {

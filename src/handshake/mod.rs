@@ -6,7 +6,7 @@ mod origin;
 mod respond;
 
 pub use parse::read;
-pub use respond::{Unavailable, health_response, response, unavailable};
+pub use respond::{Acceptance, Unavailable, health_response, response, unavailable};
 
 use crate::ids::Since;
 
@@ -41,8 +41,8 @@ pub enum Progress {
 pub struct Upgrade {
     /// What the client wants to speak.
     pub endpoint: Endpoint,
-    /// The complete response head.
-    pub response: Vec<u8>,
+    /// What it is answered with.
+    pub acceptance: Acceptance,
     /// Bytes of the request; what follows are frames.
     pub consumed: usize,
 }

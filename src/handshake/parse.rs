@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use httparse::{EMPTY_HEADER, Header, Request};
 
 use crate::handshake::query::{Target, pairs, plain_request};
-use crate::handshake::respond::{Status, respond, switch_protocols};
+use crate::handshake::respond::{Acceptance, Status, respond};
 use crate::handshake::{Endpoint, Progress, Response, Rules, Upgrade, origin};
 use crate::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_HEADERS_MAX};
 
@@ -121,8 +121,8 @@ fn read_request(
     let key = headers.key()?;
     let (endpoint, subprotocol) = read_endpoint(route, target.query, &headers)?;
     headers.check_origin(host, rules)?;
-    let response = switch_protocols(key, subprotocol);
-    Ok(Progress::Upgrade(Upgrade { endpoint, response, consumed }))
+    let acceptance = Acceptance::new(key, subprotocol);
+    Ok(Progress::Upgrade(Upgrade { endpoint, acceptance, consumed }))
 }
 
 /// What the client wants to speak, and the subprotocol to confirm. RFC 6455 §4.2.2 /subprotocol/:

@@ -102,20 +102,38 @@ fn write(code: u16, name: &str, headers: &str, text: &str) -> Vec<u8> {
     answer.into_bytes()
 }
 
-/// The head that accepts an upgrade. RFC 6455 §4.2.2. It names no extension: all are declined.
-pub(super) fn switch_protocols(key: &str, subprotocol: Option<&str>) -> Vec<u8> {
-    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
-    let mut head = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n"
-    );
-    if let Some(subprotocol) = subprotocol {
-        head.push_str("Sec-WebSocket-Protocol: ");
-        head.push_str(subprotocol);
-        head.push_str("\r\n");
+/// What the head that accepts an upgrade is made of: small, because many may wait for theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    key: [u8; ACCEPT_KEY_BYTES],
+    subprotocol: Option<&'static str>,
+}
+
+/// What a client's key is answered with: a SHA-1 in base64. RFC 6455 §4.2.2 /key/.
+const ACCEPT_KEY_BYTES: usize = 28;
+
+impl Acceptance {
+    /// The answer to a client's `key`, with one of the subprotocols that it offers.
+    pub(super) fn new(key: &str, subprotocol: Option<&'static str>) -> Acceptance {
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let mut key = [0; ACCEPT_KEY_BYTES];
+        key.copy_from_slice(accept.as_bytes());
+        Acceptance { key, subprotocol }
     }
-    head.push_str("\r\n");
-    head.into_bytes()
+
+    /// The head. RFC 6455 §4.2.2. It names no extension: all are declined.
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Accept: "
+            .to_vec();
+        head.extend_from_slice(&self.key);
+        if let Some(subprotocol) = self.subprotocol {
+            head.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+            head.extend_from_slice(subprotocol.as_bytes());
+        }
+        head.extend_from_slice(b"\r\n\r\n");
+        head
+    }
 }
 
 /// What `/health` says. The same as `/ready` on the API's port.
@@ -181,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_accept_key_is_the_one_of_rfc_6455_section_1_3() {
-        let head = switch_protocols("dGhlIHNhbXBsZSBub25jZQ==", Some("centrifuge-json"));
+        let head = Acceptance::new("dGhlIHNhbXBsZSBub25jZQ==", Some("centrifuge-json")).head();
         assert_eq!(
             String::from_utf8(head).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -149,6 +149,7 @@ fn inboxes(shards: usize, bus: bool) -> (Inboxes, Addresses) {
 pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
     // Before the heaps of threads exist.
     sys::refuse_huge_pages();
+    sys::return_freed_memory();
     // Before any thread: they inherit the mask, and no handler may ever run in a shard.
     sys::block_signals();
     let descriptors_max = sys::descriptors_max();

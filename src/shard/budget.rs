@@ -54,10 +54,12 @@ pub(super) struct Budget {
 }
 
 impl Budget {
+    /// A shard has one block from the start, spare until it is used: where the outboxes of another
+    /// shard have all the rest, it can still answer its clients.
     pub(super) fn new(leases: OutboxLeases) -> Budget {
         Budget {
+            blocks: usize::from(leases.take()),
             leases,
-            blocks: 0,
             accounts: Accounts::default(),
             by_memory: Ranks::default(),
             by_cost: Ranks::default(),
@@ -219,6 +221,19 @@ mod tests {
         outbox.clear(&mut busy.accounts);
         busy.give_back();
         assert_eq!(leases.blocks_left(), all - 54, "each keeps one spare block");
+    }
+
+    #[test]
+    fn a_shard_has_room_for_its_first_answers_though_another_one_has_taken_all() {
+        let leases = OutboxLeases::new(1 << 20, 2);
+        let mut new = budget(&leases);
+        let mut busy = budget(&leases);
+        while busy.cover() {
+            push(&mut busy, 0, &mut Outbox::default(), 10_000);
+        }
+        assert_eq!(leases.blocks_left(), 0);
+        push(&mut new, 0, &mut Outbox::default(), 1000);
+        assert!(new.cover(), "it has had a block from the start");
     }
 
     #[test]

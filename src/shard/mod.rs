@@ -119,6 +119,8 @@ pub struct Shard<S> {
     owing: parking::Owing,
     /// Bytes for single clients that this turn has made.
     replied_bytes: usize,
+    /// What the next answer is encoded in; empty between two.
+    reply_buffer: Vec<u8>,
     requests: Requests,
     joining: joining::Joining,
     reporting: reporting::Reporting,
@@ -179,6 +181,7 @@ impl<S: Sockets> Shard<S> {
             budget: Budget::new(parts.outboxes),
             owing: parking::Owing::default(),
             replied_bytes: 0,
+            reply_buffer: Vec::new(),
             requests: Requests::default(),
             joining: joining::Joining::default(),
             reporting: reporting::Reporting::default(),

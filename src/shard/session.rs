@@ -6,7 +6,7 @@ use super::{Shard, Sockets, Token};
 use crate::channel::{ChannelName, DataType, Namespace, Publication, Publisher, check_payload};
 use crate::connection::{Flags, State, Waiting};
 use crate::handshake::{Endpoint, Upgrade};
-use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX};
+use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
 use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
@@ -26,7 +26,7 @@ impl<S: Sockets> Shard<S> {
                 (Protocol::Centrifugo, State::Opened)
             }
             Endpoint::Plain(request) => {
-                return self.begin_upgrade(token, request, upgrade.response);
+                return self.begin_upgrade(token, request, upgrade.acceptance);
             }
             Endpoint::Echo => (Protocol::Echo, State::Connected),
         };
@@ -34,7 +34,7 @@ impl<S: Sockets> Shard<S> {
         self.cells.handshaking.subtract(1);
         self.cells.connections[protocol as usize].add(1);
         self.cells.handshakes_ok.add(1);
-        self.send_own(token, &upgrade.response);
+        self.send_own(token, &upgrade.acceptance.head());
         if protobuf {
             self.close(token, CloseReason::InappropriateProtocol);
             return Flow::Stop;
@@ -320,7 +320,7 @@ impl<S: Sockets> Shard<S> {
     /// Puts an answer into the client's outbox.
     pub(super) fn reply(&mut self, token: Token, id: u32, reply: &Reply<'_>) -> Flow {
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
-        let mut frames = Vec::new();
+        let mut frames = std::mem::take(&mut self.reply_buffer);
         match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
             Ok(()) => {
                 if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
@@ -328,9 +328,19 @@ impl<S: Sockets> Shard<S> {
                     self.count_replay(token, frames.len());
                 }
                 self.send_own(token, &frames);
+                self.keep_reply_buffer(frames);
                 Flow::Continue
             }
             Err(reason) => self.stop(token, reason),
+        }
+    }
+
+    /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
+    /// the allocator more than the answer has.
+    pub(super) fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.reply_buffer = buffer;
         }
     }
 

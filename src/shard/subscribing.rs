@@ -188,7 +188,7 @@ impl<S: Sockets> Shard<S> {
             position,
         });
         let Some(connection) = self.slots.get(token) else { return };
-        let mut frames = Vec::new();
+        let mut frames = std::mem::take(&mut self.reply_buffer);
         let encoded =
             connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);
         self.add_subscription(token, place, (waiting.positioned, false));
@@ -199,6 +199,7 @@ impl<S: Sockets> Shard<S> {
             self.count_replay(token, frames.len());
         }
         self.send_own(token, &frames);
+        self.keep_reply_buffer(frames);
         if !upgrading || self.end_upgrade(token) {
             self.resume(token);
         }

@@ -10,7 +10,7 @@ use super::input::Flow;
 use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
 use crate::connection::{Flags, Plain, State, WaitingSubscribe};
-use crate::handshake::{self, PlainRequest, Unavailable};
+use crate::handshake::{self, Acceptance, PlainRequest, Unavailable};
 use crate::limits::UPGRADE_TIMEOUT;
 use crate::mesh::Subscribed;
 use crate::protocol::{Protocol, Reply};
@@ -20,12 +20,12 @@ use crate::reason::{ClientError, CloseReason};
 type Refusal = (ClientError, String);
 
 impl<S: Sockets> Shard<S> {
-    /// Asks for the channels of a path, and keeps `response` until all are subscribed.
+    /// Asks for the channels of a path; `acceptance` is the response when all are subscribed.
     pub(super) fn begin_upgrade(
         &mut self,
         token: Token,
         request: Result<PlainRequest, &'static str>,
-        response: Vec<u8>,
+        acceptance: Acceptance,
     ) -> Flow {
         let deadline = self.tick.after(UPGRADE_TIMEOUT);
         self.slots.set_deadline(token.slot, deadline);
@@ -34,8 +34,8 @@ impl<S: Sockets> Shard<S> {
         connection.flags.set(Flags::WAITING);
         let envelope = request.as_ref().is_ok_and(|request| request.envelope);
         connection.protocol = if envelope { Protocol::Envelope } else { Protocol::Plain };
-        let response = response.into_boxed_slice();
-        connection.extra().plain = Some(Box::new(Plain { response, ..Plain::default() }));
+        let acceptance = Some(acceptance);
+        connection.extra().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
         let checked = request
             .map_err(|text| (ClientError::BadRequest, text.to_owned()))
             .and_then(|request| self.check_plain(token, &request).map(|()| request));
@@ -117,8 +117,10 @@ impl<S: Sockets> Shard<S> {
     /// late, because many may wait.
     pub(super) fn send_response(&mut self, token: Token) {
         let plain = self.slots.get(token).and_then(|found| found.extra.as_mut()?.plain.as_mut());
-        let response = plain.map(|plain| std::mem::take(&mut plain.response));
-        self.send_own(token, &response.unwrap_or_default());
+        let acceptance = plain.and_then(|plain| plain.acceptance.take());
+        if let Some(acceptance) = acceptance {
+            self.send_own(token, &acceptance.head());
+        }
     }
 
     /// Leaves out the publications of an answer if those of other channels fill the outbox, from

@@ -5,6 +5,7 @@
 mod calls;
 mod driver;
 mod epoll;
+mod memory;
 mod ring;
 mod sockets;
 mod threads;
@@ -12,11 +13,12 @@ mod threads;
 pub use calls::{EventFd, SysError, TimerFd, now, watched};
 pub use driver::Driver;
 pub use epoll::Epoll;
+pub use memory::{refuse_huge_pages, resident_bytes, return_freed_memory};
 pub use ring::Ring;
 pub use sockets::{
     Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, close_socket, is_reset, refuse,
 };
 pub use threads::{
     Signal, abort_on_panic, block_signals, cores, descriptors_max, name_thread, own_descriptors,
-    pin_to_core, refuse_huge_pages, resident_bytes, thread_cpu, wait_for_signal,
+    pin_to_core, thread_cpu, wait_for_signal,
 };

@@ -59,15 +59,6 @@ pub fn name_thread(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
-/// Keeps the kernel from backing this process's memory with huge pages, which the allocator asks
-/// for: heaps of 2 MiB pages that are mostly empty cost more than all connections of a shard.
-pub fn refuse_huge_pages() {
-    let on: libc::c_ulong = 1;
-    let unused: libc::c_ulong = 0;
-    // SAFETY: PR_SET_THP_DISABLE takes no pointers. Where it is refused, memory is merely larger.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) };
-}
-
 /// Gives the calling thread a descriptor table of its own and closes in it every descriptor from
 /// `first` on. Accept and close then take no lock that other threads hold, and RLIMIT_NOFILE
 /// counts for this thread alone.
@@ -157,15 +148,6 @@ pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
         other if other > 0 => Some(Signal::Other),
         _ => None,
     }
-}
-
-/// Bytes of this process that are in memory: 0 where /proc can't say.
-pub fn resident_bytes() -> u64 {
-    let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
-    let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-    // SAFETY: sysconf takes no pointers.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    pages.unwrap_or(0) * u64::try_from(page_bytes).unwrap_or(4096)
 }
 
 thread_local! {

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from harness.cage import Cage
 from harness.server import Server, eventually
 from harness.swarm import Swarm
 from harness.wire import TEXT, close_frame, frame
@@ -116,3 +117,19 @@ def test_10_000_half_handshakes_are_cut_and_accepted_clients_do_not_notice(serve
         while half.recv(1000):  # Each of them is told, and sees the end.
             pass
         half.close()
+
+
+def test_unfinished_messages_have_so_much_memory_all_together_and_no_more(driver):
+    inbound, crowd = 32 << 20, 3000
+    config = f'[client]\ninbound_bytes_max = "{inbound}B"\n'
+    with Cage() as cage, Server(driver, config=config, prefix=cage.enter) as server, \
+            Swarm(server, crowd) as swarm, Witness(server):
+        cage.allow(1.2 * inbound + (16 << 20))
+        swarm.send_all(frame(TEXT, announced=65_536))
+        for _ in range(6):  # 180 MB, of messages of which the end never comes.
+            swarm.send_all(b"x" * 10_000)
+            swarm.run(0.3)
+        assert server.metrics().total("corecast_inbound_bytes") <= inbound
+        codes = {member.code for member in swarm.members if member.ended}
+        assert codes == {1013}, codes
+        assert server.alive() and not cage.kills()

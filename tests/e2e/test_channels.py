@@ -4,8 +4,10 @@ that no recovery could return."""
 import pytest
 import websockets.exceptions
 
+from harness.cage import Cage
 from harness.client import Client, Closed, Plain
 from harness.server import Server, eventually
+from harness.wire import TEXT, Wire, frame
 
 HISTORY = 'history_size = 100\nhistory_ttl = "60s"\n'
 
@@ -167,3 +169,46 @@ def test_a_private_channel_costs_250_bytes_and_its_name(driver):
         for client in all_clients:
             client.close()
         eventually(lambda: server.metrics().total("corecast_channels") == 0, 10, "all are gone")
+
+
+@pytest.mark.heavy
+def test_a_crowd_that_invents_names_has_so_many_channels_and_no_more(driver):
+    clients, names, most = 600, 128, 20_000
+    config = f"[channel]\n{HISTORY}channels_max = {most}\ncreated_per_second_max = 1000000\n"
+    config += "force_recovery = true\n"
+    # What a channel costs, its name, what the allocator rounds up to, and tables that grow.
+    allowed = most * (250 + 255 + 48) * 3 // 2 + (8 << 20)
+    with Cage() as cage, Server(driver, shards=1, config=config, prefix=cage.enter) as server, \
+            Client(server) as subscriber:
+        # Clients of this host have no shares by network, so the channel must be there already.
+        epoch = subscriber.subscribe("c")["epoch"]
+        server.publish("c", 0)
+        for number in range(1, 20):
+            server.publish("c", number)
+        before = server.rss_bytes()
+        cage.allow(allowed, connections=clients)
+        wires = [Wire(server).connect() for _ in range(clients)]
+        in_use = lambda: server.metrics().total("corecast_channels_in_use")
+        refused = lambda: server.metrics().total("corecast_channels_refused_total")
+        for at, wire in enumerate(wires):
+            lines = (b'{"id":%d,"subscribe":{"channel":"%s"}}'
+                     % (2 + number, b"%05d%03d" % (at, number) + b"x" * 247)
+                     for number in range(names))
+            wire.send(frame(TEXT, b"\n".join(lines)))
+            if at % 50 == 49:  # Input has a bound of its own.
+                asked = (at + 1) * names
+                eventually(lambda: in_use() + refused() >= asked, 20, "all are answered")
+        # What spare room shards and subnets have is not used up.
+        assert in_use() > most // 2
+        assert in_use() <= most
+        grown = server.rss_bytes() - before
+        assert grown < allowed, f"{grown >> 20} MiB"
+        with Client(server) as reader:
+            result = reader.subscribe("c", recover=True, epoch=epoch, offset=0)
+            assert result["recovered"] and len(result["publications"]) == 20
+        server.publish("c", 20)
+        for wire in wires:
+            wire.close()
+        eventually(lambda: in_use() == 1, 10, "all are forgotten")
+        assert server.metrics().total("corecast_history_evictions_total") == 0
+        assert server.alive() and not cage.kills()

@@ -59,7 +59,7 @@ fn upgrade(text: &str, rules: &Rules) -> (Endpoint, String) {
     match read(text.as_bytes(), rules) {
         Progress::Upgrade(upgrade) => {
             assert_eq!(upgrade.consumed, text.len());
-            (upgrade.endpoint, String::from_utf8(upgrade.response).unwrap())
+            (upgrade.endpoint, String::from_utf8(upgrade.acceptance.head()).unwrap())
         }
         other => panic!("{text} is {other:?}"),
     }
