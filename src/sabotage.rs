@@ -73,6 +73,10 @@ pub enum Fault {
     IgnoredSetback,
     /// A reader that sees a place given twice keeps it to itself.
     IgnoredRepeat,
+    /// Whoever asks for a channel waits for Redis as long as that takes.
+    EndlessPatience,
+    /// Each of a client's requests waits for Redis anew, one after another.
+    PatienceForEach,
 }
 
 #[cfg(feature = "sabotage")]

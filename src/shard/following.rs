@@ -91,7 +91,19 @@ impl<S: Sockets> Shard<S> {
 
     /// Keeps a request until it is known where its channel stands.
     pub(super) fn await_place(&mut self, channel: ChannelName, request: Message) {
-        self.wait_for_answer(channel, Question::Place, Some(request));
+        self.wait_or_give_up(channel, Question::Place, request);
+    }
+
+    /// Keeps a request, unless its client has waited long enough already.
+    fn wait_or_give_up(&mut self, channel: ChannelName, question: Question, request: Message) {
+        let unserved = unserved(&request);
+        match unserved.filter(|since| is_over(self.now, *since)) {
+            Some(since) if self.following.judging.is_none() => {
+                self.wait_for_answer(channel.clone(), question, None);
+                self.give_up_requests(&channel, vec![(since, request)]);
+            }
+            _ => self.wait_for_answer(channel, question, Some(request)),
+        }
     }
 
     fn wait_for_answer(
@@ -101,7 +113,8 @@ impl<S: Sockets> Shard<S> {
         request: Option<Message>,
     ) {
         let Following { waiting, deadlines, loading, judging, .. } = &mut self.following;
-        let came = judging.unwrap_or(self.now);
+        let unserved = request.as_ref().and_then(unserved);
+        let came = judging.or(unserved).unwrap_or(self.now);
         let request = request.map(|request| (came, request));
         if let Some(waiting) = waiting.get_mut(&channel) {
             let before = waiting.question == question && (judging.is_some() || *loading);
@@ -133,7 +146,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Keeps a request until it is known what Redis keeps of its channel before an offset.
     pub(super) fn await_older(&mut self, channel: ChannelName, before: u64, request: Message) {
-        self.wait_for_answer(channel, Question::Older(before), Some(request));
+        self.wait_or_give_up(channel, Question::Older(before), request);
     }
 
     /// Redis has said what it keeps of a channel before an offset, or can't.
@@ -279,15 +292,23 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    /// The bus has not said in time what was asked of a channel. Its answer is still to come.
+    /// The bus has not said in time what was asked of a channel. Its answer is still to come, for
+    /// those who have not waited long enough.
     fn expire_waiting(&mut self, channel: &ChannelName) {
-        let Some(waiting) = self.following.waiting.get_mut(channel) else { return };
-        let (asked, later) =
-            (std::mem::take(&mut waiting.asked), std::mem::take(&mut waiting.later));
+        let Following { waiting, deadlines, .. } = &mut self.following;
+        let Some(waiting) = waiting.get_mut(channel) else { return };
         if let Some(since) = waiting.since.take() {
-            self.following.deadlines.remove(&(since, channel.clone()));
+            deadlines.remove(&(since, channel.clone()));
         }
-        self.give_up_requests(channel, asked.into_iter().chain(later).collect());
+        let mut over = Vec::new();
+        for list in [&mut waiting.asked, &mut waiting.later] {
+            over.extend(list.extract_if(.., |(came, _)| is_over(self.now, *came)));
+            waiting.since = list.iter().map(|(came, _)| *came).chain(waiting.since).min();
+        }
+        if let Some(since) = waiting.since {
+            deadlines.insert((since, channel.clone()));
+        }
+        self.give_up_requests(channel, over);
     }
 
     /// Who can be served with what there is, is; the others may try again.
@@ -345,9 +366,8 @@ impl<S: Sockets> Shard<S> {
     /// have will bring their clients back. Who has waited long enough for an answer gets one.
     pub(super) fn on_tick_following(&mut self) {
         let now = self.now;
-        let is_over = |came: Moment| now.since(came) >= PLACE_TIMEOUT;
         while let Some((_, channel)) =
-            self.following.deadlines.first().filter(|(came, _)| is_over(*came)).cloned()
+            self.following.deadlines.first().filter(|(came, _)| is_over(now, *came)).cloned()
         {
             self.expire_waiting(&channel);
         }
@@ -370,5 +390,19 @@ impl<S: Sockets> Shard<S> {
         for &shard in interested {
             self.send_to_shard(shard, Message::Moved { channel: channel.clone(), top });
         }
+    }
+}
+
+/// Whether somebody who has waited since `came` has waited long enough for the bus.
+fn is_over(now: Moment, came: Moment) -> bool {
+    now.since(came) >= PLACE_TIMEOUT && !crate::sabotage!(EndlessPatience)
+}
+
+/// Since when the client of a request has waited for the bus with requests before it.
+fn unserved(request: &Message) -> Option<Moment> {
+    match request {
+        Message::Subscribe(subscribe) => subscribe.unserved,
+        Message::History(history) => history.unserved,
+        _ => None,
     }
 }

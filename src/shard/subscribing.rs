@@ -187,6 +187,9 @@ impl<S: Sockets> Shard<S> {
             position,
         });
         let Some(connection) = self.slots.get(token) else { return };
+        if let Some(extra) = connection.extra.as_mut() {
+            extra.unserved = extra.unserved.and(Some(self.now));
+        }
         let mut frames = Vec::new();
         let encoded =
             connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);

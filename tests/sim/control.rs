@@ -187,6 +187,7 @@ impl Control {
                 publications_max,
                 bytes_max,
                 confirmed,
+                unserved: None,
                 asker,
             }))
         })
