@@ -75,6 +75,12 @@ pub enum Fault {
     IgnoredSetback,
     /// A reader that sees a place given twice keeps it to itself.
     IgnoredRepeat,
+    /// Where channels stand expires by the clock of Redis.
+    ExpiringPlaces,
+    /// Whoever asks for a channel waits for Redis as long as that takes.
+    EndlessPatience,
+    /// Each of a client's requests waits for Redis anew, one after another.
+    PatienceForEach,
 }
 
 #[cfg(feature = "sabotage")]
@@ -99,6 +105,7 @@ impl Fault {
             "false_foretelling" => Some(Fault::FalseForetelling),
             "ignored_setback" => Some(Fault::IgnoredSetback),
             "ignored_repeat" => Some(Fault::IgnoredRepeat),
+            "expiring_places" => Some(Fault::ExpiringPlaces),
             "deaf_to_sentinels" => Some(Fault::DeafToSentinels),
             "swapped_answers" => Some(Fault::SwappedAnswers),
             "lost_letter" => Some(Fault::LostLetter),

@@ -88,6 +88,16 @@ fn connections_that_lead_to_different_servers_are_noticed() {
 }
 
 #[test]
+fn a_subscribe_that_is_not_answered_in_time_is_noticed() {
+    check_noticed(play, Fault::EndlessPatience);
+}
+
+#[test]
+fn subscribes_that_wait_one_after_another_are_noticed() {
+    check_noticed(play, Fault::PatienceForEach);
+}
+
+#[test]
 fn a_command_that_overtakes_publications_is_noticed() {
     check_noticed(play, Fault::OvertakingCommand);
 }

@@ -42,6 +42,7 @@ pub(super) async fn history(
             publications_max: API_HISTORY_MAX,
             bytes_max: API_HISTORY_BYTES_MAX,
             confirmed: true,
+            unserved: None,
             asker: Asker::Control(ticket),
         };
         Addressed::Shard(home, ToHome::History(Box::new(history)).into())

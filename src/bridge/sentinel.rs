@@ -1,8 +1,10 @@
-//! Listens to every Sentinel for a failover. A primary that is left on purpose goes on taking
-//! publications for many seconds, and all of them are lost; so whoever hears of its successor dials
-//! that one at once, by the address that the Sentinel which has said so knows already.
+//! Listens to every Sentinel for a failover, also to those that only others name. A primary that is
+//! left on purpose goes on taking publications for many seconds, and all of them are lost; so who
+//! hears of its successor dials that one at once, by the address that the Sentinel which has said
+//! so knows already.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use fred::types::config::{Config, Server, ServerConfig};
@@ -11,7 +13,8 @@ use tokio::time::Instant;
 use super::link::{Link, LinkError};
 use super::writer::not_an_answer;
 use super::{Backoff, Bridge};
-use crate::limits::{SENTINEL_ASK_INTERVAL, SENTINEL_TRUST};
+use crate::bus::Reply;
+use crate::limits::{SENTINEL_ASK_INTERVAL, SENTINEL_TRUST, SENTINELS_MAX};
 
 /// What a Sentinel says first when it promotes, when it tells the other replicas, and when it has
 /// heard of a failover from another Sentinel.
@@ -24,6 +27,9 @@ const TRIES_MAX: usize = 3;
 #[derive(Default)]
 pub(super) struct Sentinels {
     named: RefCell<Option<Named>>,
+    /// Those that are listened to, each with the moment until which it is even if it can't be
+    /// reached. Absent for those in the settings, which always are.
+    heard: RefCell<HashMap<Server, Option<Instant>>>,
 }
 
 /// A primary, as a Sentinel has named it.
@@ -56,6 +62,34 @@ impl Sentinels {
         *named = Some(Named { address, epoch, at: Instant::now() });
         differs
     }
+
+    /// Another Sentinel says that this one is up. Returns whether nobody listens to it yet and
+    /// somebody shall.
+    fn meet(&self, sentinel: &Server) -> bool {
+        let mut heard = self.heard.borrow_mut();
+        let until = Instant::now() + SENTINEL_TRUST;
+        if let Some(known) = heard.get_mut(sentinel) {
+            *known = known.and(Some(until));
+            return false;
+        }
+        let is_room = heard.len() < SENTINELS_MAX;
+        if is_room {
+            heard.insert(sentinel.clone(), Some(until));
+        }
+        is_room
+    }
+
+    /// This one can't be reached. Returns whether nobody listens to it any more: neither the
+    /// settings nor, for some time, another Sentinel have named it.
+    fn gives_up(&self, sentinel: &Server) -> bool {
+        let mut heard = self.heard.borrow_mut();
+        let over = |until: &Option<Instant>| until.is_some_and(|until| until <= Instant::now());
+        let gives_up = heard.get(sentinel).is_none_or(over);
+        if gives_up {
+            heard.remove(sentinel);
+        }
+        gives_up
+    }
 }
 
 impl Named {
@@ -64,18 +98,23 @@ impl Named {
     }
 }
 
-/// Listens to each Sentinel that the address of Redis names, if it names any.
+/// Listens to each Sentinel that the address of Redis names, if it names any, and to those that
+/// these name.
 pub(super) fn start(bridge: &Rc<Bridge>) {
     if crate::sabotage!(DeafToSentinels) {
         return;
     }
     let Ok(config) = Config::from_url(&bridge.options.url) else { return };
     if let ServerConfig::Sentinel { hosts, service_name, .. } = &config.server {
+        bridge.sentinels.heard.borrow_mut().extend(hosts.iter().map(|host| (host.clone(), None)));
         for host in hosts {
-            let name = service_name.clone();
-            tokio::task::spawn_local(watch(Rc::clone(bridge), host.clone(), name));
+            listen_to(bridge, host.clone(), service_name);
         }
     }
+}
+
+fn listen_to(bridge: &Rc<Bridge>, sentinel: Server, name: &str) {
+    tokio::task::spawn_local(watch(Rc::clone(bridge), sentinel, name.to_owned()));
 }
 
 async fn watch(bridge: Rc<Bridge>, sentinel: Server, name: String) {
@@ -85,6 +124,9 @@ async fn watch(bridge: Rc<Bridge>, sentinel: Server, name: String) {
             Ok(link) => listen(&bridge, &link, &name, &mut backoff).await,
             Err(error) => error,
         };
+        if bridge.sentinels.gives_up(&sentinel) {
+            return tracing::info!(%sentinel, %error, "a Sentinel is listened to no more");
+        }
         if backoff.is_worth_a_line() {
             tracing::warn!(%sentinel, %error, "a Sentinel can't be heard");
         }
@@ -109,6 +151,16 @@ async fn listen(bridge: &Rc<Bridge>, link: &Link, name: &str, backoff: &mut Back
             tracing::info!(%host, port, "a Sentinel names another primary: it is connected to");
             bridge.cells.switches.add(1);
             bridge.renew_links();
+        }
+        match ask_others(link, name).await {
+            Ok(others) => {
+                others.iter().filter(|other| bridge.sentinels.meet(other)).for_each(|it| {
+                    tracing::info!(sentinel = %it, "another Sentinel is listened to");
+                    listen_to(bridge, it.clone(), name);
+                })
+            }
+            Err(LinkError::Refused(error)) => tracing::debug!(%error, "it names no others"),
+            Err(error) => return error,
         }
         // How many events there were does not matter, nor whether some were dropped.
         let heard = tokio::time::timeout(SENTINEL_ASK_INTERVAL, news.recv()).await;
@@ -140,6 +192,26 @@ async fn ask(link: &Link, name: &str) -> Result<((String, u16), u64), LinkError>
         epoch = after;
     }
     Err(LinkError::Lost("it changes its mind too often".to_owned()))
+}
+
+/// Which other Sentinels one of them can reach.
+async fn ask_others(link: &Link, name: &str) -> Result<Vec<Server>, LinkError> {
+    let args = [b"SENTINELS".to_vec(), name.as_bytes().to_vec()];
+    let reply = link.call("SENTINEL", &[], args.to_vec()).await?;
+    let others = reply.list().ok_or_else(|| not_an_answer(&reply))?;
+    Ok(others.iter().filter_map(other).take(SENTINELS_MAX).collect())
+}
+
+/// What is said of one Sentinel; absent if it is said to be away.
+fn other(said: &Reply) -> Option<Server> {
+    let pairs = said.list()?.chunks_exact(2);
+    let field = |name| pairs.clone().find(|pair| pair[0].text() == Some(name)).map(|pair| &pair[1]);
+    let mut flags = field("flags")?.text()?.split(',');
+    if flags.any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected")) {
+        return None;
+    }
+    let port = u16::try_from(field("port")?.number()?).ok()?;
+    Some(Server::new(field("ip")?.text()?, port))
 }
 
 async fn ask_epoch(link: &Link, name: &str) -> Result<u64, LinkError> {
@@ -184,5 +256,38 @@ mod tests {
         assert_eq!(sentinels.address(), None);
         assert!(sentinels.note(at(2), 0), "Sentinels were set up anew");
         assert_eq!(sentinels.address(), Some(at(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_met_is_listened_to_once_and_for_as_long_as_others_name_it() {
+        let sentinels = Sentinels::default();
+        let [named, met] = [1, 2].map(|port| Server::new("sentinel", port));
+        sentinels.heard.borrow_mut().insert(named.clone(), None);
+        assert!(!sentinels.meet(&named) && sentinels.meet(&met) && !sentinels.meet(&met));
+        assert!(!sentinels.gives_up(&met));
+        tokio::time::advance(SENTINEL_TRUST).await;
+        assert!(!sentinels.gives_up(&named) && sentinels.gives_up(&met));
+        assert!(sentinels.meet(&met), "it is back");
+    }
+
+    #[test]
+    fn no_more_are_listened_to_than_the_limit_allows() {
+        let sentinels = Sentinels::default();
+        let met = (0..100).filter(|port| sentinels.meet(&Server::new("sentinel", *port)));
+        assert_eq!(met.count(), SENTINELS_MAX);
+    }
+
+    #[test]
+    fn a_sentinel_that_is_away_or_makes_no_sense_is_left_out() {
+        let said = |flags: &str, port: &str| {
+            let words = ["name", "x", "ip", "10.0.0.7", "port", port, "flags", flags];
+            Reply::List(words.map(|word| Reply::Bytes(word.as_bytes().into())).into())
+        };
+        assert_eq!(other(&said("sentinel", "26379")), Some(Server::new("10.0.0.7", 26379)));
+        for flags in ["s_down,sentinel", "sentinel,disconnected", "o_down"] {
+            assert_eq!(other(&said(flags, "26379")), None);
+        }
+        assert_eq!(other(&said("sentinel", "66000")), None);
+        assert_eq!(other(&Reply::List(Vec::new())), None);
     }
 }

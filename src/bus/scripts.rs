@@ -67,6 +67,11 @@ fn text_sabotaged(text: &str) -> Option<String> {
     if crate::sabotage!(FalseForetelling) {
         return Some(text.replace("or '0') .. ':0'", "or '0') .. '1:0'"));
     }
+    if crate::sabotage!(ExpiringPlaces) {
+        let write = "redis.call('HSET', KEYS[5], unpack(written))";
+        let expire = format!("{write} redis.call('PEXPIRE', KEYS[5], ARGV[3])");
+        return Some(text.replace(write, &expire));
+    }
     if crate::sabotage!(IgnoredSetback) {
         let text = text.replace("or e == seen_e and n < seen_n", "");
         return Some(text.replace("n < tonumber(ARGV[10])", "false"));
@@ -98,6 +103,7 @@ mod tests {
             (Fault::ReusedGeneration, 1),
             (Fault::FalseForetelling, 1),
             (Fault::IgnoredSetback, 2),
+            (Fault::ExpiringPlaces, 1),
         ];
         for (fault, count) in faults {
             switch_on(Some(fault));

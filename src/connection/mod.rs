@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
-use crate::ids::{Generation, Tick};
+use crate::ids::{Generation, Moment, Tick};
 use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 use crate::protocol::Protocol;
 use crate::reason::CloseReason;
@@ -297,6 +297,9 @@ pub struct Extra {
     pub begun: u64,
     /// Since when the server does not read, as heartbeats have found.
     pub unread: Option<Unread>,
+    /// Since when requests have waited for the bus, one after another, and none was granted. Absent
+    /// when nothing waits and nothing is left to be read.
+    pub unserved: Option<Moment>,
 }
 
 /// A time in which nothing is read from a client, because it waits or does not read itself.
@@ -333,6 +336,7 @@ impl Extra {
             && self.plain.is_none()
             && self.closing.is_none()
             && self.charged == 0
+            && self.unserved.is_none()
     }
 
     /// Bytes of input that are kept because something is unfinished.

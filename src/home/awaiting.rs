@@ -97,7 +97,25 @@ impl Home {
         request: Request,
         post: &mut Post,
     ) {
-        self.wait_for_answer(channel, Question::Place, Some(request), post);
+        self.wait_or_give_up(channel, Question::Place, request, post);
+    }
+
+    /// Keeps a request, unless its client has waited long enough already.
+    fn wait_or_give_up(
+        &mut self,
+        channel: ChannelName,
+        question: Question,
+        request: Request,
+        post: &mut Post,
+    ) {
+        let unserved = request.unserved();
+        match unserved.filter(|since| is_over(self.now, *since)) {
+            Some(since) if self.awaiting.judging.is_none() => {
+                self.wait_for_answer(channel.clone(), question, None, post);
+                self.give_up_requests(&channel, vec![(since, request)], post);
+            }
+            _ => self.wait_for_answer(channel, question, Some(request), post),
+        }
     }
 
     fn wait_for_answer(
@@ -108,7 +126,8 @@ impl Home {
         post: &mut Post,
     ) {
         let Awaiting { waiting, deadlines, loading, judging, .. } = &mut self.awaiting;
-        let came = judging.unwrap_or(self.now);
+        let unserved = request.as_ref().and_then(Request::unserved);
+        let came = judging.or(unserved).unwrap_or(self.now);
         let request = request.map(|request| (came, request));
         if let Some(waiting) = waiting.get_mut(&channel) {
             let before = waiting.question == question && (judging.is_some() || *loading);
@@ -139,7 +158,7 @@ impl Home {
         request: Request,
         post: &mut Post,
     ) {
-        self.wait_for_answer(channel, Question::Older(before), Some(request), post);
+        self.wait_or_give_up(channel, Question::Older(before), request, post);
     }
 
     /// Redis has said what it keeps of a channel before an offset, or can't.
@@ -265,15 +284,23 @@ impl Home {
         }
     }
 
-    /// The bus has not said in time what was asked of a channel. Its answer is still to come.
+    /// The bus has not said in time what was asked of a channel. Its answer is still to come, for
+    /// those who have not waited long enough.
     fn expire_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
-        let Some(waiting) = self.awaiting.waiting.get_mut(channel) else { return };
-        let (asked, later) =
-            (std::mem::take(&mut waiting.asked), std::mem::take(&mut waiting.later));
+        let Awaiting { waiting, deadlines, .. } = &mut self.awaiting;
+        let Some(waiting) = waiting.get_mut(channel) else { return };
         if let Some(since) = waiting.since.take() {
-            self.awaiting.deadlines.remove(&(since, channel.clone()));
+            deadlines.remove(&(since, channel.clone()));
         }
-        self.give_up_requests(channel, asked.into_iter().chain(later).collect(), post);
+        let mut over = Vec::new();
+        for list in [&mut waiting.asked, &mut waiting.later] {
+            over.extend(list.extract_if(.., |(came, _)| is_over(self.now, *came)));
+            waiting.since = list.iter().map(|(came, _)| *came).chain(waiting.since).min();
+        }
+        if let Some(since) = waiting.since {
+            deadlines.insert((since, channel.clone()));
+        }
+        self.give_up_requests(channel, over, post);
     }
 
     /// Who can be served with what there is, is; the others may try again.
@@ -322,9 +349,8 @@ impl Home {
     /// have will bring their clients back. Who has waited long enough for an answer gets one.
     pub(super) fn on_tick_awaiting(&mut self, post: &mut Post) {
         let now = self.now;
-        let is_over = |came: Moment| now.since(came) >= PLACE_TIMEOUT;
         while let Some((_, channel)) =
-            self.awaiting.deadlines.first().filter(|(came, _)| is_over(*came)).cloned()
+            self.awaiting.deadlines.first().filter(|(came, _)| is_over(now, *came)).cloned()
         {
             self.expire_waiting(&channel, post);
         }
@@ -386,4 +412,9 @@ fn tampered(mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
         (publications[0], publications[1]) = (at(second, first.offset), at(first, second.offset));
     }
     publications
+}
+
+/// Whether somebody who has waited since `came` has waited long enough for the bus.
+fn is_over(now: Moment, came: Moment) -> bool {
+    now.since(came) >= PLACE_TIMEOUT && !crate::sabotage!(EndlessPatience)
 }

@@ -49,6 +49,16 @@ enum Request {
     History(Box<History>),
 }
 
+impl Request {
+    /// Since when its client has waited for the bus, also with requests before this one.
+    fn unserved(&self) -> Option<Moment> {
+        match self {
+            Request::Subscribe(subscribe) => subscribe.unserved,
+            Request::History(history) => history.unserved,
+        }
+    }
+}
+
 /// The channels at home in one shard.
 pub struct Home {
     namespaces: Namespaces,

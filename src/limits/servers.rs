@@ -36,6 +36,11 @@ pub const BUS_UNCONFIRMED_MAX: usize = 16 * 1024;
 /// How often a Sentinel is asked for the primary though it has told of nothing.
 pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Sentinels that a node listens to, unless the settings name more. Those that the settings do not
+/// name are learned from the others, so their number comes from outside. Source: Redis' documents,
+/// which have three or five.
+pub const SENTINELS_MAX: usize = 16;
+
 /// How long an address that a Sentinel has named is dialled after none of them has said it again.
 pub const SENTINEL_TRUST: Duration = Duration::from_secs(10);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Asker;
 use crate::channel::{ChannelName, Publication};
-use crate::ids::{ConnectionId, Epoch, Position, ShardId, Since};
+use crate::ids::{ConnectionId, Epoch, Moment, Position, ShardId, Since};
 use crate::protocol::HistoryPage;
 
 /// A message to the home of a channel, or to all channels at home in a shard.
@@ -112,6 +112,8 @@ pub struct Subscribe {
     pub last: usize,
     /// Whether the home shard has made sure that it is not behind that.
     pub confirmed: bool,
+    /// Since when its client has waited for the bus, also with requests before this one.
+    pub unserved: Option<Moment>,
 }
 
 /// See [`ToHome::History`].
@@ -128,6 +130,8 @@ pub struct History {
     /// Whether the answer may be what the home shard has read. If not, it first makes sure that it
     /// has read everything that the bus had acknowledged before.
     pub confirmed: bool,
+    /// Since when its client has waited for the bus, also with requests before this one.
+    pub unserved: Option<Moment>,
     /// Whom to answer.
     pub asker: Asker,
 }

@@ -89,6 +89,7 @@ impl<S: Sockets> Shard<S> {
             extra.waiting = None;
             extra.plain = None;
             extra.skips = Vec::new();
+            extra.unserved = None;
             extra.closing = Some(reason);
         }
         self.account_inbound(token);

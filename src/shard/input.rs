@@ -110,6 +110,7 @@ impl<S: Sockets> Shard<S> {
             }
             Received::Nothing => {
                 connection.flags.clear(Flags::READABLE);
+                self.account_inbound(token);
             }
             Received::End => self.on_end(token),
             Received::Gone => self.release(token, CloseReason::PeerGone, Release::Abort),
@@ -330,6 +331,11 @@ impl<S: Sockets> Shard<S> {
         if let Some(connection) = self.slots.get(token)
             && let Some(extra) = connection.extra.as_mut()
         {
+            let flags = &connection.flags;
+            let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
+            if !left.iter().any(|flag| flags.has(*flag)) {
+                extra.unserved = None;
+            }
             let (before, after) = (extra.charged, extra.inbound_bytes());
             extra.charged = after;
             if let Some(begun) = self.unfinished.charge(token, before, after) {

@@ -250,7 +250,8 @@ impl<S: Sockets> Shard<S> {
         self.cells.channels_local.set(self.locals.count() as u64);
         let connection = self.connection_id(token);
         let channel = channel.clone();
-        let subscribe = Subscribe { channel, connection, recover, last, confirmed: false };
+        let (confirmed, unserved) = (false, self.unserved(token));
+        let subscribe = Subscribe { channel, connection, recover, last, confirmed, unserved };
         self.post.to_shard(home, ToHome::Subscribe(Box::new(subscribe)));
     }
 }

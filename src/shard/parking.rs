@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::input::Flow;
 use super::{Shard, Sockets, Token};
 use crate::connection::{Flags, Parked, ParkedMessage, State};
+use crate::ids::Moment;
 use crate::ws::Opcode;
 
 /// Clients that have been given more history than they may have for the time being.
@@ -48,6 +49,15 @@ impl<S: Sockets> Shard<S> {
         if let Some(connection) = self.slots.get(token) {
             connection.meter.count_replay(tick, bytes);
         }
+    }
+
+    /// Since when a client's requests have waited for the bus, one after another, without success.
+    /// None of them is waited for anew: whatever is asked meanwhile has its answer in time.
+    pub(super) fn unserved(&mut self, token: Token) -> Option<Moment> {
+        if crate::sabotage!(PatienceForEach) {
+            return None;
+        }
+        self.slots.get(token)?.extra.as_ref()?.unserved
     }
 
     /// Lets those try again who have been given too much history.

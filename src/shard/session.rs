@@ -197,12 +197,18 @@ impl<S: Sockets> Shard<S> {
 
     /// What became of a publication that the bus was given.
     pub(super) fn on_published(&mut self, token: Token, id: u32, answer: &Answer) {
+        let now = self.now;
         let Some(connection) = self.slots.get(token) else { return };
         let Some(extra) = connection.extra.as_mut().filter(|extra| extra.publishing > 0) else {
             return; // It closes, and nothing is owed to it.
         };
         extra.publishing -= 1;
         let left = extra.publishing;
+        if let Some(unserved) = extra.unserved.as_mut()
+            && matches!(answer, Answer::Published(_))
+        {
+            *unserved = now;
+        }
         let over = |waiting: &mut Box<Waiting>| match **waiting {
             Waiting::Room => true,
             Waiting::Publications => left == 0,
@@ -254,6 +260,7 @@ impl<S: Sockets> Shard<S> {
             publications_max: HISTORY_PAGE_MAX,
             bytes_max: RECOVERY_BYTES_MAX,
             confirmed: !published || crate::sabotage!(OvertakingCommand),
+            unserved: self.unserved(token),
             asker: Asker::Connection {
                 connection: self.connection_id(token),
                 request: id,
@@ -273,6 +280,9 @@ impl<S: Sockets> Shard<S> {
         }
         if let Some(extra) = connection.extra.as_mut() {
             extra.waiting = None;
+            if !matches!(answer, Answer::Error(_)) {
+                extra.unserved = extra.unserved.and(Some(self.now));
+            }
         }
         let flow = match answer {
             Answer::Published(_) => self.reply(token, id, &Reply::Published),
@@ -304,7 +314,11 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn wait(&mut self, token: Token, waiting: Waiting) -> Flow {
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
         connection.flags.set(Flags::WAITING);
-        connection.extra().waiting = Some(Box::new(waiting));
+        let extra = connection.extra();
+        extra.waiting = Some(Box::new(waiting));
+        if self.options.bus {
+            extra.unserved.get_or_insert(self.now);
+        }
         Flow::Wait
     }
 

@@ -188,6 +188,9 @@ impl<S: Sockets> Shard<S> {
             position,
         });
         let Some(connection) = self.slots.get(token) else { return };
+        if let Some(extra) = connection.extra.as_mut() {
+            extra.unserved = extra.unserved.and(Some(self.now));
+        }
         let mut frames = std::mem::take(&mut self.reply_buffer);
         let encoded =
             connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use corecast::ids::Moment;
+use corecast::limits::RETRY_INTERVAL;
 
 use super::log::log;
 use super::record::{Fate, Record};
@@ -13,6 +14,13 @@ use crate::sim::replies::{Error, Publication, Push, Reply, Subscribe};
 use crate::sim::setup::Setup;
 use crate::sim::truth::Place;
 use crate::sim::wire::{self, Incoming, Item};
+
+/// How long a subscribe may wait for its answer, counted from the last answer before it that was no
+/// refusal: requests are carried out in turn. Whatever happens.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// Turns that shards and clients do not get, by chance.
+const SLACK: Duration = RETRY_INTERVAL.saturating_mul(10);
 
 /// What a client acts in.
 pub struct Stage<'a> {
@@ -50,7 +58,12 @@ pub struct Client {
     /// A close frame has come.
     closed: bool,
     next_id: u32,
-    asked: VecDeque<(u32, Ask)>,
+    /// Each with the moment at which it was asked, as time that the node has run.
+    asked: VecDeque<(u32, Ask, Duration)>,
+    /// How long the node has run that it is connected to.
+    pub ran: Duration,
+    /// When the last request was granted.
+    granted: Duration,
     /// Publications that this connection has made and that were acknowledged.
     acked: Vec<usize>,
     pings: usize,
@@ -78,6 +91,8 @@ impl Client {
             closed: false,
             next_id: 0,
             asked: VecDeque::new(),
+            ran: Duration::ZERO,
+            granted: Duration::ZERO,
             acked: Vec::new(),
             pings: 0,
             wanted,
@@ -97,6 +112,7 @@ impl Client {
         self.incoming = Incoming::default();
         self.outgoing = wire::request_head("/connection/websocket").into();
         (self.open, self.connected, self.closed, self.pings) = (false, false, false, 0);
+        self.granted = Duration::ZERO;
     }
 
     /// Whether it has all that it wants, and waits for nothing.
@@ -117,11 +133,17 @@ impl Client {
             self.talk(stage);
         }
         self.send(stage);
+        let waits = |ask: &Ask| matches!(ask, Ask::Subscribe { .. });
+        for (_, ask, began) in self.asked.iter().filter(|(_, ask, _)| waits(ask)) {
+            let waited = self.ran - self.granted.max(*began);
+            let most = ANSWER_MAX + SLACK;
+            assert!(waited < most, "client {}: {ask:?} waits since {waited:?}", self.number);
+        }
     }
 
     fn ask(&mut self, stage: &mut Stage<'_>, body: &str, ask: Ask) {
         self.next_id += 1;
-        self.asked.push_back((self.next_id, ask));
+        self.asked.push_back((self.next_id, ask, self.ran));
         let line = format!(r#"{{"id":{},{body}}}"#, self.next_id);
         log(stage.network.now(), || format!("client {} -> {line}", self.number));
         self.push(stage, &line);
@@ -146,7 +168,7 @@ impl Client {
         for channel in self.wanted.clone() {
             let is_asked =
                 |ask: &Ask| matches!(ask, Ask::Subscribe { channel: at, .. } if *at == channel);
-            let asked = self.asked.iter().any(|(_, ask)| is_asked(ask));
+            let asked = self.asked.iter().any(|(_, ask, _)| is_asked(ask));
             let early = self.again.get(&channel).is_some_and(|at| *at > now);
             if asked || early || self.subscribed.contains_key(&channel) {
                 continue;
@@ -208,7 +230,7 @@ impl Client {
         (self.at, self.open, self.connected) = (None, false, false);
         self.subscribed.clear();
         self.acked.clear();
-        for (_, ask) in self.asked.drain(..) {
+        for (_, ask, _) in self.asked.drain(..) {
             if let Ask::Publish(number) = ask {
                 stage.record.on_fate(number, Fate::Unknown);
             }
@@ -241,21 +263,22 @@ impl Client {
         if let Some(push) = reply.push {
             return self.on_push(stage, push);
         }
-        let at = self.asked.iter().position(|(id, _)| *id == reply.id);
+        let at = self.asked.iter().position(|(id, ..)| *id == reply.id);
         let at = at.unwrap_or_else(|| panic!("nobody asked: {line}"));
         // Publications take their time, and further publications do not wait for them.
         let publishes = |ask: &Ask| matches!(ask, Ask::Publish(_));
         let mut rest = self.asked.iter().take(at);
         let passed = if publishes(&self.asked[at].1) {
-            rest.filter(|(_, ask)| !publishes(ask)).count()
+            rest.filter(|(_, ask, _)| !publishes(ask)).count()
         } else {
             rest.by_ref().count()
         };
         assert_eq!(passed, 0, "replies come in the order of requests: {line}");
-        let (_, ask) = self.asked.remove(at).expect("it was found");
+        let (_, ask, _) = self.asked.remove(at).expect("it was found");
         if let Some(error) = reply.error {
             return self.on_error(stage, &ask, &error);
         }
+        self.granted = self.ran;
         match ask {
             Ask::Connect => self.connected = true,
             Ask::Subscribe { channel, since } => {

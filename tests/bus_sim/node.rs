@@ -57,7 +57,7 @@ pub struct Node {
     /// It gets no processor before.
     pub paused_until: Moment,
     /// How long it has run; long steps, in which nobody has a turn, do not count.
-    ran: Duration,
+    pub ran: Duration,
     stepped: Moment,
 }
 
@@ -284,6 +284,7 @@ impl Node {
                 publications_max: 1_000_000,
                 bytes_max: usize::MAX,
                 confirmed: true,
+                unserved: None,
                 asker,
             };
             ToHome::History(Box::new(history))

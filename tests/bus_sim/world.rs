@@ -147,6 +147,9 @@ impl World {
             let (desk, at) = (node.desk(self.below(node.shards.len())), (node.number, node.life));
             self.with_client(number, |client, stage| client.connect(stage, desk, at));
         }
+        let seat = self.clients[number].at.map(|(node, _)| &self.seats[node]);
+        let node = seat.and_then(|seat| seat.node.as_ref()).expect("it is connected to one");
+        self.clients[number].ran = node.ran;
         self.with_client(number, |client, stage| client.act(stage));
     }
 

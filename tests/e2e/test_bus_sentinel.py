@@ -120,6 +120,32 @@ def test_a_primary_that_needs_a_replica_loses_nothing_and_is_soon_replaced(join)
     assert len(lost) <= 2 * len(traffic.publishers), lost
 
 
+def test_a_sentinel_that_only_others_name_is_heard_when_the_named_one_is_dead(join):
+    with Redis() as old, Redis() as replica:
+        replica.follow(old)
+        with Sentinel(old) as named, Sentinel(old) as second, Sentinel(old) as third:
+            others = [second, third]
+            for sentinel in (named, *others):
+                sentinel.wait_replica()
+                sentinel.wait_others(2)
+            before = [sentinel.listeners() for sentinel in others]
+            nodes = join([named.url] * 2)
+            eventually(lambda: all(sentinel.listeners() >= count + 2
+                                   for sentinel, count in zip(others, before, strict=True)),
+                       5, "both nodes listen to both others")
+            heard = Heard(second, [replica])
+            with Traffic(nodes, interval=0.01) as traffic:
+                heard.start()
+                assert heard.ready.wait(5)
+                named.kill()
+                third.fail_over()
+                heard.join(10)
+                assert heard.primary, "the replica is promoted"
+                wait_back(traffic)
+                check_left_in_time(old, heard)
+            traffic.check()
+
+
 def test_a_promoted_replica_that_refuses_the_first_dial_is_dialled_again(join):
     with failover(join, 1) as (old, sentinel, heard, traffic):
         (replica,) = heard.replicas

@@ -196,6 +196,7 @@ impl Control {
                 publications_max,
                 bytes_max,
                 confirmed,
+                unserved: None,
                 asker,
             }))
         })

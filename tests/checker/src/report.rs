@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::checks::{CHECKS, Violation};
-use crate::history::{History, seconds};
+use crate::history::{History, Usage, seconds};
 use crate::load::Counts;
 
 /// Violations of a check that are explained to people.
@@ -63,6 +63,10 @@ pub(crate) fn text(history: &History, counts: &Counts, verdict: &Verdict) -> Str
     let mut out = String::from("\n");
     for (name, value) in rows(history, counts) {
         out.push_str(&format!("{name:<33} {value:>9}\n"));
+    }
+    out.push('\n');
+    for Usage { what, before, after, limit } in &history.usages {
+        out.push_str(&format!("{what} from {before} to {after}, at most {limit}\n"));
     }
     out.push('\n');
     for (check, found) in CHECKS.iter().zip(&verdict.found) {
@@ -138,5 +142,27 @@ pub(crate) fn keep(history: &History, directory: &Path) -> Result<()> {
     for probe in &history.probes {
         line(&json!({"probe": probe}))?;
     }
+    for usage in &history.usages {
+        line(&json!({"usage": usage}))?;
+    }
     out.flush().context("can't write the history")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::scene::sound;
+
+    #[test]
+    fn what_was_used_is_told_and_kept_also_when_it_is_flat() {
+        let (history, counts) = (sound(), Counts::default());
+        let text = text(&history, &counts, &Verdict::of(&history));
+        let Usage { what, before, after, limit } = &history.usages[0];
+        let line = format!("{what} from {before} to {after}, at most {limit}\n");
+        assert!(text.contains(&line), "{text}");
+        let directory = tempfile::tempdir().unwrap();
+        keep(&history, directory.path()).unwrap();
+        let kept = std::fs::read_to_string(directory.path().join("history.jsonl")).unwrap();
+        assert!(kept.lines().any(|line| line.starts_with("{\"usage\":")), "{kept}");
+    }
 }

@@ -185,6 +185,17 @@ class Sentinel(Process):
             return sum(replica[b"master-link-status"] == b"ok" for replica in found) >= count
         eventually(known, 15, "the sentinel knows a replica")
 
+    def wait_others(self, count):
+        """Waits until it knows so many other Sentinels."""
+        def known():
+            found = self.client.execute_command("SENTINEL", "SENTINELS", "mymaster")
+            return len(found) >= count
+        eventually(known, 15, "the Sentinels have found each other")
+
+    def listeners(self):
+        """How many connections listen to it."""
+        return sum(int(client["sub"]) > 0 for client in self.client.client_list())
+
     def fail_over(self):
         """Has it promote a replica though the primary is well."""
         self.client.execute_command("SENTINEL", "FAILOVER", "mymaster")

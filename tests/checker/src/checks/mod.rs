@@ -12,7 +12,7 @@ mod realtime;
 mod recovery;
 mod sessions;
 #[cfg(test)]
-mod scene;
+pub(crate) mod scene;
 
 use crate::history::{History, Micros, Publication, Sighting, seconds};
 

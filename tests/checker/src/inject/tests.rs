@@ -34,6 +34,19 @@ async fn linked(cluster: &mut Cluster, directory: &TempDir) -> Redis {
     Redis::new(address, directory.path().join("unused"))
 }
 
+/// Counts up at the primary until that refuses; how far that was acknowledged. Not through a link:
+/// it may lead to the other one before a writer was refused.
+fn count_up(cluster: &Cluster, directory: &TempDir) -> impl Future<Output = u32> + use<> {
+    let primary = Redis::new(cluster.redis[0].address, directory.path().join("unused"));
+    async move {
+        let mut acknowledged = 0;
+        while let Ok(count) = primary.command(&["INCR", "count"]).await {
+            acknowledged = count.parse::<u32>().unwrap();
+        }
+        acknowledged
+    }
+}
+
 fn planned(kind: Kind) -> Planned {
     Planned { at: Duration::ZERO, kind, node: 0, choice: 0.0, length: 0.2 }
 }
@@ -43,15 +56,7 @@ async fn a_failover_loses_what_came_last_and_nothing_else() {
     let Some((mut cluster, through, directory)) = started().await else { return };
     through.command(&["SET", "before", "1"]).await.unwrap();
     until_there(&cluster.redis[1], "before").await;
-    // Not through the link, which may lead to the other one before a writer was refused.
-    let old = Redis::new(cluster.redis[0].address, directory.path().join("unused"));
-    let writing = async {
-        let mut acknowledged = 0;
-        while let Ok(count) = old.command(&["INCR", "count"]).await {
-            acknowledged = count.parse::<u32>().unwrap();
-        }
-        acknowledged
-    };
+    let writing = count_up(&cluster, &directory);
     let plan = planned(Kind::Failover);
     let (fault, acknowledged) = tokio::join!(cluster.inject(&plan), writing);
     assert_eq!(fault.unwrap().takes, Takes::Epoch);
@@ -158,14 +163,7 @@ async fn connections_are_killed_and_reset() {
 #[tokio::test]
 async fn a_primary_that_is_asked_hands_over_without_a_loss() {
     let Some((mut cluster, through, directory)) = started().await else { return };
-    let old = Redis::new(cluster.redis[0].address, directory.path().join("unused"));
-    let writing = async {
-        let mut acknowledged = 0;
-        while let Ok(count) = old.command(&["INCR", "count"]).await {
-            acknowledged = count.parse::<u32>().unwrap();
-        }
-        acknowledged
-    };
+    let writing = count_up(&cluster, &directory);
     let plan = planned(Kind::PlannedFailover);
     let (fault, acknowledged) = tokio::join!(cluster.inject(&plan), writing);
     assert_eq!(fault.unwrap().takes, Takes::Split);
