@@ -49,6 +49,12 @@ async fn look(bridge: &Bridge, link: &Link) -> Result<Result<(), String>, LinkEr
     if let Err(refusal) = check_info(field("redis_version"), field("maxmemory_policy")) {
         return Ok(Err(refusal));
     }
+    agree(bridge, link).await
+}
+
+/// Looks what all nodes must agree on, and writes it where nobody has. The outer error passes.
+pub(super) async fn agree(bridge: &Bridge, link: &Link) -> Result<Result<(), String>, LinkError> {
+    let key = bridge.keys.config();
     // A node of format 0 takes the whole text for the number, and refuses.
     let streams = format!("{} (format {FORMAT})", bridge.options.streams);
     let args = vec![key.clone(), b"streams".to_vec(), streams.into_bytes()];

@@ -234,6 +234,9 @@ async fn write(
     (link, witness): (&Link, &Witness),
     backoff: &mut Backoff,
 ) -> LinkError {
+    if let Err(error) = witness.verify(bridge, link).await {
+        return error;
+    }
     loop {
         let has_work =
             || !bridge.events.queue.borrow().events.is_empty() || bridge.events.roster.is_due.get();

@@ -115,6 +115,9 @@ struct Cursor {
 impl Ingest<'_> {
     /// Takes entries in whenever the lease is to be had; answers why that has ended.
     async fn take_turns(&self, backoff: &mut Backoff) -> LinkError {
+        if let Err(error) = self.witness.verify(self.bridge, &self.link).await {
+            return error;
+        }
         loop {
             if let Err(error) = self.acquire().await {
                 return error;
@@ -224,7 +227,10 @@ impl Ingest<'_> {
         self.renew_in_time().await?;
         self.witness.verify_in_time(self.bridge, &self.link).await?;
         self.send(intake, mailbox);
-        self.settle(intake).await?;
+        if self.witness.agrees(self.bridge) {
+            // What is done here is acknowledged here: they must be one server.
+            self.settle(intake).await?;
+        }
         if intake.is_stuck() {
             sleep(INGEST_RETRY_PAUSE).await;
             intake.repeat();

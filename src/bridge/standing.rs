@@ -60,8 +60,8 @@ pub(super) enum Wrong {
 impl Bridge {
     /// What is wrong. `trouble` is what the bus says.
     pub(super) fn wrong(&self, trouble: Option<Trouble>) -> Option<Wrong> {
-        let refuses = trouble == Some(Trouble::Refusing);
-        if !refuses && self.not_reading.get() > 0 {
+        let worse = matches!(trouble, Some(Trouble::Refusing | Trouble::Away));
+        if !worse && self.not_reading.get() > 0 {
             Some(Wrong::Unread)
         } else if let Some(trouble) = trouble {
             Some(Wrong::Bus(trouble))
@@ -78,8 +78,9 @@ impl Bridge {
             let reason = self.reason.borrow();
             let text = match wrong {
                 None => String::new(),
-                Some(Wrong::Unread | Wrong::Bus(Trouble::Away)) => {
-                    "Redis is away, and with it all other nodes".to_owned()
+                Some(Wrong::Unread) => "Redis is away, and with it all other nodes".to_owned(),
+                Some(Wrong::Bus(Trouble::Away)) => {
+                    format!("Redis is away, and with it all other nodes: {reason}")
                 }
                 Some(Wrong::Bus(Trouble::Refusing)) => {
                     format!("Redis takes no publications: {reason}")
@@ -139,6 +140,8 @@ pub(super) struct Witness {
     /// Since when it has led elsewhere, over all connections in a row.
     apart: Slot<Option<Instant>>,
     looked: Slot<Option<Instant>>,
+    /// Who was there when this connection was looked at.
+    run: Slot<Option<RunId>>,
 }
 
 impl Witness {
@@ -147,21 +150,30 @@ impl Witness {
         if bridge.is_cluster {
             return Ok(());
         }
+        self.run.set(None);
         self.looked.set(Some(Instant::now()));
         let run = link.run_id().await?;
+        self.run.set(Some(run));
         self.judge(bridge, run)
     }
 
-    /// The same, for a connection that is in use: once in a while.
+    /// The same, for a connection that is in use: it is asked once in a while, and compared each
+    /// time.
     pub(super) async fn verify_in_time(
         &self,
         bridge: &Bridge,
         link: &Link,
     ) -> Result<(), LinkError> {
-        if self.looked.get().is_some_and(|at| at.elapsed() < BUS_TAIL_INTERVAL) {
-            return Ok(());
+        match self.looked.get().zip(self.run.get()) {
+            Some((at, run)) if at.elapsed() < BUS_TAIL_INTERVAL => self.judge(bridge, run),
+            _ => self.verify(bridge, link).await,
         }
-        self.verify(bridge, link).await
+    }
+
+    /// Whether publications are known to go where this connection leads.
+    pub(super) fn agrees(&self, bridge: &Bridge) -> bool {
+        let writer = bridge.engine.borrow().writer_run(0);
+        bridge.is_cluster || writer.is_some() && writer == self.run.get()
     }
 
     fn judge(&self, bridge: &Bridge, run: RunId) -> Result<(), LinkError> {

@@ -211,6 +211,14 @@ pub(super) async fn fence(
         _ => None,
     };
     let ((epoch, number), run) = fenced.ok_or_else(|| not_an_answer(&reply))?;
+    if seen.epoch != 0
+        && epoch != seen.epoch
+        && let Ok(Err(refusal)) = check::agree(bridge, link).await
+    {
+        // It was lost with the rest, and another node was first.
+        bridge.complain("nodes do not agree", &refusal);
+        return Err(LinkError::Refused(refusal));
+    }
     Ok((EntryId { epoch, number }, run))
 }
 

@@ -49,6 +49,8 @@ pub struct Engine {
     random: u64,
     /// Whether calls can be made.
     up: bool,
+    /// Whether the server has taken a stream over on the connection that there is.
+    taken_over: bool,
     /// Since when they can't.
     down_since: Moment,
     /// Whether the shards know that the window has been loaded.
@@ -82,6 +84,7 @@ impl Engine {
             cells,
             random: options.seed,
             up: false,
+            taken_over: false,
             down_since: Moment::default(),
             told_loaded: false,
             calls: 0,
@@ -222,7 +225,9 @@ impl Engine {
 
     /// The connection is gone, and with it the answers to all calls.
     pub fn on_down(&mut self, now: Moment) {
-        if std::mem::take(&mut self.up) {
+        self.up = false;
+        // One that took no stream over was of no use, and makes nobody wait.
+        if std::mem::take(&mut self.taken_over) {
             self.down_since = now;
         }
         (self.calls, self.reading_older) = (0, false);
@@ -311,6 +316,7 @@ impl Engine {
             Outcome::Fenced(stream, fenced) => {
                 self.lanes[stream].fencing = false;
                 if let Some((id, run)) = fenced {
+                    self.taken_over = true;
                     self.lanes[stream].unfenced = id < self.lanes[stream].above;
                     self.lanes[stream].writer_run = Some(run);
                     self.lanes[stream].unread.on_epoch(id.epoch);

@@ -91,6 +91,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_probe_tries_all_that_an_append_writes_with() {
+        let append = Script::Append.text();
+        let calls = append.split("call('").skip(1).filter_map(|rest| rest.split_once('\''));
+        let commands: std::collections::BTreeSet<_> = calls.map(|(command, _)| command).collect();
+        assert!(commands.len() > 15, "{commands:?}");
+        for command in commands.into_iter().filter(|command| *command != "TIME") {
+            assert!(Script::Probe.text().contains(&format!("'{command}'")), "{command}");
+        }
+    }
+
     #[cfg(feature = "sabotage")]
     #[test]
     fn faults_of_scripts_are_in_them() {

@@ -11,7 +11,9 @@ use super::{
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::config::Config;
 use crate::ids::{ClientId, Moment, Position};
-use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_PROBE_AGAIN, BUS_RENEWAL_INTERVAL};
+use crate::limits::{
+    BUS_APART_MAX, BUS_LAG_MAX, BUS_PATIENCE, BUS_PROBE_AGAIN, BUS_RENEWAL_INTERVAL,
+};
 use crate::mesh::{
     Answer, Asker, HomeMap, Inbox, Lane, Outbound, Publish, ShardLane, ShardMail, Ticket,
     ToControl, Wake,
@@ -254,6 +256,24 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     assert_eq!(engine.trouble(now), None);
     ask(&mut engine, now, 3, Once::Never);
     assert!(tickets(&mut engine).is_empty() && engine.next_call(now).is_some());
+}
+
+#[test]
+fn a_server_that_takes_no_stream_over_makes_nobody_wait_longer() {
+    let ((mut engine, _inboxes), mut now) = (engine(), Moment::default());
+    connect(&mut engine, now, (AT, RUN));
+    engine.on_down(now);
+    ask(&mut engine, now, 1, Once::Never);
+    assert!(engine.take_own().is_empty(), "it may be back soon");
+    for _ in 0..3 {
+        now = now.after(BUS_PATIENCE / 2);
+        engine.on_up(now, vec![vec![0]]);
+        assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
+        engine.on_outcome(now, Outcome::Fenced(0, None));
+        engine.on_down(now);
+    }
+    ask(&mut engine, now, 2, Once::Never);
+    assert!(matches!(engine.take_own()[..], [(Ticket(2), Answer::Error(_))]));
 }
 
 #[test]

@@ -179,6 +179,12 @@ def _no_permission(redis):
     return lambda: redis.client.execute_command("ACL", "SETUSER", "default", "+xadd")
 
 
+def _no_generations(redis):
+    # An append needs it once in 30 days.
+    redis.client.execute_command("ACL", "SETUSER", "default", "-rename")
+    return lambda: redis.client.execute_command("ACL", "SETUSER", "default", "+rename")
+
+
 def _demoted(redis):
     redis.client.replicaof("127.0.0.1", 1)
     return redis.promote
@@ -196,8 +202,9 @@ def _evicting(redis):
 
 @pytest.mark.parametrize("harm, word", [
     (_full, "OOM"), (_no_snapshots, "MISCONF"), (_no_permission, "can't run this command"),
-    (_demoted, "READONLY"), (_without_replicas, "NOREPLICAS"), (_evicting, "allkeys-lru"),
-], ids=["memory", "disk", "permission", "replica", "replicas", "eviction"])
+    (_no_generations, "can't run this command"), (_demoted, "READONLY"),
+    (_without_replicas, "NOREPLICAS"), (_evicting, "allkeys-lru"),
+], ids=["memory", "disk", "permission", "generations", "replica", "replicas", "eviction"])
 def test_a_refusal_is_found_though_nobody_publishes_and_publishers_do_not_wait(join, harm, word):
     with Redis("--enable-protected-configs", "yes") as redis:
         (server,) = join([redis.url])
@@ -217,6 +224,27 @@ def test_a_refusal_is_found_though_nobody_publishes_and_publishers_do_not_wait(j
         undo()
         eventually(lambda: "degraded" not in server.http.get("/ready").text, 5, "it is over")
         assert server.metrics().total("corecast_bus_up") == 1
+        server.publish("t:a", 2)
+
+
+def test_a_redis_that_takes_no_stream_over_is_told_and_publishers_do_not_wait(join):
+    with Redis(aof=True) as redis:
+        (server,) = join([redis.url])
+        server.publish("t:a", 1)
+        redis.kill()
+        redis.start("--min-replicas-to-write", "1")
+        eventually(lambda: "NOREPLICAS" in server.http.get("/ready").text, 10, "it is found")
+
+        def seconds():
+            began = time.monotonic()
+            error = server.api("publish", {"channel": "t:a", "data": 1}).json()["error"]
+            assert error["message"].startswith("bus unavailable"), error
+            return time.monotonic() - began
+
+        # Few come while a connection is tried, and wait for it.
+        assert sorted(seconds() for _ in range(9))[4] < 0.5, "it waited"
+        redis.client.config_set("min-replicas-to-write", 0)
+        eventually(lambda: "degraded" not in server.http.get("/ready").text, 5, "it is over")
         server.publish("t:a", 2)
 
 

@@ -131,6 +131,29 @@ def test_what_is_ingested_at_another_server_is_acknowledged_only_once_it_was_rea
     assert set(acknowledged) <= kept | seen | {0}, sorted(set(acknowledged) - kept - seen)[:9]
 
 
+def test_a_new_connection_takes_nothing_in_where_publications_do_not_go(join, pair):
+    """It was looked at a moment before it was cut, which says nothing of the next one."""
+    _, new, link = pair
+    nodes = join([link.url], config=CONFIG + '[redis]\ningest = ["corecast:ingest"]\n')
+    nodes[0].publish("t:ingested", -1)
+    eventually(lambda: link.saying(*INGEST, b"BLOCK"), what="it waits for news")
+    (waiting,) = link.saying(*INGEST, b"BLOCK")
+    waiting.latency = 0.1
+    promote(pair)
+    numbers = list(range(300))
+    for number in numbers:
+        new.client.xadd("corecast:ingest", {"channel": "t:ingested", "data": str(number)})
+    eventually(lambda: b"INFO" in waiting.said, 5, "it looks who is there")
+    waiting.reset()
+    eventually(lambda: reconnects(nodes[0], reason="apart") == 1, TOGETHER_SECONDS_MAX,
+               "all are made anew")
+
+    eventually(lambda: not is_degraded(nodes[0]), 5, "and it is well")
+    # What was read before is of an epoch that is over.
+    eventually(lambda: [pub["data"] for pub in nodes[0].history("t:ingested")] == numbers, 10,
+               "each is where all connections lead to")
+
+
 def test_a_node_that_stays_with_a_demoted_primary_that_is_cut_off_goes_to_the_new_one(join, pair):
     old, new, link = pair
     nodes = join([link.url])

@@ -62,6 +62,17 @@ def test_another_number_of_streams_is_refused(redis, join, tmp_path):
     assert redis.client.type("corecast:config") == b"hash"
 
 
+def test_another_number_of_streams_is_refused_though_redis_was_emptied(redis, join, tmp_path):
+    nodes = join([redis.url])
+    nodes[0].publish("a", 1)
+    redis.client.flushall()
+    eventually(lambda: redis.client.hget("corecast:config", "streams"), 5, "it is written anew")
+    redis.client.hset("corecast:config", "streams", "4 (format 1)")
+    redis.client.delete("corecast:{0}:meta", "corecast:{1}:meta")
+    eventually(lambda: "bus of 4 streams" in nodes[0].log(), 5, "another node was first")
+    eventually(lambda: "degraded" in _ready(nodes[0]).text, 5)
+
+
 @pytest.mark.parametrize("streams, format", [("8", 0), ("8 (format 2)", 2)])
 def test_a_bus_of_another_format_is_refused(redis, streams, format):
     redis.client.hset("corecast:config", "streams", streams)

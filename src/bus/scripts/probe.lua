@@ -14,7 +14,15 @@ local added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', '0-1', 'p', '')
 if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller') then
   return added
 end
-for _, command in ipairs({{'SET', KEYS[3], '', 'PX', '60000'}, {'HSET', KEYS[2], 'n', meta[3]}}) do
+-- Each of an append's other commands, for a user may lack one that is needed once a month. They leave
+-- nothing behind.
+local key = KEYS[3]
+for _, command in ipairs({
+  {'SET', key, '', 'PX', '60000'}, {'HSET', KEYS[2], 'n', meta[3]}, {'GET', key},
+  {'PEXPIRE', key, '60000'}, {'RENAME', key, key}, {'UNLINK', key}, {'HINCRBY', key, '', '0'},
+  {'HLEN', key}, {'HGET', key, ''}, {'HDEL', key, ''}, {'RPUSH', key, ''}, {'LINDEX', key, '0'},
+  {'LPOP', key}, {'XTRIM', key, 'MINID', '0'}, {'DEL', key},
+}) do
   local done = redis.pcall(unpack(command))
   if type(done) == 'table' and done.err then
     return done
