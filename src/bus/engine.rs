@@ -430,9 +430,8 @@ impl Engine {
                 self.home_lane(&channel).push_read(&channel, epoch, &publication);
             }
             Item::RemoveHistory { channel } => {
-                let removal =
-                    ToHome::HistoryRemove { channel: channel.clone(), asker: Asker::Nobody };
-                self.home_lane(&channel).push(removal);
+                let lane = self.home_lane(&channel);
+                lane.push(ToHome::HistoryRemove { channel, asker: Asker::Nobody });
             }
         }
     }
