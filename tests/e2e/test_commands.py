@@ -140,14 +140,15 @@ def _url_flag(command, url):
     return []
 
 
-def test_publishing_with_curl_works_as_the_readme_says(driver, tmp_path):
-    readme = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("document", ["README.md", "docs/api.md"])
+def test_publishing_with_curl_works_as_the_documents_say(driver, document):
+    text = (ROOT / document).read_text()
     commands = [
         command.replace("\\\n", " ")
-        for command in re.findall(r"^\s*(curl (?:[^\n]*\\\n)*[^\n]*)$", readme, re.MULTILINE)
+        for command in re.findall(r"^\s*(curl (?:[^\n]*\\\n)*[^\n]*)$", text, re.MULTILINE)
         if "/api/publish" in command.replace("\\\n", " ")
     ]
-    assert commands, "the README shows how to publish with curl"
+    assert commands, f"{document} shows how to publish with curl"
     with Server(driver) as server:
         for command in commands:
             here = f"127.0.0.1:{server.api_port}"

@@ -1,6 +1,6 @@
 //! The server's paths without a kernel: each item of the table carries out one of them many times,
-//! in a function of its own, so that a profiler can say what one costs. `perf/instructions` runs
-//! this under callgrind. The times it takes mean nothing.
+//! in a function of its own, so that a profiler can say what one costs. `perf/run instructions`
+//! runs this under callgrind. The times it takes mean nothing.
 
 mod node;
 mod pure;

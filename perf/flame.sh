@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Draws the samples of perf/record as a flame graph: an SVG for a browser, in which the width of a
-# function is its share of the time, and what it calls stands above it.
+# Draws the samples of perf/run record as a flame graph: an SVG for a browser, in which the width of
+# a function is its share of the time, and its callees stand above it.
 #
-#   perf/flame [--data perf.data] [--out flame.svg] [--title TEXT]
+#   perf/run flame [--data perf.data] [--out flame.svg] [--title TEXT]
 #
 # inferno draws it; it is built on the first run, in tests/.cache, which may be deleted at any time.
 
@@ -19,21 +19,21 @@ while (($#)); do
     --out) OUT=$2 ;;
     --title) TITLE=$2 ;;
     --help | -h) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "perf/flame: unknown flag $1; --help lists all there are" >&2; exit 2 ;;
+    *) echo "perf/run flame: unknown flag $1; --help lists all there are" >&2; exit 2 ;;
   esac
-  shift 2 || { echo "perf/flame: $1 needs a value" >&2; exit 2; }
+  shift 2 || { echo "perf/run flame: $1 needs a value" >&2; exit 2; }
 done
 [[ $DATA == /* ]] || DATA=$START/$DATA
 [[ $OUT == /* ]] || OUT=$START/$OUT
 
 fail() {
-  echo "perf/flame: $*" >&2
+  echo "perf/run flame: $*" >&2
   exit 2
 }
 
 command -v perf >/dev/null || fail "perf is missing: apt-get install linux-perf (Debian), or the \
 package of that name for your kernel"
-[[ -f $DATA ]] || fail "there are no samples in ${DATA#"$START"/}: perf/record makes them"
+[[ -f $DATA ]] || fail "there are no samples in ${DATA#"$START"/}: perf/run record makes them"
 
 # One directory for each version: the programs do not say which they are.
 INFERNO=$PWD/tests/.cache/inferno-$INFERNO_VERSION

@@ -3,7 +3,7 @@
 # 2N, for Centrifugo's protocol and for plain WebSocket, with one channel, and with 16 and 128 that
 # all connections share; and that each of the 2N gets one publication exactly once.
 #
-#   perf/memory [--connections 50000] [--shards 6]
+#   perf/run memory [--connections 50000] [--shards 6]
 #
 # The exit code is 1 if a connection with one channel costs more than 92 B, several channels of it
 # more than 256 B and 64 B each, or everything together more than that, 4 MiB per shard and 12 MiB
@@ -20,9 +20,9 @@ while (($#)); do
   case "$1" in
     --connections) CONNECTIONS=$2 ;;
     --shards) SHARDS=$2 ;;
-    *) echo "perf/memory: unknown flag $1" >&2; exit 2 ;;
+    *) echo "perf/run memory: unknown flag $1" >&2; exit 2 ;;
   esac
-  shift 2 || { echo "perf/memory: $1 needs a value" >&2; exit 2; }
+  shift 2 || { echo "perf/run memory: $1 needs a value" >&2; exit 2; }
 done
 
 CONNECTION_BYTES_MAX=92 BOX_BYTES_MAX=256 CHANNEL_BYTES_MAX=64 SHARD_BYTES_MAX=$((4 * 1024 * 1024))
@@ -52,9 +52,9 @@ measure() {
   local profile=$1 channels=$2 connections=$3 each all kernel
   echo "$profile, channels each: $channels; $connections, then $((2 * connections)) connections," \
     "$SHARDS shards"
-  if ! perf/load --shards "$SHARDS" --profile "$profile" --channels "$channels" idle --json \
+  if ! perf/run load --shards "$SHARDS" --profile "$profile" --channels "$channels" idle --json \
     --abort --publish-once --connections "$connections" >"$REPORT"; then
-    echo "perf/memory: the run failed" >&2
+    echo "perf/run memory: the run failed" >&2
     cat "$REPORT" >&2
     exit 1
   fi

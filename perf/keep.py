@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Keeps a result, with all that is needed to judge it and to get it again.
 
-  perf/keep NAME [--] COMMAND...
+  perf/run keep NAME [--] COMMAND...
 
 COMMAND is run from the top of the repository and prints one JSON object on standard output; what it
 says on standard error is shown. perf/results/NAME.json then has the object with the date, the
@@ -32,7 +32,7 @@ MACHINE_PATH = re.compile(rf"(?<![\w.:/])(~|/({ROOT_DIRS})\b)|{re.escape(str(ROO
 
 
 def fail(text):
-    print(f"perf/keep: {text}", file=sys.stderr)
+    print(f"perf/run keep: {text}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -85,7 +85,7 @@ def measure(command):
         fail(f"can't run {command[0]}: {error.strerror}")
     if ran.returncode != 0:
         sys.stdout.write(ran.stdout)
-        print(f"perf/keep: {command[0]} ended with {ran.returncode}: not kept", file=sys.stderr)
+        print(f"perf/run keep: {command[0]} ended with {ran.returncode}: not kept", file=sys.stderr)
         raise SystemExit(ran.returncode if ran.returncode > 0 else 1)
     try:
         result = json.loads(ran.stdout)
@@ -103,7 +103,7 @@ def main():
     if command[:1] == ["--"]:
         command = command[1:]
     if not command:
-        fail("usage: perf/keep NAME [--] COMMAND...")
+        fail("usage: perf/run keep NAME [--] COMMAND...")
     if not NAME.fullmatch(name):
         fail(f"{name!r} can't be a result's name: at most 64 of a-z, 0-9, '.', '_' and '-'")
     check_portable(command, "the command")

@@ -2,7 +2,7 @@
 # Corecast against other servers, loaded in turn by one generator (`corecast-bench compare`): all
 # stay up on one processor, the generator has another, and each pair of windows gives one ratio.
 #
-#   perf/compare PEER[,PEER...] LOAD [--shards N] [--driver NAME] [--profile NAME] [flag...]
+#   perf/run compare PEER[,PEER...] LOAD [--shards N] [--driver NAME] [--profile NAME] [flag...]
 #
 # A peer is `limit` (perf/limit, with as many threads as there are shards), `limit-send` (the same
 # with a loop of `send`), or a name of bench/peers/run. LOAD and the other flags are those of
@@ -10,7 +10,7 @@
 # --publish, --assert, --json and so on. The generator never sleeps and resets its connections at
 # the end.
 #
-#   perf/compare limit,bun saturate --connections 10000 --bytes 128 --assert limit:cpu=1.05
+#   perf/run compare limit,bun saturate --connections 10000 --bytes 128 --assert limit:cpu=1.05
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ while (($#)); do
     --profile) PROFILE=${2:?}; shift ;;
     --publish) WAY=${2:?}; shift ;;
     --bytes) BYTES=${2:?}; FLAGS+=(--bytes "$2"); shift ;;
-    --*=*) echo "perf/compare: write ${1%%=*} and its value apart" >&2; exit 2 ;;
+    --*=*) echo "perf/run compare: write ${1%%=*} and its value apart" >&2; exit 2 ;;
     *) FLAGS+=("$1") ;;
   esac
   shift
@@ -40,7 +40,7 @@ SERVER_CPU=0 GENERATOR_CPU=1
 
 cargo build --locked --release --workspace >&2
 BIN=${CARGO_TARGET_DIR:-target}/release
-PIDS=() NAME=perf/compare
+PIDS=() NAME="perf/run compare"
 source perf/servers.sh
 CLIENTS=127.0.0.1:${PORTS[0]} API=127.0.0.1:${PORTS[1]}
 PEER_PORTS=("${PORTS[@]:2}")

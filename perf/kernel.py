@@ -2,8 +2,8 @@
 """What the kernel is asked for: system calls of a handshake, of an idle connection and of a
 delivery, and the kernel's memory of a connection. Prints one JSON object.
 
-  perf/kernel [--driver io_uring] [--connections 10000] [--profile corecast]
-              [--outstanding 1]
+  perf/run kernel [--driver io_uring] [--connections 10000] [--profile corecast]
+                  [--outstanding 1]
 
 A server with one shard, the load generator, and strace on the shard's thread. Memory is the growth
 of the kernel's slabs (/proc/slabinfo, which takes root) for both ends of a connection, which are
@@ -51,7 +51,7 @@ SLABS = ("TCP", "TCPv6", "sock_inode_cache", "dentry", "filp", "lsm_inode_cache"
 
 
 def fail(text):
-    print(f"perf/kernel: {text}", file=sys.stderr)
+    print(f"perf/run kernel: {text}", file=sys.stderr)
     raise SystemExit(2)
 
 

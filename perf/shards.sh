@@ -3,7 +3,7 @@
 # with the same load. On one processor they can't be faster: what is seen is what dividing a
 # channel's subscribers between threads costs. With --cpus they share those processors instead.
 #
-#   perf/shards [--cpus LIST] [flag...]
+#   perf/run shards [--cpus LIST] [flag...]
 #
 # The other flags are those of `corecast-bench compare`: --connections, --pairs, --report and so on.
 
@@ -21,7 +21,7 @@ done
 
 cargo build --locked --release --workspace >&2
 BIN=${CARGO_TARGET_DIR:-target}/release
-PIDS=() SERVERS=() NAME=perf/shards
+PIDS=() SERVERS=() NAME="perf/run shards"
 source perf/servers.sh
 
 for shards in "${SHARDS[@]}"; do

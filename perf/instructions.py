@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Counts the user instructions of the server's paths, and keeps them from growing.
 
-  perf/instructions            counts, and shows each item beside the accepted count
-  perf/instructions --check    the same; the exit code is 1 if an item takes over 3 % more
-  perf/instructions --accept   the same, and accepts all counts: perf/instructions.json
+  perf/run instructions            counts, and shows each item beside the accepted count
+  perf/run instructions --check    the same; the exit code is 1 if an item takes over 3 % more
+  perf/run instructions --accept   the same, and accepts all counts: perf/instructions.json
 
 `corecast-paths` (perf/paths) carries out each item many times, without a kernel, under valgrind's
 callgrind, which counts every instruction and simulates the caches below. Nothing depends on how
@@ -45,7 +45,7 @@ SECONDS_MAX = 300
 
 
 def fail(text, code=2):
-    print(f"perf/instructions: {text}", file=sys.stderr)
+    print(f"perf/run instructions: {text}", file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -190,11 +190,12 @@ def main():
     for line in better:
         print(f"BETTER  {line}")
     if better:
-        print("perf/instructions --accept keeps it so")
+        print("perf/run instructions --accept keeps it so")
     for line in worse:
         print(f"WORSE   {line}")
     if worse:
-        print("mend it; or if it is worth it, perf/instructions --accept and say why in the commit")
+        print("fix it; or if it is worth it, run perf/run instructions --accept, and say why in "
+              "the commit")
     if worse and options.check:
         raise SystemExit(1)
     return None

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Where one shard's time goes: samples of its thread's stacks, the kernel's part of them included.
 #
-#   perf/record [--seconds 10] [--connections 10000] [--outstanding 1] [--bytes 64]
+#   perf/run record [--seconds 10] [--connections 10000] [--outstanding 1] [--bytes 64]
 #               [--profile corecast] [--driver io_uring] [--out perf.data]
-#   perf/record --pid PID [--thread shard-0] [--seconds 10] [--out perf.data]
+#   perf/run record --pid PID [--thread shard-0] [--seconds 10] [--out perf.data]
 #
 # Without --pid it starts a server with one shard on processor 0 and loads it from processor 1: one
 # channel, a closed loop of publications. With --pid it samples a thread of a server that runs,
-# under whatever load it has. It prints the functions that had the most samples; perf/flame draws
-# them all. `perf report -i FILE` browses.
+# under whatever load it has. It prints the functions that had the most samples; perf/run flame
+# draws them all. `perf report -i FILE` browses.
 #
 # The samples are of the clock (cpu-clock), which virtual machines have too; they fall on code that
 # runs with interrupts off only when it turns them on again. Kernel functions need root, or
@@ -33,9 +33,9 @@ while (($#)); do
     --pid) PID=$2 ;;
     --thread) THREAD=$2 ;;
     --help | -h) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "perf/record: unknown flag $1; --help lists all there are" >&2; exit 2 ;;
+    *) echo "perf/run record: unknown flag $1; --help lists all there are" >&2; exit 2 ;;
   esac
-  shift 2 || { echo "perf/record: $1 needs a value" >&2; exit 2; }
+  shift 2 || { echo "perf/run record: $1 needs a value" >&2; exit 2; }
 done
 [[ $OUT == /* ]] || OUT=$START/$OUT
 
@@ -48,7 +48,7 @@ STACK_BYTES=8192
 RAMP_MAX=60 LOAD_MORE=5
 
 fail() {
-  echo "perf/record: $*" >&2
+  echo "perf/run record: $*" >&2
   exit 2
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes README.md's table of figures from the kept results in perf/results.
+"""Writes the table of figures in docs/performance.md from the kept results in perf/results.
 
-  perf/table           puts the table between the marks in README.md
-  perf/table --check   fails if it is not what is there
+  perf/run table           puts the table between the marks in docs/performance.md
+  perf/run table --check   fails if it is not what is there
 
 Each row names its result, and each result has the command, the machine and the commit that it is
 from. Ratios are medians over pairs of windows with their 90 % intervals; below 1 Corecast needs
@@ -14,8 +14,8 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- perf/table begins -->\n", "<!-- perf/table ends -->\n"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- perf/run table begins -->\n", "<!-- perf/run table ends -->\n"
 MIB = 2**20
 
 
@@ -74,7 +74,7 @@ def rows():
            f"{ratio('speed-100000', 'limit', 'rate')} of the ceiling's", "speed-100000")
     together = median_of("together-16", "corecast", "per_second")
     times = together / median_of("speed-10000", "corecast", "per_second")
-    yield ("16 publications under way at once",
+    yield ("16 publications in progress at once",
            f"{together / 1e6:.1f} million deliveries a second: "
            f"{ratio('together-16', 'bun', 'rate')} of Bun's, and {times:.0f} times those with one",
            "together-16")
@@ -99,12 +99,12 @@ def rows():
     for name, policy in (("slow-disconnect", "disconnect"), ("slow-skip", "skip")):
         found = result(name)["p99_ratio"]
         yield (f"1 % of 10,000 read 2 KB/s, slow_policy = \"{policy}\"",
-               f"p99 of the others {found['median']:.2f} of what it was "
-               f"({found['low']:.2f}–{found['high']:.2f})", name)
+               f"p99 of the others: {found['median']:.2f} "
+               f"({found['low']:.2f}–{found['high']:.2f}) of the p99 without them", name)
     yield from bus_rows()
     yield ("CPU of a delivery with 2 and 8 shards on one core",
-           f"1 shard needs {ratio('shards', '2 shards', 'cpu')} of what 2 need, and "
-           f"{ratio('shards', '8 shards', 'cpu')} of what 8 need", "shards")
+           f"1 shard needs {ratio('shards', '2 shards', 'cpu')} of the CPU of 2 shards, and "
+           f"{ratio('shards', '8 shards', 'cpu')} of the CPU of 8", "shards")
     yield ("CPU of a delivery on epoll",
            f"{ratio('epoll', 'limit-send', 'cpu')} of the ceiling's with `send`", "epoll")
 
@@ -141,22 +141,22 @@ def bus_rows():
 
 
 def table():
-    lines = ["| what | found | kept in `perf/results` |", "|---|---|---|"]
+    lines = ["| measurement | result | kept in `perf/results` |", "|---|---|---|"]
     for what, found, name in rows():
-        lines.append(f"| {what} | {found} | [{name}](perf/results/{name}.json) |")
+        lines.append(f"| {what} | {found} | [{name}](../perf/results/{name}.json) |")
     return "\n".join(lines) + "\n"
 
 
 def main():
-    text = README.read_text()
+    text = PAGE.read_text()
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     made = before + BEGIN + table() + END + after
     if "--check" in sys.argv[1:]:
         if made != text:
-            raise SystemExit("README.md's table is not that of perf/results: run perf/table")
+            raise SystemExit("the table in docs/performance.md is not current: run perf/run table")
         return
-    README.write_text(made)
+    PAGE.write_text(made)
 
 
 main()

@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """What the bus costs: nodes of this host, joined by a Redis that is started for it.
 
-  perf/bus throughput [--rate N] [--seconds S]   publications that arrive singly over 8 connections
-                                                 on two nodes, and are read on the other one
-  perf/bus latency [--seconds S]                 1,000 a second from one node to another, beside one
-                                                 node without Redis and a round trip to Redis
-  perf/bus nodes [--seconds S]                   Redis' processor time for 1, 3 and 8 nodes
-  perf/bus storm [--connections N]               a crowd that comes back and recovers, and what it
-                                                 asks of Redis
+  perf/run bus throughput [--rate N] [--seconds S]
+      publications that arrive singly over 8 connections on two nodes, and are read on the other
+  perf/run bus latency [--seconds S]
+      1,000 a second from one node to another, beside one node without Redis and a round trip to
+      Redis
+  perf/run bus nodes [--seconds S]
+      Redis' processor time for 1, 3 and 8 nodes
+  perf/run bus storm [--connections N]
+      a crowd that comes back and recovers, and its requests to Redis
 
-Prints one JSON object on standard output, so `perf/keep NAME -- perf/bus ...` keeps it. Processor
-time is that of Redis (INFO) and of the nodes' bridge threads (/metrics) between the beginning and
-the end of the load, divided by the publications that were appended meanwhile.
+Prints one JSON object on standard output, so `perf/run keep NAME -- perf/run bus ...` keeps it.
+Processor time is that of Redis (INFO) and of the nodes' bridge threads (/metrics) between the
+beginning and the end of the load, divided by the publications that were appended meanwhile.
 """
 
 import argparse
@@ -107,7 +109,7 @@ class Node:
                         return
             except OSError:
                 time.sleep(0.05)
-        sys.exit("perf/bus: a node did not become ready")
+        sys.exit("perf/run bus: a node did not become ready")
 
     def metric(self, name):
         with urllib.request.urlopen(f"http://{self.api}/metrics") as page:
@@ -129,7 +131,7 @@ def result(run):
     try:
         found = json.loads(out)
     except json.JSONDecodeError:
-        sys.exit(f"perf/bus: the generator failed: {err[-2000:]}")
+        sys.exit(f"perf/run bus: the generator failed: {err[-2000:]}")
     return found
 
 

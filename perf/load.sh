@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One scenario of the generator against a Corecast that is started for it.
 #
-#   perf/load [--shards N] [--driver NAME] [--profile corecast|plain] [--server-cpus LIST]
+#   perf/run load [--shards N] [--driver NAME] [--profile corecast|plain] [--server-cpus LIST]
 #             [--channels N] SCENARIO [flag...]
 #
 # With --channels every connection has so many, instead of one; all have the same ones, and plain
@@ -11,7 +11,7 @@
 # RLIMIT_NOFILE allows: under a limit of 20,000, 6 are for 100,000 and 54 for a million. Settings
 # of the server may be given in the environment (CORECAST_CLIENT_PING_INTERVAL=2m).
 #
-#   perf/load --shards 6 idle --connections 50000 --publish-once
+#   perf/run load --shards 6 idle --connections 50000 --publish-once
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +24,10 @@ while (($#)); do
     --profile) PROFILE=${2:?} ;;
     --server-cpus) SERVER_CPUS=${2:?} ;;
     --channels) CHANNELS=${2:?} ;;
-    -*) echo "perf/load: unknown flag $1; those of the generator follow the scenario" >&2; exit 2 ;;
+    -*)
+      echo "perf/run load: unknown flag $1; those of the generator follow the scenario" >&2
+      exit 2
+      ;;
     *) break ;;
   esac
   shift 2
@@ -38,13 +41,13 @@ shift
 
 cargo build --locked --release --workspace >&2
 BIN=${CARGO_TARGET_DIR:-target}/release
-PIDS=() NAME=perf/load
+PIDS=() NAME="perf/run load"
 source perf/servers.sh
 CLIENTS=127.0.0.1:${PORTS[0]} API=127.0.0.1:${PORTS[1]}
 URL_PATH=$(path_of "$PROFILE")
 if ((CHANNELS > 1)); then
   if [[ $PROFILE != plain ]]; then
-    echo "perf/load: --channels $CHANNELS needs --profile plain" >&2
+    echo "perf/run load: --channels $CHANNELS needs --profile plain" >&2
     exit 2
   fi
   for ((channel = 2; channel <= CHANNELS; channel++)); do URL_PATH+=,channel-$channel; done
@@ -57,7 +60,7 @@ start "$CLIENTS" ${SERVER_CPUS:+taskset -c "$SERVER_CPUS"} "$BIN/corecast" serve
 PUBLISH=(--publish-url "http://$API/api/publish")
 for flag in "$SCENARIO" "$@"; do
   if [[ $flag == --publish=* ]]; then
-    echo "perf/load: write --publish and its value apart" >&2
+    echo "perf/run load: write --publish and its value apart" >&2
     exit 2
   fi
   if [[ $flag == connect || $flag == churn || $flag == frame ]]; then PUBLISH=(); fi
