@@ -43,6 +43,8 @@ export function follow(url, channels, handlers = {}, options = {}) {
   const { retryMin = RETRY_MIN, retryMax = RETRY_MAX } = options;
   const positions = new Map(Object.entries(channels));
   const names = [...positions.keys()];
+  const unfit = names.find((name) => name === "" || name.includes(","));
+  if (unfit !== undefined) throw new RangeError(`a URL can't name the channel "${unfit}"`);
   const bytes = names.map((name) => 2 * encodeURIComponent(name).length + POSITION_BYTES_MAX);
   if (bytes.reduce((sum, one) => sum + one, url.length) > HEAD_BYTES_MAX) {
     throw new RangeError(`${names.length} channels do not fit into one URL: open two connections`);

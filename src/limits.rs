@@ -17,6 +17,10 @@ use std::time::Duration;
 /// and receiving phases warm; 32 and 1,024 were slower on Linux 6.18 (`perf/limit`).
 pub const SWEEP_SENDS_MAX: usize = 256;
 
+/// Maximum number of connections that a shard looks at for one such call. Those that take no bytes
+/// at present cost a look and no write, and there may be any number of them.
+pub const SWEEP_LOOKS_MAX: usize = 1024;
+
 /// Entries of a shard's submission queue: a batch of sends, and as many polls and removals.
 pub const RING_ENTRIES: u32 = 512;
 
@@ -55,9 +59,17 @@ pub const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of the buffer that a shard keeps for encoding answers in: there is room for one recovery.
 pub const REPLY_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
+/// What asking for a channel counts among these bytes: that costs more than it says to its client,
+/// who may ask for a thousand in one request.
+pub const SUBSCRIBING_REPLY_BYTES: usize = 256;
+
 /// Bytes of publications that a home shard hands out from its histories in one turn; one more
 /// recovery or page may go beyond it. What comes then waits for the next turn.
 pub const TURN_REPLAY_BYTES_MAX: usize = 256 * 1024;
+
+/// Requests for histories that wait for a later turn of their home shard; one more is answered with
+/// error 111. About 200 B each, and a second or two of work; those of who has left are among them.
+pub const REPLAYS_WAITING_MAX: usize = 65_536;
 
 /// Bytes of recoveries and of pages of history that one client may have in a tenth of a second, in
 /// the long run. A request for one costs its sender 100 B and the server up to 1 ms.

@@ -10,7 +10,7 @@ use crate::limits::SUBNETS_MAX;
 /// A client's network: the /24 of an IPv4 address, the /64 of an IPv6 address. Providers hand these
 /// out whole, so a limit for a single address would be no limit. An IPv4 address that is written as
 /// an IPv6 address (mapped, or behind the well-known prefix of NAT64) counts as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet(u64);
 
 impl Subnet {

@@ -326,7 +326,7 @@ impl Home {
                 }
                 self.judge(came, request, post);
             } else {
-                refuse(request, post);
+                refuse(request, ClientError::BusAway, post);
             }
         }
         self.end_judging(channel);
@@ -386,9 +386,8 @@ fn tell_followed(channel: &ChannelName, followed: &Followed<'_>, post: &mut Post
     }
 }
 
-/// Tells whoever asked that the bus can't say at present.
-fn refuse(request: Request, post: &mut Post) {
-    let error = ClientError::BusAway;
+/// Answers a request with an error.
+pub(super) fn refuse(request: Request, error: ClientError, post: &mut Post) {
     match request {
         Request::Subscribe(subscribe) => {
             let (channel, connection) = (subscribe.channel, subscribe.connection);

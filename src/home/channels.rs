@@ -209,6 +209,11 @@ impl Channels {
         self.channels.find(name).is_some()
     }
 
+    /// Whether publications of a channel are kept.
+    pub fn keeps(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|home| home.history_len() > 0)
+    }
+
     /// Gives a publication its place, keeps it if the namespace says so, and names its receivers.
     pub fn publish(
         &mut self,
@@ -363,7 +368,9 @@ impl Channels {
             // It may have come too early, so it is not left where it was.
             self.deadlines.remove(&mut self.channels, place);
             let (channel, totals) = self.channel_and_totals(place);
-            steps += channel.kept().history.expire(now, steps_max, totals);
+            let expired = channel.kept().history.expire(now, steps_max, totals);
+            steps += expired;
+            self.sift(expired);
             self.retire(now, place);
         }
         true

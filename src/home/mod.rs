@@ -231,11 +231,11 @@ impl Home {
         if let Some(before) = older {
             return self.await_older(channel.clone(), before, Request::Subscribe(subscribe), post);
         }
-        // Of a channel that is new there is nothing to hand out.
+        // Where nothing is kept there is nothing to hand out, and the channel may be forgotten.
         let replays = (subscribe.recover.is_some() || subscribe.last > 0)
-            && self.channels.contains(channel.as_str());
+            && self.channels.keeps(channel.as_str());
         if replays && self.replays.is_spent() {
-            return self.replays.put_off(Request::Subscribe(subscribe));
+            return self.put_off(Request::Subscribe(subscribe), post);
         }
         let Subscribe { channel, connection, recover, last, .. } = *subscribe;
         // The asking shard has resolved the name against the same namespaces.
@@ -279,9 +279,9 @@ impl Home {
             return self.await_older(channel.clone(), before, Request::History(history), post);
         }
         let by_client = matches!(history.asker, Asker::Connection { .. });
-        let replays = by_client && self.channels.contains(channel.as_str());
+        let replays = by_client && self.channels.keeps(channel.as_str());
         if replays && self.replays.is_spent() {
-            return self.replays.put_off(Request::History(history));
+            return self.put_off(Request::History(history), post);
         }
         let History { channel, page, publications_max, bytes_max, asker, .. } = *history;
         let most = (publications_max, bytes_max);
@@ -298,6 +298,14 @@ impl Home {
             Err(error) => Answer::Error(error),
         };
         post.answer(asker, answer);
+    }
+
+    /// Lets a request wait for the next turn. It is refused if too many wait: clients may have left
+    /// and come again, and the requests that they left behind are still to be answered.
+    fn put_off(&mut self, request: Request, post: &mut Post) {
+        if let Some(request) = self.replays.put_off(request) {
+            awaiting::refuse(request, ClientError::TooManyRequests, post);
+        }
     }
 
     fn namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Request;
 use crate::channel::Publication;
-use crate::limits::TURN_REPLAY_BYTES_MAX;
+use crate::limits::{REPLAYS_WAITING_MAX, TURN_REPLAY_BYTES_MAX};
 
 /// Requests that wait for the next turn: those of the application, and of each client at most one,
 /// or as many as the path of plain WebSocket has channels.
@@ -28,9 +28,13 @@ impl Replays {
         self.bytes >= TURN_REPLAY_BYTES_MAX && !crate::sabotage!(UnboundReplies)
     }
 
-    /// Keeps a request for the next turn.
-    pub(super) fn put_off(&mut self, request: Request) {
+    /// Keeps a request for the next turn. Returns it if too many wait.
+    pub(super) fn put_off(&mut self, request: Request) -> Option<Request> {
+        if self.waiting.len() >= REPLAYS_WAITING_MAX {
+            return Some(request);
+        }
         self.waiting.push_back(request);
+        None
     }
 
     /// The request that has waited longest.
@@ -47,5 +51,32 @@ impl Replays {
     /// Whether requests wait.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::ChannelName;
+    use crate::mesh::{Asker, History};
+    use crate::protocol::HistoryPage;
+
+    #[test]
+    fn a_bounded_number_of_requests_waits() {
+        let request = || {
+            Request::History(Box::new(History {
+                channel: ChannelName::new("c"),
+                page: HistoryPage::newest(1),
+                publications_max: 1,
+                bytes_max: 1,
+                confirmed: true,
+                unserved: None,
+                asker: Asker::Nobody,
+            }))
+        };
+        let mut replays = Replays::default();
+        assert!((0..REPLAYS_WAITING_MAX).all(|_| replays.put_off(request()).is_none()));
+        assert!(replays.put_off(request()).is_some());
+        assert_eq!(replays.waiting.len(), REPLAYS_WAITING_MAX);
     }
 }

@@ -170,7 +170,7 @@ impl<S: Sockets> Shard<S> {
     fn close_fullest(&mut self, slot: Slot) {
         let Some(connection) = self.slots.at(slot) else { unreachable!("an outbox has an owner") };
         let token = Token { slot, generation: connection.generation };
-        if matches!(connection.state, State::Opened | State::Connected) {
+        if matches!(connection.state, State::Opened | State::Upgrading | State::Connected) {
             self.close(token, CloseReason::OutboxesFull);
         } else {
             // It has had its word.

@@ -7,6 +7,7 @@ use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
 use crate::connection::{State, Waiting};
 use crate::ids::{ConnectionId, Position, Since};
+use crate::limits::SUBSCRIBING_REPLY_BYTES;
 use crate::mesh::{Answer, Asker, Subscribe, Subscribed, Ticket, ToHome};
 use crate::protocol::{self, Protocol, Push};
 use crate::reason::ClientError;
@@ -247,6 +248,7 @@ impl<S: Sockets> Shard<S> {
                 self.subnets.add_channel(local.brought_by);
             }
         }
+        self.replied_bytes += SUBSCRIBING_REPLY_BYTES;
         self.cells.channels_local.set(self.locals.count() as u64);
         let connection = self.connection_id(token);
         let channel = channel.clone();

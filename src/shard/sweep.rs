@@ -12,7 +12,9 @@ use crate::connection::{
     Accounts, Connection, Delivery, Flags, Frames, Piece, State, Subscription,
 };
 use crate::ids::{Moment, Slot};
-use crate::limits::{CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_SENDS_MAX};
+use crate::limits::{
+    CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_LOOKS_MAX, SWEEP_SENDS_MAX,
+};
 use crate::metrics::ShardCells;
 use crate::protocol::{OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
@@ -89,12 +91,15 @@ impl<S: Sockets> Shard<S> {
         }
         let pass = self.sweep.pass;
         let mut sweep = std::mem::replace(&mut self.sweep, Sweep { pass, ..Sweep::default() });
+        let mut looks = 0;
         while !self.dirty.is_empty()
+            && looks < SWEEP_LOOKS_MAX
             && sweep.entries.len() < SWEEP_SENDS_MAX
             && sweep.cork.len() + GATHER_BYTES_MAX <= CORK_BYTES_MAX
         {
             match self.dirty.take_from(sweep.position) {
                 Some(index) => {
+                    looks += 1;
                     sweep.position = index + 1;
                     self.gather(Slot::new(index), &mut sweep);
                 }

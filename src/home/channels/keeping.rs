@@ -23,16 +23,22 @@ impl Channels {
         history.expire(now, EXPIRED_PER_USE, totals);
         history.push(Arc::clone(publication), expiry, totals);
         history.trim(size, totals);
-        let stored = Stored { place, life, offset: publication.offset };
+        self.stored.push(Stored { place, life, offset: publication.offset });
+        self.sift(1);
+        self.settle_charge(place);
+        self.settle_deadline(now, place);
+        self.keep_within_bytes(now);
+    }
+
+    /// So many publications have come or gone: sifts out entries for some that are gone, so that
+    /// they are few where room is made for one.
+    pub(super) fn sift(&mut self, count: usize) {
         let channels = &self.channels;
-        self.stored.push(stored, self.totals.publications, |one| {
+        self.stored.sift(count, self.totals.publications, |one| {
             let channel = channels.get(one.place).filter(|channel| channel.life == one.life);
             let first = channel.and_then(Channel::first_offset);
             first.is_some_and(|first| first <= one.offset)
         });
-        self.settle_charge(place);
-        self.settle_deadline(now, place);
-        self.keep_within_bytes(now);
     }
 
     /// Drops some of a channel's publications that have expired. Those that are left over are shown

@@ -32,7 +32,7 @@ impl Channels {
             Some(since) if !since.epoch.matches(channel.epoch) => false,
             // Those below the offset that are here.
             Some(since) if page.reverse => since.offset.saturating_sub(first) < limit,
-            Some(since) => since.offset + 1 < first,
+            Some(since) => since.offset.saturating_add(1) < first,
             None if page.reverse => (channel.history_len() as u64) < limit,
             None => true,
         };
@@ -177,6 +177,7 @@ mod tests {
             (11, None, true, true),
             (5, Some(10), false, false),
             (5, Some(9), false, true),
+            (5, Some(u64::MAX), false, false),
             (5, Some(16), true, false),
             (5, Some(15), true, true),
         ] {

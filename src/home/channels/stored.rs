@@ -24,8 +24,8 @@ pub(super) struct StoredOrder {
     left: usize,
 }
 
-/// How many are looked at for each that comes.
-const SIFTED_PER_PUSH: usize = 4;
+/// How many are looked at for each that comes or goes.
+const SIFTED_FOR_EACH: usize = 4;
 
 /// Entries that may be there besides twice those that are of use, before a pass begins.
 const SLACK: usize = 1024;
@@ -36,9 +36,14 @@ impl StoredOrder {
         self.sifted.len() + self.unsifted.len() + self.new.len()
     }
 
-    /// Adds the newest. `live` publications are kept in all; `is_live` says which.
-    pub(super) fn push(&mut self, one: Stored, live: usize, is_live: impl Fn(Stored) -> bool) {
+    /// Adds the newest.
+    pub(super) fn push(&mut self, one: Stored) {
         self.new.push_back(one);
+    }
+
+    /// So many publications have come or gone, so a few times as many entries are looked at. `live`
+    /// publications are kept in all; `is_live` says which.
+    pub(super) fn sift(&mut self, count: usize, live: usize, is_live: impl Fn(Stored) -> bool) {
         if self.left == 0 {
             if self.len() <= 2 * live + SLACK {
                 return;
@@ -46,7 +51,7 @@ impl StoredOrder {
             self.left = self.len();
             self.unsifted = std::mem::take(&mut self.sifted);
         }
-        for _ in 0..SIFTED_PER_PUSH.min(self.left) {
+        for _ in 0..(SIFTED_FOR_EACH * count).min(self.left) {
             self.left -= 1;
             let next = self.unsifted.pop_front().or_else(|| self.new.pop_front());
             if let Some(next) = next.filter(|next| is_live(*next)) {
@@ -81,7 +86,8 @@ mod tests {
         // One in a thousand lives, so the rest must go.
         let lives = |one: Stored| one.offset.is_multiple_of(1000);
         for offset in 0..1_000_000 {
-            order.push(stored(offset), 1_000, lives);
+            order.push(stored(offset));
+            order.sift(1, 1_000, lives);
             assert!(order.len() <= 2 * 1_000 + SLACK + SLACK, "{} entries", order.len());
         }
         let mut left = Vec::new();

@@ -87,6 +87,9 @@ const scenarios = {
     client.close();
     const many = Object.fromEntries([...Array(200)].map((_, n) => [`a-long-name-${n}`, ""]));
     assert.throws(() => follow("ws://h/ws", many, {}, options), RangeError);
+    for (const name of ["", "a,b"]) { // A query can't name them.
+      assert.throws(() => follow("ws://h/ws", { [name]: "" }, {}, options), RangeError);
+    }
     say("fine");
   },
 };

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use corecast::limits::{
     OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX, REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK,
+    SUBSCRIBING_REPLY_BYTES, TURN_REPLY_BYTES_MAX,
 };
 
-use super::{Random, SEED, Setup, World, centrifugo};
+use super::{Random, SEED, Setup, World, centrifugo, plain};
 use crate::sim::centrifugo::Page;
 use crate::sim::wire;
 
@@ -118,4 +119,58 @@ fn a_home_shard_hands_out_so_much_of_histories_in_a_turn_and_no_more() {
     for client in clients {
         assert!(!world.clients[client].centrifugo().is_waiting(), "all have their answers");
     }
+}
+
+#[test]
+fn who_asks_for_a_channel_that_keeps_nothing_does_not_wait_behind_others() {
+    let mut world = World::new(Setup::generous(1), Random::new(SEED));
+    let (channel, empty) = (world.setup.channel_of(""), world.setup.channel_of("asked"));
+    let clients = [(); 20].map(|()| world.add_to(0, centrifugo(&[])));
+    world.add_to(0, centrifugo(&[empty]));
+    let client = world.add_to(0, centrifugo(&[]));
+    world.truth.padding = Some(2_000);
+    world.publish_many(channel, 100);
+    world.serve();
+    let ask = |world: &mut World, client: usize, channel: usize| {
+        world.with_client(client, |client, scene| {
+            client.centrifugo().history(scene, channel, PAGE);
+            client.flush(scene);
+            client.act(scene);
+        });
+    };
+    clients.into_iter().for_each(|other| ask(&mut world, other, channel));
+    ask(&mut world, client, empty);
+    world.with_network(|network| network.deliver(0));
+    (0..4).for_each(|_| world.node.run(0, &world.setup));
+    world.with_network(|network| network.deliver(0));
+    world.act(client);
+    assert!(!world.clients[client].centrifugo().is_waiting());
+    world.act(clients[19]);
+    assert!(world.clients[clients[19]].centrifugo().is_waiting(), "the others take longer");
+    world.serve();
+}
+
+#[test]
+fn a_turn_asks_for_so_many_channels_and_no_more() {
+    const CHANNELS: usize = 100;
+    let mut setup = Setup::generous(1);
+    setup.options.channels_max = CHANNELS;
+    let namespace = setup.channels[setup.channel_of("live")].namespace.clone();
+    let first = setup.channels.len();
+    (0..CHANNELS).for_each(|_| setup.add_channel(&namespace, 0));
+    let mut world = World::new(setup, Random::new(SEED));
+    let channels: Vec<usize> = (first..first + CHANNELS).collect();
+    let clients = [(); 60].map(|()| world.add_to(0, plain(true, &channels)));
+    clients.into_iter().for_each(|client| (0..5).for_each(|_| world.act(client)));
+    let subscriptions = |world: &World| world.node.runners[0].cells.subscriptions.value() as usize;
+    let mut most = 0;
+    for _ in 0..20 {
+        let before = subscriptions(&world);
+        world.with_network(|network| network.deliver(0));
+        world.node.run(0, &world.setup);
+        most = most.max(subscriptions(&world) - before);
+    }
+    let turn = TURN_REPLY_BYTES_MAX / SUBSCRIBING_REPLY_BYTES;
+    assert!((turn / 2..turn + CHANNELS).contains(&most), "{most} in a turn");
+    world.serve();
 }

@@ -172,3 +172,30 @@ fn without_memory_for_outboxes_the_fullest_is_closed_and_who_reads_stays() {
         assert_eq!(follow.last_of(CONTROL), Some(last));
     }
 }
+
+#[test]
+fn without_memory_for_outboxes_an_upgrade_that_waits_is_told_503() {
+    let mut setup = Setup::generous(3);
+    setup.outboxes_bytes = 60_000;
+    let namespace = setup.channels[setup.channel_of("")].namespace.clone();
+    setup.add_channel(&namespace, 2);
+    let (busy, late) = (setup.channel_of(""), setup.channels.len() - 1);
+    let mut world = World::new(setup, Random::new(SEED));
+    let client = world.add_to(1, plain(true, &[busy, late]));
+    world.clients[client].habits.connects = true;
+    world.truth.padding = Some(1_000);
+    // The shard of the second channel gets no processor, so the upgrade waits.
+    for round in 0..200 {
+        world.act(client);
+        world.clients[client].habits.connects = false;
+        if round > 10 {
+            world.with(|scene, _, control| control.publish(scene, busy, (None, false)));
+        }
+        for shard in [1, 0, 1] {
+            world.with_network(|network| network.deliver(shard));
+            world.node.run(shard, &world.setup);
+        }
+        world.with(|scene, _, control| control.turn(scene));
+    }
+    assert_eq!(world.wait_end(client), Some(503));
+}

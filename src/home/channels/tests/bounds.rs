@@ -87,6 +87,8 @@ fn what_has_expired_is_freed_in_bounded_steps() {
         turns += 1;
     }
     assert_eq!(fixture.homes.totals.publications, 0);
+    let stored = fixture.homes.stored.len();
+    assert!(stored <= 4096, "{stored} entries that whoever publishes next may have to pass");
     assert!(turns <= 2 * CHANNELS / STEPS + 2, "{turns} turns");
     assert_eq!((fixture.homes.evictions(), fixture.homes.audit()), (&[0; 3][..], 0));
 }
