@@ -134,22 +134,22 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(args: ServeArgs) -> Result<(), Failure> {
-    let config = load(&args.into_flags(), environment())?.config;
-    config.check_serve()?;
+    let settings = load(&args.into_flags(), environment())?.settings;
+    crate::config::check_serve(&settings)?;
     // Before the log's thread starts, for it inherits the mask: a signal must find main alone.
     crate::sys::block_signals();
     // Lines that still wait are written when the guard goes.
-    let _log = log::start(&config.log)?;
+    let _log = log::start(&settings.log)?;
     let ready = |facts: &crate::server::Facts| {
         // Nobody may be reading; the server serves all the same.
-        if let Err(failure) = print_line(&server_banner(&config, facts)) {
+        if let Err(failure) = print_line(&server_banner(&settings, facts)) {
             tracing::debug!(%failure, "the banner was not printed");
         }
-        if let Some(warning) = doctor::warning(&config, facts) {
+        if let Some(warning) = doctor::warning(&settings, facts) {
             tracing::warn!("{warning}");
         }
     };
-    Ok(crate::server::run(config.clone(), ready)?)
+    Ok(crate::server::run(settings.clone(), ready)?)
 }
 
 /// The environment, as far as it is text: no setting is anything else.

@@ -8,6 +8,10 @@
 pub mod ids;
 /// Every bound of the program, with what it costs and how it was chosen.
 pub mod limits;
+/// The secret of a node, from which client ids and the homes of channels follow.
+pub mod secret;
+/// How durations and sizes are written.
+pub mod units;
 /// Why a connection ends or a request fails: one table of codes, texts and metric labels.
 pub mod reason;
 
@@ -34,6 +38,8 @@ pub mod protocol;
 pub mod connection;
 /// Channel names, namespaces and publications.
 pub mod channel;
+/// The settings of a node: one typed value, which every thread shares.
+pub mod settings;
 /// Joins nodes through streams of Redis: what to ask and what the answers mean.
 pub mod bus;
 /// The channels at home in a shard: their order, their histories, and who listens.

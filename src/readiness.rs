@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use crate::ids::Moment;
+use crate::limits::REFUSAL_SHOWS;
 use crate::metrics::{BridgeCells, Cell, ShardCells};
 
 /// What the node does at the moment.
@@ -52,9 +52,6 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// How long a refusal shows.
-    const REFUSAL_SHOWS: Duration = Duration::from_secs(1);
-
     /// A starting node for at most `connections_max` connections, whose shards, and bridge if there
     /// is one, count in `shards` and `bridge`.
     pub fn new(
@@ -120,7 +117,7 @@ impl Readiness {
     /// Whether the moment in `cell` was a short while ago.
     fn shows(cell: &Cell, now: Moment) -> bool {
         let nanos = cell.value();
-        nanos != 0 && now.since(Moment::from_nanos(nanos)) < Self::REFUSAL_SHOWS
+        nanos != 0 && now.since(Moment::from_nanos(nanos)) < REFUSAL_SHOWS
     }
 
     /// Connections of all shards, those that have not sent their request included.
@@ -136,6 +133,7 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn at(millis: u64) -> Moment {
         Moment::default().after(Duration::from_millis(millis))

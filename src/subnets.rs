@@ -5,7 +5,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::limits::SUBNETS_MAX;
+use crate::limits::{SUBNETS_BUCKET, SUBNETS_MAX};
 
 /// A client's network: the /24 of an IPv4 address, the /64 of an IPv6 address. Providers hand these
 /// out whole, so a limit for a single address would be no limit. An IPv4 address that is written as
@@ -182,13 +182,10 @@ pub struct Subnets {
 }
 
 impl Subnets {
-    /// Rows of one bucket.
-    const BUCKET: usize = 8;
-
     /// A table for a node of `connections_max` connections: of [`SUBNETS_MAX`] rows, or fewer where
     /// fewer can be in use.
     pub fn new(connections_max: usize) -> Subnets {
-        let count = connections_max.clamp(Self::BUCKET, SUBNETS_MAX).next_power_of_two();
+        let count = connections_max.clamp(SUBNETS_BUCKET, SUBNETS_MAX).next_power_of_two();
         let rows = std::iter::repeat_with(Row::default).take(count).collect();
         Subnets { hasher: RandomState::new(), rows }
     }
@@ -199,7 +196,7 @@ impl Subnets {
             return SubnetId::EXEMPT;
         }
         let begin = self.bucket(subnet);
-        let (shared, own) = self.rows[begin..begin + Self::BUCKET]
+        let (shared, own) = self.rows[begin..begin + SUBNETS_BUCKET]
             .split_last()
             .unwrap_or_else(|| unreachable!("a bucket has rows"));
         let is_unused = |row: &Row| row.is_of(Subnet::EXEMPT);
@@ -253,8 +250,8 @@ impl Subnets {
     }
 
     fn bucket(&self, subnet: Subnet) -> usize {
-        let bucket = self.hasher.hash_one(subnet) as usize & (self.rows.len() / Self::BUCKET - 1);
-        bucket * Self::BUCKET
+        let bucket = self.hasher.hash_one(subnet) as usize & (self.rows.len() / SUBNETS_BUCKET - 1);
+        bucket * SUBNETS_BUCKET
     }
 }
 

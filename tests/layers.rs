@@ -25,10 +25,12 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 31] = [
+const LAYERS: [(&str, Layer); 34] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
+    ("secret", Words),
+    ("units", Words),
     ("sabotage", Words),
     ("collections", Pure),
     ("pool", Pure),
@@ -39,6 +41,7 @@ const LAYERS: [(&str, Layer); 31] = [
     ("protocol", Pure),
     ("connection", Pure),
     ("channel", Pure),
+    ("settings", Pure),
     ("bus", Pure),
     ("home", Pure),
     ("shard", Pure),
@@ -56,7 +59,6 @@ const LAYERS: [(&str, Layer); 31] = [
     ("accept", Shell),
     ("api", Shell),
     ("sys", Shell),
-    // It makes the options of every other part, so it names them all.
     ("config", Root),
     ("server", Root),
     ("cli", Root),

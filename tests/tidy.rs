@@ -20,6 +20,20 @@ const UNSAFE_HOMES: [&str; 3] = ["src/sys/", "bench/src/sys.rs", "tests/descript
 /// Words that put work off. In two halves, so that this file has none.
 const PUT_OFF: [(&str, &str); 4] = [("TO", "DO"), ("FIX", "ME"), ("X", "XX"), ("for ", "now")];
 
+/// How the names of bounds end.
+const BOUND_ENDINGS: [&str; 8] =
+    ["_MAX", "_MIN", "_TIMEOUT", "_INTERVAL", "_PATIENCE", "_TTL", "_PAUSE", "_DEADLINE"];
+
+/// Constants that are called like bounds and are sizes of types and formats.
+const NO_BOUNDS: [&str; 6] = [
+    "src/bridge/check.rs:VERSION_MIN",
+    "src/channel/name.rs:BYTES_MAX",
+    "src/ids.rs:COUNT_MAX",
+    "src/collections/table.rs:CAPACITY_MIN",
+    "src/ws/encode.rs:HEADER_BYTES_MAX",
+    "src/ws/header.rs:HEADER_BYTES_MAX",
+];
+
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 5] = ["utils", "util", "helpers", "manager", "misc"];
 
@@ -197,6 +211,32 @@ fn shell_scripts_stop_at_their_first_error() {
         if first != Some(SETTING) {
             let path = &source.path;
             errors.push(format!("{path}: begins with {first:?}. Write `{SETTING}` before it"));
+        }
+    });
+}
+
+#[test]
+fn bounds_stand_in_limits() {
+    check(|source, errors| {
+        let own = source.path.starts_with("src/limits") || !source.path.starts_with("src/");
+        if own || !source.is_rust() || source.is_test() {
+            return;
+        }
+        let code = source.code();
+        for (at, line) in code.lines().enumerate() {
+            let Some(name) = line.split("const ").nth(1).and_then(|rest| rest.split(':').next())
+            else {
+                continue;
+            };
+            let is_bound = BOUND_ENDINGS.iter().any(|ending| name.ends_with(ending));
+            if is_bound && !NO_BOUNDS.contains(&format!("{}:{name}", source.path).as_str()) {
+                errors.push(format!(
+                    "{}:{}: the bound {name}. Put it into `limits`, with what it costs and why it \
+                     is as it is",
+                    source.path,
+                    at + 1
+                ));
+            }
         }
     });
 }

@@ -9,14 +9,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use corecast::config::Config;
 use corecast::ids::{Moment, ShardId};
 use corecast::mesh::{HomeMap, Inbox, Lane, Outbound, ShardLane, Wake};
 use corecast::metrics::ShardCells;
 use corecast::readiness::{Phase, Readiness};
+use corecast::secret::NodeSecret;
+use corecast::settings::Settings;
 use corecast::shard::{
-    Identity, Options, OutboxLeases, Parts, Ready, Received, Release, Shard, Socket, Sockets,
-    Token, Write, Wrote,
+    Identity, Options, OutboxLeases, Parts, Pools, Ready, Received, Release, Shard, Socket,
+    Sockets, Token, Write, Wrote,
 };
 use corecast::subnets::{Subnet, Subnets};
 
@@ -101,20 +102,22 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
     let shards = vec![ShardLane::new(address, Box::new(NoWake))];
     let control = Lane::new(Inbox::new(16).1, Box::new(NoWake));
     let bridge = Lane::new(Inbox::new(16).1, Box::new(NoWake));
-    let mut options: Options = Config::default().shard_options(1);
-    (options.bus, options.insecure) = (true, true);
+    let mut settings = Settings::default();
+    settings.redis.url = "redis://silent".to_owned();
+    settings.auth.insecure = true;
+    let settings = Arc::new(settings);
     let cells: Arc<ShardCells> = Arc::default();
     let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
     readiness.set_phase(Phase::Serving);
     let shard = Shard::new(Parts {
         id: ShardId::new(0),
-        options,
+        options: Options::new(&settings, 1),
         sockets: Silent { alone, ..Silent::default() },
         inbox,
         outbound: Outbound::new(shards, control, Some(bridge)),
-        pools: Config::default().pools(1),
-        home_map: HomeMap::new(1),
-        identity: Identity::new(),
+        pools: Pools::new(&settings, 1),
+        home_map: HomeMap::new(&NodeSecret::new([1; 16]), 1),
+        identity: Identity::new(&NodeSecret::new([1; 16])),
         cells: Arc::clone(&cells),
         subnets: Arc::new(Subnets::new(16)),
         readiness,

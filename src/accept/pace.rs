@@ -1,6 +1,7 @@
 //! A rate with a burst of one second of it.
 
 use crate::ids::Moment;
+use crate::limits::ACCEPT_SCARCE_SHARE;
 
 /// How many more may come at present.
 #[derive(Debug)]
@@ -11,9 +12,6 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The part of a burst below which it is scarce.
-    const SCARCE: f64 = 0.25;
-
     /// So many a second, at least one.
     pub(super) fn new(rate: u32) -> Pace {
         let rate = f64::from(rate.max(1));
@@ -34,7 +32,7 @@ impl Pace {
 
     /// Whether most of the burst is used up: somebody comes faster than the rate.
     pub(super) fn is_scarce(&self) -> bool {
-        self.left < self.rate * Pace::SCARCE
+        self.left < self.rate * ACCEPT_SCARCE_SHARE
     }
 
     /// One has come.

@@ -25,10 +25,10 @@ pub struct Full;
 
 /// Hands a message to its thread, or says that there is no room. It must not block, and must not
 /// call [`Courier::deliver`] itself: answers come by the inbox, in a later turn.
-pub type Send = Box<dyn FnMut(Addressed) -> Result<(), Full> + std::marker::Send>;
+pub type SendMessage = Box<dyn FnMut(Addressed) -> Result<(), Full> + Send>;
 
 /// Which shard has a channel's history.
-pub type Home = Box<dyn Fn(&str) -> ShardId + std::marker::Send + Sync>;
+pub type Home = Box<dyn Fn(&str) -> ShardId + Send + Sync>;
 
 /// Control's requests to shards.
 pub struct Courier {
@@ -40,7 +40,7 @@ pub struct Courier {
 }
 
 struct Inner {
-    send: Send,
+    send: SendMessage,
     /// Who waits for which ticket; at most [`API_PENDING_MAX`].
     pending: HashMap<Ticket, oneshot::Sender<Answer>>,
     next: u64,
@@ -48,7 +48,7 @@ struct Inner {
 
 impl Courier {
     /// A courier to `shards` shards, and with `bus` to the bridge, which reaches them by `send`.
-    pub fn new(shards: usize, bus: bool, home: Home, send: Send) -> Arc<Courier> {
+    pub fn new(shards: usize, bus: bool, home: Home, send: SendMessage) -> Arc<Courier> {
         assert!(shards > 0, "there is somebody to ask");
         let inner = Inner { send, pending: HashMap::new(), next: 0 };
         Arc::new(Courier { shards, bus, home, inner: Mutex::new(inner) })

@@ -1,9 +1,6 @@
-//! Why a request to the API fails, and how that is said in HTTP.
+//! Why a request of the application fails, whatever its wording.
 
-use axum::http::StatusCode;
-use serde::Serialize;
-
-use crate::protocol::Unfit;
+use crate::channel::Unfit;
 use crate::reason::ClientError;
 
 /// Why a request fails.
@@ -16,17 +13,8 @@ pub enum ApiError {
         /// What exactly, for the person who reads it; may be empty.
         detail: String,
     },
-    /// The body is not what the method takes. Alone it is a 400, in a batch a 107.
-    Malformed(String),
-    /// Too much is under way. Alone it is a 503, in a batch a 111.
+    /// Too much is under way.
     Busy,
-}
-
-/// An error as Centrifugo's API writes it.
-#[derive(Debug, Serialize)]
-pub(super) struct ErrorBody {
-    code: u16,
-    message: String,
 }
 
 impl From<ClientError> for ApiError {
@@ -58,37 +46,21 @@ impl ApiError {
     }
 
     /// The error's row in the table of reasons.
-    fn error(&self) -> ClientError {
+    pub(super) fn error(&self) -> ClientError {
         match self {
             ApiError::Refused { error, .. } => *error,
-            ApiError::Malformed(_) => ClientError::BadRequest,
             ApiError::Busy => ClientError::TooManyRequests,
         }
     }
 
-    /// Code and message. What is wrong in particular follows the standard text after a colon.
-    pub(super) fn body(&self) -> ErrorBody {
+    /// Text of the error. What is wrong in particular follows the standard text after a colon.
+    pub(super) fn message(&self) -> String {
         let row = self.error().row();
-        let message = match self {
-            ApiError::Refused { detail, .. } | ApiError::Malformed(detail)
-                if !detail.is_empty() =>
-            {
+        match self {
+            ApiError::Refused { detail, .. } if !detail.is_empty() => {
                 format!("{}: {detail}", row.text)
             }
             _ => row.text.to_owned(),
-        };
-        ErrorBody { code: row.code, message }
-    }
-
-    /// The status where errors are told by HTTP's means. Source: Centrifugo's transport error mode.
-    pub(super) fn transport_status(&self) -> StatusCode {
-        match self.error() {
-            ClientError::UnknownChannel | ClientError::MethodNotFound => StatusCode::NOT_FOUND,
-            ClientError::BadRequest
-            | ClientError::NotAvailable
-            | ClientError::PublicationTooLong => StatusCode::BAD_REQUEST,
-            ClientError::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

@@ -9,7 +9,8 @@ use axum::http::{Response, StatusCode};
 use axum::routing::get;
 use serde::Serialize;
 
-use super::{Api, reply};
+use super::http;
+use super::state::Api;
 use crate::metrics::{Cell, Process, ShardCells};
 
 /// The whole page: it loads nothing from elsewhere.
@@ -24,7 +25,7 @@ pub(super) fn routes(router: Router<Arc<Api>>) -> Router<Arc<Api>> {
 }
 
 async fn page() -> Response<Body> {
-    reply::with_type(StatusCode::OK, "text/html; charset=utf-8", Body::from(PAGE))
+    http::with_type(StatusCode::OK, "text/html; charset=utf-8", Body::from(PAGE))
 }
 
 /// Where the page connects.
@@ -37,14 +38,14 @@ struct PageConfig {
 }
 
 async fn config(State(api): State<Arc<Api>>) -> Response<Body> {
-    let address = api.node.client_address;
+    let address = api.service.parts.node.client_address;
     let host = match address.ip() {
         ip if ip.is_unspecified() => None,
         std::net::IpAddr::V4(ip) => Some(ip.to_string()),
         std::net::IpAddr::V6(ip) => Some(format!("[{ip}]")),
     };
     let version = env!("CARGO_PKG_VERSION");
-    reply::json(StatusCode::OK, &PageConfig { host, port: address.port(), version })
+    http::json(StatusCode::OK, &PageConfig { host, port: address.port(), version })
 }
 
 /// What the page shows each second. Counters are totals; the page takes the differences.
@@ -62,12 +63,13 @@ struct Numbers {
 }
 
 async fn numbers(State(api): State<Arc<Api>>) -> Response<Body> {
-    let shards = api.status.shards();
+    let status = &api.service.parts.status;
+    let shards = status.shards();
     let sum = |cell: fn(&ShardCells) -> &Cell| -> u64 {
         shards.iter().map(|cells| cell(cells).value()).sum()
     };
     let numbers = Numbers {
-        nanos: api.status.now().nanos(),
+        nanos: status.now().nanos(),
         connections: shards.iter().flat_map(|cells| &cells.connections).map(Cell::value).sum(),
         subscriptions: sum(|cells| &cells.subscriptions),
         channels: sum(|cells| &cells.channels_home),
@@ -76,5 +78,5 @@ async fn numbers(State(api): State<Arc<Api>>) -> Response<Body> {
         resident_bytes: Process::read().resident_bytes,
         shards: shards.len(),
     };
-    reply::json(StatusCode::OK, &numbers)
+    http::json(StatusCode::OK, &numbers)
 }

@@ -20,7 +20,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-use super::{Api, reply, router};
+use super::state::Api;
+use super::{http, router};
 use crate::limits::{
     ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX,
     API_HEAD_BYTES_MAX, API_HEADER_TIMEOUT, API_HEADERS_MAX, API_REQUEST_TIMEOUT,
@@ -173,7 +174,7 @@ async fn answer(router: Router, state: &PeerState, request: Request<Incoming>) -
         Ok(Ok(response)) => response,
         Err(_) => {
             let line = format!("not finished within {API_REQUEST_TIMEOUT:?}");
-            reply::text(StatusCode::SERVICE_UNAVAILABLE, &line)
+            http::text(StatusCode::SERVICE_UNAVAILABLE, &line)
         }
     };
     state.answering.store(false, Ordering::Relaxed);

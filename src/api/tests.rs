@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::channel::{DataType, Namespace};
-use crate::ids::{Epoch, Generation, Moment, Position, ShardId, Slot};
+use crate::channel::{DataType, Namespace, Namespaces};
+use crate::ids::{ClientId, ConnectionId, Epoch, Generation, Moment, Position, ShardId, Slot};
 use crate::mesh::{Addressed, Answer, Asker, ControlRequest, ShardMail, Ticket, ToHome, ToShard};
 use crate::metrics::ShardCells;
+use crate::settings::Settings;
 
 /// Number of pretended shards.
 const SHARDS: usize = 3;
@@ -37,28 +38,15 @@ fn now() -> Moment {
 }
 
 /// Settings with a key, and a namespace of each type that keeps a history.
-fn options() -> Options {
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    let defaults = settings.channel.namespaces.plain().clone();
     let namespace = |name: &str, data, history_size| Namespace {
         name: name.to_owned(),
         data,
         history_size,
         history_ttl: Duration::from_secs(60),
-        durable_history: false,
-        force_recovery: false,
-        force_positioning: false,
-        allow_recovery: false,
-        allow_positioning: false,
-        allow_subscribe_for_client: false,
-        allow_subscribe_for_anonymous: false,
-        allow_publish_for_subscriber: false,
-        allow_publish_for_client: false,
-        allow_publish_for_anonymous: false,
-        allow_history_for_subscriber: false,
-        allow_history_for_client: false,
-        allow_history_for_anonymous: false,
-        slow_policy: crate::channel::SlowPolicy::Disconnect,
-        channel_regex: None,
-        events: crate::channel::ChannelEvents::default(),
+        ..defaults.clone()
     };
     let namespaces = vec![
         namespace("", DataType::Json, 0),
@@ -66,17 +54,13 @@ fn options() -> Options {
         namespace("text", DataType::Text, 10),
         namespace("bin", DataType::Binary, 10),
     ];
-    Options {
-        keys: vec!["sesame".to_owned()],
-        open: false,
-        page: false,
-        body_bytes_max: 1 << 20,
-        namespaces: Namespaces::new(namespaces, 255),
-    }
+    settings.channel.namespaces = Namespaces::new(namespaces, 255);
+    settings.api.keys = vec!["sesame".to_owned()];
+    settings
 }
 
 /// A node with these settings whose shards answer with `respond`. Must be called in a runtime.
-fn node_with(options: Options, respond: Respond) -> TestNode {
+fn node_with(settings: Settings, respond: Respond) -> TestNode {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (sender, mut receiver) = mpsc::unbounded_channel::<(ShardId, ShardMail)>();
     let send = move |message| {
@@ -106,7 +90,8 @@ fn node_with(options: Options, respond: Respond) -> TestNode {
         let (slot, generation) = (Slot::new(7), Generation::new(1));
         (*id == client_id()).then_some(ConnectionId { shard: ShardId::new(1), slot, generation })
     };
-    let api = Api::new(options, Parts { courier, status, identify: Box::new(identify), node });
+    let api =
+        Api::new(Arc::new(settings), Parts { courier, status, identify: Box::new(identify), node });
     TestNode { router: router::router(Arc::clone(&api)), api, seen }
 }
 

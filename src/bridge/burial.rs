@@ -38,7 +38,7 @@ async fn bury(bridge: &Bridge, link: &Link, lease: &str) -> Result<(), LinkError
     let (uid, boot) = name.split_once(':').unwrap_or((name, ""));
     let boot = boot.parse().unwrap_or_default();
     tracing::warn!(node = uid, "a node is gone");
-    if bridge.options.events.on {
+    if bridge.settings.has_events() {
         if !tell_sessions(bridge, link, (uid, boot), &claimed).await? {
             tracing::warn!(node = uid, "it is not: it was heard of again");
             return link

@@ -56,11 +56,11 @@ async fn look(bridge: &Bridge, link: &Link) -> Result<Result<(), String>, LinkEr
 pub(super) async fn agree(bridge: &Bridge, link: &Link) -> Result<Result<(), String>, LinkError> {
     let key = bridge.keys.config();
     // A node of format 0 takes the whole text for the number, and refuses.
-    let streams = format!("{} (format {FORMAT})", bridge.options.streams);
+    let streams = format!("{} (format {FORMAT})", bridge.settings.redis.streams);
     let args = vec![key.clone(), b"streams".to_vec(), streams.into_bytes()];
     link.call("HSETNX", &key, args).await?;
     let kept = link.call("HGET", &key, vec![key.clone(), b"streams".to_vec()]).await?;
-    Ok(check_streams(&kept, bridge.options.streams, bridge.keys.prefix()))
+    Ok(check_streams(&kept, bridge.settings.redis.streams, bridge.keys.prefix()))
 }
 
 fn check_info(version: Option<&str>, policy: Option<&str>) -> Result<(), String> {

@@ -15,15 +15,12 @@ use super::{Backoff, Bridge, nodes};
 use crate::bus::Reply;
 use crate::limits::{
     ANSWER_TIMEOUT, BUS_BLOCK, BUS_READ_TIMEOUT, CLUSTER_CALLS_MAX, CLUSTER_ENTRIES_MAX,
-    CLUSTER_ENTRIES_TTL, CLUSTER_STREAM_BYTES, CLUSTER_TIMEOUT,
+    CLUSTER_ENTRIES_TTL, CLUSTER_READ_ENTRIES_MAX, CLUSTER_STREAM_BYTES, CLUSTER_TIMEOUT,
 };
 use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, RemoteCall, Ticket, ToControl};
 
 /// Streams that a node must read before others may count on its answers.
 pub(super) const STREAMS: u8 = 2;
-
-/// Entries in one read.
-const READ_ENTRIES_MAX: usize = 64;
 
 /// Appends an entry, and removes those that are of no use any more.
 const APPEND: &str = include_str!("scripts/append_cluster.lua");
@@ -191,7 +188,7 @@ async fn follow(
     (stream, key): (Stream, &[u8]),
     mut at: String,
 ) -> LinkError {
-    let count = READ_ENTRIES_MAX.to_string();
+    let count = CLUSTER_READ_ENTRIES_MAX.to_string();
     let block = BUS_BLOCK.as_millis().to_string();
     loop {
         if let Err(error) = witness.verify_in_time(bridge, link).await {

@@ -20,28 +20,6 @@ use crate::mesh::{Event, EventKind};
 /// Appends entries to a stream.
 const APPEND: &str = include_str!("scripts/append_events.lua");
 
-/// The settings of events.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
-pub struct EventOptions {
-    /// The application is told of something.
-    pub on: bool,
-    /// Sessions that begin are written.
-    pub connect: bool,
-    /// Sessions that end are written.
-    pub disconnect: bool,
-    /// Who is connected is kept in Redis.
-    pub roster: bool,
-    /// The stream.
-    pub stream: String,
-    /// Entries that it keeps, more or less.
-    pub entries_max: usize,
-    /// Bytes that it keeps, more or less.
-    pub bytes_max: usize,
-    /// Sessions that the node may have at once.
-    pub sessions_max: usize,
-}
-
 /// Events that wait.
 #[derive(Default)]
 pub(super) struct Events {
@@ -137,8 +115,8 @@ impl Bridge {
             EventKind::Dropped => event.count,
             kind => u64::from(self.is_written(kind)),
         };
-        if self.options.events.roster {
-            self.events.roster.note(&event, self.options.events.sessions_max);
+        if self.settings.events.roster {
+            self.events.roster.note(&event, self.settings.server.max_connections);
         }
         let time = unix_millis().saturating_sub(age);
         let taken = self.events.queue.borrow_mut().push(event, time, missed);
@@ -185,8 +163,8 @@ impl Bridge {
     /// Whether an event is written, and not only of use for the roster.
     fn is_written(&self, kind: EventKind) -> bool {
         match kind {
-            EventKind::Connect => self.options.events.connect,
-            EventKind::Disconnect => self.options.events.disconnect,
+            EventKind::Connect => self.settings.events.connect,
+            EventKind::Disconnect => self.settings.events.disconnect,
             _ => true,
         }
     }
@@ -287,7 +265,7 @@ async fn write_batch(bridge: &Bridge, link: &Link) -> Result<(), LinkError> {
         count
     };
     // In this order: whoever dies in between leaves too many in the roster, never too few.
-    let roster = bridge.options.events.roster;
+    let roster = bridge.settings.events.roster;
     if roster && joined.len() > 1 {
         link.call("HSET", &key, joined).await?;
     }
@@ -310,8 +288,8 @@ pub(super) async fn append(
     if entries.is_empty() {
         return Ok(());
     }
-    let key = bridge.options.events.stream.as_bytes();
-    let options = &bridge.options.events;
+    let key = bridge.settings.events.stream.as_bytes();
+    let options = &bridge.settings.events;
     let most = [options.entries_max, options.bytes_max].map(|most| most.to_string().into_bytes());
     let marks = bridge.keys.event_marks(&options.stream);
     let mut args = vec![APPEND.as_bytes().to_vec(), b"2".to_vec(), key.to_vec(), marks];

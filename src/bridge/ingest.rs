@@ -53,7 +53,7 @@ pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
                     bridge: &bridge,
                     link,
                     key: stream.as_bytes().to_vec(),
-                    group: bridge.options.prefix.as_bytes(),
+                    group: bridge.settings.redis.prefix.as_bytes(),
                     lease: bridge.keys.lease(&stream),
                     stream: Arc::clone(&stream),
                     token: &bridge.token,
@@ -75,7 +75,7 @@ pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
 
 /// Gives up the leases of this node, which stops: another one need not wait until they run out.
 pub(super) async fn leave(bridge: &Bridge, link: &Link) {
-    for stream in &bridge.options.ingest {
+    for stream in &bridge.settings.redis.ingest {
         let lease = bridge.keys.lease(stream);
         let names = vec![lease.clone(), stream.as_bytes().to_vec()];
         let args = vec![bridge.token.clone(), b"DEL".to_vec(), lease];
@@ -331,15 +331,15 @@ impl Ingest<'_> {
         cursor.seen = cursor.seen.max(*last);
         cursor.undone = cursor.undone.map(|_| *last);
         let (mut bytes, mut deleted, read) = (0, Vec::new(), entries.len());
-        let options = &self.bridge.options;
+        let settings = &self.bridge.settings;
         for (id, fields) in entries {
             let Some(fields) = fields else {
                 deleted.push(id);
                 continue;
             };
             bytes += fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-            let most = options.publication_bytes_max;
-            let asked = Asked::parse(id, &fields, &options.namespaces, most);
+            let most = settings.api.body_bytes_max;
+            let asked = Asked::parse(id, &fields, &settings.channel.namespaces, most);
             intake.push(id, fields, asked);
         }
         self.bridge.cells.ingest_deleted.add(deleted.len() as u64);

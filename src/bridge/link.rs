@@ -21,10 +21,7 @@ use super::Bridge;
 use super::standing::Links;
 use super::writer::not_an_answer;
 use crate::bus::{Keys, Reply, RunId, Script};
-use crate::limits::{BUS_CALL_TIMEOUT, BUS_GRACE, BUS_READ_TIMEOUT};
-
-/// Commands that wait in the library for one connection: we have a few under way at most.
-const COMMANDS_MAX: usize = 1024;
+use crate::limits::{BUS_CALL_TIMEOUT, BUS_GRACE, BUS_READ_TIMEOUT, REDIS_COMMANDS_MAX};
 
 /// What an address of Redis begins with.
 const SCHEMES: [&str; 8] = [
@@ -92,7 +89,8 @@ pub(super) struct Link {
 impl Link {
     /// Connects to the server, Sentinel or Cluster of `bridge`. Commands may take `patience`.
     pub(super) async fn connect(bridge: &Bridge, patience: Duration) -> Result<Link, LinkError> {
-        let mut config = Config::from_url(&bridge.options.url).map_err(|error| refused(&error))?;
+        let mut config =
+            Config::from_url(&bridge.settings.redis.url).map_err(|error| refused(&error))?;
         let named = bridge.sentinels.address();
         if let (ServerConfig::Sentinel { .. }, Some((host, port))) = (&config.server, named) {
             // The one of the Sentinels that has told of a failover knows better than all others.
@@ -108,7 +106,8 @@ impl Link {
         bridge: &Bridge,
         sentinel: &Server,
     ) -> Result<Link, LinkError> {
-        let mut config = Config::from_url(&bridge.options.url).map_err(|error| refused(&error))?;
+        let mut config =
+            Config::from_url(&bridge.settings.redis.url).map_err(|error| refused(&error))?;
         if let ServerConfig::Sentinel { username, password, .. } = config.server {
             (config.username, config.password) = (username, password);
         }
@@ -130,7 +129,7 @@ impl Link {
             internal_command_timeout: BUS_CALL_TIMEOUT,
             // Only we know what may be sent again.
             max_command_attempts: 1,
-            max_command_buffer_len: COMMANDS_MAX,
+            max_command_buffer_len: REDIS_COMMANDS_MAX,
             tcp: TcpConfig {
                 nodelay: Some(true),
                 user_timeout: Some(BUS_READ_TIMEOUT),

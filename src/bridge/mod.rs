@@ -15,7 +15,6 @@ mod sentinel;
 mod standing;
 mod writer;
 
-pub use events::EventOptions;
 pub use link::check_url;
 pub use nodes::Member;
 
@@ -30,37 +29,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::bus::{Call, Engine, Keys};
-use crate::channel::Namespaces;
 use crate::ids::Moment;
-use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, RETRY_INTERVAL};
+use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, COMPLAINT_INTERVAL, RETRY_INTERVAL};
 use crate::mesh::{HomeMap, Inbox, Outbound, Ticket, ToBridge};
 use crate::metrics::BridgeCells;
+use crate::settings::Settings;
 use crate::sys::EventFd;
 use ingest::Mailbox;
-
-/// The same complaint is made at most once in this time.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The settings of the bridge.
-#[derive(Clone)]
-pub struct Options {
-    /// Where Redis is. May hold a password.
-    pub url: String,
-    /// What names of keys begin with.
-    pub prefix: String,
-    /// How many streams the bus has.
-    pub streams: usize,
-    /// Bytes that Redis keeps of each.
-    pub stream_bytes_max: usize,
-    /// Channels and their options.
-    pub namespaces: Namespaces,
-    /// Streams from which publications are taken in.
-    pub ingest: Vec<String>,
-    /// Bytes of the longest of their entries.
-    pub publication_bytes_max: usize,
-    /// What the application is told of.
-    pub events: EventOptions,
-}
 
 /// What the bridge is made of.
 pub struct Parts {
@@ -108,7 +83,7 @@ pub type Loaded = Box<dyn FnOnce(Result<(), String>) + Send>;
 ///
 /// # Errors
 /// The system has none to give.
-pub fn start(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
+pub fn start(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
     std::thread::Builder::new().name("bridge".to_owned()).spawn(move || {
         #[cfg(feature = "sabotage")]
         crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
@@ -121,7 +96,7 @@ pub fn start(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         let ended = match runtime {
             Ok(runtime) => {
                 let local = tokio::task::LocalSet::new();
-                runtime.block_on(local.run_until(run(options, parts, loaded)))
+                runtime.block_on(local.run_until(run(settings, parts, loaded)))
             }
             Err(error) => Err(error),
         };
@@ -144,7 +119,7 @@ impl Drop for AbortOnDrop {
 
 /// What the tasks of the thread share.
 struct Bridge {
-    options: Options,
+    settings: Arc<Settings>,
     keys: Keys,
     /// Whose leases of ingested streams are this node's: no other process has it.
     token: Vec<u8>,
@@ -218,18 +193,14 @@ impl Bridge {
     }
 }
 
-async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
+async fn run(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
     let Parts { inbox, wake, outbound, home_map, cells, now, member, stopping } = parts;
-    let engine_options = crate::bus::Options {
-        streams: options.streams,
-        namespaces: options.namespaces.clone(),
-        home_map,
-        seed: seed(),
-    };
+    let engine_options =
+        crate::bus::Options { settings: Arc::clone(&settings), home_map, seed: seed() };
     let bridge = Rc::new(Bridge {
-        keys: Keys::new(&options.prefix),
+        keys: Keys::new(&settings.redis.prefix),
         token: format!("{:016x}", seed()).into_bytes(),
-        place: link::place(&options.url),
+        place: link::place(&settings.redis.url),
         engine: RefCell::new(Engine::new(engine_options, outbound, Arc::clone(&cells))),
         mailboxes: RefCell::default(),
         tickets: Slot::new(0),
@@ -238,7 +209,7 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         now,
         not_reading: Slot::new(0),
         not_ingesting: Slot::new(0),
-        is_cluster: link::is_cluster(&options.url),
+        is_cluster: link::is_cluster(&settings.redis.url),
         links: Rc::default(),
         sentinels: sentinel::Sentinels::default(),
         reason: RefCell::default(),
@@ -247,7 +218,7 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
         nodes: nodes::Nodes::new(member),
         cluster: cluster::Cluster::default(),
         events: events::Events::default(),
-        options,
+        settings,
     });
     // What was sent while Redis is still looked for must not wait for it unanswered.
     let receiving = tokio::task::spawn_local(receive(Rc::clone(&bridge), inbox, wake));
@@ -259,7 +230,7 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     }
     bridge.show_start("what Redis has kept is being read");
     tokio::task::spawn_local(writer::run(Rc::clone(&bridge)));
-    let all = 0..bridge.options.streams;
+    let all = 0..bridge.settings.redis.streams;
     bridge.not_reading.set(if bridge.is_cluster { all.len() } else { 1 });
     if bridge.is_cluster {
         // Streams live on several servers, and a read that waits has one.
@@ -277,12 +248,12 @@ async fn run(options: Options, parts: Parts, loaded: Loaded) -> std::io::Result<
     }
     tokio::task::spawn_local(nodes::run(Rc::clone(&bridge)));
     tokio::task::spawn_local(stop(Rc::clone(&bridge), stopping));
-    if bridge.options.events.on {
+    if bridge.settings.has_events() {
         tokio::task::spawn_local(events::run(Rc::clone(&bridge)));
     }
     bridge.cells.joined.set(1);
     loaded(Ok(()));
-    for stream in &bridge.options.ingest {
+    for stream in &bridge.settings.redis.ingest {
         tokio::task::spawn_local(ingest::run(Rc::clone(&bridge), stream.as_str().into()));
     }
     receiving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))

@@ -2,7 +2,6 @@
 //! stand before anything else.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,12 +11,9 @@ use super::writer::{fence, not_an_answer};
 use super::{Backoff, Bridge};
 use crate::bus::{Entry, EntryId, Reply, RunId, Script, Tail};
 use crate::limits::{
-    BUS_BLOCK, BUS_READ_BYTES, BUS_READ_ENTRIES_MAX, BUS_READ_TIMEOUT, BUS_TAIL_INTERVAL,
-    RETRY_INTERVAL,
+    BUS_BLOCK, BUS_EPOCH_MAX, BUS_READ_BYTES, BUS_READ_ENTRIES_MAX, BUS_READ_TIMEOUT,
+    BUS_TAIL_INTERVAL, BUS_WINDOW_INTERVAL, RETRY_INTERVAL,
 };
-
-/// How often it is looked how far back the streams reach.
-const WINDOW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connects, follows `streams` until the connection fails, and begins anew: for ever.
 pub(super) async fn run(bridge: Rc<Bridge>, streams: Vec<usize>) {
@@ -76,7 +72,7 @@ async fn follow(
                 return error;
             }
         }
-        if measured.is_none_or(|at| at.elapsed() >= WINDOW_INTERVAL) {
+        if measured.is_none_or(|at| at.elapsed() >= BUS_WINDOW_INTERVAL) {
             measured = Some(Instant::now());
             if let Err(error) = measure(bridge, link, streams).await {
                 return error;
@@ -136,7 +132,7 @@ fn on_entries(bridge: &Bridge, stream: usize, replies: &[Reply]) -> Result<usize
     let mut entries = Vec::with_capacity(replies.len());
     for reply in replies {
         match Entry::from_reply(reply) {
-            Ok(entry) if entry.id.epoch > EntryId::EPOCH_MAX => {
+            Ok(entry) if entry.id.epoch > BUS_EPOCH_MAX => {
                 // Nothing can follow it: fencing, the first thing on a connection, removes it.
                 let text = format!("stream {stream} has entry {}, which no node wrote", entry.id);
                 return Err(LinkError::Lost(text));

@@ -14,14 +14,11 @@ use super::link::{Link, LinkError};
 use super::writer::not_an_answer;
 use super::{Backoff, Bridge};
 use crate::bus::Reply;
-use crate::limits::{SENTINEL_ASK_INTERVAL, SENTINEL_TRUST, SENTINELS_MAX};
+use crate::limits::{SENTINEL_ASK_INTERVAL, SENTINEL_TRIES_MAX, SENTINEL_TRUST, SENTINELS_MAX};
 
 /// What a Sentinel says first when it promotes, when it tells the other replicas, and when it has
 /// heard of a failover from another Sentinel.
 const EVENTS: [&str; 3] = ["+promoted-slave", "+failover-state-reconf-slaves", "+switch-master"];
-
-/// Answers that contradict each other in the midst of a change, until one is given up.
-const TRIES_MAX: usize = 3;
 
 /// What Sentinels have said.
 #[derive(Default)]
@@ -104,7 +101,7 @@ pub(super) fn start(bridge: &Rc<Bridge>) {
     if crate::sabotage!(DeafToSentinels) {
         return;
     }
-    let Ok(config) = Config::from_url(&bridge.options.url) else { return };
+    let Ok(config) = Config::from_url(&bridge.settings.redis.url) else { return };
     if let ServerConfig::Sentinel { hosts, service_name, .. } = &config.server {
         bridge.sentinels.heard.borrow_mut().extend(hosts.iter().map(|host| (host.clone(), None)));
         for host in hosts {
@@ -175,7 +172,7 @@ async fn listen(bridge: &Rc<Bridge>, link: &Link, name: &str, backoff: &mut Back
 /// Which primary a Sentinel names, and since which failover.
 async fn ask(link: &Link, name: &str) -> Result<((String, u16), u64), LinkError> {
     let mut epoch = ask_epoch(link, name).await?;
-    for _ in 0..TRIES_MAX {
+    for _ in 0..SENTINEL_TRIES_MAX {
         let args = [b"GET-MASTER-ADDR-BY-NAME".to_vec(), name.as_bytes().to_vec()];
         let reply = link.call("SENTINEL", &[], args.to_vec()).await?;
         let address = match reply.list() {

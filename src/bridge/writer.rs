@@ -41,7 +41,7 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
 /// A connection, and which of its servers has which streams.
 async fn connect(bridge: &Bridge) -> Result<(Link, Vec<Vec<usize>>), LinkError> {
     let link = Link::connect(bridge, BUS_CALL_TIMEOUT).await?;
-    let masters = link.masters(&bridge.keys, bridge.options.streams).await?;
+    let masters = link.masters(&bridge.keys, bridge.settings.redis.streams).await?;
     Ok((link, masters))
 }
 
@@ -114,7 +114,7 @@ async fn make(bridge: Rc<Bridge>, link: Rc<Link>, call: Call) -> (Outcome, Optio
         },
         Call::Append(append) => {
             let stream = append.stream;
-            let (names, args) = append.keys_and_args(keys, bridge.options.stream_bytes_max);
+            let (names, args) = append.keys_and_args(keys, bridge.settings.redis.stream_bytes_max);
             let answer = link.script(Script::Append, names, args).await;
             let result = match &answer {
                 Ok(reply) => append.answer(reply).ok_or(AppendFailed::Lost),

@@ -14,7 +14,7 @@ use super::follow::{Step, Tail};
 use super::lane::Lane;
 use super::probe::Master;
 use super::{Entry, EntryId, Item, stream_of};
-use crate::channel::{ChannelName, Namespaces};
+use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
 use crate::limits::{
     BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PATIENCE,
@@ -25,14 +25,13 @@ use crate::mesh::{
 };
 use crate::metrics::BridgeCells;
 use crate::reason::ClientError;
+use crate::settings::Settings;
 
 /// The settings of the bus.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many streams there are.
-    pub streams: usize,
-    /// Channels and their options.
-    pub namespaces: Namespaces,
+    /// The settings of the node.
+    pub settings: Arc<Settings>,
     /// Which shard orders which channel on this node.
     pub home_map: HomeMap,
     /// A number that no other process has: publishers are named by it.
@@ -99,7 +98,7 @@ impl Engine {
             renewal_from: Moment::default(),
             options,
         };
-        for stream in 0..engine.options.streams {
+        for stream in 0..engine.options.settings.redis.streams {
             let publisher = engine.fresh();
             engine.lanes.push(Lane::new(stream, publisher));
         }
@@ -163,6 +162,11 @@ impl Engine {
         self.cells.pending_bytes.set(self.pending_bytes as u64);
     }
 
+    /// The stream that a channel is in.
+    fn stream_of(&self, channel: &str) -> usize {
+        stream_of(channel, self.options.settings.redis.streams)
+    }
+
     /// Sends a message to control.
     pub fn send_to_control(&mut self, message: ToControl) {
         self.outbound.control().push(message);
@@ -174,7 +178,8 @@ impl Engine {
             ToBus::Publish(publish) => self.publish(now, *publish, Once::Never),
             ToBus::HistoryRemove { channel, asker } => self.remove_history(now, channel, asker),
             ToBus::Locate { channel } => {
-                let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
+                let stream = self.stream_of(channel.as_str());
+                let lane = &mut self.lanes[stream];
                 if !lane.locator.want(now, channel.clone()) {
                     self.send_located(channel, None);
                 }
@@ -182,8 +187,10 @@ impl Engine {
             ToBus::Repeated { channel } => self.end_epoch(channel.as_str()),
             ToBus::ReadOlder { channel, before } => {
                 let away = self.is_away(now);
-                let lane = &mut self.lanes[stream_of(channel.as_str(), self.options.streams)];
-                let namespace = self.options.namespaces.resolve(channel.as_str()).map(Arc::clone);
+                let stream = self.stream_of(channel.as_str());
+                let lane = &mut self.lanes[stream];
+                let namespaces = &self.options.settings.channel.namespaces;
+                let namespace = namespaces.resolve(channel.as_str()).map(Arc::clone);
                 // Nobody waits for what there is no hope of.
                 let wanted = namespace.is_ok_and(|namespace| {
                     !away && lane.older.want(now, (channel.clone(), namespace), before)
@@ -193,18 +200,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// A channel was given a place that it has had before: the epoch of its stream must end, and
-    /// nothing that was said of it since is to be trusted.
-    fn end_epoch(&mut self, channel: &str) {
-        if crate::sabotage!(IgnoredRepeat) {
-            return;
-        }
-        let lane = &mut self.lanes[stream_of(channel, self.options.streams)];
-        let next = EntryId { epoch: lane.follow.at().epoch + 1, number: 0 };
-        (lane.above, lane.unfenced) = (next, true);
-        lane.locator.on_adrift(next);
     }
 
     /// A connection was made, on which these `masters` have each some of the streams: every stream
@@ -366,7 +361,7 @@ impl Engine {
                 Step::Epoch => self.adrift(stream, true),
             }
             self.cells.entries.add(1);
-            match entry.items(&self.options.namespaces, now) {
+            match entry.items(&self.options.settings.channel.namespaces, now) {
                 Ok(items) => items.into_iter().for_each(|item| self.deliver(item)),
                 Err(_) => {
                     self.cells.malformed.add(1);
@@ -443,7 +438,7 @@ impl Engine {
         let lane = &mut self.lanes[stream];
         lane.locator.on_adrift(lane.follow.at());
         lane.unread.on_epoch(lane.follow.at().epoch);
-        let streams = self.options.streams;
+        let streams = self.options.settings.redis.streams;
         for lane in self.outbound.shards() {
             lane.push(ToHome::Adrift { stream, streams });
         }

@@ -19,9 +19,6 @@ pub struct EntryId {
 }
 
 impl EntryId {
-    /// The highest epoch that a node begins: milliseconds since 1970 times 1024, until 2109.
-    pub const EPOCH_MAX: u64 = 1 << 52;
-
     /// The id that `text` writes.
     pub fn parse(text: &str) -> Option<EntryId> {
         let (epoch, number) = text.split_once('-')?;
@@ -151,7 +148,7 @@ pub(super) fn publication(
 /// Where channels stood before an entry, in the order in which its records first name them.
 struct Bases<'a> {
     unused: std::vec::IntoIter<(u64, u64)>,
-    named: HashMap<&'a str, (u64, u64), foldhash::fast::RandomState>,
+    named: HashMap<&'a str, (u64, u64)>,
 }
 
 impl<'a> Bases<'a> {

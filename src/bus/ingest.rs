@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 
 use super::{Reply, record};
-use crate::channel::{ChannelName, DataType, Namespaces, Publication, recovery_bytes};
-use crate::ids::Moment;
-use crate::mesh::{Asker, Publish};
-use crate::protocol::{
-    PublishRequest, Unfit, check_recoverable, checked_payload, decode_base64, read_params,
+use crate::channel::{
+    ChannelName, DataType, Namespaces, Payload, Publication, PublishCommand, Unfit, recovery_bytes,
 };
+use crate::ids::Moment;
+use crate::limits::REDIS_NUMBER_MAX;
+use crate::mesh::{Asker, Publish};
+use crate::protocol::{PublishParams, boxed_key, boxed_tags, decode_base64, read_params};
 
 /// Id of an entry: milliseconds, and a number among those of the same millisecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,9 +21,6 @@ pub struct IngestId(pub u64, pub u64);
 
 /// Fields of an entry with their values, as they stand in it.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// Above it Redis' scripts can't tell numbers apart.
-const NUMBER_MAX: u64 = 1 << 53;
 
 impl IngestId {
     /// Reads `<milliseconds>-<number>`.
@@ -85,8 +83,8 @@ impl Asked {
         namespaces: &Namespaces,
         bytes_max: usize,
     ) -> Result<Asked, String> {
-        if id.0.max(id.1) > NUMBER_MAX {
-            return Err(format!("an id above {NUMBER_MAX}: let Redis give ids (XADD … *)"));
+        if id.0.max(id.1) > REDIS_NUMBER_MAX {
+            return Err(format!("an id above {REDIS_NUMBER_MAX}: let Redis give ids (XADD … *)"));
         }
         let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > bytes_max {
@@ -106,63 +104,62 @@ impl Asked {
     ) -> Result<Asked, Unfit> {
         let params =
             value(fields, "payload").ok_or_else(|| Unfit::bad_request("method without payload"))?;
-        let request: PublishRequest = read_params(params).map_err(Unfit::bad_request)?;
-        request.check()?;
+        let params: PublishParams = read_params(params).map_err(Unfit::bad_request)?;
         let channels = match method {
-            b"publish" => std::slice::from_ref(&request.channel),
-            b"broadcast" => {
-                request.check_broadcast()?;
-                &request.channels[..]
-            }
+            b"publish" => std::slice::from_ref(&params.channel),
+            b"broadcast" => &params.channels[..],
             other => {
                 let name = String::from_utf8_lossy(other);
                 let detail = format!("method {name:?}, where publish or broadcast is expected");
                 return Err(Unfit::bad_request(detail));
             }
         };
-        Asked::new(channels, &request, namespaces, |data_type| request.payload(data_type))
+        PublishCommand::check_count(channels.len())?;
+        Asked::new(channels, &params.command()?, namespaces)
     }
 
     fn from_fields(fields: &Fields, namespaces: &Namespaces) -> Result<Asked, Unfit> {
-        let request = PublishRequest {
-            channel: text(fields, "channel")?.to_owned(),
-            skip_history: match text(fields, "skip_history")? {
-                "" | "0" | "false" => false,
-                "1" | "true" => true,
-                other => {
-                    let detail = format!("skip_history {other:?}, where true or false is expected");
-                    return Err(Unfit::bad_request(detail));
-                }
-            },
-            tags: match text(fields, "tags")? {
-                "" => BTreeMap::new(),
-                json => serde_json::from_str(json)
-                    .map_err(|error| Unfit::bad_request(format!("tags: {error}")))?,
-            },
-            idempotency_key: text(fields, "idempotency_key")?.to_owned(),
-            ..PublishRequest::default()
+        let skip_history = match text(fields, "skip_history")? {
+            "" | "0" | "false" => false,
+            "1" | "true" => true,
+            other => {
+                let detail = format!("skip_history {other:?}, where true or false is expected");
+                return Err(Unfit::bad_request(detail));
+            }
         };
-        request.check()?;
-        let b64data = text(fields, "b64data")?;
-        let decoded = if b64data.is_empty() { None } else { Some(decode_base64(b64data)?) };
-        let data = decoded.as_deref().or(value(fields, "data"));
-        let data = data.ok_or_else(|| Unfit::bad_request("data is missing"))?;
-        let channels = std::slice::from_ref(&request.channel);
-        Asked::new(channels, &request, namespaces, |data_type| checked_payload(data_type, data))
+        let tags: BTreeMap<String, String> = match text(fields, "tags")? {
+            "" => BTreeMap::new(),
+            json => serde_json::from_str(json)
+                .map_err(|error| Unfit::bad_request(format!("tags: {error}")))?,
+        };
+        let channel = text(fields, "channel")?.to_owned();
+        let payload = match text(fields, "b64data")? {
+            "" => value(fields, "data")
+                .map(Box::from)
+                .ok_or_else(|| Unfit::bad_request("data is missing"))?,
+            b64data => decode_base64(b64data)?,
+        };
+        let command = PublishCommand {
+            payload: Payload::Bytes(payload),
+            tags: boxed_tags(&tags),
+            skip_history,
+            idempotency_key: boxed_key(text(fields, "idempotency_key")?),
+        };
+        Asked::new(std::slice::from_ref(&channel), &command, namespaces)
     }
 
     fn new(
         channels: &[String],
-        request: &PublishRequest,
+        command: &PublishCommand,
         namespaces: &Namespaces,
-        payload: impl Fn(DataType) -> Result<Box<[u8]>, Unfit>,
     ) -> Result<Asked, Unfit> {
+        command.check()?;
         let mut asked = Asked {
             channels: Vec::with_capacity(channels.len()),
             payloads: Vec::new(),
-            tags: request.tags(),
-            skip_history: request.skip_history,
-            idempotency_key: request.idempotency_key(),
+            tags: command.tags.clone(),
+            skip_history: command.skip_history,
+            idempotency_key: command.idempotency_key.clone(),
         };
         // What each payload takes of a recovery.
         let mut lengths = Vec::new();
@@ -176,13 +173,13 @@ impl Asked {
             let known = asked.payloads.iter().position(|(known, _)| *known == data_type);
             let number = known.unwrap_or(asked.payloads.len());
             if known.is_none() {
-                asked.payloads.push((data_type, payload(data_type)?));
+                asked.payloads.push((data_type, command.payload(data_type)?));
             }
             let (_, data) = &asked.payloads[number];
             if lengths.len() == number {
                 lengths.push(recovery_bytes(data_type, data, &asked.tags));
             }
-            check_recoverable(namespace, lengths[number], asked.skip_history)?;
+            command.check_recoverable(namespace, lengths[number])?;
             asked.channels.push((ChannelName::new(channel), number));
         }
         let publication = asked.publication(0, Moment::default());
@@ -236,15 +233,14 @@ fn text<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, Unfit> {
 mod tests {
     use super::*;
     use crate::channel::Namespace;
-    use crate::config::Config;
     use crate::limits::RECOVERY_BYTES_MAX;
+    use crate::settings::Settings;
 
     /// `chat` with JSON and `raw` with bytes.
     fn namespaces() -> Namespaces {
-        let base = Config::default().namespaces();
-        let base = base.resolve("a").expect("channels without a namespace");
-        let named =
-            |name: &str, data| Namespace { name: name.to_owned(), data, ..(**base).clone() };
+        let base = Settings::default().channel.namespaces;
+        let base = base.plain();
+        let named = |name: &str, data| Namespace { name: name.to_owned(), data, ..base.clone() };
         let all = vec![
             named("", DataType::Json),
             named("chat", DataType::Json),
@@ -334,16 +330,18 @@ mod tests {
         let error = parse(&[("method", b"broadcast"), ("payload", mixed)]);
         assert_eq!(error, Err("unknown channel: \"b:c\"".to_owned()), "all channels or none");
         let good = fields(&[("channel", b"a"), ("data", b"1")]);
-        assert!(Asked::parse(IngestId(1, NUMBER_MAX + 1), &good, &namespaces(), 9000).is_err());
+        assert!(
+            Asked::parse(IngestId(1, REDIS_NUMBER_MAX + 1), &good, &namespaces(), 9000).is_err()
+        );
     }
 
     #[test]
     fn what_no_recovery_could_return_is_refused_where_it_would_be_kept() {
-        let plain = crate::config::Config::default().namespaces();
-        let plain = plain.resolve("a").expect("it is one");
+        let defaults = Settings::default().channel.namespaces;
+        let plain = defaults.plain();
         let (history_size, history_ttl) = (10, std::time::Duration::from_secs(60));
-        let kept = Namespace { history_size, history_ttl, ..Namespace::clone(plain) };
-        let live = Namespace { name: "live".to_owned(), ..Namespace::clone(plain) };
+        let kept = Namespace { history_size, history_ttl, ..plain.clone() };
+        let live = Namespace { name: "live".to_owned(), ..plain.clone() };
         let namespaces = Namespaces::new(vec![kept, live], 255);
         let long = vec![b'1'; RECOVERY_BYTES_MAX];
         let parse = |pairs: Pairs<'_>| {

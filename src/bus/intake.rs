@@ -192,7 +192,7 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::settings::Settings;
 
     fn intake(entries: &[(u64, usize)]) -> Intake {
         let mut intake = Intake::new("s".into());
@@ -204,7 +204,7 @@ mod tests {
                 (b"payload".to_vec(), params.to_string().into_bytes()),
             ];
             let id = IngestId(millis, 0);
-            let asked = Asked::parse(id, &fields, &Config::default().namespaces(), 1000);
+            let asked = Asked::parse(id, &fields, &Settings::default().channel.namespaces, 1000);
             intake.push(id, fields, asked);
         }
         intake

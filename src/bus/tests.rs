@@ -9,7 +9,6 @@ use super::{
     Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record, stream_of,
 };
 use crate::channel::{ChannelName, Publication, Publisher};
-use crate::config::Config;
 use crate::ids::{ClientId, Moment, Position};
 use crate::limits::{
     BUS_APART_MAX, BUS_LAG_MAX, BUS_PATIENCE, BUS_PROBE_AGAIN, BUS_RENEWAL_INTERVAL,
@@ -19,6 +18,8 @@ use crate::mesh::{
     ToControl, Wake,
 };
 use crate::reason::ClientError;
+use crate::secret::NodeSecret;
+use crate::settings::Settings;
 
 fn publication() -> Publication {
     Publication {
@@ -39,7 +40,7 @@ fn entry(bases: &str, records: Vec<u8>) -> Entry {
 }
 
 fn places(entry: &Entry) -> Option<Vec<(String, u64)>> {
-    let items = entry.items(&Config::default().namespaces(), Moment::default()).ok()?;
+    let items = entry.items(&Settings::default().channel.namespaces, Moment::default()).ok()?;
     let place = |item| match item {
         Item::Publication { channel, publication, .. } => {
             (channel.as_str().to_owned(), publication.offset)
@@ -60,7 +61,7 @@ fn an_entry_gives_each_channel_its_own_offsets() {
     let expected = [("a", 11), ("b", 1), ("a", 0), ("a", 12), ("-b", 0)];
     let expected: Vec<_> = expected.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
     assert_eq!(places(&read), Some(expected));
-    let items = read.items(&Config::default().namespaces(), Moment::default());
+    let items = read.items(&Settings::default().channel.namespaces, Moment::default());
     let Some(Item::Publication { epoch, publication: one, .. }) =
         items.expect("well formed").into_iter().next()
     else {
@@ -172,10 +173,11 @@ fn engine() -> (Engine, (Inbox<ShardMail>, Inbox<ToControl>)) {
     let (control_inbox, control) = Inbox::new(8);
     let shards = vec![ShardLane::new(shard, Box::new(Awake))];
     let outbound = Outbound::new(shards, Lane::new(control, Box::new(Awake)), None);
+    let mut settings = Settings::default();
+    settings.redis.streams = 1;
     let options = Options {
-        streams: 1,
-        namespaces: Config::default().namespaces(),
-        home_map: HomeMap::new(1),
+        settings: Arc::new(settings),
+        home_map: HomeMap::new(&NodeSecret::new([1; 16]), 1),
         seed: 1,
     };
     (Engine::new(options, outbound, Arc::default()), (shard_inbox, control_inbox))

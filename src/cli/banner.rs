@@ -3,19 +3,19 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use crate::config::Config;
 use crate::server::Facts;
+use crate::settings::Settings;
 
 /// The text that a started server prints, several lines.
-pub fn server_banner(config: &Config, facts: &Facts) -> String {
+pub fn server_banner(settings: &Settings, facts: &Facts) -> String {
     let mut out = String::new();
     // Writing to a String can't fail; each line is one statement to keep the text readable.
-    let written = banner_lines(config, facts, &mut out);
+    let written = banner_lines(settings, facts, &mut out);
     debug_assert!(written.is_ok(), "a String takes every text");
     out
 }
 
-fn banner_lines(config: &Config, facts: &Facts, out: &mut String) -> std::fmt::Result {
+fn banner_lines(settings: &Settings, facts: &Facts, out: &mut String) -> std::fmt::Result {
     let Facts { driver, shards, .. } = facts;
     let version = env!("CARGO_PKG_VERSION");
     let plural = if *shards == 1 { "" } else { "s" };
@@ -27,32 +27,32 @@ fn banner_lines(config: &Config, facts: &Facts, out: &mut String) -> std::fmt::R
         writeln!(out, "           ws://{address}/ws?channels=news      (plain WebSocket)")?;
         title = "";
     }
-    if config.echo {
+    if settings.echo {
         writeln!(out, "  Echo     ws://{}/echo", reachable(facts.listen[0]))?;
     }
     let api = reachable(facts.api_listen);
-    if config.api.keys.is_empty() && !config.dev {
+    if settings.api.keys.is_empty() && !settings.dev {
         writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api/publish")?;
     } else {
-        let key = if config.api.keys.is_empty() { "" } else { "-H \"X-API-Key: $KEY\" " };
+        let key = if settings.api.keys.is_empty() { "" } else { "-H \"X-API-Key: $KEY\" " };
         let body = r#"{"channel":"news","data":"Hello"}"#;
         writeln!(out, "  Publish  curl http://{api}/api/publish {key}-d '{body}'")?;
     }
-    if config.dev {
+    if settings.dev {
         writeln!(out, "  Page     http://{api}/")?;
     }
     writeln!(out, "  Metrics  http://{api}/metrics")?;
-    writeln!(out, "  Limit    {}", banner_limit(config, facts))?;
-    if let Some(note) = banner_note(config) {
+    writeln!(out, "  Limit    {}", banner_limit(settings, facts))?;
+    if let Some(note) = banner_note(settings) {
         writeln!(out, "\n  {note}")?;
     }
     Ok(())
 }
 
 /// How many clients fit, and what to change for more.
-fn banner_limit(config: &Config, facts: &Facts) -> String {
+fn banner_limit(settings: &Settings, facts: &Facts) -> String {
     let clients = facts.connections_max;
-    if clients >= config.server.max_connections {
+    if clients >= settings.server.max_connections {
         return format!("{clients} clients (server.max_connections)");
     }
     let each = if facts.private_tables { "each shard" } else { "the process" };
@@ -63,15 +63,15 @@ fn banner_limit(config: &Config, facts: &Facts) -> String {
 }
 
 /// What a newcomer would stumble over.
-fn banner_note(config: &Config) -> Option<&'static str> {
-    let namespaces = &config.channel.namespaces;
-    if config.dev && config.auth.insecure {
+fn banner_note(settings: &Settings) -> Option<&'static str> {
+    let namespaces = &settings.channel.namespaces;
+    if settings.dev && settings.auth.insecure {
         return Some("--dev: whoever reaches these addresses may subscribe, publish and read.");
     }
     let open = namespaces
         .iter()
         .any(|one| one.allow_subscribe_for_client && one.allow_subscribe_for_anonymous);
-    let may_subscribe = config.auth.insecure || (config.auth.anonymous && open);
+    let may_subscribe = settings.auth.insecure || (settings.auth.anonymous && open);
     (!may_subscribe).then_some(
         "Nobody may subscribe yet: set auth.anonymous, and for a namespace \
          allow_subscribe_for_client\n  and allow_subscribe_for_anonymous; or try --dev.",
@@ -104,13 +104,13 @@ mod tests {
         }
     }
 
-    fn config(dev: bool) -> Config {
-        load(&Flags { dev, ..Flags::default() }, []).expect("valid").config
+    fn settings(dev: bool) -> Settings {
+        load(&Flags { dev, ..Flags::default() }, []).expect("valid").settings
     }
 
     #[test]
     fn a_newcomer_can_copy_what_the_banner_says() {
-        let text = server_banner(&config(true), &facts());
+        let text = server_banner(&settings(true), &facts());
         for part in [
             "2 shards on epoll",
             "ws://localhost:8000/connection/websocket",
@@ -127,15 +127,15 @@ mod tests {
 
     #[test]
     fn without_dev_the_banner_says_what_is_closed() {
-        let mut config = config(false);
-        config.server.max_connections = 5;
-        let text = server_banner(&config, &Facts { connections_max: 5, ..facts() });
+        let mut settings = settings(false);
+        settings.server.max_connections = 5;
+        let text = server_banner(&settings, &Facts { connections_max: 5, ..facts() });
         for part in ["closed: set api.keys", "5 clients (server.max_connections)", "Nobody may"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("Page"));
-        config.api.keys = vec!["sesame".to_owned()];
-        let text = server_banner(&config, &facts());
+        settings.api.keys = vec!["sesame".to_owned()];
+        let text = server_banner(&settings, &facts());
         assert!(text.contains("X-API-Key: $KEY") && !text.contains("sesame"), "{text}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{Failure, ServeArgs, environment, print_line};
-use crate::config::{DEFAULT_TOML, Flags, load};
+use crate::config::{DEFAULT_TOML, Flags, check_serve, load};
 
 /// What can be done with settings.
 #[derive(Debug, Subcommand)]
@@ -48,7 +48,7 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
             let loaded = load(&flags, environment())?;
             print_line(&format!("{name} is fine"))?;
             // Keys often come by an environment that is not here: their absence is no error.
-            match loaded.config.check_serve() {
+            match check_serve(&loaded.settings) {
                 Ok(()) => Ok(()),
                 Err(missing) => print_line(&format!("before it can be served: {missing}")),
             }

@@ -7,12 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, ServeArgs, environment, print_line};
-use crate::config::{Config, Driver, load};
+use crate::config::load;
 use crate::doctor::{self, Finding, Verdict, Wanted};
+use crate::limits::DOCTOR_CONNECTIONS_MAX;
 use crate::server::Facts;
-
-/// Most connections that can be asked about: beyond it a typing error is likelier.
-const CONNECTIONS_MAX: u64 = 1_000_000_000;
+use crate::settings::{Driver, Settings};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -48,20 +47,24 @@ fn parse_connections(text: &str) -> Result<u64, String> {
     };
     let number: Option<u64> = digits.replace('_', "").parse().ok();
     let connections = number.and_then(|number| number.checked_mul(unit));
-    connections.filter(|connections| (1..=CONNECTIONS_MAX).contains(connections)).ok_or_else(|| {
-        format!("a number from 1 to {CONNECTIONS_MAX}, such as 50000, 100k or 1M, is wanted")
-    })
+    connections.filter(|connections| (1..=DOCTOR_CONNECTIONS_MAX).contains(connections)).ok_or_else(
+        || {
+            format!(
+                "a number from 1 to {DOCTOR_CONNECTIONS_MAX}, such as 50000, 100k or 1M, is wanted"
+            )
+        },
+    )
 }
 
 /// Looks, and prints what was found.
 pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
-    let config = load(&args.serve.into_flags(), environment())?.config;
-    let server = &config.server;
+    let settings = load(&args.serve.into_flags(), environment())?.settings;
+    let server = &settings.server;
     let ring = server.driver != Driver::Epoll;
     let readings = doctor::read(server.private_fd_tables, ring);
     let shards = if server.shards == 0 { readings.cores } else { server.shards as u64 };
     let connections = args.connections.unwrap_or(server.max_connections as u64);
-    let findings = doctor::findings(&wanted(&config, connections, shards), &readings);
+    let findings = doctor::findings(&wanted(&settings, connections, shards), &readings);
     let stops = findings.iter().filter(|one| one.verdict == Verdict::Stops).count();
     if args.json {
         let verdict = if stops > 0 { Verdict::Stops } else { Verdict::Fine };
@@ -83,20 +86,20 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
     }
 }
 
-fn wanted(config: &Config, connections: u64, shards: u64) -> Wanted {
+fn wanted(settings: &Settings, connections: u64, shards: u64) -> Wanted {
     Wanted {
         connections,
         shards,
-        connections_max: config.server.max_connections as u64,
-        ring_required: config.server.driver == Driver::IoUring,
+        connections_max: settings.server.max_connections as u64,
+        ring_required: settings.server.driver == Driver::IoUring,
     }
 }
 
 /// What `serve` logs if this host would stop it before its own limit, in one line. Descriptors and
 /// rings are not asked again: the server has them, and `facts` counts with them.
-pub(super) fn warning(config: &Config, facts: &Facts) -> Option<String> {
+pub(super) fn warning(settings: &Settings, facts: &Facts) -> Option<String> {
     let connections = facts.connections_max as u64;
-    let wanted = wanted(config, connections, facts.shards as u64);
+    let wanted = wanted(settings, connections, facts.shards as u64);
     let readings = doctor::read_without_probes(facts.private_tables);
     let findings = doctor::findings(&wanted, &readings);
     let mut stops = findings.iter().filter(|one| one.verdict == Verdict::Stops);
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn serve_warns_of_what_would_stop_it_in_one_line() {
-        let config = load(&Flags::default(), []).expect("valid").config;
+        let settings = load(&Flags::default(), []).expect("valid").settings;
         let facts = |connections_max| Facts {
             driver: "epoll",
             shards: 2,
@@ -202,8 +205,8 @@ mod tests {
             api_listen: "127.0.0.1:9000".parse().expect("an address"),
             listen: Vec::new(),
         };
-        assert_eq!(warning(&config, &facts(1)), None);
-        let text = warning(&config, &facts(900_000_000_000)).expect("no host has so much memory");
+        assert_eq!(warning(&settings, &facts(1)), None);
+        let text = warning(&settings, &facts(900_000_000_000)).expect("no host has so much memory");
         assert!(!text.contains('\n'), "{text}");
         for part in ["server.max_connections is 1000000", "more)", "corecast doctor"] {
             assert!(text.contains(part), "{part}\n{text}");

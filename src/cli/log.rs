@@ -6,10 +6,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
-use crate::config::{Log, LogFormat, LogLevel};
-
-/// Lines that may wait for the thread; beyond them lines are dropped. About 200 B each.
-const LOG_LINES_MAX: usize = 16_384;
+use crate::limits::LOG_LINES_MAX;
+use crate::settings::{Log, LogFormat, LogLevel};
 
 /// Starts the log on standard error. It ends when the guard is dropped.
 pub(super) fn start(log: &Log) -> Result<WorkerGuard, Failure> {

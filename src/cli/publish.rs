@@ -1,19 +1,13 @@
 //! `corecast publish`: one message through the HTTP API.
 
 use std::io::Read as _;
-use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Failure, print_line};
-
-/// Longest wait for the API. It answers within seconds or says that it can't.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Most bytes read from standard input as a message.
-const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+use crate::limits::{INPUT_BYTES_MAX, PUBLISH_TIMEOUT};
 
 /// Arguments of `publish`.
 #[derive(Debug, Args)]

@@ -12,14 +12,7 @@ use tungstenite::http::Uri;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
 use super::{Failure, print_line_to};
-
-/// Silence after which the connection counts as dead: the server pings every 25 s by default.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-
-/// First and longest pause before connecting again.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// See [`PAUSE_MIN`].
-const PAUSE_MAX: Duration = Duration::from_secs(20);
+use crate::limits::{SUBSCRIBE_PAUSE_MAX, SUBSCRIBE_PAUSE_MIN, SUBSCRIBE_SILENCE_MAX};
 
 /// Arguments of `subscribe`.
 #[derive(Debug, Args)]
@@ -91,7 +84,7 @@ pub(super) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
 fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> {
     let target = Target::new(&args.url).map_err(Failure::Words)?;
     let mut session = Session { args, out, target, positions: BTreeMap::new(), connections: 0 };
-    let mut pause = PAUSE_MIN;
+    let mut pause = SUBSCRIBE_PAUSE_MIN;
     loop {
         let before = session.connections;
         let happened = match session.run() {
@@ -99,12 +92,12 @@ fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> 
             Ended::Retry(happened) => happened,
         };
         if session.connections > before {
-            pause = PAUSE_MIN;
+            pause = SUBSCRIBE_PAUSE_MIN;
         }
         let wait = jittered(pause, SystemTime::now());
         eprintln!("corecast: {happened}; connecting again in {:.1} s", wait.as_secs_f32());
         std::thread::sleep(wait);
-        pause = (pause * 2).min(PAUSE_MAX);
+        pause = (pause * 2).min(SUBSCRIBE_PAUSE_MAX);
     }
 }
 
@@ -199,7 +192,7 @@ impl Session<'_> {
         let Target { host, port, .. } = &self.target;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((bare, *port)).map_err(|error| self.unreachable(&error))?;
-        let silence = stream.set_read_timeout(Some(SILENCE_MAX));
+        let silence = stream.set_read_timeout(Some(SUBSCRIBE_SILENCE_MAX));
         silence.map_err(|error| Ended::Retry(error.to_string()))?;
         let url = self.target.url(&self.args.channels, &self.positions);
         match tungstenite::client::client(url.as_str(), stream) {
@@ -249,7 +242,7 @@ impl Session<'_> {
                         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
                     ) =>
                 {
-                    let seconds = SILENCE_MAX.as_secs();
+                    let seconds = SUBSCRIBE_SILENCE_MAX.as_secs();
                     return Ended::Retry(format!("nothing from the server for {seconds} s"));
                 }
                 Err(error) => return Ended::Retry(error.to_string()),
@@ -322,8 +315,8 @@ mod tests {
     fn pauses_are_jittered_by_up_to_half() {
         for nanos in [0, 1, 999_999, 999_999_999] {
             let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
-            let wait = jittered(PAUSE_MIN, now);
-            assert!(wait >= PAUSE_MIN / 2 && wait <= PAUSE_MIN, "{wait:?}");
+            let wait = jittered(SUBSCRIBE_PAUSE_MIN, now);
+            assert!(wait >= SUBSCRIBE_PAUSE_MIN / 2 && wait <= SUBSCRIBE_PAUSE_MIN, "{wait:?}");
         }
     }
 

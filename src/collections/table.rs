@@ -3,7 +3,7 @@
 //! none of them stalls a turn.
 
 use hashbrown::HashTable;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 
 use super::Bitmap;
 
@@ -95,7 +95,8 @@ pub trait Named {
 
 /// A table of things by their names.
 pub struct Table<T> {
-    hasher: foldhash::quality::RandomState,
+    /// Clients choose the names: what they do must not show them how to make names meet.
+    hasher: RandomState,
     index: Index,
     pages: Vec<Page<T>>,
     /// Pages with a free place.
@@ -111,7 +112,7 @@ struct Page<T> {
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
         Table {
-            hasher: foldhash::quality::RandomState::default(),
+            hasher: RandomState::new(),
             index: Index::default(),
             pages: Vec::new(),
             roomy: Bitmap::default(),

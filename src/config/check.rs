@@ -4,38 +4,15 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::Config;
 use crate::channel::{Namespace, SlowPolicy};
 use crate::ids::{ShardId, Slot};
-use crate::limits::{API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX};
-
-/// Longest message that any setting allows: what one shard may hold for one client.
-const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Longest request body that any setting allows.
-const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Most cores that can be named: the size of the kernel's `cpu_set_t`.
-const CPUS_MAX: usize = 1024;
-
-/// Most streams of a bus: each may need a connection of its own.
-const STREAMS_MAX: usize = 64;
-
-/// Bytes that a stream of the bus must and may have. Every node loads all of them at its start.
-const STREAM_BYTES_MIN: usize = 64 * 1024;
-const STREAM_BYTES_MAX: usize = 1024 * 1024 * 1024;
-
-/// Entries that the stream of events must be able to hold: some batches.
-const EVENTS_MIN: usize = 1000;
-/// Bytes that it must be able to hold: some batches, and this many of the longest messages.
-const EVENTS_BYTES_MIN: usize = 1024 * 1024;
-/// See [`EVENTS_BYTES_MIN`].
-const EVENT_MESSAGES_MIN: usize = 16;
-/// Bytes that a script can count.
-const EVENTS_BYTES_MOST: usize = 1 << 50;
-
-/// Longest duration that any setting allows; it must fit the ticks that connections carry.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+use crate::limits::{
+    API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX, CPUS_MAX,
+    SETTING_BODY_BYTES_MAX, SETTING_DURATION_MAX, SETTING_EVENTS_BYTES_MAX,
+    SETTING_EVENTS_BYTES_MIN, SETTING_EVENTS_MESSAGES_MIN, SETTING_EVENTS_MIN,
+    SETTING_MESSAGE_BYTES_MAX, SETTING_STREAM_BYTES_MAX, SETTING_STREAM_BYTES_MIN, STREAMS_MAX,
+};
+use crate::settings::Settings;
 
 /// A setting that can't be used as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,29 +29,29 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with `config`, so that one run shows all there is to mend.
-pub(super) fn problems(config: &Config) -> Vec<Problem> {
+/// Everything that is wrong with `settings`, so that one run shows all there is to mend.
+pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
     let mut found = Found(Vec::new());
-    check_server(config, &mut found);
-    check_doors(config, &mut found);
-    check_heartbeat(config, &mut found);
-    check_sizes(config, &mut found);
-    check_namespaces(config, &mut found);
-    check_redis(config, &mut found);
-    check_events(config, &mut found);
+    check_server(settings, &mut found);
+    check_doors(settings, &mut found);
+    check_heartbeat(settings, &mut found);
+    check_sizes(settings, &mut found);
+    check_namespaces(settings, &mut found);
+    check_redis(settings, &mut found);
+    check_events(settings, &mut found);
     found.0
 }
 
 /// What only matters to a server that is about to start.
-pub(super) fn serve_problems(config: &Config) -> Vec<Problem> {
+pub(super) fn serve_problems(settings: &Settings) -> Vec<Problem> {
     let mut found = Found(Vec::new());
-    if config.api.keys.is_empty() && !config.dev {
+    if settings.api.keys.is_empty() && !settings.dev {
         let text = "is empty, so no application could publish: add a key (openssl rand -hex 32) \
                     to the file or as CORECAST_API_KEYS, or try --dev";
         found.add("api.keys", text.to_owned());
     }
-    for (at, namespace) in config.channel.namespaces.iter().enumerate() {
-        if namespace.durable_history && config.redis.url.is_empty() {
+    for (at, namespace) in settings.channel.namespaces.iter().enumerate() {
+        if namespace.durable_history && settings.redis.url.is_empty() {
             let text = "is a history in Redis: set redis.url, or switch it off";
             found.add(&format!("{}.durable_history", key_of(at, namespace)), text.to_owned());
         }
@@ -97,8 +74,8 @@ impl Found {
     }
 }
 
-fn check_server(config: &Config, found: &mut Found) {
-    let server = &config.server;
+fn check_server(settings: &Settings, found: &mut Found) {
+    let server = &settings.server;
     if server.listen.is_empty() {
         let text = "names no address: clients need one, as in [\"0.0.0.0:8000\"]";
         found.add("server.listen", text.to_owned());
@@ -130,26 +107,29 @@ fn check_server(config: &Config, found: &mut Found) {
     check_duration(found, "server.drain", server.drain, Duration::ZERO);
 }
 
-fn check_events(config: &Config, found: &mut Found) {
-    let events = &config.events;
-    if config.has_events() && !config.redis.is_on() {
+fn check_events(settings: &Settings, found: &mut Found) {
+    let events = &settings.events;
+    if settings.has_events() && !settings.redis.is_on() {
         let text = "are switched on, and there is no Redis to append them to: set redis.url";
         found.add("events", text.to_owned());
     }
-    if events.stream.is_empty() || config.redis.ingest.contains(&events.stream) {
+    if events.stream.is_empty() || settings.redis.ingest.contains(&events.stream) {
         let text = format!("= {:?} must be a name of its own", events.stream);
         found.add("events.stream", text);
     }
-    found.range("events.entries_max", events.entries_max, (EVENTS_MIN, usize::MAX >> 1));
+    found.range("events.entries_max", events.entries_max, (SETTING_EVENTS_MIN, usize::MAX >> 1));
     // Nothing of a client is in a stream that nothing is written to.
-    let messages_bytes = EVENT_MESSAGES_MIN * config.client.message_bytes_max;
-    let least =
-        if config.has_events() { messages_bytes.max(EVENTS_BYTES_MIN) } else { EVENTS_BYTES_MIN };
-    found.range("events.bytes_max", events.bytes_max, (least, EVENTS_BYTES_MOST));
+    let messages_bytes = SETTING_EVENTS_MESSAGES_MIN * settings.client.message_bytes_max;
+    let least = if settings.has_events() {
+        messages_bytes.max(SETTING_EVENTS_BYTES_MIN)
+    } else {
+        SETTING_EVENTS_BYTES_MIN
+    };
+    found.range("events.bytes_max", events.bytes_max, (least, SETTING_EVENTS_BYTES_MAX));
 }
 
-fn check_redis(config: &Config, found: &mut Found) {
-    let redis = &config.redis;
+fn check_redis(settings: &Settings, found: &mut Found) {
+    let redis = &settings.redis;
     if redis.is_on()
         && let Err(error) = crate::bridge::check_url(&redis.url)
     {
@@ -177,24 +157,24 @@ fn check_redis(config: &Config, found: &mut Found) {
         }
     }
     found.range("redis.streams", redis.streams, (1, STREAMS_MAX));
-    let bytes = (STREAM_BYTES_MIN, STREAM_BYTES_MAX);
+    let bytes = (SETTING_STREAM_BYTES_MIN, SETTING_STREAM_BYTES_MAX);
     found.range("redis.stream_bytes_max", redis.stream_bytes_max, bytes);
 }
 
 /// Whatever would stand open without being meant to.
-fn check_doors(config: &Config, found: &mut Found) {
-    let server = &config.server;
+fn check_doors(settings: &Settings, found: &mut Found) {
+    let server = &settings.server;
     if let Some(open) = server.listen.iter().find(|address| !address.ip().is_loopback())
-        && config.auth.insecure
+        && settings.auth.insecure
     {
         let text = format!(
             "lets everybody who reaches {open} subscribe and publish: listen on 127.0.0.1 only, or \
              set auth.insecure = false{}",
-            if config.dev { " (--dev sets it)" } else { "" }
+            if settings.dev { " (--dev sets it)" } else { "" }
         );
         found.add("auth.insecure", text);
     }
-    if config.api.keys.is_empty() && !server.api_listen.ip().is_loopback() && !config.dev {
+    if settings.api.keys.is_empty() && !server.api_listen.ip().is_loopback() && !settings.dev {
         let text = format!(
             "is empty, and other hosts reach the API at {}: add a key (openssl rand -hex 32), or \
              set server.api_listen to 127.0.0.1:{}",
@@ -203,7 +183,7 @@ fn check_doors(config: &Config, found: &mut Found) {
         );
         found.add("api.keys", text);
     }
-    for key in &config.api.keys {
+    for key in &settings.api.keys {
         if key.is_empty() || key.len() > API_KEY_BYTES_MAX || !key.bytes().all(is_key_byte) {
             let text = format!(
                 "holds one of {} bytes that no header can carry: a key has 1 to \
@@ -213,8 +193,8 @@ fn check_doors(config: &Config, found: &mut Found) {
             found.add("api.keys", text);
         }
     }
-    check_origins(config, found);
-    if config.echo && !config.dev {
+    check_origins(settings, found);
+    if settings.echo && !settings.dev {
         let text = "needs --dev: it sends back whatever anybody sends".to_owned();
         found.add("--echo", text);
     }
@@ -224,9 +204,9 @@ fn is_key_byte(byte: u8) -> bool {
     byte.is_ascii_graphic()
 }
 
-fn check_origins(config: &Config, found: &mut Found) {
-    for origin in &config.client.allowed_origins {
-        if origin == "*" && !config.dev {
+fn check_origins(settings: &Settings, found: &mut Found) {
+    for origin in &settings.client.allowed_origins {
+        if origin == "*" && !settings.dev {
             let text = "= [\"*\"] lets every web page act with its visitor's rights: name yours, \
                         as in [\"https://example.com\"]; --dev may have it";
             found.add("client.allowed_origins", text.to_owned());
@@ -246,8 +226,8 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
-fn check_heartbeat(config: &Config, found: &mut Found) {
-    let client = &config.client;
+fn check_heartbeat(settings: &Settings, found: &mut Found) {
+    let client = &settings.client;
     let second = Duration::from_secs(1);
     check_duration(found, "client.ping_interval", client.ping_interval, second);
     check_duration(found, "client.pong_timeout", client.pong_timeout, second / 10);
@@ -272,14 +252,18 @@ fn check_heartbeat(config: &Config, found: &mut Found) {
 }
 
 fn check_duration(found: &mut Found, key: &str, value: Duration, least: Duration) {
-    if value < least || value > DURATION_MAX {
+    if value < least || value > SETTING_DURATION_MAX {
         found.add(key, format!("= {value:?} is out of bounds: choose {least:?} to 24h"));
     }
 }
 
-fn check_sizes(config: &Config, found: &mut Found) {
-    let client = &config.client;
-    found.range("client.message_bytes_max", client.message_bytes_max, (1024, MESSAGE_BYTES_MAX));
+fn check_sizes(settings: &Settings, found: &mut Found) {
+    let client = &settings.client;
+    found.range(
+        "client.message_bytes_max",
+        client.message_bytes_max,
+        (1024, SETTING_MESSAGE_BYTES_MAX),
+    );
     found.range("client.fragments_max", client.fragments_max as usize, (1, u32::MAX as usize));
     let per_second = (1, 1_000_000_000);
     let frames = client.frames_per_second_max as usize;
@@ -289,10 +273,10 @@ fn check_sizes(config: &Config, found: &mut Found) {
     found.range("client.channels_max", client.channels_max, (1, CONNECTION_CHANNELS_MAX));
     let created = client.channels_created_per_second_max as usize;
     found.range("client.channels_created_per_second_max", created, per_second);
-    let created = config.channel.created_per_second_max as usize;
+    let created = settings.channel.created_per_second_max as usize;
     found.range("channel.created_per_second_max", created, per_second);
     found.range("client.channel_bytes_max", client.channel_bytes_max, (1, CHANNEL_BYTES_MAX));
-    found.range("api.body_bytes_max", config.api.body_bytes_max, (1024, BODY_BYTES_MAX));
+    found.range("api.body_bytes_max", settings.api.body_bytes_max, (1024, SETTING_BODY_BYTES_MAX));
     if client.outboxes_bytes_max < client.outbox_bytes_max {
         let text = format!(
             "= {} bytes has no room for one outbox of client.outbox_bytes_max = {} bytes: raise \
@@ -301,9 +285,9 @@ fn check_sizes(config: &Config, found: &mut Found) {
         );
         found.add("client.outboxes_bytes_max", text);
     }
-    let bytes = config.api.idempotency_bytes_max;
+    let bytes = settings.api.idempotency_bytes_max;
     found.range("api.idempotency_bytes_max", bytes, (0, usize::MAX >> 1));
-    found.range("channel.channels_max", config.channel.channels_max, (1, u32::MAX as usize));
+    found.range("channel.channels_max", settings.channel.channels_max, (1, u32::MAX as usize));
     for (key, bytes) in [
         ("client.inbound_bytes_max", client.inbound_bytes_max),
         ("client.outbox_bytes_max", client.outbox_bytes_max),
@@ -319,16 +303,16 @@ fn check_sizes(config: &Config, found: &mut Found) {
     }
 }
 
-fn check_namespaces(config: &Config, found: &mut Found) {
+fn check_namespaces(settings: &Settings, found: &mut Found) {
     let mut names = HashSet::new();
-    for (at, namespace) in config.channel.namespaces.iter().enumerate() {
+    for (at, namespace) in settings.channel.namespaces.iter().enumerate() {
         let key = key_of(at, namespace);
         if at > 0 && !is_namespace_name(&namespace.name) {
             let text = "needs a name of letters, digits, '-', '_' and '.': channels of namespace \
                         \"chat\" are called \"chat:…\"";
             found.add(&key, text.to_owned());
         }
-        let (bytes, most) = (namespace.name.len(), config.client.channel_bytes_max);
+        let (bytes, most) = (namespace.name.len(), settings.client.channel_bytes_max);
         if at > 0 && bytes + ":x".len() > most {
             let text = format!(
                 "has a name of {bytes} bytes, and a channel in it needs two more, while \

@@ -9,12 +9,11 @@ use toml::{Table, Value};
 
 use super::check::{self, Problem};
 use super::environment::load_environment;
-use super::{Api, Auth, Channel, Client, Config, DEFAULT_TOML, DEV_TOML, Log, NamespaceSection};
-use super::{Events, Redis, Server, types};
-use crate::channel::ChannelEvents;
-
-/// How alike two keys must be, from 0 to 1, for one to be suggested for the other.
-const LIKENESS_MIN: f64 = 0.6;
+use super::{DEFAULT_TOML, DEV_TOML};
+use crate::channel::{Namespace, Namespaces};
+use crate::limits::KEY_LIKENESS_MIN;
+use crate::settings::{Api, Auth, Channel, Client, Events, Log, Redis, Server, Settings};
+use crate::units;
 
 /// What the command line says about settings.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +40,7 @@ pub struct Flags {
 #[derive(Debug)]
 pub struct Loaded {
     /// The settings, checked.
-    pub config: Config,
+    pub settings: Settings,
     /// The same as they would be written, secrets included: for `show` only.
     pub(super) table: Table,
 }
@@ -153,12 +152,12 @@ pub fn load(
     layers.add(&Origin::CommandLine, load_flags(flags))?;
 
     layers.merged = layers.named();
-    let mut config = layers.config(&Origin::Defaults)?;
-    config.dev = flags.dev;
-    config.echo = flags.echo;
-    let problems = check::problems(&config);
+    let mut settings = layers.settings(&Origin::Defaults)?;
+    settings.dev = flags.dev;
+    settings.echo = flags.echo;
+    let problems = check::problems(&settings);
     if problems.is_empty() {
-        Ok(Loaded { config, table: layers.merged })
+        Ok(Loaded { settings, table: layers.merged })
     } else {
         Err(Error::Invalid(problems))
     }
@@ -166,9 +165,9 @@ pub fn load(
 
 /// The defaults alone, unchecked: without a key they are a closed API, not an invalid one.
 #[expect(clippy::expect_used, reason = "default.toml is part of the program; a test parses it")]
-pub(super) fn defaults() -> Config {
+pub(super) fn defaults() -> Settings {
     let layers = Layers::defaults().expect("default.toml is valid TOML");
-    layers.config(&Origin::Defaults).expect("default.toml has every setting")
+    layers.settings(&Origin::Defaults).expect("default.toml has every setting")
 }
 
 fn parse(origin: &Origin, text: &str) -> Result<Table, Error> {
@@ -222,7 +221,7 @@ impl Layers {
         if let Some(Value::Table(settings)) = self.merged.get_mut(section) {
             settings.insert(key, value);
         }
-        self.config(origin).map_err(|error| with_key(error, &dotted))?;
+        self.settings(origin).map_err(|error| with_key(error, &dotted))?;
         Ok(())
     }
 
@@ -233,9 +232,9 @@ impl Layers {
             key: "channel.namespaces".to_owned(),
             message: "not a list of namespaces: write [[channel.namespaces]] for each".to_owned(),
         };
-        let defaults = namespace_defaults(&self.base);
+        let defaults = self.namespace_defaults();
         let mut known: Vec<String> = defaults.keys().map(|key| namespace_key(key)).collect();
-        known.extend(["name", "slow_policy", "events"].map(namespace_key));
+        known.push(namespace_key("name"));
         for namespace in list.as_array().ok_or_else(no_list)? {
             let mut options = defaults.clone();
             for (key, value) in namespace.as_table().ok_or_else(no_list)? {
@@ -244,7 +243,7 @@ impl Layers {
                     return Err(unknown(origin, &dotted, &known));
                 }
                 options.insert(key.clone(), value.clone());
-                section::<NamespaceSection>(origin, options.clone())
+                section::<Namespace>(origin, options.clone())
                     .map_err(|error| with_key(error, &dotted))?;
             }
         }
@@ -252,17 +251,18 @@ impl Layers {
     }
 
     /// The typed form of what is there. `origin` is blamed for what can't be read.
-    fn config(&self, origin: &Origin) -> Result<Config, Error> {
+    fn settings(&self, origin: &Origin) -> Result<Settings, Error> {
         let mut merged = self.named();
         let mut take = |name: &str| match merged.remove(name) {
             Some(Value::Table(settings)) => settings,
             _ => Table::new(),
         };
+        // Before the channels, which take some of their defaults from these two.
         let client: Client = section(origin, take("client"))?;
         let events: Events = section(origin, take("events"))?;
-        Ok(Config {
+        Ok(Settings {
             server: section::<Server>(origin, take("server"))?,
-            channel: self.config_channel(origin, take("channel"), (&client, &events))?,
+            channel: self.channel(origin, take("channel"), client.channel_bytes_max)?,
             client,
             auth: section::<Auth>(origin, take("auth"))?,
             api: section::<Api>(origin, take("api"))?,
@@ -292,15 +292,15 @@ impl Layers {
         merged
     }
 
-    fn config_channel(
+    fn channel(
         &self,
         origin: &Origin,
         mut settings: Table,
-        (client, events): (&Client, &Events),
+        channel_bytes_max: usize,
     ) -> Result<Channel, Error> {
         #[derive(serde::Deserialize)]
         struct Limits {
-            #[serde(deserialize_with = "types::size")]
+            #[serde(deserialize_with = "units::size")]
             history_bytes_max: usize,
             channels_max: usize,
             created_per_second_max: u32,
@@ -308,33 +308,45 @@ impl Layers {
         let limits: Limits = section(origin, settings.clone())?;
         CHANNEL_LIMITS.iter().for_each(|limit| drop(settings.remove(*limit)));
         let list = settings.remove("namespaces");
-        let mut namespaces = vec![section::<NamespaceSection>(origin, settings)?];
-        let defaults = namespace_defaults(&self.base);
+        let mut options = self.inherited();
+        options.extend(settings);
+        let mut namespaces = vec![section::<Namespace>(origin, options)?];
+        let defaults = self.namespace_defaults();
         for namespace in list.iter().filter_map(Value::as_array).flatten() {
             let mut options = defaults.clone();
             options.extend(namespace.as_table().cloned().unwrap_or_default());
             namespaces.push(section(origin, options)?);
         }
-        let policy = client.slow_policy;
-        let (subscribe, unsubscribe) = (events.subscribe, events.unsubscribe);
-        let events = ChannelEvents { subscribe, unsubscribe, publish: false };
-        let namespaces = namespaces.into_iter().map(|one| one.into_namespace(policy, events));
-        let namespaces = namespaces.collect();
+        let namespaces = Namespaces::new(namespaces, channel_bytes_max);
         let Limits { history_bytes_max, channels_max, created_per_second_max } = limits;
         Ok(Channel { history_bytes_max, channels_max, created_per_second_max, namespaces })
+    }
+
+    /// Options of a namespace whose defaults are other settings' values.
+    fn inherited(&self) -> Table {
+        let of = |section: &str, key: &str| self.merged.get(section)?.get(key);
+        let on = |event: &&str| of("events", event).and_then(Value::as_bool).unwrap_or_default();
+        let events = ["subscribe", "unsubscribe"].into_iter().filter(on);
+        let events = events.map(|event| Value::String(event.to_owned())).collect();
+        let mut options = Table::from_iter([("events".to_owned(), Value::Array(events))]);
+        let policy = of("client", "slow_policy").cloned();
+        options.extend(policy.map(|policy| ("slow_policy".to_owned(), policy)));
+        options
+    }
+
+    /// What a namespace is that says nothing.
+    fn namespace_defaults(&self) -> Table {
+        let mut options = self.inherited();
+        let base = self.base.get("channel").and_then(Value::as_table).cloned();
+        options.extend(base.unwrap_or_default());
+        CHANNEL_LIMITS.iter().for_each(|limit| drop(options.remove(*limit)));
+        options.remove("namespaces");
+        options
     }
 }
 
 /// Settings of `[channel]` that are for the node, and no options of a namespace.
 const CHANNEL_LIMITS: [&str; 3] = ["history_bytes_max", "channels_max", "created_per_second_max"];
-
-/// What a namespace is that says nothing.
-fn namespace_defaults(base: &Table) -> Table {
-    let mut options = base.get("channel").and_then(Value::as_table).cloned().unwrap_or_default();
-    CHANNEL_LIMITS.iter().for_each(|limit| drop(options.remove(*limit)));
-    options.remove("namespaces");
-    options
-}
 
 fn namespace_key(key: &str) -> String {
     format!("channel.namespaces.{key}")
@@ -384,7 +396,7 @@ pub(super) fn nearest(key: &str, known: &[String]) -> Option<String> {
         whole.max(part * 0.9)
     };
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= LIKENESS_MIN).then(|| best.clone())
+    (likeness(best) >= KEY_LIKENESS_MIN).then(|| best.clone())
 }
 
 /// The settings among flags.

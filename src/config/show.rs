@@ -3,8 +3,9 @@
 
 use toml::{Table, Value};
 
-use super::{Config, Loaded};
+use super::Loaded;
 use crate::channel::Namespace;
+use crate::settings::Settings;
 
 /// Stands where a secret is.
 const HIDDEN: &str = "***";
@@ -17,10 +18,10 @@ impl Loaded {
         let text = toml::to_string(&self.without_secrets());
         let mut text = text.unwrap_or_else(|error| format!("# can't be shown: {error}\n"));
         text += "\n# History that holds:\n";
-        for namespace in &self.config.channel.namespaces {
+        for namespace in self.settings.channel.namespaces.iter() {
             let name =
                 if namespace.name.is_empty() { "without namespace" } else { &namespace.name };
-            text += &format!("#   {name}: {}\n", Kept::of(&self.config, namespace).describe());
+            text += &format!("#   {name}: {}\n", Kept::of(&self.settings, namespace).describe());
         }
         text
     }
@@ -28,9 +29,9 @@ impl Loaded {
     /// The same as JSON.
     pub fn shown_json(&self) -> String {
         let mut table = self.without_secrets();
-        let namespaces = self.config.channel.namespaces.iter();
+        let namespaces = self.settings.channel.namespaces.iter();
         let histories = namespaces
-            .map(|namespace| (namespace.name.clone(), Kept::of(&self.config, namespace).value()));
+            .map(|namespace| (namespace.name.clone(), Kept::of(&self.settings, namespace).value()));
         table.insert("effective_history".to_owned(), Value::Table(histories.collect()));
         let text = serde_json::to_string_pretty(&table);
         text.unwrap_or_else(|error| format!("\"can't be shown: {error}\""))
@@ -62,16 +63,16 @@ struct Kept<'a> {
 }
 
 impl Kept<'_> {
-    fn of<'a>(config: &Config, namespace: &'a Namespace) -> Kept<'a> {
-        let redis = &config.redis;
+    fn of<'a>(settings: &Settings, namespace: &'a Namespace) -> Kept<'a> {
+        let redis = &settings.redis;
         let (place, bytes_max) = if namespace.durable_history {
             ("redis", None)
         } else if redis.url.is_empty() {
-            ("memory", Some(config.channel.history_bytes_max))
+            ("memory", Some(settings.channel.history_bytes_max))
         } else {
             // A node keeps no more of it than it has memory for.
             let window = redis.streams.saturating_mul(redis.stream_bytes_max);
-            ("bus", Some(window.min(config.channel.history_bytes_max)))
+            ("bus", Some(window.min(settings.channel.history_bytes_max)))
         };
         Kept { namespace, place, bytes_max }
     }

@@ -1,6 +1,16 @@
 //! What settings do, seen from outside: one table for each kind of answer.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::channel::{DataType, Namespace, SlowPolicy};
+use crate::settings::CHANGES;
+use crate::shard::Options;
+
+/// The options of the first namespace that has a name.
+fn named(settings: &Settings) -> &Namespace {
+    settings.channel.namespaces.iter().nth(1).expect("it has one")
+}
 
 /// The settings that the text of a file makes.
 fn load_text(text: &str, dev: bool) -> Result<Loaded, String> {
@@ -21,10 +31,20 @@ fn load_all(text: &str, environment: &[(&str, &str)], mut flags: Flags) -> Resul
 #[test]
 fn the_defaults_are_valid_and_complete() {
     let loaded = load(&Flags::default(), []).expect("the defaults are valid");
-    assert_eq!(loaded.config.server.listen, ["0.0.0.0:8000".parse().expect("an address")]);
-    assert!(loaded.config.api.keys.is_empty());
-    assert!(!loaded.config.auth.insecure);
-    assert_eq!(loaded.config.channel.namespaces.len(), 1);
+    assert_eq!(loaded.settings.server.listen, ["0.0.0.0:8000".parse().expect("an address")]);
+    assert!(loaded.settings.api.keys.is_empty());
+    assert!(!loaded.settings.auth.insecure);
+    assert_eq!(loaded.settings.channel.namespaces.iter().len(), 1);
+}
+
+#[test]
+fn every_setting_is_listed_with_when_it_may_change() {
+    let table: toml::Table = DEFAULT_TOML.parse().expect("the defaults are TOML");
+    let mut known = load::known_keys(&table);
+    known.sort();
+    let mut listed: Vec<&str> = CHANGES.iter().map(|(key, _)| *key).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, known, "settings::CHANGES has each setting once");
 }
 
 #[test]
@@ -40,11 +60,11 @@ fn every_default_has_a_comment_above_it() {
 #[test]
 fn dev_opens_everything_on_loopback_only() {
     let loaded = load(&Flags { dev: true, ..Flags::default() }, []).expect("--dev is valid");
-    let config = loaded.config;
-    assert!(config.auth.insecure && config.dev);
-    assert!(config.server.listen.iter().all(|address| address.ip().is_loopback()));
-    assert!(config.server.api_listen.ip().is_loopback());
-    let namespace = &config.channel.namespaces[0];
+    let settings = loaded.settings;
+    assert!(settings.auth.insecure && settings.dev);
+    assert!(settings.server.listen.iter().all(|address| address.ip().is_loopback()));
+    assert!(settings.server.api_listen.ip().is_loopback());
+    let namespace = settings.channel.namespaces.plain();
     assert!(namespace.force_recovery && namespace.has_history());
     assert_eq!((namespace.history_size, namespace.history_ttl.as_secs()), (100, 300));
 }
@@ -53,13 +73,14 @@ fn dev_opens_everything_on_loopback_only() {
 fn a_namespace_starts_from_the_defaults_and_not_from_the_channel_section() {
     let text = "[client]\nslow_policy = \"skip\"\n[channel]\nallow_positioning = true\n\
                 slow_policy = \"disconnect\"\n[[channel.namespaces]]\nname = \"chat\"";
-    let config = load_text(text, false).expect("valid").config;
-    let [plain, chat] = &config.channel.namespaces[..] else { panic!("two namespaces") };
+    let settings = load_text(text, false).expect("valid").settings;
+    let all: Vec<&Namespace> = settings.channel.namespaces.iter().collect();
+    let [plain, chat] = all[..] else { panic!("two namespaces") };
     assert!(plain.allow_positioning && !chat.allow_positioning);
     assert_eq!((plain.slow_policy, chat.slow_policy), (SlowPolicy::Disconnect, SlowPolicy::Skip));
 
-    let dev = load_text("[[channel.namespaces]]\nname = \"chat\"", true).expect("valid").config;
-    assert!(dev.channel.namespaces[1].force_recovery, "--dev changes the defaults of all");
+    let dev = load_text("[[channel.namespaces]]\nname = \"chat\"", true).expect("valid").settings;
+    assert!(named(&dev).force_recovery, "--dev changes the defaults of all");
 }
 
 #[test]
@@ -67,8 +88,8 @@ fn flags_come_before_environment_before_file_before_default() {
     let file = "[server]\nshards = 2\naccept_rate = 5\ndrain = \"5s\"";
     let environment = [("CORECAST_SERVER_SHARDS", "3"), ("CORECAST_SERVER_ACCEPT_RATE", "6")];
     let flags = Flags { shards: Some(4), ..Flags::default() };
-    let config = load_all(file, &environment, flags).expect("valid").config;
-    let server = config.server;
+    let settings = load_all(file, &environment, flags).expect("valid").settings;
+    let server = settings.server;
     assert_eq!((server.shards, server.accept_rate, server.drain.as_secs()), (4, 6, 5));
     assert!(server.private_fd_tables);
 }
@@ -90,14 +111,14 @@ fn environment_variables_are_read_as_their_settings_kind() {
         ("CORECAST_CONFIG", "elsewhere"),
         ("PATH", "/bin"),
     ];
-    let config = load_all("", &environment, Flags::default()).expect("valid").config;
-    assert_eq!(config.server.listen.len(), 2);
-    assert_eq!(config.server.cpu_affinity, [0, 2]);
-    assert!(!config.server.private_fd_tables);
-    assert_eq!(config.api.keys, ["one", "two"]);
-    assert_eq!(config.api.body_bytes_max, 2 << 20);
-    assert_eq!(config.channel.namespaces[1].data, DataType::Text);
-    assert_eq!(config.channel.namespaces[0].slow_policy, SlowPolicy::Skip);
+    let settings = load_all("", &environment, Flags::default()).expect("valid").settings;
+    assert_eq!(settings.server.listen.len(), 2);
+    assert_eq!(settings.server.cpu_affinity, [0, 2]);
+    assert!(!settings.server.private_fd_tables);
+    assert_eq!(settings.api.keys, ["one", "two"]);
+    assert_eq!(settings.api.body_bytes_max, 2 << 20);
+    assert_eq!(named(&settings).data, DataType::Text);
+    assert_eq!(settings.channel.namespaces.plain().slow_policy, SlowPolicy::Skip);
 }
 
 #[test]
@@ -220,7 +241,7 @@ fn what_show_prints_makes_the_same_settings_without_the_keys() {
     assert!(!shown.contains("sesame") && shown.contains("\"***\""), "{shown}");
     let again = load_text(&shown, false).expect("what is shown can be read");
     assert_eq!(again.shown(), shown);
-    assert_eq!(again.config.channel.namespaces[1].name, "chat");
+    assert_eq!(named(&again.settings).name, "chat");
 }
 
 #[test]
@@ -241,8 +262,9 @@ fn a_url_of_redis_is_shown_unless_it_holds_a_password() {
 
 #[test]
 fn streams_without_a_name_are_called_after_the_prefix() {
-    let names =
-        |loaded: &Loaded| (loaded.config.redis.ingest.clone(), loaded.config.events.stream.clone());
+    let names = |loaded: &Loaded| {
+        (loaded.settings.redis.ingest.clone(), loaded.settings.events.stream.clone())
+    };
     let staging = "[redis]\nprefix = \"staging\"\n";
     let app = format!("{staging}ingest = []\n[events]\nstream = \"app\"");
     for (text, ingest, events) in [
@@ -263,13 +285,14 @@ fn streams_without_a_name_are_called_after_the_prefix() {
 
 #[test]
 fn node_limits_are_divided_among_shards() {
-    let config = Config::default();
-    let options = config.shard_options(4);
-    assert_eq!(options.inbound_bytes_max * 4, config.client.inbound_bytes_max);
-    assert_eq!(options.history_bytes_max * 4, config.channel.history_bytes_max);
-    assert_eq!(options.connections_max, config.server.max_connections);
-    let many = config.shard_options(100_000).inbound_bytes_max;
-    assert_eq!(many, config.client.message_bytes_max, "room for one message stays");
+    let settings = Settings::default();
+    let settings = Arc::new(settings);
+    let options = Options::new(&settings, 4);
+    assert_eq!(options.inbound_bytes_max * 4, settings.client.inbound_bytes_max);
+    assert_eq!(options.history_bytes_max * 4, settings.channel.history_bytes_max);
+    assert_eq!(options.connections_max, settings.server.max_connections);
+    let many = Options::new(&settings, 100_000).inbound_bytes_max;
+    assert_eq!(many, settings.client.message_bytes_max, "room for one message stays");
 }
 
 #[test]
@@ -278,13 +301,13 @@ fn a_namespace_that_says_nothing_of_events_does_as_the_node_does() {
                 [[channel.namespaces]]\nname = \"a\"\n\
                 [[channel.namespaces]]\nname = \"b\"\nevents = [\"publish\"]\n\
                 [[channel.namespaces]]\nname = \"c\"\nevents = []";
-    let config = load_text(text, false).expect("valid").config;
-    let events = config.channel.namespaces.iter().map(|namespace| namespace.events);
+    let settings = load_text(text, false).expect("valid").settings;
+    let events = settings.channel.namespaces.iter().map(|namespace| namespace.events);
     let events: Vec<_> = events.map(|on| (on.subscribe, on.unsubscribe, on.publish)).collect();
     let (node, own) = ((true, false, false), (false, false, true));
     assert_eq!(events, [node, node, own, (false, false, false)]);
-    assert!(config.bridge_options().events.on);
-    assert!(!Config::default().bridge_options().events.on);
+    assert!(settings.has_events());
+    assert!(!Settings::default().has_events());
     for (text, expected) in [
         ("[events]\nmessage = true", "there is no Redis to append them to"),
         ("[channel]\nevents = [\"publish\"]", "there is no Redis to append them to"),
@@ -299,16 +322,16 @@ fn a_namespace_that_says_nothing_of_events_does_as_the_node_does() {
 
 #[test]
 fn keys_stay_out_of_debug_output() {
-    let mut config = Config::default();
-    config.api.keys = vec!["sesame".to_owned()];
-    assert!(!format!("{config:?}").contains("sesame"));
+    let mut settings = Settings::default();
+    settings.api.keys = vec!["sesame".to_owned()];
+    assert!(!format!("{settings:?}").contains("sesame"));
 }
 
 #[test]
 fn a_server_needs_a_key_or_dev() {
     let check = |flags: &Flags, environment: &[(&str, &str)]| {
         let own = environment.iter().map(|(key, value)| ((*key).into(), (*value).into()));
-        load(flags, own).expect("valid").config.check_serve().map_err(|error| error.to_string())
+        check_serve(&load(flags, own).expect("valid").settings).map_err(|error| error.to_string())
     };
     let error = check(&Flags::default(), &[]).expect_err("no key");
     assert!(error.starts_with("api.keys is empty") && error.contains("--dev"), "{error}");
@@ -328,7 +351,7 @@ fn a_durable_history_needs_redis_when_it_is_served() {
     let check = |settings: &[(&str, &str)]| {
         let own = settings.iter().map(|(key, value)| ((*key).into(), (*value).into()));
         let loaded = load(&Flags::default(), own).expect("a file may be checked without the URL");
-        loaded.config.check_serve().map_err(|error| error.to_string())
+        check_serve(&loaded.settings).map_err(|error| error.to_string())
     };
     assert_eq!(check(&durable), Ok(()));
     let error = check(&durable[..4]).expect_err("no Redis");

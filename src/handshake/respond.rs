@@ -1,11 +1,8 @@
 //! HTTP answers. Every one but the upgrade ends the connection.
 
 use crate::handshake::Response;
+use crate::limits::RETRY_AFTER_SECONDS;
 use crate::readiness::Phase;
-
-/// When a client may come back to a server that is full or drains. Short: with several servers
-/// the balancer sends it to another one anyway.
-const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// The statuses that this server answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

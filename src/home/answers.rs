@@ -155,8 +155,8 @@ mod tests {
     /// and when time passes each new one finds the room of an old one.
     #[test]
     fn five_thousand_a_second_are_remembered_within_the_default_bytes() {
-        let config = crate::config::Config::default();
-        let mut answers = Answers::new(Pool::new(config.api.idempotency_bytes_max, 8, 1 << 16));
+        let settings = crate::settings::Settings::default();
+        let mut answers = Answers::new(Pool::new(settings.api.idempotency_bytes_max, 8, 1 << 16));
         const PER_SECOND: u64 = 5_000;
         let ttl = IDEMPOTENCY_TTL.as_secs();
         let print = |number: u64| u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060);
@@ -171,7 +171,7 @@ mod tests {
             let oldest = number.saturating_sub((ttl - 1) * PER_SECOND);
             assert_eq!(answers.repeated(print(oldest)), Ok(Some(position(oldest + 1))));
         }
-        assert!(answers.bytes() <= config.api.idempotency_bytes_max);
+        assert!(answers.bytes() <= settings.api.idempotency_bytes_max);
     }
 
     #[test]

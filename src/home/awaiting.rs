@@ -18,7 +18,7 @@ pub(super) struct Awaiting {
     /// Whether the window of the bus is still being read.
     loading: bool,
     /// Requests that wait for an answer about their channel; one question is under way for each.
-    waiting: HashMap<ChannelName, Waiting, foldhash::quality::RandomState>,
+    waiting: HashMap<ChannelName, Waiting>,
     /// The channels in it, by the moment at which the first of their requests came.
     deadlines: BTreeSet<(Moment, ChannelName)>,
     /// A request is being judged again, which came at this moment; so a question that is asked now
@@ -62,7 +62,7 @@ impl Awaiting {
 impl Home {
     /// Whether the place of `channel` must be asked for before anybody is told of it.
     pub(super) fn is_unknown(&self, channel: &str) -> bool {
-        self.bus && (self.awaiting.loading || !self.channels.is_known(channel))
+        self.has_bus() && (self.awaiting.loading || !self.channels.is_known(channel))
     }
 
     /// Whether what is known of `channel` may be long ago, and whoever asks now is to wait for the
@@ -87,7 +87,7 @@ impl Home {
 
     /// Whether a client has read further, on another node, than this one has.
     pub(super) fn may_be_behind(&self, channel: &str, since: Since) -> bool {
-        self.bus && self.channels.is_before(channel, since)
+        self.has_bus() && self.channels.is_before(channel, since)
     }
 
     /// Keeps a request until it is known where its channel stands.

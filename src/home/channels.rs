@@ -24,7 +24,7 @@ pub use replica::Followed;
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::collections::{Named, Table};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
-use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
+use crate::limits::{CHANNEL_POSITION_BYTES, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::pool::{Pool, Share};
 use crate::protocol::HistoryPage;
 use crate::reason::{ClientError, Eviction};
@@ -163,9 +163,6 @@ pub struct Channels {
     /// Number of the last life of a place.
     last_life: u32,
 }
-
-/// What a channel costs that is kept for its position, beside its name.
-const CHANNEL_BYTES: usize = 256;
 
 impl Channels {
     /// No channels yet. Epochs are derived from `seed`, which must differ between processes.
@@ -456,7 +453,7 @@ impl Channels {
 impl Channel {
     /// Bytes that are charged while it is kept for its position.
     fn position_bytes(&self) -> usize {
-        CHANNEL_BYTES + self.name.as_str().len()
+        CHANNEL_POSITION_BYTES + self.name.as_str().len()
     }
 
     /// All publications after `offset`, or nothing if one of them is gone or there are too many.

@@ -12,7 +12,7 @@ mod replays;
 
 use std::sync::Arc;
 
-use crate::channel::{ChannelName, Namespace, Namespaces};
+use crate::channel::{ChannelName, Namespace};
 use crate::ids::{ConnectionId, Moment, ShardId};
 use crate::limits::FORGOTTEN_PER_TURN;
 use crate::mesh::{Answer, Asker, History, Post, Publish, Subscribe, Subscribed, ToHome, ToShard};
@@ -20,6 +20,7 @@ use crate::metrics::ShardCells;
 use crate::pool::Pool;
 use crate::protocol::HistoryPage;
 use crate::reason::ClientError;
+use crate::settings::Settings;
 use answers::Answers;
 use awaiting::Awaiting;
 use channels::{Channels, Granted, Page};
@@ -27,10 +28,8 @@ use replays::Replays;
 
 /// The parts of a home.
 pub struct Parts {
-    /// Channels and their options.
-    pub namespaces: Namespaces,
-    /// Whether a bus orders publications.
-    pub bus: bool,
+    /// The settings of the node.
+    pub settings: Arc<Settings>,
     /// Bytes of history.
     pub history_bytes_max: usize,
     /// The node's bound on channels with subscribers.
@@ -61,8 +60,7 @@ impl Request {
 
 /// The channels at home in one shard.
 pub struct Home {
-    namespaces: Namespaces,
-    bus: bool,
+    settings: Arc<Settings>,
     cells: Arc<ShardCells>,
     now: Moment,
     channels: Channels,
@@ -77,15 +75,14 @@ impl Home {
     /// A home without channels.
     pub fn new(parts: Parts) -> Home {
         Home {
-            namespaces: parts.namespaces,
-            bus: parts.bus,
             cells: parts.cells,
             now: Moment::default(),
             channels: Channels::new(parts.history_bytes_max, parts.seed, parts.channels),
             answers: Answers::new(parts.idempotency),
-            awaiting: Awaiting::new(parts.bus),
+            awaiting: Awaiting::new(parts.settings.redis.is_on()),
             replays: Replays::default(),
             forgetting: false,
+            settings: parts.settings,
         }
     }
 
@@ -271,7 +268,7 @@ impl Home {
         {
             tell_created(connection, post);
         }
-        if self.bus && !history.confirmed || self.is_unknown(channel.as_str()) {
+        if self.has_bus() && !history.confirmed || self.is_unknown(channel.as_str()) {
             return self.await_position(channel.clone(), Request::History(history), post);
         }
         let older = self.channels.lacks_of_page(self.now, channel.as_str(), history.page);
@@ -308,8 +305,13 @@ impl Home {
         }
     }
 
+    /// Whether a bus orders publications.
+    fn has_bus(&self) -> bool {
+        self.settings.redis.is_on()
+    }
+
     fn namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
-        self.namespaces.resolve(channel).map(Arc::clone)
+        self.settings.channel.namespaces.resolve(channel).map(Arc::clone)
     }
 }
 

@@ -173,3 +173,24 @@ pub const EVENTS_BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// How long a stopping server waits for its last events to be written.
 pub const EVENTS_STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Entries in one read of requests between nodes.
+pub const CLUSTER_READ_ENTRIES_MAX: usize = 64;
+
+/// How often a node looks how far back the streams reach.
+pub const BUS_WINDOW_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The bridge makes the same complaint at most once in this time.
+pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Maximum number of questions to a Sentinel whose answers contradict each other amid a change.
+pub const SENTINEL_TRIES_MAX: usize = 3;
+
+/// Commands that wait in the library for one connection to Redis: a few are under way at most.
+pub const REDIS_COMMANDS_MAX: usize = 1024;
+
+/// Highest number of an id: above it Redis' scripts can't tell numbers apart.
+pub const REDIS_NUMBER_MAX: u64 = 1 << 53;
+
+/// The highest epoch that a node begins: milliseconds since 1970 times 1024, until 2109.
+pub const BUS_EPOCH_MAX: u64 = 1 << 52;

@@ -32,6 +32,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ids::ShardId;
 use crate::limits::INBOX_BATCHES_MAX;
+use crate::secret::{KeyedHash, NodeSecret};
 
 /// A message of control, with its receiver.
 #[derive(Debug)]
@@ -102,18 +103,19 @@ impl<M> Inbox<M> {
     }
 }
 
-/// The shard that orders a channel: the same in every thread, for the life of the process.
+/// The shard that orders a channel: the same in every thread, and in every process with the same
+/// secret and number of shards.
 #[derive(Clone, Debug)]
 pub struct HomeMap {
-    hasher: std::hash::RandomState,
+    hash: KeyedHash,
     shards: usize,
 }
 
 impl HomeMap {
-    /// A map over `shards` shards, different in every process so that nobody can aim at a shard.
-    pub fn new(shards: usize) -> HomeMap {
+    /// A map over `shards` shards. Nobody without the secret can aim at a shard.
+    pub fn new(secret: &NodeSecret, shards: usize) -> HomeMap {
         assert!(shards > 0, "there is at least one shard");
-        HomeMap { hasher: std::hash::RandomState::new(), shards }
+        HomeMap { hash: secret.keyed("homes"), shards }
     }
 
     /// How many shards there are.
@@ -123,8 +125,7 @@ impl HomeMap {
 
     /// The home shard of `channel`.
     pub fn home(&self, channel: &str) -> ShardId {
-        use std::hash::BuildHasher;
-        let hash = self.hasher.hash_one(channel);
+        let hash = self.hash.of(channel.as_bytes());
         // The high bits of the product spread evenly over any number of shards.
         ShardId::new(((u128::from(hash) * self.shards as u128) >> 64) as usize)
     }

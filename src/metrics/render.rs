@@ -15,13 +15,9 @@ use prometheus_client::registry::Registry;
 
 use super::{BridgeCells, Cell, DurationCells, Process, ShardCells};
 use crate::ids::Moment;
-use crate::limits::METRICS_BYTES_MAX;
+use crate::limits::{BUSY_WINDOW_NANOS, METRICS_BYTES_MAX};
 use crate::protocol::Protocol;
 use crate::reason::{CloseReason, DropReason, Eviction};
-
-/// Shortest time over which a shard's busy share is taken, in nanoseconds: two scrapers at once
-/// must not make it a share of microseconds.
-const BUSY_WINDOW_NANOS: u64 = 1_000_000_000;
 
 /// The text formats that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

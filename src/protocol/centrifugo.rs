@@ -9,8 +9,7 @@ mod encode;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::channel::{ChannelView, DataType, Publication};
-use crate::protocol::json::read_data;
+use crate::channel::{ChannelView, DataType, Publication, payload_of_json};
 use crate::protocol::{Codec, OnGap, Push, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
 use crate::ws::{Opcode, encode_frame};
@@ -32,7 +31,7 @@ impl Codec for Centrifugo {
         data_type: DataType,
         message: &'m [u8],
     ) -> Result<Cow<'m, [u8]>, ClientError> {
-        read_data(data_type, message)
+        payload_of_json(data_type, message)
     }
 
     fn encode_reply(

@@ -1,12 +1,9 @@
 //! JSON written straight into frames: what every JSON protocol has in common.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::channel::{ChannelView, DataType, Publication};
-use crate::reason::ClientError;
 
 /// Appends a number.
 pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
@@ -45,8 +42,8 @@ fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Appends a payload as a JSON value: JSON as it is, text as a string, bytes as a string of
-/// base64 (RFC 4648 §4), for JSON has no bytes.
+/// Appends a payload as a JSON value, the reverse of `channel::payload_of_json`: JSON as it is,
+/// text as a string, bytes as a string of base64 (RFC 4648 §4), because JSON has no bytes.
 pub(crate) fn write_data(data_type: DataType, data: &[u8], out: &mut Vec<u8>) {
     match data_type {
         DataType::Json => out.extend_from_slice(data),
@@ -61,22 +58,6 @@ pub(crate) fn write_data(data_type: DataType, data: &[u8], out: &mut Vec<u8>) {
             out.push(b'"');
         }
     }
-}
-
-/// The payload that a JSON value means, the reverse of [`write_data`]. JSON is not checked here.
-///
-/// # Errors
-/// `BadRequest` for a text or binary payload that is not a JSON string, or not of base64.
-pub(crate) fn read_data(data_type: DataType, json: &[u8]) -> Result<Cow<'_, [u8]>, ClientError> {
-    if data_type == DataType::Json {
-        return Ok(Cow::Borrowed(json));
-    }
-    let text: String = serde_json::from_slice(json).map_err(|_| ClientError::BadRequest)?;
-    match data_type {
-        DataType::Binary => STANDARD.decode(text).map(Cow::Owned),
-        DataType::Json | DataType::Text => Ok(Cow::Owned(text.into_bytes())),
-    }
-    .map_err(|_| ClientError::BadRequest)
 }
 
 /// Appends a publication as Centrifugo's protocol and its HTTP API write it:

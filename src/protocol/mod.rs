@@ -9,11 +9,9 @@ mod plain;
 mod json;
 mod publish;
 
-pub(crate) use json::{read_data, write_publication};
-pub use publish::{PublishRequest, Unfit};
-pub(crate) use publish::{
-    check_recoverable, checked_payload, decode_base64, or_default, read_params,
-};
+pub(crate) use json::write_publication;
+pub use publish::PublishParams;
+pub(crate) use publish::{boxed_key, boxed_tags, decode_base64, or_default, read_params};
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
-//! What an application asks to publish: the parameters of `publish` and `broadcast`, which are the
-//! same whether they come by HTTP or through a stream of Redis, and how they are checked.
+//! Centrifugo's wording of what an application asks to publish: the parameters of `publish` and
+//! `broadcast`, which are the same by HTTP and in an entry of a stream of Redis.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -10,15 +9,13 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
-use super::read_data;
-use crate::channel::{DataType, Namespace, check_payload};
-use crate::limits::{API_BATCH_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use crate::channel::{Payload, PublishCommand, Unfit};
 use crate::reason::ClientError;
 
 /// Parameters of `publish` and `broadcast`. Names and meanings are Centrifugo's.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct PublishRequest {
+pub struct PublishParams {
     /// Where to: `publish` only.
     #[serde(deserialize_with = "or_default")]
     pub channel: String,
@@ -45,119 +42,48 @@ pub struct PublishRequest {
     pub version: u64,
 }
 
-/// Why something can't be published: the asker's mistake.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {detail}", error.row().text)]
-pub struct Unfit {
-    /// Code and text.
-    pub error: ClientError,
-    /// What exactly, for the person who reads it.
-    pub detail: String,
-}
-
-impl Unfit {
-    /// A value is missing, malformed or too long.
-    pub(crate) fn bad_request(detail: impl Into<String>) -> Unfit {
-        Unfit { error: ClientError::BadRequest, detail: detail.into() }
-    }
-}
-
-impl PublishRequest {
-    /// Checks what does not depend on a channel.
+impl PublishParams {
+    /// What they ask for, whatever the channels.
     ///
     /// # Errors
-    /// 107 for a key that is too long, 108 for what is not part of this version.
-    pub fn check(&self) -> Result<(), Unfit> {
+    /// 107 if there is no payload or its base64 is none, 108 for what is not part of this version.
+    pub fn command(&self) -> Result<PublishCommand, Unfit> {
         if self.version != 0 {
             let detail = "version is not part of this version".to_owned();
             return Err(Unfit { error: ClientError::NotAvailable, detail });
         }
-        let bytes = self.idempotency_key.len();
-        if bytes > IDEMPOTENCY_KEY_BYTES_MAX {
-            return Err(Unfit::bad_request(format!(
-                "an idempotency_key of {bytes} bytes, where {IDEMPOTENCY_KEY_BYTES_MAX} are allowed"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Checks what only a broadcast must have.
-    ///
-    /// # Errors
-    /// 107 if there is no payload, no channel, or too many.
-    pub fn check_broadcast(&self) -> Result<(), Unfit> {
-        if self.channels.is_empty() || self.channels.len() > API_BATCH_MAX {
-            let count = self.channels.len();
-            let detail = format!("{count} channels, where 1 to {API_BATCH_MAX} are expected");
-            return Err(Unfit::bad_request(detail));
-        }
-        if self.b64data.is_empty() && self.data.is_none() {
-            return Err(Unfit::bad_request("data is missing"));
-        }
-        Ok(())
-    }
-
-    /// The payload in the one form that its namespace's type has: for JSON the value itself, for
-    /// text a JSON string's content, for binary what its base64 means.
-    ///
-    /// # Errors
-    /// 107 if there is none, or another one.
-    pub fn payload(&self, data_type: DataType) -> Result<Box<[u8]>, Unfit> {
-        let bytes: Cow<'_, [u8]> = if self.b64data.is_empty() {
-            let data = self.data.as_ref().ok_or_else(|| Unfit::bad_request("data is missing"))?;
-            read_data(data_type, data.get().as_bytes()).map_err(|_| {
-                let name = type_text(data_type);
-                Unfit::bad_request(format!("for {name} data must be a JSON string"))
-            })?
-        } else {
-            Cow::Owned(decode_base64(&self.b64data)?)
+        let payload = match &self.data {
+            _ if !self.b64data.is_empty() => Payload::Bytes(decode_base64(&self.b64data)?),
+            Some(json) => Payload::Json(json.clone()),
+            None => return Err(Unfit::bad_request("data is missing")),
         };
-        checked_payload(data_type, &bytes)
-    }
-
-    /// The labels as publications have them.
-    pub fn tags(&self) -> Box<[(Box<str>, Box<str>)]> {
-        let boxed = |text: &String| Box::from(text.as_str());
-        self.tags.iter().map(|(key, value)| (boxed(key), boxed(value))).collect()
-    }
-
-    /// The key, if there is one.
-    pub fn idempotency_key(&self) -> Option<Box<str>> {
-        (!self.idempotency_key.is_empty()).then(|| Box::from(self.idempotency_key.as_str()))
+        Ok(PublishCommand {
+            payload,
+            tags: boxed_tags(&self.tags),
+            skip_history: self.skip_history,
+            idempotency_key: boxed_key(&self.idempotency_key),
+        })
     }
 }
 
-/// Checks that a publication which takes `bytes` of a recovery can be recovered, if it is to be
-/// kept.
-///
-/// # Errors
-/// 106 if it is too long for that.
-pub(crate) fn check_recoverable(
-    namespace: &Namespace,
-    bytes: usize,
-    skip_history: bool,
-) -> Result<(), Unfit> {
-    namespace.check_recoverable(bytes, skip_history).map_err(|error| {
-        let detail = format!("this one has {bytes}: shorten it, or publish it with skip_history");
-        Unfit { error, detail }
-    })
+/// Labels as publications have them.
+pub(crate) fn boxed_tags(tags: &BTreeMap<String, String>) -> Box<[(Box<str>, Box<str>)]> {
+    let boxed = |text: &String| Box::from(text.as_str());
+    tags.iter().map(|(key, value)| (boxed(key), boxed(value))).collect()
 }
 
-/// A payload of bytes, checked against its namespace's type.
-///
-/// # Errors
-/// 107 if it is not of this type.
-pub(crate) fn checked_payload(data_type: DataType, bytes: &[u8]) -> Result<Box<[u8]>, Unfit> {
-    let wrong = |_| Unfit::bad_request(format!("the payload is not {}", type_text(data_type)));
-    check_payload(data_type, bytes).map_err(wrong)
+/// An idempotency key, if there is one.
+pub(crate) fn boxed_key(key: &str) -> Option<Box<str>> {
+    (!key.is_empty()).then(|| Box::from(key))
 }
 
 /// What `b64data` means.
 ///
 /// # Errors
 /// 107 if it is no base64.
-pub(crate) fn decode_base64(text: &str) -> Result<Vec<u8>, Unfit> {
-    BASE64.decode(text).map_err(|error| Unfit::bad_request(format!("b64data: {error}")))
+pub(crate) fn decode_base64(text: &str) -> Result<Box<[u8]>, Unfit> {
+    let wrong = |error| Unfit::bad_request(format!("b64data: {error}"));
+    BASE64.decode(text).map(Vec::into_boxed_slice).map_err(wrong)
 }
 
 /// Reads a method's parameters.
@@ -183,12 +109,4 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defaul
 /// A payload that may be the JSON value null: absent and null differ.
 fn payload<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(from).map(Some)
-}
-
-fn type_text(data_type: DataType) -> &'static str {
-    match data_type {
-        DataType::Json => "JSON, or nested too deeply",
-        DataType::Text => "UTF-8 text",
-        DataType::Binary => "binary",
-    }
 }

@@ -1,7 +1,7 @@
 //! The bridge's thread, and the wait until it has read what the bus has kept.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{TryRecvError, bounded};
 
@@ -9,12 +9,9 @@ use super::{Common, Error};
 use crate::api;
 use crate::bridge::{self, Member, Parts};
 use crate::ids::Moment;
-use crate::limits::EVENTS_STOP_TIMEOUT;
+use crate::limits::{EVENTS_STOP_TIMEOUT, LOOK_INTERVAL};
 use crate::mesh::{Inbox, Outbound, ToBridge};
 use crate::sys::{self, Signal};
-
-/// How often the bridge is looked at while signals are waited for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What other nodes are told of this one.
 fn member(common: &Arc<Common>) -> Member {
@@ -43,7 +40,7 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool
     let (sender, loaded) = bounded(1);
     // Main is gone only if the process ends already.
     let tell = move |result| sender.send(result).unwrap_or_default();
-    bridge::start(common.config.bridge_options(), parts, Box::new(tell)).map_err(Error::Thread)?;
+    bridge::start(Arc::clone(&common.settings), parts, Box::new(tell)).map_err(Error::Thread)?;
     loop {
         match loaded.try_recv() {
             Ok(Ok(())) => return Ok(true),

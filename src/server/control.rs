@@ -86,7 +86,7 @@ async fn run(
     let identity = common.identity.clone();
     let identify = move |client: &crate::ids::ClientId| identity.verify(*client);
     let api = Api::new(
-        common.config.api_options(),
+        Arc::clone(&common.settings),
         Parts {
             courier: Arc::clone(&courier),
             status: Arc::clone(&common.status),
@@ -148,7 +148,7 @@ fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
     };
     let home_map = common.home_map.clone();
     let home = move |channel: &str| home_map.home(channel);
-    let bus = common.config.redis.is_on();
+    let bus = common.settings.redis.is_on();
     Courier::new(common.shards(), bus, Box::new(home), Box::new(send))
 }
 
@@ -168,7 +168,7 @@ async fn receive(
                     ToControl::Remote { ticket, call } => {
                         let (api, courier) = (Arc::clone(api), Arc::clone(courier));
                         tokio::spawn(async move {
-                            let body = api::remote(&api, &call).await;
+                            let body = api::remote(api.service(), &call).await;
                             courier.answer_bridge(ticket, body);
                         });
                     }

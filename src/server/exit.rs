@@ -4,14 +4,11 @@
 use std::time::Duration;
 
 use super::{Common, bridge, control};
-use crate::config::Server;
 use crate::ids::Moment;
-use crate::limits::{CLOSE_TIMEOUT, DRAIN_LINGER_SHARE, INTERRUPT_DRAIN};
+use crate::limits::{CLOSE_TIMEOUT, DRAIN_LINGER_SHARE, INTERRUPT_DRAIN, LOOK_INTERVAL};
 use crate::readiness::Phase;
+use crate::settings::Server;
 use crate::sys::{self, Signal};
-
-/// How often it is looked whether the last connection has ended.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The times of one exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +49,7 @@ impl Plan {
 /// Waits for a signal to end, and sees to it that nobody is left when the process does, or that the
 /// time for it is over. A second signal ends it at once.
 pub(super) fn wait(common: &Common, drained: &control::Drained) {
-    let plan = Plan::new(wait_for_signal(), &common.config.server);
+    let plan = Plan::new(wait_for_signal(), &common.settings.server);
     if !leave(common, plan) {
         return;
     }
@@ -64,7 +61,7 @@ pub(super) fn wait(common: &Common, drained: &control::Drained) {
         return;
     }
     // Of connections that are still open others must tell the end, so the bridge stays unfinished.
-    if drained.is_done() && common.config.redis.is_on() {
+    if drained.is_done() && common.settings.redis.is_on() {
         bridge::stop(common, end);
     } else if !drained.is_done() {
         tracing::warn!("not every connection has ended in time");
@@ -110,7 +107,7 @@ fn wait_until(end: Moment, is_done: impl Fn() -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::settings::Settings;
 
     #[test]
     fn everything_fits_into_the_time_that_was_set() {
@@ -125,11 +122,11 @@ mod tests {
 
     #[test]
     fn by_default_a_stop_takes_28_s_at_most_and_an_interrupt_no_second() {
-        let config = Config::default();
-        let stop = Plan::new(Signal::Stop, &config.server);
+        let settings = Settings::default();
+        let stop = Plan::new(Signal::Stop, &settings.server);
         assert_eq!(stop.delay, Duration::from_secs(5));
         assert!(stop.delay + stop.drain <= Duration::from_secs(28), "{stop:?}");
-        let interrupt = Plan::new(Signal::Interrupt, &config.server);
+        let interrupt = Plan::new(Signal::Interrupt, &settings.server);
         assert!(interrupt.delay + interrupt.drain < Duration::from_secs(1), "{interrupt:?}");
     }
 }

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use crate::accept::Leases;
 use crate::api::{Node, Status};
-use crate::config::Config;
 use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox, Lane, ShardLane, ShardMail, ToBridge, ToControl};
 use crate::metrics::{BridgeCells, ShardCells};
 use crate::readiness::Phase;
-use crate::shard::{Identity, OutboxLeases};
+use crate::secret::NodeSecret;
+use crate::settings::Settings;
+use crate::shard::{Identity, OutboxLeases, Pools};
 use crate::subnets::Subnets;
 use crate::sys::{self, Claim, EventFd, SysError};
 
@@ -70,12 +71,12 @@ pub enum Error {
 
 /// What all threads share: addresses and counters, nothing that one waits for another to release.
 struct Common {
-    config: Config,
+    settings: Arc<Settings>,
     home_map: HomeMap,
     identity: Identity,
     leases: Leases,
     outboxes: OutboxLeases,
-    pools: crate::shard::Pools,
+    pools: Pools,
     cells: Vec<Arc<ShardCells>>,
     subnets: Arc<Subnets>,
     status: Arc<Status>,
@@ -146,38 +147,40 @@ fn inboxes(shards: usize, bus: bool) -> (Inboxes, Addresses) {
 /// # Errors
 /// See [`Error`]. After a signal to stop it returns `Ok`, when the last connection has ended or
 /// `drain` is over.
-pub fn run(config: Config, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
+pub fn run(settings: Settings, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
     // Before the heaps of threads exist.
     sys::refuse_huge_pages();
     sys::return_freed_memory();
     // Before any thread: they inherit the mask, and no handler may ever run in a shard.
     sys::block_signals();
     let descriptors_max = sys::descriptors_max();
-    let shards = if config.server.shards == 0 { sys::cores().len() } else { config.server.shards };
+    let shards =
+        if settings.server.shards == 0 { sys::cores().len() } else { settings.server.shards };
     // Before any other descriptor: every thread's table has them under the same numbers.
-    let threads = shards + 1 + usize::from(config.redis.is_on());
+    let threads = shards + 1 + usize::from(settings.redis.is_on());
     let wakes: Vec<EventFd> =
         (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
-    let (inboxes, addresses) = inboxes(shards, config.redis.is_on());
-    let addresses_wanted = config.server.listen.iter();
+    let (inboxes, addresses) = inboxes(shards, settings.redis.is_on());
+    let addresses_wanted = settings.server.listen.iter();
     let claimed = addresses_wanted.map(|&address| claim(address)).collect::<Result<Vec<_>, _>>()?;
     let (claims, listen): (Vec<Claim>, Vec<SocketAddr>) = claimed.into_iter().unzip();
     let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
-    let bridge_cells = config.redis.is_on().then(Arc::<BridgeCells>::default);
+    let bridge_cells = settings.redis.is_on().then(Arc::<BridgeCells>::default);
+    let secret = NodeSecret::new(sys::random_bytes()?);
     let common = Arc::new(Common {
-        home_map: HomeMap::new(shards),
-        identity: Identity::new(),
-        leases: Leases::new(config.server.max_connections, shards),
-        outboxes: OutboxLeases::new(config.client.outboxes_bytes_max, shards),
-        pools: config.pools(shards),
+        home_map: HomeMap::new(&secret, shards),
+        identity: Identity::new(&secret),
+        leases: Leases::new(settings.server.max_connections, shards),
+        outboxes: OutboxLeases::new(settings.client.outboxes_bytes_max, shards),
+        pools: Pools::new(&settings, shards),
         status: Arc::new(Status::new(
             (cells.clone(), bridge_cells.clone()),
             sys::now,
-            config.server.max_connections,
+            settings.server.max_connections,
         )),
         bridge_cells,
-        subnets: Arc::new(Subnets::new(config.server.max_connections)),
-        config,
+        subnets: Arc::new(Subnets::new(settings.server.max_connections)),
+        settings: Arc::new(settings),
         cells,
         addresses,
         wakes,
@@ -194,7 +197,7 @@ fn run_threads(
     (inboxes, claims): (Inboxes, Vec<Claim>),
     ready: impl FnOnce(&Facts),
 ) -> Result<(), Error> {
-    let address = common.config.server.api_listen;
+    let address = common.settings.server.api_listen;
     let listen = |source| Error::Listen { address, source };
     let api_listener = TcpListener::bind(address).map_err(listen)?;
     let api_listen = api_listener.local_addr().map_err(listen)?;
@@ -223,7 +226,7 @@ fn facts(common: &Common, started: &shards::Started, api_listen: SocketAddr) -> 
         shards: common.shards(),
         descriptors_max: common.descriptors_max,
         private_tables: started.private_tables,
-        connections_max: common.config.server.max_connections.min(per_table * tables),
+        connections_max: common.settings.server.max_connections.min(per_table * tables),
         listen: common.listen.clone(),
         api_listen,
     }
@@ -231,8 +234,8 @@ fn facts(common: &Common, started: &shards::Started, api_listen: SocketAddr) -> 
 
 /// Says so if more connections are asked for than fit. For development nobody asks for so many.
 fn warn_of_capacity(common: &Common, facts: &Facts) {
-    let (wanted, fit) = (common.config.server.max_connections, facts.connections_max);
-    if fit < wanted && !common.config.dev {
+    let (wanted, fit) = (common.settings.server.max_connections, facts.connections_max);
+    if fit < wanted && !common.settings.dev {
         let each = if facts.private_tables { "each shard" } else { "the process" };
         tracing::warn!(
             "server.max_connections is {wanted}, and {fit} connections fit: {each} may have {} \

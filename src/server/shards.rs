@@ -11,11 +11,11 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use super::{Common, Error};
 use crate::accept::{self, Acceptor};
-use crate::config::Driver as Choice;
 use crate::ids::{ShardId, Slot};
 use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, TURNS_PER_PAUSE};
 use crate::mesh::{Inbox, Outbound, ShardMail};
-use crate::shard::{Parts, Shard};
+use crate::settings::Driver as Choice;
+use crate::shard::{Options, Parts, Shard};
 use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring, SysError};
 
 /// What shards have in common once they run.
@@ -30,7 +30,7 @@ pub(super) fn start(
     inboxes: Vec<Inbox<ShardMail>>,
 ) -> Result<Started, Error> {
     let (sender, receiver) = bounded(inboxes.len());
-    let affinity = &common.config.server.cpu_affinity;
+    let affinity = &common.settings.server.cpu_affinity;
     let cores = if affinity.is_empty() { sys::cores() } else { affinity.clone() };
     let count = inboxes.len();
     for (index, inbox) in inboxes.into_iter().enumerate() {
@@ -66,7 +66,7 @@ fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, 
     if let Err(error) = sys::pin_to_core(core) {
         tracing::warn!(%error, core, "a shard is not pinned");
     }
-    let private = common.config.server.private_fd_tables && {
+    let private = common.settings.server.private_fd_tables && {
         // What main made stays: stdio and the wakes. Everything later is another thread's.
         let first = common.wakes.iter().map(|wake| wake.number()).max().unwrap_or(2) + 1;
         sys::own_descriptors(first)
@@ -78,7 +78,7 @@ fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, 
     };
     let member = Member { common, index, inbox, private, report };
     let wake = common.wakes[index];
-    match common.config.server.driver {
+    match common.settings.server.driver {
         Choice::Epoll => run_epoll(member),
         Choice::IoUring => match Ring::new(wake) {
             Ok(ring) => run_ring(member, ring),
@@ -157,9 +157,10 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
     let options = accept::Options {
         addresses: common.listen.clone(),
         listener: ListenerOptions {
-            user_timeout: common.config.client.ping_interval + common.config.client.pong_timeout,
+            user_timeout: common.settings.client.ping_interval
+                + common.settings.client.pong_timeout,
         },
-        rate: (common.config.server.accept_rate / common.shards() as u32).max(1),
+        rate: (common.settings.server.accept_rate / common.shards() as u32).max(1),
         leases: common.leases.clone(),
     };
     let acceptor = match Acceptor::new(options, Arc::clone(&cells), &mut driver) {
@@ -169,7 +170,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
             return None;
         }
     };
-    let mut options = common.config.shard_options(common.shards());
+    let mut options = Options::new(&common.settings, common.shards());
     options.connections_max = connections_max;
     let shard = Shard::new(Parts {
         id: ShardId::new(index),

@@ -30,7 +30,7 @@ pub(super) struct Creating {
     channels: Pool,
     /// Until when each client has used its allowance up, as if it had created evenly: absent for
     /// those that have all of it.
-    used: HashMap<ConnectionId, Moment, foldhash::quality::RandomState>,
+    used: HashMap<ConnectionId, Moment>,
     /// The same clients, to be looked through in turn.
     round: VecDeque<ConnectionId>,
 }
@@ -38,11 +38,11 @@ pub(super) struct Creating {
 impl Creating {
     /// Nobody has created any.
     pub(super) fn new(options: &Options, pools: &Pools) -> Creating {
-        let client = options.channels_created_per_second_max.max(1);
+        let client = options.client().channels_created_per_second_max.max(1);
         Creating {
             interval: Duration::from_secs(1) / client,
-            burst: u32::try_from(options.channels_max).unwrap_or(u32::MAX).max(client),
-            per_second_max: options.node_channels_created_per_second_max,
+            burst: u32::try_from(options.client().channels_max).unwrap_or(u32::MAX).max(client),
+            per_second_max: options.settings.channel.created_per_second_max,
             node: Arc::clone(&pools.created),
             channels: pools.channels.clone(),
             used: HashMap::default(),
@@ -139,18 +139,17 @@ impl<S: Sockets> Shard<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::ids::{Generation, ShardId, Slot};
+    use crate::settings::Settings;
     use crate::subnets::{Subnet, SubnetId, Subnets};
 
     fn creating(client: u32, burst: usize, node: u32) -> Creating {
-        let config = Config::default();
-        let mut options = config.shard_options(1);
-        options.channels_created_per_second_max = client;
-        options.channels_max = burst;
-        options.node_channels_created_per_second_max = node;
-        let pools = Pools { channels: Pool::new(900, 1, 1), ..config.pools(1) };
-        Creating::new(&options, &pools)
+        let mut settings = Settings::default();
+        settings.client.channels_created_per_second_max = client;
+        settings.client.channels_max = burst;
+        settings.channel.created_per_second_max = node;
+        let pools = Pools { channels: Pool::new(900, 1, 1), ..Pools::new(&settings, 1) };
+        Creating::new(&Options::new(&Arc::new(settings), 1), &pools)
     }
 
     fn connection(slot: usize) -> ConnectionId {

@@ -6,15 +6,9 @@ use std::time::Duration;
 use super::{Release, Shard, Sockets, Token};
 use crate::connection::{Flags, State, Unread};
 use crate::ids::{Slot, Tick};
-use crate::limits::UNREAD_TIMEOUT;
+use crate::limits::{ROUND_TICKS_MAX, TICK_SLOTS, UNREAD_TIMEOUT};
 use crate::reason::CloseReason;
 use crate::ws;
-
-/// Slots whose deadlines one tick looks at, at least: 256 KiB, about 30 µs.
-const TICK_SLOTS: usize = 65_536;
-
-/// Most ticks that a round over all deadlines takes: a deadline is missed by a second at most.
-const ROUND_TICKS_MAX: usize = 10;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
@@ -73,7 +67,7 @@ impl<S: Sockets> Shard<S> {
     /// Plans a connection's first ping: at a random moment of the interval's second half, so that
     /// those who came together are not pinged together.
     pub(super) fn begin_heartbeat(&mut self, token: Token) {
-        let half = self.options.ping_interval / 2;
+        let half = self.options.client().ping_interval / 2;
         let share = (self.next_random() >> 40) as f64 / (1u64 << 24) as f64;
         let due = self.tick.after(half + half.mul_f64(share));
         self.slots.set_deadline(token.slot, due);
@@ -85,7 +79,7 @@ impl<S: Sockets> Shard<S> {
 
     fn on_heartbeat(&mut self, token: Token) {
         let (tick, interval, patience) =
-            (self.tick, self.options.ping_interval, self.options.pong_timeout);
+            (self.tick, self.options.client().ping_interval, self.options.client().pong_timeout);
         let Some(connection) = self.slots.get(token) else { return };
         if connection.flags.has(Flags::PEER_CLOSED) || connection.flags.has(Flags::DEAF) {
             // The time for what it asked for before its end is over.
@@ -160,7 +154,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Looks at a connection that has begun to refuse bytes when it should have taken some.
     pub(super) fn expect_progress(&mut self, token: Token) {
-        let due = self.tick.after(self.options.pong_timeout);
+        let due = self.tick.after(self.options.client().pong_timeout);
         if due < self.slots.deadline(token.slot) {
             self.slots.set_deadline(token.slot, due);
         }

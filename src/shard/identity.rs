@@ -1,24 +1,23 @@
 //! Client ids: minted from a connection's place, verified without a table.
 
-use std::hash::{BuildHasher, RandomState};
-
 use crate::ids::{ClientId, ConnectionId, Generation, ShardId, Slot};
+use crate::secret::{KeyedHash, NodeSecret};
 
 /// What mints and verifies the client ids of one node.
 #[derive(Clone, Debug)]
 pub struct Identity {
     node: u16,
-    key: RandomState,
+    key: KeyedHash,
 }
 
 /// Bits of the hash in a client id: node 16, shard 12, slot 24 and generation 32 leave 38 of 122.
 const HASH_BITS: u32 = 38;
 
 impl Identity {
-    /// An identity of this process alone: ids of its last life are not its own.
-    pub fn new() -> Identity {
-        let key = RandomState::new();
-        Identity { node: key.hash_one("node") as u16, key }
+    /// The identity of the node with this secret. Ids that were minted with another one are not its
+    /// own.
+    pub fn new(secret: &NodeSecret) -> Identity {
+        Identity { node: secret.keyed("node").of(b"") as u16, key: secret.keyed("clients") }
     }
 
     /// The public id of `connection`.
@@ -27,7 +26,7 @@ impl Identity {
             | (connection.shard.index() as u128) << 56
             | (connection.slot.index() as u128) << 32
             | u128::from(connection.generation.value());
-        let hash = self.key.hash_one(place) & ((1 << HASH_BITS) - 1);
+        let hash = self.key.of(&place.to_le_bytes()) & ((1 << HASH_BITS) - 1);
         let bits = place << HASH_BITS | u128::from(hash);
         // The 122 free bits of a UUID stand around its 4 version and 2 variant bits.
         let (high, middle, low) = (bits >> 74, bits >> 62 & 0xFFF, bits & ((1 << 62) - 1));
@@ -48,19 +47,14 @@ impl Identity {
     }
 }
 
-impl Default for Identity {
-    fn default() -> Identity {
-        Identity::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_verified_by_the_node_that_minted_it_and_by_no_other() {
-        let identity = Identity::new();
+    fn an_id_is_verified_by_whoever_has_the_secret_and_by_nobody_else() {
+        let secret = NodeSecret::new([7; 16]);
+        let identity = Identity::new(&secret);
         let connection = ConnectionId {
             shard: ShardId::new(4095),
             slot: Slot::new(Slot::COUNT_MAX - 1),
@@ -70,6 +64,8 @@ mod tests {
         assert_eq!(client.to_string().parse(), Ok(client));
         assert_eq!(identity.verify(client), Some(connection));
         assert_eq!(identity.verify(ClientId::from_raw(client.raw() ^ 1)), None);
-        assert_eq!(Identity::new().verify(client), None);
+        let next = Identity::new(&NodeSecret::new(secret.bytes()));
+        assert_eq!(next.verify(client), Some(connection), "another process of the node");
+        assert_eq!(Identity::new(&NodeSecret::new([8; 16])).verify(client), None);
     }
 }

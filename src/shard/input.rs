@@ -186,8 +186,8 @@ impl<S: Sockets> Shard<S> {
     /// Decodes frames and carries out what they ask for.
     pub(super) fn on_frames(&mut self, token: Token, mut input: &mut [u8]) -> Flow {
         let limits = ws::Limits {
-            message_bytes_max: self.options.message_bytes_max,
-            fragments_max: self.options.fragments_max,
+            message_bytes_max: self.options.client().message_bytes_max,
+            fragments_max: self.options.client().fragments_max,
         };
         // The decoder leaves its connection for as long as an event may borrow from it.
         let mut decoder = self.take_decoder(token);
@@ -249,7 +249,10 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn exceeds_rates(&mut self, token: Token, frames: u32, pings: u32) -> bool {
-        let limits = (self.options.frames_per_second_max, self.options.pings_per_second_max);
+        let limits = (
+            self.options.client().frames_per_second_max,
+            self.options.client().pings_per_second_max,
+        );
         let tick = self.tick;
         let connection = self.slots.get(token);
         connection.is_some_and(|connection| connection.meter.count(tick, frames, pings, limits))

@@ -16,8 +16,8 @@ use crate::reason::ClientError;
 #[derive(Default)]
 pub(super) struct Joining {
     /// What each waits for. A connection waits at most once for each channel.
-    pending: HashMap<ConnectionId, Vec<(ChannelName, Pending)>, foldhash::quality::RandomState>,
-    requests: HashMap<Ticket, Joined, foldhash::quality::RandomState>,
+    pending: HashMap<ConnectionId, Vec<(ChannelName, Pending)>>,
+    requests: HashMap<Ticket, Joined>,
 }
 
 /// What the answer of a home shard is for.
@@ -114,7 +114,7 @@ impl<S: Sockets> Shard<S> {
             // The next answer is not for this request.
             Some(Pending::Cancelled(_)) => ClientError::TooManyRequests,
             Some(Pending::Join(_) | Pending::Missed(_)) => return true,
-            None if connection.subscriptions_count() < self.options.channels_max => {
+            None if connection.subscriptions_count() < self.options.client().channels_max => {
                 return self.begin_join(token, ticket, (name, recover));
             }
             None => ClientError::LimitExceeded,
@@ -129,7 +129,7 @@ impl<S: Sockets> Shard<S> {
         ticket: Ticket,
         (name, recover): (&ChannelName, Option<Since>),
     ) -> bool {
-        let Ok(namespace) = self.options.namespaces.resolve(name.as_str()) else { return false };
+        let Ok(namespace) = self.options.namespaces().resolve(name.as_str()) else { return false };
         let recover = recover.filter(|_| namespace.has_history());
         self.joining.insert(self.connection_id(token), name, Pending::Join(ticket));
         self.joining.requests.entry(ticket).or_default().waiting += 1;
@@ -190,7 +190,7 @@ impl<S: Sockets> Shard<S> {
 
     /// The home shard's answer: the subscription begins here and now.
     fn on_joined(&mut self, token: Token, place: u32, answer: &Subscribed) {
-        let channels_max = self.options.channels_max;
+        let channels_max = self.options.client().channels_max;
         let fits = self.slots.get(token).is_some_and(|connection| {
             connection.state == State::Connected
                 && connection.find_subscription(place).is_none()
@@ -199,7 +199,7 @@ impl<S: Sockets> Shard<S> {
         if !fits {
             return self.leave_if_unused(place);
         }
-        let insecure = self.options.insecure;
+        let insecure = self.options.auth().insecure;
         let Some(local) = self.locals.at(place) else { return };
         let namespace = &local.namespace;
         let has_history = namespace.has_history();
@@ -237,7 +237,7 @@ impl<S: Sockets> Shard<S> {
         channel: &ChannelName,
         (recover, last): (Option<Since>, usize),
     ) {
-        let Ok(namespace) = self.options.namespaces.resolve(channel.as_str()) else { return };
+        let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else { return };
         let home = self.home_map.home(channel.as_str());
         let is_new = self.locals.find(channel.as_str()).is_none();
         let place = self.locals.enter(channel, namespace, home);

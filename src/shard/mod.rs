@@ -33,7 +33,6 @@ pub use budget::OutboxLeases;
 pub use identity::Identity;
 pub use input::is_parsing;
 pub use options::{Options, Pools};
-pub use reporting::Events;
 pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 use std::collections::VecDeque;
@@ -145,8 +144,7 @@ impl<S: Sockets> Shard<S> {
         let (options, pools) = (&parts.options, parts.pools);
         let creating = creating::Creating::new(options, &pools);
         let home = Home::new(home::Parts {
-            namespaces: options.namespaces.clone(),
-            bus: options.bus,
+            settings: Arc::clone(&options.settings),
             history_bytes_max: options.history_bytes_max,
             channels: pools.channels,
             idempotency: pools.idempotency,
@@ -203,7 +201,7 @@ impl<S: Sockets> Shard<S> {
         if self.is_full() {
             return false;
         }
-        let deadline = self.tick.after(self.options.handshake_timeout);
+        let deadline = self.tick.after(self.options.client().handshake_timeout);
         let counted = (socket, self.subnets.enter(subnet));
         let token = self.slots.insert(counted, self.tick, deadline);
         self.cells.handshaking.add(1);

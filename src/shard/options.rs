@@ -1,55 +1,24 @@
 //! What a shard must be told.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::channel::Namespaces;
 use crate::handshake::Rules;
-use crate::limits::READING_OUTBOX_BYTES_MAX;
+use crate::ids::Slot;
+use crate::limits::{LEASE_CHANNELS_MAX, LEASE_IDEMPOTENCY_BYTES_MAX, READING_OUTBOX_BYTES_MAX};
 use crate::pool::Pool;
+use crate::settings::{Auth, Client, Settings};
 use crate::subnets::PerSecond;
 
-/// The settings of one shard. Limits that are for the node have been divided among its shards.
+/// The settings of one shard: the node's, and what follows from them for a shard.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Channels and what is allowed in them.
-    pub namespaces: Namespaces,
+    /// The settings of the node.
+    pub settings: Arc<Settings>,
     /// Which requests become connections.
     pub rules: Rules,
-    /// Publications are ordered by a bus that joins nodes, not by home shards.
-    pub bus: bool,
-    /// What the application is told of.
-    pub events: super::Events,
-    /// Everybody may subscribe, publish and read history: Centrifugo's `client.insecure`.
-    pub insecure: bool,
-    /// Clients without a token may connect, as user "".
-    pub anonymous: bool,
-    /// Time between pings.
-    pub ping_interval: Duration,
-    /// Time in which any byte must follow a ping.
-    pub pong_timeout: Duration,
-    /// Time for the request head.
-    pub handshake_timeout: Duration,
-    /// Time for the protocol's `connect`.
-    pub stale_timeout: Duration,
-    /// Longest message, in bytes.
-    pub message_bytes_max: usize,
-    /// Most frames of one message.
-    pub fragments_max: u32,
-    /// Most frames in a second, over a burst of as many.
-    pub frames_per_second_max: u32,
-    /// Most WebSocket pings in a second, over a burst of as many.
-    pub pings_per_second_max: u32,
     /// Bytes of unfinished messages of all the shard's connections together.
     pub inbound_bytes_max: usize,
-    /// Bytes that wait for one slow connection.
-    pub outbox_bytes_max: usize,
-    /// Channels of one connection.
-    pub channels_max: usize,
-    /// Channels that one client may create in a second, over a burst of `channels_max`.
-    pub channels_created_per_second_max: u32,
-    /// Channels that all clients of the node may create in a second.
-    pub node_channels_created_per_second_max: u32,
     /// Bytes of history whose home is this shard.
     pub history_bytes_max: usize,
     /// Most connections of this shard.
@@ -57,9 +26,45 @@ pub struct Options {
 }
 
 impl Options {
+    /// The settings of one of `shards` shards. Memory limits of the node are divided evenly, since
+    /// the kernel spreads clients evenly; `connections_max` is not: it is leased, so that uneven
+    /// shards can fill the node.
+    pub fn new(settings: &Arc<Settings>, shards: usize) -> Options {
+        assert!(shards > 0, "a node has at least one shard");
+        let client = &settings.client;
+        Options {
+            rules: Rules { allowed_origins: client.allowed_origins.clone(), echo: settings.echo },
+            // A shard must have room for one message of full length, however many shards there are.
+            inbound_bytes_max: (client.inbound_bytes_max / shards).max(client.message_bytes_max),
+            history_bytes_max: settings.channel.history_bytes_max / shards,
+            connections_max: settings.server.max_connections.min(Slot::COUNT_MAX),
+            settings: Arc::clone(settings),
+        }
+    }
+
+    /// What a client may do and cost.
+    pub fn client(&self) -> &Client {
+        &self.settings.client
+    }
+
+    /// Who may connect.
+    pub(super) fn auth(&self) -> &Auth {
+        &self.settings.auth
+    }
+
+    /// Channels and what is allowed in them.
+    pub(super) fn namespaces(&self) -> &Namespaces {
+        &self.settings.channel.namespaces
+    }
+
+    /// Whether a bus that joins nodes orders publications, and not home shards.
+    pub(super) fn has_bus(&self) -> bool {
+        self.settings.redis.is_on()
+    }
+
     /// Bytes in an outbox above which its client's commands wait.
     pub fn reading_bytes_max(&self) -> usize {
-        READING_OUTBOX_BYTES_MAX.min(self.outbox_bytes_max)
+        READING_OUTBOX_BYTES_MAX.min(self.client().outbox_bytes_max)
     }
 }
 
@@ -72,4 +77,16 @@ pub struct Pools {
     pub created: Arc<PerSecond>,
     /// Bytes of answers to publications with idempotency keys.
     pub idempotency: Pool,
+}
+
+impl Pools {
+    /// What `shards` shards share. The bounds of the node that are reached unevenly.
+    pub fn new(settings: &Settings, shards: usize) -> Pools {
+        let idempotency = settings.api.idempotency_bytes_max;
+        Pools {
+            channels: Pool::new(settings.channel.channels_max, shards, LEASE_CHANNELS_MAX),
+            created: Arc::default(),
+            idempotency: Pool::new(idempotency, shards, LEASE_IDEMPOTENCY_BYTES_MAX),
+        }
+    }
 }

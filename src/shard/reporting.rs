@@ -7,17 +7,6 @@ use crate::ids::Slot;
 use crate::mesh::{Event, EventKind, ToBridge};
 use crate::protocol::Protocol;
 
-/// Which events of connections are wanted. Those of channels are their namespaces' business.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Events {
-    /// Sessions that begin.
-    pub connect: bool,
-    /// Sessions that end.
-    pub disconnect: bool,
-    /// Messages of clients to the application.
-    pub message: bool,
-}
-
 /// What has been noted.
 #[derive(Default)]
 pub(super) struct Reporting {
@@ -40,14 +29,14 @@ impl<S: Sockets> Shard<S> {
 
     /// Notes that a session has begun.
     pub(super) fn report_connect(&mut self, token: Token) {
-        if self.options.events.connect && self.is_session(token) {
+        if self.options.settings.events.notes_connect() && self.is_session(token) {
             self.report(token, EventKind::Connect, |_| {});
         }
     }
 
     /// Notes that a session has ended, with the code and text that the client was told.
     pub(super) fn report_disconnect(&mut self, token: Token, (code, text): (u16, &str)) {
-        if self.options.events.disconnect && self.is_session(token) {
+        if self.options.settings.events.notes_disconnect() && self.is_session(token) {
             self.report(token, EventKind::Disconnect, |event| {
                 event.code = code;
                 event.reason = text.into();

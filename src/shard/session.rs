@@ -40,7 +40,7 @@ impl<S: Sockets> Shard<S> {
             return Flow::Stop;
         }
         if opened {
-            let deadline = self.tick.after(self.options.stale_timeout);
+            let deadline = self.tick.after(self.options.client().stale_timeout);
             self.slots.set_deadline(token.slot, deadline);
             return Flow::Continue;
         }
@@ -101,7 +101,7 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(token) else { return Flow::Stop };
         connection.state = State::Connected;
         let own_pings = !connection.flags.has(Flags::FRAME_PINGS);
-        let ping = own_pings.then_some(self.options.ping_interval);
+        let ping = own_pings.then_some(self.options.client().ping_interval);
         self.begin_heartbeat(token);
         self.report_connect(token);
         self.reply(token, id, &Reply::Connected(Connected { client, ping, pong: own_pings }))
@@ -118,7 +118,7 @@ impl<S: Sockets> Shard<S> {
             None if connection.protocol == Protocol::Centrifugo => ChannelName::new(channel),
             None => return self.stop(token, CloseReason::UnsupportedData),
         };
-        let namespace = match self.options.namespaces.resolve(channel.as_str()) {
+        let namespace = match self.options.namespaces().resolve(channel.as_str()) {
             Ok(namespace) => Arc::clone(namespace),
             Err(error) => return self.fail(token, id, error),
         };
@@ -162,10 +162,10 @@ impl<S: Sockets> Shard<S> {
             publication,
             skip_history: false,
             idempotency_key: None,
-            asker: Asker::Connection { connection, request: id, pipelined: self.options.bus },
+            asker: Asker::Connection { connection, request: id, pipelined: self.options.has_bus() },
         };
         let publish = Box::new(publish);
-        if !self.options.bus {
+        if !self.options.has_bus() {
             self.post.to_shard(home, ToHome::Publish(publish));
             return self.wait(token, Waiting::Answer);
         }
@@ -183,7 +183,7 @@ impl<S: Sockets> Shard<S> {
 
     /// A message to the application.
     fn on_send(&mut self, token: Token, data: &[u8]) -> Flow {
-        if !self.options.events.message {
+        if !self.options.settings.events.message {
             return self.stop(token, CloseReason::NotAvailable);
         }
         let data = match data {
@@ -239,7 +239,7 @@ impl<S: Sockets> Shard<S> {
 
     fn on_history(&mut self, token: Token, id: u32, query: &HistoryQuery<'_>) -> Flow {
         let channel = query.channel.as_ref();
-        let namespace = match self.options.namespaces.resolve(channel) {
+        let namespace = match self.options.namespaces().resolve(channel) {
             Ok(namespace) => Arc::clone(namespace),
             Err(error) => return self.fail(token, id, error),
         };
@@ -287,7 +287,7 @@ impl<S: Sockets> Shard<S> {
         let flow = match answer {
             Answer::Published(_) => self.reply(token, id, &Reply::Published),
             Answer::History { channel, publications, top, .. } => {
-                let Ok(namespace) = self.options.namespaces.resolve(channel.as_str()) else {
+                let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else {
                     return; // The namespace was there when the request was sent.
                 };
                 let view = crate::channel::ChannelView {
@@ -316,7 +316,7 @@ impl<S: Sockets> Shard<S> {
         connection.flags.set(Flags::WAITING);
         let extra = connection.extra();
         extra.waiting = Some(Box::new(waiting));
-        if self.options.bus {
+        if self.options.has_bus() {
             extra.unserved.get_or_insert(self.now);
         }
         Flow::Wait
@@ -360,18 +360,18 @@ impl<S: Sockets> Shard<S> {
 
     /// Whether a client may connect without a token, the only way there is.
     pub(super) fn may_connect(&self) -> bool {
-        self.options.insecure || self.options.anonymous
+        self.options.auth().insecure || self.options.auth().anonymous
     }
 
     pub(super) fn may_publish(&self, namespace: &Namespace, subscribed: bool) -> bool {
         let allowed = namespace.allow_publish_for_client
             || subscribed && namespace.allow_publish_for_subscriber;
-        self.options.insecure || allowed && namespace.allow_publish_for_anonymous
+        self.options.auth().insecure || allowed && namespace.allow_publish_for_anonymous
     }
 
     fn may_read_history(&self, namespace: &Namespace, subscribed: bool) -> bool {
         let allowed = namespace.allow_history_for_client
             || subscribed && namespace.allow_history_for_subscriber;
-        self.options.insecure || allowed && namespace.allow_history_for_anonymous
+        self.options.auth().insecure || allowed && namespace.allow_history_for_anonymous
     }
 }

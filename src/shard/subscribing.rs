@@ -18,13 +18,17 @@ impl<S: Sockets> Shard<S> {
     /// # Errors
     /// The error to answer with.
     pub(super) fn check_subscribe(&self, channel: &str) -> Result<(), ClientError> {
-        let namespace = self.options.namespaces.resolve(channel)?;
+        let namespace = self.options.namespaces().resolve(channel)?;
         // `$` marks channels that need a token, `#` channels of certain users.
         let open = namespace.allow_subscribe_for_client
             && namespace.allow_subscribe_for_anonymous
             && !channel.starts_with('$')
             && !channel.contains('#');
-        if self.options.insecure || open { Ok(()) } else { Err(ClientError::PermissionDenied) }
+        if self.options.auth().insecure || open {
+            Ok(())
+        } else {
+            Err(ClientError::PermissionDenied)
+        }
     }
 
     pub(super) fn on_subscribe(
@@ -42,7 +46,7 @@ impl<S: Sockets> Shard<S> {
             Some(ClientError::Internal) // The next answer is not for this request.
         } else if pending.is_some() || self.is_subscribed(token, channel) {
             Some(ClientError::AlreadySubscribed)
-        } else if count >= self.options.channels_max {
+        } else if count >= self.options.client().channels_max {
             Some(ClientError::LimitExceeded)
         } else {
             self.check_subscribe(channel).err().or(request.refused)
@@ -50,10 +54,10 @@ impl<S: Sockets> Shard<S> {
         if let Some(error) = error {
             return self.fail(token, id, error);
         }
-        let Ok(namespace) = self.options.namespaces.resolve(channel) else { return Flow::Stop };
+        let Ok(namespace) = self.options.namespaces().resolve(channel) else { return Flow::Stop };
         let has_history = namespace.has_history();
         let allowed = |asked, allow, force| has_history && (force || asked && allow);
-        let insecure = self.options.insecure;
+        let insecure = self.options.auth().insecure;
         let recoverable = allowed(
             request.recoverable || request.recover.is_some(),
             namespace.allow_recovery || insecure,
@@ -84,7 +88,7 @@ impl<S: Sockets> Shard<S> {
         recover: Option<crate::ids::Since>,
     ) -> Flow {
         let channel = waiting.channel.clone();
-        if self.options.namespaces.resolve(channel.as_str()).is_err() {
+        if self.options.namespaces().resolve(channel.as_str()).is_err() {
             return self.fail(token, waiting.request, ClientError::UnknownChannel);
         }
         if let Err(error) = self.check_creating(token, channel.as_str()) {

@@ -13,7 +13,8 @@ use crate::connection::{
 };
 use crate::ids::{Moment, Slot};
 use crate::limits::{
-    CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_LOOKS_MAX, SWEEP_SENDS_MAX,
+    COPY_BYTES_MAX, CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_LOOKS_MAX,
+    SWEEP_SENDS_MAX,
 };
 use crate::metrics::ShardCells;
 use crate::protocol::{OnGap, Push};
@@ -303,7 +304,7 @@ impl<S: Sockets> Shard<S> {
     fn absorb_unjudged(&mut self, slot: Slot, oldest: &mut Option<Moment>) -> Absorbed {
         let Some(connection) = self.slots.at(slot) else { return Absorbed::All };
         let absorbing = Absorbing {
-            limit: outbox_limit(connection, self.options.outbox_bytes_max),
+            limit: outbox_limit(connection, self.options.client().outbox_bytes_max),
             cells: &self.cells,
             accounts: &mut self.budget.accounts,
             oldest,
@@ -335,7 +336,8 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn send_event(&mut self, token: Token, frames: &[u8]) {
         self.send_own(token, frames);
         let Some(connection) = self.slots.get(token) else { return };
-        if connection.outbox_cost_bytes() > outbox_limit(connection, self.options.outbox_bytes_max)
+        if connection.outbox_cost_bytes()
+            > outbox_limit(connection, self.options.client().outbox_bytes_max)
         {
             self.close(token, CloseReason::Slow);
         }
@@ -370,7 +372,6 @@ fn take_only_segment(
 
 /// What to send next from an outbox: a large shared piece as it is, or small ones gathered.
 fn take_from_outbox(outbox: &crate::connection::Outbox, cork: &mut Vec<u8>) -> Option<Source> {
-    const COPY_BYTES_MAX: usize = 16 * 1024;
     let (first, sent, more) = outbox.front()?;
     if let Piece::Shared(frames) = first
         && (!more || frames.bytes().len() - sent > COPY_BYTES_MAX)

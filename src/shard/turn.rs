@@ -1,13 +1,8 @@
 //! The turn: everything that has happened since the last one is carried out, within budgets, and
 //! then the results go out in one flush.
 
-use std::time::Duration;
-
 use super::{Shard, Sockets};
-use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
-
-/// A turn that takes longer than this is a stall: everybody on the shard waited.
-const STALL: Duration = Duration::from_millis(10);
+use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX, TURN_STALL};
 
 impl<S: Sockets> Shard<S> {
     /// Carries out what there is. Answers whether there is more at once: if not, the thread may
@@ -41,7 +36,7 @@ impl<S: Sockets> Shard<S> {
         let took = self.io.now().since(began);
         self.cells.busy_nanos.add(took.as_nanos() as u64);
         self.cells.alive_nanos.set(began.nanos());
-        if took > STALL {
+        if took > TURN_STALL {
             self.cells.loop_stalls.add(1);
         }
         self.has_more()

@@ -53,7 +53,7 @@ impl<S: Sockets> Shard<S> {
         if !self.may_connect() {
             return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
         }
-        let (count, most) = (request.channels.len(), self.options.channels_max);
+        let (count, most) = (request.channels.len(), self.options.client().channels_max);
         if count > most {
             return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
         }
@@ -64,7 +64,7 @@ impl<S: Sockets> Shard<S> {
         }
         let Some(publish) = &request.publish else { return Ok(()) };
         let refused = |error| (error, format!("publish={publish}"));
-        let namespace = self.options.namespaces.resolve(publish).map_err(refused)?;
+        let namespace = self.options.namespaces().resolve(publish).map_err(refused)?;
         let subscribed = request.channels.iter().any(|(channel, _)| channel == publish);
         if self.may_publish(namespace, subscribed) {
             Ok(())
@@ -77,7 +77,7 @@ impl<S: Sockets> Shard<S> {
         let mut waiting = Vec::with_capacity(request.channels.len());
         for (channel, since) in request.channels {
             let name = ChannelName::new(&channel);
-            let Ok(namespace) = self.options.namespaces.resolve(&channel) else { continue };
+            let Ok(namespace) = self.options.namespaces().resolve(&channel) else { continue };
             let has_history = namespace.has_history();
             let last = if has_history && since.is_none() { request.last } else { 0 };
             self.request_subscription(token, &name, (since.filter(|_| has_history), last));
@@ -127,7 +127,7 @@ impl<S: Sockets> Shard<S> {
     /// which nothing is sent yet: what a client has missed in all of its channels is bounded.
     pub(super) fn limit_replay(&mut self, token: Token, answer: &mut Subscribed) {
         let cost = self.slots.get(token).map_or(0, |connection| connection.outbox_cost_bytes());
-        if cost > self.options.outbox_bytes_max {
+        if cost > self.options.client().outbox_bytes_max {
             answer.recovered.take_if(|publications| !publications.is_empty());
         }
     }

@@ -31,6 +31,20 @@ pub fn now() -> Moment {
     Moment::from_nanos(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
 }
 
+/// Random bytes of the kernel's, for secrets.
+///
+/// # Errors
+/// The kernel's, if it has no such call.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], SysError> {
+    const { assert!(N <= 256, "so many come whole") };
+    let mut bytes = [0; N];
+    // SAFETY: the buffer is valid for N bytes, and getrandom writes no more.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
+    check("getrandom", count as i32)?;
+    assert_eq!(count as usize, N, "getrandom fills a short buffer whole");
+    Ok(bytes)
+}
+
 /// A counter that wakes whoever watches it. Named by number, because every thread has it under the
 /// same number in a descriptor table of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

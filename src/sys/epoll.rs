@@ -6,10 +6,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use super::calls::{SysError, TimerFd, check};
 use super::{Driver, EventFd, sockets};
 use crate::ids::{Moment, Tick};
+use crate::limits::EPOLL_EVENTS_MAX;
 use crate::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
-/// Events taken from the kernel in one call.
-const EVENTS_MAX: usize = 1024;
 /// For as long as it takes: the tick ends every wait.
 const FOREVER: i32 = -1;
 
@@ -43,7 +42,7 @@ impl Epoll {
         // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
         let epoll = unsafe { OwnedFd::from_raw_fd(number) };
         let timer = TimerFd::every(Tick::PERIOD)?;
-        let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
+        let events = vec![libc::epoll_event { events: 0, u64: 0 }; EPOLL_EVENTS_MAX];
         let news = Vec::new();
         let (ticked, incoming) = (false, false);
         let epoll = Epoll { epoll, timer, events, news, ticked, incoming };

@@ -6,14 +6,15 @@
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::calls::SysError;
 use super::{Driver, EventFd, TimerFd};
 use crate::ids::{Moment, Tick};
-use crate::limits::{RING_COMPLETIONS, RING_ENTRIES, SWEEP_SENDS_MAX};
+use crate::limits::{
+    RING_COMPLETIONS, RING_ENTRIES, RING_FAILURES_MAX, RING_PATIENCE, SWEEP_SENDS_MAX,
+};
 use crate::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 /// What a completion is about: the high byte of its `user_data`.
@@ -172,11 +173,6 @@ struct Failures {
 }
 
 impl Failures {
-    /// Failures in a row for a reason that does not pass by itself.
-    const COUNT_MAX: u32 = 16;
-    /// How long it may fail for a reason that passes: no memory, too many completions.
-    const PATIENCE: Duration = Duration::from_secs(10);
-
     fn note(&mut self, error: &io::Error, now: Moment) {
         if error.kind() == io::ErrorKind::Interrupted {
             return;
@@ -190,9 +186,9 @@ impl Failures {
             Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::ENOBUFS)
         );
         let over = if passes {
-            now.since(self.began) >= Self::PATIENCE
+            now.since(self.began) >= RING_PATIENCE
         } else {
-            self.count >= Self::COUNT_MAX
+            self.count >= RING_FAILURES_MAX
         };
         assert!(!over, "io_uring_enter has failed {} times in a row: {error}", self.count);
         tracing::debug!(%error, "io_uring_enter");
@@ -359,6 +355,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use std::time::Duration;
 
     /// A ring in whose place another file stands, which can't be entered; and what closes it.
     fn broken() -> Option<Ring> {

@@ -19,6 +19,7 @@ use corecast::metrics::{BridgeCells, ShardCells};
 use corecast::protocol::HistoryPage;
 use corecast::readiness::{Phase, Readiness};
 use corecast::reason::ClientError;
+use corecast::secret::NodeSecret;
 use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::Subnets;
 
@@ -85,8 +86,8 @@ impl Node {
         let outbound = |bridge| {
             Outbound::new(shard_lanes(), Lane::new(control_address.clone(), bell()), bridge)
         };
-        let identity = Identity::new();
         let desk = setup.desk(number, life);
+        let identity = Identity::new(&NodeSecret::new((desk as u128).to_le_bytes()));
         let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
         readiness.set_phase(Phase::Serving);
@@ -113,8 +114,7 @@ impl Node {
             }));
         }
         let options = bus::Options {
-            streams: setup.streams,
-            namespaces: setup.node.options.namespaces.clone(),
+            settings: Arc::clone(&setup.node.options.settings),
             home_map: setup.node.home_map.clone(),
             seed: network.borrow_mut().random.number(),
         };

@@ -35,12 +35,14 @@ impl BusSetup {
             one
         };
         let namespaces: Vec<Namespace> = namespaces.into_iter().map(sized).collect();
-        node.options.namespaces = Namespaces::new(namespaces.clone(), 255);
-        node.options.bus = true;
+        node.settings().channel.namespaces = Namespaces::new(namespaces.clone(), 255);
+        node.settings().redis.url = "redis://simulated".to_owned();
+        node.settings().redis.streams = streams;
         // Nobody is cut off for being slow: that is another simulation's matter.
         let long = Duration::from_secs(300);
-        node.options.ping_interval = long;
-        (node.options.stale_timeout, node.options.handshake_timeout) = (long, long);
+        node.settings().client.ping_interval = long;
+        node.settings().client.stale_timeout = long;
+        node.settings().client.handshake_timeout = long;
         node.options.history_bytes_max = random.pick(&[5_000, 1 << 20, 1 << 20]);
         node.inbox_batches = random.pick(&[1, 64, 64, 64]);
         node.spill_bytes = random.pick(&[1, 2_000, 1 << 20, 1 << 20]);
@@ -55,8 +57,8 @@ impl BusSetup {
         setup
     }
 
-    /// Adds a channel with this home and this stream. Homes differ from process to process; the end
-    /// of the name makes up for that.
+    /// Adds a channel with this home and this stream. The end of the name is chosen for
+    /// both.
     fn add_channel(&mut self, namespace: &Namespace, (home, stream): (usize, usize)) {
         let number = self.node.channels.len();
         let prefix = if namespace.name.is_empty() { "" } else { "live:" };

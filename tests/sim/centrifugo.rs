@@ -223,7 +223,10 @@ impl Centrifugo {
                 if let Ask::Subscribe { channel, .. } = ask {
                     self.wanted.retain(|other| other != channel);
                 }
-                assert!(count >= scene.setup.options.channels_max, "{count} is not too many");
+                assert!(
+                    count >= scene.setup.options.client().channels_max,
+                    "{count} is not too many"
+                );
                 106
             }
             Ask::Subscribe { channel, since, wishes } => {

@@ -97,7 +97,7 @@ impl World {
     fn check_steady(&mut self) {
         let links: Vec<_> = self.clients.iter().map(|client| client.link).collect();
         let options = &self.setup.options;
-        self.pass(options.ping_interval * 2 + options.pong_timeout);
+        self.pass(options.client().ping_interval * 2 + options.client().pong_timeout);
         let after: Vec<_> = self.clients.iter().map(|client| client.link).collect();
         assert_eq!(after, links, "connections end for no reason");
     }

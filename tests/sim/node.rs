@@ -9,6 +9,7 @@ use corecast::limits::{OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
 use corecast::mesh::{Address, Inbox, Lane, Outbound, ShardLane, ShardMail};
 use corecast::metrics::ShardCells;
 use corecast::readiness::{Phase, Readiness};
+use corecast::secret::NodeSecret;
 use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::Subnets;
 
@@ -69,7 +70,7 @@ impl Node {
             let bell = Box::new(bells[setup.shards].clone());
             Outbound::new(lanes(), Lane::new(control_address.clone(), bell), None)
         };
-        let identity = Identity::new();
+        let identity = Identity::new(&NodeSecret::new([1; 16]));
         let control_bell = bells[setup.shards].clone();
         let control = Control::new(control_inbox, control_bell, lanes(), identity.clone());
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
@@ -193,7 +194,7 @@ impl Node {
 fn check_memory(runner: &mut Runner, setup: &Setup) {
     // A burst, and one answer to what the client asked for itself: JSON at its longest.
     let answer = (3 * setup.options.history_bytes_max).min(RECOVERY_BYTES_MAX) + ANSWERS_BYTES;
-    let most = setup.options.outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + answer;
+    let most = setup.options.client().outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + answer;
     for cost in runner.shard.outbox_costs() {
         assert!(cost <= most, "{cost} B wait for one client, and {most} may");
     }

@@ -118,7 +118,7 @@ fn speech(world: &mut World) -> Speech {
     let channels = &world.setup.channels;
     let open = |channel: &usize| channels[*channel].namespace.allow_subscribe_for_anonymous;
     let open: Vec<usize> = (0..channels.len()).filter(open).collect();
-    let most = world.setup.options.channels_max;
+    let most = world.setup.options.client().channels_max;
     let mut network = world.node.network.borrow_mut();
     let random = &mut network.random;
     let mut wanted: Vec<usize> = open.into_iter().filter(|_| random.chance(60)).collect();

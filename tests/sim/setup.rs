@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corecast::channel::{ChannelEvents, DataType, Namespace, Namespaces, SlowPolicy};
+use corecast::channel::{DataType, Namespace, Namespaces, SlowPolicy};
 use corecast::handshake::Rules;
 use corecast::ids::ShardId;
 use corecast::mesh::HomeMap;
 use corecast::pool::Pool;
-use corecast::shard::{Events, Options, Pools};
+use corecast::secret::NodeSecret;
+use corecast::settings::Settings;
+use corecast::shard::{Options, Pools};
 
 use super::random::Random;
 
@@ -47,7 +49,7 @@ impl Setup {
     /// Generous limits, one channel of each namespace at home on shard 0.
     pub fn generous(shards: usize) -> Setup {
         let namespaces = namespaces(100, Duration::from_secs(300));
-        let home_map = HomeMap::new(shards);
+        let home_map = HomeMap::new(&NodeSecret::new([1; 16]), shards);
         let mut setup = Setup {
             shards,
             home_map,
@@ -69,15 +71,16 @@ impl Setup {
         let ttl = Duration::from_millis(random.pick(&[700, 5_000, 60_000]));
         let all = namespaces(size, ttl);
         let mut options = options(all.clone());
-        options.outbox_bytes_max = random.pick(&[2_000, 10_000, 100_000]);
-        options.message_bytes_max = random.pick(&[4_000, 16_000]);
+        let client = &mut Arc::make_mut(&mut options.settings).client;
+        client.outbox_bytes_max = random.pick(&[2_000, 10_000, 100_000]);
+        client.message_bytes_max = random.pick(&[4_000, 16_000]);
         options.inbound_bytes_max = random.pick(&[1_500, 1 << 20]);
         options.history_bytes_max = random.pick(&[4_000, 20_000, 1 << 20]);
-        options.channels_max = random.pick(&[2, 16]);
+        client.channels_max = random.pick(&[2, 16]);
         options.connections_max = random.pick(&[6, 64]);
         let mut setup = Setup {
             shards,
-            home_map: HomeMap::new(shards),
+            home_map: HomeMap::new(&NodeSecret::new([1; 16]), shards),
             options,
             channels: Vec::new(),
             inbox_batches: random.pick(&[1, 1, 2, 4, 64]),
@@ -95,7 +98,12 @@ impl Setup {
     /// Whether there may be more channels than may be in use, or be created.
     pub fn lacks_channels(&self) -> bool {
         self.channels_max < self.channels.len()
-            || self.options.channels_created_per_second_max < 10_000
+            || self.options.client().channels_created_per_second_max < 10_000
+    }
+
+    /// The settings, to be changed.
+    pub fn settings(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.options.settings)
     }
 
     /// Whether the last `count` publications of a channel can be recovered for sure.
@@ -115,8 +123,8 @@ impl Setup {
         }
     }
 
-    /// Adds a channel whose home is `home`. Homes differ from process to process; the end of the
-    /// name makes up for that, and neither its length nor its place in an order depends on it.
+    /// Adds a channel whose home is `home`. The end of the name is chosen for
+    /// that, and neither its length nor its place in an order depends on it.
     pub fn add_channel(&mut self, namespace: &Namespace, home: usize) {
         let number = self.channels.len();
         let prefix = match namespace.name.as_str() {
@@ -144,16 +152,9 @@ impl Setup {
 }
 
 fn open(name: &str) -> Namespace {
+    let defaults = Settings::default().channel.namespaces.plain().clone();
     Namespace {
         name: name.to_owned(),
-        data: DataType::Json,
-        history_size: 0,
-        history_ttl: Duration::ZERO,
-        durable_history: false,
-        force_recovery: false,
-        force_positioning: false,
-        allow_recovery: false,
-        allow_positioning: false,
         allow_subscribe_for_client: true,
         allow_subscribe_for_anonymous: true,
         allow_publish_for_subscriber: true,
@@ -162,9 +163,7 @@ fn open(name: &str) -> Namespace {
         allow_history_for_subscriber: true,
         allow_history_for_client: true,
         allow_history_for_anonymous: true,
-        slow_policy: SlowPolicy::Disconnect,
-        channel_regex: None,
-        events: ChannelEvents::default(),
+        ..defaults
     }
 }
 
@@ -183,27 +182,27 @@ fn namespaces(history_size: usize, history_ttl: Duration) -> Vec<Namespace> {
 }
 
 fn options(namespaces: Vec<Namespace>) -> Options {
+    let mut settings = Settings::default();
+    settings.channel.namespaces = Namespaces::new(namespaces, 255);
+    settings.channel.created_per_second_max = 10_000;
+    settings.auth.anonymous = true;
+    let client = &mut settings.client;
+    client.ping_interval = Duration::from_secs(4);
+    client.pong_timeout = Duration::from_secs(2);
+    client.handshake_timeout = Duration::from_secs(3);
+    client.stale_timeout = Duration::from_secs(3);
+    client.message_bytes_max = 64 * 1024;
+    client.fragments_max = 32;
+    client.frames_per_second_max = 10_000;
+    client.pings_per_second_max = 1_000;
+    client.outbox_bytes_max = 64 * 1024;
+    client.channels_max = 16;
+    client.channels_created_per_second_max = 10_000;
     Options {
-        bus: false,
-        events: Events::default(),
-        namespaces: Namespaces::new(namespaces, 255),
         rules: Rules::default(),
-        insecure: false,
-        anonymous: true,
-        ping_interval: Duration::from_secs(4),
-        pong_timeout: Duration::from_secs(2),
-        handshake_timeout: Duration::from_secs(3),
-        stale_timeout: Duration::from_secs(3),
-        message_bytes_max: 64 * 1024,
-        fragments_max: 32,
-        frames_per_second_max: 10_000,
-        pings_per_second_max: 1_000,
         inbound_bytes_max: 1 << 20,
-        outbox_bytes_max: 64 * 1024,
-        channels_max: 16,
-        channels_created_per_second_max: 10_000,
-        node_channels_created_per_second_max: 10_000,
         history_bytes_max: 1 << 20,
         connections_max: 64,
+        settings: Arc::new(settings),
     }
 }

@@ -69,7 +69,7 @@ fn ask_something(centrifugo: &mut Centrifugo, scene: &mut Scene<'_>, publisher: 
         60..70
             if !centrifugo.wanted.contains(&channel)
                 && scene.setup.channels[channel].namespace.allow_subscribe_for_anonymous
-                && centrifugo.wanted.len() < scene.setup.options.channels_max =>
+                && centrifugo.wanted.len() < scene.setup.options.client().channels_max =>
         {
             centrifugo.wanted.push(channel);
         }
@@ -127,7 +127,7 @@ fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
         1 => client.outgoing.extend(b"\x81\x05hello"), // Not masked.
         2 => client.outgoing.extend(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0"),
         3 => {
-            for _ in 0..=scene.setup.options.fragments_max {
+            for _ in 0..=scene.setup.options.client().fragments_max {
                 let fragment = wire::write_frame(0, false, b"", &mut scene.network.random);
                 client.outgoing.extend(fragment);
             }

@@ -10,7 +10,8 @@ use corecast::mesh::{
 };
 use corecast::metrics::ShardCells;
 use corecast::readiness::{Phase, Readiness};
-use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
+use corecast::secret::NodeSecret;
+use corecast::shard::{Identity, Options, OutboxLeases, Parts, Pools, Shard};
 use corecast::subnets::{Subnet, Subnets};
 use std::sync::Arc;
 
@@ -62,7 +63,8 @@ impl Node {
     /// A node with this many shards and no clients.
     pub(crate) fn new(count: usize) -> Node {
         let flags = Flags { dev: true, ..Flags::default() };
-        let config = load(&flags, []).expect("the settings of --dev are valid").config;
+        let loaded = load(&flags, []).expect("the settings of --dev are valid");
+        let settings = Arc::new(loaded.settings);
         let (inboxes, addresses): (Vec<_>, Vec<_>) =
             (0..count).map(|_| Inbox::with_default_size()).unzip();
         let (control, control_address) = Inbox::with_default_size();
@@ -72,18 +74,18 @@ impl Node {
             let control = Lane::new(control_address.clone(), Box::new(Awake));
             Outbound::new(shards.collect(), control, None)
         };
-        let home_map = HomeMap::new(count);
-        let pools = config.pools(count);
-        let identity = Identity::new();
+        let home_map = HomeMap::new(&NodeSecret::new([1; 16]), count);
+        let pools = Pools::new(&settings, count);
+        let identity = Identity::new(&NodeSecret::new([1; 16]));
         let cells: Vec<Arc<ShardCells>> = (0..count).map(|_| Arc::default()).collect();
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
         readiness.set_phase(Phase::Serving);
-        let outboxes = OutboxLeases::new(config.client.outboxes_bytes_max, count);
-        let subnets = Arc::new(Subnets::new(config.server.max_connections));
+        let outboxes = OutboxLeases::new(settings.client.outboxes_bytes_max, count);
+        let subnets = Arc::new(Subnets::new(settings.server.max_connections));
         let shards = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             Shard::new(Parts {
                 id: ShardId::new(index),
-                options: config.shard_options(count),
+                options: Options::new(&settings, count),
                 sockets: Accepting::default(),
                 inbox,
                 outbound: lanes(),

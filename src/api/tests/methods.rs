@@ -7,7 +7,7 @@ use crate::reason::ClientError;
 
 #[tokio::test]
 async fn publish_sends_the_payload_to_the_home_shard_and_answers_its_position() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let body = r#"{"channel":"chat:1","data":{"a":
         1},"tags":{"k":"v"},"skip_history":true,"idempotency_key":"once","unknown":1}"#;
     let expected = r#"{"result":{"offset":5,"epoch":"e"}}"#;
@@ -16,7 +16,7 @@ async fn publish_sends_the_payload_to_the_home_shard_and_answers_its_position() 
     let [(shard, ShardMail::Home(ToHome::Publish(publish)))] = &seen[..] else {
         panic!("{seen:?}")
     };
-    assert_eq!(*shard, node.api.courier.home("chat:1"));
+    assert_eq!(*shard, node.api.service.parts.courier.home("chat:1"));
     assert_eq!(&*publish.publication.data, br#"{"a":        1}"#, "no raw line feed");
     assert_eq!(publish.publication.accepted, now());
     assert_eq!(&*publish.publication.tags, [(Box::from("k"), Box::from("v"))]);
@@ -28,7 +28,7 @@ async fn publish_sends_the_payload_to_the_home_shard_and_answers_its_position() 
 
 #[tokio::test]
 async fn a_payload_is_read_as_its_namespace_says() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let table: &[(&str, &str, Option<&[u8]>)] = &[
         ("chat:1", r#""data":"x""#, Some(b"\"x\"")),
         ("chat:1", r#""b64data":"eyJhIjoxfQ==""#, Some(b"{\"a\":1}")),
@@ -58,7 +58,7 @@ async fn a_payload_is_read_as_its_namespace_says() {
 
 #[tokio::test]
 async fn what_cannot_be_done_is_an_error_with_its_code() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let long_key = "k".repeat(300);
     let long = format!(r#"{{"channel":"c","data":1,"idempotency_key":"{long_key}"}}"#);
     let table = [
@@ -94,7 +94,7 @@ async fn what_cannot_be_done_is_an_error_with_its_code() {
 #[tokio::test]
 async fn a_shards_error_is_the_answer() {
     let refusing = |_, _: &ShardMail| Some(Answer::Error(ClientError::UnrecoverablePosition));
-    let node = node_with(options(), refusing);
+    let node = node_with(settings(), refusing);
     let body = r#"{"channel":"chat:1","limit":5,"since":{"offset":3,"epoch":"gone"}}"#;
     let (status, answer) = node.post("/api/history", body).await;
     let expected = r#"{"error":{"code":112,"message":"unrecoverable position"}}"#;
@@ -109,7 +109,7 @@ async fn a_shards_error_is_the_answer() {
 
 #[tokio::test]
 async fn broadcast_answers_for_each_channel_in_order() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let body = r#"{"channels":["c","nowhere:c","chat:1"],"data":{}}"#;
     let (status, answer) = node.post("/api/broadcast", body).await;
     let expected = concat!(
@@ -126,7 +126,7 @@ async fn broadcast_answers_for_each_channel_in_order() {
 
 #[tokio::test]
 async fn a_batch_answers_every_command_under_its_methods_name() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     for parallel in [false, true] {
         let body = format!(
             r#"{{"parallel":{parallel},"commands":[
@@ -148,7 +148,7 @@ async fn a_batch_answers_every_command_under_its_methods_name() {
 
 #[tokio::test]
 async fn the_old_form_takes_one_command_or_several() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let publish = r#"{"method":"publish","params":{"channel":"chat:1","data":1}}"#;
     let position = r#"{"result":{"offset":5,"epoch":"e"}}"#;
     assert_eq!(node.post("/api", publish).await, (200, position.to_owned()));
@@ -181,7 +181,7 @@ fn with_history(_: ShardId, message: &ShardMail) -> Option<Answer> {
 
 #[tokio::test]
 async fn history_writes_each_type_as_json() {
-    let node = node_with(options(), with_history);
+    let node = node_with(settings(), with_history);
     let table = [("chat:1", r#"{"a":1}"#), ("text:1", r#""a\"b""#), ("bin:1", r#""YSJi""#)];
     for (channel, data) in table {
         let body = format!(r#"{{"channel":"{channel}","limit":-1}}"#);
@@ -196,14 +196,14 @@ async fn history_writes_each_type_as_json() {
         );
         assert_eq!(node.post("/api/history", &body).await, (200, expected));
     }
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let (_, empty) = node.post("/api/history", r#"{"channel":"chat:1"}"#).await;
     assert_eq!(empty, r#"{"result":{"publications":[],"offset":5,"epoch":"e"}}"#);
 }
 
 #[tokio::test]
 async fn channels_asks_every_shard_and_merges() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let (_, all) = node.post("/api/channels", r#"{"pattern":"s*","limit":2}"#).await;
     let expected = concat!(
         r#"{"result":{"channels":{"shard0":{"num_clients":2},"#,
@@ -228,7 +228,7 @@ async fn channels_asks_every_shard_and_merges() {
 
 #[tokio::test]
 async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let client = client_id();
     let stranger = ClientId::from_raw(1);
     let table = [
@@ -267,7 +267,7 @@ async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
 
 #[tokio::test]
 async fn subscribe_asks_those_who_may_have_the_connection() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let since = r#""recover_since":{"offset":4,"epoch":"e"}"#;
     let one = format!(r#"{{"client":"{}","channel":"chat:1",{since}}}"#, client_id());
     for (body, asked) in [(r#"{"user":"","channel":"c"}"#, SHARDS), (one.as_str(), 1)] {
@@ -287,8 +287,8 @@ async fn subscribe_asks_those_who_may_have_the_connection() {
 
 #[tokio::test]
 async fn info_sums_the_shards() {
-    let node = node_with(options(), obedient);
-    for cells in node.api.status.shards() {
+    let node = node_with(settings(), obedient);
+    for cells in node.api.service.parts.status.shards() {
         cells.connections[0].add(2);
         cells.connections[1].add(1);
         cells.subscriptions.add(5);

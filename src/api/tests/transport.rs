@@ -14,7 +14,7 @@ type Lines<'a> = &'a [(&'a str, &'a str)];
 
 #[tokio::test]
 async fn http_refusals_have_their_status() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let publish = r#"{"channel":"chat:1","data":1}"#;
     let long = format!(r#"{{"channel":"chat:1","data":"{}"}}"#, "x".repeat(1 << 20));
     let key = [("x-api-key", "sesame")];
@@ -48,7 +48,8 @@ async fn http_refusals_have_their_status() {
 
 #[tokio::test]
 async fn with_dev_there_is_a_page_and_no_key_but_no_foreign_page() {
-    let open = Options { keys: Vec::new(), open: true, page: true, ..options() };
+    let mut open = settings();
+    (open.api.keys, open.dev) = (Vec::new(), true);
     let node = node_with(open, obedient);
     let publish = r#"{"channel":"chat:1","data":1}"#;
     assert_eq!(node.post_with("/api/publish", &[], publish).await.0, 200);
@@ -69,7 +70,7 @@ async fn with_dev_there_is_a_page_and_no_key_but_no_foreign_page() {
 
 #[tokio::test]
 async fn an_idempotency_key_may_come_in_a_header() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let headers = [("x-api-key", "sesame"), ("x-idempotency-key", "header")];
     let table = [
         (r#"{"channel":"chat:1","data":1}"#, "header"),
@@ -87,25 +88,25 @@ async fn an_idempotency_key_may_come_in_a_header() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_does_not_answer_is_an_internal_error_and_leaves_nothing_behind() {
-    let node = node_with(options(), |_, _| None);
+    let node = node_with(settings(), |_, _| None);
     let before = tokio::time::Instant::now();
     let (_, answer) = node.post("/api/publish", r#"{"channel":"c","data":1}"#).await;
     assert!(answer.starts_with(r#"{"error":{"code":100,"#), "{answer}");
     assert!(before.elapsed() >= ANSWER_TIMEOUT);
     let (_, answer) = node.post("/api/channels", "{}").await;
     assert!(answer.starts_with(r#"{"error":{"code":100,"#), "{answer}");
-    assert_eq!(node.api.courier.pending_count(), 0);
+    assert_eq!(node.api.service.parts.courier.pending_count(), 0);
 }
 
 #[tokio::test]
 async fn a_full_shard_is_503_alone_and_111_among_others() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let send = |_| Err(Full);
     let courier = Courier::new(1, false, Box::new(|_| ShardId::new(0)), Box::new(send));
-    let status = Arc::clone(&node.api.status);
-    let node_names = node.api.node.clone();
+    let status = Arc::clone(&node.api.service.parts.status);
+    let node_names = node.api.service.parts.node.clone();
     let parts = Parts { courier, status, identify: Box::new(|_| None), node: node_names };
-    let api = Api::new(options(), parts);
+    let api = Api::new(Arc::new(settings()), parts);
     let full = TestNode { router: router::router(Arc::clone(&api)), api, seen: node.seen };
     let (status, _) = full.post("/api/publish", r#"{"channel":"c","data":1}"#).await;
     assert_eq!(status, 503);
@@ -115,8 +116,8 @@ async fn a_full_shard_is_503_alone_and_111_among_others() {
 
 #[tokio::test]
 async fn more_requests_than_may_wait_are_refused_and_those_that_give_up_are_forgotten() {
-    let node = node_with(options(), |_, _| None);
-    let courier = &node.api.courier;
+    let node = node_with(settings(), |_, _| None);
+    let courier = &node.api.service.parts.courier;
     let channel = crate::channel::ChannelName::new("c");
     let ask = || courier.send(|ticket| courier.history_remove(channel.clone(), ticket));
     let waiting: Vec<_> = (0..API_PENDING_MAX).map(|_| ask().expect("there is room")).collect();
@@ -128,7 +129,7 @@ async fn more_requests_than_may_wait_are_refused_and_those_that_give_up_are_forg
 
 #[tokio::test]
 async fn ready_and_live_tell_the_nodes_state() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let table = [
         (Phase::Starting, 503, "starting\n"),
         (Phase::Serving, 200, "serving\n"),
@@ -137,25 +138,25 @@ async fn ready_and_live_tell_the_nodes_state() {
         (Phase::Draining, 503, "draining\n"),
     ];
     for (phase, status, text) in table {
-        node.api.status.set_phase(phase);
+        node.api.service.parts.status.set_phase(phase);
         assert_eq!(node.get("/ready").await, (status, text.to_owned()));
     }
-    node.api.status.set_phase(Phase::Serving);
-    node.api.status.shards()[0].refused_busy_nanos.set(now().nanos());
+    node.api.service.parts.status.set_phase(Phase::Serving);
+    node.api.service.parts.status.shards()[0].refused_busy_nanos.set(now().nanos());
     let (status, text) = node.get("/ready").await;
     assert!(status == 200 && text.starts_with("serving, busy: "), "{status} {text}");
     assert_eq!(node.get("/live").await.0, 503, "40 s without progress");
-    for cells in node.api.status.shards() {
+    for cells in node.api.service.parts.status.shards() {
         cells.alive_nanos.set(now().nanos() - 29_000_000_000);
     }
     assert_eq!(node.get("/live").await, (200, "live\n".to_owned()));
-    node.api.status.shards()[1].alive_nanos.set(1);
+    node.api.service.parts.status.shards()[1].alive_nanos.set(1);
     assert_eq!(node.get("/live").await, (503, "no progress in shards [1]\n".to_owned()));
 }
 
 #[tokio::test]
 async fn metrics_come_in_the_format_that_is_asked_for() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let (status, page) = node.get("/metrics").await;
     assert!(status == 200 && page.contains("# TYPE corecast_panics_total counter\n"), "{page}");
     let open = Request::get("/metrics").header("accept", "application/openmetrics-text");
@@ -184,8 +185,8 @@ const LIVE: &str = "GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 #[tokio::test]
 async fn idle_and_slow_peers_do_not_keep_others_out() {
-    let node = node_with(options(), obedient);
-    node.api.status.set_phase(Phase::Serving);
+    let node = node_with(settings(), obedient);
+    node.api.service.parts.status.set_phase(Phase::Serving);
     let address = serve_node(&node);
     let mut idle = Vec::new();
     for _ in 0..API_CONNECTIONS_MAX {
@@ -205,7 +206,7 @@ async fn idle_and_slow_peers_do_not_keep_others_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_ends_a_while_after_its_last_request() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let address = serve_node(&node);
     let mut stream = TcpStream::connect(address).await.expect("it accepts");
     let mut unread = Vec::new();
@@ -216,7 +217,7 @@ async fn a_connection_ends_a_while_after_its_last_request() {
 
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
-    let node = node_with(options(), obedient);
+    let node = node_with(settings(), obedient);
     let address = serve_node(&node);
     let lines =
         |count: usize| -> String { (0..count).map(|index| format!("x-{index}: y\r\n")).collect() };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::bus::append::{AppendFailed, Appended, Appending, Durable, Once};
+use crate::bus::record;
 use crate::bus::writer::Pending;
-use crate::bus::{record, stream_of};
 use crate::channel::{ChannelName, Namespace};
 use crate::ids::Moment;
 use crate::limits::{BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
@@ -16,7 +16,7 @@ impl Engine {
     /// Takes a publication that is to be appended.
     pub fn publish(&mut self, now: Moment, publish: Publish, once: Once) {
         let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
-        let namespace = match self.options.namespaces.resolve(channel.as_str()) {
+        let namespace = match self.options.settings.channel.namespaces.resolve(channel.as_str()) {
             Ok(namespace) => Arc::clone(namespace),
             Err(error) => return self.answer(asker, Answer::Error(error)),
         };
@@ -50,7 +50,7 @@ impl Engine {
     }
 
     fn push(&mut self, now: Moment, mut pending: Pending) {
-        let stream = stream_of(pending.appending.channel.as_str(), self.options.streams);
+        let stream = self.stream_of(pending.appending.channel.as_str());
         if self.is_away(now) || self.lanes[stream].ill {
             return self.refuse(&pending, false);
         }
@@ -69,7 +69,7 @@ impl Engine {
 
     /// Takes the wish that a history be forgotten.
     pub(super) fn remove_history(&mut self, now: Moment, channel: ChannelName, asker: Asker) {
-        let namespace = self.options.namespaces.resolve(channel.as_str());
+        let namespace = self.options.settings.channel.namespaces.resolve(channel.as_str());
         let durable = namespace.is_ok_and(|namespace| namespace.durable_history);
         let appending = Appending {
             ordered: false,
@@ -152,8 +152,7 @@ impl Engine {
 
     pub(super) fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
         let ingested = publications.iter().find(|pending| pending.is_ingested());
-        let stream =
-            ingested.map(|one| stream_of(one.appending.channel.as_str(), self.options.streams));
+        let stream = ingested.map(|one| self.stream_of(one.appending.channel.as_str()));
         let later = stream.map(|stream| self.lanes[stream].writer.withdraw_ingested());
         let later = later.into_iter().flatten().map(|pending| (pending, false));
         for (pending, unknown) in publications.into_iter().map(|one| (one, unknown)).chain(later) {

@@ -97,6 +97,19 @@ impl Engine {
         self.apart_since.is_some_and(|since| now.since(since) >= BUS_APART_MAX)
     }
 
+    /// A channel was given a place that it has had before: the epoch of its stream must end, and
+    /// nothing that was said of it since is to be trusted.
+    pub(super) fn end_epoch(&mut self, channel: &str) {
+        if crate::sabotage!(IgnoredRepeat) {
+            return;
+        }
+        let stream = self.stream_of(channel);
+        let lane = &mut self.lanes[stream];
+        let next = EntryId { epoch: lane.follow.at().epoch + 1, number: 0 };
+        (lane.above, lane.unfenced) = (next, true);
+        lane.locator.on_adrift(next);
+    }
+
     /// Looks how the bus stands, and tells shards of streams that are read late or in time again.
     pub(super) fn stand(&mut self, now: Moment) {
         let runs = |lane: &Lane| lane.writer_run.zip(lane.reader_run);
@@ -110,7 +123,7 @@ impl Engine {
             // Whoever can't reach Redis at all goes on with what there is.
             let late = lag > BUS_LAG_MAX && self.up && lane.reader_run.is_some();
             if std::mem::replace(&mut lane.told_late, late) != late {
-                let streams = self.options.streams;
+                let streams = self.options.settings.redis.streams;
                 for lane in self.outbound.shards() {
                     lane.push(ToHome::Late { stream, streams, late });
                 }

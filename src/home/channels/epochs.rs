@@ -9,22 +9,18 @@
 //! its publications; then it finds another one and is told of a gap. All of this is for channels
 //! with history.
 
-use std::hash::BuildHasher;
-
 use crate::ids::Epoch;
-
-/// Buckets of one shard: of 65,536 channels that are forgotten with publications, one at a time,
-/// one concerns a given name. 4 B each, and none before the first is forgotten.
-const BUCKETS: usize = 1 << 16;
+use crate::limits::EPOCH_BUCKETS;
+use crate::secret::KeyedHash;
 
 /// An odd number: its multiples modulo 2^63 are all different.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Makes epochs.
 pub(super) struct Epochs {
-    epochs: foldhash::quality::FixedState,
+    epochs: KeyedHash,
     /// Hashes with another key, so that epochs tell nobody which names share a bucket.
-    buckets: foldhash::quality::FixedState,
+    buckets: KeyedHash,
     generations: Vec<u32>,
     /// What the last fresh epoch was made from.
     last: u64,
@@ -34,8 +30,8 @@ impl Epochs {
     /// Epochs of a shard. `seed` differs between shards and processes.
     pub(super) fn new(seed: u64) -> Epochs {
         Epochs {
-            epochs: foldhash::quality::FixedState::with_seed(mix(seed)),
-            buckets: foldhash::quality::FixedState::with_seed(mix(mix(seed) ^ STEP)),
+            epochs: KeyedHash::new((mix(seed), mix(mix(seed) ^ STEP))),
+            buckets: KeyedHash::new((mix(mix(seed) ^ STEP), mix(seed))),
             generations: Vec::new(),
             last: seed,
         }
@@ -53,7 +49,7 @@ impl Epochs {
         let generation = self.generations.get(self.bucket(name)).copied().unwrap_or(0);
         // For one name every generation gives another value, since no step here merges two.
         let step = STEP.wrapping_mul(u64::from(generation));
-        Epoch::new(mix(self.epochs.hash_one(name).wrapping_add(step)))
+        Epoch::new(mix(self.epochs.of(name.as_bytes()).wrapping_add(step)))
     }
 
     /// The channel called `name` is forgotten, and there are positions of it that must not come
@@ -63,7 +59,7 @@ impl Epochs {
             return;
         }
         if self.generations.is_empty() {
-            self.generations = vec![0; BUCKETS];
+            self.generations = vec![0; EPOCH_BUCKETS];
         }
         let bucket = self.bucket(name);
         // 2^32 times in one bucket are 2^48 in all: more than a process can forget.
@@ -71,7 +67,7 @@ impl Epochs {
     }
 
     fn bucket(&self, name: &str) -> usize {
-        self.buckets.hash_one(name) as usize % BUCKETS
+        self.buckets.of(name.as_bytes()) as usize % EPOCH_BUCKETS
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::deadlines::{Wait, tick_from};
 use super::history::Totals;
 use super::stored::Stored;
-use super::{CHANNEL_BYTES, Channel, Channels};
+use super::{Channel, Channels};
 use crate::channel::Publication;
 use crate::ids::Moment;
+use crate::limits::CHANNEL_POSITION_BYTES;
 use crate::limits::{CHANNEL_META_TTL, EXPIRED_PER_USE};
 use crate::reason::Eviction;
 
@@ -106,7 +107,7 @@ impl Channels {
     /// others are to recover.
     pub(super) fn keep_within_bytes(&mut self, now: Moment) {
         while self.totals.bytes > self.bytes_max {
-            let many_idle = self.deadlines.idle() * CHANNEL_BYTES > self.bytes_max / 4;
+            let many_idle = self.deadlines.idle() * CHANNEL_POSITION_BYTES > self.bytes_max / 4;
             if many_idle && self.evict_idlest() {
                 continue;
             }

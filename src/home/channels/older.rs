@@ -106,9 +106,9 @@ mod tests {
 
     use super::*;
     use crate::channel::{Namespace, Publication};
-    use crate::config::Config;
     use crate::ids::{Epoch, Position, SinceEpoch};
     use crate::pool::Pool;
+    use crate::settings::Settings;
 
     const TTL: Duration = Duration::from_secs(60);
     const EPOCH: Epoch = Epoch::new(7);
@@ -116,7 +116,7 @@ mod tests {
 
     /// A channel of which this node knows that it stands at [`TOP`], and has nothing.
     fn homes(history_size: usize, bytes_max: usize) -> (Channels, ChannelName) {
-        let namespaces = Config::default().namespaces();
+        let namespaces = Settings::default().channel.namespaces;
         let plain = namespaces.resolve("c").expect("it is one");
         let durable = Namespace { durable_history: true, history_size, ..Namespace::clone(plain) };
         let namespace = Arc::new(Namespace { history_ttl: TTL, ..durable });

@@ -1,6 +1,7 @@
 //! The order in which publications are dropped for want of bytes: oldest first, over all channels.
 
 use crate::collections::Queue;
+use crate::limits::{SIFT_SLACK, SIFTED_FOR_EACH};
 
 /// A publication that was stored: the place of its channel, which life of that place, its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +25,6 @@ pub(super) struct StoredOrder {
     left: usize,
 }
 
-/// How many are looked at for each that comes or goes.
-const SIFTED_FOR_EACH: usize = 4;
-
-/// Entries that may be there besides twice those that are of use, before a pass begins.
-const SLACK: usize = 1024;
-
 impl StoredOrder {
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
@@ -45,7 +40,7 @@ impl StoredOrder {
     /// publications are kept in all; `is_live` says which.
     pub(super) fn sift(&mut self, count: usize, live: usize, is_live: impl Fn(Stored) -> bool) {
         if self.left == 0 {
-            if self.len() <= 2 * live + SLACK {
+            if self.len() <= 2 * live + SIFT_SLACK {
                 return;
             }
             self.left = self.len();
@@ -88,7 +83,7 @@ mod tests {
         for offset in 0..1_000_000 {
             order.push(stored(offset));
             order.sift(1, 1_000, lives);
-            assert!(order.len() <= 2 * 1_000 + SLACK + SLACK, "{} entries", order.len());
+            assert!(order.len() <= 2 * 1_000 + SIFT_SLACK + SIFT_SLACK, "{} entries", order.len());
         }
         let mut left = Vec::new();
         while let Some(one) = order.pop() {

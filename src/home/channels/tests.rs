@@ -6,7 +6,6 @@ mod epochs;
 use std::time::Duration;
 
 use super::*;
-use crate::channel::{DataType, SlowPolicy};
 use crate::ids::{SinceEpoch, Tick};
 use crate::limits::CHANNEL_META_TTL;
 
@@ -16,28 +15,8 @@ const TTL: Duration = Duration::from_secs(10);
 const CHANNELS_MAX: usize = 100;
 
 fn namespace(history_size: usize) -> Arc<Namespace> {
-    Arc::new(Namespace {
-        name: String::new(),
-        data: DataType::Json,
-        history_size,
-        history_ttl: TTL,
-        durable_history: false,
-        force_recovery: false,
-        force_positioning: false,
-        allow_recovery: false,
-        allow_positioning: false,
-        allow_subscribe_for_client: false,
-        allow_subscribe_for_anonymous: false,
-        allow_publish_for_subscriber: false,
-        allow_publish_for_client: false,
-        allow_publish_for_anonymous: false,
-        allow_history_for_subscriber: false,
-        allow_history_for_client: false,
-        allow_history_for_anonymous: false,
-        slow_policy: SlowPolicy::Disconnect,
-        channel_regex: None,
-        events: crate::channel::ChannelEvents::default(),
-    })
+    let defaults = crate::settings::Settings::default().channel.namespaces.plain().clone();
+    Arc::new(Namespace { history_size, history_ttl: TTL, ..defaults })
 }
 
 /// Channels at home, a clock, and one channel to try them with.
@@ -249,7 +228,7 @@ fn a_channel_is_forgotten_when_nobody_listens_and_nothing_is_kept() {
     fixture.leave();
     fixture.wait(TTL);
     fixture.wait(CHANNEL_META_TTL - Duration::from_secs(1));
-    assert!(fixture.homes.bytes() > CHANNEL_BYTES, "its position is charged");
+    assert!(fixture.homes.bytes() > CHANNEL_POSITION_BYTES, "its position is charged");
     assert_eq!(fixture.homes.count(), 1, "its position is kept for a while");
     assert_eq!(fixture.recover(first.epoch, 1), Some(vec![]));
     fixture.leave();

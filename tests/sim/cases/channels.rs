@@ -83,8 +83,8 @@ fn a_subscription_to_one_channel_too_many_is_refused_until_there_is_room() {
 #[test]
 fn a_client_that_invents_names_too_fast_is_refused_new_ones_for_a_while() {
     let mut setup = Setup::generous(2);
-    setup.options.channels_created_per_second_max = 1;
-    setup.options.channels_max = 2;
+    setup.settings().client.channels_created_per_second_max = 1;
+    setup.settings().client.channels_max = 2;
     let mut world = World::new(setup, Random::new(SEED));
     let channels = ["", "asked", "text"].map(|namespace| world.setup.channel_of(namespace));
     let client = world.add_to(0, centrifugo(&[]));

@@ -8,7 +8,7 @@ use crate::sim::truth::Publisher;
 /// How long it may take to find a peer dead: a round over all deadlines takes a second.
 fn patience(world: &World) -> Duration {
     let options = &world.setup.options;
-    options.ping_interval + options.pong_timeout + Duration::from_secs(1)
+    options.client().ping_interval + options.client().pong_timeout + Duration::from_secs(1)
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_client_that_never_connects_is_closed_with_3502() {
     world.clients[client].centrifugo().lines.clear();
     world.clients[client].outgoing.clear();
     world.clients[client].tainted = true;
-    world.pass(world.setup.options.stale_timeout - Duration::from_secs(1));
+    world.pass(world.setup.options.client().stale_timeout - Duration::from_secs(1));
     assert!(world.clients[client].is_open(), "it still has time");
     assert_eq!(world.wait_end(client), Some(3502));
 }

@@ -34,7 +34,7 @@ fn a_message_that_is_announced_too_long_is_refused_before_it_comes() {
 #[test]
 fn more_frames_in_a_second_than_allowed_end_the_connection() {
     let mut world = world(1);
-    world.setup.options.frames_per_second_max = 50;
+    world.setup.settings().client.frames_per_second_max = 50;
     let mut world = super::World::new(world.setup, super::Random::new(super::SEED));
     let client = world.add(centrifugo(&[]));
     world.serve();
@@ -46,7 +46,7 @@ fn more_frames_in_a_second_than_allowed_end_the_connection() {
 #[test]
 fn more_pings_in_a_second_than_allowed_end_the_connection() {
     let mut world = world(1);
-    world.setup.options.pings_per_second_max = 5;
+    world.setup.settings().client.pings_per_second_max = 5;
     let mut world = super::World::new(world.setup, super::Random::new(super::SEED));
     let client = world.add(centrifugo(&[]));
     world.serve();
@@ -66,7 +66,7 @@ fn more_fragments_than_allowed_end_the_connection_even_if_they_are_empty() {
     let random = &mut super::Random::new(1);
     let mut frames = wire::write_frame(wire::TEXT, false, b"", random);
     let rest = wire::write_frame(0, false, b"", random);
-    frames.extend(rest.repeat(world.setup.options.fragments_max as usize));
+    frames.extend(rest.repeat(world.setup.options.client().fragments_max as usize));
     world.send_raw(client, &frames);
     assert_eq!(world.wait_end(client), Some(1009));
 }

@@ -13,7 +13,7 @@ fn keeping(size: usize) -> (World, usize) {
     namespace.allow_recovery = true;
     let all = setup.channels.iter().map(|channel| channel.namespace.clone());
     let all = all.map(|one| if one.name == "text" { namespace.clone() } else { one }).collect();
-    setup.options.namespaces = corecast::channel::Namespaces::new(all, 255);
+    setup.settings().channel.namespaces = corecast::channel::Namespaces::new(all, 255);
     setup.add_channel(&namespace, 1);
     let channel = setup.channels.len() - 1;
     (World::new(setup, Random::new(SEED)), channel)

@@ -43,7 +43,8 @@ fn one_message_of_many_questions_is_answered_as_fast_as_its_client_reads() {
     world.clients[client].habits.reads_max = 0;
     ask_much(&mut world, client, channel);
     world.pass(Duration::from_secs(1));
-    let most = world.setup.options.outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + RECOVERY_BYTES_MAX;
+    let most = world.setup.options.client().outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR
+        + RECOVERY_BYTES_MAX;
     let costs = world.node.runners[0].shard.outbox_costs();
     assert!(costs.len() == 1 && costs[0] < most, "{costs:?}");
     world.clients[client].habits.reads_max = usize::MAX;
@@ -73,7 +74,7 @@ fn a_client_that_reads_at_full_speed_is_given_so_much_of_histories_in_a_second_a
 #[test]
 fn pings_of_a_client_that_does_not_read_are_answered_when_it_does() {
     let mut world = World::new(Setup::generous(1), Random::new(SEED));
-    world.setup.options.outbox_bytes_max = 10_000;
+    world.setup.settings().client.outbox_bytes_max = 10_000;
     let mut world = World::new(world.setup, Random::new(SEED));
     let client = world.add_to(0, centrifugo(&[]));
     world.clients[client].buffers = Some((200_000, 1_000));
@@ -154,7 +155,7 @@ fn who_asks_for_a_channel_that_keeps_nothing_does_not_wait_behind_others() {
 fn a_turn_asks_for_so_many_channels_and_no_more() {
     const CHANNELS: usize = 100;
     let mut setup = Setup::generous(1);
-    setup.options.channels_max = CHANNELS;
+    setup.settings().client.channels_max = CHANNELS;
     let namespace = setup.channels[setup.channel_of("live")].namespace.clone();
     let first = setup.channels.len();
     (0..CHANNELS).for_each(|_| setup.add_channel(&namespace, 0));

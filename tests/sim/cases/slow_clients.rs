@@ -86,7 +86,7 @@ fn a_client_that_turns_out_too_slow_at_a_gap_is_told_nothing_after_its_close_fra
     setup.add_channel(&text, 1);
     let channel = setup.channels.len() - 1;
     (setup.inbox_batches, setup.spill_bytes) = (4, 10_000);
-    setup.options.outbox_bytes_max = 20_000;
+    setup.settings().client.outbox_bytes_max = 20_000;
     let mut world = World::new(setup, Random::new(SEED));
     let clients = [0, 0].map(|shard| world.add_to(shard, plain(true, &[channel])));
     world.clients[clients[0]].buffers = Some((1_000, 100));
@@ -134,7 +134,7 @@ fn a_client_that_takes_nothing_is_closed_in_time_however_little_waits_for_it() {
     world.clients[slow].habits.connects = false;
     world.truth.padding = Some(2_000);
     world.publish_many(channel, 1);
-    world.pass(world.setup.options.pong_timeout - std::time::Duration::from_millis(300));
+    world.pass(world.setup.options.client().pong_timeout - std::time::Duration::from_millis(300));
     assert_eq!(world.node.runners[0].cells.closes[CloseReason::Slow as usize].value(), 0);
     world.pass(std::time::Duration::from_millis(600));
     assert_eq!(world.node.runners[0].cells.closes[CloseReason::Slow as usize].value(), 1);

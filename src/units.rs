@@ -1,9 +1,7 @@
-//! How values are written in the settings: durations, sizes, addresses, one or a list.
+//! How durations and sizes are written: a number and a unit, as in "25s" and "64KiB".
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::channel::ChannelRegex;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 /// Units of durations, longest name first where one ends with another.
@@ -18,7 +16,7 @@ const SIZE_UNITS: [(&str, u64); 4] =
 ///
 /// # Errors
 /// What was written, and how it should have been.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let value = parse_with_units(text, &DURATION_UNITS);
     value.map(Duration::from_millis).ok_or_else(|| {
         format!("{text:?} is not a duration: write a number and ms, s, m, h or d, as in \"25s\"")
@@ -29,7 +27,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// What was written, and how it should have been.
-pub(super) fn parse_size(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     let value = parse_with_units(text, &SIZE_UNITS).and_then(|bytes| usize::try_from(bytes).ok());
     value.ok_or_else(|| {
         format!("{text:?} is not a size: write a number and B, KiB, MiB or GiB, as in \"64KiB\"")
@@ -44,65 +42,18 @@ fn parse_with_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(worth)
 }
 
-/// For serde: a regular expression, or "" for none.
-pub(super) fn channel_regex<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<Option<ChannelRegex>, D::Error> {
-    let text = text(from, "a regular expression such as \"^news:[0-9]+$\"")?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    ChannelRegex::new(&text)
-        .map(Some)
-        .map_err(|error| D::Error::custom(format!("{text:?} is not a regular expression: {error}")))
-}
-
 /// For serde: a duration.
-pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     parse_duration(&text(from, "a duration such as \"25s\"")?).map_err(D::Error::custom)
 }
 
 /// For serde: a size in bytes.
-pub(super) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     parse_size(&text(from, "a size such as \"64KiB\"")?).map_err(D::Error::custom)
 }
 
-/// For serde: an address with its port.
-pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
-    parse_address(&text(from, "an address such as \"127.0.0.1:8000\"")?).map_err(D::Error::custom)
-}
-
-/// For serde: one address or a list of them.
-pub(super) fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
-    let texts = one_or_more(from)?;
-    texts.iter().map(|text| parse_address(text).map_err(D::Error::custom)).collect()
-}
-
-/// For serde: one text or a list of them.
-pub(super) fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged, expecting = "expected a text or a list of texts")]
-    enum OneOrMore {
-        One(String),
-        More(Vec<String>),
-    }
-    Ok(match OneOrMore::deserialize(from)? {
-        OneOrMore::One(one) => vec![one],
-        OneOrMore::More(more) => more,
-    })
-}
-
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!(
-            "{text:?} is not an address: write IP and port, as in \"127.0.0.1:8000\", \
-             \"0.0.0.0:8000\" (all IPv4) or \"[::]:8000\" (IPv6)"
-        )
-    })
-}
-
-/// A text; anything else is refused with the words of `expected`.
-fn text<'de, D: Deserializer<'de>>(from: D, expected: &str) -> Result<String, D::Error> {
+/// For serde: a text; anything else is refused with the words of `expected`.
+pub(crate) fn text<'de, D: Deserializer<'de>>(from: D, expected: &str) -> Result<String, D::Error> {
     match toml::Value::deserialize(from)? {
         toml::Value::String(text) => Ok(text),
         other => Err(D::Error::custom(format!("{other} is not {expected}"))),

@@ -1,0 +1,140 @@
+//! The methods by name, and how each is translated to the service and back.
+
+use super::reply::{CallError, Outcome, Reply, raw};
+use super::request::{
+    BroadcastResult, ChannelsParams, ChannelsResult, ConnectionsParams, Empty, HistoryParams,
+    HistoryResult, InfoResult, PublishResult, read,
+};
+use crate::api::error::ApiError;
+use crate::api::service::{self, Service};
+use crate::channel::{ChannelView, Unfit};
+use crate::protocol::PublishParams;
+use crate::reason::ClientError;
+
+/// A method that may stand in a batch, so any but `batch` itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Publish,
+    Broadcast,
+    History,
+    HistoryRemove,
+    Channels,
+    Info,
+    Disconnect,
+    Unsubscribe,
+    Subscribe,
+    /// Known to Centrifugo's clients, and not part of this server yet.
+    Unavailable(&'static str),
+}
+
+/// Every method with its name. Source: Centrifugo's server API.
+const METHODS: [(&str, Method); 20] = [
+    ("publish", Method::Publish),
+    ("broadcast", Method::Broadcast),
+    ("history", Method::History),
+    ("history_remove", Method::HistoryRemove),
+    ("channels", Method::Channels),
+    ("info", Method::Info),
+    ("disconnect", Method::Disconnect),
+    ("unsubscribe", Method::Unsubscribe),
+    ("presence", Method::Unavailable("presence")),
+    ("presence_stats", Method::Unavailable("presence_stats")),
+    ("subscribe", Method::Subscribe),
+    ("refresh", Method::Unavailable("refresh")),
+    ("rpc", Method::Unavailable("rpc")),
+    ("map_publish", Method::Unavailable("map_publish")),
+    ("map_remove", Method::Unavailable("map_remove")),
+    ("map_read_state", Method::Unavailable("map_read_state")),
+    ("map_read_stream", Method::Unavailable("map_read_stream")),
+    ("map_stats", Method::Unavailable("map_stats")),
+    ("map_clear", Method::Unavailable("map_clear")),
+    ("shared_poll_publish", Method::Unavailable("shared_poll_publish")),
+];
+
+impl Method {
+    /// The method called `name`.
+    ///
+    /// # Errors
+    /// `MethodNotFound` (104), naming it.
+    pub(super) fn from_name(name: &str) -> Result<Method, ApiError> {
+        let found = METHODS.iter().find(|(known, _)| *known == name);
+        found.map(|(_, method)| *method).ok_or_else(|| ApiError::Refused {
+            error: ClientError::MethodNotFound,
+            detail: format!("{name:?}"),
+        })
+    }
+}
+
+/// Carries out one method with the parameters `params`, a JSON object.
+///
+/// # Errors
+/// `Malformed` if `params` is not what the method takes; else what the method fails with.
+pub(super) async fn call(service: &Service, method: Method, params: &[u8]) -> Outcome {
+    match method {
+        Method::Publish => publish(service, &read(params)?).await,
+        Method::Broadcast => broadcast(service, &read(params)?).await,
+        Method::History => history(service, &read(params)?).await,
+        Method::HistoryRemove => {
+            let params: HistoryParams = read(params)?;
+            service::history_remove(service, &params.channel).await?;
+            raw(&Empty {})
+        }
+        Method::Channels => {
+            let params: ChannelsParams = read(params)?;
+            raw(&ChannelsResult::from(service::channels(service, &params.into_query()).await?))
+        }
+        Method::Info => raw(&InfoResult::from(service::info(service).await?)),
+        Method::Disconnect => connections(service, ConnectionsParams::disconnect, params).await,
+        Method::Unsubscribe => connections(service, ConnectionsParams::unsubscribe, params).await,
+        Method::Subscribe => connections(service, ConnectionsParams::subscribe, params).await,
+        Method::Unavailable(name) => {
+            Err(ApiError::not_available(format!("{name} is not part of this version")).into())
+        }
+    }
+}
+
+/// `publish`
+///
+/// # Errors
+/// See [`service::publish`].
+pub(super) async fn publish(service: &Service, params: &PublishParams) -> Outcome {
+    if params.channel.is_empty() {
+        return Err(ApiError::bad_request("channel is missing").into());
+    }
+    let published = service::publish(service, &params.channel, &params.command()?).await?;
+    raw(&PublishResult::from(published))
+}
+
+/// `broadcast`
+///
+/// # Errors
+/// See [`service::broadcast`].
+pub(super) async fn broadcast(service: &Service, params: &PublishParams) -> Outcome {
+    let command = params.command()?;
+    let mut responses = Vec::with_capacity(params.channels.len());
+    for result in service::broadcast(service, &params.channels, &command).await? {
+        let outcome = match result {
+            Ok(published) => raw(&PublishResult::from(published)),
+            Err(error) => Err(CallError::Api(error)),
+        };
+        responses.push(raw(&Reply::from(outcome))?);
+    }
+    raw(&BroadcastResult { responses })
+}
+
+async fn history(service: &Service, params: &HistoryParams) -> Outcome {
+    let found = service::history(service, &params.channel, params.page()).await?;
+    let (name, data) = (params.channel.as_str(), found.data);
+    let view = ChannelView { name, data, has_history: true, epoch: found.top.epoch };
+    raw(&HistoryResult::new(&view, &found)?)
+}
+
+/// Carries out one of the methods for connections, which `command` reads.
+async fn connections(
+    service: &Service,
+    command: fn(ConnectionsParams) -> Result<service::ConnectionsCommand, Unfit>,
+    params: &[u8],
+) -> Outcome {
+    service::carry_out(service, &command(read(params)?)?).await?;
+    raw(&Empty {})
+}

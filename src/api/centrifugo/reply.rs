@@ -1,0 +1,108 @@
+//! Answers: one result or error, and HTTP's own words for some of the errors.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Response, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::error::ApiError;
+use crate::api::http;
+use crate::channel::Unfit;
+use crate::reason::ClientError;
+
+/// Header by which a client asks for errors as HTTP statuses.
+const ERROR_MODE: &str = "x-centrifugo-error-mode";
+
+/// What a method answers: JSON, or why not.
+pub(super) type Outcome = Result<Box<RawValue>, CallError>;
+
+/// Why a call fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// The body is not what the method takes. Alone it is a 400, in a batch a 107.
+    Malformed(String),
+    /// What the service says. `Busy` is a 503 alone, in a batch a 111.
+    Api(ApiError),
+}
+
+impl From<ApiError> for CallError {
+    fn from(error: ApiError) -> CallError {
+        CallError::Api(error)
+    }
+}
+
+impl From<Unfit> for CallError {
+    fn from(unfit: Unfit) -> CallError {
+        CallError::Api(unfit.into())
+    }
+}
+
+/// An error as Centrifugo's API writes it.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorBody {
+    code: u16,
+    message: String,
+}
+
+impl CallError {
+    /// Code and message.
+    pub(super) fn body(&self) -> ErrorBody {
+        let error = match self {
+            CallError::Malformed(detail) => &ApiError::bad_request(detail),
+            CallError::Api(error) => error,
+        };
+        ErrorBody { code: error.error().row().code, message: error.message() }
+    }
+}
+
+/// The status where errors are told by HTTP's means. Source: Centrifugo's transport error mode.
+fn transport_status(error: ClientError) -> StatusCode {
+    match error {
+        ClientError::UnknownChannel | ClientError::MethodNotFound => StatusCode::NOT_FOUND,
+        ClientError::BadRequest | ClientError::NotAvailable | ClientError::PublicationTooLong => {
+            StatusCode::BAD_REQUEST
+        }
+        ClientError::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// `{"result":{..}}` or `{"error":{..}}`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Reply {
+    Result(Box<RawValue>),
+    Error(ErrorBody),
+}
+
+impl From<Outcome> for Reply {
+    fn from(outcome: Outcome) -> Reply {
+        match outcome {
+            Ok(result) => Reply::Result(result),
+            Err(error) => Reply::Error(error.body()),
+        }
+    }
+}
+
+/// Writes a method's result.
+///
+/// # Errors
+/// Internal: our own types can be written, so this is our mistake.
+pub(super) fn raw(result: &impl Serialize) -> Outcome {
+    let written = serde_json::value::to_raw_value(result);
+    written.map_err(|error| CallError::Api(ApiError::internal(error.to_string())))
+}
+
+/// The HTTP response to one method's outcome.
+pub(super) fn respond(outcome: Outcome, headers: &HeaderMap) -> Response<Body> {
+    let by_status = headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
+    match outcome {
+        Err(CallError::Malformed(detail)) => http::text(StatusCode::BAD_REQUEST, &detail),
+        Err(CallError::Api(ApiError::Busy)) => http::busy(),
+        Err(CallError::Api(error)) if by_status => {
+            let status = transport_status(error.error());
+            http::json(status, &CallError::Api(error).body())
+        }
+        outcome => http::json(StatusCode::OK, &Reply::from(outcome)),
+    }
+}

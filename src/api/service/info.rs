@@ -1,0 +1,52 @@
+//! What a node is and holds.
+
+use std::time::Duration;
+
+use super::shared::Node;
+use crate::api::status::Status;
+use crate::metrics::{Cell, Process, ShardCells};
+
+/// A node. Users are not counted: without tokens nobody has one.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::api) struct NodeInfo {
+    /// Differs from node to node and from start to start.
+    pub(in crate::api) uid: String,
+    /// For people.
+    pub(in crate::api) name: String,
+    /// Version of the server.
+    pub(in crate::api) version: String,
+    /// Number of connections.
+    pub(in crate::api) connections: u64,
+    /// Number of channels that are at home here.
+    pub(in crate::api) channels: u64,
+    /// Number of subscriptions.
+    pub(in crate::api) subscriptions: u64,
+    /// Time since the start, in whole seconds.
+    pub(in crate::api) uptime: Duration,
+    /// Percent of one core since the start.
+    pub(in crate::api) cpu_percent: f64,
+    /// Memory of the process.
+    pub(in crate::api) resident_bytes: u64,
+}
+
+/// This node.
+pub(super) fn own(status: &Status, node: &Node) -> NodeInfo {
+    let sum = |cell: fn(&ShardCells) -> &Cell| -> u64 {
+        status.shards().iter().map(|cells| cell(cells).value()).sum()
+    };
+    let connections =
+        status.shards().iter().flat_map(|cells| &cells.connections).map(Cell::value).sum();
+    let uptime = Duration::from_nanos(status.now().nanos());
+    let process = Process::read();
+    NodeInfo {
+        uid: node.uid.clone(),
+        name: node.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        connections,
+        channels: sum(|cells| &cells.channels_home),
+        subscriptions: sum(|cells| &cells.subscriptions),
+        cpu_percent: process.cpu_seconds / uptime.as_secs_f64().max(1.0) * 100.0,
+        uptime: Duration::from_secs(uptime.as_secs()),
+        resident_bytes: process.resident_bytes,
+    }
+}

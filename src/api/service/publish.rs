@@ -1,0 +1,76 @@
+//! Publishes to one channel, or the same to several.
+
+use super::shared::Service;
+use crate::api::courier::Waiting;
+use crate::api::error::ApiError;
+use crate::channel::{ChannelName, PublishCommand};
+use crate::ids::Position;
+use crate::limits::{ANSWER_TIMEOUT, API_WINDOW_MAX};
+use crate::mesh::{Answer, Asker, Publish};
+
+/// Where a publication is: `None` in channels without history.
+pub(in crate::api) type Published = Option<Position>;
+
+/// Publishes to one channel. Returns once the publication is in its history.
+///
+/// # Errors
+/// 107 for a missing or wrong channel or payload, 102 for an unknown namespace, 106 for what is too
+/// long to be recovered.
+pub(in crate::api) async fn publish(
+    service: &Service,
+    channel: &str,
+    command: &PublishCommand,
+) -> Result<Published, ApiError> {
+    answer(send(service, channel, command)?).await
+}
+
+/// Publishes the same to several channels, in their order. Returns one result for each.
+///
+/// # Errors
+/// 107 if there is no channel, or too many. What fails for one channel is its own result.
+pub(in crate::api) async fn broadcast(
+    service: &Service,
+    channels: &[String],
+    command: &PublishCommand,
+) -> Result<Vec<Result<Published, ApiError>>, ApiError> {
+    PublishCommand::check_count(channels.len())?;
+    let mut results = Vec::with_capacity(channels.len());
+    for window in channels.chunks(API_WINDOW_MAX) {
+        let waiting: Vec<_> =
+            window.iter().map(|channel| send(service, channel, command)).collect();
+        for one in waiting {
+            results.push(match one {
+                Ok(waiting) => answer(waiting).await,
+                Err(error) => Err(error),
+            });
+        }
+    }
+    if crate::sabotage!(SwappedAnswers) {
+        results.reverse();
+    }
+    Ok(results)
+}
+
+/// Checks a publication, and sends it to whoever orders the channel.
+fn send(service: &Service, channel: &str, command: &PublishCommand) -> Result<Waiting, ApiError> {
+    let namespace = service.resolve(channel)?;
+    command.check()?;
+    let publication = command.publication(namespace, service.parts.status.now())?;
+    let courier = service.courier();
+    courier.send(|ticket| {
+        courier.publish(Publish {
+            channel: ChannelName::new(channel),
+            publication,
+            skip_history: command.skip_history,
+            idempotency_key: command.idempotency_key.clone(),
+            asker: Asker::Control(ticket),
+        })
+    })
+}
+
+async fn answer(waiting: Waiting) -> Result<Published, ApiError> {
+    match waiting.answer(ANSWER_TIMEOUT).await? {
+        Answer::Published(position) => Ok(position),
+        other => Err(ApiError::internal(format!("{other:?} to a publication"))),
+    }
+}

@@ -1,0 +1,14 @@
+//! Channel names, the namespaces that set their options, publications, and what an application asks
+//! to publish.
+
+mod command;
+mod name;
+mod namespace;
+mod payload;
+mod publication;
+
+pub use command::{Payload, PublishCommand, Unfit};
+pub use name::ChannelName;
+pub use namespace::{ChannelEvents, ChannelRegex, Namespace, Namespaces, SlowPolicy};
+pub use payload::{DataType, check_payload, payload_of_json};
+pub use publication::{ChannelView, Publication, Publisher, Tags, recovery_bytes};
