@@ -95,6 +95,11 @@ impl Locator {
         let asked = std::mem::take(&mut self.asked);
         match stand {
             Some(stand) if stand.at >= self.least => {
+                // Answers that were given at later entries are from a server that is gone. The
+                // stream may never be read so far, and whoever waits behind them would wait for it.
+                while let Some((_, channels)) = self.held.pop_back_if(|(at, _)| *at > stand.at) {
+                    self.wanted.extend(channels.into_iter().map(|(name, since, _)| (name, since)));
+                }
                 let asked = asked.into_iter().zip(stand.positions);
                 let held = asked.map(|((name, since), position)| (name, since, position));
                 self.held.push_back((stand.at, held.collect()));
@@ -136,6 +141,52 @@ impl Locator {
             let held = channels.extract_if(.., |(_, since, _)| is_over(*since));
             over.extend(held.map(|(name, ..)| name));
         }
+        self.held.retain(|(_, channels)| !channels.is_empty());
         over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Epoch;
+
+    fn at(epoch: u64, number: u64) -> EntryId {
+        EntryId { epoch, number }
+    }
+
+    /// Asks for a channel, and is answered at this entry.
+    fn locate(locator: &mut Locator, name: &str, at: EntryId) {
+        assert!(locator.want(Moment::default(), ChannelName::new(name)));
+        let positions = |tops: Tops| {
+            let position = Position { epoch: Epoch::new(at.epoch), offset: 1 };
+            tops.channels.iter().map(|_| position).collect()
+        };
+        let positions = positions(locator.ask(0));
+        locator.on_answer(Some(Stand { at, positions }));
+    }
+
+    fn known(locator: &mut Locator, at: EntryId) -> Vec<String> {
+        locator.known(at).iter().map(|(name, _)| name.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn an_answer_of_a_server_that_is_gone_holds_up_no_other() {
+        let mut locator = Locator::default();
+        locate(&mut locator, "a", at(9, 1));
+        locate(&mut locator, "b", at(7, 3));
+        assert!(known(&mut locator, at(7, 2)).is_empty(), "there is an entry to read before");
+        assert_eq!(known(&mut locator, at(7, 3)), ["b"]);
+        assert!(locator.is_ready(), "the other one is asked for again");
+        let tops = locator.ask(0);
+        assert_eq!(tops.channels.iter().map(ChannelName::as_str).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_answer_for_which_nobody_waits() {
+        let mut locator = Locator::default();
+        locate(&mut locator, "a", at(9, 1));
+        assert_eq!(locator.expire(|_| true).len(), 1);
+        assert!(locator.held.is_empty());
     }
 }
