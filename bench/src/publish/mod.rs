@@ -202,8 +202,14 @@ impl Publisher {
     ) -> Result<(), PublishError> {
         let at = channel % self.lines.len();
         let now_ns = sys::now_ns();
-        if self.awaited[at].is_empty() && now_ns > self.sent_ns[at] + PAUSE_NS {
-            self.reopen_ended(at)?;
+        if now_ns > self.sent_ns[at] + PAUSE_NS {
+            // The last answer may be here and not be taken yet, and the end behind it.
+            if !self.awaited[at].is_empty() && self.lines[at].fill_now()? {
+                self.take_line(at)?;
+            }
+            if self.awaited[at].is_empty() {
+                self.reopen_ended(at)?;
+            }
         }
         self.sent_ns[at] = now_ns;
         let line = &mut self.lines[at];
