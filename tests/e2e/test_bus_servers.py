@@ -136,7 +136,7 @@ def test_a_new_connection_takes_nothing_in_where_publications_do_not_go(join, pa
     _, new, link = pair
     nodes = join([link.url], config=CONFIG + '[redis]\ningest = ["corecast:ingest"]\n')
     nodes[0].publish("t:ingested", -1)
-    eventually(lambda: link.saying(*INGEST, b"BLOCK"), what="it waits for news")
+    eventually(lambda: link.saying(*INGEST, b"BLOCK"), 15, "it waits for news")
     (waiting,) = link.saying(*INGEST, b"BLOCK")
     waiting.latency = 0.1
     promote(pair)
