@@ -261,6 +261,23 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
 }
 
 #[test]
+fn what_is_turned_away_after_its_server_was_found_to_refuse_waits_no_more() {
+    let ((mut engine, _inboxes), now) = (engine(), Moment::default());
+    connect(&mut engine, now, (AT, RUN));
+    let refused = || AppendFailed::WrongServer("NOREPLICAS".to_owned());
+    engine.on_outcome(now, Outcome::Probed(0, Err(refused())));
+    engine.on_down(now);
+    connect(&mut engine, now, (AT, RUN));
+    ask(&mut engine, now, 1, Once::Never);
+    assert!(matches!(engine.next_call(now), Some(Call::Append(_))));
+    engine.on_outcome(now, Outcome::Probed(0, Err(refused())));
+    assert!(engine.take_own().is_empty(), "it may be in the stream");
+    engine.on_outcome(now, Outcome::Appended(0, Err(refused())));
+    let certain = Answer::Error(ClientError::BusUnavailable);
+    assert_eq!(format!("{:?}", engine.take_own()), format!("{:?}", [(Ticket(1), certain)]));
+}
+
+#[test]
 fn a_server_that_takes_no_stream_over_makes_nobody_wait_longer() {
     let ((mut engine, _inboxes), mut now) = (engine(), Moment::default());
     connect(&mut engine, now, (AT, RUN));

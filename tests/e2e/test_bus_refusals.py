@@ -213,7 +213,11 @@ def test_a_refusal_is_found_though_nobody_publishes_and_publishers_do_not_wait(j
         time.sleep(2)
         assert 1 <= probes(redis) - calls <= 3, "once a second"
         undo = harm(redis)
-        eventually(lambda: word in server.http.get("/ready").text, 5, "it is found")
+        def is_found():
+            text = server.http.get("/ready").text
+            return "takes no publications" in text and word in text
+
+        eventually(is_found, 5, "it is found")
         assert "degraded" in server.http.get("/ready").text
         assert server.metrics().total("corecast_bus_up") == 0
         for _ in range(5):

@@ -176,7 +176,7 @@ def test_a_node_without_another_way_than_to_a_demoted_primary_refuses_at_once(jo
     server.publish("t:a", 1)
     with Proxy(1) as replication:
         old.client.replicaof("127.0.0.1", replication.port)
-        eventually(lambda: "READONLY" in server.http.get("/ready").text, 5,
+        eventually(lambda: "publications: READONLY" in server.http.get("/ready").text, 5,
                    "it is degraded though nobody publishes")
         check_refused_at_once(server)
         old.promote()

@@ -141,7 +141,14 @@ impl Engine {
                 let unknown = writer.on_refused(fresh);
                 self.give_up(unknown, true);
             }
-            Err(AppendFailed::WrongServer(_)) => writer.on_turned_away(),
+            Err(AppendFailed::WrongServer(_)) => {
+                writer.on_turned_away();
+                if lane.ill {
+                    // Its publishers would wait for a server that is known to take nothing.
+                    let certain = writer.give_back();
+                    self.give_up(certain, false);
+                }
+            }
             Err(AppendFailed::Lost) => writer.on_lost(),
             Err(AppendFailed::Refused(_)) => {
                 let (refused, unknown) = writer.abandon(fresh);
