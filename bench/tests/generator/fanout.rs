@@ -65,7 +65,7 @@ fn a_server_that_pauses_cannot_hide_it_from_an_open_loop() {
 fn a_silent_line_that_the_server_has_closed_is_opened_again() {
     let server = Server::start(Mistake::Forget);
     let flags = server.flags("corecast", "");
-    let (code, report) = bench(&format!("fanout -n 5 --rate 5 --messages 3 {flags}"));
+    let (code, report) = bench(&format!("fanout -n 5 --warmup 1 --rate 5 --messages 3 {flags}"));
     assert_eq!((code, &report["deliveries"]), (0, &15.into()), "{report}");
 }
 

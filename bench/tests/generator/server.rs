@@ -197,10 +197,10 @@ fn serve_api(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"result\":{}}"
         };
         stream.write_all(answer.as_bytes())?;
-        // Not before: a publication that is to warm up is followed by the next at once, and the end
-        // of the connection could come too late for it.
-        let begun = state.published.load(Ordering::SeqCst) >= MISTAKEN;
-        if state.mistake == Mistake::Forget && begun {
+        // Not after the warm-up: the next publication follows at once, and the end of the connection
+        // could come too late for it.
+        let warm = state.published.load(Ordering::SeqCst) > 1;
+        if state.mistake == Mistake::Forget && warm {
             return Ok(());
         }
     }
