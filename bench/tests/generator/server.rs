@@ -197,8 +197,8 @@ fn serve_api(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"result\":{}}"
         };
         stream.write_all(answer.as_bytes())?;
-        // Not after the warm-up: the next publication follows at once, and the end of the connection
-        // could come too late for it.
+        // Not after the warm-up: the next publication follows at once, and the end of the
+        // connection could come too late for it.
         let warm = state.published.load(Ordering::SeqCst) > 1;
         if state.mistake == Mistake::Forget && warm {
             return Ok(());
