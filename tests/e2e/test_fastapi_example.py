@@ -1,49 +1,24 @@
 """The FastAPI example: it publishes in all its ways, and its page receives."""
 
-import contextlib
-import os
-import subprocess
 import sys
 
 import httpx
 import pytest
 
 from harness.client import Client
-from harness.ports import free_port
-from harness.server import CACHE, ROOT, eventually
+from harness.example import page_shows, running
+from harness.server import ROOT
 
 EXAMPLE = ROOT / "examples" / "fastapi"
 
 
-@contextlib.contextmanager
-def running(server, **environment):
-    """The example on a port of its own, told where the server is: its URL."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)], cwd=EXAMPLE,
-        env={**os.environ, "CORECAST_API_URL": server.api_url, "CORECAST_WS_URL": server.ws_url,
-             **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    url = f"http://127.0.0.1:{port}"
-
-    def serves():
-        assert process.poll() is None, process.communicate()[0]
-        try:
-            return httpx.get(url, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    try:
-        eventually(serves, 15, "the application serves")
-        yield url
-    finally:
-        process.kill()
-        process.communicate()
+def serving(port):
+    return [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)]
 
 
 @pytest.fixture
 def application(server):
-    with running(server) as url:
+    with running(server, serving, EXAMPLE) as url:
         yield url
 
 
@@ -62,7 +37,7 @@ def test_what_the_application_publishes_arrives(server, application, way):
 def test_what_it_adds_to_redis_arrives_on_every_node(redis, join):
     nodes = join([redis.url] * 2)
     clients = [nodes.subscribe(n, "news") for n in range(2)]
-    with running(nodes[0], CORECAST_REDIS_URL=redis.url) as url:
+    with running(nodes[0], serving, EXAMPLE, CORECAST_REDIS_URL=redis.url) as url:
         response = httpx.post(f"{url}/publish/redis", json={"text": "by redis"}, trust_env=False)
         assert response.status_code == 202, response.text
         for client in clients:
@@ -75,25 +50,8 @@ def test_a_bad_request_does_not_reach_the_server(application):
 
 @pytest.mark.timeout(120)
 def test_its_page_shows_what_is_published(server, application, driver):
-    browser = subprocess.Popen(
-        ["node", str(ROOT / "tests" / "e2e" / "sdk" / "browser.mjs"), application,
-         str(CACHE / f"example-{driver}.png"), "seen in a browser", "example"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        assert browser.stdout.readline() == "OPEN\n"
-        eventually(lambda: "news" in server.result("channels")["channels"], 15,
-                   "the page is subscribed")
-        httpx.post(f"{application}/publish/http", json={"text": "seen in a browser"},
-                   trust_env=False)
-        assert browser.stdout.readline() == "SEEN\n", browser.communicate()[0]
-        # It is away while this is published, and still shows it.
-        server.result("disconnect", user="", disconnect={"code": 4000, "reason": "come back"})
-        httpx.post(f"{application}/publish/http", json={"text": "seen in a browser again"},
-                   trust_env=False)
-        output = browser.communicate(timeout=60)[0]
-        assert browser.returncode == 0, output
-    finally:
-        browser.kill()
+    page_shows(server, application, f"example-{driver}.png", lambda text: httpx.post(
+        f"{application}/publish/http", json={"text": text}, trust_env=False))
 
 
 def test_the_requirements_are_pinned():
