@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use crate::handshake::{Unavailable, unavailable};
 use crate::ids::Moment;
+use crate::kernel::Socket;
 use crate::limits::{
     ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_TAKES_PER_SECOND, ACCEPT_WAITING_EXEMPT_MAX,
     ACCEPT_WAITING_MAX, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
 };
-use crate::metrics::ShardCells;
+use crate::metrics::ShardCounters;
 use crate::readiness::Phase;
-use crate::shard::{Shard, Socket};
+use crate::shard::Shard;
 use crate::subnets::Subnet;
 use crate::sys::{
     Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, close_socket, is_reset,
@@ -82,7 +83,7 @@ pub struct Acceptor {
     /// The listener that was last accepted from.
     at: usize,
     spare: SpareDescriptor,
-    cells: Arc<ShardCells>,
+    counters: Arc<ShardCounters>,
     /// Clients may be waiting.
     pending: bool,
     paused_until: Moment,
@@ -107,7 +108,7 @@ impl Acceptor {
     /// The kernel's, for the first address that can't be listened on.
     pub fn new(
         options: Options,
-        cells: Arc<ShardCells>,
+        counters: Arc<ShardCounters>,
         driver: &mut impl Driver,
     ) -> Result<Acceptor, SysError> {
         let mut acceptor = Acceptor {
@@ -118,7 +119,7 @@ impl Acceptor {
             listeners: Vec::new(),
             at: 0,
             spare: SpareDescriptor::new(),
-            cells,
+            counters,
             pending: false,
             paused_until: Moment::default(),
             pause: ACCEPT_PAUSE_MIN,
@@ -154,7 +155,7 @@ impl Acceptor {
         self.give_back(shard.connections_count());
         let now = shard.sockets().now();
         self.turn_exhausted(now);
-        self.cells.full.set(u64::from(self.exhausted || shard.is_full()));
+        self.counters.full.set(u64::from(self.exhausted || shard.is_full()));
         if self.waiting.count() == 0 && (!self.pending || now < self.paused_until) {
             return false;
         }
@@ -178,8 +179,8 @@ impl Acceptor {
 
     /// Counts a client that is refused because there is no room.
     fn count_full(&self, now: Moment) {
-        self.cells.handshakes_full.add(1);
-        self.cells.refused_full_nanos.set(now.nanos());
+        self.counters.handshakes_full.add(1);
+        self.counters.refused_full_nanos.set(now.nanos());
     }
 
     /// Whether one more socket may be taken from the kernel's queue.
@@ -210,7 +211,7 @@ impl Acceptor {
             }
             while let Some((socket, _)) = self.waiting.pop() {
                 if shard.is_draining() {
-                    self.cells.handshakes_refused.add(1);
+                    self.counters.handshakes_refused.add(1);
                     refuse(socket, &unavailable(Unavailable::Phase(Phase::Draining)));
                 } else {
                     self.count_full(shard.sockets().now());
@@ -280,8 +281,8 @@ impl Acceptor {
         }
         let count_max = self.options.waiting_max(shard.places_left());
         if let Some(refused) = self.waiting.push(client, count_max) {
-            self.cells.handshakes_busy.add(1);
-            self.cells.refused_busy_nanos.set(shard.sockets().now().nanos());
+            self.counters.handshakes_busy.add(1);
+            self.counters.refused_busy_nanos.set(shard.sockets().now().nanos());
             refuse(refused, &unavailable(Unavailable::Busy));
         }
     }
@@ -297,7 +298,7 @@ impl Acceptor {
     }
 
     fn drop_reset(&self, socket: Socket) {
-        self.cells.handshakes_gone.add(1);
+        self.counters.handshakes_gone.add(1);
         close_socket(socket);
     }
 
@@ -325,7 +326,7 @@ impl Acceptor {
 
     /// No descriptors or memory: the clients wait in the kernel's queue until the pause is over.
     fn on_exhausted(&mut self, now: Moment, error: &dyn std::error::Error) {
-        self.cells.accept_errors.add(1);
+        self.counters.accept_errors.add(1);
         self.exhausted = true;
         self.failures += 1;
         self.paused_until = now.after(self.pause);

@@ -140,12 +140,12 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     crate::sys::block_signals();
     // Lines that still wait are written when the guard goes.
     let _log = log::start(&settings.log)?;
-    let ready = |facts: &crate::server::Facts| {
+    let ready = |report: &crate::server::StartupReport| {
         // Nobody may be reading; the server serves all the same.
-        if let Err(failure) = print_line(&server_banner(&settings, facts)) {
+        if let Err(failure) = print_line(&server_banner(&settings, report)) {
             tracing::debug!(%failure, "the banner was not printed");
         }
-        if let Some(warning) = doctor::warning(&settings, facts) {
+        if let Some(warning) = doctor::warning(&settings, report) {
             tracing::warn!("{warning}");
         }
     };

@@ -24,6 +24,8 @@ pub mod pool;
 pub mod collections;
 /// The networks that clients come from, and how much the clients of each one use.
 pub mod subnets;
+/// What a shard asks of the kernel: sockets, news of them, writes.
+pub mod kernel;
 /// Whether the node takes clients: what `/ready` and `/health` say.
 pub mod readiness;
 /// Takes new sockets from the listener, within the limits of rate and number.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::ids::Moment;
 use crate::limits::REFUSAL_SHOWS;
-use crate::metrics::{BridgeCells, Cell, ShardCells};
+use crate::metrics::{BridgeCounters, Counter, ShardCounters};
 
 /// What the node does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,9 @@ impl Phase {
 pub struct Readiness {
     /// What main has set: all but `Full`, which is counted.
     phase: AtomicU8,
-    shards: Vec<Arc<ShardCells>>,
+    shards: Vec<Arc<ShardCounters>>,
     /// Where the bridge counts, if there is one.
-    bridge: Option<Arc<BridgeCells>>,
+    bridge: Option<Arc<BridgeCounters>>,
     connections_max: usize,
 }
 
@@ -55,8 +55,8 @@ impl Readiness {
     /// A starting node for at most `connections_max` connections, whose shards, and bridge if there
     /// is one, count in `shards` and `bridge`.
     pub fn new(
-        shards: Vec<Arc<ShardCells>>,
-        bridge: Option<Arc<BridgeCells>>,
+        shards: Vec<Arc<ShardCounters>>,
+        bridge: Option<Arc<BridgeCounters>>,
         connections_max: usize,
     ) -> Readiness {
         let phase = AtomicU8::new(Phase::Starting as u8);
@@ -85,16 +85,16 @@ impl Readiness {
 
     /// Whether clients were refused a moment ago because too many of their network came at once.
     pub fn is_busy(&self, now: Moment) -> bool {
-        self.shards.iter().any(|cells| Self::shows(&cells.refused_busy_nanos, now))
+        self.shards.iter().any(|counters| Self::shows(&counters.refused_busy_nanos, now))
     }
 
     /// What the shards count.
-    pub fn shards(&self) -> &[Arc<ShardCells>] {
+    pub fn shards(&self) -> &[Arc<ShardCounters>] {
         &self.shards
     }
 
     /// What the bridge counts, if there is one.
-    pub fn bridge(&self) -> Option<&Arc<BridgeCells>> {
+    pub fn bridge(&self) -> Option<&Arc<BridgeCounters>> {
         self.bridge.as_ref()
     }
 
@@ -105,26 +105,27 @@ impl Readiness {
     /// Whether nobody would have to wait for the bus: before the bridge has read it once, nobody
     /// could subscribe.
     fn has_joined(&self) -> bool {
-        self.bridge.as_ref().is_none_or(|cells| cells.joined.value() != 0)
+        self.bridge.as_ref().is_none_or(|counters| counters.joined.value() != 0)
     }
 
     fn is_full(&self, now: Moment) -> bool {
         self.connections_count() >= self.connections_max
-            || !self.shards.is_empty() && self.shards.iter().all(|cells| cells.full.value() != 0)
-            || self.shards.iter().any(|cells| Self::shows(&cells.refused_full_nanos, now))
+            || !self.shards.is_empty()
+                && self.shards.iter().all(|counters| counters.full.value() != 0)
+            || self.shards.iter().any(|counters| Self::shows(&counters.refused_full_nanos, now))
     }
 
-    /// Whether the moment in `cell` was a short while ago.
-    fn shows(cell: &Cell, now: Moment) -> bool {
-        let nanos = cell.value();
+    /// Whether the moment in `counter` was a short while ago.
+    fn shows(counter: &Counter, now: Moment) -> bool {
+        let nanos = counter.value();
         nanos != 0 && now.since(Moment::from_nanos(nanos)) < REFUSAL_SHOWS
     }
 
     /// Connections of all shards, those that have not sent their request included.
     fn connections_count(&self) -> usize {
-        let of_shard = |cells: &Arc<ShardCells>| {
-            let open: u64 = cells.connections.iter().map(Cell::value).sum();
-            open + cells.handshaking.value()
+        let of_shard = |counters: &Arc<ShardCounters>| {
+            let open: u64 = counters.connections.iter().map(Counter::value).sum();
+            open + counters.handshaking.value()
         };
         self.shards.iter().map(of_shard).sum::<u64>() as usize
     }
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_node_is_full_if_nobody_could_be_taken_or_somebody_was_not() {
-        let shards: Vec<Arc<ShardCells>> = (0..2).map(|_| Arc::default()).collect();
+        let shards: Vec<Arc<ShardCounters>> = (0..2).map(|_| Arc::default()).collect();
         let readiness = Readiness::new(shards.clone(), None, 10);
         readiness.set_phase(Phase::Serving);
         assert_eq!(readiness.phase(at(100)), Phase::Serving);
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_node_starts_until_it_has_joined_and_stays_when_the_bus_is_lost() {
-        let bridge: Arc<BridgeCells> = Arc::default();
+        let bridge: Arc<BridgeCounters> = Arc::default();
         let readiness = Readiness::new(vec![Arc::default()], Some(Arc::clone(&bridge)), 10);
         readiness.set_phase(Phase::Serving);
         assert_eq!(readiness.phase(at(100)), Phase::Starting);

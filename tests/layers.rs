@@ -25,7 +25,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 34] = [
+const LAYERS: [(&str, Layer); 35] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -44,11 +44,12 @@ const LAYERS: [(&str, Layer); 34] = [
     ("settings", Pure),
     ("bus", Pure),
     ("home", Pure),
+    ("kernel", Pure),
     ("shard", Pure),
     // Its queues are crossbeam's, which is memory like any other; the wake is a trait.
     ("mesh", Pure),
     // What shards count. The page that shows it, and /proc, are the rest of `metrics`.
-    ("metrics::cells", Pure),
+    ("metrics::counters", Pure),
     ("metrics", Shell),
     // From readings to findings; who reads /proc is `doctor::proc`.
     ("doctor::findings", Pure),
@@ -71,10 +72,10 @@ const FORBIDDEN: [(&str, &str); 14] = [
     ("tokio", "plain functions that `server` or `api` calls"),
     ("hyper", "`api`"),
     ("axum", "`api`"),
-    ("io_uring", "`shard::Sockets`"),
-    ("libc", "`shard::Sockets`, or a function of `sys`"),
-    ("std::net", "`shard::Socket`"),
-    ("std::os", "`shard::Socket`"),
+    ("io_uring", "`kernel::Sockets`"),
+    ("libc", "`kernel::Sockets`, or a function of `sys`"),
+    ("std::net", "`kernel::Socket`"),
+    ("std::os", "`kernel::Socket`"),
     ("std::fs", "a value that `config` has read"),
     ("std::env", "a value that `config` has read"),
     ("std::thread", "a message through `mesh`"),
@@ -210,8 +211,8 @@ fn expand(tree: &str, before: &[String], paths: &mut Vec<Vec<String>>) {
     expand(&group[begin..], &path, paths);
 }
 
-/// What the top of a module takes from its parts: `Cell` is `metrics::cells`' for
-/// `pub use cells::Cell` in `src/metrics/mod.rs`.
+/// What the top of a module takes from its parts: `Counter` is `metrics::counters`' for
+/// `pub use counters::Counter` in `src/metrics/mod.rs`.
 fn reexports(modules: &[Module]) -> BTreeMap<[String; 2], String> {
     let mut found = BTreeMap::new();
     for module in modules.iter().filter(|module| module.path.len() == 1) {

@@ -33,7 +33,7 @@ fn a_panic_while_one_clients_bytes_are_parsed_ends_that_connection_alone() {
     switch_on(None);
     world.until("it is gone", |world| world.clients[clients[0]].link.is_none());
     assert_eq!(world.clients[clients[0]].ends, [3004]);
-    assert_eq!(world.node.runners[0].cells.panics.value(), 1);
+    assert_eq!(world.node.runners[0].counters.panics.value(), 1);
     let probe = world.with(|scene, _, control| control.publish(scene, channel, (None, false)));
     world.pass(std::time::Duration::from_secs(1));
     let follow = &world.clients[clients[1]].centrifugo().subscribed[&channel];

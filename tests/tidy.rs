@@ -177,7 +177,7 @@ fn a_silenced_lint_says_why() {
                 if !has_word(attribute, "reason") {
                     let line = code[..at].matches('\n').count() + 1;
                     errors.push(format!(
-                        "{}:{line}: {opening}…) without a reason. Add reason = \"…\", or mend what \
+                        "{}:{line}: {opening}…) without a reason. Add reason = \"…\", or fix what \
                          the lint found",
                         source.path
                     ));

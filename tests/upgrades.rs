@@ -10,15 +10,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use corecast::ids::{Moment, ShardId};
+use corecast::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use corecast::mesh::{HomeMap, Inbox, Lane, Outbound, ShardLane, Wake};
-use corecast::metrics::ShardCells;
+use corecast::metrics::ShardCounters;
 use corecast::readiness::{Phase, Readiness};
 use corecast::secret::NodeSecret;
 use corecast::settings::Settings;
-use corecast::shard::{
-    Identity, Options, OutboxLeases, Parts, Pools, Ready, Received, Release, Shard, Socket,
-    Sockets, Token, Write, Wrote,
-};
+use corecast::shard::{Identity, Options, OutboxLeases, Parts, Pools, Shard};
 use corecast::subnets::{Subnet, Subnets};
 
 const WAITERS: usize = 10_000;
@@ -30,15 +28,15 @@ const CHANNEL_BYTES_MAX: usize = 250;
 /// Clients that send one request each and then wait; nothing may be sent to them.
 #[derive(Default)]
 struct Silent {
-    news: VecDeque<Token>,
+    news: VecDeque<ConnectionKey>,
     /// Whether all have a channel of their own.
     alone: bool,
     seconds: u64,
 }
 
 impl Sockets for Silent {
-    fn watch(&mut self, _socket: Socket, token: Token) {
-        self.news.push_back(token);
+    fn watch(&mut self, _socket: Socket, key: ConnectionKey) {
+        self.news.push_back(key);
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
@@ -62,13 +60,13 @@ impl Sockets for Silent {
 
     fn finish(&mut self, _socket: Socket) {}
 
-    fn release(&mut self, _socket: Socket, _token: Token, _how: Release) {}
+    fn release(&mut self, _socket: Socket, _token: ConnectionKey, _how: Release) {}
 
     fn close(&mut self, _socket: Socket) {}
 
     fn poll(&mut self, ready: &mut Vec<Ready>) {
-        ready.extend(self.news.drain(..).map(|token| Ready {
-            token,
+        ready.extend(self.news.drain(..).map(|key| Ready {
+            key,
             readable: true,
             writable: false,
             hangup: false,
@@ -97,7 +95,7 @@ impl Wake for NoWake {
 }
 
 /// A shard on its own whose bus has not said yet that its channels are known.
-fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
+fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCounters>) {
     let (inbox, address) = Inbox::new(16);
     let shards = vec![ShardLane::new(address, Box::new(NoWake))];
     let control = Lane::new(Inbox::new(16).1, Box::new(NoWake));
@@ -106,7 +104,7 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
     settings.redis.url = "redis://silent".to_owned();
     settings.auth.insecure = true;
     let settings = Arc::new(settings);
-    let cells: Arc<ShardCells> = Arc::default();
+    let counters: Arc<ShardCounters> = Arc::default();
     let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
     readiness.set_phase(Phase::Serving);
     let shard = Shard::new(Parts {
@@ -118,13 +116,13 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCells>) {
         pools: Pools::new(&settings, 1),
         home_map: HomeMap::new(&NodeSecret::new([1; 16]), 1),
         identity: Identity::new(&NodeSecret::new([1; 16])),
-        cells: Arc::clone(&cells),
+        counters: Arc::clone(&counters),
         subnets: Arc::new(Subnets::new(16)),
         readiness,
         outboxes: OutboxLeases::new(usize::MAX, 1),
         seed: 1,
     });
-    (shard, cells)
+    (shard, counters)
 }
 
 /// Memory of this process that no file backs.
@@ -139,15 +137,15 @@ fn resident_bytes() -> usize {
 /// What each of many clients costs, and the shard that they wait at: while it lives, nobody else
 /// gets its memory.
 fn bytes_each(alone: bool) -> (usize, Shard<Silent>) {
-    let (mut shard, cells) = shard(alone);
+    let (mut shard, counters) = shard(alone);
     while shard.turn() {}
     let before = resident_bytes();
     for number in 0..WAITERS {
         assert!(shard.on_accept(Socket::new(number as i32), Subnet::EXEMPT), "there is room");
         while shard.turn() {}
     }
-    assert_eq!(cells.handshaking.value(), WAITERS as u64, "all wait");
-    assert_eq!(cells.handshakes_ok.value(), 0);
+    assert_eq!(counters.handshaking.value(), WAITERS as u64, "all wait");
+    assert_eq!(counters.handshakes_ok.value(), 0);
     (resident_bytes().saturating_sub(before) / WAITERS, shard)
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::shard::Socket;
+use crate::kernel::Socket;
 use crate::subnets::Subnet;
 
 /// The queues of one shard's clients, by subnet.

@@ -153,7 +153,7 @@ impl Courier {
     pub(super) fn send(
         self: &Arc<Courier>,
         make: impl FnOnce(Ticket) -> Addressed,
-    ) -> Result<Waiting, ApiError> {
+    ) -> Result<PendingAnswer, ApiError> {
         let mut inner = self.inner();
         if inner.pending.len() >= API_PENDING_MAX {
             return Err(ApiError::Busy);
@@ -164,7 +164,7 @@ impl Courier {
         let (sender, receiver) = oneshot::channel();
         inner.pending.insert(ticket, sender);
         drop(inner);
-        Ok(Waiting { courier: Arc::clone(self), ticket, receiver })
+        Ok(PendingAnswer { courier: Arc::clone(self), ticket, receiver })
     }
 
     /// Requests that wait for an answer.
@@ -179,13 +179,13 @@ impl Courier {
 }
 
 /// An answer that is to come. Dropping it forgets the ticket: callers hang up.
-pub(super) struct Waiting {
+pub(super) struct PendingAnswer {
     courier: Arc<Courier>,
     ticket: Ticket,
     receiver: oneshot::Receiver<Answer>,
 }
 
-impl Waiting {
+impl PendingAnswer {
     /// The answer.
     ///
     /// # Errors
@@ -199,7 +199,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingAnswer {
     fn drop(&mut self) {
         self.courier.inner().pending.remove(&self.ticket);
     }

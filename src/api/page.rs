@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::http;
 use super::state::Api;
-use crate::metrics::{Cell, Process, ShardCells};
+use crate::metrics::{Counter, Process, ShardCounters};
 
 /// The whole page: it loads nothing from elsewhere.
 const PAGE: &str = include_str!("page.html");
@@ -65,16 +65,20 @@ struct Numbers {
 async fn numbers(State(api): State<Arc<Api>>) -> Response<Body> {
     let status = &api.service.parts.status;
     let shards = status.shards();
-    let sum = |cell: fn(&ShardCells) -> &Cell| -> u64 {
-        shards.iter().map(|cells| cell(cells).value()).sum()
+    let sum = |counter: fn(&ShardCounters) -> &Counter| -> u64 {
+        shards.iter().map(|counters| counter(counters).value()).sum()
     };
     let numbers = Numbers {
         nanos: status.now().nanos(),
-        connections: shards.iter().flat_map(|cells| &cells.connections).map(Cell::value).sum(),
-        subscriptions: sum(|cells| &cells.subscriptions),
-        channels: sum(|cells| &cells.channels_home),
-        publications: sum(|cells| &cells.publications_api) + sum(|c| &c.publications_client),
-        deliveries: sum(|cells| &cells.deliveries),
+        connections: shards
+            .iter()
+            .flat_map(|counters| &counters.connections)
+            .map(Counter::value)
+            .sum(),
+        subscriptions: sum(|counters| &counters.subscriptions),
+        channels: sum(|counters| &counters.channels_home),
+        publications: sum(|counters| &counters.publications_api) + sum(|c| &c.publications_client),
+        deliveries: sum(|counters| &counters.deliveries),
         resident_bytes: Process::read().resident_bytes,
         shards: shards.len(),
     };

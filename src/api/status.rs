@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::Moment;
 use crate::limits::PROGRESS_TIMEOUT;
-use crate::metrics::{BridgeCells, ShardCells};
+use crate::metrics::{BridgeCounters, ShardCounters};
 use crate::readiness::{Phase, Readiness};
 
 /// The node's state, set by whoever starts and stops it, read by `/live` and `/ready`.
@@ -18,7 +18,7 @@ impl Status {
     /// A starting node for at most `connections_max` connections, whose shards, and bridge if there
     /// is one, count in `shards` and `bridge`, by the clock `now` that they use.
     pub fn new(
-        (shards, bridge): (Vec<Arc<ShardCells>>, Option<Arc<BridgeCells>>),
+        (shards, bridge): (Vec<Arc<ShardCounters>>, Option<Arc<BridgeCounters>>),
         now: fn() -> Moment,
         connections_max: usize,
     ) -> Status {
@@ -52,19 +52,19 @@ impl Status {
     }
 
     /// What the shards count.
-    pub fn shards(&self) -> &[Arc<ShardCells>] {
+    pub fn shards(&self) -> &[Arc<ShardCounters>] {
         self.readiness.shards()
     }
 
     /// What the bridge counts, if there is one.
-    pub fn bridge(&self) -> Option<&Arc<BridgeCells>> {
+    pub fn bridge(&self) -> Option<&Arc<BridgeCounters>> {
         self.readiness.bridge()
     }
 
     /// What is wrong with Redis, if anything is: what a starting node waits for, or why a serving
     /// one is degraded.
     pub(super) fn trouble(&self) -> Vec<String> {
-        let text = self.bridge().map(|cells| cells.trouble.text()).unwrap_or_default();
+        let text = self.bridge().map(|counters| counters.trouble.text()).unwrap_or_default();
         if text.is_empty() { Vec::new() } else { vec![text] }
     }
 
@@ -80,9 +80,9 @@ impl Status {
     /// Numbers of the shards that have made no progress for [`PROGRESS_TIMEOUT`].
     pub fn stuck_shards(&self) -> Vec<usize> {
         let now = self.now();
-        let alive = |cells: &ShardCells| Moment::from_nanos(cells.alive_nanos.value());
-        let stuck = |cells: &ShardCells| now.since(alive(cells)) > PROGRESS_TIMEOUT;
+        let alive = |counters: &ShardCounters| Moment::from_nanos(counters.alive_nanos.value());
+        let stuck = |counters: &ShardCounters| now.since(alive(counters)) > PROGRESS_TIMEOUT;
         let numbered = self.shards().iter().enumerate();
-        numbered.filter(|(_, cells)| stuck(cells)).map(|(index, _)| index).collect()
+        numbered.filter(|(_, counters)| stuck(counters)).map(|(index, _)| index).collect()
     }
 }

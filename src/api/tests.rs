@@ -16,7 +16,7 @@ use super::*;
 use crate::channel::{DataType, Namespace, Namespaces};
 use crate::ids::{ClientId, ConnectionId, Epoch, Generation, Moment, Position, ShardId, Slot};
 use crate::mesh::{Addressed, Answer, Asker, ControlRequest, ShardMail, Ticket, ToHome, ToShard};
-use crate::metrics::ShardCells;
+use crate::metrics::ShardCounters;
 use crate::settings::Settings;
 
 /// Number of pretended shards.
@@ -79,7 +79,7 @@ fn node_with(settings: Settings, respond: Respond) -> TestNode {
             log.lock().expect("no test panics with it").push((shard, message));
         }
     });
-    let shards = (0..SHARDS).map(|_| Arc::new(ShardCells::default())).collect();
+    let shards = (0..SHARDS).map(|_| Arc::new(ShardCounters::default())).collect();
     let status = Arc::new(Status::new((shards, None), now, 1000));
     let node = Node {
         uid: "u1".to_owned(),

@@ -1,7 +1,7 @@
 //! Requests between nodes: one stream that all read, and one for each node's answers. Nothing in
 //! them is of use for longer than a request may take, so a node begins to read at their ends.
 
-use std::cell::{Cell as Slot, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -28,7 +28,7 @@ const APPEND: &str = include_str!("scripts/append_cluster.lua");
 /// Requests under way.
 #[derive(Default)]
 pub(super) struct Cluster {
-    next: Slot<u64>,
+    next: Cell<u64>,
     /// This node's own, by their number.
     asked: RefCell<HashMap<u64, Rc<Asked>>>,
     /// Other nodes', by the ticket that control answers with.

@@ -1,7 +1,7 @@
 //! Events on their way to the application: kept until Redis has them, in order, and appended in
 //! batches. A batch whose answer was lost is sent again: at least once.
 
-use std::cell::{Cell as Slot, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,26 +15,26 @@ use super::{Backoff, Bridge};
 use crate::limits::{
     BUS_CALL_TIMEOUT, EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX, RETRY_INTERVAL,
 };
-use crate::mesh::{Event, EventKind};
+use crate::mesh::{AppEvent, EventKind};
 
 /// Appends entries to a stream.
 const APPEND: &str = include_str!("scripts/append_events.lua");
 
 /// Events that wait.
 #[derive(Default)]
-pub(super) struct Events {
+pub(super) struct EventWriter {
     queue: RefCell<Queue>,
     /// There is something to write.
     work: Notify,
     /// What is being written is still in the queue.
-    pub(super) writing: Slot<bool>,
+    pub(super) writing: Cell<bool>,
     pub(super) roster: Roster,
 }
 
 #[derive(Default)]
 struct Queue {
     /// Each with its time, in milliseconds since 1970.
-    events: VecDeque<(Box<Event>, u64)>,
+    events: VecDeque<(Box<AppEvent>, u64)>,
     bytes: usize,
     dropped: u64,
     /// The number of the last event that is to be written.
@@ -46,7 +46,7 @@ pub(super) type Entry = Vec<Vec<u8>>;
 
 impl Queue {
     /// Takes an event. Answers false if there is no room, and counts those that `missed` says.
-    fn push(&mut self, mut event: Box<Event>, time: u64, missed: u64) -> bool {
+    fn push(&mut self, mut event: Box<AppEvent>, time: u64, missed: u64) -> bool {
         let cost = event.cost_bytes();
         if self.bytes + cost > EVENTS_BYTES_MAX {
             self.dropped += missed;
@@ -64,7 +64,7 @@ impl Queue {
     /// Puts the count of what was dropped where that would have stood.
     fn push_dropped(&mut self, at: crate::ids::Moment, time: u64) {
         if self.dropped > 0 {
-            let mut event = Box::new(Event::new(EventKind::Dropped, at));
+            let mut event = Box::new(AppEvent::new(EventKind::Dropped, at));
             event.count = std::mem::take(&mut self.dropped);
             event.seq = self.next_seq();
             self.bytes += event.cost_bytes();
@@ -81,7 +81,7 @@ impl Queue {
     /// How many events make the next batch.
     fn batch(&self) -> usize {
         let mut bytes = 0;
-        let fits = |(event, _): &&(Box<Event>, u64)| {
+        let fits = |(event, _): &&(Box<AppEvent>, u64)| {
             bytes += event.cost_bytes();
             bytes <= EVENTS_BATCH_BYTES_MAX
         };
@@ -97,7 +97,7 @@ impl Queue {
     }
 }
 
-impl Events {
+impl EventWriter {
     /// Whether all has been written.
     pub(super) fn is_idle(&self) -> bool {
         let queue = self.queue.borrow();
@@ -107,7 +107,7 @@ impl Events {
 
 impl Bridge {
     /// Takes an event from a shard.
-    pub(super) fn on_event(&self, event: Box<Event>) {
+    pub(super) fn on_event(&self, event: Box<AppEvent>) {
         let age = (self.now)().since(event.at).as_millis() as u64;
         let kind = event.kind;
         // Events that the application does not get if there is no room for this one.
@@ -122,7 +122,7 @@ impl Bridge {
         let taken = self.events.queue.borrow_mut().push(event, time, missed);
         // Those that a shard has counted were dropped there.
         if !taken || kind == EventKind::Dropped {
-            self.cells.events_dropped.add(missed);
+            self.counters.events_dropped.add(missed);
         }
         self.events.work.notify_one();
     }
@@ -134,7 +134,7 @@ impl Bridge {
     }
 
     /// Names and values that all events of this node have.
-    fn entry(&self, event: &Event, time: u64) -> Entry {
+    fn entry(&self, event: &AppEvent, time: u64) -> Entry {
         let mut entry = front(event.kind.name(), (&self.nodes.member.uid, self.nodes.member.boot));
         let mut field = |name: &str, value: &[u8]| {
             entry.extend([name.as_bytes().to_vec(), value.to_vec()]);
@@ -299,7 +299,7 @@ pub(super) async fn append(
         args.extend(entry.iter().cloned());
     }
     link.call("EVAL", key, args).await?;
-    bridge.cells.events_written.add(entries.len() as u64);
+    bridge.counters.events_written.add(entries.len() as u64);
     Ok(())
 }
 
@@ -308,8 +308,8 @@ mod tests {
     use super::*;
     use crate::ids::Moment;
 
-    fn event(kind: EventKind, bytes: usize) -> Box<Event> {
-        let mut event = Box::new(Event::new(kind, Moment::default()));
+    fn event(kind: EventKind, bytes: usize) -> Box<AppEvent> {
+        let mut event = Box::new(AppEvent::new(kind, Moment::default()));
         event.data = vec![0; bytes].into();
         event
     }

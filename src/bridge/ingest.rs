@@ -16,7 +16,9 @@ use super::link::{Link, LinkError};
 use super::standing::Witness;
 use super::writer::not_an_answer;
 use super::{Backoff, Bridge};
-use crate::bus::{Asked, Fate, Fields, IngestId, Intake, Reply, Script, read_entries};
+use crate::bus::{
+    EntryOutcome, Fields, IngestId, IngestQueue, IngestRequest, Reply, Script, read_entries,
+};
 use crate::limits::{
     BUS_BLOCK, BUS_READ_TIMEOUT, INGEST_DEAD_MAX, INGEST_ENTRIES_MAX, INGEST_LEASE,
     INGEST_LEASE_LOOK, INGEST_PAGE_BYTES, INGEST_PAGE_ENTRIES_MAX, INGEST_RENEW_INTERVAL,
@@ -48,7 +50,7 @@ pub(super) async fn run(bridge: Rc<Bridge>, stream: Arc<str>) {
     loop {
         let failed = match Link::connect(&bridge, BUS_READ_TIMEOUT).await {
             Ok(link) => {
-                bridge.cells.connects.add(1);
+                bridge.counters.connects.add(1);
                 let ingest = Ingest {
                     bridge: &bridge,
                     link,
@@ -168,7 +170,7 @@ impl Ingest<'_> {
             Err(error) => return error,
         };
         self.reading.set(true);
-        let mut intake = Intake::new(Arc::clone(&self.stream));
+        let mut intake = IngestQueue::new(Arc::clone(&self.stream));
         let mailbox = Rc::new(Mailbox::default());
         loop {
             if let Err(error) = self.step(&mut intake, &mut cursor, &mailbox).await {
@@ -201,7 +203,7 @@ impl Ingest<'_> {
             let list = reply.list().unwrap_or_default();
             // Redis 7 says which were deleted; an older one shows that when they are read.
             let deleted = list.get(2).and_then(Reply::list).map_or(0, <[Reply]>::len);
-            self.bridge.cells.ingest_deleted.add(deleted as u64);
+            self.bridge.counters.ingest_deleted.add(deleted as u64);
             from = list.first().and_then(Reply::bytes).ok_or_else(|| not_an_answer(&reply))?.into();
             if from == b"0-0" {
                 break;
@@ -220,7 +222,7 @@ impl Ingest<'_> {
     /// Sends what can be sent, ends what is done, and reads more, or waits.
     async fn step(
         &self,
-        intake: &mut Intake,
+        intake: &mut IngestQueue,
         cursor: &mut Cursor,
         mailbox: &Rc<Mailbox>,
     ) -> Result<(), LinkError> {
@@ -247,7 +249,7 @@ impl Ingest<'_> {
 
     /// Hands the bus what it has room for. Nothing is awaited between an answer and the next
     /// publication, so none goes past one that has failed.
-    fn send(&self, intake: &mut Intake, mailbox: &Rc<Mailbox>) {
+    fn send(&self, intake: &mut IngestQueue, mailbox: &Rc<Mailbox>) {
         loop {
             for (ticket, answer) in mailbox.arrived.take() {
                 intake.on_answer(ticket, &answer);
@@ -263,14 +265,14 @@ impl Ingest<'_> {
     }
 
     /// Ends what is done.
-    async fn settle(&self, intake: &mut Intake) -> Result<(), LinkError> {
-        let cells = &self.bridge.cells;
+    async fn settle(&self, intake: &mut IngestQueue) -> Result<(), LinkError> {
+        let counters = &self.bridge.counters;
         let mut done = Vec::new();
         while let Some((id, fields, fate)) = intake.take_done() {
             match fate {
-                Fate::Published => cells.ingest_published.add(1),
-                Fate::Repeated => cells.ingest_repeated.add(1),
-                Fate::Refused(reason) => self.park(id, fields, &reason).await?,
+                EntryOutcome::Published => counters.ingest_published.add(1),
+                EntryOutcome::Repeated => counters.ingest_repeated.add(1),
+                EntryOutcome::Refused(reason) => self.park(id, fields, &reason).await?,
             }
             done.push(id);
         }
@@ -291,7 +293,7 @@ impl Ingest<'_> {
             args.extend([name.as_bytes().to_vec(), value.as_bytes().to_vec()]);
         }
         self.link.call("XADD", &dead, args).await?;
-        self.bridge.cells.ingest_parked.add(1);
+        self.bridge.counters.ingest_parked.add(1);
         // Not the reason, which may quote a payload.
         let text = format!("{} {id} is in {}:dead", self.stream, self.stream);
         self.bridge.complain("an ingested entry can't be published", &text);
@@ -308,7 +310,7 @@ impl Ingest<'_> {
     }
 
     /// Reads a page. Answers false if there is nothing.
-    async fn read(&self, intake: &mut Intake, cursor: &mut Cursor) -> Result<bool, LinkError> {
+    async fn read(&self, intake: &mut IngestQueue, cursor: &mut Cursor) -> Result<bool, LinkError> {
         let from = cursor.undone.map_or_else(|| ">".to_owned(), |id| id.to_string());
         let count = cursor.count.to_string();
         let command: [&[u8]; 9] = [
@@ -339,10 +341,10 @@ impl Ingest<'_> {
             };
             bytes += fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
             let most = settings.api.body_bytes_max;
-            let asked = Asked::parse(id, &fields, &settings.channel.namespaces, most);
+            let asked = IngestRequest::parse(id, &fields, &settings.channel.namespaces, most);
             intake.push(id, fields, asked);
         }
-        self.bridge.cells.ingest_deleted.add(deleted.len() as u64);
+        self.bridge.counters.ingest_deleted.add(deleted.len() as u64);
         let fitting = INGEST_PAGE_BYTES / (bytes / read).max(1);
         cursor.count = fitting.clamp(1, INGEST_PAGE_ENTRIES_MAX).min(2 * cursor.count);
         self.acknowledge(&deleted).await?;
@@ -410,13 +412,13 @@ struct Active<'a>(&'a Bridge);
 
 impl<'a> Active<'a> {
     fn new(bridge: &'a Bridge) -> Active<'a> {
-        bridge.cells.ingest_active.add(1);
+        bridge.counters.ingest_active.add(1);
         Active(bridge)
     }
 }
 
 impl Drop for Active<'_> {
     fn drop(&mut self) {
-        self.0.cells.ingest_active.subtract(1);
+        self.0.counters.ingest_active.subtract(1);
     }
 }

@@ -2,7 +2,7 @@
 //! and the shards. It is reached through the mesh alone, and nothing that Redis does or does not do
 //! slows a shard.
 
-mod burial;
+mod lost_nodes;
 mod check;
 mod cluster;
 mod events;
@@ -16,9 +16,9 @@ mod standing;
 mod writer;
 
 pub use link::check_url;
-pub use nodes::Member;
+pub use nodes::NodeCard;
 
-use std::cell::{Cell as Slot, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::bus::{Call, Engine, Keys};
 use crate::ids::Moment;
 use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, COMPLAINT_INTERVAL, RETRY_INTERVAL};
 use crate::mesh::{HomeMap, Inbox, Outbound, Ticket, ToBridge};
-use crate::metrics::BridgeCells;
+use crate::metrics::BridgeCounters;
 use crate::settings::Settings;
 use crate::sys::EventFd;
 use ingest::Mailbox;
@@ -48,11 +48,11 @@ pub struct Parts {
     /// Which shard is home to which channel.
     pub home_map: HomeMap,
     /// Where it counts.
-    pub cells: Arc<BridgeCells>,
+    pub counters: Arc<BridgeCounters>,
     /// The clock of all threads.
     pub now: fn() -> Moment,
     /// What other nodes are told of this one.
-    pub member: Member,
+    pub member: NodeCard,
     /// When to stop.
     pub stopping: Stopping,
 }
@@ -129,15 +129,15 @@ struct Bridge {
     /// Who waits for which answer of the bus.
     mailboxes: RefCell<HashMap<Ticket, Rc<Mailbox>>>,
     /// How many tickets there were.
-    tickets: Slot<u64>,
+    tickets: Cell<u64>,
     /// There may be a call to make.
     work: Notify,
-    cells: Arc<BridgeCells>,
+    counters: Arc<BridgeCounters>,
     now: fn() -> Moment,
     /// Readers whose last read did not succeed.
-    not_reading: Slot<usize>,
+    not_reading: Cell<usize>,
     /// Ingested streams whose last read did not succeed.
-    not_ingesting: Slot<usize>,
+    not_ingesting: Cell<usize>,
     /// Streams have servers of their own.
     is_cluster: bool,
     links: Rc<standing::Links>,
@@ -145,11 +145,11 @@ struct Bridge {
     /// What Redis has said when it last refused.
     reason: RefCell<String>,
     /// What is shown to be wrong.
-    shown: Slot<Option<Option<standing::Wrong>>>,
-    complained: Slot<Option<Instant>>,
+    shown: Cell<Option<Option<standing::Wrong>>>,
+    complained: Cell<Option<Instant>>,
     nodes: nodes::Nodes,
     cluster: cluster::Cluster,
-    events: events::Events,
+    events: events::EventWriter,
 }
 
 impl Bridge {
@@ -160,7 +160,7 @@ impl Bridge {
         let result = act(&mut engine, now);
         engine.flush();
         let wrong = self.wrong(engine.trouble(now));
-        let own = engine.take_own();
+        let own = engine.take_bridge_answers();
         drop(engine);
         for (ticket, answer) in own {
             let mailbox = self.mailboxes.borrow_mut().remove(&ticket);
@@ -183,7 +183,7 @@ impl Bridge {
         Ticket(self.tickets.get())
     }
 
-    /// Says what an operator must mend, but not for every publication that suffers from it.
+    /// Says what an operator must fix, but not for every publication that suffers from it.
     fn complain(&self, what: &str, error: &str) {
         let recent = self.complained.get().is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL);
         if !recent {
@@ -194,30 +194,30 @@ impl Bridge {
 }
 
 async fn run(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
-    let Parts { inbox, wake, outbound, home_map, cells, now, member, stopping } = parts;
+    let Parts { inbox, wake, outbound, home_map, counters, now, member, stopping } = parts;
     let engine_options =
         crate::bus::Options { settings: Arc::clone(&settings), home_map, seed: seed() };
     let bridge = Rc::new(Bridge {
         keys: Keys::new(&settings.redis.prefix),
         token: format!("{:016x}", seed()).into_bytes(),
         place: link::place(&settings.redis.url),
-        engine: RefCell::new(Engine::new(engine_options, outbound, Arc::clone(&cells))),
+        engine: RefCell::new(Engine::new(engine_options, outbound, Arc::clone(&counters))),
         mailboxes: RefCell::default(),
-        tickets: Slot::new(0),
+        tickets: Cell::new(0),
         work: Notify::new(),
-        cells,
+        counters,
         now,
-        not_reading: Slot::new(0),
-        not_ingesting: Slot::new(0),
+        not_reading: Cell::new(0),
+        not_ingesting: Cell::new(0),
         is_cluster: link::is_cluster(&settings.redis.url),
         links: Rc::default(),
         sentinels: sentinel::Sentinels::default(),
         reason: RefCell::default(),
-        shown: Slot::new(None),
-        complained: Slot::new(None),
+        shown: Cell::new(None),
+        complained: Cell::new(None),
         nodes: nodes::Nodes::new(member),
         cluster: cluster::Cluster::default(),
-        events: events::Events::default(),
+        events: events::EventWriter::default(),
         settings,
     });
     // What was sent while Redis is still looked for must not wait for it unanswered.
@@ -251,7 +251,7 @@ async fn run(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::
     if bridge.settings.has_events() {
         tokio::task::spawn_local(events::run(Rc::clone(&bridge)));
     }
-    bridge.cells.joined.set(1);
+    bridge.counters.joined.set(1);
     loaded(Ok(()));
     for stream in &bridge.settings.redis.ingest {
         tokio::task::spawn_local(ingest::run(Rc::clone(&bridge), stream.as_str().into()));
@@ -296,7 +296,7 @@ impl Bridge {
             ToBridge::Remote { ticket, body } => {
                 tokio::task::spawn_local(cluster::send_answer(Rc::clone(self), ticket, body));
             }
-            ToBridge::Event(event) => self.on_event(event),
+            ToBridge::AppEvent(event) => self.on_event(event),
             ToBridge::Bus(message) => {
                 self.with_engine(|engine, now| engine.on_message(now, message));
             }
@@ -324,7 +324,7 @@ async fn tick(bridge: Rc<Bridge>) {
         ticks.tick().await;
         bridge.with_engine(Engine::on_tick);
         bridge.renew_if_apart();
-        bridge.cells.cpu_nanos.set(crate::sys::thread_cpu().as_nanos() as u64);
+        bridge.counters.cpu_nanos.set(crate::sys::thread_cpu().as_nanos() as u64);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which nodes there are: each holds a lease in Redis, with its description beside it.
 
-use std::cell::{Cell as Slot, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::link::{Link, LinkError};
 use super::standing::Witness;
 use super::writer::not_an_answer;
-use super::{Backoff, Bridge, burial, cluster, ingest};
+use super::{Backoff, Bridge, cluster, ingest, lost_nodes};
 use crate::bus::{Keys, Reply};
 use crate::limits::{
     BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_LOOKS, NODE_RENEWAL,
@@ -22,7 +22,7 @@ use crate::mesh::ClusterAnswer;
 const LEASE: &str = include_str!("scripts/lease.lua");
 
 /// What other nodes are told of this one.
-pub struct Member {
+pub struct NodeCard {
     /// Differs from node to node and from start to start.
     pub uid: String,
     /// When the process began, in milliseconds since 1970.
@@ -33,37 +33,37 @@ pub struct Member {
 
 /// This node among the others.
 pub(super) struct Nodes {
-    pub(super) member: Member,
+    pub(super) member: NodeCard,
     /// The connection for what is said to other nodes and of them, while there is one.
     link: RefCell<Option<Rc<Link>>>,
     /// Streams of this node's that are being read: it counts as alive when it can be spoken to.
-    pub(super) listening: Slot<u8>,
+    pub(super) listening: Cell<u8>,
     /// From when on leases that have run out are taken for nodes that are gone.
-    buries_from: Slot<Option<Instant>>,
+    buries_from: Cell<Option<Instant>>,
     /// When the lease was last known to be renewed.
-    renewed: Slot<Option<Instant>>,
+    renewed: Cell<Option<Instant>>,
     /// Leases that were over in the last looks.
     over: RefCell<Over>,
     /// This node was taken for gone, and what is kept of it in Redis must be written anew.
-    buried: Slot<bool>,
+    buried: Cell<bool>,
     /// The ends of other nodes are being told.
-    pub(super) burying: Slot<bool>,
+    pub(super) reporting_lost: Cell<bool>,
     /// This node stops, and holds no lease any more.
-    leaving: Slot<bool>,
+    leaving: Cell<bool>,
 }
 
 impl Nodes {
-    pub(super) fn new(member: Member) -> Nodes {
+    pub(super) fn new(member: NodeCard) -> Nodes {
         Nodes {
             member,
             link: RefCell::new(None),
-            listening: Slot::new(0),
-            buries_from: Slot::new(None),
-            renewed: Slot::new(None),
+            listening: Cell::new(0),
+            buries_from: Cell::new(None),
+            renewed: Cell::new(None),
             over: RefCell::default(),
-            buried: Slot::new(false),
-            burying: Slot::new(false),
-            leaving: Slot::new(false),
+            buried: Cell::new(false),
+            reporting_lost: Cell::new(false),
+            leaving: Cell::new(false),
         }
     }
 
@@ -97,7 +97,7 @@ impl Nodes {
     }
 
     /// Whether a lease that has run out means that its node is gone.
-    fn may_bury(&self) -> bool {
+    fn may_report_lost(&self) -> bool {
         self.buries_from.get().is_some_and(|from| Instant::now() >= from)
     }
 
@@ -182,9 +182,9 @@ async fn hold(
             backoff.reset();
             rise(bridge, &leases);
             let gone = nodes.over.borrow_mut().look(leases.over);
-            if nodes.may_bury() && !gone.is_empty() && !nodes.burying.replace(true) {
-                let burial = burial::run(Rc::clone(bridge), Rc::clone(link), gone);
-                tokio::task::spawn_local(burial);
+            if nodes.may_report_lost() && !gone.is_empty() && !nodes.reporting_lost.replace(true) {
+                let lost_nodes = lost_nodes::run(Rc::clone(bridge), Rc::clone(link), gone);
+                tokio::task::spawn_local(lost_nodes);
             }
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
@@ -200,7 +200,7 @@ fn rise(bridge: &Bridge, leases: &Leases) {
     if leases.new || last.is_some_and(|at| at.elapsed() > 2 * NODE_RENEWAL) {
         nodes.buried.set(true);
     }
-    let claimed = format!("{}{}", burial::CLAIMED, nodes.lease());
+    let claimed = format!("{}{}", lost_nodes::CLAIMED, nodes.lease());
     let is_told = leases.living.contains(&claimed) || leases.over.contains(&claimed);
     if nodes.buried.get() && !is_told {
         nodes.buried.set(false);
@@ -270,7 +270,7 @@ pub(super) async fn look(bridge: &Bridge, link: &Link, lease: &str) -> Result<Le
 /// The other nodes that live.
 pub(super) async fn others(bridge: &Bridge, link: &Link) -> Result<Vec<String>, LinkError> {
     let mut uids = look(bridge, link, "").await?.living;
-    uids.retain(|lease| !lease.starts_with(burial::CLAIMED));
+    uids.retain(|lease| !lease.starts_with(lost_nodes::CLAIMED));
     uids.iter_mut().for_each(|lease| lease.truncate(lease.find(':').unwrap_or(lease.len())));
     uids.retain(|uid| *uid != bridge.nodes.member.uid);
     Ok(uids)

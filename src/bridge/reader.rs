@@ -21,7 +21,7 @@ pub(super) async fn run(bridge: Rc<Bridge>, streams: Vec<usize>) {
     loop {
         let failed = match Link::connect(&bridge, BUS_READ_TIMEOUT).await {
             Ok(link) => {
-                bridge.cells.connects.add(1);
+                bridge.counters.connects.add(1);
                 follow(&bridge, &link, &streams, (&mut backoff, &mut reads)).await
             }
             Err(error) => error,
@@ -188,7 +188,7 @@ async fn measure(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), 
         let seconds = unix_millis().saturating_sub(entry.appended_ms) / 1000;
         window = Some(window.map_or(seconds, |shortest| shortest.min(seconds)));
     }
-    bridge.cells.window_seconds.set(window.unwrap_or(0));
+    bridge.counters.window_seconds.set(window.unwrap_or(0));
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! Who is connected, as this node knows it. The same is kept in Redis, for the node that tells of
 //! the end of this one; where Redis has lost it, it is written anew from here.
 
-use std::cell::{Cell as Slot, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::Bridge;
 use super::link::{Link, LinkError};
 use crate::ids::ClientId;
 use crate::limits::EVENTS_BATCH_MAX;
-use crate::mesh::{Event, EventKind};
+use crate::mesh::{AppEvent, EventKind};
 
 /// The sessions that live.
 #[derive(Default)]
@@ -16,12 +16,12 @@ pub(super) struct Roster {
     /// Each with its user; as many as the node may have connections.
     sessions: RefCell<HashMap<ClientId, Box<str>>>,
     /// All are to be written.
-    pub(super) is_due: Slot<bool>,
+    pub(super) is_due: Cell<bool>,
 }
 
 impl Roster {
     /// Notes that a session has begun or ended.
-    pub(super) fn note(&self, event: &Event, sessions_max: usize) {
+    pub(super) fn note(&self, event: &AppEvent, sessions_max: usize) {
         let Some(client) = event.client else { return };
         let mut sessions = self.sessions.borrow_mut();
         match event.kind {
@@ -80,7 +80,7 @@ mod tests {
         let roster = Roster::default();
         let ids: Vec<_> = (1..4).map(ClientId::from_raw).collect();
         let note = |kind, id| {
-            let mut event = Event::new(kind, Moment::default());
+            let mut event = AppEvent::new(kind, Moment::default());
             (event.client, event.user) = (Some(id), "u".into());
             roster.note(&event, 2);
         };

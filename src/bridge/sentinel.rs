@@ -146,7 +146,7 @@ async fn listen(bridge: &Rc<Bridge>, link: &Link, name: &str, backoff: &mut Back
         if bridge.sentinels.note(address.clone(), epoch) {
             let (host, port) = &address;
             tracing::info!(%host, port, "a Sentinel names another primary: it is connected to");
-            bridge.cells.switches.add(1);
+            bridge.counters.switches.add(1);
             bridge.renew_links();
         }
         match ask_others(link, name).await {

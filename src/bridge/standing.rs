@@ -1,7 +1,7 @@
 //! How the bridge stands: what is wrong, for `/ready` and the metrics, and when all connections are
 //! made anew because they lead to different servers.
 
-use std::cell::Cell as Slot;
+use std::cell::Cell;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use crate::limits::{BUS_APART_MAX, BUS_TAIL_INTERVAL, READY_REASON_BYTES_MAX};
 /// Which connections are of use: those that were made since all were last given up.
 #[derive(Default)]
 pub(super) struct Links {
-    generation: Slot<u64>,
+    generation: Cell<u64>,
     given_up: Notify,
 }
 
@@ -72,9 +72,9 @@ impl Bridge {
 
     /// Shows what is wrong, if that has changed.
     pub(super) fn show(&self, wrong: Option<Wrong>) {
-        self.cells.up.set(u64::from(matches!(wrong, None | Some(Wrong::Ingest))));
+        self.counters.up.set(u64::from(matches!(wrong, None | Some(Wrong::Ingest))));
         // Until it has joined, whoever starts it says what it waits for.
-        if self.cells.joined.value() == 1 && self.shown.replace(Some(wrong)) != Some(wrong) {
+        if self.counters.joined.value() == 1 && self.shown.replace(Some(wrong)) != Some(wrong) {
             let reason = self.reason.borrow();
             let text = match wrong {
                 None => String::new(),
@@ -91,13 +91,13 @@ impl Bridge {
                 Some(Wrong::Bus(Trouble::Late)) => "publications arrive over 2 s late".to_owned(),
                 Some(Wrong::Ingest) => "a stream can't be ingested; the log says why".to_owned(),
             };
-            self.cells.trouble.set(&text);
+            self.counters.trouble.set(&text);
         }
     }
 
     /// Says what a node that starts waits for.
     pub(super) fn show_start(&self, text: &str) {
-        self.cells.trouble.set(&one_line(text));
+        self.counters.trouble.set(&one_line(text));
     }
 
     /// Remembers what Redis has said, to show it if that goes on.
@@ -138,10 +138,10 @@ fn one_line(text: &str) -> String {
 #[derive(Default)]
 pub(super) struct Witness {
     /// Since when it has led elsewhere, over all connections in a row.
-    apart: Slot<Option<Instant>>,
-    looked: Slot<Option<Instant>>,
+    apart: Cell<Option<Instant>>,
+    looked: Cell<Option<Instant>>,
     /// Who was there when this connection was looked at.
-    run: Slot<Option<RunId>>,
+    run: Cell<Option<RunId>>,
 }
 
 impl Witness {

@@ -18,7 +18,7 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
     loop {
         match connect(&bridge).await {
             Ok((link, masters)) => {
-                bridge.cells.connects.add(1);
+                bridge.counters.connects.add(1);
                 bridge.with_engine(|engine, now| engine.on_up(now, masters));
                 let reason = serve(&bridge, Rc::new(link), &mut backoff).await;
                 bridge.set_reason(&reason);

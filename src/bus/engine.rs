@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use super::append::Once;
 use super::call::{Call, Outcome};
-use super::follow::{Step, Tail};
-use super::lane::Lane;
+use super::cursor::{Step, Tail};
 use super::probe::Master;
+use super::stream::StreamState;
 use super::{Entry, EntryId, Item, stream_of};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
@@ -23,7 +23,7 @@ use crate::limits::{
 use crate::mesh::{
     Answer, Asker, Found, HomeMap, Outbound, ShardLane, Ticket, ToBus, ToControl, ToHome, ToShard,
 };
-use crate::metrics::BridgeCells;
+use crate::metrics::BridgeCounters;
 use crate::reason::ClientError;
 use crate::settings::Settings;
 
@@ -42,9 +42,9 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Engine {
     options: Options,
-    lanes: Vec<Lane>,
+    streams: Vec<StreamState>,
     outbound: Outbound,
-    cells: Arc<BridgeCells>,
+    counters: Arc<BridgeCounters>,
     random: u64,
     /// Whether calls can be made.
     up: bool,
@@ -53,7 +53,7 @@ pub struct Engine {
     /// Since when they can't.
     down_since: Moment,
     /// Whether the shards know that the window has been loaded.
-    told_loaded: bool,
+    loaded_announced: bool,
     calls: usize,
     /// Histories are being read.
     reading_older: bool,
@@ -76,16 +76,16 @@ pub struct Engine {
 
 impl Engine {
     /// A bus that has read nothing. `outbound` has a lane for each shard, then control's.
-    pub fn new(options: Options, outbound: Outbound, cells: Arc<BridgeCells>) -> Engine {
+    pub fn new(options: Options, outbound: Outbound, counters: Arc<BridgeCounters>) -> Engine {
         let mut engine = Engine {
-            lanes: Vec::new(),
+            streams: Vec::new(),
             outbound,
-            cells,
+            counters,
             random: options.seed,
             up: false,
             taken_over: false,
             down_since: Moment::default(),
-            told_loaded: false,
+            loaded_announced: false,
             calls: 0,
             reading_older: false,
             older_calls_left: BUS_OLDER_CALLS_PER_TICK,
@@ -100,19 +100,19 @@ impl Engine {
         };
         for stream in 0..engine.options.settings.redis.streams {
             let publisher = engine.fresh();
-            engine.lanes.push(Lane::new(stream, publisher));
+            engine.streams.push(StreamState::new(stream, publisher));
         }
         engine
     }
 
     /// Where the reader stands in `stream`.
     pub fn cursor(&self, stream: usize) -> EntryId {
-        self.lanes[stream].follow.at()
+        self.streams[stream].cursor.at()
     }
 
     /// Whether all has been read that was there at the start.
     pub fn is_loaded(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.follow.is_loaded())
+        self.streams.iter().all(|lane| lane.cursor.is_loaded())
     }
 
     /// Whether an inbox had no room for all that was read.
@@ -122,12 +122,12 @@ impl Engine {
 
     /// What a server that `stream` is read or written on must have of it.
     pub fn seen(&self, stream: usize) -> EntryId {
-        self.cursor(stream).max(self.lanes[stream].above)
+        self.cursor(stream).max(self.streams[stream].above)
     }
 
     /// A stream was found to belong to another server process.
     pub fn set_unfenced(&mut self, stream: usize) {
-        self.lanes[stream].unfenced = true;
+        self.streams[stream].unfenced = true;
     }
 
     /// Whether calls can be made.
@@ -146,20 +146,20 @@ impl Engine {
     }
 
     /// Answers for those who asked from the bridge's own thread.
-    pub fn take_own(&mut self) -> Vec<(Ticket, Answer)> {
+    pub fn take_bridge_answers(&mut self) -> Vec<(Ticket, Answer)> {
         std::mem::take(&mut self.own)
     }
 
     /// Hands over what has been gathered for other threads.
     pub fn flush(&mut self) {
         let dropped = self.outbound.flush();
-        self.cells.dropped.add(dropped);
+        self.counters.dropped.add(dropped);
         if dropped > 0 {
-            for lane in &mut self.lanes {
-                lane.locator.on_adrift(lane.follow.at());
+            for lane in &mut self.streams {
+                lane.locator.on_adrift(lane.cursor.at());
             }
         }
-        self.cells.pending_bytes.set(self.pending_bytes as u64);
+        self.counters.pending_bytes.set(self.pending_bytes as u64);
     }
 
     /// The stream that a channel is in.
@@ -179,7 +179,7 @@ impl Engine {
             ToBus::HistoryRemove { channel, asker } => self.remove_history(now, channel, asker),
             ToBus::Locate { channel } => {
                 let stream = self.stream_of(channel.as_str());
-                let lane = &mut self.lanes[stream];
+                let lane = &mut self.streams[stream];
                 if !lane.locator.want(now, channel.clone()) {
                     self.send_located(channel, None);
                 }
@@ -188,7 +188,7 @@ impl Engine {
             ToBus::ReadOlder { channel, before } => {
                 let away = self.is_away(now);
                 let stream = self.stream_of(channel.as_str());
-                let lane = &mut self.lanes[stream];
+                let lane = &mut self.streams[stream];
                 let namespaces = &self.options.settings.channel.namespaces;
                 let namespace = namespaces.resolve(channel.as_str()).map(Arc::clone);
                 // Nobody waits for what there is no hope of.
@@ -206,7 +206,7 @@ impl Engine {
     /// is fenced before anything else.
     pub fn on_up(&mut self, now: Moment, masters: Vec<Vec<usize>>) {
         self.up = true;
-        for lane in &mut self.lanes {
+        for lane in &mut self.streams {
             lane.unfenced = true;
         }
         let before = std::mem::take(&mut self.masters);
@@ -226,7 +226,7 @@ impl Engine {
             self.down_since = now;
         }
         (self.calls, self.reading_older) = (0, false);
-        for lane in &mut self.lanes {
+        for lane in &mut self.streams {
             lane.writer.on_lost();
             lane.older.on_answer(None);
             if std::mem::take(&mut lane.locating) {
@@ -242,11 +242,11 @@ impl Engine {
         if !self.up {
             return None;
         }
-        let fence = self.lanes.iter().position(|lane| lane.unfenced && !lane.fencing);
+        let fence = self.streams.iter().position(|lane| lane.unfenced && !lane.fencing);
         if let Some(stream) = fence {
-            self.lanes[stream].fencing = true;
+            self.streams[stream].fencing = true;
             // What this server begins is above what another one had that was written to.
-            let writer = EntryId { epoch: self.lanes[stream].writer.epoch(), number: 0 };
+            let writer = EntryId { epoch: self.streams[stream].writer.epoch(), number: 0 };
             return Some(Call::Fence { stream, seen: self.seen(stream).max(writer) });
         }
         if let Some(probe) = self.next_probe(now) {
@@ -258,15 +258,15 @@ impl Engine {
         if self.calls >= BUS_CALLS_MAX {
             return None;
         }
-        for step in 0..self.lanes.len() {
-            let stream = (self.turn + step) % self.lanes.len();
+        for step in 0..self.streams.len() {
+            let stream = (self.turn + step) % self.streams.len();
             let fresh = self.fresh();
-            let lane = &mut self.lanes[stream];
+            let lane = &mut self.streams[stream];
             if lane.unfenced {
                 continue;
             }
             if !lane.appending && lane.writer.is_ready() {
-                let Some(append) = lane.writer.send(now, fresh, lane.follow.at()) else { continue };
+                let Some(append) = lane.writer.send(now, fresh, lane.cursor.at()) else { continue };
                 lane.appending = true;
                 self.calls += 1;
                 self.turn = stream + 1;
@@ -287,20 +287,20 @@ impl Engine {
         if self.reading_older || self.older_calls_left == 0 {
             return None;
         }
-        let ready = |lane: &Lane| !lane.unfenced && lane.older.is_ready();
+        let ready = |lane: &StreamState| !lane.unfenced && lane.older.is_ready();
         // The same stream comes first again only if no other waits.
-        let count = self.lanes.len();
+        let count = self.streams.len();
         let mut order = (0..count).map(|step| (self.turn + step) % count);
-        let stream = order.find(|&stream| ready(&self.lanes[stream]))?;
+        let stream = order.find(|&stream| ready(&self.streams[stream]))?;
         (self.reading_older, self.turn) = (true, stream + 1);
         self.older_calls_left -= 1;
-        self.cells.history_reads.add(1);
-        Some(Call::Older(self.lanes[stream].older.ask(stream)))
+        self.counters.history_reads.add(1);
+        Some(Call::Older(self.streams[stream].older.ask(stream)))
     }
 
     fn on_older(&mut self, stream: usize, found: Option<Vec<Found>>) {
         self.reading_older = false;
-        for (channel, before, found) in self.lanes[stream].older.on_answer(found) {
+        for (channel, before, found) in self.streams[stream].older.on_answer(found) {
             self.send_older(channel, before, Some(found));
         }
     }
@@ -309,27 +309,27 @@ impl Engine {
     pub fn on_outcome(&mut self, now: Moment, outcome: Outcome) {
         match outcome {
             Outcome::Fenced(stream, fenced) => {
-                self.lanes[stream].fencing = false;
+                self.streams[stream].fencing = false;
                 if let Some((id, run)) = fenced {
                     self.taken_over = true;
-                    self.lanes[stream].unfenced = id < self.lanes[stream].above;
-                    self.lanes[stream].writer_run = Some(run);
-                    self.lanes[stream].unread.on_epoch(id.epoch);
+                    self.streams[stream].unfenced = id < self.streams[stream].above;
+                    self.streams[stream].writer_run = Some(run);
+                    self.streams[stream].unread.on_epoch(id.epoch);
                     let fresh = self.fresh();
-                    let unknown = self.lanes[stream].writer.on_fenced(id.epoch, fresh);
+                    let unknown = self.streams[stream].writer.on_fenced(id.epoch, fresh);
                     self.give_up(unknown, true);
                     self.on_fenced(stream, id);
                 }
             }
             Outcome::Appended(stream, result) => {
                 self.calls = self.calls.saturating_sub(1);
-                self.lanes[stream].appending = false;
+                self.streams[stream].appending = false;
                 self.on_appended(now, stream, result);
             }
             Outcome::Located(stream, stand) => {
                 self.calls = self.calls.saturating_sub(1);
-                self.lanes[stream].locating = false;
-                self.lanes[stream].locator.on_answer(stand);
+                self.streams[stream].locating = false;
+                self.streams[stream].locator.on_answer(stand);
                 self.tell_known(stream);
             }
             Outcome::Read(stream, found) => self.on_older(stream, found),
@@ -339,8 +339,8 @@ impl Engine {
 
     /// The server that the reader or the writer asks has said where a stream stands.
     pub fn on_fenced(&mut self, stream: usize, id: EntryId) {
-        let lane = &mut self.lanes[stream];
-        match lane.follow.on_fenced(id) {
+        let lane = &mut self.streams[stream];
+        match lane.cursor.on_fenced(id) {
             Step::Epoch if crate::sabotage!(SkippedFence) => {}
             Step::Epoch => {
                 self.adrift(stream, true);
@@ -354,17 +354,17 @@ impl Engine {
     /// Entries of `stream`, in the order in which they stand in it.
     pub fn on_entries(&mut self, now: Moment, stream: usize, entries: &[Entry]) {
         for entry in entries {
-            match self.lanes[stream].follow.on_entry(entry.id) {
+            match self.streams[stream].cursor.on_entry(entry.id) {
                 Step::Old | Step::Regressed => continue,
                 Step::Next => {}
                 Step::Hole => self.adrift(stream, false),
                 Step::Epoch => self.adrift(stream, true),
             }
-            self.cells.entries.add(1);
+            self.counters.entries.add(1);
             match entry.items(&self.options.settings.channel.namespaces, now) {
                 Ok(items) => items.into_iter().for_each(|item| self.deliver(item)),
                 Err(_) => {
-                    self.cells.malformed.add(1);
+                    self.counters.malformed.add(1);
                     self.adrift(stream, false);
                 }
             }
@@ -375,11 +375,11 @@ impl Engine {
     /// What meta says of `stream`, asked at `asked`, a while after its entries were last read.
     /// Answers false if that is behind what was read: the reader may be asking the wrong server.
     pub fn on_tail(&mut self, (asked, now): (Moment, Moment), stream: usize, tail: Tail) -> bool {
-        let lane = &mut self.lanes[stream];
+        let lane = &mut self.streams[stream];
         let end = tail.0.unwrap_or_default();
         lane.absent = lane.unread.is_absent(asked, end);
-        lane.unread.note(now, end, lane.follow.at());
-        let step = lane.follow.on_tail(now, tail);
+        lane.unread.note(now, end, lane.cursor.at());
+        let step = lane.cursor.on_tail(now, tail);
         match step {
             Step::Regressed => lane.unfenced = true,
             Step::Hole => self.adrift(stream, false),
@@ -393,9 +393,9 @@ impl Engine {
     /// Ends what has waited too long.
     pub fn on_tick(&mut self, now: Moment) {
         self.older_calls_left = BUS_OLDER_CALLS_PER_TICK;
-        for stream in 0..self.lanes.len() {
+        for stream in 0..self.streams.len() {
             let fresh = self.fresh();
-            let lane = &mut self.lanes[stream];
+            let lane = &mut self.streams[stream];
             let expired = lane.writer.expire(now, fresh);
             let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
             let (unlocated, unread) = (lane.locator.expire(is_over), lane.older.expire(is_over));
@@ -406,7 +406,7 @@ impl Engine {
                 self.give_up(expired.into_iter().map(|(pending, _)| pending).collect(), unknown);
             }
             for asker in released {
-                self.cells.unknown.add(1);
+                self.counters.unknown.add(1);
                 self.answer(asker, Answer::Error(ClientError::ResultUnknown));
             }
             for channel in unlocated {
@@ -433,11 +433,11 @@ impl Engine {
 
     /// Tells every home shard that channels of `stream` may have missed something.
     fn adrift(&mut self, stream: usize, epoch: bool) {
-        let cell = if epoch { &self.cells.epoch_changes } else { &self.cells.holes };
+        let cell = if epoch { &self.counters.epoch_changes } else { &self.counters.holes };
         cell.add(1);
-        let lane = &mut self.lanes[stream];
-        lane.locator.on_adrift(lane.follow.at());
-        lane.unread.on_epoch(lane.follow.at().epoch);
+        let lane = &mut self.streams[stream];
+        lane.locator.on_adrift(lane.cursor.at());
+        lane.unread.on_epoch(lane.cursor.at().epoch);
         let streams = self.options.settings.redis.streams;
         for lane in self.outbound.shards() {
             lane.push(ToHome::Adrift { stream, streams });
@@ -445,15 +445,15 @@ impl Engine {
     }
 
     fn tell_known(&mut self, stream: usize) {
-        if !self.told_loaded && self.is_loaded() {
-            self.told_loaded = true;
+        if !self.loaded_announced && self.is_loaded() {
+            self.loaded_announced = true;
             for lane in self.outbound.shards() {
                 lane.push(ToHome::Loaded);
             }
         }
-        let lane = &mut self.lanes[stream];
-        lane.unread.on_read(lane.follow.at());
-        let known = lane.locator.known(lane.follow.at());
+        let lane = &mut self.streams[stream];
+        lane.unread.on_read(lane.cursor.at());
+        let known = lane.locator.known(lane.cursor.at());
         self.confirm(stream);
         for (channel, position) in known {
             self.send_located(channel, Some(position));

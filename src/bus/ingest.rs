@@ -61,7 +61,7 @@ fn read_entry(reply: &Reply) -> Option<(IngestId, Option<Fields>)> {
 
 /// What an entry asks for: the same for one channel or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct IngestRequest {
     /// Each with the number of its payload.
     channels: Vec<(ChannelName, usize)>,
     /// One for each type of payload that the channels have.
@@ -71,7 +71,7 @@ pub struct Asked {
     idempotency_key: Option<Box<str>>,
 }
 
-impl Asked {
+impl IngestRequest {
     /// Reads the fields of the entry `id`. All of it is checked before any is published, so an
     /// entry that is refused can be mended and added again.
     ///
@@ -82,7 +82,7 @@ impl Asked {
         fields: &Fields,
         namespaces: &Namespaces,
         bytes_max: usize,
-    ) -> Result<Asked, String> {
+    ) -> Result<IngestRequest, String> {
         if id.0.max(id.1) > REDIS_NUMBER_MAX {
             return Err(format!("an id above {REDIS_NUMBER_MAX}: let Redis give ids (XADD … *)"));
         }
@@ -91,8 +91,8 @@ impl Asked {
             return Err(format!("{bytes} bytes, where api.body_bytes_max allows {bytes_max}"));
         }
         let asked = match value(fields, "method") {
-            None => Asked::from_fields(fields, namespaces),
-            Some(method) => Asked::from_method(method, fields, namespaces),
+            None => IngestRequest::from_fields(fields, namespaces),
+            Some(method) => IngestRequest::from_method(method, fields, namespaces),
         };
         asked.map_err(|unfit| unfit.to_string())
     }
@@ -101,7 +101,7 @@ impl Asked {
         method: &[u8],
         fields: &Fields,
         namespaces: &Namespaces,
-    ) -> Result<Asked, Unfit> {
+    ) -> Result<IngestRequest, Unfit> {
         let params =
             value(fields, "payload").ok_or_else(|| Unfit::bad_request("method without payload"))?;
         let params: PublishParams = read_params(params).map_err(Unfit::bad_request)?;
@@ -115,10 +115,10 @@ impl Asked {
             }
         };
         PublishCommand::check_count(channels.len())?;
-        Asked::new(channels, &params.command()?, namespaces)
+        IngestRequest::new(channels, &params.command()?, namespaces)
     }
 
-    fn from_fields(fields: &Fields, namespaces: &Namespaces) -> Result<Asked, Unfit> {
+    fn from_fields(fields: &Fields, namespaces: &Namespaces) -> Result<IngestRequest, Unfit> {
         let skip_history = match text(fields, "skip_history")? {
             "" | "0" | "false" => false,
             "1" | "true" => true,
@@ -145,16 +145,16 @@ impl Asked {
             skip_history,
             idempotency_key: boxed_key(text(fields, "idempotency_key")?),
         };
-        Asked::new(std::slice::from_ref(&channel), &command, namespaces)
+        IngestRequest::new(std::slice::from_ref(&channel), &command, namespaces)
     }
 
     fn new(
         channels: &[String],
         command: &PublishCommand,
         namespaces: &Namespaces,
-    ) -> Result<Asked, Unfit> {
+    ) -> Result<IngestRequest, Unfit> {
         command.check()?;
-        let mut asked = Asked {
+        let mut asked = IngestRequest {
             channels: Vec::with_capacity(channels.len()),
             payloads: Vec::new(),
             tags: command.tags.clone(),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn parse(pairs: Pairs<'_>) -> Result<Vec<(String, Vec<u8>)>, String> {
-        let asked = Asked::parse(IngestId(1, 0), &fields(pairs), &namespaces(), 1000)?;
+        let asked = IngestRequest::parse(IngestId(1, 0), &fields(pairs), &namespaces(), 1000)?;
         let one = |number| {
             let publish = asked.publish(number, Moment::default(), Asker::Nobody);
             (publish.channel.as_str().to_owned(), publish.publication.data.to_vec())
@@ -294,7 +294,8 @@ mod tests {
             ("idempotency_key", b"key"),
             ("trace", b"ignored"),
         ]);
-        let asked = Asked::parse(IngestId(1, 0), &all, &namespaces(), 1000).expect("it is right");
+        let asked =
+            IngestRequest::parse(IngestId(1, 0), &all, &namespaces(), 1000).expect("it is right");
         let publish = asked.publish(0, Moment::from_nanos(7), Asker::Nobody);
         assert_eq!(publish.publication.tags[..], [(Box::from("k"), Box::from("v"))]);
         assert_eq!(publish.publication.accepted, Moment::from_nanos(7));
@@ -331,7 +332,8 @@ mod tests {
         assert_eq!(error, Err("unknown channel: \"b:c\"".to_owned()), "all channels or none");
         let good = fields(&[("channel", b"a"), ("data", b"1")]);
         assert!(
-            Asked::parse(IngestId(1, REDIS_NUMBER_MAX + 1), &good, &namespaces(), 9000).is_err()
+            IngestRequest::parse(IngestId(1, REDIS_NUMBER_MAX + 1), &good, &namespaces(), 9000)
+                .is_err()
         );
     }
 
@@ -345,7 +347,7 @@ mod tests {
         let namespaces = Namespaces::new(vec![kept, live], 255);
         let long = vec![b'1'; RECOVERY_BYTES_MAX];
         let parse = |pairs: Pairs<'_>| {
-            Asked::parse(IngestId(1, 0), &fields(pairs), &namespaces, 2 << 20).map(drop)
+            IngestRequest::parse(IngestId(1, 0), &fields(pairs), &namespaces, 2 << 20).map(drop)
         };
         let error = parse(&[("channel", b"a"), ("data", &long)]).expect_err("too long");
         for words in ["limit exceeded", "up to 786432 bytes", "this one has 786"] {

@@ -220,15 +220,18 @@ fn what_was_ingested_is_done_once_the_reader_has_passed_it() {
         engine.on_outcome(now, Outcome::Appended(0, Ok(Appended { at, positions, repeats })));
     };
     append(&mut engine, 1, one);
-    assert!(engine.take_own().is_empty(), "it has not been read");
+    assert!(engine.take_bridge_answers().is_empty(), "it has not been read");
     let mut entry = entry("", Vec::new());
     entry.id = one;
     engine.on_entries(now, 0, &[entry]);
-    assert!(matches!(engine.take_own()[..], [(Ticket(1), Answer::Published(_))]));
+    assert!(matches!(engine.take_bridge_answers()[..], [(Ticket(1), Answer::Published(_))]));
     append(&mut engine, 2, EntryId { number: 2, ..AT });
     engine.on_fenced(0, EntryId { epoch: 10, number: 0 });
     let unknown = Answer::Error(ClientError::ResultUnknown);
-    assert_eq!(format!("{:?}", engine.take_own()), format!("{:?}", [(Ticket(2), unknown)]));
+    assert_eq!(
+        format!("{:?}", engine.take_bridge_answers()),
+        format!("{:?}", [(Ticket(2), unknown)])
+    );
 }
 
 #[test]
@@ -238,7 +241,10 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     ask(&mut engine, now, 1, Once::Never);
     let refused = || Outcome::Probed(0, Err(AppendFailed::Refused("OOM".to_owned())));
     engine.on_outcome(now, refused());
-    assert!(engine.take_own().is_empty() && engine.trouble(now).is_none(), "once is not enough");
+    assert!(
+        engine.take_bridge_answers().is_empty() && engine.trouble(now).is_none(),
+        "once is not enough"
+    );
     now = now.after(BUS_PROBE_AGAIN);
     assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })), "who is it that refuses");
     engine.on_outcome(now, Outcome::Fenced(0, Some((AT, RUN))));
@@ -246,7 +252,7 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     engine.on_outcome(now, refused());
     ask(&mut engine, now, 2, Once::Never);
     let tickets = |engine: &mut Engine| -> Vec<u64> {
-        engine.take_own().into_iter().map(|(ticket, _)| ticket.0).collect()
+        engine.take_bridge_answers().into_iter().map(|(ticket, _)| ticket.0).collect()
     };
     assert_eq!(tickets(&mut engine), [1, 2]);
     assert_eq!(engine.trouble(now), Some(Trouble::Refusing));
@@ -271,10 +277,13 @@ fn what_is_turned_away_after_its_server_was_found_to_refuse_waits_no_more() {
     ask(&mut engine, now, 1, Once::Never);
     assert!(matches!(engine.next_call(now), Some(Call::Append(_))));
     engine.on_outcome(now, Outcome::Probed(0, Err(refused())));
-    assert!(engine.take_own().is_empty(), "it may be in the stream");
+    assert!(engine.take_bridge_answers().is_empty(), "it may be in the stream");
     engine.on_outcome(now, Outcome::Appended(0, Err(refused())));
     let certain = Answer::Error(ClientError::BusUnavailable);
-    assert_eq!(format!("{:?}", engine.take_own()), format!("{:?}", [(Ticket(1), certain)]));
+    assert_eq!(
+        format!("{:?}", engine.take_bridge_answers()),
+        format!("{:?}", [(Ticket(1), certain)])
+    );
 }
 
 #[test]
@@ -283,7 +292,7 @@ fn a_server_that_takes_no_stream_over_makes_nobody_wait_longer() {
     connect(&mut engine, now, (AT, RUN));
     engine.on_down(now);
     ask(&mut engine, now, 1, Once::Never);
-    assert!(engine.take_own().is_empty(), "it may be back soon");
+    assert!(engine.take_bridge_answers().is_empty(), "it may be back soon");
     for _ in 0..3 {
         now = now.after(BUS_PATIENCE / 2);
         engine.on_up(now, vec![vec![0]]);
@@ -292,7 +301,7 @@ fn a_server_that_takes_no_stream_over_makes_nobody_wait_longer() {
         engine.on_down(now);
     }
     ask(&mut engine, now, 2, Once::Never);
-    assert!(matches!(engine.take_own()[..], [(Ticket(2), Answer::Error(_))]));
+    assert!(matches!(engine.take_bridge_answers()[..], [(Ticket(2), Answer::Error(_))]));
 }
 
 #[test]
@@ -340,7 +349,7 @@ fn what_was_ingested_does_not_go_past_what_has_failed() {
     };
     let answers = |engine: &mut Engine| -> Vec<(u64, bool)> {
         let unavailable = |answer| matches!(answer, Answer::Error(ClientError::BusUnavailable));
-        let own = engine.take_own().into_iter();
+        let own = engine.take_bridge_answers().into_iter();
         own.map(|(ticket, answer)| (ticket.0, unavailable(answer))).collect()
     };
     connect(&mut engine, now, (AT, RUN));

@@ -9,6 +9,6 @@ mod publication;
 
 pub use command::{Payload, PublishCommand, Unfit};
 pub use name::ChannelName;
-pub use namespace::{ChannelEvents, ChannelRegex, Namespace, Namespaces, SlowPolicy};
+pub use namespace::{AppEventFilter, ChannelRegex, Namespace, Namespaces, SlowPolicy};
 pub use payload::{DataType, check_payload, payload_of_json};
 pub use publication::{ChannelView, Publication, Publisher, Tags, recovery_bytes};

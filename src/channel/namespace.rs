@@ -68,7 +68,7 @@ pub struct Namespace {
     /// What happens to a slow subscriber.
     pub slow_policy: SlowPolicy,
     /// What the application is told of.
-    pub events: ChannelEvents,
+    pub events: AppEventFilter,
     /// What the text after `name:` must match; absent: names are printable ASCII.
     #[serde(deserialize_with = "channel_regex")]
     pub channel_regex: Option<ChannelRegex>,
@@ -77,7 +77,7 @@ pub struct Namespace {
 /// Which events of a namespace's channels the application is told of. Written as a list of names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(from = "Vec<ChannelEvent>")]
-pub struct ChannelEvents {
+pub struct AppEventFilter {
     /// Subscriptions that begin.
     pub subscribe: bool,
     /// Subscriptions that end.
@@ -95,9 +95,9 @@ enum ChannelEvent {
     Publish,
 }
 
-impl From<Vec<ChannelEvent>> for ChannelEvents {
-    fn from(named: Vec<ChannelEvent>) -> ChannelEvents {
-        ChannelEvents {
+impl From<Vec<ChannelEvent>> for AppEventFilter {
+    fn from(named: Vec<ChannelEvent>) -> AppEventFilter {
+        AppEventFilter {
             subscribe: named.contains(&ChannelEvent::Subscribe),
             unsubscribe: named.contains(&ChannelEvent::Unsubscribe),
             publish: named.contains(&ChannelEvent::Publish),
@@ -105,7 +105,7 @@ impl From<Vec<ChannelEvent>> for ChannelEvents {
     }
 }
 
-impl ChannelEvents {
+impl AppEventFilter {
     /// Whether there are any.
     pub fn is_on(self) -> bool {
         self.subscribe || self.unsubscribe || self.publish

@@ -3,34 +3,34 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use crate::server::Facts;
+use crate::server::StartupReport;
 use crate::settings::Settings;
 
 /// The text that a started server prints, several lines.
-pub fn server_banner(settings: &Settings, facts: &Facts) -> String {
+pub fn server_banner(settings: &Settings, report: &StartupReport) -> String {
     let mut out = String::new();
     // Writing to a String can't fail; each line is one statement to keep the text readable.
-    let written = banner_lines(settings, facts, &mut out);
+    let written = banner_lines(settings, report, &mut out);
     debug_assert!(written.is_ok(), "a String takes every text");
     out
 }
 
-fn banner_lines(settings: &Settings, facts: &Facts, out: &mut String) -> std::fmt::Result {
-    let Facts { driver, shards, .. } = facts;
+fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -> std::fmt::Result {
+    let StartupReport { driver, shards, .. } = report;
     let version = env!("CARGO_PKG_VERSION");
     let plural = if *shards == 1 { "" } else { "s" };
     writeln!(out, "Corecast {version} serves with {shards} shard{plural} on {driver}\n")?;
     let mut title = "Connect";
-    for address in &facts.listen {
+    for address in &report.listen {
         let address = reachable(*address);
         writeln!(out, "  {title:<9}ws://{address}/connection/websocket  (Centrifugo's protocol)")?;
         writeln!(out, "           ws://{address}/ws?channels=news      (plain WebSocket)")?;
         title = "";
     }
     if settings.echo {
-        writeln!(out, "  Echo     ws://{}/echo", reachable(facts.listen[0]))?;
+        writeln!(out, "  Echo     ws://{}/echo", reachable(report.listen[0]))?;
     }
-    let api = reachable(facts.api_listen);
+    let api = reachable(report.api_listen);
     if settings.api.keys.is_empty() && !settings.dev {
         writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api/publish")?;
     } else {
@@ -42,7 +42,7 @@ fn banner_lines(settings: &Settings, facts: &Facts, out: &mut String) -> std::fm
         writeln!(out, "  Page     http://{api}/")?;
     }
     writeln!(out, "  Metrics  http://{api}/metrics")?;
-    writeln!(out, "  Limit    {}", banner_limit(settings, facts))?;
+    writeln!(out, "  Limit    {}", banner_limit(settings, report))?;
     if let Some(note) = banner_note(settings) {
         writeln!(out, "\n  {note}")?;
     }
@@ -50,13 +50,13 @@ fn banner_lines(settings: &Settings, facts: &Facts, out: &mut String) -> std::fm
 }
 
 /// How many clients fit, and what to change for more.
-fn banner_limit(settings: &Settings, facts: &Facts) -> String {
-    let clients = facts.connections_max;
+fn banner_limit(settings: &Settings, report: &StartupReport) -> String {
+    let clients = report.connections_max;
     if clients >= settings.server.max_connections {
         return format!("{clients} clients (server.max_connections)");
     }
-    let each = if facts.private_tables { "each shard" } else { "the process" };
-    let descriptors = facts.descriptors_max;
+    let each = if report.private_tables { "each shard" } else { "the process" };
+    let descriptors = report.descriptors_max;
     format!(
         "{clients} clients, as {each} may have {descriptors} descriptors; more: corecast doctor"
     )
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
     use crate::config::{Flags, load};
 
-    fn facts() -> Facts {
-        Facts {
+    fn report() -> StartupReport {
+        StartupReport {
             driver: "epoll",
             shards: 2,
             descriptors_max: 20_256,
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_can_copy_what_the_banner_says() {
-        let text = server_banner(&settings(true), &facts());
+        let text = server_banner(&settings(true), &report());
         for part in [
             "2 shards on epoll",
             "ws://localhost:8000/connection/websocket",
@@ -129,13 +129,13 @@ mod tests {
     fn without_dev_the_banner_says_what_is_closed() {
         let mut settings = settings(false);
         settings.server.max_connections = 5;
-        let text = server_banner(&settings, &Facts { connections_max: 5, ..facts() });
+        let text = server_banner(&settings, &StartupReport { connections_max: 5, ..report() });
         for part in ["closed: set api.keys", "5 clients (server.max_connections)", "Nobody may"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("Page"));
         settings.api.keys = vec!["sesame".to_owned()];
-        let text = server_banner(&settings, &facts());
+        let text = server_banner(&settings, &report());
         assert!(text.contains("X-API-Key: $KEY") && !text.contains("sesame"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use super::{Failure, ServeArgs, environment, print_line};
 use crate::config::load;
 use crate::doctor::{self, Finding, Verdict, Wanted};
 use crate::limits::DOCTOR_CONNECTIONS_MAX;
-use crate::server::Facts;
+use crate::server::StartupReport;
 use crate::settings::{Driver, Settings};
 
 /// Arguments of `doctor`.
@@ -73,7 +73,7 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
         print_line(&text.map_err(|error| Failure::Words(error.to_string()))?)?;
     } else {
         print_line(&table(&findings))?;
-        if findings.iter().any(|one| one.mend.starts_with("sysctl")) {
+        if findings.iter().any(|one| one.fix.starts_with("sysctl")) {
             let script = format!("kernel-tuning/apply --connections {connections}");
             print_line(&format!("\nAll of the kernel's settings at once: {script}"))?;
         }
@@ -96,21 +96,21 @@ fn wanted(settings: &Settings, connections: u64, shards: u64) -> Wanted {
 }
 
 /// What `serve` logs if this host would stop it before its own limit, in one line. Descriptors and
-/// rings are not asked again: the server has them, and `facts` counts with them.
-pub(super) fn warning(settings: &Settings, facts: &Facts) -> Option<String> {
-    let connections = facts.connections_max as u64;
-    let wanted = wanted(settings, connections, facts.shards as u64);
-    let readings = doctor::read_without_probes(facts.private_tables);
+/// rings are not asked again: the server has them, and `report` counts with them.
+pub(super) fn warning(settings: &Settings, report: &StartupReport) -> Option<String> {
+    let connections = report.connections_max as u64;
+    let wanted = wanted(settings, connections, report.shards as u64);
+    let readings = doctor::read_without_probes(report.private_tables);
     let findings = doctor::findings(&wanted, &readings);
     let mut stops = findings.iter().filter(|one| one.verdict == Verdict::Stops);
-    let Finding { check, found, needed, mend, .. } = stops.next()?;
+    let Finding { check, found, needed, fix, .. } = stops.next()?;
     let more = match stops.count() {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
     Some(format!(
         "this host would stop {connections} connections: {check} is {found}, needed is \
-         {needed}{more}. Mend it: {mend}; or lower server.max_connections. All of it: corecast \
+         {needed}{more}. Fix it: {fix}; or lower server.max_connections. All of it: corecast \
          doctor --connections {connections}"
     ))
 }
@@ -131,7 +131,7 @@ fn table(findings: &[Finding]) -> String {
             one.check, one.found, one.needed
         );
         out.push_str(&row);
-        for (label, text) in [("why", &one.why), ("mend", &one.mend)] {
+        for (label, text) in [("why", &one.why), ("fix", &one.fix)] {
             if !text.is_empty() {
                 // Writing to a String can't fail.
                 write!(out, "\n    {label:<5}{text}").ok();
@@ -175,12 +175,12 @@ mod tests {
             needed: "1".to_owned(),
             verdict: Verdict::Fine,
             why: String::new(),
-            mend: String::new(),
+            fix: String::new(),
         };
         let stops = Finding {
             verdict: Verdict::Stops,
             why: "it ends".to_owned(),
-            mend: "mend it".to_owned(),
+            fix: "fix it".to_owned(),
             ..fine.clone()
         };
         assert_eq!(
@@ -189,14 +189,14 @@ mod tests {
              a      1      1       fine\n\
              a      1      1       STOPS\n    \
              why  it ends\n    \
-             mend mend it"
+             fix fix it"
         );
     }
 
     #[test]
     fn serve_warns_of_what_would_stop_it_in_one_line() {
         let settings = load(&Flags::default(), []).expect("valid").settings;
-        let facts = |connections_max| Facts {
+        let report = |connections_max| StartupReport {
             driver: "epoll",
             shards: 2,
             descriptors_max: usize::MAX,
@@ -205,8 +205,9 @@ mod tests {
             api_listen: "127.0.0.1:9000".parse().expect("an address"),
             listen: Vec::new(),
         };
-        assert_eq!(warning(&settings, &facts(1)), None);
-        let text = warning(&settings, &facts(900_000_000_000)).expect("no host has so much memory");
+        assert_eq!(warning(&settings, &report(1)), None);
+        let text =
+            warning(&settings, &report(900_000_000_000)).expect("no host has so much memory");
         assert!(!text.contains('\n'), "{text}");
         for part in ["server.max_connections is 1000000", "more)", "corecast doctor"] {
             assert!(text.contains(part), "{part}\n{text}");

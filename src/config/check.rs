@@ -29,7 +29,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with `settings`, so that one run shows all there is to mend.
+/// Everything that is wrong with `settings`, so that one run shows all there is to fix.
 pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
     let mut found = Found(Vec::new());
     check_server(settings, &mut found);

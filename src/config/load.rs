@@ -72,7 +72,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why there are no settings to start with. All are the operator's to mend, none is retried.
+/// Why there are no settings to start with. All are the operator's to fix, none is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be read.

@@ -12,10 +12,10 @@ use std::time::Duration;
 use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
 use crate::ids::{Generation, Moment, Tick};
+use crate::kernel::Socket;
 use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 use crate::protocol::Protocol;
 use crate::reason::CloseReason;
-use crate::shard::Socket;
 use crate::ws::{Decoder, Opcode};
 
 /// Where a connection stands in its life.
@@ -209,7 +209,7 @@ pub struct Connection {
     /// Its first channel.
     pub first: Subscription,
     /// What an idle connection does not need.
-    pub extra: Option<Box<Extra>>,
+    pub busy: Option<Box<Busy>>,
 }
 
 const _: () = assert!(size_of::<Connection>() == 64, "a connection is one cache line");
@@ -237,7 +237,7 @@ pub struct ParkedMessage {
 
 /// The request that waits for its answer.
 #[derive(Clone, Debug)]
-pub enum Waiting {
+pub enum PendingRequest {
     /// A subscription.
     Subscribe(WaitingSubscribe),
     /// A publication or a page of history: the answer has all that is needed.
@@ -268,7 +268,7 @@ pub struct WaitingSubscribe {
 
 /// What only a busy connection has. Dropped as soon as it is empty.
 #[derive(Debug, Default)]
-pub struct Extra {
+pub struct Busy {
     /// A request head that is not complete.
     pub head: Vec<u8>,
     /// Receives that the request head has taken.
@@ -278,7 +278,7 @@ pub struct Extra {
     /// Input that waits for an answer.
     pub parked: Option<Box<Parked>>,
     /// The request that waits.
-    pub waiting: Option<Box<Waiting>>,
+    pub waiting: Option<Box<PendingRequest>>,
     /// Publications on their way to the bus, whose answers are not awaited before reading on.
     pub publishing: u16,
     /// What is to be sent.
@@ -322,7 +322,7 @@ pub struct Plain {
     pub acceptance: Option<Acceptance>,
 }
 
-impl Extra {
+impl Busy {
     /// Whether nothing is left in it.
     pub fn is_empty(&self) -> bool {
         self.head.is_empty()
@@ -364,19 +364,19 @@ impl Connection {
             pinged: Tick::NEVER,
             meter: Meter::default(),
             first: Subscription::NONE,
-            extra: None,
+            busy: None,
         }
     }
 
     /// The box for what an idle connection does not need.
-    pub fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+    pub fn busy(&mut self) -> &mut Busy {
+        self.busy.get_or_insert_default()
     }
 
     /// Drops the box if nothing is in it.
     pub fn shrink(&mut self) {
-        if self.extra.as_ref().is_some_and(|extra| extra.is_empty()) {
-            self.extra = None;
+        if self.busy.as_ref().is_some_and(|busy| busy.is_empty()) {
+            self.busy = None;
         }
     }
 
@@ -388,7 +388,7 @@ impl Connection {
     /// Whether its peer has ended the stream while its upgrade waits. Before the response no client
     /// may send anything, so without parked input nobody is left to serve.
     pub fn is_upgrade_abandoned(&self) -> bool {
-        let parked = self.extra.as_ref().is_some_and(|extra| extra.parked.is_some());
+        let parked = self.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
         self.state == State::Upgrading && self.flags.has(Flags::HUNG_UP) && !parked
     }
 
@@ -402,27 +402,27 @@ impl Connection {
 
     /// Cost of what waits to be sent.
     pub fn outbox_cost_bytes(&self) -> usize {
-        self.extra.as_ref().map_or(0, |extra| extra.outbox.cost_bytes())
+        self.busy.as_ref().map_or(0, |busy| busy.outbox.cost_bytes())
     }
 
     /// When the connection has failed to take any of what waits for it for `patience`; absent if
     /// its socket has room.
     pub fn stalls_at(&self, patience: Duration) -> Option<Tick> {
-        let extra = self.extra.as_ref().filter(|extra| !extra.outbox.is_empty())?;
-        self.flags.has(Flags::BLOCKED).then(|| extra.outbox.moved().after(patience))
+        let busy = self.busy.as_ref().filter(|busy| !busy.outbox.is_empty())?;
+        self.flags.has(Flags::BLOCKED).then(|| busy.outbox.moved().after(patience))
     }
 
     /// How many channels it has.
     pub fn subscriptions_count(&self) -> usize {
         let first = usize::from(self.first.channel != Subscription::NO_CHANNEL);
-        first + self.extra.as_ref().map_or(0, |extra| extra.more.len())
+        first + self.busy.as_ref().map_or(0, |busy| busy.more.len())
     }
 
     /// The subscription with number `index`.
     pub fn subscription(&mut self, index: usize) -> Option<&mut Subscription> {
         match index {
             0 => Some(&mut self.first).filter(|first| first.channel != Subscription::NO_CHANNEL),
-            _ => self.extra.as_mut()?.more.get_mut(index - 1),
+            _ => self.busy.as_mut()?.more.get_mut(index - 1),
         }
     }
 
@@ -431,7 +431,7 @@ impl Connection {
         if self.first.channel == channel {
             return Some(0);
         }
-        let more = &self.extra.as_ref()?.more;
+        let more = &self.busy.as_ref()?.more;
         more.iter().position(|subscription| subscription.channel == channel).map(|at| at + 1)
     }
 
@@ -441,7 +441,7 @@ impl Connection {
             self.first = subscription;
             return 0;
         }
-        let more = &mut self.extra().more;
+        let more = &mut self.busy().more;
         more.push(subscription);
         more.len()
     }
@@ -450,11 +450,11 @@ impl Connection {
     /// the last: that one is answered.
     pub fn remove_subscription(&mut self, index: usize) -> Option<Subscription> {
         let channel = self.subscription(index).map(|removed| removed.channel);
-        if let Some(extra) = self.extra.as_mut() {
+        if let Some(busy) = self.busy.as_mut() {
             // Another channel may have this place later.
-            extra.skips.retain(|(skipped, _)| Some(*skipped) != channel);
+            busy.skips.retain(|(skipped, _)| Some(*skipped) != channel);
         }
-        let last = self.extra.as_mut().and_then(|extra| extra.more.pop());
+        let last = self.busy.as_mut().and_then(|busy| busy.more.pop());
         let moved = match last {
             None => {
                 assert_eq!(index, 0, "only the first subscription is outside the list");

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::Extra;
+use super::Busy;
 use crate::ids::Tick;
 use crate::limits::{PIECE_JOIN_BYTES_MAX, PIECE_SHARED_BYTES_MIN};
 use crate::ws;
@@ -290,7 +290,7 @@ impl Outbox {
             self.taken = 0;
             return 0;
         }
-        self.own + self.pieces.capacity() * PIECE_BYTES + size_of::<Extra>()
+        self.own + self.pieces.capacity() * PIECE_BYTES + size_of::<Busy>()
     }
 
     /// Whether all that is kept of this outbox in numbers is true. For audits.
@@ -300,7 +300,7 @@ impl Outbox {
             Piece::Own(bytes) => bytes.capacity(),
         });
         let cost = self.pieces.iter().map(|piece| piece.bytes().len() + PIECE_BYTES);
-        let memory = self.own + self.pieces.capacity() * PIECE_BYTES + size_of::<Extra>();
+        let memory = self.own + self.pieces.capacity() * PIECE_BYTES + size_of::<Busy>();
         own.sum::<usize>() == self.own
             && cost.sum::<usize>() == self.cost
             && self.charged == if self.is_empty() { 0 } else { memory }

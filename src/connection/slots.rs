@@ -2,8 +2,8 @@
 
 use super::{Connection, State};
 use crate::ids::{Generation, Slot, Tick};
+use crate::kernel::{ConnectionKey, Socket};
 use crate::protocol::Protocol;
-use crate::shard::{Socket, Token};
 use crate::subnets::SubnetId;
 
 /// Slots of one page: 64 KiB of connections, so that growing costs little at once.
@@ -43,7 +43,7 @@ impl Slots {
         (socket, subnet): (Socket, SubnetId),
         now: Tick,
         deadline: Tick,
-    ) -> Token {
+    ) -> ConnectionKey {
         let slot = self.free.pop().unwrap_or_else(|| self.insert_reach());
         let page = &mut self.pages[slot.index() / PAGE_SLOTS];
         let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
@@ -53,7 +53,7 @@ impl Slots {
         page.deadlines[slot.index() % PAGE_SLOTS] = deadline;
         page.subnets[slot.index() % PAGE_SLOTS] = subnet;
         self.used += 1;
-        Token { slot, generation }
+        ConnectionKey { slot, generation }
     }
 
     fn insert_reach(&mut self) -> Slot {
@@ -79,7 +79,7 @@ impl Slots {
         let page = &mut self.pages[slot.index() / PAGE_SLOTS];
         let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
         assert_ne!(connection.state, State::Vacant, "a slot is freed once");
-        assert!(connection.extra.is_none(), "a freed slot holds no memory");
+        assert!(connection.busy.is_none(), "a freed slot holds no memory");
         connection.state = State::Vacant;
         page.deadlines[slot.index() % PAGE_SLOTS] = Tick::NEVER;
         let subnet = page.subnets[slot.index() % PAGE_SLOTS];
@@ -95,15 +95,15 @@ impl Slots {
         (connection.state != State::Vacant).then_some(connection)
     }
 
-    /// The connection that `token` names, if it still is.
-    pub fn get(&mut self, token: Token) -> Option<&mut Connection> {
+    /// The connection that `key` names, if it still is.
+    pub fn get(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
         let stale = crate::sabotage!(StaleGeneration);
-        self.at(token.slot).filter(|found| stale || found.generation == token.generation)
+        self.at(key.slot).filter(|found| stale || found.generation == key.generation)
     }
 
-    /// The token of the slot's tenant.
-    pub fn token(&mut self, slot: Slot) -> Option<Token> {
-        self.at(slot).map(|connection| Token { slot, generation: connection.generation })
+    /// The key of the slot's tenant.
+    pub fn key(&mut self, slot: Slot) -> Option<ConnectionKey> {
+        self.at(slot).map(|connection| ConnectionKey { slot, generation: connection.generation })
     }
 
     /// The subnet of the slot's tenant, or of its last one.

@@ -37,7 +37,7 @@ pub struct Finding {
     /// What happens otherwise. Empty where nothing is to be done.
     pub why: String,
     /// What mends it: a command, or a setting. Empty where nothing is to be done.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Finding {
@@ -48,24 +48,30 @@ impl Finding {
             needed: needed.into(),
             verdict: Verdict::Fine,
             why: String::new(),
-            mend: String::new(),
+            fix: String::new(),
         }
     }
 
     /// The same with a verdict, unless it `holds`.
-    fn unless(self, holds: bool, verdict: Verdict, why: &str, mend: impl Into<String>) -> Finding {
+    fn failing_if_not(
+        self,
+        holds: bool,
+        verdict: Verdict,
+        why: &str,
+        fix: impl Into<String>,
+    ) -> Finding {
         if holds {
             return self;
         }
-        Finding { verdict, why: why.to_owned(), mend: mend.into(), ..self }
+        Finding { verdict, why: why.to_owned(), fix: fix.into(), ..self }
     }
 
     fn unknown(check: &str, needed: impl Into<String>, why: &str) -> Finding {
-        Finding::new(check, "unknown", needed).unless(false, Verdict::Unknown, why, "")
+        Finding::new(check, "unknown", needed).failing_if_not(false, Verdict::Unknown, why, "")
     }
 }
 
-/// Looks at everything. The order is that in which one would mend it: our own limits first, then
+/// Looks at everything. The order is that in which one would fix it: our own limits first, then
 /// the host's.
 pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
     let mut findings = vec![
@@ -99,7 +105,7 @@ const OWN: [&str; 1] = ["kernel.io_uring_disabled"];
 fn connections_max(wanted: &Wanted) -> Finding {
     let Wanted { connections, connections_max, .. } = *wanted;
     let (found, needed) = (connections_max.to_string(), connections.to_string());
-    Finding::new("server.max_connections", found, needed).unless(
+    Finding::new("server.max_connections", found, needed).failing_if_not(
         connections_max >= connections,
         Verdict::Stops,
         "whoever comes then gets 503",
@@ -117,19 +123,20 @@ fn descriptors(wanted: &Wanted, readings: &Readings) -> Finding {
     let needed = descriptors_needed(wanted, readings);
     let found = readings.descriptors_max;
     let each = if readings.private_tables { "a shard" } else { "the process" };
-    let mut mend =
+    let mut fix =
         format!("ulimit -n {needed} (as root), or LimitNOFILE={needed} in the unit's [Service]");
     let per_shard = found.saturating_sub(DESCRIPTORS_RESERVED as u64);
     if readings.private_tables && per_shard > 0 {
         let shards = wanted.connections.div_ceil(per_shard);
-        mend = format!("corecast serve --shards {shards}, or {mend}");
+        fix = format!("corecast serve --shards {shards}, or {fix}");
     }
-    Finding::new("descriptor limit", format!("{found} for {each}"), needed.to_string()).unless(
-        found >= needed,
-        Verdict::Stops,
-        "a full shard closes its listener; when all are full, nobody gets in",
-        mend,
-    )
+    Finding::new("descriptor limit", format!("{found} for {each}"), needed.to_string())
+        .failing_if_not(
+            found >= needed,
+            Verdict::Stops,
+            "a full shard closes its listener; when all are full, nobody gets in",
+            fix,
+        )
 }
 
 /// The limit on limits matters only where the limit must be raised.
@@ -138,7 +145,7 @@ fn table_max(wanted: &Wanted, readings: &Readings) -> Finding {
     let Some(found) = readings.number("fs.nr_open") else {
         return Finding::unknown("fs.nr_open", needed.to_string(), "/proc/sys can't be read");
     };
-    Finding::new("fs.nr_open", found.to_string(), needed.to_string()).unless(
+    Finding::new("fs.nr_open", found.to_string(), needed.to_string()).failing_if_not(
         found >= needed || readings.descriptors_max >= needed,
         Verdict::Stops,
         "the descriptor limit can't be raised beyond it",
@@ -156,7 +163,7 @@ fn files(wanted: &Wanted, readings: &Readings) -> Finding {
     let finding =
         Finding::new("fs.file-max", most.to_string(), format!("{needed} ({open} are open)"));
     let verdict = if readings.privileged { Verdict::Note } else { Verdict::Stops };
-    finding.unless(
+    finding.failing_if_not(
         most >= needed,
         verdict,
         "accept fails with ENFILE, and so does every other program, root's apart",
@@ -167,7 +174,7 @@ fn files(wanted: &Wanted, readings: &Readings) -> Finding {
 fn cores(wanted: &Wanted, readings: &Readings) -> Finding {
     let Readings { cores, .. } = *readings;
     let found = format!("{} on {cores} cores", wanted.shards);
-    Finding::new("shards", found, format!("at most {cores}")).unless(
+    Finding::new("shards", found, format!("at most {cores}")).failing_if_not(
         wanted.shards <= cores,
         Verdict::Note,
         "shards on one core take turns: right for a descriptor limit, of no use for speed",
@@ -204,7 +211,7 @@ fn setting(key: &Key, readings: &Readings) -> Finding {
     };
     let found: Vec<&str> = found.split_whitespace().collect();
     let holds = key.holds(&found.join(" ")).unwrap_or(false);
-    Finding::new(key.name, found.join(" "), needed).unless(
+    Finding::new(key.name, found.join(" "), needed).failing_if_not(
         holds,
         Verdict::Note,
         "kernel-tuning/README.md says what it does",

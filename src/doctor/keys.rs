@@ -41,15 +41,15 @@ impl Key {
     }
 
     fn parse(line: &'static str, column: usize) -> Option<Key> {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let rule = match *cells.get(1)? {
+        let counters: Vec<&str> = line.split('|').map(str::trim).collect();
+        let rule = match *counters.get(1)? {
             "min" => Rule::Min,
             "max" => Rule::Max,
             "is" => Rule::Is,
             _ => return None,
         };
-        let value = numbers(cells.get(column)?)?;
-        Some(Key { name: cells[0], rule, value })
+        let value = numbers(counters.get(column)?)?;
+        Some(Key { name: counters[0], rule, value })
     }
 
     /// Whether a value as `/proc/sys` shows it is as the table wants it; none if it is no number,

@@ -16,7 +16,7 @@ use crate::channel::{ChannelName, Namespace};
 use crate::ids::{ConnectionId, Moment, ShardId};
 use crate::limits::FORGOTTEN_PER_TURN;
 use crate::mesh::{Answer, Asker, History, Post, Publish, Subscribe, Subscribed, ToHome, ToShard};
-use crate::metrics::ShardCells;
+use crate::metrics::ShardCounters;
 use crate::pool::Pool;
 use crate::protocol::HistoryPage;
 use crate::reason::ClientError;
@@ -37,7 +37,7 @@ pub struct Parts {
     /// The node's bound on remembered answers to publications with idempotency keys, in bytes.
     pub idempotency: Pool,
     /// Its counters.
-    pub cells: Arc<ShardCells>,
+    pub counters: Arc<ShardCounters>,
     /// A number that differs between homes and processes, for epochs.
     pub seed: u64,
 }
@@ -61,7 +61,7 @@ impl Request {
 /// The channels at home in one shard.
 pub struct Home {
     settings: Arc<Settings>,
-    cells: Arc<ShardCells>,
+    counters: Arc<ShardCounters>,
     now: Moment,
     channels: Channels,
     answers: Answers,
@@ -75,7 +75,7 @@ impl Home {
     /// A home without channels.
     pub fn new(parts: Parts) -> Home {
         Home {
-            cells: parts.cells,
+            counters: parts.counters,
             now: Moment::default(),
             channels: Channels::new(parts.history_bytes_max, parts.seed, parts.channels),
             answers: Answers::new(parts.idempotency),
@@ -119,12 +119,12 @@ impl Home {
 
     /// Brings the gauges up to date.
     pub fn count(&self) {
-        let cells = &self.cells;
-        cells.history_bytes.set(self.channels.bytes() as u64);
-        cells.channels_home.set(self.channels.count() as u64);
-        cells.idempotency_bytes.set(self.answers.bytes() as u64);
-        cells.channels_in_use.set(self.channels.in_use() as u64);
-        for (cell, count) in cells.evictions.iter().zip(self.channels.evictions()) {
+        let counters = &self.counters;
+        counters.history_bytes.set(self.channels.bytes() as u64);
+        counters.channels_home.set(self.channels.count() as u64);
+        counters.idempotency_bytes.set(self.answers.bytes() as u64);
+        counters.channels_in_use.set(self.channels.in_use() as u64);
+        for (cell, count) in counters.evictions.iter().zip(self.channels.evictions()) {
             cell.set(*count);
         }
     }
@@ -186,7 +186,7 @@ impl Home {
             }
         }
         if matches!(asker, Asker::Control(_)) {
-            self.cells.publications_api.add(1);
+            self.counters.publications_api.add(1);
         }
         if let Asker::Connection { connection, .. } = asker
             && namespace.has_history()
@@ -249,7 +249,7 @@ impl Home {
                 ToShard::Subscribed(Box::new(Subscribed { channel, connection, top, recovered }))
             }
             Err(error) => {
-                self.cells.channels_refused.add(1);
+                self.counters.channels_refused.add(1);
                 ToShard::Refused { channel, connection, error }
             }
         };

@@ -39,7 +39,7 @@ impl EventKind {
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct AppEvent {
     /// What.
     pub kind: EventKind,
     /// When.
@@ -62,10 +62,10 @@ pub struct Event {
     pub count: u64,
 }
 
-impl Event {
+impl AppEvent {
     /// An event of which nothing but its kind is known.
-    pub fn new(kind: EventKind, at: Moment) -> Event {
-        Event {
+    pub fn new(kind: EventKind, at: Moment) -> AppEvent {
+        AppEvent {
             kind,
             at,
             seq: 0,
@@ -82,6 +82,6 @@ impl Event {
     /// Bytes that keeping it costs, more or less.
     pub fn cost_bytes(&self) -> usize {
         let channel = self.channel.as_ref().map_or(0, |channel| channel.as_str().len());
-        size_of::<Event>() + self.user.len() + self.reason.len() + self.data.len() + channel
+        size_of::<AppEvent>() + self.user.len() + self.reason.len() + self.data.len() + channel
     }
 }

@@ -16,7 +16,7 @@ mod to_shard;
 mod wake;
 
 pub use answer::{Answer, Asker, ClusterAnswer, Ticket};
-pub use event::{Event, EventKind};
+pub use event::{AppEvent, EventKind};
 pub use lane::{Lane, ShardLane};
 pub use outbound::Outbound;
 pub use post::Post;

@@ -1,6 +1,6 @@
 //! Messages to the bridge, the thread that speaks to Redis: from shards and control.
 
-use super::{Asker, Event, Publish, Ticket};
+use super::{AppEvent, Asker, Publish, Ticket};
 use crate::channel::ChannelName;
 
 /// A message to the bridge.
@@ -9,7 +9,7 @@ pub enum ToBridge {
     /// For the bus.
     Bus(ToBus),
     /// An event for the application.
-    Event(Box<Event>),
+    AppEvent(Box<AppEvent>),
     /// A request of control to other nodes.
     Cluster {
         /// Control's ticket for the answer.

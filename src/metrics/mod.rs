@@ -1,9 +1,9 @@
-//! What is counted. Each thread writes cells of its own with relaxed stores; a scrape sums them.
+//! What is counted. Each thread writes counters of its own with relaxed stores; a scrape sums them.
 
-mod cells;
+mod counters;
 mod process;
 mod render;
 
-pub use cells::{BridgeCells, Cell, DurationCells, Notice, ShardCells};
+pub use counters::{BridgeCounters, Counter, DurationCounters, Notice, ShardCounters};
 pub use process::Process;
 pub use render::{Format, Metrics};

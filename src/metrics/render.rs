@@ -1,4 +1,4 @@
-//! One page of metrics: sums every shard's cells at each scrape.
+//! One page of metrics: sums every shard's counters at each scrape.
 //!
 //! Labels come from closed sets only, never a channel, a user or an address: a client must not be
 //! able to make the page longer.
@@ -13,7 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSe
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{BridgeCells, Cell, DurationCells, Process, ShardCells};
+use super::{BridgeCounters, Counter, DurationCounters, Process, ShardCounters};
 use crate::ids::Moment;
 use crate::limits::{BUSY_WINDOW_NANOS, METRICS_BYTES_MAX};
 use crate::protocol::Protocol;
@@ -57,8 +57,8 @@ impl Metrics {
     /// Metrics of the shards that count in `shards`, and of the bridge if there is one, with the
     /// time from `now`.
     pub fn new(
-        shards: Vec<Arc<ShardCells>>,
-        bridge: Option<Arc<BridgeCells>>,
+        shards: Vec<Arc<ShardCounters>>,
+        bridge: Option<Arc<BridgeCounters>>,
         now: fn() -> Moment,
     ) -> Metrics {
         let busy = Mutex::new(BusySamples::default());
@@ -124,25 +124,25 @@ fn to_prometheus(open: &str) -> String {
     out
 }
 
-/// Reads the shards' cells at each scrape.
+/// Reads the shards' counters at each scrape.
 #[derive(Debug)]
 struct Shards {
-    shards: Vec<Arc<ShardCells>>,
-    bridge: Option<Arc<BridgeCells>>,
+    shards: Vec<Arc<ShardCounters>>,
+    bridge: Option<Arc<BridgeCounters>>,
     now: fn() -> Moment,
     busy: Mutex<BusySamples>,
 }
 
 impl Shards {
-    /// The sum of one cell over all shards.
-    fn sum(&self, cell: fn(&ShardCells) -> &Cell) -> u64 {
-        self.shards.iter().map(|cells| cell(cells).value()).sum()
+    /// The sum of one counter over all shards.
+    fn sum(&self, counter: fn(&ShardCounters) -> &Counter) -> u64 {
+        self.shards.iter().map(|counters| counter(counters).value()).sum()
     }
 
-    /// One cell of every shard, with the shard's number.
-    fn each(&self, cell: fn(&ShardCells) -> &Cell) -> impl Iterator<Item = (u64, u64)> {
+    /// One counter of every shard, with the shard's number.
+    fn each(&self, counter: fn(&ShardCounters) -> &Counter) -> impl Iterator<Item = (u64, u64)> {
         let numbered = self.shards.iter().enumerate();
-        numbered.map(move |(index, cells)| (index as u64, cell(cells).value()))
+        numbered.map(move |(index, counters)| (index as u64, counter(counters).value()))
     }
 }
 
@@ -152,8 +152,8 @@ impl Collector for Shards {
         self.encode_clients(&mut families)?;
         self.encode_messages(&mut families)?;
         self.encode_shards(&mut families)?;
-        if let Some(cells) = &self.bridge {
-            bridge::encode(cells, &mut families)?;
+        if let Some(counters) = &self.bridge {
+            bridge::encode(counters, &mut families)?;
         }
         self.encode_process(&mut families)
     }
@@ -163,101 +163,106 @@ impl Shards {
     fn encode_clients(&self, families: &mut Families<'_>) -> fmt::Result {
         let family = ("corecast_connections", "Open connections.");
         let mut rows = Vec::new();
-        for (index, cells) in self.shards.iter().enumerate() {
-            for (protocol, cell) in Protocol::ALL.iter().zip(&cells.connections) {
+        for (index, counters) in self.shards.iter().enumerate() {
+            for (protocol, counter) in Protocol::ALL.iter().zip(&counters.connections) {
                 let labels = [("shard", index.to_string()), ("protocol", protocol.label().into())];
-                rows.push((labels, cell.value()));
+                rows.push((labels, counter.value()));
             }
         }
         families.gauge(family, rows)?;
         let family = ("corecast_handshaking", "Sockets whose request has no answer yet.");
-        families.gauge(family, unlabelled(self.sum(|cells| &cells.handshaking)))?;
+        families.gauge(family, unlabelled(self.sum(|counters| &counters.handshaking)))?;
         let family = ("corecast_handshakes", "Requests that were to open a connection.");
         let results = [
-            ("ok", self.sum(|cells| &cells.handshakes_ok)),
-            ("refused", self.sum(|cells| &cells.handshakes_refused)),
-            ("timeout", self.sum(|cells| &cells.handshakes_timeout)),
-            ("full", self.sum(|cells| &cells.handshakes_full)),
-            ("unavailable", self.sum(|cells| &cells.handshakes_unavailable)),
-            ("busy", self.sum(|cells| &cells.handshakes_busy)),
-            ("gone", self.sum(|cells| &cells.handshakes_gone)),
+            ("ok", self.sum(|counters| &counters.handshakes_ok)),
+            ("refused", self.sum(|counters| &counters.handshakes_refused)),
+            ("timeout", self.sum(|counters| &counters.handshakes_timeout)),
+            ("full", self.sum(|counters| &counters.handshakes_full)),
+            ("unavailable", self.sum(|counters| &counters.handshakes_unavailable)),
+            ("busy", self.sum(|counters| &counters.handshakes_busy)),
+            ("gone", self.sum(|counters| &counters.handshakes_gone)),
         ];
         families.counter(family, labelled("result", results))?;
         let family = ("corecast_closes", "Ended connections.");
         let closes = CloseReason::ALL.iter().enumerate().map(|(at, reason)| {
-            let count: u64 = self.shards.iter().map(|cells| cells.closes[at].value()).sum();
+            let count: u64 = self.shards.iter().map(|counters| counters.closes[at].value()).sum();
             (reason.row().label, count)
         });
         families.counter(family, labelled("reason", closes))?;
         let family = ("corecast_accept_errors", "Accepts that failed: no descriptors, no memory.");
-        families.counter(family, unlabelled(self.sum(|cells| &cells.accept_errors)))?;
+        families.counter(family, unlabelled(self.sum(|counters| &counters.accept_errors)))?;
         let family = ("corecast_inbound_bytes", "Bytes of unfinished messages and requests.");
-        families.gauge(family, unlabelled(self.sum(|cells| &cells.inbound_bytes)))
+        families.gauge(family, unlabelled(self.sum(|counters| &counters.inbound_bytes)))
     }
 
     fn encode_messages(&self, families: &mut Families<'_>) -> fmt::Result {
-        let of_bridge = |cell: fn(&BridgeCells) -> &Cell| {
-            self.bridge.as_ref().map_or(0, |cells| cell(cells).value())
+        let of_bridge = |counter: fn(&BridgeCounters) -> &Counter| {
+            self.bridge.as_ref().map_or(0, |counters| counter(counters).value())
         };
         let family = ("corecast_publications", "Publications by where they entered.");
         let sources = [
-            ("api", self.sum(|cells| &cells.publications_api) + of_bridge(|c| &c.publications_api)),
-            ("client", self.sum(|cells| &cells.publications_client)),
-            ("ingest", of_bridge(|cells| &cells.publications_ingest)),
+            (
+                "api",
+                self.sum(|counters| &counters.publications_api)
+                    + of_bridge(|c| &c.publications_api),
+            ),
+            ("client", self.sum(|counters| &counters.publications_client)),
+            ("ingest", of_bridge(|counters| &counters.publications_ingest)),
         ];
         families.counter(family, labelled("source", sources))?;
         let family = ("corecast_deliveries", "Publications handed to subscribers.");
-        families.counter(family, by_shard(self.each(|cells| &cells.deliveries)))?;
+        families.counter(family, by_shard(self.each(|counters| &counters.deliveries)))?;
         let family = ("corecast_delivered_bytes", "Bytes handed to the kernel.");
-        families.counter(family, by_shard(self.each(|cells| &cells.delivered_bytes)))?;
+        families.counter(family, by_shard(self.each(|counters| &counters.delivered_bytes)))?;
         let family =
             ("corecast_delivery_seconds", "Time from a publication's entrance to the kernel.");
-        families.histogram(family, self.shards.iter().map(|cells| &cells.delivery))?;
+        families.histogram(family, self.shards.iter().map(|counters| &counters.delivery))?;
         let family = ("corecast_outbox_bytes", "Memory of what waits for clients.");
-        families.gauge(family, by_shard(self.each(|cells| &cells.outbox_bytes)))?;
+        families.gauge(family, by_shard(self.each(|counters| &counters.outbox_bytes)))?;
         let family = ("corecast_drops", "Messages that were not delivered.");
         let drops = DropReason::ALL.iter().enumerate().map(|(at, reason)| {
-            let count: u64 = self.shards.iter().map(|cells| cells.drops[at].value()).sum();
+            let count: u64 = self.shards.iter().map(|counters| counters.drops[at].value()).sum();
             (reason.row().label, count)
         });
         families.counter(family, labelled("reason", drops))?;
         let family =
             ("corecast_recoveries", "Subscriptions for which what they missed was asked for.");
         let results = [
-            ("ok", self.sum(|cells| &cells.recoveries_ok)),
-            ("failed", self.sum(|cells| &cells.recoveries_failed)),
+            ("ok", self.sum(|counters| &counters.recoveries_ok)),
+            ("failed", self.sum(|counters| &counters.recoveries_failed)),
         ];
         families.counter(family, labelled("result", results))?;
         let family = ("corecast_history_bytes", "Bytes of history.");
-        families.gauge(family, unlabelled(self.sum(|cells| &cells.history_bytes)))?;
+        families.gauge(family, unlabelled(self.sum(|counters| &counters.history_bytes)))?;
         let family = ("corecast_history_evictions", "What histories dropped before its time.");
         let evictions = Eviction::ALL.iter().enumerate().map(|(at, reason)| {
-            let count: u64 = self.shards.iter().map(|cells| cells.evictions[at].value()).sum();
+            let count: u64 =
+                self.shards.iter().map(|counters| counters.evictions[at].value()).sum();
             (reason.row().label, count)
         });
         families.counter(family, labelled("reason", evictions))?;
         let family = ("corecast_idempotency_bytes", "Bytes of remembered idempotency keys.");
-        families.gauge(family, unlabelled(self.sum(|cells| &cells.idempotency_bytes)))?;
+        families.gauge(family, unlabelled(self.sum(|counters| &counters.idempotency_bytes)))?;
         let family = ("corecast_channels", "Channels with subscribers or history.");
-        families.gauge(family, unlabelled(self.sum(|cells| &cells.channels_home)))?;
+        families.gauge(family, unlabelled(self.sum(|counters| &counters.channels_home)))?;
         let family = ("corecast_channels_in_use", "Channels with subscribers.");
-        families.gauge(family, unlabelled(self.sum(|cells| &cells.channels_in_use)))?;
+        families.gauge(family, unlabelled(self.sum(|counters| &counters.channels_in_use)))?;
         let family = ("corecast_channels_created", "Channels that clients created.");
-        families.counter(family, unlabelled(self.sum(|cells| &cells.channels_created)))?;
+        families.counter(family, unlabelled(self.sum(|counters| &counters.channels_created)))?;
         let family = ("corecast_channels_refused", "Channels refused: too many, or too fast.");
-        families.counter(family, unlabelled(self.sum(|cells| &cells.channels_refused)))?;
+        families.counter(family, unlabelled(self.sum(|counters| &counters.channels_refused)))?;
         let family = ("corecast_subscriptions", "Subscriptions of all connections.");
-        families.gauge(family, unlabelled(self.sum(|cells| &cells.subscriptions)))
+        families.gauge(family, unlabelled(self.sum(|counters| &counters.subscriptions)))
     }
 
     fn encode_shards(&self, families: &mut Families<'_>) -> fmt::Result {
         let family = ("corecast_loop_stalls", "Turns that took longer than 10 ms.");
-        families.counter(family, by_shard(self.each(|cells| &cells.loop_stalls)))?;
+        families.counter(family, by_shard(self.each(|counters| &counters.loop_stalls)))?;
         let family = (
             "corecast_shard_busy_ratio",
             "Share of time not slept since the scrape before last, at least one second.",
         );
-        let busy = self.each(|cells| &cells.busy_nanos).map(|(_, nanos)| nanos).collect();
+        let busy = self.each(|counters| &counters.busy_nanos).map(|(_, nanos)| nanos).collect();
         let ratios = {
             let mut samples = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             samples.ratios((self.now)().nanos(), busy)
@@ -266,9 +271,9 @@ impl Shards {
         families
             .gauge(family, rows.map(|(index, ratio)| ([("shard", index.to_string())], ratio)))?;
         let family = ("corecast_audit_errors", "Mismatches that audits found: each is a fault.");
-        families.counter(family, unlabelled(self.sum(|cells| &cells.audit_errors)))?;
+        families.counter(family, unlabelled(self.sum(|counters| &counters.audit_errors)))?;
         let family = ("corecast_panics", "Panics that ended one connection: each is a fault.");
-        families.counter(family, unlabelled(self.sum(|cells| &cells.panics)))
+        families.counter(family, unlabelled(self.sum(|counters| &counters.panics)))
     }
 
     fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -351,16 +356,16 @@ impl Families<'_> {
     fn histogram<'c>(
         &mut self,
         (name, help): Family,
-        parts: impl Iterator<Item = &'c DurationCells>,
+        parts: impl Iterator<Item = &'c DurationCounters>,
     ) -> fmt::Result {
-        let mut counts = [0; DurationCells::BOUNDS_MICROS.len() + 1];
+        let mut counts = [0; DurationCounters::BOUNDS_MICROS.len() + 1];
         let mut seconds = 0.0;
         for part in parts {
             let (part_counts, part_seconds) = part.snapshot();
             counts.iter_mut().zip(part_counts).for_each(|(sum, count)| *sum += count);
             seconds += part_seconds;
         }
-        let bounds = DurationCells::BOUNDS_MICROS.iter().map(|&micros| micros as f64 / 1e6);
+        let bounds = DurationCounters::BOUNDS_MICROS.iter().map(|&micros| micros as f64 / 1e6);
         let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts).collect();
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         family.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)

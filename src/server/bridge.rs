@@ -7,17 +7,17 @@ use crossbeam_channel::{TryRecvError, bounded};
 
 use super::{Common, Error};
 use crate::api;
-use crate::bridge::{self, Member, Parts};
+use crate::bridge::{self, NodeCard, Parts};
 use crate::ids::Moment;
 use crate::limits::{EVENTS_STOP_TIMEOUT, LOOK_INTERVAL};
 use crate::mesh::{Inbox, Outbound, ToBridge};
 use crate::sys::{self, Signal};
 
 /// What other nodes are told of this one.
-fn member(common: &Arc<Common>) -> Member {
+fn member(common: &Arc<Common>) -> NodeCard {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let common = Arc::clone(common);
-    Member {
+    NodeCard {
         uid: common.node.uid.clone(),
         boot: started.as_millis() as u64,
         describe: Box::new(move || api::describe(&common.status, &common.node)),
@@ -32,7 +32,7 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool
         wake: common.wakes[common.shards() + 1],
         outbound: Outbound::new(common.shard_lanes(), common.control_lane(), None),
         home_map: common.home_map.clone(),
-        cells: common.bridge_cells.clone().unwrap_or_default(),
+        counters: common.bridge_counters.clone().unwrap_or_default(),
         now: sys::now,
         member: member(common),
         stopping: common.stopping.clone(),

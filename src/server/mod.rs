@@ -14,7 +14,7 @@ use crate::accept::Leases;
 use crate::api::{Node, Status};
 use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE};
 use crate::mesh::{Address, HomeMap, Inbox, Lane, ShardLane, ShardMail, ToBridge, ToControl};
-use crate::metrics::{BridgeCells, ShardCells};
+use crate::metrics::{BridgeCounters, ShardCounters};
 use crate::readiness::Phase;
 use crate::secret::NodeSecret;
 use crate::settings::Settings;
@@ -24,7 +24,7 @@ use crate::sys::{self, Claim, EventFd, SysError};
 
 /// What users are told when the server runs.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct StartupReport {
     /// How sockets are driven.
     pub driver: &'static str,
     /// Threads that serve clients.
@@ -77,11 +77,11 @@ struct Common {
     leases: Leases,
     outboxes: OutboxLeases,
     pools: Pools,
-    cells: Vec<Arc<ShardCells>>,
+    counters: Vec<Arc<ShardCounters>>,
     subnets: Arc<Subnets>,
     status: Arc<Status>,
     /// Where the bridge counts, if there is one.
-    bridge_cells: Option<Arc<BridgeCells>>,
+    bridge_counters: Option<Arc<BridgeCounters>>,
     addresses: Addresses,
     /// What wakes each thread: shards by their number, then control, then the bridge if there is
     /// one.
@@ -96,7 +96,7 @@ struct Common {
 
 impl Common {
     fn shards(&self) -> usize {
-        self.cells.len()
+        self.counters.len()
     }
 
     /// Lanes to all shards, for one thread.
@@ -147,7 +147,7 @@ fn inboxes(shards: usize, bus: bool) -> (Inboxes, Addresses) {
 /// # Errors
 /// See [`Error`]. After a signal to stop it returns `Ok`, when the last connection has ended or
 /// `drain` is over.
-pub fn run(settings: Settings, ready: impl FnOnce(&Facts)) -> Result<(), Error> {
+pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(), Error> {
     // Before the heaps of threads exist.
     sys::refuse_huge_pages();
     sys::return_freed_memory();
@@ -164,8 +164,8 @@ pub fn run(settings: Settings, ready: impl FnOnce(&Facts)) -> Result<(), Error> 
     let addresses_wanted = settings.server.listen.iter();
     let claimed = addresses_wanted.map(|&address| claim(address)).collect::<Result<Vec<_>, _>>()?;
     let (claims, listen): (Vec<Claim>, Vec<SocketAddr>) = claimed.into_iter().unzip();
-    let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
-    let bridge_cells = settings.redis.is_on().then(Arc::<BridgeCells>::default);
+    let counters: Vec<Arc<ShardCounters>> = (0..shards).map(|_| Arc::default()).collect();
+    let bridge_counters = settings.redis.is_on().then(Arc::<BridgeCounters>::default);
     let secret = NodeSecret::new(sys::random_bytes()?);
     let common = Arc::new(Common {
         home_map: HomeMap::new(&secret, shards),
@@ -174,14 +174,14 @@ pub fn run(settings: Settings, ready: impl FnOnce(&Facts)) -> Result<(), Error> 
         outboxes: OutboxLeases::new(settings.client.outboxes_bytes_max, shards),
         pools: Pools::new(&settings, shards),
         status: Arc::new(Status::new(
-            (cells.clone(), bridge_cells.clone()),
+            (counters.clone(), bridge_counters.clone()),
             sys::now,
             settings.server.max_connections,
         )),
-        bridge_cells,
+        bridge_counters,
         subnets: Arc::new(Subnets::new(settings.server.max_connections)),
         settings: Arc::new(settings),
-        cells,
+        counters,
         addresses,
         wakes,
         node: node(listen[0]),
@@ -195,7 +195,7 @@ pub fn run(settings: Settings, ready: impl FnOnce(&Facts)) -> Result<(), Error> 
 fn run_threads(
     common: &Arc<Common>,
     (inboxes, claims): (Inboxes, Vec<Claim>),
-    ready: impl FnOnce(&Facts),
+    ready: impl FnOnce(&StartupReport),
 ) -> Result<(), Error> {
     let address = common.settings.server.api_listen;
     let listen = |source| Error::Listen { address, source };
@@ -211,17 +211,17 @@ fn run_threads(
         return Ok(());
     }
     common.status.set_phase(Phase::Serving);
-    let facts = facts(common, &started, api_listen);
-    ready(&facts);
-    warn_of_capacity(common, &facts);
+    let report = report(common, &started, api_listen);
+    ready(&report);
+    warn_of_capacity(common, &report);
     exit::wait(common, &drained);
     Ok(())
 }
 
-fn facts(common: &Common, started: &shards::Started, api_listen: SocketAddr) -> Facts {
+fn report(common: &Common, started: &shards::Started, api_listen: SocketAddr) -> StartupReport {
     let per_table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
     let tables = if started.private_tables { common.shards() } else { 1 };
-    Facts {
+    StartupReport {
         driver: started.driver,
         shards: common.shards(),
         descriptors_max: common.descriptors_max,
@@ -233,15 +233,15 @@ fn facts(common: &Common, started: &shards::Started, api_listen: SocketAddr) -> 
 }
 
 /// Says so if more connections are asked for than fit. For development nobody asks for so many.
-fn warn_of_capacity(common: &Common, facts: &Facts) {
-    let (wanted, fit) = (common.settings.server.max_connections, facts.connections_max);
+fn warn_of_capacity(common: &Common, report: &StartupReport) {
+    let (wanted, fit) = (common.settings.server.max_connections, report.connections_max);
     if fit < wanted && !common.settings.dev {
-        let each = if facts.private_tables { "each shard" } else { "the process" };
+        let each = if report.private_tables { "each shard" } else { "the process" };
         tracing::warn!(
             "server.max_connections is {wanted}, and {fit} connections fit: {each} may have {} \
              descriptors. Raise that limit (ulimit -n, LimitNOFILE=), or lower \
              server.max_connections",
-            facts.descriptors_max
+            report.descriptors_max
         );
     }
 }

@@ -76,7 +76,7 @@ fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, 
             })
             .is_ok()
     };
-    let member = Member { common, index, inbox, private, report };
+    let member = ShardStart { common, index, inbox, private, report };
     let wake = common.wakes[index];
     match common.settings.server.driver {
         Choice::Epoll => run_epoll(member),
@@ -95,7 +95,7 @@ fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, 
 }
 
 /// A shard's thread on its way to its runtime.
-struct Member<'a> {
+struct ShardStart<'a> {
     common: &'a Common,
     index: usize,
     inbox: Inbox<ShardMail>,
@@ -103,14 +103,14 @@ struct Member<'a> {
     report: &'a Report,
 }
 
-impl Member<'_> {
+impl ShardStart<'_> {
     fn fail(&self, error: &dyn std::error::Error) {
         // The receiver is gone only if another shard has failed already.
         self.report.send(Err(error.to_string())).ok();
     }
 }
 
-fn run_ring(member: Member<'_>, ring: Ring) {
+fn run_ring(member: ShardStart<'_>, ring: Ring) {
     let runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(RUNTIME_RING_ENTRIES).build();
     match runtime {
         Ok(mut runtime) => runtime.block_on(serve(member, ring, Pause::Ring)),
@@ -118,7 +118,7 @@ fn run_ring(member: Member<'_>, ring: Ring) {
     }
 }
 
-fn run_epoll(member: Member<'_>) {
+fn run_epoll(member: ShardStart<'_>) {
     let epoll = match Epoll::new(member.common.wakes[member.index]) {
         Ok(epoll) => epoll,
         Err(error) => return member.fail(&error),
@@ -129,7 +129,7 @@ fn run_epoll(member: Member<'_>) {
     }
 }
 
-async fn serve<D: Driver + 'static>(member: Member<'_>, driver: D, pause: Pause) {
+async fn serve<D: Driver + 'static>(member: ShardStart<'_>, driver: D, pause: Pause) {
     match begin(member, driver) {
         Some(running) => {
             // A task of its own: monoio polls its main future without letting I/O in between.
@@ -145,14 +145,14 @@ struct Running<D> {
     acceptor: Acceptor,
 }
 
-fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
+fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>> {
     let (common, index) = (member.common, member.index);
     let connections_max = connections_max(common, member.private);
     if connections_max == 0 {
         member.fail(&NoDescriptors(common.descriptors_max));
         return None;
     }
-    let cells = Arc::clone(&common.cells[index]);
+    let counters = Arc::clone(&common.counters[index]);
     let name = driver.name();
     let options = accept::Options {
         addresses: common.listen.clone(),
@@ -163,7 +163,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
         rate: (common.settings.server.accept_rate / common.shards() as u32).max(1),
         leases: common.leases.clone(),
     };
-    let acceptor = match Acceptor::new(options, Arc::clone(&cells), &mut driver) {
+    let acceptor = match Acceptor::new(options, Arc::clone(&counters), &mut driver) {
         Ok(acceptor) => acceptor,
         Err(error) => {
             member.fail(&error);
@@ -181,7 +181,7 @@ fn begin<D: Driver>(member: Member<'_>, mut driver: D) -> Option<Running<D>> {
         pools: common.pools.clone(),
         home_map: common.home_map.clone(),
         identity: common.identity.clone(),
-        cells,
+        counters,
         subnets: Arc::clone(&common.subnets),
         readiness: Arc::clone(common.status.readiness()),
         outboxes: common.outboxes.clone(),

@@ -1,10 +1,11 @@
 //! The audit: tables that must agree are compared, a slice at a time. A mismatch is a defect of
 //! this program; it is counted and logged, and fails tests.
 
+use super::Shard;
 use super::locals::Subscriber;
-use super::{Shard, Sockets, Token};
 use crate::connection::Flags;
 use crate::ids::{Slot, Tick};
+use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{AUDIT_INTERVAL, AUDIT_SLOTS_MAX};
 
 /// Where the audit is.
@@ -46,12 +47,12 @@ impl<S: Sockets> Shard<S> {
         let mut shared = std::collections::BTreeMap::new();
         for at in 0..self.slots.reached() {
             let Some(connection) = self.slots.at(Slot::new(at)) else { continue };
-            let parked = connection.extra.as_ref().is_some_and(|extra| extra.parked.is_some());
+            let parked = connection.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
             errors += usize::from(connection.flags.has(Flags::PARKED) && !parked);
-            let Some(extra) = connection.extra.as_ref() else { continue };
-            errors += usize::from(!extra.outbox.is_consistent());
-            own += extra.outbox.memory_bytes();
-            shared.extend(extra.outbox.shared());
+            let Some(busy) = connection.busy.as_ref() else { continue };
+            errors += usize::from(!busy.outbox.is_consistent());
+            own += busy.outbox.memory_bytes();
+            shared.extend(busy.outbox.shared());
         }
         let accounts = &self.budget.accounts;
         errors += usize::from(accounts.own_bytes() != own);
@@ -70,18 +71,18 @@ impl<S: Sockets> Shard<S> {
     fn count_audit_errors(&self, errors: usize) {
         if errors > 0 {
             tracing::error!(errors, "tables disagree");
-            self.cells.audit_errors.add(errors as u64);
+            self.counters.audit_errors.add(errors as u64);
         }
     }
 
     fn audit_slot(&mut self, slot: Slot) -> usize {
         let Some(connection) = self.slots.at(slot) else { return 0 };
-        let token = Token { slot, generation: connection.generation };
+        let key = ConnectionKey { slot, generation: connection.generation };
         let mut errors = usize::from(!self.io.is_open(connection.socket));
         let count = connection.subscriptions_count();
         errors += usize::from(count > 0 && !connection.is_served());
         for index in 0..count {
-            let Some(connection) = self.slots.get(token) else { break };
+            let Some(connection) = self.slots.get(key) else { break };
             let Some(&mut subscription) = connection.subscription(index) else { break };
             let listed = self.locals.at(subscription.channel).and_then(|local| {
                 local.subscribers.as_slice().get(subscription.place as usize).copied()

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Release, Shard, Sockets, Token};
+use super::Shard;
 use crate::collections::Bitmap;
 use crate::connection::{Accounts, Outbox, State};
 use crate::ids::Slot;
+use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN, PIECE_JOIN_BYTES_MAX};
 use crate::reason::CloseReason;
 
@@ -164,23 +165,23 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn turn_budget(&mut self) {
         self.keep_outboxes_within();
         self.budget.give_back();
-        self.cells.outbox_bytes.set(self.budget.accounts.bytes() as u64);
+        self.counters.outbox_bytes.set(self.budget.accounts.bytes() as u64);
     }
 
     fn close_fullest(&mut self, slot: Slot) {
         let Some(connection) = self.slots.at(slot) else { unreachable!("an outbox has an owner") };
-        let token = Token { slot, generation: connection.generation };
+        let key = ConnectionKey { slot, generation: connection.generation };
         if matches!(connection.state, State::Opened | State::Upgrading | State::Connected) {
-            self.close(token, CloseReason::OutboxesFull);
+            self.close(key, CloseReason::OutboxesFull);
         } else {
             // It has had its word.
-            return self.release(token, CloseReason::OutboxesFull, Release::Abort);
+            return self.release(key, CloseReason::OutboxesFull, Release::Abort);
         }
-        let Some(connection) = self.slots.get(token) else { return };
-        let extra = connection.extra.as_ref();
-        if extra.is_some_and(|extra| extra.outbox.cost_bytes() > 2 * PIECE_JOIN_BYTES_MAX) {
+        let Some(connection) = self.slots.get(key) else { return };
+        let busy = connection.busy.as_ref();
+        if busy.is_some_and(|busy| busy.outbox.cost_bytes() > 2 * PIECE_JOIN_BYTES_MAX) {
             // A long frame has begun, so nothing can be said before its end.
-            self.release(token, CloseReason::OutboxesFull, Release::Abort);
+            self.release(key, CloseReason::OutboxesFull, Release::Abort);
         }
     }
 }

@@ -3,100 +3,111 @@
 
 use std::time::Duration;
 
+use super::Shard;
 use super::upgrading::passes;
-use super::{Release, Shard, Socket, Sockets, Token};
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
+use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::CloseReason;
 use crate::ws;
 
 impl<S: Sockets> Shard<S> {
     /// Closes a connection with the code and text of `reason`.
-    pub(super) fn close(&mut self, token: Token, reason: CloseReason) {
+    pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
         let row = reason.row();
-        self.close_with(token, reason, (row.code, row.text));
+        self.close_with(key, reason, (row.code, row.text));
     }
 
     /// Closes a connection with a code and text of its own.
-    pub(super) fn close_with(&mut self, token: Token, reason: CloseReason, said: (u16, &str)) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn close_with(
+        &mut self,
+        key: ConnectionKey,
+        reason: CloseReason,
+        said: (u16, &str),
+    ) {
+        let Some(connection) = self.slots.get(key) else { return };
         match connection.state {
             State::Opened | State::Connected => {}
-            State::Upgrading if passes(reason) => return self.refuse_upgrade(token, said.1),
+            State::Upgrading if passes(reason) => return self.refuse_upgrade(key, said.1),
             State::Upgrading => {
-                self.cells.handshakes_refused.add(1);
-                self.send_response(token);
+                self.counters.handshakes_refused.add(1);
+                self.send_response(key);
             }
-            State::Handshaking => return self.release(token, reason, Release::Graceful),
+            State::Handshaking => return self.release(key, reason, Release::Graceful),
             State::Vacant | State::Closing | State::Released => return,
         }
-        let Some(connection) = self.slots.get(token) else { return };
+        let Some(connection) = self.slots.get(key) else { return };
         let too_late =
             matches!(reason, CloseReason::Slow | CloseReason::OutboxesFull | CloseReason::NoPong);
         if !too_late && connection.state == State::Connected {
             // What was published before the close goes before it, as far as it fits.
             self.seal();
-            self.absorb_last(token.slot);
+            self.collect_last(key.slot);
         }
-        self.begin_closing(token, reason, Some(said));
-        let Some(connection) = self.slots.get(token) else { return };
+        self.begin_closing(key, reason, Some(said));
+        let Some(connection) = self.slots.get(key) else { return };
         let mut frame = Vec::new();
         ws::encode_close(said.0, cut(said.1), &mut frame);
-        if too_late && let Some(extra) = connection.extra.as_mut() {
+        if too_late && let Some(busy) = connection.busy.as_mut() {
             // It would not be read in time anyway; what was begun must be finished.
-            extra.outbox.discard_unsent(&mut self.budget.accounts);
-            self.budget.rank(token.slot, &mut extra.outbox);
+            busy.outbox.discard_unsent(&mut self.budget.accounts);
+            self.budget.rank(key.slot, &mut busy.outbox);
         }
-        self.send_own(token, &frame);
+        self.send_own(key, &frame);
     }
 
     /// Answers a request head with HTTP, and closes.
-    pub(super) fn respond(&mut self, token: Token, response: &[u8]) {
-        self.begin_closing(token, CloseReason::Refused, None);
-        self.send_own(token, response);
+    pub(super) fn respond(&mut self, key: ConnectionKey, response: &[u8]) {
+        self.begin_closing(key, CloseReason::Refused, None);
+        self.send_own(key, response);
     }
 
     /// The peer has sent a close frame: it gets one back, and the connection ends.
-    pub(super) fn on_close_frame(&mut self, token: Token, code: Option<u16>) {
-        if let Some(connection) = self.slots.get(token) {
+    pub(super) fn on_close_frame(&mut self, key: ConnectionKey, code: Option<u16>) {
+        if let Some(connection) = self.slots.get(key) {
             connection.flags.set(Flags::PEER_CLOSED);
         }
         // RFC 6455 §5.5.1: the endpoint typically echoes the status code.
-        self.close_with(token, CloseReason::ClientClosed, (code.unwrap_or(0), ""));
+        self.close_with(key, CloseReason::ClientClosed, (code.unwrap_or(0), ""));
     }
 
     /// Takes a connection out of everything but the sending of its last bytes. What it is told is
     /// absent if it never became a session.
-    fn begin_closing(&mut self, token: Token, reason: CloseReason, said: Option<(u16, &str)>) {
-        let connected = self.is_connected(token);
-        self.count_close(token, reason);
-        self.unsubscribe_all(token.slot);
+    fn begin_closing(
+        &mut self,
+        key: ConnectionKey,
+        reason: CloseReason,
+        said: Option<(u16, &str)>,
+    ) {
+        let connected = self.is_connected(key);
+        self.count_close(key, reason);
+        self.unsubscribe_all(key.slot);
         if let Some((code, text)) = said.filter(|_| connected) {
             let text = if text.is_empty() { reason.row().text } else { text };
-            self.report_disconnect(token, (code, text));
+            self.report_disconnect(key, (code, text));
         }
         let deadline = self.linger_end(CLOSE_TIMEOUT);
-        self.slots.set_deadline(token.slot, deadline);
-        if let Some(connection) = self.slots.get(token) {
+        self.slots.set_deadline(key.slot, deadline);
+        if let Some(connection) = self.slots.get(key) {
             connection.state = State::Closing;
             connection.flags.clear(Flags::WAITING);
             connection.flags.clear(Flags::PARKED);
-            let extra = connection.extra();
-            extra.head = Vec::new();
-            extra.decoder = ws::Decoder::new();
-            extra.parked = None;
-            extra.waiting = None;
-            extra.plain = None;
-            extra.skips = Vec::new();
-            extra.unserved = None;
-            extra.closing = Some(reason);
+            let busy = connection.busy();
+            busy.head = Vec::new();
+            busy.decoder = ws::Decoder::new();
+            busy.parked = None;
+            busy.waiting = None;
+            busy.plain = None;
+            busy.skips = Vec::new();
+            busy.unserved = None;
+            busy.closing = Some(reason);
         }
-        self.account_inbound(token);
-        self.mark_readable(token);
-        self.mark_dirty(token.slot);
-        if self.slots.get(token).is_some_and(|connection| connection.flags.has(Flags::DEAF)) {
-            self.release(token, reason, Release::Abort);
+        self.account_inbound(key);
+        self.mark_readable(key);
+        self.mark_dirty(key.slot);
+        if self.slots.get(key).is_some_and(|connection| connection.flags.has(Flags::DEAF)) {
+            self.release(key, reason, Release::Abort);
         }
     }
 
@@ -107,75 +118,75 @@ impl<S: Sockets> Shard<S> {
 
     /// The kernel takes nothing more for a connection. What its peer has sent before is still
     /// carried out: a client may send its last words and be gone.
-    pub(super) fn on_deaf(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn on_deaf(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
         if !matches!(connection.state, State::Opened | State::Connected) {
-            return self.release(token, CloseReason::PeerGone, Release::Abort);
+            return self.release(key, CloseReason::PeerGone, Release::Abort);
         }
         connection.flags.set(Flags::DEAF);
         connection.flags.set(Flags::BLOCKED);
-        if let Some(extra) = connection.extra.as_mut() {
-            extra.outbox.clear(&mut self.budget.accounts);
-            self.budget.rank(token.slot, &mut extra.outbox);
+        if let Some(busy) = connection.busy.as_mut() {
+            busy.outbox.clear(&mut self.budget.accounts);
+            self.budget.rank(key.slot, &mut busy.outbox);
         }
         connection.shrink();
-        self.slots.set_deadline(token.slot, self.linger_end(CLOSE_TIMEOUT));
-        self.mark_readable(token);
+        self.slots.set_deadline(key.slot, self.linger_end(CLOSE_TIMEOUT));
+        self.mark_readable(key);
     }
 
     /// The peer has ended its stream, and all that came before has been read.
-    pub(super) fn on_end(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn on_end(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
         connection.flags.clear(Flags::READABLE);
         connection.flags.set(Flags::PEER_CLOSED);
         match connection.state {
             State::Opened | State::Connected => {
-                self.slots.set_deadline(token.slot, self.linger_end(CLOSE_TIMEOUT));
-                self.end_if_done(token);
+                self.slots.set_deadline(key.slot, self.linger_end(CLOSE_TIMEOUT));
+                self.end_if_done(key);
             }
             // What is on its way out goes first: a peer may close its sending side and still read.
             State::Closing if connection.outbox_cost_bytes() > 0 => {}
-            _ => self.release(token, CloseReason::PeerGone, Release::Graceful),
+            _ => self.release(key, CloseReason::PeerGone, Release::Graceful),
         }
     }
 
     /// Ends a connection whose peer has ended its stream, if nothing that it asked for is under way
     /// any more. The answers go out first: the peer may still read.
-    pub(super) fn end_if_done(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn end_if_done(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
         let open = matches!(connection.state, State::Opened | State::Connected);
-        let publishing = connection.extra.as_ref().is_some_and(|extra| extra.publishing > 0);
+        let publishing = connection.busy.as_ref().is_some_and(|busy| busy.publishing > 0);
         if !open || publishing || !connection.flags.has(Flags::PEER_CLOSED) {
             return;
         }
         if connection.outbox_cost_bytes() == 0 {
-            return self.release(token, CloseReason::PeerGone, Release::Graceful);
+            return self.release(key, CloseReason::PeerGone, Release::Graceful);
         }
         let row = CloseReason::PeerGone.row();
-        self.begin_closing(token, CloseReason::PeerGone, Some((row.code, row.text)));
+        self.begin_closing(key, CloseReason::PeerGone, Some((row.code, row.text)));
     }
 
-    fn is_connected(&mut self, token: Token) -> bool {
-        self.slots.get(token).is_some_and(|connection| connection.state == State::Connected)
+    fn is_connected(&mut self, key: ConnectionKey) -> bool {
+        self.slots.get(key).is_some_and(|connection| connection.state == State::Connected)
     }
 
-    fn count_close(&mut self, token: Token, reason: CloseReason) {
-        let Some(connection) = self.slots.get(token) else { return };
+    fn count_close(&mut self, key: ConnectionKey, reason: CloseReason) {
+        let Some(connection) = self.slots.get(key) else { return };
         match connection.state {
-            State::Handshaking | State::Upgrading => self.cells.handshaking.subtract(1),
+            State::Handshaking | State::Upgrading => self.counters.handshaking.subtract(1),
             State::Opened | State::Connected => {
-                self.cells.connections[connection.protocol as usize].subtract(1);
+                self.counters.connections[connection.protocol as usize].subtract(1);
             }
             State::Vacant | State::Closing | State::Released => return,
         }
-        self.cells.closes[reason as usize].add(1);
+        self.counters.closes[reason as usize].add(1);
     }
 
     /// A closing connection has sent its last byte.
-    pub(super) fn on_closing_sent(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn on_closing_sent(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
         if connection.flags.has(Flags::PEER_CLOSED) {
-            return self.release(token, CloseReason::ClientClosed, Release::Graceful);
+            return self.release(key, CloseReason::ClientClosed, Release::Graceful);
         }
         if !connection.flags.has(Flags::FINISHED) {
             // The peer sees the end at once; what it has still sent is read and thrown away, or
@@ -183,38 +194,38 @@ impl<S: Sockets> Shard<S> {
             connection.flags.set(Flags::FINISHED);
             let socket = connection.socket;
             self.io.finish(socket);
-            self.mark_readable(token);
+            self.mark_readable(key);
         }
     }
 
     /// Gives a connection up. Its slot is free when the watch of its socket has ended.
-    pub(super) fn release(&mut self, token: Token, reason: CloseReason, how: Release) {
-        if let Some(socket) = self.forget(token, reason) {
-            self.io.release(socket, token, how);
+    pub(super) fn release(&mut self, key: ConnectionKey, reason: CloseReason, how: Release) {
+        if let Some(socket) = self.forget(key, reason) {
+            self.io.release(socket, key, how);
         }
     }
 
     /// Takes a connection out of every table but that of the slots; answers its socket, if this
     /// had not been done before.
-    pub(super) fn forget(&mut self, token: Token, reason: CloseReason) -> Option<Socket> {
-        let connection = self.slots.get(token)?;
+    pub(super) fn forget(&mut self, key: ConnectionKey, reason: CloseReason) -> Option<Socket> {
+        let connection = self.slots.get(key)?;
         if connection.state == State::Released {
             return None;
         }
         let connected = connection.state == State::Connected;
-        self.count_close(token, reason);
-        self.unsubscribe_all(token.slot);
+        self.count_close(key, reason);
+        self.unsubscribe_all(key.slot);
         if connected {
-            self.report_disconnect(token, (reason.row().code, reason.row().text));
+            self.report_disconnect(key, (reason.row().code, reason.row().text));
         }
-        self.slots.set_deadline(token.slot, Tick::NEVER);
-        let connection = self.slots.get(token)?;
+        self.slots.set_deadline(key.slot, Tick::NEVER);
+        let connection = self.slots.get(key)?;
         connection.state = State::Released;
-        if let Some(mut extra) = connection.extra.take() {
-            self.unfinished.charge(token, extra.charged, 0);
-            self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
-            extra.outbox.clear(&mut self.budget.accounts);
-            self.budget.rank(token.slot, &mut extra.outbox);
+        if let Some(mut busy) = connection.busy.take() {
+            self.unfinished.charge(key, busy.charged, 0);
+            self.counters.inbound_bytes.set(self.unfinished.bytes() as u64);
+            busy.outbox.clear(&mut self.budget.accounts);
+            self.budget.rank(key.slot, &mut busy.outbox);
         }
         Some(connection.socket)
     }

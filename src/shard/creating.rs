@@ -10,8 +10,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Options, Pools, Shard, Sockets, Token};
+use super::{Options, Pools, Shard};
 use crate::ids::{ConnectionId, Moment};
+use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
 use crate::pool::Pool;
 use crate::reason::ClientError;
@@ -114,25 +115,25 @@ impl<S: Sockets> Shard<S> {
     ///
     /// # Errors
     /// See [`Creating::check`].
-    pub(super) fn check_creating(&self, token: Token, name: &str) -> Result<(), ClientError> {
+    pub(super) fn check_creating(&self, key: ConnectionKey, name: &str) -> Result<(), ClientError> {
         if self.locals.find(name).is_some() {
             return Ok(());
         }
-        let subnet = self.subnets.row(self.slots.subnet(token.slot));
-        let checked = self.creating.check(self.now, self.connection_id(token), subnet);
+        let subnet = self.subnets.row(self.slots.subnet(key.slot));
+        let checked = self.creating.check(self.now, self.connection_id(key), subnet);
         if checked.is_err() {
-            self.cells.channels_refused.add(1);
+            self.counters.channels_refused.add(1);
         }
         checked
     }
 
     /// A client of this shard has created a channel. If it is gone, nobody but the node is charged.
     pub(super) fn on_created(&mut self, connection: ConnectionId) {
-        let token = Self::token_of(connection);
-        let is_there = self.slots.get(token).is_some();
-        let subnet = self.subnets.row(self.slots.subnet(token.slot)).filter(|_| is_there);
+        let key = Self::key_of(connection);
+        let is_there = self.slots.get(key).is_some();
+        let subnet = self.subnets.row(self.slots.subnet(key.slot)).filter(|_| is_there);
         self.creating.charge(self.now, connection, subnet);
-        self.cells.channels_created.add(1);
+        self.counters.channels_created.add(1);
     }
 }
 

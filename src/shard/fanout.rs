@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use super::missed::Untold;
-use super::{Shard, Sockets};
+use super::Shard;
+use super::missed::GapNotice;
 use crate::channel::{ChannelName, Publication};
 use crate::connection::Delivery;
 use crate::ids::Position;
+use crate::kernel::Sockets;
 use crate::limits::GAPS_TOLD_PER_TICK;
 use crate::protocol::{OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
@@ -100,7 +101,7 @@ impl<S: Sockets> Shard<S> {
         let subscribers: Vec<_> =
             local.subscribers.as_slice().iter().map(|subscriber| subscriber.slot()).collect();
         for slot in subscribers {
-            let Some(token) = self.slots.token(slot) else { continue };
+            let Some(key) = self.slots.key(slot) else { continue };
             let Some(connection) = self.slots.at(slot) else { continue };
             let Some(index) = connection.find_subscription(place) else { continue };
             let codec = connection.protocol.codec();
@@ -113,10 +114,10 @@ impl<S: Sockets> Shard<S> {
                 self.begin_recovering(slot, place, last);
             } else if codec.on_gap() == OnGap::Notice {
                 // What came before the gap goes first.
-                self.absorb(slot);
+                self.collect_pending(slot);
                 // Or it was too slow for that, and nothing may follow its close frame.
-                if self.slots.get(token).is_some_and(|connection| connection.is_served()) {
-                    self.push_gap(token, place, (last.offset, next));
+                if self.slots.get(key).is_some_and(|connection| connection.is_served()) {
+                    self.push_gap(key, place, (last.offset, next));
                 }
             } else if self.gaps_allowed > 0 {
                 self.gaps_allowed -= 1;
@@ -124,14 +125,14 @@ impl<S: Sockets> Shard<S> {
                     OnGap::Unsubscribe => {
                         self.end_subscription(slot, index, UnsubscribeReason::InsufficientState);
                     }
-                    _ => self.close(token, CloseReason::InsufficientState),
+                    _ => self.close(key, CloseReason::InsufficientState),
                 }
             } else {
                 // It will be told soon; until then it gets nothing newer.
                 let Some(local) = self.locals.at(place) else { continue };
-                let entry = (token, local.name.clone(), Untold::Ended { server_side });
-                self.untold.push_back(entry);
-                self.absorb(slot);
+                let entry = (key, local.name.clone(), GapNotice::Ended { server_side });
+                self.gap_notices_due.push_back(entry);
+                self.collect_pending(slot);
                 let reason = UnsubscribeReason::InsufficientState;
                 self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);
@@ -143,34 +144,36 @@ impl<S: Sockets> Shard<S> {
     /// for it.
     pub(super) fn on_tick_gaps(&mut self) {
         self.gaps_allowed = GAPS_TOLD_PER_TICK;
-        for _ in 0..self.untold.len().min(GAPS_TOLD_PER_TICK) {
-            let Some((token, channel, untold)) = self.untold.pop_front() else { return };
+        for _ in 0..self.gap_notices_due.len().min(GAPS_TOLD_PER_TICK) {
+            let Some((key, channel, gap_notices_due)) = self.gap_notices_due.pop_front() else {
+                return;
+            };
             self.gaps_allowed -= 1;
-            let server_side = match untold {
-                Untold::Ended { server_side } => server_side,
-                Untold::Recovering(last) => {
-                    if self.is_recovering(token, channel.as_str()) {
-                        self.ask_for_missed(token, channel, last);
+            let server_side = match gap_notices_due {
+                GapNotice::Ended { server_side } => server_side,
+                GapNotice::Recovering(last) => {
+                    if self.is_recovering(key, channel.as_str()) {
+                        self.ask_for_missed(key, channel, last);
                     }
                     continue;
                 }
             };
-            let subscribed = self.is_subscribed(token, channel.as_str());
-            let Some(connection) = self.slots.get(token) else { continue };
+            let subscribed = self.is_subscribed(key, channel.as_str());
+            let Some(connection) = self.slots.get(key) else { continue };
             if subscribed || !connection.is_served() {
                 continue;
             }
             let codec = connection.protocol.codec();
             if server_side || codec.on_gap() == OnGap::Close {
-                self.close(token, CloseReason::InsufficientState);
+                self.close(key, CloseReason::InsufficientState);
                 continue;
             }
             let reason = UnsubscribeReason::InsufficientState;
             let push = Push::Unsubscribed { channel: channel.as_str(), reason };
             let mut frames = Vec::new();
             match codec.encode_push(&push, &mut frames) {
-                Ok(()) => self.send_event(token, &frames),
-                Err(reason) => self.close(token, reason),
+                Ok(()) => self.send_event(key, &frames),
+                Err(reason) => self.close(key, reason),
             }
         }
     }
@@ -186,7 +189,7 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn seal_channel(&mut self, place: u32) {
         let Some(local) = self.locals.at(place).filter(|local| local.is_open()) else { return };
         if !local.holds_segments() {
-            self.holding.push(place);
+            self.channels_with_segments.push(place);
         }
         local.seal(self.sweep.pass());
         for subscriber in local.subscribers.as_slice() {

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Release, Shard, Sockets, Token};
+use super::Shard;
 use crate::connection::{Flags, State, Unread};
 use crate::ids::{Slot, Tick};
+use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{ROUND_TICKS_MAX, TICK_SLOTS, UNREAD_TIMEOUT};
 use crate::reason::CloseReason;
 use crate::ws;
@@ -42,23 +43,23 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_deadline(&mut self, slot: Slot) {
-        let Some(token) = self.slots.token(slot) else { return };
-        let Some(connection) = self.slots.get(token) else { return };
+        let Some(key) = self.slots.key(slot) else { return };
+        let Some(connection) = self.slots.get(key) else { return };
         match connection.state {
             State::Handshaking => {
-                self.cells.handshakes_timeout.add(1);
+                self.counters.handshakes_timeout.add(1);
                 let text = "the request head did not arrive in time";
                 let response = crate::handshake::response(408, TIMEOUT_PHRASE, text);
-                self.respond(token, &response);
+                self.respond(key, &response);
             }
-            State::Opened => self.close(token, CloseReason::Stale),
-            State::Upgrading => self.refuse_upgrade(token, UPGRADE_TIMEOUT_TEXT),
-            State::Connected => self.on_heartbeat(token),
+            State::Opened => self.close(key, CloseReason::Stale),
+            State::Upgrading => self.refuse_upgrade(key, UPGRADE_TIMEOUT_TEXT),
+            State::Connected => self.on_heartbeat(key),
             State::Closing => {
                 // When the process ends the kernel still delivers what it was given; else it must
                 // not keep the connections of those who are gone.
                 let how = if self.draining { Release::Graceful } else { Release::Abort };
-                self.release(token, CloseReason::PeerGone, how);
+                self.release(key, CloseReason::PeerGone, how);
             }
             State::Vacant | State::Released => {}
         }
@@ -66,40 +67,40 @@ impl<S: Sockets> Shard<S> {
 
     /// Plans a connection's first ping: at a random moment of the interval's second half, so that
     /// those who came together are not pinged together.
-    pub(super) fn begin_heartbeat(&mut self, token: Token) {
+    pub(super) fn begin_heartbeat(&mut self, key: ConnectionKey) {
         let half = self.options.client().ping_interval / 2;
         let share = (self.next_random() >> 40) as f64 / (1u64 << 24) as f64;
         let due = self.tick.after(half + half.mul_f64(share));
-        self.slots.set_deadline(token.slot, due);
-        if let Some(connection) = self.slots.get(token) {
+        self.slots.set_deadline(key.slot, due);
+        if let Some(connection) = self.slots.get(key) {
             connection.heard = self.tick;
             connection.pinged = Tick::NEVER;
         }
     }
 
-    fn on_heartbeat(&mut self, token: Token) {
+    fn on_heartbeat(&mut self, key: ConnectionKey) {
         let (tick, interval, patience) =
             (self.tick, self.options.client().ping_interval, self.options.client().pong_timeout);
-        let Some(connection) = self.slots.get(token) else { return };
+        let Some(connection) = self.slots.get(key) else { return };
         if connection.flags.has(Flags::PEER_CLOSED) || connection.flags.has(Flags::DEAF) {
             // The time for what it asked for before its end is over.
-            return self.release(token, CloseReason::PeerGone, Release::Abort);
+            return self.release(key, CloseReason::PeerGone, Release::Abort);
         }
         let stalls_at = connection.stalls_at(patience);
         if stalls_at.is_some_and(|at| at <= tick) {
-            return self.give_up(token, CloseReason::Slow);
+            return self.give_up(key, CloseReason::Slow);
         }
-        let reads = !self.is_unread(token);
-        if let Some(reason) = self.judge_unread(token, reads) {
-            return self.give_up(token, reason);
+        let reads = !self.is_unread(key);
+        if let Some(reason) = self.judge_unread(key, reads) {
+            return self.give_up(key, reason);
         }
-        let Some(connection) = self.slots.get(token) else { return };
+        let Some(connection) = self.slots.get(key) else { return };
         let (heard, pinged) = (connection.heard, connection.pinged);
         let ping_due = if pinged == Tick::NEVER { tick } else { pinged.after(interval) };
         let pong_due = pinged.after(patience);
         let next = if tick >= ping_due {
             connection.pinged = tick;
-            if connection.extra.as_ref().is_none_or(|extra| extra.publishing == 0) {
+            if connection.busy.as_ref().is_none_or(|busy| busy.publishing == 0) {
                 // Reading on takes much less than the time between two pings. One alone may come
                 // right after the publication.
                 if connection.flags.has(Flags::PUBLISHED_BEFORE) {
@@ -113,55 +114,55 @@ impl<S: Sockets> Shard<S> {
         } else if tick < pong_due {
             pong_due
         } else if reads {
-            return self.give_up(token, CloseReason::NoPong);
+            return self.give_up(key, CloseReason::NoPong);
         } else {
             tick.after(patience) // It may have answered: nobody has looked.
         };
         let next = stalls_at.map_or(next, |at| at.min(next));
-        self.slots.set_deadline(token.slot, next);
+        self.slots.set_deadline(key.slot, next);
         if tick >= ping_due {
-            self.send_ping(token);
+            self.send_ping(key);
         }
     }
 
     /// Closes a connection whose peer seems to be dead, and does not wait long for its answer.
-    fn give_up(&mut self, token: Token, reason: CloseReason) {
-        self.close(token, reason);
-        self.slots.set_deadline(token.slot, self.linger_end(Duration::from_secs(1)));
+    fn give_up(&mut self, key: ConnectionKey, reason: CloseReason) {
+        self.close(key, reason);
+        self.slots.set_deadline(key.slot, self.linger_end(Duration::from_secs(1)));
     }
 
     /// Whether there may be bytes of a client that the server does not read for the time being.
-    fn is_unread(&mut self, token: Token) -> bool {
+    fn is_unread(&mut self, key: ConnectionKey) -> bool {
         let bytes_max = self.options.reading_bytes_max();
-        let Some(connection) = self.slots.get(token) else { return false };
+        let Some(connection) = self.slots.get(key) else { return false };
         !connection.may_read(bytes_max) || connection.flags.has(Flags::READABLE)
     }
 
     /// Why a client is to be closed that has not been read from for too long. Its own silence is
     /// not the reason, and not what it is told.
-    fn judge_unread(&mut self, token: Token, reads: bool) -> Option<CloseReason> {
+    fn judge_unread(&mut self, key: ConnectionKey, reads: bool) -> Option<CloseReason> {
         let tick = self.tick;
-        let waiting = self.slots.get(token)?.flags.has(Flags::WAITING);
+        let waiting = self.slots.get(key)?.flags.has(Flags::WAITING);
         let bytes_max = self.options.reading_bytes_max();
-        let extra = self.slots.get(token)?.extra.as_mut()?;
-        let taken_bytes = extra.outbox.taken_bytes();
+        let busy = self.slots.get(key)?.busy.as_mut()?;
+        let taken_bytes = busy.outbox.taken_bytes();
         let goes_on = |before: &Unread| taken_bytes >= before.taken_bytes + bytes_max;
-        let before = extra.unread.filter(|before| !reads && !goes_on(before));
-        extra.unread = before.or((!reads).then_some(Unread { since: tick, taken_bytes }));
+        let before = busy.unread.filter(|before| !reads && !goes_on(before));
+        busy.unread = before.or((!reads).then_some(Unread { since: tick, taken_bytes }));
         let over = before.is_some_and(|before| before.since.after(UNREAD_TIMEOUT) <= tick);
         over.then_some(if waiting { CloseReason::InternalError } else { CloseReason::Slow })
     }
 
     /// Looks at a connection that has begun to refuse bytes when it should have taken some.
-    pub(super) fn expect_progress(&mut self, token: Token) {
+    pub(super) fn expect_progress(&mut self, key: ConnectionKey) {
         let due = self.tick.after(self.options.client().pong_timeout);
-        if due < self.slots.deadline(token.slot) {
-            self.slots.set_deadline(token.slot, due);
+        if due < self.slots.deadline(key.slot) {
+            self.slots.set_deadline(key.slot, due);
         }
     }
 
-    fn send_ping(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
+    fn send_ping(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
         if connection.flags.has(Flags::BLOCKED) {
             return; // Taking what waits for it is the sign of life that is asked for.
         }
@@ -177,6 +178,6 @@ impl<S: Sockets> Shard<S> {
             frame.clear();
             ws::encode_ping(&[], &mut frame);
         }
-        self.send_own(token, &frame);
+        self.send_own(key, &frame);
     }
 }

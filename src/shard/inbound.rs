@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Token;
+use crate::kernel::ConnectionKey;
 
 /// What all connections together have begun to send and not finished.
 pub struct Unfinished {
@@ -10,7 +10,7 @@ pub struct Unfinished {
     bytes_max: usize,
     /// Connections with unfinished input, by the number of its beginning. May name inputs that
     /// have been finished.
-    oldest: VecDeque<(Token, u64)>,
+    oldest: VecDeque<(ConnectionKey, u64)>,
     live: usize,
     /// Number of the last beginning.
     begun: u64,
@@ -29,13 +29,13 @@ impl Unfinished {
 
     /// Notes that a connection's unfinished input has changed from `before` to `after` bytes.
     /// Answers the number of its beginning if it has begun.
-    pub fn charge(&mut self, token: Token, before: usize, after: usize) -> Option<u64> {
+    pub fn charge(&mut self, key: ConnectionKey, before: usize, after: usize) -> Option<u64> {
         self.bytes = self.bytes - before + after;
         match (before, after) {
             (0, 1..) => {
                 self.live += 1;
                 self.begun += 1;
-                self.oldest.push_back((token, self.begun));
+                self.oldest.push_back((key, self.begun));
                 return Some(self.begun);
             }
             (1.., 0) => self.live -= 1,
@@ -50,12 +50,12 @@ impl Unfinished {
     }
 
     /// The connection whose input has been unfinished longest; its input may be finished by now.
-    pub fn take_oldest(&mut self) -> Option<(Token, u64)> {
+    pub fn take_oldest(&mut self) -> Option<(ConnectionKey, u64)> {
         self.oldest.pop_front()
     }
 
     /// Drops entries for which `keep` says no, if they have become many.
-    pub fn compact(&mut self, keep: impl FnMut(&(Token, u64)) -> bool) {
+    pub fn compact(&mut self, keep: impl FnMut(&(ConnectionKey, u64)) -> bool) {
         if self.oldest.len() > 2 * self.live + 1024 {
             self.oldest.retain(keep);
         }

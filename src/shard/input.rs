@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Ready, Received, Release, Shard, Sockets, Token};
-use crate::connection::{Flags, Slots, State, Waiting};
+use super::Shard;
+use crate::connection::{Flags, PendingRequest, Slots, State};
 use crate::handshake::{self, Progress, Unavailable};
+use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
-use crate::ws::{self, Decoder, Event, Opcode};
+use crate::ws::{self, Decoder, Incoming, Opcode};
 
 /// What became of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +25,10 @@ pub(super) enum Flow {
 impl<S: Sockets> Shard<S> {
     /// News of a socket.
     pub(super) fn on_ready(&mut self, ready: Ready) {
-        let token = ready.token;
-        let Some(connection) = self.slots.get(token) else { return };
+        let key = ready.key;
+        let Some(connection) = self.slots.get(key) else { return };
         if ready.ended {
-            return self.on_watch_ended(token, ready.hangup);
+            return self.on_watch_ended(key, ready.hangup);
         }
         if ready.hangup {
             connection.flags.set(Flags::HUNG_UP);
@@ -35,61 +36,61 @@ impl<S: Sockets> Shard<S> {
         let deaf = connection.flags.has(Flags::DEAF);
         if ready.writable && !deaf && connection.flags.clear(Flags::BLOCKED) {
             connection.heard = self.tick;
-            self.mark_dirty(token.slot);
+            self.mark_dirty(key.slot);
         }
         if ready.readable {
-            self.mark_readable(token);
+            self.mark_readable(key);
         }
     }
 
-    fn on_watch_ended(&mut self, token: Token, failed: bool) {
-        let Some(connection) = self.slots.get(token) else { return };
+    fn on_watch_ended(&mut self, key: ConnectionKey, failed: bool) {
+        let Some(connection) = self.slots.get(key) else { return };
         let socket = connection.socket;
         if failed || connection.state == State::Released {
             // A watch that can't be had is not asked for again: that would go on for ever.
-            self.forget(token, CloseReason::InternalError);
+            self.forget(key, CloseReason::InternalError);
             self.io.close(socket);
-            let subnet = self.slots.remove(token.slot);
+            let subnet = self.slots.remove(key.slot);
             self.subnets.leave(subnet);
         } else {
             // The kernel could not keep the watch, and news may have been lost with it.
-            self.io.watch(socket, token);
-            self.mark_readable(token);
-            self.mark_dirty(token.slot);
+            self.io.watch(socket, key);
+            self.mark_readable(key);
+            self.mark_dirty(key.slot);
         }
     }
 
     /// Notes that a socket may have bytes.
-    pub(super) fn mark_readable(&mut self, token: Token) {
-        if let Some(connection) = self.slots.get(token) {
+    pub(super) fn mark_readable(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.slots.get(key) {
             connection.flags.set(Flags::READABLE);
         }
-        self.list(token);
+        self.list(key);
     }
 
     /// Puts a connection on the list of those that go on: with parked input, or by reading.
-    pub(super) fn list(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn list(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
         if !connection.flags.has(Flags::LISTED) {
             connection.flags.set(Flags::LISTED);
-            self.readable.push_back(token);
+            self.readable.push_back(key);
         }
     }
 
     /// Goes on with parked input, or reads once from a socket that may have bytes; it stays on the
     /// list while it may have more.
-    pub(super) fn on_listed(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn on_listed(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
         connection.flags.clear(Flags::LISTED);
         if connection.flags.has(Flags::PARKED) {
-            return self.go_on(token);
+            return self.go_on(key);
         }
         if connection.state == State::Released || !connection.flags.has(Flags::READABLE) {
             return;
         }
         let closing = connection.state == State::Closing;
         if connection.is_upgrade_abandoned() {
-            return self.release(token, CloseReason::PeerGone, Release::Graceful);
+            return self.release(key, CloseReason::PeerGone, Release::Graceful);
         }
         if !closing && !connection.may_read(self.options.reading_bytes_max()) {
             return; // It is listed again when that has changed.
@@ -103,32 +104,32 @@ impl<S: Sockets> Shard<S> {
                 if all {
                     connection.flags.clear(Flags::READABLE);
                 }
-                self.on_bytes(token, &mut buffer[..count]);
+                self.on_bytes(key, &mut buffer[..count]);
                 if !all {
-                    self.mark_readable(token);
+                    self.mark_readable(key);
                 }
             }
             Received::Nothing => {
                 connection.flags.clear(Flags::READABLE);
-                self.account_inbound(token);
+                self.account_inbound(key);
             }
-            Received::End => self.on_end(token),
-            Received::Gone => self.release(token, CloseReason::PeerGone, Release::Abort),
+            Received::End => self.on_end(key),
+            Received::Gone => self.release(key, CloseReason::PeerGone, Release::Abort),
         }
         self.buffer = buffer;
     }
 
-    fn on_bytes(&mut self, token: Token, bytes: &mut [u8]) {
-        let Some(connection) = self.slots.get(token) else { return };
+    fn on_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        let Some(connection) = self.slots.get(key) else { return };
         connection.heard = self.tick;
-        if let Some(extra) = connection.extra.as_mut() {
-            extra.unread = None;
+        if let Some(busy) = connection.busy.as_mut() {
+            busy.unread = None;
         }
         match connection.state {
-            State::Handshaking => self.on_head(token, bytes),
+            State::Handshaking => self.on_head(key, bytes),
             State::Opened | State::Connected => {
-                self.on_frames(token, bytes);
-                self.charge_inbound(token);
+                self.on_frames(key, bytes);
+                self.charge_inbound(key);
             }
             // What comes before the response is not read yet.
             State::Upgrading => {}
@@ -136,149 +137,149 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn on_head(&mut self, token: Token, bytes: &mut [u8]) {
-        let Some(connection) = self.slots.get(token) else { return };
+    fn on_head(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        let Some(connection) = self.slots.get(key) else { return };
         let mut head = Vec::new();
-        if let Some(extra) = connection.extra.as_mut() {
-            head = std::mem::take(&mut extra.head);
+        if let Some(busy) = connection.busy.as_mut() {
+            head = std::mem::take(&mut busy.head);
         }
         head.extend_from_slice(bytes);
         let rules = &self.options.rules;
         let Ok(progress) = guarded(|| handshake::read(&head, rules)) else {
-            self.cells.panics.add(1);
-            return self.release(token, CloseReason::InternalError, Release::Graceful);
+            self.counters.panics.add(1);
+            return self.release(key, CloseReason::InternalError, Release::Graceful);
         };
         match progress {
             Progress::Incomplete => {
-                let extra = connection.extra();
+                let busy = connection.busy();
                 head.shrink_to_fit();
-                extra.head = head;
-                extra.head_receives += 1;
-                if extra.head_receives > HANDSHAKE_RECEIVES_MAX {
-                    return self.release(token, CloseReason::Refused, Release::Graceful);
+                busy.head = head;
+                busy.head_receives += 1;
+                if busy.head_receives > HANDSHAKE_RECEIVES_MAX {
+                    return self.release(key, CloseReason::Refused, Release::Graceful);
                 }
             }
             Progress::Respond(response) => {
-                self.cells.handshakes_refused.add(1);
-                self.respond(token, &response.bytes);
+                self.counters.handshakes_refused.add(1);
+                self.respond(key, &response.bytes);
             }
             Progress::Health { head_only } => {
                 let phase = self.readiness.phase(self.now);
-                self.respond(token, &handshake::health_response(phase, head_only));
+                self.respond(key, &handshake::health_response(phase, head_only));
             }
             Progress::Upgrade(_) if self.draining || !self.readiness.takes_clients() => {
-                self.cells.handshakes_refused.add(1);
+                self.counters.handshakes_refused.add(1);
                 let phase = self.readiness.phase(self.now);
-                self.respond(token, &handshake::unavailable(Unavailable::Phase(phase)));
+                self.respond(key, &handshake::unavailable(Unavailable::Phase(phase)));
             }
             Progress::Upgrade(upgrade) => {
                 let consumed = upgrade.consumed;
-                match self.open(token, upgrade) {
-                    Flow::Continue => drop(self.on_frames(token, &mut head[consumed..])),
-                    Flow::Wait => self.park_input(token, &head[consumed..]),
+                match self.open(key, upgrade) {
+                    Flow::Continue => drop(self.on_frames(key, &mut head[consumed..])),
+                    Flow::Wait => self.park_input(key, &head[consumed..]),
                     Flow::Stop => {}
                 }
             }
         }
-        self.charge_inbound(token);
+        self.charge_inbound(key);
     }
 
     /// Decodes frames and carries out what they ask for.
-    pub(super) fn on_frames(&mut self, token: Token, mut input: &mut [u8]) -> Flow {
+    pub(super) fn on_frames(&mut self, key: ConnectionKey, mut input: &mut [u8]) -> Flow {
         let limits = ws::Limits {
             message_bytes_max: self.options.client().message_bytes_max,
             fragments_max: self.options.client().fragments_max,
         };
         // The decoder leaves its connection for as long as an event may borrow from it.
-        let mut decoder = self.take_decoder(token);
+        let mut decoder = self.take_decoder(key);
         while !input.is_empty() {
-            if !self.has_room_to_answer(token) {
-                self.park_input(token, input);
-                self.restore_decoder(token, decoder);
+            if !self.has_room_to_answer(key) {
+                self.park_input(key, input);
+                self.restore_decoder(key, decoder);
                 return Flow::Wait;
             }
             let step = parse(&mut decoder, input, &limits);
             let step = match step {
                 Ok(Ok(step)) => step,
                 Ok(Err(reason)) => {
-                    self.close(token, reason);
+                    self.close(key, reason);
                     return Flow::Stop;
                 }
-                Err(Panicked) => return self.on_parse_panic(token),
+                Err(Panicked) => return self.on_parse_panic(key),
             };
             let consumed = step.consumed;
-            let pings = u32::from(matches!(step.event, Some(Event::Ping(_))));
-            if self.exceeds_rates(token, step.frames, pings) {
-                self.close(token, CloseReason::TooManyRequests);
+            let pings = u32::from(matches!(step.event, Some(Incoming::Ping(_))));
+            if self.exceeds_rates(key, step.frames, pings) {
+                self.close(key, CloseReason::TooManyRequests);
                 return Flow::Stop;
             }
-            let flow = step.event.map_or(Flow::Continue, |event| self.on_event(token, &event));
+            let flow = step.event.map_or(Flow::Continue, |event| self.on_event(key, &event));
             input = &mut input[consumed..];
             match flow {
                 Flow::Continue => {}
                 Flow::Stop => return flow,
                 Flow::Wait => {
-                    self.park_input(token, input);
-                    self.restore_decoder(token, decoder);
+                    self.park_input(key, input);
+                    self.restore_decoder(key, decoder);
                     return flow;
                 }
             }
         }
-        self.restore_decoder(token, decoder);
+        self.restore_decoder(key, decoder);
         Flow::Continue
     }
 
-    fn take_decoder(&mut self, token: Token) -> Decoder {
-        let extra = self.slots.get(token).and_then(|connection| connection.extra.as_mut());
-        extra.map(|extra| std::mem::take(&mut extra.decoder)).unwrap_or_default()
+    fn take_decoder(&mut self, key: ConnectionKey) -> Decoder {
+        let busy = self.slots.get(key).and_then(|connection| connection.busy.as_mut());
+        busy.map(|busy| std::mem::take(&mut busy.decoder)).unwrap_or_default()
     }
 
-    fn restore_decoder(&mut self, token: Token, decoder: Decoder) {
-        if let Some(connection) = self.slots.get(token) {
+    fn restore_decoder(&mut self, key: ConnectionKey, decoder: Decoder) {
+        if let Some(connection) = self.slots.get(key) {
             if !decoder.is_idle() {
-                connection.extra().decoder = decoder;
+                connection.busy().decoder = decoder;
             }
             connection.shrink();
         }
     }
 
-    fn on_parse_panic(&mut self, token: Token) -> Flow {
-        self.cells.panics.add(1);
-        self.close(token, CloseReason::InternalError);
+    fn on_parse_panic(&mut self, key: ConnectionKey) -> Flow {
+        self.counters.panics.add(1);
+        self.close(key, CloseReason::InternalError);
         Flow::Stop
     }
 
-    fn exceeds_rates(&mut self, token: Token, frames: u32, pings: u32) -> bool {
+    fn exceeds_rates(&mut self, key: ConnectionKey, frames: u32, pings: u32) -> bool {
         let limits = (
             self.options.client().frames_per_second_max,
             self.options.client().pings_per_second_max,
         );
         let tick = self.tick;
-        let connection = self.slots.get(token);
+        let connection = self.slots.get(key);
         connection.is_some_and(|connection| connection.meter.count(tick, frames, pings, limits))
     }
 
     /// Carries out one event.
-    fn on_event(&mut self, token: Token, event: &Event<'_>) -> Flow {
+    fn on_event(&mut self, key: ConnectionKey, event: &Incoming<'_>) -> Flow {
         match *event {
-            Event::Message { opcode, data } => {
-                let (flow, left) = self.on_commands(token, opcode, data);
+            Incoming::Message { opcode, data } => {
+                let (flow, left) = self.on_commands(key, opcode, data);
                 if flow == Flow::Wait {
-                    self.park_message(token, opcode, left);
+                    self.park_message(key, opcode, left);
                 }
                 flow
             }
-            Event::Ping(payload) => {
+            Incoming::Ping(payload) => {
                 let mut frame = Vec::new();
                 ws::encode_pong(payload, &mut frame);
-                self.send_own(token, &frame);
+                self.send_own(key, &frame);
                 Flow::Continue
             }
             // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers
             // the protocol's own ping: without one outstanding it would be an error.
-            Event::Pong => Flow::Continue,
-            Event::Close(code) => {
-                self.on_close_frame(token, code);
+            Incoming::Pong => Flow::Continue,
+            Incoming::Close(code) => {
+                self.on_close_frame(key, code);
                 Flow::Stop
             }
         }
@@ -288,61 +289,61 @@ impl<S: Sockets> Shard<S> {
     /// what is left of the message.
     pub(super) fn on_commands<'m>(
         &mut self,
-        token: Token,
+        key: ConnectionKey,
         opcode: Opcode,
         mut message: &'m [u8],
     ) -> (Flow, &'m [u8]) {
         loop {
-            let Some(connection) = self.slots.get(token) else { return (Flow::Stop, &[]) };
+            let Some(connection) = self.slots.get(key) else { return (Flow::Stop, &[]) };
             let codec = connection.protocol.codec();
             let decoded = guarded(|| codec.decode(opcode, message));
             let flow = match decoded {
-                Err(Panicked) => self.on_parse_panic(token),
+                Err(Panicked) => self.on_parse_panic(key),
                 Ok(Err(reason)) => {
-                    self.close(token, reason);
+                    self.close(key, reason);
                     Flow::Stop
                 }
-                Ok(Ok((request, _))) if self.relies_on_publications(token, &request) => {
-                    return (self.wait(token, Waiting::Publications), message);
+                Ok(Ok((request, _))) if self.relies_on_publications(key, &request) => {
+                    return (self.wait(key, PendingRequest::Publications), message);
                 }
                 Ok(Ok((request, _)))
-                    if request.command.asks_for_history() && !self.may_replay(token) =>
+                    if request.command.asks_for_history() && !self.may_replay(key) =>
                 {
                     return (Flow::Wait, message);
                 }
                 Ok(Ok((request, rest))) => {
                     message = rest;
-                    self.on_request(token, request)
+                    self.on_request(key, request)
                 }
             };
             if flow == Flow::Stop || message.is_empty() {
                 return (flow, message);
             }
             // Each further command is worth a frame, or one frame could carry thousands unlimited.
-            if self.exceeds_rates(token, 1, 0) {
-                self.close(token, CloseReason::TooManyRequests);
+            if self.exceeds_rates(key, 1, 0) {
+                self.close(key, CloseReason::TooManyRequests);
                 return (Flow::Stop, &[]);
             }
-            if flow == Flow::Wait || !self.has_room_to_answer(token) {
+            if flow == Flow::Wait || !self.has_room_to_answer(key) {
                 return (Flow::Wait, message);
             }
         }
     }
 
     /// Brings the account of unfinished input up to date.
-    pub(super) fn account_inbound(&mut self, token: Token) {
-        if let Some(connection) = self.slots.get(token)
-            && let Some(extra) = connection.extra.as_mut()
+    pub(super) fn account_inbound(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.slots.get(key)
+            && let Some(busy) = connection.busy.as_mut()
         {
             let flags = &connection.flags;
             let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
             if !left.iter().any(|flag| flags.has(*flag)) {
-                extra.unserved = None;
+                busy.unserved = None;
             }
-            let (before, after) = (extra.charged, extra.inbound_bytes());
-            extra.charged = after;
-            if let Some(begun) = self.unfinished.charge(token, before, after) {
-                extra.begun = begun;
+            let (before, after) = (busy.charged, busy.inbound_bytes());
+            busy.charged = after;
+            if let Some(begun) = self.unfinished.charge(key, before, after) {
+                busy.begun = begun;
             }
             connection.shrink();
         }
@@ -350,8 +351,8 @@ impl<S: Sockets> Shard<S> {
 
     /// The same, and makes room if there is too much. Closing a connection only accounts, so that
     /// thousands of small ones are closed in a loop and not each from within the other's closing.
-    pub(super) fn charge_inbound(&mut self, token: Token) {
-        self.account_inbound(token);
+    pub(super) fn charge_inbound(&mut self, key: ConnectionKey) {
+        self.account_inbound(key);
         while self.unfinished.is_full() {
             let Some(oldest) = self.unfinished.take_oldest() else { break };
             if is_unfinished(&mut self.slots, oldest) {
@@ -360,14 +361,14 @@ impl<S: Sockets> Shard<S> {
         }
         let slots = &mut self.slots;
         self.unfinished.compact(|begun| is_unfinished(slots, *begun));
-        self.cells.inbound_bytes.set(self.unfinished.bytes() as u64);
+        self.counters.inbound_bytes.set(self.unfinished.bytes() as u64);
     }
 }
 
 /// Whether the input of a connection that began with number `begun` is still not finished.
-fn is_unfinished(slots: &mut Slots, (token, begun): (Token, u64)) -> bool {
-    let extra = slots.get(token).and_then(|connection| connection.extra.as_ref());
-    extra.is_some_and(|extra| extra.charged > 0 && extra.begun == begun)
+fn is_unfinished(slots: &mut Slots, (key, begun): (ConnectionKey, u64)) -> bool {
+    let busy = slots.get(key).and_then(|connection| connection.busy.as_ref());
+    busy.is_some_and(|busy| busy.charged > 0 && busy.begun == begun)
 }
 
 /// Parsing panicked. The connection's bytes are at fault or this program is; its other

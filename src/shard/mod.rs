@@ -14,7 +14,7 @@ mod heartbeat;
 mod identity;
 mod inbound;
 mod input;
-mod joining;
+mod server_subscribe;
 mod locals;
 mod missed;
 mod options;
@@ -23,7 +23,6 @@ mod reporting;
 mod requests;
 mod retry;
 mod session;
-mod sockets;
 mod subscribing;
 mod sweep;
 mod turn;
@@ -33,7 +32,6 @@ pub use budget::OutboxLeases;
 pub use identity::Identity;
 pub use input::is_parsing;
 pub use options::{Options, Pools};
-pub use sockets::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,9 +41,10 @@ use crate::collections::Bitmap;
 use crate::connection::Slots;
 use crate::home::{self, Home};
 use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
+use crate::kernel::{ConnectionKey, Ready, Socket, Sockets};
 use crate::limits::{GAPS_TOLD_PER_TICK, LEASE_CONNECTIONS_MAX, RECEIVE_BYTES_MAX};
 use crate::mesh::{HomeMap, Inbox, Outbound, Post, ShardMail, ToShard};
-use crate::metrics::ShardCells;
+use crate::metrics::ShardCounters;
 use crate::readiness::Readiness;
 use crate::subnets::{Subnet, Subnets};
 use budget::Budget;
@@ -73,7 +72,7 @@ pub struct Parts<S> {
     /// How connections are named.
     pub identity: Identity,
     /// Where it counts.
-    pub cells: Arc<ShardCells>,
+    pub counters: Arc<ShardCounters>,
     /// Where all shards of the node count what clients of one subnet use.
     pub subnets: Arc<Subnets>,
     /// Whether the node takes clients.
@@ -93,7 +92,7 @@ pub struct Shard<S> {
     post: Post,
     home_map: HomeMap,
     identity: Identity,
-    cells: Arc<ShardCells>,
+    counters: Arc<ShardCounters>,
     subnets: Arc<Subnets>,
     readiness: Arc<Readiness>,
     random: u64,
@@ -106,13 +105,13 @@ pub struct Shard<S> {
     /// Channels that have gathered publications in this turn.
     unsealed: Vec<u32>,
     /// Channels that hold segments.
-    holding: Vec<u32>,
+    channels_with_segments: Vec<u32>,
     /// Connections with something to send.
     dirty: Bitmap,
     sweep: Sweep,
     retries: retry::Retries,
     /// Connections with something to read.
-    readable: VecDeque<Token>,
+    readable: VecDeque<ConnectionKey>,
     unfinished: Unfinished,
     budget: Budget,
     owing: parking::Owing,
@@ -121,11 +120,11 @@ pub struct Shard<S> {
     /// What the next answer is encoded in; empty between two.
     reply_buffer: Vec<u8>,
     requests: Requests,
-    joining: joining::Joining,
+    server_subscribe: server_subscribe::Joining,
     reporting: reporting::Reporting,
     /// Subscribers that have missed something and are still to be told, for a protocol in which
     /// they come back when they are, or for which it is still to be asked.
-    untold: VecDeque<(Token, ChannelName, missed::Untold)>,
+    gap_notices_due: VecDeque<(ConnectionKey, ChannelName, missed::GapNotice)>,
     /// How many more may be told in this tick.
     gaps_allowed: usize,
     buffer: Vec<u8>,
@@ -148,7 +147,7 @@ impl<S: Sockets> Shard<S> {
             history_bytes_max: options.history_bytes_max,
             channels: pools.channels,
             idempotency: pools.idempotency,
-            cells: Arc::clone(&parts.cells),
+            counters: Arc::clone(&parts.counters),
             seed: parts.seed,
         });
         let now = parts.sockets.now();
@@ -161,7 +160,7 @@ impl<S: Sockets> Shard<S> {
             post: Post::new(parts.id, parts.outbound),
             home_map: parts.home_map,
             identity: parts.identity,
-            cells: parts.cells,
+            counters: parts.counters,
             subnets: parts.subnets,
             readiness: parts.readiness,
             random: parts.seed | 1,
@@ -170,7 +169,7 @@ impl<S: Sockets> Shard<S> {
             slots: Slots::default(),
             locals: Locals::default(),
             unsealed: Vec::new(),
-            holding: Vec::new(),
+            channels_with_segments: Vec::new(),
             dirty: Bitmap::default(),
             sweep: Sweep::default(),
             retries: retry::Retries::default(),
@@ -181,9 +180,9 @@ impl<S: Sockets> Shard<S> {
             replied_bytes: 0,
             reply_buffer: Vec::new(),
             requests: Requests::default(),
-            joining: joining::Joining::default(),
+            server_subscribe: server_subscribe::Joining::default(),
             reporting: reporting::Reporting::default(),
-            untold: VecDeque::new(),
+            gap_notices_due: VecDeque::new(),
             gaps_allowed: GAPS_TOLD_PER_TICK,
             buffer: vec![0; RECEIVE_BYTES_MAX],
             events: Vec::new(),
@@ -203,9 +202,9 @@ impl<S: Sockets> Shard<S> {
         }
         let deadline = self.tick.after(self.options.client().handshake_timeout);
         let counted = (socket, self.subnets.enter(subnet));
-        let token = self.slots.insert(counted, self.tick, deadline);
-        self.cells.handshaking.add(1);
-        self.io.watch(socket, token);
+        let key = self.slots.insert(counted, self.tick, deadline);
+        self.counters.handshaking.add(1);
+        self.io.watch(socket, key);
         true
     }
 
@@ -251,13 +250,13 @@ impl<S: Sockets> Shard<S> {
         &self.inbox
     }
 
-    fn connection_id(&self, token: Token) -> ConnectionId {
-        ConnectionId { shard: self.id, slot: token.slot, generation: token.generation }
+    fn connection_id(&self, key: ConnectionKey) -> ConnectionId {
+        ConnectionId { shard: self.id, slot: key.slot, generation: key.generation }
     }
 
-    /// The token of a connection of this shard.
-    fn token_of(connection: ConnectionId) -> Token {
-        Token { slot: connection.slot, generation: connection.generation }
+    /// The key of a connection of this shard.
+    fn key_of(connection: ConnectionId) -> ConnectionKey {
+        ConnectionKey { slot: connection.slot, generation: connection.generation }
     }
 
     /// Notes that a connection has something to send.
@@ -277,17 +276,17 @@ impl<S: Sockets> Shard<S> {
         match message {
             ToShard::Subscribed(answer) => self.on_subscribed(*answer),
             ToShard::Refused { channel, connection, error } => {
-                self.on_refused(&channel, Self::token_of(connection), error);
+                self.on_refused(&channel, Self::key_of(connection), error);
             }
             ToShard::Live { channel, publications } => self.on_live(&channel, publications),
             ToShard::Gap { channel, next, .. } => self.on_gap(&channel, next),
             ToShard::Moved { channel, top } => self.on_moved(&channel, top),
             ToShard::Created { connection } => self.on_created(connection),
             ToShard::Answer { connection, request, pipelined: false, answer } => {
-                self.on_answer(Self::token_of(connection), request, answer);
+                self.on_answer(Self::key_of(connection), request, answer);
             }
             ToShard::Answer { connection, request, pipelined: true, answer } => {
-                self.on_published(Self::token_of(connection), request, &answer);
+                self.on_published(Self::key_of(connection), request, &answer);
             }
             ToShard::Control { ticket, request } => self.on_control(ticket, request),
         }

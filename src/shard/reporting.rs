@@ -1,10 +1,11 @@
 //! Events for the application: noted where things happen, and handed to the bridge. Nobody waits
 //! for it: what finds no room is counted, and the count is told as soon as there is room.
 
-use super::{Shard, Sockets, Token};
+use super::Shard;
 use crate::connection::{Slots, State};
 use crate::ids::Slot;
-use crate::mesh::{Event, EventKind, ToBridge};
+use crate::kernel::{ConnectionKey, Sockets};
+use crate::mesh::{AppEvent, EventKind, ToBridge};
 use crate::protocol::Protocol;
 
 /// What has been noted.
@@ -15,29 +16,34 @@ pub(super) struct Reporting {
 
 impl<S: Sockets> Shard<S> {
     /// Notes an event of a connection; `fill` says the rest.
-    pub(super) fn report(&mut self, token: Token, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+    pub(super) fn report(
+        &mut self,
+        key: ConnectionKey,
+        kind: EventKind,
+        fill: impl FnOnce(&mut AppEvent),
+    ) {
         if !self.has_room_for_reports() {
             self.reporting.dropped += 1;
             return;
         }
         self.report_dropped();
-        let mut event = Event::new(kind, self.now);
-        event.client = Some(self.identity.mint(self.connection_id(token)));
+        let mut event = AppEvent::new(kind, self.now);
+        event.client = Some(self.identity.mint(self.connection_id(key)));
         fill(&mut event);
-        self.post.to_bridge(ToBridge::Event(Box::new(event)));
+        self.post.to_bridge(ToBridge::AppEvent(Box::new(event)));
     }
 
     /// Notes that a session has begun.
-    pub(super) fn report_connect(&mut self, token: Token) {
-        if self.options.settings.events.notes_connect() && self.is_session(token) {
-            self.report(token, EventKind::Connect, |_| {});
+    pub(super) fn report_connect(&mut self, key: ConnectionKey) {
+        if self.options.settings.events.notes_connect() && self.is_session(key) {
+            self.report(key, EventKind::Connect, |_| {});
         }
     }
 
     /// Notes that a session has ended, with the code and text that the client was told.
-    pub(super) fn report_disconnect(&mut self, token: Token, (code, text): (u16, &str)) {
-        if self.options.settings.events.notes_disconnect() && self.is_session(token) {
-            self.report(token, EventKind::Disconnect, |event| {
+    pub(super) fn report_disconnect(&mut self, key: ConnectionKey, (code, text): (u16, &str)) {
+        if self.options.settings.events.notes_disconnect() && self.is_session(key) {
+            self.report(key, EventKind::Disconnect, |event| {
                 event.code = code;
                 event.reason = text.into();
             });
@@ -45,22 +51,22 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that a client has become the subscriber of a channel.
-    pub(super) fn report_subscribe(&mut self, token: Token, place: u32) {
+    pub(super) fn report_subscribe(&mut self, key: ConnectionKey, place: u32) {
         let Some(local) = self.locals.at(place) else { return };
-        if local.namespace.events.subscribe && is_session_begun(&mut self.slots, token) {
+        if local.namespace.events.subscribe && is_session_begun(&mut self.slots, key) {
             let channel = local.name.clone();
-            self.report(token, EventKind::Subscribe, |event| event.channel = Some(channel));
+            self.report(key, EventKind::Subscribe, |event| event.channel = Some(channel));
         }
     }
 
     /// Notes the subscriptions with which a session begins.
-    pub(super) fn report_subscriptions(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn report_subscriptions(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
         let count = connection.subscriptions_count();
         let places: Vec<u32> = (0..count)
             .filter_map(|index| connection.subscription(index).map(|found| found.channel))
             .collect();
-        places.into_iter().for_each(|place| self.report_subscribe(token, place));
+        places.into_iter().for_each(|place| self.report_subscribe(key, place));
     }
 
     /// Notes that the subscription with number `index` is about to end.
@@ -70,13 +76,13 @@ impl<S: Sockets> Shard<S> {
         index: usize,
         (code, text): (u16, &str),
     ) {
-        let Some(token) = self.slots.token(slot) else { return };
+        let Some(key) = self.slots.key(slot) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
         let Some(place) = connection.subscription(index).map(|found| found.channel) else { return };
         let Some(local) = self.locals.at(place) else { return };
-        if local.namespace.events.unsubscribe && is_session_begun(&mut self.slots, token) {
+        if local.namespace.events.unsubscribe && is_session_begun(&mut self.slots, key) {
             let channel = local.name.clone();
-            self.report(token, EventKind::Unsubscribe, |event| {
+            self.report(key, EventKind::Unsubscribe, |event| {
                 event.channel = Some(channel);
                 event.code = code;
                 event.reason = text.into();
@@ -87,15 +93,15 @@ impl<S: Sockets> Shard<S> {
     /// Tells how many events found no room, if there is room for that.
     pub(super) fn report_dropped(&mut self) {
         if self.reporting.dropped > 0 && self.has_room_for_reports() {
-            let mut event = Event::new(EventKind::Dropped, self.now);
+            let mut event = AppEvent::new(EventKind::Dropped, self.now);
             event.count = std::mem::take(&mut self.reporting.dropped);
-            self.post.to_bridge(ToBridge::Event(Box::new(event)));
+            self.post.to_bridge(ToBridge::AppEvent(Box::new(event)));
         }
     }
 
     /// Whether a connection is a client's, and not a test suite's.
-    fn is_session(&mut self, token: Token) -> bool {
-        let connection = self.slots.get(token);
+    fn is_session(&mut self, key: ConnectionKey) -> bool {
+        let connection = self.slots.get(key);
         connection.is_some_and(|connection| connection.protocol != Protocol::Echo)
     }
 
@@ -105,6 +111,6 @@ impl<S: Sockets> Shard<S> {
 }
 
 /// Whether the application has been told of a connection: not while its upgrade waits.
-fn is_session_begun(slots: &mut Slots, token: Token) -> bool {
-    slots.get(token).is_some_and(|connection| connection.state == State::Connected)
+fn is_session_begun(slots: &mut Slots, key: ConnectionKey) -> bool {
+    slots.get(key).is_some_and(|connection| connection.state == State::Connected)
 }

@@ -4,10 +4,11 @@
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::{Shard, Sockets, Token};
+use super::Shard;
 use crate::channel::ChannelName;
 use crate::connection::State;
 use crate::ids::{ConnectionId, Moment, Slot};
+use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{WALK_STEPS_MAX, WALKS_MAX};
 use crate::mesh::{Answer, Asker, ControlRequest, Target, Ticket};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
@@ -51,7 +52,7 @@ impl<S: Sockets> Shard<S> {
             | ControlRequest::Subscribe { target, .. } => target.connection,
         };
         if let Some(connection) = single {
-            let affected = self.apply(ticket, &request, Self::token_of(connection));
+            let affected = self.apply(ticket, &request, Self::key_of(connection));
             if matches!(request, ControlRequest::Subscribe { .. }) {
                 return self.end_walk_of_joins(ticket, usize::from(affected));
             }
@@ -80,8 +81,8 @@ impl<S: Sockets> Shard<S> {
         for at in walk.at..until {
             if channels {
                 self.walk_channel(&mut walk, at as u32);
-            } else if let Some(token) = self.slots.token(Slot::new(at)) {
-                walk.affected += usize::from(self.apply(walk.ticket, &walk.request, token));
+            } else if let Some(key) = self.slots.key(Slot::new(at)) {
+                walk.affected += usize::from(self.apply(walk.ticket, &walk.request, key));
             }
         }
         walk.at = until;
@@ -116,34 +117,34 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Does to one connection what is asked; answers whether it was concerned.
-    fn apply(&mut self, ticket: Ticket, request: &ControlRequest, token: Token) -> bool {
-        let connection = self.connection_id(token);
-        let open = self.slots.get(token).is_some_and(|found| found.state == State::Connected);
+    fn apply(&mut self, ticket: Ticket, request: &ControlRequest, key: ConnectionKey) -> bool {
+        let connection = self.connection_id(key);
+        let open = self.slots.get(key).is_some_and(|found| found.state == State::Connected);
         match request {
             _ if !open => false,
             ControlRequest::Disconnect { target, whitelist, code, text } => {
                 let spared = whitelist.contains(&connection);
-                if spared || !is_meant(target, connection) {
+                if spared || !matches(target, connection) {
                     return false;
                 }
                 let known = CloseReason::ALL.iter().find(|known| known.row().code == *code);
                 let reason = known.copied().unwrap_or(CloseReason::Custom);
-                self.close_with(token, reason, (*code, text));
+                self.close_with(key, reason, (*code, text));
                 true
             }
             ControlRequest::Unsubscribe { target, channel } => {
-                is_meant(target, connection) && self.apply_unsubscribe(token, channel.as_ref())
+                matches(target, connection) && self.apply_unsubscribe(key, channel.as_ref())
             }
             ControlRequest::Subscribe { target, channel, recover } => {
-                is_meant(target, connection) && self.join(token, ticket, (channel, *recover))
+                matches(target, connection) && self.join(key, ticket, (channel, *recover))
             }
             ControlRequest::Channels { .. } | ControlRequest::Drain { .. } => false,
         }
     }
 
-    fn apply_unsubscribe(&mut self, token: Token, channel: Option<&ChannelName>) -> bool {
+    fn apply_unsubscribe(&mut self, key: ConnectionKey, channel: Option<&ChannelName>) -> bool {
         // One that is about to begin must not come after this.
-        let mut affected = self.joining.cancel(self.connection_id(token), channel);
+        let mut affected = self.server_subscribe.cancel(self.connection_id(key), channel);
         let place = match channel {
             None => None,
             Some(name) => match self.locals.find(name.as_str()) {
@@ -152,13 +153,13 @@ impl<S: Sockets> Shard<S> {
             },
         };
         loop {
-            let index = self.slots.get(token).and_then(|connection| match place {
+            let index = self.slots.get(key).and_then(|connection| match place {
                 Some(place) => connection.find_subscription(place),
                 None => connection.subscriptions_count().checked_sub(1),
             });
-            let open = self.slots.get(token).is_some_and(|found| found.state == State::Connected);
+            let open = self.slots.get(key).is_some_and(|found| found.state == State::Connected);
             let Some(index) = index.filter(|_| open) else { return affected };
-            self.end_subscription(token.slot, index, UnsubscribeReason::Server);
+            self.end_subscription(key.slot, index, UnsubscribeReason::Server);
             affected = true;
         }
     }
@@ -172,10 +173,10 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Sees to it that a connection which was closing when the drain began ends with the others.
-    fn hasten(&mut self, token: Token) {
-        if self.slots.get(token).is_some_and(|connection| connection.state == State::Closing) {
-            let deadline = self.slots.deadline(token.slot).min(self.last_end);
-            self.slots.set_deadline(token.slot, deadline);
+    fn hasten(&mut self, key: ConnectionKey) {
+        if self.slots.get(key).is_some_and(|connection| connection.state == State::Closing) {
+            let deadline = self.slots.deadline(key.slot).min(self.last_end);
+            self.slots.set_deadline(key.slot, deadline);
         }
     }
 
@@ -189,9 +190,9 @@ impl<S: Sockets> Shard<S> {
         while drain.closed < due.max(drain.connections * usize::from(share >= 1.0))
             && drain.at < self.slots.reached()
         {
-            if let Some(token) = self.slots.token(Slot::new(drain.at)) {
-                self.close(token, CloseReason::Shutdown);
-                self.hasten(token);
+            if let Some(key) = self.slots.key(Slot::new(drain.at)) {
+                self.close(key, CloseReason::Shutdown);
+                self.hasten(key);
                 drain.closed += 1;
             }
             drain.at += 1;
@@ -209,7 +210,7 @@ impl<S: Sockets> Shard<S> {
 }
 
 /// Whether a request means a connection. All connections are anonymous: their user is "".
-fn is_meant(target: &Target, connection: ConnectionId) -> bool {
+fn matches(target: &Target, connection: ConnectionId) -> bool {
     target.user.is_empty() && target.connection.is_none_or(|meant| meant == connection)
 }
 

@@ -2,25 +2,26 @@
 //! acknowledges something; where nothing is on its way to the peer that never happens, so the next
 //! tick tries such a socket again.
 
-use super::{Shard, Sockets, Token};
+use super::Shard;
 use crate::connection::{Flags, State};
+use crate::kernel::{ConnectionKey, Sockets};
 
 /// Connections of which the kernel took nothing since the last tick, each once for every write.
 #[derive(Default)]
-pub(super) struct Retries(Vec<Token>);
+pub(super) struct Retries(Vec<ConnectionKey>);
 
 impl Retries {
     /// The kernel took nothing of a write.
-    pub(super) fn note(&mut self, token: Token) {
-        self.0.push(token);
+    pub(super) fn note(&mut self, key: ConnectionKey) {
+        self.0.push(key);
     }
 }
 
 impl<S: Sockets> Shard<S> {
     /// Sends again to those of whom no news would come.
     pub(super) fn on_tick_retries(&mut self) {
-        for token in std::mem::take(&mut self.retries.0) {
-            let Some(connection) = self.slots.get(token) else { continue };
+        for key in std::mem::take(&mut self.retries.0) {
+            let Some(connection) = self.slots.get(key) else { continue };
             let blocked = connection.flags.has(Flags::BLOCKED);
             if blocked
                 && !connection.flags.has(Flags::DEAF)
@@ -31,7 +32,7 @@ impl<S: Sockets> Shard<S> {
                 connection.flags.clear(Flags::BLOCKED);
                 // It was not pinged meanwhile, and has nothing to answer.
                 connection.heard = self.tick;
-                self.mark_dirty(token.slot);
+                self.mark_dirty(key.slot);
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Sessions: what clients may ask for, in which order, and what becomes of it. The same for every
 //! protocol; codecs only translate.
 
+use super::Shard;
 use super::input::Flow;
-use super::{Shard, Sockets, Token};
 use crate::channel::{ChannelName, DataType, Namespace, Publication, Publisher, check_payload};
-use crate::connection::{Flags, State, Waiting};
+use crate::connection::{Flags, PendingRequest, State};
 use crate::handshake::{Endpoint, Upgrade};
+use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
 use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
@@ -14,8 +15,8 @@ use std::sync::Arc;
 
 impl<S: Sockets> Shard<S> {
     /// Turns a request head into a connection.
-    pub(super) fn open(&mut self, token: Token, upgrade: Upgrade) -> Flow {
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+    pub(super) fn open(&mut self, key: ConnectionKey, upgrade: Upgrade) -> Flow {
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         let mut protobuf = false;
         (connection.protocol, connection.state) = match upgrade.endpoint {
             Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
@@ -26,57 +27,61 @@ impl<S: Sockets> Shard<S> {
                 (Protocol::Centrifugo, State::Opened)
             }
             Endpoint::Plain(request) => {
-                return self.begin_upgrade(token, request, upgrade.acceptance);
+                return self.begin_upgrade(key, request, upgrade.acceptance);
             }
             Endpoint::Echo => (Protocol::Echo, State::Connected),
         };
         let (protocol, opened) = (connection.protocol, connection.state == State::Opened);
-        self.cells.handshaking.subtract(1);
-        self.cells.connections[protocol as usize].add(1);
-        self.cells.handshakes_ok.add(1);
-        self.send_own(token, &upgrade.acceptance.head());
+        self.counters.handshaking.subtract(1);
+        self.counters.connections[protocol as usize].add(1);
+        self.counters.handshakes_ok.add(1);
+        self.send_own(key, &upgrade.acceptance.head());
         if protobuf {
-            self.close(token, CloseReason::InappropriateProtocol);
+            self.close(key, CloseReason::InappropriateProtocol);
             return Flow::Stop;
         }
         if opened {
             let deadline = self.tick.after(self.options.client().stale_timeout);
-            self.slots.set_deadline(token.slot, deadline);
+            self.slots.set_deadline(key.slot, deadline);
             return Flow::Continue;
         }
-        self.begin_heartbeat(token);
-        self.report_connect(token);
+        self.begin_heartbeat(key);
+        self.report_connect(key);
         Flow::Continue
     }
 
     /// Whether a command must wait for the answers of publications that are on their way to the
     /// bus. Only further publications and pongs can't depend on them.
-    pub(super) fn relies_on_publications(&mut self, token: Token, request: &Request<'_>) -> bool {
-        let connection = self.slots.get(token);
-        let extra = connection.and_then(|connection| connection.extra.as_ref());
-        extra.is_some_and(|extra| extra.publishing > 0)
+    pub(super) fn relies_on_publications(
+        &mut self,
+        key: ConnectionKey,
+        request: &Request<'_>,
+    ) -> bool {
+        let connection = self.slots.get(key);
+        let busy = connection.and_then(|connection| connection.busy.as_ref());
+        busy.is_some_and(|busy| busy.publishing > 0)
             && !matches!(request.command, Command::Publish { .. } | Command::Pong)
             && !crate::sabotage!(OvertakingCommand)
     }
 
     /// Carries out one request of a client.
-    pub(super) fn on_request(&mut self, token: Token, request: Request<'_>) -> Flow {
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+    pub(super) fn on_request(&mut self, key: ConnectionKey, request: Request<'_>) -> Flow {
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         let connected = connection.state == State::Connected;
         if connected == matches!(request.command, Command::Connect) {
             // Anything before connect, and a second connect.
-            return self.stop(token, CloseReason::BadRequest);
+            return self.stop(key, CloseReason::BadRequest);
         }
         let id = request.id;
         match request.command {
-            Command::Connect => self.on_connect(token, id),
-            Command::Subscribe(subscribe) => self.on_subscribe(token, id, &subscribe),
+            Command::Connect => self.on_connect(key, id),
+            Command::Subscribe(subscribe) => self.on_subscribe(key, id, &subscribe),
             Command::Unsubscribe { channel } => {
-                self.unsubscribe(token, &channel);
-                self.reply(token, id, &Reply::Unsubscribed)
+                self.unsubscribe(key, &channel);
+                self.reply(key, id, &Reply::Unsubscribed)
             }
-            Command::Publish { channel, data } => self.on_publish(token, id, (&channel, data)),
-            Command::History(query) => self.on_history(token, id, &query),
+            Command::Publish { channel, data } => self.on_publish(key, id, (&channel, data)),
+            Command::History(query) => self.on_history(key, id, &query),
             Command::Pong => {
                 // Any byte is as good as a pong, so a client that is slow but alive may answer
                 // several pings at once. 3501 would keep it from ever coming back.
@@ -84,58 +89,58 @@ impl<S: Sockets> Shard<S> {
                 if flags.clear(Flags::PINGED) || flags.has(Flags::OVERDUE) {
                     Flow::Continue
                 } else {
-                    self.stop(token, CloseReason::BadRequest)
+                    self.stop(key, CloseReason::BadRequest)
                 }
             }
-            Command::Unavailable => self.fail(token, id, ClientError::NotAvailable),
-            Command::Send { data } => self.on_send(token, data),
-            Command::Echo { opcode, data } => self.reply(token, id, &Reply::Echo { opcode, data }),
+            Command::Unavailable => self.fail(key, id, ClientError::NotAvailable),
+            Command::Send { data } => self.on_send(key, data),
+            Command::Echo { opcode, data } => self.reply(key, id, &Reply::Echo { opcode, data }),
         }
     }
 
-    fn on_connect(&mut self, token: Token, id: u32) -> Flow {
+    fn on_connect(&mut self, key: ConnectionKey, id: u32) -> Flow {
         if !self.may_connect() {
-            return self.stop(token, CloseReason::BadRequest);
+            return self.stop(key, CloseReason::BadRequest);
         }
-        let client = self.identity.mint(self.connection_id(token));
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        let client = self.identity.mint(self.connection_id(key));
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         connection.state = State::Connected;
         let own_pings = !connection.flags.has(Flags::FRAME_PINGS);
         let ping = own_pings.then_some(self.options.client().ping_interval);
-        self.begin_heartbeat(token);
-        self.report_connect(token);
-        self.reply(token, id, &Reply::Connected(Connected { client, ping, pong: own_pings }))
+        self.begin_heartbeat(key);
+        self.report_connect(key);
+        self.reply(key, id, &Reply::Connected(Connected { client, ping, pong: own_pings }))
     }
 
-    fn on_publish(&mut self, token: Token, id: u32, (channel, data): (&str, &[u8])) -> Flow {
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
-        let plain = connection.extra.as_ref().and_then(|extra| extra.plain.as_ref());
+    fn on_publish(&mut self, key: ConnectionKey, id: u32, (channel, data): (&str, &[u8])) -> Flow {
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let plain = connection.busy.as_ref().and_then(|busy| busy.plain.as_ref());
         let channel = match plain {
             Some(plain) => match &plain.publish {
                 Some(name) => name.clone(),
-                None => return self.stop(token, CloseReason::UnsupportedData),
+                None => return self.stop(key, CloseReason::UnsupportedData),
             },
             None if connection.protocol == Protocol::Centrifugo => ChannelName::new(channel),
-            None => return self.stop(token, CloseReason::UnsupportedData),
+            None => return self.stop(key, CloseReason::UnsupportedData),
         };
         let namespace = match self.options.namespaces().resolve(channel.as_str()) {
             Ok(namespace) => Arc::clone(namespace),
-            Err(error) => return self.fail(token, id, error),
+            Err(error) => return self.fail(key, id, error),
         };
         let codec = connection.protocol.codec();
-        let subscribed = self.is_subscribed(token, channel.as_str());
+        let subscribed = self.is_subscribed(key, channel.as_str());
         if !self.may_publish(&namespace, subscribed) {
-            return self.fail(token, id, ClientError::PermissionDenied);
+            return self.fail(key, id, ClientError::PermissionDenied);
         }
-        if let Err(error) = self.check_creating(token, channel.as_str()) {
-            return self.fail(token, id, error);
+        if let Err(error) = self.check_creating(key, channel.as_str()) {
+            return self.fail(key, id, error);
         }
         let payload = codec.payload(namespace.data, data);
         let data = match payload.and_then(|data| check_payload(namespace.data, &data)) {
             Ok(data) => data,
-            Err(error) => return self.fail(token, id, error),
+            Err(error) => return self.fail(key, id, error),
         };
-        let connection = self.connection_id(token);
+        let connection = self.connection_id(key);
         let publisher = Publisher { user: Box::from(""), client: self.identity.mint(connection) };
         let publication = Publication {
             data,
@@ -146,12 +151,12 @@ impl<S: Sockets> Shard<S> {
         };
         let bytes = publication.recovery_bytes(namespace.data);
         if let Err(error) = namespace.check_recoverable(bytes, false) {
-            return self.fail(token, id, error);
+            return self.fail(key, id, error);
         }
-        self.cells.publications_client.add(1);
+        self.counters.publications_client.add(1);
         if namespace.events.publish {
             let (channel, data) = (channel.clone(), publication.data.clone());
-            self.report(token, EventKind::Publish, |event| {
+            self.report(key, EventKind::Publish, |event| {
                 event.channel = Some(channel);
                 event.data = data;
             });
@@ -167,54 +172,54 @@ impl<S: Sockets> Shard<S> {
         let publish = Box::new(publish);
         if !self.options.has_bus() {
             self.post.to_shard(home, ToHome::Publish(publish));
-            return self.wait(token, Waiting::Answer);
+            return self.wait(key, PendingRequest::Answer);
         }
         // To Redis and back takes long, and the bus keeps the order.
         self.post.to_bridge(ToBus::Publish(publish));
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
-        let extra = connection.extra();
-        extra.publishing += 1;
-        if extra.publishing < PUBLISHING_MAX {
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let busy = connection.busy();
+        busy.publishing += 1;
+        if busy.publishing < PUBLISHING_MAX {
             Flow::Continue
         } else {
-            self.wait(token, Waiting::Room)
+            self.wait(key, PendingRequest::Room)
         }
     }
 
     /// A message to the application.
-    fn on_send(&mut self, token: Token, data: &[u8]) -> Flow {
+    fn on_send(&mut self, key: ConnectionKey, data: &[u8]) -> Flow {
         if !self.options.settings.events.message {
-            return self.stop(token, CloseReason::NotAvailable);
+            return self.stop(key, CloseReason::NotAvailable);
         }
         let data = match data {
             [] => Ok(Box::default()),
             data => check_payload(DataType::Json, data),
         };
-        let Ok(data) = data else { return self.stop(token, CloseReason::BadRequest) };
-        self.report(token, EventKind::Message, |event| event.data = data);
+        let Ok(data) = data else { return self.stop(key, CloseReason::BadRequest) };
+        self.report(key, EventKind::Message, |event| event.data = data);
         Flow::Continue
     }
 
     /// What became of a publication that the bus was given.
-    pub(super) fn on_published(&mut self, token: Token, id: u32, answer: &Answer) {
+    pub(super) fn on_published(&mut self, key: ConnectionKey, id: u32, answer: &Answer) {
         let now = self.now;
-        let Some(connection) = self.slots.get(token) else { return };
-        let Some(extra) = connection.extra.as_mut().filter(|extra| extra.publishing > 0) else {
+        let Some(connection) = self.slots.get(key) else { return };
+        let Some(busy) = connection.busy.as_mut().filter(|busy| busy.publishing > 0) else {
             return; // It closes, and nothing is owed to it.
         };
-        extra.publishing -= 1;
-        let left = extra.publishing;
-        if let Some(unserved) = extra.unserved.as_mut()
+        busy.publishing -= 1;
+        let left = busy.publishing;
+        if let Some(unserved) = busy.unserved.as_mut()
             && matches!(answer, Answer::Published(_))
         {
             *unserved = now;
         }
-        let over = |waiting: &mut Box<Waiting>| match **waiting {
-            Waiting::Room => true,
-            Waiting::Publications => left == 0,
-            Waiting::Subscribe(_) | Waiting::Answer => false,
+        let over = |waiting: &mut Box<PendingRequest>| match **waiting {
+            PendingRequest::Room => true,
+            PendingRequest::Publications => left == 0,
+            PendingRequest::Subscribe(_) | PendingRequest::Answer => false,
         };
-        let waited = extra.waiting.take_if(over).is_some();
+        let waited = busy.waiting.take_if(over).is_some();
         if connection.state != State::Connected {
             return;
         }
@@ -223,69 +228,69 @@ impl<S: Sockets> Shard<S> {
             connection.flags.clear(Flags::PUBLISHED_BEFORE);
         }
         let flow = match answer {
-            Answer::Error(error) => self.fail(token, id, *error),
-            _ => self.reply(token, id, &Reply::Published),
+            Answer::Error(error) => self.fail(key, id, *error),
+            _ => self.reply(key, id, &Reply::Published),
         };
         if flow == Flow::Stop {
             return;
         }
         if waited {
-            self.resume(token);
-        } else if let Some(connection) = self.slots.get(token) {
+            self.resume(key);
+        } else if let Some(connection) = self.slots.get(key) {
             connection.shrink();
         }
-        self.end_if_done(token);
+        self.end_if_done(key);
     }
 
-    fn on_history(&mut self, token: Token, id: u32, query: &HistoryQuery<'_>) -> Flow {
+    fn on_history(&mut self, key: ConnectionKey, id: u32, query: &HistoryQuery<'_>) -> Flow {
         let channel = query.channel.as_ref();
         let namespace = match self.options.namespaces().resolve(channel) {
             Ok(namespace) => Arc::clone(namespace),
-            Err(error) => return self.fail(token, id, error),
+            Err(error) => return self.fail(key, id, error),
         };
         if !namespace.has_history() {
-            return self.fail(token, id, ClientError::NotAvailable);
+            return self.fail(key, id, ClientError::NotAvailable);
         }
-        let subscribed = self.is_subscribed(token, channel);
+        let subscribed = self.is_subscribed(key, channel);
         if !self.may_read_history(&namespace, subscribed) {
-            return self.fail(token, id, ClientError::PermissionDenied);
+            return self.fail(key, id, ClientError::PermissionDenied);
         }
-        if let Err(error) = self.check_creating(token, channel) {
-            return self.fail(token, id, error);
+        if let Err(error) = self.check_creating(key, channel) {
+            return self.fail(key, id, error);
         }
-        let published = self.slots.get(token).is_some_and(|it| it.flags.has(Flags::PUBLISHED));
+        let published = self.slots.get(key).is_some_and(|it| it.flags.has(Flags::PUBLISHED));
         let history = History {
             channel: ChannelName::new(channel),
             page: query.page,
             publications_max: HISTORY_PAGE_MAX,
             bytes_max: RECOVERY_BYTES_MAX,
             confirmed: !published || crate::sabotage!(OvertakingCommand),
-            unserved: self.unserved(token),
+            unserved: self.unserved(key),
             asker: Asker::Connection {
-                connection: self.connection_id(token),
+                connection: self.connection_id(key),
                 request: id,
                 pipelined: false,
             },
         };
         let home = self.home_map.home(channel);
         self.post.to_shard(home, ToHome::History(Box::new(history)));
-        self.wait(token, Waiting::Answer)
+        self.wait(key, PendingRequest::Answer)
     }
 
     /// The answer to a client's request is here.
-    pub(super) fn on_answer(&mut self, token: Token, id: u32, answer: Answer) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn on_answer(&mut self, key: ConnectionKey, id: u32, answer: Answer) {
+        let Some(connection) = self.slots.get(key) else { return };
         if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
             return;
         }
-        if let Some(extra) = connection.extra.as_mut() {
-            extra.waiting = None;
+        if let Some(busy) = connection.busy.as_mut() {
+            busy.waiting = None;
             if !matches!(answer, Answer::Error(_)) {
-                extra.unserved = extra.unserved.and(Some(self.now));
+                busy.unserved = busy.unserved.and(Some(self.now));
             }
         }
         let flow = match answer {
-            Answer::Published(_) => self.reply(token, id, &Reply::Published),
+            Answer::Published(_) => self.reply(key, id, &Reply::Published),
             Answer::History { channel, publications, top, .. } => {
                 let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else {
                     return; // The namespace was there when the request was sent.
@@ -297,9 +302,9 @@ impl<S: Sockets> Shard<S> {
                     epoch: top.epoch,
                 };
                 let publications = &publications;
-                self.reply(token, id, &Reply::History { channel: view, publications, top })
+                self.reply(key, id, &Reply::History { channel: view, publications, top })
             }
-            Answer::Error(error) => self.fail(token, id, error),
+            Answer::Error(error) => self.fail(key, id, error),
             Answer::Repeated
             | Answer::HistoryRemoved
             | Answer::Channels(_)
@@ -307,45 +312,45 @@ impl<S: Sockets> Shard<S> {
             | Answer::Cluster(_) => unreachable!("clients do not ask for this"),
         };
         if flow != Flow::Stop {
-            self.resume(token);
+            self.resume(key);
         }
     }
 
-    pub(super) fn wait(&mut self, token: Token, waiting: Waiting) -> Flow {
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+    pub(super) fn wait(&mut self, key: ConnectionKey, waiting: PendingRequest) -> Flow {
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         connection.flags.set(Flags::WAITING);
-        let extra = connection.extra();
-        extra.waiting = Some(Box::new(waiting));
+        let busy = connection.busy();
+        busy.waiting = Some(Box::new(waiting));
         if self.options.has_bus() {
-            extra.unserved.get_or_insert(self.now);
+            busy.unserved.get_or_insert(self.now);
         }
         Flow::Wait
     }
 
-    pub(super) fn stop(&mut self, token: Token, reason: CloseReason) -> Flow {
-        self.close(token, reason);
+    pub(super) fn stop(&mut self, key: ConnectionKey, reason: CloseReason) -> Flow {
+        self.close(key, reason);
         Flow::Stop
     }
 
-    pub(super) fn fail(&mut self, token: Token, id: u32, error: ClientError) -> Flow {
-        self.reply(token, id, &Reply::Error(error))
+    pub(super) fn fail(&mut self, key: ConnectionKey, id: u32, error: ClientError) -> Flow {
+        self.reply(key, id, &Reply::Error(error))
     }
 
     /// Puts an answer into the client's outbox.
-    pub(super) fn reply(&mut self, token: Token, id: u32, reply: &Reply<'_>) -> Flow {
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+    pub(super) fn reply(&mut self, key: ConnectionKey, id: u32, reply: &Reply<'_>) -> Flow {
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         let mut frames = std::mem::take(&mut self.reply_buffer);
         match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
             Ok(()) => {
                 if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
                 {
-                    self.count_replay(token, frames.len());
+                    self.count_replay(key, frames.len());
                 }
-                self.send_own(token, &frames);
+                self.send_own(key, &frames);
                 self.keep_reply_buffer(frames);
                 Flow::Continue
             }
-            Err(reason) => self.stop(token, reason),
+            Err(reason) => self.stop(key, reason),
         }
     }
 

@@ -5,18 +5,19 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::Shard;
 use super::locals::Locals;
-use super::{Shard, Socket, Sockets, Token, Write, Wrote};
 use crate::channel::SlowPolicy;
 use crate::connection::{
     Accounts, Connection, Delivery, Flags, Frames, Piece, State, Subscription,
 };
 use crate::ids::{Moment, Slot};
+use crate::kernel::{ConnectionKey, Socket, Sockets, Write, Wrote};
 use crate::limits::{
     COPY_BYTES_MAX, CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_LOOKS_MAX,
     SWEEP_SENDS_MAX,
 };
-use crate::metrics::ShardCells;
+use crate::metrics::ShardCounters;
 use crate::protocol::{OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
 
@@ -41,7 +42,7 @@ impl Sweep {
 
 /// One write of a chunk.
 struct Entry {
-    token: Token,
+    key: ConnectionKey,
     socket: Socket,
     source: Source,
 }
@@ -66,19 +67,19 @@ impl Source {
     }
 }
 
-/// What [`absorb`] found.
-enum Absorbed {
+/// What [`collect_pending`] found.
+enum Collected {
     /// The outbox holds everything.
     All,
     /// Its owner is too slow for its namespace.
     TooSlow(CloseReason),
 }
 
-/// What [`absorb`] must be told and brings up to date.
-struct Absorbing<'a> {
+/// What [`collect_pending`] must be told and brings up to date.
+struct Collecting<'a> {
     /// Bytes that may wait.
     limit: usize,
-    cells: &'a ShardCells,
+    counters: &'a ShardCounters,
     accounts: &'a mut Accounts,
     /// When the oldest publication of the chunk was accepted.
     oldest: &'a mut Option<Moment>,
@@ -124,7 +125,7 @@ impl<S: Sockets> Shard<S> {
         self.sweep.pass = sweep.pass;
         let Some(done) = done else { return };
         let locals = &mut self.locals;
-        self.holding.retain(|&place| {
+        self.channels_with_segments.retain(|&place| {
             let Some(local) = locals.at(place) else { return false };
             local.forget(done);
             local.holds_segments()
@@ -137,33 +138,33 @@ impl<S: Sockets> Shard<S> {
         if connection.state == State::Released {
             return;
         }
-        let token = Token { slot, generation: connection.generation };
+        let key = ConnectionKey { slot, generation: connection.generation };
         if connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade) {
             // The channel forgets what everybody has been given; the client is sent it later.
-            return self.absorb_into(slot, &mut sweep.oldest);
+            return self.collect_pending_or_close(slot, &mut sweep.oldest);
         }
         if connection.is_served() {
             let blocked = connection.flags.has(Flags::BLOCKED);
-            let quiet = connection.extra.as_ref().is_none_or(|extra| extra.outbox.is_empty());
+            let quiet = connection.busy.as_ref().is_none_or(|busy| busy.outbox.is_empty());
             if quiet
                 && !blocked
                 && let Some(source) =
-                    take_only_segment(connection, &mut self.locals, sweep, &self.cells)
+                    take_only_segment(connection, &mut self.locals, sweep, &self.counters)
             {
                 let socket = connection.socket;
-                sweep.entries.push(Entry { token, socket, source });
+                sweep.entries.push(Entry { key, socket, source });
                 return;
             }
-            self.absorb_into(slot, &mut sweep.oldest);
+            self.collect_pending_or_close(slot, &mut sweep.oldest);
         }
-        let Some(connection) = self.slots.get(token) else { return };
+        let Some(connection) = self.slots.get(key) else { return };
         if connection.flags.has(Flags::BLOCKED) || connection.state == State::Released {
             return;
         }
         let socket = connection.socket;
-        let Some(extra) = connection.extra.as_ref() else { return };
-        if let Some(source) = take_from_outbox(&extra.outbox, &mut sweep.cork) {
-            sweep.entries.push(Entry { token, socket, source });
+        let Some(busy) = connection.busy.as_ref() else { return };
+        if let Some(source) = take_from_outbox(&busy.outbox, &mut sweep.cork) {
+            sweep.entries.push(Entry { key, socket, source });
             // Whatever marked it meanwhile is in this write: one socket, one write.
             self.dirty.remove(slot.index());
         }
@@ -182,7 +183,7 @@ impl<S: Sockets> Shard<S> {
         assert_eq!(sweep.results.len(), sweep.entries.len(), "each write has a result");
         if let Some(oldest) = sweep.oldest.take() {
             let age = self.io.now().since(oldest);
-            self.cells.delivery.record(age, sweep.entries.len() as u64);
+            self.counters.delivery.record(age, sweep.entries.len() as u64);
         }
         let mut bytes = 0;
         for (entry, wrote) in sweep.entries.drain(..).zip(sweep.results.drain(..)) {
@@ -195,22 +196,22 @@ impl<S: Sockets> Shard<S> {
             }
             bytes += self.on_wrote(entry, length, wrote);
         }
-        self.cells.delivered_bytes.add(bytes as u64);
+        self.counters.delivered_bytes.add(bytes as u64);
         sweep.cork = cork;
         sweep.cork.clear();
     }
 
     /// Brings a connection's outbox up to what the kernel took; answers how much that was.
     fn on_wrote(&mut self, entry: Entry, length: usize, wrote: Wrote) -> usize {
-        let token = entry.token;
-        let Some(connection) = self.slots.get(token) else { return 0 };
+        let key = entry.key;
+        let Some(connection) = self.slots.get(key) else { return 0 };
         let count = match wrote {
             Wrote::Gone => {
-                self.on_deaf(token);
+                self.on_deaf(key);
                 return 0;
             }
             Wrote::Blocked => {
-                self.retries.note(token);
+                self.retries.note(key);
                 0
             }
             Wrote::Bytes(count) => count,
@@ -219,7 +220,7 @@ impl<S: Sockets> Shard<S> {
         if blocks {
             connection.flags.set(Flags::BLOCKED);
         }
-        let outbox = &mut connection.extra().outbox;
+        let outbox = &mut connection.busy().outbox;
         if let Source::Frames(frames) = entry.source {
             outbox.push_shared(frames, &mut self.budget.accounts);
         }
@@ -229,36 +230,36 @@ impl<S: Sockets> Shard<S> {
         if count > 0 || blocks {
             outbox.set_moved(self.tick);
         }
-        self.budget.rank(token.slot, outbox);
+        self.budget.rank(key.slot, outbox);
         let (empty, after) = (outbox.is_empty(), outbox.cost_bytes());
         let (state, flags) = (connection.state, connection.flags);
         connection.shrink();
         if blocks && state == State::Connected {
-            self.expect_progress(token);
+            self.expect_progress(key);
         }
         if !empty && !flags.has(Flags::BLOCKED) {
-            self.mark_dirty(token.slot);
+            self.mark_dirty(key.slot);
         }
         if empty && state == State::Connected {
-            self.tell_skips(token);
+            self.tell_skips(key);
         }
         if empty && state == State::Closing {
-            self.on_closing_sent(token);
+            self.on_closing_sent(key);
         } else if after <= self.options.reading_bytes_max()
             && (flags.has(Flags::READABLE) || flags.has(Flags::PARKED))
             && !flags.has(Flags::WAITING)
             && !flags.has(Flags::OWING)
         {
-            self.list(token);
+            self.list(key);
         }
         count
     }
 
     /// A client that was too slow has read what it had: in channels that are quiet now it is told
     /// what it missed; in others the next publication tells.
-    fn tell_skips(&mut self, token: Token) {
-        let Some(connection) = self.slots.get(token) else { return };
-        let skips = connection.extra.as_ref().map_or(&[][..], |extra| &extra.skips);
+    fn tell_skips(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get(key) else { return };
+        let skips = connection.busy.as_ref().map_or(&[][..], |busy| &busy.skips);
         let places: Vec<u32> = skips.iter().map(|(place, _)| *place).collect();
         for place in places {
             let Some(local) = self.locals.at(place).filter(|local| !local.is_open()) else {
@@ -272,74 +273,74 @@ impl<S: Sockets> Shard<S> {
             subscription.delivery = Delivery::Live;
             let accounts = &mut self.budget.accounts;
             push_skip_notice(connection, (place, local.name.as_str()), next.offset, accounts);
-            self.dirty.insert(token.slot.index());
+            self.dirty.insert(key.slot.index());
         }
-        if let Some(extra) = connection.extra.as_mut() {
-            self.budget.rank(token.slot, &mut extra.outbox);
+        if let Some(busy) = connection.busy.as_mut() {
+            self.budget.rank(key.slot, &mut busy.outbox);
         }
         connection.shrink();
     }
 
     /// Puts everything that a connection has not been given into its outbox.
-    pub(super) fn absorb(&mut self, slot: Slot) {
+    pub(super) fn collect_pending(&mut self, slot: Slot) {
         let mut oldest = None;
-        self.absorb_into(slot, &mut oldest);
+        self.collect_pending_or_close(slot, &mut oldest);
     }
 
-    fn absorb_into(&mut self, slot: Slot, oldest: &mut Option<Moment>) {
-        if let Absorbed::TooSlow(reason) = self.absorb_unjudged(slot, oldest)
-            && let Some(token) = self.slots.token(slot)
+    fn collect_pending_or_close(&mut self, slot: Slot, oldest: &mut Option<Moment>) {
+        if let Collected::TooSlow(reason) = self.collect_pending_into(slot, oldest)
+            && let Some(key) = self.slots.key(slot)
         {
-            self.close(token, reason);
+            self.close(key, reason);
         }
     }
 
     /// The same up to the limit, for a connection that closes anyway: closing it from here would
     /// come back here.
-    pub(super) fn absorb_last(&mut self, slot: Slot) {
+    pub(super) fn collect_last(&mut self, slot: Slot) {
         let mut oldest = None;
-        self.absorb_unjudged(slot, &mut oldest);
+        self.collect_pending_into(slot, &mut oldest);
     }
 
-    fn absorb_unjudged(&mut self, slot: Slot, oldest: &mut Option<Moment>) -> Absorbed {
-        let Some(connection) = self.slots.at(slot) else { return Absorbed::All };
-        let absorbing = Absorbing {
+    fn collect_pending_into(&mut self, slot: Slot, oldest: &mut Option<Moment>) -> Collected {
+        let Some(connection) = self.slots.at(slot) else { return Collected::All };
+        let collecting = Collecting {
             limit: outbox_limit(connection, self.options.client().outbox_bytes_max),
-            cells: &self.cells,
+            counters: &self.counters,
             accounts: &mut self.budget.accounts,
             oldest,
         };
-        let absorbed = absorb(connection, &mut self.locals, absorbing);
-        if let Some(extra) = connection.extra.as_mut() {
-            self.budget.rank(slot, &mut extra.outbox);
+        let collected = take_pending(connection, &mut self.locals, collecting);
+        if let Some(busy) = connection.busy.as_mut() {
+            self.budget.rank(slot, &mut busy.outbox);
         }
         connection.shrink();
-        absorbed
+        collected
     }
 
     /// Puts frames for one connection alone into its outbox.
-    pub(super) fn send_own(&mut self, token: Token, frames: &[u8]) {
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn send_own(&mut self, key: ConnectionKey, frames: &[u8]) {
+        let Some(connection) = self.slots.get(key) else { return };
         let deaf = connection.flags.has(Flags::DEAF);
         if frames.is_empty() || deaf || connection.state == State::Released {
             return;
         }
         self.replied_bytes += frames.len();
-        let outbox = &mut connection.extra().outbox;
+        let outbox = &mut connection.busy().outbox;
         outbox.push_own(frames, &mut self.budget.accounts);
-        self.budget.rank(token.slot, outbox);
-        self.mark_dirty(token.slot);
+        self.budget.rank(key.slot, outbox);
+        self.mark_dirty(key.slot);
     }
 
     /// Tells a client something that it has not asked for. Nothing limits how often that happens,
     /// so whoever does not read it is too slow.
-    pub(super) fn send_event(&mut self, token: Token, frames: &[u8]) {
-        self.send_own(token, frames);
-        let Some(connection) = self.slots.get(token) else { return };
+    pub(super) fn send_event(&mut self, key: ConnectionKey, frames: &[u8]) {
+        self.send_own(key, frames);
+        let Some(connection) = self.slots.get(key) else { return };
         if connection.outbox_cost_bytes()
             > outbox_limit(connection, self.options.client().outbox_bytes_max)
         {
-            self.close(token, CloseReason::Slow);
+            self.close(key, CloseReason::Slow);
         }
     }
 }
@@ -349,9 +350,9 @@ fn take_only_segment(
     connection: &mut Connection,
     locals: &mut Locals,
     sweep: &mut Sweep,
-    cells: &ShardCells,
+    counters: &ShardCounters,
 ) -> Option<Source> {
-    let single = connection.extra.as_ref().is_none_or(|extra| extra.more.is_empty());
+    let single = connection.busy.as_ref().is_none_or(|busy| busy.more.is_empty());
     let subscription = &mut connection.first;
     let live = subscription.delivery == Delivery::Live;
     if !single || subscription.channel == Subscription::NO_CHANNEL || !live {
@@ -365,7 +366,7 @@ fn take_only_segment(
     let (frames, count, accepted) = local.last_segment(connection.protocol)?;
     let frames = Rc::clone(frames);
     subscription.cursor = head;
-    cells.deliveries.add(count as u64);
+    counters.deliveries.add(count as u64);
     sweep.oldest = Some(sweep.oldest.map_or(accepted, |oldest| oldest.min(accepted)));
     (!frames.bytes().is_empty()).then_some(Source::Frames(frames))
 }
@@ -385,11 +386,15 @@ fn take_from_outbox(outbox: &crate::connection::Outbox, cork: &mut Vec<u8>) -> O
 
 /// Moves every segment that the connection has not been given into its outbox, within the limit
 /// that its slowness is judged by.
-fn absorb(connection: &mut Connection, locals: &mut Locals, with: Absorbing<'_>) -> Absorbed {
-    let Absorbing { limit, cells, accounts, oldest } = with;
+fn take_pending(
+    connection: &mut Connection,
+    locals: &mut Locals,
+    with: Collecting<'_>,
+) -> Collected {
+    let Collecting { limit, counters, accounts, oldest } = with;
     if connection.flags.has(Flags::DEAF) {
         (0..connection.subscriptions_count()).for_each(|index| forgo(connection, locals, index));
-        return Absorbed::All;
+        return Collected::All;
     }
     let protocol = connection.protocol;
     for index in 0..connection.subscriptions_count() {
@@ -405,12 +410,12 @@ fn absorb(connection: &mut Connection, locals: &mut Locals, with: Absorbing<'_>)
         while cursor != local.head() {
             let Some((count, first, accepted)) = local.segment_facts(cursor) else {
                 // A defect: it was forgotten too early. Going on would be a silent loss for good.
-                cells.audit_errors.add(1);
+                counters.audit_errors.add(1);
                 ended = Some(CloseReason::InsufficientState);
                 break;
             };
             let Some(frames) = local.frames(cursor, protocol).map(Rc::clone) else { break };
-            let outbox = &mut connection.extra().outbox;
+            let outbox = &mut connection.busy().outbox;
             // Who has begun to skip goes on until there is much room: one gap, not one for each
             // publication that is a little shorter than those before.
             let crowded = skipping && outbox.cost_bytes() > limit / 2;
@@ -421,17 +426,17 @@ fn absorb(connection: &mut Connection, locals: &mut Locals, with: Absorbing<'_>)
                 }
                 if !std::mem::replace(&mut skipping, true) {
                     let after = first.saturating_sub(1);
-                    connection.extra().skips.push((subscription.channel, after));
+                    connection.busy().skips.push((subscription.channel, after));
                 }
-                cells.drops[DropReason::SlowSkip as usize].add(count as u64);
+                counters.drops[DropReason::SlowSkip as usize].add(count as u64);
             } else {
                 if std::mem::take(&mut skipping) {
                     let channel = (subscription.channel, local.name.as_str());
                     push_skip_notice(connection, channel, first, accounts);
                 }
-                cells.deliveries.add(count as u64);
+                counters.deliveries.add(count as u64);
                 *oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
-                connection.extra().outbox.push_shared(frames, accounts);
+                connection.busy().outbox.push_shared(frames, accounts);
             }
             cursor = cursor.wrapping_add(1);
         }
@@ -441,10 +446,10 @@ fn absorb(connection: &mut Connection, locals: &mut Locals, with: Absorbing<'_>)
             subscription.delivery = if skipping { Delivery::Skipping } else { Delivery::Live };
         }
         if let Some(reason) = ended {
-            return Absorbed::TooSlow(reason);
+            return Collected::TooSlow(reason);
         }
     }
-    Absorbed::All
+    Collected::All
 }
 
 /// Passes over every segment that a subscription has not been given: its connection takes nothing
@@ -480,14 +485,14 @@ fn push_skip_notice(
     accounts: &mut Accounts,
 ) {
     let codec = connection.protocol.codec();
-    let skips = &mut connection.extra().skips;
+    let skips = &mut connection.busy().skips;
     let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
     let (_, after) = skips.swap_remove(at);
     if codec.on_gap() == OnGap::Notice {
         let mut frames = Vec::new();
         let encoded = codec.encode_push(&Push::Gap { channel, after, next }, &mut frames);
         if encoded.is_ok() {
-            connection.extra().outbox.push_own(&frames, accounts);
+            connection.busy().outbox.push_own(&frames, accounts);
         }
     }
 }

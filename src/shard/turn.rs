@@ -1,7 +1,8 @@
 //! The turn: everything that has happened since the last one is carried out, within budgets, and
 //! then the results go out in one flush.
 
-use super::{Shard, Sockets};
+use super::Shard;
+use crate::kernel::Sockets;
 use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX, TURN_STALL};
 
 impl<S: Sockets> Shard<S> {
@@ -31,13 +32,13 @@ impl<S: Sockets> Shard<S> {
         let dropped = self.post.flush();
         if dropped > 0 {
             let reason = crate::reason::DropReason::SpillFull;
-            self.cells.drops[reason as usize].add(dropped);
+            self.counters.drops[reason as usize].add(dropped);
         }
         let took = self.io.now().since(began);
-        self.cells.busy_nanos.add(took.as_nanos() as u64);
-        self.cells.alive_nanos.set(began.nanos());
+        self.counters.busy_nanos.add(took.as_nanos() as u64);
+        self.counters.alive_nanos.set(began.nanos());
         if took > TURN_STALL {
-            self.cells.loop_stalls.add(1);
+            self.counters.loop_stalls.add(1);
         }
         self.has_more()
     }
@@ -67,8 +68,8 @@ impl<S: Sockets> Shard<S> {
             if self.replied_bytes >= TURN_REPLY_BYTES_MAX {
                 return;
             }
-            if let Some(token) = self.readable.pop_front() {
-                self.on_listed(token);
+            if let Some(key) = self.readable.pop_front() {
+                self.on_listed(key);
             }
         }
     }

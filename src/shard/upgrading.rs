@@ -6,11 +6,12 @@
 //! change its request is upgraded and closed with a code and a reason; what passes by itself is a
 //! 503, which clients and proxies know how to try again.
 
+use super::Shard;
 use super::input::Flow;
-use super::{Shard, Sockets, Token};
 use crate::channel::ChannelName;
 use crate::connection::{Flags, Plain, State, WaitingSubscribe};
 use crate::handshake::{self, Acceptance, PlainRequest, Unavailable};
+use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::UPGRADE_TIMEOUT;
 use crate::mesh::Subscribed;
 use crate::protocol::{Protocol, Reply};
@@ -23,33 +24,33 @@ impl<S: Sockets> Shard<S> {
     /// Asks for the channels of a path; `acceptance` is the response when all are subscribed.
     pub(super) fn begin_upgrade(
         &mut self,
-        token: Token,
+        key: ConnectionKey,
         request: Result<PlainRequest, &'static str>,
         acceptance: Acceptance,
     ) -> Flow {
         let deadline = self.tick.after(UPGRADE_TIMEOUT);
-        self.slots.set_deadline(token.slot, deadline);
-        let Some(connection) = self.slots.get(token) else { return Flow::Stop };
+        self.slots.set_deadline(key.slot, deadline);
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         connection.state = State::Upgrading;
         connection.flags.set(Flags::WAITING);
         let envelope = request.as_ref().is_ok_and(|request| request.envelope);
         connection.protocol = if envelope { Protocol::Envelope } else { Protocol::Plain };
         let acceptance = Some(acceptance);
-        connection.extra().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
+        connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
         let checked = request
             .map_err(|text| (ClientError::BadRequest, text.to_owned()))
-            .and_then(|request| self.check_plain(token, &request).map(|()| request));
+            .and_then(|request| self.check_plain(key, &request).map(|()| request));
         match checked {
-            Ok(request) => self.ask_for_channels(token, request),
+            Ok(request) => self.ask_for_channels(key, request),
             Err((error, detail)) => {
-                self.refuse_plain(token, error, &detail);
+                self.refuse_plain(key, error, &detail);
                 Flow::Stop
             }
         }
     }
 
     /// Checks what the path asks for against what the client may do.
-    fn check_plain(&self, token: Token, request: &PlainRequest) -> Result<(), Refusal> {
+    fn check_plain(&self, key: ConnectionKey, request: &PlainRequest) -> Result<(), Refusal> {
         if !self.may_connect() {
             return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
         }
@@ -59,7 +60,7 @@ impl<S: Sockets> Shard<S> {
         }
         for (channel, _) in &request.channels {
             let checked = self.check_subscribe(channel);
-            let checked = checked.and_then(|()| self.check_creating(token, channel));
+            let checked = checked.and_then(|()| self.check_creating(key, channel));
             checked.map_err(|error| (error, channel.clone()))?;
         }
         let Some(publish) = &request.publish else { return Ok(()) };
@@ -73,34 +74,34 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    fn ask_for_channels(&mut self, token: Token, request: PlainRequest) -> Flow {
+    fn ask_for_channels(&mut self, key: ConnectionKey, request: PlainRequest) -> Flow {
         let mut waiting = Vec::with_capacity(request.channels.len());
         for (channel, since) in request.channels {
             let name = ChannelName::new(&channel);
             let Ok(namespace) = self.options.namespaces().resolve(&channel) else { continue };
             let has_history = namespace.has_history();
             let last = if has_history && since.is_none() { request.last } else { 0 };
-            self.request_subscription(token, &name, (since.filter(|_| has_history), last));
+            self.request_subscription(key, &name, (since.filter(|_| has_history), last));
             waiting.push((name, since.is_some()));
         }
-        let connection = self.slots.get(token);
-        if let Some(plain) = connection.and_then(|found| found.extra.as_mut()?.plain.as_mut()) {
+        let connection = self.slots.get(key);
+        if let Some(plain) = connection.and_then(|found| found.busy.as_mut()?.plain.as_mut()) {
             plain.waiting = waiting;
             plain.publish = request.publish.map(|name| ChannelName::new(&name));
         }
         if crate::sabotage!(EarlyUpgrade) {
-            self.send_response(token);
+            self.send_response(key);
         }
-        if self.end_upgrade(token) { Flow::Continue } else { Flow::Wait }
+        if self.end_upgrade(key) { Flow::Continue } else { Flow::Wait }
     }
 
     /// The wish of a path for `channel`, if its answer is still awaited.
     pub(super) fn take_plain_wish(
         &mut self,
-        token: Token,
+        key: ConnectionKey,
         channel: &ChannelName,
     ) -> Option<WaitingSubscribe> {
-        let plain = self.slots.get(token)?.extra.as_mut()?.plain.as_mut()?;
+        let plain = self.slots.get(key)?.busy.as_mut()?.plain.as_mut()?;
         let at = plain.waiting.iter().position(|(name, _)| name == channel)?;
         let (channel, recovering) = plain.waiting.swap_remove(at);
         Some(WaitingSubscribe {
@@ -115,58 +116,58 @@ impl<S: Sockets> Shard<S> {
 
     /// Puts the response to the upgrade into the outbox, before everything else. It comes there
     /// late, because many may wait.
-    pub(super) fn send_response(&mut self, token: Token) {
-        let plain = self.slots.get(token).and_then(|found| found.extra.as_mut()?.plain.as_mut());
+    pub(super) fn send_response(&mut self, key: ConnectionKey) {
+        let plain = self.slots.get(key).and_then(|found| found.busy.as_mut()?.plain.as_mut());
         let acceptance = plain.and_then(|plain| plain.acceptance.take());
         if let Some(acceptance) = acceptance {
-            self.send_own(token, &acceptance.head());
+            self.send_own(key, &acceptance.head());
         }
     }
 
     /// Leaves out the publications of an answer if those of other channels fill the outbox, from
     /// which nothing is sent yet: what a client has missed in all of its channels is bounded.
-    pub(super) fn limit_replay(&mut self, token: Token, answer: &mut Subscribed) {
-        let cost = self.slots.get(token).map_or(0, |connection| connection.outbox_cost_bytes());
+    pub(super) fn limit_replay(&mut self, key: ConnectionKey, answer: &mut Subscribed) {
+        let cost = self.slots.get(key).map_or(0, |connection| connection.outbox_cost_bytes());
         if cost > self.options.client().outbox_bytes_max {
             answer.recovered.take_if(|publications| !publications.is_empty());
         }
     }
 
     /// Begins the session if no channel is awaited any more; answers whether it does.
-    pub(super) fn end_upgrade(&mut self, token: Token) -> bool {
-        let Some(connection) = self.slots.get(token) else { return false };
-        let plain = connection.extra.as_mut().and_then(|extra| extra.plain.as_mut());
+    pub(super) fn end_upgrade(&mut self, key: ConnectionKey) -> bool {
+        let Some(connection) = self.slots.get(key) else { return false };
+        let plain = connection.busy.as_mut().and_then(|busy| busy.plain.as_mut());
         let ready = plain.as_ref().is_some_and(|plain| plain.waiting.is_empty());
         if connection.state != State::Upgrading || !ready {
             return false;
         }
         let mute = plain.is_some_and(|plain| plain.publish.is_none());
-        self.send_response(token);
-        let Some(connection) = self.slots.get(token) else { return false };
+        self.send_response(key);
+        let Some(connection) = self.slots.get(key) else { return false };
         if mute {
-            connection.extra().plain = None;
+            connection.busy().plain = None;
         }
         connection.state = State::Connected;
         connection.flags.clear(Flags::WAITING);
         let protocol = connection.protocol;
-        self.cells.handshaking.subtract(1);
-        self.cells.handshakes_ok.add(1);
-        self.cells.connections[protocol as usize].add(1);
-        self.begin_heartbeat(token);
-        self.report_connect(token);
-        self.report_subscriptions(token);
-        self.mark_dirty(token.slot);
+        self.counters.handshaking.subtract(1);
+        self.counters.handshakes_ok.add(1);
+        self.counters.connections[protocol as usize].add(1);
+        self.begin_heartbeat(key);
+        self.report_connect(key);
+        self.report_subscriptions(key);
+        self.mark_dirty(key.slot);
         true
     }
 
     /// Tells a client of a path that it can't be served: for good with a close frame after the
     /// upgrade, for the moment with a 503.
-    pub(super) fn refuse_plain(&mut self, token: Token, error: ClientError, detail: &str) {
+    pub(super) fn refuse_plain(&mut self, key: ConnectionKey, error: ClientError, detail: &str) {
         let row = error.row();
         if row.reconnect {
-            return self.refuse_upgrade(token, row.text);
+            return self.refuse_upgrade(key, row.text);
         }
-        let Some(connection) = self.slots.get(token) else { return };
+        let Some(connection) = self.slots.get(key) else { return };
         let codec = connection.protocol.codec();
         let encoded = codec.encode_reply(0, &Reply::Error(error), &mut Vec::new());
         let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
@@ -174,18 +175,18 @@ impl<S: Sockets> Shard<S> {
             "" => row.text.to_owned(),
             detail => format!("{}: {detail}", row.text),
         };
-        self.close_with(token, reason, (reason.row().code, &text));
+        self.close_with(key, reason, (reason.row().code, &text));
     }
 
     /// Answers 503 to an upgrade that waits. Nothing of its outbox has been sent.
-    pub(super) fn refuse_upgrade(&mut self, token: Token, text: &str) {
-        let Some(connection) = self.slots.get(token) else { return };
-        if let Some(extra) = connection.extra.as_mut() {
-            extra.outbox.discard_unsent(&mut self.budget.accounts);
-            self.budget.rank(token.slot, &mut extra.outbox);
+    pub(super) fn refuse_upgrade(&mut self, key: ConnectionKey, text: &str) {
+        let Some(connection) = self.slots.get(key) else { return };
+        if let Some(busy) = connection.busy.as_mut() {
+            busy.outbox.discard_unsent(&mut self.budget.accounts);
+            self.budget.rank(key.slot, &mut busy.outbox);
         }
-        self.cells.handshakes_unavailable.add(1);
-        self.respond(token, &handshake::unavailable(Unavailable::Because(text)));
+        self.counters.handshakes_unavailable.add(1);
+        self.respond(key, &handshake::unavailable(Unavailable::Because(text)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use crate::shard::Sockets;
+use crate::kernel::Sockets;
 
 /// A ring or an epoll, owned by one shard's thread.
 pub trait Driver: Sockets {

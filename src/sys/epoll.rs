@@ -6,13 +6,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use super::calls::{SysError, TimerFd, check};
 use super::{Driver, EventFd, sockets};
 use crate::ids::{Moment, Tick};
+use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::EPOLL_EVENTS_MAX;
-use crate::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 /// For as long as it takes: the tick ends every wait.
 const FOREVER: i32 = -1;
 
-/// What stands in an event's data for the timer and the wake; no token has these bits.
+/// What stands in an event's data for the timer and the wake; no key has these bits.
 const DATA_TIMER: u64 = u64::MAX;
 const DATA_WAKE: u64 = u64::MAX - 1;
 const DATA_LISTENER: u64 = u64::MAX - 2;
@@ -100,7 +100,7 @@ fn ready(bits: u64, events: u32) -> Ready {
     let has = |mask: i32| events & mask as u32 != 0;
     let failed = has(libc::EPOLLERR | libc::EPOLLHUP);
     Ready {
-        token: Token::from_bits(bits),
+        key: ConnectionKey::from_bits(bits),
         readable: has(libc::EPOLLIN | libc::EPOLLRDHUP) || failed,
         hangup: has(libc::EPOLLRDHUP) || failed,
         writable: has(libc::EPOLLOUT) || failed,
@@ -140,13 +140,13 @@ impl Driver for Epoll {
 }
 
 impl Sockets for Epoll {
-    fn watch(&mut self, socket: Socket, token: Token) {
-        let added = self.control(libc::EPOLL_CTL_ADD, socket.number(), WATCH, token.to_bits());
+    fn watch(&mut self, socket: Socket, key: ConnectionKey) {
+        let added = self.control(libc::EPOLL_CTL_ADD, socket.number(), WATCH, key.to_bits());
         if let Err(error) = added {
             // Without a watch the connection can't be served: say that it has ended.
             tracing::warn!(%error, "a socket can't be watched");
             self.news.push(Ready {
-                token,
+                key,
                 readable: false,
                 writable: false,
                 hangup: true,
@@ -171,20 +171,14 @@ impl Sockets for Epoll {
         sockets::shutdown_write(socket);
     }
 
-    fn release(&mut self, socket: Socket, token: Token, how: Release) {
+    fn release(&mut self, socket: Socket, key: ConnectionKey, how: Release) {
         sockets::shutdown(socket, how);
         if let Err(error) = self.control(libc::EPOLL_CTL_DEL, socket.number(), 0, 0)
             && error.source.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "a socket was not watched");
         }
-        self.news.push(Ready {
-            token,
-            readable: false,
-            writable: false,
-            hangup: false,
-            ended: true,
-        });
+        self.news.push(Ready { key, readable: false, writable: false, hangup: false, ended: true });
     }
 
     fn close(&mut self, socket: Socket) {

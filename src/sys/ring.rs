@@ -12,10 +12,10 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::calls::SysError;
 use super::{Driver, EventFd, TimerFd};
 use crate::ids::{Moment, Tick};
+use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::{
     RING_COMPLETIONS, RING_ENTRIES, RING_FAILURES_MAX, RING_PATIENCE, SWEEP_SENDS_MAX,
 };
-use crate::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 /// What a completion is about: the high byte of its `user_data`.
 const KIND_SHIFT: u32 = 56;
@@ -247,17 +247,17 @@ impl Drop for Batch<'_> {
 
 fn ready(user_data: u64, entry: &cqueue::Entry) -> Ready {
     let mask = entry.result();
-    let token = Token::from_bits(user_data & ((1 << KIND_SHIFT) - 1));
+    let key = ConnectionKey::from_bits(user_data & ((1 << KIND_SHIFT) - 1));
     let ended = !cqueue::more(entry.flags());
     if mask < 0 {
         // Ended by request, or refused for want of memory.
         let hangup = mask != -libc::ECANCELED;
-        return Ready { token, readable: false, writable: false, hangup, ended: true };
+        return Ready { key, readable: false, writable: false, hangup, ended: true };
     }
     let mask = mask as i16;
     let failed = mask & (libc::POLLERR | libc::POLLHUP) != 0;
     Ready {
-        token,
+        key,
         readable: mask & (libc::POLLIN | libc::POLLRDHUP) != 0 || failed,
         hangup: mask & libc::POLLRDHUP != 0 || failed,
         writable: mask & libc::POLLOUT != 0 || failed,
@@ -292,8 +292,8 @@ impl Driver for Ring {
 }
 
 impl Sockets for Ring {
-    fn watch(&mut self, socket: Socket, token: Token) {
-        self.arm(socket.number(), WATCH, KIND_POLL << KIND_SHIFT | token.to_bits());
+    fn watch(&mut self, socket: Socket, key: ConnectionKey) {
+        self.arm(socket.number(), WATCH, KIND_POLL << KIND_SHIFT | key.to_bits());
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
@@ -316,9 +316,9 @@ impl Sockets for Ring {
         super::sockets::shutdown_write(socket);
     }
 
-    fn release(&mut self, socket: Socket, token: Token, how: Release) {
+    fn release(&mut self, socket: Socket, key: ConnectionKey, how: Release) {
         super::sockets::shutdown(socket, how);
-        self.cancel(KIND_POLL << KIND_SHIFT | token.to_bits());
+        self.cancel(KIND_POLL << KIND_SHIFT | key.to_bits());
     }
 
     fn close(&mut self, socket: Socket) {

@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::calls::{SysError, check};
+use crate::kernel::{Received, Release, Socket, Wrote};
 use crate::limits::{LISTEN_BACKLOG, SOCKET_SEND_BYTES, SOCKET_UNSENT_BYTES};
-use crate::shard::{Received, Release, Socket, Wrote};
 use crate::subnets::Subnet;
 
 /// How client sockets behave. Set on the listener; accepted sockets inherit it.
@@ -214,7 +214,7 @@ fn set_option(
     check(call, result).map(|_| ())
 }
 
-/// See [`crate::shard::Sockets::receive`].
+/// See [`crate::kernel::Sockets::receive`].
 pub(super) fn receive(socket: Socket, buffer: &mut [u8]) -> Received {
     // SAFETY: the kernel writes at most `buffer.len()` bytes into it, during the call.
     let count = unsafe {
@@ -231,7 +231,7 @@ pub(super) fn receive(socket: Socket, buffer: &mut [u8]) -> Received {
     }
 }
 
-/// See [`crate::shard::Sockets::send`].
+/// See [`crate::kernel::Sockets::send`].
 pub(super) fn send(socket: Socket, bytes: &[u8]) -> Wrote {
     // SAFETY: the kernel reads at most `bytes.len()` bytes from it, during the call.
     let count = unsafe {
@@ -253,7 +253,7 @@ pub(super) fn wrote_nothing(error: i32) -> Wrote {
     }
 }
 
-/// See [`crate::shard::Sockets::has_sent_all`].
+/// See [`crate::kernel::Sockets::has_sent_all`].
 pub(super) fn has_sent_all(socket: Socket) -> bool {
     let mut waiting: libc::c_int = 0;
     // SAFETY: the kernel writes one int.
@@ -262,13 +262,13 @@ pub(super) fn has_sent_all(socket: Socket) -> bool {
     result != 0 || waiting == 0
 }
 
-/// See [`crate::shard::Sockets::finish`].
+/// See [`crate::kernel::Sockets::finish`].
 pub(super) fn shutdown_write(socket: Socket) {
     // SAFETY: shutdown takes no pointers. A dead connection answers ENOTCONN, which is as good.
     unsafe { libc::shutdown(socket.number(), libc::SHUT_WR) };
 }
 
-/// See [`crate::shard::Sockets::release`].
+/// See [`crate::kernel::Sockets::release`].
 pub(super) fn shutdown(socket: Socket, how: Release) {
     if how == Release::Abort {
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -301,7 +301,7 @@ pub fn is_reset(socket: Socket) -> bool {
     count == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
 }
 
-/// See [`crate::shard::Sockets::is_open`].
+/// See [`crate::kernel::Sockets::is_open`].
 pub(super) fn is_open(socket: Socket) -> bool {
     // SAFETY: F_GETFD takes no pointers.
     unsafe { libc::fcntl(socket.number(), libc::F_GETFD) >= 0 }

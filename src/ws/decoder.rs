@@ -3,7 +3,7 @@
 use crate::reason::CloseReason;
 use crate::ws::header::{self, HEADER_BYTES_MAX, Header, Kind, Unfinished};
 use crate::ws::utf8::Validator;
-use crate::ws::{Event, Limits, Opcode, Step, mask};
+use crate::ws::{Incoming, Limits, Opcode, Step, mask};
 
 /// Decodes the frames of one client. A frame that lies in the input as a whole is unmasked there
 /// and never copied; only what a cut leaves behind is kept, in buffers that grow with the bytes
@@ -153,7 +153,7 @@ impl Decoder {
         piece: &'a [u8],
         frame: &Frame,
         limits: &Limits,
-    ) -> Result<Option<Event<'a>>, CloseReason> {
+    ) -> Result<Option<Incoming<'a>>, CloseReason> {
         // RFC 6455 §8.1: on text that is not UTF-8 the endpoint MUST fail the connection.
         if self.opcode == Opcode::Text {
             self.text.feed(piece)?;
@@ -168,10 +168,10 @@ impl Decoder {
         }
         self.fragments = 0;
         if self.message.is_empty() {
-            return Ok(Some(Event::Message { opcode, data: piece }));
+            return Ok(Some(Incoming::Message { opcode, data: piece }));
         }
         self.next_data_keep(piece, frame, limits);
-        Ok(Some(Event::Message { opcode, data: &self.message }))
+        Ok(Some(Incoming::Message { opcode, data: &self.message }))
     }
 
     /// Keeps a piece of a message. The buffer doubles, but not beyond what the message may still
@@ -196,7 +196,7 @@ impl Decoder {
         &'a mut self,
         piece: &'a [u8],
         frame: &Frame,
-    ) -> Result<Option<Event<'a>>, CloseReason> {
+    ) -> Result<Option<Incoming<'a>>, CloseReason> {
         let cut = !frame.is_complete() || !self.control.is_empty();
         if cut {
             self.control.extend_from_slice(piece);
@@ -206,9 +206,9 @@ impl Decoder {
         }
         let payload = if cut { &self.control } else { piece };
         Ok(Some(match frame.header.kind {
-            Kind::Close => Event::Close(close_code(payload)?),
-            Kind::Ping => Event::Ping(payload),
-            _ => Event::Pong,
+            Kind::Close => Incoming::Close(close_code(payload)?),
+            Kind::Ping => Incoming::Ping(payload),
+            _ => Incoming::Pong,
         }))
     }
 }

@@ -36,7 +36,7 @@ pub struct Limits {
 
 /// What the next bytes of a connection mean. Borrows the input or the decoder.
 #[derive(Debug, PartialEq)]
-pub enum Event<'a> {
+pub enum Incoming<'a> {
     /// A complete message.
     Message {
         /// What it is.
@@ -60,5 +60,5 @@ pub struct Step<'a> {
     /// Frames that ended within those bytes, for rate limits: continuations make no event.
     pub frames: u32,
     /// What they mean; absent if they end before anything is complete.
-    pub event: Option<Event<'a>>,
+    pub event: Option<Incoming<'a>>,
 }

@@ -15,7 +15,7 @@ use corecast::mesh::{
     Address, Answer, Asker, History, Inbox, Lane, Outbound, Publish, ShardLane, ShardMail, Ticket,
     ToBridge, ToBus, ToControl, ToHome,
 };
-use corecast::metrics::{BridgeCells, ShardCells};
+use corecast::metrics::{BridgeCounters, ShardCounters};
 use corecast::protocol::HistoryPage;
 use corecast::readiness::{Phase, Readiness};
 use corecast::reason::ClientError;
@@ -44,8 +44,8 @@ pub struct Node {
     pub life: usize,
     desk: usize,
     pub shards: Vec<Shard<SimSockets>>,
-    pub cells: Vec<Arc<ShardCells>>,
-    pub bridge_cells: Arc<BridgeCells>,
+    pub counters: Vec<Arc<ShardCounters>>,
+    pub bridge_counters: Arc<BridgeCounters>,
     pub shell: Shell,
     control_inbox: Inbox<ToControl>,
     /// Control's ways to the shards and to the bridge.
@@ -88,7 +88,7 @@ impl Node {
         };
         let desk = setup.desk(number, life);
         let identity = Identity::new(&NodeSecret::new((desk as u128).to_le_bytes()));
-        let cells: Vec<Arc<ShardCells>> = (0..shards).map(|_| Arc::default()).collect();
+        let counters: Vec<Arc<ShardCounters>> = (0..shards).map(|_| Arc::default()).collect();
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
         readiness.set_phase(Phase::Serving);
         let subnets = Arc::new(Subnets::new(8));
@@ -106,7 +106,7 @@ impl Node {
                 pools: pools.clone(),
                 home_map: setup.node.home_map.clone(),
                 identity: identity.clone(),
-                cells: Arc::clone(&cells[index]),
+                counters: Arc::clone(&counters[index]),
                 subnets: Arc::clone(&subnets),
                 readiness: Arc::clone(&readiness),
                 outboxes: outboxes.clone(),
@@ -118,15 +118,15 @@ impl Node {
             home_map: setup.node.home_map.clone(),
             seed: network.borrow_mut().random.number(),
         };
-        let bridge_cells: Arc<BridgeCells> = Arc::default();
-        let engine = Engine::new(options, outbound(None), Arc::clone(&bridge_cells));
+        let bridge_counters: Arc<BridgeCounters> = Arc::default();
+        let engine = Engine::new(options, outbound(None), Arc::clone(&bridge_counters));
         Node {
             number,
             life,
             desk,
             shards: all,
-            cells,
-            bridge_cells,
+            counters,
+            bridge_counters,
             shell: Shell::new(number, setup.streams, engine, bridge_inbox),
             control_inbox,
             lanes: shard_lanes(),
@@ -344,10 +344,10 @@ impl Node {
 
     /// Times that it has told clients for a reason.
     pub fn causes(&self) -> u64 {
-        let cells = &self.bridge_cells;
+        let counters = &self.bridge_counters;
         let dropped: u64 =
-            self.cells.iter().flat_map(|one| &one.drops).map(|one| one.value()).sum();
-        cells.holes.value() + cells.epoch_changes.value() + cells.dropped.value() + dropped
+            self.counters.iter().flat_map(|one| &one.drops).map(|one| one.value()).sum();
+        counters.holes.value() + counters.epoch_changes.value() + counters.dropped.value() + dropped
     }
 }
 

@@ -349,7 +349,7 @@ impl World {
         }
         if !self.redis.broken {
             let nodes = self.seats.iter().flat_map(|seat| &seat.node);
-            let renewals: u64 = nodes.map(|node| node.bridge_cells.renewals.value()).sum();
+            let renewals: u64 = nodes.map(|node| node.bridge_counters.renewals.value()).sum();
             assert_eq!(renewals, 0, "there is one server only, and no reason to look for another");
         }
         if !self.redis.broken && !self.redis.forgetful && self.setup.is_spacious() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use corecast::ids::Moment;
-use corecast::metrics::{BridgeCells, Format, Metrics, ShardCells};
+use corecast::metrics::{BridgeCounters, Format, Metrics, ShardCounters};
 
 use super::escaped;
 
@@ -25,7 +25,7 @@ struct Family {
 /// The generated part of `metrics.md`.
 pub fn page() -> String {
     let alone = families(None);
-    let all = families(Some(Arc::new(BridgeCells::default())));
+    let all = families(Some(Arc::new(BridgeCounters::default())));
     let is_alone = |family: &&Family| alone.iter().any(|other| other.name == family.name);
     let (always, with_redis): (Vec<&Family>, Vec<&Family>) = all.iter().partition(is_alone);
     let mut page = String::from("## On every node\n\n");
@@ -54,8 +54,8 @@ fn describe((label, values): &(String, Vec<String>)) -> String {
     }
 }
 
-fn families(bridge: Option<Arc<BridgeCells>>) -> Vec<Family> {
-    let shards = vec![Arc::new(ShardCells::default())];
+fn families(bridge: Option<Arc<BridgeCounters>>) -> Vec<Family> {
+    let shards = vec![Arc::new(ShardCounters::default())];
     let metrics = Metrics::new(shards, bridge, Moment::default);
     let page = metrics.render(Format::Prometheus).expect("one shard fits a page");
     let mut families: Vec<Family> = Vec::new();

@@ -36,7 +36,7 @@ def test_too_many_are_stopped_and_each_limit_says_what_mends_it():
     assert "in the configuration: server.max_connections = 900000000" in done.stdout
     for finding in findings("--connections", "900M").values():
         if finding["verdict"] in ("stops", "note"):
-            assert finding["mend"] and finding["why"], finding
+            assert finding["fix"] and finding["why"], finding
 
 
 def test_the_descriptor_limit_is_that_of_whoever_asks():
@@ -44,7 +44,7 @@ def test_the_descriptor_limit_is_that_of_whoever_asks():
     finding = findings("--connections", "2000", "--shards", "2", prefix=limited)[
         "descriptor limit"]
     assert finding["verdict"] == "stops" and "1000" in finding["found"]
-    shards = re.search(r"--shards (\d+)", finding["mend"])[1]
+    shards = re.search(r"--shards (\d+)", finding["fix"])[1]
     mended = findings("--connections", "2000", "--shards", shards, prefix=limited)
     assert mended["descriptor limit"]["verdict"] == "fine"
 
@@ -88,7 +88,7 @@ def refuse_io_uring():
 
 def test_a_container_that_refuses_io_uring_is_told_how_to_allow_it():
     finding = findings("--connections", "10", preexec_fn=refuse_io_uring)["io_uring"]
-    assert finding["verdict"] == "note" and "seccomp" in finding["mend"]
+    assert finding["verdict"] == "note" and "seccomp" in finding["fix"]
     strict = findings("--connections", "10", "--driver", "io_uring", preexec_fn=refuse_io_uring)
     assert strict["io_uring"]["verdict"] == "stops"
     assert findings("--connections", "10", "--driver", "epoll")["io_uring"]["verdict"] == "fine"

@@ -4,7 +4,7 @@
 use std::io::{self, Cursor, Read, Write};
 
 use corecast::reason::CloseReason;
-use corecast::ws::{Decoder, Event, Limits, Opcode};
+use corecast::ws::{Decoder, Incoming, Limits, Opcode};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
@@ -87,16 +87,16 @@ fn decode_step(decoder: &mut Decoder, piece: &mut [u8], outcome: &mut Outcome) -
     (!closed).then_some(consumed)
 }
 
-fn owned(event: &Event<'_>) -> Owned {
+fn owned(event: &Incoming<'_>) -> Owned {
     match *event {
-        Event::Message { opcode: Opcode::Text, data } => {
+        Incoming::Message { opcode: Opcode::Text, data } => {
             assert!(std::str::from_utf8(data).is_ok(), "text is UTF-8");
             Owned::Text(data.to_vec())
         }
-        Event::Message { opcode: Opcode::Binary, data } => Owned::Binary(data.to_vec()),
-        Event::Ping(data) => Owned::Ping(data.to_vec()),
-        Event::Pong => Owned::Pong,
-        Event::Close(code) => Owned::Close(code),
+        Incoming::Message { opcode: Opcode::Binary, data } => Owned::Binary(data.to_vec()),
+        Incoming::Ping(data) => Owned::Ping(data.to_vec()),
+        Incoming::Pong => Owned::Pong,
+        Incoming::Close(code) => Owned::Close(code),
     }
 }
 

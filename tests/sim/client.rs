@@ -144,11 +144,11 @@ impl Client {
             self.receive(scene);
         }
         if self.is_open() && !self.finished && !self.leaving && !self.tainted {
-            super::whims::talk(self, scene);
+            super::client_behaviour::talk(self, scene);
             self.flush(scene);
         }
         if self.link.is_some() {
-            super::whims::misbehave(self, scene);
+            super::client_behaviour::misbehave(self, scene);
         }
         self.send(scene);
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use corecast::metrics::ShardCells;
+use corecast::metrics::ShardCounters;
 
 use super::client::Speech;
+use super::client_behaviour;
 use super::follow::Follow;
 use super::truth::CONTROL;
-use super::whims;
 use super::world::World;
 
 /// Longer than any channel is remembered.
@@ -109,7 +109,7 @@ impl World {
     }
 
     fn drops(&self, reason: usize) -> u64 {
-        self.node.runners.iter().map(|runner| runner.cells.drops[reason].value()).sum()
+        self.node.runners.iter().map(|runner| runner.counters.drops[reason].value()).sum()
     }
 
     /// Everybody leaves, in one way or another, or is asked to.
@@ -121,7 +121,7 @@ impl World {
             if scene.chance(50) {
                 return control.drain(scene, Duration::from_secs(2));
             }
-            clients.iter_mut().for_each(|client| whims::leave(client, scene));
+            clients.iter_mut().for_each(|client| client_behaviour::leave(client, scene));
             false
         });
         self.until("everybody has left", |world| {
@@ -138,7 +138,7 @@ impl World {
             assert_eq!(runner.shard.audit(), 0, "tables disagree");
             let open = self.node.network.borrow().open_count(shard);
             assert_eq!(open, 0, "shard {shard} has open sockets");
-            check_cells(shard, &runner.cells);
+            check_counters(shard, &runner.counters);
         }
         let counted = self.node.subnets.connections();
         assert_eq!(counted, 0, "connections that have ended count for their subnets");
@@ -147,7 +147,7 @@ impl World {
             self.pass(Duration::from_millis(200));
         }
         for (shard, runner) in self.node.runners.iter().enumerate() {
-            let (count, bytes) = (&runner.cells.channels_home, &runner.cells.history_bytes);
+            let (count, bytes) = (&runner.counters.channels_home, &runner.counters.history_bytes);
             assert_eq!(count.value(), 0, "shard {shard} still counts somebody as interested");
             assert_eq!(bytes.value(), 0, "shard {shard} keeps bytes of nothing");
         }
@@ -155,18 +155,18 @@ impl World {
     }
 }
 
-fn check_cells(shard: usize, cells: &ShardCells) {
+fn check_counters(shard: usize, counters: &ShardCounters) {
     for (what, cell) in [
-        ("centrifugo connections", &cells.connections[0]),
-        ("plain connections", &cells.connections[1]),
-        ("envelope connections", &cells.connections[2]),
-        ("handshakes", &cells.handshaking),
-        ("outbox bytes", &cells.outbox_bytes),
-        ("inbound bytes", &cells.inbound_bytes),
-        ("subscriptions", &cells.subscriptions),
-        ("local channels", &cells.channels_local),
-        ("audit errors", &cells.audit_errors),
-        ("panics", &cells.panics),
+        ("centrifugo connections", &counters.connections[0]),
+        ("plain connections", &counters.connections[1]),
+        ("envelope connections", &counters.connections[2]),
+        ("handshakes", &counters.handshaking),
+        ("outbox bytes", &counters.outbox_bytes),
+        ("inbound bytes", &counters.inbound_bytes),
+        ("subscriptions", &counters.subscriptions),
+        ("local channels", &counters.channels_local),
+        ("audit errors", &counters.audit_errors),
+        ("panics", &counters.panics),
     ] {
         assert_eq!(cell.value(), 0, "shard {shard}: {what}");
     }

@@ -33,7 +33,7 @@ pub fn publish_unheard(world: &mut World, channel: usize, count: usize) -> u64 {
         (0..3).for_each(|_| world.node.run(0, &world.setup));
         world.with(|scene, _, control| control.turn(scene));
     }
-    world.node.runners[0].cells.drops[DropReason::SpillFull as usize].value()
+    world.node.runners[0].counters.drops[DropReason::SpillFull as usize].value()
 }
 
 /// Plays it, some of it while the answer is under way; the seed chooses how messages are cut.
@@ -57,8 +57,8 @@ pub fn play(seed: u64) {
     let count = world.truth.count() as u64;
     assert_eq!(world.clients[client].plain().follows[&channel].last, Some(count));
     assert_eq!(world.clients[client].connections, 1);
-    let cells = &world.node.runners[1].cells;
-    assert!(cells.recoveries_ok.value() >= 3 && cells.recoveries_failed.value() == 0);
+    let counters = &world.node.runners[1].counters;
+    assert!(counters.recoveries_ok.value() >= 3 && counters.recoveries_failed.value() == 0);
     world.settle();
     world.leave();
     world.check_remains();

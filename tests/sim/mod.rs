@@ -26,6 +26,6 @@ pub mod sockets;
 pub mod truth;
 pub mod upgrade;
 pub mod verdict;
-pub mod whims;
+pub mod client_behaviour;
 pub mod wire;
 pub mod world;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use corecast::ids::{Moment, Tick};
-use corecast::shard::{Ready, Received, Release, Socket, Token, Write, Wrote};
+use corecast::kernel::{ConnectionKey, Ready, Received, Release, Socket, Write, Wrote};
 use corecast::subnets::Subnet;
 
 use super::random::Random;
@@ -47,9 +47,9 @@ enum Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watch {
     None,
-    On(Token),
+    On(ConnectionKey),
     /// The end of the watch is news that the shard has not been told.
-    Ending(Token),
+    Ending(ConnectionKey),
 }
 
 struct Link {
@@ -179,8 +179,8 @@ impl Network {
 
     fn tell(&mut self, link: LinkId, (readable, writable, hangup): (bool, bool, bool)) {
         let found = &self.links[link.0];
-        let Watch::On(token) = found.watch else { return };
-        let ready = Ready { token, readable, writable, hangup, ended: false };
+        let Watch::On(key) = found.watch else { return };
+        let ready = Ready { key, readable, writable, hangup, ended: false };
         self.push_news(link, ready);
     }
 
@@ -189,7 +189,7 @@ impl Network {
         let travelling = &mut self.desks[self.links[link.0].shard].travelling;
         let last = travelling.iter_mut().rev().find(|news| news.link == link);
         match last {
-            Some(News { ready: last, .. }) if merge && !last.ended && last.token == ready.token => {
+            Some(News { ready: last, .. }) if merge && !last.ended && last.key == ready.key => {
                 last.readable |= ready.readable;
                 last.writable |= ready.writable;
                 last.hangup |= ready.hangup;
@@ -339,12 +339,12 @@ impl Network {
         self.close(shard, socket);
     }
 
-    pub fn watch(&mut self, shard: usize, socket: Socket, token: Token) {
+    pub fn watch(&mut self, shard: usize, socket: Socket, key: ConnectionKey) {
         let link = self.link(shard, socket);
         let found = &mut self.links[link.0];
         assert_eq!(found.watch, Watch::None, "{link:?} is watched once at a time");
         assert!(found.released.is_none(), "{link:?} is released and can't be watched");
-        found.watch = Watch::On(token);
+        found.watch = Watch::On(key);
         // A watch speaks at once of what is there already.
         let hangup = found.peer != Peer::Open;
         let readable = hangup || !found.up.is_empty();
@@ -354,11 +354,11 @@ impl Network {
     /// The kernel gives a watch up by itself, and what it had not told yet is lost.
     pub fn end_watch(&mut self, link: LinkId) {
         let found = &mut self.links[link.0];
-        if let Watch::On(token) = found.watch {
-            found.watch = Watch::Ending(token);
+        if let Watch::On(key) = found.watch {
+            found.watch = Watch::Ending(key);
             let shard = found.shard;
             self.desks[shard].travelling.retain(|news| news.link != link);
-            self.push_news(link, ended(token));
+            self.push_news(link, ended(key));
         }
     }
 
@@ -433,7 +433,7 @@ impl Network {
         }
     }
 
-    pub fn release(&mut self, shard: usize, socket: Socket, token: Token, how: Release) {
+    pub fn release(&mut self, shard: usize, socket: Socket, key: ConnectionKey, how: Release) {
         let link = self.link(shard, socket);
         let found = &mut self.links[link.0];
         assert!(found.released.is_none(), "{link:?} is released once");
@@ -441,12 +441,12 @@ impl Network {
         found.finished |= how == Release::Graceful;
         match found.watch {
             Watch::On(watching) => {
-                assert_eq!(watching, token, "{link:?} is released by its tenant");
-                found.watch = Watch::Ending(token);
-                self.push_news(link, ended(token));
+                assert_eq!(watching, key, "{link:?} is released by its tenant");
+                found.watch = Watch::Ending(key);
+                self.push_news(link, ended(key));
             }
             Watch::Ending(watching) => {
-                assert_eq!(watching, token, "{link:?} is released by its tenant");
+                assert_eq!(watching, key, "{link:?} is released by its tenant");
             }
             Watch::None => panic!("{link:?} is released without a watch: nobody would close it"),
         }
@@ -491,6 +491,6 @@ impl Network {
     }
 }
 
-fn ended(token: Token) -> Ready {
-    Ready { token, readable: false, writable: false, hangup: false, ended: true }
+fn ended(key: ConnectionKey) -> Ready {
+    Ready { key, readable: false, writable: false, hangup: false, ended: true }
 }

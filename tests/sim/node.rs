@@ -7,7 +7,7 @@ use std::sync::Arc;
 use corecast::ids::ShardId;
 use corecast::limits::{OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
 use corecast::mesh::{Address, Inbox, Lane, Outbound, ShardLane, ShardMail};
-use corecast::metrics::ShardCells;
+use corecast::metrics::ShardCounters;
 use corecast::readiness::{Phase, Readiness};
 use corecast::secret::NodeSecret;
 use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
@@ -35,7 +35,7 @@ enum State {
 
 pub struct Runner {
     pub shard: Shard<SimSockets>,
-    pub cells: Arc<ShardCells>,
+    pub counters: Arc<ShardCounters>,
     bell: Bell,
     state: State,
     /// It gets no processor before this step.
@@ -81,7 +81,7 @@ impl Node {
         let mut runners = Vec::new();
         let pools = setup.pools();
         for (index, inbox) in inboxes.into_iter().enumerate() {
-            let cells: Arc<ShardCells> = Arc::default();
+            let counters: Arc<ShardCounters> = Arc::default();
             let seed = network.borrow_mut().random.number();
             let shard = Shard::new(Parts {
                 id: ShardId::new(index),
@@ -92,14 +92,14 @@ impl Node {
                 pools: pools.clone(),
                 home_map: setup.home_map.clone(),
                 identity: identity.clone(),
-                cells: Arc::clone(&cells),
+                counters: Arc::clone(&counters),
                 subnets: Arc::clone(&subnets),
                 readiness: Arc::clone(&readiness),
                 outboxes: outboxes.clone(),
                 seed,
             });
             let (bell, state) = (bells[index].clone(), State::Awake);
-            runners.push(Runner { shard, cells, bell, state, stalled_until: 0 });
+            runners.push(Runner { shard, counters, bell, state, stalled_until: 0 });
         }
         (Node { network, runners, subnets, outboxes, outbox_blocks }, control)
     }
@@ -134,7 +134,7 @@ impl Node {
         }
         check_memory(runner, setup);
         self.check_leases();
-        let in_use = |runner: &Runner| runner.cells.channels_in_use.value() as usize;
+        let in_use = |runner: &Runner| runner.counters.channels_in_use.value() as usize;
         let in_use: usize = self.runners.iter().map(in_use).sum();
         assert!(in_use <= setup.channels_max, "{in_use} channels in use");
         let connections = self.runners.iter().map(|runner| runner.shard.connections_count());
@@ -171,7 +171,7 @@ impl Node {
         let runner = &self.runners[index];
         runner.state == State::Asleep
             && !runner.shard.is_behind()
-            && runner.shard.untold_count() == 0
+            && runner.shard.gap_notices_due_count() == 0
             && !runner.bell.is_rung()
             && !self.network.borrow().has_news(index)
     }
@@ -198,10 +198,10 @@ fn check_memory(runner: &mut Runner, setup: &Setup) {
     for cost in runner.shard.outbox_costs() {
         assert!(cost <= most, "{cost} B wait for one client, and {most} may");
     }
-    let inbound_bytes = runner.cells.inbound_bytes.value() as usize;
+    let inbound_bytes = runner.counters.inbound_bytes.value() as usize;
     let inbound_bytes_max = setup.options.inbound_bytes_max;
     assert!(inbound_bytes <= inbound_bytes_max, "{inbound_bytes} B of unfinished input");
-    let history_bytes = runner.cells.history_bytes.value() as usize;
+    let history_bytes = runner.counters.history_bytes.value() as usize;
     let history_bytes_max = setup.options.history_bytes_max;
     assert!(history_bytes <= history_bytes_max, "{history_bytes} B of history");
 }

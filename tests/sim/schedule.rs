@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corecast::metrics::ShardCells;
+use corecast::metrics::ShardCounters;
 
 use super::centrifugo::{Centrifugo, Page};
 use super::client::{Habits, Speech};
@@ -17,7 +17,7 @@ use super::world::World;
 /// What a schedule has come to.
 pub struct Outcome {
     /// What the shards have counted.
-    pub cells: Vec<Arc<ShardCells>>,
+    pub counters: Vec<Arc<ShardCounters>>,
     /// Differs between schedules that differ anywhere.
     pub digest: u64,
 }
@@ -35,8 +35,8 @@ pub fn play(seed: u64) -> Outcome {
     world.settle();
     world.leave();
     world.check_remains();
-    let cells = world.node.runners.iter().map(|runner| Arc::clone(&runner.cells)).collect();
-    Outcome { cells, digest: world.with_network(|network| network.random.number()) }
+    let counters = world.node.runners.iter().map(|runner| Arc::clone(&runner.counters)).collect();
+    Outcome { counters, digest: world.with_network(|network| network.random.number()) }
 }
 
 /// Plays a client that asks for far more than it reads, in one message.

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use corecast::ids::Moment;
+use corecast::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use corecast::limits::SWEEP_SENDS_MAX;
-use corecast::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
 
 use super::network::Network;
 
@@ -26,8 +26,8 @@ impl SimSockets {
 }
 
 impl Sockets for SimSockets {
-    fn watch(&mut self, socket: Socket, token: Token) {
-        self.network.borrow_mut().watch(self.shard, socket, token);
+    fn watch(&mut self, socket: Socket, key: ConnectionKey) {
+        self.network.borrow_mut().watch(self.shard, socket, key);
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
@@ -52,8 +52,8 @@ impl Sockets for SimSockets {
         self.network.borrow_mut().finish(self.shard, socket);
     }
 
-    fn release(&mut self, socket: Socket, token: Token, how: Release) {
-        self.network.borrow_mut().release(self.shard, socket, token, how);
+    fn release(&mut self, socket: Socket, key: ConnectionKey, how: Release) {
+        self.network.borrow_mut().release(self.shard, socket, key, how);
     }
 
     fn close(&mut self, socket: Socket) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corecast::metrics::ShardCells;
+use corecast::metrics::ShardCounters;
 
 use super::client::{Client, Habits, Speech};
 use super::control::Control;
@@ -231,10 +231,10 @@ impl World {
 
     /// Connections that shards serve, those that they are closing not among them.
     fn served(&self) -> usize {
-        let served = |cells: &ShardCells| -> u64 {
-            cells.connections.iter().map(|connections| connections.value()).sum()
+        let served = |counters: &ShardCounters| -> u64 {
+            counters.connections.iter().map(|connections| connections.value()).sum()
         };
-        self.node.runners.iter().map(|runner| served(&runner.cells) as usize).sum()
+        self.node.runners.iter().map(|runner| served(&runner.counters) as usize).sum()
     }
 
     /// Whether nothing is on its way, and all shards sleep.

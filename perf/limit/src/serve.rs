@@ -4,8 +4,9 @@
 use crate::asked::Asked;
 use crate::canned::{Frames, Head, UPGRADED};
 use corecast::ids::{Generation, Slot};
+use corecast::kernel::ConnectionKey;
+use corecast::kernel::{Ready, Received, Release, Socket, Write, Wrote};
 use corecast::limits::{RECEIVE_BYTES_MAX, SWEEP_SENDS_MAX};
-use corecast::shard::{Ready, Received, Release, Socket, Token, Write, Wrote};
 use corecast::sys::{Accepted, Driver, Listener};
 use std::io;
 use std::sync::Arc;
@@ -125,7 +126,7 @@ impl<D: Driver> Server<D> {
         };
         let client = &mut self.clients[index];
         (client.socket, client.state) = (socket, state);
-        self.io.watch(socket, self.token(index));
+        self.io.watch(socket, self.key(index));
     }
 
     /// The client is left in the queue, and is accepted with the next one that comes.
@@ -140,9 +141,9 @@ impl<D: Driver> Server<D> {
     }
 
     fn on_ready(&mut self, ready: Ready) {
-        let index = ready.token.slot.index();
+        let index = ready.key.slot.index();
         let client = self.clients[index];
-        if ready.token != self.token(index) || client.state == State::Vacant {
+        if ready.key != self.key(index) || client.state == State::Vacant {
             return;
         }
         if client.state == State::Released {
@@ -155,7 +156,7 @@ impl<D: Driver> Server<D> {
             self.read(index, ready.hangup);
         }
         if ready.ended && self.clients[index].state != State::Released {
-            self.io.watch(client.socket, ready.token);
+            self.io.watch(client.socket, ready.key);
         }
     }
 
@@ -190,11 +191,11 @@ impl<D: Driver> Server<D> {
     }
 
     fn release(&mut self, index: usize) {
-        let token = self.token(index);
+        let key = self.key(index);
         let client = &mut self.clients[index];
         if client.state != State::Released {
             client.state = State::Released;
-            self.io.release(client.socket, token, Release::Graceful);
+            self.io.release(client.socket, key, Release::Graceful);
         }
     }
 
@@ -244,7 +245,7 @@ impl<D: Driver> Server<D> {
         }
     }
 
-    fn token(&self, index: usize) -> Token {
-        Token { slot: Slot::new(index), generation: self.clients[index].generation }
+    fn key(&self, index: usize) -> ConnectionKey {
+        ConnectionKey { slot: Slot::new(index), generation: self.clients[index].generation }
     }
 }

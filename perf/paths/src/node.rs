@@ -8,7 +8,7 @@ use corecast::ids::{Moment, ShardId};
 use corecast::mesh::{
     Asker, HomeMap, Inbox, Lane, Outbound, Publish, ShardLane, Ticket, ToControl, ToHome, Wake,
 };
-use corecast::metrics::ShardCells;
+use corecast::metrics::ShardCounters;
 use corecast::readiness::{Phase, Readiness};
 use corecast::secret::NodeSecret;
 use corecast::shard::{Identity, Options, OutboxLeases, Parts, Pools, Shard};
@@ -53,7 +53,7 @@ impl Wake for Awake {
 /// Shards, and control's ends of the lanes between them.
 pub(crate) struct Node {
     shards: Vec<Shard<Accepting>>,
-    cells: Vec<Arc<ShardCells>>,
+    counters: Vec<Arc<ShardCounters>>,
     control: Inbox<ToControl>,
     lanes: Outbound,
     home: ShardId,
@@ -77,7 +77,7 @@ impl Node {
         let home_map = HomeMap::new(&NodeSecret::new([1; 16]), count);
         let pools = Pools::new(&settings, count);
         let identity = Identity::new(&NodeSecret::new([1; 16]));
-        let cells: Vec<Arc<ShardCells>> = (0..count).map(|_| Arc::default()).collect();
+        let counters: Vec<Arc<ShardCounters>> = (0..count).map(|_| Arc::default()).collect();
         let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
         readiness.set_phase(Phase::Serving);
         let outboxes = OutboxLeases::new(settings.client.outboxes_bytes_max, count);
@@ -92,7 +92,7 @@ impl Node {
                 pools: pools.clone(),
                 home_map: home_map.clone(),
                 identity: identity.clone(),
-                cells: Arc::clone(&cells[index]),
+                counters: Arc::clone(&counters[index]),
                 subnets: Arc::clone(&subnets),
                 readiness: Arc::clone(&readiness),
                 outboxes: outboxes.clone(),
@@ -100,7 +100,7 @@ impl Node {
             })
         });
         let (shards, home) = (shards.collect(), home_map.home(CHANNEL));
-        Node { shards, cells, control, lanes: lanes(), home }
+        Node { shards, counters, control, lanes: lanes(), home }
     }
 
     /// Lets clients connect and subscribe, all at once, spread evenly over the shards.
@@ -108,7 +108,7 @@ impl Node {
         let words = protocol.words();
         for (index, shard) in self.shards.iter_mut().enumerate() {
             let share =
-                clients / self.cells.len() + usize::from(index < clients % self.cells.len());
+                clients / self.counters.len() + usize::from(index < clients % self.counters.len());
             for _ in 0..share {
                 let socket = shard.sockets().open();
                 let subnet = Subnet::of_ipv4([10, 0, 0, 1]);
@@ -122,7 +122,8 @@ impl Node {
             }
             self.run();
         }
-        let subscribed: u64 = self.cells.iter().map(|cells| cells.subscriptions.value()).sum();
+        let subscribed: u64 =
+            self.counters.iter().map(|counters| counters.subscriptions.value()).sum();
         assert_eq!(subscribed, clients as u64, "all are subscribed");
         self.take_writes();
     }
@@ -166,7 +167,7 @@ impl Node {
 
     /// Publications delivered so far, once for each subscriber.
     pub(crate) fn deliveries(&self) -> usize {
-        self.cells.iter().map(|cells| cells.deliveries.value() as usize).sum()
+        self.counters.iter().map(|counters| counters.deliveries.value() as usize).sum()
     }
 
     /// Writes since the last call.

@@ -2,7 +2,8 @@
 //! a shard's code can be run against.
 
 use corecast::ids::{Moment, Tick};
-use corecast::shard::{Ready, Received, Release, Socket, Sockets, Token, Write, Wrote};
+use corecast::kernel::ConnectionKey;
+use corecast::kernel::{Ready, Received, Release, Socket, Sockets, Write, Wrote};
 
 /// Centrifugo's ping, as a frame of the server's.
 const PING: &[u8] = b"\x81\x02{}";
@@ -10,7 +11,7 @@ const PING: &[u8] = b"\x81\x02{}";
 /// What one client has said and is, by the number of its socket.
 #[derive(Default)]
 struct Client {
-    token: Option<Token>,
+    key: Option<ConnectionKey>,
     said: Vec<u8>,
 }
 
@@ -42,14 +43,8 @@ impl Accepting {
     pub(crate) fn say(&mut self, index: usize, bytes: &[u8]) {
         let client = &mut self.clients[index];
         client.said.extend_from_slice(bytes);
-        let token = client.token.expect("the socket is watched");
-        self.news.push(Ready {
-            token,
-            readable: true,
-            writable: false,
-            hangup: false,
-            ended: false,
-        });
+        let key = client.key.expect("the socket is watched");
+        self.news.push(Ready { key, readable: true, writable: false, hangup: false, ended: false });
     }
 
     /// Lets clients answer pings with `pong`.
@@ -70,8 +65,8 @@ impl Accepting {
 }
 
 impl Sockets for Accepting {
-    fn watch(&mut self, socket: Socket, token: Token) {
-        self.clients[socket.number() as usize].token = Some(token);
+    fn watch(&mut self, socket: Socket, key: ConnectionKey) {
+        self.clients[socket.number() as usize].key = Some(key);
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
@@ -108,7 +103,7 @@ impl Sockets for Accepting {
         panic!("{socket:?} is to stay");
     }
 
-    fn release(&mut self, socket: Socket, _: Token, how: Release) {
+    fn release(&mut self, socket: Socket, _: ConnectionKey, how: Release) {
         panic!("{socket:?} is to stay, not to end by {how:?}");
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::shared::Node;
 use crate::api::status::Status;
-use crate::metrics::{Cell, Process, ShardCells};
+use crate::metrics::{Counter, Process, ShardCounters};
 
 /// A node. Users are not counted: without tokens nobody has one.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,11 +31,11 @@ pub(in crate::api) struct NodeInfo {
 
 /// This node.
 pub(super) fn own(status: &Status, node: &Node) -> NodeInfo {
-    let sum = |cell: fn(&ShardCells) -> &Cell| -> u64 {
-        status.shards().iter().map(|cells| cell(cells).value()).sum()
+    let sum = |counter: fn(&ShardCounters) -> &Counter| -> u64 {
+        status.shards().iter().map(|counters| counter(counters).value()).sum()
     };
     let connections =
-        status.shards().iter().flat_map(|cells| &cells.connections).map(Cell::value).sum();
+        status.shards().iter().flat_map(|counters| &counters.connections).map(Counter::value).sum();
     let uptime = Duration::from_nanos(status.now().nanos());
     let process = Process::read();
     NodeInfo {
@@ -43,8 +43,8 @@ pub(super) fn own(status: &Status, node: &Node) -> NodeInfo {
         name: node.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         connections,
-        channels: sum(|cells| &cells.channels_home),
-        subscriptions: sum(|cells| &cells.subscriptions),
+        channels: sum(|counters| &counters.channels_home),
+        subscriptions: sum(|counters| &counters.subscriptions),
         cpu_percent: process.cpu_seconds / uptime.as_secs_f64().max(1.0) * 100.0,
         uptime: Duration::from_secs(uptime.as_secs()),
         resident_bytes: process.resident_bytes,

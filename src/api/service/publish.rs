@@ -1,7 +1,7 @@
 //! Publishes to one channel, or the same to several.
 
 use super::shared::Service;
-use crate::api::courier::Waiting;
+use crate::api::courier::PendingAnswer;
 use crate::api::error::ApiError;
 use crate::channel::{ChannelName, PublishCommand};
 use crate::ids::Position;
@@ -52,7 +52,11 @@ pub(in crate::api) async fn broadcast(
 }
 
 /// Checks a publication, and sends it to whoever orders the channel.
-fn send(service: &Service, channel: &str, command: &PublishCommand) -> Result<Waiting, ApiError> {
+fn send(
+    service: &Service,
+    channel: &str,
+    command: &PublishCommand,
+) -> Result<PendingAnswer, ApiError> {
     let namespace = service.resolve(channel)?;
     command.check()?;
     let publication = command.publication(namespace, service.parts.status.now())?;
@@ -68,7 +72,7 @@ fn send(service: &Service, channel: &str, command: &PublishCommand) -> Result<Wa
     })
 }
 
-async fn answer(waiting: Waiting) -> Result<Published, ApiError> {
+async fn answer(waiting: PendingAnswer) -> Result<Published, ApiError> {
     match waiting.answer(ANSWER_TIMEOUT).await? {
         Answer::Published(position) => Ok(position),
         other => Err(ApiError::internal(format!("{other:?} to a publication"))),

@@ -288,11 +288,11 @@ async fn subscribe_asks_those_who_may_have_the_connection() {
 #[tokio::test]
 async fn info_sums_the_shards() {
     let node = node_with(settings(), obedient);
-    for cells in node.api.service.parts.status.shards() {
-        cells.connections[0].add(2);
-        cells.connections[1].add(1);
-        cells.subscriptions.add(5);
-        cells.channels_home.add(4);
+    for counters in node.api.service.parts.status.shards() {
+        counters.connections[0].add(2);
+        counters.connections[1].add(1);
+        counters.subscriptions.add(5);
+        counters.channels_home.add(4);
     }
     let (_, answer) = node.post("/api/info", "").await;
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");

@@ -146,8 +146,8 @@ async fn ready_and_live_tell_the_nodes_state() {
     let (status, text) = node.get("/ready").await;
     assert!(status == 200 && text.starts_with("serving, busy: "), "{status} {text}");
     assert_eq!(node.get("/live").await.0, 503, "40 s without progress");
-    for cells in node.api.service.parts.status.shards() {
-        cells.alive_nanos.set(now().nanos() - 29_000_000_000);
+    for counters in node.api.service.parts.status.shards() {
+        counters.alive_nanos.set(now().nanos() - 29_000_000_000);
     }
     assert_eq!(node.get("/live").await, (200, "live\n".to_owned()));
     node.api.service.parts.status.shards()[1].alive_nanos.set(1);

@@ -24,7 +24,7 @@ impl Engine {
             return self.answer(asker, Answer::Error(ClientError::LimitExceeded));
         }
         if matches!(asker, Asker::Control(_)) {
-            self.cells.publications_api.add(1);
+            self.counters.publications_api.add(1);
         }
         // What is outside of a history that clients know has no offset, or it had holes.
         let ordered = !(namespace.has_history() && skip_history);
@@ -51,12 +51,12 @@ impl Engine {
 
     fn push(&mut self, now: Moment, mut pending: Pending) {
         let stream = self.stream_of(pending.appending.channel.as_str());
-        if self.is_away(now) || self.lanes[stream].ill {
+        if self.is_away(now) || self.streams[stream].ill {
             return self.refuse(&pending, false);
         }
         let bytes = pending.bytes();
         if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
-            self.cells.full.add(1);
+            self.counters.full.add(1);
             return self.answer(pending.asker, Answer::Error(ClientError::BusUnavailable));
         }
         self.pending_bytes += bytes;
@@ -64,7 +64,7 @@ impl Engine {
             let asker = std::mem::replace(&mut pending.asker, Asker::Nobody);
             self.answer(asker, Answer::Published(None));
         }
-        self.lanes[stream].writer.push(pending);
+        self.streams[stream].writer.push(pending);
     }
 
     /// Takes the wish that a history be forgotten.
@@ -98,14 +98,14 @@ impl Engine {
         if matches!(result, Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_))) {
             self.hurry_probe(now, stream);
         }
-        let lane = &mut self.lanes[stream];
+        let lane = &mut self.streams[stream];
         let writer = &mut lane.writer;
         match result {
             Ok(appended) => {
                 let at = appended.at;
-                lane.unread.note(now, at, lane.follow.at());
+                lane.unread.note(now, at, lane.cursor.at());
                 let told: Vec<_> = writer.on_appended(appended).collect();
-                self.cells.appended.add(told.len() as u64);
+                self.counters.appended.add(told.len() as u64);
                 for (pending, position, repeat) in told {
                     self.pending_bytes -= pending.bytes();
                     let first = position.is_some_and(|position| position.offset == 1);
@@ -121,7 +121,7 @@ impl Engine {
                     } else if repeat && pending.is_ingested() {
                         Answer::Repeated
                     } else {
-                        self.cells.publications_ingest.add(u64::from(pending.is_ingested()));
+                        self.counters.publications_ingest.add(u64::from(pending.is_ingested()));
                         Answer::Published(position.filter(|_| pending.positioned))
                     };
                     if pending.is_ingested() {
@@ -133,8 +133,8 @@ impl Engine {
                 self.confirm(stream);
             }
             Err(AppendFailed::Fenced) => {
-                self.lanes[stream].unfenced = true;
-                let unknown = self.lanes[stream].writer.on_refused(fresh);
+                self.streams[stream].unfenced = true;
+                let unknown = self.streams[stream].writer.on_refused(fresh);
                 self.give_up(unknown, true);
             }
             Err(AppendFailed::OutOfOrder) => {
@@ -160,7 +160,7 @@ impl Engine {
     pub(super) fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
         let ingested = publications.iter().find(|pending| pending.is_ingested());
         let stream = ingested.map(|one| self.stream_of(one.appending.channel.as_str()));
-        let later = stream.map(|stream| self.lanes[stream].writer.withdraw_ingested());
+        let later = stream.map(|stream| self.streams[stream].writer.withdraw_ingested());
         let later = later.into_iter().flatten().map(|pending| (pending, false));
         for (pending, unknown) in publications.into_iter().map(|one| (one, unknown)).chain(later) {
             self.pending_bytes -= pending.bytes();
@@ -170,9 +170,9 @@ impl Engine {
 
     fn refuse(&mut self, pending: &Pending, unknown: bool) {
         let (error, cell) = if unknown {
-            (ClientError::ResultUnknown, &self.cells.unknown)
+            (ClientError::ResultUnknown, &self.counters.unknown)
         } else {
-            (ClientError::BusUnavailable, &self.cells.unavailable)
+            (ClientError::BusUnavailable, &self.counters.unavailable)
         };
         cell.add(1);
         self.answer(pending.asker, Answer::Error(error));

@@ -4,8 +4,8 @@
 use super::Engine;
 use crate::bus::EntryId;
 use crate::bus::append::AppendFailed;
-use crate::bus::lane::Lane;
 use crate::bus::probe::{Probe, Probed, RunId};
+use crate::bus::stream::StreamState;
 use crate::ids::Moment;
 use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_RENEWAL_INTERVAL, BUS_UNCONFIRMED_MAX};
 use crate::mesh::{Answer, Asker, ToHome};
@@ -36,13 +36,13 @@ pub enum Renewal {
 impl Engine {
     /// What is wrong with the bus, the worst first.
     pub fn trouble(&self, now: Moment) -> Option<Trouble> {
-        if self.lanes.iter().any(|lane| lane.ill) {
+        if self.streams.iter().any(|lane| lane.ill) {
             Some(Trouble::Refusing)
         } else if !self.up {
             Some(Trouble::Away)
         } else if self.is_apart(now) {
             Some(Trouble::Apart)
-        } else if self.lanes.iter().any(|lane| lane.unread.lag(now) > BUS_LAG_MAX) {
+        } else if self.streams.iter().any(|lane| lane.unread.lag(now) > BUS_LAG_MAX) {
             Some(Trouble::Late)
         } else {
             None
@@ -51,19 +51,19 @@ impl Engine {
 
     /// The process that the writer's connection leads to for `stream`, while that is known.
     pub fn writer_run(&self, stream: usize) -> Option<RunId> {
-        self.lanes[stream].writer_run
+        self.streams[stream].writer_run
     }
 
     /// The reader of `stream` has learned which process its connection leads to; absent if it has
     /// none any more.
     pub fn on_reader(&mut self, stream: usize, run: Option<RunId>) {
-        self.lanes[stream].reader_run = run;
+        self.streams[stream].reader_run = run;
     }
 
     /// How long ago the last entry of `stream` was appended when it was read, by both clocks; 0 if
     /// there is nothing more to read.
     pub fn set_read_lag(&mut self, stream: usize, millis: u64) {
-        self.lanes[stream].read_lag_millis = millis;
+        self.streams[stream].read_lag_millis = millis;
     }
 
     /// A connection that is neither the writer's nor a reader's has led for long to another server
@@ -80,7 +80,7 @@ impl Engine {
         }
         let reason = if self.is_apart(now) || self.strayed {
             Renewal::Apart
-        } else if self.lanes.iter().any(|lane| lane.absent) {
+        } else if self.streams.iter().any(|lane| lane.absent) {
             Renewal::Absent
         } else {
             return None;
@@ -88,8 +88,8 @@ impl Engine {
         let jitter = (self.fresh() >> 40) as f64 / (1u64 << 24) as f64;
         self.renewal_from = now.after(BUS_RENEWAL_INTERVAL.mul_f64(1.0 + jitter / 2.0));
         (self.apart_since, self.strayed) = (None, false);
-        self.lanes.iter_mut().for_each(|lane| lane.absent = false);
-        self.cells.renewals.add(1);
+        self.streams.iter_mut().for_each(|lane| lane.absent = false);
+        self.counters.renewals.add(1);
         Some(reason)
     }
 
@@ -104,20 +104,20 @@ impl Engine {
             return;
         }
         let stream = self.stream_of(channel);
-        let lane = &mut self.lanes[stream];
-        let next = EntryId { epoch: lane.follow.at().epoch + 1, number: 0 };
+        let lane = &mut self.streams[stream];
+        let next = EntryId { epoch: lane.cursor.at().epoch + 1, number: 0 };
         (lane.above, lane.unfenced) = (next, true);
         lane.locator.on_adrift(next);
     }
 
     /// Looks how the bus stands, and tells shards of streams that are read late or in time again.
     pub(super) fn stand(&mut self, now: Moment) {
-        let runs = |lane: &Lane| lane.writer_run.zip(lane.reader_run);
-        let apart = self.lanes.iter().filter_map(runs).any(|(writer, reader)| writer != reader);
+        let runs = |lane: &StreamState| lane.writer_run.zip(lane.reader_run);
+        let apart = self.streams.iter().filter_map(runs).any(|(writer, reader)| writer != reader);
         self.apart_since = apart.then(|| self.apart_since.unwrap_or(now));
         let mut lag_millis = 0;
-        for stream in 0..self.lanes.len() {
-            let lane = &mut self.lanes[stream];
+        for stream in 0..self.streams.len() {
+            let lane = &mut self.streams[stream];
             let lag = lane.unread.lag(now);
             lag_millis = lane.read_lag_millis.max(lag.as_millis() as u64).max(lag_millis);
             // Whoever can't reach Redis at all goes on with what there is.
@@ -129,12 +129,12 @@ impl Engine {
                 }
             }
         }
-        self.cells.lag_millis.set(lag_millis);
+        self.counters.lag_millis.set(lag_millis);
     }
 
     /// The next probe that is due.
     pub(super) fn next_probe(&mut self, now: Moment) -> Option<Probe> {
-        let lanes = &self.lanes;
+        let lanes = &self.streams;
         let is_ready = |stream: usize| !lanes[stream].unfenced;
         self.masters.iter_mut().find_map(|master| master.probe(now, is_ready))
     }
@@ -153,11 +153,11 @@ impl Engine {
         stream: usize,
         result: &Result<Probed, AppendFailed>,
     ) {
-        let lane = &mut self.lanes[stream];
+        let lane = &mut self.streams[stream];
         let well = match result {
             Ok(probed) => {
                 lane.writer_run = Some(probed.run);
-                lane.unread.note(now, probed.tail, lane.follow.at());
+                lane.unread.note(now, probed.tail, lane.cursor.at());
                 // Another node has begun an epoch, and what is appended next is to be of it.
                 lane.unfenced |= probed.tail.epoch != lane.writer.epoch();
                 Some(true)
@@ -182,9 +182,9 @@ impl Engine {
         }
         let (ill, streams) = (master.is_ill(), master.streams().to_vec());
         for stream in streams {
-            self.lanes[stream].ill = ill;
+            self.streams[stream].ill = ill;
             if ill {
-                let certain = self.lanes[stream].writer.give_back();
+                let certain = self.streams[stream].writer.give_back();
                 self.give_up(certain, false);
             }
         }
@@ -199,7 +199,7 @@ impl Engine {
         asker: Asker,
         answer: Answer,
     ) {
-        let unconfirmed = &mut self.lanes[stream].unconfirmed;
+        let unconfirmed = &mut self.streams[stream].unconfirmed;
         if crate::sabotage!(EarlyAcknowledgement) {
             return self.answer(asker, answer);
         }
@@ -212,8 +212,8 @@ impl Engine {
     /// Answers what the reader has passed. What was in an epoch that the reader has left may be
     /// lost: it is asked for again, and a repeat is recognised.
     pub(super) fn confirm(&mut self, stream: usize) {
-        let lane = &mut self.lanes[stream];
-        let reader = lane.follow.at();
+        let lane = &mut self.streams[stream];
+        let reader = lane.cursor.at();
         let is_over = |at: &EntryId| *at <= reader;
         let over: Vec<_> = lane.unconfirmed.extract_if(.., |(at, ..)| is_over(at)).collect();
         for (at, asker, answer) in over {

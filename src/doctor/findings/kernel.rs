@@ -20,7 +20,7 @@ pub(super) fn version(readings: &Readings) -> Finding {
         return Finding::unknown("kernel", needed, "/proc/sys/kernel/osrelease can't be read");
     };
     let found = format!("{}.{}", kernel.major, kernel.minor);
-    Finding::new("kernel", found, needed).unless(
+    Finding::new("kernel", found, needed).failing_if_not(
         kernel >= RING_KERNEL,
         Verdict::Note,
         "older kernels have not the io_uring that Corecast uses: epoll serves",
@@ -41,14 +41,15 @@ pub(super) fn ring(wanted: &Wanted, readings: &Readings) -> Finding {
         "epoll serves instead: the same, with more system calls"
     };
     let disabled = readings.number("kernel.io_uring_disabled").is_some_and(|level| level > 0);
-    let mend = if disabled {
+    let fix = if disabled {
         command("kernel.io_uring_disabled", "0")
     } else if readings.seccomp == Some(true) {
         "docker run --security-opt seccomp=corecast.json: see kernel-tuning/README.md".to_owned()
     } else {
         "a kernel of 6.1 or newer, with CONFIG_IO_URING".to_owned()
     };
-    Finding::new("io_uring", format!("refused: {error}"), "works").unless(false, verdict, why, mend)
+    Finding::new("io_uring", format!("refused: {error}"), "works")
+        .failing_if_not(false, verdict, why, fix)
 }
 
 /// Kernels that count rings as locked memory are too old for ours, unless somebody has taken what
@@ -56,7 +57,7 @@ pub(super) fn ring(wanted: &Wanted, readings: &Readings) -> Finding {
 pub(super) fn locked(readings: &Readings) -> Finding {
     let found = readings.locked_max.map_or("no limit".to_owned(), super::memory::size);
     let counted = readings.kernel.is_some_and(|kernel| kernel < RINGS_UNLOCKED_KERNEL);
-    Finding::new("locked memory", found, if counted { "no limit" } else { "any" }).unless(
+    Finding::new("locked memory", found, if counted { "no limit" } else { "any" }).failing_if_not(
         !counted || readings.locked_max.is_none(),
         Verdict::Note,
         "kernels before 5.12 count rings in it; without them epoll serves",
@@ -80,13 +81,13 @@ pub(super) fn conntrack(wanted: &Wanted, readings: &Readings) -> Finding {
     let verdict = if in_use { Verdict::Stops } else { Verdict::Note };
     let key = Key::all(wanted.connections).into_iter().find(|key| key.name == NAME);
     let enough = key.filter(|key| key.value.first().is_some_and(|&value| value >= needed));
-    let mend = enough.map_or_else(|| command(NAME, &needed.to_string()), |key| key.command());
-    let mend = format!("{mend}, or a notrack rule for the port");
-    Finding::new(NAME, most.to_string(), needed.to_string()).unless(
+    let fix = enough.map_or_else(|| command(NAME, &needed.to_string()), |key| key.command());
+    let fix = format!("{fix}, or a notrack rule for the port");
+    Finding::new(NAME, most.to_string(), needed.to_string()).failing_if_not(
         most >= needed,
         verdict,
         why,
-        mend,
+        fix,
     )
 }
 
@@ -100,7 +101,7 @@ pub(super) fn hash(wanted: &Wanted, readings: &Readings) -> Finding {
         return Finding::unknown(NAME, needed.to_string(), "Linux shows it from 6.1 on");
     };
     let note = if needed > HASH_BUCKETS_AUTOMATIC { "" } else { " (small because memory is)" };
-    Finding::new(NAME, found.to_string(), needed.to_string()).unless(
+    Finding::new(NAME, found.to_string(), needed.to_string()).failing_if_not(
         found >= wanted.connections,
         Verdict::Note,
         "more connections than buckets: each packet walks a chain of several",

@@ -13,7 +13,7 @@ fn idle_bytes(wanted: &Wanted) -> u64 {
     wanted.connections.saturating_mul((CONNECTION_BYTES_MAX + CONNECTION_KERNEL_BYTES) as u64)
 }
 
-const MEND: &str = "more memory, or fewer connections on each node";
+const FIX: &str = "more memory, or fewer connections on each node";
 
 pub(super) fn available(wanted: &Wanted, readings: &Readings) -> Finding {
     let needed = idle_bytes(wanted);
@@ -22,7 +22,7 @@ pub(super) fn available(wanted: &Wanted, readings: &Readings) -> Finding {
     };
     let why = "the kernel kills the process that has most";
     let finding = Finding::new("memory", size(found), size(needed));
-    finding.unless(found >= needed, Verdict::Stops, why, MEND)
+    finding.failing_if_not(found >= needed, Verdict::Stops, why, FIX)
 }
 
 pub(super) fn cgroup(wanted: &Wanted, readings: &Readings) -> Finding {
@@ -31,12 +31,13 @@ pub(super) fn cgroup(wanted: &Wanted, readings: &Readings) -> Finding {
         return Finding::new("memory of the group", "no limit", size(needed));
     };
     let missing = size(needed.saturating_sub(left));
-    Finding::new("memory of the group", format!("{} left", size(left)), size(needed)).unless(
-        left >= needed,
-        Verdict::Stops,
-        "sockets count in the control group, and the kernel kills the server",
-        format!("raise the group's limit (MemoryMax=, docker run --memory) by {missing}"),
-    )
+    Finding::new("memory of the group", format!("{} left", size(left)), size(needed))
+        .failing_if_not(
+            left >= needed,
+            Verdict::Stops,
+            "sockets count in the control group, and the kernel kills the server",
+            format!("raise the group's limit (MemoryMax=, docker run --memory) by {missing}"),
+        )
 }
 
 /// Where the kernel promises no more than it has, what is reserved counts.
@@ -46,7 +47,7 @@ pub(super) fn commit(wanted: &Wanted, readings: &Readings) -> Finding {
     let Some(left) = readings.commit_left else {
         return Finding::new(NAME, "memory is not counted by promises", "any");
     };
-    Finding::new(NAME, format!("2, {} left", size(left)), size(needed)).unless(
+    Finding::new(NAME, format!("2, {} left", size(left)), size(needed)).failing_if_not(
         left >= needed,
         Verdict::Stops,
         "the kernel promises no more than it has, and an allocation fails",
@@ -71,7 +72,7 @@ pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
     };
     let enough = key.filter(|key| key.value.last().is_some_and(|&value| value >= pages));
     Finding::new(NAME, format!("{most} pages ({})", size(most.saturating_mul(PAGE_BYTES))), needed)
-        .unless(
+        .failing_if_not(
             most >= pages,
             Verdict::Note,
             "one message under way to everybody is a page for each; beyond it sends find no room",

@@ -53,7 +53,7 @@ fn after(check: &str, change: impl FnOnce(&mut Readings, &mut Wanted)) -> Findin
 fn a_tuned_host_has_nothing_to_mend() {
     assert_eq!(wrong(&wanted(), &host()), []);
     for finding in findings(&wanted(), &host()) {
-        assert!(finding.mend.is_empty() && finding.why.is_empty(), "{finding:?}");
+        assert!(finding.fix.is_empty() && finding.why.is_empty(), "{finding:?}");
     }
 }
 
@@ -83,7 +83,7 @@ fn each_limit_below_the_need_stops_and_one_at_the_need_does_not() {
         assert_eq!(at(enough).verdict, Verdict::Fine, "{check}");
         let finding = at(enough - 1);
         assert_eq!(finding.verdict, Verdict::Stops, "{check}");
-        assert!(!finding.mend.is_empty() && !finding.why.is_empty(), "{finding:?}");
+        assert!(!finding.fix.is_empty() && !finding.why.is_empty(), "{finding:?}");
     }
 }
 
@@ -93,10 +93,10 @@ fn the_descriptor_limit_counts_for_each_shard_with_a_table_of_its_own() {
         (readings.descriptors_max, wanted.shards) = (20_000, 2);
     });
     assert_eq!((&*private.found, &*private.needed), ("20000 for a shard", "500256"));
-    assert!(private.mend.starts_with("corecast serve --shards 51, or ulimit -n 500256"));
+    assert!(private.fix.starts_with("corecast serve --shards 51, or ulimit -n 500256"));
     let shared = after("descriptor limit", |readings, _| readings.private_tables = false);
     assert_eq!((&*shared.found, &*shared.needed), ("65536 for the process", "1000256"));
-    assert!(!shared.mend.contains("--shards"), "{}", shared.mend);
+    assert!(!shared.fix.contains("--shards"), "{}", shared.fix);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn the_limit_on_limits_matters_only_where_a_limit_must_be_raised() {
     };
     assert_eq!(low(65_536).verdict, Verdict::Fine);
     assert_eq!(low(1_024).verdict, Verdict::Stops);
-    assert_eq!(low(1_024).mend, "sysctl -w fs.nr_open=62756");
+    assert_eq!(low(1_024).fix, "sysctl -w fs.nr_open=62756");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn root_passes_the_limit_on_files_but_others_do_not() {
         readings.privileged = true;
     });
     assert_eq!(finding.verdict, Verdict::Note);
-    assert_eq!(finding.mend, "sysctl -w fs.file-max=1006096");
+    assert_eq!(finding.fix, "sysctl -w fs.file-max=1006096");
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn a_refused_ring_stops_only_who_insists_on_it_and_its_cause_is_named() {
     assert_eq!(refused(false, "2", true).verdict, Verdict::Stops);
     let finding = refused(true, "2", false);
     assert_eq!(finding.verdict, Verdict::Note);
-    assert_eq!(finding.mend, "sysctl -w kernel.io_uring_disabled=0");
-    assert!(refused(true, "0", false).mend.contains("seccomp"));
-    assert!(refused(false, "0", false).mend.contains("kernel of 6.1"));
+    assert_eq!(finding.fix, "sysctl -w kernel.io_uring_disabled=0");
+    assert!(refused(true, "0", false).fix.contains("seccomp"));
+    assert!(refused(false, "0", false).fix.contains("kernel of 6.1"));
     let untried = after("io_uring", |readings, _| readings.ring = Ring::Untried);
     assert_eq!(untried.verdict, Verdict::Fine);
 }
@@ -170,7 +170,7 @@ fn netfilter_that_tracks_nothing_yet_is_a_note() {
         set(readings, "net.netfilter.nf_conntrack_max", "65536");
     });
     assert_eq!(finding.verdict, Verdict::Note);
-    assert!(finding.mend.starts_with("sysctl -w net.netfilter.nf_conntrack_max=2097152"));
+    assert!(finding.fix.starts_with("sysctl -w net.netfilter.nf_conntrack_max=2097152"));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn hash_buckets_are_counted_whoever_owns_them() {
     };
     assert_eq!(buckets("-1048576").verdict, Verdict::Fine);
     assert_eq!(buckets("524288").verdict, Verdict::Note);
-    assert_eq!(buckets("-524288").mend, "boot with thash_entries=1048576");
+    assert_eq!(buckets("-524288").fix, "boot with thash_entries=1048576");
 }
 
 #[test]
@@ -191,9 +191,9 @@ fn tcp_memory_has_a_page_for_everybody_beyond_the_table_too() {
         set(readings, "net.ipv4.tcp_mem", "287898\t383867\t575796");
     });
     assert_eq!(tight.verdict, Verdict::Note);
-    assert_eq!(tight.mend, "sysctl -w net.ipv4.tcp_mem=\"1048576 1572864 2097152\"");
+    assert_eq!(tight.fix, "sysctl -w net.ipv4.tcp_mem=\"1048576 1572864 2097152\"");
     let beyond = after("net.ipv4.tcp_mem", |_, wanted| wanted.connections = 40_000_000);
-    assert_eq!(beyond.mend, "sysctl -w net.ipv4.tcp_mem=\"40000000 60000000 80000000\"");
+    assert_eq!(beyond.fix, "sysctl -w net.ipv4.tcp_mem=\"40000000 60000000 80000000\"");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn other_rows_of_the_table_are_notes_with_their_command() {
         set(readings, "net.core.somaxconn", "128");
     });
     assert_eq!(low.verdict, Verdict::Note);
-    assert_eq!(low.mend, "sysctl -w net.core.somaxconn=65535");
+    assert_eq!(low.fix, "sysctl -w net.core.somaxconn=65535");
 }
 
 #[test]

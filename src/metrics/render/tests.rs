@@ -9,17 +9,17 @@ fn now() -> Moment {
 }
 
 /// Two shards that have counted a little of everything.
-fn metrics() -> (Vec<Arc<ShardCells>>, Metrics) {
-    let shards: Vec<Arc<ShardCells>> = (0..2).map(|_| Arc::default()).collect();
-    for (index, cells) in shards.iter().enumerate() {
-        cells.connections[0].add(3 + index as u64);
-        cells.handshakes_ok.add(7);
-        cells.closes[CloseReason::Slow as usize].add(2);
-        cells.publications_api.add(5);
-        cells.deliveries.add(100);
-        cells.delivery.record(std::time::Duration::from_micros(80), 99);
-        cells.delivery.record(std::time::Duration::from_secs(60), 1);
-        cells.busy_nanos.set(2_500_000_000);
+fn metrics() -> (Vec<Arc<ShardCounters>>, Metrics) {
+    let shards: Vec<Arc<ShardCounters>> = (0..2).map(|_| Arc::default()).collect();
+    for (index, counters) in shards.iter().enumerate() {
+        counters.connections[0].add(3 + index as u64);
+        counters.handshakes_ok.add(7);
+        counters.closes[CloseReason::Slow as usize].add(2);
+        counters.publications_api.add(5);
+        counters.deliveries.add(100);
+        counters.delivery.record(std::time::Duration::from_micros(80), 99);
+        counters.delivery.record(std::time::Duration::from_secs(60), 1);
+        counters.busy_nanos.set(2_500_000_000);
     }
     let metrics = Metrics::new(shards.clone(), None, now);
     (shards, metrics)

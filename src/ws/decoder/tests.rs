@@ -16,13 +16,13 @@ enum Owned {
     Close(Option<u16>),
 }
 
-fn owned(event: &Event<'_>) -> Owned {
+fn owned(event: &Incoming<'_>) -> Owned {
     match *event {
-        Event::Message { opcode: Opcode::Text, data } => Owned::Text(data.to_vec()),
-        Event::Message { opcode: Opcode::Binary, data } => Owned::Binary(data.to_vec()),
-        Event::Ping(data) => Owned::Ping(data.to_vec()),
-        Event::Pong => Owned::Pong,
-        Event::Close(code) => Owned::Close(code),
+        Incoming::Message { opcode: Opcode::Text, data } => Owned::Text(data.to_vec()),
+        Incoming::Message { opcode: Opcode::Binary, data } => Owned::Binary(data.to_vec()),
+        Incoming::Ping(data) => Owned::Ping(data.to_vec()),
+        Incoming::Pong => Owned::Pong,
+        Incoming::Close(code) => Owned::Close(code),
     }
 }
 
@@ -194,7 +194,7 @@ fn memory_grows_with_what_has_come_not_with_what_is_announced() {
     assert_eq!(decoder.buffered_bytes(), 10);
     assert!(!decoder.is_idle());
     let step = decoder.next(&mut stream[18..], &LIMITS).unwrap();
-    assert_eq!(step.event, Some(Event::Message { opcode: Opcode::Binary, data: &[7; 1000] }));
+    assert_eq!(step.event, Some(Incoming::Message { opcode: Opcode::Binary, data: &[7; 1000] }));
     assert!(decoder.is_idle(), "what was handed out is not unfinished");
     assert_eq!(decoder.buffered_bytes(), 1000);
 }

@@ -1,6 +1,6 @@
 //! What chance brings about: a simulation that no longer meets a fault would pass as well.
 
-use corecast::metrics::{Cell, ShardCells};
+use corecast::metrics::{Counter, ShardCounters};
 use corecast::reason::CloseReason;
 
 use crate::sim::schedule::{Outcome, play};
@@ -22,28 +22,28 @@ const ABSENT: [CloseReason; 5] = [
 #[test]
 fn schedules_bring_about_everything_that_may_happen() {
     let outcomes: Vec<Outcome> = (0..SCHEDULES).map(play).collect();
-    let sum = |cell: fn(&ShardCells) -> &Cell| -> u64 {
-        let cells = outcomes.iter().flat_map(|outcome| &outcome.cells);
-        cells.map(|cells| cell(cells).value()).sum()
+    let sum = |counter: fn(&ShardCounters) -> &Counter| -> u64 {
+        let counters = outcomes.iter().flat_map(|outcome| &outcome.counters);
+        counters.map(|counters| counter(counters).value()).sum()
     };
     for &reason in CloseReason::ALL.iter().filter(|reason| !ABSENT.contains(reason)) {
-        let cells = outcomes.iter().flat_map(|outcome| &outcome.cells);
-        let count: u64 = cells.map(|cells| cells.closes[reason as usize].value()).sum();
+        let counters = outcomes.iter().flat_map(|outcome| &outcome.counters);
+        let count: u64 = counters.map(|counters| counters.closes[reason as usize].value()).sum();
         println!("{reason:?}: {count}");
         // Refused and cut-off requests are counted apart.
         let apart = matches!(reason, CloseReason::HandshakeTimeout);
         assert!(count > 0 || apart, "{reason:?} never happens");
     }
     for (what, count) in [
-        ("slow clients miss something", sum(|cells| &cells.drops[0])),
-        ("a spill is full", sum(|cells| &cells.drops[1])),
-        ("a recovery succeeds", sum(|cells| &cells.recoveries_ok)),
-        ("a recovery fails", sum(|cells| &cells.recoveries_failed)),
-        ("a request is refused", sum(|cells| &cells.handshakes_refused)),
-        ("a request comes too late", sum(|cells| &cells.handshakes_timeout)),
-        ("a client publishes", sum(|cells| &cells.publications_client)),
-        ("the application publishes", sum(|cells| &cells.publications_api)),
-        ("a publication is delivered", sum(|cells| &cells.deliveries)),
+        ("slow clients miss something", sum(|counters| &counters.drops[0])),
+        ("a spill is full", sum(|counters| &counters.drops[1])),
+        ("a recovery succeeds", sum(|counters| &counters.recoveries_ok)),
+        ("a recovery fails", sum(|counters| &counters.recoveries_failed)),
+        ("a request is refused", sum(|counters| &counters.handshakes_refused)),
+        ("a request comes too late", sum(|counters| &counters.handshakes_timeout)),
+        ("a client publishes", sum(|counters| &counters.publications_client)),
+        ("the application publishes", sum(|counters| &counters.publications_api)),
+        ("a publication is delivered", sum(|counters| &counters.deliveries)),
     ] {
         println!("{what}: {count}");
         assert!(count > 0, "it never happens that {what}");

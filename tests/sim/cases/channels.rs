@@ -30,7 +30,7 @@ fn come_back_to_the_beginning(missed: usize) -> (Option<u64>, u64) {
     });
     world.serve();
     world.pass(Duration::from_secs(1));
-    let homes = |world: &World| world.node.runners[1].cells.channels_home.value();
+    let homes = |world: &World| world.node.runners[1].counters.channels_home.value();
     assert_eq!(homes(&world), 0, "it costs nothing");
     world.publish_many(channel, missed);
     world.until("control has its answers", |world| world.control.waiting() == 0);
@@ -40,7 +40,7 @@ fn come_back_to_the_beginning(missed: usize) -> (Option<u64>, u64) {
     });
     world.serve();
     let last = world.clients[client].centrifugo().subscribed[&channel].last;
-    (last, world.node.runners[0].cells.recoveries_failed.value())
+    (last, world.node.runners[0].counters.recoveries_failed.value())
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_subscription_to_one_channel_too_many_is_refused_until_there_is_room() {
         world.serve();
     };
     subscribe(&mut world);
-    let local = |world: &World| world.node.runners[1].cells.channels_local.value();
+    let local = |world: &World| world.node.runners[1].counters.channels_local.value();
     assert_eq!(world.clients[second].centrifugo().told, [111]);
     assert_eq!(local(&world), 0, "nothing of the attempt is left");
     world.with_client(first, |client, scene| {

@@ -30,7 +30,7 @@ fn speaks() -> (World, usize) {
 }
 
 fn published(world: &World) -> u64 {
-    world.node.runners[1].cells.publications_client.value()
+    world.node.runners[1].counters.publications_client.value()
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn what_the_history_has_not_is_told_as_it_is_and_the_subscription_goes_on() {
     assert_eq!(world.notices, 1);
     let reached = world.clients[client].plain().follows[&channel].reached();
     assert_eq!(reached, Some(23), "the notice says how much is missing");
-    assert_eq!(world.node.runners[1].cells.recoveries_failed.value(), 1);
+    assert_eq!(world.node.runners[1].counters.recoveries_failed.value(), 1);
     end(world);
 }
 
@@ -75,10 +75,10 @@ fn a_client_that_ends_while_it_is_asked_for_it_is_gone_for_good() {
         }
         ask(&mut world);
         world.until("it is gone", |world| world.clients[client].link.is_none());
-        let cells = &world.node.runners[1].cells;
-        assert_eq!(cells.subscriptions.value(), 0, "it is not subscribed again");
+        let counters = &world.node.runners[1].counters;
+        assert_eq!(counters.subscriptions.value(), 0, "it is not subscribed again");
         world.pass(Duration::from_secs(1));
-        assert_eq!(world.node.runners[1].cells.channels_local.value(), 0);
+        assert_eq!(world.node.runners[1].counters.channels_local.value(), 0);
         assert_eq!(world.node.runners[1].shard.audit(), 0);
     }
 }

@@ -45,8 +45,8 @@ fn come_back(missed: usize) -> (u64, u64) {
     world.serve();
     let last = world.clients[client].centrifugo().subscribed[&channel].last;
     assert_eq!(last, Some(3 + missed as u64), "it goes on at the top in either case");
-    let cells = &world.node.runners[0].cells;
-    (cells.recoveries_ok.value(), cells.recoveries_failed.value())
+    let counters = &world.node.runners[0].counters;
+    (counters.recoveries_ok.value(), counters.recoveries_failed.value())
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn who_will_not_go_on_without_recovery_is_refused_with_112() {
     let centrifugo = world.clients[client].centrifugo();
     assert_eq!(centrifugo.told, [112]);
     assert!(centrifugo.subscribed.is_empty());
-    let local = world.node.runners[0].cells.channels_local.value();
+    let local = world.node.runners[0].counters.channels_local.value();
     assert_eq!(local, 0, "and nothing of the attempt is left");
 }
 

@@ -62,9 +62,9 @@ fn one_message_of_many_questions_is_answered_as_fast_as_its_client_reads() {
 fn a_client_that_reads_at_full_speed_is_given_so_much_of_histories_in_a_second_and_no_more() {
     let (mut world, channel, client) = keeping();
     ask_much(&mut world, client, channel);
-    let before = world.node.runners[0].cells.delivered_bytes.value() as usize;
+    let before = world.node.runners[0].counters.delivered_bytes.value() as usize;
     world.pass(Duration::from_secs(10));
-    let given = world.node.runners[0].cells.delivered_bytes.value() as usize - before;
+    let given = world.node.runners[0].counters.delivered_bytes.value() as usize - before;
     let earned = REPLAY_BURST_BYTES + 100 * REPLAY_BYTES_PER_TICK;
     assert!(given <= earned + RECOVERY_BYTES_MAX, "{given} B of {earned}");
     assert!(given > earned / 2, "it does get what it may have: {given} B of {earned}");
@@ -163,7 +163,8 @@ fn a_turn_asks_for_so_many_channels_and_no_more() {
     let channels: Vec<usize> = (first..first + CHANNELS).collect();
     let clients = [(); 60].map(|()| world.add_to(0, plain(true, &channels)));
     clients.into_iter().for_each(|client| (0..5).for_each(|_| world.act(client)));
-    let subscriptions = |world: &World| world.node.runners[0].cells.subscriptions.value() as usize;
+    let subscriptions =
+        |world: &World| world.node.runners[0].counters.subscriptions.value() as usize;
     let mut most = 0;
     for _ in 0..20 {
         let before = subscriptions(&world);

@@ -63,7 +63,7 @@ fn a_slow_client_of_a_skipping_channel_stays_and_is_told_what_it_missed() {
     assert_eq!(world.clients[centrifugo].connections, 1);
     let follow = &world.clients[envelope].plain().follows[&channel];
     assert_eq!(follow.last_of(CONTROL), Some(last));
-    let skipped: u64 = world.node.runners.iter().map(|one| one.cells.drops[0].value()).sum();
+    let skipped: u64 = world.node.runners.iter().map(|one| one.counters.drops[0].value()).sum();
     assert!(skipped > 0, "what is skipped is counted");
 }
 
@@ -105,9 +105,9 @@ fn a_client_that_turns_out_too_slow_at_a_gap_is_told_nothing_after_its_close_fra
         (0..2).for_each(|_| world.node.run(1, &world.setup));
         world.with(|scene, _, control| control.turn(scene));
     }
-    assert_eq!(world.node.runners[1].cells.drops[1].value(), 1, "one found no room");
+    assert_eq!(world.node.runners[1].counters.drops[1].value(), 1, "one found no room");
     let closes =
-        |world: &World| world.node.runners[0].cells.closes[CloseReason::Slow as usize].value();
+        |world: &World| world.node.runners[0].counters.closes[CloseReason::Slow as usize].value();
     // The small ones, and then the large one together with the notice.
     for (shard, closed) in [(0, 0), (1, 0), (0, 1)] {
         world.advance(std::time::Duration::from_millis(100));
@@ -135,9 +135,9 @@ fn a_client_that_takes_nothing_is_closed_in_time_however_little_waits_for_it() {
     world.truth.padding = Some(2_000);
     world.publish_many(channel, 1);
     world.pass(world.setup.options.client().pong_timeout - std::time::Duration::from_millis(300));
-    assert_eq!(world.node.runners[0].cells.closes[CloseReason::Slow as usize].value(), 0);
+    assert_eq!(world.node.runners[0].counters.closes[CloseReason::Slow as usize].value(), 0);
     world.pass(std::time::Duration::from_millis(600));
-    assert_eq!(world.node.runners[0].cells.closes[CloseReason::Slow as usize].value(), 1);
+    assert_eq!(world.node.runners[0].counters.closes[CloseReason::Slow as usize].value(), 1);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn without_memory_for_outboxes_the_fullest_is_closed_and_who_reads_stays() {
     }
     // Every turn checks that no more is used than leased, and no more leased than there is.
     world.pass(std::time::Duration::from_secs(1));
-    let full = world.node.runners[1].cells.closes[CloseReason::OutboxesFull as usize].value();
+    let full = world.node.runners[1].counters.closes[CloseReason::OutboxesFull as usize].value();
     assert!((15..30).contains(&full), "{full} of 30 are closed");
     let last = world.publish_many(channel, 1);
     world.pass(std::time::Duration::from_secs(1));

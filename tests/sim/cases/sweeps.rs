@@ -51,7 +51,7 @@ fn everybody_gets_everything_in_order_while_a_long_sweep_goes_on() {
         };
         assert_eq!(follow.last_of(CONTROL), Some(last), "client {number} has everything");
     }
-    let writes: u64 = world.node.runners.iter().map(|one| one.cells.deliveries.value()).sum();
+    let writes: u64 = world.node.runners.iter().map(|one| one.counters.deliveries.value()).sum();
     assert_eq!(writes as usize, CLIENTS * 30 + CLIENTS / 2 * 30, "each delivery is counted once");
 }
 
@@ -73,7 +73,7 @@ fn a_turn_looks_at_so_many_that_take_nothing_and_no_more() {
     world.pass(Duration::from_millis(500));
     world.truth.padding = Some(10);
     world.with(|scene, _, control| control.publish(scene, channel, (None, false)));
-    let deliveries = |world: &World| world.node.runners[0].cells.deliveries.value() as usize;
+    let deliveries = |world: &World| world.node.runners[0].counters.deliveries.value() as usize;
     let (before, mut most) = (deliveries(&world), 0);
     for _ in 0..10 {
         let last = deliveries(&world);

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::{Shard, Sockets, Token};
+use super::Shard;
 use crate::channel::ChannelName;
-use crate::connection::{State, Waiting};
+use crate::connection::{PendingRequest, State};
 use crate::ids::{ConnectionId, Position, Since};
+use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::SUBSCRIBING_REPLY_BYTES;
 use crate::mesh::{Answer, Asker, Subscribe, Subscribed, Ticket, ToHome};
 use crate::protocol::{self, Protocol, Push};
@@ -97,55 +98,55 @@ impl<S: Sockets> Shard<S> {
     /// Asks for the subscription of one connection; answers whether it was concerned.
     pub(super) fn join(
         &mut self,
-        token: Token,
+        key: ConnectionKey,
         ticket: Ticket,
         (name, recover): (&ChannelName, Option<Since>),
     ) -> bool {
-        let id = self.connection_id(token);
-        let subscribed = self.is_subscribed(token, name.as_str());
-        let Some(connection) = self.slots.get(token) else { return false };
+        let id = self.connection_id(key);
+        let subscribed = self.is_subscribed(key, name.as_str());
+        let Some(connection) = self.slots.get(key) else { return false };
         if !matches!(connection.protocol, Protocol::Centrifugo | Protocol::Envelope) {
             return false; // A message of the others does not say which channel it is from.
         }
-        let waiting = connection.extra.as_ref().and_then(|extra| extra.waiting.as_deref());
-        let asked = matches!(waiting, Some(Waiting::Subscribe(own)) if own.channel == *name);
-        let error = match self.joining.find(id, name.as_str()) {
+        let waiting = connection.busy.as_ref().and_then(|busy| busy.waiting.as_deref());
+        let asked = matches!(waiting, Some(PendingRequest::Subscribe(own)) if own.channel == *name);
+        let error = match self.server_subscribe.find(id, name.as_str()) {
             _ if subscribed || asked => return true,
             // The next answer is not for this request.
             Some(Pending::Cancelled(_)) => ClientError::TooManyRequests,
             Some(Pending::Join(_) | Pending::Missed(_)) => return true,
             None if connection.subscriptions_count() < self.options.client().channels_max => {
-                return self.begin_join(token, ticket, (name, recover));
+                return self.begin_join(key, ticket, (name, recover));
             }
             None => ClientError::LimitExceeded,
         };
-        self.joining.requests.entry(ticket).or_default().error = Some(error);
+        self.server_subscribe.requests.entry(ticket).or_default().error = Some(error);
         true
     }
 
     fn begin_join(
         &mut self,
-        token: Token,
+        key: ConnectionKey,
         ticket: Ticket,
         (name, recover): (&ChannelName, Option<Since>),
     ) -> bool {
         let Ok(namespace) = self.options.namespaces().resolve(name.as_str()) else { return false };
         let recover = recover.filter(|_| namespace.has_history());
-        self.joining.insert(self.connection_id(token), name, Pending::Join(ticket));
-        self.joining.requests.entry(ticket).or_default().waiting += 1;
-        self.request_subscription(token, name, (recover, 0));
+        self.server_subscribe.insert(self.connection_id(key), name, Pending::Join(ticket));
+        self.server_subscribe.requests.entry(ticket).or_default().waiting += 1;
+        self.request_subscription(key, name, (recover, 0));
         true
     }
 
     /// All connections have been looked at, `affected` of them concerned.
     pub(super) fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
-        self.joining.requests.entry(ticket).or_default().affected = Some(affected);
+        self.server_subscribe.requests.entry(ticket).or_default().affected = Some(affected);
         self.answer_joins(ticket);
     }
 
     /// A subscription has begun, or will not.
     pub(super) fn end_join(&mut self, ticket: Ticket, error: Option<ClientError>) {
-        if let Some(joined) = self.joining.requests.get_mut(&ticket) {
+        if let Some(joined) = self.server_subscribe.requests.get_mut(&ticket) {
             joined.waiting -= 1;
             joined.error = joined.error.or(error);
         }
@@ -153,10 +154,10 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn answer_joins(&mut self, ticket: Ticket) {
-        let joined = self.joining.requests.get(&ticket);
+        let joined = self.server_subscribe.requests.get(&ticket);
         if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
             let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
-            self.joining.requests.remove(&ticket);
+            self.server_subscribe.requests.remove(&ticket);
             self.post.answer(Asker::Control(ticket), answer);
         }
     }
@@ -164,17 +165,17 @@ impl<S: Sockets> Shard<S> {
     /// The home shard's answer to what no client asked for.
     pub(super) fn on_pending_answer(
         &mut self,
-        token: Token,
+        key: ConnectionKey,
         place: u32,
         (pending, answer): (Pending, Result<Subscribed, ClientError>),
     ) {
         match (pending, answer) {
             (Pending::Missed(last), answer) => {
                 let recovered = answer.ok().and_then(|answer| answer.recovered);
-                self.on_missed(token, place, (last, recovered));
+                self.on_missed(key, place, (last, recovered));
             }
             (Pending::Join(ticket), Ok(answer)) => {
-                self.on_joined(token, place, &answer);
+                self.on_joined(key, place, &answer);
                 self.end_join(ticket, None);
             }
             (Pending::Join(ticket), Err(error)) => {
@@ -189,9 +190,9 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The home shard's answer: the subscription begins here and now.
-    fn on_joined(&mut self, token: Token, place: u32, answer: &Subscribed) {
+    fn on_joined(&mut self, key: ConnectionKey, place: u32, answer: &Subscribed) {
         let channels_max = self.options.client().channels_max;
-        let fits = self.slots.get(token).is_some_and(|connection| {
+        let fits = self.slots.get(key).is_some_and(|connection| {
             connection.state == State::Connected
                 && connection.find_subscription(place).is_none()
                 && connection.subscriptions_count() < channels_max
@@ -219,13 +220,13 @@ impl<S: Sockets> Shard<S> {
             publications,
             position,
         });
-        let Some(connection) = self.slots.get(token) else { return };
+        let Some(connection) = self.slots.get(key) else { return };
         let mut frames = Vec::new();
         let encoded = connection.protocol.codec().encode_push(&push, &mut frames);
-        self.add_subscription(token, place, (positioned, true));
+        self.add_subscription(key, place, (positioned, true));
         match encoded {
-            Ok(()) => self.send_event(token, &frames),
-            Err(reason) => self.close(token, reason),
+            Ok(()) => self.send_event(key, &frames),
+            Err(reason) => self.close(key, reason),
         }
     }
 
@@ -233,7 +234,7 @@ impl<S: Sockets> Shard<S> {
     /// with so many of the newest publications.
     pub(super) fn request_subscription(
         &mut self,
-        token: Token,
+        key: ConnectionKey,
         channel: &ChannelName,
         (recover, last): (Option<Since>, usize),
     ) {
@@ -244,15 +245,15 @@ impl<S: Sockets> Shard<S> {
         if let Some(local) = self.locals.at(place) {
             local.waiting += 1;
             if is_new {
-                local.brought_by = self.slots.subnet(token.slot);
+                local.brought_by = self.slots.subnet(key.slot);
                 self.subnets.add_channel(local.brought_by);
             }
         }
         self.replied_bytes += SUBSCRIBING_REPLY_BYTES;
-        self.cells.channels_local.set(self.locals.count() as u64);
-        let connection = self.connection_id(token);
+        self.counters.channels_local.set(self.locals.count() as u64);
+        let connection = self.connection_id(key);
         let channel = channel.clone();
-        let (confirmed, unserved) = (false, self.unserved(token));
+        let (confirmed, unserved) = (false, self.unserved(key));
         let subscribe = Subscribe { channel, connection, recover, last, confirmed, unserved };
         self.post.to_shard(home, ToHome::Subscribe(Box::new(subscribe)));
     }

@@ -22,24 +22,24 @@ impl Socket {
 /// Tells whose event it is: slot and generation, so that an event for a slot's last tenant is
 /// never taken for its present one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
+pub struct ConnectionKey {
     /// The connection's place.
     pub slot: Slot,
     /// Which tenant.
     pub generation: Generation,
 }
 
-impl Token {
+impl ConnectionKey {
     const SLOT_BITS: u32 = Slot::COUNT_MAX.trailing_zeros();
 
-    /// The token in the low 56 bits of a number, for a ring's `user_data`.
+    /// The key in the low 56 bits of a number, for a ring's `user_data`.
     pub const fn to_bits(self) -> u64 {
         (self.generation.value() as u64) << Self::SLOT_BITS | self.slot.index() as u64
     }
 
-    /// The token that [`Token::to_bits`] wrote.
-    pub const fn from_bits(bits: u64) -> Token {
-        Token {
+    /// The key that [`ConnectionKey::to_bits`] wrote.
+    pub const fn from_bits(bits: u64) -> ConnectionKey {
+        ConnectionKey {
             slot: Slot::new(bits as usize & (Slot::COUNT_MAX - 1)),
             generation: Generation::new((bits >> Self::SLOT_BITS) as u32),
         }
@@ -50,7 +50,7 @@ impl Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// Whose.
-    pub token: Token,
+    pub key: ConnectionKey,
     /// There may be bytes, or the end of the stream.
     pub readable: bool,
     /// There may be room again.
@@ -58,7 +58,7 @@ pub struct Ready {
     /// The peer has ended its stream, or the connection is dead: reading on will show it.
     pub hangup: bool,
     /// The watch has ended, by request or because the kernel could not keep it: nothing more will
-    /// come for this token until it is watched again. With `hangup`, the kernel can't watch it.
+    /// come for this key until it is watched again. With `hangup`, the kernel can't watch it.
     pub ended: bool,
 }
 
@@ -109,7 +109,7 @@ pub enum Release {
 /// The kernel, as a shard sees it. No call blocks.
 pub trait Sockets {
     /// Watches a socket for as long as it is open.
-    fn watch(&mut self, socket: Socket, token: Token);
+    fn watch(&mut self, socket: Socket, key: ConnectionKey);
 
     /// Takes bytes from a socket.
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received;
@@ -127,7 +127,7 @@ pub trait Sockets {
 
     /// Shuts a socket down and stops watching it. `Ready::ended` follows; only then may it be
     /// closed: closing earlier would leave the kernel's watch holding it open.
-    fn release(&mut self, socket: Socket, token: Token, how: Release);
+    fn release(&mut self, socket: Socket, key: ConnectionKey, how: Release);
 
     /// Closes a released socket.
     fn close(&mut self, socket: Socket);

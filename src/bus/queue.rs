@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Once;
-use super::ingest::{Asked, Fields, IngestId};
+use super::ingest::{Fields, IngestId, IngestRequest};
 use crate::ids::Moment;
 use crate::limits::{
     INGEST_BYTES_MAX, INGEST_ENTRIES_MAX, INGEST_PUBLICATIONS_MAX, INGEST_TRIES_MAX,
@@ -20,7 +20,7 @@ use crate::reason::ClientError;
 
 /// What became of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum EntryOutcome {
     /// It was published.
     Published,
     /// All of it had been published before.
@@ -31,26 +31,26 @@ pub enum Fate {
 
 /// An entry that is under way.
 #[derive(Debug)]
-struct Held {
+struct InFlight {
     id: IngestId,
     fields: Fields,
     bytes: usize,
     /// Absent if it can't be published.
-    asked: Option<Asked>,
+    asked: Option<IngestRequest>,
     sent: usize,
     taken: usize,
     repeated: usize,
     /// Why the bus did not want it, the last time.
     refusal: Option<String>,
     tries: usize,
-    fate: Option<Fate>,
+    outcome: Option<EntryOutcome>,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Intake {
+pub struct IngestQueue {
     stream: Arc<str>,
-    held: VecDeque<Held>,
+    held: VecDeque<InFlight>,
     /// How many entries were held before the first of those.
     before: u64,
     /// The first entry that may have something to send.
@@ -61,10 +61,10 @@ pub struct Intake {
     failed: bool,
 }
 
-impl Intake {
+impl IngestQueue {
     /// Nothing of `stream` yet.
-    pub fn new(stream: Arc<str>) -> Intake {
-        Intake {
+    pub fn new(stream: Arc<str>) -> IngestQueue {
+        IngestQueue {
             stream,
             held: VecDeque::new(),
             before: 0,
@@ -76,14 +76,14 @@ impl Intake {
     }
 
     /// Takes the next entry of the stream.
-    pub fn push(&mut self, id: IngestId, fields: Fields, asked: Result<Asked, String>) {
+    pub fn push(&mut self, id: IngestId, fields: Fields, asked: Result<IngestRequest, String>) {
         let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.bytes += bytes;
-        let (asked, fate) = match asked {
+        let (asked, outcome) = match asked {
             Ok(asked) => (Some(asked), None),
-            Err(reason) => (None, Some(Fate::Refused(reason))),
+            Err(reason) => (None, Some(EntryOutcome::Refused(reason))),
         };
-        self.held.push_back(Held {
+        self.held.push_back(InFlight {
             id,
             fields,
             bytes,
@@ -93,7 +93,7 @@ impl Intake {
             repeated: 0,
             refusal: None,
             tries: 0,
-            fate,
+            outcome,
         });
     }
 
@@ -106,7 +106,7 @@ impl Intake {
             let held = self.held.get_mut(self.next)?;
             let number = held.sent;
             match &held.asked {
-                Some(asked) if held.fate.is_none() && number < asked.count() => {
+                Some(asked) if held.outcome.is_none() && number < asked.count() => {
                     held.sent += 1;
                     self.waiting.insert(ticket, self.before + self.next as u64);
                     let place = (held.id.0, held.id.1, number as u32);
@@ -143,18 +143,19 @@ impl Intake {
         }
         if held.asked.as_ref().is_some_and(|asked| asked.count() == held.taken) {
             let repeated = held.repeated == held.taken;
-            held.fate = Some(if repeated { Fate::Repeated } else { Fate::Published });
+            held.outcome =
+                Some(if repeated { EntryOutcome::Repeated } else { EntryOutcome::Published });
         }
     }
 
     /// The oldest entry, if it is done.
-    pub fn take_done(&mut self) -> Option<(IngestId, Fields, Fate)> {
-        let fate = self.held.front_mut()?.fate.take()?;
+    pub fn take_done(&mut self) -> Option<(IngestId, Fields, EntryOutcome)> {
+        let outcome = self.held.front_mut()?.outcome.take()?;
         let held = self.held.pop_front()?;
         self.before += 1;
         self.next = self.next.saturating_sub(1);
         self.bytes -= held.bytes;
-        Some((held.id, held.fields, fate))
+        Some((held.id, held.fields, outcome))
     }
 
     /// Whether something has failed and all answers are there, so that it may be repeated.
@@ -165,12 +166,12 @@ impl Intake {
     /// Begins anew with the oldest entry that is not done.
     pub fn repeat(&mut self) {
         assert!(self.waiting.is_empty(), "what is under way could be overtaken");
-        for held in self.held.iter_mut().filter(|held| held.fate.is_none()) {
+        for held in self.held.iter_mut().filter(|held| held.outcome.is_none()) {
             (held.sent, held.taken, held.repeated) = (0, 0, 0);
             if let Some(reason) = held.refusal.take() {
                 held.tries += 1;
                 if held.tries >= INGEST_TRIES_MAX {
-                    held.fate = Some(Fate::Refused(reason));
+                    held.outcome = Some(EntryOutcome::Refused(reason));
                 }
             }
         }
@@ -194,8 +195,8 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    fn intake(entries: &[(u64, usize)]) -> Intake {
-        let mut intake = Intake::new("s".into());
+    fn intake(entries: &[(u64, usize)]) -> IngestQueue {
+        let mut intake = IngestQueue::new("s".into());
         for &(millis, channels) in entries {
             let channels: Vec<String> = (0..channels).map(|number| format!("c{number}")).collect();
             let params = serde_json::json!({ "channels": channels, "data": millis });
@@ -204,14 +205,15 @@ mod tests {
                 (b"payload".to_vec(), params.to_string().into_bytes()),
             ];
             let id = IngestId(millis, 0);
-            let asked = Asked::parse(id, &fields, &Settings::default().channel.namespaces, 1000);
+            let asked =
+                IngestRequest::parse(id, &fields, &Settings::default().channel.namespaces, 1000);
             intake.push(id, fields, asked);
         }
         intake
     }
 
     /// Sends all that may be sent, with tickets from `first`; answers the places.
-    fn send(intake: &mut Intake, first: u64) -> Vec<(u64, u32)> {
+    fn send(intake: &mut IngestQueue, first: u64) -> Vec<(u64, u32)> {
         let sent = (first..).map_while(|ticket| intake.send(Moment::default(), Ticket(ticket)));
         let place = |(_, once)| match once {
             Once::Ingested { place, .. } => (place.0, place.2),
@@ -220,9 +222,9 @@ mod tests {
         sent.map(place).collect()
     }
 
-    fn done(intake: &mut Intake) -> Vec<(u64, Fate)> {
+    fn done(intake: &mut IngestQueue) -> Vec<(u64, EntryOutcome)> {
         let done = std::iter::from_fn(|| intake.take_done());
-        done.map(|(id, _, fate)| (id.0, fate)).collect()
+        done.map(|(id, _, outcome)| (id.0, outcome)).collect()
     }
 
     #[test]
@@ -232,9 +234,9 @@ mod tests {
         for ticket in [3, 1, 0] {
             intake.on_answer(Ticket(ticket), &Answer::Published(None));
         }
-        assert_eq!(done(&mut intake), [(1, Fate::Published)]);
+        assert_eq!(done(&mut intake), [(1, EntryOutcome::Published)]);
         intake.on_answer(Ticket(2), &Answer::Repeated);
-        assert_eq!(done(&mut intake), [(2, Fate::Published), (3, Fate::Published)]);
+        assert_eq!(done(&mut intake), [(2, EntryOutcome::Published), (3, EntryOutcome::Published)]);
         assert!(intake.is_empty() && intake.bytes == 0 && intake.waiting.is_empty());
     }
 
@@ -249,7 +251,7 @@ mod tests {
         intake.on_answer(Ticket(2), &Answer::Published(None));
         intake.on_answer(Ticket(3), &Answer::Error(ClientError::BusUnavailable));
         assert!(intake.is_stuck());
-        assert_eq!(done(&mut intake), [(1, Fate::Published)]);
+        assert_eq!(done(&mut intake), [(1, EntryOutcome::Published)]);
         intake.repeat();
         assert_eq!(send(&mut intake, 20), [(2, 0), (2, 1), (3, 0)]);
         intake.on_answer(Ticket(2), &Answer::Published(None));
@@ -257,8 +259,11 @@ mod tests {
             intake.on_answer(Ticket(ticket), &Answer::Repeated);
         }
         intake.on_answer(Ticket(22), &Answer::Published(None));
-        let expected =
-            [(2, Fate::Repeated), (3, Fate::Published), (4, Fate::Refused("bad".to_owned()))];
+        let expected = [
+            (2, EntryOutcome::Repeated),
+            (3, EntryOutcome::Published),
+            (4, EntryOutcome::Refused("bad".to_owned())),
+        ];
         assert_eq!(done(&mut intake), expected);
     }
 
@@ -273,7 +278,7 @@ mod tests {
             assert!(done(&mut intake).is_empty() && intake.is_stuck());
             intake.repeat();
         }
-        assert_eq!(done(&mut intake), [(1, Fate::Refused("limit exceeded".to_owned()))]);
+        assert_eq!(done(&mut intake), [(1, EntryOutcome::Refused("limit exceeded".to_owned()))]);
         assert_eq!(send(&mut intake, 100), [(2, 0)]);
     }
 

@@ -1,7 +1,7 @@
 //! What the bus knows of one stream.
 
 use super::EntryId;
-use super::follow::Follow;
+use super::cursor::StreamCursor;
 use super::locate::Locator;
 use super::older::Reads;
 use super::probe::RunId;
@@ -11,8 +11,8 @@ use crate::mesh::{Answer, Asker};
 
 /// One stream.
 #[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) follow: Follow,
+pub(super) struct StreamState {
+    pub(super) cursor: StreamCursor,
     pub(super) writer: Writer,
     pub(super) locator: Locator,
     pub(super) older: Reads,
@@ -40,10 +40,10 @@ pub(super) struct Lane {
     pub(super) unconfirmed: Vec<(EntryId, Asker, Answer)>,
 }
 
-impl Lane {
-    pub(super) fn new(stream: usize, publisher: u64) -> Lane {
-        Lane {
-            follow: Follow::default(),
+impl StreamState {
+    pub(super) fn new(stream: usize, publisher: u64) -> StreamState {
+        StreamState {
+            cursor: StreamCursor::default(),
             writer: Writer::new(stream, publisher),
             locator: Locator::default(),
             older: Reads::default(),

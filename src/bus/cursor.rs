@@ -25,7 +25,7 @@ pub(super) enum Step {
 
 /// The reader's place in a stream.
 #[derive(Debug, Default)]
-pub(super) struct Follow {
+pub(super) struct StreamCursor {
     at: EntryId,
     /// Where the window that is loaded at the start ends; absent before the first fence.
     load_until: Option<u64>,
@@ -33,7 +33,7 @@ pub(super) struct Follow {
     suspicion: Option<(EntryId, EntryId, Moment)>,
 }
 
-impl Follow {
+impl StreamCursor {
     /// The last entry that was read.
     pub(super) fn at(&self) -> EntryId {
         self.at
@@ -121,13 +121,13 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_a_window_that_is_loaded_is_no_hole_and_later_it_is() {
-        let mut loading = Follow::default();
+        let mut loading = StreamCursor::default();
         assert_eq!(loading.on_fenced(id(5, 9)), Step::Next);
         assert_eq!(loading.on_entry(id(5, 7)), Step::Next);
         assert!(!loading.is_loaded());
         assert_eq!(loading.on_entry(id(5, 9)), Step::Hole);
         assert!(loading.is_loaded());
-        let mut empty = Follow::default();
+        let mut empty = StreamCursor::default();
         assert_eq!(empty.on_fenced(id(5, 0)), Step::Next);
         assert!(empty.is_loaded());
         assert_eq!(empty.on_entry(id(5, 2)), Step::Hole);
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn an_end_that_can_not_be_read_is_a_hole_after_a_while() {
-        let mut follow = Follow::default();
+        let mut follow = StreamCursor::default();
         let (now, tail) = (Moment::default(), Tail(Some(id(5, 2))));
         follow.on_fenced(id(5, 0));
         assert_eq!(follow.on_tail(now, tail), Step::Next);

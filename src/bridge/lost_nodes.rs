@@ -17,14 +17,14 @@ pub(super) const CLAIMED: &str = "lost:";
 /// Buries the nodes whose leases have run out, as far as no other node does.
 pub(super) async fn run(bridge: Rc<Bridge>, link: Rc<Link>, leases: Vec<String>) {
     for lease in leases {
-        if let Err(error) = bury(&bridge, &link, &lease).await {
+        if let Err(error) = report_lost(&bridge, &link, &lease).await {
             tracing::warn!(%error, %lease, "the end of a node can't be told yet");
         }
     }
-    bridge.nodes.burying.set(false);
+    bridge.nodes.reporting_lost.set(false);
 }
 
-async fn bury(bridge: &Bridge, link: &Link, lease: &str) -> Result<(), LinkError> {
+async fn report_lost(bridge: &Bridge, link: &Link, lease: &str) -> Result<(), LinkError> {
     let key = nodes_key(&bridge.keys);
     let name = lease.strip_prefix(CLAIMED).unwrap_or(lease);
     let claimed = format!("{CLAIMED}{name}");
