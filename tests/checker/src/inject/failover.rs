@@ -14,8 +14,9 @@ use crate::faults::Planned;
 use crate::history::{Micros, now};
 use crate::redis::{Persistence, Redis, SENTINEL_NAME};
 
-/// Time in which somebody else must have promoted the replica.
-const PROMOTED_MAX: Duration = Duration::from_secs(20);
+/// Time in which somebody else must have promoted the replica, or made a restarted primary one. A
+/// Sentinel waits 8 s before it does the latter, and 12 s before it tries a failed failover again.
+const PROMOTED_MAX: Duration = Duration::from_secs(45);
 
 /// Time after a promotion in which nodes must have found it: what is acknowledged later is kept.
 const FOUND_MAX: Duration = Duration::from_secs(2);
