@@ -43,6 +43,8 @@ pub enum Fault {
     SwappedReads,
     /// Another server process behind the same address goes unnoticed.
     SkippedFence,
+    /// What an epoch had that is over is not read any more.
+    ForsakenEpoch,
     /// A hole in the numbers of a stream goes unnoticed.
     IgnoredHole,
     /// A publisher goes on under its name after a batch whose fate is unknown.

@@ -46,9 +46,9 @@ async fn follow(
     for &stream in streams {
         let seen = bridge.engine.borrow().seen(stream);
         match fence(bridge, link, stream, seen).await {
-            Ok((id, run)) => bridge.with_engine(|engine, _| {
-                engine.on_reader(stream, Some(run));
-                engine.on_fenced(stream, id);
+            Ok(fenced) => bridge.with_engine(|engine, _| {
+                engine.on_reader(stream, Some(fenced.run));
+                engine.on_fenced(stream, &fenced);
             }),
             Err(error) => return error,
         }
@@ -180,7 +180,9 @@ async fn measure(bridge: &Bridge, link: &Link, streams: &[usize]) -> Result<(), 
     let mut window = None::<u64>;
     for &stream in streams {
         let key = bridge.keys.stream(stream);
-        let args = ["-", "+", "COUNT", "1"].map(|arg| arg.as_bytes().to_vec());
+        // An epoch that is over may have left something for those who had not read it.
+        let first = bridge.engine.borrow().cursor(stream).epoch.to_string();
+        let args = [first.as_str(), "+", "COUNT", "1"].map(|arg| arg.as_bytes().to_vec());
         let args = std::iter::once(key.clone()).chain(args).collect();
         let reply = link.call("XRANGE", &key, args).await?;
         let first = reply.list().and_then(|list| list.first());

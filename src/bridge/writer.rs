@@ -8,7 +8,7 @@ use super::check::check_policy;
 use super::link::{Link, LinkError};
 use super::{Backoff, Bridge, check};
 use crate::bus::{
-    self, AppendFailed, Call, Engine, EntryId, Outcome, Probe, Probed, Reply, RunId, Script,
+    self, AppendFailed, Call, Engine, EntryId, Fenced, Outcome, Probe, Probed, Reply, Script,
 };
 use crate::limits::{BUS_CALL_TIMEOUT, RETRY_INTERVAL};
 
@@ -192,34 +192,26 @@ fn question_failed(
     }
 }
 
-/// Takes a stream over on the server that `link` leads to; answers its last entry, and who that
-/// server is.
+/// Takes a stream over on the server that `link` leads to.
 pub(super) async fn fence(
     bridge: &Bridge,
     link: &Link,
     stream: usize,
     seen: EntryId,
-) -> Result<(EntryId, RunId), LinkError> {
+) -> Result<Fenced, LinkError> {
     let (names, args) = bus::fence_keys_and_args(&bridge.keys, stream, seen);
     let reply = link.script(Script::Fence, names, args).await;
     let reply = reply.map_err(|error| check::of_format(error, bridge.keys.prefix()))?;
-    let fenced = match reply.list() {
-        Some([epoch, number, _, run]) => {
-            let id = epoch.number().zip(number.number());
-            id.zip(run.text().and_then(RunId::parse))
-        }
-        _ => None,
-    };
-    let ((epoch, number), run) = fenced.ok_or_else(|| not_an_answer(&reply))?;
+    let fenced = Fenced::answer(&reply).ok_or_else(|| not_an_answer(&reply))?;
     if seen.epoch != 0
-        && epoch != seen.epoch
+        && fenced.id.epoch != seen.epoch
         && let Ok(Err(refusal)) = check::agree(bridge, link).await
     {
         // It was lost with the rest, and another node was first.
         bridge.complain("nodes do not agree", &refusal);
         return Err(LinkError::Refused(refusal));
     }
-    Ok((EntryId { epoch, number }, run))
+    Ok(fenced)
 }
 
 pub(super) fn not_an_answer(reply: &Reply) -> LinkError {

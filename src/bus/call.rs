@@ -4,7 +4,7 @@ use super::append::{Append, AppendFailed, Appended};
 use super::locate::{Stand, Tops};
 use super::older::Older;
 use super::probe::{Probe, Probed, RunId};
-use super::{EntryId, FORMAT, Keys};
+use super::{EntryId, FORMAT, Keys, Reply};
 use crate::mesh::Found;
 
 /// A call to make. At most `BUS_CALLS_MAX` are under way, one that reads histories, and a probe of
@@ -46,12 +46,34 @@ pub fn fence_keys_and_args(
     (names, numbers.map(|number| number.to_string().into_bytes()).to_vec())
 }
 
+/// What a server says that has taken a stream over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fenced {
+    /// The stream's epoch, and the last entry of it.
+    pub id: EntryId,
+    /// The last entry of the epoch before, if that can still be read.
+    pub before: Option<EntryId>,
+    /// The process.
+    pub run: RunId,
+}
+
+impl Fenced {
+    /// What the script's answer says. Absent if it is not one.
+    pub fn answer(reply: &Reply) -> Option<Fenced> {
+        let [epoch, number, _, run, before] = reply.list()? else { return None };
+        Some(Fenced {
+            id: EntryId { epoch: epoch.number()?, number: number.number()? },
+            before: EntryId::parse(before.text()?),
+            run: RunId::parse(run.text()?)?,
+        })
+    }
+}
+
 /// What became of a call.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// The stream's epoch with its last entry, and the process that has said so. Absent if that was
-    /// not to be had.
-    Fenced(usize, Option<(EntryId, RunId)>),
+    /// A server has taken the stream over. Absent if that was not to be had.
+    Fenced(usize, Option<Fenced>),
     /// The batch is in the stream, or not.
     Appended(usize, Result<Appended, AppendFailed>),
     /// Where the channels stand. Absent if that was not to be had.

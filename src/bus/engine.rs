@@ -9,7 +9,7 @@ pub use standing::{Renewal, Trouble};
 use std::sync::Arc;
 
 use super::append::Once;
-use super::call::{Call, Outcome};
+use super::call::{Call, Fenced, Outcome};
 use super::cursor::{Step, Tail};
 use super::probe::Master;
 use super::stream::StreamState;
@@ -122,7 +122,8 @@ impl Engine {
 
     /// What a server that `stream` is read or written on must have of it.
     pub fn seen(&self, stream: usize) -> EntryId {
-        self.cursor(stream).max(self.streams[stream].above)
+        let lane = &self.streams[stream];
+        lane.cursor.seen().max(lane.above)
     }
 
     /// A stream was found to belong to another server process.
@@ -310,7 +311,8 @@ impl Engine {
         match outcome {
             Outcome::Fenced(stream, fenced) => {
                 self.streams[stream].fencing = false;
-                if let Some((id, run)) = fenced {
+                if let Some(fenced) = fenced {
+                    let Fenced { id, run, .. } = fenced;
                     self.taken_over = true;
                     self.streams[stream].unfenced = id < self.streams[stream].above;
                     self.streams[stream].writer_run = Some(run);
@@ -318,7 +320,7 @@ impl Engine {
                     let fresh = self.fresh();
                     let unknown = self.streams[stream].writer.on_fenced(id.epoch, fresh);
                     self.give_up(unknown, true);
-                    self.on_fenced(stream, id);
+                    self.on_fenced(stream, &fenced);
                 }
             }
             Outcome::Appended(stream, result) => {
@@ -338,9 +340,9 @@ impl Engine {
     }
 
     /// The server that the reader or the writer asks has said where a stream stands.
-    pub fn on_fenced(&mut self, stream: usize, id: EntryId) {
+    pub fn on_fenced(&mut self, stream: usize, fenced: &Fenced) {
         let lane = &mut self.streams[stream];
-        match lane.cursor.on_fenced(id) {
+        match lane.cursor.on_fenced(fenced.id, fenced.before) {
             Step::Epoch if crate::sabotage!(SkippedFence) => {}
             Step::Epoch => {
                 self.adrift(stream, true);
@@ -368,6 +370,9 @@ impl Engine {
                     self.adrift(stream, false);
                 }
             }
+        }
+        if self.streams[stream].cursor.turn() {
+            self.adrift(stream, true);
         }
         self.tell_known(stream);
     }

@@ -26,7 +26,7 @@ mod unread;
 mod writer;
 
 pub use append::{Append, AppendFailed, Appended, Appending, Durable, Once};
-pub use call::{Call, Outcome, fence_keys_and_args};
+pub use call::{Call, Fenced, Outcome, fence_keys_and_args};
 pub use cursor::Tail;
 pub use engine::{Engine, Options, Renewal, Trouble};
 pub use entry::{Entry, EntryId, Item, Malformed};

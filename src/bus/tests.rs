@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::entry::{Entry, EntryId, Item};
 use super::{
-    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Keys, Once, Options, Outcome,
-    Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record, stream_of,
+    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Fenced, Keys, Once, Options,
+    Outcome, Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record, stream_of,
 };
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::ids::{ClientId, Moment, Position};
@@ -184,10 +184,14 @@ fn engine() -> (Engine, (Inbox<ShardMail>, Inbox<ToControl>)) {
 }
 
 /// The connections are there, and lead to `run`, which has the stream at `at`.
+fn fenced(id: EntryId, run: RunId) -> Fenced {
+    Fenced { id, before: None, run }
+}
+
 fn connect(engine: &mut Engine, now: Moment, (at, run): (EntryId, RunId)) {
     engine.on_up(now, vec![vec![0]]);
     assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
-    engine.on_outcome(now, Outcome::Fenced(0, Some((at, run))));
+    engine.on_outcome(now, Outcome::Fenced(0, Some(fenced(at, run))));
     assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
     engine.on_reader(0, Some(run));
 }
@@ -226,7 +230,7 @@ fn what_was_ingested_is_done_once_the_reader_has_passed_it() {
     engine.on_entries(now, 0, &[entry]);
     assert!(matches!(engine.take_bridge_answers()[..], [(Ticket(1), Answer::Published(_))]));
     append(&mut engine, 2, EntryId { number: 2, ..AT });
-    engine.on_fenced(0, EntryId { epoch: 10, number: 0 });
+    engine.on_fenced(0, &fenced(EntryId { epoch: 10, number: 0 }, RUN));
     let unknown = Answer::Error(ClientError::ResultUnknown);
     assert_eq!(
         format!("{:?}", engine.take_bridge_answers()),
@@ -247,7 +251,7 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     );
     now = now.after(BUS_PROBE_AGAIN);
     assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })), "who is it that refuses");
-    engine.on_outcome(now, Outcome::Fenced(0, Some((AT, RUN))));
+    engine.on_outcome(now, Outcome::Fenced(0, Some(fenced(AT, RUN))));
     assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
     engine.on_outcome(now, refused());
     ask(&mut engine, now, 2, Once::Never);

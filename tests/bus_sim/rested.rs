@@ -64,6 +64,51 @@ pub fn play_written_place(seed: u64) -> Outcome {
     outcome(&world)
 }
 
+/// An epoch ends while one node has not read all of it. What the epoch had was acknowledged, so that
+/// node reads it as well, before the next one.
+///
+/// # Panics
+/// On a broken promise.
+pub fn play_unread_end(seed: u64) -> Outcome {
+    let mut world = rested(seed);
+    let (channel, before, now) = (0, world.top(0), world.now());
+    let paused = |world: &mut World, until| {
+        world.seats[1].node.as_mut().expect("everybody serves").paused_until = until;
+    };
+    paused(&mut world, now.after(LONG));
+    let read = |world: &World| -> Vec<u64> {
+        let nodes = world.seats.iter().flat_map(|seat| &seat.node);
+        nodes.map(|node| node.bridge_counters.entries.value()).collect()
+    };
+    let read_before = read(&world);
+    for _ in 0..world.between(2, 9) {
+        publish_at(&mut world, 0, channel);
+    }
+    let name = world.setup.node.channels[channel].name.clone();
+    let stream = corecast::bus::stream_of(&name, world.setup.streams);
+    world.redis.harm_one(stream, |stream| stream.places.lose(&name));
+    publish_at(&mut world, 0, channel);
+    assert_ne!(world.top(channel).epoch, before.epoch, "a loss ends the epoch");
+    let now = world.now();
+    paused(&mut world, now);
+    world.rest();
+    let counts = read(&world).into_iter().zip(read_before).map(|(now, before)| now - before);
+    let counts: Vec<u64> = counts.collect();
+    assert!(counts.iter().all(|count| *count == counts[0]), "nodes have read {counts:?} entries");
+    world.settle();
+    outcome(&world)
+}
+
+/// Publishes at one node, and waits until that is acknowledged.
+fn publish_at(world: &mut World, seat: usize, channel: usize) -> usize {
+    let number = world.record.invoke((channel, 1000 + seat), false);
+    let now = world.now();
+    let node = world.seats[seat].node.as_mut().expect("everybody serves");
+    node.publish(&world.setup, &mut world.record, now, number);
+    world.until("it is acknowledged", LONG, |world| world.record.is_acked(number));
+    number
+}
+
 /// The clock of Redis is stepped so far, and back, that silent channels are forgotten. They begin
 /// anew where they have never been.
 ///

@@ -305,9 +305,9 @@ impl Shell {
             (Stage::Fence(_), Answer::Fenced(None)) => {
                 return self.end_reader(redis, now, "no fence");
             }
-            (Stage::Fence(stream), Answer::Fenced(Some((id, run)))) => {
-                self.engine.on_reader(stream, Some(run));
-                self.engine.on_fenced(stream, id);
+            (Stage::Fence(stream), Answer::Fenced(Some(fenced))) => {
+                self.engine.on_reader(stream, Some(fenced.run));
+                self.engine.on_fenced(stream, &fenced);
                 if stream + 1 < self.streams { Stage::Fence(stream + 1) } else { Stage::Ready }
             }
             (Stage::Read, Answer::Entries(found)) => {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use corecast::bus::{
-    Append, AppendFailed, Appended, Appending, Durable, Entry, EntryId, Older, Once, Probed, Reply,
-    RunId, Stand, Tops,
+    Append, AppendFailed, Appended, Appending, Durable, Entry, EntryId, Fenced, Older, Once,
+    Probed, Reply, RunId, Stand, Tops,
 };
 use corecast::ids::Moment;
 use corecast::limits::{BUS_OLDER_BYTES_MAX, IDEMPOTENCY_TTL};
@@ -26,6 +26,8 @@ struct Meta {
     counts: Counts,
     /// When the generation of places began.
     began_ms: u64,
+    /// The last entry of the epoch before.
+    was: Option<EntryId>,
     ingested: BTreeMap<Arc<str>, (u64, u64, u32)>,
 }
 
@@ -49,7 +51,7 @@ pub struct Stream {
     /// The highest id that the stream has had; absent if there is no stream.
     last: Option<EntryId>,
     meta: Option<Meta>,
-    marks: VecDeque<(u64, usize)>,
+    marks: VecDeque<(EntryId, usize)>,
     publishers: BTreeMap<u64, Last>,
     /// Where channels stand.
     pub places: Places,
@@ -278,13 +280,13 @@ impl Stream {
             self.entries.insert(id, Arc::new(entry));
             if meta.bytes - meta.marked >= host.bytes_max / 64 {
                 meta.marked = meta.bytes;
-                self.marks.push_back((meta.number, meta.bytes));
+                self.marks.push_back((id, meta.bytes));
                 while let Some(&(until, total)) = self.marks.front() {
                     if meta.bytes - total < host.bytes_max {
                         break;
                     }
                     self.marks.pop_front();
-                    let least = EntryId { epoch: meta.epoch, number: until + 1 };
+                    let least = EntryId { number: until.number + 1, ..until };
                     self.entries = self.entries.split_off(&least);
                 }
             }
@@ -303,15 +305,18 @@ impl Stream {
     }
 
     /// `fence.lua`. Answers nothing if the server refuses.
-    pub fn fence(&mut self, host: Host, seen: EntryId) -> Option<EntryId> {
+    pub fn fence(&mut self, host: Host, seen: EntryId) -> Option<Fenced> {
+        let fenced = |id, before| Fenced { id, before, run: RunId::new(host.run) };
         let meta = self.meta.as_ref();
-        let ours = meta.filter(|meta| meta.run == host.run);
-        if let Some(meta) = ours.filter(|meta| !self.places.are_lost(meta.counts)) {
-            let id = EntryId { epoch: meta.epoch, number: meta.number };
-            if id >= seen || sabotage!(IgnoredSetback) && id.epoch == seen.epoch {
-                return Some(id);
-            }
+        let end = meta.map(|meta| EntryId { epoch: meta.epoch, number: meta.number });
+        let is_behind = end.is_some_and(|end| {
+            end < seen && !(sabotage!(IgnoredSetback) && end.epoch == seen.epoch)
+        });
+        let same = meta.filter(|meta| meta.run == host.run);
+        if let Some(meta) = same.filter(|meta| !self.places.are_lost(meta.counts) && !is_behind) {
+            return end.map(|end| fenced(end, meta.was));
         }
+        let kept = meta.is_some() && !(same.is_some() && is_behind);
         // The first write is DEL, which needs no memory, and what follows a write is let through.
         if !matches!(host.refuses, Refuses::Nothing | Refuses::Growth) {
             return None;
@@ -320,14 +325,19 @@ impl Stream {
         let highest = highest.max(self.last.map_or(0, |last| last.epoch));
         let epoch = (host.wall_ms * 1024).max(highest) + 1 + host.run % 1024;
         let ingested = meta.map(|meta| meta.ingested.clone()).unwrap_or_default();
-        let (run, number, bytes, marked) = (host.run, 0, 0, 0);
+        let (run, number) = (host.run, 0);
+        let (bytes, marked) = meta.filter(|_| kept).map_or((0, 0), |one| (one.bytes, one.marked));
+        let was = self.entries.keys().next_back().copied().filter(|_| kept);
         let began_ms = meta.map_or(host.wall_ms, |meta| meta.began_ms);
         self.places.begin();
         let counts = self.places.counts();
-        self.meta = Some(Meta { run, epoch, number, bytes, marked, counts, began_ms, ingested });
-        self.marks.clear();
-        self.entries = self.entries.split_off(&EntryId { epoch, number: 0 });
-        Some(EntryId { epoch, number: 0 })
+        self.meta =
+            Some(Meta { run, epoch, number, bytes, marked, counts, began_ms, was, ingested });
+        if !kept {
+            self.marks.clear();
+            self.entries.clear();
+        }
+        Some(fenced(EntryId { epoch, number: 0 }, was))
     }
 
     /// `probe.lua`.

@@ -245,19 +245,20 @@ if #records > 0 then
   if total - marked >= bytes_max / 64 then
     -- The stream is cut at marks, so that counting its bytes costs next to nothing.
     marked = total
-    local mark = number(n) .. ':' .. number(total)
+    local mark = e .. '-' .. number(n) .. ':' .. number(total)
     if type(redis.pcall('RPUSH', KEYS[3], mark)) == 'table' then
       redis.call('DEL', KEYS[3])
       redis.call('RPUSH', KEYS[3], mark)
     end
     mark = redis.call('LINDEX', KEYS[3], 0)
     while mark do
-      local until_n, until_total = string.match(mark, '^(%d+):(%d+)$')
+      local until_e, until_n, until_total = string.match(mark, '^(%d+)-(%d+):(%d+)$')
       if until_n and total - tonumber(until_total) < bytes_max then
         break
       end
       redis.call('LPOP', KEYS[3])
-      redis.call('XTRIM', KEYS[1], 'MINID', e .. '-' .. number(tonumber(until_n or 0) + 1))
+      redis.call('XTRIM', KEYS[1], 'MINID',
+        (until_e or e) .. '-' .. number(tonumber(until_n or 0) + 1))
       mark = redis.call('LINDEX', KEYS[3], 0)
     end
   end

@@ -6,21 +6,24 @@
 --
 -- KEYS  1 stream, 2 meta, 3 marks, 4 places, 5 silent
 -- ARGV  1 and 2 epoch and number of the last entry that the caller has seen, 3 the caller's format
--- Answers {epoch, n, "same" or "new", the server's run_id}, or "FORMAT" and the format of what is
--- there.
+-- Answers {epoch, n, "same" or "new", the server's run_id, the last entry of the epoch before if the
+-- stream still has it, or ''}, or "FORMAT" and the format of what is there.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 'p', 's', 't', 'f')
+local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 'p', 's', 't', 'f',
+  'was')
 if meta[1] and meta[9] ~= ARGV[3] then
   return redis.error_reply('FORMAT ' .. (meta[9] or '0'))
 end
 local seen_e, seen_n = tonumber(ARGV[1]), tonumber(ARGV[2])
-local last_e, last_n = 0, 0
+local last_e, last_n, was = 0, 0, ''
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if not info.err then
   for at = 1, #info, 2 do
     if info[at] == 'last-generated-id' then
       local e, n = string.match(info[at + 1], '^(%d+)-(%d+)$')
       last_e, last_n = tonumber(e), tonumber(n)
+    elseif info[at] == 'last-entry' and info[at + 1] then
+      was = info[at + 1][1]
     end
   end
 end
@@ -39,13 +42,15 @@ end
 local e, n, began = tonumber(meta[2] or nil), tonumber(meta[3] or nil), tonumber(meta[8] or nil)
 local whole = e and n and began and tonumber(meta[4] or nil) and tonumber(meta[5] or nil)
 local lost = (fields(KEYS[4]) ~= meta[6] or fields(KEYS[5]) ~= meta[7])
-if meta[1] == run and whole and not lost and generation(KEYS[4]) > 0 then
-  local behind = e < seen_e or e == seen_e and n < seen_n
-  -- Above it there is what no node wrote, if anything.
-  if not behind and (last_e < e or last_e == e and last_n <= n) then
-    return {meta[2], meta[3], 'same', run}
-  end
+local behind = whole and (e < seen_e or e == seen_e and n < seen_n)
+-- Above it there is what no node wrote, if anything.
+local ours = whole and (last_e < e or last_e == e and last_n <= n)
+if meta[1] == run and ours and not behind and not lost and generation(KEYS[4]) > 0 then
+  return {meta[2], meta[3], 'same', run, meta[10] or ''}
 end
+-- What the epoch before has left was acknowledged, and readers that are not so far yet go on with it.
+-- But a process that went back has given numbers of it twice.
+local kept = ours and not (meta[1] == run and behind)
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local EPOCH_MAX = 2 ^ 52
@@ -68,7 +73,7 @@ for at = 1, #all, 2 do
 end
 -- Above every incarnation that a channel has, whatever is left of them.
 local new = math.max(generation(KEYS[4]), generation(KEYS[5])) + 1
-redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[2])
 for at = 4, 5 do
   if not fields(KEYS[at]) then
     redis.call('DEL', KEYS[at])
@@ -76,8 +81,12 @@ for at = 4, 5 do
 end
 redis.call('HSET', KEYS[4], '', number(new) .. ' is the generation with which channels begin. '
   .. 'A text of this length has Redis keep a table, and not a list that it would search.')
-redis.call('HSET', KEYS[2], 'run', run, 'e', e, 'n', '0', 'b', '0', 'cut', '0',
-  'p', fields(KEYS[4]), 's', fields(KEYS[5]), 't', number(began or ms), 'f', ARGV[3],
-  unpack(ingested))
-redis.call('XTRIM', KEYS[1], 'MINID', e .. '-0')
-return {e, '0', 'new', run}
+if not kept then
+  was = ''
+  redis.call('DEL', KEYS[3])
+  redis.call('XTRIM', KEYS[1], 'MINID', e .. '-0')
+end
+redis.call('HSET', KEYS[2], 'run', run, 'e', e, 'n', '0', 'b', kept and meta[4] or '0',
+  'cut', kept and meta[5] or '0', 'p', fields(KEYS[4]), 's', fields(KEYS[5]),
+  't', number(began or ms), 'f', ARGV[3], 'was', was, unpack(ingested))
+return {e, '0', 'new', run, was}
