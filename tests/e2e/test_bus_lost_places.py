@@ -17,12 +17,14 @@ COUNT = 20
 
 
 def fill(redis):
-    """Grows Redis until it evicts, and is content again."""
+    """Grows Redis until it evicts, and is content again: nodes refuse to publish to a Redis of whose
+    policy they have learned that it evicts, and take it back when that has changed."""
     redis.client.config_set("maxmemory-policy", "allkeys-random")
     redis.client.config_set("maxmemory", "1mb")
     eventually(lambda: redis.client.info("stats")["evicted_keys"] > 0, 10, "it evicts")
     eventually(lambda: not redis.client.exists(PREFIX + "places"), 10, "it evicts the places")
     redis.client.config_set("maxmemory", "0")
+    redis.client.config_set("maxmemory-policy", "noeviction")
 
 
 LOSSES = {
