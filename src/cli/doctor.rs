@@ -189,7 +189,7 @@ mod tests {
              a      1      1       fine\n\
              a      1      1       STOPS\n    \
              why  it ends\n    \
-             fix fix it"
+             fix  fix it"
         );
     }
 

@@ -64,8 +64,8 @@ pub fn play_written_place(seed: u64) -> Outcome {
     outcome(&world)
 }
 
-/// An epoch ends while one node has not read all of it. What the epoch had was acknowledged, so that
-/// node reads it as well, before the next one.
+/// An epoch ends while one node has not read all of it. What the epoch had was acknowledged, so
+/// that node reads it as well, before the next one.
 ///
 /// # Panics
 /// On a broken promise.

@@ -17,8 +17,8 @@ COUNT = 20
 
 
 def fill(redis):
-    """Grows Redis until it evicts, and is content again: nodes refuse to publish to a Redis of whose
-    policy they have learned that it evicts, and take it back when that has changed."""
+    """Grows Redis until it evicts, and is content again: nodes refuse to publish to a Redis of
+    which they have learned that it evicts, and publish again when that has changed."""
     redis.client.config_set("maxmemory-policy", "allkeys-random")
     redis.client.config_set("maxmemory", "1mb")
     eventually(lambda: redis.client.info("stats")["evicted_keys"] > 0, 10, "it evicts")
