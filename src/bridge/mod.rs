@@ -2,15 +2,24 @@
 //! and the shards. It is reached through the mesh alone, and nothing that Redis does or does not do
 //! slows a shard.
 
+#[path = "../events/lost_nodes.rs"]
 mod lost_nodes;
+#[path = "../redis/check.rs"]
 mod check;
+#[path = "../cluster/requests.rs"]
 mod cluster;
+#[path = "../events/mod.rs"]
 mod events;
+#[path = "../ingest/redis.rs"]
 mod ingest;
+#[path = "../redis/link.rs"]
 mod link;
+#[path = "../cluster/nodes.rs"]
 mod nodes;
 mod reader;
+#[path = "../events/roster.rs"]
 mod roster;
+#[path = "../redis/sentinel.rs"]
 mod sentinel;
 mod standing;
 mod writer;

@@ -12,7 +12,9 @@ mod call;
 mod engine;
 mod entry;
 mod cursor;
+#[path = "../ingest/entry.rs"]
 mod ingest;
+#[path = "../ingest/queue.rs"]
 mod queue;
 mod keys;
 mod stream;

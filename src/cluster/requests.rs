@@ -23,7 +23,7 @@ use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, RemoteCall, Ticket, ToC
 pub(super) const STREAMS: u8 = 2;
 
 /// Appends an entry, and removes those that are of no use any more.
-const APPEND: &str = include_str!("scripts/append_cluster.lua");
+const APPEND: &str = include_str!("scripts/append.lua");
 
 /// Requests under way.
 #[derive(Default)]

@@ -18,7 +18,7 @@ use crate::limits::{
 use crate::mesh::{AppEvent, EventKind};
 
 /// Appends entries to a stream.
-const APPEND: &str = include_str!("scripts/append_events.lua");
+const APPEND: &str = include_str!("scripts/append.lua");
 
 /// Events that wait.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use super::link::{Link, LinkError};
 use super::nodes::{self, nodes_key};
 use crate::limits::{EVENTS_BATCH_MAX, NODE_LEASE};
 
-const CLAIM: &str = include_str!("scripts/claim.lua");
+const CLAIM: &str = include_str!("../cluster/scripts/claim.lua");
 
 /// What the name of a lease begins with whose node is being buried.
 pub(super) const CLAIMED: &str = "lost:";
