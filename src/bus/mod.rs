@@ -12,10 +12,6 @@ mod call;
 mod engine;
 mod entry;
 mod cursor;
-#[path = "../ingest/entry.rs"]
-mod ingest;
-#[path = "../ingest/queue.rs"]
-mod queue;
 mod keys;
 mod stream;
 mod locate;
@@ -32,13 +28,11 @@ pub use call::{Call, Outcome, fence_keys_and_args};
 pub use cursor::Tail;
 pub use engine::{Engine, Options, Renewal, Trouble};
 pub use entry::{Entry, EntryId, Item, Malformed};
-pub use ingest::{Fields, IngestId, IngestRequest, read_entries};
 pub use keys::Keys;
 pub use locate::{Stand, Tops};
 pub use older::Older;
 pub use probe::{Probe, Probed, RunId};
-pub use queue::{EntryOutcome, IngestQueue};
-pub use record::Record;
+pub use record::{Record, fits as record_fits};
 pub use reply::Reply;
 pub use scripts::Script;
 

@@ -1,25 +1,20 @@
 //! Which nodes there are: each holds a lease in Redis, with its description beside it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use tokio::time::Instant;
 
-use super::link::{Link, LinkError};
-use super::standing::Witness;
-use super::writer::not_an_answer;
-use super::{Backoff, Bridge, cluster, ingest, lost_nodes};
-use crate::bus::{Keys, Reply};
+use super::leases::{self, Lease, Leases, Over};
+use crate::bus::Keys;
 use crate::limits::{
-    BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_LOOKS, NODE_RENEWAL,
-    RETRY_INTERVAL,
+    BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_RENEWAL, RETRY_INTERVAL,
 };
 use crate::mesh::ClusterAnswer;
+use crate::redis::{self, Backoff, Link, LinkError, Witness};
 
-/// Renews a lease, if one is named, and says who has one that holds and whose has run out, by the
-/// clock of Redis.
-const LEASE: &str = include_str!("scripts/lease.lua");
+/// Streams that a node must read before others may count on its answers.
+pub(super) const LISTENING_STREAMS: u8 = 2;
 
 /// What other nodes are told of this one.
 pub struct NodeCard {
@@ -31,43 +26,75 @@ pub struct NodeCard {
     pub describe: Box<dyn Fn() -> String + Send>,
 }
 
+/// What a node learns of itself and of others from the leases.
+pub(crate) enum NodeNews {
+    /// This node's lease was gone: another node may have taken this one for dead, or Redis has lost
+    /// what it had. What is kept there of this node must be written again.
+    Forgotten,
+    /// The leases with these names have run out for good.
+    Lost {
+        /// The connection on which that was found.
+        link: Rc<Link>,
+        /// The leases.
+        leases: Vec<String>,
+    },
+}
+
 /// This node among the others.
-pub(super) struct Nodes {
-    pub(super) member: NodeCard,
-    /// The connection for what is said to other nodes and of them, while there is one.
+pub(crate) struct Nodes {
+    redis: Rc<redis::Handle>,
+    card: NodeCard,
+    /// This node's own.
+    lease: Lease,
+    /// The connection for requests to other nodes and for leases, while there is one.
     link: RefCell<Option<Rc<Link>>>,
     /// Streams of this node's that are being read: it counts as alive when it can be spoken to.
-    pub(super) listening: Cell<u8>,
+    listening: Cell<u8>,
     /// From when on leases that have run out are taken for nodes that are gone.
-    buries_from: Cell<Option<Instant>>,
+    reports_lost_from: Cell<Option<Instant>>,
     /// When the lease was last known to be renewed.
     renewed: Cell<Option<Instant>>,
     /// Leases that were over in the last looks.
     over: RefCell<Over>,
-    /// This node was taken for gone, and what is kept of it in Redis must be written anew.
-    buried: Cell<bool>,
-    /// The ends of other nodes are being told.
-    pub(super) reporting_lost: Cell<bool>,
+    /// What is kept of this node in Redis must be written again.
+    forgotten: Cell<bool>,
     /// This node stops, and holds no lease any more.
     leaving: Cell<bool>,
 }
 
+/// For as long as it lives, one more stream of this node's is being read.
+pub(super) struct Listening<'a>(&'a Nodes);
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.0.listening.set(self.0.listening.get() - 1);
+    }
+}
+
 impl Nodes {
-    pub(super) fn new(member: NodeCard) -> Nodes {
+    /// Knows of no node yet. Others are told what is on `card`.
+    pub(crate) fn new(redis: Rc<redis::Handle>, card: NodeCard) -> Nodes {
         Nodes {
-            member,
+            redis,
+            lease: Lease::new(&card.uid, card.boot),
+            card,
             link: RefCell::new(None),
             listening: Cell::new(0),
-            buries_from: Cell::new(None),
+            reports_lost_from: Cell::new(None),
             renewed: Cell::new(None),
             over: RefCell::default(),
-            buried: Cell::new(false),
-            reporting_lost: Cell::new(false),
+            forgotten: Cell::new(false),
             leaving: Cell::new(false),
         }
     }
 
-    pub(super) fn link(&self) -> Option<Rc<Link>> {
+    /// This node's lease, and with it its name and the beginning of its process.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// The connection for requests to other nodes, while there is one.
+    pub(crate) fn link(&self) -> Option<Rc<Link>> {
         self.link.borrow().clone()
     }
 
@@ -79,243 +106,205 @@ impl Nodes {
         self.link()
     }
 
-    /// This node could not renew its lease for a while, or begins. Others may not have been able to
-    /// either, and get the time to do so.
-    fn watch_anew(&self) {
-        let grace = if self.buries_from.get().is_some() { NODE_GRACE } else { NODE_LEASE };
-        self.buries_from.set(Some(Instant::now() + grace));
-    }
-
     /// Whether others know of this node, and so will miss it.
-    pub(super) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.renewed.get().is_some()
     }
 
-    /// Whether this node stops.
-    pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.get()
+    /// One of the streams of this node is being read from now on.
+    pub(super) fn listen(&self) -> Listening<'_> {
+        assert!(self.listening.get() < LISTENING_STREAMS, "each stream has one reader");
+        self.listening.set(self.listening.get() + 1);
+        Listening(self)
+    }
+
+    /// From now on the lease is not renewed any more.
+    pub(crate) fn set_leaving(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Gives the lease up: the node is gone, and not lost.
+    pub(crate) async fn leave(&self, link: &Link) {
+        assert!(self.leaving.get(), "or it would be taken again at once");
+        let keys = self.redis.keys();
+        // What can't be removed runs out.
+        leases::remove(keys, link, self.lease.name()).await.unwrap_or_default();
+        let key = node_key(keys, &self.lease.uid);
+        link.call("DEL", &key, vec![key.clone()]).await.map(drop).unwrap_or_default();
+    }
+
+    /// This node could not renew its lease for a while, or begins. Others may not have been able to
+    /// either, and get the time to do so.
+    fn watch_anew(&self) {
+        let grace = if self.reports_lost_from.get().is_some() { NODE_GRACE } else { NODE_LEASE };
+        self.reports_lost_from.set(Some(Instant::now() + grace));
     }
 
     /// Whether a lease that has run out means that its node is gone.
     fn may_report_lost(&self) -> bool {
-        self.buries_from.get().is_some_and(|from| Instant::now() >= from)
+        self.reports_lost_from.get().is_some_and(|from| Instant::now() >= from)
     }
-
-    /// How the lease is called: what a survivor must know of a node that is gone.
-    fn lease(&self) -> String {
-        format!("{}:{}", self.member.uid, self.member.boot)
-    }
-}
-
-/// Leases that were over in each of the last looks, and in how many.
-#[derive(Default)]
-struct Over(HashMap<String, u32>);
-
-impl Over {
-    /// Takes those that are over in one more look. Answers those that are too often: whoever lives
-    /// renews its lease between two looks.
-    fn look(&mut self, over: Vec<String>) -> Vec<String> {
-        let before = std::mem::take(&mut self.0);
-        let looks = |lease: &String| before.get(lease).map_or(1, |looks| looks.saturating_add(1));
-        self.0 = over.into_iter().map(|lease| (lease.clone(), looks(&lease))).collect();
-        let gone = self.0.iter().filter(|(_, looks)| **looks >= NODE_LOOKS);
-        gone.map(|(lease, _)| lease.clone()).collect()
-    }
-}
-
-/// A sorted set: leases by the time at which they end.
-pub(super) fn nodes_key(keys: &Keys) -> Vec<u8> {
-    keys.other("nodes")
 }
 
 fn node_key(keys: &Keys, uid: &str) -> Vec<u8> {
     keys.other(&format!("node:{uid}"))
 }
 
-/// Holds the lease: for ever.
-pub(super) async fn run(bridge: Rc<Bridge>) {
-    let (mut backoff, witness) = (Backoff::new(), Witness::default());
-    loop {
-        let linked = match Link::connect(&bridge, BUS_CALL_TIMEOUT).await {
-            Ok(link) => witness.verify(&bridge, &link).await.map(|()| link),
-            Err(error) => Err(error),
-        };
-        match linked {
-            Ok(link) => {
-                let link = Rc::new(link);
-                bridge.nodes.link.replace(Some(Rc::clone(&link)));
-                let error = hold(&bridge, (&link, &witness), &mut backoff).await;
-                bridge.nodes.link.take();
-                tracing::warn!(%error, "other nodes can't be reached");
-            }
-            Err(error) => tracing::debug!(%error, "other nodes can't be reached"),
-        }
-        backoff.pause().await;
-    }
-}
-
-async fn hold(
-    bridge: &Rc<Bridge>,
-    (link, witness): (&Rc<Link>, &Witness),
-    backoff: &mut Backoff,
-) -> LinkError {
-    let mut renewed = None::<Instant>;
-    loop {
-        if link.is_over() {
-            return LinkError::Lost("the connection has ended".to_owned());
-        }
-        if let Err(error) = witness.verify_in_time(bridge, link).await {
-            return error;
-        }
-        let due = renewed.is_none_or(|at| at.elapsed() >= NODE_RENEWAL);
-        let nodes = &bridge.nodes;
-        if due && nodes.listening.get() == cluster::STREAMS && !nodes.leaving.get() {
-            let leases = match renew(bridge, link).await {
-                Ok(leases) => leases,
-                Err(error) => return error,
+/// Holding the lease.
+impl Nodes {
+    /// Holds the lease, and tells what it learns: for ever.
+    pub(crate) async fn run(&self, tell: impl Fn(NodeNews)) {
+        let (mut backoff, witness) = (Backoff::new(), self.redis.witness());
+        loop {
+            let linked = match self.redis.connect(BUS_CALL_TIMEOUT).await {
+                Ok(link) => witness.verify(&link).await.map(|()| Rc::new(link)),
+                Err(error) => Err(error),
             };
-            let interrupted = renewed.is_none_or(|at| at.elapsed() > 2 * NODE_RENEWAL);
-            if interrupted {
-                nodes.watch_anew();
+            match linked {
+                Ok(link) => {
+                    self.link.replace(Some(Rc::clone(&link)));
+                    let holder = Holder { nodes: self, link, witness: &witness, tell: &tell };
+                    let error = holder.hold(&mut backoff).await;
+                    self.link.take();
+                    tracing::warn!(%error, "other nodes can't be reached");
+                }
+                Err(error) => tracing::debug!(%error, "other nodes can't be reached"),
             }
-            renewed = Some(Instant::now());
-            backoff.reset();
-            rise(bridge, &leases);
-            let gone = nodes.over.borrow_mut().look(leases.over);
-            if nodes.may_report_lost() && !gone.is_empty() && !nodes.reporting_lost.replace(true) {
-                let lost_nodes = lost_nodes::run(Rc::clone(bridge), Rc::clone(link), gone);
-                tokio::task::spawn_local(lost_nodes);
+            backoff.pause().await;
+        }
+    }
+
+    async fn renew(&self, link: &Link) -> Result<Leases, LinkError> {
+        let keys = self.redis.keys();
+        let key = node_key(keys, &self.lease.uid);
+        let lease = NODE_LEASE.as_millis().to_string().into_bytes();
+        let described = (self.card.describe)().into_bytes();
+        let args = vec![key.clone(), described, b"PX".to_vec(), lease];
+        link.call("SET", &key, args).await?;
+        // What was given up meanwhile is not taken again.
+        let name = if self.leaving.get() { "" } else { self.lease.name() };
+        leases::look(keys, link, name).await
+    }
+}
+
+/// The lease on one connection.
+struct Holder<'a, T> {
+    nodes: &'a Nodes,
+    link: Rc<Link>,
+    witness: &'a Witness,
+    tell: &'a T,
+}
+
+impl<T: Fn(NodeNews)> Holder<'_, T> {
+    /// Holds the lease until the connection fails; returns why.
+    async fn hold(&self, backoff: &mut Backoff) -> LinkError {
+        let mut renewed = None::<Instant>;
+        loop {
+            if self.link.is_over() {
+                return LinkError::Lost("the connection has ended".to_owned());
             }
-        }
-        tokio::time::sleep(RETRY_INTERVAL).await;
-    }
-}
-
-/// Has the roster written anew if this node's lease was gone, be it that another node took this one
-/// for dead or that Redis lost it: as soon as nobody tells the end of this one any more.
-fn rise(bridge: &Bridge, leases: &Leases) {
-    let nodes = &bridge.nodes;
-    // The lease may have been renewed by a call whose answer did not arrive.
-    let last = nodes.renewed.replace(Some(Instant::now()));
-    if leases.new || last.is_some_and(|at| at.elapsed() > 2 * NODE_RENEWAL) {
-        nodes.buried.set(true);
-    }
-    let claimed = format!("{}{}", lost_nodes::CLAIMED, nodes.lease());
-    let is_told = leases.living.contains(&claimed) || leases.over.contains(&claimed);
-    if nodes.buried.get() && !is_told {
-        nodes.buried.set(false);
-        bridge.write_roster();
-    }
-}
-
-async fn renew(bridge: &Bridge, link: &Link) -> Result<Leases, LinkError> {
-    let nodes = &bridge.nodes;
-    let key = node_key(&bridge.keys, &nodes.member.uid);
-    let lease = NODE_LEASE.as_millis().to_string().into_bytes();
-    let described = (nodes.member.describe)().into_bytes();
-    let args = vec![key.clone(), described, b"PX".to_vec(), lease];
-    link.call("SET", &key, args).await?;
-    // What was given up meanwhile is not taken again.
-    let lease = if nodes.leaving.get() { String::new() } else { nodes.lease() };
-    look(bridge, link, &lease).await
-}
-
-/// Gives the lease up, once all events of this node have been written: it is gone, and not lost.
-pub(super) async fn leave(bridge: &Bridge) {
-    while !bridge.events.is_idle() {
-        tokio::time::sleep(RETRY_INTERVAL).await;
-    }
-    let nodes = &bridge.nodes;
-    nodes.leaving.set(true);
-    let Some(link) = nodes.link() else { return };
-    let (key, uid) = (nodes_key(&bridge.keys), &nodes.member.uid);
-    let lease = vec![key.clone(), nodes.lease().into_bytes()];
-    ingest::leave(bridge, &link).await;
-    // What can't be removed runs out.
-    link.call("ZREM", &key, lease).await.map(drop).unwrap_or_default();
-    for key in [node_key(&bridge.keys, uid), bridge.roster_key(uid)] {
-        link.call("DEL", &key, vec![key.clone()]).await.map(drop).unwrap_or_default();
-    }
-}
-
-/// Leases as they are.
-pub(super) struct Leases {
-    /// Those that hold.
-    pub(super) living: Vec<String>,
-    /// Those that have run out.
-    pub(super) over: Vec<String>,
-    /// The one that was renewed was not among them.
-    new: bool,
-}
-
-/// Renews `lease` unless it is empty; answers all leases.
-pub(super) async fn look(bridge: &Bridge, link: &Link, lease: &str) -> Result<Leases, LinkError> {
-    let key = nodes_key(&bridge.keys);
-    let time = NODE_LEASE.as_millis().to_string().into_bytes();
-    let one = b"1".to_vec();
-    let args = vec![LEASE.as_bytes().to_vec(), one, key.clone(), lease.as_bytes().to_vec(), time];
-    let reply = link.call("EVAL", &key, args).await?;
-    let names = |list: &Reply| {
-        let names = list.list()?.iter().filter_map(|name| name.text().map(str::to_owned));
-        Some(names.collect::<Vec<_>>())
-    };
-    let leases = match reply.list() {
-        Some([living, over, new]) => names(living).zip(names(over)).zip(new.number()),
-        _ => None,
-    };
-    let ((living, over), new) = leases.ok_or_else(|| not_an_answer(&reply))?;
-    Ok(Leases { living, over, new: new > 0 })
-}
-
-/// The other nodes that live.
-pub(super) async fn others(bridge: &Bridge, link: &Link) -> Result<Vec<String>, LinkError> {
-    let mut uids = look(bridge, link, "").await?.living;
-    uids.retain(|lease| !lease.starts_with(lost_nodes::CLAIMED));
-    uids.iter_mut().for_each(|lease| lease.truncate(lease.find(':').unwrap_or(lease.len())));
-    uids.retain(|uid| *uid != bridge.nodes.member.uid);
-    Ok(uids)
-}
-
-/// Reads the descriptions of the other nodes that live.
-pub(super) async fn describe_others(bridge: &Bridge) -> ClusterAnswer {
-    let deadline = Instant::now() + CLUSTER_TIMEOUT;
-    let Some(link) = bridge.nodes.linked(deadline).await else {
-        return ClusterAnswer { away: true, ..ClusterAnswer::default() };
-    };
-    match tokio::time::timeout_at(deadline, read_descriptions(bridge, &link)).await {
-        Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
-        Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
-    }
-}
-
-async fn read_descriptions(bridge: &Bridge, link: &Link) -> Result<Vec<Box<str>>, LinkError> {
-    let mut bodies = Vec::new();
-    for uid in others(bridge, link).await? {
-        let key = node_key(&bridge.keys, &uid);
-        let reply = link.call("GET", &key, vec![key.clone()]).await?;
-        bodies.extend(reply.text().map(Box::from));
-    }
-    Ok(bodies)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_is_over_in_several_looks_in_a_row_before_its_node_is_gone() {
-        let lease = || vec!["a:1".to_owned()];
-        let mut over = Over::default();
-        for _ in 0..2 {
-            for _ in 1..NODE_LOOKS {
-                assert!(over.look(lease()).is_empty());
+            if let Err(error) = self.witness.verify_in_time(&self.link).await {
+                return error;
             }
-            assert!(over.look(vec!["b:1".to_owned()]).is_empty(), "it was renewed");
+            let due = renewed.is_none_or(|at| at.elapsed() >= NODE_RENEWAL);
+            let nodes = self.nodes;
+            if due && nodes.listening.get() == LISTENING_STREAMS && !nodes.leaving.get() {
+                let leases = match nodes.renew(&self.link).await {
+                    Ok(leases) => leases,
+                    Err(error) => return error,
+                };
+                let interrupted = renewed.is_none_or(|at| at.elapsed() > 2 * NODE_RENEWAL);
+                if interrupted {
+                    nodes.watch_anew();
+                }
+                renewed = Some(Instant::now());
+                backoff.reset();
+                self.note_own(&leases);
+                self.note_others(leases);
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
-        for _ in 1..NODE_LOOKS {
-            assert!(over.look(lease()).is_empty());
+    }
+
+    /// Tells if this node's lease was gone, be it that another node took this one for dead or that
+    /// Redis lost it: as soon as nobody reports the end of this one any more.
+    fn note_own(&self, leases: &Leases) {
+        let nodes = self.nodes;
+        // The lease may have been renewed by a call whose answer did not arrive.
+        let last = nodes.renewed.replace(Some(Instant::now()));
+        if leases.new || last.is_some_and(|at| at.elapsed() > 2 * NODE_RENEWAL) {
+            nodes.forgotten.set(true);
         }
-        assert_eq!(over.look(lease()), lease());
-        assert_eq!(over.look(lease()), lease(), "until it has been told");
+        if nodes.forgotten.get() && !leases.has_claimed(&nodes.lease) {
+            nodes.forgotten.set(false);
+            (self.tell)(NodeNews::Forgotten);
+        }
+    }
+
+    fn note_others(&self, leases: Leases) {
+        let gone = self.nodes.over.borrow_mut().look(leases.over);
+        if self.nodes.may_report_lost() && !gone.is_empty() {
+            (self.tell)(NodeNews::Lost { link: Rc::clone(&self.link), leases: gone });
+        }
+    }
+}
+
+/// Asking for the others.
+impl Nodes {
+    /// All leases.
+    pub(crate) async fn leases(&self, link: &Link) -> Result<Leases, LinkError> {
+        leases::look(self.redis.keys(), link, "").await
+    }
+
+    /// The other nodes that live.
+    pub(super) async fn others(&self, link: &Link) -> Result<Vec<String>, LinkError> {
+        let leases = self.leases(link).await?;
+        let others = leases.living_uids().filter(|uid| *uid != self.lease.uid);
+        Ok(others.map(str::to_owned).collect())
+    }
+
+    /// Reads the descriptions of the other nodes that live.
+    pub(super) async fn describe_others(&self) -> ClusterAnswer {
+        let deadline = Instant::now() + CLUSTER_TIMEOUT;
+        let Some(link) = self.linked(deadline).await else {
+            return ClusterAnswer { away: true, ..ClusterAnswer::default() };
+        };
+        match tokio::time::timeout_at(deadline, self.read_descriptions(&link)).await {
+            Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
+            Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
+        }
+    }
+
+    async fn read_descriptions(&self, link: &Link) -> Result<Vec<Box<str>>, LinkError> {
+        let mut bodies = Vec::new();
+        for uid in self.others(link).await? {
+            let key = node_key(self.redis.keys(), &uid);
+            let reply = link.call("GET", &key, vec![key.clone()]).await?;
+            bodies.extend(reply.text().map(Box::from));
+        }
+        Ok(bodies)
+    }
+}
+
+/// Leases of nodes that are gone.
+impl Nodes {
+    /// Claims the lease called `name`, which has run out, for as long as a lease lasts; absent if
+    /// another node was first, or its node lives after all.
+    pub(crate) async fn claim(&self, link: &Link, name: &str) -> Result<Option<Lease>, LinkError> {
+        leases::claim(self.redis.keys(), link, name).await
+    }
+
+    /// All leases, after the claim of `lease` was renewed.
+    pub(crate) async fn renew_claim(
+        &self,
+        link: &Link,
+        lease: &Lease,
+    ) -> Result<Leases, LinkError> {
+        leases::look(self.redis.keys(), link, &lease.claimed()).await
+    }
+
+    /// Removes a lease that was claimed.
+    pub(crate) async fn remove_claim(&self, link: &Link, lease: &Lease) -> Result<(), LinkError> {
+        leases::remove(self.redis.keys(), link, &lease.claimed()).await
     }
 }

@@ -8,113 +8,158 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::link::{Link, LinkError};
-use super::standing::Witness;
-use super::writer::not_an_answer;
-use super::{Backoff, Bridge, nodes};
-use crate::bus::Reply;
+use super::nodes::Nodes;
+use crate::bridge::Bus;
+use crate::bus::{Keys, Reply};
 use crate::limits::{
     ANSWER_TIMEOUT, BUS_BLOCK, BUS_READ_TIMEOUT, CLUSTER_CALLS_MAX, CLUSTER_ENTRIES_MAX,
     CLUSTER_ENTRIES_TTL, CLUSTER_READ_ENTRIES_MAX, CLUSTER_STREAM_BYTES, CLUSTER_TIMEOUT,
 };
 use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, RemoteCall, Ticket, ToControl};
-
-/// Streams that a node must read before others may count on its answers.
-pub(super) const STREAMS: u8 = 2;
+use crate::redis::{self, Backoff, Link, LinkError, Witness, not_an_answer};
 
 /// Appends an entry, and removes those that are of no use any more.
 const APPEND: &str = include_str!("scripts/append.lua");
 
 /// Requests under way.
-#[derive(Default)]
-pub(super) struct Cluster {
-    next: Cell<u64>,
+pub(crate) struct Requests {
+    bus: Rc<Bus>,
+    redis: Rc<redis::Handle>,
+    nodes: Rc<Nodes>,
+    /// The number of the last request of either kind.
+    last: Cell<u64>,
     /// This node's own, by their number.
-    asked: RefCell<HashMap<u64, Rc<Asked>>>,
+    own: RefCell<HashMap<u64, Rc<OwnRequest>>>,
     /// Other nodes', by the ticket that control answers with.
-    served: RefCell<HashMap<Ticket, Served>>,
+    foreign: RefCell<HashMap<Ticket, ForeignRequest>>,
 }
 
-/// A request of this node's.
-struct Asked {
-    /// Who has not answered.
+struct OwnRequest {
+    /// The nodes that have not answered.
     silent: RefCell<Vec<String>>,
     bodies: RefCell<Vec<Box<str>>>,
-    /// Everybody has.
+    /// Everybody has answered.
     done: Notify,
 }
 
-/// A request of another node's.
-struct Served {
+struct ForeignRequest {
     from: String,
     id: String,
     since: Instant,
 }
 
-impl Cluster {
-    fn fresh(&self) -> u64 {
-        self.next.set(self.next.get() + 1);
-        self.next.get()
-    }
-}
-
-/// What a task reads.
+/// The streams that a node reads.
 #[derive(Clone, Copy)]
-pub(super) enum Stream {
-    /// What any node asks of all.
+enum Stream {
+    /// Requests of any node to all.
     Requests,
-    /// What others answer to this one.
+    /// Answers of others to this one.
     Answers,
 }
 
-/// Answers a question of control's about the other nodes.
-pub(super) async fn answer(bridge: Rc<Bridge>, ticket: Ticket, request: ClusterRequest) {
-    let answer = match request {
-        ClusterRequest::Describe => nodes::describe_others(&bridge).await,
-        ClusterRequest::Call(call) => ask(&bridge, &call).await,
-    };
-    let message = ToControl::Answer { ticket, answer: Answer::Cluster(answer) };
-    bridge.with_engine(|engine, _| engine.send_to_control(message));
+impl Stream {
+    fn key(self, keys: &Keys, own_uid: &str) -> Vec<u8> {
+        match self {
+            Stream::Requests => keys.other("control"),
+            Stream::Answers => keys.other(&format!("answers:{own_uid}")),
+        }
+    }
 }
 
-/// Has every other node carry out `call`.
-async fn ask(bridge: &Bridge, call: &RemoteCall) -> ClusterAnswer {
-    let away = || ClusterAnswer { away: true, ..ClusterAnswer::default() };
-    let deadline = Instant::now() + CLUSTER_TIMEOUT;
-    let Some(link) = bridge.nodes.linked(deadline).await else { return away() };
-    let others = match tokio::time::timeout_at(deadline, nodes::others(bridge, &link)).await {
-        Ok(Ok(others)) => others,
-        Ok(Err(_)) | Err(_) => return away(),
-    };
-    if others.is_empty() {
-        return ClusterAnswer::default();
+impl Requests {
+    /// None under way.
+    pub(crate) fn new(bus: &Rc<Bus>, redis: &Rc<redis::Handle>, nodes: &Rc<Nodes>) -> Requests {
+        Requests {
+            bus: Rc::clone(bus),
+            redis: Rc::clone(redis),
+            nodes: Rc::clone(nodes),
+            last: Cell::new(0),
+            own: RefCell::default(),
+            foreign: RefCell::default(),
+        }
     }
-    let id = bridge.cluster.fresh();
-    let asked = Rc::new(Asked {
-        silent: RefCell::new(others),
-        bodies: RefCell::default(),
-        done: Notify::new(),
-    });
-    bridge.cluster.asked.borrow_mut().insert(id, Rc::clone(&asked));
-    let fields = [
-        ("id", id.to_string()),
-        ("from", bridge.nodes.member.uid.clone()),
-        ("method", call.method.to_string()),
-        ("params", call.params.to_string()),
-    ];
-    let asking = async {
-        append(&link, &bridge.keys.other("control"), &fields).await?;
-        asked.done.notified().await;
-        Ok::<(), LinkError>(())
-    };
-    let ended = tokio::time::timeout_at(deadline, asking).await;
-    bridge.cluster.asked.borrow_mut().remove(&id);
-    if let Ok(Err(error)) = ended {
-        tracing::warn!(%error, "other nodes can't be asked");
-        return away();
+
+    /// Begins to read requests and answers.
+    pub(crate) fn start(requests: &Rc<Requests>) {
+        for stream in [Stream::Requests, Stream::Answers] {
+            tokio::task::spawn_local(run(Rc::clone(requests), stream));
+        }
     }
-    let silent = asked.silent.take().into_iter().map(String::into_boxed_str).collect();
-    ClusterAnswer { away: false, bodies: asked.bodies.take(), silent }
+
+    /// Answers a question of control's about the other nodes.
+    pub(crate) async fn answer(self: Rc<Requests>, ticket: Ticket, request: ClusterRequest) {
+        let answer = match request {
+            ClusterRequest::Describe => self.nodes.describe_others().await,
+            ClusterRequest::Call(call) => self.ask(&call).await,
+        };
+        self.send_to_control(ToControl::Answer { ticket, answer: Answer::Cluster(answer) });
+    }
+
+    /// Sends control's answer to the node that has asked.
+    pub(crate) async fn send_answer(self: Rc<Requests>, ticket: Ticket, body: Box<str>) {
+        let request = self.foreign.borrow_mut().remove(&ticket);
+        let Some((request, link)) = request.zip(self.nodes.link()) else { return };
+        let key = Stream::Answers.key(self.redis.keys(), &request.from);
+        let fields = [
+            ("id", request.id),
+            ("from", self.nodes.lease().uid.clone()),
+            ("body", body.into_string()),
+        ];
+        if let Err(error) = append(&link, &key, &fields).await {
+            tracing::warn!(%error, node = %request.from, "another node is not answered");
+        }
+    }
+
+    /// Has every other node carry out `call`.
+    async fn ask(&self, call: &RemoteCall) -> ClusterAnswer {
+        let away = || ClusterAnswer { away: true, ..ClusterAnswer::default() };
+        let deadline = Instant::now() + CLUSTER_TIMEOUT;
+        let Some(link) = self.nodes.linked(deadline).await else { return away() };
+        let others = match tokio::time::timeout_at(deadline, self.nodes.others(&link)).await {
+            Ok(Ok(others)) => others,
+            Ok(Err(_)) | Err(_) => return away(),
+        };
+        if others.is_empty() {
+            return ClusterAnswer::default();
+        }
+        let id = self.next();
+        let request = Rc::new(OwnRequest {
+            silent: RefCell::new(others),
+            bodies: RefCell::default(),
+            done: Notify::new(),
+        });
+        self.own.borrow_mut().insert(id, Rc::clone(&request));
+        let uid = &self.nodes.lease().uid;
+        let fields = [
+            ("id", id.to_string()),
+            ("from", uid.clone()),
+            ("method", call.method.to_string()),
+            ("params", call.params.to_string()),
+        ];
+        let asking = async {
+            append(&link, &Stream::Requests.key(self.redis.keys(), uid), &fields).await?;
+            request.done.notified().await;
+            Ok::<(), LinkError>(())
+        };
+        let ended = tokio::time::timeout_at(deadline, asking).await;
+        self.own.borrow_mut().remove(&id);
+        if let Ok(Err(error)) = ended {
+            tracing::warn!(%error, "other nodes can't be asked");
+            return away();
+        }
+        let silent = request.silent.take().into_iter().map(String::into_boxed_str).collect();
+        ClusterAnswer { away: false, bodies: request.bodies.take(), silent }
+    }
+
+    /// A number for a request.
+    fn next(&self) -> u64 {
+        self.last.set(self.last.get() + 1);
+        self.last.get()
+    }
+
+    fn send_to_control(&self, message: ToControl) {
+        self.bus.with_engine(|engine, _| engine.send_to_control(message));
+    }
 }
 
 async fn append(link: &Link, key: &[u8], fields: &[(&str, String)]) -> Result<(), LinkError> {
@@ -134,39 +179,20 @@ fn entries_max(bytes: usize) -> usize {
     (CLUSTER_STREAM_BYTES / bytes.max(1)).clamp(1, CLUSTER_ENTRIES_MAX)
 }
 
-/// Sends what control has to say to another node.
-pub(super) async fn send_answer(bridge: Rc<Bridge>, ticket: Ticket, body: Box<str>) {
-    let served = bridge.cluster.served.borrow_mut().remove(&ticket);
-    let Some((served, link)) = served.zip(bridge.nodes.link()) else { return };
-    let key = bridge.keys.other(&format!("answers:{}", served.from));
-    let fields = [
-        ("id", served.id),
-        ("from", bridge.nodes.member.uid.clone()),
-        ("body", body.into_string()),
-    ];
-    if let Err(error) = append(&link, &key, &fields).await {
-        tracing::warn!(%error, node = %served.from, "another node is not answered");
-    }
-}
-
 /// Follows a stream, on a connection of its own: for ever.
-pub(super) async fn run(bridge: Rc<Bridge>, stream: Stream) {
-    let (mut backoff, witness) = (Backoff::new(), Witness::default());
-    let name = match stream {
-        Stream::Requests => "control".to_owned(),
-        Stream::Answers => format!("answers:{}", bridge.nodes.member.uid),
-    };
-    let key = bridge.keys.other(&name);
+async fn run(requests: Rc<Requests>, stream: Stream) {
+    let (mut backoff, witness) = (Backoff::new(), requests.redis.witness());
+    let key = stream.key(requests.redis.keys(), &requests.nodes.lease().uid);
     loop {
-        if let Ok(link) = Link::connect(&bridge, BUS_READ_TIMEOUT).await
-            && witness.verify(&bridge, &link).await.is_ok()
+        if let Ok(link) = requests.redis.connect(BUS_READ_TIMEOUT).await
+            && witness.verify(&link).await.is_ok()
             && let Ok(at) = end(&link, &key).await
         {
             backoff.reset();
-            let listening = &bridge.nodes.listening;
-            listening.set(listening.get() + 1);
-            let error = follow(&bridge, (&link, &witness), (stream, &key), at).await;
-            listening.set(listening.get() - 1);
+            let follower = Follower { requests: &requests, link, witness: &witness };
+            let listening = requests.nodes.listen();
+            let error = follower.follow(stream, &key, at).await;
+            drop(listening);
             tracing::warn!(%error, "other nodes can't be heard");
         }
         backoff.pause().await;
@@ -182,45 +208,50 @@ async fn end(link: &Link, key: &[u8]) -> Result<String, LinkError> {
     Ok(last.unwrap_or("0-0").to_owned())
 }
 
-async fn follow(
-    bridge: &Rc<Bridge>,
-    (link, witness): (&Link, &Witness),
-    (stream, key): (Stream, &[u8]),
-    mut at: String,
-) -> LinkError {
-    let count = CLUSTER_READ_ENTRIES_MAX.to_string();
-    let block = BUS_BLOCK.as_millis().to_string();
-    loop {
-        if let Err(error) = witness.verify_in_time(bridge, link).await {
-            return error;
-        }
-        let front =
-            ["COUNT", &count, "BLOCK", &block, "STREAMS"].map(|arg| arg.as_bytes().to_vec());
-        let mut args = front.to_vec();
-        args.extend([key.to_vec(), at.clone().into_bytes()]);
-        let reply = match link.call_blocking("XREAD", key, args).await {
-            Ok(Reply::Nil) => continue,
-            Ok(reply) => reply,
-            Err(error) => return error,
-        };
-        let entries = reply.list().and_then(|list| list.first()?.list()?.get(1)?.list());
-        let Some(entries) = entries else { return not_an_answer(&reply) };
-        let mut read = vec![key.to_vec()];
-        for entry in entries {
-            let Some([id, fields]) = entry.list() else { return not_an_answer(entry) };
-            id.text().unwrap_or_default().clone_into(&mut at);
-            read.push(at.clone().into_bytes());
-            let fields = fields.list().unwrap_or_default();
-            match stream {
-                Stream::Requests => on_request(bridge, fields),
-                Stream::Answers => on_answer(bridge, fields),
+/// One stream on one connection.
+struct Follower<'a> {
+    requests: &'a Requests,
+    link: Link,
+    witness: &'a Witness,
+}
+
+impl Follower<'_> {
+    /// Follows the stream from the entry `at` on until the connection fails; returns why.
+    async fn follow(&self, stream: Stream, key: &[u8], mut at: String) -> LinkError {
+        let count = CLUSTER_READ_ENTRIES_MAX.to_string();
+        let block = BUS_BLOCK.as_millis().to_string();
+        loop {
+            if let Err(error) = self.witness.verify_in_time(&self.link).await {
+                return error;
             }
-        }
-        // Nobody else reads answers, and they may be long.
-        if let Stream::Answers = stream
-            && let Err(error) = link.call("XDEL", key, read).await
-        {
-            return error;
+            let front =
+                ["COUNT", &count, "BLOCK", &block, "STREAMS"].map(|arg| arg.as_bytes().to_vec());
+            let mut args = front.to_vec();
+            args.extend([key.to_vec(), at.clone().into_bytes()]);
+            let reply = match self.link.call_blocking("XREAD", key, args).await {
+                Ok(Reply::Nil) => continue,
+                Ok(reply) => reply,
+                Err(error) => return error,
+            };
+            let entries = reply.list().and_then(|list| list.first()?.list()?.get(1)?.list());
+            let Some(entries) = entries else { return not_an_answer(&reply) };
+            let mut read = vec![key.to_vec()];
+            for entry in entries {
+                let Some([id, fields]) = entry.list() else { return not_an_answer(entry) };
+                id.text().unwrap_or_default().clone_into(&mut at);
+                read.push(at.clone().into_bytes());
+                let fields = fields.list().unwrap_or_default();
+                match stream {
+                    Stream::Requests => self.requests.on_request(fields),
+                    Stream::Answers => self.requests.on_answer(fields),
+                }
+            }
+            // Nobody else reads answers, and they may be long.
+            if let Stream::Answers = stream
+                && let Err(error) = self.link.call("XDEL", key, read).await
+            {
+                return error;
+            }
         }
     }
 }
@@ -231,44 +262,48 @@ fn field<'a>(fields: &'a [Reply], name: &str) -> &'a str {
     pair.and_then(|pair| pair[1].text()).unwrap_or_default()
 }
 
-/// Hands another node's request to control.
-fn on_request(bridge: &Rc<Bridge>, fields: &[Reply]) {
-    let from = field(fields, "from");
-    if from == bridge.nodes.member.uid {
-        return;
+/// Entries of the streams.
+impl Requests {
+    /// Hands another node's request to control.
+    fn on_request(&self, fields: &[Reply]) {
+        let from = field(fields, "from");
+        if from == self.nodes.lease().uid {
+            return;
+        }
+        let mut foreign = self.foreign.borrow_mut();
+        if foreign.len() >= CLUSTER_CALLS_MAX {
+            // Control answers what it gets; what it did not get is forgotten here.
+            foreign.retain(|_, one| one.since.elapsed() < 2 * ANSWER_TIMEOUT);
+        }
+        if foreign.len() >= CLUSTER_CALLS_MAX {
+            tracing::warn!(node = from, "too many requests of other nodes: one is not carried out");
+            return;
+        }
+        let ticket = Ticket(self.next());
+        let (from, id) = (from.to_owned(), field(fields, "id").to_owned());
+        foreign.insert(ticket, ForeignRequest { from, id, since: Instant::now() });
+        drop(foreign);
+        let call = RemoteCall {
+            method: field(fields, "method").into(),
+            params: field(fields, "params").into(),
+        };
+        self.send_to_control(ToControl::Remote { ticket, call });
     }
-    let mut served = bridge.cluster.served.borrow_mut();
-    if served.len() >= CLUSTER_CALLS_MAX {
-        // Control answers what it gets; what it did not get is forgotten here.
-        served.retain(|_, one| one.since.elapsed() < 2 * ANSWER_TIMEOUT);
-    }
-    if served.len() >= CLUSTER_CALLS_MAX {
-        tracing::warn!(node = from, "too many requests of other nodes: one is not carried out");
-        return;
-    }
-    let ticket = Ticket(bridge.cluster.fresh());
-    let id = field(fields, "id").to_owned();
-    served.insert(ticket, Served { from: from.to_owned(), id, since: Instant::now() });
-    drop(served);
-    let call = RemoteCall {
-        method: field(fields, "method").into(),
-        params: field(fields, "params").into(),
-    };
-    bridge.with_engine(|engine, _| engine.send_to_control(ToControl::Remote { ticket, call }));
-}
 
-/// Takes another node's answer to a request of this one's.
-fn on_answer(bridge: &Rc<Bridge>, fields: &[Reply]) {
-    let asked = bridge.cluster.asked.borrow();
-    let Some(asked) = field(fields, "id").parse().ok().and_then(|id: u64| asked.get(&id)) else {
-        return; // It came too late.
-    };
-    let mut silent = asked.silent.borrow_mut();
-    let Some(at) = silent.iter().position(|uid| uid == field(fields, "from")) else { return };
-    silent.swap_remove(at);
-    asked.bodies.borrow_mut().push(field(fields, "body").into());
-    if silent.is_empty() {
-        asked.done.notify_one();
+    /// Takes another node's answer to a request of this one's.
+    fn on_answer(&self, fields: &[Reply]) {
+        let own = self.own.borrow();
+        let Some(request) = field(fields, "id").parse().ok().and_then(|id: u64| own.get(&id))
+        else {
+            return; // It came too late.
+        };
+        let mut silent = request.silent.borrow_mut();
+        let Some(at) = silent.iter().position(|uid| uid == field(fields, "from")) else { return };
+        silent.swap_remove(at);
+        request.bodies.borrow_mut().push(field(fields, "body").into());
+        if silent.is_empty() {
+            request.done.notify_one();
+        }
     }
 }
 

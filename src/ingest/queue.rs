@@ -1,7 +1,7 @@
-//! Entries of an ingested stream on their way to the bus: in order, many at once, and again in the
+//! Entries of a source on their way to the bus: in order, many at once, and again in the
 //! same order from the first one that failed.
 //!
-//! The bus takes of an ingested stream only what comes after the last place that it has taken. So
+//! The bus takes of a source only what comes after the last place that it has taken. So
 //! repeating is harmless, but nothing may go past what has failed, or that would count as taken:
 //! after a failure nothing more is sent until every answer is there, and the bus has given back
 //! all that waited behind it.
@@ -9,8 +9,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::Once;
-use super::ingest::{Fields, IngestId, IngestRequest};
+use super::entry::{Fields, IngestId, IngestRequest};
+use crate::bus::Once;
 use crate::ids::Moment;
 use crate::limits::{
     INGEST_BYTES_MAX, INGEST_ENTRIES_MAX, INGEST_PUBLICATIONS_MAX, INGEST_TRIES_MAX,
