@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::shell::Bus;
 use super::standing::Success;
 use super::writer::fence;
-use crate::bus::{Entry, EntryId, Reply, RunId, Script, Tail};
+use crate::bus::{Entry, EntryId, Look, Reply, RunId, Script, Tail};
 use crate::limits::{
     BUS_BLOCK, BUS_EPOCH_MAX, BUS_READ_BYTES, BUS_READ_ENTRIES_MAX, BUS_READ_TIMEOUT,
     BUS_TAIL_INTERVAL, BUS_WINDOW_INTERVAL, RETRY_INTERVAL,
@@ -96,10 +96,10 @@ impl Reader<'_> {
     async fn take_over(&self, link: &Link) -> Result<(), LinkError> {
         for &stream in &self.streams {
             let seen = self.bus.engine.borrow().seen(stream);
-            let (id, run) = fence(self.bus, link, stream, seen).await?;
+            let fenced = fence(self.bus, link, stream, seen).await?;
             self.bus.with_engine(|engine, _| {
-                engine.on_reader(stream, Some(run));
-                engine.on_fenced(stream, id);
+                engine.on_reader(stream, Some(fenced.run));
+                engine.on_fenced(stream, &fenced);
             });
         }
         Ok(())
@@ -181,7 +181,7 @@ impl Reader<'_> {
             let tail = Tail(tail.map(|(epoch, number)| EntryId { epoch, number }));
             let is_right = self.bus.with_engine(|engine, now| {
                 engine.on_reader(stream, Some(run));
-                engine.on_tail((asked, now), stream, tail)
+                engine.on_tail(now, stream, Look { asked, tail })
             });
             if !is_right {
                 // A primary that others have left behind, or one that has lost its data: what it is,

@@ -101,9 +101,14 @@ impl Bus {
     }
 
     /// Publishes for a task of this thread. The answer goes to `mailbox`.
-    pub(crate) fn publish(&self, mailbox: &Rc<Mailbox>, ticket: Ticket, asked: (Publish, Once)) {
+    pub(crate) fn publish(
+        &self,
+        mailbox: &Rc<Mailbox>,
+        ticket: Ticket,
+        publish: Publish,
+        once: Once,
+    ) {
         self.mailboxes.await_answer(ticket, mailbox);
-        let (publish, once) = asked;
         self.with_engine(|engine, now| engine.publish(now, publish, once));
     }
 

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::shell::Bus;
 use crate::bus::{
-    self, AppendFailed, Call, Engine, EntryId, Outcome, Probe, Probed, Reply, RunId, Script,
+    self, AppendFailed, Call, Engine, EntryId, Fenced, Outcome, Probe, Probed, Reply, Script,
 };
 use crate::limits::{BUS_CALL_TIMEOUT, RETRY_INTERVAL};
 use crate::redis::{self, Backoff, Link, LinkError, not_an_answer};
@@ -56,7 +56,7 @@ async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
         }
         let failed = tokio::select! {
             Some(made) = calls.join_next() => match made {
-                Ok((outcome, failed)) => {
+                Ok(Made { outcome, failed }) => {
                     let refusal = refusal(&outcome).cloned();
                     let unfit = matches!(outcome, Outcome::Fenced(..)) || refusal.is_some();
                     bus.with_engine(|engine, now| engine.on_outcome(now, outcome));
@@ -81,9 +81,9 @@ async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
 
 /// Waits a moment for what was asked beside a call that was refused: the others are mostly refused,
 /// too, and then their fate is certain.
-async fn finish(bus: &Bus, calls: &mut JoinSet<(Outcome, Option<String>)>) {
+async fn finish(bus: &Bus, calls: &mut JoinSet<Made>) {
     let others = async {
-        while let Some(Ok((outcome, _))) = calls.join_next().await {
+        while let Some(Ok(Made { outcome, .. })) = calls.join_next().await {
             bus.with_engine(|engine, now| engine.on_outcome(now, outcome));
         }
     };
@@ -104,10 +104,16 @@ fn say_back(bus: &Bus, backoff: &mut Backoff) {
     }
 }
 
-/// Makes one call; answers what became of it, and why the connection is of no use any more if so.
-async fn make(bus: Rc<Bus>, link: Rc<Link>, call: Call) -> (Outcome, Option<String>) {
+/// A call that was made.
+struct Made {
+    outcome: Outcome,
+    /// Why the connection is of no use any more, if so.
+    failed: Option<String>,
+}
+
+async fn make(bus: Rc<Bus>, link: Rc<Link>, call: Call) -> Made {
     let keys = bus.redis.keys();
-    match call {
+    let (outcome, failed) = match call {
         Call::Fence { stream, seen } => match fence(&bus, &link, stream, seen).await {
             Ok(fenced) => (Outcome::Fenced(stream, Some(fenced)), None),
             Err(error) => (Outcome::Fenced(stream, None), Some(error.to_string())),
@@ -127,14 +133,14 @@ async fn make(bus: Rc<Bus>, link: Rc<Link>, call: Call) -> (Outcome, Option<Stri
             let (names, args) = older.keys_and_args(keys);
             let answer = link.script(Script::Older, names, args).await;
             let found = answer.as_ref().ok().and_then(|reply| older.answer(bus.now(), reply));
-            let failed = question_failed(&bus, older.stream, answer, found.is_some());
+            let failed = question_failed(&bus, older.stream, answer, found.as_ref());
             (Outcome::Read(older.stream, found), failed)
         }
         Call::Tops(tops) => {
             let (names, args) = tops.keys_and_args(keys);
             let answer = link.script(Script::Tops, names, args).await;
             let stand = answer.as_ref().ok().and_then(|reply| tops.answer(reply));
-            let failed = question_failed(&bus, tops.stream, answer, stand.is_some());
+            let failed = question_failed(&bus, tops.stream, answer, stand.as_ref());
             (Outcome::Located(tops.stream, stand), failed)
         }
         Call::Probe(probe) => {
@@ -146,7 +152,8 @@ async fn make(bus: Rc<Bus>, link: Rc<Link>, call: Call) -> (Outcome, Option<Stri
             let failed = append_failed(&bus, &result, answer);
             (Outcome::Probed(probe.stream, result), failed)
         }
-    }
+    };
+    Made { outcome, failed }
 }
 
 /// A server that could drop what positions rest on is to take no more of it.
@@ -175,14 +182,14 @@ fn append_failed<T>(
 }
 
 /// Why the connection is of no use any more after a question about `stream`, if so.
-fn question_failed(
+fn question_failed<T>(
     bus: &Bus,
     stream: usize,
     answer: Result<Reply, LinkError>,
-    understood: bool,
+    understood: Option<&T>,
 ) -> Option<String> {
     match answer {
-        Ok(_) if understood => None,
+        Ok(_) if understood.is_some() => None,
         Ok(reply) => Some(not_an_answer(&reply).to_string()),
         Err(error) if error.is("FENCED") => {
             bus.engine.borrow_mut().set_unfenced(stream);
@@ -192,35 +199,27 @@ fn question_failed(
     }
 }
 
-/// Takes a stream over on the server that `link` leads to; answers its last entry, and who that
-/// server is.
+/// Takes a stream over on the server that `link` leads to.
 pub(super) async fn fence(
     bus: &Bus,
     link: &Link,
     stream: usize,
     seen: EntryId,
-) -> Result<(EntryId, RunId), LinkError> {
-    let (names, args) = bus::fence_keys_and_args(bus.redis.keys(), stream, seen);
+) -> Result<Fenced, LinkError> {
+    let keys = bus.redis.keys();
+    let (names, args) = bus::fence_keys_and_args(keys, stream, seen);
     let reply = link.script(Script::Fence, names, args).await;
-    let reply = reply.map_err(|error| redis::explain_format(error, bus.redis.keys().prefix()))?;
-    let fenced = match reply.list() {
-        Some([epoch, number, _, run]) => {
-            let id = epoch.number().zip(number.number());
-            id.zip(run.text().and_then(RunId::parse))
-        }
-        _ => None,
-    };
-    let ((epoch, number), run) = fenced.ok_or_else(|| not_an_answer(&reply))?;
+    let reply = reply.map_err(|error| redis::explain_format(error, keys.prefix()))?;
+    let fenced = Fenced::answer(&reply).ok_or_else(|| not_an_answer(&reply))?;
     if seen.epoch != 0
-        && epoch != seen.epoch
-        && let Ok(Err(refusal)) =
-            redis::agree(bus.redis.keys(), bus.settings.redis.streams, link).await
+        && fenced.id.epoch != seen.epoch
+        && let Ok(Err(refusal)) = redis::agree(keys, bus.settings.redis.streams, link).await
     {
         // It was lost with the rest, and another node was first.
         bus.redis.complain("nodes do not agree", &refusal);
         return Err(LinkError::Refused(refusal));
     }
-    Ok((EntryId { epoch, number }, run))
+    Ok(fenced)
 }
 
 fn failure(error: &LinkError) -> AppendFailed {

@@ -8,6 +8,7 @@
 //! missing; an epoch ends with the server process that gave its numbers.
 
 mod append;
+mod arguments;
 mod call;
 mod engine;
 mod entry;
@@ -24,8 +25,8 @@ mod unread;
 mod writer;
 
 pub use append::{Append, AppendFailed, Appended, Appending, Durable, Once};
-pub use call::{Call, Outcome, fence_keys_and_args};
-pub use cursor::Tail;
+pub use call::{Call, Fenced, Outcome, fence_keys_and_args};
+pub use cursor::{Look, Tail};
 pub use engine::{Engine, Options, Renewal, Trouble};
 pub use entry::{Entry, EntryId, Item, Malformed};
 pub use keys::Keys;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::entry::{Entry, EntryId, Item};
 use super::{
-    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Keys, Once, Options, Outcome,
-    Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record, stream_of,
+    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Fenced, Keys, Look, Once,
+    Options, Outcome, Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record,
+    stream_of,
 };
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::ids::{ClientId, Moment, Position};
@@ -187,7 +188,7 @@ fn engine() -> (Engine, (Inbox<ShardMail>, Inbox<ToControl>)) {
 fn connect(engine: &mut Engine, now: Moment, (at, run): (EntryId, RunId)) {
     engine.on_up(now, vec![vec![0]]);
     assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
-    engine.on_outcome(now, Outcome::Fenced(0, Some((at, run))));
+    engine.on_outcome(now, Outcome::Fenced(0, Some(Fenced { id: at, run })));
     assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
     engine.on_reader(0, Some(run));
 }
@@ -226,7 +227,7 @@ fn what_was_ingested_is_done_once_the_reader_has_passed_it() {
     engine.on_entries(now, 0, &[entry]);
     assert!(matches!(engine.take_bridge_answers()[..], [(Ticket(1), Answer::Published(_))]));
     append(&mut engine, 2, EntryId { number: 2, ..AT });
-    engine.on_fenced(0, EntryId { epoch: 10, number: 0 });
+    engine.on_fenced(0, &Fenced { id: EntryId { epoch: 10, number: 0 }, run: RUN });
     let unknown = Answer::Error(ClientError::ResultUnknown);
     assert_eq!(
         format!("{:?}", engine.take_bridge_answers()),
@@ -247,7 +248,7 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     );
     now = now.after(BUS_PROBE_AGAIN);
     assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })), "who is it that refuses");
-    engine.on_outcome(now, Outcome::Fenced(0, Some((AT, RUN))));
+    engine.on_outcome(now, Outcome::Fenced(0, Some(Fenced { id: AT, run: RUN })));
     assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
     engine.on_outcome(now, refused());
     ask(&mut engine, now, 2, Once::Never);
@@ -331,11 +332,11 @@ fn what_was_acknowledged_and_is_not_where_the_reader_looks_is_late_and_absent() 
     let late = now.after(BUS_LAG_MAX + BUS_PROBE_AGAIN);
     engine.on_tick(late);
     assert_eq!(engine.trouble(late), Some(Trouble::Late));
-    engine.on_tail((late, late), 0, Tail(Some(EntryId { number: 5, ..AT })));
+    engine.on_tail(late, 0, Look { asked: late, tail: Tail(Some(EntryId { number: 5, ..AT })) });
     assert_eq!(engine.take_renewal(late), None, "it is there, and the reader is slow");
-    engine.on_tail((now, late), 0, Tail(Some(AT)));
+    engine.on_tail(late, 0, Look { asked: now, tail: Tail(Some(AT)) });
     assert_eq!(engine.take_renewal(late), None, "the question was asked before");
-    engine.on_tail((late, late), 0, Tail(Some(AT)));
+    engine.on_tail(late, 0, Look { asked: late, tail: Tail(Some(AT)) });
     assert_eq!(engine.take_renewal(late), Some(Renewal::Absent));
 }
 

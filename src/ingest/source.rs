@@ -198,7 +198,7 @@ impl<S: Source> Connected<'_, S> {
             }
             let ticket = bus.ticket();
             let Some((publish, once)) = queue.send(bus.now(), ticket) else { return };
-            bus.publish(mailbox, ticket, (publish, once));
+            bus.publish(mailbox, ticket, publish, once);
         }
     }
 

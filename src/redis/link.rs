@@ -1,7 +1,8 @@
 //! A connection to Redis: made once, never mended. Whoever uses it makes another when it fails, so
 //! that nothing is sent again, or in another order, by a library that can't know what that means.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -81,6 +82,8 @@ pub(crate) struct Link {
     patience: Duration,
     /// Ends it when all connections are given up, unless it leads to a Sentinel.
     membership: Option<Membership>,
+    /// What scripts are called by.
+    hashes: RefCell<HashMap<Script, String>>,
 }
 
 impl Link {
@@ -147,7 +150,7 @@ impl Link {
             .await
             .map_err(|_| LinkError::Lost(format!("no answer in {:?}", 2 * BUS_CALL_TIMEOUT)))?
             .map_err(|error| LinkError::Lost(describe(&error)))?;
-        Ok(Link { client, routing, patience, membership })
+        Ok(Link { client, routing, patience, membership, hashes: RefCell::default() })
     }
 
     /// Has the server send what is published in these channels.
@@ -241,17 +244,21 @@ impl Link {
         args: Vec<Vec<u8>>,
     ) -> Result<Reply, LinkError> {
         let key = keys.first().cloned().unwrap_or_default();
-        let mut all = vec![sha(script).into_bytes(), keys.len().to_string().into_bytes()];
+        let mut all = vec![self.hash(script).into_bytes(), keys.len().to_string().into_bytes()];
         all.extend(keys);
         all.extend(args);
         let answer = self.call("EVALSHA", &key, all.clone()).await;
         match answer {
             Err(error) if error.is("NOSCRIPT") => {
-                all[0] = script.text().as_bytes().to_vec();
+                all[0] = script.text().into_bytes();
                 self.call("EVAL", &key, all).await
             }
             answer => answer,
         }
+    }
+
+    fn hash(&self, script: Script) -> String {
+        self.hashes.borrow_mut().entry(script).or_insert_with(|| sha(script)).clone()
     }
 
     async fn run(&self, command: CustomCommand, args: Vec<Vec<u8>>) -> Result<Reply, LinkError> {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use corecast::bus::{
-    Append, AppendFailed, Appended, Entry, EntryId, Older, Probe, Probed, RunId, Stand, Tail, Tops,
+    Append, AppendFailed, Appended, Entry, EntryId, Fenced, Older, Probe, Probed, RunId, Stand,
+    Tail, Tops,
 };
 use corecast::ids::Moment;
 use corecast::limits::{BUS_BLOCK, BUS_READ_ENTRIES_MAX, IDEMPOTENCY_TTL};
@@ -36,7 +37,7 @@ pub enum Request {
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// Nothing if the server refuses.
-    Fenced(Option<(EntryId, RunId)>),
+    Fenced(Option<Fenced>),
     Appended(Result<Appended, AppendFailed>),
     /// Nothing if the stream belongs to another process.
     Located(Option<Stand>),
@@ -270,7 +271,8 @@ impl Redis {
                 self.remember(server, stream);
                 let id = self.servers[server].streams[stream].fence(host, seen);
                 log(now, || format!("server {server} fences stream {stream} above {seen}: {id:?}"));
-                Answer::Fenced(id.map(|id| (id, RunId::new(host.run))))
+                let run = RunId::new(host.run);
+                Answer::Fenced(id.map(|id| Fenced { id, run }))
             }
             Request::Append(append) => {
                 self.remember(server, append.stream);
