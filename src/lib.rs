@@ -57,8 +57,16 @@ pub mod config;
 pub mod metrics;
 /// The HTTP API of the application, and the page for a first look.
 pub mod api;
-/// The thread that speaks to Redis.
-pub mod bridge;
+/// Connections to Redis. The only module that knows the client library.
+pub mod redis;
+/// The shell of the bus: reads the streams and makes its calls.
+mod bridge;
+/// Takes publications in from sources to which applications add them.
+mod ingest;
+/// Which nodes there are, and requests between them.
+pub mod cluster;
+/// Events for the application.
+mod events;
 /// System calls: rings, epoll, sockets, descriptors. The only home of `unsafe`.
 pub mod sys;
 /// What of a host would stop a number of connections.

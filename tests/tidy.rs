@@ -26,7 +26,7 @@ const BOUND_ENDINGS: [&str; 8] =
 
 /// Constants that are called like bounds and are sizes of types and formats.
 const NO_BOUNDS: [&str; 6] = [
-    "src/bridge/check.rs:VERSION_MIN",
+    "src/redis/check.rs:VERSION_MIN",
     "src/channel/name.rs:BYTES_MAX",
     "src/ids.rs:COUNT_MAX",
     "src/collections/table.rs:CAPACITY_MIN",

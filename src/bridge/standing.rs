@@ -1,54 +1,15 @@
-//! How the bridge stands: what is wrong, for `/ready` and the metrics, and when all connections are
-//! made anew because they lead to different servers.
+//! How the bridge stands: what is wrong, for `/ready` and the metrics.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
-use tokio::time::Instant;
-
-use super::Bridge;
-use super::link::{Link, LinkError};
-use crate::bus::{Renewal, RunId, Trouble};
-use crate::limits::{BUS_APART_MAX, BUS_TAIL_INTERVAL, READY_REASON_BYTES_MAX};
-
-/// Which connections are of use: those that were made since all were last given up.
-#[derive(Default)]
-pub(super) struct Links {
-    generation: Cell<u64>,
-    given_up: Notify,
-}
-
-impl Links {
-    /// The generation of a connection that is made now.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation.get()
-    }
-
-    /// Whether a connection of this generation is of no use any more.
-    pub(super) fn is_over(&self, generation: u64) -> bool {
-        generation != self.generation.get()
-    }
-
-    /// Waits until it is.
-    pub(super) async fn over(&self, generation: u64) {
-        loop {
-            let given_up = self.given_up.notified();
-            if self.is_over(generation) {
-                return;
-            }
-            given_up.await;
-        }
-    }
-
-    fn renew(&self) {
-        self.generation.set(self.generation.get() + 1);
-        self.given_up.notify_waiters();
-    }
-}
+use crate::bus::Trouble;
+use crate::limits::READY_REASON_BYTES_MAX;
+use crate::metrics::BridgeCounters;
 
 /// What is wrong, the worst first.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wrong {
+enum Wrong {
     /// The streams are not read.
     Unread,
     /// What the bus says.
@@ -57,9 +18,76 @@ pub(super) enum Wrong {
     Ingest,
 }
 
-impl Bridge {
-    /// What is wrong. `trouble` is what the bus says.
-    pub(super) fn wrong(&self, trouble: Option<Trouble>) -> Option<Wrong> {
+/// What is known to be wrong, and what of it is shown.
+pub(crate) struct Standing {
+    counters: Arc<BridgeCounters>,
+    /// Readers whose last read did not succeed.
+    not_reading: Cell<usize>,
+    /// Ingested streams whose last read did not succeed.
+    not_ingesting: Cell<usize>,
+    /// What Redis has said when it last refused.
+    reason: RefCell<String>,
+    /// What is shown to be wrong; absent if that is to be shown anew.
+    shown: Cell<Option<Option<Wrong>>>,
+}
+
+/// Whether one of several things of a kind succeeds, such as one reader.
+pub(crate) struct Success<'a> {
+    failing: &'a Cell<usize>,
+    succeeds: Cell<bool>,
+}
+
+impl Success<'_> {
+    /// Of something that is taken to succeed until it fails.
+    fn new(failing: &Cell<usize>) -> Success<'_> {
+        Success { failing, succeeds: Cell::new(true) }
+    }
+
+    /// The last try succeeded. Returns whether the one before did not.
+    pub(crate) fn succeed(&self) -> bool {
+        let changed = !self.succeeds.replace(true);
+        if changed {
+            let failing = self.failing.get();
+            assert!(failing > 0, "this one was counted");
+            self.failing.set(failing - 1);
+        }
+        changed
+    }
+
+    /// The last try failed. Returns whether the one before did not.
+    pub(crate) fn fail(&self) -> bool {
+        let changed = self.succeeds.replace(false);
+        if changed {
+            self.failing.set(self.failing.get() + 1);
+        }
+        changed
+    }
+}
+
+impl Standing {
+    pub(super) fn new(counters: Arc<BridgeCounters>) -> Standing {
+        Standing {
+            counters,
+            not_reading: Cell::new(0),
+            not_ingesting: Cell::new(0),
+            reason: RefCell::default(),
+            shown: Cell::new(None),
+        }
+    }
+
+    /// For one reader, which fails until it has read for the first time.
+    pub(super) fn reader(&self) -> Success<'_> {
+        let reading = Success::new(&self.not_reading);
+        reading.fail();
+        reading
+    }
+
+    /// For one ingested stream, which another node may read.
+    pub(crate) fn ingest(&self) -> Success<'_> {
+        Success::new(&self.not_ingesting)
+    }
+
+    fn wrong(&self, trouble: Option<Trouble>) -> Option<Wrong> {
         let worse = matches!(trouble, Some(Trouble::Refusing | Trouble::Away));
         if !worse && self.not_reading.get() > 0 {
             Some(Wrong::Unread)
@@ -70,8 +98,9 @@ impl Bridge {
         }
     }
 
-    /// Shows what is wrong, if that has changed.
-    pub(super) fn show(&self, wrong: Option<Wrong>) {
+    /// Shows what is wrong, if that has changed. `trouble` is what the bus says.
+    pub(super) fn show(&self, trouble: Option<Trouble>) {
+        let wrong = self.wrong(trouble);
         self.counters.up.set(u64::from(matches!(wrong, None | Some(Wrong::Ingest))));
         // Until it has joined, whoever starts it says what it waits for.
         if self.counters.joined.value() == 1 && self.shown.replace(Some(wrong)) != Some(wrong) {
@@ -96,7 +125,7 @@ impl Bridge {
     }
 
     /// Says what a node that starts waits for.
-    pub(super) fn show_start(&self, text: &str) {
+    pub(crate) fn show_start(&self, text: &str) {
         self.counters.trouble.set(&one_line(text));
     }
 
@@ -107,87 +136,10 @@ impl Bridge {
             self.shown.set(None);
         }
     }
-
-    /// Has all connections made anew if they lead to different servers.
-    pub(super) fn renew_if_apart(&self) {
-        let renewal = self.with_engine(|engine, now| engine.take_renewal(now));
-        let why = match renewal {
-            None => return,
-            Some(Renewal::Apart) => "connections lead to different Redis servers",
-            Some(Renewal::Absent) => "the Redis that is read lacks what was published",
-        };
-        tracing::warn!(place = %self.place, "{why}: all are made anew");
-        self.renew_links();
-    }
-
-    /// Has all connections made anew.
-    pub(super) fn renew_links(&self) {
-        self.links.renew();
-        self.work.notify_one();
-    }
 }
 
 /// The first line of what Redis has said, not too long.
 fn one_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line[..line.floor_char_boundary(READY_REASON_BYTES_MAX)].to_owned()
-}
-
-/// Watches that a connection leads to the server to which publications go. In a Cluster, which has
-/// several, it sees nothing.
-#[derive(Default)]
-pub(super) struct Witness {
-    /// Since when it has led elsewhere, over all connections in a row.
-    apart: Cell<Option<Instant>>,
-    looked: Cell<Option<Instant>>,
-    /// Who was there when this connection was looked at.
-    run: Cell<Option<RunId>>,
-}
-
-impl Witness {
-    /// A new connection: who is there is asked before anything else.
-    pub(super) async fn verify(&self, bridge: &Bridge, link: &Link) -> Result<(), LinkError> {
-        if bridge.is_cluster {
-            return Ok(());
-        }
-        self.run.set(None);
-        self.looked.set(Some(Instant::now()));
-        let run = link.run_id().await?;
-        self.run.set(Some(run));
-        self.judge(bridge, run)
-    }
-
-    /// The same, for a connection that is in use: it is asked once in a while, and compared each
-    /// time.
-    pub(super) async fn verify_in_time(
-        &self,
-        bridge: &Bridge,
-        link: &Link,
-    ) -> Result<(), LinkError> {
-        match self.looked.get().zip(self.run.get()) {
-            Some((at, run)) if at.elapsed() < BUS_TAIL_INTERVAL => self.judge(bridge, run),
-            _ => self.verify(bridge, link).await,
-        }
-    }
-
-    /// Whether publications are known to go where this connection leads.
-    pub(super) fn agrees(&self, bridge: &Bridge) -> bool {
-        let writer = bridge.engine.borrow().writer_run(0);
-        bridge.is_cluster || writer.is_some() && writer == self.run.get()
-    }
-
-    fn judge(&self, bridge: &Bridge, run: RunId) -> Result<(), LinkError> {
-        let writer = bridge.engine.borrow().writer_run(0);
-        if writer.is_none_or(|writer| writer == run) {
-            self.apart.set(None);
-            return Ok(());
-        }
-        let since = self.apart.get().unwrap_or_else(Instant::now);
-        self.apart.set(Some(since));
-        if since.elapsed() >= BUS_APART_MAX {
-            self.apart.set(None);
-            bridge.engine.borrow_mut().on_strayed();
-        }
-        Err(LinkError::Lost("it leads to another Redis than publications go to".to_owned()))
-    }
 }

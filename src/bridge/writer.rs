@@ -4,33 +4,32 @@ use std::rc::Rc;
 
 use tokio::task::JoinSet;
 
-use super::check::check_policy;
-use super::link::{Link, LinkError};
-use super::{Backoff, Bridge, check};
+use super::shell::Bus;
 use crate::bus::{
     self, AppendFailed, Call, Engine, EntryId, Fenced, Outcome, Probe, Probed, Reply, Script,
 };
 use crate::limits::{BUS_CALL_TIMEOUT, RETRY_INTERVAL};
+use crate::redis::{self, Backoff, Link, LinkError, not_an_answer};
 
 /// Connects, makes calls until the connection fails, and begins anew: for ever.
-pub(super) async fn run(bridge: Rc<Bridge>) {
+pub(super) async fn run(bus: Rc<Bus>) {
     let mut backoff = Backoff::new();
     loop {
-        match connect(&bridge).await {
+        match connect(&bus).await {
             Ok((link, masters)) => {
-                bridge.counters.connects.add(1);
-                bridge.with_engine(|engine, now| engine.on_up(now, masters));
-                let reason = serve(&bridge, Rc::new(link), &mut backoff).await;
-                bridge.set_reason(&reason);
-                bridge.with_engine(Engine::on_down);
+                bus.counters.connects.add(1);
+                bus.with_engine(|engine, now| engine.on_up(now, masters));
+                let reason = serve(&bus, Rc::new(link), &mut backoff).await;
+                bus.standing.set_reason(&reason);
+                bus.with_engine(Engine::on_down);
                 if backoff.is_worth_a_line() {
                     tracing::warn!(%reason, "Redis is away: nothing can be published");
                 }
             }
             Err(error) => {
-                bridge.set_reason(&error.to_string());
+                bus.standing.set_reason(&error.to_string());
                 if backoff.is_worth_a_line() {
-                    tracing::warn!(place = %bridge.place, %error, "Redis can't be reached");
+                    tracing::warn!(redis_address = %bus.redis.address(), %error, "Redis can't be reached");
                 }
             }
         }
@@ -39,39 +38,40 @@ pub(super) async fn run(bridge: Rc<Bridge>) {
 }
 
 /// A connection, and which of its servers has which streams.
-async fn connect(bridge: &Bridge) -> Result<(Link, Vec<Vec<usize>>), LinkError> {
-    let link = Link::connect(bridge, BUS_CALL_TIMEOUT).await?;
-    let masters = link.masters(&bridge.keys, bridge.settings.redis.streams).await?;
+async fn connect(bus: &Bus) -> Result<(Link, Vec<Vec<usize>>), LinkError> {
+    let link = bus.redis.connect(BUS_CALL_TIMEOUT).await?;
+    let masters = link.masters(bus.redis.keys(), bus.settings.redis.streams).await?;
     Ok((link, masters))
 }
 
 /// Makes calls on `link` until it fails; answers why.
-async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> String {
+async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
     let mut calls = JoinSet::new();
     loop {
         if link.is_over() {
             return "the connection has ended".to_owned();
         }
-        while let Some(call) = bridge.next_call() {
-            calls.spawn_local(make(Rc::clone(bridge), Rc::clone(&link), call));
+        while let Some(call) = bus.next_call() {
+            calls.spawn_local(make(Rc::clone(bus), Rc::clone(&link), call));
         }
         let failed = tokio::select! {
             Some(made) = calls.join_next() => match made {
-                Ok((outcome, failed)) => {
+                Ok(Made { outcome, failed }) => {
                     let refusal = refusal(&outcome).cloned();
                     let unfit = matches!(outcome, Outcome::Fenced(..)) || refusal.is_some();
-                    bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
+                    bus.with_engine(|engine, now| engine.on_outcome(now, outcome));
                     if !unfit && failed.is_none() {
-                        say_back(bridge, backoff);
+                        say_back(bus, backoff);
                     }
                     if failed.is_some() && matches!(refusal, Some(AppendFailed::WrongServer(_))) {
-                        finish(bridge, &mut calls).await;
+                        finish(bus, &mut calls).await;
                     }
                     failed
                 }
                 Err(error) => Some(error.to_string()),
             },
-            () = bridge.work.notified() => None,
+            () = bus.work() => None,
+            () = link.given_up() => None,
         };
         if let Some(reason) = failed {
             return reason;
@@ -81,10 +81,10 @@ async fn serve(bridge: &Rc<Bridge>, link: Rc<Link>, backoff: &mut Backoff) -> St
 
 /// Waits a moment for what was asked beside a call that was refused: the others are mostly refused,
 /// too, and then their fate is certain.
-async fn finish(bridge: &Bridge, calls: &mut JoinSet<(Outcome, Option<String>)>) {
+async fn finish(bus: &Bus, calls: &mut JoinSet<Made>) {
     let others = async {
-        while let Some(Ok((outcome, _))) = calls.join_next().await {
-            bridge.with_engine(|engine, now| engine.on_outcome(now, outcome));
+        while let Some(Ok(Made { outcome, .. })) = calls.join_next().await {
+            bus.with_engine(|engine, now| engine.on_outcome(now, outcome));
         }
     };
     tokio::time::timeout(RETRY_INTERVAL, others).await.unwrap_or_default();
@@ -98,43 +98,49 @@ fn refusal(outcome: &Outcome) -> Option<&AppendFailed> {
     }
 }
 
-fn say_back(bridge: &Bridge, backoff: &mut Backoff) {
+fn say_back(bus: &Bus, backoff: &mut Backoff) {
     if backoff.reset() {
-        tracing::info!(place = %bridge.place, "Redis is back: publishing goes on");
+        tracing::info!(redis_address = %bus.redis.address(), "Redis is back: publishing goes on");
     }
 }
 
-/// Makes one call; answers what became of it, and why the connection is of no use any more if so.
-async fn make(bridge: Rc<Bridge>, link: Rc<Link>, call: Call) -> (Outcome, Option<String>) {
-    let keys = &bridge.keys;
-    match call {
-        Call::Fence { stream, seen } => match fence(&bridge, &link, stream, seen).await {
+/// A call that was made.
+struct Made {
+    outcome: Outcome,
+    /// Why the connection is of no use any more, if so.
+    failed: Option<String>,
+}
+
+async fn make(bus: Rc<Bus>, link: Rc<Link>, call: Call) -> Made {
+    let keys = bus.redis.keys();
+    let (outcome, failed) = match call {
+        Call::Fence { stream, seen } => match fence(&bus, &link, stream, seen).await {
             Ok(fenced) => (Outcome::Fenced(stream, Some(fenced)), None),
             Err(error) => (Outcome::Fenced(stream, None), Some(error.to_string())),
         },
         Call::Append(append) => {
             let stream = append.stream;
-            let (names, args) = append.keys_and_args(keys, bridge.settings.redis.stream_bytes_max);
+            let (names, args) = append.keys_and_args(keys, bus.settings.redis.stream_bytes_max);
             let answer = link.script(Script::Append, names, args).await;
             let result = match &answer {
                 Ok(reply) => append.answer(reply).ok_or(AppendFailed::Lost),
                 Err(error) => Err(failure(error)),
             };
-            let failed = append_failed(&bridge, &result, answer);
+            let failed = append_failed(&bus, &result, answer);
             (Outcome::Appended(stream, result), failed)
         }
         Call::Older(older) => {
             let (names, args) = older.keys_and_args(keys);
             let answer = link.script(Script::Older, names, args).await;
-            let found = answer.as_ref().ok().and_then(|reply| older.answer((bridge.now)(), reply));
-            let failed = question_failed(&bridge, older.stream, answer, found.is_some());
+            let found = answer.as_ref().ok().and_then(|reply| older.answer(bus.now(), reply));
+            let failed = question_failed(&bus, older.stream, answer, found.as_ref());
             (Outcome::Read(older.stream, found), failed)
         }
         Call::Tops(tops) => {
             let (names, args) = tops.keys_and_args(keys);
             let answer = link.script(Script::Tops, names, args).await;
             let stand = answer.as_ref().ok().and_then(|reply| tops.answer(reply));
-            let failed = question_failed(&bridge, tops.stream, answer, stand.is_some());
+            let failed = question_failed(&bus, tops.stream, answer, stand.as_ref());
             (Outcome::Located(tops.stream, stand), failed)
         }
         Call::Probe(probe) => {
@@ -143,30 +149,31 @@ async fn make(bridge: Rc<Bridge>, link: Rc<Link>, call: Call) -> (Outcome, Optio
                 Ok(reply) => Probe::answer(reply).ok_or(AppendFailed::Lost).and_then(safe),
                 Err(error) => Err(failure(error)),
             };
-            let failed = append_failed(&bridge, &result, answer);
+            let failed = append_failed(&bus, &result, answer);
             (Outcome::Probed(probe.stream, result), failed)
         }
-    }
+    };
+    Made { outcome, failed }
 }
 
 /// A server that could drop what positions rest on is to take no more of it.
 fn safe(probed: Probed) -> Result<Probed, AppendFailed> {
-    check_policy(&probed.policy).map_err(AppendFailed::Refused).map(|()| probed)
+    redis::check_policy(&probed.policy).map_err(AppendFailed::Refused).map(|()| probed)
 }
 
 /// Why the connection is of no use any more after an append or a probe, if so.
 fn append_failed<T>(
-    bridge: &Bridge,
+    bus: &Bus,
     result: &Result<T, AppendFailed>,
     answer: Result<Reply, LinkError>,
 ) -> Option<String> {
     if let Err(AppendFailed::Refused(text) | AppendFailed::WrongServer(text)) = result {
-        bridge.set_reason(text);
+        bus.standing.set_reason(text);
     }
     match (result, answer) {
         (Ok(_) | Err(AppendFailed::Fenced | AppendFailed::OutOfOrder), _) => None,
         (Err(AppendFailed::Refused(text)), _) => {
-            bridge.complain("Redis takes no publications", text);
+            bus.redis.complain("Redis takes no publications", text);
             None
         }
         (_, Err(error)) => Some(error.to_string()),
@@ -175,17 +182,17 @@ fn append_failed<T>(
 }
 
 /// Why the connection is of no use any more after a question about `stream`, if so.
-fn question_failed(
-    bridge: &Bridge,
+fn question_failed<T>(
+    bus: &Bus,
     stream: usize,
     answer: Result<Reply, LinkError>,
-    understood: bool,
+    understood: Option<&T>,
 ) -> Option<String> {
     match answer {
-        Ok(_) if understood => None,
+        Ok(_) if understood.is_some() => None,
         Ok(reply) => Some(not_an_answer(&reply).to_string()),
         Err(error) if error.is("FENCED") => {
-            bridge.engine.borrow_mut().set_unfenced(stream);
+            bus.engine.borrow_mut().set_unfenced(stream);
             None
         }
         Err(error) => Some(error.to_string()),
@@ -194,28 +201,25 @@ fn question_failed(
 
 /// Takes a stream over on the server that `link` leads to.
 pub(super) async fn fence(
-    bridge: &Bridge,
+    bus: &Bus,
     link: &Link,
     stream: usize,
     seen: EntryId,
 ) -> Result<Fenced, LinkError> {
-    let (names, args) = bus::fence_keys_and_args(&bridge.keys, stream, seen);
+    let keys = bus.redis.keys();
+    let (names, args) = bus::fence_keys_and_args(keys, stream, seen);
     let reply = link.script(Script::Fence, names, args).await;
-    let reply = reply.map_err(|error| check::of_format(error, bridge.keys.prefix()))?;
+    let reply = reply.map_err(|error| redis::explain_format(error, keys.prefix()))?;
     let fenced = Fenced::answer(&reply).ok_or_else(|| not_an_answer(&reply))?;
     if seen.epoch != 0
         && fenced.id.epoch != seen.epoch
-        && let Ok(Err(refusal)) = check::agree(bridge, link).await
+        && let Ok(Err(refusal)) = redis::agree(keys, bus.settings.redis.streams, link).await
     {
         // It was lost with the rest, and another node was first.
-        bridge.complain("nodes do not agree", &refusal);
+        bus.redis.complain("nodes do not agree", &refusal);
         return Err(LinkError::Refused(refusal));
     }
     Ok(fenced)
-}
-
-pub(super) fn not_an_answer(reply: &Reply) -> LinkError {
-    LinkError::Lost(format!("an answer that is none: {reply:?}"))
 }
 
 fn failure(error: &LinkError) -> AppendFailed {

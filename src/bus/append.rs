@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::arguments::{argument, named_arguments};
 use super::{EntryId, Keys, Reply, channel_epoch};
 use crate::channel::ChannelName;
 use crate::ids::Position;
@@ -104,73 +105,138 @@ pub enum AppendFailed {
     Lost,
 }
 
+named_arguments! {
+    /// The keys that every batch has.
+    KEYS: struct AppendKeys {
+        stream_key,
+        meta_key,
+        marks_key,
+        publisher_key,
+        places_key,
+        silent_key,
+    }
+}
+
+named_arguments! {
+    /// The arguments that every batch has.
+    ARGV: struct AppendHead {
+        /// The publisher's number for the batch.
+        batch,
+        /// Bytes that the stream may have.
+        stream_bytes_max,
+        /// Milliseconds that a silent channel keeps its offsets at least.
+        silent_millis,
+        /// Milliseconds that a publisher is known.
+        publisher_millis,
+        /// Milliseconds that an idempotency key is known.
+        idempotency_millis,
+        /// How many names of channels follow.
+        channel_count,
+        /// The ingested stream that publications are from; empty if there is none.
+        ingest_name,
+        /// For each publication whose channel has a history: `publication=history:most
+        /// publications:milliseconds that it is kept `. It is forgotten with `0:0`.
+        history_list,
+        /// The epoch in which the batch was sent for the first time.
+        epoch,
+        /// The last entry of that epoch that the caller has read.
+        seen,
+    }
+}
+
+/// Keys and arguments of a batch's publications, after those that every batch has.
+#[derive(Default)]
+struct Rest<'a> {
+    keys: Vec<Vec<u8>>,
+    args: Vec<Vec<u8>>,
+    history_list: String,
+    /// The number of each history among the keys.
+    histories: HashMap<&'a str, usize>,
+}
+
+impl<'a> Rest<'a> {
+    /// Adds a key; returns its number, from 1.
+    fn add_key(&mut self, key: Vec<u8>) -> usize {
+        self.keys.push(key);
+        self.keys.len()
+    }
+
+    /// Says what becomes of the history of the publication with this `index`.
+    fn add_history(&mut self, index: usize, durable: Durable, channel: &'a str, key: Vec<u8>) {
+        let (size, ttl) = match durable {
+            Durable::None => return,
+            Durable::Keep { size, ttl } => (size, ttl.as_millis()),
+            Durable::Forget => (0, 0),
+        };
+        let known = self.histories.get(channel).copied();
+        let number = known.unwrap_or_else(|| self.add_key(key));
+        self.histories.insert(channel, number);
+        self.history_list += &format!("{index}={number}:{size}:{ttl} ");
+    }
+}
+
 impl Append {
     /// Keys and arguments of the script, for a stream of at most `bytes_max` bytes.
     pub fn keys_and_args(&self, keys: &Keys, bytes_max: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let stream = self.stream;
-        let channels = self.channels();
-        let mut names = vec![
-            keys.stream(stream),
-            keys.meta(stream),
-            keys.marks(stream),
-            keys.publisher(stream, self.publisher),
-            keys.places(stream),
-            keys.silent(stream),
-        ];
+        let names = AppendKeys {
+            stream_key: keys.stream(stream),
+            meta_key: keys.meta(stream),
+            marks_key: keys.marks(stream),
+            publisher_key: keys.publisher(stream, self.publisher),
+            places_key: keys.places(stream),
+            silent_key: keys.silent(stream),
+        };
         let ingest = self.publications.iter().find_map(|one| match &one.once {
             Once::Ingested { stream, .. } => Some(stream.as_bytes()),
             _ => None,
         });
-        let mut args = vec![
-            text(self.number),
-            text(bytes_max),
-            text(BUS_CHANNEL_TTL.as_millis()),
-            text(BUS_PUBLISHER_TTL.as_millis()),
-            text(IDEMPOTENCY_TTL.as_millis()),
-            text(channels.len()),
-            ingest.unwrap_or_default().to_vec(),
-            Vec::new(),
-            text(self.epoch),
-            text(self.seen),
-        ];
-        args.extend(channels.iter().map(text));
-        let (mut durable, mut histories) = (String::new(), HashMap::new());
+        let channels = self.channels();
+        let rest = self.rest(keys, &channels);
+        let head = AppendHead {
+            batch: argument(self.number),
+            stream_bytes_max: argument(bytes_max),
+            silent_millis: argument(BUS_CHANNEL_TTL.as_millis()),
+            publisher_millis: argument(BUS_PUBLISHER_TTL.as_millis()),
+            idempotency_millis: argument(IDEMPOTENCY_TTL.as_millis()),
+            channel_count: argument(channels.len()),
+            ingest_name: ingest.unwrap_or_default().to_vec(),
+            history_list: rest.history_list.into_bytes(),
+            epoch: argument(self.epoch),
+            seen: argument(self.seen),
+        };
+        let (mut names, mut args) = (names.into_list(), head.into_list());
+        names.extend(rest.keys);
+        args.extend(channels.iter().map(argument));
+        args.extend(rest.args);
+        (names, args)
+    }
+
+    fn rest<'a>(&'a self, keys: &Keys, channels: &[&str]) -> Rest<'a> {
+        let mut rest = Rest::default();
         let numbers: HashMap<&str, usize> =
             channels.iter().enumerate().map(|(at, name)| (*name, at + 1)).collect();
-        let fixed = names.len();
         for (index, one) in self.publications.iter().enumerate() {
-            let Appending { channel, ordered, once, record, durable: history } = one;
-            let number = if *ordered { numbers.get(channel.as_str()) } else { None };
-            args.push(text(number.copied().unwrap_or(0)));
-            let kept = match history {
-                Durable::None => None,
-                Durable::Keep { size, ttl } => Some((*size, ttl.as_millis())),
-                Durable::Forget => Some((0, 0)),
-            };
-            if let Some((size, ttl)) = kept {
-                let key = *histories.entry(channel.as_str()).or_insert_with(|| {
-                    names.push(keys.history(stream, channel.as_str()));
-                    names.len() - fixed
-                });
-                durable += &format!("{index}={key}:{size}:{ttl} ");
-            }
+            let Appending { channel, ordered, once, record, durable } = one;
+            let name = channel.as_str();
+            let number = if *ordered { numbers.get(name) } else { None };
+            rest.args.push(argument(number.copied().unwrap_or(0)));
+            rest.add_history(index, *durable, name, keys.history(self.stream, name));
             let key = match once {
                 Once::Key(key) | Once::Ingested { key: Some(key), .. } => {
-                    names.push(keys.idempotency(stream, channel.as_str(), key));
-                    names.len() - fixed
+                    rest.add_key(keys.idempotency(self.stream, name, key))
                 }
                 Once::Never | Once::Ingested { key: None, .. } => 0,
             };
-            args.push(match once {
+            rest.args.push(match once {
                 Once::Ingested { place: (ms, sequence, part), .. } => {
-                    text(format_args!("i{ms}-{sequence}-{part}:{key}"))
+                    argument(format_args!("i{ms}-{sequence}-{part}:{key}"))
                 }
-                Once::Never | Once::Key(_) => text(key),
+                Once::Never | Once::Key(_) => argument(key),
             });
-            args.push(record.to_vec());
+            rest.args.push(record.to_vec());
         }
-        args[DURABLE_ARG] = durable.into_bytes();
-        (names, args)
+        rest
     }
 
     /// Channels in which offsets are given, in the order of the script's numbers.
@@ -217,13 +283,6 @@ impl Append {
         let repeats = (0..positions.len()).map(|index| repeated.contains_key(&index)).collect();
         Some(Appended { at, positions, repeats })
     }
-}
-
-/// Place of the argument that says of which publications a history is kept.
-const DURABLE_ARG: usize = 7;
-
-fn text(value: impl std::fmt::Display) -> Vec<u8> {
-    format!("{value}").into_bytes()
 }
 
 /// Reads `epoch:incarnation:offset`.

@@ -1,6 +1,7 @@
 //! What the bus asks of whoever speaks to Redis, and what it is told of it.
 
 use super::append::{Append, AppendFailed, Appended};
+use super::arguments::{argument, named_arguments};
 use super::locate::{Stand, Tops};
 use super::older::Older;
 use super::probe::{Probe, Probed, RunId};
@@ -28,6 +29,29 @@ pub enum Call {
     Probe(Probe),
 }
 
+named_arguments! {
+    /// The keys of the script that takes a stream over.
+    KEYS: struct FenceKeys {
+        stream_key,
+        meta_key,
+        marks_key,
+        places_key,
+        silent_key,
+    }
+}
+
+named_arguments! {
+    /// The arguments of the script that takes a stream over.
+    ARGV: struct FenceHead {
+        /// Epoch of the last entry that the caller has seen.
+        seen_epoch,
+        /// Number of that entry.
+        seen_number,
+        /// The caller's format.
+        format,
+    }
+}
+
 /// Keys and arguments of the script that takes a stream over, for a node that has seen the stream's
 /// entry `seen`.
 pub fn fence_keys_and_args(
@@ -35,18 +59,22 @@ pub fn fence_keys_and_args(
     stream: usize,
     seen: EntryId,
 ) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let names = vec![
-        keys.stream(stream),
-        keys.meta(stream),
-        keys.marks(stream),
-        keys.places(stream),
-        keys.silent(stream),
-    ];
-    let numbers = [seen.epoch, seen.number, FORMAT];
-    (names, numbers.map(|number| number.to_string().into_bytes()).to_vec())
+    let names = FenceKeys {
+        stream_key: keys.stream(stream),
+        meta_key: keys.meta(stream),
+        marks_key: keys.marks(stream),
+        places_key: keys.places(stream),
+        silent_key: keys.silent(stream),
+    };
+    let head = FenceHead {
+        seen_epoch: argument(seen.epoch),
+        seen_number: argument(seen.number),
+        format: argument(FORMAT),
+    };
+    (names.into_list(), head.into_list())
 }
 
-/// What a server says that has taken a stream over.
+/// The answer of a server that has taken a stream over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fenced {
     /// The stream's epoch, and the last entry of it.

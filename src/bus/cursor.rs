@@ -8,6 +8,15 @@ use crate::limits::BUS_STALL_TIMEOUT;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail(pub Option<EntryId>);
 
+/// A look at meta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// When it was asked for.
+    pub asked: Moment,
+    /// What it has shown.
+    pub tail: Tail,
+}
+
 /// What an entry, a fence or a look at meta means for the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use super::append::Once;
 use super::call::{Call, Fenced, Outcome};
-use super::cursor::{Step, Tail};
+use super::cursor::{Look, Step};
+use super::older::Wanted;
 use super::probe::Master;
 use super::stream::StreamState;
+use super::writer::Loss;
 use super::{Entry, EntryId, Item, stream_of};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
@@ -74,6 +76,15 @@ pub struct Engine {
     renewal_from: Moment,
 }
 
+/// Why a stream does not go on from where it was read.
+#[derive(Clone, Copy)]
+enum Break {
+    /// An entry is missing.
+    Hole,
+    /// A new epoch begins.
+    Epoch,
+}
+
 impl Engine {
     /// A bus that has read nothing. `outbound` has a lane for each shard, then control's.
     pub fn new(options: Options, outbound: Outbound, counters: Arc<BridgeCounters>) -> Engine {
@@ -112,7 +123,7 @@ impl Engine {
 
     /// Whether all has been read that was there at the start.
     pub fn is_loaded(&self) -> bool {
-        self.streams.iter().all(|lane| lane.cursor.is_loaded())
+        self.streams.iter().all(|state| state.cursor.is_loaded())
     }
 
     /// Whether an inbox had no room for all that was read.
@@ -156,8 +167,8 @@ impl Engine {
         let dropped = self.outbound.flush();
         self.counters.dropped.add(dropped);
         if dropped > 0 {
-            for lane in &mut self.streams {
-                lane.locator.on_adrift(lane.cursor.at());
+            for state in &mut self.streams {
+                state.locator.on_adrift(state.cursor.at());
             }
         }
         self.counters.pending_bytes.set(self.pending_bytes as u64);
@@ -180,8 +191,8 @@ impl Engine {
             ToBus::HistoryRemove { channel, asker } => self.remove_history(now, channel, asker),
             ToBus::Locate { channel } => {
                 let stream = self.stream_of(channel.as_str());
-                let lane = &mut self.streams[stream];
-                if !lane.locator.want(now, channel.clone()) {
+                let state = &mut self.streams[stream];
+                if !state.locator.want(now, channel.clone()) {
                     self.send_located(channel, None);
                 }
             }
@@ -189,12 +200,13 @@ impl Engine {
             ToBus::ReadOlder { channel, before } => {
                 let away = self.is_away(now);
                 let stream = self.stream_of(channel.as_str());
-                let lane = &mut self.streams[stream];
+                let state = &mut self.streams[stream];
                 let namespaces = &self.options.settings.channel.namespaces;
                 let namespace = namespaces.resolve(channel.as_str()).map(Arc::clone);
                 // Nobody waits for what there is no hope of.
                 let wanted = namespace.is_ok_and(|namespace| {
-                    !away && lane.older.want(now, (channel.clone(), namespace), before)
+                    let channel = channel.clone();
+                    !away && state.older.want(Wanted { since: now, channel, namespace, before })
                 });
                 if !wanted {
                     self.send_older(channel, before, None);
@@ -207,8 +219,8 @@ impl Engine {
     /// is fenced before anything else.
     pub fn on_up(&mut self, now: Moment, masters: Vec<Vec<usize>>) {
         self.up = true;
-        for lane in &mut self.streams {
-            lane.unfenced = true;
+        for state in &mut self.streams {
+            state.unfenced = true;
         }
         let before = std::mem::take(&mut self.masters);
         let masters = masters.into_iter().map(|streams| {
@@ -227,14 +239,14 @@ impl Engine {
             self.down_since = now;
         }
         (self.calls, self.reading_older) = (0, false);
-        for lane in &mut self.streams {
-            lane.writer.on_lost();
-            lane.older.on_answer(None);
-            if std::mem::take(&mut lane.locating) {
-                lane.locator.on_answer(None);
+        for state in &mut self.streams {
+            state.writer.on_lost();
+            state.older.on_answer(None);
+            if std::mem::take(&mut state.locating) {
+                state.locator.on_answer(None);
             }
-            (lane.fencing, lane.appending) = (false, false);
-            lane.writer_run = None;
+            (state.fencing, state.appending) = (false, false);
+            state.writer_run = None;
         }
     }
 
@@ -243,7 +255,7 @@ impl Engine {
         if !self.up {
             return None;
         }
-        let fence = self.streams.iter().position(|lane| lane.unfenced && !lane.fencing);
+        let fence = self.streams.iter().position(|state| state.unfenced && !state.fencing);
         if let Some(stream) = fence {
             self.streams[stream].fencing = true;
             // What this server begins is above what another one had that was written to.
@@ -262,22 +274,24 @@ impl Engine {
         for step in 0..self.streams.len() {
             let stream = (self.turn + step) % self.streams.len();
             let fresh = self.fresh();
-            let lane = &mut self.streams[stream];
-            if lane.unfenced {
+            let state = &mut self.streams[stream];
+            if state.unfenced {
                 continue;
             }
-            if !lane.appending && lane.writer.is_ready() {
-                let Some(append) = lane.writer.send(now, fresh, lane.cursor.at()) else { continue };
-                lane.appending = true;
+            if !state.appending && state.writer.is_ready() {
+                let Some(append) = state.writer.send(now, fresh, state.cursor.at()) else {
+                    continue;
+                };
+                state.appending = true;
                 self.calls += 1;
                 self.turn = stream + 1;
                 return Some(Call::Append(append));
             }
-            if !lane.locating && lane.locator.is_ready() {
-                lane.locating = true;
+            if !state.locating && state.locator.is_ready() {
+                state.locating = true;
                 self.calls += 1;
                 self.turn = stream + 1;
-                return Some(Call::Tops(lane.locator.ask(stream)));
+                return Some(Call::Tops(state.locator.ask(stream)));
             }
         }
         None
@@ -288,7 +302,7 @@ impl Engine {
         if self.reading_older || self.older_calls_left == 0 {
             return None;
         }
-        let ready = |lane: &StreamState| !lane.unfenced && lane.older.is_ready();
+        let ready = |state: &StreamState| !state.unfenced && state.older.is_ready();
         // The same stream comes first again only if no other waits.
         let count = self.streams.len();
         let mut order = (0..count).map(|step| (self.turn + step) % count);
@@ -312,24 +326,16 @@ impl Engine {
             Outcome::Fenced(stream, fenced) => {
                 self.streams[stream].fencing = false;
                 if let Some(fenced) = fenced {
-                    let Fenced { id, run, .. } = fenced;
-                    self.taken_over = true;
-                    self.streams[stream].unfenced = id < self.streams[stream].above;
-                    self.streams[stream].writer_run = Some(run);
-                    self.streams[stream].unread.on_epoch(id.epoch);
-                    let fresh = self.fresh();
-                    let unknown = self.streams[stream].writer.on_fenced(id.epoch, fresh);
-                    self.give_up(unknown, true);
-                    self.on_fenced(stream, &fenced);
+                    self.on_taken_over(stream, &fenced);
                 }
             }
             Outcome::Appended(stream, result) => {
-                self.calls = self.calls.saturating_sub(1);
+                self.end_call();
                 self.streams[stream].appending = false;
                 self.on_appended(now, stream, result);
             }
             Outcome::Located(stream, stand) => {
-                self.calls = self.calls.saturating_sub(1);
+                self.end_call();
                 self.streams[stream].locating = false;
                 self.streams[stream].locator.on_answer(stand);
                 self.tell_known(stream);
@@ -339,16 +345,35 @@ impl Engine {
         }
     }
 
+    /// One of the calls that are counted has an outcome.
+    fn end_call(&mut self) {
+        assert!(self.calls > 0, "an outcome without a call");
+        self.calls -= 1;
+    }
+
+    /// The writer's server has taken a stream over.
+    fn on_taken_over(&mut self, stream: usize, fenced: &Fenced) {
+        self.taken_over = true;
+        let fresh = self.fresh();
+        let state = &mut self.streams[stream];
+        state.unfenced = fenced.id < state.above;
+        state.writer_run = Some(fenced.run);
+        state.unread.on_epoch(fenced.id.epoch);
+        let unknown = state.writer.on_fenced(fenced.id.epoch, fresh);
+        self.give_up(unknown, Loss::Unknown);
+        self.on_fenced(stream, fenced);
+    }
+
     /// The server that the reader or the writer asks has said where a stream stands.
     pub fn on_fenced(&mut self, stream: usize, fenced: &Fenced) {
-        let lane = &mut self.streams[stream];
-        match lane.cursor.on_fenced(fenced.id, fenced.before) {
+        let state = &mut self.streams[stream];
+        match state.cursor.on_fenced(fenced.id, fenced.before) {
             Step::Epoch if crate::sabotage!(SkippedFence) => {}
             Step::Epoch => {
-                self.adrift(stream, true);
+                self.adrift(stream, Break::Epoch);
                 self.tell_known(stream);
             }
-            Step::Regressed => lane.unfenced = true,
+            Step::Regressed => state.unfenced = true,
             Step::Next | Step::Old | Step::Hole => self.tell_known(stream),
         }
     }
@@ -359,36 +384,36 @@ impl Engine {
             match self.streams[stream].cursor.on_entry(entry.id) {
                 Step::Old | Step::Regressed => continue,
                 Step::Next => {}
-                Step::Hole => self.adrift(stream, false),
-                Step::Epoch => self.adrift(stream, true),
+                Step::Hole => self.adrift(stream, Break::Hole),
+                Step::Epoch => self.adrift(stream, Break::Epoch),
             }
             self.counters.entries.add(1);
             match entry.items(&self.options.settings.channel.namespaces, now) {
                 Ok(items) => items.into_iter().for_each(|item| self.deliver(item)),
                 Err(_) => {
                     self.counters.malformed.add(1);
-                    self.adrift(stream, false);
+                    self.adrift(stream, Break::Hole);
                 }
             }
         }
         if self.streams[stream].cursor.turn() {
-            self.adrift(stream, true);
+            self.adrift(stream, Break::Epoch);
         }
         self.tell_known(stream);
     }
 
-    /// What meta says of `stream`, asked at `asked`, a while after its entries were last read.
-    /// Answers false if that is behind what was read: the reader may be asking the wrong server.
-    pub fn on_tail(&mut self, (asked, now): (Moment, Moment), stream: usize, tail: Tail) -> bool {
-        let lane = &mut self.streams[stream];
-        let end = tail.0.unwrap_or_default();
-        lane.absent = lane.unread.is_absent(asked, end);
-        lane.unread.note(now, end, lane.cursor.at());
-        let step = lane.cursor.on_tail(now, tail);
+    /// Meta was looked at, a while after entries of `stream` were last read. Returns false if the
+    /// stream is behind what was read: the reader may be asking the wrong server.
+    pub fn on_tail(&mut self, now: Moment, stream: usize, look: Look) -> bool {
+        let state = &mut self.streams[stream];
+        let end = look.tail.0.unwrap_or_default();
+        state.absent = state.unread.is_absent(look.asked, end);
+        state.unread.note(now, end, state.cursor.at());
+        let step = state.cursor.on_tail(now, look.tail);
         match step {
-            Step::Regressed => lane.unfenced = true,
-            Step::Hole => self.adrift(stream, false),
-            Step::Epoch => self.adrift(stream, true),
+            Step::Regressed => state.unfenced = true,
+            Step::Hole => self.adrift(stream, Break::Hole),
+            Step::Epoch => self.adrift(stream, Break::Epoch),
             Step::Next | Step::Old => {}
         }
         self.tell_known(stream);
@@ -400,15 +425,15 @@ impl Engine {
         self.older_calls_left = BUS_OLDER_CALLS_PER_TICK;
         for stream in 0..self.streams.len() {
             let fresh = self.fresh();
-            let lane = &mut self.streams[stream];
-            let expired = lane.writer.expire(now, fresh);
+            let state = &mut self.streams[stream];
+            let expired = state.writer.expire(now, fresh);
             let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
-            let (unlocated, unread) = (lane.locator.expire(is_over), lane.older.expire(is_over));
-            let released = lane.writer.release(now);
-            let (unknown, certain): (Vec<_>, Vec<_>) =
-                expired.into_iter().partition(|(_, unknown)| *unknown);
-            for (expired, unknown) in [(unknown, true), (certain, false)] {
-                self.give_up(expired.into_iter().map(|(pending, _)| pending).collect(), unknown);
+            let (unlocated, unread) = (state.locator.expire(is_over), state.older.expire(is_over));
+            let released = state.writer.release(now);
+            for (loss, expired) in
+                [(Loss::Unknown, expired.unknown), (Loss::Certain, expired.certain)]
+            {
+                self.give_up(expired, loss);
             }
             for asker in released {
                 self.counters.unknown.add(1);
@@ -437,12 +462,15 @@ impl Engine {
     }
 
     /// Tells every home shard that channels of `stream` may have missed something.
-    fn adrift(&mut self, stream: usize, epoch: bool) {
-        let cell = if epoch { &self.counters.epoch_changes } else { &self.counters.holes };
-        cell.add(1);
-        let lane = &mut self.streams[stream];
-        lane.locator.on_adrift(lane.cursor.at());
-        lane.unread.on_epoch(lane.cursor.at().epoch);
+    fn adrift(&mut self, stream: usize, broken: Break) {
+        let counter = match broken {
+            Break::Hole => &self.counters.holes,
+            Break::Epoch => &self.counters.epoch_changes,
+        };
+        counter.add(1);
+        let state = &mut self.streams[stream];
+        state.locator.on_adrift(state.cursor.at());
+        state.unread.on_epoch(state.cursor.at().epoch);
         let streams = self.options.settings.redis.streams;
         for lane in self.outbound.shards() {
             lane.push(ToHome::Adrift { stream, streams });
@@ -456,9 +484,9 @@ impl Engine {
                 lane.push(ToHome::Loaded);
             }
         }
-        let lane = &mut self.streams[stream];
-        lane.unread.on_read(lane.cursor.at());
-        let known = lane.locator.known(lane.cursor.at());
+        let state = &mut self.streams[stream];
+        state.unread.on_read(state.cursor.at());
+        let known = state.locator.known(state.cursor.at());
         self.confirm(stream);
         for (channel, position) in known {
             self.send_located(channel, Some(position));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::arguments::PlacesKeys;
 use super::{EntryId, Keys, Reply, channel_epoch};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
@@ -28,10 +29,8 @@ pub struct Stand {
 impl Tops {
     /// Keys and arguments of the script.
     pub fn keys_and_args(&self, keys: &Keys) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-        let stream = self.stream;
-        let names = vec![keys.meta(stream), keys.places(stream), keys.silent(stream)];
         let channels = self.channels.iter().map(|name| name.as_str().as_bytes().to_vec());
-        (names, channels.collect())
+        (PlacesKeys::new(keys, self.stream).into_list(), channels.collect())
     }
 
     /// What the script's answer says. Absent if it is not one.

@@ -8,12 +8,11 @@
 //! missing; an epoch ends with the server process that gave its numbers.
 
 mod append;
+mod arguments;
 mod call;
 mod engine;
 mod entry;
 mod cursor;
-mod ingest;
-mod queue;
 mod keys;
 mod stream;
 mod locate;
@@ -27,16 +26,14 @@ mod writer;
 
 pub use append::{Append, AppendFailed, Appended, Appending, Durable, Once};
 pub use call::{Call, Fenced, Outcome, fence_keys_and_args};
-pub use cursor::Tail;
+pub use cursor::{Look, Tail};
 pub use engine::{Engine, Options, Renewal, Trouble};
 pub use entry::{Entry, EntryId, Item, Malformed};
-pub use ingest::{Fields, IngestId, IngestRequest, read_entries};
 pub use keys::Keys;
 pub use locate::{Stand, Tops};
 pub use older::Older;
 pub use probe::{Probe, Probed, RunId};
-pub use queue::{EntryOutcome, IngestQueue};
-pub use record::Record;
+pub use record::{Record, fits as record_fits};
 pub use reply::Reply;
 pub use scripts::Script;
 

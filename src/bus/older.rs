@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::arguments::{PlacesKeys, argument, named_arguments};
 use super::record::{self, Record};
 use super::{Keys, Reply, channel_epoch, entry};
 use crate::channel::{ChannelName, Namespace, Publication};
@@ -21,18 +22,24 @@ pub struct Older {
     pub channels: Vec<(ChannelName, Arc<Namespace>, u64)>,
 }
 
+named_arguments! {
+    /// The arguments that every question has.
+    ARGV: struct OlderHead {
+        /// Bytes after which no more is read.
+        bytes_max,
+    }
+}
+
 impl Older {
     /// Keys and arguments of the script.
     pub fn keys_and_args(&self, keys: &Keys) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-        let stream = self.stream;
-        let mut names = vec![keys.meta(stream), keys.places(stream), keys.silent(stream)];
-        let mut args = vec![BUS_OLDER_BYTES_MAX.to_string().into_bytes()];
+        let mut names = PlacesKeys::new(keys, self.stream).into_list();
+        let mut args = OlderHead { bytes_max: argument(BUS_OLDER_BYTES_MAX) }.into_list();
         for (channel, namespace, before) in &self.channels {
-            names.push(keys.history(stream, channel.as_str()));
+            names.push(keys.history(self.stream, channel.as_str()));
             let (size, ttl) = (namespace.history_size, namespace.history_ttl.as_millis());
-            args.push(channel.as_str().as_bytes().to_vec());
-            args.push(before.to_string().into_bytes());
-            args.extend([size.to_string().into_bytes(), ttl.to_string().into_bytes()]);
+            args.extend([argument(channel.as_str()), argument(before)]);
+            args.extend([argument(size), argument(ttl)]);
         }
         (names, args)
     }
@@ -52,8 +59,8 @@ impl Older {
             for one in publications.chunks_exact(3) {
                 let (offset, age) = one[0].number().zip(one[1].number())?;
                 let left = namespace.history_ttl.saturating_sub(Duration::from_millis(age));
-                let Some(publication) = publication(&one[2], (channel, namespace), offset, now)
-                else {
+                let found = publication(&one[2], channel, namespace, offset, now);
+                let Some(publication) = found else {
                     // Nobody but a node should have written there: what is before is of no use.
                     return Some(Found { epoch, publications: read, complete: true });
                 };
@@ -69,7 +76,8 @@ impl Older {
 /// The publication that a history has at `offset`.
 fn publication(
     record: &Reply,
-    (channel, namespace): (&ChannelName, &Namespace),
+    channel: &ChannelName,
+    namespace: &Namespace,
     offset: u64,
     now: Moment,
 ) -> Option<Publication> {
@@ -83,13 +91,15 @@ fn publication(
     entry::publication(namespace, &record, offset, now).ok()
 }
 
-/// What is wanted of one channel: since when, and before which offset.
+/// What is wanted of one channel.
 #[derive(Debug)]
-struct Wanted {
-    since: Moment,
-    channel: ChannelName,
-    namespace: Arc<Namespace>,
-    before: u64,
+pub(super) struct Wanted {
+    /// Since when it is wanted.
+    pub(super) since: Moment,
+    pub(super) channel: ChannelName,
+    pub(super) namespace: Arc<Namespace>,
+    /// Only what is before this offset.
+    pub(super) before: u64,
 }
 
 /// The questions about one stream.
@@ -102,16 +112,11 @@ pub(super) struct Reads {
 
 impl Reads {
     /// Wants what a channel has before an offset. Not if too much is wanted.
-    pub(super) fn want(
-        &mut self,
-        since: Moment,
-        (channel, namespace): (ChannelName, Arc<Namespace>),
-        before: u64,
-    ) -> bool {
+    pub(super) fn want(&mut self, wanted: Wanted) -> bool {
         if self.wanted.len() >= BUS_OLDER_WANTED_MAX {
             return false;
         }
-        self.wanted.push_back(Wanted { since, channel, namespace, before });
+        self.wanted.push_back(wanted);
         true
     }
 

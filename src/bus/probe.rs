@@ -1,5 +1,6 @@
 //! Whether the server behind a connection would take a batch, and who it is.
 
+use super::arguments::named_arguments;
 use super::{EntryId, Keys, Reply};
 use crate::ids::Moment;
 use crate::limits::{BUS_PROBE_AGAIN, BUS_PROBE_INTERVAL, BUS_PROBES_TO_SWITCH};
@@ -38,10 +39,25 @@ pub struct Probed {
     pub policy: String,
 }
 
+named_arguments! {
+    /// The keys of the script.
+    KEYS: struct ProbeKeys {
+        stream_key,
+        meta_key,
+        /// Nothing else uses it.
+        probe_key,
+    }
+}
+
 impl Probe {
     /// Keys of the script.
     pub fn keys(self, keys: &Keys) -> Vec<Vec<u8>> {
-        vec![keys.stream(self.stream), keys.meta(self.stream), keys.probe(self.stream)]
+        let keys = ProbeKeys {
+            stream_key: keys.stream(self.stream),
+            meta_key: keys.meta(self.stream),
+            probe_key: keys.probe(self.stream),
+        };
+        keys.into_list()
     }
 
     /// What the script's answer says. Absent if it is not one.
@@ -50,6 +66,15 @@ impl Probe {
         let tail = EntryId { epoch: epoch.number()?, number: number.number()? };
         Some(Probed { run: RunId::parse(run.text()?)?, tail, policy: policy.text()?.to_owned() })
     }
+}
+
+/// What a probe says of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It takes batches.
+    Well,
+    /// It takes none.
+    Ill,
 }
 
 /// Whether a server takes batches, by its answers to probes: one alone decides nothing.
@@ -67,8 +92,9 @@ impl Health {
     }
 
     /// Takes an answer. Returns whether that has changed anything.
-    fn note(&mut self, well: bool) -> bool {
-        if well != self.ill {
+    fn note(&mut self, verdict: Verdict) -> bool {
+        let ill = verdict == Verdict::Ill;
+        if ill == self.ill {
             self.against = 0;
             return false;
         }
@@ -76,7 +102,7 @@ impl Health {
         if self.against < BUS_PROBES_TO_SWITCH {
             return false;
         }
-        (self.ill, self.against) = (!well, 0);
+        (self.ill, self.against) = (ill, 0);
         true
     }
 }
@@ -130,10 +156,10 @@ impl Master {
 
     /// The answer to a probe; absent if it says nothing of the server. Returns whether the server
     /// has become ill or well.
-    pub(super) fn on_answer(&mut self, now: Moment, well: Option<bool>) -> bool {
+    pub(super) fn on_answer(&mut self, now: Moment, verdict: Option<Verdict>) -> bool {
         self.under_way = false;
-        let changed = well.is_some_and(|well| self.health.note(well));
-        if self.health.against > 0 || well.is_none() {
+        let changed = verdict.is_some_and(|verdict| self.health.note(verdict));
+        if self.health.against > 0 || verdict.is_none() {
             self.due = self.due.min(now.after(BUS_PROBE_AGAIN));
         }
         changed
@@ -148,7 +174,7 @@ mod tests {
     fn two_answers_in_a_row_make_a_server_ill_and_two_make_it_well() {
         let (mut health, mut seen) = (Health::default(), Vec::new());
         for well in [false, true, false, false, true, false, true, true, false] {
-            health.note(well);
+            health.note(if well { Verdict::Well } else { Verdict::Ill });
             seen.push(health.ill);
         }
         assert_eq!(seen, [false, false, false, true, true, true, true, false, false]);
@@ -162,16 +188,16 @@ mod tests {
             |master: &mut Master, now| master.probe(now, |_| true).map(|probe| probe.stream);
         assert_eq!(stream(&mut master, now), Some(3));
         assert_eq!(stream(&mut master, now.after(BUS_PROBE_INTERVAL)), None, "one at a time");
-        assert!(!master.on_answer(now, Some(true)));
+        assert!(!master.on_answer(now, Some(Verdict::Well)));
         assert_eq!(stream(&mut master, now.after(BUS_PROBE_INTERVAL / 2)), None);
         master.hurry(now);
         assert_eq!(stream(&mut master, now), Some(5));
-        assert!(!master.on_answer(now, Some(false)));
+        assert!(!master.on_answer(now, Some(Verdict::Ill)));
         let soon = now.after(BUS_PROBE_AGAIN);
         assert_eq!(stream(&mut master, soon), Some(3));
         let mut again = Master::new(vec![5], soon, master.health());
-        assert!(again.on_answer(soon, Some(false)) && again.is_ill(), "a new connection");
-        assert!(master.on_answer(soon, Some(false)) && master.is_ill());
+        assert!(again.on_answer(soon, Some(Verdict::Ill)) && again.is_ill(), "a new connection");
+        assert!(master.on_answer(soon, Some(Verdict::Ill)) && master.is_ill());
         assert_eq!(stream(&mut master, soon.after(BUS_PROBE_AGAIN)), None, "it is not in doubt");
     }
 

@@ -72,7 +72,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Whether all of a publication's lengths fit their fields.
-pub(super) fn fits(channel: &str, publication: &Publication) -> bool {
+pub fn fits(channel: &str, publication: &Publication) -> bool {
     let short = |text: &str| text.len() <= usize::from(u16::MAX);
     let user = publication.publisher.as_deref().is_none_or(|publisher| short(&publisher.user));
     channel.len() <= usize::from(u8::MAX)

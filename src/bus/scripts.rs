@@ -1,6 +1,10 @@
 //! The scripts that Redis runs, and what they are called by.
 
-use std::borrow::Cow;
+use super::append::{AppendHead, AppendKeys};
+use super::arguments::PlacesKeys;
+use super::call::{FenceHead, FenceKeys};
+use super::older::OlderHead;
+use super::probe::ProbeKeys;
 
 /// A script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,8 +37,8 @@ impl Script {
         Script::Tail,
     ];
 
-    /// Its text.
-    pub fn text(self) -> Cow<'static, str> {
+    /// Its text, which begins with the names of its keys and arguments.
+    pub fn text(self) -> String {
         let text = match self {
             Script::Append => include_str!("scripts/append.lua"),
             Script::Fence => include_str!("scripts/fence.lua"),
@@ -44,9 +48,19 @@ impl Script {
             Script::Probe => include_str!("scripts/probe.lua"),
             Script::Tail => include_str!("scripts/tail.lua"),
         };
-        match text_sabotaged(text) {
-            Some(text) => Cow::Owned(text),
-            None => Cow::Borrowed(text),
+        let text = self.names() + text;
+        text_sabotaged(&text).unwrap_or(text)
+    }
+
+    /// The lines that make its keys and arguments local variables.
+    fn names(self) -> String {
+        match self {
+            Script::Append => AppendKeys::line() + &AppendHead::line(),
+            Script::Fence => FenceKeys::line() + &FenceHead::line(),
+            Script::Tops => PlacesKeys::line(),
+            Script::Older => PlacesKeys::line() + &OlderHead::line(),
+            Script::Probe => ProbeKeys::line(),
+            Script::Leased | Script::Tail => String::new(),
         }
     }
 }
@@ -68,13 +82,13 @@ fn text_sabotaged(text: &str) -> Option<String> {
         return Some(text.replace("or '0') .. ':0'", "or '0') .. '1:0'"));
     }
     if crate::sabotage!(ExpiringPlaces) {
-        let write = "redis.call('HSET', KEYS[5], unpack(written))";
-        let expire = format!("{write} redis.call('PEXPIRE', KEYS[5], ARGV[3])");
+        let write = "redis.call('HSET', places_key, unpack(written))";
+        let expire = format!("{write} redis.call('PEXPIRE', places_key, silent_millis)");
         return Some(text.replace(write, &expire));
     }
     if crate::sabotage!(IgnoredSetback) {
         let text = text.replace("or e == seen_e and n < seen_n", "");
-        return Some(text.replace("n < tonumber(ARGV[10])", "false"));
+        return Some(text.replace("n < tonumber(seen)", "false"));
     }
     None
 }
@@ -88,6 +102,26 @@ mod tests {
         for script in [Script::Append, Script::Tops, Script::Older] {
             let named = format!("~= '{}'", super::super::FORMAT);
             assert!(script.text().contains(&named), "{script:?}");
+        }
+    }
+
+    #[test]
+    fn scripts_use_every_name_and_count_no_positions() {
+        for script in Script::ALL {
+            let text = script.text();
+            let names = script.names();
+            let names: Vec<&str> = names
+                .lines()
+                .filter_map(|line| line.strip_prefix("local ")?.split_once(" = "))
+                .flat_map(|(names, _)| names.split(", ").skip(1))
+                .collect();
+            for name in &names {
+                let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+                let words = text.split(|letter| !is_part(letter));
+                assert!(words.filter(|word| word == name).count() > 1, "{script:?}: {name}");
+            }
+            let counted = text.contains("KEYS[1]") || text.contains("ARGV[1]");
+            assert!(names.is_empty() || !counted, "{script:?} counts");
         }
     }
 
@@ -106,7 +140,7 @@ mod tests {
     #[test]
     fn faults_of_scripts_are_in_them() {
         use crate::sabotage::{Fault, switch_on};
-        let all = || Script::ALL.map(|script| script.text().into_owned());
+        let all = || Script::ALL.map(Script::text);
         let sound = all();
         let faults = [
             (Fault::SkippedFence, 5),

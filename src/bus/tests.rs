@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::entry::{Entry, EntryId, Item};
 use super::{
-    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Fenced, Keys, Once, Options,
-    Outcome, Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record, stream_of,
+    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Fenced, Keys, Look, Once,
+    Options, Outcome, Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record,
+    stream_of,
 };
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::ids::{ClientId, Moment, Position};
@@ -335,11 +336,11 @@ fn what_was_acknowledged_and_is_not_where_the_reader_looks_is_late_and_absent() 
     let late = now.after(BUS_LAG_MAX + BUS_PROBE_AGAIN);
     engine.on_tick(late);
     assert_eq!(engine.trouble(late), Some(Trouble::Late));
-    engine.on_tail((late, late), 0, Tail(Some(EntryId { number: 5, ..AT })));
+    engine.on_tail(late, 0, Look { asked: late, tail: Tail(Some(EntryId { number: 5, ..AT })) });
     assert_eq!(engine.take_renewal(late), None, "it is there, and the reader is slow");
-    engine.on_tail((now, late), 0, Tail(Some(AT)));
+    engine.on_tail(late, 0, Look { asked: now, tail: Tail(Some(AT)) });
     assert_eq!(engine.take_renewal(late), None, "the question was asked before");
-    engine.on_tail((late, late), 0, Tail(Some(AT)));
+    engine.on_tail(late, 0, Look { asked: late, tail: Tail(Some(AT)) });
     assert_eq!(engine.take_renewal(late), Some(Renewal::Absent));
 }
 

@@ -37,6 +37,34 @@ impl Pending {
     }
 }
 
+/// A publication that is in the stream.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) pending: Pending,
+    /// Its position, if it has one.
+    pub(super) position: Option<Position>,
+    /// It was there before.
+    pub(super) repeat: bool,
+}
+
+/// Whether publications that are given up may be in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// They are not.
+    Certain,
+    /// They may be, and nobody will ever know.
+    Unknown,
+}
+
+/// Publications that are given up.
+#[derive(Debug, Default)]
+pub(super) struct GivenUp {
+    /// In no stream.
+    pub(super) certain: Vec<Pending>,
+    /// Perhaps in the stream.
+    pub(super) unknown: Vec<Pending>,
+}
+
 /// A batch that was sent.
 #[derive(Debug)]
 struct Flight {
@@ -110,6 +138,8 @@ impl Writer {
         }
         self.used = now;
         let flight = self.flight.as_mut().filter(|flight| !flight.sent)?;
+        assert!(!flight.publications.is_empty(), "a batch of nothing");
+        assert_eq!(flight.number, self.number, "the last batch is the only one under way");
         flight.sent = true;
         let publications = flight.publications.iter().map(|one| one.appending.clone());
         Some(Append {
@@ -144,14 +174,16 @@ impl Writer {
         batch
     }
 
-    /// The batch was appended; answers who is to be told what, and whether it was there before.
-    pub(super) fn on_appended(
-        &mut self,
-        appended: Appended,
-    ) -> impl Iterator<Item = (Pending, Option<Position>, bool)> {
-        let flight = self.flight.take().map(|flight| flight.publications).unwrap_or_default();
-        let answers = appended.positions.into_iter().zip(appended.repeats);
-        flight.into_iter().zip(answers).map(|(one, (position, repeat))| (one, position, repeat))
+    /// The batch was appended. Returns its publications, if their time was not over before.
+    pub(super) fn on_appended(&mut self, appended: Appended) -> Vec<Taken> {
+        let Some(flight) = self.flight.take() else { return Vec::new() };
+        assert!(flight.sent, "an answer to a batch that was not sent");
+        let Appended { positions, repeats, .. } = appended;
+        let count = flight.publications.len();
+        assert!(positions.len() == count && repeats.len() == count, "an answer to another batch");
+        let answers = positions.into_iter().zip(repeats);
+        let taken = flight.publications.into_iter().zip(answers);
+        taken.map(|(pending, (position, repeat))| Taken { pending, position, repeat }).collect()
     }
 
     /// Takes back all that was ingested and waits. One of them has failed and comes again; if a
@@ -177,6 +209,7 @@ impl Writer {
     /// The batch reached a server that takes none: it is to be sent to another.
     pub(super) fn on_turned_away(&mut self) {
         if let Some(flight) = self.flight.as_mut() {
+            assert!(flight.sent, "an answer to a batch that was not sent");
             flight.sent = false;
         }
     }
@@ -211,12 +244,15 @@ impl Writer {
         self.on_refused(fresh)
     }
 
-    /// Gives up the batch, which Redis has refused for good and not taken before either. Answers
-    /// its publications, and whether they may be in the stream.
-    pub(super) fn abandon(&mut self, fresh: u64) -> (Vec<Pending>, bool) {
+    /// Gives up the batch, which Redis has refused for good. It may have taken it before.
+    pub(super) fn abandon(&mut self, fresh: u64) -> GivenUp {
         let flight = self.flight.take();
         self.renew(fresh);
-        flight.map_or((Vec::new(), false), |flight| (flight.publications, flight.uncertain))
+        let mut given_up = GivenUp::default();
+        if let Some(Flight { publications, uncertain, .. }) = flight {
+            *if uncertain { &mut given_up.unknown } else { &mut given_up.certain } = publications;
+        }
+        given_up
     }
 
     /// Gives back all that certainly is in no stream: the server takes nothing at present.
@@ -224,32 +260,31 @@ impl Writer {
         let unsent = self.flight.take_if(|flight| !flight.sent && !flight.uncertain);
         let mut back = Vec::new();
         if let Some(flight) = unsent {
-            self.number -= 1;
+            self.take_back_number();
             back = flight.publications;
         }
         back.extend(std::mem::take(&mut self.pending));
         back
     }
 
-    /// Those whose time is over, and whether they may be in the stream.
-    pub(super) fn expire(&mut self, now: Moment, fresh: u64) -> Vec<(Pending, bool)> {
-        let mut expired = Vec::new();
-        while self.pending.front().is_some_and(|first| first.deadline <= now) {
-            expired.extend(self.pending.pop_front().map(|one| (one, false)));
+    /// Gives up those whose time is over.
+    pub(super) fn expire(&mut self, now: Moment, fresh: u64) -> GivenUp {
+        let mut expired = GivenUp::default();
+        while let Some(one) = self.pending.pop_front_if(|first| first.deadline <= now) {
+            expired.certain.push(one);
         }
         let Some(flight) = self.flight.as_mut() else { return expired };
         let all = flight.publications.iter().all(|one| one.deadline <= now);
         if !flight.sent && !flight.uncertain {
             // What is ingested goes in order or not at all.
             let over = |one: &mut Pending| all || one.deadline <= now && !one.is_ingested();
-            let over = flight.publications.extract_if(.., over);
-            expired.extend(over.map(|one| (one, false)));
+            expired.certain.extend(flight.publications.extract_if(.., over));
             if flight.publications.is_empty() {
                 self.flight = None;
-                self.number -= 1;
+                self.take_back_number();
             }
         } else if all {
-            expired.extend(flight.publications.drain(..).map(|one| (one, true)));
+            expired.unknown.append(&mut flight.publications);
             self.flight = None;
             if crate::sabotage!(ReusedNumber) {
                 self.number -= 1;
@@ -269,7 +304,15 @@ impl Writer {
         over.map(|one| std::mem::replace(&mut one.asker, Asker::Nobody)).collect()
     }
 
+    /// No server has seen the last number, so the next batch has it.
+    fn take_back_number(&mut self) {
+        assert!(self.number > 0, "numbers begin with 1");
+        assert!(self.flight.is_none(), "a batch that is under way keeps its number");
+        self.number -= 1;
+    }
+
     fn renew(&mut self, fresh: u64) {
+        assert!(self.flight.is_none(), "a batch that is under way keeps its publisher");
         self.publisher = fresh;
         self.number = 0;
     }
@@ -327,13 +370,16 @@ mod tests {
         writer.push(pending(2, later));
         writer.send(later, 2, SEEN).expect("a batch");
         let over = now.after(BUS_PUBLISH_DEADLINE);
-        assert!(writer.expire(over, 3).is_empty(), "the batch may be in the stream");
+        let expired = writer.expire(over, 3);
+        assert!(
+            expired.certain.is_empty() && expired.unknown.is_empty(),
+            "the batch may be in the stream"
+        );
         assert_eq!(writer.release(over), [Asker::Control(Ticket(1))]);
         assert!(writer.release(over).is_empty(), "an answer is given once");
         writer.on_turned_away();
         let expired = writer.expire(over, 4);
-        assert_eq!(expired.len(), 1, "it was not taken, and goes on without the first");
-        assert!(!expired[0].1);
+        assert_eq!(expired.certain.len(), 1, "it was not taken, and goes on without the first");
         assert_eq!(writer.send(over, 5, SEEN).expect("the rest").publications.len(), 1);
     }
 }

@@ -131,7 +131,7 @@ fn check_events(settings: &Settings, found: &mut Found) {
 fn check_redis(settings: &Settings, found: &mut Found) {
     let redis = &settings.redis;
     if redis.is_on()
-        && let Err(error) = crate::bridge::check_url(&redis.url)
+        && let Err(error) = crate::redis::check_url(&redis.url)
     {
         // Not the URL itself, which may hold a password.
         let text = format!(

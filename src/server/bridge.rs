@@ -1,5 +1,9 @@
 //! The bridge's thread, and the wait until it has read what the bus has kept.
 
+mod thread;
+
+pub(super) use thread::Stopping;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,14 +11,15 @@ use crossbeam_channel::{TryRecvError, bounded};
 
 use super::{Common, Error};
 use crate::api;
-use crate::bridge::{self, NodeCard, Parts};
+use crate::cluster::NodeCard;
 use crate::ids::Moment;
 use crate::limits::{EVENTS_STOP_TIMEOUT, LOOK_INTERVAL};
 use crate::mesh::{Inbox, Outbound, ToBridge};
 use crate::sys::{self, Signal};
+use thread::{OwnersParts, Parts};
 
 /// What other nodes are told of this one.
-fn member(common: &Arc<Common>) -> NodeCard {
+fn card(common: &Arc<Common>) -> NodeCard {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let common = Arc::clone(common);
     NodeCard {
@@ -30,17 +35,19 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool
     let parts = Parts {
         inbox,
         wake: common.wakes[common.shards() + 1],
-        outbound: Outbound::new(common.shard_lanes(), common.control_lane(), None),
-        home_map: common.home_map.clone(),
-        counters: common.bridge_counters.clone().unwrap_or_default(),
-        now: sys::now,
-        member: member(common),
+        owners: OwnersParts {
+            outbound: Outbound::new(common.shard_lanes(), common.control_lane(), None),
+            home_map: common.home_map.clone(),
+            counters: common.bridge_counters.clone().unwrap_or_default(),
+            now: sys::now,
+            card: card(common),
+        },
         stopping: common.stopping.clone(),
     };
     let (sender, loaded) = bounded(1);
     // Main is gone only if the process ends already.
     let tell = move |result| sender.send(result).unwrap_or_default();
-    bridge::start(Arc::clone(&common.settings), parts, Box::new(tell)).map_err(Error::Thread)?;
+    thread::start(Arc::clone(&common.settings), parts, Box::new(tell)).map_err(Error::Thread)?;
     loop {
         match loaded.try_recv() {
             Ok(Ok(())) => return Ok(true),

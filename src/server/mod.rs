@@ -91,7 +91,7 @@ struct Common {
     /// What this node is called.
     node: Node,
     /// Tells the bridge, if there is one, that the server stops.
-    stopping: crate::bridge::Stopping,
+    stopping: bridge::Stopping,
 }
 
 impl Common {
@@ -185,7 +185,7 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
         addresses,
         wakes,
         node: node(listen[0]),
-        stopping: crate::bridge::Stopping::default(),
+        stopping: bridge::Stopping::default(),
         listen,
         descriptors_max,
     });

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -29,6 +29,12 @@ pub(super) fn check(call: &'static str, result: i32) -> Result<i32, SysError> {
 pub fn now() -> Moment {
     static START: OnceLock<Instant> = OnceLock::new();
     Moment::from_nanos(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
+}
+
+/// The wall clock: milliseconds since 1970.
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Random bytes of the kernel's, for secrets.

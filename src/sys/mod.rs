@@ -10,7 +10,7 @@ mod ring;
 mod sockets;
 mod threads;
 
-pub use calls::{EventFd, SysError, TimerFd, now, random_bytes, watched};
+pub use calls::{EventFd, SysError, TimerFd, now, random_bytes, unix_millis, watched};
 pub use driver::Driver;
 pub use epoll::Epoll;
 pub use memory::{refuse_huge_pages, resident_bytes, return_freed_memory};

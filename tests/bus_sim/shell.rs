@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use corecast::bus::{AppendFailed, Call, Engine, Outcome};
+use corecast::bus::{AppendFailed, Call, Engine, Look, Outcome};
 use corecast::ids::Moment;
 use corecast::limits::{
     BUS_CALL_TIMEOUT, BUS_READ_TIMEOUT, BUS_RENEWAL_INTERVAL, BUS_RETRY_MAX, BUS_RETRY_MIN,
@@ -326,7 +326,8 @@ impl Shell {
             (Stage::Look(stream), Answer::Tail(run, tail)) => {
                 self.looked = now;
                 self.engine.on_reader(stream, Some(run));
-                if !self.engine.on_tail((self.asked_at, now), stream, tail) {
+                let look = Look { asked: self.asked_at, tail };
+                if !self.engine.on_tail(now, stream, look) {
                     return self.end_reader(redis, now, "it is behind");
                 }
                 if stream + 1 < self.streams { Stage::Look(stream + 1) } else { Stage::Ready }

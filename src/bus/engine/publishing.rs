@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::Engine;
+use crate::bus::EntryId;
 use crate::bus::append::{AppendFailed, Appended, Appending, Durable, Once};
 use crate::bus::record;
-use crate::bus::writer::Pending;
+use crate::bus::writer::{GivenUp, Loss, Pending, Taken};
 use crate::channel::{ChannelName, Namespace};
 use crate::ids::Moment;
 use crate::limits::{BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
@@ -36,7 +37,7 @@ impl Engine {
             ordered,
             once,
             record: record::encode(channel.as_str(), &publication, ordered).into(),
-            durable: durable(&namespace, ordered),
+            durable: if ordered { durable(&namespace) } else { Durable::None },
             channel,
         };
         let pending = Pending {
@@ -52,7 +53,7 @@ impl Engine {
     fn push(&mut self, now: Moment, mut pending: Pending) {
         let stream = self.stream_of(pending.appending.channel.as_str());
         if self.is_away(now) || self.streams[stream].ill {
-            return self.refuse(&pending, false);
+            return self.refuse(&pending, Loss::Certain);
         }
         let bytes = pending.bytes();
         if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
@@ -98,90 +99,98 @@ impl Engine {
         if matches!(result, Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_))) {
             self.hurry_probe(now, stream);
         }
-        let lane = &mut self.streams[stream];
-        let writer = &mut lane.writer;
+        let state = &mut self.streams[stream];
+        let writer = &mut state.writer;
         match result {
             Ok(appended) => {
                 let at = appended.at;
-                lane.unread.note(now, at, lane.cursor.at());
-                let told: Vec<_> = writer.on_appended(appended).collect();
-                self.counters.appended.add(told.len() as u64);
-                for (pending, position, repeat) in told {
-                    self.pending_bytes -= pending.bytes();
-                    let first = position.is_some_and(|position| position.offset == 1);
-                    if let Asker::Connection { connection, .. } = pending.asker
-                        && first
-                        && !repeat
-                    {
-                        let lane = self.outbound.shard(connection.shard);
-                        lane.push(ToShard::Created { connection });
-                    }
-                    let answer = if pending.removal {
-                        Answer::HistoryRemoved
-                    } else if repeat && pending.is_ingested() {
-                        Answer::Repeated
-                    } else {
-                        self.counters.publications_ingest.add(u64::from(pending.is_ingested()));
-                        Answer::Published(position.filter(|_| pending.positioned))
-                    };
-                    if pending.is_ingested() {
-                        self.answer_once_read(stream, at, pending.asker, answer);
-                    } else {
-                        self.answer(pending.asker, answer);
-                    }
+                state.unread.note(now, at, state.cursor.at());
+                let taken = writer.on_appended(appended);
+                self.counters.appended.add(taken.len() as u64);
+                for one in taken {
+                    self.on_taken(stream, at, one);
                 }
                 self.confirm(stream);
             }
             Err(AppendFailed::Fenced) => {
                 self.streams[stream].unfenced = true;
                 let unknown = self.streams[stream].writer.on_refused(fresh);
-                self.give_up(unknown, true);
+                self.give_up(unknown, Loss::Unknown);
             }
             Err(AppendFailed::OutOfOrder) => {
                 let unknown = writer.on_refused(fresh);
-                self.give_up(unknown, true);
+                self.give_up(unknown, Loss::Unknown);
             }
             Err(AppendFailed::WrongServer(_)) => {
                 writer.on_turned_away();
-                if lane.ill {
+                if state.ill {
                     // Its publishers would wait for a server that is known to take nothing.
                     let certain = writer.give_back();
-                    self.give_up(certain, false);
+                    self.give_up(certain, Loss::Certain);
                 }
             }
             Err(AppendFailed::Lost) => writer.on_lost(),
             Err(AppendFailed::Refused(_)) => {
-                let (refused, unknown) = writer.abandon(fresh);
-                self.give_up(refused, unknown);
+                let GivenUp { certain, unknown } = writer.abandon(fresh);
+                self.give_up(certain, Loss::Certain);
+                self.give_up(unknown, Loss::Unknown);
             }
         }
     }
 
-    pub(super) fn give_up(&mut self, publications: Vec<Pending>, unknown: bool) {
-        let ingested = publications.iter().find(|pending| pending.is_ingested());
-        let stream = ingested.map(|one| self.stream_of(one.appending.channel.as_str()));
-        let later = stream.map(|stream| self.streams[stream].writer.withdraw_ingested());
-        let later = later.into_iter().flatten().map(|pending| (pending, false));
-        for (pending, unknown) in publications.into_iter().map(|one| (one, unknown)).chain(later) {
-            self.pending_bytes -= pending.bytes();
-            self.refuse(&pending, unknown);
+    /// Tells the publisher of one publication that it is in the stream, in the entry `at`.
+    fn on_taken(&mut self, stream: usize, at: EntryId, taken: Taken) {
+        let Taken { pending, position, repeat } = taken;
+        self.pending_bytes -= pending.bytes();
+        let first = position.is_some_and(|position| position.offset == 1);
+        if let Asker::Connection { connection, .. } = pending.asker
+            && first
+            && !repeat
+        {
+            let lane = self.outbound.shard(connection.shard);
+            lane.push(ToShard::Created { connection });
+        }
+        let answer = if pending.removal {
+            Answer::HistoryRemoved
+        } else if repeat && pending.is_ingested() {
+            Answer::Repeated
+        } else {
+            self.counters.publications_ingest.add(u64::from(pending.is_ingested()));
+            Answer::Published(position.filter(|_| pending.positioned))
+        };
+        if pending.is_ingested() {
+            self.answer_once_read(stream, at, pending.asker, answer);
+        } else {
+            self.answer(pending.asker, answer);
         }
     }
 
-    fn refuse(&mut self, pending: &Pending, unknown: bool) {
-        let (error, cell) = if unknown {
-            (ClientError::ResultUnknown, &self.counters.unknown)
-        } else {
-            (ClientError::BusUnavailable, &self.counters.unavailable)
+    /// Tells the publishers of `publications`, which are given up. With one that was ingested, all
+    /// later ones are, which certainly are in no stream.
+    pub(super) fn give_up(&mut self, publications: Vec<Pending>, loss: Loss) {
+        let ingested = publications.iter().find(|pending| pending.is_ingested());
+        let stream = ingested.map(|one| self.stream_of(one.appending.channel.as_str()));
+        let later = stream.map(|stream| self.streams[stream].writer.withdraw_ingested());
+        let later = later.into_iter().flatten().map(|pending| (pending, Loss::Certain));
+        for (pending, loss) in publications.into_iter().map(|one| (one, loss)).chain(later) {
+            self.pending_bytes -= pending.bytes();
+            self.refuse(&pending, loss);
+        }
+    }
+
+    fn refuse(&mut self, pending: &Pending, loss: Loss) {
+        let (error, counter) = match loss {
+            Loss::Unknown => (ClientError::ResultUnknown, &self.counters.unknown),
+            Loss::Certain => (ClientError::BusUnavailable, &self.counters.unavailable),
         };
-        cell.add(1);
+        counter.add(1);
         self.answer(pending.asker, Answer::Error(error));
     }
 }
 
-/// What becomes of the history that Redis keeps for a publication's channel.
-fn durable(namespace: &Namespace, ordered: bool) -> Durable {
-    if ordered && namespace.durable_history {
+/// What becomes of the history that Redis keeps for a publication's channel, if that has an offset.
+fn durable(namespace: &Namespace) -> Durable {
+    if namespace.durable_history {
         Durable::Keep { size: namespace.history_size, ttl: namespace.history_ttl }
     } else {
         Durable::None

@@ -4,8 +4,9 @@
 use super::Engine;
 use crate::bus::EntryId;
 use crate::bus::append::AppendFailed;
-use crate::bus::probe::{Probe, Probed, RunId};
+use crate::bus::probe::{Master, Probe, Probed, RunId, Verdict};
 use crate::bus::stream::StreamState;
+use crate::bus::writer::Loss;
 use crate::ids::Moment;
 use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_RENEWAL_INTERVAL, BUS_UNCONFIRMED_MAX};
 use crate::mesh::{Answer, Asker, ToHome};
@@ -36,13 +37,13 @@ pub enum Renewal {
 impl Engine {
     /// What is wrong with the bus, the worst first.
     pub fn trouble(&self, now: Moment) -> Option<Trouble> {
-        if self.streams.iter().any(|lane| lane.ill) {
+        if self.streams.iter().any(|state| state.ill) {
             Some(Trouble::Refusing)
         } else if !self.up {
             Some(Trouble::Away)
         } else if self.is_apart(now) {
             Some(Trouble::Apart)
-        } else if self.streams.iter().any(|lane| lane.unread.lag(now) > BUS_LAG_MAX) {
+        } else if self.streams.iter().any(|state| state.unread.lag(now) > BUS_LAG_MAX) {
             Some(Trouble::Late)
         } else {
             None
@@ -80,7 +81,7 @@ impl Engine {
         }
         let reason = if self.is_apart(now) || self.strayed {
             Renewal::Apart
-        } else if self.streams.iter().any(|lane| lane.absent) {
+        } else if self.streams.iter().any(|state| state.absent) {
             Renewal::Absent
         } else {
             return None;
@@ -88,7 +89,7 @@ impl Engine {
         let jitter = (self.fresh() >> 40) as f64 / (1u64 << 24) as f64;
         self.renewal_from = now.after(BUS_RENEWAL_INTERVAL.mul_f64(1.0 + jitter / 2.0));
         (self.apart_since, self.strayed) = (None, false);
-        self.streams.iter_mut().for_each(|lane| lane.absent = false);
+        self.streams.iter_mut().for_each(|state| state.absent = false);
         self.counters.renewals.add(1);
         Some(reason)
     }
@@ -104,25 +105,25 @@ impl Engine {
             return;
         }
         let stream = self.stream_of(channel);
-        let lane = &mut self.streams[stream];
-        let next = EntryId { epoch: lane.cursor.at().epoch + 1, number: 0 };
-        (lane.above, lane.unfenced) = (next, true);
-        lane.locator.on_adrift(next);
+        let state = &mut self.streams[stream];
+        let next = EntryId { epoch: state.cursor.at().epoch + 1, number: 0 };
+        (state.above, state.unfenced) = (next, true);
+        state.locator.on_adrift(next);
     }
 
     /// Looks how the bus stands, and tells shards of streams that are read late or in time again.
     pub(super) fn stand(&mut self, now: Moment) {
-        let runs = |lane: &StreamState| lane.writer_run.zip(lane.reader_run);
+        let runs = |state: &StreamState| state.writer_run.zip(state.reader_run);
         let apart = self.streams.iter().filter_map(runs).any(|(writer, reader)| writer != reader);
         self.apart_since = apart.then(|| self.apart_since.unwrap_or(now));
         let mut lag_millis = 0;
         for stream in 0..self.streams.len() {
-            let lane = &mut self.streams[stream];
-            let lag = lane.unread.lag(now);
-            lag_millis = lane.read_lag_millis.max(lag.as_millis() as u64).max(lag_millis);
+            let state = &mut self.streams[stream];
+            let lag = state.unread.lag(now);
+            lag_millis = state.read_lag_millis.max(lag.as_millis() as u64).max(lag_millis);
             // Whoever can't reach Redis at all goes on with what there is.
-            let late = lag > BUS_LAG_MAX && self.up && lane.reader_run.is_some();
-            if std::mem::replace(&mut lane.told_late, late) != late {
+            let late = lag > BUS_LAG_MAX && self.up && state.reader_run.is_some();
+            if std::mem::replace(&mut state.told_late, late) != late {
                 let streams = self.options.settings.redis.streams;
                 for lane in self.outbound.shards() {
                     lane.push(ToHome::Late { stream, streams, late });
@@ -134,17 +135,21 @@ impl Engine {
 
     /// The next probe that is due.
     pub(super) fn next_probe(&mut self, now: Moment) -> Option<Probe> {
-        let lanes = &self.streams;
-        let is_ready = |stream: usize| !lanes[stream].unfenced;
+        let streams = &self.streams;
+        let is_ready = |stream: usize| !streams[stream].unfenced;
         self.masters.iter_mut().find_map(|master| master.probe(now, is_ready))
     }
 
     /// An append to `stream` was refused: whether others would be is asked at once.
     pub(super) fn hurry_probe(&mut self, now: Moment, stream: usize) {
+        self.master(stream).hurry(now);
+    }
+
+    /// The server that has a stream, on the connection that there is.
+    fn master(&mut self, stream: usize) -> &mut Master {
         let master = self.masters.iter_mut().find(|one| one.streams().contains(&stream));
-        if let Some(master) = master {
-            master.hurry(now);
-        }
+        let Some(master) = master else { panic!("no server has stream {stream}") };
+        master
     }
 
     pub(super) fn on_probed(
@@ -153,31 +158,30 @@ impl Engine {
         stream: usize,
         result: &Result<Probed, AppendFailed>,
     ) {
-        let lane = &mut self.streams[stream];
-        let well = match result {
+        let state = &mut self.streams[stream];
+        let verdict = match result {
             Ok(probed) => {
-                lane.writer_run = Some(probed.run);
-                lane.unread.note(now, probed.tail, lane.cursor.at());
+                state.writer_run = Some(probed.run);
+                state.unread.note(now, probed.tail, state.cursor.at());
                 // Another node has begun an epoch, and what is appended next is to be of it.
-                lane.unfenced |= probed.tail.epoch != lane.writer.epoch();
-                Some(true)
+                state.unfenced |= probed.tail.epoch != state.writer.epoch();
+                Some(Verdict::Well)
             }
             Err(AppendFailed::Fenced) => {
-                lane.unfenced = true;
+                state.unfenced = true;
                 None
             }
             // Somebody has put something else into the place of one stream.
             Err(AppendFailed::Refused(text)) if text.starts_with("WRONGTYPE") => None,
             Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_)) => {
                 // Who refuses has not said who it is: a fence that has nothing to write does.
-                lane.unfenced = true;
-                Some(false)
+                state.unfenced = true;
+                Some(Verdict::Ill)
             }
             Err(AppendFailed::OutOfOrder | AppendFailed::Lost) => None,
         };
-        let mut masters = self.masters.iter_mut();
-        let Some(master) = masters.find(|one| one.streams().contains(&stream)) else { return };
-        if !master.on_answer(now, well) {
+        let master = self.master(stream);
+        if !master.on_answer(now, verdict) {
             return;
         }
         let (ill, streams) = (master.is_ill(), master.streams().to_vec());
@@ -185,7 +189,7 @@ impl Engine {
             self.streams[stream].ill = ill;
             if ill {
                 let certain = self.streams[stream].writer.give_back();
-                self.give_up(certain, false);
+                self.give_up(certain, Loss::Certain);
             }
         }
     }
@@ -212,10 +216,10 @@ impl Engine {
     /// Answers what the reader has passed. What was in an epoch that the reader has left may be
     /// lost: it is asked for again, and a repeat is recognised.
     pub(super) fn confirm(&mut self, stream: usize) {
-        let lane = &mut self.streams[stream];
-        let reader = lane.cursor.at();
+        let state = &mut self.streams[stream];
+        let reader = state.cursor.at();
         let is_over = |at: &EntryId| *at <= reader;
-        let over: Vec<_> = lane.unconfirmed.extract_if(.., |(at, ..)| is_over(at)).collect();
+        let over: Vec<_> = state.unconfirmed.extract_if(.., |(at, ..)| is_over(at)).collect();
         for (at, asker, answer) in over {
             let read = at.epoch == reader.epoch;
             let unknown = Answer::Error(ClientError::ResultUnknown);

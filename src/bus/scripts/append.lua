@@ -1,21 +1,14 @@
 -- Appends a batch to one stream of the bus: atomically, and once however often it is sent.
 --
--- KEYS  1 stream, 2 meta, 3 marks, 4 publisher, 5 places, 6 silent, then one for each idempotency
---       key and each history
--- ARGV  1 the publisher's number for the batch, 2 bytes that the stream may have, 3 milliseconds
---       that a silent channel keeps its offsets at least, 4 that a publisher is known, 5 that an
---       idempotency key is known, 6 number of channels, 7 an ingest stream or '', 8 for each
---       publication whose channel has a history "publication=history:most publications:milliseconds
---       that it is kept ..." ("0:0": it is forgotten), 9 the epoch in which the batch was sent for
---       the first time, 10 the last entry of that epoch that the caller has read, then the names of
---       the channels, then for each publication: number of its channel (0: it gets no offset),
---       number of its idempotency key (0: none), after its place in the ingest stream if it has one
---       ("i<ms>-<seq>-<part>:<number>"), the record
+-- KEYS  those of `AppendKeys`, then one for each idempotency key and each history
+-- ARGV  those of `AppendHead`, then the names of the channels, then for each publication: number of
+--       its channel (0: it gets no offset), number of its idempotency key (0: none), after its place
+--       in the ingest stream if it has one ("i<ms>-<seq>-<part>:<number>"), the record
 -- Answers {"ok" or "dup", epoch, n, "channel=incarnation:offset before ...", "publication=epoch:
 -- incarnation:offset ..." of those that were repeats}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta =
-  redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 't', 'f', 'i:' .. ARGV[7])
+  redis.call('HMGET', meta_key, 'run', 'e', 'n', 'b', 'cut', 't', 'f', 'i:' .. ingest_name)
 local n, total = tonumber(meta[3] or nil), tonumber(meta[4] or nil)
 local marked, began = tonumber(meta[5] or nil), tonumber(meta[6] or nil)
 if meta[1] ~= run or not (meta[2] and n and total and marked and began) or meta[7] ~= '1' then
@@ -27,23 +20,23 @@ local function get(key)
   return type(value) == 'string' and value
 end
 
-local e, seq = meta[2], tonumber(ARGV[1])
+local e, seq = meta[2], tonumber(batch)
 local last = 0
-local before = get(KEYS[4])
+local before = get(publisher_key)
 if before then
   -- The epoch in which it was appended may have ended since.
-  local number, epoch, n, bases, repeats =
+  local number, its_epoch, n, bases, repeats =
     string.match(before, '^(%d+) (%d+) (%d+) ([^|]*)|(.*)$')
   last = tonumber(number or 0)
   if last == seq then
-    return {'dup', epoch, n, bases, repeats}
+    return {'dup', its_epoch, n, bases, repeats}
   end
 end
-if e ~= ARGV[9] then
+if e ~= epoch then
   -- What the stream has lost, an earlier sending of this batch may have been among.
   return redis.error_reply('FENCED the stream has begun another epoch')
 end
-if n < tonumber(ARGV[10]) then
+if n < tonumber(seen) then
   return redis.error_reply('FENCED the stream was set back')
 end
 if seq ~= last + 1 then
@@ -72,11 +65,10 @@ local function keep(history, id, record)
   redis.call('PEXPIRE', key, ttl)
 end
 
-local FIXED = 10
-local channels = tonumber(ARGV[6])
+local channels = tonumber(channel_count)
 local places = {}
 if channels > 0 then
-  places = redis.pcall('HMGET', KEYS[5], unpack(ARGV, FIXED + 1, FIXED + channels))
+  places = redis.pcall('HMGET', places_key, unpack(ARGV, ARGV_NAMED + 1, ARGV_NAMED + channels))
 end
 -- How many fields a hash has, as meta has it.
 local function fields(key)
@@ -86,9 +78,9 @@ end
 -- The generation with which new channels begin. Whether places are lost matters where one is not
 -- there: in this epoch a channel whose place is gone would give its offsets twice.
 local function find_generation()
-  local counts = redis.call('HMGET', KEYS[2], 'p', 's')
-  local lost = (fields(KEYS[5]) ~= counts[1] or fields(KEYS[6]) ~= counts[2])
-  return not lost and string.match(redis.call('HGET', KEYS[5], '') or '', '^%d+')
+  local counts = redis.call('HMGET', meta_key, 'p', 's')
+  local lost = (fields(places_key) ~= counts[1] or fields(silent_key) ~= counts[2])
+  return not lost and string.match(redis.call('HGET', places_key, '') or '', '^%d+')
 end
 
 local incarnation, top, order, starts, records, repeats = {}, {}, {}, {}, {}, {}
@@ -97,14 +89,14 @@ local woken, begun, generation = {}, 0, nil
 
 -- Where channel `c` stands; nothing if that is lost.
 local function find(c)
-  local name = ARGV[FIXED + c]
+  local name = ARGV[ARGV_NAMED + c]
   local state = places[c]
   if not state then
     generation = generation or find_generation()
     if not generation then
       return
     end
-    state = redis.call('HGET', KEYS[6], name)
+    state = redis.call('HGET', silent_key, name)
     if state then
       woken[#woken + 1] = name
     else
@@ -134,12 +126,12 @@ local function is_ingested(one)
 end
 local ingested_last
 local histories = {}
-for one, key, size, ttl in string.gmatch(ARGV[8], '(%d+)=(%d+):(%d+):(%d+)') do
-  histories[tonumber(one)] = {KEYS[6 + tonumber(key)], size, ttl}
+for one, key, size, ttl in string.gmatch(history_list, '(%d+)=(%d+):(%d+):(%d+)') do
+  histories[tonumber(one)] = {KEYS[KEYS_NAMED + tonumber(key)], size, ttl}
 end
 -- What is written once the stream has taken the batch, which may fail.
 local keys, kept = {}, {}
-local at, index = FIXED + channels + 1, 0
+local at, index = ARGV_NAMED + channels + 1, 0
 while ARGV[at] do
   local c, once, record = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   local key, first
@@ -155,7 +147,7 @@ while ARGV[at] do
     end
     number = tonumber(number or once)
     if number > 0 and not first then
-      key = KEYS[6 + number]
+      key = KEYS[KEYS_NAMED + number]
       first = keys[key] or get(key)
     end
   end
@@ -165,9 +157,9 @@ while ARGV[at] do
     if c > 0 then
       if not top[c] and not find(c) then
         -- Where the channel stood is lost, or no node wrote it: an epoch is to begin.
-        redis.pcall('HDEL', KEYS[5], ARGV[FIXED + c])
-        redis.pcall('HDEL', KEYS[6], ARGV[FIXED + c])
-        redis.call('HDEL', KEYS[2], 'run')
+        redis.pcall('HDEL', places_key, ARGV[ARGV_NAMED + c])
+        redis.pcall('HDEL', silent_key, ARGV[ARGV_NAMED + c])
+        redis.call('HDEL', meta_key, 'run')
         return redis.error_reply('FENCED the place of a channel is lost')
       end
       top[c] = top[c] + 1
@@ -188,24 +180,24 @@ end
 -- Begins a generation. Channels that were silent through the whole last one are forgotten; if there
 -- are any, those that begin from now on have another incarnation.
 local function turn()
-  local counts = redis.call('HMGET', KEYS[2], 'p', 's')
-  local text = redis.call('HGET', KEYS[5], '')
+  local counts = redis.call('HMGET', meta_key, 'p', 's')
+  local text = redis.call('HGET', places_key, '')
   if not text then
     return
   end
   if counts[2] ~= '0' and counts[2] ~= '1' then
     text = string.gsub(text, '^%d+', function(last) return number(tonumber(last) + 1) end)
   end
-  redis.call('UNLINK', KEYS[6])
-  redis.call('RENAME', KEYS[5], KEYS[6])
-  redis.call('HSET', KEYS[5], '', text)
-  redis.call('HSET', KEYS[2], 'p', 1, 's', counts[1] or 0, 't', number(ms))
+  redis.call('UNLINK', silent_key)
+  redis.call('RENAME', places_key, silent_key)
+  redis.call('HSET', places_key, '', text)
+  redis.call('HSET', meta_key, 'p', 1, 's', counts[1] or 0, 't', number(ms))
 end
 
 if #records > 0 then
   n = n + 1
   -- The first write: if Redis refuses it, nothing has happened.
-  local added = redis.pcall('XADD', KEYS[1], e .. '-' .. number(n), 't', number(ms), 'c',
+  local added = redis.pcall('XADD', stream_key, e .. '-' .. number(n), 't', number(ms), 'c',
     table.concat(starts, ' '), 'd', table.concat(records))
   if type(added) == 'table' and added.err then
     if string.find(added.err, 'equal or smaller') then
@@ -216,62 +208,62 @@ if #records > 0 then
   if #order > 0 then
     local written = {}
     for _, c in ipairs(order) do
-      written[#written + 1] = ARGV[FIXED + c]
+      written[#written + 1] = ARGV[ARGV_NAMED + c]
       written[#written + 1] = incarnation[c] .. ':' .. number(top[c])
     end
-    redis.call('HSET', KEYS[5], unpack(written))
+    redis.call('HSET', places_key, unpack(written))
   end
   if generation then
     if #woken > 0 then
-      redis.call('HDEL', KEYS[6], unpack(woken))
-      redis.call('HINCRBY', KEYS[2], 's', -#woken)
+      redis.call('HDEL', silent_key, unpack(woken))
+      redis.call('HINCRBY', meta_key, 's', -#woken)
     end
-    redis.call('HINCRBY', KEYS[2], 'p', begun + #woken)
+    redis.call('HINCRBY', meta_key, 'p', begun + #woken)
   end
   if ms < began then
     -- The clock was set back: silent channels keep their offsets the longer.
-    redis.call('HSET', KEYS[2], 't', number(ms))
-  elseif ms - began >= tonumber(ARGV[3]) then
+    redis.call('HSET', meta_key, 't', number(ms))
+  elseif ms - began >= tonumber(silent_millis) then
     turn()
   end
   for key, position in pairs(keys) do
-    redis.call('SET', key, position, 'PX', ARGV[5])
+    redis.call('SET', key, position, 'PX', idempotency_millis)
   end
   for _, one in ipairs(kept) do
     keep(unpack(one))
   end
   total = total + bytes
-  local bytes_max = tonumber(ARGV[2])
+  local bytes_max = tonumber(stream_bytes_max)
   if total - marked >= bytes_max / 64 then
     -- The stream is cut at marks, so that counting its bytes costs next to nothing.
     marked = total
     local mark = e .. '-' .. number(n) .. ':' .. number(total)
-    if type(redis.pcall('RPUSH', KEYS[3], mark)) == 'table' then
-      redis.call('DEL', KEYS[3])
-      redis.call('RPUSH', KEYS[3], mark)
+    if type(redis.pcall('RPUSH', marks_key, mark)) == 'table' then
+      redis.call('DEL', marks_key)
+      redis.call('RPUSH', marks_key, mark)
     end
-    mark = redis.call('LINDEX', KEYS[3], 0)
+    mark = redis.call('LINDEX', marks_key, 0)
     while mark do
       local until_e, until_n, until_total = string.match(mark, '^(%d+)-(%d+):(%d+)$')
       if until_n and total - tonumber(until_total) < bytes_max then
         break
       end
-      redis.call('LPOP', KEYS[3])
-      redis.call('XTRIM', KEYS[1], 'MINID',
+      redis.call('LPOP', marks_key)
+      redis.call('XTRIM', stream_key, 'MINID',
         (until_e or e) .. '-' .. number(tonumber(until_n or 0) + 1))
-      mark = redis.call('LINDEX', KEYS[3], 0)
+      mark = redis.call('LINDEX', marks_key, 0)
     end
   end
-  redis.call('HSET', KEYS[2], 'n', number(n), 'b', number(total), 'cut', number(marked))
+  redis.call('HSET', meta_key, 'n', number(n), 'b', number(total), 'cut', number(marked))
 end
 if ingested_last then
-  redis.call('HSET', KEYS[2], 'i:' .. ARGV[7], ingested_last)
+  redis.call('HSET', meta_key, 'i:' .. ingest_name, ingested_last)
 end
 for at, c in ipairs(order) do
   starts[at] = c .. '=' .. starts[at]
 end
 local bases = table.concat(starts, ' ')
 repeats = table.concat(repeats, ' ')
-redis.call('SET', KEYS[4],
-  ARGV[1] .. ' ' .. e .. ' ' .. number(n) .. ' ' .. bases .. '|' .. repeats, 'PX', ARGV[4])
+redis.call('SET', publisher_key,
+  batch .. ' ' .. e .. ' ' .. number(n) .. ' ' .. bases .. '|' .. repeats, 'PX', publisher_millis)
 return {'ok', e, number(n), bases, repeats}

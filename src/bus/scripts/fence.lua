@@ -4,19 +4,19 @@
 -- entry that somebody has read was set back, and a channel whose place is lost would give its
 -- offsets twice.
 --
--- KEYS  1 stream, 2 meta, 3 marks, 4 places, 5 silent
--- ARGV  1 and 2 epoch and number of the last entry that the caller has seen, 3 the caller's format
+-- KEYS  those of `FenceKeys`
+-- ARGV  those of `FenceHead`
 -- Answers {epoch, n, "same" or "new", the server's run_id, the last entry of the epoch before if the
 -- stream still has it, or ''}, or "FORMAT" and the format of what is there.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n', 'b', 'cut', 'p', 's', 't', 'f',
+local meta = redis.call('HMGET', meta_key, 'run', 'e', 'n', 'b', 'cut', 'p', 's', 't', 'f',
   'was')
-if meta[1] and meta[9] ~= ARGV[3] then
+if meta[1] and meta[9] ~= format then
   return redis.error_reply('FORMAT ' .. (meta[9] or '0'))
 end
-local seen_e, seen_n = tonumber(ARGV[1]), tonumber(ARGV[2])
+local seen_e, seen_n = tonumber(seen_epoch), tonumber(seen_number)
 local last_e, last_n, was = 0, 0, ''
-local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
+local info = redis.pcall('XINFO', 'STREAM', stream_key)
 if not info.err then
   for at = 1, #info, 2 do
     if info[at] == 'last-generated-id' then
@@ -41,11 +41,11 @@ end
 
 local e, n, began = tonumber(meta[2] or nil), tonumber(meta[3] or nil), tonumber(meta[8] or nil)
 local whole = e and n and began and tonumber(meta[4] or nil) and tonumber(meta[5] or nil)
-local lost = (fields(KEYS[4]) ~= meta[6] or fields(KEYS[5]) ~= meta[7])
+local lost = (fields(places_key) ~= meta[6] or fields(silent_key) ~= meta[7])
 local behind = whole and (e < seen_e or e == seen_e and n < seen_n)
 -- Above it there is what no node wrote, if anything.
 local ours = whole and (last_e < e or last_e == e and last_n <= n)
-if meta[1] == run and ours and not behind and not lost and generation(KEYS[4]) > 0 then
+if meta[1] == run and ours and not behind and not lost and generation(places_key) > 0 then
   return {meta[2], meta[3], 'same', run, meta[10] or ''}
 end
 -- What the epoch before has left was acknowledged, and readers that are not so far yet go on with it.
@@ -56,7 +56,7 @@ local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local EPOCH_MAX = 2 ^ 52
 if last_e > EPOCH_MAX then
   -- No time makes such an id, and nothing could follow it.
-  redis.call('DEL', KEYS[1])
+  redis.call('DEL', stream_key)
   last_e = 0
 end
 -- The stream may know of an epoch that meta has lost, and takes no lower one.
@@ -64,7 +64,7 @@ e = math.max(ms * 1024, seen_e, e or 0, last_e)
 -- Two servers that don't know of each other must not begin the same epoch.
 e = number(e + 1 + tonumber(string.sub(run, 1, 4), 16) % 1024)
 local ingested = {}
-local all = redis.call('HGETALL', KEYS[2])
+local all = redis.call('HGETALL', meta_key)
 for at = 1, #all, 2 do
   if string.sub(all[at], 1, 2) == 'i:' then
     ingested[#ingested + 1] = all[at]
@@ -72,21 +72,21 @@ for at = 1, #all, 2 do
   end
 end
 -- Above every incarnation that a channel has, whatever is left of them.
-local new = math.max(generation(KEYS[4]), generation(KEYS[5])) + 1
-redis.call('DEL', KEYS[2])
-for at = 4, 5 do
-  if not fields(KEYS[at]) then
-    redis.call('DEL', KEYS[at])
+local new = math.max(generation(places_key), generation(silent_key)) + 1
+redis.call('DEL', meta_key)
+for _, key in ipairs({places_key, silent_key}) do
+  if not fields(key) then
+    redis.call('DEL', key)
   end
 end
-redis.call('HSET', KEYS[4], '', number(new) .. ' is the generation with which channels begin. '
+redis.call('HSET', places_key, '', number(new) .. ' is the generation with which channels begin. '
   .. 'A text of this length has Redis keep a table, and not a list that it would search.')
 if not kept then
   was = ''
-  redis.call('DEL', KEYS[3])
-  redis.call('XTRIM', KEYS[1], 'MINID', e .. '-0')
+  redis.call('DEL', marks_key)
+  redis.call('XTRIM', stream_key, 'MINID', e .. '-0')
 end
-redis.call('HSET', KEYS[2], 'run', run, 'e', e, 'n', '0', 'b', kept and meta[4] or '0',
-  'cut', kept and meta[5] or '0', 'p', fields(KEYS[4]), 's', fields(KEYS[5]),
-  't', number(began or ms), 'f', ARGV[3], 'was', was, unpack(ingested))
+redis.call('HSET', meta_key, 'run', run, 'e', e, 'n', '0', 'b', kept and meta[4] or '0',
+  'cut', kept and meta[5] or '0', 'p', fields(places_key), 's', fields(silent_key),
+  't', number(began or ms), 'f', format, 'was', was, unpack(ingested))
 return {e, '0', 'new', run, was}

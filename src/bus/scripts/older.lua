@@ -1,18 +1,18 @@
 -- Reads back what channels of one stream of the bus have in histories of their own.
 --
--- KEYS  1 meta, 2 places, 3 silent, then the history of each channel
--- ARGV  1 bytes after which no more is read, then for each channel: its name, the offset before
---       which, most publications, milliseconds that a publication is kept
+-- KEYS  those of `PlacesKeys`, then the history of each channel
+-- ARGV  those of `OlderHead`, then for each channel: its name, the offset before which, most
+--       publications, milliseconds that a publication is kept
 -- Answers {epoch, then for each channel {its incarnation, 1 if nothing older is kept, then, the
 -- newest first: offset, age in milliseconds, record ...}}.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local meta = redis.call('HMGET', KEYS[1], 'run', 'e', 'f')
+local meta = redis.call('HMGET', meta_key, 'run', 'e', 'f')
 if meta[1] ~= run or meta[3] ~= '1' then
   return redis.error_reply('FENCED the stream belongs to another process')
 end
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local left = tonumber(ARGV[1])
+local left = tonumber(bytes_max)
 local PAGE = 16
 
 local function read(state, history, before, count, ttl)
@@ -57,10 +57,10 @@ local function where(key, name)
 end
 
 local answer = {meta[2]}
-for channel = 1, #KEYS - 3 do
-  local at = 4 * channel - 2
-  local state = where(KEYS[2], ARGV[at]) or where(KEYS[3], ARGV[at])
-  answer[channel + 1] = read(state, KEYS[channel + 3], tonumber(ARGV[at + 1]),
+for channel = 1, #KEYS - KEYS_NAMED do
+  local at = ARGV_NAMED + 4 * (channel - 1) + 1
+  local state = where(places_key, ARGV[at]) or where(silent_key, ARGV[at])
+  answer[channel + 1] = read(state, KEYS[KEYS_NAMED + channel], tonumber(ARGV[at + 1]),
     tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
 end
 return answer

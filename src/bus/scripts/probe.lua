@@ -1,24 +1,24 @@
 -- Finds out whether the server that answers would take a batch into one stream of the bus, with the
 -- commands and the keys of an append, and changes nothing of the stream.
 --
--- KEYS  1 stream, 2 meta, 3 a key that nothing else uses
+-- KEYS  those of `ProbeKeys`
 -- Answers {the server's run_id, epoch, n, maxmemory-policy or ''}, or the error of an append.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local meta = redis.call('HMGET', KEYS[2], 'run', 'e', 'n')
+local meta = redis.call('HMGET', meta_key, 'run', 'e', 'n')
 if meta[1] ~= run or not (meta[2] and meta[3]) then
   return redis.error_reply('FENCED the stream belongs to another process')
 end
 -- No entry has so low an id, so this one is refused: by the stream, after the server has decided
 -- whether it takes writes at all.
-local added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', '0-1', 'p', '')
+local added = redis.pcall('XADD', stream_key, 'NOMKSTREAM', '0-1', 'p', '')
 if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller') then
   return added
 end
 -- Each of an append's other commands, for a user may lack one that is needed once a month. They leave
 -- nothing behind.
-local key = KEYS[3]
+local key = probe_key
 for _, command in ipairs({
-  {'SET', key, '', 'PX', '60000'}, {'HSET', KEYS[2], 'n', meta[3]}, {'GET', key},
+  {'SET', key, '', 'PX', '60000'}, {'HSET', meta_key, 'n', meta[3]}, {'GET', key},
   {'PEXPIRE', key, '60000'}, {'RENAME', key, key}, {'UNLINK', key}, {'HINCRBY', key, '', '0'},
   {'HLEN', key}, {'HGET', key, ''}, {'HDEL', key, ''}, {'RPUSH', key, ''}, {'LINDEX', key, '0'},
   {'LPOP', key}, {'XTRIM', key, 'MINID', '0'}, {'DEL', key},

@@ -6,23 +6,28 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use fred::types::config::{Config, Server, ServerConfig};
 use tokio::time::Instant;
 
-use super::link::{Link, LinkError};
-use super::writer::not_an_answer;
-use super::{Backoff, Bridge};
+use super::backoff::Backoff;
+use super::link::{Link, LinkError, not_an_answer};
+use super::links::Links;
 use crate::bus::Reply;
 use crate::limits::{SENTINEL_ASK_INTERVAL, SENTINEL_TRIES_MAX, SENTINEL_TRUST, SENTINELS_MAX};
+use crate::metrics::BridgeCounters;
 
 /// What a Sentinel says first when it promotes, when it tells the other replicas, and when it has
 /// heard of a failover from another Sentinel.
 const EVENTS: [&str; 3] = ["+promoted-slave", "+failover-state-reconf-slaves", "+switch-master"];
 
 /// What Sentinels have said.
-#[derive(Default)]
 pub(super) struct Sentinels {
+    /// The address of Redis, which names them.
+    url: String,
+    links: Rc<Links>,
+    counters: Arc<BridgeCounters>,
     named: RefCell<Option<Named>>,
     /// Those that are listened to, each with the moment until which it is even if it can't be
     /// reached. Absent for those in the settings, which always are.
@@ -40,6 +45,13 @@ struct Named {
 }
 
 impl Sentinels {
+    /// Those that `url` names, of which nothing has been heard. `links` are given up when one of
+    /// them names another primary.
+    pub(super) fn new(url: &str, links: Rc<Links>, counters: Arc<BridgeCounters>) -> Sentinels {
+        let (named, heard) = (RefCell::default(), RefCell::default());
+        Sentinels { url: url.to_owned(), links, counters, named, heard }
+    }
+
     /// Where the primary is, if a Sentinel has said so recently.
     pub(super) fn address(&self) -> Option<(String, u16)> {
         let named = self.named.borrow();
@@ -95,33 +107,36 @@ impl Named {
     }
 }
 
-/// Listens to each Sentinel that the address of Redis names, if it names any, and to those that
-/// these name.
-pub(super) fn start(bridge: &Rc<Bridge>) {
-    if crate::sabotage!(DeafToSentinels) {
-        return;
-    }
-    let Ok(config) = Config::from_url(&bridge.settings.redis.url) else { return };
-    if let ServerConfig::Sentinel { hosts, service_name, .. } = &config.server {
-        bridge.sentinels.heard.borrow_mut().extend(hosts.iter().map(|host| (host.clone(), None)));
-        for host in hosts {
-            listen_to(bridge, host.clone(), service_name);
+/// Listening to them.
+impl Sentinels {
+    /// Listens to each Sentinel that the address of Redis names, if it names any, and to those that
+    /// these name.
+    pub(super) fn start(self: &Rc<Sentinels>) {
+        if crate::sabotage!(DeafToSentinels) {
+            return;
+        }
+        let Ok(config) = Config::from_url(&self.url) else { return };
+        if let ServerConfig::Sentinel { hosts, service_name, .. } = &config.server {
+            self.heard.borrow_mut().extend(hosts.iter().map(|host| (host.clone(), None)));
+            for host in hosts {
+                self.listen_to(host.clone(), service_name);
+            }
         }
     }
+
+    fn listen_to(self: &Rc<Sentinels>, sentinel: Server, name: &str) {
+        tokio::task::spawn_local(watch(Rc::clone(self), sentinel, name.to_owned()));
+    }
 }
 
-fn listen_to(bridge: &Rc<Bridge>, sentinel: Server, name: &str) {
-    tokio::task::spawn_local(watch(Rc::clone(bridge), sentinel, name.to_owned()));
-}
-
-async fn watch(bridge: Rc<Bridge>, sentinel: Server, name: String) {
+async fn watch(sentinels: Rc<Sentinels>, sentinel: Server, name: String) {
     let mut backoff = Backoff::new();
     loop {
-        let error = match Link::connect_to_sentinel(&bridge, &sentinel).await {
-            Ok(link) => listen(&bridge, &link, &name, &mut backoff).await,
+        let error = match Link::connect_to_sentinel(&sentinels.url, &sentinel).await {
+            Ok(link) => listen(&sentinels, &link, &name, &mut backoff).await,
             Err(error) => error,
         };
-        if bridge.sentinels.gives_up(&sentinel) {
+        if sentinels.gives_up(&sentinel) {
             return tracing::info!(%sentinel, %error, "a Sentinel is listened to no more");
         }
         if backoff.is_worth_a_line() {
@@ -132,7 +147,12 @@ async fn watch(bridge: Rc<Bridge>, sentinel: Server, name: String) {
 }
 
 /// Asks for the address at each event, and now and then; returns why that has ended.
-async fn listen(bridge: &Rc<Bridge>, link: &Link, name: &str, backoff: &mut Backoff) -> LinkError {
+async fn listen(
+    sentinels: &Rc<Sentinels>,
+    link: &Link,
+    name: &str,
+    backoff: &mut Backoff,
+) -> LinkError {
     let mut news = match link.subscribe(&EVENTS).await {
         Ok(news) => news,
         Err(error) => return error,
@@ -143,19 +163,17 @@ async fn listen(bridge: &Rc<Bridge>, link: &Link, name: &str, backoff: &mut Back
             Err(error) => return error,
         };
         backoff.reset();
-        if bridge.sentinels.note(address.clone(), epoch) {
+        if sentinels.note(address.clone(), epoch) {
             let (host, port) = &address;
             tracing::info!(%host, port, "a Sentinel names another primary: it is connected to");
-            bridge.counters.switches.add(1);
-            bridge.renew_links();
+            sentinels.counters.switches.add(1);
+            sentinels.links.renew();
         }
         match ask_others(link, name).await {
-            Ok(others) => {
-                others.iter().filter(|other| bridge.sentinels.meet(other)).for_each(|it| {
-                    tracing::info!(sentinel = %it, "another Sentinel is listened to");
-                    listen_to(bridge, it.clone(), name);
-                })
-            }
+            Ok(others) => others.iter().filter(|other| sentinels.meet(other)).for_each(|it| {
+                tracing::info!(sentinel = %it, "another Sentinel is listened to");
+                sentinels.listen_to(it.clone(), name);
+            }),
             Err(LinkError::Refused(error)) => tracing::debug!(%error, "it names no others"),
             Err(error) => return error,
         }
@@ -228,13 +246,17 @@ const _: () = assert!(
 mod tests {
     use super::*;
 
+    fn sentinels() -> Sentinels {
+        Sentinels::new("redis-sentinel://sentinel:1", Rc::default(), Arc::default())
+    }
+
     fn at(port: u16) -> (String, u16) {
         ("redis".to_owned(), port)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_last_failover_names_the_primary_whoever_lags_behind() {
-        let sentinels = Sentinels::default();
+        let sentinels = sentinels();
         assert_eq!(sentinels.address(), None);
         assert!(!sentinels.note(at(1), 4), "the first one is no change");
         assert!(sentinels.note(at(2), 5));
@@ -247,7 +269,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_says_any_more_is_not_trusted() {
-        let sentinels = Sentinels::default();
+        let sentinels = sentinels();
         sentinels.note(at(1), 4);
         tokio::time::advance(SENTINEL_TRUST).await;
         assert_eq!(sentinels.address(), None);
@@ -257,7 +279,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_met_is_listened_to_once_and_for_as_long_as_others_name_it() {
-        let sentinels = Sentinels::default();
+        let sentinels = sentinels();
         let [named, met] = [1, 2].map(|port| Server::new("sentinel", port));
         sentinels.heard.borrow_mut().insert(named.clone(), None);
         assert!(!sentinels.meet(&named) && sentinels.meet(&met) && !sentinels.meet(&met));
@@ -269,7 +291,7 @@ mod tests {
 
     #[test]
     fn no_more_are_listened_to_than_the_limit_allows() {
-        let sentinels = Sentinels::default();
+        let sentinels = sentinels();
         let met = (0..100).filter(|port| sentinels.meet(&Server::new("sentinel", *port)));
         assert_eq!(met.count(), SENTINELS_MAX);
     }

@@ -1,7 +1,7 @@
-//! Entries of an ingested stream on their way to the bus: in order, many at once, and again in the
+//! Entries of a source on their way to the bus: in order, many at once, and again in the
 //! same order from the first one that failed.
 //!
-//! The bus takes of an ingested stream only what comes after the last place that it has taken. So
+//! The bus takes of a source only what comes after the last place that it has taken. So
 //! repeating is harmless, but nothing may go past what has failed, or that would count as taken:
 //! after a failure nothing more is sent until every answer is there, and the bus has given back
 //! all that waited behind it.
@@ -9,8 +9,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::Once;
-use super::ingest::{Fields, IngestId, IngestRequest};
+use super::entry::{Fields, IngestId, IngestRequest};
+use crate::bus::Once;
 use crate::ids::Moment;
 use crate::limits::{
     INGEST_BYTES_MAX, INGEST_ENTRIES_MAX, INGEST_PUBLICATIONS_MAX, INGEST_TRIES_MAX,
@@ -121,8 +121,13 @@ impl IngestQueue {
 
     /// What became of the publication with `ticket`.
     pub fn on_answer(&mut self, ticket: Ticket, answer: &Answer) {
-        let Some(number) = self.waiting.remove(&ticket) else { return };
-        let Some(held) = self.held.get_mut((number - self.before) as usize) else { return };
+        let Some(number) = self.waiting.remove(&ticket) else {
+            panic!("{ticket:?} is not awaited");
+        };
+        // An entry is taken out when it has an outcome, and that is after all answers.
+        let Some(held) = self.held.get_mut((number - self.before) as usize) else {
+            panic!("the entry of {ticket:?} is not held any more");
+        };
         match answer {
             Answer::Published(_) => held.taken += 1,
             Answer::Repeated => {
@@ -155,6 +160,7 @@ impl IngestQueue {
         self.before += 1;
         self.next = self.next.saturating_sub(1);
         self.bytes -= held.bytes;
+        assert!(!self.held.is_empty() || self.bytes == 0, "{} bytes of nothing", self.bytes);
         Some((held.id, held.fields, outcome))
     }
 
@@ -165,6 +171,7 @@ impl IngestQueue {
 
     /// Begins anew with the oldest entry that is not done.
     pub fn repeat(&mut self) {
+        assert!(self.failed, "nothing is to be sent again");
         assert!(self.waiting.is_empty(), "what is under way could be overtaken");
         for held in self.held.iter_mut().filter(|held| held.outcome.is_none()) {
             (held.sent, held.taken, held.repeated) = (0, 0, 0);

@@ -1,32 +1,38 @@
 //! What is asked of a Redis before anything is kept in it.
 
+use super::backoff::Backoff;
+use super::handle::Handle;
 use super::link::{Link, LinkError};
-use super::{Backoff, Bridge};
-use crate::bus::{FORMAT, Reply};
+use crate::bus::{FORMAT, Keys, Reply};
 use crate::limits::BUS_CALL_TIMEOUT;
 
 /// The oldest Redis that has all that the scripts use (XTRIM MINID, XAUTOCLAIM).
 const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// Waits for Redis, and looks at it.
+/// Waits for Redis, and looks whether it can have a bus of so many `streams`. Meanwhile `tell` is
+/// given the reason for the wait.
 ///
 /// # Errors
-/// It can't be used as it is: what is wrong, and what mends it.
-pub(super) async fn run(bridge: &Bridge) -> Result<(), String> {
+/// It can't be used as it is: what is wrong, and how to fix it.
+pub(crate) async fn wait_until_usable(
+    redis: &Handle,
+    streams: usize,
+    tell: impl Fn(&str),
+) -> Result<(), String> {
     let mut backoff = Backoff::new();
     loop {
-        let found = match Link::connect(bridge, BUS_CALL_TIMEOUT).await {
-            Ok(link) => look(bridge, &link).await,
+        let found = match redis.connect(BUS_CALL_TIMEOUT).await {
+            Ok(link) => look(redis.keys(), streams, &link).await,
             Err(error) => Err(error),
         };
         match found {
             Ok(verdict) => return verdict,
             Err(error) => {
-                let reason = format!("Redis at {} can't be used yet: {error}", bridge.place);
-                bridge.show_start(&reason);
+                let address = redis.address();
+                tell(&format!("Redis at {address} can't be used yet: {error}"));
                 if backoff.is_worth_a_line() {
                     tracing::warn!(
-                        place = %bridge.place, %error,
+                        redis_address = %address, %error,
                         "Redis can't be reached; the server starts when it can"
                     );
                 }
@@ -37,8 +43,8 @@ pub(super) async fn run(bridge: &Bridge) -> Result<(), String> {
 }
 
 /// The outer error passes, the inner one does not.
-async fn look(bridge: &Bridge, link: &Link) -> Result<Result<(), String>, LinkError> {
-    let key = bridge.keys.config();
+async fn look(keys: &Keys, streams: usize, link: &Link) -> Result<Result<(), String>, LinkError> {
+    let key = keys.config();
     let info = link.call("INFO", &key, Vec::new()).await?;
     let info = info.text().unwrap_or_default();
     let field = |name: &str| {
@@ -49,18 +55,22 @@ async fn look(bridge: &Bridge, link: &Link) -> Result<Result<(), String>, LinkEr
     if let Err(refusal) = check_info(field("redis_version"), field("maxmemory_policy")) {
         return Ok(Err(refusal));
     }
-    agree(bridge, link).await
+    agree(keys, streams, link).await
 }
 
 /// Looks what all nodes must agree on, and writes it where nobody has. The outer error passes.
-pub(super) async fn agree(bridge: &Bridge, link: &Link) -> Result<Result<(), String>, LinkError> {
-    let key = bridge.keys.config();
+pub(crate) async fn agree(
+    keys: &Keys,
+    streams: usize,
+    link: &Link,
+) -> Result<Result<(), String>, LinkError> {
+    let key = keys.config();
     // A node of format 0 takes the whole text for the number, and refuses.
-    let streams = format!("{} (format {FORMAT})", bridge.settings.redis.streams);
-    let args = vec![key.clone(), b"streams".to_vec(), streams.into_bytes()];
+    let written = format!("{streams} (format {FORMAT})");
+    let args = vec![key.clone(), b"streams".to_vec(), written.into_bytes()];
     link.call("HSETNX", &key, args).await?;
     let kept = link.call("HGET", &key, vec![key.clone(), b"streams".to_vec()]).await?;
-    Ok(check_streams(&kept, bridge.settings.redis.streams, bridge.keys.prefix()))
+    Ok(check_streams(&kept, streams, keys.prefix()))
 }
 
 fn check_info(version: Option<&str>, policy: Option<&str>) -> Result<(), String> {
@@ -77,7 +87,7 @@ fn check_info(version: Option<&str>, policy: Option<&str>) -> Result<(), String>
 }
 
 /// Says what is wrong with what Redis does when its memory is full; nothing if it does not say.
-pub(super) fn check_policy(policy: &str) -> Result<(), String> {
+pub(crate) fn check_policy(policy: &str) -> Result<(), String> {
     if matches!(policy, "" | "noeviction") {
         return Ok(());
     }
@@ -114,7 +124,7 @@ fn foreign_format(found: &str, prefix: &str) -> String {
 }
 
 /// Says more of an error if a fence has met another format.
-pub(super) fn of_format(error: LinkError, prefix: &str) -> LinkError {
+pub(crate) fn explain_format(error: LinkError, prefix: &str) -> LinkError {
     match &error {
         LinkError::Refused(text) => match text.strip_prefix("FORMAT ") {
             Some(found) => LinkError::Refused(foreign_format(found, prefix)),

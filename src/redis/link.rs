@@ -1,8 +1,8 @@
 //! A connection to Redis: made once, never mended. Whoever uses it makes another when it fails, so
 //! that nothing is sent again, or in another order, by a library that can't know what that means.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -17,9 +17,7 @@ use sha1::{Digest, Sha1};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::Bridge;
-use super::standing::Links;
-use super::writer::not_an_answer;
+use super::links::Membership;
 use crate::bus::{Keys, Reply, RunId, Script};
 use crate::limits::{BUS_CALL_TIMEOUT, BUS_GRACE, BUS_READ_TIMEOUT, REDIS_COMMANDS_MAX};
 
@@ -37,7 +35,7 @@ const SCHEMES: [&str; 8] = [
 
 /// Why a command has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LinkError {
+pub(crate) enum LinkError {
     /// The connection failed, or no answer came: the command may have been carried out.
     #[error("{0}")]
     Lost(String),
@@ -63,7 +61,7 @@ const WRONG_SERVER: [&str; 10] = [
 
 impl LinkError {
     /// Whether Redis refused for a reason that passes, or that another server may not have.
-    pub(super) fn is_wrong_server(&self) -> bool {
+    pub(crate) fn is_wrong_server(&self) -> bool {
         match self {
             LinkError::Lost(_) => true,
             LinkError::Refused(text) => WRONG_SERVER.iter().any(|start| text.starts_with(start)),
@@ -71,43 +69,46 @@ impl LinkError {
     }
 
     /// Whether the error is one that Redis' or our script's text begins so.
-    pub(super) fn is(&self, start: &str) -> bool {
+    pub(crate) fn is(&self, start: &str) -> bool {
         matches!(self, LinkError::Refused(text) if text.starts_with(start))
     }
 }
 
 /// A connection.
-pub(super) struct Link {
+pub(crate) struct Link {
     client: Client,
     /// Ends with the connection.
     routing: ConnectHandle,
     patience: Duration,
     /// Ends it when all connections are given up, unless it leads to a Sentinel.
-    links: Option<(Rc<Links>, u64)>,
+    membership: Option<Membership>,
+    /// What scripts are called by.
+    hashes: RefCell<HashMap<Script, String>>,
 }
 
 impl Link {
-    /// Connects to the server, Sentinel or Cluster of `bridge`. Commands may take `patience`.
-    pub(super) async fn connect(bridge: &Bridge, patience: Duration) -> Result<Link, LinkError> {
-        let mut config =
-            Config::from_url(&bridge.settings.redis.url).map_err(|error| refused(&error))?;
-        let named = bridge.sentinels.address();
-        if let (ServerConfig::Sentinel { .. }, Some((host, port))) = (&config.server, named) {
-            // The one of the Sentinels that has told of a failover knows better than all others.
+    /// Connects to the server or Cluster at `url`, or to the `primary` that a Sentinel has named if
+    /// `url` leads to Sentinels. Commands may take `patience`.
+    pub(super) async fn connect(
+        url: &str,
+        primary: Option<(String, u16)>,
+        patience: Duration,
+        membership: Membership,
+    ) -> Result<Link, LinkError> {
+        let mut config = Config::from_url(url).map_err(|error| refused(&error))?;
+        if let (ServerConfig::Sentinel { .. }, Some((host, port))) = (&config.server, primary) {
             config.server = ServerConfig::new_centralized(host, port);
         }
         config.version = RespVersion::RESP2;
-        let links = (Rc::clone(&bridge.links), bridge.links.generation());
-        Link::open(config, patience, Some(links)).await
+        Link::open(config, patience, Some(membership)).await
     }
 
-    /// Connects to a Sentinel itself.
+    /// Connects to one of the Sentinels that `url` leads to.
     pub(super) async fn connect_to_sentinel(
-        bridge: &Bridge,
+        url: &str,
         sentinel: &Server,
     ) -> Result<Link, LinkError> {
-        let mut config =
-            Config::from_url(&bridge.settings.redis.url).map_err(|error| refused(&error))?;
+        let mut config = Config::from_url(url).map_err(|error| refused(&error))?;
         if let ServerConfig::Sentinel { username, password, .. } = config.server {
             (config.username, config.password) = (username, password);
         }
@@ -121,7 +122,7 @@ impl Link {
     async fn open(
         mut config: Config,
         patience: Duration,
-        links: Option<(Rc<Links>, u64)>,
+        membership: Option<Membership>,
     ) -> Result<Link, LinkError> {
         config.fail_fast = true;
         let connection = ConnectionConfig {
@@ -149,7 +150,7 @@ impl Link {
             .await
             .map_err(|_| LinkError::Lost(format!("no answer in {:?}", 2 * BUS_CALL_TIMEOUT)))?
             .map_err(|error| LinkError::Lost(describe(&error)))?;
-        Ok(Link { client, routing, patience, links })
+        Ok(Link { client, routing, patience, membership, hashes: RefCell::default() })
     }
 
     /// Has the server send what is published in these channels.
@@ -175,7 +176,7 @@ impl Link {
     }
 
     /// The streams of the bus, of which there are `streams`, by the master that has them.
-    pub(super) async fn masters(
+    pub(crate) async fn masters(
         &self,
         keys: &Keys,
         streams: usize,
@@ -202,13 +203,21 @@ impl Link {
     }
 
     /// Whether the connection has ended.
-    pub(super) fn is_over(&self) -> bool {
-        let given_up = self.links.as_ref().is_some_and(|(links, made)| links.is_over(*made));
+    pub(crate) fn is_over(&self) -> bool {
+        let given_up = self.membership.as_ref().is_some_and(Membership::is_over);
         given_up || self.routing.is_finished()
     }
 
+    /// Waits until all connections are given up, this one among them.
+    pub(crate) async fn given_up(&self) {
+        match &self.membership {
+            Some(membership) => membership.over().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Carries out a command, on the server that has `key`.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &self,
         command: &'static str,
         key: &[u8],
@@ -218,7 +227,7 @@ impl Link {
     }
 
     /// The same for a command that waits in Redis for what is to come.
-    pub(super) async fn call_blocking(
+    pub(crate) async fn call_blocking(
         &self,
         command: &'static str,
         key: &[u8],
@@ -228,38 +237,36 @@ impl Link {
     }
 
     /// Runs a script. Redis is given its text only if it has forgotten it.
-    pub(super) async fn script(
+    pub(crate) async fn script(
         &self,
         script: Script,
         keys: Vec<Vec<u8>>,
         args: Vec<Vec<u8>>,
     ) -> Result<Reply, LinkError> {
         let key = keys.first().cloned().unwrap_or_default();
-        let mut all = vec![sha(script).into_bytes(), keys.len().to_string().into_bytes()];
+        let mut all = vec![self.hash(script).into_bytes(), keys.len().to_string().into_bytes()];
         all.extend(keys);
         all.extend(args);
         let answer = self.call("EVALSHA", &key, all.clone()).await;
         match answer {
             Err(error) if error.is("NOSCRIPT") => {
-                all[0] = script.text().as_bytes().to_vec();
+                all[0] = script.text().into_bytes();
                 self.call("EVAL", &key, all).await
             }
             answer => answer,
         }
     }
 
+    fn hash(&self, script: Script) -> String {
+        self.hashes.borrow_mut().entry(script).or_insert_with(|| sha(script)).clone()
+    }
+
     async fn run(&self, command: CustomCommand, args: Vec<Vec<u8>>) -> Result<Reply, LinkError> {
         let args: Vec<Value> = args.into_iter().map(|arg| Value::Bytes(arg.into())).collect();
         let running = within(self.patience, self.client.custom::<Value, Value>(command, args));
-        let given_up = async {
-            match &self.links {
-                Some((links, made)) => links.over(*made).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            () = given_up => Err(LinkError::Lost("all connections are made anew".to_owned())),
+            () = self.given_up() => Err(LinkError::Lost("all connections are made anew".to_owned())),
             answer = running => match answer {
                 Some(Ok(value)) => Ok(reply(value)),
                 Some(Err(error)) => Err(classify(&error)),
@@ -312,7 +319,7 @@ pub(super) fn is_cluster(url: &str) -> bool {
 }
 
 /// Where `url` leads, without its password, for people.
-pub(super) fn place(url: &str) -> String {
+pub(super) fn address(url: &str) -> String {
     let Ok(config) = Config::from_url(url) else { return "Redis".to_owned() };
     let names = |hosts: &[Server]| {
         let hosts = hosts.iter().map(|server| format!("{}:{}", server.host, server.port));
@@ -338,6 +345,11 @@ pub fn check_url(url: &str) -> Result<(), String> {
         return Err(format!("{scheme:?} is no scheme of Redis'"));
     }
     Config::from_url(url).map(drop).map_err(|error| error.details().to_owned())
+}
+
+/// For a reply that is none of those that a command has.
+pub(crate) fn not_an_answer(reply: &Reply) -> LinkError {
+    LinkError::Lost(format!("an answer that is none: {reply:?}"))
 }
 
 fn slot(key: &[u8]) -> ClusterHash {

@@ -1,11 +1,13 @@
 -- Appends events, and drops the oldest beyond so many entries and so many bytes.
 --
--- KEYS  1 the stream, 2 marks: a list of "<id of an entry> <bytes up to it>", oldest first, of which
+-- KEYS  the stream, then marks: a list of "<id of an entry> <bytes up to it>", oldest first, of which
 --       the last one moves with the end of the stream
--- ARGV  1 most entries, 2 most bytes, then for each entry the number of its texts, and these.
-local bytes_max = tonumber(ARGV[2])
+-- ARGV  most entries, most bytes, then for each entry the number of its texts, and these
+local stream, marks = unpack(KEYS)
+local entries_max, bytes_max = ARGV[1], tonumber(ARGV[2])
+local ARGV_NAMED = 2
 local function bytes_until(at)
-  local mark = redis.pcall('LINDEX', KEYS[2], at)
+  local mark = redis.pcall('LINDEX', marks, at)
   return type(mark) == 'string' and tonumber(string.match(mark, '^%d+%-%d+ (%d+)$') or nil)
 end
 -- What an entry and each of its texts cost beside the text itself, about.
@@ -14,13 +16,13 @@ local ENTRY_BYTES, TEXT_BYTES = 24, 4
 local last = bytes_until(-1)
 if not last then
   -- Nothing is known, or what is there is not ours: what the stream has goes when this much follows.
-  redis.call('DEL', KEYS[2])
+  redis.call('DEL', marks)
 end
 local total, id = last or 0, nil
-local at = 3
+local at = ARGV_NAMED + 1
 while at <= #ARGV do
   local count = tonumber(ARGV[at])
-  id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(ARGV, at + 1, at + count))
+  id = redis.call('XADD', stream, 'MAXLEN', '~', entries_max, '*', unpack(ARGV, at + 1, at + count))
   total = total + ENTRY_BYTES
   for text = at + 1, at + count do
     total = total + #ARGV[text] + TEXT_BYTES
@@ -29,14 +31,14 @@ while at <= #ARGV do
 end
 local mark = id .. ' ' .. string.format('%.0f', total)
 if last and last - (bytes_until(-2) or 0) < bytes_max / 64 then
-  redis.call('LSET', KEYS[2], -1, mark)
+  redis.call('LSET', marks, -1, mark)
 else
-  redis.call('RPUSH', KEYS[2], mark)
+  redis.call('RPUSH', marks, mark)
 end
 local first = bytes_until(0)
 while first and total - first >= bytes_max do
-  local ms, seq = string.match(redis.call('LPOP', KEYS[2]), '^(%d+)%-(%d+) ')
-  redis.call('XTRIM', KEYS[1], 'MINID', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
+  local ms, seq = string.match(redis.call('LPOP', marks), '^(%d+)%-(%d+) ')
+  redis.call('XTRIM', stream, 'MINID', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
   first = bytes_until(0)
 end
 return at

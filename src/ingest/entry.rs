@@ -1,4 +1,4 @@
-//! One entry of an ingested stream: its fields, and the publications that they ask for.
+//! One entry of a source: its fields, and the publications that they ask for.
 //!
 //! Either `channel` and `data` (the payload itself) or `b64data` (its base64), with `tags`,
 //! `skip_history` and `idempotency_key` as they like; or `method` (`publish` or `broadcast`) and
@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Reply, record};
+use crate::bus::record_fits;
 use crate::channel::{
     ChannelName, DataType, Namespaces, Payload, Publication, PublishCommand, Unfit, recovery_bytes,
 };
@@ -15,7 +15,8 @@ use crate::limits::REDIS_NUMBER_MAX;
 use crate::mesh::{Asker, Publish};
 use crate::protocol::{PublishParams, boxed_key, boxed_tags, decode_base64, read_params};
 
-/// Id of an entry: milliseconds, and a number among those of the same millisecond.
+/// Place of an entry in its source, where later entries have higher ones. In a stream of Redis:
+/// milliseconds, and a number among those of the same millisecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IngestId(pub u64, pub u64);
 
@@ -36,29 +37,6 @@ impl std::fmt::Display for IngestId {
     }
 }
 
-/// Entries of one stream as XREAD and XREADGROUP answer them. Those without fields were deleted
-/// before they were done. Absent if the answer is none.
-pub fn read_entries(reply: &Reply) -> Option<Vec<(IngestId, Option<Fields>)>> {
-    if *reply == Reply::Nil {
-        return Some(Vec::new());
-    }
-    let [stream] = reply.list()? else { return None };
-    let [_name, entries] = stream.list()? else { return None };
-    entries.list()?.iter().map(read_entry).collect()
-}
-
-fn read_entry(reply: &Reply) -> Option<(IngestId, Option<Fields>)> {
-    let [id, fields] = reply.list()? else { return None };
-    let id = IngestId::parse(id.text()?)?;
-    if *fields == Reply::Nil {
-        return Some((id, None));
-    }
-    let (pairs, rest) = fields.list()?.as_chunks::<2>();
-    let pair = |[name, value]: &[Reply; 2]| Some((name.bytes()?.to_vec(), value.bytes()?.to_vec()));
-    let fields: Option<Fields> = pairs.iter().map(pair).collect();
-    Some((id, Some(fields.filter(|_| rest.is_empty())?)))
-}
-
 /// What an entry asks for: the same for one channel or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngestRequest {
@@ -73,7 +51,7 @@ pub struct IngestRequest {
 
 impl IngestRequest {
     /// Reads the fields of the entry `id`. All of it is checked before any is published, so an
-    /// entry that is refused can be mended and added again.
+    /// entry that is refused can be corrected and added again.
     ///
     /// # Errors
     /// What can't be published, and why.
@@ -183,7 +161,7 @@ impl IngestRequest {
             asked.channels.push((ChannelName::new(channel), number));
         }
         let publication = asked.publication(0, Moment::default());
-        if record::fits(asked.channels[0].0.as_str(), &publication) {
+        if record_fits(asked.channels[0].0.as_str(), &publication) {
             Ok(asked)
         } else {
             Err(Unfit::bad_request("tags of more than 65,535 bytes each, or as many"))
@@ -358,21 +336,5 @@ mod tests {
         assert_eq!(parse(&skipped), Ok(()));
         let fits = &long[..RECOVERY_BYTES_MAX - 1000];
         assert_eq!(parse(&[("channel", b"a"), ("data", fits)]), Ok(()));
-    }
-
-    #[test]
-    fn answers_of_redis_become_entries() {
-        let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
-        let entry = |id: &str, fields| Reply::List(vec![bytes(id), fields]);
-        let answer =
-            |entries| Reply::List(vec![Reply::List(vec![bytes("s"), Reply::List(entries)])]);
-        let both = Reply::List(vec![bytes("channel"), bytes("a")]);
-        let read = read_entries(&answer(vec![entry("5-1", both), entry("6-0", Reply::Nil)]));
-        let first = (IngestId(5, 1), Some(fields(&[("channel", b"a")])));
-        assert_eq!(read, Some(vec![first, (IngestId(6, 0), None)]));
-        assert_eq!(read_entries(&Reply::Nil), Some(Vec::new()));
-        assert_eq!(read_entries(&answer(Vec::new())), Some(Vec::new()));
-        assert_eq!(read_entries(&answer(vec![entry("x", Reply::Nil)])), None);
-        assert_eq!(read_entries(&answer(vec![entry("5-1", Reply::List(vec![bytes("a")]))])), None);
     }
 }

@@ -1,0 +1,149 @@
+//! The engine of the bus in its shell: what its tasks share, and what other owners in the bridge's
+//! thread ask of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::mailbox::{Mailbox, Mailboxes};
+use super::standing::Standing;
+use crate::bus::{Call, Engine, Once, Renewal};
+use crate::ids::Moment;
+use crate::mesh::{HomeMap, Outbound, Publish, Ticket};
+use crate::metrics::BridgeCounters;
+use crate::redis;
+use crate::settings::Settings;
+
+/// The parts of a [`Bus`].
+pub(crate) struct Options {
+    /// The settings of the node.
+    pub(crate) settings: Arc<Settings>,
+    /// The way to Redis.
+    pub(crate) redis: Rc<redis::Handle>,
+    /// The ways to the shards, then to control.
+    pub(crate) outbound: Outbound,
+    /// Which shard is home to which channel.
+    pub(crate) home_map: HomeMap,
+    /// Its counters.
+    pub(crate) counters: Arc<BridgeCounters>,
+    /// The clock of all threads.
+    pub(crate) now: fn() -> Moment,
+}
+
+/// The bus, as the tasks of the bridge's thread share it.
+pub(crate) struct Bus {
+    pub(super) settings: Arc<Settings>,
+    pub(super) redis: Rc<redis::Handle>,
+    pub(super) engine: RefCell<Engine>,
+    mailboxes: Mailboxes,
+    /// There may be a call to make.
+    work: Notify,
+    pub(super) standing: Standing,
+    pub(super) counters: Arc<BridgeCounters>,
+    now: fn() -> Moment,
+}
+
+impl Bus {
+    /// A bus that has read nothing.
+    pub(crate) fn new(options: Options) -> Bus {
+        let Options { settings, redis, outbound, home_map, counters, now } = options;
+        let engine_options =
+            crate::bus::Options { settings: Arc::clone(&settings), home_map, seed: redis::seed() };
+        let engine = Engine::new(engine_options, outbound, Arc::clone(&counters));
+        Bus {
+            engine: RefCell::new(engine),
+            mailboxes: Mailboxes::default(),
+            work: Notify::new(),
+            standing: Standing::new(Arc::clone(&counters)),
+            counters,
+            now,
+            redis,
+            settings,
+        }
+    }
+
+    /// Lets `act` act on the engine, and hands over what came of it.
+    pub(crate) fn with_engine<T>(&self, act: impl FnOnce(&mut Engine, Moment) -> T) -> T {
+        let mut engine = self.engine.borrow_mut();
+        let now = (self.now)();
+        let result = act(&mut engine, now);
+        engine.flush();
+        let trouble = engine.trouble(now);
+        let own = engine.take_bridge_answers();
+        self.redis.set_written(engine.writer_run(0));
+        drop(engine);
+        own.into_iter().for_each(|(ticket, answer)| self.mailboxes.deliver(ticket, answer));
+        self.standing.show(trouble);
+        self.work.notify_one();
+        result
+    }
+
+    /// Ends what has waited too long, and has all connections made anew if they lead to different
+    /// servers.
+    pub(crate) fn on_tick(&self) {
+        self.with_engine(Engine::on_tick);
+        let strayed = self.redis.take_strayed();
+        let renewal = self.with_engine(|engine, now| {
+            if strayed {
+                engine.on_strayed();
+            }
+            engine.take_renewal(now)
+        });
+        let why = match renewal {
+            None => return,
+            Some(Renewal::Apart) => "connections lead to different Redis servers",
+            Some(Renewal::Absent) => "the Redis that is read lacks what was published",
+        };
+        tracing::warn!(redis_address = %self.redis.address(), "{why}: all are made anew");
+        self.redis.renew_links();
+    }
+
+    /// Publishes for a task of this thread. The answer goes to `mailbox`.
+    pub(crate) fn publish(
+        &self,
+        mailbox: &Rc<Mailbox>,
+        ticket: Ticket,
+        publish: Publish,
+        once: Once,
+    ) {
+        self.mailboxes.await_answer(ticket, mailbox);
+        self.with_engine(|engine, now| engine.publish(now, publish, once));
+    }
+
+    /// A number for a publication that has not been made yet.
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.mailboxes.ticket()
+    }
+
+    /// Whether there is room for much more that waits for Redis.
+    pub(crate) fn has_room(&self) -> bool {
+        self.engine.borrow().has_room()
+    }
+
+    /// Whether all has been read that was there at the start.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.engine.borrow().is_loaded()
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Moment {
+        (self.now)()
+    }
+
+    /// Waits until there may be a call to make.
+    pub(super) async fn work(&self) {
+        self.work.notified().await;
+    }
+
+    /// How it stands.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// The next call to make, if there is one.
+    pub(super) fn next_call(&self) -> Option<Call> {
+        self.engine.borrow_mut().next_call((self.now)())
+    }
+}

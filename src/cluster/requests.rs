@@ -1,0 +1,331 @@
+//! Requests between nodes: one stream that all read, and one for each node's answers. Nothing in
+//! them is of use for longer than a request may take, so a node begins to read at their ends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::nodes::Nodes;
+use crate::bridge::Bus;
+use crate::bus::{Keys, Reply};
+use crate::limits::{
+    ANSWER_TIMEOUT, BUS_BLOCK, BUS_READ_TIMEOUT, CLUSTER_CALLS_MAX, CLUSTER_ENTRIES_MAX,
+    CLUSTER_ENTRIES_TTL, CLUSTER_READ_ENTRIES_MAX, CLUSTER_STREAM_BYTES, CLUSTER_TIMEOUT,
+};
+use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, RemoteCall, Ticket, ToControl};
+use crate::redis::{self, Backoff, Link, LinkError, Witness, not_an_answer};
+
+/// Appends an entry, and removes those that are of no use any more.
+const APPEND: &str = include_str!("scripts/append.lua");
+
+/// Requests under way.
+pub(crate) struct Requests {
+    bus: Rc<Bus>,
+    redis: Rc<redis::Handle>,
+    nodes: Rc<Nodes>,
+    /// The number of the last request of either kind.
+    last: Cell<u64>,
+    /// This node's own, by their number.
+    own: RefCell<HashMap<u64, Rc<OwnRequest>>>,
+    /// Other nodes', by the ticket that control answers with.
+    foreign: RefCell<HashMap<Ticket, ForeignRequest>>,
+}
+
+struct OwnRequest {
+    /// The nodes that have not answered.
+    silent: RefCell<Vec<String>>,
+    bodies: RefCell<Vec<Box<str>>>,
+    /// Everybody has answered.
+    done: Notify,
+}
+
+struct ForeignRequest {
+    from: String,
+    id: String,
+    since: Instant,
+}
+
+/// The streams that a node reads.
+#[derive(Clone, Copy)]
+enum Stream {
+    /// Requests of any node to all.
+    Requests,
+    /// Answers of others to this one.
+    Answers,
+}
+
+impl Stream {
+    fn key(self, keys: &Keys, own_uid: &str) -> Vec<u8> {
+        match self {
+            Stream::Requests => keys.other("control"),
+            Stream::Answers => keys.other(&format!("answers:{own_uid}")),
+        }
+    }
+}
+
+impl Requests {
+    /// None under way.
+    pub(crate) fn new(bus: &Rc<Bus>, redis: &Rc<redis::Handle>, nodes: &Rc<Nodes>) -> Requests {
+        Requests {
+            bus: Rc::clone(bus),
+            redis: Rc::clone(redis),
+            nodes: Rc::clone(nodes),
+            last: Cell::new(0),
+            own: RefCell::default(),
+            foreign: RefCell::default(),
+        }
+    }
+
+    /// Begins to read requests and answers.
+    pub(crate) fn start(requests: &Rc<Requests>) {
+        for stream in [Stream::Requests, Stream::Answers] {
+            tokio::task::spawn_local(run(Rc::clone(requests), stream));
+        }
+    }
+
+    /// Answers a question of control's about the other nodes.
+    pub(crate) async fn answer(self: Rc<Requests>, ticket: Ticket, request: ClusterRequest) {
+        let answer = match request {
+            ClusterRequest::Describe => self.nodes.describe_others().await,
+            ClusterRequest::Call(call) => self.ask(&call).await,
+        };
+        self.send_to_control(ToControl::Answer { ticket, answer: Answer::Cluster(answer) });
+    }
+
+    /// Sends control's answer to the node that has asked.
+    pub(crate) async fn send_answer(self: Rc<Requests>, ticket: Ticket, body: Box<str>) {
+        let request = self.foreign.borrow_mut().remove(&ticket);
+        let Some((request, link)) = request.zip(self.nodes.link()) else { return };
+        let key = Stream::Answers.key(self.redis.keys(), &request.from);
+        let fields = [
+            ("id", request.id),
+            ("from", self.nodes.lease().uid.clone()),
+            ("body", body.into_string()),
+        ];
+        if let Err(error) = append(&link, &key, &fields).await {
+            tracing::warn!(%error, node = %request.from, "another node is not answered");
+        }
+    }
+
+    /// Has every other node carry out `call`.
+    async fn ask(&self, call: &RemoteCall) -> ClusterAnswer {
+        let away = || ClusterAnswer { away: true, ..ClusterAnswer::default() };
+        let deadline = Instant::now() + CLUSTER_TIMEOUT;
+        let Some(link) = self.nodes.linked(deadline).await else { return away() };
+        let others = match tokio::time::timeout_at(deadline, self.nodes.others(&link)).await {
+            Ok(Ok(others)) => others,
+            Ok(Err(_)) | Err(_) => return away(),
+        };
+        if others.is_empty() {
+            return ClusterAnswer::default();
+        }
+        let id = self.next();
+        let request = Rc::new(OwnRequest {
+            silent: RefCell::new(others),
+            bodies: RefCell::default(),
+            done: Notify::new(),
+        });
+        self.own.borrow_mut().insert(id, Rc::clone(&request));
+        let uid = &self.nodes.lease().uid;
+        let fields = [
+            ("id", id.to_string()),
+            ("from", uid.clone()),
+            ("method", call.method.to_string()),
+            ("params", call.params.to_string()),
+        ];
+        let asking = async {
+            append(&link, &Stream::Requests.key(self.redis.keys(), uid), &fields).await?;
+            request.done.notified().await;
+            Ok::<(), LinkError>(())
+        };
+        let ended = tokio::time::timeout_at(deadline, asking).await;
+        self.own.borrow_mut().remove(&id);
+        if let Ok(Err(error)) = ended {
+            tracing::warn!(%error, "other nodes can't be asked");
+            return away();
+        }
+        let silent = request.silent.take().into_iter().map(String::into_boxed_str).collect();
+        ClusterAnswer { away: false, bodies: request.bodies.take(), silent }
+    }
+
+    /// A number for a request.
+    fn next(&self) -> u64 {
+        self.last.set(self.last.get() + 1);
+        self.last.get()
+    }
+
+    fn send_to_control(&self, message: ToControl) {
+        self.bus.with_engine(|engine, _| engine.send_to_control(message));
+    }
+}
+
+async fn append(link: &Link, key: &[u8], fields: &[(&str, String)]) -> Result<(), LinkError> {
+    let bytes = fields.iter().map(|(_, value)| value.len()).sum();
+    let millis = CLUSTER_ENTRIES_TTL.as_millis();
+    let limits = [entries_max(bytes).to_string(), millis.to_string()];
+    let mut args = vec![APPEND.as_bytes().to_vec(), b"1".to_vec(), key.to_vec()];
+    args.extend(limits.map(String::into_bytes));
+    for (name, value) in fields {
+        args.extend([name.as_bytes().to_vec(), value.as_bytes().to_vec()]);
+    }
+    link.call("EVAL", key, args).await.map(drop)
+}
+
+/// How many entries a stream may have after one of so many bytes: few where they are long.
+fn entries_max(bytes: usize) -> usize {
+    (CLUSTER_STREAM_BYTES / bytes.max(1)).clamp(1, CLUSTER_ENTRIES_MAX)
+}
+
+/// Follows a stream, on a connection of its own: for ever.
+async fn run(requests: Rc<Requests>, stream: Stream) {
+    let (mut backoff, witness) = (Backoff::new(), requests.redis.witness());
+    let key = stream.key(requests.redis.keys(), &requests.nodes.lease().uid);
+    loop {
+        if let Ok(link) = requests.redis.connect(BUS_READ_TIMEOUT).await
+            && witness.verify(&link).await.is_ok()
+            && let Ok(at) = end(&link, &key).await
+        {
+            backoff.reset();
+            let follower = Follower { requests: &requests, link, witness: &witness };
+            let listening = requests.nodes.listen();
+            let error = follower.follow(stream, &key, at).await;
+            drop(listening);
+            tracing::warn!(%error, "other nodes can't be heard");
+        }
+        backoff.pause().await;
+    }
+}
+
+/// The id of the last entry.
+async fn end(link: &Link, key: &[u8]) -> Result<String, LinkError> {
+    let args = ["+", "-", "COUNT", "1"].map(|arg| arg.as_bytes().to_vec());
+    let args = std::iter::once(key.to_vec()).chain(args).collect();
+    let reply = link.call("XREVRANGE", key, args).await?;
+    let last = reply.list().and_then(|list| list.first()?.list()?.first()?.text());
+    Ok(last.unwrap_or("0-0").to_owned())
+}
+
+/// One stream on one connection.
+struct Follower<'a> {
+    requests: &'a Requests,
+    link: Link,
+    witness: &'a Witness,
+}
+
+impl Follower<'_> {
+    /// Follows the stream from the entry `at` on until the connection fails; returns why.
+    async fn follow(&self, stream: Stream, key: &[u8], mut at: String) -> LinkError {
+        let count = CLUSTER_READ_ENTRIES_MAX.to_string();
+        let block = BUS_BLOCK.as_millis().to_string();
+        loop {
+            if let Err(error) = self.witness.verify_in_time(&self.link).await {
+                return error;
+            }
+            let front =
+                ["COUNT", &count, "BLOCK", &block, "STREAMS"].map(|arg| arg.as_bytes().to_vec());
+            let mut args = front.to_vec();
+            args.extend([key.to_vec(), at.clone().into_bytes()]);
+            let reply = match self.link.call_blocking("XREAD", key, args).await {
+                Ok(Reply::Nil) => continue,
+                Ok(reply) => reply,
+                Err(error) => return error,
+            };
+            let entries = reply.list().and_then(|list| list.first()?.list()?.get(1)?.list());
+            let Some(entries) = entries else { return not_an_answer(&reply) };
+            let mut read = vec![key.to_vec()];
+            for entry in entries {
+                let Some([id, fields]) = entry.list() else { return not_an_answer(entry) };
+                id.text().unwrap_or_default().clone_into(&mut at);
+                read.push(at.clone().into_bytes());
+                let fields = fields.list().unwrap_or_default();
+                match stream {
+                    Stream::Requests => self.requests.on_request(fields),
+                    Stream::Answers => self.requests.on_answer(fields),
+                }
+            }
+            // Nobody else reads answers, and they may be long.
+            if let Stream::Answers = stream
+                && let Err(error) = self.link.call("XDEL", key, read).await
+            {
+                return error;
+            }
+        }
+    }
+}
+
+fn field<'a>(fields: &'a [Reply], name: &str) -> &'a str {
+    let mut pairs = fields.chunks_exact(2);
+    let pair = pairs.find(|pair| pair[0].text() == Some(name));
+    pair.and_then(|pair| pair[1].text()).unwrap_or_default()
+}
+
+/// Entries of the streams.
+impl Requests {
+    /// Hands another node's request to control.
+    fn on_request(&self, fields: &[Reply]) {
+        let from = field(fields, "from");
+        if from == self.nodes.lease().uid {
+            return;
+        }
+        let mut foreign = self.foreign.borrow_mut();
+        if foreign.len() >= CLUSTER_CALLS_MAX {
+            // Control answers what it gets; what it did not get is forgotten here.
+            foreign.retain(|_, one| one.since.elapsed() < 2 * ANSWER_TIMEOUT);
+        }
+        if foreign.len() >= CLUSTER_CALLS_MAX {
+            tracing::warn!(node = from, "too many requests of other nodes: one is not carried out");
+            return;
+        }
+        let ticket = Ticket(self.next());
+        let (from, id) = (from.to_owned(), field(fields, "id").to_owned());
+        foreign.insert(ticket, ForeignRequest { from, id, since: Instant::now() });
+        drop(foreign);
+        let call = RemoteCall {
+            method: field(fields, "method").into(),
+            params: field(fields, "params").into(),
+        };
+        self.send_to_control(ToControl::Remote { ticket, call });
+    }
+
+    /// Takes another node's answer to a request of this one's.
+    fn on_answer(&self, fields: &[Reply]) {
+        let own = self.own.borrow();
+        let Some(request) = field(fields, "id").parse().ok().and_then(|id: u64| own.get(&id))
+        else {
+            return; // It came too late.
+        };
+        let mut silent = request.silent.borrow_mut();
+        let Some(at) = silent.iter().position(|uid| uid == field(fields, "from")) else { return };
+        silent.swap_remove(at);
+        request.bodies.borrow_mut().push(field(fields, "body").into());
+        if silent.is_empty() {
+            request.done.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_of_long_entries_has_few() {
+        assert_eq!(entries_max(0), CLUSTER_ENTRIES_MAX);
+        assert_eq!(entries_max(200), CLUSTER_ENTRIES_MAX);
+        assert_eq!(entries_max(CLUSTER_STREAM_BYTES / 8), 8);
+        assert_eq!(entries_max(2 * CLUSTER_STREAM_BYTES), 1);
+    }
+
+    #[test]
+    fn fields_are_found_by_their_name_and_absent_ones_are_empty() {
+        let text = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
+        let fields = [text("id"), text("7"), text("from"), text("id"), text("torn")];
+        assert_eq!(field(&fields, "id"), "7");
+        assert_eq!(field(&fields, "from"), "id");
+        assert_eq!(field(&fields, "torn"), "");
+        assert_eq!(field(&[], "id"), "");
+    }
+}

@@ -1,0 +1,16 @@
+-- Claims a lease that has run out, for the one node that is to see to what is left of its node.
+--
+-- KEYS  the leases
+-- ARGV  a lease, its name once it is claimed, for how many milliseconds that is
+-- Answers 1 if it is claimed.
+local leases = KEYS[1]
+local lease, claimed, millis = unpack(ARGV)
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local ends = redis.call('ZSCORE', leases, lease)
+if not ends or tonumber(ends) > now then
+  return 0
+end
+redis.call('ZREM', leases, lease)
+redis.call('ZADD', leases, string.format('%.0f', now + tonumber(millis)), claimed)
+return 1

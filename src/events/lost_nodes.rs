@@ -1,0 +1,102 @@
+//! What is left of a node that is gone: one of those that live reports it to the application, and
+//! clears its traces away. If that one dies meanwhile, another follows.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::roster;
+use super::stream::{Entry, EventStream};
+use crate::cluster::{Lease, Nodes};
+use crate::limits::EVENTS_BATCH_MAX;
+use crate::redis::{Link, LinkError};
+use crate::sys::unix_millis;
+
+/// See the module.
+pub(crate) struct LostNodes {
+    stream: Rc<EventStream>,
+    nodes: Rc<Nodes>,
+    /// The ends of some are being reported.
+    reporting: Cell<bool>,
+}
+
+/// Whether a node is gone.
+enum Fate {
+    Gone,
+    /// It was heard of again.
+    Lives,
+}
+
+impl LostNodes {
+    /// Reports nothing yet.
+    pub(crate) fn new(stream: &Rc<EventStream>, nodes: &Rc<Nodes>) -> LostNodes {
+        let (stream, nodes) = (Rc::clone(stream), Rc::clone(nodes));
+        LostNodes { stream, nodes, reporting: Cell::new(false) }
+    }
+
+    /// Reports the ends of the nodes whose leases, with these names, have run out, as far as no
+    /// other node does. One such report is made at a time: others will be asked for again.
+    pub(crate) fn report(lost_nodes: &Rc<LostNodes>, link: Rc<Link>, leases: Vec<String>) {
+        if !lost_nodes.reporting.replace(true) {
+            tokio::task::spawn_local(Rc::clone(lost_nodes).report_all(link, leases));
+        }
+    }
+
+    async fn report_all(self: Rc<LostNodes>, link: Rc<Link>, leases: Vec<String>) {
+        for name in leases {
+            if let Err(error) = self.report_one(&link, &name).await {
+                tracing::warn!(%error, lease = name, "the end of a node can't be told yet");
+            }
+        }
+        self.reporting.set(false);
+    }
+
+    async fn report_one(&self, link: &Link, name: &str) -> Result<(), LinkError> {
+        let Some(lease) = self.nodes.claim(link, name).await? else { return Ok(()) };
+        tracing::warn!(node = lease.uid, "a node is gone");
+        if self.stream.settings.has_events() {
+            match self.report_sessions(link, &lease).await? {
+                Fate::Gone => {
+                    let mut entry = Entry::new("node_lost", &lease);
+                    entry.add_number("time", unix_millis());
+                    self.stream.append(link, &[entry]).await?;
+                }
+                Fate::Lives => tracing::warn!(node = lease.uid, "it is not: it was heard of again"),
+            }
+        }
+        self.nodes.remove_claim(link, &lease).await
+    }
+
+    /// Reports the end of each session in the node's roster, a page after the other. A node that
+    /// lives after all writes its roster again.
+    async fn report_sessions(&self, link: &Link, lease: &Lease) -> Result<Fate, LinkError> {
+        let key = roster::key(self.stream.redis.keys(), &lease.uid);
+        loop {
+            if self.nodes.renew_claim(link, lease).await?.has_living(lease) {
+                return Ok(Fate::Lives);
+            }
+            let count = EVENTS_BATCH_MAX.to_string().into_bytes();
+            let args = vec![key.clone(), count, b"WITHVALUES".to_vec()];
+            let page = link.call("HRANDFIELD", &key, args).await?;
+            let page = page.list().unwrap_or_default();
+            if page.is_empty() {
+                return Ok(Fate::Gone);
+            }
+            let time = unix_millis();
+            let (mut entries, mut told) = (Vec::new(), vec![key.clone()]);
+            for [client, user] in page.as_chunks::<2>().0 {
+                let client = client.bytes().unwrap_or_default();
+                let mut entry = Entry::new("disconnect", lease);
+                entry.add("client", client);
+                entry.add("user", user.bytes().unwrap_or_default());
+                for (name, value) in [("code", "0"), ("reason", "node lost"), ("lost", "1")] {
+                    entry.add(name, value);
+                }
+                entry.add_number("time", time);
+                entries.push(entry);
+                told.push(client.to_vec());
+            }
+            self.stream.append(link, &entries).await?;
+            link.call("HDEL", &key, told).await?;
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Which connections are of use. All can be given up at once, and everybody makes new ones then.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+/// The generation of connections that is of use.
+#[derive(Default)]
+pub(super) struct Links {
+    generation: Cell<u64>,
+    given_up: Notify,
+}
+
+/// One connection's membership in its generation.
+pub(super) struct Membership {
+    links: Rc<Links>,
+    generation: u64,
+}
+
+impl Links {
+    /// For a connection that is made now.
+    pub(super) fn join(self: &Rc<Links>) -> Membership {
+        Membership { links: Rc::clone(self), generation: self.generation.get() }
+    }
+
+    /// Gives up all connections.
+    pub(super) fn renew(&self) {
+        self.generation.set(self.generation.get() + 1);
+        self.given_up.notify_waiters();
+    }
+}
+
+impl Membership {
+    /// Whether the connection was given up.
+    pub(super) fn is_over(&self) -> bool {
+        self.generation != self.links.generation.get()
+    }
+
+    /// Waits until it is.
+    pub(super) async fn over(&self) {
+        loop {
+            // Before the question, or a renewal between the two would be missed.
+            let given_up = self.links.given_up.notified();
+            if self.is_over() {
+                return;
+            }
+            given_up.await;
+        }
+    }
+}

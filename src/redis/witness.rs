@@ -1,0 +1,93 @@
+//! Whether connections lead to the server to which publications go. Behind a proxy, or after a
+//! failover, one of them may lead elsewhere.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::link::{Link, LinkError};
+use crate::bus::RunId;
+use crate::limits::{BUS_APART_MAX, BUS_TAIL_INTERVAL};
+
+/// The server to which publications go.
+pub(super) struct Written {
+    /// There are several, and nothing can be compared.
+    is_cluster: bool,
+    run: Cell<Option<RunId>>,
+    strayed: Cell<bool>,
+}
+
+impl Written {
+    pub(super) fn new(is_cluster: bool) -> Written {
+        Written { is_cluster, run: Cell::new(None), strayed: Cell::new(false) }
+    }
+
+    /// Publications go to this process; absent while that is not known.
+    pub(super) fn set(&self, run: Option<RunId>) {
+        self.run.set(run);
+    }
+
+    /// Whether a connection has led elsewhere for long since this was last asked.
+    pub(super) fn take_strayed(&self) -> bool {
+        self.strayed.take()
+    }
+}
+
+/// Watches the connections that one task makes, one after the other. In a Cluster it sees nothing.
+pub(crate) struct Witness {
+    written: Rc<Written>,
+    /// Since when they have led elsewhere, over all connections in a row.
+    apart: Cell<Option<Instant>>,
+    looked: Cell<Option<Instant>>,
+    /// Who was there when this connection was looked at.
+    run: Cell<Option<RunId>>,
+}
+
+impl Witness {
+    pub(super) fn new(written: Rc<Written>) -> Witness {
+        let (apart, looked, run) = (Cell::new(None), Cell::new(None), Cell::new(None));
+        Witness { written, apart, looked, run }
+    }
+
+    /// A new connection: who is there is asked before anything else.
+    pub(crate) async fn verify(&self, link: &Link) -> Result<(), LinkError> {
+        if self.written.is_cluster {
+            return Ok(());
+        }
+        self.run.set(None);
+        self.looked.set(Some(Instant::now()));
+        let run = link.run_id().await?;
+        self.run.set(Some(run));
+        self.judge(run)
+    }
+
+    /// The same, for a connection that is in use: it is asked once in a while, and compared each
+    /// time.
+    pub(crate) async fn verify_in_time(&self, link: &Link) -> Result<(), LinkError> {
+        match self.looked.get().zip(self.run.get()) {
+            Some((at, run)) if at.elapsed() < BUS_TAIL_INTERVAL => self.judge(run),
+            _ => self.verify(link).await,
+        }
+    }
+
+    /// Whether publications are known to go where this connection leads.
+    pub(crate) fn agrees(&self) -> bool {
+        let written = self.written.run.get();
+        self.written.is_cluster || written.is_some() && written == self.run.get()
+    }
+
+    fn judge(&self, run: RunId) -> Result<(), LinkError> {
+        if self.written.run.get().is_none_or(|written| written == run) {
+            self.apart.set(None);
+            return Ok(());
+        }
+        let since = self.apart.get().unwrap_or_else(Instant::now);
+        self.apart.set(Some(since));
+        if since.elapsed() >= BUS_APART_MAX {
+            self.apart.set(None);
+            self.written.strayed.set(true);
+        }
+        Err(LinkError::Lost("it leads to another Redis than publications go to".to_owned()))
+    }
+}
