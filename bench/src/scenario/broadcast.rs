@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::fleet::{Ended, Fleet, OUTSTANDING_MAX};
 use crate::latency::Latencies;
 use crate::progress::LOOK;
-use crate::publish::{PublishError, Publisher};
+use crate::publish::Publisher;
 use crate::sys;
 use crate::wire::mark::Mark;
 use serde::Serialize;

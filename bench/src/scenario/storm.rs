@@ -4,7 +4,7 @@
 
 use super::broadcast::{Broadcast, Course, Load, Until};
 use super::window::{Faults, verdict};
-use super::{Stretch, Used, Verdict};
+use super::{Stretch, Used};
 use crate::cli::{StormArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
@@ -15,6 +15,7 @@ use crate::process::{Usage, Watched};
 use crate::publish::{Entrance, PublishError, Publisher};
 use crate::report::{self, OwnUsage, Report, Row};
 use crate::sys;
+use crate::verdict::Verdict;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
