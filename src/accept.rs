@@ -5,13 +5,13 @@ mod pace;
 mod waiting;
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::handshake::{Unavailable, unavailable};
 use crate::ids::Moment;
-use crate::kernel::Socket;
 use crate::limits::{
     ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_TAKES_PER_SECOND, ACCEPT_WAITING_EXEMPT_MAX,
     ACCEPT_WAITING_MAX, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
@@ -21,11 +21,10 @@ use crate::readiness::Phase;
 use crate::shard::Shard;
 use crate::subnets::Subnet;
 use crate::sys::{
-    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, close_socket, is_reset,
-    refuse,
+    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, is_reset, refuse,
 };
 use pace::Pace;
-use waiting::Waiting;
+use waiting::{Client, Waiting};
 
 /// Connections of the node that no shard has leased yet.
 #[derive(Clone, Debug)]
@@ -135,7 +134,7 @@ impl Acceptor {
     fn listen(&mut self, driver: &mut impl Driver) -> Result<(), SysError> {
         for &address in &self.options.addresses {
             let listener = Listener::bind(address, self.options.listener)?;
-            driver.watch_listener(listener.number());
+            driver.watch_listener(&listener);
             self.listeners.push(listener);
         }
         self.pending = true;
@@ -144,7 +143,7 @@ impl Acceptor {
 
     fn stop_listening(&mut self, driver: &mut impl Driver) {
         for listener in self.listeners.drain(..) {
-            driver.forget_listener(listener.number());
+            driver.forget_listener(&listener);
         }
     }
 
@@ -209,7 +208,7 @@ impl Acceptor {
             if !self.listeners.is_empty() {
                 self.stop_listening(shard.sockets());
             }
-            while let Some((socket, _)) = self.waiting.pop() {
+            while let Some(Client { socket, .. }) = self.waiting.pop() {
                 if shard.is_draining() {
                     self.counters.handshakes_refused.add(1);
                     refuse(socket, &unavailable(Unavailable::Phase(Phase::Draining)));
@@ -243,7 +242,7 @@ impl Acceptor {
                     quiet += 1;
                     continue;
                 }
-                Accepted::Socket(socket, subnet) => self.receive(shard, (socket, subnet)),
+                Accepted::Socket(socket, subnet) => self.receive(shard, Client { socket, subnet }),
                 Accepted::Aborted => {}
                 Accepted::Exhausted(error) => {
                     self.refuse_some(now);
@@ -272,12 +271,12 @@ impl Acceptor {
     }
 
     /// Lets a client in at once, or has it wait behind others.
-    fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, client: (Socket, Subnet)) {
+    fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.has_one() && self.waiting.count() == 0 {
             return self.offer(shard, client);
         }
-        if is_reset(client.0) {
-            return self.drop_reset(client.0);
+        if is_reset(client.socket.as_fd()) {
+            return self.drop_reset(client);
         }
         let count_max = self.options.waiting_max(shard.places_left());
         if let Some(refused) = self.waiting.push(client, count_max) {
@@ -289,31 +288,31 @@ impl Acceptor {
 
     /// Lets a client in. One that has given up meanwhile costs nothing of the rate; that is looked
     /// for where the rate has become scarce.
-    fn offer<D: Driver>(&mut self, shard: &mut Shard<D>, client: (Socket, Subnet)) {
-        if self.admissions.is_scarce() && is_reset(client.0) {
-            return self.drop_reset(client.0);
+    fn offer<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
+        if self.admissions.is_scarce() && is_reset(client.socket.as_fd()) {
+            return self.drop_reset(client);
         }
         self.admissions.take_one();
         self.admit(shard, client);
     }
 
-    fn drop_reset(&self, socket: Socket) {
+    fn drop_reset(&self, client: Client) {
         self.counters.handshakes_gone.add(1);
-        close_socket(socket);
+        drop(client);
     }
 
-    fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, (socket, subnet): (Socket, Subnet)) {
+    fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
+        let Client { socket, subnet } = client;
         if shard.connections_count() >= self.leased {
             self.leased += self.options.leases.take();
         }
-        if shard.connections_count() >= self.leased {
+        if shard.connections_count() >= self.leased || shard.is_full() {
             self.count_full(shard.sockets().now());
             return refuse(socket, &unavailable(Unavailable::Full));
         }
-        if !shard.on_accept(socket, subnet) {
-            self.count_full(shard.sockets().now());
-            refuse(socket, &unavailable(Unavailable::Full));
-        }
+        let socket = shard.sockets().adopt(socket);
+        let taken = shard.on_accept(socket, subnet);
+        assert!(taken, "a shard that is not full takes a client");
     }
 
     fn give_back(&mut self, used: usize) {

@@ -36,7 +36,7 @@ impl NodeSecret {
             hasher.write(purpose.as_bytes());
             hasher.finish()
         };
-        KeyedHash::new((half(0), half(1)))
+        KeyedHash::new(half(0), half(1))
     }
 }
 
@@ -53,7 +53,7 @@ pub struct KeyedHash(SipHasher13);
 
 impl KeyedHash {
     /// The hash with this key.
-    pub fn new((first, second): (u64, u64)) -> KeyedHash {
+    pub fn new(first: u64, second: u64) -> KeyedHash {
         KeyedHash(SipHasher13::new_with_keys(first, second))
     }
 

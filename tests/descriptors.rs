@@ -117,7 +117,7 @@ fn start_log() -> (tracing_appender::non_blocking::WorkerGuard, Arc<AtomicUsize>
 /// Answers control's requests, tells the other shard of each, logs each; sleeps in between.
 fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
     let first = mesh.wakes.iter().map(|wake| wake.number()).max().unwrap() + 1;
-    sys::own_descriptors(first).expect("this host gives threads tables of their own");
+    sys::own_descriptors(&mesh.wakes).expect("this host gives threads tables of their own");
     let sockets = fill_table(first);
     let (mut lanes, mut control) = (mesh.shard_lanes(), mesh.control_lane());
     let wake = mesh.wakes[index];
@@ -240,10 +240,11 @@ fn touched(sockets: &[UnixStream]) -> usize {
 #[test]
 fn a_wake_by_a_number_of_another_table_would_be_noticed() {
     let _alone = alone();
-    let first = EventFd::new().unwrap().number() + 1;
+    let early = EventFd::new().unwrap();
+    let first = early.number() + 1;
     let (sender, receiver) = mpsc::channel::<EventFd>();
     let shard = thread::spawn(move || {
-        sys::own_descriptors(first).expect("this host gives threads tables of their own");
+        sys::own_descriptors(&[early]).expect("this host gives threads tables of their own");
         let sockets = fill_table(first);
         receiver.recv().unwrap().signal();
         touched(&sockets)

@@ -1,13 +1,18 @@
-//! Holds the layers: a module names only modules of its own layer or below, and nothing pure names
-//! the kernel, a clock, a runtime or a thread.
+//! Holds the layers: a module names only modules of its own layer or below, no modules name each
+//! other in a circle, and nothing pure names the kernel, a clock, a runtime or a thread.
 #![allow(clippy::expect_used, reason = "a panic is how a check fails")]
 
+#[path = "layers/circles.rs"]
+mod circles;
+#[path = "layers/names.rs"]
+mod names;
 mod source;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use source::{Source, is_name};
+use circles::Crate;
+use names::{Named, names};
+use source::Source;
 
 /// The layers, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +79,26 @@ const LAYERS: [(&str, Layer); 42] = [
     ("main", Root),
 ];
 
+/// The crates of the workspace.
+const CRATES: [&str; 5] =
+    ["src/", "bench/src/", "perf/limit/src/", "perf/paths/src/", "tests/checker/src/"];
+
+/// Modules whose parts use each other in circles, how many of them do, and why that is so. Rows
+/// only go, and numbers only fall.
+const CIRCLES: [(&str, usize, &str); 7] = [
+    ("src/bridge", 13, "the parts share the links and the state of one `Bridge`"),
+    ("src/cli", 6, "commands end with the command line's `Failure`, and share its flags"),
+    ("src/config", 2, "an error in a variable is an error of loading"),
+    ("src/home", 3, "requests that wait are kept as the home takes them"),
+    ("src/home/channels", 2, "lists of deadlines run through the channels themselves"),
+    ("src/protocol", 3, "a protocol names its codec, and codecs are written in its terms"),
+    ("src/shard", 12, "the parts are methods of one `Shard`"),
+];
+
+/// Dependencies that `deny.toml` keeps with a reason, and what may name them.
+const DEPENDENCIES: [(&str, &[&str]); 2] =
+    [("monoio", &["src/server/shards.rs", "src/sys/calls.rs"]), ("fred", &["src/redis/"])];
+
 /// What nothing pure may name, and what to use instead.
 const FORBIDDEN: [(&str, &str); 14] = [
     ("monoio", "plain functions that `server` calls"),
@@ -91,19 +116,6 @@ const FORBIDDEN: [(&str, &str); 14] = [
     ("Instant", "`ids::Moment`, handed in as now"),
     ("SystemTime", "`ids::Moment`, handed in as now"),
 ];
-
-/// A path such as `crate::a::b` in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
-    line: usize,
-    segments: Vec<String>,
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.segments.join("::"))
-    }
-}
 
 /// A file of the library with its place among modules.
 struct Module {
@@ -142,81 +154,6 @@ impl Module {
         }
         Some(base)
     }
-}
-
-/// All paths in `code`, each with the line that it begins on.
-fn names(code: &str) -> Vec<Named> {
-    let mut found = Vec::new();
-    let bytes = code.as_bytes();
-    let (mut at, mut line) = (0, 1);
-    while at < bytes.len() {
-        if !is_name(bytes[at]) {
-            line += usize::from(bytes[at] == b'\n');
-            at += 1;
-            continue;
-        }
-        let end = chain_end(bytes, at);
-        let chain = &code[at..end];
-        if chain == "use" {
-            let tree_end = end + code[end..].find(';').unwrap_or(code.len() - end);
-            let mut paths = Vec::new();
-            expand(&code[end..tree_end], &[], &mut paths);
-            found.extend(paths.into_iter().map(|segments| Named { line, segments }));
-            line += code[at..tree_end].matches('\n').count();
-            at = tree_end;
-        } else {
-            let segments = chain.split("::").map(str::to_owned).collect();
-            found.push(Named { line, segments });
-            at = end;
-        }
-    }
-    found
-}
-
-/// Where the chain of names and `::` that begins at `at` ends.
-fn chain_end(bytes: &[u8], mut at: usize) -> usize {
-    loop {
-        while bytes.get(at).is_some_and(|&byte| is_name(byte)) {
-            at += 1;
-        }
-        let goes_on =
-            bytes[at..].starts_with(b"::") && bytes.get(at + 2).is_some_and(|&byte| is_name(byte));
-        if !goes_on {
-            return at;
-        }
-        at += 2;
-    }
-}
-
-/// Every path of a `use` tree: `a::{b, c::d}` is `a::b` and `a::c::d`.
-fn expand(tree: &str, before: &[String], paths: &mut Vec<Vec<String>>) {
-    let tree = tree.trim();
-    let (front, group) = match tree.split_once('{') {
-        Some((front, group)) => (front, Some(group.strip_suffix('}').unwrap_or(group))),
-        None => (tree.split(" as ").next().unwrap_or_default(), None),
-    };
-    let segments = front.split("::").map(str::trim).filter(|segment| !segment.is_empty());
-    let mut path = before.to_vec();
-    path.extend(segments.map(str::to_owned));
-    let Some(group) = group else {
-        if path.len() > before.len() {
-            paths.push(path);
-        }
-        return;
-    };
-    let (mut depth, mut begin) = (0, 0);
-    for (at, letter) in group.char_indices() {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                expand(&group[begin..at], &path, paths);
-                begin = at + 1;
-            }
-            _ => {}
-        }
-    }
-    expand(&group[begin..], &path, paths);
 }
 
 /// What the top of a module takes from its parts: `Counter` is `metrics::counters`' for
@@ -275,6 +212,36 @@ fn a_module_names_only_its_own_layer_and_those_below() {
 }
 
 #[test]
+fn no_modules_name_each_other_in_a_circle() {
+    let sources = Source::all();
+    let mut errors = Vec::new();
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    for circle in CRATES.iter().flat_map(|root| Crate::new(root, &sources).circles()) {
+        *found.entry(circle.room.clone()).or_default() += circle.parts.len();
+        if !CIRCLES.iter().any(|(room, ..)| *room == circle.room) {
+            errors.push(format!(
+                "{}: {} use each other. Move what one of them needs to where both may use it, or \
+                 hand it in:\n  {}",
+                circle.room,
+                circle.parts.join(", "),
+                circle.uses.join("\n  ")
+            ));
+        }
+    }
+    for (room, parts, _) in CIRCLES {
+        let now = found.get(room).copied().unwrap_or_default();
+        if now == 0 {
+            errors.push(format!("{room} has no circles any more: remove its row of CIRCLES"));
+        } else if now < parts {
+            errors.push(format!("{room}: {now} parts in circles, {parts} before: lower its row"));
+        } else if now > parts {
+            errors.push(format!("{room}: {now} parts in circles, where {parts} are allowed"));
+        }
+    }
+    assert!(errors.is_empty(), "\n{}\n", errors.join("\n"));
+}
+
+#[test]
 fn nothing_pure_names_the_kernel_a_clock_a_runtime_or_a_thread() {
     let modules = modules();
     let parts = reexports(&modules);
@@ -321,18 +288,18 @@ fn only_the_mesh_has_queues_between_threads() {
 }
 
 #[test]
-fn only_redis_knows_the_client_library() {
-    let mut errors = Vec::new();
-    for module in modules().iter().filter(|one| one.path.first().is_none_or(|top| top != "redis")) {
-        for named in module.named.iter().filter(|named| named.segments[0] == "fred") {
-            errors.push(format!(
-                "{}:{}: `{named}`: only `redis` knows the library. Use `redis::Handle` and \
-                 `redis::Link`",
-                module.file, named.line
-            ));
+fn dependencies_that_may_be_replaced_are_known_to_few() {
+    for (name, knowing) in DEPENDENCIES {
+        for module in modules() {
+            let known = knowing.iter().any(|one| module.file.starts_with(one));
+            let named = module.named.iter().find(|named| named.segments[0] == name);
+            assert!(
+                known || named.is_none(),
+                "{}: names {name}, which only {knowing:?} may: see deny.toml",
+                module.file
+            );
         }
     }
-    assert!(errors.is_empty(), "\n{}\n", errors.join("\n"));
 }
 
 /// What to use instead of `segments`, if that is forbidden.
@@ -356,23 +323,7 @@ fn the_table_and_the_library_name_the_same_modules() {
 }
 
 #[test]
-fn paths_are_found_wherever_they_stand() {
-    let code = "use crate::a::{self, b::C, d as e};\nfn f() -> super::G { crate::h::i!(J) }\n\
-                pub use k::{l::*};";
-    let found: Vec<String> = names(code).iter().map(|one| format!("{}:{one}", one.line)).collect();
-    let paths = [
-        "1:crate::a::self",
-        "1:crate::a::b::C",
-        "1:crate::a::d",
-        "2:fn",
-        "2:f",
-        "2:super::G",
-        "2:crate::h::i",
-        "2:J",
-        "3:pub",
-        "3:k::l::*",
-    ];
-    assert_eq!(found, paths);
+fn what_is_forbidden_is_so_however_it_is_named() {
     for (path, instead) in [
         ("std::net::IpAddr", true),
         ("std::time::Instant", true),

@@ -1,6 +1,8 @@
 //! Holds the habits that a machine can check. Each error says what to write instead.
 #![allow(clippy::expect_used, reason = "a panic is how a check fails")]
 
+#[path = "tidy/parameters.rs"]
+mod parameters;
 mod source;
 
 use source::{Source, is_name};
@@ -33,6 +35,12 @@ const NO_BOUNDS: [&str; 6] = [
     "src/ws/encode.rs:HEADER_BYTES_MAX",
     "src/ws/header.rs:HEADER_BYTES_MAX",
 ];
+
+/// Parameters of functions in `src` that are tuples. It only falls.
+const TUPLE_PARAMETERS: usize = 31;
+
+/// Parameters of functions in `src` that are `bool`s. It only falls.
+const BOOL_PARAMETERS: usize = 29;
 
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 5] = ["utils", "util", "helpers", "manager", "misc"];
@@ -262,4 +270,20 @@ fn names_say_something() {
             }
         }
     });
+}
+
+#[test]
+fn parameters_say_what_they_mean() {
+    let mut found = parameters::Found::default();
+    let sources = Source::all();
+    let library = |one: &&Source| one.path.starts_with("src/") && one.is_rust() && !one.is_test();
+    sources.iter().filter(library).for_each(|source| parameters::find(source, &mut found));
+    for (kind, entries, allowed, instead) in [
+        ("tuples", &found.tuples, TUPLE_PARAMETERS, "a struct with a name"),
+        ("bools", &found.bools, BOOL_PARAMETERS, "an enum of two names, or two functions"),
+    ] {
+        let (count, list) = (entries.len(), entries.join("\n"));
+        assert!(count <= allowed, "\n{list}\n{count} {kind}, {allowed} before. Use {instead}");
+        assert_eq!(count, allowed, "there are fewer {kind} than before: lower the number");
+    }
 }

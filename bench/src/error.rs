@@ -1,7 +1,5 @@
 //! What keeps a scenario from running at all. What happens to single connections is a `Failure`.
 
-use crate::publish::PublishError;
-use crate::target::AddressError;
 use std::fmt;
 use std::io;
 
@@ -58,3 +56,53 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Why an address could not be used.
+#[derive(Debug)]
+pub(crate) enum AddressError {
+    /// Not of the scheme that is spoken here.
+    Scheme { url: String, wanted: &'static str },
+    /// A port that is not a number of 16 bits.
+    Port(String),
+    /// A name that does not resolve.
+    Host { authority: String, error: io::Error },
+}
+
+impl std::error::Error for AddressError {}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheme { url, wanted } => write!(f, "{url:?} does not begin with {wanted}"),
+            Self::Port(text) => write!(f, "{text:?} is not a port"),
+            Self::Host { authority, error } => write!(f, "cannot resolve {authority:?}: {error}"),
+        }
+    }
+}
+
+/// Why a publication did not go in.
+#[derive(Debug)]
+pub(crate) enum PublishError {
+    /// The connection failed, ended or took too long.
+    Io(io::Error),
+    /// The server said no, in these words.
+    Refused(String),
+}
+
+impl From<io::Error> for PublishError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                f.write_str("no answer in time")
+            }
+            Self::Io(error) => error.fmt(f),
+            Self::Refused(words) => f.write_str(words),
+        }
+    }
+}

@@ -19,12 +19,14 @@ mod sequence;
 mod stats;
 mod sys;
 mod target;
+mod verdict;
 mod wire;
 
 use clap::Parser;
 use cli::{Cli, Scenario};
-use scenario::{Verdict, churn, compare, connect, fanout, idle, ladder, slow, storm};
+use scenario::{churn, compare, connect, fanout, idle, ladder, slow, storm};
 use std::process::ExitCode;
+use verdict::Verdict;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

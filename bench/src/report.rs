@@ -7,7 +7,7 @@ use crate::host;
 use crate::page::{Axis, Chart, Outcome, Page, Scale, Section, Series, Table, Unit};
 use crate::process::Usage;
 use crate::profile::Profile;
-use crate::scenario::Verdict;
+use crate::verdict::Verdict;
 use serde::Serialize;
 use std::fs;
 use std::io::{self, Write};

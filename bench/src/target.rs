@@ -1,9 +1,9 @@
 //! Addresses as people write them: `ws://host:port/path` and `http://host:port/path`.
 
+use crate::error::AddressError;
 use crate::profile::Profile;
 use crate::wire::script::{self, Opening, Script};
 use crate::wire::upgrade;
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -34,29 +34,6 @@ pub(crate) struct Endpoint {
     pub(crate) authority: String,
     /// Path without a trailing slash.
     pub(crate) path: String,
-}
-
-/// Why an address could not be used.
-#[derive(Debug)]
-pub(crate) enum AddressError {
-    /// Not of the scheme that is spoken here.
-    Scheme { url: String, wanted: &'static str },
-    /// A port that is not a number of 16 bits.
-    Port(String),
-    /// A name that does not resolve.
-    Host { authority: String, error: io::Error },
-}
-
-impl std::error::Error for AddressError {}
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Scheme { url, wanted } => write!(f, "{url:?} does not begin with {wanted}"),
-            Self::Port(text) => write!(f, "{text:?} is not a port"),
-            Self::Host { authority, error } => write!(f, "cannot resolve {authority:?}: {error}"),
-        }
-    }
 }
 
 impl Target {

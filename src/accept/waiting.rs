@@ -2,15 +2,22 @@
 //! whoever connects fastest waits longest; while one alone waits, it has every turn.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 
-use crate::kernel::Socket;
 use crate::subnets::Subnet;
 
+/// A client that has been accepted. Tests have other sockets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client<S = OwnedFd> {
+    pub(super) socket: S,
+    pub(super) subnet: Subnet,
+}
+
 /// The queues of one shard's clients, by subnet.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
+#[derive(Debug)]
+pub(super) struct Waiting<S = OwnedFd> {
     /// No queue is empty.
-    queues: HashMap<Subnet, VecDeque<Socket>>,
+    queues: HashMap<Subnet, VecDeque<S>>,
     /// Every subnet that has a queue, once: whose turn is next. Exempt clients are not in it.
     turns: VecDeque<Subnet>,
     /// The same subnets with the lengths of their queues, the longest last.
@@ -18,14 +25,11 @@ pub(super) struct Waiting {
     count: usize,
 }
 
-impl Waiting {
+impl<S> Waiting<S> {
     /// Puts a client into its subnet's queue. If `count_max` wait already, the last one of the
     /// longest queue has to go, and is returned: it may be the new one.
-    pub(super) fn push(
-        &mut self,
-        (socket, subnet): (Socket, Subnet),
-        count_max: usize,
-    ) -> Option<Socket> {
+    pub(super) fn push(&mut self, client: Client<S>, count_max: usize) -> Option<S> {
+        let Client { socket, subnet } = client;
         let mut refused = None;
         if self.count >= count_max {
             let own = self.queue_count(subnet);
@@ -41,22 +45,22 @@ impl Waiting {
         queue.push_back(socket);
         let length = queue.len();
         self.count += 1;
-        self.note_length(subnet, (length - 1, length));
+        self.note_length(subnet, length - 1, length);
         refused
     }
 
     /// The next client: an exempt one if one waits, else the first one of the subnet whose turn it
     /// is.
-    pub(super) fn pop(&mut self) -> Option<(Socket, Subnet)> {
+    pub(super) fn pop(&mut self) -> Option<Client<S>> {
         if let Some(socket) = self.take(Subnet::EXEMPT, VecDeque::pop_front) {
-            return Some((socket, Subnet::EXEMPT));
+            return Some(Client { socket, subnet: Subnet::EXEMPT });
         }
         let &subnet = self.turns.front()?;
         let socket = self.take(subnet, VecDeque::pop_front)?;
         if self.queues.contains_key(&subnet) {
             self.turns.rotate_left(1);
         }
-        Some((socket, subnet))
+        Some(Client { socket, subnet })
     }
 
     /// How many wait.
@@ -74,7 +78,7 @@ impl Waiting {
         self.lengths.last().map(|&(_, subnet)| subnet)
     }
 
-    fn note_length(&mut self, subnet: Subnet, (before, now): (usize, usize)) {
+    fn note_length(&mut self, subnet: Subnet, before: usize, now: usize) {
         if subnet.is_exempt() {
             return;
         }
@@ -86,21 +90,28 @@ impl Waiting {
 
     /// Takes one client from one end of a queue, which is removed with its last: that one goes when
     /// it is its subnet's turn, for a queue of one is never so much longer than others.
-    fn take(
-        &mut self,
-        subnet: Subnet,
-        end: fn(&mut VecDeque<Socket>) -> Option<Socket>,
-    ) -> Option<Socket> {
+    fn take(&mut self, subnet: Subnet, end: fn(&mut VecDeque<S>) -> Option<S>) -> Option<S> {
         let queue = self.queues.get_mut(&subnet)?;
         let socket = end(queue)?;
         let length = queue.len();
         self.count -= 1;
-        self.note_length(subnet, (length + 1, length));
+        self.note_length(subnet, length + 1, length);
         if length == 0 {
             self.queues.remove(&subnet);
             self.turns.pop_front_if(|first| *first == subnet);
         }
         Some(socket)
+    }
+}
+
+impl<S> Default for Waiting<S> {
+    fn default() -> Waiting<S> {
+        Waiting {
+            queues: HashMap::default(),
+            turns: VecDeque::default(),
+            lengths: BTreeSet::default(),
+            count: 0,
+        }
     }
 }
 
@@ -112,23 +123,23 @@ mod tests {
         Subnet::of_ipv4([10, 0, number, 1])
     }
 
-    fn numbers(waiting: &mut Waiting) -> Vec<i32> {
-        std::iter::from_fn(|| waiting.pop()).map(|(socket, _)| socket.number()).collect()
+    fn numbers(waiting: &mut Waiting<i32>) -> Vec<i32> {
+        std::iter::from_fn(|| waiting.pop()).map(|client| client.socket).collect()
     }
 
     /// Sockets with these numbers wait, each in the subnet that its tens say.
-    fn waiting(sockets: &[i32], count_max: usize) -> (Waiting, Vec<i32>) {
-        let mut waiting = Waiting::default();
+    fn waiting(sockets: &[i32], count_max: usize) -> (Waiting<i32>, Vec<i32>) {
+        let mut waiting = Waiting::<i32>::default();
         let mut refused = Vec::new();
         for &number in sockets {
             let from = match number / 10 {
                 0 => Subnet::EXEMPT,
                 tens => subnet(tens as u8),
             };
-            refused.extend(waiting.push((Socket::new(number), from), count_max));
+            refused.extend(waiting.push(Client { socket: number, subnet: from }, count_max));
         }
         assert_eq!(waiting.count(), sockets.len() - refused.len());
-        (waiting, refused.into_iter().map(Socket::number).collect())
+        (waiting, refused)
     }
 
     #[test]
@@ -144,11 +155,12 @@ mod tests {
     #[test]
     fn many_subnets_cost_no_more_than_few() {
         let time = |subnets: u32| {
-            let mut waiting = Waiting::default();
+            let mut waiting = Waiting::<i32>::default();
             let began = std::time::Instant::now();
             for number in 0..40_000 {
                 let [_, a, b, c] = (number % subnets).to_be_bytes();
-                let client = (Socket::new(0), Subnet::of_ipv4([10 + a, b, c, 1]));
+                let subnet = Subnet::of_ipv4([10 + a, b, c, 1]);
+                let client = Client { socket: 0, subnet };
                 let refused = waiting.push(client, 4096);
                 assert_eq!(refused.is_some(), number >= 4096);
                 if number % 4 == 0 && refused.is_some() {

@@ -18,7 +18,8 @@ impl Status {
     /// A starting node for at most `connections_max` connections, whose shards, and bridge if there
     /// is one, count in `shards` and `bridge`, by the clock `now` that they use.
     pub fn new(
-        (shards, bridge): (Vec<Arc<ShardCounters>>, Option<Arc<BridgeCounters>>),
+        shards: Vec<Arc<ShardCounters>>,
+        bridge: Option<Arc<BridgeCounters>>,
         now: fn() -> Moment,
         connections_max: usize,
     ) -> Status {

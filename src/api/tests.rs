@@ -80,7 +80,7 @@ fn node_with(settings: Settings, respond: Respond) -> TestNode {
         }
     });
     let shards = (0..SHARDS).map(|_| Arc::new(ShardCounters::default())).collect();
-    let status = Arc::new(Status::new((shards, None), now, 1000));
+    let status = Arc::new(Status::new(shards, None, now, 1000));
     let node = Node {
         uid: "u1".to_owned(),
         name: "n1".to_owned(),

@@ -20,6 +20,11 @@ impl Bitmap {
         self.words[word] |= bit;
     }
 
+    /// Whether it is a member.
+    pub fn contains(&self, member: usize) -> bool {
+        self.words.get(member / 64).is_some_and(|bits| bits & (1 << (member % 64)) != 0)
+    }
+
     /// Removes a member, if it is one.
     pub fn remove(&mut self, member: usize) {
         let (word, bit) = (member / 64, 1 << (member % 64));

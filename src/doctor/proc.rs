@@ -18,7 +18,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// ring is left out where none is wanted.
 pub fn read(private_tables: bool, ring: bool) -> Readings {
     Readings {
-        private_tables: private_tables && can_own_descriptors(),
+        private_tables: private_tables && sys::can_own_descriptors(),
         ring: if ring { try_ring() } else { Ring::Untried },
         ..read_without_probes(private_tables)
     }
@@ -60,13 +60,6 @@ fn settings() -> BTreeMap<String, String> {
         Some((name.to_owned(), value.trim().to_owned()))
     });
     found.collect()
-}
-
-/// Whether a thread may take a descriptor table of its own. Tried in one that ends at once; it
-/// closes nothing, for no number is so high.
-fn can_own_descriptors() -> bool {
-    let tried = std::thread::spawn(|| sys::own_descriptors(i32::MAX).is_ok());
-    tried.join().unwrap_or(false)
 }
 
 fn try_ring() -> Ring {

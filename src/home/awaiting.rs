@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::channels::Followed;
+use super::channels::{Followed, Resolved};
 use super::{Home, Request};
 use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
@@ -73,7 +73,7 @@ impl Home {
     }
 
     /// The bridge reads a stream late, or in time again.
-    pub(super) fn on_late(&mut self, (stream, streams): (usize, usize), late: bool) {
+    pub(super) fn on_late(&mut self, stream: usize, streams: usize, late: bool) {
         let list = &mut self.awaiting.late.0;
         list.retain(|other| *other != stream);
         list.extend(late.then_some(stream));
@@ -187,7 +187,12 @@ impl Home {
         let last = publications.iter().rev().find(|publication| publication.offset > 0);
         let last = last.map(|publication| Position { epoch, offset: publication.offset });
         for publication in tampered(publications) {
-            let read = self.channels.read(self.now, (channel, &namespace), epoch, &publication);
+            let read = self.channels.read(
+                self.now,
+                Resolved { name: channel, namespace: &namespace },
+                epoch,
+                &publication,
+            );
             let Some(followed) = read else { continue };
             tell_followed(channel, &followed, post);
             for &shard in followed.interested {
@@ -196,7 +201,7 @@ impl Home {
         }
         // Where nothing is kept, the answer may be older than what was read meanwhile.
         if let Some(last) = last.filter(|_| self.awaiting.waiting.contains_key(channel)) {
-            self.channels.expect((channel, &namespace), last);
+            self.channels.expect(Resolved { name: channel, namespace: &namespace }, last);
         }
     }
 
@@ -218,7 +223,8 @@ impl Home {
     ) {
         let Ok(namespace) = self.namespace(channel.as_str()) else { return };
         let Some(position) = position else { return self.give_up_waiting(channel, post) };
-        let followed = self.channels.locate((channel, &namespace), position);
+        let followed =
+            self.channels.locate(Resolved { name: channel, namespace: &namespace }, position);
         tell_followed(channel, &followed, post);
         self.serve_waiting(channel, post);
     }

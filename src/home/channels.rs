@@ -18,7 +18,7 @@ mod stored;
 
 use std::sync::Arc;
 
-pub use history::History;
+pub use history::{History, PageBounds};
 pub use replica::Followed;
 
 use crate::channel::{ChannelName, Namespace, Publication};
@@ -35,7 +35,16 @@ use history::Totals;
 use interest::Interested;
 use stored::StoredOrder;
 
-/// A channel at channel: what every one has.
+/// A channel's name, and the namespace to which it belongs.
+#[derive(Clone, Copy)]
+pub struct Resolved<'a> {
+    /// The name.
+    pub name: &'a ChannelName,
+    /// Its namespace.
+    pub namespace: &'a Arc<Namespace>,
+}
+
+/// A channel at home: what every one has.
 struct Channel {
     name: ChannelName,
     namespace: Arc<Namespace>,
@@ -215,10 +224,11 @@ impl Channels {
     pub fn publish(
         &mut self,
         now: Moment,
-        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        channel: Resolved<'_>,
         mut publication: Publication,
         skip_history: bool,
     ) -> Ordered<'_> {
+        let Resolved { name, namespace } = channel;
         let keep = namespace.has_history() && !skip_history;
         let place = match self.channels.find(name.as_str()) {
             Some(place) => place,
@@ -254,10 +264,11 @@ impl Channels {
     pub fn subscribe(
         &mut self,
         now: Moment,
-        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        channel: Resolved<'_>,
         shard: ShardId,
         recover: Option<Since>,
     ) -> Result<Granted, ClientError> {
+        let Resolved { name, namespace } = channel;
         let found = self.channels.find(name.as_str());
         let first = found.is_none_or(|place| self.interested(place).is_empty());
         if first && !self.share.reach(self.in_use + 1) && !crate::sabotage!(UnboundedChannels) {
@@ -282,8 +293,11 @@ impl Channels {
     pub fn newest(&self, now: Moment, name: &ChannelName, count: usize) -> Vec<Arc<Publication>> {
         let history =
             self.find(name.as_str()).and_then(|channel| Some(&channel.kept.as_ref()?.history));
-        let most = (RECOVERY_PUBLICATIONS_MAX, RECOVERY_BYTES_MAX);
-        let page = history.map(|history| history.page(now, HistoryPage::newest(count), most));
+        let bounds = PageBounds {
+            publications_max: RECOVERY_PUBLICATIONS_MAX,
+            bytes_max: RECOVERY_BYTES_MAX,
+        };
+        let page = history.map(|history| history.page(now, HistoryPage::newest(count), bounds));
         let mut newest = page.unwrap_or_default().0;
         newest.reverse();
         newest
@@ -316,7 +330,7 @@ impl Channels {
         now: Moment,
         name: &ChannelName,
         page: HistoryPage,
-        most: (usize, usize),
+        bounds: PageBounds,
     ) -> Result<Page, ClientError> {
         let place = self.channels.find(name.as_str());
         if let Some(place) = place {
@@ -332,7 +346,7 @@ impl Channels {
             Some(since) if page.reverse && since.offset == 0 => Err(ClientError::BadRequest),
             _ => {
                 let history = channel.and_then(|channel| Some(&channel.kept.as_ref()?.history));
-                let page = history.map(|history| history.page(now, page, most));
+                let page = history.map(|history| history.page(now, page, bounds));
                 let (publications, omitted) = page.unwrap_or_default();
                 Ok(Page { publications, omitted, top })
             }
@@ -408,15 +422,12 @@ impl Channels {
         } else {
             self.epochs.fresh()
         };
-        self.insert((name, namespace), Position { epoch, offset: 0 })
+        self.insert(Resolved { name, namespace }, Position { epoch, offset: 0 })
     }
 
     /// Adds a channel that is not there, of which nothing is kept and which stands at `position`.
-    fn insert(
-        &mut self,
-        (name, namespace): (&ChannelName, &Arc<Namespace>),
-        position: Position,
-    ) -> u32 {
+    fn insert(&mut self, channel: Resolved<'_>, position: Position) -> u32 {
+        let Resolved { name, namespace } = channel;
         let life = self.next_life();
         self.channels.insert(Channel {
             name: name.clone(),

@@ -23,7 +23,7 @@ use crate::reason::ClientError;
 use crate::settings::Settings;
 use answers::Answers;
 use awaiting::Awaiting;
-use channels::{Channels, Granted, Page};
+use channels::{Channels, Granted, Page, PageBounds, Resolved};
 use replays::Replays;
 
 /// The parts of a home.
@@ -160,7 +160,7 @@ impl Home {
             }
             ToHome::Loaded => self.on_loaded(post),
             ToHome::Adrift { stream, streams } => self.on_adrift(stream, streams),
-            ToHome::Late { stream, streams, late } => self.on_late((stream, streams), late),
+            ToHome::Late { stream, streams, late } => self.on_late(stream, streams, late),
         }
     }
 
@@ -194,8 +194,12 @@ impl Home {
         {
             tell_created(connection, post);
         }
-        let ordered =
-            self.channels.publish(self.now, (&channel, &namespace), publication, skip_history);
+        let ordered = self.channels.publish(
+            self.now,
+            Resolved { name: &channel, namespace: &namespace },
+            publication,
+            skip_history,
+        );
         for &shard in ordered.interested {
             post.publication(shard, &channel, &ordered.publication);
         }
@@ -237,8 +241,12 @@ impl Home {
         let Subscribe { channel, connection, recover, last, .. } = *subscribe;
         // The asking shard has resolved the name against the same namespaces.
         let Ok(namespace) = self.namespace(channel.as_str()) else { return };
-        let granted =
-            self.channels.subscribe(self.now, (&channel, &namespace), connection.shard, recover);
+        let granted = self.channels.subscribe(
+            self.now,
+            Resolved { name: &channel, namespace: &namespace },
+            connection.shard,
+            recover,
+        );
         let answer = match granted {
             Ok(Granted { name: channel, top, recovered }) => {
                 let recovered = match last {
@@ -281,9 +289,9 @@ impl Home {
             return self.put_off(Request::History(history), post);
         }
         let History { channel, page, publications_max, bytes_max, asker, .. } = *history;
-        let most = (publications_max, bytes_max);
+        let bounds = PageBounds { publications_max, bytes_max };
         let answer = self.namespace(channel.as_str());
-        let answer = answer.and_then(|_| self.channels.history(self.now, &channel, page, most));
+        let answer = answer.and_then(|_| self.channels.history(self.now, &channel, page, bounds));
         self.retire(&channel);
         let answer = match answer {
             Ok(Page { publications, omitted, top }) => {

@@ -40,7 +40,21 @@ impl<M> Lane<M> {
     pub fn flush(&mut self) {
         let mut sent = self.send_spill();
         sent |= self.send_open();
-        self.wake_if(sent);
+        if sent {
+            self.wake();
+        }
+    }
+
+    /// Hands a message over at once. Returns false if the inbox has no room for what came before:
+    /// then the message is not taken.
+    pub fn send_now(&mut self, message: M) -> bool {
+        self.flush();
+        let room = !self.is_behind();
+        if room {
+            self.push(message);
+            self.flush();
+        }
+        room
     }
 
     /// Whether batches wait that the inbox had no room for.
@@ -83,8 +97,8 @@ impl<M> Lane<M> {
         }
     }
 
-    fn wake_if(&self, sent: bool) {
-        if sent && self.address.flag.notify() {
+    fn wake(&self) {
+        if self.address.flag.notify() {
             self.wake.wake();
         }
     }
@@ -225,7 +239,20 @@ impl ShardLane {
         if fits && let Some(first) = self.lane.spill.front() {
             self.spill_bytes = first.iter().map(publications_bytes).sum();
         }
-        self.lane.wake_if(sent);
+        if sent {
+            self.lane.wake();
+        }
+    }
+
+    /// The same as [`Lane::send_now`].
+    pub fn send_now(&mut self, message: impl Into<ShardMail>) -> bool {
+        self.flush();
+        let room = !self.is_behind();
+        if room {
+            self.push(message);
+            self.flush();
+        }
+        room
     }
 
     /// Whether something waits that the inbox had no room for.

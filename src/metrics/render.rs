@@ -4,20 +4,22 @@
 //! able to make the page longer.
 
 mod bridge;
+mod families;
 
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{BridgeCounters, Counter, DurationCounters, Process, ShardCounters};
+use super::{BridgeCounters, Counter, Process, ShardCounters};
 use crate::ids::Moment;
 use crate::limits::{BUSY_WINDOW_NANOS, METRICS_BYTES_MAX};
 use crate::protocol::Protocol;
 use crate::reason::{CloseReason, DropReason, Eviction};
+use families::{Families, by_shard, labelled, unlabelled};
 
 /// The text formats that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,87 +290,6 @@ impl Shards {
             .0
             .encode_descriptor("corecast_build", help, None, MetricType::Info)?
             .encode_info(&labels)
-    }
-}
-
-/// A metric without labels.
-fn unlabelled<N>(value: N) -> [([(&'static str, String); 0], N); 1] {
-    [([], value)]
-}
-
-/// One metric for each value of `label`.
-fn labelled<N>(
-    label: &'static str,
-    rows: impl IntoIterator<Item = (&'static str, N)>,
-) -> impl Iterator<Item = ([(&'static str, String); 1], N)> {
-    rows.into_iter().map(move |(text, value)| ([(label, text.to_owned())], value))
-}
-
-/// One metric for each shard.
-fn by_shard<N>(
-    rows: impl Iterator<Item = (u64, N)>,
-) -> impl Iterator<Item = ([(&'static str, String); 1], N)> {
-    rows.map(|(index, value)| ([("shard", index.to_string())], value))
-}
-
-/// Writes families of metrics, each with its name and help.
-struct Families<'a>(DescriptorEncoder<'a>);
-
-/// A family's name, without the suffix of its type, and its help.
-type Family = (&'static str, &'static str);
-
-impl Families<'_> {
-    fn counter<const LABELS: usize, N: prometheus_client::encoding::EncodeCounterValue>(
-        &mut self,
-        (name, help): Family,
-        rows: impl IntoIterator<Item = ([(&'static str, String); LABELS], N)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in rows {
-            if LABELS == 0 {
-                // As a family without labels it would be written with empty braces.
-                family.encode_counter::<NoLabelSet, N, u64>(&value, None)?;
-            } else {
-                let mut one = family.encode_family(&labels)?;
-                one.encode_counter::<NoLabelSet, N, u64>(&value, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn gauge<const LABELS: usize, N: EncodeGaugeValue>(
-        &mut self,
-        (name, help): Family,
-        rows: impl IntoIterator<Item = ([(&'static str, String); LABELS], N)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in rows {
-            if LABELS == 0 {
-                family.encode_gauge(&value)?;
-            } else {
-                family.encode_family(&labels)?.encode_gauge(&value)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The sum of `parts` as one histogram.
-    fn histogram<'c>(
-        &mut self,
-        (name, help): Family,
-        parts: impl Iterator<Item = &'c DurationCounters>,
-    ) -> fmt::Result {
-        let mut counts = [0; DurationCounters::BOUNDS_MICROS.len() + 1];
-        let mut seconds = 0.0;
-        for part in parts {
-            let (part_counts, part_seconds) = part.snapshot();
-            counts.iter_mut().zip(part_counts).for_each(|(sum, count)| *sum += count);
-            seconds += part_seconds;
-        }
-        let bounds = DurationCounters::BOUNDS_MICROS.iter().map(|&micros| micros as f64 / 1e6);
-        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts).collect();
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        family.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
     }
 }
 

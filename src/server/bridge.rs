@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{TryRecvError, bounded};
 
-use super::{Common, Error};
+use super::common::{Common, Error};
 use crate::api;
 use crate::cluster::NodeCard;
 use crate::ids::Moment;

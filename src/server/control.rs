@@ -1,36 +1,14 @@
 //! The control thread: the HTTP API on a runtime of its own, and control's side of the mesh.
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::exit::Plan;
-use super::{Common, Error};
+use super::common::{Common, Error};
+use super::drain::{Drained, Plan};
 use crate::api::{self, Api, Courier, Full, Parts};
 use crate::limits::RETRY_INTERVAL;
 use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, ToBridge, ToControl};
-use crate::sys::EventFd;
-
-/// Whether the drain has begun and ended.
-#[derive(Clone)]
-pub(super) struct Drained {
-    begun: Arc<OnceLock<Plan>>,
-    done: Arc<AtomicBool>,
-    wake: EventFd,
-}
-
-impl Drained {
-    /// Begins the drain, with these times.
-    pub(super) fn begin(&self, plan: Plan) {
-        self.begun.get_or_init(|| plan);
-        self.wake.signal();
-    }
-
-    /// Whether every shard has closed its last connection.
-    pub(super) fn is_done(&self) -> bool {
-        self.done.load(Ordering::Acquire)
-    }
-}
 
 /// Starts the thread.
 pub(super) fn start(
@@ -96,7 +74,7 @@ async fn run(
     );
     tokio::select! {
         served = api::serve(listener, Arc::clone(&api)) => served,
-        ended = receive((&inbox, &api), &courier, &drained) => ended,
+        ended = receive(&inbox, &api, &courier, &drained) => ended,
         () = retry(&lanes) => Ok(()),
     }
 }
@@ -112,27 +90,13 @@ struct ControlLanes {
 impl ControlLanes {
     /// Sends a message at once, or not at all.
     fn send(&mut self, message: Addressed) -> Result<(), Full> {
-        match message {
-            Addressed::Shard(shard, message) => {
-                let lane = &mut self.shards[shard.index()];
-                lane.flush();
-                if lane.is_behind() {
-                    return Err(Full);
-                }
-                lane.push(message);
-                lane.flush();
-            }
+        let sent = match message {
+            Addressed::Shard(shard, message) => self.shards[shard.index()].send_now(message),
             Addressed::Bridge(message) => {
-                let lane = self.bridge.as_mut().ok_or(Full)?;
-                lane.flush();
-                if lane.is_behind() {
-                    return Err(Full);
-                }
-                lane.push(message);
-                lane.flush();
+                self.bridge.as_mut().is_some_and(|lane| lane.send_now(message))
             }
-        }
-        Ok(())
+        };
+        if sent { Ok(()) } else { Err(Full) }
     }
 
     /// Sends again what inboxes had no room for.
@@ -154,7 +118,8 @@ fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
 
 /// Brings answers to whoever waits for them.
 async fn receive(
-    (inbox, api): (&Inbox<ToControl>, &Arc<Api>),
+    inbox: &Inbox<ToControl>,
+    api: &Arc<Api>,
     courier: &Arc<Courier>,
     drained: &Drained,
 ) -> std::io::Result<()> {

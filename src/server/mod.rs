@@ -2,7 +2,9 @@
 //! why it stands where it stands.
 
 mod bridge;
+mod common;
 mod control;
+mod drain;
 mod exit;
 mod shards;
 
@@ -13,7 +15,7 @@ use std::time::Duration;
 use crate::accept::Leases;
 use crate::api::{Node, Status};
 use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE};
-use crate::mesh::{Address, HomeMap, Inbox, Lane, ShardLane, ShardMail, ToBridge, ToControl};
+use crate::mesh::{HomeMap, Inbox, ShardMail, ToBridge, ToControl};
 use crate::metrics::{BridgeCounters, ShardCounters};
 use crate::readiness::Phase;
 use crate::secret::NodeSecret;
@@ -21,6 +23,9 @@ use crate::settings::Settings;
 use crate::shard::{Identity, OutboxLeases, Pools};
 use crate::subnets::Subnets;
 use crate::sys::{self, Claim, EventFd, SysError};
+use common::{Addresses, Common};
+
+pub use common::Error;
 
 /// What users are told when the server runs.
 #[derive(Clone, Debug)]
@@ -41,96 +46,12 @@ pub struct StartupReport {
     pub api_listen: SocketAddr,
 }
 
-/// The server can't start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An address can't be listened on.
-    #[error(
-        "can't listen on {address}: {source}. Is another server running? \
-             Choose another address with --listen or --api-listen"
-    )]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// The kernel refused something that the server can't do without.
-    #[error(transparent)]
-    System(#[from] SysError),
-    /// A thread could not be started.
-    #[error("can't start a thread: {0}")]
-    Thread(std::io::Error),
-    /// Redis can't be used as it is.
-    #[error("{0}")]
-    Redis(String),
-    /// A shard ended before it served.
-    #[error("a shard did not start: {0}")]
-    Shard(String),
-}
-
-/// What all threads share: addresses and counters, nothing that one waits for another to release.
-struct Common {
-    settings: Arc<Settings>,
-    home_map: HomeMap,
-    identity: Identity,
-    leases: Leases,
-    outboxes: OutboxLeases,
-    pools: Pools,
-    counters: Vec<Arc<ShardCounters>>,
-    subnets: Arc<Subnets>,
-    status: Arc<Status>,
-    /// Where the bridge counts, if there is one.
-    bridge_counters: Option<Arc<BridgeCounters>>,
-    addresses: Addresses,
-    /// What wakes each thread: shards by their number, then control, then the bridge if there is
-    /// one.
-    wakes: Vec<EventFd>,
-    listen: Vec<SocketAddr>,
-    descriptors_max: usize,
-    /// What this node is called.
-    node: Node,
-    /// Tells the bridge, if there is one, that the server stops.
-    stopping: bridge::Stopping,
-}
-
-impl Common {
-    fn shards(&self) -> usize {
-        self.counters.len()
-    }
-
-    /// Lanes to all shards, for one thread.
-    fn shard_lanes(&self) -> Vec<ShardLane> {
-        let addresses = self.addresses.shards.iter().zip(&self.wakes);
-        addresses.map(|(address, wake)| ShardLane::new(address.clone(), Box::new(*wake))).collect()
-    }
-
-    /// A lane to control.
-    fn control_lane(&self) -> Lane<ToControl> {
-        let wake = self.wakes[self.shards()];
-        Lane::new(self.addresses.control.clone(), Box::new(wake))
-    }
-
-    /// A lane to the bridge, if there is one.
-    fn bridge_lane(&self) -> Option<Lane<ToBridge>> {
-        let address = self.addresses.bridge.clone()?;
-        Some(Lane::new(address, Box::new(self.wakes[self.shards() + 1])))
-    }
-}
-
 /// The receiving ends of all threads.
 struct Inboxes {
     shards: Vec<Inbox<ShardMail>>,
     control: Inbox<ToControl>,
     /// Absent without a bus.
     bridge: Option<Inbox<ToBridge>>,
-}
-
-/// The sending ends of [`Inboxes`].
-struct Addresses {
-    shards: Vec<Address<ShardMail>>,
-    control: Address<ToControl>,
-    bridge: Option<Address<ToBridge>>,
 }
 
 /// Inboxes for so many shards, control, and with a bus the bridge.
@@ -174,7 +95,8 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
         outboxes: OutboxLeases::new(settings.client.outboxes_bytes_max, shards),
         pools: Pools::new(&settings, shards),
         status: Arc::new(Status::new(
-            (counters.clone(), bridge_counters.clone()),
+            counters.clone(),
+            bridge_counters.clone(),
             sys::now,
             settings.server.max_connections,
         )),
@@ -189,12 +111,13 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
         listen,
         descriptors_max,
     });
-    run_threads(&common, (inboxes, claims), ready)
+    run_threads(&common, inboxes, claims, ready)
 }
 
 fn run_threads(
     common: &Arc<Common>,
-    (inboxes, claims): (Inboxes, Vec<Claim>),
+    inboxes: Inboxes,
+    claims: Vec<Claim>,
     ready: impl FnOnce(&StartupReport),
 ) -> Result<(), Error> {
     let address = common.settings.server.api_listen;

@@ -9,14 +9,14 @@ use std::task::{Context, Poll};
 use crossbeam_channel::{Sender, bounded};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use super::{Common, Error};
+use super::common::{Common, Error};
 use crate::accept::{self, Acceptor};
 use crate::ids::{ShardId, Slot};
 use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, TURNS_PER_PAUSE};
 use crate::mesh::{Inbox, Outbound, ShardMail};
 use crate::settings::Driver as Choice;
 use crate::shard::{Options, Parts, Shard};
-use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring, SysError};
+use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring};
 
 /// What shards have in common once they run.
 pub(super) struct Started {
@@ -39,7 +39,7 @@ pub(super) fn start(
         std::thread::Builder::new()
             .name(format!("shard-{index}"))
             .stack_size(512 * 1024)
-            .spawn(move || run(&common, (index, core), inbox, &sender))
+            .spawn(move || run(&common, index, core, inbox, &sender))
             .map_err(Error::Thread)?;
     }
     drop(sender);
@@ -57,7 +57,7 @@ pub(super) fn start(
 
 type Report = Sender<Result<Started, String>>;
 
-fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, report: &Report) {
+fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, report: &Report) {
     // A panic in a shard outside the parsing of one connection's bytes leaves torn state, which
     // must not go on sending.
     sys::abort_on_panic(crate::shard::is_parsing);
@@ -68,8 +68,7 @@ fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, 
     }
     let private = common.settings.server.private_fd_tables && {
         // What main made stays: stdio and the wakes. Everything later is another thread's.
-        let first = common.wakes.iter().map(|wake| wake.number()).max().unwrap_or(2) + 1;
-        sys::own_descriptors(first)
+        sys::own_descriptors(&common.wakes)
             .inspect_err(|error| {
                 tracing::warn!(%error, "descriptor tables are shared: the limit on open files \
                     counts for the whole process");
@@ -217,7 +216,7 @@ fn seed() -> u64 {
 /// do, else asleep in the driver until the kernel or another thread has news. Sleeping there rather
 /// than in the runtime saves a descriptor between them, and three system calls for each wake.
 async fn turn_loop<D: Driver>(mut running: Running<D>, pause: Pause) {
-    let Ok(busy) = busy_descriptor() else {
+    let Ok(busy) = sys::always_readable() else {
         panic!("a shard's runtime can't watch its descriptors");
     };
     let mut turns = 0;
@@ -272,10 +271,4 @@ impl Future for Yield {
         context.waker().wake_by_ref();
         Poll::Pending
     }
-}
-
-fn busy_descriptor() -> Result<monoio::net::TcpStream, SysError> {
-    let busy = sys::EventFd::new()?;
-    busy.signal();
-    sys::watched(busy.number())
 }

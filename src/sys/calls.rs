@@ -1,7 +1,7 @@
 //! Eventfds and timerfds, and the turning of return codes into results.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -62,9 +62,7 @@ impl EventFd {
     /// # Errors
     /// The kernel's, when descriptors or memory are short.
     pub fn new() -> Result<EventFd, SysError> {
-        // SAFETY: eventfd takes no pointers.
-        let number = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-        check("eventfd", number).map(EventFd)
+        eventfd(0).map(|fd| EventFd(fd.into_raw_fd()))
     }
 
     /// The descriptor's number.
@@ -101,14 +99,21 @@ impl EventFd {
     }
 }
 
-/// A handle by which monoio awaits any descriptor's news. It is never read or written.
+fn eventfd(count: libc::c_uint) -> Result<OwnedFd, SysError> {
+    // SAFETY: eventfd takes no pointers.
+    let number = unsafe { libc::eventfd(count, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+    let number = check("eventfd", number)?;
+    // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A handle that is always readable, for monoio: its ring has no other that is. It is never read
+/// or written.
 ///
 /// # Errors
-/// The runtime's.
-pub fn watched(number: RawFd) -> Result<monoio::net::TcpStream, SysError> {
-    // SAFETY: shards watch eventfds and their epoll in this way, for as long as their thread
-    // lives, and close them in no other: the handle is the only owner that could.
-    let stream = unsafe { std::net::TcpStream::from_raw_fd(number) };
+/// The kernel's, or the runtime's.
+pub fn always_readable() -> Result<monoio::net::TcpStream, SysError> {
+    let stream = std::net::TcpStream::from(eventfd(1)?);
     monoio::net::TcpStream::from_std(stream).map_err(|source| SysError { call: "watch", source })
 }
 
@@ -157,6 +162,19 @@ impl TimerFd {
 impl crate::mesh::Wake for EventFd {
     fn wake(&self) {
         self.signal();
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open for as long as the process lives.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+impl AsFd for TimerFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

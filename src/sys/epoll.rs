@@ -1,10 +1,11 @@
 //! The same sockets over an epoll of the shard's own, for hosts that refuse io_uring.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::calls::{SysError, TimerFd, check};
-use super::{Driver, EventFd, sockets};
+use super::owned::OwnedSockets;
+use super::{Driver, EventFd, Listener, sockets};
 use crate::ids::{Moment, Tick};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::EPOLL_EVENTS_MAX;
@@ -25,6 +26,7 @@ const WATCH: u32 =
 pub struct Epoll {
     epoll: OwnedFd,
     timer: TimerFd,
+    owned: OwnedSockets,
     events: Vec<libc::epoll_event>,
     news: Vec<Ready>,
     ticked: bool,
@@ -45,18 +47,20 @@ impl Epoll {
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EPOLL_EVENTS_MAX];
         let news = Vec::new();
         let (ticked, incoming) = (false, false);
-        let epoll = Epoll { epoll, timer, events, news, ticked, incoming };
+        let owned = OwnedSockets::default();
+        let epoll = Epoll { epoll, timer, owned, events, news, ticked, incoming };
         let edge = libc::EPOLLIN as u32 | libc::EPOLLET as u32;
         // Edge-triggered, each signal is an event of its own: the count behind it is never read.
-        epoll.control(libc::EPOLL_CTL_ADD, wake.number(), edge, DATA_WAKE)?;
-        epoll.control(libc::EPOLL_CTL_ADD, epoll.timer.number(), edge, DATA_TIMER)?;
+        epoll.control(libc::EPOLL_CTL_ADD, wake.as_fd(), edge, DATA_WAKE)?;
+        epoll.control(libc::EPOLL_CTL_ADD, epoll.timer.as_fd(), edge, DATA_TIMER)?;
         Ok(epoll)
     }
 
-    fn control(&self, op: i32, fd: RawFd, events: u32, data: u64) -> Result<(), SysError> {
+    fn control(&self, op: i32, fd: BorrowedFd<'_>, events: u32, data: u64) -> Result<(), SysError> {
         let mut event = libc::epoll_event { events, u64: data };
         // SAFETY: `event` is a valid epoll_event for the time of the call.
-        let result = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), op, fd, &raw mut event) };
+        let result =
+            unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), op, fd.as_raw_fd(), &raw mut event) };
         check("epoll_ctl", result).map(|_| ())
     }
 
@@ -113,17 +117,21 @@ impl Driver for Epoll {
         "epoll"
     }
 
-    fn watch_listener(&mut self, listener: RawFd) {
+    fn adopt(&mut self, socket: OwnedFd) -> Socket {
+        self.owned.adopt(socket)
+    }
+
+    fn watch_listener(&mut self, listener: &Listener) {
         let edge = libc::EPOLLIN as u32 | libc::EPOLLET as u32;
-        let added = self.control(libc::EPOLL_CTL_ADD, listener, edge, DATA_LISTENER);
+        let added = self.control(libc::EPOLL_CTL_ADD, listener.as_fd(), edge, DATA_LISTENER);
         if let Err(error) = added {
             tracing::error!(%error, "the listener can't be watched");
         }
         self.incoming = true; // Those who came before the watch.
     }
 
-    fn forget_listener(&mut self, listener: RawFd) {
-        if let Err(error) = self.control(libc::EPOLL_CTL_DEL, listener, 0, 0) {
+    fn forget_listener(&mut self, listener: &Listener) {
+        if let Err(error) = self.control(libc::EPOLL_CTL_DEL, listener.as_fd(), 0, 0) {
             tracing::warn!(%error, "the listener was not watched");
         }
     }
@@ -141,7 +149,8 @@ impl Driver for Epoll {
 
 impl Sockets for Epoll {
     fn watch(&mut self, socket: Socket, key: ConnectionKey) {
-        let added = self.control(libc::EPOLL_CTL_ADD, socket.number(), WATCH, key.to_bits());
+        let fd = self.owned.get(socket);
+        let added = self.control(libc::EPOLL_CTL_ADD, fd, WATCH, key.to_bits());
         if let Err(error) = added {
             // Without a watch the connection can't be served: say that it has ended.
             tracing::warn!(%error, "a socket can't be watched");
@@ -156,24 +165,26 @@ impl Sockets for Epoll {
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
-        sockets::receive(socket, buffer)
+        sockets::receive(self.owned.get(socket), buffer)
     }
 
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>) {
-        results.extend(writes.iter().map(|write| sockets::send(write.socket, write.bytes)));
+        let send = |write: &Write<'_>| sockets::send(self.owned.get(write.socket), write.bytes);
+        results.extend(writes.iter().map(send));
     }
 
     fn has_sent_all(&self, socket: Socket) -> bool {
-        sockets::has_sent_all(socket)
+        sockets::has_sent_all(self.owned.get(socket))
     }
 
     fn finish(&mut self, socket: Socket) {
-        sockets::shutdown_write(socket);
+        sockets::shutdown_write(self.owned.get(socket));
     }
 
     fn release(&mut self, socket: Socket, key: ConnectionKey, how: Release) {
-        sockets::shutdown(socket, how);
-        if let Err(error) = self.control(libc::EPOLL_CTL_DEL, socket.number(), 0, 0)
+        let fd = self.owned.get(socket);
+        sockets::shutdown(fd, how);
+        if let Err(error) = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
             && error.source.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "a socket was not watched");
@@ -182,7 +193,7 @@ impl Sockets for Epoll {
     }
 
     fn close(&mut self, socket: Socket) {
-        super::close_socket(socket);
+        drop(self.owned.take(socket));
     }
 
     fn poll(&mut self, ready: &mut Vec<Ready>) {
@@ -199,7 +210,7 @@ impl Sockets for Epoll {
     }
 
     fn is_open(&self, socket: Socket) -> bool {
-        sockets::is_open(socket)
+        self.owned.contains(socket) && sockets::is_open(self.owned.get(socket))
     }
 }
 

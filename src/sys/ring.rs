@@ -5,12 +5,13 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::calls::SysError;
-use super::{Driver, EventFd, TimerFd};
+use super::owned::OwnedSockets;
+use super::{Driver, EventFd, Listener, TimerFd};
 use crate::ids::{Moment, Tick};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::{
@@ -36,6 +37,7 @@ pub struct Ring {
     ring: IoUring,
     wake: EventFd,
     timer: TimerFd,
+    owned: OwnedSockets,
     /// News that came up while sends were awaited.
     news: Vec<Ready>,
     ticked: bool,
@@ -61,7 +63,8 @@ impl Ring {
             .map_err(failed("io_uring_setup"))?;
         let timer = TimerFd::every(Tick::PERIOD)?;
         let (ticked, incoming, failures) = (false, false, Failures::default());
-        let mut ring = Ring { ring, wake, timer, news: Vec::new(), ticked, incoming, failures };
+        let (owned, news) = (OwnedSockets::default(), Vec::new());
+        let mut ring = Ring { ring, wake, timer, owned, news, ticked, incoming, failures };
         ring.arm_timer();
         ring.arm_wake();
         ring.ring.submit().map_err(failed("io_uring_enter"))?;
@@ -76,6 +79,11 @@ impl Ring {
     /// 2^64 signals to fill it.
     fn arm_wake(&mut self) {
         self.arm(self.wake.number(), libc::POLLIN as u32, KIND_WAKE << KIND_SHIFT);
+    }
+
+    fn arm_listener(&mut self, listener: RawFd) {
+        let user_data = KIND_LISTENER << KIND_SHIFT | listener as u64;
+        self.arm(listener, libc::POLLIN as u32, user_data);
     }
 
     fn arm(&mut self, fd: RawFd, mask: u32, user_data: u64) {
@@ -153,7 +161,7 @@ impl Ring {
             self.timer.clear();
         }
         for listener in rearm_listeners {
-            self.watch_listener(listener);
+            self.arm_listener(listener);
         }
         if rearm_timer {
             self.arm_timer();
@@ -217,11 +225,11 @@ impl<'a> Batch<'a> {
         let mut batch = Batch { ring, codes, count: 0, buffers: PhantomData };
         for write in writes {
             let bytes = write.bytes.len().min(u32::MAX as usize) as u32;
-            let entry =
-                opcode::Send::new(types::Fd(write.socket.number()), write.bytes.as_ptr(), bytes)
-                    .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-                    .build()
-                    .user_data(KIND_SEND << KIND_SHIFT | batch.count as u64);
+            let socket = types::Fd(batch.ring.owned.get(write.socket).as_raw_fd());
+            let entry = opcode::Send::new(socket, write.bytes.as_ptr(), bytes)
+                .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+                .build()
+                .user_data(KIND_SEND << KIND_SHIFT | batch.count as u64);
             batch.ring.push(&entry);
             batch.count += 1;
         }
@@ -270,12 +278,16 @@ impl Driver for Ring {
         "io_uring"
     }
 
-    fn watch_listener(&mut self, listener: RawFd) {
-        let user_data = KIND_LISTENER << KIND_SHIFT | listener as u64;
-        self.arm(listener, libc::POLLIN as u32, user_data);
+    fn adopt(&mut self, socket: OwnedFd) -> Socket {
+        self.owned.adopt(socket)
     }
 
-    fn forget_listener(&mut self, listener: RawFd) {
+    fn watch_listener(&mut self, listener: &Listener) {
+        self.arm_listener(listener.as_fd().as_raw_fd());
+    }
+
+    fn forget_listener(&mut self, listener: &Listener) {
+        let listener = listener.as_fd().as_raw_fd();
         self.cancel(KIND_LISTENER << KIND_SHIFT | listener as u64);
         self.enter(0);
     }
@@ -293,11 +305,12 @@ impl Driver for Ring {
 
 impl Sockets for Ring {
     fn watch(&mut self, socket: Socket, key: ConnectionKey) {
-        self.arm(socket.number(), WATCH, KIND_POLL << KIND_SHIFT | key.to_bits());
+        let number = self.owned.get(socket).as_raw_fd();
+        self.arm(number, WATCH, KIND_POLL << KIND_SHIFT | key.to_bits());
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {
-        super::sockets::receive(socket, buffer)
+        super::sockets::receive(self.owned.get(socket), buffer)
     }
 
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>) {
@@ -309,20 +322,20 @@ impl Sockets for Ring {
     }
 
     fn has_sent_all(&self, socket: Socket) -> bool {
-        super::sockets::has_sent_all(socket)
+        super::sockets::has_sent_all(self.owned.get(socket))
     }
 
     fn finish(&mut self, socket: Socket) {
-        super::sockets::shutdown_write(socket);
+        super::sockets::shutdown_write(self.owned.get(socket));
     }
 
     fn release(&mut self, socket: Socket, key: ConnectionKey, how: Release) {
-        super::sockets::shutdown(socket, how);
+        super::sockets::shutdown(self.owned.get(socket), how);
         self.cancel(KIND_POLL << KIND_SHIFT | key.to_bits());
     }
 
     fn close(&mut self, socket: Socket) {
-        super::close_socket(socket);
+        drop(self.owned.take(socket));
     }
 
     fn poll(&mut self, ready: &mut Vec<Ready>) {
@@ -339,7 +352,7 @@ impl Sockets for Ring {
     }
 
     fn is_open(&self, socket: Socket) -> bool {
-        super::sockets::is_open(socket)
+        self.owned.contains(socket) && super::sockets::is_open(self.owned.get(socket))
     }
 }
 
@@ -401,12 +414,12 @@ mod tests {
         // SAFETY: the kernel just made these descriptors for us.
         let ends = numbers.map(|number| unsafe { std::os::fd::OwnedFd::from_raw_fd(number) });
         let bytes = b"abc".to_vec();
-        let writes = [Write { socket: Socket::new(numbers[0]), bytes: &bytes }];
+        let [one, other] = ends;
+        let writes = [Write { socket: ring.adopt(one), bytes: &bytes }];
         drop(Batch::new(&mut ring, &writes));
         drop(bytes);
         let mut buffer = [0; 8];
-        let received = super::super::sockets::receive(Socket::new(numbers[1]), &mut buffer);
+        let received = super::super::sockets::receive(other.as_fd(), &mut buffer);
         assert_eq!((received, &buffer[..3]), (Received::Bytes(3), &b"abc"[..]));
-        drop(ends);
     }
 }

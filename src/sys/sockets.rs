@@ -3,11 +3,11 @@
 use std::io;
 use std::mem::{offset_of, size_of};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::calls::{SysError, check};
-use crate::kernel::{Received, Release, Socket, Wrote};
+use crate::kernel::{Received, Release, Wrote};
 use crate::limits::{LISTEN_BACKLOG, SOCKET_SEND_BYTES, SOCKET_UNSENT_BYTES};
 use crate::subnets::Subnet;
 
@@ -37,7 +37,7 @@ pub struct Claim {
 #[derive(Debug)]
 pub enum Accepted {
     /// A client, and where it comes from.
-    Socket(Socket, Subnet),
+    Socket(OwnedFd, Subnet),
     /// Nobody waits.
     Nobody,
     /// The client was gone before it was accepted; the next may be there.
@@ -53,10 +53,9 @@ impl Claim {
     /// The kernel's: somebody listens there, the address is not ours, the port is privileged.
     pub fn new(address: SocketAddr) -> Result<Claim, SysError> {
         let fd = open(address)?;
-        let number = fd.as_raw_fd();
         // Without SO_REUSEPORT, which would let it in beside the listeners of another server.
-        set_option(number, ("SO_REUSEADDR", libc::SOL_SOCKET, libc::SO_REUSEADDR), 1)?;
-        bind(number, address)?;
+        set_option(fd.as_fd(), REUSE_ADDRESS, 1)?;
+        bind(fd.as_fd(), address)?;
         Ok(Claim { socket: TcpListener::from(fd) })
     }
 
@@ -76,28 +75,25 @@ impl Listener {
     /// The kernel's: the address is in use or not ours, the port is privileged.
     pub fn bind(address: SocketAddr, options: ListenerOptions) -> Result<Listener, SysError> {
         let fd = open(address)?;
-        let number = fd.as_raw_fd();
         let timeout_ms = i32::try_from(options.user_timeout.as_millis()).unwrap_or(i32::MAX);
         let settings = [
-            ("SO_REUSEADDR", libc::SOL_SOCKET, libc::SO_REUSEADDR, 1),
-            ("SO_REUSEPORT", libc::SOL_SOCKET, libc::SO_REUSEPORT, 1),
-            ("SO_KEEPALIVE", libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
-            ("SO_SNDBUF", libc::SOL_SOCKET, libc::SO_SNDBUF, SOCKET_SEND_BYTES as i32),
-            ("TCP_NODELAY", libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
-            ("TCP_USER_TIMEOUT", libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, timeout_ms),
+            (REUSE_ADDRESS, 1),
+            (SocketOption::socket("SO_REUSEPORT", libc::SO_REUSEPORT), 1),
+            (SocketOption::socket("SO_KEEPALIVE", libc::SO_KEEPALIVE), 1),
+            (SocketOption::socket("SO_SNDBUF", libc::SO_SNDBUF), SOCKET_SEND_BYTES as i32),
+            (SocketOption::tcp("TCP_NODELAY", libc::TCP_NODELAY), 1),
+            (SocketOption::tcp("TCP_USER_TIMEOUT", libc::TCP_USER_TIMEOUT), timeout_ms),
             (
-                "TCP_NOTSENT_LOWAT",
-                libc::IPPROTO_TCP,
-                libc::TCP_NOTSENT_LOWAT,
+                SocketOption::tcp("TCP_NOTSENT_LOWAT", libc::TCP_NOTSENT_LOWAT),
                 SOCKET_UNSENT_BYTES as i32,
             ),
         ];
-        for (call, level, name, value) in settings {
-            set_option(number, (call, level, name), value)?;
+        for (option, value) in settings {
+            set_option(fd.as_fd(), option, value)?;
         }
-        bind(number, address)?;
+        bind(fd.as_fd(), address)?;
         // SAFETY: listen takes no pointers.
-        check("listen", unsafe { libc::listen(number, LISTEN_BACKLOG) })?;
+        check("listen", unsafe { libc::listen(fd.as_raw_fd(), LISTEN_BACKLOG) })?;
         Ok(Listener { listener: TcpListener::from(fd) })
     }
 
@@ -109,27 +105,31 @@ impl Listener {
         self.listener.local_addr()
     }
 
-    /// The descriptor's number in this thread's table.
-    pub fn number(&self) -> RawFd {
-        self.listener.as_raw_fd()
-    }
-
     /// Takes one client from the queue.
     pub fn accept(&self) -> Accepted {
-        accept(self.number())
+        accept(self.as_fd())
     }
 }
 
-fn accept(listener: RawFd) -> Accepted {
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+fn accept(listener: BorrowedFd<'_>) -> Accepted {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let mut address = [0u8; ADDRESS_BYTES];
     let mut size = ADDRESS_BYTES as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes of an address, in bytes of no alignment, and
     // how long it is.
-    let number =
-        unsafe { libc::accept4(listener, address.as_mut_ptr().cast(), &raw mut size, flags) };
+    let number = unsafe {
+        libc::accept4(listener.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut size, flags)
+    };
     if number >= 0 {
-        return Accepted::Socket(Socket::new(number), subnet(&address));
+        // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
+        let socket = unsafe { OwnedFd::from_raw_fd(number) };
+        return Accepted::Socket(socket, subnet(&address));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
@@ -169,12 +169,13 @@ fn open(address: SocketAddr) -> Result<OwnedFd, SysError> {
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` may then both be listened on.
-        set_option(number, ("IPV6_V6ONLY", libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1)?;
+        set_option(fd.as_fd(), IPV6_ONLY, 1)?;
     }
     Ok(fd)
 }
 
-fn bind(number: RawFd, address: SocketAddr) -> Result<(), SysError> {
+fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<(), SysError> {
+    let number = socket.as_raw_fd();
     let result = match address {
         SocketAddr::V4(v4) => {
             let raw = libc::sockaddr_in {
@@ -203,23 +204,42 @@ fn bind(number: RawFd, address: SocketAddr) -> Result<(), SysError> {
     check("bind", result).map(|_| ())
 }
 
-fn set_option(
-    number: RawFd,
-    (call, level, name): (&'static str, i32, i32),
-    value: i32,
-) -> Result<(), SysError> {
+/// An option of sockets, with the name by which an error calls it.
+#[derive(Clone, Copy)]
+struct SocketOption {
+    text: &'static str,
+    level: i32,
+    name: i32,
+}
+
+const REUSE_ADDRESS: SocketOption = SocketOption::socket("SO_REUSEADDR", libc::SO_REUSEADDR);
+const IPV6_ONLY: SocketOption =
+    SocketOption { text: "IPV6_V6ONLY", level: libc::IPPROTO_IPV6, name: libc::IPV6_V6ONLY };
+
+impl SocketOption {
+    const fn socket(text: &'static str, name: i32) -> SocketOption {
+        SocketOption { text, level: libc::SOL_SOCKET, name }
+    }
+
+    const fn tcp(text: &'static str, name: i32) -> SocketOption {
+        SocketOption { text, level: libc::IPPROTO_TCP, name }
+    }
+}
+
+fn set_option(socket: BorrowedFd<'_>, option: SocketOption, value: i32) -> Result<(), SysError> {
+    let (number, SocketOption { text, level, name }) = (socket.as_raw_fd(), option);
     let size = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the value is an i32 of `size` bytes for the time of the call.
     let result = unsafe { libc::setsockopt(number, level, name, (&raw const value).cast(), size) };
-    check(call, result).map(|_| ())
+    check(text, result).map(|_| ())
 }
 
 /// See [`crate::kernel::Sockets::receive`].
-pub(super) fn receive(socket: Socket, buffer: &mut [u8]) -> Received {
+pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Received {
     // SAFETY: the kernel writes at most `buffer.len()` bytes into it, during the call.
     let count = unsafe {
         let flags = libc::MSG_DONTWAIT;
-        libc::recv(socket.number(), buffer.as_mut_ptr().cast(), buffer.len(), flags)
+        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags)
     };
     match count {
         1.. => Received::Bytes(count as usize),
@@ -232,11 +252,11 @@ pub(super) fn receive(socket: Socket, buffer: &mut [u8]) -> Received {
 }
 
 /// See [`crate::kernel::Sockets::send`].
-pub(super) fn send(socket: Socket, bytes: &[u8]) -> Wrote {
+pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Wrote {
     // SAFETY: the kernel reads at most `bytes.len()` bytes from it, during the call.
     let count = unsafe {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        libc::send(socket.number(), bytes.as_ptr().cast(), bytes.len(), flags)
+        libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags)
     };
     match count {
         1.. => Wrote::Bytes(count as usize),
@@ -254,22 +274,22 @@ pub(super) fn wrote_nothing(error: i32) -> Wrote {
 }
 
 /// See [`crate::kernel::Sockets::has_sent_all`].
-pub(super) fn has_sent_all(socket: Socket) -> bool {
+pub(super) fn has_sent_all(socket: BorrowedFd<'_>) -> bool {
     let mut waiting: libc::c_int = 0;
     // SAFETY: the kernel writes one int.
-    let result = unsafe { libc::ioctl(socket.number(), libc::TIOCOUTQ, &raw mut waiting) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut waiting) };
     // A socket of which that can't be told is tried again: sending shows what is wrong with it.
     result != 0 || waiting == 0
 }
 
 /// See [`crate::kernel::Sockets::finish`].
-pub(super) fn shutdown_write(socket: Socket) {
+pub(super) fn shutdown_write(socket: BorrowedFd<'_>) {
     // SAFETY: shutdown takes no pointers. A dead connection answers ENOTCONN, which is as good.
-    unsafe { libc::shutdown(socket.number(), libc::SHUT_WR) };
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
 /// See [`crate::kernel::Sockets::release`].
-pub(super) fn shutdown(socket: Socket, how: Release) {
+pub(super) fn shutdown(socket: BorrowedFd<'_>, how: Release) {
     if how == Release::Abort {
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         let size = size_of::<libc::linger>() as libc::socklen_t;
@@ -277,34 +297,27 @@ pub(super) fn shutdown(socket: Socket, how: Release) {
         // close is graceful, which is slower and as right.
         unsafe {
             let value = (&raw const linger).cast();
-            libc::setsockopt(socket.number(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
         }
         return;
     }
     // SAFETY: shutdown takes no pointers. A dead connection answers ENOTCONN, which is as good.
-    unsafe { libc::shutdown(socket.number(), libc::SHUT_RDWR) };
-}
-
-/// Closes a socket.
-pub fn close_socket(socket: Socket) {
-    // SAFETY: the caller owns the descriptor and forgets it with this call. Linux frees the
-    // number even where close reports an error.
-    unsafe { libc::close(socket.number()) };
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
 /// Whether the peer has reset the connection, or it is dead for another reason, whatever it sent
 /// before.
-pub fn is_reset(socket: Socket) -> bool {
-    let mut poll = libc::pollfd { fd: socket.number(), events: 0, revents: 0 };
+pub fn is_reset(socket: BorrowedFd<'_>) -> bool {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: `poll` is one valid pollfd for the time of the call, which does not wait.
     let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
     count == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
 }
 
 /// See [`crate::kernel::Sockets::is_open`].
-pub(super) fn is_open(socket: Socket) -> bool {
+pub(super) fn is_open(socket: BorrowedFd<'_>) -> bool {
     // SAFETY: F_GETFD takes no pointers.
-    unsafe { libc::fcntl(socket.number(), libc::F_GETFD) >= 0 }
+    unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFD) >= 0 }
 }
 
 /// A descriptor kept in reserve, to be given up when none is left, so that a client can be
@@ -353,13 +366,12 @@ impl Default for SpareDescriptor {
 }
 
 /// Answers a client that has not been let in, and closes its socket.
-pub fn refuse(socket: Socket, answer: &[u8]) {
-    send(socket, answer);
+pub fn refuse(socket: OwnedFd, answer: &[u8]) {
+    send(socket.as_fd(), answer);
     // What the client sent must be read, or the close becomes a reset that outruns the answer.
     let mut buffer = [0u8; 2048];
-    shutdown_write(socket);
-    receive(socket, &mut buffer);
-    close_socket(socket);
+    shutdown_write(socket.as_fd());
+    receive(socket.as_fd(), &mut buffer);
 }
 
 #[cfg(test)]
@@ -376,10 +388,7 @@ mod tests {
         let client: IpAddr = client.parse().unwrap();
         let _stream = TcpStream::connect((client, listener.address().unwrap().port())).unwrap();
         match listener.accept() {
-            Accepted::Socket(socket, subnet) => {
-                close_socket(socket);
-                subnet
-            }
+            Accepted::Socket(_, subnet) => subnet,
             other => panic!("{other:?}"),
         }
     }
@@ -396,17 +405,15 @@ mod tests {
             }
         };
         let (mut stream, socket) = connect();
-        assert!(!is_reset(socket));
+        assert!(!is_reset(socket.as_fd()));
         stream.write_all(b"GET").unwrap();
-        assert!(!is_reset(socket));
-        shutdown(Socket::new(stream.as_raw_fd()), Release::Abort); // The close becomes a reset.
+        assert!(!is_reset(socket.as_fd()));
+        shutdown(stream.as_fd(), Release::Abort); // The close becomes a reset.
         drop(stream);
-        assert!(is_reset(socket), "whatever it had sent before");
-        close_socket(socket);
+        assert!(is_reset(socket.as_fd()), "whatever it had sent before");
         let (stream, socket) = connect();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
-        assert!(!is_reset(socket), "it still reads");
-        close_socket(socket);
+        assert!(!is_reset(socket.as_fd()), "it still reads");
     }
 
     #[test]
@@ -423,11 +430,10 @@ mod tests {
     fn a_socket_has_sent_all_when_the_peer_has_taken_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let socket = Socket::new(stream.as_raw_fd());
-        assert!(has_sent_all(socket));
+        assert!(has_sent_all(stream.as_fd()));
         stream.set_nonblocking(true).unwrap();
         while stream.write(&[0; 65_536]).is_ok() {}
-        assert!(!has_sent_all(socket), "the peer reads nothing");
+        assert!(!has_sent_all(stream.as_fd()), "the peer reads nothing");
     }
 
     #[test]

@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::RawFd;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 use std::time::Duration;
 
-use super::calls::{SysError, check};
+use super::calls::{EventFd, SysError, check};
 
 /// Cores that this process may run on, by number.
 pub fn cores() -> Vec<usize> {
@@ -59,14 +58,26 @@ pub fn name_thread(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
-/// Gives the calling thread a descriptor table of its own and closes in it every descriptor from
-/// `first` on. Accept and close then take no lock that other threads hold, and RLIMIT_NOFILE
-/// counts for this thread alone.
+/// Gives the calling thread a descriptor table of its own, which has the standard streams, `kept`,
+/// and whatever has a lower number than those. A thread begins with this, while it owns no
+/// descriptor. Accept and close then take no lock that other threads hold, and RLIMIT_NOFILE counts
+/// for this thread alone.
 ///
 /// # Errors
 /// The kernel's: some containers refuse it. The table is then still shared and nothing is closed.
-pub fn own_descriptors(first: RawFd) -> Result<(), SysError> {
-    let first = first as libc::c_uint;
+pub fn own_descriptors(kept: &[EventFd]) -> Result<(), SysError> {
+    let last = kept.iter().map(|one| one.number()).max();
+    own_descriptors_below(last.unwrap_or_default().max(libc::STDERR_FILENO) as libc::c_uint + 1)
+}
+
+/// Whether a thread may take a descriptor table of its own. Tried in one that ends at once; it
+/// closes nothing, for no number is so high.
+pub fn can_own_descriptors() -> bool {
+    let highest = libc::c_int::MAX as libc::c_uint;
+    std::thread::spawn(move || own_descriptors_below(highest).is_ok()).join().unwrap_or(false)
+}
+
+fn own_descriptors_below(first: libc::c_uint) -> Result<(), SysError> {
     let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
     // SAFETY: in the new table only this thread's numbers from `first` on are closed, and it owns
     // none of them yet.

@@ -30,7 +30,7 @@ def packages():
     return list(found.values())
 
 
-def allows(expression):
+def allows(expression, allowed=frozenset(RULES["licenses"]["allow"])):
     """Whether an SPDX expression leaves a choice that consists of allowed licences."""
     tokens = re.findall(r"\(|\)|AND|OR|WITH [\w.-]+|[\w.+-]+", expression.replace("/", " OR "))
     tokens = [token for token in tokens if not token.startswith("WITH")]
@@ -55,7 +55,7 @@ def allows(expression):
             value = either()
             assert tokens.pop(0) == ")", expression
             return value
-        return token in RULES["licenses"]["allow"]
+        return token in allowed
 
     value = either()
     assert not tokens, f"not an SPDX expression: {expression!r}"
@@ -75,6 +75,18 @@ def test_every_licence_is_an_allowed_one():
     wrong = {package["name"]: package["license"] or package["license_file"]
              for package in packages() if not allows(package["license"] or "none")}
     assert not wrong, wrong
+
+
+def test_every_allowed_licence_is_needed():
+    every = frozenset(RULES["licenses"]["allow"])
+    unused = [one for one in every
+              if all(allows(package["license"] or "none", every - {one}) for package in packages())]
+    # Ours is either of these, at the choice of whoever takes it.
+    assert not set(unused) - {"MIT", "Apache-2.0"}, unused
+
+
+def test_every_advisory_that_is_ignored_has_its_reason():
+    assert all(one["id"] and one["reason"] for one in RULES["advisories"]["ignore"])
 
 
 def test_every_package_comes_from_one_registry():

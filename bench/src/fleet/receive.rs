@@ -1,7 +1,7 @@
 //! What a connection's bytes say, and what that changes. All sockets of a thread are read into one
 //! buffer; only what is left of an incomplete frame is copied and kept.
 
-use super::Frames;
+use super::plan::Frames;
 use super::worker::{Arrived, Phase, Worker};
 use crate::failure::{Failure, Fault};
 use crate::sequence::Arrival;

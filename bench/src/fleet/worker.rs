@@ -1,9 +1,9 @@
 //! One thread of connections: it takes events as they come, counts, and hands over what it saw.
 //! What the bytes say is read in `receive`; connections begin and end in `opening`.
 
-use super::opening::Pace;
+use super::pace::Pace;
+use super::plan::{Outcome, Plan, Waiting};
 use super::shared::{Cut, Gauge, Shared};
-use super::{Outcome, Plan, Waiting};
 use crate::failure::Failure;
 use crate::sequence::Received;
 use crate::sys::{self, Epoll, Event, Events};

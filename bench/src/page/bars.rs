@@ -1,7 +1,7 @@
 //! Bars beside names, from left to right: names of any length have room above theirs.
 
 use super::axis::{Axis, Direction, LETTER_PIXELS, Ruler, Scale};
-use super::chart::{Bar, BarSeries, Drawing, Room, colour, marker, px, shortened};
+use super::drawing::{Bar, BarSeries, Drawing, Room, colour, marker, px, shortened};
 use maud::{Markup, html};
 
 /// Pixels above the plot: what the reference means.

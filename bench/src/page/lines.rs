@@ -1,7 +1,7 @@
 //! Lines over two axes.
 
 use super::axis::{Axis, Direction, LETTER_PIXELS, Ruler};
-use super::chart::{Drawing, Room, Series, colour, dash, marker, px, shortened};
+use super::drawing::{Drawing, Room, Series, colour, dash, marker, px, shortened};
 use maud::{Markup, html};
 
 /// Pixels above the plot: the title of the vertical axis.

@@ -4,12 +4,16 @@
 mod axis;
 mod bars;
 mod chart;
+mod drawing;
 mod lines;
+mod table;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use axis::{Axis, Scale, Unit};
-pub(crate) use chart::{Bar, BarSeries, Chart, Series};
+pub(crate) use chart::Chart;
+pub(crate) use drawing::{Bar, BarSeries, Series};
+pub(crate) use table::Table;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
@@ -58,15 +62,6 @@ pub(crate) struct Section {
     pub(crate) table: Option<Table>,
     /// Numbers to compare.
     pub(crate) chart: Option<Chart>,
-}
-
-/// Rows of cells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Table {
-    /// Names of the columns.
-    pub(crate) head: Vec<String>,
-    /// Cells, one for each column.
-    pub(crate) rows: Vec<Vec<String>>,
 }
 
 impl Page {
@@ -136,48 +131,5 @@ impl Section {
                 @if let Some(chart) = &self.chart { (chart.figure(&self.title)) }
             }
         }
-    }
-}
-
-impl Table {
-    /// The table, which a reader of screens announces as `title`.
-    fn markup(&self, title: &str) -> Markup {
-        let columns = 0..self.rows.iter().map(Vec::len).max().unwrap_or(0).max(self.head.len());
-        let classes: Vec<_> =
-            columns.map(|column| self.is_numeric(column).then_some("number")).collect();
-        html! {
-            // Wider than a phone, it scrolls: with the keyboard as well.
-            div.table tabindex="0" role="region" aria-label=(title) {
-                table {
-                    thead {
-                        tr {
-                            @for (name, class) in self.head.iter().zip(&classes) {
-                                th scope="col" class=[class] { (name) }
-                            }
-                        }
-                    }
-                    tbody {
-                        @for row in &self.rows {
-                            tr {
-                                @for (cell, class) in row.iter().zip(&classes) {
-                                    td class=[class] { (cell) }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a column has nothing but numbers, which are compared by their last digits. The first
-    /// one names its rows, even if by a number.
-    pub(crate) fn is_numeric(&self, column: usize) -> bool {
-        let mut cells = self.rows.iter().filter_map(|row| row.get(column)).peekable();
-        let starts = |cell: &String| {
-            let bare = cell.trim_start_matches(['-', '–', '+', '<', '>', '~', ' ']);
-            bare.is_empty() || bare.starts_with(|first: char| first.is_ascii_digit())
-        };
-        column > 0 && cells.peek().is_some() && cells.all(starts)
     }
 }

@@ -1,9 +1,9 @@
 //! Publishing by messages on WebSockets of the publisher's own.
 
-use super::PublishError;
 use super::line::Line;
+use crate::error::{AddressError, PublishError};
 use crate::profile::{Profile, PublishFrame};
-use crate::target::{AddressError, Target};
+use crate::target::Target;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::script::{self, Script};
 use crate::wire::upgrade;

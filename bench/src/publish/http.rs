@@ -1,9 +1,9 @@
 //! Publishing by POST, one after the other on connections that stay open. Requests are sent
 //! without waiting for the answers to those before (RFC 9112 §9.3.2).
 
-use super::PublishError;
+use crate::error::{AddressError, PublishError};
 use crate::profile::PublishHttp;
-use crate::target::{AddressError, Endpoint, Target};
+use crate::target::{Endpoint, Target};
 use crate::wire::upgrade;
 
 /// The requests of a server, ready but for the data.

@@ -1,6 +1,6 @@
 //! A blocking connection with what was read and not used.
 
-use super::PublishError;
+use crate::error::PublishError;
 use crate::sys;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -6,7 +6,7 @@ mod frames;
 mod http;
 mod line;
 
-use crate::error::Error;
+use crate::error::{Error, PublishError};
 use crate::profile::Profile;
 use crate::sys;
 use crate::target::{self, Endpoint, Target};
@@ -15,7 +15,6 @@ use frames::Frames;
 use http::Http;
 use line::Line;
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -66,33 +65,6 @@ pub(crate) struct Overrides {
     /// Where subscribers connect: publishers follow, if the profile has both in one place.
     pub(crate) client_url: String,
     pub(crate) lines: usize,
-}
-
-/// Why a publication did not go in.
-#[derive(Debug)]
-pub(crate) enum PublishError {
-    /// The connection failed, ended or took too long.
-    Io(io::Error),
-    /// The server said no, in these words.
-    Refused(String),
-}
-
-impl From<io::Error> for PublishError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                f.write_str("no answer in time")
-            }
-            Self::Io(error) => error.fmt(f),
-            Self::Refused(words) => f.write_str(words),
-        }
-    }
 }
 
 impl Entrance {

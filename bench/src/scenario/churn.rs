@@ -1,7 +1,7 @@
 //! `churn`: hold connections while some are closed and opened again all the time. Does a handshake
 //! stay quick, does any fail, and does the server give back what the closed ones took?
 
-use super::{Stretch, Used, Verdict, sample};
+use super::{Stretch, Used, sample};
 use crate::cli::{ChurnArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
@@ -10,6 +10,7 @@ use crate::latency::Summary;
 use crate::page::Section;
 use crate::process::Usage;
 use crate::report::{self, OwnUsage, Report, Row};
+use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
 

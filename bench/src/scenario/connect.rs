@@ -1,7 +1,7 @@
 //! `connect`: open connections, hold them, close them. How long does a handshake take, and how
 //! many fail?
 
-use super::{Stretch, Used, Verdict};
+use super::{Stretch, Used};
 use crate::cli::{ConnectArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
@@ -10,6 +10,7 @@ use crate::latency::Summary;
 use crate::page::Section;
 use crate::process::Usage;
 use crate::report::{self, OwnUsage, Report, Row};
+use crate::verdict::Verdict;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]

@@ -2,7 +2,6 @@
 //! as they go, or to many channels in turn. What does a delivery cost, how long does it take, and
 //! does every one arrive exactly once and in order?
 
-use super::Verdict;
 use super::broadcast::{Broadcast, Load};
 use super::window::{Faults, Measured, Request, Window, measure, verdict};
 use crate::cli::{ChannelsArgs, CommonArgs, FanoutArgs, PublishArgs, SaturateArgs, Subject};
@@ -12,6 +11,7 @@ use crate::fleet::{Ended, Fleet};
 use crate::page::Section;
 use crate::publish::Publisher;
 use crate::report::{self, Report, Row};
+use crate::verdict::Verdict;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]

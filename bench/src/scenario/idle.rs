@@ -2,7 +2,7 @@
 //! connections to 2N. What a server takes at its start is in neither figure that way.
 
 use super::broadcast::{Broadcast, Course, Load, Until};
-use super::{Stretch, Verdict, sample};
+use super::{Stretch, sample};
 use crate::cli::{IdleArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
@@ -13,6 +13,7 @@ use crate::process::{Usage, Watched};
 use crate::publish::Publisher;
 use crate::report::{self, OwnUsage, Report, Row};
 use crate::sequence::Tally;
+use crate::verdict::Verdict;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]

@@ -3,7 +3,7 @@
 
 use super::broadcast::{Broadcast, Load, Until};
 use super::window::{Faults, Request, Window, measure, verdict};
-use super::{Stretch, Verdict, sample};
+use super::{Stretch, sample};
 use crate::cli::{LadderArgs, Subject};
 use crate::error::Error;
 use crate::failure::Failures;
@@ -13,6 +13,7 @@ use crate::page::{Section, Series, Table, Unit};
 use crate::process::{Usage, Watched};
 use crate::publish::Publisher;
 use crate::report::{self, Report, Row, bytes_text, linear, logarithmic};
+use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
 

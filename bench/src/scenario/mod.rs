@@ -11,7 +11,7 @@ pub(crate) mod slow;
 pub(crate) mod storm;
 pub(crate) mod window;
 
-use crate::fleet::{Ended, Fleet};
+use crate::fleet::Fleet;
 use crate::process::{Sample, Usage, Watched};
 use crate::report::OwnUsage;
 use crate::sys;
@@ -20,25 +20,6 @@ use std::time::Instant;
 /// Where the source addresses of a second fleet begin, counted in threads, of which the first has
 /// fewer.
 const SECOND_FLEET_SOURCES: usize = 1024;
-
-/// What the exit code says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Passed,
-    Failed,
-    Interrupted,
-}
-
-impl Verdict {
-    /// An interrupt hides what was not reached, so it is told apart from both.
-    fn of(ended: Ended, faultless: bool) -> Self {
-        match ended {
-            Ended::Interrupted => Self::Interrupted,
-            Ended::Done if faultless => Self::Passed,
-            Ended::Done | Ended::TimedOut | Ended::Broken | Ended::Overloaded => Self::Failed,
-        }
-    }
-}
 
 /// The start of a measured stretch.
 struct Stretch {

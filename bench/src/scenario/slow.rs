@@ -1,7 +1,6 @@
 //! `slow`: a share of the subscribers read slowly. What do the others feel? Windows with everyone
 //! prompt and windows with some slow take turns, so that whatever else happens meets both.
 
-use super::Verdict;
 use super::broadcast::{Broadcast, Load};
 use super::window::{Faults, Measured, Request, Window, measure, verdict};
 use crate::cli::{SlowArgs, Subject};
@@ -12,6 +11,7 @@ use crate::page::{Section, Table};
 use crate::publish::Publisher;
 use crate::report::{self, Report, Row};
 use crate::stats::Estimate;
+use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
 

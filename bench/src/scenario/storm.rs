@@ -4,17 +4,18 @@
 
 use super::broadcast::{Broadcast, Course, Load, Until};
 use super::window::{Faults, verdict};
-use super::{Stretch, Used, Verdict};
+use super::{Stretch, Used};
 use crate::cli::{StormArgs, Subject};
-use crate::error::Error;
+use crate::error::{Error, PublishError};
 use crate::failure::Failures;
 use crate::fleet::{Ended, Ending, Fleet};
 use crate::latency::{Latencies, Summary};
 use crate::page::Section;
 use crate::process::{Usage, Watched};
-use crate::publish::{Entrance, PublishError, Publisher};
+use crate::publish::{Entrance, Publisher};
 use crate::report::{self, OwnUsage, Report, Row};
 use crate::sys;
+use crate::verdict::Verdict;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;

@@ -1,7 +1,7 @@
 //! What one measured stretch of publications showed, whatever the scenario.
 
 use super::broadcast::{Broadcast, Course, Load, Moment, Until};
-use super::{Stretch, Used, Verdict};
+use super::{Stretch, Used};
 use crate::cli::WindowArgs;
 use crate::error::Error;
 use crate::fleet::{Cut, Ended, Fleet, Outcome};
@@ -10,6 +10,7 @@ use crate::page::{Section, Series, Unit};
 use crate::process::{Usage, Watched};
 use crate::report::{self, OwnUsage, Row, linear};
 use crate::sys;
+use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
 

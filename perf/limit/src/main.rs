@@ -82,7 +82,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     descriptors_max();
     // Made before any thread starts, so that each has the same number in every table.
     let wakes = (0..args.threads).map(|_| EventFd::new()).collect::<Result<Vec<_>, _>>()?;
-    let first_own = wakes.iter().map(|wake| wake.number()).max().unwrap_or(2) + 1;
+    let kept: Arc<[EventFd]> = wakes.clone().into();
     let asked = Arc::new(Asked::new(wakes.clone()));
     let frames = Frames::new(args.bytes, args.coalesce);
     let mut listen = args.listen;
@@ -92,7 +92,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             listen,
             driver: args.driver,
             wake,
-            first_own,
+            kept: Arc::clone(&kept),
             asked: Arc::clone(&asked),
             frames: frames.clone(),
         };
@@ -115,8 +115,8 @@ struct Member {
     listen: SocketAddr,
     driver: Choice,
     wake: EventFd,
-    /// The first descriptor number that is not a wake's.
-    first_own: i32,
+    /// The wakes of all threads.
+    kept: Arc<[EventFd]>,
     asked: Arc<Asked>,
     frames: Frames,
 }
@@ -134,7 +134,7 @@ impl Member {
     fn serve(self, index: usize, started: &Sender<SocketAddr>) -> Result<(), Box<dyn Error>> {
         // The same prefix as the server's shards, so that the generator finds either's threads.
         name_thread(&format!("shard-{index}"));
-        own_descriptors(self.first_own)?;
+        own_descriptors(&self.kept)?;
         let listener = Listener::bind(self.listen, ListenerOptions { user_timeout: USER_TIMEOUT })?;
         let address = listener.address()?;
         match self.driver {

@@ -9,6 +9,7 @@ use corecast::kernel::{Ready, Received, Release, Socket, Write, Wrote};
 use corecast::limits::{RECEIVE_BYTES_MAX, SWEEP_SENDS_MAX};
 use corecast::sys::{Accepted, Driver, Listener};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// A client, from its accept until its watch has ended; after that a place for the next one.
@@ -67,7 +68,7 @@ impl<D: Driver> Server<D> {
             exhausted: false,
             listener,
         };
-        server.io.watch_listener(server.listener.number());
+        server.io.watch_listener(&server.listener);
         server
     }
 
@@ -114,7 +115,8 @@ impl<D: Driver> Server<D> {
         }
     }
 
-    fn admit(&mut self, socket: Socket) {
+    fn admit(&mut self, socket: OwnedFd) {
+        let socket = self.io.adopt(socket);
         let state = State::Handshaking(Head::default());
         let index = match self.vacant.pop() {
             Some(index) => index as usize,

@@ -1,6 +1,6 @@
 //! What the kernel can do and lets us do.
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 use crate::doctor::keys::{Key, command};
 use crate::doctor::readings::{Kernel, Readings, Ring, Wanted};
 

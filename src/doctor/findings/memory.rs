@@ -1,6 +1,6 @@
 //! Whether there is memory for the connections.
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 use crate::doctor::keys::{Key, command};
 use crate::doctor::readings::{Readings, Wanted};
 use crate::limits::{CONNECTION_BYTES_MAX, CONNECTION_KERNEL_BYTES};

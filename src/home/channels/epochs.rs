@@ -30,8 +30,8 @@ impl Epochs {
     /// Epochs of a shard. `seed` differs between shards and processes.
     pub(super) fn new(seed: u64) -> Epochs {
         Epochs {
-            epochs: KeyedHash::new((mix(seed), mix(mix(seed) ^ STEP))),
-            buckets: KeyedHash::new((mix(mix(seed) ^ STEP), mix(seed))),
+            epochs: KeyedHash::new(mix(seed), mix(mix(seed) ^ STEP)),
+            buckets: KeyedHash::new(mix(mix(seed) ^ STEP), mix(seed)),
             generations: Vec::new(),
             last: seed,
         }

@@ -16,6 +16,15 @@ pub(super) struct Totals {
     pub(super) publications: usize,
 }
 
+/// The longest page that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct PageBounds {
+    /// Maximum number of publications.
+    pub publications_max: usize,
+    /// Maximum number of bytes, unless a single publication has more.
+    pub bytes_max: usize,
+}
+
 /// The publications, oldest first. Who changes it says which totals to keep true.
 #[derive(Default)]
 pub struct History {
@@ -133,7 +142,7 @@ impl History {
         &self,
         now: Moment,
         page: HistoryPage,
-        most: (usize, usize),
+        bounds: PageBounds,
     ) -> (Vec<Arc<Publication>>, usize) {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let expired = self.publications.partition_point(|(expiry, _)| *expiry <= now);
@@ -145,10 +154,10 @@ impl History {
         };
         if page.reverse {
             let end = page.since.map_or(self.len(), |since| place(since.offset));
-            take_fitting(self.publications.range(expired..end).rev(), limit, most)
+            take_fitting(self.publications.range(expired..end).rev(), limit, bounds)
         } else {
             let begin = page.since.map_or(expired, |since| place(since.offset.saturating_add(1)));
-            take_fitting(self.publications.range(begin..), limit, most)
+            take_fitting(self.publications.range(begin..), limit, bounds)
         }
     }
 }
@@ -157,7 +166,7 @@ impl History {
 fn take_fitting<'h>(
     wanted: impl ExactSizeIterator<Item = &'h (Moment, Arc<Publication>)>,
     limit: usize,
-    (publications_max, bytes_max): (usize, usize),
+    PageBounds { publications_max, bytes_max }: PageBounds,
 ) -> (Vec<Arc<Publication>>, usize) {
     let count = wanted.len().min(limit);
     let mut bytes = 0;

@@ -106,6 +106,7 @@ mod tests {
 
     use super::*;
     use crate::channel::{Namespace, Publication};
+    use crate::home::channels::Resolved;
     use crate::ids::{Epoch, Position, SinceEpoch};
     use crate::pool::Pool;
     use crate::settings::Settings;
@@ -122,7 +123,10 @@ mod tests {
         let namespace = Arc::new(Namespace { history_ttl: TTL, ..durable });
         let (mut homes, name) =
             (Channels::new(bytes_max, 1, Pool::new(1, 1, 1)), ChannelName::new("c"));
-        homes.locate((&name, &namespace), Position { epoch: EPOCH, offset: TOP });
+        homes.locate(
+            Resolved { name: &name, namespace: &namespace },
+            Position { epoch: EPOCH, offset: TOP },
+        );
         (homes, name)
     }
 

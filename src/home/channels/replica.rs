@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Channel, Channels};
+use super::{Channel, Channels, Resolved};
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 use crate::reason::Eviction;
@@ -39,10 +39,11 @@ impl Channels {
     pub fn read(
         &mut self,
         now: Moment,
-        (name, namespace): (&ChannelName, &Arc<Namespace>),
+        channel: Resolved<'_>,
         epoch: Epoch,
         publication: &Arc<Publication>,
     ) -> Option<Followed<'_>> {
+        let Resolved { name, namespace } = channel;
         let keep = namespace.has_history();
         let place = self.channels.find(name.as_str());
         if publication.offset == 0 || !keep && place.is_none() {
@@ -64,18 +65,16 @@ impl Channels {
 
     /// Enters a channel of which `last` was read, if it is not there because nothing of it is kept:
     /// somebody waits for its place.
-    pub fn expect(&mut self, (name, namespace): (&ChannelName, &Arc<Namespace>), last: Position) {
+    pub fn expect(&mut self, channel: Resolved<'_>, last: Position) {
+        let Resolved { name, namespace } = channel;
         if !self.contains(name.as_str()) {
             self.settle(name, namespace, last);
         }
     }
 
     /// It has been found out where a channel stands.
-    pub fn locate(
-        &mut self,
-        (name, namespace): (&ChannelName, &Arc<Namespace>),
-        position: Position,
-    ) -> Followed<'_> {
+    pub fn locate(&mut self, channel: Resolved<'_>, position: Position) -> Followed<'_> {
+        let Resolved { name, namespace } = channel;
         let repeats = self.repeats(name.as_str());
         // What was read since it was asked for is newer. What should have been read before and is
         // not here was dropped on the way, and the word of that may be behind this one.
@@ -142,7 +141,7 @@ impl Channels {
         position: Position,
     ) -> (u32, Option<Position>) {
         let Some(place) = self.channels.find(name.as_str()) else {
-            return (self.insert((name, namespace), position), None);
+            return (self.insert(Resolved { name, namespace }, position), None);
         };
         let life = self.next_life();
         let channel = self.channel(place);

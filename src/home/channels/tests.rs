@@ -55,13 +55,13 @@ impl Fixture {
             tags: Box::default(),
             accepted: self.now,
         };
-        let channel = (&self.name, &self.namespace);
+        let channel = Resolved { name: &self.name, namespace: &self.namespace };
         self.homes.publish(self.now, channel, publication, skip_history).position
     }
 
     /// Subscribes, and answers the top and the offsets that were recovered.
     fn subscribe(&mut self, since: Option<Since>) -> (Position, Option<Vec<u64>>) {
-        let channel = (&self.name, &self.namespace);
+        let channel = Resolved { name: &self.name, namespace: &self.namespace };
         let granted = self.homes.subscribe(self.now, channel, SHARD, since);
         let Granted { top, recovered, .. } = granted.expect("there is room");
         let offsets = |publications: Vec<Arc<Publication>>| {
@@ -76,8 +76,8 @@ impl Fixture {
     }
 
     fn page(&mut self, page: HistoryPage) -> Result<Vec<u64>, ClientError> {
-        let most = (300, RECOVERY_BYTES_MAX);
-        let page = self.homes.history(self.now, &self.name, page, most)?;
+        let bounds = PageBounds { publications_max: 300, bytes_max: RECOVERY_BYTES_MAX };
+        let page = self.homes.history(self.now, &self.name, page, bounds)?;
         Ok(page.publications.iter().map(|publication| publication.offset).collect())
     }
 
@@ -317,7 +317,7 @@ fn a_channel_adrift_is_asked_for_once_and_again_only_after_it_was_known() {
     assert_eq!(fixture.homes.set_adrift(|_| true).len(), 1);
     assert!(fixture.homes.set_adrift(|_| true).is_empty(), "or a queue would grow without end");
     assert!(!fixture.homes.set_adrift_one(&name));
-    fixture.homes.locate((&name, &fixture.namespace), top);
+    fixture.homes.locate(Resolved { name: &name, namespace: &fixture.namespace }, top);
     assert!(fixture.homes.set_adrift_one(&name));
 }
 
@@ -343,7 +343,9 @@ fn a_page_says_how_many_publications_did_not_fit() {
     ] {
         let since = since.map(|offset| Since { epoch: SinceEpoch::Any, offset });
         let page = HistoryPage { limit, since, reverse };
-        let page = fixture.homes.history(fixture.now, &fixture.name, page, most);
+        let (publications_max, bytes_max) = most;
+        let bounds = PageBounds { publications_max, bytes_max };
+        let page = fixture.homes.history(fixture.now, &fixture.name, page, bounds);
         let page = page.expect("in its epoch");
         let read: Vec<u64> = page.publications.iter().map(|one| one.offset).collect();
         assert_eq!((&read[..], page.omitted), (offsets, omitted), "{limit} {since:?} {reverse}");

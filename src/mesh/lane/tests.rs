@@ -210,3 +210,14 @@ fn a_batch_is_handed_over_before_it_grows_without_bound() {
     let batch = fixture.inbox.take().map(|batch| batch.len());
     assert_eq!(batch, Some(BATCH_MESSAGES_MAX));
 }
+
+#[test]
+fn what_is_sent_now_arrives_at_once_or_is_not_taken() {
+    let mut fixture = Fixture::new(1, 10);
+    assert!(fixture.lane.send_now(leave("a")), "the inbox is empty");
+    assert!(fixture.lane.send_now(leave("b")), "nothing waits before it");
+    assert!(!fixture.lane.send_now(leave("c")), "the one before it waits for room");
+    assert_eq!(fixture.take(), "a:leave");
+    assert!(fixture.lane.send_now(leave("d")), "there is room for it behind the one that waited");
+    assert_eq!(fixture.take_all(), "b:leave d:leave");
+}

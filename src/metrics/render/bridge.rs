@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Families, labelled, unlabelled};
+use super::families::{Families, labelled, unlabelled};
 use crate::metrics::BridgeCounters;
 
 /// Writes the families that there are only where there is a bus.

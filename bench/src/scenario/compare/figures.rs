@@ -1,9 +1,9 @@
 //! What a window of a comparison measures, the ratios of pairs of windows, and what is asserted of
 //! them.
 
-use super::report::ServerReport;
 use crate::error::Error;
-use crate::scenario::window::Window;
+use crate::failure::Failures;
+use crate::scenario::window::{Faults, Window};
 use crate::stats::Estimate;
 use serde::Serialize;
 
@@ -43,6 +43,18 @@ pub(super) struct Figures {
     pub(super) p99_us: f64,
     pub(super) p999_us: f64,
     pub(super) generator_busiest_thread_share: f64,
+}
+
+/// What one server did.
+#[derive(Debug, Serialize)]
+pub(super) struct ServerReport {
+    pub(super) name: String,
+    pub(super) url: String,
+    #[serde(flatten)]
+    pub(super) faults: Faults,
+    pub(super) failures: Failures,
+    pub(super) error: Option<String>,
+    pub(super) figures: Vec<Figures>,
 }
 
 /// The first server's measure divided by another's, over the pairs of windows.
@@ -150,8 +162,6 @@ impl Assertion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Failures;
-    use crate::scenario::window::Faults;
 
     fn server(name: &str, cpu: &[f64]) -> ServerReport {
         let figures = cpu.iter().map(|us| Figures {

@@ -5,17 +5,18 @@
 mod figures;
 mod report;
 
+use super::Stretch;
 use super::broadcast::{Broadcast, Load, Until};
 use super::window::{Faults, Request, measure};
-use super::{Stretch, Verdict};
 use crate::cli::{CompareArgs, CompareLoad, Contender, Subject};
 use crate::error::Error;
 use crate::fleet::{Ended, Fleet};
 use crate::process::Watched;
 use crate::publish::{Entrance, Publisher};
 use crate::report::print;
-use figures::{Assertion, Figures, ratios};
-use report::{CompareReport, ServerReport};
+use crate::verdict::Verdict;
+use figures::{Assertion, Figures, ServerReport, ratios};
+use report::CompareReport;
 use std::time::Duration;
 
 /// Steps in which connections are opened. Even, so that servers end in the order they began in.

@@ -1,10 +1,8 @@
 //! How a comparison is told: rows, the table of ratios, and charts.
 
-use super::figures::{Figures, MEASURES, Measure, Ratio};
-use crate::failure::Failures;
+use super::figures::{MEASURES, Measure, Ratio, ServerReport};
 use crate::page::{Bar, BarSeries, Chart, Section, Table, Unit};
 use crate::report::{self, Report, Row, linear};
-use crate::scenario::window::Faults;
 use crate::stats::{Estimate, median};
 use serde::Serialize;
 
@@ -21,18 +19,6 @@ pub(super) struct CompareReport {
     pub(super) broken_assertions: Vec<String>,
     pub(super) ended: &'static str,
     pub(super) passed: bool,
-}
-
-/// What one server did.
-#[derive(Debug, Serialize)]
-pub(super) struct ServerReport {
-    pub(super) name: String,
-    pub(super) url: String,
-    #[serde(flatten)]
-    pub(super) faults: Faults,
-    pub(super) failures: Failures,
-    pub(super) error: Option<String>,
-    pub(super) figures: Vec<Figures>,
 }
 
 impl Report for CompareReport {

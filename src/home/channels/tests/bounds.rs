@@ -4,7 +4,7 @@ use super::*;
 
 fn subscribe(fixture: &mut Fixture, name: &str) -> Result<Position, ClientError> {
     fixture.call(name);
-    let channel = (&fixture.name, &fixture.namespace);
+    let channel = Resolved { name: &fixture.name, namespace: &fixture.namespace };
     let granted = fixture.homes.subscribe(fixture.now, channel, SHARD, None);
     granted.map(|granted| granted.top)
 }
@@ -19,7 +19,7 @@ fn one_channel_more_than_may_be_in_use_is_refused_and_leaves_nothing_behind() {
     assert_eq!((fixture.homes.count(), fixture.homes.in_use()), (CHANNELS_MAX, CHANNELS_MAX));
     let other = ShardId::new(4);
     fixture.call("c0");
-    let channel = (&fixture.name, &fixture.namespace);
+    let channel = Resolved { name: &fixture.name, namespace: &fixture.namespace };
     assert!(fixture.homes.subscribe(fixture.now, channel, other, None).is_ok(), "it is in use");
     fixture.leave();
     assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::TooManyRequests));

@@ -19,7 +19,8 @@ fn a_channel_that_nobody_has_published_to_costs_nothing_and_stands_where_it_stoo
 fn a_page_of_history_shows_the_position_that_a_subscription_shows() {
     let mut fixture = Fixture::new(10);
     let page = HistoryPage { limit: 0, since: None, reverse: false };
-    let top = fixture.homes.history(fixture.now, &fixture.name, page, (1, 1)).map(|page| page.top);
+    let bounds = PageBounds { publications_max: 1, bytes_max: 1 };
+    let top = fixture.homes.history(fixture.now, &fixture.name, page, bounds).map(|page| page.top);
     assert_eq!(fixture.homes.count(), 0, "asking leaves nothing behind");
     assert_eq!(top.ok(), Some(fixture.subscribe(None).0));
 }

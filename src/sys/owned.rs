@@ -1,0 +1,86 @@
+//! The client sockets of one driver.
+
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use crate::collections::Bitmap;
+use crate::kernel::Socket;
+
+/// The sockets that a driver owns, by number. A [`Socket`] is a name that anybody can make, also
+/// the simulation; so before a driver touches one, it looks whether the descriptor is its own. A
+/// bit each, because a shard has up to a million.
+#[derive(Default)]
+pub(super) struct OwnedSockets(Bitmap);
+
+impl OwnedSockets {
+    /// Takes a socket over, until it is taken out again.
+    pub(super) fn adopt(&mut self, socket: OwnedFd) -> Socket {
+        let number = socket.into_raw_fd();
+        self.0.insert(number as usize);
+        Socket::new(number)
+    }
+
+    /// Whether a socket is here.
+    pub(super) fn contains(&self, socket: Socket) -> bool {
+        usize::try_from(socket.number()).is_ok_and(|number| self.0.contains(number))
+    }
+
+    /// The descriptor of a socket.
+    ///
+    /// # Panics
+    /// If it is not one of these: it would be somebody else's.
+    pub(super) fn get(&self, socket: Socket) -> BorrowedFd<'_> {
+        assert!(self.contains(socket), "{socket:?} is not this driver's");
+        // SAFETY: the descriptor was given to this set as owned. It is closed only when it is taken
+        // out, which needs the set to itself, so it is open while the borrow of the set lasts.
+        unsafe { BorrowedFd::borrow_raw(socket.number()) }
+    }
+
+    /// Takes a socket out, to be closed.
+    ///
+    /// # Panics
+    /// If it is not one of these.
+    pub(super) fn take(&mut self, socket: Socket) -> OwnedFd {
+        assert!(self.contains(socket), "{socket:?} is not this driver's");
+        self.0.remove(socket.number() as usize);
+        // SAFETY: the descriptor was given to this set as owned, and nobody finds it there now.
+        unsafe { OwnedFd::from_raw_fd(socket.number()) }
+    }
+}
+
+impl Drop for OwnedSockets {
+    fn drop(&mut self) {
+        while let Some(number) = self.0.first_from(0) {
+            drop(self.take(Socket::new(number as i32)));
+        }
+    }
+}
+
+impl std::fmt::Debug for OwnedSockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnedSockets")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_adopted_is_touched_or_closed() {
+        let other = std::fs::File::open("/dev/null").unwrap();
+        let mut owned = OwnedSockets::default();
+        let mine = owned.adopt(std::fs::File::open("/dev/null").unwrap().into());
+        assert_eq!(owned.get(mine).as_raw_fd(), mine.number());
+        for stranger in [Socket::new(other.as_raw_fd()), Socket::new(-1), Socket::new(1 << 20)] {
+            assert!(!owned.contains(stranger));
+            let taken = catch_unwind(AssertUnwindSafe(|| drop(owned.take(stranger))));
+            assert!(taken.is_err(), "{stranger:?} is somebody else's");
+        }
+        other.metadata().expect("it is open");
+        drop(owned.take(mine));
+        assert!(!owned.contains(mine), "its number may be another's now");
+    }
+}
