@@ -53,7 +53,8 @@ impl Source for List<'_> {
     }
 
     async fn wait_for_news(&mut self) -> Result<(), SourceError> {
-        std::future::pending().await
+        sleep(RETRY_INTERVAL).await;
+        Ok(())
     }
 
     fn may_acknowledge(&self) -> bool {
