@@ -1,5 +1,5 @@
-//! The shell of the bus: gives its engine to the tasks that read the streams and make its calls, and
-//! says how it stands.
+//! The shell of the bus: gives its engine to the tasks that read the streams and make its calls,
+//! and says how it stands.
 
 mod mailbox;
 mod reader;

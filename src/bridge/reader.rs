@@ -105,8 +105,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads what there is of at most `count` entries of each stream, or waits for it. Answers how many
-    /// bytes an entry had, if there was one.
+    /// Reads at most `count` entries of each stream, or waits for one. Returns the average bytes of
+    /// an entry, if there was one.
     async fn read(&self, link: &Link, count: usize) -> Result<Option<usize>, LinkError> {
         let mut args: Vec<Vec<u8>> = vec![
             b"COUNT".to_vec(),
@@ -141,7 +141,7 @@ impl Reader<'_> {
         Ok(bytes.checked_div(number))
     }
 
-    /// Takes entries; answers how many bytes they had.
+    /// Takes entries; returns how many bytes they had.
     fn on_entries(&self, stream: usize, replies: &[Reply]) -> Result<usize, LinkError> {
         let mut entries = Vec::with_capacity(replies.len());
         for reply in replies {
@@ -167,8 +167,8 @@ impl Reader<'_> {
         Ok(entries.iter().map(|entry| entry.records.len()).sum())
     }
 
-    /// Looks where the streams end, for what is lost at their end leaves no hole that a read shows, and
-    /// who it is that is read.
+    /// Looks where the streams end, because a loss at their end leaves no hole that a read shows,
+    /// and which process is read.
     async fn look(&self, link: &Link) -> Result<(), LinkError> {
         let asked = self.bus.now();
         let names = self.streams.iter().map(|&stream| self.bus.redis.keys().meta(stream)).collect();
@@ -184,8 +184,8 @@ impl Reader<'_> {
                 engine.on_tail(now, stream, Look { asked, tail })
             });
             if !is_right {
-                // A primary that others have left behind, or one that has lost its data: what it is,
-                // shows when it is asked anew.
+                // A primary that others have left behind, or one that has lost its data. Which of
+                // them, shows when it is asked anew.
                 return Err(LinkError::Lost("this server is behind what was read".to_owned()));
             }
         }

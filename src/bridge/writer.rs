@@ -29,7 +29,8 @@ pub(super) async fn run(bus: Rc<Bus>) {
             Err(error) => {
                 bus.standing.set_reason(&error.to_string());
                 if backoff.is_worth_a_line() {
-                    tracing::warn!(redis_address = %bus.redis.address(), %error, "Redis can't be reached");
+                    let address = bus.redis.address();
+                    tracing::warn!(redis_address = %address, %error, "Redis can't be reached");
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! what the streams say to the home shards.
 
 mod publishing;
+mod reading;
 mod standing;
 
 pub use standing::{Renewal, Trouble};
@@ -10,12 +11,11 @@ use std::sync::Arc;
 
 use super::append::Once;
 use super::call::{Call, Fenced, Outcome};
-use super::cursor::{Look, Step};
 use super::older::Wanted;
 use super::probe::Master;
 use super::stream::StreamState;
 use super::writer::Loss;
-use super::{Entry, EntryId, Item, stream_of};
+use super::{EntryId, stream_of};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
 use crate::limits::{
@@ -74,15 +74,6 @@ pub struct Engine {
     strayed: bool,
     /// From when on all connections may be made anew again.
     renewal_from: Moment,
-}
-
-/// Why a stream does not go on from where it was read.
-#[derive(Clone, Copy)]
-enum Break {
-    /// An entry is missing.
-    Hole,
-    /// A new epoch begins.
-    Epoch,
 }
 
 impl Engine {
@@ -364,62 +355,6 @@ impl Engine {
         self.on_fenced(stream, fenced);
     }
 
-    /// The server that the reader or the writer asks has said where a stream stands.
-    pub fn on_fenced(&mut self, stream: usize, fenced: &Fenced) {
-        let state = &mut self.streams[stream];
-        match state.cursor.on_fenced(fenced.id, fenced.before) {
-            Step::Epoch if crate::sabotage!(SkippedFence) => {}
-            Step::Epoch => {
-                self.adrift(stream, Break::Epoch);
-                self.tell_known(stream);
-            }
-            Step::Regressed => state.unfenced = true,
-            Step::Next | Step::Old | Step::Hole => self.tell_known(stream),
-        }
-    }
-
-    /// Entries of `stream`, in the order in which they stand in it.
-    pub fn on_entries(&mut self, now: Moment, stream: usize, entries: &[Entry]) {
-        for entry in entries {
-            match self.streams[stream].cursor.on_entry(entry.id) {
-                Step::Old | Step::Regressed => continue,
-                Step::Next => {}
-                Step::Hole => self.adrift(stream, Break::Hole),
-                Step::Epoch => self.adrift(stream, Break::Epoch),
-            }
-            self.counters.entries.add(1);
-            match entry.items(&self.options.settings.channel.namespaces, now) {
-                Ok(items) => items.into_iter().for_each(|item| self.deliver(item)),
-                Err(_) => {
-                    self.counters.malformed.add(1);
-                    self.adrift(stream, Break::Hole);
-                }
-            }
-        }
-        if self.streams[stream].cursor.turn() {
-            self.adrift(stream, Break::Epoch);
-        }
-        self.tell_known(stream);
-    }
-
-    /// Meta was looked at, a while after entries of `stream` were last read. Returns false if the
-    /// stream is behind what was read: the reader may be asking the wrong server.
-    pub fn on_tail(&mut self, now: Moment, stream: usize, look: Look) -> bool {
-        let state = &mut self.streams[stream];
-        let end = look.tail.0.unwrap_or_default();
-        state.absent = state.unread.is_absent(look.asked, end);
-        state.unread.note(now, end, state.cursor.at());
-        let step = state.cursor.on_tail(now, look.tail);
-        match step {
-            Step::Regressed => state.unfenced = true,
-            Step::Hole => self.adrift(stream, Break::Hole),
-            Step::Epoch => self.adrift(stream, Break::Epoch),
-            Step::Next | Step::Old => {}
-        }
-        self.tell_known(stream);
-        step != Step::Regressed
-    }
-
     /// Ends what has waited too long.
     pub fn on_tick(&mut self, now: Moment) {
         self.older_calls_left = BUS_OLDER_CALLS_PER_TICK;
@@ -447,34 +382,6 @@ impl Engine {
             }
         }
         self.stand(now);
-    }
-
-    fn deliver(&mut self, item: Item) {
-        match item {
-            Item::Publication { channel, epoch, publication } => {
-                self.home_lane(&channel).push_read(&channel, epoch, &publication);
-            }
-            Item::RemoveHistory { channel } => {
-                let lane = self.home_lane(&channel);
-                lane.push(ToHome::HistoryRemove { channel, asker: Asker::Nobody });
-            }
-        }
-    }
-
-    /// Tells every home shard that channels of `stream` may have missed something.
-    fn adrift(&mut self, stream: usize, broken: Break) {
-        let counter = match broken {
-            Break::Hole => &self.counters.holes,
-            Break::Epoch => &self.counters.epoch_changes,
-        };
-        counter.add(1);
-        let state = &mut self.streams[stream];
-        state.locator.on_adrift(state.cursor.at());
-        state.unread.on_epoch(state.cursor.at().epoch);
-        let streams = self.options.settings.redis.streams;
-        for lane in self.outbound.shards() {
-            lane.push(ToHome::Adrift { stream, streams });
-        }
     }
 
     fn tell_known(&mut self, stream: usize) {

@@ -8,15 +8,15 @@ use crate::limits::{EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX};
 use crate::mesh::{AppEvent, EventKind};
 
 /// An event with its time by the wall clock.
-pub(super) struct TimedEvent {
-    pub(super) event: Box<AppEvent>,
+pub(crate) struct TimedEvent {
+    pub(crate) event: Box<AppEvent>,
     /// Since 1970.
-    pub(super) unix_millis: u64,
+    pub(crate) unix_millis: u64,
 }
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     events: VecDeque<TimedEvent>,
     bytes: usize,
     /// Events that found no room, and are not counted in an event yet.
@@ -28,7 +28,7 @@ pub(super) struct Queue {
 impl Queue {
     /// Takes an event. Returns false if there is no room, and counts the events `missed` by the
     /// application: none if this one is of use for the roster alone.
-    pub(super) fn push(&mut self, event: TimedEvent, missed: u64) -> bool {
+    pub(crate) fn push(&mut self, event: TimedEvent, missed: u64) -> bool {
         let TimedEvent { mut event, unix_millis } = event;
         let cost = event.cost_bytes();
         if self.bytes + cost > EVENTS_BYTES_MAX {
@@ -45,7 +45,7 @@ impl Queue {
     }
 
     /// Puts the count of what was dropped where that would have stood.
-    pub(super) fn push_dropped(&mut self, at: Moment, unix_millis: u64) {
+    pub(crate) fn push_dropped(&mut self, at: Moment, unix_millis: u64) {
         if self.dropped > 0 {
             let mut event = Box::new(AppEvent::new(EventKind::Dropped, at));
             event.count = std::mem::take(&mut self.dropped);
@@ -62,7 +62,7 @@ impl Queue {
     }
 
     /// The events of the next batch.
-    pub(super) fn batch(&self) -> impl ExactSizeIterator<Item = &TimedEvent> {
+    pub(crate) fn batch(&self) -> impl ExactSizeIterator<Item = &TimedEvent> {
         let mut bytes = 0;
         let fits = |one: &&TimedEvent| {
             bytes += one.event.cost_bytes();
@@ -74,7 +74,7 @@ impl Queue {
     }
 
     /// Forgets the first `count`, which have been written.
-    pub(super) fn forget(&mut self, count: usize) {
+    pub(crate) fn forget(&mut self, count: usize) {
         assert!(count <= self.events.len(), "{count} were written of {}", self.events.len());
         for one in self.events.drain(..count) {
             self.bytes -= one.event.cost_bytes();
@@ -83,12 +83,12 @@ impl Queue {
     }
 
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
     /// Whether everything has been told, also of those that found no room.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.events.is_empty() && self.dropped == 0
     }
 }

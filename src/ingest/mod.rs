@@ -1,5 +1,5 @@
-//! Takes publications in from sources to which applications add them: on one node at a time, so that
-//! they keep their order.
+//! Takes publications in from sources to which applications add them: on one node at a time, so
+//! that they keep their order.
 //!
 //! `entry` reads an entry, and `queue` keeps the entries that are on their way to the bus. `source`
 //! joins the two with a [`Source`], which knows where entries come from. Another kind of source is

@@ -248,3 +248,6 @@ impl Drop for Active<'_> {
         self.0.ingest_active.subtract(1);
     }
 }
+
+#[cfg(test)]
+mod tests;

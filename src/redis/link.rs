@@ -264,9 +264,10 @@ impl Link {
     async fn run(&self, command: CustomCommand, args: Vec<Vec<u8>>) -> Result<Reply, LinkError> {
         let args: Vec<Value> = args.into_iter().map(|arg| Value::Bytes(arg.into())).collect();
         let running = within(self.patience, self.client.custom::<Value, Value>(command, args));
+        let anew = || LinkError::Lost("all connections are made anew".to_owned());
         tokio::select! {
             biased;
-            () = self.given_up() => Err(LinkError::Lost("all connections are made anew".to_owned())),
+            () = self.given_up() => Err(anew()),
             answer = running => match answer {
                 Some(Ok(value)) => Ok(reply(value)),
                 Some(Err(error)) => Err(classify(&error)),

@@ -1,5 +1,5 @@
 //! Connections to Redis. The only module that knows the client library: all others make connections
-//! with a [`Handle`] and give commands to a [`Link`].
+//! with a `Handle` and give commands to a `Link`.
 
 mod backoff;
 mod check;

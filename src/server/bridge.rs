@@ -2,8 +2,6 @@
 
 mod thread;
 
-pub(super) use thread::Stopping;
-
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 

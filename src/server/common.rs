@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::accept::Leases;
 use crate::api::{Node, Status};
@@ -62,7 +63,7 @@ pub(super) struct Common {
     /// What this node is called.
     pub(super) node: Node,
     /// Tells the bridge, if there is one, that the server stops.
-    pub(super) stopping: super::bridge::Stopping,
+    pub(super) stopping: Stopping,
 }
 
 impl Common {
@@ -94,4 +95,33 @@ pub(super) struct Addresses {
     pub(super) shards: Vec<Address<ShardMail>>,
     pub(super) control: Address<ToControl>,
     pub(super) bridge: Option<Address<ToBridge>>,
+}
+
+/// Says that the server stops, to a bridge that has something to finish before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stopping {
+    begun: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
+}
+
+impl Stopping {
+    /// All shards have closed their connections.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Stopping::begin`] was called.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Nothing is left to be done.
+    pub(super) fn end(&self) {
+        self.done.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing is left to be done.
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
 }

@@ -107,7 +107,7 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
         addresses,
         wakes,
         node: node(listen[0]),
-        stopping: bridge::Stopping::default(),
+        stopping: common::Stopping::default(),
         listen,
         descriptors_max,
     });

@@ -4,7 +4,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bridge::Bus;
 use crate::cluster::{NodeCard, NodeNews, Nodes, Requests};
@@ -14,6 +13,7 @@ use crate::ingest::{Leases, RedisStream};
 use crate::limits::RETRY_INTERVAL;
 use crate::mesh::{HomeMap, Inbox, Outbound, ToBridge};
 use crate::metrics::BridgeCounters;
+use crate::server::common::Stopping;
 use crate::settings::Settings;
 use crate::sys::EventFd;
 use crate::{bridge, redis};
@@ -42,25 +42,6 @@ pub(super) struct OwnersParts {
     pub(super) now: fn() -> Moment,
     /// What other nodes are told of this one.
     pub(super) card: NodeCard,
-}
-
-/// Says that the server stops, to a bridge that has something to finish before.
-#[derive(Clone, Debug, Default)]
-pub(in crate::server) struct Stopping {
-    begun: Arc<AtomicBool>,
-    done: Arc<AtomicBool>,
-}
-
-impl Stopping {
-    /// All shards have closed their connections.
-    pub(in crate::server) fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
-    }
-
-    /// Whether nothing is left to be done.
-    pub(in crate::server) fn is_done(&self) -> bool {
-        self.done.load(Ordering::Acquire)
-    }
 }
 
 /// Told once, in the bridge's thread: that all has been read that was there, or why it never will.
@@ -241,7 +222,7 @@ async fn hold_lease(owners: Rc<Owners>) {
 
 /// Finishes when the server stops.
 async fn stop(owners: Rc<Owners>, stopping: Stopping) {
-    while !stopping.begun.load(Ordering::Acquire) {
+    while !stopping.has_begun() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
     // What shards have sent until now is taken from the inbox first.
@@ -256,7 +237,7 @@ async fn stop(owners: Rc<Owners>, stopping: Stopping) {
         owners.nodes.leave(&link).await;
         owners.events.remove_roster(&link).await;
     }
-    stopping.done.store(true, Ordering::Release);
+    stopping.end();
 }
 
 /// Ends what has waited too long, and sends again what an inbox had no room for.
