@@ -172,7 +172,11 @@ async fn a_primary_that_is_asked_hands_over_without_a_loss() {
     let Some((mut cluster, through, directory)) = started().await else { return };
     let writing = count_up(&cluster, &directory);
     let plan = planned(Kind::PlannedFailover);
-    let (fault, acknowledged) = tokio::join!(cluster.inject(&plan), writing);
+    let inject = async {
+        until_there(&through, "count").await;
+        cluster.inject(&plan).await
+    };
+    let (fault, acknowledged) = tokio::join!(inject, writing);
     assert_eq!(fault.unwrap().takes, Takes::Split);
     cluster.links[0].reset();
     let kept = through.command(&["GET", "count"]).await.unwrap();
