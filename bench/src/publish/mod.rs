@@ -15,7 +15,6 @@ use frames::Frames;
 use http::Http;
 use line::Line;
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //! open one, each at its moment. In an open loop latency counts from the moment at which a
 //! publication was due, so that a server that holds the publisher up cannot hide it.
 
-use crate::error::Error;
+use crate::error::{Error, PublishError};
 use crate::fleet::{Ended, Fleet, OUTSTANDING_MAX};
 use crate::latency::Latencies;
 use crate::progress::LOOK;

@@ -15,7 +15,7 @@ use crate::process::Watched;
 use crate::publish::{Entrance, Publisher};
 use crate::report::print;
 use crate::verdict::Verdict;
-use figures::{Assertion, Figures, ratios};
+use figures::{Assertion, Figures, ServerReport, ratios};
 use report::CompareReport;
 use std::time::Duration;
 
