@@ -372,6 +372,7 @@ pub fn refuse(socket: OwnedFd, answer: &[u8]) {
     let mut buffer = [0u8; 2048];
     shutdown_write(socket.as_fd());
     receive(socket.as_fd(), &mut buffer);
+    drop(socket);
 }
 
 #[cfg(test)]
