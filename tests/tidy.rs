@@ -37,7 +37,7 @@ const NO_BOUNDS: [&str; 6] = [
 ];
 
 /// Parameters of functions in `src` that are tuples. It only falls.
-const TUPLE_PARAMETERS: usize = 31;
+const TUPLE_PARAMETERS: usize = 30;
 
 /// Parameters of functions in `src` that are `bool`s. It only falls.
 const BOOL_PARAMETERS: usize = 29;

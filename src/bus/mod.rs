@@ -18,7 +18,7 @@ mod stream;
 mod locate;
 mod older;
 mod probe;
-mod record;
+pub mod record;
 mod reply;
 mod scripts;
 mod unread;

@@ -39,7 +39,7 @@ pub enum Record<'a> {
 }
 
 /// Writes a publication.
-pub(super) fn encode(channel: &str, publication: &Publication, ordered: bool) -> Vec<u8> {
+pub fn encode(channel: &str, publication: &Publication, ordered: bool) -> Vec<u8> {
     let publisher = publication.publisher.as_deref();
     let flags = if ordered { ORDERED } else { 0 } | if publisher.is_some() { PUBLISHER } else { 0 };
     let mut out = Vec::with_capacity(publication.data.len() + channel.len() + 32);
@@ -60,7 +60,7 @@ pub(super) fn encode(channel: &str, publication: &Publication, ordered: bool) ->
 }
 
 /// Writes the wish that a history be forgotten.
-pub(super) fn encode_remove_history(channel: &str) -> Vec<u8> {
+pub fn encode_remove_history(channel: &str) -> Vec<u8> {
     let mut out = vec![REMOVE_HISTORY, 0, channel.len() as u8];
     out.extend(channel.as_bytes());
     out
@@ -83,7 +83,7 @@ pub fn fits(channel: &str, publication: &Publication) -> bool {
 }
 
 /// Takes the first record off `bytes`.
-pub(super) fn decode<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
+pub fn decode<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
     let [kind, flags, channel_bytes] = *take(bytes, 3)?.first_chunk::<3>()?;
     let channel = take_text(bytes, usize::from(channel_bytes))?;
     match kind {

@@ -198,7 +198,7 @@ impl Layers {
                 return Err(unknown(origin, &section, &known_keys(&self.base)));
             };
             for (key, value) in settings {
-                self.add_setting(origin, &section, (key, value))?;
+                self.add_setting(origin, &section, key, value)?;
             }
         }
         Ok(())
@@ -208,7 +208,8 @@ impl Layers {
         &mut self,
         origin: &Origin,
         section: &str,
-        (key, value): (String, Value),
+        key: String,
+        value: Value,
     ) -> Result<(), Error> {
         let dotted = format!("{section}.{key}");
         let known = known_keys(&self.base);

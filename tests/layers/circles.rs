@@ -119,7 +119,7 @@ impl Crate {
     /// The module that defines what `segments` mean in `from`; none for other crates' names.
     fn resolve(&self, from: &[String], segments: &[String], hops: usize) -> Option<Path> {
         let (first, rest) = segments.split_first()?;
-        let child = |base: &[String], name: &String| [base, &[name.clone()]].concat();
+        let child = |base: &[String], name: &String| [base, std::slice::from_ref(name)].concat();
         let (mut base, mut at) = match first.as_str() {
             "crate" => (Vec::new(), 1),
             "self" => (from.to_vec(), 1),

@@ -250,26 +250,30 @@ impl Control {
             70..80 => {
                 self.read(scene, (channel, Asked::Page(channel)));
             }
-            80..82 => {
-                scene.truth.removed.insert(channel);
-                self.send_home(scene, (channel, Asked::Removed), |channel, asker| {
-                    ToHome::HistoryRemove { channel, asker }
-                });
-            }
+            80..82 => self.remove_history(scene, channel),
             82..88 => self.ask_channels(scene),
             88..94 => self.disconnect(scene, clients),
             _ => self.unsubscribe(scene, (channel, clients)),
         }
     }
 
-    fn ask_channels(&mut self, scene: &Scene<'_>) {
+    /// Lets a home forget what it keeps of a channel.
+    pub fn remove_history(&mut self, scene: &mut Scene<'_>, channel: usize) {
+        scene.truth.removed.insert(channel);
+        self.send_home(scene, (channel, Asked::Removed), |channel, asker| ToHome::HistoryRemove {
+            channel,
+            asker,
+        });
+    }
+
+    pub fn ask_channels(&mut self, scene: &Scene<'_>) {
         let pattern: Box<str> = "*".into();
         let request = ControlRequest::Channels { pattern, after: "".into(), limit: 3 };
         self.send_all(scene, &request, || Asked::Channels);
     }
 
     /// Cuts one client's connection, or rarely everybody's.
-    fn disconnect(&mut self, scene: &mut Scene<'_>, clients: &[String]) {
+    pub fn disconnect(&mut self, scene: &mut Scene<'_>, clients: &[String]) {
         let whitelist = Vec::new();
         let text: Box<str> = "go away".into();
         let user: Box<str> = "".into();
@@ -291,7 +295,7 @@ impl Control {
         self.send(connection.shard, Asked::Affected, |ticket| ToShard::Control { ticket, request });
     }
 
-    fn unsubscribe(&mut self, scene: &mut Scene<'_>, (channel, clients): (usize, &[String])) {
+    pub fn unsubscribe(&mut self, scene: &mut Scene<'_>, (channel, clients): (usize, &[String])) {
         let all = scene.chance(10);
         let name = ChannelName::new(&scene.setup.channels[channel].name);
         let channel = if all { (None, None) } else { (Some(channel), Some(name)) };

@@ -1,0 +1,8 @@
+//! Fuzzes the decoder of the bus' entries.
+
+#![no_main]
+
+#[path = "../../tests/fuzz_bodies/bus_entry.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::check(data));
