@@ -6,6 +6,11 @@
 --       in the ingest stream if it has one ("i<ms>-<seq>-<part>:<number>"), the record
 -- Answers {"ok" or "dup", epoch, n, "channel=incarnation:offset before ...", "publication=epoch:
 -- incarnation:offset ..." of those that were repeats}.
+local KEYS_NAMED, stream_key, meta_key, marks_key, publisher_key, places_key, silent_key =
+  6, unpack(KEYS, 1, 6)
+local ARGV_NAMED, batch, stream_bytes_max, silent_millis, publisher_millis, idempotency_millis,
+  channel_count, ingest_name, history_list, epoch, seen =
+  10, unpack(ARGV, 1, 10)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta =
   redis.call('HMGET', meta_key, 'run', 'e', 'n', 'b', 'cut', 't', 'f', 'i:' .. ingest_name)

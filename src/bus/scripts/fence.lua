@@ -8,6 +8,10 @@
 -- ARGV  those of `FenceHead`
 -- Answers {epoch, n, "same" or "new", the server's run_id, the last entry of the epoch before if the
 -- stream still has it, or ''}, or "FORMAT" and the format of what is there.
+local KEYS_NAMED, stream_key, meta_key, marks_key, places_key, silent_key =
+  5, unpack(KEYS, 1, 5)
+local ARGV_NAMED, seen_epoch, seen_number, format =
+  3, unpack(ARGV, 1, 3)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta = redis.call('HMGET', meta_key, 'run', 'e', 'n', 'b', 'cut', 'p', 's', 't', 'f',
   'was')

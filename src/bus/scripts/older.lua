@@ -5,6 +5,10 @@
 --       publications, milliseconds that a publication is kept
 -- Answers {epoch, then for each channel {its incarnation, 1 if nothing older is kept, then, the
 -- newest first: offset, age in milliseconds, record ...}}.
+local KEYS_NAMED, meta_key, places_key, silent_key =
+  3, unpack(KEYS, 1, 3)
+local ARGV_NAMED, bytes_max =
+  1, unpack(ARGV, 1, 1)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta = redis.call('HMGET', meta_key, 'run', 'e', 'f')
 if meta[1] ~= run or meta[3] ~= '1' then

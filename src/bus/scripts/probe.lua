@@ -3,6 +3,8 @@
 --
 -- KEYS  those of `ProbeKeys`
 -- Answers {the server's run_id, epoch, n, maxmemory-policy or ''}, or the error of an append.
+local KEYS_NAMED, stream_key, meta_key, probe_key =
+  3, unpack(KEYS, 1, 3)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta = redis.call('HMGET', meta_key, 'run', 'e', 'n')
 if meta[1] ~= run or not (meta[2] and meta[3]) then

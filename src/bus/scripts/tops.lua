@@ -3,6 +3,8 @@
 -- KEYS  those of `PlacesKeys`
 -- ARGV  the names of the channels
 -- Answers {epoch, n, then "incarnation:offset" for each channel}.
+local KEYS_NAMED, meta_key, places_key, silent_key =
+  3, unpack(KEYS, 1, 3)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta = redis.call('HMGET', meta_key, 'run', 'e', 'n', 'p', 's', 'f')
 if meta[1] ~= run or meta[6] ~= '1' then
