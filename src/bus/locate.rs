@@ -48,41 +48,84 @@ impl Tops {
     }
 }
 
+/// When a channel was wanted, and its number among all that were.
+type Turn = (Moment, u64);
+
 /// A channel that was asked for, when that was wanted, and where it stands.
-type Held = (ChannelName, Moment, Position);
+type Held = (ChannelName, Turn, Position);
+
+/// Channels to ask for, each once, those first that have been wanted for the longest time.
+#[derive(Debug, Default)]
+struct Wanted {
+    queue: BTreeMap<Turn, ChannelName>,
+    turns: BTreeMap<ChannelName, Turn>,
+}
+
+impl Wanted {
+    /// Adds a channel. One that is there keeps the earlier turn. Returns whether it is new.
+    fn add(&mut self, channel: ChannelName, turn: Turn) -> bool {
+        let known = self.turns.get(&channel).copied();
+        if known.is_some_and(|before| before <= turn) {
+            return false;
+        }
+        known.and_then(|later| self.queue.remove(&later));
+        self.queue.insert(turn, channel.clone());
+        self.turns.insert(channel, turn);
+        known.is_none()
+    }
+
+    /// Takes the one that has been wanted for the longest time, if `fits`.
+    fn take_first(&mut self, fits: impl FnOnce(Moment) -> bool) -> Option<(ChannelName, Turn)> {
+        let first = self.queue.first_entry().filter(|first| fits(first.key().0))?;
+        let (turn, channel) = first.remove_entry();
+        self.turns.remove(&channel);
+        Some((channel, turn))
+    }
+}
 
 /// The questions about one stream.
 #[derive(Debug, Default)]
 pub(super) struct Locator {
-    /// Channels to ask for, with the moment at which that was wanted.
-    wanted: BTreeMap<ChannelName, Moment>,
+    wanted: Wanted,
     /// Asked and not answered.
-    asked: Vec<(ChannelName, Moment)>,
+    asked: Vec<(ChannelName, Turn)>,
     /// Answered, for when the stream has been read so far.
     held: VecDeque<(EntryId, Vec<Held>)>,
     /// Entries up to here may not have been read: what was answered before tells too little.
     least: EntryId,
+    /// How many are wanted, asked or held.
+    count: usize,
+    /// How many were ever wanted.
+    turns: u64,
 }
 
 impl Locator {
     /// Wants to know where `channel` stands. Not if too many are wanted.
     pub(super) fn want(&mut self, now: Moment, channel: ChannelName) -> bool {
-        if self.wanted.len() >= BUS_LOCATES_MAX {
+        if self.count >= BUS_LOCATES_MAX {
             return false;
         }
-        self.wanted.entry(channel).or_insert(now);
+        self.turns += 1;
+        self.count += usize::from(self.wanted.add(channel, (now, self.turns)));
         true
+    }
+
+    /// Wants to know again what was asked already.
+    fn want_again(&mut self, channels: impl IntoIterator<Item = (ChannelName, Turn)>) {
+        for (channel, turn) in channels {
+            self.count -= usize::from(!self.wanted.add(channel, turn));
+        }
     }
 
     /// Whether there is something to ask, and nothing has been asked.
     pub(super) fn is_ready(&self) -> bool {
-        self.asked.is_empty() && !self.wanted.is_empty()
+        self.asked.is_empty() && !self.wanted.queue.is_empty()
     }
 
     /// The next question.
     pub(super) fn ask(&mut self, stream: usize) -> Tops {
         while self.asked.len() < BUS_LOCATE_CHANNELS_MAX
-            && let Some(next) = self.wanted.pop_first()
+            && let Some(next) = self.wanted.take_first(|_| true)
         {
             self.asked.push(next);
         }
@@ -97,13 +140,13 @@ impl Locator {
                 // Answers that were given at later entries are from a server that is gone. The
                 // stream may never be read so far, and whoever waits behind them would wait for it.
                 while let Some((_, channels)) = self.held.pop_back_if(|(at, _)| *at > stand.at) {
-                    self.wanted.extend(channels.into_iter().map(|(name, since, _)| (name, since)));
+                    self.want_again(channels.into_iter().map(|(name, turn, _)| (name, turn)));
                 }
                 let asked = asked.into_iter().zip(stand.positions);
-                let held = asked.map(|((name, since), position)| (name, since, position));
+                let held = asked.map(|((name, turn), position)| (name, turn, position));
                 self.held.push_back((stand.at, held.collect()));
             }
-            _ => self.wanted.extend(asked),
+            _ => self.want_again(asked),
         }
     }
 
@@ -111,7 +154,7 @@ impl Locator {
     pub(super) fn on_adrift(&mut self, until: EntryId) {
         self.least = until;
         while let Some((_, channels)) = self.held.pop_front_if(|(at, _)| *at < until) {
-            self.wanted.extend(channels.into_iter().map(|(name, since, _)| (name, since)));
+            self.want_again(channels.into_iter().map(|(name, turn, _)| (name, turn)));
         }
     }
 
@@ -120,27 +163,29 @@ impl Locator {
     pub(super) fn known(&mut self, at: EntryId) -> Vec<(ChannelName, Position)> {
         let mut known = Vec::new();
         while let Some((until, channels)) = self.held.pop_front_if(|(until, _)| *until <= at) {
-            for (name, since, position) in channels {
+            for (name, turn, position) in channels {
                 if until.epoch == at.epoch {
                     known.push((name, position));
                 } else {
                     // A position of an epoch that has ended.
-                    self.wanted.insert(name, since);
+                    self.want_again([(name, turn)]);
                 }
             }
         }
+        self.count -= known.len();
         known
     }
 
     /// Those that have been wanted for too long; they are wanted no more.
     pub(super) fn expire(&mut self, is_over: impl Fn(Moment) -> bool) -> Vec<ChannelName> {
-        let wanted = self.wanted.extract_if(.., |_, since| is_over(*since));
+        let wanted = std::iter::from_fn(|| self.wanted.take_first(&is_over));
         let mut over: Vec<ChannelName> = wanted.map(|(name, _)| name).collect();
         for (_, channels) in &mut self.held {
-            let held = channels.extract_if(.., |(_, since, _)| is_over(*since));
+            let held = channels.extract_if(.., |(_, (since, _), _)| is_over(*since));
             over.extend(held.map(|(name, ..)| name));
         }
         self.held.retain(|(_, channels)| !channels.is_empty());
+        self.count -= over.len();
         over
     }
 }
@@ -187,5 +232,49 @@ mod tests {
         locate(&mut locator, "a", at(9, 1));
         assert_eq!(locator.expire(|_| true).len(), 1);
         assert!(locator.held.is_empty());
+        assert_eq!(locator.count, 0);
+    }
+
+    #[test]
+    fn channels_are_asked_for_in_the_order_in_which_they_were_wanted() {
+        let (mut locator, mut now) = (Locator::default(), Moment::default());
+        let mut asked = Vec::new();
+        assert!(locator.want(now, ChannelName::new("z")));
+        // Each turn more are wanted than one question may name.
+        for turn in 0..4 {
+            for number in 0..2 * BUS_LOCATE_CHANNELS_MAX {
+                locator.want(now, ChannelName::new(&format!("a{turn}-{number:04}")));
+            }
+            now = now.after(std::time::Duration::from_millis(1));
+            asked.extend(locator.ask(0).channels);
+            // The first answer is lost: what was asked comes first again.
+            let stand = |positions| Stand { at: at(1, 1), positions };
+            let positions = vec![Position { epoch: Epoch::new(1), offset: 1 }; 256];
+            locator.on_answer((turn > 0).then(|| stand(positions)));
+        }
+        let names: Vec<&str> = asked.iter().map(ChannelName::as_str).collect();
+        assert_eq!([names[0], names[256], names[512]], ["z", "z", "a0-0255"]);
+        let first: Vec<String> = (0..511).map(|number| format!("a0-{number:04}")).collect();
+        assert_eq!(names[257..768], first);
+        assert_eq!(known(&mut locator, at(1, 1)).len(), 3 * 256);
+        assert_eq!(locator.count, 1 + 8 * BUS_LOCATE_CHANNELS_MAX - 3 * 256);
+    }
+
+    #[test]
+    fn no_more_are_wanted_than_the_limit_wherever_they_are() {
+        let (mut locator, now) = (Locator::default(), Moment::default());
+        locate(&mut locator, "held", at(9, 1));
+        let wants = |locator: &mut Locator, number: usize| {
+            locator.want(now, ChannelName::new(&format!("c{number}")))
+        };
+        assert!((1..BUS_LOCATES_MAX).all(|number| wants(&mut locator, number)));
+        assert!(!wants(&mut locator, BUS_LOCATES_MAX));
+        locator.ask(0);
+        assert!(!wants(&mut locator, BUS_LOCATES_MAX), "those that are asked for count");
+        assert_eq!(known(&mut locator, at(9, 1)), ["held"]);
+        assert!(wants(&mut locator, BUS_LOCATES_MAX));
+        locator.on_answer(None);
+        assert_eq!(locator.expire(|_| true).len(), BUS_LOCATES_MAX);
+        assert_eq!(locator.count, 0);
     }
 }
