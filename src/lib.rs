@@ -62,7 +62,7 @@ pub mod redis;
 /// The shell of the bus: reads the streams and makes its calls.
 mod bridge;
 /// Takes publications in from sources to which applications add them.
-mod ingest;
+pub mod ingest;
 /// Which nodes there are, and requests between them.
 pub mod cluster;
 /// Events for the application.

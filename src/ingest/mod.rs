@@ -10,4 +10,6 @@ mod queue;
 mod redis;
 mod source;
 
+pub use entry::{Fields, IngestId, IngestRequest};
+pub use redis::read_entries;
 pub(crate) use redis::{Leases, RedisStream};

@@ -326,7 +326,7 @@ impl From<LinkError> for SourceError {
 
 /// Entries of one stream as XREAD and XREADGROUP answer them. Those without fields were deleted
 /// before they were done. Absent if the answer is none.
-fn read_entries(reply: &Reply) -> Option<Vec<(IngestId, Option<Fields>)>> {
+pub fn read_entries(reply: &Reply) -> Option<Vec<(IngestId, Option<Fields>)>> {
     if *reply == Reply::Nil {
         return Some(Vec::new());
     }

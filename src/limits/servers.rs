@@ -36,6 +36,14 @@ pub const BUS_UNCONFIRMED_MAX: usize = 16 * 1024;
 /// How often a Sentinel is asked for the primary though it has told of nothing.
 pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Least time between two times that one Sentinel is asked, however much it tells. What it tells
+/// meanwhile is one more reason to ask. A planned failover is told in three steps and has 0.3 s.
+pub const SENTINEL_ASK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Least time between two changes of the primary. An address that is named earlier is named again
+/// when Sentinels are next asked.
+pub const SENTINEL_SWITCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Sentinels that a node listens to, unless the settings name more. Those that the settings do not
 /// name are learned from the others, so their number comes from outside. Source: Redis' documents,
 /// which have three or five.

@@ -3,19 +3,23 @@
 //! hears of its successor dials that one at once, by the address that the Sentinel which has said
 //! so knows already.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use fred::types::config::{Config, Server, ServerConfig};
-use tokio::time::Instant;
+use tokio::sync::broadcast::{Receiver, error::RecvError, error::TryRecvError};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::link::{Link, LinkError, not_an_answer};
 use super::links::Links;
 use crate::bus::Reply;
-use crate::limits::{SENTINEL_ASK_INTERVAL, SENTINEL_TRIES_MAX, SENTINEL_TRUST, SENTINELS_MAX};
+use crate::limits::{
+    SENTINEL_ASK_INTERVAL, SENTINEL_ASK_PAUSE, SENTINEL_SWITCH_INTERVAL, SENTINEL_TRIES_MAX,
+    SENTINEL_TRUST, SENTINELS_MAX,
+};
 use crate::metrics::BridgeCounters;
 
 /// What a Sentinel says first when it promotes, when it tells the other replicas, and when it has
@@ -29,6 +33,8 @@ pub(super) struct Sentinels {
     links: Rc<Links>,
     counters: Arc<BridgeCounters>,
     named: RefCell<Option<Named>>,
+    /// When another primary was last named.
+    switched: Cell<Option<Instant>>,
     /// Those that are listened to, each with the moment until which it is even if it can't be
     /// reached. Absent for those in the settings, which always are.
     heard: RefCell<HashMap<Server, Option<Instant>>>,
@@ -49,7 +55,7 @@ impl Sentinels {
     /// them names another primary.
     pub(super) fn new(url: &str, links: Rc<Links>, counters: Arc<BridgeCounters>) -> Sentinels {
         let (named, heard) = (RefCell::default(), RefCell::default());
-        Sentinels { url: url.to_owned(), links, counters, named, heard }
+        Sentinels { url: url.to_owned(), links, counters, named, heard, switched: Cell::new(None) }
     }
 
     /// Where the primary is, if a Sentinel has said so recently.
@@ -67,6 +73,13 @@ impl Sentinels {
         };
         if named.as_ref().is_some_and(is_stale) {
             return false;
+        }
+        if differs {
+            let switched = self.switched.get();
+            if switched.is_some_and(|at| at.elapsed() < SENTINEL_SWITCH_INTERVAL) {
+                return false;
+            }
+            self.switched.set(Some(Instant::now()));
         }
         *named = Some(Named { address, epoch, at: Instant::now() });
         differs
@@ -158,6 +171,7 @@ async fn listen(
         Err(error) => return error,
     };
     loop {
+        let asked = Instant::now();
         let (address, epoch) = match ask(link, name).await {
             Ok(named) => named,
             Err(error) => return error,
@@ -177,14 +191,22 @@ async fn listen(
             Err(LinkError::Refused(error)) => tracing::debug!(%error, "it names no others"),
             Err(error) => return error,
         }
-        // How many events there were does not matter, nor whether some were dropped.
-        let heard = tokio::time::timeout(SENTINEL_ASK_INTERVAL, news.recv()).await;
-        if matches!(heard, Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)))
-            || link.is_over()
-        {
+        if !wait_for_news(&mut news, asked).await || link.is_over() {
             return LinkError::Lost("the connection has ended".to_owned());
         }
     }
+}
+
+/// Waits until a Sentinel that was last asked at `asked` is to be asked again: at once when it tells
+/// something, though not again and again if that goes on. Returns false if nothing more will come.
+async fn wait_for_news<T: Clone>(news: &mut Receiver<T>, asked: Instant) -> bool {
+    // How many events there were does not matter, nor whether some were dropped.
+    if let Ok(Err(RecvError::Closed)) = timeout(SENTINEL_ASK_INTERVAL, news.recv()).await {
+        return false;
+    }
+    sleep_until(asked + SENTINEL_ASK_PAUSE).await;
+    while matches!(news.try_recv(), Ok(_) | Err(TryRecvError::Lagged(_))) {}
+    true
 }
 
 /// Which primary a Sentinel names, and since which failover.
@@ -260,11 +282,59 @@ mod tests {
         assert_eq!(sentinels.address(), None);
         assert!(!sentinels.note(at(1), 4), "the first one is no change");
         assert!(sentinels.note(at(2), 5));
+        tokio::time::advance(SENTINEL_SWITCH_INTERVAL).await;
         assert!(!sentinels.note(at(1), 4) && !sentinels.note(at(2), 5));
         assert_eq!(sentinels.address(), Some(at(2)));
         assert!(sentinels.note(at(1), 6));
         assert!(!sentinels.note(at(2), 5), "it has heard late of the last but one");
         assert_eq!(sentinels.address(), Some(at(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sentinel_that_never_stops_talking_is_asked_now_and_then() {
+        let (events, mut news) = tokio::sync::broadcast::channel(8);
+        let began = Instant::now();
+        let talking = tokio::spawn(async move {
+            for _ in 0..3000 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                events.send(()).expect("somebody listens");
+            }
+            Instant::now()
+        });
+        let (mut asked, mut times) = (Instant::now(), Vec::new());
+        while wait_for_news(&mut news, asked).await {
+            asked = Instant::now();
+            times.push(asked);
+        }
+        let most = 3000 / SENTINEL_ASK_PAUSE.as_millis() as usize + 2;
+        assert!(times.len() <= most && times.len() > most / 2, "{} times", times.len());
+        let last = talking.await.expect("it ends");
+        assert!(times.last() >= Some(&last), "what it says last is a reason as well");
+        assert!(times[0] - began < 2 * SENTINEL_ASK_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_after_a_silence_are_asked_about_at_once() {
+        let (events, mut news) = tokio::sync::broadcast::channel(8);
+        let asked = Instant::now();
+        tokio::time::advance(SENTINEL_ASK_PAUSE).await;
+        events.send(()).expect("somebody listens");
+        let heard = Instant::now();
+        assert!(wait_for_news(&mut news, asked).await);
+        assert_eq!(heard.elapsed(), std::time::Duration::ZERO);
+        let silent = Instant::now();
+        assert!(wait_for_news(&mut news, silent).await);
+        assert_eq!(silent.elapsed(), SENTINEL_ASK_INTERVAL, "nothing was left to be heard");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_primary_does_not_change_again_and_again() {
+        let sentinels = sentinels();
+        sentinels.note(at(1), 0);
+        let changes = (1..1000).filter(|number| sentinels.note(at(number % 2), u64::from(*number)));
+        assert_eq!(changes.count(), 1);
+        tokio::time::advance(SENTINEL_SWITCH_INTERVAL).await;
+        assert!(sentinels.note(at(1), 1001));
     }
 
     #[tokio::test(start_paused = true)]

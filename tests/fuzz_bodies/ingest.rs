@@ -1,9 +1,9 @@
 //! Entries of an ingested stream: any fields are either publications in order or an error.
 
 use corecast::bus::Reply;
-use corecast::ingest::{Fields, IngestId, IngestRequest, read_entries};
 use corecast::channel::{DataType, Namespace, Namespaces, check_payload};
 use corecast::ids::Moment;
+use corecast::ingest::{Fields, IngestId, IngestRequest, read_entries};
 use corecast::mesh::Asker;
 use corecast::settings::Settings;
 
