@@ -49,6 +49,8 @@ pub enum Fault {
     IgnoredHole,
     /// A publisher goes on under its name after a batch whose fate is unknown.
     ReusedNumber,
+    /// A batch that may have been taken is taken again where its publisher is not known any more.
+    ForgottenPublisher,
     /// A command is carried out before the publications before it are answered.
     OvertakingCommand,
     /// A publication is acknowledged before it is in the stream.

@@ -76,5 +76,6 @@ fn losses_while_everybody_rests_are_noticed() {
         bus_sim::rested::play_setback(seed);
         bus_sim::rested::play_generations(seed);
         bus_sim::rested::play_unread_end(seed);
+        bus_sim::rested::play_forgotten_publisher(seed);
     }
 }

@@ -10,7 +10,9 @@ mod bus_sim;
 mod sim;
 mod sabotaged;
 
-use bus_sim::rested::{play_generations, play_setback, play_unread_end, play_written_place};
+use bus_sim::rested::{
+    play_forgotten_publisher, play_generations, play_setback, play_unread_end, play_written_place,
+};
 use bus_sim::schedule::play;
 use corecast::sabotage::Fault;
 use sabotaged::{check_noticed, check_passes, check_passes_of};
@@ -26,6 +28,7 @@ fn losses_while_everybody_rests_pass() {
     check_passes_of(100, play_setback);
     check_passes_of(100, play_generations);
     check_passes_of(100, play_unread_end);
+    check_passes_of(100, play_forgotten_publisher);
 }
 
 #[test]
@@ -46,6 +49,11 @@ fn a_place_that_is_foretold_and_not_kept_is_noticed() {
 #[test]
 fn an_epoch_that_is_left_unread_is_noticed() {
     check_noticed(play_unread_end, Fault::ForsakenEpoch);
+}
+
+#[test]
+fn a_batch_that_is_taken_again_without_its_publisher_is_noticed() {
+    check_noticed(play_forgotten_publisher, Fault::ForgottenPublisher);
 }
 
 #[test]

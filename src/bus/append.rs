@@ -73,6 +73,9 @@ pub struct Append {
     /// The last entry of that epoch that this node has read: a stream that ends before was set
     /// back.
     pub seen: u64,
+    /// The last entry that it had read when it was sent for the first time; absent unless that may
+    /// have been taken.
+    pub again: Option<u64>,
     /// What is in it, in its order.
     pub publications: Vec<Appending>,
 }
@@ -141,6 +144,9 @@ named_arguments! {
         epoch,
         /// The last entry of that epoch that the caller has read.
         seen,
+        /// The entry that it had read when the batch was sent for the first time, if that may have
+        /// been taken; otherwise empty.
+        again,
     }
 }
 
@@ -204,6 +210,7 @@ impl Append {
             history_list: rest.history_list.into_bytes(),
             epoch: argument(self.epoch),
             seen: argument(self.seen),
+            again: self.again.map(argument).unwrap_or_default(),
         };
         let (mut names, mut args) = (names.into_list(), head.into_list());
         names.extend(rest.keys);

@@ -67,6 +67,9 @@ fn text_sabotaged(text: &str) -> Option<String> {
         let expire = format!("{write} redis.call('PEXPIRE', places_key, silent_millis)");
         return Some(text.replace(write, &expire));
     }
+    if crate::sabotage!(ForgottenPublisher) {
+        return Some(text.replace("ARGV[11] ~= ''", "false"));
+    }
     if crate::sabotage!(IgnoredSetback) {
         let text = text.replace("or e == seen_e and n < seen_n", "");
         return Some(text.replace("n < tonumber(seen)", "false"));
@@ -140,6 +143,7 @@ mod tests {
             (Fault::FalseForetelling, 1),
             (Fault::IgnoredSetback, 2),
             (Fault::ExpiringPlaces, 1),
+            (Fault::ForgottenPublisher, 1),
         ];
         for (fault, count) in faults {
             switch_on(Some(fault));

@@ -105,6 +105,7 @@ fn the_answer_to_a_batch_gives_every_publication_its_position() {
         number: 4,
         epoch: 70,
         seen: 3,
+        again: Some(2),
         publications: vec![
             keep(one("a", true, Once::Never)),
             one("b", true, Once::Key("k".into())),
@@ -120,8 +121,8 @@ fn the_answer_to_a_batch_gives_every_publication_its_position() {
     assert_eq!(names[6..], ["x:{2}:h:a", "x:{2}:i:1:b:k", "x:{2}:h:b"]);
     let args: Vec<String> = args.iter().map(text).collect();
     assert_eq!(args[7], "0=1:9:2000 2=3:0:0 3=1:9:2000 ");
-    assert_eq!(args[8..12], ["70", "3", "a", "b"]);
-    assert_eq!(args[12..18], ["1", "0", "record", "2", "2", "record"]);
+    assert_eq!(args[8..13], ["70", "3", "2", "a", "b"]);
+    assert_eq!(args[13..19], ["1", "0", "record", "2", "2", "record"]);
     let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
     let answer = Reply::List(vec![
         bytes("ok"),
@@ -146,12 +147,23 @@ fn a_place_in_an_ingested_stream_stands_beside_the_key() {
     };
     let one = |once| appending("a", true, once);
     let publications = vec![one(once(0, None)), one(once(1, Some("k"))), one(Once::Never)];
-    let append = Append { stream: 0, publisher: 1, number: 1, epoch: 70, seen: 0, publications };
+    let append = Append {
+        stream: 0,
+        publisher: 1,
+        number: 1,
+        epoch: 70,
+        seen: 0,
+        again: None,
+        publications,
+    };
     let (keys, args) = append.keys_and_args(&Keys::new("x"), 1000);
     let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).expect("names are text");
     assert_eq!(keys.last().map(text).as_deref(), Some("x:{0}:i:1:a:k"));
     let args: Vec<String> = args.iter().map(text).collect();
-    assert_eq!([&args[6], &args[12], &args[15], &args[18]], ["news", "i5-6-0:0", "i5-6-1:1", "0"]);
+    assert_eq!(
+        [&args[6], &args[10], &args[13], &args[16], &args[19]],
+        ["news", "", "i5-6-0:0", "i5-6-1:1", "0"]
+    );
     let bytes = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
     let parts = ["ok", "100", "7", "1=5:10", "0=- 1=90:5:3"].map(bytes);
     let appended = append.answer(&Reply::List(parts.to_vec())).expect("an answer");

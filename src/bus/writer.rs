@@ -74,6 +74,8 @@ struct Flight {
     sent: bool,
     /// Whether one of its sendings had no answer.
     uncertain: bool,
+    /// The last entry of its epoch that had been read when it was first sent.
+    since: u64,
 }
 
 /// See the module.
@@ -133,10 +135,11 @@ impl Writer {
                 return None;
             }
             self.number += 1;
-            let number = self.number;
-            self.flight = Some(Flight { number, publications, sent: false, uncertain: false });
+            let (number, uncertain, since) = (self.number, false, self.of_epoch(seen));
+            self.flight = Some(Flight { number, publications, sent: false, uncertain, since });
         }
         self.used = now;
+        let seen = self.of_epoch(seen);
         let flight = self.flight.as_mut().filter(|flight| !flight.sent)?;
         assert!(!flight.publications.is_empty(), "a batch of nothing");
         assert_eq!(flight.number, self.number, "the last batch is the only one under way");
@@ -147,9 +150,15 @@ impl Writer {
             publisher: self.publisher,
             number: flight.number,
             epoch: self.epoch,
-            seen: if seen.epoch == self.epoch { seen.number } else { 0 },
+            seen,
+            again: flight.uncertain.then_some(flight.since),
             publications: publications.collect(),
         })
+    }
+
+    /// The number of an entry in the epoch in which it appends.
+    fn of_epoch(&self, id: EntryId) -> u64 {
+        if id.epoch == self.epoch { id.number } else { 0 }
     }
 
     /// As many of those that wait as make one batch. Only one ingested stream is in one.
@@ -356,6 +365,7 @@ mod tests {
         assert!(writer.on_fenced(7, 4).is_empty(), "the same server");
         let again = writer.send(now, 5, SEEN).expect("the batch again");
         assert_eq!((first.publisher, first.number), (again.publisher, again.number));
+        assert_eq!((first.again, again.again), (None, Some(0)), "it is said that it was sent");
         writer.on_lost();
         assert_eq!(writer.on_fenced(8, 6).len(), 1, "its fate is not known");
         assert!(writer.send(now, 7, SEEN).is_none());

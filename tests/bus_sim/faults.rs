@@ -115,7 +115,11 @@ impl World {
                 log(now, || format!("stream {stream} is deleted"));
                 self.redis.harm_one(stream, Stream::delete);
             }
-            79..84 => self.lose_places(),
+            79..82 => self.lose_places(),
+            82..84 => {
+                log(now, || format!("publishers of stream {stream} are forgotten"));
+                self.redis.harm_one(stream, Stream::delete_publishers);
+            }
             84..90 if !self.redis.set_back => {
                 log(now, || format!("meta of stream {stream} is deleted"));
                 self.redis.harm_one(stream, Stream::delete_meta);

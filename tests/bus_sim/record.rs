@@ -92,6 +92,14 @@ impl Record {
         self.attempts[number].acked.is_some()
     }
 
+    pub fn is_appended(&self, number: usize) -> bool {
+        !self.attempts[number].appended.is_empty()
+    }
+
+    pub fn is_answered(&self, number: usize) -> bool {
+        self.attempts[number].open == 0
+    }
+
     pub fn count(&self) -> usize {
         self.attempts.len()
     }

@@ -8,6 +8,7 @@ use corecast::limits::BUS_CHANNEL_TTL;
 use super::node::LONG;
 use super::schedule::Outcome;
 use super::setup::BusSetup;
+use super::store::Stream;
 use super::world::World;
 use crate::sim::random::Random;
 
@@ -65,7 +66,7 @@ pub fn play_written_place(seed: u64) -> Outcome {
 }
 
 /// An epoch ends while one node has not read all of it. What the epoch had was acknowledged, so
-/// that node reads it as well, before the next one.
+/// it is delivered there as well, before anybody is told of the next one.
 ///
 /// # Panics
 /// On a broken promise.
@@ -76,13 +77,9 @@ pub fn play_unread_end(seed: u64) -> Outcome {
         world.seats[1].node.as_mut().expect("everybody serves").paused_until = until;
     };
     paused(&mut world, now.after(LONG));
-    let read = |world: &World| -> Vec<u64> {
-        let nodes = world.seats.iter().flat_map(|seat| &seat.node);
-        nodes.map(|node| node.bridge_counters.entries.value()).collect()
-    };
-    let read_before = read(&world);
+    let mut left = Vec::new();
     for _ in 0..world.between(2, 9) {
-        publish_at(&mut world, 0, channel);
+        left.push(publish_at(&mut world, 0, channel));
     }
     let name = world.setup.node.channels[channel].name.clone();
     let stream = corecast::bus::stream_of(&name, world.setup.streams);
@@ -92,9 +89,38 @@ pub fn play_unread_end(seed: u64) -> Outcome {
     let now = world.now();
     paused(&mut world, now);
     world.rest();
-    let counts = read(&world).into_iter().zip(read_before).map(|(now, before)| now - before);
-    let counts: Vec<u64> = counts.collect();
-    assert!(counts.iter().all(|count| *count == counts[0]), "nodes have read {counts:?} entries");
+    for client in world.clients.iter().filter(|client| client.wanted.contains(&channel)) {
+        let missing = left.iter().find(|number| !client.seen.contains(number));
+        assert_eq!(missing, None, "client {} is not given it", client.number);
+    }
+    world.settle();
+    outcome(&world)
+}
+
+/// Redis forgets a publisher whose first batch it has taken, and the answer is lost. The batch is not
+/// taken again.
+///
+/// # Panics
+/// On a broken promise.
+pub fn play_forgotten_publisher(seed: u64) -> Outcome {
+    let mut world = rested(seed);
+    // A new life has published nothing.
+    world.kill(0, Duration::from_millis(1));
+    world.rest();
+    let channel = 0;
+    let number = world.record.invoke((channel, 1000), false);
+    let now = world.now();
+    let node = world.seats[0].node.as_mut().expect("everybody serves");
+    node.publish(&world.setup, &mut world.record, now, number);
+    world.until("it is appended", LONG, |world| world.record.is_appended(number));
+    for link in world.redis.links() {
+        world.redis.cut(link, false);
+    }
+    world.redis.harm(Stream::delete_publishers);
+    world.until("it is answered", LONG, |world| world.record.is_answered(number));
+    for _ in 0..20 {
+        publish(&mut world);
+    }
     world.settle();
     outcome(&world)
 }

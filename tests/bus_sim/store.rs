@@ -9,7 +9,7 @@ use corecast::bus::{
     Probed, Reply, RunId, Stand, Tops,
 };
 use corecast::ids::Moment;
-use corecast::limits::{BUS_OLDER_BYTES_MAX, IDEMPOTENCY_TTL};
+use corecast::limits::{BUS_OLDER_BYTES_MAX, BUS_PUBLISHER_TTL, IDEMPOTENCY_TTL};
 use corecast::mesh::Found;
 use corecast::sabotage;
 
@@ -37,6 +37,8 @@ struct Last {
     number: u64,
     epoch: u64,
     entry: u64,
+    /// When it is forgotten.
+    until: u64,
     bases: String,
     repeats: String,
 }
@@ -53,6 +55,8 @@ pub struct Stream {
     meta: Option<Meta>,
     marks: VecDeque<(EntryId, usize)>,
     publishers: BTreeMap<u64, Last>,
+    /// Entries that have the first batch of a publisher, and whose.
+    firsts: BTreeMap<EntryId, u64>,
     /// Where channels stand.
     pub places: Places,
     /// Histories of single channels.
@@ -140,6 +144,7 @@ impl Stream {
         append: &Append,
     ) -> Result<(Appended, Vec<Taken>), AppendFailed> {
         self.keys.retain(|_, (until, _)| *until > host.wall_ms);
+        self.publishers.retain(|_, last| last.until > host.wall_ms);
         let Some(meta) = self.meta.as_ref().filter(|meta| meta.run == host.run) else {
             return Err(AppendFailed::Fenced);
         };
@@ -160,6 +165,12 @@ impl Stream {
         if append.number != before.map_or(0, |last| last.number) + 1 {
             return Err(AppendFailed::OutOfOrder);
         }
+        let end = EntryId { epoch, number: meta.number };
+        if before.is_none()
+            && append.again.is_some_and(|since| self.may_be_there(append, since, end))
+        {
+            return Err(AppendFailed::OutOfOrder);
+        }
         let lost = self.places.are_lost(meta.counts);
         let draft = self.draft(epoch, append);
         if lost && draft.places.iter().any(|(name, ..)| !self.places.is_at_hand(name)) {
@@ -177,6 +188,18 @@ impl Stream {
         let reply = answer("ok", &last);
         self.publishers.insert(append.publisher, last);
         Ok((append.answer(&reply).expect("an answer"), taken))
+    }
+
+    /// Whether a first batch that comes again may have been taken, as far as the entries after
+    /// `since` tell.
+    fn may_be_there(&self, append: &Append, since: u64, end: EntryId) -> bool {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let since = EntryId { number: since, ..end };
+        let found = self.entries.range((Excluded(since), Unbounded)).map(|(id, _)| id);
+        let found: Vec<&EntryId> = found.take(65).collect();
+        let all = found.len() <= 64 && found.len() as u64 == end.number - since.number;
+        let there = found.iter().any(|id| self.firsts.get(id) == Some(&append.publisher));
+        (!all || there) && !sabotage!(ForgottenPublisher)
     }
 
     fn draft(&self, epoch: u64, append: &Append) -> Draft {
@@ -278,6 +301,9 @@ impl Stream {
             let bases = starts.join(" ").into_bytes();
             let entry = Entry { id, appended_ms: host.wall_ms, bases, records: draft.records };
             self.entries.insert(id, Arc::new(entry));
+            if append.number == 1 {
+                self.firsts.insert(id, append.publisher);
+            }
             if meta.bytes - meta.marked >= host.bytes_max / 64 {
                 meta.marked = meta.bytes;
                 self.marks.push_back((id, meta.bytes));
@@ -301,7 +327,8 @@ impl Stream {
         });
         let bases = bases.collect::<Vec<_>>().join(" ");
         let (epoch, entry, repeats) = (meta.epoch, meta.number, draft.repeats.join(" "));
-        Last { number: append.number, epoch, entry, bases, repeats }
+        let until = host.wall_ms + BUS_PUBLISHER_TTL.as_millis() as u64;
+        Last { number: append.number, epoch, entry, until, bases, repeats }
     }
 
     /// `fence.lua`. Answers nothing if the server refuses.
@@ -453,6 +480,11 @@ impl Stream {
     pub fn delete(&mut self) {
         self.entries.clear();
         self.last = None;
+    }
+
+    /// `DEL` of what is known of publishers.
+    pub fn delete_publishers(&mut self) {
+        self.publishers.clear();
     }
 
     /// `DEL` of meta alone.

@@ -4,6 +4,7 @@ Nothing is missed, so nobody is told anything, and everything arrives once."""
 import functools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -204,6 +205,36 @@ def test_a_lost_answer_publishes_once(join, redis, channel):
             seen = [pub["data"] for pub in client.publications(channel, 4)]
             assert seen == ["mark-0", "mark-1", "mark-2", "last"]
             client.silent()
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "lost on its way"])
+def test_a_first_batch_is_appended_once_though_its_publisher_is_not_known(
+        join, redis, channel, taken):
+    with Proxy(redis.port) as link, ThreadPoolExecutor() as pool:
+        nodes = join([link.url, redis.url])
+        client = nodes.subscribe(1, channel)
+        nodes[1].publish("t:other", "Redis knows the script from now on")
+        if taken:
+            link.lose_answer_to(b"marked", silent=True)
+        else:
+            link.silent = True
+        asked = pool.submit(nodes[0].api, "publish", {"channel": channel, "data": "marked"})
+        if taken:
+            assert link.lost.wait(5)
+        else:
+            eventually(lambda: link.saying(b"marked"))
+            link.cut()
+        known = list(redis.client.scan_iter("corecast:{*}:p:*"))
+        assert len(known) == 1 + taken
+        redis.client.delete(*known)
+        link.silent = False
+        body = asked.result(10).json()
+        if taken:
+            assert body["error"]["message"].startswith("result unknown"), body
+        else:
+            assert body["result"]["offset"] == 1, body
+        assert client.publication(channel)["data"] == "marked"
+        client.silent()
 
 
 def test_a_lost_answer_is_asked_for_again_with_the_idempotency_key(join, redis, channel):

@@ -201,6 +201,34 @@ def test_cuts_while_entries_are_published_cost_nothing(join, redis):
     assert not redis.client.exists(DEAD)
 
 
+def test_an_entry_whose_epoch_ends_before_it_is_read_is_delivered(join, redis):
+    with Proxy(redis.port) as link:
+        nodes = join([link.url])
+        eventually(lambda: active(nodes[0]))
+        nodes.add(redis.url)
+        nodes.at("t:l", nodes[1].publish("t:l", "first"))
+        clients = [nodes.subscribe(n, "t:l") for n in (0, 1)]
+        tag = redis.stream_of("t:l")
+
+        def reader():
+            return link.saying(b"XREAD", f"{{{tag}}}:bus".encode())
+
+        (held,) = eventually(reader, 5, "the bus is read")
+        held.silent = True
+        # The first one is in the answer that is held, the others are still to be read.
+        for n in range(3):
+            add(redis, "t:l", n)
+            assert clients[1].publication("t:l")["data"] == n
+        # A place that is lost ends the epoch.
+        redis.client.hdel(f"corecast:{{{tag}}}:places", "t:l")
+        after = eventually(lambda: nodes[1].api("publish", {
+            "channel": "t:l", "data": "after"}).json().get("result"), 10)
+        held.silent = False
+        assert [clients[0].publication("t:l", 10)["data"] for _ in range(3)] == [0, 1, 2]
+        nodes.at("t:l", after, 10)
+        wait_taken(redis, 10)
+
+
 def test_nodes_of_another_prefix_share_neither_entries_nor_events(join, redis):
     told = NODES["config"] + "[events]\nconnect = true\n"
     clients = {}

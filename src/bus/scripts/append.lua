@@ -9,8 +9,8 @@
 local KEYS_NAMED, stream_key, meta_key, marks_key, publisher_key, places_key, silent_key =
   6, unpack(KEYS, 1, 6)
 local ARGV_NAMED, batch, stream_bytes_max, silent_millis, publisher_millis, idempotency_millis,
-  channel_count, ingest_name, history_list, epoch, seen =
-  10, unpack(ARGV, 1, 10)
+  channel_count, ingest_name, history_list, epoch, seen, again =
+  11, unpack(ARGV, 1, 11)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local meta =
   redis.call('HMGET', meta_key, 'run', 'e', 'n', 'b', 'cut', 't', 'f', 'i:' .. ingest_name)
@@ -46,6 +46,27 @@ if n < tonumber(seen) then
 end
 if seq ~= last + 1 then
   return redis.error_reply('OUTOFORDER ' .. string.format('%.0f', last))
+end
+
+-- A publisher's first batch says in its entry whose it is. If it comes again and nothing is known of
+-- the publisher, either it never arrived, or what was known of the publisher is gone: the entries
+-- since tell, unless they are too many to look at.
+local publisher = string.sub(publisher_key, -16)
+local LOOK = 64
+local function may_be_there()
+  local found =
+    redis.pcall('XRANGE', stream_key, '(' .. e .. '-' .. again, '+', 'COUNT', LOOK + 1)
+  if found.err or #found > LOOK or #found ~= n - tonumber(again) then
+    return true
+  end
+  for _, entry in ipairs(found) do
+    if entry[2][7] == 'p' and entry[2][8] == publisher then
+      return true
+    end
+  end
+end
+if not before and again ~= '' and may_be_there() then
+  return redis.error_reply('OUTOFORDER 0')
 end
 
 local function number(value)
@@ -202,8 +223,11 @@ end
 if #records > 0 then
   n = n + 1
   -- The first write: if Redis refuses it, nothing has happened.
-  local added = redis.pcall('XADD', stream_key, e .. '-' .. number(n), 't', number(ms), 'c',
-    table.concat(starts, ' '), 'd', table.concat(records))
+  local entry = {'t', number(ms), 'c', table.concat(starts, ' '), 'd', table.concat(records)}
+  if seq == 1 then
+    entry[7], entry[8] = 'p', publisher
+  end
+  local added = redis.pcall('XADD', stream_key, e .. '-' .. number(n), unpack(entry))
   if type(added) == 'table' and added.err then
     if string.find(added.err, 'equal or smaller') then
       return redis.error_reply('FENCED the stream has an entry that no node wrote')

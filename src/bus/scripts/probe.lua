@@ -23,7 +23,7 @@ for _, command in ipairs({
   {'SET', key, '', 'PX', '60000'}, {'HSET', meta_key, 'n', meta[3]}, {'GET', key},
   {'PEXPIRE', key, '60000'}, {'RENAME', key, key}, {'UNLINK', key}, {'HINCRBY', key, '', '0'},
   {'HLEN', key}, {'HGET', key, ''}, {'HDEL', key, ''}, {'RPUSH', key, ''}, {'LINDEX', key, '0'},
-  {'LPOP', key}, {'XTRIM', key, 'MINID', '0'}, {'DEL', key},
+  {'LPOP', key}, {'XTRIM', key, 'MINID', '0'}, {'XRANGE', key, '-', '-'}, {'DEL', key},
 }) do
   local done = redis.pcall(unpack(command))
   if type(done) == 'table' and done.err then

@@ -109,7 +109,6 @@ class Link:
 
     def requests(self):
         for data in self.pieces(self.client):
-            self.said = data
             marker = self.proxy.marker
             if marker and marker in data:
                 self.proxy.marker, self.swallowing = None, True
@@ -156,6 +155,8 @@ class Link:
                 break
             if not data:
                 break
+            if source is self.client:
+                self.said = data
             while self.open and (self.silent or self.proxy.silent):
                 time.sleep(STEP_SECONDS)
             if late := self.proxy.latency + self.latency:
