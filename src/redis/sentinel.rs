@@ -197,8 +197,9 @@ async fn listen(
     }
 }
 
-/// Waits until a Sentinel that was last asked at `asked` is to be asked again: at once when it tells
-/// something, though not again and again if that goes on. Returns false if nothing more will come.
+/// Waits until a Sentinel that was last asked at `asked` is to be asked again: at once when it
+/// tells something, though not again and again if that goes on. Returns false if nothing more will
+/// come.
 async fn wait_for_news<T: Clone>(news: &mut Receiver<T>, asked: Instant) -> bool {
     // How many events there were does not matter, nor whether some were dropped.
     if let Ok(Err(RecvError::Closed)) = timeout(SENTINEL_ASK_INTERVAL, news.recv()).await {
