@@ -112,13 +112,16 @@ impl<S: Sockets> Shard<S> {
             }
             if codec.on_gap() == OnGap::Notice && recoverable {
                 self.begin_recovering(slot, place, last);
-            } else if codec.on_gap() == OnGap::Notice {
-                // What came before the gap goes first.
-                self.collect_pending(slot);
-                // Or it was too slow for that, and nothing may follow its close frame.
-                if self.slots.get(key).is_some_and(|connection| connection.is_served()) {
-                    self.push_gap(key, place, (last.offset, next));
-                }
+                continue;
+            }
+            // What came before the gap goes first.
+            self.collect_pending(slot);
+            // Or it was too slow for that, and nothing may follow its close frame.
+            if !self.slots.get(key).is_some_and(|connection| connection.is_served()) {
+                continue;
+            }
+            if codec.on_gap() == OnGap::Notice {
+                self.push_gap(key, place, (last.offset, next));
             } else if self.gaps_allowed > 0 {
                 self.gaps_allowed -= 1;
                 match codec.on_gap() {
@@ -132,7 +135,6 @@ impl<S: Sockets> Shard<S> {
                 let Some(local) = self.locals.at(place) else { continue };
                 let entry = (key, local.name.clone(), GapNotice::Ended { server_side });
                 self.gap_notices_due.push_back(entry);
-                self.collect_pending(slot);
                 let reason = UnsubscribeReason::InsufficientState;
                 self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);

@@ -1,7 +1,7 @@
 //! A client that speaks Centrifugo's protocol and comes back: to whichever node is there, with the
 //! positions that it has, as SDKs do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use corecast::ids::Moment;
@@ -77,6 +77,8 @@ pub struct Client {
     pub told: Vec<(usize, usize)>,
     /// Recoveries that were asked for and not granted.
     pub unrecovered: usize,
+    /// Publications that it was given.
+    pub seen: BTreeSet<usize>,
 }
 
 impl Client {
@@ -102,6 +104,7 @@ impl Client {
             again: BTreeMap::new(),
             told: Vec::new(),
             unrecovered: 0,
+            seen: BTreeSet::new(),
         }
     }
 
@@ -374,6 +377,7 @@ impl Client {
             self.memory.insert(channel, *place);
         }
         let number = stage.record.received(channel, data, follow.place);
+        self.seen.insert(number);
         if let Some(last) = follow.last.replace(number) {
             let order = stage.record.is_in_order((last, number));
             assert!(order, "client {client}: {number} came after {last}");
