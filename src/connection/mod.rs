@@ -9,6 +9,7 @@ pub use slots::Slots;
 
 use std::time::Duration;
 
+use crate::auth::{Grant, Permissions};
 use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
 use crate::ids::{Generation, Moment, Tick};
@@ -198,6 +199,8 @@ pub struct Connection {
     pub state: State,
     /// What it speaks.
     pub protocol: Protocol,
+    /// What it may do.
+    pub permissions: Permissions,
     /// Its switches.
     pub flags: Flags,
     /// When a byte last came, or was last taken by a slow socket.
@@ -250,20 +253,33 @@ pub enum PendingRequest {
 
 /// A subscription that waits for its home shard.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a wish of the client's request")]
 pub struct WaitingSubscribe {
     /// The client's number for the request.
     pub request: u32,
     /// The channel.
     pub channel: ChannelName,
-    /// The client is to be told of gaps.
-    pub positioned: bool,
-    /// The client may recover.
-    pub recoverable: bool,
-    /// The client asked for what it missed.
-    pub recovering: bool,
-    /// Failing to recover is an error.
-    pub reject_unrecovered: bool,
+    /// Its features.
+    pub grant: Grant,
+    /// Whether the client asked for what it missed.
+    pub recovery: Recovery,
+}
+
+/// What a client that subscribes wants of the publications it may have missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// None of them.
+    Unasked,
+    /// All of them, if they are there.
+    Asked,
+    /// All of them, or no subscription.
+    Required,
+}
+
+impl Recovery {
+    /// Whether it asked for them.
+    pub fn is_asked(self) -> bool {
+        self != Recovery::Unasked
+    }
 }
 
 /// What only a busy connection has. Dropped as soon as it is empty.
@@ -314,8 +330,8 @@ pub struct Unread {
 /// What plain WebSocket's path asked for.
 #[derive(Debug, Default)]
 pub struct Plain {
-    /// Channels whose subscriptions have not begun, and whether the client recovers in each.
-    pub waiting: Vec<(ChannelName, bool)>,
+    /// Channels whose subscriptions have not begun.
+    pub waiting: Vec<WaitingSubscribe>,
     /// The channel that the client's messages go to.
     pub publish: Option<ChannelName>,
     /// What the upgrade is answered with, until the response is in the outbox.
@@ -359,6 +375,7 @@ impl Connection {
             generation,
             state: State::Handshaking,
             protocol: Protocol::Plain,
+            permissions: Permissions::Nothing,
             flags: Flags::default(),
             heard: now,
             pinged: Tick::NEVER,

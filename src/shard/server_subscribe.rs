@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::Shard;
+use crate::auth::Wish;
 use crate::channel::ChannelName;
 use crate::connection::{PendingRequest, State};
 use crate::ids::{ConnectionId, Position, Since};
@@ -200,30 +201,24 @@ impl<S: Sockets> Shard<S> {
         if !fits {
             return self.leave_if_unused(place);
         }
-        let insecure = self.options.auth().insecure;
+        let Some(connection) = self.slots.get(key) else { return };
         let Some(local) = self.locals.at(place) else { return };
-        let namespace = &local.namespace;
-        let has_history = namespace.has_history();
-        let recoverable =
-            has_history && (insecure || namespace.allow_recovery || namespace.force_recovery);
-        let positioned = recoverable
-            || has_history && (namespace.allow_positioning || namespace.force_positioning);
+        let grant = connection.permissions.grant(&local.namespace, Wish::Server);
         let publications = answer.recovered.as_deref().unwrap_or_default();
         let mut position = answer.top;
         position.offset -= publications.len() as u64;
         let push = Push::Subscribed(protocol::Subscribed {
             channel: local.view(),
-            recoverable,
-            positioned,
+            recoverable: grant.recoverable,
+            positioned: grant.positioned,
             was_recovering: false,
             recovered: false,
             publications,
             position,
         });
-        let Some(connection) = self.slots.get(key) else { return };
         let mut frames = Vec::new();
         let encoded = connection.protocol.codec().encode_push(&push, &mut frames);
-        self.add_subscription(key, place, (positioned, true));
+        self.add_subscription(key, place, (grant.positioned, true));
         match encoded {
             Ok(()) => self.send_event(key, &frames),
             Err(reason) => self.close(key, reason),

@@ -3,7 +3,8 @@
 
 use super::Shard;
 use super::input::Flow;
-use crate::channel::{ChannelName, DataType, Namespace, Publication, Publisher, check_payload};
+use crate::auth::Permissions;
+use crate::channel::{ChannelName, DataType, Publication, Publisher, check_payload};
 use crate::connection::{Flags, PendingRequest, State};
 use crate::handshake::{Endpoint, Upgrade};
 use crate::kernel::{ConnectionKey, Sockets};
@@ -99,12 +100,14 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_connect(&mut self, key: ConnectionKey, id: u32) -> Flow {
-        if !self.may_connect() {
+        let permissions = Permissions::without_token(&self.options.settings.auth);
+        if !permissions.may_connect() {
             return self.stop(key, CloseReason::BadRequest);
         }
         let client = self.identity.mint(self.connection_id(key));
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         connection.state = State::Connected;
+        connection.permissions = permissions;
         let own_pings = !connection.flags.has(Flags::FRAME_PINGS);
         let ping = own_pings.then_some(self.options.client().ping_interval);
         self.begin_heartbeat(key);
@@ -127,9 +130,9 @@ impl<S: Sockets> Shard<S> {
             Ok(namespace) => Arc::clone(namespace),
             Err(error) => return self.fail(key, id, error),
         };
-        let codec = connection.protocol.codec();
-        let subscribed = self.is_subscribed(key, channel.as_str());
-        if !self.may_publish(&namespace, subscribed) {
+        let (codec, permissions) = (connection.protocol.codec(), connection.permissions);
+        let role = self.role(key, channel.as_str());
+        if !permissions.may_publish(&namespace, role) {
             return self.fail(key, id, ClientError::PermissionDenied);
         }
         if let Err(error) = self.check_creating(key, channel.as_str()) {
@@ -251,8 +254,9 @@ impl<S: Sockets> Shard<S> {
         if !namespace.has_history() {
             return self.fail(key, id, ClientError::NotAvailable);
         }
-        let subscribed = self.is_subscribed(key, channel);
-        if !self.may_read_history(&namespace, subscribed) {
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let permissions = connection.permissions;
+        if !permissions.may_read_history(&namespace, self.role(key, channel)) {
             return self.fail(key, id, ClientError::PermissionDenied);
         }
         if let Err(error) = self.check_creating(key, channel) {
@@ -361,22 +365,5 @@ impl<S: Sockets> Shard<S> {
             buffer.clear();
             self.reply_buffer = buffer;
         }
-    }
-
-    /// Whether a client may connect without a token, the only way there is.
-    pub(super) fn may_connect(&self) -> bool {
-        self.options.auth().insecure || self.options.auth().anonymous
-    }
-
-    pub(super) fn may_publish(&self, namespace: &Namespace, subscribed: bool) -> bool {
-        let allowed = namespace.allow_publish_for_client
-            || subscribed && namespace.allow_publish_for_subscriber;
-        self.options.auth().insecure || allowed && namespace.allow_publish_for_anonymous
-    }
-
-    fn may_read_history(&self, namespace: &Namespace, subscribed: bool) -> bool {
-        let allowed = namespace.allow_history_for_client
-            || subscribed && namespace.allow_history_for_subscriber;
-        self.options.auth().insecure || allowed && namespace.allow_history_for_anonymous
     }
 }

@@ -5,8 +5,11 @@ use super::Shard;
 use super::input::Flow;
 use super::locals::Subscriber;
 use super::server_subscribe::Pending;
+use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
-use crate::connection::{Delivery, PendingRequest, State, Subscription, WaitingSubscribe};
+use crate::connection::{
+    Delivery, PendingRequest, Recovery, State, Subscription, WaitingSubscribe,
+};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{Subscribed, ToHome};
@@ -14,22 +17,22 @@ use crate::protocol::{self, Push, Reply};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 
 impl<S: Sockets> Shard<S> {
-    /// Whether a client without a key may subscribe to `channel`.
+    /// Whether a client with `permissions` may subscribe to `channel`.
     ///
     /// # Errors
     /// The error to answer with.
-    pub(super) fn check_subscribe(&self, channel: &str) -> Result<(), ClientError> {
+    pub(super) fn check_subscribe(
+        &self,
+        permissions: Permissions,
+        channel: &str,
+    ) -> Result<(), ClientError> {
         let namespace = self.options.namespaces().resolve(channel)?;
-        // `$` marks channels that need a key, `#` channels of certain users.
-        let open = namespace.allow_subscribe_for_client
-            && namespace.allow_subscribe_for_anonymous
-            && !channel.starts_with('$')
-            && !channel.contains('#');
-        if self.options.auth().insecure || open {
-            Ok(())
-        } else {
-            Err(ClientError::PermissionDenied)
-        }
+        permissions.check_subscribe(channel, namespace)
+    }
+
+    /// How a client stands to `channel`.
+    pub(super) fn role(&mut self, key: ConnectionKey, channel: &str) -> Role {
+        if self.is_subscribed(key, channel) { Role::Subscriber } else { Role::Client }
     }
 
     pub(super) fn on_subscribe(
@@ -41,7 +44,7 @@ impl<S: Sockets> Shard<S> {
         let channel = request.channel.as_ref();
         let id_of_connection = self.connection_id(key);
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
-        let count = connection.subscriptions_count();
+        let (count, permissions) = (connection.subscriptions_count(), connection.permissions);
         let pending = self.server_subscribe.find(id_of_connection, channel);
         let error = if matches!(pending, Some(Pending::Cancelled(_))) {
             Some(ClientError::Internal) // The next answer is not for this request.
@@ -50,35 +53,21 @@ impl<S: Sockets> Shard<S> {
         } else if count >= self.options.client().channels_max {
             Some(ClientError::LimitExceeded)
         } else {
-            self.check_subscribe(channel).err().or(request.refused)
+            self.check_subscribe(permissions, channel).err().or(request.refused)
         };
         if let Some(error) = error {
             return self.fail(key, id, error);
         }
         let Ok(namespace) = self.options.namespaces().resolve(channel) else { return Flow::Stop };
-        let has_history = namespace.has_history();
-        let allowed = |asked, allow, force| has_history && (force || asked && allow);
-        let insecure = self.options.auth().insecure;
-        let recoverable = allowed(
-            request.recoverable || request.recover.is_some(),
-            namespace.allow_recovery || insecure,
-            namespace.force_recovery,
-        );
-        let positioned = recoverable
-            || allowed(
-                request.positioned,
-                namespace.allow_positioning || insecure,
-                namespace.force_positioning,
-            );
-        let recover = request.recover.filter(|_| recoverable);
-        let waiting = WaitingSubscribe {
-            request: id,
-            channel: ChannelName::new(channel),
-            positioned,
-            recoverable,
-            recovering: request.recover.is_some(),
-            reject_unrecovered: request.reject_unrecovered && recover.is_some(),
+        let grant = permissions.grant(namespace, wish(request));
+        let recover = request.recover.filter(|_| grant.recoverable);
+        let recovery = match (request.recover, recover) {
+            (None, _) => Recovery::Unasked,
+            (Some(_), Some(_)) if request.reject_unrecovered => Recovery::Required,
+            (Some(_), _) => Recovery::Asked,
         };
+        let channel = ChannelName::new(channel);
+        let waiting = WaitingSubscribe { request: id, channel, grant, recovery };
         self.subscribe(key, waiting, recover)
     }
 
@@ -174,13 +163,13 @@ impl<S: Sockets> Shard<S> {
             self.limit_replay(key, &mut answer);
         }
         let recovered = answer.recovered.is_some();
-        if waiting.recovering {
+        if waiting.recovery.is_asked() {
             let counters = &self.counters;
             let counter =
                 if recovered { &counters.recoveries_ok } else { &counters.recoveries_failed };
             counter.add(1);
         }
-        if waiting.reject_unrecovered && !recovered {
+        if waiting.recovery == Recovery::Required && !recovered {
             self.leave_if_unused(place);
             self.fail(key, waiting.request, ClientError::UnrecoverablePosition);
             return self.resume(key);
@@ -191,9 +180,9 @@ impl<S: Sockets> Shard<S> {
         position.offset -= publications.len() as u64;
         let reply = Reply::Subscribed(protocol::Subscribed {
             channel: local.view(),
-            recoverable: waiting.recoverable,
-            positioned: waiting.positioned,
-            was_recovering: waiting.recovering,
+            recoverable: waiting.grant.recoverable,
+            positioned: waiting.grant.positioned,
+            was_recovering: waiting.recovery.is_asked(),
             recovered,
             publications: &publications,
             position,
@@ -205,7 +194,7 @@ impl<S: Sockets> Shard<S> {
         let mut frames = std::mem::take(&mut self.reply_buffer);
         let encoded =
             connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);
-        self.add_subscription(key, place, (waiting.positioned, false));
+        self.add_subscription(key, place, (waiting.grant.positioned, false));
         if let Err(reason) = encoded {
             return self.close(key, reason);
         }
@@ -337,5 +326,16 @@ impl<S: Sockets> Shard<S> {
             }
             Err(reason) => self.close(key, reason),
         }
+    }
+}
+
+/// The features that a client's command asks for. One that recovers may be recovered again.
+fn wish(request: &protocol::Subscribe<'_>) -> Wish {
+    if request.recoverable || request.recover.is_some() {
+        Wish::Recoverable
+    } else if request.positioned {
+        Wish::Positioned
+    } else {
+        Wish::Plain
     }
 }

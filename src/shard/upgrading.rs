@@ -8,8 +8,9 @@
 
 use super::Shard;
 use super::input::Flow;
+use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
-use crate::connection::{Flags, Plain, State, WaitingSubscribe};
+use crate::connection::{Flags, Plain, Recovery, State, WaitingSubscribe};
 use crate::handshake::{self, Acceptance, PlainRequest, Unavailable};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::UPGRADE_TIMEOUT;
@@ -33,13 +34,15 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         connection.state = State::Upgrading;
         connection.flags.set(Flags::WAITING);
+        connection.permissions = Permissions::without_token(&self.options.settings.auth);
+        let permissions = connection.permissions;
         let envelope = request.as_ref().is_ok_and(|request| request.envelope);
         connection.protocol = if envelope { Protocol::Envelope } else { Protocol::Plain };
         let acceptance = Some(acceptance);
         connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
         let checked = request
             .map_err(|text| (ClientError::BadRequest, text.to_owned()))
-            .and_then(|request| self.check_plain(key, &request).map(|()| request));
+            .and_then(|request| self.check_plain(key, permissions, &request).map(|()| request));
         match checked {
             Ok(request) => self.ask_for_channels(key, request),
             Err((error, detail)) => {
@@ -50,8 +53,13 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Checks what the path asks for against what the client may do.
-    fn check_plain(&self, key: ConnectionKey, request: &PlainRequest) -> Result<(), Refusal> {
-        if !self.may_connect() {
+    fn check_plain(
+        &self,
+        key: ConnectionKey,
+        permissions: Permissions,
+        request: &PlainRequest,
+    ) -> Result<(), Refusal> {
+        if !permissions.may_connect() {
             return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
         }
         let (count, most) = (request.channels.len(), self.options.client().channels_max);
@@ -59,7 +67,7 @@ impl<S: Sockets> Shard<S> {
             return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
         }
         for (channel, _) in &request.channels {
-            let checked = self.check_subscribe(channel);
+            let checked = self.check_subscribe(permissions, channel);
             let checked = checked.and_then(|()| self.check_creating(key, channel));
             checked.map_err(|error| (error, channel.clone()))?;
         }
@@ -67,7 +75,8 @@ impl<S: Sockets> Shard<S> {
         let refused = |error| (error, format!("publish={publish}"));
         let namespace = self.options.namespaces().resolve(publish).map_err(refused)?;
         let subscribed = request.channels.iter().any(|(channel, _)| channel == publish);
-        if self.may_publish(namespace, subscribed) {
+        let role = if subscribed { Role::Subscriber } else { Role::Client };
+        if permissions.may_publish(namespace, role) {
             Ok(())
         } else {
             Err(refused(ClientError::PermissionDenied))
@@ -75,14 +84,17 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn ask_for_channels(&mut self, key: ConnectionKey, request: PlainRequest) -> Flow {
+        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let permissions = connection.permissions;
         let mut waiting = Vec::with_capacity(request.channels.len());
         for (channel, since) in request.channels {
             let name = ChannelName::new(&channel);
             let Ok(namespace) = self.options.namespaces().resolve(&channel) else { continue };
-            let has_history = namespace.has_history();
-            let last = if has_history && since.is_none() { request.last } else { 0 };
-            self.request_subscription(key, &name, (since.filter(|_| has_history), last));
-            waiting.push((name, since.is_some()));
+            let grant = permissions.grant(namespace, Wish::Path);
+            let last = if grant.recoverable && since.is_none() { request.last } else { 0 };
+            self.request_subscription(key, &name, (since.filter(|_| grant.recoverable), last));
+            let recovery = if since.is_some() { Recovery::Asked } else { Recovery::Unasked };
+            waiting.push(WaitingSubscribe { request: 0, channel: name, grant, recovery });
         }
         let connection = self.slots.get(key);
         if let Some(plain) = connection.and_then(|found| found.busy.as_mut()?.plain.as_mut()) {
@@ -102,16 +114,8 @@ impl<S: Sockets> Shard<S> {
         channel: &ChannelName,
     ) -> Option<WaitingSubscribe> {
         let plain = self.slots.get(key)?.busy.as_mut()?.plain.as_mut()?;
-        let at = plain.waiting.iter().position(|(name, _)| name == channel)?;
-        let (channel, recovering) = plain.waiting.swap_remove(at);
-        Some(WaitingSubscribe {
-            request: 0,
-            channel,
-            positioned: true,
-            recoverable: recovering,
-            recovering,
-            reject_unrecovered: false,
-        })
+        let at = plain.waiting.iter().position(|waiting| waiting.channel == *channel)?;
+        Some(plain.waiting.swap_remove(at))
     }
 
     /// Puts the response to the upgrade into the outbox, before everything else. It comes there
