@@ -1,13 +1,13 @@
 //! What the server keeps for one client. Everything that an idle connection does not need is in a
 //! box that it does not have: an idle connection with one channel is one cache line.
 
+mod deadlines;
 mod outbox;
 mod slots;
 
+pub use deadlines::{Attention, Deadlines, Due, Patience};
 pub use outbox::{Accounts, Frames, Outbox, Piece};
 pub use slots::Slots;
-
-use std::time::Duration;
 
 use crate::auth::{Grant, Permissions};
 use crate::channel::ChannelName;
@@ -420,13 +420,6 @@ impl Connection {
     /// Cost of what waits to be sent.
     pub fn outbox_cost_bytes(&self) -> usize {
         self.busy.as_ref().map_or(0, |busy| busy.outbox.cost_bytes())
-    }
-
-    /// When the connection has failed to take any of what waits for it for `patience`; absent if
-    /// its socket has room.
-    pub fn stalls_at(&self, patience: Duration) -> Option<Tick> {
-        let busy = self.busy.as_ref().filter(|busy| !busy.outbox.is_empty())?;
-        self.flags.has(Flags::BLOCKED).then(|| busy.outbox.moved().after(patience))
     }
 
     /// How many channels it has.

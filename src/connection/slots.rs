@@ -101,6 +101,16 @@ impl Slots {
         self.at(key.slot).filter(|found| stale || found.generation == key.generation)
     }
 
+    /// The connection that `key` names, for those who have found it there before: it stays in its
+    /// slot at least until the next news of its socket.
+    ///
+    /// # Panics
+    /// It is gone: a key has been kept for too long.
+    #[expect(clippy::expect_used, reason = "a slot is freed between two events, never in one")]
+    pub fn connection(&mut self, key: ConnectionKey) -> &mut Connection {
+        self.get(key).expect("a connection stays in its slot while an event is carried out")
+    }
+
     /// The key of the slot's tenant.
     pub fn key(&mut self, slot: Slot) -> Option<ConnectionKey> {
         self.at(slot).map(|connection| ConnectionKey { slot, generation: connection.generation })
@@ -114,6 +124,11 @@ impl Slots {
     /// Sets when the connection is next to be looked after.
     pub fn set_deadline(&mut self, slot: Slot, deadline: Tick) {
         self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS] = deadline;
+    }
+
+    /// Sees to it that the connection is looked after at `deadline`, if not before.
+    pub fn bring_forward(&mut self, slot: Slot, deadline: Tick) {
+        self.set_deadline(slot, self.deadline(slot).min(deadline));
     }
 
     /// When the connection is next to be looked after.

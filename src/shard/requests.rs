@@ -175,8 +175,7 @@ impl<S: Sockets> Shard<S> {
     /// Sees to it that a connection which was closing when the drain began ends with the others.
     fn hasten(&mut self, key: ConnectionKey) {
         if self.slots.get(key).is_some_and(|connection| connection.state == State::Closing) {
-            let deadline = self.slots.deadline(key.slot).min(self.last_end);
-            self.slots.set_deadline(key.slot, deadline);
+            self.slots.bring_forward(key.slot, self.last_end);
         }
     }
 
