@@ -5,33 +5,17 @@
 //! says, so whole nodes run in one thread under a simulated clock and network. [`Shard::turn`] is
 //! the only entrance after start-up besides [`Shard::on_accept`].
 
-mod audit;
-mod budget;
-mod closing;
-mod creating;
-mod fanout;
-mod heartbeat;
+mod control;
+mod delivery;
 mod identity;
-mod inbound;
-mod input;
-mod server_subscribe;
-mod locals;
-mod missed;
 mod options;
-mod parking;
-mod reporting;
-mod requests;
-mod retry;
 mod session;
-mod subscribing;
-mod sweep;
 mod turn;
-mod upgrading;
 
-pub use budget::OutboxLeases;
+pub use delivery::OutboxLeases;
 pub use identity::Identity;
-pub use input::is_parsing;
 pub use options::{Options, Pools};
+pub use session::is_parsing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,11 +31,9 @@ use crate::mesh::{HomeMap, Inbox, Outbound, Post, ShardMail, ToShard};
 use crate::metrics::ShardCounters;
 use crate::readiness::Readiness;
 use crate::subnets::{Subnet, Subnets};
-use budget::Budget;
-use inbound::Unfinished;
-use locals::Locals;
-use requests::Requests;
-use sweep::Sweep;
+use control::{Audit, Requests};
+use delivery::{Budget, Locals, Retries, Sweep};
+use session::{Creating, GapNotice, Joining, Owing, Reporting, Unfinished};
 
 /// What a shard is made of.
 pub struct Parts<S> {
@@ -101,7 +83,7 @@ pub struct Shard<S> {
     slots: Slots,
     locals: Locals,
     home: Home,
-    creating: creating::Creating,
+    creating: Creating,
     /// Channels that have gathered publications in this turn.
     unsealed: Vec<u32>,
     /// Channels that hold segments.
@@ -109,29 +91,29 @@ pub struct Shard<S> {
     /// Connections with something to send.
     dirty: Bitmap,
     sweep: Sweep,
-    retries: retry::Retries,
+    retries: Retries,
     /// Connections with something to read.
     readable: VecDeque<ConnectionKey>,
     unfinished: Unfinished,
     budget: Budget,
-    owing: parking::Owing,
+    owing: Owing,
     /// Bytes for single clients that this turn has made.
     replied_bytes: usize,
     /// What the next answer is encoded in; empty between two.
     reply_buffer: Vec<u8>,
     requests: Requests,
-    server_subscribe: server_subscribe::Joining,
-    reporting: reporting::Reporting,
+    server_subscribe: Joining,
+    reporting: Reporting,
     /// Subscribers that have missed something and are still to be told, for a protocol in which
     /// they come back when they are, or for which it is still to be asked.
-    gap_notices_due: VecDeque<(ConnectionKey, ChannelName, missed::GapNotice)>,
+    gap_notices_due: VecDeque<(ConnectionKey, ChannelName, GapNotice)>,
     /// How many more may be told in this tick.
     gaps_allowed: usize,
     buffer: Vec<u8>,
     events: Vec<Ready>,
     /// The part of the slots that the last tick's sweep of deadlines looked at.
     heartbeat_phase: usize,
-    audit: audit::Audit,
+    audit: Audit,
     draining: bool,
     /// When no closing connection may linger any longer.
     last_end: Tick,
@@ -141,7 +123,7 @@ impl<S: Sockets> Shard<S> {
     /// A shard without connections.
     pub fn new(parts: Parts<S>) -> Shard<S> {
         let (options, pools) = (&parts.options, parts.pools);
-        let creating = creating::Creating::new(options, &pools);
+        let creating = Creating::new(options, &pools);
         let home = Home::new(home::Parts {
             settings: Arc::clone(&options.settings),
             history_bytes_max: options.history_bytes_max,
@@ -172,22 +154,22 @@ impl<S: Sockets> Shard<S> {
             channels_with_segments: Vec::new(),
             dirty: Bitmap::default(),
             sweep: Sweep::default(),
-            retries: retry::Retries::default(),
+            retries: Retries::default(),
             readable: VecDeque::new(),
             unfinished: Unfinished::new(parts.options.inbound_bytes_max),
             budget: Budget::new(parts.outboxes),
-            owing: parking::Owing::default(),
+            owing: Owing::default(),
             replied_bytes: 0,
             reply_buffer: Vec::new(),
             requests: Requests::default(),
-            server_subscribe: server_subscribe::Joining::default(),
-            reporting: reporting::Reporting::default(),
+            server_subscribe: Joining::default(),
+            reporting: Reporting::default(),
             gap_notices_due: VecDeque::new(),
             gaps_allowed: GAPS_TOLD_PER_TICK,
             buffer: vec![0; RECEIVE_BYTES_MAX],
             events: Vec::new(),
             heartbeat_phase: 0,
-            audit: audit::Audit::default(),
+            audit: Audit::default(),
             draining: false,
             last_end: Tick::NEVER,
             options: parts.options,

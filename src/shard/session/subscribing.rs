@@ -1,9 +1,7 @@
 //! Subscriptions: begun by the home shard's answer, which stands in the queue exactly where live
 //! publications begin, so there is nothing to buffer and nothing to merge.
 
-use super::Shard;
 use super::input::Flow;
-use super::locals::Subscriber;
 use super::server_subscribe::Pending;
 use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
@@ -15,13 +13,15 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{Subscribed, ToHome};
 use crate::protocol::{self, Push, Reply};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
+use crate::shard::Shard;
+use crate::shard::delivery::Subscriber;
 
 impl<S: Sockets> Shard<S> {
     /// Whether a client with `permissions` may subscribe to `channel`.
     ///
     /// # Errors
     /// The error to answer with.
-    pub(super) fn check_subscribe(
+    pub(in crate::shard) fn check_subscribe(
         &self,
         permissions: Permissions,
         channel: &str,
@@ -31,11 +31,11 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// How a client stands to `channel`.
-    pub(super) fn role(&mut self, key: ConnectionKey, channel: &str) -> Role {
+    pub(in crate::shard) fn role(&mut self, key: ConnectionKey, channel: &str) -> Role {
         if self.is_subscribed(key, channel) { Role::Subscriber } else { Role::Client }
     }
 
-    pub(super) fn on_subscribe(
+    pub(in crate::shard) fn on_subscribe(
         &mut self,
         key: ConnectionKey,
         id: u32,
@@ -89,7 +89,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The home shard's answer: the subscription begins here and now.
-    pub(super) fn on_subscribed(&mut self, answer: Subscribed) {
+    pub(in crate::shard) fn on_subscribed(&mut self, answer: Subscribed) {
         let key = Self::key_of(answer.connection);
         let Some(place) = self.locals.find(answer.channel.as_str()) else { return };
         self.seal_channel(place);
@@ -109,7 +109,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The home shard can't grant a subscription at present.
-    pub(super) fn on_refused(
+    pub(in crate::shard) fn on_refused(
         &mut self,
         channel: &ChannelName,
         key: ConnectionKey,
@@ -209,7 +209,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Makes a connection one of a channel's subscribers.
-    pub(super) fn add_subscription(
+    pub(in crate::shard) fn add_subscription(
         &mut self,
         key: ConnectionKey,
         place: u32,
@@ -231,14 +231,14 @@ impl<S: Sockets> Shard<S> {
         self.report_subscribe(key, place);
     }
 
-    pub(super) fn is_subscribed(&mut self, key: ConnectionKey, channel: &str) -> bool {
+    pub(in crate::shard) fn is_subscribed(&mut self, key: ConnectionKey, channel: &str) -> bool {
         let Some(place) = self.locals.find(channel) else { return false };
         let connection = self.slots.get(key);
         connection.is_some_and(|connection| connection.find_subscription(place).is_some())
     }
 
     /// Ends a client's subscription, if it has one; nothing is said to the client.
-    pub(super) fn unsubscribe(&mut self, key: ConnectionKey, channel: &str) -> bool {
+    pub(in crate::shard) fn unsubscribe(&mut self, key: ConnectionKey, channel: &str) -> bool {
         let Some(place) = self.locals.find(channel) else { return false };
         let index = self.slots.get(key).and_then(|connection| connection.find_subscription(place));
         match index {
@@ -252,7 +252,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Ends all of a client's subscriptions, and the one that it waits for.
-    pub(super) fn unsubscribe_all(&mut self, slot: Slot) {
+    pub(in crate::shard) fn unsubscribe_all(&mut self, slot: Slot) {
         while let Some(connection) = self.slots.at(slot) {
             let count = connection.subscriptions_count();
             if count == 0 {
@@ -263,7 +263,7 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    pub(super) fn remove_subscription(&mut self, slot: Slot, index: usize) {
+    pub(in crate::shard) fn remove_subscription(&mut self, slot: Slot, index: usize) {
         let Some(connection) = self.slots.at(slot) else { return };
         let Some(&mut removed) = connection.subscription(index) else { return };
         let moved = connection.remove_subscription(index);
@@ -288,7 +288,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Tells the home shard when nobody here wants a channel any more.
-    pub(super) fn leave_if_unused(&mut self, place: u32) {
+    pub(in crate::shard) fn leave_if_unused(&mut self, place: u32) {
         let Some(local) = self.locals.at(place).filter(|local| local.is_unused()) else { return };
         let (home, channel) = (local.home, local.name.clone());
         // `unsealed` and `holding` may go on naming the place, even when another channel has it:
@@ -302,7 +302,12 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Ends a subscription and tells the client why.
-    pub(super) fn end_subscription(&mut self, slot: Slot, index: usize, reason: UnsubscribeReason) {
+    pub(in crate::shard) fn end_subscription(
+        &mut self,
+        slot: Slot,
+        index: usize,
+        reason: UnsubscribeReason,
+    ) {
         let Some(key) = self.slots.key(slot) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
         let protocol = connection.protocol;

@@ -4,16 +4,16 @@
 
 use std::sync::Arc;
 
-use super::Shard;
 use super::server_subscribe::Pending;
 use crate::channel::{ChannelName, Publication};
 use crate::connection::Delivery;
 use crate::ids::{Position, Since, SinceEpoch, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::protocol::Push;
+use crate::shard::Shard;
 
 /// What is still to be done for a subscriber that has missed something.
-pub(super) enum GapNotice {
+pub(in crate::shard) enum GapNotice {
     /// Its subscription has ended, which it is to be told; and whether the application made it.
     Ended { server_side: bool },
     /// What came after this position is to be asked for.
@@ -22,7 +22,7 @@ pub(super) enum GapNotice {
 
 impl<S: Sockets> Shard<S> {
     /// Lets a subscription rest, which has missed what follows `last`, until that is here.
-    pub(super) fn begin_recovering(&mut self, slot: Slot, place: u32, last: Position) {
+    pub(in crate::shard) fn begin_recovering(&mut self, slot: Slot, place: u32, last: Position) {
         // What came before the gap goes first.
         self.collect_pending(slot);
         let Some(key) = self.slots.key(slot) else { return };
@@ -42,7 +42,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Asks the home shard for what a subscriber has missed, unless it has not read what it has.
-    pub(super) fn ask_for_missed(
+    pub(in crate::shard) fn ask_for_missed(
         &mut self,
         key: ConnectionKey,
         channel: ChannelName,
@@ -61,7 +61,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Whether a subscription rests until what it has missed is here.
-    pub(super) fn is_recovering(&mut self, key: ConnectionKey, channel: &str) -> bool {
+    pub(in crate::shard) fn is_recovering(&mut self, key: ConnectionKey, channel: &str) -> bool {
         let Some(place) = self.locals.find(channel) else { return false };
         let Some(connection) = self.slots.get(key) else { return false };
         let index = connection.find_subscription(place);
@@ -71,7 +71,7 @@ impl<S: Sockets> Shard<S> {
 
     /// The home shard has said what a subscriber missed after `last`, or can't: its subscription
     /// goes on here and now.
-    pub(super) fn on_missed(
+    pub(in crate::shard) fn on_missed(
         &mut self,
         key: ConnectionKey,
         place: u32,
@@ -113,7 +113,12 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Tells a subscriber that it has missed something for good.
-    pub(super) fn push_gap(&mut self, key: ConnectionKey, place: u32, (after, next): (u64, u64)) {
+    pub(in crate::shard) fn push_gap(
+        &mut self,
+        key: ConnectionKey,
+        place: u32,
+        (after, next): (u64, u64),
+    ) {
         let Some(local) = self.locals.at(place) else { return };
         let Some(connection) = self.slots.get(key) else { return };
         let push = Push::Gap { channel: local.name.as_str(), after, next };

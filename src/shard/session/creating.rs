@@ -10,16 +10,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Options, Pools, Shard};
 use crate::ids::{ConnectionId, Moment};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
 use crate::pool::Pool;
 use crate::reason::ClientError;
+use crate::shard::{Options, Pools, Shard};
 use crate::subnets::{PerSecond, Row};
 
 /// Who has created how many.
-pub(super) struct Creating {
+pub(in crate::shard) struct Creating {
     /// Time in which a client earns one channel.
     interval: Duration,
     /// How many it may have created at once.
@@ -38,7 +38,7 @@ pub(super) struct Creating {
 
 impl Creating {
     /// Nobody has created any.
-    pub(super) fn new(options: &Options, pools: &Pools) -> Creating {
+    pub(in crate::shard) fn new(options: &Options, pools: &Pools) -> Creating {
         let client = options.client().channels_created_per_second_max.max(1);
         Creating {
             interval: Duration::from_secs(1) / client,
@@ -92,7 +92,7 @@ impl Creating {
     }
 
     /// Forgets clients that have all of their allowance again.
-    pub(super) fn on_tick(&mut self, now: Moment) {
+    pub(in crate::shard) fn on_tick(&mut self, now: Moment) {
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
             let Some(connection) = self.round.pop_front() else { return };
             let over = self.used.get(&connection).is_none_or(|until| *until <= now);
@@ -115,7 +115,11 @@ impl<S: Sockets> Shard<S> {
     ///
     /// # Errors
     /// See [`Creating::check`].
-    pub(super) fn check_creating(&self, key: ConnectionKey, name: &str) -> Result<(), ClientError> {
+    pub(in crate::shard) fn check_creating(
+        &self,
+        key: ConnectionKey,
+        name: &str,
+    ) -> Result<(), ClientError> {
         if self.locals.find(name).is_some() {
             return Ok(());
         }
@@ -128,7 +132,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// A client of this shard has created a channel. If it is gone, nobody but the node is charged.
-    pub(super) fn on_created(&mut self, connection: ConnectionId) {
+    pub(in crate::shard) fn on_created(&mut self, connection: ConnectionId) {
         let key = Self::key_of(connection);
         let is_there = self.slots.get(key).is_some();
         let subnet = self.subnets.row(self.slots.subnet(key.slot)).filter(|_| is_there);

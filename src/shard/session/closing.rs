@@ -3,24 +3,24 @@
 
 use std::time::Duration;
 
-use super::Shard;
 use super::upgrading::passes;
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::CloseReason;
+use crate::shard::Shard;
 use crate::ws;
 
 impl<S: Sockets> Shard<S> {
     /// Closes a connection with the code and text of `reason`.
-    pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
+    pub(in crate::shard) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
         let row = reason.row();
         self.close_with(key, reason, (row.code, row.text));
     }
 
     /// Closes a connection with a code and text of its own.
-    pub(super) fn close_with(
+    pub(in crate::shard) fn close_with(
         &mut self,
         key: ConnectionKey,
         reason: CloseReason,
@@ -58,13 +58,13 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Answers a request head with HTTP, and closes.
-    pub(super) fn respond(&mut self, key: ConnectionKey, response: &[u8]) {
+    pub(in crate::shard) fn respond(&mut self, key: ConnectionKey, response: &[u8]) {
         self.begin_closing(key, CloseReason::Refused, None);
         self.send_own(key, response);
     }
 
     /// The peer has sent a close frame: it gets one back, and the connection ends.
-    pub(super) fn on_close_frame(&mut self, key: ConnectionKey, code: Option<u16>) {
+    pub(in crate::shard) fn on_close_frame(&mut self, key: ConnectionKey, code: Option<u16>) {
         if let Some(connection) = self.slots.get(key) {
             connection.flags.set(Flags::PEER_CLOSED);
         }
@@ -112,13 +112,13 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Until when a connection that ends now may linger.
-    pub(super) fn linger_end(&self, most: Duration) -> Tick {
+    pub(in crate::shard) fn linger_end(&self, most: Duration) -> Tick {
         self.tick.after(most).min(self.last_end)
     }
 
     /// The kernel takes nothing more for a connection. What its peer has sent before is still
     /// carried out: a client may send its last words and be gone.
-    pub(super) fn on_deaf(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn on_deaf(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         if !matches!(connection.state, State::Opened | State::Connected) {
             return self.release(key, CloseReason::PeerGone, Release::Abort);
@@ -135,7 +135,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The peer has ended its stream, and all that came before has been read.
-    pub(super) fn on_end(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn on_end(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         connection.flags.clear(Flags::READABLE);
         connection.flags.set(Flags::PEER_CLOSED);
@@ -152,7 +152,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Ends a connection whose peer has ended its stream, if nothing that it asked for is under way
     /// any more. The answers go out first: the peer may still read.
-    pub(super) fn end_if_done(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn end_if_done(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         let open = matches!(connection.state, State::Opened | State::Connected);
         let publishing = connection.busy.as_ref().is_some_and(|busy| busy.publishing > 0);
@@ -183,7 +183,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// A closing connection has sent its last byte.
-    pub(super) fn on_closing_sent(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn on_closing_sent(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         if connection.flags.has(Flags::PEER_CLOSED) {
             return self.release(key, CloseReason::ClientClosed, Release::Graceful);
@@ -199,7 +199,12 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Gives a connection up. Its slot is free when the watch of its socket has ended.
-    pub(super) fn release(&mut self, key: ConnectionKey, reason: CloseReason, how: Release) {
+    pub(in crate::shard) fn release(
+        &mut self,
+        key: ConnectionKey,
+        reason: CloseReason,
+        how: Release,
+    ) {
         if let Some(socket) = self.forget(key, reason) {
             self.io.release(socket, key, how);
         }
@@ -207,7 +212,11 @@ impl<S: Sockets> Shard<S> {
 
     /// Takes a connection out of every table but that of the slots; answers its socket, if this
     /// had not been done before.
-    pub(super) fn forget(&mut self, key: ConnectionKey, reason: CloseReason) -> Option<Socket> {
+    pub(in crate::shard) fn forget(
+        &mut self,
+        key: ConnectionKey,
+        reason: CloseReason,
+    ) -> Option<Socket> {
         let connection = self.slots.get(key)?;
         if connection.state == State::Released {
             return None;

@@ -3,17 +3,17 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::Shard;
 use crate::connection::{Flags, PendingRequest, Slots, State};
 use crate::handshake::{self, Progress, Unavailable};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
+use crate::shard::Shard;
 use crate::ws::{self, Decoder, Incoming, Opcode};
 
 /// What became of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
+pub(in crate::shard) enum Flow {
     /// It has been carried out; more may follow.
     Continue,
     /// A request waits for its answer, or what follows waits for room.
@@ -24,7 +24,7 @@ pub(super) enum Flow {
 
 impl<S: Sockets> Shard<S> {
     /// News of a socket.
-    pub(super) fn on_ready(&mut self, ready: Ready) {
+    pub(in crate::shard) fn on_ready(&mut self, ready: Ready) {
         let key = ready.key;
         let Some(connection) = self.slots.get(key) else { return };
         if ready.ended {
@@ -61,7 +61,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that a socket may have bytes.
-    pub(super) fn mark_readable(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn mark_readable(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get(key) {
             connection.flags.set(Flags::READABLE);
         }
@@ -69,7 +69,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Puts a connection on the list of those that go on: with parked input, or by reading.
-    pub(super) fn list(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn list(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         if !connection.flags.has(Flags::LISTED) {
             connection.flags.set(Flags::LISTED);
@@ -79,7 +79,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Goes on with parked input, or reads once from a socket that may have bytes; it stays on the
     /// list while it may have more.
-    pub(super) fn on_listed(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn on_listed(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         connection.flags.clear(Flags::LISTED);
         if connection.flags.has(Flags::PARKED) {
@@ -185,7 +185,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Decodes frames and carries out what they ask for.
-    pub(super) fn on_frames(&mut self, key: ConnectionKey, mut input: &mut [u8]) -> Flow {
+    pub(in crate::shard) fn on_frames(&mut self, key: ConnectionKey, mut input: &mut [u8]) -> Flow {
         let limits = ws::Limits {
             message_bytes_max: self.options.client().message_bytes_max,
             fragments_max: self.options.client().fragments_max,
@@ -287,7 +287,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Carries out the commands of a message, one after another, until one has to wait. Answers
     /// what is left of the message.
-    pub(super) fn on_commands<'m>(
+    pub(in crate::shard) fn on_commands<'m>(
         &mut self,
         key: ConnectionKey,
         opcode: Opcode,
@@ -331,7 +331,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Brings the account of unfinished input up to date.
-    pub(super) fn account_inbound(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn account_inbound(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get(key)
             && let Some(busy) = connection.busy.as_mut()
         {
@@ -351,7 +351,7 @@ impl<S: Sockets> Shard<S> {
 
     /// The same, and makes room if there is too much. Closing a connection only accounts, so that
     /// thousands of small ones are closed in a loop and not each from within the other's closing.
-    pub(super) fn charge_inbound(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn charge_inbound(&mut self, key: ConnectionKey) {
         self.account_inbound(key);
         while self.unfinished.is_full() {
             let Some(oldest) = self.unfinished.take_oldest() else { break };

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use super::Shard;
-use super::missed::GapNotice;
 use crate::channel::{ChannelName, Publication};
 use crate::connection::Delivery;
 use crate::ids::Position;
@@ -12,10 +10,16 @@ use crate::kernel::Sockets;
 use crate::limits::GAPS_TOLD_PER_TICK;
 use crate::protocol::{OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
+use crate::shard::Shard;
+use crate::shard::session::GapNotice;
 
 impl<S: Sockets> Shard<S> {
     /// Live publications of a channel.
-    pub(super) fn on_live(&mut self, channel: &ChannelName, publications: Vec<Arc<Publication>>) {
+    pub(in crate::shard) fn on_live(
+        &mut self,
+        channel: &ChannelName,
+        publications: Vec<Arc<Publication>>,
+    ) {
         let Some(place) = self.locals.find(channel.as_str()) else { return };
         for publication in publications {
             self.on_live_one(place, publication);
@@ -52,7 +56,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Publications from after `after` up to before `next` were dropped on the way here.
-    pub(super) fn on_gap(&mut self, channel: &ChannelName, next: u64) {
+    pub(in crate::shard) fn on_gap(&mut self, channel: &ChannelName, next: u64) {
         let Some(place) = self.locals.find(channel.as_str()) else { return };
         let Some(local) = self.locals.at(place) else { return };
         let Some(mut expected) = local.next() else { return };
@@ -65,7 +69,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The home shard has found that the channel stands elsewhere than it said.
-    pub(super) fn on_moved(&mut self, channel: &ChannelName, top: Position) {
+    pub(in crate::shard) fn on_moved(&mut self, channel: &ChannelName, top: Position) {
         let Some(place) = self.locals.find(channel.as_str()) else { return };
         // Before the first answer nobody here is subscribed.
         if self.locals.at(place).is_some_and(|local| local.next().is_some()) {
@@ -74,7 +78,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Brings the channel to where the home shard says it stands.
-    pub(super) fn check_continuity(&mut self, place: u32, top: Position) {
+    pub(in crate::shard) fn check_continuity(&mut self, place: u32, top: Position) {
         let Some(local) = self.locals.at(place) else { return };
         let next = Position { offset: top.offset + 1, ..top };
         let before = local.next();
@@ -142,7 +146,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Tells those who wait for it that they have missed something, as many as a tick may, or asks
     /// for it.
-    pub(super) fn on_tick_gaps(&mut self) {
+    pub(in crate::shard) fn on_tick_gaps(&mut self) {
         self.gaps_allowed = GAPS_TOLD_PER_TICK;
         for _ in 0..self.gap_notices_due.len().min(GAPS_TOLD_PER_TICK) {
             let Some((key, channel, gap_notices_due)) = self.gap_notices_due.pop_front() else {
@@ -179,14 +183,14 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Seals what has been gathered, and marks everybody who is to receive it.
-    pub(super) fn seal(&mut self) {
+    pub(in crate::shard) fn seal(&mut self) {
         for place in std::mem::take(&mut self.unsealed) {
             self.seal_channel(place);
         }
     }
 
     /// The same for one channel, if it has gathered anything.
-    pub(super) fn seal_channel(&mut self, place: u32) {
+    pub(in crate::shard) fn seal_channel(&mut self, place: u32) {
         let Some(local) = self.locals.at(place).filter(|local| local.is_open()) else { return };
         if !local.holds_segments() {
             self.channels_with_segments.push(place);

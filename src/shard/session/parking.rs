@@ -3,22 +3,22 @@
 
 use std::collections::VecDeque;
 
-use super::Shard;
 use super::input::Flow;
 use crate::connection::{Flags, Parked, ParkedMessage, State};
 use crate::ids::Moment;
 use crate::kernel::{ConnectionKey, Sockets};
+use crate::shard::Shard;
 use crate::ws::Opcode;
 
 /// Clients that have been given more history than they may have for the time being.
 #[derive(Default)]
-pub(super) struct Owing(VecDeque<ConnectionKey>);
+pub(in crate::shard) struct Owing(VecDeque<ConnectionKey>);
 
 impl<S: Sockets> Shard<S> {
     /// Whether a client's next command may be carried out: not while more than one write waits for
     /// it, or one message of many small commands could ask for any number of answers. If not, what
     /// follows is to be parked.
-    pub(super) fn has_room_to_answer(&mut self, key: ConnectionKey) -> bool {
+    pub(in crate::shard) fn has_room_to_answer(&mut self, key: ConnectionKey) -> bool {
         let bytes_max = self.options.reading_bytes_max();
         let Some(connection) = self.slots.get(key) else { return true };
         let room = connection.outbox_cost_bytes() <= bytes_max || crate::sabotage!(UnboundReplies);
@@ -30,7 +30,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Whether a client may be given publications of a history now. If not, the command is to be
     /// parked, and goes on when the client has waited long enough.
-    pub(super) fn may_replay(&mut self, key: ConnectionKey) -> bool {
+    pub(in crate::shard) fn may_replay(&mut self, key: ConnectionKey) -> bool {
         let tick = self.tick;
         let Some(connection) = self.slots.get(key) else { return true };
         let may = connection.meter.may_replay(tick);
@@ -45,7 +45,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that a client was given publications of a history.
-    pub(super) fn count_replay(&mut self, key: ConnectionKey, bytes: usize) {
+    pub(in crate::shard) fn count_replay(&mut self, key: ConnectionKey, bytes: usize) {
         let tick = self.tick;
         if let Some(connection) = self.slots.get(key) {
             connection.meter.count_replay(tick, bytes);
@@ -54,7 +54,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Since when a client's requests have waited for the bus, one after another, without success.
     /// None of them is waited for anew: whatever is asked meanwhile has its answer in time.
-    pub(super) fn unserved(&mut self, key: ConnectionKey) -> Option<Moment> {
+    pub(in crate::shard) fn unserved(&mut self, key: ConnectionKey) -> Option<Moment> {
         if crate::sabotage!(PatienceForEach) {
             return None;
         }
@@ -62,7 +62,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Lets those try again who have been given too much history.
-    pub(super) fn on_tick_owing(&mut self) {
+    pub(in crate::shard) fn on_tick_owing(&mut self) {
         for key in std::mem::take(&mut self.owing.0) {
             if let Some(connection) = self.slots.get(key) {
                 connection.flags.clear(Flags::OWING);
@@ -72,7 +72,12 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Keeps what is left of a message.
-    pub(super) fn park_message(&mut self, key: ConnectionKey, opcode: Opcode, left: &[u8]) {
+    pub(in crate::shard) fn park_message(
+        &mut self,
+        key: ConnectionKey,
+        opcode: Opcode,
+        left: &[u8],
+    ) {
         if let Some(connection) = self.slots.get(key)
             && !left.is_empty()
         {
@@ -82,7 +87,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Keeps the bytes that follow that message.
-    pub(super) fn park_input(&mut self, key: ConnectionKey, input: &[u8]) {
+    pub(in crate::shard) fn park_input(&mut self, key: ConnectionKey, input: &[u8]) {
         if let Some(connection) = self.slots.get(key)
             && !input.is_empty()
         {
@@ -91,7 +96,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Goes on where input was parked, after the answer it waited for.
-    pub(super) fn resume(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn resume(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get(key) {
             connection.flags.clear(Flags::WAITING);
             self.go_on(key);
@@ -99,7 +104,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Goes on where input was parked, unless it still has to wait.
-    pub(super) fn go_on(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn go_on(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         if connection.flags.has(Flags::WAITING) {
             return;

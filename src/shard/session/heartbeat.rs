@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::Shard;
 use crate::connection::{Attention, Deadlines, Due, Flags, Patience, State, Unread};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{ROUND_TICKS_MAX, TICK_SLOTS};
 use crate::reason::CloseReason;
+use crate::shard::Shard;
 use crate::ws;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
@@ -21,7 +21,7 @@ const UPGRADE_TIMEOUT_TEXT: &str = "subscribing took too long";
 
 impl<S: Sockets> Shard<S> {
     /// A tenth of a second has passed.
-    pub(super) fn on_tick(&mut self) {
+    pub(in crate::shard) fn on_tick(&mut self) {
         let mut due = Vec::new();
         let stride = (self.slots.reached() / TICK_SLOTS).clamp(1, ROUND_TICKS_MAX);
         // Counted, not taken from the clock: ticks are lost in long turns, and always every second
@@ -67,7 +67,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Plans a connection's first ping: at a random moment of the interval's second half, so that
     /// those who came together are not pinged together.
-    pub(super) fn begin_heartbeat(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn begin_heartbeat(&mut self, key: ConnectionKey) {
         let half = self.options.client().ping_interval / 2;
         let share = (self.next_random() >> 40) as f64 / (1u64 << 24) as f64;
         let due = self.tick.after(half + half.mul_f64(share));
@@ -140,7 +140,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Looks at a connection that has begun to refuse bytes when it should have taken some.
-    pub(super) fn expect_progress(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn expect_progress(&mut self, key: ConnectionKey) {
         let due = self.tick.after(self.options.client().pong_timeout);
         self.slots.bring_forward(key.slot, due);
     }

@@ -4,7 +4,6 @@
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::Shard;
 use crate::channel::ChannelName;
 use crate::connection::State;
 use crate::ids::{ConnectionId, Moment, Slot};
@@ -12,10 +11,11 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{WALK_STEPS_MAX, WALKS_MAX};
 use crate::mesh::{Answer, Asker, ControlRequest, Target, Ticket};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
+use crate::shard::Shard;
 
 /// Walks and drains that are under way.
 #[derive(Default)]
-pub(super) struct Requests {
+pub(in crate::shard) struct Requests {
     walks: VecDeque<Walk>,
     drain: Option<Drain>,
 }
@@ -41,7 +41,7 @@ struct Drain {
 }
 
 impl<S: Sockets> Shard<S> {
-    pub(super) fn on_control(&mut self, ticket: Ticket, request: ControlRequest) {
+    pub(in crate::shard) fn on_control(&mut self, ticket: Ticket, request: ControlRequest) {
         let single = match &request {
             ControlRequest::Drain { over, last_end } => {
                 return self.begin_drain(ticket, (*over, *last_end));
@@ -68,12 +68,12 @@ impl<S: Sockets> Shard<S> {
         self.requests.walks.push_back(walk);
     }
 
-    pub(super) fn has_walks(&self) -> bool {
+    pub(in crate::shard) fn has_walks(&self) -> bool {
         !self.requests.walks.is_empty()
     }
 
     /// Goes on with the oldest walk.
-    pub(super) fn turn_walks(&mut self) {
+    pub(in crate::shard) fn turn_walks(&mut self) {
         let Some(mut walk) = self.requests.walks.pop_front() else { return };
         let channels = matches!(walk.request, ControlRequest::Channels { .. });
         let end = if channels { self.locals.reached() } else { self.slots.reached() };
@@ -181,7 +181,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Closes as many connections as are due, so that the closes are spread evenly and nobody's
     /// clients all come back in the same second.
-    pub(super) fn drain_step(&mut self) {
+    pub(in crate::shard) fn drain_step(&mut self) {
         let Some(mut drain) = self.requests.drain.take() else { return };
         let elapsed = self.now.since(drain.began).as_secs_f64();
         let share = (elapsed / drain.over.as_secs_f64().max(0.001)).min(1.0);

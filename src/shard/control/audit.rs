@@ -1,23 +1,23 @@
 //! The audit: tables that must agree are compared, a slice at a time. A mismatch is a defect of
 //! this program; it is counted and logged, and fails tests.
 
-use super::Shard;
-use super::locals::Subscriber;
 use crate::connection::Flags;
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{AUDIT_INTERVAL, AUDIT_SLOTS_MAX};
+use crate::shard::Shard;
+use crate::shard::delivery::Subscriber;
 
 /// Where the audit is.
 #[derive(Default)]
-pub(super) struct Audit {
+pub(in crate::shard) struct Audit {
     due: Tick,
     at: usize,
 }
 
 impl<S: Sockets> Shard<S> {
     /// Audits the next slice, if it is time.
-    pub(super) fn audit_step(&mut self) {
+    pub(in crate::shard) fn audit_step(&mut self) {
         if self.tick < self.audit.due {
             return;
         }

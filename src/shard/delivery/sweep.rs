@@ -5,8 +5,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::Shard;
-use super::locals::Locals;
+use super::channels::Locals;
 use crate::channel::SlowPolicy;
 use crate::connection::{
     Accounts, Connection, Delivery, Flags, Frames, Piece, State, Subscription,
@@ -20,10 +19,11 @@ use crate::limits::{
 use crate::metrics::ShardCounters;
 use crate::protocol::{OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
+use crate::shard::Shard;
 
 /// Where the sweep is, and its buffers.
 #[derive(Default)]
-pub(super) struct Sweep {
+pub(in crate::shard) struct Sweep {
     position: usize,
     pass: u64,
     cork: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Sweep {
 
 impl Sweep {
     /// Number of the round that is under way.
-    pub(super) fn pass(&self) -> u64 {
+    pub(in crate::shard) fn pass(&self) -> u64 {
         self.pass
     }
 }
@@ -87,7 +87,7 @@ struct Collecting<'a> {
 
 impl<S: Sockets> Shard<S> {
     /// Sends one chunk.
-    pub(super) fn sweep_chunk(&mut self) {
+    pub(in crate::shard) fn sweep_chunk(&mut self) {
         if self.dirty.is_empty() {
             return;
         }
@@ -282,7 +282,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Puts everything that a connection has not been given into its outbox.
-    pub(super) fn collect_pending(&mut self, slot: Slot) {
+    pub(in crate::shard) fn collect_pending(&mut self, slot: Slot) {
         let mut oldest = None;
         self.collect_pending_or_close(slot, &mut oldest);
     }
@@ -297,7 +297,7 @@ impl<S: Sockets> Shard<S> {
 
     /// The same up to the limit, for a connection that closes anyway: closing it from here would
     /// come back here.
-    pub(super) fn collect_last(&mut self, slot: Slot) {
+    pub(in crate::shard) fn collect_last(&mut self, slot: Slot) {
         let mut oldest = None;
         self.collect_pending_into(slot, &mut oldest);
     }
@@ -319,7 +319,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Puts frames for one connection alone into its outbox.
-    pub(super) fn send_own(&mut self, key: ConnectionKey, frames: &[u8]) {
+    pub(in crate::shard) fn send_own(&mut self, key: ConnectionKey, frames: &[u8]) {
         let Some(connection) = self.slots.get(key) else { return };
         let deaf = connection.flags.has(Flags::DEAF);
         if frames.is_empty() || deaf || connection.state == State::Released {
@@ -334,7 +334,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Tells a client something that it has not asked for. Nothing limits how often that happens,
     /// so whoever does not read it is too slow.
-    pub(super) fn send_event(&mut self, key: ConnectionKey, frames: &[u8]) {
+    pub(in crate::shard) fn send_event(&mut self, key: ConnectionKey, frames: &[u8]) {
         self.send_own(key, frames);
         let Some(connection) = self.slots.get(key) else { return };
         if connection.outbox_cost_bytes()

@@ -1,22 +1,22 @@
 //! Events for the application: noted where things happen, and handed to the bridge. Nobody waits
 //! for it: what finds no room is counted, and the count is told as soon as there is room.
 
-use super::Shard;
 use crate::connection::{Slots, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{AppEvent, EventKind, ToBridge};
 use crate::protocol::Protocol;
+use crate::shard::Shard;
 
 /// What has been noted.
 #[derive(Default)]
-pub(super) struct Reporting {
+pub(in crate::shard) struct Reporting {
     dropped: u64,
 }
 
 impl<S: Sockets> Shard<S> {
     /// Notes an event of a connection; `fill` says the rest.
-    pub(super) fn report(
+    pub(in crate::shard) fn report(
         &mut self,
         key: ConnectionKey,
         kind: EventKind,
@@ -34,14 +34,18 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that a session has begun.
-    pub(super) fn report_connect(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn report_connect(&mut self, key: ConnectionKey) {
         if self.options.settings.events.notes_connect() && self.is_session(key) {
             self.report(key, EventKind::Connect, |_| {});
         }
     }
 
     /// Notes that a session has ended, with the code and text that the client was told.
-    pub(super) fn report_disconnect(&mut self, key: ConnectionKey, (code, text): (u16, &str)) {
+    pub(in crate::shard) fn report_disconnect(
+        &mut self,
+        key: ConnectionKey,
+        (code, text): (u16, &str),
+    ) {
         if self.options.settings.events.notes_disconnect() && self.is_session(key) {
             self.report(key, EventKind::Disconnect, |event| {
                 event.code = code;
@@ -51,7 +55,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that a client has become the subscriber of a channel.
-    pub(super) fn report_subscribe(&mut self, key: ConnectionKey, place: u32) {
+    pub(in crate::shard) fn report_subscribe(&mut self, key: ConnectionKey, place: u32) {
         let Some(local) = self.locals.at(place) else { return };
         if local.namespace.events.subscribe && is_session_begun(&mut self.slots, key) {
             let channel = local.name.clone();
@@ -60,7 +64,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes the subscriptions with which a session begins.
-    pub(super) fn report_subscriptions(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn report_subscriptions(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         let count = connection.subscriptions_count();
         let places: Vec<u32> = (0..count)
@@ -70,7 +74,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that the subscription with number `index` is about to end.
-    pub(super) fn report_unsubscribe(
+    pub(in crate::shard) fn report_unsubscribe(
         &mut self,
         slot: Slot,
         index: usize,
@@ -91,7 +95,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Tells how many events found no room, if there is room for that.
-    pub(super) fn report_dropped(&mut self) {
+    pub(in crate::shard) fn report_dropped(&mut self) {
         if self.reporting.dropped > 0 && self.has_room_for_reports() {
             let mut event = AppEvent::new(EventKind::Dropped, self.now);
             event.count = std::mem::take(&mut self.reporting.dropped);

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Shard;
 use crate::collections::Bitmap;
 use crate::connection::{Accounts, Outbox, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN, PIECE_JOIN_BYTES_MAX};
 use crate::reason::CloseReason;
+use crate::shard::Shard;
 
 /// Memory of the node that no shard has leased yet.
 #[derive(Clone, Debug)]
@@ -45,11 +45,11 @@ impl OutboxLeases {
 }
 
 /// What a shard's outboxes have, and what it has leased for them.
-pub(super) struct Budget {
+pub(in crate::shard) struct Budget {
     leases: OutboxLeases,
     /// Blocks that are leased.
     blocks: usize,
-    pub(super) accounts: Accounts,
+    pub(in crate::shard) accounts: Accounts,
     by_memory: Ranks,
     by_cost: Ranks,
 }
@@ -57,7 +57,7 @@ pub(super) struct Budget {
 impl Budget {
     /// A shard has one block from the start, spare until it is used: where the outboxes of another
     /// shard have all the rest, it can still answer its clients.
-    pub(super) fn new(leases: OutboxLeases) -> Budget {
+    pub(in crate::shard) fn new(leases: OutboxLeases) -> Budget {
         Budget {
             blocks: usize::from(leases.take()),
             leases,
@@ -68,7 +68,7 @@ impl Budget {
     }
 
     /// Notes that an outbox has changed.
-    pub(super) fn rank(&mut self, slot: Slot, outbox: &mut Outbox) {
+    pub(in crate::shard) fn rank(&mut self, slot: Slot, outbox: &mut Outbox) {
         let (memory, cost) = (outbox.memory_bytes(), outbox.cost_bytes());
         let [by_memory, by_cost] = outbox.ranks_mut();
         self.by_memory.put(slot, by_memory, memory);
@@ -104,7 +104,7 @@ impl Budget {
     }
 
     /// Blocks that are leased, and bytes that they have room for. For tests.
-    pub(super) fn leased(&self) -> (usize, usize) {
+    pub(in crate::shard) fn leased(&self) -> (usize, usize) {
         (self.blocks, self.blocks * self.leases.block_bytes)
     }
 }
@@ -154,7 +154,7 @@ impl Ranks {
 
 impl<S: Sockets> Shard<S> {
     /// Sees that the shard's outboxes have no more memory than it could lease.
-    pub(super) fn keep_outboxes_within(&mut self) {
+    pub(in crate::shard) fn keep_outboxes_within(&mut self) {
         while !self.budget.cover() {
             let Some(slot) = self.budget.fullest() else { return };
             self.close_fullest(slot);
@@ -162,7 +162,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The same at the end of a turn, when what is not needed is given back.
-    pub(super) fn turn_budget(&mut self) {
+    pub(in crate::shard) fn turn_budget(&mut self) {
         self.keep_outboxes_within();
         self.budget.give_back();
         self.counters.outbox_bytes.set(self.budget.accounts.bytes() as u64);

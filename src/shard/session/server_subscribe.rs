@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use super::Shard;
 use crate::auth::Wish;
 use crate::channel::ChannelName;
 use crate::connection::{PendingRequest, State};
@@ -13,10 +12,11 @@ use crate::limits::SUBSCRIBING_REPLY_BYTES;
 use crate::mesh::{Answer, Asker, Subscribe, Subscribed, Ticket, ToHome};
 use crate::protocol::{self, Protocol, Push};
 use crate::reason::ClientError;
+use crate::shard::Shard;
 
 /// Subscriptions that wait for their home shard's answer and that no client asked for.
 #[derive(Default)]
-pub(super) struct Joining {
+pub(in crate::shard) struct Joining {
     /// What each waits for. A connection waits at most once for each channel.
     pending: HashMap<ConnectionId, Vec<(ChannelName, Pending)>>,
     requests: HashMap<Ticket, Joined>,
@@ -24,7 +24,7 @@ pub(super) struct Joining {
 
 /// What the answer of a home shard is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pending {
+pub(in crate::shard) enum Pending {
     /// A request of the application.
     Join(Ticket),
     /// The same, but the application has ended the subscription before it began.
@@ -45,14 +45,18 @@ struct Joined {
 
 impl Joining {
     /// What a connection waits for in `channel`.
-    pub(super) fn find(&self, connection: ConnectionId, channel: &str) -> Option<Pending> {
+    pub(in crate::shard) fn find(
+        &self,
+        connection: ConnectionId,
+        channel: &str,
+    ) -> Option<Pending> {
         let pending = self.pending.get(&connection)?;
         pending.iter().find(|(name, _)| name.as_str() == channel).map(|(_, pending)| *pending)
     }
 
     /// Notes that a connection waits for the answer of a channel's home. It waits for nothing else
     /// there.
-    pub(super) fn insert(
+    pub(in crate::shard) fn insert(
         &mut self,
         connection: ConnectionId,
         channel: &ChannelName,
@@ -62,7 +66,7 @@ impl Joining {
     }
 
     /// What an answer of a home shard is for; absent if a client asked for it.
-    pub(super) fn take(
+    pub(in crate::shard) fn take(
         &mut self,
         connection: ConnectionId,
         channel: &ChannelName,
@@ -78,7 +82,7 @@ impl Joining {
 
     /// Sees to it that a connection is not subscribed to `channel`, or to any, by what it waits
     /// for. Answers whether it would have been.
-    pub(super) fn cancel(
+    pub(in crate::shard) fn cancel(
         &mut self,
         connection: ConnectionId,
         channel: Option<&ChannelName>,
@@ -97,7 +101,7 @@ impl Joining {
 
 impl<S: Sockets> Shard<S> {
     /// Asks for the subscription of one connection; answers whether it was concerned.
-    pub(super) fn join(
+    pub(in crate::shard) fn join(
         &mut self,
         key: ConnectionKey,
         ticket: Ticket,
@@ -140,13 +144,13 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// All connections have been looked at, `affected` of them concerned.
-    pub(super) fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
+    pub(in crate::shard) fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
         self.server_subscribe.requests.entry(ticket).or_default().affected = Some(affected);
         self.answer_joins(ticket);
     }
 
     /// A subscription has begun, or will not.
-    pub(super) fn end_join(&mut self, ticket: Ticket, error: Option<ClientError>) {
+    pub(in crate::shard) fn end_join(&mut self, ticket: Ticket, error: Option<ClientError>) {
         if let Some(joined) = self.server_subscribe.requests.get_mut(&ticket) {
             joined.waiting -= 1;
             joined.error = joined.error.or(error);
@@ -164,7 +168,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The home shard's answer to what no client asked for.
-    pub(super) fn on_pending_answer(
+    pub(in crate::shard) fn on_pending_answer(
         &mut self,
         key: ConnectionKey,
         place: u32,
@@ -227,7 +231,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Asks the home shard of a channel for a subscription that begins with what was missed, or
     /// with so many of the newest publications.
-    pub(super) fn request_subscription(
+    pub(in crate::shard) fn request_subscription(
         &mut self,
         key: ConnectionKey,
         channel: &ChannelName,
