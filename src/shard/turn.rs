@@ -3,7 +3,9 @@
 
 use super::Shard;
 use crate::kernel::Sockets;
-use crate::limits::{TURN_BATCHES_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX, TURN_STALL};
+use crate::limits::{
+    TURN_BATCHES_MAX, TURN_LOOPBACK_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX, TURN_STALL,
+};
 
 impl<S: Sockets> Shard<S> {
     /// Carries out what there is. Answers whether there is more at once: if not, the thread may
@@ -23,10 +25,9 @@ impl<S: Sockets> Shard<S> {
         }
         self.home.turn_forgetting();
         self.turn_walks();
+        self.turn_loopback();
         self.seal();
         self.sweep_chunk();
-        self.keep_outboxes_within();
-        self.turn_loopback();
         self.turn_budget();
         self.home.count();
         let dropped = self.post.flush();
@@ -84,13 +85,17 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    /// Messages to this shard itself, in the order in which they were sent. Those that they cause
-    /// are for the next turn, so a turn ends.
+    /// Messages to this shard itself, in the order in which they were sent: all that there are, and
+    /// a bounded number of those that they cause, so a turn ends. A publication whose home is here
+    /// goes out in the turn in which it came in.
     fn turn_loopback(&mut self) {
-        for _ in 0..self.post.loopback_len() {
-            if let Some(mail) = self.post.take_loopback() {
-                self.on_mail(mail);
-            }
+        let mut left = self.post.loopback_len().max(TURN_LOOPBACK_MAX);
+        while left > 0
+            && let Some(mail) = self.post.take_loopback()
+        {
+            self.on_mail(mail);
+            left -= 1;
         }
+        self.keep_outboxes_within();
     }
 }
