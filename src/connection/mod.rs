@@ -96,7 +96,7 @@ impl Flags {
 
 /// What a subscription is given of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
+pub enum DeliveryMode {
     /// Every publication.
     Live,
     /// Those that fit: some were skipped since the last one that was handed over.
@@ -117,9 +117,9 @@ pub struct Subscription {
     /// The client is told when it misses something.
     pub positioned: bool,
     /// Whether it is given what comes.
-    pub delivery: Delivery,
-    /// The application made it, not the client.
-    pub server_side: bool,
+    pub mode: DeliveryMode,
+    /// The one who made it.
+    pub made_by: Maker,
 }
 
 impl Subscription {
@@ -131,9 +131,33 @@ impl Subscription {
         place: 0,
         cursor: 0,
         positioned: false,
-        delivery: Delivery::Live,
-        server_side: false,
+        mode: DeliveryMode::Live,
+        made_by: Maker::Client,
     };
+
+    /// A subscription that begins with `terms`; its places are still to be set.
+    pub fn new(terms: Terms) -> Subscription {
+        let Terms { positioned, made_by } = terms;
+        Subscription { positioned, made_by, ..Subscription::NONE }
+    }
+}
+
+/// The one who made a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// The client, with a command or the path of its request.
+    Client,
+    /// The application. A client would not ask for it again by itself.
+    Application,
+}
+
+/// What is settled about a subscription when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The client is told when it misses something.
+    pub positioned: bool,
+    /// The one who made it.
+    pub made_by: Maker,
 }
 
 /// How much a client has sent in the present second.
@@ -436,6 +460,15 @@ impl Connection {
         }
     }
 
+    /// The subscription with number `index`, for those who know that it is there.
+    ///
+    /// # Panics
+    /// There is none.
+    #[expect(clippy::expect_used, reason = "numbers come from lists that agree with these")]
+    pub fn subscribed(&mut self, index: usize) -> &mut Subscription {
+        self.subscription(index).expect("a subscription's number is below their count")
+    }
+
     /// The number of the subscription to the channel at `channel`.
     pub fn find_subscription(&self, channel: u32) -> Option<usize> {
         if self.first.channel == channel {
@@ -447,6 +480,7 @@ impl Connection {
 
     /// Adds a subscription; answers its number.
     pub fn add_subscription(&mut self, subscription: Subscription) -> usize {
+        assert_ne!(subscription.channel, Subscription::NO_CHANNEL, "a subscription has a channel");
         if self.first.channel == Subscription::NO_CHANNEL {
             self.first = subscription;
             return 0;
@@ -459,10 +493,10 @@ impl Connection {
     /// Removes the subscription with number `index`. Another one takes its number if it was not
     /// the last: that one is answered.
     pub fn remove_subscription(&mut self, index: usize) -> Option<Subscription> {
-        let channel = self.subscription(index).map(|removed| removed.channel);
+        let channel = self.subscribed(index).channel;
         if let Some(busy) = self.busy.as_mut() {
             // Another channel may have this place later.
-            busy.skips.retain(|(skipped, _)| Some(*skipped) != channel);
+            busy.skips.retain(|(skipped, _)| *skipped != channel);
         }
         let last = self.busy.as_mut().and_then(|busy| busy.more.pop());
         let moved = match last {
@@ -473,8 +507,7 @@ impl Connection {
             }
             Some(_) if index == self.subscriptions_count() => None,
             Some(last) => {
-                let place = self.subscription(index);
-                *place.unwrap_or_else(|| unreachable!("a smaller number is in use")) = last;
+                *self.subscribed(index) = last;
                 Some(last)
             }
         };

@@ -111,6 +111,15 @@ impl Slots {
         self.get(key).expect("a connection stays in its slot while an event is carried out")
     }
 
+    /// The slot's tenant, for those who know that it has one.
+    ///
+    /// # Panics
+    /// It has none.
+    #[expect(clippy::expect_used, reason = "what names a slot leaves with its tenant")]
+    pub fn tenant(&mut self, slot: Slot) -> &mut Connection {
+        self.at(slot).expect("a slot that is named in a table has a tenant")
+    }
+
     /// The key of the slot's tenant.
     pub fn key(&mut self, slot: Slot) -> Option<ConnectionKey> {
         self.at(slot).map(|connection| ConnectionKey { slot, generation: connection.generation })

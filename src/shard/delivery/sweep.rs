@@ -5,27 +5,29 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::Delivery;
 use super::channels::Locals;
-use crate::channel::SlowPolicy;
+use super::outboxes::Pace;
 use crate::connection::{
-    Accounts, Connection, Delivery, Flags, Frames, Piece, State, Subscription,
+    Connection, DeliveryMode, Flags, Frames, Piece, Slots, State, Subscription,
 };
-use crate::ids::{Moment, Slot};
+use crate::ids::{Moment, Slot, Tick};
 use crate::kernel::{ConnectionKey, Socket, Sockets, Write, Wrote};
 use crate::limits::{
-    COPY_BYTES_MAX, CORK_BYTES_MAX, GATHER_BYTES_MAX, OUTBOX_UNBLOCKED_FACTOR, SWEEP_LOOKS_MAX,
-    SWEEP_SENDS_MAX,
+    COPY_BYTES_MAX, CORK_BYTES_MAX, GATHER_BYTES_MAX, SWEEP_LOOKS_MAX, SWEEP_SENDS_MAX,
 };
 use crate::metrics::ShardCounters;
-use crate::protocol::{OnGap, Push};
-use crate::reason::{CloseReason, DropReason};
-use crate::shard::Shard;
+use crate::reason::CloseReason;
 
 /// Where the sweep is, and its buffers.
 #[derive(Default)]
-pub(in crate::shard) struct Sweep {
+pub(super) struct Sweep {
     position: usize,
     pass: u64,
+    /// Connections that the present chunk has looked at.
+    looks: usize,
+    /// Writes of the chunk whose results have been seen to.
+    done: usize,
     cork: Vec<u8>,
     entries: Vec<Entry>,
     results: Vec<Wrote>,
@@ -35,9 +37,54 @@ pub(in crate::shard) struct Sweep {
 
 impl Sweep {
     /// Number of the round that is under way.
-    pub(in crate::shard) fn pass(&self) -> u64 {
+    pub(super) fn pass(&self) -> u64 {
         self.pass
     }
+
+    /// Begins a chunk: nothing has been written in it.
+    fn begin_chunk(&mut self) {
+        self.done = 0;
+        self.cork.clear();
+        self.entries.clear();
+        self.results.clear();
+    }
+
+    /// Whether the present chunk may look at one more connection.
+    fn has_room(&self) -> bool {
+        self.looks < SWEEP_LOOKS_MAX
+            && self.entries.len() < SWEEP_SENDS_MAX
+            && self.cork.len() + GATHER_BYTES_MAX <= CORK_BYTES_MAX
+    }
+}
+
+/// A connection that is too slow for its namespace, and must be closed.
+pub struct Slow {
+    /// Its key.
+    pub key: ConnectionKey,
+    /// What it is told.
+    pub reason: CloseReason,
+}
+
+/// A write that changed more than a cursor: it came from an outbox, or the kernel did not take all.
+pub struct Written {
+    /// Whose.
+    pub key: ConnectionKey,
+    /// What became of the connection.
+    pub outcome: Outcome,
+}
+
+/// What became of a connection that something was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel takes nothing more for it, ever.
+    Gone,
+    /// Its outbox has changed.
+    Sent {
+        /// Whether its socket has just begun to refuse bytes.
+        blocks: bool,
+        /// Cost of what still waits, in bytes.
+        left: usize,
+    },
 }
 
 /// One write of a chunk.
@@ -65,284 +112,200 @@ impl Source {
             Source::Cork(range) => &cork[range.clone()],
         }
     }
-}
 
-/// What [`collect_pending`] found.
-enum Collected {
-    /// The outbox holds everything.
-    All,
-    /// Its owner is too slow for its namespace.
-    TooSlow(CloseReason),
-}
-
-/// What [`collect_pending`] must be told and brings up to date.
-struct Collecting<'a> {
-    /// Bytes that may wait.
-    limit: usize,
-    counters: &'a ShardCounters,
-    accounts: &'a mut Accounts,
-    /// When the oldest publication of the chunk was accepted.
-    oldest: &'a mut Option<Moment>,
-}
-
-impl<S: Sockets> Shard<S> {
-    /// Sends one chunk.
-    pub(in crate::shard) fn sweep_chunk(&mut self) {
-        if self.dirty.is_empty() {
-            return;
+    /// The frames of a segment: they come into the outbox if the kernel did not take all of them.
+    fn frames(&self) -> Option<Rc<Frames>> {
+        match self {
+            Source::Frames(frames) => Some(Rc::clone(frames)),
+            Source::Front(..) | Source::Cork(_) => None,
         }
-        let pass = self.sweep.pass;
-        let mut sweep = std::mem::replace(&mut self.sweep, Sweep { pass, ..Sweep::default() });
-        let mut looks = 0;
-        while !self.dirty.is_empty()
-            && looks < SWEEP_LOOKS_MAX
-            && sweep.entries.len() < SWEEP_SENDS_MAX
-            && sweep.cork.len() + GATHER_BYTES_MAX <= CORK_BYTES_MAX
-        {
-            match self.dirty.take_from(sweep.position) {
-                Some(index) => {
-                    looks += 1;
-                    sweep.position = index + 1;
-                    self.gather(Slot::new(index), &mut sweep);
-                }
-                None => self.sweep_wrap(&mut sweep),
+    }
+}
+
+impl Delivery {
+    /// The next connection that the sweep's chunk looks at; `None` if the chunk is full or nobody
+    /// is left.
+    pub fn next_dirty(&mut self) -> Option<Slot> {
+        while !self.dirty.is_empty() && self.sweep.has_room() {
+            if let Some(index) = self.dirty.take_from(self.sweep.position) {
+                self.sweep.looks += 1;
+                self.sweep.position = index + 1;
+                return Some(Slot::new(index));
             }
+            self.sweep_wrap();
         }
-        if self.dirty.is_empty() {
-            self.sweep_wrap(&mut sweep);
-        }
-        self.sweep_send(&mut sweep);
-        self.sweep = sweep;
+        None
     }
 
     /// A round is over: what was sealed before it began has been given to everybody, and if nobody
     /// is left to visit, all has.
-    fn sweep_wrap(&mut self, sweep: &mut Sweep) {
-        let all = self.dirty.is_empty();
-        let done = if all { Some(sweep.pass) } else { sweep.pass.checked_sub(1) };
-        sweep.position = 0;
-        sweep.pass += 1;
-        self.sweep.pass = sweep.pass;
+    fn sweep_wrap(&mut self) {
+        let pass = self.sweep.pass;
+        let done = if self.dirty.is_empty() { Some(pass) } else { pass.checked_sub(1) };
+        self.sweep.position = 0;
+        self.sweep.pass += 1;
         let Some(done) = done else { return };
         let locals = &mut self.locals;
         self.channels_with_segments.retain(|&place| {
+            // The last subscriber may have left with segments still kept.
             let Some(local) = locals.at(place) else { return false };
             local.forget(done);
             local.holds_segments()
         });
     }
 
-    /// Decides what one connection is sent now.
-    fn gather(&mut self, slot: Slot, sweep: &mut Sweep) {
-        let Some(connection) = self.slots.at(slot) else { return };
+    /// Decides what one connection is sent in this chunk. One that is too slow is to be closed, and
+    /// [`Delivery::gather_outbox`] called then.
+    pub fn gather(&mut self, slots: &mut Slots, slot: Slot) -> Option<Slow> {
+        // It may have left since it was marked, or its slot may have another tenant.
+        let connection = slots.at(slot)?;
         if connection.state == State::Released {
-            return;
+            return None;
         }
         let key = ConnectionKey { slot, generation: connection.generation };
-        if connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade) {
-            // The channel forgets what everybody has been given; the client is sent it later.
-            return self.collect_pending_or_close(slot, &mut sweep.oldest);
+        let quiet = connection.busy.as_ref().is_none_or(|busy| busy.outbox.is_empty());
+        if quiet && connection.state == State::Connected && !connection.flags.has(Flags::BLOCKED) {
+            let (locals, sweep) = (&mut self.locals, &mut self.sweep);
+            if let Some(source) = take_only_segment(connection, locals, sweep, &self.counters) {
+                sweep.entries.push(Entry { key, socket: connection.socket, source });
+                return None;
+            }
         }
         if connection.is_served() {
-            let blocked = connection.flags.has(Flags::BLOCKED);
-            let quiet = connection.busy.as_ref().is_none_or(|busy| busy.outbox.is_empty());
-            if quiet
-                && !blocked
-                && let Some(source) =
-                    take_only_segment(connection, &mut self.locals, sweep, &self.counters)
-            {
-                let socket = connection.socket;
-                sweep.entries.push(Entry { key, socket, source });
-                return;
+            let mut oldest = self.sweep.oldest;
+            let pace = self.collect_into(connection, slot, &mut oldest);
+            self.sweep.oldest = oldest;
+            if let Pace::TooSlow(reason) = pace {
+                return Some(Slow { key, reason });
             }
-            self.collect_pending_or_close(slot, &mut sweep.oldest);
         }
-        let Some(connection) = self.slots.get(key) else { return };
-        if connection.flags.has(Flags::BLOCKED) || connection.state == State::Released {
+        self.gather_outbox(connection, key);
+        None
+    }
+
+    /// Decides what one connection is sent of its outbox.
+    pub fn gather_outbox(&mut self, connection: &Connection, key: ConnectionKey) {
+        // The channels forget what everybody has been given; until its upgrade ends, a client has
+        // been given it in its outbox.
+        let upgrading = connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade);
+        let released = connection.state == State::Released;
+        if upgrading || released || connection.flags.has(Flags::BLOCKED) {
             return;
         }
-        let socket = connection.socket;
         let Some(busy) = connection.busy.as_ref() else { return };
-        if let Some(source) = take_from_outbox(&busy.outbox, &mut sweep.cork) {
-            sweep.entries.push(Entry { key, socket, source });
+        if let Some(source) = take_from_outbox(&busy.outbox, &mut self.sweep.cork) {
+            self.sweep.entries.push(Entry { key, socket: connection.socket, source });
             // Whatever marked it meanwhile is in this write: one socket, one write.
-            self.dirty.remove(slot.index());
+            self.dirty.remove(key.slot.index());
         }
     }
 
-    fn sweep_send(&mut self, sweep: &mut Sweep) {
-        let cork = std::mem::take(&mut sweep.cork);
+    /// Ends the chunk: hands all of its writes to the kernel, in one system call.
+    pub fn send(&mut self, io: &mut impl Sockets) {
+        if self.dirty.is_empty() && self.sweep.looks > 0 {
+            self.sweep_wrap();
+        }
+        let sweep = &mut self.sweep;
+        sweep.looks = 0;
         if !sweep.entries.is_empty() {
             let writes: Vec<Write<'_>> = sweep
                 .entries
                 .iter()
-                .map(|entry| Write { socket: entry.socket, bytes: entry.source.bytes(&cork) })
+                .map(|entry| Write { socket: entry.socket, bytes: entry.source.bytes(&sweep.cork) })
                 .collect();
-            self.io.send(&writes, &mut sweep.results);
+            io.send(&writes, &mut sweep.results);
         }
         assert_eq!(sweep.results.len(), sweep.entries.len(), "each write has a result");
         if let Some(oldest) = sweep.oldest.take() {
-            let age = self.io.now().since(oldest);
+            let age = io.now().since(oldest);
             self.counters.delivery.record(age, sweep.entries.len() as u64);
         }
+    }
+
+    /// Brings outboxes up to what the kernel took, as far as the next connection of which a session
+    /// has to know. `None` when the chunk is done.
+    pub fn next_written(&mut self, slots: &mut Slots, now: Tick) -> Option<Written> {
         let mut bytes = 0;
-        for (entry, wrote) in sweep.entries.drain(..).zip(sweep.results.drain(..)) {
-            let length = entry.source.bytes(&cork).len();
+        let mut found = None;
+        while found.is_none()
+            && let Some(entry) = self.sweep.entries.get(self.sweep.done)
+        {
+            let wrote = self.sweep.results[self.sweep.done];
+            self.sweep.done += 1;
+            let length = entry.source.bytes(&self.sweep.cork).len();
             if let (Source::Frames(_), Wrote::Bytes(count)) = (&entry.source, wrote)
                 && count == length
             {
                 bytes += count;
                 continue; // By far the most common: nothing is left to do.
             }
-            bytes += self.on_wrote(entry, length, wrote);
+            let key = entry.key;
+            let frames = entry.source.frames();
+            let outcome = self.wrote(slots, key, frames, Attempt { length, wrote, now });
+            if let Wrote::Bytes(count) = wrote {
+                bytes += count;
+            }
+            found = Some(Written { key, outcome });
         }
         self.counters.delivered_bytes.add(bytes as u64);
-        sweep.cork = cork;
-        sweep.cork.clear();
+        if found.is_none() {
+            self.sweep.begin_chunk();
+        }
+        found
     }
 
-    /// Brings a connection's outbox up to what the kernel took; answers how much that was.
-    fn on_wrote(&mut self, entry: Entry, length: usize, wrote: Wrote) -> usize {
-        let key = entry.key;
-        let Some(connection) = self.slots.get(key) else { return 0 };
+    /// Brings one outbox up to what the kernel took. `frames` were not in it yet.
+    fn wrote(
+        &mut self,
+        slots: &mut Slots,
+        key: ConnectionKey,
+        frames: Option<Rc<Frames>>,
+        Attempt { length, wrote, now }: Attempt,
+    ) -> Outcome {
         let count = match wrote {
-            Wrote::Gone => {
-                self.on_deaf(key);
-                return 0;
-            }
+            Wrote::Gone => return Outcome::Gone,
             Wrote::Blocked => {
                 self.retries.note(key);
                 0
             }
             Wrote::Bytes(count) => count,
         };
+        assert!(count <= length, "the kernel takes no more than it is given");
+        let connection = slots.connection(key);
         let blocks = count < length && !connection.flags.has(Flags::BLOCKED);
         if blocks {
             connection.flags.set(Flags::BLOCKED);
         }
+        let blocked = connection.flags.has(Flags::BLOCKED);
+        let connected = connection.state == State::Connected;
         let outbox = &mut connection.busy().outbox;
-        if let Source::Frames(frames) = entry.source {
+        if let Some(frames) = frames {
             outbox.push_shared(frames, &mut self.budget.accounts);
         }
         if count > 0 {
             outbox.consume(count, &mut self.budget.accounts);
         }
         if count > 0 || blocks {
-            outbox.set_moved(self.tick);
+            outbox.set_moved(now);
         }
         self.budget.rank(key.slot, outbox);
-        let (empty, after) = (outbox.is_empty(), outbox.cost_bytes());
-        let (state, flags) = (connection.state, connection.flags);
+        let (empty, left) = (outbox.is_empty(), outbox.cost_bytes());
         connection.shrink();
-        if blocks && state == State::Connected {
-            self.expect_progress(key);
-        }
-        if !empty && !flags.has(Flags::BLOCKED) {
+        if !empty && !blocked {
             self.mark_dirty(key.slot);
         }
-        if empty && state == State::Connected {
-            self.tell_skips(key);
+        if empty && connected {
+            self.tell_skips(slots, key);
         }
-        if empty && state == State::Closing {
-            self.on_closing_sent(key);
-        } else if after <= self.options.reading_bytes_max()
-            && (flags.has(Flags::READABLE) || flags.has(Flags::PARKED))
-            && !flags.has(Flags::WAITING)
-            && !flags.has(Flags::OWING)
-        {
-            self.list(key);
-        }
-        count
+        Outcome::Sent { blocks, left }
     }
+}
 
-    /// A client that was too slow has read what it had: in channels that are quiet now it is told
-    /// what it missed; in others the next publication tells.
-    fn tell_skips(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
-        let skips = connection.busy.as_ref().map_or(&[][..], |busy| &busy.skips);
-        let places: Vec<u32> = skips.iter().map(|(place, _)| *place).collect();
-        for place in places {
-            let Some(local) = self.locals.at(place).filter(|local| !local.is_open()) else {
-                continue;
-            };
-            let Some(index) = connection.find_subscription(place) else { continue };
-            let Some(subscription) = connection.subscription(index) else { continue };
-            let (Some(next), true) = (local.next(), subscription.cursor == local.head()) else {
-                continue;
-            };
-            subscription.delivery = Delivery::Live;
-            let accounts = &mut self.budget.accounts;
-            push_skip_notice(connection, (place, local.name.as_str()), next.offset, accounts);
-            self.dirty.insert(key.slot.index());
-        }
-        if let Some(busy) = connection.busy.as_mut() {
-            self.budget.rank(key.slot, &mut busy.outbox);
-        }
-        connection.shrink();
-    }
-
-    /// Puts everything that a connection has not been given into its outbox.
-    pub(in crate::shard) fn collect_pending(&mut self, slot: Slot) {
-        let mut oldest = None;
-        self.collect_pending_or_close(slot, &mut oldest);
-    }
-
-    fn collect_pending_or_close(&mut self, slot: Slot, oldest: &mut Option<Moment>) {
-        if let Collected::TooSlow(reason) = self.collect_pending_into(slot, oldest)
-            && let Some(key) = self.slots.key(slot)
-        {
-            self.close(key, reason);
-        }
-    }
-
-    /// The same up to the limit, for a connection that closes anyway: closing it from here would
-    /// come back here.
-    pub(in crate::shard) fn collect_last(&mut self, slot: Slot) {
-        let mut oldest = None;
-        self.collect_pending_into(slot, &mut oldest);
-    }
-
-    fn collect_pending_into(&mut self, slot: Slot, oldest: &mut Option<Moment>) -> Collected {
-        let Some(connection) = self.slots.at(slot) else { return Collected::All };
-        let collecting = Collecting {
-            limit: outbox_limit(connection, self.options.client().outbox_bytes_max),
-            counters: &self.counters,
-            accounts: &mut self.budget.accounts,
-            oldest,
-        };
-        let collected = take_pending(connection, &mut self.locals, collecting);
-        if let Some(busy) = connection.busy.as_mut() {
-            self.budget.rank(slot, &mut busy.outbox);
-        }
-        connection.shrink();
-        collected
-    }
-
-    /// Puts frames for one connection alone into its outbox.
-    pub(in crate::shard) fn send_own(&mut self, key: ConnectionKey, frames: &[u8]) {
-        let Some(connection) = self.slots.get(key) else { return };
-        let deaf = connection.flags.has(Flags::DEAF);
-        if frames.is_empty() || deaf || connection.state == State::Released {
-            return;
-        }
-        self.replied_bytes += frames.len();
-        let outbox = &mut connection.busy().outbox;
-        outbox.push_own(frames, &mut self.budget.accounts);
-        self.budget.rank(key.slot, outbox);
-        self.mark_dirty(key.slot);
-    }
-
-    /// Tells a client something that it has not asked for. Nothing limits how often that happens,
-    /// so whoever does not read it is too slow.
-    pub(in crate::shard) fn send_event(&mut self, key: ConnectionKey, frames: &[u8]) {
-        self.send_own(key, frames);
-        let Some(connection) = self.slots.get(key) else { return };
-        if connection.outbox_cost_bytes()
-            > outbox_limit(connection, self.options.client().outbox_bytes_max)
-        {
-            self.close(key, CloseReason::Slow);
-        }
-    }
+/// A write, and what the kernel said.
+struct Attempt {
+    length: usize,
+    wrote: Wrote,
+    now: Tick,
 }
 
 /// The one segment that the connection has not been given, if it is one and no more.
@@ -354,11 +317,11 @@ fn take_only_segment(
 ) -> Option<Source> {
     let single = connection.busy.as_ref().is_none_or(|busy| busy.more.is_empty());
     let subscription = &mut connection.first;
-    let live = subscription.delivery == Delivery::Live;
+    let live = subscription.mode == DeliveryMode::Live;
     if !single || subscription.channel == Subscription::NO_CHANNEL || !live {
         return None;
     }
-    let local = locals.at(subscription.channel)?;
+    let local = locals.local(subscription.channel);
     if local.head().wrapping_sub(subscription.cursor) != 1 {
         return None;
     }
@@ -382,117 +345,4 @@ fn take_from_outbox(outbox: &crate::connection::Outbox, cork: &mut Vec<u8>) -> O
     let begin = cork.len();
     outbox.gather(GATHER_BYTES_MAX, cork);
     Some(Source::Cork(begin..cork.len()))
-}
-
-/// Moves every segment that the connection has not been given into its outbox, within the limit
-/// that its slowness is judged by.
-fn take_pending(
-    connection: &mut Connection,
-    locals: &mut Locals,
-    with: Collecting<'_>,
-) -> Collected {
-    let Collecting { limit, counters, accounts, oldest } = with;
-    if connection.flags.has(Flags::DEAF) {
-        (0..connection.subscriptions_count()).for_each(|index| forgo(connection, locals, index));
-        return Collected::All;
-    }
-    let protocol = connection.protocol;
-    for index in 0..connection.subscriptions_count() {
-        let Some(&mut subscription) = connection.subscription(index) else { break };
-        let Some(local) = locals.at(subscription.channel) else { continue };
-        if subscription.delivery == Delivery::Recovering {
-            forgo(connection, locals, index);
-            continue;
-        }
-        let mut skipping = subscription.delivery == Delivery::Skipping;
-        let mut cursor = subscription.cursor;
-        let mut ended = None;
-        while cursor != local.head() {
-            let Some((count, first, accepted)) = local.segment_facts(cursor) else {
-                // A defect: it was forgotten too early. Going on would be a silent loss for good.
-                counters.audit_errors.add(1);
-                ended = Some(CloseReason::InsufficientState);
-                break;
-            };
-            let Some(frames) = local.frames(cursor, protocol).map(Rc::clone) else { break };
-            let outbox = &mut connection.busy().outbox;
-            // Who has begun to skip goes on until there is much room: one gap, not one for each
-            // publication that is a little shorter than those before.
-            let crowded = skipping && outbox.cost_bytes() > limit / 2;
-            if crowded || outbox.cost_bytes() + frames.bytes().len() > limit {
-                ended = too_slow(local.namespace.slow_policy, protocol.codec().on_gap());
-                if ended.is_some() {
-                    break;
-                }
-                if !std::mem::replace(&mut skipping, true) {
-                    let after = first.saturating_sub(1);
-                    connection.busy().skips.push((subscription.channel, after));
-                }
-                counters.drops[DropReason::SlowSkip as usize].add(count as u64);
-            } else {
-                if std::mem::take(&mut skipping) {
-                    let channel = (subscription.channel, local.name.as_str());
-                    push_skip_notice(connection, channel, first, accounts);
-                }
-                counters.deliveries.add(count as u64);
-                *oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
-                connection.busy().outbox.push_shared(frames, accounts);
-            }
-            cursor = cursor.wrapping_add(1);
-        }
-        if let Some(subscription) = connection.subscription(index) {
-            // Also if it ends here: what is in the outbox must not come there again.
-            subscription.cursor = cursor;
-            subscription.delivery = if skipping { Delivery::Skipping } else { Delivery::Live };
-        }
-        if let Some(reason) = ended {
-            return Collected::TooSlow(reason);
-        }
-    }
-    Collected::All
-}
-
-/// Passes over every segment that a subscription has not been given: its connection takes nothing
-/// any more, or it is to be given them otherwise.
-fn forgo(connection: &mut Connection, locals: &mut Locals, index: usize) {
-    if let Some(subscription) = connection.subscription(index)
-        && let Some(local) = locals.at(subscription.channel)
-    {
-        subscription.cursor = local.head();
-    }
-}
-
-/// Bytes that may wait for a connection before it is too slow.
-fn outbox_limit(connection: &Connection, bytes_max: usize) -> usize {
-    let factor = if connection.flags.has(Flags::BLOCKED) { 1 } else { OUTBOX_UNBLOCKED_FACTOR };
-    bytes_max * factor
-}
-
-/// What a full outbox means: nothing more than a gap, or the end of the connection.
-fn too_slow(policy: SlowPolicy, on_gap: OnGap) -> Option<CloseReason> {
-    match (policy, on_gap) {
-        (SlowPolicy::Disconnect, _) => Some(CloseReason::Slow),
-        (SlowPolicy::Skip, OnGap::Close) => Some(CloseReason::InsufficientState),
-        (SlowPolicy::Skip, OnGap::Notice | OnGap::Unsubscribe) => None,
-    }
-}
-
-/// Tells a client whose protocol has a word for it what it has missed by being slow.
-fn push_skip_notice(
-    connection: &mut Connection,
-    (place, channel): (u32, &str),
-    next: u64,
-    accounts: &mut Accounts,
-) {
-    let codec = connection.protocol.codec();
-    let skips = &mut connection.busy().skips;
-    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
-    let (_, after) = skips.swap_remove(at);
-    if codec.on_gap() == OnGap::Notice {
-        let mut frames = Vec::new();
-        let encoded = codec.encode_push(&Push::Gap { channel, after, next }, &mut frames);
-        if encoded.is_ok() {
-            connection.busy().outbox.push_own(&frames, accounts);
-        }
-    }
 }

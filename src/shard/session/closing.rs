@@ -3,29 +3,56 @@
 
 use std::time::Duration;
 
+use super::Sessions;
 use super::upgrading::passes;
 use crate::connection::{Flags, State};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::CloseReason;
-use crate::shard::Shard;
 use crate::ws;
 
-impl<S: Sockets> Shard<S> {
+/// The end of all connections, before the process ends.
+pub(super) struct Ending {
+    /// Connections are closed, and no more are taken.
+    pub(super) draining: bool,
+    /// When no closing connection may linger any longer.
+    last_end: Tick,
+}
+
+impl Default for Ending {
+    fn default() -> Ending {
+        Ending { draining: false, last_end: Tick::NEVER }
+    }
+}
+
+impl<S: Sockets> Sessions<S> {
+    /// Takes no more connections. None may linger for longer than `last_end` from now on.
+    pub fn begin_draining(&mut self, last_end: Duration) {
+        self.ending.draining = true;
+        self.ending.last_end = self.ending.last_end.min(self.tick.after(last_end));
+    }
+
+    /// Whether no more connections are taken.
+    pub fn is_draining(&self) -> bool {
+        self.ending.draining
+    }
+
+    /// Sees to it that a connection which was closing when the drain began ends with the others.
+    pub fn hasten(&mut self, key: ConnectionKey) {
+        if self.slots.connection(key).state == State::Closing {
+            self.slots.bring_forward(key.slot, self.ending.last_end);
+        }
+    }
+
     /// Closes a connection with the code and text of `reason`.
-    pub(in crate::shard) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
+    pub fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
         let row = reason.row();
         self.close_with(key, reason, (row.code, row.text));
     }
 
     /// Closes a connection with a code and text of its own.
-    pub(in crate::shard) fn close_with(
-        &mut self,
-        key: ConnectionKey,
-        reason: CloseReason,
-        said: (u16, &str),
-    ) {
+    pub fn close_with(&mut self, key: ConnectionKey, reason: CloseReason, said: (u16, &str)) {
         let Some(connection) = self.slots.get(key) else { return };
         match connection.state {
             State::Opened | State::Connected => {}
@@ -42,29 +69,27 @@ impl<S: Sockets> Shard<S> {
             matches!(reason, CloseReason::Slow | CloseReason::OutboxesFull | CloseReason::NoPong);
         if !too_late && connection.state == State::Connected {
             // What was published before the close goes before it, as far as it fits.
-            self.seal();
-            self.collect_last(key.slot);
+            self.delivery.seal();
+            self.delivery.collect_last(&mut self.slots, key.slot);
         }
         self.begin_closing(key, reason, Some(said));
-        let Some(connection) = self.slots.get(key) else { return };
         let mut frame = Vec::new();
         ws::encode_close(said.0, cut(said.1), &mut frame);
-        if too_late && let Some(busy) = connection.busy.as_mut() {
+        if too_late {
             // It would not be read in time anyway; what was begun must be finished.
-            busy.outbox.discard_unsent(&mut self.budget.accounts);
-            self.budget.rank(key.slot, &mut busy.outbox);
+            self.delivery.discard_unsent(&mut self.slots, key);
         }
         self.send_own(key, &frame);
     }
 
     /// Answers a request head with HTTP, and closes.
-    pub(in crate::shard) fn respond(&mut self, key: ConnectionKey, response: &[u8]) {
+    pub(super) fn respond(&mut self, key: ConnectionKey, response: &[u8]) {
         self.begin_closing(key, CloseReason::Refused, None);
         self.send_own(key, response);
     }
 
     /// The peer has sent a close frame: it gets one back, and the connection ends.
-    pub(in crate::shard) fn on_close_frame(&mut self, key: ConnectionKey, code: Option<u16>) {
+    pub(super) fn on_close_frame(&mut self, key: ConnectionKey, code: Option<u16>) {
         if let Some(connection) = self.slots.get(key) {
             connection.flags.set(Flags::PEER_CLOSED);
         }
@@ -105,37 +130,34 @@ impl<S: Sockets> Shard<S> {
         }
         self.account_inbound(key);
         self.mark_readable(key);
-        self.mark_dirty(key.slot);
+        self.delivery.mark_dirty(key.slot);
         if self.slots.get(key).is_some_and(|connection| connection.flags.has(Flags::DEAF)) {
             self.release(key, reason, Release::Abort);
         }
     }
 
     /// Until when a connection that ends now may linger.
-    pub(in crate::shard) fn linger_end(&self, most: Duration) -> Tick {
-        self.tick.after(most).min(self.last_end)
+    pub(super) fn linger_end(&self, most: Duration) -> Tick {
+        self.tick.after(most).min(self.ending.last_end)
     }
 
     /// The kernel takes nothing more for a connection. What its peer has sent before is still
     /// carried out: a client may send its last words and be gone.
-    pub(in crate::shard) fn on_deaf(&mut self, key: ConnectionKey) {
+    pub(super) fn on_deaf(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         if !matches!(connection.state, State::Opened | State::Connected) {
             return self.release(key, CloseReason::PeerGone, Release::Abort);
         }
         connection.flags.set(Flags::DEAF);
         connection.flags.set(Flags::BLOCKED);
-        if let Some(busy) = connection.busy.as_mut() {
-            busy.outbox.clear(&mut self.budget.accounts);
-            self.budget.rank(key.slot, &mut busy.outbox);
-        }
-        connection.shrink();
+        self.delivery.clear_outbox(&mut self.slots, key);
+        self.slots.connection(key).shrink();
         self.slots.set_deadline(key.slot, self.linger_end(CLOSE_TIMEOUT));
         self.mark_readable(key);
     }
 
     /// The peer has ended its stream, and all that came before has been read.
-    pub(in crate::shard) fn on_end(&mut self, key: ConnectionKey) {
+    pub(super) fn on_end(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         connection.flags.clear(Flags::READABLE);
         connection.flags.set(Flags::PEER_CLOSED);
@@ -152,7 +174,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Ends a connection whose peer has ended its stream, if nothing that it asked for is under way
     /// any more. The answers go out first: the peer may still read.
-    pub(in crate::shard) fn end_if_done(&mut self, key: ConnectionKey) {
+    pub(super) fn end_if_done(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         let open = matches!(connection.state, State::Opened | State::Connected);
         let publishing = connection.busy.as_ref().is_some_and(|busy| busy.publishing > 0);
@@ -166,7 +188,8 @@ impl<S: Sockets> Shard<S> {
         self.begin_closing(key, CloseReason::PeerGone, Some((row.code, row.text)));
     }
 
-    fn is_connected(&mut self, key: ConnectionKey) -> bool {
+    /// Whether a connection is there, and its session runs.
+    pub fn is_connected(&mut self, key: ConnectionKey) -> bool {
         self.slots.get(key).is_some_and(|connection| connection.state == State::Connected)
     }
 
@@ -183,7 +206,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// A closing connection has sent its last byte.
-    pub(in crate::shard) fn on_closing_sent(&mut self, key: ConnectionKey) {
+    pub(super) fn on_closing_sent(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         if connection.flags.has(Flags::PEER_CLOSED) {
             return self.release(key, CloseReason::ClientClosed, Release::Graceful);
@@ -199,12 +222,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Gives a connection up. Its slot is free when the watch of its socket has ended.
-    pub(in crate::shard) fn release(
-        &mut self,
-        key: ConnectionKey,
-        reason: CloseReason,
-        how: Release,
-    ) {
+    pub(super) fn release(&mut self, key: ConnectionKey, reason: CloseReason, how: Release) {
         if let Some(socket) = self.forget(key, reason) {
             self.io.release(socket, key, how);
         }
@@ -212,11 +230,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Takes a connection out of every table but that of the slots; answers its socket, if this
     /// had not been done before.
-    pub(in crate::shard) fn forget(
-        &mut self,
-        key: ConnectionKey,
-        reason: CloseReason,
-    ) -> Option<Socket> {
+    pub(super) fn forget(&mut self, key: ConnectionKey, reason: CloseReason) -> Option<Socket> {
         let connection = self.slots.get(key)?;
         if connection.state == State::Released {
             return None;
@@ -228,15 +242,15 @@ impl<S: Sockets> Shard<S> {
             self.report_disconnect(key, (reason.row().code, reason.row().text));
         }
         self.slots.set_deadline(key.slot, Tick::NEVER);
-        let connection = self.slots.get(key)?;
+        self.delivery.clear_outbox(&mut self.slots, key);
+        let connection = self.slots.connection(key);
         connection.state = State::Released;
-        if let Some(mut busy) = connection.busy.take() {
-            self.unfinished.charge(key, busy.charged, 0);
-            self.counters.inbound_bytes.set(self.unfinished.bytes() as u64);
-            busy.outbox.clear(&mut self.budget.accounts);
-            self.budget.rank(key.slot, &mut busy.outbox);
+        let socket = connection.socket;
+        if let Some(busy) = connection.busy.take() {
+            self.input.unfinished.charge(key, busy.charged, 0);
+            self.counters.inbound_bytes.set(self.input.unfinished.bytes() as u64);
         }
-        Some(connection.socket)
+        Some(socket)
     }
 }
 

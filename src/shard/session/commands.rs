@@ -1,6 +1,7 @@
 //! Sessions: what clients may ask for, in which order, and what becomes of it. The same for every
 //! protocol; codecs only translate.
 
+use super::Sessions;
 use super::input::Flow;
 use crate::auth::Permissions;
 use crate::channel::{ChannelName, DataType, Publication, Publisher, check_payload};
@@ -11,12 +12,11 @@ use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX, REPLY_
 use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
-use crate::shard::Shard;
 use std::sync::Arc;
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Turns a request head into a connection.
-    pub(in crate::shard) fn open(&mut self, key: ConnectionKey, upgrade: Upgrade) -> Flow {
+    pub(super) fn open(&mut self, key: ConnectionKey, upgrade: Upgrade) -> Flow {
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         let mut protobuf = false;
         (connection.protocol, connection.state) = match upgrade.endpoint {
@@ -53,7 +53,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Whether a command must wait for the answers of publications that are on their way to the
     /// bus. Only further publications and pongs can't depend on them.
-    pub(in crate::shard) fn relies_on_publications(
+    pub(super) fn relies_on_publications(
         &mut self,
         key: ConnectionKey,
         request: &Request<'_>,
@@ -66,11 +66,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Carries out one request of a client.
-    pub(in crate::shard) fn on_request(
-        &mut self,
-        key: ConnectionKey,
-        request: Request<'_>,
-    ) -> Flow {
+    pub(super) fn on_request(&mut self, key: ConnectionKey, request: Request<'_>) -> Flow {
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         let connected = connection.state == State::Connected;
         if connected == matches!(request.command, Command::Connect) {
@@ -208,7 +204,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// What became of a publication that the bus was given.
-    pub(in crate::shard) fn on_published(&mut self, key: ConnectionKey, id: u32, answer: &Answer) {
+    pub(super) fn on_published(&mut self, key: ConnectionKey, id: u32, answer: &Answer) {
         let now = self.now;
         let Some(connection) = self.slots.get(key) else { return };
         let Some(busy) = connection.busy.as_mut().filter(|busy| busy.publishing > 0) else {
@@ -286,7 +282,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The answer to a client's request is here.
-    pub(in crate::shard) fn on_answer(&mut self, key: ConnectionKey, id: u32, answer: Answer) {
+    pub(super) fn on_answer(&mut self, key: ConnectionKey, id: u32, answer: Answer) {
         let Some(connection) = self.slots.get(key) else { return };
         if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
             return;
@@ -324,7 +320,7 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    pub(in crate::shard) fn wait(&mut self, key: ConnectionKey, waiting: PendingRequest) -> Flow {
+    pub(super) fn wait(&mut self, key: ConnectionKey, waiting: PendingRequest) -> Flow {
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         connection.flags.set(Flags::WAITING);
         let busy = connection.busy();
@@ -335,29 +331,19 @@ impl<S: Sockets> Shard<S> {
         Flow::Wait
     }
 
-    pub(in crate::shard) fn stop(&mut self, key: ConnectionKey, reason: CloseReason) -> Flow {
+    pub(super) fn stop(&mut self, key: ConnectionKey, reason: CloseReason) -> Flow {
         self.close(key, reason);
         Flow::Stop
     }
 
-    pub(in crate::shard) fn fail(
-        &mut self,
-        key: ConnectionKey,
-        id: u32,
-        error: ClientError,
-    ) -> Flow {
+    pub(super) fn fail(&mut self, key: ConnectionKey, id: u32, error: ClientError) -> Flow {
         self.reply(key, id, &Reply::Error(error))
     }
 
     /// Puts an answer into the client's outbox.
-    pub(in crate::shard) fn reply(
-        &mut self,
-        key: ConnectionKey,
-        id: u32,
-        reply: &Reply<'_>,
-    ) -> Flow {
+    pub(super) fn reply(&mut self, key: ConnectionKey, id: u32, reply: &Reply<'_>) -> Flow {
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
-        let mut frames = std::mem::take(&mut self.reply_buffer);
+        let mut frames = std::mem::take(&mut self.input.reply_buffer);
         match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
             Ok(()) => {
                 if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
@@ -374,10 +360,10 @@ impl<S: Sockets> Shard<S> {
 
     /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
     /// the allocator more than the answer has.
-    pub(in crate::shard) fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
+    pub(super) fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
             buffer.clear();
-            self.reply_buffer = buffer;
+            self.input.reply_buffer = buffer;
         }
     }
 }

@@ -10,16 +10,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Sessions;
 use crate::ids::{ConnectionId, Moment};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
 use crate::pool::Pool;
 use crate::reason::ClientError;
-use crate::shard::{Options, Pools, Shard};
+use crate::shard::{Options, Pools};
 use crate::subnets::{PerSecond, Row};
 
 /// Who has created how many.
-pub(in crate::shard) struct Creating {
+pub(super) struct Creating {
     /// Time in which a client earns one channel.
     interval: Duration,
     /// How many it may have created at once.
@@ -38,7 +39,7 @@ pub(in crate::shard) struct Creating {
 
 impl Creating {
     /// Nobody has created any.
-    pub(in crate::shard) fn new(options: &Options, pools: &Pools) -> Creating {
+    pub(super) fn new(options: &Options, pools: &Pools) -> Creating {
         let client = options.client().channels_created_per_second_max.max(1);
         Creating {
             interval: Duration::from_secs(1) / client,
@@ -92,7 +93,7 @@ impl Creating {
     }
 
     /// Forgets clients that have all of their allowance again.
-    pub(in crate::shard) fn on_tick(&mut self, now: Moment) {
+    pub(super) fn on_tick(&mut self, now: Moment) {
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
             let Some(connection) = self.round.pop_front() else { return };
             let over = self.used.get(&connection).is_none_or(|until| *until <= now);
@@ -110,17 +111,13 @@ fn second_of(now: Moment) -> u32 {
     (now.nanos() / 1_000_000_000) as u32
 }
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Whether a client may use a channel that may be new.
     ///
     /// # Errors
     /// See [`Creating::check`].
-    pub(in crate::shard) fn check_creating(
-        &self,
-        key: ConnectionKey,
-        name: &str,
-    ) -> Result<(), ClientError> {
-        if self.locals.find(name).is_some() {
+    pub(super) fn check_creating(&self, key: ConnectionKey, name: &str) -> Result<(), ClientError> {
+        if self.delivery.find(name).is_some() {
             return Ok(());
         }
         let subnet = self.subnets.row(self.slots.subnet(key.slot));
@@ -132,7 +129,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// A client of this shard has created a channel. If it is gone, nobody but the node is charged.
-    pub(in crate::shard) fn on_created(&mut self, connection: ConnectionId) {
+    pub(super) fn on_created(&mut self, connection: ConnectionId) {
         let key = Self::key_of(connection);
         let is_there = self.slots.get(key).is_some();
         let subnet = self.subnets.row(self.slots.subnet(key.slot)).filter(|_| is_there);

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use super::Sessions;
 use crate::connection::{Attention, Deadlines, Due, Flags, Patience, State, Unread};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{ROUND_TICKS_MAX, TICK_SLOTS};
 use crate::reason::CloseReason;
-use crate::shard::Shard;
 use crate::ws;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
@@ -19,9 +19,9 @@ const TIMEOUT_PHRASE: &str = "Request Timeout";
 /// [`UPGRADE_TIMEOUT`]: crate::limits::UPGRADE_TIMEOUT
 const UPGRADE_TIMEOUT_TEXT: &str = "subscribing took too long";
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// A tenth of a second has passed.
-    pub(in crate::shard) fn on_tick(&mut self) {
+    pub fn on_tick(&mut self) {
         let mut due = Vec::new();
         let stride = (self.slots.reached() / TICK_SLOTS).clamp(1, ROUND_TICKS_MAX);
         // Counted, not taken from the clock: ticks are lost in long turns, and always every second
@@ -32,14 +32,11 @@ impl<S: Sockets> Shard<S> {
         for slot in due {
             self.on_deadline(slot);
         }
-        self.home.on_tick(&mut self.post);
         self.creating.on_tick(self.now);
         self.on_tick_gaps();
         self.on_tick_owing();
         self.report_dropped();
-        self.on_tick_retries();
-        self.drain_step();
-        self.audit_step();
+        self.delivery.on_tick(&mut self.slots, &self.io, self.tick);
     }
 
     fn on_deadline(&mut self, slot: Slot) {
@@ -58,7 +55,7 @@ impl<S: Sockets> Shard<S> {
             State::Closing => {
                 // When the process ends the kernel still delivers what it was given; else it must
                 // not keep the connections of those who are gone.
-                let how = if self.draining { Release::Graceful } else { Release::Abort };
+                let how = if self.ending.draining { Release::Graceful } else { Release::Abort };
                 self.release(key, CloseReason::PeerGone, how);
             }
             State::Vacant | State::Released => {}
@@ -67,7 +64,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Plans a connection's first ping: at a random moment of the interval's second half, so that
     /// those who came together are not pinged together.
-    pub(in crate::shard) fn begin_heartbeat(&mut self, key: ConnectionKey) {
+    pub(super) fn begin_heartbeat(&mut self, key: ConnectionKey) {
         let half = self.options.client().ping_interval / 2;
         let share = (self.next_random() >> 40) as f64 / (1u64 << 24) as f64;
         let due = self.tick.after(half + half.mul_f64(share));
@@ -140,7 +137,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Looks at a connection that has begun to refuse bytes when it should have taken some.
-    pub(in crate::shard) fn expect_progress(&mut self, key: ConnectionKey) {
+    pub(super) fn expect_progress(&mut self, key: ConnectionKey) {
         let due = self.tick.after(self.options.client().pong_timeout);
         self.slots.bring_forward(key.slot, due);
     }

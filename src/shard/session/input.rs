@@ -1,19 +1,48 @@
 //! Bytes from clients: request heads, frames, commands. Nothing here trusts them.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::Sessions;
+use super::inbound::Unfinished;
 use crate::connection::{Flags, PendingRequest, Slots, State};
 use crate::handshake::{self, Progress, Unavailable};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
-use crate::limits::HANDSHAKE_RECEIVES_MAX;
+use crate::limits::{HANDSHAKE_RECEIVES_MAX, RECEIVE_BYTES_MAX};
 use crate::reason::CloseReason;
-use crate::shard::Shard;
 use crate::ws::{self, Decoder, Incoming, Opcode};
+
+/// Input that has not been carried out, of all connections.
+pub(super) struct Input {
+    /// Connections with something to read, or with parked input that may go on.
+    pub(super) readable: VecDeque<ConnectionKey>,
+    /// Memory for input that is not complete.
+    pub(super) unfinished: Unfinished,
+    /// Clients that have been given more history than they may have for the time being.
+    pub(super) owing: VecDeque<ConnectionKey>,
+    /// What the next read goes into.
+    buffer: Vec<u8>,
+    /// What the next answer is encoded in; empty between two.
+    pub(super) reply_buffer: Vec<u8>,
+}
+
+impl Input {
+    /// None yet, and at most `unfinished_bytes_max` that is not complete.
+    pub(super) fn new(unfinished_bytes_max: usize) -> Input {
+        Input {
+            readable: VecDeque::new(),
+            unfinished: Unfinished::new(unfinished_bytes_max),
+            owing: VecDeque::new(),
+            buffer: vec![0; RECEIVE_BYTES_MAX],
+            reply_buffer: Vec::new(),
+        }
+    }
+}
 
 /// What became of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Flow {
+pub(super) enum Flow {
     /// It has been carried out; more may follow.
     Continue,
     /// A request waits for its answer, or what follows waits for room.
@@ -22,9 +51,9 @@ pub(in crate::shard) enum Flow {
     Stop,
 }
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// News of a socket.
-    pub(in crate::shard) fn on_ready(&mut self, ready: Ready) {
+    pub(super) fn on_ready(&mut self, ready: Ready) {
         let key = ready.key;
         let Some(connection) = self.slots.get(key) else { return };
         if ready.ended {
@@ -36,7 +65,7 @@ impl<S: Sockets> Shard<S> {
         let deaf = connection.flags.has(Flags::DEAF);
         if ready.writable && !deaf && connection.flags.clear(Flags::BLOCKED) {
             connection.heard = self.tick;
-            self.mark_dirty(key.slot);
+            self.delivery.mark_dirty(key.slot);
         }
         if ready.readable {
             self.mark_readable(key);
@@ -56,12 +85,12 @@ impl<S: Sockets> Shard<S> {
             // The kernel could not keep the watch, and news may have been lost with it.
             self.io.watch(socket, key);
             self.mark_readable(key);
-            self.mark_dirty(key.slot);
+            self.delivery.mark_dirty(key.slot);
         }
     }
 
     /// Notes that a socket may have bytes.
-    pub(in crate::shard) fn mark_readable(&mut self, key: ConnectionKey) {
+    pub(super) fn mark_readable(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get(key) {
             connection.flags.set(Flags::READABLE);
         }
@@ -69,17 +98,17 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Puts a connection on the list of those that go on: with parked input, or by reading.
-    pub(in crate::shard) fn list(&mut self, key: ConnectionKey) {
+    pub(super) fn list(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         if !connection.flags.has(Flags::LISTED) {
             connection.flags.set(Flags::LISTED);
-            self.readable.push_back(key);
+            self.input.readable.push_back(key);
         }
     }
 
     /// Goes on with parked input, or reads once from a socket that may have bytes; it stays on the
     /// list while it may have more.
-    pub(in crate::shard) fn on_listed(&mut self, key: ConnectionKey) {
+    pub(super) fn on_listed(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         connection.flags.clear(Flags::LISTED);
         if connection.flags.has(Flags::PARKED) {
@@ -96,7 +125,7 @@ impl<S: Sockets> Shard<S> {
             return; // It is listed again when that has changed.
         }
         let socket = connection.socket;
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::take(&mut self.input.buffer);
         match self.io.receive(socket, &mut buffer) {
             Received::Bytes(count) => {
                 // A full buffer may leave bytes behind, of which no new event will speak.
@@ -116,7 +145,7 @@ impl<S: Sockets> Shard<S> {
             Received::End => self.on_end(key),
             Received::Gone => self.release(key, CloseReason::PeerGone, Release::Abort),
         }
-        self.buffer = buffer;
+        self.input.buffer = buffer;
     }
 
     fn on_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
@@ -167,7 +196,7 @@ impl<S: Sockets> Shard<S> {
                 let phase = self.readiness.phase(self.now);
                 self.respond(key, &handshake::health_response(phase, head_only));
             }
-            Progress::Upgrade(_) if self.draining || !self.readiness.takes_clients() => {
+            Progress::Upgrade(_) if self.ending.draining || !self.readiness.takes_clients() => {
                 self.counters.handshakes_refused.add(1);
                 let phase = self.readiness.phase(self.now);
                 self.respond(key, &handshake::unavailable(Unavailable::Phase(phase)));
@@ -185,7 +214,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Decodes frames and carries out what they ask for.
-    pub(in crate::shard) fn on_frames(&mut self, key: ConnectionKey, mut input: &mut [u8]) -> Flow {
+    pub(super) fn on_frames(&mut self, key: ConnectionKey, mut input: &mut [u8]) -> Flow {
         let limits = ws::Limits {
             message_bytes_max: self.options.client().message_bytes_max,
             fragments_max: self.options.client().fragments_max,
@@ -287,7 +316,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Carries out the commands of a message, one after another, until one has to wait. Answers
     /// what is left of the message.
-    pub(in crate::shard) fn on_commands<'m>(
+    pub(super) fn on_commands<'m>(
         &mut self,
         key: ConnectionKey,
         opcode: Opcode,
@@ -331,7 +360,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Brings the account of unfinished input up to date.
-    pub(in crate::shard) fn account_inbound(&mut self, key: ConnectionKey) {
+    pub(super) fn account_inbound(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get(key)
             && let Some(busy) = connection.busy.as_mut()
         {
@@ -342,7 +371,7 @@ impl<S: Sockets> Shard<S> {
             }
             let (before, after) = (busy.charged, busy.inbound_bytes());
             busy.charged = after;
-            if let Some(begun) = self.unfinished.charge(key, before, after) {
+            if let Some(begun) = self.input.unfinished.charge(key, before, after) {
                 busy.begun = begun;
             }
             connection.shrink();
@@ -351,17 +380,17 @@ impl<S: Sockets> Shard<S> {
 
     /// The same, and makes room if there is too much. Closing a connection only accounts, so that
     /// thousands of small ones are closed in a loop and not each from within the other's closing.
-    pub(in crate::shard) fn charge_inbound(&mut self, key: ConnectionKey) {
+    pub(super) fn charge_inbound(&mut self, key: ConnectionKey) {
         self.account_inbound(key);
-        while self.unfinished.is_full() {
-            let Some(oldest) = self.unfinished.take_oldest() else { break };
+        while self.input.unfinished.is_full() {
+            let Some(oldest) = self.input.unfinished.take_oldest() else { break };
             if is_unfinished(&mut self.slots, oldest) {
                 self.close(oldest.0, CloseReason::InboundFull);
             }
         }
         let slots = &mut self.slots;
-        self.unfinished.compact(|begun| is_unfinished(slots, *begun));
-        self.counters.inbound_bytes.set(self.unfinished.bytes() as u64);
+        self.input.unfinished.compact(|begun| is_unfinished(slots, *begun));
+        self.counters.inbound_bytes.set(self.input.unfinished.bytes() as u64);
     }
 }
 

@@ -1,24 +1,18 @@
 //! Parked input: what a client has sent and can't be carried out yet, because a request before it
 //! waits for its answer, or because there is no room for what it would be answered with.
 
-use std::collections::VecDeque;
-
+use super::Sessions;
 use super::input::Flow;
 use crate::connection::{Flags, Parked, ParkedMessage, State};
 use crate::ids::Moment;
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::shard::Shard;
 use crate::ws::Opcode;
 
-/// Clients that have been given more history than they may have for the time being.
-#[derive(Default)]
-pub(in crate::shard) struct Owing(VecDeque<ConnectionKey>);
-
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Whether a client's next command may be carried out: not while more than one write waits for
     /// it, or one message of many small commands could ask for any number of answers. If not, what
     /// follows is to be parked.
-    pub(in crate::shard) fn has_room_to_answer(&mut self, key: ConnectionKey) -> bool {
+    pub(super) fn has_room_to_answer(&mut self, key: ConnectionKey) -> bool {
         let bytes_max = self.options.reading_bytes_max();
         let Some(connection) = self.slots.get(key) else { return true };
         let room = connection.outbox_cost_bytes() <= bytes_max || crate::sabotage!(UnboundReplies);
@@ -30,7 +24,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Whether a client may be given publications of a history now. If not, the command is to be
     /// parked, and goes on when the client has waited long enough.
-    pub(in crate::shard) fn may_replay(&mut self, key: ConnectionKey) -> bool {
+    pub(super) fn may_replay(&mut self, key: ConnectionKey) -> bool {
         let tick = self.tick;
         let Some(connection) = self.slots.get(key) else { return true };
         let may = connection.meter.may_replay(tick);
@@ -38,14 +32,14 @@ impl<S: Sockets> Shard<S> {
             connection.flags.set(Flags::PARKED);
             if !connection.flags.has(Flags::OWING) {
                 connection.flags.set(Flags::OWING);
-                self.owing.0.push_back(key);
+                self.input.owing.push_back(key);
             }
         }
         may
     }
 
     /// Notes that a client was given publications of a history.
-    pub(in crate::shard) fn count_replay(&mut self, key: ConnectionKey, bytes: usize) {
+    pub(super) fn count_replay(&mut self, key: ConnectionKey, bytes: usize) {
         let tick = self.tick;
         if let Some(connection) = self.slots.get(key) {
             connection.meter.count_replay(tick, bytes);
@@ -54,7 +48,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Since when a client's requests have waited for the bus, one after another, without success.
     /// None of them is waited for anew: whatever is asked meanwhile has its answer in time.
-    pub(in crate::shard) fn unserved(&mut self, key: ConnectionKey) -> Option<Moment> {
+    pub(super) fn unserved(&mut self, key: ConnectionKey) -> Option<Moment> {
         if crate::sabotage!(PatienceForEach) {
             return None;
         }
@@ -62,8 +56,8 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Lets those try again who have been given too much history.
-    pub(in crate::shard) fn on_tick_owing(&mut self) {
-        for key in std::mem::take(&mut self.owing.0) {
+    pub(super) fn on_tick_owing(&mut self) {
+        for key in std::mem::take(&mut self.input.owing) {
             if let Some(connection) = self.slots.get(key) {
                 connection.flags.clear(Flags::OWING);
                 self.list(key);
@@ -72,12 +66,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Keeps what is left of a message.
-    pub(in crate::shard) fn park_message(
-        &mut self,
-        key: ConnectionKey,
-        opcode: Opcode,
-        left: &[u8],
-    ) {
+    pub(super) fn park_message(&mut self, key: ConnectionKey, opcode: Opcode, left: &[u8]) {
         if let Some(connection) = self.slots.get(key)
             && !left.is_empty()
         {
@@ -87,7 +76,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Keeps the bytes that follow that message.
-    pub(in crate::shard) fn park_input(&mut self, key: ConnectionKey, input: &[u8]) {
+    pub(super) fn park_input(&mut self, key: ConnectionKey, input: &[u8]) {
         if let Some(connection) = self.slots.get(key)
             && !input.is_empty()
         {
@@ -96,7 +85,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Goes on where input was parked, after the answer it waited for.
-    pub(in crate::shard) fn resume(&mut self, key: ConnectionKey) {
+    pub(super) fn resume(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get(key) {
             connection.flags.clear(Flags::WAITING);
             self.go_on(key);
@@ -104,7 +93,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Goes on where input was parked, unless it still has to wait.
-    pub(in crate::shard) fn go_on(&mut self, key: ConnectionKey) {
+    pub(super) fn go_on(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get(key) else { return };
         if connection.flags.has(Flags::WAITING) {
             return;

@@ -1,22 +1,22 @@
 //! Events for the application: noted where things happen, and handed to the bridge. Nobody waits
 //! for it: what finds no room is counted, and the count is told as soon as there is room.
 
+use super::Sessions;
 use crate::connection::{Slots, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{AppEvent, EventKind, ToBridge};
 use crate::protocol::Protocol;
-use crate::shard::Shard;
 
 /// What has been noted.
 #[derive(Default)]
-pub(in crate::shard) struct Reporting {
+pub(super) struct Reporting {
     dropped: u64,
 }
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Notes an event of a connection; `fill` says the rest.
-    pub(in crate::shard) fn report(
+    pub(super) fn report(
         &mut self,
         key: ConnectionKey,
         kind: EventKind,
@@ -34,18 +34,14 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that a session has begun.
-    pub(in crate::shard) fn report_connect(&mut self, key: ConnectionKey) {
+    pub(super) fn report_connect(&mut self, key: ConnectionKey) {
         if self.options.settings.events.notes_connect() && self.is_session(key) {
             self.report(key, EventKind::Connect, |_| {});
         }
     }
 
     /// Notes that a session has ended, with the code and text that the client was told.
-    pub(in crate::shard) fn report_disconnect(
-        &mut self,
-        key: ConnectionKey,
-        (code, text): (u16, &str),
-    ) {
+    pub(super) fn report_disconnect(&mut self, key: ConnectionKey, (code, text): (u16, &str)) {
         if self.options.settings.events.notes_disconnect() && self.is_session(key) {
             self.report(key, EventKind::Disconnect, |event| {
                 event.code = code;
@@ -55,8 +51,8 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that a client has become the subscriber of a channel.
-    pub(in crate::shard) fn report_subscribe(&mut self, key: ConnectionKey, place: u32) {
-        let Some(local) = self.locals.at(place) else { return };
+    pub(super) fn report_subscribe(&mut self, key: ConnectionKey, place: u32) {
+        let local = self.delivery.local(place);
         if local.namespace.events.subscribe && is_session_begun(&mut self.slots, key) {
             let channel = local.name.clone();
             self.report(key, EventKind::Subscribe, |event| event.channel = Some(channel));
@@ -64,26 +60,25 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes the subscriptions with which a session begins.
-    pub(in crate::shard) fn report_subscriptions(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+    pub(super) fn report_subscriptions(&mut self, key: ConnectionKey) {
+        let connection = self.slots.connection(key);
         let count = connection.subscriptions_count();
-        let places: Vec<u32> = (0..count)
-            .filter_map(|index| connection.subscription(index).map(|found| found.channel))
-            .collect();
+        let places: Vec<u32> =
+            (0..count).map(|index| connection.subscribed(index).channel).collect();
         places.into_iter().for_each(|place| self.report_subscribe(key, place));
     }
 
     /// Notes that the subscription with number `index` is about to end.
-    pub(in crate::shard) fn report_unsubscribe(
+    pub(super) fn report_unsubscribe(
         &mut self,
         slot: Slot,
         index: usize,
         (code, text): (u16, &str),
     ) {
-        let Some(key) = self.slots.key(slot) else { return };
-        let Some(connection) = self.slots.at(slot) else { return };
-        let Some(place) = connection.subscription(index).map(|found| found.channel) else { return };
-        let Some(local) = self.locals.at(place) else { return };
+        let connection = self.slots.tenant(slot);
+        let key = ConnectionKey { slot, generation: connection.generation };
+        let place = connection.subscribed(index).channel;
+        let local = self.delivery.local(place);
         if local.namespace.events.unsubscribe && is_session_begun(&mut self.slots, key) {
             let channel = local.name.clone();
             self.report(key, EventKind::Unsubscribe, |event| {
@@ -95,7 +90,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Tells how many events found no room, if there is room for that.
-    pub(in crate::shard) fn report_dropped(&mut self) {
+    pub(super) fn report_dropped(&mut self) {
         if self.reporting.dropped > 0 && self.has_room_for_reports() {
             let mut event = AppEvent::new(EventKind::Dropped, self.now);
             event.count = std::mem::take(&mut self.reporting.dropped);

@@ -3,20 +3,21 @@
 
 use std::collections::HashMap;
 
+use super::Sessions;
 use crate::auth::Wish;
 use crate::channel::ChannelName;
-use crate::connection::{PendingRequest, State};
+use crate::connection::{Maker, PendingRequest, State, Terms};
 use crate::ids::{ConnectionId, Position, Since};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::SUBSCRIBING_REPLY_BYTES;
 use crate::mesh::{Answer, Asker, Subscribe, Subscribed, Ticket, ToHome};
 use crate::protocol::{self, Protocol, Push};
-use crate::reason::ClientError;
-use crate::shard::Shard;
+use crate::reason::{ClientError, UnsubscribeReason};
+use crate::shard::delivery::Entered;
 
 /// Subscriptions that wait for their home shard's answer and that no client asked for.
 #[derive(Default)]
-pub(in crate::shard) struct Joining {
+pub(super) struct Joining {
     /// What each waits for. A connection waits at most once for each channel.
     pending: HashMap<ConnectionId, Vec<(ChannelName, Pending)>>,
     requests: HashMap<Ticket, Joined>,
@@ -24,7 +25,7 @@ pub(in crate::shard) struct Joining {
 
 /// What the answer of a home shard is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Pending {
+pub(super) enum Pending {
     /// A request of the application.
     Join(Ticket),
     /// The same, but the application has ended the subscription before it began.
@@ -45,18 +46,14 @@ struct Joined {
 
 impl Joining {
     /// What a connection waits for in `channel`.
-    pub(in crate::shard) fn find(
-        &self,
-        connection: ConnectionId,
-        channel: &str,
-    ) -> Option<Pending> {
+    pub(super) fn find(&self, connection: ConnectionId, channel: &str) -> Option<Pending> {
         let pending = self.pending.get(&connection)?;
         pending.iter().find(|(name, _)| name.as_str() == channel).map(|(_, pending)| *pending)
     }
 
     /// Notes that a connection waits for the answer of a channel's home. It waits for nothing else
     /// there.
-    pub(in crate::shard) fn insert(
+    pub(super) fn insert(
         &mut self,
         connection: ConnectionId,
         channel: &ChannelName,
@@ -66,7 +63,7 @@ impl Joining {
     }
 
     /// What an answer of a home shard is for; absent if a client asked for it.
-    pub(in crate::shard) fn take(
+    pub(super) fn take(
         &mut self,
         connection: ConnectionId,
         channel: &ChannelName,
@@ -82,7 +79,7 @@ impl Joining {
 
     /// Sees to it that a connection is not subscribed to `channel`, or to any, by what it waits
     /// for. Answers whether it would have been.
-    pub(in crate::shard) fn cancel(
+    pub(super) fn cancel(
         &mut self,
         connection: ConnectionId,
         channel: Option<&ChannelName>,
@@ -99,9 +96,9 @@ impl Joining {
     }
 }
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Asks for the subscription of one connection; answers whether it was concerned.
-    pub(in crate::shard) fn join(
+    pub fn join(
         &mut self,
         key: ConnectionKey,
         ticket: Ticket,
@@ -143,14 +140,43 @@ impl<S: Sockets> Shard<S> {
         true
     }
 
+    /// Ends a connection's subscription to `channel`, or to all; and those that are about to begin,
+    /// which must not come after this. Returns whether there were any.
+    pub fn unsubscribe_by_api(
+        &mut self,
+        key: ConnectionKey,
+        channel: Option<&ChannelName>,
+    ) -> bool {
+        let mut affected = self.server_subscribe.cancel(self.connection_id(key), channel);
+        let place = match channel {
+            None => None,
+            Some(name) => match self.delivery.find(name.as_str()) {
+                None => return false,
+                place => place,
+            },
+        };
+        // It may be closed for one of them.
+        while self.is_connected(key) {
+            let connection = self.slots.connection(key);
+            let index = match place {
+                Some(place) => connection.find_subscription(place),
+                None => connection.subscriptions_count().checked_sub(1),
+            };
+            let Some(index) = index else { break };
+            self.end_subscription(key.slot, index, UnsubscribeReason::Server);
+            affected = true;
+        }
+        affected
+    }
+
     /// All connections have been looked at, `affected` of them concerned.
-    pub(in crate::shard) fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
+    pub fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
         self.server_subscribe.requests.entry(ticket).or_default().affected = Some(affected);
         self.answer_joins(ticket);
     }
 
     /// A subscription has begun, or will not.
-    pub(in crate::shard) fn end_join(&mut self, ticket: Ticket, error: Option<ClientError>) {
+    pub(super) fn end_join(&mut self, ticket: Ticket, error: Option<ClientError>) {
         if let Some(joined) = self.server_subscribe.requests.get_mut(&ticket) {
             joined.waiting -= 1;
             joined.error = joined.error.or(error);
@@ -168,7 +194,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The home shard's answer to what no client asked for.
-    pub(in crate::shard) fn on_pending_answer(
+    pub(super) fn on_pending_answer(
         &mut self,
         key: ConnectionKey,
         place: u32,
@@ -205,8 +231,8 @@ impl<S: Sockets> Shard<S> {
         if !fits {
             return self.leave_if_unused(place);
         }
-        let Some(connection) = self.slots.get(key) else { return };
-        let Some(local) = self.locals.at(place) else { return };
+        let connection = self.slots.connection(key);
+        let local = self.delivery.local(place);
         let grant = connection.permissions.grant(&local.namespace, Wish::Server);
         let publications = answer.recovered.as_deref().unwrap_or_default();
         let mut position = answer.top;
@@ -222,7 +248,8 @@ impl<S: Sockets> Shard<S> {
         });
         let mut frames = Vec::new();
         let encoded = connection.protocol.codec().encode_push(&push, &mut frames);
-        self.add_subscription(key, place, (grant.positioned, true));
+        let terms = Terms { positioned: grant.positioned, made_by: Maker::Application };
+        self.add_subscription(key, place, terms);
         match encoded {
             Ok(()) => self.send_event(key, &frames),
             Err(reason) => self.close(key, reason),
@@ -231,25 +258,21 @@ impl<S: Sockets> Shard<S> {
 
     /// Asks the home shard of a channel for a subscription that begins with what was missed, or
     /// with so many of the newest publications.
-    pub(in crate::shard) fn request_subscription(
+    pub(super) fn request_subscription(
         &mut self,
         key: ConnectionKey,
         channel: &ChannelName,
         (recover, last): (Option<Since>, usize),
     ) {
-        let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else { return };
+        let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else {
+            unreachable!("the name was checked when it was asked for")
+        };
         let home = self.home_map.home(channel.as_str());
-        let is_new = self.locals.find(channel.as_str()).is_none();
-        let place = self.locals.enter(channel, namespace, home);
-        if let Some(local) = self.locals.at(place) {
-            local.waiting += 1;
-            if is_new {
-                local.brought_by = self.slots.subnet(key.slot);
-                self.subnets.add_channel(local.brought_by);
-            }
+        let subnet = self.slots.subnet(key.slot);
+        if self.delivery.expect_answer(channel, namespace, home, subnet) == Entered::New {
+            self.subnets.add_channel(subnet);
         }
-        self.replied_bytes += SUBSCRIBING_REPLY_BYTES;
-        self.counters.channels_local.set(self.locals.count() as u64);
+        self.delivery.count_replied(SUBSCRIBING_REPLY_BYTES);
         let connection = self.connection_id(key);
         let channel = channel.clone();
         let (confirmed, unserved) = (false, self.unserved(key));

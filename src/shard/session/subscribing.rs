@@ -1,27 +1,26 @@
 //! Subscriptions: begun by the home shard's answer, which stands in the queue exactly where live
 //! publications begin, so there is nothing to buffer and nothing to merge.
 
+use super::Sessions;
 use super::input::Flow;
 use super::server_subscribe::Pending;
 use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
 use crate::connection::{
-    Delivery, PendingRequest, Recovery, State, Subscription, WaitingSubscribe,
+    Maker, PendingRequest, Recovery, State, Subscription, Terms, WaitingSubscribe,
 };
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{Subscribed, ToHome};
 use crate::protocol::{self, Push, Reply};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
-use crate::shard::Shard;
-use crate::shard::delivery::Subscriber;
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Whether a client with `permissions` may subscribe to `channel`.
     ///
     /// # Errors
     /// The error to answer with.
-    pub(in crate::shard) fn check_subscribe(
+    pub(super) fn check_subscribe(
         &self,
         permissions: Permissions,
         channel: &str,
@@ -31,11 +30,11 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// How a client stands to `channel`.
-    pub(in crate::shard) fn role(&mut self, key: ConnectionKey, channel: &str) -> Role {
+    pub(super) fn role(&mut self, key: ConnectionKey, channel: &str) -> Role {
         if self.is_subscribed(key, channel) { Role::Subscriber } else { Role::Client }
     }
 
-    pub(in crate::shard) fn on_subscribe(
+    pub(super) fn on_subscribe(
         &mut self,
         key: ConnectionKey,
         id: u32,
@@ -89,13 +88,13 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The home shard's answer: the subscription begins here and now.
-    pub(in crate::shard) fn on_subscribed(&mut self, answer: Subscribed) {
+    pub(super) fn on_subscribed(&mut self, answer: Subscribed) {
         let key = Self::key_of(answer.connection);
-        let Some(place) = self.locals.find(answer.channel.as_str()) else { return };
-        self.seal_channel(place);
+        let place = self.awaited(&answer.channel);
+        self.delivery.seal_channel(place);
         self.check_continuity(place, answer.top);
-        let Some(local) = self.locals.at(place) else { return };
-        local.waiting -= 1;
+        let local = self.delivery.local(place);
+        local.answered();
         // The home's own: the node keeps the name once.
         local.name = answer.channel.clone();
         if let Some(pending) = self.server_subscribe.take(answer.connection, &answer.channel) {
@@ -109,15 +108,14 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The home shard can't grant a subscription at present.
-    pub(in crate::shard) fn on_refused(
+    pub(super) fn on_refused(
         &mut self,
         channel: &ChannelName,
         key: ConnectionKey,
         error: ClientError,
     ) {
-        let Some(place) = self.locals.find(channel.as_str()) else { return };
-        let Some(local) = self.locals.at(place) else { return };
-        local.waiting -= 1;
+        let place = self.awaited(channel);
+        self.delivery.local(place).answered();
         if let Some(pending) = self.server_subscribe.take(self.connection_id(key), channel) {
             return self.on_pending_answer(key, place, (pending, Err(error)));
         }
@@ -130,6 +128,12 @@ impl<S: Sockets> Shard<S> {
         if self.fail(key, waiting.request, error) != Flow::Stop {
             self.resume(key);
         }
+    }
+
+    /// The place of a channel whose home has answered: the request keeps it in the table.
+    #[expect(clippy::expect_used, reason = "a home answers each request once")]
+    fn awaited(&self, channel: &ChannelName) -> u32 {
+        self.delivery.find(channel.as_str()).expect("a channel stays until its home has answered")
     }
 
     /// The wish that the answer is for, unless the connection has ended meanwhile.
@@ -174,7 +178,7 @@ impl<S: Sockets> Shard<S> {
             self.fail(key, waiting.request, ClientError::UnrecoverablePosition);
             return self.resume(key);
         }
-        let Some(local) = self.locals.at(place) else { return };
+        let local = self.delivery.local(place);
         let publications = answer.recovered.unwrap_or_default();
         let mut position = answer.top;
         position.offset -= publications.len() as u64;
@@ -191,10 +195,11 @@ impl<S: Sockets> Shard<S> {
         if let Some(busy) = connection.busy.as_mut() {
             busy.unserved = busy.unserved.and(Some(self.now));
         }
-        let mut frames = std::mem::take(&mut self.reply_buffer);
+        let mut frames = std::mem::take(&mut self.input.reply_buffer);
         let encoded =
             connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);
-        self.add_subscription(key, place, (waiting.grant.positioned, false));
+        let terms = Terms { positioned: waiting.grant.positioned, made_by: Maker::Client };
+        self.add_subscription(key, place, terms);
         if let Err(reason) = encoded {
             return self.close(key, reason);
         }
@@ -209,37 +214,20 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Makes a connection one of a channel's subscribers.
-    pub(in crate::shard) fn add_subscription(
-        &mut self,
-        key: ConnectionKey,
-        place: u32,
-        (positioned, server_side): (bool, bool),
-    ) {
-        let Some(local) = self.locals.at(place) else { return };
-        let Some(connection) = self.slots.get(key) else { return };
-        let subscription = Subscription {
-            channel: place,
-            place: local.subscribers.as_slice().len() as u32,
-            cursor: local.head(),
-            positioned,
-            delivery: Delivery::Live,
-            server_side,
-        };
-        let index = connection.add_subscription(subscription);
-        local.subscribers.push(Subscriber::new(key.slot, index));
-        self.counters.subscriptions.add(1);
+    pub(super) fn add_subscription(&mut self, key: ConnectionKey, place: u32, terms: Terms) {
+        self.delivery.subscribe(&mut self.slots, key, place, terms);
         self.report_subscribe(key, place);
     }
 
-    pub(in crate::shard) fn is_subscribed(&mut self, key: ConnectionKey, channel: &str) -> bool {
-        let Some(place) = self.locals.find(channel) else { return false };
+    pub(super) fn is_subscribed(&mut self, key: ConnectionKey, channel: &str) -> bool {
+        let Some(place) = self.delivery.find(channel) else { return false };
         let connection = self.slots.get(key);
         connection.is_some_and(|connection| connection.find_subscription(place).is_some())
     }
 
     /// Ends a client's subscription, if it has one; nothing is said to the client.
-    pub(in crate::shard) fn unsubscribe(&mut self, key: ConnectionKey, channel: &str) -> bool {
-        let Some(place) = self.locals.find(channel) else { return false };
+    pub(super) fn unsubscribe(&mut self, key: ConnectionKey, channel: &str) -> bool {
+        let Some(place) = self.delivery.find(channel) else { return false };
         let index = self.slots.get(key).and_then(|connection| connection.find_subscription(place));
         match index {
             Some(index) => {
@@ -252,7 +240,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Ends all of a client's subscriptions, and the one that it waits for.
-    pub(in crate::shard) fn unsubscribe_all(&mut self, slot: Slot) {
+    pub(super) fn unsubscribe_all(&mut self, slot: Slot) {
         while let Some(connection) = self.slots.at(slot) {
             let count = connection.subscriptions_count();
             if count == 0 {
@@ -263,67 +251,36 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    pub(in crate::shard) fn remove_subscription(&mut self, slot: Slot, index: usize) {
-        let Some(connection) = self.slots.at(slot) else { return };
-        let Some(&mut removed) = connection.subscription(index) else { return };
-        let moved = connection.remove_subscription(index);
-        if let Some(moved) = moved
-            && let Some(local) = self.locals.at(moved.channel)
-        {
-            local.subscribers.set(moved.place as usize, Subscriber::new(slot, index));
-        }
-        self.counters.subscriptions.subtract(1);
-        let Some(local) = self.locals.at(removed.channel) else { return };
-        let place = removed.place as usize;
-        let listed = local.subscribers.as_slice()[place];
-        assert_eq!(listed.slot(), slot, "lists and subscriptions agree");
-        local.subscribers.swap_remove(place);
-        if let Some(&last) = local.subscribers.as_slice().get(place)
-            && let Some(connection) = self.slots.at(last.slot())
-            && let Some(subscription) = connection.subscription(last.index())
-        {
-            subscription.place = removed.place;
-        }
-        self.leave_if_unused(removed.channel);
+    /// Ends the subscription with number `index` of a connection; nothing is said to the client.
+    pub(super) fn remove_subscription(&mut self, slot: Slot, index: usize) {
+        let place = self.delivery.unsubscribe(&mut self.slots, slot, index);
+        self.leave_if_unused(place);
     }
 
     /// Tells the home shard when nobody here wants a channel any more.
-    pub(in crate::shard) fn leave_if_unused(&mut self, place: u32) {
-        let Some(local) = self.locals.at(place).filter(|local| local.is_unused()) else { return };
-        let (home, channel) = (local.home, local.name.clone());
-        // `unsealed` and `holding` may go on naming the place, even when another channel has it:
-        // sealing what is not open and forgetting twice do nothing.
-        let brought_by = self.locals.remove(place);
-        self.subnets.remove_channel(brought_by);
-        self.counters.channels_local.set(self.locals.count() as u64);
+    pub(super) fn leave_if_unused(&mut self, place: u32) {
+        let Some(unused) = self.delivery.take_if_unused(place) else { return };
+        self.subnets.remove_channel(unused.brought_by);
         if !crate::sabotage!(LeakedInterest) {
-            self.post.to_shard(home, ToHome::Leave { shard: self.id, channel });
+            let leave = ToHome::Leave { shard: self.id, channel: unused.channel };
+            self.post.to_shard(unused.home, leave);
         }
     }
 
     /// Ends a subscription and tells the client why.
-    pub(in crate::shard) fn end_subscription(
-        &mut self,
-        slot: Slot,
-        index: usize,
-        reason: UnsubscribeReason,
-    ) {
-        let Some(key) = self.slots.key(slot) else { return };
-        let Some(connection) = self.slots.at(slot) else { return };
-        let protocol = connection.protocol;
-        let Some(&mut Subscription { channel: place, server_side, .. }) =
-            connection.subscription(index)
-        else {
-            return;
-        };
-        if server_side && reason == UnsubscribeReason::InsufficientState {
+    pub(super) fn end_subscription(&mut self, slot: Slot, index: usize, reason: UnsubscribeReason) {
+        let connection = self.slots.tenant(slot);
+        let key = ConnectionKey { slot, generation: connection.generation };
+        let codec = connection.protocol.codec();
+        let Subscription { channel: place, made_by, .. } = *connection.subscribed(index);
+        if made_by == Maker::Application && reason == UnsubscribeReason::InsufficientState {
             // The client would not subscribe again by itself.
             return self.close(key, CloseReason::InsufficientState);
         }
-        let Some(local) = self.locals.at(place) else { return };
-        let push = Push::Unsubscribed { channel: local.name.as_str(), reason };
+        let channel = self.delivery.local(place).name.as_str();
+        let push = Push::Unsubscribed { channel, reason };
         let mut frames = Vec::new();
-        match protocol.codec().encode_push(&push, &mut frames) {
+        match codec.encode_push(&push, &mut frames) {
             Ok(()) => {
                 self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);

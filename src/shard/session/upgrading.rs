@@ -6,6 +6,7 @@
 //! change its request is upgraded and closed with a code and a reason; what passes by itself is a
 //! 503, which clients and proxies know how to try again.
 
+use super::Sessions;
 use super::input::Flow;
 use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
@@ -16,14 +17,13 @@ use crate::limits::UPGRADE_TIMEOUT;
 use crate::mesh::Subscribed;
 use crate::protocol::{Protocol, Reply};
 use crate::reason::{ClientError, CloseReason};
-use crate::shard::Shard;
 
 /// Why a request can't be served, and what it names that is at fault.
 type Refusal = (ClientError, String);
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Asks for the channels of a path; `acceptance` is the response when all are subscribed.
-    pub(in crate::shard) fn begin_upgrade(
+    pub(super) fn begin_upgrade(
         &mut self,
         key: ConnectionKey,
         request: Result<PlainRequest, &'static str>,
@@ -108,7 +108,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// The wish of a path for `channel`, if its answer is still awaited.
-    pub(in crate::shard) fn take_plain_wish(
+    pub(super) fn take_plain_wish(
         &mut self,
         key: ConnectionKey,
         channel: &ChannelName,
@@ -120,7 +120,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Puts the response to the upgrade into the outbox, before everything else. It comes there
     /// late, because many may wait.
-    pub(in crate::shard) fn send_response(&mut self, key: ConnectionKey) {
+    pub(super) fn send_response(&mut self, key: ConnectionKey) {
         let plain = self.slots.get(key).and_then(|found| found.busy.as_mut()?.plain.as_mut());
         let acceptance = plain.and_then(|plain| plain.acceptance.take());
         if let Some(acceptance) = acceptance {
@@ -130,7 +130,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Leaves out the publications of an answer if those of other channels fill the outbox, from
     /// which nothing is sent yet: what a client has missed in all of its channels is bounded.
-    pub(in crate::shard) fn limit_replay(&mut self, key: ConnectionKey, answer: &mut Subscribed) {
+    pub(super) fn limit_replay(&mut self, key: ConnectionKey, answer: &mut Subscribed) {
         let cost = self.slots.get(key).map_or(0, |connection| connection.outbox_cost_bytes());
         if cost > self.options.client().outbox_bytes_max {
             answer.recovered.take_if(|publications| !publications.is_empty());
@@ -138,7 +138,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Begins the session if no channel is awaited any more; answers whether it does.
-    pub(in crate::shard) fn end_upgrade(&mut self, key: ConnectionKey) -> bool {
+    pub(super) fn end_upgrade(&mut self, key: ConnectionKey) -> bool {
         let Some(connection) = self.slots.get(key) else { return false };
         let plain = connection.busy.as_mut().and_then(|busy| busy.plain.as_mut());
         let ready = plain.as_ref().is_some_and(|plain| plain.waiting.is_empty());
@@ -160,18 +160,13 @@ impl<S: Sockets> Shard<S> {
         self.begin_heartbeat(key);
         self.report_connect(key);
         self.report_subscriptions(key);
-        self.mark_dirty(key.slot);
+        self.delivery.mark_dirty(key.slot);
         true
     }
 
     /// Tells a client of a path that it can't be served: for good with a close frame after the
     /// upgrade, for the moment with a 503.
-    pub(in crate::shard) fn refuse_plain(
-        &mut self,
-        key: ConnectionKey,
-        error: ClientError,
-        detail: &str,
-    ) {
+    pub(super) fn refuse_plain(&mut self, key: ConnectionKey, error: ClientError, detail: &str) {
         let row = error.row();
         if row.reconnect {
             return self.refuse_upgrade(key, row.text);
@@ -188,19 +183,15 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Answers 503 to an upgrade that waits. Nothing of its outbox has been sent.
-    pub(in crate::shard) fn refuse_upgrade(&mut self, key: ConnectionKey, text: &str) {
-        let Some(connection) = self.slots.get(key) else { return };
-        if let Some(busy) = connection.busy.as_mut() {
-            busy.outbox.discard_unsent(&mut self.budget.accounts);
-            self.budget.rank(key.slot, &mut busy.outbox);
-        }
+    pub(super) fn refuse_upgrade(&mut self, key: ConnectionKey, text: &str) {
+        self.delivery.discard_unsent(&mut self.slots, key);
         self.counters.handshakes_unavailable.add(1);
         self.respond(key, &handshake::unavailable(Unavailable::Because(text)));
     }
 }
 
 /// Whether what closes a connection passes by itself, so that an upgrade is to be tried again.
-pub(in crate::shard) fn passes(reason: CloseReason) -> bool {
+pub(super) fn passes(reason: CloseReason) -> bool {
     // A position that can't be continued stays so.
     reason.row().reconnect && reason != CloseReason::InsufficientState
 }
