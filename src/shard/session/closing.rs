@@ -53,7 +53,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// Closes a connection with a code and text of its own.
     pub fn close_with(&mut self, key: ConnectionKey, reason: CloseReason, said: (u16, &str)) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         match connection.state {
             State::Opened | State::Connected => {}
             State::Upgrading if passes(reason) => return self.refuse_upgrade(key, said.1),
@@ -64,7 +64,7 @@ impl<S: Sockets> Sessions<S> {
             State::Handshaking => return self.release(key, reason, Release::Graceful),
             State::Vacant | State::Closing | State::Released => return,
         }
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         let too_late =
             matches!(reason, CloseReason::Slow | CloseReason::OutboxesFull | CloseReason::NoPong);
         if !too_late && connection.state == State::Connected {
@@ -90,9 +90,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// The peer has sent a close frame: it gets one back, and the connection ends.
     pub(super) fn on_close_frame(&mut self, key: ConnectionKey, code: Option<u16>) {
-        if let Some(connection) = self.slots.get(key) {
-            connection.flags.set(Flags::PEER_CLOSED);
-        }
+        self.slots.connection(key).flags.set(Flags::PEER_CLOSED);
         // RFC 6455 §5.5.1: the endpoint typically echoes the status code.
         self.close_with(key, CloseReason::ClientClosed, (code.unwrap_or(0), ""));
     }
@@ -114,24 +112,23 @@ impl<S: Sockets> Sessions<S> {
         }
         let deadline = self.linger_end(CLOSE_TIMEOUT);
         self.slots.set_deadline(key.slot, deadline);
-        if let Some(connection) = self.slots.get(key) {
-            connection.state = State::Closing;
-            connection.flags.clear(Flags::WAITING);
-            connection.flags.clear(Flags::PARKED);
-            let busy = connection.busy();
-            busy.head = Vec::new();
-            busy.decoder = ws::Decoder::new();
-            busy.parked = None;
-            busy.waiting = None;
-            busy.plain = None;
-            busy.skips = Vec::new();
-            busy.unserved = None;
-            busy.closing = Some(reason);
-        }
+        let connection = self.slots.connection(key);
+        connection.state = State::Closing;
+        connection.flags.clear(Flags::WAITING);
+        connection.flags.clear(Flags::PARKED);
+        let busy = connection.busy();
+        busy.head = Vec::new();
+        busy.decoder = ws::Decoder::new();
+        busy.parked = None;
+        busy.waiting = None;
+        busy.plain = None;
+        busy.skips = Vec::new();
+        busy.unserved = None;
+        busy.closing = Some(reason);
         self.account_inbound(key);
         self.mark_readable(key);
         self.delivery.mark_dirty(key.slot);
-        if self.slots.get(key).is_some_and(|connection| connection.flags.has(Flags::DEAF)) {
+        if self.slots.connection(key).flags.has(Flags::DEAF) {
             self.release(key, reason, Release::Abort);
         }
     }
@@ -144,7 +141,7 @@ impl<S: Sockets> Sessions<S> {
     /// The kernel takes nothing more for a connection. What its peer has sent before is still
     /// carried out: a client may send its last words and be gone.
     pub(super) fn on_deaf(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         if !matches!(connection.state, State::Opened | State::Connected) {
             return self.release(key, CloseReason::PeerGone, Release::Abort);
         }
@@ -158,7 +155,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// The peer has ended its stream, and all that came before has been read.
     pub(super) fn on_end(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         connection.flags.clear(Flags::READABLE);
         connection.flags.set(Flags::PEER_CLOSED);
         match connection.state {
@@ -175,7 +172,7 @@ impl<S: Sockets> Sessions<S> {
     /// Ends a connection whose peer has ended its stream, if nothing that it asked for is under way
     /// any more. The answers go out first: the peer may still read.
     pub(super) fn end_if_done(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         let open = matches!(connection.state, State::Opened | State::Connected);
         let publishing = connection.busy.as_ref().is_some_and(|busy| busy.publishing > 0);
         if !open || publishing || !connection.flags.has(Flags::PEER_CLOSED) {
@@ -194,7 +191,7 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn count_close(&mut self, key: ConnectionKey, reason: CloseReason) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         match connection.state {
             State::Handshaking | State::Upgrading => self.counters.handshaking.subtract(1),
             State::Opened | State::Connected => {
@@ -207,7 +204,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// A closing connection has sent its last byte.
     pub(super) fn on_closing_sent(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         if connection.flags.has(Flags::PEER_CLOSED) {
             return self.release(key, CloseReason::ClientClosed, Release::Graceful);
         }
@@ -231,7 +228,7 @@ impl<S: Sockets> Sessions<S> {
     /// Takes a connection out of every table but that of the slots; answers its socket, if this
     /// had not been done before.
     pub(super) fn forget(&mut self, key: ConnectionKey, reason: CloseReason) -> Option<Socket> {
-        let connection = self.slots.get(key)?;
+        let connection = self.slots.connection(key);
         if connection.state == State::Released {
             return None;
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 impl<S: Sockets> Sessions<S> {
     /// Turns a request head into a connection.
     pub(super) fn open(&mut self, key: ConnectionKey, upgrade: Upgrade) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let mut protobuf = false;
         (connection.protocol, connection.state) = match upgrade.endpoint {
             Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
@@ -58,8 +58,7 @@ impl<S: Sockets> Sessions<S> {
         key: ConnectionKey,
         request: &Request<'_>,
     ) -> bool {
-        let connection = self.slots.get(key);
-        let busy = connection.and_then(|connection| connection.busy.as_ref());
+        let busy = self.slots.connection(key).busy.as_ref();
         busy.is_some_and(|busy| busy.publishing > 0)
             && !matches!(request.command, Command::Publish { .. } | Command::Pong)
             && !crate::sabotage!(OvertakingCommand)
@@ -67,7 +66,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// Carries out one request of a client.
     pub(super) fn on_request(&mut self, key: ConnectionKey, request: Request<'_>) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let connected = connection.state == State::Connected;
         if connected == matches!(request.command, Command::Connect) {
             // Anything before connect, and a second connect.
@@ -105,7 +104,7 @@ impl<S: Sockets> Sessions<S> {
             return self.stop(key, CloseReason::BadRequest);
         }
         let client = self.identity.mint(self.connection_id(key));
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         connection.state = State::Connected;
         connection.permissions = permissions;
         let own_pings = !connection.flags.has(Flags::FRAME_PINGS);
@@ -116,7 +115,7 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn on_publish(&mut self, key: ConnectionKey, id: u32, (channel, data): (&str, &[u8])) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let plain = connection.busy.as_ref().and_then(|busy| busy.plain.as_ref());
         let channel = match plain {
             Some(plain) => match &plain.publish {
@@ -179,7 +178,7 @@ impl<S: Sockets> Sessions<S> {
         }
         // To Redis and back takes long, and the bus keeps the order.
         self.post.to_bridge(ToBus::Publish(publish));
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let busy = connection.busy();
         busy.publishing += 1;
         if busy.publishing < PUBLISHING_MAX {
@@ -206,6 +205,7 @@ impl<S: Sockets> Sessions<S> {
     /// What became of a publication that the bus was given.
     pub(super) fn on_published(&mut self, key: ConnectionKey, id: u32, answer: &Answer) {
         let now = self.now;
+        // It may have left since it published.
         let Some(connection) = self.slots.get(key) else { return };
         let Some(busy) = connection.busy.as_mut().filter(|busy| busy.publishing > 0) else {
             return; // It closes, and nothing is owed to it.
@@ -239,8 +239,8 @@ impl<S: Sockets> Sessions<S> {
         }
         if waited {
             self.resume(key);
-        } else if let Some(connection) = self.slots.get(key) {
-            connection.shrink();
+        } else {
+            self.slots.connection(key).shrink();
         }
         self.end_if_done(key);
     }
@@ -254,7 +254,7 @@ impl<S: Sockets> Sessions<S> {
         if !namespace.has_history() {
             return self.fail(key, id, ClientError::NotAvailable);
         }
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let permissions = connection.permissions;
         if !permissions.may_read_history(&namespace, self.role(key, channel)) {
             return self.fail(key, id, ClientError::PermissionDenied);
@@ -262,7 +262,7 @@ impl<S: Sockets> Sessions<S> {
         if let Err(error) = self.check_creating(key, channel) {
             return self.fail(key, id, error);
         }
-        let published = self.slots.get(key).is_some_and(|it| it.flags.has(Flags::PUBLISHED));
+        let published = self.slots.connection(key).flags.has(Flags::PUBLISHED);
         let history = History {
             channel: ChannelName::new(channel),
             page: query.page,
@@ -283,6 +283,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// The answer to a client's request is here.
     pub(super) fn on_answer(&mut self, key: ConnectionKey, id: u32, answer: Answer) {
+        // It may have left since it asked.
         let Some(connection) = self.slots.get(key) else { return };
         if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
             return;
@@ -297,7 +298,7 @@ impl<S: Sockets> Sessions<S> {
             Answer::Published(_) => self.reply(key, id, &Reply::Published),
             Answer::History { channel, publications, top, .. } => {
                 let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else {
-                    return; // The namespace was there when the request was sent.
+                    unreachable!("the name was resolved when the request was sent")
                 };
                 let view = crate::channel::ChannelView {
                     name: channel.as_str(),
@@ -321,7 +322,7 @@ impl<S: Sockets> Sessions<S> {
     }
 
     pub(super) fn wait(&mut self, key: ConnectionKey, waiting: PendingRequest) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         connection.flags.set(Flags::WAITING);
         let busy = connection.busy();
         busy.waiting = Some(Box::new(waiting));
@@ -342,7 +343,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// Puts an answer into the client's outbox.
     pub(super) fn reply(&mut self, key: ConnectionKey, id: u32, reply: &Reply<'_>) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let mut frames = std::mem::take(&mut self.input.reply_buffer);
         match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
             Ok(()) => {

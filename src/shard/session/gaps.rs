@@ -65,12 +65,12 @@ impl<S: Sockets> Sessions<S> {
                 Step::Next => {}
                 Step::Beyond(gap) => self.tell_gap(gap),
             }
-            if crate::sabotage!(DroppedRead) && self.next_random().is_multiple_of(10_000) {
-                continue;
-            }
             // Those who were told may have been the last subscribers.
             if self.delivery.find(channel.as_str()) != Some(place) {
                 return;
+            }
+            if crate::sabotage!(DroppedRead) && self.next_random().is_multiple_of(10_000) {
+                continue;
             }
             self.delivery.append(place, publication);
         }
@@ -78,6 +78,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// Publications up to before `next` were dropped on the way here.
     pub(super) fn on_gap(&mut self, channel: &ChannelName, next: u64) {
+        // The last subscriber may have left while the notice was on its way.
         let Some(place) = self.delivery.find(channel.as_str()) else { return };
         if let Some(gap) = self.delivery.skip_to(place, next) {
             self.tell_gap(gap);
@@ -86,6 +87,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// The home shard has found that the channel stands elsewhere than it said.
     pub(super) fn on_moved(&mut self, channel: &ChannelName, top: Position) {
+        // The last subscriber may have left while the notice was on its way.
         let Some(place) = self.delivery.find(channel.as_str()) else { return };
         // Before the first answer nobody here is subscribed.
         if self.delivery.local(place).next().is_some() {

@@ -40,8 +40,8 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn on_deadline(&mut self, slot: Slot) {
-        let Some(key) = self.slots.key(slot) else { return };
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.tenant(slot);
+        let key = ConnectionKey { slot, generation: connection.generation };
         match connection.state {
             State::Handshaking => {
                 self.counters.handshakes_timeout.add(1);
@@ -69,15 +69,14 @@ impl<S: Sockets> Sessions<S> {
         let share = (self.next_random() >> 40) as f64 / (1u64 << 24) as f64;
         let due = self.tick.after(half + half.mul_f64(share));
         self.slots.set_deadline(key.slot, due);
-        if let Some(connection) = self.slots.get(key) {
-            connection.heard = self.tick;
-            connection.pinged = Tick::NEVER;
-        }
+        let connection = self.slots.connection(key);
+        connection.heard = self.tick;
+        connection.pinged = Tick::NEVER;
     }
 
     /// Looks after a session: something that it is waited for is over, or was before it changed.
     fn on_heartbeat(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         if connection.flags.has(Flags::PEER_CLOSED) || connection.flags.has(Flags::DEAF) {
             // The time for what it asked for before its end is over.
             return self.release(key, CloseReason::PeerGone, Release::Abort);

@@ -55,6 +55,7 @@ impl<S: Sockets> Sessions<S> {
     /// News of a socket.
     pub(super) fn on_ready(&mut self, ready: Ready) {
         let key = ready.key;
+        // The news of a released socket may come twice, the second time for nobody.
         let Some(connection) = self.slots.get(key) else { return };
         if ready.ended {
             return self.on_watch_ended(key, ready.hangup);
@@ -73,7 +74,7 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn on_watch_ended(&mut self, key: ConnectionKey, failed: bool) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         let socket = connection.socket;
         if failed || connection.state == State::Released {
             // A watch that can't be had is not asked for again: that would go on for ever.
@@ -91,15 +92,13 @@ impl<S: Sockets> Sessions<S> {
 
     /// Notes that a socket may have bytes.
     pub(super) fn mark_readable(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.slots.get(key) {
-            connection.flags.set(Flags::READABLE);
-        }
+        self.slots.connection(key).flags.set(Flags::READABLE);
         self.list(key);
     }
 
     /// Puts a connection on the list of those that go on: with parked input, or by reading.
     pub(super) fn list(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         if !connection.flags.has(Flags::LISTED) {
             connection.flags.set(Flags::LISTED);
             self.input.readable.push_back(key);
@@ -109,6 +108,7 @@ impl<S: Sockets> Sessions<S> {
     /// Goes on with parked input, or reads once from a socket that may have bytes; it stays on the
     /// list while it may have more.
     pub(super) fn on_listed(&mut self, key: ConnectionKey) {
+        // It may have left since it was listed.
         let Some(connection) = self.slots.get(key) else { return };
         connection.flags.clear(Flags::LISTED);
         if connection.flags.has(Flags::PARKED) {
@@ -149,7 +149,7 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn on_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         connection.heard = self.tick;
         if let Some(busy) = connection.busy.as_mut() {
             busy.unread = None;
@@ -167,7 +167,7 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn on_head(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         let mut head = Vec::new();
         if let Some(busy) = connection.busy.as_mut() {
             head = std::mem::take(&mut busy.head);
@@ -259,17 +259,16 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn take_decoder(&mut self, key: ConnectionKey) -> Decoder {
-        let busy = self.slots.get(key).and_then(|connection| connection.busy.as_mut());
+        let busy = self.slots.connection(key).busy.as_mut();
         busy.map(|busy| std::mem::take(&mut busy.decoder)).unwrap_or_default()
     }
 
     fn restore_decoder(&mut self, key: ConnectionKey, decoder: Decoder) {
-        if let Some(connection) = self.slots.get(key) {
-            if !decoder.is_idle() {
-                connection.busy().decoder = decoder;
-            }
-            connection.shrink();
+        let connection = self.slots.connection(key);
+        if !decoder.is_idle() {
+            connection.busy().decoder = decoder;
         }
+        connection.shrink();
     }
 
     fn on_parse_panic(&mut self, key: ConnectionKey) -> Flow {
@@ -284,8 +283,7 @@ impl<S: Sockets> Sessions<S> {
             self.options.client().pings_per_second_max,
         );
         let tick = self.tick;
-        let connection = self.slots.get(key);
-        connection.is_some_and(|connection| connection.meter.count(tick, frames, pings, limits))
+        self.slots.connection(key).meter.count(tick, frames, pings, limits)
     }
 
     /// Carries out one event.
@@ -323,7 +321,7 @@ impl<S: Sockets> Sessions<S> {
         mut message: &'m [u8],
     ) -> (Flow, &'m [u8]) {
         loop {
-            let Some(connection) = self.slots.get(key) else { return (Flow::Stop, &[]) };
+            let connection = self.slots.connection(key);
             let codec = connection.protocol.codec();
             let decoded = guarded(|| codec.decode(opcode, message));
             let flow = match decoded {
@@ -361,9 +359,8 @@ impl<S: Sockets> Sessions<S> {
 
     /// Brings the account of unfinished input up to date.
     pub(super) fn account_inbound(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.slots.get(key)
-            && let Some(busy) = connection.busy.as_mut()
-        {
+        let connection = self.slots.connection(key);
+        if let Some(busy) = connection.busy.as_mut() {
             let flags = &connection.flags;
             let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
             if !left.iter().any(|flag| flags.has(*flag)) {

@@ -62,6 +62,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// Whether a subscription rests until what it has missed is here.
     pub(super) fn is_recovering(&mut self, key: ConnectionKey, channel: &str) -> bool {
+        // The subscription may have ended meanwhile, or the client have left.
         let Some(place) = self.delivery.find(channel) else { return false };
         let Some(connection) = self.slots.get(key) else { return false };
         let index = connection.find_subscription(place);

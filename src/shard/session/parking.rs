@@ -14,7 +14,7 @@ impl<S: Sockets> Sessions<S> {
     /// follows is to be parked.
     pub(super) fn has_room_to_answer(&mut self, key: ConnectionKey) -> bool {
         let bytes_max = self.options.reading_bytes_max();
-        let Some(connection) = self.slots.get(key) else { return true };
+        let connection = self.slots.connection(key);
         let room = connection.outbox_cost_bytes() <= bytes_max || crate::sabotage!(UnboundReplies);
         if !room {
             connection.flags.set(Flags::PARKED);
@@ -26,7 +26,7 @@ impl<S: Sockets> Sessions<S> {
     /// parked, and goes on when the client has waited long enough.
     pub(super) fn may_replay(&mut self, key: ConnectionKey) -> bool {
         let tick = self.tick;
-        let Some(connection) = self.slots.get(key) else { return true };
+        let connection = self.slots.connection(key);
         let may = connection.meter.may_replay(tick);
         if !may {
             connection.flags.set(Flags::PARKED);
@@ -41,9 +41,7 @@ impl<S: Sockets> Sessions<S> {
     /// Notes that a client was given publications of a history.
     pub(super) fn count_replay(&mut self, key: ConnectionKey, bytes: usize) {
         let tick = self.tick;
-        if let Some(connection) = self.slots.get(key) {
-            connection.meter.count_replay(tick, bytes);
-        }
+        self.slots.connection(key).meter.count_replay(tick, bytes);
     }
 
     /// Since when a client's requests have waited for the bus, one after another, without success.
@@ -52,12 +50,13 @@ impl<S: Sockets> Sessions<S> {
         if crate::sabotage!(PatienceForEach) {
             return None;
         }
-        self.slots.get(key)?.busy.as_ref()?.unserved
+        self.slots.connection(key).busy.as_ref()?.unserved
     }
 
     /// Lets those try again who have been given too much history.
     pub(super) fn on_tick_owing(&mut self) {
         for key in std::mem::take(&mut self.input.owing) {
+            // It may have left meanwhile.
             if let Some(connection) = self.slots.get(key) {
                 connection.flags.clear(Flags::OWING);
                 self.list(key);
@@ -67,34 +66,28 @@ impl<S: Sockets> Sessions<S> {
 
     /// Keeps what is left of a message.
     pub(super) fn park_message(&mut self, key: ConnectionKey, opcode: Opcode, left: &[u8]) {
-        if let Some(connection) = self.slots.get(key)
-            && !left.is_empty()
-        {
-            let parked = connection.busy().parked.get_or_insert_default();
+        if !left.is_empty() {
+            let parked = self.slots.connection(key).busy().parked.get_or_insert_default();
             parked.message = Some(ParkedMessage { opcode, bytes: left.to_vec(), done: 0 });
         }
     }
 
     /// Keeps the bytes that follow that message.
     pub(super) fn park_input(&mut self, key: ConnectionKey, input: &[u8]) {
-        if let Some(connection) = self.slots.get(key)
-            && !input.is_empty()
-        {
-            connection.busy().parked.get_or_insert_default().input = input.to_vec();
+        if !input.is_empty() {
+            self.slots.connection(key).busy().parked.get_or_insert_default().input = input.to_vec();
         }
     }
 
     /// Goes on where input was parked, after the answer it waited for.
     pub(super) fn resume(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.slots.get(key) {
-            connection.flags.clear(Flags::WAITING);
-            self.go_on(key);
-        }
+        self.slots.connection(key).flags.clear(Flags::WAITING);
+        self.go_on(key);
     }
 
     /// Goes on where input was parked, unless it still has to wait.
     pub(super) fn go_on(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         if connection.flags.has(Flags::WAITING) {
             return;
         }
@@ -102,7 +95,7 @@ impl<S: Sockets> Sessions<S> {
         if has_parked && !self.has_room_to_answer(key) {
             return; // It is listed when that has changed.
         }
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         connection.flags.clear(Flags::PARKED);
         if let Some(busy) = connection.busy.as_mut() {
             busy.unread = None;
@@ -113,11 +106,10 @@ impl<S: Sockets> Sessions<S> {
             Some(parked) => self.go_on_parked(key, parked),
         };
         self.charge_inbound(key);
-        if let Some(connection) = self.slots.get(key) {
-            connection.shrink();
-            if flow == Flow::Continue && connection.flags.has(Flags::READABLE) {
-                self.mark_readable(key);
-            }
+        let connection = self.slots.connection(key);
+        connection.shrink();
+        if flow == Flow::Continue && connection.flags.has(Flags::READABLE) {
+            self.mark_readable(key);
         }
     }
 
@@ -128,9 +120,8 @@ impl<S: Sockets> Sessions<S> {
             if flow == Flow::Wait {
                 message.done = message.bytes.len() - left.len();
                 parked.message = (!left.is_empty()).then_some(message);
-                if let Some(connection) = self.slots.get(key)
-                    && connection.state != State::Closing
-                {
+                let connection = self.slots.connection(key);
+                if connection.state != State::Closing {
                     connection.busy().parked = Some(parked);
                 }
                 return flow;

@@ -100,8 +100,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// Whether a connection is a client's, and not a test suite's.
     fn is_session(&mut self, key: ConnectionKey) -> bool {
-        let connection = self.slots.get(key);
-        connection.is_some_and(|connection| connection.protocol != Protocol::Echo)
+        self.slots.connection(key).protocol != Protocol::Echo
     }
 
     fn has_room_for_reports(&mut self) -> bool {
@@ -111,5 +110,5 @@ impl<S: Sockets> Sessions<S> {
 
 /// Whether the application has been told of a connection: not while its upgrade waits.
 fn is_session_begun(slots: &mut Slots, key: ConnectionKey) -> bool {
-    slots.get(key).is_some_and(|connection| connection.state == State::Connected)
+    slots.connection(key).state == State::Connected
 }

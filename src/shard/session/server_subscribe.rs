@@ -106,7 +106,7 @@ impl<S: Sockets> Sessions<S> {
     ) -> bool {
         let id = self.connection_id(key);
         let subscribed = self.is_subscribed(key, name.as_str());
-        let Some(connection) = self.slots.get(key) else { return false };
+        let connection = self.slots.connection(key);
         if !matches!(connection.protocol, Protocol::Centrifugo | Protocol::Envelope) {
             return false; // A message of the others does not say which channel it is from.
         }
@@ -132,6 +132,7 @@ impl<S: Sockets> Sessions<S> {
         ticket: Ticket,
         (name, recover): (&ChannelName, Option<Since>),
     ) -> bool {
+        // Another node may have been asked, which has other namespaces.
         let Ok(namespace) = self.options.namespaces().resolve(name.as_str()) else { return false };
         let recover = recover.filter(|_| namespace.has_history());
         self.server_subscribe.insert(self.connection_id(key), name, Pending::Join(ticket));

@@ -42,7 +42,7 @@ impl<S: Sockets> Sessions<S> {
     ) -> Flow {
         let channel = request.channel.as_ref();
         let id_of_connection = self.connection_id(key);
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let (count, permissions) = (connection.subscriptions_count(), connection.permissions);
         let pending = self.server_subscribe.find(id_of_connection, channel);
         let error = if matches!(pending, Some(Pending::Cancelled(_))) {
@@ -57,7 +57,9 @@ impl<S: Sockets> Sessions<S> {
         if let Some(error) = error {
             return self.fail(key, id, error);
         }
-        let Ok(namespace) = self.options.namespaces().resolve(channel) else { return Flow::Stop };
+        let Ok(namespace) = self.options.namespaces().resolve(channel) else {
+            unreachable!("the name was resolved when it was checked")
+        };
         let grant = permissions.grant(namespace, wish(request));
         let recover = request.recover.filter(|_| grant.recoverable);
         let recovery = match (request.recover, recover) {
@@ -122,7 +124,7 @@ impl<S: Sockets> Sessions<S> {
         let waiting = self.take_waiting_subscribe(key, channel);
         self.leave_if_unused(place);
         let Some(waiting) = waiting else { return };
-        if self.slots.get(key).is_some_and(|connection| connection.state == State::Upgrading) {
+        if self.slots.connection(key).state == State::Upgrading {
             return self.refuse_plain(key, error, channel.as_str());
         }
         if self.fail(key, waiting.request, error) != Flow::Stop {
@@ -142,6 +144,7 @@ impl<S: Sockets> Sessions<S> {
         key: ConnectionKey,
         channel: &ChannelName,
     ) -> Option<WaitingSubscribe> {
+        // The client may have left.
         let connection = self.slots.get(key)?;
         if connection.state == State::Upgrading {
             return self.take_plain_wish(key, channel);
@@ -161,7 +164,7 @@ impl<S: Sockets> Sessions<S> {
         place: u32,
         (waiting, mut answer): (WaitingSubscribe, Subscribed),
     ) {
-        let upgrading = self.slots.get(key).is_some_and(|one| one.state == State::Upgrading);
+        let upgrading = self.slots.connection(key).state == State::Upgrading;
         if upgrading {
             self.send_response(key);
             self.limit_replay(key, &mut answer);
@@ -191,7 +194,7 @@ impl<S: Sockets> Sessions<S> {
             publications: &publications,
             position,
         });
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         if let Some(busy) = connection.busy.as_mut() {
             busy.unserved = busy.unserved.and(Some(self.now));
         }
@@ -228,7 +231,7 @@ impl<S: Sockets> Sessions<S> {
     /// Ends a client's subscription, if it has one; nothing is said to the client.
     pub(super) fn unsubscribe(&mut self, key: ConnectionKey, channel: &str) -> bool {
         let Some(place) = self.delivery.find(channel) else { return false };
-        let index = self.slots.get(key).and_then(|connection| connection.find_subscription(place));
+        let index = self.slots.connection(key).find_subscription(place);
         match index {
             Some(index) => {
                 self.report_unsubscribe(key.slot, index, (0, "client"));
@@ -241,13 +244,10 @@ impl<S: Sockets> Sessions<S> {
 
     /// Ends all of a client's subscriptions, and the one that it waits for.
     pub(super) fn unsubscribe_all(&mut self, slot: Slot) {
-        while let Some(connection) = self.slots.at(slot) {
-            let count = connection.subscriptions_count();
-            if count == 0 {
-                break;
-            }
-            self.report_unsubscribe(slot, count - 1, (0, "disconnect"));
-            self.remove_subscription(slot, count - 1);
+        let count = self.slots.tenant(slot).subscriptions_count();
+        for index in (0..count).rev() {
+            self.report_unsubscribe(slot, index, (0, "disconnect"));
+            self.remove_subscription(slot, index);
         }
     }
 

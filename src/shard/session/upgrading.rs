@@ -31,7 +31,7 @@ impl<S: Sockets> Sessions<S> {
     ) -> Flow {
         let deadline = self.tick.after(UPGRADE_TIMEOUT);
         self.slots.set_deadline(key.slot, deadline);
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         connection.state = State::Upgrading;
         connection.flags.set(Flags::WAITING);
         connection.permissions = Permissions::without_token(&self.options.settings.auth);
@@ -84,23 +84,23 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn ask_for_channels(&mut self, key: ConnectionKey, request: PlainRequest) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let permissions = connection.permissions;
         let mut waiting = Vec::with_capacity(request.channels.len());
         for (channel, since) in request.channels {
             let name = ChannelName::new(&channel);
-            let Ok(namespace) = self.options.namespaces().resolve(&channel) else { continue };
+            let Ok(namespace) = self.options.namespaces().resolve(&channel) else {
+                unreachable!("the name was resolved when the request was checked")
+            };
             let grant = permissions.grant(namespace, Wish::Path);
             let last = if grant.recoverable && since.is_none() { request.last } else { 0 };
             self.request_subscription(key, &name, (since.filter(|_| grant.recoverable), last));
             let recovery = if since.is_some() { Recovery::Asked } else { Recovery::Unasked };
             waiting.push(WaitingSubscribe { request: 0, channel: name, grant, recovery });
         }
-        let connection = self.slots.get(key);
-        if let Some(plain) = connection.and_then(|found| found.busy.as_mut()?.plain.as_mut()) {
-            plain.waiting = waiting;
-            plain.publish = request.publish.map(|name| ChannelName::new(&name));
-        }
+        let plain = self.slots.connection(key).busy().plain.get_or_insert_default();
+        plain.waiting = waiting;
+        plain.publish = request.publish.map(|name| ChannelName::new(&name));
         if crate::sabotage!(EarlyUpgrade) {
             self.send_response(key);
         }
@@ -113,7 +113,7 @@ impl<S: Sockets> Sessions<S> {
         key: ConnectionKey,
         channel: &ChannelName,
     ) -> Option<WaitingSubscribe> {
-        let plain = self.slots.get(key)?.busy.as_mut()?.plain.as_mut()?;
+        let plain = self.slots.connection(key).busy.as_mut()?.plain.as_mut()?;
         let at = plain.waiting.iter().position(|waiting| waiting.channel == *channel)?;
         Some(plain.waiting.swap_remove(at))
     }
@@ -121,8 +121,8 @@ impl<S: Sockets> Sessions<S> {
     /// Puts the response to the upgrade into the outbox, before everything else. It comes there
     /// late, because many may wait.
     pub(super) fn send_response(&mut self, key: ConnectionKey) {
-        let plain = self.slots.get(key).and_then(|found| found.busy.as_mut()?.plain.as_mut());
-        let acceptance = plain.and_then(|plain| plain.acceptance.take());
+        let busy = self.slots.connection(key).busy.as_mut();
+        let acceptance = busy.and_then(|busy| busy.plain.as_mut()?.acceptance.take());
         if let Some(acceptance) = acceptance {
             self.send_own(key, &acceptance.head());
         }
@@ -131,15 +131,14 @@ impl<S: Sockets> Sessions<S> {
     /// Leaves out the publications of an answer if those of other channels fill the outbox, from
     /// which nothing is sent yet: what a client has missed in all of its channels is bounded.
     pub(super) fn limit_replay(&mut self, key: ConnectionKey, answer: &mut Subscribed) {
-        let cost = self.slots.get(key).map_or(0, |connection| connection.outbox_cost_bytes());
-        if cost > self.options.client().outbox_bytes_max {
+        if self.slots.connection(key).outbox_cost_bytes() > self.options.client().outbox_bytes_max {
             answer.recovered.take_if(|publications| !publications.is_empty());
         }
     }
 
     /// Begins the session if no channel is awaited any more; answers whether it does.
     pub(super) fn end_upgrade(&mut self, key: ConnectionKey) -> bool {
-        let Some(connection) = self.slots.get(key) else { return false };
+        let connection = self.slots.connection(key);
         let plain = connection.busy.as_mut().and_then(|busy| busy.plain.as_mut());
         let ready = plain.as_ref().is_some_and(|plain| plain.waiting.is_empty());
         if connection.state != State::Upgrading || !ready {
@@ -147,7 +146,7 @@ impl<S: Sockets> Sessions<S> {
         }
         let mute = plain.is_some_and(|plain| plain.publish.is_none());
         self.send_response(key);
-        let Some(connection) = self.slots.get(key) else { return false };
+        let connection = self.slots.connection(key);
         if mute {
             connection.busy().plain = None;
         }
@@ -171,7 +170,7 @@ impl<S: Sockets> Sessions<S> {
         if row.reconnect {
             return self.refuse_upgrade(key, row.text);
         }
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         let codec = connection.protocol.codec();
         let encoded = codec.encode_reply(0, &Reply::Error(error), &mut Vec::new());
         let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
