@@ -2,10 +2,13 @@
 //! box that it does not have: an idle connection with one channel is one cache line.
 
 mod deadlines;
+mod input;
+mod meter;
 mod outbox;
 mod slots;
 
 pub use deadlines::{Attention, Deadlines, Due, Patience};
+pub use meter::{Meter, Rates};
 pub use outbox::{Accounts, Frames, Outbox, Piece};
 pub use slots::Slots;
 
@@ -14,7 +17,6 @@ use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
 use crate::ids::{Generation, Moment, Tick};
 use crate::kernel::Socket;
-use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 use crate::protocol::Protocol;
 use crate::reason::CloseReason;
 use crate::ws::{Decoder, Opcode};
@@ -158,57 +160,6 @@ pub struct Terms {
     pub positioned: bool,
     /// The one who made it.
     pub made_by: Maker,
-}
-
-/// How much a client has sent in the present second.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Meter {
-    second: u32,
-    frames: u32,
-    pings: u32,
-    replays: Debt,
-}
-
-impl Meter {
-    /// Counts frames and pings; answers whether either limit is passed.
-    pub fn count(&mut self, now: Tick, frames: u32, pings: u32, limits: (u32, u32)) -> bool {
-        let second = now.index() / 10;
-        if self.second != second {
-            *self = Meter { second, frames: 0, pings: 0, replays: self.replays };
-        }
-        self.frames = self.frames.saturating_add(frames);
-        self.pings = self.pings.saturating_add(pings);
-        self.frames > limits.0 || self.pings > limits.1
-    }
-
-    /// Notes that the client was given `bytes` of a history.
-    pub fn count_replay(&mut self, now: Tick, bytes: usize) {
-        self.replays.settle(now);
-        self.replays.kib = self.replays.kib.saturating_add(bytes.div_ceil(1024) as u16);
-    }
-
-    /// Whether the client may be given more of a history now.
-    pub fn may_replay(&mut self, now: Tick) -> bool {
-        self.replays.settle(now);
-        usize::from(self.replays.kib) * 1024 <= REPLAY_BURST_BYTES
-    }
-}
-
-/// What a client has been given of histories and has not made up for by waiting.
-#[derive(Clone, Copy, Debug, Default)]
-struct Debt {
-    /// The end of the tick up to which waiting has been counted, modulo 2^16: 109 minutes.
-    tick: u16,
-    kib: u16,
-}
-
-impl Debt {
-    fn settle(&mut self, now: Tick) {
-        let now = now.index() as u16;
-        let ticks = usize::from(now.wrapping_sub(std::mem::replace(&mut self.tick, now)));
-        let paid = ticks * (REPLAY_BYTES_PER_TICK / 1024);
-        self.kib = self.kib.saturating_sub(u16::try_from(paid).unwrap_or(u16::MAX));
-    }
 }
 
 /// A connection: the part that every event touches, one cache line.

@@ -9,7 +9,7 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::WALK_STEPS_MAX;
 use crate::mesh::{Answer, Asker, ControlRequest, Target, Ticket};
 use crate::reason::CloseReason;
-use crate::shard::session::Sessions;
+use crate::shard::session::{Farewell, Sessions};
 
 /// A request that is under way.
 pub(super) struct Walk {
@@ -109,14 +109,14 @@ impl Walk {
                 }
                 let known = CloseReason::ALL.iter().find(|known| known.row().code == *code);
                 let reason = known.copied().unwrap_or(CloseReason::Custom);
-                sessions.close_with(key, reason, (*code, text));
+                sessions.close_with(key, reason, Farewell { code: *code, text });
                 true
             }
             ControlRequest::Unsubscribe { target, channel } => {
                 matches(target, connection) && sessions.unsubscribe_by_api(key, channel.as_ref())
             }
             ControlRequest::Subscribe { target, channel, recover } => {
-                matches(target, connection) && sessions.join(key, self.ticket, (channel, *recover))
+                matches(target, connection) && sessions.join(key, self.ticket, channel, *recover)
             }
             ControlRequest::Channels { .. } | ControlRequest::Drain { .. } => {
                 unreachable!("these are not about single connections")

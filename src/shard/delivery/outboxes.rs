@@ -129,7 +129,7 @@ impl Delivery {
             let Some(next) = local.next() else { continue };
             subscription.mode = DeliveryMode::Live;
             let accounts = &mut self.budget.accounts;
-            push_skip_notice(connection, (place, local.name.as_str()), next.offset, accounts);
+            push_skip_notice(connection, place, local.name.as_str(), next.offset, accounts);
             self.dirty.insert(key.slot.index());
         }
         if let Some(busy) = connection.busy.as_mut() {
@@ -182,8 +182,8 @@ fn take_pending(connection: &mut Connection, locals: &mut Locals, with: Collecti
                 counters.drops[DropReason::SlowSkip as usize].add(count as u64);
             } else {
                 if std::mem::take(&mut skipping) {
-                    let channel = (subscription.channel, local.name.as_str());
-                    push_skip_notice(connection, channel, first, accounts);
+                    let name = local.name.as_str();
+                    push_skip_notice(connection, subscription.channel, name, first, accounts);
                 }
                 counters.deliveries.add(count as u64);
                 *oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
@@ -227,7 +227,8 @@ fn too_slow(policy: SlowPolicy, on_gap: OnGap) -> Option<CloseReason> {
 /// Tells a client whose protocol has a word for it what it has missed by being slow.
 fn push_skip_notice(
     connection: &mut Connection,
-    (place, channel): (u32, &str),
+    place: u32,
+    channel: &str,
     next: u64,
     accounts: &mut Accounts,
 ) {

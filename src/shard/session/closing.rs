@@ -9,8 +9,30 @@ use crate::connection::{Flags, State};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
-use crate::reason::CloseReason;
+use crate::reason::{CloseReason, UnsubscribeReason};
 use crate::ws;
+
+/// What a client is told at the end of its connection or subscription, and the application of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Farewell<'a> {
+    /// The code.
+    pub code: u16,
+    /// The text.
+    pub text: &'a str,
+}
+
+impl Farewell<'static> {
+    /// The words for a close reason.
+    pub fn of(reason: CloseReason) -> Farewell<'static> {
+        Farewell { code: reason.row().code, text: reason.row().text }
+    }
+
+    /// The words for the end of a subscription.
+    pub fn of_subscription(reason: UnsubscribeReason) -> Farewell<'static> {
+        let (code, text) = reason.code_and_text();
+        Farewell { code, text }
+    }
+}
 
 /// The end of all connections, before the process ends.
 pub(super) struct Ending {
@@ -47,16 +69,15 @@ impl<S: Sockets> Sessions<S> {
 
     /// Closes a connection with the code and text of `reason`.
     pub fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
-        let row = reason.row();
-        self.close_with(key, reason, (row.code, row.text));
+        self.close_with(key, reason, Farewell::of(reason));
     }
 
     /// Closes a connection with a code and text of its own.
-    pub fn close_with(&mut self, key: ConnectionKey, reason: CloseReason, said: (u16, &str)) {
+    pub fn close_with(&mut self, key: ConnectionKey, reason: CloseReason, farewell: Farewell<'_>) {
         let connection = self.slots.connection(key);
         match connection.state {
             State::Opened | State::Connected => {}
-            State::Upgrading if passes(reason) => return self.refuse_upgrade(key, said.1),
+            State::Upgrading if passes(reason) => return self.refuse_upgrade(key, farewell.text),
             State::Upgrading => {
                 self.counters.handshakes_refused.add(1);
                 self.send_response(key);
@@ -72,9 +93,9 @@ impl<S: Sockets> Sessions<S> {
             self.delivery.seal();
             self.delivery.collect_last(&mut self.slots, key.slot);
         }
-        self.begin_closing(key, reason, Some(said));
+        self.begin_closing(key, reason, Some(farewell));
         let mut frame = Vec::new();
-        ws::encode_close(said.0, cut(said.1), &mut frame);
+        ws::encode_close(farewell.code, cut(farewell.text), &mut frame);
         if too_late {
             // It would not be read in time anyway; what was begun must be finished.
             self.delivery.discard_unsent(&mut self.slots, key);
@@ -92,7 +113,8 @@ impl<S: Sockets> Sessions<S> {
     pub(super) fn on_close_frame(&mut self, key: ConnectionKey, code: Option<u16>) {
         self.slots.connection(key).flags.set(Flags::PEER_CLOSED);
         // RFC 6455 §5.5.1: the endpoint typically echoes the status code.
-        self.close_with(key, CloseReason::ClientClosed, (code.unwrap_or(0), ""));
+        let farewell = Farewell { code: code.unwrap_or(0), text: "" };
+        self.close_with(key, CloseReason::ClientClosed, farewell);
     }
 
     /// Takes a connection out of everything but the sending of its last bytes. What it is told is
@@ -101,14 +123,14 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         key: ConnectionKey,
         reason: CloseReason,
-        said: Option<(u16, &str)>,
+        farewell: Option<Farewell<'_>>,
     ) {
         let connected = self.is_connected(key);
         self.count_close(key, reason);
         self.unsubscribe_all(key.slot);
-        if let Some((code, text)) = said.filter(|_| connected) {
+        if let Some(Farewell { code, text }) = farewell.filter(|_| connected) {
             let text = if text.is_empty() { reason.row().text } else { text };
-            self.report_disconnect(key, (code, text));
+            self.report_disconnect(key, Farewell { code, text });
         }
         let deadline = self.linger_end(CLOSE_TIMEOUT);
         self.slots.set_deadline(key.slot, deadline);
@@ -125,8 +147,8 @@ impl<S: Sockets> Sessions<S> {
         busy.skips = Vec::new();
         busy.unserved = None;
         busy.closing = Some(reason);
-        self.account_inbound(key);
-        self.mark_readable(key);
+        self.input.account(&mut self.slots, key);
+        self.input.mark_readable(&mut self.slots, key);
         self.delivery.mark_dirty(key.slot);
         if self.slots.connection(key).flags.has(Flags::DEAF) {
             self.release(key, reason, Release::Abort);
@@ -150,7 +172,7 @@ impl<S: Sockets> Sessions<S> {
         self.delivery.clear_outbox(&mut self.slots, key);
         self.slots.connection(key).shrink();
         self.slots.set_deadline(key.slot, self.linger_end(CLOSE_TIMEOUT));
-        self.mark_readable(key);
+        self.input.mark_readable(&mut self.slots, key);
     }
 
     /// The peer has ended its stream, and all that came before has been read.
@@ -181,8 +203,8 @@ impl<S: Sockets> Sessions<S> {
         if connection.outbox_cost_bytes() == 0 {
             return self.release(key, CloseReason::PeerGone, Release::Graceful);
         }
-        let row = CloseReason::PeerGone.row();
-        self.begin_closing(key, CloseReason::PeerGone, Some((row.code, row.text)));
+        let farewell = Farewell::of(CloseReason::PeerGone);
+        self.begin_closing(key, CloseReason::PeerGone, Some(farewell));
     }
 
     /// Whether a connection is there, and its session runs.
@@ -214,7 +236,7 @@ impl<S: Sockets> Sessions<S> {
             connection.flags.set(Flags::FINISHED);
             let socket = connection.socket;
             self.io.finish(socket);
-            self.mark_readable(key);
+            self.input.mark_readable(&mut self.slots, key);
         }
     }
 
@@ -236,7 +258,7 @@ impl<S: Sockets> Sessions<S> {
         self.count_close(key, reason);
         self.unsubscribe_all(key.slot);
         if connected {
-            self.report_disconnect(key, (reason.row().code, reason.row().text));
+            self.report_disconnect(key, Farewell::of(reason));
         }
         self.slots.set_deadline(key.slot, Tick::NEVER);
         self.delivery.clear_outbox(&mut self.slots, key);

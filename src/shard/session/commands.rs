@@ -8,7 +8,7 @@ use crate::channel::{ChannelName, DataType, Publication, Publisher, check_payloa
 use crate::connection::{Flags, PendingRequest, State};
 use crate::handshake::{Endpoint, Upgrade};
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
+use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX};
 use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
@@ -58,8 +58,7 @@ impl<S: Sockets> Sessions<S> {
         key: ConnectionKey,
         request: &Request<'_>,
     ) -> bool {
-        let busy = self.slots.connection(key).busy.as_ref();
-        busy.is_some_and(|busy| busy.publishing > 0)
+        self.slots.connection(key).is_publishing()
             && !matches!(request.command, Command::Publish { .. } | Command::Pong)
             && !crate::sabotage!(OvertakingCommand)
     }
@@ -80,7 +79,7 @@ impl<S: Sockets> Sessions<S> {
                 self.unsubscribe(key, &channel);
                 self.reply(key, id, &Reply::Unsubscribed)
             }
-            Command::Publish { channel, data } => self.on_publish(key, id, (&channel, data)),
+            Command::Publish { channel, data } => self.on_publish(key, id, &channel, data),
             Command::History(query) => self.on_history(key, id, &query),
             Command::Pong => {
                 // Any byte is as good as a pong, so a client that is slow but alive may answer
@@ -114,7 +113,7 @@ impl<S: Sockets> Sessions<S> {
         self.reply(key, id, &Reply::Connected(Connected { client, ping, pong: own_pings }))
     }
 
-    fn on_publish(&mut self, key: ConnectionKey, id: u32, (channel, data): (&str, &[u8])) -> Flow {
+    fn on_publish(&mut self, key: ConnectionKey, id: u32, channel: &str, data: &[u8]) -> Flow {
         let connection = self.slots.connection(key);
         let plain = connection.busy.as_ref().and_then(|busy| busy.plain.as_ref());
         let channel = match plain {
@@ -269,7 +268,7 @@ impl<S: Sockets> Sessions<S> {
             publications_max: HISTORY_PAGE_MAX,
             bytes_max: RECOVERY_BYTES_MAX,
             confirmed: !published || crate::sabotage!(OvertakingCommand),
-            unserved: self.unserved(key),
+            unserved: self.slots.connection(key).unserved(),
             asker: Asker::Connection {
                 connection: self.connection_id(key),
                 request: id,
@@ -349,22 +348,13 @@ impl<S: Sockets> Sessions<S> {
             Ok(()) => {
                 if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
                 {
-                    self.count_replay(key, frames.len());
+                    self.slots.connection(key).meter.count_replay(self.tick, frames.len());
                 }
                 self.send_own(key, &frames);
-                self.keep_reply_buffer(frames);
+                self.input.keep_reply_buffer(frames);
                 Flow::Continue
             }
             Err(reason) => self.stop(key, reason),
-        }
-    }
-
-    /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
-    /// the allocator more than the answer has.
-    pub(super) fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.input.reply_buffer = buffer;
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
 use crate::pool::Pool;
 use crate::reason::ClientError;
-use crate::shard::{Options, Pools};
+use crate::shard::options::{Options, Pools};
 use crate::subnets::{PerSecond, Row};
 
 /// Who has created how many.

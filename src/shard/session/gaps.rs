@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Sessions;
+use super::closing::Farewell;
 use super::missed::GapNotice;
 use crate::channel::{ChannelName, Publication};
 use crate::connection::{DeliveryMode, Maker};
@@ -28,6 +29,15 @@ pub(super) struct DueNotice {
     pub(super) key: ConnectionKey,
     pub(super) channel: ChannelName,
     pub(super) notice: GapNotice,
+}
+
+/// What can be done for a subscriber that does not come back for what it missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    /// The channel's home may have it.
+    AskHome,
+    /// It is lost, so a notice is all.
+    Notice,
 }
 
 impl Gaps {
@@ -114,13 +124,14 @@ impl<S: Sockets> Sessions<S> {
         let subscribers: Vec<_> =
             local.subscribers.as_slice().iter().map(|subscriber| subscriber.slot()).collect();
         let same_epoch = local.next().is_some_and(|next| next.epoch == gap.last.epoch);
-        let recoverable = local.namespace.has_history() && same_epoch;
+        let recovers = local.namespace.has_history() && same_epoch;
+        let remedy = if recovers { Remedy::AskHome } else { Remedy::Notice };
         for slot in subscribers {
-            self.tell_gap_to(slot, gap, recoverable);
+            self.tell_gap_to(slot, gap, remedy);
         }
     }
 
-    fn tell_gap_to(&mut self, slot: Slot, gap: Gap, recoverable: bool) {
+    fn tell_gap_to(&mut self, slot: Slot, gap: Gap, remedy: Remedy) {
         let connection = self.slots.tenant(slot);
         let key = ConnectionKey { slot, generation: connection.generation };
         // Telling another one may have closed it.
@@ -130,7 +141,7 @@ impl<S: Sockets> Sessions<S> {
         if !found.positioned || found.mode == DeliveryMode::Recovering {
             return;
         }
-        if on_gap == OnGap::Notice && recoverable {
+        if on_gap == OnGap::Notice && remedy == Remedy::AskHome {
             self.begin_recovering(key, gap);
         } else if on_gap == OnGap::Notice {
             // What came before the gap goes first.
@@ -150,7 +161,7 @@ impl<S: Sockets> Sessions<S> {
                 return;
             };
             let reason = UnsubscribeReason::InsufficientState;
-            self.report_unsubscribe(slot, index, reason.code_and_text());
+            self.report_unsubscribe(slot, index, Farewell::of_subscription(reason));
             self.remove_subscription(slot, index);
         } else if on_gap == OnGap::Unsubscribe {
             self.end_subscription(slot, index, UnsubscribeReason::InsufficientState);

@@ -28,13 +28,13 @@ impl<S: Sockets> Sessions<S> {
         // one would leave half of the slots alone for ever.
         self.heartbeat_phase = (self.heartbeat_phase + 1) % stride;
         let phase = self.heartbeat_phase;
-        self.slots.due(self.tick, (phase, stride), &mut due);
+        self.slots.due(self.tick, phase, stride, &mut due);
         for slot in due {
             self.on_deadline(slot);
         }
         self.creating.on_tick(self.now);
         self.on_tick_gaps();
-        self.on_tick_owing();
+        self.input.on_tick_owing(&mut self.slots);
         self.report_dropped();
         self.delivery.on_tick(&mut self.slots, &self.io, self.tick);
     }

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Sessions;
-use super::inbound::Unfinished;
-use crate::connection::{Flags, PendingRequest, Slots, State};
+use super::inbound::{Begun, Unfinished};
+use crate::connection::{Flags, PendingRequest, Rates, Slots, State};
 use crate::handshake::{self, Progress, Unavailable};
+use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
-use crate::limits::{HANDSHAKE_RECEIVES_MAX, RECEIVE_BYTES_MAX};
+use crate::limits::{HANDSHAKE_RECEIVES_MAX, RECEIVE_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
 use crate::reason::CloseReason;
 use crate::ws::{self, Decoder, Incoming, Opcode};
 
@@ -38,6 +39,73 @@ impl Input {
             reply_buffer: Vec::new(),
         }
     }
+
+    /// Puts a connection on the list of those that go on: with parked input, or by reading.
+    pub(super) fn list(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let flags = &mut slots.connection(key).flags;
+        if !flags.has(Flags::LISTED) {
+            flags.set(Flags::LISTED);
+            self.readable.push_back(key);
+        }
+    }
+
+    /// Notes that a socket may have bytes.
+    pub(super) fn mark_readable(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        slots.connection(key).flags.set(Flags::READABLE);
+        self.list(slots, key);
+    }
+
+    /// Whether a client may be given publications of a history now. If not, the command is to be
+    /// parked, and goes on when the client has waited long enough.
+    pub(super) fn may_replay(&mut self, slots: &mut Slots, key: ConnectionKey, now: Tick) -> bool {
+        let connection = slots.connection(key);
+        let may = connection.meter.may_replay(now);
+        if !may {
+            connection.flags.set(Flags::PARKED);
+            if !connection.flags.has(Flags::OWING) {
+                connection.flags.set(Flags::OWING);
+                self.owing.push_back(key);
+            }
+        }
+        may
+    }
+
+    /// Lets those try again who have been given too much history.
+    pub(super) fn on_tick_owing(&mut self, slots: &mut Slots) {
+        for key in std::mem::take(&mut self.owing) {
+            // It may have left meanwhile.
+            if let Some(connection) = slots.get(key) {
+                connection.flags.clear(Flags::OWING);
+                self.list(slots, key);
+            }
+        }
+    }
+
+    /// Brings the account of a connection's unfinished input up to date.
+    pub(super) fn account(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let connection = slots.connection(key);
+        let Some(busy) = connection.busy.as_mut() else { return };
+        let flags = &connection.flags;
+        let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
+        if !left.iter().any(|flag| flags.has(*flag)) {
+            busy.unserved = None;
+        }
+        let (before, after) = (busy.charged, busy.inbound_bytes());
+        busy.charged = after;
+        if let Some(begun) = self.unfinished.charge(key, before, after) {
+            busy.begun = begun;
+        }
+        connection.shrink();
+    }
+
+    /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
+    /// the allocator more than the answer has.
+    pub(super) fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.reply_buffer = buffer;
+        }
+    }
 }
 
 /// What became of input.
@@ -58,7 +126,7 @@ impl<S: Sockets> Sessions<S> {
         // The news of a released socket may come twice, the second time for nobody.
         let Some(connection) = self.slots.get(key) else { return };
         if ready.ended {
-            return self.on_watch_ended(key, ready.hangup);
+            return self.on_watch_ended(ready);
         }
         if ready.hangup {
             connection.flags.set(Flags::HUNG_UP);
@@ -69,11 +137,11 @@ impl<S: Sockets> Sessions<S> {
             self.delivery.mark_dirty(key.slot);
         }
         if ready.readable {
-            self.mark_readable(key);
+            self.input.mark_readable(&mut self.slots, key);
         }
     }
 
-    fn on_watch_ended(&mut self, key: ConnectionKey, failed: bool) {
+    fn on_watch_ended(&mut self, Ready { key, hangup: failed, .. }: Ready) {
         let connection = self.slots.connection(key);
         let socket = connection.socket;
         if failed || connection.state == State::Released {
@@ -85,23 +153,8 @@ impl<S: Sockets> Sessions<S> {
         } else {
             // The kernel could not keep the watch, and news may have been lost with it.
             self.io.watch(socket, key);
-            self.mark_readable(key);
+            self.input.mark_readable(&mut self.slots, key);
             self.delivery.mark_dirty(key.slot);
-        }
-    }
-
-    /// Notes that a socket may have bytes.
-    pub(super) fn mark_readable(&mut self, key: ConnectionKey) {
-        self.slots.connection(key).flags.set(Flags::READABLE);
-        self.list(key);
-    }
-
-    /// Puts a connection on the list of those that go on: with parked input, or by reading.
-    pub(super) fn list(&mut self, key: ConnectionKey) {
-        let connection = self.slots.connection(key);
-        if !connection.flags.has(Flags::LISTED) {
-            connection.flags.set(Flags::LISTED);
-            self.input.readable.push_back(key);
         }
     }
 
@@ -135,12 +188,12 @@ impl<S: Sockets> Sessions<S> {
                 }
                 self.on_bytes(key, &mut buffer[..count]);
                 if !all {
-                    self.mark_readable(key);
+                    self.input.mark_readable(&mut self.slots, key);
                 }
             }
             Received::Nothing => {
                 connection.flags.clear(Flags::READABLE);
-                self.account_inbound(key);
+                self.input.account(&mut self.slots, key);
             }
             Received::End => self.on_end(key),
             Received::Gone => self.release(key, CloseReason::PeerGone, Release::Abort),
@@ -205,7 +258,7 @@ impl<S: Sockets> Sessions<S> {
                 let consumed = upgrade.consumed;
                 match self.open(key, upgrade) {
                     Flow::Continue => drop(self.on_frames(key, &mut head[consumed..])),
-                    Flow::Wait => self.park_input(key, &head[consumed..]),
+                    Flow::Wait => self.slots.connection(key).park_input(&head[consumed..]),
                     Flow::Stop => {}
                 }
             }
@@ -219,12 +272,13 @@ impl<S: Sockets> Sessions<S> {
             message_bytes_max: self.options.client().message_bytes_max,
             fragments_max: self.options.client().fragments_max,
         };
+        let reading_bytes_max = self.options.reading_bytes_max();
         // The decoder leaves its connection for as long as an event may borrow from it.
-        let mut decoder = self.take_decoder(key);
+        let mut decoder = self.slots.connection(key).take_decoder();
         while !input.is_empty() {
-            if !self.has_room_to_answer(key) {
-                self.park_input(key, input);
-                self.restore_decoder(key, decoder);
+            if !self.slots.connection(key).has_room_to_answer(reading_bytes_max) {
+                self.slots.connection(key).park_input(input);
+                self.slots.connection(key).restore_decoder(decoder);
                 return Flow::Wait;
             }
             let step = parse(&mut decoder, input, &limits);
@@ -248,27 +302,14 @@ impl<S: Sockets> Sessions<S> {
                 Flow::Continue => {}
                 Flow::Stop => return flow,
                 Flow::Wait => {
-                    self.park_input(key, input);
-                    self.restore_decoder(key, decoder);
+                    self.slots.connection(key).park_input(input);
+                    self.slots.connection(key).restore_decoder(decoder);
                     return flow;
                 }
             }
         }
-        self.restore_decoder(key, decoder);
+        self.slots.connection(key).restore_decoder(decoder);
         Flow::Continue
-    }
-
-    fn take_decoder(&mut self, key: ConnectionKey) -> Decoder {
-        let busy = self.slots.connection(key).busy.as_mut();
-        busy.map(|busy| std::mem::take(&mut busy.decoder)).unwrap_or_default()
-    }
-
-    fn restore_decoder(&mut self, key: ConnectionKey, decoder: Decoder) {
-        let connection = self.slots.connection(key);
-        if !decoder.is_idle() {
-            connection.busy().decoder = decoder;
-        }
-        connection.shrink();
     }
 
     fn on_parse_panic(&mut self, key: ConnectionKey) -> Flow {
@@ -278,12 +319,11 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn exceeds_rates(&mut self, key: ConnectionKey, frames: u32, pings: u32) -> bool {
-        let limits = (
-            self.options.client().frames_per_second_max,
-            self.options.client().pings_per_second_max,
-        );
-        let tick = self.tick;
-        self.slots.connection(key).meter.count(tick, frames, pings, limits)
+        let client = self.options.client();
+        let most =
+            Rates { frames: client.frames_per_second_max, pings: client.pings_per_second_max };
+        let (tick, more) = (self.tick, Rates { frames, pings });
+        self.slots.connection(key).meter.count(tick, more, most)
     }
 
     /// Carries out one event.
@@ -292,7 +332,7 @@ impl<S: Sockets> Sessions<S> {
             Incoming::Message { opcode, data } => {
                 let (flow, left) = self.on_commands(key, opcode, data);
                 if flow == Flow::Wait {
-                    self.park_message(key, opcode, left);
+                    self.slots.connection(key).park_message(opcode, left);
                 }
                 flow
             }
@@ -320,6 +360,7 @@ impl<S: Sockets> Sessions<S> {
         opcode: Opcode,
         mut message: &'m [u8],
     ) -> (Flow, &'m [u8]) {
+        let reading_bytes_max = self.options.reading_bytes_max();
         loop {
             let connection = self.slots.connection(key);
             let codec = connection.protocol.codec();
@@ -334,7 +375,8 @@ impl<S: Sockets> Sessions<S> {
                     return (self.wait(key, PendingRequest::Publications), message);
                 }
                 Ok(Ok((request, _)))
-                    if request.command.asks_for_history() && !self.may_replay(key) =>
+                    if request.command.asks_for_history()
+                        && !self.input.may_replay(&mut self.slots, key, self.tick) =>
                 {
                     return (Flow::Wait, message);
                 }
@@ -351,38 +393,22 @@ impl<S: Sockets> Sessions<S> {
                 self.close(key, CloseReason::TooManyRequests);
                 return (Flow::Stop, &[]);
             }
-            if flow == Flow::Wait || !self.has_room_to_answer(key) {
+            if flow == Flow::Wait
+                || !self.slots.connection(key).has_room_to_answer(reading_bytes_max)
+            {
                 return (Flow::Wait, message);
             }
         }
     }
 
-    /// Brings the account of unfinished input up to date.
-    pub(super) fn account_inbound(&mut self, key: ConnectionKey) {
-        let connection = self.slots.connection(key);
-        if let Some(busy) = connection.busy.as_mut() {
-            let flags = &connection.flags;
-            let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
-            if !left.iter().any(|flag| flags.has(*flag)) {
-                busy.unserved = None;
-            }
-            let (before, after) = (busy.charged, busy.inbound_bytes());
-            busy.charged = after;
-            if let Some(begun) = self.input.unfinished.charge(key, before, after) {
-                busy.begun = begun;
-            }
-            connection.shrink();
-        }
-    }
-
-    /// The same, and makes room if there is too much. Closing a connection only accounts, so that
+    /// Brings the account of unfinished input up to date, and makes room if there is too much. Closing a connection only accounts, so that
     /// thousands of small ones are closed in a loop and not each from within the other's closing.
     pub(super) fn charge_inbound(&mut self, key: ConnectionKey) {
-        self.account_inbound(key);
+        self.input.account(&mut self.slots, key);
         while self.input.unfinished.is_full() {
             let Some(oldest) = self.input.unfinished.take_oldest() else { break };
             if is_unfinished(&mut self.slots, oldest) {
-                self.close(oldest.0, CloseReason::InboundFull);
+                self.close(oldest.key, CloseReason::InboundFull);
             }
         }
         let slots = &mut self.slots;
@@ -391,10 +417,10 @@ impl<S: Sockets> Sessions<S> {
     }
 }
 
-/// Whether the input of a connection that began with number `begun` is still not finished.
-fn is_unfinished(slots: &mut Slots, (key, begun): (ConnectionKey, u64)) -> bool {
+/// Whether input that has begun is still not finished.
+fn is_unfinished(slots: &mut Slots, Begun { key, number }: Begun) -> bool {
     let busy = slots.get(key).and_then(|connection| connection.busy.as_ref());
-    busy.is_some_and(|busy| busy.charged > 0 && busy.begun == begun)
+    busy.is_some_and(|busy| busy.charged > 0 && busy.begun == number)
 }
 
 /// Parsing panicked. The connection's bytes are at fault or this program is; its other

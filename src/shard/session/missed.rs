@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Sessions;
 use super::gaps::DueNotice;
-use super::server_subscribe::Pending;
+use super::server_subscribe::{Pending, Start};
 use crate::channel::{ChannelName, Publication};
 use crate::connection::{DeliveryMode, Maker};
 use crate::ids::{Position, Since, SinceEpoch};
@@ -57,7 +57,7 @@ impl<S: Sockets> Sessions<S> {
         }
         self.server_subscribe.insert(id, &channel, Pending::Missed(last));
         let since = Since { epoch: SinceEpoch::Exactly(last.epoch), offset: last.offset };
-        self.request_subscription(key, &channel, (Some(since), 0));
+        self.request_subscription(key, &channel, Start::After(since));
     }
 
     /// Whether a subscription rests until what it has missed is here.
@@ -76,7 +76,8 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         key: ConnectionKey,
         place: u32,
-        (last, recovered): (Position, Option<Vec<Arc<Publication>>>),
+        last: Position,
+        recovered: Option<Vec<Arc<Publication>>>,
     ) {
         // Whatever was gathered before this is in the answer.
         self.delivery.seal_channel(place);

@@ -19,6 +19,7 @@ mod server_subscribe;
 mod subscribing;
 mod upgrading;
 
+pub use closing::Farewell;
 pub use input::is_parsing;
 
 use std::sync::Arc;
@@ -31,7 +32,8 @@ use crate::mesh::{HomeMap, Outbound, Post, ToShard};
 use crate::metrics::ShardCounters;
 use crate::readiness::Readiness;
 use crate::shard::delivery::{Delivery, OutboxLeases};
-use crate::shard::{Identity, Options, Pools};
+use crate::shard::identity::Identity;
+use crate::shard::options::{Options, Pools};
 use crate::subnets::{Subnet, Subnets};
 use closing::Ending;
 use creating::Creating;
@@ -133,8 +135,8 @@ impl<S: Sockets> Sessions<S> {
             return false;
         }
         let deadline = self.tick.after(self.options.client().handshake_timeout);
-        let counted = (socket, self.subnets.enter(subnet));
-        let key = self.slots.insert(counted, self.tick, deadline);
+        let subnet = self.subnets.enter(subnet);
+        let key = self.slots.insert(socket, subnet, self.tick, deadline);
         self.counters.handshaking.add(1);
         self.io.watch(socket, key);
         true

@@ -3,82 +3,10 @@
 
 use super::Sessions;
 use super::input::Flow;
-use crate::connection::{Flags, Parked, ParkedMessage, State};
-use crate::ids::Moment;
+use crate::connection::{Flags, Parked, State};
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::ws::Opcode;
 
 impl<S: Sockets> Sessions<S> {
-    /// Whether a client's next command may be carried out: not while more than one write waits for
-    /// it, or one message of many small commands could ask for any number of answers. If not, what
-    /// follows is to be parked.
-    pub(super) fn has_room_to_answer(&mut self, key: ConnectionKey) -> bool {
-        let bytes_max = self.options.reading_bytes_max();
-        let connection = self.slots.connection(key);
-        let room = connection.outbox_cost_bytes() <= bytes_max || crate::sabotage!(UnboundReplies);
-        if !room {
-            connection.flags.set(Flags::PARKED);
-        }
-        room
-    }
-
-    /// Whether a client may be given publications of a history now. If not, the command is to be
-    /// parked, and goes on when the client has waited long enough.
-    pub(super) fn may_replay(&mut self, key: ConnectionKey) -> bool {
-        let tick = self.tick;
-        let connection = self.slots.connection(key);
-        let may = connection.meter.may_replay(tick);
-        if !may {
-            connection.flags.set(Flags::PARKED);
-            if !connection.flags.has(Flags::OWING) {
-                connection.flags.set(Flags::OWING);
-                self.input.owing.push_back(key);
-            }
-        }
-        may
-    }
-
-    /// Notes that a client was given publications of a history.
-    pub(super) fn count_replay(&mut self, key: ConnectionKey, bytes: usize) {
-        let tick = self.tick;
-        self.slots.connection(key).meter.count_replay(tick, bytes);
-    }
-
-    /// Since when a client's requests have waited for the bus, one after another, without success.
-    /// None of them is waited for anew: whatever is asked meanwhile has its answer in time.
-    pub(super) fn unserved(&mut self, key: ConnectionKey) -> Option<Moment> {
-        if crate::sabotage!(PatienceForEach) {
-            return None;
-        }
-        self.slots.connection(key).busy.as_ref()?.unserved
-    }
-
-    /// Lets those try again who have been given too much history.
-    pub(super) fn on_tick_owing(&mut self) {
-        for key in std::mem::take(&mut self.input.owing) {
-            // It may have left meanwhile.
-            if let Some(connection) = self.slots.get(key) {
-                connection.flags.clear(Flags::OWING);
-                self.list(key);
-            }
-        }
-    }
-
-    /// Keeps what is left of a message.
-    pub(super) fn park_message(&mut self, key: ConnectionKey, opcode: Opcode, left: &[u8]) {
-        if !left.is_empty() {
-            let parked = self.slots.connection(key).busy().parked.get_or_insert_default();
-            parked.message = Some(ParkedMessage { opcode, bytes: left.to_vec(), done: 0 });
-        }
-    }
-
-    /// Keeps the bytes that follow that message.
-    pub(super) fn park_input(&mut self, key: ConnectionKey, input: &[u8]) {
-        if !input.is_empty() {
-            self.slots.connection(key).busy().parked.get_or_insert_default().input = input.to_vec();
-        }
-    }
-
     /// Goes on where input was parked, after the answer it waited for.
     pub(super) fn resume(&mut self, key: ConnectionKey) {
         self.slots.connection(key).flags.clear(Flags::WAITING);
@@ -92,16 +20,14 @@ impl<S: Sockets> Sessions<S> {
             return;
         }
         let has_parked = connection.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
-        if has_parked && !self.has_room_to_answer(key) {
+        if has_parked && !connection.has_room_to_answer(self.options.reading_bytes_max()) {
             return; // It is listed when that has changed.
         }
-        let connection = self.slots.connection(key);
         connection.flags.clear(Flags::PARKED);
         if let Some(busy) = connection.busy.as_mut() {
             busy.unread = None;
         }
-        let parked = connection.busy.as_mut().and_then(|busy| busy.parked.take());
-        let flow = match parked {
+        let flow = match connection.take_parked() {
             None => Flow::Continue,
             Some(parked) => self.go_on_parked(key, parked),
         };
@@ -109,7 +35,7 @@ impl<S: Sockets> Sessions<S> {
         let connection = self.slots.connection(key);
         connection.shrink();
         if flow == Flow::Continue && connection.flags.has(Flags::READABLE) {
-            self.mark_readable(key);
+            self.input.mark_readable(&mut self.slots, key);
         }
     }
 

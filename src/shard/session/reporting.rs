@@ -2,6 +2,7 @@
 //! for it: what finds no room is counted, and the count is told as soon as there is room.
 
 use super::Sessions;
+use super::closing::Farewell;
 use crate::connection::{Slots, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
@@ -41,7 +42,11 @@ impl<S: Sockets> Sessions<S> {
     }
 
     /// Notes that a session has ended, with the code and text that the client was told.
-    pub(super) fn report_disconnect(&mut self, key: ConnectionKey, (code, text): (u16, &str)) {
+    pub(super) fn report_disconnect(
+        &mut self,
+        key: ConnectionKey,
+        Farewell { code, text }: Farewell<'_>,
+    ) {
         if self.options.settings.events.notes_disconnect() && self.is_session(key) {
             self.report(key, EventKind::Disconnect, |event| {
                 event.code = code;
@@ -73,7 +78,7 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         slot: Slot,
         index: usize,
-        (code, text): (u16, &str),
+        Farewell { code, text }: Farewell<'_>,
     ) {
         let connection = self.slots.tenant(slot);
         let key = ConnectionKey { slot, generation: connection.generation };

@@ -39,7 +39,7 @@ impl<S: Sockets> Sessions<S> {
             && !flags.has(Flags::WAITING)
             && !flags.has(Flags::OWING)
         {
-            self.list(key);
+            self.input.list(&mut self.slots, key);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::connection::{Maker, PendingRequest, State, Terms};
 use crate::ids::{ConnectionId, Position, Since};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::SUBSCRIBING_REPLY_BYTES;
-use crate::mesh::{Answer, Asker, Subscribe, Subscribed, Ticket, ToHome};
+use crate::mesh::{Answer, Asker, Post, Subscribe, Subscribed, Ticket, ToHome};
 use crate::protocol::{self, Protocol, Push};
 use crate::reason::{ClientError, UnsubscribeReason};
 use crate::shard::delivery::Entered;
@@ -32,6 +32,17 @@ pub(super) enum Pending {
     Cancelled(Ticket),
     /// A subscription that has missed what follows this position.
     Missed(Position),
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// With the next publication.
+    Live,
+    /// With all that came after this position, if its channel still has that.
+    After(Since),
+    /// With so many of the newest publications.
+    Newest(usize),
 }
 
 /// How far a request has come.
@@ -94,6 +105,25 @@ impl Joining {
         }
         cancelled
     }
+
+    /// A subscription has begun, or will not.
+    fn end(&mut self, ticket: Ticket, error: Option<ClientError>, post: &mut Post) {
+        if let Some(joined) = self.requests.get_mut(&ticket) {
+            joined.waiting -= 1;
+            joined.error = joined.error.or(error);
+        }
+        self.answer(ticket, post);
+    }
+
+    /// Answers a request for which everything has been done.
+    fn answer(&mut self, ticket: Ticket, post: &mut Post) {
+        let joined = self.requests.get(&ticket);
+        if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
+            let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
+            self.requests.remove(&ticket);
+            post.answer(Asker::Control(ticket), answer);
+        }
+    }
 }
 
 impl<S: Sockets> Sessions<S> {
@@ -102,7 +132,8 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         key: ConnectionKey,
         ticket: Ticket,
-        (name, recover): (&ChannelName, Option<Since>),
+        name: &ChannelName,
+        recover: Option<Since>,
     ) -> bool {
         let id = self.connection_id(key);
         let subscribed = self.is_subscribed(key, name.as_str());
@@ -118,7 +149,7 @@ impl<S: Sockets> Sessions<S> {
             Some(Pending::Cancelled(_)) => ClientError::TooManyRequests,
             Some(Pending::Join(_) | Pending::Missed(_)) => return true,
             None if connection.subscriptions_count() < self.options.client().channels_max => {
-                return self.begin_join(key, ticket, (name, recover));
+                return self.begin_join(key, ticket, name, recover);
             }
             None => ClientError::LimitExceeded,
         };
@@ -130,14 +161,15 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         key: ConnectionKey,
         ticket: Ticket,
-        (name, recover): (&ChannelName, Option<Since>),
+        name: &ChannelName,
+        recover: Option<Since>,
     ) -> bool {
         // Another node may have been asked, which has other namespaces.
         let Ok(namespace) = self.options.namespaces().resolve(name.as_str()) else { return false };
         let recover = recover.filter(|_| namespace.has_history());
         self.server_subscribe.insert(self.connection_id(key), name, Pending::Join(ticket));
         self.server_subscribe.requests.entry(ticket).or_default().waiting += 1;
-        self.request_subscription(key, name, (recover, 0));
+        self.request_subscription(key, name, recover.map_or(Start::Live, Start::After));
         true
     }
 
@@ -173,25 +205,7 @@ impl<S: Sockets> Sessions<S> {
     /// All connections have been looked at, `affected` of them concerned.
     pub fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
         self.server_subscribe.requests.entry(ticket).or_default().affected = Some(affected);
-        self.answer_joins(ticket);
-    }
-
-    /// A subscription has begun, or will not.
-    pub(super) fn end_join(&mut self, ticket: Ticket, error: Option<ClientError>) {
-        if let Some(joined) = self.server_subscribe.requests.get_mut(&ticket) {
-            joined.waiting -= 1;
-            joined.error = joined.error.or(error);
-        }
-        self.answer_joins(ticket);
-    }
-
-    fn answer_joins(&mut self, ticket: Ticket) {
-        let joined = self.server_subscribe.requests.get(&ticket);
-        if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
-            let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
-            self.server_subscribe.requests.remove(&ticket);
-            self.post.answer(Asker::Control(ticket), answer);
-        }
+        self.server_subscribe.answer(ticket, &mut self.post);
     }
 
     /// The home shard's answer to what no client asked for.
@@ -199,24 +213,25 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         key: ConnectionKey,
         place: u32,
-        (pending, answer): (Pending, Result<Subscribed, ClientError>),
+        pending: Pending,
+        answer: Result<Subscribed, ClientError>,
     ) {
         match (pending, answer) {
             (Pending::Missed(last), answer) => {
                 let recovered = answer.ok().and_then(|answer| answer.recovered);
-                self.on_missed(key, place, (last, recovered));
+                self.on_missed(key, place, last, recovered);
             }
             (Pending::Join(ticket), Ok(answer)) => {
                 self.on_joined(key, place, &answer);
-                self.end_join(ticket, None);
+                self.server_subscribe.end(ticket, None, &mut self.post);
             }
             (Pending::Join(ticket), Err(error)) => {
                 self.leave_if_unused(place);
-                self.end_join(ticket, Some(error));
+                self.server_subscribe.end(ticket, Some(error), &mut self.post);
             }
             (Pending::Cancelled(ticket), _) => {
                 self.leave_if_unused(place);
-                self.end_join(ticket, None);
+                self.server_subscribe.end(ticket, None, &mut self.post);
             }
         }
     }
@@ -263,7 +278,7 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         key: ConnectionKey,
         channel: &ChannelName,
-        (recover, last): (Option<Since>, usize),
+        start: Start,
     ) {
         let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else {
             unreachable!("the name was checked when it was asked for")
@@ -276,7 +291,12 @@ impl<S: Sockets> Sessions<S> {
         self.delivery.count_replied(SUBSCRIBING_REPLY_BYTES);
         let connection = self.connection_id(key);
         let channel = channel.clone();
-        let (confirmed, unserved) = (false, self.unserved(key));
+        let (confirmed, unserved) = (false, self.slots.connection(key).unserved());
+        let (recover, last) = match start {
+            Start::Live => (None, 0),
+            Start::After(since) => (Some(since), 0),
+            Start::Newest(count) => (None, count),
+        };
         let subscribe = Subscribe { channel, connection, recover, last, confirmed, unserved };
         self.post.to_shard(home, ToHome::Subscribe(Box::new(subscribe)));
     }

@@ -2,8 +2,9 @@
 //! publications begin, so there is nothing to buffer and nothing to merge.
 
 use super::Sessions;
+use super::closing::Farewell;
 use super::input::Flow;
-use super::server_subscribe::Pending;
+use super::server_subscribe::{Pending, Start};
 use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
 use crate::connection::{
@@ -85,7 +86,8 @@ impl<S: Sockets> Sessions<S> {
         if let Err(error) = self.check_creating(key, channel.as_str()) {
             return self.fail(key, waiting.request, error);
         }
-        self.request_subscription(key, &channel, (recover, 0));
+        let start = recover.map_or(Start::Live, Start::After);
+        self.request_subscription(key, &channel, start);
         self.wait(key, PendingRequest::Subscribe(waiting))
     }
 
@@ -100,12 +102,12 @@ impl<S: Sockets> Sessions<S> {
         // The home's own: the node keeps the name once.
         local.name = answer.channel.clone();
         if let Some(pending) = self.server_subscribe.take(answer.connection, &answer.channel) {
-            return self.on_pending_answer(key, place, (pending, Ok(answer)));
+            return self.on_pending_answer(key, place, pending, Ok(answer));
         }
         let waiting = self.take_waiting_subscribe(key, &answer.channel);
         match waiting {
             None => self.leave_if_unused(place),
-            Some(waiting) => self.begin_subscription(key, place, (waiting, answer)),
+            Some(waiting) => self.begin_subscription(key, place, waiting, answer),
         }
     }
 
@@ -119,7 +121,7 @@ impl<S: Sockets> Sessions<S> {
         let place = self.awaited(channel);
         self.delivery.local(place).answered();
         if let Some(pending) = self.server_subscribe.take(self.connection_id(key), channel) {
-            return self.on_pending_answer(key, place, (pending, Err(error)));
+            return self.on_pending_answer(key, place, pending, Err(error));
         }
         let waiting = self.take_waiting_subscribe(key, channel);
         self.leave_if_unused(place);
@@ -147,7 +149,7 @@ impl<S: Sockets> Sessions<S> {
         // The client may have left.
         let connection = self.slots.get(key)?;
         if connection.state == State::Upgrading {
-            return self.take_plain_wish(key, channel);
+            return connection.take_wish(channel);
         }
         if connection.state != State::Connected {
             return None;
@@ -162,7 +164,8 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         key: ConnectionKey,
         place: u32,
-        (waiting, mut answer): (WaitingSubscribe, Subscribed),
+        waiting: WaitingSubscribe,
+        mut answer: Subscribed,
     ) {
         let upgrading = self.slots.connection(key).state == State::Upgrading;
         if upgrading {
@@ -207,10 +210,10 @@ impl<S: Sockets> Sessions<S> {
             return self.close(key, reason);
         }
         if !publications.is_empty() {
-            self.count_replay(key, frames.len());
+            self.slots.connection(key).meter.count_replay(self.tick, frames.len());
         }
         self.send_own(key, &frames);
-        self.keep_reply_buffer(frames);
+        self.input.keep_reply_buffer(frames);
         if !upgrading || self.end_upgrade(key) {
             self.resume(key);
         }
@@ -234,7 +237,8 @@ impl<S: Sockets> Sessions<S> {
         let index = self.slots.connection(key).find_subscription(place);
         match index {
             Some(index) => {
-                self.report_unsubscribe(key.slot, index, (0, "client"));
+                let farewell = Farewell { code: 0, text: "client" };
+                self.report_unsubscribe(key.slot, index, farewell);
                 self.remove_subscription(key.slot, index);
                 true
             }
@@ -246,7 +250,8 @@ impl<S: Sockets> Sessions<S> {
     pub(super) fn unsubscribe_all(&mut self, slot: Slot) {
         let count = self.slots.tenant(slot).subscriptions_count();
         for index in (0..count).rev() {
-            self.report_unsubscribe(slot, index, (0, "disconnect"));
+            let farewell = Farewell { code: 0, text: "disconnect" };
+            self.report_unsubscribe(slot, index, farewell);
             self.remove_subscription(slot, index);
         }
     }
@@ -282,7 +287,7 @@ impl<S: Sockets> Sessions<S> {
         let mut frames = Vec::new();
         match codec.encode_push(&push, &mut frames) {
             Ok(()) => {
-                self.report_unsubscribe(slot, index, reason.code_and_text());
+                self.report_unsubscribe(slot, index, Farewell::of_subscription(reason));
                 self.remove_subscription(slot, index);
                 self.send_event(key, &frames);
             }

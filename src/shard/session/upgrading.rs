@@ -7,7 +7,9 @@
 //! 503, which clients and proxies know how to try again.
 
 use super::Sessions;
+use super::closing::Farewell;
 use super::input::Flow;
+use super::server_subscribe::Start;
 use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
 use crate::connection::{Flags, Plain, Recovery, State, WaitingSubscribe};
@@ -93,8 +95,12 @@ impl<S: Sockets> Sessions<S> {
                 unreachable!("the name was resolved when the request was checked")
             };
             let grant = permissions.grant(namespace, Wish::Path);
-            let last = if grant.recoverable && since.is_none() { request.last } else { 0 };
-            self.request_subscription(key, &name, (since.filter(|_| grant.recoverable), last));
+            let start = match since {
+                _ if !grant.recoverable => Start::Live,
+                Some(since) => Start::After(since),
+                None => Start::Newest(request.last),
+            };
+            self.request_subscription(key, &name, start);
             let recovery = if since.is_some() { Recovery::Asked } else { Recovery::Unasked };
             waiting.push(WaitingSubscribe { request: 0, channel: name, grant, recovery });
         }
@@ -105,17 +111,6 @@ impl<S: Sockets> Sessions<S> {
             self.send_response(key);
         }
         if self.end_upgrade(key) { Flow::Continue } else { Flow::Wait }
-    }
-
-    /// The wish of a path for `channel`, if its answer is still awaited.
-    pub(super) fn take_plain_wish(
-        &mut self,
-        key: ConnectionKey,
-        channel: &ChannelName,
-    ) -> Option<WaitingSubscribe> {
-        let plain = self.slots.connection(key).busy.as_mut()?.plain.as_mut()?;
-        let at = plain.waiting.iter().position(|waiting| waiting.channel == *channel)?;
-        Some(plain.waiting.swap_remove(at))
     }
 
     /// Puts the response to the upgrade into the outbox, before everything else. It comes there
@@ -178,7 +173,8 @@ impl<S: Sockets> Sessions<S> {
             "" => row.text.to_owned(),
             detail => format!("{}: {detail}", row.text),
         };
-        self.close_with(key, reason, (reason.row().code, &text));
+        let farewell = Farewell { code: reason.row().code, text: &text };
+        self.close_with(key, reason, farewell);
     }
 
     /// Answers 503 to an upgrade that waits. Nothing of its outbox has been sent.

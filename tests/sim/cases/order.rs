@@ -45,6 +45,8 @@ fn a_publication_whose_home_is_here_is_answered_and_delivered_in_one_turn() {
     let channel = world.setup.channel_of("live");
     let publishing = world.add(centrifugo(&[channel]));
     let reading = world.add(plain(false, &[channel]));
+    // All of the publication comes at once.
+    world.clients[publishing].buffers = Some((20_000, 50_000));
     world.serve();
     let publisher = Publisher { client: publishing, connection: 1 };
     world.with_client(publishing, |client, scene| {
