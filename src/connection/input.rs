@@ -54,7 +54,7 @@ impl Connection {
     }
 
     /// Since when the client's requests have waited for the bus, one after another, without
-    /// success. None of them is waited for anew: whatever is asked meanwhile has its answer in time.
+    /// success. None of them is waited for anew: all that is asked meanwhile is answered in time.
     pub fn unserved(&self) -> Option<Moment> {
         if crate::sabotage!(PatienceForEach) {
             return None;

@@ -1,4 +1,4 @@
-//! How much a client sends and is given: rates that are exceeded end its connection, or let it wait.
+//! How much a client sends and is given: if it exceeds a rate, its connection ends, or it waits.
 
 use crate::ids::Tick;
 use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};

@@ -401,8 +401,9 @@ impl<S: Sockets> Sessions<S> {
         }
     }
 
-    /// Brings the account of unfinished input up to date, and makes room if there is too much. Closing a connection only accounts, so that
-    /// thousands of small ones are closed in a loop and not each from within the other's closing.
+    /// Brings the account of unfinished input up to date, and makes room if there is too much.
+    /// Closing a connection only accounts, so that thousands of small ones are closed in a loop and
+    /// not each from within the other's closing.
     pub(super) fn charge_inbound(&mut self, key: ConnectionKey) {
         self.input.account(&mut self.slots, key);
         while self.input.unfinished.is_full() {

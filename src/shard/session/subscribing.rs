@@ -107,7 +107,7 @@ impl<S: Sockets> Sessions<S> {
         let waiting = self.take_waiting_subscribe(key, &answer.channel);
         match waiting {
             None => self.leave_if_unused(place),
-            Some(waiting) => self.begin_subscription(key, place, waiting, answer),
+            Some(waiting) => self.begin_subscription(key, place, &waiting, answer),
         }
     }
 
@@ -164,7 +164,7 @@ impl<S: Sockets> Sessions<S> {
         &mut self,
         key: ConnectionKey,
         place: u32,
-        waiting: WaitingSubscribe,
+        waiting: &WaitingSubscribe,
         mut answer: Subscribed,
     ) {
         let upgrading = self.slots.connection(key).state == State::Upgrading;
