@@ -123,9 +123,20 @@ impl Source {
 }
 
 impl Delivery {
-    /// The next connection that the sweep's chunk looks at; `None` if the chunk is full or nobody
-    /// is left.
-    pub fn next_dirty(&mut self) -> Option<Slot> {
+    /// Decides what connections are sent in this chunk, until it is full or nobody is left. Returns
+    /// one that is too slow: it is to be closed, [`Delivery::gather_outbox`] called, and this again.
+    pub fn gather_chunk(&mut self, slots: &mut Slots) -> Option<Slow> {
+        while let Some(slot) = self.next_dirty() {
+            let slow = self.gather(slots, slot);
+            if slow.is_some() {
+                return slow;
+            }
+        }
+        None
+    }
+
+    /// The next connection that the chunk looks at.
+    fn next_dirty(&mut self) -> Option<Slot> {
         while !self.dirty.is_empty() && self.sweep.has_room() {
             if let Some(index) = self.dirty.take_from(self.sweep.position) {
                 self.sweep.looks += 1;
@@ -154,9 +165,8 @@ impl Delivery {
         });
     }
 
-    /// Decides what one connection is sent in this chunk. One that is too slow is to be closed, and
-    /// [`Delivery::gather_outbox`] called then.
-    pub fn gather(&mut self, slots: &mut Slots, slot: Slot) -> Option<Slow> {
+    /// Decides what one connection is sent in this chunk. Returns it if it is too slow.
+    fn gather(&mut self, slots: &mut Slots, slot: Slot) -> Option<Slow> {
         // It may have left since it was marked, or its slot may have another tenant.
         let connection = slots.at(slot)?;
         if connection.state == State::Released {
@@ -225,33 +235,24 @@ impl Delivery {
     /// Brings outboxes up to what the kernel took, as far as the next connection of which a session
     /// has to know. `None` when the chunk is done.
     pub fn next_written(&mut self, slots: &mut Slots, now: Tick) -> Option<Written> {
-        let mut bytes = 0;
-        let mut found = None;
-        while found.is_none()
-            && let Some(entry) = self.sweep.entries.get(self.sweep.done)
-        {
-            let wrote = self.sweep.results[self.sweep.done];
-            self.sweep.done += 1;
-            let length = entry.source.bytes(&self.sweep.cork).len();
-            if let (Source::Frames(_), Wrote::Bytes(count)) = (&entry.source, wrote)
-                && count == length
-            {
-                bytes += count;
-                continue; // By far the most common: nothing is left to do.
-            }
-            let key = entry.key;
-            let frames = entry.source.frames();
-            let outcome = self.wrote(slots, key, frames, Attempt { length, wrote, now });
-            if let Wrote::Bytes(count) = wrote {
-                bytes += count;
-            }
-            found = Some(Written { key, outcome });
-        }
+        let sweep = &mut self.sweep;
+        let (count, bytes) =
+            written_whole(&sweep.entries[sweep.done..], &sweep.results[sweep.done..]);
         self.counters.delivered_bytes.add(bytes as u64);
-        if found.is_none() {
-            self.sweep.begin_chunk();
+        sweep.done += count;
+        let Some(entry) = sweep.entries.get(sweep.done) else {
+            sweep.begin_chunk();
+            return None;
+        };
+        let wrote = sweep.results[sweep.done];
+        sweep.done += 1;
+        if let Wrote::Bytes(count) = wrote {
+            self.counters.delivered_bytes.add(count as u64);
         }
-        found
+        let (key, length) = (entry.key, entry.source.bytes(&sweep.cork).len());
+        let frames = entry.source.frames();
+        let outcome = self.wrote(slots, key, frames, Attempt { length, wrote, now });
+        Some(Written { key, outcome })
     }
 
     /// Brings one outbox up to what the kernel took. `frames` were not in it yet.
@@ -299,6 +300,22 @@ impl Delivery {
         }
         Outcome::Sent { blocks, left }
     }
+}
+
+/// How many of the first writes are segments that the kernel took whole, and their bytes. They are by
+/// far the most common, and nothing is left to do for them.
+fn written_whole(entries: &[Entry], results: &[Wrote]) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for (entry, wrote) in entries.iter().zip(results) {
+        let Source::Frames(frames) = &entry.source else { break };
+        let length = frames.bytes().len();
+        if *wrote != Wrote::Bytes(length) {
+            break;
+        }
+        count += 1;
+        bytes += length;
+    }
+    (count, bytes)
 }
 
 /// A write, and what the kernel said.

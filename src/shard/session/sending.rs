@@ -12,11 +12,9 @@ use crate::shard::delivery::{Outcome, Pace, Written};
 impl<S: Sockets> Sessions<S> {
     /// Sends one chunk.
     pub fn sweep_chunk(&mut self) {
-        while let Some(slot) = self.delivery.next_dirty() {
-            if let Some(slow) = self.delivery.gather(&mut self.slots, slot) {
-                self.close(slow.key, slow.reason);
-                self.delivery.gather_outbox(self.slots.connection(slow.key), slow.key);
-            }
+        while let Some(slow) = self.delivery.gather_chunk(&mut self.slots) {
+            self.close(slow.key, slow.reason);
+            self.delivery.gather_outbox(self.slots.connection(slow.key), slow.key);
         }
         self.delivery.send(&mut self.io);
         while let Some(written) = self.delivery.next_written(&mut self.slots, self.tick) {
