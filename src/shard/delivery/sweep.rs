@@ -124,7 +124,7 @@ impl Source {
 
 impl Delivery {
     /// Decides what connections are sent in this chunk, until it is full or nobody is left. Returns
-    /// one that is too slow: it is to be closed, [`Delivery::gather_outbox`] called, and this again.
+    /// one that is too slow: it is to be closed, then [`Delivery::gather_outbox`] called, then this.
     pub fn gather_chunk(&mut self, slots: &mut Slots) -> Option<Slow> {
         while let Some(slot) = self.next_dirty() {
             let slow = self.gather(slots, slot);
@@ -302,8 +302,8 @@ impl Delivery {
     }
 }
 
-/// How many of the first writes are segments that the kernel took whole, and their bytes. They are by
-/// far the most common, and nothing is left to do for them.
+/// How many of the first writes are segments that the kernel took whole, and their bytes. They are
+/// by far the most common, and nothing is left to do for them.
 fn written_whole(entries: &[Entry], results: &[Wrote]) -> (usize, usize) {
     let (mut count, mut bytes) = (0, 0);
     for (entry, wrote) in entries.iter().zip(results) {
