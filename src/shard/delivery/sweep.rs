@@ -124,7 +124,7 @@ impl Source {
 
 impl Delivery {
     /// Decides what connections are sent in this chunk, until it is full or nobody is left. Returns
-    /// one that is too slow: it is to be closed, then [`Delivery::gather_outbox`] called, then this.
+    /// one that is too slow: close it, call [`Delivery::gather_outbox`], and then this again.
     pub fn gather_chunk(&mut self, slots: &mut Slots) -> Option<Slow> {
         while let Some(slot) = self.next_dirty() {
             let slow = self.gather(slots, slot);
