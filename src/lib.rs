@@ -40,6 +40,8 @@ pub mod protocol;
 pub mod connection;
 /// Channel names, namespaces and publications.
 pub mod channel;
+/// What clients may do.
+pub mod auth;
 /// The settings of a node: one typed value, which every thread shares.
 pub mod settings;
 /// Joins nodes through streams of Redis: what to ask and what the answers mean.

@@ -46,6 +46,11 @@ pub const TURN_READS_MAX: usize = 1024;
 /// Most batches taken from the inbox in one turn.
 pub const TURN_BATCHES_MAX: usize = 64;
 
+/// Messages to itself that a shard carries out in one turn, unless more were there before the first
+/// of them: as many as another thread sends in a batch. Each may cause further ones, such as the
+/// next command of a client that has its answer; those beyond wait for the next turn.
+pub const TURN_LOOPBACK_MAX: usize = BATCH_MESSAGES_MAX;
+
 /// Most sockets accepted in one turn of the accept loop.
 pub const TURN_ACCEPTS_MAX: usize = 256;
 

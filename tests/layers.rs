@@ -30,7 +30,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 42] = [
+const LAYERS: [(&str, Layer); 43] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -46,6 +46,7 @@ const LAYERS: [(&str, Layer); 42] = [
     ("protocol", Pure),
     ("connection", Pure),
     ("channel", Pure),
+    ("auth", Pure),
     ("settings", Pure),
     ("bus", Pure),
     ("home", Pure),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use crate::auth::Permissions;
 use crate::server::StartupReport;
 use crate::settings::Settings;
 
@@ -68,10 +69,8 @@ fn banner_note(settings: &Settings) -> Option<&'static str> {
     if settings.dev && settings.auth.insecure {
         return Some("--dev: whoever reaches these addresses may subscribe, publish and read.");
     }
-    let open = namespaces
-        .iter()
-        .any(|one| one.allow_subscribe_for_client && one.allow_subscribe_for_anonymous);
-    let may_subscribe = settings.auth.insecure || (settings.auth.anonymous && open);
+    let permissions = Permissions::without_token(&settings.auth);
+    let may_subscribe = namespaces.iter().any(|one| permissions.may_subscribe_within(one));
     (!may_subscribe).then_some(
         "Nobody may subscribe yet: set auth.anonymous, and for a namespace \
          allow_subscribe_for_client\n  and allow_subscribe_for_anonymous; or try --dev.",

@@ -1,19 +1,22 @@
 //! What the server keeps for one client. Everything that an idle connection does not need is in a
 //! box that it does not have: an idle connection with one channel is one cache line.
 
+mod deadlines;
+mod input;
+mod meter;
 mod outbox;
 mod slots;
 
+pub use deadlines::{Attention, Deadlines, Due, Patience};
+pub use meter::{Meter, Rates};
 pub use outbox::{Accounts, Frames, Outbox, Piece};
 pub use slots::Slots;
 
-use std::time::Duration;
-
+use crate::auth::{Grant, Permissions};
 use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
 use crate::ids::{Generation, Moment, Tick};
 use crate::kernel::Socket;
-use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 use crate::protocol::Protocol;
 use crate::reason::CloseReason;
 use crate::ws::{Decoder, Opcode};
@@ -95,7 +98,7 @@ impl Flags {
 
 /// What a subscription is given of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
+pub enum DeliveryMode {
     /// Every publication.
     Live,
     /// Those that fit: some were skipped since the last one that was handed over.
@@ -116,9 +119,9 @@ pub struct Subscription {
     /// The client is told when it misses something.
     pub positioned: bool,
     /// Whether it is given what comes.
-    pub delivery: Delivery,
-    /// The application made it, not the client.
-    pub server_side: bool,
+    pub mode: DeliveryMode,
+    /// The one who made it.
+    pub made_by: Maker,
 }
 
 impl Subscription {
@@ -130,60 +133,33 @@ impl Subscription {
         place: 0,
         cursor: 0,
         positioned: false,
-        delivery: Delivery::Live,
-        server_side: false,
+        mode: DeliveryMode::Live,
+        made_by: Maker::Client,
     };
-}
 
-/// How much a client has sent in the present second.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Meter {
-    second: u32,
-    frames: u32,
-    pings: u32,
-    replays: Debt,
-}
-
-impl Meter {
-    /// Counts frames and pings; answers whether either limit is passed.
-    pub fn count(&mut self, now: Tick, frames: u32, pings: u32, limits: (u32, u32)) -> bool {
-        let second = now.index() / 10;
-        if self.second != second {
-            *self = Meter { second, frames: 0, pings: 0, replays: self.replays };
-        }
-        self.frames = self.frames.saturating_add(frames);
-        self.pings = self.pings.saturating_add(pings);
-        self.frames > limits.0 || self.pings > limits.1
-    }
-
-    /// Notes that the client was given `bytes` of a history.
-    pub fn count_replay(&mut self, now: Tick, bytes: usize) {
-        self.replays.settle(now);
-        self.replays.kib = self.replays.kib.saturating_add(bytes.div_ceil(1024) as u16);
-    }
-
-    /// Whether the client may be given more of a history now.
-    pub fn may_replay(&mut self, now: Tick) -> bool {
-        self.replays.settle(now);
-        usize::from(self.replays.kib) * 1024 <= REPLAY_BURST_BYTES
+    /// A subscription that begins with `terms`; its places are still to be set.
+    pub fn new(terms: Terms) -> Subscription {
+        let Terms { positioned, made_by } = terms;
+        Subscription { positioned, made_by, ..Subscription::NONE }
     }
 }
 
-/// What a client has been given of histories and has not made up for by waiting.
-#[derive(Clone, Copy, Debug, Default)]
-struct Debt {
-    /// The end of the tick up to which waiting has been counted, modulo 2^16: 109 minutes.
-    tick: u16,
-    kib: u16,
+/// The one who made a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// The client, with a command or the path of its request.
+    Client,
+    /// The application. A client would not ask for it again by itself.
+    Application,
 }
 
-impl Debt {
-    fn settle(&mut self, now: Tick) {
-        let now = now.index() as u16;
-        let ticks = usize::from(now.wrapping_sub(std::mem::replace(&mut self.tick, now)));
-        let paid = ticks * (REPLAY_BYTES_PER_TICK / 1024);
-        self.kib = self.kib.saturating_sub(u16::try_from(paid).unwrap_or(u16::MAX));
-    }
+/// What is settled about a subscription when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The client is told when it misses something.
+    pub positioned: bool,
+    /// The one who made it.
+    pub made_by: Maker,
 }
 
 /// A connection: the part that every event touches, one cache line.
@@ -198,6 +174,8 @@ pub struct Connection {
     pub state: State,
     /// What it speaks.
     pub protocol: Protocol,
+    /// What it may do.
+    pub permissions: Permissions,
     /// Its switches.
     pub flags: Flags,
     /// When a byte last came, or was last taken by a slow socket.
@@ -250,20 +228,33 @@ pub enum PendingRequest {
 
 /// A subscription that waits for its home shard.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a wish of the client's request")]
 pub struct WaitingSubscribe {
     /// The client's number for the request.
     pub request: u32,
     /// The channel.
     pub channel: ChannelName,
-    /// The client is to be told of gaps.
-    pub positioned: bool,
-    /// The client may recover.
-    pub recoverable: bool,
-    /// The client asked for what it missed.
-    pub recovering: bool,
-    /// Failing to recover is an error.
-    pub reject_unrecovered: bool,
+    /// Its features.
+    pub grant: Grant,
+    /// Whether the client asked for what it missed.
+    pub recovery: Recovery,
+}
+
+/// What a client that subscribes wants of the publications it may have missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// None of them.
+    Unasked,
+    /// All of them, if they are there.
+    Asked,
+    /// All of them, or no subscription.
+    Required,
+}
+
+impl Recovery {
+    /// Whether it asked for them.
+    pub fn is_asked(self) -> bool {
+        self != Recovery::Unasked
+    }
 }
 
 /// What only a busy connection has. Dropped as soon as it is empty.
@@ -314,8 +305,8 @@ pub struct Unread {
 /// What plain WebSocket's path asked for.
 #[derive(Debug, Default)]
 pub struct Plain {
-    /// Channels whose subscriptions have not begun, and whether the client recovers in each.
-    pub waiting: Vec<(ChannelName, bool)>,
+    /// Channels whose subscriptions have not begun.
+    pub waiting: Vec<WaitingSubscribe>,
     /// The channel that the client's messages go to.
     pub publish: Option<ChannelName>,
     /// What the upgrade is answered with, until the response is in the outbox.
@@ -359,6 +350,7 @@ impl Connection {
             generation,
             state: State::Handshaking,
             protocol: Protocol::Plain,
+            permissions: Permissions::Nothing,
             flags: Flags::default(),
             heard: now,
             pinged: Tick::NEVER,
@@ -405,13 +397,6 @@ impl Connection {
         self.busy.as_ref().map_or(0, |busy| busy.outbox.cost_bytes())
     }
 
-    /// When the connection has failed to take any of what waits for it for `patience`; absent if
-    /// its socket has room.
-    pub fn stalls_at(&self, patience: Duration) -> Option<Tick> {
-        let busy = self.busy.as_ref().filter(|busy| !busy.outbox.is_empty())?;
-        self.flags.has(Flags::BLOCKED).then(|| busy.outbox.moved().after(patience))
-    }
-
     /// How many channels it has.
     pub fn subscriptions_count(&self) -> usize {
         let first = usize::from(self.first.channel != Subscription::NO_CHANNEL);
@@ -426,6 +411,15 @@ impl Connection {
         }
     }
 
+    /// The subscription with number `index`, for those who know that it is there.
+    ///
+    /// # Panics
+    /// There is none.
+    #[expect(clippy::expect_used, reason = "numbers come from lists that agree with these")]
+    pub fn subscribed(&mut self, index: usize) -> &mut Subscription {
+        self.subscription(index).expect("a subscription's number is below their count")
+    }
+
     /// The number of the subscription to the channel at `channel`.
     pub fn find_subscription(&self, channel: u32) -> Option<usize> {
         if self.first.channel == channel {
@@ -437,6 +431,7 @@ impl Connection {
 
     /// Adds a subscription; answers its number.
     pub fn add_subscription(&mut self, subscription: Subscription) -> usize {
+        assert_ne!(subscription.channel, Subscription::NO_CHANNEL, "a subscription has a channel");
         if self.first.channel == Subscription::NO_CHANNEL {
             self.first = subscription;
             return 0;
@@ -449,10 +444,10 @@ impl Connection {
     /// Removes the subscription with number `index`. Another one takes its number if it was not
     /// the last: that one is answered.
     pub fn remove_subscription(&mut self, index: usize) -> Option<Subscription> {
-        let channel = self.subscription(index).map(|removed| removed.channel);
+        let channel = self.subscribed(index).channel;
         if let Some(busy) = self.busy.as_mut() {
             // Another channel may have this place later.
-            busy.skips.retain(|(skipped, _)| Some(*skipped) != channel);
+            busy.skips.retain(|(skipped, _)| *skipped != channel);
         }
         let last = self.busy.as_mut().and_then(|busy| busy.more.pop());
         let moved = match last {
@@ -463,8 +458,7 @@ impl Connection {
             }
             Some(_) if index == self.subscriptions_count() => None,
             Some(last) => {
-                let place = self.subscription(index);
-                *place.unwrap_or_else(|| unreachable!("a smaller number is in use")) = last;
+                *self.subscribed(index) = last;
                 Some(last)
             }
         };

@@ -40,7 +40,8 @@ impl Slots {
     /// Puts a new connection into the table, one that its subnet counts.
     pub fn insert(
         &mut self,
-        (socket, subnet): (Socket, SubnetId),
+        socket: Socket,
+        subnet: SubnetId,
         now: Tick,
         deadline: Tick,
     ) -> ConnectionKey {
@@ -101,6 +102,25 @@ impl Slots {
         self.at(key.slot).filter(|found| stale || found.generation == key.generation)
     }
 
+    /// The connection that `key` names, for those who have found it there before: it stays in its
+    /// slot at least until the next news of its socket.
+    ///
+    /// # Panics
+    /// It is gone: a key has been kept for too long.
+    #[expect(clippy::expect_used, reason = "a slot is freed between two events, never in one")]
+    pub fn connection(&mut self, key: ConnectionKey) -> &mut Connection {
+        self.get(key).expect("a connection stays in its slot while an event is carried out")
+    }
+
+    /// The slot's tenant, for those who know that it has one.
+    ///
+    /// # Panics
+    /// It has none.
+    #[expect(clippy::expect_used, reason = "what names a slot leaves with its tenant")]
+    pub fn tenant(&mut self, slot: Slot) -> &mut Connection {
+        self.at(slot).expect("a slot that is named in a table has a tenant")
+    }
+
     /// The key of the slot's tenant.
     pub fn key(&mut self, slot: Slot) -> Option<ConnectionKey> {
         self.at(slot).map(|connection| ConnectionKey { slot, generation: connection.generation })
@@ -116,6 +136,11 @@ impl Slots {
         self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS] = deadline;
     }
 
+    /// Sees to it that the connection is looked after at `deadline`, if not before.
+    pub fn bring_forward(&mut self, slot: Slot, deadline: Tick) {
+        self.set_deadline(slot, self.deadline(slot).min(deadline));
+    }
+
     /// When the connection is next to be looked after.
     pub fn deadline(&self, slot: Slot) -> Tick {
         self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS]
@@ -123,7 +148,7 @@ impl Slots {
 
     /// Appends the slots whose deadline has come to `due`: those of every `stride`th group of 64,
     /// beginning with group `phase`, so that `stride` calls see every slot once.
-    pub fn due(&self, now: Tick, (phase, stride): (usize, usize), due: &mut Vec<Slot>) {
+    pub fn due(&self, now: Tick, phase: usize, stride: usize, due: &mut Vec<Slot>) {
         const GROUP: usize = 64;
         let mut begin = phase * GROUP;
         while begin < self.reached {
@@ -147,9 +172,9 @@ mod tests {
     fn a_token_of_the_last_tenant_finds_nothing() {
         let mut slots = Slots::default();
         let now = Tick::new(1);
-        let first = slots.insert((Socket::new(5), SubnetId::EXEMPT), now, Tick::NEVER);
+        let first = slots.insert(Socket::new(5), SubnetId::EXEMPT, now, Tick::NEVER);
         slots.remove(first.slot);
-        let second = slots.insert((Socket::new(6), SubnetId::EXEMPT), now, Tick::NEVER);
+        let second = slots.insert(Socket::new(6), SubnetId::EXEMPT, now, Tick::NEVER);
         assert_eq!(first.slot, second.slot);
         assert!(slots.get(first).is_none());
         assert_eq!(slots.get(second).map(|found| found.socket), Some(Socket::new(6)));
@@ -159,11 +184,11 @@ mod tests {
     fn every_deadline_is_seen_once_in_a_round() {
         let mut slots = Slots::default();
         for number in 0..5000 {
-            let socket = (Socket::new(number), SubnetId::EXEMPT);
-            slots.insert(socket, Tick::new(0), Tick::new(number as u32 % 7));
+            let (socket, deadline) = (Socket::new(number), Tick::new(number as u32 % 7));
+            slots.insert(socket, SubnetId::EXEMPT, Tick::new(0), deadline);
         }
         let mut due = Vec::new();
-        (0..10).for_each(|phase| slots.due(Tick::new(3), (phase, 10), &mut due));
+        (0..10).for_each(|phase| slots.due(Tick::new(3), phase, 10, &mut due));
         due.sort();
         let expected: Vec<Slot> = (0..5000).filter(|at| at % 7 <= 3).map(Slot::new).collect();
         assert_eq!(due, expected);

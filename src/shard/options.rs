@@ -7,7 +7,7 @@ use crate::handshake::Rules;
 use crate::ids::Slot;
 use crate::limits::{LEASE_CHANNELS_MAX, LEASE_IDEMPOTENCY_BYTES_MAX, READING_OUTBOX_BYTES_MAX};
 use crate::pool::Pool;
-use crate::settings::{Auth, Client, Settings};
+use crate::settings::{Client, Settings};
 use crate::subnets::PerSecond;
 
 /// The settings of one shard: the node's, and what follows from them for a shard.
@@ -45,11 +45,6 @@ impl Options {
     /// What a client may do and cost.
     pub fn client(&self) -> &Client {
         &self.settings.client
-    }
-
-    /// Who may connect.
-    pub(super) fn auth(&self) -> &Auth {
-        &self.settings.auth
     }
 
     /// Channels and what is allowed in them.

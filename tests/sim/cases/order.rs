@@ -1,6 +1,6 @@
 //! Requests of one client are carried out and answered one after another.
 
-use super::{centrifugo, world};
+use super::{centrifugo, plain, world};
 use crate::sim::truth::Publisher;
 
 #[test]
@@ -37,6 +37,31 @@ fn what_follows_an_outstanding_request_waits_for_its_answer() {
     assert_eq!(centrifugo.told, [108]);
     assert_eq!(centrifugo.memory[&channel].offset, 2, "its own publications came in between");
     assert!(centrifugo.subscribed.is_empty());
+}
+
+#[test]
+fn a_publication_whose_home_is_here_is_answered_and_delivered_in_one_turn() {
+    let mut world = world(1);
+    let channel = world.setup.channel_of("live");
+    let publishing = world.add(centrifugo(&[channel]));
+    let reading = world.add(plain(false, &[channel]));
+    // All of the publication comes at once.
+    world.clients[publishing].buffers = Some((20_000, 50_000));
+    world.serve();
+    let publisher = Publisher { client: publishing, connection: 1 };
+    world.with_client(publishing, |client, scene| {
+        client.centrifugo().publish(scene, channel, publisher);
+        client.flush(scene);
+    });
+    world.act(publishing);
+    world.with_network(|network| network.deliver(0));
+    let before = world.node.runners[0].counters.deliveries.value();
+    world.node.run(0, &world.setup);
+    let after = world.node.runners[0].counters.deliveries.value();
+    assert_eq!(after - before, 2, "both subscribers were sent it in that turn");
+    (0..2).for_each(|client| world.act(client));
+    assert!(world.clients[publishing].centrifugo().asked().is_empty(), "it is answered");
+    assert!(world.clients[reading].plain().follows[&channel].last_of(publisher).is_some());
 }
 
 #[test]

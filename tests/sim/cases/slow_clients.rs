@@ -68,6 +68,29 @@ fn a_slow_client_of_a_skipping_channel_stays_and_is_told_what_it_missed() {
 }
 
 #[test]
+fn a_slow_client_is_told_of_its_gap_once_before_whatever_is_published_while_it_catches_up() {
+    for pause in 0..8 {
+        let mut world = world(1);
+        let channel = world.setup.channel_of("skip");
+        let slow = world.add(plain(true, &[channel]));
+        world.clients[slow].buffers = Some((1_000, 1_000));
+        world.serve();
+        world.clients[slow].habits.reads_max = 0;
+        world.publish_many(channel, TOO_MANY);
+        world.pass(std::time::Duration::from_millis(200));
+        // The publication and the room for it come in one turn, or some rounds apart.
+        world.clients[slow].habits.reads_max = usize::MAX;
+        (0..pause).for_each(|_| world.round(std::time::Duration::from_millis(1)));
+        let last = world.publish_many(channel, 1);
+        world.serve();
+        assert_eq!(world.notices, 1, "after {pause} rounds");
+        assert_eq!(world.clients[slow].connections, 1);
+        let follow = &world.clients[slow].plain().follows[&channel];
+        assert_eq!(follow.last_of(CONTROL), Some(last), "after {pause} rounds");
+    }
+}
+
+#[test]
 fn a_slow_client_without_a_word_for_gaps_is_closed_with_3010() {
     let mut world = world(1);
     let channel = world.setup.channel_of("skip");

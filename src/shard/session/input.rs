@@ -1,15 +1,112 @@
 //! Bytes from clients: request heads, frames, commands. Nothing here trusts them.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::Shard;
-use crate::connection::{Flags, PendingRequest, Slots, State};
+use super::Sessions;
+use super::inbound::{Begun, Unfinished};
+use crate::connection::{Flags, PendingRequest, Rates, Slots, State};
 use crate::handshake::{self, Progress, Unavailable};
+use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
-use crate::limits::HANDSHAKE_RECEIVES_MAX;
+use crate::limits::{HANDSHAKE_RECEIVES_MAX, RECEIVE_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
 use crate::reason::CloseReason;
 use crate::ws::{self, Decoder, Incoming, Opcode};
+
+/// Input that has not been carried out, of all connections.
+pub(super) struct Input {
+    /// Connections with something to read, or with parked input that may go on.
+    pub(super) readable: VecDeque<ConnectionKey>,
+    /// Memory for input that is not complete.
+    pub(super) unfinished: Unfinished,
+    /// Clients that have been given more history than they may have for the time being.
+    pub(super) owing: VecDeque<ConnectionKey>,
+    /// What the next read goes into.
+    buffer: Vec<u8>,
+    /// What the next answer is encoded in; empty between two.
+    pub(super) reply_buffer: Vec<u8>,
+}
+
+impl Input {
+    /// None yet, and at most `unfinished_bytes_max` that is not complete.
+    pub(super) fn new(unfinished_bytes_max: usize) -> Input {
+        Input {
+            readable: VecDeque::new(),
+            unfinished: Unfinished::new(unfinished_bytes_max),
+            owing: VecDeque::new(),
+            buffer: vec![0; RECEIVE_BYTES_MAX],
+            reply_buffer: Vec::new(),
+        }
+    }
+
+    /// Puts a connection on the list of those that go on: with parked input, or by reading.
+    pub(super) fn list(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let flags = &mut slots.connection(key).flags;
+        if !flags.has(Flags::LISTED) {
+            flags.set(Flags::LISTED);
+            self.readable.push_back(key);
+        }
+    }
+
+    /// Notes that a socket may have bytes.
+    pub(super) fn mark_readable(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        slots.connection(key).flags.set(Flags::READABLE);
+        self.list(slots, key);
+    }
+
+    /// Whether a client may be given publications of a history now. If not, the command is to be
+    /// parked, and goes on when the client has waited long enough.
+    pub(super) fn may_replay(&mut self, slots: &mut Slots, key: ConnectionKey, now: Tick) -> bool {
+        let connection = slots.connection(key);
+        let may = connection.meter.may_replay(now);
+        if !may {
+            connection.flags.set(Flags::PARKED);
+            if !connection.flags.has(Flags::OWING) {
+                connection.flags.set(Flags::OWING);
+                self.owing.push_back(key);
+            }
+        }
+        may
+    }
+
+    /// Lets those try again who have been given too much history.
+    pub(super) fn on_tick_owing(&mut self, slots: &mut Slots) {
+        for key in std::mem::take(&mut self.owing) {
+            // It may have left meanwhile.
+            if let Some(connection) = slots.get(key) {
+                connection.flags.clear(Flags::OWING);
+                self.list(slots, key);
+            }
+        }
+    }
+
+    /// Brings the account of a connection's unfinished input up to date.
+    pub(super) fn account(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let connection = slots.connection(key);
+        let Some(busy) = connection.busy.as_mut() else { return };
+        let flags = &connection.flags;
+        let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
+        if !left.iter().any(|flag| flags.has(*flag)) {
+            busy.unserved = None;
+        }
+        let (before, after) = (busy.charged, busy.inbound_bytes());
+        busy.charged = after;
+        if let Some(begun) = self.unfinished.charge(key, before, after) {
+            busy.begun = begun;
+        }
+        connection.shrink();
+    }
+
+    /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
+    /// the allocator more than the answer has.
+    pub(super) fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.reply_buffer = buffer;
+        }
+    }
+}
 
 /// What became of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +119,14 @@ pub(super) enum Flow {
     Stop,
 }
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// News of a socket.
     pub(super) fn on_ready(&mut self, ready: Ready) {
         let key = ready.key;
+        // The news of a released socket may come twice, the second time for nobody.
         let Some(connection) = self.slots.get(key) else { return };
         if ready.ended {
-            return self.on_watch_ended(key, ready.hangup);
+            return self.on_watch_ended(ready);
         }
         if ready.hangup {
             connection.flags.set(Flags::HUNG_UP);
@@ -36,15 +134,15 @@ impl<S: Sockets> Shard<S> {
         let deaf = connection.flags.has(Flags::DEAF);
         if ready.writable && !deaf && connection.flags.clear(Flags::BLOCKED) {
             connection.heard = self.tick;
-            self.mark_dirty(key.slot);
+            self.delivery.mark_dirty(key.slot);
         }
         if ready.readable {
-            self.mark_readable(key);
+            self.input.mark_readable(&mut self.slots, key);
         }
     }
 
-    fn on_watch_ended(&mut self, key: ConnectionKey, failed: bool) {
-        let Some(connection) = self.slots.get(key) else { return };
+    fn on_watch_ended(&mut self, Ready { key, hangup: failed, .. }: Ready) {
+        let connection = self.slots.connection(key);
         let socket = connection.socket;
         if failed || connection.state == State::Released {
             // A watch that can't be had is not asked for again: that would go on for ever.
@@ -55,31 +153,15 @@ impl<S: Sockets> Shard<S> {
         } else {
             // The kernel could not keep the watch, and news may have been lost with it.
             self.io.watch(socket, key);
-            self.mark_readable(key);
-            self.mark_dirty(key.slot);
-        }
-    }
-
-    /// Notes that a socket may have bytes.
-    pub(super) fn mark_readable(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.slots.get(key) {
-            connection.flags.set(Flags::READABLE);
-        }
-        self.list(key);
-    }
-
-    /// Puts a connection on the list of those that go on: with parked input, or by reading.
-    pub(super) fn list(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
-        if !connection.flags.has(Flags::LISTED) {
-            connection.flags.set(Flags::LISTED);
-            self.readable.push_back(key);
+            self.input.mark_readable(&mut self.slots, key);
+            self.delivery.mark_dirty(key.slot);
         }
     }
 
     /// Goes on with parked input, or reads once from a socket that may have bytes; it stays on the
     /// list while it may have more.
     pub(super) fn on_listed(&mut self, key: ConnectionKey) {
+        // It may have left since it was listed.
         let Some(connection) = self.slots.get(key) else { return };
         connection.flags.clear(Flags::LISTED);
         if connection.flags.has(Flags::PARKED) {
@@ -96,7 +178,7 @@ impl<S: Sockets> Shard<S> {
             return; // It is listed again when that has changed.
         }
         let socket = connection.socket;
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::take(&mut self.input.buffer);
         match self.io.receive(socket, &mut buffer) {
             Received::Bytes(count) => {
                 // A full buffer may leave bytes behind, of which no new event will speak.
@@ -106,21 +188,21 @@ impl<S: Sockets> Shard<S> {
                 }
                 self.on_bytes(key, &mut buffer[..count]);
                 if !all {
-                    self.mark_readable(key);
+                    self.input.mark_readable(&mut self.slots, key);
                 }
             }
             Received::Nothing => {
                 connection.flags.clear(Flags::READABLE);
-                self.account_inbound(key);
+                self.input.account(&mut self.slots, key);
             }
             Received::End => self.on_end(key),
             Received::Gone => self.release(key, CloseReason::PeerGone, Release::Abort),
         }
-        self.buffer = buffer;
+        self.input.buffer = buffer;
     }
 
     fn on_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         connection.heard = self.tick;
         if let Some(busy) = connection.busy.as_mut() {
             busy.unread = None;
@@ -138,7 +220,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_head(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         let mut head = Vec::new();
         if let Some(busy) = connection.busy.as_mut() {
             head = std::mem::take(&mut busy.head);
@@ -167,7 +249,7 @@ impl<S: Sockets> Shard<S> {
                 let phase = self.readiness.phase(self.now);
                 self.respond(key, &handshake::health_response(phase, head_only));
             }
-            Progress::Upgrade(_) if self.draining || !self.readiness.takes_clients() => {
+            Progress::Upgrade(_) if self.ending.draining || !self.readiness.takes_clients() => {
                 self.counters.handshakes_refused.add(1);
                 let phase = self.readiness.phase(self.now);
                 self.respond(key, &handshake::unavailable(Unavailable::Phase(phase)));
@@ -176,7 +258,7 @@ impl<S: Sockets> Shard<S> {
                 let consumed = upgrade.consumed;
                 match self.open(key, upgrade) {
                     Flow::Continue => drop(self.on_frames(key, &mut head[consumed..])),
-                    Flow::Wait => self.park_input(key, &head[consumed..]),
+                    Flow::Wait => self.slots.connection(key).park_input(&head[consumed..]),
                     Flow::Stop => {}
                 }
             }
@@ -190,12 +272,13 @@ impl<S: Sockets> Shard<S> {
             message_bytes_max: self.options.client().message_bytes_max,
             fragments_max: self.options.client().fragments_max,
         };
+        let reading_bytes_max = self.options.reading_bytes_max();
         // The decoder leaves its connection for as long as an event may borrow from it.
-        let mut decoder = self.take_decoder(key);
+        let mut decoder = self.slots.connection(key).take_decoder();
         while !input.is_empty() {
-            if !self.has_room_to_answer(key) {
-                self.park_input(key, input);
-                self.restore_decoder(key, decoder);
+            if !self.slots.connection(key).has_room_to_answer(reading_bytes_max) {
+                self.slots.connection(key).park_input(input);
+                self.slots.connection(key).restore_decoder(decoder);
                 return Flow::Wait;
             }
             let step = parse(&mut decoder, input, &limits);
@@ -219,28 +302,14 @@ impl<S: Sockets> Shard<S> {
                 Flow::Continue => {}
                 Flow::Stop => return flow,
                 Flow::Wait => {
-                    self.park_input(key, input);
-                    self.restore_decoder(key, decoder);
+                    self.slots.connection(key).park_input(input);
+                    self.slots.connection(key).restore_decoder(decoder);
                     return flow;
                 }
             }
         }
-        self.restore_decoder(key, decoder);
+        self.slots.connection(key).restore_decoder(decoder);
         Flow::Continue
-    }
-
-    fn take_decoder(&mut self, key: ConnectionKey) -> Decoder {
-        let busy = self.slots.get(key).and_then(|connection| connection.busy.as_mut());
-        busy.map(|busy| std::mem::take(&mut busy.decoder)).unwrap_or_default()
-    }
-
-    fn restore_decoder(&mut self, key: ConnectionKey, decoder: Decoder) {
-        if let Some(connection) = self.slots.get(key) {
-            if !decoder.is_idle() {
-                connection.busy().decoder = decoder;
-            }
-            connection.shrink();
-        }
     }
 
     fn on_parse_panic(&mut self, key: ConnectionKey) -> Flow {
@@ -250,13 +319,11 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn exceeds_rates(&mut self, key: ConnectionKey, frames: u32, pings: u32) -> bool {
-        let limits = (
-            self.options.client().frames_per_second_max,
-            self.options.client().pings_per_second_max,
-        );
-        let tick = self.tick;
-        let connection = self.slots.get(key);
-        connection.is_some_and(|connection| connection.meter.count(tick, frames, pings, limits))
+        let client = self.options.client();
+        let most =
+            Rates { frames: client.frames_per_second_max, pings: client.pings_per_second_max };
+        let (tick, more) = (self.tick, Rates { frames, pings });
+        self.slots.connection(key).meter.count(tick, more, most)
     }
 
     /// Carries out one event.
@@ -265,7 +332,7 @@ impl<S: Sockets> Shard<S> {
             Incoming::Message { opcode, data } => {
                 let (flow, left) = self.on_commands(key, opcode, data);
                 if flow == Flow::Wait {
-                    self.park_message(key, opcode, left);
+                    self.slots.connection(key).park_message(opcode, left);
                 }
                 flow
             }
@@ -293,8 +360,9 @@ impl<S: Sockets> Shard<S> {
         opcode: Opcode,
         mut message: &'m [u8],
     ) -> (Flow, &'m [u8]) {
+        let reading_bytes_max = self.options.reading_bytes_max();
         loop {
-            let Some(connection) = self.slots.get(key) else { return (Flow::Stop, &[]) };
+            let connection = self.slots.connection(key);
             let codec = connection.protocol.codec();
             let decoded = guarded(|| codec.decode(opcode, message));
             let flow = match decoded {
@@ -307,7 +375,8 @@ impl<S: Sockets> Shard<S> {
                     return (self.wait(key, PendingRequest::Publications), message);
                 }
                 Ok(Ok((request, _)))
-                    if request.command.asks_for_history() && !self.may_replay(key) =>
+                    if request.command.asks_for_history()
+                        && !self.input.may_replay(&mut self.slots, key, self.tick) =>
                 {
                     return (Flow::Wait, message);
                 }
@@ -324,51 +393,35 @@ impl<S: Sockets> Shard<S> {
                 self.close(key, CloseReason::TooManyRequests);
                 return (Flow::Stop, &[]);
             }
-            if flow == Flow::Wait || !self.has_room_to_answer(key) {
+            if flow == Flow::Wait
+                || !self.slots.connection(key).has_room_to_answer(reading_bytes_max)
+            {
                 return (Flow::Wait, message);
             }
         }
     }
 
-    /// Brings the account of unfinished input up to date.
-    pub(super) fn account_inbound(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.slots.get(key)
-            && let Some(busy) = connection.busy.as_mut()
-        {
-            let flags = &connection.flags;
-            let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
-            if !left.iter().any(|flag| flags.has(*flag)) {
-                busy.unserved = None;
-            }
-            let (before, after) = (busy.charged, busy.inbound_bytes());
-            busy.charged = after;
-            if let Some(begun) = self.unfinished.charge(key, before, after) {
-                busy.begun = begun;
-            }
-            connection.shrink();
-        }
-    }
-
-    /// The same, and makes room if there is too much. Closing a connection only accounts, so that
-    /// thousands of small ones are closed in a loop and not each from within the other's closing.
+    /// Brings the account of unfinished input up to date, and makes room if there is too much.
+    /// Closing a connection only accounts, so that thousands of small ones are closed in a loop and
+    /// not each from within the other's closing.
     pub(super) fn charge_inbound(&mut self, key: ConnectionKey) {
-        self.account_inbound(key);
-        while self.unfinished.is_full() {
-            let Some(oldest) = self.unfinished.take_oldest() else { break };
+        self.input.account(&mut self.slots, key);
+        while self.input.unfinished.is_full() {
+            let Some(oldest) = self.input.unfinished.take_oldest() else { break };
             if is_unfinished(&mut self.slots, oldest) {
-                self.close(oldest.0, CloseReason::InboundFull);
+                self.close(oldest.key, CloseReason::InboundFull);
             }
         }
         let slots = &mut self.slots;
-        self.unfinished.compact(|begun| is_unfinished(slots, *begun));
-        self.counters.inbound_bytes.set(self.unfinished.bytes() as u64);
+        self.input.unfinished.compact(|begun| is_unfinished(slots, *begun));
+        self.counters.inbound_bytes.set(self.input.unfinished.bytes() as u64);
     }
 }
 
-/// Whether the input of a connection that began with number `begun` is still not finished.
-fn is_unfinished(slots: &mut Slots, (key, begun): (ConnectionKey, u64)) -> bool {
+/// Whether input that has begun is still not finished.
+fn is_unfinished(slots: &mut Slots, Begun { key, number }: Begun) -> bool {
     let busy = slots.get(key).and_then(|connection| connection.busy.as_ref());
-    busy.is_some_and(|busy| busy.charged > 0 && busy.begun == begun)
+    busy.is_some_and(|busy| busy.charged > 0 && busy.begun == number)
 }
 
 /// Parsing panicked. The connection's bytes are at fault or this program is; its other

@@ -4,13 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Shard;
+use super::Delivery;
 use crate::collections::Bitmap;
-use crate::connection::{Accounts, Outbox, State};
+use crate::connection::{Accounts, Outbox, Slots};
 use crate::ids::Slot;
-use crate::kernel::{ConnectionKey, Release, Sockets};
-use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN, PIECE_JOIN_BYTES_MAX};
-use crate::reason::CloseReason;
+use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN};
 
 /// Memory of the node that no shard has leased yet.
 #[derive(Clone, Debug)]
@@ -35,6 +33,7 @@ impl OutboxLeases {
     }
 
     fn give_back(&self, blocks: usize) {
+        assert!(blocks > 0, "only leased blocks are given back");
         self.blocks.fetch_add(blocks, Ordering::Relaxed);
     }
 
@@ -87,7 +86,7 @@ impl Budget {
     }
 
     /// Gives back what is not needed, but for one block.
-    fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self) {
         let needed = self.accounts.bytes().div_ceil(self.leases.block_bytes);
         let spare = self.blocks.saturating_sub(needed + 1);
         if spare > 0 {
@@ -101,11 +100,6 @@ impl Budget {
     fn fullest(&mut self) -> Option<Slot> {
         let own = self.accounts.own_bytes() >= self.accounts.shared_bytes();
         if own { self.by_memory.largest() } else { self.by_cost.largest() }
-    }
-
-    /// Blocks that are leased, and bytes that they have room for. For tests.
-    pub(super) fn leased(&self) -> (usize, usize) {
-        (self.blocks, self.blocks * self.leases.block_bytes)
     }
 }
 
@@ -152,37 +146,30 @@ impl Ranks {
     }
 }
 
-impl<S: Sockets> Shard<S> {
-    /// Sees that the shard's outboxes have no more memory than it could lease.
-    pub(super) fn keep_outboxes_within(&mut self) {
-        while !self.budget.cover() {
-            let Some(slot) = self.budget.fullest() else { return };
-            self.close_fullest(slot);
-        }
+impl Delivery {
+    /// Leases memory for what the outboxes have grown by. Returns the fullest one if there is none
+    /// left for them: its owner must be closed, and then this is to be asked again.
+    pub fn outbox_beyond_budget(&mut self) -> Option<Slot> {
+        if self.budget.cover() { None } else { self.budget.fullest() }
     }
 
-    /// The same at the end of a turn, when what is not needed is given back.
-    pub(super) fn turn_budget(&mut self) {
-        self.keep_outboxes_within();
-        self.budget.give_back();
-        self.counters.outbox_bytes.set(self.budget.accounts.bytes() as u64);
-    }
-
-    fn close_fullest(&mut self, slot: Slot) {
-        let Some(connection) = self.slots.at(slot) else { unreachable!("an outbox has an owner") };
-        let key = ConnectionKey { slot, generation: connection.generation };
-        if matches!(connection.state, State::Opened | State::Upgrading | State::Connected) {
-            self.close(key, CloseReason::OutboxesFull);
-        } else {
-            // It has had its word.
-            return self.release(key, CloseReason::OutboxesFull, Release::Abort);
+    /// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
+    /// wrong, and how many blocks are leased for it. For audits.
+    pub fn audit_outboxes(&self, slots: &mut Slots) -> (usize, usize) {
+        let (mut errors, mut own) = (0, 0);
+        let mut shared = std::collections::BTreeMap::new();
+        for at in 0..slots.reached() {
+            let Some(connection) = slots.at(Slot::new(at)) else { continue };
+            let Some(busy) = connection.busy.as_ref() else { continue };
+            errors += usize::from(!busy.outbox.is_consistent());
+            own += busy.outbox.memory_bytes();
+            shared.extend(busy.outbox.shared());
         }
-        let Some(connection) = self.slots.get(key) else { return };
-        let busy = connection.busy.as_ref();
-        if busy.is_some_and(|busy| busy.outbox.cost_bytes() > 2 * PIECE_JOIN_BYTES_MAX) {
-            // A long frame has begun, so nothing can be said before its end.
-            self.release(key, CloseReason::OutboxesFull, Release::Abort);
-        }
+        let accounts = &self.budget.accounts;
+        errors += usize::from(accounts.own_bytes() != own);
+        errors += usize::from(accounts.shared_bytes() != shared.values().sum::<usize>());
+        let room = self.budget.blocks * self.budget.leases.block_bytes;
+        (errors + usize::from(accounts.bytes() > room), self.budget.blocks)
     }
 }
 

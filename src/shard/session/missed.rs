@@ -4,40 +4,39 @@
 
 use std::sync::Arc;
 
-use super::Shard;
-use super::server_subscribe::Pending;
+use super::Sessions;
+use super::gaps::DueNotice;
+use super::server_subscribe::{Pending, Start};
 use crate::channel::{ChannelName, Publication};
-use crate::connection::Delivery;
-use crate::ids::{Position, Since, SinceEpoch, Slot};
+use crate::connection::{DeliveryMode, Maker};
+use crate::ids::{Position, Since, SinceEpoch};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::protocol::Push;
+use crate::shard::delivery::Gap;
 
 /// What is still to be done for a subscriber that has missed something.
 pub(super) enum GapNotice {
-    /// Its subscription has ended, which it is to be told; and whether the application made it.
-    Ended { server_side: bool },
+    /// It is to be told that its subscription has ended, and who had made it.
+    Ended(Maker),
     /// What came after this position is to be asked for.
     Recovering(Position),
 }
 
-impl<S: Sockets> Shard<S> {
-    /// Lets a subscription rest, which has missed what follows `last`, until that is here.
-    pub(super) fn begin_recovering(&mut self, slot: Slot, place: u32, last: Position) {
+impl<S: Sockets> Sessions<S> {
+    /// Lets a subscription rest, which has missed something, until that is here.
+    pub(super) fn begin_recovering(&mut self, key: ConnectionKey, gap: Gap) {
         // What came before the gap goes first.
-        self.collect_pending(slot);
-        let Some(key) = self.slots.key(slot) else { return };
-        let Some(local) = self.locals.at(place) else { return };
-        let Some(connection) = self.slots.at(slot) else { return };
+        self.collect_pending(key);
+        let connection = self.slots.connection(key);
         // It may have been too slow for that.
-        let Some(index) = connection.find_subscription(place) else { return };
-        let Some(subscription) = connection.subscription(index) else { return };
-        subscription.delivery = Delivery::Recovering;
-        let channel = local.name.clone();
-        if self.gaps_allowed > 0 {
-            self.gaps_allowed -= 1;
-            self.ask_for_missed(key, channel, last);
+        let Some(index) = connection.find_subscription(gap.place) else { return };
+        connection.subscribed(index).mode = DeliveryMode::Recovering;
+        let channel = self.delivery.local(gap.place).name.clone();
+        if self.gaps.take_allowance() {
+            self.ask_for_missed(key, channel, gap.last);
         } else {
-            self.gap_notices_due.push_back((key, channel, GapNotice::Recovering(last)));
+            let notice = GapNotice::Recovering(gap.last);
+            self.gaps.put_off(DueNotice { key, channel, notice });
         }
     }
 
@@ -53,20 +52,22 @@ impl<S: Sockets> Shard<S> {
             return;
         }
         if self.is_crowded(key) {
-            return self.gap_notices_due.push_back((key, channel, GapNotice::Recovering(last)));
+            let notice = GapNotice::Recovering(last);
+            return self.gaps.put_off(DueNotice { key, channel, notice });
         }
         self.server_subscribe.insert(id, &channel, Pending::Missed(last));
         let since = Since { epoch: SinceEpoch::Exactly(last.epoch), offset: last.offset };
-        self.request_subscription(key, &channel, (Some(since), 0));
+        self.request_subscription(key, &channel, Start::After(since));
     }
 
     /// Whether a subscription rests until what it has missed is here.
     pub(super) fn is_recovering(&mut self, key: ConnectionKey, channel: &str) -> bool {
-        let Some(place) = self.locals.find(channel) else { return false };
+        // The subscription may have ended meanwhile, or the client have left.
+        let Some(place) = self.delivery.find(channel) else { return false };
         let Some(connection) = self.slots.get(key) else { return false };
         let index = connection.find_subscription(place);
         let found = index.and_then(|index| connection.subscription(index));
-        found.is_some_and(|found| found.delivery == Delivery::Recovering)
+        found.is_some_and(|found| found.mode == DeliveryMode::Recovering)
     }
 
     /// The home shard has said what a subscriber missed after `last`, or can't: its subscription
@@ -75,50 +76,50 @@ impl<S: Sockets> Shard<S> {
         &mut self,
         key: ConnectionKey,
         place: u32,
-        (last, recovered): (Position, Option<Vec<Arc<Publication>>>),
+        last: Position,
+        recovered: Option<Vec<Arc<Publication>>>,
     ) {
         // Whatever was gathered before this is in the answer.
-        self.seal_channel(place);
+        self.delivery.seal_channel(place);
         let crowded = self.is_crowded(key);
-        let Some(local) = self.locals.at(place) else { return };
-        let Some(next) = local.next() else { return };
-        let index = self.slots.get(key).and_then(|found| found.find_subscription(place));
-        let Some(connection) = self.slots.get(key) else { return self.leave_if_unused(place) };
-        let found = index.and_then(|index| connection.subscription(index));
-        let Some(subscription) = found.filter(|found| found.delivery == Delivery::Recovering)
-        else {
-            return self.leave_if_unused(place);
-        };
+        // The client may have left, or its subscription have ended and begun anew.
+        let connection = self.slots.get(key);
+        let Some(connection) = connection else { return self.leave_if_unused(place) };
+        let index = connection.find_subscription(place);
+        let index = index.filter(|&at| connection.subscribed(at).mode == DeliveryMode::Recovering);
+        let Some(index) = index else { return self.leave_if_unused(place) };
+        let local = self.delivery.local(place);
         if crowded && recovered.as_ref().is_some_and(|missed| !missed.is_empty()) {
             // Meanwhile its other channels have filled the outbox.
-            let entry = (key, local.name.clone(), GapNotice::Recovering(last));
-            return self.gap_notices_due.push_back(entry);
+            let (channel, notice) = (local.name.clone(), GapNotice::Recovering(last));
+            return self.gaps.put_off(DueNotice { key, channel, notice });
         }
-        subscription.delivery = Delivery::Live;
+        let subscription = connection.subscribed(index);
+        subscription.mode = DeliveryMode::Live;
         subscription.cursor = local.head();
         let (ok, failed) = (&self.counters.recoveries_ok, &self.counters.recoveries_failed);
         if recovered.is_some() { ok } else { failed }.add(1);
         let mut frames = Vec::new();
-        match recovered {
+        match (recovered, local.next()) {
             _ if crate::sabotage!(ForgottenMissed) => {}
-            Some(missed) => {
+            (Some(missed), _) => {
                 let codec = connection.protocol.codec();
                 codec.encode_publications(&local.view(), &missed, &mut frames);
                 self.send_own(key, &frames);
             }
+            (None, None) => unreachable!("a channel with a subscriber has a position"),
             // It was no more than feared.
-            None if next == (Position { offset: last.offset + 1, ..last }) => {}
-            None => self.push_gap(key, place, (last.offset, next.offset)),
+            (None, Some(next)) if next == (Position { offset: last.offset + 1, ..last }) => {}
+            (None, Some(next)) => self.push_gap(key, Gap { place, last, next: next.offset }),
         }
     }
 
     /// Tells a subscriber that it has missed something for good.
-    pub(super) fn push_gap(&mut self, key: ConnectionKey, place: u32, (after, next): (u64, u64)) {
-        let Some(local) = self.locals.at(place) else { return };
-        let Some(connection) = self.slots.get(key) else { return };
-        let push = Push::Gap { channel: local.name.as_str(), after, next };
+    pub(super) fn push_gap(&mut self, key: ConnectionKey, gap: Gap) {
+        let channel = self.delivery.local(gap.place).name.as_str();
+        let push = Push::Gap { channel, after: gap.last.offset, next: gap.next };
         let mut frames = Vec::new();
-        match connection.protocol.codec().encode_push(&push, &mut frames) {
+        match self.slots.connection(key).protocol.codec().encode_push(&push, &mut frames) {
             Ok(()) => self.send_event(key, &frames),
             Err(reason) => self.close(key, reason),
         }
@@ -126,7 +127,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Subscribers that are still to be told of a gap, or to be given what they missed.
     pub fn gap_notices_due_count(&self) -> usize {
-        self.gap_notices_due.len()
+        self.gaps.count()
     }
 
     /// Whether so much waits for a client that it is not given what it has missed.

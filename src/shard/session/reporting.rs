@@ -1,7 +1,8 @@
 //! Events for the application: noted where things happen, and handed to the bridge. Nobody waits
 //! for it: what finds no room is counted, and the count is told as soon as there is room.
 
-use super::Shard;
+use super::Sessions;
+use super::closing::Farewell;
 use crate::connection::{Slots, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
@@ -14,7 +15,7 @@ pub(super) struct Reporting {
     dropped: u64,
 }
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Notes an event of a connection; `fill` says the rest.
     pub(super) fn report(
         &mut self,
@@ -41,7 +42,11 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Notes that a session has ended, with the code and text that the client was told.
-    pub(super) fn report_disconnect(&mut self, key: ConnectionKey, (code, text): (u16, &str)) {
+    pub(super) fn report_disconnect(
+        &mut self,
+        key: ConnectionKey,
+        Farewell { code, text }: Farewell<'_>,
+    ) {
         if self.options.settings.events.notes_disconnect() && self.is_session(key) {
             self.report(key, EventKind::Disconnect, |event| {
                 event.code = code;
@@ -52,7 +57,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Notes that a client has become the subscriber of a channel.
     pub(super) fn report_subscribe(&mut self, key: ConnectionKey, place: u32) {
-        let Some(local) = self.locals.at(place) else { return };
+        let local = self.delivery.local(place);
         if local.namespace.events.subscribe && is_session_begun(&mut self.slots, key) {
             let channel = local.name.clone();
             self.report(key, EventKind::Subscribe, |event| event.channel = Some(channel));
@@ -61,11 +66,10 @@ impl<S: Sockets> Shard<S> {
 
     /// Notes the subscriptions with which a session begins.
     pub(super) fn report_subscriptions(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         let count = connection.subscriptions_count();
-        let places: Vec<u32> = (0..count)
-            .filter_map(|index| connection.subscription(index).map(|found| found.channel))
-            .collect();
+        let places: Vec<u32> =
+            (0..count).map(|index| connection.subscribed(index).channel).collect();
         places.into_iter().for_each(|place| self.report_subscribe(key, place));
     }
 
@@ -74,12 +78,12 @@ impl<S: Sockets> Shard<S> {
         &mut self,
         slot: Slot,
         index: usize,
-        (code, text): (u16, &str),
+        Farewell { code, text }: Farewell<'_>,
     ) {
-        let Some(key) = self.slots.key(slot) else { return };
-        let Some(connection) = self.slots.at(slot) else { return };
-        let Some(place) = connection.subscription(index).map(|found| found.channel) else { return };
-        let Some(local) = self.locals.at(place) else { return };
+        let connection = self.slots.tenant(slot);
+        let key = ConnectionKey { slot, generation: connection.generation };
+        let place = connection.subscribed(index).channel;
+        let local = self.delivery.local(place);
         if local.namespace.events.unsubscribe && is_session_begun(&mut self.slots, key) {
             let channel = local.name.clone();
             self.report(key, EventKind::Unsubscribe, |event| {
@@ -101,8 +105,7 @@ impl<S: Sockets> Shard<S> {
 
     /// Whether a connection is a client's, and not a test suite's.
     fn is_session(&mut self, key: ConnectionKey) -> bool {
-        let connection = self.slots.get(key);
-        connection.is_some_and(|connection| connection.protocol != Protocol::Echo)
+        self.slots.connection(key).protocol != Protocol::Echo
     }
 
     fn has_room_for_reports(&mut self) -> bool {
@@ -112,5 +115,5 @@ impl<S: Sockets> Shard<S> {
 
 /// Whether the application has been told of a connection: not while its upgrade waits.
 fn is_session_begun(slots: &mut Slots, key: ConnectionKey) -> bool {
-    slots.get(key).is_some_and(|connection| connection.state == State::Connected)
+    slots.connection(key).state == State::Connected
 }

@@ -3,15 +3,17 @@
 
 use std::collections::HashMap;
 
-use super::Shard;
+use super::Sessions;
+use crate::auth::Wish;
 use crate::channel::ChannelName;
-use crate::connection::{PendingRequest, State};
+use crate::connection::{Maker, PendingRequest, State, Terms};
 use crate::ids::{ConnectionId, Position, Since};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::SUBSCRIBING_REPLY_BYTES;
-use crate::mesh::{Answer, Asker, Subscribe, Subscribed, Ticket, ToHome};
+use crate::mesh::{Answer, Asker, Post, Subscribe, Subscribed, Ticket, ToHome};
 use crate::protocol::{self, Protocol, Push};
-use crate::reason::ClientError;
+use crate::reason::{ClientError, UnsubscribeReason};
+use crate::shard::delivery::Entered;
 
 /// Subscriptions that wait for their home shard's answer and that no client asked for.
 #[derive(Default)]
@@ -30,6 +32,17 @@ pub(super) enum Pending {
     Cancelled(Ticket),
     /// A subscription that has missed what follows this position.
     Missed(Position),
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// With the next publication.
+    Live,
+    /// With all that came after this position, if its channel still has that.
+    After(Since),
+    /// With so many of the newest publications.
+    Newest(usize),
 }
 
 /// How far a request has come.
@@ -92,19 +105,39 @@ impl Joining {
         }
         cancelled
     }
+
+    /// A subscription has begun, or will not.
+    fn end(&mut self, ticket: Ticket, error: Option<ClientError>, post: &mut Post) {
+        if let Some(joined) = self.requests.get_mut(&ticket) {
+            joined.waiting -= 1;
+            joined.error = joined.error.or(error);
+        }
+        self.answer(ticket, post);
+    }
+
+    /// Answers a request for which everything has been done.
+    fn answer(&mut self, ticket: Ticket, post: &mut Post) {
+        let joined = self.requests.get(&ticket);
+        if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
+            let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
+            self.requests.remove(&ticket);
+            post.answer(Asker::Control(ticket), answer);
+        }
+    }
 }
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Asks for the subscription of one connection; answers whether it was concerned.
-    pub(super) fn join(
+    pub fn join(
         &mut self,
         key: ConnectionKey,
         ticket: Ticket,
-        (name, recover): (&ChannelName, Option<Since>),
+        name: &ChannelName,
+        recover: Option<Since>,
     ) -> bool {
         let id = self.connection_id(key);
         let subscribed = self.is_subscribed(key, name.as_str());
-        let Some(connection) = self.slots.get(key) else { return false };
+        let connection = self.slots.connection(key);
         if !matches!(connection.protocol, Protocol::Centrifugo | Protocol::Envelope) {
             return false; // A message of the others does not say which channel it is from.
         }
@@ -116,7 +149,7 @@ impl<S: Sockets> Shard<S> {
             Some(Pending::Cancelled(_)) => ClientError::TooManyRequests,
             Some(Pending::Join(_) | Pending::Missed(_)) => return true,
             None if connection.subscriptions_count() < self.options.client().channels_max => {
-                return self.begin_join(key, ticket, (name, recover));
+                return self.begin_join(key, ticket, name, recover);
             }
             None => ClientError::LimitExceeded,
         };
@@ -128,38 +161,51 @@ impl<S: Sockets> Shard<S> {
         &mut self,
         key: ConnectionKey,
         ticket: Ticket,
-        (name, recover): (&ChannelName, Option<Since>),
+        name: &ChannelName,
+        recover: Option<Since>,
     ) -> bool {
+        // Another node may have been asked, which has other namespaces.
         let Ok(namespace) = self.options.namespaces().resolve(name.as_str()) else { return false };
         let recover = recover.filter(|_| namespace.has_history());
         self.server_subscribe.insert(self.connection_id(key), name, Pending::Join(ticket));
         self.server_subscribe.requests.entry(ticket).or_default().waiting += 1;
-        self.request_subscription(key, name, (recover, 0));
+        self.request_subscription(key, name, recover.map_or(Start::Live, Start::After));
         true
     }
 
+    /// Ends a connection's subscription to `channel`, or to all; and those that are about to begin,
+    /// which must not come after this. Returns whether there were any.
+    pub fn unsubscribe_by_api(
+        &mut self,
+        key: ConnectionKey,
+        channel: Option<&ChannelName>,
+    ) -> bool {
+        let mut affected = self.server_subscribe.cancel(self.connection_id(key), channel);
+        let place = match channel {
+            None => None,
+            Some(name) => match self.delivery.find(name.as_str()) {
+                None => return false,
+                place => place,
+            },
+        };
+        // It may be closed for one of them.
+        while self.is_connected(key) {
+            let connection = self.slots.connection(key);
+            let index = match place {
+                Some(place) => connection.find_subscription(place),
+                None => connection.subscriptions_count().checked_sub(1),
+            };
+            let Some(index) = index else { break };
+            self.end_subscription(key.slot, index, UnsubscribeReason::Server);
+            affected = true;
+        }
+        affected
+    }
+
     /// All connections have been looked at, `affected` of them concerned.
-    pub(super) fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
+    pub fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
         self.server_subscribe.requests.entry(ticket).or_default().affected = Some(affected);
-        self.answer_joins(ticket);
-    }
-
-    /// A subscription has begun, or will not.
-    pub(super) fn end_join(&mut self, ticket: Ticket, error: Option<ClientError>) {
-        if let Some(joined) = self.server_subscribe.requests.get_mut(&ticket) {
-            joined.waiting -= 1;
-            joined.error = joined.error.or(error);
-        }
-        self.answer_joins(ticket);
-    }
-
-    fn answer_joins(&mut self, ticket: Ticket) {
-        let joined = self.server_subscribe.requests.get(&ticket);
-        if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
-            let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
-            self.server_subscribe.requests.remove(&ticket);
-            self.post.answer(Asker::Control(ticket), answer);
-        }
+        self.server_subscribe.answer(ticket, &mut self.post);
     }
 
     /// The home shard's answer to what no client asked for.
@@ -167,24 +213,25 @@ impl<S: Sockets> Shard<S> {
         &mut self,
         key: ConnectionKey,
         place: u32,
-        (pending, answer): (Pending, Result<Subscribed, ClientError>),
+        pending: Pending,
+        answer: Result<Subscribed, ClientError>,
     ) {
         match (pending, answer) {
             (Pending::Missed(last), answer) => {
                 let recovered = answer.ok().and_then(|answer| answer.recovered);
-                self.on_missed(key, place, (last, recovered));
+                self.on_missed(key, place, last, recovered);
             }
             (Pending::Join(ticket), Ok(answer)) => {
                 self.on_joined(key, place, &answer);
-                self.end_join(ticket, None);
+                self.server_subscribe.end(ticket, None, &mut self.post);
             }
             (Pending::Join(ticket), Err(error)) => {
                 self.leave_if_unused(place);
-                self.end_join(ticket, Some(error));
+                self.server_subscribe.end(ticket, Some(error), &mut self.post);
             }
             (Pending::Cancelled(ticket), _) => {
                 self.leave_if_unused(place);
-                self.end_join(ticket, None);
+                self.server_subscribe.end(ticket, None, &mut self.post);
             }
         }
     }
@@ -200,30 +247,25 @@ impl<S: Sockets> Shard<S> {
         if !fits {
             return self.leave_if_unused(place);
         }
-        let insecure = self.options.auth().insecure;
-        let Some(local) = self.locals.at(place) else { return };
-        let namespace = &local.namespace;
-        let has_history = namespace.has_history();
-        let recoverable =
-            has_history && (insecure || namespace.allow_recovery || namespace.force_recovery);
-        let positioned = recoverable
-            || has_history && (namespace.allow_positioning || namespace.force_positioning);
+        let connection = self.slots.connection(key);
+        let local = self.delivery.local(place);
+        let grant = connection.permissions.grant(&local.namespace, Wish::Server);
         let publications = answer.recovered.as_deref().unwrap_or_default();
         let mut position = answer.top;
         position.offset -= publications.len() as u64;
         let push = Push::Subscribed(protocol::Subscribed {
             channel: local.view(),
-            recoverable,
-            positioned,
+            recoverable: grant.recoverable,
+            positioned: grant.positioned,
             was_recovering: false,
             recovered: false,
             publications,
             position,
         });
-        let Some(connection) = self.slots.get(key) else { return };
         let mut frames = Vec::new();
         let encoded = connection.protocol.codec().encode_push(&push, &mut frames);
-        self.add_subscription(key, place, (positioned, true));
+        let terms = Terms { positioned: grant.positioned, made_by: Maker::Application };
+        self.add_subscription(key, place, terms);
         match encoded {
             Ok(()) => self.send_event(key, &frames),
             Err(reason) => self.close(key, reason),
@@ -236,24 +278,25 @@ impl<S: Sockets> Shard<S> {
         &mut self,
         key: ConnectionKey,
         channel: &ChannelName,
-        (recover, last): (Option<Since>, usize),
+        start: Start,
     ) {
-        let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else { return };
+        let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else {
+            unreachable!("the name was checked when it was asked for")
+        };
         let home = self.home_map.home(channel.as_str());
-        let is_new = self.locals.find(channel.as_str()).is_none();
-        let place = self.locals.enter(channel, namespace, home);
-        if let Some(local) = self.locals.at(place) {
-            local.waiting += 1;
-            if is_new {
-                local.brought_by = self.slots.subnet(key.slot);
-                self.subnets.add_channel(local.brought_by);
-            }
+        let subnet = self.slots.subnet(key.slot);
+        if self.delivery.expect_answer(channel, namespace, home, subnet) == Entered::New {
+            self.subnets.add_channel(subnet);
         }
-        self.replied_bytes += SUBSCRIBING_REPLY_BYTES;
-        self.counters.channels_local.set(self.locals.count() as u64);
+        self.delivery.count_replied(SUBSCRIBING_REPLY_BYTES);
         let connection = self.connection_id(key);
         let channel = channel.clone();
-        let (confirmed, unserved) = (false, self.unserved(key));
+        let (confirmed, unserved) = (false, self.slots.connection(key).unserved());
+        let (recover, last) = match start {
+            Start::Live => (None, 0),
+            Start::After(since) => (Some(since), 0),
+            Start::Newest(count) => (None, count),
+        };
         let subscribe = Subscribe { channel, connection, recover, last, confirmed, unserved };
         self.post.to_shard(home, ToHome::Subscribe(Box::new(subscribe)));
     }

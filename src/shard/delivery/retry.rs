@@ -2,8 +2,9 @@
 //! acknowledges something; where nothing is on its way to the peer that never happens, so the next
 //! tick tries such a socket again.
 
-use super::Shard;
-use crate::connection::{Flags, State};
+use super::Delivery;
+use crate::connection::{Flags, Slots, State};
+use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Sockets};
 
 /// Connections of which the kernel took nothing since the last tick, each once for every write.
@@ -17,22 +18,23 @@ impl Retries {
     }
 }
 
-impl<S: Sockets> Shard<S> {
+impl Delivery {
     /// Sends again to those of whom no news would come.
-    pub(super) fn on_tick_retries(&mut self) {
+    pub fn on_tick(&mut self, slots: &mut Slots, io: &impl Sockets, now: Tick) {
         for key in std::mem::take(&mut self.retries.0) {
-            let Some(connection) = self.slots.get(key) else { continue };
+            // The client may have left since the write.
+            let Some(connection) = slots.get(key) else { continue };
             let blocked = connection.flags.has(Flags::BLOCKED);
             if blocked
                 && !connection.flags.has(Flags::DEAF)
                 && connection.state != State::Released
-                && self.io.has_sent_all(connection.socket)
+                && io.has_sent_all(connection.socket)
                 && !crate::sabotage!(ForgottenRetry)
             {
                 connection.flags.clear(Flags::BLOCKED);
                 // It was not pinged meanwhile, and has nothing to answer.
-                connection.heard = self.tick;
-                self.mark_dirty(key.slot);
+                connection.heard = now;
+                self.dirty.insert(key.slot.index());
             }
         }
     }

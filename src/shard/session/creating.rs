@@ -10,12 +10,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Options, Pools, Shard};
+use super::Sessions;
 use crate::ids::{ConnectionId, Moment};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
 use crate::pool::Pool;
 use crate::reason::ClientError;
+use crate::shard::options::{Options, Pools};
 use crate::subnets::{PerSecond, Row};
 
 /// Who has created how many.
@@ -110,13 +111,13 @@ fn second_of(now: Moment) -> u32 {
     (now.nanos() / 1_000_000_000) as u32
 }
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Whether a client may use a channel that may be new.
     ///
     /// # Errors
     /// See [`Creating::check`].
     pub(super) fn check_creating(&self, key: ConnectionKey, name: &str) -> Result<(), ClientError> {
-        if self.locals.find(name).is_some() {
+        if self.delivery.find(name).is_some() {
             return Ok(());
         }
         let subnet = self.subnets.row(self.slots.subnet(key.slot));

@@ -167,6 +167,12 @@ impl Local {
         self.subscribers.as_slice().is_empty() && self.waiting == 0
     }
 
+    /// Notes that the home shard has answered one of the subscriptions that wait.
+    pub fn answered(&mut self) {
+        assert!(self.waiting > 0, "a home answers no more than it is asked");
+        self.waiting -= 1;
+    }
+
     /// The channel's life that this shard follows, and the offset that comes next in it. Absent
     /// before the first answer.
     pub fn next(&self) -> Option<Position> {
@@ -192,6 +198,7 @@ impl Local {
     /// Gathers a publication. Answers whether enough are gathered for one segment.
     pub fn append(&mut self, publication: Arc<Publication>) -> bool {
         let log = self.log.get_or_insert_default();
+        assert!(log.open_bytes < SEGMENT_BYTES_MAX, "a full segment is sealed at once");
         log.open_bytes += publication.cost_bytes();
         log.open.push(publication);
         log.open_bytes >= SEGMENT_BYTES_MAX
@@ -205,6 +212,7 @@ impl Local {
         log.open_bytes = 0;
         log.segments.push_back(Segment { publications, frames: Default::default(), pass });
         self.head = self.head.wrapping_add(1);
+        assert!(!self.is_open(), "nothing is gathered after sealing");
     }
 
     /// Drops segments sealed up to sweep `pass`: everybody has been given them.
@@ -213,6 +221,8 @@ impl Local {
         while log.segments.front().is_some_and(|segment| segment.pass <= pass) {
             log.segments.pop_front();
         }
+        let kept = log.segments.iter().all(|segment| segment.pass > pass);
+        debug_assert!(kept, "segments stand in the order in which they were sealed");
         if log.segments.is_empty() && log.open.is_empty() {
             self.log = None;
         }
@@ -224,8 +234,12 @@ impl Local {
     }
 
     /// The segment at `cursor` as frames of `protocol`.
-    pub fn frames(&mut self, cursor: u32, protocol: Protocol) -> Option<&Rc<Frames>> {
-        let segment = self.segment(cursor)?;
+    ///
+    /// # Panics
+    /// It is not kept: see [`Local::segment_facts`].
+    #[expect(clippy::expect_used, reason = "whoever asks has found the segment there")]
+    pub fn frames(&mut self, cursor: u32, protocol: Protocol) -> &Rc<Frames> {
+        let segment = self.segment(cursor).expect("a segment stays until everybody has it");
         let encoded = match &segment.frames[protocol as usize] {
             Some(_) => None,
             None => {
@@ -236,13 +250,13 @@ impl Local {
             }
         };
         let head = self.head;
-        let segments = &mut self.log.as_mut()?.segments;
-        let at = index_of(segments, head, cursor)?;
-        let frames = &mut segments[at].frames[protocol as usize];
+        let log = self.log.as_mut().expect("the segment is in it");
+        let at = index_of(&log.segments, head, cursor).expect("the segment is in the log");
+        let frames = &mut log.segments[at].frames[protocol as usize];
         if encoded.is_some() {
             *frames = encoded;
         }
-        frames.as_ref()
+        frames.as_ref().expect("it has been encoded")
     }
 
     /// The last segment as frames of `protocol`, how many publications it holds, and when the
@@ -251,7 +265,7 @@ impl Local {
         let segment = self.log.as_ref()?.segments.back()?;
         let facts = (segment.publications.len(), segment.publications.first()?.accepted);
         if segment.frames[protocol as usize].is_none() {
-            self.frames(self.head.wrapping_sub(1), protocol)?;
+            self.frames(self.head.wrapping_sub(1), protocol);
         }
         let segment = self.log.as_ref()?.segments.back()?;
         segment.frames[protocol as usize].as_ref().map(|frames| (frames, facts.0, facts.1))
@@ -307,6 +321,16 @@ impl Locals {
         self.channels.at(place)
     }
 
+    /// The channel at `place`, for those who know that it is there: a subscription, or one that
+    /// waits for its home, keeps it.
+    ///
+    /// # Panics
+    /// There is none.
+    #[expect(clippy::expect_used, reason = "what is subscribed or awaited stays in the table")]
+    pub fn local(&mut self, place: u32) -> &mut Local {
+        self.at(place).expect("a channel stays in its place while anybody here wants it")
+    }
+
     /// The place of the channel called `name`, which is added if it is new, as one that nobody is
     /// charged with.
     pub fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>, home: ShardId) -> u32 {
@@ -327,9 +351,12 @@ impl Locals {
     }
 
     /// Removes the channel at `place`. Returns who is charged with it.
+    ///
+    /// # Panics
+    /// There is none, or somebody has or wants a subscription.
+    #[expect(clippy::expect_used, reason = "the caller has found it there")]
     pub fn remove(&mut self, place: u32) -> SubnetId {
-        let Some(local) = self.channels.remove(place) else { return SubnetId::EXEMPT };
-        assert!(local.is_unused(), "a channel with subscribers stays");
-        local.brought_by
+        assert!(self.local(place).is_unused(), "a channel with subscribers stays");
+        self.channels.remove(place).expect("it was there a moment ago").brought_by
     }
 }

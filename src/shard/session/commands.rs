@@ -1,22 +1,23 @@
 //! Sessions: what clients may ask for, in which order, and what becomes of it. The same for every
 //! protocol; codecs only translate.
 
-use super::Shard;
+use super::Sessions;
 use super::input::Flow;
-use crate::channel::{ChannelName, DataType, Namespace, Publication, Publisher, check_payload};
+use crate::auth::Permissions;
+use crate::channel::{ChannelName, DataType, Publication, Publisher, check_payload};
 use crate::connection::{Flags, PendingRequest, State};
 use crate::handshake::{Endpoint, Upgrade};
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
+use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX};
 use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
 use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
 use std::sync::Arc;
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Turns a request head into a connection.
     pub(super) fn open(&mut self, key: ConnectionKey, upgrade: Upgrade) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let mut protobuf = false;
         (connection.protocol, connection.state) = match upgrade.endpoint {
             Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
@@ -57,16 +58,14 @@ impl<S: Sockets> Shard<S> {
         key: ConnectionKey,
         request: &Request<'_>,
     ) -> bool {
-        let connection = self.slots.get(key);
-        let busy = connection.and_then(|connection| connection.busy.as_ref());
-        busy.is_some_and(|busy| busy.publishing > 0)
+        self.slots.connection(key).is_publishing()
             && !matches!(request.command, Command::Publish { .. } | Command::Pong)
             && !crate::sabotage!(OvertakingCommand)
     }
 
     /// Carries out one request of a client.
     pub(super) fn on_request(&mut self, key: ConnectionKey, request: Request<'_>) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let connected = connection.state == State::Connected;
         if connected == matches!(request.command, Command::Connect) {
             // Anything before connect, and a second connect.
@@ -80,7 +79,7 @@ impl<S: Sockets> Shard<S> {
                 self.unsubscribe(key, &channel);
                 self.reply(key, id, &Reply::Unsubscribed)
             }
-            Command::Publish { channel, data } => self.on_publish(key, id, (&channel, data)),
+            Command::Publish { channel, data } => self.on_publish(key, id, &channel, data),
             Command::History(query) => self.on_history(key, id, &query),
             Command::Pong => {
                 // Any byte is as good as a pong, so a client that is slow but alive may answer
@@ -99,12 +98,14 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn on_connect(&mut self, key: ConnectionKey, id: u32) -> Flow {
-        if !self.may_connect() {
+        let permissions = Permissions::without_token(&self.options.settings.auth);
+        if !permissions.may_connect() {
             return self.stop(key, CloseReason::BadRequest);
         }
         let client = self.identity.mint(self.connection_id(key));
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         connection.state = State::Connected;
+        connection.permissions = permissions;
         let own_pings = !connection.flags.has(Flags::FRAME_PINGS);
         let ping = own_pings.then_some(self.options.client().ping_interval);
         self.begin_heartbeat(key);
@@ -112,8 +113,8 @@ impl<S: Sockets> Shard<S> {
         self.reply(key, id, &Reply::Connected(Connected { client, ping, pong: own_pings }))
     }
 
-    fn on_publish(&mut self, key: ConnectionKey, id: u32, (channel, data): (&str, &[u8])) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+    fn on_publish(&mut self, key: ConnectionKey, id: u32, channel: &str, data: &[u8]) -> Flow {
+        let connection = self.slots.connection(key);
         let plain = connection.busy.as_ref().and_then(|busy| busy.plain.as_ref());
         let channel = match plain {
             Some(plain) => match &plain.publish {
@@ -127,9 +128,9 @@ impl<S: Sockets> Shard<S> {
             Ok(namespace) => Arc::clone(namespace),
             Err(error) => return self.fail(key, id, error),
         };
-        let codec = connection.protocol.codec();
-        let subscribed = self.is_subscribed(key, channel.as_str());
-        if !self.may_publish(&namespace, subscribed) {
+        let (codec, permissions) = (connection.protocol.codec(), connection.permissions);
+        let role = self.role(key, channel.as_str());
+        if !permissions.may_publish(&namespace, role) {
             return self.fail(key, id, ClientError::PermissionDenied);
         }
         if let Err(error) = self.check_creating(key, channel.as_str()) {
@@ -176,7 +177,7 @@ impl<S: Sockets> Shard<S> {
         }
         // To Redis and back takes long, and the bus keeps the order.
         self.post.to_bridge(ToBus::Publish(publish));
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         let busy = connection.busy();
         busy.publishing += 1;
         if busy.publishing < PUBLISHING_MAX {
@@ -203,6 +204,7 @@ impl<S: Sockets> Shard<S> {
     /// What became of a publication that the bus was given.
     pub(super) fn on_published(&mut self, key: ConnectionKey, id: u32, answer: &Answer) {
         let now = self.now;
+        // It may have left since it published.
         let Some(connection) = self.slots.get(key) else { return };
         let Some(busy) = connection.busy.as_mut().filter(|busy| busy.publishing > 0) else {
             return; // It closes, and nothing is owed to it.
@@ -236,8 +238,8 @@ impl<S: Sockets> Shard<S> {
         }
         if waited {
             self.resume(key);
-        } else if let Some(connection) = self.slots.get(key) {
-            connection.shrink();
+        } else {
+            self.slots.connection(key).shrink();
         }
         self.end_if_done(key);
     }
@@ -251,21 +253,22 @@ impl<S: Sockets> Shard<S> {
         if !namespace.has_history() {
             return self.fail(key, id, ClientError::NotAvailable);
         }
-        let subscribed = self.is_subscribed(key, channel);
-        if !self.may_read_history(&namespace, subscribed) {
+        let connection = self.slots.connection(key);
+        let permissions = connection.permissions;
+        if !permissions.may_read_history(&namespace, self.role(key, channel)) {
             return self.fail(key, id, ClientError::PermissionDenied);
         }
         if let Err(error) = self.check_creating(key, channel) {
             return self.fail(key, id, error);
         }
-        let published = self.slots.get(key).is_some_and(|it| it.flags.has(Flags::PUBLISHED));
+        let published = self.slots.connection(key).flags.has(Flags::PUBLISHED);
         let history = History {
             channel: ChannelName::new(channel),
             page: query.page,
             publications_max: HISTORY_PAGE_MAX,
             bytes_max: RECOVERY_BYTES_MAX,
             confirmed: !published || crate::sabotage!(OvertakingCommand),
-            unserved: self.unserved(key),
+            unserved: self.slots.connection(key).unserved(),
             asker: Asker::Connection {
                 connection: self.connection_id(key),
                 request: id,
@@ -279,6 +282,7 @@ impl<S: Sockets> Shard<S> {
 
     /// The answer to a client's request is here.
     pub(super) fn on_answer(&mut self, key: ConnectionKey, id: u32, answer: Answer) {
+        // It may have left since it asked.
         let Some(connection) = self.slots.get(key) else { return };
         if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
             return;
@@ -293,7 +297,7 @@ impl<S: Sockets> Shard<S> {
             Answer::Published(_) => self.reply(key, id, &Reply::Published),
             Answer::History { channel, publications, top, .. } => {
                 let Ok(namespace) = self.options.namespaces().resolve(channel.as_str()) else {
-                    return; // The namespace was there when the request was sent.
+                    unreachable!("the name was resolved when the request was sent")
                 };
                 let view = crate::channel::ChannelView {
                     name: channel.as_str(),
@@ -317,7 +321,7 @@ impl<S: Sockets> Shard<S> {
     }
 
     pub(super) fn wait(&mut self, key: ConnectionKey, waiting: PendingRequest) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         connection.flags.set(Flags::WAITING);
         let busy = connection.busy();
         busy.waiting = Some(Box::new(waiting));
@@ -338,45 +342,19 @@ impl<S: Sockets> Shard<S> {
 
     /// Puts an answer into the client's outbox.
     pub(super) fn reply(&mut self, key: ConnectionKey, id: u32, reply: &Reply<'_>) -> Flow {
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
-        let mut frames = std::mem::take(&mut self.reply_buffer);
+        let connection = self.slots.connection(key);
+        let mut frames = std::mem::take(&mut self.input.reply_buffer);
         match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
             Ok(()) => {
                 if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
                 {
-                    self.count_replay(key, frames.len());
+                    self.slots.connection(key).meter.count_replay(self.tick, frames.len());
                 }
                 self.send_own(key, &frames);
-                self.keep_reply_buffer(frames);
+                self.input.keep_reply_buffer(frames);
                 Flow::Continue
             }
             Err(reason) => self.stop(key, reason),
         }
-    }
-
-    /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
-    /// the allocator more than the answer has.
-    pub(super) fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.reply_buffer = buffer;
-        }
-    }
-
-    /// Whether a client may connect without a token, the only way there is.
-    pub(super) fn may_connect(&self) -> bool {
-        self.options.auth().insecure || self.options.auth().anonymous
-    }
-
-    pub(super) fn may_publish(&self, namespace: &Namespace, subscribed: bool) -> bool {
-        let allowed = namespace.allow_publish_for_client
-            || subscribed && namespace.allow_publish_for_subscriber;
-        self.options.auth().insecure || allowed && namespace.allow_publish_for_anonymous
-    }
-
-    fn may_read_history(&self, namespace: &Namespace, subscribed: bool) -> bool {
-        let allowed = namespace.allow_history_for_client
-            || subscribed && namespace.allow_history_for_subscriber;
-        self.options.auth().insecure || allowed && namespace.allow_history_for_anonymous
     }
 }

@@ -6,10 +6,13 @@
 //! change its request is upgraded and closed with a code and a reason; what passes by itself is a
 //! 503, which clients and proxies know how to try again.
 
-use super::Shard;
+use super::Sessions;
+use super::closing::Farewell;
 use super::input::Flow;
+use super::server_subscribe::Start;
+use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
-use crate::connection::{Flags, Plain, State, WaitingSubscribe};
+use crate::connection::{Flags, Plain, Recovery, State, WaitingSubscribe};
 use crate::handshake::{self, Acceptance, PlainRequest, Unavailable};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::UPGRADE_TIMEOUT;
@@ -20,7 +23,7 @@ use crate::reason::{ClientError, CloseReason};
 /// Why a request can't be served, and what it names that is at fault.
 type Refusal = (ClientError, String);
 
-impl<S: Sockets> Shard<S> {
+impl<S: Sockets> Sessions<S> {
     /// Asks for the channels of a path; `acceptance` is the response when all are subscribed.
     pub(super) fn begin_upgrade(
         &mut self,
@@ -30,16 +33,18 @@ impl<S: Sockets> Shard<S> {
     ) -> Flow {
         let deadline = self.tick.after(UPGRADE_TIMEOUT);
         self.slots.set_deadline(key.slot, deadline);
-        let Some(connection) = self.slots.get(key) else { return Flow::Stop };
+        let connection = self.slots.connection(key);
         connection.state = State::Upgrading;
         connection.flags.set(Flags::WAITING);
+        connection.permissions = Permissions::without_token(&self.options.settings.auth);
+        let permissions = connection.permissions;
         let envelope = request.as_ref().is_ok_and(|request| request.envelope);
         connection.protocol = if envelope { Protocol::Envelope } else { Protocol::Plain };
         let acceptance = Some(acceptance);
         connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
         let checked = request
             .map_err(|text| (ClientError::BadRequest, text.to_owned()))
-            .and_then(|request| self.check_plain(key, &request).map(|()| request));
+            .and_then(|request| self.check_plain(key, permissions, &request).map(|()| request));
         match checked {
             Ok(request) => self.ask_for_channels(key, request),
             Err((error, detail)) => {
@@ -50,8 +55,13 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Checks what the path asks for against what the client may do.
-    fn check_plain(&self, key: ConnectionKey, request: &PlainRequest) -> Result<(), Refusal> {
-        if !self.may_connect() {
+    fn check_plain(
+        &self,
+        key: ConnectionKey,
+        permissions: Permissions,
+        request: &PlainRequest,
+    ) -> Result<(), Refusal> {
+        if !permissions.may_connect() {
             return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
         }
         let (count, most) = (request.channels.len(), self.options.client().channels_max);
@@ -59,7 +69,7 @@ impl<S: Sockets> Shard<S> {
             return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
         }
         for (channel, _) in &request.channels {
-            let checked = self.check_subscribe(channel);
+            let checked = self.check_subscribe(permissions, channel);
             let checked = checked.and_then(|()| self.check_creating(key, channel));
             checked.map_err(|error| (error, channel.clone()))?;
         }
@@ -67,7 +77,8 @@ impl<S: Sockets> Shard<S> {
         let refused = |error| (error, format!("publish={publish}"));
         let namespace = self.options.namespaces().resolve(publish).map_err(refused)?;
         let subscribed = request.channels.iter().any(|(channel, _)| channel == publish);
-        if self.may_publish(namespace, subscribed) {
+        let role = if subscribed { Role::Subscriber } else { Role::Client };
+        if permissions.may_publish(namespace, role) {
             Ok(())
         } else {
             Err(refused(ClientError::PermissionDenied))
@@ -75,50 +86,38 @@ impl<S: Sockets> Shard<S> {
     }
 
     fn ask_for_channels(&mut self, key: ConnectionKey, request: PlainRequest) -> Flow {
+        let connection = self.slots.connection(key);
+        let permissions = connection.permissions;
         let mut waiting = Vec::with_capacity(request.channels.len());
         for (channel, since) in request.channels {
             let name = ChannelName::new(&channel);
-            let Ok(namespace) = self.options.namespaces().resolve(&channel) else { continue };
-            let has_history = namespace.has_history();
-            let last = if has_history && since.is_none() { request.last } else { 0 };
-            self.request_subscription(key, &name, (since.filter(|_| has_history), last));
-            waiting.push((name, since.is_some()));
+            let Ok(namespace) = self.options.namespaces().resolve(&channel) else {
+                unreachable!("the name was resolved when the request was checked")
+            };
+            let grant = permissions.grant(namespace, Wish::Path);
+            let start = match since {
+                _ if !grant.recoverable => Start::Live,
+                Some(since) => Start::After(since),
+                None => Start::Newest(request.last),
+            };
+            self.request_subscription(key, &name, start);
+            let recovery = if since.is_some() { Recovery::Asked } else { Recovery::Unasked };
+            waiting.push(WaitingSubscribe { request: 0, channel: name, grant, recovery });
         }
-        let connection = self.slots.get(key);
-        if let Some(plain) = connection.and_then(|found| found.busy.as_mut()?.plain.as_mut()) {
-            plain.waiting = waiting;
-            plain.publish = request.publish.map(|name| ChannelName::new(&name));
-        }
+        let plain = self.slots.connection(key).busy().plain.get_or_insert_default();
+        plain.waiting = waiting;
+        plain.publish = request.publish.map(|name| ChannelName::new(&name));
         if crate::sabotage!(EarlyUpgrade) {
             self.send_response(key);
         }
         if self.end_upgrade(key) { Flow::Continue } else { Flow::Wait }
     }
 
-    /// The wish of a path for `channel`, if its answer is still awaited.
-    pub(super) fn take_plain_wish(
-        &mut self,
-        key: ConnectionKey,
-        channel: &ChannelName,
-    ) -> Option<WaitingSubscribe> {
-        let plain = self.slots.get(key)?.busy.as_mut()?.plain.as_mut()?;
-        let at = plain.waiting.iter().position(|(name, _)| name == channel)?;
-        let (channel, recovering) = plain.waiting.swap_remove(at);
-        Some(WaitingSubscribe {
-            request: 0,
-            channel,
-            positioned: true,
-            recoverable: recovering,
-            recovering,
-            reject_unrecovered: false,
-        })
-    }
-
     /// Puts the response to the upgrade into the outbox, before everything else. It comes there
     /// late, because many may wait.
     pub(super) fn send_response(&mut self, key: ConnectionKey) {
-        let plain = self.slots.get(key).and_then(|found| found.busy.as_mut()?.plain.as_mut());
-        let acceptance = plain.and_then(|plain| plain.acceptance.take());
+        let busy = self.slots.connection(key).busy.as_mut();
+        let acceptance = busy.and_then(|busy| busy.plain.as_mut()?.acceptance.take());
         if let Some(acceptance) = acceptance {
             self.send_own(key, &acceptance.head());
         }
@@ -127,15 +126,14 @@ impl<S: Sockets> Shard<S> {
     /// Leaves out the publications of an answer if those of other channels fill the outbox, from
     /// which nothing is sent yet: what a client has missed in all of its channels is bounded.
     pub(super) fn limit_replay(&mut self, key: ConnectionKey, answer: &mut Subscribed) {
-        let cost = self.slots.get(key).map_or(0, |connection| connection.outbox_cost_bytes());
-        if cost > self.options.client().outbox_bytes_max {
+        if self.slots.connection(key).outbox_cost_bytes() > self.options.client().outbox_bytes_max {
             answer.recovered.take_if(|publications| !publications.is_empty());
         }
     }
 
     /// Begins the session if no channel is awaited any more; answers whether it does.
     pub(super) fn end_upgrade(&mut self, key: ConnectionKey) -> bool {
-        let Some(connection) = self.slots.get(key) else { return false };
+        let connection = self.slots.connection(key);
         let plain = connection.busy.as_mut().and_then(|busy| busy.plain.as_mut());
         let ready = plain.as_ref().is_some_and(|plain| plain.waiting.is_empty());
         if connection.state != State::Upgrading || !ready {
@@ -143,7 +141,7 @@ impl<S: Sockets> Shard<S> {
         }
         let mute = plain.is_some_and(|plain| plain.publish.is_none());
         self.send_response(key);
-        let Some(connection) = self.slots.get(key) else { return false };
+        let connection = self.slots.connection(key);
         if mute {
             connection.busy().plain = None;
         }
@@ -156,7 +154,7 @@ impl<S: Sockets> Shard<S> {
         self.begin_heartbeat(key);
         self.report_connect(key);
         self.report_subscriptions(key);
-        self.mark_dirty(key.slot);
+        self.delivery.mark_dirty(key.slot);
         true
     }
 
@@ -167,7 +165,7 @@ impl<S: Sockets> Shard<S> {
         if row.reconnect {
             return self.refuse_upgrade(key, row.text);
         }
-        let Some(connection) = self.slots.get(key) else { return };
+        let connection = self.slots.connection(key);
         let codec = connection.protocol.codec();
         let encoded = codec.encode_reply(0, &Reply::Error(error), &mut Vec::new());
         let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
@@ -175,16 +173,13 @@ impl<S: Sockets> Shard<S> {
             "" => row.text.to_owned(),
             detail => format!("{}: {detail}", row.text),
         };
-        self.close_with(key, reason, (reason.row().code, &text));
+        let farewell = Farewell { code: reason.row().code, text: &text };
+        self.close_with(key, reason, farewell);
     }
 
     /// Answers 503 to an upgrade that waits. Nothing of its outbox has been sent.
     pub(super) fn refuse_upgrade(&mut self, key: ConnectionKey, text: &str) {
-        let Some(connection) = self.slots.get(key) else { return };
-        if let Some(busy) = connection.busy.as_mut() {
-            busy.outbox.discard_unsent(&mut self.budget.accounts);
-            self.budget.rank(key.slot, &mut busy.outbox);
-        }
+        self.delivery.discard_unsent(&mut self.slots, key);
         self.counters.handshakes_unavailable.add(1);
         self.respond(key, &handshake::unavailable(Unavailable::Because(text)));
     }

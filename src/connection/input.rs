@@ -1,0 +1,77 @@
+//! What a connection keeps of its client's input: a message that is not complete, or input that
+//! can't be carried out yet.
+
+use super::{Connection, Flags, Parked, ParkedMessage, WaitingSubscribe};
+use crate::channel::ChannelName;
+use crate::ids::Moment;
+use crate::ws::{Decoder, Opcode};
+
+impl Connection {
+    /// Takes the decoder out, for as long as its results borrow from it.
+    pub fn take_decoder(&mut self) -> Decoder {
+        self.busy.as_mut().map(|busy| std::mem::take(&mut busy.decoder)).unwrap_or_default()
+    }
+
+    /// Keeps the decoder if it holds a part of a message.
+    pub fn restore_decoder(&mut self, decoder: Decoder) {
+        if !decoder.is_idle() {
+            self.busy().decoder = decoder;
+        }
+        self.shrink();
+    }
+
+    /// Keeps the rest of a message.
+    pub fn park_message(&mut self, opcode: Opcode, left: &[u8]) {
+        if !left.is_empty() {
+            let parked = self.busy().parked.get_or_insert_default();
+            parked.message = Some(ParkedMessage { opcode, bytes: left.to_vec(), done: 0 });
+        }
+    }
+
+    /// Keeps the bytes that follow that message.
+    pub fn park_input(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            let parked = self.busy().parked.get_or_insert_default();
+            assert!(parked.input.is_empty(), "input is parked once");
+            parked.input = input.to_vec();
+        }
+    }
+
+    /// Takes what is parked.
+    pub fn take_parked(&mut self) -> Option<Box<Parked>> {
+        self.busy.as_mut().and_then(|busy| busy.parked.take())
+    }
+
+    /// Whether the client's next command may be carried out: not while more than `bytes_max`, about
+    /// one write, waits for it, or one message of many small commands could ask for any number of
+    /// answers. If not, what follows is to be parked.
+    pub fn has_room_to_answer(&mut self, bytes_max: usize) -> bool {
+        let room = self.outbox_cost_bytes() <= bytes_max || crate::sabotage!(UnboundReplies);
+        if !room {
+            self.flags.set(Flags::PARKED);
+        }
+        room
+    }
+
+    /// Since when the client's requests have waited for the bus, one after another, without
+    /// success. None of them is waited for anew: all that is asked meanwhile is answered in time.
+    pub fn unserved(&self) -> Option<Moment> {
+        if crate::sabotage!(PatienceForEach) {
+            return None;
+        }
+        self.busy.as_ref()?.unserved
+    }
+
+    /// Whether publications of the client are on their way to the bus.
+    pub fn is_publishing(&self) -> bool {
+        self.busy.as_ref().is_some_and(|busy| busy.publishing > 0)
+    }
+
+    /// The subscription to `channel` that the request's path asked for, if its answer is still
+    /// awaited.
+    pub fn take_wish(&mut self, channel: &ChannelName) -> Option<WaitingSubscribe> {
+        let plain = self.busy.as_mut()?.plain.as_mut()?;
+        let at = plain.waiting.iter().position(|waiting| waiting.channel == *channel)?;
+        Some(plain.waiting.swap_remove(at))
+    }
+}

@@ -1,0 +1,61 @@
+//! The drain: all connections are closed before the process ends, spread evenly in time.
+
+use std::time::Duration;
+
+use crate::ids::{Moment, Slot};
+use crate::kernel::Sockets;
+use crate::mesh::{Answer, Asker, Ticket};
+use crate::reason::CloseReason;
+use crate::shard::session::Sessions;
+
+/// A drain that is under way.
+pub(super) struct Drain {
+    ticket: Ticket,
+    began: Moment,
+    over: Duration,
+    /// Connections when it began.
+    connections: usize,
+    closed: usize,
+    at: usize,
+}
+
+impl Drain {
+    /// Begins a drain. After `last_end` no connection lingers any longer.
+    pub(super) fn begin<S: Sockets>(
+        sessions: &mut Sessions<S>,
+        ticket: Ticket,
+        over: Duration,
+        last_end: Duration,
+    ) -> Drain {
+        sessions.begin_draining(last_end);
+        let (began, connections) = (sessions.now(), sessions.count());
+        Drain { ticket, began, over, connections, closed: 0, at: 0 }
+    }
+
+    /// Closes as many connections as are due, so that the closes are spread evenly and nobody's
+    /// clients all come back in the same second. Returns the drain unless it is done.
+    pub(super) fn step<S: Sockets>(mut self, sessions: &mut Sessions<S>) -> Option<Drain> {
+        let elapsed = sessions.now().since(self.began).as_secs_f64();
+        let share = (elapsed / self.over.as_secs_f64().max(0.001)).min(1.0);
+        let due = (self.connections as f64 * share).ceil() as usize;
+        let due = due.max(self.connections * usize::from(share >= 1.0));
+        while self.closed < due && self.at < sessions.slots_reached() {
+            if let Some(key) = sessions.key(Slot::new(self.at)) {
+                sessions.close(key, CloseReason::Shutdown);
+                sessions.hasten(key);
+                self.closed += 1;
+            }
+            self.at += 1;
+        }
+        if sessions.count() == 0 {
+            let answer = Answer::Affected(self.closed);
+            sessions.post().answer(Asker::Control(self.ticket), answer);
+            return None;
+        }
+        if self.at >= sessions.slots_reached() && share >= 1.0 {
+            self.at = 0; // Those that came into passed slots meanwhile.
+            self.connections += sessions.count();
+        }
+        Some(self)
+    }
+}

@@ -1,0 +1,75 @@
+//! Requests of the control thread to a shard, and the shard's checks of itself.
+
+mod audit;
+mod drain;
+mod walks;
+
+use std::collections::VecDeque;
+
+use super::session::Sessions;
+use crate::kernel::Sockets;
+use crate::limits::WALKS_MAX;
+use crate::mesh::{Answer, Asker, ControlRequest, Ticket};
+use crate::reason::ClientError;
+use audit::Audit;
+use drain::Drain;
+use walks::Walk;
+
+/// Requests that are under way, and where the audit is.
+#[derive(Default)]
+pub struct Control {
+    walks: VecDeque<Walk>,
+    drain: Option<Drain>,
+    audit: Audit,
+}
+
+impl Control {
+    /// Begins a request. One that concerns a single connection is done at once.
+    pub fn on_request<S: Sockets>(
+        &mut self,
+        sessions: &mut Sessions<S>,
+        ticket: Ticket,
+        request: ControlRequest,
+    ) {
+        let single = match &request {
+            ControlRequest::Drain { over, last_end } => {
+                self.drain = Some(Drain::begin(sessions, ticket, *over, *last_end));
+                return;
+            }
+            ControlRequest::Channels { .. } => None,
+            ControlRequest::Disconnect { target, .. }
+            | ControlRequest::Unsubscribe { target, .. }
+            | ControlRequest::Subscribe { target, .. } => target.connection,
+        };
+        let walk = Walk::new(ticket, request);
+        if let Some(connection) = single {
+            walk.over_one(sessions, Sessions::<S>::key_of(connection));
+        } else if self.walks.len() < WALKS_MAX {
+            self.walks.push_back(walk);
+        } else {
+            let error = Answer::Error(ClientError::TooManyRequests);
+            sessions.post().answer(Asker::Control(ticket), error);
+        }
+    }
+
+    /// Goes on with the oldest walk.
+    pub fn turn<S: Sockets>(&mut self, sessions: &mut Sessions<S>) {
+        let Some(walk) = self.walks.pop_front() else { return };
+        if let Some(unfinished) = walk.step(sessions) {
+            self.walks.push_front(unfinished);
+        }
+    }
+
+    /// Does what is due from time to time.
+    pub fn on_tick<S: Sockets>(&mut self, sessions: &mut Sessions<S>) {
+        if let Some(drain) = self.drain.take() {
+            self.drain = drain.step(sessions);
+        }
+        self.audit.step(sessions);
+    }
+
+    /// Whether there is more to do at once.
+    pub fn has_more(&self) -> bool {
+        !self.walks.is_empty()
+    }
+}

@@ -1,0 +1,184 @@
+//! Requests that concern many channels or connections are walks: a bounded number of steps a turn,
+//! so that nobody waits for them.
+
+use std::collections::BinaryHeap;
+
+use crate::channel::ChannelName;
+use crate::ids::{ConnectionId, Slot};
+use crate::kernel::{ConnectionKey, Sockets};
+use crate::limits::WALK_STEPS_MAX;
+use crate::mesh::{Answer, Asker, ControlRequest, Target, Ticket};
+use crate::reason::CloseReason;
+use crate::shard::session::{Farewell, Sessions};
+
+/// A request that is under way.
+pub(super) struct Walk {
+    ticket: Ticket,
+    request: ControlRequest,
+    /// The next channel or slot to look at.
+    at: usize,
+    affected: usize,
+    /// The smallest names so far, the largest of them first.
+    names: BinaryHeap<(ChannelName, u32)>,
+}
+
+impl Walk {
+    /// A walk that has not begun.
+    pub(super) fn new(ticket: Ticket, request: ControlRequest) -> Walk {
+        Walk { ticket, request, at: 0, affected: 0, names: BinaryHeap::new() }
+    }
+
+    /// Carries the request out for one connection alone.
+    pub(super) fn over_one<S: Sockets>(mut self, sessions: &mut Sessions<S>, key: ConnectionKey) {
+        self.visit(sessions, key);
+        self.end(sessions);
+    }
+
+    /// Takes some steps. Returns the walk unless it is done.
+    pub(super) fn step<S: Sockets>(mut self, sessions: &mut Sessions<S>) -> Option<Walk> {
+        let channels = matches!(self.request, ControlRequest::Channels { .. });
+        let reached =
+            if channels { sessions.delivery().places_reached() } else { sessions.slots_reached() };
+        let until = reached.min(self.at + WALK_STEPS_MAX);
+        for at in self.at..until {
+            if channels {
+                self.visit_channel(sessions, at as u32);
+            } else if let Some(key) = sessions.key(Slot::new(at)) {
+                self.visit(sessions, key);
+            }
+        }
+        self.at = until;
+        if until < reached {
+            return Some(self);
+        }
+        self.end(sessions);
+        None
+    }
+
+    /// Answers, at once or when the subscriptions have begun that were asked for.
+    fn end<S: Sockets>(self, sessions: &mut Sessions<S>) {
+        let answer = match self.request {
+            ControlRequest::Subscribe { .. } => {
+                return sessions.end_walk_of_joins(self.ticket, self.affected);
+            }
+            ControlRequest::Channels { .. } => Answer::Channels(self.names.into_sorted_vec()),
+            _ => Answer::Affected(self.affected),
+        };
+        sessions.post().answer(Asker::Control(self.ticket), answer);
+    }
+
+    fn visit_channel<S: Sockets>(&mut self, sessions: &mut Sessions<S>, place: u32) {
+        let ControlRequest::Channels { pattern, after, limit } = &self.request else {
+            unreachable!("only this request is about channels")
+        };
+        // Not every place has a channel.
+        let Some(local) = sessions.delivery().at(place) else { return };
+        let name = local.name.as_str();
+        let count = local.subscribers.as_slice().len() as u32;
+        let too_late = self.names.len() >= *limit
+            && self.names.peek().is_none_or(|(last, _)| name >= last.as_str());
+        if count == 0 || too_late || name <= &**after || !matches_glob(pattern, name) {
+            return;
+        }
+        self.names.push((local.name.clone(), count));
+        if self.names.len() > *limit {
+            self.names.pop();
+        }
+    }
+
+    fn visit<S: Sockets>(&mut self, sessions: &mut Sessions<S>, key: ConnectionKey) {
+        let connection = sessions.connection_id(key);
+        // It may have left since the request was sent.
+        if sessions.is_connected(key) {
+            self.affected += usize::from(self.apply(sessions, key, connection));
+        }
+    }
+
+    /// Does to one connection what is asked. Returns whether it was concerned.
+    fn apply<S: Sockets>(
+        &self,
+        sessions: &mut Sessions<S>,
+        key: ConnectionKey,
+        connection: ConnectionId,
+    ) -> bool {
+        match &self.request {
+            ControlRequest::Disconnect { target, whitelist, code, text } => {
+                let spared = whitelist.contains(&connection);
+                if spared || !matches(target, connection) {
+                    return false;
+                }
+                let known = CloseReason::ALL.iter().find(|known| known.row().code == *code);
+                let reason = known.copied().unwrap_or(CloseReason::Custom);
+                sessions.close_with(key, reason, Farewell { code: *code, text });
+                true
+            }
+            ControlRequest::Unsubscribe { target, channel } => {
+                matches(target, connection) && sessions.unsubscribe_by_api(key, channel.as_ref())
+            }
+            ControlRequest::Subscribe { target, channel, recover } => {
+                matches(target, connection) && sessions.join(key, self.ticket, channel, *recover)
+            }
+            ControlRequest::Channels { .. } | ControlRequest::Drain { .. } => {
+                unreachable!("these are not about single connections")
+            }
+        }
+    }
+}
+
+/// Whether a request means a connection. All connections are anonymous: their user is "".
+fn matches(target: &Target, connection: ConnectionId) -> bool {
+    target.user.is_empty() && target.connection.is_none_or(|meant| meant == connection)
+}
+
+/// Whether `name` matches a pattern in which `*` stands for any text and `?` for one character.
+/// Linear in the product of the lengths, without recursion.
+fn matches_glob(pattern: &str, name: &str) -> bool {
+    if pattern.is_empty() {
+        return true;
+    }
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut at, mut in_pattern) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while at < name.len() {
+        match pattern.get(in_pattern) {
+            Some(b'*') => {
+                star = Some((in_pattern, at));
+                in_pattern += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == name[at] => {
+                in_pattern += 1;
+                at += 1;
+            }
+            _ => match star {
+                None => return false,
+                Some((after, from)) => {
+                    star = Some((after, from + 1));
+                    (in_pattern, at) = (after + 1, from + 1);
+                }
+            },
+        }
+    }
+    pattern[in_pattern..].iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_as_in_a_shell() {
+        for (pattern, name, expected) in [
+            ("", "any", true),
+            ("*", "", true),
+            ("news", "news", true),
+            ("news", "news:1", false),
+            ("news:*", "news:1", true),
+            ("*:1", "news:1:1", true),
+            ("n?ws*", "news", true),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXbYbZ", false),
+        ] {
+            assert_eq!(matches_glob(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What waits for a connection: answers of its own, and all that it has not been given of its
+//! channels, within the limit by which its slowness is judged.
+
+use std::rc::Rc;
+
+use super::Delivery;
+use super::channels::Locals;
+use crate::channel::SlowPolicy;
+use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Slots, State};
+use crate::ids::{Moment, Slot};
+use crate::kernel::ConnectionKey;
+use crate::limits::OUTBOX_UNBLOCKED_FACTOR;
+use crate::metrics::ShardCounters;
+use crate::protocol::{OnGap, Push};
+use crate::reason::{CloseReason, DropReason};
+
+/// Whether a connection keeps up with its channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "whoever is too slow must be closed"]
+pub enum Pace {
+    /// Its outbox holds everything.
+    KeepsUp,
+    /// It is too slow for its namespace, and must be closed.
+    TooSlow(CloseReason),
+}
+
+/// What [`take_pending`] must be told and brings up to date.
+pub(super) struct Collecting<'a> {
+    /// Bytes that may wait.
+    limit: usize,
+    counters: &'a ShardCounters,
+    accounts: &'a mut Accounts,
+    /// When the oldest publication was accepted of those that were collected.
+    oldest: &'a mut Option<Moment>,
+}
+
+impl Delivery {
+    /// Puts frames for one connection alone into its outbox.
+    pub fn send_own(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) {
+        let connection = slots.connection(key);
+        let deaf = connection.flags.has(Flags::DEAF);
+        if frames.is_empty() || deaf || connection.state == State::Released {
+            return;
+        }
+        self.replied_bytes += frames.len();
+        let outbox = &mut connection.busy().outbox;
+        outbox.push_own(frames, &mut self.budget.accounts);
+        self.budget.rank(key.slot, outbox);
+        self.dirty.insert(key.slot.index());
+    }
+
+    /// Puts an event into a connection's outbox, which its client has not asked for. Nothing limits
+    /// how often that happens, so a client that does not read it is too slow.
+    pub fn send_event(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) -> Pace {
+        self.send_own(slots, key, frames);
+        let connection = slots.connection(key);
+        if connection.outbox_cost_bytes() > outbox_limit(connection, self.outbox_bytes_max) {
+            Pace::TooSlow(CloseReason::Slow)
+        } else {
+            Pace::KeepsUp
+        }
+    }
+
+    /// Puts everything that a connection has not been given into its outbox, as far as it fits.
+    pub fn collect_pending(&mut self, slots: &mut Slots, slot: Slot) -> Pace {
+        let mut oldest = None;
+        self.collect_into(slots.tenant(slot), slot, &mut oldest)
+    }
+
+    /// The same for a connection that closes anyway: what does not fit is not told.
+    pub fn collect_last(&mut self, slots: &mut Slots, slot: Slot) {
+        match self.collect_pending(slots, slot) {
+            Pace::KeepsUp | Pace::TooSlow(_) => {}
+        }
+    }
+
+    pub(super) fn collect_into(
+        &mut self,
+        connection: &mut Connection,
+        slot: Slot,
+        oldest: &mut Option<Moment>,
+    ) -> Pace {
+        let collecting = Collecting {
+            limit: outbox_limit(connection, self.outbox_bytes_max),
+            counters: &self.counters,
+            accounts: &mut self.budget.accounts,
+            oldest,
+        };
+        let pace = take_pending(connection, &mut self.locals, collecting);
+        if let Some(busy) = connection.busy.as_mut() {
+            self.budget.rank(slot, &mut busy.outbox);
+        }
+        connection.shrink();
+        pace
+    }
+
+    /// Forgets what a connection has not begun to be sent.
+    pub fn discard_unsent(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        if let Some(busy) = slots.connection(key).busy.as_mut() {
+            busy.outbox.discard_unsent(&mut self.budget.accounts);
+            self.budget.rank(key.slot, &mut busy.outbox);
+        }
+    }
+
+    /// Forgets all that waits for a connection.
+    pub fn clear_outbox(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        if let Some(busy) = slots.connection(key).busy.as_mut() {
+            busy.outbox.clear(&mut self.budget.accounts);
+            self.budget.rank(key.slot, &mut busy.outbox);
+        }
+    }
+
+    /// A client that was too slow has read what it had: in channels that are quiet now it is told
+    /// what it missed; in others the next publication tells.
+    pub fn tell_skips(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let connection = slots.connection(key);
+        let skips = connection.busy.as_ref().map_or(&[][..], |busy| &busy.skips);
+        let places: Vec<u32> = skips.iter().map(|(place, _)| *place).collect();
+        for place in places {
+            let local = self.locals.local(place);
+            let Some(index) = connection.find_subscription(place) else {
+                unreachable!("what is skipped is subscribed")
+            };
+            let subscription = connection.subscribed(index);
+            if local.is_open() || subscription.cursor != local.head() {
+                continue;
+            }
+            // No answer has come yet, so nothing can have been skipped.
+            let Some(next) = local.next() else { continue };
+            subscription.mode = DeliveryMode::Live;
+            let accounts = &mut self.budget.accounts;
+            push_skip_notice(connection, place, local.name.as_str(), next.offset, accounts);
+            self.dirty.insert(key.slot.index());
+        }
+        if let Some(busy) = connection.busy.as_mut() {
+            self.budget.rank(key.slot, &mut busy.outbox);
+        }
+        connection.shrink();
+    }
+}
+
+/// Moves every segment that the connection has not been given into its outbox, within the limit
+/// that its slowness is judged by.
+fn take_pending(connection: &mut Connection, locals: &mut Locals, with: Collecting<'_>) -> Pace {
+    let Collecting { limit, counters, accounts, oldest } = with;
+    if connection.flags.has(Flags::DEAF) {
+        (0..connection.subscriptions_count()).for_each(|index| forgo(connection, locals, index));
+        return Pace::KeepsUp;
+    }
+    let protocol = connection.protocol;
+    for index in 0..connection.subscriptions_count() {
+        let subscription = *connection.subscribed(index);
+        let local = locals.local(subscription.channel);
+        if subscription.mode == DeliveryMode::Recovering {
+            forgo(connection, locals, index);
+            continue;
+        }
+        let mut skipping = subscription.mode == DeliveryMode::Skipping;
+        let mut cursor = subscription.cursor;
+        let mut ended = None;
+        while cursor != local.head() {
+            let Some((count, first, accepted)) = local.segment_facts(cursor) else {
+                // A defect: it was forgotten too early. Going on would be a silent loss for good.
+                counters.audit_errors.add(1);
+                ended = Some(CloseReason::InsufficientState);
+                break;
+            };
+            let frames = Rc::clone(local.frames(cursor, protocol));
+            let outbox = &mut connection.busy().outbox;
+            // Who has begun to skip goes on until there is much room: one gap, not one for each
+            // publication that is a little shorter than those before.
+            let crowded = skipping && outbox.cost_bytes() > limit / 2;
+            if crowded || outbox.cost_bytes() + frames.bytes().len() > limit {
+                ended = too_slow(local.namespace.slow_policy, protocol.codec().on_gap());
+                if ended.is_some() {
+                    break;
+                }
+                if !std::mem::replace(&mut skipping, true) {
+                    let after = first.saturating_sub(1);
+                    connection.busy().skips.push((subscription.channel, after));
+                }
+                counters.drops[DropReason::SlowSkip as usize].add(count as u64);
+            } else {
+                if std::mem::take(&mut skipping) {
+                    let name = local.name.as_str();
+                    push_skip_notice(connection, subscription.channel, name, first, accounts);
+                }
+                counters.deliveries.add(count as u64);
+                *oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
+                connection.busy().outbox.push_shared(frames, accounts);
+            }
+            cursor = cursor.wrapping_add(1);
+        }
+        let subscription = connection.subscribed(index);
+        // Also if it ends here: what is in the outbox must not come there again.
+        subscription.cursor = cursor;
+        subscription.mode = if skipping { DeliveryMode::Skipping } else { DeliveryMode::Live };
+        if let Some(reason) = ended {
+            return Pace::TooSlow(reason);
+        }
+    }
+    Pace::KeepsUp
+}
+
+/// Passes over every segment that a subscription has not been given: its connection takes nothing
+/// any more, or it is to be given them otherwise.
+fn forgo(connection: &mut Connection, locals: &mut Locals, index: usize) {
+    let subscription = connection.subscribed(index);
+    subscription.cursor = locals.local(subscription.channel).head();
+}
+
+/// Bytes that may wait for a connection before it is too slow.
+fn outbox_limit(connection: &Connection, bytes_max: usize) -> usize {
+    let factor = if connection.flags.has(Flags::BLOCKED) { 1 } else { OUTBOX_UNBLOCKED_FACTOR };
+    bytes_max * factor
+}
+
+/// What a full outbox means: nothing more than a gap, or the end of the connection.
+fn too_slow(policy: SlowPolicy, on_gap: OnGap) -> Option<CloseReason> {
+    match (policy, on_gap) {
+        (SlowPolicy::Disconnect, _) => Some(CloseReason::Slow),
+        (SlowPolicy::Skip, OnGap::Close) => Some(CloseReason::InsufficientState),
+        (SlowPolicy::Skip, OnGap::Notice | OnGap::Unsubscribe) => None,
+    }
+}
+
+/// Tells a client whose protocol has a word for it what it has missed by being slow.
+fn push_skip_notice(
+    connection: &mut Connection,
+    place: u32,
+    channel: &str,
+    next: u64,
+    accounts: &mut Accounts,
+) {
+    let codec = connection.protocol.codec();
+    let skips = &mut connection.busy().skips;
+    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
+    let (_, after) = skips.swap_remove(at);
+    if codec.on_gap() == OnGap::Notice {
+        let mut frames = Vec::new();
+        let encoded = codec.encode_push(&Push::Gap { channel, after, next }, &mut frames);
+        if encoded.is_ok() {
+            connection.busy().outbox.push_own(&frames, accounts);
+        }
+    }
+}
