@@ -25,7 +25,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 35] = [
+const LAYERS: [(&str, Layer); 36] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -39,6 +39,7 @@ const LAYERS: [(&str, Layer); 35] = [
     ("handshake", Pure),
     ("ws", Pure),
     ("protocol", Pure),
+    ("wire", Pure),
     ("connection", Pure),
     ("channel", Pure),
     ("settings", Pure),

@@ -14,9 +14,10 @@ use crate::handshake::Acceptance;
 use crate::ids::{Generation, Moment, Tick};
 use crate::kernel::Socket;
 use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
-use crate::protocol::Protocol;
+use crate::protocol::{MessageKind, Protocol};
 use crate::reason::CloseReason;
-use crate::ws::{Decoder, Opcode};
+use crate::wire::Wire;
+use crate::ws::Decoder;
 
 /// Where a connection stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +198,7 @@ pub struct Connection {
     /// Where it stands.
     pub state: State,
     /// What it speaks.
-    pub protocol: Protocol,
+    pub wire: Wire,
     /// Its switches.
     pub flags: Flags,
     /// When a byte last came, or was last taken by a slow socket.
@@ -228,7 +229,7 @@ pub struct Parked {
 #[derive(Debug)]
 pub struct ParkedMessage {
     /// Text or binary.
-    pub opcode: Opcode,
+    pub kind: MessageKind,
     /// The message, from the first command that had to wait.
     pub bytes: Vec<u8>,
     /// Bytes of it that have been carried out since.
@@ -358,7 +359,7 @@ impl Connection {
             socket,
             generation,
             state: State::Handshaking,
-            protocol: Protocol::Plain,
+            wire: Wire::websocket(Protocol::Plain),
             flags: Flags::default(),
             heard: now,
             pinged: Tick::NEVER,

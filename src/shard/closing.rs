@@ -10,7 +10,7 @@ use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::CloseReason;
-use crate::ws;
+use crate::ws::Decoder;
 
 impl<S: Sockets> Shard<S> {
     /// Closes a connection with the code and text of `reason`.
@@ -48,10 +48,10 @@ impl<S: Sockets> Shard<S> {
         self.begin_closing(key, reason, Some(said));
         let Some(connection) = self.slots.get(key) else { return };
         let mut frame = Vec::new();
-        ws::encode_close(said.0, cut(said.1), &mut frame);
+        connection.wire.encode_close(said.0, cut(said.1), &mut frame);
         if too_late && let Some(busy) = connection.busy.as_mut() {
             // It would not be read in time anyway; what was begun must be finished.
-            busy.outbox.discard_unsent(&mut self.budget.accounts);
+            busy.outbox.discard_unsent(connection.wire, &mut self.budget.accounts);
             self.budget.rank(key.slot, &mut busy.outbox);
         }
         self.send_own(key, &frame);
@@ -95,7 +95,7 @@ impl<S: Sockets> Shard<S> {
             connection.flags.clear(Flags::PARKED);
             let busy = connection.busy();
             busy.head = Vec::new();
-            busy.decoder = ws::Decoder::new();
+            busy.decoder = Decoder::new();
             busy.parked = None;
             busy.waiting = None;
             busy.plain = None;
@@ -175,7 +175,7 @@ impl<S: Sockets> Shard<S> {
         match connection.state {
             State::Handshaking | State::Upgrading => self.counters.handshaking.subtract(1),
             State::Opened | State::Connected => {
-                self.counters.connections[connection.protocol as usize].subtract(1);
+                self.counters.connections[connection.wire.protocol as usize].subtract(1);
             }
             State::Vacant | State::Closing | State::Released => return,
         }

@@ -10,7 +10,7 @@ use crate::connection::Delivery;
 use crate::ids::Position;
 use crate::kernel::Sockets;
 use crate::limits::GAPS_TOLD_PER_TICK;
-use crate::protocol::{OnGap, Push};
+use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
 
 impl<S: Sockets> Shard<S> {
@@ -104,15 +104,15 @@ impl<S: Sockets> Shard<S> {
             let Some(key) = self.slots.key(slot) else { continue };
             let Some(connection) = self.slots.at(slot) else { continue };
             let Some(index) = connection.find_subscription(place) else { continue };
-            let codec = connection.protocol.codec();
+            let wire = connection.wire;
             let Some(found) = connection.subscription(index) else { continue };
             let (positioned, server_side) = (found.positioned, found.server_side);
             if !positioned || found.delivery == Delivery::Recovering {
                 continue;
             }
-            if codec.on_gap() == OnGap::Notice && recoverable {
+            if wire.protocol.on_gap() == OnGap::Notice && recoverable {
                 self.begin_recovering(slot, place, last);
-            } else if codec.on_gap() == OnGap::Notice {
+            } else if wire.protocol.on_gap() == OnGap::Notice {
                 // What came before the gap goes first.
                 self.collect_pending(slot);
                 // Or it was too slow for that, and nothing may follow its close frame.
@@ -121,7 +121,7 @@ impl<S: Sockets> Shard<S> {
                 }
             } else if self.gaps_allowed > 0 {
                 self.gaps_allowed -= 1;
-                match codec.on_gap() {
+                match wire.protocol.on_gap() {
                     OnGap::Unsubscribe => {
                         self.end_subscription(slot, index, UnsubscribeReason::InsufficientState);
                     }
@@ -163,15 +163,15 @@ impl<S: Sockets> Shard<S> {
             if subscribed || !connection.is_served() {
                 continue;
             }
-            let codec = connection.protocol.codec();
-            if server_side || codec.on_gap() == OnGap::Close {
+            let wire = connection.wire;
+            if server_side || wire.protocol.on_gap() == OnGap::Close {
                 self.close(key, CloseReason::InsufficientState);
                 continue;
             }
             let reason = UnsubscribeReason::InsufficientState;
             let push = Push::Unsubscribed { channel: channel.as_str(), reason };
             let mut frames = Vec::new();
-            match codec.encode_push(&push, &mut frames) {
+            match wire.encode_push(&push, &mut frames) {
                 Ok(()) => self.send_event(key, &frames),
                 Err(reason) => self.close(key, reason),
             }

@@ -8,8 +8,9 @@ use crate::connection::{Flags, PendingRequest, Slots, State};
 use crate::handshake::{self, Progress, Unavailable};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
+use crate::protocol::{Codec, MessageKind};
 use crate::reason::CloseReason;
-use crate::ws::{self, Decoder, Incoming, Opcode};
+use crate::ws::{self, Decoder, Incoming};
 
 /// What became of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,15 +264,17 @@ impl<S: Sockets> Shard<S> {
     fn on_event(&mut self, key: ConnectionKey, event: &Incoming<'_>) -> Flow {
         match *event {
             Incoming::Message { opcode, data } => {
-                let (flow, left) = self.on_commands(key, opcode, data);
+                let kind = opcode.into();
+                let (flow, left) = self.on_commands(key, kind, data);
                 if flow == Flow::Wait {
-                    self.park_message(key, opcode, left);
+                    self.park_message(key, kind, left);
                 }
                 flow
             }
             Incoming::Ping(payload) => {
+                let Some(connection) = self.slots.get(key) else { return Flow::Stop };
                 let mut frame = Vec::new();
-                ws::encode_pong(payload, &mut frame);
+                connection.wire.encode_pong(payload, &mut frame);
                 self.send_own(key, &frame);
                 Flow::Continue
             }
@@ -290,13 +293,13 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn on_commands<'m>(
         &mut self,
         key: ConnectionKey,
-        opcode: Opcode,
+        kind: MessageKind,
         mut message: &'m [u8],
     ) -> (Flow, &'m [u8]) {
         loop {
             let Some(connection) = self.slots.get(key) else { return (Flow::Stop, &[]) };
-            let codec = connection.protocol.codec();
-            let decoded = guarded(|| codec.decode(opcode, message));
+            let protocol = connection.wire.protocol;
+            let decoded = guarded(|| protocol.decode(kind, message));
             let flow = match decoded {
                 Err(Panicked) => self.on_parse_panic(key),
                 Ok(Err(reason)) => {

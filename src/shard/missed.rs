@@ -102,8 +102,7 @@ impl<S: Sockets> Shard<S> {
         match recovered {
             _ if crate::sabotage!(ForgottenMissed) => {}
             Some(missed) => {
-                let codec = connection.protocol.codec();
-                codec.encode_publications(&local.view(), &missed, &mut frames);
+                connection.wire.encode_publications(&local.view(), &missed, &mut frames);
                 self.send_own(key, &frames);
             }
             // It was no more than feared.
@@ -118,7 +117,7 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(key) else { return };
         let push = Push::Gap { channel: local.name.as_str(), after, next };
         let mut frames = Vec::new();
-        match connection.protocol.codec().encode_push(&push, &mut frames) {
+        match connection.wire.encode_push(&push, &mut frames) {
             Ok(()) => self.send_event(key, &frames),
             Err(reason) => self.close(key, reason),
         }

@@ -8,7 +8,7 @@ use super::input::Flow;
 use crate::connection::{Flags, Parked, ParkedMessage, State};
 use crate::ids::Moment;
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::ws::Opcode;
+use crate::protocol::MessageKind;
 
 /// Clients that have been given more history than they may have for the time being.
 #[derive(Default)]
@@ -72,12 +72,12 @@ impl<S: Sockets> Shard<S> {
     }
 
     /// Keeps what is left of a message.
-    pub(super) fn park_message(&mut self, key: ConnectionKey, opcode: Opcode, left: &[u8]) {
+    pub(super) fn park_message(&mut self, key: ConnectionKey, kind: MessageKind, left: &[u8]) {
         if let Some(connection) = self.slots.get(key)
             && !left.is_empty()
         {
             let parked = connection.busy().parked.get_or_insert_default();
-            parked.message = Some(ParkedMessage { opcode, bytes: left.to_vec(), done: 0 });
+            parked.message = Some(ParkedMessage { kind, bytes: left.to_vec(), done: 0 });
         }
     }
 
@@ -130,7 +130,7 @@ impl<S: Sockets> Shard<S> {
     fn go_on_parked(&mut self, key: ConnectionKey, mut parked: Box<Parked>) -> Flow {
         if let Some(mut message) = parked.message.take() {
             let commands = &message.bytes[message.done..];
-            let (flow, left) = self.on_commands(key, message.opcode, commands);
+            let (flow, left) = self.on_commands(key, message.kind, commands);
             if flow == Flow::Wait {
                 message.done = message.bytes.len() - left.len();
                 parked.message = (!left.is_empty()).then_some(message);

@@ -102,7 +102,7 @@ impl<S: Sockets> Shard<S> {
     /// Whether a connection is a client's, and not a test suite's.
     fn is_session(&mut self, key: ConnectionKey) -> bool {
         let connection = self.slots.get(key);
-        connection.is_some_and(|connection| connection.protocol != Protocol::Echo)
+        connection.is_some_and(|connection| connection.wire.protocol != Protocol::Echo)
     }
 
     fn has_room_for_reports(&mut self) -> bool {

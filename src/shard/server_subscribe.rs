@@ -10,7 +10,7 @@ use crate::ids::{ConnectionId, Position, Since};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::SUBSCRIBING_REPLY_BYTES;
 use crate::mesh::{Answer, Asker, Subscribe, Subscribed, Ticket, ToHome};
-use crate::protocol::{self, Protocol, Push};
+use crate::protocol::{self, Codec, Push};
 use crate::reason::ClientError;
 
 /// Subscriptions that wait for their home shard's answer and that no client asked for.
@@ -105,8 +105,8 @@ impl<S: Sockets> Shard<S> {
         let id = self.connection_id(key);
         let subscribed = self.is_subscribed(key, name.as_str());
         let Some(connection) = self.slots.get(key) else { return false };
-        if !matches!(connection.protocol, Protocol::Centrifugo | Protocol::Envelope) {
-            return false; // A message of the others does not say which channel it is from.
+        if !connection.wire.protocol.names_channels() {
+            return false; // A message does not say which channel it is from.
         }
         let waiting = connection.busy.as_ref().and_then(|busy| busy.waiting.as_deref());
         let asked = matches!(waiting, Some(PendingRequest::Subscribe(own)) if own.channel == *name);
@@ -222,7 +222,7 @@ impl<S: Sockets> Shard<S> {
         });
         let Some(connection) = self.slots.get(key) else { return };
         let mut frames = Vec::new();
-        let encoded = connection.protocol.codec().encode_push(&push, &mut frames);
+        let encoded = connection.wire.encode_push(&push, &mut frames);
         self.add_subscription(key, place, (positioned, true));
         match encoded {
             Ok(()) => self.send_event(key, &frames),

@@ -9,8 +9,9 @@ use crate::handshake::{Endpoint, Upgrade};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
 use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
-use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
+use crate::protocol::{Codec, Command, Connected, HistoryQuery, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
+use crate::wire::Wire;
 use std::sync::Arc;
 
 impl<S: Sockets> Shard<S> {
@@ -18,20 +19,21 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn open(&mut self, key: ConnectionKey, upgrade: Upgrade) -> Flow {
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         let mut protobuf = false;
-        (connection.protocol, connection.state) = match upgrade.endpoint {
+        connection.wire = Wire::of(&upgrade.endpoint);
+        connection.state = match upgrade.endpoint {
             Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
                 protobuf = asked;
                 if frame_pings {
                     connection.flags.set(Flags::FRAME_PINGS);
                 }
-                (Protocol::Centrifugo, State::Opened)
+                State::Opened
             }
             Endpoint::Plain(request) => {
                 return self.begin_upgrade(key, request, upgrade.acceptance);
             }
-            Endpoint::Echo => (Protocol::Echo, State::Connected),
+            Endpoint::Echo => State::Connected,
         };
-        let (protocol, opened) = (connection.protocol, connection.state == State::Opened);
+        let (protocol, opened) = (connection.wire.protocol, connection.state == State::Opened);
         self.counters.handshaking.subtract(1);
         self.counters.connections[protocol as usize].add(1);
         self.counters.handshakes_ok.add(1);
@@ -94,7 +96,7 @@ impl<S: Sockets> Shard<S> {
             }
             Command::Unavailable => self.fail(key, id, ClientError::NotAvailable),
             Command::Send { data } => self.on_send(key, data),
-            Command::Echo { opcode, data } => self.reply(key, id, &Reply::Echo { opcode, data }),
+            Command::Echo { kind, data } => self.reply(key, id, &Reply::Echo { kind, data }),
         }
     }
 
@@ -120,14 +122,14 @@ impl<S: Sockets> Shard<S> {
                 Some(name) => name.clone(),
                 None => return self.stop(key, CloseReason::UnsupportedData),
             },
-            None if connection.protocol == Protocol::Centrifugo => ChannelName::new(channel),
+            None if !channel.is_empty() => ChannelName::new(channel),
             None => return self.stop(key, CloseReason::UnsupportedData),
         };
         let namespace = match self.options.namespaces().resolve(channel.as_str()) {
             Ok(namespace) => Arc::clone(namespace),
             Err(error) => return self.fail(key, id, error),
         };
-        let codec = connection.protocol.codec();
+        let protocol = connection.wire.protocol;
         let subscribed = self.is_subscribed(key, channel.as_str());
         if !self.may_publish(&namespace, subscribed) {
             return self.fail(key, id, ClientError::PermissionDenied);
@@ -135,7 +137,7 @@ impl<S: Sockets> Shard<S> {
         if let Err(error) = self.check_creating(key, channel.as_str()) {
             return self.fail(key, id, error);
         }
-        let payload = codec.payload(namespace.data, data);
+        let payload = protocol.payload(namespace.data, data);
         let data = match payload.and_then(|data| check_payload(namespace.data, &data)) {
             Ok(data) => data,
             Err(error) => return self.fail(key, id, error),
@@ -340,7 +342,7 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn reply(&mut self, key: ConnectionKey, id: u32, reply: &Reply<'_>) -> Flow {
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         let mut frames = std::mem::take(&mut self.reply_buffer);
-        match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
+        match connection.wire.encode_reply(id, reply, &mut frames) {
             Ok(()) => {
                 if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
                 {

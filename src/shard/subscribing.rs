@@ -203,8 +203,7 @@ impl<S: Sockets> Shard<S> {
             busy.unserved = busy.unserved.and(Some(self.now));
         }
         let mut frames = std::mem::take(&mut self.reply_buffer);
-        let encoded =
-            connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);
+        let encoded = connection.wire.encode_reply(waiting.request, &reply, &mut frames);
         self.add_subscription(key, place, (waiting.positioned, false));
         if let Err(reason) = encoded {
             return self.close(key, reason);
@@ -316,7 +315,7 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn end_subscription(&mut self, slot: Slot, index: usize, reason: UnsubscribeReason) {
         let Some(key) = self.slots.key(slot) else { return };
         let Some(connection) = self.slots.at(slot) else { return };
-        let protocol = connection.protocol;
+        let wire = connection.wire;
         let Some(&mut Subscription { channel: place, server_side, .. }) =
             connection.subscription(index)
         else {
@@ -329,7 +328,7 @@ impl<S: Sockets> Shard<S> {
         let Some(local) = self.locals.at(place) else { return };
         let push = Push::Unsubscribed { channel: local.name.as_str(), reason };
         let mut frames = Vec::new();
-        match protocol.codec().encode_push(&push, &mut frames) {
+        match wire.encode_push(&push, &mut frames) {
             Ok(()) => {
                 self.report_unsubscribe(slot, index, reason.code_and_text());
                 self.remove_subscription(slot, index);

@@ -18,7 +18,7 @@ use crate::limits::{
     SWEEP_SENDS_MAX,
 };
 use crate::metrics::ShardCounters;
-use crate::protocol::{OnGap, Push};
+use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
 
 /// Where the sweep is, and its buffers.
@@ -363,7 +363,7 @@ fn take_only_segment(
         return None;
     }
     let head = local.head();
-    let (frames, count, accepted) = local.last_segment(connection.protocol)?;
+    let (frames, count, accepted) = local.last_segment(connection.wire)?;
     let frames = Rc::clone(frames);
     subscription.cursor = head;
     counters.deliveries.add(count as u64);
@@ -396,7 +396,7 @@ fn take_pending(
         (0..connection.subscriptions_count()).for_each(|index| forgo(connection, locals, index));
         return Collected::All;
     }
-    let protocol = connection.protocol;
+    let wire = connection.wire;
     for index in 0..connection.subscriptions_count() {
         let Some(&mut subscription) = connection.subscription(index) else { break };
         let Some(local) = locals.at(subscription.channel) else { continue };
@@ -414,13 +414,13 @@ fn take_pending(
                 ended = Some(CloseReason::InsufficientState);
                 break;
             };
-            let Some(frames) = local.frames(cursor, protocol).map(Rc::clone) else { break };
+            let Some(frames) = local.frames(cursor, wire).map(Rc::clone) else { break };
             let outbox = &mut connection.busy().outbox;
             // Who has begun to skip goes on until there is much room: one gap, not one for each
             // publication that is a little shorter than those before.
             let crowded = skipping && outbox.cost_bytes() > limit / 2;
             if crowded || outbox.cost_bytes() + frames.bytes().len() > limit {
-                ended = too_slow(local.namespace.slow_policy, protocol.codec().on_gap());
+                ended = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
                 if ended.is_some() {
                     break;
                 }
@@ -484,13 +484,13 @@ fn push_skip_notice(
     next: u64,
     accounts: &mut Accounts,
 ) {
-    let codec = connection.protocol.codec();
+    let wire = connection.wire;
     let skips = &mut connection.busy().skips;
     let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
     let (_, after) = skips.swap_remove(at);
-    if codec.on_gap() == OnGap::Notice {
+    if wire.protocol.on_gap() == OnGap::Notice {
         let mut frames = Vec::new();
-        let encoded = codec.encode_push(&Push::Gap { channel, after, next }, &mut frames);
+        let encoded = wire.encode_push(&Push::Gap { channel, after, next }, &mut frames);
         if encoded.is_ok() {
             connection.busy().outbox.push_own(&frames, accounts);
         }

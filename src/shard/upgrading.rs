@@ -14,7 +14,7 @@ use crate::handshake::{self, Acceptance, PlainRequest, Unavailable};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::UPGRADE_TIMEOUT;
 use crate::mesh::Subscribed;
-use crate::protocol::{Protocol, Reply};
+use crate::protocol::Reply;
 use crate::reason::{ClientError, CloseReason};
 
 /// Why a request can't be served, and what it names that is at fault.
@@ -33,8 +33,6 @@ impl<S: Sockets> Shard<S> {
         let Some(connection) = self.slots.get(key) else { return Flow::Stop };
         connection.state = State::Upgrading;
         connection.flags.set(Flags::WAITING);
-        let envelope = request.as_ref().is_ok_and(|request| request.envelope);
-        connection.protocol = if envelope { Protocol::Envelope } else { Protocol::Plain };
         let acceptance = Some(acceptance);
         connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
         let checked = request
@@ -149,7 +147,7 @@ impl<S: Sockets> Shard<S> {
         }
         connection.state = State::Connected;
         connection.flags.clear(Flags::WAITING);
-        let protocol = connection.protocol;
+        let protocol = connection.wire.protocol;
         self.counters.handshaking.subtract(1);
         self.counters.handshakes_ok.add(1);
         self.counters.connections[protocol as usize].add(1);
@@ -168,8 +166,7 @@ impl<S: Sockets> Shard<S> {
             return self.refuse_upgrade(key, row.text);
         }
         let Some(connection) = self.slots.get(key) else { return };
-        let codec = connection.protocol.codec();
-        let encoded = codec.encode_reply(0, &Reply::Error(error), &mut Vec::new());
+        let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());
         let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
         let text = match detail {
             "" => row.text.to_owned(),
@@ -182,7 +179,7 @@ impl<S: Sockets> Shard<S> {
     pub(super) fn refuse_upgrade(&mut self, key: ConnectionKey, text: &str) {
         let Some(connection) = self.slots.get(key) else { return };
         if let Some(busy) = connection.busy.as_mut() {
-            busy.outbox.discard_unsent(&mut self.budget.accounts);
+            busy.outbox.discard_unsent(connection.wire, &mut self.budget.accounts);
             self.budget.rank(key.slot, &mut busy.outbox);
         }
         self.counters.handshakes_unavailable.add(1);
