@@ -17,8 +17,9 @@ pub trait MessageSink {
 
     /// Writes a message whose payload `append` makes, at the end of the buffer that it is given.
     ///
-    /// `bytes_expected` is a guess of the payload's length: it leaves room for a frame header, whose
-    /// length depends on that of the payload. After a wrong guess the payload may have to be moved.
+    /// `bytes_expected` is a guess of the payload's length. It leaves room for a frame header,
+    /// whose length depends on that of the payload: after a wrong guess the payload may have to
+    /// be moved.
     fn write_with(
         &mut self,
         kind: MessageKind,
