@@ -36,6 +36,8 @@ pub mod handshake;
 pub mod ws;
 /// Turns messages into commands and events into messages: one codec for each client protocol.
 pub mod protocol;
+/// Turns the messages of a protocol into the bytes of a connection; keys whatever is encoded once.
+pub mod wire;
 /// What the server keeps for one client: its slot, its outbox, its unfinished input.
 pub mod connection;
 /// Channel names, namespaces and publications.

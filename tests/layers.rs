@@ -30,7 +30,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of one may have a layer of its own.
-const LAYERS: [(&str, Layer); 43] = [
+const LAYERS: [(&str, Layer); 44] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -44,6 +44,7 @@ const LAYERS: [(&str, Layer); 43] = [
     ("handshake", Pure),
     ("ws", Pure),
     ("protocol", Pure),
+    ("wire", Pure),
     ("connection", Pure),
     ("channel", Pure),
     ("auth", Pure),

@@ -4,7 +4,8 @@
 use super::{Connection, Flags, Parked, ParkedMessage, WaitingSubscribe};
 use crate::channel::ChannelName;
 use crate::ids::Moment;
-use crate::ws::{Decoder, Opcode};
+use crate::protocol::MessageKind;
+use crate::ws::Decoder;
 
 impl Connection {
     /// Takes the decoder out, for as long as its results borrow from it.
@@ -21,10 +22,10 @@ impl Connection {
     }
 
     /// Keeps the rest of a message.
-    pub fn park_message(&mut self, opcode: Opcode, left: &[u8]) {
+    pub fn park_message(&mut self, kind: MessageKind, left: &[u8]) {
         if !left.is_empty() {
             let parked = self.busy().parked.get_or_insert_default();
-            parked.message = Some(ParkedMessage { opcode, bytes: left.to_vec(), done: 0 });
+            parked.message = Some(ParkedMessage { kind, bytes: left.to_vec(), done: 0 });
         }
     }
 

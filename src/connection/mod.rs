@@ -17,9 +17,10 @@ use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
 use crate::ids::{Generation, Moment, Tick};
 use crate::kernel::Socket;
-use crate::protocol::Protocol;
+use crate::protocol::{MessageKind, Protocol};
 use crate::reason::CloseReason;
-use crate::ws::{Decoder, Opcode};
+use crate::wire::Wire;
+use crate::ws::Decoder;
 
 /// Where a connection stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +174,7 @@ pub struct Connection {
     /// Where it stands.
     pub state: State,
     /// What it speaks.
-    pub protocol: Protocol,
+    pub wire: Wire,
     /// What it may do.
     pub permissions: Permissions,
     /// Its switches.
@@ -206,7 +207,7 @@ pub struct Parked {
 #[derive(Debug)]
 pub struct ParkedMessage {
     /// Text or binary.
-    pub opcode: Opcode,
+    pub kind: MessageKind,
     /// The message, from the first command that had to wait.
     pub bytes: Vec<u8>,
     /// Bytes of it that have been carried out since.
@@ -349,7 +350,7 @@ impl Connection {
             socket,
             generation,
             state: State::Handshaking,
-            protocol: Protocol::Plain,
+            wire: Wire::websocket(Protocol::Plain),
             permissions: Permissions::Nothing,
             flags: Flags::default(),
             heard: now,

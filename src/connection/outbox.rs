@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::Busy;
 use crate::ids::Tick;
 use crate::limits::{PIECE_JOIN_BYTES_MAX, PIECE_SHARED_BYTES_MIN};
-use crate::ws;
+use crate::wire::Wire;
 
 /// Frames that many connections are sent.
 #[derive(Debug)]
@@ -227,13 +227,13 @@ impl Outbox {
 
     /// Forgets everything that has not begun to be sent, so that a close frame can follow. A
     /// frame that has begun stays, or it would be torn.
-    pub fn discard_unsent(&mut self, accounts: &mut Accounts) {
+    pub fn discard_unsent(&mut self, wire: Wire, accounts: &mut Accounts) {
         let keep = usize::from(self.sent > 0);
         while self.pieces.len() > keep {
             let last = self.pieces.pop_back();
             self.let_go(last, accounts);
         }
-        if let Some(rest) = self.rest_to_copy() {
+        if let Some(rest) = self.rest_to_copy(wire) {
             let first = self.pieces.pop_front();
             self.let_go(first, accounts);
             self.sent = 0;
@@ -247,10 +247,10 @@ impl Outbox {
 
     /// A copy of what is left of the frame that has begun, where that takes less memory than the
     /// piece: what is shared is free for as long as others hold it.
-    fn rest_to_copy(&self) -> Option<Vec<u8>> {
+    fn rest_to_copy(&self, wire: Wire) -> Option<Vec<u8>> {
         let first = self.pieces.front()?;
         let left = &first.bytes()[self.sent..];
-        let rest = ws::rest_of_frame(first.bytes(), self.sent);
+        let rest = wire.rest_of_frame(first.bytes(), self.sent);
         let cheaper = match first {
             Piece::Shared(_) => rest <= PIECE_JOIN_BYTES_MAX,
             Piece::Own(_) => rest < left.len(),

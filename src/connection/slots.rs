@@ -5,6 +5,7 @@ use crate::ids::{Generation, Slot, Tick};
 use crate::kernel::{ConnectionKey, Socket};
 use crate::protocol::Protocol;
 use crate::subnets::SubnetId;
+use crate::wire::Wire;
 
 /// Slots of one page: 64 KiB of connections, so that growing costs little at once.
 const PAGE_SLOTS: usize = 1024;
@@ -62,7 +63,7 @@ impl Slots {
         if self.reached == self.pages.len() * PAGE_SLOTS {
             let vacant = || Connection {
                 state: State::Vacant,
-                protocol: Protocol::Plain,
+                wire: Wire::websocket(Protocol::Plain),
                 ..Connection::new(Socket::new(-1), Generation::new(0), Tick::default())
             };
             self.pages.push(Page {

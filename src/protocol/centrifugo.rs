@@ -1,5 +1,5 @@
 //! Centrifugo's client protocol in its JSON form: what the `centrifuge` SDKs speak. Commands of
-//! one message are separated by line feeds; every answer and every publication is a frame.
+//! one message are separated by line feeds; every answer and every publication is a message.
 //!
 //! Source: centrifugal/protocol `client.proto`, centrifugal/centrifuge `client.go`.
 
@@ -10,9 +10,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::channel::{ChannelView, DataType, Publication, payload_of_json};
-use crate::protocol::{Codec, OnGap, Push, Reply, Request};
+use crate::protocol::{Codec, MessageKind, MessageSink, OnGap, Push, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
-use crate::ws::{Opcode, encode_frame};
 
 /// See the module.
 pub(super) struct Centrifugo;
@@ -20,7 +19,7 @@ pub(super) struct Centrifugo;
 impl Codec for Centrifugo {
     fn decode<'m>(
         &self,
-        _opcode: Opcode, // JSON in a binary frame is accepted too.
+        _kind: MessageKind, // JSON in a binary message is accepted too.
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         decode::first_request(message)
@@ -38,12 +37,12 @@ impl Codec for Centrifugo {
         &self,
         id: u32,
         reply: &Reply<'_>,
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     ) -> Result<(), CloseReason> {
         encode::reply(id, reply, out)
     }
 
-    fn encode_push(&self, push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason> {
+    fn encode_push(&self, push: &Push<'_>, out: &mut impl MessageSink) -> Result<(), CloseReason> {
         encode::push(push, out)
     }
 
@@ -51,17 +50,20 @@ impl Codec for Centrifugo {
         &self,
         channel: &ChannelView<'_>,
         publications: &[Arc<Publication>],
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     ) {
         encode::publications(channel, publications, out);
     }
 
+    fn encode_ping(&self, out: &mut impl MessageSink) -> bool {
+        out.write(MessageKind::Text, b"{}");
+        true
+    }
     fn on_gap(&self) -> OnGap {
         OnGap::Unsubscribe
     }
 
-    fn encode_ping(&self, out: &mut Vec<u8>) -> bool {
-        encode_frame(Opcode::Text, b"{}", out);
+    fn names_channels(&self) -> bool {
         true
     }
 }

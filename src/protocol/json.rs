@@ -1,4 +1,4 @@
-//! JSON written straight into frames: what every JSON protocol has in common.
+//! JSON written straight into messages: what every JSON protocol has in common.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -113,7 +113,7 @@ mod tests {
             let mut out = Vec::new();
             write_string(&text, &mut out);
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
-            prop_assert!(!out.contains(&b'\n'), "a line feed would split the frame");
+            prop_assert!(!out.contains(&b'\n'), "a line feed would split the message");
         }
     }
 

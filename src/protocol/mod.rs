@@ -1,15 +1,19 @@
 //! Client protocols: one model of commands and events, and one thin pure codec for each protocol.
 //!
-//! A codec knows text and bytes, never state: who may do what, and in which order, is the
-//! session's business (`shard::session`). To add a protocol, write a [`Codec`], name it in
-//! [`Protocol`] and give its path to `handshake`.
+//! A codec knows the payloads of messages. It knows no state: permissions and the order of
+//! commands are the session's business (`shard::session`). It knows no framing either: it writes to
+//! a [`MessageSink`], and `wire` makes frames of the messages.
+//!
+//! To add a protocol, write a [`Codec`], name it in [`Protocol`] and in `wire::Wire::of`.
 
 mod centrifugo;
 mod plain;
 mod json;
+mod message;
 mod publish;
 
 pub(crate) use json::write_publication;
+pub use message::{MessageKind, MessageSink};
 pub use publish::PublishParams;
 pub(crate) use publish::{boxed_key, boxed_tags, decode_base64, or_default, read_params};
 
@@ -20,9 +24,8 @@ use std::time::Duration;
 use crate::channel::{ChannelView, DataType, Publication};
 use crate::ids::{ClientId, Position, Since};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
-use crate::ws::Opcode;
 
-/// The protocols, each a wire format of its own: a publication is encoded at most once for each.
+/// The protocols, each a language of its own. Its [`Codec`] is that of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Protocol {
@@ -43,16 +46,6 @@ impl Protocol {
     pub const ALL: [Protocol; Self::COUNT] =
         [Protocol::Centrifugo, Protocol::Plain, Protocol::Envelope, Protocol::Echo];
 
-    /// The protocol's codec.
-    pub fn codec(self) -> &'static dyn Codec {
-        match self {
-            Protocol::Centrifugo => &centrifugo::Centrifugo,
-            Protocol::Plain => &plain::Plain,
-            Protocol::Envelope => &plain::Envelope,
-            Protocol::Echo => &plain::Echo,
-        }
-    }
-
     /// Value of the metrics' `protocol` label.
     pub const fn label(self) -> &'static str {
         match self {
@@ -66,7 +59,7 @@ impl Protocol {
 
 /// Translates between a protocol's messages and the model. Pure: a panic in `decode` ends one
 /// connection and nothing else.
-pub trait Codec: Sync {
+pub trait Codec {
     /// Takes the first command off a message; the rest is given back and offered again once the
     /// command has been carried out, so commands of one message run in order.
     ///
@@ -74,7 +67,7 @@ pub trait Codec: Sync {
     /// The reason to close the connection with: what it sent can't be understood.
     fn decode<'m>(
         &self,
-        opcode: Opcode,
+        kind: MessageKind,
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason>;
 
@@ -89,7 +82,7 @@ pub trait Codec: Sync {
         message: &'m [u8],
     ) -> Result<Cow<'m, [u8]>, ClientError>;
 
-    /// Appends the answer to request `id` to `out`, as complete frames.
+    /// Writes the answer to request `id` to `out`.
     ///
     /// # Errors
     /// The reason to close with, where the protocol has no word for this answer.
@@ -97,29 +90,110 @@ pub trait Codec: Sync {
         &self,
         id: u32,
         reply: &Reply<'_>,
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     ) -> Result<(), CloseReason>;
 
-    /// Appends an event that nobody asked for to `out`, as complete frames.
+    /// Writes an event that nobody asked for to `out`.
     ///
     /// # Errors
     /// The reason to close with, where the protocol has no word for this event.
-    fn encode_push(&self, push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason>;
+    fn encode_push(&self, push: &Push<'_>, out: &mut impl MessageSink) -> Result<(), CloseReason>;
 
-    /// Appends `publications` to `out` as complete frames, one each: the bytes that every
-    /// subscriber of this protocol gets.
+    /// Writes `publications` to `out`, a message each: every subscriber of this protocol gets the
+    /// same ones.
     fn encode_publications(
         &self,
         channel: &ChannelView<'_>,
         publications: &[Arc<Publication>],
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     );
+
+    /// Writes the protocol's own ping. Returns false if it has none: then the framing's serves.
+    fn encode_ping(&self, out: &mut impl MessageSink) -> bool;
 
     /// What a subscriber that wants to know is told when publications were missed.
     fn on_gap(&self) -> OnGap;
 
-    /// Appends the protocol's own ping, or answers false where WebSocket's ping serves.
-    fn encode_ping(&self, out: &mut Vec<u8>) -> bool;
+    /// Whether messages name their channel, so that a client knows the channels that it was
+    /// subscribed to by the application.
+    fn names_channels(&self) -> bool;
+}
+
+/// Calls the codec of a protocol. Codecs can't be `dyn`, because they are generic over the sink: a
+/// virtual call for each message would cost as much as a short message.
+macro_rules! with_codec {
+    ($protocol:expr, $codec:ident => $call:expr) => {
+        match $protocol {
+            Protocol::Centrifugo => {
+                let $codec = centrifugo::Centrifugo;
+                $call
+            }
+            Protocol::Plain => {
+                let $codec = plain::Plain;
+                $call
+            }
+            Protocol::Envelope => {
+                let $codec = plain::Envelope;
+                $call
+            }
+            Protocol::Echo => {
+                let $codec = plain::Echo;
+                $call
+            }
+        }
+    };
+}
+
+impl Codec for Protocol {
+    fn decode<'m>(
+        &self,
+        kind: MessageKind,
+        message: &'m [u8],
+    ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
+        with_codec!(self, codec => codec.decode(kind, message))
+    }
+
+    fn payload<'m>(
+        &self,
+        data_type: DataType,
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, ClientError> {
+        with_codec!(self, codec => codec.payload(data_type, message))
+    }
+
+    fn encode_reply(
+        &self,
+        id: u32,
+        reply: &Reply<'_>,
+        out: &mut impl MessageSink,
+    ) -> Result<(), CloseReason> {
+        with_codec!(self, codec => codec.encode_reply(id, reply, out))
+    }
+
+    fn encode_push(&self, push: &Push<'_>, out: &mut impl MessageSink) -> Result<(), CloseReason> {
+        with_codec!(self, codec => codec.encode_push(push, out))
+    }
+
+    fn encode_publications(
+        &self,
+        channel: &ChannelView<'_>,
+        publications: &[Arc<Publication>],
+        out: &mut impl MessageSink,
+    ) {
+        with_codec!(self, codec => codec.encode_publications(channel, publications, out));
+    }
+
+    fn encode_ping(&self, out: &mut impl MessageSink) -> bool {
+        with_codec!(self, codec => codec.encode_ping(out))
+    }
+
+    fn on_gap(&self) -> OnGap {
+        with_codec!(self, codec => codec.on_gap())
+    }
+
+    fn names_channels(&self) -> bool {
+        with_codec!(self, codec => codec.names_channels())
+    }
 }
 
 /// See [`Codec::on_gap`].
@@ -156,7 +230,8 @@ pub enum Command<'m> {
     },
     /// Publish a payload, not yet checked against the channel's type.
     Publish {
-        /// The channel; empty where the session knows it (plain WebSocket).
+        /// The channel, or empty where the session knows it (plain WebSocket). A protocol whose
+        /// messages name their channel refuses an empty one.
         channel: Cow<'m, str>,
         /// The payload as it came.
         data: &'m [u8],
@@ -175,7 +250,7 @@ pub enum Command<'m> {
     /// Come back unchanged.
     Echo {
         /// Text or binary, as it came.
-        opcode: Opcode,
+        kind: MessageKind,
         /// The message.
         data: &'m [u8],
     },
@@ -264,7 +339,7 @@ pub enum Reply<'a> {
     /// A message that comes back.
     Echo {
         /// Text or binary.
-        opcode: Opcode,
+        kind: MessageKind,
         /// The message.
         data: &'a [u8],
     },

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::channel::{ChannelView, DataType, Publication};
 use crate::ids::Position;
 use crate::protocol::json::{write_data, write_number, write_string};
-use crate::protocol::{Codec, Command, OnGap, Push, Reply, Request, Subscribed};
+use crate::protocol::{
+    Codec, Command, MessageKind, MessageSink, OnGap, Push, Reply, Request, Subscribed,
+};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
-use crate::ws::{Opcode, OpenFrame, encode_frame};
 
 /// Payloads as they were published. What can't be said by a payload is said by a close code.
 pub(super) struct Plain;
@@ -17,7 +18,7 @@ pub(super) struct Plain;
 impl Codec for Plain {
     fn decode<'m>(
         &self,
-        _opcode: Opcode, // The namespace says what a payload must be, and checks it.
+        _kind: MessageKind, // The namespace says what a payload must be, and checks it.
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         Ok(whole(Command::Publish { channel: "".into(), data: message }, message))
@@ -35,7 +36,7 @@ impl Codec for Plain {
         &self,
         _id: u32,
         reply: &Reply<'_>,
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     ) -> Result<(), CloseReason> {
         match reply {
             Reply::Subscribed(subscribed) if is_unrecovered(subscribed) => {
@@ -49,7 +50,7 @@ impl Codec for Plain {
         }
     }
 
-    fn encode_push(&self, push: &Push<'_>, _out: &mut Vec<u8>) -> Result<(), CloseReason> {
+    fn encode_push(&self, push: &Push<'_>, _out: &mut impl MessageSink) -> Result<(), CloseReason> {
         match push {
             // Nothing would tell one channel's payloads from another's.
             Push::Subscribed(_) => Err(CloseReason::InternalError),
@@ -65,22 +66,26 @@ impl Codec for Plain {
         &self,
         channel: &ChannelView<'_>,
         publications: &[Arc<Publication>],
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     ) {
-        let opcode = match channel.data {
-            DataType::Json | DataType::Text => Opcode::Text,
-            DataType::Binary => Opcode::Binary,
+        let kind = match channel.data {
+            DataType::Json | DataType::Text => MessageKind::Text,
+            DataType::Binary => MessageKind::Binary,
         };
         for publication in publications {
-            encode_frame(opcode, &publication.data, out);
+            out.write(kind, &publication.data);
         }
+    }
+
+    fn encode_ping(&self, _out: &mut impl MessageSink) -> bool {
+        false
     }
 
     fn on_gap(&self) -> OnGap {
         OnGap::Close
     }
 
-    fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
+    fn names_channels(&self) -> bool {
         false
     }
 }
@@ -93,10 +98,10 @@ pub(super) struct Envelope;
 impl Codec for Envelope {
     fn decode<'m>(
         &self,
-        opcode: Opcode,
+        kind: MessageKind,
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
-        Plain.decode(opcode, message)
+        Plain.decode(kind, message)
     }
 
     fn payload<'m>(
@@ -111,7 +116,7 @@ impl Codec for Envelope {
         &self,
         _id: u32,
         reply: &Reply<'_>,
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     ) -> Result<(), CloseReason> {
         match reply {
             Reply::Subscribed(subscribed) => {
@@ -128,7 +133,7 @@ impl Codec for Envelope {
         }
     }
 
-    fn encode_push(&self, push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason> {
+    fn encode_push(&self, push: &Push<'_>, out: &mut impl MessageSink) -> Result<(), CloseReason> {
         match *push {
             Push::Subscribed(subscribed) => {
                 self.encode_reply(0, &Reply::Subscribed(subscribed), out)
@@ -149,35 +154,37 @@ impl Codec for Envelope {
         &self,
         channel: &ChannelView<'_>,
         publications: &[Arc<Publication>],
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     ) {
         let mut front = br#"{"channel":"#.to_vec();
         write_string(channel.name, &mut front);
         front.extend_from_slice(br#","data":"#);
         let epoch = channel.epoch.to_string();
         for publication in publications {
-            let frame = OpenFrame::begin(
-                Opcode::Text,
-                front.len() + publication.data.len() + br#","offset":1000,"epoch":""}"#.len(),
-                out,
-            );
-            out.extend_from_slice(&front);
-            write_data(channel.data, &publication.data, out);
-            out.extend_from_slice(br#","offset":"#);
-            write_number(publication.offset, out);
-            out.extend_from_slice(br#","epoch":"#);
-            write_string(&epoch, out);
-            out.push(b'}');
-            frame.finish(out);
+            let rest = br#","offset":1000,"epoch":""}"#.len();
+            let bytes = front.len() + publication.data.len() + rest;
+            out.write_with(MessageKind::Text, bytes, |out| {
+                out.extend_from_slice(&front);
+                write_data(channel.data, &publication.data, out);
+                out.extend_from_slice(br#","offset":"#);
+                write_number(publication.offset, out);
+                out.extend_from_slice(br#","epoch":"#);
+                write_string(&epoch, out);
+                out.push(b'}');
+            });
         }
+    }
+
+    fn encode_ping(&self, _out: &mut impl MessageSink) -> bool {
+        false
     }
 
     fn on_gap(&self) -> OnGap {
         OnGap::Notice
     }
 
-    fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
-        false
+    fn names_channels(&self) -> bool {
+        true
     }
 }
 
@@ -187,10 +194,10 @@ pub(super) struct Echo;
 impl Codec for Echo {
     fn decode<'m>(
         &self,
-        opcode: Opcode,
+        kind: MessageKind,
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
-        Ok(whole(Command::Echo { opcode, data: message }, message))
+        Ok(whole(Command::Echo { kind, data: message }, message))
     }
 
     fn payload<'m>(
@@ -205,18 +212,22 @@ impl Codec for Echo {
         &self,
         _id: u32,
         reply: &Reply<'_>,
-        out: &mut Vec<u8>,
+        out: &mut impl MessageSink,
     ) -> Result<(), CloseReason> {
         match *reply {
-            Reply::Echo { opcode, data } => {
-                encode_frame(opcode, data, out);
+            Reply::Echo { kind, data } => {
+                out.write(kind, data);
                 Ok(())
             }
             ref other => silent(other),
         }
     }
 
-    fn encode_push(&self, _push: &Push<'_>, _out: &mut Vec<u8>) -> Result<(), CloseReason> {
+    fn encode_push(
+        &self,
+        _push: &Push<'_>,
+        _out: &mut impl MessageSink,
+    ) -> Result<(), CloseReason> {
         Err(CloseReason::InternalError)
     }
 
@@ -224,15 +235,19 @@ impl Codec for Echo {
         &self,
         _channel: &ChannelView<'_>,
         _publications: &[Arc<Publication>],
-        _out: &mut Vec<u8>,
+        _out: &mut impl MessageSink,
     ) {
+    }
+
+    fn encode_ping(&self, _out: &mut impl MessageSink) -> bool {
+        false
     }
 
     fn on_gap(&self) -> OnGap {
         OnGap::Close
     }
 
-    fn encode_ping(&self, _out: &mut Vec<u8>) -> bool {
+    fn names_channels(&self) -> bool {
         false
     }
 }
@@ -279,29 +294,29 @@ fn close_reason(error: ClientError) -> CloseReason {
     }
 }
 
-fn write_gap(channel: &str, after: u64, next: u64, out: &mut Vec<u8>) {
-    let frame = OpenFrame::begin(Opcode::Text, channel.len(), out);
-    out.extend_from_slice(br#"{"channel":"#);
-    write_string(channel, out);
-    out.extend_from_slice(br#","gap":{"after":"#);
-    write_number(after, out);
-    out.extend_from_slice(br#","next":"#);
-    write_number(next, out);
-    out.extend_from_slice(b"}}");
-    frame.finish(out);
+fn write_gap(channel: &str, after: u64, next: u64, out: &mut impl MessageSink) {
+    out.write_with(MessageKind::Text, channel.len(), |out| {
+        out.extend_from_slice(br#"{"channel":"#);
+        write_string(channel, out);
+        out.extend_from_slice(br#","gap":{"after":"#);
+        write_number(after, out);
+        out.extend_from_slice(br#","next":"#);
+        write_number(next, out);
+        out.extend_from_slice(b"}}");
+    });
 }
 
 /// After which the next message of the channel continues.
-fn write_position(channel: &str, position: Position, out: &mut Vec<u8>) {
-    let frame = OpenFrame::begin(Opcode::Text, channel.len(), out);
-    out.extend_from_slice(br#"{"channel":"#);
-    write_string(channel, out);
-    out.extend_from_slice(br#","epoch":"#);
-    write_string(&position.epoch.to_string(), out);
-    out.extend_from_slice(br#","offset":"#);
-    write_number(position.offset, out);
-    out.push(b'}');
-    frame.finish(out);
+fn write_position(channel: &str, position: Position, out: &mut impl MessageSink) {
+    out.write_with(MessageKind::Text, channel.len(), |out| {
+        out.extend_from_slice(br#"{"channel":"#);
+        write_string(channel, out);
+        out.extend_from_slice(br#","epoch":"#);
+        write_string(&position.epoch.to_string(), out);
+        out.extend_from_slice(br#","offset":"#);
+        write_number(position.offset, out);
+        out.push(b'}');
+    });
 }
 
 #[cfg(test)]

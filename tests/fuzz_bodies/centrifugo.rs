@@ -5,19 +5,22 @@ use std::sync::Arc;
 
 use corecast::channel::{ChannelView, DataType, Publication, check_payload};
 use corecast::ids::{Epoch, Moment, Position};
-use corecast::protocol::{Command, Protocol, Push, Reply, Subscribe, Subscribed};
+use corecast::protocol::{
+    Codec, Command, MessageKind, Protocol, Push, Reply, Subscribe, Subscribed,
+};
 use corecast::reason::{ClientError, CloseReason, UnsubscribeReason};
-use corecast::ws::Opcode;
+use corecast::wire::Wire;
 use serde_json::value::RawValue;
 
 use crate::written;
 
+const WIRE: Wire = Wire::websocket(Protocol::Centrifugo);
+
 /// All of `message` is one message.
 pub(crate) fn check(message: &[u8]) {
-    let codec = Protocol::Centrifugo.codec();
     let mut rest = message;
     loop {
-        let (request, later) = match codec.decode(Opcode::Text, rest) {
+        let (request, later) = match WIRE.protocol.decode(MessageKind::Text, rest) {
             Ok(decoded) => decoded,
             Err(reason) => return assert_eq!(reason, CloseReason::BadRequest),
         };
@@ -69,7 +72,7 @@ fn check_unsubscribe(id: u32, channel: &str) {
     let mut out = Vec::new();
     let reason = UnsubscribeReason::InsufficientState;
     let push = Push::Unsubscribed { channel, reason };
-    assert_eq!(Protocol::Centrifugo.codec().encode_push(&push, &mut out), Ok(()));
+    assert_eq!(WIRE.encode_push(&push, &mut out), Ok(()));
     only_object(&out);
 }
 
@@ -96,18 +99,17 @@ struct Written<'m> {
 /// What is published comes out as it was, whatever the payload's type.
 /// What a client's JSON means as a payload is written back as JSON that means the same.
 fn check_meaning(data_type: DataType, data: &[u8]) {
-    let codec = Protocol::Centrifugo.codec();
-    let Ok(payload) = codec.payload(data_type, data) else {
+    let Ok(payload) = WIRE.protocol.payload(data_type, data) else {
         return assert_ne!(data_type, DataType::Json, "JSON means itself");
     };
     let Ok(payload) = check_payload(data_type, &payload) else { return };
     let mut out = Vec::new();
     let publication = Arc::new(publication(payload.clone()));
-    codec.encode_publications(&view("c", data_type), &[publication], &mut out);
+    WIRE.encode_publications(&view("c", data_type), &[publication], &mut out);
     let json = only_object(&out);
     let Outer { push } = serde_json::from_str(&json).expect("a push of a publication");
     let written = push.publication.data.get().as_bytes();
-    let again = codec.payload(data_type, written).expect("what we write we can read");
+    let again = WIRE.protocol.payload(data_type, written).expect("what we write we can read");
     assert_eq!(*again, *payload);
 }
 
@@ -122,8 +124,7 @@ fn check_publish(id: u32, channel: &str, data: &[u8]) {
         };
         let publication = Arc::new(publication(payload.clone()));
         let mut out = Vec::new();
-        let codec = Protocol::Centrifugo.codec();
-        codec.encode_publications(&view(channel, data_type), &[publication], &mut out);
+        WIRE.encode_publications(&view(channel, data_type), &[publication], &mut out);
         let json = only_object(&out);
         let Outer { push } = serde_json::from_str(&json).expect("a push of a publication");
         assert_eq!(push.channel, channel);
@@ -152,14 +153,16 @@ fn publication(data: Box<[u8]>) -> Publication {
 
 fn reply(id: u32, reply: &Reply<'_>) -> String {
     let mut out = Vec::new();
-    assert_eq!(Protocol::Centrifugo.codec().encode_reply(id, reply, &mut out), Ok(()));
+    assert_eq!(WIRE.encode_reply(id, reply, &mut out), Ok(()));
     only_object(&out)
 }
 
 /// The only message in `bytes`: one line, one JSON object.
 fn only_object(bytes: &[u8]) -> String {
     let messages = written::messages(bytes);
-    let [(Opcode::Text, text)] = messages[..] else { panic!("{messages:?}: one text expected") };
+    let [(MessageKind::Text, text)] = messages[..] else {
+        panic!("{messages:?}: one text expected")
+    };
     assert!(!text.contains(&b'\n'), "a line feed would begin another message");
     assert_eq!(text.first(), Some(&b'{'));
     serde_json::from_slice::<&RawValue>(text).expect("valid JSON");

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use corecast::channel::{ChannelView, DataType, Publication, check_payload};
 use corecast::ids::{Epoch, Moment};
-use corecast::protocol::{Command, Protocol, Push, Reply};
+use corecast::protocol::{Codec, Command, MessageKind, Protocol, Push, Reply};
 use corecast::reason::ClientError;
-use corecast::ws::Opcode;
+use corecast::wire::Wire;
 
 use crate::written;
 
@@ -16,14 +16,14 @@ pub(crate) fn check(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
     let (name, message) = rest.split_at(rest.len().min(usize::from(choice >> 2)));
     let name = String::from_utf8_lossy(name);
-    let (data_type, opcode) = match choice & 3 {
-        0 => (DataType::Text, Opcode::Text),
-        1 => (DataType::Binary, Opcode::Binary),
-        _ => (DataType::Json, Opcode::Text),
+    let (data_type, kind) = match choice & 3 {
+        0 => (DataType::Text, MessageKind::Text),
+        1 => (DataType::Binary, MessageKind::Binary),
+        _ => (DataType::Json, MessageKind::Text),
     };
     // The frame decoder lets no other text through.
-    if opcode == Opcode::Binary || std::str::from_utf8(message).is_ok() {
-        check_commands(opcode, message);
+    if kind == MessageKind::Binary || std::str::from_utf8(message).is_ok() {
+        check_commands(kind, message);
     }
     check_errors(&name);
     let Ok(payload) = check_payload(data_type, message) else { return };
@@ -38,39 +38,41 @@ pub(crate) fn check(data: &[u8]) {
     };
     let publications = [Arc::new(publication)];
     let mut out = Vec::new();
-    Protocol::Plain.codec().encode_publications(&channel, &publications, &mut out);
-    assert_eq!(written::messages(&out), [(opcode, &*payload)]);
+    Wire::websocket(Protocol::Plain).encode_publications(&channel, &publications, &mut out);
+    assert_eq!(written::messages(&out), [(kind, &*payload)]);
     let mut out = Vec::new();
-    Protocol::Envelope.codec().encode_publications(&channel, &publications, &mut out);
+    Wire::websocket(Protocol::Envelope).encode_publications(&channel, &publications, &mut out);
     check_envelope(&out, &name);
 }
 
-fn check_commands(opcode: Opcode, message: &[u8]) {
+fn check_commands(kind: MessageKind, message: &[u8]) {
     for protocol in [Protocol::Plain, Protocol::Envelope] {
-        let decoded = protocol.codec().decode(opcode, message);
+        let decoded = protocol.decode(kind, message);
         let (request, rest) = decoded.expect("any message may be published");
         assert!(matches!(request.command, Command::Publish { data, .. } if data == message));
         assert!(rest.is_empty());
     }
-    let echo = Protocol::Echo.codec();
-    let (request, _) = echo.decode(opcode, message).expect("any message comes back");
-    let Command::Echo { opcode, data } = request.command else { panic!("not an echo") };
+    let echo = Wire::websocket(Protocol::Echo);
+    let decoded = echo.protocol.decode(kind, message);
+    let (request, _) = decoded.expect("any message comes back");
+    let Command::Echo { kind, data } = request.command else { panic!("not an echo") };
     let mut out = Vec::new();
-    assert_eq!(echo.encode_reply(0, &Reply::Echo { opcode, data }, &mut out), Ok(()));
-    assert_eq!(written::messages(&out), [(opcode, message)]);
+    assert_eq!(echo.encode_reply(0, &Reply::Echo { kind, data }, &mut out), Ok(()));
+    assert_eq!(written::messages(&out), [(kind, message)]);
 }
 
 fn check_errors(name: &str) {
     for protocol in [Protocol::Plain, Protocol::Envelope, Protocol::Echo] {
         for &error in ClientError::ALL {
             let mut out = Vec::new();
-            let closed = protocol.codec().encode_reply(0, &Reply::Error(error), &mut out);
+            let reply = Reply::Error(error);
+            let closed = Wire::websocket(protocol).encode_reply(0, &reply, &mut out);
             assert!(closed.is_err() && out.is_empty(), "an error has no message");
         }
     }
     let mut out = Vec::new();
     let gap = Push::Gap { channel: name, after: 1, next: u64::MAX };
-    assert_eq!(Protocol::Envelope.codec().encode_push(&gap, &mut out), Ok(()));
+    assert_eq!(Wire::websocket(Protocol::Envelope).encode_push(&gap, &mut out), Ok(()));
     check_envelope(&out, name);
 }
 
@@ -81,7 +83,9 @@ struct Wrapped {
 
 fn check_envelope(bytes: &[u8], name: &str) {
     let messages = written::messages(bytes);
-    let [(Opcode::Text, text)] = messages[..] else { panic!("{messages:?}: one text expected") };
+    let [(MessageKind::Text, text)] = messages[..] else {
+        panic!("{messages:?}: one text expected")
+    };
     let wrapped: Wrapped = serde_json::from_slice(text).expect("an envelope is JSON");
     assert_eq!(wrapped.channel, name);
 }

@@ -1,14 +1,14 @@
-//! Reads the frames that a codec wrote.
+//! Reads the frames that a wire made of a codec's messages.
 
-use corecast::ws::Opcode;
+use corecast::protocol::MessageKind;
 
 /// The messages in `bytes`, which must be whole, unmasked, unfragmented frames.
-pub(crate) fn messages(mut bytes: &[u8]) -> Vec<(Opcode, &[u8])> {
+pub(crate) fn messages(mut bytes: &[u8]) -> Vec<(MessageKind, &[u8])> {
     let mut messages = Vec::new();
     while let [first, short, rest @ ..] = bytes {
-        let opcode = match first {
-            0x81 => Opcode::Text,
-            0x82 => Opcode::Binary,
+        let kind = match first {
+            0x81 => MessageKind::Text,
+            0x82 => MessageKind::Binary,
             other => panic!("{other:#x} begins no message"),
         };
         let (length, rest) = match short {
@@ -24,10 +24,10 @@ pub(crate) fn messages(mut bytes: &[u8]) -> Vec<(Opcode, &[u8])> {
             _ => panic!("a server masks nothing"),
         };
         let (payload, rest) = rest.split_at(length);
-        if opcode == Opcode::Text {
+        if kind == MessageKind::Text {
             assert!(std::str::from_utf8(payload).is_ok(), "text is UTF-8");
         }
-        messages.push((opcode, payload));
+        messages.push((kind, payload));
         bytes = rest;
     }
     assert!(bytes.is_empty(), "no frame is cut");

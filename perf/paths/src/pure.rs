@@ -3,8 +3,9 @@
 use corecast::channel::{ChannelView, DataType, Publication};
 use corecast::handshake::{self, Progress, Rules};
 use corecast::ids::{Epoch, Moment};
-use corecast::protocol::Protocol;
-use corecast::ws::{Decoder, Limits, Opcode};
+use corecast::protocol::{Codec, MessageKind, Protocol};
+use corecast::wire::Wire;
+use corecast::ws::{Decoder, Limits};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -118,9 +119,8 @@ impl Inputs {
 
     /// Understands a Centrifugo client's message.
     pub(crate) fn decode(&mut self, message: &[u8]) -> usize {
-        let codec = Protocol::Centrifugo.codec();
         for _ in 0..TIMES {
-            let decoded = codec.decode(Opcode::Text, black_box(message));
+            let decoded = Protocol::Centrifugo.decode(MessageKind::Text, black_box(message));
             assert!(black_box(decoded).is_ok(), "it can be understood");
         }
         TIMES
@@ -128,6 +128,7 @@ impl Inputs {
 
     /// Writes the frame that every subscriber of a protocol gets.
     pub(crate) fn encode(&mut self, protocol: Protocol) -> usize {
+        let wire = Wire::websocket(protocol);
         let channel = ChannelView {
             name: "bench",
             data: DataType::Json,
@@ -137,7 +138,7 @@ impl Inputs {
         for _ in 0..TIMES {
             self.out.clear();
             let publications = black_box(&self.publications);
-            protocol.codec().encode_publications(&channel, publications, &mut self.out);
+            wire.encode_publications(&channel, publications, &mut self.out);
             assert!(!black_box(&self.out).is_empty(), "it has a frame");
         }
         TIMES

@@ -1,6 +1,10 @@
 //! Tests of one connection's outbox, and of the accounts that all of a shard's share.
 
 use super::*;
+use crate::protocol::Protocol;
+use crate::ws;
+
+const WIRE: Wire = Wire::websocket(Protocol::Plain);
 
 /// Frames of one message of `length` bytes.
 fn message(length: usize) -> Vec<u8> {
@@ -64,7 +68,7 @@ fn discarding_keeps_a_frame_that_has_begun_and_nothing_else() {
     outbox.push_own(&message(9), &mut accounts);
     // One byte of the second frame's header has gone out.
     outbox.consume(205, &mut accounts);
-    outbox.discard_unsent(&mut accounts);
+    outbox.discard_unsent(WIRE, &mut accounts);
     let mut left = Vec::new();
     outbox.gather(usize::MAX, &mut left);
     assert_eq!(left, piece[205..204 + 704]);
@@ -80,7 +84,7 @@ fn discarding_between_two_frames_or_before_the_first_keeps_nothing() {
         let (mut outbox, mut accounts) = (Outbox::default(), Accounts::default());
         outbox.push_own(&[message(200), message(200)].concat(), &mut accounts);
         outbox.consume(sent, &mut accounts);
-        outbox.discard_unsent(&mut accounts);
+        outbox.discard_unsent(WIRE, &mut accounts);
         assert!(outbox.is_empty(), "{sent}");
         assert_eq!(accounts.bytes(), 0);
     }
@@ -92,7 +96,7 @@ fn the_answer_to_a_request_head_is_not_taken_for_frames() {
     let head = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
     outbox.push_own(head, &mut accounts);
     outbox.consume(5, &mut accounts);
-    outbox.discard_unsent(&mut accounts);
+    outbox.discard_unsent(WIRE, &mut accounts);
     let mut left = Vec::new();
     outbox.gather(usize::MAX, &mut left);
     assert_eq!(left, head[5..]);
@@ -107,7 +111,7 @@ fn discarding_does_not_copy_a_long_frame_that_others_hold() {
         outbox.push_shared(Rc::clone(&frames), &mut accounts);
         outbox.push_own(&message(500), &mut accounts);
         outbox.consume(100_000, &mut accounts);
-        outbox.discard_unsent(&mut accounts);
+        outbox.discard_unsent(WIRE, &mut accounts);
     }
     assert!(accounts.bytes() < frames.memory_bytes() + 100 * 1_000, "{accounts:?}");
     outboxes.iter_mut().for_each(|outbox| outbox.clear(&mut accounts));

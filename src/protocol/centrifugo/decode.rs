@@ -20,8 +20,8 @@ pub(super) fn first_request(message: &[u8]) -> Result<(Request<'_>, &[u8]), Clos
         None => (message, &message[message.len()..]),
     };
     let line = std::str::from_utf8(line).map_err(|_| CloseReason::BadRequest)?;
-    let frame: Frame<'_> = object(line)?;
-    Ok((Request { id: frame.id, command: frame.command()? }, rest))
+    let raw: RawCommand<'_> = object(line)?;
+    Ok((Request { id: raw.id, command: raw.command()? }, rest))
 }
 
 /// Reads an object. Derived readers would take an array for one, field by field.
@@ -34,7 +34,7 @@ fn object<'m, T: Deserialize<'m>>(json: &'m str) -> Result<T, CloseReason> {
 
 /// A command on the wire. Source: `Command` in `client.proto`.
 #[derive(serde::Deserialize)]
-struct Frame<'m> {
+struct RawCommand<'m> {
     #[serde(default, deserialize_with = "or_default")]
     id: u32,
     #[serde(borrow)]
@@ -51,7 +51,7 @@ struct Frame<'m> {
     sub_refresh: Option<&'m RawValue>,
 }
 
-impl<'m> Frame<'m> {
+impl<'m> RawCommand<'m> {
     /// The command: of several bodies the first one that is not null counts, in this order.
     fn command(&self) -> Result<Command<'m>, CloseReason> {
         if self.id == 0 {

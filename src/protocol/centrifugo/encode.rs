@@ -6,16 +6,19 @@ use std::sync::Arc;
 use crate::channel::{ChannelView, Publication};
 use crate::ids::Position;
 use crate::protocol::json::{write_number, write_publication, write_string};
-use crate::protocol::{Connected, Push, Reply, Subscribed};
+use crate::protocol::{Connected, MessageKind, MessageSink, Push, Reply, Subscribed};
 use crate::reason::{ClientError, CloseReason};
-use crate::ws::{Opcode, OpenFrame};
 
-/// Bytes that a publication's frame has beside its payload, more or less: a wrong guess costs a
-/// move of the payload, nothing else.
+/// Bytes that a publication's message has beside its payload, more or less: a wrong guess costs a
+/// move of the message, nothing else.
 const PUBLICATION_REST_BYTES: usize = 24;
 
-/// Appends an answer in one frame.
-pub(super) fn reply(id: u32, reply: &Reply<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason> {
+/// Writes an answer in one message.
+pub(super) fn reply(
+    id: u32,
+    reply: &Reply<'_>,
+    out: &mut impl MessageSink,
+) -> Result<(), CloseReason> {
     if matches!(reply, Reply::Echo { .. }) {
         return Err(CloseReason::InternalError);
     }
@@ -26,22 +29,22 @@ pub(super) fn reply(id: u32, reply: &Reply<'_>, out: &mut Vec<u8>) -> Result<(),
         }
         _ => 0,
     };
-    let frame = OpenFrame::begin(Opcode::Text, payload_bytes, out);
-    out.extend_from_slice(br#"{"id":"#);
-    write_number(u64::from(id), out);
-    match reply {
-        Reply::Connected(connected) => reply_connected(connected, out),
-        Reply::Subscribed(subscribed) => reply_subscribed(subscribed, out),
-        Reply::Unsubscribed => out.extend_from_slice(br#","unsubscribe":{}"#),
-        Reply::Published => out.extend_from_slice(br#","publish":{}"#),
-        Reply::History { channel, publications, top } => {
-            reply_history(channel, publications, *top, out);
+    out.write_with(MessageKind::Text, payload_bytes, |out| {
+        out.extend_from_slice(br#"{"id":"#);
+        write_number(u64::from(id), out);
+        match reply {
+            Reply::Connected(connected) => reply_connected(connected, out),
+            Reply::Subscribed(subscribed) => reply_subscribed(subscribed, out),
+            Reply::Unsubscribed => out.extend_from_slice(br#","unsubscribe":{}"#),
+            Reply::Published => out.extend_from_slice(br#","publish":{}"#),
+            Reply::History { channel, publications, top } => {
+                reply_history(channel, publications, *top, out);
+            }
+            Reply::Error(error) => reply_error(*error, out),
+            Reply::Echo { .. } => {}
         }
-        Reply::Error(error) => reply_error(*error, out),
-        Reply::Echo { .. } => {}
-    }
-    out.push(b'}');
-    frame.finish(out);
+        out.push(b'}');
+    });
     Ok(())
 }
 
@@ -126,8 +129,8 @@ fn write_publications(
     out.push(b']');
 }
 
-/// Appends an event in one frame.
-pub(super) fn push(push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason> {
+/// Writes an event in one message.
+pub(super) fn push(push: &Push<'_>, out: &mut impl MessageSink) -> Result<(), CloseReason> {
     let (channel, reason) = match *push {
         Push::Subscribed(subscribed) => {
             push_subscribed(&subscribed, out);
@@ -138,47 +141,47 @@ pub(super) fn push(push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), CloseReason
         Push::Gap { .. } => return Err(CloseReason::InsufficientState),
     };
     let (code, text) = reason.code_and_text();
-    let frame = OpenFrame::begin(Opcode::Text, channel.len(), out);
-    out.extend_from_slice(br#"{"push":{"channel":"#);
-    write_string(channel, out);
-    out.extend_from_slice(br#","unsubscribe":{"code":"#);
-    write_number(u64::from(code), out);
-    out.extend_from_slice(br#","reason":"#);
-    write_string(text, out);
-    out.extend_from_slice(b"}}}");
-    frame.finish(out);
+    out.write_with(MessageKind::Text, channel.len(), |out| {
+        out.extend_from_slice(br#"{"push":{"channel":"#);
+        write_string(channel, out);
+        out.extend_from_slice(br#","unsubscribe":{"code":"#);
+        write_number(u64::from(code), out);
+        out.extend_from_slice(br#","reason":"#);
+        write_string(text, out);
+        out.extend_from_slice(b"}}}");
+    });
     Ok(())
 }
 
-fn push_subscribed(subscribed: &Subscribed<'_>, out: &mut Vec<u8>) {
+fn push_subscribed(subscribed: &Subscribed<'_>, out: &mut impl MessageSink) {
     let Subscribed { channel, publications, .. } = *subscribed;
-    let frame = OpenFrame::begin(Opcode::Text, channel.name.len(), out);
-    out.extend_from_slice(br#"{"push":{"channel":"#);
-    write_string(channel.name, out);
-    // SDKs do not look for publications in here, so these follow as if they were new.
-    reply_subscribed(&Subscribed { publications: &[], ..*subscribed }, out);
-    out.extend_from_slice(b"}}");
-    frame.finish(out);
+    out.write_with(MessageKind::Text, channel.name.len(), |out| {
+        out.extend_from_slice(br#"{"push":{"channel":"#);
+        write_string(channel.name, out);
+        // SDKs do not look for publications in here, so these follow as if they were new.
+        reply_subscribed(&Subscribed { publications: &[], ..*subscribed }, out);
+        out.extend_from_slice(b"}}");
+    });
     self::publications(&channel, publications, out);
 }
 
-/// Appends publications, a frame each.
+/// Writes publications, a message each.
 pub(super) fn publications(
     channel: &ChannelView<'_>,
     publications: &[Arc<Publication>],
-    out: &mut Vec<u8>,
+    out: &mut impl MessageSink,
 ) {
     let mut front = Vec::with_capacity(PUBLICATION_REST_BYTES + channel.name.len() + 8);
     front.extend_from_slice(br#"{"push":{"channel":"#);
     write_string(channel.name, &mut front);
     front.extend_from_slice(br#","pub":"#);
     for publication in publications {
-        let payload_bytes = front.len() + publication.data.len() + PUBLICATION_REST_BYTES;
-        let frame = OpenFrame::begin(Opcode::Text, payload_bytes, out);
-        out.extend_from_slice(&front);
-        write_publication(channel, publication, out);
-        out.extend_from_slice(b"}}");
-        frame.finish(out);
+        let bytes = front.len() + publication.data.len() + PUBLICATION_REST_BYTES;
+        out.write_with(MessageKind::Text, bytes, |out| {
+            out.extend_from_slice(&front);
+            write_publication(channel, publication, out);
+            out.extend_from_slice(b"}}");
+        });
     }
 }
 

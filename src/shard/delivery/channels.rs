@@ -1,7 +1,7 @@
 //! Channels with subscribers on this shard: who they are, and what they have not been given yet.
 //!
 //! Publications are gathered in an open segment; sealing it makes it part of the channel's log,
-//! encoded at most once for each protocol. A subscriber's cursor says which segments it has been
+//! encoded at most once for each wire. A subscriber's cursor says which segments it has been
 //! given, so what it has not seen is a run of ready bytes, whoever else has seen it.
 
 use std::collections::VecDeque;
@@ -13,8 +13,8 @@ use crate::collections::{Named, Table};
 use crate::connection::Frames;
 use crate::ids::{Epoch, Moment, Position, ShardId, Slot};
 use crate::limits::SEGMENT_BYTES_MAX;
-use crate::protocol::Protocol;
 use crate::subnets::SubnetId;
+use crate::wire::Wire;
 
 /// A subscriber's place: its connection's slot and the number of its subscription there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Subscribers {
 /// Publications that are delivered together.
 struct Segment {
     publications: Vec<Arc<Publication>>,
-    frames: [Option<Rc<Frames>>; Protocol::COUNT],
+    frames: [Option<Rc<Frames>>; Wire::COUNT],
     /// The sweep that was under way when it was sealed.
     pass: u64,
 }
@@ -233,42 +233,42 @@ impl Local {
         self.log.as_ref().is_some_and(|log| !log.segments.is_empty())
     }
 
-    /// The segment at `cursor` as frames of `protocol`.
+    /// The segment at `cursor` as frames of `wire`.
     ///
     /// # Panics
     /// It is not kept: see [`Local::segment_facts`].
     #[expect(clippy::expect_used, reason = "whoever asks has found the segment there")]
-    pub fn frames(&mut self, cursor: u32, protocol: Protocol) -> &Rc<Frames> {
+    pub fn frames(&mut self, cursor: u32, wire: Wire) -> &Rc<Frames> {
         let segment = self.segment(cursor).expect("a segment stays until everybody has it");
-        let encoded = match &segment.frames[protocol as usize] {
+        let encoded = match &segment.frames[wire.index()] {
             Some(_) => None,
             None => {
                 let mut out = Vec::new();
                 let publications = &segment.publications;
-                protocol.codec().encode_publications(&self.view(), publications, &mut out);
+                wire.encode_publications(&self.view(), publications, &mut out);
                 Some(Frames::new(out))
             }
         };
         let head = self.head;
         let log = self.log.as_mut().expect("the segment is in it");
         let at = index_of(&log.segments, head, cursor).expect("the segment is in the log");
-        let frames = &mut log.segments[at].frames[protocol as usize];
+        let frames = &mut log.segments[at].frames[wire.index()];
         if encoded.is_some() {
             *frames = encoded;
         }
         frames.as_ref().expect("it has been encoded")
     }
 
-    /// The last segment as frames of `protocol`, how many publications it holds, and when the
+    /// The last segment as frames of `wire`, how many publications it holds, and when the
     /// oldest was accepted. The way of almost all deliveries, so it looks at nothing else.
-    pub fn last_segment(&mut self, protocol: Protocol) -> Option<(&Rc<Frames>, usize, Moment)> {
+    pub fn last_segment(&mut self, wire: Wire) -> Option<(&Rc<Frames>, usize, Moment)> {
         let segment = self.log.as_ref()?.segments.back()?;
         let facts = (segment.publications.len(), segment.publications.first()?.accepted);
-        if segment.frames[protocol as usize].is_none() {
-            self.frames(self.head.wrapping_sub(1), protocol);
+        if segment.frames[wire.index()].is_none() {
+            self.frames(self.head.wrapping_sub(1), wire);
         }
         let segment = self.log.as_ref()?.segments.back()?;
-        segment.frames[protocol as usize].as_ref().map(|frames| (frames, facts.0, facts.1))
+        segment.frames[wire.index()].as_ref().map(|frames| (frames, facts.0, facts.1))
     }
 
     /// How many publications the segment at `cursor` holds, the offset of the first one that has a

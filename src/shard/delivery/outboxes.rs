@@ -11,7 +11,7 @@ use crate::ids::{Moment, Slot};
 use crate::kernel::ConnectionKey;
 use crate::limits::OUTBOX_UNBLOCKED_FACTOR;
 use crate::metrics::ShardCounters;
-use crate::protocol::{OnGap, Push};
+use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
 
 /// Whether a connection keeps up with its channels.
@@ -96,8 +96,9 @@ impl Delivery {
 
     /// Forgets what a connection has not begun to be sent.
     pub fn discard_unsent(&mut self, slots: &mut Slots, key: ConnectionKey) {
-        if let Some(busy) = slots.connection(key).busy.as_mut() {
-            busy.outbox.discard_unsent(&mut self.budget.accounts);
+        let connection = slots.connection(key);
+        if let Some(busy) = connection.busy.as_mut() {
+            busy.outbox.discard_unsent(connection.wire, &mut self.budget.accounts);
             self.budget.rank(key.slot, &mut busy.outbox);
         }
     }
@@ -147,7 +148,7 @@ fn take_pending(connection: &mut Connection, locals: &mut Locals, with: Collecti
         (0..connection.subscriptions_count()).for_each(|index| forgo(connection, locals, index));
         return Pace::KeepsUp;
     }
-    let protocol = connection.protocol;
+    let wire = connection.wire;
     for index in 0..connection.subscriptions_count() {
         let subscription = *connection.subscribed(index);
         let local = locals.local(subscription.channel);
@@ -165,13 +166,13 @@ fn take_pending(connection: &mut Connection, locals: &mut Locals, with: Collecti
                 ended = Some(CloseReason::InsufficientState);
                 break;
             };
-            let frames = Rc::clone(local.frames(cursor, protocol));
+            let frames = Rc::clone(local.frames(cursor, wire));
             let outbox = &mut connection.busy().outbox;
             // Who has begun to skip goes on until there is much room: one gap, not one for each
             // publication that is a little shorter than those before.
             let crowded = skipping && outbox.cost_bytes() > limit / 2;
             if crowded || outbox.cost_bytes() + frames.bytes().len() > limit {
-                ended = too_slow(local.namespace.slow_policy, protocol.codec().on_gap());
+                ended = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
                 if ended.is_some() {
                     break;
                 }
@@ -232,13 +233,13 @@ fn push_skip_notice(
     next: u64,
     accounts: &mut Accounts,
 ) {
-    let codec = connection.protocol.codec();
+    let wire = connection.wire;
     let skips = &mut connection.busy().skips;
     let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
     let (_, after) = skips.swap_remove(at);
-    if codec.on_gap() == OnGap::Notice {
+    if wire.protocol.on_gap() == OnGap::Notice {
         let mut frames = Vec::new();
-        let encoded = codec.encode_push(&Push::Gap { channel, after, next }, &mut frames);
+        let encoded = wire.encode_push(&Push::Gap { channel, after, next }, &mut frames);
         if encoded.is_ok() {
             connection.busy().outbox.push_own(&frames, accounts);
         }

@@ -343,7 +343,7 @@ fn take_only_segment(
         return None;
     }
     let head = local.head();
-    let (frames, count, accepted) = local.last_segment(connection.protocol)?;
+    let (frames, count, accepted) = local.last_segment(connection.wire)?;
     let frames = Rc::clone(frames);
     subscription.cursor = head;
     counters.deliveries.add(count as u64);

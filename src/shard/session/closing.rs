@@ -10,7 +10,7 @@ use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::{CloseReason, UnsubscribeReason};
-use crate::ws;
+use crate::ws::Decoder;
 
 /// What a client is told at the end of its connection or subscription, and the application of it.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +86,7 @@ impl<S: Sockets> Sessions<S> {
             State::Vacant | State::Closing | State::Released => return,
         }
         let connection = self.slots.connection(key);
+        let wire = connection.wire;
         let too_late =
             matches!(reason, CloseReason::Slow | CloseReason::OutboxesFull | CloseReason::NoPong);
         if !too_late && connection.state == State::Connected {
@@ -95,7 +96,7 @@ impl<S: Sockets> Sessions<S> {
         }
         self.begin_closing(key, reason, Some(farewell));
         let mut frame = Vec::new();
-        ws::encode_close(farewell.code, cut(farewell.text), &mut frame);
+        wire.encode_close(farewell.code, cut(farewell.text), &mut frame);
         if too_late {
             // It would not be read in time anyway; what was begun must be finished.
             self.delivery.discard_unsent(&mut self.slots, key);
@@ -140,7 +141,7 @@ impl<S: Sockets> Sessions<S> {
         connection.flags.clear(Flags::PARKED);
         let busy = connection.busy();
         busy.head = Vec::new();
-        busy.decoder = ws::Decoder::new();
+        busy.decoder = Decoder::new();
         busy.parked = None;
         busy.waiting = None;
         busy.plain = None;
@@ -217,7 +218,7 @@ impl<S: Sockets> Sessions<S> {
         match connection.state {
             State::Handshaking | State::Upgrading => self.counters.handshaking.subtract(1),
             State::Opened | State::Connected => {
-                self.counters.connections[connection.protocol as usize].subtract(1);
+                self.counters.connections[connection.wire.protocol as usize].subtract(1);
             }
             State::Vacant | State::Closing | State::Released => return,
         }

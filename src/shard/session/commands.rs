@@ -10,8 +10,9 @@ use crate::handshake::{Endpoint, Upgrade};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX};
 use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
-use crate::protocol::{Command, Connected, HistoryQuery, Protocol, Reply, Request};
+use crate::protocol::{Codec, Command, Connected, HistoryQuery, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
+use crate::wire::Wire;
 use std::sync::Arc;
 
 impl<S: Sockets> Sessions<S> {
@@ -19,20 +20,21 @@ impl<S: Sockets> Sessions<S> {
     pub(super) fn open(&mut self, key: ConnectionKey, upgrade: Upgrade) -> Flow {
         let connection = self.slots.connection(key);
         let mut protobuf = false;
-        (connection.protocol, connection.state) = match upgrade.endpoint {
+        connection.wire = Wire::of(&upgrade.endpoint);
+        connection.state = match upgrade.endpoint {
             Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
                 protobuf = asked;
                 if frame_pings {
                     connection.flags.set(Flags::FRAME_PINGS);
                 }
-                (Protocol::Centrifugo, State::Opened)
+                State::Opened
             }
             Endpoint::Plain(request) => {
                 return self.begin_upgrade(key, request, upgrade.acceptance);
             }
-            Endpoint::Echo => (Protocol::Echo, State::Connected),
+            Endpoint::Echo => State::Connected,
         };
-        let (protocol, opened) = (connection.protocol, connection.state == State::Opened);
+        let (protocol, opened) = (connection.wire.protocol, connection.state == State::Opened);
         self.counters.handshaking.subtract(1);
         self.counters.connections[protocol as usize].add(1);
         self.counters.handshakes_ok.add(1);
@@ -93,7 +95,7 @@ impl<S: Sockets> Sessions<S> {
             }
             Command::Unavailable => self.fail(key, id, ClientError::NotAvailable),
             Command::Send { data } => self.on_send(key, data),
-            Command::Echo { opcode, data } => self.reply(key, id, &Reply::Echo { opcode, data }),
+            Command::Echo { kind, data } => self.reply(key, id, &Reply::Echo { kind, data }),
         }
     }
 
@@ -121,14 +123,14 @@ impl<S: Sockets> Sessions<S> {
                 Some(name) => name.clone(),
                 None => return self.stop(key, CloseReason::UnsupportedData),
             },
-            None if connection.protocol == Protocol::Centrifugo => ChannelName::new(channel),
+            None if !channel.is_empty() => ChannelName::new(channel),
             None => return self.stop(key, CloseReason::UnsupportedData),
         };
         let namespace = match self.options.namespaces().resolve(channel.as_str()) {
             Ok(namespace) => Arc::clone(namespace),
             Err(error) => return self.fail(key, id, error),
         };
-        let (codec, permissions) = (connection.protocol.codec(), connection.permissions);
+        let (protocol, permissions) = (connection.wire.protocol, connection.permissions);
         let role = self.role(key, channel.as_str());
         if !permissions.may_publish(&namespace, role) {
             return self.fail(key, id, ClientError::PermissionDenied);
@@ -136,7 +138,7 @@ impl<S: Sockets> Sessions<S> {
         if let Err(error) = self.check_creating(key, channel.as_str()) {
             return self.fail(key, id, error);
         }
-        let payload = codec.payload(namespace.data, data);
+        let payload = protocol.payload(namespace.data, data);
         let data = match payload.and_then(|data| check_payload(namespace.data, &data)) {
             Ok(data) => data,
             Err(error) => return self.fail(key, id, error),
@@ -344,7 +346,7 @@ impl<S: Sockets> Sessions<S> {
     pub(super) fn reply(&mut self, key: ConnectionKey, id: u32, reply: &Reply<'_>) -> Flow {
         let connection = self.slots.connection(key);
         let mut frames = std::mem::take(&mut self.input.reply_buffer);
-        match connection.protocol.codec().encode_reply(id, reply, &mut frames) {
+        match connection.wire.encode_reply(id, reply, &mut frames) {
             Ok(()) => {
                 if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
                 {

@@ -12,7 +12,7 @@ use crate::connection::{DeliveryMode, Maker};
 use crate::ids::{Position, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::GAPS_TOLD_PER_TICK;
-use crate::protocol::{OnGap, Push};
+use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
 use crate::shard::delivery::{Gap, Step};
 
@@ -136,7 +136,7 @@ impl<S: Sockets> Sessions<S> {
         let key = ConnectionKey { slot, generation: connection.generation };
         // Telling another one may have closed it.
         let Some(index) = connection.find_subscription(gap.place) else { return };
-        let on_gap = connection.protocol.codec().on_gap();
+        let on_gap = connection.wire.protocol.on_gap();
         let found = *connection.subscribed(index);
         if !found.positioned || found.mode == DeliveryMode::Recovering {
             return;
@@ -194,14 +194,14 @@ impl<S: Sockets> Sessions<S> {
         if subscribed || !connection.is_served() {
             return;
         }
-        let codec = connection.protocol.codec();
-        if made_by == Maker::Application || codec.on_gap() == OnGap::Close {
+        let wire = connection.wire;
+        if made_by == Maker::Application || wire.protocol.on_gap() == OnGap::Close {
             return self.close(key, CloseReason::InsufficientState);
         }
         let reason = UnsubscribeReason::InsufficientState;
         let push = Push::Unsubscribed { channel: channel.as_str(), reason };
         let mut frames = Vec::new();
-        match codec.encode_push(&push, &mut frames) {
+        match wire.encode_push(&push, &mut frames) {
             Ok(()) => self.send_event(key, &frames),
             Err(reason) => self.close(key, reason),
         }

@@ -9,7 +9,6 @@ use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{ROUND_TICKS_MAX, TICK_SLOTS};
 use crate::reason::CloseReason;
-use crate::ws;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
@@ -161,9 +160,8 @@ impl<S: Sockets> Sessions<S> {
         if connection.flags.has(Flags::BLOCKED) {
             return; // Taking what waits for it is the sign of life that is asked for.
         }
-        let mut frame = Vec::new();
-        let own = !connection.flags.has(Flags::FRAME_PINGS)
-            && connection.protocol.codec().encode_ping(&mut frame);
+        let (wire, mut frame) = (connection.wire, Vec::new());
+        let own = !connection.flags.has(Flags::FRAME_PINGS) && wire.encode_ping(&mut frame);
         if own {
             if connection.flags.has(Flags::PINGED) {
                 connection.flags.set(Flags::OVERDUE);
@@ -171,7 +169,7 @@ impl<S: Sockets> Sessions<S> {
             connection.flags.set(Flags::PINGED);
         } else {
             frame.clear();
-            ws::encode_ping(&[], &mut frame);
+            wire.encode_frame_ping(&mut frame);
         }
         self.send_own(key, &frame);
     }

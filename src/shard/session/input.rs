@@ -11,8 +11,9 @@ use crate::handshake::{self, Progress, Unavailable};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
 use crate::limits::{HANDSHAKE_RECEIVES_MAX, RECEIVE_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
+use crate::protocol::{Codec, MessageKind};
 use crate::reason::CloseReason;
-use crate::ws::{self, Decoder, Incoming, Opcode};
+use crate::ws::{self, Decoder, Incoming};
 
 /// Input that has not been carried out, of all connections.
 pub(super) struct Input {
@@ -330,15 +331,16 @@ impl<S: Sockets> Sessions<S> {
     fn on_event(&mut self, key: ConnectionKey, event: &Incoming<'_>) -> Flow {
         match *event {
             Incoming::Message { opcode, data } => {
-                let (flow, left) = self.on_commands(key, opcode, data);
+                let kind = opcode.into();
+                let (flow, left) = self.on_commands(key, kind, data);
                 if flow == Flow::Wait {
-                    self.slots.connection(key).park_message(opcode, left);
+                    self.slots.connection(key).park_message(kind, left);
                 }
                 flow
             }
             Incoming::Ping(payload) => {
                 let mut frame = Vec::new();
-                ws::encode_pong(payload, &mut frame);
+                self.slots.connection(key).wire.encode_pong(payload, &mut frame);
                 self.send_own(key, &frame);
                 Flow::Continue
             }
@@ -357,14 +359,14 @@ impl<S: Sockets> Sessions<S> {
     pub(super) fn on_commands<'m>(
         &mut self,
         key: ConnectionKey,
-        opcode: Opcode,
+        kind: MessageKind,
         mut message: &'m [u8],
     ) -> (Flow, &'m [u8]) {
         let reading_bytes_max = self.options.reading_bytes_max();
         loop {
             let connection = self.slots.connection(key);
-            let codec = connection.protocol.codec();
-            let decoded = guarded(|| codec.decode(opcode, message));
+            let protocol = connection.wire.protocol;
+            let decoded = guarded(|| protocol.decode(kind, message));
             let flow = match decoded {
                 Err(Panicked) => self.on_parse_panic(key),
                 Ok(Err(reason)) => {

@@ -103,8 +103,8 @@ impl<S: Sockets> Sessions<S> {
         match (recovered, local.next()) {
             _ if crate::sabotage!(ForgottenMissed) => {}
             (Some(missed), _) => {
-                let codec = connection.protocol.codec();
-                codec.encode_publications(&local.view(), &missed, &mut frames);
+                let wire = connection.wire;
+                wire.encode_publications(&local.view(), &missed, &mut frames);
                 self.send_own(key, &frames);
             }
             (None, None) => unreachable!("a channel with a subscriber has a position"),
@@ -119,7 +119,7 @@ impl<S: Sockets> Sessions<S> {
         let channel = self.delivery.local(gap.place).name.as_str();
         let push = Push::Gap { channel, after: gap.last.offset, next: gap.next };
         let mut frames = Vec::new();
-        match self.slots.connection(key).protocol.codec().encode_push(&push, &mut frames) {
+        match self.slots.connection(key).wire.encode_push(&push, &mut frames) {
             Ok(()) => self.send_event(key, &frames),
             Err(reason) => self.close(key, reason),
         }

@@ -42,7 +42,7 @@ impl<S: Sockets> Sessions<S> {
     fn go_on_parked(&mut self, key: ConnectionKey, mut parked: Box<Parked>) -> Flow {
         if let Some(mut message) = parked.message.take() {
             let commands = &message.bytes[message.done..];
-            let (flow, left) = self.on_commands(key, message.opcode, commands);
+            let (flow, left) = self.on_commands(key, message.kind, commands);
             if flow == Flow::Wait {
                 message.done = message.bytes.len() - left.len();
                 parked.message = (!left.is_empty()).then_some(message);

@@ -105,7 +105,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// Whether a connection is a client's, and not a test suite's.
     fn is_session(&mut self, key: ConnectionKey) -> bool {
-        self.slots.connection(key).protocol != Protocol::Echo
+        self.slots.connection(key).wire.protocol != Protocol::Echo
     }
 
     fn has_room_for_reports(&mut self) -> bool {

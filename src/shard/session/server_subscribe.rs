@@ -11,7 +11,7 @@ use crate::ids::{ConnectionId, Position, Since};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::SUBSCRIBING_REPLY_BYTES;
 use crate::mesh::{Answer, Asker, Post, Subscribe, Subscribed, Ticket, ToHome};
-use crate::protocol::{self, Protocol, Push};
+use crate::protocol::{self, Codec, Push};
 use crate::reason::{ClientError, UnsubscribeReason};
 use crate::shard::delivery::Entered;
 
@@ -138,8 +138,8 @@ impl<S: Sockets> Sessions<S> {
         let id = self.connection_id(key);
         let subscribed = self.is_subscribed(key, name.as_str());
         let connection = self.slots.connection(key);
-        if !matches!(connection.protocol, Protocol::Centrifugo | Protocol::Envelope) {
-            return false; // A message of the others does not say which channel it is from.
+        if !connection.wire.protocol.names_channels() {
+            return false; // A message does not say which channel it is from.
         }
         let waiting = connection.busy.as_ref().and_then(|busy| busy.waiting.as_deref());
         let asked = matches!(waiting, Some(PendingRequest::Subscribe(own)) if own.channel == *name);
@@ -263,7 +263,7 @@ impl<S: Sockets> Sessions<S> {
             position,
         });
         let mut frames = Vec::new();
-        let encoded = connection.protocol.codec().encode_push(&push, &mut frames);
+        let encoded = connection.wire.encode_push(&push, &mut frames);
         let terms = Terms { positioned: grant.positioned, made_by: Maker::Application };
         self.add_subscription(key, place, terms);
         match encoded {

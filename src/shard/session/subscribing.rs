@@ -202,8 +202,7 @@ impl<S: Sockets> Sessions<S> {
             busy.unserved = busy.unserved.and(Some(self.now));
         }
         let mut frames = std::mem::take(&mut self.input.reply_buffer);
-        let encoded =
-            connection.protocol.codec().encode_reply(waiting.request, &reply, &mut frames);
+        let encoded = connection.wire.encode_reply(waiting.request, &reply, &mut frames);
         let terms = Terms { positioned: waiting.grant.positioned, made_by: Maker::Client };
         self.add_subscription(key, place, terms);
         if let Err(reason) = encoded {
@@ -276,7 +275,7 @@ impl<S: Sockets> Sessions<S> {
     pub(super) fn end_subscription(&mut self, slot: Slot, index: usize, reason: UnsubscribeReason) {
         let connection = self.slots.tenant(slot);
         let key = ConnectionKey { slot, generation: connection.generation };
-        let codec = connection.protocol.codec();
+        let wire = connection.wire;
         let Subscription { channel: place, made_by, .. } = *connection.subscribed(index);
         if made_by == Maker::Application && reason == UnsubscribeReason::InsufficientState {
             // The client would not subscribe again by itself.
@@ -285,7 +284,7 @@ impl<S: Sockets> Sessions<S> {
         let channel = self.delivery.local(place).name.as_str();
         let push = Push::Unsubscribed { channel, reason };
         let mut frames = Vec::new();
-        match codec.encode_push(&push, &mut frames) {
+        match wire.encode_push(&push, &mut frames) {
             Ok(()) => {
                 self.report_unsubscribe(slot, index, Farewell::of_subscription(reason));
                 self.remove_subscription(slot, index);

@@ -17,7 +17,7 @@ use crate::handshake::{self, Acceptance, PlainRequest, Unavailable};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::UPGRADE_TIMEOUT;
 use crate::mesh::Subscribed;
-use crate::protocol::{Protocol, Reply};
+use crate::protocol::Reply;
 use crate::reason::{ClientError, CloseReason};
 
 /// Why a request can't be served, and what it names that is at fault.
@@ -38,8 +38,6 @@ impl<S: Sockets> Sessions<S> {
         connection.flags.set(Flags::WAITING);
         connection.permissions = Permissions::without_token(&self.options.settings.auth);
         let permissions = connection.permissions;
-        let envelope = request.as_ref().is_ok_and(|request| request.envelope);
-        connection.protocol = if envelope { Protocol::Envelope } else { Protocol::Plain };
         let acceptance = Some(acceptance);
         connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
         let checked = request
@@ -147,7 +145,7 @@ impl<S: Sockets> Sessions<S> {
         }
         connection.state = State::Connected;
         connection.flags.clear(Flags::WAITING);
-        let protocol = connection.protocol;
+        let protocol = connection.wire.protocol;
         self.counters.handshaking.subtract(1);
         self.counters.handshakes_ok.add(1);
         self.counters.connections[protocol as usize].add(1);
@@ -166,8 +164,7 @@ impl<S: Sockets> Sessions<S> {
             return self.refuse_upgrade(key, row.text);
         }
         let connection = self.slots.connection(key);
-        let codec = connection.protocol.codec();
-        let encoded = codec.encode_reply(0, &Reply::Error(error), &mut Vec::new());
+        let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());
         let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
         let text = match detail {
             "" => row.text.to_owned(),
