@@ -5,7 +5,7 @@
 //! holds from version to version, so nothing here uses `std::hash::Hash`.
 
 use std::fmt;
-use std::hash::Hasher as _;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 
@@ -57,6 +57,12 @@ impl KeyedHash {
         KeyedHash(SipHasher13::new_with_keys(first, second))
     }
 
+    /// A hash with a key that only this process has, for tables that stay in it.
+    pub fn random() -> KeyedHash {
+        let random = RandomState::new();
+        KeyedHash::new((random.hash_one(0), random.hash_one(1)))
+    }
+
     /// The hash of `bytes`.
     pub fn of(&self, bytes: &[u8]) -> u64 {
         self.0.hash(bytes)
@@ -81,6 +87,7 @@ mod tests {
         assert_eq!(hash(secret, "homes"), 71_676_614_958_356_770);
         assert_ne!(hash(secret, "homes"), hash(secret, "clients"));
         assert_ne!(hash(secret, "homes"), hash(NodeSecret::new([0; 16]), "homes"));
+        assert_ne!(KeyedHash::random().of(b"a"), KeyedHash::random().of(b"a"));
         assert!(
             !format!("{secret:?} {:?}", secret.keyed(""))
                 .contains(|one: char| one.is_ascii_digit())

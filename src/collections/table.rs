@@ -2,10 +2,12 @@
 //! the channel itself, and no operation touches more than a small part of a large table, so that
 //! none of them stalls a turn.
 
+use std::cell::Cell;
+
 use hashbrown::HashTable;
-use std::hash::{BuildHasher, RandomState};
 
 use super::Bitmap;
+use crate::secret::KeyedHash;
 
 /// Parts of an index. Each grows for itself, and at another moment than the others.
 const PARTS: usize = 64;
@@ -96,7 +98,10 @@ pub trait Named {
 /// A table of things by their names.
 pub struct Table<T> {
     /// Clients choose the names: what they do must not show them how to make names meet.
-    hasher: RandomState,
+    hash: KeyedHash,
+    /// The place that was found last. Most names are looked up several times in a row, and a look
+    /// there costs less than a hash.
+    last: Cell<u32>,
     index: Index,
     pages: Vec<Page<T>>,
     /// Pages with a free place.
@@ -112,7 +117,8 @@ struct Page<T> {
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
         Table {
-            hasher: RandomState::new(),
+            hash: KeyedHash::random(),
+            last: Cell::new(0),
             index: Index::default(),
             pages: Vec::new(),
             roomy: Bitmap::default(),
@@ -134,7 +140,12 @@ impl<T: Named> Table<T> {
     /// The place of what is called `name`.
     pub fn find(&self, name: &str) -> Option<u32> {
         let is = |place| self.get(place).is_some_and(|found| found.name() == name);
-        self.index.find(self.hasher.hash_one(name), is)
+        if is(self.last.get()) {
+            return Some(self.last.get());
+        }
+        let found = self.index.find(self.hash.of(name.as_bytes()), is)?;
+        self.last.set(found);
+        Some(found)
     }
 
     /// What is at `place`.
@@ -152,7 +163,7 @@ impl<T: Named> Table<T> {
     /// Adds something whose name is not there. Returns its place: low ones are used first, so that
     /// high pages become empty.
     pub fn insert(&mut self, thing: T) -> u32 {
-        let hash = self.hasher.hash_one(thing.name());
+        let hash = self.hash.of(thing.name().as_bytes());
         let number = self.roomy.take_from(0).unwrap_or(self.pages.len());
         if number == self.pages.len() {
             self.pages.push(Page { places: Vec::new(), free: Vec::new() });
@@ -171,6 +182,7 @@ impl<T: Named> Table<T> {
         }
         let place = (number * PAGE + within) as u32;
         self.index.insert(hash, place);
+        self.last.set(place);
         place
     }
 
@@ -184,7 +196,7 @@ impl<T: Named> Table<T> {
             (page.places, page.free) = (Vec::new(), Vec::new());
         }
         self.roomy.insert(number);
-        let known = self.index.remove(self.hasher.hash_one(removed.name()), place);
+        let known = self.index.remove(self.hash.of(removed.name().as_bytes()), place);
         assert!(known, "whatever has a place is in the index");
         Some(removed)
     }
@@ -233,6 +245,19 @@ mod tests {
             assert_eq!(table.find(&format!("name {n}")), (n % 3 != 0).then_some(place));
         }
         assert_eq!(table.iter().count(), table.count());
+    }
+
+    #[test]
+    fn the_place_that_was_found_last_is_not_taken_for_that_of_another_name() {
+        let mut table = Table::<String>::default();
+        let place = table.insert("a".to_owned());
+        assert_eq!((table.find("a"), table.find("b")), (Some(place), None));
+        table.remove(place);
+        assert_eq!(table.find("a"), None);
+        assert_eq!(table.insert("b".to_owned()), place, "the place is used again");
+        assert_eq!((table.find("a"), table.find("b")), (None, Some(place)));
+        let other = table.insert("a".to_owned());
+        assert_eq!((table.find("b"), table.find("a")), (Some(place), Some(other)));
     }
 
     #[test]
