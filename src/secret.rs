@@ -60,7 +60,7 @@ impl KeyedHash {
     /// A hash with a key that only this process has, for tables that stay in it.
     pub fn random() -> KeyedHash {
         let random = RandomState::new();
-        KeyedHash::new((random.hash_one(0), random.hash_one(1)))
+        KeyedHash::new(random.hash_one(0), random.hash_one(1))
     }
 
     /// The hash of `bytes`.

@@ -9,7 +9,7 @@ use super::{Home, Request};
 use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{Epoch, Moment, Position, Since};
-use crate::limits::{LOCATES_PER_TICK, PLACE_TIMEOUT};
+use crate::limits::{LOCATES_PER_TICK, PLACE_TIMEOUT, WALK_STEPS_MAX};
 use crate::mesh::{Answer, Found, Post, ToBus, ToShard};
 use crate::reason::ClientError;
 
@@ -293,6 +293,7 @@ impl Home {
     /// The bus has not said in time what was asked of a channel. Its answer is still to come, for
     /// those who have not waited long enough.
     fn expire_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
+        self.hear(channel);
         let Awaiting { waiting, deadlines, .. } = &mut self.awaiting;
         let Some(waiting) = waiting.get_mut(channel) else { return };
         if let Some(since) = waiting.since.take() {
@@ -340,7 +341,19 @@ impl Home {
 
     /// Channels of a stream may have missed something.
     pub(super) fn on_adrift(&mut self, stream: usize, streams: usize) {
-        let adrift = self.channels.set_adrift(|name| stream_of(name, streams) == stream);
+        self.channels.lose(stream, streams);
+    }
+
+    /// Lets a channel hear of losses before it is used.
+    pub(super) fn hear(&mut self, channel: &ChannelName) {
+        if self.channels.hear(channel) {
+            self.awaiting.adrift.push_back(channel.clone());
+        }
+    }
+
+    /// Lets some more channels hear of losses.
+    pub(super) fn turn_losses(&mut self) {
+        let adrift = self.channels.hear_some(WALK_STEPS_MAX);
         self.awaiting.adrift.extend(adrift);
     }
 

@@ -13,6 +13,7 @@ mod replica;
 mod history;
 mod interest;
 mod keeping;
+mod losses;
 mod older;
 mod stored;
 
@@ -33,6 +34,7 @@ use deadlines::{Deadlines, Links, Wait};
 use epochs::Epochs;
 use history::Totals;
 use interest::Interested;
+use losses::Losses;
 use stored::StoredOrder;
 
 /// A channel's name, and the namespace to which it belongs.
@@ -57,6 +59,8 @@ struct Channel {
     /// Tells this life of the place in the table from others: another channel, or the same one
     /// before it moved.
     life: u32,
+    /// Number of the last loss of the bus that it has heard of.
+    heard: u32,
     /// Whether nothing before the top is missing. Always so where this shard gives the offsets.
     known: bool,
     /// Whether the bus has given it a place in this epoch that it has had before.
@@ -171,6 +175,7 @@ pub struct Channels {
     evictions: [u64; Eviction::ALL.len()],
     /// Number of the last life of a place.
     last_life: u32,
+    losses: Losses,
 }
 
 impl Channels {
@@ -187,6 +192,7 @@ impl Channels {
             deadlines: Deadlines::default(),
             evictions: [0; Eviction::ALL.len()],
             last_life: 0,
+            losses: Losses::default(),
         }
     }
 
@@ -428,7 +434,7 @@ impl Channels {
     /// Adds a channel that is not there, of which nothing is kept and which stands at `position`.
     fn insert(&mut self, channel: Resolved<'_>, position: Position) -> u32 {
         let Resolved { name, namespace } = channel;
-        let life = self.next_life();
+        let (life, heard) = (self.next_life(), self.losses.last());
         self.channels.insert(Channel {
             name: name.clone(),
             namespace: Arc::clone(namespace),
@@ -437,6 +443,7 @@ impl Channels {
             interested: Interested::default(),
             kept: None,
             life,
+            heard,
             known: true,
             repeats: false,
             charged: false,

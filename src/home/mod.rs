@@ -49,6 +49,13 @@ enum Request {
 }
 
 impl Request {
+    fn channel(&self) -> &ChannelName {
+        match self {
+            Request::Subscribe(subscribe) => &subscribe.channel,
+            Request::History(history) => &history.channel,
+        }
+    }
+
     /// Since when its client has waited for the bus, also with requests before this one.
     fn unserved(&self) -> Option<Moment> {
         match self {
@@ -97,8 +104,9 @@ impl Home {
         }
     }
 
-    /// Forgets some of what has expired, if there may be any.
-    pub fn turn_forgetting(&mut self) {
+    /// Goes on with walks over all channels, and forgets some of what has expired.
+    pub fn turn_walks(&mut self) {
+        self.turn_losses();
         if self.forgetting {
             let channels = self.channels.forget_some(self.now, FORGOTTEN_PER_TURN);
             let answers = self.answers.forget_some(self.now, FORGOTTEN_PER_TURN);
@@ -114,7 +122,7 @@ impl Home {
 
     /// Whether there is more to do at once.
     pub fn has_more(&self) -> bool {
-        self.forgetting || self.replays.has_waiting()
+        self.forgetting || self.replays.has_waiting() || self.channels.has_losses()
     }
 
     /// Brings the gauges up to date.
@@ -141,6 +149,11 @@ impl Home {
 
     /// Carries out one message.
     pub fn on_message(&mut self, message: ToHome, post: &mut Post) {
+        if self.channels.has_losses()
+            && let Some(channel) = message.channel()
+        {
+            self.hear(channel);
+        }
         match message {
             ToHome::Publish(publish) => self.on_publish(*publish, post),
             ToHome::Subscribe(subscribe) => self.on_request(Request::Subscribe(subscribe), post),
@@ -165,6 +178,8 @@ impl Home {
     }
 
     fn on_request(&mut self, request: Request, post: &mut Post) {
+        // It may have waited while something was lost.
+        self.hear(request.channel());
         match request {
             Request::Subscribe(subscribe) => self.on_subscribe(subscribe, post),
             Request::History(history) => self.on_history(history, post),

@@ -84,6 +84,24 @@ pub enum ToHome {
     },
 }
 
+impl ToHome {
+    /// The channel that it is about, if that is one.
+    pub fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            ToHome::Publish(publish) => Some(&publish.channel),
+            ToHome::Subscribe(subscribe) => Some(&subscribe.channel),
+            ToHome::History(history) => Some(&history.channel),
+            ToHome::Leave { channel, .. }
+            | ToHome::HistoryRemove { channel, .. }
+            | ToHome::Read { channel, .. }
+            | ToHome::Lost { channel }
+            | ToHome::Located { channel, .. }
+            | ToHome::Older { channel, .. } => Some(channel),
+            ToHome::Loaded | ToHome::Adrift { .. } | ToHome::Late { .. } => None,
+        }
+    }
+}
+
 /// See [`ToHome::Publish`].
 #[derive(Debug)]
 pub struct Publish {

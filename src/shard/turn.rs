@@ -21,7 +21,7 @@ impl<S: Sockets> Shard<S> {
             self.home.on_tick(self.sessions.post());
             self.control.on_tick(&mut self.sessions);
         }
-        self.home.turn_forgetting();
+        self.home.turn_walks();
         self.control.turn(&mut self.sessions);
         self.turn_loopback();
         self.sessions.delivery().seal();

@@ -101,20 +101,9 @@ impl Channels {
         }
     }
 
-    /// Channels for which `concerns` says yes may have missed something. Answers those that
-    /// somebody listens to; the others are forgotten, and asked for when they are wanted again.
-    pub fn set_adrift(&mut self, concerns: impl Fn(&str) -> bool) -> Vec<ChannelName> {
-        let concerned = self.channels.iter().filter(|(_, channel)| concerns(channel.name.as_str()));
-        let mut adrift: Vec<ChannelName> =
-            concerned.map(|(_, channel)| channel.name.clone()).collect();
-        adrift.retain(|name| self.set_adrift_one(name));
-        // The same run asks in the same order, whatever the table's order is.
-        adrift.sort_unstable();
-        adrift
-    }
-
-    /// The same for one channel; answers whether somebody listens to it. Not again for one that was
-    /// adrift already: it is asked for once.
+    /// A channel may have missed something. Answers whether somebody listens to it; if not, it is
+    /// forgotten, and asked for when it is wanted again. Not again for one that was adrift already:
+    /// it is asked for once.
     pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
         let Some(place) = self.channels.find(name.as_str()) else { return false };
         let channel = self.channel(place);

@@ -70,6 +70,16 @@ impl Fixture {
         (top, recovered.map(offsets))
     }
 
+    /// Loses something of all channels, and answers those that hear of it and have listeners.
+    fn lose_all(&mut self) -> Vec<String> {
+        self.homes.lose(0, 1);
+        let mut adrift = Vec::new();
+        while self.homes.has_losses() {
+            adrift.extend(self.homes.hear_some(10));
+        }
+        adrift.iter().map(|name| name.as_str().to_owned()).collect()
+    }
+
     fn recover(&mut self, epoch: Epoch, offset: u64) -> Option<Vec<u64>> {
         let since = Since { epoch: SinceEpoch::Exactly(epoch), offset };
         self.subscribe(Some(since)).1
@@ -314,11 +324,37 @@ fn a_channel_adrift_is_asked_for_once_and_again_only_after_it_was_known() {
     let mut fixture = Fixture::new(10);
     let (top, _) = fixture.subscribe(None);
     let name = fixture.name.clone();
-    assert_eq!(fixture.homes.set_adrift(|_| true).len(), 1);
-    assert!(fixture.homes.set_adrift(|_| true).is_empty(), "or a queue would grow without end");
+    assert_eq!(fixture.lose_all(), ["c"]);
+    assert!(fixture.lose_all().is_empty(), "or a queue would grow without end");
     assert!(!fixture.homes.set_adrift_one(&name));
     fixture.homes.locate(Resolved { name: &name, namespace: &fixture.namespace }, top);
     assert!(fixture.homes.set_adrift_one(&name));
+}
+
+#[test]
+fn channels_hear_of_a_loss_one_after_another_and_each_before_it_is_used() {
+    let mut fixture = Fixture::new(10);
+    for number in 0..90 {
+        fixture.call(&number.to_string());
+        fixture.subscribe(None);
+    }
+    fixture.homes.lose(0, 1);
+    assert_eq!(fixture.homes.hear_some(10).len(), 10);
+    let used = fixture.name.clone();
+    assert!(fixture.homes.hear(&used), "its turn has not come");
+    assert!(!fixture.homes.is_known(used.as_str()));
+    fixture.call("new");
+    fixture.subscribe(None);
+    fixture.homes.locate((&used, &fixture.namespace), Position { epoch: Epoch::new(1), offset: 1 });
+    let mut rest = 0;
+    while fixture.homes.has_losses() {
+        let heard = fixture.homes.hear_some(10);
+        assert!(heard.len() <= 10);
+        rest += heard.len();
+    }
+    assert_eq!(rest, 79);
+    assert!(fixture.homes.is_known(used.as_str()), "that was before it was asked for");
+    assert!(fixture.homes.is_known("new"), "it was not there");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn what_is_dropped_for_want_of_bytes_is_counted() {
     let evictions = fixture.homes.evictions();
     assert_eq!(evictions[Eviction::Bytes as usize], 100 - left);
     assert_eq!(evictions[Eviction::Position as usize], 100 - left - idle);
-    fixture.homes.set_adrift(|_| true);
+    fixture.lose_all();
     assert_eq!(fixture.homes.evictions()[Eviction::Adrift as usize], left);
 }
 
