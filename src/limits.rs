@@ -78,6 +78,11 @@ pub const SUBSCRIBING_REPLY_BYTES: usize = 256;
 /// recovery or page may go beyond it. What comes then waits for the next turn.
 pub const TURN_REPLAY_BYTES_MAX: usize = 256 * 1024;
 
+/// Batches in the inbox of a shard above which homes hand out no more of their histories to its
+/// clients. Each has what one turn hands out, as references of 8 B: without a bound, 10,000 clients
+/// that ask at once cost 27 MB while their shard encodes the first answers.
+pub const REPLAYS_BATCHES_MAX: usize = 256;
+
 /// Requests for histories that wait for a later turn of their home shard; one more is answered with
 /// error 111. About 200 B each, and a second or two of work; those of who has left are among them.
 pub const REPLAYS_WAITING_MAX: usize = 65_536;
@@ -406,6 +411,7 @@ const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit th
 const _: () = assert!(GATHER_BYTES_MAX <= SOCKET_SEND_BYTES, "a socket takes one write whole");
 const _: () =
     assert!(REPLAY_BURST_BYTES / 1024 <= u16::MAX as usize / 4, "a debt is kept in 16 bits");
+const _: () = assert!(REPLAYS_BATCHES_MAX < INBOX_BATCHES_MAX, "an inbox has room for the rest");
 const _: () = assert!(RECOVERY_BYTES_MAX < 1024 * 1024, "a recovery reply must fit an SDK's frame");
 const _: () = assert!(HISTORY_PAGE_MAX <= RECOVERY_PUBLICATIONS_MAX, "pages and recoveries alike");
 const _: () = assert!(

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::channel::{ChannelName, Namespace};
 use crate::ids::{ConnectionId, Moment, ShardId};
-use crate::limits::FORGOTTEN_PER_TURN;
+use crate::limits::{FORGOTTEN_PER_TURN, WALK_STEPS_MAX};
 use crate::mesh::{Answer, Asker, History, Post, Publish, Subscribe, Subscribed, ToHome, ToShard};
 use crate::metrics::ShardCounters;
 use crate::pool::Pool;
@@ -53,6 +53,14 @@ impl Request {
         match self {
             Request::Subscribe(subscribe) => &subscribe.channel,
             Request::History(history) => &history.channel,
+        }
+    }
+
+    /// The shard of its client.
+    fn shard(&self) -> Option<ShardId> {
+        match self {
+            Request::Subscribe(subscribe) => Some(subscribe.connection.shard),
+            Request::History(history) => shard_of(history.asker),
         }
     }
 
@@ -97,11 +105,20 @@ impl Home {
     pub fn begin_turn(&mut self, now: Moment, post: &mut Post) {
         self.now = now;
         self.replays.begin_turn();
-        while !self.replays.is_spent()
-            && let Some(request) = self.replays.next()
-        {
-            self.on_request(request, post);
+        let (waiting, mut resting) = (self.replays.count_waiting(), 0);
+        for _ in 0..waiting.min(WALK_STEPS_MAX) {
+            if self.replays.is_spent() {
+                break;
+            }
+            let Some(request) = self.replays.next() else { break };
+            if request.shard().is_some_and(|shard| post.is_crowded(shard)) {
+                resting += 1;
+                self.put_off(request, post);
+            } else {
+                self.on_request(request, post);
+            }
         }
+        self.replays.set_resting(resting > 0 && resting == waiting);
     }
 
     /// Goes on with walks over all channels, and forgets some of what has expired.
@@ -250,7 +267,7 @@ impl Home {
         // Where nothing is kept there is nothing to hand out, and the channel may be forgotten.
         let replays = (subscribe.recover.is_some() || subscribe.last > 0)
             && self.channels.keeps(channel.as_str());
-        if replays && self.replays.is_spent() {
+        if replays && (self.replays.is_spent() || post.is_crowded(subscribe.connection.shard)) {
             return self.put_off(Request::Subscribe(subscribe), post);
         }
         let Subscribe { channel, connection, recover, last, .. } = *subscribe;
@@ -298,9 +315,11 @@ impl Home {
         if let Some(before) = older {
             return self.await_older(channel.clone(), before, Request::History(history), post);
         }
-        let by_client = matches!(history.asker, Asker::Connection { .. });
-        let replays = by_client && self.channels.keeps(channel.as_str());
-        if replays && self.replays.is_spent() {
+        let client_shard = shard_of(history.asker);
+        if let Some(shard) = client_shard
+            && self.channels.keeps(channel.as_str())
+            && (self.replays.is_spent() || post.is_crowded(shard))
+        {
             return self.put_off(Request::History(history), post);
         }
         let History { channel, page, publications_max, bytes_max, asker, .. } = *history;
@@ -310,7 +329,7 @@ impl Home {
         self.retire(&channel);
         let answer = match answer {
             Ok(Page { publications, omitted, top }) => {
-                if by_client {
+                if client_shard.is_some() {
                     self.replays.count(&publications);
                 }
                 Answer::History { channel, publications, omitted, top }
@@ -335,6 +354,14 @@ impl Home {
 
     fn namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
         self.settings.channel.namespaces.resolve(channel).map(Arc::clone)
+    }
+}
+
+/// The shard of the client that asks, if it is one.
+fn shard_of(asker: Asker) -> Option<ShardId> {
+    match asker {
+        Asker::Connection { connection, .. } => Some(connection.shard),
+        Asker::Control(_) | Asker::Bridge(_) | Asker::Nobody => None,
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Replays {
     /// Bytes that this turn has handed out.
     bytes: usize,
     waiting: VecDeque<Request>,
+    /// Whether all that wait are for shards that have too much to do.
+    resting: bool,
 }
 
 impl Replays {
@@ -42,15 +44,26 @@ impl Replays {
         self.waiting.pop_front()
     }
 
+    /// Number of requests that wait.
+    pub(super) fn count_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Notes whether all that wait are for shards that have too much to do. Then ticks bring turns,
+    /// and whatever is sent here.
+    pub(super) fn set_resting(&mut self, resting: bool) {
+        self.resting = resting;
+    }
+
     /// Notes publications that were handed out.
     pub(super) fn count(&mut self, publications: &[Arc<Publication>]) {
         self.bytes +=
             publications.iter().map(|publication| publication.cost_bytes()).sum::<usize>();
     }
 
-    /// Whether requests wait.
+    /// Whether requests wait that may be tried again at once.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() && !self.resting
     }
 }
 

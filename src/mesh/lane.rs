@@ -9,7 +9,9 @@ use crossbeam_channel::TrySendError;
 use super::{Address, ShardMail, ToHome, ToShard, Wake};
 use crate::channel::{ChannelName, Publication};
 use crate::ids::Epoch;
-use crate::limits::{BATCH_MESSAGES_MAX, ENTRY_OVERHEAD_BYTES, SPILL_BYTES_MAX};
+use crate::limits::{
+    BATCH_MESSAGES_MAX, ENTRY_OVERHEAD_BYTES, REPLAYS_BATCHES_MAX, SPILL_BYTES_MAX,
+};
 
 /// The way to one other thread, for messages that must arrive.
 #[derive(Debug)]
@@ -60,6 +62,11 @@ impl<M> Lane<M> {
     /// Whether batches wait that the inbox had no room for.
     pub fn is_behind(&self) -> bool {
         !self.spill.is_empty()
+    }
+
+    /// Whether the thread has so much to do that what can wait is not sent to it.
+    pub fn is_crowded(&self) -> bool {
+        self.is_behind() || self.address.sender.len() >= REPLAYS_BATCHES_MAX
     }
 
     fn send_spill(&mut self) -> bool {
@@ -258,6 +265,11 @@ impl ShardLane {
     /// Whether something waits that the inbox had no room for.
     pub fn is_behind(&self) -> bool {
         self.lane.is_behind() || !self.gaps.is_empty() || !self.lost.is_empty()
+    }
+
+    /// Whether the shard has so much to do that what can wait is not sent to it.
+    pub fn is_crowded(&self) -> bool {
+        self.lane.is_crowded()
     }
 
     /// Publications that became gaps since the last call.

@@ -87,6 +87,11 @@ impl<M> Inbox<M> {
         self.receiver.is_empty()
     }
 
+    /// Number of batches that wait. For tests.
+    pub fn len(&self) -> usize {
+        self.receiver.len()
+    }
+
     /// Says that the thread is about to sleep. Returns whether it may: not if a batch came first.
     pub fn prepare_sleep(&self) -> bool {
         self.flag.sleep();

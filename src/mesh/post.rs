@@ -99,6 +99,11 @@ impl Post {
         self.outbound.flush()
     }
 
+    /// Whether a shard has so much to do that what can wait is not sent to it.
+    pub fn is_crowded(&mut self, shard: ShardId) -> bool {
+        shard != self.own && self.outbound.shard(shard).is_crowded()
+    }
+
     /// Whether messages wait for room in another thread's inbox.
     pub fn is_behind(&self) -> bool {
         self.outbound.is_behind()

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use corecast::limits::{
-    OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX, REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK,
-    SUBSCRIBING_REPLY_BYTES, TURN_REPLY_BYTES_MAX,
+    INBOX_BATCHES_MAX, OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX, REPLAY_BURST_BYTES,
+    REPLAY_BYTES_PER_TICK, REPLAYS_BATCHES_MAX, SUBSCRIBING_REPLY_BYTES, TURN_REPLY_BYTES_MAX,
 };
 
 use super::{Random, SEED, Setup, World, centrifugo, plain};
@@ -175,4 +175,45 @@ fn a_turn_asks_for_so_many_channels_and_no_more() {
     let turn = TURN_REPLY_BYTES_MAX / SUBSCRIBING_REPLY_BYTES;
     assert!((turn / 2..turn + CHANNELS).contains(&most), "{most} in a turn");
     world.serve();
+}
+
+#[test]
+fn a_home_shard_hands_nothing_out_to_a_shard_that_is_far_behind() {
+    const CLIENTS: usize = REPLAYS_BATCHES_MAX + 100;
+    let mut setup = Setup::generous(2);
+    setup.inbox_batches = INBOX_BATCHES_MAX;
+    setup.options.connections_max = CLIENTS;
+    let mut world = World::new(setup, Random::new(SEED));
+    let channel = world.setup.channel_of("");
+    let clients: Vec<_> = (0..CLIENTS).map(|_| world.add_to(1, centrifugo(&[]))).collect();
+    let near = world.add_to(0, centrifugo(&[]));
+    world.truth.padding = Some(3_000);
+    world.publish_many(channel, 100);
+    world.serve();
+    let ask = |world: &mut World, client: usize| {
+        world.with_client(client, |client, scene| {
+            client.centrifugo().history(scene, channel, PAGE);
+            client.flush(scene);
+            client.act(scene);
+        });
+    };
+    clients.iter().for_each(|client| ask(&mut world, *client));
+    // The second shard asks for all of them, and then gets no processor.
+    world.with_network(|network| network.deliver(1));
+    (0..3).for_each(|_| world.node.run(1, &world.setup));
+    let batches = |world: &World| world.node.runners[1].shard.inbox().len();
+    (0..2 * CLIENTS).for_each(|_| world.node.run(0, &world.setup));
+    assert_eq!(batches(&world), REPLAYS_BATCHES_MAX);
+    assert!(world.node.is_asleep(0), "it does not try again and again");
+    ask(&mut world, near);
+    for _ in 0..4 {
+        world.with_network(|network| network.deliver(0));
+        world.node.run(0, &world.setup);
+    }
+    world.act(near);
+    assert!(!world.clients[near].centrifugo().is_waiting(), "clients of others do not wait");
+    world.serve();
+    for client in clients {
+        assert!(!world.clients[client].centrifugo().is_waiting(), "all have their answers");
+    }
 }
