@@ -262,6 +262,10 @@ pub const AUDIT_INTERVAL: Duration = Duration::from_secs(30);
 /// Channels or connections that a long walk (listing, closing by user) passes in one turn.
 pub const WALK_STEPS_MAX: usize = 4096;
 
+/// Losses of the bus of which some channels of a home have not heard; at one more, the oldest is
+/// told to all at once. A node has 8 streams, and each loses something once in a second at most.
+pub const LOSSES_MAX: usize = 128;
+
 /// Long walks that one shard keeps under way; one more is refused.
 pub const WALKS_MAX: usize = 64;
 
@@ -411,6 +415,7 @@ const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit th
 const _: () = assert!(GATHER_BYTES_MAX <= SOCKET_SEND_BYTES, "a socket takes one write whole");
 const _: () =
     assert!(REPLAY_BURST_BYTES / 1024 <= u16::MAX as usize / 4, "a debt is kept in 16 bits");
+const _: () = assert!(LOSSES_MAX < u8::MAX as usize, "a channel tells them apart by a byte");
 const _: () = assert!(REPLAYS_BATCHES_MAX < INBOX_BATCHES_MAX, "an inbox has room for the rest");
 const _: () = assert!(RECOVERY_BYTES_MAX < 1024 * 1024, "a recovery reply must fit an SDK's frame");
 const _: () = assert!(HISTORY_PAGE_MAX <= RECOVERY_PUBLICATIONS_MAX, "pages and recoveries alike");

@@ -341,6 +341,9 @@ impl Home {
 
     /// Channels of a stream may have missed something.
     pub(super) fn on_adrift(&mut self, stream: usize, streams: usize) {
+        while self.channels.has_many_losses() {
+            self.turn_losses();
+        }
         self.channels.lose(stream, streams);
     }
 

@@ -59,14 +59,14 @@ struct Channel {
     /// Tells this life of the place in the table from others: another channel, or the same one
     /// before it moved.
     life: u32,
-    /// Number of the last loss of the bus that it has heard of.
-    heard: u32,
     /// Whether nothing before the top is missing. Always so where this shard gives the offsets.
     known: bool,
     /// Whether the bus has given it a place in this epoch that it has had before.
     repeats: bool,
     /// Whether its position is charged to the histories.
     charged: bool,
+    /// Number of the last loss of the bus that it has heard of.
+    heard: u8,
 }
 
 const _: () = assert!(size_of::<Option<Channel>>() <= 80, "a channel that is only in use is small");

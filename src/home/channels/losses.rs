@@ -8,18 +8,18 @@ use std::collections::VecDeque;
 use super::Channels;
 use crate::bus::stream_of;
 use crate::channel::ChannelName;
+use crate::limits::LOSSES_MAX;
 
 /// Losses of which some channels have not heard.
 #[derive(Default)]
 pub(super) struct Losses {
-    /// Number of the last loss.
-    last: u32,
+    /// Number of the last loss, counted round: a channel has no room for more than a byte.
+    last: u8,
+    /// At most [`LOSSES_MAX`], so that numbers of losses tell them apart.
     walks: VecDeque<Walk>,
 }
 
 struct Walk {
-    /// Number of the loss.
-    loss: u32,
     stream: usize,
     streams: usize,
     /// The next place in the table to look at.
@@ -28,7 +28,7 @@ struct Walk {
 
 impl Losses {
     /// Number of the last loss: later channels are not concerned by it.
-    pub(super) fn last(&self) -> u32 {
+    pub(super) fn last(&self) -> u8 {
         self.last
     }
 }
@@ -36,9 +36,13 @@ impl Losses {
 impl Channels {
     /// Something of a stream was lost: its channels may have missed something.
     pub fn lose(&mut self, stream: usize, streams: usize) {
-        self.losses.last += 1;
-        let loss = self.losses.last;
-        self.losses.walks.push_back(Walk { loss, stream, streams, at: 0 });
+        self.losses.last = self.losses.last.wrapping_add(1);
+        self.losses.walks.push_back(Walk { stream, streams, at: 0 });
+    }
+
+    /// Whether there are as many of these as there may be.
+    pub fn has_many_losses(&self) -> bool {
+        self.losses.walks.len() >= LOSSES_MAX
     }
 
     /// Whether there are losses of which some channels have not heard.
@@ -77,7 +81,9 @@ impl Channels {
             return None;
         }
         let name = channel.name.clone();
-        let mut news = self.losses.walks.iter().filter(|walk| walk.loss > heard);
+        // A walk ends when all channels have heard of its loss.
+        let count = usize::from(last.wrapping_sub(heard));
+        let mut news = self.losses.walks.iter().rev().take(count);
         let concerned = news.any(|walk| stream_of(name.as_str(), walk.streams) == walk.stream);
         (concerned && self.set_adrift_one(&name)).then_some(name)
     }
