@@ -345,7 +345,8 @@ fn channels_hear_of_a_loss_one_after_another_and_each_before_it_is_used() {
     assert!(!fixture.homes.is_known(used.as_str()));
     fixture.call("new");
     fixture.subscribe(None);
-    fixture.homes.locate((&used, &fixture.namespace), Position { epoch: Epoch::new(1), offset: 1 });
+    let channel = Resolved { name: &used, namespace: &fixture.namespace };
+    fixture.homes.locate(channel, Position { epoch: Epoch::new(1), offset: 1 });
     let mut rest = 0;
     while fixture.homes.has_losses() {
         let heard = fixture.homes.hear_some(10);
