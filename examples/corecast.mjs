@@ -21,11 +21,13 @@
 //                                        or never if that is undefined: the server says so
 //
 // Options: `WebSocket`, a constructor where there is no global one; `last`, the number of newest
-// messages to begin with in channels without a position; `retryMin` and `retryMax`, milliseconds.
+// messages to begin with in channels without a position; `retryMin` and `retryMax`, milliseconds;
+// `patience`, milliseconds that a sign of life may be late before the connection counts as dead.
 
 const RETRY_MIN = 500;
 const RETRY_MAX = 30_000;
 const OPEN_TIMEOUT = 10_000; // The server answers within 3 s.
+const PATIENCE = 10_000;
 const STEADY_TIME = 10_000; // A connection that lives this long makes the next pause short again.
 const HEAD_BYTES_MAX = 7_000; // The server takes 8 KiB, the headers included.
 const POSITION_BYTES_MAX = 40;
@@ -40,7 +42,7 @@ export function isFinal(code) {
 /** Follows channels until `close` is called on what it returns, or the server refuses for good. */
 export function follow(url, channels, handlers = {}, options = {}) {
   const { WebSocket = globalThis.WebSocket, last = 0 } = options;
-  const { retryMin = RETRY_MIN, retryMax = RETRY_MAX } = options;
+  const { retryMin = RETRY_MIN, retryMax = RETRY_MAX, patience = PATIENCE } = options;
   const positions = new Map(Object.entries(channels));
   const names = [...positions.keys()];
   const unfit = names.find((name) => name === "" || name.includes(","));
@@ -57,6 +59,7 @@ export function follow(url, channels, handlers = {}, options = {}) {
     const target = new URL(url);
     target.searchParams.set("channels", names.join(","));
     target.searchParams.set("envelope", "json");
+    target.searchParams.set("heartbeat", "json");
     if (last > 0) target.searchParams.set("last", last);
     for (const [channel, position] of positions) {
       if (position) target.searchParams.append("since", `${channel}@${position}`);
@@ -77,7 +80,12 @@ export function follow(url, channels, handlers = {}, options = {}) {
   function connect() {
     const mine = new WebSocket(target());
     let opened = Infinity;
-    timer = setTimeout(() => mine.close(), OPEN_TIMEOUT);
+    let silence; // How long the server may say nothing, once it has said that.
+    const giveUp = () => {
+      mine.close(); // On a dead path its `onclose` may take minutes.
+      mine.onclose({ code: 1006, reason: "the server is silent" });
+    };
+    timer = setTimeout(giveUp, OPEN_TIMEOUT);
     socket = mine;
     mine.onerror = () => {}; // Its close says all that we may know.
     mine.onopen = () => {
@@ -86,7 +94,12 @@ export function follow(url, channels, handlers = {}, options = {}) {
       if (socket === mine) handlers.open?.();
     };
     mine.onmessage = ({ data }) => {
-      if (socket === mine) read(JSON.parse(data));
+      if (socket !== mine) return;
+      const message = JSON.parse(data);
+      if (message.ping) silence = message.ping * 1000 + patience;
+      clearTimeout(timer);
+      if (silence) timer = setTimeout(giveUp, silence);
+      if (!message.ping) read(message);
     };
     mine.onclose = ({ code, reason }) => {
       if (socket !== mine) return; // `close` was called.

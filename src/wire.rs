@@ -6,10 +6,11 @@
 //! messages, extend this file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::channel::{ChannelView, Publication};
 use crate::handshake::Endpoint;
-use crate::protocol::{Codec, MessageKind, MessageSink, Protocol, Push, Reply};
+use crate::protocol::{Codec, MessageKind, MessageSink, Protocol, Push, Reply, write_heartbeat};
 use crate::reason::CloseReason;
 use crate::ws::{self, Opcode, OpenFrame};
 
@@ -91,6 +92,12 @@ impl Wire {
     /// the protocol has none.
     pub fn encode_ping(self, out: &mut Vec<u8>) -> bool {
         self.protocol.encode_ping(&mut self.sink(out))
+    }
+
+    /// Appends a message that shows a page that the connection lives: browsers hide pings. The next
+    /// one comes after `every` at the latest.
+    pub fn encode_heartbeat(self, every: Duration, out: &mut Vec<u8>) {
+        write_heartbeat(every, &mut self.sink(out));
     }
 
     /// Appends the framing's ping, which the client's library answers by itself.

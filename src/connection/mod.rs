@@ -78,6 +78,8 @@ impl Flags {
     pub const PUBLISHED_BEFORE: Flags = Flags(1 << 14);
     /// The peer takes no more bytes, ever: what it has sent is carried out, and nothing answered.
     pub const DEAF: Flags = Flags(1 << 13);
+    /// Beside each ping goes a message, for pages, which are not shown pings.
+    pub const HEARTBEATS: Flags = Flags(1 << 15);
 
     /// Whether all of `flag` is set.
     pub const fn has(self, flag: Flags) -> bool {

@@ -81,6 +81,8 @@ pub struct PlainRequest {
     pub channels: Vec<(String, Option<Since>)>,
     /// Wrap each publication in JSON.
     pub envelope: bool,
+    /// Send messages that show that the connection lives.
+    pub heartbeat: bool,
     /// Number of the newest publications to send first in channels without a position.
     pub last: usize,
     /// Publish the client's messages to this channel.

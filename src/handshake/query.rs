@@ -87,6 +87,8 @@ pub(super) fn plain_request(query: &str) -> Result<PlainRequest, &'static str> {
             }
             "envelope" if value == "json" => request.envelope = true,
             "envelope" => return Err("envelope must be: json"),
+            "heartbeat" if value == "json" => request.heartbeat = true,
+            "heartbeat" => return Err("heartbeat must be: json"),
             "since" => positions.push(value),
             "last" if last.is_some() => return Err("last must be given once"),
             "last" => last = Some(plain_last(&value)?),
@@ -96,6 +98,9 @@ pub(super) fn plain_request(query: &str) -> Result<PlainRequest, &'static str> {
         }
     }
     request.last = last.unwrap_or(0);
+    if request.heartbeat && !request.envelope {
+        return Err("heartbeat needs envelope=json");
+    }
     let mut names = request.channels.iter().map(|(name, _)| name).chain(&request.publish);
     if names.any(String::is_empty) {
         return Err("a channel has an empty name");
@@ -198,6 +203,10 @@ mod tests {
             ("channels=a%2Cb", plain(&["a", "b"])),
             ("channels=%C3%BC+%2b", plain(&["ü +"])),
             ("channels=a&envelope=json", PlainRequest { envelope: true, ..plain(&["a"]) }),
+            (
+                "heartbeat=json&channels=a&envelope=json",
+                PlainRequest { envelope: true, heartbeat: true, ..plain(&["a"]) },
+            ),
             ("channels=a&last=300", PlainRequest { last: 300, ..plain(&["a"]) }),
             ("publish=a", PlainRequest { publish: Some("a".into()), ..plain(&[]) }),
             ("channels=&publish=a", PlainRequest { publish: Some("a".into()), ..plain(&[]) }),
@@ -228,6 +237,8 @@ mod tests {
             "publish=",
             "publish=a&publish=b",
             "channels=a&envelope=xml",
+            "channels=a&envelope=json&heartbeat=1",
+            "channels=a&heartbeat=json",
             "channels=a,b&since=1:1",
             "publish=a&since=1:1",
             "channels=a&since=1",

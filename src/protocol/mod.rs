@@ -14,6 +14,7 @@ mod publish;
 
 pub(crate) use json::write_publication;
 pub use message::{MessageKind, MessageSink};
+pub(crate) use plain::write_heartbeat;
 pub use publish::PublishParams;
 pub(crate) use publish::{boxed_key, boxed_tags, decode_base64, or_default, read_params};
 

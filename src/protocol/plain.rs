@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::channel::{ChannelView, DataType, Publication};
 use crate::ids::Position;
@@ -186,6 +187,13 @@ impl Codec for Envelope {
     fn names_channels(&self) -> bool {
         true
     }
+}
+
+/// Writes a message which shows that the connection lives, and says in how many seconds the next
+/// one comes at the latest.
+pub fn write_heartbeat(every: Duration, out: &mut impl MessageSink) {
+    let seconds = every.as_secs() + u64::from(every.subsec_nanos() > 0);
+    out.write(MessageKind::Text, format!(r#"{{"ping":{seconds}}}"#).as_bytes());
 }
 
 /// Every message comes back, for protocol test suites.

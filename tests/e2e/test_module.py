@@ -6,12 +6,13 @@ import collections
 import json
 import subprocess
 import threading
+import time
 
 import pytest
 
 from harness.client import Client
 from harness.proxy import Proxy
-from harness.server import ROOT, eventually
+from harness.server import ROOT, Server, eventually
 
 SERVER = {"config": """
 [[channel.namespaces]]
@@ -155,6 +156,22 @@ def test_it_comes_back_when_the_application_asks_it_to(server):
         server.publish("kept:asked", {"n": "end"})
         events = module.ended()
     assert [event["n"] for event in events if "message" in event] == [0, 1, 2, "end"]
+
+
+def test_it_notices_a_path_that_falls_silent(driver):
+    config = SERVER["config"] + '[client]\nping_interval = "1s"\npong_timeout = "500ms"\n'
+    with Server(driver, config=config) as server, Proxy(server.client_port) as proxy:
+        with Following(f"ws://127.0.0.1:{proxy.port}/ws", {"kept:silent": ""}) as module:
+            eventually(lambda: module.count("begin") == 1, 10, "it is there")
+            time.sleep(3)
+            assert module.count("closed") == 0, "the server's pings keep it"
+            proxy.hush()
+            server.publish("kept:silent", {"n": 1})
+            eventually(lambda: module.count("begin") == 2, 10, "it is there again")
+            server.publish("kept:silent", {"n": "end"})
+            events = module.ended(60)  # `ws` waits for 30 s for the end of a connection
+    assert [event["n"] for event in events if "message" in event] == [1, "end"]
+    assert [event["reason"] for event in events if "closed" in event] == ["the server is silent"]
 
 
 def test_its_pauses_grow_and_differ_and_it_says_what_fits_no_url():

@@ -170,6 +170,9 @@ impl<S: Sockets> Sessions<S> {
         } else {
             frame.clear();
             wire.encode_frame_ping(&mut frame);
+            if connection.flags.has(Flags::HEARTBEATS) {
+                wire.encode_heartbeat(self.options.client().ping_interval, &mut frame);
+            }
         }
         self.send_own(key, &frame);
     }

@@ -38,6 +38,9 @@ impl<S: Sockets> Sessions<S> {
         connection.flags.set(Flags::WAITING);
         connection.permissions = Permissions::without_token(&self.options.settings.auth);
         let permissions = connection.permissions;
+        if request.as_ref().is_ok_and(|request| request.heartbeat) {
+            connection.flags.set(Flags::HEARTBEATS);
+        }
         let acceptance = Some(acceptance);
         connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
         let checked = request
@@ -145,11 +148,18 @@ impl<S: Sockets> Sessions<S> {
         }
         connection.state = State::Connected;
         connection.flags.clear(Flags::WAITING);
-        let protocol = connection.wire.protocol;
+        let (wire, heartbeats) = (connection.wire, connection.flags.has(Flags::HEARTBEATS));
+        let protocol = wire.protocol;
         self.counters.handshaking.subtract(1);
         self.counters.handshakes_ok.add(1);
         self.counters.connections[protocol as usize].add(1);
         self.begin_heartbeat(key);
+        if heartbeats {
+            // It says how long the client is to wait for the next.
+            let mut frame = Vec::new();
+            wire.encode_heartbeat(self.options.client().ping_interval, &mut frame);
+            self.send_own(key, &frame);
+        }
         self.report_connect(key);
         self.report_subscriptions(key);
         self.delivery.mark_dirty(key.slot);

@@ -14,7 +14,7 @@ import { follow, isFinal } from "../../../examples/corecast.mjs";
 
 const [scenario, url, json] = process.argv.slice(2);
 const offsetOf = (position) => Number(position.split(":")[1]);
-const fast = { WebSocket, retryMin: 1, retryMax: 4 };
+const fast = { WebSocket, retryMin: 1, retryMax: 4, patience: 500 };
 const say = (event) => console.log(JSON.stringify(event));
 
 const scenarios = {
