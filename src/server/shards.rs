@@ -64,15 +64,15 @@ fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, 
     #[cfg(feature = "sabotage")]
     crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
     if let Err(error) = sys::pin_to_core(core) {
-        tracing::warn!(%error, core, "a shard is not pinned");
+        tracing::warn!(%error, core, "could not pin a shard to its core");
     }
     let private = common.settings.server.private_fd_tables && {
         // What main made stays: stdio and the wakes. Everything later is another thread's.
         let first = common.wakes.iter().map(|wake| wake.number()).max().unwrap_or(2) + 1;
         sys::own_descriptors(first)
             .inspect_err(|error| {
-                tracing::warn!(%error, "descriptor tables are shared: the limit on open files \
-                    counts for the whole process");
+                tracing::warn!(%error, "shards share one descriptor table: the limit on open \
+                    files applies to the whole process");
             })
             .is_ok()
     };
@@ -87,7 +87,7 @@ fn run(common: &Common, (index, core): (usize, usize), inbox: Inbox<ShardMail>, 
         Choice::Auto => match Ring::new(wake) {
             Ok(ring) => run_ring(member, ring),
             Err(error) => {
-                tracing::warn!(%error, "io_uring is refused; using epoll");
+                tracing::warn!(%error, "the kernel refused io_uring; using epoll");
                 run_epoll(member);
             }
         },
@@ -135,7 +135,7 @@ async fn serve<D: Driver + 'static>(member: ShardStart<'_>, driver: D, pause: Pa
             // A task of its own: monoio polls its main future without letting I/O in between.
             monoio::spawn(turn_loop(running, pause)).await;
         }
-        None => tracing::debug!("a shard did not begin"),
+        None => tracing::debug!("a shard did not start"),
     }
 }
 
@@ -252,7 +252,7 @@ impl Pause {
         match self {
             Pause::Ring => {
                 if let Err(error) = busy.readable(false).await {
-                    tracing::debug!(%error, "pause");
+                    tracing::debug!(%error, "could not wait for the runtime's descriptor");
                 }
             }
             Pause::Epoll => Yield(false).await,
