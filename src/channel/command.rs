@@ -57,7 +57,7 @@ impl PublishCommand {
     /// 107 if there are no channels or too many.
     pub fn check_count(channels: usize) -> Result<(), Unfit> {
         if channels == 0 || channels > API_BATCH_MAX {
-            let detail = format!("channels has {channels} entries; use 1 to {API_BATCH_MAX}");
+            let detail = format!("broadcast has {channels} channels; use 1 to {API_BATCH_MAX}");
             return Err(Unfit::bad_request(detail));
         }
         Ok(())
