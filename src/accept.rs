@@ -1,5 +1,5 @@
-//! Takes new sockets from the listener, within the limits of rate and number, and survives the
-//! want of descriptors: it pauses, keeps one in reserve to tell clients, and says so once a second.
+//! Accepts new sockets, within limits of rate and number. If descriptors are used up, it pauses,
+//! refuses clients with a reserved descriptor, and logs a warning once a second.
 
 mod pace;
 mod waiting;
@@ -26,7 +26,7 @@ use crate::sys::{
 use pace::Pace;
 use waiting::{Client, Waiting};
 
-/// Connections of the node that no shard has leased yet.
+/// The connections of the node that no shard has leased.
 #[derive(Clone, Debug)]
 pub struct Leases {
     left: Arc<AtomicUsize>,
@@ -34,13 +34,13 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Leases for `connections_max` connections of `shards` shards.
+    /// Creates leases for `connections_max` connections of `shards` shards.
     pub fn new(connections_max: usize, shards: usize) -> Leases {
         let block = (connections_max / (8 * shards)).clamp(1, LEASE_CONNECTIONS_MAX);
         Leases { left: Arc::new(AtomicUsize::new(connections_max)), block }
     }
 
-    /// Takes a block; answers how many connections are in it.
+    /// Takes a block. Returns the number of connections in it.
     fn take(&self) -> usize {
         let update = |left: usize| (left > 0).then(|| left.saturating_sub(self.block));
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
@@ -54,57 +54,58 @@ impl Leases {
     }
 }
 
-/// What an acceptor must be told.
+/// The options of an acceptor.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen.
+    /// The addresses to listen on.
     pub addresses: Vec<SocketAddr>,
-    /// How client sockets behave.
+    /// The options of client sockets.
     pub listener: ListenerOptions,
-    /// Most accepts in a second, for this shard.
+    /// Maximum number of accepts per second on this shard.
     pub rate: u32,
-    /// The node's connections.
+    /// The leases for connections of the node.
     pub leases: Leases,
 }
 
 impl Options {
-    /// Clients that may wait in a shard whose table has room for so many more sockets: no more than
-    /// are let in within a second, so that nobody waits for longer.
+    /// Returns the maximum number of waiting clients, if the table has room for `places_left` more
+    /// sockets. It is at most the number of clients admitted within a second, so that no client
+    /// waits longer.
     fn waiting_max(&self, places_left: usize) -> usize {
         ACCEPT_WAITING_MAX.min(self.rate as usize).min(places_left)
     }
 }
 
-/// A shard's listeners.
+/// The listeners of a shard.
 pub struct Acceptor {
     options: Options,
     listeners: Vec<Listener>,
-    /// The listener that was last accepted from.
+    /// Index of the listener used last.
     at: usize,
     spare: SpareDescriptor,
     counters: Arc<ShardCounters>,
-    /// Clients may be waiting.
+    /// Whether clients may be waiting.
     pending: bool,
     paused_until: Moment,
     pause: Duration,
     logged: Moment,
     failures: u64,
-    /// The last accept failed for want of descriptors or memory, and nothing has shown since that
-    /// another one would not.
+    /// Whether the last accept failed for lack of descriptors or memory, and there is no sign that
+    /// the next one would succeed.
     exhausted: bool,
-    /// Clients that may be let in.
+    /// The rate at which clients are admitted.
     admissions: Pace,
-    /// Sockets that may be taken from the kernel's queue, let in or not.
+    /// The rate at which sockets are taken from the kernel's queue, admitted or not.
     takes: Pace,
     waiting: Waiting,
     leased: usize,
 }
 
 impl Acceptor {
-    /// Listens on all addresses, with `driver` watching.
+    /// Listens on all addresses. `driver` watches the listeners.
     ///
     /// # Errors
-    /// The kernel's, for the first address that can't be listened on.
+    /// The error of the kernel for the first address that fails.
     pub fn new(
         options: Options,
         counters: Arc<ShardCounters>,
@@ -147,7 +148,7 @@ impl Acceptor {
         }
     }
 
-    /// Accepts what waits, within budgets. Returns whether more may be accepted at once.
+    /// Accepts waiting clients, within budgets. Returns whether more can be accepted at once.
     pub fn turn<D: Driver>(&mut self, shard: &mut Shard<D>) -> bool {
         self.pending |= shard.sockets().take_incoming();
         self.turn_listeners(shard);
@@ -168,7 +169,7 @@ impl Acceptor {
             || self.waiting.count() > 0 && self.admissions.has_one()
     }
 
-    /// Where nobody waits to be accepted, looks now and then whether somebody could be.
+    /// While no client waits, occasionally checks whether an accept would succeed again.
     fn turn_exhausted(&mut self, now: Moment) {
         if self.exhausted && !self.pending && now >= self.paused_until {
             self.exhausted = !SpareDescriptor::another_fits();
@@ -176,7 +177,7 @@ impl Acceptor {
         }
     }
 
-    /// Counts a client that is refused because there is no room.
+    /// Counts a client that is refused because the shard is full.
     fn count_full(&self, now: Moment) {
         self.counters.handshakes_full.add(1);
         self.counters.refused_full_nanos.set(now.nanos());
@@ -184,12 +185,12 @@ impl Acceptor {
 
     /// Whether one more socket may be taken from the kernel's queue.
     fn may_take(&self) -> bool {
-        // A proxy's crowd waits there, where nobody has to be refused.
+        // The clients of a local proxy wait in the kernel's queue, where none has to be refused.
         let exempt = self.waiting.queue_count(Subnet::EXEMPT);
         self.takes.has_one() && exempt < ACCEPT_WAITING_EXEMPT_MAX
     }
 
-    /// Lets in those who wait, as far as the rate allows.
+    /// Admits waiting clients, as far as the rate allows.
     fn turn_waiting<D: Driver>(&mut self, shard: &mut Shard<D>) {
         for _ in 0..TURN_ACCEPTS_MAX {
             if !self.admissions.has_one() {
@@ -201,7 +202,7 @@ impl Acceptor {
     }
 
     /// Closes the listeners of a shard that is full or drains, so that the kernel sends clients to
-    /// other shards; opens them again when there is room.
+    /// other shards. Reopens them when there is room.
     fn turn_listeners<D: Driver>(&mut self, shard: &mut Shard<D>) {
         let open = !shard.is_draining() && !shard.is_full();
         if !open {
@@ -235,7 +236,7 @@ impl Acceptor {
             if budget == 0 || !self.may_take() {
                 return;
             }
-            // Where the last turn stopped: one busy address does not starve another.
+            // Continue after the last listener, so that one busy address does not starve another.
             self.at = (self.at + 1) % self.listeners.len();
             match self.listeners[self.at].accept() {
                 Accepted::Nobody => {
@@ -258,8 +259,7 @@ impl Acceptor {
         self.pending = false;
     }
 
-    /// Tells some of those who wait that there is no room, one after another in place of the
-    /// descriptor in reserve.
+    /// Refuses some waiting clients, one after another, with the reserved descriptor.
     fn refuse_some(&mut self, now: Moment) {
         let answer = unavailable(Unavailable::Full);
         for _ in 0..PAUSE_REFUSALS_MAX {
@@ -270,7 +270,7 @@ impl Acceptor {
         }
     }
 
-    /// Lets a client in at once, or has it wait behind others.
+    /// Admits a client at once, or lets it wait behind others.
     fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.has_one() && self.waiting.count() == 0 {
             return self.offer(shard, client);
@@ -286,8 +286,8 @@ impl Acceptor {
         }
     }
 
-    /// Lets a client in. One that has given up meanwhile costs nothing of the rate; that is looked
-    /// for where the rate has become scarce.
+    /// Admits a client. If the rate is scarce, it first checks whether the client has given up;
+    /// such a client costs nothing of the rate.
     fn offer<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.is_scarce() && is_reset(client.socket.as_fd()) {
             return self.drop_reset(client);
@@ -323,7 +323,8 @@ impl Acceptor {
         }
     }
 
-    /// No descriptors or memory: the clients wait in the kernel's queue until the pause is over.
+    /// Begins a pause because of a lack of descriptors or memory. Clients wait in the kernel's
+    /// queue.
     fn on_exhausted(&mut self, now: Moment, error: &dyn std::error::Error) {
         self.counters.accept_errors.add(1);
         self.exhausted = true;
@@ -333,8 +334,8 @@ impl Acceptor {
         if now.since(self.logged) >= Duration::from_secs(1) || self.failures == 1 {
             self.logged = now;
             let failures = self.failures;
-            tracing::warn!(%error, failures, "can't accept connections: raise the limit on open \
-                files, or lower server.max_connections");
+            tracing::warn!(%error, failures, "could not accept connections: raise the limit on \
+                open files, or lower server.max_connections");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: what each command takes, and errors that name the value and the way out.
+//! The command line: the arguments of each command, and errors that name the value and a fix.
 
 mod banner;
 mod config;
@@ -17,8 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flags, load};
 
-/// Exit code of a command that did not do what it was asked for. Wrong usage exits with 2, as
-/// clap has it.
+/// Exit code of a command that failed. Wrong usage exits with 2, which is clap's own code.
 const EXIT_FAILED: u8 = 1;
 
 /// A WebSocket broadcast server: one message reaches every subscriber, on every core.
@@ -31,44 +30,44 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve clients until told to stop (SIGTERM drains, a second one ends at once).
+    /// Run the server. SIGTERM drains it; a second SIGTERM stops it at once.
     Serve(ServeArgs),
     /// Show or check settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Tell what of this host would stop so many connections, and what mends it.
+    /// Check whether this host can hold N connections, and show how to fix it if not.
     Doctor(doctor::DoctorArgs),
     /// Publish a message through the HTTP API.
     Publish(publish::PublishArgs),
-    /// Print what is published, one line each, until Ctrl-C.
+    /// Print the messages of channels, one per line, until Ctrl-C.
     Subscribe(subscribe::SubscribeArgs),
 }
 
-/// Flags that are settings.
+/// Flags that override settings.
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// TOML file with settings; `corecast config default` shows them all.
+    /// TOML file with settings; `corecast config default` prints all of them.
     #[arg(long, value_name = "FILE", env = "CORECAST_CONFIG")]
     config: Option<PathBuf>,
-    /// Open everything, on this host only: for development.
+    /// Development mode: no keys or permissions needed, reachable from this host only.
     #[arg(long)]
     dev: bool,
-    /// Send messages on /echo back, for protocol test suites. Needs --dev.
+    /// Serve /echo, which sends every message back, for protocol test suites. Needs --dev.
     #[arg(long)]
     echo: bool,
-    /// Where clients connect; may be given more than once.
+    /// Address for clients, such as 0.0.0.0:8000; may be given more than once.
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
-    /// Where the HTTP API listens.
+    /// Address for the HTTP API and metrics, such as 127.0.0.1:9000.
     #[arg(long, value_name = "ADDR")]
     api_listen: Option<String>,
-    /// Threads that serve clients; 0 means one per core.
+    /// Number of threads that serve clients; 0 means one per core.
     #[arg(long, value_name = "N")]
     shards: Option<u32>,
-    /// How sockets are driven.
+    /// How to drive sockets; auto uses io_uring where the host allows it.
     #[arg(long, value_parser = ["auto", "io_uring", "epoll"])]
     driver: Option<String>,
-    /// Redis that joins this node with others, as in redis://127.0.0.1:6379.
+    /// Redis that connects this node with others, such as redis://127.0.0.1:6379.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
 }
@@ -88,25 +87,25 @@ impl ServeArgs {
     }
 }
 
-/// Why a command failed, for the person at the terminal.
+/// The error of a failed command, for the terminal.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// The settings can't be used.
+    /// The settings are invalid.
     #[error(transparent)]
     Config(#[from] crate::config::Error),
     /// The server did not start, or did not stop as it should.
     #[error(transparent)]
     Server(#[from] crate::server::Error),
-    /// Whoever reads our output has gone: as for every filter, no failure.
-    #[error("nobody reads the output")]
+    /// The reader of our output has closed the pipe. This is no failure, as for every filter.
+    #[error("the output is closed")]
     OutputClosed,
-    /// Anything else, in words.
+    /// Any other failure, with its message.
     #[error("{0}")]
     Words(String),
 }
 
 impl From<io::Error> for Failure {
-    /// Errors of standard output: all others are put into words where they happen.
+    /// Converts an error of standard output. All other errors get their message where they occur.
     fn from(error: io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::OutputClosed,
@@ -115,7 +114,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Runs the command that the arguments name, and answers with the exit code.
+/// Runs the command that the arguments name, and returns the exit code.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve(args),
@@ -136,14 +135,14 @@ pub fn run() -> ExitCode {
 fn serve(args: ServeArgs) -> Result<(), Failure> {
     let settings = load(&args.into_flags(), environment())?.settings;
     crate::config::check_serve(&settings)?;
-    // Before the log's thread starts, for it inherits the mask: a signal must find main alone.
+    // Before the log's thread starts, because it inherits the mask: only main may get signals.
     crate::sys::block_signals();
-    // Lines that still wait are written when the guard goes.
+    // The guard writes the remaining lines when it is dropped.
     let _log = log::start(&settings.log)?;
     let ready = |report: &crate::server::StartupReport| {
-        // Nobody may be reading; the server serves all the same.
+        // A closed standard output must not stop the server.
         if let Err(failure) = print_line(&server_banner(&settings, report)) {
-            tracing::debug!(%failure, "the banner was not printed");
+            tracing::debug!(%failure, "could not print the banner");
         }
         if let Some(warning) = doctor::warning(&settings, report) {
             tracing::warn!("{warning}");
@@ -152,7 +151,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     Ok(crate::server::run(settings.clone(), ready)?)
 }
 
-/// The environment, as far as it is text: no setting is anything else.
+/// The variables of the environment that are valid text. All settings are text.
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
@@ -163,7 +162,7 @@ fn print_line(line: &str) -> Result<(), Failure> {
     print_line_to(&mut io::stdout(), line)
 }
 
-/// Prints one line, at once: whoever pipes it wants it now.
+/// Prints one line and flushes, because a pipe is expected to deliver it at once.
 fn print_line_to(out: &mut dyn io::Write, line: &str) -> Result<(), Failure> {
     writeln!(out, "{line}")?;
     Ok(out.flush()?)

@@ -1,10 +1,10 @@
-//! Bounds of the node that its shards share. Each takes blocks from one count and gives back what
-//! it no longer needs, so that shards may be as uneven as their clients and channels are.
+//! Limits of the node that its shards share. Each shard takes blocks from one count and returns
+//! unused blocks, so shards may have different numbers of clients and channels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What no shard has taken. Its unit is that of the bound.
+/// The part of a limit that no shard has taken.
 #[derive(Clone, Debug)]
 pub struct Pool {
     left: Arc<AtomicUsize>,
@@ -12,20 +12,20 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of `total` for `shards` shards, which take at most `block_max` at once: less where
-    /// there is little, so that no shard sits on what another needs. What others have to spare is a
-    /// 16th of the whole at most, and nothing where a block is one.
+    /// Creates a pool of `total` for `shards` shards. A block is at most `block_max`, and smaller
+    /// for a small `total`, so that no shard holds back units that another one needs. Shards hold
+    /// at most 1/16 of `total` in reserve, and none if a block is 1.
     pub fn new(total: usize, shards: usize, block_max: usize) -> Pool {
         let block = (total / (32 * shards.max(1))).clamp(1, block_max.max(1));
         Pool { left: Arc::new(AtomicUsize::new(total)), block }
     }
 
-    /// What no shard has taken.
+    /// Returns the part that no shard has taken.
     pub fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// Takes `count`, or as much as there is. Returns how much that was.
+    /// Takes `count`, or less if there is not enough. Returns the taken part.
     fn take(&self, count: usize) -> usize {
         let update = |left: usize| (left > 0).then(|| left.saturating_sub(count));
         let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
@@ -37,7 +37,7 @@ impl Pool {
     }
 }
 
-/// What one shard has taken from a pool.
+/// The part of a pool that one shard has taken.
 #[derive(Debug)]
 pub struct Share {
     pool: Pool,
@@ -45,12 +45,12 @@ pub struct Share {
 }
 
 impl Share {
-    /// Nothing of `pool` yet.
+    /// Creates an empty share of `pool`.
     pub fn new(pool: Pool) -> Share {
         Share { pool, taken: 0 }
     }
 
-    /// Makes sure of having taken `used`. Returns whether there was as much.
+    /// Takes blocks until the share is at least `used`. Returns false if the pool is exhausted.
     pub fn reach(&mut self, used: usize) -> bool {
         while self.taken < used {
             let taken = self.pool.take(self.pool.block);
@@ -62,8 +62,8 @@ impl Share {
         true
     }
 
-    /// Gives back what goes beyond `used`, but for less than two blocks, so that not every change
-    /// is one of the pool. If a block is one, all of it.
+    /// Returns the part beyond `used` to the pool. It keeps less than two blocks, so that not every
+    /// change touches the pool. If a block is 1, it keeps nothing.
     pub fn settle(&mut self, used: usize) {
         while self.taken + 1 >= used + 2 * self.pool.block {
             self.taken -= self.pool.block;

@@ -1,16 +1,16 @@
-//! The secret of a node, and the keyed hashes that follow from it.
+//! The secret of a node, and keyed hashes derived from it.
 //!
-//! The home shard of a channel and the client id of a connection depend on the secret, and on
-//! nothing else of the process: another process that is given the secret computes the same. That
-//! holds from version to version, so nothing here uses `std::hash::Hash`.
+//! The home shard of a channel and the client id of a connection depend only on the secret, not on
+//! anything else of the process. So another process with the same secret computes the same values,
+//! even if its version differs. For this reason nothing here uses `std::hash::Hash`.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 
-/// Bytes of a secret that nobody outside of the node may know: whoever does can choose names that
-/// meet in one shard, and can make up client ids.
+/// The secret of a node. An attacker who knows it can choose channel names that meet in one shard,
+/// and can forge client ids.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NodeSecret([u8; NodeSecret::BYTES]);
 
@@ -18,17 +18,18 @@ impl NodeSecret {
     /// Number of bytes.
     pub const BYTES: usize = 16;
 
-    /// The secret `bytes`: from the kernel's random source, or from another process of the node.
+    /// Creates a secret from bytes of the kernel's random source, or of another process of the
+    /// node.
     pub const fn new(bytes: [u8; NodeSecret::BYTES]) -> NodeSecret {
         NodeSecret(bytes)
     }
 
-    /// What another process must be given.
+    /// Returns the bytes, for another process of the node.
     pub const fn bytes(&self) -> [u8; NodeSecret::BYTES] {
         self.0
     }
 
-    /// A keyed hash of its own for `purpose`, which tells nothing of those for other purposes.
+    /// Derives a keyed hash for `purpose`. It reveals nothing about the hashes for other purposes.
     pub fn keyed(&self, purpose: &str) -> KeyedHash {
         let half = |number: u8| {
             let mut hasher = SipHasher24::new_with_key(&self.0);
@@ -46,13 +47,13 @@ impl fmt::Debug for NodeSecret {
     }
 }
 
-/// SipHash-1-3 with a key: whoever does not know the key can't choose inputs whose hashes meet. It
-/// claims to withstand those who watch and try, as the hash of `std::collections` does.
+/// SipHash-1-3 with a key. Without the key, an attacker can't choose inputs with colliding hashes,
+/// even if the effects of collisions can be observed. `std::collections` uses the same function.
 #[derive(Clone, Copy)]
 pub struct KeyedHash(SipHasher13);
 
 impl KeyedHash {
-    /// The hash with this key.
+    /// Creates the hash with this key.
     pub fn new(first: u64, second: u64) -> KeyedHash {
         KeyedHash(SipHasher13::new_with_keys(first, second))
     }
@@ -63,7 +64,7 @@ impl KeyedHash {
         KeyedHash::new(random.hash_one(0), random.hash_one(1))
     }
 
-    /// The hash of `bytes`.
+    /// Returns the hash of `bytes`.
     pub fn of(&self, bytes: &[u8]) -> u64 {
         self.0.hash(bytes)
     }

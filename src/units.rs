@@ -1,40 +1,40 @@
-//! How durations and sizes are written: a number and a unit, as in "25s" and "64KiB".
+//! Parsers for durations and sizes: a number and a unit, such as "25s" and "64KiB".
 
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-/// Units of durations, longest name first where one ends with another.
+/// Units of durations. If a name ends with another one, the longer name comes first.
 const DURATION_UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// Units of sizes. Powers of two only: "KB" means two things to two readers.
+/// Units of sizes. Only powers of two, because "KB" is ambiguous.
 const SIZE_UNITS: [(&str, u64); 4] =
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
 
-/// Reads a duration such as "300ms", "25s", "5m" or "2h".
+/// Parses a duration such as "300ms", "25s", "5m" or "2h".
 ///
 /// # Errors
-/// What was written, and how it should have been.
+/// A message with the text and the expected form.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let value = parse_with_units(text, &DURATION_UNITS);
     value.map(Duration::from_millis).ok_or_else(|| {
-        format!("{text:?} is not a duration: write a number and ms, s, m, h or d, as in \"25s\"")
+        format!("{text:?} is not a duration: use a number and ms, s, m, h or d, such as \"25s\"")
     })
 }
 
-/// Reads a size such as "512B", "64KiB" or "1MiB", in bytes.
+/// Parses a size such as "512B", "64KiB" or "1MiB", in bytes.
 ///
 /// # Errors
-/// What was written, and how it should have been.
+/// A message with the text and the expected form.
 pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     let value = parse_with_units(text, &SIZE_UNITS).and_then(|bytes| usize::try_from(bytes).ok());
     value.ok_or_else(|| {
-        format!("{text:?} is not a size: write a number and B, KiB, MiB or GiB, as in \"64KiB\"")
+        format!("{text:?} is not a size: use a number and B, KiB, MiB or GiB, such as \"64KiB\"")
     })
 }
 
-/// The number before the unit, times the unit's worth. Only whole numbers.
+/// Parses a whole number with a unit. Returns their product.
 fn parse_with_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits_end = text.find(|letter: char| !letter.is_ascii_digit())?;
     let (digits, unit) = text.split_at(digits_end);
@@ -42,17 +42,17 @@ fn parse_with_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(worth)
 }
 
-/// For serde: a duration.
+/// Deserializes a duration.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     parse_duration(&text(from, "a duration such as \"25s\"")?).map_err(D::Error::custom)
 }
 
-/// For serde: a size in bytes.
+/// Deserializes a size in bytes.
 pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     parse_size(&text(from, "a size such as \"64KiB\"")?).map_err(D::Error::custom)
 }
 
-/// For serde: a text; anything else is refused with the words of `expected`.
+/// Deserializes a string. The error for other types contains `expected`.
 pub(crate) fn text<'de, D: Deserializer<'de>>(from: D, expected: &str) -> Result<String, D::Error> {
     match toml::Value::deserialize(from)? {
         toml::Value::String(text) => Ok(text),

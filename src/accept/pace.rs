@@ -1,9 +1,9 @@
-//! A rate with a burst of one second of it.
+//! A rate limit with a burst of one second.
 
 use crate::ids::Moment;
 use crate::limits::ACCEPT_SCARCE_SHARE;
 
-/// How many more may come at present.
+/// A token bucket.
 #[derive(Debug)]
 pub(super) struct Pace {
     rate: f64,
@@ -12,30 +12,30 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So many a second, at least one.
+    /// Creates a bucket for `rate` per second, at least 1.
     pub(super) fn new(rate: u32) -> Pace {
         let rate = f64::from(rate.max(1));
         Pace { rate, left: rate, refilled: Moment::default() }
     }
 
-    /// Adds what the time since the last call has earned.
+    /// Adds the tokens for the time since the last call.
     pub(super) fn refill(&mut self, now: Moment) {
         let earned = now.since(self.refilled).as_secs_f64() * self.rate;
         self.left = (self.left + earned).min(self.rate);
         self.refilled = now;
     }
 
-    /// Whether one more may come.
+    /// Whether a token is left.
     pub(super) fn has_one(&self) -> bool {
         self.left >= 1.0
     }
 
-    /// Whether most of the burst is used up: somebody comes faster than the rate.
+    /// Whether most of the burst is used up, which means that clients come faster than the rate.
     pub(super) fn is_scarce(&self) -> bool {
         self.left < self.rate * ACCEPT_SCARCE_SHARE
     }
 
-    /// One has come.
+    /// Takes a token.
     pub(super) fn take_one(&mut self) {
         self.left -= 1.0;
     }

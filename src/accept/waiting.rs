@@ -1,5 +1,5 @@
-//! Clients that are accepted and wait until `accept_rate` lets them in. Subnets take turns, so that
-//! whoever connects fastest waits longest; while one alone waits, it has every turn.
+//! Clients that are accepted but wait because of `accept_rate`. Subnets take turns, so the clients
+//! of the busiest subnet wait longest. A subnet that waits alone has every turn.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -13,21 +13,21 @@ pub(super) struct Client<S = OwnedFd> {
     pub(super) subnet: Subnet,
 }
 
-/// The queues of one shard's clients, by subnet.
+/// The queues of waiting clients of one shard, by subnet.
 #[derive(Debug)]
 pub(super) struct Waiting<S = OwnedFd> {
-    /// No queue is empty.
+    /// The queue of each subnet. No queue is empty.
     queues: HashMap<Subnet, VecDeque<S>>,
-    /// Every subnet that has a queue, once: whose turn is next. Exempt clients are not in it.
+    /// The subnets with a queue, in the order of their turns. Exempt clients are not among them.
     turns: VecDeque<Subnet>,
-    /// The same subnets with the lengths of their queues, the longest last.
+    /// The same subnets with the lengths of their queues; the longest is last.
     lengths: BTreeSet<(usize, Subnet)>,
     count: usize,
 }
 
 impl<S> Waiting<S> {
-    /// Puts a client into its subnet's queue. If `count_max` wait already, the last one of the
-    /// longest queue has to go, and is returned: it may be the new one.
+    /// Adds a client to the queue of its subnet. If `count_max` clients already wait, it removes
+    /// and returns the last client of the longest queue, which may be the new one.
     pub(super) fn push(&mut self, client: Client<S>, count_max: usize) -> Option<S> {
         let Client { socket, subnet } = client;
         let mut refused = None;
@@ -49,8 +49,8 @@ impl<S> Waiting<S> {
         refused
     }
 
-    /// The next client: an exempt one if one waits, else the first one of the subnet whose turn it
-    /// is.
+    /// Removes and returns the next client: an exempt one if there is one, otherwise the first
+    /// client of the next subnet.
     pub(super) fn pop(&mut self) -> Option<Client<S>> {
         if let Some(socket) = self.take(Subnet::EXEMPT, VecDeque::pop_front) {
             return Some(Client { socket, subnet: Subnet::EXEMPT });
@@ -63,17 +63,17 @@ impl<S> Waiting<S> {
         Some(Client { socket, subnet })
     }
 
-    /// How many wait.
+    /// Returns the number of waiting clients.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// How many of a subnet wait.
+    /// Returns the number of waiting clients of a subnet.
     pub(super) fn queue_count(&self, subnet: Subnet) -> usize {
         self.queues.get(&subnet).map_or(0, VecDeque::len)
     }
 
-    /// The subnet of which most clients wait, among those that limits apply to.
+    /// Returns the subnet with the most waiting clients, among those to which limits apply.
     fn longest(&self) -> Option<Subnet> {
         self.lengths.last().map(|&(_, subnet)| subnet)
     }
@@ -88,8 +88,8 @@ impl<S> Waiting<S> {
         }
     }
 
-    /// Takes one client from one end of a queue, which is removed with its last: that one goes when
-    /// it is its subnet's turn, for a queue of one is never so much longer than others.
+    /// Removes one client from one end of a queue, and the queue if it is empty then. That can only
+    /// happen at the turn of its subnet, because a queue of one is never the longest by so much.
     fn take(&mut self, subnet: Subnet, end: fn(&mut VecDeque<S>) -> Option<S>) -> Option<S> {
         let queue = self.queues.get_mut(&subnet)?;
         let socket = end(queue)?;
@@ -151,7 +151,7 @@ mod tests {
         assert!(three.queues.is_empty() && three.turns.is_empty() && three.lengths.is_empty());
     }
 
-    /// However many networks somebody has, none of their clients costs a look at all of them.
+    /// With any number of networks, no client costs a scan of all of them.
     #[test]
     fn many_subnets_cost_no_more_than_few() {
         let time = |subnets: u32| {

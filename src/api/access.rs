@@ -1,4 +1,4 @@
-//! Who may use the API: API keys, and what browsers may not do.
+//! Access to the API: keys, and restrictions for browsers.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,14 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::limits::API_KEY_BYTES_MAX;
 
-/// A key in a buffer of fixed size, so that comparing takes the same time for every guess.
+/// A key in a buffer of fixed size, so that a comparison takes the same time for every guess.
 struct Key {
     bytes: [u8; API_KEY_BYTES_MAX],
     length: u64,
 }
 
 impl Key {
-    /// The key `text`; absent if it is longer than any key may be.
+    /// Returns the key `text`, or `None` if it is too long to be a key.
     fn new(text: &[u8]) -> Option<Key> {
         let mut bytes = [0; API_KEY_BYTES_MAX];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
@@ -27,39 +27,39 @@ impl Key {
     }
 }
 
-/// The rule for requests to the API.
+/// The rule that admits requests to the API.
 pub(super) struct Access {
     keys: Vec<Key>,
-    /// Without any key everybody on this host may; otherwise, nobody.
+    /// Whether requests from this host need no key. Only true if there are no keys.
     open: bool,
 }
 
 impl Access {
-    /// Access by one of `keys`; without any, for everybody if `open`.
+    /// Admits requests with one of `keys`. If there are none, admits all requests if `open`.
     pub(super) fn new(keys: &[String], open: bool) -> Access {
         let keys: Vec<Key> = keys.iter().filter_map(|key| Key::new(key.as_bytes())).collect();
         Access { open: open && keys.is_empty(), keys }
     }
 
-    /// Whether a request with this head may use the API.
+    /// Checks whether a request with this head may use the API.
     ///
     /// # Errors
-    /// 401 without a right key; 403 where no key is asked for and a web page is behind it that is
-    /// not our own.
+    /// 401 without a valid key. 403 if no key is needed but the request comes from a foreign web
+    /// page.
     pub(super) fn admit(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), StatusCode> {
         if self.open {
             return if is_foreign_page(headers) { Err(StatusCode::FORBIDDEN) } else { Ok(()) };
         }
         let presented = presented_key(headers, uri).and_then(|key| Key::new(key.as_bytes()));
         let Some(presented) = presented else { return Err(StatusCode::UNAUTHORIZED) };
-        // Every key is compared: where the loop stopped would tell which one was nearly right.
+        // Compare all keys, because an early exit would leak which key was nearly right.
         let none = Choice::from(0);
         let matched = self.keys.iter().fold(none, |found, key| found | key.equals(&presented));
         if bool::from(matched) { Ok(()) } else { Err(StatusCode::UNAUTHORIZED) }
     }
 }
 
-/// The key that a request carries, in the first of three places that has one.
+/// Returns the key of a request, from the first of three places that has one.
 fn presented_key(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct KeyQuery {
@@ -76,10 +76,10 @@ fn presented_key(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     Query::<KeyQuery>::try_from_uri(uri).ok().map(|Query(query)| query.api_key)
 }
 
-/// Whether a web page that is not served by this listener is behind the request.
+/// Whether the request comes from a web page that this listener does not serve.
 ///
-/// Browsers send `Origin` with every POST. A page whose name was made to point at this host has
-/// an origin that equals `Host`, so names other than localhost are not our own either.
+/// Browsers send `Origin` with every POST. With DNS rebinding, the origin of a foreign page equals
+/// `Host`, so names other than localhost count as foreign too.
 fn is_foreign_page(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let authority = |value: &str| value.split_once("://").map(|(_, rest)| rest.to_owned());
@@ -91,7 +91,7 @@ fn is_foreign_page(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether `authority` names a host by address, or as localhost.
+/// Whether `authority` is an IP address or localhost.
 fn is_host_itself(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,

@@ -1,7 +1,7 @@
-//! Asks shards, and finds the waiting caller for each answer.
+//! Sends requests to shards, and hands each answer to the caller that waits for it.
 //!
-//! Everything here runs on the control thread; the lock is never contended and never held across
-//! an await. It is there so that handlers may be `Send`, as axum wants them.
+//! Everything here runs on the control thread. The lock is never contended and never held across an
+//! await; it exists because axum requires handlers to be `Send`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,22 +18,22 @@ use crate::mesh::{
     Addressed, Answer, Asker, ControlRequest, Publish, Ticket, ToBridge, ToBus, ToHome, ToShard,
 };
 
-/// The way to a shard has no room: the message was not taken, and nobody will answer it.
+/// The way to a shard is full. The message was not sent, and no answer will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shard's inbox and the spill for it are full")]
 pub struct Full;
 
-/// Hands a message to its thread, or says that there is no room. It must not block, and must not
-/// call [`Courier::deliver`] itself: answers come by the inbox, in a later turn.
+/// Sends a message to its thread, or fails if there is no room. It must not block, and must not
+/// call [`Courier::deliver`]: answers arrive through the inbox in a later turn.
 pub type SendMessage = Box<dyn FnMut(Addressed) -> Result<(), Full> + Send>;
 
-/// Which shard has a channel's history.
+/// Maps a channel to the shard that keeps its history.
 pub type Home = Box<dyn Fn(&str) -> ShardId + Send + Sync>;
 
-/// Control's requests to shards.
+/// The requests of the control thread to shards.
 pub struct Courier {
     shards: usize,
-    /// Whether a bus orders publications; if not, home shards do.
+    /// Whether the bus orders publications. Otherwise home shards do.
     bus: bool,
     home: Home,
     inner: Mutex<Inner>,
@@ -41,37 +41,39 @@ pub struct Courier {
 
 struct Inner {
     send: SendMessage,
-    /// Who waits for which ticket; at most [`API_PENDING_MAX`].
+    /// The waiting caller of each ticket; at most [`API_PENDING_MAX`].
     pending: HashMap<Ticket, oneshot::Sender<Answer>>,
     next: u64,
 }
 
 impl Courier {
-    /// A courier to `shards` shards, and with `bus` to the bridge, which reaches them by `send`.
+    /// Creates a courier to `shards` shards, and to the bridge if `bus`. `send` delivers its
+    /// messages.
     pub fn new(shards: usize, bus: bool, home: Home, send: SendMessage) -> Arc<Courier> {
-        assert!(shards > 0, "there is somebody to ask");
+        assert!(shards > 0, "a node has at least one shard");
         let inner = Inner { send, pending: HashMap::new(), next: 0 };
         Arc::new(Courier { shards, bus, home, inner: Mutex::new(inner) })
     }
 
-    /// Wakes the caller that waits for this answer. If nobody waits any more, it is dropped.
+    /// Wakes the caller that waits for this answer. The answer is dropped if the caller has given
+    /// up.
     pub fn deliver(&self, ticket: Ticket, answer: Answer) {
         if let Some(waiting) = self.inner().pending.remove(&ticket) {
-            // The caller may have given up in this very turn; then the answer is nobody's.
+            // The caller may have given up in this very turn.
             drop(waiting.send(answer));
         }
     }
 
-    /// Hands the bridge what another node asked for. Without room for it that node hears nothing,
-    /// and says so.
+    /// Sends the bridge the reply to another node. If there is no room, that node gets no reply,
+    /// and reports that.
     pub fn answer_bridge(&self, ticket: Ticket, body: Box<str>) {
         let message = Addressed::Bridge(ToBridge::Remote { ticket, body });
         if (self.inner().send)(message).is_err() {
-            tracing::warn!("no room for an answer to another node");
+            tracing::warn!("dropped a reply to another node: the inbox of the bridge is full");
         }
     }
 
-    /// Whether there are other nodes to ask, by the bridge.
+    /// Whether the bridge can reach other nodes.
     pub(super) fn has_bus(&self) -> bool {
         self.bus
     }
@@ -86,7 +88,7 @@ impl Courier {
         (self.home)(channel)
     }
 
-    /// A publication, addressed to the bus or to the channel's home.
+    /// Addresses a publication to the bus or to the home of the channel.
     pub(super) fn publish(&self, publish: Publish) -> Addressed {
         let publish = Box::new(publish);
         if self.bus {
@@ -96,7 +98,7 @@ impl Courier {
         Addressed::Shard(home, ToHome::Publish(publish).into())
     }
 
-    /// The removal of a history, addressed to the bus or to the channel's home.
+    /// Addresses the removal of a history to the bus or to the home of the channel.
     pub(super) fn history_remove(&self, channel: ChannelName, ticket: Ticket) -> Addressed {
         let asker = Asker::Control(ticket);
         if self.bus {
@@ -106,11 +108,11 @@ impl Courier {
         Addressed::Shard(home, ToHome::HistoryRemove { channel, asker }.into())
     }
 
-    /// Sends the message that `make` makes, and waits for the answer.
+    /// Sends the message that `make` returns, and waits for the answer.
     ///
     /// # Errors
-    /// `Busy` if too much is under way already, internal if no answer came within
-    /// [`ANSWER_TIMEOUT`], and whatever error the shard answers.
+    /// `Busy` if too many requests are in progress; internal if no answer comes within
+    /// [`ANSWER_TIMEOUT`]; otherwise the error from the shard.
     pub async fn request(
         self: &Arc<Courier>,
         make: impl FnOnce(Ticket) -> Addressed,
@@ -121,8 +123,8 @@ impl Courier {
     /// Sends `request` to every shard, and waits for all answers, in the order of shards.
     ///
     /// # Errors
-    /// As [`Courier::request`], with `timeout` for all of them together. Some shards may have done
-    /// what was asked for.
+    /// As [`Courier::request`], with `timeout` for all of them together. Some shards may have
+    /// carried out the request.
     pub async fn request_all(
         self: &Arc<Courier>,
         request: &ControlRequest,
@@ -145,11 +147,11 @@ impl Courier {
         Ok(answers)
     }
 
-    /// Sends the message that `make` makes, without waiting yet: messages that are sent in a row
-    /// arrive in that order.
+    /// Sends the message that `make` returns, without waiting for the answer. Messages arrive in
+    /// the order in which they are sent.
     ///
     /// # Errors
-    /// `Busy` if too much is under way already.
+    /// `Busy` if too many requests are in progress.
     pub(super) fn send(
         self: &Arc<Courier>,
         make: impl FnOnce(Ticket) -> Addressed,
@@ -167,7 +169,7 @@ impl Courier {
         Ok(PendingAnswer { courier: Arc::clone(self), ticket, receiver })
     }
 
-    /// Requests that wait for an answer.
+    /// Number of requests that wait for an answer.
     #[cfg(test)]
     pub(super) fn pending_count(&self) -> usize {
         self.inner().pending.len()
@@ -178,7 +180,7 @@ impl Courier {
     }
 }
 
-/// An answer that is to come. Dropping it forgets the ticket: callers hang up.
+/// An answer that has not arrived yet. Dropping this value forgets the ticket.
 pub(super) struct PendingAnswer {
     courier: Arc<Courier>,
     ticket: Ticket,
@@ -186,7 +188,7 @@ pub(super) struct PendingAnswer {
 }
 
 impl PendingAnswer {
-    /// The answer.
+    /// Waits for the answer.
     ///
     /// # Errors
     /// See [`Courier::request`].
@@ -194,7 +196,7 @@ impl PendingAnswer {
         match tokio::time::timeout(timeout, &mut self.receiver).await {
             Ok(Ok(Answer::Error(error))) => Err(ApiError::from(error)),
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(ApiError::internal("a shard did not answer in time")),
+            Ok(Err(_)) | Err(_) => Err(ApiError::internal("a shard did not respond in time")),
         }
     }
 }

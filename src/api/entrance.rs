@@ -1,5 +1,5 @@
-//! What every request for a method of the API passes first: its head is looked at before any of its
-//! body is read, so that strangers can't make us hold bytes.
+//! The first checks of every request to the API. The head is checked before the body is read, so
+//! that clients without a key can't make the server hold bytes.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
@@ -8,22 +8,22 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use super::access::Access;
 use super::http;
 
-/// The rules of the entrance.
+/// The checks for requests.
 pub(super) struct Entrance {
-    /// Who may use the API.
+    /// The rule that admits requests.
     pub(super) access: Access,
-    /// Longest request body, in bytes.
+    /// Maximum size of a request body in bytes.
     pub(super) body_bytes_max: usize,
 }
 
 impl Entrance {
-    /// Looks at a request's head.
+    /// Checks the head of a request.
     ///
     /// # Errors
     /// The response that refuses it.
     pub(super) fn admit(&self, request: &Request) -> Result<(), Box<Response<Body>>> {
         if request.method() != Method::POST {
-            let line = "the API takes POST only";
+            let line = "the API accepts only POST";
             let mut refusal = http::text(StatusCode::METHOD_NOT_ALLOWED, line);
             refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return Err(Box::new(refusal));
@@ -31,7 +31,8 @@ impl Entrance {
         match self.access.admit(request.headers(), request.uri()) {
             Ok(()) => Ok(()),
             Err(StatusCode::FORBIDDEN) => {
-                let line = "the API takes no requests from other web pages while it has no key";
+                let line =
+                    "the API accepts no requests from other web pages while api.keys is empty";
                 Err(Box::new(http::text(StatusCode::FORBIDDEN, line)))
             }
             Err(status) => {
@@ -42,7 +43,7 @@ impl Entrance {
         }
     }
 
-    /// Reads a request whole.
+    /// Reads a whole request.
     ///
     /// # Errors
     /// The response that refuses it.
@@ -55,20 +56,20 @@ impl Entrance {
             Ok(bytes) => Ok((head.headers, bytes)),
             Err(error) if is_too_long(&error) => {
                 let line = format!(
-                    "the body is longer than {} bytes; api.body_bytes_max says how long it may be",
+                    "the body is longer than {} bytes, the value of api.body_bytes_max",
                     self.body_bytes_max
                 );
                 Err(Box::new(http::text(StatusCode::PAYLOAD_TOO_LARGE, &line)))
             }
             Err(_) => {
-                let line = "the body did not arrive whole";
+                let line = "the body is incomplete";
                 Err(Box::new(http::text(StatusCode::BAD_REQUEST, line)))
             }
         }
     }
 }
 
-/// Whether reading a body ended at our limit rather than with the peer.
+/// Whether reading a body ended because of our limit, not because of the peer.
 fn is_too_long(error: &axum::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {

@@ -1,19 +1,19 @@
-//! Why a request of the application fails, whatever its wording.
+//! Errors of the application's requests, independent of the wording.
 
 use crate::channel::Unfit;
 use crate::reason::ClientError;
 
-/// Why a request fails.
+/// The error of a failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiError {
-    /// The application asked for something that can't be; or we failed (100).
+    /// The request can't be carried out, or the server failed (100).
     Refused {
         /// Code and text.
         error: ClientError,
-        /// What exactly, for the person who reads it; may be empty.
+        /// A detail for the reader of the message; may be empty.
         detail: String,
     },
-    /// Too much is under way.
+    /// Too many requests are in progress.
     Busy,
 }
 
@@ -30,22 +30,22 @@ impl From<Unfit> for ApiError {
 }
 
 impl ApiError {
-    /// The application's mistake, in words.
+    /// A mistake of the application.
     pub(super) fn bad_request(detail: impl Into<String>) -> ApiError {
         ApiError::Refused { error: ClientError::BadRequest, detail: detail.into() }
     }
 
-    /// Something that is switched off or not part of this server.
+    /// A feature that is disabled or not supported.
     pub(super) fn not_available(detail: impl Into<String>) -> ApiError {
         ApiError::Refused { error: ClientError::NotAvailable, detail: detail.into() }
     }
 
-    /// Our mistake, in words.
+    /// A failure of the server.
     pub(super) fn internal(detail: impl Into<String>) -> ApiError {
         ApiError::Refused { error: ClientError::Internal, detail: detail.into() }
     }
 
-    /// The error's row in the table of reasons.
+    /// Returns the entry in the table of reasons.
     pub(super) fn error(&self) -> ClientError {
         match self {
             ApiError::Refused { error, .. } => *error,
@@ -53,7 +53,7 @@ impl ApiError {
         }
     }
 
-    /// Text of the error. What is wrong in particular follows the standard text after a colon.
+    /// Returns the text of the error: the standard text, then the detail after a colon.
     pub(super) fn message(&self) -> String {
         let row = self.error().row();
         match self {

@@ -1,34 +1,34 @@
-//! Responses of the API listener, whatever their wording.
+//! Responses of the API listener, independent of the wording.
 
 use axum::body::Body;
 use axum::http::{Response, StatusCode, header};
 use serde::Serialize;
 
-/// `value` as JSON.
+/// A response with `value` as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     json_bytes(status, encode(value))
 }
 
-/// `value` as JSON.
+/// Serializes `value` as JSON.
 pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
-    // Our own types can be written; if not, the client must still get an error it can read.
+    // Our types can always be serialized. If one can't, the client must still get a valid error.
     serde_json::to_vec(value)
         .unwrap_or_else(|_| br#"{"error":{"code":100,"message":"internal server error"}}"#.to_vec())
 }
 
-/// A response of JSON that is written already.
+/// A response with JSON that is already serialized.
 pub(super) fn json_bytes(status: StatusCode, bytes: Vec<u8>) -> Response<Body> {
     with_type(status, "application/json", Body::from(bytes))
 }
 
-/// One line for a person.
+/// A response with one line of plain text.
 pub(super) fn text(status: StatusCode, line: &str) -> Response<Body> {
     with_type(status, "text/plain; charset=utf-8", Body::from(format!("{line}\n")))
 }
 
-/// Too much is under way.
+/// The response to a request while too many others are in progress.
 pub(super) fn busy() -> Response<Body> {
-    let line = "too many requests are under way; try again in a second";
+    let line = "too many requests are in progress; retry in a second";
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, line);
     response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
     response

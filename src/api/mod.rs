@@ -1,10 +1,10 @@
-//! The HTTP API of the application, `/metrics`, `/live`, `/ready`, and the page for a first look.
+//! The HTTP API for the application, `/metrics`, `/live`, `/ready`, and the demo page of `--dev`.
 //!
-//! All of it runs on the control thread, in one tokio runtime of its own. Shards are asked by
-//! messages (`courier`), never by a shared lock, so nothing that happens here slows a shard.
+//! It runs on the control thread, in its own tokio runtime. It sends shards messages (`courier`)
+//! and shares no lock with them, so nothing here slows a shard.
 //!
-//! `service` is what an application may do, in the server's own words. Above it stands one module
-//! for each wording; today there is `centrifugo`.
+//! `service` implements the methods in the server's own terms. Each wording of the API is a module
+//! above it; today there is only `centrifugo`.
 
 mod access;
 mod centrifugo;

@@ -1,4 +1,4 @@
-//! The page for a first look, with `--dev` only: subscribes, publishes, shows live numbers.
+//! The demo page, only with `--dev`. It subscribes, publishes, and shows live numbers.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::http;
 use super::state::Api;
 use crate::metrics::{Counter, Process, ShardCounters};
 
-/// The whole page: it loads nothing from elsewhere.
+/// The whole page. It loads nothing from other hosts.
 const PAGE: &str = include_str!("page.html");
 
-/// Adds the page and what it asks for.
+/// Adds the routes of the page and its data.
 pub(super) fn routes(router: Router<Arc<Api>>) -> Router<Arc<Api>> {
     router
         .route("/", get(page))
@@ -28,10 +28,10 @@ async fn page() -> Response<Body> {
     http::with_type(StatusCode::OK, "text/html; charset=utf-8", Body::from(PAGE))
 }
 
-/// Where the page connects.
+/// The address that the page connects to.
 #[derive(Serialize)]
 struct PageConfig {
-    /// Absent if the server listens on every address: then the page's own host serves.
+    /// `None` if the server listens on all addresses. Then the page connects to its own host.
     host: Option<String>,
     port: u16,
     version: &'static str,
@@ -48,10 +48,10 @@ async fn config(State(api): State<Arc<Api>>) -> Response<Body> {
     http::json(StatusCode::OK, &PageConfig { host, port: address.port(), version })
 }
 
-/// What the page shows each second. Counters are totals; the page takes the differences.
+/// The numbers that the page polls every second. Counters are totals; the page computes rates.
 #[derive(Serialize)]
 struct Numbers {
-    /// Nanoseconds since the start, to divide by.
+    /// Nanoseconds since the start of the server, for rates.
     nanos: u64,
     connections: u64,
     subscriptions: u64,

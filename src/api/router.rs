@@ -1,4 +1,4 @@
-//! Paths of the API listener.
+//! The routes of the API listener.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{centrifugo, http, page};
 use crate::metrics::Format;
 use crate::readiness::Phase;
 
-/// Every path of the API listener.
+/// All routes of the API listener.
 pub(super) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new()
         .route("/metrics", get(metrics))
@@ -27,12 +27,12 @@ pub(super) fn router(api: Arc<Api>) -> Router {
 }
 
 async fn unknown_path() -> Response<Body> {
-    let line = "there are /api/<method>, /metrics, /live and /ready";
+    let line = "not found; the paths are /api/<method>, /metrics, /live and /ready";
     http::text(StatusCode::NOT_FOUND, line)
 }
 
-/// `GET /metrics`. Rendering costs this thread a fraction of a millisecond and shards nothing, so a
-/// greedy scraper is only its own trouble.
+/// `GET /metrics`. Rendering costs this thread a fraction of a millisecond and costs shards
+/// nothing, so frequent scrapes do no harm.
 async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response<Body> {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::from_accept(accept.unwrap_or_default());
@@ -45,7 +45,7 @@ async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response<Bo
     }
 }
 
-/// `GET /live`: 503 means that only a restart helps.
+/// `GET /live`. 503 means that only a restart helps.
 async fn live(State(api): State<Arc<Api>>) -> Response<Body> {
     let stuck = api.service.parts.status.stuck_shards();
     if stuck.is_empty() {
@@ -56,7 +56,7 @@ async fn live(State(api): State<Arc<Api>>) -> Response<Body> {
     }
 }
 
-/// `GET /ready`: 503 means that new clients should go elsewhere.
+/// `GET /ready`. 503 means that new clients should use another node.
 async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     let node = &api.service.parts.status;
     let phase = node.phase();

@@ -1,5 +1,5 @@
-//! The API listener's connections, with a limit on everything a peer could stretch: a slow or
-//! greedy client costs its own connection and nothing else.
+//! The connections of the API listener. Everything that a peer could stretch has a limit, so a slow
+//! or greedy client affects only its own connection.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,12 +27,11 @@ use crate::limits::{
     API_HEAD_BYTES_MAX, API_HEADER_TIMEOUT, API_HEADERS_MAX, API_REQUEST_TIMEOUT,
 };
 
-/// Serves the API on `listener` until the future is dropped; connections end with it when the
-/// runtime does.
+/// Serves the API on `listener` until the future is dropped. Connections end with the runtime.
 ///
 /// # Errors
-/// The listener can't be watched. Failing accepts are no error: they are tried again, later and
-/// later, since the descriptors they want may come back.
+/// The listener can't be registered. A failed accept is not an error: it is retried with growing
+/// pauses, because descriptors may become free.
 pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
@@ -46,7 +45,7 @@ pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
                 peers.admit(stream, &router);
             }
             Err(error) => {
-                tracing::warn!(%error, ?pause, "the API listener can't accept");
+                tracing::warn!(%error, ?pause, "could not accept an API connection; retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
@@ -66,12 +65,12 @@ struct Peer {
     task: AbortHandle,
 }
 
-/// What a connection shows to the others.
+/// The state of a connection that others can see.
 struct PeerState {
     started: Instant,
     /// Milliseconds from `started` to the beginning of the last request.
     request_millis: AtomicU64,
-    /// A request is being answered. While its answer is only being sent, it is not.
+    /// Whether a request is being processed. False while its response is only being sent.
     answering: AtomicBool,
 }
 
@@ -96,8 +95,8 @@ impl PeerState {
 }
 
 impl Peers {
-    /// Serves one more connection. If there are too many, the one whose last request is longest
-    /// ago goes first; if all are being answered, the new one goes.
+    /// Serves one more connection. If there are too many, the one with the oldest last request is
+    /// closed. If all are busy, the new one is closed.
     fn admit(self: &Arc<Peers>, stream: TcpStream, router: &Router) {
         let mut open = self.open();
         if open.len() >= API_CONNECTIONS_MAX {
@@ -123,7 +122,7 @@ impl Peers {
     }
 }
 
-/// Takes a connection off the list when its task ends, however that is.
+/// Removes a connection from the list when its task ends for any reason.
 struct Leave {
     peers: Arc<Peers>,
     key: u64,
@@ -135,10 +134,10 @@ impl Drop for Leave {
     }
 }
 
-/// One connection, until it closes or its last request is too long ago.
+/// Serves one connection until it closes or its last request is too old.
 async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, leave: Leave) {
     let _leave = leave;
-    // Without it small answers wait for the peer's acknowledgement; where it can't be set, they do.
+    // Without this option small responses wait for the peer's acknowledgement. Failure is harmless.
     drop(stream.set_nodelay(true));
     let service_state = Arc::clone(&state);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -155,7 +154,7 @@ async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, le
     loop {
         let deadline = state.last_request() + API_CONNECTION_TIMEOUT;
         tokio::select! {
-            // How a peer's connection ended is the peer's business.
+                        // Errors of a peer's connection concern only that peer.
             _ended = &mut serving => return,
             () = tokio::time::sleep_until(deadline) => {
                 if state.last_request() + API_CONNECTION_TIMEOUT <= Instant::now() {
@@ -166,14 +165,14 @@ async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, le
     }
 }
 
-/// The answer to one request, in bounded time.
+/// Returns the response to one request, in bounded time.
 async fn answer(router: Router, state: &PeerState, request: Request<Incoming>) -> Response<Body> {
     state.begin_request();
     let routed = router.oneshot(request.map(Body::new));
     let response = match tokio::time::timeout(API_REQUEST_TIMEOUT, routed).await {
         Ok(Ok(response)) => response,
         Err(_) => {
-            let line = format!("not finished within {API_REQUEST_TIMEOUT:?}");
+            let line = format!("the request was not finished within {API_REQUEST_TIMEOUT:?}");
             http::text(StatusCode::SERVICE_UNAVAILABLE, &line)
         }
     };

@@ -1,4 +1,4 @@
-//! What the handlers of the API listener share.
+//! The state that all handlers of the API listener share.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use super::service::{Parts, Service};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 
-/// The API: what every handler uses.
+/// The shared state of all handlers.
 pub struct Api {
     pub(super) service: Service,
     pub(super) entrance: Entrance,
-    /// The page for a first look is served.
+    /// Whether the demo page is served.
     pub(super) page: bool,
     pub(super) metrics: Metrics,
 }
 
 impl Api {
-    /// The API of a node with these settings. With `--dev` the page is served, and without any key
-    /// the API is open to everybody but foreign web pages.
+    /// Creates the API of a node with these settings. With `--dev` it serves the demo page. With
+    /// `--dev` and no keys, everything except foreign web pages may use the API.
     pub fn new(settings: Arc<Settings>, parts: Parts) -> Arc<Api> {
         let status = &parts.status;
         let (shards, bridge) = (status.shards().to_vec(), status.bridge().cloned());
@@ -34,7 +34,7 @@ impl Api {
         })
     }
 
-    /// What the application may do, whatever the wording.
+    /// The methods of the API, independent of the wording.
     pub fn service(&self) -> &Service {
         &self.service
     }

@@ -1,4 +1,4 @@
-//! How the node is: for load balancers and for whoever restarts it.
+//! The state of the node, for load balancers and supervisors.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::limits::PROGRESS_TIMEOUT;
 use crate::metrics::{BridgeCounters, ShardCounters};
 use crate::readiness::{Phase, Readiness};
 
-/// The node's state, set by whoever starts and stops it, read by `/live` and `/ready`.
+/// The state of the node. `server` sets it; `/live` and `/ready` read it.
 #[derive(Debug)]
 pub struct Status {
     readiness: Arc<Readiness>,
@@ -15,8 +15,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// A starting node for at most `connections_max` connections, whose shards, and bridge if there
-    /// is one, count in `shards` and `bridge`, by the clock `now` that they use.
+    /// Creates the state of a starting node for at most `connections_max` connections. `shards` and
+    /// `bridge` are the counters of its threads, and `now` is their clock.
     pub fn new(
         shards: Vec<Arc<ShardCounters>>,
         bridge: Option<Arc<BridgeCounters>>,
@@ -27,58 +27,58 @@ impl Status {
         Status { readiness, now }
     }
 
-    /// Changes the phase. From any thread.
+    /// Changes the phase. Any thread may call this.
     pub fn set_phase(&self, phase: Phase) {
         self.readiness.set_phase(phase);
     }
 
-    /// What the node does.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         self.readiness.phase(self.now())
     }
 
-    /// The phase and what it follows from, for those who share it.
+    /// Returns the shared readiness, from which the phase follows.
     pub fn readiness(&self) -> &Arc<Readiness> {
         &self.readiness
     }
 
-    /// The clock.
+    /// Returns the current time.
     pub fn now(&self) -> Moment {
         (self.now)()
     }
 
-    /// The clock itself.
+    /// Returns the clock.
     pub(super) fn clock(&self) -> fn() -> Moment {
         self.now
     }
 
-    /// What the shards count.
+    /// Returns the counters of all shards.
     pub fn shards(&self) -> &[Arc<ShardCounters>] {
         self.readiness.shards()
     }
 
-    /// What the bridge counts, if there is one.
+    /// Returns the counters of the bridge, if there is one.
     pub fn bridge(&self) -> Option<&Arc<BridgeCounters>> {
         self.readiness.bridge()
     }
 
-    /// What is wrong with Redis, if anything is: what a starting node waits for, or why a serving
-    /// one is degraded.
+    /// Returns the problem with Redis, if there is one: a starting node waits for its end, and a
+    /// serving node is degraded by it.
     pub(super) fn trouble(&self) -> Vec<String> {
         let text = self.bridge().map(|counters| counters.trouble.text()).unwrap_or_default();
         if text.is_empty() { Vec::new() } else { vec![text] }
     }
 
-    /// What else there is to say of a node that serves, each a line's part.
+    /// Returns remarks about a serving node, each as a part of a line.
     pub(super) fn remarks(&self) -> Vec<String> {
-        let busy = "busy: more clients of one network connect than server.accept_rate lets in, \
+        let busy = "busy: clients of one network connect faster than server.accept_rate allows, \
             and some were refused in the last second";
         let degraded = self.trouble().into_iter().map(|text| format!("degraded: {text}"));
         let is_busy = self.readiness.is_busy(self.now());
         degraded.chain(is_busy.then(|| busy.to_owned())).collect()
     }
 
-    /// Numbers of the shards that have made no progress for [`PROGRESS_TIMEOUT`].
+    /// Returns the indices of shards that have made no progress for [`PROGRESS_TIMEOUT`].
     pub fn stuck_shards(&self) -> Vec<usize> {
         let now = self.now();
         let alive = |counters: &ShardCounters| Moment::from_nanos(counters.alive_nanos.value());

@@ -1,5 +1,4 @@
-//! The publication that an application asks for, by HTTP in one wording or another, or through a
-//! stream of Redis.
+//! A publication that the application requests, through the HTTP API or a stream in Redis.
 
 use std::borrow::Cow;
 
@@ -12,35 +11,35 @@ use crate::ids::Moment;
 use crate::limits::{API_BATCH_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::reason::ClientError;
 
-/// A publication to be made, the same for one channel or several.
+/// A requested publication, for one channel or several.
 #[derive(Clone, Debug)]
 pub struct PublishCommand {
-    /// What to publish.
+    /// The payload.
     pub payload: Payload,
-    /// Labels.
+    /// The labels.
     pub tags: Box<Tags>,
-    /// Do not keep it.
+    /// Whether to leave the publication out of the history.
     pub skip_history: bool,
-    /// A repeat of this key is not published again.
+    /// The idempotency key: a repeat with the same key is not published again.
     pub idempotency_key: Option<Box<str>>,
 }
 
 /// The payload of a [`PublishCommand`].
 #[derive(Clone, Debug)]
 pub enum Payload {
-    /// A JSON value. What it means depends on the namespace's type: see [`payload_of_json`].
+    /// A JSON value. Its meaning depends on the type of the namespace: see [`payload_of_json`].
     Json(Box<RawValue>),
     /// The payload itself.
     Bytes(Box<[u8]>),
 }
 
-/// Why something can't be published: the asker's mistake.
+/// The error of an invalid request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", error.row().text)]
 pub struct Unfit {
     /// Code and text.
     pub error: ClientError,
-    /// What exactly, for the person who reads it.
+    /// A detail for the reader of the message.
     pub detail: String,
 }
 
@@ -52,19 +51,19 @@ impl Unfit {
 }
 
 impl PublishCommand {
-    /// Checks the number of channels that a command is for.
+    /// Checks the number of channels of a command.
     ///
     /// # Errors
-    /// 107 if there is none, or too many.
+    /// 107 if there are no channels or too many.
     pub fn check_count(channels: usize) -> Result<(), Unfit> {
         if channels == 0 || channels > API_BATCH_MAX {
-            let detail = format!("{channels} channels, where 1 to {API_BATCH_MAX} are expected");
+            let detail = format!("broadcast has {channels} channels; use 1 to {API_BATCH_MAX}");
             return Err(Unfit::bad_request(detail));
         }
         Ok(())
     }
 
-    /// Checks what does not depend on a channel.
+    /// Checks the parts that do not depend on a channel.
     ///
     /// # Errors
     /// 107 for a key that is too long.
@@ -72,24 +71,26 @@ impl PublishCommand {
         let bytes = self.idempotency_key.as_ref().map_or(0, |key| key.len());
         if bytes > IDEMPOTENCY_KEY_BYTES_MAX {
             return Err(Unfit::bad_request(format!(
-                "an idempotency_key of {bytes} bytes, where {IDEMPOTENCY_KEY_BYTES_MAX} are allowed"
+                "idempotency_key is {bytes} bytes; the maximum is {IDEMPOTENCY_KEY_BYTES_MAX}"
             )));
         }
         Ok(())
     }
 
-    /// The payload in the one form that its namespace's type has: for JSON the value itself, for
-    /// text a JSON string's content, for binary what its base64 means.
+    /// Returns the payload in the form of the namespace's type: the JSON value itself, the content
+    /// of a JSON string for text, or the decoded base64 for binary data.
     ///
     /// # Errors
-    /// 107 if it is not of this type.
+    /// 107 if the payload does not have this type.
     pub fn payload(&self, data_type: DataType) -> Result<Box<[u8]>, Unfit> {
         let bytes: Cow<'_, [u8]> = match &self.payload {
             Payload::Bytes(bytes) => Cow::Borrowed(bytes),
             Payload::Json(json) => {
                 payload_of_json(data_type, json.get().as_bytes()).map_err(|_| {
                     let name = type_text(data_type);
-                    Unfit::bad_request(format!("for {name} data must be a JSON string"))
+                    Unfit::bad_request(format!(
+                        "data must be a JSON string in a channel for {name}"
+                    ))
                 })?
             }
         };
@@ -97,10 +98,10 @@ impl PublishCommand {
         check_payload(data_type, &bytes).map_err(wrong)
     }
 
-    /// The publication for channels of `namespace`, accepted at `now`.
+    /// Returns the publication for channels of `namespace`, accepted at `now`.
     ///
     /// # Errors
-    /// 107 if the payload is not of the namespace's type, 106 as
+    /// 107 if the payload does not have the type of the namespace; 106 as for
     /// [`PublishCommand::check_recoverable`].
     pub fn publication(&self, namespace: &Namespace, now: Moment) -> Result<Publication, Unfit> {
         let data = self.payload(namespace.data)?;
@@ -110,15 +111,15 @@ impl PublishCommand {
         Ok(Publication { data, offset: 0, publisher: None, tags, accepted: now })
     }
 
-    /// Checks that a publication which takes `bytes` of a recovery can be recovered, if it is to be
-    /// kept.
+    /// Checks that a publication with `bytes` in a recovery can be recovered, if a history keeps
+    /// it.
     ///
     /// # Errors
-    /// 106 if it is too long for that.
+    /// 106 if the publication is too long.
     pub fn check_recoverable(&self, namespace: &Namespace, bytes: usize) -> Result<(), Unfit> {
         namespace.check_recoverable(bytes, self.skip_history).map_err(|error| {
             let detail =
-                format!("this one has {bytes}: shorten it, or publish it with skip_history");
+                format!("this one has {bytes} bytes; shorten it, or publish it with skip_history");
             Unfit { error, detail }
         })
     }

@@ -1,5 +1,4 @@
-//! Channel names, the namespaces that set their options, publications, and what an application asks
-//! to publish.
+//! Channel names, namespaces with their options, publications, and requests to publish.
 
 mod command;
 mod name;

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use crate::limits::CHANNEL_BYTES_MAX;
 
-/// A channel's name, shared by everything that mentions it.
+/// The name of a channel. Clones share one allocation.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
 
 impl ChannelName {
-    /// Longest name, in bytes, that any setting allows.
+    /// Maximum length of a name in bytes that any setting allows.
     pub const BYTES_MAX: usize = CHANNEL_BYTES_MAX;
 
-    /// The name `text`. Whether a client may use it is [`super::Namespaces::resolve`]'s question.
+    /// Creates the name `text`, unchecked. [`super::Namespaces::resolve`] checks names of clients.
     pub fn new(text: &str) -> ChannelName {
         ChannelName(Arc::from(text))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

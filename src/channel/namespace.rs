@@ -1,4 +1,4 @@
-//! Namespaces: the options of channels, by the text before the first `:` of their names.
+//! Namespaces: the options of channels. The text before the first `:` of a name selects one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,19 @@ use crate::limits::RECOVERY_BYTES_MAX;
 use crate::reason::ClientError;
 use crate::units;
 
-/// What happens to a subscriber whose outbox is full.
+/// The policy for a subscriber whose outbox is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlowPolicy {
-    /// It is closed with 3008, comes back and recovers.
+    /// The connection is closed with 3008, and the client returns and recovers.
     #[default]
     Disconnect,
-    /// It misses publications until it has read what it has.
+    /// The subscriber misses publications until it has read its outbox.
     Skip,
 }
 
-/// The options of a namespace, as the settings name them. Names and meanings are Centrifugo's.
+/// The options of a namespace, with the names of the settings. Names and meanings are those of
+/// Centrifugo.
 ///
 /// This is the only list of them in the program; `config/default.toml` has their defaults.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
@@ -32,18 +33,18 @@ pub struct Namespace {
     /// The text before the first `:`; empty for channels without one.
     #[serde(default)]
     pub name: String,
-    /// What payloads are.
+    /// Type of payloads.
     pub data: DataType,
-    /// Publications kept; 0 keeps none.
+    /// Number of publications that a history keeps; 0 keeps none.
     pub history_size: usize,
-    /// How long a publication is kept.
+    /// Time for which a history keeps a publication.
     #[serde(deserialize_with = "units::duration")]
     pub history_ttl: Duration,
-    /// Redis keeps the history of each channel for itself, beside the bus.
+    /// Redis keeps a separate history of each channel, in addition to the bus.
     pub durable_history: bool,
-    /// Subscriptions recover unasked.
+    /// Subscriptions recover even if the client does not ask for it.
     pub force_recovery: bool,
-    /// Subscriptions are positioned unasked.
+    /// Subscriptions are positioned even if the client does not ask for it.
     pub force_positioning: bool,
     /// A client may ask for recovery.
     pub allow_recovery: bool,
@@ -51,42 +52,43 @@ pub struct Namespace {
     pub allow_positioning: bool,
     /// Clients with a user may subscribe without a token.
     pub allow_subscribe_for_client: bool,
-    /// Clients without a user may, too.
+    /// Clients without a user may subscribe as well.
     pub allow_subscribe_for_anonymous: bool,
     /// Subscribers may publish.
     pub allow_publish_for_subscriber: bool,
     /// Clients may publish without being subscribed.
     pub allow_publish_for_client: bool,
-    /// Clients without a user may publish where the two above allow it.
+    /// Clients without a user may publish if one of the two options above allows it.
     pub allow_publish_for_anonymous: bool,
     /// Subscribers may read the history.
     pub allow_history_for_subscriber: bool,
     /// Clients may read the history without being subscribed.
     pub allow_history_for_client: bool,
-    /// Clients without a user may read it where the two above allow it.
+    /// Clients without a user may read the history if one of the two options above allows it.
     pub allow_history_for_anonymous: bool,
-    /// What happens to a slow subscriber.
+    /// Policy for slow subscribers.
     pub slow_policy: SlowPolicy,
-    /// What the application is told of.
+    /// Events that are sent to the application.
     pub events: AppEventFilter,
-    /// What the text after `name:` must match; absent: names are printable ASCII.
+    /// Expression that the text after `name:` must match. `None` allows printable ASCII.
     #[serde(deserialize_with = "channel_regex")]
     pub channel_regex: Option<ChannelRegex>,
 }
 
-/// Which events of a namespace's channels the application is told of. Written as a list of names.
+/// The events of a namespace's channels that are sent to the application. Settings have a list of
+/// names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(from = "Vec<ChannelEvent>")]
 pub struct AppEventFilter {
-    /// Subscriptions that begin.
+    /// The beginning of subscriptions.
     pub subscribe: bool,
-    /// Subscriptions that end.
+    /// The end of subscriptions.
     pub unsubscribe: bool,
     /// Publications of clients.
     pub publish: bool,
 }
 
-/// An event that a namespace may name.
+/// The name of an event in the settings of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ChannelEvent {
@@ -106,21 +108,21 @@ impl From<Vec<ChannelEvent>> for AppEventFilter {
 }
 
 impl AppEventFilter {
-    /// Whether there are any.
+    /// Whether any event is enabled.
     pub fn is_on(self) -> bool {
         self.subscribe || self.unsubscribe || self.publish
     }
 }
 
-/// An expression that channel names must match. Matching is linear in the name's length.
+/// A regular expression for channel names. Matching is linear in the length of the name.
 #[derive(Clone, Debug)]
 pub struct ChannelRegex(Regex);
 
 impl ChannelRegex {
-    /// The expression `text`.
+    /// Parses the expression `text`.
     ///
     /// # Errors
-    /// `text` is not a regular expression; the error says where.
+    /// `text` is not a regular expression. The error has the position.
     pub fn new(text: &str) -> Result<ChannelRegex, regex_lite::Error> {
         Regex::new(text).map(ChannelRegex)
     }
@@ -130,7 +132,7 @@ impl ChannelRegex {
     }
 }
 
-/// For serde: a regular expression, or "" for none.
+/// Deserializes a regular expression, or "" for none.
 fn channel_regex<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ChannelRegex>, D::Error> {
     let text = units::text(from, "a regular expression such as \"^news:[0-9]+$\"")?;
     if text.is_empty() {
@@ -148,16 +150,16 @@ impl PartialEq for ChannelRegex {
 }
 
 impl Namespace {
-    /// Whether the namespace keeps a history, and so shows positions to clients.
+    /// Whether the namespace keeps a history. If so, clients see positions.
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
 
-    /// Checks that a publication which takes `bytes` of a recovery (see [`super::recovery_bytes`])
-    /// can be recovered, if it is to be kept.
+    /// Checks that a publication with `bytes` in a recovery (see [`super::recovery_bytes`]) can be
+    /// recovered, if the history keeps it.
     ///
     /// # Errors
-    /// `PublicationTooLong` if it takes more than [`RECOVERY_BYTES_MAX`].
+    /// `PublicationTooLong` for more than [`RECOVERY_BYTES_MAX`].
     pub fn check_recoverable(&self, bytes: usize, skip_history: bool) -> Result<(), ClientError> {
         let kept = self.has_history() && !skip_history;
         if kept && bytes > RECOVERY_BYTES_MAX {
@@ -176,29 +178,29 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// The namespaces in `all`, of which the first is for channels without one.
+    /// Creates the list of namespaces. The first one is for channels without a namespace.
     pub fn new(all: Vec<Namespace>, channel_bytes_max: usize) -> Namespaces {
         assert!(!all.is_empty(), "channels without a namespace need options too");
         Namespaces { all: all.into_iter().map(Arc::new).collect(), channel_bytes_max }
     }
 
-    /// Options of channels without a namespace.
+    /// Returns the options of channels without a namespace.
     pub fn plain(&self) -> &Namespace {
         &self.all[0]
     }
 
-    /// Options of channels without a namespace, then those of each namespace.
+    /// Iterates over the options of channels without a namespace, then those of each namespace.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Namespace> {
         self.all.iter().map(Arc::as_ref)
     }
 
-    /// The options of `channel`.
+    /// Returns the options of `channel`.
     ///
     /// # Errors
-    /// `BadRequest` for a name that is empty, too long or not printable ASCII, `UnknownChannel`
-    /// for a namespace that is not configured. Both are the asker's fault.
+    /// `BadRequest` for a name that is empty, too long or not printable ASCII; `UnknownChannel` for
+    /// a namespace that is not configured.
     pub fn resolve(&self, channel: &str) -> Result<&Arc<Namespace>, ClientError> {
-        // Centrifugo looks for the namespace before it looks at the name.
+        // Like Centrifugo, check the namespace before the name.
         let bare = channel.strip_prefix('$').unwrap_or(channel);
         let (namespace, rest) = bare.split_once(':').unwrap_or(("", bare));
         let namespace = match namespace {

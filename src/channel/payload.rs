@@ -1,4 +1,4 @@
-//! What payloads are: their types, their check at the entrance, and what they are as JSON.
+//! Payloads: their types, the check of new payloads, and their form in JSON.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::limits::JSON_DEPTH_MAX;
 use crate::reason::ClientError;
 
-/// What a namespace's payloads are. Checked once, where a publication enters.
+/// The type of a namespace's payloads. A payload is checked once, when its publication is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataType {
@@ -22,7 +22,7 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// Bytes that JSON needs for `data`: text is escaped, and bytes become base64.
+    /// Returns the length of `data` as JSON: text is escaped, and bytes become base64.
     pub fn json_bytes(self, data: &[u8]) -> usize {
         const ESCAPE_BYTES: usize = 6; // \u001f, the longest.
         match self {
@@ -36,11 +36,11 @@ impl DataType {
     }
 }
 
-/// The payload that a JSON value means: JSON as it is, text as a string, bytes as a string of
-/// base64 (RFC 4648 §4), because JSON has no bytes. The value is not checked here.
+/// Converts a JSON value to a payload: JSON stays as it is, text is a string, and bytes are a
+/// string in base64 (RFC 4648 §4). The value is not checked here.
 ///
 /// # Errors
-/// `BadRequest` for a text or binary payload that is not a JSON string, or not of base64.
+/// `BadRequest` for a text or binary payload that is not a JSON string, or not base64.
 pub fn payload_of_json(data_type: DataType, json: &[u8]) -> Result<Cow<'_, [u8]>, ClientError> {
     if data_type == DataType::Json {
         return Ok(Cow::Borrowed(json));
@@ -53,11 +53,11 @@ pub fn payload_of_json(data_type: DataType, json: &[u8]) -> Result<Cow<'_, [u8]>
     .map_err(|_| ClientError::BadRequest)
 }
 
-/// Checks a payload where it enters, and brings it into the one form that codecs rely on: JSON
-/// without raw line feeds, which separate messages of Centrifugo's protocol.
+/// Checks a new payload, and converts it to the form that codecs rely on: JSON without raw line
+/// feeds, because these separate messages of Centrifugo's protocol.
 ///
 /// # Errors
-/// `BadRequest` if `data` is not what the namespace says, or nested deeper than
+/// `BadRequest` if `data` does not have the type of the namespace, or is nested deeper than
 /// [`JSON_DEPTH_MAX`].
 pub fn check_payload(data_type: DataType, data: &[u8]) -> Result<Box<[u8]>, ClientError> {
     match data_type {
@@ -71,7 +71,7 @@ pub fn check_payload(data_type: DataType, data: &[u8]) -> Result<Box<[u8]>, Clie
 }
 
 fn check_payload_json(data: &[u8]) -> Result<Box<[u8]>, ClientError> {
-    // Syntax first: the two scans below rely on it. `RawValue` is skipped without recursion.
+    // Check the syntax first, because the two scans below rely on it. `RawValue` does not recurse.
     serde_json::from_slice::<&serde_json::value::RawValue>(data)
         .map_err(|_| ClientError::BadRequest)?;
     if json_depth(data) > JSON_DEPTH_MAX {
@@ -85,7 +85,7 @@ fn check_payload_json(data: &[u8]) -> Result<Box<[u8]>, ClientError> {
     Ok(data.iter().copied().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect())
 }
 
-/// Deepest nesting of arrays and objects in `json`, which must be valid.
+/// Returns the maximum nesting of arrays and objects in `json`, which must be valid.
 fn json_depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
     for &byte in json {

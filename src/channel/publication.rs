@@ -1,29 +1,29 @@
-//! Publications: what one is, and what keeping one costs.
+//! Publications, and the cost of keeping them.
 
 use super::DataType;
 use crate::ids::{ClientId, Epoch, Moment};
 
-/// Who published, where a client did.
+/// The client that published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publisher {
-    /// The client's user; empty for anonymous.
+    /// The user of the client; empty for anonymous clients.
     pub user: Box<str>,
-    /// The client's connection.
+    /// The id of the client.
     pub client: ClientId,
 }
 
-/// One message in a channel, shared by everyone that delivers it.
+/// One message in a channel. All its receivers share it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Publication {
-    /// The payload, of its namespace's type.
+    /// The payload, with the type of the namespace.
     pub data: Box<[u8]>,
-    /// Its place in the channel; 0 until the home shard has ordered it.
+    /// The offset in the channel; 0 until the home shard has assigned one.
     pub offset: u64,
-    /// Who published, where a client did.
+    /// The publishing client. `None` if the application published.
     pub publisher: Option<Box<Publisher>>,
-    /// Labels that the application gave.
+    /// Labels of the application.
     pub tags: Box<[(Box<str>, Box<str>)]>,
-    /// When it was accepted at its entrance.
+    /// The time at which the server accepted it.
     pub accepted: Moment,
 }
 
@@ -31,18 +31,18 @@ pub struct Publication {
 pub type Tags = [(Box<str>, Box<str>)];
 
 impl Publication {
-    /// Bytes that keeping this publication costs, more or less.
+    /// Returns the approximate memory of this publication in bytes.
     pub fn cost_bytes(&self) -> usize {
         self.data.len() + overhead_bytes(&self.tags)
     }
 
-    /// Bytes that this publication takes of a recovery, as JSON and more or less.
+    /// Returns the approximate size of this publication in a recovery, as JSON.
     pub fn recovery_bytes(&self, data_type: DataType) -> usize {
         recovery_bytes(data_type, &self.data, &self.tags)
     }
 }
 
-/// Bytes that a publication with this payload and these labels takes of a recovery.
+/// Returns the approximate size of a publication in a recovery, as JSON.
 pub fn recovery_bytes(data_type: DataType, data: &[u8], tags: &Tags) -> usize {
     data_type.json_bytes(data) + overhead_bytes(tags)
 }
@@ -52,15 +52,15 @@ fn overhead_bytes(tags: &Tags) -> usize {
     tags + size_of::<Publication>() + crate::limits::ENTRY_OVERHEAD_BYTES
 }
 
-/// What a codec must know of a channel to write its publications.
+/// The properties of a channel that a codec needs to write its publications.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelView<'a> {
     /// The channel's name.
     pub name: &'a str,
-    /// What its payloads are.
+    /// The type of the payloads.
     pub data: DataType,
-    /// Whether its publications carry offsets for clients.
+    /// Whether clients see offsets of the publications.
     pub has_history: bool,
-    /// The life its offsets belong to.
+    /// The epoch of the offsets.
     pub epoch: Epoch,
 }

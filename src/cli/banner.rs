@@ -1,4 +1,4 @@
-//! What `serve` prints once it serves: where to connect, how to publish, what limits hold.
+//! The banner that `serve` prints after its start: addresses, a publish command, the client limit.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use crate::auth::Permissions;
 use crate::server::StartupReport;
 use crate::settings::Settings;
 
-/// The text that a started server prints, several lines.
+/// The banner of a started server, of several lines.
 pub fn server_banner(settings: &Settings, report: &StartupReport) -> String {
     let mut out = String::new();
     // Writing to a String can't fail; each line is one statement to keep the text readable.
@@ -20,7 +20,7 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
     let StartupReport { driver, shards, .. } = report;
     let version = env!("CARGO_PKG_VERSION");
     let plural = if *shards == 1 { "" } else { "s" };
-    writeln!(out, "Corecast {version} serves with {shards} shard{plural} on {driver}\n")?;
+    writeln!(out, "Corecast {version} is running with {shards} shard{plural} on {driver}\n")?;
     let mut title = "Connect";
     for address in &report.listen {
         let address = reachable(*address);
@@ -50,7 +50,7 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
     Ok(())
 }
 
-/// How many clients fit, and what to change for more.
+/// The maximum number of clients, and the setting or limit that causes it.
 fn banner_limit(settings: &Settings, report: &StartupReport) -> String {
     let clients = report.connections_max;
     if clients >= settings.server.max_connections {
@@ -58,26 +58,26 @@ fn banner_limit(settings: &Settings, report: &StartupReport) -> String {
     }
     let each = if report.private_tables { "each shard" } else { "the process" };
     let descriptors = report.descriptors_max;
-    format!(
-        "{clients} clients, as {each} may have {descriptors} descriptors; more: corecast doctor"
-    )
+    format!("{clients} clients, because {each} may open {descriptors} files; see corecast doctor")
 }
 
-/// What a newcomer would stumble over.
+/// A warning for new users: an open server, or one that denies every subscription.
 fn banner_note(settings: &Settings) -> Option<&'static str> {
     let namespaces = &settings.channel.namespaces;
     if settings.dev && settings.auth.insecure {
-        return Some("--dev: whoever reaches these addresses may subscribe, publish and read.");
+        return Some(
+            "--dev: anyone who can reach these addresses may subscribe, publish and read.",
+        );
     }
     let permissions = Permissions::without_token(&settings.auth);
     let may_subscribe = namespaces.iter().any(|one| permissions.may_subscribe_within(one));
     (!may_subscribe).then_some(
-        "Nobody may subscribe yet: set auth.anonymous, and for a namespace \
-         allow_subscribe_for_client\n  and allow_subscribe_for_anonymous; or try --dev.",
+        "No client may subscribe yet: set auth.anonymous, and allow_subscribe_for_client\n  and \
+         allow_subscribe_for_anonymous in a namespace; or try --dev.",
     )
 }
 
-/// An address that can be typed: that of all interfaces is none.
+/// An address to connect to: localhost if the server listens on all interfaces.
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("localhost:{}", address.port())
@@ -116,8 +116,8 @@ mod tests {
             "ws://localhost:8000/ws?channels=news",
             r#"curl http://127.0.0.1:9000/api/publish -d '{"channel":"news","data":"Hello"}'"#,
             "Page     http://127.0.0.1:9000/\n",
-            "40000 clients, as each shard may have 20256 descriptors; more: corecast doctor",
-            "--dev: whoever",
+            "40000 clients, because each shard may open 20256 files; see corecast doctor",
+            "--dev: anyone",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
@@ -129,7 +129,8 @@ mod tests {
         let mut settings = settings(false);
         settings.server.max_connections = 5;
         let text = server_banner(&settings, &StartupReport { connections_max: 5, ..report() });
-        for part in ["closed: set api.keys", "5 clients (server.max_connections)", "Nobody may"] {
+        for part in ["closed: set api.keys", "5 clients (server.max_connections)", "No client may"]
+        {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("Page"));

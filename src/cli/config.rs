@@ -1,4 +1,4 @@
-//! `corecast config`: the defaults, a check of a file, and the settings in force.
+//! `corecast config`: prints the defaults, checks a file, and prints the effective settings.
 
 use std::path::PathBuf;
 
@@ -7,23 +7,23 @@ use clap::{Args, Subcommand};
 use super::{Failure, ServeArgs, environment, print_line};
 use crate::config::{DEFAULT_TOML, Flags, check_serve, load};
 
-/// What can be done with settings.
+/// The subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Print every setting with its default, commented.
+    /// Print all settings with their defaults and explanations.
     Default,
-    /// Check a file and the environment, as `serve` would read them.
+    /// Check a file together with the environment, as `serve` would read them.
     Check(CheckArgs),
-    /// Print the settings that file, environment and flags make, without secrets.
+    /// Print the effective settings from file, environment and flags, without secrets.
     Show(ShowArgs),
 }
 
 /// Arguments of `config check`.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// The file.
+    /// TOML file to check.
     file: PathBuf,
-    /// Check it as for `serve --dev`.
+    /// Check it with the defaults of `serve --dev`.
     #[arg(long)]
     dev: bool,
 }
@@ -33,12 +33,12 @@ pub(super) struct CheckArgs {
 pub(super) struct ShowArgs {
     #[command(flatten)]
     serve: ServeArgs,
-    /// Print JSON rather than TOML.
+    /// Print JSON instead of TOML.
     #[arg(long)]
     json: bool,
 }
 
-/// Runs one of the commands.
+/// Runs a subcommand.
 pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
     match command {
         ConfigCommand::Default => print_line(DEFAULT_TOML.trim_end()),
@@ -46,11 +46,11 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
             let name = args.file.display().to_string();
             let flags = Flags { config: Some(args.file), dev: args.dev, ..Flags::default() };
             let loaded = load(&flags, environment())?;
-            print_line(&format!("{name} is fine"))?;
-            // Keys often come by an environment that is not here: their absence is no error.
+            print_line(&format!("{name} is valid"))?;
+            // Keys often come from an environment that is missing here, so this is no error.
             match check_serve(&loaded.settings) {
                 Ok(()) => Ok(()),
-                Err(missing) => print_line(&format!("before it can be served: {missing}")),
+                Err(missing) => print_line(&format!("`serve` would still refuse it: {missing}")),
             }
         }
         ConfigCommand::Show(args) => {

@@ -1,5 +1,5 @@
-//! `corecast doctor`: what of this host would stop a number of connections; and the one line of it
-//! that `serve` logs.
+//! `corecast doctor`: checks whether this host can hold a number of connections. `serve` logs the
+//! first problem of the same check as one line.
 
 use std::fmt::Write as _;
 
@@ -15,21 +15,21 @@ use crate::settings::{Driver, Settings};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 if nothing would stop them, 1 if something would.\n\n\
-    Limits are those of whoever asks: run it as the user, and in the unit or container, that \
-    serves.")]
+#[command(after_help = "Exit code: 0 if this host can hold the connections, 1 if it can't.\n\n\
+    Limits differ between users, units and containers: run this command as the same user and in \
+    the same\nunit or container as the server.")]
 pub(super) struct DoctorArgs {
-    /// Connections at once, such as 50000, 100k or 1M; server.max_connections unless given.
+    /// Number of connections, such as 50000, 100k or 1M [default: server.max_connections].
     #[arg(long, value_name = "N", value_parser = parse_connections)]
     connections: Option<u64>,
-    /// Print JSON rather than a table.
+    /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     serve: ServeArgs,
 }
 
-/// The answer as JSON.
+/// The report as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     connections: u64,
@@ -38,7 +38,7 @@ struct Report<'a> {
     findings: &'a [Finding],
 }
 
-/// `100k` and `1M` are what people say.
+/// Parses a number that may end in `k` or `M`.
 fn parse_connections(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
@@ -50,13 +50,13 @@ fn parse_connections(text: &str) -> Result<u64, String> {
     connections.filter(|connections| (1..=DOCTOR_CONNECTIONS_MAX).contains(connections)).ok_or_else(
         || {
             format!(
-                "a number from 1 to {DOCTOR_CONNECTIONS_MAX}, such as 50000, 100k or 1M, is wanted"
+                "expected a number from 1 to {DOCTOR_CONNECTIONS_MAX}, such as 50000, 100k or 1M"
             )
         },
     )
 }
 
-/// Looks, and prints what was found.
+/// Checks this host and prints the findings.
 pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
     let settings = load(&args.serve.into_flags(), environment())?.settings;
     let server = &settings.server;
@@ -75,14 +75,16 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
         print_line(&table(&findings))?;
         if findings.iter().any(|one| one.fix.starts_with("sysctl")) {
             let script = format!("kernel-tuning/apply --connections {connections}");
-            print_line(&format!("\nAll of the kernel's settings at once: {script}"))?;
+            print_line(&format!("\nTo set all kernel settings at once: {script}"))?;
         }
     }
     match stops {
         0 if args.json => Ok(()),
-        0 => print_line(&format!("\n{connections} connections fit: nothing here stops them")),
-        1 => Err(Failure::Words(format!("1 limit would stop {connections} connections here"))),
-        _ => Err(Failure::Words(format!("{stops} limits would stop {connections} connections"))),
+        0 => print_line(&format!("\nthis host can hold {connections} connections")),
+        1 => Err(Failure::Words(format!("1 limit is too low for {connections} connections"))),
+        _ => {
+            Err(Failure::Words(format!("{stops} limits are too low for {connections} connections")))
+        }
     }
 }
 
@@ -95,8 +97,9 @@ fn wanted(settings: &Settings, connections: u64, shards: u64) -> Wanted {
     }
 }
 
-/// What `serve` logs if this host would stop it before its own limit, in one line. Descriptors and
-/// rings are not asked again: the server has them, and `report` counts with them.
+/// The warning that `serve` logs if this host is too small for the server's own limit, in one line.
+/// It does not probe descriptors and rings: the server already has them, and `report` includes
+/// them.
 pub(super) fn warning(settings: &Settings, report: &StartupReport) -> Option<String> {
     let connections = report.connections_max as u64;
     let wanted = wanted(settings, connections, report.shards as u64);
@@ -109,13 +112,13 @@ pub(super) fn warning(settings: &Settings, report: &StartupReport) -> Option<Str
         more => format!(" (and {more} more)"),
     };
     Some(format!(
-        "this host would stop {connections} connections: {check} is {found}, needed is \
-         {needed}{more}. Fix it: {fix}; or lower server.max_connections. All of it: corecast \
+        "this host can't hold {connections} connections: {check} is {found}, but {needed} is \
+         needed{more}. To fix it: {fix}; or lower server.max_connections. Full report: corecast \
          doctor --connections {connections}"
     ))
 }
 
-/// The findings as a table; below what is not fine stands why, and what mends it.
+/// The findings as a table. Reason and fix stand below each finding that is not fine.
 fn table(findings: &[Finding]) -> String {
     let width = |column: fn(&Finding) -> &String, head: &str| {
         findings.iter().map(|one| column(one).chars().count()).fold(head.len(), usize::max)

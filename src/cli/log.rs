@@ -1,4 +1,4 @@
-//! The log: written by a thread of its own, so that no shard ever waits for a terminal or a disk.
+//! The log. Its own thread writes it, so that no shard ever waits for a terminal or a disk.
 
 use std::io::{self, IsTerminal as _};
 
@@ -29,8 +29,8 @@ pub(super) fn start(log: &Log) -> Result<WorkerGuard, Failure> {
     Ok(guard)
 }
 
-/// What is written at a level. Libraries say only what is wrong: at finer levels some of them print
-/// what clients send.
+/// The filter for a level. Libraries log only warnings and errors, because some of them print data
+/// of clients at finer levels.
 fn filter(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Error => "error",

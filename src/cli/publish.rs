@@ -1,4 +1,4 @@
-//! `corecast publish`: one message through the HTTP API.
+//! `corecast publish`: publishes one message through the HTTP API.
 
 use std::io::Read as _;
 
@@ -12,34 +12,34 @@ use crate::limits::{INPUT_BYTES_MAX, PUBLISH_TIMEOUT};
 /// Arguments of `publish`.
 #[derive(Debug, Args)]
 pub(super) struct PublishArgs {
-    /// The channel, such as news or chat:42.
+    /// Channel to publish to, such as news or chat:42.
     channel: String,
-    /// The message: JSON, or else a text, which is sent as a JSON string; "-" reads it from
+    /// Message as JSON. Any other text is sent as a JSON string; "-" reads the message from
     /// standard input.
     data: String,
-    /// Send the message as a text, even if it looks like JSON.
+    /// Send the message as a JSON string, even if it is valid JSON.
     #[arg(long)]
     text: bool,
-    /// Where the API listens.
+    /// URL of the HTTP API.
     #[arg(long, value_name = "URL", env = "CORECAST_API_URL")]
     #[arg(default_value = "http://127.0.0.1:9000")]
     api: String,
-    /// A key of the API.
+    /// One of the server's api.keys.
     #[arg(long, value_name = "KEY", env = "CORECAST_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
-    /// Print the API's result as JSON.
+    /// Print the result of the API as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What the API is asked.
+/// The body of the request.
 #[derive(Serialize)]
 struct PublishBody<'a> {
     channel: &'a str,
     data: Box<RawValue>,
 }
 
-/// What the API answers.
+/// The body of the response.
 #[derive(Debug, Deserialize)]
 struct Answer<'a> {
     #[serde(borrow)]
@@ -60,7 +60,7 @@ struct Position {
     epoch: String,
 }
 
-/// Publishes the message, and prints where it went.
+/// Publishes the message, and prints its position.
 pub(super) fn run(args: &PublishArgs) -> Result<(), Failure> {
     let text = if args.data == "-" { read_input()? } else { args.data.clone() };
     let data = message(&text, args.text);
@@ -77,13 +77,13 @@ fn read_input() -> Result<String, Failure> {
     Ok(text)
 }
 
-/// The message as JSON: itself, or a string of it.
+/// The message as JSON: unchanged if it is JSON, otherwise as a JSON string.
 fn message(text: &str, as_text: bool) -> Result<Box<RawValue>, String> {
     let json = if as_text { None } else { RawValue::from_string(text.trim().to_owned()).ok() };
     json.map_or_else(|| serde_json::value::to_raw_value(text), Ok).map_err(|e| e.to_string())
 }
 
-/// Posts `body`. Status and body of the answer.
+/// Posts `body`. Returns status and body of the response.
 fn send(args: &PublishArgs, body: &[u8]) -> Result<(u16, String), Failure> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -102,47 +102,47 @@ fn send(args: &PublishArgs, body: &[u8]) -> Result<(u16, String), Failure> {
     Ok((status, text))
 }
 
-/// Why nothing came back from the API.
+/// The error message if the API did not respond.
 fn unreachable_words(api: &str, error: &ureq::Error) -> Failure {
     Failure::Words(match error {
         ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => format!(
-            "no API at {api}: connection refused. Is the server running? Try: corecast serve \
-             --dev, or name its API with --api"
+            "no API at {api}: connection refused. Is the server running? Start one with \
+             `corecast serve --dev`, or set the URL of its API with --api"
         ),
-        ureq::Error::HostNotFound => format!("{api}: there is no such host"),
+        ureq::Error::HostNotFound => format!("{api}: the host name does not exist"),
         ureq::Error::BadUri(_) => {
-            format!("{api:?} is not a URL: write it as in http://127.0.0.1:9000")
+            format!("{api:?} is not a valid URL: use the form http://127.0.0.1:9000")
         }
         ureq::Error::Timeout(_) => {
-            format!("{api} did not answer within {} s", PUBLISH_TIMEOUT.as_secs())
+            format!("{api} did not respond within {} s", PUBLISH_TIMEOUT.as_secs())
         }
         other => format!("{api}: {other}"),
     })
 }
 
-/// What to tell about an answer.
+/// The message to print for a response.
 ///
 /// # Errors
-/// The words for an answer that says no.
+/// The request failed. The error is the message to print.
 fn outcome(args: &PublishArgs, status: u16, answer: &str) -> Result<String, String> {
     let PublishArgs { channel, api, .. } = args;
     match status {
         200 => {}
         401 if args.api_key.is_none() => {
             return Err(format!(
-                "{api} asks for a key: give one of its api.keys with --api-key or in \
+                "{api} requires a key: pass one of its api.keys with --api-key or \
                  CORECAST_API_KEY"
             ));
         }
-        401 => return Err(format!("{api} does not know this key")),
-        404 => return Err(format!("{api} is not a Corecast API: it answers 404")),
-        _ => return Err(format!("{api} answers {status}: {}", answer.trim_end())),
+        401 => return Err(format!("{api} does not accept this key")),
+        404 => return Err(format!("{api} is not a Corecast API: it returns status 404")),
+        _ => return Err(format!("{api} returned status {status}: {}", answer.trim_end())),
     }
-    let no_api = || format!("{api} is not a Corecast API: it answers {answer:?}");
+    let no_api = || format!("{api} is not a Corecast API: it returned {answer:?}");
     let answer: Answer<'_> = serde_json::from_str(answer).map_err(|_| no_api())?;
     if let Some(error) = answer.error {
         let hint = match error.code {
-            102 => "; the text before ':' must be a namespace of the server's settings",
+            102 => "; the part before ':' must be a namespace in the server's settings",
             _ => "",
         };
         let ErrorBody { code, message } = error;
@@ -198,7 +198,7 @@ mod tests {
             (200, r#"{"error":{"code":102,"message":"m"}}"#, Err("must be a namespace")),
             (200, "<html>", Err("not a Corecast API")),
             (401, "", Err("--api-key")),
-            (503, "busy\n", Err("answers 503: busy")),
+            (503, "busy\n", Err("status 503: busy")),
         ];
         for (status, answer, expected) in table {
             match (outcome(&args(false), status, answer), expected) {

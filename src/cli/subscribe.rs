@@ -1,4 +1,4 @@
-//! `corecast subscribe`: prints what is published, and comes back after a cut.
+//! `corecast subscribe`: prints the messages of channels, and reconnects after a cut.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,18 +17,19 @@ use crate::limits::{SUBSCRIBE_PAUSE_MAX, SUBSCRIBE_PAUSE_MIN, SUBSCRIBE_SILENCE_
 /// Arguments of `subscribe`.
 #[derive(Debug, Args)]
 pub(super) struct SubscribeArgs {
-    /// The channels, such as news or chat:42.
+    /// Channels to subscribe to, such as news or chat:42.
     #[arg(required = true, value_name = "CHANNEL")]
     channels: Vec<String>,
-    /// Where the server listens for clients.
+    /// URL of the server's port for clients.
     #[arg(long, env = "CORECAST_URL", default_value = "ws://127.0.0.1:8000")]
     url: String,
-    /// Print each message with channel and position, as JSON.
+    /// Print each message as JSON, with its channel and position.
     #[arg(long)]
     json: bool,
 }
 
-/// A message as the server wraps it; one with neither data nor gap says where a channel begins.
+/// An envelope of the server. One with neither data nor gap tells the position at which a channel
+/// begins.
 #[derive(Debug, Deserialize)]
 struct Envelope<'a> {
     channel: String,
@@ -41,7 +42,7 @@ struct Envelope<'a> {
     gap: Option<Gap>,
 }
 
-/// What was missed: everything between these two.
+/// Missed messages: all between these two offsets.
 #[derive(Debug, Deserialize)]
 struct Gap {
     after: u64,
@@ -49,10 +50,10 @@ struct Gap {
 }
 
 impl Gap {
-    /// The gap, for a person. Without a beginning the server no longer knows what we had.
+    /// The gap as a message to print. If `after` is 0, the server no longer knows our position.
     fn words(&self, channel: &str) -> String {
         match self.after {
-            0 => format!("messages of {channel} were missed, and can't be recovered"),
+            0 => format!("messages of {channel} were missed and can't be recovered"),
             after => {
                 let (first, last) = (after + 1, self.next.saturating_sub(1));
                 format!("messages {first} to {last} of {channel} were missed")
@@ -61,11 +62,11 @@ impl Gap {
     }
 }
 
-/// Why a connection is over.
+/// The end of a connection.
 enum Ended {
-    /// To be tried again, with what happened.
+    /// Reconnect. The text is the cause.
     Retry(String),
-    /// Not to be tried again.
+    /// Do not reconnect.
     Stop(Failure),
 }
 
@@ -75,12 +76,12 @@ impl From<Failure> for Ended {
     }
 }
 
-/// Prints messages until the reader of our output goes, or the server says no for good.
+/// Prints messages until the reader of our output closes the pipe, or the server refuses for good.
 pub(super) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
     run_to(args, &mut io::stdout())
 }
 
-/// The same with another place for the output.
+/// The same as [`run`], with another output.
 fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> {
     let target = Target::new(&args.url).map_err(Failure::Words)?;
     let mut session = Session { args, out, target, positions: BTreeMap::new(), connections: 0 };
@@ -95,20 +96,20 @@ fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> 
             pause = SUBSCRIBE_PAUSE_MIN;
         }
         let wait = jittered(pause, SystemTime::now());
-        eprintln!("corecast: {happened}; connecting again in {:.1} s", wait.as_secs_f32());
+        eprintln!("corecast: {happened}; reconnecting in {:.1} s", wait.as_secs_f32());
         std::thread::sleep(wait);
         pause = (pause * 2).min(SUBSCRIBE_PAUSE_MAX);
     }
 }
 
-/// Between half of `pause` and all of it, by the clock's finest digits: those who were cut off
-/// together must not come back together.
+/// A time between half of `pause` and all of it, from the clock's finest digits. Clients that were
+/// cut off together must not return together.
 fn jittered(pause: Duration, now: SystemTime) -> Duration {
     let nanos = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     pause / 2 + pause.mul_f64(f64::from(nanos % 1_000_003) / 1_000_003.0 / 2.0)
 }
 
-/// Where to connect.
+/// The server to connect to.
 #[derive(Debug, PartialEq)]
 struct Target {
     host: String,
@@ -117,16 +118,15 @@ struct Target {
 }
 
 impl Target {
-    /// The target that `url` means; without a path, that of plain WebSocket.
+    /// Parses `url`. The default path is that of plain WebSocket.
     fn new(url: &str) -> Result<Target, String> {
-        let wrong =
-            || format!("{url:?} is not a WebSocket URL: write it as in ws://127.0.0.1:8000");
+        let wrong = || format!("{url:?} is not a WebSocket URL: use the form ws://127.0.0.1:8000");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         match uri.scheme_str() {
             Some("ws") => {}
             Some("wss") => {
                 return Err(format!(
-                    "{url}: this version speaks no TLS; connect to ws:// directly"
+                    "{url}: TLS is not supported; connect to the server itself with ws://"
                 ));
             }
             _ => return Err(wrong()),
@@ -139,7 +139,7 @@ impl Target {
         })
     }
 
-    /// The request's URL for these channels, recovering from `positions`.
+    /// The URL that subscribes to these channels and recovers from `positions`.
     fn url(&self, channels: &[String], positions: &BTreeMap<String, String>) -> String {
         let encoded: Vec<String> =
             channels.iter().map(|channel| percent_encoded(channel)).collect();
@@ -165,19 +165,19 @@ fn percent_encoded(text: &str) -> String {
     out
 }
 
-/// Connections one after the other.
+/// A sequence of connections, each of which continues the one before.
 struct Session<'a> {
     args: &'a SubscribeArgs,
     out: &'a mut dyn io::Write,
     target: Target,
-    /// `epoch:offset` of the last message of each channel, or of its beginning.
+    /// `epoch:offset` of the last message of each channel, or the position at which it began.
     positions: BTreeMap<String, String>,
-    /// Connections that were opened.
+    /// Number of connections opened so far.
     connections: u64,
 }
 
 impl Session<'_> {
-    /// One connection, until it ends.
+    /// Runs one connection until it ends.
     fn run(&mut self) -> Ended {
         match self.connect() {
             Ok(socket) => {
@@ -201,23 +201,26 @@ impl Session<'_> {
                 let status = response.status().as_u16();
                 let body = response.into_body().unwrap_or_default();
                 let line = String::from_utf8_lossy(&body).trim_end().to_owned();
-                let words = format!("{} answers {status}: {line}", self.args.url);
+                let words = format!("{} returned status {status}: {line}", self.args.url);
                 Err(if status >= 500 { Ended::Retry(words) } else { stop(words) })
             }
             Err(HandshakeError::Failure(error)) => Err(Ended::Retry(error.to_string())),
             Err(HandshakeError::Interrupted(_)) => {
-                Err(Ended::Retry(format!("{} does not answer", self.args.url)))
+                Err(Ended::Retry(format!("{} does not respond", self.args.url)))
             }
         }
     }
 
-    /// Nothing listens there. The first time that is somebody's mistake, later a restart.
+    /// No server listens there. At the start this is probably a wrong URL; later it is a restart.
     fn unreachable(&self, error: &io::Error) -> Ended {
         let words = format!("no server at {}: {error}", self.args.url);
         if self.connections > 0 || error.kind() == io::ErrorKind::TimedOut {
             return Ended::Retry(words);
         }
-        stop(format!("{words}. Is it running? Try: corecast serve --dev, or name it with --url"))
+        stop(format!(
+            "{words}. Is it running? Start one with `corecast serve --dev`, or set its URL with \
+             --url"
+        ))
     }
 
     fn read(&mut self, mut socket: WebSocket<TcpStream>) -> Ended {
@@ -243,17 +246,19 @@ impl Session<'_> {
                     ) =>
                 {
                     let seconds = SUBSCRIBE_SILENCE_MAX.as_secs();
-                    return Ended::Retry(format!("nothing from the server for {seconds} s"));
+                    return Ended::Retry(format!("the server sent nothing for {seconds} s"));
                 }
                 Err(error) => return Ended::Retry(error.to_string()),
             }
         }
     }
 
-    /// Prints one message, and remembers its position.
+    /// Prints one message, and stores its position.
     fn print(&mut self, text: &str) -> Result<(), Failure> {
         let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
-            return Err(Failure::Words(format!("the server sent {text:?}, which is no envelope")));
+            return Err(Failure::Words(format!(
+                "the server sent {text:?}, which is not a valid envelope"
+            )));
         };
         if !envelope.epoch.is_empty() {
             let position = format!("{}:{}", envelope.epoch, envelope.offset);
@@ -266,7 +271,7 @@ impl Session<'_> {
             eprintln!("corecast: {}", gap.words(&envelope.channel));
         }
         let Some(data) = envelope.data else { return Ok(()) };
-        // A string is printed as its content: what was published as text is read as text.
+        // A string is printed as its content: text that was published is printed as text.
         let shown = serde_json::from_str(data.get()).unwrap_or_else(|_| data.get().to_owned());
         match self.args.channels.len() {
             1 => print_line_to(self.out, &shown),
@@ -279,8 +284,8 @@ fn stop(words: String) -> Ended {
     Ended::Stop(Failure::Words(words))
 }
 
-/// Whether a close code says: do not come back. Source: Centrifugo's disconnect codes, and
-/// RFC 6455 §7.4.1 for what a server calls our mistake.
+/// Whether a client must not reconnect after this close code. Source: Centrifugo's disconnect
+/// codes, and RFC 6455 §7.4.1 for codes that report a mistake of the client.
 fn is_final(code: u16) -> bool {
     matches!(code, 1002 | 1003 | 1007..=1009 | 3500..=3999 | 4500..=4999)
 }
@@ -334,8 +339,8 @@ mod tests {
         assert!(words.contains("refused") && words.contains("serve --dev"), "{words}");
     }
 
-    /// A server that takes one connection for each list of messages, and closes it with the code
-    /// that ends the list. Answers with the requests' paths.
+    /// A server that accepts one connection for each list of messages, and closes it with the code
+    /// that ends the list. Returns the paths of the requests.
     fn serve(
         listener: std::net::TcpListener,
         connections: Vec<(Vec<&'static str>, u16)>,
@@ -402,6 +407,6 @@ mod tests {
     fn a_gap_is_told_by_its_offsets() {
         let gap = |after, next| Gap { after, next }.words("a");
         assert_eq!(gap(8, 10), "messages 9 to 9 of a were missed");
-        assert_eq!(gap(0, 10), "messages of a were missed, and can't be recovered");
+        assert_eq!(gap(0, 10), "messages of a were missed and can't be recovered");
     }
 }

@@ -1,7 +1,7 @@
-//! A set of slots as bits, so that a sweep meets connections in the order of their slots (random
-//! order costs 6 to 10 % more cache misses) and marking one costs a bit.
+//! A set of slots as bits. Marking a slot costs one bit, and a sweep visits connections in the
+//! order of their slots. Random order costs 6 to 10 % more cache misses.
 
-/// The set.
+/// A set of small numbers.
 #[derive(Default)]
 pub struct Bitmap {
     words: Vec<u64>,
@@ -25,7 +25,7 @@ impl Bitmap {
         self.words.get(member / 64).is_some_and(|bits| bits & (1 << (member % 64)) != 0)
     }
 
-    /// Removes a member, if it is one.
+    /// Removes a member, if it is present.
     pub fn remove(&mut self, member: usize) {
         let (word, bit) = (member / 64, 1 << (member % 64));
         if self.words.get(word).is_some_and(|bits| bits & bit != 0) {
@@ -34,7 +34,7 @@ impl Bitmap {
         }
     }
 
-    /// Removes and answers the smallest member that is `from` or above.
+    /// Removes and returns the smallest member that is at least `from`.
     pub fn take_from(&mut self, from: usize) -> Option<usize> {
         let mut word = from / 64;
         let mut mask = u64::MAX << (from % 64);
@@ -52,7 +52,7 @@ impl Bitmap {
         None
     }
 
-    /// The smallest member that is `from` or above.
+    /// Returns the smallest member that is at least `from`.
     pub fn first_from(&self, from: usize) -> Option<usize> {
         let first = from / 64;
         let words = self.words.get(first..)?.iter().enumerate();
@@ -63,7 +63,7 @@ impl Bitmap {
         })
     }
 
-    /// Whether there is no member.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

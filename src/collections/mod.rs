@@ -1,5 +1,5 @@
-//! Collections whose operations never touch more than a small part of what they hold, so that none
-//! of them stalls a turn.
+//! Collections whose operations touch only a small part of their content, so that no operation
+//! stalls a turn.
 
 mod bitmap;
 mod queue;

@@ -1,12 +1,11 @@
-//! First in, first out, in pieces: growing copies nothing that is there, and what has gone out is
-//! given back.
+//! A queue in pieces. Growing copies no items, and the memory of removed items is released.
 
 use std::collections::VecDeque;
 
-/// Things in one piece.
+/// Maximum number of items in one piece.
 const PIECE: usize = 512;
 
-/// The queue.
+/// A first-in, first-out queue.
 pub struct Queue<T> {
     pieces: VecDeque<VecDeque<T>>,
     len: usize,
@@ -19,17 +18,17 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// How many things wait.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds one at the end.
+    /// Adds an item at the end.
     pub fn push_back(&mut self, thing: T) {
         if self.pieces.back().is_none_or(|piece| piece.len() == PIECE) {
             self.pieces.push_back(VecDeque::with_capacity(PIECE));
@@ -40,9 +39,9 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds one before all others.
+    /// Adds an item at the front.
     pub fn push_front(&mut self, thing: T) {
-        // A first piece of its own: the length of all but the first and the last is [`PIECE`].
+        // All pieces except the first and the last have the length `PIECE`.
         let piece = self.pieces.front_mut().filter(|piece| piece.len() < PIECE);
         match piece {
             Some(piece) => piece.push_front(thing),
@@ -51,12 +50,12 @@ impl<T> Queue<T> {
         self.len += 1;
     }
 
-    /// The first.
+    /// Returns the first item.
     pub fn front(&self) -> Option<&T> {
         self.pieces.front()?.front()
     }
 
-    /// Takes the first.
+    /// Removes and returns the first item.
     pub fn pop_front(&mut self) -> Option<T> {
         let piece = self.pieces.front_mut()?;
         let thing = piece.pop_front();
@@ -67,7 +66,7 @@ impl<T> Queue<T> {
         thing
     }
 
-    /// The one with number `at`, from 0 at the front.
+    /// Returns the item with index `at`, from 0 at the front.
     pub fn get(&self, at: usize) -> Option<&T> {
         let first = self.pieces.front()?.len();
         match at.checked_sub(first) {

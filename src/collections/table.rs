@@ -1,6 +1,6 @@
-//! Tables of channels: found by name, kept at places that never move. The name is stored once, with
-//! the channel itself, and no operation touches more than a small part of a large table, so that
-//! none of them stalls a turn.
+//! Tables of channels. Entries are found by name and have places that never move. The name is
+//! stored once, in the entry itself. No operation touches more than a small part of a large table,
+//! so none stalls a turn.
 
 use std::cell::Cell;
 
@@ -9,14 +9,14 @@ use hashbrown::HashTable;
 use super::Bitmap;
 use crate::secret::KeyedHash;
 
-/// Parts of an index. Each grows for itself, and at another moment than the others.
+/// Number of parts of an index. Each part grows separately, so they grow at different moments.
 const PARTS: usize = 64;
 
-/// Places of a page.
+/// Number of places in a page.
 const PAGE: usize = 256;
 
-/// Places by hash. The part of the hash that a place is found by stands beside it, so that growing
-/// does not look at what the places hold.
+/// An index from hashes to places. A part of the hash is stored beside each place, so growing does
+/// not read the entries.
 #[derive(Default)]
 pub struct Index {
     parts: Vec<HashTable<Entry>>,
@@ -29,18 +29,19 @@ struct Entry {
 }
 
 impl Entry {
-    /// The hash that the part's table goes by.
+    /// Returns the hash for the table of the part.
     fn hash(&self) -> u64 {
         spread(self.tag)
     }
 }
 
-/// Makes all bits of a hash from a part of it: the table wants the highest and the lowest ones.
+/// Derives all bits of a hash from a part of it, because the table uses the highest and lowest
+/// bits.
 fn spread(tag: u32) -> u64 {
     u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// The part of an index that `hash` belongs to.
+/// Returns the part of an index to which `hash` belongs.
 const fn part_of(hash: u64) -> usize {
     (hash >> 58) as usize
 }
@@ -48,23 +49,23 @@ const fn part_of(hash: u64) -> usize {
 const _: () = assert!(PARTS == 1 << 6, "six bits of a hash choose the part");
 
 impl Index {
-    /// Most bytes that the index needs for each place: two of its entries, each with a control
-    /// byte, where a part has just grown, and a bit of room for the part itself.
+    /// Maximum number of bytes that the index needs per place: two entries with a control byte
+    /// each, right after a part has grown, and some room for the part itself.
     pub const PLACE_BYTES: usize = 20;
 
-    /// How many places it holds.
+    /// Returns the number of places.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The place under `hash` for which `is` says yes.
+    /// Returns the place with this `hash` for which `is` returns true.
     pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = hash as u32;
         let same = |entry: &Entry| entry.tag == tag && is(entry.place);
         self.parts.get(part_of(hash))?.find(spread(tag), same).map(|entry| entry.place)
     }
 
-    /// Adds a place, which must not be there.
+    /// Adds a place, which must not be present.
     pub fn insert(&mut self, hash: u64, place: u32) {
         if self.parts.is_empty() {
             self.parts.resize_with(PARTS, HashTable::new);
@@ -74,7 +75,7 @@ impl Index {
         self.count += 1;
     }
 
-    /// Removes a place. Returns whether it was there.
+    /// Removes a place. Returns whether it was present.
     pub fn remove(&mut self, hash: u64, place: u32) -> bool {
         const CAPACITY_MIN: usize = 64;
         let Some(part) = self.parts.get_mut(part_of(hash)) else { return false };
@@ -89,27 +90,27 @@ impl Index {
     }
 }
 
-/// Something that has a name.
+/// An entry with a name.
 pub trait Named {
-    /// Its name, which does not change while it is in a table.
+    /// Returns the name, which must not change while the entry is in a table.
     fn name(&self) -> &str;
 }
 
-/// A table of things by their names.
+/// A table of entries by name.
 pub struct Table<T> {
-    /// Clients choose the names: what they do must not show them how to make names meet.
+    /// Resistant to attacks, because clients choose the names and must not find collisions.
     hash: KeyedHash,
     /// The place that was found last. Most names are looked up several times in a row, and a look
     /// there costs less than a hash.
     last: Cell<u32>,
     index: Index,
     pages: Vec<Page<T>>,
-    /// Pages with a free place.
+    /// The pages that have a free place.
     roomy: Bitmap,
 }
 
 struct Page<T> {
-    /// As many as have been used at once.
+    /// The places of the page, up to the highest one used so far.
     places: Vec<Option<T>>,
     free: Vec<u8>,
 }
@@ -127,17 +128,17 @@ impl<T> Default for Table<T> {
 }
 
 impl<T: Named> Table<T> {
-    /// How many there are.
+    /// Returns the number of entries.
     pub fn count(&self) -> usize {
         self.index.count()
     }
 
-    /// Every place is below this.
+    /// Returns an upper bound of all places.
     pub fn reached(&self) -> usize {
         self.pages.len() * PAGE
     }
 
-    /// The place of what is called `name`.
+    /// Returns the place of the entry called `name`.
     pub fn find(&self, name: &str) -> Option<u32> {
         let is = |place| self.get(place).is_some_and(|found| found.name() == name);
         if is(self.last.get()) {
@@ -148,20 +149,20 @@ impl<T: Named> Table<T> {
         Some(found)
     }
 
-    /// What is at `place`.
+    /// Returns the entry at `place`.
     pub fn get(&self, place: u32) -> Option<&T> {
         let place = place as usize;
         self.pages.get(place / PAGE)?.places.get(place % PAGE)?.as_ref()
     }
 
-    /// The same, to be changed.
+    /// Returns the entry at `place`, mutably.
     pub fn at(&mut self, place: u32) -> Option<&mut T> {
         let place = place as usize;
         self.pages.get_mut(place / PAGE)?.places.get_mut(place % PAGE)?.as_mut()
     }
 
-    /// Adds something whose name is not there. Returns its place: low ones are used first, so that
-    /// high pages become empty.
+    /// Adds an entry whose name is not present. Returns its place. Low places are used first, so
+    /// that high pages become empty.
     pub fn insert(&mut self, thing: T) -> u32 {
         let hash = self.hash.of(thing.name().as_bytes());
         let number = self.roomy.take_from(0).unwrap_or(self.pages.len());
@@ -186,7 +187,7 @@ impl<T: Named> Table<T> {
         place
     }
 
-    /// Removes what is at `place`, and the page if it was the last one there.
+    /// Removes the entry at `place`, and releases the page if it is empty then.
     pub fn remove(&mut self, place: u32) -> Option<T> {
         let (number, within) = (place as usize / PAGE, place as usize % PAGE);
         let page = self.pages.get_mut(number)?;
@@ -201,7 +202,7 @@ impl<T: Named> Table<T> {
         Some(removed)
     }
 
-    /// All of them with their places, in the order of places.
+    /// Iterates over all entries and their places, in the order of places.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let numbered = self.pages.iter().enumerate();
         numbered.flat_map(|(number, page)| {

@@ -1,4 +1,4 @@
-//! Which settings don't fit together, and the way out of each. Pure.
+//! Finds settings that are out of range or don't fit together, and says how to fix each. Pure.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,12 +14,12 @@ use crate::limits::{
 };
 use crate::settings::Settings;
 
-/// A setting that can't be used as it is.
+/// A setting with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The setting.
     pub key: String,
-    /// Value, limit, reason and way out.
+    /// Value, limit, reason and fix.
     pub text: String,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with `settings`, so that one run shows all there is to fix.
+/// Returns all problems of `settings`, so that one run shows everything that needs a fix.
 pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
     let mut found = Found(Vec::new());
     check_server(settings, &mut found);
@@ -42,17 +42,17 @@ pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
     found.0
 }
 
-/// What only matters to a server that is about to start.
+/// Returns the problems that matter only to a server that is about to start.
 pub(super) fn serve_problems(settings: &Settings) -> Vec<Problem> {
     let mut found = Found(Vec::new());
     if settings.api.keys.is_empty() && !settings.dev {
-        let text = "is empty, so no application could publish: add a key (openssl rand -hex 32) \
-                    to the file or as CORECAST_API_KEYS, or try --dev";
+        let text = "is empty, so no application can publish: add a key (openssl rand -hex 32) to \
+                    the file or set CORECAST_API_KEYS, or use --dev";
         found.add("api.keys", text.to_owned());
     }
     for (at, namespace) in settings.channel.namespaces.iter().enumerate() {
         if namespace.durable_history && settings.redis.url.is_empty() {
-            let text = "is a history in Redis: set redis.url, or switch it off";
+            let text = "keeps history in Redis: set redis.url, or set this to false";
             found.add(&format!("{}.durable_history", key_of(at, namespace)), text.to_owned());
         }
     }
@@ -66,10 +66,10 @@ impl Found {
         self.0.push(Problem { key: key.to_owned(), text });
     }
 
-    /// `value` must lie in `least..=most`.
+    /// Adds a problem unless `value` is in `least..=most`.
     fn range(&mut self, key: &str, value: usize, (least, most): (usize, usize)) {
         if value < least || value > most {
-            self.add(key, format!("= {value} is out of bounds: choose {least} to {most}"));
+            self.add(key, format!("= {value} is out of range: use {least} to {most}"));
         }
     }
 }
@@ -77,14 +77,14 @@ impl Found {
 fn check_server(settings: &Settings, found: &mut Found) {
     let server = &settings.server;
     if server.listen.is_empty() {
-        let text = "names no address: clients need one, as in [\"0.0.0.0:8000\"]";
+        let text = "is empty: clients need an address, such as [\"0.0.0.0:8000\"]";
         found.add("server.listen", text.to_owned());
     }
     let mut taken = HashSet::new();
     for address in server.listen.iter().chain([&server.api_listen]) {
-        // Port 0 means: any free one, so it may stand there twice.
+        // Port 0 means any free port, so it may be used twice.
         if address.port() != 0 && !taken.insert(address) {
-            let text = format!("uses {address} a second time: each listener needs its own address");
+            let text = format!("uses {address} twice: each listener needs its own address");
             found.add("server.listen", text);
         }
     }
@@ -92,7 +92,7 @@ fn check_server(settings: &Settings, found: &mut Found) {
     found.range("server.max_connections", server.max_connections, (1, usize::MAX >> 1));
     if server.shards > 0 && server.max_connections.div_ceil(server.shards) > Slot::COUNT_MAX {
         let text = format!(
-            "= {} is more than {} shards can hold, {} each: set it lower",
+            "= {} is more than {} shards can hold ({} each): use a lower value",
             server.max_connections,
             server.shards,
             Slot::COUNT_MAX
@@ -110,15 +110,16 @@ fn check_server(settings: &Settings, found: &mut Found) {
 fn check_events(settings: &Settings, found: &mut Found) {
     let events = &settings.events;
     if settings.has_events() && !settings.redis.is_on() {
-        let text = "are switched on, and there is no Redis to append them to: set redis.url";
+        let text = "are enabled, but there is no Redis to append them to: set redis.url";
         found.add("events", text.to_owned());
     }
     if events.stream.is_empty() || settings.redis.ingest.contains(&events.stream) {
-        let text = format!("= {:?} must be a name of its own", events.stream);
+        let text =
+            format!("= {:?} is empty or also in redis.ingest: use another name", events.stream);
         found.add("events.stream", text);
     }
     found.range("events.entries_max", events.entries_max, (SETTING_EVENTS_MIN, usize::MAX >> 1));
-    // Nothing of a client is in a stream that nothing is written to.
+    // Without events the stream gets no messages of clients, so their length does not matter.
     let messages_bytes = SETTING_EVENTS_MESSAGES_MIN * settings.client.message_bytes_max;
     let least = if settings.has_events() {
         messages_bytes.max(SETTING_EVENTS_BYTES_MIN)
@@ -135,7 +136,7 @@ fn check_redis(settings: &Settings, found: &mut Found) {
     {
         // Not the URL itself, which may hold a password.
         let text = format!(
-            "is no address of Redis ({error}): write it as redis://host:6379, rediss://…, \
+            "is not a valid Redis URL ({error}): use redis://host:6379, rediss://…, \
              redis+unix:///path, redis-sentinel://… or redis-cluster://…"
         );
         found.add("redis.url", text);
@@ -150,8 +151,8 @@ fn check_redis(settings: &Settings, found: &mut Found) {
     {
         if !name(text) {
             let text = format!(
-                "has {text:?}: 1 to {CHANNEL_BYTES_MAX} printable ASCII characters without spaces \
-                 and braces are a name"
+                "has the invalid name {text:?}: use 1 to {CHANNEL_BYTES_MAX} printable ASCII \
+                 characters without spaces and braces"
             );
             found.add(key, text);
         }
@@ -161,23 +162,23 @@ fn check_redis(settings: &Settings, found: &mut Found) {
     found.range("redis.stream_bytes_max", redis.stream_bytes_max, bytes);
 }
 
-/// Whatever would stand open without being meant to.
+/// Finds access that is open to more people than intended.
 fn check_doors(settings: &Settings, found: &mut Found) {
     let server = &settings.server;
     if let Some(open) = server.listen.iter().find(|address| !address.ip().is_loopback())
         && settings.auth.insecure
     {
         let text = format!(
-            "lets everybody who reaches {open} subscribe and publish: listen on 127.0.0.1 only, or \
-             set auth.insecure = false{}",
-            if settings.dev { " (--dev sets it)" } else { "" }
+            "= true lets anyone who can reach {open} subscribe and publish: listen on 127.0.0.1 \
+             only, or set auth.insecure = false{}",
+            if settings.dev { " (--dev sets it to true)" } else { "" }
         );
         found.add("auth.insecure", text);
     }
     if settings.api.keys.is_empty() && !server.api_listen.ip().is_loopback() && !settings.dev {
         let text = format!(
-            "is empty, and other hosts reach the API at {}: add a key (openssl rand -hex 32), or \
-             set server.api_listen to 127.0.0.1:{}",
+            "is empty, but other hosts can reach the API at {}: add a key (openssl rand -hex 32), \
+             or set server.api_listen to 127.0.0.1:{}",
             server.api_listen,
             server.api_listen.port()
         );
@@ -186,8 +187,8 @@ fn check_doors(settings: &Settings, found: &mut Found) {
     for key in &settings.api.keys {
         if key.is_empty() || key.len() > API_KEY_BYTES_MAX || !key.bytes().all(is_key_byte) {
             let text = format!(
-                "holds one of {} bytes that no header can carry: a key has 1 to \
-                 {API_KEY_BYTES_MAX} printable ASCII characters without spaces",
+                "has an invalid key of {} bytes: use 1 to {API_KEY_BYTES_MAX} printable ASCII \
+                 characters without spaces, because keys are sent in a header",
                 key.len()
             );
             found.add("api.keys", text);
@@ -195,7 +196,7 @@ fn check_doors(settings: &Settings, found: &mut Found) {
     }
     check_origins(settings, found);
     if settings.echo && !settings.dev {
-        let text = "needs --dev: it sends back whatever anybody sends".to_owned();
+        let text = "needs --dev, because it echoes the messages of any client".to_owned();
         found.add("--echo", text);
     }
 }
@@ -207,13 +208,13 @@ fn is_key_byte(byte: u8) -> bool {
 fn check_origins(settings: &Settings, found: &mut Found) {
     for origin in &settings.client.allowed_origins {
         if origin == "*" && !settings.dev {
-            let text = "= [\"*\"] lets every web page act with its visitor's rights: name yours, \
-                        as in [\"https://example.com\"]; --dev may have it";
+            let text = "= [\"*\"] lets every web page connect with the rights of its visitor: list \
+                        your own origins, such as [\"https://example.com\"], or use --dev";
             found.add("client.allowed_origins", text.to_owned());
         } else if origin != "*" && !is_origin(origin) {
             let text = format!(
-                "has {origin:?}, which no browser sends: write scheme, host and, unless it is the \
-                 scheme's own, port, without a path, as in \"https://example.com\""
+                "has {origin:?}, which is not an origin: use scheme and host, and the port unless \
+                 it is the default, without a path, such as \"https://example.com\""
             );
             found.add("client.allowed_origins", text);
         }
@@ -235,7 +236,7 @@ fn check_heartbeat(settings: &Settings, found: &mut Found) {
     check_duration(found, "client.stale_timeout", client.stale_timeout, second / 10);
     if client.ping_interval.subsec_nanos() != 0 {
         let text = format!(
-            "= {:?} is told to clients in whole seconds: set it to {}s or more",
+            "= {:?} is invalid: clients receive it in whole seconds; use {}s or more",
             client.ping_interval,
             client.ping_interval.as_secs().max(1)
         );
@@ -243,8 +244,8 @@ fn check_heartbeat(settings: &Settings, found: &mut Found) {
     }
     if client.pong_timeout >= client.ping_interval {
         let text = format!(
-            "= {:?} must be shorter than client.ping_interval = {:?}, or the next ping goes out \
-             before the last one is judged: set it below, or make the interval longer",
+            "= {:?} must be shorter than client.ping_interval = {:?}, because a pong must be due \
+             before the next ping: use a shorter timeout or a longer interval",
             client.pong_timeout, client.ping_interval
         );
         found.add("client.pong_timeout", text);
@@ -253,7 +254,7 @@ fn check_heartbeat(settings: &Settings, found: &mut Found) {
 
 fn check_duration(found: &mut Found, key: &str, value: Duration, least: Duration) {
     if value < least || value > SETTING_DURATION_MAX {
-        found.add(key, format!("= {value:?} is out of bounds: choose {least:?} to 24h"));
+        found.add(key, format!("= {value:?} is out of range: use {least:?} to 24h"));
     }
 }
 
@@ -279,8 +280,8 @@ fn check_sizes(settings: &Settings, found: &mut Found) {
     found.range("api.body_bytes_max", settings.api.body_bytes_max, (1024, SETTING_BODY_BYTES_MAX));
     if client.outboxes_bytes_max < client.outbox_bytes_max {
         let text = format!(
-            "= {} bytes has no room for one outbox of client.outbox_bytes_max = {} bytes: raise \
-             it, or lower that",
+            "= {} bytes is less than client.outbox_bytes_max = {} bytes, the size of one outbox: \
+             raise the first or lower the second",
             client.outboxes_bytes_max, client.outbox_bytes_max
         );
         found.add("client.outboxes_bytes_max", text);
@@ -294,8 +295,8 @@ fn check_sizes(settings: &Settings, found: &mut Found) {
     ] {
         if bytes < client.message_bytes_max {
             let text = format!(
-                "= {bytes} bytes has no room for one message of client.message_bytes_max = {} \
-                 bytes: raise it, or lower that",
+                "= {bytes} bytes is less than client.message_bytes_max = {} bytes, the size of one \
+                 message: raise the first or lower the second",
                 client.message_bytes_max
             );
             found.add(key, text);
@@ -308,26 +309,26 @@ fn check_namespaces(settings: &Settings, found: &mut Found) {
     for (at, namespace) in settings.channel.namespaces.iter().enumerate() {
         let key = key_of(at, namespace);
         if at > 0 && !is_namespace_name(&namespace.name) {
-            let text = "needs a name of letters, digits, '-', '_' and '.': channels of namespace \
-                        \"chat\" are called \"chat:…\"";
+            let text = "needs a name of letters, digits, '-', '_' and '.'; the channels of the \
+                        namespace \"chat\" are \"chat:…\"";
             found.add(&key, text.to_owned());
         }
         let (bytes, most) = (namespace.name.len(), settings.client.channel_bytes_max);
         if at > 0 && bytes + ":x".len() > most {
             let text = format!(
-                "has a name of {bytes} bytes, and a channel in it needs two more, while \
-                 client.channel_bytes_max = {most}: make it shorter, or raise that"
+                "has a name of {bytes} bytes, and its channels have at least 2 bytes more, but \
+                 client.channel_bytes_max = {most}: use a shorter name, or raise that limit"
             );
             found.add(&key, text);
         }
         if at > 0 && !names.insert(&namespace.name) {
-            found.add(&key, "stands there twice: merge the two".to_owned());
+            found.add(&key, "is defined twice: merge the two definitions".to_owned());
         }
         check_namespace(namespace, &key, found);
     }
 }
 
-/// Where the options of the namespace with that number stand.
+/// The key under which the options of the namespace with that index stand.
 fn key_of(at: usize, namespace: &Namespace) -> String {
     if at == 0 {
         return "channel".to_owned();
@@ -343,7 +344,9 @@ fn is_namespace_name(name: &str) -> bool {
 fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
     let (size, ttl) = (namespace.history_size, namespace.history_ttl);
     if size > 0 && ttl.is_zero() {
-        let text = format!("= {size} keeps nothing while history_ttl is 0s: set that to, say, 5m");
+        let text = format!(
+            "= {size} has no effect while history_ttl is 0s: set history_ttl too, for example to 5m"
+        );
         found.add(&format!("{key}.history_size"), text);
     }
     let recovers = [
@@ -352,12 +355,12 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
         ("durable_history", namespace.durable_history),
     ];
     for (option, _) in recovers.iter().filter(|(_, on)| *on && size == 0) {
-        let text = "has nothing to recover from: set history_size and history_ttl too";
+        let text = "needs a history: set history_size and history_ttl too";
         found.add(&format!("{key}.{option}"), text.to_owned());
     }
     if namespace.force_positioning && size == 0 {
-        let text = "has no effect: only a history has positions, so set history_size and \
-                    history_ttl too";
+        let text = "has no effect without a history, because only histories have positions: set \
+                    history_size and history_ttl too";
         found.add(&format!("{key}.force_positioning"), text.to_owned());
     }
     if namespace.slow_policy == SlowPolicy::Skip {
@@ -370,8 +373,8 @@ fn check_namespace(namespace: &Namespace, key: &str, found: &mut Found) {
         ];
         for (option, _) in others.iter().filter(|(_, on)| *on) {
             let text = format!(
-                "= \"skip\" leaves gaps, and {option} promises that there are none: choose \
-                 \"disconnect\" here, or switch {option} off"
+                "= \"skip\" causes gaps, but {option} promises that there are none: use \
+                 \"disconnect\" here, or disable {option}"
             );
             found.add(&format!("{key}.slow_policy"), text);
         }

@@ -1,17 +1,17 @@
-//! Settings in environment variables, each read as the kind of value that its default is.
+//! Reads settings from environment variables. The type of each follows from its default.
 
 use toml::{Table, Value};
 
 use super::load::{Error, Origin, known_keys, nearest};
 
-/// Start of the names of environment variables that are settings.
+/// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 
-/// Variables with that prefix that the command line reads itself.
+/// Variables with this prefix that the command line reads itself.
 const ENVIRONMENT_OF_COMMANDS: [&str; 4] =
     ["CORECAST_CONFIG", "CORECAST_API_URL", "CORECAST_API_KEY", "CORECAST_URL"];
 
-/// The settings among environment variables.
+/// Returns the settings among the environment variables.
 pub(super) fn load_environment(
     defaults: &Table,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -29,7 +29,7 @@ pub(super) fn load_environment(
             let in_section =
                 known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
             if nearest.is_none() && !in_section {
-                // Like no setting at all: a variable of somebody's scripts, not a typing error.
+                // Unlike every setting: a variable of somebody's scripts, not a typing error.
                 continue;
             }
             let to_variable = |key: String| {
@@ -56,15 +56,15 @@ pub(super) fn load_environment(
     Ok(layer)
 }
 
-/// Whether a variable is one that Kubernetes sets in every pod for a service whose name begins with
-/// "corecast" (after the prefix: `SERVICE_HOST`, `PORT_8000_TCP_ADDR`): no setting, and nobody's
-/// mistake.
+/// Whether Kubernetes sets this variable. In every pod it sets variables such as
+/// `CORECAST_SERVICE_HOST` and `CORECAST_PORT_8000_TCP_ADDR` for a service whose name begins with
+/// "corecast". They are neither settings nor mistakes.
 fn is_service_link(rest: &str) -> bool {
     let padded = format!("_{rest}_");
     ["_SERVICE_HOST_", "_SERVICE_PORT_", "_PORT_"].iter().any(|mark| padded.contains(mark))
 }
 
-/// A variable's text as the kind of value that the default is.
+/// Converts the text of a variable to the type of the default.
 fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Result<Value, String> {
     let wrong = |expected: &str| format!("{text:?} is not {expected}");
     match default {
@@ -76,7 +76,7 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
             text.parse().map(Value::Boolean).map_err(|_| wrong("true or false"))
         }
         Some(Value::Array(_)) if dotted == "channel.namespaces" => serde_json::from_str(text)
-            .map_err(|error| format!("not a JSON list of namespaces: {error}")),
+            .map_err(|error| format!("is not a JSON list of namespaces: {error}")),
         Some(Value::Array(_)) if dotted == "server.cpu_affinity" => {
             let numbers = environment_list(text)?.into_iter();
             let numbers: Result<Vec<Value>, _> =
@@ -89,14 +89,14 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
     }
 }
 
-/// The elements of a list in a variable, which stand between commas. In brackets, as in a file, its
-/// first and last element would be texts with brackets in them.
+/// Splits a list at its commas. Brackets, as in a file, are an error: they would silently become
+/// part of the first and last element.
 fn environment_list(text: &str) -> Result<Vec<&str>, String> {
     let trimmed = text.trim();
     if trimmed.starts_with('[') && trimmed.ends_with(']') {
         return Err(format!(
-            "{text:?} is written as in a file: in the environment a list has neither brackets nor \
-             quotes, only commas between its elements, as in a,b"
+            "{text:?} has the form of a file: in the environment a list has neither brackets nor \
+             quotes, only commas between its elements, such as a,b"
         ));
     }
     Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())

@@ -1,5 +1,5 @@
-//! Lays file, environment and flags over the defaults, one setting at a time, so that every error
-//! can name the setting and where it came from.
+//! Merges file, environment and flags over the defaults, one setting at a time, so that every error
+//! can name the setting and its origin.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,12 +15,12 @@ use crate::limits::KEY_LIKENESS_MIN;
 use crate::settings::{Api, Auth, Channel, Client, Events, Log, Redis, Server, Settings};
 use crate::units;
 
-/// What the command line says about settings.
+/// Flags of the command line that affect settings.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--config`: the file to read.
     pub config: Option<PathBuf>,
-    /// `--dev`: other defaults, see [`DEV_TOML`].
+    /// `--dev`: the defaults of [`DEV_TOML`].
     pub dev: bool,
     /// `--echo`: clients may connect to `/echo`; only with `--dev`.
     pub echo: bool,
@@ -36,16 +36,16 @@ pub struct Flags {
     pub redis: Option<String>,
 }
 
-/// Settings and how they came about.
+/// The loaded settings, typed and as a table.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The settings, checked.
+    /// The checked settings.
     pub settings: Settings,
-    /// The same as they would be written, secrets included: for `show` only.
+    /// The same settings as TOML, with secrets. Only `show` uses it.
     pub(super) table: Table,
 }
 
-/// Where a setting was found.
+/// The source of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// `default.toml`
@@ -72,47 +72,47 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why there are no settings to start with. All are the operator's to fix, none is retried.
+/// An error while loading settings. The operator has to fix it; nothing is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be read.
-    #[error("can't read {}: {source}. Is the path right, and may this user read it?",
+    #[error("can't read {}: {source}. Check the path and its permissions",
         path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: std::io::Error,
     },
-    /// The text is no TOML.
+    /// The text is not valid TOML.
     #[error("{origin} is not valid TOML: {message}")]
     Syntax {
-        /// Which text.
+        /// The source of the text.
         origin: Origin,
-        /// Line, column and what is wrong there.
+        /// Line, column and description of the error.
         message: String,
     },
-    /// There is no such setting: a typing error must not silently leave a default in force.
-    #[error("{origin}: there is no setting {key}{}", nearest_hint(nearest.as_deref()))]
+    /// There is no such setting. It is an error, because a typo must not silently keep a default.
+    #[error("{origin}: unknown setting {key}{}", nearest_hint(nearest.as_deref()))]
     UnknownKey {
-        /// Where it is written.
+        /// The source of the setting.
         origin: Origin,
-        /// As it is written.
+        /// The unknown key.
         key: String,
-        /// The known one most like it.
+        /// The most similar known key.
         nearest: Option<String>,
     },
-    /// The value can't be this setting's.
+    /// The value has the wrong type or form for this setting.
     #[error("{origin}: {key}: {message}")]
     Value {
-        /// Where it is written.
+        /// The source of the setting.
         origin: Origin,
         /// The setting.
         key: String,
-        /// The value, and what it should look like.
+        /// The value and the expected form.
         message: String,
     },
-    /// Each value can be read, but they don't fit together or are out of bounds.
+    /// All values have the right form, but some are out of range or don't fit together.
     #[error("{}", problems_text(.0))]
     Invalid(Vec<Problem>),
 }
@@ -120,7 +120,7 @@ pub enum Error {
 fn nearest_hint(nearest: Option<&str>) -> String {
     match nearest {
         Some(nearest) => format!("; did you mean {nearest}?"),
-        None => "; `corecast config default` lists all there are".to_owned(),
+        None => "; `corecast config default` lists all settings".to_owned(),
     }
 }
 
@@ -128,10 +128,10 @@ fn problems_text(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The settings that `flags`, `environment` and the file named by the flags make together.
+/// Loads the settings from the file that the flags name, the environment, and the flags.
 ///
 /// # Errors
-/// See [`Error`]; nothing is guessed or left out.
+/// See [`Error`]. No setting is guessed or ignored.
 pub fn load(
     flags: &Flags,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -163,7 +163,7 @@ pub fn load(
     }
 }
 
-/// The defaults alone, unchecked: without a key they are a closed API, not an invalid one.
+/// Returns the defaults without a check: an API without keys is closed, not invalid.
 #[expect(clippy::expect_used, reason = "default.toml is part of the program; a test parses it")]
 pub(super) fn defaults() -> Settings {
     let layers = Layers::defaults().expect("default.toml is valid TOML");
@@ -177,9 +177,9 @@ fn parse(origin: &Origin, text: &str) -> Result<Table, Error> {
     })
 }
 
-/// The settings gathered so far.
+/// The settings merged so far.
 struct Layers {
-    /// What namespaces start from: the defaults, with those of `--dev`.
+    /// The defaults of namespaces, including those of `--dev`.
     base: Table,
     /// The result so far.
     merged: Table,
@@ -191,7 +191,7 @@ impl Layers {
         Ok(Layers { merged: base.clone(), base })
     }
 
-    /// Lays `layer` over what is there, each setting by itself.
+    /// Merges `layer` over the current result, one setting at a time.
     fn add(&mut self, origin: &Origin, layer: Table) -> Result<(), Error> {
         for (section, settings) in layer {
             let Value::Table(settings) = settings else {
@@ -226,12 +226,13 @@ impl Layers {
         Ok(())
     }
 
-    /// Finds unknown keys and wrong values in the list of namespaces while their place is known.
+    /// Finds unknown keys and wrong values in the list of namespaces while their origin is known.
     fn add_namespaces_check(&self, origin: &Origin, list: &Value) -> Result<(), Error> {
         let no_list = || Error::Value {
             origin: origin.clone(),
             key: "channel.namespaces".to_owned(),
-            message: "not a list of namespaces: write [[channel.namespaces]] for each".to_owned(),
+            message: "is not a list: write one [[channel.namespaces]] section for each namespace"
+                .to_owned(),
         };
         let defaults = self.namespace_defaults();
         let mut known: Vec<String> = defaults.keys().map(|key| namespace_key(key)).collect();
@@ -251,7 +252,7 @@ impl Layers {
         Ok(())
     }
 
-    /// The typed form of what is there. `origin` is blamed for what can't be read.
+    /// Converts the current result to typed settings. Errors name `origin`.
     fn settings(&self, origin: &Origin) -> Result<Settings, Error> {
         let mut merged = self.named();
         let mut take = |name: &str| match merged.remove(name) {
@@ -275,8 +276,8 @@ impl Layers {
         })
     }
 
-    /// What is there, with the names of streams that have none: they begin with the prefix, so that
-    /// nodes of another prefix share nothing.
+    /// Returns the current result with default names of streams. They begin with the prefix, so
+    /// that deployments with different prefixes share nothing.
     fn named(&self) -> Table {
         let mut merged = self.merged.clone();
         let prefix = merged.get("redis").and_then(|redis| redis.get("prefix")?.as_str());
@@ -323,7 +324,7 @@ impl Layers {
         Ok(Channel { history_bytes_max, channels_max, created_per_second_max, namespaces })
     }
 
-    /// Options of a namespace whose defaults are other settings' values.
+    /// The options of a namespace whose defaults are the values of other settings.
     fn inherited(&self) -> Table {
         let of = |section: &str, key: &str| self.merged.get(section)?.get(key);
         let on = |event: &&str| of("events", event).and_then(Value::as_bool).unwrap_or_default();
@@ -335,7 +336,7 @@ impl Layers {
         options
     }
 
-    /// What a namespace is that says nothing.
+    /// The options of a namespace that sets none.
     fn namespace_defaults(&self) -> Table {
         let mut options = self.inherited();
         let base = self.base.get("channel").and_then(Value::as_table).cloned();
@@ -346,7 +347,7 @@ impl Layers {
     }
 }
 
-/// Settings of `[channel]` that are for the node, and no options of a namespace.
+/// Settings of `[channel]` that apply to the node and are no options of a namespace.
 const CHANNEL_LIMITS: [&str; 3] = ["history_bytes_max", "channels_max", "created_per_second_max"];
 
 fn namespace_key(key: &str) -> String {
@@ -371,13 +372,13 @@ fn with_key(error: Error, dotted: &str) -> Error {
     }
 }
 
-/// Every setting there is, as `section.key`.
+/// Returns all settings, as `section.key`.
 pub(super) fn known_keys(defaults: &Table) -> Vec<String> {
     let sections = defaults.iter().filter_map(|(name, value)| Some((name, value.as_table()?)));
     let mut known: Vec<String> = sections
         .flat_map(|(name, settings)| settings.keys().map(move |key| format!("{name}.{key}")))
         .collect();
-    // Their defaults are other settings' values, so the list of defaults can't have them.
+    // Their defaults are the values of other settings, so they are not in the list of defaults.
     let others = ["channel.slow_policy", "channel.events", "redis.ingest", "events.stream"];
     known.extend(others.map(str::to_owned));
     known
@@ -387,8 +388,8 @@ fn unknown(origin: &Origin, key: &str, known: &[String]) -> Error {
     Error::UnknownKey { origin: origin.clone(), key: key.to_owned(), nearest: nearest(key, known) }
 }
 
-/// The known key most like `key`: as a whole, or in its last part, for a setting that was put into
-/// the wrong section.
+/// Returns the known key that is most similar to `key`. The last part is also compared alone,
+/// because the setting may be in the wrong section.
 pub(super) fn nearest(key: &str, known: &[String]) -> Option<String> {
     let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
     let likeness = |candidate: &String| {
@@ -400,7 +401,7 @@ pub(super) fn nearest(key: &str, known: &[String]) -> Option<String> {
     (likeness(best) >= KEY_LIKENESS_MIN).then(|| best.clone())
 }
 
-/// The settings among flags.
+/// Returns the settings among the flags.
 fn load_flags(flags: &Flags) -> Table {
     let mut server = Table::new();
     if !flags.listen.is_empty() {

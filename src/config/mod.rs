@@ -1,7 +1,7 @@
-//! Makes the settings: parsed and checked once, before anything starts.
+//! Loads the settings. They are parsed and checked once, before anything starts.
 //!
-//! `default.toml` is the only home of defaults: `Settings::default()` parses it, and `load` lays a
-//! file, the environment and flags over it.
+//! All defaults are in `default.toml`: `Settings::default()` parses it, and `load` merges a file,
+//! the environment and flags over it.
 
 mod check;
 mod environment;
@@ -15,10 +15,10 @@ pub use load::{Error, Flags, Loaded, Origin, load};
 
 use crate::settings::Settings;
 
-/// Every setting with its default, commented: what `corecast config default` prints.
+/// All settings with their defaults and explanations. `corecast config default` prints this text.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
 
-/// What `--dev` changes in the defaults.
+/// The defaults of `--dev`.
 pub const DEV_TOML: &str = include_str!("dev.toml");
 
 impl Default for Settings {
@@ -27,11 +27,11 @@ impl Default for Settings {
     }
 }
 
-/// What keeps these settings from being served, though each is valid: a file may be checked before
-/// its keys are there, but a server without one is no use to any application.
+/// Checks whether a server may start with these settings. A file without keys is valid, because
+/// they may come from the environment, but a server without keys is useless.
 ///
 /// # Errors
-/// The problems, each with its way out.
+/// The problems, each with a fix.
 pub fn check_serve(settings: &Settings) -> Result<(), Error> {
     let problems = check::serve_problems(settings);
     if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }

@@ -1,5 +1,5 @@
-//! What `corecast config show` prints: the settings in force, without the secrets, and what history
-//! they give each namespace.
+//! `corecast config show`: prints the effective settings without secrets, and the effective history
+//! of each namespace.
 
 use toml::{Table, Value};
 
@@ -7,17 +7,16 @@ use super::Loaded;
 use crate::channel::Namespace;
 use crate::settings::Settings;
 
-/// Stands where a secret is.
+/// Replaces secrets.
 const HIDDEN: &str = "***";
 
 impl Loaded {
-    /// The settings as a TOML file that would make them again, but for the secrets, which are
-    /// "***".
+    /// The settings as a TOML file that yields the same settings. Secrets are replaced by "***".
     pub fn shown(&self) -> String {
-        // Every value came out of TOML, so all can be written as TOML.
+        // All values come from TOML, so all can be written as TOML.
         let text = toml::to_string(&self.without_secrets());
         let mut text = text.unwrap_or_else(|error| format!("# can't be shown: {error}\n"));
-        text += "\n# History that holds:\n";
+        text += "\n# Effective history:\n";
         for namespace in self.settings.channel.namespaces.iter() {
             let name =
                 if namespace.name.is_empty() { "without namespace" } else { &namespace.name };
@@ -52,13 +51,13 @@ impl Loaded {
     }
 }
 
-/// What history the channels of one namespace have: the smaller of what the namespace says and of
-/// what there is room for.
+/// The effective history of the channels of one namespace: the smaller of the namespace's options
+/// and the available memory.
 struct Kept<'a> {
     namespace: &'a Namespace,
-    /// Where it is: "memory", "bus" or "redis".
+    /// The place of the history: "memory", "bus" or "redis".
     place: &'static str,
-    /// Bytes in which it must fit, together with all other channels; absent where it has its own.
+    /// Bytes that all channels share. `None` if each channel has its own limit.
     bytes_max: Option<usize>,
 }
 
@@ -70,7 +69,7 @@ impl Kept<'_> {
         } else if redis.url.is_empty() {
             ("memory", Some(settings.channel.history_bytes_max))
         } else {
-            // A node keeps no more of it than it has memory for.
+            // A node keeps only the part of the window for which it has memory.
             let window = redis.streams.saturating_mul(redis.stream_bytes_max);
             ("bus", Some(window.min(settings.channel.history_bytes_max)))
         };
@@ -83,9 +82,9 @@ impl Kept<'_> {
             return "none".to_owned();
         }
         let kept = format!("{history_size} publications of each channel for {history_ttl:?}");
-        let all = self.bytes_max.map(|bytes| {
-            format!("while they are among the last {} MiB of all channels", bytes >> 20)
-        });
+        let all = self
+            .bytes_max
+            .map(|bytes| format!("within the last {} MiB of all channels", bytes >> 20));
         match (self.place, all) {
             ("memory", Some(all)) => format!("{kept}, {all}, in the memory of the process"),
             (_, Some(all)) => format!("{kept}, {all}"),
@@ -109,8 +108,8 @@ impl Kept<'_> {
     }
 }
 
-/// Whether a URL of Redis has a password: of Redis before the host, or of Sentinels among the
-/// parameters.
+/// Whether a Redis URL contains a password: that of Redis before the host, or that of Sentinels in
+/// the parameters.
 fn holds_password(url: &str) -> bool {
     url.contains('@') || url.contains("assword=")
 }

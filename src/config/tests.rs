@@ -128,7 +128,7 @@ fn an_unknown_setting_is_an_error_that_names_the_nearest() {
         ("[client]\nhistory_size = 1", "client.history_size; did you mean channel.history_size?"),
         ("[sever]\nlisten = \"a\"", "sever.listen; did you mean server.listen?"),
         ("listen = \"127.0.0.1:1\"", "listen; did you mean server.listen?"),
-        ("[zzz]\nqqq = 1", "zzz.qqq; `corecast config default` lists all there are"),
+        ("[zzz]\nqqq = 1", "zzz.qqq; `corecast config default` lists all settings"),
         (
             "[[channel.namespaces]]\nname = \"a\"\nforce_recover = true",
             "channel.namespaces.force_recover; did you mean channel.namespaces.force_recovery?",
@@ -136,16 +136,16 @@ fn an_unknown_setting_is_an_error_that_names_the_nearest() {
     ];
     for (text, expected) in table {
         let error = load_text(text, false).expect_err(text);
-        assert_eq!(error, format!("FILE: there is no setting {expected}"));
+        assert_eq!(error, format!("FILE: unknown setting {expected}"));
     }
     let table = [
         ("CORECAST_CLIENT_PING_INTERVALL", "; did you mean CORECAST_CLIENT_PING_INTERVAL?"),
         ("CORECAST_SEVER_LISTEN", "; did you mean CORECAST_SERVER_LISTEN?"),
-        ("CORECAST_AUTH_ZZZZZZZZZZZZ", "; `corecast config default` lists all there are"),
+        ("CORECAST_AUTH_ZZZZZZZZZZZZ", "; `corecast config default` lists all settings"),
     ];
     for (name, end) in table {
         let error = load_all("", &[(name, "5s")], Flags::default()).expect_err("unknown");
-        assert_eq!(error, format!("the environment: there is no setting {name}{end}"));
+        assert_eq!(error, format!("the environment: unknown setting {name}{end}"));
     }
     let stranger = [("CORECAST_BIN", "x"), ("CORECAST_BUILD_NUMBER", "7"), ("CORECAST_", "")];
     assert!(load_all("", &stranger, Flags::default()).is_ok(), "like no setting at all");
@@ -160,7 +160,7 @@ fn a_value_of_the_wrong_kind_is_an_error_that_names_value_and_place() {
         ("[server]\nlisten = \":8000\"", "FILE: server.listen: \":8000\" is not an address"),
         ("[server]\nshards = \"two\"", "FILE: server.shards: invalid type"),
         ("[server]\ndriver = \"uring\"", "FILE: server.driver: unknown variant `uring`"),
-        ("[channel]\nnamespaces = 3", "FILE: channel.namespaces: not a list"),
+        ("[channel]\nnamespaces = 3", "FILE: channel.namespaces: is not a list"),
         (
             "[[channel.namespaces]]\nname = \"a\"\nhistory_ttl = \"x\"",
             "FILE: channel.namespaces.history_ttl: \"x\" is not a duration",
@@ -176,7 +176,7 @@ fn a_value_of_the_wrong_kind_is_an_error_that_names_value_and_place() {
     assert_eq!(error, "the environment: CORECAST_SERVER_SHARDS: \"x\" is not a whole number");
     let missing = Flags { config: Some("/nowhere/corecast.toml".into()), ..Flags::default() };
     let error = load(&missing, []).expect_err("no file").to_string();
-    assert!(error.contains("/nowhere/corecast.toml") && error.contains("Is the path right"));
+    assert!(error.contains("/nowhere/corecast.toml") && error.contains("Check the path"));
 }
 
 #[test]
@@ -185,37 +185,40 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
     let twice = "[[channel.namespaces]]\nname = \"a\"\n[[channel.namespaces]]\nname = \"a\"";
     let table = [
         ("[client]\npong_timeout = \"25s\"", "client.pong_timeout = 25s must be shorter than"),
-        ("[client]\nping_interval = \"11500ms\"", "client.ping_interval = 11.5s is told to"),
-        ("[channel]\nhistory_size = 5", "channel.history_size = 5 keeps nothing"),
-        ("[channel]\nforce_recovery = true", "channel.force_recovery has nothing to recover"),
-        (skip, "channel.slow_policy = \"skip\" leaves gaps, and history_size promises"),
-        (twice, "channel.namespaces[\"a\"] stands there twice"),
+        (
+            "[client]\nping_interval = \"11500ms\"",
+            "client.ping_interval = 11.5s is invalid: clients receive",
+        ),
+        ("[channel]\nhistory_size = 5", "channel.history_size = 5 has no effect while history_ttl"),
+        ("[channel]\nforce_recovery = true", "channel.force_recovery needs a history"),
+        (skip, "channel.slow_policy = \"skip\" causes gaps, but history_size promises"),
+        (twice, "channel.namespaces[\"a\"] is defined twice"),
         ("[[channel.namespaces]]\nname = \"a:b\"", "channel.namespaces[\"a:b\"] needs a name"),
         ("[[channel.namespaces]]\ndata = \"text\"", "channel.namespaces[\"\"] needs a name"),
         (
             "[client]\nmessage_bytes_max = \"65MiB\"\noutbox_bytes_max = \"65MiB\"",
-            "client.message_bytes_max = 68157440 is out of bounds: choose 1024 to 67108864",
+            "client.message_bytes_max = 68157440 is out of range: use 1024 to 67108864",
         ),
-        ("[client]\noutbox_bytes_max = \"1KiB\"", "client.outbox_bytes_max = 1024 bytes has no"),
+        ("[client]\noutbox_bytes_max = \"1KiB\"", "client.outbox_bytes_max = 1024 bytes is less"),
         (
             "[client]\noutboxes_bytes_max = \"512KiB\"",
-            "client.outboxes_bytes_max = 524288 bytes has no room for one outbox",
+            "client.outboxes_bytes_max = 524288 bytes is less than client.outbox_bytes_max",
         ),
-        ("[server]\nshards = 5000", "server.shards = 5000 is out of bounds: choose 0 to 4096"),
-        ("[client]\nchannels_max = 1025", "client.channels_max = 1025 is out of bounds"),
-        ("[client]\nchannel_bytes_max = 256", "client.channel_bytes_max = 256 is out of"),
-        ("[auth]\ninsecure = true", "auth.insecure lets everybody who reaches 0.0.0.0:8000"),
-        ("[server]\napi_listen = \"0.0.0.0:9000\"", "api.keys is empty, and other hosts reach"),
-        ("[api]\nkeys = [\"\"]", "api.keys holds one of 0 bytes"),
+        ("[server]\nshards = 5000", "server.shards = 5000 is out of range: use 0 to 4096"),
+        ("[client]\nchannels_max = 1025", "client.channels_max = 1025 is out of range"),
+        ("[client]\nchannel_bytes_max = 256", "client.channel_bytes_max = 256 is out of range"),
+        ("[auth]\ninsecure = true", "auth.insecure = true lets anyone who can reach 0.0.0.0:8000"),
+        ("[server]\napi_listen = \"0.0.0.0:9000\"", "api.keys is empty, but other hosts can reach"),
+        ("[api]\nkeys = [\"\"]", "api.keys has an invalid key of 0 bytes"),
         ("[client]\nallowed_origins = [\"*\"]", "client.allowed_origins = [\"*\"] lets every"),
         ("[client]\nallowed_origins = \"a.com\"", "client.allowed_origins has \"a.com\", which"),
-        ("[server]\nlisten = []", "server.listen names no address"),
-        ("[server]\nlisten = \"127.0.0.1:9000\"", "server.listen uses 127.0.0.1:9000 a second"),
-        ("[server]\ncpu_affinity = [1024]", "server.cpu_affinity = 1024 is out of bounds"),
+        ("[server]\nlisten = []", "server.listen is empty"),
+        ("[server]\nlisten = \"127.0.0.1:9000\"", "server.listen uses 127.0.0.1:9000 twice"),
+        ("[server]\ncpu_affinity = [1024]", "server.cpu_affinity = 1024 is out of range"),
         ("[channel]\nforce_positioning = true", "channel.force_positioning has no effect"),
         (
             "[client]\nchannel_bytes_max = 5\n[[channel.namespaces]]\nname = \"four\"",
-            "channel.namespaces[\"four\"] has a name of 4 bytes, and a channel in it needs",
+            "channel.namespaces[\"four\"] has a name of 4 bytes, and its channels have",
         ),
     ];
     for (text, expected) in table {
@@ -225,7 +228,7 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
     let echo = Flags { echo: true, ..Flags::default() };
     assert!(load(&echo, []).expect_err("--echo alone").to_string().contains("needs --dev"));
     let open = Flags { dev: true, listen: vec!["0.0.0.0:8000".into()], ..Flags::default() };
-    assert!(load(&open, []).expect_err("open").to_string().contains("(--dev sets it)"));
+    assert!(load(&open, []).expect_err("open").to_string().contains("(--dev sets it to true)"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! From what is known of a host to what would stop a number of connections on it.
+//! Derives findings from the state of a host and the wanted number of connections.
 
 mod finding;
 mod kernel;
@@ -38,7 +38,7 @@ pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
     findings
 }
 
-/// Rows of the table that a finding with another name is about.
+/// Rows of the table that a finding with another name covers.
 const OWN: [&str; 1] = ["kernel.io_uring_disabled"];
 
 fn connections_max(wanted: &Wanted) -> Finding {
@@ -47,12 +47,12 @@ fn connections_max(wanted: &Wanted) -> Finding {
     Finding::new("server.max_connections", found, needed).failing_if_not(
         connections_max >= connections,
         Verdict::Stops,
-        "whoever comes then gets 503",
+        "the server refuses further clients with status 503",
         format!("in the configuration: server.max_connections = {connections}"),
     )
 }
 
-/// Descriptors that one table must hold.
+/// Returns the number of descriptors that one table must hold.
 fn descriptors_needed(wanted: &Wanted, readings: &Readings) -> u64 {
     let tables = if readings.private_tables { wanted.shards.max(1) } else { 1 };
     wanted.connections.div_ceil(tables).saturating_add(DESCRIPTORS_RESERVED as u64)
@@ -73,12 +73,12 @@ fn descriptors(wanted: &Wanted, readings: &Readings) -> Finding {
         .failing_if_not(
             found >= needed,
             Verdict::Stops,
-            "a full shard closes its listener; when all are full, nobody gets in",
+            "a full shard stops accepting; when all shards are full, no client can connect",
             fix,
         )
 }
 
-/// The limit on limits matters only where the limit must be raised.
+/// `fs.nr_open` is the maximum for the descriptor limit. It matters only if that must be raised.
 fn table_max(wanted: &Wanted, readings: &Readings) -> Finding {
     let needed = descriptors_needed(wanted, readings);
     let Some(found) = readings.number("fs.nr_open") else {
@@ -87,7 +87,7 @@ fn table_max(wanted: &Wanted, readings: &Readings) -> Finding {
     Finding::new("fs.nr_open", found.to_string(), needed.to_string()).failing_if_not(
         found >= needed || readings.descriptors_max >= needed,
         Verdict::Stops,
-        "the descriptor limit can't be raised beyond it",
+        "the descriptor limit can't be higher than this",
         command("fs.nr_open", &needed.to_string()),
     )
 }
@@ -105,7 +105,7 @@ fn files(wanted: &Wanted, readings: &Readings) -> Finding {
     finding.failing_if_not(
         most >= needed,
         verdict,
-        "accept fails with ENFILE, and so does every other program, root's apart",
+        "accept fails with ENFILE, and so does every other program that is not root's",
         command("fs.file-max", &needed.to_string()),
     )
 }
@@ -116,12 +116,12 @@ fn cores(wanted: &Wanted, readings: &Readings) -> Finding {
     Finding::new("shards", found, format!("at most {cores}")).failing_if_not(
         wanted.shards <= cores,
         Verdict::Note,
-        "shards on one core take turns: right for a descriptor limit, of no use for speed",
-        format!("server.shards = {cores}, if the descriptor limit lets it"),
+        "more shards than cores make nothing faster; they only help with the descriptor limit",
+        format!("server.shards = {cores}, if the descriptor limit allows it"),
     )
 }
 
-/// Ports are the client's: the server has one. A proxy in front is a client.
+/// The server itself needs one port. A proxy on this host needs a port for each connection.
 fn ports(wanted: &Wanted, readings: &Readings) -> Finding {
     const NAME: &str = "net.ipv4.ip_local_port_range";
     let range = readings.settings.get(NAME).and_then(|text| {
@@ -129,15 +129,15 @@ fn ports(wanted: &Wanted, readings: &Readings) -> Finding {
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     });
     let Some((first, last)) = range else {
-        return Finding::unknown(NAME, "none", "of importance only to a proxy on this host");
+        return Finding::unknown(NAME, "none", "it matters only for a proxy on this host");
     };
     let ports = last.saturating_sub(first).saturating_add(1);
     let pairs = wanted.connections.div_ceil(ports.max(1));
-    let needed = format!("none; a proxy here: {pairs} x address");
+    let needed = format!("none; a proxy here: {pairs} addresses");
     Finding::new(NAME, format!("{first} {last}"), needed)
 }
 
-/// Any other row of the table: nothing stops, but there is a reason for the row.
+/// Checks any other row of the table. Such a row is never fatal.
 fn setting(key: &Key, readings: &Readings) -> Finding {
     let needed = match key.rule {
         super::Rule::Min => format!("at least {}", key.text()),
@@ -145,7 +145,7 @@ fn setting(key: &Key, readings: &Readings) -> Finding {
         super::Rule::Is => key.text(),
     };
     let Some(found) = readings.settings.get(key.name) else {
-        let why = "not in this kernel, or only outside this network namespace: ask the host";
+        let why = "not in this kernel or network namespace: check it on the host";
         return Finding::unknown(key.name, needed, why);
     };
     let found: Vec<&str> = found.split_whitespace().collect();
@@ -153,7 +153,7 @@ fn setting(key: &Key, readings: &Readings) -> Finding {
     Finding::new(key.name, found.join(" "), needed).failing_if_not(
         holds,
         Verdict::Note,
-        "kernel-tuning/README.md says what it does",
+        "see kernel-tuning/README.md",
         key.command(),
     )
 }

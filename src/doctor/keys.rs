@@ -3,37 +3,37 @@
 /// The table as text.
 pub const KEYS: &str = include_str!("../../kernel-tuning/keys");
 
-/// Connections that the columns of the table are for.
+/// Numbers of connections, one for each column of the table.
 pub const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
-/// Columns before those of the sizes: key, rule, where.
+/// Number of columns before those of the sizes: key, rule, place.
 const COLUMNS_BEFORE: usize = 3;
 
-/// What a value must be to those of the table.
+/// The required relation of a value to the value in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Each number at least as large.
+    /// Each number must be at least as large.
     Min,
-    /// Each number at most as large.
+    /// Each number must be at most as large.
     Max,
-    /// The same.
+    /// The numbers must be equal.
     Is,
 }
 
-/// A row, for one number of connections.
+/// A row of the table, for one number of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// As sysctl names it.
+    /// The name of the sysctl.
     pub name: &'static str,
-    /// What the value must be.
+    /// The required relation to `value`.
     pub rule: Rule,
-    /// One number, or three for TCP's memory.
+    /// One number, or three numbers for `tcp_mem`, `tcp_rmem` and `tcp_wmem`.
     pub value: Vec<u64>,
 }
 
 impl Key {
-    /// The rows that say something for `connections`: from the first column that is enough, or the
-    /// last one.
+    /// Returns all rows for `connections`, with the values of the first column that is large
+    /// enough, or else of the last one.
     pub fn all(connections: u64) -> Vec<Key> {
         let enough = SIZES.iter().position(|&size| connections <= size);
         let column = COLUMNS_BEFORE + enough.unwrap_or(SIZES.len() - 1);
@@ -52,8 +52,8 @@ impl Key {
         Some(Key { name: counters[0], rule, value })
     }
 
-    /// Whether a value as `/proc/sys` shows it is as the table wants it; none if it is no number,
-    /// or has not as many.
+    /// Whether a value from `/proc/sys` satisfies the row. `None` if it is not a number, or has
+    /// another count of numbers.
     pub fn holds(&self, found: &str) -> Option<bool> {
         let found = numbers(found)?;
         let fits = |(found, wanted): (&u64, &u64)| match self.rule {
@@ -64,25 +64,25 @@ impl Key {
         (found.len() == self.value.len()).then(|| found.iter().zip(&self.value).all(fits))
     }
 
-    /// The value as sysctl takes it.
+    /// Returns the value in the form that sysctl accepts.
     pub fn text(&self) -> String {
         let numbers: Vec<String> = self.value.iter().map(u64::to_string).collect();
         numbers.join(" ")
     }
 
-    /// The command that sets it.
+    /// Returns the command that sets the value.
     pub fn command(&self) -> String {
         command(self.name, &self.text())
     }
 }
 
-/// The command that sets a kernel setting.
+/// Returns the command that sets a kernel setting.
 pub(crate) fn command(name: &str, value: &str) -> String {
     let quote = if value.contains(' ') { "\"" } else { "" };
     format!("sysctl -w {name}={quote}{value}{quote}")
 }
 
-/// The numbers of a value; none if there is anything else.
+/// Parses the numbers of a value. `None` if it contains anything else.
 fn numbers(text: &str) -> Option<Vec<u64>> {
     let numbers: Option<Vec<u64>> = text.split_whitespace().map(|one| one.parse().ok()).collect();
     numbers.filter(|numbers| !numbers.is_empty())

@@ -1,6 +1,6 @@
-//! What of this host would stop a number of connections: readings of `/proc` go in, findings come
-//! out, each with the command that mends it. `corecast doctor` prints them, and `serve` logs the
-//! first one that would stop it.
+//! Checks whether this host can hold a number of connections. It turns readings of `/proc` into
+//! findings, each with a command that fixes it. `corecast doctor` prints all of them, and `serve`
+//! logs the first one that limits it.
 
 mod findings;
 mod keys;

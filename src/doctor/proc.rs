@@ -1,4 +1,4 @@
-//! Reads what is known of this host from `/proc` and `/sys`, and tries what can only be tried.
+//! Reads the state of this host from `/proc` and `/sys`, and probes features that can't be read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,14 +8,13 @@ use super::keys::Key;
 use super::readings::{Kernel, Readings, Ring};
 use crate::sys::{self, EventFd};
 
-/// Settings that findings look at beside those of the table.
+/// Kernel settings that findings need in addition to those of the table.
 const MORE_SETTINGS: [&str; 2] = ["net.ipv4.tcp_ehash_entries", "net.ipv4.ip_local_port_range"];
 
-/// The bit of CAP_SYS_ADMIN in a set of capabilities.
+/// Bit of CAP_SYS_ADMIN in a set of capabilities.
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// Reads everything, and makes a ring and a descriptor table to see whether they can be had. The
-/// ring is left out where none is wanted.
+/// Reads everything, and probes whether a descriptor table and, with `ring`, a ring can be created.
 pub fn read(private_tables: bool, ring: bool) -> Readings {
     Readings {
         private_tables: private_tables && sys::can_own_descriptors(),
@@ -24,7 +23,7 @@ pub fn read(private_tables: bool, ring: bool) -> Readings {
     }
 }
 
-/// Reads everything that is to be read: some thirty small files, in about a millisecond.
+/// Reads everything that needs no probe: about thirty small files, in about a millisecond.
 pub fn read_without_probes(private_tables: bool) -> Readings {
     let status = text("/proc/self/status").unwrap_or_default();
     let meminfo = text("/proc/meminfo").unwrap_or_default();
@@ -69,12 +68,12 @@ fn try_ring() -> Ring {
     }
 }
 
-/// `Max locked memory  8388608  8388608  bytes`: the limit in force, then how far it goes.
+/// Parses `Max locked memory  8388608  8388608  bytes`: the soft limit, then the hard limit.
 fn parse_locked(limits: &str) -> Option<u64> {
     first_number(field(limits, "Max locked memory")?)
 }
 
-/// `6.12.3-amd64`.
+/// Parses a version such as `6.12.3-amd64`.
 fn parse_kernel(release: &str) -> Option<Kernel> {
     let mut numbers = release.trim().split(|letter: char| !letter.is_ascii_digit());
     Some(Kernel { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })
@@ -84,7 +83,7 @@ fn first_number(line: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The rest of the line that begins with `name`.
+/// Returns the rest of the line that begins with `name`.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
@@ -94,13 +93,14 @@ fn has_capability(status: &str, bit: u32) -> bool {
     set.is_some_and(|set| set >> bit & 1 == 1)
 }
 
-/// Root of a namespace of users is no root to the kernel's own limits. The first one maps all.
+/// Whether this is the initial user namespace, which maps all ids. In other namespaces root is not
+/// exempt from the kernel's limits.
 fn is_first_user_namespace() -> bool {
     let map = text("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// The bytes of a line such as `MemAvailable: 1234 kB`.
+/// Returns the bytes of a line such as `MemAvailable: 1234 kB`.
 fn kibibytes(meminfo: &str, name: &str) -> Option<u64> {
     first_number(field(meminfo, name)?).map(|kib| kib.saturating_mul(1024))
 }
@@ -110,24 +110,24 @@ fn commit_left(meminfo: &str) -> Option<u64> {
     Some(limit.saturating_sub(kibibytes(meminfo, "Committed_AS:")?))
 }
 
-/// What the tightest of this process's control groups leaves it.
+/// Returns the bytes that the tightest control group of this process leaves free.
 fn cgroup_left() -> Option<u64> {
     let groups = text("/proc/self/cgroup")?;
     groups.lines().filter_map(parse_cgroup).flat_map(CgroupFiles::upwards).filter_map(left).min()
 }
 
-/// The names of the files that say what a group may have, and where the groups are.
+/// A control group, and the names of its files for limit and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct CgroupFiles {
     top: &'static str,
     path: String,
     limit: &'static str,
     used: &'static str,
-    /// In `memory.stat`: pages of files that would be given up first.
+    /// The line in `memory.stat` for pages of files, which the kernel reclaims first.
     reclaimable: &'static str,
 }
 
-/// A line of `/proc/self/cgroup`, if it is about memory: `0::/a/b` in version 2 of control groups,
+/// Parses a line of `/proc/self/cgroup` for memory: `0::/a/b` in version 2 of control groups,
 /// `4:memory:/a/b` in version 1.
 fn parse_cgroup(line: &str) -> Option<CgroupFiles> {
     let mut parts = line.splitn(3, ':');
@@ -147,7 +147,7 @@ fn parse_cgroup(line: &str) -> Option<CgroupFiles> {
 }
 
 impl CgroupFiles {
-    /// The group and all above it. A container may see its own group as the top, and no path to it.
+    /// Returns the group and all its ancestors. A container may see its own group as the top.
     fn upwards(self) -> Vec<CgroupFiles> {
         let path = PathBuf::from(&self.path);
         let above = path.ancestors().map(|path| path.to_string_lossy().into_owned());
@@ -160,10 +160,10 @@ impl CgroupFiles {
     }
 }
 
-/// Bytes that a group may still take; none where it has no limit.
+/// Returns the bytes that a group may still use. `None` if it has no limit.
 #[expect(clippy::needless_pass_by_value, reason = "a step of an iterator over owned groups")]
 fn left(group: CgroupFiles) -> Option<u64> {
-    // "max" is no number. Version 1 says the same with one that no machine has.
+    // No limit is "max", or in version 1 a number that is larger than any machine's memory.
     let limit = first_number(&group.read(group.limit)?).filter(|&limit| limit < 1 << 60)?;
     let used = first_number(&group.read(group.used)?)?;
     let stat = group.read("memory.stat").unwrap_or_default();

@@ -1,75 +1,75 @@
-//! What is known of a host, and what is wanted of it.
+//! The state of a host, and the wanted number of connections.
 
 use std::collections::BTreeMap;
 
-/// What is wanted.
+/// The wanted use of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Connections, all of them at once.
+    /// Number of simultaneous connections.
     pub connections: u64,
-    /// Threads that serve them.
+    /// Number of threads that serve them.
     pub shards: u64,
-    /// The node's own limit, `server.max_connections`.
+    /// Limit of the node itself, `server.max_connections`.
     pub connections_max: u64,
-    /// io_uring or no start.
+    /// Whether the server refuses to start without io_uring.
     pub ring_required: bool,
 }
 
-/// A kernel's version.
+/// Version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Kernel {
-    /// 6 of 6.12.
+    /// First number of the version: 6 in 6.12.
     pub major: u32,
-    /// 12 of 6.12.
+    /// Second number of the version: 12 in 6.12.
     pub minor: u32,
 }
 
-/// Whether a ring can be made.
+/// Whether a ring can be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ring {
-    /// One was made.
+    /// A ring was created.
     Works,
-    /// The kernel's words.
+    /// The kernel refused, with this error.
     Refused(String),
-    /// Nobody tried: whoever asks knows it already, or does not want one.
+    /// Not probed, because the caller already knows or wants no ring.
     Untried,
 }
 
-/// What is known of a host. `None` is what could not be read.
+/// The state of a host. `None` means that a value could not be read, unless a field says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readings {
-    /// The kernel's version.
+    /// Version of the kernel.
     pub kernel: Option<Kernel>,
-    /// Cores that this process may run on.
+    /// Number of cores that this process may use.
     pub cores: u64,
-    /// Descriptors of one table: the hard limit, which the server goes to.
+    /// Maximum number of descriptors of one table: the hard limit, which the server uses.
     pub descriptors_max: u64,
-    /// Whether each shard gets a table of its own.
+    /// Whether each shard has its own descriptor table.
     pub private_tables: bool,
-    /// Whether a ring can be made.
+    /// Whether a ring can be created.
     pub ring: Ring,
-    /// Bytes that this process may lock in memory; none where there is no limit.
+    /// Bytes that this process may lock in memory. `None` if there is no limit.
     pub locked_max: Option<u64>,
-    /// Whether system calls of this process are filtered.
+    /// Whether a seccomp filter restricts the system calls of this process.
     pub seccomp: Option<bool>,
-    /// Whether this process may have files beyond `fs.file-max` (CAP_SYS_ADMIN).
+    /// Whether this process may exceed `fs.file-max` (CAP_SYS_ADMIN).
     pub privileged: bool,
-    /// Files that are open on this machine.
+    /// Number of open files on this machine.
     pub files_open: Option<u64>,
-    /// Bytes that can be had without swapping.
+    /// Bytes that are available without swapping.
     pub memory_available: Option<u64>,
-    /// Bytes that the control groups of this process leave it; none where they set no limit.
+    /// Bytes that the control groups of this process leave free. `None` if there is no limit.
     pub cgroup_left: Option<u64>,
-    /// Bytes that may still be promised; none where promises are not counted.
+    /// Bytes that may still be committed. `None` if the kernel does not limit commitments.
     pub commit_left: Option<u64>,
-    /// Connections that netfilter tracks; none where it does not.
+    /// Number of connections that netfilter tracks. `None` if it tracks none.
     pub tracked: Option<u64>,
-    /// Kernel settings by name, as `/proc/sys` shows them.
+    /// Kernel settings by name, with their text in `/proc/sys`.
     pub settings: BTreeMap<String, String>,
 }
 
 impl Readings {
-    /// A kernel setting that is one number.
+    /// Returns a kernel setting that is one number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.settings.get(name)?.trim().parse().ok()
     }

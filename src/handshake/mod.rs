@@ -1,4 +1,4 @@
-//! The request that opens a connection: parsed, checked, answered. Pure.
+//! Parses and checks the request that opens a connection, and writes the response. Pure.
 
 mod parse;
 mod query;
@@ -10,28 +10,28 @@ pub use respond::{Acceptance, Unavailable, health_response, response, unavailabl
 
 use crate::ids::Since;
 
-/// What the listener accepts.
+/// The rules of the listener.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// Origins that browsers may come from, as `scheme://host[:port]`, a `*` in a part matching
-    /// any text. Empty: only requests without an `Origin` header, or of the same host.
+    /// Allowed origins, as `scheme://host[:port]`; a `*` in a part matches any text. If empty, only
+    /// requests without an `Origin` header or from the same host are allowed.
     pub allowed_origins: Vec<String>,
-    /// `GET /echo` exists.
+    /// Whether `GET /echo` exists.
     pub echo: bool,
 }
 
-/// What a request head turned out to be.
+/// The result of reading a request head.
 #[derive(Debug, PartialEq)]
 pub enum Progress {
     /// More bytes are needed.
     Incomplete,
-    /// A WebSocket connection begins.
+    /// The request opens a WebSocket connection.
     Upgrade(Upgrade),
-    /// The request is refused, and the connection closed.
+    /// The request is refused, and the connection is closed.
     Respond(Response),
-    /// A load balancer asks how the node is: [`health_response`] ends the connection.
+    /// The request is a health check. [`health_response`] ends the connection.
     Health {
-        /// It asks for the head alone.
+        /// Whether only the head of the response is requested.
         head_only: bool,
     },
 }
@@ -39,15 +39,15 @@ pub enum Progress {
 /// An accepted upgrade.
 #[derive(Debug, PartialEq)]
 pub struct Upgrade {
-    /// What the client wants to speak.
+    /// The requested endpoint.
     pub endpoint: Endpoint,
-    /// What it is answered with.
+    /// The response.
     pub acceptance: Acceptance,
-    /// Bytes of the request; what follows are frames.
+    /// Number of bytes of the request. Frames follow it.
     pub consumed: usize,
 }
 
-/// An HTTP answer that ends the connection.
+/// An HTTP response that ends the connection.
 #[derive(Debug, PartialEq)]
 pub struct Response {
     /// The status, for metrics and tests.
@@ -56,35 +56,35 @@ pub struct Response {
     pub bytes: Vec<u8>,
 }
 
-/// What a path and its query ask for.
+/// The meaning of a path and its query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Endpoint {
     /// Centrifugo's client protocol.
     Centrifugo {
-        /// Heartbeats are WebSocket pings, not the protocol's own.
+        /// Whether heartbeats are WebSocket pings instead of pings of the protocol.
         frame_pings: bool,
-        /// The protobuf form was asked for, which this server refuses after the upgrade (3506): a
-        /// refused handshake would be tried again for ever.
+        /// Whether the Protobuf form was requested. The server refuses it after the upgrade (3506),
+        /// because SDKs would retry a refused handshake forever.
         protobuf: bool,
     },
-    /// Plain WebSocket, or what is wrong with its query: a page can read the reason of a close
-    /// frame, but neither the status nor the body of a refused upgrade.
+    /// Plain WebSocket, or the error in its query. It is sent in a close frame, because pages can't
+    /// read the status or body of a refused upgrade.
     Plain(Result<PlainRequest, &'static str>),
-    /// Every message comes back.
+    /// Every message is sent back.
     Echo,
 }
 
 /// The query of `/ws`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlainRequest {
-    /// Channels to subscribe to, each once, with the position to recover from.
+    /// Channels to subscribe to, without repeats, each with the position to recover from.
     pub channels: Vec<(String, Option<Since>)>,
-    /// Wrap each publication in JSON.
+    /// Whether to wrap each publication in JSON.
     pub envelope: bool,
     /// Send messages that show that the connection lives.
     pub heartbeat: bool,
-    /// Number of the newest publications to send first in channels without a position.
+    /// Number of newest publications to send first in channels without a position.
     pub last: usize,
-    /// Publish the client's messages to this channel.
+    /// The channel to which messages of the client are published.
     pub publish: Option<String>,
 }

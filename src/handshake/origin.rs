@@ -1,19 +1,19 @@
-//! Which web pages may connect. A browser tells the page's origin and can't be made to lie about
-//! it, so this is what keeps a foreign page from using its visitor's cookies. RFC 6455 §10.2.
+//! Checks the origin of web pages. Browsers send the origin of a page, and pages can't forge it. So
+//! a foreign page can't use the cookies of its visitor. RFC 6455 §10.2.
 
-/// Whether a page of `origin` may connect to a server that was addressed as `host`: it comes from
-/// there too, or one of the patterns in `allowed` matches it.
+/// Whether a page of `origin` may connect to a server that was addressed as `host`. It may if it
+/// comes from the same host, or if a pattern in `allowed` matches.
 pub(super) fn is_allowed(origin: &str, host: &str, allowed: &[String]) -> bool {
     if allowed.iter().any(|pattern| pattern == "*" || pattern.eq_ignore_ascii_case(origin)) {
         return true;
     }
-    // `null` and whatever else is not an origin with a host.
+    // `null`, or anything else that is not an origin with a host.
     let Some(parts) = Parts::parse(origin) else { return false };
     parts.is_of_host(host)
         || allowed.iter().filter_map(|pattern| Parts::parse(pattern)).any(|p| p.matches(&parts))
 }
 
-/// An origin `scheme://host[:port]`, or a pattern for some. RFC 6454 §6.2.
+/// An origin `scheme://host[:port]`, or a pattern for origins. RFC 6454 §6.2.
 #[derive(Clone, Copy, Debug)]
 struct Parts<'o> {
     scheme: &'o str,
@@ -36,15 +36,15 @@ impl<'o> Parts<'o> {
         Some(Parts { scheme, authority, host, port })
     }
 
-    /// Whether the page was loaded from the host that the request is for. The scheme may differ:
-    /// behind a proxy that ends TLS it always does.
+    /// Whether the page was loaded from the host of the request. The scheme may differ; behind a
+    /// proxy that terminates TLS it always does.
     fn is_of_host(&self, host: &str) -> bool {
         let is_web = ["http", "https"].iter().any(|web| web.eq_ignore_ascii_case(self.scheme));
         is_web && self.authority.eq_ignore_ascii_case(host)
     }
 
-    /// Whether this pattern matches `origin`, part by part, so that no `*` reaches over the end
-    /// of its part.
+    /// Whether this pattern matches `origin`. Parts are matched separately, so that no `*` extends
+    /// beyond its part.
     fn matches(&self, origin: &Parts<'_>) -> bool {
         let pairs =
             [(self.scheme, origin.scheme), (self.host, origin.host), (self.port, origin.port)];
@@ -52,11 +52,11 @@ impl<'o> Parts<'o> {
     }
 }
 
-/// Whether `pattern`, in which a `*` stands for any text, matches all of `text`.
+/// Whether `pattern` matches all of `text`. A `*` stands for any text.
 fn matches_part(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut in_pattern, mut in_text) = (0, 0);
-    // The last `*`, and the place in `text` up to which it stands.
+    // The last `*`, and the position in `text` up to which it matches.
     let mut star = None;
     while in_text < text.len() {
         if pattern.get(in_pattern) == Some(&b'*') {

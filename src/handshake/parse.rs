@@ -1,4 +1,4 @@
-//! From bytes to an upgrade or an answer. RFC 6455 §4.2.
+//! Parses bytes into an upgrade or a response. RFC 6455 §4.2.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,8 +9,8 @@ use crate::handshake::respond::{Acceptance, Status, respond};
 use crate::handshake::{Endpoint, Progress, Response, Rules, Upgrade, origin};
 use crate::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_HEADERS_MAX};
 
-/// Reads the request at the front of `bytes`, all that the connection has received so far. What
-/// can't become a request that this server accepts is answered as soon as that is known.
+/// Parses the request in `bytes`, which is everything that the connection has received. A request
+/// is refused as soon as it is certain that this server won't accept it.
 pub fn read(bytes: &[u8], rules: &Rules) -> Progress {
     let mut headers = [EMPTY_HEADER; HANDSHAKE_HEADERS_MAX];
     let mut request = Request::new(&mut headers);
@@ -39,7 +39,7 @@ pub fn read(bytes: &[u8], rules: &Rules) -> Progress {
 
 const TOO_LARGE: &str = "the request head is too long or has too many headers";
 
-/// The answer to what is not HTTP.
+/// The response to bytes that are not HTTP.
 fn read_refuse(error: httparse::Error, bytes: &[u8]) -> Response {
     let mut lines = bytes.split(|&byte| byte == b'\n');
     let first_line = lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
@@ -47,13 +47,13 @@ fn read_refuse(error: httparse::Error, bytes: &[u8]) -> Response {
     match error {
         httparse::Error::TooManyHeaders => respond(Status::HeaderFieldsTooLarge, TOO_LARGE),
         httparse::Error::Version if names_http => {
-            respond(Status::VersionNotSupported, "HTTP/1.1 is needed")
+            respond(Status::VersionNotSupported, "HTTP/1.1 is required")
         }
         _ => respond(Status::BadRequest, "this is not an HTTP/1.1 request"),
     }
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Centrifugo,
@@ -69,7 +69,7 @@ struct Line<'t> {
     route: Route,
 }
 
-/// Judges as much of the request line as has come; nothing while it is cut.
+/// Checks the request line. `None` while it is incomplete.
 fn read_route<'t>(request: &Request<'_, 't>, rules: &Rules) -> Result<Option<Line<'t>>, Response> {
     let (Some(method), Some(path), Some(version)) = (request.method, request.path, request.version)
     else {
@@ -83,19 +83,19 @@ fn read_route<'t>(request: &Request<'_, 't>, rules: &Rules) -> Result<Option<Lin
         "/ws" => Route::Plain,
         "/echo" if rules.echo => Route::Echo,
         "/health" => Route::Health,
-        _ => return Err(respond(Status::NotFound, "nothing is served at this path")),
+        _ => return Err(respond(Status::NotFound, "unknown path")),
     };
     // Health checks of load balancers are the last to speak HTTP/1.0.
     if version == 0 && route != Route::Health {
-        return Err(respond(Status::VersionNotSupported, "HTTP/1.1 is needed"));
+        return Err(respond(Status::VersionNotSupported, "HTTP/1.1 is required"));
     }
     if method != "GET" && (method != "HEAD" || route != Route::Health) {
-        return Err(respond(Status::MethodNotAllowed, "only GET is served here"));
+        return Err(respond(Status::MethodNotAllowed, "only GET is allowed"));
     }
     Ok(Some(Line { target, route }))
 }
 
-/// Answers a complete request head.
+/// Handles a complete request head.
 fn read_request(
     request: &Request<'_, '_>,
     consumed: usize,
@@ -125,8 +125,8 @@ fn read_request(
     Ok(Progress::Upgrade(Upgrade { endpoint, acceptance, consumed }))
 }
 
-/// What the client wants to speak, and the subprotocol to confirm. RFC 6455 §4.2.2 /subprotocol/:
-/// only one that the client offered, or none.
+/// Returns the endpoint and the subprotocol to confirm. RFC 6455 §4.2.2 /subprotocol/: only one
+/// that the client offered, or none.
 fn read_endpoint(
     route: Route,
     query: &str,
@@ -139,8 +139,9 @@ fn read_endpoint(
     }
 }
 
-/// Source: centrifugal/centrifuge `handler_websocket.go`. A query that can't be decoded is no
-/// reason to refuse: SDKs would try again for ever.
+/// Parses the query of Centrifugo's endpoint. Source: centrifugal/centrifuge
+/// `handler_websocket.go`. An invalid query is ignored, because SDKs would retry a refused
+/// handshake forever.
 fn read_centrifugo(query: &str, headers: &Headers<'_, '_>) -> (Endpoint, Option<&'static str>) {
     let (mut protobuf, mut frame_pings) = (false, false);
     for (name, value) in pairs(query).flatten() {
@@ -150,7 +151,7 @@ fn read_centrifugo(query: &str, headers: &Headers<'_, '_>) -> (Endpoint, Option<
             _ => {}
         }
     }
-    // An empty header, which older Python SDKs send, offers nothing.
+    // Older Python SDKs send an empty header, which offers nothing.
     let offers = |name| headers.tokens("Sec-WebSocket-Protocol").any(|token| token == name);
     let subprotocol =
         ["centrifuge-json", "centrifuge-protobuf"].into_iter().find(|&name| offers(name));
@@ -162,7 +163,7 @@ fn read_centrifugo(query: &str, headers: &Headers<'_, '_>) -> (Endpoint, Option<
 struct Headers<'h, 'b>(&'h [Header<'b>]);
 
 impl<'b> Headers<'_, 'b> {
-    /// Values of every line of this name, trimmed.
+    /// Returns the trimmed values of all lines with this name.
     fn values(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         self.0
             .iter()
@@ -170,14 +171,16 @@ impl<'b> Headers<'_, 'b> {
             .map(|header| header.value.trim_ascii())
     }
 
-    /// The value of the only line of this name; nothing if it is not text, or not the only one.
+    /// Returns the value of the only line with this name. `None` if it is not text, or not the only
+    /// one.
     fn only(&self, name: &str) -> Option<&'b str> {
         let mut values = self.values(name);
         let value = values.next().and_then(|value| std::str::from_utf8(value).ok());
         if values.next().is_none() { value } else { None }
     }
 
-    /// Elements of a comma-separated list that may be spread over several lines: RFC 9110 §5.3.
+    /// Returns the elements of a comma-separated list, which may be spread over several lines (RFC
+    /// 9110 §5.3).
     fn tokens(&self, name: &str) -> impl Iterator<Item = &'b str> {
         self.values(name)
             .filter_map(|value| std::str::from_utf8(value).ok())
@@ -190,21 +193,21 @@ impl<'b> Headers<'_, 'b> {
         self.tokens(name).any(|listed| listed.eq_ignore_ascii_case(token))
     }
 
-    /// RFC 6455 §4.2.1 item 2: a Host. RFC 9112 §3.2: a server MUST answer 400 if it is missing,
-    /// repeated or invalid.
+    /// Returns the host. RFC 6455 §4.2.1 item 2 requires one. RFC 9112 §3.2: a server MUST respond
+    /// with 400 if it is missing, repeated or invalid.
     fn host(&self) -> Result<&'b str, Response> {
         let is_host_byte =
             |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(&byte);
         self.only("Host")
             .filter(|host| !host.is_empty() && host.bytes().all(is_host_byte))
-            .ok_or_else(|| respond(Status::BadRequest, "exactly one valid Host header is needed"))
+            .ok_or_else(|| respond(Status::BadRequest, "exactly one valid Host header is required"))
     }
 
-    /// A body would be taken for frames.
+    /// Refuses a body, because it would be taken for frames.
     fn check_no_body(&self) -> Result<(), Response> {
         let has_length = self.values("Content-Length").any(|value| value != b"0");
         if has_length || self.values("Transfer-Encoding").next().is_some() {
-            return Err(respond(Status::BadRequest, "a request body is not accepted here"));
+            return Err(respond(Status::BadRequest, "a request body is not allowed"));
         }
         Ok(())
     }
@@ -213,25 +216,29 @@ impl<'b> Headers<'_, 'b> {
         // RFC 6455 §4.2.1 items 3 and 4: Upgrade includes "websocket", Connection "Upgrade",
         // both without regard to case.
         if !self.has_token("Upgrade", "websocket") || !self.has_token("Connection", "Upgrade") {
-            return Err(respond(Status::UpgradeRequired, "this path speaks WebSocket"));
+            return Err(respond(Status::UpgradeRequired, "this path requires a WebSocket upgrade"));
         }
-        // RFC 6455 §4.2.1 item 6 and §4.2.2 /version/: 13, or an answer that names it.
+        // RFC 6455 §4.2.1 item 6 and §4.2.2 /version/: 13, or a response that names it.
         if self.only("Sec-WebSocket-Version") != Some("13") {
             return Err(respond(Status::UpgradeRequired, "Sec-WebSocket-Version must be 13"));
         }
         Ok(())
     }
 
-    /// RFC 6455 §4.2.1 item 5: base64 of 16 bytes; §11.3.1: MUST NOT appear more than once.
+    /// Returns the key. RFC 6455 §4.2.1 item 5: base64 of 16 bytes; §11.3.1: MUST NOT appear more
+    /// than once.
     fn key(&self) -> Result<&'b str, Response> {
         let is_key = |key: &&str| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16);
         self.only("Sec-WebSocket-Key").filter(is_key).ok_or_else(|| {
-            respond(Status::BadRequest, "Sec-WebSocket-Key must be 16 bytes in base64, once")
+            respond(
+                Status::BadRequest,
+                "exactly one Sec-WebSocket-Key of 16 bytes in base64 is required",
+            )
         })
     }
 
-    /// RFC 6455 §4.2.2 item 4 /origin/: 403 for what the server does not want. Who is not a
-    /// browser sends no Origin, and could send any.
+    /// Checks the origin. RFC 6455 §4.2.2 item 4 /origin/: 403 if the server does not accept it.
+    /// Clients that are not browsers send no origin, and could forge any.
     fn check_origin(&self, host: &str, rules: &Rules) -> Result<(), Response> {
         if self.values("Origin").next().is_none() {
             return Ok(());

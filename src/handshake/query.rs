@@ -1,4 +1,4 @@
-//! The request target: its path, and what the query of `/ws` asks for.
+//! Parses the request target: the path, and the query of `/ws`.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -7,19 +7,19 @@ use crate::handshake::PlainRequest;
 use crate::ids::{Since, SinceEpoch};
 use crate::limits::{CONNECTION_CHANNELS_MAX, RECOVERY_PUBLICATIONS_MAX};
 
-/// A request target, taken apart. RFC 9112 §3.2.
+/// The parts of a request target. RFC 9112 §3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target<'t> {
-    /// The host of an absolute-form target, which stands above the `Host` header.
+    /// The host of a target in absolute form, which overrides the `Host` header.
     pub(super) authority: Option<&'t str>,
     /// The path, still encoded.
     pub(super) path: &'t str,
-    /// What stands after `?`, still encoded; empty if nothing does.
+    /// The text after `?`, still encoded; empty if there is none.
     pub(super) query: &'t str,
 }
 
 impl<'t> Target<'t> {
-    /// Takes `text` apart; nothing if it is neither origin-form nor absolute-form.
+    /// Parses `text`. `None` if it has neither origin form nor absolute form.
     pub(super) fn parse(text: &'t str) -> Option<Target<'t>> {
         // RFC 6455 §3: fragment identifiers MUST NOT be used.
         if text.contains('#') {
@@ -41,7 +41,7 @@ impl<'t> Target<'t> {
     }
 }
 
-/// Names and values of `query`, decoded; nothing in place of a pair that can't be.
+/// Returns the decoded names and values of `query`, with `None` in place of an invalid pair.
 pub(super) fn pairs(query: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, Cow<'_, str>)>> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -49,8 +49,8 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, C
     })
 }
 
-/// Undoes the encoding of forms, which is what URL builders write: `%` and two digits, and `+`
-/// for a space. Nothing if a `%` stands alone, or if the result is not UTF-8.
+/// Decodes `%` with two digits, and `+` as a space, as in the encoding of forms, which URL builders
+/// use. `None` if a `%` has no digits, or if the result is not UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
@@ -71,10 +71,10 @@ fn decode_digit(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|value| value as u8)
 }
 
-/// Reads the query of `/ws`. Unknown names are left alone.
+/// Parses the query of `/ws`. Unknown names are ignored.
 ///
 /// # Errors
-/// What is wrong with it, for the reason of a close frame.
+/// The error in the query, as the reason of a close frame.
 pub(super) fn plain_request(query: &str) -> Result<PlainRequest, &'static str> {
     let mut request = PlainRequest::default();
     let (mut positions, mut last) = (Vec::new(), None);
@@ -106,23 +106,23 @@ pub(super) fn plain_request(query: &str) -> Result<PlainRequest, &'static str> {
         return Err("a channel has an empty name");
     }
     if request.channels.len() > CONNECTION_CHANNELS_MAX {
-        return Err("channels names more channels than a connection may have");
+        return Err("channels has more channels than a connection may have");
     }
     if request.channels.is_empty() && request.publish.is_none() {
-        return Err("neither channels nor publish is given");
+        return Err("channels or publish is required");
     }
     place_channels(&mut request.channels, &positions)?;
     Ok(request)
 }
 
-/// Drops repeated channels, and gives each channel the position that names it.
+/// Removes repeated channels, and assigns each position to the channel that it names.
 fn place_channels(
     channels: &mut Vec<(String, Option<Since>)>,
     positions: &[Cow<'_, str>],
 ) -> Result<(), &'static str> {
     let mut seen = HashSet::new();
     channels.retain(|(name, _)| seen.insert(name.clone()));
-    // One channel is the usual case, and for it the position may stand alone.
+    // With a single channel, the position needs no name.
     if let ([(_, since)], [value]) = (&mut channels[..], positions)
         && !value.contains('@')
     {
@@ -132,12 +132,12 @@ fn place_channels(
     let mut places: HashMap<&str, &mut Option<Since>> =
         channels.iter_mut().map(|(name, since)| (name.as_str(), since)).collect();
     for value in positions {
-        // A name may hold an @, a position does not.
+        // A name may contain an @; a position does not.
         let (name, position) = value.rsplit_once('@').ok_or(match places.len() {
             1 => "since is given more than once for a channel",
             _ => "with several channels since must be: channel@epoch:offset",
         })?;
-        let since = places.get_mut(name).ok_or("since names a channel that channels does not")?;
+        let since = places.get_mut(name).ok_or("since names a channel that is not in channels")?;
         if since.replace(plain_since(position)?).is_some() {
             return Err("since is given more than once for a channel");
         }
@@ -145,7 +145,7 @@ fn place_channels(
     Ok(())
 }
 
-/// Reads `epoch:offset`.
+/// Parses `epoch:offset`.
 fn plain_since(value: &str) -> Result<Since, &'static str> {
     let position = value.split_once(':').and_then(|(epoch, offset)| {
         Some(Since { epoch: SinceEpoch::from_text(epoch), offset: offset.parse().ok()? })
@@ -153,7 +153,7 @@ fn plain_since(value: &str) -> Result<Since, &'static str> {
     position.ok_or("since must be: epoch:offset, or channel@epoch:offset")
 }
 
-/// Reads a number of publications.
+/// Parses a number of publications.
 fn plain_last(value: &str) -> Result<usize, &'static str> {
     let number = value.parse().ok().filter(|number| *number <= RECOVERY_PUBLICATIONS_MAX);
     const { assert!(RECOVERY_PUBLICATIONS_MAX == 300, "the text names it") };

@@ -1,10 +1,10 @@
-//! HTTP answers. Every one but the upgrade ends the connection.
+//! HTTP responses. All except the upgrade end the connection.
 
 use crate::handshake::Response;
 use crate::limits::RETRY_AFTER_SECONDS;
 use crate::readiness::Phase;
 
-/// The statuses that this server answers with.
+/// The statuses of this server's responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Ok,
@@ -19,7 +19,7 @@ pub(super) enum Status {
 }
 
 impl Status {
-    /// Code and name. RFC 9110 §15, RFC 6585 §5.
+    /// Returns code and name. RFC 9110 §15, RFC 6585 §5.
     const fn line(self) -> (u16, &'static str) {
         match self {
             Status::Ok => (200, "OK"),
@@ -34,7 +34,7 @@ impl Status {
         }
     }
 
-    /// The headers that come with it.
+    /// Returns the headers of this status.
     fn headers(self) -> String {
         match self {
             // RFC 9110 §15.5.6: the server MUST generate an Allow header.
@@ -52,32 +52,32 @@ impl Status {
     }
 }
 
-/// An answer with one line of text.
+/// Returns a response with one line of text.
 pub(super) fn respond(status: Status, text: &str) -> Response {
     let (code, name) = status.line();
     Response { status: code, bytes: write(code, name, &status.headers(), text) }
 }
 
-/// Why a client can't be served at present.
+/// Reasons for temporarily refusing a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Unavailable<'a> {
-    /// The server has no room.
+    /// The server is full.
     Full,
-    /// Too many others of the client's network wait to be let in.
+    /// Too many other clients of the network wait to be admitted.
     Busy,
-    /// The node starts or stops.
+    /// The node is starting or stopping.
     Phase(Phase),
-    /// What only the session can know, such as that Redis is away.
+    /// A reason of the session, for example that Redis is away.
     Because(&'a str),
 }
 
-/// The 503 that says so.
+/// Returns the 503 with the reason.
 pub fn unavailable(why: Unavailable<'_>) -> Vec<u8> {
     let text = match why {
         Unavailable::Full => "the server is full",
-        Unavailable::Busy => "too many connections from your network at once: try again later",
+        Unavailable::Busy => "too many connections from your network at once; retry later",
         Unavailable::Phase(Phase::Starting) => {
-            "the server is starting: it has not read what other nodes published yet"
+            "the server is starting: it has not loaded the publications of other nodes yet"
         }
         Unavailable::Phase(_) => "the server is shutting down",
         Unavailable::Because(text) => text,
@@ -85,7 +85,7 @@ pub fn unavailable(why: Unavailable<'_>) -> Vec<u8> {
     respond(Status::Unavailable, text).bytes
 }
 
-/// An answer with a status that only the session can decide on.
+/// Returns a response with a status that the session has chosen.
 pub fn response(code: u16, name: &str, text: &str) -> Vec<u8> {
     write(code, name, "Connection: close\r\n", text)
 }
@@ -99,18 +99,18 @@ fn write(code: u16, name: &str, headers: &str, text: &str) -> Vec<u8> {
     answer.into_bytes()
 }
 
-/// What the head that accepts an upgrade is made of: small, because many may wait for theirs.
+/// The variable part of the head that accepts an upgrade. It is small, because many may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acceptance {
     key: [u8; ACCEPT_KEY_BYTES],
     subprotocol: Option<&'static str>,
 }
 
-/// What a client's key is answered with: a SHA-1 in base64. RFC 6455 §4.2.2 /key/.
+/// Length of the response to the key of a client: a SHA-1 in base64. RFC 6455 §4.2.2 /key/.
 const ACCEPT_KEY_BYTES: usize = 28;
 
 impl Acceptance {
-    /// The answer to a client's `key`, with one of the subprotocols that it offers.
+    /// Creates the response to `key`, with one of the offered subprotocols.
     pub(super) fn new(key: &str, subprotocol: Option<&'static str>) -> Acceptance {
         let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
         let mut key = [0; ACCEPT_KEY_BYTES];
@@ -118,7 +118,7 @@ impl Acceptance {
         Acceptance { key, subprotocol }
     }
 
-    /// The head. RFC 6455 §4.2.2. It names no extension: all are declined.
+    /// Returns the head. RFC 6455 §4.2.2. It contains no extension, so all are declined.
     pub fn head(&self) -> Vec<u8> {
         let mut head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -133,14 +133,14 @@ impl Acceptance {
     }
 }
 
-/// What `/health` says. The same as `/ready` on the API's port.
+/// Returns the response of `/health`, which is the same as that of `/ready` on the API port.
 pub fn health_response(phase: Phase, head_only: bool) -> Vec<u8> {
     let mut bytes = match phase {
         Phase::Serving => respond(Status::Ok, "ok").bytes,
         _ => respond(Status::Unavailable, phase.label()).bytes,
     };
     if head_only {
-        // RFC 9110 §9.3.2: HEAD is answered like GET, without the content.
+        // RFC 9110 §9.3.2: the response to HEAD is that of GET without content.
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
         bytes.truncate(end.map_or(bytes.len(), |at| at + 4));
     }

@@ -1,8 +1,8 @@
-//! Answers to publications that came with an idempotency key, so that a repeat gets the same one.
+//! Answers to publications with an idempotency key, so that a repeat gets the same answer.
 //!
-//! A key is kept as a fingerprint of 16 bytes, a keyed hash of channel and key. Nobody outside
-//! knows how it is keyed, and that two of as many as fit into memory agree by chance is less likely
-//! than that memory fails: one in 10^24 for 10 million.
+//! A key is stored as a fingerprint of 16 bytes, a keyed hash of channel and key. The hash key is
+//! unknown outside the process. A collision by chance is less likely than a failure of memory: 1 in
+//! 10^24 for 10 million keys.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -12,24 +12,24 @@ use crate::limits::IDEMPOTENCY_TTL;
 use crate::pool::{Pool, Share};
 use crate::reason::ClientError;
 
-/// A key of a channel.
+/// The hash of a channel and an idempotency key.
 pub type Fingerprint = u128;
 
-/// What was answered.
+/// A stored answer.
 struct Answered {
     fingerprint: Fingerprint,
-    /// The position, or offset 0 where the channel shows none.
+    /// The position, or offset 0 if the channel has no positions for clients.
     position: Position,
     at: Moment,
 }
 
-/// What one answer is charged with: itself, and its place in the index.
+/// Bytes charged for one answer, including its entry in the index.
 const ANSWER_BYTES: usize = size_of::<Answered>() + Index::PLACE_BYTES + 4;
 
-/// The answers that are remembered, in the order of their age.
+/// The stored answers, in the order of their age.
 pub struct Answers {
     hashers: [RandomState; 2],
-    /// By the lower half of the fingerprint. A place is the number of an answer, modulo 2^32.
+    /// Index by the lower half of the fingerprint. A place is the number of an answer, modulo 2^32.
     index: Index,
     answers: Queue<Answered>,
     /// Number of the oldest answer.
@@ -38,7 +38,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// None yet, of as many bytes as the shards of `pool` may use together.
+    /// Creates an empty store. `pool` limits its bytes, together with those of other shards.
     pub fn new(pool: Pool) -> Answers {
         Answers {
             hashers: [RandomState::new(), RandomState::new()],
@@ -49,23 +49,23 @@ impl Answers {
         }
     }
 
-    /// Bytes in use.
+    /// Returns the bytes in use.
     pub fn bytes(&self) -> usize {
         self.answers.len() * ANSWER_BYTES
     }
 
-    /// The fingerprint of a channel's key.
+    /// Returns the fingerprint of a key in a channel.
     pub fn fingerprint(&self, channel: &str, key: &str) -> Fingerprint {
         let [high, low] = &self.hashers;
         let halves = [high.hash_one((channel, key)), low.hash_one((channel, key))];
         u128::from(halves[0]) << 64 | u128::from(halves[1])
     }
 
-    /// What a publication with this key was answered before: a position, or that the channel shows
-    /// none. Absent if the key is new: then there is room to remember the answer.
+    /// Returns the earlier answer to this key, which has a position if the channel has positions
+    /// for clients. `None` if the key is new; then there is room for its answer.
     ///
     /// # Errors
-    /// `TooManyRequests` if no more can be remembered, and so nothing be promised.
+    /// `TooManyRequests` if there is no room, so that a repeat could not be recognized.
     pub fn repeated(
         &mut self,
         fingerprint: Fingerprint,
@@ -84,7 +84,7 @@ impl Answers {
         if room { Ok(None) } else { Err(ClientError::TooManyRequests) }
     }
 
-    /// Remembers the answer to a publication whose key is new.
+    /// Stores the answer to a new key.
     pub fn remember(&mut self, now: Moment, fingerprint: Fingerprint, position: Option<Position>) {
         let place = self.first.wrapping_add(self.answers.len() as u32);
         let position = position.unwrap_or(Position { epoch: Epoch::new(0), offset: 0 });
@@ -92,7 +92,7 @@ impl Answers {
         self.index.insert(fingerprint as u64, place);
     }
 
-    /// Forgets what is too old, at most `steps_max` answers. Returns whether there is more.
+    /// Removes expired answers, at most `steps_max`. Returns whether there are more.
     pub fn forget_some(&mut self, now: Moment, steps_max: usize) -> bool {
         for _ in 0..steps_max {
             let old = |answered: &&Answered| now.since(answered.at) >= IDEMPOTENCY_TTL;

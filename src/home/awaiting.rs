@@ -1,5 +1,5 @@
-//! Where there is a bus, home shards follow it: what it brings is kept and passed on, and whoever
-//! asks for a channel that has not been read about waits until the bus has said where it stands.
+//! With a bus, home shards follow its order: they keep publications from the bus and pass them on.
+//! A request for a channel whose position is unknown waits until the bus has reported it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,41 +13,43 @@ use crate::limits::{LOCATES_PER_TICK, PLACE_TIMEOUT, WALK_STEPS_MAX};
 use crate::mesh::{Answer, Found, Post, ToBus, ToShard};
 use crate::reason::ClientError;
 
-/// Channels that are being asked for.
+/// Channels whose position or history was requested from the bus.
 pub(super) struct Awaiting {
     /// Whether the window of the bus is still being read.
     loading: bool,
-    /// Requests that wait for an answer about their channel; one question is under way for each.
+    /// Requests that wait for an answer about their channel. There is one open question per
+    /// channel.
     waiting: HashMap<ChannelName, Waiting>,
-    /// The channels in it, by the moment at which the first of their requests came.
+    /// The channels in `waiting`, by the time of their first request.
     deadlines: BTreeSet<(Moment, ChannelName)>,
-    /// A request is being judged again, which came at this moment; so a question that is asked now
-    /// is asked after it came.
+    /// The arrival time of the request that is being checked again. A question that is asked now is
+    /// later than that.
     judging: Option<Moment>,
-    /// Streams that the bridge reads late, and how many there are in all.
+    /// The streams that the bridge reads late, and the number of all streams.
     late: (Vec<usize>, usize),
-    /// Channels with subscribers that may have missed something, to be asked for in turn.
+    /// Channels with subscribers that may have missed publications. Their positions are requested
+    /// in turn.
     adrift: VecDeque<ChannelName>,
 }
 
-/// What is asked about a channel.
+/// A question about a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
-    /// Where it stands.
+    /// The position of the channel.
     Place,
-    /// What Redis keeps of it before an offset.
+    /// The publications before an offset that Redis keeps.
     Older(u64),
 }
 
-/// Who waits for the answer to a question.
+/// The requests that wait for the answer to a question.
 struct Waiting {
     question: Question,
-    /// When the first of them came; absent if all have been given up, and the answer is awaited for
-    /// nobody. It says nothing to who comes meanwhile.
+    /// The time of the first request. `None` if all requests were given up, so that nothing waits
+    /// for the answer. The answer is too old for requests that come meanwhile.
     since: Option<Moment>,
-    /// Those who came before it was asked, in their order, and when: the answer is for them.
+    /// The requests before the question, in order, with their times. The answer is for them.
     asked: Vec<(Moment, Request)>,
-    /// Those who came later: it may be older than what their clients know.
+    /// The later requests. The answer may be older than the positions of their clients.
     later: Vec<(Moment, Request)>,
 }
 
@@ -60,19 +62,19 @@ impl Awaiting {
 }
 
 impl Home {
-    /// Whether the place of `channel` must be asked for before anybody is told of it.
+    /// Whether the position of `channel` must be requested before it is told to any client.
     pub(super) fn is_unknown(&self, channel: &str) -> bool {
         self.has_bus() && (self.awaiting.loading || !self.channels.is_known(channel))
     }
 
-    /// Whether what is known of `channel` may be long ago, and whoever asks now is to wait for the
-    /// bridge to read on. Who has waited for it is not sent to wait again.
+    /// Whether the known state of `channel` may be old, so that new requests must wait for the
+    /// bridge. A request that has already waited does not wait again.
     pub(super) fn is_late(&self, channel: &str) -> bool {
         let Awaiting { late: (late, streams), judging, .. } = &self.awaiting;
         judging.is_none() && !late.is_empty() && late.contains(&stream_of(channel, *streams))
     }
 
-    /// The bridge reads a stream late, or in time again.
+    /// Handles a report that the bridge is late with a stream, or in time again.
     pub(super) fn on_late(&mut self, stream: usize, streams: usize, late: bool) {
         let list = &mut self.awaiting.late.0;
         list.retain(|other| *other != stream);
@@ -80,17 +82,17 @@ impl Home {
         self.awaiting.late.1 = streams;
     }
 
-    /// Whether somebody waits for the place of `channel`, or is being answered now.
+    /// Whether requests wait for the position of `channel`, or are being answered.
     pub(super) fn is_awaited(&self, channel: &ChannelName) -> bool {
         self.awaiting.judging.is_some() || self.awaiting.waiting.contains_key(channel)
     }
 
-    /// Whether a client has read further, on another node, than this one has.
+    /// Whether a client has read further on another node than this node has.
     pub(super) fn may_be_behind(&self, channel: &str, since: Since) -> bool {
         self.has_bus() && self.channels.is_before(channel, since)
     }
 
-    /// Keeps a request until it is known where its channel stands.
+    /// Keeps a request until the position of its channel is known.
     pub(super) fn await_position(
         &mut self,
         channel: ChannelName,
@@ -100,7 +102,7 @@ impl Home {
         self.wait_or_give_up(channel, Question::Place, request, post);
     }
 
-    /// Keeps a request, unless its client has waited long enough already.
+    /// Keeps a request, unless its client has already waited long enough.
     fn wait_or_give_up(
         &mut self,
         channel: ChannelName,
@@ -150,7 +152,7 @@ impl Home {
         }
     }
 
-    /// Keeps a request until it is known what Redis keeps of its channel before an offset.
+    /// Keeps a request until Redis has returned the publications of its channel before an offset.
     pub(super) fn await_older(
         &mut self,
         channel: ChannelName,
@@ -161,7 +163,8 @@ impl Home {
         self.wait_or_give_up(channel, Question::Older(before), request, post);
     }
 
-    /// Redis has said what it keeps of a channel before an offset, or can't.
+    /// Handles the answer of Redis about publications of a channel before an offset, or its
+    /// failure.
     pub(super) fn on_older(
         &mut self,
         channel: &ChannelName,
@@ -199,13 +202,13 @@ impl Home {
                 post.publication(shard, channel, &publication);
             }
         }
-        // Where nothing is kept, the answer may be older than what was read meanwhile.
+        // If nothing is kept, the answer may be older than the publications read meanwhile.
         if let Some(last) = last.filter(|_| self.awaiting.waiting.contains_key(channel)) {
             self.channels.expect(Resolved { name: channel, namespace: &namespace }, last);
         }
     }
 
-    /// All has been read that was there: what is known now, may be told.
+    /// Handles the end of loading. From now on, known positions may be told to clients.
     pub(super) fn on_loaded(&mut self, post: &mut Post) {
         self.awaiting.loading = false;
         let mut waiting: Vec<ChannelName> = self.awaiting.waiting.keys().cloned().collect();
@@ -237,7 +240,7 @@ impl Home {
         Some(waiting)
     }
 
-    /// The question about a channel has been answered: those who wait are judged again.
+    /// Checks waiting requests again after the answer to the question about their channel.
     fn serve_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
         let Some(waiting) = self.take_waiting(channel) else {
             return self.retire(channel);
@@ -257,15 +260,15 @@ impl Home {
         self.end_judging(channel);
     }
 
-    /// Those who waited for a channel have been judged. Whoever asked may have left meanwhile, or
-    /// wanted no more than to know.
+    /// Ends this check. The channel may be unused now, because clients have left or asked only for
+    /// its position.
     fn end_judging(&mut self, channel: &ChannelName) {
         self.awaiting.judging = None;
         self.retire(channel);
     }
 
-    /// Forgets a channel at home here if nobody uses it. Not while those are judged who waited for
-    /// its place: the next of them would have to ask again.
+    /// Removes a channel if it is unused. It stays while waiting requests are checked, because the
+    /// next one would have to ask again.
     pub(super) fn retire(&mut self, channel: &ChannelName) {
         if self.awaiting.judging.is_none() {
             self.channels.retire_named(self.now, channel);
@@ -277,8 +280,8 @@ impl Home {
         self.on_request(request, post);
     }
 
-    /// The bus can't say what was asked of a channel. Who is subscribed goes on to be, and the
-    /// question is asked again.
+    /// Handles a question that the bus can't answer. Existing subscriptions stay, and the question
+    /// is asked again.
     fn give_up_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
         if let Some(waiting) = self.take_waiting(channel) {
             let requests = waiting.asked.into_iter().chain(waiting.later);
@@ -290,8 +293,8 @@ impl Home {
         }
     }
 
-    /// The bus has not said in time what was asked of a channel. Its answer is still to come, for
-    /// those who have not waited long enough.
+    /// Handles a question without an answer in time. The answer may still come for requests that
+    /// have not waited long enough.
     fn expire_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
         self.hear(channel);
         let Awaiting { waiting, deadlines, .. } = &mut self.awaiting;
@@ -310,7 +313,7 @@ impl Home {
         self.give_up_requests(channel, over, post);
     }
 
-    /// Who can be served with what there is, is; the others may try again.
+    /// Serves requests from memory if possible. The others fail, and clients may retry.
     fn give_up_requests(
         &mut self,
         channel: &ChannelName,
@@ -318,13 +321,13 @@ impl Home {
         post: &mut Post,
     ) {
         let known = !self.awaiting.loading && self.channels.is_known(channel.as_str());
-        // Nor is anything else asked for them.
+        // No other question is asked for these requests.
         self.channels.ask_later(self.now, channel);
         for (came, mut request) in requests {
             let behind = |since| self.may_be_behind(channel.as_str(), since);
             let beyond = match &request {
                 Request::Subscribe(subscribe) => subscribe.recover.is_some_and(behind),
-                // What was acknowledged before it may be missing here.
+                // Publications acknowledged before the request may be missing here.
                 Request::History(history) => !history.confirmed,
             };
             if known && !beyond {
@@ -339,7 +342,7 @@ impl Home {
         self.end_judging(channel);
     }
 
-    /// Channels of a stream may have missed something.
+    /// Handles a report that channels of a stream may have missed publications.
     pub(super) fn on_adrift(&mut self, stream: usize, streams: usize) {
         while self.channels.has_many_losses() {
             self.turn_losses();
@@ -360,15 +363,16 @@ impl Home {
         self.awaiting.adrift.extend(adrift);
     }
 
-    /// Publications of a channel were dropped on the way here.
+    /// Handles a report that publications of a channel were dropped on the way to this shard.
     pub(super) fn on_lost(&mut self, channel: &ChannelName) {
         if self.channels.set_adrift_one(channel) {
             self.awaiting.adrift.push_back(channel.clone());
         }
     }
 
-    /// Asks for channels that may have missed something, a bounded number in a tick: those that
-    /// have will bring their clients back. Who has waited long enough for an answer gets one.
+    /// Requests the positions of channels that may have missed publications. The number per tick is
+    /// bounded, because clients of affected channels reconnect. Also answers requests that have
+    /// waited long enough.
     pub(super) fn on_tick_awaiting(&mut self, post: &mut Post) {
         let now = self.now;
         while let Some((_, channel)) =
@@ -379,7 +383,7 @@ impl Home {
         for _ in 0..LOCATES_PER_TICK {
             let Some(channel) = self.awaiting.adrift.pop_front() else { return };
             let wanted = self.channels.has_listeners(channel.as_str());
-            // If something was read of it since, that has told.
+            // A publication read meanwhile may have verified the position.
             if wanted && !self.channels.is_known(channel.as_str()) {
                 self.wait_for_answer(channel, Question::Place, None, post);
             }
@@ -387,7 +391,7 @@ impl Home {
     }
 }
 
-/// Asks the bus about a channel.
+/// Sends a question about a channel to the bus.
 fn ask(channel: ChannelName, question: Question, post: &mut Post) {
     post.to_bridge(match question {
         Question::Place => ToBus::Locate { channel },
@@ -395,8 +399,8 @@ fn ask(channel: ChannelName, question: Question, post: &mut Post) {
     });
 }
 
-/// Tells subscribers that their channel stands elsewhere, and the bus if it has given out a place
-/// twice.
+/// Tells subscribers that the position of their channel has moved, and the bus if a position was
+/// assigned twice.
 fn tell_followed(channel: &ChannelName, followed: &Followed<'_>, post: &mut Post) {
     if followed.repeated {
         post.to_bridge(ToBus::Repeated { channel: channel.clone() });
@@ -408,7 +412,7 @@ fn tell_followed(channel: &ChannelName, followed: &Followed<'_>, post: &mut Post
     }
 }
 
-/// Answers a request with an error.
+/// Refuses a request with an error.
 pub(super) fn refuse(request: Request, error: ClientError, post: &mut Post) {
     match request {
         Request::Subscribe(subscribe) => {
@@ -419,13 +423,13 @@ pub(super) fn refuse(request: Request, error: ClientError, post: &mut Post) {
     }
 }
 
-/// Publications that follow each other as the bus has them, but for faults built in on purpose.
+/// Returns the publications unchanged, except for faults that tests build in.
 fn tampered(mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
     if crate::sabotage!(SwappedReads)
         && publications.len() > 1
         && publications[1].offset.is_multiple_of(100)
     {
-        // The places stay in order, or the swap would be seen at once.
+        // The offsets stay in order; otherwise the swap would be found at once.
         let (first, second) = (&publications[0], &publications[1]);
         let at = |other: &Arc<Publication>, offset| {
             Arc::new(Publication { offset, ..Publication::clone(other) })
@@ -435,7 +439,7 @@ fn tampered(mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
     publications
 }
 
-/// Whether somebody who has waited since `came` has waited long enough for the bus.
+/// Whether a request that arrived at `came` has waited long enough for the bus.
 fn is_over(now: Moment, came: Moment) -> bool {
     now.since(came) >= PLACE_TIMEOUT && !crate::sabotage!(EndlessPatience)
 }

@@ -1,11 +1,11 @@
-//! Channels whose home is this shard: their order, their history, and which shards listen.
+//! The channels whose home is this shard: their order, history and interested shards.
 //!
-//! Offsets are contiguous within an epoch and never given twice. Recovery returns all that was
-//! missed or nothing.
+//! Offsets are contiguous within an epoch and never assigned twice. Recovery returns all missed
+//! publications or none.
 //!
-//! What a channel costs has one of two bounds. A channel with listeners counts as one that is in
-//! use. The publications of all channels, and the positions of those that are kept for these alone,
-//! share the bytes for histories; so whoever only asks for channels drives nobody's history out.
+//! The memory of a channel is limited in one of two ways. The number of channels with listeners is
+//! limited. Publications, and positions of channels that are kept only for their position, share
+//! the bytes for histories. So requests for channels never displace histories.
 
 mod deadlines;
 mod epochs;
@@ -51,19 +51,19 @@ struct Channel {
     name: ChannelName,
     namespace: Arc<Namespace>,
     epoch: Epoch,
-    /// Offset of the last publication; 0 before the first.
+    /// Offset of the last publication; 0 before the first one.
     top: u64,
     interested: Interested,
-    /// What only a channel has that was published to.
+    /// State that only a channel with publications has.
     kept: Option<Box<Kept>>,
-    /// Tells this life of the place in the table from others: another channel, or the same one
-    /// before it moved.
+    /// A number that distinguishes this use of the place in the table from earlier ones: another
+    /// channel, or the same one before its position moved.
     life: u32,
-    /// Whether nothing before the top is missing. Always so where this shard gives the offsets.
+    /// True when every publication up to `top` has been seen. It is always true without a bus.
     known: bool,
-    /// Whether the bus has given it a place in this epoch that it has had before.
+    /// Whether the bus has assigned an offset of this epoch for the second time.
     repeats: bool,
-    /// Whether its position is charged to the histories.
+    /// Whether the position is charged to the bytes for histories.
     charged: bool,
     /// Number of the last loss of the bus that it has heard of.
     heard: u8,
@@ -71,16 +71,16 @@ struct Channel {
 
 const _: () = assert!(size_of::<Option<Channel>>() <= 80, "a channel that is only in use is small");
 
-/// What is kept of a channel that was published to.
+/// The state of a channel with publications.
 struct Kept {
     history: History,
-    /// Whether Redis may keep publications before those that are kept here.
+    /// Whether Redis may have older publications than this shard.
     more: bool,
-    /// Offset of the last publication that was to be forgotten.
+    /// Offset of the last publication removed on request.
     forgotten: u64,
-    /// What Redis keeps is not asked for before.
+    /// Time before which Redis is not asked for older publications.
     ask_from: Moment,
-    /// Its place among the deadlines.
+    /// The links of the list of deadlines.
     links: Links,
 }
 
@@ -95,7 +95,7 @@ impl Channel {
         Position { epoch: self.epoch, offset: self.top }
     }
 
-    /// What is kept of its publications.
+    /// Returns the state for publications, and creates it if necessary.
     fn kept(&mut self) -> &mut Kept {
         let durable = self.namespace.durable_history;
         self.kept.get_or_insert_with(|| {
@@ -109,12 +109,12 @@ impl Channel {
         })
     }
 
-    /// How many publications are kept.
+    /// Returns the number of kept publications.
     fn history_len(&self) -> usize {
         self.kept.as_ref().map_or(0, |kept| kept.history.len())
     }
 
-    /// Offset of the oldest publication kept.
+    /// Returns the offset of the oldest kept publication.
     fn first_offset(&self) -> Option<u64> {
         self.kept.as_ref()?.history.first_offset()
     }
@@ -123,49 +123,49 @@ impl Channel {
         self.interested.is_empty() && self.history_len() == 0
     }
 
-    /// Whether there are positions of it that clients know and that must not come again, or is one
-    /// that did.
+    /// Whether clients know positions of the channel, which must not be assigned again, or one was
+    /// assigned again.
     fn has_positions(&self) -> bool {
         (self.top > 0 || self.repeats) && self.namespace.has_history()
     }
 }
 
-/// A publication that has its place, and who is to receive it.
+/// A publication with its offset and its receivers.
 pub struct Ordered<'a> {
     /// The publication.
     pub publication: Arc<Publication>,
-    /// Its position, where the channel shows positions.
+    /// The position, if the channel has positions for clients.
     pub position: Option<Position>,
     /// Shards with subscribers.
     pub interested: &'a [ShardId],
 }
 
-/// A page of history, and where the channel stands.
+/// A page of history, with the current position of the channel.
 pub struct Page {
     /// The publications.
     pub publications: Vec<Arc<Publication>>,
-    /// Number of publications that were asked for and did not fit.
+    /// Number of requested publications that did not fit.
     pub omitted: usize,
-    /// The channel's position.
+    /// The current position of the channel.
     pub top: Position,
 }
 
 /// A subscription that the home has granted.
 pub struct Granted {
-    /// The channel's name as it stands here, so that the node keeps it once.
+    /// The shared name of the channel, so that the node stores it only once.
     pub name: ChannelName,
-    /// Where the channel stands.
+    /// The current position of the channel.
     pub top: Position,
-    /// What was missed, complete, where recovery was asked for and is possible.
+    /// All missed publications, if recovery was requested and is possible.
     pub recovered: Option<Vec<Arc<Publication>>>,
 }
 
-/// All channels at home here.
+/// All channels whose home is this shard.
 pub struct Channels {
     channels: Table<Channel>,
-    /// Channels with listeners.
+    /// Number of channels with listeners.
     in_use: usize,
-    /// What of the node's bound on these the shard has.
+    /// The shard's share of the limit for channels with listeners.
     share: Share,
     epochs: Epochs,
     totals: Totals,
@@ -173,13 +173,13 @@ pub struct Channels {
     stored: StoredOrder,
     deadlines: Deadlines,
     evictions: [u64; Eviction::ALL.len()],
-    /// Number of the last life of a place.
+    /// The last value of `Channel::life`.
     last_life: u32,
     losses: Losses,
 }
 
 impl Channels {
-    /// No channels yet. Epochs are derived from `seed`, which must differ between processes.
+    /// Creates an empty set. Epochs are derived from `seed`, which must differ between processes.
     pub fn new(bytes_max: usize, seed: u64, channels: Pool) -> Channels {
         Channels {
             channels: Table::default(),
@@ -196,37 +196,38 @@ impl Channels {
         }
     }
 
-    /// Channels at home here.
+    /// Returns the number of channels.
     pub fn count(&self) -> usize {
         self.channels.count()
     }
 
-    /// Channels with listeners.
+    /// Returns the number of channels with listeners.
     pub fn in_use(&self) -> usize {
         self.in_use
     }
 
-    /// Bytes that histories cost, with the positions that are kept for themselves.
+    /// Returns the bytes of histories and of channels that are kept only for their position.
     pub fn bytes(&self) -> usize {
         self.totals.bytes
     }
 
-    /// How often something was dropped before its time, by reason.
+    /// Returns the number of early removals, by reason.
     pub fn evictions(&self) -> &[u64] {
         &self.evictions
     }
 
-    /// Whether there is a channel of this name.
+    /// Whether there is a channel with this name.
     pub fn contains(&self, name: &str) -> bool {
         self.channels.find(name).is_some()
     }
 
-    /// Whether publications of a channel are kept.
+    /// Whether the channel has kept publications.
     pub fn keeps(&self, name: &str) -> bool {
         self.find(name).is_some_and(|home| home.history_len() > 0)
     }
 
-    /// Gives a publication its place, keeps it if the namespace says so, and names its receivers.
+    /// Assigns an offset to a publication, keeps it if the namespace requires it, and returns its
+    /// receivers.
     pub fn publish(
         &mut self,
         now: Moment,
@@ -239,7 +240,7 @@ impl Channels {
         let place = match self.channels.find(name.as_str()) {
             Some(place) => place,
             None if keep => self.enter(name, namespace),
-            // Nobody listens and nothing is kept: there is no order to establish.
+            // Without listeners and history there is no order to establish.
             None => {
                 return Ordered {
                     publication: publication.into(),
@@ -249,7 +250,7 @@ impl Channels {
             }
         };
         let channel = self.channel(place);
-        // What is outside a history that clients know has no offset, or the history had holes.
+        // A publication outside of a history has no offset; otherwise the history would have holes.
         if keep || !namespace.has_history() {
             channel.top += 1;
             publication.offset = channel.top;
@@ -262,11 +263,11 @@ impl Channels {
         Ordered { publication, position, interested: self.interested(place) }
     }
 
-    /// Counts `shard` as interested, and says where the channel stands, and what was missed since
-    /// `recover`, if that is all still known.
+    /// Counts `shard` as interested. Returns the position of the channel, and all publications
+    /// since `recover` if they are still available.
     ///
     /// # Errors
-    /// `TooManyRequests` if the node has as many channels with listeners as it may have.
+    /// `TooManyRequests` if the node already has the maximum number of channels with listeners.
     pub fn subscribe(
         &mut self,
         now: Moment,
@@ -294,8 +295,8 @@ impl Channels {
         Ok(granted)
     }
 
-    /// The newest publications that are kept of a channel, oldest first: at most `count`, and
-    /// never more than one recovery brings.
+    /// Returns the newest publications of a channel, oldest first: at most `count`, and at most as
+    /// many as one recovery returns.
     pub fn newest(&self, now: Moment, name: &ChannelName, count: usize) -> Vec<Arc<Publication>> {
         let history =
             self.find(name.as_str()).and_then(|channel| Some(&channel.kept.as_ref()?.history));
@@ -309,7 +310,7 @@ impl Channels {
         newest
     }
 
-    /// Forgets that `shard` is interested.
+    /// Removes the interest of `shard`.
     pub fn leave(&mut self, now: Moment, name: &ChannelName, shard: ShardId) {
         let Some(place) = self.channels.find(name.as_str()) else { return };
         let channel = self.channel(place);
@@ -318,16 +319,15 @@ impl Channels {
         }
         channel.interested.remove(shard);
         self.in_use -= usize::from(self.interested(place).is_empty());
-        // At once: another shard may need it.
+        // Return the unused share at once, because another shard may need it.
         self.share.settle(self.in_use);
         self.settle_charge(place);
         self.retire(now, place);
         self.keep_within_bytes(now);
     }
 
-    /// Reads a page of history of at most so many publications and bytes. A channel that is not
-    /// there stands at the beginning of the epoch in which it would begin, and need not be there
-    /// for that.
+    /// Reads a page of history, limited in publications and bytes. A channel that does not exist
+    /// has the position at which it would begin; it is not created for that.
     ///
     /// # Errors
     /// `UnrecoverablePosition` for another epoch, `BadRequest` for reverse from offset 0.
@@ -359,7 +359,7 @@ impl Channels {
         }
     }
 
-    /// Forgets a channel's history. Its position goes on.
+    /// Removes the history of a channel. Its position stays.
     pub fn history_remove(&mut self, now: Moment, name: &ChannelName) {
         let Some(place) = self.channels.find(name.as_str()) else { return };
         let (channel, totals) = self.channel_and_totals(place);
@@ -372,7 +372,7 @@ impl Channels {
         self.retire(now, place);
     }
 
-    /// Forgets what is over, a bounded part of it. Returns whether there is more.
+    /// Removes a bounded number of expired entries. Returns whether there are more.
     pub fn forget_some(&mut self, now: Moment, steps_max: usize) -> bool {
         let mut steps = 0;
         while steps < steps_max {
@@ -382,7 +382,7 @@ impl Channels {
                 self.forget(place);
                 continue;
             }
-            // It may have come too early, so it is not left where it was.
+            // The deadline may have come too early, so it is removed in any case.
             self.deadlines.remove(&mut self.channels, place);
             let (channel, totals) = self.channel_and_totals(place);
             let expired = channel.kept().history.expire(now, steps_max, totals);
@@ -393,12 +393,12 @@ impl Channels {
         true
     }
 
-    /// Whether `shard` is counted as interested in the channel: for audits.
+    /// Whether `shard` is counted as interested in the channel. Only for audits.
     pub fn is_interested(&self, name: &str, shard: ShardId) -> bool {
         self.find(name).is_some_and(|channel| channel.interested.as_slice().contains(&shard))
     }
 
-    /// Whether some shard has subscribers of the channel.
+    /// Whether any shard has subscribers of the channel.
     pub fn has_listeners(&self, name: &str) -> bool {
         self.find(name).is_some_and(|channel| !channel.interested.is_empty())
     }
@@ -431,7 +431,7 @@ impl Channels {
         self.insert(Resolved { name, namespace }, Position { epoch, offset: 0 })
     }
 
-    /// Adds a channel that is not there, of which nothing is kept and which stands at `position`.
+    /// Adds a new channel with the position `position` and without publications.
     fn insert(&mut self, channel: Resolved<'_>, position: Position) -> u32 {
         let Resolved { name, namespace } = channel;
         let (life, heard) = (self.next_life(), self.losses.last());
@@ -469,12 +469,13 @@ impl Channels {
 }
 
 impl Channel {
-    /// Bytes that are charged while it is kept for its position.
+    /// Returns the bytes that are charged while the channel is kept only for its position.
     fn position_bytes(&self) -> usize {
         CHANNEL_POSITION_BYTES + self.name.as_str().len()
     }
 
-    /// All publications after `offset`, or nothing if one of them is gone or there are too many.
+    /// Returns all publications after `offset`. `None` if one of them is gone or there are too
+    /// many.
     fn recover(&self, now: Moment, offset: u64) -> Option<Vec<Arc<Publication>>> {
         let missed = self.top.checked_sub(offset)?;
         if missed == 0 {

@@ -1,9 +1,9 @@
-//! The home of channels: where their publications get offsets, where histories are kept, and where
-//! it is known which shards have subscribers.
+//! The home of channels. It assigns offsets to publications, keeps histories, and knows the shards
+//! with subscribers.
 //!
-//! [`Home`] has no sockets and no connections. It takes [`ToHome`] messages, and sends everything
-//! that follows from them by [`Post`]. With a bus the bus gives the offsets, and the home follows
-//! it: see [`awaiting`].
+//! [`Home`] has no sockets and no connections. It receives [`ToHome`] messages, and sends all
+//! resulting messages with [`Post`]. With a bus, the bus assigns offsets and the home follows it:
+//! see [`awaiting`].
 
 mod answers;
 mod awaiting;
@@ -30,13 +30,13 @@ use replays::Replays;
 pub struct Parts {
     /// The settings of the node.
     pub settings: Arc<Settings>,
-    /// Bytes of history.
+    /// Maximum number of bytes of history.
     pub history_bytes_max: usize,
-    /// The node's bound on channels with subscribers.
+    /// The limit of the node for channels with subscribers.
     pub channels: Pool,
-    /// The node's bound on remembered answers to publications with idempotency keys, in bytes.
+    /// The limit of the node for kept answers to publications with idempotency keys, in bytes.
     pub idempotency: Pool,
-    /// Its counters.
+    /// The counters of the shard.
     pub counters: Arc<ShardCounters>,
     /// A number that differs between homes and processes, for epochs.
     pub seed: u64,
@@ -64,7 +64,7 @@ impl Request {
         }
     }
 
-    /// Since when its client has waited for the bus, also with requests before this one.
+    /// Returns the time since which the client has waited for the bus, including earlier requests.
     fn unserved(&self) -> Option<Moment> {
         match self {
             Request::Subscribe(subscribe) => subscribe.unserved,
@@ -73,7 +73,7 @@ impl Request {
     }
 }
 
-/// The channels at home in one shard.
+/// The home of all channels of one shard.
 pub struct Home {
     settings: Arc<Settings>,
     counters: Arc<ShardCounters>,
@@ -82,12 +82,12 @@ pub struct Home {
     answers: Answers,
     awaiting: Awaiting,
     replays: Replays,
-    /// Publications, positions or answers may have expired that are still kept.
+    /// Whether expired publications, positions or answers may still be stored.
     forgetting: bool,
 }
 
 impl Home {
-    /// A home without channels.
+    /// Creates a home without channels.
     pub fn new(parts: Parts) -> Home {
         Home {
             counters: parts.counters,
@@ -101,7 +101,7 @@ impl Home {
         }
     }
 
-    /// Begins a turn at `now`: requests for histories that the last turn put off come first.
+    /// Begins a turn at `now`. Requests for histories that the last turn postponed come first.
     pub fn begin_turn(&mut self, now: Moment, post: &mut Post) {
         self.now = now;
         self.replays.begin_turn();
@@ -131,18 +131,18 @@ impl Home {
         }
     }
 
-    /// Does what is due from time to time.
+    /// Carries out periodic work.
     pub fn on_tick(&mut self, post: &mut Post) {
         self.forgetting = true;
         self.on_tick_awaiting(post);
     }
 
-    /// Whether there is more to do at once.
+    /// Whether there is more work to do at once.
     pub fn has_more(&self) -> bool {
         self.forgetting || self.replays.has_waiting() || self.channels.has_losses()
     }
 
-    /// Brings the gauges up to date.
+    /// Updates the gauges.
     pub fn count(&self) {
         let counters = &self.counters;
         counters.history_bytes.set(self.channels.bytes() as u64);
@@ -154,12 +154,12 @@ impl Home {
         }
     }
 
-    /// Counts the numbers kept of channels anew. Returns how many are wrong. For tests.
+    /// Recounts all sums of channels. Returns the number of wrong sums. For tests.
     pub fn audit(&self) -> usize {
         self.channels.audit()
     }
 
-    /// Whether `shard` is counted as interested in a channel. For audits.
+    /// Whether `shard` is counted as interested in a channel. Only for audits.
     pub fn is_interested(&self, name: &str, shard: ShardId) -> bool {
         self.channels.is_interested(name, shard)
     }
@@ -264,7 +264,7 @@ impl Home {
         if let Some(before) = older {
             return self.await_older(channel.clone(), before, Request::Subscribe(subscribe), post);
         }
-        // Where nothing is kept there is nothing to hand out, and the channel may be forgotten.
+        // Without kept publications, there is nothing to return.
         let replays = (subscribe.recover.is_some() || subscribe.last > 0)
             && self.channels.keeps(channel.as_str());
         if replays && (self.replays.is_spent() || post.is_crowded(subscribe.connection.shard)) {
@@ -296,7 +296,7 @@ impl Home {
         post.to_shard(connection.shard, answer);
     }
 
-    /// Whether nobody has used a channel at home here, as far as this shard remembers.
+    /// Whether a channel is unused, as far as this shard knows.
     fn is_new(&self, channel: &ChannelName) -> bool {
         !self.channels.contains(channel.as_str()) && !self.is_awaited(channel)
     }
@@ -339,8 +339,8 @@ impl Home {
         post.answer(asker, answer);
     }
 
-    /// Lets a request wait for the next turn. It is refused if too many wait: clients may have left
-    /// and come again, and the requests that they left behind are still to be answered.
+    /// Postpones a request to the next turn. It is refused if too many wait. Requests of clients
+    /// that have left are among the waiting ones.
     fn put_off(&mut self, request: Request, post: &mut Post) {
         if let Some(request) = self.replays.put_off(request) {
             awaiting::refuse(request, ClientError::TooManyRequests, post);
@@ -365,7 +365,7 @@ fn shard_of(asker: Asker) -> Option<ShardId> {
     }
 }
 
-/// Tells the shard of a client that the channel which it has asked for is new.
+/// Tells the shard of a client that its request created a channel.
 fn tell_created(connection: ConnectionId, post: &mut Post) {
     post.to_shard(connection.shard, ToShard::Created { connection });
 }

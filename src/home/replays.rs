@@ -1,5 +1,5 @@
-//! What a home hands out from its histories: a bounded number of bytes in a turn. A request for
-//! many publications costs its sender little, so those beyond the bound wait, in order.
+//! Limits the bytes that a home returns from its histories in a turn. A request for many
+//! publications costs its sender little, so requests beyond the limit wait, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use super::Request;
 use crate::channel::Publication;
 use crate::limits::{REPLAYS_WAITING_MAX, TURN_REPLAY_BYTES_MAX};
 
-/// Requests that wait for the next turn: those of the application, and of each client at most one,
-/// or as many as the path of plain WebSocket has channels.
+/// The requests that wait for the next turn: those of the application, and at most one of each
+/// client, or one for each channel in the URL of plain WebSocket.
 #[derive(Default)]
 pub(super) struct Replays {
-    /// Bytes that this turn has handed out.
+    /// Bytes returned in this turn.
     bytes: usize,
     waiting: VecDeque<Request>,
     /// Whether all that wait are for shards that have too much to do.
@@ -20,17 +20,17 @@ pub(super) struct Replays {
 }
 
 impl Replays {
-    /// Begins a turn: nothing has been handed out in it.
+    /// Begins a turn.
     pub(super) fn begin_turn(&mut self) {
         self.bytes = 0;
     }
 
-    /// Whether this turn has handed out all that it may.
+    /// Whether this turn has reached its limit.
     pub(super) fn is_spent(&self) -> bool {
         self.bytes >= TURN_REPLAY_BYTES_MAX && !crate::sabotage!(UnboundReplies)
     }
 
-    /// Keeps a request for the next turn. Returns it if too many wait.
+    /// Keeps a request for the next turn. Returns the request if too many wait.
     pub(super) fn put_off(&mut self, request: Request) -> Option<Request> {
         if self.waiting.len() >= REPLAYS_WAITING_MAX {
             return Some(request);
@@ -39,7 +39,7 @@ impl Replays {
         None
     }
 
-    /// The request that has waited longest.
+    /// Removes and returns the oldest waiting request.
     pub(super) fn next(&mut self) -> Option<Request> {
         self.waiting.pop_front()
     }
@@ -55,7 +55,7 @@ impl Replays {
         self.resting = resting;
     }
 
-    /// Notes publications that were handed out.
+    /// Counts publications that were returned.
     pub(super) fn count(&mut self, publications: &[Arc<Publication>]) {
         self.bytes +=
             publications.iter().map(|publication| publication.cost_bytes()).sum::<usize>();

@@ -1,196 +1,204 @@
-//! Bounds of what joins nodes: the bus and its calls to Redis, ingested streams, events, requests
-//! between nodes.
+//! Limits of the bus and its calls to Redis, ingest streams, events, and requests between nodes.
 
 use std::time::Duration;
 
-/// Calls of the bus that are under way at once. What comes meanwhile gathers to the next batch, so
-/// that batches grow with the load and no timer is needed.
+/// Maximum number of concurrent calls of the bus. Publications that arrive meanwhile become the
+/// next batch, so batches grow with the load and no timer is needed.
 pub const BUS_CALLS_MAX: usize = 2;
 
-/// Bytes of the records in one batch, unless a single one has more. Redis runs nothing else while
-/// it appends one: about 50 µs for this much.
+/// Maximum bytes of the records in one batch, unless a single one is larger. Redis runs nothing
+/// else while it appends a batch, about 50 µs for this size.
 pub const BUS_BATCH_BYTES_MAX: usize = 128 * 1024;
 
-/// Publications in one batch.
+/// Maximum number of publications in one batch.
 pub const BUS_BATCH_PUBLICATIONS_MAX: usize = 512;
 
-/// Bytes of publications that wait for Redis; one more is refused.
+/// Maximum bytes of publications that wait for Redis. Further ones are refused.
 pub const BUS_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Publications of one client that are on their way to the bus at once; the next one is read when
-/// one of them has been answered.
+/// Maximum number of publications of one client that are on their way to the bus. The next one is
+/// read when one of them has its answer.
 pub const PUBLISHING_MAX: u16 = 64;
 
-/// How long a publication may wait for Redis before its publisher is told that it failed.
+/// Time for which a publication waits for Redis before it fails.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
-/// How long Redis may be away before publications are refused at once, not at their deadline.
+/// Time for which Redis may be away before publications are refused at once, not at their deadline.
 pub const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long one call to Redis may take before its connection is given up.
+/// Maximum time of one call to Redis. After that its connection is closed.
 pub const BUS_CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long Redis lets a reader wait for news.
+/// Time for which Redis blocks a reader that waits for new entries.
 pub const BUS_BLOCK: Duration = Duration::from_secs(1);
 
-/// Silence after which a reader's connection is given up: a peer that is gone without a word.
+/// Silence after which the connection of a reader is closed, because the peer may be gone.
 pub const BUS_READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Entries of each stream in one read.
+/// Maximum number of entries of each stream in one read.
 pub const BUS_READ_ENTRIES_MAX: usize = 256;
 
-/// Bytes that one read is to bring, as far as entries are like those before: a link of 350 kB/s
-/// carries them within [`BUS_READ_TIMEOUT`].
+/// Intended bytes of one read, estimated from earlier entries. A link of 350 kB/s transfers them
+/// within [`BUS_READ_TIMEOUT`].
 pub const BUS_READ_BYTES: usize = 1024 * 1024;
 
-/// Time between two looks at where streams end.
+/// Time between two checks of the ends of streams.
 pub const BUS_TAIL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a stream may be ahead of what can be read of it before that is taken for lost.
+/// Time for which a stream may be ahead of its readable entries before these count as lost.
 pub const BUS_STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// First and last pause before Redis is tried again, each with as much jitter.
+/// First and maximum pause before another attempt to reach Redis, each with as much jitter.
 pub const BUS_RETRY_MIN: Duration = Duration::from_millis(50);
 /// See [`BUS_RETRY_MIN`].
 pub const BUS_RETRY_MAX: Duration = Duration::from_millis(500);
 
-/// How long Redis keeps the offsets of a channel that is silent at least; at most twice as long,
-/// for channels are forgotten by generations. Source: Centrifugo's meta TTL.
+/// Minimum time for which Redis keeps the offsets of a silent channel. The maximum is twice as
+/// long, because channels are removed by generations. Source: Centrifugo's meta TTL.
 pub const BUS_CHANNEL_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long Redis knows a publisher that is silent.
+/// Time for which Redis keeps the counter of a silent publisher.
 pub const BUS_PUBLISHER_TTL: Duration = Duration::from_secs(3600);
 
-/// Channels whose place is asked for in one call.
+/// Maximum number of channels whose position is requested in one call.
 pub const BUS_LOCATE_CHANNELS_MAX: usize = 256;
 
-/// Channels of one stream whose place is wanted at once; one more is refused.
+/// Maximum number of channels of one stream whose positions are requested at the same time. Further
+/// ones are refused.
 pub const BUS_LOCATES_MAX: usize = 100_000;
 
-/// Channels whose own histories are read in one call, and bytes after which it reads no more.
+/// Maximum number of channels whose durable histories are read in one call, and bytes after which
+/// the call ends.
 pub const BUS_OLDER_CHANNELS_MAX: usize = 32;
-/// See [`BUS_OLDER_CHANNELS_MAX`]. Redis does nothing else meanwhile: about 0.3 ms.
+/// See [`BUS_OLDER_CHANNELS_MAX`]. Redis does nothing else meanwhile, about 0.3 ms.
 pub const BUS_OLDER_BYTES_MAX: usize = 256 * 1024;
 
-/// Such calls of one node in a twentieth of a second: histories that many clients ask for must not
-/// keep Redis from taking publications.
+/// Maximum number of such calls of one node per twentieth of a second, so that requests for
+/// histories do not keep Redis from accepting publications.
 pub const BUS_OLDER_CALLS_PER_TICK: usize = 10;
 
-/// Channels of one stream whose history is wanted at once; to one more, what the node has is all.
+/// Maximum number of channels of one stream whose durable histories are requested at the same time.
+/// Further requests are answered from memory.
 pub const BUS_OLDER_WANTED_MAX: usize = 10_000;
 
-/// How long a channel's history is not asked for again after Redis could not give it.
+/// Time before a durable history is requested again after a failure of Redis.
 pub const BUS_OLDER_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long the bus tries to find the place of a channel.
+/// Time for which the bus tries to find the position of a channel.
 pub const BUS_LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a home waits for what it has asked the bus about a channel, whatever becomes of the
-/// question. With a tick and the way back, whoever subscribes is answered within 3 s; SDKs wait for
-/// 5 s.
+/// Time for which a home waits for an answer of the bus about a channel. With a tick and the way
+/// back, a subscriber gets a reply within 3 s. SDKs wait for 5 s.
 pub const PLACE_TIMEOUT: Duration = Duration::from_millis(2_700);
 
-/// Entries of an ingested stream that are under way at once, and publications of them. A round trip
-/// to Redis appends as many, so more would not be faster.
+/// Maximum number of entries of an ingest stream that are in progress, and of their publications. A
+/// round trip to Redis appends as many, so more would not be faster.
 pub const INGEST_ENTRIES_MAX: usize = 1024;
-/// See [`INGEST_ENTRIES_MAX`]: one broadcast may be more publications.
+/// See [`INGEST_ENTRIES_MAX`]. One broadcast may have more publications.
 pub const INGEST_PUBLICATIONS_MAX: usize = 1024;
 
-/// Bytes of the entries of an ingested stream that are under way; one more page may go beyond it.
+/// Maximum bytes of the entries of an ingest stream that are in progress. One more page may exceed
+/// it.
 pub const INGEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Entries in one read of an ingested stream, and bytes that are wanted in one. It is only known of
-/// entries that were read how long they are, so that much is not exact.
+/// Maximum number of entries in one read of an ingest stream, and its intended bytes. The bytes are
+/// estimated from earlier entries.
 pub const INGEST_PAGE_ENTRIES_MAX: usize = 128;
 /// See [`INGEST_PAGE_ENTRIES_MAX`].
 pub const INGEST_PAGE_BYTES: usize = 1024 * 1024;
 
-/// How long a node that is silent keeps an ingested stream to itself: the time of a take-over.
+/// Time for which a silent node keeps the lease of an ingest stream, and so the time until another
+/// node takes over.
 pub const INGEST_LEASE: Duration = Duration::from_secs(5);
 
 /// Time between two renewals of a lease. Two may fail.
 pub const INGEST_RENEW_INTERVAL: Duration = Duration::from_millis(1500);
 
-/// Time between two looks whether a lease is free.
+/// Time between two checks whether a lease is free.
 pub const INGEST_LEASE_LOOK: Duration = Duration::from_millis(500);
 
-/// Times that an entry is tried which the bus refuses for itself, and the pause between two: so
-/// much does such an entry delay those behind it.
+/// Number of attempts for an entry that the bus refuses, and the pause between two. Such an entry
+/// delays later ones for that long.
 pub const INGEST_TRIES_MAX: usize = 5;
-/// See [`INGEST_TRIES_MAX`]. Also the pause before what Redis did not take is sent again.
+/// See [`INGEST_TRIES_MAX`]. It is also the pause before entries are sent again that Redis did not
+/// accept.
 pub const INGEST_RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Entries that can't be published and are kept for each ingested stream; Redis may keep some more.
+/// Number of entries that are set aside for each ingest stream. Redis may keep some more.
 pub const INGEST_DEAD_MAX: usize = 10_000;
 
-/// Channels that one shard asks for again in a tenth of a second after a stream had a hole, so that
-/// the clients of a busy node do not all come back at once.
+/// Maximum number of channels whose positions one shard requests per tenth of a second after a hole
+/// in a stream, so that clients do not all return at once.
 pub const LOCATES_PER_TICK: usize = 500;
 
-/// Subscribers that one shard tells of a gap in a tenth of a second, so that they do not all
-/// subscribe anew at once.
+/// Maximum number of subscribers that one shard tells about a gap per tenth of a second, so that
+/// they do not all resubscribe at once.
 pub const GAPS_TOLD_PER_TICK: usize = 500;
 
-/// How long a node counts as alive after it was last heard of.
+/// Time for which a node counts as alive after its last renewal.
 pub const NODE_LEASE: Duration = Duration::from_secs(10);
 
-/// How often a node makes itself heard.
+/// Interval at which a node renews its lease.
 pub const NODE_RENEWAL: Duration = Duration::from_secs(3);
 
-/// How many times in a row a node finds another one's lease over before it takes that for gone.
-/// When the clock of Redis goes forward, all leases are over at once; who lives has renewed its own
-/// before the third look.
+/// Number of checks in a row in which a lease must have expired before its node counts as lost. A
+/// forward step of Redis' clock ends all leases, but living nodes renew theirs before the third
+/// check.
 pub const NODE_LOOKS: u32 = 3;
 
-/// How long other nodes have to make themselves heard again after Redis was away, before they are
-/// taken for gone: they connect after pauses and timeouts of their own.
+/// Time in which other nodes must renew their leases after Redis was away, before they count as
+/// lost. They reconnect after their own pauses and timeouts.
 pub const NODE_GRACE: Duration = Duration::from_secs(20);
 
-/// How long the answers of other nodes are waited for.
+/// Time to wait for replies of other nodes.
 pub const CLUSTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Requests of all nodes, or answers to one, that Redis keeps, and for how long. They are of use
-/// for [`CLUSTER_TIMEOUT`], so this is for a node that reads late.
+/// Number of requests of all nodes, or of replies to one node, that Redis keeps, and their
+/// lifetime. They are useful only for [`CLUSTER_TIMEOUT`]; the rest is for nodes that read late.
 pub const CLUSTER_ENTRIES_MAX: usize = 1000;
 /// See [`CLUSTER_ENTRIES_MAX`].
 pub const CLUSTER_ENTRIES_TTL: Duration = Duration::from_secs(10);
 
-/// Bytes that Redis keeps of them if they are of one length; a few times as many where they become
-/// shorter. The longest have a request's body, or the names of [`API_CHANNELS_PAGE_MAX`] channels.
+/// Bytes that Redis keeps of them if they have equal lengths, and a few times as many if they
+/// become shorter. The longest contain the body of a request, or the names of
+/// [`API_CHANNELS_PAGE_MAX`] channels.
 pub const CLUSTER_STREAM_BYTES: usize = 32 * 1024 * 1024;
 
-/// Requests of other nodes that one node carries out at once; one more hears nothing.
+/// Maximum number of requests of other nodes that one node carries out at the same time. Further
+/// ones get no reply.
 pub const CLUSTER_CALLS_MAX: usize = 256;
 
-/// Bytes of events that wait for Redis; what comes then is counted instead.
+/// Maximum bytes of events that wait for Redis. Further events are only counted.
 pub const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Events in one batch, and their bytes unless a single one has more. Redis runs nothing else while
-/// it appends one.
+/// Maximum number of events in one batch, and of their bytes unless a single one is larger. Redis
+/// runs nothing else while it appends a batch.
 pub const EVENTS_BATCH_MAX: usize = 256;
 /// See [`EVENTS_BATCH_MAX`].
 pub const EVENTS_BATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// How long a stopping server waits for its last events to be written.
+/// Time for which a stopping server waits until its last events are written.
 pub const EVENTS_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Entries in one read of requests between nodes.
+/// Maximum number of entries in one read of requests between nodes.
 pub const CLUSTER_READ_ENTRIES_MAX: usize = 64;
 
-/// How often a node looks how far back the streams reach.
+/// Interval at which a node measures how far back the streams reach.
 pub const BUS_WINDOW_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The bridge makes the same complaint at most once in this time.
+/// Time in which the bridge logs the same problem at most once.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Maximum number of questions to a Sentinel whose answers contradict each other amid a change.
+/// Maximum number of questions to a Sentinel whose replies contradict each other during a change.
 pub const SENTINEL_TRIES_MAX: usize = 3;
 
-/// Commands that wait in the library for one connection to Redis: a few are under way at most.
+/// Maximum number of commands that wait in the library for one connection to Redis. At most a few
+/// are in progress.
 pub const REDIS_COMMANDS_MAX: usize = 1024;
 
-/// Highest number of an id: above it Redis' scripts can't tell numbers apart.
+/// Maximum number in an id. Above it, scripts in Redis can't distinguish numbers.
 pub const REDIS_NUMBER_MAX: u64 = 1 << 53;
 
-/// The highest epoch that a node begins: milliseconds since 1970 times 1024, until 2109.
+/// Maximum epoch that a node begins. Epochs are milliseconds since 1970 times 1024, so this lasts
+/// until 2109.
 pub const BUS_EPOCH_MAX: u64 = 1 << 52;

@@ -1,39 +1,39 @@
-//! Bounds of how the bridge finds out whether the servers of Redis are well, and which they are.
+//! Limits for the checks of Redis servers: their health and identity.
 
 use std::time::Duration;
 
-/// Time between two probes of a server whether it would take a batch.
+/// Time between two probes of a server, which check whether it would accept a batch.
 pub const BUS_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same while the last answer contradicts what was known before.
+/// Time between two probes while the last result contradicts the known state.
 pub const BUS_PROBE_AGAIN: Duration = Duration::from_millis(250);
 
-/// Answers to probes in a row that make a server count as refusing, or as well again.
+/// Number of equal results in a row after which a server counts as refusing, or as healthy again.
 pub const BUS_PROBES_TO_SWITCH: u32 = 2;
 
-/// How long an entry that is known to be in a stream may wait for the own reader before the node
-/// counts as degraded, and new subscribers wait for the reader.
+/// Time for which a known entry of a stream may be unread by this node's reader. After that the
+/// node counts as degraded, and new subscribers wait for the reader.
 pub const BUS_LAG_MAX: Duration = Duration::from_secs(2);
 
-/// Entries that are noted for it in each stream, and the time between two of them. More would not
-/// be more exact, for the oldest one decides.
+/// Number of known unread entries that are recorded for each stream, and the time between two of
+/// them. More would not help, because only the oldest one matters.
 pub const BUS_MARKS_MAX: usize = 64;
 /// See [`BUS_MARKS_MAX`].
 pub const BUS_MARK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long connections may lead to different servers before all are made anew. After a failover
-/// they find the new server one after the other.
+/// Time for which connections may lead to different servers before all are renewed. After a
+/// failover they find the new server one after another.
 pub const BUS_APART_MAX: Duration = Duration::from_secs(1);
 
-/// Least time between two occasions at which all connections are made anew; up to half as much is
-/// added, so that nodes do not come together.
+/// Minimum time between two renewals of all connections. Up to half of it is added as jitter, so
+/// that nodes do not renew at the same time.
 pub const BUS_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Answers for ingested streams that wait for the own reader; one more is `result unknown`, and the
-/// entry is published again, which the bus recognises.
+/// Maximum number of answers for ingest streams that wait for this node's reader. Beyond it, an
+/// answer is `result unknown` and the entry is published again, which the bus recognizes.
 pub const BUS_UNCONFIRMED_MAX: usize = 16 * 1024;
 
-/// How often a Sentinel is asked for the primary though it has told of nothing.
+/// Interval at which a Sentinel is asked for the primary even if it has reported no change.
 pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Least time between two times that one Sentinel is asked, however much it tells. What it tells
@@ -44,17 +44,17 @@ pub const SENTINEL_ASK_PAUSE: Duration = Duration::from_millis(100);
 /// when Sentinels are next asked.
 pub const SENTINEL_SWITCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sentinels that a node listens to, unless the settings name more. Those that the settings do not
-/// name are learned from the others, so their number comes from outside. Source: Redis' documents,
-/// which have three or five.
+/// Maximum number of Sentinels to which a node listens, unless the settings name more. Others are
+/// learned from known Sentinels, so their number comes from outside. Source: the documentation of
+/// Redis, which has three or five.
 pub const SENTINELS_MAX: usize = 16;
 
-/// How long an address that a Sentinel has named is dialled after none of them has said it again.
+/// Time for which an address from a Sentinel is used if no Sentinel confirms it.
 pub const SENTINEL_TRUST: Duration = Duration::from_secs(10);
 
-/// The end of the time in which an answer must come. It begins anew if this process had no turn in
-/// it: one that was stopped finds the answer as soon as it goes on.
+/// Last part of the time in which an answer must come. It starts again if this process was not
+/// running during it, because a process that was stopped finds the answer when it continues.
 pub const BUS_GRACE: Duration = Duration::from_millis(250);
 
-/// Bytes of a reason that `/ready` shows.
+/// Maximum bytes of a reason in `/ready`.
 pub const READY_REASON_BYTES_MAX: usize = 200;

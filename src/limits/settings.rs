@@ -1,41 +1,40 @@
-//! Bounds of settings: what no file may ask for.
+//! Limits for the values of settings.
 
 use std::time::Duration;
 
-/// Longest message that any setting allows: what one shard may hold for one client.
+/// Maximum message size that any setting allows. One shard may have to hold it for one client.
 pub const SETTING_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Longest request body that any setting allows.
+/// Maximum request body that any setting allows.
 pub const SETTING_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Most cores that can be named: the size of the kernel's `cpu_set_t`.
+/// Maximum number of cores that can be named, from the size of the kernel's `cpu_set_t`.
 pub const CPUS_MAX: usize = 1024;
 
-/// Most streams of a bus: each may need a connection of its own.
+/// Maximum number of streams of a bus, because each may need its own connection.
 pub const STREAMS_MAX: usize = 64;
 
-/// Bytes that a stream of the bus must have, and may have. Every node loads all of them at its
-/// start.
+/// Minimum and maximum bytes of a stream of the bus. Every node loads all streams at its start.
 pub const SETTING_STREAM_BYTES_MIN: usize = 64 * 1024;
 
 /// See [`SETTING_STREAM_BYTES_MIN`].
 pub const SETTING_STREAM_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
-/// Entries that the stream of events must be able to hold: some batches.
+/// Minimum number of entries of the stream of events: room for a few batches.
 pub const SETTING_EVENTS_MIN: usize = 1000;
 
-/// Bytes that the stream of events must be able to hold: some batches, and this many of the longest
-/// messages.
+/// Minimum bytes of the stream of events: room for a few batches, and for this many messages of the
+/// maximum size.
 pub const SETTING_EVENTS_BYTES_MIN: usize = 1024 * 1024;
 
 /// See [`SETTING_EVENTS_BYTES_MIN`].
 pub const SETTING_EVENTS_MESSAGES_MIN: usize = 16;
 
-/// Bytes that the stream of events may hold: what a script can count.
+/// Maximum bytes of the stream of events, because a script can't count further.
 pub const SETTING_EVENTS_BYTES_MAX: usize = 1 << 50;
 
-/// Longest duration that any setting allows; it must fit the ticks that connections carry.
+/// Maximum duration that any setting allows. It must fit into the ticks of connections.
 pub const SETTING_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// How alike two keys of settings must be, from 0 to 1, for one to be suggested for the other.
+/// Minimum similarity of two keys, from 0 to 1, for an error to suggest one for the other.
 pub const KEY_LIKENESS_MIN: f64 = 0.6;

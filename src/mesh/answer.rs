@@ -1,4 +1,4 @@
-//! Answers to requests, and who waits for them.
+//! Answers to requests, and their receivers.
 
 use std::sync::Arc;
 
@@ -6,69 +6,68 @@ use crate::channel::{ChannelName, Publication};
 use crate::ids::{ConnectionId, Position};
 use crate::reason::ClientError;
 
-/// Control's or the bridge's number for a request of its own, so that it finds the waiting caller
-/// again.
+/// A number with which control or the bridge finds the caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// Who waits for an answer.
+/// The receiver of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// A client's request. It is gone if the connection is.
+    /// A request of a client. It ends with its connection.
     Connection {
-        /// The connection, and so the shard to answer to.
+        /// The connection, which includes its shard.
         connection: ConnectionId,
-        /// The client's number for the request.
+        /// The number that the client gave to the request.
         request: u32,
-        /// Whether the connection goes on to be read before the answer is there.
+        /// Whether the connection is read further before the answer arrives.
         pipelined: bool,
     },
     /// A request of the control thread.
     Control(Ticket),
-    /// A request of the bridge's own.
+    /// A request of the bridge.
     Bridge(Ticket),
-    /// Nobody waits.
+    /// No receiver.
     Nobody,
 }
 
-/// What an asker gets.
+/// An answer to a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// The publication is in the channel, at this position if the channel keeps one for clients.
+    /// The publication is in the channel, at this position if clients see positions.
     Published(Option<Position>),
-    /// The publication of an ingested entry was in the channel before.
+    /// The publication of an ingest entry was already in the channel.
     Repeated,
     /// A page of history.
     History {
         /// The channel.
         channel: ChannelName,
-        /// The page.
+        /// The publications of the page.
         publications: Vec<Arc<Publication>>,
-        /// Number of publications that the page asks for and that did not fit.
+        /// Number of requested publications that did not fit.
         omitted: usize,
-        /// Where the channel stands.
+        /// The current position of the channel.
         top: Position,
     },
-    /// The history is forgotten.
+    /// The history was removed.
     HistoryRemoved,
     /// The request failed.
     Error(ClientError),
-    /// A shard's part of the list of channels: names above the cursor in ascending order, with
-    /// the number of the shard's subscribers.
+    /// A shard's part of the list of channels: names above the cursor in ascending order, each with
+    /// its number of subscribers on the shard.
     Channels(Vec<(ChannelName, u32)>),
-    /// How many connections the request concerned.
+    /// Number of connections that the request concerned.
     Affected(usize),
-    /// What other nodes say.
+    /// The replies of other nodes.
     Cluster(ClusterAnswer),
 }
 
-/// What other nodes say.
+/// The replies of other nodes.
 #[derive(Debug, Default)]
 pub struct ClusterAnswer {
-    /// Redis can't be reached, so nobody was asked.
+    /// Whether Redis can't be reached, so that no node was asked.
     pub away: bool,
-    /// One answer, JSON, of each node that gave one.
+    /// The replies of the nodes that replied, as JSON.
     pub bodies: Vec<Box<str>>,
-    /// Names of nodes that live and did not answer in time.
+    /// Names of living nodes that did not reply in time.
     pub silent: Vec<Box<str>>,
 }

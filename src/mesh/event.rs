@@ -1,29 +1,29 @@
-//! What the application may be told: things that clients do, on their way to the bridge.
+//! Events of clients for the application, on their way to the bridge.
 
 use crate::channel::ChannelName;
 use crate::ids::{ClientId, Moment};
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// A session began.
     Connect,
-    /// It ended.
+    /// A session ended.
     Disconnect,
     /// A subscription began.
     Subscribe,
-    /// It ended.
+    /// A subscription ended.
     Unsubscribe,
     /// A client sent a message to the application.
     Message,
-    /// A client's publication was accepted.
+    /// The server accepted a publication of a client.
     Publish,
     /// Events were dropped.
     Dropped,
 }
 
 impl EventKind {
-    /// Its name in the stream.
+    /// Returns the name of the event in the stream.
     pub const fn name(self) -> &'static str {
         match self {
             EventKind::Connect => "connect",
@@ -37,33 +37,33 @@ impl EventKind {
     }
 }
 
-/// Something that happened.
+/// An event for the application.
 #[derive(Clone, Debug)]
 pub struct AppEvent {
-    /// What.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// When.
+    /// The time of the event.
     pub at: Moment,
-    /// Its number among those that the node writes, without holes; 0 before it has one.
+    /// The number of the event, without holes among the events of the node; 0 before it has one.
     pub seq: u64,
-    /// Whose connection.
+    /// The client of the connection.
     pub client: Option<ClientId>,
-    /// Its user; empty for anonymous.
+    /// The user of the client; empty for anonymous clients.
     pub user: Box<str>,
-    /// In which channel.
+    /// The channel of the event.
     pub channel: Option<ChannelName>,
-    /// Why it ended; 0 where there is no code for it.
+    /// The code of the end; 0 if there is none.
     pub code: u16,
-    /// The same in words.
+    /// The text of the end.
     pub reason: Box<str>,
-    /// What was sent.
+    /// The message of the client.
     pub data: Box<[u8]>,
-    /// How many were dropped.
+    /// Number of dropped events.
     pub count: u64,
 }
 
 impl AppEvent {
-    /// An event of which nothing but its kind is known.
+    /// Creates an event that has only a kind and a time.
     pub fn new(kind: EventKind, at: Moment) -> AppEvent {
         AppEvent {
             kind,
@@ -79,7 +79,7 @@ impl AppEvent {
         }
     }
 
-    /// Bytes that keeping it costs, more or less.
+    /// Returns the approximate memory of the event in bytes.
     pub fn cost_bytes(&self) -> usize {
         let channel = self.channel.as_ref().map_or(0, |channel| channel.as_str().len());
         size_of::<AppEvent>() + self.user.len() + self.reason.len() + self.data.len() + channel

@@ -1,5 +1,5 @@
-//! The sending side of a thread: a lane to each other thread, with a spill for the batches that the
-//! inbox at its end had no room for.
+//! The sending side of a thread: a lane to each other thread. Batches that do not fit into the
+//! inbox wait in a spill.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::limits::{
     BATCH_MESSAGES_MAX, ENTRY_OVERHEAD_BYTES, REPLAYS_BATCHES_MAX, SPILL_BYTES_MAX,
 };
 
-/// The way to one other thread, for messages that must arrive.
+/// The lane to another thread, for messages that must arrive.
 #[derive(Debug)]
 pub struct Lane<M> {
     address: Address<M>,
     wake: Box<dyn Wake>,
-    /// Gathered in this turn.
+    /// The messages of this turn.
     open: Vec<M>,
-    /// Gathered in earlier turns, when the inbox was full. Sent before `open`.
+    /// The batches of earlier turns in which the inbox was full. They are sent before `open`.
     spill: VecDeque<Vec<M>>,
 }
 
 impl<M> Lane<M> {
-    /// A lane to the thread at `address`, which `wake` wakes.
+    /// Creates a lane to the thread at `address`, which `wake` wakes.
     pub fn new(address: Address<M>, wake: Box<dyn Wake>) -> Lane<M> {
         Lane { address, wake, open: Vec::new(), spill: VecDeque::new() }
     }
@@ -59,7 +59,7 @@ impl<M> Lane<M> {
         room
     }
 
-    /// Whether batches wait that the inbox had no room for.
+    /// Whether batches wait because the inbox is full.
     pub fn is_behind(&self) -> bool {
         !self.spill.is_empty()
     }
@@ -99,7 +99,7 @@ impl<M> Lane<M> {
                 self.spill.push_back(batch);
                 false
             }
-            // The thread has ended, and with it everybody who could miss this.
+            // The thread has ended, and with it all receivers of this batch.
             Err(TrySendError::Disconnected(_)) => false,
         }
     }
@@ -111,30 +111,31 @@ impl<M> Lane<M> {
     }
 }
 
-/// The way to a shard. Publications come in any number, so their spill has a bound; those that find
-/// no room become a notice.
+/// The lane to a shard. The number of publications is unlimited, so their spill has a limit.
+/// Publications beyond it become a gap notice.
 #[derive(Debug)]
 pub struct ShardLane {
     lane: Lane<ShardMail>,
-    /// Cost of the publications in the spill.
+    /// Bytes of the publications in the spill.
     spill_bytes: usize,
     spill_bytes_max: usize,
-    /// Publications that found no room: the channel, the last offset before them and the last of
-    /// them. They become gap notices as soon as there is room, in the order of names, so that the
-    /// same run always sends the same.
+    /// Dropped publications: the channel, the offset before the first one, and the last offset.
+    /// They become gap notices as soon as there is room, in the order of names, so that runs are
+    /// reproducible.
     gaps: BTreeMap<ChannelName, (u64, u64)>,
-    /// The same for publications on their way to their home, which will ask where the channel is.
+    /// Channels with publications that were dropped on the way to their home, which will ask for
+    /// the position.
     lost: BTreeSet<ChannelName>,
     dropped: u64,
 }
 
 impl ShardLane {
-    /// A lane to the shard at `address`, which `wake` wakes.
+    /// Creates a lane to the shard at `address`, which `wake` wakes.
     pub fn new(address: Address<ShardMail>, wake: Box<dyn Wake>) -> ShardLane {
         ShardLane::with_spill(address, wake, SPILL_BYTES_MAX)
     }
 
-    /// The same with another bound on the spill.
+    /// Creates a lane with another limit for the spill.
     pub fn with_spill(
         address: Address<ShardMail>,
         wake: Box<dyn Wake>,
@@ -153,8 +154,8 @@ impl ShardLane {
     /// Appends a message that must arrive.
     pub fn push(&mut self, message: impl Into<ShardMail>) {
         let message = message.into();
-        // The answer to a subscription says where the channel stands, and so tells of the gap as
-        // well. A notice behind it could speak of an epoch that has ended meanwhile.
+        // The answer to a subscription contains the position of the channel, which also reveals the
+        // gap. A notice after it could refer to an epoch that has ended meanwhile.
         match &message {
             ShardMail::Shard(ToShard::Subscribed(answer)) => self.gaps.remove(&answer.channel),
             ShardMail::Shard(ToShard::Moved { channel, .. }) => self.gaps.remove(channel),
@@ -166,10 +167,10 @@ impl ShardLane {
         }
     }
 
-    /// Appends a publication, or notes a gap if there is no room for it.
+    /// Appends a publication, or records a gap if there is no room for it.
     pub fn push_publication(&mut self, channel: &ChannelName, publication: &Arc<Publication>) {
         if !self.has_room(channel, publication) {
-            // A publication outside the channel's order leaves no gap in it.
+            // A publication without an offset leaves no gap.
             if publication.offset > 0 && !crate::sabotage!(DropOnSpill) {
                 let gap = self.gaps.entry(channel.clone());
                 gap.or_insert((publication.offset - 1, 0)).1 = publication.offset;
@@ -189,7 +190,7 @@ impl ShardLane {
         }
     }
 
-    /// The same for a publication that the bus has ordered, on its way to the channel's home.
+    /// Appends a publication that the bus has ordered, on its way to the home of the channel.
     pub fn push_read(
         &mut self,
         channel: &ChannelName,
@@ -214,8 +215,8 @@ impl ShardLane {
         }
     }
 
-    /// Charges for a publication. Returns whether there is room for it; the next ones in a channel
-    /// of which one found none find none either, until the notice is on its way.
+    /// Charges a publication to the spill. Returns whether there is room for it. After a dropped
+    /// publication, all further ones of that channel are dropped until the notice has been sent.
     fn has_room(&mut self, channel: &ChannelName, publication: &Arc<Publication>) -> bool {
         let cost = cost_bytes(publication);
         let full = self.spill_bytes + cost > self.spill_bytes_max && self.lane.is_behind();
@@ -262,7 +263,7 @@ impl ShardLane {
         room
     }
 
-    /// Whether something waits that the inbox had no room for.
+    /// Whether messages wait because the inbox is full.
     pub fn is_behind(&self) -> bool {
         self.lane.is_behind() || !self.gaps.is_empty() || !self.lost.is_empty()
     }
@@ -272,13 +273,13 @@ impl ShardLane {
         self.lane.is_crowded()
     }
 
-    /// Publications that became gaps since the last call.
+    /// Returns the number of publications that became gaps since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 }
 
-/// Cost of the publications in a message; other messages are few.
+/// Returns the bytes of the publications in a message. Other messages are few and count as 0.
 fn publications_bytes(message: &ShardMail) -> usize {
     match message {
         ShardMail::Shard(ToShard::Live { publications, .. })

@@ -1,8 +1,9 @@
-//! Between threads: batches of messages through bounded channels, and one wake for many of them.
+//! Communication between threads: batches of messages through bounded channels, with one wake for
+//! many of them.
 //!
-//! Invariants: no module but this one sends between threads; nobody blocks; the queue from one
-//! thread to another is first in, first out; what does not fit is kept, and where even that has
-//! no room, publications become a gap notice, never nothing.
+//! Invariants: only this module sends between threads. No thread blocks. The queue from one thread
+//! to another is first in, first out. Messages that do not fit are kept; if there is no room for
+//! that either, publications become a gap notice and are never lost silently.
 
 mod answer;
 mod event;
@@ -64,25 +65,25 @@ impl<M> Clone for Address<M> {
 }
 
 impl<M> Inbox<M> {
-    /// An inbox for `batches_max` batches, and its address.
+    /// Creates an inbox for `batches_max` batches, and its address.
     pub fn new(batches_max: usize) -> (Inbox<M>, Address<M>) {
         let (sender, receiver) = bounded(batches_max);
         let flag = Arc::new(WakeFlag::default());
         (Inbox { receiver, flag: Arc::clone(&flag) }, Address { sender, flag })
     }
 
-    /// An inbox of the usual size, and its address.
+    /// Creates an inbox of the default size, and its address.
     pub fn with_default_size() -> (Inbox<M>, Address<M>) {
         Inbox::new(INBOX_BATCHES_MAX)
     }
 
-    /// The next batch, if there is one.
+    /// Removes and returns the next batch, if there is one.
     pub fn take(&self) -> Option<Vec<M>> {
-        // An error means that it is empty, whether or not all senders have ended.
+        // An error means that the inbox is empty, whether or not all senders have ended.
         self.receiver.try_recv().ok()
     }
 
-    /// Whether batches wait.
+    /// Whether there is no batch.
     pub fn is_empty(&self) -> bool {
         self.receiver.is_empty()
     }
@@ -92,7 +93,8 @@ impl<M> Inbox<M> {
         self.receiver.len()
     }
 
-    /// Says that the thread is about to sleep. Returns whether it may: not if a batch came first.
+    /// Announces that the thread is about to sleep. Returns false if a batch arrived before that,
+    /// so that the thread must not sleep.
     pub fn prepare_sleep(&self) -> bool {
         self.flag.sleep();
         if self.receiver.is_empty() {
@@ -102,14 +104,14 @@ impl<M> Inbox<M> {
         false
     }
 
-    /// Says that the thread is awake.
+    /// Announces that the thread is awake.
     pub fn woke(&self) {
         self.flag.wake_up();
     }
 }
 
-/// The shard that orders a channel: the same in every thread, and in every process with the same
-/// secret and number of shards.
+/// Maps channels to their home shards. The result is the same in all threads, and in all processes
+/// with the same secret and number of shards.
 #[derive(Clone, Debug)]
 pub struct HomeMap {
     hash: KeyedHash,
@@ -117,21 +119,22 @@ pub struct HomeMap {
 }
 
 impl HomeMap {
-    /// A map over `shards` shards. Nobody without the secret can aim at a shard.
+    /// Creates a map over `shards` shards. Without the secret, an attacker can't choose names of
+    /// one shard.
     pub fn new(secret: &NodeSecret, shards: usize) -> HomeMap {
         assert!(shards > 0, "there is at least one shard");
         HomeMap { hash: secret.keyed("homes"), shards }
     }
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     pub fn shards(&self) -> usize {
         self.shards
     }
 
-    /// The home shard of `channel`.
+    /// Returns the home shard of `channel`.
     pub fn home(&self, channel: &str) -> ShardId {
         let hash = self.hash.of(channel.as_bytes());
-        // The high bits of the product spread evenly over any number of shards.
+        // The high bits of the product are evenly distributed over any number of shards.
         ShardId::new(((u128::from(hash) * self.shards as u128) >> 64) as usize)
     }
 }

@@ -3,7 +3,7 @@
 use super::{Lane, ShardLane, ToBridge, ToControl};
 use crate::ids::ShardId;
 
-/// The ways from a thread to all others.
+/// The lanes of a thread to all others.
 #[derive(Debug)]
 pub struct Outbound {
     shards: Vec<ShardLane>,
@@ -12,7 +12,7 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// The lanes to each shard, to control, and to the bridge if the thread sends to one.
+    /// Creates the lanes to all shards, to control, and to the bridge if there is one.
     pub fn new(
         shards: Vec<ShardLane>,
         control: Lane<ToControl>,
@@ -21,31 +21,31 @@ impl Outbound {
         Outbound { shards, control, bridge }
     }
 
-    /// The lane to a shard.
+    /// Returns the lane to a shard.
     pub fn shard(&mut self, shard: ShardId) -> &mut ShardLane {
         &mut self.shards[shard.index()]
     }
 
-    /// The lanes to all shards.
+    /// Returns the lanes to all shards.
     pub fn shards(&mut self) -> &mut [ShardLane] {
         &mut self.shards
     }
 
-    /// The lane to control.
+    /// Returns the lane to control.
     pub fn control(&mut self) -> &mut Lane<ToControl> {
         &mut self.control
     }
 
-    /// The lane to the bridge.
+    /// Returns the lane to the bridge.
     ///
     /// # Panics
-    /// There is none: nothing may be sent to a bridge where there is no bus.
+    /// There is no bridge. Without a bus, nothing may be sent to it.
     pub fn bridge(&mut self) -> &mut Lane<ToBridge> {
         let Some(bridge) = &mut self.bridge else { unreachable!("a bus has a bridge") };
         bridge
     }
 
-    /// Hands over everything, as far as inboxes have room. Returns the number of publications that
+    /// Sends all messages, as far as inboxes have room. Returns the number of publications that
     /// became gaps since the last call.
     pub fn flush(&mut self) -> u64 {
         self.control.flush();
@@ -60,7 +60,7 @@ impl Outbound {
         dropped
     }
 
-    /// Whether some inbox had no room: the thread must come again.
+    /// Whether an inbox was full, so that the thread must flush again.
     pub fn is_behind(&self) -> bool {
         self.shards.iter().any(ShardLane::is_behind)
             || self.control.is_behind()

@@ -7,9 +7,8 @@ use super::{Answer, Asker, Outbound, ShardMail, ToBridge, ToControl, ToShard};
 use crate::channel::{ChannelName, Publication};
 use crate::ids::ShardId;
 
-/// Takes the messages of one shard to whoever they are for. A message to the shard itself is
-/// handled like any other, in its order and in a later step, so no call ever comes back into the
-/// code that it came from.
+/// Sends the messages of one shard to their receivers. Messages to the shard itself are queued and
+/// handled in order in a later step, so no call ever re-enters the code that sent it.
 #[derive(Debug)]
 pub struct Post {
     own: ShardId,
@@ -18,12 +17,12 @@ pub struct Post {
 }
 
 impl Post {
-    /// The post of shard `own`. Its own lane in `outbound` is not used.
+    /// Creates the post of the shard `own`. Its own lane in `outbound` is not used.
     pub fn new(own: ShardId, outbound: Outbound) -> Post {
         Post { own, loopback: VecDeque::new(), outbound }
     }
 
-    /// Sends a message to a shard, or to this one.
+    /// Sends a message to a shard, which may be this one.
     pub fn to_shard(&mut self, shard: ShardId, message: impl Into<ShardMail>) {
         if shard == self.own {
             self.loopback.push_back(message.into());
@@ -32,8 +31,8 @@ impl Post {
         }
     }
 
-    /// Sends a live publication to a shard with subscribers, together with those of the same
-    /// channel that were sent right before it.
+    /// Sends a live publication to a shard with subscribers. It is combined with a preceding
+    /// message of the same channel.
     pub fn publication(
         &mut self,
         shard: ShardId,
@@ -59,17 +58,17 @@ impl Post {
         }
     }
 
-    /// Sends a message to the bridge. Only where there is a bus.
+    /// Sends a message to the bridge. There must be a bus.
     pub fn to_bridge(&mut self, message: impl Into<ToBridge>) {
         self.outbound.bridge().push(message.into());
     }
 
-    /// Whether the bridge's inbox has no room.
+    /// Whether the inbox of the bridge is full.
     pub fn is_bridge_behind(&mut self) -> bool {
         self.outbound.bridge().is_behind()
     }
 
-    /// Sends an answer to whoever asked.
+    /// Sends an answer to `asker`.
     pub fn answer(&mut self, asker: Asker, answer: Answer) {
         match asker {
             Asker::Connection { connection, request, pipelined } => self.to_shard(
@@ -83,17 +82,17 @@ impl Post {
         }
     }
 
-    /// The oldest message of this shard to itself.
+    /// Removes and returns the oldest message of this shard to itself.
     pub fn take_loopback(&mut self) -> Option<ShardMail> {
         self.loopback.pop_front()
     }
 
-    /// Number of messages of this shard to itself.
+    /// Returns the number of messages of this shard to itself.
     pub fn loopback_len(&self) -> usize {
         self.loopback.len()
     }
 
-    /// Hands everything over to other threads, as far as inboxes have room. Returns the number of
+    /// Sends all messages to other threads, as far as inboxes have room. Returns the number of
     /// publications that became gaps since the last call.
     pub fn flush(&mut self) -> u64 {
         self.outbound.flush()
@@ -104,7 +103,7 @@ impl Post {
         shard != self.own && self.outbound.shard(shard).is_crowded()
     }
 
-    /// Whether messages wait for room in another thread's inbox.
+    /// Whether messages wait because the inbox of another thread is full.
     pub fn is_behind(&self) -> bool {
         self.outbound.is_behind()
     }

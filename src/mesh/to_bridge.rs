@@ -1,4 +1,4 @@
-//! Messages to the bridge, the thread that speaks to Redis: from shards and control.
+//! Messages from shards and control to the bridge, the thread for Redis.
 
 use super::{AppEvent, Asker, Publish, Ticket};
 use crate::channel::ChannelName;
@@ -6,22 +6,22 @@ use crate::channel::ChannelName;
 /// A message to the bridge.
 #[derive(Debug)]
 pub enum ToBridge {
-    /// For the bus.
+    /// A message to the bus.
     Bus(ToBus),
     /// An event for the application.
     AppEvent(Box<AppEvent>),
     /// A request of control to other nodes.
     Cluster {
-        /// Control's ticket for the answer.
+        /// The ticket of control for the answer.
         ticket: Ticket,
         /// The request.
         request: ClusterRequest,
     },
-    /// Control's answer to a request of another node.
+    /// The answer of control to a request of another node.
     Remote {
-        /// The bridge's ticket of the request.
+        /// The ticket of the bridge for the request.
         ticket: Ticket,
-        /// The answer, JSON.
+        /// The answer as JSON.
         body: Box<str>,
     },
 }
@@ -29,29 +29,28 @@ pub enum ToBridge {
 /// A message to the bus, which orders publications in place of home shards.
 #[derive(Debug)]
 pub enum ToBus {
-    /// Append this publication, and answer with its position.
+    /// Append this publication and return its position.
     Publish(Box<Publish>),
-    /// Have all nodes forget the history, keep the position.
+    /// Remove the history on all nodes, but keep the position.
     HistoryRemove {
         /// The channel.
         channel: ChannelName,
-        /// Whom to answer.
+        /// The receiver of the answer.
         asker: Asker,
     },
-    /// Find out the position of a channel. The sender is its home.
+    /// Ask Redis for the position of a channel. The sender is its home.
     Locate {
         /// The channel.
         channel: ChannelName,
     },
-    /// Read the part of a channel's history before an offset that Redis keeps. The sender is its
-    /// home.
+    /// Read the history of a channel before an offset from Redis. The sender is its home.
     ReadOlder {
         /// The channel.
         channel: ChannelName,
         /// The offset.
         before: u64,
     },
-    /// A channel was given a place that it has had before. The sender is its home.
+    /// Redis assigned a position of a channel for the second time. The sender is its home.
     Repeated {
         /// The channel.
         channel: ChannelName,
@@ -64,20 +63,20 @@ impl From<ToBus> for ToBridge {
     }
 }
 
-/// What control asks of other nodes.
+/// A request of control to other nodes.
 #[derive(Debug)]
 pub enum ClusterRequest {
-    /// Describe yourselves.
+    /// Return a description of the node.
     Describe,
-    /// Carry this out.
+    /// Carry out a call.
     Call(RemoteCall),
 }
 
-/// A method of the API, to be carried out by one node for itself.
+/// A call of a method of the API, which a node carries out for itself.
 #[derive(Debug)]
 pub struct RemoteCall {
-    /// Its name.
+    /// The name of the method.
     pub method: Box<str>,
-    /// Its parameters, a JSON object.
+    /// The parameters, as a JSON object.
     pub params: Box<str>,
 }

@@ -1,4 +1,4 @@
-//! Messages to the control thread: from shards and the bridge.
+//! Messages from shards and the bridge to the control thread.
 
 use super::{Answer, RemoteCall, Ticket};
 
@@ -12,9 +12,9 @@ pub enum ToControl {
         /// The answer.
         answer: Answer,
     },
-    /// A request of another node, which the bridge answers.
+    /// A request of another node. The bridge sends the answer.
     Remote {
-        /// The bridge's ticket for the answer.
+        /// The ticket of the bridge for the answer.
         ticket: Ticket,
         /// The request.
         call: RemoteCall,

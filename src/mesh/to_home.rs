@@ -1,5 +1,5 @@
-//! Messages to the home shard of a channel: from shards with clients, from control, and from the
-//! bridge where there is a bus.
+//! Messages to the home shard of a channel, from shards with clients, from control, and from the
+//! bridge if there is a bus.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::channel::{ChannelName, Publication};
 use crate::ids::{ConnectionId, Epoch, Moment, Position, ShardId, Since};
 use crate::protocol::HistoryPage;
 
-/// A message to the home of a channel, or to all channels at home in a shard.
+/// A message to the home of a channel, or to all channels whose home is one shard.
 #[derive(Debug)]
 pub enum ToHome {
-    /// Give this publication its offset, keep it, pass it on, and answer with its position. Only
+    /// Assign an offset to this publication, keep it, pass it on, and return its position. Only
     /// without a bus.
     Publish(Box<Publish>),
-    /// Count the sender as interested, and answer with the publications that its client missed.
+    /// Count the sender as interested, and return the missed publications of its client.
     Subscribe(Box<Subscribe>),
-    /// The sender has no subscriber any more.
+    /// The sender no longer has subscribers.
     Leave {
         /// The sender.
         shard: ShardId,
@@ -26,11 +26,11 @@ pub enum ToHome {
     },
     /// Read a page of history.
     History(Box<History>),
-    /// Forget the history, keep the position.
+    /// Remove the history, but keep the position.
     HistoryRemove {
         /// The channel.
         channel: ChannelName,
-        /// Whom to answer.
+        /// The receiver of the answer.
         asker: Asker,
     },
     /// Publications in the order of the bus.
@@ -39,10 +39,11 @@ pub enum ToHome {
         channel: ChannelName,
         /// The channel's epoch.
         epoch: Epoch,
-        /// At least one. Offsets are contiguous; 0 is outside of the channel's order.
+        /// At least one publication. Offsets are contiguous; 0 means outside of the channel's
+        /// order.
         publications: Vec<Arc<Publication>>,
     },
-    /// Publications that the bus has ordered were dropped on the way here.
+    /// Publications that the bus had ordered were dropped on the way to the home.
     Lost {
         /// The channel.
         channel: ChannelName,
@@ -51,35 +52,35 @@ pub enum ToHome {
     Located {
         /// The channel.
         channel: ChannelName,
-        /// Its position; absent if it can't be known at present.
+        /// The position, or `None` if it can't be determined at the moment.
         position: Option<Position>,
     },
-    /// The older part of a channel's history, which Redis keeps.
+    /// The older part of a channel's history, from Redis.
     Older {
         /// The channel.
         channel: ChannelName,
-        /// The offset before which was asked for.
+        /// The offset before which publications were requested.
         before: u64,
-        /// The publications; absent if they can't be read at present.
+        /// The publications, or `None` if they can't be read at the moment.
         found: Option<Found>,
     },
-    /// Everything has been read that was on the bus when this node started.
+    /// The bridge has read everything that was on the bus when this node started.
     Loaded,
-    /// Channels of a stream of the bus may have missed something.
+    /// Channels of a stream of the bus may have missed publications.
     Adrift {
         /// The stream.
         stream: usize,
         /// Number of streams.
         streams: usize,
     },
-    /// The bridge reads a stream of the bus so late that new subscribers must wait for it, or reads
-    /// it in time again.
+    /// The bridge is so late in reading a stream that new subscribers must wait, or is in time
+    /// again.
     Late {
         /// The stream.
         stream: usize,
         /// Number of streams.
         streams: usize,
-        /// Whether it is late from now on.
+        /// Whether the bridge is late from now on.
         late: bool,
     },
 }
@@ -107,13 +108,13 @@ impl ToHome {
 pub struct Publish {
     /// The channel.
     pub channel: ChannelName,
-    /// The publication, checked, with offset 0.
+    /// The checked publication, with offset 0.
     pub publication: Publication,
-    /// Do not keep it.
+    /// Whether to leave the publication out of the history.
     pub skip_history: bool,
-    /// Answer a repeat of this key with the first position and deliver it once.
+    /// The idempotency key. A repeat is not delivered again, and gets the first position.
     pub idempotency_key: Option<Box<str>>,
-    /// Whom to answer.
+    /// The receiver of the answer.
     pub asker: Asker,
 }
 
@@ -124,13 +125,13 @@ pub struct Subscribe {
     pub channel: ChannelName,
     /// The connection that subscribes.
     pub connection: ConnectionId,
-    /// Where it stands, if it recovers.
+    /// The last position of the client, if it recovers.
     pub recover: Option<Since>,
-    /// Number of the newest publications that it wants first, if it does not recover.
+    /// Number of newest publications to send first, if the client does not recover.
     pub last: usize,
-    /// Whether the home shard has made sure that it is not behind that.
+    /// Whether the home shard has verified that it is not behind that position.
     pub confirmed: bool,
-    /// Since when its client has waited for the bus, also with requests before this one.
+    /// The time since which the client has waited for the bus, including earlier requests.
     pub unserved: Option<Moment>,
 }
 
@@ -139,18 +140,18 @@ pub struct Subscribe {
 pub struct History {
     /// The channel.
     pub channel: ChannelName,
-    /// What part of its history.
+    /// The requested page.
     pub page: HistoryPage,
-    /// Maximum number of publications to return, however many the page asks for.
+    /// Maximum number of publications to return, even if the page requests more.
     pub publications_max: usize,
-    /// Maximum number of bytes that the publications may cost, unless a single one costs more.
+    /// Maximum number of bytes of the publications, unless a single one is larger.
     pub bytes_max: usize,
-    /// Whether the answer may be what the home shard has read. If not, it first makes sure that it
-    /// has read everything that the bus had acknowledged before.
+    /// Whether the home shard may answer with the publications that it has read. Otherwise it first
+    /// waits until it has read everything that the bus had acknowledged.
     pub confirmed: bool,
-    /// Since when its client has waited for the bus, also with requests before this one.
+    /// The time since which the client has waited for the bus, including earlier requests.
     pub unserved: Option<Moment>,
-    /// Whom to answer.
+    /// The receiver of the answer.
     pub asker: Asker,
 }
 
@@ -159,8 +160,8 @@ pub struct History {
 pub struct Found {
     /// The channel's epoch.
     pub epoch: Epoch,
-    /// Publications, the newest first, each with the time that it is still kept.
+    /// The publications, newest first, each with the time for which it is still kept.
     pub publications: Vec<(Duration, Arc<Publication>)>,
-    /// Whether there are none before these.
+    /// Whether there are no earlier publications.
     pub complete: bool,
 }

@@ -1,4 +1,4 @@
-//! Messages to a shard about its own clients and local channels: from home shards, the bridge and
+//! Messages to a shard about its clients and local channels, from home shards, the bridge and
 //! control.
 
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use crate::reason::ClientError;
 /// A message to a shard with subscribers or clients.
 #[derive(Debug)]
 pub enum ToShard {
-    /// The answer to [`ToHome::Subscribe`]. It stands in the queue exactly where the subscription
-    /// begins: publications behind it are live, those before it are not for this connection.
+    /// The answer to [`ToHome::Subscribe`]. Its place in the queue is the beginning of the
+    /// subscription: the connection receives publications after it, and not those before it.
     Subscribed(Box<Subscribed>),
-    /// The answer to [`ToHome::Subscribe`] if the subscription can't be granted at present.
+    /// The answer to [`ToHome::Subscribe`] if the subscription can't be granted at the moment.
     Refused {
         /// The channel.
         channel: ChannelName,
-        /// The connection that wanted to subscribe.
+        /// The connection that asked for the subscription.
         connection: ConnectionId,
         /// The reason.
         error: ClientError,
     },
-    /// Publications in the order of the channel, the next ones after all that were sent before.
+    /// Publications in the order of the channel, directly after all earlier ones.
     Live {
         /// The channel.
         channel: ChannelName,
-        /// At least one, with contiguous offsets.
+        /// At least one publication, with contiguous offsets.
         publications: Vec<Arc<Publication>>,
     },
     /// Publications after `after` were dropped on the way to this shard.
@@ -37,17 +37,17 @@ pub enum ToShard {
         channel: ChannelName,
         /// The last offset sent before the gap.
         after: u64,
-        /// The first offset after it.
+        /// The first offset after the gap.
         next: u64,
     },
-    /// The channel stands elsewhere than the messages that were sent last lead to.
+    /// The position of the channel is not the one that follows from the last messages.
     Moved {
         /// The channel.
         channel: ChannelName,
-        /// Its position.
+        /// The position of the channel.
         top: Position,
     },
-    /// A channel that a client has asked for, or published to, is new.
+    /// A client created a channel, by a request or a publication.
     Created {
         /// The client's connection.
         connection: ConnectionId,
@@ -56,29 +56,29 @@ pub enum ToShard {
     Answer {
         /// The client's connection.
         connection: ConnectionId,
-        /// The client's number for the request.
+        /// The number that the client gave to the request.
         request: u32,
-        /// Whether the connection is read on before the answer is there.
+        /// Whether the connection is read further before the answer arrives.
         pipelined: bool,
         /// The answer.
         answer: Answer,
     },
     /// A request of control to every shard.
     Control {
-        /// Control's ticket for the answer.
+        /// The ticket of control for the answer.
         ticket: Ticket,
         /// The request.
         request: ControlRequest,
     },
 }
 
-/// Any message that a shard's thread receives. Both kinds are in one queue, because their order
-/// matters: a subscription begins where its answer stands between live publications.
+/// Any message to the thread of a shard. Both kinds are in one queue because their order matters:
+/// the place of the answer among live publications is the beginning of a subscription.
 #[derive(Debug)]
 pub enum ShardMail {
-    /// For channels at home there.
+    /// A message for channels whose home is this shard.
     Home(ToHome),
-    /// For its clients.
+    /// A message for clients of this shard.
     Shard(ToShard),
 }
 
@@ -101,30 +101,30 @@ pub struct Subscribed {
     pub channel: ChannelName,
     /// The connection that subscribed.
     pub connection: ConnectionId,
-    /// Where the channel stands: the next live publication has the offset after it.
+    /// The position of the channel. The next live publication has the next offset.
     pub top: Position,
-    /// What was missed, complete, where recovery was asked for and is possible; or the newest
-    /// publications, where these were asked for.
+    /// All missed publications, if recovery was requested and is possible; or the newest
+    /// publications, if these were requested.
     pub recovered: Option<Vec<Arc<Publication>>>,
 }
 
-/// What control asks of every shard. Each shard answers once, when it is done.
+/// A request of control to shards. Each shard answers once, when it is done.
 #[derive(Clone, Debug)]
 pub enum ControlRequest {
-    /// Name the channels with subscribers here.
+    /// List the channels with subscribers on this shard.
     Channels {
-        /// Glob that names must match; empty matches all.
+        /// Glob that names must match; an empty one matches all.
         pattern: Box<str>,
-        /// Only names above this one; empty begins at the first.
+        /// Only names after this one; an empty one begins at the first.
         after: Box<str>,
-        /// Most names to return: the smallest ones.
+        /// Maximum number of names to return, beginning with the smallest.
         limit: usize,
     },
     /// Close connections.
     Disconnect {
-        /// Which ones.
+        /// The connections.
         target: Target,
-        /// Connections to spare.
+        /// Connections that stay open.
         whitelist: Vec<ConnectionId>,
         /// The code in the close frame.
         code: u16,
@@ -133,36 +133,36 @@ pub enum ControlRequest {
     },
     /// End subscriptions.
     Unsubscribe {
-        /// Whose.
+        /// The connections.
         target: Target,
-        /// Of which channel; absent means of all.
+        /// The channel, or `None` for all channels.
         channel: Option<ChannelName>,
     },
-    /// Subscribe connections, of protocols whose messages name their channel. The answer comes
-    /// when all of these subscriptions have begun.
+    /// Subscribe connections. Only protocols whose messages name their channel support this. The
+    /// answer comes when all of these subscriptions have begun.
     Subscribe {
-        /// Which ones.
+        /// The connections.
         target: Target,
-        /// To what.
+        /// The channel.
         channel: ChannelName,
-        /// Where they stand, if what they missed is wanted.
+        /// The last position of the clients, if missed publications are requested.
         recover: Option<Since>,
     },
-    /// Close every connection with 3001, spread evenly over this time. No answer until done.
+    /// Close all connections with 3001, spread evenly over this time. The answer comes at the end.
     Drain {
-        /// Time for the last close, from now.
+        /// Time from now until the last close.
         over: Duration,
-        /// When no connection lingers any longer for its peer's answer to the close, from now: a
-        /// peer that is gone without a word must not delay the end.
+        /// Time from now after which no connection waits for the close frame of its peer, so that a
+        /// vanished peer does not delay the end.
         last_end: Duration,
     },
 }
 
-/// Connections that a request of the application means.
+/// The connections of a request of the application.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Those of this user; empty means anonymous ones.
+    /// The user of the connections; empty means anonymous ones.
     pub user: Box<str>,
-    /// Only this one.
+    /// If set, only this connection.
     pub connection: Option<ConnectionId>,
 }

@@ -1,11 +1,11 @@
-//! One wake for one sleep, however many send: a flag that says whether the receiver sleeps.
+//! One wake per sleep, even with many senders. A flag tells whether the receiver sleeps.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-/// Ends a thread's sleep.
+/// Ends the sleep of a thread.
 pub trait Wake: Send + fmt::Debug {
-    /// Wakes the thread. Called at most once for each of its sleeps.
+    /// Wakes the thread. It is called at most once per sleep.
     fn wake(&self);
 }
 
@@ -13,27 +13,27 @@ const RUNNING: u32 = 0;
 const SLEEPING: u32 = 1;
 const NOTIFIED: u32 = 2;
 
-/// The receiver's state, as senders see it.
+/// The state of the receiver, for senders.
 ///
-/// The receiver stores SLEEPING and then looks into its queue; a sender puts into the queue and
-/// then looks at the flag. With a full fence between each pair, at least one sees the other: no
-/// batch waits while its receiver sleeps.
+/// The receiver stores SLEEPING and then checks its queue; a sender adds to the queue and then
+/// checks the flag. There is a full fence between the two steps of each. So at least one of them
+/// sees the other, and no batch waits while its receiver sleeps.
 #[derive(Debug, Default)]
 pub struct WakeFlag(AtomicU32);
 
 impl WakeFlag {
-    /// The receiver is about to sleep; it must look into its queue once more after this.
+    /// Announces that the receiver is about to sleep. It must check its queue once more after this.
     pub fn sleep(&self) {
         self.0.store(SLEEPING, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// The receiver does not sleep.
+    /// Announces that the receiver is awake.
     pub fn wake_up(&self) {
         self.0.store(RUNNING, Ordering::Relaxed);
     }
 
-    /// A sender has put something into the queue. Answers whether it must wake the receiver.
+    /// Announces a new batch in the queue. Returns whether the sender must wake the receiver.
     pub fn notify(&self) -> bool {
         fence(Ordering::SeqCst);
         if crate::sabotage!(LostWake) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::protocol::Protocol;
 use crate::reason::{CloseReason, DropReason, Eviction};
 
-/// A number that one thread writes and others read. Adding is a plain load and store: no
-/// read-modify-write, no contention.
+/// A number that one thread writes and others read. Adding is a plain load and store, so there is
+/// no read-modify-write and no contention.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -28,7 +28,7 @@ impl Counter {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The value, from any thread.
+    /// Returns the value. Any thread may call it.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -42,7 +42,7 @@ pub struct DurationCounters {
 }
 
 impl DurationCounters {
-    /// Upper bounds of the buckets, in microseconds; one more bucket has no bound.
+    /// Upper bounds of the buckets, in microseconds. One further bucket has no bound.
     pub const BOUNDS_MICROS: [u64; 14] = [
         50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
         1_000_000, 5_000_000,
@@ -56,83 +56,83 @@ impl DurationCounters {
         self.sum_nanos.add((duration.as_nanos() as u64).wrapping_mul(count));
     }
 
-    /// Counts of each bucket (not cumulative), and the sum of all durations in seconds.
+    /// Returns the count of each bucket, not cumulative, and the sum of all durations in seconds.
     pub fn snapshot(&self) -> (Vec<u64>, f64) {
         let counts = self.buckets.iter().map(Counter::value).collect();
         (counts, self.sum_nanos.value() as f64 / 1e9)
     }
 }
 
-/// Everything that the bridge counts.
+/// The counters of the bridge.
 #[derive(Debug, Default)]
 pub struct BridgeCounters {
-    /// 1 while publications can be appended and are read back.
+    /// 1 while Redis accepts publications and this node reads them back.
     pub up: Counter,
-    /// 1 from when this node first knew all that the streams keep: before, nobody can subscribe.
+    /// 1 once this node has loaded all streams. No client can subscribe before that.
     pub joined: Counter,
-    /// Publications that were appended.
+    /// Publications appended to a stream.
     pub appended: Counter,
-    /// Publications that were not, and certainly so.
+    /// Publications that were certainly not appended.
     pub unavailable: Counter,
-    /// Publications that may have been.
+    /// Publications that may have been appended.
     pub unknown: Counter,
-    /// Publications refused because too many waited.
+    /// Publications refused because too many were waiting.
     pub full: Counter,
-    /// Bytes of publications that wait.
+    /// Bytes of waiting publications.
     pub pending_bytes: Counter,
     /// Publications from the API.
     pub publications_api: Counter,
-    /// Publications from ingested streams.
+    /// Publications from ingest streams.
     pub publications_ingest: Counter,
-    /// Streams that this node ingests.
+    /// Ingest streams that this node reads.
     pub ingest_active: Counter,
-    /// Entries of ingested streams that were published.
+    /// Entries of ingest streams that were published.
     pub ingest_published: Counter,
-    /// Those that had been published before.
+    /// Entries of ingest streams that had already been published.
     pub ingest_repeated: Counter,
-    /// Those that can't be published.
+    /// Entries of ingest streams that can't be published.
     pub ingest_parked: Counter,
-    /// Those that were deleted before they were done.
+    /// Entries of ingest streams that were deleted before they were published.
     pub ingest_deleted: Counter,
-    /// Entries that were read.
+    /// Entries read from streams.
     pub entries: Counter,
-    /// Entries that no node can have written.
+    /// Entries in a form that no node writes.
     pub malformed: Counter,
-    /// Times that a stream had a hole.
+    /// Number of holes found in streams.
     pub holes: Counter,
-    /// Times that a stream began a new epoch.
+    /// Number of new epochs of streams.
     pub epoch_changes: Counter,
-    /// Publications that found no room on their way to a shard.
+    /// Publications dropped because the way to a shard was full.
     pub dropped: Counter,
-    /// Milliseconds by which the reader is late: between the last entry's append and its reading,
-    /// or since the oldest entry is known that it has not passed.
+    /// Delay of the reader in milliseconds: from the append of the last entry to its reading, or
+    /// the age of the oldest entry that is known but not read.
     pub lag_millis: Counter,
-    /// Calls that read histories of single channels.
+    /// Calls that read the history of a single channel.
     pub history_reads: Counter,
-    /// Seconds that the shortest stream reaches back.
+    /// Seconds that the stream with the shortest window covers.
     pub window_seconds: Counter,
-    /// Events that were appended.
+    /// Events appended to the stream of events.
     pub events_written: Counter,
-    /// Events that found no room on their way.
+    /// Events dropped because a queue was full.
     pub events_dropped: Counter,
-    /// Connections to Redis that were made.
+    /// Connections made to Redis.
     pub connects: Counter,
-    /// Times that all connections were made anew because they led to different servers.
+    /// Number of times that all connections were renewed because they led to different servers.
     pub renewals: Counter,
-    /// Times that they were because a Sentinel had named another primary.
+    /// Number of times that all connections were renewed because a Sentinel named another primary.
     pub switches: Counter,
-    /// Nanoseconds of processor time that the thread has used.
+    /// CPU time of the thread, in nanoseconds.
     pub cpu_nanos: Counter,
-    /// Why the node waits for Redis, or is degraded: for `/ready`.
+    /// The current problem with Redis, for `/ready`. Empty if there is none.
     pub trouble: Notice,
 }
 
-/// A sentence that one thread writes and another one shows, once in a while.
+/// A text that one thread writes and another one occasionally reads.
 #[derive(Debug, Default)]
 pub struct Notice(Mutex<String>);
 
 impl Notice {
-    /// Replaces the text. An empty one means that there is nothing to say.
+    /// Replaces the text. An empty text means that there is no notice.
     pub fn set(&self, text: &str) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *kept != text {
@@ -140,89 +140,89 @@ impl Notice {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn text(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Everything that one shard counts.
+/// The counters of one shard.
 #[derive(Debug, Default)]
 pub struct ShardCounters {
-    /// Connections that are open, by protocol.
+    /// Open connections, by protocol.
     pub connections: [Counter; Protocol::COUNT],
-    /// Sockets whose request is not complete, or waits for the channels that it asked for.
+    /// Sockets whose request is incomplete, or waits for its channels.
     pub handshaking: Counter,
     /// Requests that became connections.
     pub handshakes_ok: Counter,
-    /// Requests that were refused with a status.
+    /// Requests refused with an HTTP status.
     pub handshakes_refused: Counter,
-    /// Requests that were not complete in time.
+    /// Requests that were not completed in time.
     pub handshakes_timeout: Counter,
-    /// Sockets answered 503 because a limit was reached.
+    /// Sockets refused with 503 because a limit was reached.
     pub handshakes_full: Counter,
-    /// Upgrades of plain WebSocket whose channels could not be subscribed at present.
+    /// Plain WebSocket upgrades refused because their channels were temporarily not available.
     pub handshakes_unavailable: Counter,
-    /// Sockets answered 503 because too many of their subnet waited for `accept_rate`.
+    /// Sockets refused with 503 because too many of their subnet waited for `accept_rate`.
     pub handshakes_busy: Counter,
-    /// Sockets that were reset while they waited.
+    /// Sockets reset by the client while they waited.
     pub handshakes_gone: Counter,
-    /// 1 while there is no room for one more connection.
+    /// 1 while the shard can't accept another connection.
     pub full: Counter,
-    /// When a client was last refused because there was no room, in nanoseconds; 0 for never.
+    /// Time of the last refusal because the shard was full, in nanoseconds; 0 means never.
     pub refused_full_nanos: Counter,
-    /// When a client was last refused because too many of its subnet waited; 0 for never.
+    /// Time of the last refusal because too many of a subnet waited, in nanoseconds; 0 means never.
     pub refused_busy_nanos: Counter,
-    /// Ended connections, by reason.
+    /// Closed connections, by reason.
     pub closes: [Counter; CloseReason::ALL.len()],
-    /// Publications that entered through clients of this shard.
+    /// Publications from clients of this shard.
     pub publications_client: Counter,
-    /// Publications that entered through the API and have their home here.
+    /// Publications from the API whose home is this shard.
     pub publications_api: Counter,
-    /// Publications handed to sockets or outboxes, once for each subscriber.
+    /// Publications handed to sockets or outboxes, counted once for each subscriber.
     pub deliveries: Counter,
     /// Bytes handed to the kernel.
     pub delivered_bytes: Counter,
-    /// Time from entrance to the kernel.
+    /// Time from acceptance of a publication to its write into a socket.
     pub delivery: DurationCounters,
-    /// Memory of outboxes.
+    /// Bytes in outboxes.
     pub outbox_bytes: Counter,
     /// Bytes of unfinished messages and requests.
     pub inbound_bytes: Counter,
-    /// Bytes of history kept here.
+    /// Bytes of histories on this shard.
     pub history_bytes: Counter,
-    /// Bytes of answers to publications with idempotency keys.
+    /// Bytes of kept results of publications with idempotency keys.
     pub idempotency_bytes: Counter,
-    /// What the history kept and dropped before its time, by reason.
+    /// Entries that histories dropped early, by reason.
     pub evictions: [Counter; Eviction::ALL.len()],
-    /// Channels that have their home here.
+    /// Channels whose home is this shard.
     pub channels_home: Counter,
-    /// Those of them with subscribers.
+    /// Channels whose home is this shard and that have subscribers.
     pub channels_in_use: Counter,
-    /// Channels that clients of this shard have created.
+    /// Channels created by clients of this shard.
     pub channels_created: Counter,
-    /// Channels that were refused because there were too many, or too many new ones.
+    /// New channels refused because of their total number or rate.
     pub channels_refused: Counter,
-    /// Channels with subscribers here.
+    /// Channels with subscribers on this shard.
     pub channels_local: Counter,
-    /// Subscriptions here.
+    /// Subscriptions of connections on this shard.
     pub subscriptions: Counter,
-    /// Messages not delivered, by reason.
+    /// Undelivered messages, by reason.
     pub drops: [Counter; DropReason::ALL.len()],
-    /// Recoveries that returned all that was missed.
+    /// Recoveries that returned all missed publications.
     pub recoveries_ok: Counter,
-    /// Recoveries that could not.
+    /// Recoveries that could not return all missed publications.
     pub recoveries_failed: Counter,
     /// Turns that took longer than 10 ms.
     pub loop_stalls: Counter,
-    /// Nanoseconds in which the shard did not sleep.
+    /// Time in which the shard did not sleep, in nanoseconds.
     pub busy_nanos: Counter,
-    /// The last turn's moment, in nanoseconds: shows whether the thread makes progress.
+    /// Time of the last turn, in nanoseconds. It shows whether the thread makes progress.
     pub alive_nanos: Counter,
-    /// Mismatches that audits found.
+    /// Inconsistencies found by audits.
     pub audit_errors: Counter,
     /// Panics while one connection's bytes were parsed.
     pub panics: Counter,
-    /// Accepts that failed for want of descriptors or memory.
+    /// Accepts that failed because descriptors or memory were used up.
     pub accept_errors: Counter,
 }

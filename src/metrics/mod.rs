@@ -1,4 +1,4 @@
-//! What is counted. Each thread writes counters of its own with relaxed stores; a scrape sums them.
+//! Metrics. Each thread writes its own counters with relaxed stores, and a scrape sums them.
 
 mod counters;
 mod process;

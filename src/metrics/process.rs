@@ -1,21 +1,21 @@
-//! What the process costs, as the kernel counts it.
+//! Resource usage of the process, from the kernel.
 
 use std::fs;
 
-/// Ticks per second of the times in `/proc`: part of the kernel's interface, whatever its clock.
+/// Ticks per second of times in `/proc`. The value is part of the kernel's interface.
 const USER_HZ: f64 = 100.0;
 
-/// What the process has used.
+/// Resource usage of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
-    /// Bytes of memory that are resident.
+    /// Bytes of resident memory.
     pub resident_bytes: u64,
-    /// Processor time of all threads, in seconds, in user and kernel mode.
+    /// CPU time of all threads in user and kernel mode, in seconds.
     pub cpu_seconds: f64,
 }
 
 impl Process {
-    /// Reads `/proc/self`. What can't be read there, as without a mounted `/proc`, is 0.
+    /// Reads `/proc/self`. Values that can't be read are 0, for example without a mounted `/proc`.
     pub fn read() -> Process {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -26,13 +26,13 @@ impl Process {
     }
 }
 
-/// The line `VmRSS: 1234 kB`.
+/// Parses the line `VmRSS: 1234 kB`.
 fn parse_resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Fields 14 and 15. The second one, a name in parentheses, may hold spaces.
+/// Sums fields 14 and 15. Field 2 is a name in parentheses and may contain spaces.
 fn parse_cpu(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11);

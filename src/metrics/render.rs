@@ -1,7 +1,7 @@
-//! One page of metrics: sums every shard's counters at each scrape.
+//! Renders the page of metrics. Each scrape sums the counters of all shards.
 //!
-//! Labels come from closed sets only, never a channel, a user or an address: a client must not be
-//! able to make the page longer.
+//! Labels have values from fixed sets, never channels, users or addresses. Otherwise a client could
+//! make the page longer.
 
 mod bridge;
 mod families;
@@ -24,14 +24,14 @@ use families::{Families, by_shard, labelled, unlabelled};
 /// The text formats that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus' own, version 0.0.4.
+    /// The text format of Prometheus, version 0.0.4.
     Prometheus,
     /// OpenMetrics, version 1.0.0.
     OpenMetrics,
 }
 
 impl Format {
-    /// What a request with this `Accept` header gets.
+    /// Returns the format for a request with this `Accept` header.
     pub fn from_accept(accept: &str) -> Format {
         if accept.contains("application/openmetrics-text") {
             Format::OpenMetrics
@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// Value of the `Content-Type` header.
+    /// Returns the value of the `Content-Type` header.
     pub const fn content_type(self) -> &'static str {
         match self {
             Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -49,15 +49,15 @@ impl Format {
     }
 }
 
-/// Everything that is counted, ready to be rendered.
+/// All metrics of the node.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
 }
 
 impl Metrics {
-    /// Metrics of the shards that count in `shards`, and of the bridge if there is one, with the
-    /// time from `now`.
+    /// Creates metrics from the counters of the shards and, if there is one, of the bridge. `now`
+    /// is the clock.
     pub fn new(
         shards: Vec<Arc<ShardCounters>>,
         bridge: Option<Arc<BridgeCounters>>,
@@ -69,10 +69,10 @@ impl Metrics {
         Metrics { registry }
     }
 
-    /// The page.
+    /// Renders the page.
     ///
     /// # Errors
-    /// It would be longer than [`METRICS_BYTES_MAX`].
+    /// The page would be longer than [`METRICS_BYTES_MAX`].
     pub fn render(&self, format: Format) -> Result<String, fmt::Error> {
         let mut page = Page { text: String::with_capacity(16 * 1024) };
         text::encode(&mut page, &self.registry)?;
@@ -83,7 +83,7 @@ impl Metrics {
     }
 }
 
-/// A text that can't grow without bound.
+/// A text of bounded length.
 struct Page {
     text: String,
 }
@@ -98,8 +98,8 @@ impl Write for Page {
     }
 }
 
-/// Rewrites what the two formats say differently: in OpenMetrics a family is named without the
-/// suffix that its samples bear, and has types that Prometheus' own format lacks.
+/// Converts OpenMetrics to the text format of Prometheus. In OpenMetrics the name of a family lacks
+/// the suffix of its samples, and there are additional types.
 fn to_prometheus(open: &str) -> String {
     let mut out = String::with_capacity(open.len() + 1024);
     let mut help = None;
@@ -126,7 +126,7 @@ fn to_prometheus(open: &str) -> String {
     out
 }
 
-/// Reads the shards' counters at each scrape.
+/// Collects all counters at each scrape.
 #[derive(Debug)]
 struct Shards {
     shards: Vec<Arc<ShardCounters>>,
@@ -136,12 +136,12 @@ struct Shards {
 }
 
 impl Shards {
-    /// The sum of one counter over all shards.
+    /// Sums one counter over all shards.
     fn sum(&self, counter: fn(&ShardCounters) -> &Counter) -> u64 {
         self.shards.iter().map(|counters| counter(counters).value()).sum()
     }
 
-    /// One counter of every shard, with the shard's number.
+    /// Returns one counter of every shard, with the index of the shard.
     fn each(&self, counter: fn(&ShardCounters) -> &Counter) -> impl Iterator<Item = (u64, u64)> {
         let numbered = self.shards.iter().enumerate();
         numbered.map(move |(index, counters)| (index as u64, counter(counters).value()))
@@ -172,9 +172,9 @@ impl Shards {
             }
         }
         families.gauge(family, rows)?;
-        let family = ("corecast_handshaking", "Sockets whose request has no answer yet.");
+        let family = ("corecast_handshaking", "Sockets whose request has no response yet.");
         families.gauge(family, unlabelled(self.sum(|counters| &counters.handshaking)))?;
-        let family = ("corecast_handshakes", "Requests that were to open a connection.");
+        let family = ("corecast_handshakes", "Requests to open a connection, by result.");
         let results = [
             ("ok", self.sum(|counters| &counters.handshakes_ok)),
             ("refused", self.sum(|counters| &counters.handshakes_refused)),
@@ -185,13 +185,14 @@ impl Shards {
             ("gone", self.sum(|counters| &counters.handshakes_gone)),
         ];
         families.counter(family, labelled("result", results))?;
-        let family = ("corecast_closes", "Ended connections.");
+        let family = ("corecast_closes", "Closed connections, by reason.");
         let closes = CloseReason::ALL.iter().enumerate().map(|(at, reason)| {
             let count: u64 = self.shards.iter().map(|counters| counters.closes[at].value()).sum();
             (reason.row().label, count)
         });
         families.counter(family, labelled("reason", closes))?;
-        let family = ("corecast_accept_errors", "Accepts that failed: no descriptors, no memory.");
+        let family =
+            ("corecast_accept_errors", "Accepts that failed for lack of descriptors or memory.");
         families.counter(family, unlabelled(self.sum(|counters| &counters.accept_errors)))?;
         let family = ("corecast_inbound_bytes", "Bytes of unfinished messages and requests.");
         families.gauge(family, unlabelled(self.sum(|counters| &counters.inbound_bytes)))
@@ -201,7 +202,7 @@ impl Shards {
         let of_bridge = |counter: fn(&BridgeCounters) -> &Counter| {
             self.bridge.as_ref().map_or(0, |counters| counter(counters).value())
         };
-        let family = ("corecast_publications", "Publications by where they entered.");
+        let family = ("corecast_publications", "Accepted publications, by source.");
         let sources = [
             (
                 "api",
@@ -212,57 +213,63 @@ impl Shards {
             ("ingest", of_bridge(|counters| &counters.publications_ingest)),
         ];
         families.counter(family, labelled("source", sources))?;
-        let family = ("corecast_deliveries", "Publications handed to subscribers.");
+        let family = ("corecast_deliveries", "Publications delivered to subscribers.");
         families.counter(family, by_shard(self.each(|counters| &counters.deliveries)))?;
-        let family = ("corecast_delivered_bytes", "Bytes handed to the kernel.");
+        let family = ("corecast_delivered_bytes", "Bytes written to sockets.");
         families.counter(family, by_shard(self.each(|counters| &counters.delivered_bytes)))?;
-        let family =
-            ("corecast_delivery_seconds", "Time from a publication's entrance to the kernel.");
+        let family = (
+            "corecast_delivery_seconds",
+            "Time from accepting a publication to writing it to a socket.",
+        );
         families.histogram(family, self.shards.iter().map(|counters| &counters.delivery))?;
-        let family = ("corecast_outbox_bytes", "Memory of what waits for clients.");
+        let family = ("corecast_outbox_bytes", "Bytes that wait in outboxes of clients.");
         families.gauge(family, by_shard(self.each(|counters| &counters.outbox_bytes)))?;
-        let family = ("corecast_drops", "Messages that were not delivered.");
+        let family = ("corecast_drops", "Messages that were not delivered, by reason.");
         let drops = DropReason::ALL.iter().enumerate().map(|(at, reason)| {
             let count: u64 = self.shards.iter().map(|counters| counters.drops[at].value()).sum();
             (reason.row().label, count)
         });
         families.counter(family, labelled("reason", drops))?;
         let family =
-            ("corecast_recoveries", "Subscriptions for which what they missed was asked for.");
+            ("corecast_recoveries", "Subscriptions that asked for missed publications, by result.");
         let results = [
             ("ok", self.sum(|counters| &counters.recoveries_ok)),
             ("failed", self.sum(|counters| &counters.recoveries_failed)),
         ];
         families.counter(family, labelled("result", results))?;
-        let family = ("corecast_history_bytes", "Bytes of history.");
+        let family = ("corecast_history_bytes", "Bytes of all histories in memory.");
         families.gauge(family, unlabelled(self.sum(|counters| &counters.history_bytes)))?;
-        let family = ("corecast_history_evictions", "What histories dropped before its time.");
+        let family =
+            ("corecast_history_evictions", "Entries that histories dropped early, by reason.");
         let evictions = Eviction::ALL.iter().enumerate().map(|(at, reason)| {
             let count: u64 =
                 self.shards.iter().map(|counters| counters.evictions[at].value()).sum();
             (reason.row().label, count)
         });
         families.counter(family, labelled("reason", evictions))?;
-        let family = ("corecast_idempotency_bytes", "Bytes of remembered idempotency keys.");
+        let family = ("corecast_idempotency_bytes", "Bytes of kept idempotency keys.");
         families.gauge(family, unlabelled(self.sum(|counters| &counters.idempotency_bytes)))?;
         let family = ("corecast_channels", "Channels with subscribers or history.");
         families.gauge(family, unlabelled(self.sum(|counters| &counters.channels_home)))?;
         let family = ("corecast_channels_in_use", "Channels with subscribers.");
         families.gauge(family, unlabelled(self.sum(|counters| &counters.channels_in_use)))?;
-        let family = ("corecast_channels_created", "Channels that clients created.");
+        let family = ("corecast_channels_created", "Channels created by clients.");
         families.counter(family, unlabelled(self.sum(|counters| &counters.channels_created)))?;
-        let family = ("corecast_channels_refused", "Channels refused: too many, or too fast.");
+        let family = (
+            "corecast_channels_refused",
+            "New channels refused because of their total number or rate.",
+        );
         families.counter(family, unlabelled(self.sum(|counters| &counters.channels_refused)))?;
         let family = ("corecast_subscriptions", "Subscriptions of all connections.");
         families.gauge(family, unlabelled(self.sum(|counters| &counters.subscriptions)))
     }
 
     fn encode_shards(&self, families: &mut Families<'_>) -> fmt::Result {
-        let family = ("corecast_loop_stalls", "Turns that took longer than 10 ms.");
+        let family = ("corecast_loop_stalls", "Turns of a shard that took longer than 10 ms.");
         families.counter(family, by_shard(self.each(|counters| &counters.loop_stalls)))?;
         let family = (
             "corecast_shard_busy_ratio",
-            "Share of time not slept since the scrape before last, at least one second.",
+            "Share of time in which a shard was busy since the scrape before last.",
         );
         let busy = self.each(|counters| &counters.busy_nanos).map(|(_, nanos)| nanos).collect();
         let ratios = {
@@ -272,20 +279,21 @@ impl Shards {
         let rows = ratios.into_iter().enumerate();
         families
             .gauge(family, rows.map(|(index, ratio)| ([("shard", index.to_string())], ratio)))?;
-        let family = ("corecast_audit_errors", "Mismatches that audits found: each is a fault.");
+        let family = ("corecast_audit_errors", "Inconsistencies found by audits. Each is a bug.");
         families.counter(family, unlabelled(self.sum(|counters| &counters.audit_errors)))?;
-        let family = ("corecast_panics", "Panics that ended one connection: each is a fault.");
+        let family = ("corecast_panics", "Panics that closed one connection. Each is a bug.");
         families.counter(family, unlabelled(self.sum(|counters| &counters.panics)))
     }
 
     fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = Process::read();
-        let family = ("corecast_process_resident_bytes", "Resident memory.");
+        let family = ("corecast_process_resident_bytes", "Resident memory of the process.");
         families.gauge(family, unlabelled(process.resident_bytes))?;
-        let family = ("corecast_process_cpu_seconds", "Processor time, user and kernel mode.");
+        let family =
+            ("corecast_process_cpu_seconds", "CPU time of the process in user and kernel mode.");
         families.counter(family, unlabelled(process.cpu_seconds))?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
-        let help = "The version that runs.";
+        let help = "Version of the server.";
         families
             .0
             .encode_descriptor("corecast_build", help, None, MetricType::Info)?
@@ -296,13 +304,13 @@ impl Shards {
 /// Two earlier readings of the shards' busy time.
 #[derive(Debug, Default)]
 struct BusySamples {
-    /// The scrape before last.
+    /// The reading that ratios refer to.
     older: BusySample,
-    /// The last scrape that was at least a window after `older`.
+    /// The last reading that is at least a window newer than `older`.
     newer: BusySample,
 }
 
-/// Busy nanoseconds of each shard at a moment; at the start, none.
+/// Busy nanoseconds of each shard at a moment. Empty at the start.
 #[derive(Clone, Debug, Default)]
 struct BusySample {
     at_nanos: u64,
@@ -310,7 +318,7 @@ struct BusySample {
 }
 
 impl BusySamples {
-    /// Each shard's share of busy time since the older reading, from 0 to 1.
+    /// Returns the share of busy time of each shard since the older reading, from 0 to 1.
     fn ratios(&mut self, at_nanos: u64, busy_nanos: Vec<u64>) -> Vec<f64> {
         let now = BusySample { at_nanos, busy_nanos };
         if at_nanos >= self.newer.at_nanos + BUSY_WINDOW_NANOS {

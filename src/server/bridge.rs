@@ -71,6 +71,8 @@ pub(super) fn stop(common: &Common, end: Moment) {
         }
     }
     if !common.stopping.is_done() {
-        tracing::warn!("Redis is away: other nodes will tell of the end of this one");
+        tracing::warn!(
+            "Redis is away, so this node could not report its end; another node will report it"
+        );
     }
 }

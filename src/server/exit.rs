@@ -17,7 +17,7 @@ pub(super) fn wait(common: &Common, drained: &Drained) {
         return;
     }
     let end = sys::now().after(plan.drain);
-    tracing::info!(drain = ?plan.drain, "draining; a second signal stops at once");
+    tracing::info!(drain = ?plan.drain, "draining; a second signal stops the node at once");
     common.status.set_phase(Phase::Draining);
     drained.begin(plan);
     if !wait_until(end, || drained.is_done()) {
@@ -27,7 +27,7 @@ pub(super) fn wait(common: &Common, drained: &Drained) {
     if drained.is_done() && common.settings.redis.is_on() {
         bridge::stop(common, end);
     } else if !drained.is_done() {
-        tracing::warn!("not every connection has ended in time");
+        tracing::warn!("some connections were still open at the end of server.drain");
     }
 }
 
@@ -36,7 +36,9 @@ fn wait_for_signal() -> Signal {
         match sys::wait_for_signal(None) {
             Some(signal) if signal.ends() => return signal,
             Some(Signal::Reload) => {
-                tracing::warn!("SIGHUP: settings are read at start only; restart to change them");
+                tracing::warn!(
+                    "ignored SIGHUP: settings are only read at the start; restart to change them"
+                );
             }
             _ => {}
         }
@@ -49,8 +51,8 @@ fn leave(common: &Common, plan: Plan) -> bool {
     if plan.delay.is_zero() {
         return true;
     }
-    tracing::info!(delay = ?plan.delay, "about to drain: /ready and /health say so, and clients \
-        are still taken; a second signal stops at once");
+    tracing::info!(delay = ?plan.delay, "leaving: /ready and /health return 503, and clients are \
+        still accepted until server.drain_delay is over; a second signal stops the node at once");
     common.status.set_phase(Phase::Leaving);
     wait_until(sys::now().after(plan.delay), || false)
 }
@@ -60,7 +62,7 @@ fn wait_until(end: Moment, is_done: impl Fn() -> bool) -> bool {
     while !is_done() && sys::now() < end {
         let left = end.since(sys::now()).min(LOOK_INTERVAL);
         if sys::wait_for_signal(Some(left)).is_some_and(Signal::ends) {
-            tracing::warn!("second signal: stopping at once");
+            tracing::warn!("stopping at once because of a second signal");
             return false;
         }
     }

@@ -161,8 +161,8 @@ fn warn_of_capacity(common: &Common, report: &StartupReport) {
     if fit < wanted && !common.settings.dev {
         let each = if report.private_tables { "each shard" } else { "the process" };
         tracing::warn!(
-            "server.max_connections is {wanted}, and {fit} connections fit: {each} may have {} \
-             descriptors. Raise that limit (ulimit -n, LimitNOFILE=), or lower \
+            "server.max_connections is {wanted}, but only {fit} connections are possible, because \
+             {each} may have {} descriptors. Raise that limit (ulimit -n, LimitNOFILE=), or lower \
              server.max_connections",
             report.descriptors_max
         );

@@ -64,14 +64,14 @@ fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, repo
     #[cfg(feature = "sabotage")]
     crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
     if let Err(error) = sys::pin_to_core(core) {
-        tracing::warn!(%error, core, "a shard is not pinned");
+        tracing::warn!(%error, core, "could not pin a shard to its core");
     }
     let private = common.settings.server.private_fd_tables && {
         // What main made stays: stdio and the wakes. Everything later is another thread's.
         sys::own_descriptors(&common.wakes)
             .inspect_err(|error| {
-                tracing::warn!(%error, "descriptor tables are shared: the limit on open files \
-                    counts for the whole process");
+                tracing::warn!(%error, "shards share one descriptor table: the limit on open \
+                    files applies to the whole process");
             })
             .is_ok()
     };
@@ -86,7 +86,7 @@ fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, repo
         Choice::Auto => match Ring::new(wake) {
             Ok(ring) => run_ring(member, ring),
             Err(error) => {
-                tracing::warn!(%error, "io_uring is refused; using epoll");
+                tracing::warn!(%error, "the kernel refused io_uring; using epoll");
                 run_epoll(member);
             }
         },
@@ -134,7 +134,7 @@ async fn serve<D: Driver + 'static>(member: ShardStart<'_>, driver: D, pause: Pa
             // A task of its own: monoio polls its main future without letting I/O in between.
             monoio::spawn(turn_loop(running, pause)).await;
         }
-        None => tracing::debug!("a shard did not begin"),
+        None => tracing::debug!("a shard did not start"),
     }
 }
 
@@ -251,7 +251,7 @@ impl Pause {
         match self {
             Pause::Ring => {
                 if let Err(error) = busy.readable(false).await {
-                    tracing::debug!(%error, "pause");
+                    tracing::debug!(%error, "could not wait for the runtime's descriptor");
                 }
             }
             Pause::Epoll => Yield(false).await,

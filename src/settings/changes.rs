@@ -1,20 +1,20 @@
-//! Which settings another value of [`super::Settings`] may change while the node runs.
+//! The settings that another value of [`super::Settings`] may change while the node runs.
 
-/// When a setting that was changed takes effect.
+/// The time at which a changed setting takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// As soon as threads are handed the new settings: each looks it up where it needs it, or
-    /// derives it anew.
+    /// As soon as threads get the new settings. They read the setting where they need it, or derive
+    /// values from it again.
     Running,
-    /// At the next start: it was built into a socket, a thread, a table or a pool, or other nodes
-    /// and clients rely on it.
+    /// At the next start, because a socket, thread, table or pool depends on it, or because other
+    /// nodes or clients rely on it.
     Restart,
 }
 
 use Change::{Restart, Running};
 
-/// Every setting. Options of a namespace stand here as those of `[channel]`; a namespace itself may
-/// come and go.
+/// All settings. Options of a namespace are listed as those of `[channel]`. Namespaces may be added
+/// and removed.
 pub const CHANGES: [(&str, Change); 70] = [
     ("server.listen", Restart),
     ("server.api_listen", Restart),
@@ -27,8 +27,8 @@ pub const CHANGES: [(&str, Change); 70] = [
     ("server.drain_delay", Running),
     ("server.drain", Running),
     ("client.allowed_origins", Running),
-    ("client.ping_interval", Restart), // Clients were told.
-    ("client.pong_timeout", Restart),  // Listeners hand it to the kernel.
+    ("client.ping_interval", Restart), // Clients know it.
+    ("client.pong_timeout", Restart),  // Listeners pass it to the kernel.
     ("client.handshake_timeout", Running),
     ("client.stale_timeout", Running),
     ("client.message_bytes_max", Running),
@@ -45,7 +45,7 @@ pub const CHANGES: [(&str, Change); 70] = [
     ("channel.data", Restart), // Histories hold payloads of the old type.
     ("channel.history_size", Running),
     ("channel.history_ttl", Running),
-    ("channel.durable_history", Restart), // It must be alike on all nodes.
+    ("channel.durable_history", Restart), // It must be the same on all nodes.
     ("channel.force_recovery", Running),
     ("channel.force_positioning", Running),
     ("channel.allow_recovery", Running),
@@ -74,7 +74,7 @@ pub const CHANGES: [(&str, Change); 70] = [
     ("redis.prefix", Restart),
     ("redis.streams", Restart),
     ("redis.stream_bytes_max", Running),
-    ("redis.ingest", Restart), // Each stream has a task of its own.
+    ("redis.ingest", Restart), // Each stream has its own task.
     ("events.stream", Restart),
     ("events.entries_max", Running),
     ("events.bytes_max", Running),
@@ -83,7 +83,7 @@ pub const CHANGES: [(&str, Change); 70] = [
     ("events.subscribe", Running),
     ("events.unsubscribe", Running),
     ("events.message", Running),
-    ("events.roster", Restart), // It would lack those who are connected already.
+    ("events.roster", Restart), // It would lack clients that are already connected.
     ("log.level", Restart),
     ("log.format", Restart),
 ];

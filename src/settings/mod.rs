@@ -1,7 +1,7 @@
-//! The settings of a node: one typed value, which every thread shares.
+//! The settings of a node: one typed value that all threads share.
 //!
-//! `config` makes it from files, environment and flags, and checks it. Nobody changes it later.
-//! [`CHANGES`] lists the settings that may change while the node runs.
+//! `config` loads it from a file, the environment and flags, and checks it. The value never
+//! changes. [`CHANGES`] lists the settings that a later value may change while the node runs.
 
 mod changes;
 mod types;
@@ -16,28 +16,29 @@ use serde::Deserialize;
 use crate::channel::{Namespaces, SlowPolicy};
 use crate::units;
 
-/// All settings of a node, checked.
+/// All settings of a node, already checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Listeners, threads and the node's limits.
+    /// Listeners, threads and limits of the node.
     pub server: Server,
-    /// What a client may do and cost.
+    /// Limits and timeouts of a client.
     pub client: Client,
-    /// Channels' options.
+    /// Options of channels.
     pub channel: Channel,
-    /// Who may connect.
+    /// Access of clients.
     pub auth: Auth,
-    /// The application's access.
+    /// Access of the application.
     pub api: Api,
-    /// What joins nodes.
+    /// The bus between nodes.
     pub redis: Redis,
-    /// What the application is told of.
+    /// Events for the application.
     pub events: Events,
     /// The log.
     pub log: Log,
-    /// Started with `--dev`: the page is served, and the API may go without a key.
+    /// Whether the node was started with `--dev`: it serves the demo page, and the API needs no
+    /// key.
     pub dev: bool,
-    /// Started with `--echo`: clients may connect to `/echo`.
+    /// Whether the node was started with `--echo`: clients may connect to `/echo`.
     pub echo: bool,
 }
 
@@ -45,39 +46,39 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Where clients connect; at least one.
+    /// Addresses for clients; at least one.
     #[serde(deserialize_with = "types::addresses")]
     pub listen: Vec<SocketAddr>,
-    /// Where the HTTP API listens.
+    /// Address of the HTTP API.
     #[serde(deserialize_with = "types::address")]
     pub api_listen: SocketAddr,
-    /// Threads that serve clients; 0 means one per core.
+    /// Number of threads that serve clients; 0 means one per core.
     pub shards: usize,
-    /// How sockets are driven.
+    /// The driver of sockets.
     pub driver: Driver,
-    /// Cores to pin shards to, in turn; empty means all.
+    /// Cores to which shards are pinned, in turn; empty means all.
     pub cpu_affinity: Vec<usize>,
-    /// Whether shards take descriptor tables of their own.
+    /// Whether each shard has its own descriptor table.
     pub private_fd_tables: bool,
-    /// Most clients of the node.
+    /// Maximum number of clients of the node.
     pub max_connections: usize,
-    /// Most accepted connections per second, for the node.
+    /// Maximum number of accepted connections per second on the node.
     pub accept_rate: u32,
-    /// How long a stopping server goes on taking clients while it says that it will stop.
+    /// Time in which a stopping server still accepts clients while `/ready` returns 503.
     #[serde(deserialize_with = "units::duration")]
     pub drain_delay: Duration,
-    /// Time after that in which a stopping server closes its connections and ends.
+    /// Time after `drain_delay` in which a stopping server closes its connections and exits.
     #[serde(deserialize_with = "units::duration")]
     pub drain: Duration,
 }
 
-/// How sockets are driven.
+/// The driver of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
-    /// io_uring, or epoll where that is refused.
+    /// io_uring, or epoll if the kernel refuses io_uring.
     Auto,
-    /// io_uring, or no start.
+    /// io_uring. The server does not start without it.
     IoUring,
     /// epoll.
     Epoll,
@@ -87,59 +88,59 @@ pub enum Driver {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
-    /// Origins that browsers may come from; `*` matches any text.
+    /// Origins of pages that may connect; `*` matches any text.
     #[serde(deserialize_with = "types::one_or_more")]
     pub allowed_origins: Vec<String>,
     /// Time between pings, in whole seconds.
     #[serde(deserialize_with = "units::duration")]
     pub ping_interval: Duration,
-    /// Time in which any byte must follow a ping.
+    /// Time in which a client must send anything after a ping.
     #[serde(deserialize_with = "units::duration")]
     pub pong_timeout: Duration,
     /// Time for the request head.
     #[serde(deserialize_with = "units::duration")]
     pub handshake_timeout: Duration,
-    /// Time for the protocol's `connect`.
+    /// Time for the command `connect`.
     #[serde(deserialize_with = "units::duration")]
     pub stale_timeout: Duration,
-    /// Longest message, in bytes.
+    /// Maximum size of a message in bytes.
     #[serde(deserialize_with = "units::size")]
     pub message_bytes_max: usize,
-    /// Most frames of one message.
+    /// Maximum number of frames of one message.
     pub fragments_max: u32,
-    /// Most frames in a second.
+    /// Maximum number of frames per second.
     pub frames_per_second_max: u32,
-    /// Most WebSocket pings in a second.
+    /// Maximum number of WebSocket pings per second.
     pub pings_per_second_max: u32,
-    /// Bytes of all unfinished messages of the node.
+    /// Maximum number of bytes of all unfinished messages of the node.
     #[serde(deserialize_with = "units::size")]
     pub inbound_bytes_max: usize,
-    /// Bytes that may wait for one client.
+    /// Maximum number of bytes that may wait for one client.
     #[serde(deserialize_with = "units::size")]
     pub outbox_bytes_max: usize,
-    /// Bytes of all outboxes of the node.
+    /// Maximum number of bytes of all outboxes of the node.
     #[serde(deserialize_with = "units::size")]
     pub outboxes_bytes_max: usize,
-    /// What happens to a slow client where its channel's namespace does not say.
+    /// Policy for slow clients in namespaces that do not set one.
     pub slow_policy: SlowPolicy,
-    /// Most channels of one connection.
+    /// Maximum number of channels of one connection.
     pub channels_max: usize,
-    /// Channels that one client may create in a second.
+    /// Maximum number of channels per second that one client may create.
     pub channels_created_per_second_max: u32,
-    /// Longest channel name, in bytes.
+    /// Maximum length of a channel name in bytes.
     pub channel_bytes_max: usize,
 }
 
 /// `[channel]` and `[[channel.namespaces]]`.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    /// Bytes of all histories of the node.
+    /// Maximum number of bytes of all histories of the node.
     pub history_bytes_max: usize,
     /// Maximum number of channels with subscribers on the node.
     pub channels_max: usize,
-    /// Channels that all clients of the node may create in a second.
+    /// Maximum number of channels per second that all clients of the node may create.
     pub created_per_second_max: u32,
-    /// Options of channels without a namespace, and those of each namespace.
+    /// Options of channels without a namespace, and of each namespace.
     pub namespaces: Namespaces,
 }
 
@@ -147,9 +148,9 @@ pub struct Channel {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// Everybody may do everything.
+    /// All clients have all permissions.
     pub insecure: bool,
-    /// Clients may connect without a token, as user "".
+    /// Clients may connect without a token, as the user "".
     pub anonymous: bool,
 }
 
@@ -157,13 +158,13 @@ pub struct Auth {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Api {
-    /// Keys that open the API. Secret.
+    /// The keys of the API. They are secret.
     #[serde(deserialize_with = "types::one_or_more")]
     pub keys: Vec<String>,
-    /// Longest request body, in bytes.
+    /// Maximum size of a request body in bytes.
     #[serde(deserialize_with = "units::size")]
     pub body_bytes_max: usize,
-    /// Bytes of remembered idempotency keys of the node.
+    /// Maximum number of bytes of kept idempotency keys on the node.
     #[serde(deserialize_with = "units::size")]
     pub idempotency_bytes_max: usize,
 }
@@ -182,22 +183,22 @@ impl std::fmt::Debug for Api {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
-    /// Where Redis is; empty for a node on its own. Secret, for it may hold a password.
+    /// URL of Redis; empty for a single node. It is secret, because it may contain a password.
     pub url: String,
-    /// What names of keys begin with.
+    /// Prefix of all keys.
     pub prefix: String,
-    /// How many streams the bus has.
+    /// Number of streams of the bus.
     pub streams: usize,
-    /// Bytes that Redis keeps of each.
+    /// Bytes that Redis keeps of each stream.
     #[serde(deserialize_with = "units::size")]
     pub stream_bytes_max: usize,
-    /// Streams from which publications are taken in.
+    /// Streams from which nodes read publications of the application.
     #[serde(deserialize_with = "types::one_or_more")]
     pub ingest: Vec<String>,
 }
 
 impl Redis {
-    /// Whether there is a bus, which joins nodes and orders publications.
+    /// Whether there is a bus, which connects nodes and orders publications.
     pub fn is_on(&self) -> bool {
         !self.url.is_empty()
     }
@@ -220,24 +221,24 @@ impl std::fmt::Debug for Redis {
 #[serde(deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
 pub struct Events {
-    /// The stream that they are appended to.
+    /// The stream to which events are appended.
     pub stream: String,
-    /// Entries that it keeps, more or less.
+    /// Approximate number of entries that the stream keeps.
     pub entries_max: usize,
-    /// Bytes that it keeps, more or less.
+    /// Approximate number of bytes that the stream keeps.
     #[serde(deserialize_with = "units::size")]
     pub bytes_max: usize,
-    /// Sessions that begin.
+    /// Report the beginning of sessions.
     pub connect: bool,
-    /// Sessions that end.
+    /// Report the end of sessions.
     pub disconnect: bool,
-    /// Subscriptions that begin, in namespaces that do not say otherwise.
+    /// Report the beginning of subscriptions, in namespaces without their own `events`.
     pub subscribe: bool,
-    /// Subscriptions that end, in namespaces that do not say otherwise.
+    /// Report the end of subscriptions, in namespaces without their own `events`.
     pub unsubscribe: bool,
-    /// Messages of clients to the application.
+    /// Report messages of clients to the application.
     pub message: bool,
-    /// Keep who is connected, so that each can be told of when the node is lost.
+    /// Keep a list of connected clients, so that the end of each can be reported if the node dies.
     pub roster: bool,
 }
 
@@ -245,40 +246,40 @@ pub struct Events {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// The least important level that is written.
+    /// The minimum level of log lines.
     pub level: LogLevel,
-    /// For whom.
+    /// The format of log lines.
     pub format: LogFormat,
 }
 
-/// How important a log line is.
+/// The level of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Something failed on our side.
+    /// The server failed at something.
     Error,
     /// Something needs attention.
     Warn,
-    /// What an operator wants to know.
+    /// Information for operators.
     Info,
-    /// What a developer wants to know.
+    /// Information for developers.
     Debug,
     /// Every step.
     Trace,
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text.
     Text,
     /// A JSON object per line.
     Json,
 }
 
 impl Settings {
-    /// Whether the application is told of anything.
+    /// Whether any event is enabled.
     pub fn has_events(&self) -> bool {
         let Events { connect, disconnect, message, roster, .. } = self.events;
         let channels = self.channel.namespaces.iter().any(|namespace| namespace.events.is_on());
@@ -287,12 +288,12 @@ impl Settings {
 }
 
 impl Events {
-    /// Whether the bridge is told of sessions that begin: the roster lists them.
+    /// Whether shards report the beginning of sessions to the bridge. The roster needs it too.
     pub fn notes_connect(&self) -> bool {
         self.connect || self.roster
     }
 
-    /// Whether the bridge is told of sessions that end.
+    /// Whether shards report the end of sessions to the bridge. The roster needs it too.
     pub fn notes_disconnect(&self) -> bool {
         self.disconnect || self.roster
     }

@@ -1,28 +1,28 @@
-//! The receiving side of one connection: bytes in pieces of any size become events.
+//! The receiving side of a connection: turns bytes, in pieces of any size, into events.
 
 use crate::reason::CloseReason;
 use crate::ws::header::{self, HEADER_BYTES_MAX, Header, Kind, Unfinished};
 use crate::ws::utf8::Validator;
 use crate::ws::{Incoming, Limits, Opcode, Step, mask};
 
-/// Decodes the frames of one client. A frame that lies in the input as a whole is unmasked there
-/// and never copied; only what a cut leaves behind is kept, in buffers that grow with the bytes
-/// received and never with the length announced.
+/// Decodes the frames of one client. A frame that is complete in the input is unmasked in place and
+/// never copied. Only incomplete parts are stored, in buffers that grow with the received bytes and
+/// never with the announced length.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// The front of a header that is cut.
+    /// The first bytes of an incomplete header.
     header: [u8; HEADER_BYTES_MAX],
     header_bytes: u8,
-    /// The frame whose payload is cut.
+    /// The frame whose payload is incomplete.
     frame: Option<Frame>,
-    /// What the message is; meaningless between messages.
+    /// The type of the message. It has no meaning between messages.
     opcode: Opcode,
-    /// Frames of the message whose header has come; 0 between messages.
+    /// Number of frames of the message whose headers have arrived; 0 between messages.
     fragments: u32,
     text: Validator,
-    /// Payload of the message so far. Between messages: what was handed out last.
+    /// Payload of the message so far. Between messages it is the last message.
     message: Vec<u8>,
-    /// Payload of a control frame that is cut: it may stand within a message.
+    /// Payload of an incomplete control frame, which may come within a message.
     control: Vec<u8>,
 }
 
@@ -30,7 +30,7 @@ pub struct Decoder {
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     header: Header,
-    /// Bytes of the payload that have come.
+    /// Number of received payload bytes.
     received_bytes: usize,
 }
 
@@ -39,14 +39,14 @@ impl Frame {
         self.received_bytes == self.header.payload_bytes
     }
 
-    /// Whether the message ends with the bytes received.
+    /// Whether the message is complete.
     fn ends_message(&self) -> bool {
         self.is_complete() && self.header.fin
     }
 }
 
 impl Decoder {
-    /// At the beginning of a connection. Costs no allocation.
+    /// Creates a decoder for a new connection, without allocation.
     pub const fn new() -> Decoder {
         Decoder {
             header: [0; HEADER_BYTES_MAX],
@@ -60,13 +60,13 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes off the front of `input`, at most to the end of one frame, and says what they
-    /// mean. To be called with what is left until nothing is left; a payload in `input` is
-    /// unmasked in place.
+    /// Consumes bytes at the front of `input`, at most to the end of one frame, and returns their
+    /// meaning. The caller repeats this with the remaining input until none is left. A payload in
+    /// `input` is unmasked in place.
     ///
     /// # Errors
-    /// What the peer broke, as the reason to close with: `ProtocolError`, `MessageTooBig` or
-    /// `InvalidUtf8`, as soon as the bytes prove it. The decoder must not be used any further.
+    /// The reason with which to close: `ProtocolError`, `MessageTooBig` or `InvalidUtf8`, as soon
+    /// as the bytes prove a violation. The decoder must not be used afterwards.
     pub fn next<'a>(
         &'a mut self,
         input: &'a mut [u8],
@@ -97,18 +97,18 @@ impl Decoder {
         Ok(Step { consumed, frames: u32::from(frame.is_complete()), event })
     }
 
-    /// Whether the connection is between messages and nothing of the next one has come: the
-    /// decoder may be dropped, a new one continues.
+    /// Whether the connection is between messages and no byte of the next one has arrived. Then the
+    /// decoder may be dropped, and a new one can continue.
     pub const fn is_idle(&self) -> bool {
         self.header_bytes == 0 && self.frame.is_none() && self.fragments == 0
     }
 
-    /// Bytes that the decoder has allocated.
+    /// Returns the number of allocated bytes.
     pub const fn buffered_bytes(&self) -> usize {
         self.message.capacity() + self.control.capacity()
     }
 
-    /// Takes a header, or as much of it as there is, and says how many bytes that took.
+    /// Consumes a header, or the available part of it. Returns the number of consumed bytes.
     fn next_header(&mut self, input: &[u8], limits: &Limits) -> Result<usize, CloseReason> {
         let held_bytes = usize::from(self.header_bytes);
         let unfinished = Unfinished {
@@ -154,7 +154,7 @@ impl Decoder {
         frame: &Frame,
         limits: &Limits,
     ) -> Result<Option<Incoming<'a>>, CloseReason> {
-        // RFC 6455 §8.1: on text that is not UTF-8 the endpoint MUST fail the connection.
+        // RFC 6455 §8.1: an endpoint MUST fail the connection on text that is not UTF-8.
         if self.opcode == Opcode::Text {
             self.text.feed(piece)?;
             if frame.ends_message() && !self.text.is_complete() {
@@ -174,8 +174,8 @@ impl Decoder {
         Ok(Some(Incoming::Message { opcode, data: &self.message }))
     }
 
-    /// Keeps a piece of a message. The buffer doubles, but not beyond what the message may still
-    /// need: the limit, or the end of its last frame.
+    /// Stores a piece of a message. The buffer doubles, but not beyond the size that the message
+    /// can still reach: the limit, or the end of its last frame.
     fn next_data_keep(&mut self, piece: &[u8], frame: &Frame, limits: &Limits) {
         let needed_bytes = self.message.len() + piece.len();
         let capacity = self.message.capacity();
@@ -213,7 +213,7 @@ impl Decoder {
     }
 }
 
-/// The code in a close frame's payload; nothing if the payload is empty.
+/// Returns the code in the payload of a close frame. `None` if the payload is empty.
 fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
     if payload.is_empty() {
         return Ok(None);
@@ -231,9 +231,9 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
     Ok(Some(code))
 }
 
-/// Whether a peer may send this code. RFC 6455 §7.4: 1005, 1006 and 1015 MUST NOT be sent, 1004
-/// and what nobody has registered have no meaning; from 3000 on applications choose. 1012 to 1014
-/// are in IANA's registry.
+/// Whether a peer may send this code. RFC 6455 §7.4: 1005, 1006 and 1015 MUST NOT be sent; 1004 and
+/// unregistered codes have no meaning; codes from 3000 on belong to applications. 1012 to 1014 are
+/// in IANA's registry.
 fn is_peer_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

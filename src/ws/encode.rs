@@ -1,9 +1,9 @@
-//! Frames that the server sends: never masked (RFC 6455 §5.1), never fragmented.
+//! Encodes frames of the server. They are never masked (RFC 6455 §5.1) and never fragmented.
 
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX};
 use crate::ws::Opcode;
 
-/// Longest header of a frame that is not masked: two bytes and a length of eight.
+/// Maximum length of an unmasked header: two bytes and a length of eight bytes.
 const HEADER_BYTES_MAX: usize = 10;
 
 const FIN: u8 = 0x80;
@@ -11,7 +11,7 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// The header of a frame.
+/// An encoded header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     bytes: [u8; HEADER_BYTES_MAX],
@@ -19,13 +19,13 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// The header as it goes onto the wire, 2 to 10 bytes.
+    /// Returns the 2 to 10 bytes of the header.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.bytes_used)]
     }
 }
 
-/// The header of a message of `payload_bytes` bytes in one frame.
+/// Encodes the header of a message of `payload_bytes` bytes in one frame.
 pub fn frame_header(opcode: Opcode, payload_bytes: usize) -> FrameHeader {
     let mut bytes = [0; HEADER_BYTES_MAX];
     bytes[0] = FIN
@@ -53,9 +53,9 @@ pub fn frame_header(opcode: Opcode, payload_bytes: usize) -> FrameHeader {
     FrameHeader { bytes, bytes_used }
 }
 
-/// Bytes from `at` on to the end of the frame of which `at` lies inside; 0 where a frame begins.
-/// `bytes` are complete frames that this module has written, or begin with an HTTP response, which
-/// counts as one frame with all that follows it.
+/// Returns the number of bytes from `at` to the end of the frame that contains `at`; 0 if a frame
+/// begins there. `bytes` must be complete frames of this module. They may begin with an HTTP
+/// response, which counts as one frame together with everything after it.
 pub fn rest_of_frame(bytes: &[u8], at: usize) -> usize {
     let mut begin = 0;
     while begin < at {
@@ -65,7 +65,7 @@ pub fn rest_of_frame(bytes: &[u8], at: usize) -> usize {
     begin - at
 }
 
-/// Length of the frame at the front of `bytes`; absent if that is no frame.
+/// Returns the length of the frame at the front of `bytes`. `None` if that is not a frame.
 fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     let (&[first, second], rest) = bytes.split_first_chunk()?;
     if first & FIN == 0 {
@@ -86,18 +86,18 @@ pub fn encode_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a ping. `payload` is cut to the 125 bytes that a control frame holds.
+/// Appends a ping. `payload` is cut to 125 bytes, the maximum of a control frame.
 pub fn encode_ping(payload: &[u8], out: &mut Vec<u8>) {
     encode_control(PING, payload, out);
 }
 
-/// Appends a pong. RFC 6455 §5.5.3: its payload is the ping's, so at most 125 bytes.
+/// Appends a pong. RFC 6455 §5.5.3: it has the payload of the ping, so at most 125 bytes.
 pub fn encode_pong(payload: &[u8], out: &mut Vec<u8>) {
     encode_control(PONG, payload, out);
 }
 
-/// Appends a close frame. Code 0 sends no code and no reason; a reason too long for a control
-/// frame is cut between two characters.
+/// Appends a close frame. Code 0 means neither code nor reason. A reason that is too long is cut
+/// between two characters.
 pub fn encode_close(code: u16, reason: &str, out: &mut Vec<u8>) {
     if code == 0 {
         return encode_control(CLOSE, &[], out);
@@ -117,21 +117,21 @@ fn encode_control(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// A frame whose payload is written straight to where it will be sent from. Between
-/// [`OpenFrame::begin`] and [`OpenFrame::finish`] whatever is appended to `out` is its payload.
+/// A frame whose payload is written directly into the output. All bytes that are appended to `out`
+/// between [`OpenFrame::begin`] and [`OpenFrame::finish`] are its payload.
 #[must_use = "the header is written by `finish`"]
 #[derive(Debug)]
 pub struct OpenFrame {
     opcode: Opcode,
-    /// Where the header begins in `out`.
+    /// Position of the header in `out`.
     start: usize,
-    /// Room left for the header.
+    /// Number of bytes reserved for the header.
     header_bytes: usize,
 }
 
 impl OpenFrame {
-    /// Leaves room for the header of about `payload_bytes` bytes. If the guess needs a header of
-    /// another length than the payload does, `finish` moves the payload.
+    /// Reserves room for the header of a payload of about `payload_bytes` bytes. If the real
+    /// payload needs a header of another length, `finish` moves the payload.
     pub fn begin(opcode: Opcode, payload_bytes: usize, out: &mut Vec<u8>) -> OpenFrame {
         let start = out.len();
         let header_bytes = frame_header(opcode, payload_bytes).as_bytes().len();
@@ -140,7 +140,7 @@ impl OpenFrame {
         OpenFrame { opcode, start, header_bytes }
     }
 
-    /// Writes the header before the payload.
+    /// Writes the header in front of the payload.
     pub fn finish(self, out: &mut Vec<u8>) {
         let end = out.len();
         let payload_start = self.start + self.header_bytes;

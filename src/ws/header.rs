@@ -1,63 +1,62 @@
-//! Headers of the frames that clients send: judged byte by byte, so that a wrong one costs no
-//! memory. RFC 6455 §5.2.
+//! Parses headers of client frames. They are checked byte by byte, so that an invalid header costs
+//! no memory. RFC 6455 §5.2.
 
 use crate::limits::CONTROL_PAYLOAD_BYTES_MAX;
 use crate::reason::CloseReason;
 use crate::ws::{Limits, Opcode};
 
-/// Longest header: two bytes, a length of eight, a key of four.
+/// Maximum length of a header: two bytes, a length of eight bytes and a key of four bytes.
 pub(super) const HEADER_BYTES_MAX: usize = 14;
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The first frame of a message.
     First(Opcode),
     /// A further frame of the message.
     Continuation,
-    /// The peer closes.
+    /// A close frame.
     Close,
-    /// The peer wants a pong.
+    /// A ping.
     Ping,
-    /// The answer to a ping.
+    /// A pong.
     Pong,
 }
 
 impl Kind {
-    /// Whether it carries a part of a message.
+    /// Whether the frame contains a part of a message.
     pub(super) const fn is_data(self) -> bool {
         matches!(self, Kind::First(_) | Kind::Continuation)
     }
 }
 
-/// A header that keeps every rule.
+/// A valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// What the frame is.
+    /// The type of the frame.
     pub(super) kind: Kind,
-    /// The last frame of its message.
+    /// Whether this is the last frame of its message.
     pub(super) fin: bool,
     /// Length of the payload.
     pub(super) payload_bytes: usize,
-    /// What the payload is masked with.
     pub(super) key: [u8; 4],
 }
 
-/// How much of a message came before this header.
+/// The part of a message before this header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unfinished {
-    /// Payload bytes of its frames.
+    /// Number of payload bytes of the earlier frames.
     pub(super) bytes: usize,
-    /// Its frames; 0 between messages.
+    /// Number of earlier frames; 0 between messages.
     pub(super) fragments: u32,
 }
 
-/// Reads the header at the front of `bytes`, and says how long it is; nothing while it is cut.
-/// What is there of a cut header is judged already, and always in the order of the bytes, so
-/// that the verdict does not depend on the cut.
+/// Parses the header at the front of `bytes`, and returns it with its length. `None` while it is
+/// incomplete. An incomplete header is checked as well, always in the order of its bytes, so that
+/// the result does not depend on where it is cut.
 ///
 /// # Errors
-/// `ProtocolError` or `MessageTooBig`, the peer's fault.
+/// `ProtocolError` or `MessageTooBig`, if the peer violates the protocol or a limit.
 pub(super) fn parse(
     bytes: &[u8],
     unfinished: Unfinished,
@@ -112,14 +111,14 @@ fn parse_kind(first: u8, unfinished: Unfinished, limits: &Limits) -> Result<Kind
     if !in_place {
         return Err(CloseReason::ProtocolError);
     }
-    // Empty fragments count as well: they cost no bytes, but they cost work without end.
+    // Empty fragments count as well, because they cost work but no bytes.
     if kind.is_data() && unfinished.fragments >= limits.fragments_max {
         return Err(CloseReason::MessageTooBig);
     }
     Ok(kind)
 }
 
-/// The payload's length, and how many bytes beyond the second byte express it.
+/// Returns the length of the payload, and the number of bytes after the second byte that encode it.
 fn parse_length(short: u8, bytes: &[u8], kind: Kind) -> Result<Option<(u64, usize)>, CloseReason> {
     // RFC 6455 §5.5: control frames MUST have a payload of 125 bytes or less.
     if !kind.is_data() && usize::from(short) > CONTROL_PAYLOAD_BYTES_MAX {

@@ -1,7 +1,7 @@
-//! WebSocket framing (RFC 6455 §5): bytes to events, messages to frames. Pure.
+//! WebSocket framing (RFC 6455 §5): turns bytes into events, and messages into frames. Pure.
 //!
-//! Invariants: nothing is kept for a connection between its messages, nothing is allocated for
-//! bytes that have only been announced, and no frame from a peer can cause a panic.
+//! Invariants: a connection needs no state between its messages, no memory is allocated for bytes
+//! that are only announced, and no frame from a peer can cause a panic.
 
 mod decoder;
 mod header;
@@ -15,7 +15,7 @@ pub use encode::{
     rest_of_frame,
 };
 
-/// What a message is. RFC 6455 §5.2.
+/// The type of a message. RFC 6455 §5.2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Opcode {
     /// UTF-8 text.
@@ -25,40 +25,41 @@ pub enum Opcode {
     Binary,
 }
 
-/// Bounds of what a client may send.
+/// Limits for messages of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Longest message, in bytes, all its fragments together.
+    /// Maximum size of a message in bytes, with all its fragments.
     pub message_bytes_max: usize,
-    /// Most frames of one message, empty ones too.
+    /// Maximum number of frames of one message, including empty ones.
     pub fragments_max: u32,
 }
 
-/// What the next bytes of a connection mean. Borrows the input or the decoder.
+/// The meaning of the next bytes of a connection. Borrows the input or the decoder.
 #[derive(Debug, PartialEq)]
 pub enum Incoming<'a> {
     /// A complete message.
     Message {
-        /// What it is.
+        /// The type of the message.
         opcode: Opcode,
-        /// Its bytes, unmasked, and valid UTF-8 if it is text.
+        /// The unmasked bytes, which are valid UTF-8 if the message is text.
         data: &'a [u8],
     },
-    /// A ping, to be answered with a pong of the same payload.
+    /// A ping. The response is a pong with the same payload.
     Ping(&'a [u8]),
     /// A pong.
     Pong,
-    /// A close frame. Its code is one that a peer may send, or absent.
+    /// A close frame with an allowed code, or with none.
     Close(Option<u16>),
 }
 
 /// One step of decoding.
 #[derive(Debug, PartialEq)]
 pub struct Step<'a> {
-    /// Bytes taken from the front of the input.
+    /// Number of bytes consumed at the front of the input.
     pub consumed: usize,
-    /// Frames that ended within those bytes, for rate limits: continuations make no event.
+    /// Number of frames that ended in these bytes. Rate limits need it, because continuations cause
+    /// no event.
     pub frames: u32,
-    /// What they mean; absent if they end before anything is complete.
+    /// The event, or `None` if nothing is complete yet.
     pub event: Option<Incoming<'a>>,
 }

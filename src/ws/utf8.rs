@@ -1,9 +1,9 @@
-//! UTF-8 that arrives in pieces. RFC 6455 §8.1.
+//! Validates UTF-8 that arrives in pieces. RFC 6455 §8.1.
 
 use crate::reason::CloseReason;
 
-/// Judges the text of one message piece by piece, as soon as its bytes arrive. Holds the bytes of
-/// a code point that the end of a piece has cut, and nothing else.
+/// Validates the text of one message, as soon as its bytes arrive. It stores only the bytes of a
+/// code point that is cut at the end of a piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Validator {
     held: [u8; 3],
@@ -11,15 +11,15 @@ pub(super) struct Validator {
 }
 
 impl Validator {
-    /// At the beginning of a text.
+    /// Creates a validator for a new text.
     pub(super) const fn new() -> Validator {
         Validator { held: [0; 3], held_bytes: 0 }
     }
 
-    /// Judges the next piece.
+    /// Validates the next piece.
     ///
     /// # Errors
-    /// `InvalidUtf8` with the first byte after which no continuation is valid any more.
+    /// `InvalidUtf8`, at the first byte after which no continuation is valid.
     pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), CloseReason> {
         let whole = &piece[self.feed_held(piece)?..];
         let Err(error) = simdutf8::compat::from_utf8(whole) else { return Ok(()) };
@@ -30,12 +30,12 @@ impl Validator {
         Ok(())
     }
 
-    /// Whether the text may end here: no code point is cut.
+    /// Whether the text may end here, because no code point is cut.
     pub(super) const fn is_complete(&self) -> bool {
         self.held_bytes == 0
     }
 
-    /// Completes the code point that is held, byte by byte; says how many bytes that took.
+    /// Completes the stored code point, byte by byte. Returns the number of consumed bytes.
     fn feed_held(&mut self, piece: &[u8]) -> Result<usize, CloseReason> {
         let mut taken = 0;
         while self.held_bytes > 0 && taken < piece.len() {

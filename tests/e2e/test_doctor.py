@@ -26,7 +26,7 @@ def findings(*arguments, **options):
 def test_a_few_connections_fit_anywhere():
     done = doctor("--connections", "10")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "10 connections fit" in done.stdout and "STOPS" not in done.stdout
+    assert "can hold 10 connections" in done.stdout and "STOPS" not in done.stdout
 
 
 def test_too_many_are_stopped_and_each_limit_says_what_mends_it():
@@ -106,7 +106,7 @@ def test_serve_logs_what_would_stop_it_in_one_line(driver, tmp_path):
     prefix = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c",
               f'mount --bind {files} /proc/sys/fs/file-max && exec "$@"', "bash"]
     with Server(driver, config="[server]\nmax_connections = 5000\n", prefix=prefix) as server:
-        lines = [line for line in server.log().splitlines() if "would stop" in line]
+        lines = [line for line in server.log().splitlines() if "this host can't hold" in line]
         assert len(lines) == 1, server.log()
         for part in ("fs.file-max is 700", "sysctl -w fs.file-max=",
                      "corecast doctor --connections 5000"):

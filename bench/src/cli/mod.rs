@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use values::{Cpus, missed, pairs, parse_cpus, parse_duration, seconds};
 
-/// Loads a WebSocket broadcast server and tells what it did.
+/// Load generator for WebSocket broadcast servers.
 ///
-/// Exit code: 0 if everything went as it should, 1 if a connection failed or a publication was
-/// lost, repeated or out of order, 2 if the scenario could not run, 130 if it was interrupted.
+/// Exit code: 0 on success, 1 if a connection failed or a publication was lost, repeated or out of
+/// order, 2 if the scenario could not run, 130 if it was interrupted.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Cli {
@@ -24,28 +24,28 @@ pub(crate) struct Cli {
     pub(crate) scenario: Scenario,
 }
 
-/// What to do to the server.
+/// The scenario to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Open connections at a rate, hold them, close them.
+    /// Open connections at a rate, hold them and close them.
     Connect(ConnectArgs),
-    /// Measure what one more idle subscribed connection costs.
+    /// Measure the cost of one more idle subscribed connection.
     Idle(IdleArgs),
-    /// Publish to many subscribers at a fixed rate: how long does a delivery take?
+    /// Publish to many subscribers at a fixed rate, and measure latency.
     Fanout(FanoutArgs),
-    /// Publish the next as soon as everyone has the last: how much can it deliver?
+    /// Publish as soon as all subscribers have the last message, and measure throughput.
     Saturate(SaturateArgs),
-    /// Publish at a fixed rate to many small channels in turn.
+    /// Publish to many small channels in turn at a fixed rate.
     Channels(ChannelsArgs),
-    /// Close connections and open them again at a rate.
+    /// Close and reopen connections at a rate.
     Churn(ChurnArgs),
-    /// Let everyone lose the connection at once and come back for what was missed.
+    /// Reset all connections at once, and let all clients return and recover missed messages.
     Storm(StormArgs),
-    /// Let some subscribers read slowly: what do the others feel?
+    /// Let some subscribers read slowly, and measure the latency of the others.
     Slow(SlowArgs),
-    /// Climb from few connections to many, measuring at each rung.
+    /// Increase the number of connections in steps, and measure at each step.
     Ladder(LadderArgs),
-    /// Load several servers in turn, and tell the ratios.
+    /// Load several servers in turn, and report the ratios between them.
     Compare(CompareArgs),
     /// List the profiles that come with the program.
     Profiles,
@@ -54,55 +54,55 @@ pub(crate) enum Scenario {
 /// Flags of every scenario.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// How the server is spoken to: bun, centrifugo, corecast, fastapi, gorilla, limit, nchan,
-    /// plain, socketio, tungstenite, or a file like theirs.
+    /// Profile of the server: bun, centrifugo, corecast, fastapi, gorilla, limit, nchan, plain,
+    /// socketio, tungstenite, or the path of a profile.
     #[arg(long, default_value = "corecast")]
     pub(crate) profile: String,
-    /// Where clients connect, if not where the profile says. {channel} stands for the channel.
+    /// URL for clients, instead of that in the profile. {channel} stands for the channel.
     #[arg(long)]
     pub(crate) url: Option<String>,
-    /// Other addresses of the same server, such as 10.0.0.2:8000: connections go to that of the url
-    /// and to these in turn. Each pair of addresses has 64,000 ports.
+    /// Further addresses of the same server, such as 10.0.0.2:8000. Connections use that of the URL
+    /// and these in turn, because each pair of addresses has only 64,000 ports.
     #[arg(long, value_delimiter = ',')]
     destination: Vec<SocketAddr>,
-    /// Addresses of this host to connect from, in turn. Towards loopback there are always enough.
+    /// Source addresses on this host, used in turn. On loopback they are chosen automatically.
     #[arg(long, value_delimiter = ',')]
     source: Vec<Ipv4Addr>,
-    /// Connections to open.
+    /// Number of connections to open.
     #[arg(long, short = 'n', default_value_t = 1000)]
     pub(crate) connections: usize,
     /// Channel to subscribe to.
     #[arg(long, default_value = "bench")]
     pub(crate) channel: String,
-    /// Connections opened per second; 0 is as fast as they go.
+    /// Connections to open per second; 0 means as fast as possible.
     #[arg(long, default_value_t = 0)]
     pub(crate) connect_rate: u32,
     /// Processors for the threads, such as 1,4-7.
     #[arg(long, value_parser = parse_cpus, default_value = "")]
     cpus: Cpus,
-    /// Threads; as many as the descriptor limit asks for unless given.
+    /// Number of threads [default: as many as the descriptor limit requires].
     #[arg(long)]
     threads: Option<usize>,
-    /// Ask for events without sleeping, so that the server never pays for a wake.
+    /// Poll for events without sleeping, so that the server never pays for a wake-up.
     #[arg(long)]
     spin: bool,
-    /// Server process, to report its memory and processor time; more than one may be given. Found
-    /// by its port if it runs on this host.
+    /// Process id of the server, whose memory and CPU time are reported; may be given more than
+    /// once. On this host the process is found by its port.
     #[arg(long)]
     pid: Vec<u32>,
-    /// Report the server's threads whose names begin so beside the whole process.
+    /// Also report the threads of the server whose names begin with this text.
     #[arg(long)]
     thread_prefix: Option<String>,
-    /// Longest handshake, and longest time without any delivery while one is awaited.
+    /// Maximum time of a handshake, and maximum time without a delivery while one is expected.
     #[arg(long, value_parser = parse_duration, default_value = "30s")]
     timeout: Duration,
-    /// Reset connections at the end rather than close them.
+    /// Reset connections at the end instead of closing them.
     #[arg(long)]
     abort: bool,
-    /// Print one JSON object rather than a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write a page with tables and charts into this directory, too.
+    /// Also write a page with tables and charts into this directory.
     #[arg(long)]
     pub(crate) report: Option<PathBuf>,
 }
@@ -110,37 +110,37 @@ pub(crate) struct CommonArgs {
 /// How to publish.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// One of the ways that the profile has; its first unless given.
+    /// Way to publish [default: the first one in the profile].
     #[arg(long, value_enum)]
     publish: Option<Way>,
-    /// Where publications go, if not where the profile says: a URL, or an address for a trigger.
+    /// Target of publications, instead of that in the profile: a URL, or an address for `trigger`.
     #[arg(long)]
     publish_url: Option<String>,
-    /// Header of each request to publish, such as "X-API-Key: secret".
+    /// Header of each publish request, such as "X-API-Key: secret".
     #[arg(long)]
     publish_header: Vec<String>,
-    /// Connections to publish on. Each channel keeps to one.
+    /// Number of connections to publish on. Each channel always uses the same one.
     #[arg(long, default_value_t = 1)]
     publishers: usize,
-    /// Payload of a publication.
+    /// Size of the payload of a publication, in bytes.
     #[arg(long, default_value_t = 64)]
     pub(crate) bytes: usize,
 }
 
-/// How long to load, and what not to count.
+/// The duration of the load, and parts that are not counted.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WindowArgs {
-    /// How long to publish, in seconds.
+    /// Time to publish, in seconds.
     #[arg(long, default_value_t = 10, conflicts_with = "messages", value_parser = seconds())]
     pub(crate) seconds: u64,
-    /// How many publications to measure, instead of a time.
+    /// Number of publications to measure, instead of a time.
     #[arg(long)]
     pub(crate) messages: Option<u32>,
-    /// Publications before those that are measured.
+    /// Number of publications before the measured ones.
     #[arg(long, default_value_t = 3)]
     pub(crate) warmup: u32,
-    /// Pause between the last connection and the first publication, and again at the end, for
-    /// repeats that come late.
+    /// Pause between the last connection and the first publication, and at the end to detect late
+    /// repeats.
     #[arg(long, value_parser = parse_duration, default_value = "300ms")]
     pub(crate) settle: Duration,
 }
@@ -150,7 +150,7 @@ pub(crate) struct WindowArgs {
 pub(crate) struct ConnectArgs {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
-    /// How long to hold the connections.
+    /// Time to hold the connections.
     #[arg(long, value_parser = parse_duration, default_value = "5s")]
     pub(crate) hold: Duration,
 }
@@ -162,13 +162,13 @@ pub(crate) struct IdleArgs {
     pub(crate) common: CommonArgs,
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
-    /// How long to measure the processor time of idle connections.
+    /// Time to measure the CPU time of idle connections.
     #[arg(long, value_parser = parse_duration, default_value = "5s")]
     pub(crate) hold: Duration,
-    /// Pause between the last connection and the reading of memory.
+    /// Pause between the last connection and the measurement of memory.
     #[arg(long, value_parser = parse_duration, default_value = "2s")]
     pub(crate) settle: Duration,
-    /// At the end publish one message, and see that everyone gets it exactly once.
+    /// Publish one message at the end, and check that each connection gets it exactly once.
     #[arg(long)]
     pub(crate) publish_once: bool,
 }
@@ -182,7 +182,7 @@ pub(crate) struct FanoutArgs {
     pub(crate) publish: PublishArgs,
     #[command(flatten)]
     pub(crate) window: WindowArgs,
-    /// Publications per second. Each is due at its moment, whatever became of those before.
+    /// Publications per second. Each has a fixed due time, even if earlier ones are late.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) rate: f64,
 }
@@ -196,7 +196,7 @@ pub(crate) struct SaturateArgs {
     pub(crate) publish: PublishArgs,
     #[command(flatten)]
     pub(crate) window: WindowArgs,
-    /// Publications under way at once.
+    /// Number of outstanding publications.
     #[arg(long, default_value_t = 1)]
     pub(crate) outstanding: u32,
 }
@@ -210,10 +210,10 @@ pub(crate) struct ChannelsArgs {
     pub(crate) publish: PublishArgs,
     #[command(flatten)]
     pub(crate) window: WindowArgs,
-    /// Channels; the connections are spread over them.
+    /// Number of channels, among which the connections are divided.
     #[arg(long, default_value_t = 100)]
     pub(crate) channels: u32,
-    /// Publications per second, all channels together.
+    /// Publications per second, in all channels together.
     #[arg(long, default_value_t = 1000.0)]
     pub(crate) rate: f64,
 }
@@ -223,10 +223,10 @@ pub(crate) struct ChannelsArgs {
 pub(crate) struct ChurnArgs {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
-    /// Connections closed and opened again per second.
+    /// Connections to close and reopen per second.
     #[arg(long, default_value_t = 1000)]
     pub(crate) rate: u32,
-    /// How long, in seconds.
+    /// Duration in seconds.
     #[arg(long, default_value_t = 10, value_parser = seconds())]
     pub(crate) seconds: u64,
 }
@@ -238,16 +238,16 @@ pub(crate) struct StormArgs {
     pub(crate) common: CommonArgs,
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
-    /// Publications while everyone is away.
+    /// Number of publications while all clients are away.
     #[arg(long, default_value_t = 10, value_parser = missed())]
     pub(crate) missed: u32,
-    /// Clients on another channel that keep their connection.
+    /// Number of clients on another channel that keep their connection.
     #[arg(long, default_value_t = 1000)]
     pub(crate) bystanders: usize,
     /// Publications per second to the bystanders.
     #[arg(long, default_value_t = 20.0)]
     pub(crate) bystander_rate: f64,
-    /// How long the bystanders are measured before the storm, and after it.
+    /// Time to measure the bystanders before and after the storm.
     #[arg(long, value_parser = parse_duration, default_value = "5s")]
     pub(crate) calm: Duration,
 }
@@ -261,19 +261,19 @@ pub(crate) struct SlowArgs {
     pub(crate) publish: PublishArgs,
     #[command(flatten)]
     pub(crate) window: WindowArgs,
-    /// Subscribers beside the others that read slowly.
+    /// Number of additional subscribers that read slowly.
     #[arg(long, default_value_t = 10)]
     pub(crate) slow: usize,
-    /// What a slow subscriber reads per second.
+    /// Bytes that a slow subscriber reads per second.
     #[arg(long, default_value_t = 2048)]
     pub(crate) slow_bytes: usize,
     /// Publications per second.
     #[arg(long, default_value_t = 20.0)]
     pub(crate) rate: f64,
-    /// Windows with everyone prompt and windows with some slow, in turn.
+    /// Number of pairs of windows, one without and one with slow subscribers.
     #[arg(long, default_value_t = 3, value_parser = pairs())]
     pub(crate) pairs: u32,
-    /// The server may close the slow ones.
+    /// Allow the server to close slow subscribers.
     #[arg(long)]
     pub(crate) may_close: bool,
 }
@@ -285,22 +285,22 @@ pub(crate) struct LadderArgs {
     pub(crate) common: CommonArgs,
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
-    /// Connections at each rung.
+    /// Number of connections at each step.
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     pub(crate) rungs: Vec<usize>,
-    /// Pause after the last connection of a rung, before memory is read.
+    /// Pause after the last connection of a step, before memory is measured.
     #[arg(long, value_parser = parse_duration, default_value = "2s")]
     pub(crate) settle: Duration,
-    /// How long to measure idle connections on each rung.
+    /// Time to measure idle connections at each step.
     #[arg(long, value_parser = parse_duration, default_value = "10s")]
     pub(crate) idle: Duration,
-    /// Publications per second on each rung.
+    /// Publications per second at each step.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) rate: f64,
-    /// How long to publish on each rung, in seconds.
+    /// Time to publish at each step, in seconds.
     #[arg(long, default_value_t = 10, value_parser = seconds())]
     pub(crate) seconds: u64,
-    /// How long to publish on the last rung, in seconds, if longer.
+    /// Time to publish at the last step, in seconds, if it should be longer.
     #[arg(long, value_parser = seconds())]
     pub(crate) last_seconds: Option<u64>,
 }
@@ -308,52 +308,52 @@ pub(crate) struct LadderArgs {
 /// Flags of `compare`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// What to load them with.
+    /// Load for all servers.
     #[arg(value_enum)]
     pub(crate) load: CompareLoad,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
-    /// A server: its profile, and what differs from it, such as
+    /// A server: a profile with changes, such as
     /// corecast,url=ws://127.0.0.1:8000/connection/websocket,publish-url=…,publish=frame,name=….
-    /// The others are set against the first.
+    /// All others are compared with the first one.
     #[arg(long = "server", required = true, num_args = 1)]
     pub(crate) servers: Vec<String>,
-    /// Windows for each server, taken in turn.
+    /// Number of windows for each server; windows alternate between servers.
     #[arg(long, default_value_t = 15, value_parser = pairs())]
     pub(crate) pairs: u32,
-    /// Length of a window, in seconds. With `connect` a window opens all connections once.
+    /// Length of a window in seconds. With `connect`, a window opens all connections once.
     #[arg(long, default_value_t = 5, value_parser = seconds())]
     pub(crate) seconds: u64,
-    /// Publications before each window.
+    /// Number of publications before each window.
     #[arg(long, default_value_t = 3)]
     pub(crate) warmup: u32,
-    /// With `saturate`: publications under way at once.
+    /// With `saturate`: number of outstanding publications.
     #[arg(long, default_value_t = 1)]
     pub(crate) outstanding: u32,
     /// With `fanout` and `channels`: publications per second.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) rate: f64,
-    /// With `channels`: how many.
+    /// With `channels`: number of channels.
     #[arg(long, default_value_t = 100)]
     pub(crate) channels: u32,
-    /// Fail if the worse end of the interval of a ratio is above this, such as cpu=1.05 or
-    /// p99=1.0. Of cpu, cpu-handshake, rate (where below fails), p50, p99.
+    /// Fail if the worse end of the interval of a ratio exceeds this value, such as cpu=1.05 or
+    /// p99=1.0. Ratios: cpu, cpu-handshake, rate (fails if below the value), p50, p99.
     #[arg(long)]
     pub(crate) assert: Vec<String>,
 }
 
-/// What every server of a comparison is loaded with.
+/// The load of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CompareLoad {
-    /// The next publication as soon as everyone has the last.
+    /// Publish as soon as all subscribers have the last message.
     Saturate,
-    /// Publications at a fixed rate.
+    /// Publish at a fixed rate.
     Fanout,
-    /// The same, to many small channels.
+    /// Publish to many small channels at a fixed rate.
     Channels,
-    /// Handshakes.
+    /// Open connections.
     Connect,
 }
 

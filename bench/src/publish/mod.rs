@@ -28,11 +28,11 @@ const SILENCE_NS: u64 = 1_000_000_000;
 /// How to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Way {
-    /// One POST for each publication.
+    /// Publish each message with a POST.
     Http,
-    /// One WebSocket message for each.
+    /// Publish each message with a WebSocket message.
     Frame,
-    /// One byte for each.
+    /// Publish each message with one byte.
     Trigger,
 }
 
@@ -213,7 +213,7 @@ impl Publisher {
             return Err(error);
         }
         if let Speech::Frame(_) = self.speech {
-            eprintln!("WARNING: a publisher's connection had ended ({error}) and is opened again");
+            eprintln!("WARNING: a connection for publishing ended ({error}); reopening it");
         }
         self.lines[at] = Line::open(self.address, self.timeout)?;
         match &self.speech {

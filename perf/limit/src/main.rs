@@ -31,26 +31,26 @@ const THREADS_MAX: u16 = 256;
 /// Sends one canned WebSocket frame to every client for each byte that a publisher sends.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where clients connect.
+    /// Address for clients.
     #[arg(long, default_value = "127.0.0.1:8100")]
     listen: SocketAddr,
-    /// Where the publisher connects. It opens last, once every thread listens.
+    /// Address for the publisher. It opens last, when all threads are listening.
     #[arg(long, default_value = "127.0.0.1:8101")]
     trigger: SocketAddr,
-    /// Threads, each with connections of its own and as many of them as RLIMIT_NOFILE allows.
+    /// Number of threads. Each has its own connections, as many as RLIMIT_NOFILE allows.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16)
         .range(1..=i64::from(THREADS_MAX)))]
     threads: u16,
-    /// Processor to run on, with all threads.
+    /// Processor on which all threads run.
     #[arg(long)]
     cpu: Option<usize>,
-    /// Payload of the frame.
+    /// Size of the payload of the frame, in bytes.
     #[arg(long, default_value_t = 64)]
     bytes: usize,
-    /// Send publications that are due at the same time in one write, one frame each.
+    /// Send pending publications in one write, one frame each.
     #[arg(long)]
     coalesce: bool,
-    /// How sockets are driven.
+    /// How to drive sockets.
     #[arg(long, value_enum, default_value = "io_uring")]
     driver: Choice,
 }
@@ -58,9 +58,9 @@ struct Args {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Choice {
-    /// Batches of sends in one system call.
+    /// Send batches with one system call.
     IoUring,
-    /// One `send` after the other.
+    /// Send with one `send` for each socket.
     Epoll,
 }
 

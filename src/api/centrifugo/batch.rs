@@ -1,4 +1,4 @@
-//! Several commands in one request: `batch`, and the older form.
+//! Several commands in one request: `batch`, and the legacy form.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::api::state::Api;
 use crate::limits::{API_BATCH_MAX, API_WINDOW_MAX};
 use crate::reason::ClientError;
 
-/// What a command without parameters has.
+/// The parameters of a command without parameters.
 const NO_PARAMS: &str = "{}";
 
 /// Carries out the commands of `POST /api`: `{"method","params"}`, one or several in a row.
 ///
 /// # Errors
-/// `Malformed` if the body is no such thing; then what stood before it has been carried out.
+/// `Malformed` if a command is invalid. The commands before it have been carried out.
 pub(super) async fn old(service: &Service, body: &[u8]) -> Result<Vec<u8>, CallError> {
     let mut out = Vec::new();
     let commands = serde_json::Deserializer::from_slice(body).into_iter::<OldCommand>();
@@ -41,15 +41,15 @@ pub(super) async fn old(service: &Service, body: &[u8]) -> Result<Vec<u8>, CallE
     if out.is_empty() { Err(CallError::Malformed("no command".to_owned())) } else { Ok(out) }
 }
 
-/// Carries out a batch, in order or side by side.
+/// Carries out a batch, in order or in parallel.
 ///
 /// # Errors
-/// `Malformed` if the body is none; what fails in one command is its own reply.
+/// `Malformed` if the body is not a batch. The error of a single command is in its own reply.
 pub(super) async fn batch(api: &Arc<Api>, body: &[u8]) -> Result<Vec<u8>, CallError> {
     let batch: BatchRequest = request::read(body)?;
     if batch.commands.len() > API_BATCH_MAX {
         let count = batch.commands.len();
-        let detail = format!("{count} commands, where {API_BATCH_MAX} are allowed");
+        let detail = format!("commands has {count} entries; the maximum is {API_BATCH_MAX}");
         return Err(ApiError::bad_request(detail).into());
     }
     let mut replies: Vec<Box<RawValue>> = Vec::with_capacity(batch.commands.len());
@@ -67,16 +67,16 @@ pub(super) async fn batch(api: &Arc<Api>, body: &[u8]) -> Result<Vec<u8>, CallEr
     Ok(http::encode(&Replies { replies }))
 }
 
-/// The answer to a batch.
+/// The response to a batch.
 #[derive(Serialize)]
 struct Replies {
     replies: Vec<Box<RawValue>>,
 }
 
-/// A command of a batch: a method's name and its parameters; absent if the object was empty.
+/// A command of a batch: the name of the method and its parameters. `None` if the object is empty.
 type Command = Option<(String, Box<RawValue>)>;
 
-/// Carries out commands side by side; the answers are in the commands' order.
+/// Carries out commands in parallel. Returns the outcomes in the order of the commands.
 async fn batch_window(api: &Arc<Api>, window: Vec<Command>) -> Vec<(String, Outcome)> {
     let missing = || Err(ApiError::internal("the command did not finish").into());
     let mut answers: Vec<(String, Outcome)> =
@@ -111,7 +111,7 @@ fn batch_reply(name: &str, outcome: Outcome) -> Outcome {
 async fn call(service: &Service, name: &str, params: &str) -> Outcome {
     if name == "batch" {
         let error = ClientError::MethodNotFound;
-        let detail = "a batch in a batch".to_owned();
+        let detail = "a batch must not contain a batch".to_owned();
         return Err(ApiError::Refused { error, detail }.into());
     }
     methods::call(service, Method::from_name(name)?, params.as_bytes()).await

@@ -1,4 +1,4 @@
-//! The methods by name, and how each is translated to the service and back.
+//! The methods by name, and the translation of each to the service and back.
 
 use super::reply::{CallError, Outcome, Reply, raw};
 use super::request::{
@@ -11,7 +11,7 @@ use crate::channel::{ChannelView, Unfit};
 use crate::protocol::PublishParams;
 use crate::reason::ClientError;
 
-/// A method that may stand in a batch, so any but `batch` itself.
+/// A method that may be used in a batch: any except `batch` itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Publish,
@@ -23,11 +23,11 @@ pub(super) enum Method {
     Disconnect,
     Unsubscribe,
     Subscribe,
-    /// Known to Centrifugo's clients, and not part of this server yet.
+    /// A method of Centrifugo that is not supported yet.
     Unavailable(&'static str),
 }
 
-/// Every method with its name. Source: Centrifugo's server API.
+/// All methods with their names. Source: Centrifugo's server API.
 const METHODS: [(&str, Method); 20] = [
     ("publish", Method::Publish),
     ("broadcast", Method::Broadcast),
@@ -52,10 +52,10 @@ const METHODS: [(&str, Method); 20] = [
 ];
 
 impl Method {
-    /// The method called `name`.
+    /// Returns the method with this name.
     ///
     /// # Errors
-    /// `MethodNotFound` (104), naming it.
+    /// `MethodNotFound` (104), with the name.
     pub(super) fn from_name(name: &str) -> Result<Method, ApiError> {
         let found = METHODS.iter().find(|(known, _)| *known == name);
         found.map(|(_, method)| *method).ok_or_else(|| ApiError::Refused {
@@ -68,7 +68,7 @@ impl Method {
 /// Carries out one method with the parameters `params`, a JSON object.
 ///
 /// # Errors
-/// `Malformed` if `params` is not what the method takes; else what the method fails with.
+/// `Malformed` if `params` is invalid for the method; otherwise the error of the method.
 pub(super) async fn call(service: &Service, method: Method, params: &[u8]) -> Outcome {
     match method {
         Method::Publish => publish(service, &read(params)?).await,
@@ -88,7 +88,7 @@ pub(super) async fn call(service: &Service, method: Method, params: &[u8]) -> Ou
         Method::Unsubscribe => connections(service, ConnectionsParams::unsubscribe, params).await,
         Method::Subscribe => connections(service, ConnectionsParams::subscribe, params).await,
         Method::Unavailable(name) => {
-            Err(ApiError::not_available(format!("{name} is not part of this version")).into())
+            Err(ApiError::not_available(format!("{name} is not supported yet")).into())
         }
     }
 }
@@ -129,7 +129,7 @@ async fn history(service: &Service, params: &HistoryParams) -> Outcome {
     raw(&HistoryResult::new(&view, &found)?)
 }
 
-/// Carries out one of the methods for connections, which `command` reads.
+/// Carries out a method for connections, whose parameters `command` converts.
 async fn connections(
     service: &Service,
     command: fn(ConnectionsParams) -> Result<service::ConnectionsCommand, Unfit>,

@@ -1,5 +1,5 @@
-//! Centrifugo's wording of the HTTP API: names of methods and fields, bodies of errors, batches.
-//! `service` does the work.
+//! Centrifugo's wording of the HTTP API: names of methods and fields, bodies of errors, and
+//! batches. `service` does the work.
 
 mod batch;
 mod methods;

@@ -1,4 +1,4 @@
-//! Answers: one result or error, and HTTP's own words for some of the errors.
+//! Replies: a result or an error, some of which have an HTTP status of their own.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
@@ -10,18 +10,18 @@ use crate::api::http;
 use crate::channel::Unfit;
 use crate::reason::ClientError;
 
-/// Header by which a client asks for errors as HTTP statuses.
+/// Header with which a client asks for errors as HTTP statuses.
 const ERROR_MODE: &str = "x-centrifugo-error-mode";
 
-/// What a method answers: JSON, or why not.
+/// The outcome of a method: a result as JSON, or an error.
 pub(super) type Outcome = Result<Box<RawValue>, CallError>;
 
-/// Why a call fails.
+/// The error of a failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CallError {
-    /// The body is not what the method takes. Alone it is a 400, in a batch a 107.
+    /// The body is invalid for the method. This is status 400, or error 107 in a batch.
     Malformed(String),
-    /// What the service says. `Busy` is a 503 alone, in a batch a 111.
+    /// An error of the service. `Busy` is status 503, or error 111 in a batch.
     Api(ApiError),
 }
 
@@ -37,7 +37,7 @@ impl From<Unfit> for CallError {
     }
 }
 
-/// An error as Centrifugo's API writes it.
+/// An error in the form of Centrifugo's API.
 #[derive(Debug, Serialize)]
 pub(super) struct ErrorBody {
     code: u16,
@@ -45,7 +45,7 @@ pub(super) struct ErrorBody {
 }
 
 impl CallError {
-    /// Code and message.
+    /// Returns code and message.
     pub(super) fn body(&self) -> ErrorBody {
         let error = match self {
             CallError::Malformed(detail) => &ApiError::bad_request(detail),
@@ -55,7 +55,7 @@ impl CallError {
     }
 }
 
-/// The status where errors are told by HTTP's means. Source: Centrifugo's transport error mode.
+/// Returns the HTTP status of an error. Source: Centrifugo's transport error mode.
 fn transport_status(error: ClientError) -> StatusCode {
     match error {
         ClientError::UnknownChannel | ClientError::MethodNotFound => StatusCode::NOT_FOUND,
@@ -84,16 +84,16 @@ impl From<Outcome> for Reply {
     }
 }
 
-/// Writes a method's result.
+/// Serializes the result of a method.
 ///
 /// # Errors
-/// Internal: our own types can be written, so this is our mistake.
+/// Internal, if the result can't be serialized. That would be a bug.
 pub(super) fn raw(result: &impl Serialize) -> Outcome {
     let written = serde_json::value::to_raw_value(result);
     written.map_err(|error| CallError::Api(ApiError::internal(error.to_string())))
 }
 
-/// The HTTP response to one method's outcome.
+/// Converts the outcome of a method to an HTTP response.
 pub(super) fn respond(outcome: Outcome, headers: &HeaderMap) -> Response<Body> {
     let by_status = headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
     match outcome {

@@ -1,5 +1,5 @@
-//! The shapes of requests and results. Names and meanings are Centrifugo's; fields that are null
-//! count as absent, and unknown ones are ignored, as its clients rely on.
+//! The types of requests and results, with Centrifugo's names and meanings. Fields that are null
+//! count as absent, and unknown fields are ignored, because its clients rely on that.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +17,18 @@ use crate::ids::{Position, Since, SinceEpoch};
 use crate::protocol::{HistoryPage, or_default, read_params, write_publication};
 use crate::reason::ClientError;
 
-/// What a publication's JSON has beside its payload, mostly: offset and tags.
+/// Typical bytes in the JSON of a publication besides its payload: offset and tags.
 const PUBLICATION_OVERHEAD_BYTES: usize = 64;
 
-/// Reads a method's parameters.
+/// Parses the parameters of a method.
 ///
 /// # Errors
-/// `Malformed`, with the place.
+/// `Malformed`, with the position of the error.
 pub(super) fn read<T: DeserializeOwned>(params: &[u8]) -> Result<T, CallError> {
     read_params(params).map_err(CallError::Malformed)
 }
 
-/// What `publish` answers. Both are absent in channels without history.
+/// The result of `publish`. Both fields are absent in channels without history.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PublishResult {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,13 +46,13 @@ impl From<Option<Position>> for PublishResult {
     }
 }
 
-/// What `broadcast` answers: one entry for each channel, in order.
+/// The result of `broadcast`: one entry for each channel, in order.
 #[derive(Debug, Serialize)]
 pub(super) struct BroadcastResult {
     pub(super) responses: Vec<Box<RawValue>>,
 }
 
-/// `history` and `history_remove`.
+/// The parameters of `history` and `history_remove`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct HistoryParams {
@@ -66,14 +66,14 @@ pub(super) struct HistoryParams {
 }
 
 impl HistoryParams {
-    /// The page that is wanted.
+    /// Returns the requested page.
     pub(super) fn page(&self) -> HistoryPage {
         let since = self.since.as_ref().map(StreamPosition::since);
         HistoryPage { limit: self.limit, since, reverse: self.reverse }
     }
 }
 
-/// A position as Centrifugo writes it.
+/// A position in Centrifugo's form.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct StreamPosition {
@@ -89,22 +89,22 @@ impl StreamPosition {
     }
 }
 
-/// What `history` answers. `omitted` is Corecast's own; the other fields are always there.
+/// The result of `history`. `omitted` is an extension; the other fields are always present.
 #[derive(Debug, Serialize)]
 pub(super) struct HistoryResult {
     publications: Vec<Box<RawValue>>,
     offset: u64,
     epoch: String,
-    /// Number of publications that were asked for and did not fit into one answer.
+    /// Number of requested publications that did not fit into one response.
     #[serde(skip_serializing_if = "is_zero")]
     omitted: usize,
 }
 
 impl HistoryResult {
-    /// What was `found` in the channel `view`.
+    /// Converts the history `found` in the channel `view`.
     ///
     /// # Errors
-    /// Internal: our own types can be written, so this is our mistake.
+    /// Internal, if a publication can't be serialized. That would be a bug.
     pub(super) fn new(
         view: &ChannelView<'_>,
         found: &service::HistoryResult,
@@ -130,7 +130,7 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// `channels`. `limit` and `cursor` are Corecast's own.
+/// The parameters of `channels`. `limit` and `cursor` are extensions.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChannelsParams {
@@ -143,13 +143,14 @@ pub(super) struct ChannelsParams {
 }
 
 impl ChannelsParams {
-    /// The page that is wanted.
+    /// Converts the parameters to a query.
     pub(super) fn into_query(self) -> ChannelsQuery {
         ChannelsQuery { pattern: self.pattern, after: self.cursor, limit: self.limit }
     }
 }
 
-/// What `channels` answers. With a `cursor`, there is more: ask again with it.
+/// The result of `channels`. A `cursor` means that more channels follow: repeat the request with
+/// it.
 #[derive(Debug, Serialize)]
 pub(super) struct ChannelsResult {
     channels: BTreeMap<String, ChannelBody>,
@@ -157,7 +158,7 @@ pub(super) struct ChannelsResult {
     cursor: Option<String>,
 }
 
-/// A channel in the list of channels.
+/// An entry in the list of channels.
 #[derive(Debug, Serialize)]
 struct ChannelBody {
     num_clients: u64,
@@ -171,13 +172,13 @@ impl From<ChannelsPage> for ChannelsResult {
     }
 }
 
-/// What `info` answers: this node, then the others.
+/// The result of `info`: this node, then the others.
 #[derive(Debug, Serialize)]
 pub(super) struct InfoResult {
     nodes: Vec<NodeBody>,
 }
 
-/// A node. Users are not counted: without tokens nobody has one.
+/// A node. `num_users` is 0, because there are no users without tokens.
 #[derive(Debug, Serialize)]
 struct NodeBody {
     uid: String,
@@ -187,17 +188,17 @@ struct NodeBody {
     num_users: u64,
     num_channels: u64,
     num_subs: u64,
-    /// Seconds since the start.
+    /// Seconds since the start of the node.
     uptime: u64,
     process: ProcessBody,
 }
 
-/// What the process costs.
+/// Resource usage of the process.
 #[derive(Debug, Serialize)]
 struct ProcessBody {
-    /// Percent of one core since the start.
+    /// CPU usage since the start, in percent of one core.
     cpu: f64,
-    /// Bytes.
+    /// Resident memory in bytes.
     rss: u64,
 }
 
@@ -218,27 +219,28 @@ impl From<Vec<NodeInfo>> for InfoResult {
     }
 }
 
-/// `disconnect`, `unsubscribe` and `subscribe`.
+/// The parameters of `disconnect`, `unsubscribe` and `subscribe`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ConnectionsParams {
     #[serde(deserialize_with = "or_default")]
     user: String,
-    /// Not of `disconnect`. Empty means all, where that is possible.
+    /// Not used by `disconnect`. For `unsubscribe`, an empty text means all channels.
     #[serde(deserialize_with = "or_default")]
     channel: String,
     #[serde(deserialize_with = "or_default")]
     client: String,
     #[serde(deserialize_with = "or_default")]
     session: String,
-    /// `disconnect` only: clients to spare.
+    /// Only for `disconnect`: clients that stay connected.
     #[serde(deserialize_with = "or_default")]
     whitelist: Vec<String>,
-    /// `disconnect` only.
+    /// Only for `disconnect`.
     disconnect: Option<DisconnectBody>,
-    /// `subscribe` only: deliver what was published after this position.
+    /// Only for `subscribe`: deliver the publications after this position.
     recover_since: Option<StreamPosition>,
-    /// `subscribe` only. Not part of this version, and not to be ignored, as the three below.
+    /// Only for `subscribe`. This field and the three below are not supported yet; they are
+    /// refused, because a client relies on them.
     data: Option<Box<RawValue>>,
     #[serde(deserialize_with = "or_default")]
     b64data: String,
@@ -247,7 +249,7 @@ pub(super) struct ConnectionsParams {
     expire_at: i64,
 }
 
-/// A code and a text for the close frame.
+/// Code and text for the close frame.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct DisconnectBody {
@@ -277,7 +279,7 @@ impl ConnectionsParams {
     /// `subscribe`
     ///
     /// # Errors
-    /// 108 for what is not part of this version.
+    /// 108 for parameters that are not supported yet.
     pub(super) fn subscribe(mut self) -> Result<ConnectionsCommand, Unfit> {
         let absent = [
             ("data", self.data.is_some() || !self.b64data.is_empty()),
@@ -285,7 +287,7 @@ impl ConnectionsParams {
             ("expire_at", self.expire_at != 0),
         ];
         if let Some((name, _)) = absent.iter().find(|(_, given)| *given) {
-            let detail = format!("subscribe.{name} is not part of this version");
+            let detail = format!("the parameter {name} is not supported yet");
             return Err(Unfit { error: ClientError::NotAvailable, detail });
         }
         let channel = std::mem::take(&mut self.channel);
@@ -298,11 +300,11 @@ impl ConnectionsParams {
     }
 }
 
-/// The result of methods that have nothing to say.
+/// An empty result.
 #[derive(Debug, Serialize)]
 pub(super) struct Empty {}
 
-/// `batch`
+/// The parameters of `batch`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct BatchRequest {
@@ -312,7 +314,7 @@ pub(super) struct BatchRequest {
     pub(super) parallel: bool,
 }
 
-/// A command as `POST /api` takes it.
+/// A command of the legacy form, `POST /api`.
 #[derive(Debug, Deserialize)]
 pub(super) struct OldCommand {
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! Paths of the methods.
+//! The routes of the methods.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::api::service::Service;
 use crate::api::state::Api;
 use crate::protocol::PublishParams;
 
-/// Header with an idempotency key, for clients that set it for every request.
+/// Header with an idempotency key, an alternative to the field in the body.
 const IDEMPOTENCY_KEY: &str = "x-idempotency-key";
 
-/// Adds the methods.
+/// Adds the routes of all methods.
 pub(in crate::api) fn routes(router: Router<Arc<Api>>) -> Router<Arc<Api>> {
     router.route("/api", any(old)).route("/api/{method}", any(method))
 }
@@ -37,7 +37,7 @@ async fn method(
         Ok(method) => Some(method),
         Err(_) if name == "batch" => None,
         Err(_) => {
-            let line = format!("there is no method {name:?}");
+            let line = format!("unknown method {name:?}");
             return http::text(StatusCode::NOT_FOUND, &line);
         }
     };
@@ -54,7 +54,7 @@ async fn method(
     }
 }
 
-/// Calls a method, with what its headers add to the body.
+/// Calls a method. The idempotency key may be in a header.
 async fn call(service: &Service, method: Method, headers: &HeaderMap, body: &[u8]) -> Outcome {
     let key = headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok());
     let Some(key) = key.filter(|_| matches!(method, Method::Publish | Method::Broadcast)) else {
@@ -70,7 +70,7 @@ async fn call(service: &Service, method: Method, headers: &HeaderMap, body: &[u8
     }
 }
 
-/// `POST /api`, Centrifugo's older form.
+/// `POST /api`, Centrifugo's legacy form.
 async fn old(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {
     if let Err(refusal) = api.entrance.admit(&request) {
         return *refusal;

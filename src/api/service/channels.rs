@@ -1,4 +1,4 @@
-//! The channels that have subscribers, in pages.
+//! Lists the channels that have subscribers, in pages.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,28 @@ use crate::channel::ChannelName;
 use crate::limits::{ANSWER_TIMEOUT, API_CHANNELS_PAGE, API_CHANNELS_PAGE_MAX, CHANNEL_BYTES_MAX};
 use crate::mesh::{Answer, ControlRequest};
 
-/// Which page is wanted.
+/// The requested page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::api) struct ChannelsQuery {
-    /// Glob that names must match; empty matches all.
+    /// Glob that names must match; an empty one matches all.
     pub(in crate::api) pattern: String,
-    /// Only names above this one; empty begins at the first.
+    /// Only names after this one; an empty one begins at the first.
     pub(in crate::api) after: String,
-    /// Maximum number of channels on the page; 0 leaves it to the server.
+    /// Maximum number of channels on the page; 0 means the server's default.
     pub(in crate::api) limit: usize,
 }
 
-/// A page, ordered by name.
+/// A page of channels, sorted by name.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::api) struct ChannelsPage {
-    /// Each with the number of its subscribers.
+    /// The channels, with the number of subscribers of each.
     pub(in crate::api) channels: BTreeMap<String, u64>,
-    /// The last name of a page that more may follow: ask again for those above it.
+    /// The last name of the page, if more channels may follow it.
     pub(in crate::api) cursor: Option<String>,
 }
 
 impl ChannelsQuery {
-    /// Maximum number of channels on the page.
+    /// The effective maximum number of channels on the page.
     fn limit(&self) -> usize {
         if self.limit == 0 { API_CHANNELS_PAGE } else { self.limit }
     }
@@ -37,12 +37,12 @@ impl ChannelsQuery {
     fn check(&self) -> Result<(), ApiError> {
         let limit = self.limit;
         if limit > API_CHANNELS_PAGE_MAX {
-            let detail = format!("limit {limit}, where {API_CHANNELS_PAGE_MAX} is the most");
+            let detail = format!("limit is {limit}; the maximum is {API_CHANNELS_PAGE_MAX}");
             return Err(ApiError::bad_request(detail));
         }
         for (name, text) in [("pattern", &self.pattern), ("cursor", &self.after)] {
             if text.len() > CHANNEL_BYTES_MAX {
-                let detail = format!("a {name} of more than {CHANNEL_BYTES_MAX} bytes");
+                let detail = format!("{name} is longer than {CHANNEL_BYTES_MAX} bytes");
                 return Err(ApiError::bad_request(detail));
             }
         }
@@ -50,10 +50,10 @@ impl ChannelsQuery {
     }
 }
 
-/// A page of the list of this node's channels.
+/// Returns a page of the channels on this node.
 ///
 /// # Errors
-/// 107 for a limit, pattern or cursor that is too large.
+/// 107 if limit, pattern or cursor is too large.
 pub(super) async fn own(
     service: &Service,
     query: &ChannelsQuery,
@@ -69,13 +69,17 @@ pub(super) async fn own(
     for answer in service.courier().request_all(&asked, ANSWER_TIMEOUT).await? {
         match answer {
             Answer::Channels(part) => parts.push(part),
-            other => return Err(ApiError::internal(format!("{other:?} to a list of channels"))),
+            other => {
+                return Err(ApiError::internal(format!(
+                    "unexpected answer to a list of channels: {other:?}"
+                )));
+            }
         }
     }
     Ok(merge_shards(parts, limit))
 }
 
-/// The same for pages of several nodes. One with a cursor is full, so it has all names up to its
+/// Merges the pages of several nodes. A page with a cursor is full, so it has all names up to its
 /// last one.
 pub(super) fn merge_nodes(pages: Vec<ChannelsPage>, query: &ChannelsQuery) -> ChannelsPage {
     let full = pages.iter().any(|page| page.cursor.is_some());
@@ -86,9 +90,9 @@ pub(super) fn merge_nodes(pages: Vec<ChannelsPage>, query: &ChannelsQuery) -> Ch
     page(channels, full, query.limit())
 }
 
-/// The first `limit` names of all parts, each of which holds its shard's first `limit`. A part
-/// that is full may have more names after its last one, but those come after the page's last one
-/// as well: the part alone fills the page.
+/// Returns the first `limit` names of all parts, each of which has the first `limit` names of a
+/// shard. A full part may have more names after its last one. They also come after the last name of
+/// the page, because the full part alone fills the page.
 fn merge_shards(parts: Vec<Vec<(ChannelName, u32)>>, limit: usize) -> ChannelsPage {
     let full = parts.iter().any(|part| part.len() >= limit);
     let mut channels = BTreeMap::new();

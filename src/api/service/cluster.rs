@@ -1,4 +1,5 @@
-//! What concerns every node: carried out here, and by the bridge on the others.
+//! Requests that concern all nodes. This node carries them out itself, and asks the others through
+//! the bridge.
 
 use super::channels::{self, ChannelsPage, ChannelsQuery};
 use super::connections::{self, ConnectionsCommand};
@@ -10,57 +11,57 @@ use crate::api::status::Status;
 use crate::limits::CLUSTER_TIMEOUT;
 use crate::mesh::{Addressed, Answer, ClusterAnswer, ClusterRequest, RemoteCall, ToBridge};
 
-/// Carries out `command` on every node.
+/// Carries out `command` on all nodes.
 ///
 /// # Errors
-/// What this node fails with, before any other is asked; what another one does; internal if one did
-/// not answer: it may or may not have done it.
+/// The error of this node, before it asks any other; the error of another node; internal if a node
+/// did not reply. That node may have carried out the command.
 pub(in crate::api) async fn carry_out(
     service: &Service,
     command: &ConnectionsCommand,
 ) -> Result<(), ApiError> {
     connections::own(service, command).await?;
     let call = node_wire::request_of_command(command)?;
-    for body in complete("done on", ask(service, ClusterRequest::Call(call)).await?)? {
+    for body in complete("carried out on", ask(service, ClusterRequest::Call(call)).await?)? {
         node_wire::read_done(&body)?;
     }
     Ok(())
 }
 
-/// A page of the list of all nodes' channels.
+/// Returns a page of the channels on all nodes.
 ///
 /// # Errors
-/// 107 for a limit, pattern or cursor that is too large; what another node fails with; internal if
-/// one did not answer: a part of the numbers would look like all of them.
+/// 107 if limit, pattern or cursor is too large; the error of another node; internal if a node did
+/// not reply, because partial numbers would look like complete ones.
 pub(in crate::api) async fn channels(
     service: &Service,
     query: &ChannelsQuery,
 ) -> Result<ChannelsPage, ApiError> {
     let mut pages = vec![channels::own(service, query).await?];
     let call = node_wire::request_of_query(query)?;
-    for body in complete("known of", ask(service, ClusterRequest::Call(call)).await?)? {
+    for body in complete("known for", ask(service, ClusterRequest::Call(call)).await?)? {
         pages.push(node_wire::read_page(&body)?);
     }
     Ok(channels::merge_nodes(pages, query))
 }
 
-/// What all living nodes are and hold: this one, then the others.
+/// Describes all living nodes: this one, then the others.
 ///
 /// # Errors
-/// Too much is under way; internal while Redis is away, and the others are not known.
+/// `Busy`, or internal while Redis is away, because then the other nodes are unknown.
 pub(in crate::api) async fn info(service: &Service) -> Result<Vec<NodeInfo>, ApiError> {
     let mut nodes = vec![info::own(&service.parts.status, &service.parts.node)];
-    let bodies = complete("known of", ask(service, ClusterRequest::Describe).await?)?;
+    let bodies = complete("known for", ask(service, ClusterRequest::Describe).await?)?;
     nodes.extend(bodies.iter().filter_map(|body| node_wire::read_node(body)));
     Ok(nodes)
 }
 
-/// The description of this node that others show.
+/// Returns the description of this node for the others.
 pub fn describe(status: &Status, node: &Node) -> String {
     node_wire::write_node(&info::own(status, node))
 }
 
-/// Carries out a request of another node on this one. Returns the reply for it.
+/// Carries out a request of another node on this one, and returns the reply.
 pub async fn remote(service: &Service, call: &RemoteCall) -> Box<str> {
     match node_wire::read_request(call) {
         Ok(NodeRequest::Channels(query)) => {
@@ -73,19 +74,20 @@ pub async fn remote(service: &Service, call: &RemoteCall) -> Box<str> {
     }
 }
 
-/// What all other nodes answer.
+/// Returns the replies of all other nodes.
 ///
 /// # Errors
-/// Internal, with the names of those that are silent, as far as `what` is so without them.
-fn complete(what: &str, answer: ClusterAnswer) -> Result<Vec<Box<str>>, ApiError> {
+/// Internal, with the names of silent nodes. The message begins with `result`, the state without
+/// them.
+fn complete(result: &str, answer: ClusterAnswer) -> Result<Vec<Box<str>>, ApiError> {
     if answer.away {
         return Err(ApiError::internal(format!(
-            "{what} this node only: Redis, and with it the others, can't be reached; try again"
+            "{result} this node only, because Redis can't be reached; retry"
         )));
     }
     if !answer.silent.is_empty() {
         return Err(ApiError::internal(format!(
-            "{what} all nodes but {}, which were not heard of in {CLUSTER_TIMEOUT:?}; try again",
+            "{result} all nodes except {}, which did not reply within {CLUSTER_TIMEOUT:?}; retry",
             answer.silent.join(", ")
         )));
     }
@@ -99,6 +101,8 @@ async fn ask(service: &Service, request: ClusterRequest) -> Result<ClusterAnswer
     let make = |ticket| Addressed::Bridge(ToBridge::Cluster { ticket, request });
     match service.courier().request(make).await? {
         Answer::Cluster(answer) => Ok(answer),
-        other => Err(ApiError::internal(format!("{other:?} to a question to other nodes"))),
+        other => Err(ApiError::internal(format!(
+            "unexpected answer to a request to other nodes: {other:?}"
+        ))),
     }
 }

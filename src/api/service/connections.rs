@@ -1,4 +1,4 @@
-//! What the application may do to connections: close them, end or begin their subscriptions.
+//! Commands for connections: close them, or begin and end their subscriptions.
 
 use super::shared::Service;
 use crate::api::error::ApiError;
@@ -8,63 +8,59 @@ use crate::limits::{ANSWER_TIMEOUT, API_BATCH_MAX, CLOSE_REASON_BYTES_MAX, DISCO
 use crate::mesh::{Addressed, ControlRequest, Target, ToShard};
 use crate::reason::CloseReason;
 
-/// Text of a close whose code is not one of ours, where the application gives none.
+/// The text of a close with a code of the application but without a text.
 const DISCONNECT_TEXT: &str = "disconnect";
 
-/// What is to be done to which connections.
+/// A command for a selection of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::api) enum ConnectionsCommand {
-    /// Close them.
+    /// Close connections.
     Disconnect {
-        /// The connections.
         whose: Selection,
-        /// What the close frame says.
+        /// Code and text of the close frame.
         close: Close,
-        /// Ids of clients that are not concerned.
+        /// Ids of clients that stay connected.
         spared: Vec<String>,
     },
     /// End subscriptions.
     Unsubscribe {
-        /// The connections.
         whose: Selection,
-        /// Empty means all channels.
+        /// The channel; empty means all channels.
         channel: String,
     },
     /// Begin subscriptions.
     Subscribe {
-        /// The connections.
         whose: Selection,
-        /// The channel.
         channel: String,
-        /// Where they stand, if what they missed is wanted.
+        /// Their last position, if missed publications are requested.
         recover: Option<Since>,
     },
 }
 
-/// Connections as an application names them.
+/// A selection of connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::api) struct Selection {
-    /// Those of this user; empty means anonymous ones.
+    /// The user of the connections; empty means anonymous ones.
     pub(in crate::api) user: String,
-    /// Only the one with this id; empty means all of the user's.
+    /// Only the client with this id; empty means all clients of the user.
     pub(in crate::api) client: String,
-    /// Only the one with this session. Only transports that this server lacks have sessions.
+    /// Only the client with this session. The transports that have sessions are not supported.
     pub(in crate::api) session: String,
 }
 
-/// What a close frame is to say.
+/// Code and text of a close frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::api) struct Close {
-    /// The code; 0 leaves it to the server.
+    /// The code; 0 means the server's default.
     pub(in crate::api) code: u16,
-    /// The text; empty leaves it to the server.
+    /// The text; empty means the server's default.
     pub(in crate::api) reason: String,
 }
 
 /// Carries out `command` on this node.
 ///
 /// # Errors
-/// 107 for a channel, code or text that can't be one, 102 for an unknown namespace.
+/// 107 for an invalid channel, code or text; 102 for an unknown namespace.
 pub(super) async fn own(service: &Service, command: &ConnectionsCommand) -> Result<(), ApiError> {
     match request(service, command)? {
         Some(request) => ask(service, request).await,
@@ -72,7 +68,8 @@ pub(super) async fn own(service: &Service, command: &ConnectionsCommand) -> Resu
     }
 }
 
-/// What shards are asked for; `None` if no connection of this node can be meant.
+/// Converts the command to a request to shards. `None` if it can concern no connection of this
+/// node.
 fn request(
     service: &Service,
     command: &ConnectionsCommand,
@@ -83,7 +80,7 @@ fn request(
             if spared.len() > API_BATCH_MAX {
                 let count = spared.len();
                 let detail =
-                    format!("{count} clients to be spared, where {API_BATCH_MAX} are the most");
+                    format!("whitelist has {count} clients; the maximum is {API_BATCH_MAX}");
                 return Err(ApiError::bad_request(detail));
             }
             let whitelist = spared.iter().filter_map(|client| service.connection(client)).collect();
@@ -106,25 +103,24 @@ fn request(
     })
 }
 
-/// Code and text for the close frame. SDKs read an empty text, or one that is JSON, differently.
+/// Returns code and text for the close frame. SDKs treat empty and JSON texts differently.
 fn close_frame(close: &Close) -> Result<(u16, Box<str>), ApiError> {
     let forced = CloseReason::ForceDisconnect.row();
     let code = if close.code == 0 { forced.code } else { close.code };
     let text = close.reason.as_str();
     if !DISCONNECT_CODES.contains(&code) {
-        let detail = format!("a close with code {code}, where 3000 to 4999 are an application's");
+        let detail = format!("disconnect.code is {code}; use 3000 to 4999");
         return Err(ApiError::bad_request(detail));
     }
     if text.len() > CLOSE_REASON_BYTES_MAX {
         let bytes = text.len();
-        let detail = format!(
-            "a close with a reason of {bytes} bytes, where {CLOSE_REASON_BYTES_MAX} are allowed"
-        );
+        let detail =
+            format!("disconnect.reason is {bytes} bytes; the maximum is {CLOSE_REASON_BYTES_MAX}");
         return Err(ApiError::bad_request(detail));
     }
     if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
         let detail =
-            format!("the reason {text:?} of a close is JSON, which clients read as their own");
+            format!("disconnect.reason {text:?} is valid JSON, which clients treat differently");
         return Err(ApiError::bad_request(detail));
     }
     let known = CloseReason::ALL.iter().map(|reason| reason.row()).find(|row| row.code == code);
@@ -132,8 +128,8 @@ fn close_frame(close: &Close) -> Result<(u16, Box<str>), ApiError> {
     Ok((code, Box::from(if text.is_empty() { standard } else { text })))
 }
 
-/// The connections that are meant; `None` if there can be none: the client id is not one of this
-/// node's living ones, or a session is named.
+/// Returns the selected connections. `None` if there can be none, because the client id does not
+/// belong to this node, or because a session is given.
 fn target(service: &Service, whose: &Selection) -> Option<Target> {
     if !whose.session.is_empty() {
         return None;
@@ -145,7 +141,7 @@ fn target(service: &Service, whose: &Selection) -> Option<Target> {
     Some(Target { user, connection: Some(service.connection(&whose.client)?) })
 }
 
-/// Asks the one shard that has the connection, or all of them.
+/// Sends the request to the one shard that has the connection, or to all shards.
 async fn ask(service: &Service, request: ControlRequest) -> Result<(), ApiError> {
     match connection(&request) {
         Some(id) => {
@@ -160,7 +156,7 @@ async fn ask(service: &Service, request: ControlRequest) -> Result<(), ApiError>
     Ok(())
 }
 
-/// The one connection that a request concerns.
+/// Returns the connection of a request that concerns only one.
 fn connection(request: &ControlRequest) -> Option<ConnectionId> {
     match request {
         ControlRequest::Disconnect { target, .. }

@@ -15,19 +15,19 @@ use crate::protocol::HistoryPage;
 pub(in crate::api) struct HistoryResult {
     /// Type of the payloads.
     pub(in crate::api) data: DataType,
-    /// The page, as much of it as fits [`API_HISTORY_BYTES_MAX`].
+    /// The publications of the page that fit into [`API_HISTORY_BYTES_MAX`].
     pub(in crate::api) publications: Vec<Arc<Publication>>,
-    /// Number of publications that were asked for and did not fit.
+    /// Number of requested publications that did not fit.
     pub(in crate::api) omitted: usize,
-    /// Where the channel stands.
+    /// The current position of the channel.
     pub(in crate::api) top: Position,
 }
 
 /// Reads a page of a channel's history.
 ///
 /// # Errors
-/// 107 for a wrong channel, 102 for an unknown namespace, 108 for one without history, 112 for a
-/// `since` of another epoch.
+/// 107 for an invalid channel, 102 for an unknown namespace, 108 for a namespace without history,
+/// 112 for a `since` of another epoch.
 pub(in crate::api) async fn history(
     service: &Service,
     channel: &str,
@@ -35,7 +35,7 @@ pub(in crate::api) async fn history(
 ) -> Result<HistoryResult, ApiError> {
     let data = data_type(service, channel)?;
     if page.reverse && page.since.is_some_and(|since| since.offset == 0) {
-        return Err(ApiError::bad_request("nothing comes before offset 0"));
+        return Err(ApiError::bad_request("since.offset must be above 0 with reverse"));
     }
     let home = service.courier().home(channel);
     let make = |ticket| {
@@ -57,11 +57,13 @@ pub(in crate::api) async fn history(
             let omitted = omitted + all - publications.len();
             Ok(HistoryResult { data, publications, omitted, top })
         }
-        other => Err(ApiError::internal(format!("{other:?} to a history request"))),
+        other => {
+            Err(ApiError::internal(format!("unexpected answer to a history request: {other:?}")))
+        }
     }
 }
 
-/// Forgets a channel's history. Its position stays.
+/// Removes the history of a channel. Its position stays.
 ///
 /// # Errors
 /// As [`history`].
@@ -74,23 +76,26 @@ pub(in crate::api) async fn history_remove(
     let courier = service.courier();
     match courier.request(|ticket| courier.history_remove(channel, ticket)).await? {
         Answer::HistoryRemoved => Ok(()),
-        other => Err(ApiError::internal(format!("{other:?} to the removal of a history"))),
+        other => Err(ApiError::internal(format!(
+            "unexpected answer to the removal of a history: {other:?}"
+        ))),
     }
 }
 
-/// The type of the channel's payloads, if it has a history.
+/// Returns the type of the channel's payloads, if it has a history.
 fn data_type(service: &Service, channel: &str) -> Result<DataType, ApiError> {
     let namespace = service.resolve(channel)?;
     if namespace.has_history() {
         Ok(namespace.data)
     } else {
-        let detail = "this channel has no history: set history_size and history_ttl";
+        let detail = "this channel has no history; to keep one, set history_size and history_ttl";
         Err(ApiError::not_available(detail))
     }
 }
 
-/// Number of publications that fit into one answer: the first one in any case. What they need is
-/// counted as JSON, which is the longest form: text is escaped, and bytes become base64.
+/// Returns the number of publications that fit into one response. The first always counts as
+/// fitting. Sizes are counted as JSON, which is the longest form: text is escaped, and bytes become
+/// base64.
 fn fitting(data: DataType, publications: &[Arc<Publication>]) -> usize {
     let mut bytes = 0;
     let fits = |publication: &&Arc<Publication>| {

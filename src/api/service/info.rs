@@ -1,4 +1,4 @@
-//! What a node is and holds.
+//! The description of a node: identity, version and numbers.
 
 use std::time::Duration;
 
@@ -6,30 +6,28 @@ use super::shared::Node;
 use crate::api::status::Status;
 use crate::metrics::{Counter, Process, ShardCounters};
 
-/// A node. Users are not counted: without tokens nobody has one.
+/// A node. Users are not counted, because there are none without tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::api) struct NodeInfo {
-    /// Differs from node to node and from start to start.
+    /// Unique id of this run of the node.
     pub(in crate::api) uid: String,
-    /// For people.
+    /// A readable name.
     pub(in crate::api) name: String,
     /// Version of the server.
     pub(in crate::api) version: String,
-    /// Number of connections.
     pub(in crate::api) connections: u64,
-    /// Number of channels that are at home here.
+    /// Number of channels whose home is on this node.
     pub(in crate::api) channels: u64,
-    /// Number of subscriptions.
     pub(in crate::api) subscriptions: u64,
-    /// Time since the start, in whole seconds.
+    /// Time since the start of the node, in whole seconds.
     pub(in crate::api) uptime: Duration,
-    /// Percent of one core since the start.
+    /// CPU usage since the start, in percent of one core.
     pub(in crate::api) cpu_percent: f64,
-    /// Memory of the process.
+    /// Resident memory of the process.
     pub(in crate::api) resident_bytes: u64,
 }
 
-/// This node.
+/// Describes this node.
 pub(super) fn own(status: &Status, node: &Node) -> NodeInfo {
     let sum = |counter: fn(&ShardCounters) -> &Counter| -> u64 {
         status.shards().iter().map(|counters| counter(counters).value()).sum()

@@ -1,5 +1,5 @@
-//! What an application may do, in the server's own words: plain values in, results and errors out.
-//! Each wording of the HTTP API (`centrifugo`) is a translation to these functions and back.
+//! The methods of the API in the server's own terms: plain values in, results and errors out. Each
+//! wording of the HTTP API (`centrifugo`) translates to these functions and back.
 
 mod channels;
 mod cluster;

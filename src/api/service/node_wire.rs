@@ -1,7 +1,7 @@
-//! What nodes say to each other about the application's requests, as JSON.
+//! The JSON that nodes exchange about the application's requests.
 //!
-//! Nodes of several versions serve together while a deployment is renewed, so names stay, fields
-//! that are absent have defaults, and unknown ones are ignored.
+//! Nodes of several versions run together during an upgrade. So names never change, absent fields
+//! have defaults, and unknown fields are ignored.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::ids::{Since, SinceEpoch};
 use crate::mesh::RemoteCall;
 use crate::reason::ClientError;
 
-/// Text of an epoch that no server has: what a client named that no epoch looks like.
+/// The text for an epoch that no server can have, because the client's text is not an epoch.
 const UNKNOWN_EPOCH: &str = "_";
 
 /// A request of another node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NodeRequest {
-    /// Do this to connections.
+    /// Carry out a command for connections.
     Connections(ConnectionsCommand),
     /// List channels.
     Channels(ChannelsQuery),
@@ -110,7 +110,7 @@ enum ReplyOut<T> {
     Error(ErrorWire),
 }
 
-/// The same as it is read.
+/// The same, for parsing.
 #[derive(Deserialize)]
 struct ReplyIn<'a> {
     #[serde(borrow)]
@@ -124,10 +124,10 @@ struct ErrorWire {
     message: String,
 }
 
-/// The request that other nodes are to carry out `command`.
+/// Returns the request to other nodes to carry out `command`.
 ///
 /// # Errors
-/// Internal: our own types can be written, so this is our mistake.
+/// Internal, if the request can't be serialized. That would be a bug.
 pub(super) fn request_of_command(command: &ConnectionsCommand) -> Result<RemoteCall, ApiError> {
     let of = |whose: &Selection| CommandWire {
         user: whose.user.clone(),
@@ -152,10 +152,10 @@ pub(super) fn request_of_command(command: &ConnectionsCommand) -> Result<RemoteC
     call(method, &wire)
 }
 
-/// The request that other nodes are to list their channels.
+/// Returns the request to other nodes to list their channels.
 ///
 /// # Errors
-/// Internal: our own types can be written, so this is our mistake.
+/// Internal, if the request can't be serialized. That would be a bug.
 pub(super) fn request_of_query(query: &ChannelsQuery) -> Result<RemoteCall, ApiError> {
     let ChannelsQuery { pattern, after, limit } = query.clone();
     call("channels", &QueryWire { pattern, limit, cursor: after })
@@ -167,10 +167,10 @@ fn call(method: &str, params: &impl Serialize) -> Result<RemoteCall, ApiError> {
     Ok(RemoteCall { method: method.into(), params: params.into_boxed_str() })
 }
 
-/// Reads a request.
+/// Parses a request.
 ///
 /// # Errors
-/// `MethodNotFound` for what this version does not know, 107 for what can't be read.
+/// `MethodNotFound` for a method that this version does not know, 107 for invalid parameters.
 pub(super) fn read_request(call: &RemoteCall) -> Result<NodeRequest, ApiError> {
     if &*call.method == "channels" {
         let QueryWire { pattern, limit, cursor } = read_params(call)?;
@@ -199,12 +199,12 @@ fn read_params<T: DeserializeOwned>(call: &RemoteCall) -> Result<T, ApiError> {
     serde_json::from_str(&call.params).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
-/// The reply to a command.
+/// Serializes the reply to a command.
 pub(super) fn write_done(outcome: Result<(), ApiError>) -> Box<str> {
     write_reply(outcome.map(|()| Done {}))
 }
 
-/// The reply to a query.
+/// Serializes the reply to a query.
 pub(super) fn write_page(outcome: Result<ChannelsPage, ApiError>) -> Box<str> {
     write_reply(outcome.map(|page| {
         let wire = |(name, num_clients)| (name, ChannelWire { num_clients });
@@ -226,15 +226,15 @@ fn write_reply<T: Serialize>(outcome: Result<T, ApiError>) -> Box<str> {
         .into_boxed_str()
 }
 
-/// Reads the reply to a command.
+/// Parses the reply to a command.
 ///
 /// # Errors
-/// What the other node fails with; internal for what is no reply.
+/// The error of the other node; internal if the reply is invalid.
 pub(super) fn read_done(body: &str) -> Result<(), ApiError> {
     read_reply::<serde::de::IgnoredAny>(body).map(drop)
 }
 
-/// Reads the reply to a query.
+/// Parses the reply to a query.
 ///
 /// # Errors
 /// As [`read_done`].
@@ -245,19 +245,19 @@ pub(super) fn read_page(body: &str) -> Result<ChannelsPage, ApiError> {
 }
 
 fn read_reply<T: DeserializeOwned>(body: &str) -> Result<T, ApiError> {
-    let malformed = |error| ApiError::internal(format!("another node's answer: {error}"));
+    let malformed = |error| ApiError::internal(format!("invalid reply of another node: {error}"));
     let reply: ReplyIn<'_> = serde_json::from_str(body).map_err(malformed)?;
     if let Some(error) = reply.error {
         let known = ClientError::ALL.iter().find(|known| known.row().code == error.code);
         return Err(ApiError::Refused {
             error: known.copied().unwrap_or(ClientError::Internal),
-            detail: format!("another node says: {}", error.message),
+            detail: format!("from another node: {}", error.message),
         });
     }
     serde_json::from_str(reply.result.map_or("{}", RawValue::get)).map_err(malformed)
 }
 
-/// A node's description.
+/// Serializes the description of a node.
 pub(super) fn write_node(node: &NodeInfo) -> String {
     let wire = NodeWire {
         uid: node.uid.clone(),
@@ -270,11 +270,11 @@ pub(super) fn write_node(node: &NodeInfo) -> String {
         uptime: node.uptime.as_secs(),
         process: ProcessWire { cpu: node.cpu_percent, rss: node.resident_bytes },
     };
-    // Only maps with keys that are no text can't be written.
+    // This can't fail: only maps with keys other than text can't be serialized.
     serde_json::to_string(&wire).unwrap_or_default()
 }
 
-/// Reads another node's description; `None` if it is none.
+/// Parses the description of another node. `None` if it is invalid.
 pub(super) fn read_node(body: &str) -> Option<NodeInfo> {
     let wire: NodeWire = serde_json::from_str(body).ok()?;
     Some(NodeInfo {

@@ -1,4 +1,4 @@
-//! Publishes to one channel, or the same to several.
+//! Publishes to one channel, or the same payload to several.
 
 use super::shared::Service;
 use crate::api::courier::PendingAnswer;
@@ -8,14 +8,14 @@ use crate::ids::Position;
 use crate::limits::{ANSWER_TIMEOUT, API_WINDOW_MAX};
 use crate::mesh::{Answer, Asker, Publish};
 
-/// Where a publication is: `None` in channels without history.
+/// The position of a publication. `None` in channels without history.
 pub(in crate::api) type Published = Option<Position>;
 
 /// Publishes to one channel. Returns once the publication is in its history.
 ///
 /// # Errors
-/// 107 for a missing or wrong channel or payload, 102 for an unknown namespace, 106 for what is too
-/// long to be recovered.
+/// 107 for a missing or invalid channel or payload, 102 for an unknown namespace, 106 for a
+/// publication that is too long for recovery.
 pub(in crate::api) async fn publish(
     service: &Service,
     channel: &str,
@@ -24,10 +24,10 @@ pub(in crate::api) async fn publish(
     answer(send(service, channel, command)?).await
 }
 
-/// Publishes the same to several channels, in their order. Returns one result for each.
+/// Publishes the same payload to several channels, in order. Returns one result for each.
 ///
 /// # Errors
-/// 107 if there is no channel, or too many. What fails for one channel is its own result.
+/// 107 if there are no channels or too many. The error of a single channel is in its own result.
 pub(in crate::api) async fn broadcast(
     service: &Service,
     channels: &[String],
@@ -51,7 +51,7 @@ pub(in crate::api) async fn broadcast(
     Ok(results)
 }
 
-/// Checks a publication, and sends it to whoever orders the channel.
+/// Checks a publication, and sends it to the bus or home shard, which orders the channel.
 fn send(
     service: &Service,
     channel: &str,
@@ -75,6 +75,6 @@ fn send(
 async fn answer(waiting: PendingAnswer) -> Result<Published, ApiError> {
     match waiting.answer(ANSWER_TIMEOUT).await? {
         Answer::Published(position) => Ok(position),
-        other => Err(ApiError::internal(format!("{other:?} to a publication"))),
+        other => Err(ApiError::internal(format!("unexpected answer to a publication: {other:?}"))),
     }
 }

@@ -1,4 +1,4 @@
-//! What every function of the service uses.
+//! The state that all functions of the service use.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,59 +10,58 @@ use crate::channel::Namespace;
 use crate::ids::{ClientId, ConnectionId};
 use crate::settings::Settings;
 
-/// Which connection a client id means, if this node made the id. It may be gone.
+/// Maps a client id to its connection, if this node created the id. The connection may be closed.
 pub type Identify = Box<dyn Fn(&ClientId) -> Option<ConnectionId> + Send + Sync>;
 
-/// What this node is called.
+/// The names and address of this node.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Differs from node to node and from start to start.
+    /// Unique id of this run of the node.
     pub uid: String,
-    /// For people.
+    /// A readable name.
     pub name: String,
-    /// Where clients connect, for the page. With the port that the kernel chose.
+    /// The address for clients, with the port that the kernel chose. The demo page uses it.
     pub client_address: SocketAddr,
 }
 
-/// What the service needs beside the settings.
+/// The dependencies of the service other than the settings.
 pub struct Parts {
-    /// The way to the shards.
+    /// Sends requests to the shards.
     pub courier: Arc<Courier>,
-    /// The node's state.
+    /// The state of the node.
     pub status: Arc<Status>,
-    /// Tells connections from client ids.
+    /// Finds the connection of a client id.
     pub identify: Identify,
-    /// What this node is called.
+    /// The names and address of this node.
     pub node: Node,
 }
 
-/// The service: what its functions work on.
+/// The service, on which all methods work.
 pub struct Service {
-    /// What it was given.
     pub(in crate::api) parts: Parts,
     settings: Arc<Settings>,
 }
 
 impl Service {
-    /// The service of a node with these settings.
+    /// Creates the service of a node with these settings.
     pub(in crate::api) fn new(parts: Parts, settings: Arc<Settings>) -> Service {
         Service { parts, settings }
     }
 
-    /// The way to the shards.
+    /// Returns the courier to the shards.
     pub(super) fn courier(&self) -> &Arc<Courier> {
         &self.parts.courier
     }
 
-    /// The connection that a client id means, if this node made the id.
+    /// Returns the connection of a client id, if this node created the id.
     pub(super) fn connection(&self, client: &str) -> Option<ConnectionId> {
         (self.parts.identify)(&client.parse().ok()?)
     }
 
-    /// The options of `channel`.
+    /// Returns the options of `channel`.
     ///
     /// # Errors
-    /// 102 for an unknown namespace, 107 for a name that can't be one.
+    /// 102 for an unknown namespace, 107 for an invalid name.
     pub(super) fn resolve(&self, channel: &str) -> Result<&Arc<Namespace>, ApiError> {
         if channel.is_empty() {
             return Err(ApiError::bad_request("channel is missing"));

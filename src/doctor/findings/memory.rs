@@ -1,26 +1,26 @@
-//! Whether there is memory for the connections.
+//! Checks whether there is enough memory for the connections.
 
 use super::finding::{Finding, Verdict};
 use crate::doctor::keys::{Key, command};
 use crate::doctor::readings::{Readings, Wanted};
 use crate::limits::{CONNECTION_BYTES_MAX, CONNECTION_KERNEL_BYTES};
 
-/// Bytes of a page, as the kernel counts TCP's memory on x86-64 and most of arm64.
+/// Bytes of a page on x86-64 and most arm64 systems. The kernel counts TCP's memory in pages.
 const PAGE_BYTES: u64 = 4096;
 
-/// Bytes that the connections take when nothing is sent, ours and the kernel's.
+/// Returns the bytes that idle connections need, in the server and in the kernel.
 fn idle_bytes(wanted: &Wanted) -> u64 {
     wanted.connections.saturating_mul((CONNECTION_BYTES_MAX + CONNECTION_KERNEL_BYTES) as u64)
 }
 
-const FIX: &str = "more memory, or fewer connections on each node";
+const FIX: &str = "add memory, or use more nodes with fewer connections each";
 
 pub(super) fn available(wanted: &Wanted, readings: &Readings) -> Finding {
     let needed = idle_bytes(wanted);
     let Some(found) = readings.memory_available else {
         return Finding::unknown("memory", size(needed), "/proc/meminfo can't be read");
     };
-    let why = "the kernel kills the process that has most";
+    let why = "if memory runs out, the kernel kills the largest process";
     let finding = Finding::new("memory", size(found), size(needed));
     finding.failing_if_not(found >= needed, Verdict::Stops, why, FIX)
 }
@@ -28,34 +28,34 @@ pub(super) fn available(wanted: &Wanted, readings: &Readings) -> Finding {
 pub(super) fn cgroup(wanted: &Wanted, readings: &Readings) -> Finding {
     let needed = idle_bytes(wanted);
     let Some(left) = readings.cgroup_left else {
-        return Finding::new("memory of the group", "no limit", size(needed));
+        return Finding::new("control group memory", "no limit", size(needed));
     };
     let missing = size(needed.saturating_sub(left));
-    Finding::new("memory of the group", format!("{} left", size(left)), size(needed))
+    Finding::new("control group memory", format!("{} left", size(left)), size(needed))
         .failing_if_not(
             left >= needed,
             Verdict::Stops,
-            "sockets count in the control group, and the kernel kills the server",
+            "sockets count in the control group; at its limit, the kernel kills the server",
             format!("raise the group's limit (MemoryMax=, docker run --memory) by {missing}"),
         )
 }
 
-/// Where the kernel promises no more than it has, what is reserved counts.
+/// With `vm.overcommit_memory` = 2, reserved memory counts even if it is unused.
 pub(super) fn commit(wanted: &Wanted, readings: &Readings) -> Finding {
     const NAME: &str = "vm.overcommit_memory";
     let needed = wanted.connections.saturating_mul(CONNECTION_BYTES_MAX as u64);
     let Some(left) = readings.commit_left else {
-        return Finding::new(NAME, "memory is not counted by promises", "any");
+        return Finding::new(NAME, "not 2, so no commit limit", "any");
     };
     Finding::new(NAME, format!("2, {} left", size(left)), size(needed)).failing_if_not(
         left >= needed,
         Verdict::Stops,
-        "the kernel promises no more than it has, and an allocation fails",
+        "allocations fail at the commit limit, even if memory is free",
         command(NAME, "0"),
     )
 }
 
-/// Idle sockets take none of TCP's memory. Each with anything under way takes whole pages.
+/// Idle sockets use none of TCP's memory. A socket with data in transit uses whole pages.
 pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
     const NAME: &str = "net.ipv4.tcp_mem";
     let pages = wanted.connections;
@@ -63,7 +63,7 @@ pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
     let limits = readings.settings.get(NAME).map(|text| text.split_whitespace());
     let Some(most) = limits.and_then(Iterator::last).and_then(|most| most.parse::<u64>().ok())
     else {
-        return Finding::unknown(NAME, needed, "only the host's network namespace shows it");
+        return Finding::unknown(NAME, needed, "only visible in the network namespace of the host");
     };
     let key = Key::all(wanted.connections).into_iter().find(|key| key.name == NAME);
     let fallback = || {
@@ -75,12 +75,12 @@ pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
         .failing_if_not(
             most >= pages,
             Verdict::Note,
-            "one message under way to everybody is a page for each; beyond it sends find no room",
+            "one message to all clients needs a page for each; at this limit, sends are delayed",
             enough.map_or_else(fallback, |key| key.command()),
         )
 }
 
-/// Bytes for people: 4.1G, in steps of 1024 as systemd and Docker read them.
+/// Formats bytes as in 4.1G. Units are powers of 1024, as in systemd and Docker.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
     for (unit, name) in UNITS {

@@ -67,7 +67,7 @@ fn each_limit_below_the_need_stops_and_one_at_the_need_does_not() {
             set(readings, "fs.file-max", &value.to_string());
         }),
         ("memory", 4_352_000_000, |readings, _, value| readings.memory_available = Some(value)),
-        ("memory of the group", 4_352_000_000, |readings, _, value| {
+        ("control group memory", 4_352_000_000, |readings, _, value| {
             readings.cgroup_left = Some(value);
         }),
         ("vm.overcommit_memory", 256_000_000, |readings, _, value| {

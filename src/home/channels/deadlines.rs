@@ -1,6 +1,6 @@
-//! When to look at a channel next: its oldest publication expires, or nobody has used it for long
-//! enough. Channels with the same deadline are a list that runs through the channels themselves, so
-//! each stands in one list at most, and one that goes leaves nothing behind.
+//! Deadlines of channels: the expiry of the oldest publication, or the end of an unused channel.
+//! Channels with the same deadline form a linked list through the channels themselves. So each
+//! channel is in at most one list, and a removed channel leaves nothing behind.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use super::Channel;
 use crate::collections::Table;
 use crate::ids::{Moment, Tick};
 
-/// What a channel waits for.
+/// The purpose of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wait {
-    /// Its oldest publication expires.
+    /// The oldest publication expires.
     Expiry,
-    /// It is forgotten, since it keeps nothing but its position and nobody listens.
+    /// The channel is removed, because it has only a position and no listeners.
     Idle,
 }
 
-/// A deadline: what for, and in which tick.
+/// A deadline: its purpose and its tick.
 pub(super) type Deadline = (Wait, u32);
 
-/// Where a channel stands among the deadlines.
+/// The links of a channel in its list of deadlines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Links {
     list: Option<Deadline>,
@@ -28,7 +28,7 @@ pub(super) struct Links {
     next: u32,
 }
 
-/// No channel has this place.
+/// A place that no channel has.
 const NONE: u32 = u32::MAX;
 
 impl Default for Links {
@@ -38,7 +38,7 @@ impl Default for Links {
 }
 
 impl Links {
-    /// The deadline, if there is one.
+    /// Returns the deadline, if there is one.
     pub(super) fn deadline(&self) -> Option<Deadline> {
         self.list
     }
@@ -51,18 +51,18 @@ pub(super) struct Deadlines {
     idle: usize,
 }
 
-/// The first tick that does not begin before `moment`.
+/// Returns the first tick that does not begin before `moment`.
 pub(super) fn tick_from(moment: Moment) -> u32 {
     moment.nanos().div_ceil(Tick::NANOS).min(u64::from(u32::MAX)) as u32
 }
 
 impl Deadlines {
-    /// How many channels are kept for their position alone.
+    /// Returns the number of channels that are kept only for their position.
     pub(super) fn idle(&self) -> usize {
         self.idle
     }
 
-    /// A channel whose deadline has come, and what it waited for.
+    /// Returns a channel whose deadline has come, and the purpose of the deadline.
     pub(super) fn due(&self, now: Moment) -> Option<(u32, Wait)> {
         let due = |(deadline, place): (&Deadline, &u32)| {
             (deadline.1 <= now.tick().index()).then_some((*place, deadline.0))
@@ -70,7 +70,7 @@ impl Deadlines {
         self.first.iter().next().and_then(due).or_else(|| self.first_idle().and_then(due))
     }
 
-    /// The channel that has been idle for longest, within a tick.
+    /// Returns the channel that has been unused for the longest time, to within a tick.
     pub(super) fn idlest(&self) -> Option<u32> {
         self.first_idle().map(|(_, place)| *place)
     }
@@ -79,7 +79,7 @@ impl Deadlines {
         self.first.range((Wait::Idle, 0)..).next()
     }
 
-    /// Gives the channel at `place` a deadline; it must have none.
+    /// Sets the deadline of the channel at `place`, which must have none.
     pub(super) fn insert(&mut self, channels: &mut Table<Channel>, place: u32, deadline: Deadline) {
         let next = self.first.insert(deadline, place).unwrap_or(NONE);
         if let Some(other) = links(channels, next) {
@@ -92,7 +92,7 @@ impl Deadlines {
         self.idle += usize::from(deadline.0 == Wait::Idle);
     }
 
-    /// Takes the deadline of the channel at `place`, if it has one.
+    /// Removes the deadline of the channel at `place`, if it has one.
     pub(super) fn remove(&mut self, channels: &mut Table<Channel>, place: u32) {
         let Some(own) = links(channels, place) else { return };
         let Links { list, previous, next } = std::mem::take(own);

@@ -1,33 +1,32 @@
-//! The epochs in which channels begin, where no bus says so.
+//! The epochs in which channels begin if there is no bus.
 //!
-//! A channel that nobody has published to costs nothing once its last subscriber has left, and
-//! still stands where it stood: its epoch is not kept but made again, from its name and a
-//! generation. The generation belongs to a bucket of names. It is raised when a channel of the
-//! bucket that had publications is forgotten, because that one must not begin again in an epoch in
-//! which its offsets have been used. So a client that saw offset 0 of a channel finds the same
-//! epoch again unless, in the meantime, a channel of the same bucket was forgotten together with
-//! its publications; then it finds another one and is told of a gap. All of this is for channels
-//! with history.
+//! A channel without publications costs nothing after its last subscriber has left, and still keeps
+//! its position. Its epoch is not stored but computed again, from its name and a generation. Each
+//! bucket of names has one generation. It is incremented when a channel of the bucket that had
+//! publications is removed, because such a channel must not begin again in an epoch with used
+//! offsets. So a client that saw offset 0 of a channel finds the same epoch again, unless a channel
+//! of the same bucket that had publications was removed meanwhile. Then it finds another epoch and
+//! is told about a gap. All this only concerns channels with history.
 
 use crate::ids::Epoch;
 use crate::limits::EPOCH_BUCKETS;
 use crate::secret::KeyedHash;
 
-/// An odd number: its multiples modulo 2^63 are all different.
+/// An odd number, so that all its multiples modulo 2^63 are different.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Makes epochs.
+/// Computes epochs.
 pub(super) struct Epochs {
     epochs: KeyedHash,
-    /// Hashes with another key, so that epochs tell nobody which names share a bucket.
+    /// Hash with another key, so that epochs do not reveal which names share a bucket.
     buckets: KeyedHash,
     generations: Vec<u32>,
-    /// What the last fresh epoch was made from.
+    /// The value from which the last fresh epoch was computed.
     last: u64,
 }
 
 impl Epochs {
-    /// Epochs of a shard. `seed` differs between shards and processes.
+    /// Creates the epochs of a shard. `seed` must differ between shards and processes.
     pub(super) fn new(seed: u64) -> Epochs {
         Epochs {
             epochs: KeyedHash::new(mix(seed), mix(mix(seed) ^ STEP)),
@@ -37,23 +36,23 @@ impl Epochs {
         }
     }
 
-    /// An epoch that no channel has had, for one without history: nobody recovers there, so it need
-    /// not be found again, and the channel is forgotten with its last listener.
+    /// Returns an epoch that no channel has had, for a channel without history. No client recovers
+    /// there, so the epoch is not needed again, and the channel is removed with its last listener.
     pub(super) fn fresh(&mut self) -> Epoch {
         self.last = self.last.wrapping_add(STEP);
         Epoch::new(mix(self.last))
     }
 
-    /// The epoch in which the channel called `name` begins at present.
+    /// Returns the epoch in which the channel `name` would begin now.
     pub(super) fn of(&self, name: &str) -> Epoch {
         let generation = self.generations.get(self.bucket(name)).copied().unwrap_or(0);
-        // For one name every generation gives another value, since no step here merges two.
+        // Each generation gives another value for a name, because all steps are injective.
         let step = STEP.wrapping_mul(u64::from(generation));
         Epoch::new(mix(self.epochs.of(name.as_bytes()).wrapping_add(step)))
     }
 
-    /// The channel called `name` is forgotten, and there are positions of it that must not come
-    /// again.
+    /// Increments the generation, because the channel `name` is removed and its positions must not
+    /// be assigned again.
     pub(super) fn raise(&mut self, name: &str) {
         if crate::sabotage!(RepeatedEpoch) {
             return;
@@ -62,7 +61,7 @@ impl Epochs {
             self.generations = vec![0; EPOCH_BUCKETS];
         }
         let bucket = self.bucket(name);
-        // 2^32 times in one bucket are 2^48 in all: more than a process can forget.
+        // 2^32 removals in one bucket mean 2^48 in all, which no process reaches.
         self.generations[bucket] = self.generations[bucket].wrapping_add(1);
     }
 
@@ -71,8 +70,8 @@ impl Epochs {
     }
 }
 
-/// Splitmix64's last steps on 63 bits: a bijection of these in which every bit depends on all. The
-/// highest bit is always set, so that every epoch is as long as text.
+/// The last steps of Splitmix64 on 63 bits: a bijection in which every output bit depends on all
+/// input bits. The highest bit is always set, so that all epochs have the same length as text.
 fn mix(value: u64) -> u64 {
     const BITS: u64 = u64::MAX >> 1;
     let mut value = value & BITS;

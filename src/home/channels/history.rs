@@ -1,4 +1,4 @@
-//! The publications that one channel keeps, with contiguous offsets.
+//! The kept publications of one channel, with contiguous offsets.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,12 +7,11 @@ use crate::channel::Publication;
 use crate::ids::Moment;
 use crate::protocol::HistoryPage;
 
-/// What all channels of a shard keep together.
+/// Sums over all channels of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
-    /// Bytes of publications, and of channels that are kept for their positions alone.
+    /// Bytes of publications, and of channels that are kept only for their position.
     pub(super) bytes: usize,
-    /// Publications.
     pub(super) publications: usize,
 }
 
@@ -25,35 +24,35 @@ pub struct PageBounds {
     pub bytes_max: usize,
 }
 
-/// The publications, oldest first. Who changes it says which totals to keep true.
+/// The publications, oldest first. Methods that change them also update the given totals.
 #[derive(Default)]
 pub struct History {
     publications: VecDeque<(Moment, Arc<Publication>)>,
 }
 
 impl History {
-    /// Offset of the oldest publication kept.
+    /// Returns the offset of the oldest publication.
     pub fn first_offset(&self) -> Option<u64> {
         self.publications.front().map(|(_, publication)| publication.offset)
     }
 
-    /// Offset of the oldest publication that has not expired.
+    /// Returns the offset of the oldest publication that has not expired.
     pub fn first_offset_at(&self, now: Moment) -> Option<u64> {
         let expired = self.publications.partition_point(|(expiry, _)| *expiry <= now);
         self.publications.get(expired).map(|(_, publication)| publication.offset)
     }
 
-    /// When the oldest publication expires.
+    /// Returns the expiry of the oldest publication.
     pub fn first_expiry(&self) -> Option<Moment> {
         self.publications.front().map(|(expiry, _)| *expiry)
     }
 
-    /// Bytes that the publications cost, counted one by one: for audits.
+    /// Counts the bytes of all publications. Only for audits.
     pub fn cost_bytes(&self) -> usize {
         self.publications.iter().map(|(_, publication)| publication.cost_bytes()).sum()
     }
 
-    /// Keeps one more publication until `expiry`.
+    /// Adds a publication that is kept until `expiry`.
     pub(super) fn push(
         &mut self,
         publication: Arc<Publication>,
@@ -68,7 +67,7 @@ impl History {
         self.publications.push_back((expiry, publication));
     }
 
-    /// Keeps an earlier one than all others until `expiry`.
+    /// Adds a publication before all others, which is kept until `expiry`.
     pub(super) fn push_front(
         &mut self,
         publication: Arc<Publication>,
@@ -82,12 +81,12 @@ impl History {
         self.publications.push_front((expiry, publication));
     }
 
-    /// How many are kept.
+    /// Returns the number of publications.
     pub fn len(&self) -> usize {
         self.publications.len()
     }
 
-    /// Drops what has expired, at most `steps_max` publications. Returns how many that was.
+    /// Removes expired publications, at most `steps_max`. Returns their number.
     pub(super) fn expire(&mut self, now: Moment, steps_max: usize, totals: &mut Totals) -> usize {
         let expired = |(expiry, _): &(Moment, _)| *expiry <= now;
         let mut dropped = 0;
@@ -98,14 +97,15 @@ impl History {
         dropped
     }
 
-    /// Drops the oldest until at most `size` are left. Returns how many were dropped.
+    /// Removes the oldest publications until at most `size` are left. Returns the number of removed
+    /// ones.
     pub(super) fn trim(&mut self, size: usize, totals: &mut Totals) -> usize {
         let over = self.publications.len().saturating_sub(size);
         (0..over).for_each(|_| self.drop_first(totals));
         over
     }
 
-    /// Drops everything up to `offset`. Returns how many were dropped.
+    /// Removes all publications up to `offset`. Returns their number.
     pub(super) fn drop_until(&mut self, offset: u64, totals: &mut Totals) -> usize {
         let mut dropped = 0;
         while self.first_offset().is_some_and(|first| first <= offset) {
@@ -127,7 +127,7 @@ impl History {
         }
     }
 
-    /// Everything after `offset` that is kept.
+    /// Iterates over all publications after `offset`.
     pub fn after(&self, offset: u64) -> impl Iterator<Item = &Arc<Publication>> {
         let first = self.first_offset().unwrap_or(0);
         let skip = offset.saturating_add(1).saturating_sub(first);
@@ -135,9 +135,9 @@ impl History {
         self.publications.iter().skip(skip).map(|(_, publication)| publication)
     }
 
-    /// A page of at most so many publications, which cost at most so many bytes, and the number of
-    /// publications that it asks for beyond these. A single publication may cost more, or readers
-    /// would never get past it. What has expired is left out.
+    /// Returns a page, limited in publications and bytes, and the number of requested publications
+    /// that did not fit. A single publication may exceed the limit of bytes; otherwise readers
+    /// would never get past it. Expired publications are left out.
     pub fn page(
         &self,
         now: Moment,
@@ -147,7 +147,7 @@ impl History {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let expired = self.publications.partition_point(|(expiry, _)| *expiry <= now);
         let first = self.first_offset().unwrap_or(0);
-        // The place of the first publication with at least that offset.
+        // The index of the first publication with at least that offset.
         let place = |offset: u64| {
             let place = usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX);
             place.clamp(expired, self.len())
@@ -162,7 +162,7 @@ impl History {
     }
 }
 
-/// Takes publications until one does not fit; answers how many of the first `limit` are left.
+/// Takes publications until one does not fit. Returns how many of the first `limit` are left.
 fn take_fitting<'h>(
     wanted: impl ExactSizeIterator<Item = &'h (Moment, Arc<Publication>)>,
     limit: usize,

@@ -1,12 +1,12 @@
-//! Which shards have subscribers of a channel: few, so they stand in the channel itself.
+//! The shards with subscribers of a channel. A few are stored in the channel itself.
 
 use crate::ids::ShardId;
 
-/// The shards, without an order.
+/// A set of shards, without an order.
 pub(super) enum Interested {
-    /// As many as there is room for in the place of a list.
+    /// A count and an array, which has the size of a list's header.
     Few(u8, [ShardId; FEW]),
-    /// More.
+    /// A list, for larger sets.
     Many(Vec<ShardId>),
 }
 
@@ -21,7 +21,7 @@ impl Default for Interested {
 }
 
 impl Interested {
-    /// The shards.
+    /// Returns the shards.
     pub(super) fn as_slice(&self) -> &[ShardId] {
         match self {
             Interested::Few(count, shards) => &shards[..usize::from(*count)],
@@ -29,12 +29,12 @@ impl Interested {
         }
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.as_slice().is_empty()
     }
 
-    /// Adds a shard, unless it is there.
+    /// Adds a shard, unless it is present.
     pub(super) fn add(&mut self, shard: ShardId) {
         if self.as_slice().contains(&shard) {
             return;
@@ -53,7 +53,7 @@ impl Interested {
         }
     }
 
-    /// Removes a shard, if it is there.
+    /// Removes a shard, if it is present.
     pub(super) fn remove(&mut self, shard: ShardId) {
         let Some(at) = self.as_slice().iter().position(|&other| other == shard) else { return };
         match self {

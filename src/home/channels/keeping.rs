@@ -1,4 +1,5 @@
-//! What is kept within the bytes for histories, what is charged to them, and until when.
+//! Keeping of publications and positions: charges, deadlines, and removals within the bytes for
+//! histories.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use crate::limits::{CHANNEL_META_TTL, EXPIRED_PER_USE};
 use crate::reason::Eviction;
 
 impl Channels {
-    /// Keeps a publication that has its place, as long and as far as the namespace and the bytes
-    /// for histories allow.
+    /// Keeps an ordered publication, within the options of the namespace and the bytes for
+    /// histories.
     pub(super) fn keep(&mut self, now: Moment, place: u32, publication: &Arc<Publication>) {
         let (channel, totals) = self.channel_and_totals(place);
         let expiry = now.after(channel.namespace.history_ttl);
@@ -31,8 +32,8 @@ impl Channels {
         self.keep_within_bytes(now);
     }
 
-    /// So many publications have come or gone: sifts out entries for some that are gone, so that
-    /// they are few where room is made for one.
+    /// Removes stale entries from the order of publications, after `count` publications were added
+    /// or removed. So only few of them are left when room is needed.
     pub(super) fn sift(&mut self, count: usize) {
         let channels = &self.channels;
         self.stored.sift(count, self.totals.publications, |one| {
@@ -42,8 +43,8 @@ impl Channels {
         });
     }
 
-    /// Drops some of a channel's publications that have expired. Those that are left over are shown
-    /// to nobody.
+    /// Removes a part of the expired publications of a channel. Clients never see the remaining
+    /// ones.
     pub(super) fn expire_some(&mut self, now: Moment, place: u32) {
         let (channel, totals) = self.channel_and_totals(place);
         if let Some(kept) = channel.kept.as_mut() {
@@ -51,8 +52,8 @@ impl Channels {
         }
     }
 
-    /// Charges a channel that is kept for its publications or its position, and has no listeners.
-    /// With listeners it counts among those that are in use; without publications it is not kept.
+    /// Charges a channel without listeners that is kept for its publications or its position. A
+    /// channel with listeners counts as in use instead. A channel without publications is not kept.
     pub(super) fn settle_charge(&mut self, place: u32) {
         let (channel, totals) = self.channel_and_totals(place);
         let charged = channel.has_positions() && channel.interested.is_empty();
@@ -64,7 +65,7 @@ impl Channels {
         channel.charged = charged;
     }
 
-    /// Brings a channel's deadline to what it waits for.
+    /// Updates the deadline of a channel.
     pub(super) fn settle_deadline(&mut self, now: Moment, place: u32) {
         let channel = self.channel(place);
         let expiry = channel.kept.as_ref().and_then(|kept| kept.history.first_expiry());
@@ -76,7 +77,7 @@ impl Channels {
         if wanted.is_none() && channel.kept.is_none() {
             return;
         }
-        // One that comes too early costs a look, and one that is idle is so since it was first.
+        // An early deadline costs only one check. An unused channel keeps its first deadline.
         let before = channel.kept().links.deadline();
         let keeps = match (before, wanted) {
             (Some((before, at)), Some((wait, wanted))) => before == wait && at <= wanted,
@@ -91,8 +92,8 @@ impl Channels {
         }
     }
 
-    /// Forgets a channel that nobody uses, or lets it wait for that: where there are positions that
-    /// clients know, the last one is kept for a while.
+    /// Removes an unused channel, or sets a deadline for that. If clients know positions of it, its
+    /// last position is kept for a while.
     pub(super) fn retire(&mut self, now: Moment, place: u32) {
         let channel = self.channel(place);
         if channel.is_idle() && !channel.has_positions() {
@@ -102,9 +103,9 @@ impl Channels {
         self.settle_deadline(now, place);
     }
 
-    /// Drops the oldest publications, and the positions of channels that nobody uses: these first
-    /// if they are many, for whoever publishes once to each of many names must not drive out what
-    /// others are to recover.
+    /// Removes the oldest publications and the positions of unused channels. If there are many
+    /// positions, they go first, because a publisher to many names must not displace the histories
+    /// of others.
     pub(super) fn keep_within_bytes(&mut self, now: Moment) {
         while self.totals.bytes > self.bytes_max {
             let many_idle = self.deadlines.idle() * CHANNEL_POSITION_BYTES > self.bytes_max / 4;
@@ -145,7 +146,7 @@ impl Channels {
         self.evictions[reason as usize] += count as u64;
     }
 
-    /// Counts everything anew. Returns how many of the sums that are kept are wrong: for audits.
+    /// Recounts all sums. Returns the number of wrong ones. Only for audits.
     pub fn audit(&self) -> usize {
         let mut totals = Totals::default();
         let (mut in_use, mut idle) = (0, 0);

@@ -1,6 +1,6 @@
-//! Histories that Redis keeps for single channels: what of them is not here and is asked for, and
-//! what becomes of it. Once it is here it serves everybody, so that many who come back cost Redis
-//! one call.
+//! Durable histories, which Redis keeps for single channels. A home requests the publications that
+//! it lacks, and then serves all clients from memory. So many returning clients cost Redis only one
+//! call.
 
 use super::stored::Stored;
 use super::{Channel, Channels};
@@ -11,8 +11,8 @@ use crate::mesh::Found;
 use crate::protocol::HistoryPage;
 
 impl Channels {
-    /// The offset before which Redis is to be asked, to recover what came after `since`; nothing if
-    /// there is no need, or no use.
+    /// Returns the offset before which Redis must be asked for a recovery from `since`. `None` if
+    /// that is not necessary or not useful.
     pub fn lacks_to_recover(&self, now: Moment, name: &str, since: Since) -> Option<u64> {
         let channel = self.find(name)?;
         let first = channel.first_to_ask(now)?;
@@ -23,14 +23,15 @@ impl Channels {
         (possible && lacks).then_some(first)
     }
 
-    /// The same for a page of history.
+    /// Returns the offset before which Redis must be asked for a page of history, like
+    /// [`Self::lacks_to_recover`].
     pub fn lacks_of_page(&self, now: Moment, name: &str, page: HistoryPage) -> Option<u64> {
         let channel = self.find(name)?;
         let first = channel.first_to_ask(now)?;
         let limit = u64::try_from(page.limit).unwrap_or(u64::MAX);
         let lacks = match page.since {
             Some(since) if !since.epoch.matches(channel.epoch) => false,
-            // Those below the offset that are here.
+            // The publications below the offset that are in memory.
             Some(since) if page.reverse => since.offset.saturating_sub(first) < limit,
             Some(since) => since.offset.saturating_add(1) < first,
             None if page.reverse => (channel.history_len() as u64) < limit,
@@ -39,13 +40,13 @@ impl Channels {
         (page.limit != 0 && lacks).then_some(first)
     }
 
-    /// Adds what Redis keeps before offset `before`, as far as there is room for it.
+    /// Adds publications from Redis before the offset `before`, as far as there is room.
     pub fn prepend(&mut self, now: Moment, name: &ChannelName, before: u64, found: Found) {
         let Some(place) = self.channels.find(name.as_str()) else { return };
         let bytes_max = self.bytes_max;
         let (channel, totals) = self.channel_and_totals(place);
         if channel.epoch != found.epoch || channel.first() != before {
-            // The channel has moved on since it was asked for.
+            // The channel has changed since the request.
             return;
         }
         channel.kept().more = !found.complete;
@@ -61,14 +62,14 @@ impl Channels {
             channel.kept().history.push_front(publication, now.after(left), totals);
         }
         if channel.first() < before {
-            // They go first when room is needed.
+            // These publications are removed first when room is needed.
             let oldest = Stored { place, life: channel.life, offset: before - 1 };
             self.stored.push_oldest(oldest);
         }
         self.settle_deadline(now, place);
     }
 
-    /// Redis can't say at present what it keeps of a channel.
+    /// Notes that Redis can't return the history of a channel at the moment.
     pub fn ask_later(&mut self, now: Moment, name: &ChannelName) {
         if let Some(place) = self.channels.find(name.as_str()) {
             self.channel(place).kept().ask_from = now.after(BUS_OLDER_PAUSE);
@@ -77,12 +78,12 @@ impl Channels {
 }
 
 impl Channel {
-    /// Offset of the oldest publication here, or of the next one.
+    /// Returns the offset of the oldest publication in memory, or of the next one.
     fn first(&self) -> u64 {
         self.first_offset().unwrap_or(self.top + 1)
     }
 
-    /// The same, if Redis may keep some before it and may be asked.
+    /// Returns the same offset if Redis may have older publications and may be asked.
     fn first_to_ask(&self, now: Moment) -> Option<u64> {
         let first = self.first();
         let room = self.history_len() < self.namespace.history_size;
@@ -93,7 +94,7 @@ impl Channel {
         (possible && pause_over).then_some(first)
     }
 
-    /// Offset of the last publication that was to be forgotten.
+    /// Returns the offset of the last publication removed on request.
     fn forgotten(&self) -> u64 {
         self.kept.as_ref().map_or(0, |kept| kept.forgotten)
     }

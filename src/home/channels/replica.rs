@@ -1,7 +1,7 @@
-//! Channels that the bus orders: what is read of them, and whether that is all.
+//! Channels that the bus orders: publications read from it, and whether any are missing.
 //!
-//! A channel is *known* while every publication before its top has been read or was before this
-//! node asked. Only then may anybody be told where it stands.
+//! The position of a channel is *known* while every publication before its top has been read, or
+//! existed before this node asked. Only then may clients be told the position.
 
 use std::sync::Arc;
 
@@ -10,32 +10,31 @@ use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 use crate::reason::Eviction;
 
-/// What became of a channel, and who must hear of it.
+/// The effect of a publication or position on a channel, and the shards that must be told.
 pub struct Followed<'a> {
-    /// Where the channel stands, if that is not where it stood.
+    /// The new position, if the position has moved.
     pub moved: Option<Position>,
-    /// It was given a place that it has had before: its epoch must end.
+    /// Whether a position was assigned for the second time, so that the epoch must end.
     pub repeated: bool,
     /// Shards with subscribers.
     pub interested: &'a [ShardId],
 }
 
 impl Channels {
-    /// Whether it is known where a channel stands.
+    /// Whether the position of a channel is known.
     pub fn is_known(&self, name: &str) -> bool {
         self.find(name).is_some_and(|channel| channel.known && !channel.repeats)
     }
 
-    /// Whether `since` is not a place that this node has read past: it may be one that is still to
-    /// be read.
+    /// Whether this node has not yet read up to `since`.
     pub fn is_before(&self, name: &str, since: Since) -> bool {
         self.find(name).is_some_and(|channel| {
             !since.epoch.matches(channel.epoch) || since.offset > channel.top
         })
     }
 
-    /// Takes a publication that the bus has ordered; a channel that it does not follow on from is
-    /// moved to the place before it. Answers nothing if nobody is concerned.
+    /// Adds a publication that the bus has ordered. If it does not follow the current position, the
+    /// channel is first moved to the position before it. Returns `None` if no shard is concerned.
     pub fn read(
         &mut self,
         now: Moment,
@@ -63,8 +62,8 @@ impl Channels {
         Some(Followed { moved, repeated, interested: self.interested(place) })
     }
 
-    /// Enters a channel of which `last` was read, if it is not there because nothing of it is kept:
-    /// somebody waits for its place.
+    /// Adds a channel of which `last` was read, if it does not exist because nothing of it is kept.
+    /// A request waits for its position.
     pub fn expect(&mut self, channel: Resolved<'_>, last: Position) {
         let Resolved { name, namespace } = channel;
         if !self.contains(name.as_str()) {
@@ -72,12 +71,13 @@ impl Channels {
         }
     }
 
-    /// It has been found out where a channel stands.
+    /// Handles the reported position of a channel.
     pub fn locate(&mut self, channel: Resolved<'_>, position: Position) -> Followed<'_> {
         let Resolved { name, namespace } = channel;
         let repeats = self.repeats(name.as_str());
-        // What was read since it was asked for is newer. What should have been read before and is
-        // not here was dropped on the way, and the word of that may be behind this one.
+        // Publications read since the question are newer. Publications that should have been read
+        // before it and are missing were dropped on the way; the report about them may arrive
+        // later.
         let behind =
             |channel: &Channel| channel.epoch == position.epoch && channel.top < position.offset;
         let is_behind = self.find(name.as_str()).is_some_and(behind);
@@ -92,8 +92,8 @@ impl Channels {
         Followed { moved, repeated, interested }
     }
 
-    /// Forgets a channel that nobody uses, if that is so. Not while somebody waits for its place:
-    /// it would have to be asked for again.
+    /// Removes a channel if it is unused. It must not be called while a request waits for the
+    /// position, which would have to be requested again.
     pub fn retire_named(&mut self, now: Moment, name: &ChannelName) {
         if let Some(place) = self.channels.find(name.as_str()) {
             self.retire(now, place);
@@ -116,13 +116,14 @@ impl Channels {
         was_known
     }
 
-    /// Whether a channel was given a place in its epoch that it has had before.
+    /// Whether an offset of the channel's epoch was assigned for the second time.
     fn repeats(&self, name: &str) -> bool {
         self.find(name).is_some_and(|channel| channel.repeats)
     }
 
-    /// Brings a channel to `position`, after which it is known. Answers its place, and the position
-    /// if it was another; what was kept of the channel does not lead there and is dropped.
+    /// Moves a channel to `position`, which is known from then on. Returns its place, and the
+    /// position if it is a different one. In that case all kept publications are removed, because
+    /// they do not lead there.
     fn settle(
         &mut self,
         name: &ChannelName,
@@ -141,7 +142,7 @@ impl Channels {
         self.drop_adrift(place);
         let channel = self.channel(place);
         channel.life = life;
-        // Until the epoch ends nobody is told where the channel stands.
+        // Until the epoch ends, no client is told the position.
         channel.repeats =
             position.epoch == channel.epoch && (channel.repeats || position.offset < channel.top);
         (channel.epoch, channel.top) = (position.epoch, position.offset);
@@ -152,7 +153,7 @@ impl Channels {
         (place, Some(position))
     }
 
-    /// Drops what is kept of a channel's publications.
+    /// Removes all kept publications of a channel.
     fn drop_adrift(&mut self, place: u32) {
         let (channel, totals) = self.channel_and_totals(place);
         let dropped = channel.kept.as_mut().map_or(0, |kept| kept.history.trim(0, totals));

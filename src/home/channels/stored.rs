@@ -1,9 +1,9 @@
-//! The order in which publications are dropped for want of bytes: oldest first, over all channels.
+//! The order in which publications are removed if memory is full: oldest first, over all channels.
 
 use crate::collections::Queue;
 use crate::limits::{SIFT_SLACK, SIFTED_FOR_EACH};
 
-/// A publication that was stored: the place of its channel, which life of that place, its offset.
+/// A stored publication: the place of its channel, the life of that place, and its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) place: u32,
@@ -11,33 +11,34 @@ pub(super) struct Stored {
     pub(super) offset: u64,
 }
 
-/// Publications in the order of their age. Some may be gone already: trimmed, expired, or of a life
-/// that has ended. These are sifted out a few at a time, so that no publish waits for it.
+/// Publications in the order of their age. Some entries may be stale: trimmed, expired, or of an
+/// ended life. They are removed a few at a time, so that no publish waits for that.
 #[derive(Default)]
 pub(super) struct StoredOrder {
-    /// Sifted in the pass that is under way, or in the last one. Older than all others.
+    /// Entries checked in the current or last pass. They are older than all others.
     sifted: Queue<Stored>,
-    /// Still to be sifted, and older than those that came since the pass began.
+    /// Entries to be checked. They are older than those added since the beginning of the pass.
     unsifted: Queue<Stored>,
-    /// Came since.
+    /// Entries added since the beginning of the pass.
     new: Queue<Stored>,
-    /// How many the pass has still to look at: all of `unsifted`, then the first of `new`.
+    /// Number of entries that the pass still has to check: all of `unsifted`, then the first of
+    /// `new`.
     left: usize,
 }
 
 impl StoredOrder {
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.sifted.len() + self.unsifted.len() + self.new.len()
     }
 
-    /// Adds the newest.
+    /// Adds the newest publication.
     pub(super) fn push(&mut self, one: Stored) {
         self.new.push_back(one);
     }
 
-    /// So many publications have come or gone, so a few times as many entries are looked at. `live`
-    /// publications are kept in all; `is_live` says which.
+    /// Checks a few entries for each of `count` added or removed publications. `live` is the number
+    /// of kept publications, and `is_live` recognizes them.
     pub(super) fn sift(&mut self, count: usize, live: usize, is_live: impl Fn(Stored) -> bool) {
         if self.left == 0 {
             if self.len() <= 2 * live + SIFT_SLACK {
@@ -55,12 +56,12 @@ impl StoredOrder {
         }
     }
 
-    /// Adds the oldest.
+    /// Adds the oldest publication.
     pub(super) fn push_oldest(&mut self, one: Stored) {
         self.sifted.push_front(one);
     }
 
-    /// Takes the oldest.
+    /// Removes and returns the oldest publication.
     pub(super) fn pop(&mut self) -> Option<Stored> {
         if let Some(sifted) = self.sifted.pop_front() {
             return Some(sifted);

@@ -13,49 +13,49 @@ use crate::node::Drivers;
 /// What `--faults` says for every kind that is possible.
 pub(crate) const ALL: &str = "all";
 
-/// Breaks nodes, Redis and the links between them while clients and publishers are at work, and
-/// checks that every promise of delivery was kept.
+/// Causes faults in nodes, Redis and the links between them while clients and publishers run, and
+/// checks that all guarantees of delivery are kept.
 #[derive(Clone, Debug, Parser)]
 #[command(version, after_help = after_help())]
 pub(crate) struct Args {
-    /// The server's program.
+    /// Path of the server's program.
     #[arg(long, value_name = "PATH", default_value = "target/release/corecast")]
     pub(crate) bin: PathBuf,
-    /// Determines which faults come when, and who does what; by chance if absent.
+    /// Seed of the order of faults and of the behaviour of clients [default: random].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// How long there is load.
+    /// Duration of the load, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) seconds: u64,
-    /// Which faults, separated by commas; or all, or none.
+    /// Faults, separated by commas; or all, or none.
     #[arg(long, default_value = ALL, value_name = "LIST")]
     pub(crate) faults: String,
-    /// Which faults to leave out, separated by commas.
+    /// Faults to leave out, separated by commas.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "LIST")]
     pub(crate) without: String,
-    /// Nodes.
+    /// Number of nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) nodes: u8,
-    /// Clients; one in ten reads slowly, and one in ten comes and goes.
+    /// Number of clients; one in ten reads slowly, and one in ten leaves and returns all the time.
     #[arg(long, default_value_t = 200)]
     pub(crate) clients: usize,
-    /// Channels.
+    /// Number of channels.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(crate) channels: u16,
-    /// Publications a second.
+    /// Publications per second.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
-    /// One node alone, which keeps its channels itself.
+    /// Run a single node without Redis.
     #[arg(long)]
     pub(crate) no_redis: bool,
-    /// How Redis joins the nodes.
+    /// Form of Redis.
     #[arg(long, value_enum, default_value_t = Bus::Links)]
     pub(crate) redis: Bus,
-    /// How nodes drive their sockets.
+    /// Driver of the nodes' sockets.
     #[arg(long, value_enum, default_value_t = Drivers::Mixed)]
     pub(crate) driver: Drivers,
-    /// Keep histories short, sample what nodes and Redis use, and fail if it grows after half of
-    /// the time. Without --faults they are those that let every node live.
+    /// Keep histories short, sample memory, sockets and descriptors, and fail if they grow after
+    /// half of the time. Without --faults, only faults that end no node are used.
     #[arg(long)]
     pub(crate) soak: bool,
     /// Print one JSON object instead of tables.
@@ -64,7 +64,7 @@ pub(crate) struct Args {
     /// Keep logs, settings and the history in this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
-    /// Succeed only if this check fails: for servers that are broken on purpose.
+    /// Succeed only if this check fails, for servers with a built-in fault.
     #[arg(long, value_name = "CHECK")]
     pub(crate) expect: Option<String>,
 }
