@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 /// Starts to read the streams and to make calls: for ever.
 pub(crate) fn start(bus: &Rc<Bus>) {
-    bus.standing.show_start("what Redis has kept is being read");
+    bus.standing.show_start("loading publications from Redis");
     tokio::task::spawn_local(writer::run(Rc::clone(bus)));
     let all = 0..bus.settings.redis.streams;
     // In a Cluster, streams live on several servers, and a read that waits has one.

@@ -31,7 +31,7 @@ pub(super) async fn run(bus: Rc<Bus>, streams: Vec<usize>) {
         reader.stop();
         if reader.backoff.is_worth_a_line() {
             let address = bus.redis.address();
-            tracing::warn!(redis_address = %address, error = %failed, "the bus can't be read");
+            tracing::warn!(redis_address = %address, error = %failed, "could not read the bus");
         }
         reader.backoff.pause().await;
     }
@@ -67,7 +67,7 @@ impl Reader<'_> {
             }
             if self.backoff.reset() {
                 let address = self.bus.redis.address();
-                tracing::info!(redis_address = %address, "the bus is read again");
+                tracing::info!(redis_address = %address, "reading of the bus resumed");
             }
             if looked.elapsed() >= BUS_TAIL_INTERVAL {
                 looked = Instant::now();
@@ -154,9 +154,10 @@ impl Reader<'_> {
                 }
                 Ok(entry) => entries.push(entry),
                 // Its number is missed when the next one is read.
-                Err(error) => {
-                    self.bus.redis.complain("the bus has something else in it", &error.to_string())
-                }
+                Err(error) => self.bus.redis.complain(
+                    "a stream of the bus has an entry that no node wrote",
+                    &error.to_string(),
+                ),
             }
         }
         let lag = entries.last().map_or(0, |last| unix_millis().saturating_sub(last.appended_ms));
@@ -186,7 +187,9 @@ impl Reader<'_> {
             if !is_right {
                 // A primary that others have left behind, or one that has lost its data. Which of
                 // them, shows when it is asked anew.
-                return Err(LinkError::Lost("this server is behind what was read".to_owned()));
+                return Err(LinkError::Lost(
+                    "this server has fewer entries than the node has read".to_owned(),
+                ));
             }
         }
         Ok(())

@@ -94,9 +94,9 @@ impl Bus {
         let why = match renewal {
             None => return,
             Some(Renewal::Apart) => "connections lead to different Redis servers",
-            Some(Renewal::Absent) => "the Redis that is read lacks what was published",
+            Some(Renewal::Absent) => "the Redis for reading lacks acknowledged publications",
         };
-        tracing::warn!(redis_address = %self.redis.address(), "{why}: all are made anew");
+        tracing::warn!(redis_address = %self.redis.address(), "{why}; renewing all connections");
         self.redis.renew_links();
     }
 

@@ -117,8 +117,10 @@ impl Standing {
                 Some(Wrong::Bus(Trouble::Apart)) => {
                     "connections lead to different Redis servers".to_owned()
                 }
-                Some(Wrong::Bus(Trouble::Late)) => "publications arrive over 2 s late".to_owned(),
-                Some(Wrong::Ingest) => "a stream can't be ingested; the log says why".to_owned(),
+                Some(Wrong::Bus(Trouble::Late)) => {
+                    "publications arrive more than 2 s late".to_owned()
+                }
+                Some(Wrong::Ingest) => "an ingest stream can't be read; see the log".to_owned(),
             };
             self.counters.trouble.set(&text);
         }

@@ -23,14 +23,14 @@ pub(super) async fn run(bus: Rc<Bus>) {
                 bus.standing.set_reason(&reason);
                 bus.with_engine(Engine::on_down);
                 if backoff.is_worth_a_line() {
-                    tracing::warn!(%reason, "Redis is away: nothing can be published");
+                    tracing::warn!(%reason, "Redis is away: publications fail until it is back");
                 }
             }
             Err(error) => {
                 bus.standing.set_reason(&error.to_string());
                 if backoff.is_worth_a_line() {
                     let address = bus.redis.address();
-                    tracing::warn!(redis_address = %address, %error, "Redis can't be reached");
+                    tracing::warn!(redis_address = %address, %error, "could not reach Redis");
                 }
             }
         }
@@ -101,7 +101,7 @@ fn refusal(outcome: &Outcome) -> Option<&AppendFailed> {
 
 fn say_back(bus: &Bus, backoff: &mut Backoff) {
     if backoff.reset() {
-        tracing::info!(redis_address = %bus.redis.address(), "Redis is back: publishing goes on");
+        tracing::info!(redis_address = %bus.redis.address(), "Redis is back: publishing resumed");
     }
 }
 
@@ -178,7 +178,7 @@ fn append_failed<T>(
             None
         }
         (_, Err(error)) => Some(error.to_string()),
-        (_, Ok(reply)) => Some(format!("an answer that is none: {reply:?}")),
+        (_, Ok(reply)) => Some(format!("an invalid reply: {reply:?}")),
     }
 }
 
@@ -217,7 +217,7 @@ pub(super) async fn fence(
         && let Ok(Err(refusal)) = redis::agree(keys, bus.settings.redis.streams, link).await
     {
         // It was lost with the rest, and another node was first.
-        bus.redis.complain("nodes do not agree", &refusal);
+        bus.redis.complain("the settings of nodes differ", &refusal);
         return Err(LinkError::Refused(refusal));
     }
     Ok(fenced)

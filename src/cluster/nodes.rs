@@ -166,9 +166,11 @@ impl Nodes {
                     let holder = Holder { nodes: self, link, witness: &witness, tell: &tell };
                     let error = holder.hold(&mut backoff).await;
                     self.link.take();
-                    tracing::warn!(%error, "other nodes can't be reached");
+                    tracing::warn!(%error, "could not reach other nodes through Redis; retrying");
                 }
-                Err(error) => tracing::debug!(%error, "other nodes can't be reached"),
+                Err(error) => {
+                    tracing::debug!(%error, "could not reach other nodes through Redis; retrying")
+                }
             }
             backoff.pause().await;
         }

@@ -106,7 +106,7 @@ impl Requests {
             ("body", body.into_string()),
         ];
         if let Err(error) = append(&link, &key, &fields).await {
-            tracing::warn!(%error, node = %request.from, "another node is not answered");
+            tracing::warn!(%error, node = %request.from, "could not send a reply to another node");
         }
     }
 
@@ -144,7 +144,7 @@ impl Requests {
         let ended = tokio::time::timeout_at(deadline, asking).await;
         self.own.borrow_mut().remove(&id);
         if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "other nodes can't be asked");
+            tracing::warn!(%error, "could not send a request to other nodes");
             return away();
         }
         let silent = request.silent.take().into_iter().map(String::into_boxed_str).collect();
@@ -193,7 +193,7 @@ async fn run(requests: Rc<Requests>, stream: Stream) {
             let listening = requests.nodes.listen();
             let error = follower.follow(stream, &key, at).await;
             drop(listening);
-            tracing::warn!(%error, "other nodes can't be heard");
+            tracing::warn!(%error, "could not read requests of other nodes; retrying");
         }
         backoff.pause().await;
     }
@@ -276,7 +276,10 @@ impl Requests {
             foreign.retain(|_, one| one.since.elapsed() < 2 * ANSWER_TIMEOUT);
         }
         if foreign.len() >= CLUSTER_CALLS_MAX {
-            tracing::warn!(node = from, "too many requests of other nodes: one is not carried out");
+            tracing::warn!(
+                node = from,
+                "ignored a request of another node: too many are in progress"
+            );
             return;
         }
         let ticket = Ticket(self.next());

@@ -44,7 +44,7 @@ impl LostNodes {
     async fn report_all(self: Rc<LostNodes>, link: Rc<Link>, leases: Vec<String>) {
         for name in leases {
             if let Err(error) = self.report_one(&link, &name).await {
-                tracing::warn!(%error, lease = name, "the end of a node can't be told yet");
+                tracing::warn!(%error, lease = name, "could not report the end of a lost node");
             }
         }
         self.reporting.set(false);
@@ -52,7 +52,7 @@ impl LostNodes {
 
     async fn report_one(&self, link: &Link, name: &str) -> Result<(), LinkError> {
         let Some(lease) = self.nodes.claim(link, name).await? else { return Ok(()) };
-        tracing::warn!(node = lease.uid, "a node is gone");
+        tracing::warn!(node = lease.uid, "another node is lost: its lease expired");
         if self.stream.settings.has_events() {
             match self.report_sessions(link, &lease).await? {
                 Fate::Gone => {
@@ -60,7 +60,10 @@ impl LostNodes {
                     entry.add_number("time", unix_millis());
                     self.stream.append(link, &[entry]).await?;
                 }
-                Fate::Lives => tracing::warn!(node = lease.uid, "it is not: it was heard of again"),
+                Fate::Lives => tracing::warn!(
+                    node = lease.uid,
+                    "a node that counted as lost has renewed its lease"
+                ),
             }
         }
         self.nodes.remove_claim(link, &lease).await

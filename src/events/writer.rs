@@ -100,7 +100,7 @@ impl EventWriter {
                 Err(error) => error,
             };
             if backoff.is_worth_a_line() {
-                tracing::warn!(error = %failed, "events can't be written; they are kept");
+                tracing::warn!(error = %failed, "could not write events; they are kept");
             }
             backoff.pause().await;
         }
@@ -128,7 +128,7 @@ impl EventWriter {
                 return error;
             }
             if backoff.reset() {
-                tracing::info!("events are written again");
+                tracing::info!("event writing resumed");
             }
         }
     }

@@ -302,7 +302,9 @@ impl Source for RedisStream<'_> {
         // Not the reason, which may quote a payload.
         let name = self.name;
         let text = format!("{name} {id} is in {name}:dead");
-        self.leases.redis.complain("an ingested entry can't be published", &text);
+        self.leases
+            .redis
+            .complain("could not publish an entry of an ingest stream; it was set aside", &text);
         Ok(self.renew_in_time().await?)
     }
 

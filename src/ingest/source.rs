@@ -101,7 +101,7 @@ impl Ingest {
             };
             reading.fail();
             if backoff.is_worth_a_line() {
-                tracing::warn!(stream = %self.name, error = %failed, "a stream can't be ingested");
+                tracing::warn!(stream = %self.name, error = %failed, "could not ingest the stream");
             }
             backoff.pause().await;
         }
@@ -124,7 +124,7 @@ impl<S: Source> Connected<'_, S> {
                 return error;
             }
             backoff.reset();
-            tracing::info!(stream = %self.ingest.name, "this node ingests the stream");
+            tracing::info!(stream = %self.ingest.name, "this node now reads the ingest stream");
             let error = {
                 let _active = Active::new(&self.ingest.counters);
                 self.take_in().await
@@ -132,7 +132,7 @@ impl<S: Source> Connected<'_, S> {
             if error != SourceError::NotOurTurn {
                 return error;
             }
-            tracing::info!(stream = %self.ingest.name, "another node ingests the stream");
+            tracing::info!(stream = %self.ingest.name, "another node reads the ingest stream");
         }
     }
 

@@ -49,7 +49,7 @@ impl PublishParams {
     /// 107 if there is no payload or its base64 is none, 108 for what is not part of this version.
     pub fn command(&self) -> Result<PublishCommand, Unfit> {
         if self.version != 0 {
-            let detail = "version is not part of this version".to_owned();
+            let detail = "the parameter version is not supported yet".to_owned();
             return Err(Unfit { error: ClientError::NotAvailable, detail });
         }
         let payload = match &self.data {

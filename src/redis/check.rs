@@ -33,7 +33,7 @@ pub(crate) async fn wait_until_usable(
                 if backoff.is_worth_a_line() {
                     tracing::warn!(
                         redis_address = %address, %error,
-                        "Redis can't be reached; the server starts when it can"
+                        "could not reach Redis; the server starts as soon as it can"
                     );
                 }
             }

@@ -148,7 +148,7 @@ impl Link {
         let connecting = tokio::time::timeout(2 * BUS_CALL_TIMEOUT, client.init());
         let routing = connecting
             .await
-            .map_err(|_| LinkError::Lost(format!("no answer in {:?}", 2 * BUS_CALL_TIMEOUT)))?
+            .map_err(|_| LinkError::Lost(format!("no response within {:?}", 2 * BUS_CALL_TIMEOUT)))?
             .map_err(|error| LinkError::Lost(describe(&error)))?;
         Ok(Link { client, routing, patience, membership, hashes: RefCell::default() })
     }
@@ -264,7 +264,7 @@ impl Link {
     async fn run(&self, command: CustomCommand, args: Vec<Vec<u8>>) -> Result<Reply, LinkError> {
         let args: Vec<Value> = args.into_iter().map(|arg| Value::Bytes(arg.into())).collect();
         let running = within(self.patience, self.client.custom::<Value, Value>(command, args));
-        let anew = || LinkError::Lost("all connections are made anew".to_owned());
+        let anew = || LinkError::Lost("renewing all connections".to_owned());
         tokio::select! {
             biased;
             () = self.given_up() => Err(anew()),
@@ -277,7 +277,7 @@ impl Link {
     }
 
     fn no_answer(&self) -> LinkError {
-        LinkError::Lost(format!("no answer in {:?}", self.patience))
+        LinkError::Lost(format!("no response within {:?}", self.patience))
     }
 }
 
@@ -307,7 +307,7 @@ impl Drop for Link {
         let client = self.client.clone();
         tokio::spawn(async move {
             if let Err(error) = client.quit().await {
-                tracing::trace!(%error, "a connection to Redis had ended");
+                tracing::trace!(%error, "a connection to Redis has ended");
             }
         });
     }
@@ -343,14 +343,14 @@ pub(super) fn address(url: &str) -> String {
 pub fn check_url(url: &str) -> Result<(), String> {
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     if !SCHEMES.contains(&scheme) {
-        return Err(format!("{scheme:?} is no scheme of Redis'"));
+        return Err(format!("{scheme:?} is not a scheme for Redis"));
     }
     Config::from_url(url).map(drop).map_err(|error| error.details().to_owned())
 }
 
 /// For a reply that is none of those that a command has.
 pub(crate) fn not_an_answer(reply: &Reply) -> LinkError {
-    LinkError::Lost(format!("an answer that is none: {reply:?}"))
+    LinkError::Lost(format!("an invalid reply: {reply:?}"))
 }
 
 fn slot(key: &[u8]) -> ClusterHash {

@@ -150,10 +150,10 @@ async fn watch(sentinels: Rc<Sentinels>, sentinel: Server, name: String) {
             Err(error) => error,
         };
         if sentinels.gives_up(&sentinel) {
-            return tracing::info!(%sentinel, %error, "a Sentinel is listened to no more");
+            return tracing::info!(%sentinel, %error, "stopped listening to a Sentinel");
         }
         if backoff.is_worth_a_line() {
-            tracing::warn!(%sentinel, %error, "a Sentinel can't be heard");
+            tracing::warn!(%sentinel, %error, "lost the connection to a Sentinel; retrying");
         }
         backoff.pause().await;
     }
@@ -179,16 +179,18 @@ async fn listen(
         backoff.reset();
         if sentinels.note(address.clone(), epoch) {
             let (host, port) = &address;
-            tracing::info!(%host, port, "a Sentinel names another primary: it is connected to");
+            tracing::info!(%host, port, "a Sentinel named another primary; connecting to it");
             sentinels.counters.switches.add(1);
             sentinels.links.renew();
         }
         match ask_others(link, name).await {
             Ok(others) => others.iter().filter(|other| sentinels.meet(other)).for_each(|it| {
-                tracing::info!(sentinel = %it, "another Sentinel is listened to");
+                tracing::info!(sentinel = %it, "listening to another Sentinel");
                 sentinels.listen_to(it.clone(), name);
             }),
-            Err(LinkError::Refused(error)) => tracing::debug!(%error, "it names no others"),
+            Err(LinkError::Refused(error)) => {
+                tracing::debug!(%error, "a Sentinel named no other Sentinels")
+            }
             Err(error) => return error,
         }
         if !wait_for_news(&mut news, asked).await || link.is_over() {
@@ -229,7 +231,7 @@ async fn ask(link: &Link, name: &str) -> Result<((String, u16), u64), LinkError>
         }
         epoch = after;
     }
-    Err(LinkError::Lost("it changes its mind too often".to_owned()))
+    Err(LinkError::Lost("the Sentinel's replies contradict each other".to_owned()))
 }
 
 /// Which other Sentinels one of them can reach.

@@ -88,6 +88,8 @@ impl Witness {
             self.apart.set(None);
             self.written.strayed.set(true);
         }
-        Err(LinkError::Lost("it leads to another Redis than publications go to".to_owned()))
+        Err(LinkError::Lost(
+            "this connection leads to another Redis than that for publications".to_owned(),
+        ))
     }
 }

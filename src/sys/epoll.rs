@@ -125,14 +125,14 @@ impl Driver for Epoll {
         let edge = libc::EPOLLIN as u32 | libc::EPOLLET as u32;
         let added = self.control(libc::EPOLL_CTL_ADD, listener.as_fd(), edge, DATA_LISTENER);
         if let Err(error) = added {
-            tracing::error!(%error, "the listener can't be watched");
+            tracing::error!(%error, "could not add the listener to epoll");
         }
         self.incoming = true; // Those who came before the watch.
     }
 
     fn forget_listener(&mut self, listener: &Listener) {
         if let Err(error) = self.control(libc::EPOLL_CTL_DEL, listener.as_fd(), 0, 0) {
-            tracing::warn!(%error, "the listener was not watched");
+            tracing::warn!(%error, "the listener was not in epoll");
         }
     }
 
@@ -153,7 +153,7 @@ impl Sockets for Epoll {
         let added = self.control(libc::EPOLL_CTL_ADD, fd, WATCH, key.to_bits());
         if let Err(error) = added {
             // Without a watch the connection can't be served: say that it has ended.
-            tracing::warn!(%error, "a socket can't be watched");
+            tracing::warn!(%error, "could not add a socket to epoll");
             self.news.push(Ready {
                 key,
                 readable: false,
@@ -187,7 +187,7 @@ impl Sockets for Epoll {
         if let Err(error) = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
             && error.source.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, "a socket was not watched");
+            tracing::warn!(%error, "a socket was not in epoll");
         }
         self.news.push(Ready { key, readable: false, writable: false, hangup: false, ended: true });
     }

@@ -67,7 +67,7 @@ impl Ring {
         let mut ring = Ring { ring, wake, timer, owned, news, ticked, incoming, failures };
         ring.arm_timer();
         ring.arm_wake();
-        ring.ring.submit().map_err(failed("io_uring_enter"))?;
+        ring.ring.submit().map_err(failed("io_uring_enter failed"))?;
         Ok(ring)
     }
 
@@ -199,7 +199,7 @@ impl Failures {
             self.count >= RING_FAILURES_MAX
         };
         assert!(!over, "io_uring_enter has failed {} times in a row: {error}", self.count);
-        tracing::debug!(%error, "io_uring_enter");
+        tracing::debug!(%error, "io_uring_enter failed");
     }
 }
 

@@ -25,7 +25,7 @@ ping_interval = "5m"
 TAKEN_OVER_SECONDS_MAX = 15
 
 # What a node says that has begun to take entries.
-TAKES = "this node ingests the stream"
+TAKES = "this node now reads the ingest stream"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from harness.events import (EVENTS, LEASES, LOST_SECONDS_MAX, events, once, wait
 from harness.server import eventually
 
 # What a node says that will tell an end again, as it does not know whether it has been told.
-REPEATED = "the end of a node can't be told yet"
+REPEATED = "could not report the end of a lost node"
 
 
 def test_a_dead_node_is_told_once_by_another(alone, redis):

@@ -70,7 +70,7 @@ pub(super) fn start(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> st
         };
         if let Err(error) = ended {
             // Not by the log, whose thread would not come to write it.
-            eprintln!("the bridge thread ends, and the server with it: {error}");
+            eprintln!("the bridge thread failed, so the server stops: {error}");
         }
     })?;
     Ok(())

@@ -40,7 +40,7 @@ impl<S: Sockets> Sessions<S> {
     /// Counts and logs mismatches.
     pub fn count_audit_errors(&self, errors: usize) {
         if errors > 0 {
-            tracing::error!(errors, "tables disagree");
+            tracing::error!(errors, "audit: tables of the shard are inconsistent (this is a bug)");
             self.counters.audit_errors.add(errors as u64);
         }
     }
