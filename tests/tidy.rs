@@ -37,10 +37,10 @@ const NO_BOUNDS: [&str; 6] = [
 ];
 
 /// Parameters of functions in `src` that are tuples. It only falls.
-const TUPLE_PARAMETERS: usize = 30;
+const TUPLE_PARAMETERS: usize = 2;
 
 /// Parameters of functions in `src` that are `bool`s. It only falls.
-const BOOL_PARAMETERS: usize = 29;
+const BOOL_PARAMETERS: usize = 20;
 
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 5] = ["utils", "util", "helpers", "manager", "misc"];

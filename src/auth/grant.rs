@@ -29,14 +29,14 @@ pub struct Grant {
     pub positioned: bool,
 }
 
-impl Grant {
-    /// The features of a subscription in `namespace` of a client with `permissions`.
-    pub(super) fn new(permissions: Permissions, namespace: &Namespace, wish: Wish) -> Grant {
+impl Permissions {
+    /// The features of a subscription in `namespace`.
+    pub fn grant(self, namespace: &Namespace, wish: Wish) -> Grant {
         let has_history = namespace.has_history();
         if wish == Wish::Path {
             return Grant { recoverable: has_history, positioned: true };
         }
-        let all = permissions == Permissions::Everything;
+        let all = self == Permissions::Everything;
         let asks_recovery = matches!(wish, Wish::Recoverable | Wish::Server);
         let asks_positioning = matches!(wish, Wish::Positioned | Wish::Server);
         let recovers = asks_recovery && (namespace.allow_recovery || all);

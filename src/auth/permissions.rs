@@ -1,6 +1,5 @@
 //! What one client may do.
 
-use super::{Grant, Wish};
 use crate::channel::Namespace;
 use crate::reason::ClientError;
 use crate::settings::Auth;
@@ -74,11 +73,6 @@ impl Permissions {
         let allowed = namespace.allow_history_for_client
             || role == Role::Subscriber && namespace.allow_history_for_subscriber;
         self.allows(allowed && namespace.allow_history_for_anonymous)
-    }
-
-    /// The features of a subscription in `namespace`.
-    pub fn grant(self, namespace: &Namespace, wish: Wish) -> Grant {
-        Grant::new(self, namespace, wish)
     }
 
     fn allows(self, to_anonymous: bool) -> bool {

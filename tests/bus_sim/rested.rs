@@ -97,8 +97,8 @@ pub fn play_unread_end(seed: u64) -> Outcome {
     outcome(&world)
 }
 
-/// Redis forgets a publisher whose first batch it has taken, and the answer is lost. The batch is not
-/// taken again.
+/// Redis forgets a publisher whose first batch it has taken, and the answer is lost. The batch is
+/// not taken again.
 ///
 /// # Panics
 /// On a broken promise.
