@@ -68,7 +68,7 @@ fn text_sabotaged(text: &str) -> Option<String> {
         return Some(text.replace(write, &expire));
     }
     if crate::sabotage!(ForgottenPublisher) {
-        return Some(text.replace("ARGV[11] ~= ''", "false"));
+        return Some(text.replace("again ~= ''", "false"));
     }
     if crate::sabotage!(IgnoredSetback) {
         let text = text.replace("or e == seen_e and n < seen_n", "");
