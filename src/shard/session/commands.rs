@@ -179,8 +179,12 @@ impl<S: Sockets> Sessions<S> {
         }
         // To Redis and back takes long, and the bus keeps the order.
         self.post.to_bridge(ToBus::Publish(publish));
-        let connection = self.slots.connection(key);
-        let busy = connection.busy();
+        self.go_on_publishing(key)
+    }
+
+    /// Goes on reading while a publication is on its way to the bus, unless as many are as may be.
+    fn go_on_publishing(&mut self, key: ConnectionKey) -> Flow {
+        let busy = self.slots.connection(key).busy();
         busy.publishing += 1;
         if busy.publishing < PUBLISHING_MAX {
             Flow::Continue
