@@ -220,7 +220,7 @@ pub enum PendingRequest {
     /// A subscription.
     Subscribe(WaitingSubscribe),
     /// A publication or a page of history: the answer has all that is needed.
-    Answer,
+    Answer(Charge),
     /// None, but no further publication may be on its way to the bus.
     Room,
     /// None, but the next command may rely on the publications before it: all must be answered.
@@ -238,6 +238,17 @@ pub struct WaitingSubscribe {
     pub grant: Grant,
     /// Whether the client asked for what it missed.
     pub recovery: Recovery,
+    /// Whether it was charged for the channel.
+    pub charge: Charge,
+}
+
+/// Whether a client was charged for a channel when it asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// It was not: the channel had subscribers on its shard.
+    Free,
+    /// It was, because the channel may be new: it is given that back if it was not.
+    Charged,
 }
 
 /// What a client that subscribes wants of the publications it may have missed.
@@ -273,6 +284,8 @@ pub struct Busy {
     pub waiting: Option<Box<PendingRequest>>,
     /// Publications on their way to the bus, whose answers are not awaited before reading on.
     pub publishing: u16,
+    /// How many of these the client was charged for, because their channels may be new.
+    pub charged_publishing: u16,
     /// What is to be sent.
     pub outbox: Outbox,
     /// Channels beyond the first.
