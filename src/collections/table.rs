@@ -149,6 +149,11 @@ impl<T: Named> Table<T> {
         self.pages.get_mut(place / PAGE)?.places.get_mut(place % PAGE)?.as_mut()
     }
 
+    /// What is called `name`, to be changed.
+    pub fn find_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.at(self.find(name)?)
+    }
+
     /// Adds something whose name is not there. Returns its place: low ones are used first, so that
     /// high pages become empty.
     pub fn insert(&mut self, thing: T) -> u32 {

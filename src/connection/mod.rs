@@ -276,8 +276,8 @@ pub struct Busy {
     pub head: Vec<u8>,
     /// Receives that the request head has taken.
     pub head_receives: u8,
-    /// A frame or message that is not complete.
-    pub decoder: Decoder,
+    /// A frame or message that is not complete: most that wait for something else have none.
+    pub decoder: Option<Box<Decoder>>,
     /// Input that waits for an answer.
     pub parked: Option<Box<Parked>>,
     /// The request that waits.
@@ -327,11 +327,13 @@ pub struct Plain {
     pub acceptance: Option<Acceptance>,
 }
 
+const _: () = assert!(size_of::<Busy>() <= 256, "an upgrade that waits is small");
+
 impl Busy {
     /// Whether nothing is left in it.
     pub fn is_empty(&self) -> bool {
         self.head.is_empty()
-            && self.decoder.is_idle()
+            && self.decoder.is_none()
             && self.parked.is_none()
             && self.waiting.is_none()
             && self.publishing == 0
@@ -348,7 +350,7 @@ impl Busy {
     pub fn inbound_bytes(&self) -> usize {
         let parked = self.parked.as_ref();
         self.head.capacity()
-            + self.decoder.buffered_bytes()
+            + self.decoder.as_ref().map_or(0, |decoder| decoder.buffered_bytes())
             + parked.map_or(0, |parked| {
                 let message = parked.message.as_ref().map_or(0, |message| message.bytes.capacity());
                 message + parked.input.capacity()

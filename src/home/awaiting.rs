@@ -1,13 +1,14 @@
 //! Where there is a bus, home shards follow it: what it brings is kept and passed on, and whoever
 //! asks for a channel that has not been read about waits until the bus has said where it stands.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::channels::{Followed, Resolved};
 use super::{Home, Request};
 use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
+use crate::collections::{Named, Table};
 use crate::ids::{Epoch, Moment, Position, Since};
 use crate::limits::{LOCATES_PER_TICK, PLACE_TIMEOUT};
 use crate::mesh::{Answer, Found, Post, ToBus, ToShard};
@@ -18,7 +19,7 @@ pub(super) struct Awaiting {
     /// Whether the window of the bus is still being read.
     loading: bool,
     /// Requests that wait for an answer about their channel; one question is under way for each.
-    waiting: HashMap<ChannelName, Waiting>,
+    waiting: Table<Waiting>,
     /// The channels in it, by the moment at which the first of their requests came.
     deadlines: BTreeSet<(Moment, ChannelName)>,
     /// A request is being judged again, which came at this moment; so a question that is asked now
@@ -41,6 +42,7 @@ enum Question {
 
 /// Who waits for the answer to a question.
 struct Waiting {
+    channel: ChannelName,
     question: Question,
     /// When the first of them came; absent if all have been given up, and the answer is awaited for
     /// nobody. It says nothing to who comes meanwhile.
@@ -51,9 +53,15 @@ struct Waiting {
     later: Vec<(Moment, Request)>,
 }
 
+impl Named for Waiting {
+    fn name(&self) -> &str {
+        self.channel.as_str()
+    }
+}
+
 impl Awaiting {
     pub(super) fn new(bus: bool) -> Awaiting {
-        let (waiting, adrift) = (HashMap::default(), VecDeque::new());
+        let (waiting, adrift) = (Table::default(), VecDeque::new());
         let (deadlines, late) = (BTreeSet::new(), (Vec::new(), 0));
         Awaiting { loading: bus, waiting, deadlines, judging: None, late, adrift }
     }
@@ -82,7 +90,7 @@ impl Home {
 
     /// Whether somebody waits for the place of `channel`, or is being answered now.
     pub(super) fn is_awaited(&self, channel: &ChannelName) -> bool {
-        self.awaiting.judging.is_some() || self.awaiting.waiting.contains_key(channel)
+        self.awaiting.judging.is_some() || self.awaiting.waiting.find(channel.as_str()).is_some()
     }
 
     /// Whether a client has read further, on another node, than this one has.
@@ -129,7 +137,7 @@ impl Home {
         let unserved = request.as_ref().and_then(Request::unserved);
         let came = judging.or(unserved).unwrap_or(self.now);
         let request = request.map(|request| (came, request));
-        if let Some(waiting) = waiting.get_mut(&channel) {
+        if let Some(waiting) = waiting.find_mut(channel.as_str()) {
             let before = waiting.question == question && (judging.is_some() || *loading);
             let list = if before { &mut waiting.asked } else { &mut waiting.later };
             list.extend(request);
@@ -142,9 +150,9 @@ impl Home {
             return;
         }
         let asked = request.into_iter().collect();
-        let new = Waiting { question, since: Some(came), asked, later: Vec::new() };
+        let (since, name) = (Some(came), channel.clone());
         deadlines.insert((came, channel.clone()));
-        waiting.insert(channel.clone(), new);
+        waiting.insert(Waiting { channel: name, question, since, asked, later: Vec::new() });
         if !*loading {
             ask(channel, question, post);
         }
@@ -200,7 +208,8 @@ impl Home {
             }
         }
         // Where nothing is kept, the answer may be older than what was read meanwhile.
-        if let Some(last) = last.filter(|_| self.awaiting.waiting.contains_key(channel)) {
+        let awaited = self.awaiting.waiting.find(channel.as_str()).is_some();
+        if let Some(last) = last.filter(|_| awaited) {
             self.channels.expect(Resolved { name: channel, namespace: &namespace }, last);
         }
     }
@@ -208,8 +217,8 @@ impl Home {
     /// All has been read that was there: what is known now, may be told.
     pub(super) fn on_loaded(&mut self, post: &mut Post) {
         self.awaiting.loading = false;
-        let mut waiting: Vec<ChannelName> = self.awaiting.waiting.keys().cloned().collect();
-        waiting.sort_unstable();
+        let waiting = self.awaiting.waiting.iter();
+        let waiting: Vec<_> = waiting.map(|(_, waiting)| waiting.channel.clone()).collect();
         for channel in waiting {
             ask(channel, Question::Place, post);
         }
@@ -230,7 +239,8 @@ impl Home {
     }
 
     fn take_waiting(&mut self, channel: &ChannelName) -> Option<Waiting> {
-        let waiting = self.awaiting.waiting.remove(channel)?;
+        let place = self.awaiting.waiting.find(channel.as_str())?;
+        let waiting = self.awaiting.waiting.remove(place)?;
         if let Some(since) = waiting.since {
             self.awaiting.deadlines.remove(&(since, channel.clone()));
         }
@@ -294,7 +304,7 @@ impl Home {
     /// those who have not waited long enough.
     fn expire_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
         let Awaiting { waiting, deadlines, .. } = &mut self.awaiting;
-        let Some(waiting) = waiting.get_mut(channel) else { return };
+        let Some(waiting) = waiting.find_mut(channel.as_str()) else { return };
         if let Some(since) = waiting.since.take() {
             deadlines.remove(&(since, channel.clone()));
         }

@@ -16,7 +16,9 @@ use super::Sessions;
 use crate::connection::Charge;
 use crate::ids::{ConnectionId, Moment};
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
+use crate::limits::{
+    CONNECTION_CHANNELS_MAX, FORGOTTEN_PER_TURN, PUBLISHING_MAX, SUBNET_CHANNELS_FACTOR,
+};
 use crate::pool::Pool;
 use crate::reason::ClientError;
 use crate::shard::options::{Options, Pools};
@@ -46,10 +48,12 @@ struct Used {
     /// The second in which it was last charged.
     second: u32,
     /// Names that it was charged for and that have not been answered.
-    asked: u32,
+    asked: u16,
     /// How many of these were new, as far as that is known.
-    created: u32,
+    created: u16,
 }
+
+const _: () = assert!(CONNECTION_CHANNELS_MAX + PUBLISHING_MAX as usize <= u16::MAX as usize);
 
 impl Creating {
     /// Nobody has created any.
@@ -109,7 +113,8 @@ impl Creating {
 
     /// Charges a client and its subnet for a channel that it asks for.
     fn ask(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
-        self.charge(now, connection, subnet).asked += 1;
+        let used = self.charge(now, connection, subnet);
+        used.asked = used.asked.saturating_add(1);
     }
 
     fn charge(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) -> &mut Used {
