@@ -100,6 +100,16 @@ impl PerSecond {
         // It never declines.
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok();
     }
+
+    /// One that was counted in the second with number `second` has not happened.
+    pub fn take_back(&self, second: u32) {
+        let take = |value: u64| {
+            let counted = (value >> 32) as u32 == second && value as u32 > 0;
+            counted.then(|| value - 1)
+        };
+        // It declines if that second is over.
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok();
+    }
 }
 
 impl Row {

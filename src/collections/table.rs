@@ -161,6 +161,11 @@ impl<T: Named> Table<T> {
         self.pages.get_mut(place / PAGE)?.places.get_mut(place % PAGE)?.as_mut()
     }
 
+    /// The entry called `name`, for changes.
+    pub fn find_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.at(self.find(name)?)
+    }
+
     /// Adds an entry whose name is not present. Returns its place. Low places are used first, so
     /// that high pages become empty.
     pub fn insert(&mut self, thing: T) -> u32 {

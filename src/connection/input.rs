@@ -10,13 +10,14 @@ use crate::ws::Decoder;
 impl Connection {
     /// Takes the decoder out, for as long as its results borrow from it.
     pub fn take_decoder(&mut self) -> Decoder {
-        self.busy.as_mut().map(|busy| std::mem::take(&mut busy.decoder)).unwrap_or_default()
+        let kept = self.busy.as_mut().and_then(|busy| busy.decoder.take());
+        kept.map_or_else(Decoder::new, |decoder| *decoder)
     }
 
     /// Keeps the decoder if it holds a part of a message.
     pub fn restore_decoder(&mut self, decoder: Decoder) {
         if !decoder.is_idle() {
-            self.busy().decoder = decoder;
+            self.busy().decoder = Some(Box::new(decoder));
         }
         self.shrink();
     }

@@ -222,7 +222,7 @@ pub enum PendingRequest {
     /// A subscription.
     Subscribe(WaitingSubscribe),
     /// A publication or a page of history: the answer has all that is needed.
-    Answer,
+    Answer(Charge),
     /// None, but no further publication may be on its way to the bus.
     Room,
     /// None, but the next command may rely on the publications before it: all must be answered.
@@ -240,6 +240,17 @@ pub struct WaitingSubscribe {
     pub grant: Grant,
     /// Whether the client asked for what it missed.
     pub recovery: Recovery,
+    /// Whether it was charged for the channel.
+    pub charge: Charge,
+}
+
+/// Whether a client was charged for a channel when it asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// It was not: the channel had subscribers on its shard.
+    Free,
+    /// It was, because the channel may be new: it is given that back if it was not.
+    Charged,
 }
 
 /// What a client that subscribes wants of the publications it may have missed.
@@ -267,14 +278,16 @@ pub struct Busy {
     pub head: Vec<u8>,
     /// Receives that the request head has taken.
     pub head_receives: u8,
-    /// A frame or message that is not complete.
-    pub decoder: Decoder,
+    /// A frame or message that is not complete: most that wait for something else have none.
+    pub decoder: Option<Box<Decoder>>,
     /// Input that waits for an answer.
     pub parked: Option<Box<Parked>>,
     /// The request that waits.
     pub waiting: Option<Box<PendingRequest>>,
     /// Publications on their way to the bus, whose answers are not awaited before reading on.
     pub publishing: u16,
+    /// How many of these the client was charged for, because their channels may be new.
+    pub charged_publishing: u16,
     /// What is to be sent.
     pub outbox: Outbox,
     /// Channels beyond the first.
@@ -316,11 +329,13 @@ pub struct Plain {
     pub acceptance: Option<Acceptance>,
 }
 
+const _: () = assert!(size_of::<Busy>() <= 256, "an upgrade that waits is small");
+
 impl Busy {
     /// Whether nothing is left in it.
     pub fn is_empty(&self) -> bool {
         self.head.is_empty()
-            && self.decoder.is_idle()
+            && self.decoder.is_none()
             && self.parked.is_none()
             && self.waiting.is_none()
             && self.publishing == 0
@@ -337,7 +352,7 @@ impl Busy {
     pub fn inbound_bytes(&self) -> usize {
         let parked = self.parked.as_ref();
         self.head.capacity()
-            + self.decoder.buffered_bytes()
+            + self.decoder.as_ref().map_or(0, |decoder| decoder.buffered_bytes())
             + parked.map_or(0, |parked| {
                 let message = parked.message.as_ref().map_or(0, |message| message.bytes.capacity());
                 message + parked.input.capacity()

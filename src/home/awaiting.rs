@@ -1,13 +1,14 @@
 //! With a bus, home shards follow its order: they keep publications from the bus and pass them on.
 //! A request for a channel whose position is unknown waits until the bus has reported it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::channels::{Followed, Resolved};
 use super::{Home, Request};
 use crate::bus::stream_of;
 use crate::channel::{ChannelName, Publication};
+use crate::collections::{Named, Table};
 use crate::ids::{Epoch, Moment, Position, Since};
 use crate::limits::{LOCATES_PER_TICK, PLACE_TIMEOUT, WALK_STEPS_MAX};
 use crate::mesh::{Answer, Found, Post, ToBus, ToShard};
@@ -19,7 +20,7 @@ pub(super) struct Awaiting {
     loading: bool,
     /// Requests that wait for an answer about their channel. There is one open question per
     /// channel.
-    waiting: HashMap<ChannelName, Waiting>,
+    waiting: Table<Waiting>,
     /// The channels in `waiting`, by the time of their first request.
     deadlines: BTreeSet<(Moment, ChannelName)>,
     /// The arrival time of the request that is being checked again. A question that is asked now is
@@ -43,6 +44,7 @@ enum Question {
 
 /// The requests that wait for the answer to a question.
 struct Waiting {
+    channel: ChannelName,
     question: Question,
     /// The time of the first request. `None` if all requests were given up, so that nothing waits
     /// for the answer. The answer is too old for requests that come meanwhile.
@@ -53,9 +55,15 @@ struct Waiting {
     later: Vec<(Moment, Request)>,
 }
 
+impl Named for Waiting {
+    fn name(&self) -> &str {
+        self.channel.as_str()
+    }
+}
+
 impl Awaiting {
     pub(super) fn new(bus: bool) -> Awaiting {
-        let (waiting, adrift) = (HashMap::default(), VecDeque::new());
+        let (waiting, adrift) = (Table::default(), VecDeque::new());
         let (deadlines, late) = (BTreeSet::new(), (Vec::new(), 0));
         Awaiting { loading: bus, waiting, deadlines, judging: None, late, adrift }
     }
@@ -84,7 +92,7 @@ impl Home {
 
     /// Whether requests wait for the position of `channel`, or are being answered.
     pub(super) fn is_awaited(&self, channel: &ChannelName) -> bool {
-        self.awaiting.judging.is_some() || self.awaiting.waiting.contains_key(channel)
+        self.awaiting.judging.is_some() || self.awaiting.waiting.find(channel.as_str()).is_some()
     }
 
     /// Whether a client has read further on another node than this node has.
@@ -131,7 +139,7 @@ impl Home {
         let unserved = request.as_ref().and_then(Request::unserved);
         let came = judging.or(unserved).unwrap_or(self.now);
         let request = request.map(|request| (came, request));
-        if let Some(waiting) = waiting.get_mut(&channel) {
+        if let Some(waiting) = waiting.find_mut(channel.as_str()) {
             let before = waiting.question == question && (judging.is_some() || *loading);
             let list = if before { &mut waiting.asked } else { &mut waiting.later };
             list.extend(request);
@@ -144,9 +152,9 @@ impl Home {
             return;
         }
         let asked = request.into_iter().collect();
-        let new = Waiting { question, since: Some(came), asked, later: Vec::new() };
+        let (since, name) = (Some(came), channel.clone());
         deadlines.insert((came, channel.clone()));
-        waiting.insert(channel.clone(), new);
+        waiting.insert(Waiting { channel: name, question, since, asked, later: Vec::new() });
         if !*loading {
             ask(channel, question, post);
         }
@@ -203,7 +211,8 @@ impl Home {
             }
         }
         // If nothing is kept, the answer may be older than the publications read meanwhile.
-        if let Some(last) = last.filter(|_| self.awaiting.waiting.contains_key(channel)) {
+        let awaited = self.awaiting.waiting.find(channel.as_str()).is_some();
+        if let Some(last) = last.filter(|_| awaited) {
             self.channels.expect(Resolved { name: channel, namespace: &namespace }, last);
         }
     }
@@ -211,8 +220,8 @@ impl Home {
     /// Handles the end of loading. From now on, known positions may be told to clients.
     pub(super) fn on_loaded(&mut self, post: &mut Post) {
         self.awaiting.loading = false;
-        let mut waiting: Vec<ChannelName> = self.awaiting.waiting.keys().cloned().collect();
-        waiting.sort_unstable();
+        let waiting = self.awaiting.waiting.iter();
+        let waiting: Vec<_> = waiting.map(|(_, waiting)| waiting.channel.clone()).collect();
         for channel in waiting {
             ask(channel, Question::Place, post);
         }
@@ -233,7 +242,8 @@ impl Home {
     }
 
     fn take_waiting(&mut self, channel: &ChannelName) -> Option<Waiting> {
-        let waiting = self.awaiting.waiting.remove(channel)?;
+        let place = self.awaiting.waiting.find(channel.as_str())?;
+        let waiting = self.awaiting.waiting.remove(place)?;
         if let Some(since) = waiting.since {
             self.awaiting.deadlines.remove(&(since, channel.clone()));
         }
@@ -298,7 +308,7 @@ impl Home {
     fn expire_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
         self.hear(channel);
         let Awaiting { waiting, deadlines, .. } = &mut self.awaiting;
-        let Some(waiting) = waiting.get_mut(channel) else { return };
+        let Some(waiting) = waiting.find_mut(channel.as_str()) else { return };
         if let Some(since) = waiting.since.take() {
             deadlines.remove(&(since, channel.clone()));
         }

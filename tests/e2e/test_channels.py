@@ -96,6 +96,22 @@ def test_a_client_that_invents_names_is_refused_with_111_and_nobody_else_is(driv
             client.subscribe("new")
 
 
+def test_names_of_one_path_count_together(driver):
+    config = "[channel]\ncreated_per_second_max = 10\n"
+    with Server(driver, config=config) as server:
+        names = ",".join(f"x{number}" for number in range(50))
+        with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+            Plain(server, f"/ws?channels={names}")
+        assert refused.value.response.status_code == 503
+        assert server.metrics().total("corecast_channels_created_total") == 0
+        # What is there is given back, so it may be named any number of times.
+        with Client(server) as client:
+            client.subscribe("there")
+            for _ in range(40):
+                with Plain(server, "/ws?channels=there"):
+                    pass
+
+
 def test_a_publication_that_could_not_be_recovered_is_refused_at_every_entrance(driver):
     config = f'[client]\nmessage_bytes_max = "2MiB"\noutbox_bytes_max = "2MiB"\n'
     config += f'[api]\nbody_bytes_max = "4MiB"\n[channel]\n{HISTORY}'

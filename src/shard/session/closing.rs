@@ -10,7 +10,6 @@ use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::reason::{CloseReason, UnsubscribeReason};
-use crate::ws::Decoder;
 
 /// What a client is told at the end of its connection or subscription, and the application of it.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +140,7 @@ impl<S: Sockets> Sessions<S> {
         connection.flags.clear(Flags::PARKED);
         let busy = connection.busy();
         busy.head = Vec::new();
-        busy.decoder = Decoder::new();
+        busy.decoder = None;
         busy.parked = None;
         busy.waiting = None;
         busy.plain = None;

@@ -5,7 +5,7 @@ use super::Sessions;
 use super::input::Flow;
 use crate::auth::Permissions;
 use crate::channel::{ChannelName, DataType, Publication, Publisher, check_payload};
-use crate::connection::{Flags, PendingRequest, State};
+use crate::connection::{Charge, Flags, PendingRequest, State};
 use crate::handshake::{Endpoint, Upgrade};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX};
@@ -54,15 +54,19 @@ impl<S: Sockets> Sessions<S> {
     }
 
     /// Whether a command must wait for the answers of publications that are on their way to the
-    /// bus. Only further publications and pongs can't depend on them.
+    /// bus. Only further publications and pongs can't depend on them; but a publication to a name
+    /// that may be new waits if those before it may have used up its client's allowance.
     pub(super) fn relies_on_publications(
         &mut self,
         key: ConnectionKey,
         request: &Request<'_>,
     ) -> bool {
         self.slots.connection(key).is_publishing()
-            && !matches!(request.command, Command::Publish { .. } | Command::Pong)
-            && !crate::sabotage!(OvertakingCommand)
+            && match &request.command {
+                Command::Publish { channel, .. } => self.may_create_later(key, channel),
+                Command::Pong => false,
+                _ => !crate::sabotage!(OvertakingCommand),
+            }
     }
 
     /// Carries out one request of a client.
@@ -135,7 +139,7 @@ impl<S: Sockets> Sessions<S> {
         if !permissions.may_publish(&namespace, role) {
             return self.fail(key, id, ClientError::PermissionDenied);
         }
-        if let Err(error) = self.check_creating(key, channel.as_str()) {
+        if let Err(error) = self.check_creating(key, channel.as_str(), 0) {
             return self.fail(key, id, error);
         }
         let payload = protocol.payload(namespace.data, data);
@@ -165,6 +169,7 @@ impl<S: Sockets> Sessions<S> {
             });
         }
         let home = self.home_map.home(channel.as_str());
+        let charge = self.ask_creating(key, channel.as_str());
         let publish = Publish {
             channel,
             publication,
@@ -175,13 +180,18 @@ impl<S: Sockets> Sessions<S> {
         let publish = Box::new(publish);
         if !self.options.has_bus() {
             self.post.to_shard(home, ToHome::Publish(publish));
-            return self.wait(key, PendingRequest::Answer);
+            return self.wait(key, PendingRequest::Answer(charge));
         }
         // To Redis and back takes long, and the bus keeps the order.
         self.post.to_bridge(ToBus::Publish(publish));
-        let connection = self.slots.connection(key);
-        let busy = connection.busy();
+        self.go_on_publishing(key, charge)
+    }
+
+    /// Goes on reading while a publication is on its way to the bus, unless as many are as may be.
+    fn go_on_publishing(&mut self, key: ConnectionKey, charge: Charge) -> Flow {
+        let busy = self.slots.connection(key).busy();
         busy.publishing += 1;
+        busy.charged_publishing += u16::from(charge == Charge::Charged);
         if busy.publishing < PUBLISHING_MAX {
             Flow::Continue
         } else {
@@ -213,6 +223,9 @@ impl<S: Sockets> Sessions<S> {
         };
         busy.publishing -= 1;
         let left = busy.publishing;
+        // Which of them it was is not kept.
+        let charged = busy.charged_publishing > left;
+        busy.charged_publishing = busy.charged_publishing.min(left);
         if let Some(unserved) = busy.unserved.as_mut()
             && matches!(answer, Answer::Published(_))
         {
@@ -221,15 +234,19 @@ impl<S: Sockets> Sessions<S> {
         let over = |waiting: &mut Box<PendingRequest>| match **waiting {
             PendingRequest::Room => true,
             PendingRequest::Publications => left == 0,
-            PendingRequest::Subscribe(_) | PendingRequest::Answer => false,
+            PendingRequest::Subscribe(_) | PendingRequest::Answer(_) => false,
         };
         let waited = busy.waiting.take_if(over).is_some();
-        if connection.state != State::Connected {
-            return;
-        }
-        if matches!(answer, Answer::Published(_)) {
+        let connected = connection.state == State::Connected;
+        if connected && matches!(answer, Answer::Published(_)) {
             connection.flags.set(Flags::PUBLISHED);
             connection.flags.clear(Flags::PUBLISHED_BEFORE);
+        }
+        if charged {
+            self.on_answered_creating(key);
+        }
+        if !connected {
+            return;
         }
         let flow = match answer {
             Answer::Error(error) => self.fail(key, id, *error),
@@ -260,9 +277,10 @@ impl<S: Sockets> Sessions<S> {
         if !permissions.may_read_history(&namespace, self.role(key, channel)) {
             return self.fail(key, id, ClientError::PermissionDenied);
         }
-        if let Err(error) = self.check_creating(key, channel) {
+        if let Err(error) = self.check_creating(key, channel, 0) {
             return self.fail(key, id, error);
         }
+        let charge = self.ask_creating(key, channel);
         let published = self.slots.connection(key).flags.has(Flags::PUBLISHED);
         let history = History {
             channel: ChannelName::new(channel),
@@ -279,7 +297,7 @@ impl<S: Sockets> Sessions<S> {
         };
         let home = self.home_map.home(channel);
         self.post.to_shard(home, ToHome::History(Box::new(history)));
-        self.wait(key, PendingRequest::Answer)
+        self.wait(key, PendingRequest::Answer(charge))
     }
 
     /// The answer to a client's request is here.
@@ -289,11 +307,15 @@ impl<S: Sockets> Sessions<S> {
         if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
             return;
         }
+        let mut waited = None;
         if let Some(busy) = connection.busy.as_mut() {
-            busy.waiting = None;
+            waited = busy.waiting.take();
             if !matches!(answer, Answer::Error(_)) {
                 busy.unserved = busy.unserved.and(Some(self.now));
             }
+        }
+        if matches!(waited.as_deref(), Some(PendingRequest::Answer(Charge::Charged))) {
+            self.on_answered_creating(key);
         }
         let flow = match answer {
             Answer::Published(_) => self.reply(key, id, &Reply::Published),

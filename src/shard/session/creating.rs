@@ -2,18 +2,23 @@
 //! home and perhaps Redis something, so clients may not invent names as fast as they can write
 //! them.
 //!
-//! Only a channel's home, or Redis, knows whether a name is new, and says so after the fact.
-//! Whoever has then used up its allowance is refused every name that has no subscribers on this
-//! shard, until time has passed. A client that asks for channels that are there is never charged.
+//! Only a channel's home, or Redis, knows whether a name is new, and says so after the fact. So a
+//! client is charged when it asks for a name that has no subscribers on this shard, and is given
+//! that back if the answer comes and the name was not new. Otherwise it could ask for many before
+//! the first is answered. Whoever has used up its allowance is refused such names until time has
+//! passed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Sessions;
+use crate::connection::Charge;
 use crate::ids::{ConnectionId, Moment};
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::limits::{FORGOTTEN_PER_TURN, SUBNET_CHANNELS_FACTOR};
+use crate::limits::{
+    CONNECTION_CHANNELS_MAX, FORGOTTEN_PER_TURN, PUBLISHING_MAX, SUBNET_CHANNELS_FACTOR,
+};
 use crate::pool::Pool;
 use crate::reason::ClientError;
 use crate::shard::options::{Options, Pools};
@@ -30,12 +35,25 @@ pub(super) struct Creating {
     node: Arc<PerSecond>,
     /// Channels that the node has left.
     channels: Pool,
-    /// Until when each client has used its allowance up, as if it had created evenly: absent for
-    /// those that have all of it.
-    used: HashMap<ConnectionId, Moment>,
+    /// What each client has used of its allowance: absent for those that have all of it.
+    used: HashMap<ConnectionId, Used>,
     /// The same clients, to be looked through in turn.
     round: VecDeque<ConnectionId>,
 }
+
+/// What a client has used of its allowance.
+struct Used {
+    /// Until when it has used all of it up, as if it had created evenly.
+    until: Moment,
+    /// The second in which it was last charged.
+    second: u32,
+    /// Names that it was charged for and that have not been answered.
+    asked: u16,
+    /// How many of these were new, as far as that is known.
+    created: u16,
+}
+
+const _: () = assert!(CONNECTION_CHANNELS_MAX + PUBLISHING_MAX as usize <= u16::MAX as usize);
 
 impl Creating {
     /// Nobody has created any.
@@ -52,8 +70,8 @@ impl Creating {
         }
     }
 
-    /// Whether a client may name a channel that may be new. `subnet` is what clients of its network
-    /// use, unless that is exempt.
+    /// Whether a client may name a channel that may be new, beside `ahead` others that it names at
+    /// the same time. `subnet` is what clients of its network use, unless that is exempt.
     ///
     /// # Errors
     /// `TooManyRequests` if it, its subnet or all together have created too many lately, or its
@@ -62,41 +80,97 @@ impl Creating {
         &self,
         now: Moment,
         connection: ConnectionId,
+        ahead: u32,
         subnet: Option<&Row>,
     ) -> Result<(), ClientError> {
         let second = second_of(now);
-        let used = self.used.get(&connection).map_or(Duration::ZERO, |until| until.since(now));
-        let own = used <= self.interval * (self.burst - 1);
-        let left = self.per_second_max.saturating_sub(self.node.count(second));
+        let node_left = self.per_second_max.saturating_sub(self.node.count(second));
+        let left = node_left.saturating_sub(ahead);
         let share = subnet.is_none_or(|row| {
             let is_share = |used: u32, left: usize| {
-                used as usize <= left.saturating_mul(SUBNET_CHANNELS_FACTOR)
+                used.saturating_add(ahead) as usize <= left.saturating_mul(SUBNET_CHANNELS_FACTOR)
             };
+            let channels_left = self.channels.left().saturating_sub(ahead as usize);
             let created = row.created().count(second);
-            is_share(created, left as usize) && is_share(row.channels(), self.channels.left())
+            is_share(created, left as usize) && is_share(row.channels(), channels_left)
         });
+        let own = self.has_own(now, connection, ahead);
         if own && left > 0 && share { Ok(()) } else { Err(ClientError::TooManyRequests) }
     }
 
-    /// Charges a client and its subnet for a channel.
-    fn charge(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
+    /// Whether a client has allowance of its own for one more channel beside `ahead` others.
+    fn has_own(&self, now: Moment, connection: ConnectionId, ahead: u32) -> bool {
+        let used = self.used.get(&connection).map_or(Duration::ZERO, |used| used.until.since(now));
+        used + self.interval * ahead <= self.interval * (self.burst - 1)
+    }
+
+    /// Whether a client would have allowance of its own if what it has asked for turned out not to
+    /// be new.
+    fn may_have_own(&self, now: Moment, connection: ConnectionId) -> bool {
+        let asked = self.used.get(&connection).is_some_and(|used| used.asked > used.created);
+        asked && !self.has_own(now, connection, 0)
+    }
+
+    /// Charges a client and its subnet for a channel that it asks for.
+    fn ask(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
+        let used = self.charge(now, connection, subnet);
+        used.asked = used.asked.saturating_add(1);
+    }
+
+    fn charge(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) -> &mut Used {
         let second = second_of(now);
         self.node.add(second);
         if let Some(row) = subnet {
             row.created().add(second);
         }
-        let until = self.used.entry(connection).or_insert_with(|| {
+        let used = self.used.entry(connection).or_insert_with(|| {
             self.round.push_back(connection);
-            now
+            Used { until: now, second, asked: 0, created: 0 }
         });
-        *until = (*until).max(now).after(self.interval);
+        used.until = used.until.max(now).after(self.interval);
+        used.second = second;
+        used
+    }
+
+    /// A client has created a channel. It has been charged if it asked for a name that could be
+    /// new; not if the channel had no publications or was not at home anywhere.
+    fn on_created(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
+        match self.used.get_mut(&connection) {
+            Some(used) if used.asked > used.created => used.created += 1,
+            _ => {
+                self.charge(now, connection, subnet);
+            }
+        }
+    }
+
+    /// A name that a client was charged for has been answered. The charge is taken back if none of
+    /// its names has turned out to be new.
+    fn on_answered(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
+        let Some(used) = self.used.get_mut(&connection).filter(|used| used.asked > 0) else {
+            return; // It has all of its allowance again.
+        };
+        used.asked -= 1;
+        if used.created > 0 {
+            used.created -= 1;
+            return;
+        }
+        let left = used.until.since(now).saturating_sub(self.interval);
+        used.until = now.after(left);
+        // What was charged in a second that is over limits nobody any more.
+        let second = second_of(now);
+        if used.second == second {
+            self.node.take_back(second);
+            if let Some(row) = subnet {
+                row.created().take_back(second);
+            }
+        }
     }
 
     /// Forgets clients that have all of their allowance again.
     pub(super) fn on_tick(&mut self, now: Moment) {
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
             let Some(connection) = self.round.pop_front() else { return };
-            let over = self.used.get(&connection).is_none_or(|until| *until <= now);
+            let over = self.used.get(&connection).is_none_or(|used| used.until <= now);
             if over {
                 self.used.remove(&connection);
             } else {
@@ -112,20 +186,53 @@ fn second_of(now: Moment) -> u32 {
 }
 
 impl<S: Sockets> Sessions<S> {
-    /// Whether a client may use a channel that may be new.
+    /// Whether a client may use a channel that may be new, beside `ahead` others. Whoever then asks
+    /// for it charges its client by [`Sessions::ask_creating`].
     ///
     /// # Errors
     /// See [`Creating::check`].
-    pub(super) fn check_creating(&self, key: ConnectionKey, name: &str) -> Result<(), ClientError> {
+    pub(super) fn check_creating(
+        &self,
+        key: ConnectionKey,
+        name: &str,
+        ahead: u32,
+    ) -> Result<(), ClientError> {
         if self.delivery.find(name).is_some() {
             return Ok(());
         }
         let subnet = self.subnets.row(self.slots.subnet(key.slot));
-        let checked = self.creating.check(self.now, self.connection_id(key), subnet);
+        let checked = self.creating.check(self.now, self.connection_id(key), ahead, subnet);
         if checked.is_err() {
             self.counters.channels_refused.add(1);
         }
         checked
+    }
+
+    /// Charges a client that asks for a channel, if that may be new. If it does,
+    /// [`Sessions::on_answered_creating`] is owed when the answer is here. A client that leaves
+    /// before stays charged.
+    pub(super) fn ask_creating(&mut self, key: ConnectionKey, name: &str) -> Charge {
+        if self.delivery.find(name).is_some() {
+            return Charge::Free;
+        }
+        let connection = self.connection_id(key);
+        let subnet = self.subnets.row(self.slots.subnet(key.slot));
+        self.creating.ask(self.now, connection, subnet);
+        Charge::Charged
+    }
+
+    /// A channel has been answered for which a client was charged.
+    pub(super) fn on_answered_creating(&mut self, key: ConnectionKey) {
+        let connection = self.connection_id(key);
+        let subnet = self.subnets.row(self.slots.subnet(key.slot));
+        self.creating.on_answered(self.now, connection, subnet);
+    }
+
+    /// Whether a client would be refused a channel now, but perhaps not when its publications that
+    /// are on their way have been answered.
+    pub(super) fn may_create_later(&self, key: ConnectionKey, name: &str) -> bool {
+        self.delivery.find(name).is_none()
+            && self.creating.may_have_own(self.now, self.connection_id(key))
     }
 
     /// A client of this shard has created a channel. If it is gone, nobody but the node is charged.
@@ -133,7 +240,7 @@ impl<S: Sockets> Sessions<S> {
         let key = Self::key_of(connection);
         let is_there = self.slots.get(key).is_some();
         let subnet = self.subnets.row(self.slots.subnet(key.slot)).filter(|_| is_there);
-        self.creating.charge(self.now, connection, subnet);
+        self.creating.on_created(self.now, connection, subnet);
         self.counters.channels_created.add(1);
     }
 }
@@ -167,9 +274,11 @@ mod tests {
         tries: usize,
     ) -> usize {
         let mut try_one = |_: &usize| {
-            let allowed = creating.check(now, connection(slot), subnet).is_ok();
+            let allowed = creating.check(now, connection(slot), 0, subnet).is_ok();
             if allowed {
-                creating.charge(now, connection(slot), subnet);
+                creating.ask(now, connection(slot), subnet);
+                creating.on_created(now, connection(slot), subnet);
+                creating.on_answered(now, connection(slot), subnet);
             }
             allowed
         };
@@ -215,7 +324,7 @@ mod tests {
         let [one, other] = [1, 2].map(|at| subnets.enter(Subnet::of_ipv4([10, 0, at, 1])));
         let mut share = crate::pool::Share::new(creating.channels.clone());
         let check =
-            |id: SubnetId| creating.check(Moment::default(), connection(0), subnets.row(id));
+            |id: SubnetId| creating.check(Moment::default(), connection(0), 0, subnets.row(id));
         let mut count = 0;
         while check(one).is_ok() {
             count += 1;
@@ -233,10 +342,51 @@ mod tests {
     fn clients_that_have_their_allowance_again_are_forgotten() {
         let mut creating = creating(10, 10, 1_000_000);
         let now = Moment::from_nanos(1);
-        (0..100).for_each(|slot| creating.charge(now, connection(slot), None));
+        (0..100).for_each(|slot| creating.ask(now, connection(slot), None));
         creating.on_tick(now);
         assert_eq!((creating.used.len(), creating.round.len()), (100, 100));
         creating.on_tick(now.after(Duration::from_secs(1)));
         assert_eq!((creating.used.len(), creating.round.len()), (0, 0));
+    }
+
+    #[test]
+    fn names_that_are_asked_for_count_before_they_are_answered() {
+        let mut creating = creating(1, 10, 50);
+        let now = Moment::from_nanos(1);
+        let mut ask = |slot: usize, tries: usize| {
+            let may = |creating: &Creating| creating.check(now, connection(slot), 0, None);
+            let asked = (0..tries).take_while(|_| {
+                let allowed = may(&creating).is_ok();
+                if allowed {
+                    creating.ask(now, connection(slot), None);
+                }
+                allowed
+            });
+            asked.count()
+        };
+        assert_eq!(ask(0, 60), 10, "its burst");
+        assert_eq!((1..9).map(|slot| ask(slot, 60)).sum::<usize>(), 40, "the node's limit");
+    }
+
+    #[test]
+    fn what_was_there_already_is_given_back() {
+        let mut creating = creating(1, 10, 50);
+        let (now, one) = (Moment::from_nanos(1), connection(0));
+        (0..10).for_each(|_| creating.ask(now, one, None));
+        assert!(creating.may_have_own(now, one));
+        (0..4).for_each(|_| creating.on_created(now, one, None));
+        (0..10).for_each(|_| creating.on_answered(now, one, None));
+        assert_eq!(create(&mut creating, now, (0, None), 60), 6, "four were new");
+        assert!(!creating.may_have_own(now, one), "all is answered");
+        assert_eq!(creating.node.count(0), 10);
+        creating.on_created(now, one, None);
+        assert_eq!(creating.node.count(0), 11, "what it had not asked for is charged as well");
+    }
+
+    #[test]
+    fn names_that_are_asked_for_together_count_together() {
+        let creating = creating(1, 10, 5);
+        let check = |ahead| creating.check(Moment::default(), connection(0), ahead, None);
+        assert_eq!((check(4), check(5)), (Ok(()), Err(ClientError::TooManyRequests)));
     }
 }

@@ -8,7 +8,7 @@ use super::server_subscribe::{Pending, Start};
 use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
 use crate::connection::{
-    Maker, PendingRequest, Recovery, State, Subscription, Terms, WaitingSubscribe,
+    Charge, Maker, PendingRequest, Recovery, State, Subscription, Terms, WaitingSubscribe,
 };
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
@@ -69,23 +69,25 @@ impl<S: Sockets> Sessions<S> {
             (Some(_), _) => Recovery::Asked,
         };
         let channel = ChannelName::new(channel);
-        let waiting = WaitingSubscribe { request: id, channel, grant, recovery };
+        let waiting =
+            WaitingSubscribe { request: id, channel, grant, recovery, charge: Charge::Free };
         self.subscribe(key, waiting, recover)
     }
 
     fn subscribe(
         &mut self,
         key: ConnectionKey,
-        waiting: WaitingSubscribe,
+        mut waiting: WaitingSubscribe,
         recover: Option<crate::ids::Since>,
     ) -> Flow {
         let channel = waiting.channel.clone();
         if self.options.namespaces().resolve(channel.as_str()).is_err() {
             return self.fail(key, waiting.request, ClientError::UnknownChannel);
         }
-        if let Err(error) = self.check_creating(key, channel.as_str()) {
+        if let Err(error) = self.check_creating(key, channel.as_str(), 0) {
             return self.fail(key, waiting.request, error);
         }
+        waiting.charge = self.ask_creating(key, channel.as_str());
         let start = recover.map_or(Start::Live, Start::After);
         self.request_subscription(key, &channel, start);
         self.wait(key, PendingRequest::Subscribe(waiting))
@@ -148,16 +150,20 @@ impl<S: Sockets> Sessions<S> {
     ) -> Option<WaitingSubscribe> {
         // The client may have left.
         let connection = self.slots.get(key)?;
-        if connection.state == State::Upgrading {
-            return connection.take_wish(channel);
+        let waiting = match connection.state {
+            State::Upgrading => connection.take_wish(channel)?,
+            State::Connected => match *connection.busy.as_mut()?.waiting.take()? {
+                PendingRequest::Subscribe(waiting) => waiting,
+                PendingRequest::Answer(_) | PendingRequest::Room | PendingRequest::Publications => {
+                    return None;
+                }
+            },
+            _ => return None,
+        };
+        if waiting.charge == Charge::Charged {
+            self.on_answered_creating(key);
         }
-        if connection.state != State::Connected {
-            return None;
-        }
-        match *connection.busy.as_mut()?.waiting.take()? {
-            PendingRequest::Subscribe(waiting) => Some(waiting),
-            PendingRequest::Answer | PendingRequest::Room | PendingRequest::Publications => None,
-        }
+        Some(waiting)
     }
 
     fn begin_subscription(

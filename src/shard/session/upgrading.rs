@@ -69,9 +69,9 @@ impl<S: Sockets> Sessions<S> {
         if count > most {
             return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
         }
-        for (channel, _) in &request.channels {
+        for ((channel, _), ahead) in request.channels.iter().zip(0..) {
             let checked = self.check_subscribe(permissions, channel);
-            let checked = checked.and_then(|()| self.check_creating(key, channel));
+            let checked = checked.and_then(|()| self.check_creating(key, channel, ahead));
             checked.map_err(|error| (error, channel.clone()))?;
         }
         let Some(publish) = &request.publish else { return Ok(()) };
@@ -101,9 +101,10 @@ impl<S: Sockets> Sessions<S> {
                 Some(since) => Start::After(since),
                 None => Start::Newest(request.last),
             };
+            let charge = self.ask_creating(key, &channel);
             self.request_subscription(key, &name, start);
             let recovery = if since.is_some() { Recovery::Asked } else { Recovery::Unasked };
-            waiting.push(WaitingSubscribe { request: 0, channel: name, grant, recovery });
+            waiting.push(WaitingSubscribe { request: 0, channel: name, grant, recovery, charge });
         }
         let plain = self.slots.connection(key).busy().plain.get_or_insert_default();
         plain.waiting = waiting;
