@@ -23,7 +23,8 @@ use std::time::Duration;
 pub const SWEEP_SENDS_MAX: usize = 256;
 
 /// Maximum number of connections that a shard looks at for one such call. Those that take no bytes
-/// at present cost a look and no write, and there may be any number of them.
+/// at present cost a look and no write, and there may be any number of them. A gap that one is told
+/// of counts as another look.
 pub const SWEEP_LOOKS_MAX: usize = 1024;
 
 /// Entries of a shard's submission queue: a batch of sends, and as many polls and removals.
