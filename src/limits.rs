@@ -24,7 +24,8 @@ use std::time::Duration;
 pub const SWEEP_SENDS_MAX: usize = 256;
 
 /// Maximum number of connections that a shard checks for one such call. Connections that accept no
-/// bytes at the moment cost a check and no write, and there may be any number of them.
+/// bytes at the moment cost a check and no write, and there may be any number of them. Telling one
+/// of a gap counts as another check.
 pub const SWEEP_LOOKS_MAX: usize = 1024;
 
 /// Number of entries of a shard's submission queue: a batch of sends, and as many polls and

@@ -106,7 +106,7 @@ pub enum DeliveryMode {
     Live,
     /// Those that fit: some were skipped since the last one that was handed over.
     Skipping,
-    /// None, until the home shard has handed out what was missed.
+    /// None, until the home shard has handed out what was missed, or the subscription ends.
     Recovering,
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Publications are gathered in an open segment; sealing it makes it part of the channel's log,
 //! encoded at most once for each wire. A subscriber's cursor says which segments it has been
-//! given, so what it has not seen is a run of ready bytes, whoever else has seen it.
+//! given, so what it has not seen is a run of ready bytes, whoever else has seen it. Where
+//! publications are missing, a gap stands between two segments.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::fanout::Gap;
 use crate::channel::{ChannelName, ChannelView, Namespace, Publication};
 use crate::collections::{Named, Table};
 use crate::connection::Frames;
@@ -103,9 +105,12 @@ impl Subscribers {
     }
 }
 
-/// Publications that are delivered together.
+/// Publications that are delivered together, or a gap between two such segments.
 struct Segment {
+    /// None if it is a gap.
     publications: Vec<Arc<Publication>>,
+    /// Seldom there, so it is in a box.
+    gap: Option<Box<Gap>>,
     frames: [Option<Rc<Frames>>; Wire::COUNT],
     /// The sweep that was under way when it was sealed.
     pass: u64,
@@ -210,9 +215,19 @@ impl Local {
         let log = self.log.get_or_insert_default();
         let publications = std::mem::take(&mut log.open);
         log.open_bytes = 0;
-        log.segments.push_back(Segment { publications, frames: Default::default(), pass });
+        let frames = Default::default();
+        log.segments.push_back(Segment { publications, gap: None, frames, pass });
         self.head = self.head.wrapping_add(1);
         assert!(!self.is_open(), "nothing is gathered after sealing");
+    }
+
+    /// Notes that publications are missing here: whoever comes to this place is told.
+    pub fn break_off(&mut self, gap: Gap, pass: u64) {
+        assert!(!self.is_open(), "what was gathered comes before the gap");
+        let log = self.log.get_or_insert_default();
+        let (publications, frames) = (Vec::new(), Default::default());
+        log.segments.push_back(Segment { publications, gap: Some(Box::new(gap)), frames, pass });
+        self.head = self.head.wrapping_add(1);
     }
 
     /// Drops segments sealed up to sweep `pass`: everybody has been given them.
@@ -272,13 +287,18 @@ impl Local {
     }
 
     /// How many publications the segment at `cursor` holds, the offset of the first one that has a
-    /// place in the channel's order, and when the oldest was accepted.
+    /// place in the channel's order, and when the oldest was accepted. Absent for a gap.
     pub fn segment_facts(&self, cursor: u32) -> Option<(usize, u64, Moment)> {
         let publications = &self.segment(cursor)?.publications;
         let accepted = publications.first()?.accepted;
         let mut offsets = publications.iter().map(|publication| publication.offset);
         let first = offsets.find(|&offset| offset > 0);
         Some((publications.len(), first.unwrap_or(self.next.offset), accepted))
+    }
+
+    /// The gap at `cursor`, if that is one.
+    pub fn gap_at(&self, cursor: u32) -> Option<Gap> {
+        self.segment(cursor)?.gap.as_deref().copied()
     }
 
     fn segment(&self, cursor: u32) -> Option<&Segment> {

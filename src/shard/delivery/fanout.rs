@@ -1,5 +1,5 @@
 //! From the home shard to subscribers: publications are checked for continuity and gathered. A gap
-//! is returned, so that subscribers can be told of it before anything newer is gathered.
+//! takes its place in the channel's log, so that subscribers are told of it before anything newer.
 
 use std::sync::Arc;
 
@@ -16,22 +16,31 @@ pub struct Gap {
     pub last: Position,
     /// The first offset after the gap.
     pub next: u64,
+    /// What can be done about it.
+    pub remedy: Remedy,
+}
+
+/// What can be done for a subscriber that does not come back for what it missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The channel's home may have it.
+    AskHome,
+    /// It is lost, so a notice is all.
+    Notice,
 }
 
 /// What a publication is to the subscribers of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The next one.
+    /// The next one, perhaps after a gap.
     Next,
     /// One that they have: the answer to a subscription has counted it. Or there are none yet.
     Past,
-    /// One before which some are missing. The channel goes on after it.
-    Beyond(Gap),
 }
 
 impl Delivery {
     /// Follows the channel at `place` over a publication with `offset`, which is 0 for one without
-    /// a place in the channel's order.
+    /// a place in the channel's order. If some are missing before it, a gap comes first.
     pub fn follow(&mut self, place: u32, offset: u64) -> Step {
         let local = self.locals.local(place);
         // Before the first answer nobody here is subscribed.
@@ -43,11 +52,10 @@ impl Delivery {
             return Step::Past;
         }
         local.set_next(Position { offset: offset + 1, ..next });
-        if offset == next.offset {
-            return Step::Next;
+        if offset != next.offset {
+            self.note_gap(place, next, offset);
         }
-        let last = Position { offset: next.offset - 1, ..next };
-        Step::Beyond(Gap { place, last, next: offset })
+        Step::Next
     }
 
     /// Gathers a publication for the subscribers of the channel at `place`.
@@ -62,26 +70,47 @@ impl Delivery {
     }
 
     /// Goes on with the offset `next` in the channel at `place`, if that is further than it stands.
-    /// Returns the gap that this makes.
-    pub fn skip_to(&mut self, place: u32, next: u64) -> Option<Gap> {
+    /// What is between is a gap.
+    pub fn skip_to(&mut self, place: u32, next: u64) {
         let local = self.locals.local(place);
-        let expected = local.next().filter(|expected| expected.offset < next)?;
+        // Before the first answer nobody here is subscribed.
+        let Some(expected) = local.next().filter(|expected| expected.offset < next) else { return };
         local.set_next(Position { offset: next, ..expected });
-        let last = Position { offset: expected.offset - 1, ..expected };
-        Some(Gap { place, last, next })
+        self.note_gap(place, expected, next);
     }
 
-    /// Brings the channel at `place` to where its home says it stands. Returns the gap that this
-    /// makes for its subscribers, if it has any.
-    pub fn stand_at(&mut self, place: u32, top: Position) -> Option<Gap> {
+    /// Brings the channel at `place` to where its home says it stands. If subscribers expected
+    /// something else, that is a gap.
+    pub fn stand_at(&mut self, place: u32, top: Position) {
         let local = self.locals.local(place);
         let next = Position { offset: top.offset + 1, ..top };
         let before = local.next();
         local.set_next(next);
-        let subscribed = !local.subscribers.as_slice().is_empty();
-        let before = before.filter(|before| subscribed && *before != next)?;
-        let last = Position { offset: before.offset - 1, ..before };
-        Some(Gap { place, last, next: next.offset })
+        if let Some(expected) = before.filter(|before| *before != next) {
+            self.note_gap(place, expected, next.offset);
+        }
+    }
+
+    /// Puts a gap into the log of the channel at `place`, which goes on with the offset `next`
+    /// instead of the position `expected`. Subscribers are told when the sweep comes to them.
+    fn note_gap(&mut self, place: u32, expected: Position, next: u64) {
+        if crate::sabotage!(SkippedGap) {
+            return;
+        }
+        self.seal_channel(place);
+        let local = self.locals.local(place);
+        if local.subscribers.as_slice().is_empty() {
+            return;
+        }
+        let same_epoch = local.next().is_some_and(|next| next.epoch == expected.epoch);
+        let recovers = local.namespace.has_history() && same_epoch;
+        let remedy = if recovers { Remedy::AskHome } else { Remedy::Notice };
+        let last = Position { offset: expected.offset - 1, ..expected };
+        if !local.holds_segments() {
+            self.channels_with_segments.push(place);
+        }
+        local.break_off(Gap { place, last, next, remedy }, self.sweep.pass());
+        self.mark_subscribers(place);
     }
 
     /// Seals all that has been gathered, and marks everybody who is to receive it.
@@ -98,7 +127,12 @@ impl Delivery {
             self.channels_with_segments.push(place);
         }
         local.seal(self.sweep.pass());
-        for subscriber in local.subscribers.as_slice() {
+        self.mark_subscribers(place);
+    }
+
+    /// Notes that all subscribers of the channel at `place` have something to be sent.
+    fn mark_subscribers(&mut self, place: u32) {
+        for subscriber in self.locals.local(place).subscribers.as_slice() {
             self.dirty.insert(subscriber.slot().index());
         }
     }

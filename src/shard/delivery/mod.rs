@@ -2,7 +2,8 @@
 //!
 //! [`Delivery`] owns the channels with subscribers here, what is on its way to them, the marks of
 //! the connections that are still to be sent something, and the memory of all outboxes. It closes
-//! nobody: whoever must be closed is its return value, so no call from here comes back.
+//! nobody: whoever must be closed, or told of a gap, is its return value, so no call from here comes
+//! back.
 
 mod budget;
 mod channels;
@@ -14,10 +15,10 @@ mod sweep;
 
 pub use budget::OutboxLeases;
 pub(super) use channels::Subscriber;
-pub(super) use fanout::{Gap, Step};
+pub(super) use fanout::{Gap, Remedy, Step};
 pub(super) use outboxes::Pace;
 pub(super) use subscribers::Entered;
-pub(super) use sweep::{Outcome, Written};
+pub(super) use sweep::{Halt, Halted, Outcome, Written};
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::Delivery;
 use super::channels::Locals;
+use super::sweep::Halt;
 use crate::channel::SlowPolicy;
 use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Slots, State};
 use crate::ids::{Moment, Slot};
@@ -61,37 +62,39 @@ impl Delivery {
         }
     }
 
-    /// Puts everything that a connection has not been given into its outbox, as far as it fits.
-    pub fn collect_pending(&mut self, slots: &mut Slots, slot: Slot) -> Pace {
-        let mut oldest = None;
-        self.collect_into(slots.tenant(slot), slot, &mut oldest)
-    }
-
-    /// The same for a connection that closes anyway: what does not fit is not told.
+    /// Puts what a connection has not been given into its outbox, which closes anyway. It is not
+    /// told of gaps any more, nor that something does not fit.
     pub fn collect_last(&mut self, slots: &mut Slots, slot: Slot) {
-        match self.collect_pending(slots, slot) {
-            Pace::KeepsUp | Pace::TooSlow(_) => {}
+        let connection = slots.tenant(slot);
+        let mut oldest = None;
+        while let Some(Halt::Gap(gap)) = self.collect_into(connection, slot, &mut oldest) {
+            let Some(index) = connection.find_subscription(gap.place) else {
+                unreachable!("who comes to a gap is subscribed")
+            };
+            // Nothing newer may follow a gap that it does not know of.
+            connection.subscribed(index).mode = DeliveryMode::Recovering;
         }
     }
 
+    /// Puts what a connection has not been given into its outbox, up to what halts it.
     pub(super) fn collect_into(
         &mut self,
         connection: &mut Connection,
         slot: Slot,
         oldest: &mut Option<Moment>,
-    ) -> Pace {
+    ) -> Option<Halt> {
         let collecting = Collecting {
             limit: outbox_limit(connection, self.outbox_bytes_max),
             counters: &self.counters,
             accounts: &mut self.budget.accounts,
             oldest,
         };
-        let pace = take_pending(connection, &mut self.locals, collecting);
+        let halt = take_pending(connection, &mut self.locals, collecting);
         if let Some(busy) = connection.busy.as_mut() {
             self.budget.rank(slot, &mut busy.outbox);
         }
         connection.shrink();
-        pace
+        halt
     }
 
     /// Forgets what a connection has not begun to be sent.
@@ -141,12 +144,16 @@ impl Delivery {
 }
 
 /// Moves every segment that the connection has not been given into its outbox, within the limit
-/// that its slowness is judged by.
-fn take_pending(connection: &mut Connection, locals: &mut Locals, with: Collecting<'_>) -> Pace {
+/// that its slowness is judged by, up to the first gap.
+fn take_pending(
+    connection: &mut Connection,
+    locals: &mut Locals,
+    with: Collecting<'_>,
+) -> Option<Halt> {
     let Collecting { limit, counters, accounts, oldest } = with;
     if connection.flags.has(Flags::DEAF) {
         (0..connection.subscriptions_count()).for_each(|index| forgo(connection, locals, index));
-        return Pace::KeepsUp;
+        return None;
     }
     let wire = connection.wire;
     for index in 0..connection.subscriptions_count() {
@@ -158,12 +165,20 @@ fn take_pending(connection: &mut Connection, locals: &mut Locals, with: Collecti
         }
         let mut skipping = subscription.mode == DeliveryMode::Skipping;
         let mut cursor = subscription.cursor;
-        let mut ended = None;
+        let mut halt = None;
         while cursor != local.head() {
             let Some((count, first, accepted)) = local.segment_facts(cursor) else {
+                if let Some(gap) = local.gap_at(cursor) {
+                    cursor = cursor.wrapping_add(1);
+                    if subscription.positioned {
+                        halt = Some(Halt::Gap(gap));
+                        break;
+                    }
+                    continue;
+                }
                 // A defect: it was forgotten too early. Going on would be a silent loss for good.
                 counters.audit_errors.add(1);
-                ended = Some(CloseReason::InsufficientState);
+                halt = Some(Halt::TooSlow(CloseReason::InsufficientState));
                 break;
             };
             let frames = Rc::clone(local.frames(cursor, wire));
@@ -172,8 +187,9 @@ fn take_pending(connection: &mut Connection, locals: &mut Locals, with: Collecti
             // publication that is a little shorter than those before.
             let crowded = skipping && outbox.cost_bytes() > limit / 2;
             if crowded || outbox.cost_bytes() + frames.bytes().len() > limit {
-                ended = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
-                if ended.is_some() {
+                let reason = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
+                if reason.is_some() {
+                    halt = reason.map(Halt::TooSlow);
                     break;
                 }
                 if !std::mem::replace(&mut skipping, true) {
@@ -196,11 +212,11 @@ fn take_pending(connection: &mut Connection, locals: &mut Locals, with: Collecti
         // Also if it ends here: what is in the outbox must not come there again.
         subscription.cursor = cursor;
         subscription.mode = if skipping { DeliveryMode::Skipping } else { DeliveryMode::Live };
-        if let Some(reason) = ended {
-            return Pace::TooSlow(reason);
+        if halt.is_some() {
+            return halt;
         }
     }
-    Pace::KeepsUp
+    None
 }
 
 /// Passes over every segment that a subscription has not been given: its connection takes nothing

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::Delivery;
 use super::channels::Locals;
-use super::outboxes::Pace;
+use super::fanout::Gap;
 use crate::connection::{
     Connection, DeliveryMode, Flags, Frames, Piece, Slots, State, Subscription,
 };
@@ -24,7 +24,7 @@ use crate::reason::CloseReason;
 pub(super) struct Sweep {
     position: usize,
     pass: u64,
-    /// Connections that the present chunk has looked at.
+    /// Connections that the present chunk has looked at, and gaps that they have come to.
     looks: usize,
     /// Writes of the chunk whose results have been seen to.
     done: usize,
@@ -57,12 +57,21 @@ impl Sweep {
     }
 }
 
-/// A connection that is too slow for its namespace, and must be closed.
-pub struct Slow {
+/// A connection that gets nothing more before its session has done something.
+pub struct Halted {
     /// Its key.
     pub key: ConnectionKey,
-    /// What it is told.
-    pub reason: CloseReason,
+    /// What is to be done.
+    pub halt: Halt,
+}
+
+/// Why a connection gets nothing more for the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// It is too slow for its namespace, and must be closed with this reason.
+    TooSlow(CloseReason),
+    /// It has come to a gap, and must be told. It has been given what came before.
+    Gap(Gap),
 }
 
 /// A write that changed more than a cursor: it came from an outbox, or the kernel did not take all.
@@ -124,15 +133,22 @@ impl Source {
 
 impl Delivery {
     /// Decides what connections are sent in this chunk, until it is full or nobody is left. Returns
-    /// one that is too slow: close it, call [`Delivery::gather_outbox`], and then this again.
-    pub fn gather_chunk(&mut self, slots: &mut Slots) -> Option<Slow> {
+    /// one that halts: do what is to be done, and go on with [`Delivery::gather_on`].
+    pub fn gather_chunk(&mut self, slots: &mut Slots) -> Option<Halted> {
         while let Some(slot) = self.next_dirty() {
-            let slow = self.gather(slots, slot);
-            if slow.is_some() {
-                return slow;
+            let halted = self.gather(slots, slot);
+            if halted.is_some() {
+                return halted;
             }
         }
         None
+    }
+
+    /// Goes on with a connection that halted, and then with the others. Returns the next one that
+    /// halts, which may be the same.
+    pub fn gather_on(&mut self, slots: &mut Slots, key: ConnectionKey) -> Option<Halted> {
+        let halted = self.gather_all(slots.connection(key), key);
+        if halted.is_some() { halted } else { self.gather_chunk(slots) }
     }
 
     /// The next connection that the chunk looks at.
@@ -165,8 +181,8 @@ impl Delivery {
         });
     }
 
-    /// Decides what one connection is sent in this chunk. Returns it if it is too slow.
-    fn gather(&mut self, slots: &mut Slots, slot: Slot) -> Option<Slow> {
+    /// Decides what one connection is sent in this chunk. Returns it if it halts.
+    fn gather(&mut self, slots: &mut Slots, slot: Slot) -> Option<Halted> {
         // It may have left since it was marked, or its slot may have another tenant.
         let connection = slots.at(slot)?;
         if connection.state == State::Released {
@@ -181,12 +197,19 @@ impl Delivery {
                 return None;
             }
         }
+        self.gather_all(connection, key)
+    }
+
+    /// The same by way of its outbox, for one that has more to be sent than a single segment.
+    fn gather_all(&mut self, connection: &mut Connection, key: ConnectionKey) -> Option<Halted> {
         if connection.is_served() {
             let mut oldest = self.sweep.oldest;
-            let pace = self.collect_into(connection, slot, &mut oldest);
+            let halt = self.collect_into(connection, key.slot, &mut oldest);
             self.sweep.oldest = oldest;
-            if let Pace::TooSlow(reason) = pace {
-                return Some(Slow { key, reason });
+            if let Some(halt) = halt {
+                // A connection may come to many gaps.
+                self.sweep.looks += usize::from(matches!(halt, Halt::Gap(_)));
+                return Some(Halted { key, halt });
             }
         }
         self.gather_outbox(connection, key);
@@ -194,7 +217,7 @@ impl Delivery {
     }
 
     /// Decides what one connection is sent of its outbox.
-    pub fn gather_outbox(&mut self, connection: &Connection, key: ConnectionKey) {
+    fn gather_outbox(&mut self, connection: &Connection, key: ConnectionKey) {
         // The channels forget what everybody has been given; until its upgrade ends, a client has
         // been given it in its outbox.
         let upgrading = connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade);

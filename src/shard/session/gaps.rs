@@ -1,5 +1,6 @@
-//! Publications on their way to subscribers, and the news that some of them are lost: whoever
-//! misses something is told before anything newer.
+//! Publications on their way to subscribers, and the news that some of them are lost. A gap stands
+//! in the channel's log, and the sweep finds each subscriber that comes to it, so a turn tells a
+//! bounded number of them, however many a channel has, and each before it gets anything newer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use super::closing::Farewell;
 use super::missed::GapNotice;
 use crate::channel::{ChannelName, Publication};
 use crate::connection::{DeliveryMode, Maker};
-use crate::ids::{Position, Slot};
+use crate::ids::Position;
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::GAPS_TOLD_PER_TICK;
 use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
-use crate::shard::delivery::{Gap, Step};
+use crate::shard::delivery::{Gap, Remedy, Step};
 
 /// Subscribers that have missed something and are still to be told, because a tick tells only so
 /// many: told, they come back, or their home is asked.
@@ -29,15 +30,6 @@ pub(super) struct DueNotice {
     pub(super) key: ConnectionKey,
     pub(super) channel: ChannelName,
     pub(super) notice: GapNotice,
-}
-
-/// What can be done for a subscriber that does not come back for what it missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Remedy {
-    /// The channel's home may have it.
-    AskHome,
-    /// It is lost, so a notice is all.
-    Notice,
 }
 
 impl Gaps {
@@ -70,14 +62,8 @@ impl<S: Sockets> Sessions<S> {
         // The last subscriber may have left while they were on their way.
         let Some(place) = self.delivery.find(channel.as_str()) else { return };
         for publication in publications {
-            match self.delivery.follow(place, publication.offset) {
-                Step::Past => continue,
-                Step::Next => {}
-                Step::Beyond(gap) => self.tell_gap(gap),
-            }
-            // Those who were told may have been the last subscribers.
-            if self.delivery.find(channel.as_str()) != Some(place) {
-                return;
+            if self.delivery.follow(place, publication.offset) == Step::Past {
+                continue;
             }
             if crate::sabotage!(DroppedRead) && self.next_random().is_multiple_of(10_000) {
                 continue;
@@ -89,9 +75,8 @@ impl<S: Sockets> Sessions<S> {
     /// Publications up to before `next` were dropped on the way here.
     pub(super) fn on_gap(&mut self, channel: &ChannelName, next: u64) {
         // The last subscriber may have left while the notice was on its way.
-        let Some(place) = self.delivery.find(channel.as_str()) else { return };
-        if let Some(gap) = self.delivery.skip_to(place, next) {
-            self.tell_gap(gap);
+        if let Some(place) = self.delivery.find(channel.as_str()) {
+            self.delivery.skip_to(place, next);
         }
     }
 
@@ -101,67 +86,37 @@ impl<S: Sockets> Sessions<S> {
         let Some(place) = self.delivery.find(channel.as_str()) else { return };
         // Before the first answer nobody here is subscribed.
         if self.delivery.local(place).next().is_some() {
-            self.check_continuity(place, top);
+            self.delivery.stand_at(place, top);
         }
     }
 
-    /// Brings the channel to where the home shard says it stands.
-    pub(super) fn check_continuity(&mut self, place: u32, top: Position) {
-        if let Some(gap) = self.delivery.stand_at(place, top) {
-            self.tell_gap(gap);
-        }
-    }
-
-    /// Tells every subscriber that wants to know that it has missed something, unless it can be
-    /// given that here.
-    fn tell_gap(&mut self, gap: Gap) {
-        if crate::sabotage!(SkippedGap) {
-            return;
-        }
-        self.delivery.seal_channel(gap.place);
-        let local = self.delivery.local(gap.place);
-        // Telling may end subscriptions, and so change the list.
-        let subscribers: Vec<_> =
-            local.subscribers.as_slice().iter().map(|subscriber| subscriber.slot()).collect();
-        let same_epoch = local.next().is_some_and(|next| next.epoch == gap.last.epoch);
-        let recovers = local.namespace.has_history() && same_epoch;
-        let remedy = if recovers { Remedy::AskHome } else { Remedy::Notice };
-        for slot in subscribers {
-            self.tell_gap_to(slot, gap, remedy);
-        }
-    }
-
-    fn tell_gap_to(&mut self, slot: Slot, gap: Gap, remedy: Remedy) {
-        let connection = self.slots.tenant(slot);
-        let key = ConnectionKey { slot, generation: connection.generation };
-        // Telling another one may have closed it.
-        let Some(index) = connection.find_subscription(gap.place) else { return };
+    /// Tells a subscriber that has come to a gap that it has missed something, unless it can be
+    /// given that here. It has been given what came before.
+    pub(super) fn on_gap_reached(&mut self, key: ConnectionKey, gap: Gap) {
+        let connection = self.slots.connection(key);
         let on_gap = connection.wire.protocol.on_gap();
-        let found = *connection.subscribed(index);
-        if !found.positioned || found.mode == DeliveryMode::Recovering {
-            return;
-        }
-        if on_gap == OnGap::Notice && remedy == Remedy::AskHome {
-            return self.begin_recovering(key, gap);
-        }
-        // What came before the gap goes first.
-        self.collect_pending(key);
-        // Or it was too slow for that, and nothing may follow its close frame.
-        if !self.slots.connection(key).is_served() {
-            return;
-        }
+        let Some(index) = connection.find_subscription(gap.place) else {
+            unreachable!("who comes to a gap is subscribed")
+        };
         if on_gap == OnGap::Notice {
-            self.push_gap(key, gap);
-        } else if !self.gaps.take_allowance() {
-            // It will be told soon; until then it gets nothing newer.
+            return match gap.remedy {
+                Remedy::AskHome => self.begin_recovering(key, index, gap),
+                Remedy::Notice => self.push_gap(key, gap),
+            };
+        }
+        // Nothing newer comes before it is told, and it ends.
+        let subscription = connection.subscribed(index);
+        subscription.mode = DeliveryMode::Recovering;
+        let made_by = subscription.made_by;
+        if !self.gaps.take_allowance() {
+            // It will be told soon.
             let channel = self.delivery.local(gap.place).name.clone();
-            let notice = GapNotice::Ended(found.made_by);
-            self.gaps.put_off(DueNotice { key, channel, notice });
+            self.gaps.put_off(DueNotice { key, channel, notice: GapNotice::Ended(made_by) });
             let reason = UnsubscribeReason::InsufficientState;
-            self.report_unsubscribe(slot, index, Farewell::of_subscription(reason));
-            self.remove_subscription(slot, index);
+            self.report_unsubscribe(key.slot, index, Farewell::of_subscription(reason));
+            self.remove_subscription(key.slot, index);
         } else if on_gap == OnGap::Unsubscribe {
-            self.end_subscription(slot, index, UnsubscribeReason::InsufficientState);
+            self.end_subscription(key.slot, index, UnsubscribeReason::InsufficientState);
         } else {
             self.close(key, CloseReason::InsufficientState);
         }

@@ -12,7 +12,7 @@ use crate::connection::{DeliveryMode, Maker};
 use crate::ids::{Position, Since, SinceEpoch};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::protocol::Push;
-use crate::shard::delivery::Gap;
+use crate::shard::delivery::{Gap, Remedy};
 
 /// What is still to be done for a subscriber that has missed something.
 pub(super) enum GapNotice {
@@ -23,14 +23,9 @@ pub(super) enum GapNotice {
 }
 
 impl<S: Sockets> Sessions<S> {
-    /// Lets a subscription rest, which has missed something, until that is here.
-    pub(super) fn begin_recovering(&mut self, key: ConnectionKey, gap: Gap) {
-        // What came before the gap goes first.
-        self.collect_pending(key);
-        let connection = self.slots.connection(key);
-        // It may have been too slow for that.
-        let Some(index) = connection.find_subscription(gap.place) else { return };
-        connection.subscribed(index).mode = DeliveryMode::Recovering;
+    /// Lets the subscription with number `index` rest, which has missed something, until that is here.
+    pub(super) fn begin_recovering(&mut self, key: ConnectionKey, index: usize, gap: Gap) {
+        self.slots.connection(key).subscribed(index).mode = DeliveryMode::Recovering;
         let channel = self.delivery.local(gap.place).name.clone();
         if self.gaps.take_allowance() {
             self.ask_for_missed(key, channel, gap.last);
@@ -110,7 +105,9 @@ impl<S: Sockets> Sessions<S> {
             (None, None) => unreachable!("a channel with a subscriber has a position"),
             // It was no more than feared.
             (None, Some(next)) if next == (Position { offset: last.offset + 1, ..last }) => {}
-            (None, Some(next)) => self.push_gap(key, Gap { place, last, next: next.offset }),
+            (None, Some(Position { offset: next, .. })) => {
+                self.push_gap(key, Gap { place, last, next, remedy: Remedy::Notice });
+            }
         }
     }
 

@@ -7,14 +7,18 @@ use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::PIECE_JOIN_BYTES_MAX;
 use crate::reason::CloseReason;
-use crate::shard::delivery::{Outcome, Pace, Written};
+use crate::shard::delivery::{Halt, Halted, Outcome, Pace, Written};
 
 impl<S: Sockets> Sessions<S> {
     /// Sends one chunk.
     pub fn sweep_chunk(&mut self) {
-        while let Some(slow) = self.delivery.gather_chunk(&mut self.slots) {
-            self.close(slow.key, slow.reason);
-            self.delivery.gather_outbox(self.slots.connection(slow.key), slow.key);
+        let mut halted = self.delivery.gather_chunk(&mut self.slots);
+        while let Some(Halted { key, halt }) = halted {
+            match halt {
+                Halt::TooSlow(reason) => self.close(key, reason),
+                Halt::Gap(gap) => self.on_gap_reached(key, gap),
+            }
+            halted = self.delivery.gather_on(&mut self.slots, key);
         }
         self.delivery.send(&mut self.io);
         while let Some(written) = self.delivery.next_written(&mut self.slots, self.tick) {
@@ -48,18 +52,7 @@ impl<S: Sockets> Sessions<S> {
 
     /// Tells a client something that it has not asked for, or closes it if it does not read that.
     pub(super) fn send_event(&mut self, key: ConnectionKey, frames: &[u8]) {
-        let pace = self.delivery.send_event(&mut self.slots, key, frames);
-        self.close_slow(key, pace);
-    }
-
-    /// Puts everything that a connection has not been given into its outbox, or closes it.
-    pub(super) fn collect_pending(&mut self, key: ConnectionKey) {
-        let pace = self.delivery.collect_pending(&mut self.slots, key.slot);
-        self.close_slow(key, pace);
-    }
-
-    fn close_slow(&mut self, key: ConnectionKey, pace: Pace) {
-        match pace {
+        match self.delivery.send_event(&mut self.slots, key, frames) {
             Pace::KeepsUp => {}
             Pace::TooSlow(reason) => self.close(key, reason),
         }

@@ -98,7 +98,7 @@ impl<S: Sockets> Sessions<S> {
         let key = Self::key_of(answer.connection);
         let place = self.awaited(&answer.channel);
         self.delivery.seal_channel(place);
-        self.check_continuity(place, answer.top);
+        self.delivery.stand_at(place, answer.top);
         let local = self.delivery.local(place);
         local.answered();
         // The home's own: the node keeps the name once.

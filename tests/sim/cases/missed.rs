@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use corecast::channel::ChannelName;
 use corecast::ids::ShardId;
+use corecast::limits::SWEEP_LOOKS_MAX;
 use corecast::mesh::{ControlRequest, Target, ToHome, ToShard};
 
+use super::{Random, Setup, plain};
 use crate::sim::control::Asked;
 use crate::sim::missed::{begin, publish_unheard};
 use crate::sim::world::World;
@@ -81,4 +83,36 @@ fn a_client_that_ends_while_it_is_asked_for_it_is_gone_for_good() {
         assert_eq!(world.node.runners[1].counters.channels_local.value(), 0);
         assert_eq!(world.node.runners[1].shard.audit(), 0);
     }
+}
+
+#[test]
+fn a_turn_tells_so_many_of_a_gap_and_no_more() {
+    const SUBSCRIBERS: usize = 2 * SWEEP_LOOKS_MAX + 100;
+    let mut setup = Setup::generous(2);
+    (setup.inbox_batches, setup.spill_bytes) = (1, 1);
+    setup.options.connections_max = SUBSCRIBERS;
+    let mut world = World::new(setup, Random::new(super::SEED));
+    let channel = world.setup.channel_of("");
+    for _ in 0..SUBSCRIBERS {
+        world.add_to(1, plain(false, &[channel]));
+    }
+    world.serve();
+    assert!(publish_unheard(&mut world, channel, 20) > 0);
+    let subscriptions =
+        |world: &World| world.node.runners[1].counters.subscriptions.value() as usize;
+    let (mut most, mut turns) = (0, 0);
+    while subscriptions(&world) > 0 {
+        // The first shard has room for the notice now, and a tick tells it.
+        world.advance(Duration::from_millis(100));
+        world.node.run(0, &world.setup);
+        let before = subscriptions(&world);
+        world.with_network(|network| network.deliver(1));
+        world.node.run(1, &world.setup);
+        most = most.max(before - subscriptions(&world));
+        turns += 1;
+        assert!(turns < 100, "{} are not told", subscriptions(&world));
+    }
+    assert!(most <= SWEEP_LOOKS_MAX, "{most} were told in one turn");
+    world.serve();
+    end(world);
 }
