@@ -2,8 +2,8 @@
 //!
 //! [`Delivery`] owns the channels with subscribers here, what is on its way to them, the marks of
 //! the connections that are still to be sent something, and the memory of all outboxes. It closes
-//! nobody: whoever must be closed, or told of a gap, is its return value, so no call from here comes
-//! back.
+//! nobody: it returns the connections that must be closed or told of a gap, so no call from here
+//! comes back.
 
 mod budget;
 mod channels;
