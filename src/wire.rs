@@ -2,7 +2,7 @@
 //!
 //! Codecs write messages, and a [`Framing`] makes bytes of them. A [`Wire`] names one of each, so
 //! two connections with the same wire are sent the same bytes. Whatever is encoded once for many
-//! connections is therefore kept by wire (`shard::locals`). To add a framing, or a compression of
+//! connections is therefore kept by wire (`shard::delivery::channels`). To add a framing, or a compression of
 //! messages, extend this file.
 
 use std::sync::Arc;
