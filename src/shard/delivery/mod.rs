@@ -2,12 +2,13 @@
 //!
 //! [`Delivery`] owns the channels with subscribers here, what is on its way to them, the marks of
 //! the connections that are still to be sent something, and the memory of all outboxes. It closes
-//! nobody: whoever must be closed, or told of a gap, is its return value, so no call from here comes
-//! back.
+//! nobody: whoever must be closed, or told of a gap, is its return value, so no call from here
+//! comes back.
 
 mod budget;
 mod channels;
 mod fanout;
+mod gap;
 mod outboxes;
 mod retry;
 mod subscribers;
@@ -15,10 +16,11 @@ mod sweep;
 
 pub use budget::OutboxLeases;
 pub(super) use channels::Subscriber;
-pub(super) use fanout::{Gap, Remedy, Step};
-pub(super) use outboxes::Pace;
+pub(super) use fanout::Step;
+pub(super) use gap::{Gap, Remedy};
+pub(super) use outboxes::{Halt, Pace};
 pub(super) use subscribers::Entered;
-pub(super) use sweep::{Halt, Halted, Outcome, Written};
+pub(super) use sweep::{Halted, Outcome, Written};
 
 use std::sync::Arc;
 

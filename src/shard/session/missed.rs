@@ -23,7 +23,8 @@ pub(super) enum GapNotice {
 }
 
 impl<S: Sockets> Sessions<S> {
-    /// Lets the subscription with number `index` rest, which has missed something, until that is here.
+    /// Lets the subscription with number `index` rest, which has missed something, until that is
+    /// here.
     pub(super) fn begin_recovering(&mut self, key: ConnectionKey, index: usize, gap: Gap) {
         self.slots.connection(key).subscribed(index).mode = DeliveryMode::Recovering;
         let channel = self.delivery.local(gap.place).name.clone();
