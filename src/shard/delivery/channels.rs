@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::fanout::Gap;
+use super::gap::Gap;
 use crate::channel::{ChannelName, ChannelView, Namespace, Publication};
 use crate::collections::{Named, Table};
 use crate::connection::Frames;

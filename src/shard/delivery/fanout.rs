@@ -4,30 +4,9 @@
 use std::sync::Arc;
 
 use super::Delivery;
+use super::gap::{Gap, Remedy};
 use crate::channel::Publication;
 use crate::ids::Position;
-
-/// Publications of a channel that were lost on the way to this shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// The channel.
-    pub place: u32,
-    /// Where subscribers stand that have been given everything before the gap.
-    pub last: Position,
-    /// The first offset after the gap.
-    pub next: u64,
-    /// What can be done about it.
-    pub remedy: Remedy,
-}
-
-/// What can be done for a subscriber that does not come back for what it missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// The channel's home may have it.
-    AskHome,
-    /// It is lost, so a notice is all.
-    Notice,
-}
 
 /// What a publication is to the subscribers of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

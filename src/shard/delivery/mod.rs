@@ -8,6 +8,7 @@
 mod budget;
 mod channels;
 mod fanout;
+mod gap;
 mod outboxes;
 mod retry;
 mod subscribers;
@@ -15,10 +16,11 @@ mod sweep;
 
 pub use budget::OutboxLeases;
 pub(super) use channels::Subscriber;
-pub(super) use fanout::{Gap, Remedy, Step};
-pub(super) use outboxes::Pace;
+pub(super) use fanout::Step;
+pub(super) use gap::{Gap, Remedy};
+pub(super) use outboxes::{Halt, Pace};
 pub(super) use subscribers::Entered;
-pub(super) use sweep::{Halt, Halted, Outcome, Written};
+pub(super) use sweep::{Halted, Outcome, Written};
 
 use std::sync::Arc;
 

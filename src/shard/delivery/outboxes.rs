@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::Delivery;
 use super::channels::Locals;
-use super::sweep::Halt;
+use super::gap::Gap;
 use crate::channel::SlowPolicy;
 use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Slots, State};
 use crate::ids::{Moment, Slot};
@@ -23,6 +23,15 @@ pub enum Pace {
     KeepsUp,
     /// It is too slow for its namespace, and must be closed.
     TooSlow(CloseReason),
+}
+
+/// Why a connection gets nothing more for the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// It is too slow for its namespace, and must be closed with this reason.
+    TooSlow(CloseReason),
+    /// It has come to a gap, and must be told. It has been given what came before.
+    Gap(Gap),
 }
 
 /// What [`take_pending`] must be told and brings up to date.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::Delivery;
 use super::channels::Locals;
-use super::fanout::Gap;
+use super::outboxes::Halt;
 use crate::connection::{
     Connection, DeliveryMode, Flags, Frames, Piece, Slots, State, Subscription,
 };
@@ -17,7 +17,6 @@ use crate::limits::{
     COPY_BYTES_MAX, CORK_BYTES_MAX, GATHER_BYTES_MAX, SWEEP_LOOKS_MAX, SWEEP_SENDS_MAX,
 };
 use crate::metrics::ShardCounters;
-use crate::reason::CloseReason;
 
 /// Where the sweep is, and its buffers.
 #[derive(Default)]
@@ -63,15 +62,6 @@ pub struct Halted {
     pub key: ConnectionKey,
     /// What is to be done.
     pub halt: Halt,
-}
-
-/// Why a connection gets nothing more for the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Halt {
-    /// It is too slow for its namespace, and must be closed with this reason.
-    TooSlow(CloseReason),
-    /// It has come to a gap, and must be told. It has been given what came before.
-    Gap(Gap),
 }
 
 /// A write that changed more than a cursor: it came from an outbox, or the kernel did not take all.
