@@ -15,7 +15,7 @@ use bus_sim::rested::{
 };
 use bus_sim::schedule::play;
 use corecast::sabotage::Fault;
-use sabotaged::{check_noticed, check_passes, check_passes_of};
+use sabotaged::{check_noticed, check_noticed_within, check_passes, check_passes_of};
 
 #[test]
 fn schedules_without_a_fault_pass() {
@@ -108,7 +108,7 @@ fn a_subscribe_that_is_not_answered_in_time_is_noticed() {
 
 #[test]
 fn subscribes_that_wait_one_after_another_are_noticed() {
-    check_noticed(play, Fault::PatienceForEach);
+    check_noticed_within(20_000, play, Fault::PatienceForEach);
 }
 
 #[test]
