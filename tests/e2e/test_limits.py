@@ -104,11 +104,11 @@ def no_entering():
 
 def test_an_io_uring_that_may_not_be_entered_is_epoll(no_entering):
     with Server("auto", prefix=no_entering) as server, Client(server) as client:
-        assert "io_uring_enter: Operation not permitted" in server.log(), server.log()
+        assert "io_uring_enter failed: Operation not permitted" in server.log(), server.log()
         client.subscribe("entered")
         server.publish("entered", 1)
         assert client.publication("entered")["data"] == 1
-    with pytest.raises(RuntimeError, match="io_uring_enter: Operation not permitted"):
+    with pytest.raises(RuntimeError, match="io_uring_enter failed: Operation not permitted"):
         Server("io_uring", prefix=no_entering)
 
 
