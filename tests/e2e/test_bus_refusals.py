@@ -262,7 +262,7 @@ def test_a_stream_that_can_not_be_ingested_is_a_node_that_is_degraded(join, redi
     (server,) = join([redis.url])
     eventually(lambda: redis.client.exists("corecast:ingest"))
     redis.client.set("corecast:ingest", "no stream")
-    eventually(lambda: "ingested" in server.http.get("/ready").text, 5, "it is degraded")
+    eventually(lambda: "ingest stream" in server.http.get("/ready").text, 5, "it is degraded")
     assert server.metrics().total("corecast_bus_up") == 1, "publishing works"
     server.publish("t:a", 1)
     redis.client.delete("corecast:ingest")

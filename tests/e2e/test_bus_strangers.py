@@ -107,7 +107,7 @@ def test_a_batch_of_an_epoch_that_is_over_is_not_taken(join, redis):
             (ROOT / "src" / "bus" / "scripts" / "append.lua").read_text(),
             6, *(prefix + name for name in (
                 "bus", "meta", "marks", "p:a-publisher", "places", "silent")),
-            number, 1_000_000, 60_000, 60_000, 60_000, 0, "", "", epoch, 0, 0, 0, "record")
+            number, 1_000_000, 60_000, 60_000, 60_000, 0, "", "", epoch, 0, "", 0, 0, "record")
 
     assert append(1, epoch)[0] == b"ok"
     assert append(1, epoch - 1)[0] == b"dup", "what is known to be in is in"
