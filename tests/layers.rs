@@ -93,7 +93,7 @@ const CIRCLES: [(&str, usize, &str); 7] = [
     ("src/home", 3, "requests that wait are kept as the home takes them"),
     ("src/home/channels", 3, "lists of deadlines and losses run through the channels themselves"),
     ("src/protocol", 3, "a protocol names its codec, and codecs are written in its terms"),
-    ("src/shard/delivery", 6, "the parts are methods of one `Delivery`"),
+    ("src/shard/delivery", 5, "the parts are methods of one `Delivery`"),
     ("src/shard/session", 9, "the parts are methods of one `Sessions`"),
 ];
 
