@@ -2,8 +2,8 @@
 //!
 //! Codecs write messages, and a [`Framing`] makes bytes of them. A [`Wire`] names one of each, so
 //! two connections with the same wire are sent the same bytes. Whatever is encoded once for many
-//! connections is therefore kept by wire (`shard::delivery::channels`). To add a framing, or a compression of
-//! messages, extend this file.
+//! connections is therefore kept by wire (`shard::delivery::channels`). To add a framing, or a
+//! compression of messages, extend this file.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -121,6 +121,11 @@ impl Home {
         self.replays.set_resting(resting > 0 && resting == waiting);
     }
 
+    /// Number of requests for histories that wait for a later turn.
+    pub fn histories_waiting(&self) -> usize {
+        self.replays.count_waiting()
+    }
+
     /// Goes on with walks over all channels, and forgets some of what has expired.
     pub fn turn_walks(&mut self) {
         self.turn_losses();

@@ -141,6 +141,11 @@ impl<S: Sockets> Shard<S> {
         self.sessions.gap_notices_due_count()
     }
 
+    /// Requests for histories at home here that wait for a later turn.
+    pub fn histories_waiting(&self) -> usize {
+        self.home.histories_waiting()
+    }
+
     /// Whether messages wait for room in another thread's inbox. Each turn tries again, and each
     /// tick brings a turn.
     pub fn is_behind(&self) -> bool {

@@ -237,16 +237,18 @@ impl World {
         self.node.runners.iter().map(|runner| served(&runner.counters) as usize).sum()
     }
 
-    /// Whether nothing is on its way, and all shards sleep.
+    /// Whether nothing is on its way, all shards sleep, and none of them has something left for its
+    /// next tick.
     pub fn is_silent(&self) -> bool {
         let network = self.node.network.borrow();
         let closed = |link: &LinkId| network.is_closed(*link);
         let abandoned = self.clients.iter().all(|client| client.abandoned.iter().all(closed));
         let empty = |client: &Client| client.link.is_none_or(|link| !network.has_bytes(link));
+        let waits = |shard: usize| self.node.runners[shard].shard.histories_waiting() > 0;
         abandoned
             && network.is_quiet()
             && self.clients.iter().all(empty)
-            && (0..self.setup.shards).all(|shard| self.node.is_asleep(shard))
+            && (0..self.setup.shards).all(|shard| self.node.is_asleep(shard) && !waits(shard))
             && self.control.waiting() == 0
     }
 
