@@ -161,6 +161,8 @@ class Link:
                 time.sleep(STEP_SECONDS)
             if late := self.proxy.latency + self.latency:
                 time.sleep(late)
+            if not self.open:
+                break
             yield data
         self.end()
 
