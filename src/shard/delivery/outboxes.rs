@@ -85,6 +85,22 @@ impl Delivery {
         }
     }
 
+    /// Puts what a connection has not been given of one channel into its outbox: its subscription
+    /// with number `index` ends, and what was published before comes before the end. It is not told
+    /// of gaps any more.
+    pub fn collect_of_leaving(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> Pace {
+        self.seal_channel(slots.tenant(slot).subscribed(index).channel);
+        let connection = slots.tenant(slot);
+        let mut oldest = None;
+        let (locals, mut collecting) = self.collecting(connection, &mut oldest);
+        let halt = take_pending_of(connection, index, locals, &mut collecting);
+        self.end_collecting(connection, slot);
+        match halt {
+            Some(Halt::TooSlow(reason)) => Pace::TooSlow(reason),
+            Some(Halt::Gap(_)) | None => Pace::KeepsUp,
+        }
+    }
+
     /// Puts what a connection has not been given into its outbox, up to what halts it.
     pub(super) fn collect_into(
         &mut self,
@@ -92,18 +108,31 @@ impl Delivery {
         slot: Slot,
         oldest: &mut Option<Moment>,
     ) -> Option<Halt> {
+        let (locals, collecting) = self.collecting(connection, oldest);
+        let halt = take_pending(connection, locals, collecting);
+        self.end_collecting(connection, slot);
+        halt
+    }
+
+    fn collecting<'a>(
+        &'a mut self,
+        connection: &Connection,
+        oldest: &'a mut Option<Moment>,
+    ) -> (&'a mut Locals, Collecting<'a>) {
         let collecting = Collecting {
             limit: outbox_limit(connection, self.outbox_bytes_max),
             counters: &self.counters,
             accounts: &mut self.budget.accounts,
             oldest,
         };
-        let halt = take_pending(connection, &mut self.locals, collecting);
+        (&mut self.locals, collecting)
+    }
+
+    fn end_collecting(&mut self, connection: &mut Connection, slot: Slot) {
         if let Some(busy) = connection.busy.as_mut() {
             self.budget.rank(slot, &mut busy.outbox);
         }
         connection.shrink();
-        halt
     }
 
     /// Forgets what a connection has not begun to be sent.
@@ -152,80 +181,83 @@ impl Delivery {
     }
 }
 
-/// Moves every segment that the connection has not been given into its outbox, within the limit
-/// that its slowness is judged by, up to the first gap.
+/// Moves every segment that the connection has not been given into its outbox, up to the first
+/// thing that halts it.
 fn take_pending(
     connection: &mut Connection,
     locals: &mut Locals,
-    with: Collecting<'_>,
+    mut with: Collecting<'_>,
 ) -> Option<Halt> {
-    let Collecting { limit, counters, accounts, oldest } = with;
-    if connection.flags.has(Flags::DEAF) {
-        (0..connection.subscriptions_count()).for_each(|index| forgo(connection, locals, index));
+    (0..connection.subscriptions_count())
+        .find_map(|index| take_pending_of(connection, index, locals, &mut with))
+}
+
+/// The same for one subscription, within the limit that its connection's slowness is judged by, up
+/// to the first gap.
+fn take_pending_of(
+    connection: &mut Connection,
+    index: usize,
+    locals: &mut Locals,
+    with: &mut Collecting<'_>,
+) -> Option<Halt> {
+    let subscription = *connection.subscribed(index);
+    if connection.flags.has(Flags::DEAF) || subscription.mode == DeliveryMode::Recovering {
+        forgo(connection, locals, index);
         return None;
     }
+    let Collecting { limit, counters, accounts, oldest } = with;
     let wire = connection.wire;
-    for index in 0..connection.subscriptions_count() {
-        let subscription = *connection.subscribed(index);
-        let local = locals.local(subscription.channel);
-        if subscription.mode == DeliveryMode::Recovering {
-            forgo(connection, locals, index);
-            continue;
-        }
-        let mut skipping = subscription.mode == DeliveryMode::Skipping;
-        let mut cursor = subscription.cursor;
-        let mut halt = None;
-        while cursor != local.head() {
-            let Some((count, first, accepted)) = local.segment_facts(cursor) else {
-                if let Some(gap) = local.gap_at(cursor) {
-                    cursor = cursor.wrapping_add(1);
-                    if subscription.positioned {
-                        halt = Some(Halt::Gap(gap));
-                        break;
-                    }
-                    continue;
-                }
-                // A defect: it was forgotten too early. Going on would be a silent loss for good.
-                counters.audit_errors.add(1);
-                halt = Some(Halt::TooSlow(CloseReason::InsufficientState));
-                break;
-            };
-            let frames = Rc::clone(local.frames(cursor, wire));
-            let outbox = &mut connection.busy().outbox;
-            // Who has begun to skip goes on until there is much room: one gap, not one for each
-            // publication that is a little shorter than those before.
-            let crowded = skipping && outbox.cost_bytes() > limit / 2;
-            if crowded || outbox.cost_bytes() + frames.bytes().len() > limit {
-                let reason = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
-                if reason.is_some() {
-                    halt = reason.map(Halt::TooSlow);
+    let local = locals.local(subscription.channel);
+    let mut skipping = subscription.mode == DeliveryMode::Skipping;
+    let mut cursor = subscription.cursor;
+    let mut halt = None;
+    while cursor != local.head() {
+        let Some((count, first, accepted)) = local.segment_facts(cursor) else {
+            if let Some(gap) = local.gap_at(cursor) {
+                cursor = cursor.wrapping_add(1);
+                if subscription.positioned {
+                    halt = Some(Halt::Gap(gap));
                     break;
                 }
-                if !std::mem::replace(&mut skipping, true) {
-                    let after = first.saturating_sub(1);
-                    connection.busy().skips.push((subscription.channel, after));
-                }
-                counters.drops[DropReason::SlowSkip as usize].add(count as u64);
-            } else {
-                if std::mem::take(&mut skipping) {
-                    let name = local.name.as_str();
-                    push_skip_notice(connection, subscription.channel, name, first, accounts);
-                }
-                counters.deliveries.add(count as u64);
-                *oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
-                connection.busy().outbox.push_shared(frames, accounts);
+                continue;
             }
-            cursor = cursor.wrapping_add(1);
+            // A defect: it was forgotten too early. Going on would be a silent loss for good.
+            counters.audit_errors.add(1);
+            halt = Some(Halt::TooSlow(CloseReason::InsufficientState));
+            break;
+        };
+        let frames = Rc::clone(local.frames(cursor, wire));
+        let outbox = &mut connection.busy().outbox;
+        // Who has begun to skip goes on until there is much room: one gap, not one for each
+        // publication that is a little shorter than those before.
+        let crowded = skipping && outbox.cost_bytes() > *limit / 2;
+        if crowded || outbox.cost_bytes() + frames.bytes().len() > *limit {
+            let reason = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
+            if reason.is_some() {
+                halt = reason.map(Halt::TooSlow);
+                break;
+            }
+            if !std::mem::replace(&mut skipping, true) {
+                let after = first.saturating_sub(1);
+                connection.busy().skips.push((subscription.channel, after));
+            }
+            counters.drops[DropReason::SlowSkip as usize].add(count as u64);
+        } else {
+            if std::mem::take(&mut skipping) {
+                let name = local.name.as_str();
+                push_skip_notice(connection, subscription.channel, name, first, accounts);
+            }
+            counters.deliveries.add(count as u64);
+            **oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
+            connection.busy().outbox.push_shared(frames, accounts);
         }
-        let subscription = connection.subscribed(index);
-        // Also if it ends here: what is in the outbox must not come there again.
-        subscription.cursor = cursor;
-        subscription.mode = if skipping { DeliveryMode::Skipping } else { DeliveryMode::Live };
-        if halt.is_some() {
-            return halt;
-        }
+        cursor = cursor.wrapping_add(1);
     }
-    None
+    let subscription = connection.subscribed(index);
+    // Also if it ends here: what is in the outbox must not come there again.
+    subscription.cursor = cursor;
+    subscription.mode = if skipping { DeliveryMode::Skipping } else { DeliveryMode::Live };
+    halt
 }
 
 /// Passes over every segment that a subscription has not been given: its connection takes nothing

@@ -12,6 +12,7 @@ use crate::limits::{HISTORY_PAGE_MAX, PUBLISHING_MAX, RECOVERY_BYTES_MAX};
 use crate::mesh::{Answer, Asker, EventKind, History, Publish, ToBus, ToHome};
 use crate::protocol::{Codec, Command, Connected, HistoryQuery, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
+use crate::shard::delivery::Pace;
 use crate::wire::Wire;
 use std::sync::Arc;
 
@@ -81,10 +82,10 @@ impl<S: Sockets> Sessions<S> {
         match request.command {
             Command::Connect => self.on_connect(key, id),
             Command::Subscribe(subscribe) => self.on_subscribe(key, id, &subscribe),
-            Command::Unsubscribe { channel } => {
-                self.unsubscribe(key, &channel);
-                self.reply(key, id, &Reply::Unsubscribed)
-            }
+            Command::Unsubscribe { channel } => match self.unsubscribe(key, &channel) {
+                Pace::KeepsUp => self.reply(key, id, &Reply::Unsubscribed),
+                Pace::TooSlow(reason) => self.stop(key, reason),
+            },
             Command::Publish { channel, data } => self.on_publish(key, id, &channel, data),
             Command::History(query) => self.on_history(key, id, &query),
             Command::Pong => {

@@ -13,7 +13,7 @@ use crate::limits::SUBSCRIBING_REPLY_BYTES;
 use crate::mesh::{Answer, Asker, Post, Subscribe, Subscribed, Ticket, ToHome};
 use crate::protocol::{self, Codec, Push};
 use crate::reason::{ClientError, UnsubscribeReason};
-use crate::shard::delivery::Entered;
+use crate::shard::delivery::{Entered, Pace};
 
 /// Subscriptions that wait for their home shard's answer and that no client asked for.
 #[derive(Default)]
@@ -196,7 +196,12 @@ impl<S: Sockets> Sessions<S> {
                 None => connection.subscriptions_count().checked_sub(1),
             };
             let Some(index) = index else { break };
-            self.end_subscription(key.slot, index, UnsubscribeReason::Server);
+            match self.delivery.collect_of_leaving(&mut self.slots, key.slot, index) {
+                Pace::KeepsUp => {
+                    self.end_subscription(key.slot, index, UnsubscribeReason::Server);
+                }
+                Pace::TooSlow(reason) => self.close(key, reason),
+            }
             affected = true;
         }
         affected

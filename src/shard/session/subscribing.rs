@@ -15,6 +15,7 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{Subscribed, ToHome};
 use crate::protocol::{self, Push, Reply};
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
+use crate::shard::delivery::Pace;
 
 impl<S: Sockets> Sessions<S> {
     /// Whether a client with `permissions` may subscribe to `channel`.
@@ -236,19 +237,18 @@ impl<S: Sockets> Sessions<S> {
         connection.is_some_and(|connection| connection.find_subscription(place).is_some())
     }
 
-    /// Ends a client's subscription, if it has one; nothing is said to the client.
-    pub(super) fn unsubscribe(&mut self, key: ConnectionKey, channel: &str) -> bool {
-        let Some(place) = self.delivery.find(channel) else { return false };
-        let index = self.slots.connection(key).find_subscription(place);
-        match index {
-            Some(index) => {
-                let farewell = Farewell { code: 0, text: "client" };
-                self.report_unsubscribe(key.slot, index, farewell);
-                self.remove_subscription(key.slot, index);
-                true
-            }
-            None => false,
-        }
+    /// Ends a client's subscription, if it has one, after what was published before; nothing is said
+    /// to the client.
+    pub(super) fn unsubscribe(&mut self, key: ConnectionKey, channel: &str) -> Pace {
+        let Some(place) = self.delivery.find(channel) else { return Pace::KeepsUp };
+        let Some(index) = self.slots.connection(key).find_subscription(place) else {
+            return Pace::KeepsUp;
+        };
+        let pace = self.delivery.collect_of_leaving(&mut self.slots, key.slot, index);
+        let farewell = Farewell { code: 0, text: "client" };
+        self.report_unsubscribe(key.slot, index, farewell);
+        self.remove_subscription(key.slot, index);
+        pace
     }
 
     /// Ends all of a client's subscriptions, and the one that it waits for.

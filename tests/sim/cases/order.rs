@@ -65,6 +65,31 @@ fn a_publication_whose_home_is_here_is_answered_and_delivered_in_one_turn() {
 }
 
 #[test]
+fn what_a_client_was_acknowledged_reaches_it_before_the_end_of_its_subscription() {
+    // With one shard the home is here, with two it may be the other one.
+    for shards in [1, 2, 2, 2] {
+        let mut world = world(shards);
+        let channel = world.setup.channel_of("live");
+        let client = world.add(centrifugo(&[]));
+        world.clients[client].buffers = Some((20_000, 50_000));
+        world.serve();
+        let publisher = Publisher { client, connection: 1 };
+        world.with_client(client, |client, scene| {
+            let centrifugo = client.centrifugo();
+            for _ in 0..10 {
+                centrifugo.subscribe(scene, (channel, None), Default::default());
+                centrifugo.publish(scene, channel, publisher);
+                centrifugo.unsubscribe(scene, channel);
+            }
+            client.flush(scene);
+        });
+        world.serve();
+        let sent = world.node.runners.iter().map(|one| one.counters.deliveries.value());
+        assert_eq!(sent.sum::<u64>(), 10, "each of its publications");
+    }
+}
+
+#[test]
 fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
     let mut world = world(2);
     let channel = world.setup.channel_of("live");
