@@ -71,8 +71,9 @@ pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
 /// wait.
 pub const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Maximum bytes of the buffer in which a shard encodes replies. It has room for one recovery.
-pub const REPLY_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// Maximum bytes of the buffer in which a shard encodes replies and that it keeps. The buffer of a
+/// longer reply, such as a recovery, becomes a part of its client's outbox.
+pub const REPLY_BUFFER_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes for which a request for a channel counts. It costs more than its reply, and a client may
 /// ask for a thousand channels in one request.
@@ -84,8 +85,9 @@ pub const TURN_REPLAY_BYTES_MAX: usize = 256 * 1024;
 
 /// Batches in the inbox of a shard above which homes hand out no more of their histories to its
 /// clients. Each has what one turn hands out, as references of 8 B: without a bound, 10,000 clients
-/// that ask at once cost 27 MB while their shard encodes the first answers.
-pub const REPLAYS_BATCHES_MAX: usize = 256;
+/// that ask at once cost 27 MB while their shard encodes the first answers. 64 of them are tens of
+/// milliseconds of encoding.
+pub const REPLAYS_BATCHES_MAX: usize = 64;
 
 /// Maximum number of requests for histories that wait for a later turn of their home shard. Further
 /// ones get error 111. They cost about 200 B each, and a second or two of work. Requests of clients
@@ -125,8 +127,8 @@ pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// is longer than one write, and its receiver is not slow yet.
 pub const OUTBOX_UNBLOCKED_FACTOR: usize = 4;
 
-/// Bytes of the buffer that collects one batch of sends.
-pub const CORK_BYTES_MAX: usize = 1024 * 1024;
+/// Maximum bytes from outboxes in one batch of sends. The kernel copies them in half a millisecond.
+pub const SWEEP_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 
 /// Maximum number of messages in one batch from one thread to another.
 pub const BATCH_MESSAGES_MAX: usize = 1024;
@@ -383,7 +385,7 @@ pub const SUBNETS_BUCKET: usize = 8;
 /// Time for which `/ready` shows that a client was refused.
 pub const REFUSAL_SHOWS: Duration = Duration::from_secs(1);
 
-/// Bytes of a shared piece of an outbox above which it is sent without copying. Shorter ones are
+/// Bytes of a shared or long piece of an outbox above which it is sent without copying. Shorter ones are
 /// copied together.
 pub const COPY_BYTES_MAX: usize = 16 * 1024;
 
@@ -426,7 +428,7 @@ pub const DISCONNECT_CODES: std::ops::RangeInclusive<u16> = 3000..=4999;
 const _: () = assert!(NODE_LEASE.as_secs() > 3 * NODE_RENEWAL.as_secs(), "two renewals may fail");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit into the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
-const _: () = assert!(GATHER_BYTES_MAX <= CORK_BYTES_MAX, "one write must fit into the cork");
+const _: () = assert!(GATHER_BYTES_MAX <= SWEEP_OUTBOX_BYTES_MAX, "one write must fit in");
 const _: () = assert!(GATHER_BYTES_MAX <= SOCKET_SEND_BYTES, "a socket accepts one whole write");
 const _: () =
     assert!(REPLAY_BURST_BYTES / 1024 <= u16::MAX as usize / 4, "a debt is stored in 16 bits");

@@ -42,6 +42,8 @@ pub enum Piece {
     Shared(Rc<Frames>),
     /// Frames for this connection alone.
     Own(Vec<u8>),
+    /// Many bytes for this connection alone, which are sent from where they were encoded.
+    Long(Rc<Frames>),
 }
 
 const PIECE_BYTES: usize = size_of::<Piece>();
@@ -50,8 +52,17 @@ impl Piece {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Piece::Shared(frames) => frames.bytes(),
+            Piece::Shared(frames) | Piece::Long(frames) => frames.bytes(),
             Piece::Own(bytes) => bytes,
+        }
+    }
+
+    /// Memory that is of use to this connection only.
+    fn own_bytes(&self) -> usize {
+        match self {
+            Piece::Shared(_) => 0,
+            Piece::Own(bytes) => bytes.capacity(),
+            Piece::Long(frames) => frames.memory_bytes(),
         }
     }
 }
@@ -158,10 +169,8 @@ impl Outbox {
         if frames.bytes().len() < PIECE_SHARED_BYTES_MIN {
             return self.push_own(frames.bytes(), accounts);
         }
-        self.cost += frames.bytes().len() + PIECE_BYTES;
         accounts.hold(&frames);
-        self.pieces.push_back(Piece::Shared(frames));
-        self.charge(accounts);
+        self.push_piece(Piece::Shared(frames), accounts);
     }
 
     /// Appends frames of this connection alone. Small ones join the last piece.
@@ -177,13 +186,20 @@ impl Outbox {
                 self.own += last.capacity() - before;
                 self.cost += bytes.len();
             }
-            _ => {
-                let piece = bytes.to_vec();
-                self.own += piece.capacity();
-                self.cost += bytes.len() + PIECE_BYTES;
-                self.pieces.push_back(Piece::Own(piece));
-            }
+            _ => return self.push_piece(Piece::Own(bytes.to_vec()), accounts),
         }
+        self.charge(accounts);
+    }
+
+    /// Appends many bytes for this connection alone, without copying them.
+    pub fn push_long(&mut self, frames: Rc<Frames>, accounts: &mut Accounts) {
+        self.push_piece(Piece::Long(frames), accounts);
+    }
+
+    fn push_piece(&mut self, piece: Piece, accounts: &mut Accounts) {
+        self.own += piece.own_bytes();
+        self.cost += piece.bytes().len() + PIECE_BYTES;
+        self.pieces.push_back(piece);
         self.charge(accounts);
     }
 
@@ -253,7 +269,7 @@ impl Outbox {
         let rest = wire.rest_of_frame(first.bytes(), self.sent);
         let cheaper = match first {
             Piece::Shared(_) => rest <= PIECE_JOIN_BYTES_MAX,
-            Piece::Own(_) => rest < left.len(),
+            Piece::Own(_) | Piece::Long(_) => rest < left.len(),
         };
         cheaper.then(|| left[..rest].to_vec())
     }
@@ -270,9 +286,9 @@ impl Outbox {
     fn let_go(&mut self, piece: Option<Piece>, accounts: &mut Accounts) {
         let Some(piece) = piece else { return };
         self.cost -= piece.bytes().len() + PIECE_BYTES;
-        match piece {
-            Piece::Shared(frames) => accounts.let_go(&frames),
-            Piece::Own(bytes) => self.own -= bytes.capacity(),
+        self.own -= piece.own_bytes();
+        if let Piece::Shared(frames) = piece {
+            accounts.let_go(&frames);
         }
     }
 
@@ -295,10 +311,7 @@ impl Outbox {
 
     /// Whether all that is kept of this outbox in numbers is true. For audits.
     pub fn is_consistent(&self) -> bool {
-        let own = self.pieces.iter().map(|piece| match piece {
-            Piece::Shared(_) => 0,
-            Piece::Own(bytes) => bytes.capacity(),
-        });
+        let own = self.pieces.iter().map(Piece::own_bytes);
         let cost = self.pieces.iter().map(|piece| piece.bytes().len() + PIECE_BYTES);
         let memory = self.own + self.pieces.capacity() * PIECE_BYTES + size_of::<Busy>();
         own.sum::<usize>() == self.own
@@ -310,7 +323,7 @@ impl Outbox {
     pub fn shared(&self) -> impl Iterator<Item = (*const Frames, usize)> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Shared(frames) => Some((Rc::as_ptr(frames), frames.memory_bytes())),
-            Piece::Own(_) => None,
+            Piece::Own(_) | Piece::Long(_) => None,
         })
     }
 }

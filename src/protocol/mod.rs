@@ -346,6 +346,17 @@ pub enum Reply<'a> {
     },
 }
 
+impl Reply<'_> {
+    /// The publications in it, which are nearly all of a long reply.
+    pub fn publications(&self) -> &[Arc<Publication>] {
+        match self {
+            Reply::Subscribed(Subscribed { publications, .. })
+            | Reply::History { publications, .. } => publications,
+            _ => &[],
+        }
+    }
+}
+
 /// What a client learns when its session begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Connected {

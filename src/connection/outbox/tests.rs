@@ -117,3 +117,22 @@ fn discarding_does_not_copy_a_long_frame_that_others_hold() {
     outboxes.iter_mut().for_each(|outbox| outbox.clear(&mut accounts));
     assert_eq!(accounts.bytes(), 0);
 }
+
+#[test]
+fn a_long_reply_is_charged_to_its_outbox_and_sent_from_where_it_is() {
+    let (mut outbox, mut accounts) = (Outbox::default(), Accounts::default());
+    let frames = Frames::new(message(100_000));
+    let bytes = frames.bytes().as_ptr();
+    outbox.push_own(b"abc", &mut accounts);
+    outbox.push_long(frames, &mut accounts);
+    outbox.push_own(b"de", &mut accounts);
+    assert_eq!(accounts.shared_bytes(), 0);
+    assert!(outbox.memory_bytes() > 100_000 && outbox.is_consistent());
+    outbox.consume(3, &mut accounts);
+    let (first, _, more) = outbox.front().expect("it is not empty");
+    assert!(first.bytes().as_ptr() == bytes && more);
+    outbox.consume(first.bytes().len(), &mut accounts);
+    assert!(accounts.own_bytes() < 1_000 && outbox.is_consistent());
+    outbox.clear(&mut accounts);
+    assert_eq!(accounts.bytes(), 0);
+}

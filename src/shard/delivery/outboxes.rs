@@ -7,7 +7,7 @@ use super::Delivery;
 use super::channels::Locals;
 use super::gap::Gap;
 use crate::channel::SlowPolicy;
-use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Slots, State};
+use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Frames, Outbox, Slots, State};
 use crate::ids::{Moment, Slot};
 use crate::kernel::ConnectionKey;
 use crate::limits::OUTBOX_UNBLOCKED_FACTOR;
@@ -47,14 +47,33 @@ pub(super) struct Collecting<'a> {
 impl Delivery {
     /// Puts frames for one connection alone into its outbox.
     pub fn send_own(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) {
+        self.push_own(slots, key, frames.len(), |outbox, accounts| {
+            outbox.push_own(frames, accounts);
+        });
+    }
+
+    /// The same for many bytes, which are not copied.
+    pub fn send_long(&mut self, slots: &mut Slots, key: ConnectionKey, frames: Vec<u8>) {
+        self.push_own(slots, key, frames.len(), |outbox, accounts| {
+            outbox.push_long(Frames::new(frames), accounts);
+        });
+    }
+
+    fn push_own(
+        &mut self,
+        slots: &mut Slots,
+        key: ConnectionKey,
+        length: usize,
+        push: impl FnOnce(&mut Outbox, &mut Accounts),
+    ) {
         let connection = slots.connection(key);
         let deaf = connection.flags.has(Flags::DEAF);
-        if frames.is_empty() || deaf || connection.state == State::Released {
+        if length == 0 || deaf || connection.state == State::Released {
             return;
         }
-        self.replied_bytes += frames.len();
+        self.replied_bytes += length;
         let outbox = &mut connection.busy().outbox;
-        outbox.push_own(frames, &mut self.budget.accounts);
+        push(outbox, &mut self.budget.accounts);
         self.budget.rank(key.slot, outbox);
         self.dirty.insert(key.slot.index());
     }

@@ -9,12 +9,12 @@ use super::Delivery;
 use super::channels::Locals;
 use super::outboxes::Halt;
 use crate::connection::{
-    Connection, DeliveryMode, Flags, Frames, Piece, Slots, State, Subscription,
+    Connection, DeliveryMode, Flags, Frames, Outbox, Piece, Slots, State, Subscription,
 };
 use crate::ids::{Moment, Slot, Tick};
 use crate::kernel::{ConnectionKey, Socket, Sockets, Write, Wrote};
 use crate::limits::{
-    COPY_BYTES_MAX, CORK_BYTES_MAX, GATHER_BYTES_MAX, SWEEP_LOOKS_MAX, SWEEP_SENDS_MAX,
+    COPY_BYTES_MAX, GATHER_BYTES_MAX, SWEEP_LOOKS_MAX, SWEEP_OUTBOX_BYTES_MAX, SWEEP_SENDS_MAX,
 };
 use crate::metrics::ShardCounters;
 
@@ -25,6 +25,8 @@ pub(super) struct Sweep {
     pass: u64,
     /// Connections that the present chunk has looked at, and gaps that they have come to.
     looks: usize,
+    /// Bytes of the chunk's writes that come from outboxes.
+    outbox_bytes: usize,
     /// Writes of the chunk whose results have been seen to.
     done: usize,
     cork: Vec<u8>,
@@ -43,6 +45,7 @@ impl Sweep {
     /// Begins a chunk: nothing has been written in it.
     fn begin_chunk(&mut self) {
         self.done = 0;
+        self.outbox_bytes = 0;
         self.cork.clear();
         self.entries.clear();
         self.results.clear();
@@ -52,7 +55,7 @@ impl Sweep {
     fn has_room(&self) -> bool {
         self.looks < SWEEP_LOOKS_MAX
             && self.entries.len() < SWEEP_SENDS_MAX
-            && self.cork.len() + GATHER_BYTES_MAX <= CORK_BYTES_MAX
+            && self.outbox_bytes + GATHER_BYTES_MAX <= SWEEP_OUTBOX_BYTES_MAX
     }
 }
 
@@ -97,8 +100,8 @@ struct Entry {
 enum Source {
     /// A segment that the connection has not been given, straight from the channel's log.
     Frames(Rc<Frames>),
-    /// The rest of the first piece of the outbox, from this byte on.
-    Front(Rc<Frames>, usize),
+    /// These bytes of the first piece of the outbox.
+    Front(Rc<Frames>, Range<usize>),
     /// Pieces of the outbox, gathered in the cork.
     Cork(Range<usize>),
 }
@@ -107,7 +110,7 @@ impl Source {
     fn bytes<'a>(&'a self, cork: &'a [u8]) -> &'a [u8] {
         match self {
             Source::Frames(frames) => frames.bytes(),
-            Source::Front(frames, from) => &frames.bytes()[*from..],
+            Source::Front(frames, range) => &frames.bytes()[range.clone()],
             Source::Cork(range) => &cork[range.clone()],
         }
     }
@@ -216,7 +219,7 @@ impl Delivery {
             return;
         }
         let Some(busy) = connection.busy.as_ref() else { return };
-        if let Some(source) = take_from_outbox(&busy.outbox, &mut self.sweep.cork) {
+        if let Some(source) = take_from_outbox(&busy.outbox, &mut self.sweep) {
             self.sweep.entries.push(Entry { key, socket: connection.socket, source });
             // Whatever marked it meanwhile is in this write: one socket, one write.
             self.dirty.remove(key.slot.index());
@@ -365,14 +368,22 @@ fn take_only_segment(
 }
 
 /// What to send next from an outbox: a large shared piece as it is, or small ones gathered.
-fn take_from_outbox(outbox: &crate::connection::Outbox, cork: &mut Vec<u8>) -> Option<Source> {
+fn take_from_outbox(outbox: &Outbox, sweep: &mut Sweep) -> Option<Source> {
     let (first, sent, more) = outbox.front()?;
-    if let Piece::Shared(frames) = first
-        && (!more || frames.bytes().len() - sent > COPY_BYTES_MAX)
-    {
-        return Some(Source::Front(Rc::clone(frames), sent));
+    let end = first.bytes().len();
+    let alone = !more || end - sent > COPY_BYTES_MAX;
+    match first {
+        Piece::Shared(frames) if alone => Some(Source::Front(Rc::clone(frames), sent..end)),
+        Piece::Long(frames) if alone => {
+            let end = end.min(sent + GATHER_BYTES_MAX);
+            sweep.outbox_bytes += end - sent;
+            Some(Source::Front(Rc::clone(frames), sent..end))
+        }
+        _ => {
+            let begin = sweep.cork.len();
+            outbox.gather(GATHER_BYTES_MAX, &mut sweep.cork);
+            sweep.outbox_bytes += sweep.cork.len() - begin;
+            Some(Source::Cork(begin..sweep.cork.len()))
+        }
     }
-    let begin = cork.len();
-    outbox.gather(GATHER_BYTES_MAX, cork);
-    Some(Source::Cork(begin..cork.len()))
 }

@@ -265,6 +265,10 @@ impl<S: Sockets> Sessions<S> {
     }
 
     fn on_history(&mut self, key: ConnectionKey, id: u32, query: &HistoryQuery<'_>) -> Flow {
+        if self.slots.connection(key).flags.has(Flags::DEAF) {
+            // Its last commands are carried out, but nobody would read the page.
+            return Flow::Continue;
+        }
         let channel = query.channel.as_ref();
         let namespace = match self.options.namespaces().resolve(channel) {
             Ok(namespace) => Arc::clone(namespace),
@@ -371,12 +375,10 @@ impl<S: Sockets> Sessions<S> {
         let mut frames = std::mem::take(&mut self.input.reply_buffer);
         match connection.wire.encode_reply(id, reply, &mut frames) {
             Ok(()) => {
-                if matches!(reply, Reply::History { publications, .. } if !publications.is_empty())
-                {
+                if !reply.publications().is_empty() {
                     self.slots.connection(key).meter.count_replay(self.tick, frames.len());
                 }
-                self.send_own(key, &frames);
-                self.input.keep_reply_buffer(frames);
+                self.send_reply(key, frames);
                 Flow::Continue
             }
             Err(reason) => self.stop(key, reason),

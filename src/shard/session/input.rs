@@ -10,7 +10,7 @@ use crate::connection::{Flags, PendingRequest, Rates, Slots, State};
 use crate::handshake::{self, Progress, Unavailable};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
-use crate::limits::{HANDSHAKE_RECEIVES_MAX, RECEIVE_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
+use crate::limits::{HANDSHAKE_RECEIVES_MAX, RECEIVE_BYTES_MAX};
 use crate::protocol::{Codec, MessageKind};
 use crate::reason::CloseReason;
 use crate::ws::{self, Decoder, Incoming};
@@ -97,15 +97,6 @@ impl Input {
             busy.begun = begun;
         }
         connection.shrink();
-    }
-
-    /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
-    /// the allocator more than the answer has.
-    pub(super) fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.reply_buffer = buffer;
-        }
     }
 }
 

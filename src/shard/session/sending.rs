@@ -5,7 +5,7 @@ use super::Sessions;
 use crate::connection::{Flags, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Release, Sockets};
-use crate::limits::PIECE_JOIN_BYTES_MAX;
+use crate::limits::{PIECE_JOIN_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
 use crate::reason::CloseReason;
 use crate::shard::delivery::{Halt, Halted, Outcome, Pace, Written};
 
@@ -48,6 +48,18 @@ impl<S: Sockets> Sessions<S> {
     /// Puts frames for one connection alone into its outbox.
     pub(super) fn send_own(&mut self, key: ConnectionKey, frames: &[u8]) {
         self.delivery.send_own(&mut self.slots, key, frames);
+    }
+
+    /// Puts a reply into its client's outbox. The buffer in which it was encoded is kept for the
+    /// next reply, because growing a new one costs more than encoding a short reply; the buffer of
+    /// a long reply goes into the outbox itself.
+    pub(super) fn send_reply(&mut self, key: ConnectionKey, mut frames: Vec<u8>) {
+        if frames.capacity() > REPLY_BUFFER_BYTES_MAX {
+            return self.delivery.send_long(&mut self.slots, key, frames);
+        }
+        self.send_own(key, &frames);
+        frames.clear();
+        self.input.reply_buffer = frames;
     }
 
     /// Tells a client something that it has not asked for, or closes it if it does not read that.

@@ -218,8 +218,7 @@ impl<S: Sockets> Sessions<S> {
         if !publications.is_empty() {
             self.slots.connection(key).meter.count_replay(self.tick, frames.len());
         }
-        self.send_own(key, &frames);
-        self.input.keep_reply_buffer(frames);
+        self.send_reply(key, frames);
         if !upgrading || self.end_upgrade(key) {
             self.resume(key);
         }
@@ -237,8 +236,8 @@ impl<S: Sockets> Sessions<S> {
         connection.is_some_and(|connection| connection.find_subscription(place).is_some())
     }
 
-    /// Ends a client's subscription, if it has one, after what was published before; nothing is said
-    /// to the client.
+    /// Ends a client's subscription, if it has one, after all that was published before. Nothing is
+    /// said to the client.
     pub(super) fn unsubscribe(&mut self, key: ConnectionKey, channel: &str) -> Pace {
         let Some(place) = self.delivery.find(channel) else { return Pace::KeepsUp };
         let Some(index) = self.slots.connection(key).find_subscription(place) else {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{World, centrifugo, world};
+use crate::sim::centrifugo::Page;
 use crate::sim::truth::Publisher;
+use corecast::limits::CLOSE_TIMEOUT;
 
 const PUBLICATIONS: usize = 100;
 
@@ -65,5 +67,28 @@ fn who_has_ended_its_stream_is_not_waited_for_longer_than_a_close_may_take() {
         (0..2).for_each(|_| world.node.run(1, &world.setup));
     }
     world.pass(Duration::from_secs(60));
+    assert_eq!(world.node.runners[1].shard.connections_count(), 0);
+}
+
+#[test]
+fn pages_that_nobody_would_read_are_not_made() {
+    let mut world = world(2);
+    let channel = world.setup.channel_of("");
+    world.truth.padding = Some(7_000);
+    world.publish_many(channel, 90);
+    let client = world.add_to(1, centrifugo(&[]));
+    world.serve();
+    world.with_client(client, |client, scene| {
+        client.habits.connects = false;
+        let page = Page { limit: -1, since: None, reverse: false };
+        (0..200).for_each(|_| client.centrifugo().history(scene, channel, page));
+        client.flush(scene);
+        while !client.outgoing.is_empty() {
+            client.act(scene);
+        }
+        client.end(scene);
+    });
+    // A client that reads has to wait for so many pages longer than any linger.
+    world.pass(CLOSE_TIMEOUT / 5);
     assert_eq!(world.node.runners[1].shard.connections_count(), 0);
 }
