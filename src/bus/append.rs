@@ -1,4 +1,4 @@
-//! One call of the script that appends: what it is given, and what its answer means.
+//! One call of `append.lua`: its keys and arguments, and the meaning of its reply.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,106 +10,109 @@ use crate::channel::ChannelName;
 use crate::ids::Position;
 use crate::limits::{BUS_CHANNEL_TTL, BUS_PUBLISHER_TTL, IDEMPOTENCY_TTL};
 
-/// What makes a publication happen once, however often it is asked for.
+/// How repeats of a publication are recognised, so that it is appended only once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Once {
-    /// Nothing: each is its own.
+    /// Repeats are not recognised: each publication is a new one.
     Never,
-    /// The publisher's key for it.
+    /// The publisher's idempotency key.
     Key(Box<str>),
-    /// Its place in a stream that is ingested: only what comes after the last one is appended.
+    /// The publication's place in an ingested stream. Only publications after the last ingested one
+    /// are appended.
     Ingested {
-        /// The stream.
+        /// Name of the ingested stream.
         stream: Arc<str>,
-        /// Id of the entry and number of the publication in it.
+        /// Id of the entry (milliseconds and sequence number), and number of the publication in it.
         place: (u64, u64, u32),
-        /// The publisher's key for it, if it has one.
+        /// The publisher's idempotency key, if there is one.
         key: Option<Box<str>>,
     },
 }
 
-/// What becomes of a history that Redis keeps for one channel, beside the bus.
+/// The effect of a publication on the durable history of its channel in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durable {
-    /// There is none.
+    /// The publication changes no durable history.
     None,
-    /// The publication is added to it.
+    /// The publication is added to the history.
     Keep {
-        /// Most publications in it.
+        /// Maximum number of publications in the history.
         size: usize,
-        /// How long it is kept after the last one.
+        /// Time for which the history is kept after its last publication.
         ttl: Duration,
     },
-    /// It is forgotten.
+    /// The history is removed.
     Forget,
 }
 
-/// One publication of a batch, or one wish that a history be forgotten.
+/// One publication of a batch, or a request to remove a history.
 #[derive(Clone, Debug)]
 pub struct Appending {
-    /// Its channel.
+    /// Channel that the record belongs to.
     pub channel: ChannelName,
-    /// Whether it gets an offset there.
+    /// Whether the publication gets an offset in its channel.
     pub ordered: bool,
-    /// What makes it happen once.
+    /// How repeats are recognised.
     pub once: Once,
-    /// Its record.
+    /// The publication in the form of [`super::record`].
     pub record: Arc<[u8]>,
-    /// What becomes of the channel's own history.
+    /// The effect on the channel's durable history.
     pub durable: Durable,
 }
 
 /// A batch for one stream.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// Which stream.
+    /// Index of the stream.
     pub stream: usize,
-    /// Who appends.
+    /// Identity of the publisher, which differs between nodes, starts and epochs.
     pub publisher: u64,
-    /// The publisher's number for the batch, from 1, without holes.
+    /// The publisher's number for the batch. Numbers begin with 1 and have no holes.
     pub number: u64,
-    /// The only epoch of the stream in which it may be appended.
+    /// The only epoch of the stream in which the batch may be appended.
     pub epoch: u64,
-    /// The last entry of that epoch that this node has read: a stream that ends before was set
-    /// back.
+    /// Number of the last entry of that epoch that this node has read. If the stream ends before
+    /// it, Redis has lost entries.
     pub seen: u64,
-    /// The last entry that it had read when it was sent for the first time; absent unless that may
-    /// have been taken.
+    /// Number of the last entry that this node had read when it first sent the batch. `None` unless
+    /// an earlier sending may have been appended.
     pub again: Option<u64>,
-    /// What is in it, in its order.
+    /// Publications in the order in which they are appended.
     pub publications: Vec<Appending>,
 }
 
-/// What was appended.
+/// Result of a batch that is in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// The entry that has the batch; if all of it was there before, the last one of the stream.
+    /// Entry that contains the batch. If all publications were repeats, it is the stream's last
+    /// entry.
     pub at: EntryId,
-    /// For each publication its position; absent if it has no offset, or had one of an ingested
-    /// entry that was published before.
+    /// Position of each publication. `None` if it has no offset, or if it repeats an ingested one.
     pub positions: Vec<Option<Position>>,
-    /// For each publication whether it was there before.
+    /// Whether each publication is a repeat.
     pub repeats: Vec<bool>,
 }
 
-/// Why nothing was, or may have been, appended.
+/// Reason why a batch was not appended, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendFailed {
-    /// The stream belongs to another server process, or is in another epoch: fence it. Nothing was
-    /// appended.
+    /// The stream belongs to another server process, or is in another epoch, so it must be fenced.
+    /// This call appended nothing.
     Fenced,
-    /// The publisher's numbers have a hole. Nothing was appended.
+    /// The publisher's numbers have a hole, or Redis may have lost the publisher's counter. This
+    /// call appended nothing.
     OutOfOrder,
-    /// Redis refused, and says why. Nothing was appended.
+    /// Redis refused the batch with this text. This call appended nothing.
     Refused(String),
-    /// Redis refused, and another server may not: connect anew. Nothing was appended.
+    /// Redis refused the batch with this text, but after a new connection another server may accept
+    /// it. This call appended nothing.
     WrongServer(String),
-    /// No answer came: it may have been appended.
+    /// No reply arrived, so the batch may have been appended.
     Lost,
 }
 
 named_arguments! {
-    /// The keys that every batch has.
+    /// Keys of every batch.
     KEYS: struct AppendKeys {
         stream_key,
         meta_key,
@@ -121,53 +124,53 @@ named_arguments! {
 }
 
 named_arguments! {
-    /// The arguments that every batch has.
+    /// Arguments of every batch.
     ARGV: struct AppendHead {
         /// The publisher's number for the batch.
         batch,
-        /// Bytes that the stream may have.
+        /// Maximum bytes of the stream.
         stream_bytes_max,
-        /// Milliseconds that a silent channel keeps its offsets at least.
+        /// Minimum time for which the offsets of a silent channel are kept, in milliseconds.
         silent_millis,
-        /// Milliseconds that a publisher is known.
+        /// Time for which the publisher's last reply is kept, in milliseconds.
         publisher_millis,
-        /// Milliseconds that an idempotency key is known.
+        /// Time for which an idempotency key is kept, in milliseconds.
         idempotency_millis,
-        /// How many names of channels follow.
+        /// Number of channel names that follow.
         channel_count,
-        /// The ingested stream that publications are from; empty if there is none.
+        /// Name of the ingested stream of the publications; empty if there is none.
         ingest_name,
-        /// For each publication whose channel has a history: `publication=history:most
-        /// publications:milliseconds that it is kept `. It is forgotten with `0:0`.
+        /// For each publication that changes a history: `publication=history:maximum
+        /// publications:milliseconds that it is kept `, with a space at the end. `0:0` removes the
+        /// history.
         history_list,
-        /// The epoch in which the batch was sent for the first time.
+        /// The only epoch in which the batch may be appended.
         epoch,
-        /// The last entry of that epoch that the caller has read.
+        /// Number of the last entry of that epoch that the caller has read.
         seen,
-        /// The entry that it had read when the batch was sent for the first time, if that may have
-        /// been taken; otherwise empty.
+        /// The value of `Append::again`; empty for `None`.
         again,
     }
 }
 
-/// Keys and arguments of a batch's publications, after those that every batch has.
+/// Keys and arguments of a batch's publications, which follow those of every batch.
 #[derive(Default)]
 struct Rest<'a> {
     keys: Vec<Vec<u8>>,
     args: Vec<Vec<u8>>,
     history_list: String,
-    /// The number of each history among the keys.
+    /// Numbers of the histories' keys, by channel, so that each key is passed once.
     histories: HashMap<&'a str, usize>,
 }
 
 impl<'a> Rest<'a> {
-    /// Adds a key; returns its number, from 1.
+    /// Adds a key and returns its number. Numbers begin with 1, as in Lua.
     fn add_key(&mut self, key: Vec<u8>) -> usize {
         self.keys.push(key);
         self.keys.len()
     }
 
-    /// Says what becomes of the history of the publication with this `index`.
+    /// Adds the effect on a history for the publication with this `index`.
     fn add_history(&mut self, index: usize, durable: Durable, channel: &'a str, key: Vec<u8>) {
         let (size, ttl) = match durable {
             Durable::None => return,
@@ -182,7 +185,7 @@ impl<'a> Rest<'a> {
 }
 
 impl Append {
-    /// Keys and arguments of the script, for a stream of at most `bytes_max` bytes.
+    /// Returns the keys and arguments of the script, for a stream of at most `bytes_max` bytes.
     pub fn keys_and_args(&self, keys: &Keys, bytes_max: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let stream = self.stream;
         let names = AppendKeys {
@@ -193,6 +196,7 @@ impl Append {
             places_key: keys.places(stream),
             silent_key: keys.silent(stream),
         };
+        // A batch has one ingested stream at most (`Writer::gather`), so the script takes one name.
         let ingest = self.publications.iter().find_map(|one| match &one.once {
             Once::Ingested { stream, .. } => Some(stream.as_bytes()),
             _ => None,
@@ -246,14 +250,15 @@ impl Append {
         rest
     }
 
-    /// Channels in which offsets are given, in the order of the script's numbers.
+    /// Returns the channels in which the script assigns offsets, in the order of its numbers for
+    /// them.
     pub fn channels(&self) -> Vec<&str> {
         let mut seen = std::collections::HashSet::new();
         let ordered = self.publications.iter().filter(|one| one.ordered);
         ordered.map(|one| one.channel.as_str()).filter(|name| seen.insert(*name)).collect()
     }
 
-    /// What the script's answer says. Absent if it is not one.
+    /// Parses the script's reply. Returns `None` if it has another form.
     pub fn answer(&self, reply: &Reply) -> Option<Appended> {
         let [said, epoch, number, bases, repeats] = reply.list()? else { return None };
         if !matches!(said.text()?, "ok" | "dup") {
@@ -278,6 +283,7 @@ impl Append {
         let mut positions = Vec::with_capacity(self.publications.len());
         for (index, one) in self.publications.iter().enumerate() {
             positions.push(match repeated.get(&index) {
+                // A repeat took no new offset, so the publications after it do not count it.
                 Some(position) => *position,
                 None if !one.ordered => None,
                 None => {
@@ -292,7 +298,7 @@ impl Append {
     }
 }
 
-/// Reads `epoch:incarnation:offset`.
+/// Parses `epoch:incarnation:offset`.
 fn parse_position(text: &str) -> Option<Position> {
     let mut numbers = text.split(':').map(str::parse::<u64>);
     let (epoch, incarnation) = (numbers.next()?.ok()?, numbers.next()?.ok()?);

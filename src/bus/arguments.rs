@@ -1,8 +1,8 @@
-//! Names for the keys and arguments with which a script is called. A struct has them, and gives the
-//! list for the call. The script begins with the same names as local variables, in the same order,
-//! which a test compares. So nobody counts positions.
+//! Names for the keys and arguments of scripts. A struct has a field for each, and returns them as
+//! the list for the call. The script gives the same names to local variables, in the same order,
+//! and a test compares the two. So no code counts positions.
 
-/// Declares such a struct, for the `KEYS` or the `ARGV` of a script, whose first ones it has.
+/// Declares such a struct for the first values in the `KEYS` or `ARGV` of a script.
 macro_rules! named_arguments {
     (
         $(#[$doc:meta])*
@@ -14,7 +14,7 @@ macro_rules! named_arguments {
         }
 
         impl $name {
-            /// The statement of the script that names them.
+            /// Returns the statement with which the script names the values.
             #[cfg(test)]
             pub(super) fn names() -> String {
                 let names = [$(stringify!($field)),*];
@@ -23,7 +23,7 @@ macro_rules! named_arguments {
                 format!("local {list}_NAMED, {names} = {count}, unpack({list}, 1, {count})")
             }
 
-            /// Their values, in the order of the names.
+            /// Returns the values in the order of their names.
             pub(super) fn into_list(self) -> Vec<Vec<u8>> {
                 vec![$(self.$field),*]
             }
@@ -34,7 +34,7 @@ macro_rules! named_arguments {
 pub(super) use named_arguments;
 
 named_arguments! {
-    /// For a script that asks where channels of a stream stand.
+    /// Keys of scripts that read the positions of channels of one stream.
     KEYS: struct PlacesKeys {
         meta_key,
         places_key,
@@ -43,7 +43,7 @@ named_arguments! {
 }
 
 impl PlacesKeys {
-    /// Those of a stream.
+    /// Returns the keys of a stream.
     pub(super) fn new(keys: &super::Keys, stream: usize) -> PlacesKeys {
         PlacesKeys {
             meta_key: keys.meta(stream),
@@ -53,7 +53,7 @@ impl PlacesKeys {
     }
 }
 
-/// An argument that is a number, or a text.
+/// Writes a number or a text as an argument.
 pub(super) fn argument(value: impl std::fmt::Display) -> Vec<u8> {
     value.to_string().into_bytes()
 }
@@ -63,11 +63,11 @@ mod tests {
     use super::*;
 
     named_arguments! {
-        /// Two.
+        /// An example with two arguments.
         ARGV: struct Example {
-            /// The one.
+            /// The first one.
             batch,
-            /// The other.
+            /// The second one.
             seen,
         }
     }

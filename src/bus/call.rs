@@ -1,4 +1,4 @@
-//! What the bus asks of whoever speaks to Redis, and what it is told of it.
+//! Calls to Redis that the bus asks `bridge` to make, and their outcomes.
 
 use super::append::{Append, AppendFailed, Appended};
 use super::arguments::{argument, named_arguments};
@@ -8,29 +8,31 @@ use super::probe::{Probe, Probed, RunId};
 use super::{EntryId, FORMAT, Keys, Reply};
 use crate::mesh::Found;
 
-/// A call to make. At most `BUS_CALLS_MAX` are under way, one that reads histories, and a probe of
-/// each server; what gathers meanwhile is one batch.
+/// A call to make. At most `BUS_CALLS_MAX` appends and lookups of positions are in progress at the
+/// same time. In addition there may be one fence of each stream, one read of histories, and one
+/// probe of each server. Publications that arrive meanwhile form the next batch.
 #[derive(Clone, Debug)]
 pub enum Call {
-    /// Take a stream over.
+    /// Fence a stream: check that its epoch belongs to the server, or begin a new epoch.
     Fence {
-        /// Which.
+        /// Index of the stream.
         stream: usize,
-        /// The last entry that this node has seen of it: a stream that ends before was set back.
+        /// The last entry of it that this node knows of. If the stream ends before it, Redis has
+        /// lost entries.
         seen: EntryId,
     },
     /// Append a batch.
     Append(Append),
-    /// Ask where channels stand.
+    /// Look up the positions of channels.
     Tops(Tops),
-    /// Read what histories have that this node has not.
+    /// Read publications from durable histories that this node does not have.
     Older(Older),
-    /// Ask whether a batch would be appended.
+    /// Check whether a batch would be appended.
     Probe(Probe),
 }
 
 named_arguments! {
-    /// The keys of the script that takes a stream over.
+    /// Keys of `fence.lua`.
     KEYS: struct FenceKeys {
         stream_key,
         meta_key,
@@ -41,19 +43,19 @@ named_arguments! {
 }
 
 named_arguments! {
-    /// The arguments of the script that takes a stream over.
+    /// Arguments of `fence.lua`.
     ARGV: struct FenceHead {
-        /// Epoch of the last entry that the caller has seen.
+        /// Epoch of the last entry that the caller knows of.
         seen_epoch,
         /// Number of that entry.
         seen_number,
-        /// The caller's format.
+        /// The data format of the caller.
         format,
     }
 }
 
-/// Keys and arguments of the script that takes a stream over, for a node that has seen the stream's
-/// entry `seen`.
+/// Returns the keys and arguments of `fence.lua`, for a node that knows of the stream's entry
+/// `seen`.
 pub fn fence_keys_and_args(
     keys: &Keys,
     stream: usize,
@@ -74,19 +76,19 @@ pub fn fence_keys_and_args(
     (names.into_list(), head.into_list())
 }
 
-/// The answer of a server that has taken a stream over.
+/// Reply of a server that has fenced a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fenced {
-    /// The stream's epoch, and the last entry of it.
+    /// The stream's epoch, and the number of its last entry in that epoch.
     pub id: EntryId,
-    /// The last entry of the epoch before, if that can still be read.
+    /// The last entry of the epoch before, if the stream still has it.
     pub before: Option<EntryId>,
-    /// The process.
+    /// The server process that replied.
     pub run: RunId,
 }
 
 impl Fenced {
-    /// What the script's answer says. Absent if it is not one.
+    /// Parses the script's reply. Returns `None` if it has another form.
     pub fn answer(reply: &Reply) -> Option<Fenced> {
         let [epoch, number, _, run, before] = reply.list()? else { return None };
         Some(Fenced {
@@ -97,17 +99,17 @@ impl Fenced {
     }
 }
 
-/// What became of a call.
+/// Outcome of a call. The first field of each variant is the stream.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// A server has taken the stream over. Absent if that was not to be had.
+    /// The server has fenced the stream. `None` if that failed.
     Fenced(usize, Option<Fenced>),
     /// The batch is in the stream, or not.
     Appended(usize, Result<Appended, AppendFailed>),
-    /// Where the channels stand. Absent if that was not to be had.
+    /// Positions of the channels. `None` if the lookup failed.
     Located(usize, Option<Stand>),
-    /// What the histories have. Absent if that was not to be had.
+    /// Publications of the histories. `None` if the read failed.
     Read(usize, Option<Vec<Found>>),
-    /// A batch would be appended to this stream, or not.
+    /// A batch would be appended to the stream, or not.
     Probed(usize, Result<Probed, AppendFailed>),
 }

@@ -1,73 +1,77 @@
-//! Follows one stream: knows from the numbers of its entries alone whether one is missing.
+//! Follows one stream, and recognises missing entries by the numbers alone.
 
 use super::EntryId;
 use crate::ids::Moment;
 use crate::limits::BUS_STALL_TIMEOUT;
 
-/// What meta says of a stream: its last entry, or nothing if it is gone.
+/// The last entry of a stream according to its `meta`. `None` if `meta` is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail(pub Option<EntryId>);
 
-/// A look at meta.
+/// One reading of a stream's `meta`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// When it was asked for.
+    /// When it was requested.
     pub asked: Moment,
-    /// What it has shown.
+    /// The end of the stream that it showed.
     pub tail: Tail,
 }
 
-/// What an entry, a fence or a look at meta means for the reader.
+/// Result of an entry, a fence or a look at `meta` for the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// All is well: go on. An entry is to be delivered.
+    /// Nothing is missing. Deliver the entry, if there is one.
     Next,
-    /// It has been read already.
+    /// The entry has been read already.
     Old,
-    /// Something before it is missing. An entry is to be delivered.
+    /// Entries before this point are missing. Deliver the entry, if there is one.
     Hole,
-    /// A new epoch begins. An entry is to be delivered.
+    /// A new epoch begins. Deliver the entry, if there is one.
     Epoch,
-    /// The stream is behind what was read: it must be fenced.
+    /// The stream ends before the reader's position, so it must be fenced.
     Regressed,
 }
 
-/// The reader's place in a stream.
+/// The reader's position in a stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamCursor {
     at: EntryId,
-    /// Where the window that is loaded at the start ends; absent before the first fence.
+    /// Number of the last entry of the window that is loaded at the start. `None` before the first
+    /// fence.
     load_until: Option<u64>,
     /// The epoch that has begun, and the last entry before it that is still to be read.
     next: Option<(u64, EntryId)>,
-    /// Meta was ahead of what can be read, since when.
+    /// Set while `meta` is ahead of the reader: the reader's position, the end in `meta`, and the
+    /// time at which this was first seen.
     suspicion: Option<(EntryId, EntryId, Moment)>,
 }
 
 impl StreamCursor {
-    /// The last entry that was read.
+    /// Returns the last entry that was read.
     pub(super) fn at(&self) -> EntryId {
         self.at
     }
 
-    /// What is known to be in the stream: what was read, and an epoch that has begun since.
+    /// Returns the latest known point of the stream: the last entry that was read, or the beginning
+    /// of a later epoch.
     pub(super) fn seen(&self) -> EntryId {
         self.next.map_or(self.at, |(epoch, _)| EntryId { epoch, number: 0 })
     }
 
-    /// Whether the window has been read that was there at the start.
+    /// Whether all entries of the first window have been read.
     pub(super) fn is_loaded(&self) -> bool {
         self.load_until.is_some_and(|until| self.at.number >= until)
     }
 
-    /// An entry was read.
+    /// Handles an entry that was read.
     pub(super) fn on_entry(&mut self, id: EntryId) -> Step {
         if id <= self.at {
             return Step::Old;
         }
-        // Of the window that is loaded at the start, what was cut off is not missing.
+        // Entries that were trimmed off the beginning of the first window are not missing.
         let first = self.at.number == 0 && !self.is_loaded();
         let step = if id.epoch != self.at.epoch {
+            // Numbers start again from 1, so this epoch may never reach the end of the old window.
             self.load_until = Some(0);
             Step::Epoch
         } else if id.number == self.at.number + 1 || first || crate::sabotage!(IgnoredHole) {
@@ -76,12 +80,13 @@ impl StreamCursor {
             Step::Hole
         };
         self.at = id;
+        // The stream is read in order: older entries that have not arrived can't be read any more.
         self.next.take_if(|(epoch, _)| *epoch <= id.epoch);
         step
     }
 
-    /// The server that is asked has said which epoch it is in, the last entry of it, and the last
-    /// one `before` it that can still be read.
+    /// Handles the reply to a fence: the server's epoch with its last entry, and the last readable
+    /// entry `before` that epoch.
     pub(super) fn on_fenced(&mut self, id: EntryId, before: Option<EntryId>) -> Step {
         let seen = self.seen();
         if id.epoch == seen.epoch {
@@ -90,29 +95,35 @@ impl StreamCursor {
         if id.epoch < seen.epoch {
             return Step::Regressed;
         }
+        // This is the first fence since the start, so the entries of the epoch up to now are the
+        // window to load.
         if self.at.epoch == 0 {
             self.at = EntryId { epoch: id.epoch, number: 0 };
             self.load_until = Some(id.number);
             return Step::Next;
         }
+        // The last entries of the old epoch were acknowledged, so they are delivered before the new
+        // epoch begins.
         let last = before.filter(|last| last.epoch < id.epoch && !crate::sabotage!(ForsakenEpoch));
         self.next = Some((id.epoch, last.unwrap_or_default()));
         if self.turn() { Step::Epoch } else { Step::Next }
     }
 
-    /// Goes on to the epoch that has begun, if all before it was read. Returns whether it did.
+    /// Moves on to the epoch that has begun, if everything before it was read. Returns whether it
+    /// did.
     pub(super) fn turn(&mut self) -> bool {
         let Some((epoch, _)) = self.next.take_if(|(_, last)| *last <= self.at) else {
             return false;
         };
         self.at = EntryId { epoch, number: 0 };
         self.suspicion = None;
-        // All of the new epoch is read from its first entry on.
+        // All entries of the new epoch are read, so no window has to be loaded.
         self.load_until = Some(0);
         true
     }
 
-    /// Meta was looked at. What it is ahead of the reader for long, can't be read any more.
+    /// Handles a look at `meta`. Entries that stay out of the reader's reach for
+    /// [`BUS_STALL_TIMEOUT`] count as lost.
     pub(super) fn on_tail(&mut self, now: Moment, tail: Tail) -> Step {
         let Some(tail) = tail.0.filter(|tail| *tail >= self.at) else {
             return Step::Regressed;
@@ -121,6 +132,8 @@ impl StreamCursor {
             self.suspicion = None;
             return Step::Next;
         }
+        // The next reads may still bring these entries. They count as lost only if the reader makes
+        // no progress.
         match self.suspicion {
             Some((at, claimed, since)) if at == self.at => {
                 if now.since(since) < BUS_STALL_TIMEOUT {
@@ -128,6 +141,8 @@ impl StreamCursor {
                 }
                 self.suspicion = None;
                 let epoch = claimed.epoch != self.at.epoch;
+                // Skip to the end that was seen at first, because entries after it may still
+                // arrive.
                 self.at = claimed;
                 self.next.take_if(|(epoch, _)| *epoch <= claimed.epoch);
                 self.load_until = Some(0);

@@ -1,5 +1,5 @@
-//! The bus of one node: takes what shards and control want, says which calls to make, and hands
-//! what the streams say to the home shards.
+//! The bus of one node. It takes requests from shards and control, decides which calls to make, and
+//! passes entries of the streams to the home shards.
 
 mod publishing;
 mod reading;
@@ -29,18 +29,19 @@ use crate::metrics::BridgeCounters;
 use crate::reason::ClientError;
 use crate::settings::Settings;
 
-/// The settings of the bus.
+/// Settings of the bus.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The settings of the node.
+    /// Settings of the node.
     pub settings: Arc<Settings>,
-    /// Which shard orders which channel on this node.
+    /// Maps each channel to its home shard on this node.
     pub home_map: HomeMap,
-    /// A number that no other process has: publishers are named by it.
+    /// A random number that differs between processes. Identities of publishers are derived from
+    /// it.
     pub seed: u64,
 }
 
-/// See the module.
+/// The state of the bus. It makes no calls itself; see the module.
 #[derive(Debug)]
 pub struct Engine {
     options: Options,
@@ -50,34 +51,35 @@ pub struct Engine {
     random: u64,
     /// Whether calls can be made.
     up: bool,
-    /// Whether the server has taken a stream over on the connection that there is.
+    /// Whether a stream has been fenced on the current connection.
     taken_over: bool,
-    /// Since when they can't.
+    /// Since when no calls can be made.
     down_since: Moment,
-    /// Whether the shards know that the window has been loaded.
+    /// Whether shards were told that the first window is loaded.
     loaded_announced: bool,
     calls: usize,
-    /// Histories are being read.
+    /// Whether a call that reads histories is in progress.
     reading_older: bool,
-    /// How many more calls may read histories before the next tick.
+    /// Number of calls that may still read histories before the next tick.
     older_calls_left: usize,
-    /// The stream to look at first for the next call, so that all get their turn.
+    /// The stream that comes first for the next call, so that each stream gets its turn.
     turn: usize,
     pending_bytes: usize,
-    /// Answers for those who asked from the bridge's own thread.
+    /// Answers to requests from the bridge's own thread.
     own: Vec<(Ticket, Answer)>,
     /// The servers that the writer's connection leads to.
     masters: Vec<Master>,
-    /// When connections were found to lead to different servers.
+    /// Since when connections have led to different servers.
     apart_since: Option<Moment>,
-    /// One of the connections that the bus does not know of leads elsewhere.
+    /// Whether a connection other than the reader's and the writer's leads to another server.
     strayed: bool,
-    /// From when on all connections may be made anew again.
+    /// Earliest time of the next renewal of all connections.
     renewal_from: Moment,
 }
 
 impl Engine {
-    /// A bus that has read nothing. `outbound` has a lane for each shard, then control's.
+    /// Creates a bus that has read nothing. `outbound` has a lane for each shard, and then
+    /// control's.
     pub fn new(options: Options, outbound: Outbound, counters: Arc<BridgeCounters>) -> Engine {
         let mut engine = Engine {
             streams: Vec::new(),
@@ -107,28 +109,28 @@ impl Engine {
         engine
     }
 
-    /// Where the reader stands in `stream`.
+    /// Returns the last entry of `stream` that was read.
     pub fn cursor(&self, stream: usize) -> EntryId {
         self.streams[stream].cursor.at()
     }
 
-    /// Whether all has been read that was there at the start.
+    /// Whether all entries that existed at the start have been read.
     pub fn is_loaded(&self) -> bool {
         self.streams.iter().all(|state| state.cursor.is_loaded())
     }
 
-    /// Whether an inbox had no room for all that was read.
+    /// Whether an inbox was full, so that messages still wait for it.
     pub fn is_behind(&self) -> bool {
         self.outbound.is_behind()
     }
 
-    /// What a server that `stream` is read or written on must have of it.
+    /// Returns the entry that a server must have reached before `stream` is read or written there.
     pub fn seen(&self, stream: usize) -> EntryId {
         let lane = &self.streams[stream];
         lane.cursor.seen().max(lane.above)
     }
 
-    /// A stream was found to belong to another server process.
+    /// Marks a stream as owned by another server process, so that it is fenced.
     pub fn set_unfenced(&mut self, stream: usize) {
         self.streams[stream].unfenced = true;
     }
@@ -138,26 +140,28 @@ impl Engine {
         self.up
     }
 
-    /// Whether none could be made for a while.
+    /// Whether no calls could be made for longer than [`BUS_PATIENCE`].
     fn is_away(&self, now: Moment) -> bool {
         !self.up && now.since(self.down_since) > BUS_PATIENCE
     }
 
-    /// Whether there is room for much more that waits for Redis.
+    /// Whether waiting publications use less than half of the memory for them. Ingest stops at that
+    /// point, so that clients and the API still have room.
     pub fn has_room(&self) -> bool {
         self.pending_bytes < BUS_PENDING_BYTES_MAX / 2
     }
 
-    /// Answers for those who asked from the bridge's own thread.
+    /// Takes the answers to requests from the bridge's own thread.
     pub fn take_bridge_answers(&mut self) -> Vec<(Ticket, Answer)> {
         std::mem::take(&mut self.own)
     }
 
-    /// Hands over what has been gathered for other threads.
+    /// Hands gathered messages to the other threads.
     pub fn flush(&mut self) {
         let dropped = self.outbound.flush();
         self.counters.dropped.add(dropped);
         if dropped > 0 {
+            // A position from before the loss would hide from a home that it missed publications.
             for state in &mut self.streams {
                 state.locator.on_adrift(state.cursor.at());
             }
@@ -165,7 +169,7 @@ impl Engine {
         self.counters.pending_bytes.set(self.pending_bytes as u64);
     }
 
-    /// The stream that a channel is in.
+    /// Returns the stream of a channel.
     fn stream_of(&self, channel: &str) -> usize {
         stream_of(channel, self.options.settings.redis.streams)
     }
@@ -175,7 +179,7 @@ impl Engine {
         self.outbound.control().push(message);
     }
 
-    /// A message from a shard or from control.
+    /// Handles a message from a shard or from control.
     pub fn on_message(&mut self, now: Moment, message: ToBus) {
         match message {
             ToBus::Publish(publish) => self.publish(now, *publish, Once::Never),
@@ -194,7 +198,8 @@ impl Engine {
                 let state = &mut self.streams[stream];
                 let namespaces = &self.options.settings.channel.namespaces;
                 let namespace = namespaces.resolve(channel.as_str()).map(Arc::clone);
-                // Nobody waits for what there is no hope of.
+                // While Redis is away, a read would only time out, so the request is answered at
+                // once.
                 let wanted = namespace.is_ok_and(|namespace| {
                     let channel = channel.clone();
                     !away && state.older.want(Wanted { since: now, channel, namespace, before })
@@ -206,14 +211,15 @@ impl Engine {
         }
     }
 
-    /// A connection was made, on which these `masters` have each some of the streams: every stream
-    /// is fenced before anything else.
+    /// Handles a new connection. `masters` lists the streams of each server behind it. Every stream
+    /// is fenced first, because it may be on another server process than before.
     pub fn on_up(&mut self, now: Moment, masters: Vec<Vec<usize>>) {
         self.up = true;
         for state in &mut self.streams {
             state.unfenced = true;
         }
         let before = std::mem::take(&mut self.masters);
+        // A server that refuses may also close its connections, so its health outlives them.
         let masters = masters.into_iter().map(|streams| {
             let had = |one: &&Master| one.streams().iter().any(|stream| streams.contains(stream));
             let health = before.iter().filter(had).map(Master::health).max_by_key(|one| one.rank());
@@ -222,10 +228,11 @@ impl Engine {
         self.masters = masters.collect();
     }
 
-    /// The connection is gone, and with it the answers to all calls.
+    /// Handles the loss of the connection, and with it of the replies to all calls.
     pub fn on_down(&mut self, now: Moment) {
         self.up = false;
-        // One that took no stream over was of no use, and makes nobody wait.
+        // A connection on which no stream was fenced was useless. It must not restart the time for
+        // which publishers wait.
         if std::mem::take(&mut self.taken_over) {
             self.down_since = now;
         }
@@ -241,15 +248,17 @@ impl Engine {
         }
     }
 
-    /// The next call to make now, if there is one.
+    /// Returns the next call to make now, if there is one.
     pub fn next_call(&mut self, now: Moment) -> Option<Call> {
         if !self.up {
             return None;
         }
+        // Fences come first: an unfenced server may lack entries that were acknowledged.
         let fence = self.streams.iter().position(|state| state.unfenced && !state.fencing);
         if let Some(stream) = fence {
             self.streams[stream].fencing = true;
-            // What this server begins is above what another one had that was written to.
+            // The reader may not know of the epoch that was written to last. A new one must be
+            // above both.
             let writer = EntryId { epoch: self.streams[stream].writer.epoch(), number: 0 };
             return Some(Call::Fence { stream, seen: self.seen(stream).max(writer) });
         }
@@ -288,13 +297,13 @@ impl Engine {
         None
     }
 
-    /// The next call that reads histories, beside the others.
+    /// Returns the next call that reads histories. It does not count among the other calls.
     fn next_older(&mut self) -> Option<Call> {
         if self.reading_older || self.older_calls_left == 0 {
             return None;
         }
         let ready = |state: &StreamState| !state.unfenced && state.older.is_ready();
-        // The same stream comes first again only if no other waits.
+        // The same stream comes first again only if no other one waits.
         let count = self.streams.len();
         let mut order = (0..count).map(|step| (self.turn + step) % count);
         let stream = order.find(|&stream| ready(&self.streams[stream]))?;
@@ -311,7 +320,7 @@ impl Engine {
         }
     }
 
-    /// What became of a call that was made on the connection that there is.
+    /// Handles the outcome of a call on the current connection.
     pub fn on_outcome(&mut self, now: Moment, outcome: Outcome) {
         match outcome {
             Outcome::Fenced(stream, fenced) => {
@@ -336,17 +345,18 @@ impl Engine {
         }
     }
 
-    /// One of the calls that are counted has an outcome.
+    /// Ends one of the calls that count towards [`BUS_CALLS_MAX`].
     fn end_call(&mut self) {
         assert!(self.calls > 0, "an outcome without a call");
         self.calls -= 1;
     }
 
-    /// The writer's server has taken a stream over.
+    /// Handles the fence of a stream on the writer's server.
     fn on_taken_over(&mut self, stream: usize, fenced: &Fenced) {
         self.taken_over = true;
         let fresh = self.fresh();
         let state = &mut self.streams[stream];
+        // If the server still names an epoch that had to end (`end_epoch`), it is fenced again.
         state.unfenced = fenced.id < state.above;
         state.writer_run = Some(fenced.run);
         state.unread.on_epoch(fenced.id.epoch);
@@ -355,7 +365,7 @@ impl Engine {
         self.on_fenced(stream, fenced);
     }
 
-    /// Ends what has waited too long.
+    /// Gives up requests that have waited too long.
     pub fn on_tick(&mut self, now: Moment) {
         self.older_calls_left = BUS_OLDER_CALLS_PER_TICK;
         for stream in 0..self.streams.len() {
@@ -400,17 +410,18 @@ impl Engine {
         }
     }
 
-    /// Tells the home of a channel where it stands, as far as that can be known.
+    /// Tells the home of a channel its position. `None` if it is unknown.
     fn send_located(&mut self, channel: ChannelName, position: Option<Position>) {
         self.home_lane(&channel.clone()).push(ToHome::Located { channel, position });
     }
 
-    /// Tells the home of a channel what Redis keeps before an offset, as far as that can be known.
+    /// Tells the home of a channel which publications Redis has before an offset. `None` if they
+    /// could not be read.
     fn send_older(&mut self, channel: ChannelName, before: u64, found: Option<Found>) {
         self.home_lane(&channel.clone()).push(ToHome::Older { channel, before, found });
     }
 
-    /// The lane to the home of a channel.
+    /// Returns the lane to the home of a channel.
     fn home_lane(&mut self, channel: &ChannelName) -> &mut ShardLane {
         self.outbound.shard(self.options.home_map.home(channel.as_str()))
     }
@@ -427,7 +438,7 @@ impl Engine {
         }
     }
 
-    /// A number that no publisher has had (splitmix64 from a seed that no other process has).
+    /// Returns a number that no publisher has had, by splitmix64 from the seed of this process.
     fn fresh(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         super::mix(self.random)

@@ -1,4 +1,4 @@
-//! An entry of a stream: the records of one batch, and where their channels stood before it.
+//! An entry of a stream: the records of one batch, and the positions of their channels before it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,17 +9,17 @@ use super::{Reply, channel_epoch};
 use crate::channel::{ChannelName, Namespace, Namespaces, Publication, Publisher, check_payload};
 use crate::ids::{Epoch, Moment};
 
-/// An entry's id: numbers are contiguous within an epoch, from 1.
+/// Id of an entry. Numbers are contiguous within an epoch and begin with 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryId {
-    /// The stream's epoch; 0 before any.
+    /// The stream's epoch; 0 before the first one.
     pub epoch: u64,
-    /// Number of the entry in it.
+    /// Number of the entry in its epoch.
     pub number: u64,
 }
 
 impl EntryId {
-    /// The id that `text` writes.
+    /// Parses an id of the form `epoch-number`.
     pub fn parse(text: &str) -> Option<EntryId> {
         let (epoch, number) = text.split_once('-')?;
         Some(EntryId { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
@@ -32,49 +32,51 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// An entry as it was read: bytes from outside, of which only the id has been looked at.
+/// An entry as it was read. Only the id has been parsed; the rest is untrusted bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its id.
+    /// Id of the entry.
     pub id: EntryId,
     /// When Redis appended it, in milliseconds of its clock since 1970.
     pub appended_ms: u64,
-    /// Where channels stood.
+    /// Positions of the channels before the entry, in the order in which the records first name
+    /// them.
     pub bases: Vec<u8>,
     /// The records, one after the other.
     pub records: Vec<u8>,
 }
 
-/// An entry that can't be understood.
+/// An entry that a node could not have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an entry of the bus is not what a node writes")]
 pub struct Malformed;
 
-/// What an entry means for one channel.
+/// One record of an entry, with its position resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
-    /// A publication with its place; offset 0 if it is outside of the channel's order.
+    /// A publication with its position. Offset 0 means that it is outside of the channel's order.
     Publication {
-        /// The channel.
+        /// Channel of the publication.
         channel: ChannelName,
-        /// The channel's epoch.
+        /// The channel's epoch, as clients see it.
         epoch: Epoch,
-        /// The publication.
+        /// The publication, with its offset.
         publication: Arc<Publication>,
     },
-    /// Its history is to be forgotten.
+    /// The history of a channel is to be removed.
     RemoveHistory {
-        /// The channel.
+        /// Channel of the history.
         channel: ChannelName,
     },
 }
 
-/// What no record begins with.
+/// Bytes that no record begins with, so they are malformed.
 const NO_RECORD: &[u8] = &[0];
 
 impl Entry {
-    /// The entry in one element of XREAD's or XRANGE's answer. If it has not our fields, its items
-    /// are malformed: it counts, or the reader would not get past it.
+    /// Parses one element of a reply to XREAD or XRANGE. An entry without our fields is returned
+    /// too, with malformed items: it must count, because the reader would not get past it
+    /// otherwise.
     ///
     /// # Errors
     /// It has no id.
@@ -94,10 +96,10 @@ impl Entry {
         })
     }
 
-    /// What the entry says. Publications in namespaces that this node lacks are left out.
+    /// Parses the records. Publications in namespaces that this node does not have are left out.
     ///
     /// # Errors
-    /// Something in it is not what a node writes.
+    /// The entry contains something that a node does not write.
     pub fn items(&self, namespaces: &Namespaces, now: Moment) -> Result<Vec<Item>, Malformed> {
         let mut bases = Bases::parse(&self.bases)?;
         let mut records = &self.records[..];
@@ -111,6 +113,8 @@ impl Entry {
                 Record::Publication { channel, ordered, .. } => {
                     let place = if ordered { Some(bases.next(channel)?) } else { None };
                     let (incarnation, offset) = place.unwrap_or((0, 0));
+                    // Settings of nodes may differ, for example during an update. The record has
+                    // taken its offset from `bases` all the same.
                     let Ok(namespace) = namespaces.resolve(channel) else { continue };
                     let publication = publication(namespace, &record, offset, now)?;
                     Some(Item::Publication {
@@ -126,7 +130,7 @@ impl Entry {
     }
 }
 
-/// The publication that a record says of a channel of `namespace`.
+/// Returns the publication of a record, checked for the channel's `namespace`.
 pub(super) fn publication(
     namespace: &Namespace,
     record: &Record<'_>,
@@ -145,7 +149,7 @@ pub(super) fn publication(
     })
 }
 
-/// Where channels stood before an entry, in the order in which its records first name them.
+/// Positions of channels before an entry, in the order in which its records first name them.
 struct Bases<'a> {
     unused: std::vec::IntoIter<(u64, u64)>,
     named: HashMap<&'a str, (u64, u64)>,
@@ -165,7 +169,7 @@ impl<'a> Bases<'a> {
         Ok(Bases { unused, named: HashMap::default() })
     }
 
-    /// Incarnation and offset of the next record of `channel`.
+    /// Returns incarnation and offset of the next record of `channel`.
     fn next(&mut self, channel: &'a str) -> Result<(u64, u64), Malformed> {
         let base = match self.named.entry(channel) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),

@@ -1,25 +1,25 @@
-//! The names of what the bus keeps in Redis. All of one stream share a hash tag, so that a script
-//! may touch them together in a Cluster.
+//! Names of the keys of the bus in Redis. All keys of one stream share a hash tag, so that a script
+//! may use them together in a Cluster.
 
-/// Names keys.
+/// Builds the names of keys.
 #[derive(Clone, Debug)]
 pub struct Keys {
     prefix: String,
 }
 
 impl Keys {
-    /// Names that begin with `prefix`, which has no braces.
+    /// Creates names that begin with `prefix`, which has no braces.
     pub fn new(prefix: &str) -> Keys {
         assert!(!prefix.contains(['{', '}']), "a prefix with braces would be a hash tag");
         Keys { prefix: prefix.to_owned() }
     }
 
-    /// What all names begin with.
+    /// Returns the beginning of all names.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// A hash: what all nodes must agree on.
+    /// A hash with the settings that all nodes must agree on.
     pub fn config(&self) -> Vec<u8> {
         format!("{}:config", self.prefix).into_bytes()
     }
@@ -29,57 +29,57 @@ impl Keys {
         self.tagged(stream, "bus")
     }
 
-    /// A hash: format, server, epoch, number and bytes of a stream, and how many fields the hashes
-    /// of places have.
+    /// A hash with format, server, epoch, number and bytes of a stream, and with the numbers of
+    /// fields in the hashes of places.
     pub fn meta(&self, stream: usize) -> Vec<u8> {
         self.tagged(stream, "meta")
     }
 
-    /// A list: where a stream may be cut.
+    /// A list of points at which a stream may be trimmed.
     pub fn marks(&self, stream: usize) -> Vec<u8> {
         self.tagged(stream, "marks")
     }
 
-    /// A publisher's last batch in a stream.
+    /// The reply to a publisher's last batch in a stream.
     pub fn publisher(&self, stream: usize, publisher: u64) -> Vec<u8> {
         self.tagged(stream, &format!("p:{publisher:016x}"))
     }
 
-    /// A key that only a probe writes, beside the stream.
+    /// A key in the stream's hash slot that only probes write.
     pub fn probe(&self, stream: usize) -> Vec<u8> {
         self.tagged(stream, "probe")
     }
 
-    /// A hash: where channels stand, by their names. Its field without a name is the generation
-    /// with which new channels begin.
+    /// A hash with the places of channels (incarnation and offset) by their names. The field with
+    /// the empty name has the generation with which new channels begin.
     pub fn places(&self, stream: usize) -> Vec<u8> {
         self.tagged(stream, "places")
     }
 
-    /// The same for channels that nobody has published to since the last generation ended.
+    /// A hash like `places`, for channels without publications since the last generation ended.
     pub fn silent(&self, stream: usize) -> Vec<u8> {
         self.tagged(stream, "silent")
     }
 
-    /// A stream: the history of a channel, where it has one of its own. Ids are
-    /// `<incarnation>-<offset>`.
+    /// A stream with the durable history of a channel. Its ids are `<incarnation>-<offset>`.
     pub fn history(&self, stream: usize, channel: &str) -> Vec<u8> {
         self.tagged(stream, &format!("h:{channel}"))
     }
 
-    /// The position that a publication with this key got.
+    /// The position that the publication with this idempotency key got.
     pub fn idempotency(&self, stream: usize, channel: &str, key: &str) -> Vec<u8> {
-        // The length keeps channel and key apart, whatever they contain.
+        // The length separates channel and key, whatever they contain.
         self.tagged(stream, &format!("i:{}:{channel}:{key}", channel.len()))
     }
 
-    /// Who reads an ingested stream. In a Cluster it is where that is: the stream's whole name is
-    /// the tag.
+    /// The lease of an ingested stream. The whole name of that stream is the tag, so both are on
+    /// the same node of a Cluster.
     pub fn lease(&self, ingested: &str) -> Vec<u8> {
         format!("{}:lease:{{{ingested}}}", self.prefix).into_bytes()
     }
 
-    /// A list: where the stream of events may be cut. In a Cluster it is where that is.
+    /// A list of points at which the stream of events may be trimmed. It is on the same node of a
+    /// Cluster.
     pub fn event_marks(&self, stream: &str) -> Vec<u8> {
         let tag = stream.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
         if tag.is_some_and(|(tag, _)| !tag.is_empty()) {
@@ -88,7 +88,7 @@ impl Keys {
         self.other(&format!("marks:{{{stream}}}"))
     }
 
-    /// A name that is no stream's.
+    /// A name that belongs to no stream.
     pub fn other(&self, name: &str) -> Vec<u8> {
         format!("{}:{name}", self.prefix).into_bytes()
     }

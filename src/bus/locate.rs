@@ -1,4 +1,4 @@
-//! Asks where channels stand that this node has not read about, many in one call.
+//! Looks up the positions of channels about which this node has read nothing, many in one call.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,32 +8,32 @@ use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
 use crate::limits::{BUS_LOCATE_CHANNELS_MAX, BUS_LOCATES_MAX};
 
-/// A question about channels of one stream.
+/// A lookup of the positions of channels of one stream.
 #[derive(Clone, Debug)]
 pub struct Tops {
-    /// Which stream.
+    /// Index of the stream.
     pub stream: usize,
-    /// Which channels.
+    /// The channels to look up.
     pub channels: Vec<ChannelName>,
 }
 
-/// Where channels of a stream stood when its last entry was `at`.
+/// Positions of channels at the time when the last entry of their stream was `at`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stand {
     /// The stream's last entry.
     pub at: EntryId,
-    /// The channels' positions, in the order of the question.
+    /// Positions in the order of [`Tops::channels`].
     pub positions: Vec<Position>,
 }
 
 impl Tops {
-    /// Keys and arguments of the script.
+    /// Returns the keys and arguments of the script.
     pub fn keys_and_args(&self, keys: &Keys) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let channels = self.channels.iter().map(|name| name.as_str().as_bytes().to_vec());
         (PlacesKeys::new(keys, self.stream).into_list(), channels.collect())
     }
 
-    /// What the script's answer says. Absent if it is not one.
+    /// Parses the script's reply. Returns `None` if it has another form.
     pub fn answer(&self, reply: &Reply) -> Option<Stand> {
         let [epoch, number, channels @ ..] = reply.list()? else { return None };
         let at = EntryId { epoch: epoch.number()?, number: number.number()? };
@@ -48,13 +48,13 @@ impl Tops {
     }
 }
 
-/// When a channel was wanted, and its number among all that were.
+/// When a channel was first requested, and its number among all requests.
 type Turn = (Moment, u64);
 
-/// A channel that was asked for, when that was wanted, and where it stands.
+/// A channel that was looked up, its turn, and its position.
 type Held = (ChannelName, Turn, Position);
 
-/// Channels to ask for, each once, those first that have been wanted for the longest time.
+/// Channels to look up, each once, in the order in which they were requested.
 #[derive(Debug, Default)]
 struct Wanted {
     queue: BTreeMap<Turn, ChannelName>,
@@ -62,7 +62,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Adds a channel. One that is there keeps the earlier turn. Returns whether it is new.
+    /// Adds a channel. If it is queued already, it keeps the earlier turn. Returns whether it is
+    /// new.
     fn add(&mut self, channel: ChannelName, turn: Turn) -> bool {
         let known = self.turns.get(&channel).copied();
         if known.is_some_and(|before| before <= turn) {
@@ -74,7 +75,7 @@ impl Wanted {
         known.is_none()
     }
 
-    /// Takes the one that has been wanted for the longest time, if `fits`.
+    /// Takes the channel that has waited longest, if `fits` accepts its time.
     fn take_first(&mut self, fits: impl FnOnce(Moment) -> bool) -> Option<(ChannelName, Turn)> {
         let first = self.queue.first_entry().filter(|first| fits(first.key().0))?;
         let (turn, channel) = first.remove_entry();
@@ -83,24 +84,24 @@ impl Wanted {
     }
 }
 
-/// The questions about one stream.
+/// The lookups of positions in one stream.
 #[derive(Debug, Default)]
 pub(super) struct Locator {
     wanted: Wanted,
-    /// Asked and not answered.
+    /// Channels of the call in progress.
     asked: Vec<(ChannelName, Turn)>,
-    /// Answered, for when the stream has been read so far.
+    /// Positions to report once the stream has been read up to the entry.
     held: VecDeque<(EntryId, Vec<Held>)>,
-    /// Entries up to here may not have been read: what was answered before tells too little.
+    /// Entries up to this one may have been missed, so positions from before it are too old.
     least: EntryId,
-    /// How many are wanted, asked or held.
+    /// Number of channels that are wanted, asked or held.
     count: usize,
-    /// How many were ever wanted.
+    /// Number of requests so far.
     turns: u64,
 }
 
 impl Locator {
-    /// Wants to know where `channel` stands. Not if too many are wanted.
+    /// Queues a lookup of `channel`. Returns false if too many channels wait.
     pub(super) fn want(&mut self, now: Moment, channel: ChannelName) -> bool {
         if self.count >= BUS_LOCATES_MAX {
             return false;
@@ -110,19 +111,19 @@ impl Locator {
         true
     }
 
-    /// Wants to know again what was asked already.
+    /// Queues channels again that were looked up in vain.
     fn want_again(&mut self, channels: impl IntoIterator<Item = (ChannelName, Turn)>) {
         for (channel, turn) in channels {
             self.count -= usize::from(!self.wanted.add(channel, turn));
         }
     }
 
-    /// Whether there is something to ask, and nothing has been asked.
+    /// Whether channels wait and no call is in progress.
     pub(super) fn is_ready(&self) -> bool {
         self.asked.is_empty() && !self.wanted.queue.is_empty()
     }
 
-    /// The next question.
+    /// Returns the next call.
     pub(super) fn ask(&mut self, stream: usize) -> Tops {
         while self.asked.len() < BUS_LOCATE_CHANNELS_MAX
             && let Some(next) = self.wanted.take_first(|_| true)
@@ -132,13 +133,13 @@ impl Locator {
         Tops { stream, channels: self.asked.iter().map(|(name, _)| name.clone()).collect() }
     }
 
-    /// The answer is here, or none will come.
+    /// Handles the reply to the call. `None` if there will be no reply.
     pub(super) fn on_answer(&mut self, stand: Option<Stand>) {
         let asked = std::mem::take(&mut self.asked);
         match stand {
             Some(stand) if stand.at >= self.least => {
-                // Answers that were given at later entries are from a server that is gone. The
-                // stream may never be read so far, and whoever waits behind them would wait for it.
+                // Positions at later entries are from a server that is gone. The stream may never
+                // be read that far, and positions behind them in the queue would never be reported.
                 while let Some((_, channels)) = self.held.pop_back_if(|(at, _)| *at > stand.at) {
                     self.want_again(channels.into_iter().map(|(name, turn, _)| (name, turn)));
                 }
@@ -150,7 +151,8 @@ impl Locator {
         }
     }
 
-    /// Something up to `until` may have been missed.
+    /// Discards positions from before `until`, because the node may have missed entries up to
+    /// there.
     pub(super) fn on_adrift(&mut self, until: EntryId) {
         self.least = until;
         while let Some((_, channels)) = self.held.pop_front_if(|(at, _)| *at < until) {
@@ -158,8 +160,8 @@ impl Locator {
         }
     }
 
-    /// What is known now that the stream has been read up to `at`: answers given at its later
-    /// numbers wait, for what lies between them is still to be read.
+    /// Takes the positions that are certain now that the stream has been read up to `at`. Positions
+    /// at later entries wait, because entries in between may belong to their channels.
     pub(super) fn known(&mut self, at: EntryId) -> Vec<(ChannelName, Position)> {
         let mut known = Vec::new();
         while let Some((until, channels)) = self.held.pop_front_if(|(until, _)| *until <= at) {
@@ -167,7 +169,7 @@ impl Locator {
                 if until.epoch == at.epoch {
                     known.push((name, position));
                 } else {
-                    // A position of an epoch that has ended.
+                    // The epoch of this position has ended.
                     self.want_again([(name, turn)]);
                 }
             }
@@ -176,7 +178,7 @@ impl Locator {
         known
     }
 
-    /// Those that have been wanted for too long; they are wanted no more.
+    /// Removes and returns channels that have waited too long.
     pub(super) fn expire(&mut self, is_over: impl Fn(Moment) -> bool) -> Vec<ChannelName> {
         let wanted = std::iter::from_fn(|| self.wanted.take_first(&is_over));
         let mut over: Vec<ChannelName> = wanted.map(|(name, _)| name).collect();
@@ -199,7 +201,7 @@ mod tests {
         EntryId { epoch, number }
     }
 
-    /// Asks for a channel, and is answered at this entry.
+    /// Looks up a channel, with the reply at this entry.
     fn locate(locator: &mut Locator, name: &str, at: EntryId) {
         assert!(locator.want(Moment::default(), ChannelName::new(name)));
         let positions = |tops: Tops| {
@@ -240,14 +242,14 @@ mod tests {
         let (mut locator, mut now) = (Locator::default(), Moment::default());
         let mut asked = Vec::new();
         assert!(locator.want(now, ChannelName::new("z")));
-        // Each turn more are wanted than one question may name.
+        // In each turn, more channels are wanted than one call may name.
         for turn in 0..4 {
             for number in 0..2 * BUS_LOCATE_CHANNELS_MAX {
                 locator.want(now, ChannelName::new(&format!("a{turn}-{number:04}")));
             }
             now = now.after(std::time::Duration::from_millis(1));
             asked.extend(locator.ask(0).channels);
-            // The first answer is lost: what was asked comes first again.
+            // The first reply is lost, so its channels come first again.
             let stand = |positions| Stand { at: at(1, 1), positions };
             let positions = vec![Position { epoch: Epoch::new(1), offset: 1 }; 256];
             locator.on_answer((turn > 0).then(|| stand(positions)));

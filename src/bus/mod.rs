@@ -1,11 +1,12 @@
-//! The bus: what joins nodes through streams of Redis, without Redis. Pure state machines that say
-//! which calls to make and what their answers mean; `bridge` makes the calls.
+//! The bus joins nodes through streams of Redis. This module has its pure state machines, which
+//! decide which calls to make and interpret the replies. `bridge` makes the calls.
 //!
-//! Redis orders: a script appends a batch to the stream of its channels, gives each publication the
-//! next offset of its channel, and the batch the next number of the stream. Every node reads every
-//! stream and delivers only what it reads, its own publications too, so all nodes show one order.
-//! Numbers have no holes within an epoch, so a reader knows from a number alone that something is
-//! missing; an epoch ends with the server process that gave its numbers.
+//! Redis decides the order. A script appends a batch to the stream of its channels. It gives each
+//! publication the next offset of its channel, and the batch the next number of the stream. Every
+//! node reads every stream, and delivers only publications that it has read, including its own. So
+//! all nodes show the same order. Numbers have no holes within an epoch, so a reader can tell from
+//! a number alone that an entry is missing. An epoch ends with the server process that assigned its
+//! numbers.
 
 mod append;
 mod arguments;
@@ -39,27 +40,29 @@ pub use scripts::Script;
 
 use crate::ids::Epoch;
 
-/// The format of what the bus keeps in Redis. The scripts name it as well. Format 0 had no number,
-/// and a key for the place of each channel.
+/// Version of the data that the bus keeps in Redis. The scripts check it too. Format 0 had no
+/// version field, and it had a key for the place of each channel.
 pub const FORMAT: u64 = 1;
 
-/// The stream that has a channel's publications: the same on every node, for ever.
+/// Returns the stream that carries a channel's publications. All nodes and versions must agree on
+/// it, so this mapping never changes.
 pub fn stream_of(channel: &str, streams: usize) -> usize {
-    // FNV-1a, 64 bits, then mixed, for its last bytes hardly reach the high bits: a hash that is
-    // written down, so that all versions agree.
+    // FNV-1a with 64 bits, and then a mix, because the last bytes of a name hardly reach its high
+    // bits. The hash is written out here so that all versions agree.
     let hash = channel.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     ((u128::from(mix(hash)) * streams as u128) >> 64) as usize
 }
 
-/// The epoch of a channel as clients see it: that of its stream, and the life of its offsets in it.
-/// For each stream epoch no two lives have the same; two stream epochs collide once in 2^64.
+/// Returns the epoch of a channel as clients see it, from the epoch of its stream and the
+/// incarnation of its offsets. Within one stream epoch, two incarnations never give the same value.
+/// Across two stream epochs, values collide with a probability of 2^-64.
 pub fn channel_epoch(stream_epoch: u64, incarnation: u64) -> Epoch {
     Epoch::new(mix(mix(stream_epoch) ^ incarnation))
 }
 
-/// Splitmix64's output function, a bijection.
+/// The output function of Splitmix64, which is a bijection.
 fn mix(value: u64) -> u64 {
     let mut mixed = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

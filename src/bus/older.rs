@@ -1,5 +1,5 @@
-//! Reads back what Redis keeps in histories of single channels and this node has not: many channels
-//! in one call, one call at a time, and so many bytes in each.
+//! Reads publications that this node does not have from durable histories in Redis. A call reads
+//! many channels, up to a number of bytes. Only one call is in progress at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use crate::ids::Moment;
 use crate::limits::{BUS_OLDER_BYTES_MAX, BUS_OLDER_CHANNELS_MAX, BUS_OLDER_WANTED_MAX};
 use crate::mesh::Found;
 
-/// A question about histories of channels of one stream.
+/// A read of the histories of channels of one stream.
 #[derive(Clone, Debug)]
 pub struct Older {
-    /// Which stream.
+    /// Index of the stream.
     pub stream: usize,
-    /// Which channels, how they are kept, and the offset before which is asked for.
+    /// The channels, their namespaces, and the offsets before which to read.
     pub channels: Vec<(ChannelName, Arc<Namespace>, u64)>,
 }
 
 named_arguments! {
-    /// The arguments that every question has.
+    /// Arguments of every call.
     ARGV: struct OlderHead {
-        /// Bytes after which no more is read.
+        /// Bytes after which the call reads no more.
         bytes_max,
     }
 }
 
 impl Older {
-    /// Keys and arguments of the script.
+    /// Returns the keys and arguments of the script.
     pub fn keys_and_args(&self, keys: &Keys) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let mut names = PlacesKeys::new(keys, self.stream).into_list();
         let mut args = OlderHead { bytes_max: argument(BUS_OLDER_BYTES_MAX) }.into_list();
@@ -44,7 +44,7 @@ impl Older {
         (names, args)
     }
 
-    /// What the script's answer says. Absent if it is not one.
+    /// Parses the script's reply. Returns `None` if it has another form.
     pub fn answer(&self, now: Moment, reply: &Reply) -> Option<Vec<Found>> {
         let [epoch, found @ ..] = reply.list()? else { return None };
         let epoch = epoch.number()?;
@@ -61,7 +61,8 @@ impl Older {
                 let left = namespace.history_ttl.saturating_sub(Duration::from_millis(age));
                 let found = publication(&one[2], channel, namespace, offset, now);
                 let Some(publication) = found else {
-                    // Nobody but a node should have written there: what is before is of no use.
+                    // Only nodes should write there. Publications before this one can't be joined
+                    // to later ones.
                     return Some(Found { epoch, publications: read, complete: true });
                 };
                 read.push((left, Arc::new(publication)));
@@ -73,7 +74,7 @@ impl Older {
     }
 }
 
-/// The publication that a history has at `offset`.
+/// Parses the publication that a history has at `offset`.
 fn publication(
     record: &Reply,
     channel: &ChannelName,
@@ -91,27 +92,27 @@ fn publication(
     entry::publication(namespace, &record, offset, now).ok()
 }
 
-/// What is wanted of one channel.
+/// A request for the history of one channel.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// Since when it is wanted.
+    /// When it was made.
     pub(super) since: Moment,
     pub(super) channel: ChannelName,
     pub(super) namespace: Arc<Namespace>,
-    /// Only what is before this offset.
+    /// Publications before this offset are wanted.
     pub(super) before: u64,
 }
 
-/// The questions about one stream.
+/// The reads of histories in one stream.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     wanted: VecDeque<Wanted>,
-    /// What has been asked for and not answered.
+    /// Requests of the call in progress.
     asked: Vec<Wanted>,
 }
 
 impl Reads {
-    /// Wants what a channel has before an offset. Not if too much is wanted.
+    /// Queues a request. Returns false if too many wait.
     pub(super) fn want(&mut self, wanted: Wanted) -> bool {
         if self.wanted.len() >= BUS_OLDER_WANTED_MAX {
             return false;
@@ -120,12 +121,12 @@ impl Reads {
         true
     }
 
-    /// Whether there is something to ask, and nothing has been asked.
+    /// Whether requests wait and no call is in progress.
     pub(super) fn is_ready(&self) -> bool {
         self.asked.is_empty() && !self.wanted.is_empty()
     }
 
-    /// The next question.
+    /// Returns the next call.
     pub(super) fn ask(&mut self, stream: usize) -> Older {
         let count = self.wanted.len().min(BUS_OLDER_CHANNELS_MAX);
         self.asked = self.wanted.drain(..count).collect();
@@ -135,21 +136,22 @@ impl Reads {
         Older { stream, channels: channels.collect() }
     }
 
-    /// The answer is here: of which channel, and before which offset. If none will come, it is
-    /// asked again.
+    /// Handles the reply to the call. Returns each channel, the offset before which it was read,
+    /// and the publications. If there will be no reply, the requests are queued again.
     pub(super) fn on_answer(
         &mut self,
         found: Option<Vec<Found>>,
     ) -> Vec<(ChannelName, u64, Found)> {
         let asked = std::mem::take(&mut self.asked).into_iter();
         let Some(found) = found else {
+            // They stay at the front of the queue, because they have waited longest.
             asked.rev().for_each(|one| self.wanted.push_front(one));
             return Vec::new();
         };
         asked.zip(found).map(|(one, found)| (one.channel, one.before, found)).collect()
     }
 
-    /// Those that have been wanted for too long; they are wanted no more.
+    /// Removes and returns requests that have waited too long.
     pub(super) fn expire(&mut self, is_over: impl Fn(Moment) -> bool) -> Vec<(ChannelName, u64)> {
         let mut over = Vec::new();
         while let Some(one) = self.wanted.pop_front_if(|one| is_over(one.since)) {

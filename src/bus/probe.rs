@@ -1,56 +1,56 @@
-//! Whether the server behind a connection would take a batch, and who it is.
+//! Probes: whether the server behind a connection would accept a batch, and which process it is.
 
 use super::arguments::named_arguments;
 use super::{EntryId, Keys, Reply};
 use crate::ids::Moment;
 use crate::limits::{BUS_PROBE_AGAIN, BUS_PROBE_INTERVAL, BUS_PROBES_TO_SWITCH};
 
-/// A process of Redis: the first 64 bits of its `run_id`.
+/// A process of Redis, by the first 64 bits of its `run_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunId(u64);
 
 impl RunId {
-    /// The process with this number.
+    /// Creates the id of a process from a number.
     pub const fn new(number: u64) -> RunId {
         RunId(number)
     }
 
-    /// Reads what `INFO` says.
+    /// Parses a `run_id` as `INFO` prints it.
     pub fn parse(text: &str) -> Option<RunId> {
         u64::from_str_radix(text.get(..16)?, 16).ok().map(RunId)
     }
 }
 
-/// A question whether a batch would be appended to a stream.
+/// A check whether a batch would be appended to a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
-    /// Which stream.
+    /// Index of the stream.
     pub stream: usize,
 }
 
-/// It would be.
+/// Reply of a server that would append a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probed {
-    /// Who has answered.
+    /// The server process that replied.
     pub run: RunId,
     /// The stream's last entry.
     pub tail: EntryId,
-    /// What the server does when its memory is full; empty if it does not say.
+    /// The server's policy when its memory is full; empty if it does not report one.
     pub policy: String,
 }
 
 named_arguments! {
-    /// The keys of the script.
+    /// Keys of the script.
     KEYS: struct ProbeKeys {
         stream_key,
         meta_key,
-        /// Nothing else uses it.
+        /// A key that nothing else uses.
         probe_key,
     }
 }
 
 impl Probe {
-    /// Keys of the script.
+    /// Returns the keys of the script.
     pub fn keys(self, keys: &Keys) -> Vec<Vec<u8>> {
         let keys = ProbeKeys {
             stream_key: keys.stream(self.stream),
@@ -60,7 +60,7 @@ impl Probe {
         keys.into_list()
     }
 
-    /// What the script's answer says. Absent if it is not one.
+    /// Parses the script's reply. Returns `None` if it has another form.
     pub fn answer(reply: &Reply) -> Option<Probed> {
         let [run, epoch, number, policy] = reply.list()? else { return None };
         let tail = EntryId { epoch: epoch.number()?, number: number.number()? };
@@ -68,30 +68,31 @@ impl Probe {
     }
 }
 
-/// What a probe says of a server.
+/// Result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It takes batches.
+    /// The server accepts batches.
     Well,
-    /// It takes none.
+    /// The server refuses batches.
     Ill,
 }
 
-/// Whether a server takes batches, by its answers to probes: one alone decides nothing.
+/// Whether a server accepts batches. One probe alone does not change it, so a short fault does not
+/// make the bus refuse publications.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Health {
     ill: bool,
-    /// Answers in a row that say otherwise.
+    /// Number of results in a row that contradict `ill`.
     against: u32,
 }
 
 impl Health {
-    /// Which of two is worse.
+    /// Returns a value that is greater for the worse of two servers.
     pub(super) fn rank(self) -> (bool, u32) {
         (self.ill, self.against)
     }
 
-    /// Takes an answer. Returns whether that has changed anything.
+    /// Records a result. Returns whether `ill` has changed.
     fn note(&mut self, verdict: Verdict) -> bool {
         let ill = verdict == Verdict::Ill;
         if ill == self.ill {
@@ -107,20 +108,20 @@ impl Health {
     }
 }
 
-/// The streams of one server, and the probes of it.
+/// One server, with its streams and its probes.
 #[derive(Debug)]
 pub(super) struct Master {
     streams: Vec<usize>,
     health: Health,
     due: Moment,
     under_way: bool,
-    /// Which of its streams is next, so that all get their turn.
+    /// Index of the stream to probe next, so that each one gets its turn.
     turn: usize,
 }
 
 impl Master {
-    /// A server with these streams, on a new connection. `health` is what is known of who had them
-    /// before: a connection may end with each refusal.
+    /// Creates a server with these streams, on a new connection. `health` is that of the server
+    /// that had them before, because a server that refuses may close the connection each time.
     pub(super) fn new(streams: Vec<usize>, now: Moment, health: Health) -> Master {
         Master { streams, health, due: now, under_way: false, turn: 0 }
     }
@@ -137,12 +138,12 @@ impl Master {
         self.health.ill
     }
 
-    /// An append has failed: whether others would is asked at once.
+    /// Makes the next probe due at once, after an append was refused.
     pub(super) fn hurry(&mut self, now: Moment) {
         self.due = self.due.min(now);
     }
 
-    /// The next probe, if it is due and none is under way.
+    /// Returns the next probe, if it is due and none is in progress.
     pub(super) fn probe(&mut self, now: Moment, is_ready: impl Fn(usize) -> bool) -> Option<Probe> {
         if self.under_way || self.due > now {
             return None;
@@ -154,11 +155,12 @@ impl Master {
         Some(Probe { stream: self.streams[at] })
     }
 
-    /// The answer to a probe; absent if it says nothing of the server. Returns whether the server
-    /// has become ill or well.
+    /// Handles the result of a probe. `None` if it says nothing about the server. Returns whether
+    /// the server has become ill or well.
     pub(super) fn on_answer(&mut self, now: Moment, verdict: Option<Verdict>) -> bool {
         self.under_way = false;
         let changed = verdict.is_some_and(|verdict| self.health.note(verdict));
+        // A server in doubt is probed again soon, so that a verdict takes less than an interval.
         if self.health.against > 0 || verdict.is_none() {
             self.due = self.due.min(now.after(BUS_PROBE_AGAIN));
         }

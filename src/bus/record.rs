@@ -1,4 +1,5 @@
-//! A publication as the bus carries it: lengths before what they count, little-endian.
+//! A publication in the encoding of the bus. Each length precedes the bytes or items that it
+//! counts, and numbers are little-endian.
 //!
 //! ```text
 //! kind 1 B · flags 1 B · channel length 1 B, channel · data length 4 B, data · number of tags 2 B,
@@ -15,30 +16,30 @@ const REMOVE_HISTORY: u8 = 2;
 const ORDERED: u8 = 1;
 const PUBLISHER: u8 = 2;
 
-/// What one record of an entry says about a channel.
+/// One record of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// A publication.
     Publication {
-        /// The channel.
+        /// Channel of the publication.
         channel: &'a str,
-        /// Whether it has the channel's next offset; if not it is outside of the channel's order.
+        /// Whether it has the channel's next offset. If not, it is outside of the channel's order.
         ordered: bool,
         /// The payload.
         data: &'a [u8],
-        /// Labels.
+        /// The publication's tags, as keys and values.
         tags: Vec<(&'a str, &'a str)>,
-        /// Who published, where a client did.
+        /// User and client id of the publisher, if a client published.
         publisher: Option<(&'a str, ClientId)>,
     },
-    /// The channel's history is to be forgotten.
+    /// The history of a channel is to be removed.
     RemoveHistory {
-        /// The channel.
+        /// Channel of the history.
         channel: &'a str,
     },
 }
 
-/// Writes a publication.
+/// Encodes a publication. It must fit, see [`fits`].
 pub fn encode(channel: &str, publication: &Publication, ordered: bool) -> Vec<u8> {
     let publisher = publication.publisher.as_deref();
     let flags = if ordered { ORDERED } else { 0 } | if publisher.is_some() { PUBLISHER } else { 0 };
@@ -59,7 +60,7 @@ pub fn encode(channel: &str, publication: &Publication, ordered: bool) -> Vec<u8
     out
 }
 
-/// Writes the wish that a history be forgotten.
+/// Encodes a request to remove a history.
 pub fn encode_remove_history(channel: &str) -> Vec<u8> {
     let mut out = vec![REMOVE_HISTORY, 0, channel.len() as u8];
     out.extend(channel.as_bytes());
@@ -71,7 +72,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-/// Whether all of a publication's lengths fit their fields.
+/// Whether all lengths of a publication fit into their fields.
 pub fn fits(channel: &str, publication: &Publication) -> bool {
     let short = |text: &str| text.len() <= usize::from(u16::MAX);
     let user = publication.publisher.as_deref().is_none_or(|publisher| short(&publisher.user));
@@ -82,7 +83,7 @@ pub fn fits(channel: &str, publication: &Publication) -> bool {
         && user
 }
 
-/// Takes the first record off `bytes`.
+/// Removes the first record from `bytes` and returns it. `None` if it is malformed.
 pub fn decode<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
     let [kind, flags, channel_bytes] = *take(bytes, 3)?.first_chunk::<3>()?;
     let channel = take_text(bytes, usize::from(channel_bytes))?;

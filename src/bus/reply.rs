@@ -1,20 +1,20 @@
-//! What Redis answers, in the few forms that the bus has use for.
+//! Replies of Redis, in the few forms that the bus uses.
 
-/// An answer.
+/// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Nothing.
+    /// No value.
     Nil,
     /// A number.
     Integer(i64),
     /// Bytes.
     Bytes(Vec<u8>),
-    /// Answers in a row; a map is its keys and values in turn.
+    /// A list of replies. A map is a list in which keys and values alternate.
     List(Vec<Reply>),
 }
 
 impl Reply {
-    /// The answer as text, if it is one.
+    /// Returns the reply as text, if it is text.
     pub fn text(&self) -> Option<&str> {
         match self {
             Reply::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
@@ -22,7 +22,7 @@ impl Reply {
         }
     }
 
-    /// The answer as bytes, if it has any.
+    /// Returns the reply's bytes, if it has any.
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
             Reply::Bytes(bytes) => Some(bytes),
@@ -30,7 +30,7 @@ impl Reply {
         }
     }
 
-    /// The answer as a number, whichever way it is written.
+    /// Returns the reply as a number, whether it is an integer or a text.
     pub fn number(&self) -> Option<u64> {
         match self {
             Reply::Integer(number) => u64::try_from(*number).ok(),
@@ -38,7 +38,7 @@ impl Reply {
         }
     }
 
-    /// The answer's parts, if it is a list.
+    /// Returns the reply's parts, if it is a list.
     pub fn list(&self) -> Option<&[Reply]> {
         match self {
             Reply::List(list) => Some(list),

@@ -1,26 +1,26 @@
-//! The scripts that Redis runs, and what they are called by.
+//! The Lua scripts that Redis runs.
 
-/// A script.
+/// A script of the bus or of ingest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Script {
     /// Appends a batch.
     Append,
-    /// Takes a stream over.
+    /// Fences a stream.
     Fence,
-    /// Says where channels stand.
+    /// Returns positions of channels.
     Tops,
-    /// Reads histories.
+    /// Reads durable histories.
     Older,
-    /// Carries out a command for the holder of a lease.
+    /// Runs a command for the holder of a lease.
     Leased,
-    /// Says whether a batch would be appended.
+    /// Checks whether a batch would be appended.
     Probe,
-    /// Says where streams end.
+    /// Returns the ends of streams.
     Tail,
 }
 
 impl Script {
-    /// Every script.
+    /// All scripts.
     pub const ALL: [Script; 7] = [
         Script::Append,
         Script::Fence,
@@ -31,7 +31,7 @@ impl Script {
         Script::Tail,
     ];
 
-    /// Its text.
+    /// Returns the script's text.
     pub fn text(self) -> String {
         let text = match self {
             Script::Append => include_str!("scripts/append.lua"),
@@ -46,10 +46,10 @@ impl Script {
     }
 }
 
-/// The text with a fault in it, if one is switched on that is in scripts.
+/// Returns the text with a fault in it, if a fault of scripts is switched on.
 fn text_sabotaged(text: &str) -> Option<String> {
     if crate::sabotage!(SkippedFence) {
-        // Whoever answers is taken for the one who did the last time.
+        // Any server is taken for the one that replied last time.
         let text = text.replace("meta[1] ~= run", "not meta[1]");
         return Some(text.replace("meta[1] == run", "meta[1]"));
     }
@@ -94,7 +94,7 @@ mod tests {
         }
     }
 
-    /// The statements that give a script's keys and arguments their names.
+    /// Returns the statements that name a script's keys and arguments.
     fn names(script: Script) -> Vec<String> {
         match script {
             Script::Append => vec![AppendKeys::names(), AppendHead::names()],

@@ -1,4 +1,4 @@
-//! What the bus knows of one stream.
+//! The state of the bus for one stream.
 
 use super::EntryId;
 use super::cursor::StreamCursor;
@@ -9,34 +9,35 @@ use super::unread::Unread;
 use super::writer::Writer;
 use crate::mesh::{Answer, Asker};
 
-/// One stream.
+/// State of one stream.
 #[derive(Debug)]
 pub(super) struct StreamState {
     pub(super) cursor: StreamCursor,
     pub(super) writer: Writer,
     pub(super) locator: Locator,
     pub(super) older: Reads,
-    /// Whether the server that is asked may have changed since the stream was last fenced.
+    /// Whether the server may have changed since the stream was last fenced.
     pub(super) unfenced: bool,
     pub(super) fencing: bool,
-    /// What the stream must be above: an epoch in which a place was given twice must end.
+    /// The stream must pass this point, because an epoch in which an offset was given twice must
+    /// end.
     pub(super) above: EntryId,
     pub(super) appending: bool,
     pub(super) locating: bool,
-    /// The processes that the writer's and the reader's connections lead to, while they are known.
+    /// The processes behind the writer's and the reader's connections, while they are known.
     pub(super) writer_run: Option<RunId>,
     pub(super) reader_run: Option<RunId>,
-    /// What the reader has not passed.
+    /// Known entries that the reader has not passed.
     pub(super) unread: Unread,
-    /// The reader's server does not have what the writer's has acknowledged.
+    /// Whether the reader's server lacks entries that the writer's server has acknowledged.
     pub(super) absent: bool,
-    /// The writer's server refuses batches.
+    /// Whether the writer's server refuses batches.
     pub(super) ill: bool,
-    /// Shards know that the reader is late.
+    /// Whether shards were told that the reader is late.
     pub(super) told_late: bool,
-    /// Milliseconds between the last entry's append and its reading, by both clocks.
+    /// Milliseconds between the append of the last entry and its reading, by both clocks.
     pub(super) read_lag_millis: u64,
-    /// Answers for ingested streams, for when the reader has passed the entry.
+    /// Answers for ingest that wait until the reader has passed the entry.
     pub(super) unconfirmed: Vec<(EntryId, Asker, Answer)>,
 }
 

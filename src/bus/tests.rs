@@ -1,4 +1,5 @@
-//! Records, entries, answers: what is written is read again, and what is hostile is refused.
+//! Records, entries and replies can be read again after they were written, and hostile ones are
+//! refused. The engine answers, gives up and starts over as its callers expect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +173,7 @@ fn a_place_in_an_ingested_stream_stands_beside_the_key() {
     assert_eq!((appended.positions[0], appended.positions[2]), (None, Some(top)));
 }
 
-/// Nobody sleeps.
+/// A waker that wakes nothing, because no thread sleeps.
 #[derive(Debug)]
 struct Awake;
 
@@ -180,7 +181,7 @@ impl Wake for Awake {
     fn wake(&self) {}
 }
 
-/// A bus of one stream, and the inboxes of its shard and of control.
+/// Returns a bus with one stream, and the inboxes of its shard and of control.
 fn engine() -> (Engine, (Inbox<ShardMail>, Inbox<ToControl>)) {
     let (shard_inbox, shard) = Inbox::new(8);
     let (control_inbox, control) = Inbox::new(8);
@@ -196,11 +197,12 @@ fn engine() -> (Engine, (Inbox<ShardMail>, Inbox<ToControl>)) {
     (Engine::new(options, outbound, Arc::default()), (shard_inbox, control_inbox))
 }
 
-/// The connections are there, and lead to `run`, which has the stream at `at`.
+/// Returns the reply to a fence from the process `run`, whose stream is at `id`.
 fn fenced(id: EntryId, run: RunId) -> Fenced {
     Fenced { id, before: None, run }
 }
 
+/// Connects the engine to the process `run`, which has the stream at `at`.
 fn connect(engine: &mut Engine, now: Moment, (at, run): (EntryId, RunId)) {
     engine.on_up(now, vec![vec![0]]);
     assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })));
@@ -390,7 +392,7 @@ fn what_was_ingested_does_not_go_past_what_has_failed() {
 
 #[test]
 fn channels_keep_their_streams() {
-    // What is written here is in every Redis that is in use.
+    // Every Redis in use relies on this mapping, so it must not change.
     let counts = (0..800).fold([0; 8], |mut counts, index| {
         counts[stream_of(&format!("room{index:06}"), 8)] += 1;
         counts

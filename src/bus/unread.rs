@@ -1,5 +1,5 @@
-//! Entries that are known to be in a stream, by an answer to an append or by a look at its end, and
-//! that the own reader has not passed.
+//! Entries that are known to be in a stream, but that this node's reader has not passed. They are
+//! known from replies to appends and probes, and from looks at the end of the stream.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,15 +8,16 @@ use super::EntryId;
 use crate::ids::Moment;
 use crate::limits::{BUS_LAG_MAX, BUS_MARK_INTERVAL, BUS_MARKS_MAX};
 
-/// See the module. Not every entry is noted, but one in each [`BUS_MARK_INTERVAL`].
+/// The known but unread entries; see the module. One entry in each [`BUS_MARK_INTERVAL`] is
+/// recorded.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    /// Each with the moment since which it is known.
+    /// Each entry with the time since which it is known.
     marks: VecDeque<(EntryId, Moment)>,
 }
 
 impl Unread {
-    /// The stream has `id`, and the reader stands at `at`.
+    /// Records that the stream has the entry `id`, while the reader stands at `at`.
     pub(super) fn note(&mut self, now: Moment, id: EntryId, at: EntryId) {
         let passed = id.epoch == at.epoch && id.number <= at.number;
         let last = self.marks.back();
@@ -26,25 +27,25 @@ impl Unread {
         }
     }
 
-    /// The reader stands at `at`.
+    /// Removes entries that the reader has passed, now that it stands at `at`.
     pub(super) fn on_read(&mut self, at: EntryId) {
         self.marks.retain(|(id, _)| id.epoch != at.epoch || id.number > at.number);
     }
 
-    /// The reader or the writer has begun a later epoch: what an earlier one had is lost, and who
-    /// needed it is told so.
+    /// Removes entries of epochs before `epoch`, which has begun. They may be lost, and homes were
+    /// told of the new epoch.
     pub(super) fn on_epoch(&mut self, epoch: u64) {
         self.marks.retain(|(id, _)| id.epoch >= epoch);
     }
 
-    /// For how long the reader has not passed what is known to be there.
+    /// Returns how long the oldest unread entry has been known.
     pub(super) fn lag(&self, now: Moment) -> Duration {
         self.marks.iter().map(|(_, since)| now.since(*since)).max().unwrap_or_default()
     }
 
-    /// Whether the reader's server, asked at `asked` where the stream ends, does not have what the
-    /// stream was known long before to have. However slow the reader is, this is never so where it
-    /// asks the server that the writer asks.
+    /// Whether the reader's server lacks an entry that was known long before `asked`, the time at
+    /// which it was asked for the stream's end. If reader and writer are connected to the same
+    /// server, this is never true, however slow the reader is.
     pub(super) fn is_absent(&self, asked: Moment, tail: EntryId) -> bool {
         let known_long = |since| asked.since(since) >= BUS_LAG_MAX;
         self.marks.iter().any(|(id, since)| *id > tail && known_long(*since))

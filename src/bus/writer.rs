@@ -1,7 +1,9 @@
-//! The publisher of one stream: what waits to be appended, and the one batch that is on its way.
+//! The publisher of one stream: publications that wait to be appended, and the one batch that is on
+//! its way.
 //!
-//! A batch keeps its number until its fate is known, so sending it again is harmless. What can't be
-//! known is never sent again under another identity: its publishers are told that they can't know.
+//! A batch keeps its number until its result is known, so it may safely be sent again. If the
+//! result can't be known any more, the batch is never sent under another identity. Its publishers
+//! learn that the result is unknown.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,13 +18,13 @@ use crate::mesh::Asker;
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) appending: Appending,
-    /// Whether its publisher may know its position.
+    /// Whether its publisher may learn its position.
     pub(super) positioned: bool,
-    /// Who waits for the answer; nobody once it has been given.
+    /// Recipient of the answer; `Nobody` once it was given.
     pub(super) asker: Asker,
-    /// When its publisher is told that it failed.
+    /// When the publisher is told that it failed.
     pub(super) deadline: Moment,
-    /// What its publisher is told when it is in.
+    /// Whether it removes a history, which has another answer.
     pub(super) removal: bool,
 }
 
@@ -41,50 +43,50 @@ impl Pending {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) pending: Pending,
-    /// Its position, if it has one.
+    /// Position of the publication, if it has one.
     pub(super) position: Option<Position>,
-    /// It was there before.
+    /// Whether it was in the stream before.
     pub(super) repeat: bool,
 }
 
 /// Whether publications that are given up may be in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// They are not.
+    /// They are in no stream.
     Certain,
-    /// They may be, and nobody will ever know.
+    /// They may be in the stream, and this can't be found out any more.
     Unknown,
 }
 
 /// Publications that are given up.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
-    /// In no stream.
+    /// Publications that are in no stream.
     pub(super) certain: Vec<Pending>,
-    /// Perhaps in the stream.
+    /// Publications that may be in the stream.
     pub(super) unknown: Vec<Pending>,
 }
 
-/// A batch that was sent.
+/// A batch that was sent, or must be sent again.
 #[derive(Debug)]
 struct Flight {
     number: u64,
     publications: Vec<Pending>,
-    /// Whether an answer is awaited; if not, it is to be sent again.
+    /// Whether a reply is awaited. If not, the batch must be sent again.
     sent: bool,
-    /// Whether one of its sendings had no answer.
+    /// Whether one of its sendings got no reply.
     uncertain: bool,
-    /// The last entry of its epoch that had been read when it was first sent.
+    /// Number of the last entry in the batch's epoch that this node had read when it first sent it.
     since: u64,
 }
 
-/// See the module.
+/// The publisher of one stream; see the module.
 #[derive(Debug)]
 pub(super) struct Writer {
     stream: usize,
-    /// Differs between nodes, starts and epochs.
+    /// Identity in Redis, which differs between nodes, starts and epochs.
     publisher: u64,
-    /// The epoch of the server that is written to, which the reader's may differ from for a while.
+    /// The epoch of the server that is written to. The reader's may differ for a while.
     epoch: u64,
     number: u64,
     used: Moment,
@@ -105,7 +107,7 @@ impl Writer {
         }
     }
 
-    /// The epoch in which it appends.
+    /// Returns the epoch in which batches are appended.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -114,7 +116,7 @@ impl Writer {
         self.pending.push_back(publication);
     }
 
-    /// Whether a batch may be sent.
+    /// Whether a batch can be sent.
     pub(super) fn is_ready(&self) -> bool {
         match &self.flight {
             Some(flight) => !flight.sent,
@@ -122,11 +124,13 @@ impl Writer {
         }
     }
 
-    /// The next batch to send: the last one again, or what has gathered. `fresh` is an identity
-    /// that no publisher has had, `seen` the last entry that was read.
+    /// Returns the next batch to send: the last one again, or publications that have gathered.
+    /// `fresh` is an identity that no publisher has had, and `seen` is the last entry that was
+    /// read.
     pub(super) fn send(&mut self, now: Moment, fresh: u64, seen: EntryId) -> Option<Append> {
         if self.flight.is_none() {
-            // Redis forgets a publisher that is silent.
+            // Redis forgets the counter of a silent publisher, and would then refuse its next
+            // number.
             if now.since(self.used) > BUS_PUBLISHER_TTL / 2 {
                 self.renew(fresh);
             }
@@ -156,18 +160,21 @@ impl Writer {
         })
     }
 
-    /// The number of an entry in the epoch in which it appends.
+    /// Returns the number of an entry if it belongs to the writer's epoch, and 0 if not.
     fn of_epoch(&self, id: EntryId) -> u64 {
         if id.epoch == self.epoch { id.number } else { 0 }
     }
 
-    /// As many of those that wait as make one batch. Only one ingested stream is in one.
+    /// Takes as many waiting publications as make one batch. A batch has at most one ingested
+    /// stream.
     fn gather(&mut self) -> Vec<Pending> {
         let mut bytes = 0;
         let mut ingested: Option<Arc<str>> = None;
         let mut batch = Vec::new();
         while let Some(next) = self.pending.front() {
             bytes += next.bytes();
+            // A publication above the limit makes a batch of its own, because it would never be
+            // sent otherwise.
             let full = bytes > BUS_BATCH_BYTES_MAX || batch.len() >= BUS_BATCH_PUBLICATIONS_MAX;
             if full && !batch.is_empty() {
                 break;
@@ -183,7 +190,8 @@ impl Writer {
         batch
     }
 
-    /// The batch was appended. Returns its publications, if their time was not over before.
+    /// Ends the batch, which is in the stream, and returns its publications. There are none if they
+    /// were given up at their deadline.
     pub(super) fn on_appended(&mut self, appended: Appended) -> Vec<Taken> {
         let Some(flight) = self.flight.take() else { return Vec::new() };
         assert!(flight.sent, "an answer to a batch that was not sent");
@@ -195,8 +203,8 @@ impl Writer {
         taken.map(|(pending, (position, repeat))| Taken { pending, position, repeat }).collect()
     }
 
-    /// Takes back all that was ingested and waits. One of them has failed and comes again; if a
-    /// later one went first, its place would make the failed one a repeat.
+    /// Takes back all ingested publications that wait. An earlier one has failed and will come
+    /// again. If a later one were appended first, the failed one would look like a repeat.
     pub(super) fn withdraw_ingested(&mut self) -> Vec<Pending> {
         if !self.pending.iter().any(Pending::is_ingested) {
             return Vec::new();
@@ -207,7 +215,7 @@ impl Writer {
         ingested
     }
 
-    /// No answer came: the batch is to be sent again when there is a connection.
+    /// Records that the batch got no reply. It is sent again on the next connection.
     pub(super) fn on_lost(&mut self) {
         if let Some(flight) = self.flight.as_mut() {
             flight.uncertain |= flight.sent;
@@ -215,7 +223,8 @@ impl Writer {
         }
     }
 
-    /// The batch reached a server that takes none: it is to be sent to another.
+    /// Records that a server refused the batch because it accepts none. It is sent again to another
+    /// one.
     pub(super) fn on_turned_away(&mut self) {
         if let Some(flight) = self.flight.as_mut() {
             assert!(flight.sent, "an answer to a batch that was not sent");
@@ -223,8 +232,8 @@ impl Writer {
         }
     }
 
-    /// The batch was refused, and is not in the stream unless an earlier sending was taken. Answers
-    /// those whose fate is unknown for good; the others wait again, under a new identity.
+    /// Handles a refusal: this sending appended nothing, but an earlier one may have. Returns the
+    /// publications whose result will stay unknown. All others wait again, under a new identity.
     pub(super) fn on_refused(&mut self, fresh: u64) -> Vec<Pending> {
         let Some(flight) = self.flight.take() else {
             self.renew(fresh);
@@ -240,20 +249,19 @@ impl Writer {
         Vec::new()
     }
 
-    /// The server has said which epoch it is in. If that is another one, an earlier sending may
-    /// have been taken by a server that knows of it, and this one may not: answers those whose fate
-    /// is unknown for good.
+    /// Handles the server's epoch. If it has changed, the server may not know of an earlier sending
+    /// that another server accepted. Returns the publications whose result will stay unknown.
     pub(super) fn on_fenced(&mut self, epoch: u64, fresh: u64) -> Vec<Pending> {
         if std::mem::replace(&mut self.epoch, epoch) == epoch {
             return Vec::new();
         }
-        // A batch that is awaited now was sent to this server before it began its epoch, or to
-        // another one; which of them, can't be told.
+        // If a batch awaits its reply, it may have been sent to this server before the new epoch
+        // began, or to another server. These cases can't be told apart.
         self.on_lost();
         self.on_refused(fresh)
     }
 
-    /// Gives up the batch, which Redis has refused for good. It may have taken it before.
+    /// Gives up the batch, which Redis has refused. An earlier sending may have been appended.
     pub(super) fn abandon(&mut self, fresh: u64) -> GivenUp {
         let flight = self.flight.take();
         self.renew(fresh);
@@ -264,7 +272,8 @@ impl Writer {
         given_up
     }
 
-    /// Gives back all that certainly is in no stream: the server takes nothing at present.
+    /// Returns all publications that are certainly in no stream, because the server accepts nothing
+    /// at present.
     pub(super) fn give_back(&mut self) -> Vec<Pending> {
         let unsent = self.flight.take_if(|flight| !flight.sent && !flight.uncertain);
         let mut back = Vec::new();
@@ -276,7 +285,7 @@ impl Writer {
         back
     }
 
-    /// Gives up those whose time is over.
+    /// Gives up publications whose deadlines have passed.
     pub(super) fn expire(&mut self, now: Moment, fresh: u64) -> GivenUp {
         let mut expired = GivenUp::default();
         while let Some(one) = self.pending.pop_front_if(|first| first.deadline <= now) {
@@ -285,7 +294,7 @@ impl Writer {
         let Some(flight) = self.flight.as_mut() else { return expired };
         let all = flight.publications.iter().all(|one| one.deadline <= now);
         if !flight.sent && !flight.uncertain {
-            // What is ingested goes in order or not at all.
+            // Ingested publications are appended in order or not at all.
             let over = |one: &mut Pending| all || one.deadline <= now && !one.is_ingested();
             expired.certain.extend(flight.publications.extract_if(.., over));
             if flight.publications.is_empty() {
@@ -304,8 +313,8 @@ impl Writer {
         expired
     }
 
-    /// Those who have waited long enough for publications in a batch that is still tried, because
-    /// others in it came later.
+    /// Returns the askers whose publications have passed their deadline, in a batch that is still
+    /// tried because later publications in it have time left.
     pub(super) fn release(&mut self, now: Moment) -> Vec<Asker> {
         let flight = self.flight.iter_mut().flat_map(|flight| &mut flight.publications);
         let waits = |one: &&mut Pending| one.asker != Asker::Nobody && !one.is_ingested();
@@ -313,7 +322,7 @@ impl Writer {
         over.map(|one| std::mem::replace(&mut one.asker, Asker::Nobody)).collect()
     }
 
-    /// No server has seen the last number, so the next batch has it.
+    /// Frees the last number for the next batch, because no server has seen it.
     fn take_back_number(&mut self) {
         assert!(self.number > 0, "numbers begin with 1");
         assert!(self.flight.is_none(), "a batch that is under way keeps its number");

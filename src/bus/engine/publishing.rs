@@ -1,4 +1,4 @@
-//! What is published: from the wish to the answer.
+//! The path of a publication from the request to the answer.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::mesh::{Answer, Asker, Publish, ToShard};
 use crate::reason::ClientError;
 
 impl Engine {
-    /// Takes a publication that is to be appended.
+    /// Queues a publication for its stream, or refuses it.
     pub fn publish(&mut self, now: Moment, publish: Publish, once: Once) {
         let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
         let namespace = match self.options.settings.channel.namespaces.resolve(channel.as_str()) {
@@ -27,7 +27,8 @@ impl Engine {
         if matches!(asker, Asker::Control(_)) {
             self.counters.publications_api.add(1);
         }
-        // What is outside of a history that clients know has no offset, or it had holes.
+        // A publication that skips the history gets no offset, because clients that recover would
+        // see a hole.
         let ordered = !(namespace.has_history() && skip_history);
         let once = match (once, idempotency_key) {
             (Once::Ingested { stream, place, .. }, key) => Once::Ingested { stream, place, key },
@@ -52,6 +53,7 @@ impl Engine {
 
     fn push(&mut self, now: Moment, mut pending: Pending) {
         let stream = self.stream_of(pending.appending.channel.as_str());
+        // It would most likely fail at its deadline, so the publisher learns that at once.
         if self.is_away(now) || self.streams[stream].ill {
             return self.refuse(&pending, Loss::Certain);
         }
@@ -68,7 +70,8 @@ impl Engine {
         self.streams[stream].writer.push(pending);
     }
 
-    /// Takes the wish that a history be forgotten.
+    /// Queues a request to remove a history. It goes through the stream, so that every node removes
+    /// the same publications.
     pub(super) fn remove_history(&mut self, now: Moment, channel: ChannelName, asker: Asker) {
         let namespace = self.options.settings.channel.namespaces.resolve(channel.as_str());
         let durable = namespace.is_ok_and(|namespace| namespace.durable_history);
@@ -96,6 +99,7 @@ impl Engine {
         result: Result<Appended, AppendFailed>,
     ) {
         let fresh = self.fresh();
+        // One refusal may concern this batch only. A probe shows whether the server refuses all.
         if matches!(result, Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_))) {
             self.hurry_probe(now, stream);
         }
@@ -124,7 +128,7 @@ impl Engine {
             Err(AppendFailed::WrongServer(_)) => {
                 writer.on_turned_away();
                 if state.ill {
-                    // Its publishers would wait for a server that is known to take nothing.
+                    // Publishers should not wait for a server that is known to accept nothing.
                     let certain = writer.give_back();
                     self.give_up(certain, Loss::Certain);
                 }
@@ -138,10 +142,11 @@ impl Engine {
         }
     }
 
-    /// Tells the publisher of one publication that it is in the stream, in the entry `at`.
+    /// Answers the publisher of a publication that is in the stream, in the entry `at`.
     fn on_taken(&mut self, stream: usize, at: EntryId, taken: Taken) {
         let Taken { pending, position, repeat } = taken;
         self.pending_bytes -= pending.bytes();
+        // The client has created this channel, and its shard limits the pace of new channels.
         let first = position.is_some_and(|position| position.offset == 1);
         if let Asker::Connection { connection, .. } = pending.asker
             && first
@@ -165,8 +170,8 @@ impl Engine {
         }
     }
 
-    /// Tells the publishers of `publications`, which are given up. With one that was ingested, all
-    /// later ones are, which certainly are in no stream.
+    /// Answers the publishers of `publications` that are given up. If one of them was ingested, all
+    /// later ingested ones are given up too. These are certainly in no stream.
     pub(super) fn give_up(&mut self, publications: Vec<Pending>, loss: Loss) {
         let ingested = publications.iter().find(|pending| pending.is_ingested());
         let stream = ingested.map(|one| self.stream_of(one.appending.channel.as_str()));
@@ -188,7 +193,7 @@ impl Engine {
     }
 }
 
-/// What becomes of the history that Redis keeps for a publication's channel, if that has an offset.
+/// Returns the effect on the durable history of a channel, for a publication with an offset.
 fn durable(namespace: &Namespace) -> Durable {
     if namespace.durable_history {
         Durable::Keep { size: namespace.history_size, ttl: namespace.history_ttl }

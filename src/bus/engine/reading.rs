@@ -1,4 +1,4 @@
-//! What is read: from entries of the streams to home shards, and what is missing of them.
+//! The path of entries from the streams to home shards, and the handling of missing entries.
 
 use super::Engine;
 use crate::bus::call::Fenced;
@@ -7,7 +7,7 @@ use crate::bus::{Entry, Item};
 use crate::ids::Moment;
 use crate::mesh::{Asker, ToHome};
 
-/// Why a stream does not go on from where it was read.
+/// Reason why a stream does not continue at the reader's position.
 #[derive(Clone, Copy)]
 enum Break {
     /// An entry is missing.
@@ -17,7 +17,7 @@ enum Break {
 }
 
 impl Engine {
-    /// The server that the reader or the writer asks has said where a stream stands.
+    /// Handles the fence of a stream by the reader's or the writer's server.
     pub fn on_fenced(&mut self, stream: usize, fenced: &Fenced) {
         let state = &mut self.streams[stream];
         match state.cursor.on_fenced(fenced.id, fenced.before) {
@@ -31,12 +31,14 @@ impl Engine {
         }
     }
 
-    /// Entries of `stream`, in the order in which they stand in it.
+    /// Handles entries of `stream`, in the order of the stream.
     pub fn on_entries(&mut self, now: Moment, stream: usize, entries: &[Entry]) {
         for entry in entries {
             match self.streams[stream].cursor.on_entry(entry.id) {
                 Step::Old | Step::Regressed => continue,
                 Step::Next => {}
+                // Homes must learn of a break before its entry. A publication that directly follows
+                // the last one then proves that its channel has missed nothing.
                 Step::Hole => self.adrift(stream, Break::Hole),
                 Step::Epoch => self.adrift(stream, Break::Epoch),
             }
@@ -44,19 +46,23 @@ impl Engine {
             match entry.items(&self.options.settings.channel.namespaces, now) {
                 Ok(items) => items.into_iter().for_each(|item| self.deliver(item)),
                 Err(_) => {
+                    // The entry counts as read, because the reader would never get past it
+                    // otherwise.
                     self.counters.malformed.add(1);
                     self.adrift(stream, Break::Hole);
                 }
             }
         }
+        // These may have been the last entries of an epoch that has ended.
         if self.streams[stream].cursor.turn() {
             self.adrift(stream, Break::Epoch);
         }
         self.tell_known(stream);
     }
 
-    /// Meta was looked at, a while after entries of `stream` were last read. Returns false if the
-    /// stream is behind what was read: the reader may be asking the wrong server.
+    /// Handles a look at `meta`, made a while after entries of `stream` were last read. Returns
+    /// false if the stream ends before the reader's position: the reader may be asking the wrong
+    /// server.
     pub fn on_tail(&mut self, now: Moment, stream: usize, look: Look) -> bool {
         let state = &mut self.streams[stream];
         let end = look.tail.0.unwrap_or_default();
@@ -85,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// Tells every home shard that channels of `stream` may have missed something.
+    /// Tells every home shard that channels of `stream` may have missed publications.
     fn adrift(&mut self, stream: usize, broken: Break) {
         let counter = match broken {
             Break::Hole => &self.counters.holes,

@@ -1,5 +1,5 @@
-//! How the bus stands: whether its connections lead to one server, whether that takes what is
-//! published, and whether what it took is read back.
+//! Health of the bus: whether its connections lead to the same server, whether that server accepts
+//! publications, and whether accepted publications are read back.
 
 use super::Engine;
 use crate::bus::EntryId;
@@ -12,30 +12,30 @@ use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_RENEWAL_INTERVAL, BUS_UNCONF
 use crate::mesh::{Answer, Asker, ToHome};
 use crate::reason::ClientError;
 
-/// Why something that was published may not be delivered at present.
+/// Reason why publications may not be delivered at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// Redis can't be called.
     Away,
     /// A server refuses batches.
     Refusing,
-    /// Connections for one stream lead to different servers.
+    /// The connections of a stream lead to different servers.
     Apart,
-    /// What was published is read too late, or not at all.
+    /// Publications are read too late, or not at all.
     Late,
 }
 
-/// Why all connections are to be made anew.
+/// Reason why all connections are renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
     /// They lead to different servers.
     Apart,
-    /// The server that is read does not have what was acknowledged.
+    /// The reader's server does not have entries that were acknowledged.
     Absent,
 }
 
 impl Engine {
-    /// What is wrong with the bus, the worst first.
+    /// Returns the worst trouble that the bus has now.
     pub fn trouble(&self, now: Moment) -> Option<Trouble> {
         if self.streams.iter().any(|state| state.ill) {
             Some(Trouble::Refusing)
@@ -50,31 +50,31 @@ impl Engine {
         }
     }
 
-    /// The process that the writer's connection leads to for `stream`, while that is known.
+    /// Returns the server process behind the writer's connection for `stream`, while it is known.
     pub fn writer_run(&self, stream: usize) -> Option<RunId> {
         self.streams[stream].writer_run
     }
 
-    /// The reader of `stream` has learned which process its connection leads to; absent if it has
-    /// none any more.
+    /// Records the server process behind the reader's connection for `stream`. `None` if there is
+    /// no connection any more.
     pub fn on_reader(&mut self, stream: usize, run: Option<RunId>) {
         self.streams[stream].reader_run = run;
     }
 
-    /// How long ago the last entry of `stream` was appended when it was read, by both clocks; 0 if
-    /// there is nothing more to read.
+    /// Records how long after its append the last entry of `stream` was read, by both clocks. It is
+    /// 0 if no entry is left to read.
     pub fn set_read_lag(&mut self, stream: usize, millis: u64) {
         self.streams[stream].read_lag_millis = millis;
     }
 
-    /// A connection that is neither the writer's nor a reader's has led for long to another server
-    /// than the writer's does.
+    /// Records that a connection other than the writer's and the readers' has led to another server
+    /// than the writer's for a long time.
     pub fn on_strayed(&mut self) {
         self.strayed = true;
     }
 
-    /// Whether all connections are to be made anew, and why. At most once in
-    /// [`BUS_RENEWAL_INTERVAL`].
+    /// Returns the reason to renew all connections, if there is one. This happens at most once in
+    /// [`BUS_RENEWAL_INTERVAL`], because a renewal also interrupts healthy connections.
     pub fn take_renewal(&mut self, now: Moment) -> Option<Renewal> {
         if now < self.renewal_from || crate::sabotage!(UnnoticedServers) {
             return None;
@@ -86,6 +86,7 @@ impl Engine {
         } else {
             return None;
         };
+        // With jitter, because all nodes notice a failover at about the same time.
         let jitter = (self.fresh() >> 40) as f64 / (1u64 << 24) as f64;
         self.renewal_from = now.after(BUS_RENEWAL_INTERVAL.mul_f64(1.0 + jitter / 2.0));
         (self.apart_since, self.strayed) = (None, false);
@@ -98,20 +99,23 @@ impl Engine {
         self.apart_since.is_some_and(|since| now.since(since) >= BUS_APART_MAX)
     }
 
-    /// A channel was given a place that it has had before: the epoch of its stream must end, and
-    /// nothing that was said of it since is to be trusted.
+    /// Ends the epoch of a channel's stream, because the channel got an offset that it had before.
+    /// Positions that were reported since then can't be trusted.
     pub(super) fn end_epoch(&mut self, channel: &str) {
         if crate::sabotage!(IgnoredRepeat) {
             return;
         }
         let stream = self.stream_of(channel);
         let state = &mut self.streams[stream];
+        // The fence claims an entry of an epoch above the reader's, so that the server begins a new
+        // one.
         let next = EntryId { epoch: state.cursor.at().epoch + 1, number: 0 };
         (state.above, state.unfenced) = (next, true);
         state.locator.on_adrift(next);
     }
 
-    /// Looks how the bus stands, and tells shards of streams that are read late or in time again.
+    /// Updates the health of the bus, and tells shards which streams are read late or on time
+    /// again.
     pub(super) fn stand(&mut self, now: Moment) {
         let runs = |state: &StreamState| state.writer_run.zip(state.reader_run);
         let apart = self.streams.iter().filter_map(runs).any(|(writer, reader)| writer != reader);
@@ -121,7 +125,8 @@ impl Engine {
             let state = &mut self.streams[stream];
             let lag = state.unread.lag(now);
             lag_millis = state.read_lag_millis.max(lag.as_millis() as u64).max(lag_millis);
-            // Whoever can't reach Redis at all goes on with what there is.
+            // While Redis is out of reach, homes serve the publications that they have, because
+            // waiting would not help.
             let late = lag > BUS_LAG_MAX && self.up && state.reader_run.is_some();
             if std::mem::replace(&mut state.told_late, late) != late {
                 let streams = self.options.settings.redis.streams;
@@ -133,19 +138,19 @@ impl Engine {
         self.counters.lag_millis.set(lag_millis);
     }
 
-    /// The next probe that is due.
+    /// Returns the next probe that is due.
     pub(super) fn next_probe(&mut self, now: Moment) -> Option<Probe> {
         let streams = &self.streams;
         let is_ready = |stream: usize| !streams[stream].unfenced;
         self.masters.iter_mut().find_map(|master| master.probe(now, is_ready))
     }
 
-    /// An append to `stream` was refused: whether others would be is asked at once.
+    /// Asks at once whether other appends would be refused too, after one to `stream` was.
     pub(super) fn hurry_probe(&mut self, now: Moment, stream: usize) {
         self.master(stream).hurry(now);
     }
 
-    /// The server that has a stream, on the connection that there is.
+    /// Returns the server that has a stream on the current connection.
     fn master(&mut self, stream: usize) -> &mut Master {
         let master = self.masters.iter_mut().find(|one| one.streams().contains(&stream));
         let Some(master) = master else { panic!("no server has stream {stream}") };
@@ -163,7 +168,8 @@ impl Engine {
             Ok(probed) => {
                 state.writer_run = Some(probed.run);
                 state.unread.note(now, probed.tail, state.cursor.at());
-                // Another node has begun an epoch, and what is appended next is to be of it.
+                // Another node has begun an epoch. The next batch must belong to it, so the writer
+                // needs another fence.
                 state.unfenced |= probed.tail.epoch != state.writer.epoch();
                 Some(Verdict::Well)
             }
@@ -171,10 +177,11 @@ impl Engine {
                 state.unfenced = true;
                 None
             }
-            // Somebody has put something else into the place of one stream.
+            // The key of one stream has another type, which says nothing about the server.
             Err(AppendFailed::Refused(text)) if text.starts_with("WRONGTYPE") => None,
             Err(AppendFailed::Refused(_) | AppendFailed::WrongServer(_)) => {
-                // Who refuses has not said who it is: a fence that has nothing to write does.
+                // A refusal does not name the process that sent it. A fence does, even on a server
+                // that refuses writes, if it has nothing to write.
                 state.unfenced = true;
                 Some(Verdict::Ill)
             }
@@ -194,8 +201,8 @@ impl Engine {
         }
     }
 
-    /// Answers for an ingested stream once the reader has passed `at`: what is done there is never
-    /// asked for again, so it must be where it is delivered from.
+    /// Answers a request of ingest once the reader has passed `at`. Ingest never sends an
+    /// acknowledged entry again, so the entry must be on the server from which it is delivered.
     pub(super) fn answer_once_read(
         &mut self,
         stream: usize,
@@ -207,14 +214,17 @@ impl Engine {
         if crate::sabotage!(EarlyAcknowledgement) {
             return self.answer(asker, answer);
         }
+        // If the result is unknown, ingest sends the entry again, and the script recognises the
+        // repeat.
         if unconfirmed.len() >= BUS_UNCONFIRMED_MAX {
             return self.answer(asker, Answer::Error(ClientError::ResultUnknown));
         }
         unconfirmed.push((at, asker, answer));
     }
 
-    /// Answers what the reader has passed. What was in an epoch that the reader has left may be
-    /// lost: it is asked for again, and a repeat is recognised.
+    /// Answers requests whose entries the reader has passed. If the reader has left an entry's
+    /// epoch, the entry may be lost, so the result is unknown. Ingest then sends the entry again,
+    /// and a repeat is recognised.
     pub(super) fn confirm(&mut self, stream: usize) {
         let state = &mut self.streams[stream];
         let reader = state.cursor.at();

@@ -1,11 +1,13 @@
--- Appends a batch to one stream of the bus: atomically, and once however often it is sent.
+-- Appends a batch to one stream of the bus: atomically, and only once however often it is sent.
 --
 -- KEYS  those of `AppendKeys`, then one for each idempotency key and each history
--- ARGV  those of `AppendHead`, then the names of the channels, then for each publication: number of
---       its channel (0: it gets no offset), number of its idempotency key (0: none), after its place
---       in the ingest stream if it has one ("i<ms>-<seq>-<part>:<number>"), the record
--- Answers {"ok" or "dup", epoch, n, "channel=incarnation:offset before ...", "publication=epoch:
--- incarnation:offset ..." of those that were repeats}.
+-- ARGV  those of `AppendHead`, then the names of the channels, then for each publication:
+--       - the number of its channel, or 0 if it gets no offset
+--       - the number of its idempotency key, or 0; for an ingested publication with its place in
+--         front: "i<ms>-<sequence>-<part>:<number>"
+--       - the record
+-- Returns {"ok" or "dup", epoch, n, "channel=incarnation:offset ..." as before the batch,
+-- "publication=epoch:incarnation:offset ..." of repeats}.
 local KEYS_NAMED, stream_key, meta_key, marks_key, publisher_key, places_key, silent_key =
   6, unpack(KEYS, 1, 6)
 local ARGV_NAMED, batch, stream_bytes_max, silent_millis, publisher_millis, idempotency_millis,
@@ -16,10 +18,11 @@ local meta =
   redis.call('HMGET', meta_key, 'run', 'e', 'n', 'b', 'cut', 't', 'f', 'i:' .. ingest_name)
 local n, total = tonumber(meta[3] or nil), tonumber(meta[4] or nil)
 local marked, began = tonumber(meta[5] or nil), tonumber(meta[6] or nil)
+-- A restarted server or a promoted replica may have lost entries. `fence.lua` finds out.
 if meta[1] ~= run or not (meta[2] and n and total and marked and began) or meta[7] ~= '1' then
   return redis.error_reply('FENCED the stream belongs to another process')
 end
--- What has another type is not ours, and is overwritten.
+-- A key of another type was not written by a node, and is overwritten.
 local function get(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value
@@ -29,7 +32,7 @@ local e, seq = meta[2], tonumber(batch)
 local last = 0
 local before = get(publisher_key)
 if before then
-  -- The epoch in which it was appended may have ended since.
+  -- The epoch in which the batch was appended may have ended since.
   local number, its_epoch, n, bases, repeats =
     string.match(before, '^(%d+) (%d+) (%d+) ([^|]*)|(.*)$')
   last = tonumber(number or 0)
@@ -38,7 +41,7 @@ if before then
   end
 end
 if e ~= epoch then
-  -- What the stream has lost, an earlier sending of this batch may have been among.
+  -- The stream may have lost entries, and an earlier sending of this batch may be one of them.
   return redis.error_reply('FENCED the stream has begun another epoch')
 end
 if n < tonumber(seen) then
@@ -48,9 +51,9 @@ if seq ~= last + 1 then
   return redis.error_reply('OUTOFORDER ' .. string.format('%.0f', last))
 end
 
--- A publisher's first batch says in its entry whose it is. If it comes again and nothing is known of
--- the publisher, either it never arrived, or what was known of the publisher is gone: the entries
--- since tell, unless they are too many to look at.
+-- The first batch of a publisher leaves the publisher's name in its entry. If it is sent again and
+-- the publisher is unknown, either the batch never arrived, or Redis has lost the counter. The
+-- entries since the first sending show which, unless there are too many to look at.
 local publisher = string.sub(publisher_key, -16)
 local LOOK = 64
 local function may_be_there()
@@ -76,7 +79,7 @@ end
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
--- Adds a record to a history, or forgets the history.
+-- Adds a record to a history, or removes the history.
 local function keep(history, id, record)
   local key, size, ttl = unpack(history)
   if size == '0' then
@@ -84,7 +87,7 @@ local function keep(history, id, record)
   end
   local added = redis.pcall('XADD', key, 'MAXLEN', size, id, 't', number(ms), 'd', record)
   if type(added) == 'table' and added.err then
-    -- What is there is of a life of the channel that Redis has forgotten, or is no history.
+    -- The stream there is from another incarnation of the channel, or it is no history.
     redis.call('DEL', key)
     redis.call('XADD', key, id, 't', number(ms), 'd', record)
   end
@@ -96,13 +99,14 @@ local places = {}
 if channels > 0 then
   places = redis.pcall('HMGET', places_key, unpack(ARGV, ARGV_NAMED + 1, ARGV_NAMED + channels))
 end
--- How many fields a hash has, as meta has it.
+-- Returns the number of fields of a hash, as a text like those in meta.
 local function fields(key)
   local found = redis.pcall('HLEN', key)
   return type(found) == 'number' and number(found)
 end
--- The generation with which new channels begin. Whether places are lost matters where one is not
--- there: in this epoch a channel whose place is gone would give its offsets twice.
+-- Returns the generation with which new channels begin, or false if places are lost. This matters
+-- if a channel has no place: if its place is lost, it would get the same offsets twice in this
+-- epoch.
 local function find_generation()
   local counts = redis.call('HMGET', meta_key, 'p', 's')
   local lost = (fields(places_key) ~= counts[1] or fields(silent_key) ~= counts[2])
@@ -110,10 +114,10 @@ local function find_generation()
 end
 
 local incarnation, top, order, starts, records, repeats = {}, {}, {}, {}, {}, {}
--- Channels that were silent, how many are new, and with which generation.
+-- Channels that were silent, the number of new ones, and the generation with which they begin.
 local woken, begun, generation = {}, 0, nil
 
--- Where channel `c` stands; nothing if that is lost.
+-- Finds the place of channel `c`. Returns nil if it is lost.
 local function find(c)
   local name = ARGV[ARGV_NAMED + c]
   local state = places[c]
@@ -142,6 +146,7 @@ local function place(text)
   return {tonumber(a), tonumber(b), tonumber(part)}
 end
 local ingested = meta[8] and place(meta[8]) or {0, 0, 0}
+-- Ingested publications come in order, so the stream has all of them up to the last one.
 local function is_ingested(one)
   for at = 1, 3 do
     if one[at] ~= ingested[at] then
@@ -155,7 +160,8 @@ local histories = {}
 for one, key, size, ttl in string.gmatch(history_list, '(%d+)=(%d+):(%d+):(%d+)') do
   histories[tonumber(one)] = {KEYS[KEYS_NAMED + tonumber(key)], size, ttl}
 end
--- What is written once the stream has taken the batch, which may fail.
+-- Idempotency keys and records for histories. They are written only after the stream has accepted
+-- the batch, because that may fail.
 local keys, kept = {}, {}
 local at, index = ARGV_NAMED + channels + 1, 0
 while ARGV[at] do
@@ -182,7 +188,7 @@ while ARGV[at] do
   else
     if c > 0 then
       if not top[c] and not find(c) then
-        -- Where the channel stood is lost, or no node wrote it: an epoch is to begin.
+        -- The place is lost, or no node wrote it. Without `run`, `fence.lua` begins a new epoch.
         redis.pcall('HDEL', places_key, ARGV[ARGV_NAMED + c])
         redis.pcall('HDEL', silent_key, ARGV[ARGV_NAMED + c])
         redis.call('HDEL', meta_key, 'run')
@@ -203,8 +209,9 @@ while ARGV[at] do
   at, index = at + 3, index + 1
 end
 
--- Begins a generation. Channels that were silent through the whole last one are forgotten; if there
--- are any, those that begin from now on have another incarnation.
+-- Begins a generation. Channels that were silent through the whole last one are forgotten. If there
+-- are any, new channels have another incarnation from now on, so that no channel gets the same
+-- positions twice.
 local function turn()
   local counts = redis.call('HMGET', meta_key, 'p', 's')
   local text = redis.call('HGET', places_key, '')
@@ -222,7 +229,7 @@ end
 
 if #records > 0 then
   n = n + 1
-  -- The first write: if Redis refuses it, nothing has happened.
+  -- This is the first write: if Redis refuses it, nothing has changed.
   local entry = {'t', number(ms), 'c', table.concat(starts, ' '), 'd', table.concat(records)}
   if seq == 1 then
     entry[7], entry[8] = 'p', publisher
@@ -250,7 +257,7 @@ if #records > 0 then
     redis.call('HINCRBY', meta_key, 'p', begun + #woken)
   end
   if ms < began then
-    -- The clock was set back: silent channels keep their offsets the longer.
+    -- The clock was set back. Silent channels keep their offsets longer than they have to.
     redis.call('HSET', meta_key, 't', number(ms))
   elseif ms - began >= tonumber(silent_millis) then
     turn()
@@ -264,7 +271,7 @@ if #records > 0 then
   total = total + bytes
   local bytes_max = tonumber(stream_bytes_max)
   if total - marked >= bytes_max / 64 then
-    -- The stream is cut at marks, so that counting its bytes costs next to nothing.
+    -- The stream is trimmed only at marks, so that counting its bytes costs almost nothing.
     marked = total
     local mark = e .. '-' .. number(n) .. ':' .. number(total)
     if type(redis.pcall('RPUSH', marks_key, mark)) == 'table' then
@@ -293,6 +300,7 @@ for at, c in ipairs(order) do
 end
 local bases = table.concat(starts, ' ')
 repeats = table.concat(repeats, ' ')
+-- If this batch is sent again, it gets the same reply.
 redis.call('SET', publisher_key,
   batch .. ' ' .. e .. ' ' .. number(n) .. ' ' .. bases .. '|' .. repeats, 'PX', publisher_millis)
 return {'ok', e, number(n), bases, repeats}

@@ -1,13 +1,15 @@
--- Makes sure that one stream of the bus belongs to the server that answers and has lost nothing
--- that positions rest on. Otherwise a new epoch begins: another process than the last time (a
--- restart, a promoted replica) may not have what was acknowledged, a stream that ends before an
--- entry that somebody has read was set back, and a channel whose place is lost would give its
--- offsets twice.
+-- Makes sure that one stream of the bus belongs to the server that replies, and that the server has
+-- lost nothing on which positions rely. Otherwise it begins a new epoch, in these cases:
+-- - The process is another one than before: after a restart, or as a promoted replica, it may not
+--   have entries that were acknowledged.
+-- - The stream ends before an entry that a node has read, so it has gone back.
+-- - The stream has an entry that no node wrote.
+-- - The place of a channel is lost, so the channel would get the same offsets twice.
 --
 -- KEYS  those of `FenceKeys`
 -- ARGV  those of `FenceHead`
--- Answers {epoch, n, "same" or "new", the server's run_id, the last entry of the epoch before if the
--- stream still has it, or ''}, or "FORMAT" and the format of what is there.
+-- Returns {epoch, n, "same" or "new", the server's run_id, the last entry of the epoch before if
+-- the stream still has it, or ''}, or the error "FORMAT" with the format of the stream.
 local KEYS_NAMED, stream_key, meta_key, marks_key, places_key, silent_key =
   5, unpack(KEYS, 1, 5)
 local ARGV_NAMED, seen_epoch, seen_number, format =
@@ -47,26 +49,27 @@ local e, n, began = tonumber(meta[2] or nil), tonumber(meta[3] or nil), tonumber
 local whole = e and n and began and tonumber(meta[4] or nil) and tonumber(meta[5] or nil)
 local lost = (fields(places_key) ~= meta[6] or fields(silent_key) ~= meta[7])
 local behind = whole and (e < seen_e or e == seen_e and n < seen_n)
--- Above it there is what no node wrote, if anything.
+-- Whether the last entry is one that a node wrote: none has a higher number than meta says.
 local ours = whole and (last_e < e or last_e == e and last_n <= n)
 if meta[1] == run and ours and not behind and not lost and generation(places_key) > 0 then
   return {meta[2], meta[3], 'same', run, meta[10] or ''}
 end
--- What the epoch before has left was acknowledged, and readers that are not so far yet go on with it.
--- But a process that went back has given numbers of it twice.
+-- Entries of the last epoch were acknowledged, and readers that have not reached its end still read
+-- them. But a process that has gone back has given some numbers twice, so its entries are removed.
 local kept = ours and not (meta[1] == run and behind)
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local EPOCH_MAX = 2 ^ 52
 if last_e > EPOCH_MAX then
-  -- No time makes such an id, and nothing could follow it.
+  -- No clock yields such an id, and no entry could follow it.
   redis.call('DEL', stream_key)
   last_e = 0
 end
--- The stream may know of an epoch that meta has lost, and takes no lower one.
+-- The stream may have an epoch that meta has lost, and accepts no lower id.
 e = math.max(ms * 1024, seen_e, e or 0, last_e)
--- Two servers that don't know of each other must not begin the same epoch.
+-- Two servers that do not know of each other must not begin the same epoch.
 e = number(e + 1 + tonumber(string.sub(run, 1, 4), 16) % 1024)
+-- The last ingested places are kept in each epoch, so that repeats are still recognised.
 local ingested = {}
 local all = redis.call('HGETALL', meta_key)
 for at = 1, #all, 2 do
@@ -75,7 +78,7 @@ for at = 1, #all, 2 do
     ingested[#ingested + 1] = all[at + 1]
   end
 end
--- Above every incarnation that a channel has, whatever is left of them.
+-- Above the incarnation of every channel, even if only one of the two hashes is left.
 local new = math.max(generation(places_key), generation(silent_key)) + 1
 redis.call('DEL', meta_key)
 for _, key in ipairs({places_key, silent_key}) do

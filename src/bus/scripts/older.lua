@@ -1,10 +1,10 @@
--- Reads back what channels of one stream of the bus have in histories of their own.
+-- Reads publications from the durable histories of channels of one stream of the bus.
 --
 -- KEYS  those of `PlacesKeys`, then the history of each channel
--- ARGV  those of `OlderHead`, then for each channel: its name, the offset before which, most
---       publications, milliseconds that a publication is kept
--- Answers {epoch, then for each channel {its incarnation, 1 if nothing older is kept, then, the
--- newest first: offset, age in milliseconds, record ...}}.
+-- ARGV  those of `OlderHead`, then for each channel: its name, the offset before which to read,
+--       maximum number of publications, milliseconds for which a publication is kept
+-- Returns {epoch, then for each channel {its incarnation, 1 if nothing older is kept, then from the
+-- newest: offset, age in milliseconds, record ...}}.
 local KEYS_NAMED, meta_key, places_key, silent_key =
   3, unpack(KEYS, 1, 3)
 local ARGV_NAMED, bytes_max =
@@ -17,6 +17,7 @@ end
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local left = tonumber(bytes_max)
+-- Pages are small, because the limit in bytes may end a read early.
 local PAGE = 16
 
 local function read(state, history, before, count, ttl)
@@ -54,7 +55,7 @@ local function read(state, history, before, count, ttl)
   return found
 end
 
--- What has another type is not ours.
+-- A key of another type was not written by a node.
 local function where(key, name)
   local state = redis.pcall('HGET', key, name)
   return type(state) == 'string' and state

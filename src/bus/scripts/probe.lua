@@ -1,8 +1,8 @@
--- Finds out whether the server that answers would take a batch into one stream of the bus, with the
--- commands and the keys of an append, and changes nothing of the stream.
+-- Checks whether the server that replies would append a batch to one stream of the bus. It uses the
+-- commands and keys of an append, and leaves the stream as it is.
 --
 -- KEYS  those of `ProbeKeys`
--- Answers {the server's run_id, epoch, n, maxmemory-policy or ''}, or the error of an append.
+-- Returns {the server's run_id, epoch, n, maxmemory-policy or ''}, or the error of an append.
 local KEYS_NAMED, stream_key, meta_key, probe_key =
   3, unpack(KEYS, 1, 3)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
@@ -10,14 +10,14 @@ local meta = redis.call('HMGET', meta_key, 'run', 'e', 'n')
 if meta[1] ~= run or not (meta[2] and meta[3]) then
   return redis.error_reply('FENCED the stream belongs to another process')
 end
--- No entry has so low an id, so this one is refused: by the stream, after the server has decided
--- whether it takes writes at all.
+-- No entry has such a low id, so the stream refuses this one. Before that, the server decides
+-- whether it accepts writes at all.
 local added = redis.pcall('XADD', stream_key, 'NOMKSTREAM', '0-1', 'p', '')
 if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller') then
   return added
 end
--- Each of an append's other commands, for a user may lack one that is needed once a month. They leave
--- nothing behind.
+-- Every other command of an append, because a user of Redis may lack one that is needed once a
+-- month. They leave nothing behind.
 local key = probe_key
 for _, command in ipairs({
   {'SET', key, '', 'PX', '60000'}, {'HSET', meta_key, 'n', meta[3]}, {'GET', key},
