@@ -1,4 +1,4 @@
-//! Answers of the bus for those who publish from the bridge's own thread.
+//! Answers of the bus to requests from the bridge's own thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::mesh::{Answer, Ticket};
 
-/// Where the answers for one of them arrive.
+/// Collects the answers to the requests of one task.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     arrived: RefCell<Vec<(Ticket, Answer)>>,
@@ -16,12 +16,12 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// Takes the answers that are there.
+    /// Takes the answers that have arrived.
     pub(crate) fn take(&self) -> Vec<(Ticket, Answer)> {
         self.arrived.take()
     }
 
-    /// Waits for an answer.
+    /// Waits until an answer has arrived.
     pub(crate) async fn news(&self) {
         self.news.notified().await;
     }
@@ -32,28 +32,28 @@ impl Mailbox {
     }
 }
 
-/// Which mailbox awaits which answer.
+/// The mailbox of each answer that is awaited.
 #[derive(Default)]
 pub(super) struct Mailboxes {
     awaiting: RefCell<HashMap<Ticket, Rc<Mailbox>>>,
-    /// How many tickets there were.
+    /// Number of tickets so far.
     tickets: Cell<u64>,
 }
 
 impl Mailboxes {
-    /// A number for a request that has not been made yet.
+    /// Returns the ticket for a new request.
     pub(super) fn ticket(&self) -> Ticket {
         self.tickets.set(self.tickets.get() + 1);
         Ticket(self.tickets.get())
     }
 
-    /// The answer with `ticket` goes to `mailbox`.
+    /// Directs the answer to `ticket` to `mailbox`.
     pub(super) fn await_answer(&self, ticket: Ticket, mailbox: &Rc<Mailbox>) {
         let before = self.awaiting.borrow_mut().insert(ticket, Rc::clone(mailbox));
         assert!(before.is_none(), "{ticket:?} is used twice");
     }
 
-    /// An answer of the bus; nobody may be left who awaits it.
+    /// Delivers an answer of the bus. If its task has started over meanwhile, nobody reads it.
     pub(super) fn deliver(&self, ticket: Ticket, answer: Answer) {
         let mailbox = self.awaiting.borrow_mut().remove(&ticket);
         if let Some(mailbox) = mailbox {

@@ -1,5 +1,5 @@
-//! Follows the streams of the bus, on a connection of its own: a read that waits for news must not
-//! stand before anything else.
+//! Follows the streams of the bus on its own connection, because a read that waits for new entries
+//! would delay all other commands.
 
 use std::rc::Rc;
 
@@ -16,7 +16,7 @@ use crate::limits::{
 use crate::redis::{Backoff, Link, LinkError, not_an_answer};
 use crate::sys::unix_millis;
 
-/// Connects, follows `streams` until the connection fails, and begins anew: for ever.
+/// Connects, follows `streams` until the connection fails, and starts over. Never returns.
 pub(super) async fn run(bus: Rc<Bus>, streams: Vec<usize>) {
     let reading = bus.standing.reader();
     let mut reader = Reader { bus: &bus, streams, reading, backoff: Backoff::new() };
@@ -37,7 +37,7 @@ pub(super) async fn run(bus: Rc<Bus>, streams: Vec<usize>) {
     }
 }
 
-/// Follows some of the streams.
+/// Follows some of the streams, over all its connections.
 struct Reader<'a> {
     bus: &'a Bus,
     streams: Vec<usize>,
@@ -46,23 +46,23 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Follows the streams until the connection fails; returns why.
+    /// Follows the streams until the connection fails. Returns the reason.
     async fn follow(&mut self, link: &Link) -> LinkError {
-        // It may lead to another server than the last one.
+        // This connection may lead to another server than the last one.
         if let Err(error) = self.take_over(link).await {
             return error;
         }
         let (mut looked, mut measured) = (Instant::now(), None::<Instant>);
         let mut count = 1;
         loop {
-            // A shard that is behind gets time to catch up, or what is read would become gaps.
+            // Gives slow shards time to catch up, because entries without room would become gaps.
             self.wait_for_room().await;
             match self.read(link, count).await {
                 Ok(entry_bytes) => count = next_count(count, entry_bytes, self.streams.len()),
                 Err(error) => return error,
             }
             if self.reading.succeed() {
-                // Whoever asks for it now is to see it.
+                // A request to `/ready` must see this success at once.
                 self.bus.with_engine(|_, _| {});
             }
             if self.backoff.reset() {
@@ -84,7 +84,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The connection has failed.
+    /// Records that the connection has failed.
     fn stop(&self) {
         let streams = self.streams.iter();
         self.bus.with_engine(|engine, _| streams.for_each(|&at| engine.on_reader(at, None)));
@@ -106,7 +106,7 @@ impl Reader<'_> {
     }
 
     /// Reads at most `count` entries of each stream, or waits for one. Returns the average bytes of
-    /// an entry, if there was one.
+    /// an entry, or `None` if there were no entries.
     async fn read(&self, link: &Link, count: usize) -> Result<Option<usize>, LinkError> {
         let mut args: Vec<Vec<u8>> = vec![
             b"COUNT".to_vec(),
@@ -141,19 +141,19 @@ impl Reader<'_> {
         Ok(bytes.checked_div(number))
     }
 
-    /// Takes entries; returns how many bytes they had.
+    /// Passes entries to the engine. Returns their bytes.
     fn on_entries(&self, stream: usize, replies: &[Reply]) -> Result<usize, LinkError> {
         let mut entries = Vec::with_capacity(replies.len());
         for reply in replies {
             match Entry::from_reply(reply) {
                 Ok(entry) if entry.id.epoch > BUS_EPOCH_MAX => {
-                    // Nothing can follow it: fencing, the first thing on a connection, removes it.
+                    // No entry can follow this one. The fence on the next connection removes it.
                     let text =
                         format!("stream {stream} has entry {}, which no node wrote", entry.id);
                     return Err(LinkError::Lost(text));
                 }
                 Ok(entry) => entries.push(entry),
-                // Its number is missed when the next one is read.
+                // The next entry will show that the number of this one is missing.
                 Err(error) => self.bus.redis.complain(
                     "a stream of the bus has an entry that no node wrote",
                     &error.to_string(),
@@ -168,8 +168,8 @@ impl Reader<'_> {
         Ok(entries.iter().map(|entry| entry.records.len()).sum())
     }
 
-    /// Looks where the streams end, because a loss at their end leaves no hole that a read shows,
-    /// and which process is read.
+    /// Checks where the streams end, and which process replies. If entries are lost at the end of a
+    /// stream, reads show no hole.
     async fn look(&self, link: &Link) -> Result<(), LinkError> {
         let asked = self.bus.now();
         let names = self.streams.iter().map(|&stream| self.bus.redis.keys().meta(stream)).collect();
@@ -185,8 +185,8 @@ impl Reader<'_> {
                 engine.on_tail(now, stream, Look { asked, tail })
             });
             if !is_right {
-                // A primary that others have left behind, or one that has lost its data. Which of
-                // them, shows when it is asked anew.
+                // The server is a former primary, or it has lost data. The next connection shows
+                // which.
                 return Err(LinkError::Lost(
                     "this server has fewer entries than the node has read".to_owned(),
                 ));
@@ -195,12 +195,12 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Finds out how far back the streams reach.
+    /// Measures how far back in time the streams reach.
     async fn measure(&self, link: &Link) -> Result<(), LinkError> {
         let mut window = None::<u64>;
         for &stream in &self.streams {
             let key = self.bus.redis.keys().stream(stream);
-            // An epoch that is over may have left something for those who had not read it.
+            // Entries of ended epochs are kept only for nodes that have not read them.
             let first = self.bus.engine.borrow().cursor(stream).epoch.to_string();
             let args = [first.as_str(), "+", "COUNT", "1"].map(|arg| arg.as_bytes().to_vec());
             let args = std::iter::once(key.clone()).chain(args).collect();
@@ -214,8 +214,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Waits until the shards have taken what was read: while the window is loaded for as long as
-    /// it takes, later for a moment only, or one slow shard would delay all.
+    /// Waits until shards have room for the entries that were read. While the first window is
+    /// loaded, the wait has no limit. Later it is short, because one slow shard would delay all
+    /// others.
     async fn wait_for_room(&self) {
         let mut waits = 0;
         while self.bus.engine.borrow().is_behind() {
@@ -229,8 +230,8 @@ impl Reader<'_> {
     }
 }
 
-/// How many entries of each stream to ask for next, when `count` were asked for and those that came
-/// had this many bytes each: a reply must come within its time-out over a slow link as well.
+/// Returns how many entries of each stream to request next, from the last `count` and the average
+/// bytes of an entry. A reply must arrive before its timeout even over a slow link.
 fn next_count(count: usize, entry_bytes: Option<usize>, streams: usize) -> usize {
     let Some(entry_bytes) = entry_bytes else { return count };
     let fits = BUS_READ_BYTES / (entry_bytes.max(1) * streams);

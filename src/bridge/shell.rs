@@ -1,5 +1,5 @@
-//! The engine of the bus in its shell: what its tasks share, and what other owners in the bridge's
-//! thread ask of it.
+//! The engine of the bus, with everything that its tasks share and that other owners in the
+//! bridge's thread use.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,17 +16,17 @@ use crate::metrics::BridgeCounters;
 use crate::redis;
 use crate::settings::Settings;
 
-/// The parts of a [`Bus`].
+/// The parts of which a [`Bus`] is made.
 pub(crate) struct Options {
-    /// The settings of the node.
+    /// Settings of the node.
     pub(crate) settings: Arc<Settings>,
-    /// The way to Redis.
+    /// Makes connections to Redis.
     pub(crate) redis: Rc<redis::Handle>,
-    /// The ways to the shards, then to control.
+    /// Lanes to the shards and to control.
     pub(crate) outbound: Outbound,
-    /// Which shard is home to which channel.
+    /// Maps each channel to its home shard.
     pub(crate) home_map: HomeMap,
-    /// Its counters.
+    /// Counters of the bridge.
     pub(crate) counters: Arc<BridgeCounters>,
     /// The clock of all threads.
     pub(crate) now: fn() -> Moment,
@@ -38,7 +38,7 @@ pub(crate) struct Bus {
     pub(super) redis: Rc<redis::Handle>,
     pub(super) engine: RefCell<Engine>,
     mailboxes: Mailboxes,
-    /// There may be a call to make.
+    /// Notified when there may be a call to make.
     work: Notify,
     pub(super) standing: Standing,
     pub(super) counters: Arc<BridgeCounters>,
@@ -46,7 +46,7 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    /// A bus that has read nothing.
+    /// Creates a bus that has read nothing.
     pub(crate) fn new(options: Options) -> Bus {
         let Options { settings, redis, outbound, home_map, counters, now } = options;
         let engine_options =
@@ -64,7 +64,7 @@ impl Bus {
         }
     }
 
-    /// Lets `act` act on the engine, and hands over what came of it.
+    /// Runs `act` on the engine, and passes on its messages, answers and health.
     pub(crate) fn with_engine<T>(&self, act: impl FnOnce(&mut Engine, Moment) -> T) -> T {
         let mut engine = self.engine.borrow_mut();
         let now = (self.now)();
@@ -80,8 +80,8 @@ impl Bus {
         result
     }
 
-    /// Ends what has waited too long, and has all connections made anew if they lead to different
-    /// servers.
+    /// Gives up requests that have waited too long, and renews all connections if they lead to
+    /// different servers.
     pub(crate) fn on_tick(&self) {
         self.with_engine(Engine::on_tick);
         let strayed = self.redis.take_strayed();
@@ -112,22 +112,22 @@ impl Bus {
         self.with_engine(|engine, now| engine.publish(now, publish, once));
     }
 
-    /// A number for a publication that has not been made yet.
+    /// Returns the ticket for a new publication.
     pub(crate) fn ticket(&self) -> Ticket {
         self.mailboxes.ticket()
     }
 
-    /// Whether there is room for much more that waits for Redis.
+    /// Whether waiting publications use less than half of the memory for them.
     pub(crate) fn has_room(&self) -> bool {
         self.engine.borrow().has_room()
     }
 
-    /// Whether all has been read that was there at the start.
+    /// Whether all entries that existed at the start have been read.
     pub(crate) fn is_loaded(&self) -> bool {
         self.engine.borrow().is_loaded()
     }
 
-    /// The time.
+    /// Returns the current time.
     pub(crate) fn now(&self) -> Moment {
         (self.now)()
     }
@@ -137,12 +137,12 @@ impl Bus {
         self.work.notified().await;
     }
 
-    /// How it stands.
+    /// Returns the health of the bridge.
     pub(crate) fn standing(&self) -> &Standing {
         &self.standing
     }
 
-    /// The next call to make, if there is one.
+    /// Returns the next call to make, if there is one.
     pub(super) fn next_call(&self) -> Option<Call> {
         self.engine.borrow_mut().next_call((self.now)())
     }

@@ -1,4 +1,4 @@
-//! How the bridge stands: what is wrong, for `/ready` and the metrics.
+//! Health of the bridge, for `/ready` and the metrics.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -7,43 +7,43 @@ use crate::bus::Trouble;
 use crate::limits::READY_REASON_BYTES_MAX;
 use crate::metrics::BridgeCounters;
 
-/// What is wrong, the worst first.
+/// A problem of the bridge.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wrong {
-    /// The streams are not read.
+    /// The streams can't be read.
     Unread,
-    /// What the bus says.
+    /// The bus reports a problem.
     Bus(Trouble),
     /// A stream can't be ingested.
     Ingest,
 }
 
-/// What is known to be wrong, and what of it is shown.
+/// The known problems, and the one that is shown.
 pub(crate) struct Standing {
     counters: Arc<BridgeCounters>,
-    /// Readers whose last read did not succeed.
+    /// Number of readers whose last read failed.
     not_reading: Cell<usize>,
-    /// Ingested streams whose last read did not succeed.
+    /// Number of ingested streams whose last read failed.
     not_ingesting: Cell<usize>,
-    /// What Redis has said when it last refused.
+    /// The last error of a call or a connection to Redis.
     reason: RefCell<String>,
-    /// What is shown to be wrong; absent if that is to be shown anew.
+    /// The problem that is shown. The outer `None` means that it must be shown again.
     shown: Cell<Option<Option<Wrong>>>,
 }
 
-/// Whether one of several things of a kind succeeds, such as one reader.
+/// Whether one of several tasks of a kind succeeds, such as one reader.
 pub(crate) struct Success<'a> {
     failing: &'a Cell<usize>,
     succeeds: Cell<bool>,
 }
 
 impl Success<'_> {
-    /// Of something that is taken to succeed until it fails.
+    /// Creates the state of a task that counts as successful until it fails.
     fn new(failing: &Cell<usize>) -> Success<'_> {
         Success { failing, succeeds: Cell::new(true) }
     }
 
-    /// The last try succeeded. Returns whether the one before did not.
+    /// Records a success. Returns whether the last attempt had failed.
     pub(crate) fn succeed(&self) -> bool {
         let changed = !self.succeeds.replace(true);
         if changed {
@@ -54,7 +54,7 @@ impl Success<'_> {
         changed
     }
 
-    /// The last try failed. Returns whether the one before did not.
+    /// Records a failure. Returns whether the last attempt had succeeded.
     pub(crate) fn fail(&self) -> bool {
         let changed = self.succeeds.replace(false);
         if changed {
@@ -75,19 +75,22 @@ impl Standing {
         }
     }
 
-    /// For one reader, which fails until it has read for the first time.
+    /// Returns the state of one reader, which counts as failing until it has read for the first
+    /// time.
     pub(super) fn reader(&self) -> Success<'_> {
         let reading = Success::new(&self.not_reading);
         reading.fail();
         reading
     }
 
-    /// For one ingested stream, which another node may read.
+    /// Returns the state of one ingested stream. It starts as successful, because another node may
+    /// read it.
     pub(crate) fn ingest(&self) -> Success<'_> {
         Success::new(&self.not_ingesting)
     }
 
     fn wrong(&self, trouble: Option<Trouble>) -> Option<Wrong> {
+        // These two are worse than failing reads, or are their cause.
         let worse = matches!(trouble, Some(Trouble::Refusing | Trouble::Away));
         if !worse && self.not_reading.get() > 0 {
             Some(Wrong::Unread)
@@ -98,11 +101,11 @@ impl Standing {
         }
     }
 
-    /// Shows what is wrong, if that has changed. `trouble` is what the bus says.
+    /// Shows the worst problem, if it has changed. `trouble` is that of the bus.
     pub(super) fn show(&self, trouble: Option<Trouble>) {
         let wrong = self.wrong(trouble);
         self.counters.up.set(u64::from(matches!(wrong, None | Some(Wrong::Ingest))));
-        // Until it has joined, whoever starts it says what it waits for.
+        // Before the node has joined, the starting code reports what it waits for.
         if self.counters.joined.value() == 1 && self.shown.replace(Some(wrong)) != Some(wrong) {
             let reason = self.reason.borrow();
             let text = match wrong {
@@ -126,12 +129,12 @@ impl Standing {
         }
     }
 
-    /// Says what a node that starts waits for.
+    /// Shows what a starting node waits for.
     pub(crate) fn show_start(&self, text: &str) {
         self.counters.trouble.set(&one_line(text));
     }
 
-    /// Remembers what Redis has said, to show it if that goes on.
+    /// Records the last error of a call or a connection, which is shown if the problem lasts.
     pub(super) fn set_reason(&self, error: &str) {
         let line = one_line(error);
         if self.reason.replace(line.clone()) != line {
@@ -140,7 +143,7 @@ impl Standing {
     }
 }
 
-/// The first line of what Redis has said, not too long.
+/// Returns the first line of a text, shortened if necessary.
 fn one_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line[..line.floor_char_boundary(READY_REASON_BYTES_MAX)].to_owned()

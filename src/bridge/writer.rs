@@ -1,4 +1,4 @@
-//! Makes the calls of the bus, on a connection of its own.
+//! Makes the calls of the bus, on its own connection.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::bus::{
 use crate::limits::{BUS_CALL_TIMEOUT, RETRY_INTERVAL};
 use crate::redis::{self, Backoff, Link, LinkError, not_an_answer};
 
-/// Connects, makes calls until the connection fails, and begins anew: for ever.
+/// Connects, makes calls until the connection fails, and starts over. Never returns.
 pub(super) async fn run(bus: Rc<Bus>) {
     let mut backoff = Backoff::new();
     loop {
@@ -38,14 +38,14 @@ pub(super) async fn run(bus: Rc<Bus>) {
     }
 }
 
-/// A connection, and which of its servers has which streams.
+/// Returns a new connection, and the streams of each server behind it.
 async fn connect(bus: &Bus) -> Result<(Link, Vec<Vec<usize>>), LinkError> {
     let link = bus.redis.connect(BUS_CALL_TIMEOUT).await?;
     let masters = link.masters(bus.redis.keys(), bus.settings.redis.streams).await?;
     Ok((link, masters))
 }
 
-/// Makes calls on `link` until it fails; answers why.
+/// Makes calls on `link` until it fails. Returns the reason.
 async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
     let mut calls = JoinSet::new();
     loop {
@@ -59,6 +59,8 @@ async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
             Some(made) = calls.join_next() => match made {
                 Ok(Made { outcome, failed }) => {
                     let refusal = refusal(&outcome).cloned();
+                    // A fence does not show that Redis is back, because it also works where appends
+                    // are refused.
                     let unfit = matches!(outcome, Outcome::Fenced(..)) || refusal.is_some();
                     bus.with_engine(|engine, now| engine.on_outcome(now, outcome));
                     if !unfit && failed.is_none() {
@@ -80,8 +82,8 @@ async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
     }
 }
 
-/// Waits a moment for what was asked beside a call that was refused: the others are mostly refused,
-/// too, and then their fate is certain.
+/// Waits a moment for the other calls after one was refused by a wrong server. Mostly they are
+/// refused too, and then it is certain that they appended nothing.
 async fn finish(bus: &Bus, calls: &mut JoinSet<Made>) {
     let others = async {
         while let Some(Ok(Made { outcome, .. })) = calls.join_next().await {
@@ -91,7 +93,7 @@ async fn finish(bus: &Bus, calls: &mut JoinSet<Made>) {
     tokio::time::timeout(RETRY_INTERVAL, others).await.unwrap_or_default();
 }
 
-/// Why an append or a probe has failed, if it has.
+/// Returns the error of an append or a probe that has failed.
 fn refusal(outcome: &Outcome) -> Option<&AppendFailed> {
     match outcome {
         Outcome::Appended(_, Err(error)) | Outcome::Probed(_, Err(error)) => Some(error),
@@ -105,10 +107,10 @@ fn say_back(bus: &Bus, backoff: &mut Backoff) {
     }
 }
 
-/// A call that was made.
+/// A call that has ended.
 struct Made {
     outcome: Outcome,
-    /// Why the connection is of no use any more, if so.
+    /// The reason why the connection can't be used any more, if there is one.
     failed: Option<String>,
 }
 
@@ -157,12 +159,12 @@ async fn make(bus: Rc<Bus>, link: Rc<Link>, call: Call) -> Made {
     Made { outcome, failed }
 }
 
-/// A server that could drop what positions rest on is to take no more of it.
+/// Treats a server as refusing if it may evict keys, because positions rely on them.
 fn safe(probed: Probed) -> Result<Probed, AppendFailed> {
     redis::check_policy(&probed.policy).map_err(AppendFailed::Refused).map(|()| probed)
 }
 
-/// Why the connection is of no use any more after an append or a probe, if so.
+/// Returns why the connection can't be used any more after an append or a probe.
 fn append_failed<T>(
     bus: &Bus,
     result: &Result<T, AppendFailed>,
@@ -182,7 +184,7 @@ fn append_failed<T>(
     }
 }
 
-/// Why the connection is of no use any more after a question about `stream`, if so.
+/// Returns why the connection can't be used any more after another question about `stream`.
 fn question_failed<T>(
     bus: &Bus,
     stream: usize,
@@ -200,7 +202,7 @@ fn question_failed<T>(
     }
 }
 
-/// Takes a stream over on the server that `link` leads to.
+/// Fences a stream on the server behind `link`.
 pub(super) async fn fence(
     bus: &Bus,
     link: &Link,
@@ -212,11 +214,12 @@ pub(super) async fn fence(
     let reply = link.script(Script::Fence, names, args).await;
     let reply = reply.map_err(|error| redis::explain_format(error, keys.prefix()))?;
     let fenced = Fenced::answer(&reply).ok_or_else(|| not_an_answer(&reply))?;
+    // A new epoch can mean that Redis was emptied, including the settings that nodes agree on.
     if seen.epoch != 0
         && fenced.id.epoch != seen.epoch
         && let Ok(Err(refusal)) = redis::agree(keys, bus.settings.redis.streams, link).await
     {
-        // It was lost with the rest, and another node was first.
+        // Another node has written the settings first, and they differ from this node's.
         bus.redis.complain("the settings of nodes differ", &refusal);
         return Err(LinkError::Refused(refusal));
     }
@@ -230,14 +233,14 @@ fn failure(error: &LinkError) -> AppendFailed {
     } else if error.is("OUTOFORDER") {
         AppendFailed::OutOfOrder
     } else if error.is_wrong_server() {
-        // Of a connection that failed, nothing is known.
+        // If the connection failed, the batch may have been appended.
         if matches!(error, LinkError::Refused(_)) {
             AppendFailed::WrongServer(text)
         } else {
             AppendFailed::Lost
         }
     } else {
-        // The script's first write failed, and another try would fail as well.
+        // The first write of the script failed, and another attempt would fail as well.
         AppendFailed::Refused(text)
     }
 }
