@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::limits::{BUS_RETRY_MAX, BUS_RETRY_MIN, COMPLAINT_INTERVAL};
 
-/// Longer and longer pauses between attempts, each with jitter, so that nodes do not come together.
+/// Growing pauses between attempts. Their jitter keeps nodes from reconnecting at the same time.
 pub(crate) struct Backoff {
     next: Duration,
     random: u64,
@@ -19,13 +19,14 @@ impl Backoff {
         Backoff { next: BUS_RETRY_MIN, random: seed(), logged: None }
     }
 
-    /// All is well. Returns whether a failure was logged before.
+    /// Returns to short pauses after a success. Returns whether a failure was logged before.
     pub(crate) fn reset(&mut self) -> bool {
         self.next = BUS_RETRY_MIN;
         self.logged.take().is_some()
     }
 
-    /// Whether a failure is to be logged: not each of many.
+    /// Whether a failure should be logged. Repeated failures are logged at most once in
+    /// [`COMPLAINT_INTERVAL`].
     pub(crate) fn is_worth_a_line(&mut self) -> bool {
         let recent = self.logged.is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL);
         if !recent {
@@ -42,7 +43,7 @@ impl Backoff {
     }
 }
 
-/// A number that no other process has.
+/// Returns a random number that differs between processes.
 pub(crate) fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one("bridge")

@@ -1,4 +1,4 @@
-//! What is asked of a Redis before anything is kept in it.
+//! Checks that a Redis can be used, before anything is kept in it.
 
 use super::backoff::Backoff;
 use super::handle::Handle;
@@ -6,14 +6,14 @@ use super::link::{Link, LinkError};
 use crate::bus::{FORMAT, Keys, Reply};
 use crate::limits::BUS_CALL_TIMEOUT;
 
-/// The oldest Redis that has all that the scripts use (XTRIM MINID, XAUTOCLAIM).
+/// The oldest Redis that has all the commands in use (XTRIM MINID, XAUTOCLAIM).
 const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// Waits for Redis, and looks whether it can have a bus of so many `streams`. Meanwhile `tell` is
-/// given the reason for the wait.
+/// Waits for Redis, and checks whether it can have a bus with this many `streams`. Meanwhile `tell`
+/// gets the reason for the wait.
 ///
 /// # Errors
-/// It can't be used as it is: what is wrong, and how to fix it.
+/// The reason why it can't be used as it is, and how to fix it.
 pub(crate) async fn wait_until_usable(
     redis: &Handle,
     streams: usize,
@@ -42,7 +42,7 @@ pub(crate) async fn wait_until_usable(
     }
 }
 
-/// The outer error passes, the inner one does not.
+/// Checks a server. The outer error is temporary, and the inner one is not.
 async fn look(keys: &Keys, streams: usize, link: &Link) -> Result<Result<(), String>, LinkError> {
     let key = keys.config();
     let info = link.call("INFO", &key, Vec::new()).await?;
@@ -58,14 +58,15 @@ async fn look(keys: &Keys, streams: usize, link: &Link) -> Result<Result<(), Str
     agree(keys, streams, link).await
 }
 
-/// Looks what all nodes must agree on, and writes it where nobody has. The outer error passes.
+/// Checks the settings that all nodes must agree on, and writes them if no node has. The outer
+/// error is temporary.
 pub(crate) async fn agree(
     keys: &Keys,
     streams: usize,
     link: &Link,
 ) -> Result<Result<(), String>, LinkError> {
     let key = keys.config();
-    // A node of format 0 takes the whole text for the number, and refuses.
+    // A node of format 0 takes the whole text for the number of streams, and refuses to start.
     let written = format!("{streams} (format {FORMAT})");
     let args = vec![key.clone(), b"streams".to_vec(), written.into_bytes()];
     link.call("HSETNX", &key, args).await?;
@@ -86,7 +87,8 @@ fn check_info(version: Option<&str>, policy: Option<&str>) -> Result<(), String>
     check_policy(policy.unwrap_or_default())
 }
 
-/// Says what is wrong with what Redis does when its memory is full; nothing if it does not say.
+/// Checks what Redis does when its memory is full. An empty policy passes: it means that the server
+/// does not tell.
 pub(crate) fn check_policy(policy: &str) -> Result<(), String> {
     if matches!(policy, "" | "noeviction") {
         return Ok(());
@@ -113,7 +115,7 @@ fn check_streams(kept: &Reply, streams: usize, prefix: &str) -> Result<(), Strin
     ))
 }
 
-/// What is said where Redis has what another version of Corecast wrote.
+/// Returns the error for a bus that another version of Corecast has written.
 fn foreign_format(found: &str, prefix: &str) -> String {
     format!(
         "this Redis has a bus of format {found}, and this version of Corecast needs format \
@@ -123,7 +125,7 @@ fn foreign_format(found: &str, prefix: &str) -> String {
     )
 }
 
-/// Says more of an error if a fence has met another format.
+/// Adds the remedies to an error if a fence has met another format.
 pub(crate) fn explain_format(error: LinkError, prefix: &str) -> LinkError {
     match &error {
         LinkError::Refused(text) => match text.strip_prefix("FORMAT ") {

@@ -1,4 +1,4 @@
-//! How this node reaches its Redis: every task makes its connections with the one handle.
+//! Access of this node to its Redis: every task makes its connections with the same handle.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,22 +15,22 @@ use crate::bus::{Keys, RunId};
 use crate::limits::COMPLAINT_INTERVAL;
 use crate::metrics::BridgeCounters;
 
-/// See the module.
+/// Makes connections to Redis; see the module.
 pub(crate) struct Handle {
     url: String,
     keys: Keys,
-    /// Where Redis is, for people.
+    /// Address of Redis for messages.
     address: String,
     is_cluster: bool,
     links: Rc<Links>,
     sentinels: Rc<Sentinels>,
     written: Rc<Written>,
-    /// When the last complaint was logged, whoever's it was.
+    /// When any task last logged a complaint.
     complained: Cell<Option<Instant>>,
 }
 
 impl Handle {
-    /// For the Redis at `url`, where all names begin with `prefix`.
+    /// Creates a handle for the Redis at `url`, where all keys begin with `prefix`.
     pub(crate) fn new(url: &str, prefix: &str, counters: Arc<BridgeCounters>) -> Handle {
         let is_cluster = link::is_cluster(url);
         let links = Rc::<Links>::default();
@@ -46,55 +46,55 @@ impl Handle {
         }
     }
 
-    /// The names of everything that is kept there.
+    /// Returns the names of keys.
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// Where Redis is, for people: its address without the password.
+    /// Returns the address of Redis for messages, without the password.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Whether streams have servers of their own.
+    /// Whether Redis is a Cluster, in which streams may be on different servers.
     pub(crate) fn is_cluster(&self) -> bool {
         self.is_cluster
     }
 
-    /// Connects to the server, or the Cluster. Commands may take `patience`.
+    /// Connects to the server or the Cluster. A command may take `patience`.
     pub(crate) async fn connect(&self, patience: Duration) -> Result<Link, LinkError> {
-        // The Sentinel that has told of a failover knows better than all others.
+        // A Sentinel that has reported a failover knows better than the others.
         let named = self.sentinels.address();
         Link::connect(&self.url, named, patience, self.links.join()).await
     }
 
-    /// Listens to the Sentinels, if the address names any.
+    /// Starts to listen to the Sentinels, if the address names any.
     pub(crate) fn listen_to_sentinels(&self) {
         self.sentinels.start();
     }
 
-    /// Has all connections made anew.
+    /// Gives up all connections, so that their users make new ones.
     pub(crate) fn renew_links(&self) {
         self.links.renew();
     }
 
-    /// For the connections of one task.
+    /// Returns a witness for the connections of one task.
     pub(crate) fn witness(&self) -> Witness {
         Witness::new(Rc::clone(&self.written))
     }
 
-    /// Publications go to this process; absent while that is not known.
+    /// Records the process to which publications go. `None` while it is unknown.
     pub(crate) fn set_written(&self, run: Option<RunId>) {
         self.written.set(run);
     }
 
-    /// Whether a connection has led for long to another server than publications go to, since this
-    /// was last asked.
+    /// Whether a connection has led to another server than publications for a long time, since the
+    /// last call.
     pub(crate) fn take_strayed(&self) -> bool {
         self.written.take_strayed()
     }
 
-    /// Logs an error that an operator must fix, but not for every publication that suffers from it.
+    /// Logs an error that an operator must fix, but not once for every publication that fails.
     pub(crate) fn complain(&self, what: &str, error: &str) {
         let recent = self.complained.get().is_some_and(|at| at.elapsed() < COMPLAINT_INTERVAL);
         if !recent {

@@ -1,5 +1,5 @@
-//! A connection to Redis: made once, never mended. Whoever uses it makes another when it fails, so
-//! that nothing is sent again, or in another order, by a library that can't know what that means.
+//! A connection to Redis. A connection that has failed is never repaired: its user makes a new one.
+//! So the library never repeats or reorders commands, because it can't know the consequences.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ use super::links::Membership;
 use crate::bus::{Keys, Reply, RunId, Script};
 use crate::limits::{BUS_CALL_TIMEOUT, BUS_GRACE, BUS_READ_TIMEOUT, REDIS_COMMANDS_MAX};
 
-/// What an address of Redis begins with.
+/// Schemes of Redis addresses.
 const SCHEMES: [&str; 8] = [
     "redis",
     "rediss",
@@ -33,19 +33,19 @@ const SCHEMES: [&str; 8] = [
     "unix",
 ];
 
-/// Why a command has no answer.
+/// Reason why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LinkError {
-    /// The connection failed, or no answer came: the command may have been carried out.
+    /// The connection failed or no reply arrived, so the command may have been carried out.
     #[error("{0}")]
     Lost(String),
-    /// Redis answered with an error: the command was not carried out.
+    /// Redis replied with an error, so the command was not carried out.
     #[error("{0}")]
     Refused(String),
 }
 
-/// What errors begin with that another server may not have: a replica that was a primary, a server
-/// that loads its data, one that was cut off from the others.
+/// Prefixes of errors that may be temporary, or that another server may not give. They come from a
+/// replica that was the primary, a server that is loading its data, or one that is cut off.
 const WRONG_SERVER: [&str; 10] = [
     "MOVED",
     "ASK",
@@ -60,7 +60,7 @@ const WRONG_SERVER: [&str; 10] = [
 ];
 
 impl LinkError {
-    /// Whether Redis refused for a reason that passes, or that another server may not have.
+    /// Whether the command may succeed later, or on another server.
     pub(crate) fn is_wrong_server(&self) -> bool {
         match self {
             LinkError::Lost(_) => true,
@@ -68,27 +68,27 @@ impl LinkError {
         }
     }
 
-    /// Whether the error is one that Redis' or our script's text begins so.
+    /// Whether Redis or a script refused with an error that begins with `start`.
     pub(crate) fn is(&self, start: &str) -> bool {
         matches!(self, LinkError::Refused(text) if text.starts_with(start))
     }
 }
 
-/// A connection.
+/// A connection to Redis.
 pub(crate) struct Link {
     client: Client,
-    /// Ends with the connection.
+    /// Task of the library, which ends with the connection.
     routing: ConnectHandle,
     patience: Duration,
-    /// Ends it when all connections are given up, unless it leads to a Sentinel.
+    /// Ends the connection when all are given up. `None` if it leads to a Sentinel.
     membership: Option<Membership>,
-    /// What scripts are called by.
+    /// Hashes by which Redis knows the scripts.
     hashes: RefCell<HashMap<Script, String>>,
 }
 
 impl Link {
-    /// Connects to the server or Cluster at `url`, or to the `primary` that a Sentinel has named if
-    /// `url` leads to Sentinels. Commands may take `patience`.
+    /// Connects to the server or Cluster at `url`. If `url` names Sentinels and one of them has
+    /// named the `primary`, connects to the primary. A command may take `patience`.
     pub(super) async fn connect(
         url: &str,
         primary: Option<(String, u16)>,
@@ -103,7 +103,7 @@ impl Link {
         Link::open(config, patience, Some(membership)).await
     }
 
-    /// Connects to one of the Sentinels that `url` leads to.
+    /// Connects to one of the Sentinels in `url`.
     pub(super) async fn connect_to_sentinel(
         url: &str,
         sentinel: &Server,
@@ -114,7 +114,7 @@ impl Link {
         }
         config.server = ServerConfig::Centralized { server: sentinel.clone() };
         config.database = None;
-        // With it commands may follow a subscription.
+        // In RESP3, other commands may follow a subscription.
         config.version = RespVersion::RESP3;
         Link::open(config, BUS_CALL_TIMEOUT, None).await
     }
@@ -128,7 +128,7 @@ impl Link {
         let connection = ConnectionConfig {
             connection_timeout: BUS_CALL_TIMEOUT,
             internal_command_timeout: BUS_CALL_TIMEOUT,
-            // Only we know what may be sent again.
+            // Only the caller knows which commands may be sent again.
             max_command_attempts: 1,
             max_command_buffer_len: REDIS_COMMANDS_MAX,
             tcp: TcpConfig {
@@ -139,8 +139,8 @@ impl Link {
             ..ConnectionConfig::default()
         };
         let mut builder = Builder::from_config(config);
-        // The library's clock for commands does not run for those that block, and does not know
-        // whether this process had a turn meanwhile; ours is the only one.
+        // The library does not time blocking commands, and does not notice if this process was
+        // stopped meanwhile. So `within` is the only timeout.
         builder
             .set_connection_config(connection)
             .set_performance_config(PerformanceConfig::default());
@@ -153,11 +153,12 @@ impl Link {
         Ok(Link { client, routing, patience, membership, hashes: RefCell::default() })
     }
 
-    /// Has the server send what is published in these channels.
+    /// Subscribes to channels, and returns their messages.
     pub(super) async fn subscribe(
         &self,
         channels: &[&'static str],
     ) -> Result<broadcast::Receiver<Message>, LinkError> {
+        // Before the subscription, so that no message is missed.
         let news = self.client.message_rx();
         let subscribing = self.client.subscribe(channels.to_vec());
         match within(self.patience, subscribing).await {
@@ -167,7 +168,8 @@ impl Link {
         }
     }
 
-    /// The process that answers. Not in a Cluster, where there are several.
+    /// Returns the server process behind the connection. In a Cluster there are several, so it must
+    /// not be asked there.
     pub(super) async fn run_id(&self) -> Result<RunId, LinkError> {
         let reply = self.call("INFO", &[], vec![b"server".to_vec()]).await?;
         let lines = reply.text().unwrap_or_default().lines();
@@ -175,7 +177,7 @@ impl Link {
         run.ok_or_else(|| not_an_answer(&reply))
     }
 
-    /// The streams of the bus, of which there are `streams`, by the master that has them.
+    /// Returns the streams of the bus, numbered up to `streams`, in groups that share a master.
     pub(crate) async fn masters(
         &self,
         keys: &Keys,
@@ -208,7 +210,7 @@ impl Link {
         given_up || self.routing.is_finished()
     }
 
-    /// Waits until all connections are given up, this one among them.
+    /// Waits until all connections are given up.
     pub(crate) async fn given_up(&self) {
         match &self.membership {
             Some(membership) => membership.over().await,
@@ -216,7 +218,7 @@ impl Link {
         }
     }
 
-    /// Carries out a command, on the server that has `key`.
+    /// Runs a command on the server that has `key`.
     pub(crate) async fn call(
         &self,
         command: &'static str,
@@ -226,7 +228,7 @@ impl Link {
         self.run(CustomCommand::new_static(command, slot(key), false), args).await
     }
 
-    /// The same for a command that waits in Redis for what is to come.
+    /// Runs a command that may block in Redis until there is something to return.
     pub(crate) async fn call_blocking(
         &self,
         command: &'static str,
@@ -236,7 +238,7 @@ impl Link {
         self.run(CustomCommand::new_static(command, slot(key), true), args).await
     }
 
-    /// Runs a script. Redis is given its text only if it has forgotten it.
+    /// Runs a script. The text is sent only if Redis does not have the script.
     pub(crate) async fn script(
         &self,
         script: Script,
@@ -281,8 +283,8 @@ impl Link {
     }
 }
 
-/// Waits for `patience`, the last of it surely with turns of this process itself: it may have been
-/// stopped, with the answer before its door.
+/// Waits for `patience`. The last part of it starts again if this process was stopped during it,
+/// because the reply may have arrived in the meantime.
 async fn within<T>(patience: Duration, waiting: impl Future<Output = T>) -> Option<T> {
     let mut waiting = std::pin::pin!(waiting);
     let first = tokio::time::timeout(patience.saturating_sub(BUS_GRACE), waiting.as_mut());
@@ -302,7 +304,7 @@ async fn within<T>(patience: Duration, waiting: impl Future<Output = T>) -> Opti
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Ends the library's tasks and its sockets with them; nothing more is to be sent.
+        // Ends the library's tasks, and with them its sockets. Nothing more is to be sent.
         self.routing.abort();
         let client = self.client.clone();
         tokio::spawn(async move {
@@ -313,13 +315,13 @@ impl Drop for Link {
     }
 }
 
-/// Whether `url` names a Cluster, in which each stream has a server of its own.
+/// Whether `url` names a Cluster, in which streams may be on different servers.
 pub(super) fn is_cluster(url: &str) -> bool {
     let config = Config::from_url(url);
     config.is_ok_and(|config| matches!(config.server, ServerConfig::Clustered { .. }))
 }
 
-/// Where `url` leads, without its password, for people.
+/// Returns the address in `url` for messages, without the password.
 pub(super) fn address(url: &str) -> String {
     let Ok(config) = Config::from_url(url) else { return "Redis".to_owned() };
     let names = |hosts: &[Server]| {
@@ -336,10 +338,10 @@ pub(super) fn address(url: &str) -> String {
     }
 }
 
-/// Says what is wrong with `url`, if it is no address of Redis.
+/// Checks that `url` is an address of Redis.
 ///
 /// # Errors
-/// What is wrong.
+/// The reason why it is not one.
 pub fn check_url(url: &str) -> Result<(), String> {
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     if !SCHEMES.contains(&scheme) {
@@ -348,7 +350,7 @@ pub fn check_url(url: &str) -> Result<(), String> {
     Config::from_url(url).map(drop).map_err(|error| error.details().to_owned())
 }
 
-/// For a reply that is none of those that a command has.
+/// Returns the error for a reply that the command should not have.
 pub(crate) fn not_an_answer(reply: &Reply) -> LinkError {
     LinkError::Lost(format!("an invalid reply: {reply:?}"))
 }
@@ -361,7 +363,7 @@ fn sha(script: Script) -> String {
     use std::fmt::Write as _;
     let digest = Sha1::digest(script.text().as_bytes());
     digest.iter().fold(String::with_capacity(40), |mut text, byte| {
-        // Writing to a String does not fail.
+        // Writing to a `String` never fails.
         write!(text, "{byte:02x}").ok();
         text
     })
@@ -389,7 +391,7 @@ fn reply(value: Value) -> Reply {
 
 fn describe(error: &fred::error::Error) -> String {
     let text = error.details();
-    // What the kernel says comes in the form of a debugger.
+    // The library quotes errors of the kernel in their debug format.
     let message = text.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
     message.map_or(text, |(message, _)| message).to_owned()
 }
@@ -398,8 +400,8 @@ fn refused(error: &fred::error::Error) -> LinkError {
     LinkError::Refused(describe(error))
 }
 
-/// Whether the server has answered, or the connection failed: Redis' errors begin with a word in
-/// capitals, the library's own do not.
+/// Tells apart errors from the server and failures of the connection. Errors of Redis begin with a
+/// word in capitals, and errors of the library do not.
 fn classify(error: &fred::error::Error) -> LinkError {
     let text = describe(error);
     let word = text.split_ascii_whitespace().next().unwrap_or_default();

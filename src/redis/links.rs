@@ -1,25 +1,26 @@
-//! Which connections are of use. All can be given up at once, and everybody makes new ones then.
+//! Generations of connections. All connections can be given up at once, and their users make new
+//! ones.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-/// The generation of connections that is of use.
+/// The current generation of connections.
 #[derive(Default)]
 pub(super) struct Links {
     generation: Cell<u64>,
     given_up: Notify,
 }
 
-/// One connection's membership in its generation.
+/// Membership of a connection in its generation.
 pub(super) struct Membership {
     links: Rc<Links>,
     generation: u64,
 }
 
 impl Links {
-    /// For a connection that is made now.
+    /// Returns the membership of a new connection.
     pub(super) fn join(self: &Rc<Links>) -> Membership {
         Membership { links: Rc::clone(self), generation: self.generation.get() }
     }
@@ -37,10 +38,10 @@ impl Membership {
         self.generation != self.links.generation.get()
     }
 
-    /// Waits until it is.
+    /// Waits until the connection is given up.
     pub(super) async fn over(&self) {
         loop {
-            // Before the question, or a renewal between the two would be missed.
+            // Registered before the check, because a renewal between the two would be missed.
             let given_up = self.links.given_up.notified();
             if self.is_over() {
                 return;

@@ -1,5 +1,5 @@
-//! Connections to Redis. The only module that knows the client library: all others make connections
-//! with a `Handle` and give commands to a `Link`.
+//! Connections to Redis. No other module knows the client library: they make connections with a
+//! `Handle` and send commands over a `Link`.
 
 mod backoff;
 mod check;

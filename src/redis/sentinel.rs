@@ -1,7 +1,6 @@
-//! Listens to every Sentinel for a failover, also to those that only others name. A primary that is
-//! left on purpose goes on taking publications for many seconds, and all of them are lost; so who
-//! hears of its successor dials that one at once, by the address that the Sentinel which has said
-//! so knows already.
+//! Listens to every Sentinel for failovers, also to Sentinels that only other Sentinels name. In a
+//! planned failover, the old primary accepts publications for many more seconds, and all of them
+//! are lost. So as soon as one Sentinel knows the new primary, this node connects to it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,52 +21,54 @@ use crate::limits::{
 };
 use crate::metrics::BridgeCounters;
 
-/// What a Sentinel says first when it promotes, when it tells the other replicas, and when it has
-/// heard of a failover from another Sentinel.
+/// Events of a failover: a Sentinel promotes a replica, it reconfigures the other replicas, and it
+/// learns of a failover from another Sentinel.
 const EVENTS: [&str; 3] = ["+promoted-slave", "+failover-state-reconf-slaves", "+switch-master"];
 
-/// What Sentinels have said.
+/// Reports of Sentinels, and the Sentinels to which this node listens.
 pub(super) struct Sentinels {
-    /// The address of Redis, which names them.
+    /// The address of Redis, which names the Sentinels.
     url: String,
     links: Rc<Links>,
     counters: Arc<BridgeCounters>,
     named: RefCell<Option<Named>>,
-    /// When another primary was last named.
+    /// When a Sentinel last named another primary.
     switched: Cell<Option<Instant>>,
-    /// Those that are listened to, each with the moment until which it is even if it can't be
-    /// reached. Absent for those in the settings, which always are.
+    /// Sentinels to which the node listens, each with the time after which it gives up an
+    /// unreachable one. `None` for those in the settings, which are never given up.
     heard: RefCell<HashMap<Server, Option<Instant>>>,
 }
 
-/// A primary, as a Sentinel has named it.
+/// A primary that a Sentinel has named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Named {
     address: (String, u16),
-    /// Rises with each failover: the higher one is right.
+    /// The config-epoch, which rises with each failover. The higher one is right.
     epoch: u64,
-    /// When one of them has last said so.
+    /// When a Sentinel last confirmed it.
     at: Instant,
 }
 
 impl Sentinels {
-    /// Those that `url` names, of which nothing has been heard. `links` are given up when one of
-    /// them names another primary.
+    /// Creates the state for the Sentinels in `url`. When a Sentinel names another primary, `links`
+    /// are given up.
     pub(super) fn new(url: &str, links: Rc<Links>, counters: Arc<BridgeCounters>) -> Sentinels {
         let (named, heard) = (RefCell::default(), RefCell::default());
         Sentinels { url: url.to_owned(), links, counters, named, heard, switched: Cell::new(None) }
     }
 
-    /// Where the primary is, if a Sentinel has said so recently.
+    /// Returns the address of the primary, if a Sentinel has confirmed it recently.
     pub(super) fn address(&self) -> Option<(String, u16)> {
         let named = self.named.borrow();
         named.as_ref().filter(|named| named.is_fresh()).map(|named| named.address.clone())
     }
 
-    /// A Sentinel names a primary. Returns whether it is another one than before.
+    /// Records the primary that a Sentinel names. Returns whether it is another one than before.
     fn note(&self, address: (String, u16), epoch: u64) -> bool {
         let mut named = self.named.borrow_mut();
         let differs = named.as_ref().is_some_and(|before| before.address != address);
+        // A Sentinel that lags behind names an older epoch. A second primary in the same epoch is
+        // ignored.
         let is_stale = |before: &Named| {
             before.is_fresh() && (epoch < before.epoch || epoch == before.epoch && differs)
         };
@@ -75,6 +76,7 @@ impl Sentinels {
             return false;
         }
         if differs {
+            // Otherwise Sentinels that keep changing the primary would interrupt all connections.
             let switched = self.switched.get();
             if switched.is_some_and(|at| at.elapsed() < SENTINEL_SWITCH_INTERVAL) {
                 return false;
@@ -85,8 +87,8 @@ impl Sentinels {
         differs
     }
 
-    /// Another Sentinel says that this one is up. Returns whether nobody listens to it yet and
-    /// somebody shall.
+    /// Records that another Sentinel reports this one as up. Returns whether the node should start
+    /// to listen to it.
     fn meet(&self, sentinel: &Server) -> bool {
         let mut heard = self.heard.borrow_mut();
         let until = Instant::now() + SENTINEL_TRUST;
@@ -101,8 +103,8 @@ impl Sentinels {
         is_room
     }
 
-    /// This one can't be reached. Returns whether nobody listens to it any more: neither the
-    /// settings nor, for some time, another Sentinel have named it.
+    /// Records that a Sentinel can't be reached. Returns whether the node stops listening to it,
+    /// because neither the settings nor, for some time, another Sentinel have named it.
     fn gives_up(&self, sentinel: &Server) -> bool {
         let mut heard = self.heard.borrow_mut();
         let over = |until: &Option<Instant>| until.is_some_and(|until| until <= Instant::now());
@@ -120,10 +122,10 @@ impl Named {
     }
 }
 
-/// Listening to them.
+/// Listening to Sentinels.
 impl Sentinels {
-    /// Listens to each Sentinel that the address of Redis names, if it names any, and to those that
-    /// these name.
+    /// Listens to each Sentinel in the address of Redis, if there are any, and to those that they
+    /// name.
     pub(super) fn start(self: &Rc<Sentinels>) {
         if crate::sabotage!(DeafToSentinels) {
             return;
@@ -159,7 +161,7 @@ async fn watch(sentinels: Rc<Sentinels>, sentinel: Server, name: String) {
     }
 }
 
-/// Asks for the address at each event, and now and then; returns why that has ended.
+/// Asks for the primary at each event and at intervals. Returns why the connection has ended.
 async fn listen(
     sentinels: &Rc<Sentinels>,
     link: &Link,
@@ -199,11 +201,11 @@ async fn listen(
     }
 }
 
-/// Waits until a Sentinel that was last asked at `asked` is to be asked again: at once when it
-/// tells something, though not again and again if that goes on. Returns false if nothing more will
-/// come.
+/// Waits until a Sentinel must be asked again, after it was last asked at `asked`. That is at its
+/// next event, or after an interval without one, but not before a pause is over. Returns false if
+/// no events can follow.
 async fn wait_for_news<T: Clone>(news: &mut Receiver<T>, asked: Instant) -> bool {
-    // How many events there were does not matter, nor whether some were dropped.
+    // Neither the number of events matters, nor whether some were dropped.
     if let Ok(Err(RecvError::Closed)) = timeout(SENTINEL_ASK_INTERVAL, news.recv()).await {
         return false;
     }
@@ -212,8 +214,9 @@ async fn wait_for_news<T: Clone>(news: &mut Receiver<T>, asked: Instant) -> bool
     true
 }
 
-/// Which primary a Sentinel names, and since which failover.
+/// Returns the primary that a Sentinel names, and its config-epoch.
 async fn ask(link: &Link, name: &str) -> Result<((String, u16), u64), LinkError> {
+    // The epoch is read before and after the address, so that both belong to the same failover.
     let mut epoch = ask_epoch(link, name).await?;
     for _ in 0..SENTINEL_TRIES_MAX {
         let args = [b"GET-MASTER-ADDR-BY-NAME".to_vec(), name.as_bytes().to_vec()];
@@ -234,7 +237,7 @@ async fn ask(link: &Link, name: &str) -> Result<((String, u16), u64), LinkError>
     Err(LinkError::Lost("the Sentinel's replies contradict each other".to_owned()))
 }
 
-/// Which other Sentinels one of them can reach.
+/// Returns the other Sentinels that a Sentinel can reach.
 async fn ask_others(link: &Link, name: &str) -> Result<Vec<Server>, LinkError> {
     let args = [b"SENTINELS".to_vec(), name.as_bytes().to_vec()];
     let reply = link.call("SENTINEL", &[], args.to_vec()).await?;
@@ -242,7 +245,7 @@ async fn ask_others(link: &Link, name: &str) -> Result<Vec<Server>, LinkError> {
     Ok(others.iter().filter_map(other).take(SENTINELS_MAX).collect())
 }
 
-/// What is said of one Sentinel; absent if it is said to be away.
+/// Parses the description of one Sentinel. Returns `None` if it is reported as away.
 fn other(said: &Reply) -> Option<Server> {
     let pairs = said.list()?.chunks_exact(2);
     let field = |name| pairs.clone().find(|pair| pair[0].text() == Some(name)).map(|pair| &pair[1]);

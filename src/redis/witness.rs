@@ -1,5 +1,5 @@
-//! Whether connections lead to the server to which publications go. Behind a proxy, or after a
-//! failover, one of them may lead elsewhere.
+//! Checks that connections lead to the server to which publications go. Behind a proxy or after a
+//! failover, some of them may lead elsewhere.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::limits::{BUS_APART_MAX, BUS_TAIL_INTERVAL};
 
 /// The server to which publications go.
 pub(super) struct Written {
-    /// There are several, and nothing can be compared.
+    /// In a Cluster there are several servers, so nothing can be compared.
     is_cluster: bool,
     run: Cell<Option<RunId>>,
     strayed: Cell<bool>,
@@ -23,24 +23,24 @@ impl Written {
         Written { is_cluster, run: Cell::new(None), strayed: Cell::new(false) }
     }
 
-    /// Publications go to this process; absent while that is not known.
+    /// Records the process to which publications go. `None` while it is unknown.
     pub(super) fn set(&self, run: Option<RunId>) {
         self.run.set(run);
     }
 
-    /// Whether a connection has led elsewhere for long since this was last asked.
+    /// Whether a connection has led elsewhere for a long time, since the last call.
     pub(super) fn take_strayed(&self) -> bool {
         self.strayed.take()
     }
 }
 
-/// Watches the connections that one task makes, one after the other. In a Cluster it sees nothing.
+/// Watches the connections that one task makes one after the other. It does nothing in a Cluster.
 pub(crate) struct Witness {
     written: Rc<Written>,
-    /// Since when they have led elsewhere, over all connections in a row.
+    /// Since when they have led elsewhere, over several connections in a row.
     apart: Cell<Option<Instant>>,
     looked: Cell<Option<Instant>>,
-    /// Who was there when this connection was looked at.
+    /// The process behind the connection at the last look.
     run: Cell<Option<RunId>>,
 }
 
@@ -50,7 +50,7 @@ impl Witness {
         Witness { written, apart, looked, run }
     }
 
-    /// A new connection: who is there is asked before anything else.
+    /// Checks a new connection, before any other command.
     pub(crate) async fn verify(&self, link: &Link) -> Result<(), LinkError> {
         if self.written.is_cluster {
             return Ok(());
@@ -62,8 +62,8 @@ impl Witness {
         self.judge(run)
     }
 
-    /// The same, for a connection that is in use: it is asked once in a while, and compared each
-    /// time.
+    /// Checks a connection that is in use. It asks once in [`BUS_TAIL_INTERVAL`] and compares each
+    /// time, because publications may go to another process in between.
     pub(crate) async fn verify_in_time(&self, link: &Link) -> Result<(), LinkError> {
         match self.looked.get().zip(self.run.get()) {
             Some((at, run)) if at.elapsed() < BUS_TAIL_INTERVAL => self.judge(run),
@@ -71,7 +71,7 @@ impl Witness {
         }
     }
 
-    /// Whether publications are known to go where this connection leads.
+    /// Whether publications are known to go to the server behind this connection.
     pub(crate) fn agrees(&self) -> bool {
         let written = self.written.run.get();
         self.written.is_cluster || written.is_some() && written == self.run.get()
@@ -84,6 +84,7 @@ impl Witness {
         }
         let since = self.apart.get().unwrap_or_else(Instant::now);
         self.apart.set(Some(since));
+        // A failover moves connections one after the other, so a short difference is normal.
         if since.elapsed() >= BUS_APART_MAX {
             self.apart.set(None);
             self.written.strayed.set(true);
