@@ -1,5 +1,5 @@
-//! What is left of a node that is gone: one of those that live reports it to the application, and
-//! clears its traces away. If that one dies meanwhile, another follows.
+//! Lost nodes: a surviving node reports their ends to the application and removes their data. If
+//! that node is lost as well, another one continues.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,30 +11,31 @@ use crate::limits::EVENTS_BATCH_MAX;
 use crate::redis::{Link, LinkError};
 use crate::sys::unix_millis;
 
-/// See the module.
+/// Reports lost nodes; see the module.
 pub(crate) struct LostNodes {
     stream: Rc<EventStream>,
     nodes: Rc<Nodes>,
-    /// The ends of some are being reported.
+    /// Whether a report is in progress.
     reporting: Cell<bool>,
 }
 
 /// Whether a node is gone.
 enum Fate {
     Gone,
-    /// It was heard of again.
+    /// The node has renewed its lease after all.
     Lives,
 }
 
 impl LostNodes {
-    /// Reports nothing yet.
+    /// Creates the state without a report in progress.
     pub(crate) fn new(stream: &Rc<EventStream>, nodes: &Rc<Nodes>) -> LostNodes {
         let (stream, nodes) = (Rc::clone(stream), Rc::clone(nodes));
         LostNodes { stream, nodes, reporting: Cell::new(false) }
     }
 
-    /// Reports the ends of the nodes whose leases, with these names, have run out, as far as no
-    /// other node does. One such report is made at a time: others will be asked for again.
+    /// Reports the ends of the nodes whose leases, with these names, have expired, unless another
+    /// node does. During a report, further calls are ignored, because expired leases are found
+    /// again at the next check.
     pub(crate) fn report(lost_nodes: &Rc<LostNodes>, link: Rc<Link>, leases: Vec<String>) {
         if !lost_nodes.reporting.replace(true) {
             tokio::task::spawn_local(Rc::clone(lost_nodes).report_all(link, leases));
@@ -69,11 +70,13 @@ impl LostNodes {
         self.nodes.remove_claim(link, &lease).await
     }
 
-    /// Reports the end of each session in the node's roster, a page after the other. A node that
-    /// lives after all writes its roster again.
+    /// Reports the end of each session in the node's roster, page by page. If the node is alive
+    /// after all, it writes its roster again.
     async fn report_sessions(&self, link: &Link, lease: &Lease) -> Result<Fate, LinkError> {
         let key = roster::key(self.stream.redis.keys(), &lease.uid);
         loop {
+            // Renewed before each page, so that no other node claims the lease during a long
+            // report.
             if self.nodes.renew_claim(link, lease).await?.has_living(lease) {
                 return Ok(Fate::Lives);
             }
@@ -98,6 +101,8 @@ impl LostNodes {
                 entries.push(entry);
                 told.push(client.to_vec());
             }
+            // Events come first: if this node dies in between, they are written twice rather than
+            // never.
             self.stream.append(link, &entries).await?;
             link.call("HDEL", &key, told).await?;
         }

@@ -1,5 +1,6 @@
-//! Events for the application: kept until Redis has them, in order, and appended in batches to one
-//! stream. Beside it stands the roster, from which another node reports the end of this one.
+//! Events for the application. They are kept in order until Redis has them, and appended in batches
+//! to one stream. Redis also has the roster, from which another node can report the end of this
+//! one.
 
 mod lost_nodes;
 mod queue;

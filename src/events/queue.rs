@@ -1,5 +1,5 @@
-//! Events that wait until Redis has them, in order and up to a number of bytes. Those that find no
-//! room are counted, and the count stands where they would have stood.
+//! Events that wait until Redis has them, in order and up to a number of bytes. Events that find no
+//! room are counted, and the count takes their place in the order.
 
 use std::collections::VecDeque;
 
@@ -7,27 +7,28 @@ use crate::ids::Moment;
 use crate::limits::{EVENTS_BATCH_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_BYTES_MAX};
 use crate::mesh::{AppEvent, EventKind};
 
-/// An event with its time by the wall clock.
+/// An event with its time on the wall clock.
 pub(crate) struct TimedEvent {
     pub(crate) event: Box<AppEvent>,
-    /// Since 1970.
+    /// Milliseconds since 1970.
     pub(crate) unix_millis: u64,
 }
 
-/// See the module.
+/// Events that wait; see the module.
 #[derive(Default)]
 pub(crate) struct Queue {
     events: VecDeque<TimedEvent>,
     bytes: usize,
-    /// Events that found no room, and are not counted in an event yet.
+    /// Number of dropped events that no event in the queue reports yet.
     dropped: u64,
-    /// The number of the last event that is to be written.
+    /// The last number that was given to an event.
     seq: u64,
 }
 
 impl Queue {
-    /// Takes an event. Returns false if there is no room, and counts the events `missed` by the
-    /// application: none if this one is of use for the roster alone.
+    /// Adds an event. Returns false if there is no room, and counts `missed` events as dropped.
+    /// This is the number of events that the application then does not get, or 0 if only the roster
+    /// needs this one.
     pub(crate) fn push(&mut self, event: TimedEvent, missed: u64) -> bool {
         let TimedEvent { mut event, unix_millis } = event;
         let cost = event.cost_bytes();
@@ -44,7 +45,7 @@ impl Queue {
         true
     }
 
-    /// Puts the count of what was dropped where that would have stood.
+    /// Adds the count of dropped events in the place that they would have had.
     pub(crate) fn push_dropped(&mut self, at: Moment, unix_millis: u64) {
         if self.dropped > 0 {
             let mut event = Box::new(AppEvent::new(EventKind::Dropped, at));
@@ -55,13 +56,14 @@ impl Queue {
         }
     }
 
-    /// Events are numbered here, where none is lost any more, so that numbers have no holes.
+    /// Returns the next number. Events are numbered only once they have room, so that numbers have
+    /// no holes.
     fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
     }
 
-    /// The events of the next batch.
+    /// Returns the events of the next batch.
     pub(crate) fn batch(&self) -> impl ExactSizeIterator<Item = &TimedEvent> {
         let mut bytes = 0;
         let fits = |one: &&TimedEvent| {
@@ -69,11 +71,11 @@ impl Queue {
             bytes <= EVENTS_BATCH_BYTES_MAX
         };
         let count = self.events.iter().take(EVENTS_BATCH_MAX).take_while(fits).count();
-        // One that is longer than a batch may be goes alone.
+        // An event above the limit makes a batch of its own.
         self.events.range(..count.max(usize::from(!self.events.is_empty())))
     }
 
-    /// Forgets the first `count`, which have been written.
+    /// Removes the first `count` events, which have been written.
     pub(crate) fn forget(&mut self, count: usize) {
         assert!(count <= self.events.len(), "{count} were written of {}", self.events.len());
         for one in self.events.drain(..count) {
@@ -82,12 +84,12 @@ impl Queue {
         assert!(!self.events.is_empty() || self.bytes == 0, "{} bytes of nothing", self.bytes);
     }
 
-    /// Whether nothing waits.
+    /// Whether no event waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Whether everything has been told, also of those that found no room.
+    /// Whether all events have been written, including the count of dropped ones.
     pub(crate) fn is_done(&self) -> bool {
         self.events.is_empty() && self.dropped == 0
     }

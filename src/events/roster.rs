@@ -1,5 +1,5 @@
-//! Who is connected, as this node knows it. The same is kept in Redis, for the node that tells of
-//! the end of this one; where Redis has lost it, it is written anew from here.
+//! The connected clients of this node. Redis has a copy for the node that may report the end of
+//! this one. If Redis loses the copy, this node writes it again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -10,31 +10,31 @@ use crate::limits::EVENTS_BATCH_MAX;
 use crate::mesh::{AppEvent, EventKind};
 use crate::redis::{Link, LinkError};
 
-/// A hash: the clients of a node, with their users.
+/// A hash with the clients of a node and their users.
 pub(super) fn key(keys: &Keys, uid: &str) -> Vec<u8> {
     keys.other(&format!("roster:{uid}"))
 }
 
-/// The sessions that live.
+/// Sessions that are connected.
 pub(super) struct Roster {
     key: Vec<u8>,
-    /// Each with its user; as many as the node may have connections.
+    /// Users by client id. There are at most as many as the node may have connections.
     sessions: RefCell<HashMap<ClientId, Box<str>>>,
-    /// All are to be written.
+    /// Whether all sessions must be written to Redis.
     is_due: Cell<bool>,
 }
 
-/// Changes of what Redis has, by a batch of events.
+/// Changes that a batch of events makes to the copy in Redis.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// Clients and users in turn.
+    /// Client ids and users, which alternate.
     pub(super) begun: Vec<Vec<u8>>,
-    /// Clients.
+    /// Client ids.
     pub(super) ended: Vec<Vec<u8>>,
 }
 
 impl Changes {
-    /// Takes the next event of the batch.
+    /// Adds the next event of the batch.
     pub(super) fn note(&mut self, event: &AppEvent) {
         let Some(client) = event.client.map(|client| client.to_string().into_bytes()) else {
             return;
@@ -48,27 +48,28 @@ impl Changes {
 }
 
 impl Roster {
-    /// Nobody yet; Redis has it under `key`.
+    /// Creates an empty roster. Redis has its copy under `key`.
     pub(super) fn new(key: Vec<u8>) -> Roster {
         Roster { key, sessions: RefCell::default(), is_due: Cell::new(false) }
     }
 
-    /// Whether all sessions are to be written.
+    /// Whether all sessions must be written.
     pub(super) fn is_due(&self) -> bool {
         self.is_due.get()
     }
 
-    /// Has all sessions written.
+    /// Requests that all sessions be written.
     pub(super) fn set_due(&self) {
         self.is_due.set(true);
     }
 
-    /// Notes that a session has begun or ended.
+    /// Records the beginning or the end of a session.
     pub(super) fn note(&self, event: &AppEvent, sessions_max: usize) {
         let Some(client) = event.client else { return };
         let mut sessions = self.sessions.borrow_mut();
         match event.kind {
-            // Those whose end a shard has dropped stay, and take others' places.
+            // If a shard has dropped the end of a session, the session stays, and takes the place
+            // of another.
             EventKind::Connect if sessions.len() < sessions_max => {
                 sessions.insert(client, event.user.clone());
             }
@@ -79,7 +80,7 @@ impl Roster {
         }
     }
 
-    /// Names and users in turn, of those of `clients` that live.
+    /// Returns ids and users, which alternate, of those `clients` that are still connected.
     fn fields(&self, clients: &[ClientId]) -> Vec<Vec<u8>> {
         let sessions = self.sessions.borrow();
         let living = clients.iter().filter_map(|client| Some((client, sessions.get(client)?)));
@@ -88,8 +89,8 @@ impl Roster {
             .collect()
     }
 
-    /// Writes all sessions into Redis if they are due. Nobody else may write there meanwhile, or
-    /// sessions that have ended would come back.
+    /// Writes all sessions to Redis, if that was requested. No other task may write there
+    /// meanwhile, because sessions that have ended would come back.
     pub(super) async fn write_if_due(&self, link: &Link) -> Result<(), LinkError> {
         if !self.is_due.replace(false) {
             return Ok(());
@@ -105,12 +106,12 @@ impl Roster {
         Ok(())
     }
 
-    /// Adds clients, with their users in turn, to what Redis has.
+    /// Adds clients and their users, which alternate, to the copy in Redis.
     pub(super) async fn add(&self, link: &Link, fields: Vec<Vec<u8>>) -> Result<(), LinkError> {
         self.change(link, "HSET", fields).await
     }
 
-    /// Drops clients from what Redis has.
+    /// Removes clients from the copy in Redis.
     pub(super) async fn drop_ended(
         &self,
         link: &Link,
@@ -119,7 +120,8 @@ impl Roster {
         self.change(link, "HDEL", clients).await
     }
 
-    /// Removes all that Redis has; if that fails, nobody misses this node any more.
+    /// Removes the copy in Redis. If that fails, no harm is done, because no node reports a node
+    /// that has left.
     pub(super) async fn remove(&self, link: &Link) {
         link.call("DEL", &self.key, vec![self.key.clone()]).await.map(drop).unwrap_or_default();
     }

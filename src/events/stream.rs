@@ -1,4 +1,4 @@
-//! The stream that the application reads.
+//! The stream from which the application reads events.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::settings::Settings;
 /// Appends entries.
 const APPEND: &str = include_str!("scripts/append.lua");
 
-/// An entry: names and values in turn.
+/// An entry: names and values, which alternate.
 pub(super) struct Entry(Vec<Vec<u8>>);
 
 impl Entry {
-    /// An entry for `event`, of the node that has `lease`.
+    /// Creates an entry for `event` from the node that has `lease`.
     pub(super) fn new(event: &str, lease: &Lease) -> Entry {
         let mut entry = Entry(Vec::new());
         entry.add("event", event);
@@ -33,7 +33,7 @@ impl Entry {
     }
 }
 
-/// See the module.
+/// The stream of events; see the module.
 pub(crate) struct EventStream {
     pub(super) settings: Arc<Settings>,
     pub(super) redis: Rc<redis::Handle>,
@@ -41,7 +41,7 @@ pub(crate) struct EventStream {
 }
 
 impl EventStream {
-    /// The stream that the settings name.
+    /// Creates the handle of the stream that the settings name.
     pub(crate) fn new(
         settings: &Arc<Settings>,
         redis: &Rc<redis::Handle>,

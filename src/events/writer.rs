@@ -1,4 +1,5 @@
-//! Writes events into the stream. A batch whose answer was lost is sent again: at least once.
+//! Writes events to the stream. A batch without a reply is sent again, so events are written at
+//! least once.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,21 +16,21 @@ use crate::mesh::{AppEvent, EventKind};
 use crate::redis::{Backoff, Link, LinkError, Witness};
 use crate::sys::unix_millis;
 
-/// See the module.
+/// Writes events; see the module.
 pub(crate) struct EventWriter {
     stream: Rc<EventStream>,
     nodes: Rc<Nodes>,
     now: fn() -> Moment,
     queue: RefCell<Queue>,
     roster: Roster,
-    /// There is something to write.
+    /// Notified when there is something to write.
     work: Notify,
-    /// What is being written is still in the queue.
+    /// Whether a batch is being written. Its events are still in the queue.
     writing: Cell<bool>,
 }
 
 impl EventWriter {
-    /// Has nothing to write yet.
+    /// Creates a writer without events.
     pub(crate) fn new(
         stream: Rc<EventStream>,
         nodes: &Rc<Nodes>,
@@ -50,7 +51,7 @@ impl EventWriter {
     pub(crate) fn on_event(&self, event: Box<AppEvent>) {
         let age = (self.now)().since(event.at).as_millis() as u64;
         let kind = event.kind;
-        // Events that the application does not get if there is no room for this one.
+        // Events that the application misses if there is no room for this one.
         let missed = match kind {
             EventKind::Dropped => event.count,
             kind => u64::from(self.is_written(kind)),
@@ -61,32 +62,33 @@ impl EventWriter {
         }
         let event = TimedEvent { event, unix_millis: unix_millis().saturating_sub(age) };
         let taken = self.queue.borrow_mut().push(event, missed);
-        // Those that a shard has counted were dropped there.
+        // The shard has dropped these events itself, so they count in any case.
         if !taken || kind == EventKind::Dropped {
             self.stream.counters.events_dropped.add(missed);
         }
         self.work.notify_one();
     }
 
-    /// Whether all has been written.
+    /// Whether all events have been written.
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.borrow().is_done() && !self.writing.get()
     }
 
-    /// Has the roster written to Redis again.
+    /// Requests that the roster be written to Redis again.
     pub(crate) fn write_roster(&self) {
         self.roster.set_due();
         self.work.notify_one();
     }
 
-    /// Removes the roster: this node ends.
+    /// Removes the roster, because this node stops.
     pub(crate) async fn remove_roster(&self, link: &Link) {
         self.roster.remove(link).await;
     }
 
-    /// Writes events, and waits for more: for ever.
+    /// Writes events as they come. Never returns.
     pub(crate) async fn run(self: Rc<EventWriter>) {
-        // Of what has a beginning the end must be told, though this node die at once.
+        // Without a lease, nobody would notice the loss of this node, and sessions whose beginning
+        // was written would never end for the application.
         while !self.nodes.is_known() {
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
@@ -106,7 +108,7 @@ impl EventWriter {
         }
     }
 
-    /// Writes until the connection fails; returns why.
+    /// Writes until the connection fails. Returns the reason.
     async fn write(&self, link: &Link, witness: &Witness, backoff: &mut Backoff) -> LinkError {
         loop {
             while self.queue.borrow().is_empty() && !self.roster.is_due() {
@@ -151,10 +153,12 @@ impl EventWriter {
         if !self.stream.settings.events.roster {
             roster = roster::Changes::default();
         }
-        // In this order: whoever dies in between leaves too many in the roster, never too few.
+        // In this order, a node that dies in between leaves too many sessions in the roster rather
+        // than too few.
         self.roster.add(link, roster.begun).await?;
         self.stream.append(link, &entries).await?;
         self.roster.drop_ended(link, roster.ended).await?;
+        // Events leave the queue only now, so that a batch without a reply is sent again.
         let mut queue = self.queue.borrow_mut();
         queue.forget(count);
         queue.push_dropped((self.now)(), unix_millis());
@@ -184,7 +188,7 @@ impl EventWriter {
         entry
     }
 
-    /// Whether an event is written, and not only of use for the roster.
+    /// Whether an event is written to the stream. If not, only the roster needs it.
     fn is_written(&self, kind: EventKind) -> bool {
         match kind {
             EventKind::Connect => self.stream.settings.events.connect,

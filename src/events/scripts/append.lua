@@ -1,8 +1,8 @@
--- Appends events, and drops the oldest beyond so many entries and so many bytes.
+-- Appends events, and drops the oldest ones above a number of entries and of bytes.
 --
--- KEYS  the stream, then marks: a list of "<id of an entry> <bytes up to it>", oldest first, of which
---       the last one moves with the end of the stream
--- ARGV  most entries, most bytes, then for each entry the number of its texts, and these
+-- KEYS  the stream, then marks: a list of "<id of an entry> <bytes up to it>" from the oldest on.
+--       The last mark moves with the end of the stream
+-- ARGV  maximum entries, maximum bytes, then for each entry the number of its texts and the texts
 local stream, marks = unpack(KEYS)
 local entries_max, bytes_max = ARGV[1], tonumber(ARGV[2])
 local ARGV_NAMED = 2
@@ -10,12 +10,13 @@ local function bytes_until(at)
   local mark = redis.pcall('LINDEX', marks, at)
   return type(mark) == 'string' and tonumber(string.match(mark, '^%d+%-%d+ (%d+)$') or nil)
 end
--- What an entry and each of its texts cost beside the text itself, about.
+-- Approximate bytes that an entry and each of its texts cost beside the text itself.
 local ENTRY_BYTES, TEXT_BYTES = 24, 4
 
 local last = bytes_until(-1)
 if not last then
-  -- Nothing is known, or what is there is not ours: what the stream has goes when this much follows.
+  -- There are no marks, or they are not ours. The size of the stream is unknown, so its entries are
+  -- trimmed once `bytes_max` more bytes have followed.
   redis.call('DEL', marks)
 end
 local total, id = last or 0, nil
@@ -30,6 +31,7 @@ while at <= #ARGV do
   at = at + count + 1
 end
 local mark = id .. ' ' .. string.format('%.0f', total)
+-- A mark for each 64th of the limit, so that the list stays short.
 if last and last - (bytes_until(-2) or 0) < bytes_max / 64 then
   redis.call('LSET', marks, -1, mark)
 else
