@@ -1,8 +1,9 @@
-//! One entry of a source: its fields, and the publications that they ask for.
+//! One entry of a source: its fields, and the publications that it requests.
 //!
-//! Either `channel` and `data` (the payload itself) or `b64data` (its base64), with `tags`,
-//! `skip_history` and `idempotency_key` as they like; or `method` (`publish` or `broadcast`) and
-//! `payload`, that method's parameters as the HTTP API takes them. Other fields are ignored.
+//! An entry has a `channel` and a payload, which is `data` itself or the base64 in `b64data`. The
+//! fields `tags`, `skip_history` and `idempotency_key` are optional. Instead, an entry may have a
+//! `method` (`publish` or `broadcast`) and a `payload` with the parameters of that method in the
+//! HTTP API. Other fields are ignored.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +16,16 @@ use crate::limits::REDIS_NUMBER_MAX;
 use crate::mesh::{Asker, Publish};
 use crate::protocol::{PublishParams, boxed_key, boxed_tags, decode_base64, read_params};
 
-/// Place of an entry in its source, where later entries have higher ones. In a stream of Redis:
-/// milliseconds, and a number among those of the same millisecond.
+/// Place of an entry in its source. Later entries have higher places. In a stream of Redis it is
+/// the time in milliseconds, and a number among the entries of that millisecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IngestId(pub u64, pub u64);
 
-/// Fields of an entry with their values, as they stand in it.
+/// Fields of an entry with their values, in the order of the entry.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl IngestId {
-    /// Reads `<milliseconds>-<number>`.
+    /// Parses `<milliseconds>-<number>`.
     pub fn parse(text: &str) -> Option<IngestId> {
         let (millis, number) = text.split_once('-')?;
         Some(IngestId(millis.parse().ok()?, number.parse().ok()?))
@@ -37,12 +38,12 @@ impl std::fmt::Display for IngestId {
     }
 }
 
-/// What an entry asks for: the same for one channel or several.
+/// A request to publish the same data in one or more channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngestRequest {
-    /// Each with the number of its payload.
+    /// Channels, each with the index of its payload.
     channels: Vec<(ChannelName, usize)>,
-    /// One for each type of payload that the channels have.
+    /// One payload for each data type of the channels.
     payloads: Vec<(DataType, Box<[u8]>)>,
     tags: Box<[(Box<str>, Box<str>)]>,
     skip_history: bool,
@@ -50,17 +51,19 @@ pub struct IngestRequest {
 }
 
 impl IngestRequest {
-    /// Reads the fields of the entry `id`. All of it is checked before any is published, so an
-    /// entry that is refused can be corrected and added again.
+    /// Parses the fields of the entry `id`. All publications are checked before any is published,
+    /// so a refused entry can be corrected and added again.
     ///
     /// # Errors
-    /// What can't be published, and why.
+    /// The reason why the entry can't be published.
     pub fn parse(
         id: IngestId,
         fields: &Fields,
         namespaces: &Namespaces,
         bytes_max: usize,
     ) -> Result<IngestRequest, String> {
+        // Scripts in Redis can't distinguish larger numbers, so a new entry could look like a
+        // repeat.
         if id.0.max(id.1) > REDIS_NUMBER_MAX {
             return Err(format!("an id above {REDIS_NUMBER_MAX}: let Redis give ids (XADD … *)"));
         }
@@ -139,7 +142,7 @@ impl IngestRequest {
             skip_history: command.skip_history,
             idempotency_key: command.idempotency_key.clone(),
         };
-        // What each payload takes of a recovery.
+        // Bytes that each payload needs in a recovery.
         let mut lengths = Vec::new();
         for channel in channels {
             if channel.is_empty() {
@@ -160,6 +163,8 @@ impl IngestRequest {
             command.check_recoverable(namespace, lengths[number])?;
             asked.channels.push((ChannelName::new(channel), number));
         }
+        // Only tags can be too long for a record, and all publications share them, so one check is
+        // enough.
         let publication = asked.publication(0, Moment::default());
         if record_fits(asked.channels[0].0.as_str(), &publication) {
             Ok(asked)
@@ -168,12 +173,12 @@ impl IngestRequest {
         }
     }
 
-    /// How many publications it asks for; at least one.
+    /// Returns the number of publications, which is at least one.
     pub fn count(&self) -> usize {
         self.channels.len()
     }
 
-    /// One of them.
+    /// Returns one of the publications.
     pub fn publish(&self, number: usize, now: Moment, asker: Asker) -> Publish {
         Publish {
             channel: self.channels[number].0.clone(),
@@ -195,13 +200,13 @@ impl IngestRequest {
     }
 }
 
-/// The value of the last field that is called so.
+/// Returns the value of the last field with this name.
 fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
     let mut named = fields.iter().rev().filter(|(known, _)| known == name.as_bytes());
     named.next().map(|(_, value)| &value[..])
 }
 
-/// The same as text; empty if there is none.
+/// Returns the value as text, which is empty if there is no such field.
 fn text<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, Unfit> {
     std::str::from_utf8(value(fields, name).unwrap_or_default())
         .map_err(|_| Unfit::bad_request(format!("{name} is not UTF-8")))
@@ -214,7 +219,7 @@ mod tests {
     use crate::limits::RECOVERY_BYTES_MAX;
     use crate::settings::Settings;
 
-    /// `chat` with JSON and `raw` with bytes.
+    /// Namespaces with all data types.
     fn namespaces() -> Namespaces {
         let base = Settings::default().channel.namespaces;
         let base = base.plain();

@@ -1,9 +1,9 @@
-//! Takes publications in from sources to which applications add them: on one node at a time, so
-//! that they keep their order.
+//! Ingests publications from sources to which applications add them. One node at a time reads a
+//! source, so that its publications keep their order.
 //!
-//! `entry` reads an entry, and `queue` keeps the entries that are on their way to the bus. `source`
-//! joins the two with a [`Source`], which knows where entries come from. Another kind of source is
-//! one more file like `redis`.
+//! `entry` parses an entry, and `queue` keeps the entries that are on their way to the bus.
+//! `source` connects the two with a `Source`, which knows where entries come from. Another kind of
+//! source is one more file like `redis`.
 
 mod entry;
 mod queue;

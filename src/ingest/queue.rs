@@ -1,10 +1,10 @@
-//! Entries of a source on their way to the bus: in order, many at once, and again in the
-//! same order from the first one that failed.
+//! Entries of a source on their way to the bus. Many are sent at the same time, in order. After a
+//! failure they are sent again in the same order, from the first one that failed.
 //!
-//! The bus takes of a source only what comes after the last place that it has taken. So
-//! repeating is harmless, but nothing may go past what has failed, or that would count as taken:
-//! after a failure nothing more is sent until every answer is there, and the bus has given back
-//! all that waited behind it.
+//! The bus accepts only publications of a source that come after the last accepted one. So repeats
+//! are harmless, but no publication may overtake a failed one, because the failed one would then
+//! count as accepted. After a failure, nothing more is sent until all answers have arrived and the
+//! bus has given back all publications that waited behind the failed one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,51 +18,51 @@ use crate::limits::{
 use crate::mesh::{Answer, Asker, Publish, Ticket};
 use crate::reason::ClientError;
 
-/// What became of an entry.
+/// Result of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryOutcome {
-    /// It was published.
+    /// All of it was published, and some of it for the first time.
     Published,
     /// All of it had been published before.
     Repeated,
-    /// It can't be: the reason.
+    /// It can't be published, for this reason.
     Refused(String),
 }
 
-/// An entry that is under way.
+/// An entry that is in progress.
 #[derive(Debug)]
 struct InFlight {
     id: IngestId,
     fields: Fields,
     bytes: usize,
-    /// Absent if it can't be published.
+    /// `None` if it can't be published.
     asked: Option<IngestRequest>,
     sent: usize,
     taken: usize,
     repeated: usize,
-    /// Why the bus did not want it, the last time.
+    /// The error with which the bus last refused it.
     refusal: Option<String>,
     tries: usize,
     outcome: Option<EntryOutcome>,
 }
 
-/// See the module.
+/// The entries in progress; see the module.
 #[derive(Debug)]
 pub struct IngestQueue {
     stream: Arc<str>,
     held: VecDeque<InFlight>,
-    /// How many entries were held before the first of those.
+    /// Number of entries that have left `held`.
     before: u64,
-    /// The first entry that may have something to send.
+    /// Index of the first entry that may have something to send.
     next: usize,
-    /// Publications that await an answer, each with the number of its entry.
+    /// Publications that await an answer, with the numbers of their entries.
     waiting: HashMap<Ticket, u64>,
     bytes: usize,
     failed: bool,
 }
 
 impl IngestQueue {
-    /// Nothing of `stream` yet.
+    /// Creates a queue without entries of `stream`.
     pub fn new(stream: Arc<str>) -> IngestQueue {
         IngestQueue {
             stream,
@@ -75,7 +75,7 @@ impl IngestQueue {
         }
     }
 
-    /// Takes the next entry of the stream.
+    /// Adds the next entry of the stream.
     pub fn push(&mut self, id: IngestId, fields: Fields, asked: Result<IngestRequest, String>) {
         let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.bytes += bytes;
@@ -97,7 +97,7 @@ impl IngestQueue {
         });
     }
 
-    /// The next publication to send, whose answer bears `ticket`.
+    /// Returns the next publication to send. Its answer will have `ticket`.
     pub fn send(&mut self, now: Moment, ticket: Ticket) -> Option<(Publish, Once)> {
         if self.failed || self.waiting.len() >= INGEST_PUBLICATIONS_MAX {
             return None;
@@ -119,12 +119,12 @@ impl IngestQueue {
         }
     }
 
-    /// What became of the publication with `ticket`.
+    /// Handles the answer to the publication with `ticket`.
     pub fn on_answer(&mut self, ticket: Ticket, answer: &Answer) {
         let Some(number) = self.waiting.remove(&ticket) else {
             panic!("{ticket:?} is not awaited");
         };
-        // An entry is taken out when it has an outcome, and that is after all answers.
+        // An entry leaves the queue only with an outcome, and gets one only after all its answers.
         let Some(held) = self.held.get_mut((number - self.before) as usize) else {
             panic!("the entry of {ticket:?} is not held any more");
         };
@@ -134,6 +134,7 @@ impl IngestQueue {
                 held.taken += 1;
                 held.repeated += 1;
             }
+            // The entry is not at fault, so this does not count as one of its tries.
             Answer::Error(ClientError::BusUnavailable | ClientError::ResultUnknown) => {
                 self.failed = true;
             }
@@ -153,7 +154,7 @@ impl IngestQueue {
         }
     }
 
-    /// The oldest entry, if it is done.
+    /// Removes the oldest entry and returns it, if it is done.
     pub fn take_done(&mut self) -> Option<(IngestId, Fields, EntryOutcome)> {
         let outcome = self.held.front_mut()?.outcome.take()?;
         let held = self.held.pop_front()?;
@@ -164,12 +165,13 @@ impl IngestQueue {
         Some((held.id, held.fields, outcome))
     }
 
-    /// Whether something has failed and all answers are there, so that it may be repeated.
+    /// Whether something has failed and all answers have arrived, so that entries can be sent
+    /// again.
     pub fn is_stuck(&self) -> bool {
         self.failed && self.waiting.is_empty()
     }
 
-    /// Begins anew with the oldest entry that is not done.
+    /// Starts over with the oldest entry that is not done.
     pub fn repeat(&mut self) {
         assert!(self.failed, "nothing is to be sent again");
         assert!(self.waiting.is_empty(), "what is under way could be overtaken");
@@ -191,7 +193,7 @@ impl IngestQueue {
         !self.failed && self.held.len() < INGEST_ENTRIES_MAX && self.bytes < INGEST_BYTES_MAX
     }
 
-    /// Whether nothing is under way.
+    /// Whether no entry is in progress.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -219,7 +221,7 @@ mod tests {
         intake
     }
 
-    /// Sends all that may be sent, with tickets from `first`; answers the places.
+    /// Sends all that may be sent, with tickets from `first`. Returns the places.
     fn send(intake: &mut IngestQueue, first: u64) -> Vec<(u64, u32)> {
         let sent = (first..).map_while(|ticket| intake.send(Moment::default(), Ticket(ticket)));
         let place = |(_, once)| match once {

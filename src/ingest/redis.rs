@@ -1,7 +1,7 @@
-//! Streams of Redis as sources. A lease says which node reads a stream. Its holder reads with a
-//! script that looks at the lease, so a node that lost it without noticing reads nothing. Entries
-//! that such a node has read before may still reach the bus from both: in the same order, and the
-//! second time as repeats.
+//! Streams of Redis as sources. A lease decides which node reads a stream. The holder reads with a
+//! script that checks the lease, so a node that has lost it without noticing reads nothing more.
+//! Entries that such a node has read before may still reach the bus from both nodes. They come in
+//! the same order, and the bus recognises repeats.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -21,22 +21,22 @@ use crate::metrics::BridgeCounters;
 use crate::redis::{self, Link, LinkError, Witness, not_an_answer};
 use crate::settings::Settings;
 
-/// An error of a script for the lease's holder begins so if that is another node.
+/// Prefix of the errors of `leased.lua` if another node has the lease.
 const UNLEASED: &str = "UNLEASED";
 
-/// The leases of this node, and what all its streams share.
+/// The leases of this node, and everything that its streams share.
 pub(crate) struct Leases {
     redis: Rc<redis::Handle>,
     settings: Arc<Settings>,
     counters: Arc<BridgeCounters>,
-    /// The value of a lease that is this node's: no other process has it.
+    /// The value of this node's leases. No other process uses it.
     token: Vec<u8>,
-    /// This node stops, and takes none any more.
+    /// Whether this node is stopping and takes no leases any more.
     leaving: Cell<bool>,
 }
 
 impl Leases {
-    /// None is held yet.
+    /// Creates the state without leases.
     pub(crate) fn new(
         redis: &Rc<redis::Handle>,
         settings: &Arc<Settings>,
@@ -51,19 +51,19 @@ impl Leases {
         }
     }
 
-    /// From now on no lease is taken any more.
+    /// Stops this node from taking leases.
     pub(crate) fn set_leaving(&self) {
         self.leaving.set(true);
     }
 
-    /// Gives up the leases of this node: another one need not wait until they run out.
+    /// Gives up the leases of this node, so that another one need not wait until they expire.
     pub(crate) async fn give_up(&self, link: &Link) {
         assert!(self.leaving.get(), "or they would be taken again at once");
         for stream in &self.settings.redis.ingest {
             let lease = self.redis.keys().lease(stream);
             let names = vec![lease.clone(), stream.as_bytes().to_vec()];
             let args = vec![self.token.clone(), b"DEL".to_vec(), lease];
-            // What can't be given up runs out.
+            // A lease that can't be given up expires.
             link.script(Script::Leased, names, args).await.map(drop).unwrap_or_default();
         }
     }
@@ -75,8 +75,9 @@ pub(crate) struct RedisStream<'a> {
     link: Link,
     name: &'a str,
     key: &'a [u8],
-    /// The consumer group, and its only consumer: entries that one node has not finished are the
-    /// next one's. Nodes of another prefix have another one.
+    /// The consumer group, and also the name of its only consumer. The next node reads as the same
+    /// consumer, so it gets the entries that this one has not finished. Nodes with another prefix
+    /// have another group.
     group: &'a [u8],
     lease: Vec<u8>,
     renewed: Cell<Instant>,
@@ -84,20 +85,20 @@ pub(crate) struct RedisStream<'a> {
     cursor: Cursor,
 }
 
-/// Where the next read begins.
+/// The position of the next read.
 #[derive(Default)]
 struct Cursor {
-    /// The last entry that was read again because it is not done. Absent when all were.
+    /// The last pending entry that was read again. `None` if there are no more.
     undone: Option<IngestId>,
     /// The last entry that the stream is known to have had.
     seen: IngestId,
-    /// Entries that the next page may have. At first one: nothing is known of how long they are,
-    /// and a page that takes longer than a read may would be asked for again for ever.
+    /// Maximum number of entries in the next page. At first it is one, because the length of
+    /// entries is unknown: a page that exceeds the timeout of a read would be requested forever.
     count: usize,
 }
 
 impl RedisStream<'_> {
-    /// Publishes what a stream has: for ever.
+    /// Publishes the entries of a stream. Never returns.
     pub(crate) async fn ingest(leases: Rc<Leases>, bus: Rc<Bus>, stream: Arc<str>) {
         let ingest = Ingest {
             name: Arc::clone(&stream),
@@ -140,11 +141,12 @@ impl RedisStream<'_> {
     async fn renew(&self) -> Result<(), LinkError> {
         let (asked, millis) = (Instant::now(), INGEST_LEASE.as_millis().to_string());
         self.leased(&[b"PEXPIRE", &self.lease, millis.as_bytes()]).await?;
+        // The time of the request, because the lease may have been renewed as early as that.
         self.renewed.set(asked);
         Ok(())
     }
 
-    /// Carries out a command if this node has the lease.
+    /// Runs a command, if this node has the lease.
     async fn leased(&self, command: &[&[u8]]) -> Result<Reply, LinkError> {
         let keys = vec![self.lease.clone(), self.key.to_vec()];
         self.link.script(Script::Leased, keys, args(&self.leases.token, command)).await
@@ -164,7 +166,7 @@ impl Source for RedisStream<'_> {
         if self.link.call("SET", &self.lease, args).await? != Reply::Nil {
             return Ok(Turn::Ours);
         }
-        // It may be this node's still, from a connection that has failed.
+        // This node may still have it, from a connection that has failed.
         match self.renew().await {
             Ok(()) => Ok(Turn::Ours),
             Err(error) if error.is(UNLEASED) => Ok(Turn::Others),
@@ -172,7 +174,7 @@ impl Source for RedisStream<'_> {
         }
     }
 
-    /// Makes the group, and what all its consumers have not finished this one's.
+    /// Creates the group, and gets the entries that its consumers have not finished.
     async fn begin(&mut self) -> Result<(), SourceError> {
         let create: [&[u8]; 4] = [self.key, self.group, b"0", b"MKSTREAM"];
         match self.link.call("XGROUP", self.key, args(b"CREATE", &create)).await {
@@ -194,7 +196,7 @@ impl Source for RedisStream<'_> {
             ];
             let reply = self.leased(&[&claim[..], &[b"JUSTID"]].concat()).await?;
             let list = reply.list().unwrap_or_default();
-            // Redis 7 says which were deleted; an older one shows that when they are read.
+            // Redis 7 reports deleted entries here. Older versions show them when they are read.
             let deleted = list.get(2).and_then(Reply::list).map_or(0, <[Reply]>::len);
             self.leases.counters.ingest_deleted.add(deleted as u64);
             from = list.first().and_then(Reply::bytes).ok_or_else(|| not_an_answer(&reply))?.into();
@@ -203,7 +205,8 @@ impl Source for RedisStream<'_> {
             }
             self.renew_in_time().await?;
         }
-        // What comes after this one is news, so it is looked for before the first read of news.
+        // Entries after this one are new. It is looked up before the first read of new entries, so
+        // that `wait_for_news` misses none.
         let last: [&[u8]; 4] = [b"+", b"-", b"COUNT", b"1"];
         let reply = self.link.call("XREVRANGE", self.key, args(self.key, &last)).await?;
         let id = reply.list().and_then(|list| list.first()).and_then(Reply::list);
@@ -235,7 +238,7 @@ impl Source for RedisStream<'_> {
         let reply = self.leased(&command).await?;
         let entries = read_entries(&reply).ok_or_else(|| not_an_answer(&reply))?;
         let Some((last, _)) = entries.last() else {
-            // After what was not done come news.
+            // After the pending entries come the new ones.
             let is_over = self.cursor.undone.take().is_none();
             return Ok(if is_over { Page::End } else { Page::Entries(Vec::new()) });
         };
@@ -263,7 +266,7 @@ impl Source for RedisStream<'_> {
         Ok(Page::Entries(page))
     }
 
-    /// This takes no entry: that is the script's.
+    /// Only waits. Entries are taken by the script, which checks the lease.
     async fn wait_for_news(&mut self) -> Result<(), SourceError> {
         let (millis, seen) = (BUS_BLOCK.as_millis().to_string(), self.cursor.seen.to_string());
         let options: [&[u8]; 7] =
@@ -275,7 +278,8 @@ impl Source for RedisStream<'_> {
         Ok(())
     }
 
-    /// What is published elsewhere may be lost with that server: they must be one.
+    /// Publications on another server may be lost with it, so the bus must be on the server of the
+    /// stream.
     fn may_acknowledge(&self) -> bool {
         self.witness.agrees()
     }
@@ -299,7 +303,7 @@ impl Source for RedisStream<'_> {
         }
         self.link.call("XADD", &dead, args).await?;
         self.leases.counters.ingest_parked.add(1);
-        // Not the reason, which may quote a payload.
+        // The reason is not logged, because it may quote a payload.
         let name = self.name;
         let text = format!("{name} {id} is in {name}:dead");
         self.leases
@@ -326,8 +330,8 @@ impl From<LinkError> for SourceError {
     }
 }
 
-/// Entries of one stream as XREAD and XREADGROUP answer them. Those without fields were deleted
-/// before they were done. Absent if the answer is none.
+/// Parses the reply to XREAD or XREADGROUP for one stream. Entries without fields were deleted
+/// before they were done. Returns `None` if the reply has another form.
 pub fn read_entries(reply: &Reply) -> Option<Vec<(IngestId, Option<Fields>)>> {
     if *reply == Reply::Nil {
         return Some(Vec::new());

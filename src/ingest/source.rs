@@ -1,5 +1,5 @@
-//! Reads a source, publishes its entries, and acknowledges them. A source says where entries come
-//! from; the order, repeats and bounds are the same for all.
+//! Reads a source, publishes its entries, and acknowledges them. A source only knows where entries
+//! come from. Order, repeats and limits are the same for all sources.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,69 +14,69 @@ use crate::metrics::BridgeCounters;
 use crate::redis::Backoff;
 use crate::settings::Settings;
 
-/// Why a source can't be read any more.
+/// Reason why a source can't be read any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SourceError {
-    /// It is another node's turn.
+    /// Another node has the turn.
     #[error("another node reads it")]
     NotOurTurn,
-    /// The connection is of no use any more.
+    /// The connection can't be used any more, for this reason.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Whose turn it is.
+/// The node that may read a source now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// This node's, until [`SourceError::NotOurTurn`].
+    /// This node, until [`SourceError::NotOurTurn`].
     Ours,
-    /// Another node's.
+    /// Another node.
     Others,
 }
 
 /// The next entries of a source.
 #[derive(Debug)]
 pub(super) enum Page {
-    /// These, of which there may be none, and perhaps more.
+    /// Entries, possibly none. More may follow.
     Entries(Vec<(IngestId, Fields)>),
-    /// There are no more at present.
+    /// There are no more entries at present.
     End,
 }
 
-/// Something that publications are read from, on one connection.
+/// A source of publications, on one connection.
 ///
-/// Entries come in the order of their ids, and have the same ids when they are read again. What was
-/// not acknowledged is read again by the next node whose turn it is.
+/// Entries come in the order of their ids, and have the same ids when they are read again. Entries
+/// that were not acknowledged are read again by the next node that has the turn.
 pub(super) trait Source {
-    /// Asks for this node's turn. Waits for ever once this node stops.
+    /// Tries to get the turn for this node. Never returns once this node stops.
     async fn take_turn(&mut self) -> Result<Turn, SourceError>;
 
-    /// Begins with the oldest entry that is not acknowledged.
+    /// Starts with the oldest entry that is not acknowledged.
     async fn begin(&mut self) -> Result<(), SourceError>;
 
-    /// Does what is to be done once in a while to keep the turn.
+    /// Keeps the turn. It is called often, and acts only when that is due.
     async fn keep_turn(&mut self) -> Result<(), SourceError>;
 
     /// Reads the next entries.
     async fn read(&mut self) -> Result<Page, SourceError>;
 
-    /// Waits for an entry after the last one, or for some time.
+    /// Waits for an entry after the last one, but only for some time.
     async fn wait_for_news(&mut self) -> Result<(), SourceError>;
 
     /// Whether entries may be acknowledged now.
     fn may_acknowledge(&self) -> bool;
 
-    /// Puts an entry aside that can't be published, with the `reason`.
+    /// Sets an entry aside that can't be published, with the `reason`.
     async fn park(&mut self, id: IngestId, fields: Fields, reason: &str)
     -> Result<(), SourceError>;
 
-    /// These entries need not be read again.
+    /// Acknowledges these entries, so that they are not read again.
     async fn acknowledge(&mut self, done: &[IngestId]) -> Result<(), SourceError>;
 }
 
-/// Publishes what one source has, over all its connections.
+/// Publishes the entries of one source, over all its connections.
 pub(super) struct Ingest {
-    /// Names the source, for the bus and for people.
+    /// Name of the source, for the bus and for messages.
     pub(super) name: Arc<str>,
     pub(super) bus: Rc<Bus>,
     pub(super) settings: Arc<Settings>,
@@ -84,7 +84,7 @@ pub(super) struct Ingest {
 }
 
 impl Ingest {
-    /// Connects, publishes until the connection fails, and begins anew: for ever.
+    /// Connects, publishes until the connection fails, and starts over. Never returns.
     pub(super) async fn run<S: Source>(
         &self,
         connect: impl AsyncFn() -> Result<S, SourceError>,
@@ -112,12 +112,12 @@ impl Ingest {
 struct Connected<'a, S> {
     ingest: &'a Ingest,
     source: S,
-    /// Whether it can be read: by this node or, as far as it knows, by another one.
+    /// Whether the source can be read, by this node or presumably by another one.
     reading: &'a Success<'a>,
 }
 
 impl<S: Source> Connected<'_, S> {
-    /// Publishes whenever it is this node's turn; returns why that has ended.
+    /// Publishes whenever this node has the turn. Returns the error that ended the connection.
     async fn take_turns(&mut self, backoff: &mut Backoff) -> SourceError {
         loop {
             if let Err(error) = self.await_turn().await {
@@ -138,14 +138,14 @@ impl<S: Source> Connected<'_, S> {
 
     async fn await_turn(&mut self) -> Result<(), SourceError> {
         while self.source.take_turn().await? == Turn::Others {
-            // It is for another node to say whether the stream can be read.
+            // The node that has the turn reports whether the stream can be read.
             self.reading.succeed();
             sleep(INGEST_LEASE_LOOK).await;
         }
         Ok(())
     }
 
-    /// Publishes; returns why that has ended.
+    /// Publishes until the turn or the connection ends. Returns the reason.
     async fn take_in(&mut self) -> SourceError {
         if let Err(error) = self.source.begin().await {
             return error;
@@ -160,7 +160,7 @@ impl<S: Source> Connected<'_, S> {
         }
     }
 
-    /// Sends what can be sent, ends what is done, and reads more, or waits.
+    /// Sends publications, finishes entries, and reads more or waits.
     async fn step(
         &mut self,
         queue: &mut IngestQueue,
@@ -175,18 +175,18 @@ impl<S: Source> Connected<'_, S> {
             sleep(INGEST_RETRY_PAUSE).await;
             queue.repeat();
         } else if queue.has_room() && self.read(queue).await? {
-            // There may be more.
+            // More entries may follow, so the next step comes at once.
         } else if queue.is_empty() {
             self.source.wait_for_news().await?;
         } else {
-            // Also for entries that come meanwhile.
+            // New entries do not end this wait, so it is short.
             timeout(RETRY_INTERVAL, mailbox.news()).await.unwrap_or_default();
         }
         Ok(())
     }
 
-    /// Hands the bus what it has room for. Nothing is awaited between an answer and the next
-    /// publication, so none goes past one that has failed.
+    /// Passes publications to the bus while it has room. Nothing is awaited between an answer and
+    /// the next publication, so no publication overtakes a failed one.
     fn send(&self, queue: &mut IngestQueue, mailbox: &Rc<Mailbox>) {
         let bus = &self.ingest.bus;
         loop {
@@ -202,7 +202,7 @@ impl<S: Source> Connected<'_, S> {
         }
     }
 
-    /// Ends what is done.
+    /// Acknowledges entries that are done.
     async fn settle(&mut self, queue: &mut IngestQueue) -> Result<(), SourceError> {
         let counters = &self.ingest.counters;
         let mut done = Vec::new();
@@ -210,6 +210,7 @@ impl<S: Source> Connected<'_, S> {
             match outcome {
                 EntryOutcome::Published => counters.ingest_published.add(1),
                 EntryOutcome::Repeated => counters.ingest_repeated.add(1),
+                // It is set aside before it is acknowledged, so it can't be lost.
                 EntryOutcome::Refused(reason) => self.source.park(id, fields, &reason).await?,
             }
             done.push(id);
@@ -220,7 +221,7 @@ impl<S: Source> Connected<'_, S> {
         self.source.acknowledge(&done).await
     }
 
-    /// Reads a page. Returns false if there is nothing.
+    /// Reads a page. Returns false if there are no entries at present.
     async fn read(&mut self, queue: &mut IngestQueue) -> Result<bool, SourceError> {
         let Page::Entries(entries) = self.source.read().await? else { return Ok(false) };
         let settings = &self.ingest.settings;
@@ -233,7 +234,7 @@ impl<S: Source> Connected<'_, S> {
     }
 }
 
-/// Counts a stream that is ingested, for as long as it lives.
+/// Counts an ingested stream as active while this value lives.
 struct Active<'a>(&'a BridgeCounters);
 
 impl<'a> Active<'a> {

@@ -1,4 +1,4 @@
-//! A source that is a list: what is asked of it, and in which order.
+//! A source that is a list. The tests check which calls it gets, and in which order.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use crate::mesh::{HomeMap, Inbox, Lane, Outbound, ShardLane, ShardMail, ToContro
 use crate::redis::Handle;
 use crate::secret::NodeSecret;
 
-/// Nobody sleeps.
+/// A waker that wakes nothing, because no task sleeps.
 #[derive(Debug)]
 struct Awake;
 
@@ -78,7 +78,7 @@ impl Source for List<'_> {
     }
 }
 
-/// A bus of one stream, and the inboxes of its shard and of control.
+/// Returns a bus with one stream, and the inboxes of its shard and of control.
 fn bus(settings: &Arc<Settings>) -> (Rc<Bus>, (Inbox<ShardMail>, Inbox<ToControl>)) {
     let (shard_inbox, shard) = Inbox::new(8);
     let (control_inbox, control) = Inbox::new(8);
@@ -94,7 +94,7 @@ fn bus(settings: &Arc<Settings>) -> (Rc<Bus>, (Inbox<ShardMail>, Inbox<ToControl
     (Rc::new(Bus::new(options)), (shard_inbox, control_inbox))
 }
 
-/// Has the next batch appended, and read back.
+/// Appends the next batch, and reads it back.
 async fn append(bus: &Bus) {
     let start = EntryId { epoch: 9, number: 0 };
     let run = RunId::new(1);
