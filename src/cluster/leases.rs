@@ -1,4 +1,4 @@
-//! The leases of nodes, as Redis keeps them: a sorted set, by the time at which they end.
+//! Leases of nodes in Redis: a sorted set by the times at which they end.
 
 use std::collections::HashMap;
 
@@ -6,33 +6,33 @@ use crate::bus::{Keys, Reply};
 use crate::limits::{NODE_LEASE, NODE_LOOKS};
 use crate::redis::{Link, LinkError, not_an_answer};
 
-/// Renews a lease, if one is named, and says who has one that holds and whose has run out, by the
+/// Renews a lease, if one is named, and returns which leases hold and which have expired, by the
 /// clock of Redis.
 const LEASE: &str = include_str!("scripts/lease.lua");
 
-/// Takes over a lease that has run out.
+/// Claims a lease that has expired.
 const CLAIM: &str = include_str!("scripts/claim.lua");
 
-/// The name of a lease begins so while another node reports the end of its own.
+/// Prefix of a lease's name while another node reports the end of its node.
 const CLAIMED: &str = "lost:";
 
-/// Name of a lease: all that a survivor must know of a node that is gone.
+/// The name of a lease. It has everything that a survivor needs to know about a lost node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lease {
-    /// The node.
+    /// Id of the node.
     pub(crate) uid: String,
-    /// When its process began, in milliseconds since 1970; 0 if the name does not say it.
+    /// When its process started, in milliseconds since 1970; 0 if the name does not contain it.
     pub(crate) boot: u64,
     name: String,
 }
 
 impl Lease {
-    /// Of the node `uid`, whose process began at `boot`.
+    /// Creates the lease of the node `uid`, whose process started at `boot`.
     pub(crate) fn new(uid: &str, boot: u64) -> Lease {
         Lease { uid: uid.to_owned(), boot, name: format!("{uid}:{boot}") }
     }
 
-    /// Reads a name, of a lease that is claimed or not.
+    /// Parses the name of a lease, claimed or not.
     fn parse(name: &str) -> Lease {
         let name = name.strip_prefix(CLAIMED).unwrap_or(name);
         let (uid, boot) = name.split_once(':').unwrap_or((name, ""));
@@ -40,47 +40,47 @@ impl Lease {
         Lease { uid: uid.to_owned(), boot, name: name.to_owned() }
     }
 
-    /// What it is called.
+    /// Returns the name of the lease.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is called while another node reports the end of its own.
+    /// Returns its name while another node reports the end of this lease's node.
     pub(super) fn claimed(&self) -> String {
         format!("{CLAIMED}{}", self.name)
     }
 }
 
-/// Leases as they are, by their names.
+/// All leases, by name.
 pub(crate) struct Leases {
-    /// Those that hold.
+    /// Leases that hold.
     living: Vec<String>,
-    /// Those that have run out.
+    /// Leases that have expired.
     pub(super) over: Vec<String>,
-    /// The one that was renewed was not among them.
+    /// Whether the lease that was renewed did not exist before.
     pub(super) new: bool,
 }
 
 impl Leases {
-    /// Whether the node lives that has this lease.
+    /// Whether the node with this lease is alive.
     pub(crate) fn has_living(&self, lease: &Lease) -> bool {
         self.living.contains(&lease.name)
     }
 
-    /// Whether another node reports the end of the one that has this lease.
+    /// Whether another node reports the end of the node with this lease.
     pub(super) fn has_claimed(&self, lease: &Lease) -> bool {
         let claimed = lease.claimed();
         self.living.contains(&claimed) || self.over.contains(&claimed)
     }
 
-    /// The nodes that live.
+    /// Returns the nodes that are alive.
     pub(super) fn living_uids(&self) -> impl Iterator<Item = &str> {
         let nodes = self.living.iter().filter(|name| !name.starts_with(CLAIMED));
         nodes.map(|name| name.split_once(':').map_or(&name[..], |(uid, _)| uid))
     }
 }
 
-/// Renews the lease called `name` unless that is empty; returns all leases.
+/// Renews the lease called `name`, unless that is empty, and returns all leases.
 pub(super) async fn look(keys: &Keys, link: &Link, name: &str) -> Result<Leases, LinkError> {
     let key = nodes_key(keys);
     let time = NODE_LEASE.as_millis().to_string().into_bytes();
@@ -99,8 +99,8 @@ pub(super) async fn look(keys: &Keys, link: &Link, name: &str) -> Result<Leases,
     Ok(Leases { living, over, new: new > 0 })
 }
 
-/// Claims the lease called `name`, which has run out; absent if another node was first, or its node
-/// lives after all.
+/// Claims the expired lease called `name`. Returns `None` if another node was first, or if its node
+/// is alive after all.
 pub(super) async fn claim(
     keys: &Keys,
     link: &Link,
@@ -126,13 +126,14 @@ fn nodes_key(keys: &Keys) -> Vec<u8> {
     keys.other("nodes")
 }
 
-/// Leases that were over in each of the last looks, and in how many.
+/// Leases that were expired at the last checks, each with the number of checks in a row.
 #[derive(Default)]
 pub(super) struct Over(HashMap<String, u32>);
 
 impl Over {
-    /// Takes those that are over in one more look. Returns those that are too often: whoever lives
-    /// renews its lease between two looks.
+    /// Adds the expired leases of one more check. Returns those that were expired in [`NODE_LOOKS`]
+    /// checks in a row. One check is not enough: a step of Redis' clock ends all leases, but living
+    /// nodes renew theirs.
     pub(super) fn look(&mut self, over: Vec<String>) -> Vec<String> {
         let before = std::mem::take(&mut self.0);
         let looks = |lease: &String| before.get(lease).map_or(1, |looks| looks.saturating_add(1));

@@ -1,4 +1,4 @@
-//! This node among the others: who they are, by leases in Redis, and requests between them.
+//! The cluster: nodes, which are known by their leases in Redis, and requests between them.
 
 mod leases;
 mod nodes;

@@ -1,4 +1,4 @@
-//! Which nodes there are: each holds a lease in Redis, with its description beside it.
+//! The nodes of the cluster. Each one holds a lease in Redis, with its description beside it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,56 +13,57 @@ use crate::limits::{
 use crate::mesh::ClusterAnswer;
 use crate::redis::{self, Backoff, Link, LinkError, Witness};
 
-/// Streams that a node must read before others may count on its answers.
+/// Number of streams that a node must read before others may rely on its answers.
 pub(super) const LISTENING_STREAMS: u8 = 2;
 
-/// What other nodes are told of this one.
+/// Description of this node for the others.
 pub struct NodeCard {
-    /// Differs from node to node and from start to start.
+    /// Id of the node, which differs between nodes and starts.
     pub uid: String,
-    /// When the process began, in milliseconds since 1970.
+    /// When the process started, in milliseconds since 1970.
     pub boot: u64,
-    /// How `info` shows it, as JSON.
+    /// Returns the node as `info` shows it, as JSON.
     pub describe: Box<dyn Fn() -> String + Send>,
 }
 
-/// What a node learns of itself and of others from the leases.
+/// News about this node or others, from the leases.
 pub(crate) enum NodeNews {
-    /// This node's lease was gone: another node may have taken this one for dead, or Redis has lost
-    /// what it had. What is kept there of this node must be written again.
+    /// This node's lease was missing: another node may have counted this one as lost, or Redis has
+    /// lost data. Everything that Redis keeps about this node must be written again.
     Forgotten,
-    /// The leases with these names have run out for good.
+    /// The leases with these names have expired for good.
     Lost {
-        /// The connection on which that was found.
+        /// The connection on which this was found.
         link: Rc<Link>,
-        /// The leases.
+        /// Names of the leases.
         leases: Vec<String>,
     },
 }
 
-/// This node among the others.
+/// The nodes that this one knows of, and its own lease.
 pub(crate) struct Nodes {
     redis: Rc<redis::Handle>,
     card: NodeCard,
-    /// This node's own.
+    /// The lease of this node.
     lease: Lease,
-    /// The connection for requests to other nodes and for leases, while there is one.
+    /// The connection for leases and for requests to other nodes, while there is one.
     link: RefCell<Option<Rc<Link>>>,
-    /// Streams of this node's that are being read: it counts as alive when it can be spoken to.
+    /// Number of this node's streams that are being read. The node holds a lease only while it can
+    /// be reached.
     listening: Cell<u8>,
-    /// From when on leases that have run out are taken for nodes that are gone.
+    /// Time from which an expired lease means that its node is lost.
     reports_lost_from: Cell<Option<Instant>>,
     /// When the lease was last known to be renewed.
     renewed: Cell<Option<Instant>>,
-    /// Leases that were over in the last looks.
+    /// Leases that were expired at the last checks.
     over: RefCell<Over>,
-    /// What is kept of this node in Redis must be written again.
+    /// Whether the data about this node in Redis must be written again.
     forgotten: Cell<bool>,
-    /// This node stops, and holds no lease any more.
+    /// Whether this node is stopping and holds no lease any more.
     leaving: Cell<bool>,
 }
 
-/// For as long as it lives, one more stream of this node's is being read.
+/// Counts one of this node's streams as being read, while this value lives.
 pub(super) struct Listening<'a>(&'a Nodes);
 
 impl Drop for Listening<'_> {
@@ -72,7 +73,7 @@ impl Drop for Listening<'_> {
 }
 
 impl Nodes {
-    /// Knows of no node yet. Others are told what is on `card`.
+    /// Creates the state, which knows no nodes yet. Others get the description on `card`.
     pub(crate) fn new(redis: Rc<redis::Handle>, card: NodeCard) -> Nodes {
         Nodes {
             redis,
@@ -88,17 +89,17 @@ impl Nodes {
         }
     }
 
-    /// This node's lease, and with it its name and the beginning of its process.
+    /// Returns this node's lease, which has its id and the start of its process.
     pub(crate) fn lease(&self) -> &Lease {
         &self.lease
     }
 
-    /// The connection for requests to other nodes, while there is one.
+    /// Returns the connection for requests to other nodes, while there is one.
     pub(crate) fn link(&self) -> Option<Rc<Link>> {
         self.link.borrow().clone()
     }
 
-    /// The connection, for which a request waits a little: Redis may be on its way back.
+    /// Returns the connection, and waits for it until `deadline` if Redis is on its way back.
     pub(super) async fn linked(&self, deadline: Instant) -> Option<Rc<Link>> {
         while self.link().is_none() && Instant::now() < deadline {
             tokio::time::sleep(RETRY_INTERVAL).await;
@@ -106,41 +107,41 @@ impl Nodes {
         self.link()
     }
 
-    /// Whether others know of this node, and so will miss it.
+    /// Whether others know of this node, and so would report its loss.
     pub(crate) fn is_known(&self) -> bool {
         self.renewed.get().is_some()
     }
 
-    /// One of the streams of this node is being read from now on.
+    /// Counts one of this node's streams as being read from now on.
     pub(super) fn listen(&self) -> Listening<'_> {
         assert!(self.listening.get() < LISTENING_STREAMS, "each stream has one reader");
         self.listening.set(self.listening.get() + 1);
         Listening(self)
     }
 
-    /// From now on the lease is not renewed any more.
+    /// Stops the renewal of the lease.
     pub(crate) fn set_leaving(&self) {
         self.leaving.set(true);
     }
 
-    /// Gives the lease up: the node is gone, and not lost.
+    /// Gives up the lease, so that this node counts as stopped and not as lost.
     pub(crate) async fn leave(&self, link: &Link) {
         assert!(self.leaving.get(), "or it would be taken again at once");
         let keys = self.redis.keys();
-        // What can't be removed runs out.
+        // A lease that can't be removed expires.
         leases::remove(keys, link, self.lease.name()).await.unwrap_or_default();
         let key = node_key(keys, &self.lease.uid);
         link.call("DEL", &key, vec![key.clone()]).await.map(drop).unwrap_or_default();
     }
 
-    /// This node could not renew its lease for a while, or begins. Others may not have been able to
-    /// either, and get the time to do so.
+    /// Delays reports of lost nodes, because this node starts, or could not renew its lease for a
+    /// while. Others may have had the same problem, and need time to renew theirs.
     fn watch_anew(&self) {
         let grace = if self.reports_lost_from.get().is_some() { NODE_GRACE } else { NODE_LEASE };
         self.reports_lost_from.set(Some(Instant::now() + grace));
     }
 
-    /// Whether a lease that has run out means that its node is gone.
+    /// Whether an expired lease means that its node is lost.
     fn may_report_lost(&self) -> bool {
         self.reports_lost_from.get().is_some_and(|from| Instant::now() >= from)
     }
@@ -152,7 +153,7 @@ fn node_key(keys: &Keys, uid: &str) -> Vec<u8> {
 
 /// Holding the lease.
 impl Nodes {
-    /// Holds the lease, and tells what it learns: for ever.
+    /// Holds the lease and passes news to `tell`. Never returns.
     pub(crate) async fn run(&self, tell: impl Fn(NodeNews)) {
         let (mut backoff, witness) = (Backoff::new(), self.redis.witness());
         loop {
@@ -183,7 +184,7 @@ impl Nodes {
         let described = (self.card.describe)().into_bytes();
         let args = vec![key.clone(), described, b"PX".to_vec(), lease];
         link.call("SET", &key, args).await?;
-        // What was given up meanwhile is not taken again.
+        // A lease that was given up meanwhile is not taken again.
         let name = if self.leaving.get() { "" } else { self.lease.name() };
         leases::look(keys, link, name).await
     }
@@ -198,7 +199,7 @@ struct Holder<'a, T> {
 }
 
 impl<T: Fn(NodeNews)> Holder<'_, T> {
-    /// Holds the lease until the connection fails; returns why.
+    /// Holds the lease until the connection fails. Returns the reason.
     async fn hold(&self, backoff: &mut Backoff) -> LinkError {
         let mut renewed = None::<Instant>;
         loop {
@@ -228,11 +229,12 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
         }
     }
 
-    /// Tells if this node's lease was gone, be it that another node took this one for dead or that
-    /// Redis lost it: as soon as nobody reports the end of this one any more.
+    /// Reports that this node's lease was missing, because another node counted this one as lost or
+    /// Redis lost the lease. It waits until no other node reports the end of this one any more.
     fn note_own(&self, leases: &Leases) {
         let nodes = self.nodes;
-        // The lease may have been renewed by a call whose answer did not arrive.
+        // A call without a reply may have renewed the lease, so the time since the last renewal
+        // counts too.
         let last = nodes.renewed.replace(Some(Instant::now()));
         if leases.new || last.is_some_and(|at| at.elapsed() > 2 * NODE_RENEWAL) {
             nodes.forgotten.set(true);
@@ -251,21 +253,21 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
     }
 }
 
-/// Asking for the others.
+/// Finding the other nodes.
 impl Nodes {
-    /// All leases.
+    /// Returns all leases.
     pub(crate) async fn leases(&self, link: &Link) -> Result<Leases, LinkError> {
         leases::look(self.redis.keys(), link, "").await
     }
 
-    /// The other nodes that live.
+    /// Returns the other nodes that are alive.
     pub(super) async fn others(&self, link: &Link) -> Result<Vec<String>, LinkError> {
         let leases = self.leases(link).await?;
         let others = leases.living_uids().filter(|uid| *uid != self.lease.uid);
         Ok(others.map(str::to_owned).collect())
     }
 
-    /// Reads the descriptions of the other nodes that live.
+    /// Reads the descriptions of the other nodes that are alive.
     pub(super) async fn describe_others(&self) -> ClusterAnswer {
         let deadline = Instant::now() + CLUSTER_TIMEOUT;
         let Some(link) = self.linked(deadline).await else {
@@ -288,15 +290,15 @@ impl Nodes {
     }
 }
 
-/// Leases of nodes that are gone.
+/// Leases of lost nodes.
 impl Nodes {
-    /// Claims the lease called `name`, which has run out, for as long as a lease lasts; absent if
-    /// another node was first, or its node lives after all.
+    /// Claims the expired lease called `name`, for the time of one lease. Returns `None` if another
+    /// node was first, or if its node is alive after all.
     pub(crate) async fn claim(&self, link: &Link, name: &str) -> Result<Option<Lease>, LinkError> {
         leases::claim(self.redis.keys(), link, name).await
     }
 
-    /// All leases, after the claim of `lease` was renewed.
+    /// Renews the claim of `lease`, and returns all leases.
     pub(crate) async fn renew_claim(
         &self,
         link: &Link,

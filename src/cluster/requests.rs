@@ -1,5 +1,6 @@
-//! Requests between nodes: one stream that all read, and one for each node's answers. Nothing in
-//! them is of use for longer than a request may take, so a node begins to read at their ends.
+//! Requests between nodes. All nodes read one stream of requests, and each node has a stream for
+//! the answers to its own requests. Entries are useful only for the time of a request, so a node
+//! starts to read at the ends.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,27 +19,27 @@ use crate::limits::{
 use crate::mesh::{Answer, ClusterAnswer, ClusterRequest, RemoteCall, Ticket, ToControl};
 use crate::redis::{self, Backoff, Link, LinkError, Witness, not_an_answer};
 
-/// Appends an entry, and removes those that are of no use any more.
+/// Appends an entry, and removes entries that are too old to be useful.
 const APPEND: &str = include_str!("scripts/append.lua");
 
-/// Requests under way.
+/// Requests in progress.
 pub(crate) struct Requests {
     bus: Rc<Bus>,
     redis: Rc<redis::Handle>,
     nodes: Rc<Nodes>,
-    /// The number of the last request of either kind.
+    /// Number of the last request, of this node or others.
     last: Cell<u64>,
-    /// This node's own, by their number.
+    /// Requests of this node, by number.
     own: RefCell<HashMap<u64, Rc<OwnRequest>>>,
-    /// Other nodes', by the ticket that control answers with.
+    /// Requests of other nodes, by the ticket of control's answer.
     foreign: RefCell<HashMap<Ticket, ForeignRequest>>,
 }
 
 struct OwnRequest {
-    /// The nodes that have not answered.
+    /// Nodes that have not answered yet.
     silent: RefCell<Vec<String>>,
     bodies: RefCell<Vec<Box<str>>>,
-    /// Everybody has answered.
+    /// Notified when all nodes have answered.
     done: Notify,
 }
 
@@ -51,9 +52,9 @@ struct ForeignRequest {
 /// The streams that a node reads.
 #[derive(Clone, Copy)]
 enum Stream {
-    /// Requests of any node to all.
+    /// Requests of any node to all others.
     Requests,
-    /// Answers of others to this one.
+    /// Answers of other nodes to this one.
     Answers,
 }
 
@@ -67,7 +68,7 @@ impl Stream {
 }
 
 impl Requests {
-    /// None under way.
+    /// Creates the state without requests.
     pub(crate) fn new(bus: &Rc<Bus>, redis: &Rc<redis::Handle>, nodes: &Rc<Nodes>) -> Requests {
         Requests {
             bus: Rc::clone(bus),
@@ -79,14 +80,14 @@ impl Requests {
         }
     }
 
-    /// Begins to read requests and answers.
+    /// Starts to read requests and answers.
     pub(crate) fn start(requests: &Rc<Requests>) {
         for stream in [Stream::Requests, Stream::Answers] {
             tokio::task::spawn_local(run(Rc::clone(requests), stream));
         }
     }
 
-    /// Answers a question of control's about the other nodes.
+    /// Answers a request of control about the other nodes.
     pub(crate) async fn answer(self: Rc<Requests>, ticket: Ticket, request: ClusterRequest) {
         let answer = match request {
             ClusterRequest::Describe => self.nodes.describe_others().await,
@@ -110,7 +111,7 @@ impl Requests {
         }
     }
 
-    /// Has every other node carry out `call`.
+    /// Sends `call` to all other nodes, and collects their answers.
     async fn ask(&self, call: &RemoteCall) -> ClusterAnswer {
         let away = || ClusterAnswer { away: true, ..ClusterAnswer::default() };
         let deadline = Instant::now() + CLUSTER_TIMEOUT;
@@ -151,7 +152,7 @@ impl Requests {
         ClusterAnswer { away: false, bodies: request.bodies.take(), silent }
     }
 
-    /// A number for a request.
+    /// Returns the number of a new request.
     fn next(&self) -> u64 {
         self.last.set(self.last.get() + 1);
         self.last.get()
@@ -174,12 +175,13 @@ async fn append(link: &Link, key: &[u8], fields: &[(&str, String)]) -> Result<()
     link.call("EVAL", key, args).await.map(drop)
 }
 
-/// How many entries a stream may have after one of so many bytes: few where they are long.
+/// Returns the maximum number of entries in a stream after an entry with this many bytes. A stream
+/// of long entries has fewer, so that it is limited in bytes too.
 fn entries_max(bytes: usize) -> usize {
     (CLUSTER_STREAM_BYTES / bytes.max(1)).clamp(1, CLUSTER_ENTRIES_MAX)
 }
 
-/// Follows a stream, on a connection of its own: for ever.
+/// Follows a stream on its own connection. Never returns.
 async fn run(requests: Rc<Requests>, stream: Stream) {
     let (mut backoff, witness) = (Backoff::new(), requests.redis.witness());
     let key = stream.key(requests.redis.keys(), &requests.nodes.lease().uid);
@@ -190,6 +192,7 @@ async fn run(requests: Rc<Requests>, stream: Stream) {
         {
             backoff.reset();
             let follower = Follower { requests: &requests, link, witness: &witness };
+            // Requests from now on come after the entry `at`, so this node will read them.
             let listening = requests.nodes.listen();
             let error = follower.follow(stream, &key, at).await;
             drop(listening);
@@ -199,7 +202,7 @@ async fn run(requests: Rc<Requests>, stream: Stream) {
     }
 }
 
-/// The id of the last entry.
+/// Returns the id of the last entry.
 async fn end(link: &Link, key: &[u8]) -> Result<String, LinkError> {
     let args = ["+", "-", "COUNT", "1"].map(|arg| arg.as_bytes().to_vec());
     let args = std::iter::once(key.to_vec()).chain(args).collect();
@@ -216,7 +219,7 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// Follows the stream from the entry `at` on until the connection fails; returns why.
+    /// Follows the stream from the entry `at` on, until the connection fails. Returns the reason.
     async fn follow(&self, stream: Stream, key: &[u8], mut at: String) -> LinkError {
         let count = CLUSTER_READ_ENTRIES_MAX.to_string();
         let block = BUS_BLOCK.as_millis().to_string();
@@ -246,7 +249,7 @@ impl Follower<'_> {
                     Stream::Answers => self.requests.on_answer(fields),
                 }
             }
-            // Nobody else reads answers, and they may be long.
+            // No other node reads these answers, and they may be long.
             if let Stream::Answers = stream
                 && let Err(error) = self.link.call("XDEL", key, read).await
             {
@@ -262,9 +265,9 @@ fn field<'a>(fields: &'a [Reply], name: &str) -> &'a str {
     pair.and_then(|pair| pair[1].text()).unwrap_or_default()
 }
 
-/// Entries of the streams.
+/// Handling of entries.
 impl Requests {
-    /// Hands another node's request to control.
+    /// Passes a request of another node to control.
     fn on_request(&self, fields: &[Reply]) {
         let from = field(fields, "from");
         if from == self.nodes.lease().uid {
@@ -272,7 +275,8 @@ impl Requests {
         }
         let mut foreign = self.foreign.borrow_mut();
         if foreign.len() >= CLUSTER_CALLS_MAX {
-            // Control answers what it gets; what it did not get is forgotten here.
+            // Control answers every request that it gets. Requests that never reached it are
+            // removed here.
             foreign.retain(|_, one| one.since.elapsed() < 2 * ANSWER_TIMEOUT);
         }
         if foreign.len() >= CLUSTER_CALLS_MAX {
@@ -293,7 +297,7 @@ impl Requests {
         self.send_to_control(ToControl::Remote { ticket, call });
     }
 
-    /// Takes another node's answer to a request of this one's.
+    /// Handles an answer of another node to a request of this one.
     fn on_answer(&self, fields: &[Reply]) {
         let own = self.own.borrow();
         let Some(request) = field(fields, "id").parse().ok().and_then(|id: u64| own.get(&id))

@@ -1,7 +1,7 @@
--- Appends an entry to a stream of requests or answers, and removes those that are of no use any more.
+-- Appends an entry to a stream of requests or answers, and removes entries that are too old.
 --
 -- KEYS  the stream
--- ARGV  most entries, for how many milliseconds they are kept, then names and values of a new one
+-- ARGV  maximum entries, milliseconds for which they are kept, then names and values of the entry
 local stream = KEYS[1]
 local entries_max, ttl_millis = unpack(ARGV, 1, 2)
 local ARGV_NAMED = 2

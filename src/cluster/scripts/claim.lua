@@ -1,8 +1,8 @@
--- Claims a lease that has run out, for the one node that is to see to what is left of its node.
+-- Claims a lease that has expired, so that only one node reports the end of the lost node.
 --
 -- KEYS  the leases
--- ARGV  a lease, its name once it is claimed, for how many milliseconds that is
--- Answers 1 if it is claimed.
+-- ARGV  a lease, its name once it is claimed, milliseconds for which the claim lasts
+-- Returns 1 if the lease is claimed.
 local leases = KEYS[1]
 local lease, claimed, millis = unpack(ARGV)
 local time = redis.call('TIME')

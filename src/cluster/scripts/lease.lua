@@ -1,8 +1,8 @@
--- Renews a lease, if one is named, and tells which leases there are.
+-- Renews a lease, if one is named, and reads all leases.
 --
 -- KEYS  the leases
--- ARGV  a lease to renew or '', for how many milliseconds
--- Answers the leases that hold, those that have run out, and 1 if the renewed one was not there.
+-- ARGV  a lease to renew or '', milliseconds for which it is renewed
+-- Returns the leases that hold, the expired ones, and 1 if the renewed one did not exist before.
 local leases = KEYS[1]
 local lease, millis = unpack(ARGV)
 local time = redis.call('TIME')
