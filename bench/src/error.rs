@@ -1,22 +1,22 @@
-//! What keeps a scenario from running at all. What happens to single connections is a `Failure`.
+//! Errors that prevent a scenario from running. Errors of single connections are a `Failure`.
 
 use std::fmt;
 use std::io;
 
-/// Ends the program with exit code 2.
+/// An error that ends the program with exit code 2.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// An address on the command line is no use.
+    /// An address on the command line can't be used.
     Address(AddressError),
-    /// Flags that do not go together, or a value out of bounds.
+    /// Flags that can't be combined, or a value that is out of bounds.
     Usage(String),
-    /// More connections than the threads' descriptor tables hold.
+    /// More connections than fit into the descriptor tables of the threads.
     Descriptors { connections: usize, threads: usize, per_thread: usize },
-    /// The system refused something that every scenario needs.
+    /// A system call failed that every scenario needs.
     System { what: &'static str, error: io::Error },
-    /// The first publication did not go through.
+    /// The first publication failed.
     Publish(PublishError),
-    /// A fault of this program; its message is on standard error.
+    /// A bug in this program. The panic message is on standard error.
     ThreadPanicked,
 }
 
@@ -57,14 +57,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Why an address could not be used.
+/// The reason why an address can't be used.
 #[derive(Debug)]
 pub(crate) enum AddressError {
-    /// Not of the scheme that is spoken here.
+    /// The scheme of the URL is not `wanted`.
     Scheme { url: String, wanted: &'static str },
-    /// A port that is not a number of 16 bits.
+    /// The port is not a 16-bit number.
     Port(String),
-    /// A name that does not resolve.
+    /// The name does not resolve.
     Host { authority: String, error: io::Error },
 }
 
@@ -80,12 +80,12 @@ impl fmt::Display for AddressError {
     }
 }
 
-/// Why a publication did not go in.
+/// The reason why a publication failed.
 #[derive(Debug)]
 pub(crate) enum PublishError {
     /// The connection failed, ended or took too long.
     Io(io::Error),
-    /// The server said no, in these words.
+    /// The server refused it with this text.
     Refused(String),
 }
 

@@ -1,39 +1,39 @@
-//! Why a connection did not come about or did not last: a closed set, counted by kind.
+//! The reasons why a connection failed or ended: a closed set, counted by kind.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
 
-/// What went wrong with one connection.
+/// The kind of failure of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nobody listens.
+    /// Nothing listens on the port.
     Refused,
-    /// The peer reset it.
+    /// The peer reset the connection.
     Reset,
-    /// The handshake was not complete in time.
+    /// The handshake did not complete in time.
     Timeout,
-    /// This side had no descriptor left.
+    /// This process has no descriptor left.
     Descriptors,
-    /// This side had no address or port left.
+    /// This host has no address or port left.
     Address,
     /// The server answered with a status other than 101.
     Status,
-    /// The answer was 101, but not WebSocket's.
+    /// The status was 101, but the rest of the answer is wrong.
     Upgrade,
-    /// Connecting or subscribing inside the WebSocket was refused.
+    /// The server refused to connect or subscribe inside the WebSocket.
     Subscribe,
-    /// Bytes that break the protocol.
+    /// The server sent bytes that break the protocol.
     Protocol,
     /// The server closed the connection.
     Closed,
-    /// The server took no more bytes.
+    /// The server accepted no more bytes.
     Stalled,
-    /// Another error of the system.
+    /// Another system error.
     Other,
 }
 
-/// One fault with what was seen of it.
+/// One failure with its details.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
@@ -65,7 +65,7 @@ impl From<io::Error> for Failure {
 }
 
 impl Fault {
-    /// The name in reports.
+    /// Returns the name used in reports.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Refused => "refused",
@@ -84,7 +84,7 @@ impl Fault {
     }
 }
 
-/// Failures of many connections: how many of each kind, and the first text of each.
+/// Failures of many connections: the number of each kind, and the first text of each.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Failures {
@@ -119,7 +119,7 @@ impl Failures {
         self.kinds.values().map(|kind| kind.count).sum()
     }
 
-    /// One line for people: "3 refused (Connection refused), 1 timeout (…)".
+    /// Formats the failures as one line: "3 refused (Connection refused), 1 timeout (…)".
     pub(crate) fn text(&self) -> String {
         let kinds = self.kinds.iter();
         let texts = kinds.map(|(label, kind)| format!("{} {label} ({})", kind.count, kind.first));

@@ -1,10 +1,10 @@
-//! Where and when something was measured.
+//! Where and when a measurement was made.
 
 use std::fs;
 use std::thread;
 use std::time::SystemTime;
 
-/// What a report tells of its circumstances: name and value.
+/// Returns the circumstances of a measurement for its report, as names and values.
 pub(crate) fn facts() -> Vec<(String, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (cpuinfo, meminfo) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
@@ -22,13 +22,13 @@ pub(crate) fn facts() -> Vec<(String, String)> {
     facts.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
-/// The command line, with the program's name alone.
+/// Returns the command line, without the path of the program.
 fn command() -> String {
     let arguments = std::env::args().skip(1);
     std::iter::once("corecast-bench".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// The value behind `name` in a file of lines `name : value`.
+/// Returns the value of `name` in a file of lines `name : value`.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = text.lines().filter_map(|line| line.split_once(':'));
     fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())

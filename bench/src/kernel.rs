@@ -1,26 +1,26 @@
-//! What connections cost in the kernel, from the sizes and counts of the objects that it keeps for
-//! them. Read from /proc/slabinfo, which only root may.
+//! Kernel memory of connections, from the sizes and counts of kernel objects. They are read from
+//! /proc/slabinfo, which requires root.
 
 use serde::Serialize;
 use std::fs;
 
-/// Objects that every socket has, at both ends of a connection. Ordinary files have `filp` and
-/// `dentry`, too: a measurement is the growth while nothing else opens many.
+/// Objects of every socket, at both ends of a connection. Ordinary files have `filp` and `dentry`,
+/// too, so a measurement is only right while no other process opens many files.
 const OF_SOCKETS: [&str; 5] = ["TCP", "TCPv6", "sock_inode_cache", "filp", "dentry"];
-/// Objects of the ring that a server waits with. The generator has none: it uses epoll.
+/// Objects of the ring that a server waits on. The generator has none, because it uses epoll.
 const OF_RINGS: [&str; 1] = ["io_kiocb"];
 
 /// Bytes of kernel objects at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct KernelMemory {
-    /// Of sockets, both ends.
+    /// Bytes of sockets, at both ends.
     pub(crate) sockets_bytes: u64,
-    /// Of rings.
+    /// Bytes of rings.
     pub(crate) rings_bytes: u64,
 }
 
 impl KernelMemory {
-    /// What the kernel keeps now; `None` if it does not tell.
+    /// Reads the present values. Returns `None` if /proc/slabinfo can't be read.
     pub(crate) fn read() -> Option<Self> {
         fs::read_to_string("/proc/slabinfo").ok().map(|text| Self::parse(&text))
     }
@@ -32,8 +32,8 @@ impl KernelMemory {
         }
     }
 
-    /// Growth since `before` at the server's end, for a server on this host: half of the sockets,
-    /// and all of the rings.
+    /// Returns the growth since `before` at the server's end, for a server on this host: half of
+    /// the sockets, and all of the rings.
     pub(crate) fn growth(self, before: Self) -> f64 {
         let sockets = self.sockets_bytes as f64 - before.sockets_bytes as f64;
         let rings = self.rings_bytes as f64 - before.rings_bytes as f64;
@@ -41,8 +41,8 @@ impl KernelMemory {
     }
 }
 
-/// Objects in use times their size, of the caches named. A line is: name, objects in use, objects,
-/// size of one, and more.
+/// Adds up objects in use times their size, for these caches. A line contains name, objects in use,
+/// objects, size of one object, and more.
 fn bytes(slabinfo: &str, caches: &[&str]) -> u64 {
     let lines = slabinfo.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();

@@ -1,14 +1,14 @@
-//! Latencies in a histogram, and the few figures that reports show of it.
+//! Latencies in a histogram, and the figures that reports show.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Longest latency that is told from longer ones: five minutes.
+/// Maximum latency: five minutes. Longer ones are recorded as this.
 const NANOSECONDS_MAX: u64 = 300_000_000_000;
-/// Decimal digits that are kept.
+/// Number of significant decimal digits.
 const DIGITS: u8 = 3;
 
-/// What a chart shows of a distribution.
+/// Quantiles that a chart shows.
 const QUANTILES: [f64; 14] =
     [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
 
@@ -36,7 +36,7 @@ impl Latencies {
         self.histogram.add(&other.histogram).expect("equal bounds");
     }
 
-    /// Quantiles for a chart, in microseconds: closer together towards the end.
+    /// Returns quantiles for a chart, in microseconds. They are closer together towards the end.
     pub(crate) fn quantiles(&self) -> Vec<(f64, f64)> {
         if self.histogram.is_empty() {
             return Vec::new();
@@ -71,7 +71,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// One line for people.
+    /// Formats the summary as one line.
     pub(crate) fn text(&self) -> String {
         if self.count == 0 {
             return "none".to_owned();
@@ -83,7 +83,7 @@ impl Summary {
     }
 }
 
-/// Microseconds with a unit that suits them.
+/// Formats microseconds with a suitable unit.
 fn time_text(us: f64) -> String {
     match us {
         us if us < 1e3 => format!("{us:.0} µs"),

@@ -1,5 +1,5 @@
-//! Loads a WebSocket broadcast server: opens many connections, publishes, and counts what arrives.
-//! It shares no code with any server and speaks only the wire.
+//! Loads a WebSocket broadcast server: opens many connections, publishes, and counts the
+//! deliveries. It shares no code with any server.
 
 mod cli;
 mod error;
@@ -30,7 +30,7 @@ use verdict::Verdict;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Before any thread starts, so that none is without it.
+    // Before any thread starts, so that the handler applies to all of them.
     let caught = sys::catch_interrupt().map_err(|error| error::Error::system("take SIGINT", error));
     let verdict = caught.and_then(|()| match &cli.scenario {
         Scenario::Connect(args) => connect::run(args),

@@ -1,4 +1,4 @@
-//! What a server costs, read from /proc by its process ids.
+//! CPU time and memory of a server, read from /proc by process id.
 
 use crate::sys;
 use serde::Serialize;
@@ -10,38 +10,38 @@ use std::path::Path;
 /// State of a listening socket in /proc/net/tcp.
 const LISTENING: &str = "0A";
 
-/// Where to look: processes, and the threads within them that are told apart.
+/// The processes to measure, and their threads that are reported separately.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
     pub(crate) pids: Vec<u32>,
-    /// Start of the names of those threads (at most 15 characters are kept by the kernel).
+    /// Prefix of the names of these threads (the kernel keeps at most 15 characters).
     pub(crate) thread_prefix: Option<String>,
 }
 
 /// Totals at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
-    /// VmRSS. Memory that processes share is counted for each.
+    /// VmRSS. Memory that processes share is counted for each of them.
     pub(crate) rss_bytes: u64,
-    /// Processor time since the processes began.
+    /// CPU time since the processes started.
     cpu_seconds: f64,
     user_seconds: f64,
     system_seconds: f64,
-    /// Processor time of the threads with the prefix alone, if there is one.
+    /// CPU time of threads with the prefix, if there is one.
     thread_cpu_seconds: Option<f64>,
 }
 
-/// What was used between two samples.
+/// CPU time and memory between two samples.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Usage {
     pub(crate) rss_bytes_before: u64,
     pub(crate) rss_bytes_after: u64,
     pub(crate) cpu_seconds: f64,
-    /// The kernel's estimate of how that divides, in its ticks.
+    /// User and system time as the kernel estimates them, with the resolution of its ticks.
     pub(crate) user_seconds: f64,
     pub(crate) system_seconds: f64,
     pub(crate) thread_cpu_seconds: Option<f64>,
-    /// Processor time by wall time: 1.0 is one processor fully used.
+    /// CPU time divided by wall time: 1.0 is one fully used processor.
     pub(crate) cpu_share: f64,
 }
 
@@ -65,7 +65,7 @@ impl Watched {
             let threads = sum.thread_cpu_seconds.get_or_insert(0.0);
             let mut matched = false;
             for task in fs::read_dir(format!("{root}/task"))? {
-                // A thread may end between the listing and the reading.
+                // A thread may end before its file is read.
                 let Ok(stat) = fs::read_to_string(task?.path().join("stat")) else { continue };
                 let Some((user, system)) = times(&stat, prefix) else { continue };
                 *threads += user + system;
@@ -81,7 +81,7 @@ impl Watched {
 }
 
 impl Usage {
-    /// What was used from `before` to `after`, `seconds` later.
+    /// Returns the usage from `before` to `after`, which are `seconds` apart.
     pub(crate) fn between(before: Sample, after: Sample, seconds: f64) -> Self {
         let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
         Self {
@@ -99,7 +99,8 @@ impl Usage {
     }
 }
 
-/// The processes of this host that listen on `port`: none if they can't be seen.
+/// Returns the processes of this host that listen on `port`. There are none if /proc does not show
+/// them.
 pub(crate) fn listening_on(port: u16) -> Vec<u32> {
     let mut sockets = BTreeSet::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -116,7 +117,7 @@ pub(crate) fn listening_on(port: u16) -> Vec<u32> {
     pids
 }
 
-/// The link of the socket in a line of /proc/net/tcp, if it listens on `port`.
+/// Returns the link of the socket in a line of /proc/net/tcp, if it listens on `port`.
 fn listener(line: &str, port: u16) -> Option<String> {
     let fields = line.split_ascii_whitespace().collect::<Vec<_>>();
     let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return None };
@@ -125,7 +126,7 @@ fn listener(line: &str, port: u16) -> Option<String> {
     listens.then(|| format!("socket:[{inode}]"))
 }
 
-/// Whether a process holds one of `sockets`, in whichever of its threads' descriptor tables.
+/// Whether a process holds one of `sockets`, in the descriptor table of any thread.
 fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let tables = tasks.filter_map(|task| fs::read_dir(task.path().join("fd")).ok());
@@ -133,15 +134,15 @@ fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {
     links.any(|link: std::path::PathBuf| sockets.contains(&*Path::to_string_lossy(&link)))
 }
 
-/// VmRSS of /proc/PID/status.
+/// Reads VmRSS from the content of /proc/PID/status.
 fn rss_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }
 
-/// User and system time of a stat line in seconds, if the name in it begins with `prefix`. Fields
-/// are counted from the last parenthesis, for a name may hold spaces and parentheses.
+/// Returns user and system time of a stat line in seconds, if the name in it begins with `prefix`.
+/// Fields are counted from the last parenthesis, because a name may contain spaces and parentheses.
 fn times(stat: &str, prefix: &str) -> Option<(f64, f64)> {
     let (head, fields) = stat.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;
@@ -185,7 +186,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert_eq!(listening_on(port), [pid]);
-        // Its port is taken as well, but nobody listens there.
+        // The client's port is in use, too, but has no listener.
         let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         assert!(listening_on(client.local_addr().unwrap().port()).is_empty());
     }

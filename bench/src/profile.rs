@@ -1,5 +1,6 @@
-//! How to speak to one kind of server, as a file says it: where it listens, what is said after the
-//! upgrade, how pings are answered, how to publish. Nothing else here knows any server.
+//! Profiles: files that describe how to speak to a kind of server. They contain its address, the
+//! messages after the upgrade, the answer to pings, and the ways to publish. No other module knows
+//! any server.
 
 use crate::error::Error;
 use serde::Deserialize;
@@ -21,26 +22,27 @@ const SHIPPED: [(&str, &str); 10] = [
     ("tungstenite", include_str!("../profiles/tungstenite.toml")),
 ];
 
-/// Longest file that is read as a profile, in bytes.
+/// Maximum size of a profile file in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// Most steps of an opening: a connection keeps its place among them in one byte.
+/// Maximum number of steps of an opening. A connection stores the number of its step in one byte.
 const STEPS_MAX: usize = 16;
 
 /// One kind of server. In all texts `{channel}` stands for the channel's name.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Profile {
-    /// One line for people.
+    /// Description in one line.
     pub(crate) about: String,
-    /// Where it listens unless told otherwise.
+    /// Default URL for clients.
     pub(crate) url: String,
-    /// Headers of the upgrade request beside those of RFC 6455.
+    /// Additional headers of the upgrade request.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// What is said after the upgrade. The subscription stands when all of it is done.
+    /// Messages after the upgrade. The client is subscribed once all steps are done.
     #[serde(default)]
     pub(crate) open: Vec<Step>,
-    /// A message that contains this while opening refuses the connection or the subscription.
+    /// A message that contains this text while opening is a refusal of the connection or the
+    /// subscription.
     pub(crate) refuse: Option<String>,
     pub(crate) ping: Option<Ping>,
     #[serde(default)]
@@ -56,7 +58,7 @@ pub(crate) struct Step {
     pub(crate) send: Option<String>,
 }
 
-/// Pings that are messages. Those of WebSocket itself are always answered.
+/// Pings that are messages. Pings of WebSocket itself are always answered.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ping {
@@ -65,7 +67,7 @@ pub(crate) struct Ping {
     pub(crate) answer: Option<String>,
 }
 
-/// Ways to publish. The first that is given is taken unless the command line says otherwise.
+/// Ways to publish. The first one that is present is the default.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Publish {
@@ -74,7 +76,7 @@ pub(crate) struct Publish {
     pub(crate) trigger: Option<PublishTrigger>,
 }
 
-/// One POST for each publication. `{data}` stands for its payload.
+/// One POST per publication. `{data}` stands for its payload.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PublishHttp {
@@ -82,45 +84,46 @@ pub(crate) struct PublishHttp {
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
-    /// A body with this is a refusal in spite of its status.
+    /// A body that contains this text is a refusal, whatever the status.
     pub(crate) refuse: Option<String>,
 }
 
-/// One message for each publication, on a WebSocket of the publisher's own. `{data}` stands for
-/// its payload and `{id}` for a number that counts up.
+/// One message per publication, on a separate WebSocket of the publisher. `{data}` stands for its
+/// payload and `{id}` for a number that counts up.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PublishFrame {
-    /// Where the publisher connects, if not where subscribers do.
+    /// URL for the publisher, if it differs from that of subscribers.
     pub(crate) url: Option<String>,
-    /// What it says after the upgrade, if not what subscribers say.
+    /// Messages after the upgrade, if they differ from those of subscribers.
     pub(crate) open: Option<Vec<Step>>,
     pub(crate) send: String,
-    /// The message that contains this confirms the publication; without it none is awaited.
+    /// A message with this text confirms the publication. Without it, no confirmation is awaited.
     pub(crate) confirm: Option<String>,
 }
 
-/// One byte for each publication: a server of canned frames, each of which counts as the next.
+/// One byte per publication, for a server of canned frames. Each of its frames counts as the next
+/// publication.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PublishTrigger {
     pub(crate) address: SocketAddr,
 }
 
-/// How a subscriber that comes back asks for what it missed.
+/// How a returning subscriber requests missed publications.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recover {
-    /// Takes the place of the first step's `send`; `{epoch}` and `{offset}` are filled in.
+    /// Replaces `send` of the first step; `{epoch}` and `{offset}` are filled in.
     pub(crate) send: String,
-    /// The number behind this text in a publication is its offset.
+    /// The number after this text in a publication is its offset.
     pub(crate) offset: String,
     /// The text between this and the next quotation mark in a confirmation is the epoch.
     pub(crate) epoch: String,
 }
 
 impl Profile {
-    /// The profile in the file `name`, or the one of that name that comes with the program.
+    /// Loads the profile in the file `name`, or the one of that name that comes with the program.
     pub(crate) fn load(name: &str) -> Result<Self, Error> {
         let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name);
         let text = match shipped {
@@ -130,19 +133,19 @@ impl Profile {
         Self::parse(&text).map_err(|why| Error::Usage(format!("profile {name}: {why}")))
     }
 
-    /// Reads the text of a profile; the reason if it is none.
+    /// Parses the text of a profile. Returns the reason if it is invalid.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let profile: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         let publisher = profile.publish.frame.as_ref().and_then(|frame| frame.open.as_ref());
         for steps in [Some(&profile.open), publisher].into_iter().flatten() {
             if steps.len() > STEPS_MAX {
-                return Err(format!("{} steps to open; at most {STEPS_MAX}", steps.len()));
+                return Err(format!("{} steps to open; the maximum is {STEPS_MAX}", steps.len()));
             }
         }
         Ok(profile)
     }
 
-    /// Names of the profiles that come with the program.
+    /// Returns the names of the profiles that come with the program.
     pub(crate) fn names() -> [&'static str; SHIPPED.len()] {
         SHIPPED.map(|(name, _)| name)
     }
@@ -155,7 +158,7 @@ fn read(name: &str) -> Result<String, Error> {
     };
     let bytes = fs::metadata(name).map_err(|error| wrong(error.to_string()))?.len();
     if bytes > FILE_BYTES_MAX {
-        return Err(wrong(format!("it has {bytes} bytes, at most {FILE_BYTES_MAX} are read")));
+        return Err(wrong(format!("it has {bytes} bytes; the maximum is {FILE_BYTES_MAX}")));
     }
     fs::read_to_string(name).map_err(|error| wrong(error.to_string()))
 }

@@ -1,13 +1,13 @@
-//! A bar on standard error while something long runs, on a terminal only.
+//! A progress bar on standard error, if it is a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 
-/// Redraws per second, and how often the scenario counts.
+/// Redraws per second.
 const REDRAWS_PER_SECOND: u8 = 5;
 const BAR: &str = "{msg:>12} [{bar:32}] {pos}/{len} {per_sec} {prefix}";
 
-/// The bar of what is being done at the moment, if anything is.
+/// The bar of the current activity, if there is one.
 #[derive(Default)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -15,7 +15,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins to show `verb` ("connected") out of `total`.
+    /// Starts to show `verb` ("connected") out of `total`.
     pub(crate) fn begin(&mut self, verb: &'static str, total: u64) {
         self.clear();
         if self.hidden {
@@ -29,7 +29,7 @@ impl Progress {
         self.bar = Some(bar);
     }
 
-    /// Shows nothing from now on: two bars would write over each other.
+    /// Shows nothing from now on, because two bars would overwrite each other.
     pub(crate) fn hide(&mut self) {
         self.hidden = true;
     }
@@ -48,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -56,5 +56,5 @@ impl Progress {
     }
 }
 
-/// How often a controller looks at the counters while it waits.
+/// Interval at which a controller reads the counters while it waits.
 pub(crate) const LOOK: Duration = Duration::from_millis(25);

@@ -1,4 +1,4 @@
-//! What a scenario found, for people and for programs.
+//! The results of a scenario, for people and for programs.
 
 use crate::cli::CommonArgs;
 use crate::error::Error;
@@ -13,30 +13,30 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Share of a processor above which a thread of the generator may have been what held things up.
+/// Share of a processor above which a thread of the generator may have been the bottleneck.
 pub(crate) const BUSY_SHARE_MAX: f64 = 0.9;
 
-/// One line of the table.
+/// One row of the table.
 pub(crate) type Row = (&'static str, String);
 
-/// What can be shown at the end.
+/// Results that can be shown at the end.
 pub(crate) trait Report: Serialize {
-    /// What was done, and to whom.
+    /// Returns the scenario and the server.
     fn title(&self) -> String;
-    /// The table for people.
+    /// Returns the table for people.
     fn rows(&self) -> Vec<Row>;
-    /// Tables with several columns, below it.
+    /// Returns tables with several columns, which are shown below the first one.
     fn tables(&self) -> Vec<Table> {
         Vec::new()
     }
-    /// Charts of the page.
+    /// Returns the charts of the page.
     fn charts(&self) -> Vec<Section>;
-    /// What makes the figures doubtful.
+    /// Returns reasons to doubt the figures.
     fn warnings(&self) -> Vec<String>;
 }
 
-/// Prints `report` on standard output, and its warnings on standard error; writes its page if one
-/// is wanted.
+/// Prints `report` on standard output, and its warnings on standard error. Writes the page if one
+/// was requested.
 pub(crate) fn print(
     report: &impl Report,
     common: &CommonArgs,
@@ -62,7 +62,7 @@ pub(crate) fn print(
     }
 }
 
-/// Prints what is known of each profile that comes with the program.
+/// Prints the profiles that come with the program.
 pub(crate) fn print_profiles() -> Result<Verdict, Error> {
     let mut table = Table { head: Vec::new(), rows: Vec::new() };
     table.head = ["profile", "url", "about"].map(str::to_owned).to_vec();
@@ -105,11 +105,12 @@ fn write_page(page: &Page, directory: &Path) -> Result<(), Error> {
     written.map_err(|error| {
         Error::Usage(format!("--report: cannot write {}: {error}", path.display()))
     })?;
-    eprintln!("the page is {}", path.display());
+    eprintln!("wrote the report to {}", path.display());
     Ok(())
 }
 
-/// A chart of latencies by percentile, with a line for each name; times in microseconds.
+/// Returns a chart of latencies by percentile, with a line for each name. Times are in
+/// microseconds.
 pub(crate) fn latency_chart(title: &str, lines: Vec<(String, Vec<(f64, f64)>)>) -> Section {
     let series = lines.into_iter().map(|(name, quantiles)| Series {
         name,
@@ -127,7 +128,7 @@ pub(crate) fn latency_chart(title: &str, lines: Vec<(String, Vec<(f64, f64)>)>) 
     }
 }
 
-/// A chart of lines over a number.
+/// Returns a chart of lines.
 pub(crate) fn line_chart(title: &str, x: Axis, y: Axis, series: Vec<Series>) -> Section {
     Section {
         title: title.to_owned(),
@@ -136,17 +137,17 @@ pub(crate) fn line_chart(title: &str, x: Axis, y: Axis, series: Vec<Series>) -> 
     }
 }
 
-/// An axis that begins at zero.
+/// Returns an axis that begins at zero.
 pub(crate) fn linear(title: &str, unit: Unit) -> Axis {
     Axis { title: title.to_owned(), scale: Scale::Linear, unit }
 }
 
-/// An axis of magnitudes.
+/// Returns a logarithmic axis.
 pub(crate) fn logarithmic(title: &str, unit: Unit) -> Axis {
     Axis { title: title.to_owned(), scale: Scale::Log10, unit }
 }
 
-/// A table with columns: text to the left, figures to the right.
+/// Formats a table with columns: text to the left, figures to the right.
 fn columns(table: &Table) -> String {
     let lines = || std::iter::once(&table.head).chain(&table.rows);
     let width = |column: usize| {
@@ -172,17 +173,17 @@ fn table(rows: &[Row]) -> String {
     rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
-/// What the generator itself used while it measured.
+/// Resources that the generator itself used during a measurement.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct OwnUsage {
-    /// All threads.
+    /// CPU time of all threads.
     pub(crate) cpu_seconds: f64,
-    /// Share of the time that its busiest connection thread worked.
+    /// Share of the time in which the busiest connection thread worked.
     pub(crate) busiest_thread_share: f64,
 }
 
 impl OwnUsage {
-    /// From the threads' working times at the start and at the end, in nanoseconds.
+    /// Calculates usage from the threads' working times at the start and the end, in nanoseconds.
     pub(crate) fn between(cpu_ns: u64, before: &[u64], after: &[u64], seconds: f64) -> Self {
         let worked = before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before));
         let most = worked.max().unwrap_or(0) as f64 / 1e9;
@@ -190,12 +191,12 @@ impl OwnUsage {
         Self { cpu_seconds: cpu_ns as f64 / 1e9, busiest_thread_share }
     }
 
-    /// A warning if the generator was the limit.
+    /// Returns a warning if the generator was the bottleneck.
     pub(crate) fn warning(self) -> Option<String> {
         (self.busiest_thread_share > BUSY_SHARE_MAX).then(|| {
             format!(
-                "a thread of the generator was {:.0} % busy: rates and latencies are its own \
-                 limit, not the server's. Give it more --threads and --cpus.",
+                "a thread of the generator was {:.0} % busy: rates and latencies show its limit, \
+                 not the server's. Give it more --threads and --cpus.",
                 self.busiest_thread_share * 100.0
             )
         })
@@ -207,7 +208,7 @@ impl OwnUsage {
     }
 }
 
-/// The server's processor time, for people.
+/// Formats the CPU time of the server.
 pub(crate) fn usage_text(usage: Usage) -> String {
     let threads = usage.thread_cpu_seconds;
     let threads = threads.map(|seconds| format!(", named threads {seconds:.2} s"));
@@ -223,12 +224,12 @@ pub(crate) fn usage_text(usage: Usage) -> String {
     )
 }
 
-/// Failures by kind, or "none".
+/// Formats failures by kind, or "none".
 pub(crate) fn failures_text(failures: &Failures) -> String {
     if failures.count() == 0 { "none".to_owned() } else { failures.text() }
 }
 
-/// Bytes in MiB.
+/// Formats bytes in MiB.
 pub(crate) fn bytes_text(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

@@ -1,9 +1,9 @@
-//! What one subscriber has received: enough of the past to tell a repeat from a late arrival.
+//! Sequence numbers that a subscriber has received, to distinguish repeats from late arrivals.
 
-/// Sequence numbers kept behind the highest one.
+/// Number of sequence numbers that are remembered below the highest one.
 const SEEN_MAX: u32 = u64::BITS;
 
-/// Sequence numbers received on one connection. 16 B, for a million of them are kept.
+/// Sequence numbers received on one connection. It has 16 B, because a million of them are kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Received {
     highest: u32,
@@ -11,20 +11,21 @@ pub(crate) struct Received {
     seen: u64,
 }
 
-/// How one publication arrived.
+/// The kind of arrival of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// Above everything before it. Numbers that it skipped may still come; what never comes is
-    /// found by the difference between published and received.
+    /// Above all earlier numbers. Skipped numbers may still arrive. Missing ones are found by the
+    /// difference between published and received publications.
     New,
-    /// For the first time, but after a later one.
+    /// Received for the first time, but after a later one.
     Late,
-    /// Again. Numbers too old to remember count as such: nothing is that late and well.
+    /// Received again. Numbers too old to remember count as repeated, because no server delivers
+    /// that late.
     Repeated,
 }
 
 impl Received {
-    /// Notes that `sequence` came.
+    /// Records that `sequence` was received.
     pub(crate) fn arrive(&mut self, sequence: u32) -> Arrival {
         if sequence > self.highest {
             let step = sequence - self.highest;
@@ -40,7 +41,7 @@ impl Received {
         Arrival::Late
     }
 
-    /// The number after the highest one: what the next frame without a mark must be.
+    /// Returns the number after the highest one. The next frame without a mark has this number.
     pub(crate) fn following(&self) -> u32 {
         self.highest + 1
     }
@@ -51,9 +52,9 @@ impl Received {
 pub(crate) struct Tally {
     /// Publications received, each counted once for each subscriber.
     pub(crate) received: u64,
-    /// Received again, or never published.
+    /// Publications that were received again, or were never published.
     pub(crate) duplicates: u64,
-    /// Received after a later one.
+    /// Publications that were received after a later one.
     pub(crate) reordered: u64,
 }
 

@@ -1,12 +1,12 @@
-//! Medians, and how far they can be trusted.
+//! Medians and their confidence intervals.
 
 use serde::Serialize;
 
-/// Resamplings of a bootstrap.
+/// Number of resamplings of a bootstrap.
 const RESAMPLES: usize = 10_000;
-/// What is left out at each end of the interval: 90 % stay.
+/// Share that is cut off at each end of the interval, so that 90 % stay.
 const TAIL: f64 = 0.05;
-/// Where the generator of resamplings begins: the same figures give the same interval.
+/// Seed of the resampling. It is fixed, so that the same figures give the same interval.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A median with its 90 % bootstrap interval (percentile method).
@@ -19,14 +19,14 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
-    /// Of `values`; `None` if there are none or one is not a number.
+    /// Estimates the median of `values`. Returns `None` if there are none or one is not a number.
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
         if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
             return None;
         }
         let mut state = SEED;
         let mut draw = || {
-            // xorshift64*: any generator without visible patterns serves here.
+            // xorshift64*. Any generator without visible patterns is good enough here.
             state ^= state >> 12;
             state ^= state << 25;
             state ^= state >> 27;
@@ -46,7 +46,7 @@ impl Estimate {
     }
 }
 
-/// The middle of `values`, which are not empty.
+/// Returns the median of `values`, which must not be empty.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,5 +1,5 @@
-//! System calls that the standard library lacks: epoll, sockets bound to an address without a
-//! port, descriptor tables, processors, clocks. The only home of `unsafe`.
+//! System calls that the standard library lacks: epoll, sockets bound to an address without a port,
+//! descriptor tables, processors, clocks. Only this module contains `unsafe`.
 #![expect(unsafe_code, reason = "each block is one system call with its proof")]
 
 use std::io;
@@ -10,34 +10,35 @@ use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// Lowest descriptor that a thread's private table does not keep: stdio stays.
+/// Lowest descriptor that is closed in a thread's private table. Standard input and output stay
+/// open.
 const PRIVATE_FROM: libc::c_uint = 3;
 
 /// Set by the first SIGINT.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// The result of a system call that reports failure as -1.
+/// Converts the result of a system call that reports failure as -1.
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Readiness of many sockets, edge-triggered: an event comes once, so a socket is read until it is
-/// empty, and no call is needed to re-arm it.
+/// Readiness of many sockets, edge-triggered. Each event is reported once, so a socket must be read
+/// until it is empty. No call is needed to re-arm it.
 pub(crate) struct Epoll {
     fd: OwnedFd,
 }
 
-/// Room for what one wait returns.
+/// Room for the events of one wait.
 pub(crate) struct Events {
     room: Vec<libc::epoll_event>,
 }
 
-/// One socket that something happened to.
+/// An event of one socket.
 #[derive(Clone, Copy)]
 pub(crate) struct Event {
-    /// As given to [`Epoll::add`].
+    /// The token given to [`Epoll::add`].
     pub(crate) token: u64,
-    /// The peer has ended its side or the socket has failed: read to the end.
+    /// The peer has closed its side or the socket has failed: read to the end.
     pub(crate) ended: bool,
 }
 
@@ -46,7 +47,7 @@ impl Events {
         Self { room: vec![libc::epoll_event { events: 0, u64: 0 }; count_max] }
     }
 
-    /// The event at `index`, which is below the count that the last wait returned.
+    /// Returns the event at `index`, which must be below the count that the last wait returned.
     pub(crate) fn at(&self, index: usize) -> Event {
         let event = self.room[index];
         let ends = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
@@ -62,7 +63,7 @@ impl Epoll {
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// Watches `socket` for everything, until it is closed.
+    /// Watches `socket` for all events, until it is closed.
     pub(crate) fn add(&self, socket: &TcpStream, token: u64) -> io::Result<()> {
         let wanted = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         let mut event = libc::epoll_event { events: wanted.cast_unsigned(), u64: token };
@@ -72,7 +73,7 @@ impl Epoll {
         Ok(())
     }
 
-    /// Waits up to `timeout_ms` and returns how many events there are. A signal counts as none.
+    /// Waits up to `timeout_ms` and returns the number of events. A signal counts as none.
     pub(crate) fn wait(&self, events: &mut Events, timeout_ms: i32) -> io::Result<usize> {
         let count_max = libc::c_int::try_from(events.room.len()).unwrap_or(libc::c_int::MAX);
         let room = events.room.as_mut_ptr();
@@ -87,8 +88,8 @@ impl Epoll {
     }
 }
 
-/// Begins to connect to `address` without waiting, from `source` if one is given. The port is
-/// chosen while connecting, so that ports are counted per pair of addresses and not per source.
+/// Starts to connect to `address` without waiting, from `source` if it is given. The port is chosen
+/// while connecting, so that the limit of ports applies per pair of addresses and not per source.
 pub(crate) fn connect(
     address: SocketAddr,
     source: Option<Ipv4Addr>,
@@ -115,7 +116,7 @@ pub(crate) fn connect(
     }
 }
 
-/// `address` in the kernel's form, and its length.
+/// Converts `address` to the kernel's form. Returns it with its length.
 fn socket_name(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all bytes zero is a valid sockaddr_storage.
     let mut name: libc::sockaddr_storage = unsafe { mem::zeroed() };
@@ -157,7 +158,7 @@ fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: &T) ->
     Ok(())
 }
 
-/// Reads what `socket` has at this moment; `WouldBlock` if that is nothing.
+/// Reads the available bytes of `socket`. Returns `WouldBlock` if there are none.
 pub(crate) fn receive_now(socket: &TcpStream, place: &mut [u8]) -> io::Result<usize> {
     let (start, bytes) = (place.as_mut_ptr().cast(), place.len());
     // SAFETY: `place` is `bytes` writable bytes, borrowed mutably for the call.
@@ -165,14 +166,14 @@ pub(crate) fn receive_now(socket: &TcpStream, place: &mut [u8]) -> io::Result<us
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// Makes closing `socket` reset the connection: no TIME_WAIT, and the peer reads an error.
+/// Makes closing `socket` reset the connection: there is no TIME_WAIT, and the peer reads an error.
 pub(crate) fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
-/// Gives the calling thread a descriptor table of its own, with stdio alone. The limit of
-/// descriptors counts per table.
+/// Gives the calling thread a private descriptor table with only standard input and output. The
+/// descriptor limit applies to each table.
 pub(crate) fn private_descriptor_table() -> io::Result<()> {
     let flags = libc::CLOSE_RANGE_UNSHARE.cast_signed();
     // SAFETY: closes descriptors in the new table of this thread alone, and the callers are
@@ -181,7 +182,7 @@ pub(crate) fn private_descriptor_table() -> io::Result<()> {
     Ok(())
 }
 
-/// Raises the limit of descriptors as far as it goes without privilege, and returns it.
+/// Raises the descriptor limit as far as possible without privileges, and returns it.
 pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the result.
@@ -192,7 +193,7 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Binds the calling thread to `cpus`. Fails if none of them may be used here.
+/// Pins the calling thread to `cpus`. Fails if the thread may use none of them.
 pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: all bytes zero is an empty cpu_set_t.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
@@ -205,23 +206,23 @@ pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets another thread of this processor run.
+/// Lets another thread run on this processor.
 pub(crate) fn give_way() {
     // SAFETY: touches no memory of ours. It never fails on Linux.
     unsafe { libc::sched_yield() };
 }
 
-/// CLOCK_MONOTONIC in nanoseconds.
+/// Returns CLOCK_MONOTONIC in nanoseconds.
 pub(crate) fn now_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 
-/// Processor time of this process so far, in nanoseconds.
+/// Returns the CPU time of this process so far, in nanoseconds.
 pub(crate) fn own_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
-/// Processor time of a thread so far, in nanoseconds; 0 once it has ended.
+/// Returns the CPU time of a thread so far, in nanoseconds, or 0 once it has ended.
 pub(crate) fn thread_cpu_ns<T>(thread: &JoinHandle<T>) -> u64 {
     let mut clock = 0;
     // SAFETY: the handle has not been joined, so its pthread_t is valid, and `clock` is a place.
@@ -231,7 +232,7 @@ pub(crate) fn thread_cpu_ns<T>(thread: &JoinHandle<T>) -> u64 {
     }
 }
 
-/// Processor time of process `pid` so far, in nanoseconds.
+/// Returns the CPU time of process `pid` so far, in nanoseconds.
 pub(crate) fn process_cpu_ns(pid: u32) -> io::Result<u64> {
     let mut clock = 0;
     // SAFETY: `clock` is a valid place for the result.
@@ -248,14 +249,14 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// Ticks per second in /proc/PID/stat.
+/// Returns the ticks per second in /proc/PID/stat.
 pub(crate) fn ticks_per_second() -> f64 {
     // SAFETY: takes a number and touches no memory of ours.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     if ticks > 0 { ticks as f64 } else { 100.0 }
 }
 
-/// Takes SIGINT: the first one is noted for [`interrupted`], a second one kills as usual.
+/// Handles SIGINT: the first one sets [`interrupted`], and a second one ends the process as usual.
 pub(crate) fn catch_interrupt() -> io::Result<()> {
     extern "C" fn note(_signal: libc::c_int) {
         INTERRUPTED.store(true, Ordering::Relaxed);
@@ -269,7 +270,7 @@ pub(crate) fn catch_interrupt() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether SIGINT has come.
+/// Whether SIGINT has been received.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }

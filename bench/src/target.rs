@@ -1,4 +1,4 @@
-//! Addresses as people write them: `ws://host:port/path` and `http://host:port/path`.
+//! Addresses in URLs: `ws://host:port/path` and `http://host:port/path`.
 
 use crate::error::AddressError;
 use crate::profile::Profile;
@@ -9,16 +9,16 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 const HTTP_PORT: u16 = 80;
 
-/// A WebSocket to open, for each of the channels.
+/// A WebSocket endpoint with its channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) script: Script,
-    /// One for each channel.
+    /// One entry for each channel.
     pub(crate) entries: Vec<Entry>,
 }
 
-/// How a subscriber of one channel gets in.
+/// How a subscriber of one channel connects.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) channel: String,
@@ -37,7 +37,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Target {
-    /// Subscribers of `channels` at `url`, in the words of `profile`.
+    /// Returns the target for subscribers of `channels` at `url`, with the messages of `profile`.
     pub(crate) fn new(
         profile: &Profile,
         url: &str,
@@ -58,7 +58,7 @@ impl Target {
 }
 
 impl Endpoint {
-    /// Reads an `http://` URL.
+    /// Parses an `http://` URL.
     pub(crate) fn parse(url: &str) -> Result<Self, AddressError> {
         let (authority, path) = split(url, "http://")?;
         let path = path.trim_end_matches('/').to_owned();
@@ -66,8 +66,8 @@ impl Endpoint {
     }
 }
 
-/// `url` of a profile whose clients would go to `home` but go to `client_url`: at the same place as
-/// they, if it was.
+/// Adapts `url` of a profile to clients that connect to `client_url` instead of `home`: if `url`
+/// and `home` have the same address, the result has the address of `client_url`.
 pub(crate) fn moved(url: &str, home: &str, client_url: &str) -> String {
     let authority = |url: &str| {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -79,7 +79,7 @@ pub(crate) fn moved(url: &str, home: &str, client_url: &str) -> String {
     }
 }
 
-/// Authority and path (at least `/`) of `url`.
+/// Returns the authority and the path (at least `/`) of `url`.
 fn split(url: &str, wanted: &'static str) -> Result<(String, String), AddressError> {
     let Some(rest) = url.strip_prefix(wanted) else {
         return Err(AddressError::Scheme { url: url.to_owned(), wanted });
@@ -90,7 +90,7 @@ fn split(url: &str, wanted: &'static str) -> Result<(String, String), AddressErr
     Ok((authority.to_owned(), format!("{slash}{path}")))
 }
 
-/// The address behind `host:port`, IPv4 first: that is what servers listen on by default.
+/// Resolves `host:port`. Prefers IPv4, because servers listen on it by default.
 fn resolve(authority: &str) -> Result<SocketAddr, AddressError> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {

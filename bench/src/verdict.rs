@@ -1,8 +1,8 @@
-//! How a scenario went, which is what the exit code says.
+//! The result of a scenario, which determines the exit code.
 
 use crate::fleet::Ended;
 
-/// What the exit code says.
+/// The result of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
@@ -11,7 +11,8 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// An interrupt hides what was not reached, so it is told apart from both.
+    /// Expectations may be missed because of an interrupt, so it is neither a success nor a
+    /// failure.
     pub(crate) fn of(ended: Ended, faultless: bool) -> Self {
         match ended {
             Ended::Interrupted => Self::Interrupted,

@@ -23,12 +23,12 @@ class ConnectionManager:
         self.active_connections[channel].remove(websocket)
 
     async def broadcast(self, channel: str, message: str):
-        # A copy: connections come and go while one is waited for.
+        # Iterate over a copy, because connections open and close meanwhile.
         for connection in list(self.active_connections[channel]):
             try:
                 await connection.send_text(message)
             except (WebSocketDisconnect, RuntimeError):
-                pass  # It has gone; its own handler takes it out of the list.
+                pass  # It is closed; its own handler removes it from the list.
 
 
 app = FastAPI()

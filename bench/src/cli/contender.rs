@@ -1,4 +1,5 @@
-//! One server of a comparison: its profile, and what differs from it and from the common flags.
+//! One server of a comparison: its profile, and how it differs from the profile and the common
+//! flags.
 
 use super::{CommonArgs, CompareArgs, CompareLoad, PublishArgs};
 use crate::error::Error;
@@ -16,7 +17,7 @@ pub(crate) struct Contender {
     publish: Option<Way>,
     publish_url: Option<String>,
     publish_header: Option<String>,
-    /// Publications under way at once, if not as many as for the others.
+    /// Number of outstanding publications, if it differs from that of the other servers.
     pub(crate) outstanding: Option<u32>,
 }
 
@@ -56,7 +57,7 @@ impl Contender {
         Ok(contender)
     }
 
-    /// Puts what is this server's own into the flags that all share.
+    /// Replaces common flags with those of this server.
     pub(crate) fn apply(&self, common: &mut CommonArgs) {
         common.profile.clone_from(&self.profile);
         common.url.clone_from(&self.url);
@@ -65,7 +66,7 @@ impl Contender {
         common.thread_prefix = self.thread_prefix.clone().or(common.thread_prefix.take());
     }
 
-    /// How to publish to this server.
+    /// Returns the publish flags for this server.
     pub(crate) fn publish(&self, shared: &PublishArgs) -> PublishArgs {
         let mut own = shared.clone();
         own.publish = self.publish.or(shared.publish);
@@ -76,7 +77,7 @@ impl Contender {
 }
 
 impl CompareArgs {
-    /// The load, for people.
+    /// Describes the load in words.
     pub(crate) fn describe(&self) -> String {
         let (pairs, seconds, rate) = (self.pairs, self.seconds, self.rate);
         let what = match self.load {

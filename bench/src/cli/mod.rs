@@ -1,4 +1,4 @@
-//! The command line, and what it means: raw flags become plans with everything checked.
+//! The command line: flags are checked and turned into plans.
 
 mod contender;
 mod plan;

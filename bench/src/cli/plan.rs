@@ -1,4 +1,4 @@
-//! From flags to what the scenarios work with.
+//! Turns flags into the plans that scenarios work with.
 
 use super::{CommonArgs, PublishArgs};
 use crate::error::Error;
@@ -10,33 +10,34 @@ use crate::sys;
 use crate::target::Target;
 use crate::wire::mark::PAYLOAD_BYTES_MIN;
 
-/// Descriptors of a thread's table that are left for everything but connections.
+/// Descriptors in a thread's table that are not available for connections.
 const DESCRIPTORS_RESERVED: usize = 1000;
-/// Smallest receive buffer of a connection: enough for small frames, and a million of them fit.
+/// Smallest receive buffer of a connection. Small frames fit into it, and a million of these
+/// buffers fit into memory.
 const RECEIVE_BYTES_MIN: i32 = 8 * 1024;
-/// Largest publication.
+/// Maximum size of a publication.
 const PUBLICATION_BYTES_MAX: usize = 1024 * 1024;
-/// Most channels of one run.
+/// Maximum number of channels in a run.
 const CHANNELS_MAX: u32 = 100_000;
-/// Most connections to publish on.
+/// Maximum number of connections to publish on.
 const PUBLISHERS_MAX: usize = 1000;
 
-/// One server, and what is to be done to it.
+/// One server, and the work to do on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) profile: Profile,
-    /// Where clients connect.
+    /// URL that clients connect to.
     pub(crate) url: String,
     pub(crate) plan: Plan,
     pub(crate) watched: Option<Watched>,
 }
 
 impl CommonArgs {
-    /// The server, for `total` connections on so many channels.
+    /// Returns the server for `total` connections on this number of channels.
     pub(crate) fn subject(&self, total: usize, channels: u32) -> Result<Subject, Error> {
         if channels == 0 || channels > CHANNELS_MAX || channels as usize > total {
             return Err(Error::Usage(format!(
-                "--channels {channels}: 1 to {CHANNELS_MAX}, and no more than connections"
+                "--channels {channels} is not within 1 to {CHANNELS_MAX}, or above --connections"
             )));
         }
         let profile = Profile::load(&self.profile)?;
@@ -81,7 +82,8 @@ impl CommonArgs {
         Ok(threads)
     }
 
-    /// The server's processes: those named, or those on this host that listen where clients go.
+    /// Returns the processes of the server: those given by flags, or those on this host that listen
+    /// on the target's port.
     fn watched(&self, target: &Target) -> Option<Watched> {
         let mut pids = self.pid.clone();
         if pids.is_empty() && target.address.ip().is_loopback() {
@@ -93,11 +95,11 @@ impl CommonArgs {
 }
 
 impl PublishArgs {
-    /// The way in, with the subject's plan fitted to it.
+    /// Returns the entrance for publications, and adapts the subject's plan to it.
     pub(crate) fn entrance(&self, subject: &mut Subject) -> Result<Entrance, Error> {
         if self.publishers == 0 || self.publishers > PUBLISHERS_MAX {
             return Err(Error::Usage(format!(
-                "--publishers {}: 1 to {PUBLISHERS_MAX}",
+                "--publishers {} is not within 1 to {PUBLISHERS_MAX}",
                 self.publishers
             )));
         }
@@ -121,7 +123,7 @@ impl PublishArgs {
         let smallest = if entrance.way == Way::Trigger { 0 } else { PAYLOAD_BYTES_MIN };
         if !(smallest..=PUBLICATION_BYTES_MAX).contains(&self.bytes) {
             return Err(Error::Usage(format!(
-                "--bytes {}: {smallest} to {PUBLICATION_BYTES_MAX}",
+                "--bytes {} is not within {smallest} to {PUBLICATION_BYTES_MAX}",
                 self.bytes
             )));
         }

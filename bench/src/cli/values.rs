@@ -1,4 +1,4 @@
-//! Values of flags.
+//! Parsers for the values of flags.
 
 use clap::builder::RangedU64ValueParser;
 use clap::value_parser;
@@ -8,12 +8,13 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cpus(pub(super) Vec<usize>);
 
-/// Longest time of any flag: thirty days.
+/// Maximum duration in any flag: thirty days.
 const SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 
-/// Most pairs of windows.
+/// Maximum number of pairs of windows.
 const PAIRS_MAX: u64 = 10_000;
-/// Most publications that a storm misses: each has to be told from the others until all are back.
+/// Maximum number of publications missed in a storm. All of them stay distinguishable until every
+/// client is back.
 const MISSED_MAX: u64 = 50_000;
 
 /// Bounds of a time in seconds.
@@ -26,12 +27,12 @@ pub(super) fn pairs() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=PAIRS_MAX)
 }
 
-/// Bounds of what a storm misses.
+/// Bounds of the number of missed publications.
 pub(super) fn missed() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=MISSED_MAX)
 }
 
-/// A number with its unit: 500ms, 5s, 2m. Without a unit it is seconds.
+/// Parses a number with its unit: 500ms, 5s, 2m. The default unit is seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a time such as 5s"))?;
@@ -47,7 +48,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A list of numbers and ranges: 1,4-7.
+/// Parses a list of numbers and ranges, such as 1,4-7.
 pub(crate) fn parse_cpus(text: &str) -> Result<Cpus, String> {
     let mut cpus = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {

@@ -1,5 +1,5 @@
-//! Many client connections on a few threads, and the controller's hand on them: open so many, wait
-//! until a publication reached all of them, cut the latencies, stop.
+//! Many client connections on a few threads, and the controller's interface to them: open a number
+//! of connections, wait until all of them have a publication, collect latencies, stop.
 
 mod opening;
 mod pace;
@@ -20,10 +20,10 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Longest wait for the workers to hand over their latencies. A turn takes milliseconds.
+/// Maximum wait for the workers to hand over their latencies. A turn takes milliseconds.
 const CUT_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// How a wait ended.
+/// The way in which a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Done,
@@ -31,12 +31,12 @@ pub(crate) enum Ended {
     Interrupted,
     /// A subscriber's connection ended, or a worker failed.
     Broken,
-    /// So many publications were under way that no more could be told apart.
+    /// Too many publications were outstanding to tell them apart.
     Overloaded,
 }
 
 impl Ended {
-    /// The word in reports.
+    /// Returns the word used in reports.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -59,7 +59,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts the threads, without connections. The calling thread is their controller.
+    /// Starts the threads, without connections. The calling thread becomes their controller.
     pub(crate) fn start(plan: Plan) -> Result<Self, Error> {
         if !plan.cpus.is_empty() {
             sys::pin(&plan.cpus).map_err(|error| Error::system("pin to processors", error))?;
@@ -81,8 +81,8 @@ impl Fleet {
         Ok(Self { shared, threads, channels, timeout, waiting, progress })
     }
 
-    /// Opens connections until there are `total`, failed ones included, and waits for all of them;
-    /// or closes what there is above `total`.
+    /// Opens connections until there are `total`, including failed ones, and waits for all of them.
+    /// Closes connections if there are more than `total`.
     pub(crate) fn ramp(&mut self, total: usize) -> Ended {
         let threads = self.shared.gauges.len();
         for (index, gauge) in self.shared.gauges.iter().enumerate() {
@@ -104,8 +104,8 @@ impl Fleet {
                 last_established = totals.established;
                 last_change = Instant::now();
             }
-            // A handshake is given up after `timeout`. When twice that has brought no connection,
-            // the rest would only fail in the same way, a few hundred at a time.
+            // A handshake is given up after `timeout`. If no connection succeeded in twice that
+            // time, the remaining ones would fail in the same way, a few hundred at a time.
             if last_change.elapsed() > self.timeout.saturating_mul(2) {
                 return Ended::TimedOut;
             }
@@ -118,7 +118,8 @@ impl Fleet {
         }
     }
 
-    /// How long the last ramp took, from the first connection begun to the last one subscribed.
+    /// Returns the duration of the last ramp, from the start of the first connection to the last
+    /// subscription.
     pub(crate) fn ramp_seconds(&self) -> f64 {
         let gauges = || self.shared.gauges.iter();
         let first = gauges().map(|gauge| gauge.first_begun_ns.load(Ordering::Acquire));
@@ -127,7 +128,7 @@ impl Fleet {
         last.max().unwrap_or(0).saturating_sub(first) as f64 / 1e9
     }
 
-    /// Lets time pass with all connections open.
+    /// Waits for `time` with all connections open.
     pub(crate) fn rest(&mut self, time: Duration) -> Ended {
         let end = Instant::now() + time;
         let lost = self.shared.totals().lost;
@@ -144,24 +145,25 @@ impl Fleet {
         }
     }
 
-    /// Subscribers of the channel with this index, once all connections are open.
+    /// Returns the number of subscribers of this channel, once all connections are open.
     pub(crate) fn receivers(&self, channel: u32) -> u64 {
         let established = self.shared.totals().established;
         let rest = established % self.channels;
         established / self.channels + u64::from(u64::from(channel) < rest)
     }
 
-    /// Notes that publication `number` is about to be sent and that `receivers` should get it.
+    /// Records that publication `number` is about to be sent and that `receivers` should get it.
     pub(crate) fn begin_round(&self, number: u32, sent_ns: u64, receivers: u64) {
         self.shared.rounds.begin(number, sent_ns, receivers);
     }
 
-    /// Time until publication `number` had reached everyone, in nanoseconds, once it has.
+    /// Returns the time in nanoseconds until all receivers had publication `number`, once they have
+    /// it.
     pub(crate) fn round_ns(&self, number: u32) -> Option<u64> {
         self.shared.rounds.complete_ns(number)
     }
 
-    /// Receivers of publication `number`, while it is under way.
+    /// Returns the number of receivers of publication `number`, while it is outstanding.
     pub(crate) fn round_receivers(&self, number: u32) -> u64 {
         self.shared.rounds.receivers(number)
     }
@@ -174,17 +176,17 @@ impl Fleet {
         self.timeout
     }
 
-    /// Lets the threads sleep although they could spin, or spin again.
+    /// While resting, the threads sleep even if the plan says that they spin.
     pub(crate) fn set_resting(&self, resting: bool) {
         self.shared.resting.store(resting, Ordering::Release);
     }
 
-    /// Begins or ends to close connections and open them again.
+    /// Starts or stops closing and reopening connections.
     pub(crate) fn set_churning(&self, churning: bool) {
         self.shared.churning.store(churning, Ordering::Release);
     }
 
-    /// Begins or ends to read slowly.
+    /// Starts or stops reading slowly.
     pub(crate) fn set_dawdling(&self, dawdling: bool) {
         self.shared.dawdling.store(dawdling, Ordering::Release);
     }
@@ -196,7 +198,7 @@ impl Fleet {
         }
     }
 
-    /// The latencies asked for, once all workers have handed them over.
+    /// Returns the requested latencies, once all workers have handed them over.
     pub(crate) fn finish_cut(&self) -> Option<Cut> {
         let behind = |gauge: &shared::Gauge| {
             gauge.cuts_made.load(Ordering::Acquire) != gauge.cuts_wanted.load(Ordering::Relaxed)
@@ -207,7 +209,7 @@ impl Fleet {
         Some(mem::take(&mut *self.shared.cut.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Takes the latencies since the last cut from all workers.
+    /// Takes the latencies since the last cut from all workers, and waits for them.
     pub(crate) fn cut(&mut self) -> Cut {
         self.begin_cut();
         let deadline = Instant::now() + CUT_WAIT_MAX;
@@ -223,7 +225,7 @@ impl Fleet {
         }
     }
 
-    /// Time that each thread has worked so far, in nanoseconds.
+    /// Returns the working time of each thread so far, in nanoseconds.
     pub(crate) fn busy_ns(&self) -> Vec<u64> {
         let gauges = self.shared.gauges.iter();
         let pairs = self.threads.iter().zip(gauges);
@@ -234,7 +236,7 @@ impl Fleet {
         busy.collect()
     }
 
-    /// Why nothing more can be awaited, if that is so.
+    /// Returns the reason why waiting is pointless, if there is one.
     pub(crate) fn ended_early(&self) -> Option<Ended> {
         if sys::interrupted() {
             return Some(Ended::Interrupted);
@@ -242,7 +244,7 @@ impl Fleet {
         self.threads.iter().any(JoinHandle::is_finished).then_some(Ended::Broken)
     }
 
-    /// Ends all connections and threads, and adds up what they saw.
+    /// Ends all connections and threads, and merges their outcomes.
     pub(crate) fn stop(mut self) -> Result<Outcome, Error> {
         self.progress.clear();
         self.shared.stop.store(true, Ordering::Release);

@@ -1,5 +1,5 @@
-//! How connections begin and end: at the pace asked for, from addresses with ports to spare, and
-//! given up when they hang.
+//! The start and end of connections. They start at the requested pace, from source addresses with
+//! free ports, and are given up when they hang.
 
 use super::plan::{Ending, Outcome};
 use super::worker::{Phase, Slot, Worker};
@@ -13,25 +13,26 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Handshakes under way at once: enough to hide their round trips, few enough for any backlog.
+/// Maximum number of concurrent handshakes: enough to hide round trips, few enough for any backlog.
 const HANDSHAKES_MAX: usize = 256;
-/// Connections begun in one turn, so that events are not kept waiting.
+/// Maximum number of connections started in a turn, so that events don't wait for long.
 const OPENS_MAX: usize = 64;
-/// Connections ended in one turn.
+/// Maximum number of connections ended in a turn.
 const ENDS_MAX: usize = 256;
-/// Connections from one source address. The kernel's default range has 28,232 ports, and it tries
-/// half of them first, one by one: near 14,000 each connect costs 200 µs of search.
+/// Maximum number of connections from one source address. The kernel's default range has 28,232
+/// ports, and it tries half of them first, one by one: near 14,000 each connect costs 200 µs of
+/// search.
 const SOURCE_CONNECTIONS_MAX: usize = 8_000;
-/// First of the source addresses towards a server on loopback.
+/// First source address for a server on loopback.
 const SOURCE_FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Wait of a thread that has nothing to open: how late it may notice a new target.
+/// Maximum wait of a thread that has nothing to open: it notices a new target after this time.
 const WAIT_IDLE_MS: i32 = 50;
-/// Wait of a thread that is to open more, but not yet.
+/// Maximum wait of a thread whose next connection is not due yet.
 const WAIT_PACED_MS: i32 = 1;
 
 impl Worker {
-    /// Begins and ends the connections that are due; how long the next wait may be, in
-    /// milliseconds.
+    /// Starts and ends the connections that are due. Returns the maximum duration of the next wait,
+    /// in milliseconds.
     pub(super) fn open_due(&mut self, now_ns: u64) -> i32 {
         let target = self.gauge().target.load(Ordering::Acquire);
         if self.begun > target {
@@ -56,7 +57,7 @@ impl Worker {
         }
     }
 
-    /// Closes and opens again what is due; whether the fleet churns.
+    /// Closes and reopens connections that are due. Returns whether the fleet churns.
     fn churn_due(&mut self, now_ns: u64) -> bool {
         if !self.shared.churning.load(Ordering::Relaxed) || self.begun == 0 {
             self.churn.restart(now_ns);
@@ -79,7 +80,7 @@ impl Worker {
         true
     }
 
-    /// Begins the connection of a slot: a new one, or one that comes back.
+    /// Starts the connection of a slot: a new one, or one that reconnects.
     fn open(&mut self, index: usize, now_ns: u64) {
         if index == self.slots.len() {
             self.slots.push(Slot {
@@ -113,7 +114,7 @@ impl Worker {
             0 => plan.target.address,
             other => plan.destinations[other - 1],
         };
-        // Every source meets every destination.
+        // Combine every source with every destination.
         let source = match plan.sources.len() {
             0 => source_address(address, plan.sources_from + self.index, index),
             sources => Some(plan.sources[turn / (plan.destinations.len() + 1) % sources]),
@@ -133,12 +134,12 @@ impl Worker {
         slot.phase = Phase::Upgrading;
         let plan = Arc::clone(&self.plan);
         let sent = self.send(index, &plan.target.entries[self.channel(index)].request);
-        // The end came with this event, so no later one will tell of it.
+        // This event also reported the end, so no later event will.
         if ended { self.receive(index, ended) } else { sent }
     }
 
-    /// Takes the steps of the opening that wait for nothing more; the subscription stands after
-    /// the last.
+    /// Takes all steps of the opening that don't wait for a message. After the last one, the client
+    /// is subscribed.
     pub(super) fn advance(&mut self, index: usize, now_ns: u64) -> Result<(), Failure> {
         let plan = Arc::clone(&self.plan);
         let channel = self.channel(index);
@@ -163,7 +164,7 @@ impl Worker {
         }
     }
 
-    /// Sends all of `bytes`. They are few, so a socket that does not take them is stuck.
+    /// Sends all of `bytes`. They are few, so a socket that does not accept them is stuck.
     pub(super) fn send(&self, index: usize, bytes: &[u8]) -> Result<(), Failure> {
         let Some(mut stream) = self.slots[index].stream.as_ref() else { return Ok(()) };
         match stream.write(bytes)? {
@@ -175,7 +176,7 @@ impl Worker {
         }
     }
 
-    /// Notes that the subscription stands.
+    /// Records that the client is subscribed.
     fn opened(&mut self, index: usize, now_ns: u64) {
         let slot = &mut self.slots[index];
         slot.phase = Phase::Open;
@@ -185,7 +186,7 @@ impl Worker {
         self.gauge().established.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Ends a connection that failed, once.
+    /// Ends a connection that failed. Does nothing if it has already ended.
     pub(super) fn fail(&mut self, index: usize, failure: Failure) {
         match self.take_down(index, Phase::Ended) {
             Phase::Ended | Phase::Away => return,
@@ -203,7 +204,7 @@ impl Worker {
         self.outcome.failures.add(failure);
     }
 
-    /// Ends a connection because the scenario says so.
+    /// Ends a connection because the scenario requires it.
     fn end(&mut self, index: usize) {
         if let Some(stream) = &self.slots[index].stream {
             farewell(stream, self.plan.ending);
@@ -216,7 +217,7 @@ impl Worker {
         }
     }
 
-    /// Closes a slot's socket and sets its phase; the phase that it had.
+    /// Closes a slot's socket and sets its phase. Returns the previous phase.
     fn take_down(&mut self, index: usize, phase: Phase) -> Phase {
         let slot = &mut self.slots[index];
         slot.stream = None;
@@ -225,7 +226,7 @@ impl Worker {
         mem::replace(&mut slot.phase, phase)
     }
 
-    /// Gives up the handshakes that take too long. All have the same time, so the oldest are due
+    /// Gives up handshakes that take too long. All have the same timeout, so the oldest ones expire
     /// first.
     pub(super) fn expire(&mut self, now_ns: u64) {
         let timeout_ns = u64::try_from(self.plan.timeout.as_nanos()).unwrap_or(u64::MAX);
@@ -244,7 +245,7 @@ impl Worker {
         }
     }
 
-    /// Ends all connections; what this worker saw.
+    /// Ends all connections, and returns the outcome of this worker.
     pub(super) fn close(mut self) -> Outcome {
         for slot in self.slots.drain(..) {
             if let Some(stream) = slot.stream {
@@ -256,7 +257,7 @@ impl Worker {
     }
 }
 
-/// The last words on a connection that is dropped next.
+/// Sends a close frame, or makes the drop of `stream` reset the connection.
 fn farewell(mut stream: &TcpStream, ending: Ending) {
     let said = match ending {
         Ending::Abort => sys::reset_on_close(stream),
@@ -264,12 +265,12 @@ fn farewell(mut stream: &TcpStream, ending: Ending) {
             stream.write(&frame::encode(Opcode::Close, &1000_u16.to_be_bytes())).map(|_| ())
         }
     };
-    // An error means that the server was faster; the connection ends either way.
+    // An error means that the server closed first. The connection ends in either case.
     drop(said);
 }
 
-/// Address from which a thread's connection is made: several towards loopback, so that there are
-/// ports for all; the kernel's choice otherwise.
+/// Returns the source address of a connection. On loopback several addresses provide enough ports;
+/// otherwise the kernel chooses.
 fn source_address(target: SocketAddr, thread: usize, connection: usize) -> Option<Ipv4Addr> {
     const THREAD_SOURCES: usize = 256;
     if !(target.is_ipv4() && target.ip().is_loopback()) {

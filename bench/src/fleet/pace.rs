@@ -1,14 +1,14 @@
-//! The pace at which connections begin.
+//! The pace at which connections start.
 
-/// When connections are due.
+/// Calculates when connections are due.
 pub(super) struct Pace {
-    /// 0 is at once.
+    /// Connections per second; 0 means without delay.
     per_second: f64,
     target: usize,
-    /// Connections and time when the present target was set.
+    /// Number of connections, and the time, when the present target was set.
     base: usize,
     since_ns: u64,
-    /// What was taken since the start, where nothing else counts it.
+    /// Number of events since the start, if it is not counted elsewhere.
     pub(super) taken: usize,
 }
 
@@ -17,12 +17,12 @@ impl Pace {
         Self { per_second, target: 0, base: 0, since_ns: 0, taken: 0 }
     }
 
-    /// Begins to count at `now_ns`.
+    /// Starts to count at `now_ns`.
     pub(super) fn restart(&mut self, now_ns: u64) {
         *self = Self { since_ns: now_ns, target: usize::MAX, ..Self::new(self.per_second) };
     }
 
-    /// How many connections should have begun by now: from `begun` to `target`.
+    /// Returns how many connections should have started by now: from `begun` to `target`.
     pub(super) fn due(&mut self, target: usize, begun: usize, now_ns: u64) -> usize {
         if target != self.target {
             *self = Self { target, base: begun, since_ns: now_ns, ..*self };

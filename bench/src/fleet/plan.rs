@@ -1,4 +1,4 @@
-//! What a fleet is to do, and what it saw.
+//! The task of a fleet, and its outcome.
 
 use crate::failure::Failures;
 use crate::latency::Latencies;
@@ -10,24 +10,24 @@ use std::time::Duration;
 /// How a worker waits for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// In the kernel.
+    /// Waits in the kernel.
     Sleep,
-    /// Asking again and again: the server never pays for waking it.
+    /// Polls without sleeping, so that the server never pays for a wake-up.
     Spin,
 }
 
-/// How a publication is told in the frames that arrive.
+/// How publications are recognised in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frames {
     /// By the mark in its payload.
     Marked,
-    /// Every data frame is the next publication: a server that sends canned frames.
+    /// Every data frame is the next publication, because the server sends canned frames.
     Canned,
-    /// Nobody counts these.
+    /// Frames are not counted.
     Ignored,
 }
 
-/// How connections end when the generator ends them.
+/// How the generator ends connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// With a close frame.
@@ -36,38 +36,38 @@ pub(crate) enum Ending {
     Abort,
 }
 
-/// What a fleet is to do. Fixed before it starts.
+/// The task of a fleet. It is fixed before the fleet starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
     pub(crate) threads: usize,
-    /// Processors for the threads, in turn. Empty: wherever the kernel likes.
+    /// Processors for the threads, used in turn. If empty, the kernel chooses.
     pub(crate) cpus: Vec<usize>,
-    /// Connections opened per second, all threads together; 0 is as fast as they go.
+    /// Connections opened per second, in all threads together; 0 means as fast as possible.
     pub(crate) rate: u32,
-    /// Connections closed and opened again per second while the fleet churns, all threads together.
+    /// Connections closed and reopened per second while the fleet churns, in all threads together.
     pub(crate) churn: u32,
-    /// What each connection reads in a second while the fleet dawdles, in bytes.
+    /// Bytes that each connection reads per second while the fleet dawdles.
     pub(crate) dawdle_bytes: usize,
-    /// Longest handshake, and longest time without any progress.
+    /// Maximum duration of a handshake, and maximum time without progress.
     pub(crate) timeout: Duration,
     /// SO_RCVBUF of each connection.
     pub(crate) receive_bytes: i32,
     pub(crate) waiting: Waiting,
     pub(crate) frames: Frames,
     pub(crate) ending: Ending,
-    /// Addresses of the server beside the target's.
+    /// Further addresses of the server.
     pub(crate) destinations: Vec<SocketAddr>,
-    /// Addresses to connect from, in turn. Empty: the kernel's choice, or many towards loopback.
+    /// Source addresses, used in turn. If empty, the kernel chooses, or many are used on loopback.
     pub(crate) sources: Vec<Ipv4Addr>,
-    /// First of the source addresses towards a server on loopback, counted in threads.
+    /// First source address for a server on loopback, counted in threads.
     pub(crate) sources_from: usize,
 }
 
-/// What one worker, or all of them, saw from beginning to end.
+/// The outcome of one worker, or of all of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    /// From connecting to the subscription, of those that were in no cut.
+    /// Times from connecting to the subscription that were not part of a cut.
     pub(crate) handshakes: Latencies,
     pub(crate) failures: Failures,
     pub(crate) tally: Tally,

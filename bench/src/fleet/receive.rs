@@ -1,5 +1,5 @@
-//! What a connection's bytes say, and what that changes. All sockets of a thread are read into one
-//! buffer; only what is left of an incomplete frame is copied and kept.
+//! Reading of sockets, and the effects of received bytes. All sockets of a thread are read into one
+//! buffer. Only the rest of an incomplete frame is copied and kept.
 
 use super::plan::Frames;
 use super::worker::{Arrived, Phase, Worker};
@@ -14,16 +14,16 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Bytes read at once.
+/// Maximum number of bytes per read.
 const READ_BYTES: usize = 64 * 1024;
 /// Reads per second of a connection that dawdles.
 const DAWDLE_READS: u64 = 10;
 const DAWDLE_INTERVAL_NS: u64 = 1_000_000_000 / DAWDLE_READS;
-/// A connection that dawdles shows that it lives this often: the server's ping is far behind in
-/// what it has yet to read. An unasked pong is allowed by RFC 6455 §5.5.3.
+/// A dawdling connection sends a pong after this number of reads, because the server's ping is far
+/// behind in its unread bytes. RFC 6455 §5.5.3 allows unsolicited pongs.
 const DAWDLE_READS_PER_PONG: u32 = 50;
 
-/// Whether a socket may hold more than was read.
+/// Whether a socket may hold further bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Left {
     Nothing,
@@ -31,9 +31,10 @@ enum Left {
 }
 
 impl Worker {
-    /// Reads a socket until it is empty, or to its end if that has come (`ended`).
+    /// Reads a socket until it is empty, or to its end if the end has been reported (`ended`).
     pub(super) fn receive(&mut self, index: usize, ended: bool) -> Result<(), Failure> {
-        // A short read has emptied the socket. Only an end that had already come is told once.
+        // A short read has emptied the socket. An end that was already reported is not reported
+        // again.
         while self.receive_some(index, READ_BYTES, ended)? == Left::Perhaps {}
         Ok(())
     }
@@ -79,7 +80,8 @@ impl Worker {
         Ok(if count < bytes_max && !ended { Left::Nothing } else { Left::Perhaps })
     }
 
-    /// Puts what was kept at the front of `buffer`, with room to read behind it; its bytes.
+    /// Copies the kept bytes to the front of `buffer`, with room to read behind them. Returns their
+    /// number.
     fn receive_held(&mut self, index: usize, buffer: &mut Vec<u8>) -> usize {
         let mut held = 0;
         if mem::take(&mut self.slots[index].has_partial)
@@ -102,7 +104,7 @@ impl Worker {
         }
     }
 
-    /// Takes everything that is complete in `bytes`; how many bytes that was.
+    /// Handles all complete frames in `bytes`. Returns the number of bytes used.
     fn take(&mut self, index: usize, bytes: &[u8], now_ns: u64) -> Result<usize, Failure> {
         let mut used = 0;
         loop {
@@ -162,7 +164,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes a message that came before the subscription stood, line by line.
+    /// Handles a message received before the subscription, line by line.
     fn on_opening(&mut self, index: usize, message: &[u8], now_ns: u64) -> Result<(), Failure> {
         let plan = Arc::clone(&self.plan);
         let (script, channel) = (&plan.target.script, self.channel(index));
@@ -198,16 +200,16 @@ impl Worker {
         self.offsets[index] = offset;
     }
 
-    /// Reads a little from every connection if the fleet dawdles and it is time; how long the next
-    /// wait may be, in milliseconds.
+    /// Reads a little from every connection if the fleet dawdles and a read is due. Returns the
+    /// maximum duration of the next wait, in milliseconds.
     pub(super) fn dawdle_due(&mut self, now_ns: u64) -> i32 {
         const INTERVAL_MS: i32 = (DAWDLE_INTERVAL_NS / 1_000_000) as i32;
         let dawdles = self.shared.dawdling.load(Ordering::Relaxed);
         if !dawdles && self.dawdle_ns > 0 {
-            // What came meanwhile was told by events that were not followed.
+            // Events for bytes that arrived meanwhile were ignored, so read all connections now.
             self.dawdle_ns = 0;
             for index in 0..self.begun {
-                // An end may be among them.
+                // Some connections may have ended.
                 let read = self.receive(index, true);
                 self.settle(index, read);
             }
@@ -238,7 +240,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Notes that a publication reached one subscriber.
+    /// Records that a publication reached one subscriber.
     fn arrive(&mut self, index: usize, mark: Mark, now_ns: u64) {
         let Mark { sequence, sent_ns } = mark;
         let number = self.number(index, sequence);
@@ -267,7 +269,7 @@ impl Worker {
         }
     }
 
-    /// Number of a publication among those of all channels, which are published in turn.
+    /// Returns a publication's number across all channels, which are published in turn.
     fn number(&self, index: usize, sequence: u32) -> u64 {
         let channels = self.plan.target.entries.len() as u64;
         (u64::from(sequence).saturating_sub(1)) * channels + self.channel(index) as u64 + 1

@@ -1,39 +1,39 @@
-//! What the controller and its workers share: counters with one writer each, and the rounds of
-//! publications under way. Wakes go through thread parking, which needs no descriptor: with
-//! private tables a descriptor's number means nothing in another thread.
+//! State shared by the controller and its workers: counters with one writer each, and the rounds of
+//! outstanding publications. Wakes use thread parking, which needs no descriptor: with private
+//! tables, a descriptor's number is meaningless in another thread.
 
 use crate::latency::Latencies;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 
-/// Most publications that may be under way at once: 13 s of them at 5,000 a second.
+/// Maximum number of outstanding publications: 13 s of them at 5,000 per second.
 pub(crate) const OUTSTANDING_MAX: u32 = 1 << 16;
 
 /// State shared by all threads of one fleet.
 pub(crate) struct Shared {
     pub(super) stop: AtomicBool,
-    /// The fleet is not measured at this moment, so its threads sleep even if they could spin.
+    /// The fleet is not measured at the moment, so its threads sleep even if they could spin.
     pub(super) resting: AtomicBool,
-    /// Connections are closed and opened again at the plan's rate.
+    /// Connections are closed and reopened at the plan's rate.
     pub(super) churning: AtomicBool,
     /// Connections are read at the plan's slow rate.
     pub(super) dawdling: AtomicBool,
     pub(super) gauges: Box<[Gauge]>,
     pub(super) rounds: Rounds,
-    /// What the workers saw since the last cut, from those that have handed it over.
+    /// Latencies since the last cut, from workers that have handed them over.
     pub(super) cut: Mutex<Cut>,
     controller: Thread,
 }
 
-/// Latencies of one stretch of time.
+/// Latencies of one interval of time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut {
-    /// From the intended moment of a publication to each receipt.
+    /// Times from the due time of a publication to each receipt.
     pub(crate) deliveries: Latencies,
-    /// From connecting to the subscription.
+    /// Times from connecting to the subscription.
     pub(crate) handshakes: Latencies,
-    /// The longest time that a worker did not look for events: how late its clock may have been.
+    /// The longest time in which a worker did not poll for events: its clock was at most this late.
     pub(crate) longest_turn_ns: u64,
 }
 
@@ -45,29 +45,30 @@ impl Cut {
     }
 }
 
-/// One worker's counters. A cache line pair each, or the workers would slow each other.
+/// One worker's counters. Each has its own pair of cache lines, so that workers don't slow each
+/// other.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Gauge {
-    /// Connections to have open, failed ones included. Written by the controller.
+    /// Number of connections to have open, including failed ones. Written by the controller.
     pub(super) target: AtomicUsize,
-    /// Cuts that the controller has asked for.
+    /// Number of cuts that the controller has requested.
     pub(super) cuts_wanted: AtomicU32,
-    /// Cuts that the worker has made.
+    /// Number of cuts that the worker has made.
     pub(super) cuts_made: AtomicU32,
-    /// When the first connection of this ramp was begun; 0 before.
+    /// Time at which the first connection of this ramp was started; 0 before.
     pub(super) first_begun_ns: AtomicU64,
-    /// When the last one was subscribed.
+    /// Time of the last subscription.
     pub(super) last_opened_ns: AtomicU64,
     /// Connections that are open and subscribed.
     pub(super) established: AtomicU64,
-    /// Connections that failed, before they were subscribed or after.
+    /// Connections that failed, before or after they were subscribed.
     pub(super) failed: AtomicU64,
-    /// Connections that ended, unasked, after they were.
+    /// Connections that ended unexpectedly after they were subscribed.
     pub(super) lost: AtomicU64,
-    /// Connections that were closed and opened again.
+    /// Connections that were closed and reopened.
     pub(super) recycled: AtomicU64,
-    /// Publications received, each counted once for each subscriber.
+    /// Publications received, counted once per subscriber.
     pub(super) received: AtomicU64,
     /// Time spent on events while spinning, in nanoseconds.
     pub(super) busy_ns: AtomicU64,
@@ -84,7 +85,7 @@ pub(crate) struct Totals {
 }
 
 impl Shared {
-    /// State for `threads` workers, with the calling thread as their controller.
+    /// Creates the state for `threads` workers, with the calling thread as their controller.
     pub(super) fn new(threads: usize) -> Self {
         Self {
             stop: AtomicBool::new(false),
@@ -115,8 +116,8 @@ impl Shared {
     }
 }
 
-/// Publications under way, numbered from 1 across all channels. Each has a place, which the
-/// publication [`OUTSTANDING_MAX`] later takes over; by then the earlier one is complete.
+/// Outstanding publications, numbered from 1 across all channels. Each has a place, which is reused
+/// by the publication [`OUTSTANDING_MAX`] later. By then the earlier one is complete.
 pub(super) struct Rounds {
     places: Box<[Place]>,
     published: AtomicU32,
@@ -141,7 +142,7 @@ impl Default for Rounds {
 }
 
 impl Rounds {
-    /// Opens the round of publication `number`, before it is published.
+    /// Starts the round of publication `number`, before it is published.
     pub(super) fn begin(&self, number: u32, sent_ns: u64, receivers: u64) {
         let place = self.place(number);
         place.received.store(0, Ordering::Relaxed);
@@ -151,7 +152,8 @@ impl Rounds {
         self.published.store(number, Ordering::Release);
     }
 
-    /// Adds `count` receipts, the last of them at `last_ns`; whether that completes the round.
+    /// Adds `count` receipts, the last of them at `last_ns`. Returns whether this completes the
+    /// round.
     pub(super) fn add(&self, number: u32, count: u64, last_ns: u64) -> bool {
         let place = self.place(number);
         place.last_ns.fetch_max(last_ns, Ordering::AcqRel);
@@ -159,7 +161,8 @@ impl Rounds {
         before + count >= place.receivers.load(Ordering::Relaxed)
     }
 
-    /// Time from sending to the last receipt, in nanoseconds, once the round is complete.
+    /// Returns the time from sending to the last receipt in nanoseconds, once the round is
+    /// complete.
     pub(super) fn complete_ns(&self, number: u32) -> Option<u64> {
         let place = self.place(number);
         if place.received.load(Ordering::Acquire) < place.receivers.load(Ordering::Relaxed) {
@@ -169,17 +172,17 @@ impl Rounds {
         Some(last_ns.saturating_sub(place.sent_ns.load(Ordering::Relaxed)))
     }
 
-    /// When publication `number` was to be sent, while it is under way.
+    /// Returns the due time of publication `number`, while it is outstanding.
     pub(super) fn sent_ns(&self, number: u32) -> u64 {
         self.place(number).sent_ns.load(Ordering::Relaxed)
     }
 
-    /// Those who complete publication `number`, while it is under way.
+    /// Returns the number of receivers of publication `number`, while it is outstanding.
     pub(super) fn receivers(&self, number: u32) -> u64 {
         self.place(number).receivers.load(Ordering::Relaxed)
     }
 
-    /// Number of the last publication.
+    /// Returns the number of the last publication.
     pub(super) fn published(&self) -> u32 {
         self.published.load(Ordering::Acquire)
     }

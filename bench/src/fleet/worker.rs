@@ -1,5 +1,5 @@
-//! One thread of connections: it takes events as they come, counts, and hands over what it saw.
-//! What the bytes say is read in `receive`; connections begin and end in `opening`.
+//! One thread of connections: it handles events, counts, and hands over its outcome. `receive`
+//! interprets the bytes, and `opening` starts and ends connections.
 
 use super::pace::Pace;
 use super::plan::{Outcome, Plan, Waiting};
@@ -16,29 +16,29 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-/// Events taken in one turn.
+/// Maximum number of events per turn.
 const EVENTS_MAX: usize = 1024;
 
-/// Where one connection stands.
+/// The phase of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Connecting,
     Upgrading,
     Subscribing,
     Open,
-    /// It failed, or ended unasked.
+    /// It failed, or ended unexpectedly.
     Ended,
-    /// The generator has ended it.
+    /// The generator has closed it.
     Away,
 }
 
-/// One connection. Bytes of an incomplete frame are kept elsewhere: few connections have any.
+/// One connection. Bytes of incomplete frames are kept elsewhere, because few connections have any.
 pub(super) struct Slot {
     pub(super) stream: Option<TcpStream>,
     pub(super) phase: Phase,
-    /// Bytes wait in [`Worker::partial`].
+    /// Whether bytes wait in [`Worker::partial`].
     pub(super) has_partial: bool,
-    /// The step of the opening that is due.
+    /// The next step of the opening.
     pub(super) step: u8,
     pub(super) started_ns: u64,
     pub(super) received: Received,
@@ -46,7 +46,7 @@ pub(super) struct Slot {
 
 const _: () = assert!(mem::size_of::<Slot>() <= 32, "a million slots must stay small");
 
-/// Receipts of one publication in this turn, not yet shared.
+/// Receipts of one publication in this turn that are not shared yet.
 pub(super) struct Arrived {
     pub(super) number: u32,
     pub(super) count: u64,
@@ -60,23 +60,24 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) epoll: Epoll,
     pub(super) slots: Vec<Slot>,
-    /// Slots from the first on that have a connection, or had one that failed.
+    /// Number of slots from the first one that have a connection, or had one that failed.
     pub(super) begun: usize,
     pub(super) partial: HashMap<usize, Vec<u8>>,
-    /// Last offset of each slot, and epoch of each channel; empty unless the server recovers.
+    /// Last offset of each slot, and epoch of each channel. Empty unless the server supports
+    /// recovery.
     pub(super) offsets: Vec<u64>,
     pub(super) epochs: Vec<String>,
-    /// Where every socket is read.
+    /// The buffer into which all sockets are read.
     pub(super) buffer: Vec<u8>,
     pub(super) heard: Heard,
-    /// Handshakes in the order in which they began: slot and moment.
+    /// Handshakes in the order of their start: slot and time.
     pub(super) handshakes: VecDeque<(usize, u64)>,
     pub(super) handshakes_open: usize,
     pub(super) pace: Pace,
     pub(super) churn: Pace,
     /// The slot that is recycled next.
     pub(super) churn_at: usize,
-    /// When connections are read next while dawdling; 0 if they are not.
+    /// Time of the next read of all connections while dawdling; 0 if the fleet does not dawdle.
     pub(super) dawdle_ns: u64,
     pub(super) dawdle_rounds: u32,
     pub(super) arrived: Vec<Arrived>,
@@ -84,12 +85,13 @@ pub(super) struct Worker {
     pub(super) outcome: Outcome,
 }
 
-/// Runs worker `index` until the fleet is told to stop.
+/// Runs worker `index` until the fleet is stopped.
 pub(super) fn run(index: usize, plan: Arc<Plan>, shared: Arc<Shared>) -> io::Result<Outcome> {
     if let Err(error) = sys::private_descriptor_table()
         && plan.threads > 1
     {
-        // With one table for all threads the limit holds for their sum, which was not planned for.
+        // With one table for all threads, the limit would apply to their sum, which the plan
+        // ignores.
         return Err(error);
     }
     if !plan.cpus.is_empty() {
@@ -172,7 +174,7 @@ impl Worker {
         }
     }
 
-    /// Adds this turn's receipts to the shared rounds.
+    /// Adds the receipts of this turn to the shared rounds.
     fn share(&mut self) {
         if self.arrived.is_empty() {
             return;
@@ -188,7 +190,7 @@ impl Worker {
         }
     }
 
-    /// Hands the latencies over if the controller has asked for them.
+    /// Hands over the latencies if the controller has requested them.
     fn cut_due(&mut self) {
         let wanted = self.gauge().cuts_wanted.load(Ordering::Acquire);
         if wanted == self.gauge().cuts_made.load(Ordering::Relaxed) {
@@ -204,7 +206,7 @@ impl Worker {
         &self.shared.gauges[self.index]
     }
 
-    /// The channel of a slot. Slots of all threads together take the channels in turn.
+    /// Returns the channel of a slot. Slots of all threads together use the channels in turn.
     pub(super) fn channel(&self, index: usize) -> usize {
         match self.plan.target.entries.len() {
             1 => 0,

@@ -1,65 +1,66 @@
-//! Axes: where a value stands, which ticks there are, and how people write both.
+//! Axes: the positions of values, the ticks, and the text of both.
 
-/// Largest magnitude that is drawn. Beyond it ticks are lost to rounding, and nothing measures it.
+/// Maximum magnitude that is drawn. Beyond it, ticks are lost to rounding, and no measurement
+/// reaches it.
 const MAGNITUDE_MAX: f64 = 1e15;
 /// Smallest value on a logarithmic axis: a nanosecond, in seconds.
 const LOGARITHM_MIN: f64 = 1e-9;
-/// Most nines of a percentile: a histogram has not seen enough to tell more.
+/// Maximum number of nines of a percentile. A histogram does not have enough values to show more.
 const NINES_MAX: f64 = 9.0;
-/// Room on the scale of nines for the largest value, whose percentile would be infinitely far.
+/// Distance of the largest value on the scale of nines, whose percentile would be infinitely far.
 const NINES_BEFORE_MAX: f64 = 0.5;
-/// Digits that are shown of a number.
+/// Number of significant digits in text.
 const DIGITS: i32 = 4;
-/// Pixels from one line of ticks to the next, upwards.
+/// Vertical distance between ticks, in pixels.
 const LINE_PIXELS: f64 = 30.0;
-/// Pixels from one tick to the next, across.
+/// Horizontal distance between ticks, in pixels.
 const COLUMN_PIXELS: f64 = 64.0;
-/// Pixels of a letter of a label, on average, at the size that the style sheet sets.
+/// Average width of a letter of a label in pixels, at the font size of the style sheet.
 pub(super) const LETTER_PIXELS: f64 = 7.2;
 
-/// How values are spread along an axis.
+/// How values are distributed along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// Evenly, from zero: a length that is twice as long is twice as much.
+    /// Proportional, from zero: a bar of twice the length is twice the value.
     Linear,
-    /// By magnitude. What is not above zero can't be shown.
+    /// By magnitude. Values up to zero can't be shown.
     Log10,
     /// Percentiles by their number of nines: 90, 99 and 99.9 are equally far apart.
     Nines,
 }
 
-/// What numbers along an axis are.
+/// The unit of the values on an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Things.
+    /// A number of things.
     Count,
-    /// Things in a second.
+    /// A number of things per second.
     PerSecond,
-    /// Bytes, told in KiB, MiB and so on.
+    /// Bytes, shown in KiB, MiB and so on.
     Bytes,
-    /// Told in ns, µs, ms or s.
+    /// A time, shown in ns, µs, ms or s.
     Microseconds,
-    /// Seconds since something.
+    /// Seconds since an event.
     Seconds,
-    /// Hundredths.
+    /// A percentage.
     Percent,
-    /// How many times as much.
+    /// A factor.
     Ratio,
 }
 
-/// One direction of a chart.
+/// One axis of a chart.
 #[derive(Clone, Debug)]
 pub(crate) struct Axis {
-    /// What is told along it.
+    /// The quantity shown along the axis.
     pub(crate) title: String,
-    /// How values are spread.
+    /// How values are distributed.
     pub(crate) scale: Scale,
-    /// What they are.
+    /// The unit of the values.
     pub(crate) unit: Unit,
 }
 
 impl Axis {
-    /// `value` for people, or a dash if there is none.
+    /// Formats `value`, or a dash if there is no value.
     pub(super) fn text(&self, value: f64) -> String {
         match self.scale {
             _ if !value.is_finite() => "–".to_owned(),
@@ -71,7 +72,7 @@ impl Axis {
         }
     }
 
-    /// Where `value` stands on the scale, if it has a place there.
+    /// Returns the position of `value` on the scale, if it has one.
     fn position(&self, value: f64) -> Option<f64> {
         let drawable = value.is_finite() && value.abs() <= MAGNITUDE_MAX;
         match self.scale {
@@ -85,7 +86,7 @@ impl Axis {
 }
 
 impl Unit {
-    /// `value` for people.
+    /// Formats `value` with its unit.
     pub(crate) fn text(self, value: f64) -> String {
         const THOUSANDS: [(f64, &str); 4] = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")];
         const BINARY: [(f64, &str); 5] = [
@@ -104,24 +105,24 @@ impl Unit {
             Self::Microseconds => scaled(value, &TIMES),
             Self::Seconds => format!("{} s", digits(value, DIGITS)),
             Self::Percent => format!("{} %", digits(value, DIGITS)),
-            // All with as many decimals, so that bounds can be compared at a glance.
+            // The same number of decimals for all, so that bounds can be compared at a glance.
             Self::Ratio if value.abs() >= 0.1 => format!("{value:.2}×"),
             Self::Ratio => format!("{}×", digits(value, DIGITS)),
         }
     }
 
-    /// The smallest step between ticks that means something.
+    /// Returns the smallest useful step between ticks.
     fn step_min(self) -> f64 {
         if matches!(self, Self::Count | Self::Bytes) { 1.0 } else { 0.0 }
     }
 
-    /// What ticks are round multiples of, for steps of about `size`.
+    /// Returns the base whose round multiples are ticks, for steps of about `size`.
     fn base(self, size: f64) -> f64 {
         let kibis = if self == Self::Bytes { (size.log2() / 10.0).floor().max(0.0) } else { 0.0 };
         1024_f64.powf(kibis)
     }
 
-    /// The logarithmic tick of this number: 1, 2, 5, 10 and so on, or powers of two.
+    /// Returns the logarithmic tick with this number: 1, 2, 5, 10 and so on, or powers of two.
     fn rung(self, number: i32) -> f64 {
         if self == Self::Bytes {
             return 2_f64.powi(number);
@@ -129,7 +130,7 @@ impl Unit {
         [1.0, 2.0, 5.0][number.rem_euclid(3) as usize] * 10_f64.powi(number.div_euclid(3))
     }
 
-    /// The number of the last logarithmic tick that is not above `value`.
+    /// Returns the number of the last logarithmic tick that is not above `value`.
     fn rung_below(self, value: f64) -> i32 {
         let per_decade = if self == Self::Bytes { std::f64::consts::LOG2_10 } else { 3.0 };
         let mut number = (value.log10() * per_decade).floor() as i32 + 1;
@@ -139,21 +140,21 @@ impl Unit {
         number
     }
 
-    /// How many logarithmic ticks may go from one that is labelled to the next.
+    /// Returns the possible numbers of logarithmic ticks from one label to the next.
     fn strides(self) -> &'static [i32] {
         if self == Self::Bytes { &[1, 2, 5, 10, 20, 40] } else { &[1, 3, 6, 9, 15, 30] }
     }
 }
 
-/// `value` in the largest of `units` that it fills, or in the last.
+/// Formats `value` in the largest of `units` that it fills, or in the last one.
 fn scaled(value: f64, units: &[(f64, &str)]) -> String {
-    // What would be shown as 1000 of a unit belongs to the next.
+    // A value that would be shown as 1000 of a unit is shown in the next unit.
     let fills = |size: f64| value.abs() * (1.0 + 5e-5) >= size;
     let unit = units.iter().find(|(size, _)| fills(*size)).or(units.last());
     unit.map_or_else(String::new, |(size, name)| format!("{}{name}", digits(value / size, DIGITS)))
 }
 
-/// `value` with this many digits, without zeros that say nothing.
+/// Formats `value` with this number of digits, without trailing zeros.
 fn digits(value: f64, count: i32) -> String {
     let magnitude = if value == 0.0 { 0.0 } else { value.abs().log10().floor() };
     let decimals = (count - 1 - magnitude as i32).clamp(0, 12) as usize;
@@ -162,36 +163,36 @@ fn digits(value: f64, count: i32) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// Which way an axis runs.
+/// The direction of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// To the right, and ends with the last value if it can.
+    /// To the right. Ends with the last value if possible.
     Across,
-    /// Upwards, and ends with a tick.
+    /// Upwards. Ends with a tick.
     Up,
 }
 
-/// A mark of an axis.
+/// A tick of an axis.
 #[derive(Clone, Debug)]
 pub(super) struct Tick {
     pub(super) at: f64,
     pub(super) text: String,
 }
 
-/// An axis laid over pixels.
+/// An axis that is mapped to pixels.
 #[derive(Clone, Debug)]
 pub(super) struct Ruler {
     axis: Axis,
     /// First and last position of the scale.
     ends: (f64, f64),
-    /// The pixels of these.
+    /// The pixels of both ends.
     pixels: (f64, f64),
-    /// What is labelled.
+    /// The labelled ticks.
     pub(super) ticks: Vec<Tick>,
 }
 
 impl Ruler {
-    /// Lays `axis` from one pixel to another, so that all of `values` that have a place are on it.
+    /// Maps `axis` to the pixels between two ends, so that all `values` with a position fit.
     pub(super) fn new(
         axis: &Axis,
         direction: Direction,
@@ -216,10 +217,10 @@ impl Ruler {
         ruler
     }
 
-    /// The pixel of `value`, if it has a place.
+    /// Returns the pixel of `value`, if it has a position.
     pub(super) fn at(&self, value: f64) -> Option<f64> {
         let (low, high) = self.ends;
-        // The largest value has no percentile that is finite: it stands at the end.
+        // The largest value has no finite percentile, so it is drawn at the end.
         let last = self.axis.scale == Scale::Nines && value >= 100.0;
         let position = if last && value.is_finite() { high } else { self.axis.position(value)? };
         let share = ((position - low) / (high - low)).clamp(0.0, 1.0);
@@ -245,13 +246,13 @@ fn linear(axis: &Axis, direction: Direction, values: &[f64], steps: f64) -> Laid
     (ends, ticks.filter(within).collect())
 }
 
-/// The next of 1, 2, 5, 10 and so on that is not below `size`.
+/// Returns the next of 1, 2, 5, 10 and so on that is not below `size`.
 fn round_step(size: f64, unit: Unit) -> f64 {
     let base = unit.base(size);
     let magnitude = base * 10_f64.powf((size / base).log10().floor());
     let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * magnitude >= size * 0.999_999);
     let step = factor.unwrap_or(10.0) * magnitude;
-    // 1000 KiB is not a round number: the next is 1 MiB.
+    // 1000 KiB is not a round number; the next one is 1 MiB.
     let step = if unit == Unit::Bytes && step > 512.0 * base { 1024.0 * base } else { step };
     step.max(unit.step_min())
 }
@@ -293,8 +294,8 @@ fn nines(axis: &Axis, values: &[f64]) -> Laid {
     ((0.0, high), ticks)
 }
 
-/// Drops ticks whose labels would touch. The first and the last say how far the axis reaches, so
-/// these stay before others.
+/// Drops ticks whose labels would touch. The first and the last one show the range of the axis, so
+/// they have priority.
 fn thin(ticks: &mut Vec<Tick>) {
     let half = |tick: &Tick| (tick.text.chars().count() + 1) as f64 * LETTER_PIXELS / 2.0;
     let ends = |tick: &Tick| (tick.at - half(tick), tick.at + half(tick));

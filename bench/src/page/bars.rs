@@ -1,30 +1,30 @@
-//! Bars beside names, from left to right: names of any length have room above theirs.
+//! Horizontal bars. Each name stands above its bars, so it may have any length.
 
 use super::axis::{Axis, Direction, LETTER_PIXELS, Ruler, Scale};
 use super::drawing::{Bar, BarSeries, Drawing, Room, colour, marker, px, shortened};
 use maud::{Markup, html};
 
-/// Pixels above the plot: what the reference means.
+/// Pixels above the plot, for the text of the reference.
 const TOP: f64 = 26.0;
-/// Pixels below it: labels and title of the axis.
+/// Pixels below the plot, for labels and title of the axis.
 const BOTTOM: f64 = 48.0;
-/// Pixels at its left: half a label.
+/// Pixels to the left of the plot, for half a label.
 const LEFT: f64 = 26.0;
-/// Pixels of a name.
+/// Height of a name in pixels.
 const LABEL: f64 = 22.0;
-/// Pixels of a bar, with the gap below it.
+/// Height of a bar in pixels, with the gap below it.
 const BAR: f64 = 20.0;
-/// Pixels of the gap below.
+/// Gap between bars in pixels.
 const BAR_GAP: f64 = 5.0;
-/// Pixels between the bars of one name and the next name.
+/// Gap between the bars of one name and the next name, in pixels.
 const GROUP_GAP: f64 = 10.0;
 
-/// Where bars are drawn.
+/// The area in which bars are drawn.
 struct Plot<'a> {
     axis: &'a Axis,
     ruler: Ruler,
     bottom: f64,
-    /// Where bars begin.
+    /// The horizontal pixel at which bars begin.
     base: f64,
     room: Room,
 }
@@ -48,7 +48,7 @@ pub(super) fn draw(
     let ruler = Ruler::new(axis, Direction::Across, values, (LEFT, right));
     let reference = reference.and_then(|(value, text)| Some((ruler.at(*value)?, text)));
     let zero = if axis.scale == Scale::Linear { ruler.at(0.0) } else { None };
-    // Other scales have no zero: there bars begin where all are compared, or at the left.
+    // Other scales have no zero. Their bars begin at the reference, or at the left.
     let base = zero.or(reference.map(|(at, _)| at)).unwrap_or(LEFT);
     let plot = Plot { axis, ruler, bottom, base, room };
     let content = html! {
@@ -119,7 +119,7 @@ impl Plot<'_> {
     fn reference(&self, at: f64, text: &str) -> Markup {
         let text = shortened(text, self.room.width());
         let half = text.chars().count() as f64 * LETTER_PIXELS / 2.0;
-        // Beside the edge it would be cut.
+        // Near the edge it would be cut off.
         let middle = at.min(self.room.width() - half).max(half);
         html! {
             path.reference d=(format!("M{} {}V{}", px(at), px(TOP - 6.0), px(self.bottom))) {}
@@ -128,13 +128,13 @@ impl Plot<'_> {
     }
 }
 
-/// A line from `low` to `high` with a stop at each end.
+/// Returns a line from `low` to `high` with a stop at each end.
 fn whisker(low: f64, high: f64, middle: f64) -> String {
     let (low, high, middle) = (px(low), px(high), px(middle));
     format!("M{low} {middle}H{high}M{low} {middle}m0-4v8M{high} {middle}m0-4v8")
 }
 
-/// What is written beside a bar. On a phone its bounds are in the table only.
+/// Returns the text beside a bar. On a phone, only the table shows bounds.
 fn value_text(axis: &Axis, bar: &Bar, room: Room) -> String {
     if room == Room::Wide { bar.text(axis) } else { axis.text(bar.value) }
 }

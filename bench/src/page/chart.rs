@@ -1,4 +1,4 @@
-//! Charts: what is drawn, its legend, and its numbers as a table.
+//! Charts with a legend, and their numbers as a table.
 
 use super::axis::Axis;
 use super::drawing::{BarSeries, Room, Series, colour, dash, marker, px};
@@ -7,36 +7,37 @@ use super::{bars, lines};
 use maud::{Markup, html};
 use std::fmt::Write;
 
-/// Points of a series that are drawn. Of more, the lowest and highest of each stretch are kept.
+/// Maximum number of points drawn per series. If there are more, the lowest and highest of each
+/// stretch are kept.
 pub(super) const POINTS_MAX: usize = 2000;
 
-/// What a section shows of numbers.
+/// A chart of a section.
 #[derive(Clone, Debug)]
 pub(crate) enum Chart {
     /// Values that depend on a number.
     Lines {
-        /// What they depend on.
+        /// The axis of the number.
         x: Axis,
-        /// What they are.
+        /// The axis of the values.
         y: Axis,
         /// One line each.
         series: Vec<Series>,
     },
     /// Values that depend on a name.
     Bars {
-        /// What they are.
+        /// The axis of the values.
         y: Axis,
-        /// Names, one for each bar of a series.
+        /// One name for each bar of a series.
         labels: Vec<String>,
-        /// One bar each beside every name.
+        /// Each series has one bar for every name.
         series: Vec<BarSeries>,
-        /// A value that all are compared with, and what it means.
+        /// A value to compare all others with, and its meaning.
         reference: Option<(f64, String)>,
     },
 }
 
 impl Chart {
-    /// The chart with everything that explains it.
+    /// Returns the chart with its legend and table.
     pub(super) fn figure(&self, title: &str) -> Markup {
         let thinned = self.thinned();
         let chart = thinned.as_ref().unwrap_or(self);
@@ -49,8 +50,8 @@ impl Chart {
                 details {
                     summary { "Numbers of this chart" }
                     @if thinned.is_some() {
-                        p { "Only the lowest and the highest of each stretch, as drawn. All "
-                            "numbers are in the raw data." }
+                        p { "Only the lowest and the highest value of each stretch, as in the "
+                            "chart. The raw data has all numbers." }
                     }
                     (table.markup(title))
                 }
@@ -118,7 +119,7 @@ impl Chart {
         }
     }
 
-    /// What someone who does not see the chart is told first. The table has the rest.
+    /// Describes the chart for people who can't see it. The table has the details.
     fn description(&self) -> String {
         let (axis, title, values): (_, _, Vec<Vec<f64>>) = match self {
             Self::Lines { x, y, series } => {
@@ -151,7 +152,7 @@ impl Chart {
         }
     }
 
-    /// The chart with fewer points, if there are more than can be told apart.
+    /// Returns the chart with fewer points, if it has more than can be distinguished.
     fn thinned(&self) -> Option<Self> {
         let Self::Lines { x, y, series } = self else { return None };
         series.iter().any(|one| one.points.len() > POINTS_MAX).then(|| Self::Lines {
@@ -165,8 +166,8 @@ impl Chart {
     }
 }
 
-/// At most `POINTS_MAX` of `points`: the lowest and the highest of each stretch, so that neither a
-/// dip nor a peak is lost.
+/// Reduces `points` to `POINTS_MAX`. The lowest and the highest of each stretch stay, so that
+/// neither a dip nor a peak is lost.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= POINTS_MAX {
         return points.to_vec();
@@ -180,7 +181,7 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         let mut ends: Vec<_> = low.into_iter().chain(high).collect();
         ends.sort_by_key(|(number, _)| *number);
         ends.dedup_by_key(|(number, _)| *number);
-        // A stretch that has no value stays a gap.
+        // A stretch without values stays a gap.
         let gap = ends.is_empty().then(|| (stretch[0].0, f64::NAN));
         ends.into_iter().map(|(_, point)| *point).chain(gap).collect::<Vec<_>>()
     });

@@ -1,10 +1,10 @@
-//! What pictures are drawn of, and what all of them look like.
+//! The elements of pictures, and their style.
 
 use super::axis::{Axis, LETTER_PIXELS};
 use maud::{Markup, html};
 
-/// Looks that are told apart by colour alone; the style sheet has a colour for each. Series beyond
-/// them repeat colours and markers with other dashes.
+/// Number of colours, for which the style sheet has classes. Series beyond it repeat colours and
+/// markers with other dashes.
 const COLOURS: usize = 8;
 /// Dashes and gaps of lines, in pixels.
 const DASHES: [&str; 4] = ["none", "8 4", "2 4", "12 4 2 4"];
@@ -12,7 +12,7 @@ const DASHES: [&str; 4] = ["none", "8 4", "2 4", "12 4 2 4"];
 /// A line.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
-    /// Whose values these are.
+    /// The owner of the values.
     pub(crate) name: String,
     /// From left to right. A value that is not finite is a gap.
     pub(crate) points: Vec<(f64, f64)>,
@@ -21,22 +21,22 @@ pub(crate) struct Series {
 /// Bars of one colour.
 #[derive(Clone, Debug)]
 pub(crate) struct BarSeries {
-    /// Whose values these are.
+    /// The owner of the values.
     pub(crate) name: String,
-    /// One for each label.
+    /// One bar for each label.
     pub(crate) bars: Vec<Bar>,
 }
 
-/// A value, and how sure it is.
+/// A value with its uncertainty.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bar {
-    /// Its best estimate. There is no bar if it is not finite.
+    /// The best estimate. If it is not finite, there is no bar.
     pub(crate) value: f64,
     /// Lower and upper bound.
     pub(crate) interval: Option<(f64, f64)>,
 }
 
-/// What a chart is drawn for. Each is drawn at its own size, so that letters keep theirs.
+/// The medium of a chart. Each has its own drawing, so that letters keep their size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     /// A screen or a sheet of paper.
@@ -46,7 +46,7 @@ pub(super) enum Room {
 }
 
 impl Room {
-    /// Class of the style sheet, which shows the one that fits.
+    /// Returns the class in the style sheet, which shows the drawing that fits the screen.
     pub(super) fn class(self) -> &'static str {
         if self == Self::Wide { "wide" } else { "narrow" }
     }
@@ -57,13 +57,13 @@ impl Room {
 }
 
 impl Bar {
-    /// Both bounds, the lower first, if they are two.
+    /// Returns both bounds, the lower one first, if they are finite.
     pub(super) fn bounds(&self) -> Option<(f64, f64)> {
         let (one, other) = self.interval.filter(|(low, high)| (low + high).is_finite())?;
         Some((one.min(other), one.max(other)))
     }
 
-    /// For people.
+    /// Formats the value and its bounds.
     pub(super) fn text(&self, axis: &Axis) -> String {
         let value = axis.text(self.value);
         match self.bounds().filter(|_| self.value.is_finite()) {
@@ -73,23 +73,23 @@ impl Bar {
     }
 }
 
-/// What is inside of a picture.
+/// The content of a picture.
 pub(super) struct Drawing {
     pub(super) content: Markup,
     pub(super) height: f64,
 }
 
-/// Class of the colour of the series with this number.
+/// Returns the class for the colour of the series with this number.
 pub(super) fn colour(number: usize) -> String {
     format!("s{}", number % COLOURS)
 }
 
-/// Dashes of the line with this number.
+/// Returns the dashes of the line with this number.
 pub(super) fn dash(number: usize) -> &'static str {
     DASHES[(number + number / COLOURS) % DASHES.len()]
 }
 
-/// The mark of the series with this number, with what is told when one points at it.
+/// Returns the marker of the series with this number. `text` is its tooltip.
 pub(super) fn marker(number: usize, (x, y): (f64, f64), text: &str) -> Markup {
     let shape = match number % COLOURS {
         0 => "m-3.8 0a3.8 3.8 0 1 0 7.6 0a3.8 3.8 0 1 0-7.6 0z",
@@ -108,13 +108,13 @@ pub(super) fn marker(number: usize, (x, y): (f64, f64), text: &str) -> Markup {
     }
 }
 
-/// A coordinate, with as many digits as can be seen.
+/// Formats a coordinate with as many digits as are visible.
 pub(super) fn px(pixels: f64) -> String {
     let text = format!("{pixels:.1}");
     text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
-/// `text`, cut to what has room in so many pixels. The page has all of it beside the picture.
+/// Cuts `text` to a width in pixels. The page has the full text beside the picture.
 pub(super) fn shortened(text: &str, pixels: f64) -> String {
     // Names have wider letters than numbers.
     let letters_max = (pixels / (LETTER_PIXELS * 1.1)) as usize;

@@ -1,21 +1,21 @@
-//! Lines over two axes.
+//! Lines between two axes.
 
 use super::axis::{Axis, Direction, LETTER_PIXELS, Ruler};
 use super::drawing::{Drawing, Room, Series, colour, dash, marker, px, shortened};
 use maud::{Markup, html};
 
-/// Pixels above the plot: the title of the vertical axis.
+/// Pixels above the plot, for the title of the vertical axis.
 const TOP: f64 = 34.0;
-/// Pixels below it: labels and title of the other.
+/// Pixels below the plot, for labels and title of the horizontal axis.
 const BOTTOM: f64 = 48.0;
-/// Pixels at its right: half a label.
+/// Pixels to the right of the plot, for half a label.
 const RIGHT: f64 = 26.0;
-/// Markers of a line. With more, they would hide it.
+/// Maximum number of markers on a line. More would hide it.
 const MARKERS_MAX: usize = 24;
-/// Markers of a line that has too many points for one each.
+/// Number of markers on a line that has too many points for one each.
 const MARKERS_SPARSE: usize = 8;
 
-/// Where lines are drawn.
+/// The area in which lines are drawn.
 struct Plot {
     left: f64,
     right: f64,
@@ -29,7 +29,7 @@ pub(super) fn draw(x: &Axis, y: &Axis, series: &[Series], room: Room) -> Drawing
     let height = if room == Room::Wide { 380.0 } else { 300.0 };
     let (right, bottom) = (room.width() - RIGHT, height - BOTTOM);
     let values = |part: fn(&(f64, f64)) -> f64| {
-        // A point that has no place on one axis shall not stretch the other.
+        // A point without a position on one axis must not stretch the other axis.
         let whole = |(x, y): &&(f64, f64)| (x + y).is_finite();
         series.iter().flat_map(|one| &one.points).filter(whole).map(part)
     };
@@ -43,7 +43,7 @@ pub(super) fn draw(x: &Axis, y: &Axis, series: &[Series], room: Room) -> Drawing
         @for (number, one) in series.iter().enumerate() {
             g class=(colour(number)) {
                 (plot.line(number, one))
-                // Dense points need no markers but to tell lines apart.
+                // Dense points need markers only to distinguish lines.
                 @if one.points.len() <= MARKERS_MAX || series.len() > 1 {
                     (plot.markers(number, one, (x, y)))
                 }
@@ -84,7 +84,7 @@ impl Plot {
             points.filter_map(|point| Some((self.place(*point)?, *point))).collect();
         let sparse = places.len() > MARKERS_MAX;
         let step = if sparse { places.len().div_ceil(MARKERS_SPARSE) } else { 1 };
-        // Lines that lie on one another show their markers in turn.
+        // Offset the markers of each series, so that lines at the same place stay distinguishable.
         let offset = (number * step / 5 + step / 3) % step;
         html! {
             @for (place, point) in places.into_iter().skip(offset).step_by(step) {
@@ -98,13 +98,13 @@ impl Plot {
     }
 }
 
-/// The path through `places`, with a gap where there is none.
+/// Returns the path through `places`, with a gap for each missing one.
 fn path(places: &[Option<(f64, f64)>]) -> String {
     let runs = places.split(Option::is_none).filter(|run| !run.is_empty());
     let run = |run: &[Option<(f64, f64)>]| {
         let points: Vec<_> =
             run.iter().flatten().map(|(x, y)| format!("{} {}", px(*x), px(*y))).collect();
-        // A point between gaps is a line of no length, which its round ends show.
+        // A point between gaps is a line of length zero. Its round ends make it visible.
         let alone = if points.len() == 1 { "h0" } else { "" };
         format!("M{}{alone}", points.join("L"))
     };

@@ -1,5 +1,5 @@
-//! The report as one page of HTML: values in, text out. It asks for nothing from any network, and
-//! every text from outside is escaped by the macro that writes it.
+//! The report as one HTML page. It requests nothing from any network, and the macro that writes the
+//! page escapes all text.
 
 mod axis;
 mod bars;
@@ -18,54 +18,54 @@ pub(crate) use table::Table;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-/// Colours and sizes, for light and dark screens, phones and paper.
+/// Colours and sizes for light and dark screens, phones and paper.
 const STYLE: &str = include_str!("style.css");
-/// Forbids the page everything but its own style, whatever the texts in it say.
+/// Forbids the page everything but its own style, whatever its texts contain.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// A report.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    /// What was done, and to whom.
+    /// The scenario and the server.
     pub(crate) title: String,
-    /// Under which circumstances: name and value.
+    /// The circumstances: name and value.
     pub(crate) facts: Vec<(String, String)>,
-    /// How it ended, and why.
+    /// The outcome and its reason.
     pub(crate) verdict: Option<(Outcome, String)>,
-    /// What makes the figures doubtful.
+    /// Reasons to doubt the figures.
     pub(crate) warnings: Vec<String>,
-    /// What was found.
+    /// The results.
     pub(crate) sections: Vec<Section>,
-    /// All of it, for programs.
+    /// The whole report for programs.
     pub(crate) json: Value,
 }
 
-/// How a scenario ended.
+/// The outcome of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Everything that was asked for was reached.
+    /// All expectations were met.
     Passed,
-    /// Something was not.
+    /// An expectation was not met.
     Failed,
-    /// It was not waited for.
+    /// The scenario was interrupted.
     Interrupted,
 }
 
 /// A part of a report.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Section {
-    /// What it is about.
+    /// The subject of the section.
     pub(crate) title: String,
-    /// What the numbers say, or how they came about.
+    /// The meaning of the numbers, or how they were measured.
     pub(crate) text: Option<String>,
-    /// Numbers to look up.
+    /// A table of numbers.
     pub(crate) table: Option<Table>,
-    /// Numbers to compare.
+    /// A chart of numbers.
     pub(crate) chart: Option<Chart>,
 }
 
 impl Page {
-    /// The whole page.
+    /// Renders the whole page.
     pub(crate) fn html(&self) -> String {
         let page = html! {
             (DOCTYPE)
@@ -85,7 +85,7 @@ impl Page {
     }
 
     fn main(&self) -> Markup {
-        // A value always has a text: its keys are strings, and its numbers finite.
+        // Serialisation can't fail, because all keys are strings and all numbers finite.
         let json = format!("{:#}", self.json);
         html! {
             main {

@@ -5,20 +5,20 @@ use maud::{Markup, html};
 /// Rows of cells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Table {
-    /// Names of the columns.
+    /// Titles of the columns.
     pub(crate) head: Vec<String>,
-    /// Cells, one for each column.
+    /// One cell for each column.
     pub(crate) rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// The table, which a reader of screens announces as `title`.
+    /// Renders the table. A screen reader announces it as `title`.
     pub(super) fn markup(&self, title: &str) -> Markup {
         let columns = 0..self.rows.iter().map(Vec::len).max().unwrap_or(0).max(self.head.len());
         let classes: Vec<_> =
             columns.map(|column| self.is_numeric(column).then_some("number")).collect();
         html! {
-            // Wider than a phone, it scrolls: with the keyboard as well.
+            // A table that is wider than a phone scrolls, also with the keyboard.
             div.table tabindex="0" role="region" aria-label=(title) {
                 table {
                     thead {
@@ -42,8 +42,8 @@ impl Table {
         }
     }
 
-    /// Whether a column has nothing but numbers, which are compared by their last digits. The first
-    /// one names its rows, even if by a number.
+    /// Whether a column contains only numbers, which are aligned to the right. The first column
+    /// names its rows, even by numbers.
     pub(crate) fn is_numeric(&self, column: usize) -> bool {
         let mut cells = self.rows.iter().filter_map(|row| row.get(column)).peekable();
         let starts = |cell: &String| {

@@ -1,11 +1,11 @@
-//! The page as a browser reads it: by the tree of its elements, not by its text.
+//! Tests of the page that read its elements, as a browser does, and not its text.
 
 use super::chart::POINTS_MAX;
 use super::*;
 use roxmltree::{Document, Node};
 use serde_json::json;
 
-/// Text that ends an element, an attribute or a comment, opens a script, and is long.
+/// Long text that tries to close elements, attributes and comments, and to open a script.
 const HOSTILE: &str = "</title></style></script><script>alert(1)</script>\" onload='x' & &lt; <!-- \
                        {{7*7}} ]]> \u{202e}日本語🦀 https://example.org/a?b=\"c\"&d=<e>";
 
@@ -137,7 +137,7 @@ fn sample() -> Page {
     }
 }
 
-/// What a browser makes of `main`, which is written so that a parser of XML reads the same.
+/// Parses `main`. It is written so that an XML parser reads it like a browser.
 fn with_main<T>(page: &Page, read: impl FnOnce(Node) -> T) -> T {
     let html = page.html();
     let main = &html[html.find("<main>").unwrap()..html.find("</main>").unwrap() + 7];
@@ -157,7 +157,7 @@ fn number(node: Node, name: &str) -> f64 {
     node.attribute(name).unwrap().parse().unwrap()
 }
 
-/// Where a text of a picture stands, roughly: left, right, and its line.
+/// Returns the approximate place of a text in a picture: left, right, and its line.
 fn place(text: Node) -> (f64, f64, f64) {
     let width = text.text().unwrap_or_default().chars().count() as f64 * axis::LETTER_PIXELS;
     let class = text.attribute("class").unwrap_or_default();
@@ -170,7 +170,7 @@ fn place(text: Node) -> (f64, f64, f64) {
     (left, left + width, number(text, "y"))
 }
 
-/// Checks that pictures have finite numbers, and texts that neither touch nor leave them.
+/// Checks that pictures have finite numbers, and that texts neither overlap nor leave the picture.
 fn check_pictures(main: Node) {
     for picture in named(main, "svg") {
         let size: Vec<f64> = picture
@@ -212,7 +212,7 @@ fn a_page_has_all_that_it_was_given() {
         assert_eq!(serde_json::from_str::<Value>(json).unwrap(), page.json);
         check_pictures(main);
     });
-    // To look at it: CORECAST_PAGE=/tmp/page.html cargo test -p corecast-bench page
+    // To view the page: CORECAST_PAGE=/tmp/page.html cargo test -p corecast-bench page
     if let Some(path) = std::env::var_os("CORECAST_PAGE") {
         std::fs::write(path, page.html()).unwrap();
     }

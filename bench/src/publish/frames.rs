@@ -1,4 +1,4 @@
-//! Publishing by messages on WebSockets of the publisher's own.
+//! Publishing by messages on separate WebSockets of the publisher.
 
 use super::line::Line;
 use crate::error::{AddressError, PublishError};
@@ -11,13 +11,13 @@ use memchr::memmem;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// Number of the first publication. Those below are for the opening.
+/// Id of the first publication. Smaller ids are for the opening.
 pub(super) const ID_FIRST: u64 = 10;
 
-/// The messages of a server, ready but for the data.
+/// The messages for a server, complete except for the data.
 #[derive(Clone, Debug)]
 pub(super) struct Frames {
-    /// How a publisher gets in, for each channel.
+    /// How a publisher connects, for each channel.
     target: Target,
     /// The message for each channel.
     messages: Vec<String>,
@@ -52,7 +52,7 @@ impl Frames {
         self.confirm.is_some()
     }
 
-    /// Upgrades a line, and takes the steps after it.
+    /// Upgrades a line and takes the steps after the upgrade.
     pub(super) fn open(&self, index: usize, line: &mut Line) -> Result<(), PublishError> {
         let entry = &self.target.entries[index % self.target.entries.len()];
         line.send(&entry.request)?;
@@ -75,13 +75,13 @@ impl Frames {
         Ok(())
     }
 
-    /// The message that publishes `data` to a channel.
+    /// Returns the message that publishes `data` to a channel.
     pub(super) fn message(&self, channel: usize, id: u64, data: &str) -> Vec<u8> {
         let text = self.messages[channel].replace("{id}", &id.to_string());
         script::text_frame(&text.replace("{data}", data))
     }
 
-    /// Takes what has come on a line: answers pings, and strikes out what is confirmed.
+    /// Handles received messages of a line: answers pings, and removes confirmed publications.
     pub(super) fn take(
         &self,
         line: &mut Line,
@@ -91,7 +91,7 @@ impl Frames {
             line.bytes.drain(..used);
             for text in self.lines(line, opcode, &payload)? {
                 let Some(confirm) = &self.confirm else { continue };
-                // Mostly the first one; but servers may confirm in another order.
+                // Usually this is the first one, but servers may confirm in another order.
                 let confirms = |id: &u64| {
                     let sought = confirm.replace("{id}", &id.to_string());
                     memmem::find(&text, sought.as_bytes()).is_some()
@@ -104,7 +104,7 @@ impl Frames {
         Ok(())
     }
 
-    /// The lines of a message that are no pings. A refusal and a close are errors.
+    /// Returns the lines of a message that are not pings. A refusal and a close are errors.
     fn lines(
         &self,
         line: &mut Line,
@@ -134,7 +134,7 @@ impl Frames {
     }
 }
 
-/// A whole frame at the start of `bytes`, and its length.
+/// Returns the complete frame at the start of `bytes`, and its length.
 #[expect(clippy::type_complexity, reason = "a pair in the shape that `read_until` takes")]
 fn next_frame(bytes: &[u8]) -> Result<Option<((Opcode, Vec<u8>), usize)>, PublishError> {
     match frame::next(bytes) {

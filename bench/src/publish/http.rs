@@ -1,24 +1,24 @@
-//! Publishing by POST, one after the other on connections that stay open. Requests are sent
-//! without waiting for the answers to those before (RFC 9112 §9.3.2).
+//! Publishing by POST requests on connections that stay open. Requests are pipelined: they are sent
+//! without waiting for earlier answers (RFC 9112 §9.3.2).
 
 use crate::error::{AddressError, PublishError};
 use crate::profile::PublishHttp;
 use crate::target::{Endpoint, Target};
 use crate::wire::upgrade;
 
-/// The requests of a server, ready but for the data.
+/// The requests for a server, complete except for the data.
 #[derive(Clone, Debug)]
 pub(super) struct Http {
-    /// For each channel.
+    /// One request for each channel.
     requests: Vec<Request>,
     refuse: Option<String>,
 }
 
 #[derive(Clone, Debug)]
 struct Request {
-    /// Up to the value of the content length.
+    /// The head up to the value of the content length.
     head: String,
-    /// The body before the data, and after it.
+    /// The body before and after the data.
     before: String,
     after: String,
 }
@@ -49,15 +49,15 @@ impl Http {
         Ok(Self { requests, refuse: publish.refuse.clone() })
     }
 
-    /// The request that publishes `data` to a channel.
+    /// Returns the request that publishes `data` to a channel.
     pub(super) fn request(&self, channel: usize, data: &str) -> Vec<u8> {
         let Request { head, before, after } = &self.requests[channel];
         let length = before.len() + data.len() + after.len();
         format!("{head}{length}\r\n\r\n{before}{data}{after}").into_bytes()
     }
 
-    /// Bytes of a whole answer at the start of `bytes`. Anything but a success without a refusal
-    /// in its body is an error.
+    /// Returns the length of the complete answer at the start of `bytes`. An answer that is not a
+    /// success, or whose body contains a refusal, is an error.
     pub(super) fn answer(&self, bytes: &[u8]) -> Result<Option<usize>, PublishError> {
         let Some(head_bytes) = upgrade::head_end(bytes) else { return Ok(None) };
         let head = String::from_utf8_lossy(&bytes[..head_bytes]);
@@ -73,8 +73,8 @@ impl Http {
     }
 }
 
-/// The body at the start of `bytes` and where it ends, once it is whole. An answer in chunks is
-/// whole with its last one; its body is told with the chunks' sizes in it.
+/// Returns the body at the start of `bytes` and its end, once it is complete. A chunked body is
+/// complete with its last chunk; it is returned with the chunk sizes in it.
 fn body<'a>(head: &str, bytes: &'a [u8]) -> Option<(&'a [u8], usize)> {
     let field = |wanted: &str| {
         let mut fields = head.lines().filter_map(|line| line.split_once(':'));
@@ -89,7 +89,7 @@ fn body<'a>(head: &str, bytes: &'a [u8]) -> Option<(&'a [u8], usize)> {
     bytes.get(..length).map(|body| (body, length))
 }
 
-/// Where the last of the chunks at the start of `bytes` ends. RFC 9112 §7.1, without trailers.
+/// Returns the end of the last chunk at the start of `bytes`. RFC 9112 §7.1, without trailers.
 fn chunks_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {

@@ -1,4 +1,4 @@
-//! A blocking connection with what was read and not used.
+//! A blocking connection with its unused input.
 
 use crate::error::PublishError;
 use crate::sys;
@@ -6,9 +6,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Bytes read at once.
+/// Maximum number of bytes per read.
 const READ_BYTES: usize = 16 * 1024;
-/// Longest answer that is read, in bytes.
+/// Maximum length of an answer in bytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// One connection of a publisher.
@@ -30,7 +30,7 @@ impl Line {
         self.stream.write_all(bytes)
     }
 
-    /// Reads until `parse` finds a value in what is there, and removes the bytes it used.
+    /// Reads until `parse` finds a value in the input, and removes the bytes it used.
     pub(super) fn read_until<T>(
         &mut self,
         mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, PublishError>,
@@ -55,7 +55,7 @@ impl Line {
         }
     }
 
-    /// Takes the bytes that are there; whether there were any.
+    /// Reads the available bytes. Returns whether there were any.
     pub(super) fn fill_now(&mut self) -> Result<bool, PublishError> {
         let held = self.make_room()?;
         let result = sys::receive_now(&self.stream, &mut self.bytes[held..]);
@@ -68,11 +68,11 @@ impl Line {
         }
     }
 
-    /// Makes room to read; where it begins.
+    /// Makes room to read. Returns where it begins.
     fn make_room(&mut self) -> Result<usize, PublishError> {
         let held = self.bytes.len();
         if held > ANSWER_BYTES_MAX {
-            return Err(PublishError::Refused("an answer without an end".to_owned()));
+            return Err(PublishError::Refused("the answer is too long".to_owned()));
         }
         self.bytes.resize(held + READ_BYTES, 0);
         Ok(held)

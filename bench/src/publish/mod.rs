@@ -1,6 +1,6 @@
 //! Publishing: by HTTP, by a message on a WebSocket, or by a byte to a server that sends canned
-//! frames. Sending blocks, with the scenario's timeout, for publications are few and deliveries
-//! many; answers are taken as they come, so that an open loop is not held up by them.
+//! frames. Sending blocks, with the scenario's timeout, because publications are few and deliveries
+//! many. Answers are handled as they arrive, so that they don't hold up an open loop.
 
 mod frames;
 mod http;
@@ -18,11 +18,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Answers are looked for this often at most, in nanoseconds.
+/// Minimum time between two checks for answers, in nanoseconds.
 const ANSWERS_INTERVAL_NS: u64 = 500_000;
-/// A line on which nothing was sent for so long is looked at before it is used again.
+/// A line that was unused for this time is checked before it is used again.
 const PAUSE_NS: u64 = 50_000_000;
-/// Lines that await nothing are looked at this often: the server may ping, or close.
+/// Interval of checks of lines without awaited answers, because the server may ping or close.
 const SILENCE_NS: u64 = 1_000_000_000;
 
 /// How to publish.
@@ -36,17 +36,17 @@ pub(crate) enum Way {
     Trigger,
 }
 
-/// Where publications go in. Checked, but not yet connected.
+/// The target of publications. It has been checked, but is not connected.
 #[derive(Clone, Debug)]
 pub(crate) struct Entrance {
     speech: Speech,
     address: SocketAddr,
-    /// Connections; each channel keeps to one of them, so that its order is kept.
+    /// Number of connections. Each channel always uses the same one, to keep its order.
     pub(crate) lines: usize,
     pub(crate) way: Way,
 }
 
-/// What is said on the lines.
+/// The protocol on the lines.
 #[derive(Clone, Debug)]
 enum Speech {
     Http(Http),
@@ -54,20 +54,20 @@ enum Speech {
     Trigger,
 }
 
-/// What the command line says in place of the profile.
+/// Values from the command line that replace those of the profile.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) way: Option<Way>,
     pub(crate) url: Option<String>,
     /// Headers of HTTP requests, as `Name: value`.
     pub(crate) headers: Vec<String>,
-    /// Where subscribers connect: publishers follow, if the profile has both in one place.
+    /// The URL of subscribers. Publishers use the same address, if they do so in the profile.
     pub(crate) client_url: String,
     pub(crate) lines: usize,
 }
 
 impl Entrance {
-    /// The way into the server of `profile` for all channels of `target`.
+    /// Returns the entrance of the server of `profile` for all channels of `target`.
     pub(crate) fn new(
         profile: &Profile,
         target: &Target,
@@ -79,7 +79,7 @@ impl Entrance {
             _ if publish.frame.is_some() => Some(Way::Frame),
             _ => publish.trigger.as_ref().map(|_| Way::Trigger),
         });
-        let missing = || Error::Usage("the profile does not say how to publish so".to_owned());
+        let missing = || Error::Usage("the profile lacks this way to publish".to_owned());
         let way = way.ok_or_else(missing)?;
         let given = publish.http.as_ref().filter(|_| way == Way::Http).map(|http| &http.url);
         let given = given.or(publish.frame.as_ref().and_then(|frame| frame.url.as_ref()));
@@ -131,17 +131,17 @@ pub(crate) struct Publisher {
     address: SocketAddr,
     timeout: Duration,
     lines: Vec<Line>,
-    /// Publications whose answer is awaited, for each line: their ids.
+    /// Ids of publications whose answers are awaited, for each line.
     awaited: Vec<VecDeque<u64>>,
     id: u64,
     looked_ns: u64,
     looked_everywhere_ns: u64,
-    /// When something was last sent on each line.
+    /// Time of the last message sent on each line.
     sent_ns: Vec<u64>,
 }
 
 impl Publisher {
-    /// Opens the lines. No call on it blocks longer than `timeout`.
+    /// Opens the lines. No later call blocks longer than `timeout`.
     pub(crate) fn open(entrance: &Entrance, timeout: Duration) -> Result<Self, PublishError> {
         let mut lines = Vec::with_capacity(entrance.lines);
         for index in 0..entrance.lines {
@@ -174,7 +174,7 @@ impl Publisher {
         let at = channel % self.lines.len();
         let now_ns = sys::now_ns();
         if now_ns > self.sent_ns[at] + PAUSE_NS {
-            // The last answer may be here and not be taken yet, and the end behind it.
+            // The last answer may have arrived but not been handled yet, with the end behind it.
             if !self.awaited[at].is_empty() && self.lines[at].fill_now()? {
                 self.take_line(at)?;
             }
@@ -199,8 +199,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Answers what came on a line on which nothing is awaited, and opens it again if the server
-    /// has ended it, as servers do when one has been silent for long.
+    /// Handles input of a line on which no answer is awaited, and reopens the line if the server
+    /// has closed it. Servers do that when a connection was silent for long.
     fn reopen_ended(&mut self, at: usize) -> Result<(), PublishError> {
         let mut nothing = VecDeque::new();
         let line = &mut self.lines[at];
@@ -222,7 +222,7 @@ impl Publisher {
         }
     }
 
-    /// Takes the answers that have come, and now and then whatever else has. A refusal is an error.
+    /// Handles available answers, and occasionally all other input. A refusal is an error.
     pub(crate) fn take_answers(&mut self) -> Result<(), PublishError> {
         let now_ns = sys::now_ns();
         if now_ns < self.looked_ns + ANSWERS_INTERVAL_NS {

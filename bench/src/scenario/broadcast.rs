@@ -1,6 +1,6 @@
-//! Publishing to a fleet: in a closed loop, the next when the oldest has reached everyone, or in an
-//! open one, each at its moment. In an open loop latency counts from the moment at which a
-//! publication was due, so that a server that holds the publisher up cannot hide it.
+//! Publishing to a fleet. In a closed loop, a publication follows when the oldest outstanding one
+//! has reached all subscribers. In an open loop, each publication has a due time. Open-loop latency
+//! counts from the due time, so that a server that holds up the publisher can't hide it.
 
 use crate::error::{Error, PublishError};
 use crate::fleet::{Ended, Fleet, OUTSTANDING_MAX};
@@ -13,51 +13,51 @@ use serde::Serialize;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Before a publication is due the publisher stays awake for this long.
+/// Before a publication is due, the publisher stays awake for this time.
 const AWAKE: Duration = Duration::from_micros(150);
-/// How often the course of a series is noted.
+/// Interval of the recorded moments of a series.
 const MOMENT: Duration = Duration::from_secs(1);
-/// A publisher that has no time to wait still looks up once in so many publications.
+/// A publisher that never waits still checks for answers after this number of publications.
 const PUBLICATIONS_PER_LOOK: u32 = 64;
-/// Bounds of an open loop's rate: one publication in a quarter of an hour is the slowest.
+/// Bounds of an open loop's rate. The slowest is about one publication per quarter of an hour.
 const RATE_MIN: f64 = 1e-3;
 const RATE_MAX: f64 = 1e6;
 
-/// What makes the next publication due.
+/// The condition that makes the next publication due.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Load {
-    /// So many are under way at once.
+    /// This number of publications is outstanding.
     Closed { outstanding: u32 },
-    /// So many per second.
+    /// This number of publications is due per second.
     Open { rate: f64 },
 }
 
-/// When a series of publications ends.
+/// The end of a series of publications.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
     Count(u32),
     Time(Duration),
 }
 
-/// Looks at a fleet while a series runs; whether it goes on.
+/// Called while a series runs. Returns whether the series goes on.
 pub(super) type Watch<'a> = &'a mut dyn FnMut(&mut Fleet) -> bool;
 
-/// How far a series had come at one moment.
+/// The state of a series at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Moment {
-    /// Since its start.
+    /// Seconds since the start of the series.
     pub(crate) seconds: f64,
-    /// Deliveries since the moment before, per second.
+    /// Deliveries per second since the previous moment.
     pub(crate) deliveries_per_second: f64,
 }
 
-/// What a series of publications was like for the publisher.
+/// Measurements of a series on the publisher's side.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Course {
     pub(super) publications: u32,
-    /// From the moment at which each was due to its last receipt.
+    /// Times from the due time of each publication to its last receipt.
     pub(super) last: Latencies,
-    /// How much later than due each was sent, in an open loop.
+    /// How late each publication was sent, in an open loop.
     pub(super) lag: Latencies,
     pub(super) moments: Vec<Moment>,
 }
@@ -65,14 +65,14 @@ pub(super) struct Course {
 /// The publisher's side.
 pub(super) struct Broadcast {
     publisher: Publisher,
-    /// Payload of each publication.
+    /// Size of each payload.
     bytes: usize,
     channels: u32,
-    /// Publications so far, of all channels, which are served in turn.
+    /// Number of publications so far, in all channels, which are used in turn.
     pub(super) published: u32,
-    /// Those that reached everyone, counted up to the first that did not.
+    /// Number of publications that reached all subscribers, up to the first one that did not.
     pub(super) completed: u32,
-    /// Deliveries that either should bring.
+    /// Expected deliveries of published and of completed publications.
     published_due: u64,
     completed_due: u64,
 }
@@ -81,12 +81,12 @@ impl Load {
     pub(super) fn check(self) -> Result<Self, Error> {
         match self {
             Self::Closed { outstanding } if !(1..OUTSTANDING_MAX).contains(&outstanding) => {
-                Err(Error::Usage(format!("--outstanding {outstanding}: 1 to {}", {
+                Err(Error::Usage(format!("--outstanding {outstanding} is not within 1 to {}", {
                     OUTSTANDING_MAX - 1
                 })))
             }
             Self::Open { rate } if !(RATE_MIN..=RATE_MAX).contains(&rate) => {
-                Err(Error::Usage(format!("--rate {rate}: {RATE_MIN} to {RATE_MAX}")))
+                Err(Error::Usage(format!("--rate {rate} is not within {RATE_MIN} to {RATE_MAX}")))
             }
             checked => Ok(checked),
         }
@@ -99,8 +99,9 @@ impl Broadcast {
         Self { publisher, bytes, channels, published, completed, published_due, completed_due }
     }
 
-    /// Publishes until `until`, and waits for everything under way. A publication that could not
-    /// be sent or was refused is an error; one that did not arrive is the way the series ended.
+    /// Publishes until `until`, and waits for all outstanding publications. Returns an error if a
+    /// publication could not be sent or was refused. A publication that did not arrive is part of
+    /// the normal result.
     pub(super) fn series(
         &mut self,
         fleet: &mut Fleet,
@@ -111,7 +112,7 @@ impl Broadcast {
         self.series_watched(fleet, load, until, (&mut |_| true, course))
     }
 
-    /// The same as long as `watch` says, which is asked again and again.
+    /// Does the same while `watch` returns `true`. It is called repeatedly.
     pub(super) fn series_while(
         &mut self,
         fleet: &mut Fleet,
@@ -133,13 +134,13 @@ impl Broadcast {
         let ended = Series::new(fleet, load, until).run(self, fleet, (watch, course));
         fleet.progress.clear();
         if matches!(ended, Ok(Ended::Done | Ended::TimedOut)) {
-            // If the server refused a publication, that says more than the silence.
+            // A refusal by the server explains more than the timeout.
             self.publisher.settle()?;
         }
         ended
     }
 
-    /// Publishes once, to be received whenever `receivers` come.
+    /// Publishes once, for `receivers` subscribers that may still have to connect.
     pub(super) fn one(
         &mut self,
         fleet: &Fleet,
@@ -154,13 +155,13 @@ impl Broadcast {
         self.published = number;
         self.published_due += receivers;
         if number == 1 {
-            // A wrong key or address shows at once, not after a timeout.
+            // A wrong key or address is reported at once, and not by a timeout.
             self.publisher.settle()?;
         }
         Ok(())
     }
 
-    /// Takes note of the publications that have reached everyone.
+    /// Records the publications that have reached all subscribers.
     pub(super) fn reap(&mut self, fleet: &Fleet, last: &mut Latencies) {
         while self.completed < self.published
             && let Some(nanoseconds) = fleet.round_ns(self.completed + 1)
@@ -176,8 +177,8 @@ impl Broadcast {
         self.publisher.settle()
     }
 
-    /// Deliveries that there should have been by the end of a run that ended so. What was under way
-    /// when it was interrupted or broken off is not known to be lost.
+    /// Returns the number of expected deliveries at the end of a run. After an interrupt or a
+    /// break, outstanding publications don't count, because they may not be lost.
     pub(super) fn due(&self, ended: Ended) -> u64 {
         match ended {
             Ended::Interrupted | Ended::Broken => self.completed_due,
@@ -185,13 +186,13 @@ impl Broadcast {
         }
     }
 
-    /// Answers the pings that came while nothing was published.
+    /// Answers pings while nothing is published.
     pub(super) fn tend(&mut self) -> Result<(), PublishError> {
         self.publisher.take_answers()
     }
 }
 
-/// One series while it runs.
+/// A running series.
 struct Series {
     load: Load,
     until: Until,
@@ -255,8 +256,9 @@ impl Series {
         }
     }
 
-    /// Publishes what is due; when the next one is, or `None` after the last. In a closed loop the
-    /// moment is not known, and lies in the future.
+    /// Publishes everything that is due. Returns the due time of the next publication, or `None`
+    /// after the last one. In a closed loop this time is unknown, and is returned as a time in the
+    /// future.
     fn publish_due(
         &self,
         broadcast: &mut Broadcast,
@@ -276,7 +278,7 @@ impl Series {
             };
             let over = match self.until {
                 Until::Count(count) => sent >= count,
-                // An open loop sends what was due in its time, however late that gets.
+                // An open loop sends all publications that were due in its time, however late.
                 Until::Time(time) => {
                     let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
                     let reached_ns = if due_ns == u64::MAX { sys::now_ns() } else { due_ns };
@@ -288,7 +290,7 @@ impl Series {
             }
             let now_ns = sys::now_ns();
             let full = broadcast.published - broadcast.completed >= OUTSTANDING_MAX - 1;
-            // One that is far behind answers the server and the user all the same.
+            // A publisher that is far behind still answers the server and the user.
             let looks_up = sent.is_multiple_of(PUBLICATIONS_PER_LOOK) && sent > 0;
             if looks_up {
                 broadcast.publisher.take_answers()?;
@@ -305,7 +307,7 @@ impl Series {
         }
     }
 
-    /// Why there is nothing more to wait for, if that is so.
+    /// Returns the reason to stop waiting, if there is one.
     fn watch(&mut self, broadcast: &Broadcast, fleet: &Fleet) -> Option<Ended> {
         if let Some(ended) = fleet.ended_early() {
             return Some(ended);
@@ -334,7 +336,7 @@ impl Series {
         fleet.progress.show(received);
     }
 
-    /// Sleeps until the next publication is due or something else may have happened.
+    /// Sleeps until the next publication is due or another event is possible.
     fn pause(next_due_ns: Option<u64>) {
         let left = next_due_ns.unwrap_or(u64::MAX).saturating_sub(sys::now_ns());
         let left = Duration::from_nanos(left).saturating_sub(AWAKE);

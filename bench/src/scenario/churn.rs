@@ -1,5 +1,6 @@
-//! `churn`: hold connections while some are closed and opened again all the time. Does a handshake
-//! stay quick, does any fail, and does the server give back what the closed ones took?
+//! `churn`: holds connections while some of them are closed and reopened continuously. Do
+//! handshakes stay quick, do any fail, and does the server release the memory of closed
+//! connections?
 
 use super::{Stretch, Used, sample};
 use crate::cli::{ChurnArgs, Subject};
@@ -14,9 +15,9 @@ use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
 
-/// How long the last handshakes may take, and the server to let go of the last connections.
+/// Time for the last handshakes to complete, and for the server to release the last connections.
 const SETTLE: Duration = Duration::from_secs(1);
-/// A rate this much below the one asked for is told of.
+/// Share of the requested rate below which a warning is printed.
 const RATE_SHARE_MIN: f64 = 0.95;
 
 #[derive(Debug, Serialize)]
@@ -27,9 +28,9 @@ struct ChurnReport {
     connections: usize,
     established: u64,
     failures: Failures,
-    /// Connections per second that were asked for.
+    /// Requested connections per second.
     rate: u32,
-    /// Connections closed and opened again.
+    /// Connections that were closed and reopened.
     recycled: u64,
     seconds: f64,
     recycled_per_second: f64,
@@ -45,7 +46,7 @@ struct ChurnReport {
     quantiles: Vec<(f64, f64)>,
 }
 
-/// Runs the scenario and prints what it found.
+/// Runs the scenario and prints its report.
 pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict, Error> {
     let connections = args.common.connections;
     let Subject { mut plan, watched, url, .. } = args.common.subject(connections, 1)?;
@@ -70,7 +71,7 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict, Error> {
     let Used { seconds, server, generator } = stretch.end(&fleet, watched.as_ref());
     let recycled = fleet.totals().recycled;
     if ended == Ended::Done {
-        // Those that are still on their way back are waited for.
+        // Wait for connections that are still being reopened.
         ended = fleet.ramp(connections);
     }
     if ended == Ended::Done {
@@ -108,7 +109,7 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict, Error> {
 
 impl Report for ChurnReport {
     fn title(&self) -> String {
-        format!("Connections that come and go at {}", self.profile)
+        format!("Closing and reopening connections to {}", self.profile)
     }
 
     fn rows(&self) -> Vec<Row> {

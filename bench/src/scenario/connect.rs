@@ -1,5 +1,5 @@
-//! `connect`: open connections, hold them, close them. How long does a handshake take, and how
-//! many fail?
+//! `connect`: opens connections, holds them, and closes them. How long does a handshake take, and
+//! how many fail?
 
 use super::{Stretch, Used};
 use crate::cli::{ConnectArgs, Subject};
@@ -20,14 +20,14 @@ struct ConnectReport {
     url: String,
     connections: usize,
     established: u64,
-    /// Ended while they were held.
+    /// Connections that ended while they were held.
     ended_early: u64,
     failures: Failures,
-    /// From the first connection to the last.
+    /// Seconds from the first connection to the last one.
     seconds: f64,
     connections_per_second: f64,
     handshake: Summary,
-    /// While connecting.
+    /// Usage while connecting.
     server: Option<Usage>,
     server_cpu_us_per_connection: Option<f64>,
     generator: OwnUsage,
@@ -37,7 +37,7 @@ struct ConnectReport {
     quantiles: Vec<(f64, f64)>,
 }
 
-/// Runs the scenario and prints what it found.
+/// Runs the scenario and prints its report.
 pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
     let connections = args.common.connections;
     let Subject { plan, watched, url, .. } = args.common.subject(connections, 1)?;

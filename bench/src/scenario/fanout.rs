@@ -1,6 +1,6 @@
-//! `fanout`, `saturate` and `channels`: publications to many subscribers at a fixed rate, as fast
-//! as they go, or to many channels in turn. What does a delivery cost, how long does it take, and
-//! does every one arrive exactly once and in order?
+//! `fanout`, `saturate` and `channels`: publish to many subscribers at a fixed rate, as fast as
+//! possible, or to many channels in turn. What does a delivery cost, how long does it take, and
+//! does each arrive exactly once and in order?
 
 use super::broadcast::{Broadcast, Load};
 use super::window::{Faults, Measured, Request, Window, measure, verdict};
@@ -24,11 +24,11 @@ struct FanoutReport {
     established: u64,
     failures: Failures,
     payload_bytes: usize,
-    /// In a closed loop.
+    /// Only in a closed loop.
     outstanding: Option<u32>,
-    /// In an open loop, publications per second that were asked for.
+    /// Only in an open loop: requested publications per second.
     rate: Option<f64>,
-    /// Over the whole run, with the warm-up.
+    /// Faults in the whole run, including the warm-up.
     #[serde(flatten)]
     faults: Faults,
     #[serde(flatten)]
@@ -38,19 +38,19 @@ struct FanoutReport {
     passed: bool,
 }
 
-/// Runs `fanout` and prints what it found.
+/// Runs `fanout` and prints its report.
 pub(crate) fn run_fanout(args: &FanoutArgs) -> Result<Verdict, Error> {
     let request = Request::new(Load::Open { rate: args.rate }, &args.window)?;
     run("fanout", &args.common, &args.publish, 1, request)
 }
 
-/// Runs `saturate` and prints what it found.
+/// Runs `saturate` and prints its report.
 pub(crate) fn run_saturate(args: &SaturateArgs) -> Result<Verdict, Error> {
     let request = Request::new(Load::Closed { outstanding: args.outstanding }, &args.window)?;
     run("saturate", &args.common, &args.publish, 1, request)
 }
 
-/// Runs `channels` and prints what it found.
+/// Runs `channels` and prints its report.
 pub(crate) fn run_channels(args: &ChannelsArgs) -> Result<Verdict, Error> {
     let request = Request::new(Load::Open { rate: args.rate }, &args.window)?;
     run("channels", &args.common, &args.publish, args.channels, request)

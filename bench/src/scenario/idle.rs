@@ -1,5 +1,5 @@
-//! `idle`: what one more idle, subscribed connection costs, as the growth of the server from N
-//! connections to 2N. What a server takes at its start is in neither figure that way.
+//! `idle`: the cost of one more idle, subscribed connection, as the growth of the server from N
+//! connections to 2N. This excludes everything that the server allocates at its start.
 
 use super::broadcast::{Broadcast, Course, Load, Until};
 use super::{Stretch, sample};
@@ -21,7 +21,7 @@ struct IdleReport {
     scenario: &'static str,
     profile: String,
     url: String,
-    /// N: half of those that are open at the end.
+    /// N: half of the connections that are open at the end.
     connections: usize,
     established: u64,
     failures: Failures,
@@ -29,10 +29,10 @@ struct IdleReport {
     rss_bytes_at_n: Option<u64>,
     rss_bytes_at_2n: Option<u64>,
     bytes_per_connection: Option<f64>,
-    /// Of kernel objects at the server's end, as the growth from N to 2N; `None` if the kernel does
-    /// not tell or the server is on another host.
+    /// Growth of kernel objects at the server's end, from N to 2N connections. `None` if the kernel
+    /// does not report them, or the server is on another host.
     kernel_bytes_per_connection: Option<f64>,
-    /// While 2N connections did nothing.
+    /// Usage while 2N connections were idle.
     server: Option<Usage>,
     generator: Option<OwnUsage>,
     published: Option<Published>,
@@ -40,18 +40,18 @@ struct IdleReport {
     passed: bool,
 }
 
-/// How the one publication arrived.
+/// The deliveries of the single publication.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Published {
     received: u64,
     lost: u64,
     duplicates: u64,
-    /// From sending to the last receipt.
+    /// Milliseconds from sending to the last receipt.
     milliseconds: f64,
     error: Option<String>,
 }
 
-/// Runs the scenario and prints what it found.
+/// Runs the scenario and prints its report.
 pub(crate) fn run(args: &IdleArgs) -> Result<Verdict, Error> {
     let connections = args.common.connections;
     let mut subject = args.common.subject(connections.saturating_mul(2), 1)?;
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict, Error> {
             Ended::Broken
         });
         if ended == Ended::Done {
-            // Time for repeats to come.
+            // Wait for repeated deliveries.
             ended = fleet.rest(args.settle);
         }
         arrived.milliseconds = course.last.summary().max_us / 1e3;
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict, Error> {
     Ok(verdict)
 }
 
-/// Opens N connections and N more, reading the server's memory after each, then holds them.
+/// Opens N connections and N more, reads the server's memory after each step, and holds them.
 fn grow(
     args: &IdleArgs,
     fleet: &mut Fleet,

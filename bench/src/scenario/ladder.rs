@@ -1,5 +1,5 @@
-//! `ladder`: from few connections to many on one server, and at each rung what they cost while
-//! idle, and what a publication to all of them does.
+//! `ladder`: increases the number of connections to one server in rungs. Each rung measures the
+//! cost of idle connections and of publications to all of them.
 
 use super::broadcast::{Broadcast, Load, Until};
 use super::window::{Faults, Request, Window, measure, verdict};
@@ -32,23 +32,23 @@ struct LadderReport {
     passed: bool,
 }
 
-/// What so many connections cost and did.
+/// The measurements of one rung.
 #[derive(Debug, Serialize)]
 struct Rung {
     connections: u64,
-    /// From the rung before to this one.
+    /// Seconds from the previous rung to this one.
     seconds_to_connect: f64,
     connections_per_second: f64,
     rss_bytes: Option<u64>,
-    /// Since the start of the ladder.
+    /// Growth since the start of the ladder.
     user_bytes_per_connection: Option<f64>,
     kernel_bytes_per_connection: Option<f64>,
-    /// While nothing was published.
+    /// Usage while nothing was published.
     idle: Option<Usage>,
     window: Option<Window>,
 }
 
-/// Runs the scenario and prints what it found.
+/// Runs the scenario and prints its report.
 pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
     let most = args.rungs.iter().copied().max().unwrap_or(0);
     if args.rungs.is_empty() || !args.rungs.is_sorted_by(|low, high| low < high) {
@@ -105,12 +105,12 @@ pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
     Ok(verdict)
 }
 
-/// The rungs so far, and where the ladder began.
+/// The rungs so far, and the server's memory at the start.
 struct Ladder {
     watched: Option<Watched>,
     rss_bytes: Option<u64>,
     kernel: Option<KernelMemory>,
-    /// The rung that has been reached and is not yet measured to the end.
+    /// The current rung, which is not completely measured yet.
     rung: Option<Rung>,
     rungs: Vec<Rung>,
 }
@@ -241,7 +241,7 @@ impl Report for LadderReport {
 }
 
 impl Rung {
-    /// A figure for each connection, times the connections.
+    /// Multiplies a figure per connection by the number of connections.
     fn of_all(&self, each: Option<f64>) -> Option<f64> {
         each.map(|bytes| bytes * self.connections as f64)
     }

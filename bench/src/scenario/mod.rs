@@ -1,4 +1,4 @@
-//! What is done to a server: each scenario in a file, and what they share.
+//! The scenarios, and their common code.
 
 mod broadcast;
 pub(crate) mod churn;
@@ -17,8 +17,7 @@ use crate::report::OwnUsage;
 use crate::sys;
 use std::time::Instant;
 
-/// Where the source addresses of a second fleet begin, counted in threads, of which the first has
-/// fewer.
+/// First source address of a second fleet, counted in threads. The first fleet has fewer threads.
 const SECOND_FLEET_SOURCES: usize = 1024;
 
 /// The start of a measured stretch.
@@ -39,8 +38,8 @@ impl Stretch {
         }
     }
 
-    /// What was used since the beginning; of the server, if it is watched and was there at both
-    /// ends.
+    /// Returns the usage since the beginning. That of the server is present if it is watched and
+    /// was running at both ends.
     fn end(&self, fleet: &Fleet, watched: Option<&Watched>) -> Used {
         let seconds = self.began.elapsed().as_secs_f64();
         let after = sample(watched);
@@ -54,7 +53,7 @@ impl Stretch {
     }
 }
 
-/// What a measured stretch took.
+/// The usage of a measured stretch.
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
     seconds: f64,
@@ -62,7 +61,7 @@ struct Used {
     generator: OwnUsage,
 }
 
-/// Reads the server's use so far. A server that has ended is told on standard error.
+/// Reads the server's usage so far. Prints a warning if the server has ended.
 fn sample(watched: Option<&Watched>) -> Option<Sample> {
     let watched = watched?;
     match watched.sample() {

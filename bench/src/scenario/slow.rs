@@ -1,5 +1,5 @@
-//! `slow`: a share of the subscribers read slowly. What do the others feel? Windows with everyone
-//! prompt and windows with some slow take turns, so that whatever else happens meets both.
+//! `slow`: some subscribers read slowly. How does that affect the others? Windows in which all are
+//! prompt alternate with windows in which some are slow, so that other load affects both kinds.
 
 use super::broadcast::{Broadcast, Load};
 use super::window::{Faults, Measured, Request, Window, measure, verdict};
@@ -15,12 +15,12 @@ use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
 
-/// SO_RCVBUF of the slow ones: what Linux gives a client that does not ask (`net.core.rmem_default`
-/// and most of `net.ipv4.tcp_rmem`). With a few KB the window of one that reads 2 KB/s may stay
-/// smaller than the server's next segment for half a minute. Then the server's kernel ends it by
-/// TCP_USER_TIMEOUT, which counts from the last time that the window held a whole segment.
+/// SO_RCVBUF of slow subscribers: the default of Linux (`net.core.rmem_default`, and usually
+/// `net.ipv4.tcp_rmem`). With a few KB, the window of a client that reads 2 KB/s may stay smaller
+/// than the server's next segment for half a minute. Then the server's kernel ends the connection
+/// by TCP_USER_TIMEOUT, which counts from the last time at which the window held a whole segment.
 const SLOW_RECEIVE_BYTES: i32 = 128 * 1024;
-/// How long those that were slow may take to catch up.
+/// Time for slow subscribers to catch up.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize)]
@@ -32,7 +32,7 @@ struct SlowReport {
     established: u64,
     slow: usize,
     slow_bytes_per_second: usize,
-    /// Slow ones that the server ended.
+    /// Slow subscribers that the server closed.
     slow_ended: u64,
     rate: f64,
     failures: Failures,
@@ -40,14 +40,14 @@ struct SlowReport {
     faults: Faults,
     prompt_windows: Vec<Window>,
     slow_windows: Vec<Window>,
-    /// Of the others, slow to prompt.
+    /// Ratio of the prompt subscribers' p99: windows with slow subscribers to windows without.
     p99_ratio: Option<Estimate>,
     ended: &'static str,
     error: Option<String>,
     passed: bool,
 }
 
-/// Runs the scenario and prints what it found.
+/// Runs the scenario and prints its report.
 pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
     let common = &args.common;
     let request = Request::new(Load::Open { rate: args.rate }, &args.window)?;
@@ -69,7 +69,8 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
         let mut broadcast = Broadcast::new(publisher, args.publish.bytes, 1);
         let mut window = |dawdles| {
             if slow.totals().established < args.slow as u64 {
-                // Those that the server has closed come back, or there would be none next time.
+                // Reconnect the subscribers that the server has closed, so that the next window has
+                // all of them.
                 slow.ramp(0);
                 slow.ramp(args.slow);
             }
@@ -119,7 +120,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
     Ok(verdict)
 }
 
-/// The plan of those that read slowly.
+/// Returns the plan for subscribers that read slowly.
 fn slow_plan(args: &SlowArgs) -> Result<Plan, Error> {
     let mut plan = args.common.subject(args.slow, 1)?.plan;
     plan.frames = Frames::Ignored;
@@ -138,7 +139,7 @@ struct Turns {
 }
 
 impl Turns {
-    /// Takes one window of each kind.
+    /// Measures one window of each kind.
     fn take(&mut self, window: &mut impl FnMut(bool) -> Measured) -> Ended {
         for (dawdles, windows) in [(false, &mut self.prompt), (true, &mut self.slow)] {
             let found = window(dawdles);

@@ -1,6 +1,6 @@
-//! `storm`: everyone loses the connection at once, publications go on meanwhile, and everyone comes
-//! back to recover them. How long until all are back and have everything, and what do clients feel
-//! that never lost theirs?
+//! `storm`: all clients lose their connections at once, publishing continues meanwhile, and all
+//! clients return to recover the missed publications. How long does it take until all have
+//! recovered, and how does that affect clients that kept their connections?
 
 use super::broadcast::{Broadcast, Course, Load, Until};
 use super::window::{Faults, verdict};
@@ -21,12 +21,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Publications before the storm, so that everyone knows where it is.
+/// Publications before the storm, so that each client knows its position.
 const BEFORE: u32 = 3;
-/// How long the server may take to notice that everyone has gone.
+/// Time for the server to notice that all clients have disconnected.
 const GONE: Duration = Duration::from_millis(500);
 
-/// What the bystanders are measured for.
+/// The phases in which bystanders are measured.
 const CALM: u32 = 0;
 const STORM: u32 = 1;
 const AFTER: u32 = 2;
@@ -41,9 +41,9 @@ struct StormReport {
     connections: usize,
     established: u64,
     missed: u32,
-    /// From the first attempt to the last connection.
+    /// Seconds from the first attempt to the last connection.
     seconds_to_reconnect: f64,
-    /// From the first attempt to the last missed publication.
+    /// Seconds from the first attempt to the last missed publication.
     seconds_to_recover: f64,
     handshake: Summary,
     #[serde(flatten)]
@@ -57,7 +57,7 @@ struct StormReport {
     passed: bool,
 }
 
-/// What the others felt.
+/// The results of clients that kept their connections.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Bystanders {
     connections: usize,
@@ -71,7 +71,7 @@ struct Bystanders {
     quantiles: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// What the storm itself showed.
+/// The measurements of the storm.
 #[derive(Default)]
 struct Storm {
     watched: Option<Watched>,
@@ -82,7 +82,7 @@ struct Storm {
     due: u64,
 }
 
-/// Runs the scenario and prints what it found.
+/// Runs the scenario and prints its report.
 pub(crate) fn run(args: &StormArgs) -> Result<Verdict, Error> {
     let connections = args.common.connections;
     let mut subject = args.common.subject(connections, 1)?;
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<Verdict, Error> {
     Ok(verdict)
 }
 
-/// The clients that the storm hits.
+/// Runs the clients that the storm affects.
 fn storm(
     args: &StormArgs,
     subject: Subject,
@@ -164,7 +164,7 @@ fn storm(
     })
 }
 
-/// Takes everyone's connection, publishes, and brings everyone back.
+/// Resets all connections, publishes, and reconnects all clients.
 fn blow(
     args: &StormArgs,
     fleet: &mut Fleet,
@@ -217,7 +217,8 @@ fn blow(
     Ok(ended)
 }
 
-/// The clients that stay: publications at a steady rate until the storm is over.
+/// Runs the clients that stay connected, with publications at a steady rate until the storm is
+/// over.
 fn calm(args: &StormArgs, phase: &AtomicU32) -> Result<Bystanders, Error> {
     let mut common = args.common.clone();
     common.channel = format!("{}-calm", common.channel);
@@ -302,7 +303,7 @@ impl Report for StormReport {
     }
 
     fn charts(&self) -> Vec<Section> {
-        vec![report::latency_chart("What the bystanders felt", self.bystanders.quantiles.clone())]
+        vec![report::latency_chart("Latency of bystanders", self.bystanders.quantiles.clone())]
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! What one measured stretch of publications showed, whatever the scenario.
+//! The measurements of one stretch of publications, in any scenario.
 
 use super::broadcast::{Broadcast, Course, Load, Moment, Until};
 use super::{Stretch, Used};
@@ -14,17 +14,17 @@ use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
 
-/// A publisher that lags by more than this is told of: the rate was not what was asked for.
+/// Above this lag of the publisher a warning is printed, because the rate was not as requested.
 const LAG_MAX_US: f64 = 5_000.0;
 
-/// What a window is to be.
+/// The parameters of a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
     pub(super) load: Load,
     pub(super) until: Until,
-    /// Publications before it that are not measured.
+    /// Publications before the window that are not measured.
     pub(super) warmup: u32,
-    /// Pause before and after.
+    /// Pause before and after the window.
     pub(super) settle: Duration,
 }
 
@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-/// The figures of one window. Those of the warm-up are in none of them.
+/// The figures of one window, without the warm-up.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Window {
     pub(crate) publications: u32,
@@ -47,9 +47,9 @@ pub(crate) struct Window {
     pub(crate) seconds: f64,
     pub(crate) publications_per_second: f64,
     pub(crate) deliveries_per_second: f64,
-    /// From the moment a publication was due (closed loop: was sent) to each receipt.
+    /// Times from the due time of a publication (closed loop: from sending) to each receipt.
     pub(crate) delivery: Summary,
-    /// The same to the last receipt.
+    /// Times from the same moment to the last receipt.
     pub(crate) last_delivery: Summary,
     /// How late publications were sent, in an open loop.
     pub(crate) publish_lag: Option<Summary>,
@@ -64,14 +64,14 @@ pub(crate) struct Window {
     pub(crate) quantiles: Vec<(f64, f64)>,
 }
 
-/// A window, and how it ended.
+/// A window and the way in which it ended.
 pub(super) struct Measured {
     pub(super) ended: Ended,
     pub(super) window: Option<Window>,
     pub(super) publish_error: Option<String>,
 }
 
-/// Warms up, publishes, and waits for repeats that come late.
+/// Warms up, publishes, and waits for late repeats.
 pub(super) fn measure(
     fleet: &mut Fleet,
     broadcast: &mut Broadcast,
@@ -132,7 +132,7 @@ impl Window {
         }
     }
 
-    /// The table for people.
+    /// Returns the table for people.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             (
@@ -161,7 +161,7 @@ impl Window {
         rows
     }
 
-    /// Latencies by percentile, and deliveries over time.
+    /// Returns charts of latencies by percentile, and of deliveries over time.
     pub(crate) fn charts(&self, name: &str) -> Vec<Section> {
         let line = (name.to_owned(), self.quantiles.clone());
         let moments = self.moments.iter();
@@ -178,13 +178,13 @@ impl Window {
         ]
     }
 
-    /// What makes the figures doubtful.
+    /// Returns reasons to doubt the figures.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.generator.warning().into_iter().collect::<Vec<_>>();
         if let Some(lag) = self.publish_lag.filter(|lag| lag.p99_us > LAG_MAX_US) {
             warnings.push(format!(
-                "one in a hundred publications was sent {:.1} ms late or more: the server or this \
-                 machine held the publisher up. Latencies count from when they were due.",
+                "1 % of publications were sent at least {:.1} ms late: the server or this machine \
+                 held up the publisher. Latencies count from the due times.",
                 lag.p99_us / 1e3
             ));
         }
@@ -192,7 +192,7 @@ impl Window {
     }
 }
 
-/// What arrived and what did not, over a whole run.
+/// Numbers of faulty deliveries in a whole run.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Faults {
     pub(crate) lost: u64,
@@ -201,7 +201,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// From what all subscribers saw, when `due` deliveries should have been.
+    /// Calculates faults from the outcome of all subscribers, when `due` deliveries were expected.
     pub(crate) fn new(outcome: &Outcome, due: u64) -> Self {
         Self {
             lost: due.saturating_sub(outcome.tally.received),
@@ -220,7 +220,7 @@ impl Faults {
     }
 }
 
-/// The verdict over faults and failures together.
+/// Returns the verdict on faults and failures together.
 pub(super) fn verdict(ended: Ended, faults: Faults, failures: u64, refused: bool) -> Verdict {
     Verdict::of(ended, faults.count() + failures == 0 && !refused)
 }

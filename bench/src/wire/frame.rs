@@ -1,20 +1,20 @@
-//! WebSocket frames: those of a server taken apart, those of a client put together.
+//! WebSocket frames: parses those of a server and writes those of a client.
 
 use std::fmt;
 
-/// Longest payload taken from a server, in bytes. SDKs drop a connection above 1 MiB, so a longer
-/// frame is a fault of the server rather than load.
+/// Maximum payload accepted from a server, in bytes. SDKs drop a connection above 1 MiB, so a
+/// longer frame is a fault of the server and not load.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// Key of every frame sent. It need not be secret here, and one that is not zero makes the server
-/// do the work of unmasking.
+/// Masking key of every frame. It need not be secret here. It is not zero, so that the server has
+/// to unmask.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
 
-/// What a frame carries.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opcode {
     Text,
@@ -24,28 +24,28 @@ pub(crate) enum Opcode {
     Pong,
 }
 
-/// One whole frame at the start of the bytes that were read.
+/// A complete frame at the start of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) opcode: Opcode,
     pub(crate) payload: &'a [u8],
-    /// Bytes of the frame, header included: where the next one begins.
+    /// Bytes of the frame, including its header. The next frame begins there.
     pub(crate) used: usize,
 }
 
-/// A frame that no server may send, or that this client does not take.
+/// A frame that a server must not send, or that this client does not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     /// A reserved bit is set, although no extension was asked for. RFC 6455 §5.2.
     ReservedBits,
     /// A server masked its frame. RFC 6455 §5.1.
     Masked,
-    /// An opcode without a meaning. RFC 6455 §5.2.
+    /// The opcode is undefined. RFC 6455 §5.2.
     Opcode(u8),
-    /// A message in fragments: allowed, but a broadcast server has no reason to send one, and
-    /// counting would have to gather it.
+    /// The message is fragmented. That is allowed, but a broadcast server has no reason for it, and
+    /// counting would have to reassemble messages.
     Fragmented,
-    /// A payload above [`PAYLOAD_BYTES_MAX`].
+    /// The payload is longer than [`PAYLOAD_BYTES_MAX`].
     TooLong(u64),
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The first frame in `bytes`, or `None` while it is incomplete.
+/// Returns the first frame in `bytes`, or `None` while it is incomplete.
 pub(crate) fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
     let [first, second, ..] = *bytes else { return Ok(None) };
     if first & RESERVED != 0 {
@@ -89,7 +89,7 @@ pub(crate) fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
     Ok(bytes.get(header..used).map(|payload| Frame { opcode, payload, used }))
 }
 
-/// Bytes of the header and of the payload, once the header is complete.
+/// Returns the lengths of header and payload, once the header is complete.
 fn next_length(second: u8, bytes: &[u8]) -> Option<(usize, u64)> {
     match second {
         126 => {
@@ -104,7 +104,7 @@ fn next_length(second: u8, bytes: &[u8]) -> Option<(usize, u64)> {
     }
 }
 
-/// One masked client frame with the whole of `payload`.
+/// Returns one masked client frame with the whole `payload`.
 pub(crate) fn encode(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let code = match opcode {
         Opcode::Text => 1,
@@ -129,7 +129,7 @@ pub(crate) fn encode(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Code and reason of a close frame's payload, for people.
+/// Formats code and reason of a close frame's payload.
 pub(crate) fn close_text(payload: &[u8]) -> String {
     match payload {
         [high, low, reason @ ..] => {

@@ -1,28 +1,28 @@
-//! The mark inside every publication: its sequence number and the moment it was sent. From it each
-//! receiver tells losses, repeats, disorder and latency.
+//! The mark in every publication: its sequence number and its time. Receivers use it to find
+//! losses, repeats, disorder and latency.
 
 use memchr::memmem;
 
-/// Shortest payload that holds a mark with its largest numbers, in bytes.
+/// Minimum payload that holds a mark with the largest numbers, in bytes.
 pub(crate) const PAYLOAD_BYTES_MIN: usize = 56;
 
 const SEQUENCE_KEY: &[u8] = b"{\"seq\":";
 const SENT_KEY: &[u8] = b",\"ns\":";
 
-/// What a publication says about itself.
+/// The mark of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// From 1, without gaps.
+    /// Counts from 1, without gaps.
     pub(crate) sequence: u32,
-    /// CLOCK_MONOTONIC in nanoseconds when it was handed to the server. Only meaningful on the
-    /// host that sent it.
+    /// CLOCK_MONOTONIC in nanoseconds at the time when the publication was due. Only meaningful on
+    /// the host that sent it.
     pub(crate) sent_ns: u64,
 }
 
 impl Mark {
-    /// A JSON object that carries the mark, padded to exactly `bytes`.
+    /// Returns a JSON object with the mark, padded to exactly `bytes`.
     ///
-    /// `bytes` is at least [`PAYLOAD_BYTES_MIN`]; below it the object is as short as it can be.
+    /// `bytes` must be at least [`PAYLOAD_BYTES_MIN`]; below it the object may be longer.
     pub(crate) fn payload(self, bytes: usize) -> String {
         let Self { sequence, sent_ns } = self;
         let mut text = format!("{{\"seq\":{sequence},\"ns\":{sent_ns},\"pad\":\"");
@@ -33,7 +33,7 @@ impl Mark {
     }
 }
 
-/// Finds marks.
+/// Finds marks in messages.
 pub(crate) struct Finder {
     key: memmem::Finder<'static>,
 }
@@ -43,8 +43,8 @@ impl Finder {
         Self { key: memmem::Finder::new(SEQUENCE_KEY) }
     }
 
-    /// Appends every mark in `message` to `marks`, in order. A server may join several
-    /// publications in one message and wrap each in an envelope of its own; neither matters here.
+    /// Appends every mark in `message` to `marks`, in order. A server may join several publications
+    /// in one message and wrap each in an envelope. The search finds the marks in any case.
     pub(crate) fn find(&self, message: &[u8], marks: &mut Vec<Mark>) {
         let mut rest = message;
         while let Some(at) = self.key.find(rest) {
@@ -61,7 +61,7 @@ impl Finder {
     }
 }
 
-/// The decimal number at the start of `bytes`, and what follows it.
+/// Parses the decimal number at the start of `bytes`. Returns it and the rest.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let value = std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()?;

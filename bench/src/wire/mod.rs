@@ -1,5 +1,5 @@
-//! The client's half of a WebSocket, as bytes: the upgrade, frames, and what each kind of server
-//! says in them. Pure: bytes in, values out.
+//! The client side of a WebSocket, as bytes: the upgrade, frames, and the messages of each kind of
+//! server. This module is pure: it takes bytes and returns values.
 
 pub(crate) mod frame;
 pub(crate) mod mark;

@@ -1,5 +1,5 @@
-//! A profile made ready to be spoken: what each subscriber of a channel sends, and what it makes
-//! of the messages that come.
+//! The messages of a profile, prepared for use: those that a subscriber of a channel sends, and
+//! those that it recognises.
 
 use crate::failure::{Failure, Fault};
 use crate::profile::{Profile, Recover, Step};
@@ -7,11 +7,11 @@ use crate::wire::frame::{self, Opcode};
 use crate::wire::mark::{Finder, Mark};
 use memchr::memmem;
 
-/// What a subscriber of one channel says after the upgrade.
+/// The messages of a subscriber of one channel after the upgrade.
 #[derive(Clone, Debug)]
 pub(crate) struct Opening {
     pub(crate) steps: Vec<Turn>,
-    /// What takes the place of the first step's message in a connection that comes back.
+    /// Replaces the first step's message when a client reconnects.
     pub(crate) recover: Option<String>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Turn {
     pub(crate) send: Option<Vec<u8>>,
 }
 
-/// What is the same for all channels.
+/// The parts that are the same for all channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     refuse: Option<Vec<u8>>,
@@ -43,7 +43,7 @@ impl Opening {
         Self { steps: steps.iter().map(turn).collect(), recover }
     }
 
-    /// The first message of a connection that comes back, as a frame.
+    /// Returns the first message of a client that reconnects, as a frame.
     pub(crate) fn recovery(&self, epoch: &str, offset: u64) -> Option<Vec<u8>> {
         let text = self.recover.as_ref()?.replace("{epoch}", epoch);
         Some(text_frame(&text.replace("{offset}", &offset.to_string())))
@@ -62,7 +62,7 @@ impl Script {
         }
     }
 
-    /// Whether `message`, which came while opening, refuses it.
+    /// Whether `message`, received while opening, is a refusal.
     pub(crate) fn refusal(&self, message: &[u8]) -> Option<Failure> {
         let refuse = self.refuse.as_deref()?;
         memmem::find(message, refuse)?;
@@ -75,7 +75,7 @@ impl Script {
         self.ping.as_deref() == Some(line)
     }
 
-    /// The last offset that `message` tells.
+    /// Returns the last offset in `message`.
     pub(crate) fn offset(&self, message: &[u8]) -> Option<u64> {
         let key = self.recover.as_ref()?.offset.as_bytes();
         let after = &message[memmem::rfind(message, key)? + key.len()..];
@@ -83,7 +83,7 @@ impl Script {
         std::str::from_utf8(&after[..digits]).ok()?.parse().ok()
     }
 
-    /// The epoch that `message` tells.
+    /// Returns the epoch in `message`.
     pub(crate) fn epoch<'a>(&self, message: &'a [u8]) -> Option<&'a str> {
         let key = self.recover.as_ref()?.epoch.as_bytes();
         let after = &message[memmem::find(message, key)? + key.len()..];
@@ -91,16 +91,16 @@ impl Script {
     }
 }
 
-/// What one message said. Kept between messages: everyone gets the same bytes in a broadcast, so
-/// most messages equal the one before and need not be read again.
+/// The parsed content of one message. It is kept between messages: a broadcast sends the same bytes
+/// to all subscribers, so most messages equal the previous one and need not be parsed again.
 pub(crate) struct Heard {
     finder: Finder,
     message: Vec<u8>,
-    /// Publications, in order.
+    /// Marks of publications, in order.
     pub(crate) marks: Vec<Mark>,
-    /// Pings of the server's protocol (not WebSocket's).
+    /// Number of pings of the server's protocol (not of WebSocket).
     pub(crate) pings: u32,
-    /// The last offset, for a server that recovers.
+    /// The last offset, for a server that supports recovery.
     pub(crate) offset: Option<u64>,
 }
 
@@ -132,12 +132,12 @@ impl Heard {
     }
 }
 
-/// `text` with the channel's name in its place. Names here need no quoting in any format.
+/// Fills in the channel's name. Names here need no quoting in any format.
 pub(crate) fn fill_channel(text: &str, channel: &str) -> String {
     text.replace("{channel}", channel)
 }
 
-/// `text` as a client's frame.
+/// Returns `text` as a client's frame.
 pub(crate) fn text_frame(text: &str) -> Vec<u8> {
     frame::encode(Opcode::Text, text.as_bytes())
 }

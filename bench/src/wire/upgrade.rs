@@ -1,17 +1,18 @@
-//! The HTTP exchange that opens a WebSocket, from the client's side. RFC 6455 §4.1.
+//! The HTTP exchange that opens a WebSocket, on the client's side. RFC 6455 §4.1.
 
 use crate::failure::{Failure, Fault};
 use std::collections::BTreeMap;
 
-/// Longest answer head, in bytes.
+/// Maximum length of the answer's head, in bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// One key serves every connection: it proves that the server speaks WebSocket, nothing else.
+/// The key of every connection. It only proves that the server speaks WebSocket, so it may be
+/// constant.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The only answer to [`KEY`]. Source: the example of RFC 6455 §1.3.
+/// The only correct answer to [`KEY`]. Source: the example of RFC 6455 §1.3.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// The request that asks `authority` for a WebSocket at `path`.
+/// Returns the request for a WebSocket at `path` of `authority`.
 pub(crate) fn request(authority: &str, path: &str, headers: &BTreeMap<String, String>) -> Vec<u8> {
     let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     format!(
@@ -23,11 +24,11 @@ pub(crate) fn request(authority: &str, path: &str, headers: &BTreeMap<String, St
     .into_bytes()
 }
 
-/// Bytes of a complete and right answer, or `None` while it is incomplete.
+/// Returns the length of a complete and correct answer, or `None` while it is incomplete.
 pub(crate) fn check(bytes: &[u8]) -> Result<Option<usize>, Failure> {
     let Some(head_bytes) = head_end(bytes) else {
         if bytes.len() > HEAD_BYTES_MAX {
-            return Err(Failure::new(Fault::Upgrade, "an answer head without an end"));
+            return Err(Failure::new(Fault::Upgrade, "the head of the answer is too long"));
         }
         return Ok(None);
     };
@@ -48,7 +49,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Option<usize>, Failure> {
     }
 }
 
-/// Where the body begins, once the blank line has come.
+/// Returns the start of the body, once the blank line has arrived.
 pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }

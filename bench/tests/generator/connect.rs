@@ -1,4 +1,4 @@
-//! `connect` opens what was asked for, and says by kind what failed.
+//! `connect` opens the requested connections, and reports failures by kind.
 
 use crate::run::bench;
 use crate::server::{Mistake, Server};

@@ -1,16 +1,16 @@
-//! `saturate` and `fanout` count every delivery once, and any loss, repeat or disorder is found.
+//! `saturate` and `fanout` count every delivery once, and find each loss, repeat and disorder.
 
 use crate::run::bench;
 use crate::server::{MISTAKEN, Mistake, Server};
 use serde_json::Value;
 
-/// Publications of each run, the warm-up included.
+/// Number of publications in each run, including the warm-up.
 const PUBLISHED: u64 = 8;
 const CONNECTIONS: u64 = 50;
 
 const _: () = assert!((MISTAKEN as u64) < PUBLISHED, "the mistake must happen within the run");
 
-/// Loads `server` in a closed loop, in the words of `profile`.
+/// Loads `server` in a closed loop, with the messages of `profile`.
 fn saturate(server: &Server, profile: &str, flags: &str) -> (i32, Value) {
     let timeout = if flags.contains("--timeout") { "" } else { "--timeout 2s " };
     bench(&format!(
@@ -56,8 +56,8 @@ fn a_server_that_pauses_cannot_hide_it_from_an_open_loop() {
     let flags = server.flags("plain", "");
     let (code, report) = bench(&format!("fanout -n 1 --warmup 1 --rate 100 --messages 50 {flags}"));
     assert_eq!(code, 0, "{report}");
-    // A pause of half a second with 100 publications per second: half of them had to wait, on
-    // average half of it.
+    // The server pauses for half a second at 100 publications per second. Half of the publications
+    // wait, on average for half of that time.
     assert!(report["delivery"]["p90_us"].as_f64().unwrap() > 250e3, "{report}");
 }
 

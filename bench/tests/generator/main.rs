@@ -1,4 +1,4 @@
-//! The generator against a small server of its own, right and wrong: what it counts must be so.
+//! Runs the generator against a small server, with and without mistakes, and checks its counts.
 #![allow(clippy::unwrap_used, reason = "in a test a failure is a panic")]
 
 mod connect;

@@ -1,9 +1,9 @@
-//! Runs the generator as its users do, and reads its report.
+//! Runs the generator as a user would, and reads its report.
 
 use serde_json::Value;
 use std::process::Command;
 
-/// Exit code and report of `corecast-bench` with `flags`, split at spaces.
+/// Returns exit code and report of `corecast-bench` with `flags`, which are split at spaces.
 pub(crate) fn bench(flags: &str) -> (i32, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_corecast-bench"))
         .args(flags.split_ascii_whitespace())

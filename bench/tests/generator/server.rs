@@ -1,5 +1,5 @@
-//! A small server of threads that the generator is tried on. It speaks just enough of each
-//! protocol, and can be told to make one mistake.
+//! A small threaded server to test the generator with. It supports just enough of each protocol,
+//! and can be told to make one mistake.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -14,15 +14,15 @@ const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r
 const CONNECTED: &str = r#"{"id":1,"connect":{"client":"c","version":"t","ping":25,"pong":true}}"#;
 const SUBSCRIBED: &str = r#"{"id":2,"subscribe":{}}"#;
 
-/// The mistake, made to the first subscriber with publication number 3.
+/// A mistake. Mistakes of publications affect number 3, at the first subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
     None,
-    /// It is not sent.
+    /// The publication is not sent.
     Lose,
-    /// It is sent twice.
+    /// The publication is sent twice.
     Repeat,
-    /// It is sent after the next one.
+    /// The publication is sent after the next one.
     Swap,
     /// The connection is closed instead.
     Close,
@@ -36,17 +36,17 @@ pub(crate) enum Mistake {
     Forget,
 }
 
-/// Number of the publication that the mistake is made with.
+/// Number of the affected publication.
 pub(crate) const MISTAKEN: u32 = 3;
 
 struct State {
     mistake: Mistake,
     subscribers: Mutex<Vec<Subscriber>>,
-    /// Clients by where they came from.
+    /// Number of clients by source address.
     sources: Mutex<BTreeMap<String, usize>>,
     published: AtomicU32,
     pongs: AtomicU32,
-    /// What the first subscriber gets after the next publication.
+    /// A message for the first subscriber after the next publication.
     late: Mutex<Option<Vec<u8>>>,
 }
 
@@ -82,7 +82,7 @@ impl Server {
         }
     }
 
-    /// Where clients of `profile` connect.
+    /// Returns the URL for clients of `profile`.
     pub(crate) fn url(&self, profile: &str) -> String {
         let path = match profile {
             "corecast" => "/connection/websocket",
@@ -92,7 +92,7 @@ impl Server {
         format!("ws://{}{path}", self.clients)
     }
 
-    /// Flags to load this server in the words of `profile`; `more` is looked at for the way.
+    /// Returns flags to load this server with `profile`. `more` may contain the way to publish.
     pub(crate) fn flags(&self, profile: &str, more: &str) -> String {
         let (url, api) = (self.url(profile), self.api);
         let publish = match profile {
@@ -103,18 +103,18 @@ impl Server {
         format!("--profile {profile} --url {url} {publish}").trim_end().to_owned()
     }
 
-    /// Where clients came from, and how many.
+    /// Returns the source addresses of clients with their counts.
     pub(crate) fn sources(&self) -> Vec<(String, usize)> {
         self.state.sources.lock().unwrap().clone().into_iter().collect()
     }
 
-    /// Answers to pings, of both kinds.
+    /// Returns the number of answers to pings, of both kinds.
     pub(crate) fn pongs(&self) -> u32 {
         self.state.pongs.load(Ordering::SeqCst)
     }
 }
 
-/// Serves each connection to a new port on a thread of its own. A connection that fails is over.
+/// Serves each connection to a new port on its own thread. Errors end only their connection.
 fn listen(state: &Arc<State>, serve: fn(TcpStream, &State) -> std::io::Result<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -141,7 +141,7 @@ fn serve_client(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     if wraps || head.contains("-publisher&publish=") {
         stream.write_all(ACCEPTED.as_bytes())?;
     } else {
-        // The first publication may follow at once, so it subscribes before it answers.
+        // The first publication may follow at once, so subscribe before answering.
         let mut subscribers = state.subscribers.lock().unwrap();
         stream.write_all(ACCEPTED.as_bytes())?;
         subscribers.push(Subscriber { stream: stream.try_clone()?, wraps });
@@ -198,7 +198,7 @@ fn serve_api(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         };
         stream.write_all(answer.as_bytes())?;
         // Not after the warm-up: the next publication follows at once, and the end of the
-        // connection could come too late for it.
+        // connection might be noticed too late for it.
         let warm = state.published.load(Ordering::SeqCst) > 1;
         if state.mistake == Mistake::Forget && warm {
             return Ok(());
@@ -213,7 +213,7 @@ fn serve_trigger(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     }
 }
 
-/// Sends `data` to everyone, in two pieces, between pings, and with the mistake.
+/// Sends `data` to all subscribers, in two pieces, between pings, and with the mistake.
 fn publish(data: &str, state: &State) -> std::io::Result<()> {
     let subscribers = state.subscribers.lock().unwrap();
     let mistaken = state.published.fetch_add(1, Ordering::SeqCst) + 1 == MISTAKEN;
@@ -256,7 +256,7 @@ fn publish(data: &str, state: &State) -> std::io::Result<()> {
     Ok(())
 }
 
-/// An unmasked frame with a payload of less than 64 KiB.
+/// Returns an unmasked frame with a payload of less than 64 KiB.
 fn frame(opcode: u8, payload: &str) -> Vec<u8> {
     let mut bytes = vec![0x80 | opcode];
     match u8::try_from(payload.len()) {
@@ -280,7 +280,7 @@ fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8(head).unwrap())
 }
 
-/// Opcode and payload of a client's frame.
+/// Reads opcode and payload of a client's frame.
 fn read_frame(stream: &mut TcpStream) -> std::io::Result<(u8, String)> {
     let mut header = [0; 2];
     stream.read_exact(&mut header)?;

@@ -1,5 +1,5 @@
-//! What a window of a comparison measures, the ratios of pairs of windows, and what is asserted of
-//! them.
+//! The figures of a window of a comparison, the ratios of pairs of windows, and assertions on these
+//! ratios.
 
 use crate::error::Error;
 use crate::failure::Failures;
@@ -7,7 +7,7 @@ use crate::scenario::window::{Faults, Window};
 use crate::stats::Estimate;
 use serde::Serialize;
 
-/// What is compared, in the order of the table: name, unit, and whether less is better.
+/// The compared measures, in the order of the table: name, unit, and whether less is better.
 pub(super) const MEASURES: [(Measure, &str, &str, Better); 6] = [
     (Measure::Cpu, "cpu", "CPU µs per delivery", Better::Less),
     (Measure::CpuHandshake, "cpu-handshake", "CPU µs per handshake", Better::Less),
@@ -33,7 +33,7 @@ pub(super) enum Better {
     More,
 }
 
-/// One window.
+/// The figures of one window.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Figures {
     pub(super) cpu_us_per_delivery: Option<f64>,
@@ -45,7 +45,7 @@ pub(super) struct Figures {
     pub(super) generator_busiest_thread_share: f64,
 }
 
-/// What one server did.
+/// The results of one server.
 #[derive(Debug, Serialize)]
 pub(super) struct ServerReport {
     pub(super) name: String,
@@ -57,7 +57,7 @@ pub(super) struct ServerReport {
     pub(super) figures: Vec<Figures>,
 }
 
-/// The first server's measure divided by another's, over the pairs of windows.
+/// The first server's measure divided by that of another server, over the pairs of windows.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Ratio {
     pub(super) measure: &'static str,
@@ -93,7 +93,7 @@ impl Figures {
     }
 }
 
-/// All ratios of the first server to each of the others.
+/// Returns all ratios of the first server to each of the others.
 pub(super) fn ratios(servers: &[ServerReport]) -> Vec<Ratio> {
     let Some((first, others)) = servers.split_first() else { return Vec::new() };
     let mut ratios = Vec::new();
@@ -116,7 +116,7 @@ pub(super) fn ratios(servers: &[ServerReport]) -> Vec<Ratio> {
 /// A bound on the worse end of a ratio's interval.
 pub(super) struct Assertion {
     pub(super) text: String,
-    /// The other server; all of them unless named.
+    /// The other server, or `None` for all of them.
     pub(super) to: Option<String>,
     pub(super) measure: &'static str,
     better: Better,
@@ -124,11 +124,11 @@ pub(super) struct Assertion {
 }
 
 impl Assertion {
-    /// Reads `cpu=1.05` or `bun:cpu=0.87`.
+    /// Parses `cpu=1.05` or `bun:cpu=0.87`.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let wrong = || {
             let names = MEASURES.map(|(_, name, ..)| name).join(", ");
-            Error::Usage(format!("--assert {text:?} is not like cpu=1.05 or bun:rate=8; {names}"))
+            Error::Usage(format!("--assert {text:?}: use MEASURE=BOUND, such as cpu=1.05; {names}"))
         };
         let (left, bound) = text.split_once('=').ok_or_else(wrong)?;
         let (to, name) = match left.split_once(':') {
@@ -141,8 +141,8 @@ impl Assertion {
         Ok(Self { text: text.to_owned(), to, measure, better, bound })
     }
 
-    /// Whether it holds for each of the others that it is about. A ratio that could not be found
-    /// does not hold.
+    /// Whether the assertion holds for each of its servers. It does not hold if the ratio is
+    /// missing.
     pub(super) fn holds(&self, ratios: &[Ratio], others: &[&str]) -> bool {
         let within = |ratio: &Ratio| match self.better {
             Better::Less => ratio.estimate.high <= self.bound,

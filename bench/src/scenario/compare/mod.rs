@@ -1,6 +1,6 @@
-//! `compare`: several servers stay up and are loaded in turn, window by window, so that whatever
-//! else the machine does meets all of them. The ratios of each pair of windows, not the figures
-//! themselves, are what can be trusted on a shared machine.
+//! `compare`: several servers stay up and are loaded in turn, window by window, so that all of them
+//! suffer equally from other load on the machine. On a shared machine only the ratios of each pair
+//! of windows are reliable, and not the figures themselves.
 
 mod figures;
 mod report;
@@ -19,13 +19,14 @@ use figures::{Assertion, Figures, ServerReport, ratios};
 use report::CompareReport;
 use std::time::Duration;
 
-/// Steps in which connections are opened. Even, so that servers end in the order they began in.
+/// Number of steps in which connections are opened. It is even, so that servers end in the order in
+/// which they began.
 const CONNECT_STEPS: usize = 50;
 const _: () = assert!(CONNECT_STEPS.is_multiple_of(2), "each step reverses the order");
 /// Pause before and after each window.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// One server while it is compared.
+/// One of the compared servers.
 struct Contestant {
     name: String,
     url: String,
@@ -39,7 +40,7 @@ struct Contestant {
     entry: Entry,
 }
 
-/// How to publish, once everyone is there.
+/// How to publish, once all subscribers are connected.
 struct Entry {
     entrance: Entrance,
     timeout: Duration,
@@ -47,7 +48,7 @@ struct Entry {
     channels: u32,
 }
 
-/// Runs the scenario and prints what it found.
+/// Runs the scenario and prints its report.
 pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
     let load = match args.load {
         CompareLoad::Saturate | CompareLoad::Connect => {
@@ -107,9 +108,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
     Ok(verdict)
 }
 
-/// Connects to all servers, a few connections at a time to each in turn. The kernel's memory for
-/// sockets is then equally scattered for all: of two copies of one server, the one that connects
-/// first was seen to need 3 % more time for each delivery.
+/// Connects to all servers in turn, a few connections at a time. The kernel's memory for sockets is
+/// then equally scattered for all of them. Of two copies of one server, the one that was connected
+/// first needed 3 % more time for each delivery.
 fn connect(connections: usize, contestants: &mut [Contestant]) -> Result<(), Error> {
     for step in 1..=CONNECT_STEPS {
         for contestant in contestants.iter_mut() {
@@ -124,7 +125,7 @@ fn connect(connections: usize, contestants: &mut [Contestant]) -> Result<(), Err
     contestants.iter_mut().try_for_each(|contestant| contestant.open_publisher(connections))
 }
 
-/// Loads all in turn, every other time in reverse.
+/// Loads all servers in turn, every other time in reverse order.
 fn race(args: &CompareArgs, contestants: &mut [Contestant]) -> Ended {
     for pair in 0..args.pairs {
         let mut order = (0..contestants.len()).collect::<Vec<_>>();
@@ -144,7 +145,7 @@ fn race(args: &CompareArgs, contestants: &mut [Contestant]) -> Ended {
                 return ended;
             }
             contestant.tell(pair + 1);
-            // Who waits for the next turn is pinged meanwhile.
+            // Answer the pings of servers that wait for their turn.
             for waiting in contestants.iter_mut() {
                 waiting.tend();
             }
@@ -154,7 +155,7 @@ fn race(args: &CompareArgs, contestants: &mut [Contestant]) -> Ended {
 }
 
 impl Contestant {
-    /// Makes ready to connect to a server.
+    /// Prepares a connection to a server.
     fn enter(
         args: &CompareArgs,
         contender: Contender,
@@ -187,7 +188,7 @@ impl Contestant {
         })
     }
 
-    /// Makes sure that all connections are there, and opens the way to publish.
+    /// Checks that all connections are open, and opens the connections to publish on.
     fn open_publisher(&mut self, connections: usize) -> Result<(), Error> {
         let totals = self.fleet.totals();
         if totals.established != connections as u64 {
@@ -202,7 +203,7 @@ impl Contestant {
         Ok(())
     }
 
-    /// One window of publications.
+    /// Runs one window of publications.
     fn window(&mut self) -> Ended {
         let Some(broadcast) = &mut self.broadcast else { return Ended::Broken };
         let found = measure(&mut self.fleet, broadcast, self.watched.as_ref(), self.request);
@@ -212,7 +213,7 @@ impl Contestant {
         found.ended
     }
 
-    /// One window of handshakes: everyone comes, and goes again.
+    /// Runs one window of handshakes: all connections are opened and closed again.
     fn handshakes(&mut self, connections: usize) -> Ended {
         self.fleet.cut();
         let stretch = Stretch::begin(&self.fleet, self.watched.as_ref());
@@ -239,14 +240,14 @@ impl Contestant {
         self.fleet.rest(SETTLE)
     }
 
-    /// Answers what the server asked of the publisher; a failure shows in the next window.
+    /// Answers pings to the publisher. A failure appears in the next window.
     fn tend(&mut self) {
         if let Some(Err(error)) = self.broadcast.as_mut().map(Broadcast::tend) {
             eprintln!("WARNING: {}: {error}", self.name);
         }
     }
 
-    /// Tells how the last window went, while others are still to come.
+    /// Prints the last window, while others are still to come.
     fn tell(&self, pair: u32) {
         if let Some(figures) = self.figures.last() {
             let cpu = figures.cpu_us_per_delivery.or(figures.cpu_us_per_handshake);

@@ -1,4 +1,4 @@
-//! How a comparison is told: rows, the table of ratios, and charts.
+//! The report of a comparison: rows, the table of ratios, and charts.
 
 use super::figures::{MEASURES, Measure, Ratio, ServerReport};
 use crate::page::{Bar, BarSeries, Chart, Section, Table, Unit};
@@ -15,7 +15,7 @@ pub(super) struct CompareReport {
     pub(super) seconds_per_window: u64,
     pub(super) servers: Vec<ServerReport>,
     pub(super) ratios: Vec<Ratio>,
-    /// Assertions that do not hold.
+    /// Assertions that did not hold.
     pub(super) broken_assertions: Vec<String>,
     pub(super) ended: &'static str,
     pub(super) passed: bool,
@@ -144,7 +144,7 @@ impl Report for CompareReport {
             (share > report::BUSY_SHARE_MAX).then(|| {
                 format!(
                     "{}: a thread of the generator was {:.0} % busy (median): rates and latencies \
-                     are its own limit; CPU per delivery is not touched by that",
+                     show its limit, not the server's; CPU per delivery is not affected",
                     server.name,
                     share * 100.0
                 )
@@ -154,7 +154,7 @@ impl Report for CompareReport {
     }
 }
 
-/// A figure with as many digits as say something.
+/// Formats a figure with its meaningful digits.
 fn figure_text(value: f64) -> String {
     if value < 100.0 { format!("{value:.3}") } else { format!("{value:.0}") }
 }
