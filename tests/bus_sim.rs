@@ -1,6 +1,6 @@
-//! The bus under simulation: random schedules of several nodes that share a Redis, in one thread,
-//! checked against what is promised. `CORECAST_SIM_SEED` replays the schedule of one seed,
-//! `CORECAST_SIM_SCHEDULES` says how many to play.
+//! The simulation of the bus: plays random schedules of several nodes that share a Redis, in one
+//! thread, and checks every promise. `CORECAST_SIM_SEED` replays the schedule of one seed.
+//! `CORECAST_SIM_SCHEDULES` is the number of schedules to play.
 #![allow(clippy::print_stdout, reason = "the output says with which seed")]
 
 #[path = "bus_sim/mod.rs"]
@@ -12,7 +12,7 @@ mod sim;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long a test plays if nobody says how many schedules to play.
+/// Duration of a test if no number of schedules is given.
 const TIME: Duration = Duration::from_secs(15);
 
 fn number(name: &str) -> Option<u64> {
@@ -20,7 +20,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number: {text:?}")))
 }
 
-/// Plays a schedule again that has failed, and shows how it came to that.
+/// Replays a schedule that has failed, and prints its last steps.
 fn show_again(seed: u64) {
     bus_sim::log::keep(true);
     let again = catch_unwind(AssertUnwindSafe(|| bus_sim::schedule::play(seed)));

@@ -1,6 +1,6 @@
-//! The simulation: thousands of random schedules of a node in one thread, checked against what is
-//! promised. `CORECAST_SIM_SEED` replays the schedule of one seed, `CORECAST_SIM_SCHEDULES` says
-//! how many to play.
+//! The simulation: plays thousands of random schedules of a node in one thread, and checks every
+//! promise of the server. `CORECAST_SIM_SEED` replays the schedule of one seed.
+//! `CORECAST_SIM_SCHEDULES` is the number of schedules to play.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ mod cases;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long a test plays if nobody says how many schedules to play.
+/// Duration of a test if no number of schedules is given.
 const TIME: Duration = Duration::from_secs(20);
 
 fn number(name: &str) -> Option<u64> {

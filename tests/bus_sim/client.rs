@@ -1,5 +1,5 @@
-//! A client that speaks Centrifugo's protocol and comes back: to whichever node is there, with the
-//! positions that it has, as SDKs do.
+//! A client with Centrifugo's protocol. It reconnects to any available node with its positions, as
+//! SDKs do.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -15,27 +15,27 @@ use crate::sim::setup::Setup;
 use crate::sim::truth::Place;
 use crate::sim::wire::{self, Incoming, Item};
 
-/// How long a subscribe may wait for its answer, counted from the last answer before it that was no
-/// refusal: requests are carried out in turn. Whatever happens. A publication that Redis was given
-/// may take as long again.
+/// Maximum time until a subscribe is answered, whatever happens. It counts from the last granted
+/// request, because requests are carried out in order. A publication that was sent to Redis may
+/// take the same time again.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// Turns that shards and clients do not get, by chance.
+/// Additional time for turns that shards and clients miss by chance.
 const SLACK: Duration = RETRY_INTERVAL.saturating_mul(10);
 
-/// What a client acts in.
+/// The environment in which a client acts.
 pub struct Stage<'a> {
     pub network: &'a mut Network,
     pub record: &'a mut Record,
     pub setup: &'a Setup,
 }
 
-/// What one session has seen of a channel.
+/// The state of one session in a channel.
 #[derive(Debug)]
 pub struct Follow {
-    /// The last position that the client has; absent where it is shown none.
+    /// The client's last position; absent if it gets no positions.
     pub place: Option<Place>,
-    /// The last publication.
+    /// Number of the last received publication.
     pub last: Option<usize>,
 }
 
@@ -50,34 +50,34 @@ enum Ask {
 pub struct Client {
     pub number: usize,
     pub link: Option<LinkId>,
-    /// The node that it is connected to, and which life of it.
+    /// The node that it is connected to, and the life of that node.
     pub at: Option<(usize, usize)>,
     incoming: Incoming,
     outgoing: VecDeque<u8>,
     open: bool,
     connected: bool,
-    /// A close frame has come.
+    /// A close frame has been received.
     closed: bool,
     next_id: u32,
-    /// Each with the moment at which it was asked, as time that the node has run.
+    /// Requests without an answer, each with the running time of the node when it was sent.
     asked: VecDeque<(u32, Ask, Duration)>,
-    /// How long the node has run that it is connected to.
+    /// Running time of the node that it is connected to.
     pub ran: Duration,
-    /// When the last request was granted.
+    /// Running time at the last granted request.
     granted: Duration,
-    /// Publications that this connection has made and that were acknowledged.
+    /// Acknowledged publications of this connection.
     acked: Vec<usize>,
     pings: usize,
     pub wanted: Vec<usize>,
     pub subscribed: BTreeMap<usize, Follow>,
     memory: BTreeMap<usize, Place>,
-    /// Subscriptions that were refused are asked for again then.
+    /// The times at which refused subscriptions are requested again.
     again: BTreeMap<usize, Moment>,
-    /// Lives of nodes that have told it that it has missed something.
+    /// Lives of nodes that have told the client that it missed publications.
     pub told: Vec<(usize, usize)>,
-    /// Recoveries that were asked for and not granted.
+    /// Number of recoveries that were requested but not granted.
     pub unrecovered: usize,
-    /// Publications that it was given.
+    /// Publications that the client has received.
     pub seen: BTreeSet<usize>,
 }
 
@@ -119,7 +119,7 @@ impl Client {
         self.granted = Duration::ZERO;
     }
 
-    /// Whether it has all that it wants, and waits for nothing.
+    /// Whether it has all its subscriptions, and waits for no answer.
     pub fn is_settled(&self) -> bool {
         let has = |channel| self.subscribed.contains_key(channel);
         self.connected && self.asked.is_empty() && self.wanted.iter().all(has)
@@ -130,15 +130,15 @@ impl Client {
         format!("client {number} at {at:?}: connected {connected} {asked:?} {subscribed:?}")
     }
 
-    /// A moment of its life.
+    /// Lets the client act once.
     pub fn act(&mut self, stage: &mut Stage<'_>) {
         self.receive(stage);
         if self.open && !self.closed {
             self.talk(stage);
         }
         self.send(stage);
-        // A publication that Redis was given waits on its own account, after it has waited for its
-        // turn. Requests behind it wait for its answer.
+        // A publication has additional time after its turn, because it waits for Redis. Requests
+        // behind it wait for its answer.
         let publishes = matches!(self.asked.front(), Some((_, Ask::Publish(_), _)));
         for (_, ask, began) in &self.asked {
             let most = match ask {
@@ -193,7 +193,7 @@ impl Client {
         }
     }
 
-    /// Publishes to a channel, if it can.
+    /// Publishes to a channel, if possible.
     pub fn publish(&mut self, stage: &mut Stage<'_>, channel: usize) {
         if !self.connected || self.closed {
             return;
@@ -230,7 +230,7 @@ impl Client {
         }
     }
 
-    /// The connection ends, from this side or the other. What was asked has no answer any more.
+    /// Handles the end of the connection, from either side. Pending requests will have no answer.
     pub fn leave(&mut self, stage: &mut Stage<'_>) {
         if let Some(link) = self.link.take() {
             log(stage.network.now(), || format!("client {} loses its connection", self.number));
@@ -262,7 +262,7 @@ impl Client {
                     }
                 }
             }
-            // Pings that stood unread while the client was away.
+            // Pings stayed unread while the client was away.
             Item::Close(3012, _) => self.closed = true,
             other => panic!("client {} did nothing to be told {other:?}", self.number),
         }
@@ -274,7 +274,7 @@ impl Client {
         }
         let at = self.asked.iter().position(|(id, ..)| *id == reply.id);
         let at = at.unwrap_or_else(|| panic!("nobody asked: {line}"));
-        // Publications take their time, and further publications do not wait for them.
+        // Publications take longer, and answers to later publications may overtake each other.
         let publishes = |ask: &Ask| matches!(ask, Ask::Publish(_));
         let mut rest = self.asked.iter().take(at);
         let passed = if publishes(&self.asked[at].1) {
@@ -322,7 +322,7 @@ impl Client {
                 assert!(unknown || failed, "{}", error.message);
                 let fate = if unknown { Fate::Unknown } else { Fate::Failed };
                 if unknown {
-                    self.granted = self.ran; // Redis was there when it was given this.
+                    self.granted = self.ran; // Redis was up when it got this publication.
                 }
                 stage.record.on_fate(*number, fate);
             }

@@ -1,4 +1,4 @@
-//! What goes wrong in a schedule: to Redis, to connections, to nodes, to clients.
+//! Faults of a schedule: in Redis, connections, nodes and clients.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use super::log::log;
 use super::store::{Refuses, Stream};
 use super::world::World;
 
-/// How much may go wrong.
+/// The worst kind of fault in a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Everything is only slow.
+    /// Everything works, but slowly.
     Delays,
-    /// Connections break, processes end, Redis hangs or refuses; nothing is lost.
+    /// Connections break, processes end, Redis hangs or refuses. No data is lost.
     Outages,
-    /// Redis loses something as well.
+    /// Redis also loses data.
     Losses,
 }
 
@@ -24,7 +24,7 @@ impl World {
         Duration::from_millis(self.between(1, most_millis) as u64)
     }
 
-    /// One fault.
+    /// Causes one fault.
     pub fn fault(&mut self, trouble: Trouble) {
         match (trouble, self.below(100)) {
             (Trouble::Delays, _) => self.redis.delay_max = self.between(1, 100),
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// Redis loses something.
+    /// Makes Redis lose data.
     fn lose(&mut self) {
         let now = self.now();
         let stream = self.below(self.redis.streams_count());
@@ -132,7 +132,7 @@ impl World {
                 let by = if self.chance(50) {
                     self.between(1, 20_000) as i64
                 } else {
-                    // Beyond the end of a generation of places.
+                    // Longer than a generation of places.
                     BUS_CHANNEL_TTL.as_millis() as i64 + self.between(0, 1_000_000) as i64
                 };
                 let back = self.chance(50) && !self.redis.broken;
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// Redis loses where channels stand: of one, or of all of a generation.
+    /// Makes Redis lose the place of one channel, or all places of a generation.
     fn lose_places(&mut self) {
         let now = self.now();
         if self.chance(70) {
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    /// Redis is well again.
+    /// Ends the faults of Redis.
     pub fn calm_redis(&mut self) {
         let now = self.now();
         self.redis.hang(now);

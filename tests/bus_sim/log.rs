@@ -1,11 +1,11 @@
-//! The last steps of a schedule, for those who want to know why it failed.
+//! The last steps of a schedule, to explain a failure.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use corecast::ids::Moment;
 
-/// Steps that are shown.
+/// Number of steps that are printed.
 const STEPS_MAX: usize = 60;
 
 thread_local! {
@@ -13,7 +13,7 @@ thread_local! {
     static KEEPS: RefCell<bool> = const { RefCell::new(false) };
 }
 
-/// Notes a step. It is written only where it may be read: when one seed is played again.
+/// Records a step. The text is only created while one seed is replayed.
 pub fn log(now: Moment, text: impl FnOnce() -> String) {
     if !KEEPS.with_borrow(|keeps| *keeps) {
         return;
@@ -28,13 +28,13 @@ pub fn log(now: Moment, text: impl FnOnce() -> String) {
     });
 }
 
-/// Begins to keep steps, or ends it; forgets those that there are.
+/// Starts or stops recording, and forgets recorded steps.
 pub fn keep(keeps: bool) {
     KEEPS.set(keeps);
     STEPS.with_borrow_mut(VecDeque::clear);
 }
 
-/// The last steps, a line each.
+/// Returns the last steps, one line each.
 pub fn last_steps() -> String {
     STEPS.with_borrow(|steps| steps.iter().fold(String::new(), |text, line| text + line + "\n"))
 }

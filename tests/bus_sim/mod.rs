@@ -1,5 +1,5 @@
-//! Several nodes and their Redis in one thread: real shards and real buses under a simulated clock,
-//! a model of Redis that does what the scripts do, and everything that may happen between them.
+//! Several nodes and their Redis in one thread: real shards and real buses with a simulated clock,
+//! a model of Redis with the behaviour of the scripts, and faults between them.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a panic is how a check fails")]
 
 pub mod client;

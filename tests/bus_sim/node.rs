@@ -1,5 +1,5 @@
-//! One node: real shards, a real bus between them, the shell around it, and an application that
-//! publishes through the API.
+//! One node: real shards, a real bus between them, a model of the shell around the bus, and an
+//! application that publishes through the API.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ use crate::sim::sockets::SimSockets;
 use crate::sim::truth::Place;
 
 enum Asked {
-    /// A try, and how long the node had run when it was begun.
+    /// A try, and the node's running time at its start.
     Publish(usize, Duration),
     History(usize),
 }
@@ -48,16 +48,17 @@ pub struct Node {
     pub bridge_counters: Arc<BridgeCounters>,
     pub shell: Shell,
     control_inbox: Inbox<ToControl>,
-    /// Control's ways to the shards and to the bridge.
+    /// Control's lanes to the shards and to the bridge.
     lanes: Vec<ShardLane>,
     bridge: Lane<ToBridge>,
     next_ticket: u64,
     asked: BTreeMap<u64, Asked>,
-    /// Where channels stand, as their homes say; nothing if they can't say.
+    /// The tops of channels as reported by their homes; `None` if a home could not tell.
     pub tops: BTreeMap<usize, Option<Place>>,
-    /// It gets no processor before.
+    /// The process is paused until this time.
     pub paused_until: Moment,
-    /// How long it has run; long steps, in which nobody has a turn, do not count.
+    /// Running time of the node. Of a long step, only a part counts, because no thread has a turn
+    /// in it.
     pub ran: Duration,
     stepped: Moment,
 }
@@ -140,12 +141,12 @@ impl Node {
         }
     }
 
-    /// Whether it takes clients.
+    /// Whether it accepts clients.
     pub fn is_ready(&self) -> bool {
         self.shell.engine.is_loaded()
     }
 
-    /// The desk of one of its shards.
+    /// Returns the desk of one of its shards.
     pub fn desk(&self, shard: usize) -> usize {
         self.desk + shard
     }
@@ -154,7 +155,7 @@ impl Node {
         self.asked.len()
     }
 
-    /// A moment of its threads; each has one only by chance, unless all is calm.
+    /// Lets each thread run once with some probability, or always if `calm`.
     pub fn step(
         &mut self,
         (setup, network, redis): (&BusSetup, &Rc<RefCell<Network>>, &mut Redis),
@@ -212,7 +213,7 @@ impl Node {
         }
     }
 
-    /// Notes a question, and says who asks it.
+    /// Records a request, and returns its asker.
     fn ask(&mut self, asked: Asked) -> Asker {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -220,7 +221,7 @@ impl Node {
         Asker::Control(Ticket(ticket))
     }
 
-    /// Asks the bus, if there is room.
+    /// Sends a request to the bus, if there is room.
     fn ask_bus(&mut self, asked: Asked, make: impl FnOnce(Asker) -> ToBus) -> bool {
         self.bridge.flush();
         if self.bridge.is_behind() {
@@ -232,7 +233,7 @@ impl Node {
         true
     }
 
-    /// Asks a home, if there is room.
+    /// Sends a request to a home, if there is room.
     fn ask_home(
         &mut self,
         shard: ShardId,
@@ -251,7 +252,7 @@ impl Node {
         true
     }
 
-    /// Tries to publish what has been noted.
+    /// Tries to publish a recorded attempt.
     pub fn publish(&mut self, setup: &BusSetup, record: &mut Record, now: Moment, number: usize) {
         let attempt = record.attempt(number);
         let setup = &setup.node.channels[attempt.channel];
@@ -271,7 +272,7 @@ impl Node {
         }
     }
 
-    /// Asks a channel's home for all that it keeps.
+    /// Requests the whole history of a channel from its home.
     pub fn read(&mut self, setup: &BusSetup, channel: usize) -> bool {
         let name = &setup.node.channels[channel].name;
         let home = setup.node.home_map.home(name);
@@ -332,7 +333,7 @@ impl Node {
         }
     }
 
-    /// The process ends, and with it everything that it was to do.
+    /// Ends the process with all its pending requests.
     pub fn kill(mut self, redis: &mut Redis, record: &mut Record) {
         self.shell.end(redis);
         for asked in self.asked.into_values() {
@@ -342,7 +343,7 @@ impl Node {
         }
     }
 
-    /// Times that it has told clients for a reason.
+    /// Returns the number of reasons that it had to tell clients of a gap.
     pub fn causes(&self) -> u64 {
         let counters = &self.bridge_counters;
         let dropped: u64 =

@@ -1,5 +1,5 @@
-//! Where channels stand, as Redis keeps it: two hashes, of which one has the channels that were
-//! published to in this generation, the other those that were in the last one.
+//! The places of channels, as Redis stores them: two hashes, one for channels with publications in
+//! this generation, and one for those of the previous generation.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ struct Hash {
     channels: BTreeMap<String, (u64, u64)>,
 }
 
-/// Both hashes; absent where they do not exist.
+/// Both hashes, if they exist.
 #[derive(Clone, Default)]
 pub struct Places {
     places: Option<Hash>,
     silent: Option<Hash>,
 }
 
-/// How many fields the hashes have, as `meta` has it.
+/// The number of fields of each hash, as stored in `meta`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     places: usize,
@@ -36,12 +36,12 @@ impl Places {
         Counts { places: fields(self.places.as_ref()), silent: fields(self.silent.as_ref()) }
     }
 
-    /// Whether something is gone since `meta` was written.
+    /// Whether fields were lost since `meta` was written.
     pub fn are_lost(&self, counts: Counts) -> bool {
         self.counts() != counts && !sabotage!(LostPlace)
     }
 
-    /// What `fence.lua` does to them when an epoch begins.
+    /// Does what `fence.lua` does at the start of an epoch.
     pub fn begin(&mut self) {
         let all = [&self.places, &self.silent].into_iter().flatten();
         let generation = all.map(|hash| hash.generation).max().unwrap_or(0) + 1;
@@ -58,23 +58,23 @@ impl Places {
         self.places.as_ref().map_or(0, |hash| hash.generation)
     }
 
-    /// Where the next append finds a channel.
+    /// Returns the place that the next append finds for a channel.
     pub fn place(&self, name: &str) -> (u64, u64) {
         self.find(name).unwrap_or((self.generation(), 0))
     }
 
-    /// Where `tops.lua` says that a channel stands.
+    /// Returns the place that `tops.lua` returns for a channel.
     pub fn foretold(&self, name: &str) -> (u64, u64) {
         let wrong = u64::from(sabotage!(FalseForetelling));
         self.find(name).unwrap_or((self.generation() + wrong, 0))
     }
 
-    /// Incarnation and offset of a channel that has any.
+    /// Returns incarnation and offset of a channel, if they are stored.
     pub fn kept(&self, name: &str) -> Option<(u64, u64)> {
         self.find(name)
     }
 
-    /// Whether an append finds a channel at once, and has not to look whether places are lost.
+    /// Whether an append finds a channel directly, and need not check whether places are lost.
     pub fn is_at_hand(&self, name: &str) -> bool {
         self.places.as_ref().is_some_and(|hash| hash.channels.contains_key(name))
     }
@@ -82,14 +82,14 @@ impl Places {
     pub fn set(&mut self, name: &str, place: (u64, u64), counts: &mut Counts) {
         let silent = self.silent.as_mut().and_then(|silent| silent.channels.remove(name));
         counts.silent -= usize::from(silent.is_some());
-        // A hash of which nobody has noticed that it was lost.
+        // The hash was lost, and no script has noticed it yet.
         let none = Hash { generation: 0, channels: BTreeMap::new() };
         let hash = self.places.get_or_insert(none);
         let before = hash.channels.insert(name.to_owned(), place);
         counts.places += usize::from(before.is_none());
     }
 
-    /// Begins a generation if that is due; answers when the present one began.
+    /// Starts a new generation if it is due. Returns the start of the present one.
     pub fn turn(&mut self, now_ms: u64, began_ms: u64, counts: &mut Counts) -> u64 {
         if now_ms >= began_ms && now_ms - began_ms < BUS_CHANNEL_TTL.as_millis() as u64 {
             return began_ms;
@@ -109,7 +109,7 @@ impl Places {
     }
 }
 
-/// What goes wrong.
+/// Faults.
 impl Places {
     /// `HDEL` of a channel.
     pub fn lose(&mut self, name: &str) {
@@ -124,7 +124,7 @@ impl Places {
         self.silent.take_if(|_| silent);
     }
 
-    /// `HSET` of an offset that the channel has had before. Answers false if it has had none.
+    /// `HSET` of an offset that the channel had before. Returns false if it had none.
     pub fn set_back(&mut self, name: &str, by: u64) -> bool {
         let all = [&mut self.places, &mut self.silent].into_iter().flatten();
         let found = all.filter_map(|hash| hash.channels.get_mut(name)).next();

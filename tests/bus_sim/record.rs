@@ -1,5 +1,5 @@
-//! What was published, what became of it in Redis, and what everybody was told: each observation is
-//! checked at once against what the model of Redis has done, the rest at the end.
+//! The record of publications, their results in Redis, and all observations. Each observation is
+//! checked at once against the model of Redis, and the rest at the end.
 
 use std::collections::HashMap;
 
@@ -9,37 +9,37 @@ use super::redis::Done;
 use crate::sim::setup::Setup;
 use crate::sim::truth::Place;
 
-/// Something that is to be published once, however often it is tried.
+/// A publication that is to be published once, in one or more tries.
 pub struct Attempt {
     pub channel: usize,
-    /// Who publishes; each does one thing after the other where order is to be checked.
+    /// The publisher. If order is checked, it publishes one after another.
     pub publisher: usize,
     /// Whether it has an idempotency key, which is its number.
     pub keyed: bool,
     pub data: Vec<u8>,
     invoked: usize,
-    /// When the first acknowledgement came.
+    /// Time of the first acknowledgement.
     acked: Option<usize>,
-    /// Tries whose answer has not come, or never will.
+    /// Number of tries without an answer.
     open: usize,
-    /// Tries that may have been appended, as far as the publisher knows.
+    /// Number of tries that may have been appended, as far as the publisher knows.
     doubtful: usize,
-    /// Where it is in Redis, or was.
+    /// Its past and present places in Redis.
     appended: Vec<Place>,
     seen: bool,
 }
 
 #[derive(Default)]
 pub struct Record {
-    /// Counts everything that happens, for "before" and "after".
+    /// Counts all events, to define "before" and "after".
     step: usize,
     attempts: Vec<Attempt>,
     places: HashMap<(usize, Place), usize>,
-    /// Channels whose place somebody else has written: what they are given, they may have had.
+    /// Channels whose place was overwritten in Redis, so that they may get the same place twice.
     pub written_to: Vec<usize>,
 }
 
-/// What became of a try.
+/// The result of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Acked(Option<Place>),
@@ -54,7 +54,7 @@ impl Record {
         self.step
     }
 
-    /// Notes an attempt and its first try; answers its number.
+    /// Records an attempt and its first try. Returns its number.
     pub fn invoke(&mut self, (channel, publisher): (usize, usize), keyed: bool) -> usize {
         let number = self.attempts.len();
         let invoked = self.now();
@@ -73,7 +73,7 @@ impl Record {
         number
     }
 
-    /// It is tried again.
+    /// Records another try.
     pub fn retry(&mut self, number: usize) {
         self.attempts[number].open += 1;
     }
@@ -82,7 +82,7 @@ impl Record {
         &self.attempts[number]
     }
 
-    /// Attempts that may be tried again: those with a key, and those that have certainly failed.
+    /// Whether an attempt may be tried again: it has a key, or it has certainly failed.
     pub fn may_retry(&self, number: usize) -> bool {
         let attempt = &self.attempts[number];
         attempt.keyed || attempt.acked.is_none() && attempt.open == 0 && attempt.doubtful == 0
@@ -104,7 +104,7 @@ impl Record {
         self.attempts.len()
     }
 
-    /// A publisher has an answer, or will have none.
+    /// Records the result of a try.
     pub fn on_fate(&mut self, number: usize, fate: Fate) {
         let now = self.now();
         let attempt = &mut self.attempts[number];
@@ -129,8 +129,8 @@ impl Record {
         }
     }
 
-    /// Redis has carried out appends. `broken` if it may have forgotten something before, `expired`
-    /// if that may be keys in the same epoch.
+    /// Records appends by Redis. `broken` says that Redis may have lost data before, and `expired`
+    /// that it may have lost keys in the same epoch.
     pub fn on_done(&mut self, setup: &Setup, done: Vec<Done>, (broken, expired): (bool, bool)) {
         for Done { append, taken } in done {
             for one in taken {
@@ -144,7 +144,7 @@ impl Record {
                 assert_eq!(attempt.channel, channel, "publication {number} is elsewhere");
                 let again = !attempt.appended.is_empty();
                 let same = attempt.appended.iter().any(|other| other.epoch == epoch);
-                // A key may be forgotten with the server that knew it, and nothing else may.
+                // Only a key may be forgotten, together with the server that stored it.
                 assert!(
                     !again || attempt.keyed && broken && (!same || expired),
                     "publication {number} was appended at {:?} and again at {place:?}",
@@ -161,7 +161,7 @@ impl Record {
         }
     }
 
-    /// Somebody was given a publication; answers its number.
+    /// Records a publication that a client received. Returns its number.
     pub fn received(&mut self, channel: usize, data: &[u8], place: Option<Place>) -> usize {
         let number = number_in(data).expect("a publication has a number");
         let attempt = self.attempts.get_mut(number).expect("nobody published this yet");
@@ -180,7 +180,7 @@ impl Record {
         number
     }
 
-    /// A history that outlives epochs has a publication at that place of the present one.
+    /// Records a publication of a history that outlives epochs. Its place is in the present epoch.
     pub fn kept(&mut self, channel: usize, data: &[u8], place: Place) {
         let known = self.places.contains_key(&(channel, place));
         let number = self.received(channel, data, known.then_some(place));
@@ -191,8 +191,8 @@ impl Record {
         );
     }
 
-    /// Whether the second is after the first, as far as that can be said: both were appended once,
-    /// in one epoch.
+    /// Whether the second one is after the first one, if that is known: both were appended once, in
+    /// the same epoch.
     pub fn is_in_order(&self, (first, second): (usize, usize)) -> bool {
         if self.written_to.contains(&self.attempts[first].channel) {
             return true;
@@ -203,8 +203,8 @@ impl Record {
         }
     }
 
-    /// A client that has published itself asks for the history: its own publications that were
-    /// acknowledged before are in it, in the epoch that the history is of.
+    /// Checks the history that a publishing client reads: none of its acknowledged publications in
+    /// the same epoch may be above the history's `top`.
     pub fn check_own(&self, acked: &[usize], (channel, top): (usize, Place)) {
         for &number in acked {
             let attempt = &self.attempts[number];
@@ -217,10 +217,10 @@ impl Record {
         }
     }
 
-    /// What can only be judged when everything is over.
+    /// Checks that are only possible at the end.
     ///
     /// # Panics
-    /// On a broken promise.
+    /// If a promise was broken.
     pub fn finish(&self) {
         let mut streams: HashMap<(usize, usize), Vec<&Attempt>> = HashMap::new();
         for (number, attempt) in self.attempts.iter().enumerate() {
@@ -248,13 +248,13 @@ impl Record {
         }
     }
 
-    /// How many have been seen by some client.
+    /// Returns the number of publications that a client has received.
     pub fn seen(&self) -> usize {
         self.attempts.iter().filter(|attempt| attempt.seen).count()
     }
 }
 
-/// The number that a payload bears, wherever it is in `bytes`.
+/// Returns the number in a payload, wherever it is in `bytes`.
 fn number_in(bytes: &[u8]) -> Option<usize> {
     let mut parts = bytes.split(|byte| *byte == b'#');
     std::str::from_utf8(parts.nth(1)?).ok()?.parse().ok()

@@ -1,5 +1,6 @@
-//! Redis as nodes see it: servers that come and go behind one address, connections that delay,
-//! break, and break unnoticed, and requests that are carried out although nobody waits any more.
+//! Redis as nodes see it: servers that are replaced behind one address, connections that delay,
+//! break, or break silently, and requests that are carried out although the client has
+//! disconnected.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -26,22 +27,22 @@ pub enum Request {
     Append(Append),
     Tops(Tops),
     Older(Older),
-    /// `XREAD` that waits; a cursor for each stream.
+    /// A blocking `XREAD` with a cursor for each stream.
     Read(Vec<EntryId>),
     /// `tail.lua`.
     Look(usize),
     Probe(Probe),
 }
 
-/// What it is answered with.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Nothing if the server refuses.
+    /// `None` if the server refuses.
     Fenced(Option<Fenced>),
     Appended(Result<Appended, AppendFailed>),
-    /// Nothing if the stream belongs to another process.
+    /// `None` if the stream belongs to another process.
     Located(Option<Stand>),
-    /// Nothing if the stream belongs to another process.
+    /// `None` if the stream belongs to another process.
     Found(Option<Vec<Found>>),
     Entries(Vec<(usize, Vec<Entry>)>),
     Tail(RunId, Tail),
@@ -56,21 +57,21 @@ struct Connection {
     server: usize,
     requests: VecDeque<(Moment, Request)>,
     answers: VecDeque<(Moment, Answer)>,
-    /// The client's end is closed; the server may still have requests of it.
+    /// The client has closed its end. The server may still have requests of it.
     left: bool,
-    /// Nothing goes through any more; whether the client has been told.
+    /// The connection is cut. The value says whether the client has been told.
     cut: Option<bool>,
 }
 
 struct Server {
     run: u64,
     streams: Vec<Stream>,
-    /// It is gone, for ever.
+    /// The server has ended for good.
     gone: bool,
     refuses: Refuses,
-    /// It does nothing until then.
+    /// The server hangs until this time.
     hung_until: Moment,
-    /// What its streams were before its last writes.
+    /// Earlier states of its streams, before its last writes.
     past: VecDeque<(usize, Stream)>,
 }
 
@@ -83,29 +84,29 @@ pub struct Done {
 pub struct Redis {
     pub random: Random,
     servers: Vec<Server>,
-    /// Where the address leads.
+    /// The server behind the address.
     current: usize,
-    /// Nobody can connect before.
+    /// Connecting fails until this time.
     away_until: Moment,
     connections: BTreeMap<Link, Connection>,
     next_link: u64,
-    /// Milliseconds since 1970 at the beginning, as the present server sees it.
+    /// Milliseconds since 1970 at the start, by the clock of the present server.
     wall_ms: i64,
-    /// Milliseconds that a message takes at most.
+    /// Maximum delay of a message in milliseconds.
     pub delay_max: usize,
     pub bytes_max: usize,
-    /// What was appended since the checker looked last.
+    /// Appends since the last check.
     pub done: Vec<Done>,
-    /// Something was lost, or a server has taken another's place.
+    /// Data was lost, or a server has replaced another one.
     pub broken: bool,
-    /// The clock was set back: epochs are above those that are remembered, and those that are not
-    /// could come again.
+    /// The clock was set back: remembered epochs are higher than those of the clock, and forgotten
+    /// ones could be repeated.
     pub set_back: bool,
-    /// The clock has gone on by so much that Redis has forgotten what it keeps for a while.
+    /// The clock has jumped so far that keys with a lifetime have expired.
     pub forgetful: bool,
 }
 
-/// States of streams that are remembered for a failover that loses the last ones.
+/// Number of earlier stream states that are kept, for failovers that lose the last writes.
 const PAST_MAX: usize = 12;
 
 impl Redis {
@@ -142,7 +143,7 @@ impl Redis {
         Host { run, wall_ms: wall_ms.unsigned_abs(), refuses, bytes_max: self.bytes_max }
     }
 
-    /// The streams of the server that nodes are to agree with in the end.
+    /// Returns the streams of the server that all nodes must agree with in the end.
     pub fn truth(&self) -> &[Stream] {
         &self.servers[self.current].streams
     }
@@ -152,7 +153,7 @@ impl Redis {
         Duration::from_micros(self.random.between(most / 20, most) as u64)
     }
 
-    /// Connects, if there is somebody.
+    /// Connects, unless the address is unavailable.
     pub fn connect(&mut self, now: Moment) -> Option<Link> {
         if now < self.away_until {
             return None;
@@ -179,7 +180,7 @@ impl Redis {
         }
     }
 
-    /// The next answer that has arrived. An error says that the connection has ended.
+    /// Returns the next answer that has arrived, or an error if the connection has ended.
     #[allow(clippy::result_unit_err, reason = "there is nothing to say about it")]
     pub fn receive(&mut self, link: Link, now: Moment) -> Result<Option<Answer>, ()> {
         let connection = self.connections.get_mut(&link).ok_or(())?;
@@ -189,7 +190,7 @@ impl Redis {
         if connection.cut == Some(true) { Err(()) } else { Ok(None) }
     }
 
-    /// The client closes its end. What it has sent may still be carried out.
+    /// Closes the client's end. Its requests may still be carried out.
     pub fn close(&mut self, link: Link) {
         let late = self.random.chance(50);
         if let Some(connection) = self.connections.get_mut(&link) {
@@ -200,7 +201,7 @@ impl Redis {
         }
     }
 
-    /// Carries out what has arrived.
+    /// Carries out requests that have arrived.
     pub fn step(&mut self, now: Moment) {
         let mut links: Vec<Link> = self.connections.keys().copied().collect();
         while !links.is_empty() {
@@ -328,10 +329,10 @@ impl Redis {
     }
 }
 
-/// What goes wrong.
+/// Faults.
 impl Redis {
-    /// One connection breaks, before or after what is on its way; `silently` if the client is not
-    /// told.
+    /// Breaks one connection, before or after messages on their way. With `silently` the client is
+    /// not told.
     pub fn cut(&mut self, link: Link, silently: bool) {
         let before = self.random.chance(50);
         if let Some(connection) = self.connections.get_mut(&link) {
@@ -343,8 +344,8 @@ impl Redis {
         }
     }
 
-    /// One connection leads to another living server from now on, as behind a proxy that looks into
-    /// what it passes. Answers which, if there is one.
+    /// Connects one link to another living server from now on, like a proxy that distributes
+    /// requests. Returns that server, if there is one.
     pub fn move_link(&mut self, link: Link) -> Option<usize> {
         let from = self.server_of(link)?;
         let others = (0..self.servers.len()).filter(|&at| at != from && !self.servers[at].gone);
@@ -358,19 +359,19 @@ impl Redis {
         Some(to)
     }
 
-    /// Where a connection leads.
+    /// Returns the server of a connection.
     pub fn server_of(&self, link: Link) -> Option<usize> {
         self.connections.get(&link).map(|connection| connection.server)
     }
 
-    /// Connections with a client at the other end.
+    /// Returns connections whose client end is open.
     pub fn links(&self) -> Vec<Link> {
         let open = self.connections.iter().filter(|(_, one)| !one.left && one.cut.is_none());
         open.map(|(link, _)| *link).collect()
     }
 
-    /// Another process takes the place of the present one. It has lost the last `lost` writes, or
-    /// everything; the old one goes on for those who are connected to it if it `lingers`.
+    /// Replaces the present server by another process, which has lost the last `lost` writes, or
+    /// everything. If the old one `lingers`, it still serves its connections.
     pub fn replace(&mut self, now: Moment, (lost, lingers): (Option<usize>, bool), away: Duration) {
         let old = &self.servers[self.current];
         let mut streams = old.streams.clone();
@@ -394,8 +395,8 @@ impl Redis {
         self.broken = true;
     }
 
-    /// The present server loses its last `lost` writes and is the same process, as a primary is
-    /// that was a replica of one with less for a while. Nobody stays connected.
+    /// Makes the present server lose its last `lost` writes without a new process. This happens to
+    /// a primary that was the replica of an older state for a while. All connections end.
     pub fn go_back(&mut self, lost: usize) {
         let server = &mut self.servers[self.current];
         for _ in 0..lost {
@@ -408,7 +409,7 @@ impl Redis {
         }
     }
 
-    /// Those who have lingered are gone.
+    /// Ends lingering servers.
     pub fn end_old(&mut self) {
         let current = self.current;
         self.servers[..current].iter_mut().for_each(|server| server.gone = true);
@@ -422,14 +423,14 @@ impl Redis {
         self.servers[self.current].refuses = what;
     }
 
-    /// The clock of all servers jumps.
+    /// Moves the clock of all servers.
     pub fn jump(&mut self, by_ms: i64) {
         self.wall_ms += by_ms;
         self.set_back |= by_ms < 0;
         self.forgetful |= by_ms >= IDEMPOTENCY_TTL.as_millis() as i64;
     }
 
-    /// Something is done to all streams.
+    /// Applies a fault to all streams.
     pub fn harm(&mut self, act: impl FnMut(&mut Stream)) {
         self.servers[self.current].streams.iter_mut().for_each(act);
         self.broken = true;

@@ -1,5 +1,5 @@
-//! Schedules in which something is lost while everybody has read everything: what each reader knows
-//! is known then, and with it what must be noticed.
+//! Schedules in which data is lost while all nodes have read everything. The state of each reader
+//! is then known, and so are the losses that it must notice.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::store::Stream;
 use super::world::World;
 use crate::sim::random::Random;
 
-/// Nodes that have read all of what was published, and clients that are served.
+/// Creates nodes that have read all publications, with clients that are served.
 fn rested(seed: u64) -> World {
     let mut random = Random::new(seed);
     let mut setup = BusSetup::random(&mut random);
@@ -39,14 +39,14 @@ fn outcome(world: &World) -> Outcome {
     Outcome { published: world.record.count(), seen: world.record.seen(), digest }
 }
 
-/// Somebody writes a place that a channel has had before. It is given again before anybody can
-/// know; whoever has read it ends the epoch, so that nobody goes on in it.
+/// An old place of a channel is written to Redis. The place is used again before a node can notice
+/// it. Any node that has read it before ends the epoch, so that no node continues in it.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a promise is broken.
 pub fn play_written_place(seed: u64) -> Outcome {
     let mut world = rested(seed);
-    // Of one without a history only those know that listen to it.
+    // Only nodes with subscribers know the place of a channel without a history.
     let channel = 0;
     let name = world.setup.node.channels[channel].name.clone();
     let (before, by) = (world.top(channel), world.between(1, 9) as u64);
@@ -65,11 +65,11 @@ pub fn play_written_place(seed: u64) -> Outcome {
     outcome(&world)
 }
 
-/// An epoch ends while one node has not read all of it. What the epoch had was acknowledged, so
-/// it is delivered there as well, before anybody is told of the next one.
+/// An epoch ends while one node has not read all of it. Its publications were acknowledged, so they
+/// are delivered on that node as well, before clients are told of the next epoch.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a promise is broken.
 pub fn play_unread_end(seed: u64) -> Outcome {
     let mut world = rested(seed);
     let (channel, before, now) = (0, world.top(0), world.now());
@@ -97,14 +97,14 @@ pub fn play_unread_end(seed: u64) -> Outcome {
     outcome(&world)
 }
 
-/// Redis forgets a publisher whose first batch it has taken, and the answer is lost. The batch is
-/// not taken again.
+/// Redis forgets a publisher after it has taken the publisher's first batch, and the answer is
+/// lost. The batch must not be taken again.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a promise is broken.
 pub fn play_forgotten_publisher(seed: u64) -> Outcome {
     let mut world = rested(seed);
-    // A new life has published nothing.
+    // A new process has published nothing yet.
     world.kill(0, Duration::from_millis(1));
     world.rest();
     let channel = 0;
@@ -125,7 +125,7 @@ pub fn play_forgotten_publisher(seed: u64) -> Outcome {
     outcome(&world)
 }
 
-/// Publishes at one node, and waits until that is acknowledged.
+/// Publishes on one node, and waits for the acknowledgement.
 fn publish_at(world: &mut World, seat: usize, channel: usize) -> usize {
     let number = world.record.invoke((channel, 1000 + seat), false);
     let now = world.now();
@@ -135,17 +135,17 @@ fn publish_at(world: &mut World, seat: usize, channel: usize) -> usize {
     number
 }
 
-/// The clock of Redis is stepped so far, and back, that silent channels are forgotten. They begin
-/// anew where they have never been.
+/// The clock of Redis jumps so far, and back, that silent channels are forgotten. They must start
+/// again at places that they never had.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a promise is broken.
 pub fn play_generations(seed: u64) -> Outcome {
     let mut world = rested(seed);
     let generation = BUS_CHANNEL_TTL.as_millis() as i64;
     for by in [generation, -generation, 2 * generation, generation, -3 * generation] {
         world.redis.jump(by);
-        // The first channel is silent.
+        // The first channel stays silent.
         for channel in 1..world.setup.node.channels.len() {
             world.publish(channel, false).expect("everybody serves");
         }
@@ -158,11 +158,11 @@ pub fn play_generations(seed: u64) -> Outcome {
     outcome(&world)
 }
 
-/// Redis goes back to what it was, as the same process. Nodes have read what it has lost, so none
-/// of its places is given again.
+/// Redis returns to an earlier state in the same process. Nodes have read the lost entries, so none
+/// of their places may be used again.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a promise is broken.
 pub fn play_setback(seed: u64) -> Outcome {
     let mut world = rested(seed);
     let lost = world.between(1, 8);

@@ -1,4 +1,4 @@
-//! Random schedules: everything in them follows from a seed.
+//! Random schedules, which are determined by a seed.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use super::setup::BusSetup;
 use super::world::World;
 use crate::sim::random::Random;
 
-/// What a schedule has come to.
+/// The result of a schedule.
 pub struct Outcome {
     pub published: usize,
     pub seen: usize,
-    /// Differs between schedules that differ anywhere.
+    /// A hash that differs between different schedules.
     pub digest: u64,
 }
 
 /// Plays one schedule to its end.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a promise is broken.
 pub fn play(seed: u64) -> Outcome {
     let mut random = Random::new(seed);
     let setup = BusSetup::random(&mut random);
@@ -35,7 +35,7 @@ pub fn play(seed: u64) -> Outcome {
     let short = trouble == Trouble::Losses && random.chance(20);
     let mut world = World::new(setup, random, clients);
     if short {
-        // Streams that hold little, so that what a stopped node has not read is cut off.
+        // Small streams, so that entries are trimmed before a paused node has read them.
         world.redis.bytes_max = 2_000;
         world.redis.broken = true;
     }
@@ -58,7 +58,7 @@ pub fn play(seed: u64) -> Outcome {
     Outcome { published: world.record.count(), seen: world.record.seen(), digest }
 }
 
-/// Somebody publishes, or tries again.
+/// Publishes, or tries a publication again.
 fn act(world: &mut World) {
     let channel = world.below(world.setup.node.channels.len());
     match world.below(100) {
@@ -80,7 +80,7 @@ fn act(world: &mut World) {
         _ => {
             let count = world.record.count();
             if count > 0 {
-                // Of late ones rather than of old ones.
+                // Recent ones rather than old ones.
                 let number = count - 1 - world.below(count.min(20));
                 world.retry(number);
             }

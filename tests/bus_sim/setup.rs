@@ -1,4 +1,4 @@
-//! What one schedule is made of: nodes, streams, channels, limits.
+//! The parameters of one schedule: nodes, streams, channels and limits.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use corecast::ids::ShardId;
 use crate::sim::random::Random;
 use crate::sim::setup::{Channel, Setup};
 
-/// Lives that each node may have.
+/// Maximum number of lives of a node.
 pub const LIVES_MAX: usize = 6;
 
 pub struct BusSetup {
-    /// What every node has; its channels are those of the schedule.
+    /// The setup of every node, with the channels of the schedule.
     pub node: Setup,
     pub nodes: usize,
     pub streams: usize,
@@ -38,7 +38,7 @@ impl BusSetup {
         node.settings().channel.namespaces = Namespaces::new(namespaces.clone(), 255);
         node.settings().redis.url = "redis://simulated".to_owned();
         node.settings().redis.streams = streams;
-        // Nobody is cut off for being slow: that is another simulation's matter.
+        // No client is disconnected because it is slow. The other simulation tests that.
         let long = Duration::from_secs(300);
         node.settings().client.ping_interval = long;
         node.settings().client.stale_timeout = long;
@@ -57,8 +57,7 @@ impl BusSetup {
         setup
     }
 
-    /// Adds a channel with this home and this stream. The end of the name is chosen for
-    /// both.
+    /// Adds a channel with this home and this stream. The end of its name is chosen for both.
     fn add_channel(&mut self, namespace: &Namespace, (home, stream): (usize, usize)) {
         let number = self.node.channels.len();
         let prefix = if namespace.name.is_empty() { "" } else { "live:" };
@@ -71,19 +70,19 @@ impl BusSetup {
         self.node.channels.push(Channel { name, namespace: namespace.clone() });
     }
 
-    /// Whether nothing is ever forgotten for want of room.
+    /// Whether no data is evicted for lack of memory.
     pub fn is_roomy(&self) -> bool {
         self.is_spacious()
             && self.node.options.history_bytes_max == 1 << 20
             && self.node.channels.iter().all(|one| one.namespace.history_size != 5)
     }
 
-    /// Whether nothing finds an inbox and its spill full.
+    /// Whether no publication finds both inbox and spill full.
     pub fn is_spacious(&self) -> bool {
         self.node.spill_bytes == 1 << 20
     }
 
-    /// The first desk of a node's life; each life has desks of its own.
+    /// Returns the first desk of a node's life. Each life has its own desks.
     pub fn desk(&self, node: usize, life: usize) -> usize {
         assert!(life < LIVES_MAX, "node {node} has had all of its lives");
         (node * LIVES_MAX + life) * self.node.shards

@@ -1,5 +1,5 @@
-//! The shell around one node's bus, restated: what `bridge::writer` and `bridge::reader` do with
-//! their connections, in small steps.
+//! A model of the shell around one node's bus. It handles its connections like `bridge::writer` and
+//! `bridge::reader`, in small steps.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use corecast::mesh::{Inbox, ToBridge};
 use super::log::log;
 use super::redis::{Answer, Link, Redis, Request};
 
-/// Longer and longer pauses between attempts to connect.
+/// Increasing pauses between attempts to connect.
 struct Backoff {
     next: Duration,
     until: Moment,
@@ -33,7 +33,7 @@ impl Backoff {
     }
 }
 
-/// What the writer waits for, in the order in which it was asked.
+/// A pending request of the writer.
 struct Asked {
     call: Call,
     deadline: Moment,
@@ -42,7 +42,7 @@ struct Asked {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Fence(usize),
-    /// Something may be read when there is room.
+    /// Reads when there is room.
     Ready,
     Read,
     Look(usize),
@@ -60,9 +60,9 @@ pub struct Shell {
     deadline: Moment,
     reader_backoff: Backoff,
     looked: Moment,
-    /// When the present question was asked.
+    /// Time of the present request.
     asked_at: Moment,
-    /// When all connections were made anew.
+    /// Time of the last renewal of all connections.
     renewed: Option<Moment>,
     room_at: Option<Moment>,
     tick_at: Moment,
@@ -89,7 +89,7 @@ impl Shell {
         }
     }
 
-    /// Whether both connections are there.
+    /// Whether both connections are open.
     pub fn is_connected(&self) -> bool {
         self.writer.is_some() && self.reader.is_some()
     }
@@ -101,13 +101,13 @@ impl Shell {
         writer.zip(reader).is_some_and(|(writer, reader)| writer != reader)
     }
 
-    /// Closes the connections, as the end of the process does.
+    /// Closes the connections, as at the end of the process.
     pub fn end(&mut self, redis: &mut Redis) {
         let links = self.writer.take().into_iter().chain(self.reader.take().map(|(link, _)| link));
         links.for_each(|link| redis.close(link));
     }
 
-    /// Everything that there is to do at present.
+    /// Does everything that is possible at the moment.
     pub fn step(&mut self, redis: &mut Redis, now: Moment) {
         while let Some(batch) = self.inbox.take() {
             for message in batch {
@@ -124,7 +124,7 @@ impl Shell {
                 self.renew(redis, now, &format!("{why:?}"));
             }
         }
-        // The tasks of a thread run in any order.
+        // Tasks of a thread run in any order.
         if redis.random.chance(50) {
             self.step_writer(redis, now);
             self.step_reader(redis, now);
@@ -135,7 +135,7 @@ impl Shell {
         self.engine.flush();
     }
 
-    /// Makes all connections anew.
+    /// Replaces all connections by new ones.
     fn renew(&mut self, redis: &mut Redis, now: Moment, why: &str) {
         log(now, || format!("node {} makes its connections anew: {why}", self.number));
         let last = self.renewed.replace(now);
@@ -192,7 +192,7 @@ impl Shell {
         }
     }
 
-    /// An answer to a call. An error says why the connection is of no use any more.
+    /// Handles an answer to a call. An error says why the connection is unusable.
     fn on_answer(&mut self, now: Moment, asked: Asked, answer: Answer) -> Result<(), &'static str> {
         let (outcome, failed) = match (asked.call, answer) {
             (Call::Fence { stream, .. }, Answer::Fenced(id)) => {
@@ -225,7 +225,7 @@ impl Shell {
         failed.map_or(Ok(()), Err)
     }
 
-    /// One of the calls has failed, and with it the connection.
+    /// Closes the writer's connection after a failed call.
     fn lose_writer(&mut self, redis: &mut Redis, now: Moment, why: &str) {
         let outcome = self.asked.pop_front().map(|asked| match asked.call {
             Call::Fence { stream, .. } => Outcome::Fenced(stream, None),
@@ -275,7 +275,7 @@ impl Shell {
         }
     }
 
-    /// Begins a stage of the reader.
+    /// Starts a stage of the reader.
     fn ask(&mut self, redis: &mut Redis, now: Moment, (link, stage): (Link, Stage)) {
         let request = match stage {
             Stage::Fence(stream) => Some(Request::Fence { stream, seen: self.engine.seen(stream) }),
@@ -337,7 +337,7 @@ impl Shell {
         self.ask(redis, now, (link, next));
     }
 
-    /// Reads, if the shards have room, or have had some time to make room.
+    /// Reads, if the shards have room, or had some time to make room.
     fn read(&mut self, redis: &mut Redis, now: Moment, link: Link) {
         if self.engine.is_behind() {
             let until = *self.room_at.get_or_insert(now.after(RETRY_INTERVAL / 10));

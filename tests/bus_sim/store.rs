@@ -1,4 +1,4 @@
-//! What one Redis server keeps of the bus, and its scripts, restated: the same order of
+//! The data of the bus on one Redis server, and a model of the scripts, with the same order of
 //! checks, reads and writes as in `src/bus/scripts`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +15,7 @@ use corecast::sabotage;
 
 use super::places::{Counts, Places};
 
-/// What `meta` holds of one stream.
+/// The fields of `meta` of one stream.
 #[derive(Clone)]
 struct Meta {
     run: u64,
@@ -24,9 +24,9 @@ struct Meta {
     bytes: usize,
     marked: usize,
     counts: Counts,
-    /// When the generation of places began.
+    /// Start of the generation of places.
     began_ms: u64,
-    /// The last entry of the epoch before.
+    /// The last entry of the previous epoch.
     was: Option<EntryId>,
     ingested: BTreeMap<Arc<str>, (u64, u64, u32)>,
 }
@@ -37,7 +37,7 @@ struct Last {
     number: u64,
     epoch: u64,
     entry: u64,
-    /// When it is forgotten.
+    /// Time at which it expires.
     until: u64,
     bases: String,
     repeats: String,
@@ -55,35 +55,35 @@ pub struct Stream {
     meta: Option<Meta>,
     marks: VecDeque<(EntryId, usize)>,
     publishers: BTreeMap<u64, Last>,
-    /// Entries that have the first batch of a publisher, and whose.
+    /// Entries that contain a publisher's first batch, with the publisher.
     firsts: BTreeMap<EntryId, u64>,
-    /// Where channels stand.
+    /// The places of channels.
     pub places: Places,
     /// Histories of single channels.
     histories: BTreeMap<String, History>,
-    /// Positions by channel and key, with the time at which they are forgotten.
+    /// Positions by channel and key, with their time of expiry.
     keys: BTreeMap<(String, String), (u64, String)>,
 }
 
-/// What a server says no to.
+/// The requests that a server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refuses {
     Nothing,
-    /// `OOM`: what needs memory, unless the script has written before.
+    /// `OOM`: commands that need memory, unless the script has written before.
     Growth,
-    /// `MISCONF`, `READONLY`: every write.
+    /// `MISCONF`, `READONLY`: all writes.
     Writes,
-    /// The same, with a word that says that another server may not.
+    /// The same, with a message that says that another server may accept writes.
     WritesHere,
 }
 
-/// The server that runs a script, and what time it is there.
+/// The server that runs a script, and its time.
 #[derive(Clone, Copy)]
 pub struct Host {
     pub run: u64,
     pub wall_ms: u64,
     pub refuses: Refuses,
-    /// Bytes that a stream may have.
+    /// Maximum size of a stream in bytes.
     pub bytes_max: usize,
 }
 
@@ -101,7 +101,7 @@ fn bytes(text: impl std::fmt::Display) -> Reply {
     Reply::Bytes(format!("{text}").into_bytes())
 }
 
-/// What an append will do, before anything is written.
+/// The effects of an append, before anything is written.
 #[derive(Default)]
 struct Draft {
     /// Channels in the order in which they get offsets: name, incarnation, offset before, after.
@@ -111,13 +111,13 @@ struct Draft {
     repeats: Vec<String>,
     keys: Vec<((String, String), String)>,
     ingested: Option<(Arc<str>, (u64, u64, u32))>,
-    /// What becomes of histories.
+    /// Changes of histories.
     kept: Vec<Kept>,
-    /// Which publications are not repeats, for the checker: index and place.
+    /// Publications that are not repeats, for the checker: index and place.
     taken: Vec<(usize, Option<(u64, u64)>)>,
 }
 
-/// A publication, for its channel's own history.
+/// A publication for its channel's own history.
 struct Kept {
     channel: String,
     place: Option<(u64, u64)>,
@@ -125,7 +125,7 @@ struct Kept {
     record: Arc<[u8]>,
 }
 
-/// A publication that was appended, as the checker wants to know it.
+/// A publication that was appended, for the checker.
 pub struct Taken {
     /// Its number in the batch.
     pub index: usize,
@@ -137,7 +137,7 @@ impl Stream {
     /// `append.lua`.
     ///
     /// # Errors
-    /// The script's.
+    /// The errors of the script.
     pub fn append(
         &mut self,
         host: Host,
@@ -152,7 +152,7 @@ impl Stream {
         let before = self.publishers.get(&append.publisher);
         if let Some(last) = before.filter(|last| last.number == append.number) {
             let reply = answer("dup", last);
-            // To another batch under the same number this is no answer.
+            // This answer is not valid for another batch with the same number.
             let appended = append.answer(&reply).ok_or(AppendFailed::Lost)?;
             return Ok((appended, Vec::new()));
         }
@@ -190,8 +190,8 @@ impl Stream {
         Ok((append.answer(&reply).expect("an answer"), taken))
     }
 
-    /// Whether a first batch that comes again may have been taken, as far as the entries after
-    /// `since` tell.
+    /// Whether a repeated first batch may have been taken, as far as the entries after `since`
+    /// tell.
     fn may_be_there(&self, append: &Append, since: u64, end: EntryId) -> bool {
         use std::ops::Bound::{Excluded, Unbounded};
         let since = EntryId { number: since, ..end };
@@ -331,7 +331,7 @@ impl Stream {
         Last { number: append.number, epoch, entry, until, bases, repeats }
     }
 
-    /// `fence.lua`. Answers nothing if the server refuses.
+    /// `fence.lua`. Returns `None` if the server refuses.
     pub fn fence(&mut self, host: Host, seen: EntryId) -> Option<Fenced> {
         let fenced = |id, before| Fenced { id, before, run: RunId::new(host.run) };
         let meta = self.meta.as_ref();
@@ -344,7 +344,7 @@ impl Stream {
             return end.map(|end| fenced(end, meta.was));
         }
         let kept = meta.is_some() && !(same.is_some() && is_behind);
-        // The first write is DEL, which needs no memory, and what follows a write is let through.
+        // The first write is DEL, which needs no memory, and commands after a write are accepted.
         if !matches!(host.refuses, Refuses::Nothing | Refuses::Growth) {
             return None;
         }
@@ -370,7 +370,7 @@ impl Stream {
     /// `probe.lua`.
     ///
     /// # Errors
-    /// The script's.
+    /// The errors of the script.
     pub fn probe(&self, host: Host) -> Result<Probed, AppendFailed> {
         let meta = self.meta.as_ref().filter(|meta| meta.run == host.run);
         let Some(meta) = meta else { return Err(AppendFailed::Fenced) };
@@ -381,7 +381,7 @@ impl Stream {
         Ok(Probed { run: RunId::new(host.run), tail, policy: String::new() })
     }
 
-    /// `tops.lua`. Answers nothing if the stream belongs to another process.
+    /// `tops.lua`. Returns `None` if the stream belongs to another process.
     pub fn tops(&self, host: Host, tops: &Tops) -> Option<Stand> {
         let meta = self.meta.as_ref().filter(|meta| meta.run == host.run)?;
         if self.places.are_lost(meta.counts) {
@@ -397,7 +397,7 @@ impl Stream {
 }
 
 impl Stream {
-    /// `older.lua`. Answers nothing if the stream belongs to another process.
+    /// `older.lua`. Returns `None` if the stream belongs to another process.
     pub fn older(&self, host: Host, older: &Older) -> Option<Vec<Found>> {
         let meta = self.meta.as_ref().filter(|meta| meta.run == host.run)?;
         let mut reply = vec![bytes(meta.epoch)];
@@ -442,21 +442,21 @@ fn answer(said: &str, last: &Last) -> Reply {
     ])
 }
 
-/// Commands that are no scripts.
+/// Commands that are not scripts.
 impl Stream {
-    /// `XREAD`: what comes after `cursor`.
+    /// `XREAD`: entries after `cursor`.
     pub fn read(&self, cursor: EntryId, count: usize) -> Vec<Entry> {
         use std::ops::Bound::{Excluded, Unbounded};
         let found = self.entries.range((Excluded(cursor), Unbounded)).take(count);
         found.map(|(_, entry)| Entry::clone(entry)).collect()
     }
 
-    /// What `meta` says: epoch and number.
+    /// Returns epoch and number from `meta`.
     pub fn tail(&self) -> Option<EntryId> {
         self.meta.as_ref().map(|meta| EntryId { epoch: meta.epoch, number: meta.number })
     }
 
-    /// Epoch of the stream, incarnation and offset of a channel as the next append will find them.
+    /// Returns stream epoch, incarnation and offset that the next append will find for a channel.
     pub fn place(&self, channel: &str) -> Option<(u64, u64, u64)> {
         let epoch = self.meta.as_ref()?.epoch;
         let (incarnation, offset) = self.places.place(channel);
@@ -482,7 +482,7 @@ impl Stream {
         self.last = None;
     }
 
-    /// `DEL` of what is known of publishers.
+    /// `DEL` of the keys of publishers.
     pub fn delete_publishers(&mut self) {
         self.publishers.clear();
     }

@@ -17,15 +17,15 @@ use crate::sim::network::Network;
 use crate::sim::random::Random;
 use crate::sim::truth::Place;
 
-/// How long a node's connections may lead to different servers: the longest pause between two times
-/// that it makes them anew, and a while to do so.
+/// Maximum time for which a node's connections may lead to different servers: the longest pause
+/// between two renewals, and some time for the renewal.
 const APART: Duration = Duration::from_secs(18);
 
-/// The place of a node, which may be empty for a while.
+/// A seat for a node, which may be empty for a while.
 pub struct Seat {
     pub node: Option<Node>,
     pub lives: usize,
-    /// When the next one starts.
+    /// Time at which the next node starts.
     pub start_at: Moment,
 }
 
@@ -36,9 +36,9 @@ pub struct World {
     pub seats: Vec<Seat>,
     pub clients: Vec<Client>,
     pub record: Record,
-    /// Whether each life of a node had a reason to tell clients anything.
+    /// For each life of a node, the number of reasons to tell clients of a gap.
     causes: BTreeMap<(usize, usize), u64>,
-    /// All is well, and everybody gets a turn.
+    /// There are no faults, and every thread has its turns.
     calm: bool,
 }
 
@@ -75,7 +75,7 @@ impl World {
         self.network.borrow_mut().random.between(least, most)
     }
 
-    /// Lets time pass, and everybody act who has a turn.
+    /// Advances time, and lets everything act that has a turn.
     pub fn round(&mut self, by: Duration) {
         self.network.borrow_mut().advance(by);
         let now = self.now();
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// Ends the process of a node, unless it has no other life to live.
+    /// Ends the process of a node, unless it has used up its lives.
     pub fn kill(&mut self, number: usize, away: Duration) {
         let now = self.now();
         let seat = &mut self.seats[number];
@@ -139,7 +139,7 @@ impl World {
         act(&mut self.clients[number], &mut stage)
     }
 
-    /// A moment of a client.
+    /// Lets a client act once.
     fn act(&mut self, number: usize) {
         if self.clients[number].link.is_none() {
             let seat = &self.seats[self.below(self.seats.len())];
@@ -153,18 +153,18 @@ impl World {
         self.with_client(number, |client, stage| client.act(stage));
     }
 
-    /// Publishes through the API of some node; answers the number if there was one to do it.
+    /// Publishes through the API of a random node. Returns the number if the node was ready.
     pub fn publish(&mut self, channel: usize, keyed: bool) -> Option<usize> {
         let seat = self.below(self.seats.len());
         let now = self.now();
         let node = self.seats[seat].node.as_mut().filter(|node| node.is_ready())?;
-        // Each node has an application of its own, whose publications are in order.
+        // Each node has its own application, whose publications are in order.
         let number = self.record.invoke((channel, 1000 + seat), keyed);
         node.publish(&self.setup, &mut self.record, now, number);
         Some(number)
     }
 
-    /// Tries something again that may be tried again, at some node.
+    /// Tries a publication again on a random node, if that is allowed.
     pub fn retry(&mut self, number: usize) {
         let seat = self.below(self.seats.len());
         let now = self.now();
@@ -177,10 +177,10 @@ impl World {
         }
     }
 
-    /// Rounds until `done`.
+    /// Plays rounds until `done` returns true.
     ///
     /// # Panics
-    /// If that does not come to pass within `patience`.
+    /// If that takes longer than `patience`.
     pub fn until(&mut self, what: &str, patience: Duration, done: impl Fn(&World) -> bool) {
         let deadline = self.now().after(patience);
         while !done(self) {
@@ -218,7 +218,7 @@ impl World {
         lines.join("\n")
     }
 
-    /// Whether every node serves, every client has what it wants, and nobody waits for an answer.
+    /// Whether every node serves, every client has its subscriptions, and no request is pending.
     fn is_settled(&self) -> bool {
         let node = |seat: &Seat| {
             let node = seat.node.as_ref();
@@ -229,14 +229,14 @@ impl World {
         self.seats.iter().all(node) && self.clients.iter().all(Client::is_settled)
     }
 
-    /// Time until everybody is served and has read everything.
+    /// Waits until all clients are served and have read everything.
     pub fn rest(&mut self) {
         self.until("everybody is served", LONG, World::is_settled);
         self.pass(Duration::from_secs(2));
         self.until("everybody is served", LONG, World::is_settled);
     }
 
-    /// Ends all faults, and sees that everybody is served and all agree.
+    /// Ends all faults, and checks that all clients are served and all states agree.
     pub fn settle(&mut self) {
         self.calm = true;
         self.calm_redis();
@@ -247,23 +247,23 @@ impl World {
                 node.paused_until = node.paused_until.min(now);
             }
         }
-        // Those who stay with a server that another one has replaced may do so for ever; but nobody
-        // writes to one and reads from another for long.
+        // A node may stay with a replaced server for ever, but it must not write to one server and
+        // read from another for long.
         self.until("all connections of a node lead to one server", APART, |world| {
             let nodes = world.seats.iter().flat_map(|seat| &seat.node);
             nodes.into_iter().all(|node| !node.shell.is_apart(&world.redis))
         });
         self.redis.end_old();
-        // Time to find out that a peer is gone without a word, and that a stream has lost its end.
+        // Time to notice a peer that vanished, or a stream that lost its end.
         self.pass(LONG);
         self.until("everybody is served", LONG, World::is_settled);
         if self.redis.forgetful || self.redis.broken {
-            // Channels that Redis has forgotten or lost show that with the next publication.
+            // The loss of channels in Redis is noticed at the next publication.
             self.publish_everywhere();
         }
         self.check_tops();
         self.probe();
-        // Nodes without a subscriber read the last of it as well.
+        // Nodes without a subscriber read the last publications as well.
         self.pass(Duration::from_secs(1));
         self.check_tops();
         self.check_notices();
@@ -274,7 +274,7 @@ impl World {
         }
     }
 
-    /// Where a channel stands in Redis.
+    /// Returns the place of a channel's last publication in Redis.
     pub fn top(&self, channel: usize) -> Place {
         let streams = self.redis.truth();
         let name = &self.setup.node.channels[channel].name;
@@ -285,7 +285,7 @@ impl World {
         Place { epoch, offset }
     }
 
-    /// Every home and every client stands where Redis says.
+    /// Checks that every home and every client agrees with Redis.
     fn check_tops(&mut self) {
         for channel in 0..self.setup.node.channels.len() {
             let top = self.top(channel);
@@ -312,7 +312,7 @@ impl World {
         }
     }
 
-    /// One more publication in each channel, and time for whoever was told of something.
+    /// Publishes once to each channel, and waits until clients have handled the notices.
     fn publish_everywhere(&mut self) {
         for channel in 0..self.setup.node.channels.len() {
             let number = self.publish(channel, false).expect("everybody serves");
@@ -322,7 +322,7 @@ impl World {
         self.until("everybody is served", LONG, World::is_settled);
     }
 
-    /// One more publication in each channel reaches every subscriber at once.
+    /// Checks that one more publication in each channel reaches every subscriber quickly.
     fn probe(&mut self) {
         for channel in 0..self.setup.node.channels.len() {
             let probe = self.publish(channel, false).expect("everybody serves");
@@ -336,8 +336,7 @@ impl World {
         }
     }
 
-    /// Nobody is told that something was missed without a cause, and where nothing was lost nobody
-    /// is told anything.
+    /// Checks that clients are told of gaps only for a reason, and never if nothing was lost.
     fn check_notices(&mut self) {
         for node in self.seats.iter().flat_map(|seat| &seat.node) {
             self.causes.insert((node.number, node.life), node.causes());

@@ -1,5 +1,5 @@
-//! A client that speaks Centrifugo's protocol: what it asks for, what it may be told, and what it
-//! remembers from one connection to the next.
+//! A client with Centrifugo's protocol: its requests, the messages that it accepts, and the
+//! positions that it keeps between connections.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,7 +9,7 @@ use super::replies::{Error, Publication, Push, Reply, Subscribe};
 use super::scene::Scene;
 use super::truth::{Place, Publisher};
 
-/// A request whose reply has not come.
+/// A request without a reply so far.
 #[derive(Debug)]
 pub enum Ask {
     Connect,
@@ -28,18 +28,18 @@ pub enum Ask {
         channel: usize,
         page: Page,
     },
-    /// Something that is answered with this error.
+    /// A request that must fail with this error.
     Refused {
         code: u32,
     },
 }
 
-/// What a subscription asks for beside recovery.
+/// Options of a subscription besides recovery.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wishes {
     pub positioned: bool,
     pub recoverable: bool,
-    /// Error 112 rather than a subscription that has not recovered.
+    /// Requires error 112 instead of a subscription that could not recover.
     pub strict: bool,
 }
 
@@ -54,22 +54,22 @@ pub struct Page {
 pub struct Centrifugo {
     next_id: u32,
     asked: VecDeque<(u32, Ask)>,
-    /// Commands that have not become frames.
+    /// Commands that are not in frames yet.
     pub lines: Vec<String>,
     pub client: Option<String>,
     pub subscribed: BTreeMap<usize, Follow>,
-    /// Positions that survive the connection.
+    /// Positions that outlive the connection.
     pub memory: BTreeMap<usize, Place>,
-    /// Channels that the client wants, and subscribes to again whatever happens.
+    /// Channels that the client subscribes to again and again, whatever happens.
     pub wanted: Vec<usize>,
-    /// Pings since the last time that frames were sent.
+    /// Number of pings since frames were last sent.
     pub pings: usize,
-    /// Codes of errors and of ended subscriptions, for tests that look for them.
+    /// Codes of errors and of ended subscriptions, for tests that check them.
     pub told: Vec<u32>,
 }
 
 impl Centrifugo {
-    /// A client that wants to be subscribed to these channels.
+    /// Creates a client that subscribes to these channels.
     pub fn new(wanted: Vec<usize>) -> Centrifugo {
         Centrifugo { wanted, ..Centrifugo::default() }
     }
@@ -142,12 +142,12 @@ impl Centrifugo {
         !self.asked.is_empty()
     }
 
-    /// Requests that have no reply, for messages.
+    /// Returns requests without a reply, for failure messages.
     pub fn asked(&self) -> &VecDeque<(u32, Ask)> {
         &self.asked
     }
 
-    /// The connection is over: positions stay, nothing else does.
+    /// Called when the connection ends. Only positions are kept.
     pub fn end(&mut self) {
         self.subscribed.clear();
         self.asked.clear();

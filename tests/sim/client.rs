@@ -1,4 +1,4 @@
-//! One simulated client: a person with a device, who connects, comes back, and has bad habits.
+//! One simulated client, which connects, returns, and sometimes misbehaves.
 
 use std::collections::VecDeque;
 
@@ -8,28 +8,28 @@ use super::plain::Plain;
 use super::scene::{Scene, trace};
 use super::wire::{self, Incoming, Item};
 
-/// What a client speaks.
+/// The protocol of a client.
 pub enum Speech {
     Centrifugo(Centrifugo),
     Plain(Plain),
 }
 
-/// How a client behaves.
+/// The behaviour of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
-    /// Most bytes taken at once; 0 never reads.
+    /// Maximum number of bytes read at once; with 0 it never reads.
     pub reads_max: usize,
-    /// Percent of its moments in which it reads.
+    /// Probability of reading when it acts, in percent.
     pub reads: usize,
-    /// Answers pings.
+    /// Whether it answers pings.
     pub pongs: bool,
-    /// Percent of its moments in which it asks for something.
+    /// Probability of sending a request when it acts, in percent.
     pub talks: usize,
-    /// Permille of its moments in which it sends what nobody may send.
+    /// Probability of breaking the protocol when it acts, in permille.
     pub rude: usize,
-    /// Permille of its moments in which it leaves, in one way or another.
+    /// Probability of ending the connection when it acts, in permille.
     pub leaves: usize,
-    /// Connects whenever it is not connected.
+    /// Whether it connects when it is not connected.
     pub connects: bool,
 }
 
@@ -47,7 +47,7 @@ impl Habits {
     }
 }
 
-/// What is refused, at once or right after the upgrade.
+/// Targets that are refused, either at once or right after the upgrade.
 const BAD_TARGETS: [&str; 5] = [
     "/connection/websocket?cf_protocol=protobuf",
     "/nowhere",
@@ -56,12 +56,12 @@ const BAD_TARGETS: [&str; 5] = [
     "/ws?channels=closed:one",
 ];
 
-/// Where the present connection stands.
+/// The state of the present connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Head,
     Open,
-    /// A close frame has come; the end of the stream is awaited.
+    /// A close frame has been received, and the end of the stream is awaited.
     Closed,
 }
 
@@ -69,26 +69,26 @@ pub struct Client {
     pub number: usize,
     pub speech: Speech,
     pub habits: Habits,
-    /// Connects to this shard, where it matters.
+    /// The shard to connect to, if it matters.
     pub shard: Option<usize>,
     pub link: Option<LinkId>,
-    /// Bytes that its sockets hold on the way up and down; by chance if absent.
+    /// Sizes of the socket's buffers up and down; random if absent.
     pub buffers: Option<(usize, usize)>,
-    /// How often it has connected.
+    /// Number of connections so far.
     pub connections: usize,
     pub stage: Stage,
     pub outgoing: VecDeque<u8>,
     incoming: Incoming,
-    /// It has sent what nobody may send: nothing is promised to it any more.
+    /// The client has broken the protocol, so the server promises it nothing any more.
     pub tainted: bool,
-    /// It has ended its stream.
+    /// The client has ended its stream.
     pub finished: bool,
-    /// It has sent a close frame.
+    /// The client has sent a close frame.
     pub leaving: bool,
     pings_sent: usize,
-    /// Close codes and HTTP statuses, in the order in which they came.
+    /// Close codes and HTTP statuses, in the order of their arrival.
     pub ends: Vec<u16>,
-    /// Connections that were left without a word.
+    /// Connections that the client left without closing them.
     pub abandoned: Vec<LinkId>,
 }
 
@@ -114,7 +114,7 @@ impl Client {
         }
     }
 
-    /// The Centrifugo side of the client.
+    /// Returns the state of a Centrifugo client.
     pub fn centrifugo(&mut self) -> &mut Centrifugo {
         match &mut self.speech {
             Speech::Centrifugo(centrifugo) => centrifugo,
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// The plain side of the client.
+    /// Returns the state of a plain client.
     pub fn plain(&mut self) -> &mut Plain {
         match &mut self.speech {
             Speech::Plain(plain) => plain,
@@ -134,7 +134,7 @@ impl Client {
         self.link.is_some() && self.stage == Stage::Open
     }
 
-    /// A moment of the client's life.
+    /// Lets the client act once.
     pub fn act(&mut self, scene: &mut Scene<'_>) {
         if self.link.is_none() && self.habits.connects {
             self.connect(scene);
@@ -177,7 +177,7 @@ impl Client {
         self.pings_sent = 0;
     }
 
-    /// Hands the network some of what is to be sent, cut anywhere.
+    /// Sends part of the output to the network, cut at any point.
     fn send(&mut self, scene: &mut Scene<'_>) {
         let Some(link) = self.link.filter(|_| !self.finished) else { return };
         while !self.outgoing.is_empty() {
@@ -226,7 +226,7 @@ impl Client {
             }
             (Item::Status(status), speech) => {
                 self.ends.push(status);
-                // Plain WebSocket is told so where its channels can't be had at present.
+                // Plain WebSocket gets this status while its channels are not available.
                 let waits = scene.truth.draining || matches!(speech, Speech::Plain(_));
                 let late = status == 408 || status == 503 && waits;
                 assert!(late || self.tainted, "the request was in order, and got {status}");
@@ -266,10 +266,11 @@ impl Client {
         );
         if let Speech::Plain(plain) = &mut self.speech {
             if code == 3010 && !plain.envelope {
-                // One of its positions can't be continued, and nobody says which.
+                // One of its positions can't be recovered, but the code does not say which.
                 plain.memory.clear();
             }
-            // It may have been too slow for a channel that skips, or its position too old.
+            // The client may have been too slow for a channel that skips, or its position may be
+            // too old.
             let skips = |channel: &usize| scene.setup.channels[*channel].skips();
             let other = !plain.since.is_empty() || plain.channels.iter().any(skips);
             scene.notices += usize::from(code == 3010 && !other);
@@ -288,7 +289,7 @@ impl Client {
         }
     }
 
-    /// The server has ended its stream.
+    /// Handles the end of the server's stream.
     fn on_end(&mut self, scene: &mut Scene<'_>) {
         if self.stage == Stage::Closed {
             assert!(self.incoming.is_empty(), "nothing follows a close frame");
@@ -298,7 +299,7 @@ impl Client {
         self.end(scene);
     }
 
-    /// Ends the connection in an orderly way.
+    /// Closes the connection in an orderly way.
     pub fn end(&mut self, scene: &mut Scene<'_>) {
         if let Some(link) = self.link {
             scene.network.close_client(link);
@@ -306,7 +307,7 @@ impl Client {
         self.forget(scene);
     }
 
-    /// Leaves without a word; the server must find out by itself.
+    /// Leaves without closing the connection, so the server has to detect it.
     pub fn abandon(&mut self, scene: &mut Scene<'_>) {
         self.abandoned.extend(self.link);
         self.forget(scene);
@@ -343,7 +344,7 @@ impl Client {
         self.outgoing.extend(bytes);
     }
 
-    /// Makes frames of the commands that have gathered: one for each, or one for several.
+    /// Puts waiting commands into frames: one frame for each, or one for several.
     pub fn flush(&mut self, scene: &mut Scene<'_>) {
         let Speech::Centrifugo(centrifugo) = &mut self.speech else { return };
         let mut lines = std::mem::take(&mut centrifugo.lines);

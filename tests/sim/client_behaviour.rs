@@ -1,4 +1,4 @@
-//! What simulated clients do of their own accord: ask, talk nonsense, leave.
+//! Random behaviour of simulated clients: requests, protocol errors, and disconnects.
 
 use super::centrifugo::{Ask, Centrifugo, Page, Wishes};
 use super::client::{Client, Speech};
@@ -6,10 +6,10 @@ use super::scene::Scene;
 use super::truth::{Place, Publisher};
 use super::wire;
 
-/// Answers that a client asks for at once which wants all of them: their requests fit one message.
+/// Number of requests that a greedy client sends at once. They fit into one message.
 const GREEDY: usize = 40;
 
-/// Asks for what the client wants, and sometimes for more.
+/// Sends requests for the client's channels, and sometimes others.
 pub fn talk(client: &mut Client, scene: &mut Scene<'_>) {
     let publisher = Publisher { client: client.number, connection: client.connections };
     let talks = scene.chance(client.habits.talks);
@@ -21,7 +21,7 @@ pub fn talk(client: &mut Client, scene: &mut Scene<'_>) {
                 }
                 centrifugo.connect();
                 if scene.chance(50) {
-                    return; // Or everything in one frame, as SDKs do.
+                    return; // Or sends everything in one frame, as SDKs do.
                 }
             }
             keep_subscribed(centrifugo, scene);
@@ -102,7 +102,7 @@ fn page(memory: Option<Place>, scene: &mut Scene<'_>) -> Page {
     }
 }
 
-/// Sends what nobody may send, or leaves, where the client's habits say so.
+/// Breaks the protocol or disconnects, with the probabilities of the client's habits.
 pub fn misbehave(client: &mut Client, scene: &mut Scene<'_>) {
     let (rude, leaves) = (client.habits.rude, client.habits.leaves);
     if client.is_open() && !client.finished && scene.network.random.rarely(rude) {
@@ -119,7 +119,7 @@ fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
     let is_mute = matches!(&client.speech, Speech::Plain(plain) if plain.publish.is_none());
     match scene.network.random.below(10) {
         0 => {
-            // A reserved bit: RFC 6455 §5.2. Whatever follows is noise.
+            // A reserved bit: RFC 6455 §5.2. The bytes after it are noise.
             let noise = (0..scene.network.random.below(50)).map(|at| (at * 37) as u8);
             client.outgoing.push_back(0xF1);
             client.outgoing.extend(noise);
@@ -135,7 +135,7 @@ fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
         4 if speaks_json => client.push_frame(scene, wire::TEXT, b"{\"id\":1,"),
         5 if speaks_json => client.push_frame(scene, wire::TEXT, b"{}\n{}\n{}"),
         6 if speaks_json => client.push_frame(scene, wire::TEXT, b"{\"id\":9,\"connect\":{}}"),
-        // Half a message, and never the rest.
+        // Half of a message, which is never completed.
         7 => {
             client.outgoing.extend(b"\x81\xfe\x0f\x00\0\0\0\0");
             let sent = scene.network.random.between(1, 3_000);
@@ -147,7 +147,7 @@ fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
     }
 }
 
-/// Leaves politely, abruptly, halfway, with a bang or without a word.
+/// Disconnects with a close frame, a closed socket, an ended stream, a reset, or silently.
 pub fn leave(client: &mut Client, scene: &mut Scene<'_>) {
     let Some(link) = client.link else { return };
     match scene.network.random.below(5) {

@@ -1,5 +1,5 @@
-//! The control thread, simulated: its side of the mesh as the server has it, and an application
-//! that publishes, reads, disconnects and drains.
+//! The simulated control thread. It uses the mesh like the server's thread, and contains an
+//! application that publishes, reads, disconnects and drains.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use corecast::shard::Identity;
 use super::scene::{Scene, trace};
 use super::truth::{CONTROL, Place};
 
-/// What wakes a sleeping thread: an eventfd in the server.
+/// Wakes a sleeping thread. In the server this is an eventfd.
 #[derive(Clone, Debug, Default)]
 pub struct Bell(Arc<AtomicBool>);
 
@@ -40,12 +40,12 @@ impl Wake for Bell {
     }
 }
 
-/// A question whose answer has not come.
+/// A request without an answer so far.
 pub enum Asked {
     Publish(usize),
-    /// The end of a channel's history, to be judged.
+    /// The final history of a channel, which is checked.
     Final(usize),
-    /// A page of history that may change at any time.
+    /// A page of history, which may change at any time.
     Page(usize),
     Channels,
     Affected,
@@ -61,9 +61,9 @@ pub struct Control {
     identity: Identity,
     asked: BTreeMap<u64, Asked>,
     next: u64,
-    /// Where channels stand, as their homes say.
+    /// The top of each channel, as reported by its home.
     pub tops: BTreeMap<usize, Place>,
-    /// Shards that have drained.
+    /// Number of shards that have drained.
     pub drained: usize,
 }
 
@@ -87,17 +87,17 @@ impl Control {
         }
     }
 
-    /// Whether a batch waits that nobody will come for.
+    /// Whether a batch waits in the inbox without a wake, so that it would never be handled.
     pub fn is_lost(&self) -> bool {
         self.asleep && !self.bell.is_rung() && !self.inbox.is_empty()
     }
 
-    /// Questions without an answer.
+    /// Returns the number of requests without an answer.
     pub fn waiting(&self) -> usize {
         self.asked.len()
     }
 
-    /// Takes what has come, and sends what there was no room for.
+    /// Handles received messages, and sends those that found no room before.
     pub fn turn(&mut self, scene: &mut Scene<'_>) {
         self.lanes.iter_mut().for_each(ShardLane::flush);
         if self.asleep && !self.bell.is_rung() {
@@ -116,7 +116,7 @@ impl Control {
         self.asleep = self.inbox.prepare_sleep();
     }
 
-    /// Sends a question, if there is room.
+    /// Sends a request, if there is room.
     pub fn send<M: Into<ShardMail>>(
         &mut self,
         shard: ShardId,
@@ -150,7 +150,7 @@ impl Control {
         self.send(home, asked, |ticket| make(name, Asker::Control(ticket)))
     }
 
-    /// Publishes; answers the attempt's number.
+    /// Publishes. Returns the number of the attempt.
     pub fn publish(
         &mut self,
         scene: &mut Scene<'_>,
@@ -180,7 +180,7 @@ impl Control {
         number
     }
 
-    /// Asks where a channel stands, and for all that it keeps.
+    /// Requests the top of a channel and its whole history.
     pub fn read_final(&mut self, scene: &Scene<'_>, channel: usize) -> bool {
         self.read(scene, (channel, Asked::Final(channel)))
     }
@@ -202,12 +202,12 @@ impl Control {
         })
     }
 
-    /// Tells every shard to close its connections over this time.
+    /// Requests that all shards close their connections over this time.
     pub fn drain(&mut self, scene: &mut Scene<'_>, over: Duration) -> bool {
         self.drain_until(scene, over, over + CLOSE_TIMEOUT)
     }
 
-    /// The same, and nobody is waited for beyond `last_end`.
+    /// Does the same, but waits for no client beyond `last_end`.
     pub fn drain_until(
         &mut self,
         scene: &mut Scene<'_>,
@@ -232,12 +232,13 @@ impl Control {
         })
     }
 
-    /// Does what applications do. `clients` are the public ids of clients, some of them long gone.
+    /// Acts like an application. `clients` are public ids of clients, some of them disconnected
+    /// long ago.
     pub fn act(&mut self, scene: &mut Scene<'_>, clients: &[String]) {
         let channel = scene.network.random.below(scene.setup.channels.len());
         match scene.network.random.below(100) {
             0..10 => {
-                // A burst: what slow clients and full inboxes have no room for.
+                // A burst, for which slow clients and full inboxes have no room.
                 for _ in 0..scene.network.random.between(2, 20) {
                     self.publish(scene, channel, (None, false));
                 }
@@ -257,7 +258,7 @@ impl Control {
         }
     }
 
-    /// Lets a home forget what it keeps of a channel.
+    /// Removes the history of a channel.
     pub fn remove_history(&mut self, scene: &mut Scene<'_>, channel: usize) {
         scene.truth.removed.insert(channel);
         self.send_home(scene, (channel, Asked::Removed), |channel, asker| ToHome::HistoryRemove {
@@ -272,7 +273,7 @@ impl Control {
         self.send_all(scene, &request, || Asked::Channels);
     }
 
-    /// Cuts one client's connection, or rarely everybody's.
+    /// Disconnects one client, or rarely all of them.
     pub fn disconnect(&mut self, scene: &mut Scene<'_>, clients: &[String]) {
         let whitelist = Vec::new();
         let text: Box<str> = "go away".into();
@@ -329,7 +330,7 @@ impl Control {
                 assert!(names.is_sorted(), "names come in order: {names:?}");
             }
             (Asked::Affected, Answer::Affected(_)) | (Asked::Removed, Answer::HistoryRemoved) => {}
-            // Too many walks at once.
+            // Too many walks were requested at once.
             (Asked::Affected | Asked::Channels, Answer::Error(ClientError::TooManyRequests)) => {}
             (Asked::Drain, Answer::Affected(_)) => self.drained += 1,
             (_, other) => panic!("this answers no question: {other:?}"),

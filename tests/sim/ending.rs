@@ -1,4 +1,4 @@
-//! How a schedule ends: everybody is served, then everybody leaves, and nothing is left behind.
+//! The end of a schedule: all clients are served, then all leave, and no state is left.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use super::follow::Follow;
 use super::truth::CONTROL;
 use super::world::World;
 
-/// Longer than any channel is remembered.
+/// Longer than the lifetime of any channel.
 const FOREVER: Duration = Duration::from_secs(8000);
 
 /// Time between two ticks of a shard.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Time in which a client has read what was sent by then.
+/// Time in which a client reads everything that has been sent to it.
 const LATE_NEWS: Duration = Duration::from_millis(100);
 
 impl World {
-    /// Ends all faults, and sees that everybody is served.
+    /// Ends all faults, and checks that all clients are served.
     pub fn settle(&mut self) {
         self.calm();
-        // The next tick sends what there was no memory for.
+        // The next tick sends data for which there was no memory.
         self.pass(TICK + LATE_NEWS);
         self.until("everybody is served", World::is_settled);
         self.read_all();
@@ -35,7 +35,7 @@ impl World {
         self.check_causes();
     }
 
-    /// Asks every home for what it keeps.
+    /// Reads the history of every channel.
     fn read_all(&mut self) {
         for channel in 0..self.setup.channels.len() {
             self.until("there is room for a question", |world| {
@@ -45,7 +45,7 @@ impl World {
         self.until("control has its answers", |world| world.control.waiting() == 0);
     }
 
-    /// Nobody who is told of gaps lags behind the top.
+    /// Checks that no client that is told of gaps is behind the top.
     fn check_tops(&self) {
         let skipped = self.drops(0) > 0;
         for client in &self.clients {
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// One more publication in each channel reaches every subscriber.
+    /// Checks that one more publication in each channel reaches every subscriber.
     fn probe(&mut self) {
         for channel in 0..self.setup.channels.len() {
             let probe =
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Whoever does what is right stays, ping after ping.
+    /// Checks that clients that behave stay connected, over several pings.
     fn check_steady(&mut self) {
         let links: Vec<_> = self.clients.iter().map(|client| client.link).collect();
         let options = &self.setup.options;
@@ -102,7 +102,7 @@ impl World {
         assert_eq!(after, links, "connections end for no reason");
     }
 
-    /// Nobody is told of a gap that there is none.
+    /// Checks that clients were told of gaps only if something was dropped.
     fn check_causes(&self) {
         let drops = self.drops(0) + self.drops(1);
         assert!(drops > 0 || self.notices == 0, "{} notices, and nothing was lost", self.notices);
@@ -112,7 +112,7 @@ impl World {
         self.node.runners.iter().map(|runner| runner.counters.drops[reason].value()).sum()
     }
 
-    /// Everybody leaves, in one way or another, or is asked to.
+    /// Disconnects all clients, in one of several ways.
     pub fn leave(&mut self) {
         for client in &mut self.clients {
             client.habits.connects = false;
@@ -130,7 +130,7 @@ impl World {
         assert!(!drains || self.control.drained == self.setup.shards, "every shard has drained");
     }
 
-    /// Nothing is left of those who were there.
+    /// Checks that no state of the clients is left.
     pub fn check_remains(&mut self) {
         self.pass(Duration::from_millis(300));
         for (shard, runner) in self.node.runners.iter_mut().enumerate() {

@@ -1,4 +1,5 @@
-//! What one session has seen of one channel: offsets without holes, unless a hole was announced.
+//! Publications that one session received in one channel. Their offsets have no holes, except for
+//! announced gaps.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +9,11 @@ use super::truth::{Place, Publisher, Truth};
 #[derive(Default)]
 pub struct Follow {
     pub epoch: Option<u64>,
-    /// The last offset that the client has, or counts from.
+    /// The last offset that the client received, or the one it started from.
     pub last: Option<u64>,
-    /// Holes must be announced.
+    /// Whether holes must be announced.
     pub strict: bool,
-    /// Offsets that the client was told it has missed: after, next.
+    /// Announced gaps: after, next.
     gaps: Vec<(u64, u64)>,
     /// The last publication of each publisher.
     last_of: BTreeMap<Publisher, usize>,
@@ -24,7 +25,7 @@ impl Follow {
         Follow { epoch, last, strict, ..Follow::default() }
     }
 
-    /// A publication has come; `offset` is 0 where the client is shown none.
+    /// Records a received publication. `offset` is 0 if the client gets none.
     pub fn see(
         &mut self,
         (truth, setup): (&mut Truth, &Setup),
@@ -65,19 +66,19 @@ impl Follow {
         }
     }
 
-    /// The client was told that it has missed what stands between `after` and `next`.
+    /// Records the announcement that publications between `after` and `next` are missing.
     pub fn announce(&mut self, after: u64, next: u64) {
         assert!(after < next, "a gap that ends before it begins: after {after}, next {next}");
         self.gaps.push((after, next));
     }
 
-    /// The last offset that the client has or was told of.
+    /// Returns the last offset that the client received or that an announced gap covers.
     pub fn reached(&self) -> Option<u64> {
         let told = self.gaps.iter().map(|(_, next)| next - 1).max();
         self.last.max(told)
     }
 
-    /// The last publication of `publisher` that came.
+    /// Returns the last received publication of `publisher`.
     pub fn last_of(&self, publisher: Publisher) -> Option<usize> {
         self.last_of.get(&publisher).copied()
     }

@@ -1,5 +1,5 @@
-//! A subscriber of the envelope whose shard is so slow that publications are dropped on their way
-//! to it: what it misses is asked for without its doing, and nobody but the server notices.
+//! A subscriber of the envelope whose shard is so slow that publications to the shard are dropped.
+//! The server requests the missing ones, and the client notices nothing.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::random::Random;
 use super::setup::Setup;
 use super::world::World;
 
-/// A node of two shards with room for next to nothing between them, where a client of the second
-/// one has a channel of the first.
+/// Creates a node of two shards with hardly any room between them. A client of the second shard
+/// subscribes to a channel at home in the first one.
 pub fn begin(seed: u64) -> (World, usize, usize) {
     let mut setup = Setup::generous(2);
     (setup.inbox_batches, setup.spill_bytes) = (1, 1);
@@ -25,7 +25,7 @@ pub fn begin(seed: u64) -> (World, usize, usize) {
     (world, client, channel)
 }
 
-/// Publishes while the second shard gets no processor; answers how much was dropped.
+/// Publishes while the second shard does not run. Returns the number of dropped publications.
 pub fn publish_unheard(world: &mut World, channel: usize, count: usize) -> u64 {
     for _ in 0..count {
         world.with(|scene, _, control| control.publish(scene, channel, (None, false)));
@@ -36,7 +36,8 @@ pub fn publish_unheard(world: &mut World, channel: usize, count: usize) -> u64 {
     world.node.runners[0].counters.drops[DropReason::SpillFull as usize].value()
 }
 
-/// Plays it, some of it while the answer is under way; the seed chooses how messages are cut.
+/// Plays the scenario, partly while the answer is on its way. The seed determines how messages are
+/// cut.
 ///
 /// # Panics
 /// If the client misses something, gets it twice, or is told of a gap.
@@ -46,7 +47,7 @@ pub fn play(seed: u64) {
         let dropped = publish_unheard(&mut world, channel, 20);
         assert!(dropped >= round * 10, "{dropped} publications were dropped");
         for _ in 0..seed % 5 {
-            // It hears of the gap, and of more while it waits.
+            // The shard notices the gap, and further gaps while it waits.
             world.with_network(|network| network.deliver(1));
             world.node.run(1, &world.setup);
             publish_unheard(&mut world, channel, 2);

@@ -1,5 +1,5 @@
-//! Whole nodes in one thread: the server's shards, mesh and codecs under a simulated clock and
-//! network, with simulated clients, checked against what the server promises.
+//! Whole nodes in one thread: the server's shards, mesh and codecs with a simulated clock and
+//! network. Simulated clients check the promises of the server.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
-//! Simulated TCP: bounded buffers, short writes, news that comes late and out of order, peers
-//! that reset or vanish, descriptor numbers that are used again at once. What no kernel would
-//! forgive (a closed descriptor, a close under a watch) panics.
+//! Simulated TCP: bounded buffers, short writes, late and reordered events, peers that reset or
+//! vanish, and immediate reuse of descriptor numbers. Errors that a kernel would punish (use of a
+//! closed descriptor, a close under a watch) panic.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,32 +15,32 @@ use super::random::Random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(usize);
 
-/// Bytes that wait for a client, at least, on a link of a network that is kind.
+/// Minimum room for bytes to a client on a link without faults.
 const CALM_BYTES_MAX: usize = 64 * 1024;
 
-/// How unkind the network is; numbers in percent.
+/// The faults of the network, in percent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
-    /// Writes that are taken in part although there is room.
+    /// Writes that are accepted only in part although there is room.
     pub short_writes: usize,
-    /// News that waits for another delivery.
+    /// Events that are delayed until another delivery.
     pub late_news: usize,
-    /// News that overtakes that of other sockets.
+    /// Events that overtake those of other sockets.
     pub swapped_news: usize,
-    /// News about nothing.
+    /// Events without a cause.
     pub idle_news: usize,
-    /// Writes for which there is no memory, though nothing waits for the peer to take it.
+    /// Writes that fail for lack of memory, although no bytes wait for the peer.
     pub no_memory: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Open,
-    /// It has ended its stream, and still reads.
+    /// The peer has ended its stream, but still reads.
     Finished,
-    /// It has closed: what arrives is answered with a reset.
+    /// The peer has closed its socket, and answers with a reset.
     Gone,
-    /// Nothing can be sent or received.
+    /// The connection is reset.
     Reset,
 }
 
@@ -48,7 +48,7 @@ enum Peer {
 enum Watch {
     None,
     On(ConnectionKey),
-    /// The end of the watch is news that the shard has not been told.
+    /// The watch has ended, but the shard has not received this event yet.
     Ending(ConnectionKey),
 }
 
@@ -61,19 +61,19 @@ struct Link {
     down: VecDeque<u8>,
     down_bytes_max: usize,
     watch: Watch,
-    /// A write was not taken in full: that there is room again is news.
+    /// A write was not accepted in full, so free room is an event.
     wants_room: bool,
-    /// The server has sent its end of stream.
+    /// The server has ended its stream.
     finished: bool,
     released: Option<Release>,
-    /// The server has closed.
+    /// The server has closed its socket.
     closed: bool,
-    /// The client is to see a reset.
+    /// The client will see a reset.
     reset: bool,
     peer: Peer,
 }
 
-/// Where a client comes from: more networks than a small table has rows, and this host.
+/// Returns the subnet of a client: one of more networks than a small table has rows, or this host.
 fn subnet(link: LinkId) -> Subnet {
     match link.0 % 12 {
         0 => Subnet::EXEMPT,
@@ -86,7 +86,7 @@ struct News {
     ready: Ready,
 }
 
-/// What one shard's kernel knows.
+/// The state of one shard's kernel.
 #[derive(Default)]
 struct Desk {
     descriptors: Vec<Option<LinkId>>,
@@ -97,7 +97,7 @@ struct Desk {
     ticked: bool,
 }
 
-/// What a client's read brought.
+/// The result of a client's read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken {
     Bytes(Vec<u8>),
@@ -116,7 +116,7 @@ pub struct Network {
 
 impl Network {
     pub fn new(shards: usize, random: Random) -> Network {
-        // Not 0: a shard has always been running for some time.
+        // Not 0, because a real shard has always been running for some time.
         let now = Moment::default().after(Duration::from_secs(1));
         let desks = (0..shards).map(|_| Desk::default()).collect();
         Network { random, weather: Weather::default(), now, links: Vec::new(), desks }
@@ -126,7 +126,7 @@ impl Network {
         self.now
     }
 
-    /// Lets time pass. Each shard's timer ticks at most once, however long it was.
+    /// Advances time. Each shard's timer ticks at most once.
     pub fn advance(&mut self, by: Duration) {
         self.now = self.now.after(by);
         for desk in &mut self.desks {
@@ -137,7 +137,7 @@ impl Network {
         }
     }
 
-    /// Brings some of the news that is on its way to a shard, in order for each socket.
+    /// Delivers some of the pending events to a shard, in order for each socket.
     pub fn deliver(&mut self, shard: usize) {
         let weather = self.weather;
         let mut held: Vec<LinkId> = Vec::new();
@@ -159,20 +159,20 @@ impl Network {
         self.desks[shard].travelling = kept;
     }
 
-    /// Whether something would end a shard's sleep.
+    /// Whether an event would wake a shard.
     pub fn has_news(&self, shard: usize) -> bool {
         let desk = &self.desks[shard];
         desk.ticked || !desk.arrived.is_empty() || !desk.backlog.is_empty()
     }
 
-    /// Whether nothing is on its way to any shard.
+    /// Whether no event is pending for any shard.
     pub fn is_quiet(&self) -> bool {
         self.desks.iter().all(|desk| {
             desk.travelling.is_empty() && desk.arrived.is_empty() && desk.backlog.is_empty()
         })
     }
 
-    /// Descriptors that a shard has open.
+    /// Returns the number of open descriptors of a shard.
     pub fn open_count(&self, shard: usize) -> usize {
         self.desks[shard].descriptors.iter().flatten().count()
     }
@@ -202,7 +202,7 @@ impl Network {
 
 /// The clients' side.
 impl Network {
-    /// Opens a connection to a shard; it waits there to be accepted.
+    /// Opens a connection to a shard. It waits there to be accepted.
     pub fn connect(
         &mut self,
         shard: usize,
@@ -229,12 +229,12 @@ impl Network {
         link
     }
 
-    /// Sends what there is room for; answers how much that was.
+    /// Sends as much as there is room for. Returns the number of bytes sent.
     pub fn give(&mut self, link: LinkId, bytes: &[u8]) -> usize {
         let found = &mut self.links[link.0];
         if found.closed || found.reset || found.released.is_some() {
             found.reset |= found.released.is_none() || self.random.chance(30);
-            return bytes.len(); // Swallowed, and perhaps answered with a reset.
+            return bytes.len(); // Accepted and dropped, and perhaps answered with a reset.
         }
         let count = bytes.len().min(found.up_bytes_max - found.up.len());
         if count > 0 {
@@ -244,8 +244,8 @@ impl Network {
         count
     }
 
-    /// Ends all unkindness. Narrow links become wide: a client that has asked for much would wait
-    /// for an hour.
+    /// Ends all faults. Narrow links become wide, because a client with large answers would
+    /// otherwise wait for an hour.
     pub fn calm(&mut self) {
         self.weather = Weather::default();
         for link in &mut self.links {
@@ -253,7 +253,7 @@ impl Network {
         }
     }
 
-    /// Takes at most `bytes_max` bytes.
+    /// Reads at most `bytes_max` bytes.
     pub fn take(&mut self, link: LinkId, bytes_max: usize) -> Taken {
         let found = &mut self.links[link.0];
         if !found.down.is_empty() {
@@ -273,17 +273,17 @@ impl Network {
         }
     }
 
-    /// Ends the client's stream; it may still read.
+    /// Ends the client's stream. The client may still read.
     pub fn finish_client(&mut self, link: LinkId) {
         self.leave(link, Peer::Finished);
     }
 
-    /// The client closes its socket.
+    /// Closes the client's socket.
     pub fn close_client(&mut self, link: LinkId) {
         self.leave(link, Peer::Gone);
     }
 
-    /// The connection breaks. What was on its way may be lost, in both directions.
+    /// Resets the connection. Data on its way may be lost, in both directions.
     pub fn reset_client(&mut self, link: LinkId) {
         if self.random.chance(50) {
             self.links[link.0].up.clear();
@@ -299,7 +299,7 @@ impl Network {
         self.tell(link, (true, failed, true));
     }
 
-    /// Whether the server has closed its end.
+    /// Whether the server has closed its socket.
     pub fn is_closed(&self, link: LinkId) -> bool {
         self.links[link.0].closed
     }
@@ -319,7 +319,7 @@ impl Network {
         link.unwrap_or_else(|| panic!("shard {shard} uses descriptor {number}, which is closed"))
     }
 
-    /// Takes a client from the queue; its descriptor is the smallest number that is free.
+    /// Accepts a client from the queue. Its descriptor is the smallest free number.
     pub fn accept(&mut self, shard: usize) -> Option<(Socket, Subnet)> {
         let desk = &mut self.desks[shard];
         let link = desk.backlog.pop_front()?;
@@ -334,7 +334,7 @@ impl Network {
         Some((socket, subnet(link)))
     }
 
-    /// Closes a socket that no shard has taken.
+    /// Closes a socket that no shard has accepted.
     pub fn refuse(&mut self, shard: usize, socket: Socket) {
         self.close(shard, socket);
     }
@@ -345,13 +345,13 @@ impl Network {
         assert_eq!(found.watch, Watch::None, "{link:?} is watched once at a time");
         assert!(found.released.is_none(), "{link:?} is released and can't be watched");
         found.watch = Watch::On(key);
-        // A watch speaks at once of what is there already.
+        // A new watch reports existing events at once.
         let hangup = found.peer != Peer::Open;
         let readable = hangup || !found.up.is_empty();
         self.tell(link, (readable, true, hangup));
     }
 
-    /// The kernel gives a watch up by itself, and what it had not told yet is lost.
+    /// Ends a watch like a kernel that gives it up. Its undelivered events are lost.
     pub fn end_watch(&mut self, link: LinkId) {
         let found = &mut self.links[link.0];
         if let Watch::On(key) = found.watch {
@@ -418,7 +418,7 @@ impl Network {
         if count == 0 { Wrote::Blocked } else { Wrote::Bytes(count) }
     }
 
-    /// Whether the client has taken all that it was sent.
+    /// Whether the client has read everything sent to it.
     pub fn has_sent_all(&self, shard: usize, socket: Socket) -> bool {
         self.links[self.link(shard, socket).0].down.is_empty()
     }
@@ -458,7 +458,7 @@ impl Network {
         assert_eq!(found.watch, Watch::None, "{link:?} is closed under its watch");
         found.closed = true;
         found.socket = None;
-        // Bytes that nobody read turn a close into a reset, which may outrun what was sent.
+        // Unread bytes turn a close into a reset, which may overtake the data sent before.
         let lost = found.released != Some(Release::Graceful) || !found.up.is_empty();
         if lost {
             found.reset = true;
@@ -469,7 +469,7 @@ impl Network {
         self.desks[shard].descriptors[socket.number() as usize] = None;
     }
 
-    /// Takes the news that has arrived.
+    /// Takes the events that have arrived.
     pub fn poll(&mut self, shard: usize, ready: &mut Vec<Ready>) {
         while let Some(news) = self.desks[shard].arrived.pop_front() {
             if news.ready.ended {

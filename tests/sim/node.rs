@@ -1,4 +1,5 @@
-//! The shards of a simulated node, each awake or asleep by the protocol of the real turn loop.
+//! The shards of a simulated node. Each is awake or asleep, with the protocol of the real turn
+//! loop.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,16 +20,16 @@ use super::scene::trace;
 use super::setup::Setup;
 use super::sockets::SimSockets;
 
-/// Few, so that some subnets share one.
+/// A small number, so that some subnets share a row.
 const SUBNET_ROWS: usize = 8;
 
-/// Bytes of what may be said to a client beside: a pong, a close frame, a notice.
+/// Bytes of other messages to a client: a pong, a close frame, a notice.
 const ANSWERS_BYTES: usize = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Awake,
-    /// It has said that it will sleep, and has not looked at its kernel yet.
+    /// It has announced that it will sleep, but has not checked its kernel yet.
     Dozing,
     Asleep,
 }
@@ -38,7 +39,7 @@ pub struct Runner {
     pub counters: Arc<ShardCounters>,
     bell: Bell,
     state: State,
-    /// It gets no processor before this step.
+    /// It does not run before this step.
     pub stalled_until: usize,
 }
 
@@ -47,12 +48,12 @@ pub struct Node {
     pub runners: Vec<Runner>,
     pub subnets: Arc<Subnets>,
     outboxes: OutboxLeases,
-    /// Blocks of memory for outboxes that the node has.
+    /// Number of memory blocks for outboxes of the whole node.
     outbox_blocks: usize,
 }
 
 impl Node {
-    /// The shards, and the control thread that reaches them.
+    /// Creates the shards, and the control thread with its lanes to them.
     pub fn new(setup: &Setup, network: Network) -> (Node, Control) {
         let network = Rc::new(RefCell::new(network));
         let (inboxes, addresses): (Vec<_>, Vec<_>) =
@@ -104,7 +105,7 @@ impl Node {
         (Node { network, runners, subnets, outboxes, outbox_blocks }, control)
     }
 
-    /// Gives a shard the processor, until it has nothing to do or a turn has passed.
+    /// Runs a shard until it has nothing to do or a turn has passed.
     pub fn run(&mut self, index: usize, setup: &Setup) {
         let runner = &mut self.runners[index];
         match runner.state {
@@ -143,7 +144,7 @@ impl Node {
     }
 
     /// # Panics
-    /// If what shards count of their outboxes is wrong, or is not what they have leased.
+    /// If the outbox counts of a shard are wrong, or differ from its lease.
     fn check_leases(&mut self) {
         let mut leased = 0;
         for (index, runner) in self.runners.iter_mut().enumerate() {
@@ -166,7 +167,7 @@ impl Node {
         }
     }
 
-    /// Whether a shard has nothing to do until something happens.
+    /// Whether a shard sleeps and has no work left.
     pub fn is_asleep(&self, index: usize) -> bool {
         let runner = &self.runners[index];
         runner.state == State::Asleep
@@ -177,7 +178,7 @@ impl Node {
     }
 
     /// # Panics
-    /// If a shard sleeps over a batch, and nobody will wake it.
+    /// If a shard sleeps although a batch waits, and no wake is pending.
     pub fn check_wakes(&self) {
         for (index, runner) in self.runners.iter().enumerate() {
             let sleeps = runner.state == State::Asleep && !runner.bell.is_rung();
@@ -192,7 +193,7 @@ impl Node {
 /// # Panics
 /// If a shard uses more memory for its connections than its settings allow.
 fn check_memory(runner: &mut Runner, setup: &Setup) {
-    // A burst, and one answer to what the client asked for itself: JSON at its longest.
+    // A burst, and one answer to a request of the client: JSON of maximum size.
     let answer = (3 * setup.options.history_bytes_max).min(RECOVERY_BYTES_MAX) + ANSWERS_BYTES;
     let most = setup.options.client().outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + answer;
     for cost in runner.shard.outbox_costs() {

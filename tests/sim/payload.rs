@@ -1,10 +1,10 @@
-//! Payloads inside JSON: JSON as it is, text as a string, bytes as a string of base64.
+//! Payloads inside JSON: JSON itself, text as a string, or bytes as base64.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use corecast::channel::DataType;
 
-/// The bytes that were published.
+/// Returns the published bytes.
 pub fn read(data_type: DataType, json: &str) -> Vec<u8> {
     let text = || serde_json::from_str::<String>(json).expect("a string");
     match data_type {
@@ -14,7 +14,7 @@ pub fn read(data_type: DataType, json: &str) -> Vec<u8> {
     }
 }
 
-/// The JSON that means these bytes.
+/// Returns JSON for these bytes.
 pub fn write(data_type: DataType, data: &[u8]) -> String {
     let text = std::str::from_utf8(data);
     match data_type {

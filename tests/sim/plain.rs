@@ -1,4 +1,4 @@
-//! A client of plain WebSocket, with and without the envelope.
+//! A client with plain WebSocket, with or without the envelope.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,20 @@ pub struct Plain {
     pub envelope: bool,
     pub channels: Vec<usize>,
     pub publish: Option<usize>,
-    /// Publications that are asked for where there is no position.
+    /// Requested number of latest publications in channels without a position.
     pub last: usize,
-    /// Where it asked to go on, in channels of which nothing has come yet.
+    /// Requested positions, in channels that have not received anything yet.
     pub since: BTreeMap<usize, Place>,
-    /// Where the server said that each channel begins.
+    /// The position at which each channel begins, as the server announced it.
     begins: BTreeMap<usize, Place>,
-    /// Attempts to publish that had been made when the connection was open.
+    /// Number of publish attempts at the time when the connection was opened.
     opened: usize,
-    /// What has come of each channel since the connection was opened.
+    /// Received publications of each channel since the connection was opened.
     pub follows: BTreeMap<usize, Follow>,
-    /// What has come of each channel, in order: judged when places are known.
+    /// Received publications of each channel, in order. They are checked once their places are
+    /// known.
     received: BTreeMap<usize, Vec<usize>>,
-    /// Positions that survive the connection.
+    /// Positions that outlive the connection.
     pub memory: BTreeMap<usize, Place>,
 }
 
@@ -34,7 +35,7 @@ impl Plain {
         Plain { envelope, channels, publish, ..Plain::default() }
     }
 
-    /// The target of the request that opens the connection.
+    /// Returns the target of the request that opens the connection.
     pub fn target(&mut self, scene: &mut Scene<'_>) -> String {
         let setup = scene.setup;
         let name = |channel: &usize| setup.channels[*channel].name.clone();
@@ -65,7 +66,7 @@ impl Plain {
         target
     }
 
-    /// The connection is open.
+    /// Handles the opened connection.
     pub fn open(&mut self, scene: &Scene<'_>) {
         self.opened = scene.truth.count();
         for &channel in &self.channels {
@@ -74,7 +75,7 @@ impl Plain {
         }
     }
 
-    /// The connection is over.
+    /// Handles the end of the connection.
     pub fn end(&mut self, scene: &Scene<'_>) {
         for (channel, numbers) in std::mem::take(&mut self.received) {
             check_places(scene, channel, &numbers);
@@ -90,8 +91,8 @@ impl Plain {
         self.follows.clear();
     }
 
-    /// Whatever is published once the connection is open comes: nothing of it stands before what
-    /// came `first`.
+    /// Checks that all publications after the upgrade were delivered: none of them may have a place
+    /// before `first`, the first received one.
     fn check_begin(&self, scene: &Scene<'_>, channel: usize, first: Place) {
         for number in self.opened..scene.truth.count() {
             let place = scene.truth.place(number).filter(|place| place.epoch == first.epoch);
@@ -105,12 +106,12 @@ impl Plain {
         }
     }
 
-    /// Reads one message.
+    /// Handles one message.
     pub fn on_message(&mut self, scene: &mut Scene<'_>, message: &[u8]) {
         if self.envelope {
             return self.on_envelope(scene, message);
         }
-        // Without an envelope, what has come says itself where it belongs.
+        // Without an envelope, only the payload identifies the channel.
         let text = String::from_utf8_lossy(message);
         let number = text.split('#').nth(1).and_then(|number| number.parse().ok());
         let number: usize = number.unwrap_or_else(|| panic!("nobody published {text:?}"));
@@ -131,7 +132,7 @@ impl Plain {
         if let Some(gap) = envelope.gap {
             scene.notices += 1;
             if !self.begins.contains_key(&channel) {
-                // The server does not know what the client had.
+                // The server does not know the last publication of the client.
                 assert!(self.since.remove(&channel).is_some(), "nothing was asked for");
                 assert_eq!(gap.after, 0, "before its position it knows nothing of a channel");
                 scene.notices -= 1;
@@ -158,7 +159,8 @@ impl Plain {
         }
     }
 
-    /// The first message of a channel, unless a gap came first: where it begins.
+    /// Handles the first message of a channel, which contains its beginning, unless a gap precedes
+    /// it.
     fn begin(&mut self, scene: &Scene<'_>, channel: usize, place: Place) {
         if let Some(since) = self.since.remove(&channel) {
             assert_eq!(place, since, "a recovery begins where the client is");
@@ -179,7 +181,7 @@ impl Plain {
     }
 }
 
-/// A client that is closed at every gap has no holes, as far as places are known.
+/// Checks for holes where places are known. A client that is closed at every gap must have none.
 fn check_places(scene: &Scene<'_>, channel: usize, numbers: &[usize]) {
     if scene.setup.channels[channel].skips() {
         return;
@@ -192,7 +194,8 @@ fn check_places(scene: &Scene<'_>, channel: usize, numbers: &[usize]) {
             continue;
         };
         if let Some((before, last)) = last.filter(|(_, last)| last.epoch == place.epoch) {
-            // What has no known place may stand in between, or outside the channel's order.
+            // Publications without a known place may have one in between, or none in the channel's
+            // order.
             let least = last.offset + 1;
             let most = least + between;
             assert!(

@@ -1,6 +1,6 @@
-//! The one source of chance of a schedule: everything in it follows from the seed.
+//! The only source of randomness in a schedule, so that the seed determines everything.
 
-/// Numbers that look random (splitmix64).
+/// A pseudo-random generator (splitmix64).
 pub struct Random(u64);
 
 impl Random {
@@ -16,22 +16,22 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`, which is not 0.
+    /// Returns a number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.number() % bound as u64) as usize
     }
 
-    /// A number from `least` to `most`, both included.
+    /// Returns a number from `least` to `most`, inclusive.
     pub fn between(&mut self, least: usize, most: usize) -> usize {
         least + self.below(most - least + 1)
     }
 
-    /// True in `percent` of a hundred cases.
+    /// Returns true with a probability of `percent` %.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// True in `permille` of a thousand cases.
+    /// Returns true with a probability of `permille` ‰.
     pub fn rarely(&mut self, permille: usize) -> bool {
         self.below(1000) < permille
     }

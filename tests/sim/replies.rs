@@ -1,4 +1,4 @@
-//! The JSON that Centrifugo's clients are sent. Whatever is not listed here is an error.
+//! The JSON messages to Centrifugo clients. Any other field or message is an error.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -109,7 +109,7 @@ pub struct Unsubscribe<'a> {
     pub reason: &'a str,
 }
 
-/// What the envelope of plain WebSocket holds.
+/// The envelope of plain WebSocket.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Envelope<'a> {

@@ -1,4 +1,4 @@
-//! What clients and control act in.
+//! The environment in which clients and control act.
 
 use std::sync::LazyLock;
 
@@ -10,12 +10,12 @@ pub struct Scene<'a> {
     pub network: &'a mut Network,
     pub truth: &'a mut Truth,
     pub setup: &'a Setup,
-    /// Notices that something was missed.
+    /// Number of notices about missed publications.
     pub notices: usize,
 }
 
 impl Scene<'_> {
-    /// Notes an attempt to publish; answers its number.
+    /// Records a publish attempt. Returns its number.
     pub fn invoke(&mut self, channel: usize, publisher: Publisher) -> usize {
         self.truth.invoke((self.setup, &mut self.network.random), channel, publisher)
     }
@@ -25,7 +25,7 @@ impl Scene<'_> {
     }
 }
 
-/// Says what happens, if the variable `CORECAST_SIM_TRACE` is set: for the replay of a seed.
+/// Prints an event if the variable `CORECAST_SIM_TRACE` is set, to examine the replay of a seed.
 pub fn trace(text: impl FnOnce() -> String) {
     static IS_ON: LazyLock<bool> =
         LazyLock::new(|| std::env::var_os("CORECAST_SIM_TRACE").is_some());

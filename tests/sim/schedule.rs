@@ -1,4 +1,4 @@
-//! Random schedules: everything in them follows from a seed.
+//! Random schedules, which are determined by a seed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::setup::Setup;
 use super::wire;
 use super::world::World;
 
-/// What a schedule has come to.
+/// The result of a schedule.
 pub struct Outcome {
-    /// What the shards have counted.
+    /// The counters of the shards.
     pub counters: Vec<Arc<ShardCounters>>,
-    /// Differs between schedules that differ anywhere.
+    /// A hash that differs between different schedules.
     pub digest: u64,
 }
 
 /// Plays one schedule to its end.
 ///
 /// # Panics
-/// On a broken promise.
+/// If the server breaks a promise.
 pub fn play(seed: u64) -> Outcome {
     let mut world = begin(seed);
     let steps = world.with_network(|network| network.random.between(100, 700));
@@ -39,10 +39,10 @@ pub fn play(seed: u64) -> Outcome {
     Outcome { counters, digest: world.with_network(|network| network.random.number()) }
 }
 
-/// Plays a client that asks for far more than it reads, in one message.
+/// Plays a client that requests far more than it reads, in one message.
 ///
 /// # Panics
-/// On a broken promise.
+/// If the server breaks a promise.
 #[allow(dead_code, reason = "for the test that shows that a fault is noticed")]
 pub fn play_greedy(seed: u64) {
     const QUESTIONS: usize = 200;
@@ -113,7 +113,7 @@ fn add_client(world: &mut World, calm: bool) {
     });
 }
 
-/// A client of some protocol that wants some channels.
+/// Returns a client with a random protocol and random channels.
 fn speech(world: &mut World) -> Speech {
     let channels = &world.setup.channels;
     let open = |channel: &usize| channels[*channel].namespace.allow_subscribe_for_anonymous;

@@ -1,4 +1,4 @@
-//! What one schedule is made of: how many shards, which channels, which limits.
+//! The parameters of one schedule: shards, channels and limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use corecast::shard::{Options, Pools};
 
 use super::random::Random;
 
-/// A channel, known to clients, control and checker by its number.
+/// A channel. Clients, control and checker identify it by its number.
 pub struct Channel {
     pub name: String,
     pub namespace: Namespace,
@@ -35,18 +35,18 @@ pub struct Setup {
     pub home_map: HomeMap,
     pub options: Options,
     pub channels: Vec<Channel>,
-    /// Batches that an inbox holds.
+    /// Maximum number of batches in an inbox.
     pub inbox_batches: usize,
-    /// Bytes of publications that a lane keeps when an inbox is full.
+    /// Maximum bytes of publications that a lane keeps while an inbox is full.
     pub spill_bytes: usize,
-    /// Memory for all outboxes.
+    /// Memory for all outboxes in bytes.
     pub outboxes_bytes: usize,
-    /// Channels that may have subscribers at once.
+    /// Maximum number of channels with subscribers.
     pub channels_max: usize,
 }
 
 impl Setup {
-    /// Generous limits, one channel of each namespace at home on shard 0.
+    /// Creates generous limits, and one channel of each namespace, at home on shard 0.
     pub fn generous(shards: usize) -> Setup {
         let namespaces = namespaces(100, Duration::from_secs(300));
         let home_map = HomeMap::new(&NodeSecret::new([1; 16]), shards);
@@ -64,7 +64,7 @@ impl Setup {
         setup
     }
 
-    /// Anything, from generous to hardly bearable.
+    /// Creates random limits, from generous to very tight.
     pub fn random(random: &mut Random) -> Setup {
         let shards = random.between(2, 4);
         let size = random.pick(&[2, 5, 20, 100]);
@@ -95,18 +95,18 @@ impl Setup {
         setup
     }
 
-    /// Whether there may be more channels than may be in use, or be created.
+    /// Whether the channels may exceed the limits of channels in use or of new channels.
     pub fn lacks_channels(&self) -> bool {
         self.channels_max < self.channels.len()
             || self.options.client().channels_created_per_second_max < 10_000
     }
 
-    /// The settings, to be changed.
+    /// Returns the settings for changes.
     pub fn settings(&mut self) -> &mut Settings {
         Arc::make_mut(&mut self.options.settings)
     }
 
-    /// Whether the last `count` publications of a channel can be recovered for sure.
+    /// Whether the last `count` publications of a channel can always be recovered.
     pub fn keeps(&self, channel: usize, count: usize) -> bool {
         let namespace = &self.channels[channel].namespace;
         count <= namespace.history_size
@@ -114,7 +114,7 @@ impl Setup {
             && self.options.history_bytes_max >= 1 << 20
     }
 
-    /// What the node's shards share.
+    /// Returns the pools that the node's shards share.
     pub fn pools(&self) -> Pools {
         Pools {
             channels: Pool::new(self.channels_max, self.shards, 256),
@@ -123,8 +123,8 @@ impl Setup {
         }
     }
 
-    /// Adds a channel whose home is `home`. The end of the name is chosen for
-    /// that, and neither its length nor its place in an order depends on it.
+    /// Adds a channel whose home is `home`. Only the end of its name is chosen for this, so that
+    /// neither its length nor its sort order depends on it.
     pub fn add_channel(&mut self, namespace: &Namespace, home: usize) {
         let number = self.channels.len();
         let prefix = match namespace.name.as_str() {
@@ -138,13 +138,13 @@ impl Setup {
         self.channels.push(Channel { name, namespace: namespace.clone() });
     }
 
-    /// The channel called `name`.
+    /// Returns the channel called `name`.
     pub fn find(&self, name: &str) -> usize {
         let found = self.channels.iter().position(|channel| channel.name == name);
         found.unwrap_or_else(|| panic!("nobody asked for a channel {name:?}"))
     }
 
-    /// The first channel of a namespace.
+    /// Returns the first channel of a namespace.
     pub fn channel_of(&self, namespace: &str) -> usize {
         let found = self.channels.iter().position(|one| one.namespace.name == namespace);
         found.expect("the namespace has a channel")
@@ -167,7 +167,7 @@ fn open(name: &str) -> Namespace {
     }
 }
 
-/// One namespace of each kind that clients can tell apart.
+/// Returns one namespace of each kind that clients can distinguish.
 fn namespaces(history_size: usize, history_ttl: Duration) -> Vec<Namespace> {
     let kept = |name| Namespace { history_size, history_ttl, ..open(name) };
     vec![

@@ -1,4 +1,4 @@
-//! One shard's view of the simulated network: what a ring or an epoll is in the server.
+//! One shard's view of the simulated network. In the server this is a ring or epoll.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ impl SimSockets {
         SimSockets { shard, network }
     }
 
-    /// Whether the thread may sleep: not if there is news already.
+    /// Whether the thread may sleep, which requires that no event is pending.
     pub fn prepare_sleep(&self) -> bool {
         !self.network.borrow().has_news(self.shard)
     }

@@ -1,5 +1,5 @@
-//! What was published, what became of it, and what everybody was told: the record against which
-//! every observation is checked at once, and all of them together at the end.
+//! The record of publications, their results, and all observations. Each observation is checked at
+//! once, and all of them together at the end.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,17 +8,17 @@ use corecast::channel::DataType;
 use super::random::Random;
 use super::setup::Setup;
 
-/// Who publishes: a client's connections each have an order of their own.
+/// A publisher. Each connection of a client has its own order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Publisher {
     pub client: usize,
     pub connection: usize,
 }
 
-/// The publisher that is no client.
+/// The publisher that is not a client.
 pub const CONTROL: Publisher = Publisher { client: usize::MAX, connection: 0 };
 
-/// Where a publication stands in its channel.
+/// The place of a publication in its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     pub epoch: u64,
@@ -26,7 +26,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// From the texts that clients see.
+    /// Parses the texts that clients receive.
     pub fn read(epoch: &str, offset: u64) -> Place {
         let epoch = u64::from_str_radix(epoch, 16);
         Place { epoch: epoch.expect("an epoch is a hexadecimal number"), offset }
@@ -50,20 +50,20 @@ pub struct Attempt {
 
 #[derive(Default)]
 pub struct Truth {
-    /// Counts everything that happens, for "before" and "after".
+    /// Counts all events, to define "before" and "after".
     step: usize,
     attempts: Vec<Attempt>,
     places: HashMap<(usize, Place), usize>,
-    /// What the first answer to a key was.
+    /// The first answer for each key.
     keys: HashMap<(usize, usize), Option<Place>>,
-    /// Close codes that control gave, and the client that each was for; none means everybody.
+    /// Close codes that control sent, with the client that each was for; `None` means all clients.
     pub kicks: Vec<(u16, Option<String>)>,
-    /// Control has ended subscriptions of these channels; none means all.
+    /// Channels whose subscriptions control has ended; `None` means all channels.
     pub unsubscribed: Vec<Option<usize>>,
     /// Channels whose history the application has removed.
     pub removed: BTreeSet<usize>,
     pub draining: bool,
-    /// Bytes that make payloads longer; by chance if absent.
+    /// Additional bytes in payloads; random if absent.
     pub padding: Option<usize>,
 }
 
@@ -73,7 +73,7 @@ impl Truth {
         self.step
     }
 
-    /// Notes an attempt; answers its number, and the payload to publish.
+    /// Records an attempt. Returns its number and the payload to publish.
     pub fn invoke(
         &mut self,
         (setup, random): (&Setup, &mut Random),
@@ -109,7 +109,7 @@ impl Truth {
         &mut self.attempts[number]
     }
 
-    /// How many attempts have been acknowledged.
+    /// Returns the number of acknowledged attempts.
     #[allow(dead_code, reason = "directed tests use it")]
     pub fn acked_count(&self) -> usize {
         self.attempts.iter().filter(|attempt| attempt.acked.is_some()).count()
@@ -119,7 +119,7 @@ impl Truth {
         self.attempts.len()
     }
 
-    /// The publisher has an answer. Control is told the position, if there is one.
+    /// Records the answer to the publisher. Control receives the position, if there is one.
     pub fn acked(&mut self, number: usize, position: Option<Place>) {
         let now = self.now();
         let attempt = &mut self.attempts[number];
@@ -138,12 +138,12 @@ impl Truth {
         }
     }
 
-    /// The attempt was refused: nobody may ever see it.
+    /// Records a refusal. No client may receive this publication.
     pub fn failed(&mut self, number: usize) {
         self.attempts[number].failed = true;
     }
 
-    /// Somebody was given a publication; answers its number.
+    /// Records a received publication. Returns its number.
     pub fn received(&mut self, channel: usize, data: &[u8], place: Option<Place>) -> usize {
         let text = String::from_utf8_lossy(data);
         let number = text.split('#').nth(1).and_then(|number| number.parse::<usize>().ok());
@@ -158,7 +158,7 @@ impl Truth {
         number
     }
 
-    /// One place holds one publication, and one publication has one place.
+    /// Checks that a place has one publication, and a publication one place.
     fn settle(&mut self, number: usize, place: Place) {
         let attempt = &mut self.attempts[number];
         let before = *attempt.place.get_or_insert(place);
@@ -168,7 +168,7 @@ impl Truth {
         assert_eq!(there, number, "{place:?} of channel {channel} holds two publications");
     }
 
-    /// The place of a publication, as far as anybody has been told.
+    /// Returns the place of a publication, if any observation contained it.
     pub fn place(&self, number: usize) -> Option<Place> {
         self.attempts[number].place
     }
@@ -181,9 +181,9 @@ impl Truth {
         self.attempts[number].publisher
     }
 
-    /// A channel's history as it is in the end, from `first` on up to `top`, has been read: what
-    /// was acknowledged must be in it, unless it is older than `first`, or the channel itself may
-    /// have been forgotten for want of room.
+    /// Checks the final history of a channel, from `first` up to `top`. Every acknowledged
+    /// publication must be in it, unless it is older than `first`, or the channel may have been
+    /// evicted for lack of memory.
     pub fn final_history(&self, channel: usize, (first, top): (u64, Place), forgets: bool) {
         for (number, attempt) in self.attempts.iter().enumerate() {
             if attempt.channel != channel || attempt.skip_history || attempt.acked.is_none() {
@@ -202,10 +202,10 @@ impl Truth {
         }
     }
 
-    /// What can only be judged when everything is over.
+    /// Checks that are only possible at the end.
     ///
     /// # Panics
-    /// On a broken promise.
+    /// If the server broke a promise.
     pub fn finish(&self) {
         let mut keyed: HashMap<(usize, usize), usize> = HashMap::new();
         for (number, attempt) in self.attempts.iter().enumerate() {
@@ -222,7 +222,7 @@ impl Truth {
         self.check_order();
     }
 
-    /// What was acknowledged before something else was begun stands before it.
+    /// Checks that a publication acknowledged before another one began has an earlier place.
     fn check_order(&self) {
         type Stream = Vec<(usize, usize, Place)>;
         let mut streams: HashMap<(usize, usize), Stream> = HashMap::new();

@@ -1,4 +1,4 @@
-//! An upgrade whose subscription is held up: the home shard's inbox is full when it is asked.
+//! An upgrade whose subscription is delayed, because the home shard's inbox is full.
 
 use super::client::Speech;
 use super::plain::Plain;
@@ -6,10 +6,10 @@ use super::random::Random;
 use super::setup::Setup;
 use super::world::World;
 
-/// Plays it; the seed chooses whether messages are wrapped, and how they are cut.
+/// Plays the scenario. The seed determines whether messages are wrapped, and how they are cut.
 ///
 /// # Panics
-/// If a publication that was made when the client saw the upgrade does not come.
+/// If the client misses a publication that was made after the upgrade.
 pub fn play(seed: u64) {
     let mut setup = Setup::generous(2);
     setup.inbox_batches = 1;
@@ -31,7 +31,7 @@ pub fn play(seed: u64) {
     }
     world.act(client);
     let opened = world.clients[client].is_open();
-    // The home shard has room again, and the application is the first to use it.
+    // The home shard has room again, and the application uses it first.
     world.node.run(0, &world.setup);
     let number = publish(&mut world);
     world.settle();

@@ -1,4 +1,4 @@
-//! Whether a client that behaved may be closed with a code.
+//! Decides whether a client that behaved may be closed with a code.
 
 use super::client::{Client, Speech};
 use super::scene::Scene;
@@ -12,7 +12,7 @@ pub fn may_close(client: &Client, scene: &Scene<'_>, code: u16) -> bool {
         *kick == code && (meant.is_none() || meant.as_deref() == me)
     });
     match (code, &client.speech) {
-        // Memory for input is short, the outbox is full, pings were not answered in time.
+        // Memory for input is short, the outbox is full, or pings were not answered in time.
         (1013 | 3008 | 3012, _) => true,
         (3001, _) => scene.truth.draining,
         (3502, Speech::Centrifugo(centrifugo)) => centrifugo.client.is_none(),

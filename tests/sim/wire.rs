@@ -1,5 +1,5 @@
-//! WebSocket as the simulated clients speak it, written apart from the server's own codec so that
-//! an error in one is not made again in the other.
+//! WebSocket for simulated clients. It does not use the server's codec, so that an error in that
+//! codec can't hide itself.
 
 use super::random::Random;
 
@@ -9,7 +9,7 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// The request that opens a connection.
+/// Returns the request that opens a connection.
 pub fn request_head(target: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -18,7 +18,7 @@ pub fn request_head(target: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Appends one masked frame. RFC 6455 §5.2.
+/// Returns one masked frame. RFC 6455 §5.2.
 pub fn write_frame(opcode: u8, fin: bool, payload: &[u8], random: &mut Random) -> Vec<u8> {
     let mut out = vec![opcode | if fin { 0x80 } else { 0 }];
     match payload.len() {
@@ -38,7 +38,7 @@ pub fn write_frame(opcode: u8, fin: bool, payload: &[u8], random: &mut Random) -
     out
 }
 
-/// A message in one frame, or cut into several; answers how many pings stand between them.
+/// Returns a message in one frame or several, and the number of pings between them.
 pub fn write_message(opcode: u8, payload: &[u8], random: &mut Random) -> (Vec<u8>, usize) {
     if payload.len() < 2 || !random.chance(20) {
         return (write_frame(opcode, true, payload, random), 0);
@@ -53,7 +53,7 @@ pub fn write_message(opcode: u8, payload: &[u8], random: &mut Random) -> (Vec<u8
     (out, pings)
 }
 
-/// What the server has sent.
+/// An item sent by the server.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
     /// An HTTP status.
@@ -62,7 +62,7 @@ pub enum Item {
     Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
-    /// A close frame's code, 0 if it has none, and its text.
+    /// The code of a close frame, or 0 if it has none, and its text.
     Close(u16, String),
 }
 
@@ -75,12 +75,12 @@ impl std::fmt::Display for Item {
     }
 }
 
-/// The server's bytes, on their way to becoming items.
+/// Bytes from the server that are parsed into items.
 #[derive(Default)]
 pub struct Incoming {
     bytes: Vec<u8>,
     upgraded: bool,
-    /// An HTTP answer ends the connection; its body is one line for a person.
+    /// An HTTP response ends the connection. Its body is one line of text.
     refused: bool,
     closed: bool,
 }
@@ -90,15 +90,15 @@ impl Incoming {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Whether the bytes end between two items.
+    /// Whether the input ends between two items.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The next item, if it is complete.
+    /// Returns the next item, if it is complete.
     ///
     /// # Panics
-    /// On what no server may send.
+    /// If the server sent something invalid.
     pub fn next_item(&mut self) -> Option<Item> {
         if self.refused {
             self.bytes.clear();

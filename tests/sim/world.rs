@@ -1,4 +1,4 @@
-//! One schedule: a node, its clients and its application, moved in an order that chance decides.
+//! One schedule: a node, its clients and its application, which act in random order.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ pub struct World {
     pub control: Control,
     pub clients: Vec<Client>,
     pub truth: Truth,
-    /// Notices that something was missed.
+    /// Number of notices about missed publications.
     pub notices: usize,
     step: usize,
-    /// Public ids of clients, past and present.
+    /// Public ids of past and present clients.
     ids: Vec<String>,
 }
 
@@ -42,14 +42,14 @@ impl World {
         }
     }
 
-    /// Adds a client; answers its number.
+    /// Adds a client. Returns its number.
     pub fn add(&mut self, speech: Speech) -> usize {
         let number = self.clients.len();
         self.clients.push(Client::new(number, speech));
         number
     }
 
-    /// Lets somebody act upon the world: a client, or control.
+    /// Runs a function on the scene, the clients and control.
     pub fn with<T>(
         &mut self,
         act: impl FnOnce(&mut Scene<'_>, &mut Vec<Client>, &mut Control) -> T,
@@ -78,7 +78,7 @@ impl World {
         self.with_network(|network| network.advance(by));
     }
 
-    /// One step of a wild schedule.
+    /// Plays one step of a random schedule.
     pub fn step(&mut self) {
         self.step += 1;
         let chance = self.with_network(|network| network.random.below(100));
@@ -141,7 +141,7 @@ impl World {
         });
     }
 
-    /// A moment of a client.
+    /// Lets a client act once.
     pub fn act(&mut self, number: usize) {
         self.with_client(number, |client, scene| client.act(scene));
         if let Speech::Centrifugo(centrifugo) = &self.clients[number].speech
@@ -152,13 +152,13 @@ impl World {
         }
     }
 
-    /// What must hold at every moment.
+    /// Checks invariants that hold at every moment.
     pub fn check(&self) {
         self.node.check_wakes();
         assert!(!self.control.is_lost(), "control sleeps, and an answer waits for it");
     }
 
-    /// A round in which everybody gets a turn, and all news arrives.
+    /// Plays a round in which everything has a turn, and all events arrive.
     pub fn round(&mut self, by: Duration) {
         self.advance(by);
         for number in 0..self.clients.len() {
@@ -173,10 +173,10 @@ impl World {
         self.check();
     }
 
-    /// Rounds until `done`.
+    /// Plays rounds until `done` returns true.
     ///
     /// # Panics
-    /// If that does not come to pass in a minute.
+    /// If that takes more than a minute.
     pub fn until(&mut self, what: &str, done: impl Fn(&mut World) -> bool) {
         const ROUND: Duration = Duration::from_millis(30);
         for _ in 0..2000 {
@@ -188,7 +188,7 @@ impl World {
         panic!("after a minute it is still not so that {what}: {}", self.describe());
     }
 
-    /// Rounds for some time.
+    /// Plays rounds for some time.
     pub fn pass(&mut self, time: Duration) {
         const ROUND: Duration = Duration::from_millis(50);
         for _ in 0..time.as_millis().div_ceil(ROUND.as_millis()) {
@@ -196,7 +196,7 @@ impl World {
         }
     }
 
-    /// Ends all faults: from now on everybody does what is right.
+    /// Ends all faults. From now on, all clients behave.
     pub fn calm(&mut self) {
         self.with_network(Network::calm);
         for runner in &mut self.node.runners {
@@ -204,7 +204,8 @@ impl World {
         }
         self.with(|scene, clients, _| {
             for client in clients {
-                // It has said, or left unanswered, what can't be mended.
+                // The client has broken the protocol or left pings unanswered, which can't be
+                // undone.
                 if client.tainted || !client.habits.pongs {
                     client.reset(scene);
                 }
@@ -213,7 +214,7 @@ impl World {
         });
     }
 
-    /// Whether nobody waits for anything.
+    /// Whether no client and no request waits for anything.
     pub fn is_settled(&mut self) -> bool {
         let clients = self.clients.iter().all(|client| {
             let connected = client.is_open() && !client.leaving && !client.tainted;
@@ -229,7 +230,7 @@ impl World {
         clients && self.served() == self.clients.len() && self.is_silent()
     }
 
-    /// Connections that shards serve, those that they are closing not among them.
+    /// Returns the number of connections that the shards serve, except those being closed.
     fn served(&self) -> usize {
         let served = |counters: &ShardCounters| -> u64 {
             counters.connections.iter().map(|connections| connections.value()).sum()
@@ -237,8 +238,8 @@ impl World {
         self.node.runners.iter().map(|runner| served(&runner.counters) as usize).sum()
     }
 
-    /// Whether nothing is on its way, all shards sleep, and none of them has something left for its
-    /// next tick.
+    /// Whether nothing is on its way, all shards sleep, and none of them has work for its next
+    /// tick.
     pub fn is_silent(&self) -> bool {
         let network = self.node.network.borrow();
         let closed = |link: &LinkId| network.is_closed(*link);

@@ -1,16 +1,17 @@
-//! What chance brings about: a simulation that no longer meets a fault would pass as well.
+//! Counts the events in random schedules, because a simulation that no longer causes a fault would
+//! still pass.
 
 use corecast::metrics::{Counter, ShardCounters};
 use corecast::reason::CloseReason;
 
 use crate::sim::schedule::{Outcome, play};
 
-/// Schedules in which everything that may happen does.
+/// Number of schedules, in which every possible event must occur.
 const SCHEDULES: u64 = 800;
 
-/// What no schedule brings about: clients that behave stay far below the limits of rates and
-/// channels, nothing panics, whoever publishes is allowed to, and so few clients do not use up the
-/// memory for outboxes (`slow_clients` does).
+/// Reasons that occur in no schedule. Clients that behave stay far below the limits of rates and
+/// channels, nothing panics, and every publisher has permission. So few clients do not use up the
+/// memory for outboxes (`slow_clients` does that).
 const ABSENT: [CloseReason; 5] = [
     CloseReason::InternalError,
     CloseReason::TooManyRequests,
@@ -30,7 +31,7 @@ fn schedules_bring_about_everything_that_may_happen() {
         let counters = outcomes.iter().flat_map(|outcome| &outcome.counters);
         let count: u64 = counters.map(|counters| counters.closes[reason as usize].value()).sum();
         println!("{reason:?}: {count}");
-        // Refused and cut-off requests are counted apart.
+        // Refused and timed-out requests have separate counters.
         let apart = matches!(reason, CloseReason::HandshakeTimeout);
         assert!(count > 0 || apart, "{reason:?} never happens");
     }

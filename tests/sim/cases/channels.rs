@@ -1,15 +1,15 @@
-//! Channels that are left by everybody, and channels of which there are too many.
+//! Channels without remaining subscribers, and more channels than the limit.
 
 use std::time::Duration;
 
 use super::{Random, SEED, Setup, World, centrifugo};
 use crate::sim::centrifugo::Wishes;
 
-/// A client sees a channel that nobody has published to, leaves as the last, and comes back after
-/// `missed` publications. Answers where it stands then, and how many recoveries failed.
+/// A client subscribes to a channel without publications, leaves it as the last subscriber, and
+/// returns after `missed` publications. Returns its offset and the number of failed recoveries.
 fn come_back_to_the_beginning(missed: usize) -> (Option<u64>, u64) {
     let mut setup = Setup::generous(2);
-    // With its home on another shard than the client's.
+    // The channel's home is on another shard than the client.
     let namespace = setup.channels[setup.channel_of("asked")].namespace.clone();
     setup.add_channel(&namespace, 1);
     let channel = setup.channels.len() - 1;

@@ -1,4 +1,4 @@
-//! A node that stops closes its connections one after another, and takes no new ones.
+//! A node that stops closes its connections one after another, and accepts no new ones.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ fn closes_are_spread_over_the_time_of_the_drain() {
     assert!(world.node.runners.iter().all(|runner| runner.shard.is_draining()));
 }
 
-/// Seconds after which each of two clients is given up that do not answer their close. Both are
-/// closed in a drain of so many seconds, which ends one second after the last close.
+/// Returns the seconds after which the server gives up two clients that don't answer its close
+/// frame. The drain takes `seconds`, and ends one second after the last close.
 fn given_up(seconds: u64) -> [f64; 2] {
     let mut world = world(1);
     let clients = [(); 2].map(|()| world.add_to(0, centrifugo(&[])));
@@ -82,7 +82,7 @@ fn a_request_that_comes_while_the_node_drains_is_refused() {
     let late = world.add_to(0, centrifugo(&[]));
     world.clients[late].habits.connects = false;
     world.until("the first is served", |world| world.clients[early].is_open());
-    // The second has been accepted, and has not sent all of its request.
+    // The second client has been accepted, but has not sent all of its request.
     world.with_client(late, |client, scene| {
         client.habits.connects = true;
         client.act(scene);

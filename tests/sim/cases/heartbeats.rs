@@ -1,11 +1,11 @@
-//! The living are left alone, the dead are found in time.
+//! Live clients stay connected, and dead ones are detected in time.
 
 use std::time::Duration;
 
 use super::{World, centrifugo, plain, world};
 use crate::sim::truth::Publisher;
 
-/// How long it may take to find a peer dead: a round over all deadlines takes a second.
+/// Maximum time to detect a dead peer. A round over all deadlines takes one second.
 fn patience(world: &World) -> Duration {
     let options = &world.setup.options;
     options.client().ping_interval + options.client().pong_timeout + Duration::from_secs(1)
@@ -124,7 +124,7 @@ fn who_is_not_read_is_not_dead_but_learns_in_time_that_the_server_has_failed() {
     world.serve();
     world.clients[client].habits.connects = false;
     publish(&mut world, client, channel);
-    // The shard that would answer gets no processor, and the client answers every ping.
+    // The shard that would answer does not run. The client answers every ping.
     let alone = |world: &mut World, time: Duration| {
         for _ in 0..time.as_millis() / 100 {
             world.advance(Duration::from_millis(100));
@@ -135,7 +135,7 @@ fn who_is_not_read_is_not_dead_but_learns_in_time_that_the_server_has_failed() {
     };
     alone(&mut world, Duration::from_secs(50));
     assert!(world.clients[client].is_open(), "{:?}", world.last_end(client));
-    world.clients[client].tainted = true; // So that it may be told anything.
+    world.clients[client].tainted = true; // Tainted, so that any close code is accepted.
     alone(&mut world, Duration::from_secs(30));
     assert_eq!(world.last_end(client), Some(3004));
 }

@@ -1,4 +1,4 @@
-//! What clients send is bounded: in size, in number, and in what it holds of the shard's memory.
+//! Limits of client input: its size, its rate, and the memory it holds in the shard.
 
 use super::{centrifugo, world};
 use crate::sim::wire;
@@ -11,7 +11,7 @@ fn memory_for_input_is_taken_back_from_who_has_held_it_longest() {
     let clients = [(); 3].map(|()| world.add_to(0, centrifugo(&[])));
     world.serve();
     for client in clients {
-        // 8000 bytes announced, half of them sent.
+        // A message of 8000 bytes, of which half is sent.
         world.send_raw(client, b"\x81\xfe\x1f\x40\0\0\0\0");
         world.send_raw(client, &[b' '; 4000]);
         world.until("half a message is there", |world| {

@@ -1,4 +1,5 @@
-//! What a client sent before it ended its stream is carried out, and answered if it still reads.
+//! Requests sent before the end of a client's stream are carried out, and answered if the client
+//! still reads.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use corecast::limits::CLOSE_TIMEOUT;
 
 const PUBLICATIONS: usize = 100;
 
-/// A client that has sent all its publications, of which the server has read nothing yet. Their
-/// home is another shard, so each has to wait for its answer.
+/// Returns a client that has sent all its publications, none of which the server has read yet.
+/// Their home is another shard, so each waits for its answer.
 fn speaks() -> (World, usize) {
     let mut world = world(2);
     let channel = world.setup.channel_of("");
@@ -61,7 +62,7 @@ fn who_has_ended_its_stream_is_not_waited_for_longer_than_a_close_may_take() {
     let (mut world, client) = speaks();
     world.with_client(client, |client, scene| client.end(scene));
     for _ in 0..80 {
-        // The other shard, which answers, gets no processor.
+        // The other shard, which answers, does not run.
         world.advance(Duration::from_millis(100));
         world.with_network(|network| network.deliver(1));
         (0..2).for_each(|_| world.node.run(1, &world.setup));

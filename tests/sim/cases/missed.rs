@@ -1,4 +1,5 @@
-//! What subscribers of the envelope miss in mid-stream: they are given it, or told the truth.
+//! Subscribers of the envelope that miss publications in mid-stream receive them later, or are told
+//! of the gap.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::sim::control::Asked;
 use crate::sim::missed::{begin, publish_unheard};
 use crate::sim::world::World;
 
-/// The second shard hears of the gap and asks for what is missing; the first one does not answer.
+/// The second shard notices the gap and requests the missing publications. The first shard does not
+/// answer yet.
 fn ask(world: &mut World) {
     for _ in 0..3 {
         world.with_network(|network| network.deliver(1));
@@ -63,7 +65,8 @@ fn a_client_that_ends_while_it_is_asked_for_it_is_gone_for_good() {
         if seed.is_multiple_of(2) {
             world.with_client(client, |client, scene| client.reset(scene));
         } else {
-            // Its channel is taken away, for which the envelope has no word but the end.
+            // The server ends its subscription. The envelope has no message for that, so the
+            // connection is closed.
             world.truth.unsubscribed.push(Some(channel));
             let name = ChannelName::new(&world.setup.channels[channel].name);
             let target = Target { user: "".into(), connection: None };
@@ -102,7 +105,7 @@ fn a_turn_tells_so_many_of_a_gap_and_no_more() {
         |world: &World| world.node.runners[1].counters.subscriptions.value() as usize;
     let (mut most, mut turns) = (0, 0);
     while subscriptions(&world) > 0 {
-        // The first shard has room for the notice now, and a tick tells it.
+        // The first shard has room for the notice now, and sends it in its next tick.
         world.advance(Duration::from_millis(100));
         world.node.run(0, &world.setup);
         let before = subscriptions(&world);

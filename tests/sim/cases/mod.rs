@@ -1,4 +1,4 @@
-//! Scenarios that chance seldom makes, one file for each behaviour.
+//! Scenarios that random schedules rarely contain, one file for each behaviour.
 
 mod census;
 mod channels;
@@ -24,7 +24,7 @@ use crate::sim::world::World;
 
 const SEED: u64 = 7;
 
-/// A node with generous limits, in fair weather.
+/// A node with generous limits and without network faults.
 fn world(shards: usize) -> World {
     World::new(Setup::generous(shards), Random::new(SEED))
 }
@@ -38,7 +38,7 @@ fn plain(envelope: bool, channels: &[usize]) -> Speech {
 }
 
 impl World {
-    /// Adds a client of a certain shard; answers its number.
+    /// Adds a client of a certain shard. Returns its number.
     fn add_to(&mut self, shard: usize, speech: Speech) -> usize {
         let number = self.add(speech);
         self.clients[number].shard = Some(shard);
@@ -46,12 +46,12 @@ impl World {
         number
     }
 
-    /// Waits until everybody is served.
+    /// Waits until all clients are served.
     fn serve(&mut self) {
         self.until("everybody is served", World::is_settled);
     }
 
-    /// Publishes `count` times, a few in each round; answers the last one's number.
+    /// Publishes `count` times, a few in each round. Returns the number of the last publication.
     fn publish_many(&mut self, channel: usize, count: usize) -> usize {
         const AT_ONCE: usize = 10;
         let mut last = 0;
@@ -64,12 +64,12 @@ impl World {
         last
     }
 
-    /// The close code or status that a client got last.
+    /// Returns the last close code or status that a client received.
     fn last_end(&self, number: usize) -> Option<u16> {
         self.clients[number].ends.last().copied()
     }
 
-    /// Lets a client send bytes as they are.
+    /// Lets a client send raw bytes.
     fn send_raw(&mut self, number: usize, bytes: &[u8]) {
         let client = &mut self.clients[number];
         client.tainted = true;
@@ -77,7 +77,7 @@ impl World {
         client.outgoing.extend(bytes);
     }
 
-    /// Waits until a client is gone; answers how it was told so.
+    /// Waits until a client is disconnected. Returns the close code or status it received.
     fn wait_end(&mut self, number: usize) -> Option<u16> {
         self.clients[number].habits.connects = false;
         self.until("the client is gone", |world| world.clients[number].link.is_none());

@@ -1,4 +1,4 @@
-//! Requests of one client are carried out and answered one after another.
+//! Requests of one client are carried out and answered in order.
 
 use super::{centrifugo, plain, world};
 use crate::sim::truth::Publisher;
@@ -9,7 +9,7 @@ fn what_follows_an_outstanding_request_waits_for_its_answer() {
     let channel = world.setup.channel_of("");
     let client = world.add_to(1, centrifugo(&[]));
     world.serve();
-    // The home of the channel gets no processor: nothing that follows the first may be answered.
+    // The home of the channel does not run, so no request after the first one may be answered.
     world.with_client(client, |client, scene| {
         let publisher = Publisher { client: 0, connection: 1 };
         let name = scene.setup.channels[channel].name.clone();
@@ -31,7 +31,7 @@ fn what_follows_an_outstanding_request_waits_for_its_answer() {
         world.node.run(1, &world.setup);
     }
     assert_eq!(world.clients[client].centrifugo().asked().len(), 6, "nothing is answered yet");
-    // The checker knows the order of the answers.
+    // The checker verifies the order of the answers.
     world.serve();
     let centrifugo = world.clients[client].centrifugo();
     assert_eq!(centrifugo.told, [108]);
@@ -45,7 +45,7 @@ fn a_publication_whose_home_is_here_is_answered_and_delivered_in_one_turn() {
     let channel = world.setup.channel_of("live");
     let publishing = world.add(centrifugo(&[channel]));
     let reading = world.add(plain(false, &[channel]));
-    // All of the publication comes at once.
+    // The whole publication arrives at once.
     world.clients[publishing].buffers = Some((20_000, 50_000));
     world.serve();
     let publisher = Publisher { client: publishing, connection: 1 };
@@ -66,7 +66,7 @@ fn a_publication_whose_home_is_here_is_answered_and_delivered_in_one_turn() {
 
 #[test]
 fn what_a_client_was_acknowledged_reaches_it_before_the_end_of_its_subscription() {
-    // With one shard the home is here, with two it may be the other one.
+    // With one shard the home is on the client's shard. With two, it may be on the other one.
     for shards in [1, 2, 2, 2] {
         let mut world = world(shards);
         let channel = world.setup.channel_of("live");

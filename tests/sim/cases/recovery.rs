@@ -1,11 +1,11 @@
-//! Recovery: everything that was missed, or a clear word that it is not everything.
+//! Recovery returns all missed publications, or clearly says that it could not.
 
 use std::time::Duration;
 
 use super::{Random, SEED, World, centrifugo, plain};
 
-/// A node whose "text" channels keep `size` publications, with their home on another shard than
-/// the one that the client under test connects to.
+/// Returns a node whose "text" channels keep `size` publications. Their home is on another shard
+/// than the client under test.
 fn keeping(size: usize) -> (World, usize) {
     let mut setup = super::Setup::generous(2);
     let mut namespace = setup.channels[setup.channel_of("text")].namespace.clone();
@@ -19,7 +19,7 @@ fn keeping(size: usize) -> (World, usize) {
     (World::new(setup, Random::new(SEED)), channel)
 }
 
-/// What a client is told that comes back after `missed` publications, of which 5 are kept.
+/// Returns the counters of a client that returns after `missed` publications, of which 5 are kept.
 fn come_back(missed: usize) -> (u64, u64) {
     let (mut world, channel) = keeping(5);
     let client = world.add_to(0, centrifugo(&[channel]));
@@ -73,7 +73,7 @@ fn plain_clients_recover_by_their_query_or_are_told_that_they_can_not() {
         world.publish_many(channel, missed);
         world.until("control has its answers", |world| world.control.waiting() == 0);
         for client in [bare, envelope] {
-            // The position must not be left out by chance.
+            // The client must not leave out its position by chance.
             while world.clients[client].link.is_none() {
                 world.with_client(client, |client, scene| {
                     client.habits.connects = true;
@@ -126,7 +126,7 @@ fn a_subscriber_that_missed_something_is_unsubscribed_and_recovers() {
     let mut world = World::new(world.setup, Random::new(SEED));
     let clients = [0, 0].map(|shard| world.add_to(shard, centrifugo(&[channel])));
     world.serve();
-    // The clients' shard gets no processor, its inbox fills, and the spill has no room.
+    // The clients' shard does not run, so its inbox fills up, and the spill has no room.
     for _ in 0..20 {
         world.publish_many(channel, 1);
         world.with_network(|network| network.deliver(1));

@@ -1,4 +1,4 @@
-//! Answers are bounded: those that wait for a client, and those that are made for it in a second.
+//! Limits of answers: of those that wait for a client, and of those that are produced per second.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use super::{Random, SEED, Setup, World, centrifugo, plain};
 use crate::sim::centrifugo::Page;
 use crate::sim::wire;
 
-/// What is asked for in one message.
+/// Number of requests in one message.
 const QUESTIONS: usize = 400;
 
 const PAGE: Page = Page { limit: -1, since: None, reverse: false };
 
-/// A node with one channel that keeps about 200 KB, and a client that may ask for all of it.
+/// Returns a node with one channel that keeps about 200 KB, and a client that may request all of
+/// it.
 fn keeping() -> (World, usize, usize) {
     let mut world = World::new(Setup::generous(2), Random::new(SEED));
     let channel = world.setup.channel_of("");
@@ -51,7 +52,7 @@ fn one_message_of_many_questions_is_answered_as_fast_as_its_client_reads() {
     world.pass(Duration::from_secs(1));
     assert_eq!(world.clients[client].connections, 1, "nobody is closed for it");
     world.clients[client].habits.reads_max = usize::MAX;
-    // 80 MB, of which it may have 1 MB a second.
+    // The answers have 80 MB, of which the client may get 1 MB per second.
     world.pass(Duration::from_secs(50));
     world.serve();
     assert!(!world.clients[client].centrifugo().is_waiting(), "everything is answered");
@@ -114,7 +115,7 @@ fn a_home_shard_hands_out_so_much_of_histories_in_a_turn_and_no_more() {
         let after: usize = world.node.runners[0].shard.outbox_costs().iter().sum();
         most = most.max(after.saturating_sub(before));
     }
-    // Two of this turn, and two of the last that were on their way.
+    // Two pages of this turn, and two of the previous one that were still on their way.
     assert!(most > 200_000 && most < 1_000_000, "four pages in a turn, not 20: {most} B");
     world.serve();
     for client in clients {
@@ -198,7 +199,7 @@ fn a_home_shard_hands_nothing_out_to_a_shard_that_is_far_behind() {
         });
     };
     clients.iter().for_each(|client| ask(&mut world, *client));
-    // The second shard asks for all of them, and then gets no processor.
+    // The second shard requests all of them, and then does not run.
     world.with_network(|network| network.deliver(1));
     (0..3).for_each(|_| world.node.run(1, &world.setup));
     let batches = |world: &World| world.node.runners[1].shard.inbox().len();

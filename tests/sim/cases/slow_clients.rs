@@ -1,11 +1,11 @@
-//! Whoever does not read is let go or misses something, and nobody else notices.
+//! Clients that don't read are closed or miss publications. No other client is affected.
 
 use super::{Random, SEED, Setup, World, centrifugo, plain, world};
 use crate::sim::centrifugo::Page;
 use crate::sim::truth::CONTROL;
 use corecast::reason::CloseReason;
 
-/// Publications that no outbox of the usual size has room for.
+/// More publications than fit into an outbox of the usual size.
 const TOO_MANY: usize = 1500;
 
 #[test]
@@ -42,7 +42,7 @@ fn a_slow_client_of_a_skipping_channel_stays_and_is_told_what_it_missed() {
     let channel = world.setup.channel_of("skip");
     let envelope = world.add_to(1, plain(true, &[channel]));
     let centrifugo = world.add_to(0, centrifugo(&[channel]));
-    // With more room it would be too slow several times.
+    // With larger buffers, the client would be too slow several times.
     world.clients[envelope].buffers = Some((1_000, 1_000));
     world.serve();
     for slow in [envelope, centrifugo] {
@@ -54,7 +54,7 @@ fn a_slow_client_of_a_skipping_channel_stays_and_is_told_what_it_missed() {
         world.clients[slow].habits.reads_max = usize::MAX;
     }
     world.serve();
-    // The checker sees to it that the notice names exactly what is missing.
+    // The checker verifies that the notice covers exactly the missing publications.
     assert_eq!(world.notices, 1, "it is told when it has caught up, though nothing newer came");
     let last = world.publish_many(channel, 1);
     world.serve();
@@ -78,7 +78,7 @@ fn a_slow_client_is_told_of_its_gap_once_before_whatever_is_published_while_it_c
         world.clients[slow].habits.reads_max = 0;
         world.publish_many(channel, TOO_MANY);
         world.pass(std::time::Duration::from_millis(200));
-        // The publication and the room for it come in one turn, or some rounds apart.
+        // The publication and room in the outbox appear in one turn, or some rounds apart.
         world.clients[slow].habits.reads_max = usize::MAX;
         (0..pause).for_each(|_| world.round(std::time::Duration::from_millis(1)));
         let last = world.publish_many(channel, 1);
@@ -118,8 +118,8 @@ fn a_client_that_turns_out_too_slow_at_a_gap_is_told_nothing_after_its_close_fra
     world.truth.padding = Some(3_000);
     world.publish_many(channel, 5);
     world.pass(std::time::Duration::from_millis(100));
-    // Its shard gets no processor. Four small batches fill the inbox, a large one is kept for it,
-    // and what follows finds no room.
+    // The client's shard does not run. Four small batches fill the inbox, a large one waits in the
+    // spill, and the next one finds no room.
     for (padding, at_once) in [(10, 1), (10, 1), (10, 1), (10, 1), (3_000, 4), (10, 1)] {
         world.truth.padding = Some(padding);
         for _ in 0..at_once {
@@ -131,7 +131,7 @@ fn a_client_that_turns_out_too_slow_at_a_gap_is_told_nothing_after_its_close_fra
     assert_eq!(world.node.runners[1].counters.drops[1].value(), 1, "one found no room");
     let closes =
         |world: &World| world.node.runners[0].counters.closes[CloseReason::Slow as usize].value();
-    // The small ones, and then the large one together with the notice.
+    // First the small batches, then the large one together with the notice.
     for (shard, closed) in [(0, 0), (1, 0), (0, 1)] {
         world.advance(std::time::Duration::from_millis(100));
         (0..2).for_each(|_| world.node.run(shard, &world.setup));
@@ -183,7 +183,7 @@ fn without_memory_for_outboxes_the_fullest_is_closed_and_who_reads_stays() {
             client.flush(scene);
         });
     }
-    // Every turn checks that no more is used than leased, and no more leased than there is.
+    // Every turn checks that usage stays within the lease, and leases within the total.
     world.pass(std::time::Duration::from_secs(1));
     let full = world.node.runners[1].counters.closes[CloseReason::OutboxesFull as usize].value();
     assert!((15..30).contains(&full), "{full} of 30 are closed");
@@ -207,7 +207,7 @@ fn without_memory_for_outboxes_an_upgrade_that_waits_is_told_503() {
     let client = world.add_to(1, plain(true, &[busy, late]));
     world.clients[client].habits.connects = true;
     world.truth.padding = Some(1_000);
-    // The shard of the second channel gets no processor, so the upgrade waits.
+    // The shard of the second channel does not run, so the upgrade waits.
     for round in 0..200 {
         world.act(client);
         world.clients[client].habits.connects = false;

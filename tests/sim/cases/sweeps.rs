@@ -1,4 +1,4 @@
-//! Sweeps over more connections than one chunk has, with something new in between.
+//! Sweeps over more connections than fit into one chunk, with new publications in between.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ fn everybody_gets_everything_in_order_while_a_long_sweep_goes_on() {
             _ => plain(true, &[live, text]),
         };
         world.add_to(number % 2, speech);
-        // A few take their bytes in small pieces.
+        // A few clients read in small pieces.
         if number % 50 == 0 {
             world.clients[number].buffers = Some((1_000, 150));
         }
     }
     world.serve();
-    // One turn of each shard for each publication: a sweep takes two.
+    // Each shard has one turn for each publication, but a sweep takes two turns.
     let mut last = 0;
     for _ in 0..30 {
         for channel in [live, text] {
