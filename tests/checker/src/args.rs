@@ -10,7 +10,7 @@ use crate::cluster::Bus;
 use crate::faults::{KINDS, Kind};
 use crate::node::Drivers;
 
-/// What `--faults` says for every kind that is possible.
+/// The value of `--faults` for all faults that are possible.
 pub(crate) const ALL: &str = "all";
 
 /// Causes faults in nodes, Redis and the links between them while clients and publishers run, and
@@ -69,8 +69,8 @@ pub(crate) struct Args {
     pub(crate) expect: Option<String>,
 }
 
-/// The faults of a soak: those after which nodes are the processes that they were, and which can be
-/// had a thousand times without histories that grow.
+/// The faults of a soak. They end no node, and can be repeated a thousand times without growing
+/// histories.
 const SOAK: &str = "kill-redis,failover,planned-failover,client-kill,reset,flush";
 
 fn after_help() -> String {
@@ -86,10 +86,10 @@ fn after_help() -> String {
 }
 
 impl Args {
-    /// The faults that were chosen.
+    /// Returns the selected faults.
     ///
     /// # Errors
-    /// For a name that is no fault's, and for values that do not go together.
+    /// If a fault has an unknown name, or if flags can't be combined.
     pub(crate) fn kinds(&self) -> Result<Vec<Kind>> {
         if self.no_redis && self.nodes != 1 {
             bail!(
@@ -134,19 +134,19 @@ impl Args {
         Ok(kinds)
     }
 
-    /// How Redis joins the nodes, if it does.
+    /// Returns the form of Redis, or `None` without Redis.
     pub(crate) fn bus(&self) -> Option<Bus> {
         (!self.no_redis).then_some(self.redis)
     }
 
-    /// The same as the flag that says so.
+    /// Returns the flag for it.
     fn joined(&self) -> String {
         let value = |bus: Bus| bus.to_possible_value().map(|value| value.get_name().to_owned());
         let name = self.bus().and_then(value);
         name.map_or("--no-redis".to_owned(), |name| format!("--redis {name}"))
     }
 
-    /// The command that repeats a run with this seed.
+    /// Returns the command that repeats a run with this seed.
     pub(crate) fn command(&self, seed: u64) -> String {
         let mut command = format!(
             "corecast-checker --bin {} --seed {seed} --seconds {} --faults {} --nodes {} \

@@ -1,5 +1,5 @@
-//! A subscriber: it follows its channels through connections, nodes and epochs as an SDK does, by
-//! the position that it has reached in each, and notes everything that it is told.
+//! A subscriber. Like an SDK, it follows its channels across connections, nodes and epochs by its
+//! last position in each channel. It records everything that it receives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,45 +18,46 @@ use crate::history::{Client as Record, Event, Place, now};
 use crate::load::{Load, Phase, count};
 use crate::wire;
 
-/// Time for a connection with its handshake.
+/// Timeout of a connection with its handshake.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// Time without a frame, beyond the interval of pings, after which a client gives up.
+/// Time without a frame, in addition to the ping interval, after which a client disconnects.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Pause before a subscription that was refused for the moment is tried again.
+/// Pause before a temporarily refused subscription is tried again.
 const RETRY: Duration = Duration::from_millis(300);
 
-/// A slow reader's receive buffer. Smaller ones stall the sender's kernel rather than the sender.
+/// Receive buffer of a slow reader. A smaller one would stall the sender's kernel instead of the
+/// sender.
 const SLOW_RECEIVE_BYTES: u32 = 16 * 1024;
 
-/// How a client lives while there is load.
+/// The behaviour of a client under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Habit {
-    /// It stays and reads.
+    /// It stays connected and reads.
     Steady,
-    /// It reads now and then.
+    /// It reads with pauses.
     Slow,
-    /// It leaves and comes back.
+    /// It disconnects and returns.
     Flapping,
 }
 
-/// Why a connection is over.
+/// The reason why a connection ended.
 enum Ending {
-    /// The server or the network ended it, or the client left.
+    /// The server or the network ended it, or the client disconnected.
     Over,
     /// The run ends.
     Stop,
 }
 
-/// A channel that the client wants.
+/// A channel that the client subscribes to.
 #[derive(Debug, Default)]
 struct Wanted {
-    /// How far it has come, in whatever subscription.
+    /// The last position in any subscription.
     position: Option<Place>,
-    /// The epoch's text, to ask for it.
+    /// The epoch's text, for recovery.
     epoch: String,
-    /// The subscription that stands, by its number.
+    /// The number of the present subscription.
     sub: Option<u32>,
 }
 
@@ -71,27 +72,27 @@ pub(crate) struct Client {
     record: Record,
 }
 
-/// One connection's state.
+/// The state of one connection.
 struct Connection {
     node: u8,
     socket: WebSocketStream<TcpStream>,
     next_id: u32,
-    /// Channels of subscriptions that are under way, with what was asked for.
+    /// Pending subscriptions: channels, and the requested positions.
     asked: BTreeMap<u32, (u16, Option<Place>)>,
-    /// Channels to subscribe to again, and when.
+    /// Channels to subscribe to again, and the time to do so.
     again: Option<(Instant, Vec<u16>)>,
     silence_max: Duration,
 }
 
 impl Client {
-    /// A client that wants `channels`.
+    /// Creates a client for `channels`.
     pub(crate) fn new(habit: Habit, load: Arc<Load>, random: Rng, channels: &[u16]) -> Client {
         let phase = load.phase.subscribe();
         let wanted = channels.iter().map(|channel| (*channel, Wanted::default())).collect();
         Client { habit, load, phase, random, wanted, next_sub: 0, record: Record::default() }
     }
 
-    /// Lives until the run stops; answers with all it was told.
+    /// Runs until the run stops. Returns all observations.
     pub(crate) async fn run(mut self) -> Record {
         loop {
             if *self.phase.borrow() == Phase::Stop {
@@ -108,7 +109,8 @@ impl Client {
                     wanted.sub = None;
                 }
             }
-            // With jitter, as SDKs do, so that a node's clients do not all come at once.
+            // With jitter, as in SDKs, so that the clients of a node do not all reconnect at the
+            // same time.
             let pause = Duration::from_millis(self.random.u64(50..500));
             tokio::select! {
                 () = sleep(pause) => {}
@@ -124,7 +126,7 @@ impl Client {
         self.record
     }
 
-    /// Connects, and asks for everything at once, as SDKs do.
+    /// Connects and subscribes to all channels at once, as SDKs do.
     async fn open(&mut self, node: usize) -> Option<Connection> {
         let address = self.load.clients[node];
         let socket = TcpSocket::new_v4().ok()?;
@@ -150,7 +152,7 @@ impl Client {
         Some(connection)
     }
 
-    /// The commands that subscribe to `channels` from where the client stands.
+    /// Returns the commands that subscribe to `channels` from the client's positions.
     fn subscriptions(&self, connection: &mut Connection, channels: &[u16]) -> Vec<String> {
         let line = |channel: &u16| {
             let wanted = self.wanted.get(channel)?;
@@ -163,7 +165,7 @@ impl Client {
         channels.iter().filter_map(line).collect()
     }
 
-    /// Serves the connection until it is over.
+    /// Serves the connection until it ends.
     async fn stay(&mut self, connection: &mut Connection) -> Ending {
         let mut leave = self.leave_at();
         let mut pause = self.pause_at();
@@ -211,19 +213,19 @@ impl Client {
         }
     }
 
-    /// When a flapping client leaves.
+    /// Returns the time at which a flapping client disconnects.
     fn leave_at(&mut self) -> Option<Instant> {
         let stay = Duration::from_millis(self.random.u64(100..4000));
         (self.habit == Habit::Flapping).then(|| Instant::now() + stay)
     }
 
-    /// When a slow reader stops reading for a while.
+    /// Returns the time at which a slow reader pauses.
     fn pause_at(&mut self) -> Option<Instant> {
         let read = Duration::from_millis(self.random.u64(50..500));
         (self.habit == Habit::Slow).then(|| Instant::now() + read)
     }
 
-    /// Takes what came; nothing is answered when the connection is over.
+    /// Handles a message. Returns `None` at the end of the connection.
     async fn take(
         &mut self,
         connection: &mut Connection,
@@ -255,7 +257,7 @@ impl Client {
         self.record.events.push(Event::Closed { node, code, at: now() });
     }
 
-    /// Reads one line; whether the connection goes on.
+    /// Handles one line. Returns whether the connection stays open.
     async fn line(&mut self, connection: &mut Connection, text: &str) -> bool {
         if text == "{}" {
             return connection.socket.send(Message::text("{}")).await.is_ok();
@@ -314,7 +316,7 @@ impl Client {
         }
     }
 
-    /// Tries again later what was refused for the moment; anything else is odd.
+    /// Retries a temporarily refused subscription later. Any other error is recorded as odd.
     fn refused(&mut self, connection: &mut Connection, channel: u16, error: &wire::Error<'_>) {
         if error.code != 100 && error.code != 111 {
             self.odd(format!("subscribing ended with {} {}", error.code, error.message));
@@ -355,7 +357,7 @@ fn subscribe_again(connection: &mut Connection, channel: u16, after: Duration) {
     connection.again.get_or_insert_with(|| (at, Vec::new())).1.push(channel);
 }
 
-/// Waits for that moment, for ever if there is none.
+/// Waits until this time, or for ever if there is none.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

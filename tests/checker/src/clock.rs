@@ -1,23 +1,23 @@
-//! A wall clock that is wrong, for the servers that are started with it.
+//! A wall clock that can be set wrong, for servers that are started with it.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-/// The library that is preloaded, which the end-to-end tests use as well.
+/// Source of the preloaded library. The end-to-end tests use it as well.
 const SOURCE: &str = include_str!("../../e2e/harness/clock.c");
 
-/// One clock, and how far it is off.
+/// One clock and its offset.
 #[derive(Debug)]
 pub(crate) struct Clock {
     offset: std::fs::File,
-    /// What the command of whoever lives by this clock begins with.
+    /// The first words of the command of a process that uses this clock.
     pub(crate) prefix: Vec<String>,
 }
 
 impl Clock {
-    /// Builds one that is right, in `directory`.
+    /// Builds a clock with the right time in `directory`.
     ///
     /// # Errors
     /// If there is no compiler, or the directory can't be written.
@@ -43,10 +43,10 @@ impl Clock {
         Ok(clock)
     }
 
-    /// Puts it so many seconds ahead of the true time.
+    /// Sets the clock ahead by this number of seconds.
     ///
     /// # Errors
-    /// The kernel's.
+    /// If the file can't be written.
     pub(crate) fn step_to(&self, seconds: i64) -> Result<()> {
         let bytes = seconds.to_ne_bytes();
         self.offset.write_all_at(&bytes, 0).context("can't set the clock")

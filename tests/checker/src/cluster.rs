@@ -1,5 +1,5 @@
-//! The nodes, the servers of Redis, and the links between them: how they are started, and what a
-//! rested cluster uses.
+//! The nodes, the Redis servers, and the links between them: their start, and the resources that an
+//! idle cluster uses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,83 +18,84 @@ use crate::proxy::Link;
 use crate::redis::{Persistence, Redis, SENTINEL_NAME};
 use crate::site::Site;
 
-/// Connections to Redis that may come and go while they are counted.
+/// Number of connections to Redis that may change while they are counted.
 const REDIS_CLIENTS_SLACK: u64 = 8;
 
 /// Slots of a Redis Cluster.
 const SLOTS: usize = 16_384;
 
-/// Time in which every entry must have been taken in: a node that is gone holds them for a while.
+/// Time in which every entry must have been taken in. Entries of a lost node take longer.
 const TAKEN_MAX: Duration = Duration::from_secs(15);
 
-/// Time in which a Sentinel must know the replica.
+/// Time in which a Sentinel must discover the replica.
 const KNOWN_MAX: Duration = Duration::from_secs(15);
 
-/// Time in which a server must have noticed that clients are gone.
+/// Time in which a server must notice that clients have disconnected.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// Masters of a Redis Cluster, each with one replica.
 const MASTERS: usize = 3;
 
-/// Last bytes of loopback addresses: Redis has the first ones, then come a Sentinel and the nodes.
+/// Last bytes of loopback addresses. Redis has the first ones, followed by a Sentinel and the
+/// nodes.
 const SENTINEL_HOST: u8 = 9;
 const NODES_HOST: u8 = 10;
 
-/// Ports of a node that has a network namespace to itself, and of the way to Redis there.
+/// Ports of a node in its own network namespace, and of its link to Redis.
 const SITE_PORT: u16 = 21_000;
 
-/// The shapes in which Redis joins nodes.
+/// The forms of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Bus {
-    /// A primary with a replica, and each node's link to whichever is the primary.
+    /// A primary with a replica, and a link from each node to the current primary.
     Links,
-    /// The same without links, and a Sentinel that nodes ask.
+    /// The same without links, and with a Sentinel that nodes ask.
     Sentinel,
     /// A Cluster of three masters, each with a replica.
     Cluster,
 }
 
-/// Everything that runs.
+/// All running processes.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) bus: Option<Bus>,
     pub(crate) nodes: Vec<Node>,
-    /// Each node's way to Redis, in the shape that has them.
+    /// Each node's link to Redis, in the form that has links.
     pub(crate) links: Vec<Link>,
-    /// Each node's site, from which that way leads; none if all are at one place.
+    /// Each node's site, from which the link starts. Empty if all nodes share one network.
     pub(crate) sites: Vec<Site>,
-    /// All servers: two, or twice as many as a Cluster has masters; none without Redis.
+    /// All servers: two, or twice the number of a Cluster's masters. Empty without Redis.
     pub(crate) redis: Vec<Redis>,
-    /// The server that takes writes, where there is one.
+    /// The server that accepts writes, unless it is a Cluster.
     pub(crate) primary: usize,
     pub(crate) sentinel: Option<Redis>,
-    /// What the servers of Redis live by, where it may be wrong.
+    /// The clock of the Redis servers, if it can be set wrong.
     pub(crate) clock: Option<Clock>,
-    /// Where whoever writes to Redis without asking a node finds it.
+    /// The primary's address, for writers that don't ask a node.
     pub(crate) primary_at: watch::Sender<Option<SocketAddr>>,
-    /// Bus streams with the channels that are known to be in them.
+    /// Streams of the bus, with the channels known to be in them.
     pub(crate) streams: BTreeMap<String, Vec<u16>>,
-    /// What was not as it should have been while something was broken.
+    /// Unexpected behaviour during faults.
     pub(crate) complaints: Vec<String>,
     ports: Ports,
 }
 
-/// What is to be started.
+/// The processes to start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Topology {
-    /// How many nodes.
+    /// Number of nodes.
     pub(crate) nodes: u8,
-    /// How Redis joins them, if it does.
+    /// The form of Redis, if there is one.
     pub(crate) bus: Option<Bus>,
-    /// Whether each node is at a site of its own.
+    /// Whether each node has its own site.
     pub(crate) sites: bool,
-    /// Whether the clock of Redis' servers is to be put wrong.
+    /// Whether the clock of the Redis servers can be set wrong.
     pub(crate) clock: bool,
-    /// What nodes are told.
+    /// The settings of nodes.
     pub(crate) settings: Settings,
 }
 
-/// What was used before the load.
+/// Resources in use before the load.
 #[derive(Debug)]
 pub(crate) struct Baseline {
     node: Used,
@@ -102,10 +103,10 @@ pub(crate) struct Baseline {
 }
 
 impl Cluster {
-    /// Starts everything, and waits until it is ready.
+    /// Starts all processes, and waits until they are ready.
     ///
     /// # Errors
-    /// If something does not start.
+    /// If a process does not start.
     pub(crate) async fn start(
         program: &Path,
         directory: &Path,
@@ -228,7 +229,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The server that nodes reach.
+    /// Returns the server that nodes reach.
     ///
     /// # Errors
     /// If this cluster has none.
@@ -236,7 +237,7 @@ impl Cluster {
         self.redis.get(self.primary).context("this fault needs Redis")
     }
 
-    /// Learns which channel is in which stream, from what holds channels' offsets.
+    /// Finds the stream of each channel from the keys with the channels' offsets.
     ///
     /// # Errors
     /// If Redis does not answer.
@@ -257,10 +258,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// The servers that take writes, by their numbers.
+    /// Returns the numbers of the servers that accept writes.
     ///
     /// # Errors
-    /// If one does not say what it is.
+    /// If one does not return its role.
     pub(crate) async fn masters(&self) -> Result<Vec<usize>> {
         if self.bus != Some(Bus::Cluster) {
             return Ok(vec![self.primary]);
@@ -274,8 +275,8 @@ impl Cluster {
         Ok(masters)
     }
 
-    /// Channels and names of the entries that were set aside, and how many others nobody has taken
-    /// or has acknowledged.
+    /// Returns channel and name of each entry that was set aside, and the number of other entries
+    /// that were not taken in or not acknowledged.
     ///
     /// # Errors
     /// If Redis does not answer.
@@ -298,13 +299,13 @@ impl Cluster {
         Ok((names, untaken))
     }
 
-    /// Entries that were read and not acknowledged, and one more if the last one was not read: how
-    /// many were not, a server that was a replica does not know.
+    /// Returns the number of entries that were read but not acknowledged, plus one if the last
+    /// entry was not read. A former replica does not know how many were not read.
     async fn untaken(&self) -> Result<u64> {
         let redis = self.primary()?;
         let groups = redis.command(&["XINFO", "GROUPS", INGEST]).await;
         let stream = redis.command(&["XINFO", "STREAM", INGEST]).await;
-        // Nothing was added since Redis began anew.
+        // Nothing was added since Redis started empty.
         let (Ok(groups), Ok(stream)) = (groups, stream) else { return Ok(0) };
         let value = |text: &str, name: &str| {
             let lines: Vec<&str> = text.lines().collect();
@@ -317,16 +318,16 @@ impl Cluster {
         Ok(pending + u64::from(read != last))
     }
 
-    /// Makes it known which server takes writes from now on.
+    /// Announces the server that accepts writes from now on.
     pub(crate) fn promoted(&mut self, server: usize) {
         self.primary = server;
         self.primary_at.send_replace(Some(self.redis[server].address));
     }
 
-    /// What a rested cluster uses.
+    /// Returns the resources that an idle cluster uses.
     ///
     /// # Errors
-    /// If a process is gone.
+    /// If a process has ended.
     pub(crate) async fn baseline(&self) -> Result<Baseline> {
         let mut node = Used::default();
         for one in &self.nodes {
@@ -335,10 +336,10 @@ impl Cluster {
         Ok(Baseline { node, redis_clients: self.redis_clients().await? })
     }
 
-    /// What is used when all clients have gone, given some time to notice that.
+    /// Returns the usage after all clients have disconnected, with some time to notice that.
     ///
     /// # Errors
-    /// If a process is gone.
+    /// If a process has ended.
     pub(crate) async fn usages(&self, baseline: &Baseline, history_kib: u64) -> Result<Vec<Usage>> {
         let mut waited = Duration::ZERO;
         loop {
@@ -401,7 +402,7 @@ async fn form_cluster(redis: &[Redis]) -> Result<()> {
     for replica in &redis[MASTERS..] {
         replica.until("replication", "master_link_status:up").await?;
     }
-    // Until then a failover finds masters that do not know who may take over.
+    // Before that, a failover finds masters that don't know which replicas may take over.
     for one in redis {
         one.until_replicas_are_known(redis.len() - MASTERS).await?;
     }

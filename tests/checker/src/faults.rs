@@ -1,4 +1,4 @@
-//! What can be broken, and a plan of it that a seed determines.
+//! The kinds of faults, and a plan of faults that a seed determines.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
     ClockBack,
 }
 
-/// How a kind is named, what it does, and what it may take from channels.
+/// A kind's name, its description, and what it may take from channels.
 pub(crate) struct Row {
     pub(crate) kind: Kind,
     pub(crate) name: &'static str,
@@ -131,34 +131,34 @@ pub(crate) const KINDS: [Row; 24] = [
     row(Kind::ClockBack, "clock-back", Takes::Nothing, "the clock of Redis goes an hour back"),
 ];
 
-/// Time between the beginnings of two faults.
+/// Time between the starts of two faults.
 const PAUSE_MS: std::ops::Range<u64> = 5_000..10_000;
 
-/// When the first fault begins: by then every client is subscribed.
+/// Start of the first fault. By then every client is subscribed.
 const FIRST: Duration = Duration::from_secs(3);
 
-/// Time before the load's end in which no fault begins any more.
+/// Time before the end of the load in which no fault starts.
 const LAST: Duration = Duration::from_secs(2);
 
-/// One fault that is to come.
+/// A planned fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Planned {
     pub(crate) at: Duration,
     pub(crate) kind: Kind,
-    /// The node that it is for, if it is for one.
+    /// The affected node, if the fault affects one.
     pub(crate) node: usize,
-    /// Chooses among streams or ways, and how long it takes: from 0 to 1.
+    /// Choose a stream or variant, and the duration: from 0 to 1.
     pub(crate) choice: f64,
     pub(crate) length: f64,
 }
 
 impl Kind {
-    /// The kind's row.
+    /// Returns the row of this kind.
     pub(crate) fn row(self) -> &'static Row {
         KINDS.iter().find(|row| row.kind == self).unwrap_or(&KINDS[0])
     }
 
-    /// Whether it is possible where Redis joins the nodes in this bus, or not at all.
+    /// Whether it is possible with this form of Redis, or without Redis.
     pub(crate) fn fits(self, bus: Option<Bus>) -> bool {
         match self {
             Kind::KillNode | Kind::StopNode => true,
@@ -183,18 +183,18 @@ impl Kind {
         }
     }
 
-    /// Whether the clock of Redis must be one that can be put wrong.
+    /// Whether it needs a clock of Redis that can be set wrong.
     pub(crate) fn needs_clock(self) -> bool {
         matches!(self, Kind::ClockAhead | Kind::ClockBack)
     }
 
-    /// Whether it is possible only where each node is at a site of its own.
+    /// Whether it needs a site of its own for each node.
     pub(crate) fn needs_sites(self) -> bool {
         matches!(self, Kind::Unplug | Kind::OneWay)
     }
 }
 
-/// The faults that are to come within `length`. Every kind comes once before any comes again.
+/// Returns the faults for a run of `length`. Every kind comes once before any kind is repeated.
 pub(crate) fn plan(
     random: &mut Rng,
     kinds: &[Kind],

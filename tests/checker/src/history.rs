@@ -1,5 +1,5 @@
-//! The record of a run: what was published and what became of it, what every client was told, and
-//! what was broken when. The checks read nothing else.
+//! The record of a run: publications with their results, all observations of clients, and the
+//! faults. The checks read nothing else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::node::DURABLE;
 
-/// Microseconds since the run began.
+/// Microseconds since the start of the run.
 pub(crate) type Micros = u64;
 
 /// The run's clock.
@@ -18,27 +18,27 @@ pub(crate) fn now() -> Micros {
     START.get_or_init(Instant::now).elapsed().as_micros() as Micros
 }
 
-/// A moment as people read it.
+/// Formats a time in seconds.
 pub(crate) fn seconds(at: Micros) -> String {
     format!("{:.3} s", at as f64 / 1e6)
 }
 
-/// Where a publication stands in its channel: an epoch's number in [`Epochs`], and an offset.
+/// The place of a publication in its channel: an epoch's number in [`Epochs`], and an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(crate) struct Place {
     pub(crate) epoch: u16,
     pub(crate) offset: u32,
 }
 
-/// What a publisher knows in the end.
+/// The final result that a publisher knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
-    /// Appended, says the answer; where, it must say in channels with history.
+    /// The answer says that it was appended. In channels with history it must contain the place.
     Ok(Option<Place>),
     /// Certainly not appended.
     Fail,
-    /// Nobody knows.
+    /// The result is unknown.
     Info,
 }
 
@@ -48,19 +48,19 @@ pub(crate) struct Publication {
     pub(crate) pid: u32,
     pub(crate) publisher: u16,
     pub(crate) channel: u16,
-    /// When the first attempt began, and when the last one was answered or given up.
+    /// Start of the first attempt, and the time at which the last one was answered or given up.
     pub(crate) invoked: Micros,
     pub(crate) done: Micros,
     pub(crate) outcome: Outcome,
-    /// More than one only with an idempotency key.
+    /// More than one is only possible with an idempotency key.
     pub(crate) attempts: u16,
 }
 
-/// What one client saw, in the order in which it saw it.
+/// An observation of one client.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// A subscription stands. `sub` is new for every one of a client's.
+    /// A subscription began. Each one of a client has a new `sub`.
     Subscribed {
         sub: u32,
         channel: u16,
@@ -69,55 +69,55 @@ pub(crate) enum Event {
         place: Place,
         at: Micros,
     },
-    /// A publication came, live or in the answer to a subscription.
+    /// A publication arrived, live or in the reply to a subscription.
     Received { sub: u32, channel: u16, place: Place, pid: u32, in_reply: bool, at: Micros },
-    /// A subscription was ended by the server.
+    /// The server ended a subscription.
     Unsubscribed { channel: u16, code: u16, at: Micros },
-    /// The connection ended: the server's close code, or 0 for none.
+    /// The connection ended, with the server's close code or 0.
     Closed { node: u8, code: u16, at: Micros },
-    /// Something that no server may say.
+    /// A message that a server must not send.
     Odd { text: String, at: Micros },
 }
 
-/// One client, and where it stood when the run ended.
+/// One client, with its state at the end of the run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Client {
     pub(crate) events: Vec<Event>,
-    /// Channels that it wants, and where it stands in each if it is subscribed.
+    /// Its channels, with its position in each if it is subscribed.
     pub(crate) end: Vec<(u16, Option<Place>)>,
 }
 
-/// What a fault may take from channels.
+/// The loss that a fault may cause in channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Takes {
-    /// Nothing: nobody may be told of anything.
+    /// Nothing, so no client may be told of a loss.
     Nothing,
     /// Entries of a stream.
     Entries,
-    /// The epoch, and all that was in it.
+    /// The epoch, with all its publications.
     Epoch,
-    /// The same in the end, but until then some go on in the old epoch and others in a new one.
+    /// The same in the end, but before that, an old and a new epoch exist at the same time.
     Split,
 }
 
 /// A channel that no namespace allows.
 pub(crate) const NOWHERE: &str = "nowhere:1";
 
-/// Something that was added to the stream from which nodes take publications in.
+/// An entry that was added to the ingest stream.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Entry {
-    /// The publication's number, and its channel; none if nobody can publish it, and the channel
-    /// is [`NOWHERE`].
+    /// The publication's number, and its channel. Both are `None` if it can't be published; its
+    /// channel is then [`NOWHERE`].
     pub(crate) pid: Option<u32>,
     pub(crate) channel: Option<u16>,
-    /// What Redis called it; none if it did not say.
+    /// The id that Redis returned, if it did.
     pub(crate) id: Option<String>,
     pub(crate) invoked: Micros,
     pub(crate) done: Micros,
 }
 
-/// Something that was broken on purpose.
+/// A fault that was caused.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Fault {
     pub(crate) kind: &'static str,
@@ -125,42 +125,42 @@ pub(crate) struct Fault {
     pub(crate) begin: Micros,
     pub(crate) end: Micros,
     pub(crate) takes: Takes,
-    /// Channels that it concerns; none means all.
+    /// Affected channels; `None` means all.
     pub(crate) channels: Option<Vec<u16>>,
 }
 
 impl Fault {
-    /// Whether it may have taken this from the channel.
+    /// Whether it may have caused this loss in the channel.
     pub(crate) fn took(&self, what: Takes, channel: u16) -> bool {
         let concerned = self.channels.as_ref().is_none_or(|some| some.contains(&channel));
         let ends = what == Takes::Epoch && self.takes == Takes::Split;
         (self.takes == what || ends) && concerned
     }
 
-    /// Whether it may have taken anything from the channel.
+    /// Whether it may have caused any loss in the channel.
     pub(crate) fn took_any(&self, channel: u16) -> bool {
         self.took(Takes::Entries, channel) || self.took(Takes::Epoch, channel)
     }
 }
 
-/// A channel's history as one node told it in the end.
+/// A channel's history as one node returned it at the end.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Final {
     pub(crate) node: u8,
     pub(crate) channel: u16,
     pub(crate) top: Place,
-    /// Offset and number of each publication, as they came.
+    /// Offset and number of each publication, in the order of the reply.
     pub(crate) publications: Vec<(u32, u32)>,
 }
 
 impl Final {
-    /// The first offset that is kept; one above the top if nothing is.
+    /// Returns the first offset that is kept, or one above the top if there is none.
     pub(crate) fn first(&self) -> u32 {
         self.publications.first().map_or(self.top.offset + 1, |(offset, _)| *offset)
     }
 }
 
-/// One publication after everything was healed.
+/// One publication after all faults were repaired.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Probe {
     pub(crate) node: u8,
@@ -169,17 +169,17 @@ pub(crate) struct Probe {
     pub(crate) error: Option<String>,
 }
 
-/// What a node used before the load and after it.
+/// The usage of a node before and after the load.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Usage {
     pub(crate) what: String,
     pub(crate) before: u64,
     pub(crate) after: u64,
-    /// What `after` may be at most.
+    /// Maximum allowed value of `after`.
     pub(crate) limit: u64,
 }
 
-/// Everything that is known about a run.
+/// All information about a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     pub(crate) channels: Vec<String>,
@@ -191,15 +191,15 @@ pub(crate) struct History {
     pub(crate) probes: Vec<Probe>,
     pub(crate) usages: Vec<Usage>,
     pub(crate) entries: Vec<Entry>,
-    /// Entries that were set aside in the end, by channel and name, for a server that took over may
-    /// give a name again; and how many nobody has taken or acknowledged.
+    /// Channel and id of entries that were set aside, because a server that took over may reuse an
+    /// id. `untaken` counts entries that were not taken in or not acknowledged.
     pub(crate) dead: Vec<String>,
     pub(crate) untaken: u64,
-    /// What went wrong when all was healed: a node that did not come back, for one.
+    /// Errors after the repair, such as a node that did not start.
     pub(crate) unhealed: Vec<String>,
 }
 
-/// Who says that a publication stands somewhere.
+/// The source of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Witness {
     Client(usize),
@@ -217,19 +217,19 @@ impl std::fmt::Display for Witness {
     }
 }
 
-/// Someone says that publication `pid` stands at `place` of `channel`.
+/// An observation of publication `pid` at `place` of `channel`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sighting {
     pub(crate) channel: u16,
     pub(crate) place: Place,
     pub(crate) pid: u32,
-    /// When, as far as it matters; final histories are read at the end of time.
+    /// Its time, if that matters. Final histories have the maximum.
     pub(crate) at: Micros,
     pub(crate) by: Witness,
 }
 
 impl History {
-    /// A place as people read it.
+    /// Formats a place.
     pub(crate) fn show(&self, channel: u16, place: Place) -> String {
         let unknown = String::from("?");
         let channel = self.channels.get(usize::from(channel)).unwrap_or(&unknown);
@@ -237,17 +237,17 @@ impl History {
         format!("{channel} {epoch}:{}", place.offset)
     }
 
-    /// Whether Redis keeps the channel's history besides.
+    /// Whether the channel has a durable history in Redis.
     pub(crate) fn is_durable(&self, channel: u16) -> bool {
         self.channel(channel).starts_with(DURABLE)
     }
 
-    /// A channel's name.
+    /// Returns a channel's name.
     pub(crate) fn channel(&self, channel: u16) -> &str {
         self.channels.get(usize::from(channel)).map_or("?", String::as_str)
     }
 
-    /// Everything that clients received and histories hold.
+    /// Returns everything that clients received and histories contain.
     pub(crate) fn seen(&self) -> impl Iterator<Item = Sighting> {
         let clients = self.clients.iter().enumerate().flat_map(|(client, record)| {
             record.events.iter().filter_map(move |event| match *event {
@@ -269,7 +269,7 @@ impl History {
         clients.chain(finals)
     }
 
-    /// Those, and what publishers were answered.
+    /// Returns the same, and answers to publishers.
     pub(crate) fn sightings(&self) -> impl Iterator<Item = Sighting> {
         let answers = self.publications.iter().filter_map(|publication| {
             let Outcome::Ok(Some(place)) = publication.outcome else { return None };
@@ -285,26 +285,26 @@ impl History {
     }
 }
 
-/// Numbers for epochs, which are texts on the wire.
+/// Numbers for epochs, which are texts in the protocol.
 #[derive(Debug, Default)]
 pub(crate) struct Epochs(Mutex<(HashMap<String, u16>, Vec<String>)>);
 
 impl Epochs {
-    /// The epoch's number; a new one if it was never seen.
+    /// Returns the epoch's number, which is new for a new epoch.
     pub(crate) fn number(&self, text: &str) -> u16 {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (numbers, texts) = &mut *inner;
         if let Some(number) = numbers.get(text) {
             return *number;
         }
-        // An epoch per channel and fault: far below 65,536 in any run of hours.
+        // One epoch per channel and fault: far below 65,536, even in a run of hours.
         let number = u16::try_from(texts.len()).unwrap_or(u16::MAX);
         numbers.insert(text.to_owned(), number);
         texts.push(text.to_owned());
         number
     }
 
-    /// All of them, by number.
+    /// Returns the texts of all epochs, by number.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }

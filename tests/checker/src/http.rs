@@ -1,5 +1,5 @@
-//! HTTP/1.1 as far as Corecast's API needs it: one request at a time on a connection that stays.
-//! What is special here is that a failure says whether the request can have arrived.
+//! A minimal HTTP/1.1 client for Corecast's API, with one request at a time on a persistent
+//! connection. Its errors say whether the request may have arrived.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The key that our nodes let in.
+/// The API key that the nodes accept.
 pub(crate) const API_KEY: &str = "checker";
 
-/// Time for a connection.
+/// Timeout of a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
-/// Headers of a response that are read.
+/// Maximum number of headers in a response.
 const HEADERS_MAX: usize = 64;
 
-/// Longest response: a channel's whole history.
+/// Maximum size of a response: a channel's whole history.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
-/// Why there is no response.
+/// The reason why there is no response.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Nothing was sent.
     Unsent(String),
-    /// It was sent, or some of it; whether it arrived is unknown.
+    /// The request was sent at least in part, and may have arrived.
     Sent(String),
 }
 
-/// A connection that is made when it is needed.
+/// A connection that is opened on demand.
 #[derive(Debug)]
 pub(crate) struct Http {
     address: SocketAddr,
@@ -37,15 +37,15 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// A connection to the API at `address`.
+    /// Creates a connection to the API at `address`.
     pub(crate) fn new(address: SocketAddr) -> Http {
         Http { address, socket: None }
     }
 
-    /// Posts `body` and answers with status and body.
+    /// Posts `body` and returns status and body.
     ///
     /// # Errors
-    /// If there is no response within `most`, or none that can be read.
+    /// If there is no valid response within `most`.
     pub(crate) async fn post(
         &mut self,
         path: &str,
@@ -100,13 +100,13 @@ impl Http {
     }
 }
 
-/// Whether a connection that has rested can still be used: then there is nothing to read.
+/// Whether an idle connection is still usable. Then there is nothing to read.
 fn is_open(socket: &TcpStream) -> bool {
     let read = socket.try_read(&mut [0]);
     read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Reads one response with a length.
+/// Reads one response that has a length.
 async fn read(socket: &mut TcpStream) -> std::io::Result<(u16, Vec<u8>)> {
     let mut bytes = Vec::with_capacity(4096);
     loop {
@@ -126,7 +126,7 @@ async fn read(socket: &mut TcpStream) -> std::io::Result<(u16, Vec<u8>)> {
     }
 }
 
-/// Status, start and length of the body, when the head is complete.
+/// Returns status, start and length of the body, if the head is complete.
 fn head(bytes: &[u8]) -> std::io::Result<Option<(u16, usize, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);

@@ -1,5 +1,5 @@
-//! A producer that asks no node: it adds publications to the stream that nodes take in, some of
-//! which nobody can publish, and notes what Redis said.
+//! A producer that does not use nodes: it adds publications to the ingest stream, some of which
+//! can't be published, and records the answers of Redis.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,30 +17,30 @@ use crate::load::{Load, Phase};
 use crate::node::INGEST;
 use crate::wire::Payload;
 
-/// The number under which its publications are recorded.
+/// The number of this publisher in the record.
 pub(crate) const PRODUCER: u16 = u16::MAX - 1;
 
 /// Time between two entries.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// One in so many can't be published.
+/// One in this number of entries can't be published.
 const BAD_ONE_IN: u32 = 10;
 
-/// Time for an answer of Redis.
+/// Timeout of an answer of Redis.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
 /// The producer.
 pub(crate) struct Producer {
     load: Arc<Load>,
     random: Rng,
-    /// Where Redis is.
+    /// The address of Redis.
     at: watch::Receiver<Option<SocketAddr>>,
     connection: Option<Connection>,
     entries: Vec<Entry>,
     publications: Vec<Publication>,
 }
 
-/// What it added, and the publications among that.
+/// The entries that it added, and the publications among them.
 pub(crate) type Added = (Vec<Entry>, Vec<Publication>);
 
 /// A connection to one server.
@@ -48,7 +48,7 @@ struct Connection {
     stream: BufStream<TcpStream>,
 }
 
-/// What Redis says to a command.
+/// The answer of Redis to a command.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     Text(String),
@@ -65,7 +65,7 @@ impl Producer {
         Producer { load, random, at, connection: None, entries, publications }
     }
 
-    /// Adds an entry every now and then until the load ends.
+    /// Adds entries regularly until the load ends.
     pub(crate) async fn run(mut self) -> Added {
         let mut phase = self.load.phase.subscribe();
         let mut ticks = interval(PERIOD);
@@ -83,7 +83,7 @@ impl Producer {
         (self.entries, self.publications)
     }
 
-    /// Adds one entry, for a channel that exists or for none.
+    /// Adds one entry, for a channel that exists or for a forbidden one.
     async fn add(&mut self, name: &str, channel: Option<u16>) {
         let pid = channel.map(|_| self.load.next_pids(1));
         let payload = Payload { pid: pid.unwrap_or(u32::MAX), of: Vec::new(), pad: String::new() };
@@ -101,7 +101,7 @@ impl Producer {
             }
         };
         if let (Some(pid), Some(channel)) = (pid, channel) {
-            // As if it had been repeated: after a loss of Redis nodes may take it in once more.
+            // Recorded as repeated, because after a loss in Redis nodes may take it in again.
             let (publisher, attempts) = (PRODUCER, 2);
             let known = Publication { pid, publisher, channel, invoked, done, outcome, attempts };
             self.publications.push(known);
@@ -109,7 +109,8 @@ impl Producer {
         self.entries.push(Entry { pid, channel, id, invoked, done });
     }
 
-    /// Asks the server that takes writes, or the one of a Cluster that it names.
+    /// Sends a command to the server that accepts writes, or to the Cluster server that it
+    /// redirects to.
     async fn ask(&mut self, words: &[&str]) -> Result<Said> {
         if self.at.has_changed().unwrap_or(false) {
             self.connection = None;

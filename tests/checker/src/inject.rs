@@ -1,4 +1,4 @@
-//! Breaks things as planned, and mends them again.
+//! Causes faults as planned, and repairs them.
 
 mod failover;
 mod losses;
@@ -19,36 +19,36 @@ use crate::site::End;
 /// Time between two rounds of killing connections.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
-/// Slowest link, in bytes a second; up to four times as much.
+/// Rate of the slowest link, in bytes per second. Others have up to four times as much.
 const SLOW_RATE: u32 = 64 * 1024;
 
-/// Time in which the log of writes reaches the disk.
+/// Time in which the append-only file reaches the disk.
 const SYNCED: Duration = Duration::from_millis(1100);
 
-/// Steps of Redis' clock, in seconds: further than anything there is kept without a publication,
-/// and further than histories and keys of repeats are.
+/// Steps of Redis' clock, in seconds. The first exceeds all lifetimes of unused keys, and the
+/// second exceeds those of histories and idempotency keys.
 const AHEAD: i64 = 40 * 24 * 3600;
 const BACK: i64 = 3600;
 
-/// What was done, and to which channels: none means all of them.
+/// A description of the fault, and the affected channels; `None` means all of them.
 type Done = (String, Option<Vec<u16>>);
 
 impl Planned {
-    /// A time between the two, in seconds.
+    /// Returns a duration between two numbers of seconds.
     fn between(&self, least: f64, most: f64) -> Duration {
         Duration::from_secs_f64(least + (most - least) * self.length)
     }
 }
 
 impl Cluster {
-    /// Breaks something, and mends it.
+    /// Causes a fault, and repairs it.
     ///
     /// # Errors
-    /// If it can't be broken or mended: then the run says nothing.
+    /// If it can't be caused or repaired. Then the run is inconclusive.
     pub(crate) async fn inject(&mut self, planned: &Planned) -> Result<Fault> {
         let begin = now();
         let row = planned.kind.row();
-        // When the fault is over, where that is before all is mended.
+        // The end of the fault, if it precedes the end of the repair.
         let mut over = None;
         let done = match planned.kind {
             Kind::KillNode => self.kill_node(planned).await,
@@ -91,7 +91,7 @@ impl Cluster {
             Kind::SplitBrain => self.split_brain(planned).await,
         };
         let (detail, channels) = done.with_context(|| format!("can't do {}", row.name))?;
-        // Without Redis a node that ends takes its channels' epochs with it.
+        // Without Redis, a node that ends also ends the epochs of its channels.
         let alone = planned.kind == Kind::KillNode && self.redis.is_empty();
         let takes = if alone { Takes::Epoch } else { row.takes };
         let end = over.unwrap_or_else(now);
@@ -105,7 +105,7 @@ impl Cluster {
         sleep(away).await;
         let began = Instant::now();
         node.start()?;
-        // One that does not come back is found when everything must work again.
+        // A node that does not return is reported when everything must work again.
         let ready = match node.until_ready().await {
             Ok(()) => format!("ready after {:.1} s more", began.elapsed().as_secs_f64()),
             Err(error) => format!("{error:#}"),
@@ -166,7 +166,7 @@ impl Cluster {
         Ok((format!("{killed} connections in {:.1} s", length.as_secs_f64()), None))
     }
 
-    /// A stream of the bus, with the channels in it.
+    /// Returns a stream of the bus, with its channels.
     fn stream(&self, planned: &Planned) -> Result<(String, Option<Vec<u16>>)> {
         let at = (planned.choice * self.streams.len() as f64) as usize;
         let (key, channels) =
@@ -202,8 +202,8 @@ impl Cluster {
         Ok((String::new(), None))
     }
 
-    /// Makes the replica the server behind every node's address, without the last writes: it is
-    /// stopped and cut off before they come, and goes on when the primary is dead.
+    /// Promotes the replica behind every node's address, without the last writes. To lose them, the
+    /// replica is stopped and disconnected before them, and continues after the primary was killed.
     async fn fail_over(&mut self, planned: &Planned) -> Result<Done> {
         let (old, new) = (self.primary, 1 - self.primary);
         self.redis[new].until("replication", "master_link_status:up").await?;
@@ -223,10 +223,10 @@ impl Cluster {
         Ok((format!("{lost} bytes of replication were lost"), None))
     }
 
-    /// A node stays alone with the primary, while the replica becomes the server behind all other
-    /// nodes' addresses, as it does for them when the primary is cut off. What was appended there
-    /// meanwhile is lost when it becomes the replica of the other one. Its node finds that one at
-    /// once, or is left for a while with a primary that is none any more.
+    /// One node stays alone with the primary. For all other nodes the primary is cut off, and the
+    /// replica is promoted behind their addresses. Later, the old primary becomes a replica of the
+    /// new one, and loses the appends of its node. That node is moved at once, or stays for a while
+    /// with a server that is no longer a primary.
     async fn split_brain(&mut self, planned: &Planned) -> Result<Done> {
         let (old, new, alone) = (self.primary, 1 - self.primary, planned.node);
         self.redis[new].until("replication", "master_link_status:up").await?;
@@ -264,7 +264,7 @@ impl Cluster {
         Ok((detail, None))
     }
 
-    /// Bytes that a primary wrote for its replicas.
+    /// Returns the number of bytes that a primary has written for its replicas.
     async fn writes(&self, server: usize) -> Result<u64> {
         let info = self.redis[server].command(&["INFO", "replication"]).await?;
         let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));

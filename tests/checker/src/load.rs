@@ -1,5 +1,4 @@
-//! What clients and publishers share: where the nodes are, which channels there are, and how far
-//! the run is.
+//! State shared by clients and publishers: addresses of nodes, channels, and the phase of the run.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -8,18 +7,18 @@ use tokio::sync::watch;
 
 use crate::history::Epochs;
 
-/// How far a run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Publishers publish, clients live by their habits.
+    /// Publishers publish, and clients follow their habits.
     Load,
-    /// Nothing is published, and every client stays and reads.
+    /// Nothing is published, and every client stays connected and reads.
     Quiet,
-    /// Clients say where they stand, and go.
+    /// Clients report their positions and disconnect.
     Stop,
 }
 
-/// How many of what there were, for the line of progress and the report.
+/// Counters for the progress line and the report.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) ok: AtomicU64,
@@ -36,17 +35,17 @@ pub(crate) struct Counts {
     pub(crate) bytes: AtomicU64,
 }
 
-/// Adds one.
+/// Adds one to a counter.
 pub(crate) fn count(cell: &AtomicU64) {
     cell.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What all clients and publishers share.
+/// State shared by all clients and publishers.
 #[derive(Debug)]
 pub(crate) struct Load {
-    /// Where clients connect, by node.
+    /// Addresses for clients, by node.
     pub(crate) clients: Vec<SocketAddr>,
-    /// Where publishers publish, by node.
+    /// Addresses of the API, by node.
     pub(crate) apis: Vec<SocketAddr>,
     pub(crate) channels: Vec<String>,
     pub(crate) epochs: Epochs,
@@ -71,7 +70,7 @@ impl Load {
         }
     }
 
-    /// The first of so many numbers for publications.
+    /// Reserves `count` numbers for publications, and returns the first one.
     pub(crate) fn next_pids(&self, count: u32) -> u32 {
         self.next_pid.fetch_add(count, Ordering::Relaxed)
     }

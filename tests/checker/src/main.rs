@@ -1,5 +1,5 @@
-//! Breaks nodes, Redis and the links between them while clients and publishers are at work, records
-//! what everybody was told, and checks that every promise of delivery was kept.
+//! Causes faults in nodes, Redis and the links between them while clients and publishers run,
+//! records all observations, and checks that every guarantee of delivery was kept.
 
 mod args;
 mod run;
@@ -32,7 +32,7 @@ use clap::Parser as _;
 use args::{ALL, Args};
 use report::Verdict;
 
-/// Exit codes: a promise was broken, and nothing was found out.
+/// Exit codes for a broken guarantee and for an inconclusive run.
 const EXIT_BROKEN: u8 = 1;
 const EXIT_FAILED: u8 = 2;
 
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs, judges and reports; whether all is as it should be.
+/// Runs, checks and reports. Returns whether the result is as expected.
 fn check(args: &Args) -> Result<bool> {
     let mut kinds = args.kinds()?;
     if kinds.iter().any(|kind| kind.needs_sites()) && !site::is_entered() {
@@ -59,7 +59,7 @@ fn check(args: &Args) -> Result<bool> {
         eprintln!("left out: faults of links between sites: {error:#}");
         kinds.retain(|kind| !kind.needs_sites());
     }
-    // Whole numbers that every reader of JSON has.
+    // An integer that every JSON parser can represent.
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     let temporary = tempfile::tempdir().context("can't make a temporary directory")?;
     let directory = args.keep.as_deref().unwrap_or(temporary.path());

@@ -1,4 +1,4 @@
-//! A `corecast serve` of our own: its settings, its process, and what its API tells.
+//! A `corecast serve` process: its settings, its start and end, and its API.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,46 +15,46 @@ use crate::process::Process;
 /// Time in which a node must be ready after its start.
 pub(crate) const START_MAX: Duration = Duration::from_secs(15);
 
-/// Time for a question to the API.
+/// Timeout of a request to the API.
 const ASK_MAX: Duration = Duration::from_secs(10);
 
-/// What resident memory may have grown by beside histories: allocators keep what they had.
+/// Allowed growth of resident memory besides histories, because allocators keep freed memory.
 const RESIDENT_SLACK_KIB: u64 = 64 * 1024;
 
-/// What sockets and descriptors may have grown by: a connection to Redis that is made anew while
-/// the old one ends, and our own questions.
+/// Allowed growth of sockets and descriptors: a connection to Redis may be renewed while the old
+/// one ends, and the checker itself sends requests.
 const DESCRIPTORS_SLACK: u64 = 8;
 
 /// The namespace of every channel: all of them have a history, and all subscribers recover.
 pub(crate) const NAMESPACE: &str = "check";
 
-/// The namespace of channels whose history is in Redis besides.
+/// The namespace of channels with durable histories in Redis.
 pub(crate) const DURABLE: &str = "kept";
 
-/// The stream from which nodes take publications in.
+/// The ingest stream, from which nodes take publications.
 pub(crate) const INGEST: &str = "corecast:ingest";
 
 /// How nodes drive their sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Drivers {
-    /// Every other node one of them.
+    /// Nodes alternate between both drivers.
     #[default]
     Mixed,
-    /// All of them so.
+    /// All nodes use io_uring.
     #[value(name = "io_uring")]
     IoUring,
-    /// All of them so.
+    /// All nodes use epoll.
     Epoll,
 }
 
-/// What all nodes are told.
+/// The settings of all nodes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) drivers: Drivers,
-    /// Publications that a channel's history keeps, and for how long.
+    /// Number of publications in a channel's history, and their lifetime.
     pub(crate) history_size: u32,
     pub(crate) history_ttl: Duration,
-    /// What a stream of the bus may hold, as settings say it.
+    /// Size limit of a stream of the bus, as in the settings.
     pub(crate) stream_bytes: &'static str,
 }
 
@@ -73,18 +73,18 @@ impl Default for Settings {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) number: u8,
-    /// Where clients connect.
+    /// Address for clients.
     pub(crate) clients: SocketAddr,
-    /// Where the API listens.
+    /// Address of the API.
     pub(crate) api: SocketAddr,
     program: PathBuf,
     directory: PathBuf,
-    /// What its command begins with, if it runs at a site of its own.
+    /// The first words of its command, if it runs at its own site.
     inside: Vec<String>,
     process: Option<Process>,
 }
 
-/// What a node uses.
+/// Resources that a node uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
     resident_kib: u64,
@@ -92,7 +92,7 @@ pub(crate) struct Used {
     descriptors: u64,
 }
 
-/// A history as the API tells it.
+/// A history as returned by the API.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ToldHistory {
     pub(crate) publications: Vec<ToldPublication>,
@@ -100,7 +100,7 @@ pub(crate) struct ToldHistory {
     pub(crate) epoch: String,
 }
 
-/// One publication of it.
+/// One publication of a history.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ToldPublication {
     pub(crate) offset: u32,
@@ -108,8 +108,8 @@ pub(crate) struct ToldPublication {
 }
 
 impl Node {
-    /// A node that is to be started by a command that begins with `inside`, when its settings are
-    /// written. It listens for clients and for the API.
+    /// Creates a node that has not started. Its command begins with `inside`. It listens at these
+    /// addresses for clients and for the API.
     pub(crate) fn new(
         number: u8,
         [clients, api]: [SocketAddr; 2],
@@ -120,7 +120,7 @@ impl Node {
         Node { number, clients, api, program, directory, inside, process: None }
     }
 
-    /// The same, with its settings written: it finds Redis by the URL, if there is one.
+    /// Writes its settings, with the URL of Redis if there is one.
     ///
     /// # Errors
     /// If its directory can't be written.
@@ -132,7 +132,7 @@ impl Node {
             Drivers::Mixed if self.number.is_multiple_of(2) => "io_uring",
             Drivers::Epoll | Drivers::Mixed => "epoll",
         };
-        // A small outbox, so that slow readers are cut off and come back.
+        // A small outbox, so that slow readers are closed and return.
         let mut text = format!(
             "[server]\nlisten = \"{clients}\"\napi_listen = \"{api}\"\nshards = 2\n\
              driver = \"{driver}\"\n\
@@ -164,7 +164,7 @@ impl Node {
         Ok(self)
     }
 
-    /// Starts it, without waiting until it is ready.
+    /// Starts it without waiting until it is ready.
     ///
     /// # Errors
     /// If the program can't be started.
@@ -208,7 +208,7 @@ impl Node {
     /// Kills it.
     ///
     /// # Errors
-    /// The kernel's.
+    /// If a system call fails.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         match self.process.take() {
             Some(mut process) => process.kill().await,
@@ -216,7 +216,7 @@ impl Node {
         }
     }
 
-    /// Its process, to be signalled.
+    /// Returns its process, for signals.
     ///
     /// # Errors
     /// If it does not run.
@@ -224,13 +224,13 @@ impl Node {
         self.process.as_ref().with_context(|| format!("node {} does not run", self.number))
     }
 
-    /// Whether it has ended though nobody killed it, and how.
+    /// Describes its end if it ended without being killed.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.process.as_mut().and_then(Process::ended)?;
         Some(format!("node {} ended by itself with {status}", self.number))
     }
 
-    /// What it uses.
+    /// Returns the resources it uses.
     ///
     /// # Errors
     /// If it does not run.
@@ -239,10 +239,10 @@ impl Node {
         Ok(Used { resident_kib, sockets, descriptors })
     }
 
-    /// Reads a channel's whole history, oldest first.
+    /// Reads a channel's whole history, oldest publication first.
     ///
     /// # Errors
-    /// If the node does not tell it.
+    /// If the node does not return it.
     pub(crate) async fn history(&self, channel: &str) -> Result<ToldHistory> {
         let mut http = Http::new(self.api);
         let body = format!("{{\"channel\":\"{channel}\",\"limit\":-1}}");
@@ -262,7 +262,7 @@ impl Node {
 }
 
 impl Used {
-    /// The larger of each.
+    /// Returns the maximum of each resource.
     pub(crate) fn max(self, other: Used) -> Used {
         Used {
             resident_kib: self.resident_kib.max(other.resident_kib),
@@ -271,7 +271,7 @@ impl Used {
         }
     }
 
-    /// Whether `after` is near enough to what a rested node uses.
+    /// Compares `after` with the usage of an idle node.
     pub(crate) fn compare(self, node: u8, after: Used, history_kib: u64) -> Vec<Usage> {
         let row = |what: &str, before: u64, after: u64, slack: u64| Usage {
             what: format!("{what} of node {node}"),

@@ -1,26 +1,27 @@
-//! Addresses whose ports stay free for whoever is to listen there: a socket has the name and does
-//! not listen, so that the kernel gives the port to nobody else.
+//! Reserved ports. A socket is bound to each of them without listening, so that the kernel gives
+//! the port to no other process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use tokio::net::TcpSocket;
 
-/// What is held, until this is dropped.
+/// The reserved ports. Dropping this frees them.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     held: Vec<TcpSocket>,
 }
 
 impl Ports {
-    /// An address with a port that nobody has, at the loopback address of this number.
+    /// Returns a free port at the loopback address with this number.
     ///
     /// # Errors
-    /// The kernel's.
+    /// If a system call fails.
     pub(crate) fn take(&mut self, host: u8) -> Result<SocketAddr> {
         let socket = TcpSocket::new_v4().context("can't make a socket")?;
         socket.bind(SocketAddr::new(address(host), 0)).context("no port is free")?;
-        // Only now, or the kernel would choose one that others hold in the same way.
+        // Set these options after the bind, or the kernel may choose a port that others reserve in
+        // the same way.
         socket.set_reuseaddr(true)?;
         socket.set_reuseport(true)?;
         let taken = socket.local_addr()?;
@@ -29,8 +30,8 @@ impl Ports {
     }
 }
 
-/// An address on the loopback network that belongs to this process alone, as far as ports of other
-/// processes' outgoing connections go: those are on 127.0.0.1.
+/// Returns a loopback address of this process. Outgoing connections of other processes use ports on
+/// 127.0.0.1, so they can't take ports here.
 fn address(host: u8) -> IpAddr {
     let process = std::process::id();
     let (high, low) = (64 + (process / 256 % 64) as u8, (process % 256) as u8);

@@ -1,5 +1,5 @@
-//! Child processes: started so that they die with us, signalled by their number, and looked at
-//! through `/proc`.
+//! Child processes: they die with the checker, receive signals by their process id, and are
+//! inspected through `/proc`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -25,7 +25,7 @@ impl Process {
     pub(crate) fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Process> {
         let open = || fs::OpenOptions::new().create(true).append(true).open(log);
         let log = || open().with_context(|| format!("can't write {}", log.display()));
-        // `setpriv` replaces itself by the program, whose number is therefore the child's.
+        // `setpriv` replaces itself by the program, so the program has the child's process id.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
@@ -40,46 +40,46 @@ impl Process {
         Ok(Process { child, pid: pid.context("the child ended at once")? })
     }
 
-    /// Its number.
+    /// Returns its process id.
     pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Sends a signal. A process that has ended already needs none.
+    /// Sends a signal. Does nothing if the process has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Err(error) = kill_process(self.pid, signal) {
             eprintln!("signal {signal:?} to {:?}: {error}", self.pid);
         }
     }
 
-    /// Kills it as the kernel would, and waits until it is gone.
+    /// Kills it with SIGKILL, and waits for its end.
     ///
     /// # Errors
-    /// The kernel's.
+    /// If a system call fails.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("can't kill a child")
     }
 
-    /// The exit status if it has ended by itself.
+    /// Returns the exit status if it has ended by itself.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten();
         status.map(|status| status.to_string())
     }
 
-    /// Resident memory in KiB, distinct sockets, and the largest descriptor table: threads may have
-    /// tables of their own.
+    /// Returns resident memory in KiB, the number of distinct sockets, and the size of the largest
+    /// descriptor table, because threads may have their own tables.
     ///
     /// # Errors
-    /// If `/proc` does not have it any more.
+    /// If `/proc` no longer contains it.
     pub(crate) fn usage(&self) -> Result<(u64, u64, u64)> {
         usage(self.pid())
     }
 }
 
-/// What [`Process::usage`] tells, of a process by its number.
+/// Does the same as [`Process::usage`] for a process id.
 ///
 /// # Errors
-/// If `/proc` does not have it.
+/// If `/proc` does not contain it.
 pub(crate) fn usage(pid: i32) -> Result<(u64, u64, u64)> {
     let root = format!("/proc/{pid}");
     let status = fs::read_to_string(format!("{root}/status")).context("a node is gone")?;
@@ -87,7 +87,7 @@ pub(crate) fn usage(pid: i32) -> Result<(u64, u64, u64)> {
     let resident = resident.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     let (mut sockets, mut largest) = (HashSet::new(), 0);
     for task in fs::read_dir(format!("{root}/task"))?.flatten() {
-        // A thread may end while we look.
+        // A thread may end while its directory is read.
         let Ok(descriptors) = fs::read_dir(task.path().join("fd")) else { continue };
         let mut count = 0;
         for descriptor in descriptors.flatten() {

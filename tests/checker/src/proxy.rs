@@ -1,9 +1,9 @@
-//! A link between a node and Redis that can be made bad: late, sliced, narrow, silent, cut.
+//! A link between a node and Redis that can be disturbed: delayed, sliced, slowed, silent, cut.
 //!
-//! What is read waits in a queue with the time at which it is due, so that a delay does not narrow
-//! the link. A silent link holds bytes back and passes them on later, as a network does that lost
-//! them for a while; a half-open one swallows them, and is reset when it is healed, because nothing
-//! sensible can follow.
+//! Received bytes wait in a queue until they are due, so that a delay does not reduce the
+//! throughput. A silent link holds bytes and forwards them later, like a network that loses packets
+//! for a while. A half-open link drops bytes. It is reset when it is repaired, because the streams
+//! are incomplete.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,67 +18,68 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Bytes that are read at once.
+/// Maximum number of bytes per read.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Chunks that wait in one direction of a connection: 4 MiB, then reading stops.
+/// Maximum number of queued chunks per direction. At 4 MiB, reading stops.
 const CHUNKS_MAX: usize = 256;
 
-/// Time between two slices.
+/// Pause between two slices.
 const SLICE_PAUSE: Duration = Duration::from_micros(50);
 
-/// Silence of a node after which it is asked whether it is there, and how often, a second apart: a
-/// site that was cut off may have given up a connection without a word. Redis does the same.
+/// Idle time of a node's connection before keep-alive probes, and their number, one second apart. A
+/// site that was cut off may have dropped a connection silently. Redis does the same.
 const SILENCE: Duration = Duration::from_secs(10);
 const PROBES: u32 = 3;
 
-/// Bytes of a chunk that are sliced; the rest goes as it is, or a large reply would take minutes.
+/// Number of bytes of a chunk that are sliced. The rest is sent at once, or a large reply would
+/// take minutes.
 const SLICED_BYTES_MAX: usize = 64;
 
-/// What happens to bytes.
+/// The treatment of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Passage {
-    /// They pass.
+    /// Bytes pass.
     #[default]
     Open,
-    /// They wait, in both directions.
+    /// Bytes wait, in both directions.
     Held,
-    /// They vanish, in both directions.
+    /// Bytes are dropped, in both directions.
     Swallowed,
-    /// Redis' replies vanish, requests pass.
+    /// Replies of Redis are dropped, and requests pass.
     RepliesSwallowed,
 }
 
-/// How a link behaves.
+/// The behaviour of a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) passage: Passage,
-    /// How late every byte is.
+    /// Delay of every byte.
     pub(crate) delay: Duration,
-    /// Whether the first bytes of every chunk come one by one.
+    /// Whether the first bytes of every chunk are sent one by one.
     pub(crate) sliced: bool,
-    /// Bytes a second in each direction; none means no bound.
+    /// Bytes per second in each direction; `None` means unlimited.
     pub(crate) rate: Option<u32>,
 }
 
-/// What all connections of a link are told.
+/// State that all connections of a link watch.
 #[derive(Clone, Copy, Debug)]
 struct State {
     upstream: SocketAddr,
     shape: Shape,
     /// Connections of an earlier generation are reset.
     generation: u64,
-    /// The connection that is reset alone, by its number; 0 for none.
+    /// The number of a single connection that is reset; 0 for none.
     ended: u64,
 }
 
-/// Connections that there are, by their numbers, and the server that each leads to.
+/// Open connections by number, with the server of each.
 type Table = Arc<Mutex<BTreeMap<u64, SocketAddr>>>;
 
-/// One node's way to Redis.
+/// One node's link to Redis.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) address: SocketAddr,
     state: watch::Sender<State>,
     table: Table,
@@ -91,10 +92,10 @@ enum Direction {
 }
 
 impl Link {
-    /// Listens at `address` and passes on to `upstream`. Port 0 is one that is free.
+    /// Listens at `address` and forwards to `upstream`. Port 0 means any free port.
     ///
     /// # Errors
-    /// If the address is taken.
+    /// If the address is in use.
     pub(crate) async fn open(address: SocketAddr, upstream: SocketAddr) -> Result<Link> {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("can't listen at {address}"))?;
@@ -104,7 +105,7 @@ impl Link {
         let link = Link { address, state, table: Table::default() };
         let (watched, table) = (link.state.subscribe(), Arc::clone(&link.table));
         tokio::spawn(async move {
-            // A connection that was reset before it was accepted is nobody's loss.
+            // A connection that was reset before it was accepted does not matter.
             for number in 1.. {
                 let Ok((node, _)) = listener.accept().await else { break };
                 tokio::spawn(join(node, (number, Arc::clone(&table)), watched.clone()));
@@ -113,13 +114,13 @@ impl Link {
         Ok(link)
     }
 
-    /// How many connections lead to that server.
+    /// Returns the number of connections to this server.
     pub(crate) fn connections(&self, server: SocketAddr) -> usize {
         lock(&self.table).values().filter(|upstream| **upstream == server).count()
     }
 
-    /// Resets one of the connections that lead to that server, unless it is the only one; whether
-    /// there was one.
+    /// Resets one of the connections to this server, unless it is the only one. Returns whether
+    /// there was one to reset.
     pub(crate) fn end_one(&self, server: SocketAddr, choice: usize) -> bool {
         let table = lock(&self.table);
         let there = table.iter().filter(|(_, upstream)| **upstream == server);
@@ -132,7 +133,7 @@ impl Link {
         true
     }
 
-    /// Makes the link behave so from now on, its present connections included.
+    /// Changes the behaviour of the link, including its present connections.
     pub(crate) fn shape(&self, shape: Shape) {
         self.state.send_modify(|state| state.shape = shape);
     }
@@ -142,12 +143,12 @@ impl Link {
         self.state.send_modify(|state| state.generation += 1);
     }
 
-    /// Makes another server the one behind this address, for connections to come.
+    /// Makes another server the target of new connections.
     pub(crate) fn lead_to(&self, upstream: SocketAddr) {
         self.state.send_modify(|state| state.upstream = upstream);
     }
 
-    /// Makes the link good again. What it has swallowed is lost, so its connections are, too.
+    /// Repairs the link. If it has dropped bytes, its connections are reset.
     pub(crate) fn heal(&self) {
         self.state.send_modify(|state| {
             let swallows =
@@ -161,7 +162,7 @@ impl Link {
 /// Serves one connection of a node until either side ends it, or it is reset.
 async fn join(node: TcpStream, (number, table): (u64, Table), mut state: watch::Receiver<State>) {
     let generation = state.borrow().generation;
-    // A silent link lets no handshake through either.
+    // A silent link blocks handshakes, too.
     if open(&mut state).await.is_none() {
         return;
     }
@@ -213,14 +214,14 @@ fn finish(reads: Option<&OwnedReadHalf>, writes: &OwnedWriteHalf) {
     reset(writes.as_ref());
 }
 
-/// Lets the socket end with a reset when it is dropped.
+/// Makes the socket end with a reset when it is dropped.
 fn reset(socket: &TcpStream) {
     if let Err(error) = socket.set_zero_linger() {
         eprintln!("can't have a connection reset: {error}");
     }
 }
 
-/// Passes bytes on in one direction until one side ends; answers with its halves.
+/// Forwards bytes in one direction until one side ends. Returns the halves of the sockets.
 async fn pump(
     (mut from, to): (OwnedReadHalf, OwnedWriteHalf),
     direction: Direction,
@@ -243,7 +244,7 @@ async fn pump(
     (Some(from), to)
 }
 
-/// Writes what comes, when it is due and as the link's shape says.
+/// Writes chunks when they are due, with the link's behaviour.
 async fn write(
     mut to: OwnedWriteHalf,
     mut chunks: mpsc::Receiver<(Instant, Vec<u8>)>,
@@ -279,7 +280,7 @@ async fn write_shaped(to: &mut OwnedWriteHalf, chunk: &[u8], shape: Shape) -> st
     Ok(())
 }
 
-/// Waits while bytes are held; answers with the shape that lets them go.
+/// Waits while bytes are held. Returns the behaviour that releases them.
 async fn open(state: &mut watch::Receiver<State>) -> Option<Shape> {
     let open = state.wait_for(|state| state.shape.passage != Passage::Held).await;
     open.ok().map(|state| state.shape)

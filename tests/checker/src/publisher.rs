@@ -1,5 +1,5 @@
-//! A publisher: it posts to one node after the other, notes what it was answered, and, if it is of
-//! those that use idempotency keys, asks again where the answer leaves open what became of it.
+//! A publisher. It posts to changing nodes and records the answers. With idempotency keys, it
+//! repeats requests whose result is unknown.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,40 +15,41 @@ use crate::http::{Failure, Http};
 use crate::load::{Load, Phase, count};
 use crate::wire::Payload;
 
-/// Time for an answer. The promise is 4 s; a stopped node does not answer before it goes on.
+/// Timeout of an answer. The guarantee is 4 s, but a stopped node does not answer before it
+/// continues.
 const ANSWER_MAX: Duration = Duration::from_secs(12);
 
-/// Most attempts with one idempotency key.
+/// Maximum number of attempts with one idempotency key.
 const ATTEMPTS_MAX: u16 = 6;
 
 /// Pause before another attempt.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// One in so many publications goes to another node.
+/// One in this number of publications goes to another node.
 const MOVE_ONE_IN: u32 = 20;
 
-/// Longest text that makes a payload longer.
+/// Maximum length of padding in a payload.
 const PADDING_BYTES_MAX: usize = 300;
 
-/// Most channels of a broadcast, and publications of a batch.
+/// Maximum number of channels of a broadcast, or publications of a batch.
 const TOGETHER_MAX: usize = 4;
 
-/// The number of the publisher that asks, when all is healed, whether everything works.
+/// The number of the publisher that tests whether everything works after the faults.
 pub(crate) const PROBER: u16 = u16::MAX;
 
-/// How a publisher publishes.
+/// The way of publishing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// One publication.
     Publish,
-    /// The same data to several channels.
+    /// The same data for several channels.
     Broadcast,
-    /// Several publications, one after the other.
+    /// Several publications in order.
     Batch,
 }
 
 impl Way {
-    /// The way of the publisher with this number.
+    /// Returns the way for a publisher's number.
     fn of(number: u16) -> Way {
         match number / 2 % 3 {
             _ if number == PROBER => Way::Publish,
@@ -70,7 +71,7 @@ impl Way {
 /// One publisher.
 pub(crate) struct Publisher {
     pub(crate) number: u16,
-    /// Whether it uses idempotency keys, and so may ask again.
+    /// Whether it uses idempotency keys, and so may repeat requests.
     pub(crate) keys: bool,
     way: Way,
     load: Arc<Load>,
@@ -80,10 +81,10 @@ pub(crate) struct Publisher {
     record: Vec<Publication>,
 }
 
-/// What became of one publication, and what was said of it.
+/// The result of one publication, and the error message.
 type Answer = (Outcome, Option<String>);
 
-/// One publication's answer, in whatever answer it stands.
+/// The answer for one publication, in any kind of response.
 #[derive(Deserialize)]
 struct Reply {
     #[serde(alias = "publish")]
@@ -124,7 +125,7 @@ impl Publisher {
         Publisher { number, keys, way, load, random, node, http, record: Vec::new() }
     }
 
-    /// Publishes every `period` on average until the load ends; returns what became of it.
+    /// Publishes every `period` on average until the load ends. Returns its record.
     pub(crate) async fn run(mut self, period: Duration) -> Vec<Publication> {
         let mut phase = self.load.phase.subscribe();
         let period = match self.way {
@@ -150,7 +151,7 @@ impl Publisher {
         self.record
     }
 
-    /// Publishes once through `node`; answers how long that took, and what went wrong.
+    /// Publishes once through `node`. Returns the duration and the error, if there was one.
     pub(crate) async fn probe(&mut self, node: usize, channel: u16) -> (u64, Option<String>) {
         self.move_to(node);
         let began = now();
@@ -158,7 +159,7 @@ impl Publisher {
         (now() - began, error)
     }
 
-    /// What became of everything.
+    /// Returns its record.
     pub(crate) fn into_record(self) -> Vec<Publication> {
         self.record
     }
@@ -173,7 +174,7 @@ impl Publisher {
         self.http = Http::new(self.load.apis[node]);
     }
 
-    /// Publishes to each of `channels`; returns what was said of the first one that failed.
+    /// Publishes to each of `channels`. Returns the first error message.
     async fn publish(&mut self, channels: &[u16]) -> Option<String> {
         let first = self.load.next_pids(channels.len() as u32);
         let body = self.body(first, channels);
@@ -242,7 +243,7 @@ impl Publisher {
         body.to_string()
     }
 
-    /// Asks once; returns an answer for each of `many` publications.
+    /// Sends one request. Returns an answer for each of `many` publications.
     async fn attempt(&mut self, body: &str, many: usize) -> Vec<Answer> {
         let began = now();
         let answer = self.http.post(self.way.path(), body, ANSWER_MAX).await;
@@ -261,7 +262,7 @@ impl Publisher {
                 Ok(answers) => all(Outcome::Info, format!("{} answers to {many}", answers.len())),
                 Err((outcome, words)) => all(outcome, words),
             },
-            // No other status comes after a publication has gone its way.
+            // No other status is possible once a publication has been accepted.
             Ok((status, body)) => {
                 let text = String::from_utf8_lossy(&body);
                 all(Outcome::Fail, format!("{status} {}", text.trim()))
@@ -269,7 +270,7 @@ impl Publisher {
         }
     }
 
-    /// What an answer says of each publication, or of all of them.
+    /// Parses the answer for each publication, or an error for all of them.
     fn read(&self, body: &[u8]) -> Result<Vec<Answer>, (Outcome, String)> {
         let odd = |error: serde_json::Error| (Outcome::Info, error.to_string());
         if self.way == Way::Publish {
@@ -302,8 +303,8 @@ impl Publisher {
     }
 }
 
-/// What is known after another attempt with the same key. A refusal after an attempt of unknown
-/// result says nothing about that one.
+/// Returns the result after a repeated attempt with the same key. A refusal says nothing about an
+/// earlier attempt with an unknown result.
 fn joined(before: Answer, after: Answer) -> Answer {
     match (before.0, after.0) {
         (Outcome::Ok(_), _) | (Outcome::Info, Outcome::Fail) => before,
@@ -311,7 +312,7 @@ fn joined(before: Answer, after: Answer) -> Answer {
     }
 }
 
-/// What an error says: 100 leaves it open, unless it says that the bus was not reached.
+/// Returns the result of an error. With code 100 it is unknown, unless the bus was not reached.
 fn outcome_of(error: &Error) -> Outcome {
     let certain = error.code != 100 || error.message.contains("bus unavailable");
     if certain { Outcome::Fail } else { Outcome::Info }

@@ -1,4 +1,4 @@
-//! A Redis server or a Sentinel of our own, and `redis-cli` to speak to it.
+//! A Redis server or a Sentinel process, which is controlled by `redis-cli`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,54 +13,54 @@ use crate::process::Process;
 /// Time in which a server must answer after its start.
 const START_MAX: Duration = Duration::from_secs(15);
 
-/// Time for one command.
+/// Timeout of one command.
 const COMMAND_MAX: Duration = Duration::from_secs(10);
 
-/// Whether a server that is started again may still have what it had.
+/// Whether a restarted server keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Persistence {
-    /// It begins empty.
+    /// It starts empty.
     None,
-    /// It has what its log of the last seconds says.
+    /// It starts with the data of its append-only file, which is synced every second.
     Everysec,
 }
 
-/// How long a server of a Cluster, or the one that a Sentinel watches, may be silent before it is
-/// replaced, in milliseconds.
+/// Time in milliseconds for which a server of a Cluster, or a Sentinel's primary, may be silent
+/// before it is replaced.
 const DOWN_AFTER_MS: u32 = 1000;
 
-/// The name under which Sentinels know the primary.
+/// The primary's name in the Sentinel.
 pub(crate) const SENTINEL_NAME: &str = "checker";
 
-/// One server: where it listens, and its process while it runs.
+/// One server: its address, and its process while it runs.
 #[derive(Debug)]
 pub(crate) struct Redis {
     pub(crate) address: SocketAddr,
-    /// Where it speaks to the others of its Cluster, if it is in one.
+    /// The address for other servers of its Cluster, if it is in one.
     pub(crate) cluster: Option<SocketAddr>,
     directory: PathBuf,
-    /// What its command begins with.
+    /// The first words of its command.
     prefix: Vec<String>,
     process: Option<Process>,
 }
 
 impl Redis {
-    /// A server that is to be started. Its files are to be in `directory`.
+    /// Creates a server that has not started. It keeps its files in `directory`.
     pub(crate) fn new(address: SocketAddr, directory: PathBuf) -> Redis {
         Redis { address, cluster: None, directory, prefix: Vec::new(), process: None }
     }
 
-    /// The same server, to be asked things while others start and kill it.
+    /// Returns the same server for commands, while other code starts and kills it.
     pub(crate) fn seen_from_outside(&self) -> Redis {
         Redis { cluster: self.cluster, ..Redis::new(self.address, self.directory.clone()) }
     }
 
-    /// The same, by the clock of those whose command begins with `prefix`.
+    /// Returns the same server with the clock of commands that begin with `prefix`.
     pub(crate) fn by_clock(self, prefix: &[String]) -> Redis {
         Redis { prefix: prefix.to_owned(), ..self }
     }
 
-    /// The same, as one of a Cluster, whose others reach it at `cluster`.
+    /// Returns the same server as part of a Cluster, whose other servers reach it at `cluster`.
     pub(crate) fn in_cluster(self, cluster: SocketAddr) -> Redis {
         Redis { cluster: Some(cluster), ..self }
     }
@@ -154,7 +154,7 @@ impl Redis {
     /// Kills it.
     ///
     /// # Errors
-    /// The kernel's.
+    /// If a system call fails.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         match self.process.take() {
             Some(mut process) => process.kill().await,
@@ -162,7 +162,7 @@ impl Redis {
         }
     }
 
-    /// Its process, to be signalled.
+    /// Returns its process, for signals.
     ///
     /// # Errors
     /// If it does not run.
@@ -170,7 +170,7 @@ impl Redis {
         self.process.as_ref().with_context(|| format!("Redis at {} does not run", self.address))
     }
 
-    /// What `redis-cli` prints for a command.
+    /// Returns the output of `redis-cli` for a command.
     ///
     /// # Errors
     /// If it can't be run, or Redis refuses or does not answer.
@@ -179,7 +179,7 @@ impl Redis {
         let mut command = Command::new("redis-cli");
         command.args(["-e", "--raw", "-h", &ip, "-p", &port]).kill_on_drop(true);
         if self.cluster.is_some() {
-            // A key may be another one's.
+            // The key may be on another server.
             command.arg("-c");
         }
         command.args(words);
@@ -208,7 +208,7 @@ impl Redis {
     /// If it takes too long.
     pub(crate) async fn until_said(&self, words: &[&str], wanted: &str) -> Result<()> {
         let began = Instant::now();
-        // One that is about to change what it is may not answer for a moment.
+        // A server that changes its role may not answer for a moment.
         let said = || async { self.command(words).await.unwrap_or_default() };
         while !said().await.lines().any(|line| line.trim() == wanted) {
             if began.elapsed() > COMMAND_MAX {
@@ -219,7 +219,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Waits until it knows so many replicas of its Cluster.
+    /// Waits until it knows `count` replicas of its Cluster.
     ///
     /// # Errors
     /// If it takes too long.
@@ -238,7 +238,7 @@ impl Redis {
         }
     }
 
-    /// What a line of `INFO section` says about `field`.
+    /// Returns the value of `field` in `INFO section`.
     ///
     /// # Errors
     /// As [`Redis::command`], and if there is no such line.
@@ -249,7 +249,7 @@ impl Redis {
         found.with_context(|| format!("Redis at {} has no {field}", self.address))
     }
 
-    /// The keys that match `pattern`.
+    /// Returns the keys that match `pattern`.
     ///
     /// # Errors
     /// As [`Redis::command`].

@@ -1,4 +1,4 @@
-//! What a run found, for people and for programs.
+//! The results of a run, for people and for programs.
 
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::checks::{CHECKS, Violation};
 use crate::history::{History, Usage, seconds};
 use crate::load::Counts;
 
-/// Violations of a check that are explained to people.
+/// Maximum number of violations of a check that the table explains.
 const EXPLAINED_MAX: usize = 5;
 
-/// The verdict of every check, in order.
+/// The results of all checks, in order.
 pub(crate) struct Verdict {
     /// Each check's violations.
     found: Vec<Vec<Violation>>,
@@ -26,18 +26,18 @@ impl Verdict {
         Verdict { found: CHECKS.iter().map(|check| check.violations(history)).collect() }
     }
 
-    /// Whether every promise was kept.
+    /// Whether every guarantee was kept.
     pub(crate) fn is_sound(&self) -> bool {
         self.found.iter().all(Vec::is_empty)
     }
 
-    /// Whether the check of this name failed.
+    /// Whether the check with this name failed.
     pub(crate) fn fails(&self, name: &str) -> bool {
         CHECKS.iter().zip(&self.found).any(|(check, found)| check.name == name && !found.is_empty())
     }
 }
 
-/// Counts with their names, in the order in which they are told.
+/// Returns counters with their names, in the order of the report.
 fn rows(history: &History, counts: &Counts) -> Vec<(&'static str, u64)> {
     let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
     vec![
@@ -58,7 +58,7 @@ fn rows(history: &History, counts: &Counts) -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// The tables.
+/// Returns the tables.
 pub(crate) fn text(history: &History, counts: &Counts, verdict: &Verdict) -> String {
     let mut out = String::from("\n");
     for (name, value) in rows(history, counts) {
@@ -84,7 +84,7 @@ pub(crate) fn text(history: &History, counts: &Counts, verdict: &Verdict) -> Str
     out
 }
 
-/// The fault that came last before a violation: most often, what to look at.
+/// Describes the last fault before a violation, which is usually its cause.
 fn latest_fault(history: &History, violation: &Violation) -> String {
     let Some(at) = violation.at else { return String::new() };
     let before = history.faults.iter().filter(|fault| fault.begin <= at);
@@ -94,7 +94,7 @@ fn latest_fault(history: &History, violation: &Violation) -> String {
     })
 }
 
-/// Everything as one object.
+/// Returns the whole report as one object.
 pub(crate) fn json(seed: u64, history: &History, counts: &Counts, verdict: &Verdict) -> Value {
     let counts: serde_json::Map<String, Value> = rows(history, counts)
         .into_iter()
@@ -113,7 +113,7 @@ pub(crate) fn json(seed: u64, history: &History, counts: &Counts, verdict: &Verd
         "checks": checks, "usages": history.usages})
 }
 
-/// Writes the history, one record a line.
+/// Writes the history, one record per line.
 ///
 /// # Errors
 /// If the file can't be written.

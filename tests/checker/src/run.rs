@@ -1,4 +1,4 @@
-//! A run from its start to its history: load, faults, healing, quiet, last questions.
+//! A run from its start to its history: load, faults, repair, quiet, final requests.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,16 +23,16 @@ use crate::node::{DURABLE, NAMESPACE, Settings};
 use crate::publisher::{PROBER, Publisher};
 use crate::soak::{Sampler, Samples};
 
-/// Publications a second of one publisher: each waits for its answer before it goes on.
+/// Publications per second of one publisher. Each waits for its answer before the next one.
 const PUBLISHER_RATE: u32 = 10;
 
-/// Channels of one client: with 200 clients and 60 channels, 20 subscribers each.
+/// Channels per client: with 200 clients and 60 channels, each channel has 20 subscribers.
 const CLIENT_CHANNELS: usize = 6;
 
-/// Least calm between two faults.
+/// Minimum time between two faults.
 const CALM: Duration = Duration::from_secs(1);
 
-/// Time for everything to be well again after the faults.
+/// Time for everything to recover after the faults.
 const HEAL: Duration = Duration::from_secs(5);
 
 /// Time for the last publications to arrive.
@@ -41,10 +41,10 @@ const ARRIVE: Duration = Duration::from_secs(1);
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// Runs what `args` say, with files in `directory`; answers with what happened, and counts.
+/// Runs with `args`, and keeps files in `directory`. Returns the history and the counters.
 ///
 /// # Errors
-/// If something can't be started, broken or mended.
+/// If a process or a fault can't be started or repaired.
 pub(crate) async fn run(
     args: &Args,
     kinds: &[Kind],
@@ -99,7 +99,7 @@ pub(crate) async fn run(
     Ok((history, load))
 }
 
-/// All who are at work.
+/// All clients and publishers.
 struct Crew {
     subscribers: JoinSet<(usize, ClientRecord)>,
     publishers: JoinSet<Vec<Publication>>,
@@ -122,7 +122,7 @@ impl Crew {
         Ok(Crew { subscribers, publishers, producer, sampler, progress })
     }
 
-    /// Waits for those who publish, whose time is over.
+    /// Waits for the publishers, which stop at the end of the load.
     async fn stop_publishing(&mut self, history: &mut History) -> Result<()> {
         while let Some(record) = self.publishers.join_next().await {
             history.publications.extend(record.context("a publisher panicked")?);
@@ -135,7 +135,7 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits for all others; returns what was sampled, if anything was.
+    /// Waits for all others. Returns the samples, if there are any.
     async fn end(mut self, history: &mut History) -> Result<Option<Samples>> {
         self.progress.abort();
         let mut records: Vec<(usize, ClientRecord)> = Vec::new();
@@ -154,8 +154,8 @@ impl Crew {
 fn topology(args: &Args, kinds: &[Kind]) -> Topology {
     let drivers = args.driver;
     let settings = if args.soak {
-        // What is filled within minutes, so that it can be seen whether anything grows beside it.
-        // No client is ever away for so long.
+        // Limits that are reached within minutes, so that other growth is visible. No client is
+        // away for that long.
         let history_ttl = Duration::from_secs(240);
         Settings { drivers, history_size: 500, history_ttl, stream_bytes: "256KiB" }
     } else {
@@ -170,14 +170,14 @@ fn topology(args: &Args, kinds: &[Kind]) -> Topology {
     }
 }
 
-/// What a channel is called: Redis keeps the history of every third one besides.
+/// Returns a channel's name. Every third channel has a durable history.
 fn channel_name(number: u16) -> String {
     let namespace = if number % 3 == 2 { DURABLE } else { NAMESPACE };
     format!("{namespace}:{number}")
 }
 
-/// What histories may take on each node: payloads, and as much again for each publication as a
-/// generous server would need.
+/// Returns the allowed size of histories on each node: the payloads, and a generous overhead per
+/// publication.
 fn history_kib(load: &Load, publications: &[Publication]) -> u64 {
     const PUBLICATION_BYTES: u64 = 1024;
     let bytes = load.counts.bytes.load(Ordering::Relaxed);
@@ -216,7 +216,7 @@ fn start_publishers(args: &Args, load: &Arc<Load>, random: &mut Rng) -> JoinSet<
     publishers
 }
 
-/// Carries out the plan, each fault when it is due and the one before is mended.
+/// Causes the planned faults. Each starts when it is due and the previous one is repaired.
 async fn break_things(
     cluster: &mut Cluster,
     load: &Load,

@@ -1,6 +1,6 @@
-//! Network namespaces: the checker runs in one of its own, and each node in another, a site. A link
-//! leads from the site to everything else for what goes to Redis, which the kernel can cut; another
-//! one for clients and questions is always good. All of it is gone with its last process.
+//! Network namespaces. The checker runs in its own namespace, and each node in another one, called
+//! a site. Each site has a link for Redis, which can be cut, and a second one for clients and
+//! requests, which always works. A namespace ends with its last process.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt as _;
@@ -13,25 +13,25 @@ use tokio::time::{Instant, sleep};
 
 use crate::process::Process;
 
-/// Says to the process that it has entered a namespace already.
+/// Tells the process that it already runs in a namespace.
 const ENTERED: &str = "CORECAST_CHECKER_NETWORK";
 
-/// What must be possible in a namespace, before the command that is run there.
+/// Commands that must succeed in a namespace, before the actual command.
 const PREPARE: &str = "ip link set lo up && nft list ruleset >/dev/null && exec \"$@\"";
 
-/// Time in which a site's namespace must be there.
+/// Timeout for the creation of a site's namespace.
 const MAKE_MAX: Duration = Duration::from_secs(5);
 
-/// Third bytes of the addresses of links to Redis, and of those for clients: 10.0.n.0, 10.1.n.0.
+/// Third bytes of addresses of links to Redis and of links for clients: 10.0.n.0, 10.1.n.0.
 const REDIS: u8 = 0;
 const CLIENTS: u8 = 1;
 
 /// One end of a link to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The node's.
+    /// The end at the node.
     Node,
-    /// The other one.
+    /// The other end.
     Redis,
 }
 
@@ -39,17 +39,17 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Site {
     number: u8,
-    /// Holds the namespace.
+    /// The process that holds the namespace.
     holder: Process,
 }
 
-/// Whether this process is in a namespace of its own.
+/// Whether this process runs in its own namespace.
 pub(crate) fn is_entered() -> bool {
     std::env::var_os(ENTERED).is_some()
 }
 
-/// Starts `program` in this process's place, in a namespace of its own. Answers only if that is not
-/// possible, and why: who is not root may need the right to make user namespaces.
+/// Replaces this process by `program` in a new namespace. Returns only an error. Without root, the
+/// user may lack the right to create user namespaces.
 pub(crate) fn enter(program: &Path, arguments: &[String]) -> anyhow::Error {
     let trial = entering(Path::new("true"), &[]).output();
     match trial {
@@ -63,7 +63,7 @@ pub(crate) fn enter(program: &Path, arguments: &[String]) -> anyhow::Error {
     entering(program, arguments).exec().into()
 }
 
-/// The command that runs `program` in a namespace of its own.
+/// Returns the command that runs `program` in its own namespace.
 pub(crate) fn entering(program: &Path, arguments: &[String]) -> Command {
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
@@ -75,7 +75,7 @@ pub(crate) fn entering(program: &Path, arguments: &[String]) -> Command {
 }
 
 impl Site {
-    /// Makes a site. Its files are to be in `directory`.
+    /// Creates a site. Its files are kept in `directory`.
     ///
     /// # Errors
     /// If the kernel has no namespaces, or `ip` is missing.
@@ -107,17 +107,17 @@ impl Site {
         Ok(site)
     }
 
-    /// What a command at the site begins with.
+    /// Returns the first words of commands that run at the site.
     pub(crate) fn inside(&self) -> Vec<String> {
         vec!["nsenter".to_owned(), format!("--net={}", self.path()), "--".to_owned()]
     }
 
-    /// Where the node listens, and where it finds the way to Redis.
+    /// Returns the node's address, and the address of its link to Redis.
     pub(crate) fn addresses(&self) -> (IpAddr, IpAddr) {
         (self.address(CLIENTS, End::Node).into(), self.address(REDIS, End::Redis).into())
     }
 
-    /// Pulls the plug at one end: there is no way out there, and silence at the other end.
+    /// Disables the link at one end. That end has no route, and the other end sees silence.
     ///
     /// # Errors
     /// If `ip` can't do it.
@@ -125,7 +125,7 @@ impl Site {
         self.run(end, "ip", &["link", "set", &self.link(REDIS), "down"]).await
     }
 
-    /// What is on its way to this end of the link never arrives, and nobody is told.
+    /// Drops all packets to this end of the link silently.
     ///
     /// # Errors
     /// If `nft` can't do it.
@@ -138,7 +138,7 @@ impl Site {
         self.run(end, "nft", &[&rules]).await
     }
 
-    /// Makes the link good again.
+    /// Repairs the link.
     ///
     /// # Errors
     /// If `ip` or `nft` can't do it.

@@ -1,5 +1,5 @@
-//! Whether what nodes and Redis use stays flat in a long run: it is sampled all the time, and two
-//! windows at the end are compared by their medians.
+//! Checks that the resources of nodes and Redis stay constant in a long run. They are sampled all
+//! the time, and the medians of two windows at the end are compared.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use crate::redis::Redis;
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Share of the run after which everything must have reached its size: histories, idempotency keys
-/// and streams are full then. The windows are the two halves of the rest.
+/// Share of the run after which everything must have reached its final size. Histories, idempotency
+/// keys and streams are full by then. The windows are the two halves of the rest.
 const WARM_UP: f64 = 0.5;
 
-/// How much the second median may lie above the first: a share of it, and what allocators and
-/// connections that are just being made may add.
+/// Allowed growth of the second median: a share of the first one, and slack for allocators and for
+/// new connections.
 const GROWTH: f64 = 0.05;
 const RESIDENT_SLACK_KIB: u64 = 2 * 1024;
 const REDIS_SLACK_KIB: u64 = 1024;
 const DESCRIPTORS_SLACK: u64 = 8;
 
-/// What is sampled, and where.
+/// Samples the resources of processes.
 pub(crate) struct Sampler {
-    /// Nodes' numbers, and their processes': none of them may end.
+    /// Numbers of nodes, with their process ids. None of these processes may end.
     nodes: Vec<(u8, i32)>,
     redis: Vec<Redis>,
     samples: Samples,
 }
 
-/// Values by what they are of, each with its time since the beginning.
+/// Values by resource, each with its time since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     rows: BTreeMap<(String, u64), Vec<(Duration, u64)>>,
 }
 
 impl Sampler {
-    /// Samples the processes that run now.
+    /// Creates a sampler for the processes that run now.
     ///
     /// # Errors
     /// If a node does not run.
@@ -53,7 +53,7 @@ impl Sampler {
         Ok(Sampler { nodes, redis, samples: Samples::default() })
     }
 
-    /// Samples for that long; returns what was sampled.
+    /// Samples for `length`. Returns the samples.
     pub(crate) async fn run(mut self, length: Duration) -> Samples {
         let (began, mut ticks) = (Instant::now(), interval(PERIOD));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,7 +61,7 @@ impl Sampler {
             ticks.tick().await;
             let at = began.elapsed();
             for (node, pid) in &self.nodes {
-                // One that ended by itself is found by the end of the run.
+                // A node that ended by itself is reported at the end of the run.
                 let Ok((resident, sockets, descriptors)) = process::usage(*pid) else { continue };
                 for (what, slack, value) in [
                     ("resident KiB", RESIDENT_SLACK_KIB, resident),
@@ -72,7 +72,7 @@ impl Sampler {
                 }
             }
             for redis in &self.redis {
-                // It may just have been killed.
+                // The server may have been killed.
                 let Ok(bytes) = redis.info("memory", "used_memory").await else { continue };
                 let what = format!("KiB of Redis at {}", redis.address);
                 let kib = bytes.parse::<u64>().unwrap_or(0) / 1024;
@@ -88,7 +88,8 @@ impl Samples {
         self.rows.entry((what.to_owned(), slack)).or_default().push((at, value));
     }
 
-    /// The medians of the two windows of a run of that length, and what the second may be.
+    /// Returns the medians of the two windows of a run of `length`, and the limit of the second
+    /// one.
     pub(crate) fn usages(&self, length: Duration) -> Vec<Usage> {
         let begin = length.mul_f64(WARM_UP);
         let middle = begin + (length - begin) / 2;

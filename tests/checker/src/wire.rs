@@ -1,15 +1,15 @@
-//! The JSON of Centrifugo's client protocol, as far as a subscriber needs it, and our payload.
+//! The subset of Centrifugo's JSON protocol that a subscriber needs, and the payload.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// What is published: its number, and something to make it longer.
+/// The payload of a publication: its number, and padding.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Payload {
     pub(crate) pid: u32,
-    /// Channels of a broadcast, which has the same data for all: the publication to the first one
-    /// has the number `pid`, and so on.
+    /// The channels of a broadcast, which has the same data for all. The publication to the first
+    /// channel has the number `pid`, and so on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) of: Vec<u16>,
     #[serde(default, skip_deserializing)]
@@ -17,14 +17,14 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    /// The number of the publication that has this data in `channel`.
+    /// Returns the number of the publication with this data in `channel`.
     pub(crate) fn pid_in(&self, channel: u16) -> u32 {
         let at = self.of.iter().position(|one| *one == channel);
         at.map_or(self.pid, |at| self.pid + at as u32)
     }
 }
 
-/// One line from the server: a reply if it has an `id`, else a push, else a ping.
+/// One line from the server: a reply if it has an `id`, otherwise a push or a ping.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Line<'a> {
     #[serde(default)]
@@ -40,7 +40,7 @@ pub(crate) struct Line<'a> {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Connect {
-    /// Seconds between pings; none if absent.
+    /// Seconds between pings; absent or 0 without pings.
     #[serde(default)]
     pub(crate) ping: u64,
 }
@@ -85,7 +85,7 @@ pub(crate) struct Unsubscribe {
     pub(crate) code: u16,
 }
 
-/// The command that subscribes; with a position, everything after it is wanted first.
+/// Returns the command that subscribes. With a position, it requests recovery.
 pub(crate) fn subscribe(id: u32, channel: &str, since: Option<(&str, u32)>) -> String {
     let recover = since.map_or(String::new(), |(epoch, offset)| {
         format!(",\"recover\":true,\"epoch\":\"{epoch}\",\"offset\":{offset}")

@@ -1,4 +1,4 @@
-//! No aborted read: a publication that was certainly refused is never seen.
+//! No aborted reads: nobody may receive a publication that was certainly refused.
 
 use super::{Violation, wrongly_seen};
 use crate::history::{History, Outcome};

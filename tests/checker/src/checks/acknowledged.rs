@@ -1,13 +1,13 @@
-//! No lost acknowledgement: an acknowledged publication is in every final history that reaches back
-//! to it, or its epoch ended for a reason, or what kept it was taken away on purpose.
+//! No lost acknowledgements: an acknowledged publication is in every final history that reaches
+//! back to it, unless its epoch ended for a reason, or a fault deleted the publication.
 
 use std::collections::{HashMap, HashSet};
 
 use super::Violation;
 use crate::history::{Final, History, Micros, Outcome, Place, Publication, Takes};
 
-/// Time after an answer in which whatever takes publications from a stream may take this one
-/// before every node has read it: a stopped node's pause, and more.
+/// Time after an answer in which a fault that deletes from a stream may delete this publication
+/// before every node has read it. It covers the pause of a stopped node.
 const UNREAD_MAX: Micros = 20_000_000;
 
 pub(super) fn check(history: &History) -> Vec<Violation> {
@@ -37,7 +37,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
     found
 }
 
-/// A final history, with its offsets at hand.
+/// A final history with the set of its offsets.
 struct Kept<'h> {
     read: &'h Final,
     offsets: HashSet<u32>,
@@ -49,7 +49,7 @@ impl Kept<'_> {
     }
 }
 
-/// How the publication is lost, if it is.
+/// Describes how the publication was lost, if it was.
 fn lost(
     history: &History,
     (publication, place): (&Publication, Place),

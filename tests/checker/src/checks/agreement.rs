@@ -1,5 +1,5 @@
-//! Agreement: one place of a channel holds one publication, by the word of every client, every
-//! node's history and every answer to a publisher.
+//! Agreement: a place of a channel holds one publication. All clients, all histories and all
+//! answers to publishers must agree on it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

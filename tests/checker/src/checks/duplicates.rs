@@ -1,8 +1,8 @@
-//! No duplicate append: a publication has one place.
+//! No duplicate appends: a publication has one place.
 //!
-//! Only a repeat with its idempotency key may stand once more, and only in another epoch: the first
-//! append was lost with Redis, and the key with it. And what Redis keeps of a channel besides, in a
-//! durable history, stands at the same offset in the next epoch.
+//! There are two exceptions, both in another epoch. A repeat with an idempotency key may have a
+//! second place, if Redis lost the first append together with the key. Publications in a durable
+//! history keep their offsets in the next epoch.
 
 use super::Violation;
 use crate::history::{History, Sighting};
@@ -11,7 +11,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
     let mut places: Vec<Option<Sighting>> = vec![None; history.publications.len()];
     let mut found = Vec::new();
     for seen in history.sightings() {
-        // What nobody published is another check's business.
+        // Unknown publications are reported by another check.
         let Some(first) = places.get_mut(seen.pid as usize) else { continue };
         let Some(first) = first else {
             *first = Some(seen);
@@ -19,7 +19,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
         };
         let repeated = history.publications[seen.pid as usize].attempts > 1;
         let elsewhere = seen.place != first.place;
-        // What Redis keeps besides outlives an epoch, and its offsets go on.
+        // A durable history outlives an epoch, and continues its offsets.
         let carried = history.is_durable(seen.channel) && seen.place.offset == first.place.offset;
         let allowed = (repeated || carried) && seen.place.epoch != first.place.epoch;
         if elsewhere && !allowed {

@@ -1,4 +1,4 @@
-//! No fabrication: whatever anybody received was published, in that channel, and before.
+//! No fabrication: every received publication was published before, in the same channel.
 
 use super::{Violation, wrongly_seen};
 use crate::history::History;

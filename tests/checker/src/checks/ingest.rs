@@ -1,14 +1,14 @@
-//! What is added to the stream that nodes take in is published, or set aside if it can't be, unless
-//! Redis itself lost it; and nothing else is set aside.
+//! Every entry of the ingest stream is published, or set aside if it can't be published, unless
+//! Redis itself lost it. No other entry is set aside.
 
 use std::collections::HashSet;
 
 use super::Violation;
 use crate::history::{Entry, History, Micros, NOWHERE, Takes};
 
-/// Time after an answer in which what takes things from Redis may take this entry, or what became
-/// of it, before it was read: entries wait as long as nodes can't publish, for they have no
-/// deadline, and are taken in again by another node when one was lost.
+/// Time after an answer in which a fault of Redis may delete this entry, or its publication, before
+/// it was read. Entries have no deadline: they wait as long as nodes can't publish, and another
+/// node takes them in if one was lost.
 const UNREAD_MAX: Micros = 60_000_000;
 
 pub(super) fn check(history: &History) -> Vec<Violation> {
@@ -37,7 +37,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
     found
 }
 
-/// Whether Redis may have lost the entry, or the publication that it became, before anybody saw it.
+/// Whether Redis may have lost the entry or its publication before anybody saw it.
 fn is_lost(history: &History, entry: &Entry) -> bool {
     let Some(channel) = entry.channel else { return false };
     history.faults.iter().any(|fault| {
@@ -47,7 +47,7 @@ fn is_lost(history: &History, entry: &Entry) -> bool {
     })
 }
 
-/// Whether Redis may have lost what was set aside, however long ago.
+/// Whether Redis may have lost the list of entries that were set aside, at any later time.
 fn is_forgotten(history: &History, entry: &Entry) -> bool {
     let ends = |takes| matches!(takes, Takes::Epoch | Takes::Split);
     history.faults.iter().any(|fault| ends(fault.takes) && fault.end >= entry.invoked)

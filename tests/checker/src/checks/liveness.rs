@@ -1,12 +1,12 @@
-//! Liveness: when the faults are over and the load has ended, publishing works everywhere and fast,
-//! every client and every node stands at the top, and nothing has leaked.
+//! Liveness: after the faults and the load, publishing works quickly on every node, every client
+//! and every node has reached the top, and no resource has leaked.
 
 use std::collections::HashMap;
 
 use super::Violation;
 use crate::history::{History, Micros, Place};
 
-/// Longest time that a publication may take when nothing is broken.
+/// Maximum duration of a publication without faults.
 const PROBE_MAX: Micros = 1_000_000;
 
 pub(super) fn check(history: &History) -> Vec<Violation> {
@@ -39,7 +39,7 @@ fn probes(history: &History) -> Vec<Violation> {
     found
 }
 
-/// Each channel's top, on which all nodes must agree.
+/// Returns each channel's top, and reports nodes that disagree.
 fn tops(history: &History, found: &mut Vec<Violation>) -> HashMap<u16, Place> {
     let mut tops: HashMap<u16, (u8, Place)> = HashMap::new();
     for read in &history.finals {

@@ -1,4 +1,4 @@
-//! The eleven checks, each a scan over the history: what breaks the promise, in words.
+//! The eleven checks. Each scans the history and describes violations of a guarantee.
 
 mod aborted;
 mod acknowledged;
@@ -16,21 +16,21 @@ pub(crate) mod scene;
 
 use crate::history::{History, Micros, Publication, Sighting, seconds};
 
-/// Violations of one check that are kept: one cause makes thousands.
+/// Maximum number of violations kept per check, because one cause can produce thousands.
 const VIOLATIONS_KEPT_MAX: usize = 1000;
 
-/// What a check found.
+/// A violation that a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// When it showed, if it has a moment.
+    /// Its time, if it has one.
     pub(crate) at: Option<Micros>,
-    /// What is wrong, where, and by whose word.
+    /// What is wrong, and in whose observation.
     pub(crate) text: String,
 }
 
 impl Violation {
     fn at(at: Micros, text: String) -> Violation {
-        // Final histories are read at the end of time.
+        // Final histories have no time.
         Violation { at: (at < Micros::MAX).then_some(at), text }
     }
 
@@ -48,8 +48,8 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// A violation for each time that somebody saw a publication for which `wrong` has words: it is
-/// given who saw what, and the publication if there is one.
+/// Returns a violation for each observation that `wrong` describes. `wrong` gets the observation,
+/// and the publication if it is known.
 fn wrongly_seen(
     history: &History,
     wrong: impl Fn(&Sighting, Option<&Publication>) -> Option<String>,
@@ -65,18 +65,18 @@ fn wrongly_seen(
 
 /// One check.
 pub(crate) struct Check {
-    /// What it is called on the command line and in the report.
+    /// The name on the command line and in the report.
     pub(crate) name: &'static str,
-    /// The promise that it holds the server to.
+    /// The guarantee that it checks.
     pub(crate) promise: &'static str,
     run: fn(&History) -> Vec<Violation>,
 }
 
 impl Check {
-    /// What breaks the promise.
+    /// Returns violations of the guarantee.
     pub(crate) fn violations(&self, history: &History) -> Vec<Violation> {
         let mut found = (self.run)(history);
-        // The first one is most often the cause of the rest. What has no moment comes last.
+        // The first violation is usually the cause of the others. Those without a time come last.
         found.sort_by_key(|violation| violation.at.unwrap_or(Micros::MAX));
         found.truncate(VIOLATIONS_KEPT_MAX);
         found

@@ -1,18 +1,18 @@
-//! No crying wolf: every notice of a gap, every recovery that failed and every new epoch has a
-//! cause among the faults.
+//! No false alarms: every notice of a gap, every failed recovery and every new epoch is caused by a
+//! fault.
 
 use std::collections::{HashMap, HashSet};
 
 use super::Violation;
 use crate::history::{Event, Fault, History, Micros, Place, Takes};
 
-/// Time after a fault's end in which its consequences may be told.
+/// Time after the end of a fault in which clients may be told of its consequences.
 const CAUSE_WINDOW: Micros = 20_000_000;
 
-/// Most publications that one recovery returns: whoever missed more is told so.
+/// Maximum number of publications that one recovery returns. A client that missed more is told so.
 const RECOVERY_MAX: u32 = 300;
 
-/// The code that says a subscription missed something, and the one that closes for the same reason.
+/// The code of a subscription that ended because of a gap, and that of a connection.
 const UNSUBSCRIBED_GAP: u16 = 2500;
 const CLOSED_GAP: u16 = 3010;
 
@@ -50,7 +50,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
     found
 }
 
-/// Whether anything was taken from the channel, or from any, not long before.
+/// Whether a fault took something from the channel, or from any channel, shortly before.
 fn is_caused(history: &History, channel: Option<u16>, at: Micros) -> bool {
     history.faults.iter().any(|fault| {
         let concerned = match channel {
@@ -61,7 +61,7 @@ fn is_caused(history: &History, channel: Option<u16>, at: Micros) -> bool {
     })
 }
 
-/// Whether there is a reason for a recovery that failed.
+/// Whether there is a reason for a failed recovery.
 fn is_excused(
     history: &History,
     (channel, at): (u16, Micros),
@@ -69,18 +69,18 @@ fn is_excused(
 ) -> bool {
     let before = history.faults.iter().filter(|fault| fault.begin <= at);
     if since.epoch != top.epoch {
-        // Whoever comes back late finds the new epoch late.
+        // A client that returns late notices the new epoch late.
         return before.into_iter().any(|fault| fault.took(Takes::Epoch, channel));
     }
-    // A node that is behind its client has not read as far yet, and nothing is missing.
+    // If the node is behind its client, it has not read that far yet, and nothing is missing.
     let Some(missed) = top.offset.checked_sub(since.offset) else { return false };
     let mut recent = before.filter(|fault| at <= fault.end + CAUSE_WINDOW);
-    // What is taken from a stream is not taken from what Redis keeps besides.
+    // Losses from a stream do not affect durable histories.
     let taken = |fault: &Fault| fault.took(Takes::Entries, channel) && !history.is_durable(channel);
     missed > RECOVERY_MAX || recent.any(taken)
 }
 
-/// A channel has one epoch, and at most one more for each fault that may end it.
+/// Checks that a channel has one epoch, and at most one more for each fault that may end it.
 fn epochs(history: &History) -> Vec<Violation> {
     let mut seen: HashMap<u16, HashSet<u16>> = HashMap::new();
     for sighting in history.sightings() {

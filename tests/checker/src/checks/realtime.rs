@@ -1,5 +1,6 @@
-//! Real-time order: what was acknowledged before another publication of the channel began stands
-//! before it; and once a new epoch has shown itself, nothing begun later goes into an older one.
+//! Real-time order: a publication that was acknowledged before another one of the channel began has
+//! the earlier place. Once a new epoch has been observed, later publications must not enter an
+//! older one.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
     found
 }
 
-/// Publications whose place is known, by channel and epoch, in the order of their offsets.
+/// Publications with a known place, by channel and epoch, in the order of their offsets.
 fn streams(history: &History) -> HashMap<(u16, u16), Vec<(u32, &Publication)>> {
     let mut known: HashMap<u32, Place> = HashMap::new();
     for seen in history.sightings() {
@@ -32,7 +33,7 @@ fn streams(history: &History) -> HashMap<(u16, u16), Vec<(u32, &Publication)>> {
 fn offsets(history: &History) -> Vec<Violation> {
     let mut found = Vec::new();
     for ((channel, epoch), stream) in streams(history) {
-        // The earliest answer among those with higher offsets.
+        // The earliest answer among publications with higher offsets.
         let mut above: Option<(u32, &Publication)> = None;
         for (offset, publication) in stream.into_iter().rev() {
             if let Some((other_offset, other)) = above
@@ -55,13 +56,13 @@ fn offsets(history: &History) -> Vec<Violation> {
     found
 }
 
-/// What is known of an epoch of a channel.
+/// Observations of one epoch of a channel.
 struct Known {
     epoch: u16,
-    /// When it first showed itself.
+    /// Time of its first observation.
     shown: Micros,
-    /// When the first publication that stands in it began. One epoch is newer than another for
-    /// certain if all of its publications began after the other one had shown itself.
+    /// Start of its earliest publication. An epoch is certainly newer than another one if all of
+    /// its publications began after the other one had been observed.
     begun: Micros,
 }
 
@@ -90,7 +91,7 @@ fn epochs(history: &History) -> Vec<Violation> {
     found
 }
 
-/// Whether there were two epochs while the publication was under way: neither knew of the other.
+/// Whether two epochs existed at the same time during the publication, on different primaries.
 fn is_split(history: &History, publication: &Publication) -> bool {
     history.faults.iter().any(|fault| {
         fault.took(Takes::Split, publication.channel)
@@ -99,7 +100,7 @@ fn is_split(history: &History, publication: &Publication) -> bool {
     })
 }
 
-/// The epochs of each channel.
+/// Returns the epochs of each channel.
 fn known_epochs(history: &History) -> HashMap<u16, Vec<Known>> {
     let mut channels: HashMap<u16, Vec<Known>> = HashMap::new();
     for seen in history.sightings() {

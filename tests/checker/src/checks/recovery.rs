@@ -1,13 +1,13 @@
-//! Recovery: `recovered` means the position's own epoch, and everything from the position on
-//! without a hole; without it nothing is given.
+//! Recovery: `recovered` means that the epoch is the same, and that the reply has all publications
+//! after the position, without a hole. Without `recovered`, a reply has no publications.
 //!
-//! That nothing is missing at the end is seen by `order` when the next live publication comes, or
-//! by `liveness` if none does.
+//! Publications missing at the end of a reply are found by `order` at the next live publication, or
+//! by `liveness` if there is none.
 
 use super::Violation;
 use crate::history::{Event, History, Micros, Place};
 
-/// A subscription whose reply's publications are being read.
+/// A subscription whose reply is being read.
 struct Reply {
     sub: u32,
     recovered: bool,
@@ -44,7 +44,7 @@ fn violation(client: usize, at: Micros, text: &str) -> Violation {
     Violation::at(at, format!("client {client} {text}"))
 }
 
-/// What is wrong with the reply itself.
+/// Returns an error in the reply itself.
 fn promised(
     history: &History,
     channel: u16,
@@ -62,7 +62,7 @@ fn promised(
     })
 }
 
-/// What is wrong with the reply's next publication.
+/// Returns an error in the reply's next publication.
 fn given(history: &History, channel: u16, (reply, place): (&Reply, Place)) -> Option<String> {
     let got = history.show(channel, place);
     if !reply.recovered {

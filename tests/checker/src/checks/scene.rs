@@ -1,4 +1,4 @@
-//! Tiny histories for the checks' tests: a sound one, and words to break it with.
+//! Tiny histories for tests of the checks: a sound one, and helpers to break it.
 
 use crate::history::{
     Client, Event, Fault, Final, History, Micros, Outcome, Place, Probe, Publication, Takes, Usage,
@@ -39,7 +39,8 @@ pub(crate) fn publication(pid: u32, outcome: Outcome) -> Publication {
     Publication { pid, publisher: 0, channel: 0, invoked, done, outcome, attempts: 1 }
 }
 
-/// Four publications that one client saw: two live, then a cut, one recovered and one live.
+/// Returns four publications that one client saw: two live ones, then, after a disconnect, one
+/// recovered and one live.
 pub(crate) fn sound() -> History {
     let places = [1, 2, 3, 4].map(|offset| place(0, offset));
     let publications =
@@ -72,8 +73,8 @@ pub(crate) fn sound() -> History {
     }
 }
 
-/// [`sound`], then Redis began anew: publication 4 stands first in a new epoch, of which the client
-/// was told.
+/// Returns [`sound`] with a new epoch of Redis at its end. Publication 4 is the first one in it,
+/// and the client was told of the new epoch.
 pub(crate) fn renewed() -> History {
     let mut history = sound();
     history.faults.push(fault("kill-redis", (4 * SECOND - 1, 4 * SECOND), Takes::Epoch));
@@ -103,7 +104,7 @@ pub(crate) fn renewed() -> History {
     history
 }
 
-/// What must hold of every check.
+/// All checks must pass on these.
 #[test]
 fn sound_histories_pass_every_check() {
     for history in [sound(), renewed()] {
@@ -113,7 +114,7 @@ fn sound_histories_pass_every_check() {
     }
 }
 
-/// The one violation that `check` finds in `history`.
+/// Returns the only violation that `check` finds in `history`.
 pub(crate) fn only(check: fn(&History) -> Vec<super::Violation>, history: &History) -> String {
     let found = check(history);
     assert_eq!(found.len(), 1, "{found:?}");

@@ -1,5 +1,5 @@
-//! Session order: within a subscription, offsets count up by one; whatever breaks that must have
-//! ended the subscription first. Whatever a client should never be told counts here, too.
+//! Session order: within a subscription, offsets count up by one, and any break ends the
+//! subscription first. This check also reports messages that a client should never receive.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
                 Event::Received { sub, channel, place, pid, in_reply, at } => {
                     let last = reached.insert(*sub, *place);
                     let next = last.map(|last| Place { offset: last.offset + 1, ..last });
-                    // What a reply holds is `recovery`'s business.
+                    // `recovery` checks the content of replies.
                     if *in_reply || next == Some(*place) {
                         continue;
                     }

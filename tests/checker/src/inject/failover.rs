@@ -1,5 +1,4 @@
-//! Replicas that take over: from a primary that lives, or in the shapes in which it is not for us
-//! to say who does.
+//! Failovers from a live primary, and failovers that a Sentinel or a Cluster decides.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,26 +13,27 @@ use crate::faults::Planned;
 use crate::history::{Micros, now};
 use crate::redis::{Persistence, Redis, SENTINEL_NAME};
 
-/// Time in which somebody else must have promoted the replica, or made a restarted primary one. A
-/// Sentinel waits 8 s before it does the latter, and 12 s before it tries a failed failover again.
+/// Time in which a Sentinel or Cluster must have promoted the replica, or made a restarted primary
+/// a replica. A Sentinel waits 8 s before the latter, and 12 s before it repeats a failed failover.
 const PROMOTED_MAX: Duration = Duration::from_secs(45);
 
-/// Time after a promotion in which nodes must have found it: what is acknowledged later is kept.
+/// Time after a promotion in which nodes must have found it. Later acknowledgements must survive.
 const FOUND_MAX: Duration = Duration::from_secs(2);
 
-/// Time after which a node whose connections were at two servers must have all of them at one: it
-/// notices within 2 s, tries at most once in 10 s, and needs a moment.
+/// Time after which a node with connections to two servers must have all of them at one. It notices
+/// within 2 s, renews at most once in 10 s, and needs some time for that.
 const TOGETHER_MAX: Duration = Duration::from_secs(16);
 
-/// How far a replica is behind that is to take over: less than makes it count as gone.
+/// Time by which the replica is behind before a failover. It is short enough for the replica to
+/// count as alive.
 const BEHIND: Duration = Duration::from_millis(500);
 
-/// Time in which everybody acts on what they have found.
+/// Time in which all nodes react to the new primary.
 const SETTLED: Duration = Duration::from_secs(3);
 
 impl Cluster {
-    /// The replica takes over without any loss, and becomes the server behind every node's address.
-    /// Connections to the old one stay, with a replica.
+    /// Moves the primary to the replica without any loss, and changes every node's address.
+    /// Connections to the old primary stay, which is now a replica.
     pub(super) async fn hand_over(&mut self) -> Result<Done> {
         let (old, new) = (self.primary, 1 - self.primary);
         self.redis[new].until("replication", "master_link_status:up").await?;
@@ -49,15 +49,15 @@ impl Cluster {
         Ok((format!("to {promoted}"), None))
     }
 
-    /// The Sentinel is asked to promote the replica while the primary lives, which takes writes
-    /// until it is told that it was replaced, some ten seconds later. With the fault comes the time
-    /// at which every node must have found the new one.
+    /// Asks the Sentinel to promote the replica while the primary is alive. The old primary accepts
+    /// writes until it is told of its replacement, about ten seconds later. Also returns the time
+    /// at which every node must have found the new primary.
     pub(super) async fn ask_sentinel(&mut self) -> Result<(Done, Micros)> {
         let (old, new) = (self.primary, 1 - self.primary);
         self.redis[new].until("replication", "master_link_status:up").await?;
         let sentinel = self.sentinel.as_ref().context("no Sentinel")?;
         let began = Instant::now();
-        // Another failover may just be over; then it is too early for the next one.
+        // Right after another failover it is too early for the next one.
         while sentinel.command(&["SENTINEL", "FAILOVER", SENTINEL_NAME]).await.is_err() {
             if began.elapsed() > PROMOTED_MAX {
                 bail!("the Sentinel does not begin a failover");
@@ -74,7 +74,7 @@ impl Cluster {
         Ok(((format!("to {promoted}, which the old primary knows {later:.1} s later"), None), at))
     }
 
-    /// The primary is killed, and the Sentinel promotes the replica.
+    /// Kills the primary, so that the Sentinel promotes the replica.
     pub(super) async fn lose_primary(&mut self, planned: &Planned) -> Result<Done> {
         let (old, new) = (self.primary, 1 - self.primary);
         self.redis[new].until("replication", "master_link_status:up").await?;
@@ -89,8 +89,8 @@ impl Cluster {
         Ok((format!("to {promoted}, {lost} bytes of replication were lost"), None))
     }
 
-    /// Kills a server whose replica has not got the last writes, because it was stopped and cut off
-    /// before they came, for less than it takes until it counts as gone. Returns their bytes.
+    /// Kills a server whose replica lacks the last writes, because it was stopped and disconnected
+    /// before them, but not for so long that it counts as dead. Returns the number of lost bytes.
     async fn kill_ahead(&mut self, old: usize, new: usize) -> Result<u64> {
         let before = self.writes(old).await?;
         self.redis[new].process()?.signal(Signal::STOP);
@@ -102,12 +102,12 @@ impl Cluster {
         Ok(lost)
     }
 
-    /// A master of the Cluster is killed, and its replica takes over.
+    /// Kills a master of the Cluster, so that its replica takes over.
     pub(super) async fn lose_master(&mut self, planned: &Planned) -> Result<Done> {
         let (old, new) = self.pair(planned).await?;
         let lost = self.kill_ahead(old, new).await?;
         self.until_promoted(new).await?;
-        // From its own settings it knows where the others are, and that it was replaced.
+        // It finds the other servers in its own configuration, and learns that it was replaced.
         self.redis[old].start(Persistence::None, None).await?;
         self.redis[old].until_said(&["INFO", "replication"], "role:slave").await?;
         sleep(FOUND_MAX).await;
@@ -116,7 +116,7 @@ impl Cluster {
         Ok((format!("{promoted} takes over, {lost} bytes of replication were lost"), None))
     }
 
-    /// A replica of the Cluster is asked to take over from its master, which lives.
+    /// Asks a replica of the Cluster to take over from its live master.
     pub(super) async fn ask_replica(&mut self, planned: &Planned) -> Result<Done> {
         let (old, new) = self.pair(planned).await?;
         self.redis[new].command(&["CLUSTER", "FAILOVER"]).await?;
@@ -126,10 +126,10 @@ impl Cluster {
         Ok((format!("{} takes over", self.redis[new].address), None))
     }
 
-    /// The replica is promoted, and every node's address leads to it, as a name does that leads
-    /// elsewhere now. The old primary lives and takes writes from whoever is connected to it. Then
-    /// single connections of every node end, and are made anew with the new one. With the fault
-    /// comes the time at which every node must have found that it is at two servers.
+    /// Promotes the replica, and lets every node's address lead to it, like a changed DNS name. The
+    /// old primary stays alive, and accepts writes on existing connections. Then single connections
+    /// of each node end, and are renewed with the new primary. Also returns the time at which every
+    /// node must have noticed that it uses two servers.
     pub(super) async fn move_connections(&mut self, planned: &Planned) -> Result<(Done, Micros)> {
         let (old, new) = (self.primary, 1 - self.primary);
         let (left, promoted) = (self.redis[old].address, self.redis[new].address);
@@ -140,7 +140,7 @@ impl Cluster {
         let mut moved = Vec::new();
         for (node, link) in self.links.iter().enumerate() {
             let count = link.connections(left);
-            // Never all of them: that is the failover that every client knows.
+            // Never all of them, because that would be an ordinary failover.
             let choice = (planned.choice * 7.0) as usize + node;
             let ended = usize::from(link.end_one(left, choice));
             moved.push(format!("{ended} of {count}"));
@@ -161,7 +161,7 @@ impl Cluster {
                 ));
             }
         }
-        // What is acknowledged now must survive the old primary's end.
+        // Publications acknowledged from now on must survive the end of the old primary.
         sleep(SETTLED).await;
         let (host, port) = (promoted.ip().to_string(), promoted.port().to_string());
         self.redis[old].command(&["REPLICAOF", &host, &port]).await?;
@@ -170,7 +170,7 @@ impl Cluster {
         Ok(((format!("{} to {promoted}", moved.join(", ")), None), at))
     }
 
-    /// A master of the Cluster and its replica, by chance.
+    /// Returns a random master of the Cluster and its replica.
     async fn pair(&self, planned: &Planned) -> Result<(usize, usize)> {
         let masters = self.masters().await?;
         let old =
@@ -186,7 +186,7 @@ impl Cluster {
 
     async fn until_promoted(&self, server: usize) -> Result<()> {
         let began = Instant::now();
-        // One that changes what it is closes its connections.
+        // A server that changes its role closes its connections.
         let role = || self.redis[server].info("replication", "role");
         while !role().await.is_ok_and(|role| role == "master") {
             if began.elapsed() > PROMOTED_MAX {
@@ -197,7 +197,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until a server that was replaced has become a replica, with everything.
+    /// Waits until a replaced server has become a replica and has all data.
     async fn follows(&self, server: usize) -> Result<()> {
         let began = Instant::now();
         let role = || self.redis[server].info("replication", "role");
@@ -211,7 +211,7 @@ impl Cluster {
     }
 }
 
-/// Whether a server is the replica of the one at that address.
+/// Whether a server is a replica of the one at this address.
 async fn follows(redis: &Redis, primary: SocketAddr) -> Result<bool> {
     if redis.info("replication", "role").await? != "slave" {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! Losses of what Redis keeps for channels, without any server's end.
+//! Losses of keys in Redis while the server keeps running.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::Done;
 use crate::cluster::Cluster;
 use crate::faults::Planned;
 
-/// Most channels that lose their places at once.
+/// Maximum number of channels that lose their places at once.
 const PLACES_MAX: usize = 3;
 
-/// Time in which somebody publishes to a channel whose place is lost, or asks for it.
+/// Time in which a client publishes to a channel with a lost place, or subscribes to it.
 const MISSED: Duration = Duration::from_secs(2);
 
-/// Time in which Redis looks for what has expired, at least once.
+/// Time in which Redis looks for expired keys at least once.
 const EXPIRED: Duration = Duration::from_millis(500);
 
 impl Cluster {
-    /// Deletes what says where some channels of a stream are. What the stream holds of them stays.
+    /// Deletes the places of some channels of a stream. Their entries in the stream stay.
     pub(super) async fn lose_places(&mut self, planned: &Planned) -> Result<Done> {
         let (key, channels) = self.stream(planned)?;
         let places = key.replace(":bus", ":places");
@@ -31,12 +31,12 @@ impl Cluster {
         if !some.is_empty() {
             self.primary()?.command(&[&["HDEL", &places], &some[..]].concat()).await?;
         }
-        // Others of the stream go on in its epoch until one of these is asked for.
+        // Other channels of the stream stay in its epoch until one of these is used.
         sleep(MISSED).await;
         Ok((format!("{places}: {}", some.join(", ")), channels))
     }
 
-    /// Puts the clock of Redis' servers wrong for a while.
+    /// Sets the clock of the Redis servers wrong for a while.
     pub(super) async fn step_clock(&mut self, planned: &Planned, by: i64) -> Result<Done> {
         let clock = self.clock.as_ref().context("the clock of Redis can't be put wrong")?;
         let length = planned.between(1.0, 5.0);

@@ -1,5 +1,5 @@
-//! Whether the faults of Redis do what they say, on real servers: where `redis-server` is not
-//! installed there is nothing to try.
+//! Tests the faults of Redis on real servers. The tests do nothing if `redis-server` is not
+//! installed.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use crate::cluster::{Bus, Topology};
 use crate::proxy::Link;
 use crate::redis::Redis;
 
-/// Redis with its replica, and a link to it as nodes have one; the second is the link's other end.
+/// Starts Redis with a replica and a link like those of nodes. Also returns the server as seen
+/// through the link.
 async fn started() -> Option<(Cluster, Redis, TempDir)> {
     if std::process::Command::new("redis-server").arg("--version").output().is_err() {
         eprintln!("redis-server is not installed");
@@ -25,7 +26,7 @@ async fn started() -> Option<(Cluster, Redis, TempDir)> {
     Some((cluster, through, directory))
 }
 
-/// One more link, and the server as it is seen through it.
+/// Adds a link, and returns the server as seen through it.
 async fn linked(cluster: &mut Cluster, directory: &TempDir) -> Redis {
     let mut address = cluster.redis[0].address;
     address.set_port(0);
@@ -34,8 +35,8 @@ async fn linked(cluster: &mut Cluster, directory: &TempDir) -> Redis {
     Redis::new(address, directory.path().join("unused"))
 }
 
-/// Counts up at the primary until that refuses; how far that was acknowledged. Not through a link:
-/// it may lead to the other one before a writer was refused.
+/// Counts up at the primary until it refuses. Returns the last acknowledged count. It does not use
+/// a link, which may lead to the other server before a write was refused.
 fn count_up(cluster: &Cluster, directory: &TempDir) -> impl Future<Output = u32> + use<> {
     let primary = Redis::new(cluster.redis[0].address, directory.path().join("unused"));
     async move {
@@ -79,11 +80,12 @@ async fn two_primaries_both_take_writes_until_one_of_them_loses_its_own() {
     let writing = async {
         until_there(&other, "before").await;
         loop {
-            // Only from the promotion on: an earlier note would reach the replica, and stay. The
-            // one that answers here is told apart from the old primary.
+            // Write only after the promotion, because an earlier value would reach the replica and
+            // stay. The role distinguishes this server from the old primary.
             if other.command(&["INFO", "replication"]).await.is_ok_and(|info| is_promoted(&info)) {
                 other.command(&["SET", "other", "1"]).await.unwrap();
-                // The server notes who it is: the link may have led to the other one meanwhile.
+                // The server writes its own run id, because the link may have led to the other
+                // server meanwhile.
                 if alone.command(&["EVAL", NOTE_RUN, "1", "alone"]).await.is_err() {
                     return;
                 }
@@ -104,17 +106,17 @@ async fn two_primaries_both_take_writes_until_one_of_them_loses_its_own() {
     }
 }
 
-/// Sets a key to the number of the server's run.
+/// Sets a key to the server's run id.
 const NOTE_RUN: &str = "local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
     return redis.call('SET', KEYS[1], run)";
 
-/// Whether that is said by a primary that was a replica.
+/// Whether this text is from a primary that was a replica before.
 fn is_promoted(info: &str) -> bool {
     info.contains("role:master") && !info.contains("second_repl_offset:-1")
 }
 
-/// Waits until that server has `key`: a replica that is to be promoted, or one that was and needs a
-/// moment. `WAIT` can't tell: it is about writes of its own connection.
+/// Waits until this server has `key`. It may be a replica before or shortly after its promotion.
+/// `WAIT` is no alternative, because it only covers writes of its own connection.
 async fn until_there(server: &Redis, key: &str) {
     for _ in 0..50 {
         if server.command(&["EXISTS", key]).await.is_ok_and(|found| found == "1") {
@@ -159,7 +161,7 @@ async fn connections_are_killed_and_reset() {
     let Some((mut cluster, through, _directory)) = started().await else { return };
     for kind in [Kind::ClientKill, Kind::Reset] {
         let plan = planned(kind);
-        // A connection that waits longer than the fault lasts: it can only be cut off.
+        // This command blocks for longer than the fault, so only a disconnect ends it.
         let blocked = through.command(&["BLPOP", "nothing", "9"]);
         let (fault, blocked) = tokio::join!(cluster.inject(&plan), blocked);
         assert_eq!(fault.unwrap().takes, Takes::Nothing);
@@ -213,7 +215,7 @@ async fn what_expires_is_gone_when_the_clock_is_ahead_only() {
     }
 }
 
-/// Sentinels and Clusters say themselves who takes over.
+/// Sentinels and Clusters decide themselves which server takes over.
 #[tokio::test]
 async fn a_server_that_is_killed_is_replaced_by_its_replica() {
     if started().await.is_none() {

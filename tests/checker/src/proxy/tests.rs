@@ -1,4 +1,4 @@
-//! A link in each of its shapes, with an echo behind it.
+//! Tests a link with each behaviour, in front of an echo server.
 
 use super::*;
 use tokio::time::timeout;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_millis(150);
 
-/// A link to an echo, and one connection through it.
+/// Returns a link to an echo server, and one connection through it.
 async fn linked() -> (Link, TcpStream) {
     let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = echo.local_addr().unwrap();
@@ -23,7 +23,7 @@ async fn linked() -> (Link, TcpStream) {
     (link, socket)
 }
 
-/// Sends `text` and answers what has come back when all of it has, or after `most`.
+/// Sends `text` and returns the bytes that came back, when all have arrived or after `most`.
 async fn echo(socket: &mut TcpStream, text: &str, most: Duration) -> String {
     socket.write_all(text.as_bytes()).await.unwrap();
     let mut back = vec![0; text.len()];
@@ -118,7 +118,7 @@ async fn one_connection_ends_and_goes_elsewhere_and_the_others_stay() {
     let ended = timeout(PATIENCE, first.read(&mut [0])).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "it has ended: {ended:?}");
     assert_eq!(echo(&mut second, "four", PATIENCE).await, "four");
-    // The table is told a moment after the sockets.
+    // The table is updated shortly after the sockets.
     let counted = async {
         while link.connections(home) != 1 {
             sleep(Duration::from_millis(5)).await;

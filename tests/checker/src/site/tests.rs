@@ -1,5 +1,5 @@
-//! Whether a link is cut in the directions that are said, by a server in a site and questions to it
-//! from the other end, over the link that can be cut.
+//! Tests that a link is cut in the right directions, with a server at a site and requests from the
+//! other end.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Runs the test of this name again in a namespace of its own; whether this is that run.
+/// Repeats the test with this name in a new namespace. Returns whether this is that run.
 fn entered(name: &str) -> bool {
     if is_entered() {
         return true;
@@ -26,7 +26,7 @@ fn entered(name: &str) -> bool {
     false
 }
 
-/// Sends a byte from the site to our end over a new connection; whether it arrived.
+/// Sends a byte from the site to this end on a new connection. Returns whether it arrived.
 async fn passes(site: &Site, listener: &TcpListener) -> bool {
     let at = listener.local_addr().unwrap();
     let line = format!("exec 3<>/dev/tcp/{}/{} && echo >&3 && read -N1 <&3", at.ip(), at.port());
@@ -42,7 +42,7 @@ async fn passes(site: &Site, listener: &TcpListener) -> bool {
     status.unwrap().success()
 }
 
-/// Answers one byte with itself, if it comes.
+/// Sends one received byte back.
 async fn echo(socket: &mut TcpStream) {
     let mut byte = [0];
     if let Ok(Ok(1)) = timeout(PATIENCE, socket.read(&mut byte)).await {
