@@ -1,5 +1,5 @@
-//! Shows that the simulation of the bus would notice: each fault that is built in on purpose makes
-//! it fail within a bounded number of schedules, and without a fault it does not.
+//! Shows that the simulation of the bus notices errors: with each built-in fault it fails within a
+//! bounded number of schedules, and without a fault it passes.
 #![cfg(feature = "sabotage")]
 
 #[path = "bus_sim/mod.rs"]

@@ -1,5 +1,6 @@
-//! The server closes 10,000 connections at once: each peer learns why and sees the end, and the
-//! kernel has everything back. A socket that is closed while a poll watches it would do neither.
+//! The server closes 10,000 connections at once. Each peer gets the reason and the end of the
+//! stream, and the kernel gets back all resources. Closing a socket that a poll still watches would
+//! break both.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -21,17 +22,18 @@ use tokio::sync::Semaphore;
 
 const PEERS: usize = 10_000;
 
-/// Handshakes under way at once.
+/// Maximum number of concurrent handshakes.
 const OPENING_MAX: usize = 64;
 
-/// How many of something may be left without being a leak: others use the machine as well.
+/// Number of objects that may be left without being a leak, because other processes use the machine
+/// as well.
 const SLACK: usize = PEERS / 5;
 
-/// Descriptors of a shard's table that may come or go beside those of clients.
+/// Number of descriptors in a shard's table, besides those of clients, that may change.
 const DESCRIPTORS_SLACK: usize = 4;
 
-/// What the kernel makes for a connection: these it frees with the socket, and the requests of a
-/// ring with the ring.
+/// Slabs of objects that the kernel allocates for a connection. The first ones are freed with the
+/// socket. Requests of a ring are freed with the ring.
 const SLABS_FREED: [&str; 3] = ["TCP", "sock_inode_cache", "eventpoll_epi"];
 const SLABS_KEPT: [&str; 1] = ["io_kiocb"];
 
@@ -55,7 +57,7 @@ fn closes_all(driver: &str) {
     let before = slabs();
     let first = wave(&node);
     slabs_return(&before, &SLABS_FREED);
-    // A ring keeps the requests of polls that have ended, and makes no new ones while it has some.
+    // A ring keeps the requests of completed polls, and reuses them before it allocates new ones.
     let after_one = slabs();
     let second = wave(&node);
     slabs_return(&before, &SLABS_FREED);
@@ -64,8 +66,8 @@ fn closes_all(driver: &str) {
     println!("{driver}: {first:?} and {second:?} until the shard had its descriptors back");
 }
 
-/// Opens all connections and has the server close them. Answers how long it took until the shard
-/// had all descriptors back.
+/// Opens all connections and lets the server close them. Returns the time until the shard had all
+/// descriptors back.
 fn wave(node: &Node) -> Duration {
     let (slabs_before, before) = (slabs(), node.shard_descriptors());
     let runtime = runtime();
@@ -80,7 +82,7 @@ fn wave(node: &Node) -> Duration {
     node.result("disconnect", &serde_json::json!({"user": ""}));
     let began = Instant::now();
     let quiet = runtime.block_on(see_the_end(peers));
-    // Those who answer nothing are given up after a while, though their ends stay open.
+    // Peers that don't answer are given up after a while, although their ends stay open.
     eventually("the shard has its descriptors back", || {
         node.shard_descriptors() <= before + DESCRIPTORS_SLACK
     });
@@ -90,7 +92,7 @@ fn wave(node: &Node) -> Duration {
     began.elapsed()
 }
 
-/// Opens all connections, some at a time.
+/// Opens all connections, a limited number at a time.
 async fn open_all(address: SocketAddr) -> Vec<Peer> {
     let opening = Arc::new(Semaphore::new(OPENING_MAX));
     let local = tokio::task::LocalSet::new();
@@ -113,8 +115,8 @@ async fn open_all(address: SocketAddr) -> Vec<Peer> {
         .await
 }
 
-/// Every peer must get a close frame with 3503 and then the end of the stream, nothing else. One
-/// half closes its side then; the others are handed back, open and silent.
+/// Checks that every peer gets a close frame with 3503, then the end of the stream, and nothing
+/// else. Half of the peers then close their side. The others are returned, open and silent.
 async fn see_the_end(peers: Vec<Peer>) -> Vec<Peer> {
     let mut quiet = Vec::new();
     for (index, mut peer) in peers.into_iter().enumerate() {
@@ -136,20 +138,20 @@ async fn see_the_end(peers: Vec<Peer>) -> Vec<Peer> {
 
 type Slabs = BTreeMap<&'static str, usize>;
 
-/// Active objects of the slabs that closing is about; nothing where only root may look.
+/// Returns the number of active objects in these slabs, or `None` without root.
 fn slabs() -> Option<Slabs> {
     let text = std::fs::read_to_string("/proc/slabinfo").ok()?;
     let count = |name: &str| {
         let line = text.lines().find(|line| line.split(' ').next() == Some(name))?;
         line.split_ascii_whitespace().nth(1)?.parse().ok()
     };
-    // A slab of another name in this kernel is not checked.
+    // A slab that has another name in this kernel is not checked.
     let names = SLABS_FREED.into_iter().chain(SLABS_KEPT);
     let found: Slabs = names.filter_map(|name| Some((name, count(name)?))).collect();
     found.contains_key("TCP").then_some(found)
 }
 
-/// Waits until no slab of `names` has much more than `before`.
+/// Waits until no slab of `names` has many more objects than `before`.
 fn slabs_return(before: &Option<Slabs>, names: &[&str]) {
     let Some(before) = before else { return };
     let mut last = Slabs::new();

@@ -1,4 +1,4 @@
-//! Replays the corpora of the fuzz targets: what was ever worth keeping stays in order.
+//! Replays the corpora of the fuzz targets: inputs that found an error once must pass.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ mod state;
 #[path = "fuzz_bodies/written.rs"]
 mod written;
 
-/// The files of a corpus, in an order that does not change.
+/// Returns the files of a corpus in a fixed order.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let paths = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path());
@@ -39,18 +39,18 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-/// Runs `check` on every file of the corpus, and on every front of it.
+/// Runs `check` on every file of the corpus, and on its prefixes.
 fn replay(target: &str, check: fn(&[u8])) {
     for (path, bytes) in corpus(target) {
         println!("{}", path.display());
-        // A long file is cut in fewer places, so that the test stays fast.
+        // A long file has fewer prefixes, so that the test stays fast.
         let stride = bytes.len().div_ceil(64).max(1);
         (0..bytes.len()).step_by(stride).for_each(|cut| check(&bytes[..cut]));
         check(&bytes);
     }
 }
 
-/// Whether an input of the state's corpus fails while a fault is switched on.
+/// Whether an input of the state corpus fails with this fault.
 #[cfg(feature = "sabotage")]
 fn state_notices(fault: corecast::sabotage::Fault) -> bool {
     use corecast::sabotage::switch_on;
@@ -99,7 +99,7 @@ fn the_ingest_corpus_is_in_order() {
 
 #[test]
 fn the_state_corpus_is_in_order() {
-    // Each file is a schedule with an end of its own, so its fronts add little and take long.
+    // Each file is a complete schedule, so its prefixes would add little and take long.
     for (path, bytes) in corpus("state") {
         println!("{}", path.display());
         state::check(&bytes);

@@ -1,6 +1,6 @@
-//! Shards have descriptor tables of their own, so a number that one thread knows is a stranger's
-//! socket in another. Here every number is somebody's socket, every call between threads is made,
-//! and nobody may get a byte that was not meant for them.
+//! Shards have their own descriptor tables, so a descriptor number from one thread may be a
+//! client's socket in another. In this test, every number is a socket in the other tables. All
+//! calls between threads are made, and no socket may receive a byte.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -26,16 +26,17 @@ use corecast::mesh::{
 use corecast::sys::{self, EventFd};
 use node::{PATIENCE, alone, runtime};
 
-/// Pairs of sockets in each table: more than any other thread has descriptors.
+/// Pairs of sockets in each table. No other thread has as many descriptors.
 const PAIRS: usize = 400;
 
-/// Requests of control to each shard, one after another, so that everybody sleeps and is woken.
+/// Number of requests from control to each shard, one after another, so that all threads sleep and
+/// are woken.
 const REQUESTS: u64 = 500;
 
 const SHARDS: usize = 2;
 const CONTROL: usize = SHARDS;
 
-/// A wake that counts.
+/// A wake that counts its calls.
 #[derive(Debug)]
 struct Counted(EventFd, Arc<AtomicUsize>);
 
@@ -46,7 +47,7 @@ impl Wake for Counted {
     }
 }
 
-/// What the threads have in common, made before any of them.
+/// Shared by the threads, and created before any of them.
 struct Mesh {
     shards: Vec<Address<ShardMail>>,
     control: Address<ToControl>,
@@ -79,7 +80,8 @@ fn no_wake_between_threads_lands_in_a_foreign_descriptor() {
     let wakes: Vec<_> = (0..=SHARDS).map(|_| EventFd::new().unwrap()).collect();
     let woken = Arc::new(AtomicUsize::new(0));
     let mesh = Mesh { shards, control, wakes, woken };
-    // What a thread wakes by number, it wakes in its own table: each checks its own at its end.
+    // A thread signals a wake by its number, in its own table. So each thread checks its own
+    // sockets at the end.
     thread::scope(|threads| {
         for (index, inbox) in inboxes.iter().enumerate() {
             let mesh = &mesh;
@@ -95,7 +97,7 @@ fn no_wake_between_threads_lands_in_a_foreign_descriptor() {
     assert!(lines >= REQUESTS as usize * SHARDS, "{lines} lines of log");
 }
 
-/// A log with a thread of its own, as the server has it; it counts lines.
+/// Starts a log with its own thread, as in the server. It counts lines.
 fn start_log() -> (tracing_appender::non_blocking::WorkerGuard, Arc<AtomicUsize>) {
     struct Lines(Arc<AtomicUsize>);
     impl std::io::Write for Lines {
@@ -114,7 +116,8 @@ fn start_log() -> (tracing_appender::non_blocking::WorkerGuard, Arc<AtomicUsize>
     (guard, lines)
 }
 
-/// Answers control's requests, tells the other shard of each, logs each; sleeps in between.
+/// Answers control's requests, sends a message to the other shard and logs for each of them, and
+/// sleeps in between.
 fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
     let first = mesh.wakes.iter().map(|wake| wake.number()).max().unwrap() + 1;
     sys::own_descriptors(&mesh.wakes).expect("this host gives threads tables of their own");
@@ -151,10 +154,10 @@ fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
     assert_untouched(&sockets, "a shard's table");
 }
 
-/// Asks all shards, and waits for all answers, again and again, on a runtime of tokio.
+/// Repeatedly sends requests to all shards and waits for their answers, on a tokio runtime.
 fn play_control(mesh: &Mesh, inbox: &Inbox<ToControl>) {
     let runtime = runtime();
-    // After tokio made its own, which a shard could mistake for numbers of its table.
+    // After tokio has created its descriptors, whose numbers could be sockets in a shard's table.
     let sockets = fill_table(0);
     let mut lanes = mesh.shard_lanes();
     runtime.block_on(async {
@@ -183,7 +186,7 @@ fn play_control(mesh: &Mesh, inbox: &Inbox<ToControl>) {
     assert_untouched(&sockets, "control's table");
 }
 
-/// Every kind of request in turn.
+/// Returns every kind of request in turn.
 fn request(number: u64) -> ControlRequest {
     let target = Target { user: "".into(), connection: None };
     match number % 4 {
@@ -209,7 +212,7 @@ fn sleep(wake: EventFd) {
     wake.clear();
 }
 
-/// Fills the calling thread's table from `first` on.
+/// Fills the calling thread's table, starting at `first`.
 fn fill_table(first: i32) -> Vec<UnixStream> {
     let pairs = (0..PAIRS).map(|_| UnixStream::pair().expect("the table has room"));
     let sockets: Vec<_> = pairs.flat_map(|(one, other)| [one, other]).collect();
@@ -228,7 +231,7 @@ fn assert_untouched(sockets: &[UnixStream], whose: &str) {
     assert_eq!(touched(sockets), 0, "sockets of {whose} got bytes");
 }
 
-/// How many sockets got bytes.
+/// Returns the number of sockets that received bytes.
 fn touched(sockets: &[UnixStream]) -> usize {
     let got = |mut socket: &UnixStream| match socket.read(&mut [0; 16]) {
         Ok(count) => count > 0,
@@ -249,7 +252,7 @@ fn a_wake_by_a_number_of_another_table_would_be_noticed() {
         receiver.recv().unwrap().signal();
         touched(&sockets)
     });
-    // Made after the thread: its number is a socket there.
+    // Created after the thread has its own table, in which this number is a socket.
     let late = EventFd::new().unwrap();
     assert!(late.number() >= first);
     sender.send(late).unwrap();

@@ -1,7 +1,7 @@
-//! Holds the documents: pages that are made from the source are current, links lead somewhere, and
-//! the front page stays short.
+//! Checks the documents: generated pages are current, links have targets, and the front page is
+//! short.
 //!
-//! `UPDATE_DOCS=1 cargo test --test docs` writes the generated parts of `docs` again.
+//! `UPDATE_DOCS=1 cargo test --test docs` rewrites the generated parts of `docs`.
 #![allow(clippy::expect_used, reason = "a panic is how a check fails")]
 
 #[allow(dead_code, reason = "its other half is for code")]
@@ -19,10 +19,10 @@ const BEGIN: &str =
     "<!-- Generated from the source. To refresh: UPDATE_DOCS=1 cargo test --test docs -->\n";
 const END: &str = "<!-- End of the generated part -->\n";
 
-/// Maximum number of lines of the front page: more than that belongs into `docs`.
+/// Maximum number of lines of the front page. Longer content belongs in `docs`.
 const README_LINES_MAX: usize = 160;
 
-/// Compares the generated part of `docs/NAME` with `made`, or writes it.
+/// Compares the generated part of `docs/NAME` with `made`, or rewrites it.
 fn check_page(name: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     let text = std::fs::read_to_string(&path).expect("the page exists");
@@ -86,7 +86,7 @@ fn links_lead_somewhere() {
     assert!(errors.is_empty(), "\n{}\n", errors.join("\n"));
 }
 
-/// `file` as a path from the top of the repository, seen from the page at `from`.
+/// Converts `file`, which is relative to the page at `from`, to a path from the root.
 fn beside(from: &str, file: &str) -> String {
     let mut path = PathBuf::from(from);
     path.pop();
@@ -100,7 +100,7 @@ fn beside(from: &str, file: &str) -> String {
     path.display().to_string()
 }
 
-/// Targets of the links in `text` that stay in this repository. Code is left out.
+/// Returns targets of the links in `text` that stay in this repository. Code is skipped.
 fn links(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in prose(text) {
@@ -114,7 +114,7 @@ fn links(text: &str) -> Vec<String> {
     found
 }
 
-/// Lines outside fenced code.
+/// Returns the lines outside fenced code.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     text.lines().filter(move |line| {
@@ -124,7 +124,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchors that a forge gives to the headings of `text`.
+/// Returns the anchors that GitHub generates for the headings of `text`.
 fn anchors(text: &str) -> HashSet<String> {
     let headings = prose(text).filter(|line| line.starts_with('#'));
     headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()

@@ -1,5 +1,5 @@
-//! Holds the layers: a module names only modules of its own layer or below, no modules name each
-//! other in a circle, and nothing pure names the kernel, a clock, a runtime or a thread.
+//! Checks the layers: a module uses only modules of its own layer or below, no modules use each
+//! other in a circle, and pure modules don't use the kernel, a clock, a runtime or threads.
 #![allow(clippy::expect_used, reason = "a panic is how a check fails")]
 
 #[path = "layers/circles.rs"]
@@ -17,19 +17,20 @@ use source::Source;
 /// The layers, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Layer {
-    /// What every part may say. No state, no logic to speak of.
+    /// Types and constants that every module may use. They have no state and hardly any logic.
     Words,
-    /// Bytes, state and `now` in, values out: so that whole nodes run under a simulated clock.
+    /// Takes bytes, state and `now`, and returns values, so that whole nodes run with a simulated
+    /// clock.
     Pure,
-    /// What touches the kernel, a clock, a runtime.
+    /// Uses the kernel, a clock or a runtime.
     Shell,
-    /// What puts the others together.
+    /// Connects the other layers.
     Root,
 }
 
 use Layer::{Pure, Root, Shell, Words};
 
-/// Every module at the top of `src`. A part of one may have a layer of its own.
+/// Every module at the top of `src`. A part of a module may have a layer of its own.
 const LAYERS: [(&str, Layer); 44] = [
     ("ids", Words),
     ("limits", Words),
@@ -53,19 +54,19 @@ const LAYERS: [(&str, Layer); 44] = [
     ("home", Pure),
     ("kernel", Pure),
     ("shard", Pure),
-    // Its queues are crossbeam's, which is memory like any other; the wake is a trait.
+    // Its queues are from crossbeam and only use memory. The wake is a trait.
     ("mesh", Pure),
-    // What shards count. The page that shows it, and /proc, are the rest of `metrics`.
+    // The counters of shards. The rest of `metrics` has the page for Prometheus and reads /proc.
     ("metrics::counters", Pure),
     ("metrics", Shell),
-    // From readings to findings; who reads /proc is `doctor::proc`.
+    // Turns readings into findings. `doctor::proc` reads /proc.
     ("doctor::findings", Pure),
     ("doctor::keys", Pure),
     ("doctor::readings", Pure),
     ("doctor", Shell),
     ("redis", Shell),
     ("bridge", Shell),
-    // What an entry asks for, and its way to the bus. The sources are the rest of `ingest`.
+    // The content of an entry, and its way to the bus. The rest of `ingest` has the sources.
     ("ingest::entry", Pure),
     ("ingest::queue", Pure),
     ("ingest", Shell),
@@ -85,8 +86,8 @@ const LAYERS: [(&str, Layer); 44] = [
 const CRATES: [&str; 5] =
     ["src/", "bench/src/", "perf/limit/src/", "perf/paths/src/", "tests/checker/src/"];
 
-/// Modules whose parts use each other in circles, how many of them do, and why that is so. Rows
-/// only go, and numbers only fall.
+/// Modules whose parts use each other in circles, the number of these parts, and the reason. Rows
+/// may only be removed, and numbers may only be lowered.
 const CIRCLES: [(&str, usize, &str); 7] = [
     ("src/cli", 6, "commands end with the command line's `Failure`, and share its flags"),
     ("src/config", 2, "an error in a variable is an error of loading"),
@@ -97,11 +98,11 @@ const CIRCLES: [(&str, usize, &str); 7] = [
     ("src/shard/session", 9, "the parts are methods of one `Sessions`"),
 ];
 
-/// Dependencies that `deny.toml` keeps with a reason, and what may name them.
+/// Dependencies that `deny.toml` accepts with a reason, and the files that may use them.
 const DEPENDENCIES: [(&str, &[&str]); 2] =
     [("monoio", &["src/server/shards.rs", "src/sys/calls.rs"]), ("fred", &["src/redis/"])];
 
-/// What nothing pure may name, and what to use instead.
+/// Names that pure modules must not use, and their replacements.
 const FORBIDDEN: [(&str, &str); 14] = [
     ("monoio", "plain functions that `server` calls"),
     ("tokio", "plain functions that `server` or `api` calls"),
@@ -119,7 +120,7 @@ const FORBIDDEN: [(&str, &str); 14] = [
     ("SystemTime", "`ids::Moment`, handed in as now"),
 ];
 
-/// A file of the library with its place among modules.
+/// A file of the library, and its path as a module.
 struct Module {
     file: String,
     /// `["shard", "homes"]` for `src/shard/homes/mod.rs`.
@@ -139,8 +140,8 @@ impl Module {
         Module { file: source.path.clone(), path, named: names(&source.code()) }
     }
 
-    /// The path from the top of the library that `named` means; none for other crates' and local
-    /// ones.
+    /// Returns the path from the root of the library that `named` refers to, or `None` for other
+    /// crates and for local names.
     fn resolve(&self, named: &Named) -> Option<Vec<String>> {
         let mut base = match named.segments.first()?.as_str() {
             "crate" | "corecast" => Vec::new(),
@@ -158,8 +159,8 @@ impl Module {
     }
 }
 
-/// What the top of a module takes from its parts: `Counter` is `metrics::counters`' for
-/// `pub use counters::Counter` in `src/metrics/mod.rs`.
+/// Returns the names that the top of a module reexports from its parts. With `pub use
+/// counters::Counter` in `src/metrics/mod.rs`, `Counter` belongs to `metrics::counters`.
 fn reexports(modules: &[Module]) -> BTreeMap<[String; 2], String> {
     let mut found = BTreeMap::new();
     for module in modules.iter().filter(|module| module.path.len() == 1) {
@@ -172,7 +173,7 @@ fn reexports(modules: &[Module]) -> BTreeMap<[String; 2], String> {
     found
 }
 
-/// The row of the table for `path`.
+/// Returns the table row for `path`.
 fn row(path: &[String], parts: &BTreeMap<[String; 2], String>) -> Option<(&'static str, Layer)> {
     let find = |name: &str| LAYERS.iter().find(|(module, _)| *module == name).copied();
     let top = path.first()?;
@@ -256,7 +257,7 @@ fn nothing_pure_names_the_kernel_a_clock_a_runtime_or_a_thread() {
         for named in &module.named {
             let Some(instead) = forbidden(&named.segments) else { continue };
             if layer == Words && name == "sabotage" {
-                continue; // Whole processes are sabotaged by an environment variable.
+                continue; // An environment variable switches on its faults.
             }
             errors.push(format!(
                 "{}:{}: `{named}`: {name} is of layer {layer:?}, which is the same under a \
@@ -273,7 +274,7 @@ fn only_the_mesh_has_queues_between_threads() {
     let mut errors = Vec::new();
     for module in modules() {
         let top = module.path.first().map(String::as_str);
-        // The server waits on one for its shards to have started.
+        // The server waits on a queue until its shards have started.
         if matches!(top, Some("mesh" | "server")) {
             continue;
         }
@@ -304,7 +305,7 @@ fn dependencies_that_may_be_replaced_are_known_to_few() {
     }
 }
 
-/// What to use instead of `segments`, if that is forbidden.
+/// Returns the replacement of `segments`, if that name is forbidden.
 fn forbidden(segments: &[String]) -> Option<&'static str> {
     let path = segments.join("::");
     let hit = |(name, _): &&(&str, &str)| match name.split_once("::") {

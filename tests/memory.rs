@@ -1,12 +1,12 @@
-//! Memory that nothing uses any more is the kernel's again, at once: with the allocator and the
-//! option that the program has.
+//! Freed memory returns to the kernel at once, with the allocator and the option that the program
+//! uses.
 
 use corecast::sys::{resident_bytes, return_freed_memory};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What a recovery costs, of as many clients as fit a node's memory for outboxes.
+/// The memory of one recovery, and as many recoveries as fit into a node's memory for outboxes.
 const PIECE_BYTES: usize = 620_000;
 const PIECES: usize = 200;
 

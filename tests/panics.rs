@@ -1,5 +1,6 @@
-//! Panics, forced: one while a client's bytes are parsed ends that connection and nothing else; one
-//! anywhere else in a shard ends the process, for torn state must not go on sending.
+//! Forced panics. A panic while a client's bytes are parsed ends only that connection. A panic
+//! anywhere else in a shard ends the process, because a shard with inconsistent state must not
+//! continue.
 #![cfg(feature = "sabotage")]
 #![allow(
     clippy::expect_used,
@@ -49,8 +50,8 @@ fn a_panic_while_bytes_are_parsed_ends_that_connection_alone() {
     }
 }
 
-/// Bystanders, who send nothing, go on receiving before and after one peer's frame makes the
-/// parser panic.
+/// Silent bystanders receive publications before and after another peer's frame makes the parser
+/// panic.
 async fn one_falls(node: &Node) {
     let mut bystanders = Vec::new();
     for _ in 0..BYSTANDERS {

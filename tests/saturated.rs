@@ -1,6 +1,7 @@
-//! A shard that never has nothing to send keeps its other promises: pings come on time, half-open
-//! handshakes are cut on time, newcomers are let in, and nobody misses a publication unawares.
-//! `CORECAST_SATURATED_SECONDS` says how long each driver is kept so; a full proof takes 60.
+//! A shard that always has something to send keeps its other guarantees: pings are sent on time,
+//! half-open handshakes are closed on time, new clients are accepted, and no client misses a
+//! publication without being told. `CORECAST_SATURATED_SECONDS` is the duration for each driver; a
+//! full test takes 60.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -24,13 +25,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, LocalSet};
 
-/// How long each driver is saturated if the environment does not say.
+/// Duration for each driver if the environment does not set it.
 const SECONDS: u64 = 15;
 
 const SUBSCRIBERS: usize = 2_000;
 
-/// Publications that the API gets in one batch, and most that an average subscriber has still to
-/// receive: there is always one more, and readers that keep up need no outbox.
+/// Number of publications in one API batch, and the maximum number that an average subscriber has
+/// not received yet. There is always one more to send, and readers that keep up need no outbox.
 const BATCH: u64 = 20;
 const OUTSTANDING_MAX: u64 = 100;
 
@@ -43,30 +44,30 @@ pong_timeout = "1900ms"
 handshake_timeout = "2s"
 "#;
 
-/// How much later than their time pings and cuts may come: a tick, a chunk of the sweep, and what
-/// a busy machine adds.
+/// How late pings and closes may be: a tick, a chunk of the sweep, and delays of a busy machine.
 const PING_SLACK: Duration = Duration::from_millis(1200);
 const CUT_SLACK: Duration = Duration::from_millis(1500);
 const ACCEPT_MAX: Duration = Duration::from_secs(1);
 
-/// Time between two half-open handshakes, and between two newcomers.
+/// Time between two half-open handshakes, and between two new clients.
 const PROBE_PACE: Duration = Duration::from_millis(200);
 
-/// The share of its time that the shard spends in turns. The rest goes to the runtime between
-/// them, and to whoever feeds it.
+/// The share of time that the shard spends in turns. The rest is for the runtime between turns, and
+/// for the publisher.
 const BUSY: &str = "corecast_shard_busy_ratio";
 const BUSY_MIN: f64 = 0.5;
 
-/// The field that a publication has, and a position without one has not.
+/// A field of publications. A position without a publication lacks it.
 const DATA: &[u8] = b"\"data\":";
 
-/// The last publication's data, and the codes of those that read or answer too slowly.
+/// The last publication's data, and the close codes of clients that read or answer too slowly.
 const END: &[u8] = b"\"the end\"";
 const SLOW: u16 = 3008;
 const NO_PONG: u16 = 3012;
 
-/// How late this test's own threads are if they have too little of a core: whoever is cut then may
-/// have deserved it. Nor does the test say anything if the readers were the limit, not the shard.
+/// Delay of this test's own threads above which they lacked processor time, so that the test is
+/// inconclusive: a client may have been closed rightly, or the readers may have been the
+/// bottleneck.
 const STARVED_MIN: Duration = Duration::from_millis(500);
 
 #[test]
@@ -93,7 +94,7 @@ fn saturate(driver: &str) {
     eventually("all are subscribed", || node.subscribers("news") == SUBSCRIBERS as u64);
     let shared = Arc::clone(&load);
     let probes = thread::spawn(move || runtime().block_on(probe(address, shared)));
-    node.metric(BUSY); // The ratio is that since the last scrape.
+    node.metric(BUSY); // The ratio covers the time since the last scrape.
     let published = publish(&node, &load, Instant::now() + Duration::from_secs(seconds));
     load.over.store(true, Ordering::Relaxed);
     let busy = node.metric(BUSY);
@@ -128,14 +129,15 @@ fn judge(published: u64, seconds: u64, busy: f64, (received, probed): (&Received
     assert!(probed.accepted_last <= ACCEPT_MAX + late, "accepted late: {probed:?}");
 }
 
-/// What the threads of one run tell each other.
+/// State shared by the threads of one run.
 #[derive(Default)]
 struct Load {
     opened: AtomicU64,
     published: AtomicU64,
-    /// Publications that subscribers have received or never will, all of them together.
+    /// Publications that subscribers have received or will never receive, added up over all
+    /// subscribers.
     deliveries: AtomicU64,
-    /// Subscribers that are not there any more.
+    /// Subscribers that were closed.
     lost: AtomicU64,
     over: AtomicBool,
 }
@@ -146,7 +148,7 @@ impl Load {
     }
 }
 
-/// Keeps many publications outstanding for a time. Answers how many there were.
+/// Keeps many publications outstanding for some time. Returns their number.
 fn publish(node: &Node, load: &Load, until: Instant) -> u64 {
     let (mut published, mut due) = (0, 0);
     while Instant::now() < until {
@@ -170,23 +172,23 @@ fn publish(node: &Node, load: &Load, until: Instant) -> u64 {
     published
 }
 
-/// What the subscribers saw.
+/// The observations of all subscribers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Received {
     /// Subscribers that received every publication.
     whole: usize,
-    /// Subscribers that were told with 3008 that they are too slow.
+    /// Subscribers that were closed with 3008 because they were too slow.
     slow: usize,
-    /// Subscribers that were told with 3012 that their pongs are missing.
+    /// Subscribers that were closed with 3012 because of missing pongs.
     mute: usize,
-    /// Pings of all, and the longest that anybody waited for the next.
+    /// Number of pings of all subscribers, and the longest time between two pings.
     pings: usize,
     ping_gap_max: Duration,
-    /// How late a timer among the readers came, at most: they need a core, too.
+    /// Maximum delay of a timer among the readers, which need processor time, too.
     readers_late: Duration,
 }
 
-/// Runs all subscribers until each has seen the end, or was told that it will not.
+/// Runs all subscribers until each has seen the end, or was closed.
 async fn receive(address: SocketAddr, load: Arc<Load>) -> Received {
     let seen = Rc::new(RefCell::new(Received::default()));
     let tasks = LocalSet::new();
@@ -201,7 +203,7 @@ async fn receive(address: SocketAddr, load: Arc<Load>) -> Received {
     Received { readers_late: late, ..seen }
 }
 
-/// Waits for `all`. Returns how late a timer beside it came, at most.
+/// Waits for `all`. Returns the maximum delay of a timer that runs beside it.
 async fn lateness(all: impl Future<Output = ()>) -> Duration {
     let (mut all, mut most) = (std::pin::pin!(all), Duration::ZERO);
     loop {
@@ -214,7 +216,7 @@ async fn lateness(all: impl Future<Output = ()>) -> Duration {
     }
 }
 
-/// One subscriber: answers pings, and checks that nothing is skipped, repeated or late.
+/// Runs one subscriber. It answers pings, and checks that nothing is skipped, repeated or late.
 async fn subscribe(mut peer: Peer, load: Arc<Load>, seen: Rc<RefCell<Received>>) {
     let (mut last, mut pinged) = (0, Instant::now());
     loop {
@@ -254,7 +256,7 @@ async fn subscribe(mut peer: Peer, load: Arc<Load>, seen: Rc<RefCell<Received>>)
         }
         assert!(went_on, "the stream ended without a close frame after offset {last}");
         if pings > 0 {
-            // If it is closed, the close frame comes next.
+            // If the peer is closed, the close frame comes next.
             peer.send(PONG, &[]).await.ok();
         }
         if ended {
@@ -266,7 +268,7 @@ async fn subscribe(mut peer: Peer, load: Arc<Load>, seen: Rc<RefCell<Received>>)
     }
 }
 
-/// The offset in an envelope, which stands behind the data.
+/// Returns the offset in an envelope, which follows the data.
 fn offset(payload: &[u8]) -> u64 {
     const FIELD: &[u8] = b"\"offset\":";
     let at = payload.windows(FIELD.len()).rposition(|part| part == FIELD);
@@ -275,17 +277,17 @@ fn offset(payload: &[u8]) -> u64 {
     digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }
 
-/// What those saw who came meanwhile.
+/// The observations of clients that connected meanwhile.
 #[derive(Clone, Copy, Debug)]
 struct Probed {
-    /// Half-open handshakes that were cut, and the shortest and longest that one lived.
+    /// Half-open handshakes that were closed, and the shortest and longest lifetime of one.
     cut: usize,
     cut_first: Duration,
     cut_last: Duration,
-    /// Newcomers that were let in, and the longest that one waited.
+    /// New clients that were accepted, and the longest wait of one.
     accepted: usize,
     accepted_last: Duration,
-    /// How late a timer among the probes came, at most.
+    /// Maximum delay of a timer among the probes.
     late: Duration,
 }
 
@@ -321,7 +323,7 @@ async fn finished(tasks: Vec<JoinHandle<Duration>>) -> Vec<Duration> {
     times
 }
 
-/// How long a connection lives whose request never becomes complete.
+/// Returns the lifetime of a connection whose request never becomes complete.
 async fn cut(address: SocketAddr) -> Duration {
     let mut stream = TcpStream::connect(address).await.expect("there is room in the queue");
     let began = Instant::now();
@@ -334,7 +336,7 @@ async fn cut(address: SocketAddr) -> Duration {
     began.elapsed()
 }
 
-/// How long a newcomer waits for its upgrade.
+/// Returns the time until a new client's upgrade.
 async fn accepted(address: SocketAddr) -> Duration {
     let began = Instant::now();
     let peer = Peer::open(address, "/ws?channels=quiet").await.expect("it is served");

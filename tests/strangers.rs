@@ -1,6 +1,6 @@
-//! The server seen from outside: with tables of descriptors so full that each number which another
-//! thread could wake is some client's, every call is made, and no client gets a byte that is not
-//! part of a frame that it should get.
+//! A test of the whole server. The shards' descriptor tables are so full that every number which
+//! another thread could signal is a client's socket. All calls are made, and no client may get a
+//! byte that is not part of an expected frame.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -22,27 +22,28 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
-/// Clients that receive, clients that speak Centrifugo's protocol, and clients that never say a
-/// word, or not a whole one.
+/// Clients that receive, clients with Centrifugo's protocol, and clients that send nothing or only
+/// part of a request.
 const RECEIVERS: usize = 400;
 const SPEAKERS: usize = 80;
 const SILENT: usize = 200;
 
 const CHANNELS: usize = 8;
 
-/// Rounds of every call that the API has.
+/// Rounds of all calls of the API.
 const ROUNDS: usize = 20;
 
-/// Publications of each speaker.
+/// Number of publications of each speaker.
 const WORDS: usize = 5;
 
-/// Descriptors of a table that may come or go beside those of clients: connections of the API.
+/// Number of descriptors in a table, besides those of clients, that may change: connections of the
+/// API.
 const DESCRIPTORS_SLACK: usize = 4;
 
-/// What a drain says to clients.
+/// The close code of a drain.
 const SHUTDOWN: Option<u16> = Some(3001);
 
-/// Nobody is cut for saying nothing while the test runs.
+/// Timeouts are so long that no silent client is closed during the test.
 const CONFIG: &str = r#"
 [server]
 drain = "5s"
@@ -58,7 +59,7 @@ fn channel(index: usize) -> String {
     format!("channel{index}")
 }
 
-/// Publications that receivers have got, by channel, all receivers of it together.
+/// Number of received publications by channel, added up over all receivers of a channel.
 type Received = Arc<[AtomicU64; CHANNELS]>;
 
 #[test]
@@ -67,7 +68,7 @@ fn clients_get_their_frames_and_no_other_byte_whatever_is_called() {
     for driver in DRIVERS {
         let start = Start { driver, shards: 2, config: CONFIG, ..Start::default() };
         let mut node = Node::start(start);
-        node.result("info", &json!({})); // Every thread has opened what is its own.
+        node.result("info", &json!({})); // All threads have their descriptors now.
         let before = node.tables();
         let received = Received::default();
         let (address, shared) = (node.clients, Arc::clone(&received));
@@ -88,8 +89,8 @@ fn clients_get_their_frames_and_no_other_byte_whatever_is_called() {
     }
 }
 
-/// Each client has one descriptor, in a shard's table and in no other; and each shard has more of
-/// them than other threads have descriptors, so that their numbers are all taken.
+/// Checks that each client has one descriptor in a shard's table, and none elsewhere. Each shard
+/// has more of them than other threads have descriptors, so that all of those numbers are in use.
 fn count_descriptors(node: &Node, before: &[(String, usize)]) {
     const CLIENTS: usize = RECEIVERS + SPEAKERS + SILENT;
     let of_shards = |tables: &[(String, usize)]| -> usize {
@@ -101,7 +102,7 @@ fn count_descriptors(node: &Node, before: &[(String, usize)]) {
         others.map(|(_, count)| *count).max().unwrap()
     };
     let expected = of_shards(before) + CLIENTS;
-    // Connections of the API are closed a little after their answers have been read.
+    // Connections of the API are closed shortly after their answers have been read.
     eventually("descriptors are clients", || {
         let tables = node.tables();
         of_shards(&tables).abs_diff(expected) <= DESCRIPTORS_SLACK
@@ -114,14 +115,14 @@ fn count_descriptors(node: &Node, before: &[(String, usize)]) {
     }
 }
 
-/// Makes each call that crosses threads.
+/// Makes each call that uses several threads.
 fn call_everything(node: &Node, round: usize) {
     let name = channel(round % CHANNELS);
     let data = json!({"round": round});
     let all: Vec<_> = (0..CHANNELS).map(channel).collect();
     let publish = json!({"channel": name, "data": data, "idempotency_key": format!("{round}")});
     node.result("publish", &publish);
-    node.result("publish", &publish); // The same once more, which is not delivered.
+    node.result("publish", &publish); // A repeat, which is not delivered.
     node.result("broadcast", &json!({"channels": all, "data": data}));
     let commands: Vec<_> = all
         .iter()
@@ -146,7 +147,7 @@ fn call_everything(node: &Node, round: usize) {
     for path in ["/metrics", "/live", "/ready", "/"] {
         node.page(path);
     }
-    // A guest comes and goes on one of the shards.
+    // A guest connects to one of the shards and leaves.
     let guest = runtime().block_on(Peer::open(node.clients, "/ws?channels=guests"));
     drop(guest.expect("it is served"));
 }
@@ -161,7 +162,7 @@ fn has_everything(node: &Node, received: &Received) -> bool {
     })
 }
 
-/// Opens all clients, and waits until each has seen its end.
+/// Runs all clients, and waits until each has seen its end.
 async fn be_clients(address: SocketAddr, received: Received) {
     let tasks = LocalSet::new();
     let mut clients = Vec::new();
@@ -181,7 +182,8 @@ async fn be_clients(address: SocketAddr, received: Received) {
     }
 }
 
-/// A client of one channel: every publication once and in order, then the end.
+/// Runs a client of one channel, which must get every publication once and in order, and then the
+/// end.
 async fn receive(address: SocketAddr, number: usize, received: Received) {
     let index = number % CHANNELS;
     let path = format!("/ws?channels={}&envelope=json", channel(index));
@@ -199,8 +201,8 @@ async fn receive(address: SocketAddr, number: usize, received: Received) {
     }
 }
 
-/// A client of Centrifugo's protocol: subscribes to one channel, and publishes to another a few
-/// times when it has received something.
+/// Runs a client with Centrifugo's protocol. It subscribes to one channel, and publishes to another
+/// one a few times when it has received something.
 async fn speak(address: SocketAddr, number: usize) {
     let (mine, other) = (channel(number % CHANNELS), channel((number + 1) % CHANNELS));
     let mut peer = Peer::open(address, "/connection/websocket").await.expect("it is served");
@@ -229,8 +231,8 @@ async fn speak(address: SocketAddr, number: usize) {
     assert_eq!(replies, 2 + WORDS, "each request has one reply");
 }
 
-/// The next text message; nothing after a close frame that says that the server stops, behind
-/// which the stream must end.
+/// Returns the next text message, or `None` after a close frame for a shutdown. The stream must end
+/// after that frame.
 async fn message(peer: &mut Peer) -> Option<String> {
     let frame = peer.frame().await.expect("no reset").expect("a close frame before the end");
     if frame.opcode == TEXT {
@@ -242,7 +244,8 @@ async fn message(peer: &mut Peer) -> Option<String> {
     None
 }
 
-/// Says `words`, which are no whole request, and must hear nothing but the end.
+/// Sends `words`, which are not a complete request, and checks that only the end of the stream
+/// follows.
 async fn keep_silent(address: SocketAddr, words: &[u8]) {
     let mut stream = TcpStream::connect(address).await.expect("there is room in the queue");
     stream.write_all(words).await.unwrap();

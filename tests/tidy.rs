@@ -1,4 +1,4 @@
-//! Holds the habits that a machine can check. Each error says what to write instead.
+//! Checks habits that a machine can check. Each error names the alternative.
 #![allow(clippy::expect_used, reason = "a panic is how a check fails")]
 
 #[path = "tidy/parameters.rs"]
@@ -7,26 +7,26 @@ mod source;
 
 use source::{Source, is_name};
 
-/// Most lines of a file: what one can keep in mind.
+/// Maximum number of lines of a file, so that it can be kept in mind.
 const FILE_LINES_MAX: usize = 500;
 
-/// Most columns of a line: two files side by side.
+/// Maximum number of columns of a line, so that two files fit side by side.
 const LINE_COLUMNS_MAX: usize = 100;
 
-/// What has lines of code. Rows of tables in prose and inline tables of TOML can't be broken.
+/// Files with code. Rows of tables in Markdown and inline tables of TOML can't be wrapped.
 const CODE_SUFFIXES: [&str; 5] = [".rs", ".py", ".mjs", ".html", ".sh"];
 
-/// Where `unsafe` may stand.
+/// Files that may contain `unsafe`.
 const UNSAFE_HOMES: [&str; 3] = ["src/sys/", "bench/src/sys.rs", "tests/descriptors.rs"];
 
-/// Words that put work off. In two halves, so that this file has none.
+/// Words that postpone work. They are split, so that this file contains none.
 const PUT_OFF: [(&str, &str); 4] = [("TO", "DO"), ("FIX", "ME"), ("X", "XX"), ("for ", "now")];
 
-/// How the names of bounds end.
+/// The endings of names of bounds.
 const BOUND_ENDINGS: [&str; 8] =
     ["_MAX", "_MIN", "_TIMEOUT", "_INTERVAL", "_PATIENCE", "_TTL", "_PAUSE", "_DEADLINE"];
 
-/// Constants that are called like bounds and are sizes of types and formats.
+/// Constants that are named like bounds, but are sizes of types or formats.
 const NO_BOUNDS: [&str; 6] = [
     "src/redis/check.rs:VERSION_MIN",
     "src/channel/name.rs:BYTES_MAX",
@@ -36,16 +36,16 @@ const NO_BOUNDS: [&str; 6] = [
     "src/ws/header.rs:HEADER_BYTES_MAX",
 ];
 
-/// Parameters of functions in `src` that are tuples. It only falls.
+/// Number of tuple parameters of functions in `src`. It may only be lowered.
 const TUPLE_PARAMETERS: usize = 2;
 
-/// Parameters of functions in `src` that are `bool`s. It only falls.
+/// Number of `bool` parameters of functions in `src`. It may only be lowered.
 const BOOL_PARAMETERS: usize = 20;
 
-/// Names that say nothing.
+/// Names without a meaning.
 const EMPTY_NAMES: [&str; 5] = ["utils", "util", "helpers", "manager", "misc"];
 
-/// Adds an error for each line of `source` for which `wrong` has words.
+/// Adds an error for each line of `source` for which `wrong` returns a message.
 fn lines(source: &Source, errors: &mut Vec<String>, wrong: impl Fn(&str) -> Option<String>) {
     for (at, line) in source.text.lines().enumerate() {
         if let Some(words) = wrong(line) {
@@ -54,7 +54,7 @@ fn lines(source: &Source, errors: &mut Vec<String>, wrong: impl Fn(&str) -> Opti
     }
 }
 
-/// Whether `word` stands in `text` with no letter, digit or `_` beside it.
+/// Whether `text` contains `word` with no letter, digit or `_` next to it.
 fn has_word(text: &str, word: &str) -> bool {
     let bytes = text.as_bytes();
     let beside = |at: usize| bytes.get(at).is_some_and(|&byte| is_name(byte));
@@ -64,7 +64,7 @@ fn has_word(text: &str, word: &str) -> bool {
     })
 }
 
-/// Runs `check` on every file, and fails with what it found.
+/// Runs `check` on every file, and fails with its errors.
 fn check(check: impl Fn(&Source, &mut Vec<String>)) {
     let mut errors = Vec::new();
     Source::all().iter().for_each(|source| check(source, &mut errors));

@@ -1,5 +1,5 @@
-//! What a plain WebSocket costs whose upgrade waits for its channels: 10,000 of them come while
-//! Redis is away, and each may have at most 1 KB of this program's memory.
+//! The memory of a plain WebSocket whose upgrade waits for its channels. While Redis is away,
+//! 10,000 of them connect, and each may use at most 1 KB of this process.
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
@@ -22,14 +22,14 @@ use corecast::subnets::{Subnet, Subnets};
 const WAITERS: usize = 10_000;
 const BYTES_MAX: usize = 1024;
 
-/// What a channel that nobody else has may cost beside.
+/// Additional memory of a channel that has only one client.
 const CHANNEL_BYTES_MAX: usize = 250;
 
-/// Clients that send one request each and then wait; nothing may be sent to them.
+/// Clients that send one request each and then wait. Nothing may be sent to them.
 #[derive(Default)]
 struct Silent {
     news: VecDeque<ConnectionKey>,
-    /// Whether all have a channel of their own.
+    /// Whether each has a channel of its own.
     alone: bool,
     seconds: u64,
 }
@@ -94,7 +94,7 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-/// A shard on its own whose bus has not said yet that its channels are known.
+/// Returns a single shard, whose bus has not yet reported that its channels are known.
 fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCounters>) {
     let (inbox, address) = Inbox::new(16);
     let shards = vec![ShardLane::new(address, Box::new(NoWake))];
@@ -125,7 +125,7 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCounters>) {
     (shard, counters)
 }
 
-/// Memory of this process that no file backs.
+/// Returns the anonymous memory of this process.
 fn resident_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -134,8 +134,8 @@ fn resident_bytes() -> usize {
     kilobytes * 1024
 }
 
-/// What each of many clients costs, and the shard that they wait at: while it lives, nobody else
-/// gets its memory.
+/// Returns the memory per client, and the shard on which the clients wait. The shard is kept alive,
+/// so that its memory is not reused.
 fn bytes_each(alone: bool) -> (usize, Shard<Silent>) {
     let (mut shard, counters) = shard(alone);
     while shard.turn() {}

@@ -1,4 +1,4 @@
-//! The codes with which connections close, requests fail and subscriptions end, from the table of
+//! The codes of closed connections, failed requests and ended subscriptions, from the table of
 //! reasons.
 
 use std::fmt::{Debug, Write as _};
@@ -9,7 +9,7 @@ use super::escaped;
 
 const SOURCE: &str = include_str!("../../src/reason.rs");
 
-/// The generated part of `codes.md`.
+/// Returns the generated part of `codes.md`.
 pub fn page() -> String {
     let mut page = String::new();
     let closes = CloseReason::ALL.iter().map(|reason| (name(reason), reason.row()));
@@ -28,7 +28,7 @@ pub fn page() -> String {
     page
 }
 
-/// Rows of a table, in the order of their codes; those without a code come last.
+/// Adds rows of a table in the order of their codes. Those without a code come last.
 fn rows(
     page: &mut String,
     of: &str,
@@ -49,7 +49,7 @@ fn name(variant: &impl Debug) -> String {
     format!("{variant:?}")
 }
 
-/// The doc comment of a variant.
+/// Returns the doc comment of a variant.
 fn meaning(of: &str, variant: &str) -> String {
     let start = SOURCE
         .match_indices(&format!("{of} {{"))
@@ -69,7 +69,7 @@ fn meaning(of: &str, variant: &str) -> String {
     panic!("{of}::{variant} has no row in the source");
 }
 
-/// `text` with the names of links in place of the links.
+/// Replaces links in `text` by their names.
 fn without_links(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! The settings, from the file with their defaults.
+//! The settings, from the file with the defaults.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use corecast::config::DEFAULT_TOML;
 
 use super::escaped;
 
-/// The generated part of `configuration.md`: a heading for each section and each setting.
+/// Returns the generated part of `configuration.md`: a heading for each section and each setting.
 pub fn page() -> String {
     let (mut page, mut section, mut comment) = (String::new(), String::new(), Vec::new());
     for line in DEFAULT_TOML.lines() {
@@ -25,7 +25,7 @@ pub fn page() -> String {
         } else if let Some(text) = line.strip_prefix('#') {
             comment.push(text.strip_prefix(' ').unwrap_or(text));
         } else if section.is_empty() {
-            // The first lines of the file are about the file.
+            // The first lines of the file describe the file.
             comment.clear();
         }
     }
@@ -34,11 +34,11 @@ pub fn page() -> String {
 
 enum Value<'l> {
     Default(&'l str),
-    /// The setting stands there as a comment.
+    /// The setting is commented out.
     Example(&'l str),
 }
 
-/// The setting in a line, if it has one: `key = value` or `#key = value`.
+/// Returns the setting in a line, if it has one: `key = value` or `#key = value`.
 fn setting(line: &str) -> Option<(&str, Value<'_>)> {
     let (left, value) = line.split_once(" = ")?;
     let key = left.strip_prefix('#').unwrap_or(left);
@@ -47,7 +47,7 @@ fn setting(line: &str) -> Option<(&str, Value<'_>)> {
     is_key.then_some((key, value))
 }
 
-/// Comment lines as paragraphs and, where they are indented, as code.
+/// Turns comment lines into paragraphs, and indented ones into code.
 fn paragraphs(lines: &[&str]) -> String {
     let (mut text, mut in_code) = (String::new(), false);
     for line in lines {

@@ -1,4 +1,4 @@
-//! The metrics, from the page that Prometheus reads.
+//! The metrics, from the page for Prometheus.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use corecast::metrics::{BridgeCounters, Format, Metrics, ShardCounters};
 
 use super::escaped;
 
-/// Labels whose values are numbers of things that differ from node to node.
+/// Labels with numbers that differ between nodes.
 const NUMBERED: [(&str, &str); 3] =
     [("shard", "number of the shard"), ("le", "upper bound"), ("version", "version")];
 
@@ -22,7 +22,7 @@ struct Family {
     labels: Vec<(String, Vec<String>)>,
 }
 
-/// The generated part of `metrics.md`.
+/// Returns the generated part of `metrics.md`.
 pub fn page() -> String {
     let alone = families(None);
     let all = families(Some(Arc::new(BridgeCounters::default())));
@@ -75,7 +75,7 @@ fn families(bridge: Option<Arc<BridgeCounters>>) -> Vec<Family> {
 }
 
 impl Family {
-    /// Takes the labels of a sample.
+    /// Records the labels of a sample.
     fn note_labels(&mut self, sample: &str) {
         let labels = sample.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
         let Some((labels, _)) = labels else { return };

@@ -1,10 +1,10 @@
-//! The generated parts of pages in `docs`, made from the source.
+//! The parts of pages in `docs` that are generated from the source.
 
 pub mod codes;
 pub mod configuration;
 pub mod metrics;
 
-/// `text` without what Markdown would take for markup, outside of code.
+/// Escapes characters outside of code that Markdown would interpret as markup.
 fn escaped(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let escape = |(at, part): (usize, &str)| {

@@ -1,25 +1,25 @@
-//! Entries of the bus: whatever is in a stream, reading it neither panics nor takes memory out of
-//! proportion, and the records that are accepted are those that a node would have written.
+//! Entries of the bus. Reading any stream must neither panic nor use disproportionate memory, and
+//! each accepted record must be one that a node could have written.
 
 use corecast::bus::{Entry, EntryId, Item, Record, Reply, record};
 use corecast::channel::{DataType, Namespace, Namespaces, Publication, Publisher};
 use corecast::ids::Moment;
 use corecast::settings::Settings;
 
-/// Bytes of the smallest tag: two lengths.
+/// Size of the smallest tag: two lengths.
 const TAG_BYTES_MIN: usize = 4;
 
-/// Bytes of the smallest record: kind, flags and the length of the channel.
+/// Size of the smallest record: kind, flags and the length of the channel.
 const RECORD_BYTES_MIN: usize = 3;
 
-/// Flags that a record may have. Others are ignored, and not written again.
+/// Known flags of a record. Others are ignored and not written again.
 const FLAGS: u8 = 3;
 
-/// The first byte chooses the form of Redis' answer, the second how long the bases are; then come
-/// the bases and the records.
+/// The first byte determines the form of Redis' answer, and the second one the length of the bases.
+/// The bases and the records follow.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a check fails.
 pub(crate) fn check(data: &[u8]) {
     let [form, bases, rest @ ..] = data else { return };
     check_records(rest);
@@ -35,7 +35,7 @@ pub(crate) fn check(data: &[u8]) {
     check_reply(*form, &entry);
 }
 
-/// Decodes records until one is refused; each is encoded to the same bytes.
+/// Decodes records until one is refused. Encoding each of them must return the same bytes.
 fn check_records(bytes: &[u8]) {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -54,7 +54,7 @@ fn check_records(bytes: &[u8]) {
                 let tags_max = 2 * taken.len().div_ceil(TAG_BYTES_MIN) + TAG_BYTES_MIN;
                 assert!(tags.capacity() <= tags_max, "{} tags reserved", tags.capacity());
                 if let Some((_, client)) = publisher {
-                    // Some bits are the same in every id, and are so whatever stands there.
+                    // Some bits are equal in all ids, whatever the input contains.
                     let at = expected.len() - size_of::<u128>();
                     expected[at..].copy_from_slice(&client.raw().to_le_bytes());
                 }
@@ -75,7 +75,8 @@ fn check_records(bytes: &[u8]) {
     }
 }
 
-/// The meaning of an entry: offsets follow each other, and no more comes out than went in.
+/// Checks the items of an entry: offsets are consecutive, and the output is not larger than the
+/// input.
 fn check_items(entry: &Entry) {
     let Ok(items) = entry.items(&namespaces(), Moment::default()) else { return };
     let records_max = entry.records.len() / RECORD_BYTES_MIN;
@@ -97,7 +98,7 @@ fn check_items(entry: &Entry) {
     assert_eq!(entry.items(&namespaces(), Moment::default()).as_ref(), Ok(&items));
 }
 
-/// The same entry in an answer of Redis, which may lack a field or have others.
+/// Checks the same entry in an answer of Redis, which may lack a field or have additional ones.
 fn check_reply(form: u8, entry: &Entry) {
     let text = |text: &str| Reply::Bytes(text.as_bytes().to_vec());
     let mut fields = Vec::new();
@@ -132,7 +133,7 @@ fn check_reply(form: u8, entry: &Entry) {
     }
 }
 
-/// One namespace of each type.
+/// Returns one namespace of each type.
 fn namespaces() -> Namespaces {
     let base = Settings::default().channel.namespaces;
     let base = base.plain();

@@ -1,5 +1,5 @@
-//! A message of Centrifugo's protocol: every command is read, and its answers are JSON that an
-//! SDK can read.
+//! A message of Centrifugo's protocol. Every command is decoded, and its answers must be JSON that
+//! an SDK can read.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::written;
 
 const WIRE: Wire = Wire::websocket(Protocol::Centrifugo);
 
-/// All of `message` is one message.
+/// Checks `message`, which is a single message.
 pub(crate) fn check(message: &[u8]) {
     let mut rest = message;
     loop {
@@ -96,8 +96,7 @@ struct Written<'m> {
     offset: u64,
 }
 
-/// What is published comes out as it was, whatever the payload's type.
-/// What a client's JSON means as a payload is written back as JSON that means the same.
+/// A payload from a client's JSON must be written as JSON that means the same.
 fn check_meaning(data_type: DataType, data: &[u8]) {
     let Ok(payload) = WIRE.protocol.payload(data_type, data) else {
         return assert_ne!(data_type, DataType::Json, "JSON means itself");
@@ -113,6 +112,7 @@ fn check_meaning(data_type: DataType, data: &[u8]) {
     assert_eq!(*again, *payload);
 }
 
+/// A published payload must be delivered unchanged, whatever its type.
 fn check_publish(id: u32, channel: &str, data: &[u8]) {
     assert!(!channel.is_empty(), "an empty channel is refused");
     reply(id, &Reply::Published);
@@ -157,7 +157,7 @@ fn reply(id: u32, reply: &Reply<'_>) -> String {
     only_object(&out)
 }
 
-/// The only message in `bytes`: one line, one JSON object.
+/// Returns the only message in `bytes`, which must be one line with one JSON object.
 fn only_object(bytes: &[u8]) -> String {
     let messages = written::messages(bytes);
     let [(MessageKind::Text, text)] = messages[..] else {

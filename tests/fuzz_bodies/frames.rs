@@ -1,5 +1,5 @@
-//! Bytes of a client, cut anywhere: the decoder must say the same as for the whole, must keep no
-//! more than it may, and must agree with another implementation.
+//! A client's bytes, cut anywhere. The decoder must return the same for pieces as for the whole,
+//! must stay within its limit of memory, and must agree with another implementation.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -10,11 +10,11 @@ use tungstenite::{Error, Message, WebSocket};
 
 const LIMITS: Limits = Limits { message_bytes_max: 4096, fragments_max: 8 };
 
-/// Bytes that a decoder may hold beside a message: a control frame, doubled.
+/// Bytes that a decoder may hold besides a message: twice the size of a control frame.
 const CONTROL_BUFFER_BYTES_MAX: usize = 256;
 
-/// The first byte counts the cuts, the next ones say how long each piece is, the rest is the
-/// stream.
+/// The first byte is the number of cuts, the next ones are the lengths of the pieces, and the rest
+/// is the stream.
 pub(crate) fn check(data: &[u8]) {
     let Some((&cuts, rest)) = data.split_first() else { return };
     let (pieces, stream) = rest.split_at(rest.len().min(usize::from(cuts % 32)));
@@ -33,7 +33,7 @@ enum Owned {
     Close(Option<u16>),
 }
 
-/// What comes of a stream.
+/// The result of a stream.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     events: Vec<Owned>,
@@ -42,7 +42,7 @@ struct Outcome {
     idle: bool,
 }
 
-/// Decodes `stream` as a shard does, in pieces and then the rest, until an error or a close.
+/// Decodes `stream` as a shard does, in these pieces and then the rest, until an error or a close.
 fn decode(stream: &[u8], pieces: &[u8]) -> Outcome {
     let mut stream = stream.to_vec();
     let mut outcome = Outcome::default();
@@ -100,13 +100,13 @@ fn owned(event: &Incoming<'_>) -> Owned {
     }
 }
 
-/// Tungstenite must see the same events. It judges later and counts no fragments, so where we
-/// refuse it may go on, but not have seen less.
+/// Tungstenite must return the same events. It detects errors later and does not limit fragments,
+/// so it may continue after an error of ours, but must not return fewer events.
 fn check_against_other(stream: &[u8], ours: &Outcome) {
     let (events, failed) = decode_other(stream);
     let mut expected = ours.events.clone();
     if let Some(Owned::Close(code @ Some(1014))) = expected.last_mut() {
-        // It does not know this code, which is in IANA's registry, and reports 1002 for it.
+        // It does not know this code from IANA's registry, and reports 1002 instead.
         *code = Some(1002);
     }
     assert!(events.starts_with(&expected), "{events:?} begin with {expected:?}");
@@ -116,7 +116,7 @@ fn check_against_other(stream: &[u8], ours: &Outcome) {
     }
 }
 
-/// A peer that has sent everything and still waits.
+/// A peer that has sent everything but has not closed.
 struct Waiting(Cursor<Vec<u8>>);
 
 impl Read for Waiting {

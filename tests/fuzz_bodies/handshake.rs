@@ -1,10 +1,11 @@
-//! Bytes of a request: the answer must be HTTP, and must not depend on how they are cut.
+//! A request. The answer must be HTTP, and must not depend on cuts in the request.
 
 use corecast::handshake::{Progress, Response, Rules, Upgrade, health_response, read};
 use corecast::limits::HANDSHAKE_BYTES_MAX;
 use corecast::readiness::Phase;
 
-/// The first byte sets the rules, the second says where a cut is, the rest is the request.
+/// The first byte determines the rules, the second one the place of a cut, and the rest is the
+/// request.
 pub(crate) fn check(data: &[u8]) {
     let [rules, cut, bytes @ ..] = data else { return };
     let rules = Rules {
@@ -60,7 +61,7 @@ fn check_response(response: &Response) {
     check_head(&response.bytes, true);
 }
 
-/// An answer, with its body or without.
+/// Checks an answer with or without a body.
 fn check_head(bytes: &[u8], has_body: bool) {
     let (_, head_bytes, headers) = head(bytes);
     let body = &bytes[head_bytes..];
@@ -72,7 +73,7 @@ fn check_head(bytes: &[u8], has_body: bool) {
     assert_eq!(body.last(), Some(&b'\n'), "a body is one line");
 }
 
-/// Status, length and headers of a response head.
+/// Returns status, length and headers of a response head.
 fn head(bytes: &[u8]) -> (u16, usize, Vec<(String, String)>) {
     let mut headers = [httparse::EMPTY_HEADER; 8];
     let mut response = httparse::Response::new(&mut headers);

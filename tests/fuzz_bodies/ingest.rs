@@ -1,4 +1,4 @@
-//! Entries of an ingested stream: any fields are either publications in order or an error.
+//! Entries of an ingest stream. Any fields must result either in valid publications or in an error.
 
 use corecast::bus::Reply;
 use corecast::channel::{DataType, Namespace, Namespaces, check_payload};
@@ -7,7 +7,7 @@ use corecast::ingest::{Fields, IngestId, IngestRequest, read_entries};
 use corecast::mesh::Asker;
 use corecast::settings::Settings;
 
-/// Names of fields that mean something, and one that does not.
+/// Names of known fields, and of an unknown one.
 const NAMES: [&[u8]; 9] = [
     b"channel",
     b"data",
@@ -20,14 +20,14 @@ const NAMES: [&[u8]; 9] = [
     b"trace",
 ];
 
-/// Bytes that an entry may have.
+/// Maximum size of an entry in bytes.
 const ENTRY_BYTES_MAX: usize = 300;
 
-/// A byte for the form of Redis' answer; then fields, each with a byte for its name, one for the
-/// length of its value, and the value.
+/// The first byte determines the form of Redis' answer. Fields follow, each with a byte for its
+/// name, one for the length of its value, and the value.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a check fails.
 pub(crate) fn check(data: &[u8]) {
     let Some((&form, mut rest)) = data.split_first() else { return };
     let mut fields = Fields::new();
@@ -60,7 +60,7 @@ fn check_publish(request: &IngestRequest, namespaces: &Namespaces, number: usize
     assert_eq!(checked.as_ref(), Ok(data), "a payload is checked, and in its one form");
 }
 
-/// The fields in Redis' answer, which may lack parts.
+/// Checks the fields in an answer of Redis, which may lack parts.
 fn check_answer(form: u8, fields: &Fields) {
     let bytes = |bytes: &[u8]| Reply::Bytes(bytes.to_vec());
     let mut all: Vec<Reply> =
@@ -83,7 +83,7 @@ fn check_answer(form: u8, fields: &Fields) {
     }
 }
 
-/// One namespace of each type.
+/// Returns one namespace of each type.
 fn namespaces() -> Namespaces {
     let base = Settings::default().channel.namespaces;
     let base = base.plain();

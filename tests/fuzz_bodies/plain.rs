@@ -1,4 +1,4 @@
-//! A message of a client without a protocol: it is published, comes back, and is wrapped in JSON.
+//! A message of a client without a protocol. It is published, delivered, and wrapped in JSON.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use corecast::wire::Wire;
 
 use crate::written;
 
-/// The first byte chooses the payload's type and how long the channel's name is, the name is next,
-/// the rest is the message.
+/// The first byte determines the payload's type and the length of the channel's name. The name
+/// follows, and the rest is the message.
 pub(crate) fn check(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
     let (name, message) = rest.split_at(rest.len().min(usize::from(choice >> 2)));
@@ -21,7 +21,7 @@ pub(crate) fn check(data: &[u8]) {
         1 => (DataType::Binary, MessageKind::Binary),
         _ => (DataType::Json, MessageKind::Text),
     };
-    // The frame decoder lets no other text through.
+    // The frame decoder refuses other text.
     if kind == MessageKind::Binary || std::str::from_utf8(message).is_ok() {
         check_commands(kind, message);
     }

@@ -1,5 +1,5 @@
-//! A node that bytes move: the simulation's world, in which an input and not a seed says what
-//! happens next. So a fuzzer can search for an order of events that chance would seldom make.
+//! The world of the simulation, in which the input determines the events instead of a seed. So a
+//! fuzzer can find sequences of events that are rare in random schedules.
 
 use std::time::Duration;
 
@@ -14,16 +14,17 @@ use crate::sim::truth::Publisher;
 use crate::sim::wire;
 use crate::sim::world::World;
 
-/// Steps of one input. More bytes are ignored, so that no input takes long.
+/// Maximum number of steps. Further bytes are ignored, so that no input takes long.
 const STEPS_MAX: usize = 120;
 
 const CLIENTS: usize = 4;
 
-/// Two bytes choose the settings and all remaining chance, one the weather, one the protocols of
-/// the clients; then each step has a byte for the event and its client, and one that details it.
+/// Two bytes determine the settings and other random choices, one the weather, and one the
+/// protocols of the clients. Each step has a byte for the event and its client, and one for
+/// details.
 ///
 /// # Panics
-/// On a broken promise.
+/// If a check fails.
 pub(crate) fn check(data: &[u8]) {
     let [low, high, weather, protocols, steps @ ..] = data else { return };
     let seed = u16::from_le_bytes([*low, *high]);
@@ -79,7 +80,7 @@ fn is_open(world: &World, channel: usize) -> bool {
     world.setup.channels[channel].namespace.allow_subscribe_for_anonymous
 }
 
-/// What must hold after every step. What each turn must keep is checked by `Node::run`.
+/// Checks invariants after every step. `Node::run` checks those of each turn.
 fn check_tables(world: &mut World) {
     world.check();
     for (shard, runner) in world.node.runners.iter_mut().enumerate() {
@@ -126,7 +127,7 @@ fn connect(world: &mut World, number: usize) {
     world.clients[number].habits.connects = false;
 }
 
-/// Lets a client do something if it may ask for anything, and send it.
+/// Lets a client send a request, if it is connected.
 fn with_open(world: &mut World, number: usize, ask: impl FnOnce(&mut Client, &mut Scene<'_>)) {
     world.with_client(number, |client, scene| {
         let speaks = client.is_open() && !client.finished && !client.leaving && !client.tainted;
@@ -190,7 +191,7 @@ fn history(client: &mut Client, scene: &mut Scene<'_>, (channel, detail): (usize
     centrifugo.history(scene, channel, page);
 }
 
-/// The application publishes: several times, or once with an idempotency key.
+/// Publishes from the application: several times, or once with an idempotency key.
 fn publish_from_outside(world: &mut World, channel: usize, (count, key): (usize, Option<usize>)) {
     world.with(|scene, _, control| {
         let skips_history = key.is_some_and(|key| key & 1 != 0);
@@ -200,7 +201,7 @@ fn publish_from_outside(world: &mut World, channel: usize, (count, key): (usize,
     });
 }
 
-/// Gives one shard the processor for some turns, with the news that has come by then.
+/// Runs some turns of one shard, with the events that have arrived.
 fn turn(world: &mut World, (shard, count): (usize, usize)) {
     let shard = shard % world.setup.shards;
     world.with_network(|network| network.deliver(shard));
@@ -224,7 +225,7 @@ fn leave(client: &mut Client, scene: &mut Scene<'_>, how: u8) {
     }
 }
 
-/// The application ends subscriptions or connections, or forgets a history.
+/// Ends subscriptions or connections from the application, or removes a history.
 fn administer(world: &mut World, (number, channel): (usize, usize), what: usize) {
     let id = match &world.clients[number].speech {
         Speech::Centrifugo(centrifugo) => centrifugo.client.clone(),
@@ -239,7 +240,7 @@ fn administer(world: &mut World, (number, channel): (usize, usize), what: usize)
     });
 }
 
-/// A client breaks the rules or stops answering pings, or the kernel gives its watch up.
+/// Makes a client break the protocol or stop answering pings, or makes the kernel end its watch.
 fn misbehave(world: &mut World, number: usize, how: u8) {
     match how % 3 {
         0 => {

@@ -1,8 +1,8 @@
-//! Reads the frames that a wire made of a codec's messages.
+//! Parses the frames that a wire made of a codec's messages.
 
 use corecast::protocol::MessageKind;
 
-/// The messages in `bytes`, which must be whole, unmasked, unfragmented frames.
+/// Returns the messages in `bytes`, which must be complete, unmasked and unfragmented frames.
 pub(crate) fn messages(mut bytes: &[u8]) -> Vec<(MessageKind, &[u8])> {
     let mut messages = Vec::new();
     while let [first, short, rest @ ..] = bytes {

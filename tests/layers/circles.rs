@@ -1,45 +1,45 @@
-//! Which modules use each other in a circle, each with everything below it.
+//! Finds modules that use each other in a circle. A module includes everything below it.
 //!
-//! A name counts for the module that defines it, however many `pub use` lead there. Next to the
-//! parts of a module stands its own file, called [`TOP`]: if it uses its parts, they can't use what
-//! it defines itself. To pass a part's names on by `pub use` is no use of them.
+//! A name belongs to the module that defines it, regardless of `pub use`. The file of a module that
+//! has parts is called [`TOP`], and counts as one of them: if it uses its parts, they must not use
+//! its own definitions. A `pub use` of a part's names does not count as a use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::names;
 use crate::source::Source;
 
-/// The place of a module in its crate.
+/// The path of a module in its crate.
 type Path = Vec<String>;
 
-/// How many `use`s may lead from a name to its definition.
+/// Maximum number of `use`s from a name to its definition.
 const HOPS_MAX: usize = 10;
 
-/// The file of a module that has parts.
+/// The part that is a module's own file.
 const TOP: &str = "mod";
 
-/// Parts that use parts, by name.
+/// For each part, the parts that it uses.
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
-/// The parts of one module that use each other, each directly or through others.
+/// Parts of one module that use each other, directly or through others.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Circle {
-    /// The module, as a path: `src/api`.
+    /// The path of the module, such as `src/api`.
     pub room: String,
     /// Its parts.
     pub parts: Vec<String>,
-    /// Who uses whom in it, each with a place.
+    /// The uses among the parts, each with an example.
     pub uses: Vec<String>,
 }
 
 /// One file of a crate.
 #[derive(Default)]
 struct Module {
-    /// All paths in it.
+    /// All paths that it uses.
     named: Vec<Path>,
-    /// What its `use`s bring in, under the names that they have here.
+    /// Names that its `use`s define here, with their paths.
     bound: BTreeMap<String, Path>,
-    /// Paths that it only passes on.
+    /// Paths that it only reexports.
     passed_on: BTreeSet<Path>,
 }
 
@@ -50,7 +50,7 @@ pub struct Crate {
 }
 
 impl Crate {
-    /// The crate whose sources are below `root`, such as `src/`.
+    /// Creates the crate with sources below `root`, such as `src/`.
     pub fn new(root: &str, sources: &[Source]) -> Crate {
         let mut modules = BTreeMap::new();
         for source in sources.iter().filter(|source| source.is_rust() && !source.is_test()) {
@@ -60,7 +60,7 @@ impl Crate {
         Crate { root: root.to_owned(), modules }
     }
 
-    /// The circles of the crate.
+    /// Returns the circles of the crate.
     pub fn circles(&self) -> Vec<Circle> {
         let mut circles = Vec::new();
         for (above, edges) in self.edges() {
@@ -77,7 +77,7 @@ impl Crate {
         circles
     }
 
-    /// For each module with parts: which of its parts use which.
+    /// Returns the uses among the parts of each module.
     fn edges(&self) -> BTreeMap<Path, Edges> {
         let mut edges: BTreeMap<Path, Edges> = BTreeMap::new();
         for (from, module) in &self.modules {
@@ -91,19 +91,19 @@ impl Crate {
         edges
     }
 
-    /// Where `named` crosses from one part of a module to another: the module, and both parts.
+    /// Returns the module in which `named` leads from one part to another, and both parts.
     fn edge(&self, from: &Path, module: &Module, named: &Path) -> Option<(Path, String, String)> {
         let to = self.resolve(from, named, HOPS_MAX)?;
         let common = from.iter().zip(&to).take_while(|(left, right)| left == right).count();
         let part = |path: &Path| path.get(common).cloned().unwrap_or_else(|| TOP.to_owned());
         let (user, used) = (part(from), part(&to));
-        // Everything stands below the top of the crate, which says nothing.
+        // Everything is below the root of the crate, so uses of the root don't count.
         let counts = common > 0 || user != TOP && used != TOP;
         let passes_on = from.len() == common && module.passed_on.contains(named);
         (user != used && counts && !passes_on).then(|| (from[..common].to_vec(), user, used))
     }
 
-    /// Where a use of `used` by `user` is.
+    /// Returns an example of a use of `used` by `user`.
     fn example(&self, above: &[String], user: &str, used: &str) -> String {
         for (from, module) in self.modules.iter().filter(|(from, _)| from.starts_with(above)) {
             let meant = (above.to_vec(), user.to_owned(), used.to_owned());
@@ -116,7 +116,7 @@ impl Crate {
         format!("{user} -> {used}")
     }
 
-    /// The module that defines what `segments` mean in `from`; none for other crates' names.
+    /// Returns the module that defines `segments` as seen from `from`, or `None` for other crates.
     fn resolve(&self, from: &[String], segments: &[String], hops: usize) -> Option<Path> {
         let (first, rest) = segments.split_first()?;
         let child = |base: &[String], name: &String| [base, std::slice::from_ref(name)].concat();
@@ -147,7 +147,7 @@ impl Crate {
         Some(base)
     }
 
-    /// The module that defines what is called `segments` in `base`, where no part is called so.
+    /// Returns the module that defines `segments` in `base`, if no part has that name.
     fn defining(&self, base: Path, segments: &[String], hops: usize) -> Option<Path> {
         let module = self.modules.get(&base)?;
         let hops = hops.checked_sub(1)?;
@@ -162,14 +162,14 @@ impl Crate {
 impl Module {
     fn new(code: &str) -> Module {
         let mut module = Module::default();
-        // Who may see something is no use of it.
+        // A visibility is not a use.
         let code = &code.replace("pub(in ", "pub(").replace("pub(crate::", "pub(");
         for named in names(code) {
             let mut path = named.segments;
             if path.last().is_some_and(|last| last == "self" || last == "*") {
                 path.pop();
             }
-            // A name alone is a local one, a part's declaration, or as in `pub(super)`.
+            // A single name is local, declares a part, or is from `pub(super)`.
             if named.bound.is_none() && path.len() == 1 {
                 continue;
             }
@@ -187,13 +187,13 @@ impl Module {
     }
 }
 
-/// Whether what follows `before` is `pub`, to whomever.
+/// Whether the text after `before` is public in any scope.
 fn is_passed_on(before: &str) -> bool {
     let line = before.rsplit('\n').next().unwrap_or_default();
     line == "pub" || line.starts_with("pub(") && line.ends_with(')')
 }
 
-/// The place of the file `inner` of a crate: `["shard", "sweep"]` for `shard/sweep.rs`.
+/// Returns the path of the file `inner` of a crate: `["shard", "sweep"]` for `shard/sweep.rs`.
 fn place(inner: &str) -> Path {
     let inner = inner.strip_suffix(".rs").unwrap_or(inner);
     let inner = inner.strip_suffix("/mod").unwrap_or(inner);
@@ -203,7 +203,7 @@ fn place(inner: &str) -> Path {
     }
 }
 
-/// The sets of parts of which each uses each other, directly or not.
+/// Returns the sets of parts that use each other, directly or not.
 fn strongly_connected(edges: &Edges) -> Vec<Vec<String>> {
     let reached = |from: &String| {
         let mut found = BTreeSet::new();

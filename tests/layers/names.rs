@@ -1,4 +1,4 @@
-//! The paths in a file: which names of which modules it uses.
+//! Finds the paths in a file, which are its uses of other modules.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::source::is_name;
 pub struct Named {
     pub line: usize,
     pub segments: Vec<String>,
-    /// The name under which a `use` brings it in; `*` if it brings in everything below it.
+    /// The name that a `use` gives it; `*` if it imports everything below it.
     pub bound: Option<String>,
 }
 
@@ -19,7 +19,7 @@ impl fmt::Display for Named {
     }
 }
 
-/// All paths in `code`, each with the line that it begins on.
+/// Returns all paths in `code` with their lines.
 pub fn names(code: &str) -> Vec<Named> {
     let mut found = Vec::new();
     let bytes = code.as_bytes();
@@ -49,7 +49,7 @@ pub fn names(code: &str) -> Vec<Named> {
     found
 }
 
-/// Where the chain of names and `::` that begins at `at` ends.
+/// Returns the end of the chain of names and `::` that begins at `at`.
 fn chain_end(bytes: &[u8], mut at: usize) -> usize {
     loop {
         while bytes.get(at).is_some_and(|&byte| is_name(byte)) {
@@ -64,7 +64,7 @@ fn chain_end(bytes: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// Every path of a `use` tree with the name that it gets: `a::{b, c::d as e}` is `a::b` as `b` and
+/// Returns every path of a `use` tree with its name: `a::{b, c::d as e}` is `a::b` as `b` and
 /// `a::c::d` as `e`.
 fn expand(tree: &str, before: &[String], paths: &mut Vec<(Vec<String>, String)>) {
     let tree = tree.trim();

@@ -1,4 +1,4 @@
-//! A `corecast serve` process of a test's own: its API, what the kernel says of it, its clients.
+//! A `corecast serve` process of one test: its API, its state in the kernel, and its clients.
 #![allow(dead_code, reason = "each test uses a part of this")]
 
 pub mod peer;
@@ -15,22 +15,22 @@ use serde_json::Value;
 
 pub const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
 
-/// Longest wait for what takes no time on a machine of one's own.
+/// Timeout for anything that takes hardly any time on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How a server is started.
+/// The start of a server.
 #[derive(Clone, Copy, Default)]
 pub struct Start<'a> {
     pub driver: &'a str,
     pub shards: usize,
     /// The text of a settings file; empty for none.
     pub config: &'a str,
-    /// What `CORECAST_FAULT` says; empty for nothing.
+    /// The value of `CORECAST_FAULT`; empty for none.
     pub fault: &'a str,
 }
 
 impl Start<'_> {
-    /// The command, with pipes for its output, and the file that its settings are in.
+    /// Returns the command, with pipes for its output, and the file of its settings.
     pub fn command(&self) -> (Command, Option<PathBuf>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
         let shards = self.shards.to_string();
@@ -57,7 +57,7 @@ fn settings_file(text: &str) -> PathBuf {
     path
 }
 
-/// A server that runs. It is killed with the value.
+/// A running server. Dropping this value kills it.
 pub struct Node {
     child: Child,
     pub clients: SocketAddr,
@@ -101,12 +101,12 @@ impl Node {
         self.child.id()
     }
 
-    /// What the server has written to standard error.
+    /// Returns the server's standard error.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// The whole answer to an API request.
+    /// Returns the whole answer to an API request.
     pub fn call(&self, method: &str, body: &str) -> Value {
         let url = format!("http://{}/api/{method}", self.api);
         let request = self.agent.post(url).content_type("application/json");
@@ -114,21 +114,21 @@ impl Node {
         serde_json::from_str(&response.body_mut().read_to_string().unwrap()).expect("JSON")
     }
 
-    /// The result of an API request that must succeed.
+    /// Returns the result of an API request that must succeed.
     pub fn result(&self, method: &str, body: &Value) -> Value {
         let mut answer = self.call(method, &body.to_string());
         assert!(answer.get("error").is_none(), "{method} {body}: {answer}");
         answer["result"].take()
     }
 
-    /// The body of a page at the API's address.
+    /// Returns the body of a page at the API's address.
     pub fn page(&self, path: &str) -> String {
         let url = format!("http://{}{path}", self.api);
         let mut response = self.agent.get(url).call().unwrap_or_else(|e| panic!("{path}: {e}"));
         response.body_mut().read_to_string().unwrap()
     }
 
-    /// The sum of all lines of a metric.
+    /// Returns the sum of all lines of a metric.
     pub fn metric(&self, name: &str) -> f64 {
         let page = self.page("/metrics");
         let lines = page.lines().filter_map(|line| line.strip_prefix(name));
@@ -138,13 +138,13 @@ impl Node {
             .sum()
     }
 
-    /// Subscribers of a channel.
+    /// Returns the number of subscribers of a channel.
     pub fn subscribers(&self, channel: &str) -> u64 {
         let answer = self.result("channels", &serde_json::json!({"pattern": channel}));
         answer["channels"][channel]["num_clients"].as_u64().unwrap_or(0)
     }
 
-    /// Each thread's name, with the number of descriptors in its table.
+    /// Returns each thread's name with the size of its descriptor table.
     pub fn tables(&self) -> Vec<(String, usize)> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
         tasks
@@ -156,7 +156,7 @@ impl Node {
             .collect()
     }
 
-    /// Descriptors in the tables of all shards together.
+    /// Returns the number of descriptors in the tables of all shards.
     pub fn shard_descriptors(&self) -> usize {
         let tables = self.tables().into_iter();
         tables.filter(|(name, _)| name.starts_with("shard-")).map(|(_, count)| count).sum()
@@ -169,7 +169,7 @@ impl Node {
         assert!(status.success(), "the server was still there");
     }
 
-    /// Waits for the server's end.
+    /// Waits for the end of the server.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the server has ended", || {
@@ -193,13 +193,13 @@ impl Drop for Node {
     }
 }
 
-/// The address after `scheme` in a line of the banner.
+/// Returns the address after `scheme` in a line of the banner.
 fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(scheme)?;
     rest.split('/').next()?.parse().ok()
 }
 
-/// Waits until `what` is so.
+/// Waits until `is_so` returns true.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let limit = Instant::now() + PATIENCE;
     while !is_so() {
@@ -208,12 +208,12 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A runtime for the clients of one thread.
+/// Returns a runtime for the clients of one thread.
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Keeps tests that need the machine apart.
+/// Serialises tests that need the whole machine.
 pub fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

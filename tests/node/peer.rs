@@ -1,4 +1,4 @@
-//! A client made of one socket: every byte that it gets must be a frame that a server may send.
+//! A client with one socket. All bytes it gets must be frames that a server may send.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,14 +19,14 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The code of a close frame.
+    /// Returns the code of a close frame.
     pub fn close_code(&self) -> Option<u16> {
         let code = self.payload.first_chunk::<2>()?;
         (self.opcode == CLOSE).then(|| u16::from_be_bytes(*code))
     }
 }
 
-/// A client whose connection is open.
+/// A client with an open connection.
 pub struct Peer {
     stream: TcpStream,
     bytes: Vec<u8>,
@@ -56,7 +56,8 @@ impl Peer {
         }
     }
 
-    /// The next frame; nothing at the end of the stream, which must not cut a frame.
+    /// Returns the next frame, or `None` at the end of the stream, which must not be inside a
+    /// frame.
     pub async fn frame(&mut self) -> io::Result<Option<Frame>> {
         loop {
             if let Some(length) = whole_frame(&self.bytes) {
@@ -71,8 +72,8 @@ impl Peer {
         }
     }
 
-    /// Hands all whole frames that one read brings to `each`, as opcode and payload. Answers
-    /// whether the stream goes on.
+    /// Calls `each` with opcode and payload of every complete frame after one read. Returns whether
+    /// the stream is still open.
     pub async fn frames(&mut self, mut each: impl FnMut(u8, &[u8])) -> io::Result<bool> {
         let open = self.stream.read_buf(&mut self.bytes).await? > 0;
         let mut at = 0;
@@ -95,7 +96,7 @@ impl Peer {
     }
 }
 
-/// Bytes of the frame that `bytes` begins with, if all of them are there. RFC 6455 §5.2.
+/// Returns the length of the frame at the start of `bytes`, if it is complete. RFC 6455 §5.2.
 fn whole_frame(bytes: &[u8]) -> Option<usize> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     let known = [TEXT, CLOSE, PING, PONG].contains(&(first & 15));

@@ -1,14 +1,14 @@
-//! Schedules of a simulation that is played with a fault built in on purpose: does one fail?
+//! Runs schedules of a simulation with a built-in fault, and checks that one of them fails.
 #![allow(clippy::print_stdout, reason = "the output says with which seed")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use corecast::sabotage::{Fault, switch_on};
 
-/// Schedules within which a fault must be noticed.
+/// Number of schedules within which a fault must be noticed.
 const SCHEDULES_MAX: u64 = 1000;
 
-/// The first seed, from 0 on, whose schedule fails, and what it says.
+/// Returns the first seed, starting at 0, whose schedule fails, and the message.
 fn first_failure<T>(
     schedules: u64,
     play: impl Fn(u64) -> T,
@@ -31,7 +31,7 @@ pub fn check_noticed<T>(play: impl Fn(u64) -> T, fault: Fault) {
     check_noticed_within(SCHEDULES_MAX, play, fault);
 }
 
-/// For a fault that needs a rare schedule.
+/// Checks that a fault is noticed that needs a rare schedule.
 #[allow(dead_code, reason = "not every simulation has faults that are so rare")]
 pub fn check_noticed_within<T>(schedules: u64, play: impl Fn(u64) -> T, fault: Fault) {
     let failure = first_failure(schedules, play, Some(fault));

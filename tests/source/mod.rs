@@ -1,25 +1,25 @@
-//! Source files as the structural tests see them: where they are, and what of them is code.
+//! Source files for the structural tests: their paths, and their text with or without comments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Directories that hold nothing of ours, wherever they are.
+/// Directories that contain no files of this project.
 const FOREIGN_DIRS: [&str; 6] =
     [".git", ".cache", ".venv", "node_modules", "target", "__pycache__"];
 
-/// Inputs of fuzz targets: bytes, not text.
+/// Inputs of fuzz targets, which are bytes and not text.
 const BYTES_DIRS: [&str; 2] = ["fuzz/corpus", "fuzz/artifacts"];
 
 /// A file of this repository.
 pub struct Source {
-    /// Its path from the top of the repository.
+    /// Its path from the root of the repository.
     pub path: String,
-    /// All of it.
+    /// Its text.
     pub text: String,
 }
 
 impl Source {
-    /// Every text file of the repository.
+    /// Returns every text file of the repository.
     pub fn all() -> Vec<Source> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut found = Vec::new();
@@ -28,18 +28,18 @@ impl Source {
         found
     }
 
-    /// Whether it is written in Rust.
+    /// Whether it is a Rust file.
     pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
-    /// Whether the whole file is a test, or a part of one.
+    /// Whether the whole file is a test, or part of one.
     pub fn is_test(&self) -> bool {
         self.path.split('/').any(|part| matches!(part, "tests" | "tests.rs"))
     }
 
-    /// Its code outside test modules: comments, literals and tests are blanks, so that lines keep
-    /// their numbers.
+    /// Returns its code outside test modules. Comments, literals and tests are replaced by blanks,
+    /// so that lines keep their numbers.
     pub fn code(&self) -> String {
         without_tests(&without_comments_and_literals(&self.text))
     }
@@ -69,7 +69,7 @@ fn collect(root: &Path, dir: &Path, found: &mut Vec<Source>) {
     }
 }
 
-/// `text` with blanks in place of comments, strings and characters.
+/// Replaces comments, strings and characters in `text` by blanks.
 fn without_comments_and_literals(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
@@ -86,7 +86,7 @@ fn without_comments_and_literals(text: &str) -> String {
     String::from_utf8(out).expect("whole characters are blanked")
 }
 
-/// Where the comment or literal that begins at `at` ends; `at` itself if none begins there.
+/// Returns the end of the comment or literal that begins at `at`, or `at` if there is none.
 fn skip_blanked(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let follows_name = at > 0 && is_name(bytes[at - 1]);
@@ -121,7 +121,7 @@ fn block_comment_bytes(rest: &[u8]) -> usize {
     at
 }
 
-/// Bytes of a literal between two `quote`s, both included.
+/// Returns the length of a literal, including both `quote`s.
 fn quoted_bytes(rest: &[u8], quote: u8) -> usize {
     let mut at = 1;
     while at < rest.len() && rest[at] != quote {
@@ -130,7 +130,7 @@ fn quoted_bytes(rest: &[u8], quote: u8) -> usize {
     (at + 1).min(rest.len())
 }
 
-/// Bytes of a character; none for a lifetime.
+/// Returns the length of a character literal, or 0 for a lifetime.
 fn character_bytes(rest: &[u8]) -> usize {
     if rest.get(1) == Some(&b'\\') {
         return quoted_bytes(rest, b'\'');
@@ -144,7 +144,7 @@ fn character_bytes(rest: &[u8]) -> usize {
         .map_or(0, |length| length + 2)
 }
 
-/// Bytes of `r"…"` or `r#"…"#`; none for a name that begins with r.
+/// Returns the length of `r"…"` or `r#"…"#`, or 0 for a name that begins with r.
 fn raw_string_bytes(rest: &[u8]) -> usize {
     let hashes = rest[1..].iter().take_while(|&&byte| byte == b'#').count();
     if rest.get(1 + hashes) != Some(&b'"') {
@@ -157,7 +157,7 @@ fn raw_string_bytes(rest: &[u8]) -> usize {
     (2 + hashes + length + end.len()).min(rest.len())
 }
 
-/// `code` with blanks in place of items that only tests have.
+/// Replaces items with `#[cfg(test)]` in `code` by blanks.
 fn without_tests(code: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
     let mut out = code.as_bytes().to_vec();
@@ -171,7 +171,7 @@ fn without_tests(code: &str) -> String {
     String::from_utf8(out).expect("whole items are blanked")
 }
 
-/// Bytes of the item that `rest` begins with, up to its `;` or the end of its block.
+/// Returns the length of the item at the start of `rest`, up to its `;` or the end of its block.
 fn item_bytes(rest: &[u8]) -> usize {
     let mut depth = 0;
     for (at, byte) in rest.iter().enumerate() {
@@ -190,7 +190,7 @@ fn item_bytes(rest: &[u8]) -> usize {
     rest.len()
 }
 
-/// Whether `byte` may stand in a name.
+/// Whether `byte` may be part of a name.
 pub fn is_name(byte: u8) -> bool {
     byte == b'_' || byte.is_ascii_alphanumeric()
 }

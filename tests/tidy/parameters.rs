@@ -1,16 +1,16 @@
-//! Counts parameters that hide what they mean: tuples, which dodge the bound on arguments, and
-//! `bool`s, which say nothing where they are passed.
+//! Counts parameters that hide their meaning: tuples, which evade the limit of arguments, and
+//! `bool`s, whose values say nothing in a call.
 
 use crate::source::{Source, is_name};
 
-/// Parameters of functions, each as `file:line: name: type`. Those of closures don't count.
+/// Parameters of functions, each as `file:line: name: type`. Closures don't count.
 #[derive(Default)]
 pub struct Found {
     pub tuples: Vec<String>,
     pub bools: Vec<String>,
 }
 
-/// Finds them in one file.
+/// Finds such parameters in one file.
 pub fn find(source: &Source, found: &mut Found) {
     let code = source.code();
     for (at, _) in code.match_indices("fn ") {
@@ -33,7 +33,7 @@ pub fn find(source: &Source, found: &mut Found) {
     }
 }
 
-/// The parameters of the function whose name `rest` begins with.
+/// Returns the parameters of the function whose name is at the start of `rest`.
 fn parameters(rest: &str) -> Option<Vec<&str>> {
     let name = rest.bytes().take_while(|&byte| is_name(byte)).count();
     let mut rest = rest[name..].trim_start();
@@ -43,12 +43,12 @@ fn parameters(rest: &str) -> Option<Vec<&str>> {
     (name > 0 && rest.starts_with('(')).then(|| pieces(inside(rest)))
 }
 
-/// The text between the bracket that `text` begins with and its partner.
+/// Returns the text between the bracket at the start of `text` and its partner.
 fn inside(text: &str) -> &str {
     &text[1..(end_of_group(text) - 1).max(1)]
 }
 
-/// Where the group that `text` begins with ends. An arrow ends no group.
+/// Returns the end of the group at the start of `text`. An arrow does not end a group.
 fn end_of_group(text: &str) -> usize {
     let (mut depth, mut before) = (0, ' ');
     for (at, letter) in text.char_indices() {
@@ -66,7 +66,7 @@ fn end_of_group(text: &str) -> usize {
     text.len()
 }
 
-/// `text` cut at the commas that stand in no group.
+/// Cuts `text` at commas outside of groups.
 fn pieces(text: &str) -> Vec<&str> {
     let (mut begin, mut at, mut pieces) = (0, 0, Vec::new());
     while let Some(letter) = text[at..].chars().next() {
@@ -88,7 +88,7 @@ fn pieces(text: &str) -> Vec<&str> {
     pieces
 }
 
-/// The pattern and the type of a parameter; none for `self`.
+/// Returns the pattern and the type of a parameter, or `None` for `self`.
 fn split_at_colon(parameter: &str) -> Option<(&str, &str)> {
     let mut at = 0;
     while let Some(letter) = parameter[at..].chars().next() {
