@@ -1,14 +1,14 @@
-//! How many publications were asked for: one thread counts, all others send.
+//! The number of requested publications. One thread counts, and all others send.
 
 use corecast::sys::EventFd;
 use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Publishers' bytes taken at once.
+/// Maximum number of a publisher's bytes per read.
 const READ_BYTES: usize = 4096;
 
-/// A count that only grows, and those who wait for it to.
+/// A count that only grows, with the wakes of threads that wait for it.
 #[derive(Debug)]
 pub(crate) struct Asked {
     count: AtomicUsize,
@@ -16,20 +16,20 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Nothing asked for yet. `wakes` are signalled whenever something is.
+    /// Creates a count of zero. `wakes` are signalled whenever it grows.
     pub(crate) fn new(wakes: Vec<EventFd>) -> Self {
         Self { count: AtomicUsize::new(0), wakes }
     }
 
-    /// Publications asked for since the start.
+    /// Returns the number of publications requested since the start.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Serves publishers, one after the other: each byte asks for one publication.
+    /// Serves publishers, one after another. Each byte requests one publication.
     ///
     /// # Errors
-    /// The kernel's, when it can't accept.
+    /// If it can't accept a connection.
     pub(crate) fn serve(&self, triggers: &TcpListener) -> io::Result<()> {
         loop {
             let (stream, _) = triggers.accept()?;
@@ -50,7 +50,7 @@ impl Asked {
     }
 
     fn ask(&self, count: usize) {
-        // The count before the wakes: whoever is woken sees it.
+        // Count before signalling, so that a woken thread sees the new count.
         self.count.fetch_add(count, Ordering::Release);
         self.wakes.iter().for_each(|wake| wake.signal());
     }

@@ -1,21 +1,21 @@
-//! What this server says, made once: the answer to an upgrade, and frames.
+//! Canned output: the answer to an upgrade, and frames.
 
 use corecast::limits::GATHER_BYTES_MAX;
 
-/// The answer to a client whose key is RFC 6455's example (§1.3), which is the generator's.
+/// The answer to a client with the key of RFC 6455's example (§1.3), which the generator uses.
 pub(crate) const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 const END: &[u8] = b"\r\n\r\n";
 
-/// How much of the blank line that ends a request has been seen.
+/// The state of the search for the blank line that ends a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     seen: u8,
 }
 
 impl Head {
-    /// Takes more bytes; whether the head is complete with them.
+    /// Handles more bytes. Returns whether the head is complete.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> bool {
         for &byte in bytes {
             self.seen = match byte {
@@ -32,7 +32,7 @@ impl Head {
     }
 }
 
-/// The same text frame, as many times as one write may carry.
+/// The same text frame, repeated for one write.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frames {
     bytes: Vec<u8>,
@@ -40,26 +40,26 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Frames with `bytes` of payload each. A write carries one of them, or if publications are to
-    /// `coalesce`, as many as Corecast would gather for one socket.
+    /// Creates frames with `bytes` of payload each. A write has one frame, or with `coalesce` as
+    /// many as Corecast would gather for one socket.
     pub(crate) fn new(bytes: usize, coalesce: bool) -> Self {
         let frame = frame(bytes);
         let count = if coalesce { (GATHER_BYTES_MAX / frame.len()).max(1) } else { 1 };
         Self { bytes: frame.repeat(count), frame_bytes: frame.len() }
     }
 
-    /// Most frames of one write.
+    /// Returns the maximum number of frames in one write.
     pub(crate) fn count_max(&self) -> usize {
         self.bytes.len() / self.frame_bytes
     }
 
-    /// The bytes of `count` frames.
+    /// Returns the bytes of `count` frames.
     pub(crate) fn bytes(&self, count: usize) -> &[u8] {
         &self.bytes[..count * self.frame_bytes]
     }
 }
 
-/// A text frame with `bytes` of payload.
+/// Returns a text frame with `bytes` of payload.
 fn frame(bytes: usize) -> Vec<u8> {
     const FIN_TEXT: u8 = 0x81;
     let mut frame = vec![FIN_TEXT];

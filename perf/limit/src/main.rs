@@ -1,6 +1,6 @@
-//! The ceiling: a TCP server that answers every upgrade with the same bytes and sends the same
-//! frame to everyone, on the server's own ring, listener, descriptor tables and batch size. What
-//! Corecast costs above it is Corecast's.
+//! The ceiling: a TCP server that answers every upgrade with the same bytes, and sends the same
+//! frame to all clients. It uses the server's ring, listener, descriptor tables and batch size. Any
+//! additional cost of Corecast is due to Corecast itself.
 
 mod asked;
 mod canned;
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// The server's default ping interval and pong timeout, which set TCP_USER_TIMEOUT.
 const USER_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Threads that the command line may ask for: each has a ring, and a place in every table.
+/// Maximum number of threads, because each has a ring, and its wake has a place in every table.
 const THREADS_MAX: u16 = 256;
 
 /// Sends one canned WebSocket frame to every client for each byte that a publisher sends.
@@ -80,7 +80,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     refuse_huge_pages();
     descriptors_max();
-    // Made before any thread starts, so that each has the same number in every table.
+    // Created before any thread starts, so that each wake has the same number in every table.
     let wakes = (0..args.threads).map(|_| EventFd::new()).collect::<Result<Vec<_>, _>>()?;
     let kept: Arc<[EventFd]> = wakes.clone().into();
     let asked = Arc::new(Asked::new(wakes.clone()));
@@ -97,7 +97,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             frames: frames.clone(),
         };
         thread::spawn(move || member.run(index, &sender));
-        // All share the port, also one that the kernel chose for the first.
+        // All threads share the port, even if the kernel chose it for the first one.
         listen = started.recv()?;
     }
     let triggers = TcpListener::bind(args.trigger)?;
@@ -110,7 +110,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(asked.serve(&triggers)?)
 }
 
-/// What one thread is made of.
+/// The parts of one thread.
 struct Member {
     listen: SocketAddr,
     driver: Choice,
@@ -122,8 +122,8 @@ struct Member {
 }
 
 impl Member {
-    /// Serves for ever. A thread that can't is the end of the process: the others would be measured
-    /// with a part of the load.
+    /// Serves for ever. If a thread fails, the process ends, because otherwise only part of the
+    /// load would be measured.
     fn run(self, index: usize, started: &Sender<SocketAddr>) {
         if let Err(error) = self.serve(index, started) {
             eprintln!("corecast-limit: thread {index}: {error}");
@@ -132,7 +132,8 @@ impl Member {
     }
 
     fn serve(self, index: usize, started: &Sender<SocketAddr>) -> Result<(), Box<dyn Error>> {
-        // The same prefix as the server's shards, so that the generator finds either's threads.
+        // The prefix of the server's shards, so that the generator finds the threads of both
+        // programs.
         name_thread(&format!("shard-{index}"));
         own_descriptors(&self.kept)?;
         let listener = Listener::bind(self.listen, ListenerOptions { user_timeout: USER_TIMEOUT })?;

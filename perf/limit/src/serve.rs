@@ -1,5 +1,5 @@
-//! One thread's server: accept, answer, send the same frame to everyone. It does with the kernel
-//! what Corecast's shard does and nothing else.
+//! The server of one thread: it accepts, answers, and sends the same frame to all clients. It makes
+//! the same system calls as a shard of Corecast, and does nothing else.
 
 use crate::asked::Asked;
 use crate::canned::{Frames, Head, UPGRADED};
@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// A client, from its accept until its watch has ended; after that a place for the next one.
+/// A client, from its accept until its watch has ended. Then its place is reused.
 #[derive(Clone, Copy, Debug)]
 struct Client {
     socket: Socket,
@@ -20,8 +20,7 @@ struct Client {
     state: State,
 }
 
-/// Bytes that this program itself spends on a connection: a ceiling must not be heavier than what
-/// is measured against it.
+/// Memory of a connection in this program. A ceiling must not use more than the measured server.
 pub(crate) const CLIENT_BYTES: usize = size_of::<Client>();
 
 const _: () = assert!(CLIENT_BYTES == 12, "socket, generation and state");
@@ -34,26 +33,26 @@ enum State {
     Released,
 }
 
-/// Everything that one thread has.
+/// The state of one thread.
 pub(crate) struct Server<D> {
     io: D,
     listener: Listener,
     asked: Arc<Asked>,
-    /// Publications of `asked` that this thread has sent.
+    /// Number of publications of `asked` that this thread has sent.
     sent: usize,
     frames: Frames,
     clients: Vec<Client>,
     vacant: Vec<u32>,
-    /// Clients whose request head has just become complete.
+    /// Clients whose request head is complete but not answered.
     answers: Vec<usize>,
     buffer: Vec<u8>,
     results: Vec<Wrote>,
-    /// Somebody had to be left in the listener's queue, and that was said.
+    /// Whether a client had to stay in the listener's queue, which is reported once.
     exhausted: bool,
 }
 
 impl<D: Driver> Server<D> {
-    /// A server on `listener` that sends frames as they are asked for.
+    /// Creates a server on `listener` that sends frames on request.
     pub(crate) fn new(io: D, listener: Listener, asked: Arc<Asked>, frames: Frames) -> Self {
         let mut server = Self {
             io,
@@ -75,16 +74,17 @@ impl<D: Driver> Server<D> {
     /// Serves for ever.
     ///
     /// # Errors
-    /// The kernel's, when it cannot sleep.
+    /// If it can't sleep.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut news = Vec::new();
         loop {
             self.io.poll(&mut news);
-            // The tick of the driver is part of what a shard pays for; there is nothing to do.
+            // A shard pays for the driver's tick as well. There is nothing to do in it here.
             self.io.take_tick();
             let incoming = self.io.take_incoming();
             if news.is_empty() && !incoming && self.due() == 0 {
-                // What a wake is for stands in `asked` before it comes, so none is slept over.
+                // `asked` grows before the wake is signalled, so no publication is missed while
+                // sleeping.
                 self.io.wait();
                 continue;
             }
@@ -99,7 +99,7 @@ impl<D: Driver> Server<D> {
         }
     }
 
-    /// Publications asked for and not yet sent.
+    /// Returns the number of requested publications that have not been sent.
     fn due(&self) -> usize {
         self.asked.count().wrapping_sub(self.sent)
     }
@@ -131,7 +131,7 @@ impl<D: Driver> Server<D> {
         self.io.watch(socket, self.key(index));
     }
 
-    /// The client is left in the queue, and is accepted with the next one that comes.
+    /// Leaves the client in the queue. It is accepted together with the next one.
     fn on_exhausted(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.exhausted, true) {
             let held = self.clients.len() - self.vacant.len();
@@ -170,7 +170,7 @@ impl<D: Driver> Server<D> {
         self.vacant.push(index as u32);
     }
 
-    /// Reads until the socket is empty; what comes after the head is thrown away.
+    /// Reads until the socket is empty. Bytes after the head are dropped.
     fn read(&mut self, index: usize, hangup: bool) {
         let client = &mut self.clients[index];
         loop {
@@ -210,7 +210,7 @@ impl<D: Driver> Server<D> {
         self.answers = answers;
     }
 
-    /// Sends what is due, or as much of it as goes into one write, to everyone who is open.
+    /// Sends due publications, as far as they fit into one write, to all open clients.
     fn broadcast(&mut self) {
         let count = self.due().min(self.frames.count_max());
         if count == 0 {
@@ -232,8 +232,8 @@ impl<D: Driver> Server<D> {
         self.frames = frames;
     }
 
-    /// Sends `bytes` to each client of `chunk`, in one batch. One that does not take all of them
-    /// is let go: the ceiling is only of use while the readers keep up.
+    /// Sends `bytes` to each client of `chunk`, in one batch. A client that does not accept all of
+    /// them is closed, because the ceiling is only valid while readers keep up.
     fn send(&mut self, chunk: &[usize], bytes: &[u8]) {
         let sockets = chunk.iter().map(|&index| self.clients[index].socket);
         let writes: Vec<Write<'_>> = sockets.map(|socket| Write { socket, bytes }).collect();

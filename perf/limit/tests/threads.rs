@@ -1,5 +1,5 @@
-//! Several threads serve one port: everybody who comes at once is let in by one of them, and gets
-//! every publication.
+//! Several threads serve one port. Clients that connect at the same time are all accepted by one of
+//! them, and get every publication.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a panic is how a check fails")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const THREADS: usize = 3;
 const CLIENTS: usize = 300;
-/// Publications asked for in one write.
+/// Number of publications requested in one write.
 const PUBLICATIONS: usize = 5;
 /// Header and payload of a frame of 64 B.
 const FRAME_BYTES: usize = 66;
@@ -40,7 +40,7 @@ impl Limit {
         Limit { child, listen: listen.expect(&line), trigger: trigger.expect(&line) }
     }
 
-    /// Descriptors in the table of each thread that serves.
+    /// Returns the number of descriptors in the table of each serving thread.
     fn tables(&self) -> Vec<usize> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let tasks = tasks.map(|task| task.unwrap().path());
@@ -77,12 +77,12 @@ fn everybody_is_served(flags: &[&str]) {
     assert!(tables.iter().all(|&count| count < CLIENTS), "{tables:?} are one table");
     let mut trigger = TcpStream::connect(limit.trigger).unwrap();
     trigger.write_all(&[0; PUBLICATIONS]).unwrap();
-    // Those who leave disturb nobody.
+    // Clients that disconnect do not affect others.
     drop(clients.split_off(CLIENTS / 2));
     for client in &mut clients {
         read_frames(client, PUBLICATIONS);
     }
-    // Whoever takes their place gets what comes from then on, and no more.
+    // Their successors get all later publications, and nothing else.
     clients.extend((0..CLIENTS).map(connect));
     clients[CLIENTS / 2..].iter_mut().for_each(read_head);
     trigger.write_all(&[0]).unwrap();

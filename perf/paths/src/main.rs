@@ -1,6 +1,6 @@
-//! The server's paths without a kernel: each item of the table carries out one of them many times,
-//! in a function of its own, so that a profiler can say what one costs. `perf/run instructions`
-//! runs this under callgrind. The times it takes mean nothing.
+//! The server's paths without a kernel. Each item of the table runs one of them many times in its
+//! own function, so that a profiler can measure it. `perf/run instructions` runs this program under
+//! callgrind. Its running times have no meaning.
 
 mod node;
 mod pure;
@@ -13,25 +13,25 @@ use pure::Inputs;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What items work on, made before anything is counted.
+/// The inputs of items, created before anything is counted.
 struct World {
     inputs: Inputs,
-    /// Nodes without clients: one for each time that clients connect.
+    /// Nodes without clients, one for each run that connects clients.
     empty: Vec<Node>,
-    /// Nodes whose clients have subscribed, by the first column of [`NODES`].
+    /// Nodes with subscribed clients, one for each row of [`NODES`].
     nodes: Vec<Node>,
 }
 
-/// Nodes with subscribers: shards, and clients of all of them together.
+/// Nodes with subscribers: number of shards, and number of clients on all shards.
 const NODES: [(usize, usize); 4] = [(1, 1_000), (1, 10_000), (2, 10_000), (8, 10_000)];
 
-/// Clients of a node that is counted while they connect.
+/// Number of clients whose connecting is counted.
 const NEWCOMERS: usize = 200;
 
-/// Rounds of a sweep: each is one write for every subscriber.
+/// Number of rounds of a sweep. Each round is one write for every subscriber.
 const ROUNDS: usize = 4;
 
-/// Publications of one round where they are to go together.
+/// Number of publications per round that are delivered together.
 const TOGETHER: usize = 16;
 
 /// Simulated seconds of an idle node.
@@ -46,7 +46,7 @@ impl World {
         });
         World {
             inputs: Inputs::new(),
-            // Each protocol twice: every item runs once before it is counted.
+            // Two for each protocol, because every item runs once before it is counted.
             empty: (0..4).map(|_| Node::new(1)).collect(),
             nodes: nodes.collect(),
         }
@@ -58,7 +58,7 @@ impl World {
         NEWCOMERS
     }
 
-    /// Publishes in rounds, to node `number` of [`NODES`]; answers how many deliveries that were.
+    /// Publishes in rounds to node `number` of [`NODES`]. Returns the number of deliveries.
     fn sweep(&mut self, number: usize, publications: usize) -> usize {
         let node = &mut self.nodes[number];
         let before = node.deliveries();
@@ -73,13 +73,14 @@ impl World {
     }
 }
 
-/// One row of the table: a name, and what carries it out and answers how often it did.
+/// A row of the table: a name, and a function that runs the path and returns its number of
+/// operations.
 struct Item {
     name: &'static str,
     run: fn(&mut World) -> usize,
 }
 
-/// Makes a function of its own for each item, which a profiler finds by its name.
+/// Creates a separate function for each item, which a profiler finds by its name.
 macro_rules! items {
     ($($name:ident: $world:ident => $run:expr;)*) => {
         mod item {
@@ -115,14 +116,14 @@ items! {
     idle_second: world => world.nodes[0].idle(IDLE_SECONDS);
 }
 
-/// Runs an item before it is counted: what it allocates once, and the caches, are then as they are
-/// in a server that has run for a while.
+/// Runs an item before it is counted, so that one-time allocations and caches are in the state of a
+/// server that has run for a while.
 #[inline(never)]
 fn warm_up(item: &Item, world: &mut World) -> usize {
     std::hint::black_box((item.run)(world))
 }
 
-/// Runs an item. What this function calls is what counts.
+/// Runs an item. Only functions called from here are counted.
 #[inline(never)]
 fn counted(item: &Item, world: &mut World) {
     let operations = (item.run)(world);

@@ -1,4 +1,4 @@
-//! The shards of a node in one thread, with the settings of `--dev`, their clients and a publisher.
+//! The shards of a node in one thread with the settings of `--dev`, and clients and a publisher.
 
 use crate::pure::{CONNECT, SUBSCRIBE, UPGRADE, masked, payload};
 use crate::sockets::Accepting;
@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 const CHANNEL: &str = "bench";
 
-/// Ticks of a second.
+/// Ticks per second.
 const SECOND_TICKS: usize = 10;
 
-/// What clients speak.
+/// The protocol of clients.
 #[derive(Clone, Copy)]
 pub(crate) enum Protocol {
     Centrifugo,
@@ -28,7 +28,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// What a client says until it is subscribed, one receive each.
+    /// Returns the messages of a client until it is subscribed, one for each receive.
     fn words(self) -> Vec<Vec<u8>> {
         match self {
             Protocol::Centrifugo => {
@@ -42,7 +42,7 @@ impl Protocol {
     }
 }
 
-/// Nobody sleeps here.
+/// A wake for threads that never sleep.
 #[derive(Debug)]
 struct Awake;
 
@@ -50,7 +50,7 @@ impl Wake for Awake {
     fn wake(&self) {}
 }
 
-/// Shards, and control's ends of the lanes between them.
+/// Shards, and control's ends of their lanes.
 pub(crate) struct Node {
     shards: Vec<Shard<Accepting>>,
     counters: Vec<Arc<ShardCounters>>,
@@ -60,7 +60,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node with this many shards and no clients.
+    /// Creates a node with this number of shards and no clients.
     pub(crate) fn new(count: usize) -> Node {
         let flags = Flags { dev: true, ..Flags::default() };
         let loaded = load(&flags, []).expect("the settings of --dev are valid");
@@ -103,7 +103,7 @@ impl Node {
         Node { shards, counters, control, lanes: lanes(), home }
     }
 
-    /// Lets clients connect and subscribe, all at once, spread evenly over the shards.
+    /// Connects and subscribes clients, all at once, and evenly on all shards.
     pub(crate) fn connect(&mut self, clients: usize, protocol: Protocol) {
         let words = protocol.words();
         for (index, shard) in self.shards.iter_mut().enumerate() {
@@ -128,7 +128,7 @@ impl Node {
         self.take_writes();
     }
 
-    /// Publishes through the API's entrance, all in one batch, and delivers.
+    /// Publishes through the API's entrance in one batch, and delivers.
     pub(crate) fn publish(&mut self, publications: usize) {
         for _ in 0..publications {
             let publish = Publish {
@@ -150,8 +150,8 @@ impl Node {
         self.run();
     }
 
-    /// Lets simulated time pass in which nothing happens but heartbeats; answers how many
-    /// connections were idle for a second.
+    /// Advances simulated time with heartbeats only. Returns the number of connections multiplied
+    /// by the idle seconds.
     pub(crate) fn idle(&mut self, seconds: usize) -> usize {
         let pong = masked(b"{}");
         self.shards.iter_mut().for_each(|shard| shard.sockets().answer_pings(pong.clone()));
@@ -165,17 +165,17 @@ impl Node {
         connections * seconds
     }
 
-    /// Publications delivered so far, once for each subscriber.
+    /// Returns the number of deliveries so far, counted once for each subscriber.
     pub(crate) fn deliveries(&self) -> usize {
         self.counters.iter().map(|counters| counters.deliveries.value() as usize).sum()
     }
 
-    /// Writes since the last call.
+    /// Returns the number of writes since the last call.
     pub(crate) fn take_writes(&mut self) -> usize {
         self.shards.iter_mut().map(|shard| shard.sockets().take_writes()).sum()
     }
 
-    /// Gives every shard turns until none has anything to do.
+    /// Runs turns of all shards until none has anything to do.
     fn run(&mut self) {
         let mut busy = true;
         while busy {
@@ -183,7 +183,7 @@ impl Node {
             for shard in &mut self.shards {
                 busy |= shard.turn();
             }
-            // The last of them may have sent something to the first.
+            // The last shard may have sent a message to the first one.
             busy |= self.shards.iter().any(|shard| !shard.inbox().is_empty());
             while self.control.take().is_some() {}
         }

@@ -9,16 +9,16 @@ use corecast::ws::{Decoder, Limits};
 use std::hint::black_box;
 use std::sync::Arc;
 
-/// How often each is carried out.
+/// Number of repetitions of each path.
 const TIMES: usize = 1_000;
 
-/// Messages of a Centrifugo client, as its SDKs write them.
+/// Messages of a Centrifugo client, as SDKs send them.
 pub(crate) const CONNECT: &[u8] = br#"{"id":1,"connect":{"name":"js"}}"#;
 pub(crate) const SUBSCRIBE: &[u8] = br#"{"id":2,"subscribe":{"channel":"bench"}}"#;
 pub(crate) const PUBLISH: &[u8] =
     br#"{"id":3,"publish":{"channel":"bench","data":{"text":"Hello"}}}"#;
 
-/// What a browser sends.
+/// The upgrade request of a browser.
 pub(crate) const UPGRADE: &[u8] = b"GET /connection/websocket HTTP/1.1\r\n\
     Host: localhost:8000\r\n\
     Connection: Upgrade\r\n\
@@ -33,14 +33,15 @@ pub(crate) const UPGRADE: &[u8] = b"GET /connection/websocket HTTP/1.1\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
 
-/// A payload of 64 bytes, such as the load generator publishes.
+/// Returns a payload of 64 bytes, like that of the load generator.
 pub(crate) fn payload() -> Box<[u8]> {
     let mut data = vec![b'x'; 64];
     (data[0], data[63]) = (b'"', b'"');
     data.into()
 }
 
-/// `message` as a client's frame. The key is ASCII: what is masked twice is still text.
+/// Returns `message` as a client's frame. The key is ASCII, so that data masked twice is still
+/// text.
 pub(crate) fn masked(message: &[u8]) -> Vec<u8> {
     const FIN_TEXT: u8 = 0x81;
     const MASKED: u8 = 0x80;
@@ -58,7 +59,7 @@ pub(crate) fn masked(message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Frames of one length, one after the other.
+/// Frames of one length in a row.
 pub(crate) struct FrameInput(Vec<u8>);
 
 impl FrameInput {
@@ -66,7 +67,7 @@ impl FrameInput {
         FrameInput(masked(&vec![b'a'; bytes]).repeat(TIMES))
     }
 
-    /// Decodes all of them; the next time they are masked the other way round.
+    /// Decodes all of them. Decoding unmasks in place, so the next run sees other bytes.
     pub(crate) fn decode(&mut self) -> usize {
         let limits = Limits { message_bytes_max: 64 * 1024, fragments_max: 32 };
         let mut decoder = Decoder::new();
@@ -108,7 +109,7 @@ impl Inputs {
         }
     }
 
-    /// Reads a request and writes the answer.
+    /// Parses a request and writes the answer.
     pub(crate) fn upgrade(&mut self) -> usize {
         for _ in 0..TIMES {
             let progress = handshake::read(black_box(UPGRADE), &self.rules);
@@ -117,7 +118,7 @@ impl Inputs {
         TIMES
     }
 
-    /// Understands a Centrifugo client's message.
+    /// Decodes a Centrifugo client's message.
     pub(crate) fn decode(&mut self, message: &[u8]) -> usize {
         for _ in 0..TIMES {
             let decoded = Protocol::Centrifugo.decode(MessageKind::Text, black_box(message));
@@ -126,7 +127,7 @@ impl Inputs {
         TIMES
     }
 
-    /// Writes the frame that every subscriber of a protocol gets.
+    /// Encodes the frame that every subscriber of a protocol gets.
     pub(crate) fn encode(&mut self, protocol: Protocol) -> usize {
         let wire = Wire::websocket(protocol);
         let channel = ChannelView {

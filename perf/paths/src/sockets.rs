@@ -1,14 +1,14 @@
-//! A kernel that takes every write whole and delivers what clients are made to say: the least that
-//! a shard's code can be run against.
+//! A kernel that accepts every write in full and delivers prepared input. It is the minimum that a
+//! shard's code needs to run.
 
 use corecast::ids::{Moment, Tick};
 use corecast::kernel::ConnectionKey;
 use corecast::kernel::{Ready, Received, Release, Socket, Sockets, Write, Wrote};
 
-/// Centrifugo's ping, as a frame of the server's.
+/// Centrifugo's ping, as a frame from the server.
 const PING: &[u8] = b"\x81\x02{}";
 
-/// What one client has said and is, by the number of its socket.
+/// The input and the key of one client, by the number of its socket.
 #[derive(Default)]
 struct Client {
     key: Option<ConnectionKey>,
@@ -22,24 +22,24 @@ pub(crate) struct Accepting {
     news: Vec<Ready>,
     now: Moment,
     ticked: bool,
-    /// What clients answer pings with; while it is empty nobody looks for pings.
+    /// The clients' answer to pings. While it is empty, pings are not searched for.
     pong: Vec<u8>,
     writes: usize,
 }
 
 impl Accepting {
-    /// The socket of a new client.
+    /// Returns the socket of a new client.
     pub(crate) fn open(&mut self) -> Socket {
         self.clients.push(Client::default());
         Socket::new(self.clients.len() as i32 - 1)
     }
 
-    /// Sockets there are.
+    /// Returns the number of sockets.
     pub(crate) fn count(&self) -> usize {
         self.clients.len()
     }
 
-    /// Lets a client say `bytes`.
+    /// Adds input of a client.
     pub(crate) fn say(&mut self, index: usize, bytes: &[u8]) {
         let client = &mut self.clients[index];
         client.said.extend_from_slice(bytes);
@@ -47,18 +47,18 @@ impl Accepting {
         self.news.push(Ready { key, readable: true, writable: false, hangup: false, ended: false });
     }
 
-    /// Lets clients answer pings with `pong`.
+    /// Makes clients answer pings with `pong`.
     pub(crate) fn answer_pings(&mut self, pong: Vec<u8>) {
         self.pong = pong;
     }
 
-    /// Lets a tenth of a second pass.
+    /// Advances time by one tick.
     pub(crate) fn tick(&mut self) {
         self.now = self.now.after(Tick::PERIOD);
         self.ticked = true;
     }
 
-    /// Writes since the last call.
+    /// Returns the number of writes since the last call.
     pub(crate) fn take_writes(&mut self) -> usize {
         std::mem::take(&mut self.writes)
     }
@@ -77,7 +77,7 @@ impl Sockets for Accepting {
         assert!(said.len() <= buffer.len(), "it fits one receive");
         buffer[..said.len()].copy_from_slice(said);
         let count = said.len();
-        // A client that has spoken keeps no memory, as a kernel's socket does not.
+        // A client without input keeps no memory, like the kernel's socket.
         *said = Vec::new();
         Received::Bytes(count)
     }
