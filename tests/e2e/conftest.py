@@ -1,5 +1,5 @@
-"""A server for each module of tests and each driver; a module says what it needs in SERVER. What
-is about several nodes makes them with `join`, or has three of its module's own in `nodes`."""
+"""Provides a server for each test module and each driver. A module sets its options in SERVER.
+Tests of several nodes create them with `join`, or use the three `nodes` of their module."""
 
 import itertools
 
@@ -35,7 +35,7 @@ def module_server(request, driver):
 
 @pytest.fixture
 def server(module_server):
-    """The module's server, which a test must leave alive and without a panic."""
+    """The module's server. It must still run after the test, and must not have panicked."""
     yield module_server
     assert module_server.alive(), f"the server ended with {module_server.process.poll()}"
     assert "panicked at" not in module_server.log()
@@ -43,7 +43,7 @@ def server(module_server):
 
 @pytest.fixture
 def connect(server):
-    """Makes clients of the module's server and closes them after the test."""
+    """Creates clients of the module's server, and closes them after the test."""
     clients = []
 
     def make(**options):
@@ -66,7 +66,7 @@ def module_nodes(request, driver):
 
 @pytest.fixture
 def nodes(module_nodes):
-    """Three nodes on one Redis, `nodes.redis`, which a test must leave alive."""
+    """Three nodes on one Redis, `nodes.redis`. They must still run after the test."""
     yield module_nodes
     module_nodes.close_clients()
     module_nodes.check_alive()
@@ -74,7 +74,7 @@ def nodes(module_nodes):
 
 @pytest.fixture
 def redis():
-    """A Redis that belongs to one test."""
+    """A Redis for a single test."""
     with Redis() as redis:
         yield redis
 
@@ -88,7 +88,7 @@ def sites():
 
 @pytest.fixture
 def join(request, driver):
-    """Makes nodes that belong to one test: `join([url, url], config=…)`."""
+    """Creates nodes for a single test: `join([url, url], config=…)`."""
     made = request.node.nodes_made = []
 
     def make(urls, **options):
@@ -107,7 +107,7 @@ def join(request, driver):
 
 @pytest.fixture
 def alone(redis, join):
-    """Makes nodes with settings of their own, on a Redis of the test's own: `alone(config)`."""
+    """Creates nodes with their own settings on the test's own Redis: `alone(config)`."""
     def make(config, count=1):
         return join([redis.url] * count, config=config)
     return make
@@ -115,7 +115,7 @@ def alone(redis, join):
 
 @pytest.fixture
 def channel():
-    """A channel name that no other test uses: the module's server keeps history."""
+    """A channel name for a single test, because the module's server keeps history."""
     return f"c{next(_numbers)}"
 
 

@@ -1,4 +1,4 @@
-"""Whoever connects fastest does not keep others out: clients of other networks get their share."""
+"""Clients of other networks are accepted in time while one network connects very fast."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The HTTP API, in Centrifugo's shapes."""
+"""The HTTP API, with Centrifugo's requests and responses."""
 
 import base64
 import threading

@@ -1,4 +1,4 @@
-"""The key of the HTTP API, and what needs none."""
+"""The key of the HTTP API, and requests that need none."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Bad input by the thousand: what one such client may cost is only seen in a crowd."""
+"""Thousands of clients with bad input. Their cost per client is only visible in such a crowd."""
 
 import resource
 import socket

@@ -1,5 +1,5 @@
-"""Bytes that no good client sends. Each gets its documented code, costs bounded memory, and is not
-noticed by a healthy client on the same shard."""
+"""Bytes that no well-behaved client sends. Each gets its documented code, costs bounded memory, and
+does not affect other clients of the same shard."""
 
 import random
 import socket

@@ -1,5 +1,5 @@
-"""Every scenario of the load generator, small, against a real server: so that none can rot, and
-that the server is faultless in all of them."""
+"""Every scenario of the load generator on a small scale against a real server. All scenarios must
+work, and the server must make no mistake in them."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Headless Chromium clicks through the page of the API port."""
+"""Headless Chromium uses the page of the API port."""
 
 import subprocess
 

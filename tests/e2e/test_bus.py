@@ -1,4 +1,4 @@
-"""Several nodes on one Redis are one server: order, positions, history and recovery are the same
+"""Several nodes on one Redis act as one server: order, positions, history and recovery are the same
 on all of them."""
 
 import base64

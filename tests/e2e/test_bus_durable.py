@@ -1,5 +1,5 @@
-"""Histories that Redis keeps for single channels: a quiet channel is remembered whatever the busy
-ones do, by nodes that have never read of it, and at a bounded price for Redis."""
+"""Durable histories of single channels in Redis. They survive in quiet channels while others are
+busy, can be read by nodes that have never seen them, and cost bounded memory."""
 
 import json
 import signal

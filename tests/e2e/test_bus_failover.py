@@ -1,4 +1,4 @@
-"""Redis fails over by itself: a sentinel promotes a replica, or a cluster loses a master."""
+"""Failovers of Redis itself: a Sentinel promotes a replica, or a Cluster loses a master."""
 
 import pytest
 

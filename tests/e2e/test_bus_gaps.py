@@ -1,5 +1,5 @@
-"""What is missing from the bus, or from one node's view of it, is told: to the clients of exactly
-the channels concerned, and to nobody where nothing is missing."""
+"""Losses on the bus, or in one node's view of it, are reported to the clients of exactly the
+affected channels."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""The tools of the tests about Redis: they provoke what they say, and their judgement can fail."""
+"""Tests of the Redis harness: its faults have the promised effect, and its checks can fail."""
 
 import contextlib
 import os

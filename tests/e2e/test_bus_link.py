@@ -1,5 +1,5 @@
-"""Redis is well, but hangs for a while, or the way to it is slow, cut, silent, or loses an answer.
-Nothing is missed, so nobody is told anything, and everything arrives once."""
+"""Redis works, but hangs for a while, or its link is slow, cut, silent, or loses an answer. No
+publication is lost or repeated, so no client is told of a gap."""
 
 import functools
 import threading

@@ -1,5 +1,5 @@
-"""Where channels stand is lost in Redis, in every way in which that can happen: no position is
-given twice, nobody who recovers lacks something without a word, and all goes on."""
+"""Redis loses the places of channels, in every possible way. No position is used twice, every
+recovering client gets everything or is told of the loss, and publishing goes on."""
 
 import contextlib
 

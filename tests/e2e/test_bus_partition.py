@@ -1,7 +1,7 @@
-"""The network between two sites fails, for real: a plug is pulled, packets vanish in one direction
-or both, the link is narrow; and Redis has a primary at each site. Whoever is cut off keeps its
-clients and tells them nothing that is false, and afterwards everybody has everything, or was told.
-"""
+"""Real failures of the network between two sites: the link is disabled, packets are lost in one
+direction or both, or the link is slow. There may be a Redis primary at each site. A node that is
+cut off keeps its clients and tells them nothing wrong. Afterwards every client has all
+publications, or was told of a gap."""
 
 import time
 

@@ -1,5 +1,5 @@
-"""A client that comes back, further on than its new node, while that node asks for the channel's
-place for somebody else: the answer to that question is older than the client's position."""
+"""A client returns with a position that its new node has not reached, while the node is already
+requesting the channel's place for another client. The reply is older than the client's position."""
 
 import threading
 import time

@@ -1,5 +1,6 @@
-"""Redis answers, but refuses: its disk or memory is full, it is a replica, it wants a password, or
-it has lost its replicas. Publishers are told at once, clients stay, and all resumes by itself."""
+"""Redis answers, but refuses: its disk or memory is full, it is a replica, it requires a password,
+or it has lost its replicas. Publishers get errors at once, clients stay connected, and everything
+resumes by itself."""
 
 import os
 import subprocess

@@ -1,5 +1,5 @@
-"""Redis ends and another process takes its place, with all, some or none of its data: everybody is
-told, nothing goes missing without a word, and all goes on by itself."""
+"""A new Redis process replaces the old one, with all, some or none of its data. Clients are told of
+losses, and everything resumes by itself."""
 
 import json
 import time

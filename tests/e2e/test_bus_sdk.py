@@ -1,5 +1,5 @@
-"""The JavaScript SDK across nodes: what is published on one arrives by another, and who loses its
-node goes on at the next one, behind the same address."""
+"""The JavaScript SDK with several nodes. Publications of one node arrive from another one, and a
+client whose node ends continues on the next one, behind the same address."""
 
 import contextlib
 import json

@@ -1,5 +1,5 @@
-"""A failover that is wanted: the primary is well, goes on taking what it is sent for many seconds,
-and all of that is lost. So nodes leave it when a Sentinel says its first word."""
+"""A planned failover. The primary works, and accepts writes for many seconds that will be lost. So
+nodes must leave it at the first notice of a Sentinel."""
 
 import contextlib
 import threading

@@ -1,6 +1,6 @@
-"""The way to Redis leads to another server than before: for one connection and not for another, for
-none though it should, or on purpose. Nothing is acknowledged for long that nobody reads, and a node
-makes its connections anew only if that helps."""
+"""The address of Redis leads to another server than before: for only some connections, for none
+although it should, or on purpose. Publications that nobody reads are not acknowledged for long, and
+a node renews its connections only if that helps."""
 
 import signal
 import threading

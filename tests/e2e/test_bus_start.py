@@ -1,4 +1,4 @@
-"""How a node comes to Redis: URLs of every form, waiting for it, and what it refuses."""
+"""The start of nodes with Redis: all forms of URLs, waiting for Redis, and refused servers."""
 
 import subprocess
 

@@ -1,5 +1,5 @@
-"""Somebody else has written where the bus keeps its things, or the link is slow: nobody spins, what
-is acknowledged is delivered, and all goes on by itself."""
+"""Another program has written to the keys of the bus, or the link is slow. No node spins,
+acknowledged publications are delivered, and everything resumes by itself."""
 
 import time
 

@@ -1,5 +1,5 @@
-"""What one node does for all is done by another while it is cut off, and once in all: taking
-entries of an ingest stream, and telling whose connections are lost."""
+"""Tasks that one node does for all are taken over, and done exactly once, when that node is cut
+off: reading an ingest stream, and reporting lost connections."""
 
 import json
 import time

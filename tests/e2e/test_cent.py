@@ -1,4 +1,4 @@
-"""`cent`, Centrifugo's Python client of the HTTP API, judges the API's answers."""
+"""The HTTP API must satisfy `cent`, Centrifugo's Python client."""
 
 import asyncio
 

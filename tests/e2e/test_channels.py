@@ -1,4 +1,4 @@
-"""What channels cost and may cost: their number, new ones per second, bytes, keys, and publications
+"""Limits and costs of channels: their number, new ones per second, bytes, keys, and publications
 that no recovery could return."""
 
 import pytest

@@ -1,4 +1,4 @@
-"""API calls that are about clients mean the clients of all nodes, whichever node is asked."""
+"""API calls about clients cover the clients of all nodes, whichever node gets the call."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""The commands beside `serve`, and how a newcomer is met."""
+"""The commands besides `serve`, and the first start of a new user."""
 
 import os
 import re

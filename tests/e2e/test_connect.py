@@ -1,4 +1,4 @@
-"""Centrifugo's protocol, JSON form: the transport, the first command, and what breaks the rules."""
+"""Centrifugo's protocol in JSON: the transport, the first command, and violations."""
 
 import json
 import time

@@ -1,5 +1,5 @@
-"""deny.toml, without cargo-deny: licences, sources and bans of every package in Cargo.lock that
-Linux builds."""
+"""Checks deny.toml without cargo-deny: licences, sources and bans of every package in Cargo.lock
+that is built on Linux."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""`corecast doctor`, and what `serve` says of the host at its start."""
+"""`corecast doctor`, and the report of `serve` about the host at its start."""
 
 import ctypes
 import json

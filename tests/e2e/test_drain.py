@@ -1,4 +1,4 @@
-"""SIGTERM: everybody is sent away in good order, at a pace, and told to come back."""
+"""SIGTERM: all clients are disconnected in order, at a limited pace, and told to reconnect."""
 
 import concurrent.futures
 import signal

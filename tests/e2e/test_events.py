@@ -1,5 +1,5 @@
-"""What happens to connections reaches the application as entries of a Redis stream: at least once,
-and in order per connection."""
+"""Events of connections reach the application as entries of a Redis stream, at least once, and in
+order for each connection."""
 
 import collections
 import time

@@ -1,4 +1,4 @@
-"""A network that fails without a word: no reset, no end of stream, nothing arrives any more."""
+"""A network that fails silently: packets are lost without a reset or the end of a stream."""
 
 import pathlib
 import shutil

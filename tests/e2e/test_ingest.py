@@ -1,5 +1,5 @@
-"""Publishing with XADD: each entry is published once, in order, whichever node dies meanwhile; what
-can't be published is parked with the reason."""
+"""Publishing with XADD: each entry is published once and in order, whichever node dies. Entries
+that can't be published are set aside with the reason."""
 
 import json
 import time

@@ -1,5 +1,5 @@
-"""kernel-tuning: check, apply and revert, in a network namespace with files in the place of what
-belongs to the whole machine, so that nothing outside changes."""
+"""kernel-tuning: check, apply and revert, in a network namespace. Copies replace the files of the
+whole machine, so that nothing outside changes."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Limits of the whole node: connections, and descriptors that run out."""
+"""Limits of the whole node: the number of connections, and exhausted descriptors."""
 
 import pathlib
 import subprocess

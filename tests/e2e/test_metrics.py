@@ -1,4 +1,4 @@
-"""`/metrics`, `/live` and `/ready`: what an operator sees."""
+"""`/metrics`, `/live` and `/ready`, as an operator sees them."""
 
 import socket
 import time

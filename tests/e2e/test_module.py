@@ -1,6 +1,5 @@
-"""`examples/corecast.mjs`, the module that follows channels in pages and in Node.js: cut off at
-every point of its life it misses nothing and sees nothing twice, whatever position it goes on
-from."""
+"""`examples/corecast.mjs`, the module that follows channels in browsers and in Node.js. Cut off at
+any point, it misses nothing and repeats nothing, from whichever position it continues."""
 
 import collections
 import json

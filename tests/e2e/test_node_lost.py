@@ -1,4 +1,5 @@
-"""A node that is dead is missed by the others, and its sessions are told; one that lives is not."""
+"""Other nodes notice a dead node and report the end of its sessions, but never those of a live
+one."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A node that was taken for dead and lives: what it holds in Redis is written anew."""
+"""A live node that others considered dead writes its keys in Redis again."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What waits for clients has a bound: for one, for all together, and in the time it takes."""
+"""Limits of waiting data: for one client, for all clients together, and in time."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Heartbeats: on time, on both levels, and the end of those who do not answer."""
+"""Heartbeats of both protocols are on time, and clients that don't answer are closed."""
 
 import concurrent.futures
 import time

@@ -1,5 +1,5 @@
-"""Plain WebSocket is open when all of its channels are subscribed: whatever is published after
-`onopen` arrives. Until then nothing is said, and nothing is forgotten."""
+"""A plain WebSocket opens when all of its channels are subscribed, so all publications after
+`onopen` arrive. Before that, nothing is sent and nothing is lost."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Plain WebSocket at `/ws`: no protocol but the payload, for whoever has no SDK."""
+"""Plain WebSocket at `/ws`, for clients without an SDK: only payloads, no protocol."""
 
 import json
 import time

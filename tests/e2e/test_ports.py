@@ -1,5 +1,5 @@
-"""Ports are nobody else's between the choice and the listening, of the tests' own and of the
-server's, where outgoing connections take every port that they can get."""
+"""Reserved ports stay free until their server listens, both those of the tests and those of the
+server, even if outgoing connections use every port they can get."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""Every profile of the load generator against the server that it is for."""
+"""Every profile of the load generator against its server."""
 
 import contextlib
 import json

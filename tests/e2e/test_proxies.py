@@ -1,4 +1,4 @@
-"""The proxies' configurations of kernel-tuning/proxies, each in front of a server."""
+"""The proxy configurations in kernel-tuning/proxies, each in front of a server."""
 
 import contextlib
 import pathlib

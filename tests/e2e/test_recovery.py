@@ -1,4 +1,4 @@
-"""Recovery: the complete missing suffix, or the plain word that there is none."""
+"""Recovery: a client gets all missed publications, or is told that this is impossible."""
 
 import threading
 import time

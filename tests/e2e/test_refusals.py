@@ -1,4 +1,4 @@
-"""Requests that the client port refuses: the right status, one line that says why."""
+"""Requests that the client port refuses get the right status and one line with the reason."""
 
 import base64
 import select

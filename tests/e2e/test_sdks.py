@@ -1,4 +1,4 @@
-"""The SDKs that applications already use: each scenario is theirs, and so is the judgement."""
+"""The SDKs that applications use. Each SDK runs its own scenario and checks it."""
 
 import subprocess
 import sys

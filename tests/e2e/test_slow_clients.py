@@ -1,4 +1,4 @@
-"""A client that does not read is cut at a bound, and nobody else waits for it."""
+"""A client that does not read is closed at a limit, and no other client waits for it."""
 
 import json
 import threading

@@ -1,1 +1,2 @@
-"""What the end-to-end tests share: a server of their own, and clients that see every byte."""
+"""The harness of the end-to-end tests: servers for single tests, and clients that see every
+byte."""

@@ -1,5 +1,5 @@
-"""A client of Centrifugo's protocol that hides nothing: replies and pushes in the order of the
-wire, close codes with their reasons. It checks on every frame what holds for every frame."""
+"""A client of Centrifugo's protocol that hides nothing. It returns replies and pushes in the order
+of their arrival, and close codes with reasons. It checks the invariants of every frame."""
 
 import collections
 import contextlib
@@ -12,11 +12,11 @@ import websockets.sync.client
 from harness.server import dumps
 
 FRAME_BYTES_MAX = 1 << 20  # Older SDKs drop the connection above this.
-REPLY_SECONDS_MAX = 5  # SDKs take a later reply for a lost one.
+REPLY_SECONDS_MAX = 5  # SDKs consider a later reply lost.
 
 
 class Closed(Exception):
-    """The server closed: code and reason of its close frame."""
+    """The server closed the connection, with the code and reason of its close frame."""
 
     def __init__(self, code, reason):
         super().__init__(f"closed with {code} {reason!r}")
@@ -42,20 +42,20 @@ class Plain:
             raise _closed(closed) from None
 
     def receive(self, seconds=REPLY_SECONDS_MAX):
-        """The next message; TimeoutError if none comes, Closed if the server closes."""
+        """Returns the next message. Raises TimeoutError if none arrives, or Closed."""
         try:
             return self.socket.recv(timeout=seconds)
         except websockets.exceptions.ConnectionClosed as closed:
             raise _closed(closed) from None
 
     def begin(self):
-        """The position with which an envelope begins a channel."""
+        """Returns the position in the first envelope of a channel."""
         message = json.loads(self.receive())
         assert set(message) == {"channel", "epoch", "offset"}, message
         return message
 
     def closed(self, seconds=REPLY_SECONDS_MAX):
-        """Code and reason with which the server closes; what comes before it is dropped."""
+        """Returns code and reason of the server's close frame. Earlier messages are dropped."""
         deadline = time.monotonic() + seconds
         try:
             while True:
@@ -67,7 +67,7 @@ class Plain:
             raise AssertionError(f"the server did not close within {seconds} s") from None
 
     def silent(self, seconds=0.3):
-        """Asserts that nothing comes for a while."""
+        """Asserts that no message arrives for a while."""
         with contextlib.suppress(TimeoutError):
             message = self.receive(seconds)
             raise AssertionError(f"nothing should have come, but: {message!r}")
@@ -88,8 +88,8 @@ class Client(Plain):
     def __init__(self, server, *, connect=True, query="", answer_pings=True, **options):
         super().__init__(server, f"/connection/websocket{query}", **options)
         self.answer_pings = answer_pings
-        self.pings = []  # When each ping came.
-        self.pushes = collections.deque()  # Pushes that came while a reply was waited for.
+        self.pings = []  # The time of each ping.
+        self.pushes = collections.deque()  # Pushes that arrived while waiting for a reply.
         self.queue = collections.deque()
         self.id = 0
         self.connected = self.call("connect") if connect else None
@@ -97,19 +97,19 @@ class Client(Plain):
     # Sending
 
     def command(self, method, /, **params):
-        """A command's JSON object, with the next id."""
+        """Returns a command's JSON object, with the next id."""
         self.id += 1
         return {"id": self.id, method: params}
 
     def send_commands(self, *commands):
-        """Commands in one frame, newline-joined."""
+        """Sends commands in one frame, joined by newlines. Returns their ids."""
         self.send("\n".join(map(dumps, commands)))
         return [command.get("id") for command in commands]
 
     # Receiving
 
     def next(self, seconds=REPLY_SECONDS_MAX):
-        """The next JSON object that is no ping."""
+        """Returns the next JSON object that is not a ping."""
         deadline = time.monotonic() + seconds
         while not self.queue:
             frame = self.receive(max(deadline - time.monotonic(), 0.001))
@@ -131,7 +131,7 @@ class Client(Plain):
                 self.queue.append(message)
 
     def reply(self, id, seconds=REPLY_SECONDS_MAX):
-        """The reply to that command; pushes on the way are kept."""
+        """Returns the reply to this command. Pushes before it are kept."""
         deadline = time.monotonic() + seconds
         while True:
             message = self.next(max(deadline - time.monotonic(), 0.001))
@@ -142,7 +142,7 @@ class Client(Plain):
             return message
 
     def push(self, seconds=REPLY_SECONDS_MAX):
-        """The next push."""
+        """Returns the next push."""
         if self.pushes:
             return self.pushes.popleft()
         message = self.next(seconds)
@@ -150,7 +150,7 @@ class Client(Plain):
         return message["push"]
 
     def publication(self, channel, seconds=REPLY_SECONDS_MAX):
-        """The next push, which must be a publication in that channel."""
+        """Returns the next push, which must be a publication in this channel."""
         push = self.push(seconds)
         assert push.get("channel") == channel and "pub" in push, f"not in {channel}: {push}"
         return push["pub"]
@@ -158,17 +158,17 @@ class Client(Plain):
     def publications(self, channel, count):
         return [self.publication(channel) for _ in range(count)]
 
-    # Asking
+    # # Requests
 
     def call(self, method, /, **params):
-        """The result of a command that must succeed."""
+        """Returns the result of a command that must succeed."""
         message = self.ask(method, **params)
         assert "error" not in message, f"{method} {params}: {message['error']}"
         assert method in message, f"the result object must be there even if empty: {message}"
         return message[method]
 
     def error(self, method, /, **params):
-        """The error code of a command that must be refused."""
+        """Returns the error code of a command that must be refused."""
         message = self.ask(method, **params)
         assert "error" in message, f"{method} {params} was not refused: {message}"
         return message["error"]["code"]
@@ -191,7 +191,7 @@ class Client(Plain):
         return self.call("history", channel=channel, **params)
 
 
-# Errors that a client is told to try again.
+# # Temporary errors, after which a client should try again.
 TEMPORARY = {100, 111, 113}
 
 
@@ -201,8 +201,8 @@ def _closed(exception):
 
 
 def _check_reason(code, reason):
-    """An SDK looks at the terminal codes only if there is a reason, and tries to read it as JSON
-    first: an empty one means that it comes back for ever."""
+    """Checks a close reason. SDKs first parse it as JSON, and look for terminal codes only if it is
+    not empty. With an empty reason they reconnect for ever."""
     assert len(reason.encode()) <= 123
     if code >= 3000:
         assert reason, f"code {code} came without a reason"
@@ -211,7 +211,7 @@ def _check_reason(code, reason):
 
 
 def _check_message(message):
-    """What holds for every reply and every push, or an SDK ends the client for good."""
+    """Checks invariants of replies and pushes. If one is violated, an SDK disconnects for good."""
     if "push" in message:
         push = message["push"]
         if "pub" in push:

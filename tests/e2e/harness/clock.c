@@ -1,6 +1,7 @@
-// A wall clock that is wrong: preloaded into a process, it adds the seconds that the file named by
-// WRONG_CLOCK holds as eight bytes, as they are at that moment. Monotonic time stays as it is.
-// libfaketime does the same, but hangs in programs that allocate with jemalloc, as Redis does.
+// // A wall clock that can be set wrong. Preloaded into a process, it adds a number of seconds,
+// which it reads at each call as eight bytes from the file named by WRONG_CLOCK. Monotonic time is
+// not changed. libfaketime does the same, but hangs in programs that allocate with jemalloc, such
+// as Redis.
 
 #define _GNU_SOURCE
 #include <fcntl.h>

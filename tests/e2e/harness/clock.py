@@ -1,4 +1,4 @@
-"""A wall clock that is wrong, for the processes that a test starts with it."""
+"""A wall clock that can be set wrong, for processes that a test starts with it."""
 
 import pathlib
 import struct
@@ -8,7 +8,7 @@ SOURCE = pathlib.Path(__file__).with_name("clock.c")
 
 
 class Clock:
-    """`prefix` is the beginning of a command whose wall clock is off by what `jump` says last."""
+    """`prefix` begins a command whose wall clock is wrong by the last value of `jump`."""
 
     def __init__(self, path, seconds=0):
         self.offset, library = path / "clock", path / "clock.so"

@@ -1,4 +1,4 @@
-"""Runs a command that may not make one system call: `deny.py NUMBER COMMAND…`. It gets EPERM."""
+"""Runs a command with one forbidden system call: `deny.py NUMBER COMMAND…`. It gets EPERM."""
 
 import ctypes
 import errno

@@ -1,4 +1,4 @@
-"""Events as the application reads them: entries of a stream of Redis."""
+"""Events as the application reads them: entries of a Redis stream."""
 
 from harness.server import eventually
 
@@ -11,15 +11,15 @@ unsubscribe = true
 message = true
 """
 STREAM = "corecast:events"
-# Nodes hold leases. That of a dead node runs out after about ten seconds, and nine later it is
-# missed; but who has just started takes nobody for dead for ten, and who was cut off itself for
-# twenty.
+# # Nodes hold leases. The lease of a dead node expires after about 10 s, and the node is declared
+# lost 9 s later. A node that has just started declares no other node lost for 10 s, and one that
+# was cut off itself for 20 s.
 LEASES = "corecast:nodes"
 LOST_SECONDS_MAX = 60
 
 
 def events(redis, stream=STREAM, **wanted):
-    """The events that have these fields, oldest first."""
+    """Returns the events that have these fields, oldest first."""
     found = []
     for _, fields in redis.client.xrange(stream):
         event = {key.decode(): value.decode() for key, value in fields.items()}
@@ -34,7 +34,7 @@ def wait_events(redis, count, seconds=10.0, **wanted):
 
 
 def once(found):
-    """At least once: a repeated event is the same event."""
+    """Removes repeated events, because events are delivered at least once."""
     seen = []
     for event in found:
         if event not in seen:

@@ -1,4 +1,4 @@
-"""An application of `examples`, on a port of its own beside a server."""
+"""An application of `examples`, on its own port and connected to a server."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from harness.server import CACHE, ROOT, eventually
 
 @contextlib.contextmanager
 def running(server, command, directory, **environment):
-    """What `command(port)` starts in `directory`, told where the server is: its URL."""
+    """Starts `command(port)` in `directory` with the server's addresses. Yields its URL."""
     port = free_port()
     process = subprocess.Popen(
         command(port), cwd=directory,
@@ -37,8 +37,9 @@ def running(server, command, directory, **environment):
 
 
 def page_shows(server, url, picture, publish):
-    """A browser on the page at `url` shows what `publish(text)` publishes, and after it was thrown
-    out what was published meanwhile. Its last sight is kept as `picture`."""
+    """Checks that a browser on the page at `url` shows what `publish(text)` publishes. After a
+    disconnect it must also show messages published meanwhile. A screenshot of the end is saved as
+    `picture`."""
     browser = subprocess.Popen(
         ["node", str(ROOT / "tests" / "e2e" / "sdk" / "browser.mjs"), url, str(CACHE / picture),
          "seen in a browser", "example"],
@@ -49,7 +50,7 @@ def page_shows(server, url, picture, publish):
                    "the page is subscribed")
         publish("seen in a browser")
         assert browser.stdout.readline() == "SEEN\n", browser.communicate()[0]
-        # It is away while this is published, and still shows it.
+        # # The browser is disconnected while this is published, and must still show it.
         server.result("disconnect", user="", disconnect={"code": 4000, "reason": "come back"})
         publish("seen in a browser again")
         output = browser.communicate(timeout=60)[0]

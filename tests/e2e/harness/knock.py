@@ -1,9 +1,9 @@
-"""Clients from an address of their own: run in its network namespace, as a process.
+"""Clients with their own address, as a process in a network namespace.
 
     knock.py flood HOST PORT RATE KEPT    connects RATE times a second; resets each connection when
                                           KEPT later ones are open, and prints how many there were
     knock.py visit HOST PORT COUNT RATE   COUNT clients open WebSockets, RATE of them a second;
-                                          prints how long each one took, in seconds, and null for
+                                          prints the seconds that each one took, or null for
                                           those that were refused
 """
 
@@ -25,7 +25,7 @@ VISIT_SECONDS_MAX = 10
 
 
 def flood(address, rate, kept):
-    """Ends with its input."""
+    """Ends when its input ends."""
     import threading
     over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()

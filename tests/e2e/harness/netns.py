@@ -1,4 +1,4 @@
-"""Two sites with a link between them that the kernel cuts, deafens and narrows."""
+"""Two sites with a link between them that the kernel can cut, block in one direction or slow."""
 
 import contextlib
 import ctypes
@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
-# What Redis, nodes and sentinels are told: the two ends of the link that can be made bad.
+# # Addresses of Redis, nodes and Sentinels: the two ends of the link that can be disturbed.
 HOME, AWAY = "10.0.0.1", "10.0.0.2"
-# Where those who look in from home find the site away: another link, which is always good.
+# # Address of the site away for tests at home, on a second link that always works.
 DOOR = "10.0.1.2"
-# An address that belongs to whichever site holds it; where nobody there does, it is the other's.
+# # An address of whichever site holds it. A site that does not hold it routes it to the other.
 SHARED = "10.0.2.1"
 
 CLONE_NEWNET = 0x40000000
@@ -19,9 +19,9 @@ LINK, DOOR_LINK = "bus", "door"
 
 
 class Sites:
-    """While the block runs, the thread and whatever it starts are at home, in a network namespace
-    of their own with a loopback of its own; a command that begins with `away` runs at the other
-    site. Nothing of it can be seen from outside, and it is gone with its last process."""
+    """While the block runs, the thread and its child processes are at home, in their own network
+    namespace with its own loopback. A command that begins with `away` runs at the other site.
+    Nothing of it is visible from outside, and it ends with its last process."""
 
     def __enter__(self):
         with contextlib.ExitStack() as undo:
@@ -44,56 +44,55 @@ class Sites:
         for site in (HOME, AWAY):
             for link in ("lo", DOOR_LINK):
                 self.run(site, "ip", "link", "set", link, "up")
-        # A port that is free at home must not be an outgoing connection's away.
+        # # Outgoing connections away must not use a port that is free at home.
         for site, ports in [(HOME, "32768 60999"), (AWAY, "10000 29999")]:
             self.run(site, "sh", "-c", f"echo {ports} >/proc/sys/net/ipv4/ip_local_port_range")
         self.heal()
 
     def run(self, site, *command):
-        """Runs a command at the site that has this address."""
+        """Runs a command at the site with this address."""
         prefix = self.away if site == AWAY else []
         subprocess.run([*prefix, *map(str, command)], check=True)
 
     def hold(self, site):
-        """The site holds the shared address from now on, whoever else does."""
+        """Adds the shared address to the site, even if the other one holds it, too."""
         self.run(site, "ip", "address", "add", f"{SHARED}/32", "dev", "lo")
 
     def release(self, site):
         self.run(site, "ip", "address", "del", f"{SHARED}/32", "dev", "lo")
 
     def pull(self, site):
-        """The plug is pulled at `site`: there is no way out there any more, and silence at the
-        other end."""
+        """Disables the link at `site`. It has no route any more, and the other end sees silence."""
         self.run(site, "ip", "link", "set", LINK, "down")
 
     def deafen(self, *sites):
-        """What is on its way to these sites never arrives, and nobody is told."""
+        """Silently drops all packets to these sites."""
         for site in sites:
             self.run(site, "nft", "add table netdev cut; add chain netdev cut arriving { "
                      f"type filter hook ingress device {LINK} priority 0; policy drop; }}")
 
     def narrow(self, kbits):
-        """The link lets so many thousand bits a second through in each direction, and keeps four
-        seconds' worth of what comes faster."""
+        """Limits the link to this number of kbit/s in each direction. Up to 4 s of excess data is
+        queued."""
         for site in (HOME, AWAY):
             self.run(site, "tc", "qdisc", "replace", "dev", LINK, "root", "tbf",
                      "rate", f"{kbits}kbit", "burst", "2kb", "latency", "4s")
 
     def heal(self):
-        """Makes the link good again, whatever was done to it."""
+        """Repairs the link."""
         for site in (HOME, AWAY):
             self.run(site, "nft", "add table netdev cut; delete table netdev cut")
             self.run(site, "tc", "qdisc", "replace", "dev", LINK, "root", "pfifo")
             self.run(site, "ip", "link", "set", LINK, "up")
-        # The ways over a link are lost with it.
+        # # Routes over a link are lost with it.
         for site, other in [(HOME, AWAY), (AWAY, HOME)]:
             self.run(site, "ip", "route", "replace", SHARED, "via", other)
 
 
 class Guests:
-    """While the block runs, the thread and whatever it starts are in a network namespace of their
-    own, at the address `HOST`; guests "one" and "two" reach it from different networks. A command
-    that begins with `enter(guest)` runs there."""
+    """While the block runs, the thread and its child processes are in their own network namespace,
+    at the address `HOST`. The guests "one" and "two" reach it from different networks. A command
+    that begins with `enter(guest)` runs as that guest."""
 
     HOST = "10.1.0.1"
     LINKS = {"one": ("10.1.0.1/24", "10.1.0.2/24"), "two": ("10.2.0.1/24", "10.2.0.2/24")}
@@ -124,7 +123,7 @@ class Guests:
 
 
 def _enter_namespace(undo):
-    """Takes the thread into a network namespace of its own, until `undo` is done."""
+    """Moves the thread into a new network namespace until `undo` is done."""
     outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     undo.callback(os.close, outside)
     try:
@@ -135,8 +134,8 @@ def _enter_namespace(undo):
 
 
 def _hold_namespace(undo):
-    """The process that holds another network namespace. It ends with its input: with this process
-    at the latest."""
+    """Returns the process that holds another network namespace. It ends when its input is closed,
+    at the latest with this process."""
     holder = undo.enter_context(subprocess.Popen(
         ["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
     holder.stdin.write(b"\n")

@@ -1,4 +1,4 @@
-"""Several nodes that are one server to their clients."""
+"""Several nodes that clients see as one server."""
 
 import contextlib
 
@@ -6,14 +6,14 @@ from harness.client import Client, Plain
 from harness.netns import DOOR
 from harness.server import Server, eventually
 
-# --dev alone opens no address that others could reach. What the configuration of nodes with one
-# away ends with is the namespace of what is subscribed there.
+# # --dev alone listens on no address that other sites can reach. The configuration of nodes with
+# one away ends with the namespace of their channels, so OPEN_NAMESPACE can be appended.
 OPEN = "[auth]\ninsecure = false\nanonymous = true\n"
 OPEN_NAMESPACE = "allow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n"
 
 
 class Nodes:
-    """One node for each of `urls`, each the way by which that node reaches Redis."""
+    """One node for each of `urls`, which is the URL of Redis for that node."""
 
     def __init__(self, driver, urls, *, await_ready=True, config="", **options):
         self.driver, self.config, self.options = driver, config, options
@@ -25,7 +25,7 @@ class Nodes:
                 server.wait_ready()
 
     def add(self, url, *, await_ready=True, config=None, **options):
-        """One more node."""
+        """Adds a node."""
         args = [*({**self.options, **options}.get("args", ())), "--redis", url]
         server = Server(self.driver, config=self.config if config is None else config,
                         await_ready=await_ready, **{**self.options, **options, "args": args})
@@ -33,7 +33,7 @@ class Nodes:
         return server
 
     def add_away(self, sites, url, **options):
-        """One more node, at the site away."""
+        """Adds a node at the site away."""
         return self.add(url, config=OPEN + self.config + OPEN_NAMESPACE, host=DOOR,
                         prefix=sites.away, **options)
 
@@ -47,29 +47,29 @@ class Nodes:
         return len(self.servers)
 
     def connect(self, n, **options):
-        """A client of node `n` that is closed with the nodes."""
+        """Returns a client of node `n`, which is closed with the nodes."""
         self.made.append(Client(self.servers[n], **options))
         return self.made[-1]
 
     def subscribe(self, n, channel):
-        """A client of node `n` that is subscribed to that channel."""
+        """Returns a client of node `n` that is subscribed to this channel."""
         client = self.connect(n)
         client.subscribe(channel)
         return client
 
     def here(self, n, channel):
-        """The query of `/ws` with which nothing that is published from now on can be missed, even
-        if the connection is subscribed only later."""
+        """Returns the path of a `/ws` request with the present position. So the client misses no
+        later publication, even if it is subscribed some time later."""
         position = _position(self.servers[n], channel)
         return f"/ws?channels={channel}&since={position['epoch']}:{position['offset']}"
 
     def plain(self, n, channel, query=""):
-        """A plain WebSocket to node `n` that is closed with the nodes."""
+        """Returns a plain WebSocket to node `n`, which is closed with the nodes."""
         self.made.append(Plain(self.servers[n], self.here(n, channel) + query))
         return self.made[-1]
 
     def at(self, channel, position, seconds=5.0):
-        """Waits until every running node has that position, the answer to a publish."""
+        """Waits until every running node has reached this position, which a publish returned."""
         for server in self.servers:
             if server.alive():
                 eventually(lambda: _position(server, channel) == position, seconds,
@@ -86,7 +86,7 @@ class Nodes:
         self.made.clear()
 
     def check_alive(self):
-        """Every node that no test has ended runs, and none has panicked."""
+        """Checks that all nodes run, unless a test has ended them, and that none has panicked."""
         for server in self.servers:
             assert server.killed or server.alive(), f"a node ended: {server.process.poll()}"
             assert "panicked at" not in server.log(), server.log()[-4000:]

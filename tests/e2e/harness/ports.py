@@ -1,28 +1,28 @@
-"""Ports that stay free for whoever is to listen on them.
+"""Reserved ports for servers that will listen on them.
 
-    python3 tests/e2e/harness/ports.py 4    prints four, and holds them until its input ends
+    python3 tests/e2e/harness/ports.py 4    prints four, and reserves them until its input ends
 
-A port that was found free and let go again may be taken before the server that is to have it
-listens: by an outgoing connection, or by somebody else who looks for one. So a port is held: a
-socket has its name and does not listen. The kernel then gives it to no outgoing connection and to
-nobody who asks for any port; who names it may listen on it, again and again, with SO_REUSEADDR as
-Redis and most servers do, or with SO_REUSEPORT as Corecast's shards do.
+If a port is only checked and then released, an outgoing connection or another process may take it
+before the server listens. So a port is reserved by a socket that is bound to it and does not
+listen. The kernel then gives it to no outgoing connection, and to no process that requests any free
+port. A process that names the port may listen on it repeatedly, with SO_REUSEADDR like Redis and
+most servers, or with SO_REUSEPORT like Corecast's shards.
 """
 
 import collections
 import socket
 import sys
 
-# A server needs its hold until it listens, and once more where a test restarts it.
+# # A server needs its port until it listens, and again if a test restarts it.
 HELD_MAX = 1_000
 
 _held = collections.deque()
 
 
 def free_port():
-    """A port that nobody else gets while this process lives, or takes a thousand more."""
+    """Returns a port that nobody else gets while this process runs, or until it takes 1000 more."""
     holder = socket.socket()
-    # Without options, so that the kernel finds one that nobody has on any address.
+    # # Without options, so that the kernel chooses a port that is free on all addresses.
     holder.bind(("0.0.0.0", 0))
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
         holder.setsockopt(socket.SOL_SOCKET, option, 1)

@@ -1,4 +1,4 @@
-"""Speaks to a server as a profile of the load generator says: bench/profiles."""
+"""A client that is described by a profile of the load generator: bench/profiles."""
 
 import copy
 import itertools
@@ -15,11 +15,11 @@ FRAME_IDS_FROM = 10
 
 
 class Refused(Exception):
-    """The server's words."""
+    """The server refused, with this text."""
 
 
 class Profile:
-    """A profile's keys, for one channel. `addresses` are put in the place of those in its URLs."""
+    """A profile for one channel. `addresses` replace those in its URLs."""
 
     def __init__(self, path, channel, addresses=None):
         text = path.read_text()
@@ -30,23 +30,23 @@ class Profile:
         self.ways = list(self.keys.get("publish", {}))
 
     def elsewhere(self, channel):
-        """The same profile for another channel."""
+        """Returns the same profile for another channel."""
         other = copy.copy(self)
         other.channel = channel
         return other
 
     def reaches_any_channel(self, way):
-        """Whether one connection of a publisher can publish in more than one channel."""
+        """Whether one connection of a publisher can publish in several channels."""
         return way == "http" or "{channel}" in self.keys["publish"]["frame"]["send"]
 
     def fill(self, text, **values):
-        """`text` with its placeholders filled in: braces of JSON are none."""
+        """Fills in the placeholders of `text`. Braces of JSON are not placeholders."""
         values = {"channel": self.channel, **values}
         return re.sub(r"\{(\w+)\}", lambda match: str(values[match[1]])
                       if match[1] in values else match[0], text)
 
     def subscriber(self, position=None, compression=None):
-        """A subscribed client; with an epoch and an offset one that comes back."""
+        """Returns a subscribed client. With an epoch and an offset, it recovers from there."""
         steps = self.keys.get("open", [])
         if position:
             epoch, offset = position
@@ -59,7 +59,7 @@ class Profile:
 
 
 class Client:
-    """A WebSocket that keeps every message but pings, newline-split."""
+    """A WebSocket that keeps the lines of all messages except pings."""
 
     def __init__(self, profile, url, steps, compression=None):
         self.profile, self.lines, self.pings = profile, [], 0
@@ -75,7 +75,7 @@ class Client:
                 self.socket.send(profile.fill(step["send"]))
 
     def until(self, wanted, refuse=None):
-        """The first line that contains `wanted`."""
+        """Returns the first line that contains `wanted`."""
         while True:
             for line in self.receive():
                 if refuse and refuse in line:
@@ -84,7 +84,7 @@ class Client:
                     return line
 
     def receive(self, seconds=ANSWER_SECONDS_MAX):
-        """The lines of one frame, its pings answered."""
+        """Returns the lines of one frame without pings, which are answered."""
         frame = self.socket.recv(timeout=seconds)
         lines = (frame if isinstance(frame, str) else frame.decode()).split("\n")
         ping = self.profile.keys.get("ping", {})
@@ -98,13 +98,13 @@ class Client:
         return lines
 
     def collect(self, count, pattern, seconds=ANSWER_SECONDS_MAX):
-        """What of the lines matches, once there is that much of it."""
+        """Returns the matches of `pattern` in all lines, once there are `count` of them."""
         while len(found := re.findall(pattern, "\n".join(self.lines))) < count:
             self.receive(seconds)
         return found
 
     def drain(self, seconds):
-        """Reads whatever comes in that time."""
+        """Reads until nothing has arrived for this time."""
         try:
             while True:
                 self.receive(seconds)
@@ -112,7 +112,7 @@ class Client:
             return
 
     def alive(self):
-        """Whether WebSocket's own ping is answered."""
+        """Whether the server answers a WebSocket ping."""
         return self.socket.ping().wait(ANSWER_SECONDS_MAX)
 
     def close(self):
@@ -120,7 +120,7 @@ class Client:
 
 
 class FramePublisher:
-    """Publishes by frames on a WebSocket of its own."""
+    """Publishes by frames on its own WebSocket."""
 
     def __init__(self, profile):
         self.profile, self.keys = profile, profile.keys["publish"]["frame"]
@@ -129,7 +129,7 @@ class FramePublisher:
         self.ids = itertools.count(FRAME_IDS_FROM)
 
     def publish(self, payloads, profile=None):
-        """In the channel of `profile`, where one is given."""
+        """Publishes in the channel of `profile`, or in its own."""
         profile = profile or self.profile
         numbered = [(next(self.ids), data) for data in payloads]
         for id, data in numbered:
@@ -149,7 +149,7 @@ class FramePublisher:
 
 
 class HttpPublisher:
-    """Publishes by POST on one connection, all requests in one write: keep-alive and pipelined."""
+    """Publishes by POST on one connection, with all requests in one write: pipelined keep-alive."""
 
     def __init__(self, profile):
         self.profile, self.keys = profile, profile.keys["publish"]["http"]
@@ -159,7 +159,7 @@ class HttpPublisher:
         self.answers = self.socket.makefile("rb")
 
     def publish(self, payloads, profile=None):
-        """In the channel of `profile`, where one is given."""
+        """Publishes in the channel of `profile`, or in its own."""
         profile = profile or self.profile
         self.socket.sendall(b"".join(self.request(profile, data) for data in payloads))
         for _ in payloads:
@@ -178,7 +178,7 @@ class HttpPublisher:
         return f"POST {target} HTTP/1.1\r\n{head}\r\n".encode() + body
 
     def answer(self):
-        """Status line and body; the generator knows no body without a length."""
+        """Returns status line and body. The body needs a length, as in the generator."""
         status, length = self.answers.readline(), None
         assert status, "the server closed the connection"
         while (line := self.answers.readline().rstrip()):

@@ -1,4 +1,4 @@
-"""A link to Redis, or to a server, that can be slow, cut, silent, or lose an answer."""
+"""A link to Redis or to a server that can be slow, cut or silent, or lose an answer."""
 
 import socket
 import struct
@@ -10,16 +10,16 @@ STEP_SECONDS = 0.01
 
 
 class Proxy:
-    """Passes bytes between its `port` and `target`, the port behind it; 0 means that connections
-    are refused. Each setting holds from the moment in which it is set:
+    """Forwards bytes between its `port` and the port `target`. With target 0 connections are
+    refused. Each setting takes effect immediately:
 
-    `latency`: seconds by which each piece is late, in both directions.
-    `slice_bytes`: pieces are at most this long.
-    `rewrite`: bytes of answers that are replaced, and by what; as many, or lengths would be wrong.
-    `silent`: nothing passes, and nobody is told: neither reset nor end of stream.
+    `latency`: delay of each piece in seconds, in both directions.
+    `slice_bytes`: maximum length of a piece.
+    `rewrite`: bytes in answers and their replacement, which must have the same length.
+    `silent`: nothing passes, and neither side sees a reset or the end of the stream.
 
-    Of the first `cuts` connections, the one with number n, counted from 0, is cut after n bytes of
-    answers: the even ones with a reset, the odd ones in order. `begun` and `ended` count.
+    Of the first `cuts` connections, number n, counted from 0, is cut after n bytes of answers: even
+    ones with a reset, odd ones in order. `begun` and `ended` count connections.
     """
 
     def __init__(self, target, cuts=0):
@@ -49,7 +49,7 @@ class Proxy:
                 self.begun += 1
 
     def cut(self):
-        """Resets every connection that there is; how many."""
+        """Resets all open connections. Returns their number."""
         with self.lock:
             links, self.links = [link for link in self.links if link.open], []
         for link in links:
@@ -57,27 +57,27 @@ class Proxy:
         return len(links)
 
     def hush(self):
-        """The connections that there are fall silent for good; new ones work."""
+        """Silences the present connections for good. New ones work."""
         with self.lock:
             for link in self.links:
                 link.silent = True
 
     def saying(self, *markers):
-        """Open connections whose last request holds all of these bytes."""
+        """Returns open connections whose last request contains all of these bytes."""
         with self.lock:
             links = [link for link in self.links if link.open]
         return [link for link in links if all(marker in link.said for marker in markers)]
 
     def cut_saying(self, *markers):
-        """Resets those; how many."""
+        """Resets these connections. Returns their number."""
         links = self.saying(*markers)
         for link in links:
             link.reset()
         return len(links)
 
     def lose_answer_to(self, marker, silent=False):
-        """The next request that holds these bytes reaches Redis, its answer is lost, and its
-        connection is reset: then `lost` is set. From then on nothing passes, if `silent`."""
+        """The next request with these bytes reaches Redis, but its answer is lost and its
+        connection is reset. Then `lost` is set. With `silent`, nothing passes from then on."""
         self.lost.clear()
         self.marker, self.then_silent = marker, silent
 
@@ -93,13 +93,13 @@ class Proxy:
 
 
 class Link:
-    """One connection through a proxy, a thread for each direction."""
+    """One connection through a proxy, with a thread for each direction."""
 
     def __init__(self, proxy, client, server, number):
         self.number = number
         self.proxy, self.client, self.server = proxy, client, server
         self.open, self.silent, self.swallowing = True, False, False
-        # The last request, and by how many seconds more this one is late.
+        # # The last request, and the additional delay of this connection in seconds.
         self.said, self.latency = b"", 0.0
         for one in (client, server):
             one.settimeout(None)
@@ -140,14 +140,14 @@ class Link:
                 return self.cut()
 
     def cut(self):
-        """Ends after as many answers as its number says."""
+        """Ends the connection in the way that its number determines."""
         if self.number % 2 == 0:
             self.reset()
         else:
             self.end()
 
     def pieces(self, source):
-        """What comes from there, as late as it shall be, until one side ends."""
+        """Yields received data with the configured delay, until one side ends."""
         while self.open:
             try:
                 data = source.recv(CHUNK_BYTES)
@@ -177,7 +177,7 @@ class Link:
         return self.open
 
     def end(self):
-        """Ends both sides in order, once."""
+        """Closes both sides in order, once."""
         if self.open:
             self.open = False
             for one in (self.client, self.server):
@@ -200,7 +200,7 @@ def _shut(one):
 def _reset(one):
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        one.shutdown(socket.SHUT_RD)  # Wakes the thread that reads from it.
+        one.shutdown(socket.SHUT_RD)  # Wakes the thread that reads.
     except OSError:
         pass
     one.close()

@@ -1,5 +1,5 @@
-"""Debian's redis-server in every shape that Corecast is told of: alone, with a replica, under a
-sentinel, as a cluster; over TCP, a unix socket or TLS; and the ways in which it fails."""
+"""Debian's redis-server in every form that Corecast supports: alone, with a replica, with a
+Sentinel, as a Cluster; over TCP, a Unix socket or TLS. It can be made to fail in several ways."""
 
 import contextlib
 import pathlib
@@ -20,7 +20,7 @@ SLOTS = 16_384
 
 
 class Process:
-    """A process with a directory of its own that speaks Redis' protocol on `port`."""
+    """A process in its own directory that speaks Redis' protocol on `port`."""
 
     def __init__(self, command, *, prefix=(), port=None):
         self.port = port or free_port()
@@ -29,7 +29,7 @@ class Process:
         self.command, self.prefix, self.process = command, list(prefix), None
 
     def start(self, *more, wait=True):
-        """Starts the process, or a new one in the place of one that ended, on its data."""
+        """Starts the process, or a new one with the data of one that ended."""
         with open(self.path / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, *self.command, *more], cwd=self.path, stdin=subprocess.DEVNULL,
@@ -48,7 +48,8 @@ class Process:
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
     def kill(self):
-        """As `kill -9` does: nothing is saved, nobody is told."""
+        """Kills the process like `kill -9`: nothing is saved, and connections are not closed
+        first."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -72,9 +73,9 @@ class Process:
 
 
 class Redis(Process):
-    """`redis-server`, started by the constructor. `args` are options of its own, such as
-    `("--maxmemory", "2mb")`; without `aof` nothing of it outlives the process. All others reach it
-    at `host`, and the test itself at `door`, where that is another address."""
+    """`redis-server`, started by the constructor. `args` are its options, such as `("--maxmemory",
+    "2mb")`. Without `aof` no data outlives the process. Other processes reach it at `host`, and the
+    test at `door`, if that is another address."""
 
     def __init__(self, *args, aof=False, password=None, tls=None, unix=False, prefix=(),
                  directory=None, start=True, host="127.0.0.1", door=None, port=None):
@@ -99,7 +100,7 @@ class Redis(Process):
             self.start()
 
     def connect(self, **options):
-        """A client that says what happened, instead of trying again."""
+        """Returns a client that reports errors instead of trying again."""
         options = {"password": self.password, "socket_timeout": 10,
                    "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0), **options}
         if self.socket_path:
@@ -116,13 +117,13 @@ class Redis(Process):
         return f"{'rediss' if self.tls else 'redis'}://{secret}{self.host}:{self.port}"
 
     def restart(self, *more, pause=0.0):
-        """`kill -9`, and a new process in its place."""
+        """Kills the process like `kill -9`, and starts a new one."""
         self.kill()
         time.sleep(pause)
         return self.start(*more)
 
     def follow(self, primary):
-        """Makes this one a replica, and waits until it has everything."""
+        """Makes this server a replica, and waits until it has all data."""
         self.client.replicaof(primary.host, primary.port)
         eventually(lambda: self.client.info("replication").get("master_link_status") == "up", 15,
                    "the replica follows")
@@ -131,31 +132,31 @@ class Redis(Process):
         self.client.replicaof("NO", "ONE")
 
     def cluster_ok(self, count=None):
-        """Whether it serves as one of a cluster's masters, which are `count` in all."""
+        """Whether it serves as one of a Cluster's `count` masters."""
         info = self.client.cluster("INFO")
         return info["cluster_state"] == "ok" and count in (None, int(info["cluster_known_nodes"]))
 
-    # What Corecast keeps in it
+    # # Corecast's data
 
     def streams(self, prefix="corecast"):
-        """Names of the bus' streams that exist, by their number."""
+        """Returns the names of the existing streams of the bus, by their number."""
         names = [key.decode() for key in self.client.scan_iter(f"{prefix}:{{*}}:bus")]
         return {int(name.split("{")[1].split("}")[0]): name for name in names}
 
     def stream_of(self, channel, prefix="corecast"):
-        """The number of the stream in which that channel is. Something was published in it."""
+        """Returns the number of the stream of this channel, which must have had a publication."""
         (found,) = [number for number, name in self.streams(prefix).items()
                     if self.client.hexists(name.removesuffix("bus") + "places", channel)]
         return found
 
     def kill_clients(self):
-        """Ends every connection but this one; how many."""
+        """Closes all connections but this one. Returns their number."""
         return self.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
 class Sentinel(Process):
-    """One sentinel that watches `primary` as `mymaster`, and promotes within about two seconds. A
-    replica that follows later than it starts is known to it only after ten."""
+    """A Sentinel that watches `primary` as `mymaster`, and promotes within about two seconds. It
+    needs ten seconds to discover a replica that was added after its own start."""
 
     def __init__(self, primary, password=None, *, host="127.0.0.1"):
         super().__init__([])
@@ -174,30 +175,30 @@ class Sentinel(Process):
         eventually(lambda: self.primary() == primary.port, what="the sentinel knows the primary")
 
     def primary(self):
-        """The port of the one that the sentinel calls the primary."""
+        """Returns the port of the primary according to the Sentinel."""
         answer = self.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
         return int(answer[1])
 
     def wait_replica(self, count=1):
-        """Waits until it knows so many that it could promote."""
+        """Waits until it knows `count` replicas, so that it could promote one."""
         def known():
             found = self.client.execute_command("SENTINEL", "REPLICAS", "mymaster")
             return sum(replica[b"master-link-status"] == b"ok" for replica in found) >= count
         eventually(known, 15, "the sentinel knows a replica")
 
     def wait_others(self, count):
-        """Waits until it knows so many other Sentinels."""
+        """Waits until it knows this number of other Sentinels."""
         def known():
             found = self.client.execute_command("SENTINEL", "SENTINELS", "mymaster")
             return len(found) >= count
         eventually(known, 15, "the Sentinels have found each other")
 
     def listeners(self):
-        """How many connections listen to it."""
+        """Returns the number of connections that subscribe to it."""
         return sum(int(client["sub"]) > 0 for client in self.client.client_list())
 
     def fail_over(self):
-        """Has it promote a replica though the primary is well."""
+        """Makes it promote a replica although the primary works."""
         self.client.execute_command("SENTINEL", "FAILOVER", "mymaster")
 
     @property
@@ -229,7 +230,7 @@ class Cluster:
         return all(node.cluster_ok(len(self.nodes)) for node in self.nodes)
 
     def move_slot(self, slot, source, target):
-        """Moves a slot with its keys, as `redis-cli --cluster reshard` does."""
+        """Moves a slot with its keys, like `redis-cli --cluster reshard`."""
         ids = {node: node.client.execute_command("CLUSTER", "MYID") for node in self.nodes}
         setslot = ("CLUSTER", "SETSLOT", slot)
         target.client.execute_command(*setslot, "IMPORTING", ids[source])
@@ -256,7 +257,7 @@ class Cluster:
 
 
 class Certificates:
-    """An authority and a certificate for 127.0.0.1, made for this run."""
+    """A certificate authority and a certificate for 127.0.0.1, created for this run."""
 
     def __init__(self, path):
         self.ca, self.certificate, self.key = path / "ca.pem", path / "tls.pem", path / "tls.key"

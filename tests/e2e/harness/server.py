@@ -1,4 +1,4 @@
-"""A `corecast serve` process on ports of its own, and what can be asked of it from outside."""
+"""A `corecast serve` process on its own ports, and its state as seen from outside."""
 
 import contextlib
 import json
@@ -22,10 +22,10 @@ READY_SECONDS_MAX = 15
 
 
 class Server:
-    """Started by the constructor, stopped by `stop` or the end of a `with` block.
+    """The server is started by the constructor, and stopped by `stop` or the end of a `with` block.
 
     `config` is the text of a TOML file. `prefix` is a command that starts the server, such as
-    `["prlimit", "--nofile=600"]`; it must exec, so that the process is the server's own.
+    `["prlimit", "--nofile=600"]`. It must exec, so that the process is the server itself.
     """
 
     def __init__(self, driver, *, config="", dev=True, shards=2, args=(), prefix=(), env=None,
@@ -52,7 +52,7 @@ class Server:
         self.start(env, await_ready)
 
     def start(self, env=None, await_ready=True):
-        """Starts the process, or a new one in the place of one that ended."""
+        """Starts the process, or a new one after it has ended."""
         self.killed = False
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -72,14 +72,14 @@ class Server:
         self.kill()
         raise RuntimeError(f"{' '.join(self.command)}\nnot ready, its log:\n{self.log()}")
 
-    # What it is asked to do
+    # # Requests
 
     def api(self, method, payload=None, /, **options):
-        """The response to one API call, whatever its status."""
+        """Returns the response to one API call, whatever its status."""
         return self.http.post(f"/api/{method}", json=payload or {}, **options)
 
     def result(self, method, /, **payload):
-        """The result of one API call that must succeed."""
+        """Returns the result of one API call that must succeed."""
         response = self.api(method, payload)
         assert response.status_code == 200, f"{method}: {response.status_code} {response.text}"
         body = response.json()
@@ -90,10 +90,10 @@ class Server:
         return self.result("publish", channel=channel, data=data, **options)
 
     def history(self, channel, limit=-1, **options):
-        """The publications that it keeps of a channel."""
+        """Returns the publications in a channel's history."""
         return self.result("history", channel=channel, limit=limit, **options)["publications"]
 
-    # What can be seen of it
+    # # Observations
 
     @property
     def pid(self):
@@ -115,7 +115,8 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def descriptors(self):
-        """Descriptors over every thread: tables may be private to a thread, or shared by all."""
+        """Returns the number of descriptors of all threads. Tables may be private to a thread, or
+        shared."""
         tables = [set(os.listdir(task / "fd")) for task in self.tasks()]
         return max(sum(map(len, tables)), 0)
 
@@ -126,8 +127,8 @@ class Server:
         return Metrics(self.http.get("/metrics").text)
 
     def settled_metrics(self, *names):
-        """A scrape after what happened before has been counted: shards sum up now and then. With
-        names, only these need to have settled."""
+        """Returns a scrape that includes everything so far, because shards update their counters
+        only now and then. With `names`, only these metrics must have settled."""
         last = self.metrics()
         while True:
             time.sleep(0.3)
@@ -145,7 +146,7 @@ class Server:
     def settled_connections(self):
         return self.settled_metrics("corecast_connections").total("corecast_connections")
 
-    # How it ends
+    # # The end
 
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)
@@ -190,7 +191,8 @@ class Metrics:
                 self.samples.append((match[1], labels, float(match[3])))
 
     def total(self, name, **labels):
-        """Sum over the samples of that name that bear these labels; 0 where there are none."""
+        """Returns the sum of the samples with this name and these labels, or 0 if there are
+        none."""
         return sum(
             value for sample, found, value in self.samples
             if sample == name and labels.items() <= found.items()
@@ -201,7 +203,7 @@ class Metrics:
 
 
 def eventually(condition, seconds=5.0, what="the condition"):
-    """Waits until `condition()` is true; its last value is returned, or told on failure."""
+    """Waits until `condition()` is true and returns its value. A failure reports the last value."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -212,5 +214,5 @@ def eventually(condition, seconds=5.0, what="the condition"):
 
 
 def dumps(value):
-    """JSON as the SDKs write it: no spaces, and nothing escaped that need not be."""
+    """Returns JSON as SDKs write it, without spaces and unnecessary escapes."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

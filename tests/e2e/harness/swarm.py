@@ -1,4 +1,4 @@
-"""Thousands of connections from one thread: bare sockets on one epoll."""
+"""Thousands of connections in one thread: raw sockets on one epoll."""
 
 import errno
 import select
@@ -12,7 +12,7 @@ RECEIVE_BYTES = 65_536
 
 
 class Member:
-    """One connection: what it received last, and how it ended."""
+    """One connection, its last message, and the way it ended."""
 
     __slots__ = ("socket", "buffer", "upgraded", "greeted", "code", "reason", "closed_at", "ended",
                  "last")
@@ -26,7 +26,8 @@ class Member:
 
 
 class Swarm:
-    """`size` clients of `/connection/websocket`, connected, and subscribed if there is one."""
+    """`size` connected clients of `/connection/websocket`, subscribed to `channel` if it is
+    given."""
 
     def __init__(self, server, size, *, channel=None, at_once=500, seconds=60):
         self.server = server
@@ -60,7 +61,7 @@ class Swarm:
         return sum(not member.ended for member in self.members)
 
     def poll(self, seconds):
-        """Serves what is ready, once. Returns how many sockets were."""
+        """Handles ready sockets once. Returns their number."""
         events = self.epoll.poll(seconds, 4096)
         for fd, event in events:
             member = self.by_fd[fd]

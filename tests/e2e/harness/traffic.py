@@ -1,7 +1,8 @@
-"""Publishers and followers on several nodes, and the judgement of what they got and saw.
+"""Publishers and followers on several nodes, and a check of their observations.
 
-What holds whatever fails: nothing is made up, twice, out of order, or missing without a word; all
-nodes agree on each position; what was refused for certain is never seen; an answer is never late.
+These guarantees hold despite all faults: no publication is invented, repeated, out of order, or
+missing without notice. All nodes agree on each position. A certainly refused publication is never
+seen, and no answer is late.
 """
 
 import collections
@@ -17,13 +18,13 @@ from harness.client import Client, Closed
 from harness.server import eventually
 
 ANSWER_SECONDS_MAX = 4.0
-# The tests' own threads wait for a core, too.
+# # The tests' own threads need processor time, too.
 SLACK_SECONDS = 1.0
 
-# How an error's message begins, and what it says of the publication: it is not there, or it may be.
+# # Beginnings of error messages, and the outcome: certainly not published, or unknown.
 ERRORS = [("bus unavailable", "unavailable"), ("result unknown", "unknown")]
 
-# Traffic's channels keep enough for whoever is away as long as a test takes; one recovery returns
+# # The channels keep enough for a follower that is away during a whole test. One recovery returns
 # 300 publications.
 CONFIG = """
 [[channel.namespaces]]
@@ -38,7 +39,7 @@ _numbers = iter(range(1_000_000))
 
 @dataclasses.dataclass
 class Attempt:
-    """One publication: `outcome` is ok, unavailable, unknown, or gone where its node was killed."""
+    """One publication. `outcome` is ok, unavailable, unknown, or gone if its node was killed."""
 
     id: str
     outcome: str
@@ -49,7 +50,7 @@ class Attempt:
 
 
 class Publisher(threading.Thread):
-    """Publishes numbered messages through one node's API, one after the other."""
+    """Publishes numbered messages through one node's API, one after another."""
 
     def __init__(self, server, channels, interval):
         super().__init__(daemon=True)
@@ -95,8 +96,8 @@ class Publisher(threading.Thread):
 
 
 class Follower(threading.Thread):
-    """A subscriber as SDKs are: after whatever happens it comes back with its last position, to
-    the next node if its own is gone. `log` holds what it was told, in order:
+    """A subscriber like an SDK. After any failure it reconnects with its last position, to the next
+    node if its own is not available. `log` has its observations in order:
 
     ("subscribed", epoch, offset, was_recovering, recovered), ("pub", offset, id), ("told", code),
     ("closed", code), ("refused", error).
@@ -170,16 +171,16 @@ class Follower(threading.Thread):
         self.log.append(("pub", self.offset, publication["data"]["id"]))
 
     def told(self):
-        """What told it that something may be missing: unsubscribed with 2500, closed with 3010."""
+        """Returns notices of possible losses: unsubscribed with 2500, or closed with 3010."""
         return [entry for entry in self.log if entry in [("told", 2500), ("closed", 3010)]]
 
     def lost(self):
-        """How often it was told that what it missed can't be had."""
+        """Returns the number of failed recoveries."""
         return sum(entry[0] == "subscribed" and entry[3] and not entry[4] for entry in self.log)
 
     def walk(self):
-        """Every publication as (position, id), checked for order, and every hole that it was told
-        of as a pair of positions (epoch, offset)."""
+        """Returns every publication as (position, id), after a check of the order, and every
+        announced hole as a pair of positions (epoch, offset)."""
         at, seen, holes = None, [], []
         for kind, *entry in self.log:
             if kind == "subscribed":
@@ -198,8 +199,8 @@ class Follower(threading.Thread):
 
 
 class Traffic:
-    """While the block runs, each node of `publish_on` (all) publishes, and each of `follow_on`
-    (all) has a follower of each channel. `check` judges when the block has ended."""
+    """While the block runs, each node of `publish_on` (default: all) publishes, and each of
+    `follow_on` (default: all) has a follower of each channel. `check` runs after the block."""
 
     def __init__(self, nodes, channels=("t:traffic",), *, interval=0.1, publish_on=None,
                  follow_on=None):
@@ -221,8 +222,8 @@ class Traffic:
         return self
 
     def flows(self, seconds=5.0, count=3):
-        """Waits until every publisher has had `count` more answers that are positions, and every
-        follower is past the first of them."""
+        """Waits until every publisher has got `count` more positions, and every follower has passed
+        the first of them."""
         publishers = [one for one in self.publishers if one.server.alive()]
         before = {one: len(one.outcomes("ok")) for one in publishers}
         for one in publishers:
@@ -238,15 +239,15 @@ class Traffic:
                                seconds, f"{first} reaches a follower of node {follower.at}")
 
     def wait_outcome(self, *which, seconds=10.0, count=1):
-        """Waits until every publisher has had that many more of such outcomes."""
+        """Waits until every publisher has had `count` more of these outcomes."""
         before = {one: len(one.outcomes(*which)) for one in self.publishers}
         for one in self.publishers:
             eventually(lambda: len(one.outcomes(*which)) >= before[one] + count or one.failure,
                        seconds, f"an outcome {which} (last: {one.attempts[-1:]})")
 
     def wait_told(self, seconds=10.0, channels=None, at=None):
-        """Waits until every follower of these channels (all) at these nodes (all) has been told
-        something."""
+        """Waits until every follower of these channels (default: all) at these nodes (default: all)
+        has been told of a possible loss."""
         for follower in self.followers:
             if (channels is None or follower.channel in channels) \
                     and (at is None or follower.at in at):
@@ -267,9 +268,8 @@ class Traffic:
                 follower.join(15)
 
     def settle(self):
-        """Waits until every follower is at the top of its channel: where every node says that it
-        is, and not before what was last acknowledged, for nodes that come back say what they knew.
-        """
+        """Waits until every follower is at the top of its channel on every node, and not before the
+        last acknowledged publication, because nodes that return first report an old top."""
         for follower in self.followers:
             eventually(lambda: follower.failure
                        or self.at_top(follower) and not self.acknowledged_after(follower),
@@ -283,8 +283,8 @@ class Traffic:
                    for top in tops)
 
     def acknowledged_after(self, follower):
-        """Whether what was acknowledged last in the channel is beyond the follower's place, or in
-        an epoch that it has not been in, of which it is still to be told."""
+        """Whether the last acknowledged publication of the channel is after the follower's
+        position, or in an epoch that the follower does not know yet."""
         acknowledged = [attempt for attempt in self.attempts
                         if attempt.position and attempt.position[0] == follower.channel]
         if not acknowledged:
@@ -294,7 +294,7 @@ class Traffic:
             return offset > follower.offset
         return epoch not in {entry[1] for entry in follower.log if entry[0] == "subscribed"}
 
-    # The judgement
+    # # The checks
 
     @property
     def attempts(self):
@@ -304,8 +304,8 @@ class Traffic:
         return collections.Counter(attempt.outcome for attempt in self.attempts)
 
     def check(self, told=None, lost=None):
-        """Raises if anything contradicts what is promised. `told` and `lost`, where given, are
-        whether followers must have been told something, and must have lost something."""
+        """Raises an error if a guarantee was broken. `told` and `lost`, if given, say whether
+        followers must have been told of a loss, and must have lost publications."""
         for one in [*self.publishers, *self.followers]:
             assert one.failure is None, f"{one}: {one.failure!r}"
         attempts = {attempt.id: attempt for attempt in self.attempts}
@@ -342,7 +342,7 @@ class Traffic:
 
 @contextlib.contextmanager
 def resuming(nodes, *, told, lost=None, **options):
-    """Traffic that flows again after what the block does to it, and is judged then."""
+    """Runs traffic that must continue after the faults of the block, and checks it then."""
     with Traffic(nodes, **options) as traffic:
         yield traffic
         traffic.flows(10)
@@ -350,14 +350,14 @@ def resuming(nodes, *, told, lost=None, **options):
 
 
 def _past(follower, position):
-    """Whether a follower has gone by a position, or its epoch, in whatever way."""
+    """Whether a follower has reached this position in its epoch."""
     _, epoch, offset = position
     return follower.epoch == epoch and follower.offset >= offset
 
 
 def _in_a_hole(position, holes):
-    """Whether a follower was told that it misses this: after where it was, or before where it was
-    put; in an epoch that it never was in, any hole will do."""
+    """Whether one of the holes covers this position: after the start of a hole, or before its end.
+    In an epoch that the follower never saw, any hole covers it."""
     epoch, offset = position
     known = {end[0] for hole in holes for end in hole}
     return any(epoch == start[0] and offset > start[1] and (end[0] != epoch or offset <= end[1])
@@ -366,7 +366,8 @@ def _in_a_hole(position, holes):
 
 
 def _check_order(publisher):
-    """Who had an answer before it sent the next has them in that order."""
+    """Checks that publications of one publisher that were acknowledged in turn are in this
+    order."""
     last = {}
     for attempt in publisher.outcomes("ok"):
         channel, epoch, offset = attempt.position

@@ -1,4 +1,4 @@
-"""A WebSocket client made of a bare socket: it sends what no library would send."""
+"""A WebSocket client on a raw socket, which can send what no library would send."""
 
 import base64
 import os
@@ -10,7 +10,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 
 def frame(opcode, payload=b"", *, fin=True, mask=True, rsv=0, announced=None):
-    """The bytes of one frame. `announced` is the length in its header, where it is a lie."""
+    """Returns the bytes of one frame. `announced` is the length in its header, if it is wrong."""
     length = len(payload) if announced is None else announced
     head = bytearray([(0x80 if fin else 0) | rsv << 4 | opcode])
     masked = 0x80 if mask else 0
@@ -21,7 +21,7 @@ def frame(opcode, payload=b"", *, fin=True, mask=True, rsv=0, announced=None):
     else:
         head += bytes([masked | 127]) + struct.pack(">Q", length)
     if mask:
-        head += b"\0\0\0\0"  # A key of zeros is a key, and leaves the payload readable.
+        head += b"\0\0\0\0"  # A key of zeros is valid, and leaves the payload readable.
     return bytes(head) + payload
 
 
@@ -31,7 +31,7 @@ def close_frame(code, reason=b""):
 
 def upgrade(path="/connection/websocket", host="127.0.0.1", *, lines=(), drop=(), method="GET",
             version="HTTP/1.1"):
-    """The bytes of an upgrade request; `drop` names headers to leave out, `lines` adds some."""
+    """Returns an upgrade request. `drop` names headers to leave out, and `lines` adds some."""
     headers = [
         ("Host", host),
         ("Upgrade", "websocket"),
@@ -44,7 +44,7 @@ def upgrade(path="/connection/websocket", host="127.0.0.1", *, lines=(), drop=()
 
 
 class Wire:
-    """A connection whose bytes are the test's own. Nothing is read that was not asked for."""
+    """A connection whose bytes the test determines. It reads only on request."""
 
     def __init__(self, server, *, receive_bytes=None, source=None):
         self.socket = socket.socket()
@@ -61,7 +61,7 @@ class Wire:
         self.socket.sendall(data)
 
     def open(self, path="/connection/websocket", **options):
-        """Upgrades, and asserts that it was granted."""
+        """Upgrades, and asserts success."""
         self.send(upgrade(path, **options))
         status, headers, _ = self.response()
         assert status == 101, f"{path}: {status} {headers}"
@@ -80,8 +80,9 @@ class Wire:
         self.send(frame(TEXT, payload if isinstance(payload, bytes) else payload.encode()))
 
     def response(self):
-        """Status, headers (lower-case names) and body of an HTTP response. The body is read as
-        far as Content-Length says, or to the end where it says nothing and nothing was upgraded."""
+        """Returns status, headers (lower-case names) and body of an HTTP response. The body ends
+        after Content-Length, or at the end of the stream if that is missing and nothing was
+        upgraded."""
         while b"\r\n\r\n" not in self.buffer:
             self.more()
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
@@ -97,7 +98,7 @@ class Wire:
         return status, headers, body
 
     def frame(self):
-        """Opcode and payload of the next frame. The server's must be whole and unmasked."""
+        """Returns opcode and payload of the next frame, which must be unfragmented and unmasked."""
         first, second = self.take(2)
         assert second & 0x80 == 0, "a server's frame must not be masked"
         length = second & 0x7F
@@ -109,8 +110,8 @@ class Wire:
         return first & 0x0F, self.take(length)
 
     def closed(self, seconds=10):
-        """The server's close code, or None where it ended the connection without a close frame;
-        frames before it are dropped."""
+        """Returns the server's close code, or None if it ended the connection without a close
+        frame. Earlier frames are dropped."""
         self.socket.settimeout(seconds)
         try:
             while True:
@@ -121,7 +122,7 @@ class Wire:
             return None
 
     def ended(self, seconds=10):
-        """Seconds until the server ended the connection, whatever it still sent."""
+        """Returns the seconds until the server ended the connection. Its other data is dropped."""
         started = time.monotonic()
         self.socket.settimeout(seconds)
         try:
@@ -144,7 +145,7 @@ class Wire:
         self.buffer += data
 
     def reset(self):
-        """Ends the connection with a reset rather than in order."""
+        """Ends the connection with a reset instead of a regular close."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 

@@ -1,4 +1,4 @@
-"""A healthy client that must not notice what others do to the server."""
+"""A well-behaved client that other clients of the server must not affect."""
 
 import itertools
 import threading
@@ -10,8 +10,8 @@ _numbers = itertools.count()
 
 
 class Witness:
-    """While the block runs, publishes ten times a second through the API and checks that a client
-    of the same server receives each publication: in order, none missing, none late."""
+    """While the block runs, publishes ten times a second through the API. A client of the same
+    server must receive each publication in order, without loss or delay."""
 
     def __init__(self, server, *, late_seconds=3.0, interval=0.1):
         self.server, self.late_seconds, self.interval = server, late_seconds, interval
