@@ -1,10 +1,10 @@
-# What check, apply and revert share: the arguments, the table, and how values are read, compared
-# and written.
+# Common code of check, apply and revert: the arguments, the table, and reading, comparing and
+# writing of values.
 
 TABLE="$(dirname "${BASH_SOURCE[0]}")/keys"
 SIZES=(10000 100000 1000000 10000000)
 
-# Where apply keeps what there was before.
+# The default file for the values from before apply.
 STATE_DEFAULT=/var/lib/corecast/kernel-tuning.state
 
 CONNECTIONS=1000000
@@ -12,7 +12,7 @@ STATE=$STATE_DEFAULT
 DRY_RUN=
 PRINT=
 
-# Takes the flags that the calling script knows, such as "--connections --state".
+# Parses the flags that the calling script accepts, such as "--connections --state".
 arguments() {
   local known=" $1 --help "
   shift
@@ -34,7 +34,7 @@ arguments() {
   done
 }
 
-# The comment at the head of the calling script.
+# Prints the comment at the head of the calling script.
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 
 fail() {
@@ -42,7 +42,7 @@ fail() {
   exit 2
 }
 
-# 100k and 1M are what people say.
+# Accepts 100k and 1M.
 number() {
   local text="${1//_/}"
   case "$text" in
@@ -55,8 +55,8 @@ number() {
   echo "$text"
 }
 
-# Calls `$1 key rule where value` for each row that says something for CONNECTIONS: from the first
-# column that is enough, or from the last one.
+# Calls `$1 key rule where value` for each row with a value for CONNECTIONS. The value is from the
+# first column that is large enough, or from the last one.
 each_key() {
   local call="$1" key rule where values column=0 value
   while ((column < ${#SIZES[@]} - 1 && CONNECTIONS > SIZES[column])); do
@@ -71,7 +71,7 @@ each_key() {
   done <"$TABLE"
 }
 
-# One space between words and none around them: /proc/sys has tabs.
+# Reduces white space to single spaces between words, because /proc/sys has tabs.
 trim() {
   local words
   read -ra words <<<"$1"
@@ -80,10 +80,10 @@ trim() {
 
 path_of() { echo "/proc/sys/${1//.//}"; }
 
-# The value of a key now; fails if this kernel, or this network namespace, has no such key.
+# Prints the present value of a key. Fails if this kernel or network namespace lacks the key.
 current() { trim "$(cat "$(path_of "$1")" 2>/dev/null)" | grep .; }
 
-# Whether value $2 is as rule $1 asks of it with $3, number by number.
+# Whether value $2 satisfies rule $1 with $3, number by number.
 holds() {
   local rule="$1" at found wanted
   read -ra found <<<"$2"
@@ -99,13 +99,13 @@ holds() {
   done
 }
 
-# Writes a value and reads it back: some keys take no value, or another one, without an error.
+# Writes a value and reads it back, because some keys ignore or change a value without an error.
 write() {
   local key="$1" value="$2"
   { echo "$value" >"$(path_of "$key")"; } 2>/dev/null && [[ "$(current "$key")" == "$value" ]]
 }
 
-# Why a key is not there.
+# Prints the reason why a key is absent.
 absent_because() {
   if [[ "$1" == net.netfilter.* ]]; then echo "nothing is tracked: nothing to do"; return; fi
   case "$2" in
