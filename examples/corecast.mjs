@@ -1,45 +1,45 @@
-// Follows channels of Corecast with nothing but WebSocket, and loses nothing that their histories
-// have. For browsers, Node 22 and later, and Node 20 with the package `ws`.
+// Follows channels of Corecast with WebSocket alone, and loses no message that their histories
+// contain. For browsers, Node 22 and later, and Node 20 with the package `ws`.
 //
 //     import { follow } from "./corecast.mjs";
 //
 //     const following = follow("ws://127.0.0.1:8000/ws", { news: "" }, {
 //       message(channel, data, position) { console.log(data); },
-//       gap(channel) { console.log("something was missed: load the present state anew"); },
+//       gap(channel) { console.log("messages were missed: reload the present state"); },
 //     });
 //
-// Channels are the keys of an object. The value is the position to continue from, a text that this
-// module has handed out before, or "" to begin with the next message.
+// Channels are the keys of an object. The value is the position to continue from, which is a text
+// from this module, or "" to begin with the next message.
 //
-// Handlers, none of which must be there:
+// Handlers, all optional:
 //
-//     begin(channel, position)           the channel is subscribed; its next message follows this
-//     message(channel, data, position)   a message, each one once and in order
+//     begin(channel, position)           the channel is subscribed, and goes on after this position
+//     message(channel, data, position)   each message once, in order
 //     gap(channel, gap)                  messages were missed, and the server no longer has them
 //     open()                             a connection is open
-//     closed(code, reason, wait)         it has ended; the next one begins in `wait` milliseconds,
-//                                        or never if that is undefined: the server says so
+//     closed(code, reason, wait)         it has ended; a new one starts in `wait` milliseconds,
+//                                        or never if the server has refused (undefined)
 //
-// Options: `WebSocket`, a constructor where there is no global one; `last`, the number of newest
-// messages to begin with in channels without a position; `retryMin` and `retryMax`, milliseconds;
-// `patience`, milliseconds that a sign of life may be late before the connection counts as dead.
+// Options: `WebSocket`, a constructor, if there is no global one; `last`, the number of latest
+// messages to begin with in channels without a position; `retryMin` and `retryMax` in milliseconds;
+// `patience`, the delay in milliseconds after which a silent connection counts as dead.
 
 const RETRY_MIN = 500;
 const RETRY_MAX = 30_000;
 const OPEN_TIMEOUT = 10_000; // The server answers within 3 s.
 const PATIENCE = 10_000;
-const STEADY_TIME = 10_000; // A connection that lives this long makes the next pause short again.
-const HEAD_BYTES_MAX = 7_000; // The server takes 8 KiB, the headers included.
+const STEADY_TIME = 10_000; // After this time the next pause is short again.
+const HEAD_BYTES_MAX = 7_000; // The server accepts 8 KiB, including headers.
 const POSITION_BYTES_MAX = 40;
 
-/** Whether a close code says that a new connection would end in the same way. */
+/** Whether a close code means that a new connection would end in the same way. */
 export function isFinal(code) {
   const ours = code >= 3500 && code < 4000; // Corecast's
   const applications = code >= 4500 && code < 5000;
   return ours || applications || [1002, 1003, 1007, 1008, 1009].includes(code);
 }
 
-/** Follows channels until `close` is called on what it returns, or the server refuses for good. */
+/** Follows channels until `close` of the result is called, or the server refuses for good. */
 export function follow(url, channels, handlers = {}, options = {}) {
   const { WebSocket = globalThis.WebSocket, last = 0 } = options;
   const { retryMin = RETRY_MIN, retryMax = RETRY_MAX, patience = PATIENCE } = options;
@@ -71,7 +71,7 @@ export function follow(url, channels, handlers = {}, options = {}) {
     const { channel, epoch, offset } = message;
     if (message.gap) return handlers.gap?.(channel, message.gap);
     const position = `${epoch}:${offset}`;
-    // The application may have subscribed us to other channels for as long as the connection lives.
+    // The application may have subscribed this connection to other channels.
     if (positions.has(channel)) positions.set(channel, position);
     if ("data" in message) return handlers.message?.(channel, message.data, position);
     return handlers.begin?.(channel, position);
@@ -80,14 +80,14 @@ export function follow(url, channels, handlers = {}, options = {}) {
   function connect() {
     const mine = new WebSocket(target());
     let opened = Infinity;
-    let silence; // How long the server may say nothing, once it has said that.
+    let silence; // The allowed silence, once the server has announced it.
     const giveUp = () => {
-      mine.close(); // On a dead path its `onclose` may take minutes.
+      mine.close(); // If the network is down, `onclose` may take minutes.
       mine.onclose({ code: 1006, reason: "the server is silent" });
     };
     timer = setTimeout(giveUp, OPEN_TIMEOUT);
     socket = mine;
-    mine.onerror = () => {}; // Its close says all that we may know.
+    mine.onerror = () => {}; // `onclose` has all the details.
     mine.onopen = () => {
       clearTimeout(timer);
       opened = Date.now();
@@ -107,7 +107,7 @@ export function follow(url, channels, handlers = {}, options = {}) {
       socket = null;
       if (isFinal(code)) return handlers.closed?.(code, reason, undefined);
       attempts = Date.now() - opened >= STEADY_TIME ? 1 : attempts + 1;
-      // The longer the server is away, the further apart its clients come back.
+      // The longer the server is down, the longer its clients wait on average.
       const most = Math.min(retryMax, retryMin * 2 ** attempts);
       const wait = retryMin + Math.random() * (most - retryMin);
       timer = setTimeout(connect, wait);
@@ -117,7 +117,7 @@ export function follow(url, channels, handlers = {}, options = {}) {
 
   connect();
   return {
-    /** The position of each channel, for `follow` to continue from. */
+    /** The position of each channel, from which `follow` can continue. */
     get positions() {
       return Object.fromEntries(positions);
     },

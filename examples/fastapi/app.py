@@ -1,10 +1,10 @@
-"""A FastAPI application beside Corecast: it keeps no WebSocket itself. Browsers hold theirs to
+"""A FastAPI application that uses Corecast. It handles no WebSockets itself: browsers connect to
 Corecast, and the application publishes over HTTP.
 
     CORECAST_API_URL    where the application publishes      http://127.0.0.1:9000
-    CORECAST_API_KEY    the key, where the API asks for one
+    CORECAST_API_KEY    a key of the API, if it needs one
     CORECAST_WS_URL     where browsers connect               ws://127.0.0.1:8000
-    CORECAST_REDIS_URL  the Redis that Corecast reads, too   redis://127.0.0.1:6379
+    CORECAST_REDIS_URL  the Redis that Corecast uses   redis://127.0.0.1:6379
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Message(pydantic.BaseModel):
 
 
 class Position(pydantic.BaseModel):
-    """Where Corecast put the message: what a client needs to go on from there."""
+    """The position of the message, which a client needs to continue from there."""
 
     offset: int
     epoch: str
@@ -42,7 +42,7 @@ class Position(pydantic.BaseModel):
 
 @contextlib.asynccontextmanager
 async def lifespan(app: fastapi.FastAPI):
-    """The clients keep their connections open for as long as the application runs."""
+    """Keeps the clients' connections open while the application runs."""
     headers = {"X-API-Key": API_KEY} if API_KEY else {}
     async with (
         cent.AsyncClient(f"{API_URL}/api", api_key=API_KEY) as app.state.cent,
@@ -57,7 +57,7 @@ app = fastapi.FastAPI(lifespan=lifespan)
 
 @app.post("/publish/cent")
 async def publish_with_cent(message: Message) -> Position:
-    """With `cent`, Centrifugo's client library: an error of the API is an exception."""
+    """Publishes with `cent`, Centrifugo's client library. Errors of the API are exceptions."""
     result = await app.state.cent.publish(
         cent.PublishRequest(channel=CHANNEL, data=message.model_dump())
     )
@@ -66,7 +66,7 @@ async def publish_with_cent(message: Message) -> Position:
 
 @app.post("/publish/http")
 async def publish_with_http(message: Message) -> Position:
-    """With nothing but HTTP: errors come in the body, with status 200."""
+    """Publishes with plain HTTP. Errors are in the body, with status 200."""
     response = await app.state.http.post(
         "/api/publish", json={"channel": CHANNEL, "data": message.model_dump()}
     )
@@ -79,8 +79,8 @@ async def publish_with_http(message: Message) -> Position:
 
 @app.post("/publish/redis", status_code=202)
 async def publish_with_redis(message: Message) -> None:
-    """With nothing but Redis, where Corecast runs with it: the message waits there until Corecast
-    takes it, even if no node runs. There is no position to answer."""
+    """Publishes with Redis, if Corecast uses it. The message waits there until Corecast takes it,
+    even if no node runs. There is no position to return."""
     entry = {"channel": CHANNEL, "data": message.model_dump_json()}
     await app.state.redis.xadd("corecast:ingest", entry)
 
@@ -92,5 +92,5 @@ async def page() -> str:
 
 @app.get("/corecast.mjs")
 async def client() -> FileResponse:
-    """The module with which the page receives."""
+    """The module with which the page receives messages."""
     return FileResponse(CLIENT, media_type="text/javascript")

@@ -1,4 +1,4 @@
-// A Node.js application beside Corecast: it handles no WebSockets itself. Browsers connect to
+// A Node.js application that uses Corecast. It handles no WebSockets itself: browsers connect to
 // Corecast, and the application publishes over HTTP.
 //
 //     PORT                where this application listens         8080
