@@ -1,4 +1,4 @@
-// // A wall clock that can be set wrong. Preloaded into a process, it adds a number of seconds,
+// A wall clock that can be set wrong. Preloaded into a process, it adds a number of seconds,
 // which it reads at each call as eight bytes from the file named by WRONG_CLOCK. Monotonic time is
 // not changed. libfaketime does the same, but hangs in programs that allocate with jemalloc, such
 // as Redis.
