@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""What the bus costs: nodes of this host, joined by a Redis that is started for it.
+"""The cost of the bus: nodes on this host, connected by a Redis that is started for this.
 
   perf/run bus throughput [--rate N] [--seconds S]
-      publications that arrive singly over 8 connections on two nodes, and are read on the other
+      single publications over 8 connections on two nodes, which the other node reads
   perf/run bus latency [--seconds S]
-      1,000 a second from one node to another, beside one node without Redis and a round trip to
-      Redis
+      1,000 publications a second from one node to another, and for comparison one node without
+      Redis, and a round trip to Redis
   perf/run bus nodes [--seconds S]
-      Redis' processor time for 1, 3 and 8 nodes
+      CPU time of Redis for 1, 3 and 8 nodes
   perf/run bus storm [--connections N]
-      a crowd that comes back and recovers, and its requests to Redis
+      many clients that return and recover, and their requests to Redis
 
-Prints one JSON object on standard output, so `perf/run keep NAME -- perf/run bus ...` keeps it.
-Processor time is that of Redis (INFO) and of the nodes' bridge threads (/metrics) between the
-beginning and the end of the load, divided by the publications that were appended meanwhile.
+Prints one JSON object on standard output, so `perf/run keep NAME -- perf/run bus ...` stores it.
+CPU time is that of Redis (INFO) and of the nodes' bridge threads (/metrics) from the start to the
+end of the load, divided by the publications that were appended meanwhile.
 """
 
 import argparse
@@ -39,7 +39,7 @@ PATH = "/connection/websocket"
 
 
 class Redis:
-    """A server of its own, without persistence."""
+    """A separate server without persistence."""
 
     def __init__(self):
         self.directory = tempfile.mkdtemp()
@@ -90,7 +90,7 @@ class Redis:
 
 
 class Node:
-    """A Corecast with one shard."""
+    """A Corecast process with one shard."""
 
     def __init__(self, redis=True):
         self.clients = f"127.0.0.1:{ports.free_port()}"
@@ -136,7 +136,7 @@ def result(run):
 
 
 def load(subscribers, publisher, rate, seconds, channels=32, name="load"):
-    """Publications to `publisher`, read by subscribers of another node."""
+    """Starts publications to `publisher`, with subscribers on another node."""
     return bench("channels", "--profile", "corecast", "--channels", channels, "--connections",
                  channels, "--channel", name, "--rate", rate, "--publish", "frame", "--publishers",
                  4, "--bytes", 128, "--seconds", seconds,
@@ -145,7 +145,7 @@ def load(subscribers, publisher, rate, seconds, channels=32, name="load"):
 
 
 class Meter:
-    """What Redis and the bridges use from its making on, for each publication."""
+    """Usage of Redis and the bridges since this was created, for each publication."""
 
     def __init__(self, redis, nodes):
         self.redis, self.nodes = redis, nodes

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Corecast against other servers, loaded in turn by one generator (`corecast-bench compare`): all
-# stay up on one processor, the generator has another, and each pair of windows gives one ratio.
+# Compares Corecast with other servers, loaded in turn by one generator (`corecast-bench compare`).
+# All servers stay up on one processor, and the generator has another one. Each pair of windows
+# gives one ratio.
 #
 #   perf/run compare PEER[,PEER...] LOAD [--shards N] [--driver NAME] [--profile NAME] [flag...]
 #
-# A peer is `limit` (perf/limit, with as many threads as there are shards), `limit-send` (the same
-# with a loop of `send`), or a name of bench/peers/run. LOAD and the other flags are those of
-# `corecast-bench compare`: saturate, fanout, channels or connect, --connections, --bytes, --pairs,
-# --publish, --assert, --json and so on. The generator never sleeps and resets its connections at
-# the end.
+# A peer is `limit` (perf/limit, with one thread per shard), `limit-send` (the same with a loop of
+# `send`), or a name of bench/peers/run. LOAD and the other flags are those of `corecast-bench
+# compare`: saturate, fanout, channels or connect, --connections, --bytes, --pairs, --publish,
+# --assert, --json and so on. The generator never sleeps, and resets its connections at the end.
 #
 #   perf/run compare limit,bun saturate --connections 10000 --bytes 128 --assert limit:cpu=1.05
 

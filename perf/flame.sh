@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Draws the samples of perf/run record as a flame graph: an SVG for a browser, in which the width of
-# a function is its share of the time, and its callees stand above it.
+# Draws the samples of perf/run record as a flame graph. This is an SVG for a browser in which the
+# width of a function is its share of the time, and its callees are above it.
 #
 #   perf/run flame [--data perf.data] [--out flame.svg] [--title TEXT]
 #
-# inferno draws it; it is built on the first run, in tests/.cache, which may be deleted at any time.
+# It is drawn by inferno, which is built by the first run in tests/.cache. That directory may be
+# deleted at any time.
 
 set -euo pipefail
 
@@ -35,7 +36,7 @@ command -v perf >/dev/null || fail "perf is missing: apt-get install linux-perf 
 package of that name for your kernel"
 [[ -f $DATA ]] || fail "there are no samples in ${DATA#"$START"/}: perf/run record makes them"
 
-# One directory for each version: the programs do not say which they are.
+# One directory for each version, because the programs do not print their version.
 INFERNO=$PWD/tests/.cache/inferno-$INFERNO_VERSION
 if [[ ! -x $INFERNO/bin/inferno-flamegraph ]]; then
   echo "building inferno $INFERNO_VERSION" >&2
@@ -44,7 +45,7 @@ fi
 
 STACKS=$(mktemp)
 trap 'rm -f "$STACKS"' EXIT
-# Inlined functions are left out: looking each up takes minutes.
+# Skip inlined functions, because finding each of them takes minutes.
 perf script --no-inline --input "$DATA" 2>/dev/null \
   | "$INFERNO/bin/inferno-collapse-perf" >"$STACKS"
 [[ -s $STACKS ]] || fail "${DATA#"$START"/} has no stacks"

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Counts the user instructions of the server's paths, and keeps them from growing.
+"""Counts the user instructions of the server's paths, and prevents them from growing.
 
-  perf/run instructions            counts, and shows each item beside the accepted count
-  perf/run instructions --check    the same; the exit code is 1 if an item takes over 3 % more
+  perf/run instructions            counts, and shows each item with its accepted count
+  perf/run instructions --check    the same; exits with 1 if an item needs over 3 % more
   perf/run instructions --accept   the same, and accepts all counts: perf/instructions.json
 
-`corecast-paths` (perf/paths) carries out each item many times, without a kernel, under valgrind's
-callgrind, which counts every instruction and simulates the caches below. Nothing depends on how
-busy the machine is. It takes about 20 s after a release build.
+`corecast-paths` (perf/paths) runs each item many times, without a kernel, under valgrind's
+callgrind. It counts every instruction and simulates the caches below, so other load on the machine
+does not matter. It takes about 20 s after a release build.
 
-Counts depend on the compiler, on valgrind, on the C library and on the processor's extensions
-(memcpy and UTF-8 checks choose by them). Where these differ from those of the accepted counts,
---check shows the differences and does not fail.
+Counts depend on the compiler, valgrind, the C library and the processor's extensions, by which
+memcpy and UTF-8 checks are selected. If these differ from those of the accepted counts, --check
+shows the differences and does not fail.
 """
 
 import argparse
@@ -29,18 +29,17 @@ from itertools import zip_longest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ACCEPTED = ROOT / "perf" / "instructions.json"
 
-# How much a count may differ from the accepted one.
+# # Maximum difference of a count from the accepted one.
 TOLERANCE = 0.03
 
-# A core's own caches, the same on every machine: 32 KiB before it asks further, 1 MiB before it
-# asks others.
+# # A core's own caches, the same on every machine: 32 KiB for the first level, 1 MiB for the last.
 CACHES = ["--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576,16,64"]
 
-# The function whose callees are the items.
+# # The function that calls the items.
 CALLER = "corecast_paths::counted"
 CALLEE = re.compile(r"corecast_paths::item::(\w+)$")
 
-# Longest run under valgrind, in seconds.
+# # Maximum duration of a run under valgrind, in seconds.
 SECONDS_MAX = 300
 
 
@@ -50,7 +49,7 @@ def fail(text, code=2):
 
 
 def environment():
-    """What counts depend on beside the code."""
+    """Returns everything besides the code that counts depend on."""
     flags = pathlib.Path("/proc/cpuinfo").read_text()
     extensions = [name for name in ("avx2", "avx512f") if re.search(rf"\b{name}\b", flags)]
     return {
@@ -67,7 +66,7 @@ def output(*command):
 
 
 def count():
-    """Runs all items; the profile, and how often each was carried out."""
+    """Runs all items. Returns the profile, and the number of operations of each item."""
     build = ["cargo", "build", "--locked", "--release", "--quiet", "--workspace"]
     subprocess.run(build, cwd=ROOT, check=True)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target"))
@@ -86,8 +85,9 @@ def count():
 
 
 def costs_of(profile, operations):
-    """For each item the events of one operation, from callgrind's format: `fn=` names a function,
-    `cfn=` one that it calls, and the line after `calls=` has the events of those calls."""
+    """Returns the events of one operation of each item, from callgrind's format. `fn=` names a
+    function, `cfn=` a function it calls, and the line after `calls=` has the events of these
+    calls."""
     names, found, events = {}, {}, []
     caller = callee = None
     called = False
@@ -111,7 +111,7 @@ def costs_of(profile, operations):
             called = False
             item = CALLEE.search(callee)
             if caller.endswith(CALLER) and item:
-                # Zeros at the end are left out.
+                # # Callgrind leaves out zeros at the end.
                 counts = zip_longest(events, map(int, line.split()[1:]), fillvalue=0)
                 found[item[1]] = costs_of_one(dict(counts), operations[item[1]])
     missing = operations.keys() - found.keys()
@@ -139,7 +139,7 @@ def show(costs, accepted):
 
 
 def judge(costs, accepted):
-    """What rose or is not in the file, and what fell or is gone."""
+    """Returns items that rose or are not in the file, and items that fell or are gone."""
     worse, better = [], []
     for name, cost in costs.items():
         if name not in accepted:
@@ -158,7 +158,7 @@ def judge(costs, accepted):
 
 
 def write(costs, here):
-    # One item a line, so that a change shows which.
+    # # One item per line, so that a diff shows the changed ones.
     items = [f"    {json.dumps(name)}: {json.dumps(cost)}" for name, cost in costs.items()]
     lines = ["{", f'  "environment": {json.dumps(here)},', '  "items": {', ",\n".join(items), "  }"]
     ACCEPTED.write_text("\n".join([*lines, "}", ""]))

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Keeps a result, with all that is needed to judge it and to get it again.
+"""Stores a result with everything that is needed to judge and to repeat it.
 
   perf/run keep NAME [--] COMMAND...
 
-COMMAND is run from the top of the repository and prints one JSON object on standard output; what it
-says on standard error is shown. perf/results/NAME.json then has the object with the date, the
-machine, the kernel, the commit and the command. Kept results are of everyone's interest, so the
-command must not name places that only this machine has: paths are given from the top of the
-repository. The exit code is the command's, and nothing is kept if that is not 0.
+COMMAND runs in the root of the repository and prints one JSON object on standard output. Its
+standard error is shown. perf/results/NAME.json then contains the object with the date, the machine,
+the kernel, the commit and the command. Stored results are for all readers, so the command must not
+contain paths that only exist on this machine; use paths from the root of the repository. The exit
+code is that of the command. If it is not 0, nothing is stored.
 """
 
 import datetime
@@ -22,11 +22,12 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "perf" / "results"
 
-# What a result may be called: it is a file's name, on every system.
+# # Valid names of results, which are file names on all systems.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
-# A path from the root of the file system or from somebody's home. What follows `://` is an address,
-# and a lone `/name` may be a part of one: only below these directories is it of the machine.
+# # A path from the root of the file system or from a home directory. Text after `://` is an
+# address, and a single `/name` may be part of one, so only these directories count as paths of the
+# machine.
 ROOT_DIRS = "bin|dev|etc|home|mnt|opt|proc|root|run|srv|sys|tmp|usr|var"
 MACHINE_PATH = re.compile(rf"(?<![\w.:/])(~|/({ROOT_DIRS})\b)|{re.escape(str(ROOT))}")
 
@@ -48,7 +49,7 @@ def machine():
         "cpu": model[1] if model else os.uname().machine,
         "cores": os.cpu_count(),
         "memory_bytes": int(memory[1]) * 1024,
-        # The processor says so itself, whatever runs the machine.
+        # # The processor reports this itself, for any hypervisor.
         "virtual": bool(re.search(r"^flags\s*:.*\bhypervisor\b", info, re.MULTILINE)),
     }
 
@@ -66,7 +67,7 @@ def check_portable(texts, what):
 
 
 def strings(value):
-    """Every text in a JSON value."""
+    """Yields every string in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -107,7 +108,7 @@ def main():
     if not NAME.fullmatch(name):
         fail(f"{name!r} can't be a result's name: at most 64 of a-z, 0-9, '.', '_' and '-'")
     check_portable(command, "the command")
-    # Before the command runs: it may take long, and the tree may change meanwhile.
+    # # Before the command runs, because it may take long, and the tree may change meanwhile.
     kept = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),

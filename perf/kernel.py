@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""What the kernel is asked for: system calls of a handshake, of an idle connection and of a
-delivery, and the kernel's memory of a connection. Prints one JSON object.
+"""Requests to the kernel: system calls of a handshake, of an idle connection and of a delivery, and
+the kernel memory of a connection. Prints one JSON object.
 
   perf/run kernel [--driver io_uring] [--connections 10000] [--profile corecast]
                   [--outstanding 1]
 
-A server with one shard, the load generator, and strace on the shard's thread. Memory is the growth
-of the kernel's slabs (/proc/slabinfo, which takes root) for both ends of a connection, which are
-both on this machine; whatever else the machine opens meanwhile is in it. These figures depend
-little on how busy the machine is: only calls that serve whoever is there (io_uring_enter and
-epoll_wait during handshakes) are fewer where more come at once.
+Uses a server with one shard, the load generator, and strace on the shard's thread. Memory is the
+growth of the kernel's slabs (/proc/slabinfo, which requires root) for both ends of a connection,
+because both are on this machine. Objects of other processes that are created meanwhile count, too.
+Other load on the machine hardly affects these figures. Only calls that serve many connections at
+once (io_uring_enter and epoll_wait during handshakes) are fewer if more connections arrive
+together.
 """
 
 import argparse
@@ -33,19 +34,19 @@ import ports  # noqa: E402
 
 CLIENTS, API = ("127.0.0.1", ports.free_port()), ("127.0.0.1", ports.free_port())
 
-# One for each socket, in slabs that file systems fill and empty as well.
+# # There is one of these for each socket. File systems use the same slabs.
 SHARED_SLABS = ("dentry", "lsm_inode_cache")
-# Where clients of each of the generator's profiles connect.
+# # URL paths for the generator's profiles.
 PATHS = {"corecast": "/connection/websocket", "plain": "/ws?channels={channel}"}
-# Publications that are counted, and the pause before them and after, in seconds.
+# # Number of counted publications, and the pause before and after them in seconds.
 PUBLICATIONS, PAUSE = 32, 5
-# Seconds in which idle connections are watched: two intervals between pings.
+# # Seconds for which idle connections are measured: two ping intervals.
 IDLE_SECONDS = 50
-# Longest time for everybody to connect, for the server to start, and between two looks, in seconds.
+# # Timeouts for connecting and for the start of the server, and the polling interval, in seconds.
 RAMP_MAX, START_MAX, LOOK = 120, 10, 0.1
-# Time for the kernel to free what is freed later, in seconds.
+# # Time for the kernel to free objects that it frees late, in seconds.
 SETTLE = 3
-# What the kernel makes of a connection: sockets, what makes them files, and what watches them.
+# # Kernel objects of a connection: sockets, their files, and their polls.
 SLABS = ("TCP", "TCPv6", "sock_inode_cache", "dentry", "filp", "lsm_inode_cache", "lsm_file_cache",
          "io_kiocb", "eventpoll_epi", "ep_head")
 
@@ -70,9 +71,9 @@ def listens(address):
 
 @contextlib.contextmanager
 def server(options):
-    """A server with one shard; its process and the number of the shard's thread."""
+    """Starts a server with one shard. Yields the id of the shard's thread."""
     for address in (CLIENTS, API):
-        # The kernel takes a ring apart after its process has ended, and the listener with it.
+        # # The kernel tears down a ring after its process has ended, and the listener with it.
         eventually(f"nothing else listens on {address}", START_MAX, lambda: not listens(address))
     listen = ["--listen", "{}:{}".format(*CLIENTS), "--api-listen", "{}:{}".format(*API)]
     command = [options.bin / "corecast", "serve", "--dev", "--shards", "1"]
@@ -96,7 +97,7 @@ def bench(options, scenario, *flags):
 
 @contextlib.contextmanager
 def traced(thread, counts):
-    """Counts the thread's system calls, by name, in `counts`."""
+    """Counts the thread's system calls by name in `counts`."""
     with tempfile.NamedTemporaryFile("r") as table:
         command = ["strace", "-c", "-U", "calls,name", "-p", thread, "-o", table.name]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as strace:
@@ -123,7 +124,7 @@ def await_subscribers(count):
 
 
 def slabs():
-    """Objects in use and bytes of one, by the name of their slab."""
+    """Returns the objects in use and the size of one, by the name of the slab."""
     try:
         rows = pathlib.Path("/proc/slabinfo").read_text().splitlines()[2:]
     except PermissionError:
@@ -133,13 +134,13 @@ def slabs():
 
 
 def share(counts, operations):
-    """Calls of one operation; what is rarer than one in a hundred thousand is left out."""
+    """Returns the calls of one operation, without those below one in a hundred thousand."""
     shares = {name: round(count / operations, 5) for name, count in counts.items()}
     return dict(sorted(((n, s) for n, s in shares.items() if s > 0), key=lambda pair: -pair[1]))
 
 
 def measure_connections(options):
-    """Calls of handshakes and of idle connections, and the kernel's memory for them."""
+    """Measures calls of handshakes and idle connections, and the kernel memory of connections."""
     handshakes, idle = {}, {}
     with server(options) as thread:
         time.sleep(SETTLE)
@@ -172,7 +173,7 @@ def measure_connections(options):
 
 
 def measure_deliveries(options):
-    """Calls of deliveries, counted from after the last subscription to the last delivery."""
+    """Measures calls of deliveries, from the last subscription to the last delivery."""
     counts, total = {}, options.connections * PUBLICATIONS
     with server(options) as thread:
         flags = ["--messages", str(PUBLICATIONS), "--outstanding", str(options.outstanding)]

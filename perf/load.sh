@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# One scenario of the generator against a Corecast that is started for it.
+# Runs one scenario of the load generator against a new Corecast.
 #
 #   perf/run load [--shards N] [--driver NAME] [--profile corecast|plain] [--server-cpus LIST]
 #             [--channels N] SCENARIO [flag...]
 #
-# With --channels every connection has so many, instead of one; all have the same ones, and plain
-# WebSocket, whose URL names them. Publications go to the first one.
+# With --channels every connection has this number of channels instead of one. All connections have
+# the same ones. This requires plain WebSocket, whose URL names them. Publications go to the first
+# one.
 #
-# SCENARIO and the flags after it are those of `corecast-bench`. Shards hold as many connections as
-# RLIMIT_NOFILE allows: under a limit of 20,000, 6 are for 100,000 and 54 for a million. Settings
-# of the server may be given in the environment (CORECAST_CLIENT_PING_INTERVAL=2m).
+# SCENARIO and the flags after it are those of `corecast-bench`. A shard holds as many connections
+# as RLIMIT_NOFILE allows. With a limit of 20,000, 6 shards hold 100,000 connections and 54 a
+# million. Settings of the server may be set in the environment (CORECAST_CLIENT_PING_INTERVAL=2m).
 #
 #   perf/run load --shards 6 idle --connections 50000 --publish-once
 

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Memory of an idle, subscribed connection: the growth of the server's RSS from N connections to
-# 2N, for Centrifugo's protocol and for plain WebSocket, with one channel, and with 16 and 128 that
-# all connections share; and that each of the 2N gets one publication exactly once.
+# Measures the memory of an idle, subscribed connection, as the growth of the server's RSS from N
+# connections to 2N: with Centrifugo's protocol and plain WebSocket, with one channel, and with 16
+# and 128 channels that all connections share. Each of the 2N connections must also get one
+# publication exactly once.
 #
 #   perf/run memory [--connections 50000] [--shards 6]
 #
-# The exit code is 1 if a connection with one channel costs more than 92 B, several channels of it
+# The exit code is 1 if a connection with one channel needs more than 92 B, several channels of it
 # more than 256 B and 64 B each, or everything together more than that, 4 MiB per shard and 12 MiB
-# for the program. What a burst of handshakes leaves behind makes a figure higher, never lower, so
-# one that is too high is measured again, twice at most.
-# A shard holds as many connections as RLIMIT_NOFILE allows: 6 shards are for 100,000 under a limit
-# of 20,000. With more channels there are fewer connections.
+# for the program. Memory left by a burst of handshakes increases a figure and never reduces it, so
+# a figure that is too high is measured again, at most twice. A shard holds as many connections as
+# RLIMIT_NOFILE allows: 6 shards hold 100,000 with a limit of 20,000. With more channels there are
+# fewer connections.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,11 +32,11 @@ PROGRAM_BYTES_MAX=$((12 * 1024 * 1024))
 REPORT=$(mktemp)
 trap 'rm -f "$REPORT"' EXIT
 
-# Value of number $1 in the report.
+# Prints the value of number $1 in the report.
 field() { sed -n "s/.*\"$1\":\([0-9.e+-]*\)[,}].*/\1/p" "$REPORT"; }
 
 FAILED=0
-# Says whether $1 (a number) is at most $2, and what $3 it is.
+# Checks that $1 (a number) is at most $2. $3 is its name.
 check() {
   local verdict=ok
   if [[ -z $1 ]]; then
@@ -47,7 +48,7 @@ check() {
   printf '  %-28s %14.1f B, at most %14.1f B: %s\n' "$3" "$1" "$2" "$verdict"
 }
 
-# Connections with $2 channels in the words of profile $1; N is $3.
+# Measures connections with $2 channels and profile $1. N is $3.
 measure() {
   local profile=$1 channels=$2 connections=$3 each all kernel
   echo "$profile, channels each: $channels; $connections, then $((2 * connections)) connections," \
@@ -70,7 +71,7 @@ measure() {
   printf '  %-28s %14.1f B\n' "kernel, each connection" "${kernel:-0}"
 }
 
-# The same, again where the figure is too high.
+# Does the same, and repeats it if a figure is too high.
 hold() {
   local before=$FAILED
   for _ in 1 2 3; do

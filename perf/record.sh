@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Where one shard's time goes: samples of its thread's stacks, the kernel's part of them included.
+# Samples the stacks of one shard's thread, including those in the kernel.
 #
 #   perf/run record [--seconds 10] [--connections 10000] [--outstanding 1] [--bytes 64]
 #               [--profile corecast] [--driver io_uring] [--out perf.data]
 #   perf/run record --pid PID [--thread shard-0] [--seconds 10] [--out perf.data]
 #
-# Without --pid it starts a server with one shard on processor 0 and loads it from processor 1: one
-# channel, a closed loop of publications. With --pid it samples a thread of a server that runs,
-# under whatever load it has. It prints the functions that had the most samples; perf/run flame
-# draws them all. `perf report -i FILE` browses.
+# Without --pid it starts a server with one shard on processor 0, and loads it from processor 1 with
+# one channel and a closed loop of publications. With --pid it samples a thread of a running server
+# under its present load. It prints the functions with the most samples. perf/run flame draws all of
+# them, and `perf report -i FILE` browses them.
 #
-# The samples are of the clock (cpu-clock), which virtual machines have too; they fall on code that
-# runs with interrupts off only when it turns them on again. Kernel functions need root, or
-# kernel.perf_event_paranoid of 1 at most and kernel.kptr_restrict of 0.
+# Samples are taken by the clock (cpu-clock), which virtual machines have as well. Code that runs
+# with interrupts disabled is only sampled when it enables them again. Kernel functions require
+# root, or kernel.perf_event_paranoid of at most 1 and kernel.kptr_restrict of 0.
 
 set -euo pipefail
 
@@ -40,11 +40,11 @@ done
 [[ $OUT == /* ]] || OUT=$START/$OUT
 
 SERVER_CPU=0 GENERATOR_CPU=1
-# Samples a second: a prime, so that they keep step with no timer.
+# Samples per second. A prime number does not coincide with any timer.
 FREQUENCY=997
-# Bytes of the stack kept with a sample, to be unwound later: the build has no frame pointers.
+# Bytes of the stack in each sample, which is unwound later because the build has no frame pointers.
 STACK_BYTES=8192
-# Time for the generator to connect everybody, in seconds, and what it publishes beyond the samples.
+# Seconds for the generator to connect, and seconds of load beyond the samples.
 RAMP_MAX=60 LOAD_MORE=5
 
 fail() {
@@ -57,14 +57,14 @@ package of that name for your kernel"
 LOGS=$(mktemp -d)
 
 cleanup() {
-  # They may have ended by themselves.
+  # They may have ended already.
   kill "${SERVER_PID:-}" "${LOAD_PID:-}" "${PORTS_HELD_PID:-}" 2>/dev/null || true
   wait 2>/dev/null || true
   rm -rf "$LOGS"
 }
 trap cleanup EXIT
 
-# Starts a server and its load, and waits until publications flow.
+# Starts a server and its load, and waits until publications are delivered.
 start() {
   local bin=${CARGO_TARGET_DIR:-target}/release url_path
   case "$PROFILE" in
@@ -95,7 +95,7 @@ start() {
   fail "the load did not begin within $RAMP_MAX s"
 }
 
-# Waits up to 10 s until something listens on port $1.
+# Waits up to 10 s for a listener on port $1.
 await() {
   local _
   for _ in {1..100}; do
@@ -106,13 +106,13 @@ await() {
   fail "nothing listens on port $1"
 }
 
-# What the server has delivered so far.
+# Prints the server's number of deliveries so far.
 deliveries() {
   curl -s --max-time 5 "http://$API/metrics" \
     | awk '/^corecast_deliveries_total/ {sum += $NF} END {printf "%d\n", sum}'
 }
 
-# The number of thread $2 of process $1.
+# Prints the id of thread $2 of process $1.
 thread_of() {
   local task
   for task in "/proc/$1/task/"*; do

@@ -1,6 +1,6 @@
-# Sourced by the scripts here that start servers: they are ended with the script, each has a log,
-# and none shares its port with another by accident, nor with an outgoing connection: PORTS are 12
-# that are held for them. Expects PIDS=() and NAME, the script's.
+# Sourced by the scripts here that start servers. The servers end with the script, and each has a
+# log. PORTS has 12 reserved ports, so that no server shares its port by accident with another one
+# or with an outgoing connection. Expects PIDS=() and the script's NAME.
 
 LOGS=$(mktemp -d)
 trap servers_end EXIT
@@ -9,16 +9,16 @@ coproc PORTS_HELD { exec python3 tests/e2e/harness/ports.py 12; }
 read -r -a PORTS <&"${PORTS_HELD[0]}"
 
 servers_end() {
-  # One may have ended by itself; its log has been shown where that matters.
+  # One may have ended already. Its log has been shown if that matters.
   kill "${PIDS[@]}" "$PORTS_HELD_PID" 2>/dev/null || true
   wait 2>/dev/null || true
   rm -rf "$LOGS"
 }
 
-# Whether something listens on address $1.
+# Whether there is a listener on address $1.
 listens() { (exec 3<>"/dev/tcp/${1%:*}/${1#*:}") 2>/dev/null; }
 
-# Waits up to 60 s until something listens on address $1; shows log $2 if nothing does.
+# Waits up to 60 s for a listener on address $1. Shows log $2 if there is none.
 await() {
   local _
   for _ in {1..600}; do
@@ -30,8 +30,8 @@ await() {
   return 1
 }
 
-# Starts the command behind address $1 with its output in a log. The kernel would share connections
-# out if something listened there already.
+# Starts the command after address $1 with its output in a log. It fails if the address already has
+# a listener, because the kernel would distribute connections among both.
 start() {
   local address=$1 log
   log=$LOGS/${address#*:}.log
@@ -45,7 +45,7 @@ start() {
   await "$address" "$log"
 }
 
-# Where clients of Corecast's profile $1 connect: the path of the url.
+# Prints the URL path for clients with Corecast's profile $1.
 path_of() {
   case "$1" in
     corecast) echo /connection/websocket ;;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What more shards cost: Corecast with 1, 2 and 8 of them, all on one processor, loaded in turn
-# with the same load. On one processor they can't be faster: what is seen is what dividing a
-# channel's subscribers between threads costs. With --cpus they share those processors instead.
+# Measures the cost of more shards: Corecast with 1, 2 and 8 of them, on one processor, loaded in
+# turn with the same load. On one processor more shards can't be faster, so the difference is the
+# cost of dividing a channel's subscribers among threads. With --cpus they share these processors
+# instead.
 #
 #   perf/run shards [--cpus LIST] [flag...]
 #

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes the table of figures in docs/performance.md from the kept results in perf/results.
+"""Writes the table of figures in docs/performance.md from the stored results in perf/results.
 
-  perf/run table           puts the table between the marks in docs/performance.md
-  perf/run table --check   fails if it is not what is there
+  perf/run table           writes the table between the marks in docs/performance.md
+  perf/run table --check   fails if the table there is different
 
-Each row names its result, and each result has the command, the machine and the commit that it is
-from. Ratios are medians over pairs of windows with their 90 % intervals; below 1 Corecast needs
-less, except for deliveries a second.
+Each row names its result, and each result has its command, machine and commit. Ratios are medians
+over pairs of windows with 90 % intervals. Below 1 Corecast needs less, except for deliveries per
+second.
 """
 
 import json
