@@ -49,7 +49,7 @@ def fail(text, code=2):
 
 
 def environment():
-    """Returns everything besides the code that counts depend on."""
+    """Returns everything besides the code that affects the counts."""
     flags = pathlib.Path("/proc/cpuinfo").read_text()
     extensions = [name for name in ("avx2", "avx512f") if re.search(rf"\b{name}\b", flags)]
     return {

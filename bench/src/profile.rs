@@ -1,6 +1,6 @@
 //! Profiles: files that describe how to speak to a kind of server. They contain its address, the
-//! messages after the upgrade, the answer to pings, and the ways to publish. No other module knows
-//! any server.
+//! messages after the upgrade, the answer to pings, and the ways to publish. No other module has
+//! details of a server.
 
 use crate::error::Error;
 use serde::Deserialize;

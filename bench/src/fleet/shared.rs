@@ -33,7 +33,7 @@ pub(crate) struct Cut {
     pub(crate) deliveries: Latencies,
     /// Times from connecting to the subscription.
     pub(crate) handshakes: Latencies,
-    /// The longest time in which a worker did not poll for events: its clock was at most this late.
+    /// The longest time between two polls of a worker, by which its clock may have been late.
     pub(crate) longest_turn_ns: u64,
 }
 

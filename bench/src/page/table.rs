@@ -18,7 +18,7 @@ impl Table {
         let classes: Vec<_> =
             columns.map(|column| self.is_numeric(column).then_some("number")).collect();
         html! {
-            // A table that is wider than a phone scrolls, also with the keyboard.
+            // A table that is wider than a phone scrolls, with the keyboard as well.
             div.table tabindex="0" role="region" aria-label=(title) {
                 table {
                     thead {

@@ -14,7 +14,7 @@ use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
 
-/// Above this lag of the publisher a warning is printed, because the rate was not as requested.
+/// If the publisher lags by more than this, a warning is printed, because the rate is wrong.
 const LAG_MAX_US: f64 = 5_000.0;
 
 /// The parameters of a window.

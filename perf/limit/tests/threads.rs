@@ -1,5 +1,5 @@
-//! Several threads serve one port. Clients that connect at the same time are all accepted by one of
-//! them, and get every publication.
+//! Several threads serve one port. Clients that connect at the same time are each accepted by one
+//! of them, and get every publication.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a panic is how a check fails")]
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -9,7 +9,7 @@ mod sockets;
 use node::{Node, Protocol};
 use pure::Inputs;
 
-/// The server's allocator, so that allocations cost what they cost there.
+/// The server's allocator, so that allocations cost the same as there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-"""Two sites with a link between them that the kernel can cut, block in one direction or slow."""
+"""Two sites with a link between them that the kernel can cut, block or slow down."""
 
 import contextlib
 import ctypes
