@@ -1,4 +1,4 @@
-"""Limits of waiting data: for one client, for all clients together, and in time."""
+"""Limits of data that waits for clients: its size per client and in total, and its age."""
 
 import contextlib
 import json

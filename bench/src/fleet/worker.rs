@@ -60,7 +60,7 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) epoll: Epoll,
     pub(super) slots: Vec<Slot>,
-    /// Number of slots from the first one that have a connection, or had one that failed.
+    /// Number of slots in use. Each has a connection, or had one that failed.
     pub(super) begun: usize,
     pub(super) partial: HashMap<usize, Vec<u8>>,
     /// Last offset of each slot, and epoch of each channel. Empty unless the server supports

@@ -36,7 +36,7 @@ const PROBES: u32 = 3;
 /// take minutes.
 const SLICED_BYTES_MAX: usize = 64;
 
-/// The treatment of bytes.
+/// How a link treats bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Passage {
     /// Bytes pass.

@@ -8,7 +8,7 @@ SOURCE = pathlib.Path(__file__).with_name("clock.c")
 
 
 class Clock:
-    """`prefix` begins a command whose wall clock is wrong by the last value of `jump`."""
+    """A command that begins with `prefix` gets a clock that is wrong by the last `jump`."""
 
     def __init__(self, path, seconds=0):
         self.offset, library = path / "clock", path / "clock.so"
