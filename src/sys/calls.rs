@@ -1,4 +1,4 @@
-//! Eventfds and timerfds, and the turning of return codes into results.
+//! Eventfds, timerfds, clocks and random bytes, and the conversion of return codes into results.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -16,32 +16,33 @@ use crate::ids::Moment;
 pub struct SysError {
     /// The call's name.
     pub call: &'static str,
-    /// What the kernel said.
+    /// The error of the kernel.
     pub source: io::Error,
 }
 
-/// Turns a system call's -1 into the error that it left.
+/// Converts the -1 of a failed system call into the error in `errno`.
 pub(super) fn check(call: &'static str, result: i32) -> Result<i32, SysError> {
     if result < 0 { Err(SysError { call, source: io::Error::last_os_error() }) } else { Ok(result) }
 }
 
-/// The time, on the monotonic clock, counted from the first call in this process.
+/// Returns the time on the monotonic clock, since the first call in this process.
 pub fn now() -> Moment {
     static START: OnceLock<Instant> = OnceLock::new();
     Moment::from_nanos(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
 }
 
-/// The wall clock: milliseconds since 1970.
+/// Returns the wall-clock time in milliseconds since 1970.
 pub fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Random bytes of the kernel's, for secrets.
+/// Returns random bytes from the kernel, good enough for secrets.
 ///
 /// # Errors
-/// The kernel's, if it has no such call.
+/// The error of the kernel, if it does not have this call.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N], SysError> {
+    // getrandom(2): reads of up to 256 bytes are never interrupted and never short.
     const { assert!(N <= 256, "so many come whole") };
     let mut bytes = [0; N];
     // SAFETY: the buffer is valid for N bytes, and getrandom writes no more.
@@ -51,13 +52,13 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N], SysError> {
     Ok(bytes)
 }
 
-/// A counter that wakes whoever watches it. Named by number, because every thread has it under the
-/// same number in a descriptor table of its own.
+/// A counter that wakes the thread that watches it. It is identified by its number, because each
+/// thread has it under the same number in its own descriptor table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventFd(RawFd);
 
 impl EventFd {
-    /// Makes an eventfd that lives as long as the process.
+    /// Creates an eventfd that lives as long as the process.
     ///
     /// # Errors
     /// The kernel's, when descriptors or memory are short.
@@ -70,7 +71,8 @@ impl EventFd {
         self.0
     }
 
-    /// Wakes the watcher. A full counter has woken it already, so no error is of consequence.
+    /// Wakes the watcher. Errors are ignored: the write can only fail if the counter is full, and
+    /// then the watcher has already been woken.
     pub fn signal(self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: the buffer is valid for 8 bytes. The number is an eventfd in every table of this
@@ -79,18 +81,18 @@ impl EventFd {
         debug_assert!(written == 8 || written == -1, "an eventfd takes 8 bytes or none");
     }
 
-    /// A handle by which tokio awaits wakes, for a thread that has a tokio runtime.
+    /// Returns a handle with which a thread with a tokio runtime awaits wakes.
     ///
     /// # Errors
     /// The kernel's, when memory is short.
     pub fn watched(self) -> io::Result<AsyncFd<EventFd>> {
-        // SAFETY: the descriptor is open for as long as the process lives, so it is while the
-        // handle does.
+        // SAFETY: the descriptor stays open as long as the process lives, and so longer than the
+        // handle.
         let watched = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
         watched.map_err(io::Error::from)
     }
 
-    /// Takes all wakes that there were, so that the next one is seen.
+    /// Resets the counter, so that the next wake is seen.
     pub fn clear(self) {
         let mut count = [0u8; 8];
         // SAFETY: the buffer is valid for 8 bytes, and the descriptor does not block.
@@ -107,11 +109,11 @@ fn eventfd(count: libc::c_uint) -> Result<OwnedFd, SysError> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// A handle that is always readable, for monoio: its ring has no other that is. It is never read
-/// or written.
+/// Returns a handle that is always readable. A shard's turn loop waits for it to let monoio's ring
+/// run. It is an eventfd wrapped as a TCP stream, and is never read or written.
 ///
 /// # Errors
-/// The kernel's, or the runtime's.
+/// The error of the kernel or of the runtime.
 pub fn always_readable() -> Result<monoio::net::TcpStream, SysError> {
     let stream = std::net::TcpStream::from(eventfd(1)?);
     monoio::net::TcpStream::from_std(stream).map_err(|source| SysError { call: "watch", source })
@@ -122,7 +124,7 @@ pub fn always_readable() -> Result<monoio::net::TcpStream, SysError> {
 pub struct TimerFd(OwnedFd);
 
 impl TimerFd {
-    /// Makes a timer that fires every `interval`.
+    /// Creates a timer that fires every `interval`.
     ///
     /// # Errors
     /// The kernel's, when descriptors or memory are short.
@@ -145,12 +147,12 @@ impl TimerFd {
         Ok(TimerFd(fd))
     }
 
-    /// The descriptor's number in this thread's table.
+    /// Returns the descriptor's number in this thread's table.
     pub fn number(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 
-    /// Takes all ticks that there were.
+    /// Resets the timer's counter, so that the next tick is seen.
     pub fn clear(&self) {
         let mut count = [0u8; 8];
         // SAFETY: the buffer is valid for 8 bytes, and the descriptor does not block.

@@ -1,4 +1,4 @@
-//! What a shard's thread asks of its kernel beside sockets: sleep, ticks and listeners.
+//! What a shard's thread needs from the kernel besides client sockets: sleep, wakes and listeners.
 
 use std::os::fd::OwnedFd;
 
@@ -7,23 +7,23 @@ use crate::kernel::{Socket, Sockets};
 
 /// A ring or an epoll, owned by one shard's thread.
 pub trait Driver: Sockets {
-    /// What users call it.
+    /// Returns the name that users know.
     fn name(&self) -> &'static str;
 
-    /// Takes over a client's socket, and names it. Only such sockets may be watched, read and so
-    /// on; it is closed by [`Sockets::close`], or with the driver.
+    /// Takes ownership of a client's socket, and returns its name. All other methods accept only
+    /// such sockets. The socket is closed by [`Sockets::close`], or when the driver is dropped.
     fn adopt(&mut self, socket: OwnedFd) -> Socket;
 
-    /// Watches a listener.
+    /// Begins to watch a listener.
     fn watch_listener(&mut self, listener: &Listener);
 
-    /// Watches a listener no longer. It may then be closed.
+    /// Stops watching a listener, which may then be closed.
     fn forget_listener(&mut self, listener: &Listener);
 
-    /// Whether a listener may have clients in its queue since the last call.
+    /// Whether clients may have arrived at a listener since the last call.
     fn take_incoming(&mut self) -> bool;
 
-    /// Sleeps until there is news, a tick or another thread's wake. Returns at once if one of them
-    /// came since the last look; a wake that was taken by that look is over.
+    /// Sleeps until there is an event, a tick or a wake from another thread. Returns at once if one
+    /// of them came since the last [`Sockets::poll`]. A wake before that poll no longer counts.
     fn wait(&mut self);
 }

@@ -1,4 +1,4 @@
-//! The same sockets over an epoll of the shard's own, for hosts that refuse io_uring.
+//! The driver for hosts that refuse io_uring: each shard has its own epoll.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -10,19 +10,20 @@ use crate::ids::{Moment, Tick};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::EPOLL_EVENTS_MAX;
 
-/// For as long as it takes: the tick ends every wait.
+/// No timeout for `epoll_wait`. The timer ends each wait after a tenth of a second anyway.
 const FOREVER: i32 = -1;
 
-/// What stands in an event's data for the timer and the wake; no key has these bits.
+/// The data of events of the timer, the wake and the listeners. A key has only 56 bits, so no key
+/// equals one of these.
 const DATA_TIMER: u64 = u64::MAX;
 const DATA_WAKE: u64 = u64::MAX - 1;
 const DATA_LISTENER: u64 = u64::MAX - 2;
 
-/// Edge-triggered, armed once for the life of a socket.
+/// The events of a socket: edge-triggered, and registered once for its whole life.
 const WATCH: u32 =
     (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP) as u32 | libc::EPOLLET as u32;
 
-/// The epoll.
+/// A driver on top of epoll.
 pub struct Epoll {
     epoll: OwnedFd,
     timer: TimerFd,
@@ -34,7 +35,7 @@ pub struct Epoll {
 }
 
 impl Epoll {
-    /// Makes an epoll that also watches `wake`, and ticks every `Tick::NANOS`.
+    /// Creates an epoll that also watches `wake`, with a tick every [`Tick::PERIOD`].
     ///
     /// # Errors
     /// The kernel's, when descriptors or memory are short.
@@ -50,7 +51,7 @@ impl Epoll {
         let owned = OwnedSockets::default();
         let epoll = Epoll { epoll, timer, owned, events, news, ticked, incoming };
         let edge = libc::EPOLLIN as u32 | libc::EPOLLET as u32;
-        // Edge-triggered, each signal is an event of its own: the count behind it is never read.
+        // With edge triggering each signal is an event of its own, so the counter is never read.
         epoll.control(libc::EPOLL_CTL_ADD, wake.as_fd(), edge, DATA_WAKE)?;
         epoll.control(libc::EPOLL_CTL_ADD, epoll.timer.as_fd(), edge, DATA_TIMER)?;
         Ok(epoll)
@@ -64,8 +65,8 @@ impl Epoll {
         check("epoll_ctl", result).map(|_| ())
     }
 
-    /// Takes events until there are none. If there are none at first, it waits so long for them,
-    /// in milliseconds.
+    /// Takes events until there are none. If there are none at first, it waits for them for up to
+    /// `patience` milliseconds.
     fn reap(&mut self, mut patience: i32) {
         loop {
             let capacity = self.events.len() as i32;
@@ -78,7 +79,8 @@ impl Epoll {
             let Ok(count) = usize::try_from(count) else {
                 let error = io::Error::last_os_error();
                 let interrupted = error.kind() == io::ErrorKind::Interrupted;
-                // Nothing else passes: without its epoll a shard serves nobody.
+                // Other errors are permanent. A shard can't serve anybody without its epoll, so its
+                // panic ends the process.
                 assert!(interrupted, "epoll_wait: {error}");
                 return;
             };
@@ -127,7 +129,7 @@ impl Driver for Epoll {
         if let Err(error) = added {
             tracing::error!(%error, "could not add the listener to epoll");
         }
-        self.incoming = true; // Those who came before the watch.
+        self.incoming = true; // Clients may have arrived before the watch began.
     }
 
     fn forget_listener(&mut self, listener: &Listener) {
@@ -152,7 +154,7 @@ impl Sockets for Epoll {
         let fd = self.owned.get(socket);
         let added = self.control(libc::EPOLL_CTL_ADD, fd, WATCH, key.to_bits());
         if let Err(error) = added {
-            // Without a watch the connection can't be served: say that it has ended.
+            // A connection without a watch can't be served, so report that it has ended.
             tracing::warn!(%error, "could not add a socket to epoll");
             self.news.push(Ready {
                 key,
@@ -185,6 +187,7 @@ impl Sockets for Epoll {
         let fd = self.owned.get(socket);
         sockets::shutdown(fd, how);
         if let Err(error) = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
+            // A socket that could not be added was never in the epoll.
             && error.source.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "a socket was not in epoll");
@@ -224,7 +227,7 @@ impl std::fmt::Debug for Epoll {
 mod tests {
     use super::*;
 
-    /// Waits of both drivers end with a wake that came before them, once.
+    /// Checks that a wake before a wait ends that wait, and no later one.
     fn check_wait<D: Driver>(wake: EventFd, mut driver: D) {
         driver.poll(&mut Vec::new());
         driver.take_tick();

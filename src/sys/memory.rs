@@ -1,35 +1,36 @@
-//! Memory of the process: what it may be made of, how much there is, and when it is given back.
+//! The memory of the process: its size, its pages, and when it is returned to the kernel.
 
 use std::ffi::{c_int, c_long};
 
-// The program's allocator, linked for its options.
+// The allocator of the program. This makes the linker include it, for `mi_option_set`.
 use mimalloc as _;
 
 /// mimalloc's `mi_option_purge_delay`, in milliseconds.
 const PURGE_DELAY: c_int = 15;
 
-// SAFETY: declared as in mimalloc.h; both may be called at any time from any thread.
+// SAFETY: declared as in mimalloc.h. It may be called at any time from any thread.
 unsafe extern "C" {
     safe fn mi_option_set(option: c_int, value: c_long);
 }
 
-/// Has the allocator give pages back to the kernel as soon as nothing is on them. By itself it does
-/// so when much has been allocated later, if ever: what clients that did not read have cost would
-/// stay, beside what others cost then, and no bound on memory would hold.
+/// Makes the allocator return free pages to the kernel at once. By default it waits for later
+/// allocations, so the memory of earlier slow clients would remain in addition to that of later
+/// ones. Then no limit on memory would hold.
 pub fn return_freed_memory() {
     mi_option_set(PURGE_DELAY, 0);
 }
 
-/// Keeps the kernel from backing this process's memory with huge pages, which the allocator asks
-/// for: heaps of 2 MiB pages that are mostly empty cost more than all connections of a shard.
+/// Keeps the kernel from using huge pages for this process, although the allocator asks for them.
+/// Mostly empty heaps of 2 MiB pages would cost more memory than all connections of a shard.
 pub fn refuse_huge_pages() {
     let on: libc::c_ulong = 1;
     let unused: libc::c_ulong = 0;
-    // SAFETY: PR_SET_THP_DISABLE takes no pointers. Where it is refused, memory is merely larger.
+    // SAFETY: PR_SET_THP_DISABLE takes no pointers. If it is refused, the process only needs more
+    // memory.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) };
 }
 
-/// Bytes of this process that are in memory: 0 where /proc can't say.
+/// Returns the resident memory of this process in bytes, or 0 if /proc can't be read.
 pub fn resident_bytes() -> u64 {
     let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
     let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());

@@ -1,5 +1,5 @@
-//! System calls, behind safe functions. All of the program's `unsafe` is in this directory, one
-//! operation a block, each with its proof.
+//! System calls behind safe functions. This directory contains all `unsafe` code of the program.
+//! Each block has one operation and the reason why it is sound.
 #![allow(unsafe_code, reason = "system calls and rings have no safe form")]
 
 mod calls;

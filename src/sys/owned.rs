@@ -1,48 +1,48 @@
-//! The client sockets of one driver.
+//! The client sockets that a driver owns.
 
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use crate::collections::Bitmap;
 use crate::kernel::Socket;
 
-/// The sockets that a driver owns, by number. A [`Socket`] is a name that anybody can make, also
-/// the simulation; so before a driver touches one, it looks whether the descriptor is its own. A
-/// bit each, because a shard has up to a million.
+/// The sockets that a driver owns, by number. Any code can create a [`Socket`], so a driver checks
+/// that it owns the descriptor before it uses one. Each socket takes one bit, because a shard has
+/// up to a million.
 #[derive(Default)]
 pub(super) struct OwnedSockets(Bitmap);
 
 impl OwnedSockets {
-    /// Takes a socket over, until it is taken out again.
+    /// Takes ownership of a socket, until [`OwnedSockets::take`].
     pub(super) fn adopt(&mut self, socket: OwnedFd) -> Socket {
         let number = socket.into_raw_fd();
         self.0.insert(number as usize);
         Socket::new(number)
     }
 
-    /// Whether a socket is here.
+    /// Whether the set contains a socket.
     pub(super) fn contains(&self, socket: Socket) -> bool {
         usize::try_from(socket.number()).is_ok_and(|number| self.0.contains(number))
     }
 
-    /// The descriptor of a socket.
+    /// Returns the descriptor of a socket.
     ///
     /// # Panics
-    /// If it is not one of these: it would be somebody else's.
+    /// If the set does not contain the socket, because the descriptor could have another owner.
     pub(super) fn get(&self, socket: Socket) -> BorrowedFd<'_> {
         assert!(self.contains(socket), "{socket:?} is not this driver's");
-        // SAFETY: the descriptor was given to this set as owned. It is closed only when it is taken
-        // out, which needs the set to itself, so it is open while the borrow of the set lasts.
+        // SAFETY: this set owns the descriptor. Only `take` gives it up, and that needs a mutable
+        // borrow, so the descriptor stays open for the lifetime of the result.
         unsafe { BorrowedFd::borrow_raw(socket.number()) }
     }
 
-    /// Takes a socket out, to be closed.
+    /// Removes and returns a socket.
     ///
     /// # Panics
-    /// If it is not one of these.
+    /// If the set does not contain the socket.
     pub(super) fn take(&mut self, socket: Socket) -> OwnedFd {
         assert!(self.contains(socket), "{socket:?} is not this driver's");
         self.0.remove(socket.number() as usize);
-        // SAFETY: the descriptor was given to this set as owned, and nobody finds it there now.
+        // SAFETY: this set owned the descriptor, and has just forgotten it.
         unsafe { OwnedFd::from_raw_fd(socket.number()) }
     }
 }

@@ -1,6 +1,6 @@
-//! A shard's own io_uring, as a batching engine with one rule: every operation that carries a
-//! buffer is `MSG_DONTWAIT` and completes inside the call that submits it; only polls stay in
-//! flight. So no buffer outlives a call, which [`Batch`] sees to, and a sweep of 256 sends is one
+//! The driver with io_uring: each shard has its own ring. Every operation with a buffer is
+//! `MSG_DONTWAIT`, and completes within the call that submits it; only polls stay in flight. So the
+//! kernel never uses a buffer after that call ([`Batch`] waits for this), and 256 sends are one
 //! system call.
 
 use std::io;
@@ -18,7 +18,7 @@ use crate::limits::{
     RING_COMPLETIONS, RING_ENTRIES, RING_FAILURES_MAX, RING_PATIENCE, SWEEP_SENDS_MAX,
 };
 
-/// What a completion is about: the high byte of its `user_data`.
+/// The kind of a completion, in the high byte of its `user_data`.
 const KIND_SHIFT: u32 = 56;
 const KIND_POLL: u64 = 0;
 const KIND_SEND: u64 = 1;
@@ -27,18 +27,18 @@ const KIND_TIMER: u64 = 3;
 const KIND_LISTENER: u64 = 4;
 const KIND_WAKE: u64 = 5;
 
-/// One poll for the life of a socket: readable, writable, half-closed. With `POLLOUT` it speaks
-/// once when armed, and then only after a send found no room, so blocked sockets need no second
-/// poll (256 B of kernel memory each).
+/// The events of the one poll that a socket has for its whole life. `POLLOUT` is reported once when
+/// the poll is armed, and then only after a send found no room. So a blocked socket needs no second
+/// poll, which would cost 256 bytes of kernel memory.
 const WATCH: u32 = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
 
-/// The ring. It must be used by the thread that made it (SINGLE_ISSUER).
+/// A driver on top of io_uring. Only the thread that created it may use it (SINGLE_ISSUER).
 pub struct Ring {
     ring: IoUring,
     wake: EventFd,
     timer: TimerFd,
     owned: OwnedSockets,
-    /// News that came up while sends were awaited.
+    /// Events for the next poll. Some of them arrive while sends are awaited.
     news: Vec<Ready>,
     ticked: bool,
     incoming: bool,
@@ -46,11 +46,11 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Makes a ring whose sleep `wake` ends, and a tick every `Tick::NANOS`.
+    /// Creates a ring that also watches `wake`, with a tick every [`Tick::PERIOD`].
     ///
     /// # Errors
-    /// The kernel's: io_uring is refused (containers, `kernel.io_uring_disabled`), be it only when
-    /// it is to be entered, or too old (before 6.1 there is no DEFER_TASKRUN).
+    /// The error of the kernel: it refuses io_uring (containers, `kernel.io_uring_disabled`), or is
+    /// older than 6.1 and lacks DEFER_TASKRUN.
     pub fn new(wake: EventFd) -> Result<Ring, SysError> {
         let failed = |call| move |source| SysError { call, source };
         let ring = IoUring::builder()
@@ -67,6 +67,7 @@ impl Ring {
         let mut ring = Ring { ring, wake, timer, owned, news, ticked, incoming, failures };
         ring.arm_timer();
         ring.arm_wake();
+        // Some hosts allow io_uring_setup but refuse io_uring_enter, so try that here as well.
         ring.ring.submit().map_err(failed("io_uring_enter failed"))?;
         Ok(ring)
     }
@@ -75,8 +76,8 @@ impl Ring {
         self.arm(self.timer.number(), libc::POLLIN as u32, KIND_TIMER << KIND_SHIFT);
     }
 
-    /// Each signal is an event of its own, so the count behind it is never read: it would take
-    /// 2^64 signals to fill it.
+    /// Each signal is an event of its own, so the counter is never read. It would take 2^64 signals
+    /// to fill it.
     fn arm_wake(&mut self) {
         self.arm(self.wake.number(), libc::POLLIN as u32, KIND_WAKE << KIND_SHIFT);
     }
@@ -91,26 +92,27 @@ impl Ring {
         self.push(&entry.user_data(user_data));
     }
 
-    /// Ends a poll. POLL_REMOVE would fail with EALREADY while an event of the poll waits to be
-    /// handed out, which a shutdown just before makes certain; ASYNC_CANCEL ends it even then.
+    /// Ends a poll. POLL_REMOVE would fail with EALREADY if the poll has an event that has not been
+    /// delivered, and a shutdown just before causes such an event. ASYNC_CANCEL works even then.
     fn cancel(&mut self, poll: u64) {
         let entry = opcode::AsyncCancel::new(poll).build();
         self.push(&entry.user_data(KIND_CANCEL << KIND_SHIFT));
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: polls and cancellations carry no buffer, so nothing must outlive this call. Sends
-        // are pushed by a `Batch`, which outlives their completions.
+        // SAFETY: polls and cancellations have no buffer, so nothing must outlive this call. Sends
+        // are pushed by a `Batch`, which borrows their buffers until they have completed.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.enter(0);
         }
     }
 
-    /// Hands what is queued to the kernel, and runs what the kernel has deferred. A failure leaves
-    /// the queue as it was; the caller comes again, but not for ever.
+    /// Submits the queued entries, and runs the work that the kernel has deferred to this thread. A
+    /// failure leaves the queue as it was, and the caller tries again.
     ///
     /// # Panics
-    /// If it keeps failing: without its ring a shard serves nobody, and the panic ends the process.
+    /// If it keeps failing. A shard can't serve anybody without its ring, so the panic ends the
+    /// process.
     fn enter(&mut self, want: usize) {
         match self.ring.submitter().submit_and_wait(want) {
             Ok(_) => self.failures = Failures::default(),
@@ -118,10 +120,12 @@ impl Ring {
         }
     }
 
-    /// Takes completions until there are none: DEFER_TASKRUN hands out about 20 at a time.
+    /// Takes completions until there are none. With DEFER_TASKRUN one call yields only about 20.
     fn reap(&mut self) {
         loop {
             let submission = self.ring.submission();
+            // Each turn polls, so the system call is skipped if the kernel has nothing to do for
+            // this ring.
             let due = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
             drop(submission);
             if due {
@@ -133,7 +137,7 @@ impl Ring {
         }
     }
 
-    /// Sorts the completion queue into news and results of sends; answers how many there were.
+    /// Sorts the completions into events and results of sends. Returns the number of completions.
     fn reap_queue(&mut self, results: &mut [i32]) -> usize {
         let mut count = 0;
         let (mut rearm_timer, mut rearm_wake, mut rearm_listeners) = (false, false, Vec::new());
@@ -145,16 +149,19 @@ impl Ring {
                 KIND_POLL => self.news.push(ready(user_data, &entry)),
                 KIND_TIMER => {
                     self.ticked = true;
+                    // The kernel may end a multishot poll at any time; the missing MORE flag says
+                    // so.
                     rearm_timer |= !cqueue::more(entry.flags());
                 }
                 KIND_WAKE => rearm_wake |= !cqueue::more(entry.flags()),
                 KIND_LISTENER => {
                     self.incoming = true;
+                    // A cancelled poll has a negative result. It must not be armed again.
                     if !cqueue::more(entry.flags()) && entry.result() >= 0 {
                         rearm_listeners.push(user_data as u32 as RawFd);
                     }
                 }
-                _ => {} // A cancellation's own completion: the poll's says all.
+                _ => {} // The cancellation itself. The completion of the poll has the result.
             }
         }
         if self.ticked {
@@ -173,7 +180,7 @@ impl Ring {
     }
 }
 
-/// Failures of `io_uring_enter` since the last success.
+/// The failures of `io_uring_enter` since the last success.
 #[derive(Debug, Default)]
 struct Failures {
     count: u32,
@@ -193,6 +200,8 @@ impl Failures {
             error.raw_os_error(),
             Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::ENOBUFS)
         );
+        // A lack of memory may pass, so it is limited by time. For other errors a few attempts are
+        // enough.
         let over = if passes {
             now.since(self.began) >= RING_PATIENCE
         } else {
@@ -203,20 +212,20 @@ impl Failures {
     }
 }
 
-/// Sends that the kernel has been given and that have not all completed. It may read their buffers
-/// until then, so they are borrowed for as long as this lives, and it ends with the last
-/// completion, however it ends.
+/// Sends that have been submitted and have not all completed. Until then the kernel may read their
+/// buffers, so a batch borrows them, and waits for the last completion even when it is dropped
+/// early.
 struct Batch<'a> {
     ring: &'a mut Ring,
     codes: [i32; Batch::CODES],
-    /// Writes that were handed over; each has a code.
+    /// Number of submitted writes. Each has a code.
     count: usize,
     buffers: PhantomData<&'a [Write<'a>]>,
 }
 
 impl<'a> Batch<'a> {
     const CODES: usize = SWEEP_SENDS_MAX * 2;
-    /// A result that no system call has.
+    /// A code that no system call returns.
     const PENDING: i32 = i32::MIN;
 
     fn new(ring: &'a mut Ring, writes: &'a [Write<'a>]) -> Batch<'a> {
@@ -236,9 +245,9 @@ impl<'a> Batch<'a> {
         batch
     }
 
-    /// Waits for the last completion; the codes of all.
+    /// Waits for the last completion. Returns the codes of all writes.
     fn complete(&mut self) -> &[i32] {
-        // This ends: a send with MSG_DONTWAIT never waits.
+        // This loop ends, because a send with MSG_DONTWAIT never waits.
         while self.codes[..self.count].contains(&Batch::PENDING) {
             self.ring.enter(1);
             self.ring.reap_queue(&mut self.codes);
@@ -258,7 +267,7 @@ fn ready(user_data: u64, entry: &cqueue::Entry) -> Ready {
     let key = ConnectionKey::from_bits(user_data & ((1 << KIND_SHIFT) - 1));
     let ended = !cqueue::more(entry.flags());
     if mask < 0 {
-        // Ended by request, or refused for want of memory.
+        // The poll was cancelled, or the kernel had no memory for it.
         let hangup = mask != -libc::ECANCELED;
         return Ready { key, readable: false, writable: false, hangup, ended: true };
     }
@@ -288,6 +297,8 @@ impl Driver for Ring {
 
     fn forget_listener(&mut self, listener: &Listener) {
         let listener = listener.as_fd().as_raw_fd();
+        // Submitted at once, because the caller closes the listener next, and a poll would keep it
+        // open.
         self.cancel(KIND_LISTENER << KIND_SHIFT | listener as u64);
         self.enter(0);
     }
@@ -370,7 +381,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// A ring in whose place another file stands, which can't be entered; and what closes it.
+    /// Returns a ring whose descriptor is another file, so that it can't be entered.
     fn broken() -> Option<Ring> {
         let ring = Ring::new(EventFd::new().unwrap()).ok()?;
         let other = std::fs::File::open("/dev/null").unwrap();

@@ -11,49 +11,50 @@ use crate::kernel::{Received, Release, Wrote};
 use crate::limits::{LISTEN_BACKLOG, SOCKET_SEND_BYTES, SOCKET_UNSENT_BYTES};
 use crate::subnets::Subnet;
 
-/// How client sockets behave. Set on the listener; accepted sockets inherit it.
+/// Options of client sockets. They are set on the listener, and accepted sockets inherit them.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerOptions {
-    /// How long sent bytes may stay unacknowledged before the connection is dead.
+    /// How long sent bytes may remain unacknowledged before the kernel ends the connection.
     pub user_timeout: Duration,
 }
 
-/// A listener of this thread. Several may share an address (SO_REUSEPORT): the kernel spreads
-/// connections among them.
+/// A listener of one thread. Several may share an address (SO_REUSEPORT), and the kernel spreads
+/// connections over them.
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
 }
 
-/// A claim on an address: a socket that has its name and does not listen. While it is there, the
-/// kernel gives the port to no outgoing connection and to nobody who asks for any port. Listeners
-/// of ours may share it.
+/// A reserved address: a socket that is bound to it but does not listen. As long as it exists, the
+/// kernel does not assign the port to outgoing connections, or to sockets that ask for any port.
+/// The listeners of this server may share the address.
 #[derive(Debug)]
 pub struct Claim {
     socket: TcpListener,
 }
 
-/// What an accept brought.
+/// The result of an accept.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A client, and where it comes from.
+    /// A client's socket and its subnet.
     Socket(OwnedFd, Subnet),
-    /// Nobody waits.
+    /// No client waits.
     Nobody,
-    /// The client was gone before it was accepted; the next may be there.
+    /// The client left before it was accepted. Another one may be waiting.
     Aborted,
     /// No descriptors or memory: EMFILE, ENFILE, ENOBUFS, ENOMEM. The client still waits.
     Exhausted(io::Error),
 }
 
 impl Claim {
-    /// Claims `address`; the kernel chooses a port for 0.
+    /// Claims `address`. For port 0 the kernel chooses a free port.
     ///
     /// # Errors
-    /// The kernel's: somebody listens there, the address is not ours, the port is privileged.
+    /// The error of the kernel: the address is in use, does not belong to this host, or has a
+    /// privileged port.
     pub fn new(address: SocketAddr) -> Result<Claim, SysError> {
         let fd = open(address)?;
-        // Without SO_REUSEPORT, which would let it in beside the listeners of another server.
+        // Without SO_REUSEPORT, so that this fails if another server listens on the address.
         set_option(fd.as_fd(), REUSE_ADDRESS, 1)?;
         bind(fd.as_fd(), address)?;
         Ok(Claim { socket: TcpListener::from(fd) })
@@ -72,7 +73,8 @@ impl Listener {
     /// Listens on `address`.
     ///
     /// # Errors
-    /// The kernel's: the address is in use or not ours, the port is privileged.
+    /// The error of the kernel: the address is in use, does not belong to this host, or has a
+    /// privileged port.
     pub fn bind(address: SocketAddr, options: ListenerOptions) -> Result<Listener, SysError> {
         let fd = open(address)?;
         let timeout_ms = i32::try_from(options.user_timeout.as_millis()).unwrap_or(i32::MAX);
@@ -105,7 +107,7 @@ impl Listener {
         self.listener.local_addr()
     }
 
-    /// Takes one client from the queue.
+    /// Accepts one client from the queue.
     pub fn accept(&self) -> Accepted {
         accept(self.as_fd())
     }
@@ -121,8 +123,8 @@ fn accept(listener: BorrowedFd<'_>) -> Accepted {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let mut address = [0u8; ADDRESS_BYTES];
     let mut size = ADDRESS_BYTES as libc::socklen_t;
-    // SAFETY: the kernel writes at most `size` bytes of an address, in bytes of no alignment, and
-    // how long it is.
+    // SAFETY: the kernel writes at most `size` bytes of an address, for which the buffer has room,
+    // and the length of the address.
     let number = unsafe {
         libc::accept4(listener.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut size, flags)
     };
@@ -137,16 +139,16 @@ fn accept(listener: BorrowedFd<'_>) -> Accepted {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
             Accepted::Exhausted(error)
         }
-        // accept(2): network errors of the new socket are to be treated like EAGAIN, and retried.
+        // accept(2): treat pending network errors of the new socket like EAGAIN, by retrying.
         _ => Accepted::Aborted,
     }
 }
 
-/// Bytes of the longest address that a client has.
+/// Size of the longest address of a client, in bytes.
 const ADDRESS_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
-/// The subnet of a peer's address, a `sockaddr_in` or `sockaddr_in6` as the kernel wrote it. Peers
-/// of other families are on this host.
+/// Returns the subnet of a peer's address, which is a `sockaddr_in` or `sockaddr_in6` from the
+/// kernel. Peers with other families are on this host, and so exempt from limits.
 fn subnet(address: &[u8; ADDRESS_BYTES]) -> Subnet {
     const IPV4_AT: usize = offset_of!(libc::sockaddr_in, sin_addr);
     const IPV6_AT: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
@@ -159,7 +161,7 @@ fn subnet(address: &[u8; ADDRESS_BYTES]) -> Subnet {
     .unwrap_or(Subnet::EXEMPT)
 }
 
-/// A socket for an address of that family.
+/// Creates a socket of the family of `address`.
 fn open(address: SocketAddr) -> Result<OwnedFd, SysError> {
     let domain = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -168,7 +170,7 @@ fn open(address: SocketAddr) -> Result<OwnedFd, SysError> {
     // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     if address.is_ipv6() {
-        // `[::]` and `0.0.0.0` may then both be listened on.
+        // So that a server can listen on both `[::]` and `0.0.0.0`.
         set_option(fd.as_fd(), IPV6_ONLY, 1)?;
     }
     Ok(fd)
@@ -204,7 +206,7 @@ fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<(), SysError> {
     check("bind", result).map(|_| ())
 }
 
-/// An option of sockets, with the name by which an error calls it.
+/// A socket option, with its name for error messages.
 #[derive(Clone, Copy)]
 struct SocketOption {
     text: &'static str,
@@ -264,8 +266,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Wrote {
     }
 }
 
-/// What it means that the kernel took nothing, by its error. That it has no memory says nothing of
-/// the peer.
+/// Returns the meaning of an error of a send. A lack of memory does not mean that the peer is gone.
 pub(super) fn wrote_nothing(error: i32) -> Wrote {
     match error {
         libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS => Wrote::Blocked,
@@ -278,35 +279,39 @@ pub(super) fn has_sent_all(socket: BorrowedFd<'_>) -> bool {
     let mut waiting: libc::c_int = 0;
     // SAFETY: the kernel writes one int.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut waiting) };
-    // A socket of which that can't be told is tried again: sending shows what is wrong with it.
+    // If the ioctl fails, claim that all was sent: the caller then sends again, which shows the
+    // error.
     result != 0 || waiting == 0
 }
 
 /// See [`crate::kernel::Sockets::finish`].
 pub(super) fn shutdown_write(socket: BorrowedFd<'_>) {
-    // SAFETY: shutdown takes no pointers. A dead connection answers ENOTCONN, which is as good.
+    // SAFETY: shutdown takes no pointers. On a dead connection it fails with ENOTCONN, which is
+    // fine.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
 /// See [`crate::kernel::Sockets::release`].
 pub(super) fn shutdown(socket: BorrowedFd<'_>, how: Release) {
     if how == Release::Abort {
+        // With a linger time of 0, close(2) sends a reset and discards unsent bytes.
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         let size = size_of::<libc::linger>() as libc::socklen_t;
-        // SAFETY: the value is a linger of `size` bytes for the time of the call. On failure the
-        // close is graceful, which is slower and as right.
+        // SAFETY: the value is a linger of `size` bytes for the time of the call. If the call
+        // fails, the close is graceful, which is slower but just as correct.
         unsafe {
             let value = (&raw const linger).cast();
             libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
         }
         return;
     }
-    // SAFETY: shutdown takes no pointers. A dead connection answers ENOTCONN, which is as good.
+    // SAFETY: shutdown takes no pointers. On a dead connection it fails with ENOTCONN, which is
+    // fine.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// Whether the peer has reset the connection, or it is dead for another reason, whatever it sent
-/// before.
+/// Whether the connection has been reset or is dead for another reason. Bytes that arrived before
+/// may still be unread.
 pub fn is_reset(socket: BorrowedFd<'_>) -> bool {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: `poll` is one valid pollfd for the time of the call, which does not wait.
@@ -320,21 +325,21 @@ pub(super) fn is_open(socket: BorrowedFd<'_>) -> bool {
     unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFD) >= 0 }
 }
 
-/// A descriptor kept in reserve, to be given up when none is left, so that a client can be
-/// accepted and told, rather than left waiting.
+/// A reserved descriptor. If no other is left, it is given up for a moment, so that a client can be
+/// accepted and refused instead of waiting in the kernel's queue.
 #[derive(Debug)]
 pub struct SpareDescriptor(Option<OwnedFd>);
 
 impl SpareDescriptor {
-    /// Takes a descriptor in reserve, if there is one.
+    /// Reserves a descriptor, if one is left.
     pub fn new() -> SpareDescriptor {
         let mut spare = SpareDescriptor(None);
         spare.refill();
         spare
     }
 
-    /// Accepts one client in place of the reserve, answers it and closes it. Answers whether there
-    /// was one, and a reserve.
+    /// Accepts one client in place of the reserved descriptor, sends `answer` and closes the
+    /// socket. Returns whether it did, which needs a waiting client and a reserved descriptor.
     pub fn refuse_one(&mut self, listener: &Listener, answer: &[u8]) -> bool {
         let mut refused = false;
         if self.0.take().is_some()
@@ -347,7 +352,7 @@ impl SpareDescriptor {
         refused
     }
 
-    /// Whether the table has room for one more descriptor at present.
+    /// Whether one more descriptor can be opened at the moment.
     pub fn another_fits() -> bool {
         SpareDescriptor::new().0.is_some()
     }
@@ -365,10 +370,11 @@ impl Default for SpareDescriptor {
     }
 }
 
-/// Answers a client that has not been let in, and closes its socket.
+/// Sends `answer` to a client that is not admitted, and closes its socket.
 pub fn refuse(socket: OwnedFd, answer: &[u8]) {
     send(socket.as_fd(), answer);
-    // What the client sent must be read, or the close becomes a reset that outruns the answer.
+    // The request must be read before the close. Otherwise the kernel sends a reset, and the client
+    // may discard the answer.
     let mut buffer = [0u8; 2048];
     shutdown_write(socket.as_fd());
     receive(socket.as_fd(), &mut buffer);
@@ -382,7 +388,7 @@ mod tests {
 
     use super::*;
 
-    /// The subnet that an accept tells of a client from `client`.
+    /// Returns the subnet of an accepted client with the address `client`.
     fn accepted_from(client: &str, listen: &str) -> Subnet {
         let options = ListenerOptions { user_timeout: Duration::from_secs(5) };
         let listener = Listener::bind(listen.parse().unwrap(), options).unwrap();

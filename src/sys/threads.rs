@@ -1,4 +1,4 @@
-//! Threads: their core, their descriptor table, their signals; and what the host allows.
+//! Threads with their cores, descriptor tables, signals and panics; and the limits of the host.
 
 use std::cell::Cell;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::calls::{EventFd, SysError, check};
 
-/// Cores that this process may run on, by number.
+/// Returns the numbers of the cores on which this process may run.
 pub fn cores() -> Vec<usize> {
     // SAFETY: a cpu_set_t of zeroes is an empty set.
     let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -22,10 +22,10 @@ pub fn cores() -> Vec<usize> {
     if cores.is_empty() { vec![0] } else { cores }
 }
 
-/// Keeps the calling thread on one core.
+/// Pins the calling thread to a core.
 ///
 /// # Errors
-/// The kernel's: the core does not exist, or is not ours.
+/// The error of the kernel: the core does not exist, or this process may not use it.
 pub fn pin_to_core(core: usize) -> Result<(), SysError> {
     if core >= libc::CPU_SETSIZE as usize {
         let source = io::Error::new(io::ErrorKind::InvalidInput, format!("no core {core}"));
@@ -41,7 +41,7 @@ pub fn pin_to_core(core: usize) -> Result<(), SysError> {
     check("sched_setaffinity", result).map(|_| ())
 }
 
-/// Processor time that the calling thread has used.
+/// Returns the CPU time of the calling thread.
 pub fn thread_cpu() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec.
@@ -49,29 +49,29 @@ pub fn thread_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Names the calling thread, as `top -H` shows it. Longer names are cut at 15 bytes.
+/// Sets the name of the calling thread, which `top -H` shows. Names are cut at 15 bytes.
 pub fn name_thread(name: &str) {
     let mut bytes = [0u8; 16];
     let length = name.len().min(15);
     bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-    // SAFETY: the name is 16 bytes at most and ends with a zero.
+    // SAFETY: the buffer has 16 bytes and the last one is zero, so the name ends within it.
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
-/// Gives the calling thread a descriptor table of its own, which has the standard streams, `kept`,
-/// and whatever has a lower number than those. A thread begins with this, while it owns no
-/// descriptor. Accept and close then take no lock that other threads hold, and RLIMIT_NOFILE counts
-/// for this thread alone.
+/// Gives the calling thread its own descriptor table, with the standard streams, `kept`, and all
+/// descriptors with lower numbers. A thread must call it before it owns any descriptor. Then accept
+/// and close take no lock that other threads hold, and RLIMIT_NOFILE applies to this thread alone.
 ///
 /// # Errors
-/// The kernel's: some containers refuse it. The table is then still shared and nothing is closed.
+/// The error of the kernel, because some containers refuse the call. Then the table is still
+/// shared, and nothing is closed.
 pub fn own_descriptors(kept: &[EventFd]) -> Result<(), SysError> {
     let last = kept.iter().map(|one| one.number()).max();
     own_descriptors_below(last.unwrap_or_default().max(libc::STDERR_FILENO) as libc::c_uint + 1)
 }
 
-/// Whether a thread may take a descriptor table of its own. Tried in one that ends at once; it
-/// closes nothing, for no number is so high.
+/// Whether a thread may have its own descriptor table. A short-lived thread tries it. It closes
+/// nothing, because no descriptor has so high a number.
 pub fn can_own_descriptors() -> bool {
     let highest = libc::c_int::MAX as libc::c_uint;
     std::thread::spawn(move || own_descriptors_below(highest).is_ok()).join().unwrap_or(false)
@@ -79,12 +79,13 @@ pub fn can_own_descriptors() -> bool {
 
 fn own_descriptors_below(first: libc::c_uint) -> Result<(), SysError> {
     let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
-    // SAFETY: in the new table only this thread's numbers from `first` on are closed, and it owns
-    // none of them yet.
+    // SAFETY: this closes numbers from `first` on, but only in the new table of this thread, which
+    // does not own any of them yet.
     check("close_range", unsafe { libc::close_range(first, libc::c_uint::MAX, flags) }).map(|_| ())
 }
 
-/// Descriptors that one table may hold: RLIMIT_NOFILE, after raising it as far as it goes.
+/// Raises RLIMIT_NOFILE as far as possible. Returns the number of descriptors that one table may
+/// hold.
 pub fn descriptors_max() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one rlimit.
@@ -104,11 +105,11 @@ pub fn descriptors_max() -> usize {
 pub enum Signal {
     /// SIGTERM: drain, or end at once if it is the second.
     Stop,
-    /// SIGINT: somebody at a terminal wants the same, and sees it happen.
+    /// SIGINT: the same, from a user at a terminal, who waits for the end.
     Interrupt,
-    /// SIGHUP: reload.
+    /// SIGHUP: a request to reload the settings.
     Reload,
-    /// Another signal, of no consequence.
+    /// Another signal, which is ignored.
     Other,
 }
 
@@ -133,15 +134,16 @@ fn signal_set() -> libc::sigset_t {
     }
 }
 
-/// Blocks the signals that main waits for, in the calling thread and all that it starts: a signal
-/// handler would have to wake someone by a descriptor's number.
+/// Blocks the signals for which main waits, in the calling thread and all threads that it starts. A
+/// signal handler would run in an arbitrary thread, and could wake main only through a descriptor
+/// of that thread's table.
 pub fn block_signals() {
     let set = signal_set();
     // SAFETY: `set` is initialised, and the old mask is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Waits for the next signal of those that [`block_signals`] blocked, at most for `limit`.
+/// Waits for the next signal that [`block_signals`] blocked, for at most `limit`.
 pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
     let set = signal_set();
     let limit = limit.map(|limit| libc::timespec {
@@ -162,12 +164,13 @@ pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
 }
 
 thread_local! {
-    /// When a panic of this thread does not end the process; absent: always.
+    /// Tells whether a panic of this thread may leave the process running. In a thread with `None`,
+    /// every panic may.
     static SURVIVES: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
 }
 
-/// From now on a panic of the calling thread ends the process, after its message has been written,
-/// unless `survives` says otherwise at that moment.
+/// From now on, a panic of the calling thread aborts the process after its message is written,
+/// unless `survives` returns true at that moment.
 pub fn abort_on_panic(survives: fn() -> bool) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
