@@ -1,4 +1,5 @@
-//! The bridge's thread, and the wait until it has read what the bus has kept.
+//! Starts and stops the bridge's thread. At the start, main waits until the bridge has read the
+//! publications that the bus keeps.
 
 mod thread;
 
@@ -16,7 +17,7 @@ use crate::mesh::{Inbox, Outbound, ToBridge};
 use crate::sys::{self, Signal};
 use thread::{OwnersParts, Parts};
 
-/// What other nodes are told of this one.
+/// Returns the description of this node for other nodes.
 fn card(common: &Arc<Common>) -> NodeCard {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let common = Arc::clone(common);
@@ -27,8 +28,8 @@ fn card(common: &Arc<Common>) -> NodeCard {
     }
 }
 
-/// Starts the thread, and waits until this node knows what the bus has kept. Answers false if a
-/// signal to stop came first.
+/// Starts the thread, and waits until it has read the publications that the bus keeps. Returns
+/// false if a signal to stop came first.
 pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool, Error> {
     let parts = Parts {
         inbox,
@@ -43,7 +44,7 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool
         stopping: common.stopping.clone(),
     };
     let (sender, loaded) = bounded(1);
-    // Main is gone only if the process ends already.
+    // Sending fails only if main has returned, and then the process ends anyway.
     let tell = move |result| sender.send(result).unwrap_or_default();
     thread::start(Arc::clone(&common.settings), parts, Box::new(tell)).map_err(Error::Thread)?;
     loop {
@@ -61,9 +62,10 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool
     }
 }
 
-/// Waits until the bridge has written the last events, at most until `end`.
+/// Waits until the bridge has written the last events, but not longer than until `end`.
 pub(super) fn stop(common: &Common, end: Moment) {
     common.stopping.begin();
+    // If Redis is away, this would take the rest of the drain, so it has a limit of its own.
     let limit = end.min(sys::now().after(EVENTS_STOP_TIMEOUT));
     while !common.stopping.is_done() && sys::now() < limit {
         if sys::wait_for_signal(Some(LOOK_INTERVAL)).is_some_and(Signal::ends) {

@@ -1,4 +1,4 @@
-//! What the threads of a server share.
+//! The values that all threads of a server share.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::shard::{Identity, OutboxLeases, Pools};
 use crate::subnets::Subnets;
 use crate::sys::{EventFd, SysError};
 
-/// The server can't start, or had to stop.
+/// The reason why the server can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An address can't be listened on.
+    /// The server can't listen on an address.
     #[error(
         "can't listen on {address}: {source}. Is another server running? \
              Choose another address with --listen or --api-listen"
@@ -24,24 +24,24 @@ pub enum Error {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: std::io::Error,
     },
-    /// The kernel refused something that the server can't do without.
+    /// The kernel refused something that the server needs.
     #[error(transparent)]
     System(#[from] SysError),
     /// A thread could not be started.
     #[error("can't start a thread: {0}")]
     Thread(std::io::Error),
-    /// Redis can't be used as it is.
+    /// Redis can't be used in its present state.
     #[error("{0}")]
     Redis(String),
-    /// A shard ended before it served.
+    /// A shard ended before it could serve clients.
     #[error("a shard did not start: {0}")]
     Shard(String),
 }
 
-/// What all threads share: addresses and counters, nothing that one waits for another to release.
+/// The values that all threads share. None of them is a lock, so no thread waits for another.
 pub(super) struct Common {
     pub(super) settings: Arc<Settings>,
     pub(super) home_map: HomeMap,
@@ -52,17 +52,16 @@ pub(super) struct Common {
     pub(super) counters: Vec<Arc<ShardCounters>>,
     pub(super) subnets: Arc<Subnets>,
     pub(super) status: Arc<Status>,
-    /// Where the bridge counts, if there is one.
+    /// The counters of the bridge, if there is one.
     pub(super) bridge_counters: Option<Arc<BridgeCounters>>,
     pub(super) addresses: Addresses,
-    /// What wakes each thread: shards by their number, then control, then the bridge if there is
-    /// one.
+    /// One eventfd per thread: the shards by number, then control, then the bridge if there is one.
     pub(super) wakes: Vec<EventFd>,
     pub(super) listen: Vec<SocketAddr>,
     pub(super) descriptors_max: usize,
-    /// What this node is called.
+    /// The name and address of this node.
     pub(super) node: Node,
-    /// Tells the bridge, if there is one, that the server stops.
+    /// Tells the bridge that the server stops. Without a bridge it has no effect.
     pub(super) stopping: Stopping,
 }
 
@@ -71,19 +70,19 @@ impl Common {
         self.counters.len()
     }
 
-    /// Lanes to all shards, for one thread.
+    /// Creates lanes to all shards, for one thread.
     pub(super) fn shard_lanes(&self) -> Vec<ShardLane> {
         let addresses = self.addresses.shards.iter().zip(&self.wakes);
         addresses.map(|(address, wake)| ShardLane::new(address.clone(), Box::new(*wake))).collect()
     }
 
-    /// A lane to control.
+    /// Creates a lane to control.
     pub(super) fn control_lane(&self) -> Lane<ToControl> {
         let wake = self.wakes[self.shards()];
         Lane::new(self.addresses.control.clone(), Box::new(wake))
     }
 
-    /// A lane to the bridge, if there is one.
+    /// Creates a lane to the bridge, if there is one.
     pub(super) fn bridge_lane(&self) -> Option<Lane<ToBridge>> {
         let address = self.addresses.bridge.clone()?;
         Some(Lane::new(address, Box::new(self.wakes[self.shards() + 1])))
@@ -97,7 +96,7 @@ pub(super) struct Addresses {
     pub(super) bridge: Option<Address<ToBridge>>,
 }
 
-/// Says that the server stops, to a bridge that has something to finish before.
+/// Coordinates the end of the server with the bridge, which still has events to write.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stopping {
     begun: Arc<AtomicBool>,
@@ -105,7 +104,7 @@ pub(super) struct Stopping {
 }
 
 impl Stopping {
-    /// All shards have closed their connections.
+    /// Tells the bridge that all shards have closed their connections.
     pub(super) fn begin(&self) {
         self.begun.store(true, Ordering::Release);
     }
@@ -115,12 +114,12 @@ impl Stopping {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Nothing is left to be done.
+    /// Tells main that the bridge has finished its work.
     pub(super) fn end(&self) {
         self.done.store(true, Ordering::Release);
     }
 
-    /// Whether nothing is left to be done.
+    /// Whether [`Stopping::end`] was called.
     pub(super) fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire)
     }

@@ -1,4 +1,5 @@
-//! The control thread: the HTTP API on a runtime of its own, and control's side of the mesh.
+//! The control thread: it runs the HTTP API on its own tokio runtime, and exchanges messages with
+//! the other threads.
 
 use std::net::TcpListener;
 use std::sync::atomic::Ordering;
@@ -24,7 +25,8 @@ pub(super) fn start(
         .spawn(move || {
             #[cfg(feature = "sabotage")]
             crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
-            // However it ends: without this thread nobody could see or stop the server.
+            // Without this thread nobody could observe or drain the server, so its end is the end
+            // of the process.
             let _end = AbortOnDrop;
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
@@ -33,7 +35,7 @@ pub(super) fn start(
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                // Not by the log, whose thread would not come to write it.
+                // The log has a thread of its own, which would not write this before the abort.
                 eprintln!("the control thread ends, and the server with it: {error}");
             }
         })
@@ -41,7 +43,7 @@ pub(super) fn start(
     Ok(drained)
 }
 
-/// Ends the process when it is dropped, by a return or by a panic.
+/// Aborts the process when it is dropped, after a return as well as during a panic.
 struct AbortOnDrop;
 
 impl Drop for AbortOnDrop {
@@ -79,7 +81,7 @@ async fn run(
     }
 }
 
-/// Control's lanes. The lock is never contended: all of control is one thread.
+/// The lanes of control. The lock is never contended, because all of control runs in one thread.
 type Lanes = Arc<Mutex<ControlLanes>>;
 
 struct ControlLanes {
@@ -88,7 +90,7 @@ struct ControlLanes {
 }
 
 impl ControlLanes {
-    /// Sends a message at once, or not at all.
+    /// Sends a message at once, or returns an error if the inbox is full.
     fn send(&mut self, message: Addressed) -> Result<(), Full> {
         let sent = match message {
             Addressed::Shard(shard, message) => self.shards[shard.index()].send_now(message),
@@ -99,7 +101,7 @@ impl ControlLanes {
         if sent { Ok(()) } else { Err(Full) }
     }
 
-    /// Sends again what inboxes had no room for.
+    /// Tries again to send messages for which inboxes had no room.
     fn flush(&mut self) {
         self.shards.iter_mut().filter(|lane| lane.is_behind()).for_each(ShardLane::flush);
         self.bridge.iter_mut().filter(|lane| lane.is_behind()).for_each(Lane::flush);
@@ -116,7 +118,7 @@ fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
     Courier::new(common.shards(), bus, Box::new(home), Box::new(send))
 }
 
-/// Brings answers to whoever waits for them.
+/// Receives the messages to control: answers for requests that wait, and requests of other nodes.
 async fn receive(
     inbox: &Inbox<ToControl>,
     api: &Arc<Api>,
@@ -140,6 +142,8 @@ async fn receive(
                     ToControl::Answer { ticket, answer } => courier.deliver(ticket, answer),
                 }
             }
+            // Between batches, requests of the API get their turn. A full inbox must not starve
+            // them.
             tokio::task::yield_now().await;
         }
         if let Some(&plan) = drained.begun.get().filter(|_| !draining) {
@@ -156,7 +160,8 @@ async fn receive(
     }
 }
 
-/// Sends again what an inbox had no room for, though nothing newer is sent.
+/// Periodically tries again to send messages for which inboxes had no room. Otherwise they would
+/// wait until control sends something newer.
 async fn retry(lanes: &Lanes) {
     let mut ticks = tokio::time::interval(RETRY_INTERVAL);
     loop {

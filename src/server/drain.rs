@@ -1,4 +1,4 @@
-//! The times of a drain, and how far it has come.
+//! The schedule of a drain, and its progress.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,19 +8,19 @@ use crate::limits::{CLOSE_TIMEOUT, DRAIN_LINGER_SHARE, INTERRUPT_DRAIN};
 use crate::settings::Server;
 use crate::sys::{EventFd, Signal};
 
-/// The times of one exit.
+/// The schedule of one exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// How long clients are still taken.
+    /// Time for which the node still accepts clients.
     pub(super) delay: Duration,
-    /// From then until the process ends, at most.
+    /// Maximum time from then until the end of the process.
     pub(super) drain: Duration,
 }
 
 impl Plan {
     pub(super) fn new(signal: Signal, server: &Server) -> Plan {
         match signal {
-            // Somebody waits for it, and no load balancer does.
+            // A user at a terminal waits for the end, and no load balancer has to notice it first.
             Signal::Interrupt => {
                 Plan { delay: Duration::ZERO, drain: server.drain.min(INTERRUPT_DRAIN) }
             }
@@ -28,13 +28,13 @@ impl Plan {
         }
     }
 
-    /// Time over which connections are closed: the rest is for the last of them to end.
+    /// Returns the time over which closes are spread. The rest is for the last connections to end.
     pub(super) fn over(self) -> Duration {
         self.drain - self.tail()
     }
 
-    /// When the last connection has ended at the latest, from when the drain begins. No closed one
-    /// waits longer for its peer, so that the bridge has time to say that they have ended.
+    /// Returns the time after which no connection waits for its peer any more, from the beginning
+    /// of the drain. The rest is for the bridge, which writes the events of their ends.
     pub(super) fn last_end(self) -> Duration {
         self.drain - self.tail() / 2
     }
@@ -44,7 +44,7 @@ impl Plan {
     }
 }
 
-/// Whether the drain has begun and ended.
+/// The progress of the drain, shared by main and control.
 #[derive(Clone)]
 pub(super) struct Drained {
     pub(super) begun: Arc<OnceLock<Plan>>,
@@ -53,7 +53,7 @@ pub(super) struct Drained {
 }
 
 impl Drained {
-    /// Begins the drain, with these times.
+    /// Begins the drain with this schedule.
     pub(super) fn begin(&self, plan: Plan) {
         self.begun.get_or_init(|| plan);
         self.wake.signal();

@@ -1,5 +1,5 @@
-//! How the server ends: for a while it says that it will and still takes clients, then it closes
-//! their connections at a pace, and all of that has an end that was set when it began.
+//! The end of the server. At first it announces the end but still accepts clients; then it closes
+//! their connections at an even pace. Both phases have fixed time limits.
 
 use super::bridge;
 use super::common::Common;
@@ -9,8 +9,8 @@ use crate::limits::LOOK_INTERVAL;
 use crate::readiness::Phase;
 use crate::sys::{self, Signal};
 
-/// Waits for a signal to end, and sees to it that nobody is left when the process does, or that the
-/// time for it is over. A second signal ends it at once.
+/// Waits for a signal to stop, and then drains the node. Returns when all connections have ended,
+/// the time is over, or a second signal has come.
 pub(super) fn wait(common: &Common, drained: &Drained) {
     let plan = Plan::new(wait_for_signal(), &common.settings.server);
     if !leave(common, plan) {
@@ -23,7 +23,8 @@ pub(super) fn wait(common: &Common, drained: &Drained) {
     if !wait_until(end, || drained.is_done()) {
         return;
     }
-    // Of connections that are still open others must tell the end, so the bridge stays unfinished.
+    // If connections are still open, the bridge must not report a clean end. Another node then
+    // reports the end of this one, and with it the end of these connections.
     if drained.is_done() && common.settings.redis.is_on() {
         bridge::stop(common, end);
     } else if !drained.is_done() {
@@ -45,7 +46,7 @@ fn wait_for_signal() -> Signal {
     }
 }
 
-/// Says that the node will stop while it goes on as before, so that load balancers send nobody more
+/// Announces the end while the node serves as before, so that load balancers stop sending clients
 /// before the first one is refused. Returns false if a second signal came.
 fn leave(common: &Common, plan: Plan) -> bool {
     if plan.delay.is_zero() {

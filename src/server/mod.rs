@@ -1,5 +1,5 @@
-//! Starts the threads, waits for signals, drains and stops. Order matters here, and each step says
-//! why it stands where it stands.
+//! Starts the threads, waits for signals, drains and stops. The order of the steps matters, and
+//! comments give the reasons.
 
 mod bridge;
 mod common;
@@ -27,34 +27,34 @@ use common::{Addresses, Common};
 
 pub use common::Error;
 
-/// What users are told when the server runs.
+/// The facts that users see when the server has started.
 #[derive(Clone, Debug)]
 pub struct StartupReport {
-    /// How sockets are driven.
+    /// The name of the driver for sockets.
     pub driver: &'static str,
-    /// Threads that serve clients.
+    /// Number of threads that serve clients.
     pub shards: usize,
-    /// Descriptors that one table may hold.
+    /// Number of descriptors that one table may hold.
     pub descriptors_max: usize,
-    /// Whether each shard has a table of its own, so that the limit counts for each.
+    /// Whether each shard has its own descriptor table, so that the limit applies to each of them.
     pub private_tables: bool,
-    /// Most connections that limits and settings allow.
+    /// Maximum number of connections that limits and settings allow.
     pub connections_max: usize,
-    /// Where clients connect, with the ports that the kernel chose.
+    /// The addresses for clients. A port of 0 is replaced with the port that the kernel chose.
     pub listen: Vec<SocketAddr>,
-    /// Where the API listens.
+    /// The address of the API.
     pub api_listen: SocketAddr,
 }
 
-/// The receiving ends of all threads.
+/// The inboxes of all threads.
 struct Inboxes {
     shards: Vec<Inbox<ShardMail>>,
     control: Inbox<ToControl>,
-    /// Absent without a bus.
+    /// The inbox of the bridge, or `None` without a bus.
     bridge: Option<Inbox<ToBridge>>,
 }
 
-/// Inboxes for so many shards, control, and with a bus the bridge.
+/// Creates the inboxes of `shards` shards, control and, if there is a bus, the bridge.
 fn inboxes(shards: usize, bus: bool) -> (Inboxes, Addresses) {
     let (shard_inboxes, shards) = (0..shards).map(|_| Inbox::with_default_size()).unzip();
     let (control_inbox, control) = Inbox::with_default_size();
@@ -63,21 +63,23 @@ fn inboxes(shards: usize, bus: bool) -> (Inboxes, Addresses) {
     (inboxes, Addresses { shards, control, bridge })
 }
 
-/// Runs the server until it is told to stop. `ready` is called when clients are served.
+/// Runs the server until a signal stops it. `ready` is called when it serves clients.
 ///
 /// # Errors
-/// See [`Error`]. After a signal to stop it returns `Ok`, when the last connection has ended or
-/// `drain` is over.
+/// See [`Error`]. After a signal to stop it returns `Ok` as soon as the last connection has ended
+/// or `server.drain` is over.
 pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(), Error> {
-    // Before the heaps of threads exist.
+    // Before other threads allocate memory.
     sys::refuse_huge_pages();
     sys::return_freed_memory();
-    // Before any thread: they inherit the mask, and no handler may ever run in a shard.
+    // Before any thread starts, because threads inherit the mask, and no handler may run in a
+    // shard.
     sys::block_signals();
     let descriptors_max = sys::descriptors_max();
     let shards =
         if settings.server.shards == 0 { sys::cores().len() } else { settings.server.shards };
-    // Before any other descriptor: every thread's table has them under the same numbers.
+    // Before any other descriptor, so that they have low numbers, which every thread's own table
+    // keeps.
     let threads = shards + 1 + usize::from(settings.redis.is_on());
     let wakes: Vec<EventFd> =
         (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
@@ -124,8 +126,9 @@ fn run_threads(
     let listen = |source| Error::Listen { address, source };
     let api_listener = TcpListener::bind(address).map_err(listen)?;
     let api_listen = api_listener.local_addr().map_err(listen)?;
-    // Shards before control: whoever asks the API finds them serving.
+    // Shards start before control, so that requests to the API find them serving.
     let started = shards::start(common, inboxes.shards)?;
+    // The listeners of the shards hold the addresses from here on.
     drop(claims);
     let drained = control::start(common, api_listener, inboxes.control)?;
     if let Some(inbox) = inboxes.bridge
@@ -155,7 +158,8 @@ fn report(common: &Common, started: &shards::Started, api_listen: SocketAddr) ->
     }
 }
 
-/// Says so if more connections are asked for than fit. For development nobody asks for so many.
+/// Warns if the limit on descriptors is too low for `server.max_connections`. It does not in
+/// development mode, where nobody needs so many.
 fn warn_of_capacity(common: &Common, report: &StartupReport) {
     let (wanted, fit) = (common.settings.server.max_connections, report.connections_max);
     if fit < wanted && !common.settings.dev {
@@ -176,15 +180,15 @@ fn node(client_address: SocketAddr) -> Node {
     Node { uid, name: host.trim().to_owned(), client_address }
 }
 
-/// Claims an address until the shards listen, and finds its port if it is 0. Listeners of shards
-/// share their address (SO_REUSEPORT), so another server's would not be noticed by them.
+/// Claims an address until the shards listen on it, and determines the port if it is 0. Shards
+/// could not detect another server on the address, because they listen with SO_REUSEPORT.
 fn claim(address: SocketAddr) -> Result<(Claim, SocketAddr), Error> {
     let limit = sys::now().after(PROBE_PATIENCE);
     let error = |source| Error::Listen { address, source };
     loop {
         match Claim::new(address) {
-            // A server that was killed leaves its ring to the kernel, which closes it a moment
-            // after the process is gone, and its listeners with it.
+            // After a server is killed, the kernel closes its ring, and with it the listeners, a
+            // moment later than the process itself.
             Err(SysError { source, .. })
                 if source.kind() == std::io::ErrorKind::AddrInUse && sys::now() < limit =>
             {

@@ -1,5 +1,5 @@
-//! The threads of the shards: each pinned to a core, with a descriptor table, a runtime and a
-//! kernel interface of its own.
+//! The threads of the shards. Each is pinned to a core, and has its own descriptor table, runtime
+//! and driver for sockets.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,13 +18,13 @@ use crate::settings::Driver as Choice;
 use crate::shard::{Options, Parts, Shard};
 use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring};
 
-/// What shards have in common once they run.
+/// The result of the start, which is the same for all shards.
 pub(super) struct Started {
     pub(super) driver: &'static str,
     pub(super) private_tables: bool,
 }
 
-/// Starts every shard, and waits until all of them listen.
+/// Starts all shards, and waits until they listen.
 pub(super) fn start(
     common: &Arc<Common>,
     inboxes: Vec<Inbox<ShardMail>>,
@@ -58,8 +58,8 @@ pub(super) fn start(
 type Report = Sender<Result<Started, String>>;
 
 fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, report: &Report) {
-    // A panic in a shard outside the parsing of one connection's bytes leaves torn state, which
-    // must not go on sending.
+    // A panic while parsing costs only one connection. Any other panic may leave inconsistent
+    // state, which must not send anything more.
     sys::abort_on_panic(crate::shard::is_parsing);
     #[cfg(feature = "sabotage")]
     crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
@@ -67,7 +67,8 @@ fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, repo
         tracing::warn!(%error, core, "could not pin a shard to its core");
     }
     let private = common.settings.server.private_fd_tables && {
-        // What main made stays: stdio and the wakes. Everything later is another thread's.
+        // Keeps the descriptors that main created: stdio and the wakes. Later ones belong to other
+        // threads.
         sys::own_descriptors(&common.wakes)
             .inspect_err(|error| {
                 tracing::warn!(%error, "shards share one descriptor table: the limit on open \
@@ -93,7 +94,7 @@ fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, repo
     }
 }
 
-/// A shard's thread on its way to its runtime.
+/// The values for the start of one shard, in its own thread.
 struct ShardStart<'a> {
     common: &'a Common,
     index: usize,
@@ -104,7 +105,8 @@ struct ShardStart<'a> {
 
 impl ShardStart<'_> {
     fn fail(&self, error: &dyn std::error::Error) {
-        // The receiver is gone only if another shard has failed already.
+        // Sending fails only if another shard has failed before, and then main has stopped
+        // listening.
         self.report.send(Err(error.to_string())).ok();
     }
 }
@@ -131,14 +133,15 @@ fn run_epoll(member: ShardStart<'_>) {
 async fn serve<D: Driver + 'static>(member: ShardStart<'_>, driver: D, pause: Pause) {
     match begin(member, driver) {
         Some(running) => {
-            // A task of its own: monoio polls its main future without letting I/O in between.
+            // In a task of its own, because monoio polls its main future again without looking at
+            // I/O.
             monoio::spawn(turn_loop(running, pause)).await;
         }
         None => tracing::debug!("a shard did not start"),
     }
 }
 
-/// A shard that listens.
+/// A shard with its listeners.
 struct Running<D> {
     shard: Shard<D>,
     acceptor: Acceptor,
@@ -186,7 +189,7 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
         outboxes: common.outboxes.clone(),
         seed: seed(),
     });
-    // The receiver is gone only if another shard has failed, and then the process ends.
+    // Sending fails only if another shard has failed, and then the process ends.
     member.report.send(Ok(Started { driver: name, private_tables: member.private })).ok();
     Some(Running { shard, acceptor })
 }
@@ -199,22 +202,23 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
 )]
 struct NoDescriptors(usize);
 
-/// Connections that the shard's descriptor table holds.
+/// Returns the number of connections for which the shard's descriptor table has room.
 fn connections_max(common: &Common, private: bool) -> usize {
     let table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
     let share = if private { table } else { table / common.shards() };
     share.min(Slot::COUNT_MAX)
 }
 
-/// A number that no other shard or process has.
+/// Returns a random number, which differs between shards and processes.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one("seed")
 }
 
-/// The turn loop: the one task of a shard's runtime. Turn after turn while there is something to
-/// do, else asleep in the driver until the kernel or another thread has news. Sleeping there rather
-/// than in the runtime saves a descriptor between them, and three system calls for each wake.
+/// The turn loop, the only task of a shard's runtime. It runs turns while there is work, and
+/// otherwise sleeps in the driver until the kernel or another thread has news. Sleeping in the
+/// driver instead of the runtime saves a descriptor between the two, and three system calls per
+/// wake.
 async fn turn_loop<D: Driver>(mut running: Running<D>, pause: Pause) {
     let Ok(busy) = sys::always_readable() else {
         panic!("a shard's runtime can't watch its descriptors");
@@ -236,13 +240,13 @@ async fn turn_loop<D: Driver>(mut running: Running<D>, pause: Pause) {
     }
 }
 
-/// How the turn loop lets its runtime do other things.
+/// The way in which the turn loop lets its runtime run.
 #[derive(Clone, Copy)]
 enum Pause {
-    /// monoio's ring looks for completions only where nothing is ready to run, so the loop waits
-    /// for a descriptor that is always readable.
+    /// monoio's ring looks for completions only if no task is ready to run, so the loop waits for a
+    /// descriptor that is always readable.
     Ring,
-    /// monoio's epoll looks each time that a task wakes itself.
+    /// monoio's epoll looks for events each time a task wakes itself.
     Epoll,
 }
 

@@ -1,6 +1,6 @@
-//! The bridge's thread: a runtime of tokio, the owners of all that speaks to Redis in it, and the
-//! tasks that join them. It is reached through the mesh alone, and nothing that Redis does or does
-//! not do slows a shard.
+//! The bridge's thread: a tokio runtime, with the owners of everything that communicates with
+//! Redis, and their tasks. Other threads reach it only through the mesh, so a slow or absent Redis
+//! never delays a shard.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,45 +18,46 @@ use crate::settings::Settings;
 use crate::sys::EventFd;
 use crate::{bridge, redis};
 
-/// The parts of the thread.
+/// The parts from which the thread is made.
 pub(super) struct Parts {
-    /// Messages to it.
+    /// The inbox of the thread.
     pub(super) inbox: Inbox<ToBridge>,
-    /// Wakes it.
+    /// The eventfd that wakes it.
     pub(super) wake: EventFd,
-    /// For its owners.
+    /// The parts for its owners.
     pub(super) owners: OwnersParts,
-    /// When to stop.
+    /// The coordination of the stop with main.
     pub(super) stopping: Stopping,
 }
 
-/// What the owners of the thread's state need.
+/// The values that the owners of the thread's state need.
 pub(super) struct OwnersParts {
-    /// The ways to the shards, then to control.
+    /// The lanes to the shards and to control.
     pub(super) outbound: Outbound,
-    /// Which shard is home to which channel.
+    /// The home shards of channels.
     pub(super) home_map: HomeMap,
-    /// Where all of them count.
+    /// The counters of all owners.
     pub(super) counters: Arc<BridgeCounters>,
     /// The clock of all threads.
     pub(super) now: fn() -> Moment,
-    /// What other nodes are told of this one.
+    /// The description of this node for other nodes.
     pub(super) card: NodeCard,
 }
 
-/// Told once, in the bridge's thread: that all has been read that was there, or why it never will.
+/// Called once, in the bridge's thread: with `Ok` when the bridge has read everything that the bus
+/// kept, or with the reason why it never will.
 pub(super) type Loaded = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 /// Starts the thread.
 ///
 /// # Errors
-/// The system has none to give.
+/// The system can't create a thread.
 pub(super) fn start(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
     std::thread::Builder::new().name("bridge".to_owned()).spawn(move || {
         #[cfg(feature = "sabotage")]
         crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
-        // However it ends, and whichever of its tasks fails: without this thread nothing is
-        // published any more.
+        // Nothing can be published without this thread, so its end, or a panic of any of its tasks,
+        // ends the process.
         crate::sys::abort_on_panic(|| false);
         let _end = AbortOnDrop;
         let runtime =
@@ -69,14 +70,14 @@ pub(super) fn start(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> st
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
-            // Not by the log, whose thread would not come to write it.
+            // The log has a thread of its own, which would not write this before the abort.
             eprintln!("the bridge thread failed, so the server stops: {error}");
         }
     })?;
     Ok(())
 }
 
-/// Ends the process when it is dropped, by a return or by a panic.
+/// Aborts the process when it is dropped, after a return as well as during a panic.
 struct AbortOnDrop;
 
 impl Drop for AbortOnDrop {
@@ -137,7 +138,7 @@ impl Owners {
 async fn run(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
     let Parts { inbox, wake, owners: parts, stopping } = parts;
     let owners = Rc::new(Owners::new(settings, parts));
-    // Requests that arrive while Redis is still looked for must not wait for it unanswered.
+    // Receiving begins first, so that requests get answers even while Redis can't be reached yet.
     let receiving = tokio::task::spawn_local(receive(Rc::clone(&owners), inbox, wake));
     tokio::task::spawn_local(tick(Rc::clone(&owners)));
     owners.redis.listen_to_sentinels();
@@ -145,6 +146,8 @@ async fn run(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::
     let tell = |text: &str| bus.standing().show_start(text);
     if let Err(refusal) = redis::wait_until_usable(&owners.redis, streams, tell).await {
         loaded(Err(refusal));
+        // Main gets the refusal and ends the process. If this returned, the process would abort
+        // before main prints it.
         return std::future::pending().await;
     }
     bridge::start(bus);
@@ -152,6 +155,7 @@ async fn run(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
     Requests::start(&owners.requests);
+    // The node shows itself to others only now, when it can answer their requests.
     tokio::task::spawn_local(hold_lease(Rc::clone(&owners)));
     tokio::task::spawn_local(stop(Rc::clone(&owners), stopping));
     if owners.settings.has_events() {
@@ -166,7 +170,7 @@ async fn run(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::
     receiving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
-/// Takes messages of shards and control.
+/// Receives messages of shards and control.
 async fn receive(owners: Rc<Owners>, inbox: Inbox<ToBridge>, wake: EventFd) -> std::io::Result<()> {
     let watched = wake.watched()?;
     loop {
@@ -194,7 +198,7 @@ async fn receive(owners: Rc<Owners>, inbox: Inbox<ToBridge>, wake: EventFd) -> s
 }
 
 impl Owners {
-    /// Hands a message to its owner.
+    /// Passes a message to its owner.
     fn on_message(&self, message: ToBridge) {
         match message {
             ToBridge::Cluster { ticket, request } => {
@@ -211,7 +215,7 @@ impl Owners {
     }
 }
 
-/// Holds this node's lease, and hands on what it learns of nodes: for ever.
+/// Holds this node's lease, and passes on news about nodes. It never returns.
 async fn hold_lease(owners: Rc<Owners>) {
     let tell = |news| match news {
         NodeNews::Forgotten => owners.events.write_roster(),
@@ -220,16 +224,18 @@ async fn hold_lease(owners: Rc<Owners>) {
     owners.nodes.run(tell).await;
 }
 
-/// Finishes when the server stops.
+/// Waits for the stop of the server, and then finishes the work of the owners.
 async fn stop(owners: Rc<Owners>, stopping: Stopping) {
     while !stopping.has_begun() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
-    // What shards have sent until now is taken from the inbox first.
+    // Gives `receive` time to take the last events of the shards from the inbox.
     tokio::time::sleep(RETRY_INTERVAL).await;
     while !owners.events.is_idle() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
+    // The lease is given up only after all events are written: without it, no other node would
+    // report the end of this one.
     owners.nodes.set_leaving();
     owners.leases.set_leaving();
     if let Some(link) = owners.nodes.link() {
@@ -240,10 +246,11 @@ async fn stop(owners: Rc<Owners>, stopping: Stopping) {
     stopping.end();
 }
 
-/// Ends what has waited too long, and sends again what an inbox had no room for.
+/// Periodically ends requests that have waited too long, and tries again to send messages for which
+/// inboxes had no room.
 async fn tick(owners: Rc<Owners>) {
     let mut ticks = tokio::time::interval(RETRY_INTERVAL);
-    // A process that was stopped has nothing to make up for.
+    // Ticks that were missed while the process was stopped have no use.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
