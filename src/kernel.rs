@@ -1,43 +1,43 @@
-//! What a shard asks of the kernel. A ring, an epoll and a simulated network answer alike, so the
-//! shard's logic is the same in all three.
+//! The trait through which a shard uses the kernel. A ring, an epoll and a simulated network
+//! implement it, so the logic of a shard is the same on all three.
 
 use crate::ids::{Generation, Moment, Slot};
 
-/// A descriptor's number in its shard's own table. It means nothing in any other thread.
+/// A descriptor's number in the table of its shard. It has no meaning in other threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket(i32);
 
 impl Socket {
-    /// The socket with descriptor `number`.
+    /// Creates the name of the socket with descriptor `number`.
     pub const fn new(number: i32) -> Socket {
         Socket(number)
     }
 
-    /// The descriptor's number.
+    /// Returns the descriptor's number.
     pub const fn number(self) -> i32 {
         self.0
     }
 }
 
-/// Tells whose event it is: slot and generation, so that an event for a slot's last tenant is
-/// never taken for its present one's.
+/// Identifies the connection of an event. The generation distinguishes it from earlier connections
+/// in the same slot, whose events may still arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionKey {
-    /// The connection's place.
+    /// The slot of the connection.
     pub slot: Slot,
-    /// Which tenant.
+    /// The generation of the slot.
     pub generation: Generation,
 }
 
 impl ConnectionKey {
     const SLOT_BITS: u32 = Slot::COUNT_MAX.trailing_zeros();
 
-    /// The key in the low 56 bits of a number, for a ring's `user_data`.
+    /// Returns the key in the low 56 bits of a number, for the `user_data` of a ring.
     pub const fn to_bits(self) -> u64 {
         (self.generation.value() as u64) << Self::SLOT_BITS | self.slot.index() as u64
     }
 
-    /// The key that [`ConnectionKey::to_bits`] wrote.
+    /// Returns the key that [`ConnectionKey::to_bits`] encoded.
     pub const fn from_bits(bits: u64) -> ConnectionKey {
         ConnectionKey {
             slot: Slot::new(bits as usize & (Slot::COUNT_MAX - 1)),
@@ -46,101 +46,103 @@ impl ConnectionKey {
     }
 }
 
-/// News of a watched socket. Edge-like: it is told once, when it becomes so.
+/// An event of a watched socket. Events are edge-triggered: each change is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// Whose.
+    /// The connection of the socket.
     pub key: ConnectionKey,
-    /// There may be bytes, or the end of the stream.
+    /// There may be bytes to read, or the end of the stream.
     pub readable: bool,
-    /// There may be room again.
+    /// There may be room for writes again.
     pub writable: bool,
-    /// The peer has ended its stream, or the connection is dead: reading on will show it.
+    /// The peer has ended its stream, or the connection is dead. Further reads show which.
     pub hangup: bool,
-    /// The watch has ended, by request or because the kernel could not keep it: nothing more will
-    /// come for this key until it is watched again. With `hangup`, the kernel can't watch it.
+    /// The watch has ended, so there are no further events for this key until the socket is watched
+    /// again. With `hangup` as well, the kernel could not keep the watch.
     pub ended: bool,
 }
 
 /// Bytes for one socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Write<'a> {
-    /// Where to.
+    /// The socket.
     pub socket: Socket,
-    /// What; never empty.
+    /// The bytes, at least one.
     pub bytes: &'a [u8],
 }
 
-/// What became of a [`Write`].
+/// The result of a [`Write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrote {
-    /// The kernel took this many bytes, at least one.
+    /// The kernel accepted this many bytes, at least one.
     Bytes(usize),
-    /// There is no room, or no memory. `writable` will be told, unless nothing is on its way to the
-    /// peer: see [`Sockets::has_sent_all`].
+    /// There is no room, or no memory. `writable` is reported later, unless no bytes are on their
+    /// way to the peer; see [`Sockets::has_sent_all`].
     Blocked,
     /// The connection is dead.
     Gone,
 }
 
-/// What a receive brought.
+/// The result of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// This many bytes, at least one.
+    /// This many bytes were received, at least one.
     Bytes(usize),
     /// The peer will send no more.
     End,
-    /// Nothing now; `readable` will be told.
+    /// There are no bytes at the moment. `readable` is reported later.
     Nothing,
     /// The connection is dead.
     Gone,
 }
 
-/// How a socket is given up.
+/// The way in which a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// What was sent still arrives; then the peer sees the end.
+    /// Bytes that were sent still arrive, and then the peer sees the end of the stream.
     Graceful,
-    /// The peer sees a reset, and the kernel forgets the connection at once. For peers that may
-    /// be dead.
+    /// The peer sees a reset, and the kernel forgets the connection at once. This is for peers that
+    /// may be dead.
     Abort,
 }
 
-/// The kernel, as a shard sees it. No call blocks.
+/// The operations of the kernel on client sockets. No call blocks.
 pub trait Sockets {
-    /// Watches a socket for as long as it is open.
+    /// Watches a socket until it is released.
     fn watch(&mut self, socket: Socket, key: ConnectionKey);
 
-    /// Takes bytes from a socket.
+    /// Receives bytes from a socket.
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received;
 
-    /// Hands each write to its socket and puts what became of it into `results`, in order. At
-    /// most [`crate::limits::SWEEP_SENDS_MAX`] writes, no socket twice: one system call.
+    /// Sends each write to its socket, and appends the results in the same order. There may be at
+    /// most [`crate::limits::SWEEP_SENDS_MAX`] writes, each to another socket. With a ring this is
+    /// one system call.
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>);
 
-    /// Whether all that the socket took has been sent and acknowledged: if it takes nothing even
-    /// so, no news will say that it does again.
+    /// Whether everything that the socket accepted has been sent and acknowledged. If it is blocked
+    /// nevertheless, the kernel lacked memory. Then no event will report that it is writable, so
+    /// the caller must try again by itself.
     fn has_sent_all(&self, socket: Socket) -> bool;
 
-    /// Tells the peer that nothing more will be sent.
+    /// Ends the stream to the peer.
     fn finish(&mut self, socket: Socket);
 
-    /// Shuts a socket down and stops watching it. `Ready::ended` follows; only then may it be
-    /// closed: closing earlier would leave the kernel's watch holding it open.
+    /// Shuts a socket down and stops watching it. It may be closed only after the event
+    /// `Ready::ended`, because until then the watch would keep it open in the kernel.
     fn release(&mut self, socket: Socket, key: ConnectionKey, how: Release);
 
     /// Closes a released socket.
     fn close(&mut self, socket: Socket);
 
-    /// Moves all news that there is to the end of `ready`, oldest first.
+    /// Appends all new events to `ready`, oldest first.
     fn poll(&mut self, ready: &mut Vec<Ready>);
 
     /// Whether a tenth of a second has passed since the last call.
     fn take_tick(&mut self) -> bool;
 
-    /// The time.
+    /// Returns the current time.
     fn now(&self) -> Moment;
 
-    /// Whether the descriptor is open: for audits.
+    /// Whether the descriptor is open. For audits.
     fn is_open(&self, socket: Socket) -> bool;
 }

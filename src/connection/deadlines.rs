@@ -1,4 +1,4 @@
-//! What a session is waited for, and until when. A slot has room for one deadline: the earliest.
+//! The deadlines of a session. A slot stores only the earliest of them.
 
 use std::time::Duration;
 
@@ -6,46 +6,47 @@ use super::{Connection, Flags};
 use crate::ids::Tick;
 use crate::limits::UNREAD_TIMEOUT;
 
-/// Something that a session is given a time for.
+/// An event for which a session has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// A client whose socket has no room takes some of what waits for it.
+    /// A client whose socket is full must accept some of the waiting bytes.
     Progress,
-    /// The server reads from the client again: its request is answered, or its outbox is read.
+    /// The server must be able to read from the client again, because its request has its answer or
+    /// its outbox has been read.
     Reading,
-    /// The next ping goes out.
+    /// The next ping must be sent.
     Ping,
-    /// The client answers the last ping.
+    /// The client must answer the last ping.
     Pong,
 }
 
-/// The times of a session, as they follow from its connection. A later one in the list may wait
-/// for an earlier one: after a stall of the whole shard both are over, and then a client is pinged
-/// rather than closed.
+/// The deadlines of a session, computed from its connection. Their order matters if several are
+/// over, as after a stall of the whole shard: a client whose ping and pong are both due is pinged,
+/// not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines([(Due, Tick); 4]);
 
-/// How long clients may take.
+/// The times that clients have.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// From one ping to the next.
+    /// The time from one ping to the next.
     pub ping_interval: Duration,
-    /// For an answer to a ping, and for taking bytes.
+    /// The time to answer a ping, or to accept bytes.
     pub pong_timeout: Duration,
 }
 
-/// Whether the server reads from a client. While it does not, an answer to a ping may be among the
-/// bytes that nobody has looked at.
+/// Whether the server reads from a client at the moment. While it does not, the answer to a ping
+/// may be among the unread bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
-    /// It does.
+    /// It reads.
     Reads,
-    /// It does not, for the time being.
+    /// It does not read for the time being.
     Waits,
 }
 
 impl Deadlines {
-    /// The deadlines of a session at `now`.
+    /// Computes the deadlines of a session at `now`.
     pub fn new(
         connection: &Connection,
         patience: Patience,
@@ -59,10 +60,11 @@ impl Deadlines {
         let progress = stalled.map(|busy| busy.outbox.moved().after(pong_timeout));
         let unread = busy.and_then(|busy| busy.unread);
         let reading = unread.map(|unread| unread.since.after(UNREAD_TIMEOUT));
-        // The time of the first ping is not kept: whoever looks after the session sends it.
+        // The time of the first ping is stored only in the slot. When that deadline has come, the
+        // ping is due.
         let pinged = Some(connection.pinged).filter(|pinged| *pinged != Tick::NEVER);
         let ping = pinged.map_or(now, |pinged| pinged.after(ping_interval));
-        // Any byte since the ping is as good as a pong.
+        // Any byte since the ping counts as a pong.
         let unanswered = pinged.filter(|pinged| connection.heard < *pinged);
         let pong = unanswered.map(|pinged| pinged.after(pong_timeout));
         let pong = pong.map(|pong| match attention {
@@ -77,12 +79,12 @@ impl Deadlines {
         ])
     }
 
-    /// The first that is over at `now`.
+    /// Returns the first deadline that is over at `now`.
     pub fn over(&self, now: Tick) -> Option<Due> {
         self.0.iter().find(|(_, until)| *until <= now).map(|(due, _)| *due)
     }
 
-    /// When the session is next to be looked after.
+    /// Returns the earliest deadline.
     pub fn earliest(&self) -> Tick {
         self.0.iter().fold(Tick::NEVER, |earliest, (_, until)| earliest.min(*until))
     }
@@ -104,7 +106,7 @@ mod tests {
         connection
     }
 
-    /// The connection's deadlines at `now` if its input is read: what is over, and what is next.
+    /// Returns the deadline that is over at `now` and the earliest one, if the input is read.
     fn read_at(connection: &Connection, now: u32) -> (Option<Due>, u32) {
         let deadlines = Deadlines::new(connection, PATIENCE, Attention::Reads, Tick::new(now));
         (deadlines.over(Tick::new(now)), deadlines.earliest().index())

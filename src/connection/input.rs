@@ -1,5 +1,5 @@
-//! What a connection keeps of its client's input: a message that is not complete, or input that
-//! can't be carried out yet.
+//! The input that a connection keeps: an incomplete message, or input that can't be carried out
+//! yet.
 
 use super::{Connection, Flags, Parked, ParkedMessage, WaitingSubscribe};
 use crate::channel::ChannelName;
@@ -8,13 +8,13 @@ use crate::protocol::MessageKind;
 use crate::ws::Decoder;
 
 impl Connection {
-    /// Takes the decoder out, for as long as its results borrow from it.
+    /// Removes and returns the decoder, because its results borrow from it.
     pub fn take_decoder(&mut self) -> Decoder {
         let kept = self.busy.as_mut().and_then(|busy| busy.decoder.take());
         kept.map_or_else(Decoder::new, |decoder| *decoder)
     }
 
-    /// Keeps the decoder if it holds a part of a message.
+    /// Keeps the decoder if it contains a part of a message.
     pub fn restore_decoder(&mut self, decoder: Decoder) {
         if !decoder.is_idle() {
             self.busy().decoder = Some(Box::new(decoder));
@@ -30,7 +30,7 @@ impl Connection {
         }
     }
 
-    /// Keeps the bytes that follow that message.
+    /// Keeps the bytes after that message.
     pub fn park_input(&mut self, input: &[u8]) {
         if !input.is_empty() {
             let parked = self.busy().parked.get_or_insert_default();
@@ -39,14 +39,14 @@ impl Connection {
         }
     }
 
-    /// Takes what is parked.
+    /// Removes and returns the parked input.
     pub fn take_parked(&mut self) -> Option<Box<Parked>> {
         self.busy.as_mut().and_then(|busy| busy.parked.take())
     }
 
-    /// Whether the client's next command may be carried out: not while more than `bytes_max`, about
-    /// one write, waits for it, or one message of many small commands could ask for any number of
-    /// answers. If not, what follows is to be parked.
+    /// Whether the next command of the client may be carried out. It may not while more than
+    /// `bytes_max` wait in the outbox, because one message of many small commands could cause any
+    /// amount of answers. In that case the caller must park the rest of the input.
     pub fn has_room_to_answer(&mut self, bytes_max: usize) -> bool {
         let room = self.outbox_cost_bytes() <= bytes_max || crate::sabotage!(UnboundReplies);
         if !room {
@@ -55,8 +55,9 @@ impl Connection {
         room
     }
 
-    /// Since when the client's requests have waited for the bus, one after another, without
-    /// success. None of them is waited for anew: all that is asked meanwhile is answered in time.
+    /// Returns the time since which requests of the client have waited for the bus without success.
+    /// The wait of a later request does not begin anew, so a client that sends several requests
+    /// gets all answers in time.
     pub fn unserved(&self) -> Option<Moment> {
         if crate::sabotage!(PatienceForEach) {
             return None;
@@ -64,13 +65,13 @@ impl Connection {
         self.busy.as_ref()?.unserved
     }
 
-    /// Whether publications of the client are on their way to the bus.
+    /// Whether publications of the client have not been acknowledged by the bus yet.
     pub fn is_publishing(&self) -> bool {
         self.busy.as_ref().is_some_and(|busy| busy.publishing > 0)
     }
 
-    /// The subscription to `channel` that the request's path asked for, if its answer is still
-    /// awaited.
+    /// Removes and returns the subscription to `channel` that the path of the request asked for, if
+    /// its answer is still awaited.
     pub fn take_wish(&mut self, channel: &ChannelName) -> Option<WaitingSubscribe> {
         let plain = self.busy.as_mut()?.plain.as_mut()?;
         let at = plain.waiting.iter().position(|waiting| waiting.channel == *channel)?;

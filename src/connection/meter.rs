@@ -1,9 +1,10 @@
-//! How much a client sends and is given: if it exceeds a rate, its connection ends, or it waits.
+//! Limits for the rates of a client. If it sends too many frames its connection is closed, and if
+//! it reads too much history it must wait.
 
 use crate::ids::Tick;
 use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
 
-/// How much a client has sent in the present second.
+/// The frames of a client in the current second, and the bytes of histories that it has received.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meter {
     second: u32,
@@ -12,17 +13,18 @@ pub struct Meter {
     replays: Debt,
 }
 
-/// Frames and pings in one second.
+/// Numbers of frames and pings.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// Frames, of whatever kind; and further commands of one message.
+    /// Frames of any type. Each further command of a message counts as well.
     pub frames: u32,
     /// Pings among them.
     pub pings: u32,
 }
 
 impl Meter {
-    /// Counts frames and pings. Returns whether there are more of either than `most`.
+    /// Counts frames and pings. Returns whether there are more than `most` of either in this
+    /// second.
     pub fn count(&mut self, now: Tick, more: Rates, most: Rates) -> bool {
         let second = now.index() / 10;
         if self.second != second {
@@ -33,23 +35,24 @@ impl Meter {
         self.frames > most.frames || self.pings > most.pings
     }
 
-    /// Notes that the client was given `bytes` of a history.
+    /// Counts `bytes` of a history that the client received.
     pub fn count_replay(&mut self, now: Tick, bytes: usize) {
         self.replays.settle(now);
         self.replays.kib = self.replays.kib.saturating_add(bytes.div_ceil(1024) as u16);
     }
 
-    /// Whether the client may be given more of a history now.
+    /// Whether the client may receive more of a history now.
     pub fn may_replay(&mut self, now: Tick) -> bool {
         self.replays.settle(now);
         usize::from(self.replays.kib) * 1024 <= REPLAY_BURST_BYTES
     }
 }
 
-/// What a client has been given of histories and has not made up for by waiting.
+/// The bytes of histories that a client has received and not yet paid off by waiting.
 #[derive(Clone, Copy, Debug, Default)]
 struct Debt {
-    /// The end of the tick up to which waiting has been counted, modulo 2^16: 109 minutes.
+    /// The tick of the last payment, modulo 2^16 (109 minutes). After such a time without requests,
+    /// too little may be subtracted, which costs the client a few seconds at most.
     tick: u16,
     kib: u16,
 }

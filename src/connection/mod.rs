@@ -1,5 +1,6 @@
-//! What the server keeps for one client. Everything that an idle connection does not need is in a
-//! box that it does not have: an idle connection with one channel is one cache line.
+//! The state of one client. Everything that an idle connection does not need is in a box
+//! ([`Busy`]), which exists only while it is needed. So an idle connection with one channel is one
+//! cache line.
 
 mod deadlines;
 mod input;
@@ -22,7 +23,7 @@ use crate::reason::CloseReason;
 use crate::wire::Wire;
 use crate::ws::Decoder;
 
-/// Where a connection stands in its life.
+/// The phase of a connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -30,55 +31,57 @@ pub enum State {
     Vacant,
     /// The request head is not complete.
     Handshaking,
-    /// WebSocket, but the protocol's `connect` has not come.
+    /// The connection is a WebSocket, but `connect` has not arrived yet.
     Opened,
-    /// Plain WebSocket whose channels are being subscribed. Nothing is sent from its outbox, which
-    /// begins with the response to the upgrade if it is not empty.
+    /// A plain WebSocket waits for the subscriptions to its channels. Its outbox begins with the
+    /// response to the upgrade, and is not sent before they have begun.
     Upgrading,
     /// The session runs.
     Connected,
-    /// A close frame or an HTTP answer is on its way out; what comes in is thrown away.
+    /// A close frame or an HTTP response is on its way out. Input is discarded.
     Closing,
-    /// The socket is shut down; the slot is free once its watch has ended.
+    /// The socket is shut down. The slot becomes free when its watch has ended.
     Released,
 }
 
-/// Switches of a connection, one bit each.
+/// Flags of a connection, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u16);
 
 impl Flags {
-    /// The socket takes no more bytes until it says so.
+    /// The socket accepts no bytes until it reports that it is writable.
     pub const BLOCKED: Flags = Flags(1);
     /// A ping has not been answered.
     pub const PINGED: Flags = Flags(1 << 1);
-    /// A request waits for its answer: nothing is read until it is here.
+    /// A request waits for its answer, and nothing is read until it arrives.
     pub const WAITING: Flags = Flags(1 << 2);
     /// The socket may have bytes that have not been read.
     pub const READABLE: Flags = Flags(1 << 3);
     /// The slot is on the ready list.
     pub const LISTED: Flags = Flags(1 << 4);
-    /// Heartbeats are WebSocket pings, whatever the protocol.
+    /// Heartbeats are WebSocket pings, even if the protocol has its own.
     pub const FRAME_PINGS: Flags = Flags(1 << 5);
     /// The peer has sent its close frame, or ended its stream.
     pub const PEER_CLOSED: Flags = Flags(1 << 6);
-    /// The write side is shut: a FIN follows the last byte.
+    /// The stream to the peer is ended: a FIN follows the last byte.
     pub const FINISHED: Flags = Flags(1 << 7);
-    /// The peer has ended its stream: reading on will show it, and no event will come for it.
+    /// The peer has ended its stream. Further reads show that, and no further event reports it.
     pub const HUNG_UP: Flags = Flags(1 << 8);
-    /// A ping went out while the one before was not answered: several pongs may come.
+    /// A ping was sent before the last one was answered, so several pongs may arrive.
     pub const OVERDUE: Flags = Flags(1 << 9);
-    /// Input is parked until there is room for what it will be answered with.
+    /// Input is parked until there is room for its answers.
     pub const PARKED: Flags = Flags(1 << 10);
-    /// The client has been given more history than it may have for the time being, and waits.
+    /// The client has received more history than its rate allows, and must wait.
     pub const OWING: Flags = Flags(1 << 11);
-    /// The bus has acknowledged a publication of it lately: this node may not have read that yet.
+    /// The bus recently acknowledged a publication of the client, which this node may not have read
+    /// yet.
     pub const PUBLISHED: Flags = Flags(1 << 12);
-    /// The same, and a ping has been sent since: by the next one it has been read.
+    /// The same, and a ping was sent since. This node has read the publication before the next
+    /// ping.
     pub const PUBLISHED_BEFORE: Flags = Flags(1 << 14);
-    /// The peer takes no more bytes, ever: what it has sent is carried out, and nothing answered.
+    /// The peer will never accept bytes again. Its commands are carried out without answers.
     pub const DEAF: Flags = Flags(1 << 13);
-    /// Beside each ping goes a message, for pages, which are not shown pings.
+    /// A message is sent with each ping, because browsers do not show pings to pages.
     pub const HEARTBEATS: Flags = Flags(1 << 15);
 
     /// Whether all of `flag` is set.
@@ -91,7 +94,7 @@ impl Flags {
         self.0 |= flag.0;
     }
 
-    /// Clears `flag`; answers whether it was set.
+    /// Clears `flag`. Returns whether it was set.
     pub const fn clear(&mut self, flag: Flags) -> bool {
         let was = self.has(flag);
         self.0 &= !flag.0;
@@ -99,38 +102,38 @@ impl Flags {
     }
 }
 
-/// What a subscription is given of its channel.
+/// The publications that a subscription receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryMode {
     /// Every publication.
     Live,
-    /// Those that fit: some were skipped since the last one that was handed over.
+    /// Publications for which there is room. Some were skipped since the last delivered one.
     Skipping,
-    /// None, until the home shard has handed out what was missed, or the subscription ends.
+    /// None, until the home shard has returned the missed publications or the subscription ends.
     Recovering,
 }
 
-/// One client's channel.
+/// A subscription of one client to one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// The channel's place in the shard's table, or [`Subscription::NO_CHANNEL`].
+    /// Index of the channel in the shard's table, or [`Subscription::NO_CHANNEL`].
     pub channel: u32,
-    /// This subscription's place in the channel's list.
+    /// Index of this subscription in the channel's list.
     pub place: u32,
-    /// The first segment of the channel's log that this client has not been given.
+    /// The first segment of the channel's log that this client has not received.
     pub cursor: u32,
     /// The client is told when it misses something.
     pub positioned: bool,
-    /// Whether it is given what comes.
+    /// Whether it receives new publications.
     pub mode: DeliveryMode,
     /// The one who made it.
     pub made_by: Maker,
 }
 
 impl Subscription {
-    /// No channel has this place.
+    /// An index that no channel has.
     pub const NO_CHANNEL: u32 = u32::MAX;
-    /// No subscription.
+    /// The absence of a subscription.
     pub const NONE: Subscription = Subscription {
         channel: Self::NO_CHANNEL,
         place: 0,
@@ -140,23 +143,23 @@ impl Subscription {
         made_by: Maker::Client,
     };
 
-    /// A subscription that begins with `terms`; its places are still to be set.
+    /// Creates a subscription with `terms`. The caller sets its indices.
     pub fn new(terms: Terms) -> Subscription {
         let Terms { positioned, made_by } = terms;
         Subscription { positioned, made_by, ..Subscription::NONE }
     }
 }
 
-/// The one who made a subscription.
+/// The creator of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Maker {
     /// The client, with a command or the path of its request.
     Client,
-    /// The application. A client would not ask for it again by itself.
+    /// The application. The client would not request it again on its own.
     Application,
 }
 
-/// What is settled about a subscription when it begins.
+/// The properties of a subscription that are fixed when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The client is told when it misses something.
@@ -165,102 +168,105 @@ pub struct Terms {
     pub made_by: Maker,
 }
 
-/// A connection: the part that every event touches, one cache line.
+/// The part of a connection that every event uses, in one cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Connection {
     /// Its socket.
     pub socket: Socket,
-    /// Which tenant of its slot it is.
+    /// The generation of its slot.
     pub generation: Generation,
-    /// Where it stands.
+    /// The phase of its life.
     pub state: State,
-    /// What it speaks.
+    /// The protocol and the framing.
     pub wire: Wire,
-    /// What it may do.
+    /// The permissions of its client.
     pub permissions: Permissions,
-    /// Its switches.
+    /// Its flags.
     pub flags: Flags,
-    /// When a byte last came, or was last taken by a slow socket.
+    /// The time of the last byte from the client, or of the last byte that its slow socket
+    /// accepted.
     pub heard: Tick,
-    /// When the last ping went out; [`Tick::NEVER`] before the first.
+    /// The time of the last ping; [`Tick::NEVER`] before the first one.
     pub pinged: Tick,
-    /// How much it has sent lately.
+    /// The rates of its client.
     pub meter: Meter,
     /// Its first channel.
     pub first: Subscription,
-    /// What an idle connection does not need.
+    /// The state that an idle connection does not need.
     pub busy: Option<Box<Busy>>,
 }
 
 const _: () = assert!(size_of::<Connection>() == 64, "a connection is one cache line");
 const _: () = assert!(size_of::<Subscription>() == 16, "128 channels are 2 KiB");
 
-/// Input that could not be carried out to its end: a request in it waits for its answer.
+/// Input that could not be carried out completely, because a request waits for its answer or there
+/// is no room for answers.
 #[derive(Debug, Default)]
 pub struct Parked {
-    /// A message of which commands have not been carried out.
+    /// A message with commands that have not been carried out.
     pub message: Option<ParkedMessage>,
-    /// Bytes after the message, as they came from the socket.
+    /// Bytes from the socket after the message.
     pub input: Vec<u8>,
 }
 
-/// The rest of a message. It is copied once, however many of its commands have to wait.
+/// The rest of a message. It is copied only once, even if many of its commands have to wait.
 #[derive(Debug)]
 pub struct ParkedMessage {
-    /// Text or binary.
+    /// The type of the message: text or binary.
     pub kind: MessageKind,
     /// The message, from the first command that had to wait.
     pub bytes: Vec<u8>,
-    /// Bytes of it that have been carried out since.
+    /// Number of its bytes that have been carried out since.
     pub done: usize,
 }
 
-/// The request that waits for its answer.
+/// The reason why a connection waits.
 #[derive(Clone, Debug)]
 pub enum PendingRequest {
     /// A subscription.
     Subscribe(WaitingSubscribe),
-    /// A publication or a page of history: the answer has all that is needed.
+    /// A publication or a page of history. The answer contains everything else that is needed.
     Answer(Charge),
-    /// None, but no further publication may be on its way to the bus.
+    /// No request: the limit of publications on their way to the bus is reached.
     Room,
-    /// None, but the next command may rely on the publications before it: all must be answered.
+    /// No request: the next command may depend on earlier publications, so all of them must have
+    /// their answers first.
     Publications,
 }
 
 /// A subscription that waits for its home shard.
 #[derive(Clone, Debug)]
 pub struct WaitingSubscribe {
-    /// The client's number for the request.
+    /// The number that the client gave to the request.
     pub request: u32,
     /// The channel.
     pub channel: ChannelName,
-    /// Its features.
+    /// The features of the subscription.
     pub grant: Grant,
-    /// Whether the client asked for what it missed.
+    /// Whether the client asked for missed publications.
     pub recovery: Recovery,
-    /// Whether it was charged for the channel.
+    /// Whether the client was charged for the channel.
     pub charge: Charge,
 }
 
-/// Whether a client was charged for a channel when it asked for it.
+/// Whether a request was counted as the creation of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
-    /// It was not: the channel had subscribers on its shard.
+    /// It was not, because the channel had subscribers on the shard.
     Free,
-    /// It was, because the channel may be new: it is given that back if it was not.
+    /// It was, because the channel may be new. The charge is returned if the channel existed.
     Charged,
 }
 
-/// What a client that subscribes wants of the publications it may have missed.
+/// The missed publications that a subscribing client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// None of them.
+    /// None.
     Unasked,
-    /// All of them, if they are there.
+    /// All of them, if they are available.
     Asked,
-    /// All of them, or no subscription.
+    /// All of them. If they are not available, the subscription fails.
     Required,
 }
 
@@ -271,68 +277,71 @@ impl Recovery {
     }
 }
 
-/// What only a busy connection has. Dropped as soon as it is empty.
+/// The state that only a busy connection has. It is dropped as soon as it is empty.
 #[derive(Debug, Default)]
 pub struct Busy {
-    /// A request head that is not complete.
+    /// An incomplete request head.
     pub head: Vec<u8>,
-    /// Receives that the request head has taken.
+    /// Number of receives for the request head.
     pub head_receives: u8,
-    /// A frame or message that is not complete: most that wait for something else have none.
+    /// An incomplete frame or message. It has its own box, because most busy connections have none.
     pub decoder: Option<Box<Decoder>>,
-    /// Input that waits for an answer.
+    /// Input that can't be carried out yet.
     pub parked: Option<Box<Parked>>,
-    /// The request that waits.
+    /// The request that waits for its answer.
     pub waiting: Option<Box<PendingRequest>>,
-    /// Publications on their way to the bus, whose answers are not awaited before reading on.
+    /// Number of publications on their way to the bus. The client is read further in the meantime.
     pub publishing: u16,
-    /// How many of these the client was charged for, because their channels may be new.
+    /// Number of these for which the client was charged, because their channels may be new.
     pub charged_publishing: u16,
-    /// What is to be sent.
+    /// The bytes to send.
     pub outbox: Outbox,
-    /// Channels beyond the first.
+    /// The subscriptions after the first one.
     pub more: Vec<Subscription>,
-    /// Channels in which the client was too slow, and the last offset it was given.
+    /// The channels in which publications were skipped, with the last offset that the client
+    /// received.
     pub skips: Vec<(u32, u64)>,
-    /// What the request's path asked for.
+    /// The wishes of the request's path.
     pub plain: Option<Box<Plain>>,
-    /// Why the connection closes.
+    /// The reason for the close.
     pub closing: Option<CloseReason>,
     /// Bytes of unfinished input that have been charged to the shard.
     pub charged: usize,
-    /// Number of the beginning of that input.
+    /// Sequence number of the beginning of that input. If the shard has no memory for more input,
+    /// it closes the connection with the oldest one.
     pub begun: u64,
-    /// Since when the server does not read, as heartbeats have found.
+    /// The time in which the server has not read, as seen by heartbeats.
     pub unread: Option<Unread>,
-    /// Since when requests have waited for the bus, one after another, and none was granted. Absent
-    /// when nothing waits and nothing is left to be read.
+    /// The time since which requests have waited for the bus without success. `None` when no
+    /// request waits and no input is left.
     pub unserved: Option<Moment>,
 }
 
-/// A time in which nothing is read from a client, because it waits or does not read itself.
+/// A period in which the server does not read from a client, because it waits for an answer or does
+/// not read its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Unread {
-    /// When it was first noticed.
+    /// The beginning, as a heartbeat noticed it.
     pub since: Tick,
-    /// What the client had taken then.
+    /// Bytes that the client had accepted by then.
     pub taken_bytes: usize,
 }
 
-/// What plain WebSocket's path asked for.
+/// The wishes of the path of a plain WebSocket.
 #[derive(Debug, Default)]
 pub struct Plain {
-    /// Channels whose subscriptions have not begun.
+    /// Subscriptions that have not begun.
     pub waiting: Vec<WaitingSubscribe>,
-    /// The channel that the client's messages go to.
+    /// The channel to which the client's messages are published.
     pub publish: Option<ChannelName>,
-    /// What the upgrade is answered with, until the response is in the outbox.
+    /// The response to the upgrade, until it is in the outbox.
     pub acceptance: Option<Acceptance>,
 }
 
 const _: () = assert!(size_of::<Busy>() <= 256, "an upgrade that waits is small");
 
 impl Busy {
-    /// Whether nothing is left in it.
+    /// Whether the box has no content, so that it can be dropped.
     pub fn is_empty(&self) -> bool {
         self.head.is_empty()
             && self.decoder.is_none()
@@ -348,7 +357,7 @@ impl Busy {
             && self.unserved.is_none()
     }
 
-    /// Bytes of input that are kept because something is unfinished.
+    /// Returns the memory of unfinished input, in bytes.
     pub fn inbound_bytes(&self) -> usize {
         let parked = self.parked.as_ref();
         self.head.capacity()
@@ -361,7 +370,7 @@ impl Busy {
 }
 
 impl Connection {
-    /// A connection whose request head is awaited.
+    /// Creates a connection that waits for its request head.
     pub fn new(socket: Socket, generation: Generation, now: Tick) -> Connection {
         Connection {
             socket,
@@ -378,12 +387,12 @@ impl Connection {
         }
     }
 
-    /// The box for what an idle connection does not need.
+    /// Returns the box for busy connections, and creates it if necessary.
     pub fn busy(&mut self) -> &mut Busy {
         self.busy.get_or_insert_default()
     }
 
-    /// Drops the box if nothing is in it.
+    /// Drops the box if it is empty.
     pub fn shrink(&mut self) {
         if self.busy.as_ref().is_some_and(|busy| busy.is_empty()) {
             self.busy = None;
@@ -395,33 +404,33 @@ impl Connection {
         matches!(self.state, State::Upgrading | State::Connected)
     }
 
-    /// Whether its peer has ended the stream while its upgrade waits. Before the response no client
-    /// may send anything, so without parked input nobody is left to serve.
+    /// Whether the peer has ended its stream while its upgrade waits. A client must not send
+    /// anything before the response, so without parked input nobody is left to serve.
     pub fn is_upgrade_abandoned(&self) -> bool {
         let parked = self.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
         self.state == State::Upgrading && self.flags.has(Flags::HUNG_UP) && !parked
     }
 
-    /// Whether more may be read from it: not while a request waits for its answer or for room,
-    /// nor while its outbox has more than `bytes_max`.
+    /// Whether the server may read from it: not while a request waits for its answer or for room,
+    /// and not while its outbox has more than `bytes_max`.
     pub fn may_read(&self, bytes_max: usize) -> bool {
         !self.flags.has(Flags::WAITING)
             && !self.flags.has(Flags::PARKED)
             && self.outbox_cost_bytes() <= bytes_max
     }
 
-    /// Cost of what waits to be sent.
+    /// Returns the cost of the bytes in the outbox.
     pub fn outbox_cost_bytes(&self) -> usize {
         self.busy.as_ref().map_or(0, |busy| busy.outbox.cost_bytes())
     }
 
-    /// How many channels it has.
+    /// Returns the number of its subscriptions.
     pub fn subscriptions_count(&self) -> usize {
         let first = usize::from(self.first.channel != Subscription::NO_CHANNEL);
         first + self.busy.as_ref().map_or(0, |busy| busy.more.len())
     }
 
-    /// The subscription with number `index`.
+    /// Returns the subscription with number `index`.
     pub fn subscription(&mut self, index: usize) -> Option<&mut Subscription> {
         match index {
             0 => Some(&mut self.first).filter(|first| first.channel != Subscription::NO_CHANNEL),
@@ -429,16 +438,16 @@ impl Connection {
         }
     }
 
-    /// The subscription with number `index`, for those who know that it is there.
+    /// Returns the subscription with number `index`, which must exist.
     ///
     /// # Panics
-    /// There is none.
+    /// If there is none.
     #[expect(clippy::expect_used, reason = "numbers come from lists that agree with these")]
     pub fn subscribed(&mut self, index: usize) -> &mut Subscription {
         self.subscription(index).expect("a subscription's number is below their count")
     }
 
-    /// The number of the subscription to the channel at `channel`.
+    /// Returns the number of the subscription to the channel with index `channel`.
     pub fn find_subscription(&self, channel: u32) -> Option<usize> {
         if self.first.channel == channel {
             return Some(0);
@@ -447,7 +456,7 @@ impl Connection {
         more.iter().position(|subscription| subscription.channel == channel).map(|at| at + 1)
     }
 
-    /// Adds a subscription; answers its number.
+    /// Adds a subscription. Returns its number.
     pub fn add_subscription(&mut self, subscription: Subscription) -> usize {
         assert_ne!(subscription.channel, Subscription::NO_CHANNEL, "a subscription has a channel");
         if self.first.channel == Subscription::NO_CHANNEL {
@@ -459,12 +468,12 @@ impl Connection {
         more.len()
     }
 
-    /// Removes the subscription with number `index`. Another one takes its number if it was not
-    /// the last: that one is answered.
+    /// Removes the subscription with number `index`. If it was not the last one, the last one takes
+    /// its number and is returned, so that the caller can update the channel's list.
     pub fn remove_subscription(&mut self, index: usize) -> Option<Subscription> {
         let channel = self.subscribed(index).channel;
         if let Some(busy) = self.busy.as_mut() {
-            // Another channel may have this place later.
+            // Another channel may have this index later.
             busy.skips.retain(|(skipped, _)| *skipped != channel);
         }
         let last = self.busy.as_mut().and_then(|busy| busy.more.pop());

@@ -1,5 +1,5 @@
-//! What one connection has still to be sent: replies of its own, and references to frames that
-//! many share. An empty outbox holds no memory; what the others hold is charged to the shard.
+//! The bytes that one connection still has to receive: its own replies, and references to shared
+//! frames. An empty outbox uses no memory. The memory of the others is charged to the shard.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -10,35 +10,35 @@ use crate::ids::Tick;
 use crate::limits::{PIECE_JOIN_BYTES_MAX, PIECE_SHARED_BYTES_MIN};
 use crate::wire::Wire;
 
-/// Frames that many connections are sent.
+/// Frames for many connections.
 #[derive(Debug)]
 pub struct Frames {
     bytes: Box<[u8]>,
-    /// References in outboxes.
+    /// Number of references in outboxes.
     holders: Cell<u32>,
 }
 
 impl Frames {
-    /// Complete frames, encoded once.
+    /// Creates shared frames from complete encoded frames.
     pub fn new(bytes: Vec<u8>) -> Rc<Frames> {
         Rc::new(Frames { bytes: bytes.into_boxed_slice(), holders: Cell::new(0) })
     }
 
-    /// The frames as they go onto the wire.
+    /// Returns the encoded frames.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Memory of the frames and of what counts the references to them.
+    /// Returns the memory of the frames and their reference counts.
     fn memory_bytes(&self) -> usize {
         self.bytes.len() + size_of::<Frames>() + 2 * size_of::<usize>()
     }
 }
 
-/// Bytes that wait, one or more complete frames.
+/// Waiting bytes: one or more complete frames.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// Frames that other connections are sent as well.
+    /// Frames that other connections receive as well.
     Shared(Rc<Frames>),
     /// Frames for this connection alone.
     Own(Vec<u8>),
@@ -49,7 +49,7 @@ pub enum Piece {
 const PIECE_BYTES: usize = size_of::<Piece>();
 
 impl Piece {
-    /// The bytes.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Piece::Shared(frames) | Piece::Long(frames) => frames.bytes(),
@@ -67,7 +67,7 @@ impl Piece {
     }
 }
 
-/// Memory of all outboxes of a shard. Frames that several of them wait for count once.
+/// The memory of all outboxes of a shard. Frames that are in several of them count once.
 #[derive(Debug, Default)]
 pub struct Accounts {
     own: usize,
@@ -75,17 +75,17 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Bytes that are of use to one connection only, references to shared ones among them.
+    /// Returns the bytes that belong to single outboxes, including references to shared frames.
     pub fn own_bytes(&self) -> usize {
         self.own
     }
 
-    /// Bytes of shared frames.
+    /// Returns the bytes of shared frames.
     pub fn shared_bytes(&self) -> usize {
         self.shared
     }
 
-    /// All of them.
+    /// Returns the sum of both.
     pub fn bytes(&self) -> usize {
         self.own + self.shared
     }
@@ -108,63 +108,64 @@ impl Accounts {
     }
 }
 
-/// The queue.
+/// The queue of one connection.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pieces: VecDeque<Piece>,
-    /// Bytes of the first piece that the kernel has.
+    /// Number of bytes of the first piece that the kernel has accepted.
     sent: usize,
     /// Cost of all pieces.
     cost: usize,
     /// Capacities of this connection's own pieces.
     own: usize,
-    /// What the shard's accounts have been charged for this outbox alone.
+    /// Bytes that the shard's accounts have been charged for this outbox alone.
     charged: usize,
-    /// Bytes that the kernel has taken since the outbox was last empty.
+    /// Number of bytes that the kernel has accepted since the outbox was last empty.
     taken: usize,
-    /// When the kernel last took some, or first refused to.
+    /// The time at which the kernel last accepted bytes, or began to refuse them.
     moved: Tick,
-    /// Where the outbox stands among those of its shard, by memory and by cost.
+    /// The ranks of the outbox within its shard, by memory and by cost.
     ranks: [u8; 2],
 }
 
 impl Outbox {
-    /// Whether nothing waits.
+    /// Whether no bytes wait.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// What the waiting pieces cost, with a fixed overhead for each.
+    /// Returns the cost of the waiting pieces: their bytes, and a fixed overhead for each.
     pub fn cost_bytes(&self) -> usize {
         self.cost
     }
 
-    /// Memory that would be free without this outbox, whoever else waits for the same frames.
+    /// Returns the memory that would be free without this outbox. Shared frames are not included,
+    /// because other outboxes may contain them.
     pub fn memory_bytes(&self) -> usize {
         self.charged
     }
 
-    /// Bytes that the kernel has taken since the outbox was last empty.
+    /// Number of bytes that the kernel has accepted since the outbox was last empty.
     pub fn taken_bytes(&self) -> usize {
         self.taken
     }
 
-    /// When the kernel last took bytes, or first refused to.
+    /// Returns the time at which the kernel last accepted bytes, or began to refuse them.
     pub fn moved(&self) -> Tick {
         self.moved
     }
 
-    /// Notes that the kernel took bytes, or has begun to refuse them.
+    /// Records that the kernel has accepted bytes, or has begun to refuse them.
     pub fn set_moved(&mut self, now: Tick) {
         self.moved = now;
     }
 
-    /// Where the outbox stands among those of its shard: kept here for the shard's budget.
+    /// Returns the ranks of the outbox within its shard, which the shard's budget stores here.
     pub fn ranks_mut(&mut self) -> &mut [u8; 2] {
         &mut self.ranks
     }
 
-    /// Appends shared frames. Short ones are copied: a reference would cost more.
+    /// Appends shared frames. Short ones are copied, because a reference would cost more.
     pub fn push_shared(&mut self, frames: Rc<Frames>, accounts: &mut Accounts) {
         if frames.bytes().len() < PIECE_SHARED_BYTES_MIN {
             return self.push_own(frames.bytes(), accounts);
@@ -203,12 +204,13 @@ impl Outbox {
         self.charge(accounts);
     }
 
-    /// The first piece, how many of its bytes the kernel has, and whether anything follows it.
+    /// Returns the first piece, the number of its bytes that the kernel has accepted, and whether
+    /// other pieces follow.
     pub fn front(&self) -> Option<(&Piece, usize, bool)> {
         self.pieces.front().map(|first| (first, self.sent, self.pieces.len() > 1))
     }
 
-    /// Copies what is to be sent next to the end of `out`, at most `bytes_max` bytes of it.
+    /// Appends the next bytes to send to `out`, at most `bytes_max`.
     pub fn gather(&self, bytes_max: usize, out: &mut Vec<u8>) {
         let mut room = bytes_max;
         let mut skip = self.sent;
@@ -224,7 +226,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets the first `count` bytes: the kernel has them.
+    /// Removes the first `count` bytes, because the kernel has accepted them.
     pub fn consume(&mut self, count: usize, accounts: &mut Accounts) {
         self.sent += count;
         self.taken += count;
@@ -241,8 +243,9 @@ impl Outbox {
         self.charge(accounts);
     }
 
-    /// Forgets everything that has not begun to be sent, so that a close frame can follow. A
-    /// frame that has begun stays, or it would be torn.
+    /// Removes all frames of which no byte has been sent, so that a close frame can follow. The
+    /// rest of a partly sent frame stays, because the client could not parse the close frame
+    /// otherwise.
     pub fn discard_unsent(&mut self, wire: Wire, accounts: &mut Accounts) {
         let keep = usize::from(self.sent > 0);
         while self.pieces.len() > keep {
@@ -261,8 +264,8 @@ impl Outbox {
         self.charge(accounts);
     }
 
-    /// A copy of what is left of the frame that has begun, where that takes less memory than the
-    /// piece: what is shared is free for as long as others hold it.
+    /// Returns a copy of the rest of a partly sent frame, if that takes less memory than its piece.
+    /// A small copy of a shared piece is worth it, because it lets go of the whole piece.
     fn rest_to_copy(&self, wire: Wire) -> Option<Vec<u8>> {
         let first = self.pieces.front()?;
         let left = &first.bytes()[self.sent..];
@@ -274,7 +277,7 @@ impl Outbox {
         cheaper.then(|| left[..rest].to_vec())
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub fn clear(&mut self, accounts: &mut Accounts) {
         while let Some(piece) = self.pieces.pop_front() {
             self.let_go(Some(piece), accounts);
@@ -292,7 +295,7 @@ impl Outbox {
         }
     }
 
-    /// Brings the accounts up to date; the memory of an outbox that has become empty is given back.
+    /// Updates the accounts, and frees the memory of an outbox that has become empty.
     fn charge(&mut self, accounts: &mut Accounts) {
         let memory = self.measure();
         accounts.own = accounts.own - self.charged + memory;
@@ -309,7 +312,7 @@ impl Outbox {
         self.own + self.pieces.capacity() * PIECE_BYTES + size_of::<Busy>()
     }
 
-    /// Whether all that is kept of this outbox in numbers is true. For audits.
+    /// Whether the stored numbers agree with the pieces. For audits.
     pub fn is_consistent(&self) -> bool {
         let own = self.pieces.iter().map(Piece::own_bytes);
         let cost = self.pieces.iter().map(|piece| piece.bytes().len() + PIECE_BYTES);
@@ -319,7 +322,7 @@ impl Outbox {
             && self.charged == if self.is_empty() { 0 } else { memory }
     }
 
-    /// The shared frames that wait, by their address, and their memory. For audits.
+    /// Returns the address and memory of each waiting shared piece. For audits.
     pub fn shared(&self) -> impl Iterator<Item = (*const Frames, usize)> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Shared(frames) => Some((Rc::as_ptr(frames), frames.memory_bytes())),

@@ -1,4 +1,5 @@
-//! The table of a shard's connections: pages that are added as they are needed and never move.
+//! The table of a shard's connections. It consists of pages, which are added when needed and never
+//! move, so growing copies nothing.
 
 use super::{Connection, State};
 use crate::ids::{Generation, Slot, Tick};
@@ -7,18 +8,18 @@ use crate::protocol::Protocol;
 use crate::subnets::SubnetId;
 use crate::wire::Wire;
 
-/// Slots of one page: 64 KiB of connections, so that growing costs little at once.
+/// Number of slots of a page: 64 KiB of connections, so that adding a page takes little time.
 const PAGE_SLOTS: usize = 1024;
 
-/// A page: connections, and apart from them their deadlines, so that heartbeats read 4 bytes a
-/// connection, and their subnets, which only whoever limits something reads.
+/// A page of connections. Their deadlines are separate, so that heartbeats read only 4 bytes per
+/// connection. So are their subnets, which only limits need.
 struct Page {
     connections: Box<[Connection]>,
     deadlines: Box<[Tick]>,
     subnets: Box<[SubnetId]>,
 }
 
-/// The table.
+/// The table of a shard's connections.
 #[derive(Default)]
 pub struct Slots {
     pages: Vec<Page>,
@@ -28,17 +29,17 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Connections in the table.
+    /// Returns the number of connections in the table.
     pub fn count(&self) -> usize {
         self.used
     }
 
-    /// Slots that have ever been used: every connection's number is below this.
+    /// Returns the number of slots that have ever been used. All connections are in slots below it.
     pub fn reached(&self) -> usize {
         self.reached
     }
 
-    /// Puts a new connection into the table, one that its subnet counts.
+    /// Adds a connection, which `subnet` has already counted.
     pub fn insert(
         &mut self,
         socket: Socket,
@@ -76,7 +77,7 @@ impl Slots {
         slot
     }
 
-    /// Frees a slot. Returns the subnet that its connection leaves.
+    /// Frees a slot. Returns the subnet of its connection, so that the caller can uncount it.
     pub fn remove(&mut self, slot: Slot) -> SubnetId {
         let page = &mut self.pages[slot.index() / PAGE_SLOTS];
         let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
@@ -90,65 +91,65 @@ impl Slots {
         subnet
     }
 
-    /// The slot's tenant, if it has one.
+    /// Returns the connection in a slot, if there is one.
     pub fn at(&mut self, slot: Slot) -> Option<&mut Connection> {
         let page = self.pages.get_mut(slot.index() / PAGE_SLOTS)?;
         let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
         (connection.state != State::Vacant).then_some(connection)
     }
 
-    /// The connection that `key` names, if it still is.
+    /// Returns the connection with `key`, if it still exists.
     pub fn get(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
         let stale = crate::sabotage!(StaleGeneration);
         self.at(key.slot).filter(|found| stale || found.generation == key.generation)
     }
 
-    /// The connection that `key` names, for those who have found it there before: it stays in its
-    /// slot at least until the next news of its socket.
+    /// Returns the connection with `key`, which must exist. Within the handling of an event it
+    /// does, because a slot is freed only between two events of its socket.
     ///
     /// # Panics
-    /// It is gone: a key has been kept for too long.
+    /// If it no longer exists, because a key was kept for too long.
     #[expect(clippy::expect_used, reason = "a slot is freed between two events, never in one")]
     pub fn connection(&mut self, key: ConnectionKey) -> &mut Connection {
         self.get(key).expect("a connection stays in its slot while an event is carried out")
     }
 
-    /// The slot's tenant, for those who know that it has one.
+    /// Returns the connection in a slot, which must have one.
     ///
     /// # Panics
-    /// It has none.
+    /// If the slot is free.
     #[expect(clippy::expect_used, reason = "what names a slot leaves with its tenant")]
     pub fn tenant(&mut self, slot: Slot) -> &mut Connection {
         self.at(slot).expect("a slot that is named in a table has a tenant")
     }
 
-    /// The key of the slot's tenant.
+    /// Returns the key of the connection in a slot, if there is one.
     pub fn key(&mut self, slot: Slot) -> Option<ConnectionKey> {
         self.at(slot).map(|connection| ConnectionKey { slot, generation: connection.generation })
     }
 
-    /// The subnet of the slot's tenant, or of its last one.
+    /// Returns the subnet of the connection in a slot, or of the last one.
     pub fn subnet(&self, slot: Slot) -> SubnetId {
         self.pages[slot.index() / PAGE_SLOTS].subnets[slot.index() % PAGE_SLOTS]
     }
 
-    /// Sets when the connection is next to be looked after.
+    /// Sets the time of the next heartbeat of the connection.
     pub fn set_deadline(&mut self, slot: Slot, deadline: Tick) {
         self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS] = deadline;
     }
 
-    /// Sees to it that the connection is looked after at `deadline`, if not before.
+    /// Moves the next heartbeat of the connection to `deadline`, unless it is earlier.
     pub fn bring_forward(&mut self, slot: Slot, deadline: Tick) {
         self.set_deadline(slot, self.deadline(slot).min(deadline));
     }
 
-    /// When the connection is next to be looked after.
+    /// Returns the time of the next heartbeat of the connection.
     pub fn deadline(&self, slot: Slot) -> Tick {
         self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS]
     }
 
-    /// Appends the slots whose deadline has come to `due`: those of every `stride`th group of 64,
-    /// beginning with group `phase`, so that `stride` calls see every slot once.
+    /// Appends slots whose deadline has come to `due`. It checks every `stride`th group of 64
+    /// slots, beginning with group `phase`, so that `stride` calls check every slot once.
     pub fn due(&self, now: Tick, phase: usize, stride: usize, due: &mut Vec<Slot>) {
         const GROUP: usize = 64;
         let mut begin = phase * GROUP;
