@@ -43,6 +43,7 @@ impl Leases {
     /// Takes a block. Returns the number of connections in it.
     fn take(&self) -> usize {
         let update = |left: usize| (left > 0).then(|| left.saturating_sub(self.block));
+        // Relaxed, because the number guards no other memory.
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
             Ok(before) => before.min(self.block),
             Err(_) => 0,
@@ -202,7 +203,8 @@ impl Acceptor {
     }
 
     /// Closes the listeners of a shard that is full or drains, so that the kernel sends clients to
-    /// other shards. Reopens them when there is room.
+    /// other shards. Reopens them when there is room for more than one client, because otherwise
+    /// every client that leaves would open and close them.
     fn turn_listeners<D: Driver>(&mut self, shard: &mut Shard<D>) {
         let open = !shard.is_draining() && !shard.is_full();
         if !open {
@@ -317,6 +319,8 @@ impl Acceptor {
 
     fn give_back(&mut self, used: usize) {
         let block = self.options.leases.block;
+        // Keeps at least a block in reserve, so that not every client that comes or goes changes
+        // the shared number.
         while self.leased >= used + 2 * block {
             self.leased -= block;
             self.options.leases.give_back();

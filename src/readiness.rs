@@ -1,5 +1,5 @@
-//! Whether the node takes clients: one truth for `/ready` on the API's port, which control answers,
-//! and for `/health` on the clients' port, which shards answer. All threads read the same numbers.
+//! Decides whether the node accepts clients. Control uses it for `/ready` on the port of the API,
+//! and shards use it for `/health` on the port of clients, so both always agree.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,20 +8,20 @@ use crate::ids::Moment;
 use crate::limits::REFUSAL_SHOWS;
 use crate::metrics::{BridgeCounters, Counter, ShardCounters};
 
-/// What the node does at the moment.
+/// The phase of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
     /// Not all listeners are open, or the bus has not been read yet.
     Starting,
-    /// Clients are welcome.
+    /// The node accepts clients.
     Serving,
-    /// The node will stop. It says so, and still takes clients: load balancers need a moment to
-    /// notice.
+    /// The node will stop and announces it, but still accepts clients, because load balancers need
+    /// a moment to notice.
     Leaving,
-    /// Connections are being closed, and no client is taken any more.
+    /// The node closes its connections, and accepts no clients.
     Draining,
-    /// There is no room: `max_connections` is reached, or descriptors are short.
+    /// There is no room: `max_connections` is reached, or descriptors are used up.
     Full,
 }
 
@@ -29,7 +29,7 @@ impl Phase {
     const ALL: [Phase; 5] =
         [Phase::Starting, Phase::Serving, Phase::Leaving, Phase::Draining, Phase::Full];
 
-    /// The phase as `/ready` and `/health` name it.
+    /// Returns the name of the phase in `/ready` and `/health`.
     pub const fn label(self) -> &'static str {
         match self {
             Phase::Starting => "starting",
@@ -40,20 +40,20 @@ impl Phase {
     }
 }
 
-/// The node's phase, and what it follows from.
+/// The phase of the node, with the counters from which it follows.
 #[derive(Debug)]
 pub struct Readiness {
-    /// What main has set: all but `Full`, which is counted.
+    /// The phase that main has set. It is never `Full`, which follows from the counters.
     phase: AtomicU8,
     shards: Vec<Arc<ShardCounters>>,
-    /// Where the bridge counts, if there is one.
+    /// The counters of the bridge, if there is one.
     bridge: Option<Arc<BridgeCounters>>,
     connections_max: usize,
 }
 
 impl Readiness {
-    /// A starting node for at most `connections_max` connections, whose shards, and bridge if there
-    /// is one, count in `shards` and `bridge`.
+    /// Creates the state of a starting node for at most `connections_max` connections. `shards` and
+    /// `bridge` are the counters of its threads.
     pub fn new(
         shards: Vec<Arc<ShardCounters>>,
         bridge: Option<Arc<BridgeCounters>>,
@@ -63,37 +63,40 @@ impl Readiness {
         Readiness { phase, shards, bridge, connections_max }
     }
 
-    /// Changes the phase. Every thread that asks later is told the new one.
+    /// Changes the phase. All later calls return the new one, in every thread.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// What the node does at `now`.
+    /// Returns the phase at `now`.
     pub fn phase(&self, now: Moment) -> Phase {
         match self.set() {
+            // Only a serving node can be full: that a node will stop matters more than a lack of
+            // room.
             Phase::Serving if !self.has_joined() => Phase::Starting,
             Phase::Serving if self.is_full(now) => Phase::Full,
             set => set,
         }
     }
 
-    /// Whether a request may become a connection. It may where there is no room: that is found out
-    /// before the request is read.
+    /// Whether a request may become a connection. It does not check for room, because sockets
+    /// without room are refused before their requests are read.
     pub fn takes_clients(&self) -> bool {
         self.has_joined() && !matches!(self.set(), Phase::Starting | Phase::Draining)
     }
 
-    /// Whether clients were refused a moment ago because too many of their network came at once.
+    /// Whether clients were recently refused because too many clients of their network came at
+    /// once.
     pub fn is_busy(&self, now: Moment) -> bool {
         self.shards.iter().any(|counters| Self::shows(&counters.refused_busy_nanos, now))
     }
 
-    /// What the shards count.
+    /// Returns the counters of the shards.
     pub fn shards(&self) -> &[Arc<ShardCounters>] {
         &self.shards
     }
 
-    /// What the bridge counts, if there is one.
+    /// Returns the counters of the bridge, if there is one.
     pub fn bridge(&self) -> Option<&Arc<BridgeCounters>> {
         self.bridge.as_ref()
     }
@@ -102,26 +105,30 @@ impl Readiness {
         Phase::ALL[usize::from(self.phase.load(Ordering::Acquire)) % Phase::ALL.len()]
     }
 
-    /// Whether nobody would have to wait for the bus: before the bridge has read it once, nobody
-    /// could subscribe.
+    /// Whether the bridge has loaded the bus once. Before that no client could subscribe. It stays
+    /// true when Redis is lost later, because the node still serves its clients then.
     fn has_joined(&self) -> bool {
         self.bridge.as_ref().is_none_or(|counters| counters.joined.value() != 0)
     }
 
     fn is_full(&self, now: Moment) -> bool {
+        // One full shard is not enough, because it closes its listeners and the others take its
+        // clients.
         self.connections_count() >= self.connections_max
             || !self.shards.is_empty()
                 && self.shards.iter().all(|counters| counters.full.value() != 0)
             || self.shards.iter().any(|counters| Self::shows(&counters.refused_full_nanos, now))
     }
 
-    /// Whether the moment in `counter` was a short while ago.
+    /// Whether the moment in `counter` is recent.
     fn shows(counter: &Counter, now: Moment) -> bool {
+        // A refusal is shown for a while, so that a scrape once in a while can see it.
         let nanos = counter.value();
         nanos != 0 && now.since(Moment::from_nanos(nanos)) < REFUSAL_SHOWS
     }
 
-    /// Connections of all shards, those that have not sent their request included.
+    /// Returns the number of connections of all shards, including those whose request is
+    /// incomplete.
     fn connections_count(&self) -> usize {
         let of_shard = |counters: &Arc<ShardCounters>| {
             let open: u64 = counters.connections.iter().map(Counter::value).sum();

@@ -1,27 +1,28 @@
-//! The networks that clients come from, and how much the clients of each one use on the whole node:
-//! a limit for an address holds however many shards its connections are spread over. One table of a
-//! fixed size, shared by all shards, without locks.
+//! Counts the usage of clients by their network, on the whole node. So a limit for a network holds
+//! even if its connections are spread over all shards. The counts are in a table of fixed size,
+//! which all shards share without locks.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::limits::{SUBNETS_BUCKET, SUBNETS_MAX};
 
-/// A client's network: the /24 of an IPv4 address, the /64 of an IPv6 address. Providers hand these
-/// out whole, so a limit for a single address would be no limit. An IPv4 address that is written as
-/// an IPv6 address (mapped, or behind the well-known prefix of NAT64) counts as IPv4.
+/// The network of a client: the /24 of an IPv4 address, or the /64 of an IPv6 address. Providers
+/// assign such networks as a whole, so a limit for single addresses would have no effect. An IPv4
+/// address in the form of an IPv6 address (mapped, or with the well-known prefix of NAT64) counts
+/// as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet(u64);
 
 impl Subnet {
-    /// Loopback and unix sockets, which no limit for an address applies to: whoever is on this host
-    /// is a proxy with many clients behind it, or could do worse than connect.
+    /// Loopback and Unix sockets, which have no limits. A client on this host is probably a proxy
+    /// for many clients, and a malicious program on this host could do more harm in other ways.
     pub const EXEMPT: Subnet = Subnet(0);
 
-    /// Marks IPv4 networks. As a /64 it lies in `::/8`, where no client can have an address.
+    /// Marks IPv4 networks. Read as a /64 it is in `::/8`, where no client can have an address.
     const IPV4: u64 = 1 << 32;
 
-    /// The first 12 bytes of an IPv4 address that is mapped (RFC 4291 §2.5.5.2), compatible
+    /// The first 12 bytes of IPv4 addresses that are mapped (RFC 4291 §2.5.5.2), compatible
     /// (§2.5.5.1) or translated (RFC 6052 §2.1).
     const IPV4_PREFIXES: [[u8; 12]; 3] = [
         [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
@@ -29,7 +30,7 @@ impl Subnet {
         [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0],
     ];
 
-    /// The subnet of an IPv4 address.
+    /// Returns the subnet of an IPv4 address.
     pub const fn of_ipv4([a, b, c, _]: [u8; 4]) -> Subnet {
         match a {
             127 => Subnet::EXEMPT,
@@ -37,7 +38,7 @@ impl Subnet {
         }
     }
 
-    /// The subnet of an IPv6 address.
+    /// Returns the subnet of an IPv6 address.
     pub fn of_ipv6(address: [u8; 16]) -> Subnet {
         let &[prefix @ .., a, b, c, d] = &address;
         if u128::from_be_bytes(address) == 1 {
@@ -49,74 +50,74 @@ impl Subnet {
         Subnet((u128::from_be_bytes(address) >> 64) as u64)
     }
 
-    /// Whether no limit for an address applies.
+    /// Whether limits for networks do not apply.
     pub const fn is_exempt(self) -> bool {
         self.0 == Subnet::EXEMPT.0
     }
 }
 
-/// A subnet's row in the table: what a connection carries in place of its address.
+/// The row of a subnet in the table. Connections store it instead of their address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubnetId(u32);
 
 impl SubnetId {
-    /// The row of [`Subnet::EXEMPT`], which has none.
+    /// The id of [`Subnet::EXEMPT`], which has no row.
     pub const EXEMPT: SubnetId = SubnetId(u32::MAX);
 }
 
-/// What the clients of one subnet use at present. Whatever is to be limited for an address is
-/// counted here, by all shards; [`Row::clear`] makes it ready for another subnet.
+/// The current usage of the clients of one subnet, on all shards. To limit something else by
+/// network, add its count here, and reset it in [`Row::clear`].
 #[derive(Debug, Default)]
 pub struct Row {
-    /// The subnet that it was last taken for. It changes only while `connections` is
-    /// [`Row::TAKEN`].
+    /// The last subnet that used the row. It changes only while `connections` is [`Row::TAKEN`].
     subnet: AtomicU64,
-    /// Connections. The row is free while there are none, and keeps its subnet until another one
-    /// needs it: what was counted in the present second is still known to a client that comes back.
+    /// Number of connections. A row without connections is free, but keeps its subnet until another
+    /// subnet needs the row. So a client can't reset its counts of the current second by
+    /// reconnecting.
     connections: AtomicU32,
-    /// Channels that came to a shard with a subscription from this subnet, once for each shard.
+    /// Number of channels that clients of the subnet brought to shards, counted once per shard.
     channels: AtomicU32,
-    /// Channels that its clients have created.
+    /// Number of channels that its clients created.
     created: PerSecond,
 }
 
-/// How often something happened in the present second, on all shards.
+/// A count of events in the current second, on all shards.
 #[derive(Debug, Default)]
 pub struct PerSecond(AtomicU64);
 
 impl PerSecond {
-    /// How often it happened in the second with number `second`.
+    /// Returns the count of the second with number `second`.
     pub fn count(&self, second: u32) -> u32 {
         let value = self.0.load(Ordering::Relaxed);
         if (value >> 32) as u32 == second { value as u32 } else { 0 }
     }
 
-    /// It happened once more.
+    /// Adds one event.
     pub fn add(&self, second: u32) {
         let add = |value: u64| {
             let count = if (value >> 32) as u32 == second { value as u32 } else { 0 };
             Some(u64::from(second) << 32 | u64::from(count.saturating_add(1)))
         };
-        // It never declines.
+        // The update always succeeds, because `add` never returns `None`.
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok();
     }
 
-    /// One that was counted in the second with number `second` has not happened.
+    /// Subtracts one event that was counted in the second with number `second`.
     pub fn take_back(&self, second: u32) {
         let take = |value: u64| {
             let counted = (value >> 32) as u32 == second && value as u32 > 0;
             counted.then(|| value - 1)
         };
-        // It declines if that second is over.
+        // If that second is over, there is nothing to subtract from.
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok();
     }
 }
 
 impl Row {
-    /// In the place of the number of connections while one thread takes the row.
+    /// The value of `connections` while a thread takes the row.
     const TAKEN: u32 = u32::MAX;
 
-    /// Connections, in whatever state.
+    /// Returns the number of connections in any state.
     pub fn connections(&self) -> u32 {
         match self.connections.load(Ordering::Relaxed) {
             Row::TAKEN => 0,
@@ -124,17 +125,17 @@ impl Row {
         }
     }
 
-    /// Channels that clients of the subnet have brought to shards.
+    /// Returns the number of channels that clients of the subnet have brought to shards.
     pub fn channels(&self) -> u32 {
         self.channels.load(Ordering::Relaxed)
     }
 
-    /// Channels that clients of the subnet have created in the present second.
+    /// Returns the number of channels that clients of the subnet created in the current second.
     pub fn created(&self) -> &PerSecond {
         &self.created
     }
 
-    /// Forgets all that was counted for another subnet.
+    /// Resets the counts of the previous subnet.
     fn clear(&self) {
         self.channels.store(0, Ordering::Relaxed);
         self.created.0.store(0, Ordering::Relaxed);
@@ -144,13 +145,14 @@ impl Row {
         self.subnet.load(Ordering::Relaxed) == subnet.0
     }
 
-    /// Adds a connection of `subnet`, whose row it is. Returns false if it is not any more.
+    /// Adds a connection of `subnet` to its row. Returns false if another subnet has taken the row
+    /// in the meantime.
     fn enter(&self, subnet: Subnet) -> bool {
         let another = |count| (count != 0 && count != Row::TAKEN).then(|| count + 1);
         if self.connections.fetch_update(Ordering::Acquire, Ordering::Relaxed, another).is_err() {
             return self.is_of(subnet) && self.take(subnet);
         }
-        // From here on the row can't be taken for another subnet; before, it may have been.
+        // The row can't be taken from here on, but it may have been taken before the increment.
         let same = self.is_of(subnet);
         if !same {
             self.leave();
@@ -158,7 +160,7 @@ impl Row {
         same
     }
 
-    /// Takes the row for the first connection of `subnet`. Returns false if it has connections.
+    /// Takes the row for the first connection of `subnet`. Returns false if the row is in use.
     fn take(&self, subnet: Subnet) -> bool {
         let (from, to) = (0, Row::TAKEN);
         let taken =
@@ -170,6 +172,8 @@ impl Row {
             self.clear();
             self.subnet.store(subnet.0, Ordering::Relaxed);
         }
+        // Pairs with the Acquire in `enter`, so that a thread that sees this count sees the subnet
+        // as well.
         self.connections.store(1, Ordering::Release);
         true
     }
@@ -180,27 +184,29 @@ impl Row {
     }
 }
 
-/// The table. A subnet has one of the rows of its bucket; where all of them are in use, it shares
-/// the last one with others that came too late, and with them the limits. Two threads that take a
-/// row for a new subnet in the same moment may take two: its limits are then twice as high until
-/// the connections of one of them have ended.
+/// The table. A subnet uses one row of its bucket. If all of them are in use, it shares the last
+/// one, and its limits, with other subnets. Two threads that take a row for the same new subnet at
+/// the same moment may take two rows. Then its limits are twice as high until the connections of
+/// one row have ended.
 #[derive(Debug)]
 pub struct Subnets {
-    /// Keyed, so that nobody can aim at the bucket of another subnet.
+    /// With a random key, so that an attacker can't choose subnets that share a bucket with another
+    /// one.
     hasher: RandomState,
     rows: Box<[Row]>,
 }
 
 impl Subnets {
-    /// A table for a node of `connections_max` connections: of [`SUBNETS_MAX`] rows, or fewer where
-    /// fewer can be in use.
+    /// Creates the table of a node with `connections_max` connections. It has [`SUBNETS_MAX`] rows,
+    /// or fewer if fewer can be in use.
     pub fn new(connections_max: usize) -> Subnets {
         let count = connections_max.clamp(SUBNETS_BUCKET, SUBNETS_MAX).next_power_of_two();
         let rows = std::iter::repeat_with(Row::default).take(count).collect();
         Subnets { hasher: RandomState::new(), rows }
     }
 
-    /// Counts a connection of `subnet`. Whoever calls it calls [`Subnets::leave`] when that ends.
+    /// Counts a connection of `subnet`. The caller must call [`Subnets::leave`] when the connection
+    /// ends.
     pub fn enter(&self, subnet: Subnet) -> SubnetId {
         if subnet.is_exempt() {
             return SubnetId::EXEMPT;
@@ -213,7 +219,8 @@ impl Subnets {
         let position = own
             .iter()
             .position(|row| row.is_of(subnet) && row.enter(subnet))
-            // A row that was never used comes before one that still knows its subnet.
+            // Prefer rows that were never used, because the others still have the counts of their
+            // subnets.
             .or_else(|| own.iter().position(|row| is_unused(row) && row.take(subnet)))
             .or_else(|| own.iter().position(|row| row.take(subnet)));
         let position = position.unwrap_or_else(|| {
@@ -223,7 +230,7 @@ impl Subnets {
         SubnetId((begin + position) as u32)
     }
 
-    /// A connection that was counted has ended.
+    /// Uncounts a connection that has ended.
     pub fn leave(&self, id: SubnetId) {
         if let Some(row) = self.row(id)
             && !crate::sabotage!(LeakedSubnet)
@@ -232,16 +239,16 @@ impl Subnets {
         }
     }
 
-    /// A client of a subnet has brought a channel to a shard.
+    /// Counts a channel that a client of the subnet has brought to a shard.
     pub fn add_channel(&self, id: SubnetId) {
         if let Some(row) = self.row(id) {
             row.channels.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// A channel has left the shard to which a client of this subnet had brought it. The row may be
-    /// another subnet's by now, if that client and all others of its subnet left before the
-    /// channel: then that one is charged for too few.
+    /// Uncounts a channel that has left the shard to which a client of the subnet brought it. If
+    /// all clients of that subnet left before the channel, another subnet may have the row by now.
+    /// Then that subnet is charged for too few channels.
     pub fn remove_channel(&self, id: SubnetId) {
         let less = |count: u32| count.checked_sub(1);
         if let Some(row) = self.row(id) {
@@ -249,12 +256,12 @@ impl Subnets {
         }
     }
 
-    /// What the clients of a subnet use; none for exempt ones.
+    /// Returns the usage of a subnet, or `None` for exempt clients.
     pub fn row(&self, id: SubnetId) -> Option<&Row> {
         (id != SubnetId::EXEMPT).then(|| &self.rows[id.0 as usize])
     }
 
-    /// Connections of all subnets: for audits.
+    /// Returns the number of connections of all subnets. For audits.
     pub fn connections(&self) -> usize {
         self.rows.iter().map(|row| row.connections() as usize).sum()
     }
@@ -305,7 +312,7 @@ mod tests {
         subnets.leave(one);
         subnets.leave(one);
         assert_eq!(subnets.connections(), 0);
-        // More than there are rows, one after another: each finds one of its own.
+        // More subnets than rows, one after another. Each gets its own row.
         for number in 0..10_000u32 {
             let [_, a, b, _] = number.to_be_bytes();
             let id = subnets.enter(Subnet::of_ipv4([11, a, b, number as u8]));
