@@ -95,6 +95,7 @@ impl Epoll {
                     bits => self.news.push(ready(bits, event.events)),
                 }
             }
+            // A full buffer means that there may be more events.
             if count < self.events.len() {
                 return;
             }
@@ -192,6 +193,8 @@ impl Sockets for Epoll {
         {
             tracing::warn!(%error, "a socket was not in epoll");
         }
+        // Unlike a ring, epoll removes a watch at once, so the socket may be closed after the next
+        // poll.
         self.news.push(Ready { key, readable: false, writable: false, hangup: false, ended: true });
     }
 

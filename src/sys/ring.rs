@@ -53,6 +53,10 @@ impl Ring {
     /// older than 6.1 and lacks DEFER_TASKRUN.
     pub fn new(wake: EventFd) -> Result<Ring, SysError> {
         let failed = |call| move |source| SysError { call, source };
+        // Deferred work runs only when this thread enters the ring, so completions never interrupt
+        // a turn. The taskrun flag shows without a system call that there is such work. With
+        // `submit_all`, an entry that fails does not keep the rest of its batch from being
+        // submitted.
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -131,6 +135,7 @@ impl Ring {
             if due {
                 self.enter(0);
             }
+            // No send is in flight outside of a `Batch`, so no result can arrive here.
             if self.reap_queue(&mut []) == 0 {
                 return;
             }

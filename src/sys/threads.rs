@@ -78,6 +78,7 @@ pub fn can_own_descriptors() -> bool {
 }
 
 fn own_descriptors_below(first: libc::c_uint) -> Result<(), SysError> {
+    // close_range(2) needs Linux 5.9.
     let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
     // SAFETY: this closes numbers from `first` on, but only in the new table of this thread, which
     // does not own any of them yet.
@@ -174,6 +175,8 @@ thread_local! {
 pub fn abort_on_panic(survives: fn() -> bool) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // The hook is global, so it is installed once, and looks up the rule of the panicking
+        // thread. It aborts before unwinding, so no destructor runs on inconsistent state.
         let report = panic::take_hook();
         panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
             report(info);
