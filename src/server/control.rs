@@ -149,6 +149,8 @@ async fn receive(
         if let Some(&plan) = drained.begun.get().filter(|_| !draining) {
             let (courier, done) = (Arc::clone(courier), Arc::clone(&drained.done));
             draining = true;
+            // In a task of its own, so that `/ready` and `/metrics` are still served during the
+            // drain.
             tokio::spawn(async move { done.store(drain(&courier, plan).await, Ordering::Release) });
         }
         if inbox.prepare_sleep() {

@@ -33,12 +33,14 @@ impl Plan {
         self.drain - self.tail()
     }
 
-    /// Returns the time after which no connection waits for its peer any more, from the beginning
-    /// of the drain. The rest is for the bridge, which writes the events of their ends.
+    /// Returns the time from the beginning of the drain after which connections no longer wait for
+    /// their peers. The rest is for the bridge, which writes the events of their ends.
     pub(super) fn last_end(self) -> Duration {
         self.drain - self.tail() / 2
     }
 
+    /// Returns the time after the last close. The first half is for the close frames of peers, the
+    /// second half for the bridge.
     fn tail(self) -> Duration {
         (self.drain / DRAIN_LINGER_SHARE).min(2 * CLOSE_TIMEOUT)
     }

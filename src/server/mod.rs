@@ -124,6 +124,7 @@ fn run_threads(
 ) -> Result<(), Error> {
     let address = common.settings.server.api_listen;
     let listen = |source| Error::Listen { address, source };
+    // Before any thread starts, because the address may be in use.
     let api_listener = TcpListener::bind(address).map_err(listen)?;
     let api_listen = api_listener.local_addr().map_err(listen)?;
     // Shards start before control, so that requests to the API find them serving.
@@ -173,6 +174,8 @@ fn warn_of_capacity(common: &Common, report: &StartupReport) {
     }
 }
 
+/// Describes this node. Its id is new at each start, so that other nodes don't mistake a restarted
+/// node for the last one.
 fn node(client_address: SocketAddr) -> Node {
     use std::hash::{BuildHasher, RandomState};
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

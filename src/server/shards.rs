@@ -162,6 +162,7 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
             user_timeout: common.settings.client.ping_interval
                 + common.settings.client.pong_timeout,
         },
+        // The kernel spreads clients evenly over the listeners, so each shard has an equal part.
         rate: (common.settings.server.accept_rate / common.shards() as u32).max(1),
         leases: common.leases.clone(),
     };
@@ -173,6 +174,7 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
         }
     };
     let mut options = Options::new(&common.settings, common.shards());
+    // A connection needs a descriptor, so the shard's table limits it as well as `max_connections`.
     options.connections_max = connections_max;
     let shard = Shard::new(Parts {
         id: ShardId::new(index),
@@ -205,6 +207,7 @@ struct NoDescriptors(usize);
 /// Returns the number of connections for which the shard's descriptor table has room.
 fn connections_max(common: &Common, private: bool) -> usize {
     let table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
+    // Shards that share a table get equal parts, so that none takes the descriptors of another.
     let share = if private { table } else { table / common.shards() };
     share.min(Slot::COUNT_MAX)
 }
