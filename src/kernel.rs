@@ -88,7 +88,7 @@ pub enum Wrote {
 pub enum Received {
     /// This many bytes were received, at least one.
     Bytes(usize),
-    /// The peer will send no more.
+    /// The peer has ended its stream.
     End,
     /// There are no bytes at the moment. `readable` is reported later.
     Nothing,

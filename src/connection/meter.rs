@@ -54,6 +54,7 @@ struct Debt {
     /// The tick of the last payment, modulo 2^16 (109 minutes). After such a time without requests,
     /// too little may be subtracted, which costs the client a few seconds at most.
     tick: u16,
+    /// In KiB, each page rounded up, so that many small pages count as well.
     kib: u16,
 }
 

@@ -122,11 +122,11 @@ pub struct Subscription {
     pub place: u32,
     /// The first segment of the channel's log that this client has not received.
     pub cursor: u32,
-    /// The client is told when it misses something.
+    /// Whether the client learns of missed publications.
     pub positioned: bool,
     /// Whether it receives new publications.
     pub mode: DeliveryMode,
-    /// The one who made it.
+    /// Its creator.
     pub made_by: Maker,
 }
 
@@ -162,9 +162,9 @@ pub enum Maker {
 /// The properties of a subscription that are fixed when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The client is told when it misses something.
+    /// Whether the client learns of missed publications.
     pub positioned: bool,
-    /// The one who made it.
+    /// Its creator.
     pub made_by: Maker,
 }
 

@@ -14,7 +14,8 @@ use crate::wire::Wire;
 #[derive(Debug)]
 pub struct Frames {
     bytes: Box<[u8]>,
-    /// Number of references in outboxes.
+    /// Number of references in outboxes. The count of the `Rc` also includes references of
+    /// segments, which are not charged to outboxes.
     holders: Cell<u32>,
 }
 
@@ -180,6 +181,8 @@ impl Outbox {
             Some(Piece::Own(last)) if last.len() + bytes.len() <= PIECE_JOIN_BYTES_MAX => {
                 let (length, before) = (last.len() + bytes.len(), last.capacity());
                 if length > before {
+                    // Doubles, but never beyond the maximum of a joined piece, because the capacity
+                    // is charged.
                     let wanted = length.max((2 * before).min(PIECE_JOIN_BYTES_MAX));
                     last.reserve_exact(wanted - last.len());
                 }

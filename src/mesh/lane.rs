@@ -47,8 +47,8 @@ impl<M> Lane<M> {
         }
     }
 
-    /// Hands a message over at once. Returns false if the inbox has no room for what came before:
-    /// then the message is not taken.
+    /// Sends a message at once. Returns false, without taking the message, if earlier messages
+    /// still wait for room in the inbox.
     pub fn send_now(&mut self, message: M) -> bool {
         self.flush();
         let room = !self.is_behind();
@@ -64,7 +64,7 @@ impl<M> Lane<M> {
         !self.spill.is_empty()
     }
 
-    /// Whether the thread has so much to do that what can wait is not sent to it.
+    /// Whether the thread has so much to do that messages which can wait should not be sent to it.
     pub fn is_crowded(&self) -> bool {
         self.is_behind() || self.address.sender.len() >= REPLAYS_BATCHES_MAX
     }
@@ -245,6 +245,7 @@ impl ShardLane {
         }
         sent |= self.lane.send_open();
         if fits && let Some(first) = self.lane.spill.front() {
+            // The inbox became full only now, so the spill contains just this batch.
             self.spill_bytes = first.iter().map(publications_bytes).sum();
         }
         if sent {
@@ -268,7 +269,7 @@ impl ShardLane {
         self.lane.is_behind() || !self.gaps.is_empty() || !self.lost.is_empty()
     }
 
-    /// Whether the shard has so much to do that what can wait is not sent to it.
+    /// Whether the shard has so much to do that messages which can wait should not be sent to it.
     pub fn is_crowded(&self) -> bool {
         self.lane.is_crowded()
     }

@@ -98,7 +98,7 @@ impl Post {
         self.outbound.flush()
     }
 
-    /// Whether a shard has so much to do that what can wait is not sent to it.
+    /// Whether a shard has so much to do that messages which can wait should not be sent to it.
     pub fn is_crowded(&mut self, shard: ShardId) -> bool {
         shard != self.own && self.outbound.shard(shard).is_crowded()
     }

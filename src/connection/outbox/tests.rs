@@ -1,4 +1,4 @@
-//! Tests of one connection's outbox, and of the accounts that all of a shard's share.
+//! Tests of outboxes, and of the accounts that the outboxes of a shard share.
 
 use super::*;
 use crate::protocol::Protocol;
@@ -6,7 +6,7 @@ use crate::ws;
 
 const WIRE: Wire = Wire::websocket(Protocol::Plain);
 
-/// Frames of one message of `length` bytes.
+/// Returns frames with one message of `length` bytes.
 fn message(length: usize) -> Vec<u8> {
     let mut frames = Vec::new();
     ws::encode_frame(ws::Opcode::Binary, &vec![b'x'; length], &mut frames);
@@ -66,7 +66,7 @@ fn discarding_keeps_a_frame_that_has_begun_and_nothing_else() {
     let piece = [message(200), message(700), message(300)].concat();
     outbox.push_shared(Frames::new(piece.clone()), &mut accounts);
     outbox.push_own(&message(9), &mut accounts);
-    // One byte of the second frame's header has gone out.
+    // One byte of the second frame's header has been sent.
     outbox.consume(205, &mut accounts);
     outbox.discard_unsent(WIRE, &mut accounts);
     let mut left = Vec::new();

@@ -1,4 +1,4 @@
-//! Tests of the sending side: order, what is kept, what becomes a gap, and wakes.
+//! Tests of the sending side: order, spill, gaps and wakes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ impl Fixture {
         }
     }
 
-    /// Publishes, in a turn of its own.
+    /// Publishes in a separate turn.
     fn publish(&mut self, channel: &str, offset: u64) {
         self.lane.push_publication(&ChannelName::new(channel), &publication(offset));
         self.lane.flush();
