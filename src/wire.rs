@@ -1,9 +1,9 @@
-//! From the messages of a protocol to the bytes of a connection. Pure.
+//! Turns the messages of a protocol into the bytes of a connection. Pure.
 //!
-//! Codecs write messages, and a [`Framing`] makes bytes of them. A [`Wire`] names one of each, so
-//! two connections with the same wire are sent the same bytes. Whatever is encoded once for many
-//! connections is therefore kept by wire (`shard::delivery::channels`). To add a framing, or a
-//! compression of messages, extend this file.
+//! Codecs write messages, and a [`Framing`] turns them into bytes. A [`Wire`] is one of each, so
+//! two connections with the same wire receive the same bytes. For this reason, bytes that are
+//! encoded once for many connections are stored by wire (`shard::delivery::channels`). To add a
+//! framing, or a compression of messages, extend this file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::protocol::{Codec, MessageKind, MessageSink, Protocol, Push, Reply, wr
 use crate::reason::CloseReason;
 use crate::ws::{self, Opcode, OpenFrame};
 
-/// How messages are told apart in the bytes of a connection.
+/// The way in which messages are separated in the bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
     /// Each message is a WebSocket frame.
@@ -25,7 +25,7 @@ impl Framing {
     const COUNT: usize = 1;
 }
 
-/// What a connection is sent: the messages of a protocol in a framing.
+/// The messages of a protocol in a framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wire {
     /// The protocol of the messages, in both directions.
@@ -34,15 +34,15 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Number of wires, for tables with a place for each.
+    /// Number of wires, for tables with an entry for each.
     pub const COUNT: usize = Protocol::COUNT * Framing::COUNT;
 
-    /// The messages of `protocol` in WebSocket frames.
+    /// Returns the wire with messages of `protocol` in WebSocket frames.
     pub const fn websocket(protocol: Protocol) -> Wire {
         Wire { protocol, framing: Framing::WebSocket }
     }
 
-    /// The wire of the clients of an endpoint.
+    /// Returns the wire of the clients of an endpoint.
     pub fn of(endpoint: &Endpoint) -> Wire {
         Wire::websocket(match endpoint {
             Endpoint::Centrifugo { .. } => Protocol::Centrifugo,
@@ -52,7 +52,7 @@ impl Wire {
         })
     }
 
-    /// The place of this wire in a table.
+    /// Returns the index of this wire in a table.
     pub const fn index(self) -> usize {
         self.protocol as usize * Framing::COUNT + self.framing as usize
     }
@@ -72,7 +72,7 @@ impl Wire {
         self.protocol.encode_reply(id, reply, &mut self.sink(out))
     }
 
-    /// Appends an event that nobody asked for to `out`.
+    /// Appends an event, which is not the answer to a request, to `out`.
     ///
     /// # Errors
     /// See [`Codec::encode_push`].
@@ -80,7 +80,7 @@ impl Wire {
         self.protocol.encode_push(push, &mut self.sink(out))
     }
 
-    /// Appends `publications` to `out`: the bytes that every subscriber with this wire gets.
+    /// Appends `publications` to `out`. All subscribers with this wire receive these bytes.
     pub fn encode_publications(
         self,
         channel: &ChannelView<'_>,
@@ -91,18 +91,18 @@ impl Wire {
     }
 
     /// Appends the protocol's own ping, which the client answers with a command. Returns false if
-    /// the protocol has none.
+    /// the protocol has no ping.
     pub fn encode_ping(self, out: &mut Vec<u8>) -> bool {
         self.protocol.encode_ping(&mut self.sink(out))
     }
 
-    /// Appends a message that shows a page that the connection lives: browsers hide pings. The next
-    /// one comes after `every` at the latest.
+    /// Appends a message that shows a page that the connection is alive, because browsers hide
+    /// pings. The next one follows within `every`.
     pub fn encode_heartbeat(self, every: Duration, out: &mut Vec<u8>) {
         write_heartbeat(every, &mut self.sink(out));
     }
 
-    /// Appends the framing's ping, which the client's library answers by itself.
+    /// Appends the framing's ping, which the client's WebSocket library answers.
     pub fn encode_frame_ping(self, out: &mut Vec<u8>) {
         match self.framing {
             Framing::WebSocket => ws::encode_ping(&[], out),
@@ -116,15 +116,15 @@ impl Wire {
         }
     }
 
-    /// Appends the end of the connection and the reason for it. Code 0 says neither.
+    /// Appends the end of the connection. Code 0 means neither code nor reason.
     pub fn encode_close(self, code: u16, reason: &str, out: &mut Vec<u8>) {
         match self.framing {
             Framing::WebSocket => ws::encode_close(code, reason, out),
         }
     }
 
-    /// Bytes from `at` on to the end of the frame of which `at` lies inside; 0 where a frame
-    /// begins. See [`ws::rest_of_frame`].
+    /// Returns the number of bytes from `at` to the end of the frame that contains `at`; 0 if a
+    /// frame begins there. See [`ws::rest_of_frame`].
     pub fn rest_of_frame(self, bytes: &[u8], at: usize) -> usize {
         match self.framing {
             Framing::WebSocket => ws::rest_of_frame(bytes, at),
@@ -136,7 +136,7 @@ impl Wire {
     }
 }
 
-/// Appends each message to `out` in its frame.
+/// A sink that appends each message to `out` as a frame.
 struct Framed<'o> {
     framing: Framing,
     out: &'o mut Vec<u8>,

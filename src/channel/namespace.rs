@@ -201,6 +201,7 @@ impl Namespaces {
     /// a namespace that is not configured.
     pub fn resolve(&self, channel: &str) -> Result<&Arc<Namespace>, ClientError> {
         // Like Centrifugo, check the namespace before the name.
+        // The `$` of private channels is not a part of the namespace.
         let bare = channel.strip_prefix('$').unwrap_or(channel);
         let (namespace, rest) = bare.split_once(':').unwrap_or(("", bare));
         let namespace = match namespace {

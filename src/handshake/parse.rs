@@ -85,7 +85,7 @@ fn read_route<'t>(request: &Request<'_, 't>, rules: &Rules) -> Result<Option<Lin
         "/health" => Route::Health,
         _ => return Err(respond(Status::NotFound, "unknown path")),
     };
-    // Health checks of load balancers are the last to speak HTTP/1.0.
+    // Health checks of some load balancers still use HTTP/1.0.
     if version == 0 && route != Route::Health {
         return Err(respond(Status::VersionNotSupported, "HTTP/1.1 is required"));
     }

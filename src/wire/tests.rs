@@ -1,4 +1,5 @@
-//! What connections are sent, byte by byte, and the guesses of lengths that save moving it.
+//! Tests of the bytes that connections receive, and of the expected lengths that save moving
+//! payloads.
 
 use super::*;
 use crate::channel::DataType;
@@ -16,7 +17,7 @@ fn publication(data: &str) -> Arc<Publication> {
     })
 }
 
-/// The bytes of the same publication twice.
+/// Returns the bytes of the same publication twice.
 fn published(wire: Wire, data_type: DataType, data: &str) -> Vec<u8> {
     let channel =
         ChannelView { name: "c", data: data_type, has_history: true, epoch: Epoch::new(0xE) };
@@ -26,7 +27,7 @@ fn published(wire: Wire, data_type: DataType, data: &str) -> Vec<u8> {
     out.split_off(b"before".len())
 }
 
-/// `payload` in a frame, twice.
+/// Returns a frame with `payload`, twice.
 fn frames(opcode: Opcode, payload: &str) -> Vec<u8> {
     let mut out = Vec::new();
     ws::encode_frame(opcode, payload.as_bytes(), &mut out);

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What the validator says when `bytes` come in pieces of `piece_bytes`: whether the text is
+    /// The result of the validator for `bytes` in pieces of `piece_bytes`: whether the text is
     /// valid, and after how many bytes it was known not to be.
     fn judge(bytes: &[u8], piece_bytes: usize) -> (bool, usize) {
         let mut validator = Validator::new();

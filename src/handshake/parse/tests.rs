@@ -1,4 +1,4 @@
-//! Request heads as clients send them, and each rule that one can break.
+//! Tests with request heads of real clients, and with a violation of each rule.
 
 use super::*;
 use crate::handshake::PlainRequest;
@@ -21,8 +21,9 @@ fn request(line: &str, headers: &[&str]) -> String {
     text + "\r\n"
 }
 
-/// The request with `line` and the usual headers, those named in `changes` replaced. An empty
-/// change leaves the header out; one that begins with `+` is added.
+/// Returns the request with `line` and the usual headers. A change replaces the header with the
+/// same name, or removes it if the value is empty. A change that begins with `+` is added without
+/// replacing anything.
 fn changed(line: &str, changes: &[&str]) -> String {
     let mut headers: Vec<String> = HEADERS.iter().map(|&header| header.to_owned()).collect();
     for change in changes {

@@ -1,4 +1,4 @@
-//! Frames whole, cut and broken, and the code each breach closes with.
+//! Tests with whole, cut and broken frames, and the close code of each violation.
 
 use super::*;
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn owned(event: &Incoming<'_>) -> Owned {
     }
 }
 
-/// A masked frame with this first byte.
+/// Returns a masked frame with this first byte.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -41,7 +41,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What comes of a stream: its events, its frames, and how it ended.
+/// The result of decoding a stream: its events, the number of frames, and how it ended.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     events: Vec<Owned>,
@@ -134,7 +134,7 @@ fn closes_with_1007_when_text_is_not_utf8() {
 #[test]
 fn closes_with_1007_before_the_frame_is_complete() {
     let whole = frame(0x81, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited");
-    // 6 bytes of header, 11 of good text, 2 that prove the rest wrong.
+    // 6 bytes of header, 11 bytes of valid text, and 2 bytes after which no continuation is valid.
     assert_eq!(decode(&whole[..6 + 12], &[6 + 5]).error, None);
     assert_eq!(decode(&whole[..6 + 13], &[6 + 5]).error, Some(CloseReason::InvalidUtf8));
     assert_eq!(decode(&whole[..6 + 13], &[]).error, Some(CloseReason::InvalidUtf8));
@@ -199,7 +199,7 @@ fn memory_grows_with_what_has_come_not_with_what_is_announced() {
     assert_eq!(decoder.buffered_bytes(), 1000);
 }
 
-/// Streams that often make sense: frames of all kinds, and noise now and then.
+/// Streams that are often valid: frames of all types, with occasional noise.
 fn streams() -> impl Strategy<Value = Vec<u8>> {
     let first = prop::sample::select(vec![
         0x81u8, 0x81, 0x82, 0x01, 0x02, 0x00, 0x00, 0x80, 0x80, 0x89, 0x8A, 0x88, 0xC1, 0x83,
