@@ -132,6 +132,8 @@ impl Courier {
     ) -> Result<Vec<Answer>, ApiError> {
         let deadline = Instant::now() + timeout;
         let mut waiting = Vec::with_capacity(self.shards);
+        // All requests are sent before the first answer is awaited, so that shards work in
+        // parallel.
         for index in 0..self.shards {
             let make = |ticket| {
                 let message = ToShard::Control { ticket, request: request.clone() };

@@ -113,6 +113,7 @@ impl Peers {
         let state = PeerState::new();
         let leave = Leave { peers: Arc::clone(self), key };
         let connection = connection(stream, router.clone(), Arc::clone(&state), leave);
+        // The runtime has one thread, so the task can't end before it is in the list.
         let task = tokio::spawn(connection).abort_handle();
         open.insert(key, Peer { state, task });
     }
@@ -154,7 +155,7 @@ async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, le
     loop {
         let deadline = state.last_request() + API_CONNECTION_TIMEOUT;
         tokio::select! {
-                        // Errors of a peer's connection concern only that peer.
+            // Errors of a peer's connection concern only that peer.
             _ended = &mut serving => return,
             () = tokio::time::sleep_until(deadline) => {
                 if state.last_request() + API_CONNECTION_TIMEOUT <= Instant::now() {

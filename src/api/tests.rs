@@ -1,4 +1,4 @@
-//! The API against shards that answer what each test says.
+//! Tests of the API, with shards whose answers each test defines.
 
 mod methods;
 mod transport;
@@ -19,25 +19,25 @@ use crate::mesh::{Addressed, Answer, Asker, ControlRequest, ShardMail, Ticket, T
 use crate::metrics::ShardCounters;
 use crate::settings::Settings;
 
-/// Number of pretended shards.
+/// Number of simulated shards.
 const SHARDS: usize = 3;
 
-/// What a shard answers to a message; absent: nothing, ever.
+/// Returns the answer of a shard to a message, or `None` if it never answers.
 type Respond = fn(ShardId, &ShardMail) -> Option<Answer>;
 
-/// An API with shards behind it that are a function.
+/// An API whose shards are a function.
 struct TestNode {
     router: Router,
     api: Arc<Api>,
     seen: Arc<Mutex<Vec<(ShardId, ShardMail)>>>,
 }
 
-/// A clock that stands at 40 seconds.
+/// A clock that always shows 40 seconds.
 fn now() -> Moment {
     Moment::default().after(Duration::from_secs(40))
 }
 
-/// Settings with a key, and a namespace of each type that keeps a history.
+/// Returns settings with a key, and a namespace with history for each type of data.
 fn settings() -> Settings {
     let mut settings = Settings::default();
     let defaults = settings.channel.namespaces.plain().clone();
@@ -59,7 +59,8 @@ fn settings() -> Settings {
     settings
 }
 
-/// A node with these settings whose shards answer with `respond`. Must be called in a runtime.
+/// Creates a node with these settings, whose shards answer with `respond`. It must be called in a
+/// runtime.
 fn node_with(settings: Settings, respond: Respond) -> TestNode {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (sender, mut receiver) = mpsc::unbounded_channel::<(ShardId, ShardMail)>();
@@ -95,7 +96,7 @@ fn node_with(settings: Settings, respond: Respond) -> TestNode {
     TestNode { router: router::router(Arc::clone(&api)), api, seen }
 }
 
-/// The id of the only client that the nodes of these tests know.
+/// Returns the id of the only client of these nodes.
 fn client_id() -> ClientId {
     ClientId::from_raw(0x1234)
 }
@@ -112,7 +113,7 @@ fn ticket(message: &ShardMail) -> Ticket {
     ticket
 }
 
-/// Shards that do everything they are asked for.
+/// Answers of shards that carry out every request.
 fn obedient(shard: ShardId, message: &ShardMail) -> Option<Answer> {
     let position = Position { epoch: Epoch::new(0xe), offset: 5 };
     Some(match message {
@@ -135,7 +136,7 @@ fn obedient(shard: ShardId, message: &ShardMail) -> Option<Answer> {
 }
 
 impl TestNode {
-    /// Posts with the right key. Status and body.
+    /// Sends a POST with the right key. Returns status and body.
     async fn post(&self, path: &str, body: &str) -> (u16, String) {
         self.post_with(path, &[("x-api-key", "sesame")], body).await
     }
@@ -159,7 +160,7 @@ impl TestNode {
         (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
     }
 
-    /// What the shards were asked since the last call.
+    /// Returns the messages that shards received since the last call.
     fn seen(&self) -> Vec<(ShardId, ShardMail)> {
         std::mem::take(&mut self.seen.lock().expect("no test panics with it"))
     }

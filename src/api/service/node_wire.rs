@@ -316,7 +316,7 @@ mod tests {
         Selection { user: "u".to_owned(), client: "c".to_owned(), session: "s".to_owned() }
     }
 
-    /// Checks that `request` is written as `text`, and read as what it was.
+    /// Checks that `request` is written as `text`, and parsed back to the same value.
     fn check(call: Result<RemoteCall, ApiError>, text: &str, request: NodeRequest) {
         let call = call.expect("it can be written");
         assert_eq!(format!("{} {}", call.method, call.params), text);

@@ -1,4 +1,4 @@
-//! What each method asks the shards, and what it makes of their answers.
+//! Tests of the methods: the messages that they send to shards, and their use of the answers.
 
 use super::*;
 use crate::channel::{ChannelName, Publication, Publisher};
@@ -162,7 +162,7 @@ async fn the_old_form_takes_one_command_or_several() {
     }
 }
 
-/// One publication in each history, with all a publication can have.
+/// Answers with one publication in each history, which uses all fields.
 fn with_history(_: ShardId, message: &ShardMail) -> Option<Answer> {
     let ShardMail::Home(ToHome::History(history)) = message else { return None };
     let channel = history.channel.clone();

@@ -1,4 +1,4 @@
-//! HTTP itself: statuses, keys, limits, and peers that behave badly.
+//! Tests of HTTP: statuses, keys, limits, and misbehaving peers.
 
 use std::net::TcpListener;
 
@@ -164,7 +164,7 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
     assert!(page.contains("# TYPE corecast_panics counter\n") && page.ends_with("# EOF\n"));
 }
 
-/// Serves a node on a port of its own.
+/// Serves a node on its own port.
 fn serve_node(node: &TestNode) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -172,7 +172,7 @@ fn serve_node(node: &TestNode) -> std::net::SocketAddr {
     address
 }
 
-/// One request on a connection of its own; the whole response.
+/// Sends a request on a new connection. Returns the whole response.
 async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("it accepts");
     stream.write_all(request.as_bytes()).await.expect("it reads");
