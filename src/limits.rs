@@ -49,9 +49,9 @@ pub const TURN_READS_MAX: usize = 1024;
 /// Maximum number of batches taken from the inbox in one turn.
 pub const TURN_BATCHES_MAX: usize = 64;
 
-/// Messages to itself that a shard carries out in one turn, unless more were there before the first
-/// of them: as many as another thread sends in a batch. Each may cause further ones, such as the
-/// next command of a client that has its answer; those beyond wait for the next turn.
+/// Maximum number of messages to itself that a shard handles in one turn, unless more had been
+/// queued before. It is the size of a batch of another thread. Each message may cause further ones,
+/// such as the next command of a client that has its answer. The rest wait for the next turn.
 pub const TURN_LOOPBACK_MAX: usize = BATCH_MESSAGES_MAX;
 
 /// Maximum number of sockets accepted in one turn of the accept loop.
@@ -83,10 +83,10 @@ pub const SUBSCRIBING_REPLY_BYTES: usize = 256;
 /// recovery or page may exceed it. Further requests wait for the next turn.
 pub const TURN_REPLAY_BYTES_MAX: usize = 256 * 1024;
 
-/// Batches in the inbox of a shard above which homes hand out no more of their histories to its
-/// clients. Each has what one turn hands out, as references of 8 B: without a bound, 10,000 clients
-/// that ask at once cost 27 MB while their shard encodes the first answers. 64 of them are tens of
-/// milliseconds of encoding.
+/// Number of batches in the inbox of a shard above which homes return no more histories to its
+/// clients. A batch contains the histories of one turn, as references of 8 B. Without this limit,
+/// 10,000 clients that ask at once cost 27 MB while their shard encodes the first answers. Encoding
+/// 64 batches takes tens of milliseconds.
 pub const REPLAYS_BATCHES_MAX: usize = 64;
 
 /// Maximum number of requests for histories that wait for a later turn of their home shard. Further
@@ -274,8 +274,9 @@ pub const AUDIT_INTERVAL: Duration = Duration::from_secs(30);
 /// one turn.
 pub const WALK_STEPS_MAX: usize = 4096;
 
-/// Losses of the bus of which some channels of a home have not heard; at one more, the oldest is
-/// told to all at once. A node has 8 streams, and each loses something once in a second at most.
+/// Maximum number of losses of the bus about which a home has not told all its channels. Beyond it,
+/// all channels are told about the oldest one at once. A node has 8 streams, and each has at most
+/// one loss per second.
 pub const LOSSES_MAX: usize = 128;
 
 /// Maximum number of concurrent long walks on one shard. Further ones are refused.

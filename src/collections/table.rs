@@ -83,6 +83,8 @@ impl Index {
         let Ok(found) = found else { return false };
         found.remove();
         self.count -= 1;
+        // Shrinks late and leaves room, so that removals and inserts in turn never resize each
+        // time.
         if part.capacity() > CAPACITY_MIN && part.len() * 8 < part.capacity() {
             part.shrink_to(part.len() * 2, Entry::hash);
         }
@@ -161,7 +163,7 @@ impl<T: Named> Table<T> {
         self.pages.get_mut(place / PAGE)?.places.get_mut(place % PAGE)?.as_mut()
     }
 
-    /// The entry called `name`, for changes.
+    /// Returns the entry called `name`, mutably.
     pub fn find_mut(&mut self, name: &str) -> Option<&mut T> {
         self.at(self.find(name)?)
     }

@@ -10,8 +10,8 @@ use super::keys::{Key, command};
 use super::readings::{Readings, Wanted};
 use crate::limits::DESCRIPTORS_RESERVED;
 
-/// Looks at everything. The order is that in which one would fix it: our own limits first, then
-/// the host's.
+/// Returns all findings, in the order in which one would fix them: first the limits of the server
+/// itself, then those of the host.
 pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
     let mut findings = vec![
         connections_max(wanted),

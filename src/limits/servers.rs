@@ -36,12 +36,13 @@ pub const BUS_UNCONFIRMED_MAX: usize = 16 * 1024;
 /// Interval at which a Sentinel is asked for the primary even if it has reported no change.
 pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Least time between two times that one Sentinel is asked, however much it tells. What it tells
-/// meanwhile is one more reason to ask. A planned failover is told in three steps and has 0.3 s.
+/// Minimum time between two questions to one Sentinel, even if it reports more changes. The next
+/// question covers these as well. A planned failover is reported in three steps, so the node knows
+/// the result within 0.3 s of the first one.
 pub const SENTINEL_ASK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Least time between two changes of the primary. An address that is named earlier is named again
-/// when Sentinels are next asked.
+/// Minimum time between two changes of the primary. An address that comes earlier is not lost,
+/// because the next question to a Sentinel returns it again.
 pub const SENTINEL_SWITCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of Sentinels to which a node listens, unless the settings name more. Others are

@@ -1,35 +1,35 @@
-//! What one check came to.
+//! The result of one check.
 
 use serde::Serialize;
 
-/// What a finding comes to.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing to do.
     Fine,
-    /// It goes on, slower or less safely.
+    /// The connections are possible, but slower or less safe.
     Note,
-    /// Could not be read here.
+    /// The state could not be read here.
     Unknown,
-    /// So many connections can't be.
+    /// So many connections are not possible.
     Stops,
 }
 
-/// One check, and what it came to.
+/// One check with its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at; a kernel setting by its name.
+    /// The name of the check. For a kernel setting it is the name of the setting.
     pub check: String,
-    /// What is.
+    /// The present state.
     pub found: String,
-    /// What should be.
+    /// The needed state.
     pub needed: String,
-    /// What that comes to.
+    /// The severity.
     pub verdict: Verdict,
-    /// What happens otherwise. Empty where nothing is to be done.
+    /// The consequence. Empty if nothing has to be done.
     pub why: String,
-    /// What mends it: a command, or a setting. Empty where nothing is to be done.
+    /// The fix: a command or a setting. Empty if nothing has to be done.
     pub fix: String,
 }
 
@@ -45,7 +45,7 @@ impl Finding {
         }
     }
 
-    /// The same with a verdict, unless it `holds`.
+    /// Returns the finding with this verdict, unless the check `holds`.
     pub(super) fn failing_if_not(
         self,
         holds: bool,

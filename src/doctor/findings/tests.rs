@@ -3,7 +3,7 @@
 use super::*;
 use crate::doctor::{Kernel, Ring};
 
-/// A host on which a million connections on 16 shards need nothing.
+/// Returns a host that can hold a million connections on 16 shards as it is.
 fn host() -> Readings {
     let settings = Key::all(1_000_000).into_iter().map(|key| (key.name.to_owned(), key.text()));
     let more = [("net.ipv4.tcp_ehash_entries", "1048576"), ("net.ipv4.ip_local_port_range", "1 5")];
@@ -34,13 +34,13 @@ fn set(readings: &mut Readings, name: &str, value: &str) {
     readings.settings.insert(name.to_owned(), value.to_owned());
 }
 
-/// The findings that are not fine, as `check verdict`.
+/// Returns the findings that are not fine, as `check verdict`.
 fn wrong(wanted: &Wanted, readings: &Readings) -> Vec<(String, Verdict)> {
     let all = findings(wanted, readings).into_iter();
     all.filter(|one| one.verdict != Verdict::Fine).map(|one| (one.check, one.verdict)).collect()
 }
 
-/// The finding named `check` after `change` of a host that is fine.
+/// Returns the finding named `check` after `change` of a host without problems.
 fn after(check: &str, change: impl FnOnce(&mut Readings, &mut Wanted)) -> Finding {
     let (mut readings, mut wanted) = (host(), wanted());
     change(&mut readings, &mut wanted);

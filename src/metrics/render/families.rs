@@ -1,4 +1,4 @@
-//! Families of metrics, as the page has them.
+//! Writes families of metrics.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use prometheus_client::metrics::MetricType;
 
 use crate::metrics::DurationCounters;
 
-/// Writes families of metrics, each with its name and help.
+/// A writer of families, each with its name and help.
 pub(super) struct Families<'a>(pub(super) DescriptorEncoder<'a>);
 
-/// A family's name, without the suffix of its type, and its help.
+/// The name of a family, without the suffix of its type, and its help.
 pub(super) type Family = (&'static str, &'static str);
 
 impl Families<'_> {
@@ -25,7 +25,7 @@ impl Families<'_> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in rows {
             if LABELS == 0 {
-                // As a family without labels it would be written with empty braces.
+                // `encode_family` would write empty braces for a metric without labels.
                 family.encode_counter::<NoLabelSet, N, u64>(&value, None)?;
             } else {
                 let mut one = family.encode_family(&labels)?;
@@ -51,7 +51,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// The sum of `parts` as one histogram.
+    /// Writes the sum of `parts` as one histogram.
     pub(super) fn histogram<'c>(
         &mut self,
         (name, help): Family,
@@ -71,12 +71,12 @@ impl Families<'_> {
     }
 }
 
-/// A metric without labels.
+/// Returns a metric without labels.
 pub(super) fn unlabelled<N>(value: N) -> [([(&'static str, String); 0], N); 1] {
     [([], value)]
 }
 
-/// One metric for each value of `label`.
+/// Returns one metric for each value of `label`.
 pub(super) fn labelled<N>(
     label: &'static str,
     rows: impl IntoIterator<Item = (&'static str, N)>,
@@ -84,7 +84,7 @@ pub(super) fn labelled<N>(
     rows.into_iter().map(move |(text, value)| ([(label, text.to_owned())], value))
 }
 
-/// One metric for each shard.
+/// Returns one metric for each shard.
 pub(super) fn by_shard<N>(
     rows: impl Iterator<Item = (u64, N)>,
 ) -> impl Iterator<Item = ([(&'static str, String); 1], N)> {

@@ -1,4 +1,4 @@
-//! A strict reader of both formats: what Prometheus would refuse fails here.
+//! A strict parser of both formats, which refuses everything that Prometheus would refuse.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ fn now() -> Moment {
     Moment::from_nanos(10_000_000_000)
 }
 
-/// Two shards that have counted a little of everything.
+/// Returns the counters of two shards, with small values everywhere.
 fn metrics() -> (Vec<Arc<ShardCounters>>, Metrics) {
     let shards: Vec<Arc<ShardCounters>> = (0..2).map(|_| Arc::default()).collect();
     for (index, counters) in shards.iter().enumerate() {
@@ -25,9 +25,9 @@ fn metrics() -> (Vec<Arc<ShardCounters>>, Metrics) {
     (shards, metrics)
 }
 
-/// Reads a page in Prometheus' format as its own parser does, and more strictly: every family has
-/// help and type before its samples, which stand together; names, labels and values are well
-/// formed; no sample stands there twice. Returns the samples by name and labels.
+/// Parses a page in the format of Prometheus, more strictly than Prometheus does. Every family has
+/// help and type before its samples, which are not separated. Names, labels and values are well
+/// formed, and no sample appears twice. Returns the samples by name and labels.
 fn read_strictly(page: &str) -> HashMap<String, f64> {
     assert!(page.ends_with('\n'), "the last line ends");
     let mut samples = HashMap::new();
