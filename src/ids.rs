@@ -1,162 +1,164 @@
-//! Identities, moments and positions: small values that every layer names.
+//! Small values that every layer uses: identities, moments and positions.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A point in time: nanoseconds since the process started, on the monotonic clock. All threads
-/// count from the same start, so moments may be compared across them.
+/// A point in time: nanoseconds since the start of the process, on the monotonic clock. All threads
+/// use the same start, so their moments can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// The moment `nanos` nanoseconds after the start.
+    /// Creates the moment `nanos` nanoseconds after the start.
     pub const fn from_nanos(nanos: u64) -> Moment {
         Moment(nanos)
     }
 
-    /// Nanoseconds since the start.
+    /// Returns the nanoseconds since the start.
     pub const fn nanos(self) -> u64 {
         self.0
     }
 
-    /// Time from `earlier` until this moment; zero if `earlier` is not earlier.
+    /// Returns the time from `earlier` until this moment; zero if `earlier` is not earlier.
     pub const fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The moment `duration` later.
+    /// Returns the moment `duration` later.
     pub const fn after(self, duration: Duration) -> Moment {
         Moment(self.0.saturating_add(duration.as_nanos() as u64))
     }
 
-    /// The tick that this moment falls into.
+    /// Returns the tick that contains this moment.
     pub const fn tick(self) -> Tick {
         Tick((self.0 / Tick::NANOS) as u32)
     }
 }
 
-/// A coarse moment of a tenth of a second, for the stamps that every connection carries: four
-/// bytes last for 13 years of uptime.
+/// A coarse moment of a tenth of a second. Every connection stores several of them, and four bytes
+/// are enough for 13 years of uptime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u32);
 
 impl Tick {
-    /// Length of a tick, in nanoseconds.
+    /// Length of a tick in nanoseconds.
     pub const NANOS: u64 = 100_000_000;
     /// Length of a tick.
     pub const PERIOD: Duration = Duration::from_nanos(Self::NANOS);
-    /// The tick that never comes.
+    /// A tick that never comes, for absent deadlines.
     pub const NEVER: Tick = Tick(u32::MAX);
 
-    /// The tick with number `index`.
+    /// Creates the tick with number `index`.
     pub const fn new(index: u32) -> Tick {
         Tick(index)
     }
 
-    /// Number of this tick since the start.
+    /// Returns the number of this tick since the start.
     pub const fn index(self) -> u32 {
         self.0
     }
 
-    /// The tick `duration` later, rounded up, so that a deadline is never early.
+    /// Returns the tick `duration` later. It is rounded up, so that a deadline is never early.
     pub const fn after(self, duration: Duration) -> Tick {
         let ticks = (duration.as_nanos() as u64).div_ceil(Tick::NANOS);
         Tick(self.0.saturating_add(if ticks > u32::MAX as u64 { u32::MAX } else { ticks as u32 }))
     }
 
-    /// Ticks from `earlier` until this one; zero if `earlier` is not earlier.
+    /// Returns the number of ticks from `earlier` until this one; zero if `earlier` is not earlier.
     pub const fn since(self, earlier: Tick) -> u32 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// One core's place among the cores, counted from 0.
+/// The number of a shard in its node, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(u16);
 
 impl ShardId {
-    /// Most shards of one node. A client id has 12 bits for the shard.
+    /// Maximum number of shards of a node. A client id has 12 bits for the shard.
     pub const COUNT_MAX: usize = 4096;
 
-    /// The shard with number `index`.
+    /// Creates the id of the shard with number `index`.
     pub const fn new(index: usize) -> ShardId {
         assert!(index < Self::COUNT_MAX, "a shard's number must fit a client id");
         ShardId(index as u16)
     }
 
-    /// Number of the shard, from 0.
+    /// Returns the number of the shard, from 0.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// A connection's place in its shard's table.
+/// The number of a connection's row in its shard's table, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u32);
 
 impl Slot {
-    /// Most connections of one shard: 24 bits, so that slot and generation fit a ring's 64 bits.
+    /// Maximum number of connections of one shard: 24 bits, so that slot and generation fit into
+    /// the `user_data` of a ring together with the kind of an event.
     pub const COUNT_MAX: usize = 1 << 24;
 
-    /// The slot with number `index`.
+    /// Creates the slot with number `index`.
     pub const fn new(index: usize) -> Slot {
         assert!(index < Self::COUNT_MAX, "a slot's number must fit 24 bits");
         Slot(index as u32)
     }
 
-    /// Number of the slot, from 0.
+    /// Returns the number of the slot, from 0.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// How often a slot has been taken, modulo 2^32: tells a connection from its slot's last tenant.
+/// The number of times that a slot has been used, modulo 2^32. It distinguishes a connection from
+/// earlier ones in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(u32);
 
 impl Generation {
-    /// The generation with number `value`.
+    /// Creates the generation with number `value`.
     pub const fn new(value: u32) -> Generation {
         Generation(value)
     }
 
-    /// The generation's number.
+    /// Returns the number of the generation.
     pub const fn value(self) -> u32 {
         self.0
     }
 
-    /// The generation of the slot's next tenant.
+    /// Returns the generation of the next connection in the slot.
     pub const fn next(self) -> Generation {
         Generation(self.0.wrapping_add(1))
     }
 }
 
-/// One connection of this node, for as long as it lives.
+/// A connection of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
     /// The shard that owns it.
     pub shard: ShardId,
-    /// Its place there.
+    /// Its slot there.
     pub slot: Slot,
-    /// Which tenant of that place it is.
+    /// Its generation in that slot.
     pub generation: Generation,
 }
 
-/// What clients and applications call a connection: a UUID (RFC 9562, version 8) that holds node,
-/// shard, slot and generation, and 38 bits of a keyed hash over them, so no table of ids is
-/// needed and no id can be guessed from another.
+/// The public id of a connection: a UUID (RFC 9562, version 8). It contains node, shard, slot and
+/// generation, so no table of ids is needed. It also contains 38 bits of a keyed hash of them, so
+/// no id can be guessed from another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(u128);
 
 impl ClientId {
-    /// The client id that holds `raw`'s 122 free bits; version and variant bits are set.
+    /// Creates the id with the 122 free bits of `raw`. Its version and variant bits are set.
     pub const fn from_raw(raw: u128) -> ClientId {
         let cleared = raw & !(0xF << 76) & !(0x3 << 62);
         ClientId(cleared | (0x8 << 76) | (0x2 << 62))
     }
 
-    /// All 128 bits.
+    /// Returns all 128 bits.
     pub const fn raw(self) -> u128 {
         self.0
     }
@@ -200,22 +202,23 @@ impl FromStr for ClientId {
     }
 }
 
-/// The text is not an id of this server.
+/// The error of a text that is not a valid id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a client id: 36 characters as in 01234567-89ab-8def-8123-456789abcdef are expected")]
 pub struct ParseIdError;
 
-/// One unbroken life of a channel's offsets. It changes whenever continuity can't be proven.
+/// A period in which the offsets of a channel are contiguous. A new epoch begins whenever that
+/// can't be guaranteed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// The epoch with this value.
+    /// Creates the epoch with this value.
     pub const fn new(value: u64) -> Epoch {
         Epoch(value)
     }
 
-    /// The epoch's value.
+    /// Returns the value of the epoch.
     pub const fn value(self) -> u64 {
         self.0
     }
@@ -230,8 +233,8 @@ impl fmt::Display for Epoch {
 impl FromStr for Epoch {
     type Err = ParseIdError;
 
-    /// Only the text that `Display` writes is an epoch: "_", which SDKs send to match nothing,
-    /// and other spellings of a number are not.
+    /// Accepts only the text that `Display` writes. Other spellings of the number are errors, and
+    /// so is "_", which SDKs send to match no epoch.
     fn from_str(text: &str) -> Result<Epoch, ParseIdError> {
         let value = u64::from_str_radix(text, 16).map_err(|_| ParseIdError)?;
         let epoch = Epoch(value);
@@ -239,39 +242,39 @@ impl FromStr for Epoch {
     }
 }
 
-/// Where a publication stands in its channel: offsets are contiguous within an epoch and begin
-/// at 1, so offset 0 is the place before the first message.
+/// The position of a publication in its channel. Offsets are contiguous within an epoch and begin
+/// at 1, so offset 0 is the position before the first publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// The life of the channel that `offset` belongs to.
+    /// The epoch to which `offset` belongs.
     pub epoch: Epoch,
     /// Number of the publication within the epoch.
     pub offset: u64,
 }
 
-/// Where a client says it stands. Its epoch may be absent (any matches) or not one of ours (none
-/// matches).
+/// The position from which a client wants to continue. The text of its epoch may be missing, which
+/// matches every epoch, or invalid, which matches none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
-    /// The epoch the client named.
+    /// The epoch that the client sent.
     pub epoch: SinceEpoch,
-    /// The last offset the client has.
+    /// The last offset that the client has received.
     pub offset: u64,
 }
 
 /// The epoch part of [`Since`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinceEpoch {
-    /// The client named none: every epoch matches.
+    /// The client sent no epoch, so every epoch matches.
     Any,
-    /// The client named this one.
+    /// The client sent this epoch.
     Exactly(Epoch),
-    /// The client named something that no epoch of this server looks like: none matches.
+    /// The client sent a text that is not an epoch, so no epoch matches.
     Unknown,
 }
 
 impl SinceEpoch {
-    /// Reads the epoch that a client sent.
+    /// Parses the epoch that a client sent.
     pub fn from_text(text: &str) -> SinceEpoch {
         if text.is_empty() {
             return SinceEpoch::Any;
@@ -279,7 +282,7 @@ impl SinceEpoch {
         text.parse().map_or(SinceEpoch::Unknown, SinceEpoch::Exactly)
     }
 
-    /// Whether a channel in `epoch` continues what the client knows.
+    /// Whether a client can continue in a channel with this `epoch`.
     pub fn matches(self, epoch: Epoch) -> bool {
         match self {
             SinceEpoch::Any => true,

@@ -1,81 +1,84 @@
-//! Corecast, a WebSocket broadcast server: one message reaches every subscriber on every core.
+//! Corecast, a WebSocket broadcast server: one publication reaches every subscriber on every core.
 //!
-//! The modules stand in the order in which a message passes them; `ARCHITECTURE.md` walks the same
-//! path in prose. A module names only modules of its own layer or below (`tests/layers.rs` holds
-//! the table): words, then pure logic, then shells that touch the kernel, then the root.
+//! The modules are listed in the order in which a message passes them, and `ARCHITECTURE.md`
+//! describes the same path. A module uses only modules of its own layer or of lower ones: words,
+//! pure logic, shells that touch the kernel, and the root. `tests/layers.rs` has the table of
+//! layers and checks it.
 
-/// What every part may say: ids, moments and positions.
+/// Small values that every layer uses: ids, moments and positions.
 pub mod ids;
-/// Every bound of the program, with what it costs and how it was chosen.
+/// All limits that are not settings, with their costs and reasons.
 pub mod limits;
-/// The secret of a node, from which client ids and the homes of channels follow.
+/// The secret of a node, from which client ids and the homes of channels are derived.
 pub mod secret;
-/// How durations and sizes are written.
+/// Parsers for durations and sizes.
 pub mod units;
-/// Why a connection ends or a request fails: one table of codes, texts and metric labels.
+/// The reasons for closed connections and failed requests: tables of codes, texts and metric
+/// labels.
 pub mod reason;
 
-/// Faults built in on purpose, for tests that show they would be caught.
+/// Faults that tests switch on, to show that they would be noticed.
 pub mod sabotage;
 
-/// Bounds of the node that its shards share.
+/// Limits of the node that its shards share.
 pub mod pool;
-/// Tables, sets and queues that never stall a turn.
+/// Tables, sets and queues whose operations never stall a turn.
 pub mod collections;
-/// The networks that clients come from, and how much the clients of each one use.
+/// Limits for the clients of one network, on the whole node.
 pub mod subnets;
-/// What a shard asks of the kernel: sockets, news of them, writes.
+/// The trait through which a shard uses the kernel: sockets, their events, and writes.
 pub mod kernel;
-/// Whether the node takes clients: what `/ready` and `/health` say.
+/// Decides whether the node accepts clients, for `/ready` and `/health`.
 pub mod readiness;
-/// Takes new sockets from the listener, within the limits of rate and number.
+/// Accepts new sockets, within limits of rate and number.
 pub mod accept;
-/// Reads the HTTP request that opens a connection, and answers it.
+/// Parses the HTTP request that opens a connection, and writes the response.
 pub mod handshake;
 /// Turns bytes into WebSocket messages and back.
 pub mod ws;
 /// Turns messages into commands and events into messages: one codec for each client protocol.
 pub mod protocol;
-/// Turns the messages of a protocol into the bytes of a connection; keys whatever is encoded once.
+/// Turns the messages of a protocol into the bytes of a connection.
 pub mod wire;
-/// What the server keeps for one client: its slot, its outbox, its unfinished input.
+/// The state of one client: its slot, its outbox and its unfinished input.
 pub mod connection;
 /// Channel names, namespaces and publications.
 pub mod channel;
-/// What clients may do.
+/// The permissions of clients.
 pub mod auth;
 /// The settings of a node: one typed value, which every thread shares.
 pub mod settings;
-/// Joins nodes through streams of Redis: what to ask and what the answers mean.
+/// The logic that connects nodes through streams in Redis: the calls to make, and the meaning of
+/// their answers.
 pub mod bus;
-/// The channels at home in a shard: their order, their histories, and who listens.
+/// The channels whose home is a shard: their order, their histories, and the shards that listen.
 pub mod home;
-/// One core's state and all its logic: sessions, channels, fan-out, heartbeats.
+/// The logic of one core: sessions, channels, fan-out and heartbeats.
 pub mod shard;
 /// Carries batches and wakes between threads.
 pub mod mesh;
 
-/// Reads settings from file, environment and flags into one checked value.
+/// Loads the settings from a file, the environment and flags into one checked value.
 pub mod config;
-/// Counts what happens, and shows it to Prometheus.
+/// Counters of all threads, and the page for Prometheus.
 pub mod metrics;
-/// The HTTP API of the application, and the page for a first look.
+/// The HTTP API for the application, and the demo page.
 pub mod api;
 /// Connections to Redis. The only module that knows the client library.
 pub mod redis;
-/// The shell of the bus: reads the streams and makes its calls.
+/// The shell of the bus, which reads the streams and makes the calls.
 mod bridge;
-/// Takes publications in from sources to which applications add them.
+/// Reads publications from sources to which applications add them.
 pub mod ingest;
-/// Which nodes there are, and requests between them.
+/// The other nodes: their leases, and requests between nodes.
 pub mod cluster;
 /// Events for the application.
 mod events;
-/// System calls: rings, epoll, sockets, descriptors. The only home of `unsafe`.
+/// System calls: rings, epoll, sockets and descriptors. It contains all `unsafe` code.
 pub mod sys;
-/// What of a host would stop a number of connections.
+/// Checks whether a host can hold a number of connections.
 pub mod doctor;
 /// Starts the threads, runs them, drains and stops them.
 pub mod server;
-/// The commands that people type.
+/// The commands of the program.
 pub mod cli;

@@ -1,8 +1,8 @@
-//! The program `corecast`: everything is in the library, so that tests can reach it.
+//! The program `corecast`. All its code is in the library, so that tests can use it.
 
 use std::process::ExitCode;
 
-/// Connections come and go on every core at once; mimalloc keeps a heap for each thread.
+/// mimalloc has a heap for each thread, so shards that open and close connections do not contend.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

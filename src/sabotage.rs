@@ -1,35 +1,35 @@
-//! Faults built in on purpose. With the feature `sabotage`, a test switches one of them on and
-//! shows that it is caught; without it, which is how the server ships, the question is the constant
-//! false and the fault is not there.
+//! Faults that tests switch on, to show that they would be noticed. They exist only with the
+//! feature `sabotage`. Without it, as in every release, `is_on` is the constant `false`, and the
+//! compiler removes the faults.
 
-/// The faults.
+/// A fault that can be switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A sender does not wake a sleeping receiver.
     LostWake,
-    /// An event for a slot's last tenant is taken for its present one's.
+    /// An event of an earlier connection is taken for one of the present connection in its slot.
     StaleGeneration,
     /// Recovery begins one publication too late.
     OffsetOffByOne,
-    /// Publications that do not fit the spill vanish.
+    /// Publications that do not fit into the spill vanish without a gap notice.
     DropOnSpill,
-    /// A shard that finds a gap tells nobody.
+    /// A shard that finds a gap tells no subscriber.
     SkippedGap,
-    /// What a subscriber of the envelope has missed is asked for and not handed over.
+    /// Missed publications of a subscriber of the envelope are requested but not delivered.
     ForgottenMissed,
-    /// Plain WebSocket is upgraded before its channels are subscribed.
+    /// The response to a plain WebSocket upgrade is sent before the subscriptions have begun.
     EarlyUpgrade,
-    /// A shard without subscribers stays interested.
+    /// A shard without subscribers of a channel does not leave it.
     LeakedInterest,
-    /// Commands are carried out however much waits for their client.
+    /// Commands are carried out even if their client has not read its answers.
     UnboundReplies,
-    /// Shared frames stay charged when no outbox holds them any more.
+    /// Shared frames stay charged when no outbox contains them any more.
     ForgottenRelease,
-    /// A shard gives back more memory for outboxes than it had leased.
+    /// A shard returns more memory for outboxes than it has leased.
     LeaseTwiceGivenBack,
-    /// A channel begins again in the epoch in which its offsets have been used.
+    /// A channel begins again in an epoch whose offsets have been used.
     RepeatedEpoch,
-    /// Channels beyond the node's bound are granted.
+    /// Channels beyond the limit of the node are granted.
     UnboundedChannels,
     /// A publication that is dropped stays charged.
     ForgottenCharge,
@@ -39,57 +39,58 @@ pub enum Fault {
     PanicInTurn,
     /// One publication in 10,000 is not delivered.
     DroppedRead,
-    /// Two publications that follow each other in a channel change places now and then.
+    /// Two consecutive publications of a channel are occasionally swapped.
     SwappedReads,
     /// Another server process behind the same address goes unnoticed.
     SkippedFence,
-    /// What an epoch had that is over is not read any more.
+    /// The remaining entries of an ended epoch are not read.
     ForsakenEpoch,
     /// A hole in the numbers of a stream goes unnoticed.
     IgnoredHole,
-    /// A publisher goes on under its name after a batch whose fate is unknown.
+    /// A publisher keeps its name after a batch with an unknown result.
     ReusedNumber,
-    /// A batch that may have been taken is taken again where its publisher is not known any more.
+    /// A batch that may be in the stream is accepted again when Redis has forgotten its publisher.
     ForgottenPublisher,
-    /// A command is carried out before the publications before it are answered.
+    /// A command is carried out before earlier publications of the client have their answers.
     OvertakingCommand,
     /// A publication is acknowledged before it is in the stream.
     EarlyAcknowledgement,
-    /// What Sentinels say after the start goes unheard.
+    /// Messages of Sentinels are ignored after the start.
     DeafToSentinels,
-    /// The answers of a broadcast stand in another order than its channels.
+    /// The answers of a broadcast are in another order than its channels.
     SwappedAnswers,
-    /// What can't be published of an ingest stream is dropped.
+    /// Entries of an ingest stream that can't be published are dropped instead of being set aside.
     LostLetter,
-    /// What Redis keeps of a durable history is not found.
+    /// The part of a durable history that Redis keeps is not found.
     SkippedOlder,
     /// A connection that has ended still counts for its subnet.
     LeakedSubnet,
-    /// A socket that the kernel had no memory for is not tried again.
+    /// A send for which the kernel had no memory is not tried again.
     ForgottenRetry,
     /// Connections that lead to different servers go unnoticed.
     UnnoticedServers,
-    /// The place of a channel that is lost goes unnoticed.
+    /// The loss of channels' positions in Redis goes unnoticed.
     LostPlace,
-    /// Channels that begin anew have the incarnation of those that were forgotten.
+    /// New channels have the same incarnation as forgotten ones.
     ReusedGeneration,
-    /// Whoever has not been published to is foretold another place than it begins with.
+    /// The position that Redis predicts for a new channel is not the one with which it begins.
     FalseForetelling,
-    /// A server that has gone back behind what was read goes unnoticed.
+    /// A server that has lost entries after they were read goes unnoticed.
     IgnoredSetback,
-    /// A reader that sees a place given twice keeps it to itself.
+    /// A reader that sees the same position twice does not report it.
     IgnoredRepeat,
-    /// Where channels stand expires by the clock of Redis.
+    /// The positions of channels expire by the clock of Redis.
     ExpiringPlaces,
-    /// Whoever asks for a channel waits for Redis as long as that takes.
+    /// A request waits for Redis without a limit.
     EndlessPatience,
-    /// Each of a client's requests waits for Redis anew, one after another.
+    /// Each request of a client may wait for Redis for the full time, one after another.
     PatienceForEach,
 }
 
 #[cfg(feature = "sabotage")]
 impl Fault {
-    /// The fault that the environment variable `CORECAST_FAULT` names, for whole processes.
+    /// Returns the fault that the environment variable `CORECAST_FAULT` names, for tests of whole
+    /// processes.
     pub fn from_environment() -> Option<Fault> {
         match std::env::var("CORECAST_FAULT").ok()?.as_str() {
             "panic_in_parse" => Some(Fault::PanicInParse),
@@ -143,7 +144,7 @@ mod switch {
         static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
     }
 
-    /// Switches one fault on in this thread, or all off.
+    /// Switches a fault on in this thread, or all faults off with `None`.
     pub fn switch_on(fault: Option<Fault>) {
         FAULT.with(|cell| cell.set(fault));
     }

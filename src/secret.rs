@@ -9,8 +9,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 
-/// The secret of a node. An attacker who knows it can choose channel names that meet in one shard,
-/// and can forge client ids.
+/// The secret of a node. An attacker who knows it can choose channel names with the same home
+/// shard, and can forge client ids.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NodeSecret([u8; NodeSecret::BYTES]);
 
@@ -58,7 +58,7 @@ impl KeyedHash {
         KeyedHash(SipHasher13::new_with_keys(first, second))
     }
 
-    /// A hash with a key that only this process has, for tables that stay in it.
+    /// Creates the hash with a random key, for tables that only this process uses.
     pub fn random() -> KeyedHash {
         let random = RandomState::new();
         KeyedHash::new(random.hash_one(0), random.hash_one(1))
