@@ -11,7 +11,7 @@ use crate::api::{self, Api, Courier, Full, Parts};
 use crate::limits::RETRY_INTERVAL;
 use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, ToBridge, ToControl};
 
-/// Starts the thread.
+/// Starts the control thread. Returns the shared progress of the drain.
 pub(super) fn start(
     common: &Arc<Common>,
     listener: TcpListener,
@@ -43,7 +43,7 @@ pub(super) fn start(
     Ok(drained)
 }
 
-/// Aborts the process when it is dropped, after a return as well as during a panic.
+/// Aborts the process when it is dropped, whether its thread returns or panics.
 struct AbortOnDrop;
 
 impl Drop for AbortOnDrop {

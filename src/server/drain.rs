@@ -13,7 +13,7 @@ use crate::sys::{EventFd, Signal};
 pub(super) struct Plan {
     /// Time for which the node still accepts clients.
     pub(super) delay: Duration,
-    /// Maximum time from then until the end of the process.
+    /// Maximum time from the end of `delay` until the end of the process.
     pub(super) drain: Duration,
 }
 

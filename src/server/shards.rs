@@ -42,6 +42,7 @@ pub(super) fn start(
             .spawn(move || run(&common, index, core, inbox, &sender))
             .map_err(Error::Thread)?;
     }
+    // Without a sender of its own, main learns of a shard that ends without a report.
     drop(sender);
     let mut started = Started { driver: "", private_tables: true };
     for _ in 0..count {

@@ -77,7 +77,7 @@ pub(super) fn start(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> st
     Ok(())
 }
 
-/// Aborts the process when it is dropped, after a return as well as during a panic.
+/// Aborts the process when it is dropped, whether its thread returns or panics.
 struct AbortOnDrop;
 
 impl Drop for AbortOnDrop {
@@ -224,7 +224,7 @@ async fn hold_lease(owners: Rc<Owners>) {
     owners.nodes.run(tell).await;
 }
 
-/// Waits for the stop of the server, and then finishes the work of the owners.
+/// Waits until the server stops, and then finishes the work of the owners.
 async fn stop(owners: Rc<Owners>, stopping: Stopping) {
     while !stopping.has_begun() {
         tokio::time::sleep(RETRY_INTERVAL).await;
