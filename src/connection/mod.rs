@@ -290,7 +290,8 @@ pub struct Busy {
     pub parked: Option<Box<Parked>>,
     /// The request that waits for its answer.
     pub waiting: Option<Box<PendingRequest>>,
-    /// Number of publications on their way to the bus. The client is read further in the meantime.
+    /// Number of publications on their way to the bus. The server keeps reading from the client in
+    /// the meantime.
     pub publishing: u16,
     /// Number of these for which the client was charged, because their channels may be new.
     pub charged_publishing: u16,

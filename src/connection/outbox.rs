@@ -115,7 +115,7 @@ pub struct Outbox {
     pieces: VecDeque<Piece>,
     /// Number of bytes of the first piece that the kernel has accepted.
     sent: usize,
-    /// Cost of all pieces.
+    /// Cost of all pieces: their bytes, and a fixed overhead for each.
     cost: usize,
     /// Capacities of this connection's own pieces.
     own: usize,

@@ -19,7 +19,7 @@ pub enum Asker {
         connection: ConnectionId,
         /// The number that the client gave to the request.
         request: u32,
-        /// Whether the connection is read further before the answer arrives.
+        /// Whether the server keeps reading from the connection until the answer arrives.
         pipelined: bool,
     },
     /// A request of the control thread.

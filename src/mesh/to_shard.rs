@@ -58,7 +58,7 @@ pub enum ToShard {
         connection: ConnectionId,
         /// The number that the client gave to the request.
         request: u32,
-        /// Whether the connection is read further before the answer arrives.
+        /// Whether the server keeps reading from the connection until the answer arrives.
         pipelined: bool,
         /// The answer.
         answer: Answer,
@@ -153,7 +153,7 @@ pub enum ControlRequest {
         /// Time from now until the last close.
         over: Duration,
         /// Time from now after which no connection waits for the close frame of its peer, so that a
-        /// vanished peer does not delay the end.
+        /// dead peer does not delay the end.
         last_end: Duration,
     },
 }
