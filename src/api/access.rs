@@ -105,7 +105,7 @@ fn is_host_itself(authority: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A header line.
+    /// A name and a value.
     type Line<'a> = (&'static str, &'a str);
 
     fn head(lines: &[Line<'_>]) -> HeaderMap {

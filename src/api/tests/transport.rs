@@ -9,7 +9,7 @@ use super::*;
 use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX};
 use crate::readiness::Phase;
 
-/// Header lines.
+/// Names and values of headers.
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
 #[tokio::test]
