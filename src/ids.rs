@@ -36,8 +36,8 @@ impl Moment {
     }
 }
 
-/// A coarse moment of a tenth of a second. Every connection stores several of them, and four bytes
-/// are enough for 13 years of uptime.
+/// A moment with a resolution of a tenth of a second. Every connection stores several of them, and
+/// four bytes are enough for 13 years of uptime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u32);
 

@@ -71,8 +71,7 @@ impl Readiness {
     /// Returns the phase at `now`.
     pub fn phase(&self, now: Moment) -> Phase {
         match self.set() {
-            // Only a serving node can be full: that a node will stop matters more than a lack of
-            // room.
+            // Only a serving node can be full, because the news that a node will stop matters more.
             Phase::Serving if !self.has_joined() => Phase::Starting,
             Phase::Serving if self.is_full(now) => Phase::Full,
             set => set,
@@ -122,7 +121,6 @@ impl Readiness {
 
     /// Whether the moment in `counter` is recent.
     fn shows(counter: &Counter, now: Moment) -> bool {
-        // A refusal is shown for a while, so that a scrape once in a while can see it.
         let nanos = counter.value();
         nanos != 0 && now.since(Moment::from_nanos(nanos)) < REFUSAL_SHOWS
     }
