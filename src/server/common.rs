@@ -41,7 +41,8 @@ pub enum Error {
     Shard(String),
 }
 
-/// The values that all threads share. None of them is a lock, so no thread waits for another.
+/// The values that all threads share. Shards take no lock in them, so no shard waits for another
+/// thread.
 pub(super) struct Common {
     pub(super) settings: Arc<Settings>,
     pub(super) home_map: HomeMap,

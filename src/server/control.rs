@@ -149,8 +149,7 @@ async fn receive(
         if let Some(&plan) = drained.begun.get().filter(|_| !draining) {
             let (courier, done) = (Arc::clone(courier), Arc::clone(&drained.done));
             draining = true;
-            // In a task of its own, so that `/ready` and `/metrics` are still served during the
-            // drain.
+            // In its own task, because this loop delivers the answers for which the drain waits.
             tokio::spawn(async move { done.store(drain(&courier, plan).await, Ordering::Release) });
         }
         if inbox.prepare_sleep() {

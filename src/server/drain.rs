@@ -8,7 +8,7 @@ use crate::limits::{CLOSE_TIMEOUT, DRAIN_LINGER_SHARE, INTERRUPT_DRAIN};
 use crate::settings::Server;
 use crate::sys::{EventFd, Signal};
 
-/// The schedule of one exit.
+/// The schedule for stopping the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     /// Time for which the node still accepts clients.

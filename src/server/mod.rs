@@ -174,8 +174,8 @@ fn warn_of_capacity(common: &Common, report: &StartupReport) {
     }
 }
 
-/// Describes this node. Its id is new at each start, so that other nodes don't mistake a restarted
-/// node for the last one.
+/// Describes this node. Its id is new at each start, so that other nodes can distinguish a
+/// restarted node from its last run.
 fn node(client_address: SocketAddr) -> Node {
     use std::hash::{BuildHasher, RandomState};
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

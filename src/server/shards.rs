@@ -42,7 +42,7 @@ pub(super) fn start(
             .spawn(move || run(&common, index, core, inbox, &sender))
             .map_err(Error::Thread)?;
     }
-    // Without a sender of its own, main learns of a shard that ends without a report.
+    // Otherwise `recv` would wait forever if all shards ended without a report.
     drop(sender);
     let mut started = Started { driver: "", private_tables: true };
     for _ in 0..count {
@@ -134,8 +134,7 @@ fn run_epoll(member: ShardStart<'_>) {
 async fn serve<D: Driver + 'static>(member: ShardStart<'_>, driver: D, pause: Pause) {
     match begin(member, driver) {
         Some(running) => {
-            // In a task of its own, because monoio polls its main future again without looking at
-            // I/O.
+            // In its own task, because monoio polls its main future again without looking at I/O.
             monoio::spawn(turn_loop(running, pause)).await;
         }
         None => tracing::debug!("a shard did not start"),
