@@ -386,8 +386,8 @@ pub const SUBNETS_BUCKET: usize = 8;
 /// Time for which `/ready` shows that a client was refused.
 pub const REFUSAL_SHOWS: Duration = Duration::from_secs(1);
 
-/// Bytes of a shared or long piece of an outbox above which it is sent without copying. Shorter ones are
-/// copied together.
+/// Bytes of a shared or long piece of an outbox above which it is sent without copying. Shorter
+/// ones are copied together.
 pub const COPY_BYTES_MAX: usize = 16 * 1024;
 
 /// Minimum number of slots whose deadlines one tick checks: 256 KiB, about 30 µs.

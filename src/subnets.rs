@@ -66,7 +66,7 @@ impl SubnetId {
 }
 
 /// The current usage of the clients of one subnet, on all shards. To limit something else by
-/// network, add its count here, and reset it in [`Row::clear`].
+/// network, add its count here, and reset it in `Row::clear`.
 #[derive(Debug, Default)]
 pub struct Row {
     /// The last subnet that used the row. It changes only while `connections` is [`Row::TAKEN`].

@@ -1,6 +1,6 @@
 //! Turns the messages of a protocol into the bytes of a connection. Pure.
 //!
-//! Codecs write messages, and a [`Framing`] turns them into bytes. A [`Wire`] is one of each, so
+//! Codecs write messages, and a `Framing` turns them into bytes. A `Wire` is one of each, so
 //! two connections with the same wire receive the same bytes. For this reason, bytes that are
 //! encoded once for many connections are stored by wire (`shard::delivery::channels`). To add a
 //! framing, or a compression of messages, extend this file.

@@ -1,5 +1,5 @@
 //! The state of one client. Everything that an idle connection does not need is in a box
-//! ([`Busy`]), which exists only while it is needed. So an idle connection with one channel is one
+//! (`Busy`), which exists only while it is needed. So an idle connection with one channel is one
 //! cache line.
 
 mod deadlines;

@@ -161,7 +161,7 @@ pub const CLUSTER_ENTRIES_TTL: Duration = Duration::from_secs(10);
 
 /// Bytes that Redis keeps of them if they have equal lengths, and a few times as many if they
 /// become shorter. The longest contain the body of a request, or the names of
-/// [`API_CHANNELS_PAGE_MAX`] channels.
+/// `API_CHANNELS_PAGE_MAX` channels.
 pub const CLUSTER_STREAM_BYTES: usize = 32 * 1024 * 1024;
 
 /// Maximum number of requests of other nodes that one node carries out at the same time. Further

@@ -2,9 +2,9 @@
 //!
 //! A codec knows the payloads of messages. It knows no state: permissions and the order of
 //! commands are the session's business (`shard::session`). It knows no framing either: it writes to
-//! a [`MessageSink`], and `wire` makes frames of the messages.
+//! a `MessageSink`, and `wire` makes frames of the messages.
 //!
-//! To add a protocol, write a [`Codec`], name it in [`Protocol`] and in `wire::Wire::of`.
+//! To add a protocol, write a `Codec`, name it in `Protocol` and in `wire::Wire::of`.
 
 mod centrifugo;
 mod plain;

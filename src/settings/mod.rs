@@ -1,7 +1,7 @@
 //! The settings of a node: one typed value that all threads share.
 //!
 //! `config` loads it from a file, the environment and flags, and checks it. The value never
-//! changes. [`CHANGES`] lists the settings that a later value may change while the node runs.
+//! changes. `CHANGES` lists the settings that a later value may change while the node runs.
 
 mod changes;
 mod types;
