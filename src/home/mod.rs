@@ -1,9 +1,9 @@
 //! The home of channels. It assigns offsets to publications, keeps histories, and knows the shards
 //! with subscribers.
 //!
-//! [`Home`] has no sockets and no connections. It receives [`ToHome`] messages, and sends all
-//! resulting messages with [`Post`]. With a bus, the bus assigns offsets and the home follows it:
-//! see [`awaiting`].
+//! `Home` has no sockets and no connections. It receives `ToHome` messages, and sends all
+//! resulting messages with `Post`. With a bus, the bus assigns offsets and the home follows it:
+//! see `awaiting`.
 
 mod answers;
 mod awaiting;

@@ -1,9 +1,9 @@
 //! One core: its connections, the channels it orders, the channels it delivers.
 //!
-//! All logic is plain functions on the parts of [`Shard`], each of which owns its state alone. The
-//! kernel is behind [`Sockets`], other threads are behind [`Outbound`] and [`Inbox`], and time is
+//! All logic is plain functions on the parts of `Shard`, each of which owns its state alone. The
+//! kernel is behind `Sockets`, other threads are behind `Outbound` and `Inbox`, and time is
 //! the kernel's, so whole nodes run in one thread under a simulated clock and network.
-//! [`Shard::turn`] is the only entrance after start-up besides [`Shard::on_accept`].
+//! `Shard::turn` is the only entrance after start-up besides `Shard::on_accept`.
 
 mod control;
 mod delivery;
