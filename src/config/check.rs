@@ -10,7 +10,8 @@ use crate::limits::{
     API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX, CPUS_MAX,
     SETTING_BODY_BYTES_MAX, SETTING_DURATION_MAX, SETTING_EVENTS_BYTES_MAX,
     SETTING_EVENTS_BYTES_MIN, SETTING_EVENTS_MESSAGES_MIN, SETTING_EVENTS_MIN,
-    SETTING_MESSAGE_BYTES_MAX, SETTING_STREAM_BYTES_MAX, SETTING_STREAM_BYTES_MIN, STREAMS_MAX,
+    SETTING_FRAMES_PER_SECOND_MAX, SETTING_MESSAGE_BYTES_MAX, SETTING_PINGS_PER_SECOND_MAX,
+    SETTING_STREAM_BYTES_MAX, SETTING_STREAM_BYTES_MIN, STREAMS_MAX,
 };
 use crate::settings::Settings;
 
@@ -266,11 +267,15 @@ fn check_sizes(settings: &Settings, found: &mut Found) {
         (1024, SETTING_MESSAGE_BYTES_MAX),
     );
     found.range("client.fragments_max", client.fragments_max as usize, (1, u32::MAX as usize));
-    let per_second = (1, 1_000_000_000);
     let frames = client.frames_per_second_max as usize;
-    found.range("client.frames_per_second_max", frames, per_second);
+    found.range(
+        "client.frames_per_second_max",
+        frames,
+        (1, SETTING_FRAMES_PER_SECOND_MAX as usize),
+    );
     let pings = client.pings_per_second_max as usize;
-    found.range("client.pings_per_second_max", pings, per_second);
+    found.range("client.pings_per_second_max", pings, (1, SETTING_PINGS_PER_SECOND_MAX as usize));
+    let per_second = (1, 1_000_000_000);
     found.range("client.channels_max", client.channels_max, (1, CONNECTION_CHANNELS_MAX));
     let created = client.channels_created_per_second_max as usize;
     found.range("client.channels_created_per_second_max", created, per_second);

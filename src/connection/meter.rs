@@ -2,14 +2,19 @@
 //! it reads too much history it must wait.
 
 use crate::ids::Tick;
-use crate::limits::{REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK};
+use crate::limits::{
+    REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK, SETTING_FRAMES_PER_SECOND_MAX,
+    SETTING_PINGS_PER_SECOND_MAX,
+};
 
 /// The frames of a client in the current second, and the bytes of histories that it has received.
+/// Every connection has one, so it is small.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meter {
-    second: u32,
-    frames: u32,
-    pings: u32,
+    /// The second of the counts, modulo 2^16. A client that is silent for exactly 18 hours finds
+    /// the counts of its last second.
+    second: u16,
+    counts: Counts,
     replays: Debt,
 }
 
@@ -26,13 +31,13 @@ impl Meter {
     /// Counts frames and pings. Returns whether there are more than `most` of either in this
     /// second.
     pub fn count(&mut self, now: Tick, more: Rates, most: Rates) -> bool {
-        let second = now.index() / 10;
+        let second = (now.index() / 10) as u16;
         if self.second != second {
-            *self = Meter { second, frames: 0, pings: 0, replays: self.replays };
+            *self = Meter { second, counts: Counts::default(), replays: self.replays };
         }
-        self.frames = self.frames.saturating_add(more.frames);
-        self.pings = self.pings.saturating_add(more.pings);
-        self.frames > most.frames || self.pings > most.pings
+        let counts = self.counts.plus(more);
+        self.counts = counts;
+        counts.frames() > most.frames || counts.pings() > most.pings
     }
 
     /// Counts `bytes` of a history that the client received.
@@ -47,6 +52,40 @@ impl Meter {
         usize::from(self.replays.kib) * 1024 <= REPLAY_BURST_BYTES
     }
 }
+
+/// Frames in the lower 20 bits, pings in the others, in halves so that they need no alignment of 4.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts([u16; 2]);
+
+impl Counts {
+    const FRAMES_BITS: u32 = 20;
+    const FRAMES_MAX: u32 = (1 << Self::FRAMES_BITS) - 1;
+    const PINGS_MAX: u32 = u32::MAX >> Self::FRAMES_BITS;
+
+    fn packed(self) -> u32 {
+        u32::from(self.0[0]) | u32::from(self.0[1]) << 16
+    }
+
+    fn frames(self) -> u32 {
+        self.packed() & Self::FRAMES_MAX
+    }
+
+    fn pings(self) -> u32 {
+        self.packed() >> Self::FRAMES_BITS
+    }
+
+    /// The sums, which stop at what fits.
+    fn plus(self, more: Rates) -> Counts {
+        let frames = self.frames().saturating_add(more.frames).min(Self::FRAMES_MAX);
+        let pings = self.pings().saturating_add(more.pings).min(Self::PINGS_MAX);
+        let packed = frames | pings << Self::FRAMES_BITS;
+        Counts([packed as u16, (packed >> 16) as u16])
+    }
+}
+
+const _: () =
+    assert!(SETTING_FRAMES_PER_SECOND_MAX < Counts::FRAMES_MAX, "a limit can be exceeded");
+const _: () = assert!(SETTING_PINGS_PER_SECOND_MAX < Counts::PINGS_MAX, "a limit can be exceeded");
 
 /// The bytes of histories that a client has received and not yet paid off by waiting.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,5 +103,34 @@ impl Debt {
         let ticks = usize::from(now.wrapping_sub(std::mem::replace(&mut self.tick, now)));
         let paid = ticks * (REPLAY_BYTES_PER_TICK / 1024);
         self.kib = self.kib.saturating_sub(u16::try_from(paid).unwrap_or(u16::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Rates = Rates { frames: 1, pings: 1 };
+
+    #[test]
+    fn frames_and_pings_of_one_second_are_counted_apart() {
+        let (mut meter, now) = (Meter::default(), Tick::new(10_000));
+        let most = Rates { frames: 300_000, pings: 3_000 };
+        let frames = Rates { frames: 1, pings: 0 };
+        assert!((0..297_000).all(|_| !meter.count(now, frames, most)));
+        assert!((0..3_000).all(|_| !meter.count(now, ONE, most)));
+        assert!(meter.count(now, frames, most) && meter.count(now, ONE, most));
+        assert!(!meter.count(Tick::new(10_010), ONE, most), "the next second begins anew");
+    }
+
+    #[test]
+    fn the_highest_limits_can_be_exceeded_and_counts_do_not_wrap() {
+        let (mut meter, now) = (Meter::default(), Tick::new(10));
+        let most =
+            Rates { frames: SETTING_FRAMES_PER_SECOND_MAX, pings: SETTING_PINGS_PER_SECOND_MAX };
+        let many = Rates { frames: u32::MAX, pings: u32::MAX };
+        assert!((0..3).all(|_| meter.count(now, many, most)));
+        assert_eq!(meter.counts.frames(), Counts::FRAMES_MAX);
+        assert_eq!(meter.counts.pings(), Counts::PINGS_MAX);
     }
 }

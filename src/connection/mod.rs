@@ -195,10 +195,19 @@ pub struct Connection {
     pub first: Subscription,
     /// The state that an idle connection does not need.
     pub busy: Option<Box<Busy>>,
+    /// The state that a session keeps while it is idle. `None` for a session with one channel.
+    pub session: Option<Box<Session>>,
 }
 
 const _: () = assert!(size_of::<Connection>() == 64, "a connection is one cache line");
 const _: () = assert!(size_of::<Subscription>() == 16, "128 channels are 2 KiB");
+
+/// The state of a session that stays for as long as the session, however idle it is.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// The subscriptions after the first one.
+    pub more: Vec<Subscription>,
+}
 
 /// Input that could not be carried out completely, because a request waits for its answer or there
 /// is no room for answers.
@@ -297,8 +306,6 @@ pub struct Busy {
     pub charged_publishing: u16,
     /// The bytes to send.
     pub outbox: Outbox,
-    /// The subscriptions after the first one.
-    pub more: Vec<Subscription>,
     /// The channels in which publications were skipped, with the last offset that the client
     /// received.
     pub skips: Vec<(u32, u64)>,
@@ -350,7 +357,6 @@ impl Busy {
             && self.waiting.is_none()
             && self.publishing == 0
             && self.outbox.is_empty()
-            && self.more.is_empty()
             && self.skips.is_empty()
             && self.plain.is_none()
             && self.closing.is_none()
@@ -385,6 +391,7 @@ impl Connection {
             meter: Meter::default(),
             first: Subscription::NONE,
             busy: None,
+            session: None,
         }
     }
 
@@ -428,14 +435,14 @@ impl Connection {
     /// Returns the number of its subscriptions.
     pub fn subscriptions_count(&self) -> usize {
         let first = usize::from(self.first.channel != Subscription::NO_CHANNEL);
-        first + self.busy.as_ref().map_or(0, |busy| busy.more.len())
+        first + self.session.as_ref().map_or(0, |session| session.more.len())
     }
 
     /// Returns the subscription with number `index`.
     pub fn subscription(&mut self, index: usize) -> Option<&mut Subscription> {
         match index {
             0 => Some(&mut self.first).filter(|first| first.channel != Subscription::NO_CHANNEL),
-            _ => self.busy.as_mut()?.more.get_mut(index - 1),
+            _ => self.session.as_mut()?.more.get_mut(index - 1),
         }
     }
 
@@ -453,7 +460,7 @@ impl Connection {
         if self.first.channel == channel {
             return Some(0);
         }
-        let more = &self.busy.as_ref()?.more;
+        let more = &self.session.as_ref()?.more;
         more.iter().position(|subscription| subscription.channel == channel).map(|at| at + 1)
     }
 
@@ -464,7 +471,7 @@ impl Connection {
             self.first = subscription;
             return 0;
         }
-        let more = &mut self.busy().more;
+        let more = &mut self.session.get_or_insert_default().more;
         more.push(subscription);
         more.len()
     }
@@ -477,7 +484,7 @@ impl Connection {
             // Another channel may have this index later.
             busy.skips.retain(|(skipped, _)| *skipped != channel);
         }
-        let last = self.busy.as_mut().and_then(|busy| busy.more.pop());
+        let last = self.session.as_mut().and_then(|session| session.more.pop());
         let moved = match last {
             None => {
                 assert_eq!(index, 0, "only the first subscription is outside the list");
@@ -490,6 +497,7 @@ impl Connection {
                 Some(last)
             }
         };
+        self.session.take_if(|session| session.more.is_empty());
         self.shrink();
         moved
     }

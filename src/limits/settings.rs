@@ -2,6 +2,14 @@
 
 use std::time::Duration;
 
+/// Maximum number of frames per second that `client.frames_per_second_max` allows. Each connection
+/// counts its frames in 20 bits.
+pub const SETTING_FRAMES_PER_SECOND_MAX: u32 = 1_000_000;
+
+/// Maximum number of pings per second that `client.pings_per_second_max` allows. Each connection
+/// counts its pings in 12 bits.
+pub const SETTING_PINGS_PER_SECOND_MAX: u32 = 4_000;
+
 /// Maximum message size that any setting allows. One shard may have to hold it for one client.
 pub const SETTING_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 

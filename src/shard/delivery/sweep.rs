@@ -348,7 +348,7 @@ fn take_only_segment(
     sweep: &mut Sweep,
     counters: &ShardCounters,
 ) -> Option<Source> {
-    let single = connection.busy.as_ref().is_none_or(|busy| busy.more.is_empty());
+    let single = connection.session.is_none();
     let subscription = &mut connection.first;
     let live = subscription.mode == DeliveryMode::Live;
     if !single || subscription.channel == Subscription::NO_CHANNEL || !live {
