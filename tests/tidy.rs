@@ -37,7 +37,7 @@ const NO_BOUNDS: [&str; 6] = [
 ];
 
 /// Number of tuple parameters of functions in `src`. It may only be lowered.
-const TUPLE_PARAMETERS: usize = 2;
+const TUPLE_PARAMETERS: usize = 0;
 
 /// Number of `bool` parameters of functions in `src`. It may only be lowered.
 const BOOL_PARAMETERS: usize = 20;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::channel::{Namespace, SlowPolicy};
@@ -67,9 +68,10 @@ impl Found {
         self.0.push(Problem { key: key.to_owned(), text });
     }
 
-    /// Adds a problem unless `value` is in `least..=most`.
-    fn range(&mut self, key: &str, value: usize, (least, most): (usize, usize)) {
-        if value < least || value > most {
+    /// Adds a problem unless `value` is in `range`.
+    fn range(&mut self, key: &str, value: usize, range: RangeInclusive<usize>) {
+        if !range.contains(&value) {
+            let (least, most) = range.into_inner();
             self.add(key, format!("= {value} is out of range: use {least} to {most}"));
         }
     }
@@ -89,8 +91,8 @@ fn check_server(settings: &Settings, found: &mut Found) {
             found.add("server.listen", text);
         }
     }
-    found.range("server.shards", server.shards, (0, ShardId::COUNT_MAX));
-    found.range("server.max_connections", server.max_connections, (1, usize::MAX >> 1));
+    found.range("server.shards", server.shards, 0..=ShardId::COUNT_MAX);
+    found.range("server.max_connections", server.max_connections, 1..=usize::MAX >> 1);
     if server.shards > 0 && server.max_connections.div_ceil(server.shards) > Slot::COUNT_MAX {
         let text = format!(
             "= {} is more than {} shards can hold ({} each): use a lower value",
@@ -100,9 +102,9 @@ fn check_server(settings: &Settings, found: &mut Found) {
         );
         found.add("server.max_connections", text);
     }
-    found.range("server.accept_rate", server.accept_rate as usize, (1, 10_000_000));
+    found.range("server.accept_rate", server.accept_rate as usize, 1..=10_000_000);
     for &cpu in &server.cpu_affinity {
-        found.range("server.cpu_affinity", cpu, (0, CPUS_MAX - 1));
+        found.range("server.cpu_affinity", cpu, 0..=CPUS_MAX - 1);
     }
     check_duration(found, "server.drain_delay", server.drain_delay, Duration::ZERO);
     check_duration(found, "server.drain", server.drain, Duration::ZERO);
@@ -119,7 +121,7 @@ fn check_events(settings: &Settings, found: &mut Found) {
             format!("= {:?} is empty or also in redis.ingest: use another name", events.stream);
         found.add("events.stream", text);
     }
-    found.range("events.entries_max", events.entries_max, (SETTING_EVENTS_MIN, usize::MAX >> 1));
+    found.range("events.entries_max", events.entries_max, SETTING_EVENTS_MIN..=usize::MAX >> 1);
     // Without events the stream gets no messages of clients, so their length does not matter.
     let messages_bytes = SETTING_EVENTS_MESSAGES_MIN * settings.client.message_bytes_max;
     let least = if settings.has_events() {
@@ -127,7 +129,7 @@ fn check_events(settings: &Settings, found: &mut Found) {
     } else {
         SETTING_EVENTS_BYTES_MIN
     };
-    found.range("events.bytes_max", events.bytes_max, (least, SETTING_EVENTS_BYTES_MAX));
+    found.range("events.bytes_max", events.bytes_max, least..=SETTING_EVENTS_BYTES_MAX);
 }
 
 fn check_redis(settings: &Settings, found: &mut Found) {
@@ -158,8 +160,8 @@ fn check_redis(settings: &Settings, found: &mut Found) {
             found.add(key, text);
         }
     }
-    found.range("redis.streams", redis.streams, (1, STREAMS_MAX));
-    let bytes = (SETTING_STREAM_BYTES_MIN, SETTING_STREAM_BYTES_MAX);
+    found.range("redis.streams", redis.streams, 1..=STREAMS_MAX);
+    let bytes = SETTING_STREAM_BYTES_MIN..=SETTING_STREAM_BYTES_MAX;
     found.range("redis.stream_bytes_max", redis.stream_bytes_max, bytes);
 }
 
@@ -260,29 +262,29 @@ fn check_duration(found: &mut Found, key: &str, value: Duration, least: Duration
 }
 
 fn check_sizes(settings: &Settings, found: &mut Found) {
+    const PER_SECOND: RangeInclusive<usize> = 1..=1_000_000_000;
     let client = &settings.client;
     found.range(
         "client.message_bytes_max",
         client.message_bytes_max,
-        (1024, SETTING_MESSAGE_BYTES_MAX),
+        1024..=SETTING_MESSAGE_BYTES_MAX,
     );
-    found.range("client.fragments_max", client.fragments_max as usize, (1, u32::MAX as usize));
+    found.range("client.fragments_max", client.fragments_max as usize, 1..=u32::MAX as usize);
     let frames = client.frames_per_second_max as usize;
     found.range(
         "client.frames_per_second_max",
         frames,
-        (1, SETTING_FRAMES_PER_SECOND_MAX as usize),
+        1..=SETTING_FRAMES_PER_SECOND_MAX as usize,
     );
     let pings = client.pings_per_second_max as usize;
-    found.range("client.pings_per_second_max", pings, (1, SETTING_PINGS_PER_SECOND_MAX as usize));
-    let per_second = (1, 1_000_000_000);
-    found.range("client.channels_max", client.channels_max, (1, CONNECTION_CHANNELS_MAX));
+    found.range("client.pings_per_second_max", pings, 1..=SETTING_PINGS_PER_SECOND_MAX as usize);
+    found.range("client.channels_max", client.channels_max, 1..=CONNECTION_CHANNELS_MAX);
     let created = client.channels_created_per_second_max as usize;
-    found.range("client.channels_created_per_second_max", created, per_second);
+    found.range("client.channels_created_per_second_max", created, PER_SECOND);
     let created = settings.channel.created_per_second_max as usize;
-    found.range("channel.created_per_second_max", created, per_second);
-    found.range("client.channel_bytes_max", client.channel_bytes_max, (1, CHANNEL_BYTES_MAX));
-    found.range("api.body_bytes_max", settings.api.body_bytes_max, (1024, SETTING_BODY_BYTES_MAX));
+    found.range("channel.created_per_second_max", created, PER_SECOND);
+    found.range("client.channel_bytes_max", client.channel_bytes_max, 1..=CHANNEL_BYTES_MAX);
+    found.range("api.body_bytes_max", settings.api.body_bytes_max, 1024..=SETTING_BODY_BYTES_MAX);
     if client.outboxes_bytes_max < client.outbox_bytes_max {
         let text = format!(
             "= {} bytes is less than client.outbox_bytes_max = {} bytes, the size of one outbox: \
@@ -292,8 +294,8 @@ fn check_sizes(settings: &Settings, found: &mut Found) {
         found.add("client.outboxes_bytes_max", text);
     }
     let bytes = settings.api.idempotency_bytes_max;
-    found.range("api.idempotency_bytes_max", bytes, (0, usize::MAX >> 1));
-    found.range("channel.channels_max", settings.channel.channels_max, (1, u32::MAX as usize));
+    found.range("api.idempotency_bytes_max", bytes, 0..=usize::MAX >> 1);
+    found.range("channel.channels_max", settings.channel.channels_max, 1..=u32::MAX as usize);
     for (key, bytes) in [
         ("client.inbound_bytes_max", client.inbound_bytes_max),
         ("client.outbox_bytes_max", client.outbox_bytes_max),

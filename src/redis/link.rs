@@ -91,13 +91,13 @@ impl Link {
     /// named the `primary`, connects to the primary. A command may take `patience`.
     pub(super) async fn connect(
         url: &str,
-        primary: Option<(String, u16)>,
+        primary: Option<Server>,
         patience: Duration,
         membership: Membership,
     ) -> Result<Link, LinkError> {
         let mut config = Config::from_url(url).map_err(|error| refused(&error))?;
-        if let (ServerConfig::Sentinel { .. }, Some((host, port))) = (&config.server, primary) {
-            config.server = ServerConfig::new_centralized(host, port);
+        if let (ServerConfig::Sentinel { .. }, Some(server)) = (&config.server, primary) {
+            config.server = ServerConfig::Centralized { server };
         }
         config.version = RespVersion::RESP2;
         Link::open(config, patience, Some(membership)).await

@@ -42,7 +42,7 @@ pub(super) struct Sentinels {
 /// A primary that a Sentinel has named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Named {
-    address: (String, u16),
+    address: Server,
     /// The config-epoch, which rises with each failover. The higher one is right.
     epoch: u64,
     /// When a Sentinel last confirmed it.
@@ -58,13 +58,13 @@ impl Sentinels {
     }
 
     /// Returns the address of the primary, if a Sentinel has confirmed it recently.
-    pub(super) fn address(&self) -> Option<(String, u16)> {
+    pub(super) fn address(&self) -> Option<Server> {
         let named = self.named.borrow();
         named.as_ref().filter(|named| named.is_fresh()).map(|named| named.address.clone())
     }
 
     /// Records the primary that a Sentinel names. Returns whether it is another one than before.
-    fn note(&self, address: (String, u16), epoch: u64) -> bool {
+    fn note(&self, address: Server, epoch: u64) -> bool {
         let mut named = self.named.borrow_mut();
         let differs = named.as_ref().is_some_and(|before| before.address != address);
         // A Sentinel that lags behind names an older epoch. A second primary in the same epoch is
@@ -180,7 +180,7 @@ async fn listen(
         };
         backoff.reset();
         if sentinels.note(address.clone(), epoch) {
-            let (host, port) = &address;
+            let Server { host, port, .. } = &address;
             tracing::info!(%host, port, "a Sentinel named another primary; connecting to it");
             sentinels.counters.switches.add(1);
             sentinels.links.renew();
@@ -215,7 +215,7 @@ async fn wait_for_news<T: Clone>(news: &mut Receiver<T>, asked: Instant) -> bool
 }
 
 /// Returns the primary that a Sentinel names, and its config-epoch.
-async fn ask(link: &Link, name: &str) -> Result<((String, u16), u64), LinkError> {
+async fn ask(link: &Link, name: &str) -> Result<(Server, u64), LinkError> {
     // The epoch is read before and after the address, so that both belong to the same failover.
     let mut epoch = ask_epoch(link, name).await?;
     for _ in 0..SENTINEL_TRIES_MAX {
@@ -230,7 +230,7 @@ async fn ask(link: &Link, name: &str) -> Result<((String, u16), u64), LinkError>
         let (host, port) = address.ok_or_else(|| not_an_answer(&reply))?;
         let after = ask_epoch(link, name).await?;
         if epoch == after {
-            return Ok(((host.to_owned(), port), epoch));
+            return Ok((Server::new(host, port), epoch));
         }
         epoch = after;
     }
@@ -278,8 +278,8 @@ mod tests {
         Sentinels::new("redis-sentinel://sentinel:1", Rc::default(), Arc::default())
     }
 
-    fn at(port: u16) -> (String, u16) {
-        ("redis".to_owned(), port)
+    fn at(port: u16) -> Server {
+        Server::new("redis", port)
     }
 
     #[tokio::test(start_paused = true)]
