@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arguments::{argument, named_arguments};
-use super::{EntryId, Keys, Reply, channel_epoch};
+use super::{EntryId, Keys, Offset, Reply, channel_epoch};
 use crate::channel::ChannelName;
 use crate::ids::Position;
 use crate::limits::{BUS_CHANNEL_TTL, BUS_PUBLISHER_TTL, IDEMPOTENCY_TTL};
@@ -51,7 +51,7 @@ pub struct Appending {
     /// Channel that the record belongs to.
     pub channel: ChannelName,
     /// Whether the publication gets an offset in its channel.
-    pub ordered: bool,
+    pub offset: Offset,
     /// How repeats are recognised.
     pub once: Once,
     /// The publication in the form of [`super::record`].
@@ -228,10 +228,12 @@ impl Append {
         let numbers: HashMap<&str, usize> =
             channels.iter().enumerate().map(|(at, name)| (*name, at + 1)).collect();
         for (index, one) in self.publications.iter().enumerate() {
-            let Appending { channel, ordered, once, record, durable } = one;
+            let Appending { channel, offset, once, record, durable } = one;
             let name = channel.as_str();
-            let number = if *ordered { numbers.get(name) } else { None };
-            rest.args.push(argument(number.copied().unwrap_or(0)));
+            rest.args.push(argument(match offset {
+                Offset::Next => numbers.get(name).copied().unwrap_or(0),
+                Offset::None => 0,
+            }));
             rest.add_history(index, *durable, name, keys.history(self.stream, name));
             let key = match once {
                 Once::Key(key) | Once::Ingested { key: Some(key), .. } => {
@@ -254,7 +256,7 @@ impl Append {
     /// them.
     pub fn channels(&self) -> Vec<&str> {
         let mut seen = std::collections::HashSet::new();
-        let ordered = self.publications.iter().filter(|one| one.ordered);
+        let ordered = self.publications.iter().filter(|one| one.offset == Offset::Next);
         ordered.map(|one| one.channel.as_str()).filter(|name| seen.insert(*name)).collect()
     }
 
@@ -285,7 +287,7 @@ impl Append {
             positions.push(match repeated.get(&index) {
                 // A repeat took no new offset, so the publications after it do not count it.
                 Some(position) => *position,
-                None if !one.ordered => None,
+                None if one.offset == Offset::None => None,
                 None => {
                     let place = places.get_mut(one.channel.as_str())?;
                     place.1 += 1;

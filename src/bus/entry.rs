@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::record::{self, Record};
+use super::record::{self, Offset, Record};
 use super::{Reply, channel_epoch};
 use crate::channel::{ChannelName, Namespace, Namespaces, Publication, Publisher, check_payload};
 use crate::ids::{Epoch, Moment};
@@ -110,9 +110,11 @@ impl Entry {
                 Record::RemoveHistory { channel } => {
                     Some(Item::RemoveHistory { channel: ChannelName::new(channel) })
                 }
-                Record::Publication { channel, ordered, .. } => {
-                    let place = if ordered { Some(bases.next(channel)?) } else { None };
-                    let (incarnation, offset) = place.unwrap_or((0, 0));
+                Record::Publication { channel, offset, .. } => {
+                    let (incarnation, offset) = match offset {
+                        Offset::Next => bases.next(channel)?,
+                        Offset::None => (0, 0),
+                    };
                     // Settings of nodes may differ, for example during an update. The record has
                     // taken its offset from `bases` all the same.
                     let Ok(namespace) = namespaces.resolve(channel) else { continue };

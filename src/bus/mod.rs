@@ -34,7 +34,7 @@ pub use keys::Keys;
 pub use locate::{Stand, Tops};
 pub use older::Older;
 pub use probe::{Probe, Probed, RunId};
-pub use record::{Record, fits as record_fits};
+pub use record::{Offset, Record, fits as record_fits};
 pub use reply::Reply;
 pub use scripts::Script;
 

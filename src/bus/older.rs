@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arguments::{PlacesKeys, argument, named_arguments};
-use super::record::{self, Record};
+use super::record::{self, Offset, Record};
 use super::{Keys, Reply, channel_epoch, entry};
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::Moment;
@@ -84,7 +84,7 @@ fn publication(
 ) -> Option<Publication> {
     let mut bytes = record.bytes()?;
     let record = record::decode(&mut bytes)?;
-    let wanted = matches!(record, Record::Publication { channel: named, ordered: true, .. }
+    let wanted = matches!(record, Record::Publication { channel: named, offset: Offset::Next, .. }
         if bytes.is_empty() && named == channel.as_str());
     if !wanted {
         return None;

@@ -16,6 +16,15 @@ const REMOVE_HISTORY: u8 = 2;
 const ORDERED: u8 = 1;
 const PUBLISHER: u8 = 2;
 
+/// The offset of a publication in its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offset {
+    /// The next one.
+    Next,
+    /// None: it is outside of the channel's order.
+    None,
+}
+
 /// One record of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -23,8 +32,8 @@ pub enum Record<'a> {
     Publication {
         /// Channel of the publication.
         channel: &'a str,
-        /// Whether it has the channel's next offset. If not, it is outside of the channel's order.
-        ordered: bool,
+        /// Its offset.
+        offset: Offset,
         /// The payload.
         data: &'a [u8],
         /// The publication's tags, as keys and values.
@@ -40,9 +49,10 @@ pub enum Record<'a> {
 }
 
 /// Encodes a publication. It must fit, see [`fits`].
-pub fn encode(channel: &str, publication: &Publication, ordered: bool) -> Vec<u8> {
+pub fn encode(channel: &str, publication: &Publication, offset: Offset) -> Vec<u8> {
     let publisher = publication.publisher.as_deref();
-    let flags = if ordered { ORDERED } else { 0 } | if publisher.is_some() { PUBLISHER } else { 0 };
+    let ordered = if offset == Offset::Next { ORDERED } else { 0 };
+    let flags = ordered | if publisher.is_some() { PUBLISHER } else { 0 };
     let mut out = Vec::with_capacity(publication.data.len() + channel.len() + 32);
     out.extend([PUBLICATION, flags, channel.len() as u8]);
     out.extend(channel.as_bytes());
@@ -103,8 +113,8 @@ pub fn decode<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
                 let raw = u128::from_le_bytes(*take(bytes, 16)?.first_chunk()?);
                 Some((user, ClientId::from_raw(raw)))
             };
-            let ordered = flags & ORDERED != 0;
-            Some(Record::Publication { channel, ordered, data, tags, publisher })
+            let offset = if flags & ORDERED != 0 { Offset::Next } else { Offset::None };
+            Some(Record::Publication { channel, offset, data, tags, publisher })
         }
         REMOVE_HISTORY => Some(Record::RemoveHistory { channel }),
         _ => None,

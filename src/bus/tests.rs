@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::entry::{Entry, EntryId, Item};
 use super::{
-    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Fenced, Keys, Look, Once,
-    Options, Outcome, Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record,
+    Append, AppendFailed, Appended, Appending, Call, Durable, Engine, Fenced, Keys, Look, Offset,
+    Once, Options, Outcome, Probed, Renewal, Reply, RunId, Tail, Trouble, channel_epoch, record,
     stream_of,
 };
 use crate::channel::{ChannelName, Publication, Publisher};
@@ -54,10 +54,10 @@ fn places(entry: &Entry) -> Option<Vec<(String, u64)>> {
 
 #[test]
 fn an_entry_gives_each_channel_its_own_offsets() {
-    let mut records = record::encode("a", &publication(), true);
-    records.extend(record::encode("b", &publication(), true));
-    records.extend(record::encode("a", &publication(), false));
-    records.extend(record::encode("a", &publication(), true));
+    let mut records = record::encode("a", &publication(), Offset::Next);
+    records.extend(record::encode("b", &publication(), Offset::Next));
+    records.extend(record::encode("a", &publication(), Offset::None));
+    records.extend(record::encode("a", &publication(), Offset::Next));
     records.extend(record::encode_remove_history("b"));
     let read = entry("5:10 5:0", records);
     let expected = [("a", 11), ("b", 1), ("a", 0), ("a", 12), ("-b", 0)];
@@ -75,7 +75,7 @@ fn an_entry_gives_each_channel_its_own_offsets() {
 
 #[test]
 fn an_entry_that_no_node_wrote_is_refused() {
-    let good = record::encode("a", &publication(), true);
+    let good = record::encode("a", &publication(), Offset::Next);
     assert!(places(&entry("5:10", good.clone())).is_some());
     assert_eq!(places(&entry("", good.clone())), None, "no base");
     assert_eq!(places(&entry("5", good.clone())), None);
@@ -84,15 +84,15 @@ fn an_entry_that_no_node_wrote_is_refused() {
         assert_eq!(places(&entry("5:10", good[..end].to_vec())), None, "cut at {end}");
     }
     let bad = Publication { data: Box::from(&b"{"[..]), ..publication() };
-    assert_eq!(places(&entry("5:10", record::encode("a", &bad, true))), None, "no JSON");
+    assert_eq!(places(&entry("5:10", record::encode("a", &bad, Offset::Next))), None, "no JSON");
     let mut unknown = good;
     unknown[0] = 9;
     assert_eq!(places(&entry("5:10", unknown)), None);
 }
 
-fn appending(channel: &str, ordered: bool, once: Once) -> Appending {
+fn appending(channel: &str, offset: Offset, once: Once) -> Appending {
     let (channel, record) = (ChannelName::new(channel), Arc::from(&b"record"[..]));
-    Appending { channel, ordered, once, record, durable: Durable::None }
+    Appending { channel, offset, once, record, durable: Durable::None }
 }
 
 #[test]
@@ -108,10 +108,10 @@ fn the_answer_to_a_batch_gives_every_publication_its_position() {
         seen: 3,
         again: Some(2),
         publications: vec![
-            keep(one("a", true, Once::Never)),
-            one("b", true, Once::Key("k".into())),
-            Appending { durable: Durable::Forget, ..one("b", false, Once::Never) },
-            keep(one("a", true, Once::Never)),
+            keep(one("a", Offset::Next, Once::Never)),
+            one("b", Offset::Next, Once::Key("k".into())),
+            Appending { durable: Durable::Forget, ..one("b", Offset::None, Once::Never) },
+            keep(one("a", Offset::Next, Once::Never)),
         ],
     };
     let (keys, args) = append.keys_and_args(&Keys::new("x"), 1000);
@@ -146,7 +146,7 @@ fn a_place_in_an_ingested_stream_stands_beside_the_key() {
         place: (5, 6, number),
         key: key.map(Box::from),
     };
-    let one = |once| appending("a", true, once);
+    let one = |once| appending("a", Offset::Next, once);
     let publications = vec![one(once(0, None)), one(once(1, Some("k"))), one(Once::Never)];
     let append = Append {
         stream: 0,

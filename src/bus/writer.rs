@@ -339,6 +339,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::Offset;
     use crate::bus::append::Durable;
     use crate::channel::ChannelName;
     use crate::limits::BUS_PUBLISH_DEADLINE;
@@ -349,7 +350,7 @@ mod tests {
     fn pending(ticket: u64, now: Moment) -> Pending {
         let appending = Appending {
             channel: ChannelName::new("a"),
-            ordered: true,
+            offset: Offset::Next,
             once: Once::Never,
             record: Arc::from(&b"record"[..]),
             durable: Durable::None,

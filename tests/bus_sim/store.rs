@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use corecast::bus::{
-    Append, AppendFailed, Appended, Appending, Durable, Entry, EntryId, Fenced, Older, Once,
-    Probed, Reply, RunId, Stand, Tops,
+    Append, AppendFailed, Appended, Appending, Durable, Entry, EntryId, Fenced, Offset, Older,
+    Once, Probed, Reply, RunId, Stand, Tops,
 };
 use corecast::ids::Moment;
 use corecast::limits::{BUS_OLDER_BYTES_MAX, BUS_PUBLISHER_TTL, IDEMPOTENCY_TTL};
@@ -205,7 +205,7 @@ impl Stream {
     fn draft(&self, epoch: u64, append: &Append) -> Draft {
         let mut draft = Draft::default();
         for (index, one) in append.publications.iter().enumerate() {
-            let Appending { channel, ordered, once, record, durable } = one;
+            let Appending { channel, offset, once, record, durable } = one;
             let name = channel.as_str().to_owned();
             let (key, ingested) = match once {
                 Once::Never => (None, None),
@@ -232,7 +232,7 @@ impl Stream {
                 draft.repeats.push(format!("{index}={first}"));
                 continue;
             }
-            let place = ordered.then(|| self.draft_place(&mut draft, &name));
+            let place = (*offset == Offset::Next).then(|| self.draft_place(&mut draft, &name));
             draft.taken.push((index, place));
             draft.records.extend_from_slice(record);
             let (durable, record) = (*durable, Arc::clone(record));

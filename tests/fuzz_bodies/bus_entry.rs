@@ -50,7 +50,7 @@ fn check_records(bytes: &[u8]) {
                 expected[1] = 0;
                 assert_eq!(record::encode_remove_history(channel), expected);
             }
-            Record::Publication { channel, ordered, data, tags, publisher } => {
+            Record::Publication { channel, offset, data, tags, publisher } => {
                 let tags_max = 2 * taken.len().div_ceil(TAG_BYTES_MIN) + TAG_BYTES_MIN;
                 assert!(tags.capacity() <= tags_max, "{} tags reserved", tags.capacity());
                 if let Some((_, client)) = publisher {
@@ -69,7 +69,7 @@ fn check_records(bytes: &[u8]) {
                     accepted: Moment::default(),
                 };
                 assert!(record::fits(channel, &publication), "a node could have written it");
-                assert_eq!(record::encode(channel, &publication, *ordered), expected);
+                assert_eq!(record::encode(channel, &publication, *offset), expected);
             }
         }
     }

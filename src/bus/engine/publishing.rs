@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use crate::bus::EntryId;
 use crate::bus::append::{AppendFailed, Appended, Appending, Durable, Once};
-use crate::bus::record;
+use crate::bus::record::{self, Offset};
 use crate::bus::writer::{GivenUp, Loss, Pending, Taken};
 use crate::channel::{ChannelName, Namespace};
 use crate::ids::Moment;
@@ -29,21 +29,22 @@ impl Engine {
         }
         // A publication that skips the history gets no offset, because clients that recover would
         // see a hole.
-        let ordered = !(namespace.has_history() && skip_history);
+        let skips = namespace.has_history() && skip_history;
+        let offset = if skips { Offset::None } else { Offset::Next };
         let once = match (once, idempotency_key) {
             (Once::Ingested { stream, place, .. }, key) => Once::Ingested { stream, place, key },
             (once, key) => key.map_or(once, Once::Key),
         };
         let appending = Appending {
-            ordered,
+            offset,
             once,
-            record: record::encode(channel.as_str(), &publication, ordered).into(),
-            durable: if ordered { durable(&namespace) } else { Durable::None },
+            record: record::encode(channel.as_str(), &publication, offset).into(),
+            durable: if skips { Durable::None } else { durable(&namespace) },
             channel,
         };
         let pending = Pending {
             appending,
-            positioned: ordered && namespace.has_history(),
+            positioned: namespace.has_history() && !skips,
             asker,
             deadline: now.after(BUS_PUBLISH_DEADLINE),
             removal: false,
@@ -76,7 +77,7 @@ impl Engine {
         let namespace = self.options.settings.channel.namespaces.resolve(channel.as_str());
         let durable = namespace.is_ok_and(|namespace| namespace.durable_history);
         let appending = Appending {
-            ordered: false,
+            offset: Offset::None,
             once: Once::Never,
             record: record::encode_remove_history(channel.as_str()).into(),
             durable: if durable { Durable::Forget } else { Durable::None },
