@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::limits::API_KEY_BYTES_MAX;
+use crate::settings::Settings;
 
 /// A key in a buffer of fixed size, so that a comparison takes the same time for every guess.
 struct Key {
@@ -35,10 +36,12 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Admits requests with one of `keys`. If there are none, admits all requests if `open`.
-    pub(super) fn new(keys: &[String], open: bool) -> Access {
-        let keys: Vec<Key> = keys.iter().filter_map(|key| Key::new(key.as_bytes())).collect();
-        Access { open: open && keys.is_empty(), keys }
+    /// Admits requests with one of the keys in the settings. With `--dev` and no keys, admits
+    /// everything except foreign web pages.
+    pub(super) fn new(settings: &Settings) -> Access {
+        let keys = settings.api.keys.iter();
+        let keys: Vec<Key> = keys.filter_map(|key| Key::new(key.as_bytes())).collect();
+        Access { open: settings.dev && keys.is_empty(), keys }
     }
 
     /// Checks whether a request with this head may use the API.
@@ -115,9 +118,16 @@ mod tests {
         lines.iter().map(line).collect()
     }
 
+    /// Access with `--dev`.
+    fn dev(keys: &[&str]) -> Access {
+        let mut settings = Settings { dev: true, ..Settings::default() };
+        settings.api.keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        Access::new(&settings)
+    }
+
     #[test]
     fn a_key_is_taken_from_three_places() {
-        let access = Access::new(&["old".to_owned(), "new key".to_owned()], true);
+        let access = dev(&["old", "new key"]);
         let long = "x".repeat(API_KEY_BYTES_MAX + 1);
         let table: &[(&[Line<'_>], &str, bool)] = &[
             (&[("x-api-key", "old")], "/api/info", true),
@@ -143,13 +153,14 @@ mod tests {
     fn without_a_key_the_api_is_closed_unless_it_was_opened() {
         let uri = "/api/info".parse().expect("an URI");
         let none = HeaderMap::new();
-        assert_eq!(Access::new(&[], false).admit(&none, &uri), Err(StatusCode::UNAUTHORIZED));
-        assert_eq!(Access::new(&[], true).admit(&none, &uri), Ok(()));
+        let closed = Access::new(&Settings::default());
+        assert_eq!(closed.admit(&none, &uri), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(dev(&[]).admit(&none, &uri), Ok(()));
     }
 
     #[test]
     fn an_open_api_refuses_foreign_web_pages() {
-        let access = Access::new(&[], true);
+        let access = dev(&[]);
         let uri = "/api/publish".parse().expect("an URI");
         let table = [
             ("http://127.0.0.1:9000", "127.0.0.1:9000", true),

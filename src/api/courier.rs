@@ -17,6 +17,7 @@ use crate::limits::{ANSWER_TIMEOUT, API_PENDING_MAX};
 use crate::mesh::{
     Addressed, Answer, Asker, ControlRequest, Publish, Ticket, ToBridge, ToBus, ToHome, ToShard,
 };
+use crate::settings::Redis;
 
 /// The way to a shard is full. The message was not sent, and no answer will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,12 +48,12 @@ struct Inner {
 }
 
 impl Courier {
-    /// Creates a courier to `shards` shards, and to the bridge if `bus`. `send` delivers its
+    /// Creates a courier to `shards` shards, and to the bridge if there is one. `send` delivers its
     /// messages.
-    pub fn new(shards: usize, bus: bool, home: Home, send: SendMessage) -> Arc<Courier> {
+    pub fn new(shards: usize, redis: &Redis, home: Home, send: SendMessage) -> Arc<Courier> {
         assert!(shards > 0, "a node has at least one shard");
-        let inner = Inner { send, pending: HashMap::new(), next: 0 };
-        Arc::new(Courier { shards, bus, home, inner: Mutex::new(inner) })
+        let inner = Mutex::new(Inner { send, pending: HashMap::new(), next: 0 });
+        Arc::new(Courier { shards, bus: redis.is_on(), home, inner })
     }
 
     /// Wakes the caller that waits for this answer. The answer is dropped if the caller has given

@@ -26,7 +26,7 @@ impl Api {
         Arc::new(Api {
             metrics: Metrics::new(shards, bridge, status.clock()),
             entrance: Entrance {
-                access: Access::new(&settings.api.keys, settings.dev),
+                access: Access::new(&settings),
                 body_bytes_max: settings.api.body_bytes_max,
             },
             page: settings.dev,

@@ -69,7 +69,7 @@ fn node_with(settings: Settings, respond: Respond) -> TestNode {
         sender.send((shard, message)).map_err(|_| Full)
     };
     let home = |channel: &str| ShardId::new(channel.len() % SHARDS);
-    let courier = Courier::new(SHARDS, false, Box::new(home), Box::new(send));
+    let courier = Courier::new(SHARDS, &settings.redis, Box::new(home), Box::new(send));
     let (inbox, log) = (Arc::clone(&courier), Arc::clone(&seen));
     tokio::spawn(async move {
         while let Some((shard, message)) = receiver.recv().await {

@@ -114,8 +114,7 @@ fn courier(common: &Common, lanes: Lanes) -> Arc<Courier> {
     };
     let home_map = common.home_map.clone();
     let home = move |channel: &str| home_map.home(channel);
-    let bus = common.settings.redis.is_on();
-    Courier::new(common.shards(), bus, Box::new(home), Box::new(send))
+    Courier::new(common.shards(), &common.settings.redis, Box::new(home), Box::new(send))
 }
 
 /// Receives the messages to control: answers for requests that wait, and requests of other nodes.

@@ -59,11 +59,10 @@ pub(super) async fn own(
     query: &ChannelsQuery,
 ) -> Result<ChannelsPage, ApiError> {
     query.check()?;
-    let limit = query.limit();
     let asked = ControlRequest::Channels {
         pattern: Box::from(query.pattern.as_str()),
         after: Box::from(query.after.as_str()),
-        limit,
+        limit: query.limit(),
     };
     let mut parts = Vec::with_capacity(service.courier().shards());
     for answer in service.courier().request_all(&asked, ANSWER_TIMEOUT).await? {
@@ -76,35 +75,31 @@ pub(super) async fn own(
             }
         }
     }
-    Ok(merge_shards(parts, limit))
+    Ok(merge_shards(parts, query))
 }
 
-/// Merges the pages of several nodes. A page with a cursor is full, so it has all names up to its
-/// last one.
-pub(super) fn merge_nodes(pages: Vec<ChannelsPage>, query: &ChannelsQuery) -> ChannelsPage {
+/// Merges the parts of several shards, each of which has the first names of its shard. A full part
+/// may have more names after its last one.
+fn merge_shards(parts: Vec<Vec<(ChannelName, u32)>>, query: &ChannelsQuery) -> ChannelsPage {
+    let page = |part: Vec<(ChannelName, u32)>| {
+        let last = part.last().filter(|_| part.len() >= query.limit());
+        let cursor = last.map(|(name, _)| name.as_str().to_owned());
+        let channels = part.iter().map(|(name, count)| (name.as_str().to_owned(), (*count).into()));
+        ChannelsPage { channels: channels.collect(), cursor }
+    };
+    merge(parts.into_iter().map(page).collect(), query)
+}
+
+/// Merges the pages of several shards or nodes into one. A page with a cursor is full, so the names
+/// after its last one also come after the last name of the merged page.
+pub(super) fn merge(pages: Vec<ChannelsPage>, query: &ChannelsQuery) -> ChannelsPage {
     let full = pages.iter().any(|page| page.cursor.is_some());
     let mut channels = BTreeMap::new();
     for (name, subscribers) in pages.into_iter().flat_map(|page| page.channels) {
         *channels.entry(name).or_default() += subscribers;
     }
-    page(channels, full, query.limit())
-}
-
-/// Returns the first `limit` names of all parts, each of which has the first `limit` names of a
-/// shard. A full part may have more names after its last one. They also come after the last name of
-/// the page, because the full part alone fills the page.
-fn merge_shards(parts: Vec<Vec<(ChannelName, u32)>>, limit: usize) -> ChannelsPage {
-    let full = parts.iter().any(|part| part.len() >= limit);
-    let mut channels = BTreeMap::new();
-    for (name, subscribers) in parts.into_iter().flatten() {
-        *channels.entry(name.as_str().to_owned()).or_default() += u64::from(subscribers);
-    }
-    page(channels, full, limit)
-}
-
-fn page(mut channels: BTreeMap<String, u64>, full: bool, limit: usize) -> ChannelsPage {
-    let more = full || channels.len() > limit;
-    while channels.len() > limit {
+    let more = full || channels.len() > query.limit();
+    while channels.len() > query.limit() {
         channels.pop_last();
     }
     let last = channels.last_key_value().map(|(name, _)| name.clone());
@@ -118,6 +113,10 @@ mod tests {
     /// Names with their number of subscribers.
     type Names<'a> = &'a [(&'a str, u32)];
 
+    fn page_of(limit: usize) -> ChannelsQuery {
+        ChannelsQuery { pattern: String::new(), after: String::new(), limit }
+    }
+
     fn part(names: Names<'_>) -> Vec<(ChannelName, u32)> {
         names.iter().map(|(name, clients)| (ChannelName::new(name), *clients)).collect()
     }
@@ -129,11 +128,11 @@ mod tests {
 
     #[test]
     fn pages_of_several_nodes_become_one() {
-        let page = |names: Names<'_>| merge_shards(vec![part(names)], 2);
-        let query = ChannelsQuery { pattern: String::new(), after: String::new(), limit: 2 };
-        let merged = merge_nodes(vec![page(&[("a", 1), ("c", 1)]), page(&[("b", 2)])], &query);
+        let query = page_of(2);
+        let page = |names: Names<'_>| merge_shards(vec![part(names)], &query);
+        let merged = merge(vec![page(&[("a", 1), ("c", 1)]), page(&[("b", 2)])], &query);
         assert_eq!(merged, expected(&[("a", 1), ("b", 2)], Some("b")));
-        let merged = merge_nodes(vec![page(&[("a", 1)]), page(&[("a", 3)])], &query);
+        let merged = merge(vec![page(&[("a", 1)]), page(&[("a", 3)])], &query);
         assert_eq!(merged, expected(&[("a", 4)], None));
     }
 
@@ -141,7 +140,7 @@ mod tests {
     fn pages_of_several_shards_become_one_ordered_page() {
         let check = |parts: &[Names<'_>], limit, names: Names<'_>, cursor| {
             let parts = parts.iter().map(|names| part(names)).collect();
-            assert_eq!(merge_shards(parts, limit), expected(names, cursor));
+            assert_eq!(merge_shards(parts, &page_of(limit)), expected(names, cursor));
         };
         check(&[&[], &[]], 2, &[], None);
         check(&[&[("a", 1), ("c", 2)], &[("a", 4)]], 3, &[("a", 5), ("c", 2)], None);

@@ -42,7 +42,7 @@ pub(in crate::api) async fn channels(
     for body in complete("known for", ask(service, ClusterRequest::Call(call)).await?)? {
         pages.push(node_wire::read_page(&body)?);
     }
-    Ok(channels::merge_nodes(pages, query))
+    Ok(channels::merge(pages, query))
 }
 
 /// Describes all living nodes: this one, then the others.

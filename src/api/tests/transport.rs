@@ -102,7 +102,8 @@ async fn a_shard_that_does_not_answer_is_an_internal_error_and_leaves_nothing_be
 async fn a_full_shard_is_503_alone_and_111_among_others() {
     let node = node_with(settings(), obedient);
     let send = |_| Err(Full);
-    let courier = Courier::new(1, false, Box::new(|_| ShardId::new(0)), Box::new(send));
+    let redis = settings().redis;
+    let courier = Courier::new(1, &redis, Box::new(|_| ShardId::new(0)), Box::new(send));
     let status = Arc::clone(&node.api.service.parts.status);
     let node_names = node.api.service.parts.node.clone();
     let parts = Parts { courier, status, identify: Box::new(|_| None), node: node_names };
