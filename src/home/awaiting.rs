@@ -13,6 +13,7 @@ use crate::ids::{Epoch, Moment, Position, Since};
 use crate::limits::{LOCATES_PER_TICK, PLACE_TIMEOUT, WALK_STEPS_MAX};
 use crate::mesh::{Answer, Found, Post, ToBus, ToShard};
 use crate::reason::ClientError;
+use crate::settings::Redis;
 
 /// Channels whose position or history was requested from the bus.
 pub(super) struct Awaiting {
@@ -62,10 +63,10 @@ impl Named for Waiting {
 }
 
 impl Awaiting {
-    pub(super) fn new(bus: bool) -> Awaiting {
+    pub(super) fn new(redis: &Redis) -> Awaiting {
         let (waiting, adrift) = (Table::default(), VecDeque::new());
         let (deadlines, late) = (BTreeSet::new(), (Vec::new(), 0));
-        Awaiting { loading: bus, waiting, deadlines, judging: None, late, adrift }
+        Awaiting { loading: redis.is_on(), waiting, deadlines, judging: None, late, adrift }
     }
 }
 

@@ -94,7 +94,7 @@ impl Home {
             now: Moment::default(),
             channels: Channels::new(parts.history_bytes_max, parts.seed, parts.channels),
             answers: Answers::new(parts.idempotency),
-            awaiting: Awaiting::new(parts.settings.redis.is_on()),
+            awaiting: Awaiting::new(&parts.settings.redis),
             replays: Replays::default(),
             forgetting: false,
             settings: parts.settings,

@@ -19,7 +19,7 @@ use crate::mesh::{HomeMap, Inbox, ShardMail, ToBridge, ToControl};
 use crate::metrics::{BridgeCounters, ShardCounters};
 use crate::readiness::Phase;
 use crate::secret::NodeSecret;
-use crate::settings::Settings;
+use crate::settings::{Redis, Settings};
 use crate::shard::{Identity, OutboxLeases, Pools};
 use crate::subnets::Subnets;
 use crate::sys::{self, Claim, EventFd, SysError};
@@ -55,10 +55,10 @@ struct Inboxes {
 }
 
 /// Creates the inboxes of `shards` shards, control and, if there is a bus, the bridge.
-fn inboxes(shards: usize, bus: bool) -> (Inboxes, Addresses) {
+fn inboxes(shards: usize, redis: &Redis) -> (Inboxes, Addresses) {
     let (shard_inboxes, shards) = (0..shards).map(|_| Inbox::with_default_size()).unzip();
     let (control_inbox, control) = Inbox::with_default_size();
-    let (bridge_inbox, bridge) = bus.then(Inbox::with_default_size).unzip();
+    let (bridge_inbox, bridge) = redis.is_on().then(Inbox::with_default_size).unzip();
     let inboxes = Inboxes { shards: shard_inboxes, control: control_inbox, bridge: bridge_inbox };
     (inboxes, Addresses { shards, control, bridge })
 }
@@ -83,7 +83,7 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
     let threads = shards + 1 + usize::from(settings.redis.is_on());
     let wakes: Vec<EventFd> =
         (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
-    let (inboxes, addresses) = inboxes(shards, settings.redis.is_on());
+    let (inboxes, addresses) = inboxes(shards, &settings.redis);
     let addresses_wanted = settings.server.listen.iter();
     let claimed = addresses_wanted.map(|&address| claim(address)).collect::<Result<Vec<_>, _>>()?;
     let (claims, listen): (Vec<Claim>, Vec<SocketAddr>) = claimed.into_iter().unzip();
