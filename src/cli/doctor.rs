@@ -60,8 +60,7 @@ fn parse_connections(text: &str) -> Result<u64, String> {
 pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
     let settings = load(&args.serve.into_flags(), environment())?.settings;
     let server = &settings.server;
-    let ring = server.driver != Driver::Epoll;
-    let readings = doctor::read(server.private_fd_tables, ring);
+    let readings = doctor::read(server);
     let shards = if server.shards == 0 { readings.cores } else { server.shards as u64 };
     let connections = args.connections.unwrap_or(server.max_connections as u64);
     let findings = doctor::findings(&wanted(&settings, connections, shards), &readings);

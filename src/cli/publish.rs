@@ -63,7 +63,7 @@ struct Position {
 /// Publishes the message, and prints its position.
 pub(super) fn run(args: &PublishArgs) -> Result<(), Failure> {
     let text = if args.data == "-" { read_input()? } else { args.data.clone() };
-    let data = message(&text, args.text);
+    let data = if args.text { json_string(&text) } else { json(&text) };
     let body = PublishBody { channel: &args.channel, data: data.map_err(Failure::Words)? };
     let body = serde_json::to_vec(&body).map_err(|error| Failure::Words(error.to_string()))?;
     let (status, answer) = send(args, &body)?;
@@ -77,10 +77,13 @@ fn read_input() -> Result<String, Failure> {
     Ok(text)
 }
 
-/// The message as JSON: unchanged if it is JSON, otherwise as a JSON string.
-fn message(text: &str, as_text: bool) -> Result<Box<RawValue>, String> {
-    let json = if as_text { None } else { RawValue::from_string(text.trim().to_owned()).ok() };
-    json.map_or_else(|| serde_json::value::to_raw_value(text), Ok).map_err(|e| e.to_string())
+/// The message unchanged if it is JSON, otherwise as a JSON string.
+fn json(text: &str) -> Result<Box<RawValue>, String> {
+    RawValue::from_string(text.trim().to_owned()).or_else(|_| json_string(text))
+}
+
+fn json_string(text: &str) -> Result<Box<RawValue>, String> {
+    serde_json::value::to_raw_value(text).map_err(|error| error.to_string())
 }
 
 /// Posts `body`. Returns status and body of the response.
@@ -177,14 +180,14 @@ mod tests {
     #[test]
     fn what_is_no_json_is_sent_as_a_text() {
         let table = [
-            ("Hello", false, r#""Hello""#),
-            (r#" {"a": 1} "#, false, r#"{"a": 1}"#),
-            ("5", false, "5"),
-            ("5", true, r#""5""#),
-            ("{", false, r#""{""#),
+            (json("Hello"), r#""Hello""#),
+            (json(r#" {"a": 1} "#), r#"{"a": 1}"#),
+            (json("5"), "5"),
+            (json_string("5"), r#""5""#),
+            (json("{"), r#""{""#),
         ];
-        for (text, as_text, json) in table {
-            assert_eq!(message(text, as_text).map(|raw| raw.get().to_owned()), Ok(json.to_owned()));
+        for (sent, expected) in table {
+            assert_eq!(sent.map(|raw| raw.get().to_owned()), Ok(expected.to_owned()));
         }
     }
 

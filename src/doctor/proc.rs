@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::keys::Key;
 use super::readings::{Kernel, Readings, Ring};
+use crate::settings::{Driver, Server};
 use crate::sys::{self, EventFd};
 
 /// Kernel settings that findings need in addition to those of the table.
@@ -14,13 +15,12 @@ const MORE_SETTINGS: [&str; 2] = ["net.ipv4.tcp_ehash_entries", "net.ipv4.ip_loc
 /// Bit of CAP_SYS_ADMIN in a set of capabilities.
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// Reads everything, and probes whether a descriptor table and, with `ring`, a ring can be created.
-pub fn read(private_tables: bool, ring: bool) -> Readings {
-    Readings {
-        private_tables: private_tables && sys::can_own_descriptors(),
-        ring: if ring { try_ring() } else { Ring::Untried },
-        ..read_without_probes(private_tables)
-    }
+/// Reads everything, and probes whether descriptor tables and rings can be created, as far as the
+/// server is set up to use them.
+pub fn read(server: &Server) -> Readings {
+    let private_tables = server.private_fd_tables && sys::can_own_descriptors();
+    let ring = if server.driver == Driver::Epoll { Ring::Untried } else { try_ring() };
+    Readings { ring, ..read_without_probes(private_tables) }
 }
 
 /// Reads everything that needs no probe: about thirty small files, in about a millisecond.
@@ -175,6 +175,7 @@ fn left(group: CgroupFiles) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
 
     #[test]
     fn kernels_are_told_by_their_first_two_numbers() {
@@ -210,7 +211,8 @@ mod tests {
 
     #[test]
     fn this_host_can_be_read() {
-        let readings = read(true, false);
+        let server = Server { driver: Driver::Epoll, ..Settings::default().server };
+        let readings = read(&server);
         assert!(readings.kernel.is_some() && readings.memory_available.is_some(), "{readings:?}");
         assert!(readings.descriptors_max > 0 && readings.cores > 0, "{readings:?}");
         assert!(readings.settings.contains_key("fs.nr_open"), "{readings:?}");

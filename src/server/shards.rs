@@ -105,6 +105,13 @@ struct ShardStart<'a> {
 }
 
 impl ShardStart<'_> {
+    /// Connections that the shard's descriptor table holds.
+    fn connections_max(&self) -> usize {
+        let table = self.common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
+        let share = if self.private { table } else { table / self.common.shards() };
+        share.min(Slot::COUNT_MAX)
+    }
+
     fn fail(&self, error: &dyn std::error::Error) {
         // Sending fails only if another shard has failed before, and then main has stopped
         // listening.
@@ -149,7 +156,7 @@ struct Running<D> {
 
 fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>> {
     let (common, index) = (member.common, member.index);
-    let connections_max = connections_max(common, member.private);
+    let connections_max = member.connections_max();
     if connections_max == 0 {
         member.fail(&NoDescriptors(common.descriptors_max));
         return None;
@@ -203,14 +210,6 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
      could connect. Raise it with ulimit -n, or LimitNOFILE= of systemd"
 )]
 struct NoDescriptors(usize);
-
-/// Returns the number of connections for which the shard's descriptor table has room.
-fn connections_max(common: &Common, private: bool) -> usize {
-    let table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
-    // Shards that share a table get equal parts, so that none takes the descriptors of another.
-    let share = if private { table } else { table / common.shards() };
-    share.min(Slot::COUNT_MAX)
-}
 
 /// Returns a random number, which differs between shards and processes.
 fn seed() -> u64 {

@@ -53,13 +53,14 @@ impl Finding {
         why: &str,
         fix: impl Into<String>,
     ) -> Finding {
-        if holds {
-            return self;
-        }
+        if holds { self } else { self.failing(verdict, why, fix) }
+    }
+
+    fn failing(self, verdict: Verdict, why: &str, fix: impl Into<String>) -> Finding {
         Finding { verdict, why: why.to_owned(), fix: fix.into(), ..self }
     }
 
     pub(super) fn unknown(check: &str, needed: impl Into<String>, why: &str) -> Finding {
-        Finding::new(check, "unknown", needed).failing_if_not(false, Verdict::Unknown, why, "")
+        Finding::new(check, "unknown", needed).failing(Verdict::Unknown, why, "")
     }
 }
