@@ -19,6 +19,8 @@ mod frames;
 mod handshake;
 #[path = "fuzz_bodies/ingest.rs"]
 mod ingest;
+#[path = "fuzz_bodies/namespaces.rs"]
+mod namespaces;
 #[path = "fuzz_bodies/plain.rs"]
 mod plain;
 #[path = "sim/mod.rs"]

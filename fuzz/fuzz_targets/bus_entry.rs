@@ -4,5 +4,7 @@
 
 #[path = "../../tests/fuzz_bodies/bus_entry.rs"]
 mod body;
+#[path = "../../tests/fuzz_bodies/namespaces.rs"]
+mod namespaces;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::check(data));

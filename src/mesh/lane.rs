@@ -253,15 +253,11 @@ impl ShardLane {
         }
     }
 
-    /// The same as [`Lane::send_now`].
+    /// Does the same as [`Lane::send_now`]. The message is no publication, so it costs nothing of
+    /// the spill.
     pub fn send_now(&mut self, message: impl Into<ShardMail>) -> bool {
         self.flush();
-        let room = !self.is_behind();
-        if room {
-            self.push(message);
-            self.flush();
-        }
-        room
+        !self.is_behind() && self.lane.send_now(message.into())
     }
 
     /// Whether messages wait because the inbox is full.

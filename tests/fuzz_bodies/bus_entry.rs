@@ -2,9 +2,10 @@
 //! each accepted record must be one that a node could have written.
 
 use corecast::bus::{Entry, EntryId, Item, Record, Reply, record};
-use corecast::channel::{DataType, Namespace, Namespaces, Publication, Publisher};
+use corecast::channel::{Publication, Publisher};
 use corecast::ids::Moment;
-use corecast::settings::Settings;
+
+use crate::namespaces;
 
 /// Size of the smallest tag: two lengths.
 const TAG_BYTES_MIN: usize = 4;
@@ -78,7 +79,7 @@ fn check_records(bytes: &[u8]) {
 /// Checks the items of an entry: offsets are consecutive, and the output is not larger than the
 /// input.
 fn check_items(entry: &Entry) {
-    let Ok(items) = entry.items(&namespaces(), Moment::default()) else { return };
+    let Ok(items) = entry.items(&namespaces::of_each_type(), Moment::default()) else { return };
     let records_max = entry.records.len() / RECORD_BYTES_MIN;
     assert!(items.len() <= records_max, "{} items of {records_max} records", items.len());
     let mut bytes = 0;
@@ -95,7 +96,7 @@ fn check_items(entry: &Entry) {
         assert_eq!((*epoch, publication.offset), expected, "{} has no holes", channel.as_str());
     }
     assert!(bytes <= entry.records.len(), "payloads and names are in the records");
-    assert_eq!(entry.items(&namespaces(), Moment::default()).as_ref(), Ok(&items));
+    assert_eq!(entry.items(&namespaces::of_each_type(), Moment::default()).as_ref(), Ok(&items));
 }
 
 /// Checks the same entry in an answer of Redis, which may lack a field or have additional ones.
@@ -128,20 +129,7 @@ fn check_reply(form: u8, entry: &Entry) {
     }
     if let Ok(read) = read {
         assert_eq!(EntryId::parse(&read.id.to_string()), Some(read.id));
-        let meant = read.items(&namespaces(), Moment::default());
+        let meant = read.items(&namespaces::of_each_type(), Moment::default());
         assert!(form & 66 == 0 || meant.is_err(), "an entry without records is malformed");
     }
-}
-
-/// Returns one namespace of each type.
-fn namespaces() -> Namespaces {
-    let base = Settings::default().channel.namespaces;
-    let base = base.plain();
-    let named = |name: &str, data| Namespace { name: name.to_owned(), data, ..base.clone() };
-    let all = vec![
-        named("", DataType::Json),
-        named("text", DataType::Text),
-        named("raw", DataType::Binary),
-    ];
-    Namespaces::new(all, 255)
 }

@@ -1,11 +1,12 @@
 //! Entries of an ingest stream. Any fields must result either in valid publications or in an error.
 
 use corecast::bus::Reply;
-use corecast::channel::{DataType, Namespace, Namespaces, check_payload};
+use corecast::channel::{Namespaces, check_payload};
 use corecast::ids::Moment;
 use corecast::ingest::{Fields, IngestId, IngestRequest, read_entries};
 use corecast::mesh::Asker;
-use corecast::settings::Settings;
+
+use crate::namespaces;
 
 /// Names of known fields, and of an unknown one.
 const NAMES: [&[u8]; 9] = [
@@ -37,7 +38,7 @@ pub(crate) fn check(data: &[u8]) {
         rest = more;
     }
     check_answer(form, &fields);
-    let namespaces = namespaces();
+    let namespaces = namespaces::of_each_type();
     let id = IngestId(1, 0);
     let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
     match IngestRequest::parse(id, &fields, &namespaces, ENTRY_BYTES_MAX) {
@@ -81,17 +82,4 @@ fn check_answer(form: u8, fields: &Fields) {
     for (id, _) in read.unwrap_or_default() {
         assert_eq!(IngestId::parse(&id.to_string()), Some(id));
     }
-}
-
-/// Returns one namespace of each type.
-fn namespaces() -> Namespaces {
-    let base = Settings::default().channel.namespaces;
-    let base = base.plain();
-    let named = |name: &str, data| Namespace { name: name.to_owned(), data, ..base.clone() };
-    let all = vec![
-        named("", DataType::Json),
-        named("text", DataType::Text),
-        named("raw", DataType::Binary),
-    ];
-    Namespaces::new(all, 255)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::sim::centrifugo::{Centrifugo, Page, Wishes};
 use crate::sim::client::{Client, Habits, Speech};
+use crate::sim::client_behaviour::{WAYS_TO_LEAVE, leave_in};
 use crate::sim::network::Weather;
 use crate::sim::plain::Plain;
 use crate::sim::random::Random;
@@ -106,7 +107,9 @@ fn play(world: &mut World, [event, detail]: [u8; 2]) {
             world.clients[number].habits.reads_max =
                 [0, 7, 300, usize::MAX][usize::from(detail & 3)]
         }
-        7 => world.with_client(number, |client, scene| leave(client, scene, detail)),
+        7 => world.with_client(number, |client, scene| {
+            leave_in(client, scene, usize::from(detail) % WAYS_TO_LEAVE);
+        }),
         8 => {
             let millis = [1, 20, 50, 100, 300, 1000, 3000, 10_000][usize::from(detail & 7)];
             world.advance(Duration::from_millis(millis));
@@ -206,23 +209,6 @@ fn turn(world: &mut World, (shard, count): (usize, usize)) {
     let shard = shard % world.setup.shards;
     world.with_network(|network| network.deliver(shard));
     (0..=count % 4).for_each(|_| world.node.run(shard, &world.setup));
-}
-
-fn leave(client: &mut Client, scene: &mut Scene<'_>, how: u8) {
-    let Some(link) = client.link else { return };
-    match how % 5 {
-        0 if client.is_open() && !client.leaving && !client.finished => {
-            client.leaving = true;
-            client.push_frame(scene, wire::CLOSE, &1000u16.to_be_bytes());
-        }
-        1 => client.end(scene),
-        2 => {
-            client.finished = true;
-            scene.network.finish_client(link);
-        }
-        3 => client.reset(scene),
-        _ => client.abandon(scene),
-    }
 }
 
 /// Ends subscriptions or connections from the application, or removes a history.

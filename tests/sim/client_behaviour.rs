@@ -147,10 +147,21 @@ fn be_rude(client: &mut Client, scene: &mut Scene<'_>) {
     }
 }
 
-/// Disconnects with a close frame, a closed socket, an ended stream, a reset, or silently.
+/// Number of ways to leave: a close frame, a closed socket, an ended stream, a reset, or silence.
+pub const WAYS_TO_LEAVE: usize = 5;
+
+/// Leaves in a random way.
 pub fn leave(client: &mut Client, scene: &mut Scene<'_>) {
+    if client.link.is_some() {
+        let way = scene.network.random.below(WAYS_TO_LEAVE);
+        leave_in(client, scene, way);
+    }
+}
+
+/// Leaves in one of the [`WAYS_TO_LEAVE`].
+pub fn leave_in(client: &mut Client, scene: &mut Scene<'_>, way: usize) {
     let Some(link) = client.link else { return };
-    match scene.network.random.below(5) {
+    match way {
         0 if client.is_open() => {
             if !client.leaving && !client.finished {
                 client.leaving = true;
