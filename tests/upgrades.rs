@@ -107,21 +107,23 @@ fn shard(alone: bool) -> (Shard<Silent>, Arc<ShardCounters>) {
     let counters: Arc<ShardCounters> = Arc::default();
     let readiness = Arc::new(Readiness::new(Vec::new(), None, usize::MAX));
     readiness.set_phase(Phase::Serving);
-    let shard = Shard::new(Parts {
-        id: ShardId::new(0),
-        options: Options::new(&settings, 1),
-        sockets: Silent { alone, ..Silent::default() },
+    let shard = Shard::new(
         inbox,
-        outbound: Outbound::new(shards, control, Some(bridge)),
-        pools: Pools::new(&settings, 1),
-        home_map: HomeMap::new(&NodeSecret::new([1; 16]), 1),
-        identity: Identity::new(&NodeSecret::new([1; 16])),
-        counters: Arc::clone(&counters),
-        subnets: Arc::new(Subnets::new(16)),
-        readiness,
-        outboxes: OutboxLeases::new(usize::MAX, 1),
-        seed: 1,
-    });
+        Parts {
+            id: ShardId::new(0),
+            options: Options::new(&settings, 1),
+            sockets: Silent { alone, ..Silent::default() },
+            outbound: Outbound::new(shards, control, Some(bridge)),
+            pools: Pools::new(&settings, 1),
+            home_map: HomeMap::new(&NodeSecret::new([1; 16]), 1),
+            identity: Identity::new(&NodeSecret::new([1; 16])),
+            counters: Arc::clone(&counters),
+            subnets: Arc::new(Subnets::new(16)),
+            readiness,
+            outboxes: OutboxLeases::new(usize::MAX, 1),
+            seed: 1,
+        },
+    );
     (shard, counters)
 }
 

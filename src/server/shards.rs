@@ -183,22 +183,28 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
     let mut options = Options::new(&common.settings, common.shards());
     // A connection needs a descriptor, so the shard's table limits it as well as `max_connections`.
     options.connections_max = connections_max;
-    let shard = Shard::new(Parts {
-        id: ShardId::new(index),
-        options,
-        sockets: driver,
-        inbox: member.inbox,
-        outbound: Outbound::new(common.shard_lanes(), common.control_lane(), common.bridge_lane()),
-        pools: common.pools.clone(),
-        home_map: common.home_map.clone(),
-        identity: common.identity.clone(),
-        counters,
-        subnets: Arc::clone(&common.subnets),
-        readiness: Arc::clone(common.status.readiness()),
-        outboxes: common.outboxes.clone(),
-        seed: seed(),
-    });
-    // Sending fails only if another shard has failed, and then the process ends.
+    let shard = Shard::new(
+        member.inbox,
+        Parts {
+            id: ShardId::new(index),
+            options,
+            sockets: driver,
+            outbound: Outbound::new(
+                common.shard_lanes(),
+                common.control_lane(),
+                common.bridge_lane(),
+            ),
+            pools: common.pools.clone(),
+            home_map: common.home_map.clone(),
+            identity: common.identity.clone(),
+            counters,
+            subnets: Arc::clone(&common.subnets),
+            readiness: Arc::clone(common.status.readiness()),
+            outboxes: common.outboxes.clone(),
+            seed: seed(),
+        },
+    );
+    // The receiver is gone only if another shard has failed, and then the process ends.
     member.report.send(Ok(Started { driver: name, private_tables: member.private })).ok();
     Some(Running { shard, acceptor })
 }

@@ -9,55 +9,25 @@ mod control;
 mod delivery;
 mod identity;
 mod options;
+mod parts;
 mod session;
 mod turn;
 
 pub use delivery::OutboxLeases;
 pub use identity::Identity;
 pub use options::{Options, Pools};
+pub use parts::Parts;
 pub use session::is_parsing;
 
 use std::sync::Arc;
 
 use crate::home::{self, Home};
-use crate::ids::ShardId;
 use crate::kernel::{Ready, Socket, Sockets};
-use crate::mesh::{HomeMap, Inbox, Outbound, ShardMail, ToShard};
+use crate::mesh::{Inbox, ShardMail, ToShard};
 use crate::metrics::ShardCounters;
-use crate::readiness::Readiness;
-use crate::subnets::{Subnet, Subnets};
+use crate::subnets::Subnet;
 use control::Control;
 use session::Sessions;
-
-/// What a shard is made of.
-pub struct Parts<S> {
-    /// Its number.
-    pub id: ShardId,
-    /// Its settings.
-    pub options: Options,
-    /// Its kernel.
-    pub sockets: S,
-    /// What others send it.
-    pub inbox: Inbox<ShardMail>,
-    /// The ways to other threads. Its own is not used.
-    pub outbound: Outbound,
-    /// What it shares with other shards.
-    pub pools: Pools,
-    /// Which shard orders which channel.
-    pub home_map: HomeMap,
-    /// How connections are named.
-    pub identity: Identity,
-    /// Where it counts.
-    pub counters: Arc<ShardCounters>,
-    /// Where all shards of the node count what clients of one subnet use.
-    pub subnets: Arc<Subnets>,
-    /// Whether the node takes clients.
-    pub readiness: Arc<Readiness>,
-    /// Memory for the node's outboxes.
-    pub outboxes: OutboxLeases,
-    /// A number that differs between shards and processes, for epochs and jitter.
-    pub seed: u64,
-}
 
 /// One core's state: its wiring. Each part owns what it needs, and sends the others messages or
 /// returns what they have to know.
@@ -75,9 +45,9 @@ pub struct Shard<S> {
 }
 
 impl<S: Sockets> Shard<S> {
-    /// A shard without connections.
-    pub fn new(parts: Parts<S>) -> Shard<S> {
-        let (options, pools) = (parts.options, parts.pools);
+    /// A shard without connections. Other threads send it what comes out of `inbox`.
+    pub fn new(inbox: Inbox<ShardMail>, parts: Parts<S>) -> Shard<S> {
+        let (options, pools) = (&parts.options, &parts.pools);
         let home = Home::new(home::Parts {
             settings: Arc::clone(&options.settings),
             history_bytes_max: options.history_bytes_max,
@@ -86,23 +56,14 @@ impl<S: Sockets> Shard<S> {
             counters: Arc::clone(&parts.counters),
             seed: parts.seed,
         });
-        let counters = Arc::clone(&parts.counters);
-        let sessions = Sessions::new(session::Parts {
-            id: parts.id,
-            options,
-            sockets: parts.sockets,
-            outbound: parts.outbound,
-            pools,
-            home_map: parts.home_map,
-            identity: parts.identity,
-            counters: parts.counters,
-            subnets: parts.subnets,
-            readiness: parts.readiness,
-            outboxes: parts.outboxes,
-            seed: parts.seed,
-        });
-        let control = Control::default();
-        Shard { counters, inbox: parts.inbox, home, sessions, control, events: Vec::new() }
+        Shard {
+            counters: Arc::clone(&parts.counters),
+            inbox,
+            home,
+            sessions: Sessions::new(parts),
+            control: Control::default(),
+            events: Vec::new(),
+        }
     }
 
     /// Takes an accepted socket of a client from `subnet`. Returns whether it was taken: not if the

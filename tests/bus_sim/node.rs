@@ -98,21 +98,23 @@ impl Node {
         let pools = setup.node.pools();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let seed = network.borrow_mut().random.number();
-            all.push(Shard::new(Parts {
-                id: ShardId::new(index),
-                options: setup.node.options.clone(),
-                sockets: SimSockets::new(desk + index, Rc::clone(network)),
+            all.push(Shard::new(
                 inbox,
-                outbound: outbound(Some(bridge_lane())),
-                pools: pools.clone(),
-                home_map: setup.node.home_map.clone(),
-                identity: identity.clone(),
-                counters: Arc::clone(&counters[index]),
-                subnets: Arc::clone(&subnets),
-                readiness: Arc::clone(&readiness),
-                outboxes: outboxes.clone(),
-                seed,
-            }));
+                Parts {
+                    id: ShardId::new(index),
+                    options: setup.node.options.clone(),
+                    sockets: SimSockets::new(desk + index, Rc::clone(network)),
+                    outbound: outbound(Some(bridge_lane())),
+                    pools: pools.clone(),
+                    home_map: setup.node.home_map.clone(),
+                    identity: identity.clone(),
+                    counters: Arc::clone(&counters[index]),
+                    subnets: Arc::clone(&subnets),
+                    readiness: Arc::clone(&readiness),
+                    outboxes: outboxes.clone(),
+                    seed,
+                },
+            ));
         }
         let options = bus::Options {
             settings: Arc::clone(&setup.node.options.settings),

@@ -84,21 +84,23 @@ impl Node {
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let counters: Arc<ShardCounters> = Arc::default();
             let seed = network.borrow_mut().random.number();
-            let shard = Shard::new(Parts {
-                id: ShardId::new(index),
-                options: setup.options.clone(),
-                sockets: SimSockets::new(index, Rc::clone(&network)),
+            let shard = Shard::new(
                 inbox,
-                outbound: outbound(),
-                pools: pools.clone(),
-                home_map: setup.home_map.clone(),
-                identity: identity.clone(),
-                counters: Arc::clone(&counters),
-                subnets: Arc::clone(&subnets),
-                readiness: Arc::clone(&readiness),
-                outboxes: outboxes.clone(),
-                seed,
-            });
+                Parts {
+                    id: ShardId::new(index),
+                    options: setup.options.clone(),
+                    sockets: SimSockets::new(index, Rc::clone(&network)),
+                    outbound: outbound(),
+                    pools: pools.clone(),
+                    home_map: setup.home_map.clone(),
+                    identity: identity.clone(),
+                    counters: Arc::clone(&counters),
+                    subnets: Arc::clone(&subnets),
+                    readiness: Arc::clone(&readiness),
+                    outboxes: outboxes.clone(),
+                    seed,
+                },
+            );
             let (bell, state) = (bells[index].clone(), State::Awake);
             runners.push(Runner { shard, counters, bell, state, stalled_until: 0 });
         }

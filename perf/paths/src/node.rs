@@ -83,21 +83,23 @@ impl Node {
         let outboxes = OutboxLeases::new(settings.client.outboxes_bytes_max, count);
         let subnets = Arc::new(Subnets::new(settings.server.max_connections));
         let shards = inboxes.into_iter().enumerate().map(|(index, inbox)| {
-            Shard::new(Parts {
-                id: ShardId::new(index),
-                options: Options::new(&settings, count),
-                sockets: Accepting::default(),
+            Shard::new(
                 inbox,
-                outbound: lanes(),
-                pools: pools.clone(),
-                home_map: home_map.clone(),
-                identity: identity.clone(),
-                counters: Arc::clone(&counters[index]),
-                subnets: Arc::clone(&subnets),
-                readiness: Arc::clone(&readiness),
-                outboxes: outboxes.clone(),
-                seed: index as u64,
-            })
+                Parts {
+                    id: ShardId::new(index),
+                    options: Options::new(&settings, count),
+                    sockets: Accepting::default(),
+                    outbound: lanes(),
+                    pools: pools.clone(),
+                    home_map: home_map.clone(),
+                    identity: identity.clone(),
+                    counters: Arc::clone(&counters[index]),
+                    subnets: Arc::clone(&subnets),
+                    readiness: Arc::clone(&readiness),
+                    outboxes: outboxes.clone(),
+                    seed: index as u64,
+                },
+            )
         });
         let (shards, home) = (shards.collect(), home_map.home(CHANNEL));
         Node { shards, counters, control, lanes: lanes(), home }

@@ -28,12 +28,13 @@ use crate::connection::Slots;
 use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
 use crate::kernel::{ConnectionKey, Ready, Socket, Sockets};
 use crate::limits::{LEASE_CONNECTIONS_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
-use crate::mesh::{HomeMap, Outbound, Post, ToShard};
+use crate::mesh::{HomeMap, Post, ToShard};
 use crate::metrics::ShardCounters;
 use crate::readiness::Readiness;
-use crate::shard::delivery::{Delivery, OutboxLeases};
+use crate::shard::delivery::Delivery;
 use crate::shard::identity::Identity;
-use crate::shard::options::{Options, Pools};
+use crate::shard::options::Options;
+use crate::shard::parts::Parts;
 use crate::subnets::{Subnet, Subnets};
 use closing::Ending;
 use creating::Creating;
@@ -41,34 +42,6 @@ use gaps::Gaps;
 use input::Input;
 use reporting::Reporting;
 use server_subscribe::Joining;
-
-/// The parts of the sessions of a shard.
-pub struct Parts<S> {
-    /// The shard's number.
-    pub id: ShardId,
-    /// Its settings.
-    pub options: Options,
-    /// Its kernel.
-    pub sockets: S,
-    /// The ways to other threads.
-    pub outbound: Outbound,
-    /// Bounds that it shares with other shards.
-    pub pools: Pools,
-    /// Which shard orders which channel.
-    pub home_map: HomeMap,
-    /// How connections are named.
-    pub identity: Identity,
-    /// Its counters.
-    pub counters: Arc<ShardCounters>,
-    /// Where all shards of the node count what clients of one subnet use.
-    pub subnets: Arc<Subnets>,
-    /// Whether the node takes clients.
-    pub readiness: Arc<Readiness>,
-    /// Memory for the node's outboxes.
-    pub outboxes: OutboxLeases,
-    /// A number that differs between shards and processes, for jitter.
-    pub seed: u64,
-}
 
 /// The connections of a shard.
 pub struct Sessions<S> {
