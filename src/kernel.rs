@@ -1,7 +1,7 @@
 //! The trait through which a shard uses the kernel. A ring, an epoll and a simulated network
 //! implement it, so the logic of a shard is the same on all three.
 
-use crate::ids::{Generation, Moment, Slot};
+use crate::ids::{ConnectionId, Generation, Moment, Slot};
 
 /// A descriptor's number in the table of its shard. It has no meaning in other threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +32,12 @@ pub struct ConnectionKey {
 impl ConnectionKey {
     const SLOT_BITS: u32 = Slot::COUNT_MAX.trailing_zeros();
 
-    /// Returns the key in the low 56 bits of a number, for the `user_data` of a ring.
+    /// The key of a connection of this shard.
+    pub const fn of(connection: ConnectionId) -> ConnectionKey {
+        ConnectionKey { slot: connection.slot, generation: connection.generation }
+    }
+
+    /// The key in the low 56 bits of a number, for a ring's `user_data`.
     pub const fn to_bits(self) -> u64 {
         (self.generation.value() as u64) << Self::SLOT_BITS | self.slot.index() as u64
     }

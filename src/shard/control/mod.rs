@@ -7,7 +7,7 @@ mod walks;
 use std::collections::VecDeque;
 
 use super::session::Sessions;
-use crate::kernel::Sockets;
+use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::WALKS_MAX;
 use crate::mesh::{Answer, Asker, ControlRequest, Ticket};
 use crate::reason::ClientError;
@@ -43,7 +43,7 @@ impl Control {
         };
         let walk = Walk::new(ticket, request);
         if let Some(connection) = single {
-            walk.over_one(sessions, Sessions::<S>::key_of(connection));
+            walk.over_one(sessions, ConnectionKey::of(connection));
         } else if self.walks.len() < WALKS_MAX {
             self.walks.push_back(walk);
         } else {

@@ -9,7 +9,7 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::WALK_STEPS_MAX;
 use crate::mesh::{Answer, Asker, ControlRequest, Target, Ticket};
 use crate::reason::CloseReason;
-use crate::shard::session::{Farewell, Sessions};
+use crate::shard::session::{Farewell, Join, Sessions};
 
 /// A request that is under way.
 pub(super) struct Walk {
@@ -116,7 +116,8 @@ impl Walk {
                 matches(target, connection) && sessions.unsubscribe_by_api(key, channel.as_ref())
             }
             ControlRequest::Subscribe { target, channel, recover } => {
-                matches(target, connection) && sessions.join(key, self.ticket, channel, *recover)
+                let join = Join { ticket: self.ticket, channel, recover: *recover };
+                matches(target, connection) && sessions.join(key, &join)
             }
             ControlRequest::Channels { .. } | ControlRequest::Drain { .. } => {
                 unreachable!("these are not about single connections")

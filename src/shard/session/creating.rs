@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Sessions;
+use super::clients::Clients;
 use crate::connection::Charge;
 use crate::ids::{ConnectionId, Moment};
 use crate::kernel::{ConnectionKey, Sockets};
@@ -25,7 +25,7 @@ use crate::shard::options::{Options, Pools};
 use crate::subnets::{PerSecond, Row};
 
 /// Who has created how many.
-pub(super) struct Creating {
+pub struct Creating {
     /// Time in which a client earns one channel.
     interval: Duration,
     /// How many it may have created at once.
@@ -57,7 +57,7 @@ const _: () = assert!(CONNECTION_CHANNELS_MAX + PUBLISHING_MAX as usize <= u16::
 
 impl Creating {
     /// Nobody has created any.
-    pub(super) fn new(options: &Options, pools: &Pools) -> Creating {
+    pub fn new(options: &Options, pools: &Pools) -> Creating {
         let client = options.client().channels_created_per_second_max.max(1);
         Creating {
             interval: Duration::from_secs(1) / client,
@@ -167,7 +167,7 @@ impl Creating {
     }
 
     /// Forgets clients that have all of their allowance again.
-    pub(super) fn on_tick(&mut self, now: Moment) {
+    pub fn on_tick(&mut self, now: Moment) {
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
             let Some(connection) = self.round.pop_front() else { return };
             let over = self.used.get(&connection).is_none_or(|used| used.until <= now);
@@ -178,71 +178,84 @@ impl Creating {
             }
         }
     }
-}
 
-/// The second that `now` falls into.
-fn second_of(now: Moment) -> u32 {
-    (now.nanos() / 1_000_000_000) as u32
-}
-
-impl<S: Sockets> Sessions<S> {
     /// Whether a client may use a channel that may be new, beside `ahead` others. Whoever then asks
-    /// for it charges its client by [`Sessions::ask_creating`].
+    /// for it charges its client by [`Creating::ask_name`].
     ///
     /// # Errors
     /// See [`Creating::check`].
-    pub(super) fn check_creating(
+    pub fn check_name<S: Sockets>(
         &self,
+        clients: &Clients<S>,
         key: ConnectionKey,
         name: &str,
         ahead: u32,
     ) -> Result<(), ClientError> {
-        if self.delivery.find(name).is_some() {
+        if clients.delivery.find(name).is_some() {
             return Ok(());
         }
-        let subnet = self.subnets.row(self.slots.subnet(key.slot));
-        let checked = self.creating.check(self.now, self.connection_id(key), ahead, subnet);
+        let subnet = clients.subnets.row(clients.slots.subnet(key.slot));
+        let checked = self.check(clients.clock.now(), clients.connection_id(key), ahead, subnet);
         if checked.is_err() {
-            self.counters.channels_refused.add(1);
+            clients.counters.channels_refused.add(1);
         }
         checked
     }
 
     /// Charges a client that asks for a channel, if that may be new. If it does,
-    /// [`Sessions::on_answered_creating`] is owed when the answer is here. A client that leaves
+    /// [`Creating::on_name_answered`] is owed when the answer is here. A client that leaves
     /// before stays charged.
-    pub(super) fn ask_creating(&mut self, key: ConnectionKey, name: &str) -> Charge {
-        if self.delivery.find(name).is_some() {
+    pub fn ask_name<S: Sockets>(
+        &mut self,
+        clients: &Clients<S>,
+        key: ConnectionKey,
+        name: &str,
+    ) -> Charge {
+        if clients.delivery.find(name).is_some() {
             return Charge::Free;
         }
-        let connection = self.connection_id(key);
-        let subnet = self.subnets.row(self.slots.subnet(key.slot));
-        self.creating.ask(self.now, connection, subnet);
+        let connection = clients.connection_id(key);
+        let subnet = clients.subnets.row(clients.slots.subnet(key.slot));
+        self.ask(clients.clock.now(), connection, subnet);
         Charge::Charged
     }
 
     /// A channel has been answered for which a client was charged.
-    pub(super) fn on_answered_creating(&mut self, key: ConnectionKey) {
-        let connection = self.connection_id(key);
-        let subnet = self.subnets.row(self.slots.subnet(key.slot));
-        self.creating.on_answered(self.now, connection, subnet);
+    pub fn on_name_answered<S: Sockets>(&mut self, clients: &Clients<S>, key: ConnectionKey) {
+        let connection = clients.connection_id(key);
+        let subnet = clients.subnets.row(clients.slots.subnet(key.slot));
+        self.on_answered(clients.clock.now(), connection, subnet);
     }
 
     /// Whether a client would be refused a channel now, but perhaps not when its publications that
     /// are on their way have been answered.
-    pub(super) fn may_create_later(&self, key: ConnectionKey, name: &str) -> bool {
-        self.delivery.find(name).is_none()
-            && self.creating.may_have_own(self.now, self.connection_id(key))
+    pub fn may_have_later<S: Sockets>(
+        &self,
+        clients: &Clients<S>,
+        key: ConnectionKey,
+        name: &str,
+    ) -> bool {
+        clients.delivery.find(name).is_none()
+            && self.may_have_own(clients.clock.now(), clients.connection_id(key))
     }
 
     /// A client of this shard has created a channel. If it is gone, nobody but the node is charged.
-    pub(super) fn on_created(&mut self, connection: ConnectionId) {
-        let key = Self::key_of(connection);
-        let is_there = self.slots.get(key).is_some();
-        let subnet = self.subnets.row(self.slots.subnet(key.slot)).filter(|_| is_there);
-        self.creating.on_created(self.now, connection, subnet);
-        self.counters.channels_created.add(1);
+    pub fn on_name_created<S: Sockets>(
+        &mut self,
+        clients: &mut Clients<S>,
+        connection: ConnectionId,
+    ) {
+        let key = ConnectionKey::of(connection);
+        let is_there = clients.slots.get(key).is_some();
+        let subnet = clients.subnets.row(clients.slots.subnet(key.slot)).filter(|_| is_there);
+        self.on_created(clients.clock.now(), connection, subnet);
+        clients.counters.channels_created.add(1);
     }
+}
+
+/// The second that `now` falls into.
+fn second_of(now: Moment) -> u32 {
+    (now.nanos() / 1_000_000_000) as u32
 }
 
 #[cfg(test)]

@@ -1,8 +1,106 @@
-//! Memory for unfinished input: charged to the connection that causes it, bounded for the shard.
+//! Input that has not been carried out: the list of connections that go on, and memory for what is
+//! unfinished, which is charged to the connection that causes it, and bounded for the shard.
 
 use std::collections::VecDeque;
 
+use crate::connection::{Flags, Slots};
+use crate::ids::Tick;
 use crate::kernel::ConnectionKey;
+use crate::limits::{RECEIVE_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
+
+/// Input that has not been carried out, of all connections.
+pub struct Input {
+    /// Connections with something to read, or with parked input that may go on.
+    pub readable: VecDeque<ConnectionKey>,
+    /// Memory for input that is not complete.
+    pub unfinished: Unfinished,
+    /// Clients that have been given more history than they may have for the time being.
+    pub owing: VecDeque<ConnectionKey>,
+    /// What the next read goes into.
+    pub buffer: Vec<u8>,
+    /// What the next answer is encoded in; empty between two.
+    pub reply_buffer: Vec<u8>,
+}
+
+impl Input {
+    /// None yet, and at most `unfinished_bytes_max` that is not complete.
+    pub fn new(unfinished_bytes_max: usize) -> Input {
+        Input {
+            readable: VecDeque::new(),
+            unfinished: Unfinished::new(unfinished_bytes_max),
+            owing: VecDeque::new(),
+            buffer: vec![0; RECEIVE_BYTES_MAX],
+            reply_buffer: Vec::new(),
+        }
+    }
+
+    /// Puts a connection on the list of those that go on: with parked input, or by reading.
+    pub fn list(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let flags = &mut slots.connection(key).flags;
+        if !flags.has(Flags::LISTED) {
+            flags.set(Flags::LISTED);
+            self.readable.push_back(key);
+        }
+    }
+
+    /// Notes that a socket may have bytes.
+    pub fn mark_readable(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        slots.connection(key).flags.set(Flags::READABLE);
+        self.list(slots, key);
+    }
+
+    /// Whether a client may be given publications of a history now. If not, the command is to be
+    /// parked, and goes on when the client has waited long enough.
+    pub fn may_replay(&mut self, slots: &mut Slots, key: ConnectionKey, now: Tick) -> bool {
+        let connection = slots.connection(key);
+        let may = connection.meter.may_replay(now);
+        if !may {
+            connection.flags.set(Flags::PARKED);
+            if !connection.flags.has(Flags::OWING) {
+                connection.flags.set(Flags::OWING);
+                self.owing.push_back(key);
+            }
+        }
+        may
+    }
+
+    /// Lets those try again who have been given too much history.
+    pub fn on_tick_owing(&mut self, slots: &mut Slots) {
+        for key in std::mem::take(&mut self.owing) {
+            // It may have left meanwhile.
+            if let Some(connection) = slots.get(key) {
+                connection.flags.clear(Flags::OWING);
+                self.list(slots, key);
+            }
+        }
+    }
+
+    /// Brings the account of a connection's unfinished input up to date.
+    pub fn account(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let connection = slots.connection(key);
+        let Some(busy) = connection.busy.as_mut() else { return };
+        let flags = &connection.flags;
+        let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
+        if !left.iter().any(|flag| flags.has(*flag)) {
+            busy.unserved = None;
+        }
+        let (before, after) = (busy.charged, busy.inbound_bytes());
+        busy.charged = after;
+        if let Some(begun) = self.unfinished.charge(key, before, after) {
+            busy.begun = begun;
+        }
+        connection.shrink();
+    }
+
+    /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
+    /// the allocator more than the answer has.
+    pub fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.reply_buffer = buffer;
+        }
+    }
+}
 
 /// Input that a connection has begun to send.
 #[derive(Clone, Copy, Debug)]

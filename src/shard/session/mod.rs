@@ -1,104 +1,78 @@
 //! Sessions: from a client's bytes to commands and answers, and from its first byte to its last.
 //!
-//! [`Sessions`] owns the connections of a shard and its kernel. It decides; [`Delivery`] carries
-//! publications and answers to sockets, and home shards keep the channels.
+//! [`Clients`] are the connections of a shard and its kernel, and [`Homes`] what is asked of the
+//! shards that keep channels. Everything that is done for a client is a function of these, in a
+//! file that uses only files above it in the list below. [`Sessions`] is the entrance.
 
-mod audit;
-mod closing;
-mod commands;
-mod creating;
-mod gaps;
-mod heartbeat;
+// State, each with one owner.
+mod clock;
+mod ending;
+mod events;
 mod inbound;
-mod input;
-mod missed;
-mod parking;
+mod joining;
+mod notices;
+mod clients;
+mod creating;
+mod homes;
+// What is done to one connection.
 mod reporting;
-mod sending;
-mod server_subscribe;
-mod subscribing;
+mod subscriptions;
+mod closing;
+mod replying;
+mod pushing;
+mod heartbeat;
+mod audit;
+// What clients ask for, and what is asked for them.
 mod upgrading;
+mod subscribing;
+mod publishing;
+mod commands;
+mod server_subscribe;
+mod missed;
+mod gaps;
+// From bytes to requests, from answers to bytes.
+mod frames;
+mod parking;
+mod heads;
+mod reading;
+mod answers;
+mod sending;
 
-pub use closing::Farewell;
-pub use input::is_parsing;
+pub use ending::Farewell;
+pub use frames::is_parsing;
+pub use server_subscribe::Join;
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use crate::connection::Slots;
-use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
+use crate::channel::ChannelName;
+use crate::connection::State;
+use crate::home::Home;
+use crate::ids::{ConnectionId, Moment, Slot, Tick};
 use crate::kernel::{ConnectionKey, Ready, Socket, Sockets};
 use crate::limits::{LEASE_CONNECTIONS_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
-use crate::mesh::{HomeMap, Post, ToShard};
-use crate::metrics::ShardCounters;
-use crate::readiness::Readiness;
+use crate::mesh::{Post, Ticket, ToShard};
+use crate::reason::CloseReason;
 use crate::shard::delivery::Delivery;
-use crate::shard::identity::Identity;
-use crate::shard::options::Options;
 use crate::shard::parts::Parts;
-use crate::subnets::{Subnet, Subnets};
-use closing::Ending;
+use crate::subnets::Subnet;
+use clients::Clients;
 use creating::Creating;
-use gaps::Gaps;
-use input::Input;
-use reporting::Reporting;
-use server_subscribe::Joining;
+use heartbeat::Heartbeat;
+use homes::Homes;
 
-/// The connections of a shard.
+/// The sessions of a shard's clients.
 pub struct Sessions<S> {
-    id: ShardId,
-    options: Options,
-    home_map: HomeMap,
-    identity: Identity,
-    counters: Arc<ShardCounters>,
-    subnets: Arc<Subnets>,
-    readiness: Arc<Readiness>,
-    io: S,
-    post: Post,
-    now: Moment,
-    tick: Tick,
-    random: u64,
-    slots: Slots,
-    delivery: Delivery,
-    input: Input,
-    creating: Creating,
-    server_subscribe: Joining,
-    gaps: Gaps,
-    reporting: Reporting,
-    /// The part of the slots that the last tick's sweep of deadlines looked at.
-    heartbeat_phase: usize,
-    ending: Ending,
+    clients: Clients<S>,
+    homes: Homes,
+    heartbeat: Heartbeat,
 }
 
 impl<S: Sockets> Sessions<S> {
     /// A shard's sessions: none yet.
     pub fn new(parts: Parts<S>) -> Sessions<S> {
-        let options = parts.options;
-        let now = parts.sockets.now();
-        let bytes_max = options.client().outbox_bytes_max;
-        let delivery = Delivery::new(Arc::clone(&parts.counters), parts.outboxes, bytes_max);
-        Sessions {
-            id: parts.id,
-            home_map: parts.home_map,
-            identity: parts.identity,
-            counters: parts.counters,
-            subnets: parts.subnets,
-            readiness: parts.readiness,
-            io: parts.sockets,
-            post: Post::new(parts.id, parts.outbound),
-            now,
-            tick: now.tick(),
-            random: parts.seed | 1,
-            slots: Slots::default(),
-            delivery,
-            input: Input::new(options.inbound_bytes_max),
-            creating: Creating::new(&options, &parts.pools),
-            server_subscribe: Joining::default(),
-            gaps: Gaps::new(),
-            reporting: Reporting::default(),
-            heartbeat_phase: 0,
-            ending: Ending::default(),
-            options,
-        }
+        let creating = Creating::new(&parts.options, &parts.pools);
+        let homes = Homes::new(parts.home_map.clone(), creating);
+        Sessions { clients: Clients::new(parts), homes, heartbeat: Heartbeat::default() }
     }
 
     /// Takes an accepted socket of a client from `subnet`. Returns whether it was taken: not if the
@@ -107,147 +81,247 @@ impl<S: Sockets> Sessions<S> {
         if self.is_full() {
             return false;
         }
-        let deadline = self.tick.after(self.options.client().handshake_timeout);
-        let subnet = self.subnets.enter(subnet);
-        let key = self.slots.insert(socket, subnet, self.tick, deadline);
-        self.counters.handshaking.add(1);
-        self.io.watch(socket, key);
+        let clients = &mut self.clients;
+        let tick = clients.clock.tick();
+        let deadline = tick.after(clients.options.client().handshake_timeout);
+        let subnet = clients.subnets.enter(subnet);
+        let key = clients.slots.insert(socket, subnet, tick, deadline);
+        clients.counters.handshaking.add(1);
+        clients.io.watch(socket, key);
         true
     }
 
     /// Whether no more connections fit.
     pub fn is_full(&self) -> bool {
-        self.slots.count() >= self.options.connections_max
+        self.clients.slots.count() >= self.clients.options.connections_max
     }
 
     /// How many more connections fit.
     pub fn places_left(&self) -> usize {
-        self.options.connections_max.saturating_sub(self.slots.count())
+        self.clients.options.connections_max.saturating_sub(self.clients.slots.count())
     }
 
     /// Whether a shard that was full has room for more than a few.
     pub fn has_room_again(&self) -> bool {
-        self.slots.count() + LEASE_CONNECTIONS_MAX <= self.options.connections_max
-            || self.slots.count() == 0
+        self.clients.slots.count() + LEASE_CONNECTIONS_MAX <= self.clients.options.connections_max
+            || self.clients.slots.count() == 0
     }
 
     /// Connections, in whatever state.
     pub fn count(&self) -> usize {
-        self.slots.count()
+        self.clients.slots.count()
     }
 
     /// Slots that have ever been used: every connection's number is below this.
     pub fn slots_reached(&self) -> usize {
-        self.slots.reached()
+        self.clients.slots.reached()
     }
 
     /// The key of the slot's tenant.
     pub fn key(&mut self, slot: Slot) -> Option<ConnectionKey> {
-        self.slots.key(slot)
+        self.clients.slots.key(slot)
     }
 
     /// The channels with subscribers, and all that is on its way to clients.
     pub fn delivery(&mut self) -> &mut Delivery {
-        &mut self.delivery
+        &mut self.clients.delivery
     }
 
     /// The ways to other threads, and to the shard itself.
     pub fn post(&mut self) -> &mut Post {
-        &mut self.post
+        &mut self.clients.post
     }
 
     /// The shard's kernel.
     pub fn sockets(&mut self) -> &mut S {
-        &mut self.io
+        &mut self.clients.io
     }
 
     /// The present turn's moment.
     pub fn now(&self) -> Moment {
-        self.now
+        self.clients.clock.now()
     }
 
     /// The present turn's tick.
     pub fn tick(&self) -> Tick {
-        self.tick
+        self.clients.clock.tick()
     }
 
     /// Begins a turn. Returns its moment.
     pub fn begin_turn(&mut self) -> Moment {
-        self.now = self.io.now();
-        self.tick = self.now.tick();
-        self.delivery.begin_turn();
-        self.now
+        let now = self.clients.io.now();
+        self.clients.clock.begin_turn(now);
+        self.clients.delivery.begin_turn();
+        now
     }
 
     /// Carries out the news of sockets; `events` is empty before and after.
     pub fn turn_events(&mut self, events: &mut Vec<Ready>) {
-        self.io.poll(events);
+        self.clients.io.poll(events);
         for ready in events.drain(..) {
-            self.on_ready(ready);
+            reading::on_ready(&mut self.clients, ready);
         }
     }
 
     /// Reads from those that are listed.
     pub fn turn_reads(&mut self) {
         // Those that become readable meanwhile come after the others, in the next turn.
-        for _ in 0..self.input.readable.len().min(TURN_READS_MAX) {
-            if self.delivery.replied_bytes() >= TURN_REPLY_BYTES_MAX {
+        for _ in 0..self.clients.input.readable.len().min(TURN_READS_MAX) {
+            if self.clients.delivery.replied_bytes() >= TURN_REPLY_BYTES_MAX {
                 return;
             }
-            if let Some(key) = self.input.readable.pop_front() {
-                self.on_listed(key);
+            if let Some(key) = self.clients.input.readable.pop_front() {
+                reading::on_listed(&mut self.clients, &mut self.homes, key);
             }
         }
     }
 
     /// Whether messages wait for room in another thread's inbox.
     pub fn is_behind(&self) -> bool {
-        self.post.is_behind()
+        self.clients.post.is_behind()
     }
 
     /// Whether there is more to do at once.
     pub fn has_more(&self) -> bool {
-        self.delivery.has_more() || !self.input.readable.is_empty() || self.post.loopback_len() > 0
+        self.clients.delivery.has_more()
+            || !self.clients.input.readable.is_empty()
+            || self.clients.post.loopback_len() > 0
     }
 
     /// Carries out a message about clients or channels with subscribers here. Requests of control
     /// are not among them.
     pub fn on_message(&mut self, message: ToShard) {
+        let (clients, homes) = (&mut self.clients, &mut self.homes);
         match message {
-            ToShard::Subscribed(answer) => self.on_subscribed(*answer),
+            ToShard::Subscribed(answer) => answers::on_subscribed(clients, homes, *answer),
             ToShard::Refused { channel, connection, error } => {
-                self.on_refused(&channel, Self::key_of(connection), error);
+                answers::on_refused(clients, homes, &channel, connection, error);
             }
-            ToShard::Live { channel, publications } => self.on_live(&channel, publications),
-            ToShard::Gap { channel, next, .. } => self.on_gap(&channel, next),
-            ToShard::Moved { channel, top } => self.on_moved(&channel, top),
-            ToShard::Created { connection } => self.on_created(connection),
+            ToShard::Live { channel, publications } => {
+                gaps::on_live(clients, &channel, publications);
+            }
+            ToShard::Gap { channel, next, .. } => gaps::on_gap(clients, &channel, next),
+            ToShard::Moved { channel, top } => gaps::on_moved(clients, &channel, top),
+            ToShard::Created { connection } => {
+                homes.creating.on_name_created(clients, connection);
+            }
             ToShard::Answer { connection, request, pipelined: false, answer } => {
-                self.on_answer(Self::key_of(connection), request, answer);
+                answers::on_answer(clients, homes, ConnectionKey::of(connection), request, answer);
             }
             ToShard::Answer { connection, request, pipelined: true, answer } => {
-                self.on_published(Self::key_of(connection), request, &answer);
+                let key = ConnectionKey::of(connection);
+                answers::on_published(clients, homes, key, request, &answer);
             }
             ToShard::Control { .. } => unreachable!("control's requests are the shard's"),
         }
     }
 
+    /// A tenth of a second has passed.
+    pub fn on_tick(&mut self) {
+        let (clients, homes) = (&mut self.clients, &mut self.homes);
+        self.heartbeat.on_tick(clients);
+        let (now, tick) = (clients.clock.now(), clients.clock.tick());
+        homes.creating.on_tick(now);
+        gaps::on_tick(clients, homes);
+        clients.input.on_tick_owing(&mut clients.slots);
+        clients.events.tell_dropped(&mut clients.post, now);
+        clients.delivery.on_tick(&mut clients.slots, &clients.io, tick);
+    }
+
+    /// Sends one chunk.
+    pub fn sweep_chunk(&mut self) {
+        sending::sweep_chunk(&mut self.clients, &mut self.homes);
+    }
+
+    /// Sees that the shard's outboxes have no more memory than it could lease.
+    pub fn keep_outboxes_within(&mut self) {
+        sending::keep_outboxes_within(&mut self.clients);
+    }
+
     /// The id of a connection of this shard.
     pub fn connection_id(&self, key: ConnectionKey) -> ConnectionId {
-        ConnectionId { shard: self.id, slot: key.slot, generation: key.generation }
+        self.clients.connection_id(key)
     }
 
-    /// The key of a connection of this shard.
-    pub fn key_of(connection: ConnectionId) -> ConnectionKey {
-        ConnectionKey { slot: connection.slot, generation: connection.generation }
+    /// Whether a connection is there, and its session runs.
+    pub fn is_connected(&mut self, key: ConnectionKey) -> bool {
+        self.clients.is_connected(key)
     }
 
-    /// A number that is hard to foresee, for spreading things in time (splitmix64).
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    /// Takes no more connections. None may linger for longer than `last_end` from now on.
+    pub fn begin_draining(&mut self, last_end: Duration) {
+        self.clients.ending.begin(self.clients.clock.tick().after(last_end));
+    }
+
+    /// Whether no more connections are taken.
+    pub fn is_draining(&self) -> bool {
+        self.clients.ending.is_draining()
+    }
+
+    /// Sees to it that a connection which was closing when the drain began ends with the others.
+    pub fn hasten(&mut self, key: ConnectionKey) {
+        if self.clients.slots.connection(key).state == State::Closing {
+            self.clients.slots.bring_forward(key.slot, self.clients.ending.last_end());
+        }
+    }
+
+    /// Closes a connection with the code and text of `reason`.
+    pub fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
+        closing::close(&mut self.clients, key, reason);
+    }
+
+    /// Closes a connection with a code and text of its own.
+    pub fn close_with(&mut self, key: ConnectionKey, reason: CloseReason, farewell: Farewell<'_>) {
+        closing::close_with(&mut self.clients, key, reason, farewell);
+    }
+
+    /// Asks for the subscription of one connection. Returns whether it was concerned.
+    pub fn join(&mut self, key: ConnectionKey, join: &Join<'_>) -> bool {
+        server_subscribe::join(&mut self.clients, &mut self.homes, key, join)
+    }
+
+    /// All connections have been looked at for the request `ticket`, `affected` of them concerned.
+    pub fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
+        self.homes.joining.end_walk(ticket, affected, &mut self.clients.post);
+    }
+
+    /// Ends a connection's subscription to `channel`, or to all. Returns whether there were any.
+    pub fn unsubscribe_by_api(
+        &mut self,
+        key: ConnectionKey,
+        channel: Option<&ChannelName>,
+    ) -> bool {
+        server_subscribe::unsubscribe_by_api(&mut self.clients, &mut self.homes, key, channel)
+    }
+
+    /// Subscribers that are still to be told of a gap, or to be given what they missed.
+    pub fn gap_notices_due_count(&self) -> usize {
+        self.homes.notices.count()
+    }
+
+    /// Audits all connections and channels. Returns how many mismatches there are. For tests.
+    pub fn audit(&mut self, home: &Home) -> usize {
+        audit::audit(&mut self.clients, home)
+    }
+
+    /// Audits the connection at `slot`. Returns how many mismatches there are.
+    pub fn audit_slot(&mut self, slot: Slot) -> usize {
+        audit::audit_slot(&mut self.clients, slot)
+    }
+
+    /// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
+    /// wrong, and how many blocks are leased for it. For tests.
+    pub fn audit_outboxes(&mut self) -> (usize, usize) {
+        audit::audit_outboxes(&mut self.clients)
+    }
+
+    /// What waits in each outbox that is not empty, by its cost in bytes. For tests.
+    pub fn outbox_costs(&mut self) -> Vec<usize> {
+        audit::outbox_costs(&mut self.clients)
+    }
+
+    /// Counts and logs mismatches.
+    pub fn count_audit_errors(&self, errors: usize) {
+        audit::count_errors(&self.clients.counters, errors);
     }
 }

@@ -1,61 +1,90 @@
 //! Parked input: what a client has sent and can't be carried out yet, because a request before it
 //! waits for its answer, or because there is no room for what it would be answered with.
 
-use super::Sessions;
-use super::input::Flow;
-use crate::connection::{Flags, Parked, State};
+use super::clients::Clients;
+use super::homes::Homes;
+use super::inbound::Begun;
+use super::replying::Flow;
+use super::{closing, frames};
+use crate::connection::{Flags, Parked, Slots, State};
 use crate::kernel::{ConnectionKey, Sockets};
+use crate::reason::CloseReason;
 
-impl<S: Sockets> Sessions<S> {
-    /// Goes on where input was parked, after the answer it waited for.
-    pub(super) fn resume(&mut self, key: ConnectionKey) {
-        self.slots.connection(key).flags.clear(Flags::WAITING);
-        self.go_on(key);
+/// Goes on where input was parked, after the answer it waited for.
+pub fn resume<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: ConnectionKey) {
+    clients.slots.connection(key).flags.clear(Flags::WAITING);
+    go_on(clients, homes, key);
+}
+
+/// Goes on where input was parked, unless it still has to wait.
+pub fn go_on<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: ConnectionKey) {
+    let connection = clients.slots.connection(key);
+    if connection.flags.has(Flags::WAITING) {
+        return;
     }
-
-    /// Goes on where input was parked, unless it still has to wait.
-    pub(super) fn go_on(&mut self, key: ConnectionKey) {
-        let connection = self.slots.connection(key);
-        if connection.flags.has(Flags::WAITING) {
-            return;
-        }
-        let has_parked = connection.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
-        if has_parked && !connection.has_room_to_answer(self.options.reading_bytes_max()) {
-            return; // It is listed when that has changed.
-        }
-        connection.flags.clear(Flags::PARKED);
-        if let Some(busy) = connection.busy.as_mut() {
-            busy.unread = None;
-        }
-        let flow = match connection.take_parked() {
-            None => Flow::Continue,
-            Some(parked) => self.go_on_parked(key, parked),
-        };
-        self.charge_inbound(key);
-        let connection = self.slots.connection(key);
-        connection.shrink();
-        if flow == Flow::Continue && connection.flags.has(Flags::READABLE) {
-            self.input.mark_readable(&mut self.slots, key);
-        }
+    let has_parked = connection.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
+    if has_parked && !connection.has_room_to_answer(clients.options.reading_bytes_max()) {
+        return; // It is listed when that has changed.
     }
+    connection.flags.clear(Flags::PARKED);
+    if let Some(busy) = connection.busy.as_mut() {
+        busy.unread = None;
+    }
+    let flow = match connection.take_parked() {
+        None => Flow::Continue,
+        Some(parked) => go_on_parked(clients, homes, key, parked),
+    };
+    charge_inbound(clients, key);
+    let connection = clients.slots.connection(key);
+    connection.shrink();
+    if flow == Flow::Continue && connection.flags.has(Flags::READABLE) {
+        clients.input.mark_readable(&mut clients.slots, key);
+    }
+}
 
-    fn go_on_parked(&mut self, key: ConnectionKey, mut parked: Box<Parked>) -> Flow {
-        if let Some(mut message) = parked.message.take() {
-            let commands = &message.bytes[message.done..];
-            let (flow, left) = self.on_commands(key, message.kind, commands);
-            if flow == Flow::Wait {
-                message.done = message.bytes.len() - left.len();
-                parked.message = (!left.is_empty()).then_some(message);
-                let connection = self.slots.connection(key);
-                if connection.state != State::Closing {
-                    connection.busy().parked = Some(parked);
-                }
-                return flow;
+fn go_on_parked<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    mut parked: Box<Parked>,
+) -> Flow {
+    if let Some(mut message) = parked.message.take() {
+        let commands = &message.bytes[message.done..];
+        let (flow, left) = frames::on_commands(clients, homes, key, message.kind, commands);
+        if flow == Flow::Wait {
+            message.done = message.bytes.len() - left.len();
+            parked.message = (!left.is_empty()).then_some(message);
+            let connection = clients.slots.connection(key);
+            if connection.state != State::Closing {
+                connection.busy().parked = Some(parked);
             }
-            if flow == Flow::Stop {
-                return flow;
-            }
+            return flow;
         }
-        self.on_frames(key, &mut parked.input)
+        if flow == Flow::Stop {
+            return flow;
+        }
     }
+    frames::on_frames(clients, homes, key, &mut parked.input)
+}
+
+/// Brings the account of unfinished input up to date, and makes room if there is too much.
+/// Closing a connection only accounts, so that thousands of small ones are closed in a loop and
+/// not each from within the other's closing.
+pub fn charge_inbound<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
+    clients.input.account(&mut clients.slots, key);
+    while clients.input.unfinished.is_full() {
+        let Some(oldest) = clients.input.unfinished.take_oldest() else { break };
+        if is_unfinished(&mut clients.slots, oldest) {
+            closing::close(clients, oldest.key, CloseReason::InboundFull);
+        }
+    }
+    let slots = &mut clients.slots;
+    clients.input.unfinished.compact(|begun| is_unfinished(slots, *begun));
+    clients.counters.inbound_bytes.set(clients.input.unfinished.bytes() as u64);
+}
+
+/// Whether input that has begun is still not finished.
+fn is_unfinished(slots: &mut Slots, Begun { key, number }: Begun) -> bool {
+    let busy = slots.get(key).and_then(|connection| connection.busy.as_ref());
+    busy.is_some_and(|busy| busy.charged > 0 && busy.begun == number)
 }

@@ -6,14 +6,15 @@
 //! change its request is upgraded and closed with a code and a reason; what passes by itself is a
 //! 503, which clients and proxies know how to try again.
 
-use super::Sessions;
-use super::closing::Farewell;
-use super::input::Flow;
-use super::server_subscribe::Start;
+use super::clients::Clients;
+use super::ending::Farewell;
+use super::homes::{Homes, Start};
+use super::replying::Flow;
+use super::{closing, heartbeat, reporting, subscriptions};
 use crate::auth::{Permissions, Role, Wish};
 use crate::channel::ChannelName;
 use crate::connection::{Flags, Plain, Recovery, State, WaitingSubscribe};
-use crate::handshake::{self, Acceptance, PlainRequest, Unavailable};
+use crate::handshake::{Acceptance, PlainRequest};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::UPGRADE_TIMEOUT;
 use crate::mesh::Subscribed;
@@ -23,178 +24,172 @@ use crate::reason::{ClientError, CloseReason};
 /// Why a request can't be served, and what it names that is at fault.
 type Refusal = (ClientError, String);
 
-impl<S: Sockets> Sessions<S> {
-    /// Asks for the channels of a path; `acceptance` is the response when all are subscribed.
-    pub(super) fn begin_upgrade(
-        &mut self,
-        key: ConnectionKey,
-        request: Result<PlainRequest, &'static str>,
-        acceptance: Acceptance,
-    ) -> Flow {
-        let deadline = self.tick.after(UPGRADE_TIMEOUT);
-        self.slots.set_deadline(key.slot, deadline);
-        let connection = self.slots.connection(key);
-        connection.state = State::Upgrading;
-        connection.flags.set(Flags::WAITING);
-        connection.permissions = Permissions::without_token(&self.options.settings.auth);
-        let permissions = connection.permissions;
-        if request.as_ref().is_ok_and(|request| request.heartbeat) {
-            connection.flags.set(Flags::HEARTBEATS);
-        }
-        let acceptance = Some(acceptance);
-        connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
-        let checked = request
-            .map_err(|text| (ClientError::BadRequest, text.to_owned()))
-            .and_then(|request| self.check_plain(key, permissions, &request).map(|()| request));
-        match checked {
-            Ok(request) => self.ask_for_channels(key, request),
-            Err((error, detail)) => {
-                self.refuse_plain(key, error, &detail);
-                Flow::Stop
-            }
-        }
+/// Asks for the channels of a path; `acceptance` is the response when all are subscribed.
+pub fn begin<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    request: Result<PlainRequest, &'static str>,
+    acceptance: Acceptance,
+) -> Flow {
+    let deadline = clients.clock.tick().after(UPGRADE_TIMEOUT);
+    clients.slots.set_deadline(key.slot, deadline);
+    let connection = clients.slots.connection(key);
+    connection.state = State::Upgrading;
+    connection.flags.set(Flags::WAITING);
+    connection.permissions = Permissions::without_token(&clients.options.settings.auth);
+    let permissions = connection.permissions;
+    if request.as_ref().is_ok_and(|request| request.heartbeat) {
+        connection.flags.set(Flags::HEARTBEATS);
     }
-
-    /// Checks what the path asks for against what the client may do.
-    fn check_plain(
-        &self,
-        key: ConnectionKey,
-        permissions: Permissions,
-        request: &PlainRequest,
-    ) -> Result<(), Refusal> {
-        if !permissions.may_connect() {
-            return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
+    let acceptance = Some(acceptance);
+    connection.busy().plain = Some(Box::new(Plain { acceptance, ..Plain::default() }));
+    let checked =
+        request.map_err(|text| (ClientError::BadRequest, text.to_owned())).and_then(|request| {
+            check_plain(clients, homes, key, permissions, &request).map(|()| request)
+        });
+    match checked {
+        Ok(request) => ask_for_channels(clients, homes, key, request),
+        Err((error, detail)) => {
+            refuse(clients, key, error, &detail);
+            Flow::Stop
         }
-        let (count, most) = (request.channels.len(), self.options.client().channels_max);
-        if count > most {
-            return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
-        }
-        for ((channel, _), ahead) in request.channels.iter().zip(0..) {
-            let checked = self.check_subscribe(permissions, channel);
-            let checked = checked.and_then(|()| self.check_creating(key, channel, ahead));
-            checked.map_err(|error| (error, channel.clone()))?;
-        }
-        let Some(publish) = &request.publish else { return Ok(()) };
-        let refused = |error| (error, format!("publish={publish}"));
-        let namespace = self.options.namespaces().resolve(publish).map_err(refused)?;
-        let subscribed = request.channels.iter().any(|(channel, _)| channel == publish);
-        let role = if subscribed { Role::Subscriber } else { Role::Client };
-        if permissions.may_publish(namespace, role) {
-            Ok(())
-        } else {
-            Err(refused(ClientError::PermissionDenied))
-        }
-    }
-
-    fn ask_for_channels(&mut self, key: ConnectionKey, request: PlainRequest) -> Flow {
-        let connection = self.slots.connection(key);
-        let permissions = connection.permissions;
-        let mut waiting = Vec::with_capacity(request.channels.len());
-        for (channel, since) in request.channels {
-            let name = ChannelName::new(&channel);
-            let Ok(namespace) = self.options.namespaces().resolve(&channel) else {
-                unreachable!("the name was resolved when the request was checked")
-            };
-            let grant = permissions.grant(namespace, Wish::Path);
-            let start = match since {
-                _ if !grant.recoverable => Start::Live,
-                Some(since) => Start::After(since),
-                None => Start::Newest(request.last),
-            };
-            let charge = self.ask_creating(key, &channel);
-            self.request_subscription(key, &name, start);
-            let recovery = if since.is_some() { Recovery::Asked } else { Recovery::Unasked };
-            waiting.push(WaitingSubscribe { request: 0, channel: name, grant, recovery, charge });
-        }
-        let plain = self.slots.connection(key).busy().plain.get_or_insert_default();
-        plain.waiting = waiting;
-        plain.publish = request.publish.map(|name| ChannelName::new(&name));
-        if crate::sabotage!(EarlyUpgrade) {
-            self.send_response(key);
-        }
-        if self.end_upgrade(key) { Flow::Continue } else { Flow::Wait }
-    }
-
-    /// Puts the response to the upgrade into the outbox, before everything else. It comes there
-    /// late, because many may wait.
-    pub(super) fn send_response(&mut self, key: ConnectionKey) {
-        let busy = self.slots.connection(key).busy.as_mut();
-        let acceptance = busy.and_then(|busy| busy.plain.as_mut()?.acceptance.take());
-        if let Some(acceptance) = acceptance {
-            self.send_own(key, &acceptance.head());
-        }
-    }
-
-    /// Leaves out the publications of an answer if those of other channels fill the outbox, from
-    /// which nothing is sent yet: what a client has missed in all of its channels is bounded.
-    pub(super) fn limit_replay(&mut self, key: ConnectionKey, answer: &mut Subscribed) {
-        if self.slots.connection(key).outbox_cost_bytes() > self.options.client().outbox_bytes_max {
-            answer.recovered.take_if(|publications| !publications.is_empty());
-        }
-    }
-
-    /// Begins the session if no channel is awaited any more; answers whether it does.
-    pub(super) fn end_upgrade(&mut self, key: ConnectionKey) -> bool {
-        let connection = self.slots.connection(key);
-        let plain = connection.busy.as_mut().and_then(|busy| busy.plain.as_mut());
-        let ready = plain.as_ref().is_some_and(|plain| plain.waiting.is_empty());
-        if connection.state != State::Upgrading || !ready {
-            return false;
-        }
-        let mute = plain.is_some_and(|plain| plain.publish.is_none());
-        self.send_response(key);
-        let connection = self.slots.connection(key);
-        if mute {
-            connection.busy().plain = None;
-        }
-        connection.state = State::Connected;
-        connection.flags.clear(Flags::WAITING);
-        let (wire, heartbeats) = (connection.wire, connection.flags.has(Flags::HEARTBEATS));
-        let protocol = wire.protocol;
-        self.counters.handshaking.subtract(1);
-        self.counters.handshakes_ok.add(1);
-        self.counters.connections[protocol as usize].add(1);
-        self.begin_heartbeat(key);
-        if heartbeats {
-            // It says how long the client is to wait for the next.
-            let mut frame = Vec::new();
-            wire.encode_heartbeat(self.options.client().ping_interval, &mut frame);
-            self.send_own(key, &frame);
-        }
-        self.report_connect(key);
-        self.report_subscriptions(key);
-        self.delivery.mark_dirty(key.slot);
-        true
-    }
-
-    /// Tells a client of a path that it can't be served: for good with a close frame after the
-    /// upgrade, for the moment with a 503.
-    pub(super) fn refuse_plain(&mut self, key: ConnectionKey, error: ClientError, detail: &str) {
-        let row = error.row();
-        if row.reconnect {
-            return self.refuse_upgrade(key, row.text);
-        }
-        let connection = self.slots.connection(key);
-        let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());
-        let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
-        let text = match detail {
-            "" => row.text.to_owned(),
-            detail => format!("{}: {detail}", row.text),
-        };
-        let farewell = Farewell { code: reason.row().code, text: &text };
-        self.close_with(key, reason, farewell);
-    }
-
-    /// Answers 503 to an upgrade that waits. Nothing of its outbox has been sent.
-    pub(super) fn refuse_upgrade(&mut self, key: ConnectionKey, text: &str) {
-        self.delivery.discard_unsent(&mut self.slots, key);
-        self.counters.handshakes_unavailable.add(1);
-        self.respond(key, &handshake::unavailable(Unavailable::Because(text)));
     }
 }
 
-/// Whether what closes a connection passes by itself, so that an upgrade is to be tried again.
-pub(super) fn passes(reason: CloseReason) -> bool {
-    // A position that can't be continued stays so.
-    reason.row().reconnect && reason != CloseReason::InsufficientState
+/// Checks what the path asks for against what the client may do.
+fn check_plain<S: Sockets>(
+    clients: &Clients<S>,
+    homes: &Homes,
+    key: ConnectionKey,
+    permissions: Permissions,
+    request: &PlainRequest,
+) -> Result<(), Refusal> {
+    if !permissions.may_connect() {
+        return Err((ClientError::PermissionDenied, "no anonymous clients".to_owned()));
+    }
+    let (count, most) = (request.channels.len(), clients.options.client().channels_max);
+    if count > most {
+        return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
+    }
+    for ((channel, _), ahead) in request.channels.iter().zip(0..) {
+        let checked = subscriptions::check(clients, permissions, channel);
+        let checked =
+            checked.and_then(|()| homes.creating.check_name(clients, key, channel, ahead));
+        checked.map_err(|error| (error, channel.clone()))?;
+    }
+    let Some(publish) = &request.publish else { return Ok(()) };
+    let refused = |error| (error, format!("publish={publish}"));
+    let namespace = clients.options.namespaces().resolve(publish).map_err(refused)?;
+    let subscribed = request.channels.iter().any(|(channel, _)| channel == publish);
+    let role = if subscribed { Role::Subscriber } else { Role::Client };
+    if permissions.may_publish(namespace, role) {
+        Ok(())
+    } else {
+        Err(refused(ClientError::PermissionDenied))
+    }
+}
+
+fn ask_for_channels<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    request: PlainRequest,
+) -> Flow {
+    let connection = clients.slots.connection(key);
+    let permissions = connection.permissions;
+    let mut waiting = Vec::with_capacity(request.channels.len());
+    for (channel, since) in request.channels {
+        let name = ChannelName::new(&channel);
+        let Ok(namespace) = clients.options.namespaces().resolve(&channel) else {
+            unreachable!("the name was resolved when the request was checked")
+        };
+        let grant = permissions.grant(namespace, Wish::Path);
+        let start = match since {
+            _ if !grant.recoverable => Start::Live,
+            Some(since) => Start::After(since),
+            None => Start::Newest(request.last),
+        };
+        let charge = homes.creating.ask_name(clients, key, &channel);
+        homes.request_subscription(clients, key, &name, start);
+        let recovery = if since.is_some() { Recovery::Asked } else { Recovery::Unasked };
+        waiting.push(WaitingSubscribe { request: 0, channel: name, grant, recovery, charge });
+    }
+    let plain = clients.slots.connection(key).busy().plain.get_or_insert_default();
+    plain.waiting = waiting;
+    plain.publish = request.publish.map(|name| ChannelName::new(&name));
+    if crate::sabotage!(EarlyUpgrade) {
+        closing::send_response(clients, key);
+    }
+    if end(clients, key) { Flow::Continue } else { Flow::Wait }
+}
+
+/// Leaves out the publications of an answer if those of other channels fill the outbox, from
+/// which nothing is sent yet: what a client has missed in all of its channels is bounded.
+pub fn limit_replay<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    answer: &mut Subscribed,
+) {
+    if clients.slots.connection(key).outbox_cost_bytes() > clients.options.client().outbox_bytes_max
+    {
+        answer.recovered.take_if(|publications| !publications.is_empty());
+    }
+}
+
+/// Begins the session if no channel is awaited any more; answers whether it does.
+pub fn end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
+    let connection = clients.slots.connection(key);
+    let plain = connection.busy.as_mut().and_then(|busy| busy.plain.as_mut());
+    let ready = plain.as_ref().is_some_and(|plain| plain.waiting.is_empty());
+    if connection.state != State::Upgrading || !ready {
+        return false;
+    }
+    let mute = plain.is_some_and(|plain| plain.publish.is_none());
+    closing::send_response(clients, key);
+    let connection = clients.slots.connection(key);
+    if mute {
+        connection.busy().plain = None;
+    }
+    connection.state = State::Connected;
+    connection.flags.clear(Flags::WAITING);
+    let (wire, heartbeats) = (connection.wire, connection.flags.has(Flags::HEARTBEATS));
+    let protocol = wire.protocol;
+    clients.counters.handshaking.subtract(1);
+    clients.counters.handshakes_ok.add(1);
+    clients.counters.connections[protocol as usize].add(1);
+    heartbeat::begin(clients, key);
+    if heartbeats {
+        // It says how long the client is to wait for the next.
+        let mut frame = Vec::new();
+        wire.encode_heartbeat(clients.options.client().ping_interval, &mut frame);
+        clients.send_own(key, &frame);
+    }
+    reporting::connected(clients, key);
+    reporting::all_subscribed(clients, key);
+    clients.delivery.mark_dirty(key.slot);
+    true
+}
+
+/// Tells a client of a path that it can't be served: for good with a close frame after the
+/// upgrade, for the moment with a 503.
+pub fn refuse<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    error: ClientError,
+    detail: &str,
+) {
+    let row = error.row();
+    if row.reconnect {
+        return closing::refuse_upgrade(clients, key, row.text);
+    }
+    let connection = clients.slots.connection(key);
+    let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());
+    let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
+    let text = match detail {
+        "" => row.text.to_owned(),
+        detail => format!("{}: {detail}", row.text),
+    };
+    let farewell = Farewell { code: reason.row().code, text: &text };
+    closing::close_with(clients, key, reason, farewell);
 }

@@ -1,0 +1,277 @@
+//! Answers of home shards, and of the bus, to what was asked for clients. The answer to a
+//! subscription stands in the queue exactly where live publications begin, so there is nothing to
+//! buffer and nothing to merge.
+
+use super::clients::Clients;
+use super::homes::Homes;
+use super::joining::Pending;
+use super::missed::{self, Missed};
+use super::replying::{self, Flow};
+use super::{closing, parking, server_subscribe, subscriptions, upgrading};
+use crate::channel::ChannelName;
+use crate::connection::{
+    Charge, Flags, Maker, PendingRequest, Recovery, State, Terms, WaitingSubscribe,
+};
+use crate::ids::ConnectionId;
+use crate::kernel::{ConnectionKey, Sockets};
+use crate::mesh::{Answer, Subscribed};
+use crate::protocol::{self, Reply};
+use crate::reason::ClientError;
+
+/// The home shard's answer: the subscription begins here and now.
+pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, answer: Subscribed) {
+    let key = ConnectionKey::of(answer.connection);
+    let place = awaited(clients, &answer.channel);
+    clients.delivery.seal_channel(place);
+    clients.delivery.stand_at(place, answer.top);
+    let local = clients.delivery.local(place);
+    local.answered();
+    // The home's own: the node keeps the name once.
+    local.name = answer.channel.clone();
+    match homes.joining.take(answer.connection, &answer.channel) {
+        Some(Pending::Missed(last)) => {
+            missed::on_missed(clients, homes, Missed { key, place, last }, answer.recovered);
+        }
+        Some(Pending::Join(ticket)) => {
+            server_subscribe::on_joined(clients, key, place, &answer);
+            homes.joining.end(ticket, None, &mut clients.post);
+        }
+        Some(Pending::Cancelled(ticket)) => {
+            subscriptions::leave_if_unused(clients, place);
+            homes.joining.end(ticket, None, &mut clients.post);
+        }
+        None => match take_waiting_subscribe(clients, homes, key, &answer.channel) {
+            None => subscriptions::leave_if_unused(clients, place),
+            Some(waiting) => begin_subscription(clients, homes, place, &waiting, answer),
+        },
+    }
+}
+
+/// The home shard can't grant a subscription at present.
+pub fn on_refused<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    channel: &ChannelName,
+    connection: ConnectionId,
+    error: ClientError,
+) {
+    let key = ConnectionKey::of(connection);
+    let place = awaited(clients, channel);
+    clients.delivery.local(place).answered();
+    let (ticket, error_of_join) = match homes.joining.take(connection, channel) {
+        Some(Pending::Missed(last)) => {
+            return missed::on_missed(clients, homes, Missed { key, place, last }, None);
+        }
+        Some(Pending::Join(ticket)) => (Some(ticket), Some(error)),
+        Some(Pending::Cancelled(ticket)) => (Some(ticket), None),
+        None => (None, None),
+    };
+    if let Some(ticket) = ticket {
+        subscriptions::leave_if_unused(clients, place);
+        return homes.joining.end(ticket, error_of_join, &mut clients.post);
+    }
+    let waiting = take_waiting_subscribe(clients, homes, key, channel);
+    subscriptions::leave_if_unused(clients, place);
+    let Some(waiting) = waiting else { return };
+    if clients.slots.connection(key).state == State::Upgrading {
+        return upgrading::refuse(clients, key, error, channel.as_str());
+    }
+    if replying::fail(clients, key, waiting.request, error) != Flow::Stop {
+        parking::resume(clients, homes, key);
+    }
+}
+
+/// The place of a channel whose home has answered: the request keeps it in the table.
+#[expect(clippy::expect_used, reason = "a home answers each request once")]
+fn awaited<S: Sockets>(clients: &Clients<S>, channel: &ChannelName) -> u32 {
+    clients.delivery.find(channel.as_str()).expect("a channel stays until its home has answered")
+}
+
+/// The wish that the answer is for, unless the connection has ended meanwhile.
+fn take_waiting_subscribe<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    channel: &ChannelName,
+) -> Option<WaitingSubscribe> {
+    // The client may have left.
+    let connection = clients.slots.get(key)?;
+    let waiting = match connection.state {
+        State::Upgrading => connection.take_wish(channel)?,
+        State::Connected => match *connection.busy.as_mut()?.waiting.take()? {
+            PendingRequest::Subscribe(waiting) => waiting,
+            PendingRequest::Answer(_) | PendingRequest::Room | PendingRequest::Publications => {
+                return None;
+            }
+        },
+        _ => return None,
+    };
+    if waiting.charge == Charge::Charged {
+        homes.creating.on_name_answered(clients, key);
+    }
+    Some(waiting)
+}
+
+fn begin_subscription<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    place: u32,
+    waiting: &WaitingSubscribe,
+    mut answer: Subscribed,
+) {
+    let key = ConnectionKey::of(answer.connection);
+    let upgrading = clients.slots.connection(key).state == State::Upgrading;
+    if upgrading {
+        closing::send_response(clients, key);
+        upgrading::limit_replay(clients, key, &mut answer);
+    }
+    let recovered = answer.recovered.is_some();
+    if waiting.recovery.is_asked() {
+        let counters = &clients.counters;
+        let counter = if recovered { &counters.recoveries_ok } else { &counters.recoveries_failed };
+        counter.add(1);
+    }
+    if waiting.recovery == Recovery::Required && !recovered {
+        subscriptions::leave_if_unused(clients, place);
+        replying::fail(clients, key, waiting.request, ClientError::UnrecoverablePosition);
+        return parking::resume(clients, homes, key);
+    }
+    let local = clients.delivery.local(place);
+    let publications = answer.recovered.unwrap_or_default();
+    let mut position = answer.top;
+    position.offset -= publications.len() as u64;
+    let reply = Reply::Subscribed(protocol::Subscribed {
+        channel: local.view(),
+        recoverable: waiting.grant.recoverable,
+        positioned: waiting.grant.positioned,
+        was_recovering: waiting.recovery.is_asked(),
+        recovered,
+        publications: &publications,
+        position,
+    });
+    let connection = clients.slots.connection(key);
+    if let Some(busy) = connection.busy.as_mut() {
+        busy.unserved = busy.unserved.and(Some(clients.clock.now()));
+    }
+    let mut frames = std::mem::take(&mut clients.input.reply_buffer);
+    let encoded = connection.wire.encode_reply(waiting.request, &reply, &mut frames);
+    let terms = Terms { positioned: waiting.grant.positioned, made_by: Maker::Client };
+    subscriptions::add(clients, key, place, terms);
+    if let Err(reason) = encoded {
+        return closing::close(clients, key, reason);
+    }
+    if !publications.is_empty() {
+        clients.slots.connection(key).meter.count_replay(clients.clock.tick(), frames.len());
+    }
+    clients.send_own(key, &frames);
+    clients.input.keep_reply_buffer(frames);
+    if !upgrading || upgrading::end(clients, key) {
+        parking::resume(clients, homes, key);
+    }
+}
+
+/// What became of a publication that the bus was given.
+pub fn on_published<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    id: u32,
+    answer: &Answer,
+) {
+    let now = clients.clock.now();
+    // It may have left since it published.
+    let Some(connection) = clients.slots.get(key) else { return };
+    let Some(busy) = connection.busy.as_mut().filter(|busy| busy.publishing > 0) else {
+        return; // It closes, and nothing is owed to it.
+    };
+    busy.publishing -= 1;
+    let left = busy.publishing;
+    // Which of them it was is not kept.
+    let charged = busy.charged_publishing > left;
+    busy.charged_publishing = busy.charged_publishing.min(left);
+    if let Some(unserved) = busy.unserved.as_mut()
+        && matches!(answer, Answer::Published(_))
+    {
+        *unserved = now;
+    }
+    let over = |waiting: &mut Box<PendingRequest>| match **waiting {
+        PendingRequest::Room => true,
+        PendingRequest::Publications => left == 0,
+        PendingRequest::Subscribe(_) | PendingRequest::Answer(_) => false,
+    };
+    let waited = busy.waiting.take_if(over).is_some();
+    let connected = connection.state == State::Connected;
+    if connected && matches!(answer, Answer::Published(_)) {
+        connection.flags.set(Flags::PUBLISHED);
+        connection.flags.clear(Flags::PUBLISHED_BEFORE);
+    }
+    if charged {
+        homes.creating.on_name_answered(clients, key);
+    }
+    if !connected {
+        return;
+    }
+    let flow = match answer {
+        Answer::Error(error) => replying::fail(clients, key, id, *error),
+        _ => replying::reply(clients, key, id, &Reply::Published),
+    };
+    if flow == Flow::Stop {
+        return;
+    }
+    if waited {
+        parking::resume(clients, homes, key);
+    } else {
+        clients.slots.connection(key).shrink();
+    }
+    closing::end_if_done(clients, key);
+}
+
+/// The answer to a client's request is here.
+pub fn on_answer<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    id: u32,
+    answer: Answer,
+) {
+    // It may have left since it asked.
+    let Some(connection) = clients.slots.get(key) else { return };
+    if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
+        return;
+    }
+    let mut waited = None;
+    if let Some(busy) = connection.busy.as_mut() {
+        waited = busy.waiting.take();
+        if !matches!(answer, Answer::Error(_)) {
+            busy.unserved = busy.unserved.and(Some(clients.clock.now()));
+        }
+    }
+    if matches!(waited.as_deref(), Some(PendingRequest::Answer(Charge::Charged))) {
+        homes.creating.on_name_answered(clients, key);
+    }
+    let flow = match answer {
+        Answer::Published(_) => replying::reply(clients, key, id, &Reply::Published),
+        Answer::History { channel, publications, top, .. } => {
+            let Ok(namespace) = clients.options.namespaces().resolve(channel.as_str()) else {
+                unreachable!("the name was resolved when the request was sent")
+            };
+            let view = crate::channel::ChannelView {
+                name: channel.as_str(),
+                data: namespace.data,
+                has_history: namespace.has_history(),
+                epoch: top.epoch,
+            };
+            let publications = &publications;
+            replying::reply(clients, key, id, &Reply::History { channel: view, publications, top })
+        }
+        Answer::Error(error) => replying::fail(clients, key, id, error),
+        Answer::Repeated
+        | Answer::HistoryRemoved
+        | Answer::Channels(_)
+        | Answer::Affected(_)
+        | Answer::Cluster(_) => unreachable!("clients do not ask for this"),
+    };
+    if flow != Flow::Stop {
+        parking::resume(clients, homes, key);
+    }
+}

@@ -1,0 +1,93 @@
+//! The clients of a shard: their connections, the kernel that has their sockets, and what is on its
+//! way to them. What is done for clients are functions of [`Clients`], in files of their own.
+
+use std::sync::Arc;
+
+use super::clock::Clock;
+use super::ending::Ending;
+use super::events::Events;
+use super::inbound::Input;
+use crate::connection::{Slots, State};
+use crate::ids::{ClientId, ConnectionId, ShardId};
+use crate::kernel::{ConnectionKey, Sockets};
+use crate::mesh::Post;
+use crate::metrics::ShardCounters;
+use crate::readiness::Readiness;
+use crate::shard::delivery::Delivery;
+use crate::shard::options::Options;
+use crate::shard::parts::Parts;
+use crate::subnets::Subnets;
+
+/// The connections of a shard, and all that it needs to serve them.
+pub struct Clients<S> {
+    /// The shard's number.
+    pub id: ShardId,
+    /// Its settings.
+    pub options: Options,
+    /// Where it counts.
+    pub counters: Arc<ShardCounters>,
+    /// Where all shards of the node count what clients of one subnet use.
+    pub subnets: Arc<Subnets>,
+    /// Whether the node takes clients.
+    pub readiness: Arc<Readiness>,
+    /// The kernel.
+    pub io: S,
+    /// The ways to other threads, and to the shard itself.
+    pub post: Post,
+    /// The time of the present turn.
+    pub clock: Clock,
+    /// The connections.
+    pub slots: Slots,
+    /// The channels with subscribers, and all that is on its way to clients.
+    pub delivery: Delivery,
+    /// Input that has not been carried out.
+    pub input: Input,
+    /// Events for the application.
+    pub events: Events,
+    /// The end of all connections.
+    pub ending: Ending,
+}
+
+impl<S: Sockets> Clients<S> {
+    /// None yet.
+    pub fn new(parts: Parts<S>) -> Clients<S> {
+        let options = parts.options;
+        let bytes_max = options.client().outbox_bytes_max;
+        let delivery = Delivery::new(Arc::clone(&parts.counters), parts.outboxes, bytes_max);
+        Clients {
+            id: parts.id,
+            counters: parts.counters,
+            subnets: parts.subnets,
+            readiness: parts.readiness,
+            clock: Clock::new(parts.sockets.now(), parts.seed),
+            io: parts.sockets,
+            post: Post::new(parts.id, parts.outbound),
+            slots: Slots::default(),
+            delivery,
+            input: Input::new(options.inbound_bytes_max),
+            events: Events::new(parts.identity),
+            ending: Ending::default(),
+            options,
+        }
+    }
+
+    /// The id of a connection of this shard.
+    pub fn connection_id(&self, key: ConnectionKey) -> ConnectionId {
+        ConnectionId { shard: self.id, slot: key.slot, generation: key.generation }
+    }
+
+    /// The public id of a connection of this shard.
+    pub fn client_id(&self, key: ConnectionKey) -> ClientId {
+        self.events.client_id(self.connection_id(key))
+    }
+
+    /// Whether a connection is there, and its session runs.
+    pub fn is_connected(&mut self, key: ConnectionKey) -> bool {
+        self.slots.get(key).is_some_and(|connection| connection.state == State::Connected)
+    }
+
+    /// Puts frames for one connection alone into its outbox.
+    pub fn send_own(&mut self, key: ConnectionKey, frames: &[u8]) {
+        self.delivery.send_own(&mut self.slots, key, frames);
+    }
+}

@@ -1,0 +1,201 @@
+//! Frames from clients, and the commands in them. Nothing here trusts them.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::clients::Clients;
+use super::homes::Homes;
+use super::replying::{self, Flow};
+use super::{closing, commands};
+use crate::connection::{PendingRequest, Rates};
+use crate::kernel::{ConnectionKey, Sockets};
+use crate::protocol::{Codec, MessageKind};
+use crate::reason::CloseReason;
+use crate::ws::{self, Decoder, Incoming};
+
+/// Decodes frames and carries out what they ask for.
+pub fn on_frames<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    mut input: &mut [u8],
+) -> Flow {
+    let limits = ws::Limits {
+        message_bytes_max: clients.options.client().message_bytes_max,
+        fragments_max: clients.options.client().fragments_max,
+    };
+    let reading_bytes_max = clients.options.reading_bytes_max();
+    // The decoder leaves its connection for as long as an event may borrow from it.
+    let mut decoder = clients.slots.connection(key).take_decoder();
+    while !input.is_empty() {
+        if !clients.slots.connection(key).has_room_to_answer(reading_bytes_max) {
+            clients.slots.connection(key).park_input(input);
+            clients.slots.connection(key).restore_decoder(decoder);
+            return Flow::Wait;
+        }
+        let step = parse(&mut decoder, input, &limits);
+        let step = match step {
+            Ok(Ok(step)) => step,
+            Ok(Err(reason)) => {
+                closing::close(clients, key, reason);
+                return Flow::Stop;
+            }
+            Err(Panicked) => return on_parse_panic(clients, key),
+        };
+        let consumed = step.consumed;
+        let pings = u32::from(matches!(step.event, Some(Incoming::Ping(_))));
+        if exceeds_rates(clients, key, step.frames, pings) {
+            closing::close(clients, key, CloseReason::TooManyRequests);
+            return Flow::Stop;
+        }
+        let flow = step.event.map_or(Flow::Continue, |event| on_event(clients, homes, key, &event));
+        input = &mut input[consumed..];
+        match flow {
+            Flow::Continue => {}
+            Flow::Stop => return flow,
+            Flow::Wait => {
+                clients.slots.connection(key).park_input(input);
+                clients.slots.connection(key).restore_decoder(decoder);
+                return flow;
+            }
+        }
+    }
+    clients.slots.connection(key).restore_decoder(decoder);
+    Flow::Continue
+}
+
+/// Carries out one event.
+fn on_event<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    event: &Incoming<'_>,
+) -> Flow {
+    match *event {
+        Incoming::Message { opcode, data } => {
+            let kind = opcode.into();
+            let (flow, left) = on_commands(clients, homes, key, kind, data);
+            if flow == Flow::Wait {
+                clients.slots.connection(key).park_message(kind, left);
+            }
+            flow
+        }
+        Incoming::Ping(payload) => {
+            let mut frame = Vec::new();
+            clients.slots.connection(key).wire.encode_pong(payload, &mut frame);
+            clients.send_own(key, &frame);
+            Flow::Continue
+        }
+        // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers
+        // the protocol's own ping: without one outstanding it would be an error.
+        Incoming::Pong => Flow::Continue,
+        Incoming::Close(code) => {
+            closing::on_close_frame(clients, key, code);
+            Flow::Stop
+        }
+    }
+}
+
+/// Carries out the commands of a message, one after another, until one has to wait. Answers
+/// what is left of the message.
+pub fn on_commands<'m, S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    kind: MessageKind,
+    mut message: &'m [u8],
+) -> (Flow, &'m [u8]) {
+    let reading_bytes_max = clients.options.reading_bytes_max();
+    loop {
+        let connection = clients.slots.connection(key);
+        let protocol = connection.wire.protocol;
+        let decoded = guarded(|| protocol.decode(kind, message));
+        let flow = match decoded {
+            Err(Panicked) => on_parse_panic(clients, key),
+            Ok(Err(reason)) => {
+                closing::close(clients, key, reason);
+                Flow::Stop
+            }
+            Ok(Ok((request, _)))
+                if commands::relies_on_publications(clients, homes, key, &request) =>
+            {
+                return (replying::wait(clients, key, PendingRequest::Publications), message);
+            }
+            Ok(Ok((request, _)))
+                if request.command.asks_for_history()
+                    && !clients.input.may_replay(&mut clients.slots, key, clients.clock.tick()) =>
+            {
+                return (Flow::Wait, message);
+            }
+            Ok(Ok((request, rest))) => {
+                message = rest;
+                commands::on_request(clients, homes, key, request)
+            }
+        };
+        if flow == Flow::Stop || message.is_empty() {
+            return (flow, message);
+        }
+        // Each further command is worth a frame, or one frame could carry thousands unlimited.
+        if exceeds_rates(clients, key, 1, 0) {
+            closing::close(clients, key, CloseReason::TooManyRequests);
+            return (Flow::Stop, &[]);
+        }
+        if flow == Flow::Wait
+            || !clients.slots.connection(key).has_room_to_answer(reading_bytes_max)
+        {
+            return (Flow::Wait, message);
+        }
+    }
+}
+
+fn exceeds_rates<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    frames: u32,
+    pings: u32,
+) -> bool {
+    let client = clients.options.client();
+    let most = Rates { frames: client.frames_per_second_max, pings: client.pings_per_second_max };
+    let (tick, more) = (clients.clock.tick(), Rates { frames, pings });
+    clients.slots.connection(key).meter.count(tick, more, most)
+}
+
+fn on_parse_panic<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> Flow {
+    clients.counters.panics.add(1);
+    closing::close(clients, key, CloseReason::InternalError);
+    Flow::Stop
+}
+
+/// Parsing panicked. The connection's bytes are at fault or this program is; its other
+/// connections have lost nothing.
+pub struct Panicked;
+
+thread_local! {
+    static PARSING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread parses one connection's bytes, apart from all state that others share: a
+/// panic then ends that connection and nothing else.
+pub fn is_parsing() -> bool {
+    PARSING.with(Cell::get)
+}
+
+/// Runs a pure function of one connection's bytes.
+pub fn guarded<T>(parse: impl FnOnce() -> T) -> Result<T, Panicked> {
+    PARSING.with(|parsing| parsing.set(true));
+    let result = catch_unwind(AssertUnwindSafe(parse));
+    PARSING.with(|parsing| parsing.set(false));
+    result.map_err(|_| Panicked)
+}
+
+/// Decodes one step of a connection's bytes.
+fn parse<'a>(
+    decoder: &'a mut Decoder,
+    input: &'a mut [u8],
+    limits: &ws::Limits,
+) -> Result<Result<ws::Step<'a>, CloseReason>, Panicked> {
+    guarded(move || {
+        assert!(!crate::sabotage!(PanicInParse), "sabotage: parsing panics");
+        decoder.next(input, limits)
+    })
+}

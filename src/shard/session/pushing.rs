@@ -1,0 +1,59 @@
+//! What clients are told without having asked. Nothing limits how often that happens, so a client
+//! that does not read it is closed.
+
+use super::clients::Clients;
+use super::ending::Farewell;
+use super::{closing, reporting, subscriptions};
+use crate::connection::{Maker, Subscription};
+use crate::ids::Slot;
+use crate::kernel::{ConnectionKey, Sockets};
+use crate::protocol::Push;
+use crate::reason::{CloseReason, UnsubscribeReason};
+use crate::shard::delivery::{Gap, Pace};
+
+/// Tells a client something that it has not asked for, or closes it if it does not read that.
+pub fn send_event<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, frames: &[u8]) {
+    match clients.delivery.send_event(&mut clients.slots, key, frames) {
+        Pace::KeepsUp => {}
+        Pace::TooSlow(reason) => closing::close(clients, key, reason),
+    }
+}
+
+/// Tells a subscriber that it has missed something for good.
+pub fn push_gap<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, gap: Gap) {
+    let channel = clients.delivery.local(gap.place).name.as_str();
+    let push = Push::Gap { channel, after: gap.last.offset, next: gap.next };
+    let mut frames = Vec::new();
+    match clients.slots.connection(key).wire.encode_push(&push, &mut frames) {
+        Ok(()) => send_event(clients, key, &frames),
+        Err(reason) => closing::close(clients, key, reason),
+    }
+}
+
+/// Ends a subscription and tells the client why.
+pub fn end_subscription<S: Sockets>(
+    clients: &mut Clients<S>,
+    slot: Slot,
+    index: usize,
+    reason: UnsubscribeReason,
+) {
+    let connection = clients.slots.tenant(slot);
+    let key = ConnectionKey { slot, generation: connection.generation };
+    let wire = connection.wire;
+    let Subscription { channel: place, made_by, .. } = *connection.subscribed(index);
+    if made_by == Maker::Application && reason == UnsubscribeReason::InsufficientState {
+        // The client would not subscribe again by itself.
+        return closing::close(clients, key, CloseReason::InsufficientState);
+    }
+    let channel = clients.delivery.local(place).name.as_str();
+    let push = Push::Unsubscribed { channel, reason };
+    let mut frames = Vec::new();
+    match wire.encode_push(&push, &mut frames) {
+        Ok(()) => {
+            reporting::unsubscribing(clients, slot, index, Farewell::of_subscription(reason));
+            subscriptions::remove(clients, slot, index);
+            send_event(clients, key, &frames);
+        }
+        Err(reason) => closing::close(clients, key, reason),
+    }
+}

@@ -1,0 +1,77 @@
+//! Answers to what a client has asked for, and whether more of its input is carried out.
+
+use super::clients::Clients;
+use super::closing;
+use crate::connection::{Flags, PendingRequest};
+use crate::kernel::{ConnectionKey, Sockets};
+use crate::protocol::Reply;
+use crate::reason::{ClientError, CloseReason};
+
+/// What became of input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It has been carried out; more may follow.
+    Continue,
+    /// A request waits for its answer, or what follows waits for room.
+    Wait,
+    /// The connection closes; what follows is of no interest.
+    Stop,
+}
+
+/// Puts an answer into the client's outbox.
+pub fn reply<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    id: u32,
+    reply: &Reply<'_>,
+) -> Flow {
+    let connection = clients.slots.connection(key);
+    let mut frames = std::mem::take(&mut clients.input.reply_buffer);
+    match connection.wire.encode_reply(id, reply, &mut frames) {
+        Ok(()) => {
+            if matches!(reply, Reply::History { publications, .. } if !publications.is_empty()) {
+                clients
+                    .slots
+                    .connection(key)
+                    .meter
+                    .count_replay(clients.clock.tick(), frames.len());
+            }
+            clients.send_own(key, &frames);
+            clients.input.keep_reply_buffer(frames);
+            Flow::Continue
+        }
+        Err(reason) => stop(clients, key, reason),
+    }
+}
+
+/// Answers a request with an error.
+pub fn fail<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    id: u32,
+    error: ClientError,
+) -> Flow {
+    reply(clients, key, id, &Reply::Error(error))
+}
+
+/// Lets what follows wait for the answer to a request.
+pub fn wait<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    waiting: PendingRequest,
+) -> Flow {
+    let connection = clients.slots.connection(key);
+    connection.flags.set(Flags::WAITING);
+    let busy = connection.busy();
+    busy.waiting = Some(Box::new(waiting));
+    if clients.options.has_bus() {
+        busy.unserved.get_or_insert(clients.clock.now());
+    }
+    Flow::Wait
+}
+
+/// Closes the connection that a request came from.
+pub fn stop<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) -> Flow {
+    closing::close(clients, key, reason);
+    Flow::Stop
+}

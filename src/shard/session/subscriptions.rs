@@ -1,0 +1,92 @@
+//! The subscriptions of clients: how they are added and removed, and how a channel is left that
+//! nobody here wants any more.
+
+use super::clients::Clients;
+use super::ending::Farewell;
+use super::reporting;
+use crate::auth::{Permissions, Role};
+use crate::connection::Terms;
+use crate::ids::Slot;
+use crate::kernel::{ConnectionKey, Sockets};
+use crate::mesh::ToHome;
+use crate::reason::ClientError;
+use crate::shard::delivery::Pace;
+
+/// Whether a client is subscribed to `channel`.
+pub fn is_subscribed<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    channel: &str,
+) -> bool {
+    let Some(place) = clients.delivery.find(channel) else { return false };
+    let connection = clients.slots.get(key);
+    connection.is_some_and(|connection| connection.find_subscription(place).is_some())
+}
+
+/// How a client stands to `channel`.
+pub fn role<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, channel: &str) -> Role {
+    if is_subscribed(clients, key, channel) { Role::Subscriber } else { Role::Client }
+}
+
+/// Whether a client with `permissions` may subscribe to `channel`.
+///
+/// # Errors
+/// The error to answer with.
+pub fn check<S: Sockets>(
+    clients: &Clients<S>,
+    permissions: Permissions,
+    channel: &str,
+) -> Result<(), ClientError> {
+    let namespace = clients.options.namespaces().resolve(channel)?;
+    permissions.check_subscribe(channel, namespace)
+}
+
+/// Makes a connection one of a channel's subscribers.
+pub fn add<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: u32, terms: Terms) {
+    clients.delivery.subscribe(&mut clients.slots, key, place, terms);
+    reporting::subscribed(clients, key, place);
+}
+
+/// Ends a client's subscription, if it has one, after what was published before; nothing is said
+/// to the client.
+pub fn unsubscribe<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    channel: &str,
+) -> Pace {
+    let Some(place) = clients.delivery.find(channel) else { return Pace::KeepsUp };
+    let Some(index) = clients.slots.connection(key).find_subscription(place) else {
+        return Pace::KeepsUp;
+    };
+    let pace = clients.delivery.collect_of_leaving(&mut clients.slots, key.slot, index);
+    let farewell = Farewell { code: 0, text: "client" };
+    reporting::unsubscribing(clients, key.slot, index, farewell);
+    remove(clients, key.slot, index);
+    pace
+}
+
+/// Ends the subscription with number `index` of a connection; nothing is said to the client.
+pub fn remove<S: Sockets>(clients: &mut Clients<S>, slot: Slot, index: usize) {
+    let place = clients.delivery.unsubscribe(&mut clients.slots, slot, index);
+    leave_if_unused(clients, place);
+}
+
+/// Ends all of a client's subscriptions, and the one that it waits for.
+pub fn remove_all<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
+    let count = clients.slots.tenant(slot).subscriptions_count();
+    for index in (0..count).rev() {
+        let farewell = Farewell { code: 0, text: "disconnect" };
+        reporting::unsubscribing(clients, slot, index, farewell);
+        remove(clients, slot, index);
+    }
+}
+
+/// Tells the home shard when nobody here wants a channel any more.
+pub fn leave_if_unused<S: Sockets>(clients: &mut Clients<S>, place: u32) {
+    let Some(unused) = clients.delivery.take_if_unused(place) else { return };
+    clients.subnets.remove_channel(unused.brought_by);
+    if !crate::sabotage!(LeakedInterest) {
+        let leave = ToHome::Leave { shard: clients.id, channel: unused.channel };
+        clients.post.to_shard(unused.home, leave);
+    }
+}
