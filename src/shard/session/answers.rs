@@ -17,11 +17,12 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{Answer, Subscribed};
 use crate::protocol::{self, Reply};
 use crate::reason::ClientError;
+use crate::shard::delivery::Delivery;
 
 /// The home shard's answer: the subscription begins here and now.
 pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, answer: Subscribed) {
     let key = ConnectionKey::of(answer.connection);
-    let place = awaited(clients, &answer.channel);
+    let place = awaited(&clients.delivery, &answer.channel);
     clients.delivery.seal_channel(place);
     clients.delivery.stand_at(place, answer.top);
     let local = clients.delivery.local(place);
@@ -56,7 +57,7 @@ pub fn on_refused<S: Sockets>(
     error: ClientError,
 ) {
     let key = ConnectionKey::of(connection);
-    let place = awaited(clients, channel);
+    let place = awaited(&clients.delivery, channel);
     clients.delivery.local(place).answered();
     let (ticket, error_of_join) = match homes.joining.take(connection, channel) {
         Some(Pending::Missed(last)) => {
@@ -83,8 +84,8 @@ pub fn on_refused<S: Sockets>(
 
 /// The place of a channel whose home has answered: the request keeps it in the table.
 #[expect(clippy::expect_used, reason = "a home answers each request once")]
-fn awaited<S: Sockets>(clients: &Clients<S>, channel: &ChannelName) -> u32 {
-    clients.delivery.find(channel.as_str()).expect("a channel stays until its home has answered")
+fn awaited(delivery: &Delivery, channel: &ChannelName) -> u32 {
+    delivery.find(channel.as_str()).expect("a channel stays until its home has answered")
 }
 
 /// The wish that the answer is for, unless the connection has ended meanwhile.
@@ -153,7 +154,7 @@ fn begin_subscription<S: Sockets>(
     if let Some(busy) = connection.busy.as_mut() {
         busy.unserved = busy.unserved.and(Some(clients.clock.now()));
     }
-    let mut frames = std::mem::take(&mut clients.input.reply_buffer);
+    let mut frames = clients.input.take_reply_buffer();
     let encoded = connection.wire.encode_reply(waiting.request, &reply, &mut frames);
     let terms = Terms { positioned: waiting.grant.positioned, made_by: Maker::Client };
     subscriptions::add(clients, key, place, terms);

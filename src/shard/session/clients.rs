@@ -2,13 +2,14 @@
 //! way to them. What is done for clients are functions of [`Clients`], in files of their own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock::Clock;
 use super::ending::Ending;
 use super::events::Events;
 use super::inbound::Input;
 use crate::connection::{Slots, State};
-use crate::ids::{ClientId, ConnectionId, ShardId};
+use crate::ids::{ClientId, ConnectionId, ShardId, Tick};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::Post;
 use crate::metrics::ShardCounters;
@@ -84,6 +85,11 @@ impl<S: Sockets> Clients<S> {
     /// Whether a connection is there, and its session runs.
     pub fn is_connected(&mut self, key: ConnectionKey) -> bool {
         self.slots.get(key).is_some_and(|connection| connection.state == State::Connected)
+    }
+
+    /// Until when a connection that ends now may linger.
+    pub fn linger_end(&self, most: Duration) -> Tick {
+        self.clock.tick().after(most).min(self.ending.last_end())
     }
 
     /// Puts frames for one connection alone into its outbox.

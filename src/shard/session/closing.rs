@@ -1,16 +1,15 @@
 //! How connections end: the close handshake with its deadline, and the way back of a slot, which
 //! is free only when the kernel's watch of its socket has ended.
 
-use std::time::Duration;
-
 use super::clients::Clients;
 use super::ending::Farewell;
 use super::{reporting, subscriptions};
-use crate::connection::{Flags, State};
+use crate::connection::{Connection, Flags, State};
 use crate::handshake::{self, Unavailable};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
+use crate::metrics::ShardCounters;
 use crate::reason::CloseReason;
 
 /// Closes a connection with the code and text of `reason`.
@@ -95,13 +94,13 @@ fn begin_closing<S: Sockets>(
     farewell: Option<Farewell<'_>>,
 ) {
     let connected = clients.is_connected(key);
-    count_close(clients, key, reason);
+    count_close(&clients.counters, clients.slots.connection(key), reason);
     subscriptions::remove_all(clients, key.slot);
     if let Some(Farewell { code, text }) = farewell.filter(|_| connected) {
         let text = if text.is_empty() { reason.row().text } else { text };
         reporting::disconnected(clients, key, Farewell { code, text });
     }
-    let deadline = linger_end(clients, CLOSE_TIMEOUT);
+    let deadline = clients.linger_end(CLOSE_TIMEOUT);
     clients.slots.set_deadline(key.slot, deadline);
     let connection = clients.slots.connection(key);
     connection.state = State::Closing;
@@ -124,11 +123,6 @@ fn begin_closing<S: Sockets>(
     }
 }
 
-/// Until when a connection that ends now may linger.
-pub fn linger_end<S: Sockets>(clients: &Clients<S>, most: Duration) -> Tick {
-    clients.clock.tick().after(most).min(clients.ending.last_end())
-}
-
 /// The kernel takes nothing more for a connection. What its peer has sent before is still
 /// carried out: a client may send its last words and be gone.
 pub fn on_deaf<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
@@ -140,7 +134,7 @@ pub fn on_deaf<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     connection.flags.set(Flags::BLOCKED);
     clients.delivery.clear_outbox(&mut clients.slots, key);
     clients.slots.connection(key).shrink();
-    clients.slots.set_deadline(key.slot, linger_end(clients, CLOSE_TIMEOUT));
+    clients.slots.set_deadline(key.slot, clients.linger_end(CLOSE_TIMEOUT));
     clients.input.mark_readable(&mut clients.slots, key);
 }
 
@@ -151,7 +145,7 @@ pub fn on_end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     connection.flags.set(Flags::PEER_CLOSED);
     match connection.state {
         State::Opened | State::Connected => {
-            clients.slots.set_deadline(key.slot, linger_end(clients, CLOSE_TIMEOUT));
+            clients.slots.set_deadline(key.slot, clients.linger_end(CLOSE_TIMEOUT));
             end_if_done(clients, key);
         }
         // What is on its way out goes first: a peer may close its sending side and still read.
@@ -176,16 +170,15 @@ pub fn end_if_done<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     begin_closing(clients, key, CloseReason::PeerGone, Some(farewell));
 }
 
-fn count_close<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) {
-    let connection = clients.slots.connection(key);
+fn count_close(counters: &ShardCounters, connection: &Connection, reason: CloseReason) {
     match connection.state {
-        State::Handshaking | State::Upgrading => clients.counters.handshaking.subtract(1),
+        State::Handshaking | State::Upgrading => counters.handshaking.subtract(1),
         State::Opened | State::Connected => {
-            clients.counters.connections[connection.wire.protocol as usize].subtract(1);
+            counters.connections[connection.wire.protocol as usize].subtract(1);
         }
         State::Vacant | State::Closing | State::Released => return,
     }
-    clients.counters.closes[reason as usize].add(1);
+    counters.closes[reason as usize].add(1);
 }
 
 /// A closing connection has sent its last byte.
@@ -228,7 +221,7 @@ pub fn forget<S: Sockets>(
         return None;
     }
     let connected = connection.state == State::Connected;
-    count_close(clients, key, reason);
+    count_close(&clients.counters, connection, reason);
     subscriptions::remove_all(clients, key.slot);
     if connected {
         reporting::disconnected(clients, key, Farewell::of(reason));
@@ -239,8 +232,8 @@ pub fn forget<S: Sockets>(
     connection.state = State::Released;
     let socket = connection.socket;
     if let Some(busy) = connection.busy.take() {
-        clients.input.unfinished.charge(key, busy.charged, 0);
-        clients.counters.inbound_bytes.set(clients.input.unfinished.bytes() as u64);
+        clients.input.discharge(key, busy.charged);
+        clients.counters.inbound_bytes.set(clients.input.unfinished_bytes() as u64);
     }
     Some(socket)
 }

@@ -23,7 +23,7 @@ use crate::shard::delivery::Pace;
 /// that may be new waits if those before it may have used up its client's allowance.
 pub fn relies_on_publications<S: Sockets>(
     clients: &mut Clients<S>,
-    homes: &mut Homes,
+    homes: &Homes,
     key: ConnectionKey,
     request: &Request<'_>,
 ) -> bool {

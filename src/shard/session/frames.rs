@@ -44,7 +44,7 @@ pub fn on_frames<S: Sockets>(
         };
         let consumed = step.consumed;
         let pings = u32::from(matches!(step.event, Some(Incoming::Ping(_))));
-        if exceeds_rates(clients, key, step.frames, pings) {
+        if exceeds_rates(clients, key, Rates { frames: step.frames, pings }) {
             closing::close(clients, key, CloseReason::TooManyRequests);
             return Flow::Stop;
         }
@@ -136,7 +136,7 @@ pub fn on_commands<'m, S: Sockets>(
             return (flow, message);
         }
         // Each further command is worth a frame, or one frame could carry thousands unlimited.
-        if exceeds_rates(clients, key, 1, 0) {
+        if exceeds_rates(clients, key, Rates { frames: 1, pings: 0 }) {
             closing::close(clients, key, CloseReason::TooManyRequests);
             return (Flow::Stop, &[]);
         }
@@ -148,16 +148,10 @@ pub fn on_commands<'m, S: Sockets>(
     }
 }
 
-fn exceeds_rates<S: Sockets>(
-    clients: &mut Clients<S>,
-    key: ConnectionKey,
-    frames: u32,
-    pings: u32,
-) -> bool {
+fn exceeds_rates<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, more: Rates) -> bool {
     let client = clients.options.client();
     let most = Rates { frames: client.frames_per_second_max, pings: client.pings_per_second_max };
-    let (tick, more) = (clients.clock.tick(), Rates { frames, pings });
-    clients.slots.connection(key).meter.count(tick, more, most)
+    clients.slots.connection(key).meter.count(clients.clock.tick(), more, most)
 }
 
 fn on_parse_panic<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> Flow {

@@ -15,7 +15,7 @@ use crate::ids::Position;
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
-use crate::shard::delivery::{Gap, Remedy, Step};
+use crate::shard::delivery::{Delivery, Gap, Remedy, Step};
 
 /// Live publications of a channel.
 pub fn on_live<S: Sockets>(
@@ -37,20 +37,20 @@ pub fn on_live<S: Sockets>(
 }
 
 /// Publications up to before `next` were dropped on the way here.
-pub fn on_gap<S: Sockets>(clients: &mut Clients<S>, channel: &ChannelName, next: u64) {
+pub fn on_gap(delivery: &mut Delivery, channel: &ChannelName, next: u64) {
     // The last subscriber may have left while the notice was on its way.
-    if let Some(place) = clients.delivery.find(channel.as_str()) {
-        clients.delivery.skip_to(place, next);
+    if let Some(place) = delivery.find(channel.as_str()) {
+        delivery.skip_to(place, next);
     }
 }
 
 /// The home shard has found that the channel stands elsewhere than it said.
-pub fn on_moved<S: Sockets>(clients: &mut Clients<S>, channel: &ChannelName, top: Position) {
+pub fn on_moved(delivery: &mut Delivery, channel: &ChannelName, top: Position) {
     // The last subscriber may have left while the notice was on its way.
-    let Some(place) = clients.delivery.find(channel.as_str()) else { return };
+    let Some(place) = delivery.find(channel.as_str()) else { return };
     // Before the first answer nobody here is subscribed.
-    if clients.delivery.local(place).next().is_some() {
-        clients.delivery.stand_at(place, top);
+    if delivery.local(place).next().is_some() {
+        delivery.stand_at(place, top);
     }
 }
 
@@ -127,9 +127,5 @@ fn tell_ended<S: Sockets>(
     }
     let reason = UnsubscribeReason::InsufficientState;
     let push = Push::Unsubscribed { channel: channel.as_str(), reason };
-    let mut frames = Vec::new();
-    match wire.encode_push(&push, &mut frames) {
-        Ok(()) => pushing::send_event(clients, key, &frames),
-        Err(reason) => closing::close(clients, key, reason),
-    }
+    pushing::send(clients, key, pushing::encode(wire, &push));
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::clients::Clients;
 use super::closing;
-use crate::connection::{Attention, Deadlines, Due, Flags, Patience, State, Unread};
+use crate::connection::{Attention, Connection, Deadlines, Due, Flags, Patience, State, Unread};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{ROUND_TICKS_MAX, TICK_SLOTS};
 use crate::reason::CloseReason;
+use crate::settings::Client;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
@@ -78,49 +79,43 @@ pub fn begin<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
 
 /// Looks after a session: something that it is waited for is over, or was before it changed.
 fn on_heartbeat<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
+    let (tick, bytes_max) = (clients.clock.tick(), clients.options.reading_bytes_max());
     let connection = clients.slots.connection(key);
     if connection.flags.has(Flags::PEER_CLOSED) || connection.flags.has(Flags::DEAF) {
         // The time for what it asked for before its end is over.
         return closing::release(clients, key, CloseReason::PeerGone, Release::Abort);
     }
-    let attention = attend(clients, key);
-    match deadlines(clients, key, attention).over(clients.clock.tick()) {
+    let patience = patience(clients.options.client());
+    let attention = attend(connection, tick, bytes_max);
+    match Deadlines::new(connection, patience, attention, tick).over(tick) {
         Some(Due::Progress) => return give_up(clients, key, CloseReason::Slow),
         Some(Due::Reading) => {
-            let reason = unread_reason(clients, key);
+            let reason = unread_reason(connection);
             return give_up(clients, key, reason);
         }
         Some(Due::Pong) => return give_up(clients, key, CloseReason::NoPong),
         Some(Due::Ping) => ping(clients, key),
         None => {}
     }
-    let next = deadlines(clients, key, attention).earliest();
+    let connection = clients.slots.connection(key);
+    let next = Deadlines::new(connection, patience, attention, tick).earliest();
     clients.slots.set_deadline(key.slot, next);
 }
 
-/// All that a session is waited for.
-fn deadlines<S: Sockets>(
-    clients: &mut Clients<S>,
-    key: ConnectionKey,
-    attention: Attention,
-) -> Deadlines {
-    let client = clients.options.client();
-    let patience =
-        Patience { ping_interval: client.ping_interval, pong_timeout: client.pong_timeout };
-    Deadlines::new(clients.slots.connection(key), patience, attention, clients.clock.tick())
+/// How long a session is waited for.
+fn patience(client: &Client) -> Patience {
+    Patience { ping_interval: client.ping_interval, pong_timeout: client.pong_timeout }
 }
 
 /// Closes a connection whose peer seems to be dead, and does not wait long for its answer.
 fn give_up<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) {
     closing::close(clients, key, reason);
-    clients.slots.set_deadline(key.slot, closing::linger_end(clients, Duration::from_secs(1)));
+    clients.slots.set_deadline(key.slot, clients.linger_end(Duration::from_secs(1)));
 }
 
 /// Finds out whether the server reads from a client, and notes since when it does not. A
 /// client that reads its answers at a fair pace is not to blame, so its time begins anew.
-fn attend<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> Attention {
-    let (tick, bytes_max) = (clients.clock.tick(), clients.options.reading_bytes_max());
-    let connection = clients.slots.connection(key);
+fn attend(connection: &mut Connection, tick: Tick, bytes_max: usize) -> Attention {
     let reads = connection.may_read(bytes_max) && !connection.flags.has(Flags::READABLE);
     if let Some(busy) = connection.busy.as_mut() {
         let taken_bytes = busy.outbox.taken_bytes();
@@ -133,8 +128,8 @@ fn attend<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> Attention
 
 /// Why a client is closed that has not been read from for too long. Its own silence is not the
 /// reason, and not what it is told.
-fn unread_reason<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> CloseReason {
-    if clients.slots.connection(key).flags.has(Flags::WAITING) {
+fn unread_reason(connection: &Connection) -> CloseReason {
+    if connection.flags.has(Flags::WAITING) {
         CloseReason::InternalError
     } else {
         CloseReason::Slow

@@ -11,15 +11,15 @@ use crate::limits::{RECEIVE_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
 /// Input that has not been carried out, of all connections.
 pub struct Input {
     /// Connections with something to read, or with parked input that may go on.
-    pub readable: VecDeque<ConnectionKey>,
+    readable: VecDeque<ConnectionKey>,
     /// Memory for input that is not complete.
-    pub unfinished: Unfinished,
+    unfinished: Unfinished,
     /// Clients that have been given more history than they may have for the time being.
-    pub owing: VecDeque<ConnectionKey>,
+    owing: VecDeque<ConnectionKey>,
     /// What the next read goes into.
-    pub buffer: Vec<u8>,
+    buffer: Vec<u8>,
     /// What the next answer is encoded in; empty between two.
-    pub reply_buffer: Vec<u8>,
+    reply_buffer: Vec<u8>,
 }
 
 impl Input {
@@ -41,6 +41,16 @@ impl Input {
             flags.set(Flags::LISTED);
             self.readable.push_back(key);
         }
+    }
+
+    /// How many connections are on that list.
+    pub fn listed_count(&self) -> usize {
+        self.readable.len()
+    }
+
+    /// Takes the first connection from that list.
+    pub fn take_listed(&mut self) -> Option<ConnectionKey> {
+        self.readable.pop_front()
     }
 
     /// Notes that a socket may have bytes.
@@ -92,6 +102,45 @@ impl Input {
         connection.shrink();
     }
 
+    /// Gives back what a connection that ends has been charged.
+    pub fn discharge(&mut self, key: ConnectionKey, charged: usize) {
+        self.unfinished.charge(key, charged, 0);
+    }
+
+    /// Bytes of unfinished input of all connections.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.unfinished.bytes()
+    }
+
+    /// The connection whose input has been unfinished longest, if all have too much. It is to be
+    /// closed, and then this is to be asked again.
+    pub fn take_beyond_bounds(&mut self, slots: &mut Slots) -> Option<ConnectionKey> {
+        while self.unfinished.is_full() {
+            let oldest = self.unfinished.take_oldest()?;
+            if is_unfinished(slots, oldest) {
+                return Some(oldest.key);
+            }
+        }
+        let unfinished = &mut self.unfinished;
+        unfinished.compact(|begun| is_unfinished(slots, *begun));
+        None
+    }
+
+    /// Takes the buffer that a read goes into.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Gives it back.
+    pub fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        self.buffer = buffer;
+    }
+
+    /// Takes the buffer that an answer is made in. It is empty.
+    pub fn take_reply_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.reply_buffer)
+    }
+
     /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
     /// the allocator more than the answer has.
     pub fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
@@ -100,6 +149,12 @@ impl Input {
             self.reply_buffer = buffer;
         }
     }
+}
+
+/// Whether input that has begun is still not finished.
+fn is_unfinished(slots: &mut Slots, Begun { key, number }: Begun) -> bool {
+    let busy = slots.get(key).and_then(|connection| connection.busy.as_ref());
+    busy.is_some_and(|busy| busy.charged > 0 && busy.begun == number)
 }
 
 /// Input that a connection has begun to send.

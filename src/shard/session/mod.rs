@@ -166,11 +166,11 @@ impl<S: Sockets> Sessions<S> {
     /// Reads from those that are listed.
     pub fn turn_reads(&mut self) {
         // Those that become readable meanwhile come after the others, in the next turn.
-        for _ in 0..self.clients.input.readable.len().min(TURN_READS_MAX) {
+        for _ in 0..self.clients.input.listed_count().min(TURN_READS_MAX) {
             if self.clients.delivery.replied_bytes() >= TURN_REPLY_BYTES_MAX {
                 return;
             }
-            if let Some(key) = self.clients.input.readable.pop_front() {
+            if let Some(key) = self.clients.input.take_listed() {
                 reading::on_listed(&mut self.clients, &mut self.homes, key);
             }
         }
@@ -184,7 +184,7 @@ impl<S: Sockets> Sessions<S> {
     /// Whether there is more to do at once.
     pub fn has_more(&self) -> bool {
         self.clients.delivery.has_more()
-            || !self.clients.input.readable.is_empty()
+            || self.clients.input.listed_count() > 0
             || self.clients.post.loopback_len() > 0
     }
 
@@ -200,8 +200,10 @@ impl<S: Sockets> Sessions<S> {
             ToShard::Live { channel, publications } => {
                 gaps::on_live(clients, &channel, publications);
             }
-            ToShard::Gap { channel, next, .. } => gaps::on_gap(clients, &channel, next),
-            ToShard::Moved { channel, top } => gaps::on_moved(clients, &channel, top),
+            ToShard::Gap { channel, next, .. } => {
+                gaps::on_gap(&mut clients.delivery, &channel, next)
+            }
+            ToShard::Moved { channel, top } => gaps::on_moved(&mut clients.delivery, &channel, top),
             ToShard::Created { connection } => {
                 homes.creating.on_name_created(clients, connection);
             }

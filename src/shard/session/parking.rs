@@ -3,10 +3,9 @@
 
 use super::clients::Clients;
 use super::homes::Homes;
-use super::inbound::Begun;
 use super::replying::Flow;
 use super::{closing, frames};
-use crate::connection::{Flags, Parked, Slots, State};
+use crate::connection::{Flags, Parked, State};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::reason::CloseReason;
 
@@ -72,19 +71,8 @@ fn go_on_parked<S: Sockets>(
 /// not each from within the other's closing.
 pub fn charge_inbound<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     clients.input.account(&mut clients.slots, key);
-    while clients.input.unfinished.is_full() {
-        let Some(oldest) = clients.input.unfinished.take_oldest() else { break };
-        if is_unfinished(&mut clients.slots, oldest) {
-            closing::close(clients, oldest.key, CloseReason::InboundFull);
-        }
+    while let Some(oldest) = clients.input.take_beyond_bounds(&mut clients.slots) {
+        closing::close(clients, oldest, CloseReason::InboundFull);
     }
-    let slots = &mut clients.slots;
-    clients.input.unfinished.compact(|begun| is_unfinished(slots, *begun));
-    clients.counters.inbound_bytes.set(clients.input.unfinished.bytes() as u64);
-}
-
-/// Whether input that has begun is still not finished.
-fn is_unfinished(slots: &mut Slots, Begun { key, number }: Begun) -> bool {
-    let busy = slots.get(key).and_then(|connection| connection.busy.as_ref());
-    busy.is_some_and(|busy| busy.charged > 0 && busy.begun == number)
+    clients.counters.inbound_bytes.set(clients.input.unfinished_bytes() as u64);
 }

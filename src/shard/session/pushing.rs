@@ -10,24 +10,42 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::protocol::Push;
 use crate::reason::{CloseReason, UnsubscribeReason};
 use crate::shard::delivery::{Gap, Pace};
+use crate::wire::Wire;
+
+/// The bytes of a push, or why the connection must be closed instead.
+type Encoded = Result<Vec<u8>, CloseReason>;
 
 /// Tells a client something that it has not asked for, or closes it if it does not read that.
-pub fn send_event<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, frames: &[u8]) {
+fn send_event<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, frames: &[u8]) {
     match clients.delivery.send_event(&mut clients.slots, key, frames) {
         Pace::KeepsUp => {}
         Pace::TooSlow(reason) => closing::close(clients, key, reason),
     }
 }
 
+/// Sends a push, or closes the connection if its protocol has no word for it.
+pub fn send<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, push: Encoded) {
+    match push {
+        Ok(frames) => send_event(clients, key, &frames),
+        Err(reason) => closing::close(clients, key, reason),
+    }
+}
+
+/// The bytes of a push.
+///
+/// # Errors
+/// Why the connection must be closed instead.
+pub fn encode(wire: Wire, push: &Push<'_>) -> Encoded {
+    let mut frames = Vec::new();
+    wire.encode_push(push, &mut frames).map(|()| frames)
+}
+
 /// Tells a subscriber that it has missed something for good.
 pub fn push_gap<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, gap: Gap) {
     let channel = clients.delivery.local(gap.place).name.as_str();
     let push = Push::Gap { channel, after: gap.last.offset, next: gap.next };
-    let mut frames = Vec::new();
-    match clients.slots.connection(key).wire.encode_push(&push, &mut frames) {
-        Ok(()) => send_event(clients, key, &frames),
-        Err(reason) => closing::close(clients, key, reason),
-    }
+    let frames = encode(clients.slots.connection(key).wire, &push);
+    send(clients, key, frames);
 }
 
 /// Ends a subscription and tells the client why.
@@ -46,14 +64,10 @@ pub fn end_subscription<S: Sockets>(
         return closing::close(clients, key, CloseReason::InsufficientState);
     }
     let channel = clients.delivery.local(place).name.as_str();
-    let push = Push::Unsubscribed { channel, reason };
-    let mut frames = Vec::new();
-    match wire.encode_push(&push, &mut frames) {
-        Ok(()) => {
-            reporting::unsubscribing(clients, slot, index, Farewell::of_subscription(reason));
-            subscriptions::remove(clients, slot, index);
-            send_event(clients, key, &frames);
-        }
-        Err(reason) => closing::close(clients, key, reason),
+    let push = encode(wire, &Push::Unsubscribed { channel, reason });
+    if push.is_ok() {
+        reporting::unsubscribing(clients, slot, index, Farewell::of_subscription(reason));
+        subscriptions::remove(clients, slot, index);
     }
+    send(clients, key, push);
 }

@@ -65,7 +65,7 @@ pub fn on_listed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: C
         return; // It is listed again when that has changed.
     }
     let socket = connection.socket;
-    let mut buffer = std::mem::take(&mut clients.input.buffer);
+    let mut buffer = clients.input.take_buffer();
     match clients.io.receive(socket, &mut buffer) {
         Received::Bytes(count) => {
             // A full buffer may leave bytes behind, of which no new event will speak.
@@ -85,7 +85,7 @@ pub fn on_listed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: C
         Received::End => closing::on_end(clients, key),
         Received::Gone => closing::release(clients, key, CloseReason::PeerGone, Release::Abort),
     }
-    clients.input.buffer = buffer;
+    clients.input.keep_buffer(buffer);
 }
 
 fn on_bytes<S: Sockets>(

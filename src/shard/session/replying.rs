@@ -26,7 +26,7 @@ pub fn reply<S: Sockets>(
     reply: &Reply<'_>,
 ) -> Flow {
     let connection = clients.slots.connection(key);
-    let mut frames = std::mem::take(&mut clients.input.reply_buffer);
+    let mut frames = clients.input.take_reply_buffer();
     match connection.wire.encode_reply(id, reply, &mut frames) {
         Ok(()) => {
             if matches!(reply, Reply::History { publications, .. } if !publications.is_empty()) {

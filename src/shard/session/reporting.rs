@@ -3,7 +3,7 @@
 
 use super::clients::Clients;
 use super::ending::Farewell;
-use crate::connection::{Slots, State};
+use crate::connection::{Connection, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{AppEvent, EventKind};
@@ -24,7 +24,8 @@ pub fn report<S: Sockets>(
 
 /// Notes that a session has begun.
 pub fn connected<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
-    if clients.options.settings.events.notes_connect() && is_session(clients, key) {
+    if clients.options.settings.events.notes_connect() && is_session(clients.slots.connection(key))
+    {
         report(clients, key, EventKind::Connect, |_| {});
     }
 }
@@ -35,7 +36,9 @@ pub fn disconnected<S: Sockets>(
     key: ConnectionKey,
     Farewell { code, text }: Farewell<'_>,
 ) {
-    if clients.options.settings.events.notes_disconnect() && is_session(clients, key) {
+    if clients.options.settings.events.notes_disconnect()
+        && is_session(clients.slots.connection(key))
+    {
         report(clients, key, EventKind::Disconnect, |event| {
             event.code = code;
             event.reason = text.into();
@@ -46,7 +49,7 @@ pub fn disconnected<S: Sockets>(
 /// Notes that a client has become the subscriber of a channel.
 pub fn subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: u32) {
     let local = clients.delivery.local(place);
-    if local.namespace.events.subscribe && is_session_begun(&mut clients.slots, key) {
+    if local.namespace.events.subscribe && is_session_begun(clients.slots.connection(key)) {
         let channel = local.name.clone();
         report(clients, key, EventKind::Subscribe, |event| event.channel = Some(channel));
     }
@@ -71,7 +74,7 @@ pub fn unsubscribing<S: Sockets>(
     let key = ConnectionKey { slot, generation: connection.generation };
     let place = connection.subscribed(index).channel;
     let local = clients.delivery.local(place);
-    if local.namespace.events.unsubscribe && is_session_begun(&mut clients.slots, key) {
+    if local.namespace.events.unsubscribe && is_session_begun(clients.slots.connection(key)) {
         let channel = local.name.clone();
         report(clients, key, EventKind::Unsubscribe, |event| {
             event.channel = Some(channel);
@@ -82,11 +85,11 @@ pub fn unsubscribing<S: Sockets>(
 }
 
 /// Whether a connection is a client's, and not a test suite's.
-fn is_session<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
-    clients.slots.connection(key).wire.protocol != Protocol::Echo
+fn is_session(connection: &Connection) -> bool {
+    connection.wire.protocol != Protocol::Echo
 }
 
 /// Whether the application has been told of a connection: not while its upgrade waits.
-fn is_session_begun(slots: &mut Slots, key: ConnectionKey) -> bool {
-    slots.connection(key).state == State::Connected
+fn is_session_begun(connection: &Connection) -> bool {
+    connection.state == State::Connected
 }

@@ -137,12 +137,8 @@ pub fn on_joined<S: Sockets>(
         publications,
         position,
     });
-    let mut frames = Vec::new();
-    let encoded = connection.wire.encode_push(&push, &mut frames);
+    let push = pushing::encode(connection.wire, &push);
     let terms = Terms { positioned: grant.positioned, made_by: Maker::Application };
     subscriptions::add(clients, key, place, terms);
-    match encoded {
-        Ok(()) => pushing::send_event(clients, key, &frames),
-        Err(reason) => closing::close(clients, key, reason),
-    }
+    pushing::send(clients, key, push);
 }

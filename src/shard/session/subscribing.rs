@@ -32,7 +32,9 @@ pub fn on_subscribe<S: Sockets>(
     } else if count >= clients.options.client().channels_max {
         Some(ClientError::LimitExceeded)
     } else {
-        subscriptions::check(clients, permissions, channel).err().or(request.refused)
+        subscriptions::check(clients.options.namespaces(), permissions, channel)
+            .err()
+            .or(request.refused)
     };
     if let Some(error) = error {
         return replying::fail(clients, key, id, error);

@@ -5,6 +5,7 @@ use super::clients::Clients;
 use super::ending::Farewell;
 use super::reporting;
 use crate::auth::{Permissions, Role};
+use crate::channel::Namespaces;
 use crate::connection::Terms;
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Sockets};
@@ -32,12 +33,12 @@ pub fn role<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, channel: &
 ///
 /// # Errors
 /// The error to answer with.
-pub fn check<S: Sockets>(
-    clients: &Clients<S>,
+pub fn check(
+    namespaces: &Namespaces,
     permissions: Permissions,
     channel: &str,
 ) -> Result<(), ClientError> {
-    let namespace = clients.options.namespaces().resolve(channel)?;
+    let namespace = namespaces.resolve(channel)?;
     permissions.check_subscribe(channel, namespace)
 }
 

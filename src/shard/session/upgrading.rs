@@ -73,7 +73,7 @@ fn check_plain<S: Sockets>(
         return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
     }
     for ((channel, _), ahead) in request.channels.iter().zip(0..) {
-        let checked = subscriptions::check(clients, permissions, channel);
+        let checked = subscriptions::check(clients.options.namespaces(), permissions, channel);
         let checked =
             checked.and_then(|()| homes.creating.check_name(clients, key, channel, ahead));
         checked.map_err(|error| (error, channel.clone()))?;
