@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Delivery;
 use crate::collections::Bitmap;
 use crate::connection::{Accounts, Outbox, Slots};
 use crate::ids::Slot;
@@ -95,6 +94,31 @@ impl Budget {
         }
     }
 
+    /// Leases memory for what the outboxes have grown by. Returns the fullest one if there is none
+    /// left for them: its owner must be closed, and then this is to be asked again.
+    pub(super) fn beyond(&mut self) -> Option<Slot> {
+        if self.cover() { None } else { self.fullest() }
+    }
+
+    /// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
+    /// wrong, and how many blocks are leased for it. For audits.
+    pub(super) fn audit(&self, slots: &mut Slots) -> (usize, usize) {
+        let (mut errors, mut own) = (0, 0);
+        let mut shared = std::collections::BTreeMap::new();
+        for at in 0..slots.reached() {
+            let Some(connection) = slots.at(Slot::new(at)) else { continue };
+            let Some(busy) = connection.busy.as_ref() else { continue };
+            errors += usize::from(!busy.outbox.is_consistent());
+            own += busy.outbox.memory_bytes();
+            shared.extend(busy.outbox.shared());
+        }
+        let accounts = &self.accounts;
+        errors += usize::from(accounts.own_bytes() != own);
+        errors += usize::from(accounts.shared_bytes() != shared.values().sum::<usize>());
+        let room = self.blocks * self.leases.block_bytes;
+        (errors + usize::from(accounts.bytes() > room), self.blocks)
+    }
+
     /// The fullest outbox: by its own memory if that is what there is most of; else what many wait
     /// for weighs more, and the one with most of that.
     fn fullest(&mut self) -> Option<Slot> {
@@ -143,33 +167,6 @@ impl Ranks {
         let found = members.first_from(self.hands[rank]).or_else(|| members.first_from(0))?;
         self.hands[rank] = found + 1;
         Some(Slot::new(found))
-    }
-}
-
-impl Delivery {
-    /// Leases memory for what the outboxes have grown by. Returns the fullest one if there is none
-    /// left for them: its owner must be closed, and then this is to be asked again.
-    pub fn outbox_beyond_budget(&mut self) -> Option<Slot> {
-        if self.budget.cover() { None } else { self.budget.fullest() }
-    }
-
-    /// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
-    /// wrong, and how many blocks are leased for it. For audits.
-    pub fn audit_outboxes(&self, slots: &mut Slots) -> (usize, usize) {
-        let (mut errors, mut own) = (0, 0);
-        let mut shared = std::collections::BTreeMap::new();
-        for at in 0..slots.reached() {
-            let Some(connection) = slots.at(Slot::new(at)) else { continue };
-            let Some(busy) = connection.busy.as_ref() else { continue };
-            errors += usize::from(!busy.outbox.is_consistent());
-            own += busy.outbox.memory_bytes();
-            shared.extend(busy.outbox.shared());
-        }
-        let accounts = &self.budget.accounts;
-        errors += usize::from(accounts.own_bytes() != own);
-        errors += usize::from(accounts.shared_bytes() != shared.values().sum::<usize>());
-        let room = self.budget.blocks * self.budget.leases.block_bytes;
-        (errors + usize::from(accounts.bytes() > room), self.budget.blocks)
     }
 }
 

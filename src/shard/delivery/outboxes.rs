@@ -2,14 +2,14 @@
 //! channels, within the limit by which its slowness is judged.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::Delivery;
-use super::channels::Locals;
+use super::budget::{Budget, OutboxLeases};
 use super::gap::Gap;
+use super::subscribers::Channels;
 use crate::channel::SlowPolicy;
-use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Frames, Outbox, Slots, State};
-use crate::ids::{Moment, Slot};
-use crate::kernel::ConnectionKey;
+use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Frames, Outbox, State};
+use crate::ids::{Moment, Slot, Tick};
 use crate::limits::OUTBOX_UNBLOCKED_FACTOR;
 use crate::metrics::ShardCounters;
 use crate::protocol::{Codec, OnGap, Push};
@@ -35,7 +35,7 @@ pub enum Halt {
 }
 
 /// What [`take_pending`] must be told and brings up to date.
-pub(super) struct Collecting<'a> {
+struct Collecting<'a> {
     /// Bytes that may wait.
     limit: usize,
     counters: &'a ShardCounters,
@@ -44,46 +44,65 @@ pub(super) struct Collecting<'a> {
     oldest: &'a mut Option<Moment>,
 }
 
-impl Delivery {
-    /// Puts frames for one connection alone into its outbox.
-    pub fn send_own(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) {
-        self.push_own(slots, key, frames.len(), |outbox, accounts| {
-            outbox.push_own(frames, accounts);
-        });
+/// What the kernel took of an outbox.
+pub(super) struct Taken {
+    /// Frames that were not in the outbox yet.
+    pub(super) frames: Option<Rc<Frames>>,
+    /// Bytes of what is then in it.
+    pub(super) bytes: usize,
+    /// The time, if bytes were taken, or refused for the first time.
+    pub(super) moved: Option<Tick>,
+}
+
+/// The outboxes of connections: what they may have, and do have.
+pub(super) struct Outboxes {
+    counters: Arc<ShardCounters>,
+    /// Bytes that may wait for a connection whose socket has no room.
+    bytes_max: usize,
+    budget: Budget,
+}
+
+impl Outboxes {
+    /// None yet. Each may have `bytes_max`.
+    pub(super) fn new(
+        counters: Arc<ShardCounters>,
+        leases: OutboxLeases,
+        bytes_max: usize,
+    ) -> Outboxes {
+        Outboxes { counters, bytes_max, budget: Budget::new(leases) }
     }
 
-    /// The same for many bytes, which are not copied.
-    pub fn send_long(&mut self, slots: &mut Slots, key: ConnectionKey, frames: Vec<u8>) {
-        self.push_own(slots, key, frames.len(), |outbox, accounts| {
-            outbox.push_long(Frames::new(frames), accounts);
-        });
+    /// The memory of all of them.
+    pub(super) fn budget(&mut self) -> &mut Budget {
+        &mut self.budget
     }
 
-    fn push_own(
+    /// Gives memory that is not needed back to the node.
+    pub(super) fn end_turn(&mut self) {
+        self.budget.give_back();
+        self.counters.outbox_bytes.set(self.budget.accounts.bytes() as u64);
+    }
+
+    /// Puts frames for one connection alone into its outbox. Returns whether it takes them.
+    pub(super) fn push_own(
         &mut self,
-        slots: &mut Slots,
-        key: ConnectionKey,
-        length: usize,
-        push: impl FnOnce(&mut Outbox, &mut Accounts),
-    ) {
-        let connection = slots.connection(key);
+        connection: &mut Connection,
+        slot: Slot,
+        frames: &[u8],
+    ) -> bool {
         let deaf = connection.flags.has(Flags::DEAF);
-        if length == 0 || deaf || connection.state == State::Released {
-            return;
+        if frames.is_empty() || deaf || connection.state == State::Released {
+            return false;
         }
-        self.replied_bytes += length;
         let outbox = &mut connection.busy().outbox;
-        push(outbox, &mut self.budget.accounts);
-        self.budget.rank(key.slot, outbox);
-        self.dirty.insert(key.slot.index());
+        outbox.push_own(frames, &mut self.budget.accounts);
+        self.budget.rank(slot, outbox);
+        true
     }
 
-    /// Puts an event into a connection's outbox, which its client has not asked for. Nothing limits
-    /// how often that happens, so a client that does not read it is too slow.
-    pub fn send_event(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) -> Pace {
-        self.send_own(slots, key, frames);
-        let connection = slots.connection(key);
-        if connection.outbox_cost_bytes() > outbox_limit(connection, self.outbox_bytes_max) {
+    /// Whether a connection reads what it is sent without having asked.
+    pub(super) fn pace(&self, connection: &Connection) -> Pace {
+        if connection.outbox_cost_bytes() > outbox_limit(connection, self.bytes_max) {
             Pace::TooSlow(CloseReason::Slow)
         } else {
             Pace::KeepsUp
@@ -92,10 +111,14 @@ impl Delivery {
 
     /// Puts what a connection has not been given into its outbox, which closes anyway. It is not
     /// told of gaps any more, nor that something does not fit.
-    pub fn collect_last(&mut self, slots: &mut Slots, slot: Slot) {
-        let connection = slots.tenant(slot);
+    pub(super) fn collect_last(
+        &mut self,
+        channels: &mut Channels,
+        connection: &mut Connection,
+        slot: Slot,
+    ) {
         let mut oldest = None;
-        while let Some(Halt::Gap(gap)) = self.collect_into(connection, slot, &mut oldest) {
+        while let Some(Halt::Gap(gap)) = self.collect(channels, connection, slot, &mut oldest) {
             let Some(index) = connection.find_subscription(gap.place) else {
                 unreachable!("who comes to a gap is subscribed")
             };
@@ -107,12 +130,16 @@ impl Delivery {
     /// Puts what a connection has not been given of one channel into its outbox: its subscription
     /// with number `index` ends, and what was published before comes before the end. It is not told
     /// of gaps any more.
-    pub fn collect_of_leaving(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> Pace {
-        self.seal_channel(slots.tenant(slot).subscribed(index).channel);
-        let connection = slots.tenant(slot);
+    pub(super) fn collect_of_leaving(
+        &mut self,
+        channels: &mut Channels,
+        connection: &mut Connection,
+        slot: Slot,
+        index: usize,
+    ) -> Pace {
         let mut oldest = None;
-        let (locals, mut collecting) = self.collecting(connection, &mut oldest);
-        let halt = take_pending_of(connection, index, locals, &mut collecting);
+        let mut collecting = self.collecting(connection, &mut oldest);
+        let halt = take_pending_of(connection, index, channels, &mut collecting);
         self.end_collecting(connection, slot);
         match halt {
             Some(Halt::TooSlow(reason)) => Pace::TooSlow(reason),
@@ -121,14 +148,15 @@ impl Delivery {
     }
 
     /// Puts what a connection has not been given into its outbox, up to what halts it.
-    pub(super) fn collect_into(
+    pub(super) fn collect(
         &mut self,
+        channels: &mut Channels,
         connection: &mut Connection,
         slot: Slot,
         oldest: &mut Option<Moment>,
     ) -> Option<Halt> {
-        let (locals, collecting) = self.collecting(connection, oldest);
-        let halt = take_pending(connection, locals, collecting);
+        let collecting = self.collecting(connection, oldest);
+        let halt = take_pending(connection, channels, collecting);
         self.end_collecting(connection, slot);
         halt
     }
@@ -137,14 +165,13 @@ impl Delivery {
         &'a mut self,
         connection: &Connection,
         oldest: &'a mut Option<Moment>,
-    ) -> (&'a mut Locals, Collecting<'a>) {
-        let collecting = Collecting {
-            limit: outbox_limit(connection, self.outbox_bytes_max),
+    ) -> Collecting<'a> {
+        Collecting {
+            limit: outbox_limit(connection, self.bytes_max),
             counters: &self.counters,
             accounts: &mut self.budget.accounts,
             oldest,
-        };
-        (&mut self.locals, collecting)
+        }
     }
 
     fn end_collecting(&mut self, connection: &mut Connection, slot: Slot) {
@@ -154,31 +181,49 @@ impl Delivery {
         connection.shrink();
     }
 
+    /// Brings an outbox up to what the kernel took of it.
+    pub(super) fn wrote(&mut self, outbox: &mut Outbox, slot: Slot, taken: Taken) {
+        if let Some(frames) = taken.frames {
+            outbox.push_shared(frames, &mut self.budget.accounts);
+        }
+        if taken.bytes > 0 {
+            outbox.consume(taken.bytes, &mut self.budget.accounts);
+        }
+        if let Some(now) = taken.moved {
+            outbox.set_moved(now);
+        }
+        self.budget.rank(slot, outbox);
+    }
+
     /// Forgets what a connection has not begun to be sent.
-    pub fn discard_unsent(&mut self, slots: &mut Slots, key: ConnectionKey) {
-        let connection = slots.connection(key);
+    pub(super) fn discard_unsent(&mut self, connection: &mut Connection, slot: Slot) {
         if let Some(busy) = connection.busy.as_mut() {
             busy.outbox.discard_unsent(connection.wire, &mut self.budget.accounts);
-            self.budget.rank(key.slot, &mut busy.outbox);
+            self.budget.rank(slot, &mut busy.outbox);
         }
     }
 
     /// Forgets all that waits for a connection.
-    pub fn clear_outbox(&mut self, slots: &mut Slots, key: ConnectionKey) {
-        if let Some(busy) = slots.connection(key).busy.as_mut() {
+    pub(super) fn clear(&mut self, connection: &mut Connection, slot: Slot) {
+        if let Some(busy) = connection.busy.as_mut() {
             busy.outbox.clear(&mut self.budget.accounts);
-            self.budget.rank(key.slot, &mut busy.outbox);
+            self.budget.rank(slot, &mut busy.outbox);
         }
     }
 
     /// A client that was too slow has read what it had: in channels that are quiet now it is told
-    /// what it missed; in others the next publication tells.
-    pub fn tell_skips(&mut self, slots: &mut Slots, key: ConnectionKey) {
-        let connection = slots.connection(key);
+    /// what it missed; in others the next publication tells. Returns whether it is told anything.
+    pub(super) fn tell_skips(
+        &mut self,
+        channels: &mut Channels,
+        connection: &mut Connection,
+        slot: Slot,
+    ) -> bool {
+        let mut told = false;
         let skips = connection.busy.as_ref().map_or(&[][..], |busy| &busy.skips);
         let places: Vec<u32> = skips.iter().map(|(place, _)| *place).collect();
         for place in places {
-            let local = self.locals.local(place);
+            let local = channels.local(place);
             let Some(index) = connection.find_subscription(place) else {
                 unreachable!("what is skipped is subscribed")
             };
@@ -191,12 +236,10 @@ impl Delivery {
             subscription.mode = DeliveryMode::Live;
             let accounts = &mut self.budget.accounts;
             push_skip_notice(connection, place, local.name.as_str(), next.offset, accounts);
-            self.dirty.insert(key.slot.index());
+            told = true;
         }
-        if let Some(busy) = connection.busy.as_mut() {
-            self.budget.rank(key.slot, &mut busy.outbox);
-        }
-        connection.shrink();
+        self.end_collecting(connection, slot);
+        told
     }
 }
 
@@ -204,11 +247,11 @@ impl Delivery {
 /// thing that halts it.
 fn take_pending(
     connection: &mut Connection,
-    locals: &mut Locals,
+    channels: &mut Channels,
     mut with: Collecting<'_>,
 ) -> Option<Halt> {
     (0..connection.subscriptions_count())
-        .find_map(|index| take_pending_of(connection, index, locals, &mut with))
+        .find_map(|index| take_pending_of(connection, index, channels, &mut with))
 }
 
 /// The same for one subscription, within the limit that its connection's slowness is judged by, up
@@ -216,17 +259,17 @@ fn take_pending(
 fn take_pending_of(
     connection: &mut Connection,
     index: usize,
-    locals: &mut Locals,
+    channels: &mut Channels,
     with: &mut Collecting<'_>,
 ) -> Option<Halt> {
     let subscription = *connection.subscribed(index);
     if connection.flags.has(Flags::DEAF) || subscription.mode == DeliveryMode::Recovering {
-        forgo(connection, locals, index);
+        forgo(connection, channels, index);
         return None;
     }
     let Collecting { limit, counters, accounts, oldest } = with;
     let wire = connection.wire;
-    let local = locals.local(subscription.channel);
+    let local = channels.local(subscription.channel);
     let mut skipping = subscription.mode == DeliveryMode::Skipping;
     let mut cursor = subscription.cursor;
     let mut halt = None;
@@ -281,9 +324,9 @@ fn take_pending_of(
 
 /// Passes over every segment that a subscription has not been given: its connection takes nothing
 /// any more, or it is to be given them otherwise.
-fn forgo(connection: &mut Connection, locals: &mut Locals, index: usize) {
+fn forgo(connection: &mut Connection, channels: &mut Channels, index: usize) {
     let subscription = connection.subscribed(index);
-    subscription.cursor = locals.local(subscription.channel).head();
+    subscription.cursor = channels.local(subscription.channel).head();
 }
 
 /// Bytes that may wait for a connection before it is too slow.

@@ -2,8 +2,7 @@
 //! acknowledges something; where nothing is on its way to the peer that never happens, so the next
 //! tick tries such a socket again.
 
-use super::Delivery;
-use crate::connection::{Flags, Slots, State};
+use crate::connection::{Connection, Flags, State};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Sockets};
 
@@ -16,26 +15,24 @@ impl Retries {
     pub(super) fn note(&mut self, key: ConnectionKey) {
         self.0.push(key);
     }
+
+    /// Takes all of them.
+    pub(super) fn take(&mut self) -> Vec<ConnectionKey> {
+        std::mem::take(&mut self.0)
+    }
 }
 
-impl Delivery {
-    /// Sends again to those of whom no news would come.
-    pub fn on_tick(&mut self, slots: &mut Slots, io: &impl Sockets, now: Tick) {
-        for key in std::mem::take(&mut self.retries.0) {
-            // The client may have left since the write.
-            let Some(connection) = slots.get(key) else { continue };
-            let blocked = connection.flags.has(Flags::BLOCKED);
-            if blocked
-                && !connection.flags.has(Flags::DEAF)
-                && connection.state != State::Released
-                && io.has_sent_all(connection.socket)
-                && !crate::sabotage!(ForgottenRetry)
-            {
-                connection.flags.clear(Flags::BLOCKED);
-                // It was not pinged meanwhile, and has nothing to answer.
-                connection.heard = now;
-                self.dirty.insert(key.slot.index());
-            }
-        }
+/// Lets a connection be sent to again of which no news would come. Returns whether it is one.
+pub(super) fn retry(connection: &mut Connection, io: &impl Sockets, now: Tick) -> bool {
+    let again = connection.flags.has(Flags::BLOCKED)
+        && !connection.flags.has(Flags::DEAF)
+        && connection.state != State::Released
+        && io.has_sent_all(connection.socket)
+        && !crate::sabotage!(ForgottenRetry);
+    if again {
+        connection.flags.clear(Flags::BLOCKED);
+        // It was not pinged meanwhile, and has nothing to answer.
+        connection.heard = now;
     }
+    again
 }

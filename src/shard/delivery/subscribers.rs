@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::Delivery;
-use super::channels::{Local, Subscriber};
+use super::channels::{Local, Locals, Subscriber};
 use crate::channel::{ChannelName, Namespace};
 use crate::connection::{Slots, Subscription, Terms};
 use crate::ids::{ShardId, Slot};
 use crate::kernel::ConnectionKey;
+use crate::metrics::ShardCounters;
 use crate::subnets::SubnetId;
 
 /// A channel that nobody here wants any more.
@@ -21,7 +21,18 @@ pub struct Unused {
     pub brought_by: SubnetId,
 }
 
-impl Delivery {
+/// The channels with subscribers here.
+pub struct Channels {
+    counters: Arc<ShardCounters>,
+    locals: Locals,
+}
+
+impl Channels {
+    /// None yet.
+    pub fn new(counters: Arc<ShardCounters>) -> Channels {
+        Channels { counters, locals: Locals::default() }
+    }
+
     /// The place of the channel called `name`, if anybody here has or wants a subscription.
     pub fn find(&self, name: &str) -> Option<u32> {
         self.locals.find(name)

@@ -25,7 +25,7 @@ pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, an
     let place = awaited(&clients.delivery, &answer.channel);
     clients.delivery.seal_channel(place);
     clients.delivery.stand_at(place, answer.top);
-    let local = clients.delivery.local(place);
+    let local = clients.delivery.channels.local(place);
     local.answered();
     // The home's own: the node keeps the name once.
     local.name = answer.channel.clone();
@@ -58,7 +58,7 @@ pub fn on_refused<S: Sockets>(
 ) {
     let key = ConnectionKey::of(connection);
     let place = awaited(&clients.delivery, channel);
-    clients.delivery.local(place).answered();
+    clients.delivery.channels.local(place).answered();
     let (ticket, error_of_join) = match homes.joining.take(connection, channel) {
         Some(Pending::Missed(last)) => {
             return missed::on_missed(clients, homes, Missed { key, place, last }, None);
@@ -85,7 +85,7 @@ pub fn on_refused<S: Sockets>(
 /// The place of a channel whose home has answered: the request keeps it in the table.
 #[expect(clippy::expect_used, reason = "a home answers each request once")]
 fn awaited(delivery: &Delivery, channel: &ChannelName) -> u32 {
-    delivery.find(channel.as_str()).expect("a channel stays until its home has answered")
+    delivery.channels.find(channel.as_str()).expect("a channel stays until its home has answered")
 }
 
 /// The wish that the answer is for, unless the connection has ended meanwhile.
@@ -137,7 +137,7 @@ fn begin_subscription<S: Sockets>(
         replying::fail(clients, key, waiting.request, ClientError::UnrecoverablePosition);
         return parking::resume(clients, homes, key);
     }
-    let local = clients.delivery.local(place);
+    let local = clients.delivery.channels.local(place);
     let publications = answer.recovered.unwrap_or_default();
     let mut position = answer.top;
     position.offset -= publications.len() as u64;

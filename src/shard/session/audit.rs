@@ -13,7 +13,7 @@ use crate::shard::delivery::Subscriber;
 pub fn audit<S: Sockets>(clients: &mut Clients<S>, home: &Home) -> usize {
     let slots = (0..clients.slots.reached()).map(Slot::new);
     let errors: usize = slots.map(|slot| audit_slot(clients, slot)).sum();
-    let places = 0..clients.delivery.places_reached() as u32;
+    let places = 0..clients.delivery.channels.places_reached() as u32;
     errors + places.map(|place| audit_channel(clients, place, home)).sum::<usize>()
 }
 
@@ -55,7 +55,7 @@ pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
     for index in 0..count {
         let Some(connection) = clients.slots.get(key) else { break };
         let Some(&mut subscription) = connection.subscription(index) else { break };
-        let listed = clients.delivery.at(subscription.channel).and_then(|local| {
+        let listed = clients.delivery.channels.at(subscription.channel).and_then(|local| {
             local.subscribers.as_slice().get(subscription.place as usize).copied()
         });
         errors += usize::from(listed != Some(Subscriber::new(slot, index)));
@@ -64,7 +64,7 @@ pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
 }
 
 fn audit_channel<S: Sockets>(clients: &mut Clients<S>, place: u32, home: &Home) -> usize {
-    let Some(local) = clients.delivery.at(place) else { return 0 };
+    let Some(local) = clients.delivery.channels.at(place) else { return 0 };
     let name = local.name.clone();
     let subscribers = local.subscribers.as_slice().to_vec();
     let mut errors = usize::from(local.is_unused());

@@ -54,7 +54,8 @@ impl Homes {
         };
         let home = self.map.home(channel.as_str());
         let subnet = clients.slots.subnet(key.slot);
-        if clients.delivery.expect_answer(channel, namespace, home, subnet) == Entered::New {
+        if clients.delivery.channels.expect_answer(channel, namespace, home, subnet) == Entered::New
+        {
             clients.subnets.add_channel(subnet);
         }
         clients.delivery.count_replied(SUBSCRIBING_REPLY_BYTES);
