@@ -16,7 +16,7 @@ pub use slots::Slots;
 use crate::auth::{Grant, Permissions};
 use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
-use crate::ids::{Generation, Moment, Tick};
+use crate::ids::{Generation, LocalId, Moment, Tick};
 use crate::kernel::Socket;
 use crate::protocol::{MessageKind, Protocol};
 use crate::reason::CloseReason;
@@ -116,9 +116,9 @@ pub enum DeliveryMode {
 /// A subscription of one client to one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// Index of the channel in the shard's table, or [`Subscription::NO_CHANNEL`].
-    pub channel: u32,
-    /// Index of this subscription in the channel's list.
+    /// The channel's place in the shard's table.
+    pub channel: LocalId,
+    /// This subscription's place in the channel's list.
     pub place: u32,
     /// The first segment of the channel's log that this client has not received.
     pub cursor: u32,
@@ -131,22 +131,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// An index that no channel has.
-    pub const NO_CHANNEL: u32 = u32::MAX;
-    /// The absence of a subscription.
-    pub const NONE: Subscription = Subscription {
-        channel: Self::NO_CHANNEL,
-        place: 0,
-        cursor: 0,
-        positioned: false,
-        mode: DeliveryMode::Live,
-        made_by: Maker::Client,
-    };
-
-    /// Creates a subscription with `terms`. The caller sets its indices.
-    pub fn new(terms: Terms) -> Subscription {
+    /// A subscription that begins with `terms`, from the segment `cursor` on. `place` is its place
+    /// in the channel's list.
+    pub fn new(channel: LocalId, place: u32, cursor: u32, terms: Terms) -> Subscription {
         let Terms { positioned, made_by } = terms;
-        Subscription { positioned, made_by, ..Subscription::NONE }
+        let mode = DeliveryMode::Live;
+        Subscription { channel, place, cursor, positioned, mode, made_by }
     }
 }
 
@@ -192,8 +182,8 @@ pub struct Connection {
     /// The rates of its client.
     pub meter: Meter,
     /// Its first channel.
-    pub first: Subscription,
-    /// The state that an idle connection does not need.
+    pub first: Option<Subscription>,
+    /// What an idle connection does not need.
     pub busy: Option<Box<Busy>>,
     /// The state that a session keeps while it is idle. `None` for a session with one channel.
     pub session: Option<Box<Session>>,
@@ -201,6 +191,7 @@ pub struct Connection {
 
 const _: () = assert!(size_of::<Connection>() == 64, "a connection is one cache line");
 const _: () = assert!(size_of::<Subscription>() == 16, "128 channels are 2 KiB");
+const _: () = assert!(size_of::<Option<Subscription>>() == 16, "none costs nothing");
 
 /// The state of a session that stays for as long as the session, however idle it is.
 #[derive(Debug, Default)]
@@ -306,10 +297,11 @@ pub struct Busy {
     pub charged_publishing: u16,
     /// The bytes to send.
     pub outbox: Outbox,
-    /// The channels in which publications were skipped, with the last offset that the client
-    /// received.
-    pub skips: Vec<(u32, u64)>,
-    /// The wishes of the request's path.
+    /// Channels beyond the first.
+    pub more: Vec<Subscription>,
+    /// Channels in which the client was too slow, and the last offset it was given.
+    pub skips: Vec<(LocalId, u64)>,
+    /// What the request's path asked for.
     pub plain: Option<Box<Plain>>,
     /// The reason for the close.
     pub closing: Option<CloseReason>,
@@ -389,7 +381,7 @@ impl Connection {
             heard: now,
             pinged: Tick::NEVER,
             meter: Meter::default(),
-            first: Subscription::NONE,
+            first: None,
             busy: None,
             session: None,
         }
@@ -434,15 +426,15 @@ impl Connection {
 
     /// Returns the number of its subscriptions.
     pub fn subscriptions_count(&self) -> usize {
-        let first = usize::from(self.first.channel != Subscription::NO_CHANNEL);
-        first + self.session.as_ref().map_or(0, |session| session.more.len())
+        let first = usize::from(self.first.is_some());
+        first + self.busy.as_ref().map_or(0, |busy| busy.more.len())
     }
 
     /// Returns the subscription with number `index`.
     pub fn subscription(&mut self, index: usize) -> Option<&mut Subscription> {
         match index {
-            0 => Some(&mut self.first).filter(|first| first.channel != Subscription::NO_CHANNEL),
-            _ => self.session.as_mut()?.more.get_mut(index - 1),
+            0 => self.first.as_mut(),
+            _ => self.busy.as_mut()?.more.get_mut(index - 1),
         }
     }
 
@@ -455,9 +447,9 @@ impl Connection {
         self.subscription(index).expect("a subscription's number is below their count")
     }
 
-    /// Returns the number of the subscription to the channel with index `channel`.
-    pub fn find_subscription(&self, channel: u32) -> Option<usize> {
-        if self.first.channel == channel {
+    /// The number of the subscription to the channel at `channel`.
+    pub fn find_subscription(&self, channel: LocalId) -> Option<usize> {
+        if self.first.as_ref().is_some_and(|first| first.channel == channel) {
             return Some(0);
         }
         let more = &self.session.as_ref()?.more;
@@ -466,9 +458,8 @@ impl Connection {
 
     /// Adds a subscription. Returns its number.
     pub fn add_subscription(&mut self, subscription: Subscription) -> usize {
-        assert_ne!(subscription.channel, Subscription::NO_CHANNEL, "a subscription has a channel");
-        if self.first.channel == Subscription::NO_CHANNEL {
-            self.first = subscription;
+        if self.first.is_none() {
+            self.first = Some(subscription);
             return 0;
         }
         let more = &mut self.session.get_or_insert_default().more;
@@ -488,7 +479,7 @@ impl Connection {
         let moved = match last {
             None => {
                 assert_eq!(index, 0, "only the first subscription is outside the list");
-                self.first = Subscription::NONE;
+                self.first = None;
                 None
             }
             Some(_) if index == self.subscriptions_count() => None,

@@ -4,7 +4,7 @@
 use std::collections::BinaryHeap;
 
 use crate::channel::ChannelName;
-use crate::ids::{ConnectionId, Slot};
+use crate::ids::{ConnectionId, LocalId, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::WALK_STEPS_MAX;
 use crate::mesh::{Answer, Asker, ControlRequest, Target, Ticket};
@@ -45,7 +45,7 @@ impl Walk {
         let until = reached.min(self.at + WALK_STEPS_MAX);
         for at in self.at..until {
             if channels {
-                self.visit_channel(sessions, at as u32);
+                self.visit_channel(sessions, LocalId::new(at));
             } else if let Some(key) = sessions.key(Slot::new(at)) {
                 self.visit(sessions, key);
             }
@@ -70,7 +70,7 @@ impl Walk {
         sessions.post().answer(Asker::Control(self.ticket), answer);
     }
 
-    fn visit_channel<S: Sockets>(&mut self, sessions: &mut Sessions<S>, place: u32) {
+    fn visit_channel<S: Sockets>(&mut self, sessions: &mut Sessions<S>, place: LocalId) {
         let ControlRequest::Channels { pattern, after, limit } = &self.request else {
             unreachable!("only this request is about channels")
         };

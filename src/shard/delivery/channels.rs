@@ -13,7 +13,7 @@ use super::gap::Gap;
 use crate::channel::{ChannelName, ChannelView, Namespace, Publication};
 use crate::collections::{Named, Table};
 use crate::connection::Frames;
-use crate::ids::{Epoch, Moment, Position, ShardId, Slot};
+use crate::ids::{Epoch, LocalId, Moment, Position, ShardId, Slot};
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::subnets::SubnetId;
 use crate::wire::Wire;
@@ -314,6 +314,11 @@ fn index_of(segments: &VecDeque<Segment>, head: u32, cursor: u32) -> Option<usiz
     segments.len().checked_sub(behind).filter(|_| behind > 0)
 }
 
+/// The channel that has this place in the table.
+fn id(place: u32) -> LocalId {
+    LocalId::new(place as usize)
+}
+
 /// All channels with subscribers here.
 #[derive(Default)]
 pub struct Locals {
@@ -332,13 +337,13 @@ impl Locals {
     }
 
     /// The place of the channel called `name`.
-    pub fn find(&self, name: &str) -> Option<u32> {
-        self.channels.find(name)
+    pub fn find(&self, name: &str) -> Option<LocalId> {
+        self.channels.find(name).map(id)
     }
 
     /// The channel at `place`.
-    pub fn at(&mut self, place: u32) -> Option<&mut Local> {
-        self.channels.at(place)
+    pub fn at(&mut self, place: LocalId) -> Option<&mut Local> {
+        self.channels.at(place.index() as u32)
     }
 
     /// The channel at `place`, for those who know that it is there: a subscription, or one that
@@ -347,17 +352,22 @@ impl Locals {
     /// # Panics
     /// There is none.
     #[expect(clippy::expect_used, reason = "what is subscribed or awaited stays in the table")]
-    pub fn local(&mut self, place: u32) -> &mut Local {
+    pub fn local(&mut self, place: LocalId) -> &mut Local {
         self.at(place).expect("a channel stays in its place while anybody here wants it")
     }
 
     /// The place of the channel called `name`, which is added if it is new, as one that nobody is
     /// charged with.
-    pub fn enter(&mut self, name: &ChannelName, namespace: &Arc<Namespace>, home: ShardId) -> u32 {
+    pub fn enter(
+        &mut self,
+        name: &ChannelName,
+        namespace: &Arc<Namespace>,
+        home: ShardId,
+    ) -> LocalId {
         if let Some(place) = self.find(name.as_str()) {
             return place;
         }
-        self.channels.insert(Local {
+        id(self.channels.insert(Local {
             name: name.clone(),
             namespace: Arc::clone(namespace),
             home,
@@ -367,7 +377,7 @@ impl Locals {
             next: Position { epoch: Epoch::new(0), offset: 0 },
             log: None,
             head: 0,
-        })
+        }))
     }
 
     /// Removes the channel at `place`. Returns who is charged with it.
@@ -375,8 +385,8 @@ impl Locals {
     /// # Panics
     /// There is none, or somebody has or wants a subscription.
     #[expect(clippy::expect_used, reason = "the caller has found it there")]
-    pub fn remove(&mut self, place: u32) -> SubnetId {
+    pub fn remove(&mut self, place: LocalId) -> SubnetId {
         assert!(self.local(place).is_unused(), "a channel with subscribers stays");
-        self.channels.remove(place).expect("it was there a moment ago").brought_by
+        self.channels.remove(place.index() as u32).expect("it was there a moment ago").brought_by
     }
 }

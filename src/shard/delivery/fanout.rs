@@ -7,7 +7,7 @@ use super::gap::{Gap, Remedy};
 use super::subscribers::Channels;
 use crate::channel::Publication;
 use crate::collections::Bitmap;
-use crate::ids::{Position, Slot};
+use crate::ids::{LocalId, Position, Slot};
 
 /// What a publication is to the subscribers of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +23,9 @@ pub enum Step {
 pub struct Fanout {
     /// Channels that have gathered publications in this turn. May go on naming a place that is free
     /// or another channel's: sealing a channel that has gathered nothing does nothing.
-    unsealed: Vec<u32>,
+    unsealed: Vec<LocalId>,
     /// Channels that hold segments. The same holds: forgetting twice does nothing.
-    with_segments: Vec<u32>,
+    with_segments: Vec<LocalId>,
     /// Connections with something to send.
     dirty: Bitmap,
     /// Number of the round that the sweep is in.
@@ -75,7 +75,7 @@ impl Fanout {
 
     /// Follows the channel at `place` over a publication with `offset`, which is 0 for one without
     /// a place in the channel's order. If some are missing before it, a gap comes first.
-    pub fn follow(&mut self, channels: &mut Channels, place: u32, offset: u64) -> Step {
+    pub fn follow(&mut self, channels: &mut Channels, place: LocalId, offset: u64) -> Step {
         let local = channels.local(place);
         // Before the first answer nobody here is subscribed.
         let Some(next) = local.next() else { return Step::Past };
@@ -93,7 +93,12 @@ impl Fanout {
     }
 
     /// Gathers a publication for the subscribers of the channel at `place`.
-    pub fn append(&mut self, channels: &mut Channels, place: u32, publication: Arc<Publication>) {
+    pub fn append(
+        &mut self,
+        channels: &mut Channels,
+        place: LocalId,
+        publication: Arc<Publication>,
+    ) {
         let local = channels.local(place);
         if !local.is_open() {
             self.unsealed.push(place);
@@ -105,7 +110,7 @@ impl Fanout {
 
     /// Goes on with the offset `next` in the channel at `place`, if that is further than it stands.
     /// What is between is a gap.
-    pub fn skip_to(&mut self, channels: &mut Channels, place: u32, next: u64) {
+    pub fn skip_to(&mut self, channels: &mut Channels, place: LocalId, next: u64) {
         let local = channels.local(place);
         // Before the first answer nobody here is subscribed.
         let Some(expected) = local.next().filter(|expected| expected.offset < next) else { return };
@@ -115,7 +120,7 @@ impl Fanout {
 
     /// Brings the channel at `place` to where its home says it stands. If subscribers expected
     /// something else, that is a gap.
-    pub fn stand_at(&mut self, channels: &mut Channels, place: u32, top: Position) {
+    pub fn stand_at(&mut self, channels: &mut Channels, place: LocalId, top: Position) {
         let local = channels.local(place);
         let next = Position { offset: top.offset + 1, ..top };
         let before = local.next();
@@ -127,7 +132,7 @@ impl Fanout {
 
     /// Puts a gap into the log of the channel at `place`, which goes on with the offset `next`
     /// instead of the position `expected`. Subscribers are told when the sweep comes to them.
-    fn note_gap(&mut self, channels: &mut Channels, place: u32, expected: Position, next: u64) {
+    fn note_gap(&mut self, channels: &mut Channels, place: LocalId, expected: Position, next: u64) {
         if crate::sabotage!(SkippedGap) {
             return;
         }
@@ -155,7 +160,7 @@ impl Fanout {
     }
 
     /// The same for one channel, if it is there and has gathered anything.
-    pub fn seal_channel(&mut self, channels: &mut Channels, place: u32) {
+    pub fn seal_channel(&mut self, channels: &mut Channels, place: LocalId) {
         let Some(local) = channels.at(place).filter(|local| local.is_open()) else { return };
         if !local.holds_segments() {
             self.with_segments.push(place);
@@ -165,7 +170,7 @@ impl Fanout {
     }
 
     /// Notes that all subscribers of the channel at `place` have something to be sent.
-    fn mark_subscribers(&mut self, channels: &mut Channels, place: u32) {
+    fn mark_subscribers(&mut self, channels: &mut Channels, place: LocalId) {
         for subscriber in channels.local(place).subscribers.as_slice() {
             self.dirty.insert(subscriber.slot().index());
         }

@@ -1,12 +1,12 @@
 //! Gaps: the places in a channel's log where publications are missing.
 
-use crate::ids::Position;
+use crate::ids::{LocalId, Position};
 
 /// Publications of a channel that were lost on the way to this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The channel.
-    pub place: u32,
+    pub place: LocalId,
     /// Where subscribers stand that have been given everything before the gap.
     pub last: Position,
     /// The first offset after the gap.

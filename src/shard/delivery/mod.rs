@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::channel::Publication;
 use crate::connection::{Connection, Flags, Slots, State};
-use crate::ids::{Position, Slot, Tick};
+use crate::ids::{LocalId, Position, Slot, Tick};
 use crate::kernel::{ConnectionKey, Sockets, Wrote};
 use crate::metrics::ShardCounters;
 use fanout::Fanout;
@@ -127,24 +127,24 @@ impl Delivery {
 
     /// Follows the channel at `place` over a publication with `offset`, which is 0 for one without
     /// a place in the channel's order. If some are missing before it, a gap comes first.
-    pub fn follow(&mut self, place: u32, offset: u64) -> Step {
+    pub fn follow(&mut self, place: LocalId, offset: u64) -> Step {
         self.fanout.follow(&mut self.channels, place, offset)
     }
 
     /// Gathers a publication for the subscribers of the channel at `place`.
-    pub fn append(&mut self, place: u32, publication: Arc<Publication>) {
+    pub fn append(&mut self, place: LocalId, publication: Arc<Publication>) {
         self.fanout.append(&mut self.channels, place, publication);
     }
 
     /// Goes on with the offset `next` in the channel at `place`, if that is further than it stands.
     /// What is between is a gap.
-    pub fn skip_to(&mut self, place: u32, next: u64) {
+    pub fn skip_to(&mut self, place: LocalId, next: u64) {
         self.fanout.skip_to(&mut self.channels, place, next);
     }
 
     /// Brings the channel at `place` to where its home says it stands. If subscribers expected
     /// something else, that is a gap.
-    pub fn stand_at(&mut self, place: u32, top: Position) {
+    pub fn stand_at(&mut self, place: LocalId, top: Position) {
         self.fanout.stand_at(&mut self.channels, place, top);
     }
 
@@ -154,7 +154,7 @@ impl Delivery {
     }
 
     /// The same for one channel, if it is there and has gathered anything.
-    pub fn seal_channel(&mut self, place: u32) {
+    pub fn seal_channel(&mut self, place: LocalId) {
         self.fanout.seal_channel(&mut self.channels, place);
     }
 

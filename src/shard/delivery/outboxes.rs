@@ -9,7 +9,7 @@ use super::gap::Gap;
 use super::subscribers::Channels;
 use crate::channel::SlowPolicy;
 use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Frames, Outbox, State};
-use crate::ids::{Moment, Slot, Tick};
+use crate::ids::{LocalId, Moment, Slot, Tick};
 use crate::limits::OUTBOX_UNBLOCKED_FACTOR;
 use crate::metrics::ShardCounters;
 use crate::protocol::{Codec, OnGap, Push};
@@ -221,7 +221,7 @@ impl Outboxes {
     ) -> bool {
         let mut told = false;
         let skips = connection.busy.as_ref().map_or(&[][..], |busy| &busy.skips);
-        let places: Vec<u32> = skips.iter().map(|(place, _)| *place).collect();
+        let places: Vec<LocalId> = skips.iter().map(|(place, _)| *place).collect();
         for place in places {
             let local = channels.local(place);
             let Some(index) = connection.find_subscription(place) else {
@@ -347,7 +347,7 @@ fn too_slow(policy: SlowPolicy, on_gap: OnGap) -> Option<CloseReason> {
 /// Tells a client whose protocol has a word for it what it has missed by being slow.
 fn push_skip_notice(
     connection: &mut Connection,
-    place: u32,
+    place: LocalId,
     channel: &str,
     next: u64,
     accounts: &mut Accounts,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::channels::{Local, Locals, Subscriber};
 use crate::channel::{ChannelName, Namespace};
 use crate::connection::{Slots, Subscription, Terms};
-use crate::ids::{ShardId, Slot};
+use crate::ids::{LocalId, ShardId, Slot};
 use crate::kernel::ConnectionKey;
 use crate::metrics::ShardCounters;
 use crate::subnets::SubnetId;
@@ -34,7 +34,7 @@ impl Channels {
     }
 
     /// The place of the channel called `name`, if anybody here has or wants a subscription.
-    pub fn find(&self, name: &str) -> Option<u32> {
+    pub fn find(&self, name: &str) -> Option<LocalId> {
         self.locals.find(name)
     }
 
@@ -42,12 +42,12 @@ impl Channels {
     ///
     /// # Panics
     /// There is none.
-    pub fn local(&mut self, place: u32) -> &mut Local {
+    pub fn local(&mut self, place: LocalId) -> &mut Local {
         self.locals.local(place)
     }
 
     /// The channel at `place`, if there is one.
-    pub fn at(&mut self, place: u32) -> Option<&mut Local> {
+    pub fn at(&mut self, place: LocalId) -> Option<&mut Local> {
         self.locals.at(place)
     }
 
@@ -77,24 +77,26 @@ impl Channels {
     }
 
     /// Makes a connection one of a channel's subscribers, from the next publication on.
-    pub fn subscribe(&mut self, slots: &mut Slots, key: ConnectionKey, place: u32, terms: Terms) {
+    pub fn subscribe(
+        &mut self,
+        slots: &mut Slots,
+        key: ConnectionKey,
+        place: LocalId,
+        terms: Terms,
+    ) {
         let local = self.locals.local(place);
         let connection = slots.connection(key);
         assert!(connection.find_subscription(place).is_none(), "nobody is subscribed twice");
         let list_index = local.subscribers.as_slice().len() as u32;
-        let index = connection.add_subscription(Subscription {
-            channel: place,
-            place: list_index,
-            cursor: local.head(),
-            ..Subscription::new(terms)
-        });
+        let subscription = Subscription::new(place, list_index, local.head(), terms);
+        let index = connection.add_subscription(subscription);
         let listed = local.subscribers.push(Subscriber::new(key.slot, index));
         assert_eq!(listed, list_index as usize, "lists and subscriptions agree");
         self.counters.subscriptions.add(1);
     }
 
     /// Ends the subscription with number `index` of a connection. Returns its channel's place.
-    pub fn unsubscribe(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> u32 {
+    pub fn unsubscribe(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> LocalId {
         let connection = slots.tenant(slot);
         let removed = *connection.subscribed(index);
         if let Some(moved) = connection.remove_subscription(index) {
@@ -115,7 +117,7 @@ impl Channels {
 
     /// Forgets the channel at `place` if nobody here wants it any more, which its home is to be
     /// told. There may be none: whoever left last has seen to it.
-    pub fn take_if_unused(&mut self, place: u32) -> Option<Unused> {
+    pub fn take_if_unused(&mut self, place: LocalId) -> Option<Unused> {
         let local = self.locals.at(place).filter(|local| local.is_unused())?;
         let (home, channel) = (local.home, local.name.clone());
         let brought_by = self.locals.remove(place);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::fanout::Fanout;
 use super::subscribers::Channels;
-use crate::connection::{Connection, DeliveryMode, Flags, Frames, Piece, State, Subscription};
+use crate::connection::{Connection, DeliveryMode, Flags, Frames, Piece, State};
 use crate::ids::{Moment, Slot};
 use crate::kernel::{ConnectionKey, Socket, Sockets, Write, Wrote};
 use crate::limits::{
@@ -230,10 +230,10 @@ fn take_only_segment(
     oldest: &mut Option<Moment>,
     counters: &ShardCounters,
 ) -> Option<Source> {
-    let single = connection.session.is_none();
-    let subscription = &mut connection.first;
+    let single = connection.busy.as_ref().is_none_or(|busy| busy.more.is_empty());
+    let subscription = connection.first.as_mut()?;
     let live = subscription.mode == DeliveryMode::Live;
-    if !single || subscription.channel == Subscription::NO_CHANNEL || !live {
+    if !single || !live {
         return None;
     }
     let local = channels.local(subscription.channel);

@@ -12,7 +12,7 @@ use crate::channel::ChannelName;
 use crate::connection::{
     Charge, Flags, Maker, PendingRequest, Recovery, State, Terms, WaitingSubscribe,
 };
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, LocalId};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{Answer, Subscribed};
 use crate::protocol::{self, Reply};
@@ -84,7 +84,7 @@ pub fn on_refused<S: Sockets>(
 
 /// The place of a channel whose home has answered: the request keeps it in the table.
 #[expect(clippy::expect_used, reason = "a home answers each request once")]
-fn awaited(delivery: &Delivery, channel: &ChannelName) -> u32 {
+fn awaited(delivery: &Delivery, channel: &ChannelName) -> LocalId {
     delivery.channels.find(channel.as_str()).expect("a channel stays until its home has answered")
 }
 
@@ -116,7 +116,7 @@ fn take_waiting_subscribe<S: Sockets>(
 fn begin_subscription<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
-    place: u32,
+    place: LocalId,
     waiting: &WaitingSubscribe,
     mut answer: Subscribed,
 ) {

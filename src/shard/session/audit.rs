@@ -4,7 +4,7 @@
 use super::clients::Clients;
 use crate::connection::Flags;
 use crate::home::Home;
-use crate::ids::Slot;
+use crate::ids::{LocalId, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::metrics::ShardCounters;
 use crate::shard::delivery::Subscriber;
@@ -13,7 +13,7 @@ use crate::shard::delivery::Subscriber;
 pub fn audit<S: Sockets>(clients: &mut Clients<S>, home: &Home) -> usize {
     let slots = (0..clients.slots.reached()).map(Slot::new);
     let errors: usize = slots.map(|slot| audit_slot(clients, slot)).sum();
-    let places = 0..clients.delivery.channels.places_reached() as u32;
+    let places = (0..clients.delivery.channels.places_reached()).map(LocalId::new);
     errors + places.map(|place| audit_channel(clients, place, home)).sum::<usize>()
 }
 
@@ -63,7 +63,7 @@ pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
     errors
 }
 
-fn audit_channel<S: Sockets>(clients: &mut Clients<S>, place: u32, home: &Home) -> usize {
+fn audit_channel<S: Sockets>(clients: &mut Clients<S>, place: LocalId, home: &Home) -> usize {
     let Some(local) = clients.delivery.channels.at(place) else { return 0 };
     let name = local.name.clone();
     let subscribers = local.subscribers.as_slice().to_vec();

@@ -11,7 +11,7 @@ use super::notices::{DueNotice, GapNotice};
 use super::{pushing, subscriptions};
 use crate::channel::{ChannelName, Publication};
 use crate::connection::DeliveryMode;
-use crate::ids::{Position, Since, SinceEpoch};
+use crate::ids::{LocalId, Position, Since, SinceEpoch};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::shard::delivery::{Gap, Remedy};
 
@@ -21,7 +21,7 @@ pub struct Missed {
     /// Its connection.
     pub key: ConnectionKey,
     /// The place of the channel.
-    pub place: u32,
+    pub place: LocalId,
     /// Where it stands.
     pub last: Position,
 }

@@ -4,7 +4,7 @@
 use super::clients::Clients;
 use super::ending::Farewell;
 use crate::connection::{Connection, State};
-use crate::ids::Slot;
+use crate::ids::{LocalId, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{AppEvent, EventKind};
 use crate::protocol::Protocol;
@@ -47,7 +47,7 @@ pub fn disconnected<S: Sockets>(
 }
 
 /// Notes that a client has become the subscriber of a channel.
-pub fn subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: u32) {
+pub fn subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: LocalId) {
     let local = clients.delivery.channels.local(place);
     if local.namespace.events.subscribe && is_session_begun(clients.slots.connection(key)) {
         let channel = local.name.clone();
@@ -59,7 +59,8 @@ pub fn subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, plac
 pub fn all_subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     let count = connection.subscriptions_count();
-    let places: Vec<u32> = (0..count).map(|index| connection.subscribed(index).channel).collect();
+    let places: Vec<LocalId> =
+        (0..count).map(|index| connection.subscribed(index).channel).collect();
     places.into_iter().for_each(|place| subscribed(clients, key, place));
 }
 

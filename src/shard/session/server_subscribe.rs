@@ -8,7 +8,7 @@ use super::{closing, pushing, subscriptions};
 use crate::auth::Wish;
 use crate::channel::ChannelName;
 use crate::connection::{Maker, PendingRequest, State, Terms};
-use crate::ids::Since;
+use crate::ids::{LocalId, Since};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{Subscribed, Ticket};
 use crate::protocol::{self, Codec, Push};
@@ -110,7 +110,7 @@ pub fn unsubscribe_by_api<S: Sockets>(
 pub fn on_joined<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
-    place: u32,
+    place: LocalId,
     answer: &Subscribed,
 ) {
     let channels_max = clients.options.client().channels_max;

@@ -7,7 +7,7 @@ use super::reporting;
 use crate::auth::{Permissions, Role};
 use crate::channel::Namespaces;
 use crate::connection::Terms;
-use crate::ids::Slot;
+use crate::ids::{LocalId, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::ToHome;
 use crate::reason::ClientError;
@@ -43,7 +43,7 @@ pub fn check(
 }
 
 /// Makes a connection one of a channel's subscribers.
-pub fn add<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: u32, terms: Terms) {
+pub fn add<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: LocalId, terms: Terms) {
     clients.delivery.channels.subscribe(&mut clients.slots, key, place, terms);
     reporting::subscribed(clients, key, place);
 }
@@ -83,7 +83,7 @@ pub fn remove_all<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
 }
 
 /// Tells the home shard when nobody here wants a channel any more.
-pub fn leave_if_unused<S: Sockets>(clients: &mut Clients<S>, place: u32) {
+pub fn leave_if_unused<S: Sockets>(clients: &mut Clients<S>, place: LocalId) {
     let Some(unused) = clients.delivery.channels.take_if_unused(place) else { return };
     clients.subnets.remove_channel(unused.brought_by);
     if !crate::sabotage!(LeakedInterest) {
