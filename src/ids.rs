@@ -112,25 +112,26 @@ impl Slot {
     }
 }
 
-/// A channel's place in the table of a shard that has subscribers of it. It is free for another
-/// channel when nobody there wants a subscription any more.
+/// The place of a channel in the table of a shard that has subscribers of it. When the last of them
+/// has left, another channel may get the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalId(u32);
 
 impl LocalId {
-    /// The place with number `index`.
+    /// Creates the place with number `index`.
     pub const fn new(index: usize) -> LocalId {
         assert!(index <= u32::MAX as usize, "a place's number must fit 32 bits");
         LocalId(index as u32)
     }
 
-    /// Number of the place, from 0.
+    /// Returns the number of the place, from 0.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// How often a slot has been taken, modulo 2^32: tells a connection from its slot's last tenant.
+/// The number of times that a slot has been used, modulo 2^32. It distinguishes a connection from
+/// earlier ones in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(u32);
 

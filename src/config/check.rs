@@ -271,11 +271,7 @@ fn check_sizes(settings: &Settings, found: &mut Found) {
     );
     found.range("client.fragments_max", client.fragments_max as usize, 1..=u32::MAX as usize);
     let frames = client.frames_per_second_max as usize;
-    found.range(
-        "client.frames_per_second_max",
-        frames,
-        1..=SETTING_FRAMES_PER_SECOND_MAX as usize,
-    );
+    found.range("client.frames_per_second_max", frames, 1..=SETTING_FRAMES_PER_SECOND_MAX as usize);
     let pings = client.pings_per_second_max as usize;
     found.range("client.pings_per_second_max", pings, 1..=SETTING_PINGS_PER_SECOND_MAX as usize);
     found.range("client.channels_max", client.channels_max, 1..=CONNECTION_CHANNELS_MAX);

@@ -116,9 +116,9 @@ pub enum DeliveryMode {
 /// A subscription of one client to one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// The channel's place in the shard's table.
+    /// The channel.
     pub channel: LocalId,
-    /// This subscription's place in the channel's list.
+    /// Index of this subscription in the channel's list.
     pub place: u32,
     /// The first segment of the channel's log that this client has not received.
     pub cursor: u32,
@@ -131,8 +131,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// A subscription that begins with `terms`, from the segment `cursor` on. `place` is its place
-    /// in the channel's list.
+    /// Creates a subscription with `terms` that begins with the segment `cursor`. `place` is its
+    /// index in the channel's list.
     pub fn new(channel: LocalId, place: u32, cursor: u32, terms: Terms) -> Subscription {
         let Terms { positioned, made_by } = terms;
         let mode = DeliveryMode::Live;
@@ -183,7 +183,7 @@ pub struct Connection {
     pub meter: Meter,
     /// Its first channel.
     pub first: Option<Subscription>,
-    /// What an idle connection does not need.
+    /// The state that an idle connection does not need.
     pub busy: Option<Box<Busy>>,
     /// The state that a session keeps while it is idle. `None` for a session with one channel.
     pub session: Option<Box<Session>>,
@@ -297,11 +297,10 @@ pub struct Busy {
     pub charged_publishing: u16,
     /// The bytes to send.
     pub outbox: Outbox,
-    /// Channels beyond the first.
-    pub more: Vec<Subscription>,
-    /// Channels in which the client was too slow, and the last offset it was given.
+    /// The channels in which publications were skipped, with the last offset that the client
+    /// received.
     pub skips: Vec<(LocalId, u64)>,
-    /// What the request's path asked for.
+    /// The wishes of the request's path.
     pub plain: Option<Box<Plain>>,
     /// The reason for the close.
     pub closing: Option<CloseReason>,
@@ -427,14 +426,14 @@ impl Connection {
     /// Returns the number of its subscriptions.
     pub fn subscriptions_count(&self) -> usize {
         let first = usize::from(self.first.is_some());
-        first + self.busy.as_ref().map_or(0, |busy| busy.more.len())
+        first + self.session.as_ref().map_or(0, |session| session.more.len())
     }
 
     /// Returns the subscription with number `index`.
     pub fn subscription(&mut self, index: usize) -> Option<&mut Subscription> {
         match index {
             0 => self.first.as_mut(),
-            _ => self.busy.as_mut()?.more.get_mut(index - 1),
+            _ => self.session.as_mut()?.more.get_mut(index - 1),
         }
     }
 
@@ -447,7 +446,7 @@ impl Connection {
         self.subscription(index).expect("a subscription's number is below their count")
     }
 
-    /// The number of the subscription to the channel at `channel`.
+    /// Returns the number of the subscription to `channel`.
     pub fn find_subscription(&self, channel: LocalId) -> Option<usize> {
         if self.first.as_ref().is_some_and(|first| first.channel == channel) {
             return Some(0);

@@ -166,6 +166,15 @@ impl Delivery {
         }
     }
 
+    /// The same for many bytes, which are not copied.
+    pub fn send_long(&mut self, slots: &mut Slots, key: ConnectionKey, frames: Vec<u8>) {
+        let length = frames.len();
+        if self.outboxes.push_long(slots.connection(key), key.slot, frames) {
+            self.replied_bytes += length;
+            self.fanout.mark(key.slot);
+        }
+    }
+
     /// Puts an event into a connection's outbox, which its client has not asked for. Nothing limits
     /// how often that happens, so a client that does not read it is too slow.
     pub fn send_event(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) -> Pace {

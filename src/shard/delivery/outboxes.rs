@@ -90,12 +90,27 @@ impl Outboxes {
         slot: Slot,
         frames: &[u8],
     ) -> bool {
-        let deaf = connection.flags.has(Flags::DEAF);
-        if frames.is_empty() || deaf || connection.state == State::Released {
+        if frames.is_empty() || !takes_own(connection) {
             return false;
         }
         let outbox = &mut connection.busy().outbox;
         outbox.push_own(frames, &mut self.budget.accounts);
+        self.budget.rank(slot, outbox);
+        true
+    }
+
+    /// The same for many bytes, which are not copied.
+    pub(super) fn push_long(
+        &mut self,
+        connection: &mut Connection,
+        slot: Slot,
+        frames: Vec<u8>,
+    ) -> bool {
+        if !takes_own(connection) {
+            return false;
+        }
+        let outbox = &mut connection.busy().outbox;
+        outbox.push_long(Frames::new(frames), &mut self.budget.accounts);
         self.budget.rank(slot, outbox);
         true
     }
@@ -327,6 +342,11 @@ fn take_pending_of(
 fn forgo(connection: &mut Connection, channels: &mut Channels, index: usize) {
     let subscription = connection.subscribed(index);
     subscription.cursor = channels.local(subscription.channel).head();
+}
+
+/// Whether a connection is sent what is for it alone.
+fn takes_own(connection: &Connection) -> bool {
+    !connection.flags.has(Flags::DEAF) && connection.state != State::Released
 }
 
 /// Bytes that may wait for a connection before it is too slow.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::fanout::Fanout;
 use super::subscribers::Channels;
-use crate::connection::{Connection, DeliveryMode, Flags, Frames, Piece, State};
+use crate::connection::{Connection, DeliveryMode, Flags, Frames, Outbox, Piece, State};
 use crate::ids::{Moment, Slot};
 use crate::kernel::{ConnectionKey, Socket, Sockets, Write, Wrote};
 use crate::limits::{
@@ -109,7 +109,7 @@ impl Sweep {
             return false;
         }
         let Some(busy) = connection.busy.as_ref() else { return false };
-        let Some(source) = take_from_outbox(&busy.outbox, &mut self.cork) else { return false };
+        let Some(source) = take_from_outbox(&busy.outbox, self) else { return false };
         self.entries.push(Entry { key, socket: connection.socket, source });
         true
     }
@@ -230,7 +230,7 @@ fn take_only_segment(
     oldest: &mut Option<Moment>,
     counters: &ShardCounters,
 ) -> Option<Source> {
-    let single = connection.busy.as_ref().is_none_or(|busy| busy.more.is_empty());
+    let single = connection.session.is_none();
     let subscription = connection.first.as_mut()?;
     let live = subscription.mode == DeliveryMode::Live;
     if !single || !live {

@@ -164,8 +164,7 @@ fn begin_subscription<S: Sockets>(
     if !publications.is_empty() {
         clients.slots.connection(key).meter.count_replay(clients.clock.tick(), frames.len());
     }
-    clients.send_own(key, &frames);
-    clients.input.keep_reply_buffer(frames);
+    clients.send_reply(key, frames);
     if !upgrading || upgrading::end(clients, key) {
         parking::resume(clients, homes, key);
     }

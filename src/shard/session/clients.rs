@@ -11,6 +11,7 @@ use super::inbound::Input;
 use crate::connection::{Slots, State};
 use crate::ids::{ClientId, ConnectionId, ShardId, Tick};
 use crate::kernel::{ConnectionKey, Sockets};
+use crate::limits::REPLY_BUFFER_BYTES_MAX;
 use crate::mesh::Post;
 use crate::metrics::ShardCounters;
 use crate::readiness::Readiness;
@@ -95,5 +96,16 @@ impl<S: Sockets> Clients<S> {
     /// Puts frames for one connection alone into its outbox.
     pub fn send_own(&mut self, key: ConnectionKey, frames: &[u8]) {
         self.delivery.send_own(&mut self.slots, key, frames);
+    }
+
+    /// Puts a reply into its client's outbox. The buffer in which it was encoded is kept for the
+    /// next reply, because growing a new one costs more than encoding a short reply; the buffer of
+    /// a long reply goes into the outbox itself.
+    pub fn send_reply(&mut self, key: ConnectionKey, frames: Vec<u8>) {
+        if frames.capacity() > REPLY_BUFFER_BYTES_MAX {
+            return self.delivery.send_long(&mut self.slots, key, frames);
+        }
+        self.send_own(key, &frames);
+        self.input.keep_reply_buffer(frames);
     }
 }

@@ -113,6 +113,10 @@ fn on_history<S: Sockets>(
     id: u32,
     query: &HistoryQuery<'_>,
 ) -> Flow {
+    if clients.slots.connection(key).flags.has(Flags::DEAF) {
+        // Its last commands are carried out, but nobody would read the page.
+        return Flow::Continue;
+    }
     let channel = query.channel.as_ref();
     let namespace = match clients.options.namespaces().resolve(channel) {
         Ok(namespace) => Arc::clone(namespace),

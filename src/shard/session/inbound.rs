@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::connection::{Flags, Slots};
 use crate::ids::Tick;
 use crate::kernel::ConnectionKey;
-use crate::limits::{RECEIVE_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
+use crate::limits::RECEIVE_BYTES_MAX;
 
 /// Input that has not been carried out, of all connections.
 pub struct Input {
@@ -136,18 +136,15 @@ impl Input {
         self.buffer = buffer;
     }
 
-    /// Takes the buffer that an answer is made in. It is empty.
+    /// Takes the buffer in which the next reply is encoded. It is empty.
     pub fn take_reply_buffer(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.reply_buffer)
     }
 
-    /// Keeps the buffer that an answer was made in, for the next one: to grow one for each costs
-    /// the allocator more than the answer has.
+    /// Keeps the buffer of a reply that has been sent for the next one.
     pub fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= REPLY_BUFFER_BYTES_MAX {
-            buffer.clear();
-            self.reply_buffer = buffer;
-        }
+        buffer.clear();
+        self.reply_buffer = buffer;
     }
 }
 

@@ -29,15 +29,11 @@ pub fn reply<S: Sockets>(
     let mut frames = clients.input.take_reply_buffer();
     match connection.wire.encode_reply(id, reply, &mut frames) {
         Ok(()) => {
-            if matches!(reply, Reply::History { publications, .. } if !publications.is_empty()) {
-                clients
-                    .slots
-                    .connection(key)
-                    .meter
-                    .count_replay(clients.clock.tick(), frames.len());
+            if !reply.publications().is_empty() {
+                let meter = &mut clients.slots.connection(key).meter;
+                meter.count_replay(clients.clock.tick(), frames.len());
             }
-            clients.send_own(key, &frames);
-            clients.input.keep_reply_buffer(frames);
+            clients.send_reply(key, frames);
             Flow::Continue
         }
         Err(reason) => stop(clients, key, reason),

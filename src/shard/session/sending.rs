@@ -7,7 +7,7 @@ use super::{closing, gaps, heartbeat};
 use crate::connection::{Flags, State};
 use crate::ids::Slot;
 use crate::kernel::{ConnectionKey, Release, Sockets};
-use crate::limits::{PIECE_JOIN_BYTES_MAX, REPLY_BUFFER_BYTES_MAX};
+use crate::limits::PIECE_JOIN_BYTES_MAX;
 use crate::reason::CloseReason;
 use crate::shard::delivery::{Halt, Halted, Outcome, Written};
 
