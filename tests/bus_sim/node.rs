@@ -98,23 +98,21 @@ impl Node {
         let pools = setup.node.pools();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let seed = network.borrow_mut().random.number();
-            all.push(Shard::new(
-                inbox,
-                Parts {
-                    id: ShardId::new(index),
-                    options: setup.node.options.clone(),
-                    sockets: SimSockets::new(desk + index, Rc::clone(network)),
-                    outbound: outbound(Some(bridge_lane())),
-                    pools: pools.clone(),
-                    home_map: setup.node.home_map.clone(),
-                    identity: identity.clone(),
-                    counters: Arc::clone(&counters[index]),
-                    subnets: Arc::clone(&subnets),
-                    readiness: Arc::clone(&readiness),
-                    outboxes: outboxes.clone(),
-                    seed,
-                },
-            ));
+            let parts = Parts {
+                id: ShardId::new(index),
+                options: setup.node.options.clone(),
+                sockets: SimSockets::new(desk + index, Rc::clone(network)),
+                outbound: outbound(Some(bridge_lane())),
+                pools: pools.clone(),
+                home_map: setup.node.home_map.clone(),
+                identity: identity.clone(),
+                counters: Arc::clone(&counters[index]),
+                subnets: Arc::clone(&subnets),
+                readiness: Arc::clone(&readiness),
+                outboxes: outboxes.clone(),
+                seed,
+            };
+            all.push(Shard::new(inbox, parts));
         }
         let options = bus::Options {
             settings: Arc::clone(&setup.node.options.settings),
