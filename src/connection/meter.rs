@@ -59,15 +59,15 @@ struct Counts([u16; 2]);
 
 impl Counts {
     const FRAMES_BITS: u32 = 20;
-    const FRAMES_MAX: u32 = (1 << Self::FRAMES_BITS) - 1;
-    const PINGS_MAX: u32 = u32::MAX >> Self::FRAMES_BITS;
+    const FRAMES_FULL: u32 = (1 << Self::FRAMES_BITS) - 1;
+    const PINGS_FULL: u32 = u32::MAX >> Self::FRAMES_BITS;
 
     fn packed(self) -> u32 {
         u32::from(self.0[0]) | u32::from(self.0[1]) << 16
     }
 
     fn frames(self) -> u32 {
-        self.packed() & Self::FRAMES_MAX
+        self.packed() & Self::FRAMES_FULL
     }
 
     fn pings(self) -> u32 {
@@ -76,16 +76,16 @@ impl Counts {
 
     /// The sums, which stop at what fits.
     fn plus(self, more: Rates) -> Counts {
-        let frames = self.frames().saturating_add(more.frames).min(Self::FRAMES_MAX);
-        let pings = self.pings().saturating_add(more.pings).min(Self::PINGS_MAX);
+        let frames = self.frames().saturating_add(more.frames).min(Self::FRAMES_FULL);
+        let pings = self.pings().saturating_add(more.pings).min(Self::PINGS_FULL);
         let packed = frames | pings << Self::FRAMES_BITS;
         Counts([packed as u16, (packed >> 16) as u16])
     }
 }
 
 const _: () =
-    assert!(SETTING_FRAMES_PER_SECOND_MAX < Counts::FRAMES_MAX, "a limit can be exceeded");
-const _: () = assert!(SETTING_PINGS_PER_SECOND_MAX < Counts::PINGS_MAX, "a limit can be exceeded");
+    assert!(SETTING_FRAMES_PER_SECOND_MAX < Counts::FRAMES_FULL, "a limit can be exceeded");
+const _: () = assert!(SETTING_PINGS_PER_SECOND_MAX < Counts::PINGS_FULL, "a limit can be exceeded");
 
 /// The bytes of histories that a client has received and not yet paid off by waiting.
 #[derive(Clone, Copy, Debug, Default)]
@@ -130,7 +130,7 @@ mod tests {
             Rates { frames: SETTING_FRAMES_PER_SECOND_MAX, pings: SETTING_PINGS_PER_SECOND_MAX };
         let many = Rates { frames: u32::MAX, pings: u32::MAX };
         assert!((0..3).all(|_| meter.count(now, many, most)));
-        assert_eq!(meter.counts.frames(), Counts::FRAMES_MAX);
-        assert_eq!(meter.counts.pings(), Counts::PINGS_MAX);
+        assert_eq!(meter.counts.frames(), Counts::FRAMES_FULL);
+        assert_eq!(meter.counts.pings(), Counts::PINGS_FULL);
     }
 }
