@@ -3,19 +3,23 @@
 mod banner;
 mod config;
 mod doctor;
+mod failure;
+mod flags;
 mod log;
+mod print;
 mod publish;
 mod subscribe;
 
 pub use banner::server_banner;
 
-use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::config::{Flags, load};
+use crate::config::load;
+use failure::Failure;
+use flags::{ServeArgs, environment};
+use print::print_line;
 
 /// Exit code of a command that failed. Wrong usage exits with 2, which is clap's own code.
 const EXIT_FAILED: u8 = 1;
@@ -41,77 +45,6 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Print the messages of channels, one per line, until Ctrl-C.
     Subscribe(subscribe::SubscribeArgs),
-}
-
-/// Flags that override settings.
-#[derive(Debug, Args)]
-struct ServeArgs {
-    /// TOML file with settings; `corecast config default` prints all of them.
-    #[arg(long, value_name = "FILE", env = "CORECAST_CONFIG")]
-    config: Option<PathBuf>,
-    /// Development mode: no keys or permissions needed, reachable from this host only.
-    #[arg(long)]
-    dev: bool,
-    /// Serve /echo, which sends every message back, for protocol test suites. Needs --dev.
-    #[arg(long)]
-    echo: bool,
-    /// Address for clients, such as 0.0.0.0:8000; may be given more than once.
-    #[arg(long, value_name = "ADDR")]
-    listen: Vec<String>,
-    /// Address for the HTTP API and metrics, such as 127.0.0.1:9000.
-    #[arg(long, value_name = "ADDR")]
-    api_listen: Option<String>,
-    /// Number of threads that serve clients; 0 means one per core.
-    #[arg(long, value_name = "N")]
-    shards: Option<u32>,
-    /// How to drive sockets; auto uses io_uring where the host allows it.
-    #[arg(long, value_parser = ["auto", "io_uring", "epoll"])]
-    driver: Option<String>,
-    /// Redis that connects this node with others, such as redis://127.0.0.1:6379.
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
-}
-
-impl ServeArgs {
-    fn into_flags(self) -> Flags {
-        Flags {
-            config: self.config,
-            dev: self.dev,
-            echo: self.echo,
-            listen: self.listen,
-            api_listen: self.api_listen,
-            shards: self.shards,
-            driver: self.driver,
-            redis: self.redis,
-        }
-    }
-}
-
-/// The error of a failed command, for the terminal.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    /// The settings are invalid.
-    #[error(transparent)]
-    Config(#[from] crate::config::Error),
-    /// The server did not start, or did not stop as it should.
-    #[error(transparent)]
-    Server(#[from] crate::server::Error),
-    /// The reader of our output has closed the pipe. This is no failure, as for every filter.
-    #[error("the output is closed")]
-    OutputClosed,
-    /// Any other failure, with its message.
-    #[error("{0}")]
-    Words(String),
-}
-
-impl From<io::Error> for Failure {
-    /// Converts an error of standard output. All other errors get their message where they occur.
-    fn from(error: io::Error) -> Failure {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
-            _ => Failure::Words(format!("can't write the output: {error}")),
-        }
-    }
 }
 
 /// Runs the command that the arguments name, and returns the exit code.
@@ -149,23 +82,6 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         }
     };
     Ok(crate::server::run(settings.clone(), ready)?)
-}
-
-/// The variables of the environment that are valid text. All settings are text.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-}
-
-/// Prints one line on standard output.
-fn print_line(line: &str) -> Result<(), Failure> {
-    print_line_to(&mut io::stdout(), line)
-}
-
-/// Prints one line and flushes, because a pipe is expected to deliver it at once.
-fn print_line_to(out: &mut dyn io::Write, line: &str) -> Result<(), Failure> {
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
 }
 
 #[cfg(test)]

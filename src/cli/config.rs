@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, ServeArgs, environment, print_line};
+use super::failure::Failure;
+use super::flags::{ServeArgs, environment};
+use super::print::print_line;
 use crate::config::{DEFAULT_TOML, Flags, check_serve, load};
 
 /// The subcommands of `config`.

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, ServeArgs, environment, print_line};
+use super::failure::Failure;
+use super::flags::{ServeArgs, environment};
+use super::print::print_line;
 use crate::config::load;
 use crate::doctor::{self, Finding, Verdict, Wanted};
 use crate::limits::DOCTOR_CONNECTIONS_MAX;

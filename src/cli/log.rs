@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::limits::LOG_LINES_MAX;
 use crate::settings::{Log, LogFormat, LogLevel};
 

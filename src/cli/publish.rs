@@ -6,7 +6,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Failure, print_line};
+use super::failure::Failure;
+use super::print::print_line;
 use crate::limits::{INPUT_BYTES_MAX, PUBLISH_TIMEOUT};
 
 /// Arguments of `publish`.

@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use tungstenite::http::Uri;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
-use super::{Failure, print_line_to};
+use super::failure::Failure;
+use super::print::print_line_to;
 use crate::limits::{SUBSCRIBE_PAUSE_MAX, SUBSCRIBE_PAUSE_MIN, SUBSCRIBE_SILENCE_MAX};
 
 /// Arguments of `subscribe`.
