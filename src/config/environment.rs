@@ -2,7 +2,8 @@
 
 use toml::{Table, Value};
 
-use super::load::{Error, Origin, known_keys, nearest};
+use super::error::{Error, Origin};
+use super::keys::{known_keys, nearest};
 
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";

@@ -1,19 +1,24 @@
 //! Merges file, environment and flags over the defaults, one setting at a time, so that every error
 //! can name the setting and its origin.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::check::{self, Problem};
+use super::check;
 use super::environment::load_environment;
-use super::{DEFAULT_TOML, DEV_TOML};
+use super::error::{Error, Origin};
+use super::keys::{known_keys, nearest};
 use crate::channel::{Namespace, Namespaces};
-use crate::limits::KEY_LIKENESS_MIN;
 use crate::settings::{Api, Auth, Channel, Client, Events, Log, Redis, Server, Settings};
 use crate::units;
+
+/// All settings with their defaults and explanations. `corecast config default` prints this text.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// The defaults of `--dev`.
+pub const DEV_TOML: &str = include_str!("dev.toml");
 
 /// Flags of the command line that affect settings.
 #[derive(Clone, Debug, Default)]
@@ -43,89 +48,6 @@ pub struct Loaded {
     pub settings: Settings,
     /// The same settings as TOML, with secrets. Only `show` uses it.
     pub(super) table: Table,
-}
-
-/// The source of a setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// `default.toml`
-    Defaults,
-    /// `--dev`
-    Dev,
-    /// A file.
-    File(PathBuf),
-    /// Environment variables.
-    Environment,
-    /// Flags.
-    CommandLine,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Defaults => f.write_str("the defaults"),
-            Origin::Dev => f.write_str("--dev"),
-            Origin::File(path) => write!(f, "{}", path.display()),
-            Origin::Environment => f.write_str("the environment"),
-            Origin::CommandLine => f.write_str("the command line"),
-        }
-    }
-}
-
-/// An error while loading settings. The operator has to fix it; nothing is retried.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file can't be read.
-    #[error("can't read {}: {source}. Check the path and its permissions",
-        path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The error of the kernel.
-        source: std::io::Error,
-    },
-    /// The text is not valid TOML.
-    #[error("{origin} is not valid TOML: {message}")]
-    Syntax {
-        /// The source of the text.
-        origin: Origin,
-        /// Line, column and description of the error.
-        message: String,
-    },
-    /// There is no such setting. It is an error, because a typo must not silently keep a default.
-    #[error("{origin}: unknown setting {key}{}", nearest_hint(nearest.as_deref()))]
-    UnknownKey {
-        /// The source of the setting.
-        origin: Origin,
-        /// The unknown key.
-        key: String,
-        /// The most similar known key.
-        nearest: Option<String>,
-    },
-    /// The value has the wrong type or form for this setting.
-    #[error("{origin}: {key}: {message}")]
-    Value {
-        /// The source of the setting.
-        origin: Origin,
-        /// The setting.
-        key: String,
-        /// The value and the expected form.
-        message: String,
-    },
-    /// All values have the right form, but some are out of range or don't fit together.
-    #[error("{}", problems_text(.0))]
-    Invalid(Vec<Problem>),
-}
-
-fn nearest_hint(nearest: Option<&str>) -> String {
-    match nearest {
-        Some(nearest) => format!("; did you mean {nearest}?"),
-        None => "; `corecast config default` lists all settings".to_owned(),
-    }
-}
-
-fn problems_text(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Loads the settings from the file that the flags name, the environment, and the flags.
@@ -372,33 +294,8 @@ fn with_key(error: Error, dotted: &str) -> Error {
     }
 }
 
-/// Returns all settings, as `section.key`.
-pub(super) fn known_keys(defaults: &Table) -> Vec<String> {
-    let sections = defaults.iter().filter_map(|(name, value)| Some((name, value.as_table()?)));
-    let mut known: Vec<String> = sections
-        .flat_map(|(name, settings)| settings.keys().map(move |key| format!("{name}.{key}")))
-        .collect();
-    // Their defaults are the values of other settings, so they are not in the list of defaults.
-    let others = ["channel.slow_policy", "channel.events", "redis.ingest", "events.stream"];
-    known.extend(others.map(str::to_owned));
-    known
-}
-
 fn unknown(origin: &Origin, key: &str, known: &[String]) -> Error {
     Error::UnknownKey { origin: origin.clone(), key: key.to_owned(), nearest: nearest(key, known) }
-}
-
-/// Returns the known key that is most similar to `key`. The last part is also compared alone,
-/// because the setting may be in the wrong section.
-pub(super) fn nearest(key: &str, known: &[String]) -> Option<String> {
-    let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
-    let likeness = |candidate: &String| {
-        let whole = strsim::normalized_damerau_levenshtein(key, candidate);
-        let part = strsim::normalized_damerau_levenshtein(&last(key), &last(candidate));
-        whole.max(part * 0.9)
-    };
-    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= KEY_LIKENESS_MIN).then(|| best.clone())
 }
 
 /// Returns the settings among the flags.

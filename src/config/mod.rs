@@ -5,21 +5,18 @@
 
 mod check;
 mod environment;
+mod error;
+mod keys;
 mod load;
 mod show;
 #[cfg(test)]
 mod tests;
 
 pub use check::Problem;
-pub use load::{Error, Flags, Loaded, Origin, load};
+pub use error::{Error, Origin};
+pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, load};
 
 use crate::settings::Settings;
-
-/// All settings with their defaults and explanations. `corecast config default` prints this text.
-pub const DEFAULT_TOML: &str = include_str!("default.toml");
-
-/// The defaults of `--dev`.
-pub const DEV_TOML: &str = include_str!("dev.toml");
 
 impl Default for Settings {
     fn default() -> Settings {

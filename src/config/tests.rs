@@ -40,7 +40,7 @@ fn the_defaults_are_valid_and_complete() {
 #[test]
 fn every_setting_is_listed_with_when_it_may_change() {
     let table: toml::Table = DEFAULT_TOML.parse().expect("the defaults are TOML");
-    let mut known = load::known_keys(&table);
+    let mut known = keys::known_keys(&table);
     known.sort();
     let mut listed: Vec<&str> = CHANGES.iter().map(|(key, _)| *key).collect();
     listed.sort_unstable();

@@ -1,0 +1,89 @@
+//! Errors while loading settings. Each names the setting and its origin.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::check::Problem;
+
+/// The source of a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `default.toml`
+    Defaults,
+    /// `--dev`
+    Dev,
+    /// A file.
+    File(PathBuf),
+    /// Environment variables.
+    Environment,
+    /// Flags.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Defaults => f.write_str("the defaults"),
+            Origin::Dev => f.write_str("--dev"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Environment => f.write_str("the environment"),
+            Origin::CommandLine => f.write_str("the command line"),
+        }
+    }
+}
+
+/// An error while loading settings. The operator has to fix it; nothing is retried.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be read.
+    #[error("can't read {}: {source}. Check the path and its permissions",
+        path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The error of the kernel.
+        source: std::io::Error,
+    },
+    /// The text is not valid TOML.
+    #[error("{origin} is not valid TOML: {message}")]
+    Syntax {
+        /// The source of the text.
+        origin: Origin,
+        /// Line, column and description of the error.
+        message: String,
+    },
+    /// There is no such setting. It is an error, because a typo must not silently keep a default.
+    #[error("{origin}: unknown setting {key}{}", nearest_hint(nearest.as_deref()))]
+    UnknownKey {
+        /// The source of the setting.
+        origin: Origin,
+        /// The unknown key.
+        key: String,
+        /// The most similar known key.
+        nearest: Option<String>,
+    },
+    /// The value has the wrong type or form for this setting.
+    #[error("{origin}: {key}: {message}")]
+    Value {
+        /// The source of the setting.
+        origin: Origin,
+        /// The setting.
+        key: String,
+        /// The value and the expected form.
+        message: String,
+    },
+    /// All values have the right form, but some are out of range or don't fit together.
+    #[error("{}", problems_text(.0))]
+    Invalid(Vec<Problem>),
+}
+
+fn nearest_hint(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean {nearest}?"),
+        None => "; `corecast config default` lists all settings".to_owned(),
+    }
+}
+
+fn problems_text(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
