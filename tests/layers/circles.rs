@@ -124,6 +124,10 @@ impl Crate {
             "crate" => (Vec::new(), 1),
             "self" => (from.to_vec(), 1),
             "super" => (from.to_vec(), 0),
+            // What stands before `::` is a module. A function may have the same name.
+            _ if !rest.is_empty() && self.modules.contains_key(&child(from, first)) => {
+                (from.to_vec(), 0)
+            }
             _ => match self.modules.get(from)?.bound.get(first) {
                 Some(bound) if bound != segments => {
                     let whole = [bound.as_slice(), rest].concat();
@@ -234,13 +238,15 @@ fn strongly_connected(edges: &Edges) -> Vec<Vec<String>> {
 #[test]
 fn a_circle_is_found_behind_what_a_module_passes_on() {
     let files = [
-        ("lib.rs", "mod a; mod b; mod c;"),
+        ("lib.rs", "mod a; mod b; mod c; mod h;"),
         ("a/mod.rs", "mod x; pub use x::X; pub(crate) fn f() -> X { x::g() }"),
         ("a/x.rs", "use crate::b::{Y, self}; pub struct X(Y); pub(super) fn g() {}"),
         ("b.rs", "pub struct Y(crate::a::X);"),
         ("c/mod.rs", "mod d; mod e; pub(crate) use e::E as F;"),
         ("c/d.rs", "use super::F; pub struct D(F);"),
         ("c/e.rs", "use super::d; pub struct E(d::D);"),
+        ("h/mod.rs", "mod i; pub use i::i; pub struct H; fn f() { i::g() }"),
+        ("h/i.rs", "pub fn i() {} pub(super) fn g(h: super::H) {}"),
     ];
     let source =
         |(path, text): (&str, &str)| Source { path: format!("src/{path}"), text: text.to_owned() };
@@ -249,6 +255,6 @@ fn a_circle_is_found_behind_what_a_module_passes_on() {
         .iter()
         .map(|circle| format!("{}: {}", circle.room, circle.parts.join(" ")))
         .collect();
-    assert_eq!(found, ["src: a b", "src/c: d e"]);
+    assert_eq!(found, ["src: a b", "src/c: d e", "src/h: i mod"]);
     assert_eq!(circles[1].uses[0], "d -> e: c::d names super::F");
 }
