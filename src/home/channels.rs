@@ -7,33 +7,37 @@
 //! limited. Publications, and positions of channels that are kept only for their position, share
 //! the bytes for histories. So requests for channels never displace histories.
 
+mod channel;
 mod deadlines;
 mod epochs;
 mod replica;
 mod history;
 mod interest;
 mod keeping;
+mod links;
 mod losses;
 mod older;
 mod stored;
 
 use std::sync::Arc;
 
-pub use history::{History, PageBounds};
+pub use history::PageBounds;
 pub use replica::Followed;
 
 use crate::channel::{ChannelName, Namespace, Publication};
-use crate::collections::{Named, Table};
-use crate::ids::{Epoch, Moment, Position, ShardId, Since};
-use crate::limits::{CHANNEL_POSITION_BYTES, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
+use crate::collections::Table;
+use crate::ids::{Moment, Position, ShardId, Since};
+use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::pool::{Pool, Share};
 use crate::protocol::HistoryPage;
 use crate::reason::{ClientError, Eviction};
 
-use deadlines::{Deadlines, Links, Wait};
+use channel::Channel;
+use deadlines::Deadlines;
 use epochs::Epochs;
 use history::Totals;
 use interest::Interested;
+use links::Wait;
 use losses::Losses;
 use stored::StoredOrder;
 
@@ -44,90 +48,6 @@ pub struct Resolved<'a> {
     pub name: &'a ChannelName,
     /// Its namespace.
     pub namespace: &'a Arc<Namespace>,
-}
-
-/// A channel at home: what every one has.
-struct Channel {
-    name: ChannelName,
-    namespace: Arc<Namespace>,
-    epoch: Epoch,
-    /// Offset of the last publication; 0 before the first one.
-    top: u64,
-    interested: Interested,
-    /// State that only a channel with publications has.
-    kept: Option<Box<Kept>>,
-    /// A number that distinguishes this use of the place in the table from earlier ones: another
-    /// channel, or the same one before its position moved.
-    life: u32,
-    /// True when every publication up to `top` has been seen. It is always true without a bus.
-    known: bool,
-    /// Whether the bus has assigned an offset of this epoch for the second time.
-    repeats: bool,
-    /// Whether the position is charged to the bytes for histories.
-    charged: bool,
-    /// Number of the last loss of the bus that it has heard of.
-    heard: u8,
-}
-
-const _: () = assert!(size_of::<Option<Channel>>() <= 80, "a channel that is only in use is small");
-
-/// The state of a channel with publications.
-struct Kept {
-    history: History,
-    /// Whether Redis may have older publications than this shard.
-    more: bool,
-    /// Offset of the last publication removed on request.
-    forgotten: u64,
-    /// Time before which Redis is not asked for older publications.
-    ask_from: Moment,
-    /// The links of the list of deadlines.
-    links: Links,
-}
-
-impl Named for Channel {
-    fn name(&self) -> &str {
-        self.name.as_str()
-    }
-}
-
-impl Channel {
-    fn position(&self) -> Position {
-        Position { epoch: self.epoch, offset: self.top }
-    }
-
-    /// Returns the state for publications, and creates it if necessary.
-    fn kept(&mut self) -> &mut Kept {
-        let durable = self.namespace.durable_history;
-        self.kept.get_or_insert_with(|| {
-            Box::new(Kept {
-                history: History::default(),
-                more: durable,
-                forgotten: 0,
-                ask_from: Moment::default(),
-                links: Links::default(),
-            })
-        })
-    }
-
-    /// Returns the number of kept publications.
-    fn history_len(&self) -> usize {
-        self.kept.as_ref().map_or(0, |kept| kept.history.len())
-    }
-
-    /// Returns the offset of the oldest kept publication.
-    fn first_offset(&self) -> Option<u64> {
-        self.kept.as_ref()?.history.first_offset()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.interested.is_empty() && self.history_len() == 0
-    }
-
-    /// Whether clients know positions of the channel, which must not be assigned again, or one was
-    /// assigned again.
-    fn has_positions(&self) -> bool {
-        (self.top > 0 || self.repeats) && self.namespace.has_history()
-    }
 }
 
 /// A publication with its offset and its receivers.
@@ -465,33 +385,6 @@ impl Channels {
         if channel.has_positions() {
             self.epochs.raise(channel.name.as_str());
         }
-    }
-}
-
-impl Channel {
-    /// Returns the bytes that are charged while the channel is kept only for its position.
-    fn position_bytes(&self) -> usize {
-        CHANNEL_POSITION_BYTES + self.name.as_str().len()
-    }
-
-    /// Returns all publications after `offset`. `None` if one of them is gone or there are too
-    /// many.
-    fn recover(&self, now: Moment, offset: u64) -> Option<Vec<Arc<Publication>>> {
-        let missed = self.top.checked_sub(offset)?;
-        if missed == 0 {
-            return Some(Vec::new());
-        }
-        let history = &self.kept.as_ref()?.history;
-        let first = history.first_offset_at(now)?;
-        if missed > RECOVERY_PUBLICATIONS_MAX as u64 || first > offset + 1 {
-            return None;
-        }
-        let begin = if crate::sabotage!(OffsetOffByOne) { offset + 1 } else { offset };
-        let publications: Vec<_> = history.after(begin).cloned().collect();
-        let data_type = self.namespace.data;
-        let bytes: usize =
-            publications.iter().map(|publication| publication.recovery_bytes(data_type)).sum();
-        (bytes <= RECOVERY_BYTES_MAX).then_some(publications)
     }
 }
 

@@ -4,56 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use super::Channel;
+use super::channel::Channel;
+use super::links::{Deadline, Links, NONE, Wait};
 use crate::collections::Table;
-use crate::ids::{Moment, Tick};
-
-/// The purpose of a deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wait {
-    /// The oldest publication expires.
-    Expiry,
-    /// The channel is removed, because it has only a position and no listeners.
-    Idle,
-}
-
-/// A deadline: its purpose and its tick.
-pub(super) type Deadline = (Wait, u32);
-
-/// The links of a channel in its list of deadlines.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Links {
-    list: Option<Deadline>,
-    previous: u32,
-    next: u32,
-}
-
-/// A place that no channel has.
-const NONE: u32 = u32::MAX;
-
-impl Default for Links {
-    fn default() -> Links {
-        Links { list: None, previous: NONE, next: NONE }
-    }
-}
-
-impl Links {
-    /// Returns the deadline, if there is one.
-    pub(super) fn deadline(&self) -> Option<Deadline> {
-        self.list
-    }
-}
+use crate::ids::Moment;
 
 /// The first channel of each list.
 #[derive(Default)]
 pub(super) struct Deadlines {
     first: BTreeMap<Deadline, u32>,
     idle: usize,
-}
-
-/// Returns the first tick that does not begin before `moment`.
-pub(super) fn tick_from(moment: Moment) -> u32 {
-    moment.nanos().div_ceil(Tick::NANOS).min(u64::from(u32::MAX)) as u32
 }
 
 impl Deadlines {

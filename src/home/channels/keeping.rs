@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use super::deadlines::{Wait, tick_from};
+use super::Channels;
+use super::channel::Channel;
 use super::history::Totals;
+use super::links::{Wait, tick_from};
 use super::stored::Stored;
-use super::{Channel, Channels};
 use crate::channel::Publication;
 use crate::ids::Moment;
 use crate::limits::CHANNEL_POSITION_BYTES;

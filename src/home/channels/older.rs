@@ -2,8 +2,9 @@
 //! it lacks, and then serves all clients from memory. So many returning clients cost Redis only one
 //! call.
 
+use super::Channels;
+use super::channel::Channel;
 use super::stored::Stored;
-use super::{Channel, Channels};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Since};
 use crate::limits::{BUS_OLDER_PAUSE, RECOVERY_PUBLICATIONS_MAX};

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{Channel, Channels, Resolved};
+use super::channel::Channel;
+use super::{Channels, Resolved};
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 use crate::reason::Eviction;

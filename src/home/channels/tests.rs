@@ -6,8 +6,8 @@ mod epochs;
 use std::time::Duration;
 
 use super::*;
-use crate::ids::{SinceEpoch, Tick};
-use crate::limits::CHANNEL_META_TTL;
+use crate::ids::{Epoch, SinceEpoch, Tick};
+use crate::limits::{CHANNEL_META_TTL, CHANNEL_POSITION_BYTES};
 
 const TTL: Duration = Duration::from_secs(10);
 
