@@ -4,10 +4,9 @@
 //! is found then. Nobody can tell that from finding all at once.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use super::Channels;
 use crate::bus::stream_of;
-use crate::channel::ChannelName;
 use crate::limits::LOSSES_MAX;
 
 /// Losses of which some channels have not heard.
@@ -27,64 +26,51 @@ struct Walk {
 }
 
 impl Losses {
-    /// Number of the last loss: later channels are not concerned by it.
+    /// Returns the number of the last loss. Channels that come later are not concerned by it.
     pub(super) fn last(&self) -> u8 {
         self.last
     }
-}
 
-impl Channels {
-    /// Something of a stream was lost: its channels may have missed something.
-    pub fn lose(&mut self, stream: usize, streams: usize) {
-        self.losses.last = self.losses.last.wrapping_add(1);
-        self.losses.walks.push_back(Walk { stream, streams, at: 0 });
+    /// Adds a loss of a stream.
+    pub(super) fn add(&mut self, stream: usize, streams: usize) {
+        self.last = self.last.wrapping_add(1);
+        self.walks.push_back(Walk { stream, streams, at: 0 });
     }
 
-    /// Whether there are as many of these as there may be.
-    pub fn has_many_losses(&self) -> bool {
-        self.losses.walks.len() >= LOSSES_MAX
+    /// Whether there are as many losses as there may be.
+    pub(super) fn are_many(&self) -> bool {
+        self.walks.len() >= LOSSES_MAX
     }
 
-    /// Whether there are losses of which some channels have not heard.
-    pub fn has_losses(&self) -> bool {
-        !self.losses.walks.is_empty()
+    /// Whether all channels have heard of all losses.
+    pub(super) fn is_empty(&self) -> bool {
+        self.walks.is_empty()
     }
 
-    /// Lets a channel hear of losses before it is used. Returns whether it is adrift by that, and
-    /// somebody listens to it.
-    pub fn hear(&mut self, name: &ChannelName) -> bool {
-        self.has_losses()
-            && self.channels.find(name.as_str()).is_some_and(|place| self.hear_at(place).is_some())
+    /// Whether a loss concerns the channel `name`, which has heard of all losses up to number
+    /// `heard`.
+    pub(super) fn concern(&self, name: &str, heard: u8) -> bool {
+        // A walk ends when all channels have heard of its loss, so the last walks are the losses of
+        // which this channel has not heard.
+        let count = usize::from(self.last.wrapping_sub(heard));
+        let mut news = self.walks.iter().rev().take(count);
+        news.any(|walk| stream_of(name, walk.streams) == walk.stream)
     }
 
-    /// Lets the channels at up to `steps_max` places hear of losses. Returns those that are adrift
-    /// by that, and somebody listens to.
-    pub fn hear_some(&mut self, steps_max: usize) -> Vec<ChannelName> {
-        let Some(walk) = self.losses.walks.front_mut() else { return Vec::new() };
-        let (begin, end) = (walk.at, self.channels.reached());
+    /// Returns the next places whose channels have to hear of the oldest loss: at most `steps_max`,
+    /// and all below `end`. None if there is no loss.
+    pub(super) fn next_places(&mut self, end: usize, steps_max: usize) -> Range<u32> {
+        let Some(walk) = self.walks.front_mut() else { return 0..0 };
+        let begin = walk.at;
         walk.at = end.min(begin + steps_max);
-        let places = begin as u32..walk.at as u32;
-        if walk.at == end {
-            // For this call it is still needed.
-            let adrift = places.filter_map(|place| self.hear_at(place)).collect();
-            self.losses.walks.pop_front();
-            return adrift;
-        }
-        places.filter_map(|place| self.hear_at(place)).collect()
+        begin as u32..walk.at as u32
     }
 
-    fn hear_at(&mut self, place: u32) -> Option<ChannelName> {
-        let last = self.losses.last;
-        let channel = self.channels.at(place)?;
-        let heard = std::mem::replace(&mut channel.heard, last);
-        if heard == last {
-            return None;
+    /// Removes the oldest loss if its walk has reached `end`. The channels at the last places must
+    /// have heard of it before.
+    pub(super) fn end_walk(&mut self, end: usize) {
+        if self.walks.front().is_some_and(|walk| walk.at == end) {
+            self.walks.pop_front();
         }
-        let name = channel.name.clone();
-        // A walk ends when all channels have heard of its loss.
-        let count = usize::from(last.wrapping_sub(heard));
-        let mut news = self.losses.walks.iter().rev().take(count);
-        let concerned = news.any(|walk| stream_of(name.as_str(), walk.streams) == walk.stream);
-        (concerned && self.set_adrift_one(&name)).then_some(name)
     }
 }

@@ -117,6 +117,48 @@ impl Channels {
         was_known
     }
 
+    /// Notes that publications of a stream were lost, so that its channels may have missed some.
+    pub fn lose(&mut self, stream: usize, streams: usize) {
+        self.losses.add(stream, streams);
+    }
+
+    /// Whether there are as many losses as there may be.
+    pub fn has_many_losses(&self) -> bool {
+        self.losses.are_many()
+    }
+
+    /// Whether there are losses of which some channels have not heard.
+    pub fn has_losses(&self) -> bool {
+        !self.losses.is_empty()
+    }
+
+    /// Lets a channel hear of losses before it is used. Returns whether it may have missed
+    /// publications and has listeners.
+    pub fn hear(&mut self, name: &ChannelName) -> bool {
+        self.has_losses()
+            && self.channels.find(name.as_str()).is_some_and(|place| self.hear_at(place).is_some())
+    }
+
+    /// Lets the channels at up to `steps_max` places hear of losses. Returns those that may have
+    /// missed publications and have listeners.
+    pub fn hear_some(&mut self, steps_max: usize) -> Vec<ChannelName> {
+        let end = self.channels.reached();
+        let places = self.losses.next_places(end, steps_max);
+        let adrift = places.filter_map(|place| self.hear_at(place)).collect();
+        self.losses.end_walk(end);
+        adrift
+    }
+
+    fn hear_at(&mut self, place: u32) -> Option<ChannelName> {
+        let channel = self.channels.at(place)?;
+        let heard = std::mem::replace(&mut channel.heard, self.losses.last());
+        if !self.losses.concern(channel.name.as_str(), heard) {
+            return None;
+        }
+        let name = channel.name.clone();
+        self.set_adrift_one(&name).then_some(name)
+    }
+
     /// Whether an offset of the channel's epoch was assigned for the second time.
     fn repeats(&self, name: &str) -> bool {
         self.find(name).is_some_and(|channel| channel.repeats)
