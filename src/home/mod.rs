@@ -5,26 +5,34 @@
 //! resulting messages with `Post`. With a bus, the bus assigns offsets and the home follows it:
 //! see `awaiting`.
 
+mod adrift;
 mod answers;
 mod awaiting;
 mod channels;
+mod following;
 mod replays;
+mod request;
 
 use std::sync::Arc;
 
 use crate::channel::{ChannelName, Namespace};
-use crate::ids::{ConnectionId, Moment, ShardId};
-use crate::limits::{FORGOTTEN_PER_TURN, WALK_STEPS_MAX};
-use crate::mesh::{Answer, Asker, History, Post, Publish, Subscribe, Subscribed, ToHome, ToShard};
+use crate::ids::{ConnectionId, Moment, Position, ShardId, Since};
+use crate::limits::{FORGOTTEN_PER_TURN, LOCATES_PER_TICK, WALK_STEPS_MAX};
+use crate::mesh::{
+    Answer, Asker, Found, History, Post, Publish, Subscribe, Subscribed, ToHome, ToShard,
+};
 use crate::metrics::ShardCounters;
 use crate::pool::Pool;
 use crate::protocol::HistoryPage;
 use crate::reason::ClientError;
 use crate::settings::Settings;
+use adrift::Adrift;
 use answers::Answers;
-use awaiting::Awaiting;
+use awaiting::{Arrived, Awaiting, Question};
 use channels::{Channels, Granted, Page, PageBounds, Resolved};
+use following::{Read, follow, tell_followed};
 use replays::Replays;
+use request::{Request, shard_of};
 
 /// The parts of a home.
 pub struct Parts {
@@ -42,37 +50,6 @@ pub struct Parts {
     pub seed: u64,
 }
 
-/// A request that may have to wait.
-enum Request {
-    Subscribe(Box<Subscribe>),
-    History(Box<History>),
-}
-
-impl Request {
-    fn channel(&self) -> &ChannelName {
-        match self {
-            Request::Subscribe(subscribe) => &subscribe.channel,
-            Request::History(history) => &history.channel,
-        }
-    }
-
-    /// The shard of its client.
-    fn shard(&self) -> Option<ShardId> {
-        match self {
-            Request::Subscribe(subscribe) => Some(subscribe.connection.shard),
-            Request::History(history) => shard_of(history.asker),
-        }
-    }
-
-    /// Returns the time since which the client has waited for the bus, including earlier requests.
-    fn unserved(&self) -> Option<Moment> {
-        match self {
-            Request::Subscribe(subscribe) => subscribe.unserved,
-            Request::History(history) => history.unserved,
-        }
-    }
-}
-
 /// The home of all channels of one shard.
 pub struct Home {
     settings: Arc<Settings>,
@@ -81,6 +58,7 @@ pub struct Home {
     channels: Channels,
     answers: Answers,
     awaiting: Awaiting,
+    adrift: Adrift,
     replays: Replays,
     /// Whether expired publications, positions or answers may still be stored.
     forgetting: bool,
@@ -95,6 +73,7 @@ impl Home {
             channels: Channels::new(parts.history_bytes_max, parts.seed, parts.channels),
             answers: Answers::new(parts.idempotency),
             awaiting: Awaiting::new(&parts.settings.redis),
+            adrift: Adrift::default(),
             replays: Replays::default(),
             forgetting: false,
             settings: parts.settings,
@@ -128,7 +107,7 @@ impl Home {
 
     /// Goes on with walks over all channels, and forgets some of what has expired.
     pub fn turn_walks(&mut self) {
-        self.turn_losses();
+        self.adrift.hear_some(&mut self.channels);
         if self.forgetting {
             let channels = self.channels.forget_some(self.now, FORGOTTEN_PER_TURN);
             let answers = self.answers.forget_some(self.now, FORGOTTEN_PER_TURN);
@@ -139,7 +118,11 @@ impl Home {
     /// Carries out periodic work.
     pub fn on_tick(&mut self, post: &mut Post) {
         self.forgetting = true;
-        self.on_tick_awaiting(post);
+        while let Some((channel, over)) = self.awaiting.take_expired(self.now) {
+            self.hear(&channel);
+            self.give_up(&channel, over, post);
+        }
+        self.locate_adrift(post);
     }
 
     /// Whether there is more work to do at once.
@@ -186,16 +169,18 @@ impl Home {
                 post.answer(asker, Answer::HistoryRemoved);
             }
             ToHome::Read { channel, epoch, publications } => {
-                self.on_read(&channel, epoch, publications, post);
+                self.on_read(&channel, Read { epoch, publications }, post);
             }
-            ToHome::Lost { channel } => self.on_lost(&channel),
+            ToHome::Lost { channel } => self.adrift.on_channel_loss(&mut self.channels, &channel),
             ToHome::Located { channel, position } => self.on_located(&channel, position, post),
             ToHome::Older { channel, before, found } => {
                 self.on_older(&channel, before, found, post);
             }
-            ToHome::Loaded => self.on_loaded(post),
-            ToHome::Adrift { stream, streams } => self.on_adrift(stream, streams),
-            ToHome::Late { stream, streams, late } => self.on_late(stream, streams, late),
+            ToHome::Loaded => self.awaiting.end_loading(post),
+            ToHome::Adrift { stream, streams } => {
+                self.adrift.on_loss(&mut self.channels, stream, streams);
+            }
+            ToHome::Late { stream, streams, late } => self.awaiting.set_late(stream, streams, late),
         }
     }
 
@@ -255,9 +240,9 @@ impl Home {
         let behind = subscribe.recover.is_some_and(|since| {
             !subscribe.confirmed && self.may_be_behind(channel.as_str(), since)
         });
-        let late = !subscribe.confirmed && self.is_late(channel.as_str());
+        let late = !subscribe.confirmed && self.awaiting.is_late(channel.as_str());
         if behind || late || self.is_unknown(channel.as_str()) {
-            return self.await_position(channel.clone(), Request::Subscribe(subscribe), post);
+            return self.keep_waiting(Question::Place, Request::Subscribe(subscribe), post);
         }
         let older = match subscribe.recover {
             Some(since) => self.channels.lacks_to_recover(self.now, channel.as_str(), since),
@@ -267,7 +252,8 @@ impl Home {
             }
         };
         if let Some(before) = older {
-            return self.await_older(channel.clone(), before, Request::Subscribe(subscribe), post);
+            let question = Question::Older(before);
+            return self.keep_waiting(question, Request::Subscribe(subscribe), post);
         }
         // Without kept publications, there is nothing to return.
         let replays = (subscribe.recover.is_some() || subscribe.last > 0)
@@ -303,7 +289,8 @@ impl Home {
 
     /// Whether a channel is unused, as far as this shard knows.
     fn is_new(&self, channel: &ChannelName) -> bool {
-        !self.channels.contains(channel.as_str()) && !self.is_awaited(channel)
+        let awaited = self.awaiting.is_judging() || self.awaiting.is_asked(channel);
+        !awaited && !self.channels.contains(channel.as_str())
     }
 
     fn on_history(&mut self, history: Box<History>, post: &mut Post) {
@@ -314,11 +301,11 @@ impl Home {
             tell_created(connection, post);
         }
         if self.has_bus() && !history.confirmed || self.is_unknown(channel.as_str()) {
-            return self.await_position(channel.clone(), Request::History(history), post);
+            return self.keep_waiting(Question::Place, Request::History(history), post);
         }
         let older = self.channels.lacks_of_page(self.now, channel.as_str(), history.page);
         if let Some(before) = older {
-            return self.await_older(channel.clone(), before, Request::History(history), post);
+            return self.keep_waiting(Question::Older(before), Request::History(history), post);
         }
         let client_shard = shard_of(history.asker);
         if let Some(shard) = client_shard
@@ -348,8 +335,142 @@ impl Home {
     /// that have left are among the waiting ones.
     fn put_off(&mut self, request: Request, post: &mut Post) {
         if let Some(request) = self.replays.put_off(request) {
-            awaiting::refuse(request, ClientError::TooManyRequests, post);
+            request.refuse(ClientError::TooManyRequests, post);
         }
+    }
+
+    /// Keeps a request until the bus has answered a question about its channel, unless its client
+    /// has already waited long enough.
+    fn keep_waiting(&mut self, question: Question, request: Request, post: &mut Post) {
+        if let Some(over) = self.awaiting.keep(self.now, question, request, post) {
+            let channel = over.request.channel().clone();
+            self.give_up(&channel, vec![over], post);
+        }
+    }
+
+    fn on_read(&mut self, channel: &ChannelName, read: Read, post: &mut Post) {
+        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
+        let epoch = read.epoch;
+        let last = read.publications.iter().rev().find(|publication| publication.offset > 0);
+        let last = last.map(|publication| Position { epoch, offset: publication.offset });
+        let resolved = Resolved { name: channel, namespace: &namespace };
+        follow(&mut self.channels, self.now, resolved, read, post);
+        // If nothing is kept, the answer may be older than the publications read meanwhile.
+        if let Some(last) = last.filter(|_| self.awaiting.is_asked(channel)) {
+            self.channels.expect(resolved, last);
+        }
+    }
+
+    /// Handles the answer about the position of a channel. Without a position, existing
+    /// subscriptions stay, and the question is asked again.
+    fn on_located(&mut self, channel: &ChannelName, position: Option<Position>, post: &mut Post) {
+        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
+        if let Some(position) = position {
+            let resolved = Resolved { name: channel, namespace: &namespace };
+            tell_followed(channel, &self.channels.locate(resolved, position), post);
+            return self.serve_waiting(channel, post);
+        }
+        if let Some(requests) = self.awaiting.take_unanswered(channel) {
+            self.give_up(channel, requests, post);
+        }
+        let known = self.channels.is_known(channel.as_str());
+        if !known && self.channels.has_listeners(channel.as_str()) {
+            self.adrift.add(channel.clone());
+        }
+    }
+
+    /// Handles the answer of Redis about publications of a channel before an offset, or its
+    /// failure.
+    fn on_older(
+        &mut self,
+        channel: &ChannelName,
+        before: u64,
+        found: Option<Found>,
+        post: &mut Post,
+    ) {
+        match found {
+            Some(found) => self.channels.prepend(self.now, channel, before, found),
+            None => self.channels.ask_later(self.now, channel),
+        }
+        self.serve_waiting(channel, post);
+    }
+
+    /// Checks waiting requests again after the answer to the question about their channel.
+    fn serve_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
+        for arrived in self.awaiting.take_answered(channel).into_iter().flatten() {
+            self.judge(arrived, post);
+        }
+        self.end_judging(channel);
+    }
+
+    /// Serves requests from memory if possible. The others fail, and clients may retry.
+    fn give_up(&mut self, channel: &ChannelName, requests: Vec<Arrived>, post: &mut Post) {
+        let known = !self.awaiting.is_loading() && self.channels.is_known(channel.as_str());
+        // No other question is asked for these requests.
+        self.channels.ask_later(self.now, channel);
+        for mut arrived in requests {
+            let behind = |since| self.may_be_behind(channel.as_str(), since);
+            let beyond = match &arrived.request {
+                Request::Subscribe(subscribe) => subscribe.recover.is_some_and(behind),
+                // Publications acknowledged before the request may be missing here.
+                Request::History(history) => !history.confirmed,
+            };
+            if known && !beyond {
+                arrived.request.confirm();
+                self.judge(arrived, post);
+            } else {
+                arrived.request.refuse(ClientError::BusAway, post);
+            }
+        }
+        self.end_judging(channel);
+    }
+
+    fn judge(&mut self, arrived: Arrived, post: &mut Post) {
+        self.awaiting.judge(arrived.came);
+        self.on_request(arrived.request, post);
+    }
+
+    /// Ends a check of waiting requests. The channel may be unused now, because clients have left
+    /// or asked only for its position.
+    fn end_judging(&mut self, channel: &ChannelName) {
+        self.awaiting.end_judging();
+        self.retire(channel);
+    }
+
+    /// Removes a channel if it is unused. It stays while waiting requests are checked, because the
+    /// next one would have to ask again.
+    fn retire(&mut self, channel: &ChannelName) {
+        if !self.awaiting.is_judging() {
+            self.channels.retire_named(self.now, channel);
+        }
+    }
+
+    /// Lets a channel hear of losses before it is used.
+    fn hear(&mut self, channel: &ChannelName) {
+        self.adrift.hear(&mut self.channels, channel);
+    }
+
+    /// Requests the positions of channels that may have missed publications. The number per tick is
+    /// bounded, because clients of affected channels reconnect.
+    fn locate_adrift(&mut self, post: &mut Post) {
+        for _ in 0..LOCATES_PER_TICK {
+            let Some(channel) = self.adrift.next() else { return };
+            let wanted = self.channels.has_listeners(channel.as_str());
+            // A publication read meanwhile may have verified the position.
+            if wanted && !self.channels.is_known(channel.as_str()) {
+                self.awaiting.ask(self.now, channel, Question::Place, post);
+            }
+        }
+    }
+
+    /// Whether the position of `channel` must be requested before it is told to any client.
+    fn is_unknown(&self, channel: &str) -> bool {
+        self.has_bus() && (self.awaiting.is_loading() || !self.channels.is_known(channel))
+    }
+
+    /// Whether a client has read further on another node than this node has.
+    fn may_be_behind(&self, channel: &str, since: Since) -> bool {
+        self.has_bus() && self.channels.is_before(channel, since)
     }
 
     /// Whether a bus orders publications.
@@ -359,14 +480,6 @@ impl Home {
 
     fn namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
         self.settings.channel.namespaces.resolve(channel).map(Arc::clone)
-    }
-}
-
-/// The shard of the client that asks, if it is one.
-fn shard_of(asker: Asker) -> Option<ShardId> {
-    match asker {
-        Asker::Connection { connection, .. } => Some(connection.shard),
-        Asker::Control(_) | Asker::Bridge(_) | Asker::Nobody => None,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Request;
+use super::request::Request;
 use crate::channel::Publication;
 use crate::limits::{REPLAYS_WAITING_MAX, TURN_REPLAY_BYTES_MAX};
 
