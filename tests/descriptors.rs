@@ -130,7 +130,7 @@ fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
         while let Some(batch) = inbox.take() {
             for message in batch {
                 match message {
-                    ShardMail::Shard(ToShard::Control { ticket, request }) => {
+                    ShardMail::Control { ticket, request } => {
                         asked += 1;
                         tracing::info!(index, ?ticket, ?request, "asked");
                         let answer = Answer::Affected(index);
@@ -165,7 +165,7 @@ fn play_control(mesh: &Mesh, inbox: &Inbox<ToControl>) {
         let watched = wake.watched().unwrap();
         for number in 0..REQUESTS {
             for lane in &mut lanes {
-                lane.push(ToShard::Control { ticket: Ticket(number), request: request(number) });
+                lane.push(ShardMail::Control { ticket: Ticket(number), request: request(number) });
                 lane.flush();
             }
             let mut answers = 0;

@@ -15,7 +15,7 @@ use crate::channel::ChannelName;
 use crate::ids::ShardId;
 use crate::limits::{ANSWER_TIMEOUT, API_PENDING_MAX};
 use crate::mesh::{
-    Addressed, Answer, Asker, ControlRequest, Publish, Ticket, ToBridge, ToBus, ToHome, ToShard,
+    Addressed, Answer, Asker, ControlRequest, Publish, ShardMail, Ticket, ToBridge, ToBus, ToHome,
 };
 use crate::settings::Redis;
 
@@ -137,8 +137,8 @@ impl Courier {
         // parallel.
         for index in 0..self.shards {
             let make = |ticket| {
-                let message = ToShard::Control { ticket, request: request.clone() };
-                Addressed::Shard(ShardId::new(index), message.into())
+                let message = ShardMail::Control { ticket, request: request.clone() };
+                Addressed::Shard(ShardId::new(index), message)
             };
             waiting.push(self.send(make)?);
         }

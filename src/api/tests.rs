@@ -15,7 +15,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::channel::{DataType, Namespace, Namespaces};
 use crate::ids::{ClientId, ConnectionId, Epoch, Generation, Moment, Position, ShardId, Slot};
-use crate::mesh::{Addressed, Answer, Asker, ControlRequest, ShardMail, Ticket, ToHome, ToShard};
+use crate::mesh::{Addressed, Answer, Asker, ControlRequest, ShardMail, Ticket, ToHome};
 use crate::metrics::ShardCounters;
 use crate::settings::Settings;
 
@@ -106,7 +106,7 @@ fn ticket(message: &ShardMail) -> Ticket {
         ShardMail::Home(ToHome::Publish(publish)) => publish.asker,
         ShardMail::Home(ToHome::History(history)) => history.asker,
         ShardMail::Home(ToHome::HistoryRemove { asker, .. }) => *asker,
-        ShardMail::Shard(ToShard::Control { ticket, .. }) => return *ticket,
+        ShardMail::Control { ticket, .. } => return *ticket,
         other => panic!("control sends no {other:?}"),
     };
     let Asker::Control(ticket) = asker else { panic!("{asker:?} asks, and not control") };
@@ -127,7 +127,7 @@ fn obedient(shard: ShardId, message: &ShardMail) -> Option<Answer> {
             top: position,
         },
         ShardMail::Home(ToHome::HistoryRemove { .. }) => Answer::HistoryRemoved,
-        ShardMail::Shard(ToShard::Control { request: ControlRequest::Channels { .. }, .. }) => {
+        ShardMail::Control { request: ControlRequest::Channels { .. }, .. } => {
             let name = format!("shard{}", shard.index());
             Answer::Channels(vec![(crate::channel::ChannelName::new(&name), 2)])
         }

@@ -63,16 +63,9 @@ pub enum ToShard {
         /// The answer.
         answer: Answer,
     },
-    /// A request of control to every shard.
-    Control {
-        /// The ticket of control for the answer.
-        ticket: Ticket,
-        /// The request.
-        request: ControlRequest,
-    },
 }
 
-/// Any message to the thread of a shard. Both kinds are in one queue because their order matters:
+/// Any message to the thread of a shard. All kinds are in one queue because their order matters:
 /// the place of the answer among live publications is the beginning of a subscription.
 #[derive(Debug)]
 pub enum ShardMail {
@@ -80,6 +73,13 @@ pub enum ShardMail {
     Home(ToHome),
     /// A message for clients of this shard.
     Shard(ToShard),
+    /// A request of control.
+    Control {
+        /// The ticket of control for the answer.
+        ticket: Ticket,
+        /// The request.
+        request: ControlRequest,
+    },
 }
 
 impl From<ToHome> for ShardMail {

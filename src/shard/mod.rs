@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::home::{self, Home};
 use crate::kernel::{Ready, Socket, Sockets};
-use crate::mesh::{Inbox, ShardMail, ToShard};
+use crate::mesh::{HomeMap, Inbox, Outbound, ShardMail};
 use crate::metrics::ShardCounters;
 use crate::subnets::Subnet;
 use control::Control;
@@ -145,7 +145,7 @@ impl<S: Sockets> Shard<S> {
     fn on_mail(&mut self, mail: ShardMail) {
         match mail {
             ShardMail::Home(message) => self.home.on_message(message, self.sessions.post()),
-            ShardMail::Shard(ToShard::Control { ticket, request }) => {
+            ShardMail::Control { ticket, request } => {
                 self.control.on_request(&mut self.sessions, ticket, request);
             }
             ShardMail::Shard(message) => self.sessions.on_message(message),

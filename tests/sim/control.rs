@@ -11,7 +11,7 @@ use corecast::ids::{Position, ShardId};
 use corecast::limits::CLOSE_TIMEOUT;
 use corecast::mesh::{
     Answer, Asker, ControlRequest, History, Inbox, Publish, ShardLane, ShardMail, Target, Ticket,
-    ToControl, ToHome, ToShard, Wake,
+    ToControl, ToHome, Wake,
 };
 use corecast::protocol::HistoryPage;
 use corecast::reason::ClientError;
@@ -225,7 +225,7 @@ impl Control {
         asked: impl Fn() -> Asked,
     ) -> bool {
         (0..scene.setup.shards).all(|shard| {
-            self.send(ShardId::new(shard), asked(), |ticket| ToShard::Control {
+            self.send(ShardId::new(shard), asked(), |ticket| ShardMail::Control {
                 ticket,
                 request: request.clone(),
             })
@@ -293,7 +293,10 @@ impl Control {
         scene.truth.kicks.push((code, Some(client.clone())));
         let target = Target { user, connection: Some(connection) };
         let request = ControlRequest::Disconnect { target, whitelist, code, text };
-        self.send(connection.shard, Asked::Affected, |ticket| ToShard::Control { ticket, request });
+        self.send(connection.shard, Asked::Affected, |ticket| ShardMail::Control {
+            ticket,
+            request,
+        });
     }
 
     pub fn unsubscribe(&mut self, scene: &mut Scene<'_>, (channel, clients): (usize, &[String])) {
@@ -313,7 +316,10 @@ impl Control {
         let connection = self.identity.verify(id).expect("one of this node");
         let target = Target { user, connection: Some(connection) };
         let request = ControlRequest::Unsubscribe { target, channel: channel.1 };
-        self.send(connection.shard, Asked::Affected, |ticket| ToShard::Control { ticket, request });
+        self.send(connection.shard, Asked::Affected, |ticket| ShardMail::Control {
+            ticket,
+            request,
+        });
     }
 
     fn on_answer(&mut self, scene: &mut Scene<'_>, ticket: Ticket, answer: Answer) {

@@ -5,7 +5,7 @@ use crate::api::error::ApiError;
 use crate::channel::ChannelName;
 use crate::ids::{ConnectionId, Since};
 use crate::limits::{ANSWER_TIMEOUT, API_BATCH_MAX, CLOSE_REASON_BYTES_MAX, DISCONNECT_CODES};
-use crate::mesh::{Addressed, ControlRequest, Target, ToShard};
+use crate::mesh::{Addressed, ControlRequest, ShardMail, Target};
 use crate::reason::CloseReason;
 
 /// The text of a close with a code of the application but without a text.
@@ -145,8 +145,7 @@ fn target(service: &Service, whose: &Selection) -> Option<Target> {
 async fn ask(service: &Service, request: ControlRequest) -> Result<(), ApiError> {
     match connection(&request) {
         Some(id) => {
-            let make =
-                |ticket| Addressed::Shard(id.shard, ToShard::Control { ticket, request }.into());
+            let make = |ticket| Addressed::Shard(id.shard, ShardMail::Control { ticket, request });
             service.courier().request(make).await?;
         }
         None => {

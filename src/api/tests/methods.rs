@@ -213,10 +213,9 @@ async fn channels_asks_every_shard_and_merges() {
     let seen = node.seen();
     assert_eq!(seen.len(), SHARDS);
     for (_, message) in seen {
-        let ShardMail::Shard(ToShard::Control {
-            request: ControlRequest::Channels { pattern, after, limit },
-            ..
-        }) = message
+        let ShardMail::Control {
+            request: ControlRequest::Channels { pattern, after, limit }, ..
+        } = message
         else {
             panic!("{message:?}")
         };
@@ -248,9 +247,7 @@ async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
     let whitelist = format!(r#"{{"user":"u","whitelist":["{client}","{stranger}"]}}"#);
     node.post("/api/disconnect", &whitelist).await;
     for (_, message) in node.seen() {
-        let ShardMail::Shard(ToShard::Control { request, .. }) = message else {
-            panic!("{message:?}")
-        };
+        let ShardMail::Control { request, .. } = message else { panic!("{message:?}") };
         let ControlRequest::Disconnect { target, whitelist, code, text } = request else {
             panic!("{request:?}")
         };
@@ -258,9 +255,7 @@ async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
         assert_eq!((code, &*text), (3503, "force disconnect"));
     }
     node.post("/api/unsubscribe", r#"{"user":"u","channel":"chat:1"}"#).await;
-    let Some((_, ShardMail::Shard(ToShard::Control { request, .. }))) = node.seen().pop() else {
-        panic!("asked")
-    };
+    let Some((_, ShardMail::Control { request, .. })) = node.seen().pop() else { panic!("asked") };
     let ControlRequest::Unsubscribe { channel, .. } = request else { panic!("{request:?}") };
     assert_eq!(channel, Some(ChannelName::new("chat:1")));
 }
@@ -275,9 +270,7 @@ async fn subscribe_asks_those_who_may_have_the_connection() {
         assert_eq!((status, answer.as_str()), (200, r#"{"result":{}}"#));
         let seen = node.seen();
         assert_eq!(seen.len(), asked, "{body}");
-        let Some((_, ShardMail::Shard(ToShard::Control { request, .. }))) =
-            seen.into_iter().next_back()
-        else {
+        let Some((_, ShardMail::Control { request, .. })) = seen.into_iter().next_back() else {
             panic!("asked")
         };
         let ControlRequest::Subscribe { recover, .. } = request else { panic!("{request:?}") };

@@ -188,8 +188,7 @@ impl<S: Sockets> Sessions<S> {
             || self.clients.post.loopback_len() > 0
     }
 
-    /// Carries out a message about clients or channels with subscribers here. Requests of control
-    /// are not among them.
+    /// Carries out a message about clients or channels with subscribers here.
     pub fn on_message(&mut self, message: ToShard) {
         let (clients, homes) = (&mut self.clients, &mut self.homes);
         match message {
@@ -214,7 +213,6 @@ impl<S: Sockets> Sessions<S> {
                 let key = ConnectionKey::of(connection);
                 answers::on_published(clients, homes, key, request, &answer);
             }
-            ToShard::Control { .. } => unreachable!("control's requests are the shard's"),
         }
     }
 

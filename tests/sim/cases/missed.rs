@@ -6,7 +6,7 @@ use std::time::Duration;
 use corecast::channel::ChannelName;
 use corecast::ids::ShardId;
 use corecast::limits::SWEEP_LOOKS_MAX;
-use corecast::mesh::{ControlRequest, Target, ToHome, ToShard};
+use corecast::mesh::{ControlRequest, ShardMail, Target, ToHome};
 
 use super::{Random, Setup, plain};
 use crate::sim::control::Asked;
@@ -72,7 +72,7 @@ fn a_client_that_ends_while_it_is_asked_for_it_is_gone_for_good() {
             let target = Target { user: "".into(), connection: None };
             let request = ControlRequest::Unsubscribe { target, channel: Some(name) };
             world.with(|_, _, control| {
-                control.send(ShardId::new(1), Asked::Affected, |ticket| ToShard::Control {
+                control.send(ShardId::new(1), Asked::Affected, |ticket| ShardMail::Control {
                     ticket,
                     request,
                 })
