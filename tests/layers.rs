@@ -88,8 +88,7 @@ const CRATES: [&str; 5] =
 
 /// Modules whose parts use each other in circles, how many of them do, and why that is so. Rows
 /// only go, and numbers only fall.
-const CIRCLES: [(&str, usize, &str); 0] = [
-];
+const CIRCLES: [(&str, usize, &str); 0] = [];
 
 /// Dependencies that `deny.toml` accepts with a reason, and the files that may use them.
 const DEPENDENCIES: [(&str, &[&str]); 2] =

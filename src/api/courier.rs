@@ -15,7 +15,7 @@ use crate::channel::ChannelName;
 use crate::ids::ShardId;
 use crate::limits::{ANSWER_TIMEOUT, API_PENDING_MAX};
 use crate::mesh::{
-    Addressed, Answer, Asker, ControlRequest, Publish, ShardMail, Ticket, ToBridge, ToBus, ToHome,
+    Addressed, Answer, ControlRequest, Publish, ShardMail, Ticket, ToBridge, ToBus, ToHome,
 };
 use crate::settings::Redis;
 
@@ -101,12 +101,12 @@ impl Courier {
 
     /// Addresses the removal of a history to the bus or to the home of the channel.
     pub(super) fn history_remove(&self, channel: ChannelName, ticket: Ticket) -> Addressed {
-        let asker = Asker::Control(ticket);
         if self.bus {
-            return Addressed::Bridge(ToBus::HistoryRemove { channel, asker }.into());
+            return Addressed::Bridge(ToBus::HistoryRemove { channel, ticket }.into());
         }
         let home = self.home(channel.as_str());
-        Addressed::Shard(home, ToHome::HistoryRemove { channel, asker }.into())
+        let ticket = Some(ticket);
+        Addressed::Shard(home, ToHome::HistoryRemove { channel, ticket }.into())
     }
 
     /// Sends the message that `make` returns, and waits for the answer.

@@ -15,7 +15,9 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::channel::{DataType, Namespace, Namespaces};
 use crate::ids::{ClientId, ConnectionId, Epoch, Generation, Moment, Position, ShardId, Slot};
-use crate::mesh::{Addressed, Answer, Asker, ControlRequest, ShardMail, Ticket, ToHome};
+use crate::mesh::{
+    Addressed, Answer, Asker, ControlRequest, Page, Reader, ShardMail, Ticket, ToHome,
+};
 use crate::metrics::ShardCounters;
 use crate::settings::Settings;
 
@@ -102,15 +104,19 @@ fn client_id() -> ClientId {
 }
 
 fn ticket(message: &ShardMail) -> Ticket {
-    let asker = match message {
-        ShardMail::Home(ToHome::Publish(publish)) => publish.asker,
-        ShardMail::Home(ToHome::History(history)) => history.asker,
-        ShardMail::Home(ToHome::HistoryRemove { asker, .. }) => *asker,
-        ShardMail::Control { ticket, .. } => return *ticket,
+    match message {
+        ShardMail::Home(ToHome::Publish(publish)) => match publish.asker {
+            Asker::Control(ticket) => ticket,
+            other => panic!("{other:?} asks, and not control"),
+        },
+        ShardMail::Home(ToHome::History(history)) => match history.reader {
+            Reader::Control(ticket) => ticket,
+            other => panic!("{other:?} asks, and not control"),
+        },
+        ShardMail::Home(ToHome::HistoryRemove { ticket: Some(ticket), .. }) => *ticket,
+        ShardMail::Control { ticket, .. } => *ticket,
         other => panic!("control sends no {other:?}"),
-    };
-    let Asker::Control(ticket) = asker else { panic!("{asker:?} asks, and not control") };
-    ticket
+    }
 }
 
 /// Answers of shards that carry out every request.
@@ -120,12 +126,12 @@ fn obedient(shard: ShardId, message: &ShardMail) -> Option<Answer> {
         ShardMail::Home(ToHome::Publish(publish)) => {
             Answer::Published(publish.channel.as_str().contains(':').then_some(position))
         }
-        ShardMail::Home(ToHome::History(history)) => Answer::History {
+        ShardMail::Home(ToHome::History(history)) => Answer::Page(Page {
             channel: history.channel.clone(),
             omitted: 0,
             publications: Vec::new(),
             top: position,
-        },
+        }),
         ShardMail::Home(ToHome::HistoryRemove { .. }) => Answer::HistoryRemoved,
         ShardMail::Control { request: ControlRequest::Channels { .. }, .. } => {
             let name = format!("shard{}", shard.index());

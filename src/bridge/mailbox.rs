@@ -6,18 +6,19 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::mesh::{Answer, Ticket};
+use crate::mesh::{Published, Ticket};
+use crate::reason::ClientError;
 
 /// Collects the answers to the requests of one task.
 #[derive(Default)]
 pub(crate) struct Mailbox {
-    arrived: RefCell<Vec<(Ticket, Answer)>>,
+    arrived: RefCell<Vec<(Ticket, Result<Published, ClientError>)>>,
     news: Notify,
 }
 
 impl Mailbox {
     /// Takes the answers that have arrived.
-    pub(crate) fn take(&self) -> Vec<(Ticket, Answer)> {
+    pub(crate) fn take(&self) -> Vec<(Ticket, Result<Published, ClientError>)> {
         self.arrived.take()
     }
 
@@ -26,7 +27,7 @@ impl Mailbox {
         self.news.notified().await;
     }
 
-    fn put(&self, ticket: Ticket, answer: Answer) {
+    fn put(&self, ticket: Ticket, answer: Result<Published, ClientError>) {
         self.arrived.borrow_mut().push((ticket, answer));
         self.news.notify_one();
     }
@@ -54,7 +55,7 @@ impl Mailboxes {
     }
 
     /// Delivers an answer of the bus. If its task has started over meanwhile, nobody reads it.
-    pub(super) fn deliver(&self, ticket: Ticket, answer: Answer) {
+    pub(super) fn deliver(&self, ticket: Ticket, answer: Result<Published, ClientError>) {
         let mailbox = self.awaiting.borrow_mut().remove(&ticket);
         if let Some(mailbox) = mailbox {
             mailbox.put(ticket, answer);

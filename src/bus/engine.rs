@@ -14,7 +14,7 @@ use super::call::{Call, Fenced, Outcome};
 use super::older::Wanted;
 use super::probe::Master;
 use super::stream::StreamState;
-use super::writer::Loss;
+use super::writer::{Loss, Waiter};
 use super::{EntryId, stream_of};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
@@ -23,7 +23,8 @@ use crate::limits::{
     BUS_PENDING_BYTES_MAX,
 };
 use crate::mesh::{
-    Answer, Asker, Found, HomeMap, Outbound, ShardLane, Ticket, ToBus, ToControl, ToHome, ToShard,
+    Answer, Asker, Found, HomeMap, Outbound, Published, ShardLane, Ticket, ToBus, ToControl,
+    ToHome, ToShard,
 };
 use crate::metrics::BridgeCounters;
 use crate::reason::ClientError;
@@ -66,7 +67,7 @@ pub struct Engine {
     turn: usize,
     pending_bytes: usize,
     /// Answers to requests from the bridge's own thread.
-    own: Vec<(Ticket, Answer)>,
+    own: Vec<(Ticket, Result<Published, ClientError>)>,
     /// The servers that the writer's connection leads to.
     masters: Vec<Master>,
     /// Since when connections have led to different servers.
@@ -152,7 +153,7 @@ impl Engine {
     }
 
     /// Takes the answers to requests from the bridge's own thread.
-    pub fn take_bridge_answers(&mut self) -> Vec<(Ticket, Answer)> {
+    pub fn take_bridge_answers(&mut self) -> Vec<(Ticket, Result<Published, ClientError>)> {
         std::mem::take(&mut self.own)
     }
 
@@ -183,7 +184,7 @@ impl Engine {
     pub fn on_message(&mut self, now: Moment, message: ToBus) {
         match message {
             ToBus::Publish(publish) => self.publish(now, *publish, Once::Never),
-            ToBus::HistoryRemove { channel, asker } => self.remove_history(now, channel, asker),
+            ToBus::HistoryRemove { channel, ticket } => self.remove_history(now, channel, ticket),
             ToBus::Locate { channel } => {
                 let stream = self.stream_of(channel.as_str());
                 let state = &mut self.streams[stream];
@@ -380,9 +381,9 @@ impl Engine {
             {
                 self.give_up(expired, loss);
             }
-            for asker in released {
+            for waiter in released {
                 self.counters.unknown.add(1);
-                self.answer(asker, Answer::Error(ClientError::ResultUnknown));
+                self.answer(waiter, Err(ClientError::ResultUnknown));
             }
             for channel in unlocated {
                 self.send_located(channel, None);
@@ -426,15 +427,22 @@ impl Engine {
         self.outbound.shard(self.options.home_map.home(channel.as_str()))
     }
 
-    fn answer(&mut self, asker: Asker, answer: Answer) {
-        match asker {
-            Asker::Connection { connection, request, pipelined } => {
-                let message = ToShard::Answer { connection, request, pipelined, answer };
-                self.outbound.shard(connection.shard).push(message);
+    fn answer(&mut self, waiter: Waiter, result: Result<Published, ClientError>) {
+        match waiter {
+            Waiter::Publisher(Asker::Connection { connection, request, pipelined }) => {
+                let result = result.map(drop);
+                let answer = ToShard::Published { connection, request, pipelined, result };
+                self.outbound.shard(connection.shard).push(answer);
             }
-            Asker::Control(ticket) => self.send_to_control(ToControl::Answer { ticket, answer }),
-            Asker::Bridge(ticket) => self.own.push((ticket, answer)),
-            Asker::Nobody => {}
+            Waiter::Publisher(Asker::Control(ticket)) => {
+                self.send_to_control(ToControl::Answer { ticket, answer: result.into() });
+            }
+            Waiter::Publisher(Asker::Bridge(ticket)) => self.own.push((ticket, result)),
+            Waiter::Remover(ticket) => {
+                let answer = result.map_or_else(Answer::Error, |_| Answer::HistoryRemoved);
+                self.send_to_control(ToControl::Answer { ticket, answer });
+            }
+            Waiter::Publisher(Asker::Nobody) | Waiter::Nobody => {}
         }
     }
 

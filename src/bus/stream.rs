@@ -6,8 +6,8 @@ use super::locate::Locator;
 use super::older::Reads;
 use super::probe::RunId;
 use super::unread::Unread;
-use super::writer::Writer;
-use crate::mesh::{Answer, Asker};
+use super::writer::{Waiter, Writer};
+use crate::mesh::Published;
 
 /// State of one stream.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) struct StreamState {
     /// Milliseconds between the append of the last entry and its reading, by both clocks.
     pub(super) read_lag_millis: u64,
     /// Answers for ingest that wait until the reader has passed the entry.
-    pub(super) unconfirmed: Vec<(EntryId, Asker, Answer)>,
+    pub(super) unconfirmed: Vec<(EntryId, Waiter, Published)>,
 }
 
 impl StreamState {

@@ -12,7 +12,7 @@ use super::EntryId;
 use super::append::{Append, Appended, Appending, Once};
 use crate::ids::{Moment, Position};
 use crate::limits::{BUS_BATCH_BYTES_MAX, BUS_BATCH_PUBLICATIONS_MAX, BUS_PUBLISHER_TTL};
-use crate::mesh::Asker;
+use crate::mesh::{Asker, Ticket};
 
 /// A publication on its way into the stream.
 #[derive(Debug)]
@@ -20,12 +20,21 @@ pub(super) struct Pending {
     pub(super) appending: Appending,
     /// Whether its publisher may learn its position.
     pub(super) positioned: bool,
-    /// Recipient of the answer; `Nobody` once it was given.
-    pub(super) asker: Asker,
-    /// When the publisher is told that it failed.
+    /// The receiver of the answer.
+    pub(super) waiter: Waiter,
+    /// When its publisher is told that it failed.
     pub(super) deadline: Moment,
-    /// Whether it removes a history, which has another answer.
-    pub(super) removal: bool,
+}
+
+/// The receiver of the answer about something that is on its way into the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// The publisher.
+    Publisher(Asker),
+    /// Control, which removes a history.
+    Remover(Ticket),
+    /// No receiver, because the answer has been given.
+    Nobody,
 }
 
 impl Pending {
@@ -315,11 +324,11 @@ impl Writer {
 
     /// Returns the askers whose publications have passed their deadline, in a batch that is still
     /// tried because later publications in it have time left.
-    pub(super) fn release(&mut self, now: Moment) -> Vec<Asker> {
+    pub(super) fn release(&mut self, now: Moment) -> Vec<Waiter> {
         let flight = self.flight.iter_mut().flat_map(|flight| &mut flight.publications);
-        let waits = |one: &&mut Pending| one.asker != Asker::Nobody && !one.is_ingested();
+        let waits = |one: &&mut Pending| one.waiter != Waiter::Nobody && !one.is_ingested();
         let over = flight.filter(|one| one.deadline <= now).filter(waits);
-        over.map(|one| std::mem::replace(&mut one.asker, Asker::Nobody)).collect()
+        over.map(|one| std::mem::replace(&mut one.waiter, Waiter::Nobody)).collect()
     }
 
     /// Frees the last number for the next batch, because no server has seen it.
@@ -343,7 +352,6 @@ mod tests {
     use crate::bus::append::Durable;
     use crate::channel::ChannelName;
     use crate::limits::BUS_PUBLISH_DEADLINE;
-    use crate::mesh::Ticket;
 
     const SEEN: EntryId = EntryId { epoch: 0, number: 0 };
 
@@ -358,9 +366,8 @@ mod tests {
         Pending {
             appending,
             positioned: true,
-            asker: Asker::Control(Ticket(ticket)),
+            waiter: Waiter::Publisher(Asker::Control(Ticket(ticket))),
             deadline: now.after(BUS_PUBLISH_DEADLINE),
-            removal: false,
         }
     }
 
@@ -395,7 +402,7 @@ mod tests {
             expired.certain.is_empty() && expired.unknown.is_empty(),
             "the batch may be in the stream"
         );
-        assert_eq!(writer.release(over), [Asker::Control(Ticket(1))]);
+        assert_eq!(writer.release(over), [Waiter::Publisher(Asker::Control(Ticket(1)))]);
         assert!(writer.release(over).is_empty(), "an answer is given once");
         writer.on_turned_away();
         let expired = writer.expire(over, 4);

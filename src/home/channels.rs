@@ -28,6 +28,7 @@ use crate::channel::{ChannelName, Namespace, Publication};
 use crate::collections::Table;
 use crate::ids::{Moment, Position, ShardId, Since};
 use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
+use crate::mesh::Page;
 use crate::pool::{Pool, Share};
 use crate::protocol::HistoryPage;
 use crate::reason::{ClientError, Eviction};
@@ -58,16 +59,6 @@ pub struct Ordered<'a> {
     pub position: Option<Position>,
     /// Shards with subscribers.
     pub interested: &'a [ShardId],
-}
-
-/// A page of history, with the current position of the channel.
-pub struct Page {
-    /// The publications.
-    pub publications: Vec<Arc<Publication>>,
-    /// Number of requested publications that did not fit.
-    pub omitted: usize,
-    /// The current position of the channel.
-    pub top: Position,
 }
 
 /// A subscription that the home has granted.
@@ -274,7 +265,7 @@ impl Channels {
                 let history = channel.and_then(|channel| Some(&channel.kept.as_ref()?.history));
                 let page = history.map(|history| history.page(now, page, bounds));
                 let (publications, omitted) = page.unwrap_or_default();
-                Ok(Page { publications, omitted, top })
+                Ok(Page { channel: name.clone(), publications, omitted, top })
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::channel::{ChannelName, Namespace};
 use crate::ids::{ConnectionId, Moment, Position, ShardId, Since};
 use crate::limits::{FORGOTTEN_PER_TURN, LOCATES_PER_TICK, WALK_STEPS_MAX};
 use crate::mesh::{
-    Answer, Asker, Found, History, Post, Publish, Subscribe, Subscribed, ToHome, ToShard,
+    Answer, Asker, Found, History, Post, Publish, Reader, Subscribe, Subscribed, ToHome, ToShard,
 };
 use crate::metrics::ShardCounters;
 use crate::pool::Pool;
@@ -29,7 +29,7 @@ use crate::settings::Settings;
 use adrift::Adrift;
 use answers::Answers;
 use awaiting::{Arrived, Awaiting, Question};
-use channels::{Channels, Granted, Page, PageBounds, Resolved};
+use channels::{Channels, Granted, PageBounds, Resolved};
 use following::{Read, follow, tell_followed};
 use replays::Replays;
 use request::{Request, shard_of};
@@ -164,9 +164,11 @@ impl Home {
             ToHome::Subscribe(subscribe) => self.on_request(Request::Subscribe(subscribe), post),
             ToHome::Leave { shard, channel } => self.channels.leave(self.now, &channel, shard),
             ToHome::History(history) => self.on_request(Request::History(history), post),
-            ToHome::HistoryRemove { channel, asker } => {
+            ToHome::HistoryRemove { channel, ticket } => {
                 self.channels.history_remove(self.now, &channel);
-                post.answer(asker, Answer::HistoryRemoved);
+                if let Some(ticket) = ticket {
+                    post.answer(ticket, Answer::HistoryRemoved);
+                }
             }
             ToHome::Read { channel, epoch, publications } => {
                 self.on_read(&channel, Read { epoch, publications }, post);
@@ -197,14 +199,14 @@ impl Home {
         let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
         let namespace = match self.namespace(channel.as_str()) {
             Ok(namespace) => namespace,
-            Err(error) => return post.answer(asker, Answer::Error(error)),
+            Err(error) => return post.published(asker, Err(error)),
         };
         let key = idempotency_key.map(|key| self.answers.fingerprint(channel.as_str(), &key));
         if let Some(key) = key {
             match self.answers.repeated(key) {
                 Ok(None) => {}
-                Ok(Some(position)) => return post.answer(asker, Answer::Published(position)),
-                Err(error) => return post.answer(asker, Answer::Error(error)),
+                Ok(Some(position)) => return post.published(asker, Ok(position)),
+                Err(error) => return post.published(asker, Err(error)),
             }
         }
         if matches!(asker, Asker::Control(_)) {
@@ -229,7 +231,7 @@ impl Home {
         if let Some(key) = key {
             self.answers.remember(self.now, key, position);
         }
-        post.answer(asker, Answer::Published(position));
+        post.published(asker, Ok(position));
     }
 
     fn on_subscribe(&mut self, subscribe: Box<Subscribe>, post: &mut Post) {
@@ -295,7 +297,7 @@ impl Home {
 
     fn on_history(&mut self, history: Box<History>, post: &mut Post) {
         let channel = &history.channel;
-        if let Asker::Connection { connection, .. } = history.asker
+        if let Reader::Connection { connection, .. } = history.reader
             && self.is_new(channel)
         {
             tell_created(connection, post);
@@ -307,28 +309,22 @@ impl Home {
         if let Some(before) = older {
             return self.keep_waiting(Question::Older(before), Request::History(history), post);
         }
-        let client_shard = shard_of(history.asker);
+        let client_shard = shard_of(history.reader);
         if let Some(shard) = client_shard
             && self.channels.keeps(channel.as_str())
             && (self.replays.is_spent() || post.is_crowded(shard))
         {
             return self.put_off(Request::History(history), post);
         }
-        let History { channel, page, publications_max, bytes_max, asker, .. } = *history;
+        let History { channel, page, publications_max, bytes_max, reader, .. } = *history;
         let bounds = PageBounds { publications_max, bytes_max };
-        let answer = self.namespace(channel.as_str());
-        let answer = answer.and_then(|_| self.channels.history(self.now, &channel, page, bounds));
+        let namespace = self.namespace(channel.as_str());
+        let page = namespace.and_then(|_| self.channels.history(self.now, &channel, page, bounds));
         self.retire(&channel);
-        let answer = match answer {
-            Ok(Page { publications, omitted, top }) => {
-                if client_shard.is_some() {
-                    self.replays.count(&publications);
-                }
-                Answer::History { channel, publications, omitted, top }
-            }
-            Err(error) => Answer::Error(error),
-        };
-        post.answer(asker, answer);
+        if let (Ok(page), Some(_)) = (&page, client_shard) {
+            self.replays.count(&page.publications);
+        }
+        post.page(reader, page);
     }
 
     /// Postpones a request to the next turn. It is refused if too many wait. Requests of clients

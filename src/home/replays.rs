@@ -71,7 +71,7 @@ impl Replays {
 mod tests {
     use super::*;
     use crate::channel::ChannelName;
-    use crate::mesh::{Asker, History};
+    use crate::mesh::{History, Reader, Ticket};
     use crate::protocol::HistoryPage;
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
                 bytes_max: 1,
                 confirmed: true,
                 unserved: None,
-                asker: Asker::Nobody,
+                reader: Reader::Control(Ticket(0)),
             }))
         };
         let mut replays = Replays::default();

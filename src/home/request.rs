@@ -2,7 +2,7 @@
 
 use crate::channel::ChannelName;
 use crate::ids::{Moment, ShardId};
-use crate::mesh::{Answer, Asker, History, Post, Subscribe, ToShard};
+use crate::mesh::{History, Post, Reader, Subscribe, ToShard};
 use crate::reason::ClientError;
 
 /// A request that may have to wait.
@@ -24,7 +24,7 @@ impl Request {
     pub(super) fn shard(&self) -> Option<ShardId> {
         match self {
             Request::Subscribe(subscribe) => Some(subscribe.connection.shard),
-            Request::History(history) => shard_of(history.asker),
+            Request::History(history) => shard_of(history.reader),
         }
     }
 
@@ -51,15 +51,15 @@ impl Request {
                 let (channel, connection) = (subscribe.channel, subscribe.connection);
                 post.to_shard(connection.shard, ToShard::Refused { channel, connection, error });
             }
-            Request::History(history) => post.answer(history.asker, Answer::Error(error)),
+            Request::History(history) => post.page(history.reader, Err(error)),
         }
     }
 }
 
-/// Returns the shard of the client that asks, if it is a client.
-pub(super) fn shard_of(asker: Asker) -> Option<ShardId> {
-    match asker {
-        Asker::Connection { connection, .. } => Some(connection.shard),
-        Asker::Control(_) | Asker::Bridge(_) | Asker::Nobody => None,
+/// Returns the shard of the reader, if it is a client.
+pub(super) fn shard_of(reader: Reader) -> Option<ShardId> {
+    match reader {
+        Reader::Connection { connection, .. } => Some(connection.shard),
+        Reader::Control(_) => None,
     }
 }

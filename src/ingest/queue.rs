@@ -15,7 +15,7 @@ use crate::ids::Moment;
 use crate::limits::{
     INGEST_BYTES_MAX, INGEST_ENTRIES_MAX, INGEST_PUBLICATIONS_MAX, INGEST_TRIES_MAX,
 };
-use crate::mesh::{Answer, Asker, Publish, Ticket};
+use crate::mesh::{Asker, Publish, Published, Ticket};
 use crate::reason::ClientError;
 
 /// Result of an entry.
@@ -120,7 +120,7 @@ impl IngestQueue {
     }
 
     /// Handles the answer to the publication with `ticket`.
-    pub fn on_answer(&mut self, ticket: Ticket, answer: &Answer) {
+    pub fn on_answer(&mut self, ticket: Ticket, result: Result<Published, ClientError>) {
         let Some(number) = self.waiting.remove(&ticket) else {
             panic!("{ticket:?} is not awaited");
         };
@@ -128,22 +128,15 @@ impl IngestQueue {
         let Some(held) = self.held.get_mut((number - self.before) as usize) else {
             panic!("the entry of {ticket:?} is not held any more");
         };
-        match answer {
-            Answer::Published(_) => held.taken += 1,
-            Answer::Repeated => {
+        match result {
+            Ok(published) => {
                 held.taken += 1;
-                held.repeated += 1;
+                held.repeated += usize::from(published.repeated);
             }
             // The entry is not at fault, so this does not count as one of its tries.
-            Answer::Error(ClientError::BusUnavailable | ClientError::ResultUnknown) => {
-                self.failed = true;
-            }
-            Answer::Error(error) => {
+            Err(ClientError::BusUnavailable | ClientError::ResultUnknown) => self.failed = true,
+            Err(error) => {
                 held.refusal = Some(error.row().text.to_owned());
-                self.failed = true;
-            }
-            other => {
-                held.refusal = Some(format!("{other:?} to a publication"));
                 self.failed = true;
             }
         }
@@ -204,6 +197,11 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
+    const PUBLISHED: Result<Published, ClientError> =
+        Ok(Published { position: None, repeated: false });
+    const REPEATED: Result<Published, ClientError> =
+        Ok(Published { position: None, repeated: true });
+
     fn intake(entries: &[(u64, usize)]) -> IngestQueue {
         let mut intake = IngestQueue::new("s".into());
         for &(millis, channels) in entries {
@@ -241,10 +239,10 @@ mod tests {
         let mut intake = intake(&[(1, 1), (2, 2), (3, 1)]);
         assert_eq!(send(&mut intake, 0), [(1, 0), (2, 0), (2, 1), (3, 0)]);
         for ticket in [3, 1, 0] {
-            intake.on_answer(Ticket(ticket), &Answer::Published(None));
+            intake.on_answer(Ticket(ticket), PUBLISHED);
         }
         assert_eq!(done(&mut intake), [(1, EntryOutcome::Published)]);
-        intake.on_answer(Ticket(2), &Answer::Repeated);
+        intake.on_answer(Ticket(2), REPEATED);
         assert_eq!(done(&mut intake), [(2, EntryOutcome::Published), (3, EntryOutcome::Published)]);
         assert!(intake.is_empty() && intake.bytes == 0 && intake.waiting.is_empty());
     }
@@ -254,19 +252,19 @@ mod tests {
         let mut intake = intake(&[(1, 1), (2, 2), (3, 1)]);
         assert_eq!(send(&mut intake, 0).len(), 4);
         intake.push(IngestId(4, 0), Vec::new(), Err("bad".to_owned()));
-        intake.on_answer(Ticket(0), &Answer::Published(None));
-        intake.on_answer(Ticket(1), &Answer::Error(ClientError::ResultUnknown));
+        intake.on_answer(Ticket(0), PUBLISHED);
+        intake.on_answer(Ticket(1), Err(ClientError::ResultUnknown));
         assert!(send(&mut intake, 10).is_empty() && !intake.has_room() && !intake.is_stuck());
-        intake.on_answer(Ticket(2), &Answer::Published(None));
-        intake.on_answer(Ticket(3), &Answer::Error(ClientError::BusUnavailable));
+        intake.on_answer(Ticket(2), PUBLISHED);
+        intake.on_answer(Ticket(3), Err(ClientError::BusUnavailable));
         assert!(intake.is_stuck());
         assert_eq!(done(&mut intake), [(1, EntryOutcome::Published)]);
         intake.repeat();
         assert_eq!(send(&mut intake, 20), [(2, 0), (2, 1), (3, 0)]);
         for ticket in [20, 21] {
-            intake.on_answer(Ticket(ticket), &Answer::Repeated);
+            intake.on_answer(Ticket(ticket), REPEATED);
         }
-        intake.on_answer(Ticket(22), &Answer::Published(None));
+        intake.on_answer(Ticket(22), PUBLISHED);
         let expected = [
             (2, EntryOutcome::Repeated),
             (3, EntryOutcome::Published),
@@ -280,9 +278,8 @@ mod tests {
         let mut intake = intake(&[(1, 1), (2, 1)]);
         for ticket in 0..INGEST_TRIES_MAX as u64 {
             assert_eq!(send(&mut intake, ticket * 2), [(1, 0), (2, 0)], "try {ticket}");
-            let error = Answer::Error(ClientError::LimitExceeded);
-            intake.on_answer(Ticket(ticket * 2), &error);
-            intake.on_answer(Ticket(ticket * 2 + 1), &Answer::Error(ClientError::BusUnavailable));
+            intake.on_answer(Ticket(ticket * 2), Err(ClientError::LimitExceeded));
+            intake.on_answer(Ticket(ticket * 2 + 1), Err(ClientError::BusUnavailable));
             assert!(done(&mut intake).is_empty() && intake.is_stuck());
             intake.repeat();
         }

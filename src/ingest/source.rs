@@ -191,7 +191,7 @@ impl<S: Source> Connected<'_, S> {
         let bus = &self.ingest.bus;
         loop {
             for (ticket, answer) in mailbox.take() {
-                queue.on_answer(ticket, &answer);
+                queue.on_answer(ticket, answer);
             }
             if !bus.has_room() {
                 return;

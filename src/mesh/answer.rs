@@ -1,4 +1,5 @@
-//! Answers to requests, and their receivers.
+//! Answers to requests, and their receivers. Clients and the bridge get answers of types of their
+//! own, so that the compiler proves that they can't get any other.
 
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use crate::reason::ClientError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// The receiver of an answer.
+/// The receiver of the answer to a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// A request of a client. It ends with its connection.
+    /// A client. The request ends with its connection.
     Connection {
         /// The connection, which includes its shard.
         connection: ConnectionId,
@@ -22,32 +23,57 @@ pub enum Asker {
         /// Whether the server keeps reading from the connection until the answer arrives.
         pipelined: bool,
     },
-    /// A request of the control thread.
+    /// The control thread.
     Control(Ticket),
-    /// A request of the bridge.
+    /// The bridge. It only asks the bus.
     Bridge(Ticket),
     /// No receiver.
     Nobody,
 }
 
-/// An answer to a request.
+/// The receiver of a page of history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// A client. The request ends with its connection.
+    Connection {
+        /// The connection, which includes its shard.
+        connection: ConnectionId,
+        /// The number that the client gave to the request.
+        request: u32,
+    },
+    /// The control thread.
+    Control(Ticket),
+}
+
+/// A publication that is in its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The position, if clients see positions of the channel.
+    pub position: Option<Position>,
+    /// Whether it is the publication of an ingest entry and was already in the channel.
+    pub repeated: bool,
+}
+
+/// A page of history.
+#[derive(Debug)]
+pub struct Page {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The publications of the page.
+    pub publications: Vec<Arc<Publication>>,
+    /// Number of requested publications that did not fit.
+    pub omitted: usize,
+    /// The current position of the channel.
+    pub top: Position,
+}
+
+/// An answer to a request of control.
 #[derive(Debug)]
 pub enum Answer {
     /// The publication is in the channel, at this position if clients see positions.
     Published(Option<Position>),
-    /// The publication of an ingest entry was already in the channel.
-    Repeated,
     /// A page of history.
-    History {
-        /// The channel.
-        channel: ChannelName,
-        /// The publications of the page.
-        publications: Vec<Arc<Publication>>,
-        /// Number of requested publications that did not fit.
-        omitted: usize,
-        /// The current position of the channel.
-        top: Position,
-    },
+    Page(Page),
     /// The history was removed.
     HistoryRemoved,
     /// The request failed.
@@ -59,6 +85,18 @@ pub enum Answer {
     Affected(usize),
     /// The replies of other nodes.
     Cluster(ClusterAnswer),
+}
+
+impl From<Result<Published, ClientError>> for Answer {
+    fn from(result: Result<Published, ClientError>) -> Answer {
+        result.map_or_else(Answer::Error, |published| Answer::Published(published.position))
+    }
+}
+
+impl From<Result<Page, ClientError>> for Answer {
+    fn from(page: Result<Page, ClientError>) -> Answer {
+        page.map_or_else(Answer::Error, Answer::Page)
+    }
 }
 
 /// The replies of other nodes.

@@ -16,7 +16,7 @@ mod to_home;
 mod to_shard;
 mod wake;
 
-pub use answer::{Answer, Asker, ClusterAnswer, Ticket};
+pub use answer::{Answer, Asker, ClusterAnswer, Page, Published, Reader, Ticket};
 pub use event::{AppEvent, EventKind};
 pub use lane::{Lane, ShardLane};
 pub use outbound::Outbound;

@@ -3,9 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Answer, Asker, Outbound, ShardMail, ToBridge, ToControl, ToShard};
+use super::{
+    Answer, Asker, Outbound, Page, Published, Reader, ShardMail, Ticket, ToBridge, ToControl,
+    ToShard,
+};
 use crate::channel::{ChannelName, Publication};
-use crate::ids::ShardId;
+use crate::ids::{Position, ShardId};
+use crate::reason::ClientError;
 
 /// Sends the messages of one shard to their receivers. Messages to the shard itself are queued and
 /// handled in order in a later step, so no call ever re-enters the code that sent it.
@@ -68,18 +72,33 @@ impl Post {
         self.outbound.bridge().is_behind()
     }
 
-    /// Sends an answer to `asker`.
-    pub fn answer(&mut self, asker: Asker, answer: Answer) {
+    /// Answers a publication.
+    pub fn published(&mut self, asker: Asker, result: Result<Option<Position>, ClientError>) {
+        let published = |position| Published { position, repeated: false };
         match asker {
-            Asker::Connection { connection, request, pipelined } => self.to_shard(
-                connection.shard,
-                ToShard::Answer { connection, request, pipelined, answer },
-            ),
-            Asker::Control(ticket) => {
-                self.outbound.control().push(ToControl::Answer { ticket, answer });
+            Asker::Connection { connection, request, pipelined } => {
+                let result = result.map(drop);
+                let answer = ToShard::Published { connection, request, pipelined, result };
+                self.to_shard(connection.shard, answer);
             }
+            Asker::Control(ticket) => self.answer(ticket, result.map(published).into()),
             Asker::Bridge(_) | Asker::Nobody => {}
         }
+    }
+
+    /// Answers a request for history.
+    pub fn page(&mut self, reader: Reader, page: Result<Page, ClientError>) {
+        match reader {
+            Reader::Connection { connection, request } => {
+                self.to_shard(connection.shard, ToShard::Page { connection, request, page });
+            }
+            Reader::Control(ticket) => self.answer(ticket, page.into()),
+        }
+    }
+
+    /// Answers a request of control.
+    pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.outbound.control().push(ToControl::Answer { ticket, answer });
     }
 
     /// Removes and returns the oldest message of this shard to itself.

@@ -1,6 +1,6 @@
 //! Messages from shards and control to the bridge, the thread for Redis.
 
-use super::{AppEvent, Asker, Publish, Ticket};
+use super::{AppEvent, Publish, Ticket};
 use crate::channel::ChannelName;
 
 /// A message to the bridge.
@@ -35,8 +35,8 @@ pub enum ToBus {
     HistoryRemove {
         /// The channel.
         channel: ChannelName,
-        /// The receiver of the answer.
-        asker: Asker,
+        /// The ticket of control for the answer.
+        ticket: Ticket,
     },
     /// Ask Redis for the position of a channel. The sender is its home.
     Locate {

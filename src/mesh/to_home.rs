@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Asker;
+use super::{Asker, Reader, Ticket};
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{ConnectionId, Epoch, Moment, Position, ShardId, Since};
 use crate::protocol::HistoryPage;
@@ -30,8 +30,8 @@ pub enum ToHome {
     HistoryRemove {
         /// The channel.
         channel: ChannelName,
-        /// The receiver of the answer.
-        asker: Asker,
+        /// The ticket of control for the answer. `None` if the bus reports the removal.
+        ticket: Option<Ticket>,
     },
     /// Publications in the order of the bus.
     Read {
@@ -151,8 +151,8 @@ pub struct History {
     pub confirmed: bool,
     /// The time since which the client has waited for the bus, including earlier requests.
     pub unserved: Option<Moment>,
-    /// The receiver of the answer.
-    pub asker: Asker,
+    /// The receiver of the page.
+    pub reader: Reader,
 }
 
 /// See [`ToHome::Older`].

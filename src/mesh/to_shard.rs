@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Answer, Ticket, ToHome};
+use super::{Page, Ticket, ToHome};
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{ConnectionId, Position, Since};
 use crate::reason::ClientError;
@@ -52,16 +52,25 @@ pub enum ToShard {
         /// The client's connection.
         connection: ConnectionId,
     },
-    /// The answer to a request of a client.
-    Answer {
+    /// The answer to a publication of a client.
+    Published {
         /// The client's connection.
         connection: ConnectionId,
         /// The number that the client gave to the request.
         request: u32,
         /// Whether the server keeps reading from the connection until the answer arrives.
         pipelined: bool,
-        /// The answer.
-        answer: Answer,
+        /// Whether the publication is in the channel.
+        result: Result<(), ClientError>,
+    },
+    /// The answer to a client that asked for history.
+    Page {
+        /// The client's connection.
+        connection: ConnectionId,
+        /// The number that the client gave to the request.
+        request: u32,
+        /// The page.
+        page: Result<Page, ClientError>,
     },
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::home::{self, Home};
 use crate::kernel::{Ready, Socket, Sockets};
-use crate::mesh::{HomeMap, Inbox, Outbound, ShardMail};
+use crate::mesh::{Inbox, ShardMail};
 use crate::metrics::ShardCounters;
 use crate::subnets::Subnet;
 use control::Control;

@@ -12,8 +12,8 @@ use corecast::channel::{ChannelName, Publication, check_payload};
 use corecast::ids::{Moment, ShardId};
 use corecast::limits::{BUS_PUBLISH_DEADLINE, RETRY_INTERVAL};
 use corecast::mesh::{
-    Address, Answer, Asker, History, Inbox, Lane, Outbound, Publish, ShardLane, ShardMail, Ticket,
-    ToBridge, ToBus, ToControl, ToHome,
+    Address, Answer, Asker, History, Inbox, Lane, Outbound, Page, Publish, Reader, ShardLane,
+    ShardMail, Ticket, ToBridge, ToBus, ToControl, ToHome,
 };
 use corecast::metrics::{BridgeCounters, ShardCounters};
 use corecast::protocol::HistoryPage;
@@ -214,15 +214,15 @@ impl Node {
     }
 
     /// Records a request, and returns its asker.
-    fn ask(&mut self, asked: Asked) -> Asker {
+    fn ask(&mut self, asked: Asked) -> Ticket {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.asked.insert(ticket, asked);
-        Asker::Control(Ticket(ticket))
+        Ticket(ticket)
     }
 
     /// Sends a request to the bus, if there is room.
-    fn ask_bus(&mut self, asked: Asked, make: impl FnOnce(Asker) -> ToBus) -> bool {
+    fn ask_bus(&mut self, asked: Asked, make: impl FnOnce(Ticket) -> ToBus) -> bool {
         self.bridge.flush();
         if self.bridge.is_behind() {
             return false;
@@ -238,7 +238,7 @@ impl Node {
         &mut self,
         shard: ShardId,
         asked: Asked,
-        make: impl FnOnce(Asker) -> ToHome,
+        make: impl FnOnce(Ticket) -> ToHome,
     ) -> bool {
         let lane = &mut self.lanes[shard.index()];
         lane.flush();
@@ -262,8 +262,8 @@ impl Node {
         let idempotency_key = attempt.keyed.then(|| number.to_string().into());
         let channel = ChannelName::new(&setup.name);
         log(now, || format!("node {} is to publish {number}", self.number));
-        let sent = self.ask_bus(Asked::Publish(number, self.ran), |asker| {
-            let skip_history = false;
+        let sent = self.ask_bus(Asked::Publish(number, self.ran), |ticket| {
+            let (skip_history, asker) = (false, Asker::Control(ticket));
             let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
             ToBus::Publish(Box::new(publish))
         });
@@ -278,7 +278,7 @@ impl Node {
         let home = setup.node.home_map.home(name);
         let name = ChannelName::new(name);
         let page = HistoryPage { limit: -1, since: None, reverse: false };
-        self.ask_home(home, Asked::History(channel), |asker| {
+        self.ask_home(home, Asked::History(channel), |ticket| {
             let history = History {
                 channel: name,
                 page,
@@ -286,7 +286,7 @@ impl Node {
                 bytes_max: usize::MAX,
                 confirmed: true,
                 unserved: None,
-                asker,
+                reader: Reader::Control(ticket),
             };
             ToHome::History(Box::new(history))
         })
@@ -312,7 +312,7 @@ impl Node {
             (Asked::Publish(number, _), Answer::Error(ClientError::BusUnavailable)) => {
                 record.on_fate(number, Fate::Failed);
             }
-            (Asked::History(channel), Answer::History { publications, top, .. }) => {
+            (Asked::History(channel), Answer::Page(Page { publications, top, .. })) => {
                 let top = Place { epoch: top.epoch.value(), offset: top.offset };
                 let first = top.offset + 1 - publications.len() as u64;
                 for (publication, offset) in publications.iter().zip(first..) {

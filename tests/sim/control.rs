@@ -10,8 +10,8 @@ use corecast::channel::{ChannelName, Publication, check_payload};
 use corecast::ids::{Position, ShardId};
 use corecast::limits::CLOSE_TIMEOUT;
 use corecast::mesh::{
-    Answer, Asker, ControlRequest, History, Inbox, Publish, ShardLane, ShardMail, Target, Ticket,
-    ToControl, ToHome, Wake,
+    Answer, Asker, ControlRequest, History, Inbox, Page, Publish, Reader, ShardLane, ShardMail,
+    Target, Ticket, ToControl, ToHome, Wake,
 };
 use corecast::protocol::HistoryPage;
 use corecast::reason::ClientError;
@@ -142,12 +142,12 @@ impl Control {
         &mut self,
         scene: &Scene<'_>,
         (channel, asked): (usize, Asked),
-        make: impl FnOnce(ChannelName, Asker) -> ToHome,
+        make: impl FnOnce(ChannelName, Ticket) -> ToHome,
     ) -> bool {
         let name = &scene.setup.channels[channel].name;
         let home = scene.setup.home_map.home(name);
         let name = ChannelName::new(name);
-        self.send(home, asked, |ticket| make(name, Asker::Control(ticket)))
+        self.send(home, asked, |ticket| make(name, ticket))
     }
 
     /// Publishes. Returns the number of the attempt.
@@ -169,7 +169,8 @@ impl Control {
             tags: Box::default(),
             accepted: scene.network.now(),
         };
-        let sent = self.send_home(scene, (channel, Asked::Publish(number)), |channel, asker| {
+        let sent = self.send_home(scene, (channel, Asked::Publish(number)), |channel, ticket| {
+            let asker = Asker::Control(ticket);
             let idempotency_key = key.map(|key| key.to_string().into());
             let publish = Publish { channel, publication, skip_history, idempotency_key, asker };
             ToHome::Publish(Box::new(publish))
@@ -187,7 +188,7 @@ impl Control {
 
     fn read(&mut self, scene: &Scene<'_>, asked: (usize, Asked)) -> bool {
         let page = HistoryPage { limit: -1, since: None, reverse: false };
-        self.send_home(scene, asked, |channel, asker| {
+        self.send_home(scene, asked, |channel, ticket| {
             let publications_max = 1_000_000;
             let (bytes_max, confirmed) = (usize::MAX, true);
             ToHome::History(Box::new(History {
@@ -197,7 +198,7 @@ impl Control {
                 bytes_max,
                 confirmed,
                 unserved: None,
-                asker,
+                reader: Reader::Control(ticket),
             }))
         })
     }
@@ -261,9 +262,9 @@ impl Control {
     /// Removes the history of a channel.
     pub fn remove_history(&mut self, scene: &mut Scene<'_>, channel: usize) {
         scene.truth.removed.insert(channel);
-        self.send_home(scene, (channel, Asked::Removed), |channel, asker| ToHome::HistoryRemove {
+        self.send_home(scene, (channel, Asked::Removed), |channel, ticket| ToHome::HistoryRemove {
             channel,
-            asker,
+            ticket: Some(ticket),
         });
     }
 
@@ -349,7 +350,7 @@ impl Control {
         (channel, is_final): (usize, bool),
         answer: Answer,
     ) {
-        let Answer::History { publications, top, .. } = answer else {
+        let Answer::Page(Page { publications, top, .. }) = answer else {
             panic!("a page was asked for: {answer:?}")
         };
         let top = place(top);

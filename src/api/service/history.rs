@@ -7,7 +7,7 @@ use crate::api::error::ApiError;
 use crate::channel::{ChannelName, DataType, Publication};
 use crate::ids::Position;
 use crate::limits::{API_HISTORY_BYTES_MAX, API_HISTORY_MAX};
-use crate::mesh::{Addressed, Answer, Asker, History, ToHome};
+use crate::mesh::{Addressed, Answer, History, Page, Reader, ToHome};
 use crate::protocol::HistoryPage;
 
 /// A page of history.
@@ -46,12 +46,12 @@ pub(in crate::api) async fn history(
             bytes_max: API_HISTORY_BYTES_MAX,
             confirmed: true,
             unserved: None,
-            asker: Asker::Control(ticket),
+            reader: Reader::Control(ticket),
         };
         Addressed::Shard(home, ToHome::History(Box::new(history)).into())
     };
     match service.courier().request(make).await? {
-        Answer::History { mut publications, omitted, top, .. } => {
+        Answer::Page(Page { mut publications, omitted, top, .. }) => {
             let all = publications.len();
             publications.truncate(fitting(data, &publications));
             let omitted = omitted + all - publications.len();

@@ -176,7 +176,7 @@ fn with_history(_: ShardId, message: &ShardMail) -> Option<Answer> {
     };
     let top = Position { epoch: Epoch::new(0xe), offset: 9 };
     let publications = vec![Arc::new(publication)];
-    Some(Answer::History { channel, publications, omitted: 0, top })
+    Some(Answer::Page(Page { channel, publications, omitted: 0, top }))
 }
 
 #[tokio::test]

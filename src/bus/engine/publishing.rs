@@ -6,23 +6,24 @@ use super::Engine;
 use crate::bus::EntryId;
 use crate::bus::append::{AppendFailed, Appended, Appending, Durable, Once};
 use crate::bus::record::{self, Offset};
-use crate::bus::writer::{GivenUp, Loss, Pending, Taken};
+use crate::bus::writer::{GivenUp, Loss, Pending, Taken, Waiter};
 use crate::channel::{ChannelName, Namespace};
 use crate::ids::Moment;
 use crate::limits::{BUS_PENDING_BYTES_MAX, BUS_PUBLISH_DEADLINE};
-use crate::mesh::{Answer, Asker, Publish, ToShard};
+use crate::mesh::{Asker, Publish, Published, Ticket, ToShard};
 use crate::reason::ClientError;
 
 impl Engine {
     /// Queues a publication for its stream, or refuses it.
     pub fn publish(&mut self, now: Moment, publish: Publish, once: Once) {
         let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
+        let waiter = Waiter::Publisher(asker);
         let namespace = match self.options.settings.channel.namespaces.resolve(channel.as_str()) {
             Ok(namespace) => Arc::clone(namespace),
-            Err(error) => return self.answer(asker, Answer::Error(error)),
+            Err(error) => return self.answer(waiter, Err(error)),
         };
         if !record::fits(channel.as_str(), &publication) {
-            return self.answer(asker, Answer::Error(ClientError::LimitExceeded));
+            return self.answer(waiter, Err(ClientError::LimitExceeded));
         }
         if matches!(asker, Asker::Control(_)) {
             self.counters.publications_api.add(1);
@@ -45,9 +46,8 @@ impl Engine {
         let pending = Pending {
             appending,
             positioned: namespace.has_history() && !skips,
-            asker,
+            waiter,
             deadline: now.after(BUS_PUBLISH_DEADLINE),
-            removal: false,
         };
         self.push(now, pending);
     }
@@ -61,19 +61,19 @@ impl Engine {
         let bytes = pending.bytes();
         if self.pending_bytes + bytes > BUS_PENDING_BYTES_MAX {
             self.counters.full.add(1);
-            return self.answer(pending.asker, Answer::Error(ClientError::BusUnavailable));
+            return self.answer(pending.waiter, Err(ClientError::BusUnavailable));
         }
         self.pending_bytes += bytes;
         if crate::sabotage!(EarlyAcknowledgement) {
-            let asker = std::mem::replace(&mut pending.asker, Asker::Nobody);
-            self.answer(asker, Answer::Published(None));
+            let waiter = std::mem::replace(&mut pending.waiter, Waiter::Nobody);
+            self.answer(waiter, Ok(Published { position: None, repeated: false }));
         }
         self.streams[stream].writer.push(pending);
     }
 
     /// Queues a request to remove a history. It goes through the stream, so that every node removes
     /// the same publications.
-    pub(super) fn remove_history(&mut self, now: Moment, channel: ChannelName, asker: Asker) {
+    pub(super) fn remove_history(&mut self, now: Moment, channel: ChannelName, ticket: Ticket) {
         let namespace = self.options.settings.channel.namespaces.resolve(channel.as_str());
         let durable = namespace.is_ok_and(|namespace| namespace.durable_history);
         let appending = Appending {
@@ -86,9 +86,8 @@ impl Engine {
         let pending = Pending {
             appending,
             positioned: false,
-            asker,
+            waiter: Waiter::Remover(ticket),
             deadline: now.after(BUS_PUBLISH_DEADLINE),
-            removal: true,
         };
         self.push(now, pending);
     }
@@ -149,25 +148,21 @@ impl Engine {
         self.pending_bytes -= pending.bytes();
         // The client has created this channel, and its shard limits the pace of new channels.
         let first = position.is_some_and(|position| position.offset == 1);
-        if let Asker::Connection { connection, .. } = pending.asker
+        if let Waiter::Publisher(Asker::Connection { connection, .. }) = pending.waiter
             && first
             && !repeat
         {
             let lane = self.outbound.shard(connection.shard);
             lane.push(ToShard::Created { connection });
         }
-        let answer = if pending.removal {
-            Answer::HistoryRemoved
-        } else if repeat && pending.is_ingested() {
-            Answer::Repeated
+        let ingested = pending.is_ingested();
+        let position = position.filter(|_| pending.positioned);
+        let published = Published { position, repeated: repeat && ingested };
+        if ingested {
+            self.counters.publications_ingest.add(u64::from(!repeat));
+            self.answer_once_read(stream, at, pending.waiter, published);
         } else {
-            self.counters.publications_ingest.add(u64::from(pending.is_ingested()));
-            Answer::Published(position.filter(|_| pending.positioned))
-        };
-        if pending.is_ingested() {
-            self.answer_once_read(stream, at, pending.asker, answer);
-        } else {
-            self.answer(pending.asker, answer);
+            self.answer(pending.waiter, Ok(published));
         }
     }
 
@@ -190,7 +185,7 @@ impl Engine {
             Loss::Certain => (ClientError::BusUnavailable, &self.counters.unavailable),
         };
         counter.add(1);
-        self.answer(pending.asker, Answer::Error(error));
+        self.answer(pending.waiter, Err(error));
     }
 }
 

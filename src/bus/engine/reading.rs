@@ -5,7 +5,7 @@ use crate::bus::call::Fenced;
 use crate::bus::cursor::{Look, Step};
 use crate::bus::{Entry, Item};
 use crate::ids::Moment;
-use crate::mesh::{Asker, ToHome};
+use crate::mesh::ToHome;
 
 /// Reason why a stream does not continue at the reader's position.
 #[derive(Clone, Copy)]
@@ -86,7 +86,7 @@ impl Engine {
             }
             Item::RemoveHistory { channel } => {
                 let lane = self.home_lane(&channel);
-                lane.push(ToHome::HistoryRemove { channel, asker: Asker::Nobody });
+                lane.push(ToHome::HistoryRemove { channel, ticket: None });
             }
         }
     }

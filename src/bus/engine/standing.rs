@@ -6,10 +6,10 @@ use crate::bus::EntryId;
 use crate::bus::append::AppendFailed;
 use crate::bus::probe::{Master, Probe, Probed, RunId, Verdict};
 use crate::bus::stream::StreamState;
-use crate::bus::writer::Loss;
+use crate::bus::writer::{Loss, Waiter};
 use crate::ids::Moment;
 use crate::limits::{BUS_APART_MAX, BUS_LAG_MAX, BUS_RENEWAL_INTERVAL, BUS_UNCONFIRMED_MAX};
-use crate::mesh::{Answer, Asker, ToHome};
+use crate::mesh::{Published, ToHome};
 use crate::reason::ClientError;
 
 /// Reason why publications may not be delivered at present.
@@ -207,19 +207,19 @@ impl Engine {
         &mut self,
         stream: usize,
         at: EntryId,
-        asker: Asker,
-        answer: Answer,
+        waiter: Waiter,
+        published: Published,
     ) {
         let unconfirmed = &mut self.streams[stream].unconfirmed;
         if crate::sabotage!(EarlyAcknowledgement) {
-            return self.answer(asker, answer);
+            return self.answer(waiter, Ok(published));
         }
         // If the result is unknown, ingest sends the entry again, and the script recognises the
         // repeat.
         if unconfirmed.len() >= BUS_UNCONFIRMED_MAX {
-            return self.answer(asker, Answer::Error(ClientError::ResultUnknown));
+            return self.answer(waiter, Err(ClientError::ResultUnknown));
         }
-        unconfirmed.push((at, asker, answer));
+        unconfirmed.push((at, waiter, published));
     }
 
     /// Answers requests whose entries the reader has passed. If the reader has left an entry's
@@ -230,10 +230,9 @@ impl Engine {
         let reader = state.cursor.at();
         let is_over = |at: &EntryId| *at <= reader;
         let over: Vec<_> = state.unconfirmed.extract_if(.., |(at, ..)| is_over(at)).collect();
-        for (at, asker, answer) in over {
+        for (at, waiter, published) in over {
             let read = at.epoch == reader.epoch;
-            let unknown = Answer::Error(ClientError::ResultUnknown);
-            self.answer(asker, if read { answer } else { unknown });
+            self.answer(waiter, if read { Ok(published) } else { Err(ClientError::ResultUnknown) });
         }
     }
 }

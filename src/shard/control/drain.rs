@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::ids::{Moment, Slot};
 use crate::kernel::Sockets;
-use crate::mesh::{Answer, Asker, Ticket};
+use crate::mesh::{Answer, Ticket};
 use crate::reason::CloseReason;
 use crate::shard::session::Sessions;
 
@@ -49,7 +49,7 @@ impl Drain {
         }
         if sessions.count() == 0 {
             let answer = Answer::Affected(self.closed);
-            sessions.post().answer(Asker::Control(self.ticket), answer);
+            sessions.post().answer(self.ticket, answer);
             return None;
         }
         if self.at >= sessions.slots_reached() && share >= 1.0 {

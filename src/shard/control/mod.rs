@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::session::Sessions;
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::WALKS_MAX;
-use crate::mesh::{Answer, Asker, ControlRequest, Ticket};
+use crate::mesh::{Answer, ControlRequest, Ticket};
 use crate::reason::ClientError;
 use audit::Audit;
 use drain::Drain;
@@ -48,7 +48,7 @@ impl Control {
             self.walks.push_back(walk);
         } else {
             let error = Answer::Error(ClientError::TooManyRequests);
-            sessions.post().answer(Asker::Control(ticket), error);
+            sessions.post().answer(ticket, error);
         }
     }
 

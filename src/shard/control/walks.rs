@@ -7,7 +7,7 @@ use crate::channel::ChannelName;
 use crate::ids::{ConnectionId, LocalId, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::WALK_STEPS_MAX;
-use crate::mesh::{Answer, Asker, ControlRequest, Target, Ticket};
+use crate::mesh::{Answer, ControlRequest, Target, Ticket};
 use crate::reason::CloseReason;
 use crate::shard::session::{Farewell, Join, Sessions};
 
@@ -67,7 +67,7 @@ impl Walk {
             ControlRequest::Channels { .. } => Answer::Channels(self.names.into_sorted_vec()),
             _ => Answer::Affected(self.affected),
         };
-        sessions.post().answer(Asker::Control(self.ticket), answer);
+        sessions.post().answer(self.ticket, answer);
     }
 
     fn visit_channel<S: Sockets>(&mut self, sessions: &mut Sessions<S>, place: LocalId) {

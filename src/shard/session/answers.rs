@@ -14,7 +14,7 @@ use crate::connection::{
 };
 use crate::ids::{ConnectionId, LocalId};
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::mesh::{Answer, Subscribed};
+use crate::mesh::{Page, Subscribed};
 use crate::protocol::{self, Reply};
 use crate::reason::ClientError;
 use crate::shard::delivery::Delivery;
@@ -170,13 +170,13 @@ fn begin_subscription<S: Sockets>(
     }
 }
 
-/// What became of a publication that the bus was given.
-pub fn on_published<S: Sockets>(
+/// What became of a publication of a client that is read further.
+pub fn on_pipelined<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
     key: ConnectionKey,
     id: u32,
-    answer: &Answer,
+    result: Result<(), ClientError>,
 ) {
     let now = clients.clock.now();
     // It may have left since it published.
@@ -190,7 +190,7 @@ pub fn on_published<S: Sockets>(
     let charged = busy.charged_publishing > left;
     busy.charged_publishing = busy.charged_publishing.min(left);
     if let Some(unserved) = busy.unserved.as_mut()
-        && matches!(answer, Answer::Published(_))
+        && result.is_ok()
     {
         *unserved = now;
     }
@@ -201,21 +201,14 @@ pub fn on_published<S: Sockets>(
     };
     let waited = busy.waiting.take_if(over).is_some();
     let connected = connection.state == State::Connected;
-    if connected && matches!(answer, Answer::Published(_)) {
+    if connected && result.is_ok() {
         connection.flags.set(Flags::PUBLISHED);
         connection.flags.clear(Flags::PUBLISHED_BEFORE);
     }
     if charged {
         homes.creating.on_name_answered(clients, key);
     }
-    if !connected {
-        return;
-    }
-    let flow = match answer {
-        Answer::Error(error) => replying::fail(clients, key, id, *error),
-        _ => replying::reply(clients, key, id, &Reply::Published),
-    };
-    if flow == Flow::Stop {
+    if !connected || reply_published(clients, key, id, result) == Flow::Stop {
         return;
     }
     if waited {
@@ -226,32 +219,34 @@ pub fn on_published<S: Sockets>(
     closing::end_if_done(clients, key);
 }
 
-/// The answer to a client's request is here.
-pub fn on_answer<S: Sockets>(
+/// What became of a publication whose client waits for the answer.
+pub fn on_published<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
     key: ConnectionKey,
     id: u32,
-    answer: Answer,
+    result: Result<(), ClientError>,
 ) {
-    // It may have left since it asked.
-    let Some(connection) = clients.slots.get(key) else { return };
-    if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
+    if ends_waiting(clients, homes, key, &result)
+        && reply_published(clients, key, id, result) != Flow::Stop
+    {
+        parking::resume(clients, homes, key);
+    }
+}
+
+/// A page of history for which its client waits.
+pub fn on_page<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    id: u32,
+    page: Result<Page, ClientError>,
+) {
+    if !ends_waiting(clients, homes, key, &page) {
         return;
     }
-    let mut waited = None;
-    if let Some(busy) = connection.busy.as_mut() {
-        waited = busy.waiting.take();
-        if !matches!(answer, Answer::Error(_)) {
-            busy.unserved = busy.unserved.and(Some(clients.clock.now()));
-        }
-    }
-    if matches!(waited.as_deref(), Some(PendingRequest::Answer(Charge::Charged))) {
-        homes.creating.on_name_answered(clients, key);
-    }
-    let flow = match answer {
-        Answer::Published(_) => replying::reply(clients, key, id, &Reply::Published),
-        Answer::History { channel, publications, top, .. } => {
+    let flow = match page {
+        Ok(Page { channel, publications, top, .. }) => {
             let Ok(namespace) = clients.options.namespaces().resolve(channel.as_str()) else {
                 unreachable!("the name was resolved when the request was sent")
             };
@@ -264,14 +259,44 @@ pub fn on_answer<S: Sockets>(
             let publications = &publications;
             replying::reply(clients, key, id, &Reply::History { channel: view, publications, top })
         }
-        Answer::Error(error) => replying::fail(clients, key, id, error),
-        Answer::Repeated
-        | Answer::HistoryRemoved
-        | Answer::Channels(_)
-        | Answer::Affected(_)
-        | Answer::Cluster(_) => unreachable!("clients do not ask for this"),
+        Err(error) => replying::fail(clients, key, id, error),
     };
     if flow != Flow::Stop {
         parking::resume(clients, homes, key);
     }
+}
+
+fn reply_published<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    id: u32,
+    result: Result<(), ClientError>,
+) -> Flow {
+    let reply = result.map_or_else(Reply::Error, |()| Reply::Published);
+    replying::reply(clients, key, id, &reply)
+}
+
+/// Ends the wait for an answer. Returns whether its client still waits: it may have left since it
+/// asked.
+fn ends_waiting<S: Sockets, T>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    answer: &Result<T, ClientError>,
+) -> bool {
+    let Some(connection) = clients.slots.get(key) else { return false };
+    if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
+        return false;
+    }
+    let mut waited = None;
+    if let Some(busy) = connection.busy.as_mut() {
+        waited = busy.waiting.take();
+        if answer.is_ok() {
+            busy.unserved = busy.unserved.and(Some(clients.clock.now()));
+        }
+    }
+    if matches!(waited.as_deref(), Some(PendingRequest::Answer(Charge::Charged))) {
+        homes.creating.on_name_answered(clients, key);
+    }
+    true
 }

@@ -13,7 +13,7 @@ use crate::channel::{ChannelName, DataType, check_payload};
 use crate::connection::{Flags, PendingRequest, State};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{HISTORY_PAGE_MAX, RECOVERY_BYTES_MAX};
-use crate::mesh::{Asker, EventKind, History, ToHome};
+use crate::mesh::{EventKind, History, Reader, ToHome};
 use crate::protocol::{Command, Connected, HistoryQuery, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
 use crate::shard::delivery::Pace;
@@ -142,11 +142,7 @@ fn on_history<S: Sockets>(
         bytes_max: RECOVERY_BYTES_MAX,
         confirmed: !published || crate::sabotage!(OvertakingCommand),
         unserved: clients.slots.connection(key).unserved(),
-        asker: Asker::Connection {
-            connection: clients.connection_id(key),
-            request: id,
-            pipelined: false,
-        },
+        reader: Reader::Connection { connection: clients.connection_id(key), request: id },
     };
     let home = homes.map.home(channel);
     clients.post.to_shard(home, ToHome::History(Box::new(history)));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::channel::ChannelName;
 use crate::ids::{ConnectionId, Position};
-use crate::mesh::{Answer, Asker, Post, Ticket};
+use crate::mesh::{Answer, Post, Ticket};
 use crate::reason::ClientError;
 
 /// Subscriptions that wait for their home shard's answer and that no client asked for.
@@ -108,7 +108,7 @@ impl Joining {
         if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {
             let answer = error.map_or(Answer::Affected(*affected), Answer::Error);
             self.requests.remove(&ticket);
-            post.answer(Asker::Control(ticket), answer);
+            post.answer(ticket, answer);
         }
     }
 }

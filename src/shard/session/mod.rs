@@ -206,12 +206,16 @@ impl<S: Sockets> Sessions<S> {
             ToShard::Created { connection } => {
                 homes.creating.on_name_created(clients, connection);
             }
-            ToShard::Answer { connection, request, pipelined: false, answer } => {
-                answers::on_answer(clients, homes, ConnectionKey::of(connection), request, answer);
-            }
-            ToShard::Answer { connection, request, pipelined: true, answer } => {
+            ToShard::Published { connection, request, pipelined: false, result } => {
                 let key = ConnectionKey::of(connection);
-                answers::on_published(clients, homes, key, request, &answer);
+                answers::on_published(clients, homes, key, request, result);
+            }
+            ToShard::Published { connection, request, pipelined: true, result } => {
+                let key = ConnectionKey::of(connection);
+                answers::on_pipelined(clients, homes, key, request, result);
+            }
+            ToShard::Page { connection, request, page } => {
+                answers::on_page(clients, homes, ConnectionKey::of(connection), request, page);
             }
         }
     }

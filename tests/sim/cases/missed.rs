@@ -41,8 +41,8 @@ fn what_the_history_has_not_is_told_as_it_is_and_the_subscription_goes_on() {
     assert!(publish_unheard(&mut world, channel, 20) > 0);
     world.with(|scene, _, control| {
         scene.truth.removed.insert(channel);
-        control.send_home(scene, (channel, Asked::Removed), |channel, asker| {
-            ToHome::HistoryRemove { channel, asker }
+        control.send_home(scene, (channel, Asked::Removed), |channel, ticket| {
+            ToHome::HistoryRemove { channel, ticket: Some(ticket) }
         })
     });
     world.node.run(0, &world.setup);
