@@ -107,9 +107,7 @@ fn play(world: &mut World, [event, detail]: [u8; 2]) {
             world.clients[number].habits.reads_max =
                 [0, 7, 300, usize::MAX][usize::from(detail & 3)]
         }
-        7 => world.with_client(number, |client, scene| {
-            leave_in(client, scene, usize::from(detail) % WAYS_TO_LEAVE);
-        }),
+        7 => world.with_client(number, |client, scene| leave(client, scene, detail)),
         8 => {
             let millis = [1, 20, 50, 100, 300, 1000, 3000, 10_000][usize::from(detail & 7)];
             world.advance(Duration::from_millis(millis));
@@ -209,6 +207,15 @@ fn turn(world: &mut World, (shard, count): (usize, usize)) {
     let shard = shard % world.setup.shards;
     world.with_network(|network| network.deliver(shard));
     (0..=count % 4).for_each(|_| world.node.run(shard, &world.setup));
+}
+
+fn leave(client: &mut Client, scene: &mut Scene<'_>, how: u8) {
+    let way = match usize::from(how) % WAYS_TO_LEAVE {
+        // A close frame can be sent once. The next time, the client leaves in silence.
+        0 if client.leaving || client.finished => WAYS_TO_LEAVE - 1,
+        way => way,
+    };
+    leave_in(client, scene, way);
 }
 
 /// Ends subscriptions or connections from the application, or removes a history.
