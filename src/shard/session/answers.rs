@@ -59,17 +59,17 @@ pub fn on_refused<S: Sockets>(
     let key = ConnectionKey::of(connection);
     let place = awaited(&clients.delivery, channel);
     clients.delivery.channels.local(place).answered();
-    let (ticket, error_of_join) = match homes.joining.take(connection, channel) {
+    let joining = match homes.joining.take(connection, channel) {
         Some(Pending::Missed(last)) => {
             return missed::on_missed(clients, homes, Missed { key, place, last }, None);
         }
-        Some(Pending::Join(ticket)) => (Some(ticket), Some(error)),
-        Some(Pending::Cancelled(ticket)) => (Some(ticket), None),
-        None => (None, None),
+        Some(Pending::Join(ticket)) => Some((ticket, Some(error))),
+        Some(Pending::Cancelled(ticket)) => Some((ticket, None)),
+        None => None,
     };
-    if let Some(ticket) = ticket {
+    if let Some((ticket, error)) = joining {
         subscriptions::leave_if_unused(clients, place);
-        return homes.joining.end(ticket, error_of_join, &mut clients.post);
+        return homes.joining.end(ticket, error, &mut clients.post);
     }
     let waiting = take_waiting_subscribe(clients, homes, key, channel);
     subscriptions::leave_if_unused(clients, place);

@@ -16,6 +16,7 @@ use crate::mesh::Post;
 use crate::metrics::ShardCounters;
 use crate::readiness::Readiness;
 use crate::shard::delivery::Delivery;
+use crate::shard::identity::Identity;
 use crate::shard::options::Options;
 use crate::shard::parts::Parts;
 use crate::subnets::Subnets;
@@ -26,6 +27,8 @@ pub struct Clients<S> {
     pub id: ShardId,
     /// Its settings.
     pub options: Options,
+    /// How clients are called.
+    pub identity: Identity,
     /// Where it counts.
     pub counters: Arc<ShardCounters>,
     /// Where all shards of the node count what clients of one subnet use.
@@ -58,6 +61,7 @@ impl<S: Sockets> Clients<S> {
         let delivery = Delivery::new(Arc::clone(&parts.counters), parts.outboxes, bytes_max);
         Clients {
             id: parts.id,
+            identity: parts.identity,
             counters: parts.counters,
             subnets: parts.subnets,
             readiness: parts.readiness,
@@ -67,7 +71,7 @@ impl<S: Sockets> Clients<S> {
             slots: Slots::default(),
             delivery,
             input: Input::new(options.inbound_bytes_max),
-            events: Events::new(parts.identity),
+            events: Events::default(),
             ending: Ending::default(),
             options,
         }
@@ -80,7 +84,7 @@ impl<S: Sockets> Clients<S> {
 
     /// The public id of a connection of this shard.
     pub fn client_id(&self, key: ConnectionKey) -> ClientId {
-        self.events.client_id(self.connection_id(key))
+        self.identity.mint(self.connection_id(key))
     }
 
     /// Whether a connection is there, and its session runs.

@@ -1,27 +1,16 @@
-//! What is kept of events for the application: how many found no room. The count is told as soon
-//! as there is room.
+//! Events for the application on their way to the bridge. Those that find no room are counted, and
+//! the count is told as soon as there is room.
 
-use crate::ids::{ClientId, ConnectionId, Moment};
+use crate::ids::Moment;
 use crate::mesh::{AppEvent, EventKind, Post, ToBridge};
-use crate::shard::identity::Identity;
 
-/// Events that found no room, and the names that clients have in events.
+/// Events that found no room.
+#[derive(Default)]
 pub struct Events {
-    identity: Identity,
     dropped: u64,
 }
 
 impl Events {
-    /// None yet. Clients are called as `identity` says.
-    pub fn new(identity: Identity) -> Events {
-        Events { identity, dropped: 0 }
-    }
-
-    /// The public id of a connection.
-    pub fn client_id(&self, connection: ConnectionId) -> ClientId {
-        self.identity.mint(connection)
-    }
-
     /// Hands an event to the bridge. If that has no room, the event is counted.
     pub fn send(&mut self, post: &mut Post, event: AppEvent) {
         if post.is_bridge_behind() {

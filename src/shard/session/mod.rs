@@ -4,7 +4,7 @@
 //! shards that keep channels. Everything that is done for a client is a function of these, in a
 //! file that uses only files above it in the list below. [`Sessions`] is the entrance.
 
-// State, each with one owner.
+// What there is, each with one owner.
 mod clock;
 mod ending;
 mod events;

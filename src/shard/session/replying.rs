@@ -30,8 +30,7 @@ pub fn reply<S: Sockets>(
     match connection.wire.encode_reply(id, reply, &mut frames) {
         Ok(()) => {
             if !reply.publications().is_empty() {
-                let meter = &mut clients.slots.connection(key).meter;
-                meter.count_replay(clients.clock.tick(), frames.len());
+                connection.meter.count_replay(clients.clock.tick(), frames.len());
             }
             clients.send_reply(key, frames);
             Flow::Continue
