@@ -15,7 +15,7 @@ pub(super) struct Replays {
     /// Bytes returned in this turn.
     bytes: usize,
     waiting: VecDeque<Request>,
-    /// Whether all that wait are for shards that have too much to do.
+    /// Whether all waiting requests are for shards that have too much to do.
     resting: bool,
 }
 
@@ -49,8 +49,8 @@ impl Replays {
         self.waiting.len()
     }
 
-    /// Notes whether all that wait are for shards that have too much to do. Then ticks bring turns,
-    /// and whatever is sent here.
+    /// Notes whether all waiting requests are for shards that have too much to do. If so, they need
+    /// no turn at once, and are tried again when a tick or a message brings one.
     pub(super) fn set_resting(&mut self, resting: bool) {
         self.resting = resting;
     }

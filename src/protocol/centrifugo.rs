@@ -1,5 +1,5 @@
-//! Centrifugo's client protocol in its JSON form: what the `centrifuge` SDKs speak. Commands of
-//! one message are separated by line feeds; every answer and every publication is a message.
+//! Centrifugo's client protocol in its JSON form, which the `centrifuge` SDKs use. Line feeds
+//! separate the commands of one message. Every reply and every publication is a message.
 //!
 //! Source: centrifugal/protocol `client.proto`, centrifugal/centrifuge `client.go`.
 

@@ -8,22 +8,23 @@ use super::model::{Push, Reply, Request};
 use crate::channel::{ChannelView, DataType, Publication};
 use crate::reason::{ClientError, CloseReason};
 
-/// Translates between a protocol's messages and the model. Pure: a panic in `decode` ends one
-/// connection and nothing else.
+/// Translates between a protocol's messages and the model. A codec has no state, so a panic in
+/// `decode` ends one connection and damages nothing else.
 pub trait Codec {
-    /// Takes the first command off a message; the rest is given back and offered again once the
-    /// command has been carried out, so commands of one message run in order.
+    /// Reads the first command of a message, and returns it with the rest of the message. The
+    /// caller passes the rest when it has carried out the command, because the commands of one
+    /// message run in order.
     ///
     /// # Errors
-    /// The reason to close the connection with: what it sent can't be understood.
+    /// The reason for closing the connection, if the message can't be understood.
     fn decode<'m>(
         &self,
         kind: MessageKind,
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason>;
 
-    /// The payload that a client's message means in a channel of this type. What it is has still
-    /// to be checked.
+    /// Returns the payload that a client's message has in a channel of this type. The caller still
+    /// has to check it.
     ///
     /// # Errors
     /// `BadRequest` if the protocol can't carry the type in this form.
@@ -33,10 +34,10 @@ pub trait Codec {
         message: &'m [u8],
     ) -> Result<Cow<'m, [u8]>, ClientError>;
 
-    /// Writes the answer to request `id` to `out`.
+    /// Writes the reply to request `id` to `out`.
     ///
     /// # Errors
-    /// The reason to close with, where the protocol has no word for this answer.
+    /// The reason for closing the connection, if the protocol has no message for this reply.
     fn encode_reply(
         &self,
         id: u32,
@@ -44,14 +45,14 @@ pub trait Codec {
         out: &mut impl MessageSink,
     ) -> Result<(), CloseReason>;
 
-    /// Writes an event that nobody asked for to `out`.
+    /// Writes an event that is no reply to `out`.
     ///
     /// # Errors
-    /// The reason to close with, where the protocol has no word for this event.
+    /// The reason for closing the connection, if the protocol has no message for this event.
     fn encode_push(&self, push: &Push<'_>, out: &mut impl MessageSink) -> Result<(), CloseReason>;
 
-    /// Writes `publications` to `out`, a message each: every subscriber of this protocol gets the
-    /// same ones.
+    /// Writes `publications` to `out`, one message for each. The messages have nothing that depends
+    /// on a connection, because all subscribers with this protocol share them.
     fn encode_publications(
         &self,
         channel: &ChannelView<'_>,
@@ -59,24 +60,27 @@ pub trait Codec {
         out: &mut impl MessageSink,
     );
 
-    /// Writes the protocol's own ping. Returns false if it has none: then the framing's serves.
+    /// Writes the protocol's own ping. Returns false if it has none, so that the ping of the
+    /// framing has to be used.
     fn encode_ping(&self, out: &mut impl MessageSink) -> bool;
 
-    /// What a subscriber that wants to know is told when publications were missed.
+    /// Returns how a subscriber that asked to be told learns of missed publications.
     fn on_gap(&self) -> OnGap;
 
-    /// Whether messages name their channel, so that a client knows the channels that it was
-    /// subscribed to by the application.
+    /// Whether messages name their channel. Otherwise the application can't subscribe a client,
+    /// which could not tell the channels apart.
     fn names_channels(&self) -> bool;
 }
 
 /// See [`Codec::on_gap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnGap {
-    /// A notice, [`Push::Gap`]; the subscription goes on.
+    /// By a notice, [`Push::Gap`]. The subscription goes on.
     Notice,
-    /// The subscription ends with "insufficient state": the client subscribes again and recovers.
+    /// By the end of the subscription with "insufficient state". The client subscribes again and
+    /// recovers.
     Unsubscribe,
-    /// The protocol has no word for it: the connection closes with "insufficient state".
+    /// By the end of the connection with "insufficient state", because the protocol has no message
+    /// for a gap.
     Close,
 }

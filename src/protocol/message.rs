@@ -1,5 +1,5 @@
-//! Messages as codecs write them: payloads, each text or binary. How a message becomes bytes on
-//! the wire is decided by the [`MessageSink`].
+//! Messages as codecs write them: payloads, each text or binary. The [`MessageSink`] turns them
+//! into the bytes of a connection.
 
 /// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,8 @@ pub trait MessageSink {
 
     /// Writes a message whose payload `append` makes, at the end of the buffer that it is given.
     ///
-    /// `bytes_expected` is a guess of the payload's length. It leaves room for a frame header,
-    /// whose length depends on that of the payload: after a wrong guess the payload may have to
-    /// be moved.
+    /// `bytes_expected` is a guess of the payload's length. The sink leaves room for a frame header
+    /// whose length depends on it, so after a wrong guess it may have to move the payload.
     fn write_with(
         &mut self,
         kind: MessageKind,

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use crate::channel::{ChannelView, DataType, Publication};
 use crate::reason::{ClientError, CloseReason};
 
-/// The protocols, each a language of its own. Its [`Codec`] is that of the protocol.
+/// The client protocols. Each has a codec, and `Protocol` is a [`Codec`] that calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Protocol {
@@ -40,7 +40,7 @@ pub enum Protocol {
     Plain,
     /// WebSocket messages that wrap payload, channel and position in JSON.
     Envelope,
-    /// Every message comes back, for protocol test suites.
+    /// The server returns every message, for protocol test suites.
     Echo,
 }
 
@@ -51,7 +51,7 @@ impl Protocol {
     pub const ALL: [Protocol; Self::COUNT] =
         [Protocol::Centrifugo, Protocol::Plain, Protocol::Envelope, Protocol::Echo];
 
-    /// Value of the metrics' `protocol` label.
+    /// Returns the value of the metrics' label `protocol`.
     pub const fn label(self) -> &'static str {
         match self {
             Protocol::Centrifugo => "centrifugo",

@@ -9,33 +9,34 @@ use crate::channel::{ChannelView, Publication};
 use crate::ids::{ClientId, Position, Since};
 use crate::reason::{ClientError, UnsubscribeReason};
 
-/// A command, and the id under which its answer is expected (0: none is).
+/// A command of a client, with its id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request<'m> {
-    /// Chosen by the client; 0 where the protocol has none.
+    /// The id that the client has chosen for the reply. 0 means that it expects none, or that the
+    /// protocol has no ids.
     pub id: u32,
-    /// What the client asks for.
+    /// The command.
     pub command: Command<'m>,
 }
 
-/// What a client may ask for.
+/// The commands of clients.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command<'m> {
     /// Begin the session.
     Connect,
-    /// Receive a channel's publications.
+    /// Begin a subscription to a channel.
     Subscribe(Subscribe<'m>),
-    /// Receive them no longer.
+    /// End the subscription to a channel.
     Unsubscribe {
         /// The channel.
         channel: Cow<'m, str>,
     },
-    /// Publish a payload, not yet checked against the channel's type.
+    /// Publish a payload.
     Publish {
-        /// The channel, or empty where the session knows it (plain WebSocket). A protocol whose
-        /// messages name their channel refuses an empty one.
+        /// The channel. It is empty in plain WebSocket, where the session knows the channel. A
+        /// protocol whose messages name their channel refuses an empty name.
         channel: Cow<'m, str>,
-        /// The payload as it came.
+        /// The payload as the client sent it, not yet checked against the channel's type.
         data: &'m [u8],
     },
     /// Read a page of a channel's history.
@@ -46,12 +47,12 @@ pub enum Command<'m> {
     Unavailable,
     /// A one-way message to the application.
     Send {
-        /// The payload as it came; empty if there is none.
+        /// The payload as the client sent it. It is empty if there is none.
         data: &'m [u8],
     },
-    /// Come back unchanged.
+    /// Return the message unchanged.
     Echo {
-        /// Text or binary, as it came.
+        /// The kind of the message.
         kind: MessageKind,
         /// The message.
         data: &'m [u8],
@@ -59,7 +60,7 @@ pub enum Command<'m> {
 }
 
 impl Command<'_> {
-    /// Whether the answer may hold publications of a history, and so be much longer than the
+    /// Whether the reply may have publications of a history, so that it may be much longer than the
     /// command.
     pub fn asks_for_history(&self) -> bool {
         match self {
@@ -70,77 +71,79 @@ impl Command<'_> {
     }
 }
 
-/// A wish to receive a channel.
+/// A request for a subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscribe<'m> {
     /// The channel.
     pub channel: Cow<'m, str>,
-    /// Where the client stands, if it wants what it missed.
+    /// The client's last position, if it asks for the missed publications.
     pub recover: Option<Since>,
-    /// The client asks for a position.
+    /// Whether the client asks for a position.
     pub positioned: bool,
-    /// The client asks for recovery.
+    /// Whether the client wants to recover from this subscription later.
     pub recoverable: bool,
-    /// An unrecoverable position is an error (112), not a subscription without recovery.
+    /// Whether an unrecoverable position is an error (112). Otherwise the subscription begins
+    /// without recovery.
     pub reject_unrecovered: bool,
-    /// The client asks for something that needs a feature this server does not have (a channel
-    /// type, a tags filter): the error to answer with.
+    /// The error for a request that needs a feature this server does not have, such as a channel
+    /// type or a tags filter.
     pub refused: Option<ClientError>,
 }
 
-/// A wish to read history.
+/// A request for history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryQuery<'m> {
     /// The channel.
     pub channel: Cow<'m, str>,
-    /// What part of it.
+    /// The requested page.
     pub page: HistoryPage,
 }
 
-/// A part of a history.
+/// A part of a history, as it is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryPage {
-    /// Most publications to return; 0 asks for the position only, a negative number for all.
+    /// Maximum number of publications. 0 asks only for the position, and a negative number for all
+    /// publications.
     pub limit: i32,
-    /// Begin after this position, or before it if `reverse`.
+    /// The position after which the page begins, or before which it begins if `reverse` is set.
     pub since: Option<Since>,
-    /// Newest first.
+    /// Whether the newest publications come first.
     pub reverse: bool,
 }
 
 impl HistoryPage {
-    /// The newest publications, at most `count`.
+    /// Returns the page of the newest publications, at most `count`.
     pub fn newest(count: usize) -> HistoryPage {
         let limit = i32::try_from(count).unwrap_or(i32::MAX);
         HistoryPage { limit, since: None, reverse: true }
     }
 }
 
-/// An answer.
+/// A reply to a command.
 #[derive(Clone, Debug)]
 pub enum Reply<'a> {
     /// The session has begun.
     Connected(Connected),
     /// The subscription has begun.
     Subscribed(Subscribed<'a>),
-    /// The subscription has ended, or never was.
+    /// There is no subscription any more, whether or not there was one.
     Unsubscribed,
     /// The publication is in the channel.
     Published,
     /// A page of history.
     History {
-        /// The channel, for its payloads' type.
+        /// The channel. Codecs need the type of its payloads.
         channel: ChannelView<'a>,
-        /// The page.
+        /// The publications of the page.
         publications: &'a [Arc<Publication>],
-        /// Where the channel stands.
+        /// The current position of the channel.
         top: Position,
     },
     /// The request failed.
     Error(ClientError),
-    /// A message that comes back.
+    /// The message of [`Command::Echo`].
     Echo {
-        /// Text or binary.
+        /// The kind of the message.
         kind: MessageKind,
         /// The message.
         data: &'a [u8],
@@ -158,47 +161,47 @@ impl Reply<'_> {
     }
 }
 
-/// What a client learns when its session begins.
+/// The reply to a client whose session begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Connected {
     /// The connection's public id.
     pub client: ClientId,
-    /// Time between the protocol's own pings; none are sent if absent.
+    /// Time between the protocol's own pings. `None` if none are sent.
     pub ping: Option<Duration>,
-    /// Whether the client must answer them.
+    /// Whether the client must answer pings.
     pub pong: bool,
 }
 
-/// What a client learns when its subscription begins.
+/// The reply to a client whose subscription begins.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of the protocol's reply")]
 pub struct Subscribed<'a> {
     /// The channel.
     pub channel: ChannelView<'a>,
-    /// The client may recover from its position.
+    /// Whether the client may recover from its position.
     pub recoverable: bool,
-    /// The client is told when it misses something.
+    /// Whether the client is told of missed publications.
     pub positioned: bool,
-    /// Recovery was asked for.
+    /// Whether the client asked for recovery.
     pub was_recovering: bool,
-    /// Recovery succeeded: `publications` is all that was missed.
+    /// Whether recovery succeeded, so that `publications` has all missed publications.
     pub recovered: bool,
-    /// What was missed; empty unless `recovered`.
+    /// The missed publications. Empty unless `recovered` is set.
     pub publications: &'a [Arc<Publication>],
-    /// The position before `publications`, from which the client counts on.
+    /// The position before `publications`. The client counts offsets from here.
     pub position: Position,
 }
 
-/// An event that nobody asked for.
+/// An event that is no reply to a command.
 #[derive(Clone, Copy, Debug)]
 pub enum Push<'a> {
-    /// The application has subscribed the client. What it missed follows.
+    /// The application has subscribed the client.
     Subscribed(Subscribed<'a>),
     /// A subscription has ended.
     Unsubscribed {
         /// The channel.
         channel: &'a str,
-        /// Why, and whether to subscribe again.
+        /// The reason. It also tells the client whether to subscribe again.
         reason: UnsubscribeReason,
     },
     /// Publications were missed.
@@ -207,7 +210,7 @@ pub enum Push<'a> {
         channel: &'a str,
         /// Offset of the last publication before the gap.
         after: u64,
-        /// Offset of the first one after it.
+        /// Offset of the first publication after the gap.
         next: u64,
     },
 }

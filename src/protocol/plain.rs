@@ -1,5 +1,5 @@
-//! WebSocket without a protocol of ours: messages are the payloads themselves ([`Plain`]), or a
-//! line of JSON around each ([`Envelope`]), or come back ([`Echo`]).
+//! Protocols for clients with nothing but WebSocket. Messages are the payloads themselves
+//! ([`Plain`]), or JSON objects with one payload each ([`Envelope`]), or are returned ([`Echo`]).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::protocol::{
 };
 use crate::reason::{ClientError, CloseReason, UnsubscribeReason};
 
-/// Payloads as they were published. What can't be said by a payload is said by a close code.
+/// Messages are payloads. Everything else that a client has to know is said by a close code.
 pub(super) struct Plain;
 
 impl Codec for Plain {
     fn decode<'m>(
         &self,
-        _kind: MessageKind, // The namespace says what a payload must be, and checks it.
+        _kind: MessageKind, // The session checks the payload against the namespace's type.
         message: &'m [u8],
     ) -> Result<(Request<'m>, &'m [u8]), CloseReason> {
         Ok(whole(Command::Publish { channel: "".into(), data: message }, message))
@@ -53,7 +53,7 @@ impl Codec for Plain {
 
     fn encode_push(&self, push: &Push<'_>, _out: &mut impl MessageSink) -> Result<(), CloseReason> {
         match push {
-            // Nothing would tell one channel's payloads from another's.
+            // The client could not tell the payloads of one channel from those of another.
             Push::Subscribed(_) => Err(CloseReason::InternalError),
             Push::Unsubscribed { reason: UnsubscribeReason::Server, .. } => {
                 Err(CloseReason::ForceDisconnect)
@@ -91,9 +91,12 @@ impl Codec for Plain {
     }
 }
 
-/// `{"channel":..,"epoch":"..","offset":N}` where a subscription begins, after which the channel's
-/// next message continues; `{"channel":..,"data":..,"offset":N,"epoch":".."}` for each publication,
-/// and `{"channel":..,"gap":{"after":N,"next":M}}` where some were missed.
+/// Messages are JSON objects:
+///
+/// - `{"channel":..,"epoch":"..","offset":N}` when a subscription begins. The channel's next
+///   message follows this position.
+/// - `{"channel":..,"data":..,"offset":N,"epoch":".."}` for each publication.
+/// - `{"channel":..,"gap":{"after":N,"next":M}}` in place of missed publications.
 pub(super) struct Envelope;
 
 impl Codec for Envelope {
@@ -122,7 +125,7 @@ impl Codec for Envelope {
         match reply {
             Reply::Subscribed(subscribed) => {
                 if is_unrecovered(subscribed) {
-                    // The channel does not know up to where the client had it.
+                    // The last offset that the client has is unknown in this epoch.
                     let next = subscribed.position.offset.saturating_add(1);
                     write_gap(subscribed.channel.name, 0, next, out);
                 }
@@ -142,7 +145,7 @@ impl Codec for Envelope {
             Push::Unsubscribed { reason: UnsubscribeReason::Server, .. } => {
                 Err(CloseReason::ForceDisconnect)
             }
-            // The subscription goes on; a gap says what was missed.
+            // The subscription goes on, and a gap tells of the missed publications.
             Push::Unsubscribed { reason: UnsubscribeReason::InsufficientState, .. } => Ok(()),
             Push::Gap { channel, after, next } => {
                 write_gap(channel, after, next, out);
@@ -189,14 +192,14 @@ impl Codec for Envelope {
     }
 }
 
-/// Writes a message which shows that the connection lives, and says in how many seconds the next
-/// one comes at the latest.
+/// Writes a message which shows that the connection is alive. It has the number of seconds after
+/// which the next one comes at the latest.
 pub fn write_heartbeat(every: Duration, out: &mut impl MessageSink) {
     let seconds = every.as_secs() + u64::from(every.subsec_nanos() > 0);
     out.write(MessageKind::Text, format!(r#"{{"ping":{seconds}}}"#).as_bytes());
 }
 
-/// Every message comes back, for protocol test suites.
+/// The server returns every message, for protocol test suites.
 pub(super) struct Echo;
 
 impl Codec for Echo {
@@ -260,7 +263,7 @@ impl Codec for Echo {
     }
 }
 
-/// A command that is all of `message`.
+/// Returns a command that takes up all of `message`.
 fn whole<'m>(command: Command<'m>, message: &'m [u8]) -> (Request<'m>, &'m [u8]) {
     (Request { id: 0, command }, &message[message.len()..])
 }
@@ -269,19 +272,20 @@ fn is_unrecovered(subscribed: &Subscribed<'_>) -> bool {
     subscribed.was_recovering && !subscribed.recovered
 }
 
-/// An answer for which there is no message: success shows by itself, an error closes.
+/// Handles a reply for which there is no message. Clients notice success by its effects. An error
+/// closes the connection.
 fn silent(reply: &Reply<'_>) -> Result<(), CloseReason> {
     match reply {
         Reply::Connected(_) | Reply::Subscribed(_) | Reply::Unsubscribed | Reply::Published => {
             Ok(())
         }
         Reply::Error(error) => Err(close_reason(*error)),
-        // Nobody can have asked for these.
+        // These protocols have no commands with such replies.
         Reply::History { .. } | Reply::Echo { .. } => Err(CloseReason::InternalError),
     }
 }
 
-/// The close code that says nearest what an error would.
+/// Returns the close code that is most similar to an error.
 fn close_reason(error: ClientError) -> CloseReason {
     match error {
         ClientError::Internal
@@ -314,7 +318,7 @@ fn write_gap(channel: &str, after: u64, next: u64, out: &mut impl MessageSink) {
     });
 }
 
-/// After which the next message of the channel continues.
+/// Writes the position that the next message of the channel follows.
 fn write_position(channel: &str, position: Position, out: &mut impl MessageSink) {
     out.write_with(MessageKind::Text, channel.len(), |out| {
         out.extend_from_slice(br#"{"channel":"#);

@@ -1,5 +1,5 @@
-//! Centrifugo's wording of what an application asks to publish: the parameters of `publish` and
-//! `broadcast`, which are the same by HTTP and in an entry of a stream of Redis.
+//! The parameters of Centrifugo's methods `publish` and `broadcast`. They are the same over HTTP
+//! and in an entry of a stream of Redis.
 
 use std::collections::BTreeMap;
 
@@ -16,37 +16,38 @@ use crate::reason::ClientError;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PublishParams {
-    /// Where to: `publish` only.
+    /// The channel, for `publish`.
     #[serde(deserialize_with = "or_default")]
     pub channel: String,
-    /// Where to: `broadcast` only.
+    /// The channels, for `broadcast`.
     #[serde(deserialize_with = "or_default")]
     pub channels: Vec<String>,
     /// The payload as a JSON value.
     #[serde(deserialize_with = "payload")]
     pub data: Option<Box<RawValue>>,
-    /// Instead of `data`; wins if both are there.
+    /// The payload as base64. It takes precedence over `data`.
     #[serde(deserialize_with = "or_default")]
     pub b64data: String,
-    /// Do not keep it.
+    /// Whether to leave the publication out of the history.
     #[serde(deserialize_with = "or_default")]
     pub skip_history: bool,
-    /// Labels.
+    /// The tags of the publication.
     #[serde(deserialize_with = "or_default")]
     pub tags: BTreeMap<String, String>,
-    /// A repeat of this key is not published again.
+    /// A publication with the key of an earlier one is not published again.
     #[serde(deserialize_with = "or_default")]
     pub idempotency_key: String,
-    /// Not part of this version, and not to be ignored: who sends it relies on it.
+    /// This version does not support it. It is refused and not ignored, because applications that
+    /// set it rely on it.
     #[serde(deserialize_with = "or_default")]
     pub version: u64,
 }
 
 impl PublishParams {
-    /// What they ask for, whatever the channels.
+    /// Returns the command, without the channels.
     ///
     /// # Errors
-    /// 107 if there is no payload or its base64 is none, 108 for what is not part of this version.
+    /// 107 if there is no payload or its base64 is invalid, 108 for unsupported parameters.
     pub fn command(&self) -> Result<PublishCommand, Unfit> {
         if self.version != 0 {
             let detail = "the parameter version is not supported yet".to_owned();
@@ -66,21 +67,21 @@ impl PublishParams {
     }
 }
 
-/// Labels as publications have them.
+/// Returns tags in the form that publications have.
 pub(crate) fn boxed_tags(tags: &BTreeMap<String, String>) -> Box<[(Box<str>, Box<str>)]> {
     let boxed = |text: &String| Box::from(text.as_str());
     tags.iter().map(|(key, value)| (boxed(key), boxed(value))).collect()
 }
 
-/// An idempotency key, if there is one.
+/// Returns the idempotency key, if there is one.
 pub(crate) fn boxed_key(key: &str) -> Option<Box<str>> {
     (!key.is_empty()).then(|| Box::from(key))
 }
 
-/// What `b64data` means.
+/// Returns the bytes of `b64data`.
 ///
 /// # Errors
-/// 107 if it is no base64.
+/// 107 if it is not valid base64.
 pub(crate) fn decode_base64(text: &str) -> Result<Box<[u8]>, Unfit> {
     let wrong = |error| Unfit::bad_request(format!("b64data: {error}"));
     BASE64.decode(text).map(Vec::into_boxed_slice).map_err(wrong)
@@ -89,11 +90,11 @@ pub(crate) fn decode_base64(text: &str) -> Result<Box<[u8]>, Unfit> {
 /// Reads a method's parameters.
 ///
 /// # Errors
-/// What is wrong, with the place.
+/// The error with its place in the JSON.
 pub(crate) fn read_params<T: DeserializeOwned>(params: &[u8]) -> Result<T, String> {
     let params = params.trim_ascii();
     if params.first().is_some_and(|&first| first != b'{') {
-        // A list would be read as the fields in their order.
+        // Derived readers would take a list for the fields in their order.
         return Err("a JSON object is expected".to_owned());
     }
     serde_json::from_slice(params).map_err(|error| error.to_string())

@@ -10,7 +10,7 @@ use crate::collections::Named;
 use crate::ids::{Epoch, Moment, Position};
 use crate::limits::{CHANNEL_POSITION_BYTES, RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 
-/// A channel at home: what every one has.
+/// The state that every channel has.
 pub(super) struct Channel {
     pub(super) name: ChannelName,
     pub(super) namespace: Arc<Namespace>,

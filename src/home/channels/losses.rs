@@ -1,7 +1,8 @@
-//! Losses of the bus: all channels of a stream may have missed something.
+//! Losses of the bus, after which all channels of a stream may have missed publications.
 //!
-//! There may be a million of them, so a turn finds some, and a channel that is used before its turn
-//! is found then. Nobody can tell that from finding all at once.
+//! A stream may have a million channels. So each turn tells some of them, in a walk over the table,
+//! and a channel that is used before that is told first. Clients see no difference to a loss that
+//! all channels hear of at once.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,9 +13,9 @@ use crate::limits::LOSSES_MAX;
 /// Losses of which some channels have not heard.
 #[derive(Default)]
 pub(super) struct Losses {
-    /// Number of the last loss, counted round: a channel has no room for more than a byte.
+    /// Number of the last loss. It wraps, because a channel has room for only one byte.
     last: u8,
-    /// At most [`LOSSES_MAX`], so that numbers of losses tell them apart.
+    /// At most [`LOSSES_MAX`], so that all losses have different numbers.
     walks: VecDeque<Walk>,
 }
 

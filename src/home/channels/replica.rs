@@ -102,9 +102,9 @@ impl Channels {
         }
     }
 
-    /// A channel may have missed something. Answers whether somebody listens to it; if not, it is
-    /// forgotten, and asked for when it is wanted again. Not again for one that was adrift already:
-    /// it is asked for once.
+    /// Notes that a channel may have missed publications. Returns whether its position must be
+    /// requested: it has listeners, and was not adrift before. A channel without listeners is
+    /// removed, because its position is requested when it is used again.
     pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
         let Some(place) = self.channels.find(name.as_str()) else { return false };
         let channel = self.channel(place);

@@ -1,4 +1,5 @@
-//! From JSON to commands. Values are skipped or borrowed, never built, and nesting costs no stack.
+//! Reads commands from JSON. Values are skipped or borrowed, and none is built, so deep nesting
+//! costs no stack.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,10 +11,11 @@ use crate::ids::{Since, SinceEpoch};
 use crate::protocol::{Command, HistoryPage, HistoryQuery, Request, Subscribe};
 use crate::reason::{ClientError, CloseReason};
 
-/// Takes the first line off `message`. A line feed after the last command is not a line.
+/// Reads the first line of `message`, and returns the rest with it. A line feed after the last
+/// command begins no further line.
 ///
 /// # Errors
-/// `BadRequest` for what is empty, not a JSON object, or not a command.
+/// `BadRequest` if the line is empty, no JSON object, or no command.
 pub(super) fn first_request(message: &[u8]) -> Result<(Request<'_>, &[u8]), CloseReason> {
     let (line, rest) = match memchr::memchr(b'\n', message) {
         Some(end) => (&message[..end], &message[end + 1..]),
@@ -24,7 +26,7 @@ pub(super) fn first_request(message: &[u8]) -> Result<(Request<'_>, &[u8]), Clos
     Ok((Request { id: raw.id, command: raw.command()? }, rest))
 }
 
-/// Reads an object. Derived readers would take an array for one, field by field.
+/// Reads an object. Derived readers would also accept an array, as the fields in their order.
 fn object<'m, T: Deserialize<'m>>(json: &'m str) -> Result<T, CloseReason> {
     if !json.trim_ascii_start().starts_with('{') {
         return Err(CloseReason::BadRequest);
@@ -52,10 +54,11 @@ struct RawCommand<'m> {
 }
 
 impl<'m> RawCommand<'m> {
-    /// The command: of several bodies the first one that is not null counts, in this order.
+    /// Returns the command. If there are several bodies, the first one in this order counts that is
+    /// not null.
     fn command(&self) -> Result<Command<'m>, CloseReason> {
         if self.id == 0 {
-            // Whatever else it holds: what expects no answer is a pong, unless it is a `send`.
+            // A command that expects no reply is a pong, whatever it has, unless it is a `send`.
             return self.send.map_or(Ok(Command::Pong), send);
         }
         if let Some(body) = self.connect {
@@ -85,7 +88,7 @@ impl<'m> RawCommand<'m> {
     }
 }
 
-/// A body of which nothing is needed, but that must be an object.
+/// A body that must be an object. None of its fields is needed.
 #[derive(serde::Deserialize)]
 struct Ignored {}
 
@@ -119,7 +122,7 @@ struct SubscribeBody<'m> {
     kind: i32,
 }
 
-/// Bit of `flag`: an unrecoverable position is to be an error.
+/// Bit of `flag` that makes an unrecoverable position an error.
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
 
 fn subscribe(body: SubscribeBody<'_>) -> Result<Command<'_>, CloseReason> {
@@ -157,7 +160,7 @@ struct PublishBody<'m> {
 fn publish(body: PublishBody<'_>) -> Result<Command<'_>, CloseReason> {
     let channel = body.channel.not_empty()?;
     if body.kind != 0 {
-        // A map's key is set or removed; there are no maps here.
+        // It sets or removes a key of a map, and this server has no maps.
         return Ok(Command::Unavailable);
     }
     let data = body.data.ok_or(CloseReason::BadRequest)?.get().as_bytes();
@@ -209,12 +212,12 @@ fn history(body: HistoryBody<'_>) -> Result<Command<'_>, CloseReason> {
     }))
 }
 
-/// A string, borrowed unless it has escapes; null is the empty one.
+/// A string, which is borrowed unless it has escapes. Null is the empty string.
 #[derive(Default)]
 struct Text<'m>(Cow<'m, str>);
 
 impl<'m> Text<'m> {
-    /// The name of a channel, which is never empty.
+    /// Returns the string as the name of a channel, which must not be empty.
     fn not_empty(self) -> Result<Cow<'m, str>, CloseReason> {
         if self.0.is_empty() { Err(CloseReason::BadRequest) } else { Ok(self.0) }
     }

@@ -1,5 +1,5 @@
-//! From answers and events to JSON. Zero, empty and false fields are left out, except those that
-//! SDKs index without looking: a missing one of these ends the client for good.
+//! Writes replies and events as JSON. Zero, empty and false fields are left out, except those that
+//! SDKs read without a check, because a missing one of these ends the client for good.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::protocol::json::{write_number, write_publication, write_string};
 use crate::protocol::{Connected, MessageKind, MessageSink, Push, Reply, Subscribed};
 use crate::reason::{ClientError, CloseReason};
 
-/// Bytes that a publication's message has beside its payload, more or less: a wrong guess costs a
-/// move of the message, nothing else.
+/// Estimated bytes of a publication's message without its payload. A wrong estimate only costs a
+/// move of the message.
 const PUBLICATION_REST_BYTES: usize = 24;
 
-/// Writes an answer in one message.
+/// Writes a reply in one message.
 pub(super) fn reply(
     id: u32,
     reply: &Reply<'_>,
@@ -137,7 +137,7 @@ pub(super) fn push(push: &Push<'_>, out: &mut impl MessageSink) -> Result<(), Cl
             return Ok(());
         }
         Push::Unsubscribed { channel, reason } => (channel, reason),
-        // The protocol says it by ending the subscription, which is the session's business.
+        // In this protocol a gap ends the subscription, and the session does that.
         Push::Gap { .. } => return Err(CloseReason::InsufficientState),
     };
     let (code, text) = reason.code_and_text();
@@ -158,14 +158,14 @@ fn push_subscribed(subscribed: &Subscribed<'_>, out: &mut impl MessageSink) {
     out.write_with(MessageKind::Text, channel.name.len(), |out| {
         out.extend_from_slice(br#"{"push":{"channel":"#);
         write_string(channel.name, out);
-        // SDKs do not look for publications in here, so these follow as if they were new.
+        // SDKs do not look for publications in this push, so they follow as live ones.
         reply_subscribed(&Subscribed { publications: &[], ..*subscribed }, out);
         out.extend_from_slice(b"}}");
     });
     self::publications(&channel, publications, out);
 }
 
-/// Writes publications, a message each.
+/// Writes publications, one message for each.
 pub(super) fn publications(
     channel: &ChannelView<'_>,
     publications: &[Arc<Publication>],
@@ -196,7 +196,7 @@ impl<'o> Fields<'o> {
         Fields { out, separator: b'{' }
     }
 
-    /// Begins a field; its value is to follow.
+    /// Begins a field. The caller appends its value.
     fn name(&mut self, name: &str) {
         self.out.push(self.separator);
         self.separator = b',';
