@@ -1,9 +1,9 @@
-//! Client ids: minted from a connection's place, verified without a table.
+//! Client ids. They encode the place of a connection, so they are verified without a table.
 
 use crate::ids::{ClientId, ConnectionId, Generation, ShardId, Slot};
 use crate::secret::{KeyedHash, NodeSecret};
 
-/// What mints and verifies the client ids of one node.
+/// Creates and verifies the client ids of one node.
 #[derive(Clone, Debug)]
 pub struct Identity {
     node: u16,
@@ -14,8 +14,8 @@ pub struct Identity {
 const HASH_BITS: u32 = 38;
 
 impl Identity {
-    /// The identity of the node with this secret. Ids that were minted with another one are not its
-    /// own.
+    /// Creates the identity of the node with this secret. Ids that were created with another secret
+    /// are foreign.
     pub fn new(secret: &NodeSecret) -> Identity {
         Identity { node: secret.keyed("node").of(b"") as u16, key: secret.keyed("clients") }
     }
@@ -28,12 +28,13 @@ impl Identity {
             | u128::from(connection.generation.value());
         let hash = self.key.of(&place.to_le_bytes()) & ((1 << HASH_BITS) - 1);
         let bits = place << HASH_BITS | u128::from(hash);
-        // The 122 free bits of a UUID stand around its 4 version and 2 variant bits.
+        // The 122 free bits of a UUID surround its 4 version bits and 2 variant bits.
         let (high, middle, low) = (bits >> 74, bits >> 62 & 0xFFF, bits & ((1 << 62) - 1));
         ClientId::from_raw(high << 80 | middle << 64 | low)
     }
 
-    /// The connection that `client` names, if this node minted it. It may be gone by now.
+    /// The connection that `client` names, if this node created the id. The connection may have
+    /// ended.
     pub fn verify(&self, client: ClientId) -> Option<ConnectionId> {
         let raw = client.raw();
         let bits = (raw >> 80) << 74 | (raw >> 64 & 0xFFF) << 62 | raw & ((1 << 62) - 1);
@@ -43,6 +44,7 @@ impl Identity {
             slot: Slot::new((place >> 32) as usize & (Slot::COUNT_MAX - 1)),
             generation: Generation::new(place as u32),
         };
+        // The hash makes ids hard to guess: a client can't derive the id of its neighbour's slot.
         (self.mint(connection) == client).then_some(connection)
     }
 }

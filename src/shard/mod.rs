@@ -1,9 +1,9 @@
-//! One core: its connections, the channels it orders, the channels it delivers.
+//! One shard: its connections, the channels at home in it, and the channels that it delivers.
 //!
-//! All logic is plain functions on the parts of `Shard`, each of which owns its state alone. The
-//! kernel is behind `Sockets`, other threads are behind `Outbound` and `Inbox`, and time is
-//! the kernel's, so whole nodes run in one thread under a simulated clock and network.
-//! `Shard::turn` is the only entrance after start-up besides `Shard::on_accept`.
+//! The logic is plain functions on the parts of `Shard`, each of which owns its state. The kernel
+//! is behind `Sockets`, other threads are behind `Outbound` and `Inbox`, and the time comes from
+//! the kernel. So tests can run whole nodes in one thread with a simulated clock and network. After
+//! start-up, `Shard::turn` and `Shard::on_accept` are the only entrances.
 
 mod control;
 mod delivery;
@@ -29,23 +29,23 @@ use crate::subnets::Subnet;
 use control::Control;
 use session::Sessions;
 
-/// One core's state: its wiring. Each part owns what it needs, and sends the others messages or
-/// returns what they have to know.
+/// The state of one shard, wired from parts. Each part owns its data, and passes messages or return
+/// values to the others.
 pub struct Shard<S> {
     counters: Arc<ShardCounters>,
     inbox: Inbox<ShardMail>,
-    /// Channels at home here.
+    /// The channels at home in this shard.
     home: Home,
-    /// Connections, and channels with subscribers.
+    /// Connections, and channels with subscribers on this shard.
     sessions: Sessions<S>,
-    /// Requests of control, and self-checks.
+    /// Requests of the control thread, and self-checks.
     control: Control,
-    /// Room for the news of sockets; empty between turns.
+    /// Buffer for events of sockets. Empty between turns.
     events: Vec<Ready>,
 }
 
 impl<S: Sockets> Shard<S> {
-    /// A shard without connections. Other threads send it what comes out of `inbox`.
+    /// Creates a shard without connections. Other threads send to it through `inbox`.
     pub fn new(inbox: Inbox<ShardMail>, parts: Parts<S>) -> Shard<S> {
         let (options, pools) = (&parts.options, &parts.pools);
         let home = Home::new(home::Parts {
@@ -66,8 +66,7 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    /// Takes an accepted socket of a client from `subnet`. Returns whether it was taken: not if the
-    /// shard is full.
+    /// Accepts the socket of a client from `subnet`. Returns false if the shard is full.
     pub fn on_accept(&mut self, socket: Socket, subnet: Subnet) -> bool {
         self.sessions.on_accept(socket, subnet)
     }
@@ -77,71 +76,71 @@ impl<S: Sockets> Shard<S> {
         self.sessions.is_full()
     }
 
-    /// How many more connections fit.
+    /// Number of connections that still fit.
     pub fn places_left(&self) -> usize {
         self.sessions.places_left()
     }
 
-    /// Whether a shard that was full has room for more than a few.
+    /// Whether a shard that was full has room for more than a few connections again.
     pub fn has_room_again(&self) -> bool {
         self.sessions.has_room_again()
     }
 
-    /// Connections, in whatever state.
+    /// Number of connections, in any state.
     pub fn connections_count(&self) -> usize {
         self.sessions.count()
     }
 
-    /// Whether the shard closes its connections and takes no more.
+    /// Whether the shard is closing its connections and accepts no more.
     pub fn is_draining(&self) -> bool {
         self.sessions.is_draining()
     }
 
-    /// Subscribers that are still to be told of a gap, or to be given what they missed.
+    /// Number of subscribers that have to be told of a gap or to receive missed publications.
     pub fn gap_notices_due_count(&self) -> usize {
         self.sessions.gap_notices_due_count()
     }
 
-    /// Requests for histories at home here that wait for a later turn.
+    /// Number of requests for histories at home here that wait for a later turn.
     pub fn histories_waiting(&self) -> usize {
         self.home.histories_waiting()
     }
 
     /// Whether messages wait for room in another thread's inbox. Each turn tries again, and each
-    /// tick brings a turn.
+    /// tick causes a turn.
     pub fn is_behind(&self) -> bool {
         self.sessions.is_behind()
     }
 
-    /// The shard's kernel.
+    /// The kernel of this shard.
     pub fn sockets(&mut self) -> &mut S {
         self.sessions.sockets()
     }
 
-    /// The shard's inbox.
+    /// The inbox of this shard.
     pub fn inbox(&self) -> &Inbox<ShardMail> {
         &self.inbox
     }
 
-    /// Audits everything at once. Returns how many mismatches there are. For tests.
+    /// Audits all tables at once. Returns the number of mismatches. For tests.
     pub fn audit(&mut self) -> usize {
         let errors = self.sessions.audit(&self.home) + self.home.audit();
         self.sessions.count_audit_errors(errors);
         errors
     }
 
-    /// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
-    /// wrong, and how many blocks are leased for it. For tests.
+    /// Recounts the memory of all outboxes. Returns the number of stored values that are wrong, and
+    /// the number of leased blocks. For tests.
     pub fn audit_outboxes(&mut self) -> (usize, usize) {
         self.sessions.audit_outboxes()
     }
 
-    /// What waits in each outbox that is not empty, by its cost in bytes. For tests.
+    /// The cost in bytes of each outbox that is not empty. For tests.
     pub fn outbox_costs(&mut self) -> Vec<usize> {
         self.sessions.outbox_costs()
     }
 
-    /// Carries out one message.
+    /// Handles one message.
     fn on_mail(&mut self, mail: ShardMail) {
         match mail {
             ShardMail::Home(message) => self.home.on_message(message, self.sessions.post()),

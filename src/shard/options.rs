@@ -1,4 +1,4 @@
-//! What a shard must be told.
+//! The settings and the shared limits of a shard.
 
 use std::sync::Arc;
 
@@ -10,31 +10,32 @@ use crate::pool::Pool;
 use crate::settings::{Client, Settings};
 use crate::subnets::PerSecond;
 
-/// The settings of one shard: the node's, and what follows from them for a shard.
+/// The settings of one shard: those of the node, and values derived from them.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The settings of the node.
     pub settings: Arc<Settings>,
-    /// Which requests become connections.
+    /// Rules that decide which requests become connections.
     pub rules: Rules,
-    /// Bytes of unfinished messages of all the shard's connections together.
+    /// Maximum bytes of unfinished messages of all connections together.
     pub inbound_bytes_max: usize,
-    /// Bytes of history whose home is this shard.
+    /// Maximum bytes of the histories at home in this shard.
     pub history_bytes_max: usize,
-    /// Most connections of this shard.
+    /// Maximum number of connections.
     pub connections_max: usize,
 }
 
 impl Options {
-    /// The settings of one of `shards` shards. Memory limits of the node are divided evenly, since
-    /// the kernel spreads clients evenly; `connections_max` is not: it is leased, so that uneven
-    /// shards can fill the node.
+    /// Derives the settings of one of `shards` shards. Memory limits of the node are divided
+    /// evenly, because the kernel spreads clients evenly. `connections_max` is not divided but
+    /// leased, so that uneven shards can fill the node.
     pub fn new(settings: &Arc<Settings>, shards: usize) -> Options {
         assert!(shards > 0, "a node has at least one shard");
         let client = &settings.client;
         Options {
             rules: Rules { allowed_origins: client.allowed_origins.clone(), echo: settings.echo },
-            // A shard must have room for one message of full length, however many shards there are.
+            // A shard must have room for one message of maximum length, however many shards there
+            // are.
             inbound_bytes_max: (client.inbound_bytes_max / shards).max(client.message_bytes_max),
             history_bytes_max: settings.channel.history_bytes_max / shards,
             connections_max: settings.server.max_connections.min(Slot::COUNT_MAX),
@@ -42,40 +43,41 @@ impl Options {
         }
     }
 
-    /// What a client may do and cost.
+    /// The limits of a client.
     pub fn client(&self) -> &Client {
         &self.settings.client
     }
 
-    /// Channels and what is allowed in them.
+    /// The namespaces of channels, with their options.
     pub(super) fn namespaces(&self) -> &Namespaces {
         &self.settings.channel.namespaces
     }
 
-    /// Whether a bus that joins nodes orders publications, and not home shards.
+    /// Whether a bus decides the order of publications, and not the home shards.
     pub(super) fn has_bus(&self) -> bool {
         self.settings.redis.is_on()
     }
 
-    /// Bytes in an outbox above which its client's commands wait.
+    /// Size of an outbox, in bytes, above which further commands of its client wait.
     pub fn reading_bytes_max(&self) -> usize {
         READING_OUTBOX_BYTES_MAX.min(self.client().outbox_bytes_max)
     }
 }
 
-/// Bounds of the node that its shards share.
+/// Limits of the node that its shards share.
 #[derive(Clone, Debug)]
 pub struct Pools {
-    /// Channels with subscribers.
+    /// The limit on channels with subscribers.
     pub channels: Pool,
-    /// Channels that clients have created.
+    /// The number of channels that clients have created in this second.
     pub created: Arc<PerSecond>,
-    /// Bytes of answers to publications with idempotency keys.
+    /// The limit on bytes of answers to publications with idempotency keys.
     pub idempotency: Pool,
 }
 
 impl Pools {
-    /// What `shards` shards share. The bounds of the node that are reached unevenly.
+    /// Creates the limits for `shards` shards. These are shared and not divided, because shards use
+    /// them unevenly.
     pub fn new(settings: &Settings, shards: usize) -> Pools {
         let idempotency = settings.api.idempotency_bytes_max;
         Pools {

@@ -1,4 +1,4 @@
-//! What a shard is made of.
+//! The parts from which a shard is made.
 
 use std::sync::Arc;
 
@@ -11,29 +11,29 @@ use crate::metrics::ShardCounters;
 use crate::readiness::Readiness;
 use crate::subnets::Subnets;
 
-/// What a shard is made of, beside its inbox.
+/// The parts from which a shard is made, except its inbox.
 pub struct Parts<S> {
-    /// Its number.
+    /// Number of the shard.
     pub id: ShardId,
-    /// Its settings.
+    /// Settings of the shard.
     pub options: Options,
-    /// Its kernel.
+    /// The kernel of the shard.
     pub sockets: S,
-    /// The ways to other threads. Its own is not used.
+    /// The lanes to other threads. The lane to the shard itself is not used.
     pub outbound: Outbound,
-    /// What it shares with other shards.
+    /// Limits that it shares with other shards.
     pub pools: Pools,
-    /// Which shard orders which channel.
+    /// Maps each channel to its home shard.
     pub home_map: HomeMap,
-    /// How connections are named.
+    /// Creates and verifies client ids.
     pub identity: Identity,
-    /// Where it counts.
+    /// The counters of the shard.
     pub counters: Arc<ShardCounters>,
-    /// Where all shards of the node count what clients of one subnet use.
+    /// The table in which all shards count the use of each subnet.
     pub subnets: Arc<Subnets>,
-    /// Whether the node takes clients.
+    /// Decides whether the node accepts clients.
     pub readiness: Arc<Readiness>,
-    /// Memory for the node's outboxes.
+    /// Memory of the node for outboxes.
     pub outboxes: OutboxLeases,
     /// A number that differs between shards and processes, for epochs and jitter.
     pub seed: u64,

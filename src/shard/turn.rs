@@ -1,5 +1,5 @@
-//! The turn: everything that has happened since the last one is carried out, within budgets, and
-//! then the results go out in one flush.
+//! The turn: handles everything that has happened since the last one, within budgets, and then
+//! sends the results in one flush.
 
 use super::Shard;
 use crate::kernel::Sockets;
@@ -7,8 +7,8 @@ use crate::limits::{TURN_BATCHES_MAX, TURN_LOOPBACK_MAX, TURN_STALL};
 use crate::reason::DropReason;
 
 impl<S: Sockets> Shard<S> {
-    /// Carries out what there is. Answers whether there is more at once: if not, the thread may
-    /// sleep until its kernel or another thread wakes it.
+    /// Runs one turn. Returns true if there is more work at once. If not, the thread may sleep
+    /// until its kernel or another thread wakes it.
     pub fn turn(&mut self) -> bool {
         let began = self.sessions.begin_turn();
         self.sessions.turn_events(&mut self.events);
@@ -23,12 +23,14 @@ impl<S: Sockets> Shard<S> {
         }
         self.home.turn_walks();
         self.control.turn(&mut self.sessions);
+        // Before sealing, so that a publication whose home is here needs only this turn.
         self.turn_loopback();
         self.sessions.delivery().seal();
         self.sessions.sweep_chunk();
         self.sessions.keep_outboxes_within();
         self.sessions.delivery().end_turn();
         self.home.count();
+        // Last, so that all messages of the turn to one thread travel as one batch.
         let dropped = self.sessions.post().flush();
         if dropped > 0 {
             self.counters.drops[DropReason::SpillFull as usize].add(dropped);
@@ -59,9 +61,9 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
-    /// Messages to this shard itself, in the order in which they were sent: all that there are, and
-    /// a bounded number of those that they cause, so a turn ends. A publication whose home is here
-    /// goes out in the turn in which it came in.
+    /// Handles messages from this shard to itself, in the order in which they were sent. It handles
+    /// all that exist now, and a bounded number of those that they cause, so the turn ends. A
+    /// publication whose home is here is delivered in the turn in which it arrived.
     fn turn_loopback(&mut self) {
         let mut left = self.sessions.post().loopback_len().max(TURN_LOOPBACK_MAX);
         while left > 0

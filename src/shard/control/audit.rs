@@ -1,11 +1,11 @@
-//! The pace of the audit: tables that must agree are compared, a slice at a time.
+//! Sets the pace of the audit, which compares the tables that must agree, a slice at a time.
 
 use crate::ids::{Slot, Tick};
 use crate::kernel::Sockets;
 use crate::limits::{AUDIT_INTERVAL, AUDIT_SLOTS_MAX};
 use crate::shard::session::Sessions;
 
-/// Where the audit is.
+/// The position of the audit.
 #[derive(Default)]
 pub(super) struct Audit {
     due: Tick,
@@ -13,11 +13,12 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    /// Audits the next slice, if it is time.
+    /// Audits the next slice if it is due.
     pub(super) fn step<S: Sockets>(&mut self, sessions: &mut Sessions<S>) {
         if sessions.tick() < self.due {
             return;
         }
+        // A full audit in one turn would stall every client, so each interval checks one slice.
         self.due = sessions.tick().after(AUDIT_INTERVAL);
         let reached = sessions.slots_reached();
         let begin = if self.at < reached { self.at } else { 0 };

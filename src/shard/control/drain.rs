@@ -1,4 +1,4 @@
-//! The drain: all connections are closed before the process ends, spread evenly in time.
+//! The drain: all connections are closed before the process ends, evenly spread over time.
 
 use std::time::Duration;
 
@@ -8,19 +8,20 @@ use crate::mesh::{Answer, Ticket};
 use crate::reason::CloseReason;
 use crate::shard::session::Sessions;
 
-/// A drain that is under way.
+/// A drain in progress.
 pub(super) struct Drain {
     ticket: Ticket,
     began: Moment,
     over: Duration,
-    /// Connections when it began.
+    /// Number of connections at the start. Each further walk adds the connections that it has to
+    /// close.
     connections: usize,
     closed: usize,
     at: usize,
 }
 
 impl Drain {
-    /// Begins a drain. After `last_end` no connection lingers any longer.
+    /// Begins a drain. No connection may linger for longer than `last_end`.
     pub(super) fn begin<S: Sockets>(
         sessions: &mut Sessions<S>,
         ticket: Ticket,
@@ -32,8 +33,9 @@ impl Drain {
         Drain { ticket, began, over, connections, closed: 0, at: 0 }
     }
 
-    /// Closes as many connections as are due, so that the closes are spread evenly and nobody's
-    /// clients all come back in the same second. Returns the drain unless it is done.
+    /// Closes as many connections as are due by now. Returns the drain unless it is complete.
+    ///
+    /// The closes are spread evenly, so that the clients do not all reconnect in the same second.
     pub(super) fn step<S: Sockets>(mut self, sessions: &mut Sessions<S>) -> Option<Drain> {
         let elapsed = sessions.now().since(self.began).as_secs_f64();
         let share = (elapsed / self.over.as_secs_f64().max(0.001)).min(1.0);
@@ -42,18 +44,21 @@ impl Drain {
         while self.closed < due && self.at < sessions.slots_reached() {
             if let Some(key) = sessions.key(Slot::new(self.at)) {
                 sessions.close(key, CloseReason::Shutdown);
+                // `close` does nothing if the connection was closing before, and its deadline may
+                // be later.
                 sessions.hasten(key);
                 self.closed += 1;
             }
             self.at += 1;
         }
         if sessions.count() == 0 {
+            // The drain of the node is over when every shard has sent this answer.
             let answer = Answer::Affected(self.closed);
             sessions.post().answer(self.ticket, answer);
             return None;
         }
         if self.at >= sessions.slots_reached() && share >= 1.0 {
-            self.at = 0; // Those that came into passed slots meanwhile.
+            self.at = 0; // Connections may have entered slots that the walk has passed.
             self.connections += sessions.count();
         }
         Some(self)

@@ -1,4 +1,4 @@
-//! Requests of the control thread to a shard, and the shard's checks of itself.
+//! Requests from the control thread to a shard, and the shard's checks of itself.
 
 mod audit;
 mod drain;
@@ -15,7 +15,7 @@ use audit::Audit;
 use drain::Drain;
 use walks::Walk;
 
-/// Requests that are under way, and where the audit is.
+/// Requests in progress, and the position of the audit.
 #[derive(Default)]
 pub struct Control {
     walks: VecDeque<Walk>,
@@ -24,7 +24,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Begins a request. One that concerns a single connection is done at once.
+    /// Begins a request. A request for a single connection is finished at once.
     pub fn on_request<S: Sockets>(
         &mut self,
         sessions: &mut Sessions<S>,
@@ -43,6 +43,7 @@ impl Control {
         };
         let walk = Walk::new(ticket, request);
         if let Some(connection) = single {
+            // One visit costs less than a place in the queue, and does not wait for other walks.
             walk.over_one(sessions, ConnectionKey::of(connection));
         } else if self.walks.len() < WALKS_MAX {
             self.walks.push_back(walk);
@@ -52,15 +53,16 @@ impl Control {
         }
     }
 
-    /// Goes on with the oldest walk.
+    /// Continues the oldest walk.
     pub fn turn<S: Sockets>(&mut self, sessions: &mut Sessions<S>) {
         let Some(walk) = self.walks.pop_front() else { return };
         if let Some(unfinished) = walk.step(sessions) {
+            // Walks run one after another, so that each request is answered as early as possible.
             self.walks.push_front(unfinished);
         }
     }
 
-    /// Does what is due from time to time.
+    /// Does the periodic work: a step of the drain and a slice of the audit.
     pub fn on_tick<S: Sockets>(&mut self, sessions: &mut Sessions<S>) {
         if let Some(drain) = self.drain.take() {
             self.drain = drain.step(sessions);
@@ -68,7 +70,7 @@ impl Control {
         self.audit.step(sessions);
     }
 
-    /// Whether there is more to do at once.
+    /// Whether there is more work to do at once.
     pub fn has_more(&self) -> bool {
         !self.walks.is_empty()
     }

@@ -1,5 +1,5 @@
-//! Requests that concern many channels or connections are walks: a bounded number of steps a turn,
-//! so that nobody waits for them.
+//! Requests for many channels or connections are walks. A walk takes a bounded number of steps in
+//! each turn, so that no client has to wait for it.
 
 use std::collections::BinaryHeap;
 
@@ -11,30 +11,30 @@ use crate::mesh::{Answer, ControlRequest, Target, Ticket};
 use crate::reason::CloseReason;
 use crate::shard::session::{Farewell, Join, Sessions};
 
-/// A request that is under way.
+/// A request in progress.
 pub(super) struct Walk {
     ticket: Ticket,
     request: ControlRequest,
-    /// The next channel or slot to look at.
+    /// Index of the next channel or slot to visit.
     at: usize,
     affected: usize,
-    /// The smallest names so far, the largest of them first.
+    /// The smallest matching names so far. The largest of them is on top of the heap.
     names: BinaryHeap<(ChannelName, u32)>,
 }
 
 impl Walk {
-    /// A walk that has not begun.
+    /// Creates a walk that has not begun.
     pub(super) fn new(ticket: Ticket, request: ControlRequest) -> Walk {
         Walk { ticket, request, at: 0, affected: 0, names: BinaryHeap::new() }
     }
 
-    /// Carries the request out for one connection alone.
+    /// Carries out the request for one connection only.
     pub(super) fn over_one<S: Sockets>(mut self, sessions: &mut Sessions<S>, key: ConnectionKey) {
         self.visit(sessions, key);
         self.end(sessions);
     }
 
-    /// Takes some steps. Returns the walk unless it is done.
+    /// Takes a bounded number of steps. Returns the walk unless it is finished.
     pub(super) fn step<S: Sockets>(mut self, sessions: &mut Sessions<S>) -> Option<Walk> {
         let channels = matches!(self.request, ControlRequest::Channels { .. });
         let reached = if channels {
@@ -58,7 +58,7 @@ impl Walk {
         None
     }
 
-    /// Answers, at once or when the subscriptions have begun that were asked for.
+    /// Sends the answer. Requests for subscriptions are answered when all of these have begun.
     fn end<S: Sockets>(self, sessions: &mut Sessions<S>) {
         let answer = match self.request {
             ControlRequest::Subscribe { .. } => {
@@ -72,9 +72,9 @@ impl Walk {
 
     fn visit_channel<S: Sockets>(&mut self, sessions: &mut Sessions<S>, place: LocalId) {
         let ControlRequest::Channels { pattern, after, limit } = &self.request else {
-            unreachable!("only this request is about channels")
+            unreachable!("no other request visits channels")
         };
-        // Not every place has a channel.
+        // Places of channels that have ended may be vacant.
         let Some(local) = sessions.delivery().channels.at(place) else { return };
         let name = local.name.as_str();
         let count = local.subscribers.as_slice().len() as u32;
@@ -83,6 +83,7 @@ impl Walk {
         if count == 0 || too_late || name <= &**after || !matches_glob(pattern, name) {
             return;
         }
+        // Only one page of names is kept, so a walk over a million channels needs little memory.
         self.names.push((local.name.clone(), count));
         if self.names.len() > *limit {
             self.names.pop();
@@ -91,13 +92,13 @@ impl Walk {
 
     fn visit<S: Sockets>(&mut self, sessions: &mut Sessions<S>, key: ConnectionKey) {
         let connection = sessions.connection_id(key);
-        // It may have left since the request was sent.
+        // The connection may have ended since the request was sent.
         if sessions.is_connected(key) {
             self.affected += usize::from(self.apply(sessions, key, connection));
         }
     }
 
-    /// Does to one connection what is asked. Returns whether it was concerned.
+    /// Applies the request to one connection. Returns true if the connection was affected.
     fn apply<S: Sockets>(
         &self,
         sessions: &mut Sessions<S>,
@@ -110,6 +111,7 @@ impl Walk {
                 if spared || !matches(target, connection) {
                     return false;
                 }
+                // Metrics count by reason, so a code of the application's own counts as `Custom`.
                 let known = CloseReason::ALL.iter().find(|known| known.row().code == *code);
                 let reason = known.copied().unwrap_or(CloseReason::Custom);
                 sessions.close_with(key, reason, Farewell { code: *code, text });
@@ -123,19 +125,21 @@ impl Walk {
                 matches(target, connection) && sessions.join(key, &join)
             }
             ControlRequest::Channels { .. } | ControlRequest::Drain { .. } => {
-                unreachable!("these are not about single connections")
+                unreachable!("these requests do not visit connections")
             }
         }
     }
 }
 
-/// Whether a request means a connection. All connections are anonymous: their user is "".
+/// Whether a request applies to a connection. All connections are anonymous, so their user is "".
 fn matches(target: &Target, connection: ConnectionId) -> bool {
     target.user.is_empty() && target.connection.is_none_or(|meant| meant == connection)
 }
 
 /// Whether `name` matches a pattern in which `*` stands for any text and `?` for one character.
-/// Linear in the product of the lengths, without recursion.
+///
+/// The time is bounded by the product of the lengths, without recursion: the pattern comes from
+/// outside, and must not stall the turn.
 fn matches_glob(pattern: &str, name: &str) -> bool {
     if pattern.is_empty() {
         return true;

@@ -1,5 +1,5 @@
-//! Memory for outboxes: the node has so much of it, and each shard leases what it needs in blocks.
-//! A shard that gets no block closes the fullest of its own outboxes.
+//! The memory for outboxes. The node has a fixed amount, which shards lease in blocks as they need
+//! it. A shard that gets no further block closes the fullest of its own outboxes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use crate::connection::{Accounts, Outbox, Slots};
 use crate::ids::Slot;
 use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN};
 
-/// Memory of the node that no shard has leased yet.
+/// The memory of the node that no shard has leased.
 #[derive(Clone, Debug)]
 pub struct OutboxLeases {
     blocks: Arc<AtomicUsize>,
@@ -17,8 +17,9 @@ pub struct OutboxLeases {
 }
 
 impl OutboxLeases {
-    /// Leases for `bytes_max` bytes in the outboxes of `shards` shards. Blocks are small beside
-    /// that, so that shards which need little keep little from one that needs much.
+    /// Creates leases for `bytes_max` bytes in the outboxes of `shards` shards. Blocks are small
+    /// compared with the total, so a shard that needs little memory withholds little from a busy
+    /// one.
     pub fn new(bytes_max: usize, shards: usize) -> OutboxLeases {
         let block_bytes =
             (bytes_max / (32 * shards)).clamp(OUTBOXES_BLOCK_BYTES_MIN, OUTBOXES_BLOCK_BYTES_MAX);
@@ -28,24 +29,25 @@ impl OutboxLeases {
 
     fn take(&self) -> bool {
         let update = |blocks: usize| blocks.checked_sub(1);
+        // Relaxed is enough: the counter protects no other memory.
         self.blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
     }
 
     fn give_back(&self, blocks: usize) {
-        assert!(blocks > 0, "only leased blocks are given back");
+        assert!(blocks > 0, "a shard gives back at least one block");
         self.blocks.fetch_add(blocks, Ordering::Relaxed);
     }
 
-    /// Blocks that nobody has leased. For tests.
+    /// Number of blocks that no shard has leased. For tests.
     pub fn blocks_left(&self) -> usize {
         self.blocks.load(Ordering::Relaxed)
     }
 }
 
-/// What a shard's outboxes have, and what it has leased for them.
+/// The memory that a shard's outboxes use, and the memory that it has leased for them.
 pub(super) struct Budget {
     leases: OutboxLeases,
-    /// Blocks that are leased.
+    /// Number of leased blocks.
     blocks: usize,
     pub(super) accounts: Accounts,
     by_memory: Ranks,
@@ -53,8 +55,8 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A shard has one block from the start, spare until it is used: where the outboxes of another
-    /// shard have all the rest, it can still answer its clients.
+    /// Creates a budget with one block, which is spare until it is used. With it the shard can
+    /// answer its clients even when another shard has leased all the rest.
     pub(super) fn new(leases: OutboxLeases) -> Budget {
         Budget {
             blocks: usize::from(leases.take()),
@@ -65,7 +67,7 @@ impl Budget {
         }
     }
 
-    /// Notes that an outbox has changed.
+    /// Records that an outbox has changed its size.
     pub(super) fn rank(&mut self, slot: Slot, outbox: &mut Outbox) {
         let (memory, cost) = (outbox.memory_bytes(), outbox.cost_bytes());
         let [by_memory, by_cost] = outbox.ranks_mut();
@@ -73,7 +75,8 @@ impl Budget {
         self.by_cost.put(slot, by_cost, cost);
     }
 
-    /// Leases what the outboxes have grown by. Answers whether it could be had.
+    /// Leases enough blocks for the present size of the outboxes. Returns false if the node has no
+    /// more.
     fn cover(&mut self) -> bool {
         while self.accounts.bytes() > self.blocks * self.leases.block_bytes {
             if !self.leases.take() {
@@ -84,7 +87,7 @@ impl Budget {
         true
     }
 
-    /// Gives back what is not needed, but for one block.
+    /// Gives back all blocks that are not needed, except one.
     pub(super) fn give_back(&mut self) {
         let needed = self.accounts.bytes().div_ceil(self.leases.block_bytes);
         let spare = self.blocks.saturating_sub(needed + 1);
@@ -94,14 +97,14 @@ impl Budget {
         }
     }
 
-    /// Leases memory for what the outboxes have grown by. Returns the fullest one if there is none
-    /// left for them: its owner must be closed, and then this is to be asked again.
+    /// Leases enough memory for the present size of the outboxes. If the node has no more, returns
+    /// the fullest outbox: the caller must close its connection and call this again.
     pub(super) fn beyond(&mut self) -> Option<Slot> {
         if self.cover() { None } else { self.fullest() }
     }
 
-    /// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
-    /// wrong, and how many blocks are leased for it. For audits.
+    /// Recounts the memory of all outboxes. Returns the number of stored values that are wrong, and
+    /// the number of leased blocks. For audits.
     pub(super) fn audit(&self, slots: &mut Slots) -> (usize, usize) {
         let (mut errors, mut own) = (0, 0);
         let mut shared = std::collections::BTreeMap::new();
@@ -119,8 +122,9 @@ impl Budget {
         (errors + usize::from(accounts.bytes() > room), self.blocks)
     }
 
-    /// The fullest outbox: by its own memory if that is what there is most of; else what many wait
-    /// for weighs more, and the one with most of that.
+    /// The outbox to close first. If most memory belongs to single outboxes, it is the one with the
+    /// most memory of its own. If most memory is in shared frames, it is the one with the largest
+    /// cost, because it keeps the most frames in memory.
     fn fullest(&mut self) -> Option<Slot> {
         let own = self.accounts.own_bytes() >= self.accounts.shared_bytes();
         if own { self.by_memory.largest() } else { self.by_cost.largest() }
@@ -131,12 +135,13 @@ impl Budget {
 #[derive(Default)]
 struct Ranks {
     members: [Bitmap; Ranks::COUNT],
-    /// Where the last search in each rank ended.
+    /// The slot after the last one found, for each rank.
     hands: [usize; Ranks::COUNT],
 }
 
 impl Ranks {
-    /// Rank 0 is for empty outboxes, which are no members; the last one is for 1 GiB and more.
+    /// Number of ranks. Rank 0 is for empty outboxes, which are in no set; the last one is for 1
+    /// GiB and more.
     const COUNT: usize = 22;
 
     fn of(bytes: usize) -> u8 {
@@ -162,7 +167,8 @@ impl Ranks {
 
     fn largest(&mut self) -> Option<Slot> {
         let rank = (1..Ranks::COUNT).rev().find(|&rank| !self.members[rank].is_empty())?;
-        // Searches go round, so all of them together pass each slot once.
+        // Searches continue where the last one ended, so that many searches together pass each slot
+        // only once.
         let members = &self.members[rank];
         let found = members.first_from(self.hands[rank]).or_else(|| members.first_from(0))?;
         self.hands[rank] = found + 1;

@@ -1,9 +1,11 @@
-//! Channels with subscribers on this shard: who they are, and what they have not been given yet.
+//! The channels with subscribers on this shard, their subscribers, and the publications that these
+//! have not received yet.
 //!
-//! Publications are gathered in an open segment; sealing it makes it part of the channel's log,
-//! encoded at most once for each wire. A subscriber's cursor says which segments it has been
-//! given, so what it has not seen is a run of ready bytes, whoever else has seen it. Where
-//! publications are missing, a gap stands between two segments.
+//! Publications are gathered in an open segment. Sealing makes the segment part of the channel's
+//! log, where it is encoded at most once for each wire. The cursor of a subscriber is the first
+//! segment that it has not received. So its unseen publications are a run of encoded bytes,
+//! independent of all other subscribers. Where publications are missing, a gap stands between two
+//! segments.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -18,7 +20,7 @@ use crate::limits::SEGMENT_BYTES_MAX;
 use crate::subnets::SubnetId;
 use crate::wire::Wire;
 
-/// A subscriber's place: its connection's slot and the number of its subscription there.
+/// A subscriber: the slot of its connection, and the index of its subscription there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber(u64);
 
@@ -28,19 +30,19 @@ impl Subscriber {
         Subscriber((index as u64) << 32 | slot.index() as u64)
     }
 
-    /// The connection's slot.
+    /// Slot of the connection.
     pub const fn slot(self) -> Slot {
         Slot::new(self.0 as u32 as usize)
     }
 
-    /// The number of the subscription.
+    /// Index of the subscription in its connection.
     pub const fn index(self) -> usize {
         (self.0 >> 32) as usize
     }
 }
 
-/// The subscribers of a channel. The order is of no consequence: sweeps go by slots. One needs no
-/// list, for most channels have one.
+/// The subscribers of a channel, in any order, because sweeps go by slots. A single subscriber
+/// needs no allocation, because most channels have only one.
 #[derive(Clone, Debug)]
 pub struct Subscribers(List);
 
@@ -57,7 +59,7 @@ impl Default for Subscribers {
 }
 
 impl Subscribers {
-    /// All of them.
+    /// All subscribers as a slice.
     pub fn as_slice(&self) -> &[Subscriber] {
         match &self.0 {
             List::One(one) => std::slice::from_ref(one),
@@ -65,7 +67,7 @@ impl Subscribers {
         }
     }
 
-    /// Adds one. Returns its place.
+    /// Adds a subscriber. Returns its index.
     pub fn push(&mut self, subscriber: Subscriber) -> usize {
         match &mut self.0 {
             List::Many(many) if many.is_empty() => self.0 = List::One(subscriber),
@@ -75,7 +77,7 @@ impl Subscribers {
         self.as_slice().len() - 1
     }
 
-    /// Replaces the one at `place`.
+    /// Replaces the subscriber at `place`.
     pub fn set(&mut self, place: usize, subscriber: Subscriber) {
         match &mut self.0 {
             List::One(one) => {
@@ -86,7 +88,7 @@ impl Subscribers {
         }
     }
 
-    /// Removes the one at `place`, which the last one takes.
+    /// Removes the subscriber at `place`. The last one moves there.
     pub fn swap_remove(&mut self, place: usize) {
         match &mut self.0 {
             List::One(_) => {
@@ -98,6 +100,8 @@ impl Subscribers {
                 if let [one] = many[..] {
                     self.0 = List::One(one);
                 } else if many.len() * 4 < many.capacity() {
+                    // Half of the room stays, so that subscribers who come and go cause no
+                    // allocations.
                     many.shrink_to(many.len() * 2);
                 }
             }
@@ -107,45 +111,46 @@ impl Subscribers {
 
 /// Publications that are delivered together, or a gap between two such segments.
 struct Segment {
-    /// None if it is a gap.
+    /// Empty if this is a gap.
     publications: Vec<Arc<Publication>>,
-    /// Seldom there, so it is in a box.
+    /// Boxed, because gaps are rare and segments are many.
     gap: Option<Box<Gap>>,
     frames: [Option<Rc<Frames>>; Wire::COUNT],
-    /// The sweep that was under way when it was sealed.
+    /// The pass of the sweep that was in progress when the segment was sealed.
     pass: u64,
 }
 
-/// A channel with subscribers here.
+/// A channel with subscribers on this shard.
 pub struct Local {
-    /// Its name, as it stands at the channel's home once that has answered.
+    /// The name. After the home's first answer it shares the memory of the home's name.
     pub name: ChannelName,
-    /// Its options.
+    /// Options of the channel.
     pub namespace: Arc<Namespace>,
-    /// Who receives it.
+    /// The subscribers.
     pub subscribers: Subscribers,
-    /// The channel's life that this shard follows, and the offset that comes next in it. Absent
-    /// before the first answer: no offset is 0.
+    /// The epoch that this shard follows, and the offset that comes next in it. An offset of 0,
+    /// which no publication has, means that the home has not answered yet.
     next: Position,
-    /// What is on its way to subscribers.
+    /// Publications that some subscribers have not received. `None` in an idle channel, to save
+    /// memory.
     log: Option<Box<Log>>,
-    /// Subscriptions that wait for the home shard's answer.
+    /// Number of subscriptions that wait for the home's answer.
     pub waiting: u32,
-    /// Number of the segment that will be sealed next.
+    /// Number of the segment that will be sealed next. It wraps around.
     head: u32,
-    /// The subnet of the client that brought it here.
+    /// The subnet of the client that made the channel local here.
     pub brought_by: SubnetId,
-    /// The shard that orders it.
+    /// The shard that keeps the channel's history.
     pub home: ShardId,
 }
 
 const _: () = assert!(size_of::<Option<Local>>() <= 88, "a channel that is silent is small");
 
-/// Publications that not everybody has been given.
+/// Publications that some subscribers have not received.
 #[derive(Default)]
 struct Log {
     open: Vec<Arc<Publication>>,
-    /// Cost of what is open.
+    /// Cost of the open segment in bytes.
     open_bytes: usize,
     segments: VecDeque<Segment>,
 }
@@ -157,7 +162,7 @@ impl Named for Local {
 }
 
 impl Local {
-    /// What codecs must know of the channel.
+    /// The properties of the channel that codecs need.
     pub fn view(&self) -> ChannelView<'_> {
         ChannelView {
             name: self.name.as_str(),
@@ -167,40 +172,40 @@ impl Local {
         }
     }
 
-    /// Whether nobody here has or wants a subscription.
+    /// Whether there are no subscriptions here and none that wait for the home.
     pub fn is_unused(&self) -> bool {
         self.subscribers.as_slice().is_empty() && self.waiting == 0
     }
 
-    /// Notes that the home shard has answered one of the subscriptions that wait.
+    /// Records that the home has answered one of the waiting subscriptions.
     pub fn answered(&mut self) {
-        assert!(self.waiting > 0, "a home answers no more than it is asked");
+        assert!(self.waiting > 0, "a home answers each request once");
         self.waiting -= 1;
     }
 
-    /// The channel's life that this shard follows, and the offset that comes next in it. Absent
-    /// before the first answer.
+    /// The epoch that this shard follows, and the offset that comes next in it. `None` before the
+    /// home's first answer.
     pub fn next(&self) -> Option<Position> {
         Some(self.next).filter(|next| next.offset > 0)
     }
 
-    /// Follows another life, or goes on elsewhere in the same one.
+    /// Continues at another position, in the same epoch or in a new one.
     pub fn set_next(&mut self, next: Position) {
         assert!(next.offset > 0, "offsets begin at 1");
         self.next = next;
     }
 
-    /// The cursor of a subscriber that has been given everything.
+    /// The cursor of a subscriber that has received everything.
     pub fn head(&self) -> u32 {
         self.head
     }
 
-    /// Whether publications have been gathered that no segment holds yet.
+    /// Whether the open segment holds publications.
     pub fn is_open(&self) -> bool {
         self.log.as_ref().is_some_and(|log| !log.open.is_empty())
     }
 
-    /// Gathers a publication. Answers whether enough are gathered for one segment.
+    /// Adds a publication to the open segment. Returns true if the segment is full.
     pub fn append(&mut self, publication: Arc<Publication>) -> bool {
         let log = self.log.get_or_insert_default();
         assert!(log.open_bytes < SEGMENT_BYTES_MAX, "a full segment is sealed at once");
@@ -209,7 +214,7 @@ impl Local {
         log.open_bytes >= SEGMENT_BYTES_MAX
     }
 
-    /// Makes a segment of what has been gathered.
+    /// Seals the open segment.
     pub fn seal(&mut self, pass: u64) {
         assert!(self.is_open(), "a segment holds at least one publication");
         let log = self.log.get_or_insert_default();
@@ -218,19 +223,20 @@ impl Local {
         let frames = Default::default();
         log.segments.push_back(Segment { publications, gap: None, frames, pass });
         self.head = self.head.wrapping_add(1);
-        assert!(!self.is_open(), "nothing is gathered after sealing");
+        assert!(!self.is_open(), "the open segment is empty after sealing");
     }
 
-    /// Notes that publications are missing here: whoever comes to this place is told.
+    /// Records that publications are missing here. Each subscriber is told when its cursor gets
+    /// here.
     pub fn break_off(&mut self, gap: Gap, pass: u64) {
-        assert!(!self.is_open(), "what was gathered comes before the gap");
+        assert!(!self.is_open(), "publications before a gap are sealed first");
         let log = self.log.get_or_insert_default();
         let (publications, frames) = (Vec::new(), Default::default());
         log.segments.push_back(Segment { publications, gap: Some(Box::new(gap)), frames, pass });
         self.head = self.head.wrapping_add(1);
     }
 
-    /// Drops segments sealed up to sweep `pass`: everybody has been given them.
+    /// Drops the segments that were sealed up to pass `pass`, which all subscribers have received.
     pub fn forget(&mut self, pass: u64) {
         let Some(log) = self.log.as_mut() else { return };
         while log.segments.front().is_some_and(|segment| segment.pass <= pass) {
@@ -239,11 +245,12 @@ impl Local {
         let kept = log.segments.iter().all(|segment| segment.pass > pass);
         debug_assert!(kept, "segments stand in the order in which they were sealed");
         if log.segments.is_empty() && log.open.is_empty() {
+            // An idle channel keeps no log: most channels are idle most of the time.
             self.log = None;
         }
     }
 
-    /// Whether segments are kept.
+    /// Whether the log holds segments.
     pub fn holds_segments(&self) -> bool {
         self.log.as_ref().is_some_and(|log| !log.segments.is_empty())
     }
@@ -251,10 +258,10 @@ impl Local {
     /// The segment at `cursor` as frames of `wire`.
     ///
     /// # Panics
-    /// It is not kept: see [`Local::segment_facts`].
-    #[expect(clippy::expect_used, reason = "whoever asks has found the segment there")]
+    /// If the log does not hold the segment: see [`Local::segment_facts`].
+    #[expect(clippy::expect_used, reason = "callers have looked the segment up before")]
     pub fn frames(&mut self, cursor: u32, wire: Wire) -> &Rc<Frames> {
-        let segment = self.segment(cursor).expect("a segment stays until everybody has it");
+        let segment = self.segment(cursor).expect("a segment stays until all subscribers have it");
         let encoded = match &segment.frames[wire.index()] {
             Some(_) => None,
             None => {
@@ -265,17 +272,17 @@ impl Local {
             }
         };
         let head = self.head;
-        let log = self.log.as_mut().expect("the segment is in it");
-        let at = index_of(&log.segments, head, cursor).expect("the segment is in the log");
+        let log = self.log.as_mut().expect("a segment was found, so there is a log");
+        let at = index_of(&log.segments, head, cursor).expect("the segment was found in this log");
         let frames = &mut log.segments[at].frames[wire.index()];
         if encoded.is_some() {
             *frames = encoded;
         }
-        frames.as_ref().expect("it has been encoded")
+        frames.as_ref().expect("the segment was encoded above")
     }
 
-    /// The last segment as frames of `wire`, how many publications it holds, and when the
-    /// oldest was accepted. The way of almost all deliveries, so it looks at nothing else.
+    /// The last segment as frames of `wire`, its number of publications, and the time at which the
+    /// oldest was accepted. Almost all deliveries use this path, so it looks at nothing else.
     pub fn last_segment(&mut self, wire: Wire) -> Option<(&Rc<Frames>, usize, Moment)> {
         let segment = self.log.as_ref()?.segments.back()?;
         let facts = (segment.publications.len(), segment.publications.first()?.accepted);
@@ -286,8 +293,8 @@ impl Local {
         segment.frames[wire.index()].as_ref().map(|frames| (frames, facts.0, facts.1))
     }
 
-    /// How many publications the segment at `cursor` holds, the offset of the first one that has a
-    /// place in the channel's order, and when the oldest was accepted. Absent for a gap.
+    /// Facts about the segment at `cursor`: its number of publications, the first offset in it, and
+    /// the time at which its oldest publication was accepted. `None` for a gap.
     pub fn segment_facts(&self, cursor: u32) -> Option<(usize, u64, Moment)> {
         let publications = &self.segment(cursor)?.publications;
         let accepted = publications.first()?.accepted;
@@ -296,7 +303,7 @@ impl Local {
         Some((publications.len(), first.unwrap_or(self.next.offset), accepted))
     }
 
-    /// The gap at `cursor`, if that is one.
+    /// The gap at `cursor`, if there is one.
     pub fn gap_at(&self, cursor: u32) -> Option<Gap> {
         self.segment(cursor)?.gap.as_deref().copied()
     }
@@ -307,31 +314,29 @@ impl Local {
     }
 }
 
-/// The place of the segment at `cursor` among `segments`, of which the last is the one before
-/// `head`.
+/// Index of the segment at `cursor` in `segments`. The last segment is the one before `head`.
 fn index_of(segments: &VecDeque<Segment>, head: u32, cursor: u32) -> Option<usize> {
     let behind = head.wrapping_sub(cursor) as usize;
     segments.len().checked_sub(behind).filter(|_| behind > 0)
 }
 
-/// The channel that has this place in the table.
 fn id(place: u32) -> LocalId {
     LocalId::new(place as usize)
 }
 
-/// All channels with subscribers here.
+/// All channels with subscribers on this shard.
 #[derive(Default)]
 pub struct Locals {
     channels: Table<Local>,
 }
 
 impl Locals {
-    /// Channels in the table.
+    /// Number of channels in the table.
     pub fn count(&self) -> usize {
         self.channels.count()
     }
 
-    /// Every channel's place is below this.
+    /// Upper bound of the places: each channel's place is below it.
     pub fn reached(&self) -> usize {
         self.channels.reached()
     }
@@ -346,18 +351,17 @@ impl Locals {
         self.channels.at(place.index() as u32)
     }
 
-    /// The channel at `place`, for those who know that it is there: a subscription, or one that
-    /// waits for its home, keeps it.
+    /// The channel at `place`, for callers that know that it exists: a subscription, or one that
+    /// waits for its home, keeps it in the table.
     ///
     /// # Panics
-    /// There is none.
-    #[expect(clippy::expect_used, reason = "what is subscribed or awaited stays in the table")]
+    /// If there is no channel at `place`.
+    #[expect(clippy::expect_used, reason = "a channel with subscriptions stays in the table")]
     pub fn local(&mut self, place: LocalId) -> &mut Local {
-        self.at(place).expect("a channel stays in its place while anybody here wants it")
+        self.at(place).expect("a channel stays in its place while it has or awaits subscriptions")
     }
 
-    /// The place of the channel called `name`, which is added if it is new, as one that nobody is
-    /// charged with.
+    /// The place of the channel called `name`. A new channel is added and charged to no subnet.
     pub fn enter(
         &mut self,
         name: &ChannelName,
@@ -380,13 +384,13 @@ impl Locals {
         }))
     }
 
-    /// Removes the channel at `place`. Returns who is charged with it.
+    /// Removes the channel at `place`. Returns the subnet that is charged with it.
     ///
     /// # Panics
-    /// There is none, or somebody has or wants a subscription.
+    /// If there is no channel, or if it has subscriptions or waits for its home.
     #[expect(clippy::expect_used, reason = "the caller has found it there")]
     pub fn remove(&mut self, place: LocalId) -> SubnetId {
         assert!(self.local(place).is_unused(), "a channel with subscribers stays");
-        self.channels.remove(place.index() as u32).expect("it was there a moment ago").brought_by
+        self.channels.remove(place.index() as u32).expect("the channel was found above").brought_by
     }
 }

@@ -1,5 +1,6 @@
-//! From the home shard to subscribers: publications are checked for continuity and gathered. A gap
-//! takes its place in the channel's log, so that subscribers are told of it before anything newer.
+//! From the home shard to subscribers: checks that publications follow each other, and gathers
+//! them. A gap gets a place in the channel's log, so that subscribers are told of it before they
+//! receive anything newer.
 
 use std::sync::Arc;
 
@@ -9,26 +10,28 @@ use crate::channel::Publication;
 use crate::collections::Bitmap;
 use crate::ids::{LocalId, Position, Slot};
 
-/// What a publication is to the subscribers of its channel.
+/// The relation of a publication to the subscribers of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The next one, perhaps after a gap.
+    /// The next publication, perhaps after a gap.
     Next,
-    /// One that they have: the answer to a subscription has counted it. Or there are none yet.
+    /// A publication to skip. The home's answer to the subscribers already included it, or there
+    /// are no subscribers yet.
     Past,
 }
 
-/// What has been published, and the connections that it is still to be sent to.
+/// Publications in progress, and the connections that still have to receive some.
 #[derive(Default)]
 pub struct Fanout {
-    /// Channels that have gathered publications in this turn. May go on naming a place that is free
-    /// or another channel's: sealing a channel that has gathered nothing does nothing.
+    /// Channels that have gathered publications in this turn. A place in it may be vacant or belong
+    /// to another channel by now: sealing a channel without open publications does nothing.
     unsealed: Vec<LocalId>,
-    /// Channels that hold segments. The same holds: forgetting twice does nothing.
+    /// Channels that hold segments. Stale places are harmless here too: forgetting twice does
+    /// nothing.
     with_segments: Vec<LocalId>,
-    /// Connections with something to send.
+    /// Connections with data to send.
     dirty: Bitmap,
-    /// Number of the round that the sweep is in.
+    /// Number of the pass that the sweep is in.
     pass: u64,
 }
 
@@ -38,46 +41,47 @@ impl Fanout {
         !self.dirty.is_empty() || !self.unsealed.is_empty()
     }
 
-    /// Whether no connection has something to send.
+    /// Whether no connection has data to send.
     pub fn is_clean(&self) -> bool {
         self.dirty.is_empty()
     }
 
-    /// Notes that a connection has something to send.
+    /// Marks a connection as having data to send.
     pub fn mark(&mut self, slot: Slot) {
         self.dirty.insert(slot.index());
     }
 
-    /// Notes that a connection is sent all that it has.
+    /// Clears the mark of a connection, because all its data is being sent.
     pub fn unmark(&mut self, slot: Slot) {
         self.dirty.remove(slot.index());
     }
 
-    /// Takes the mark of the first connection from `position` on.
+    /// Takes the mark of the first connection at or after `position`.
     pub fn take_marked_from(&mut self, position: usize) -> Option<usize> {
         self.dirty.take_from(position)
     }
 
-    /// A round is over: what was sealed before it began has been given to everybody, and if nobody
-    /// is left to visit, all has.
+    /// Ends a pass. All subscribers have received the segments that were sealed before it began. If
+    /// no connection is marked any more, they have received all segments.
     pub fn end_round(&mut self, channels: &mut Channels) {
         let pass = self.pass;
         let done = if self.dirty.is_empty() { Some(pass) } else { pass.checked_sub(1) };
         self.pass += 1;
         let Some(done) = done else { return };
         self.with_segments.retain(|&place| {
-            // The last subscriber may have left with segments still kept.
+            // The last subscriber may have left while segments were still kept.
             let Some(local) = channels.at(place) else { return false };
             local.forget(done);
             local.holds_segments()
         });
     }
 
-    /// Follows the channel at `place` over a publication with `offset`, which is 0 for one without
-    /// a place in the channel's order. If some are missing before it, a gap comes first.
+    /// Advances the channel at `place` past a publication with `offset`. The offset is 0 if the
+    /// publication has no place in the channel's order. If publications are missing before it, a
+    /// gap is recorded first.
     pub fn follow(&mut self, channels: &mut Channels, place: LocalId, offset: u64) -> Step {
         let local = channels.local(place);
-        // Before the first answer nobody here is subscribed.
+        // Nobody here is subscribed before the home's first answer.
         let Some(next) = local.next() else { return Step::Past };
         if offset == 0 {
             return Step::Next;
@@ -104,22 +108,23 @@ impl Fanout {
             self.unsealed.push(place);
         }
         if local.append(publication) {
+            // A segment that is full is sealed within the turn, which bounds its size.
             self.seal_channel(channels, place);
         }
     }
 
-    /// Goes on with the offset `next` in the channel at `place`, if that is further than it stands.
-    /// What is between is a gap.
+    /// Continues with the offset `next` in the channel at `place`, if that is ahead of its
+    /// position. The offsets in between become a gap.
     pub fn skip_to(&mut self, channels: &mut Channels, place: LocalId, next: u64) {
         let local = channels.local(place);
-        // Before the first answer nobody here is subscribed.
+        // Nobody here is subscribed before the home's first answer.
         let Some(expected) = local.next().filter(|expected| expected.offset < next) else { return };
         local.set_next(Position { offset: next, ..expected });
         self.note_gap(channels, place, expected, next);
     }
 
-    /// Brings the channel at `place` to where its home says it stands. If subscribers expected
-    /// something else, that is a gap.
+    /// Moves the channel at `place` to the position that its home has given. If subscribers
+    /// expected another one, the difference is a gap.
     pub fn stand_at(&mut self, channels: &mut Channels, place: LocalId, top: Position) {
         let local = channels.local(place);
         let next = Position { offset: top.offset + 1, ..top };
@@ -130,17 +135,20 @@ impl Fanout {
         }
     }
 
-    /// Puts a gap into the log of the channel at `place`, which goes on with the offset `next`
-    /// instead of the position `expected`. Subscribers are told when the sweep comes to them.
+    /// Adds a gap to the log of the channel at `place`, which continues with the offset `next`
+    /// instead of the position `expected`. Subscribers are told when the sweep reaches them.
     fn note_gap(&mut self, channels: &mut Channels, place: LocalId, expected: Position, next: u64) {
         if crate::sabotage!(SkippedGap) {
             return;
         }
+        // Publications before the gap must stay before it.
         self.seal_channel(channels, place);
         let local = channels.local(place);
+        // Without subscribers the gap concerns no client.
         if local.subscribers.as_slice().is_empty() {
             return;
         }
+        // Offsets of different epochs can't be compared, so the home can't say what is missing.
         let same_epoch = local.next().is_some_and(|next| next.epoch == expected.epoch);
         let recovers = local.namespace.has_history() && same_epoch;
         let remedy = if recovers { Remedy::AskHome } else { Remedy::Notice };
@@ -152,14 +160,14 @@ impl Fanout {
         self.mark_subscribers(channels, place);
     }
 
-    /// Seals all that has been gathered, and marks everybody who is to receive it.
+    /// Seals all open segments, and marks the connections that will receive them.
     pub fn seal(&mut self, channels: &mut Channels) {
         for place in std::mem::take(&mut self.unsealed) {
             self.seal_channel(channels, place);
         }
     }
 
-    /// The same for one channel, if it is there and has gathered anything.
+    /// Seals the open segment of one channel, if the channel exists and has one.
     pub fn seal_channel(&mut self, channels: &mut Channels, place: LocalId) {
         let Some(local) = channels.at(place).filter(|local| local.is_open()) else { return };
         if !local.holds_segments() {
@@ -169,7 +177,7 @@ impl Fanout {
         self.mark_subscribers(channels, place);
     }
 
-    /// Notes that all subscribers of the channel at `place` have something to be sent.
+    /// Marks all subscribers of the channel at `place` as having data to send.
     fn mark_subscribers(&mut self, channels: &mut Channels, place: LocalId) {
         for subscriber in channels.local(place).subscribers.as_slice() {
             self.dirty.insert(subscriber.slot().index());

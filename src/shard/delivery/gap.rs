@@ -2,24 +2,24 @@
 
 use crate::ids::{LocalId, Position};
 
-/// Publications of a channel that were lost on the way to this shard.
+/// A run of publications of a channel that were lost on the way to this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The channel.
+    /// Place of the channel.
     pub place: LocalId,
-    /// Where subscribers stand that have been given everything before the gap.
+    /// Position of a subscriber that has received everything before the gap.
     pub last: Position,
     /// The first offset after the gap.
     pub next: u64,
-    /// What can be done about it.
+    /// How the gap can be treated.
     pub remedy: Remedy,
 }
 
-/// What can be done for a subscriber that does not come back for what it missed.
+/// Treatment of a gap for a subscriber whose protocol has no way to ask for missed publications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The channel's home may have it.
+    /// The channel's home may still have the publications.
     AskHome,
-    /// It is lost, so a notice is all.
+    /// The publications are lost. The subscriber only gets a notice.
     Notice,
 }

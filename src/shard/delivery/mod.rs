@@ -1,9 +1,9 @@
 //! Delivery: from the publications of home shards to writes on sockets.
 //!
-//! [`Delivery`] owns the channels with subscribers here, what is on its way to them, the marks of
-//! the connections that are still to be sent something, and the memory of all outboxes. It closes
-//! nobody: it returns the connections that must be closed or told of a gap, so no call from here
-//! comes back.
+//! [`Delivery`] owns the channels with subscribers here, their undelivered publications, the marks
+//! of connections with data to send, and the memory of all outboxes. It closes no connection. It
+//! returns the connections that must be closed or told of a gap, so calls go only one way: from
+//! sessions to delivery.
 
 mod budget;
 mod channels;
@@ -34,51 +34,51 @@ use retry::Retries;
 use subscribers::Channels;
 use sweep::{Attempt, Sweep};
 
-/// The way from publications to writes.
+/// The path from publications to writes.
 pub struct Delivery {
-    /// The channels with subscribers here.
+    /// The channels with subscribers on this shard.
     pub channels: Channels,
     counters: Arc<ShardCounters>,
     fanout: Fanout,
     outboxes: Outboxes,
     sweep: Sweep,
     retries: Retries,
-    /// Bytes for single clients that this turn has made.
+    /// Bytes for single clients that this turn has produced.
     replied_bytes: usize,
 }
 
-/// A connection that gets nothing more before its session has done something.
+/// A connection that receives nothing more until its session has acted.
 pub struct Halted {
-    /// Its key.
+    /// Key of the connection.
     pub key: ConnectionKey,
-    /// What is to be done.
+    /// The required action.
     pub halt: Halt,
 }
 
-/// A write that changed more than a cursor: it came from an outbox, or the kernel did not take all.
+/// A write that changed more than a cursor: it came from an outbox, or the kernel took only a part.
 pub struct Written {
-    /// Whose.
+    /// Key of the connection.
     pub key: ConnectionKey,
-    /// What became of the connection.
+    /// The result for the connection.
     pub outcome: Outcome,
 }
 
-/// What became of a connection that something was written to.
+/// The result of a write for its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The kernel takes nothing more for it, ever.
+    /// The kernel will never take anything more for it.
     Gone,
     /// Its outbox has changed.
     Sent {
-        /// Whether its socket has just begun to refuse bytes.
+        /// True if its socket has just begun to refuse bytes.
         blocks: bool,
-        /// Cost of what still waits, in bytes.
+        /// Cost of the remaining outbox, in bytes.
         left: usize,
     },
 }
 
 impl Delivery {
-    /// Without channels and outboxes, of which each may have `outbox_bytes_max`.
+    /// Creates a delivery without channels. Each outbox may have `outbox_bytes_max` bytes.
     pub fn new(
         counters: Arc<ShardCounters>,
         leases: OutboxLeases,
@@ -95,38 +95,40 @@ impl Delivery {
         }
     }
 
-    /// Begins a turn: nothing has been made for single clients in it.
+    /// Begins a turn: resets the count of bytes for single clients.
     pub fn begin_turn(&mut self) {
         self.replied_bytes = 0;
     }
 
-    /// Ends a turn: memory that is not needed is given back to the node.
+    /// Ends a turn: gives memory that is not needed back to the node.
     pub fn end_turn(&mut self) {
         self.outboxes.end_turn();
     }
 
-    /// Whether there is more to do at once.
+    /// Whether there is more work to do at once.
     pub fn has_more(&self) -> bool {
         self.fanout.has_more()
     }
 
-    /// Notes that a connection has something to send.
+    /// Marks a connection as having data to send.
     pub fn mark_dirty(&mut self, slot: Slot) {
         self.fanout.mark(slot);
     }
 
-    /// Bytes for single clients that this turn has made.
+    /// Bytes for single clients that this turn has produced.
     pub fn replied_bytes(&self) -> usize {
         self.replied_bytes
     }
 
-    /// Counts bytes for single clients that a later turn will make, as if this one had made them.
+    /// Counts bytes that a later turn will produce, as if this turn had produced them. Requests are
+    /// answered later, but the turn must stop reading when it has caused enough answers.
     pub fn count_replied(&mut self, bytes: usize) {
         self.replied_bytes += bytes;
     }
 
-    /// Follows the channel at `place` over a publication with `offset`, which is 0 for one without
-    /// a place in the channel's order. If some are missing before it, a gap comes first.
+    /// Advances the channel at `place` past a publication with `offset`. The offset is 0 if the
+    /// publication has no place in the channel's order. If publications are missing before it, a
+    /// gap is recorded first.
     pub fn follow(&mut self, place: LocalId, offset: u64) -> Step {
         self.fanout.follow(&mut self.channels, place, offset)
     }
@@ -136,29 +138,29 @@ impl Delivery {
         self.fanout.append(&mut self.channels, place, publication);
     }
 
-    /// Goes on with the offset `next` in the channel at `place`, if that is further than it stands.
-    /// What is between is a gap.
+    /// Continues with the offset `next` in the channel at `place`, if that is ahead of its
+    /// position. The offsets in between become a gap.
     pub fn skip_to(&mut self, place: LocalId, next: u64) {
         self.fanout.skip_to(&mut self.channels, place, next);
     }
 
-    /// Brings the channel at `place` to where its home says it stands. If subscribers expected
-    /// something else, that is a gap.
+    /// Moves the channel at `place` to the position that its home has given. If subscribers
+    /// expected another one, the difference is a gap.
     pub fn stand_at(&mut self, place: LocalId, top: Position) {
         self.fanout.stand_at(&mut self.channels, place, top);
     }
 
-    /// Seals all that has been gathered, and marks everybody who is to receive it.
+    /// Seals all open segments, and marks the connections that will receive them.
     pub fn seal(&mut self) {
         self.fanout.seal(&mut self.channels);
     }
 
-    /// The same for one channel, if it is there and has gathered anything.
+    /// Seals the open segment of one channel, if the channel exists and has one.
     pub fn seal_channel(&mut self, place: LocalId) {
         self.fanout.seal_channel(&mut self.channels, place);
     }
 
-    /// Puts frames for one connection alone into its outbox.
+    /// Copies frames for one connection into its outbox.
     pub fn send_own(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) {
         if self.outboxes.push_own(slots.connection(key), key.slot, frames) {
             self.replied_bytes += frames.len();
@@ -166,7 +168,7 @@ impl Delivery {
         }
     }
 
-    /// The same for many bytes, which are not copied.
+    /// Moves a long buffer of frames for one connection into its outbox, without a copy.
     pub fn send_long(&mut self, slots: &mut Slots, key: ConnectionKey, frames: Vec<u8>) {
         let length = frames.len();
         if self.outboxes.push_long(slots.connection(key), key.slot, frames) {
@@ -175,51 +177,51 @@ impl Delivery {
         }
     }
 
-    /// Puts an event into a connection's outbox, which its client has not asked for. Nothing limits
-    /// how often that happens, so a client that does not read it is too slow.
+    /// Puts an event that a client did not request into its outbox. Nothing limits the rate of
+    /// events, so a client that does not read them is too slow.
     pub fn send_event(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) -> Pace {
         self.send_own(slots, key, frames);
         self.outboxes.pace(slots.connection(key))
     }
 
-    /// Puts what a connection has not been given into its outbox, which closes anyway. It is not
-    /// told of gaps any more, nor that something does not fit.
+    /// Moves all undelivered publications of a closing connection into its outbox. It is no longer
+    /// told of gaps, or of publications that do not fit.
     pub fn collect_last(&mut self, slots: &mut Slots, slot: Slot) {
         self.outboxes.collect_last(&mut self.channels, slots.tenant(slot), slot);
     }
 
-    /// Puts what a connection has not been given of one channel into its outbox: its subscription
-    /// with number `index` ends, and what was published before comes before the end. It is not told
-    /// of gaps any more.
+    /// Moves the undelivered publications of one channel into the outbox of a connection. The
+    /// subscription with number `index` ends, and earlier publications must come before its end.
+    /// The client is no longer told of gaps.
     pub fn collect_of_leaving(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> Pace {
         let connection = slots.tenant(slot);
         self.seal_channel(connection.subscribed(index).channel);
         self.outboxes.collect_of_leaving(&mut self.channels, connection, slot, index)
     }
 
-    /// Forgets what a connection has not begun to be sent.
+    /// Discards the frames of a connection that have not begun to be sent.
     pub fn discard_unsent(&mut self, slots: &mut Slots, key: ConnectionKey) {
         self.outboxes.discard_unsent(slots.connection(key), key.slot);
     }
 
-    /// Forgets all that waits for a connection.
+    /// Discards the whole outbox of a connection.
     pub fn clear_outbox(&mut self, slots: &mut Slots, key: ConnectionKey) {
         self.outboxes.clear(slots.connection(key), key.slot);
     }
 
-    /// Leases memory for what the outboxes have grown by. Returns the fullest one if there is none
-    /// left for them: its owner must be closed, and then this is to be asked again.
+    /// Leases enough memory for the present size of the outboxes. If the node has no more, returns
+    /// the fullest outbox: the caller must close its connection and call this again.
     pub fn outbox_beyond_budget(&mut self) -> Option<Slot> {
         self.outboxes.budget().beyond()
     }
 
-    /// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
-    /// wrong, and how many blocks are leased for it. For audits.
+    /// Recounts the memory of all outboxes. Returns the number of stored values that are wrong, and
+    /// the number of leased blocks. For audits.
     pub fn audit_outboxes(&mut self, slots: &mut Slots) -> (usize, usize) {
         self.outboxes.budget().audit(slots)
     }
 
-    /// Sends again to those of whom no news would come.
+    /// Retries blocked connections for which the kernel would report no room.
     pub fn on_tick(&mut self, slots: &mut Slots, io: &impl Sockets, now: Tick) {
         for key in self.retries.take() {
             // The client may have left since the write.
@@ -230,8 +232,9 @@ impl Delivery {
         }
     }
 
-    /// Decides what connections are sent in this chunk, until it is full or nobody is left. Returns
-    /// one that halts: do what is to be done, and go on with [`Delivery::gather_on`].
+    /// Decides what is sent to connections in this chunk, until the chunk is full or no connection
+    /// is marked. Returns the first connection that halts. The caller must act, and then continue
+    /// with [`Delivery::gather_on`].
     pub fn gather_chunk(&mut self, slots: &mut Slots) -> Option<Halted> {
         while let Some(slot) = self.sweep.next(&mut self.fanout, &mut self.channels) {
             let halted = self.gather(slots, slot);
@@ -242,16 +245,16 @@ impl Delivery {
         None
     }
 
-    /// Goes on with a connection that halted, and then with the others. Returns the next one that
+    /// Continues with a connection that halted, and then with the others. Returns the next one that
     /// halts, which may be the same.
     pub fn gather_on(&mut self, slots: &mut Slots, key: ConnectionKey) -> Option<Halted> {
         let halted = self.gather_all(slots.connection(key), key);
         if halted.is_some() { halted } else { self.gather_chunk(slots) }
     }
 
-    /// Decides what one connection is sent in this chunk. Returns it if it halts.
+    /// Decides what is sent to one connection in this chunk. Returns the connection if it halts.
     fn gather(&mut self, slots: &mut Slots, slot: Slot) -> Option<Halted> {
-        // It may have left since it was marked, or its slot may have another tenant.
+        // The connection may have ended since it was marked, and its slot may have another tenant.
         let connection = slots.at(slot)?;
         if connection.state == State::Released {
             return None;
@@ -263,7 +266,8 @@ impl Delivery {
         self.gather_all(connection, key)
     }
 
-    /// The same by way of its outbox, for one that has more to be sent than a single segment.
+    /// Collects everything that the connection has not received in its outbox. Used if it has more
+    /// to send than a single segment.
     fn gather_all(&mut self, connection: &mut Connection, key: ConnectionKey) -> Option<Halted> {
         if connection.is_served() {
             let (channels, oldest) = (&mut self.channels, self.sweep.oldest());
@@ -276,46 +280,50 @@ impl Delivery {
             }
         }
         if self.sweep.gather_outbox(connection, key) {
-            // Whatever marked it meanwhile is in this write: one socket, one write.
+            // This write includes everything that marked it meanwhile: a socket has one write in a
+            // chunk.
             self.fanout.unmark(key.slot);
         }
         None
     }
 
-    /// Ends the chunk: hands all of its writes to the kernel, in one system call.
+    /// Ends the chunk: hands all of its writes to the kernel in one system call.
     pub fn send(&mut self, io: &mut impl Sockets) {
         self.sweep.send(io, &mut self.fanout, &mut self.channels, &self.counters);
     }
 
-    /// Brings outboxes up to what the kernel took, as far as the next connection of which a session
-    /// has to know. `None` when the chunk is done.
+    /// Updates outboxes with the results of the kernel, up to the next connection that concerns its
+    /// session. `None` at the end of the chunk.
     pub fn next_written(&mut self, slots: &mut Slots, now: Tick) -> Option<Written> {
         let attempt = self.sweep.next_attempt(&self.counters)?;
         let key = attempt.key;
         Some(Written { key, outcome: self.wrote(slots.connection(key), attempt, now) })
     }
 
-    /// Brings one outbox up to what the kernel took.
+    /// Updates one outbox with the result of the kernel.
     fn wrote(&mut self, connection: &mut Connection, attempt: Attempt, now: Tick) -> Outcome {
         let Attempt { key, frames, length, wrote } = attempt;
         let bytes = match wrote {
             Wrote::Gone => return Outcome::Gone,
             Wrote::Blocked => {
+                // Without bytes on their way to the peer, the kernel may never report room.
                 self.retries.note(key);
                 0
             }
             Wrote::Bytes(bytes) => bytes,
         };
-        assert!(bytes <= length, "the kernel takes no more than it is given");
+        assert!(bytes <= length, "the kernel takes no more bytes than the write has");
         let blocks = bytes < length && !connection.flags.has(Flags::BLOCKED);
         if blocks {
             connection.flags.set(Flags::BLOCKED);
         }
+        // The patience for a blocked client begins when its socket first refuses bytes.
         let moved = (bytes > 0 || blocks).then_some(now);
         let outbox = &mut connection.busy().outbox;
         self.outboxes.wrote(outbox, key.slot, Taken { frames, bytes, moved });
         let (empty, left) = (outbox.is_empty(), outbox.cost_bytes());
         connection.shrink();
+        // A write takes only so many bytes. The rest goes out in the next visit.
         if !empty && !connection.flags.has(Flags::BLOCKED) {
             self.fanout.mark(key.slot);
         }

@@ -1,5 +1,5 @@
-//! What waits for a connection: answers of its own, and all that it has not been given of its
-//! channels, within the limit by which its slowness is judged.
+//! Outboxes hold the data that waits for a connection: its own answers, and the undelivered
+//! publications of its channels. The limit on their size decides which clients are too slow.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,55 +15,56 @@ use crate::metrics::ShardCounters;
 use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
 
-/// Whether a connection keeps up with its channels.
+/// Whether a client is fast enough for the data that it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "whoever is too slow must be closed"]
+#[must_use = "the connection of a client that is too slow must be closed"]
 pub enum Pace {
-    /// Its outbox holds everything.
+    /// The outbox holds everything.
     KeepsUp,
-    /// It is too slow for its namespace, and must be closed.
+    /// The client is too slow for its namespace, and its connection must be closed.
     TooSlow(CloseReason),
 }
 
-/// Why a connection gets nothing more for the moment.
+/// Why a connection receives nothing more for the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Halt {
-    /// It is too slow for its namespace, and must be closed with this reason.
+    /// The client is too slow for its namespace, and must be closed with this reason.
     TooSlow(CloseReason),
-    /// It has come to a gap, and must be told. It has been given what came before.
+    /// The connection has reached a gap, and must be told. It has received everything before the
+    /// gap.
     Gap(Gap),
 }
 
-/// What [`take_pending`] must be told and brings up to date.
+/// The context of [`take_pending`], which updates some of it.
 struct Collecting<'a> {
-    /// Bytes that may wait.
+    /// Maximum size of the outbox in bytes.
     limit: usize,
     counters: &'a ShardCounters,
     accounts: &'a mut Accounts,
-    /// When the oldest publication was accepted of those that were collected.
+    /// Time at which the oldest collected publication was accepted.
     oldest: &'a mut Option<Moment>,
 }
 
-/// What the kernel took of an outbox.
+/// The part of an outbox that the kernel took.
 pub(super) struct Taken {
-    /// Frames that were not in the outbox yet.
+    /// Frames of the write that were not in the outbox yet.
     pub(super) frames: Option<Rc<Frames>>,
-    /// Bytes of what is then in it.
+    /// Number of bytes taken from the outbox after these frames were added.
     pub(super) bytes: usize,
     /// The time, if bytes were taken, or refused for the first time.
     pub(super) moved: Option<Tick>,
 }
 
-/// The outboxes of connections: what they may have, and do have.
+/// The outboxes of all connections, with their limits and memory.
 pub(super) struct Outboxes {
     counters: Arc<ShardCounters>,
-    /// Bytes that may wait for a connection whose socket has no room.
+    /// Maximum bytes in the outbox of a connection whose socket has no room.
     bytes_max: usize,
     budget: Budget,
 }
 
 impl Outboxes {
-    /// None yet. Each may have `bytes_max`.
+    /// Creates the outboxes. Each may have `bytes_max` bytes.
     pub(super) fn new(
         counters: Arc<ShardCounters>,
         leases: OutboxLeases,
@@ -72,7 +73,7 @@ impl Outboxes {
         Outboxes { counters, bytes_max, budget: Budget::new(leases) }
     }
 
-    /// The memory of all of them.
+    /// The memory of all outboxes.
     pub(super) fn budget(&mut self) -> &mut Budget {
         &mut self.budget
     }
@@ -83,7 +84,7 @@ impl Outboxes {
         self.counters.outbox_bytes.set(self.budget.accounts.bytes() as u64);
     }
 
-    /// Puts frames for one connection alone into its outbox. Returns whether it takes them.
+    /// Copies frames for one connection into its outbox. Returns false if it accepts none.
     pub(super) fn push_own(
         &mut self,
         connection: &mut Connection,
@@ -99,7 +100,8 @@ impl Outboxes {
         true
     }
 
-    /// The same for many bytes, which are not copied.
+    /// Moves a long buffer of frames into the outbox, without a copy. Returns false if it accepts
+    /// none.
     pub(super) fn push_long(
         &mut self,
         connection: &mut Connection,
@@ -115,7 +117,7 @@ impl Outboxes {
         true
     }
 
-    /// Whether a connection reads what it is sent without having asked.
+    /// Checks whether a client keeps up with events that it did not request.
     pub(super) fn pace(&self, connection: &Connection) -> Pace {
         if connection.outbox_cost_bytes() > outbox_limit(connection, self.bytes_max) {
             Pace::TooSlow(CloseReason::Slow)
@@ -124,8 +126,8 @@ impl Outboxes {
         }
     }
 
-    /// Puts what a connection has not been given into its outbox, which closes anyway. It is not
-    /// told of gaps any more, nor that something does not fit.
+    /// Moves all undelivered publications of a closing connection into its outbox. It is no longer
+    /// told of gaps, or of publications that do not fit.
     pub(super) fn collect_last(
         &mut self,
         channels: &mut Channels,
@@ -135,16 +137,17 @@ impl Outboxes {
         let mut oldest = None;
         while let Some(Halt::Gap(gap)) = self.collect(channels, connection, slot, &mut oldest) {
             let Some(index) = connection.find_subscription(gap.place) else {
-                unreachable!("who comes to a gap is subscribed")
+                unreachable!("only subscribers come to a gap")
             };
-            // Nothing newer may follow a gap that it does not know of.
+            // The client does not learn of this gap, so it must receive nothing newer from this
+            // channel.
             connection.subscribed(index).mode = DeliveryMode::Recovering;
         }
     }
 
-    /// Puts what a connection has not been given of one channel into its outbox: its subscription
-    /// with number `index` ends, and what was published before comes before the end. It is not told
-    /// of gaps any more.
+    /// Moves the undelivered publications of one channel into the outbox of a connection. The
+    /// subscription with number `index` ends, and earlier publications must come before its end.
+    /// The client is no longer told of gaps.
     pub(super) fn collect_of_leaving(
         &mut self,
         channels: &mut Channels,
@@ -162,7 +165,7 @@ impl Outboxes {
         }
     }
 
-    /// Puts what a connection has not been given into its outbox, up to what halts it.
+    /// Moves undelivered publications into the outbox of a connection, until something halts it.
     pub(super) fn collect(
         &mut self,
         channels: &mut Channels,
@@ -196,7 +199,7 @@ impl Outboxes {
         connection.shrink();
     }
 
-    /// Brings an outbox up to what the kernel took of it.
+    /// Updates an outbox with the bytes that the kernel took.
     pub(super) fn wrote(&mut self, outbox: &mut Outbox, slot: Slot, taken: Taken) {
         if let Some(frames) = taken.frames {
             outbox.push_shared(frames, &mut self.budget.accounts);
@@ -210,7 +213,7 @@ impl Outboxes {
         self.budget.rank(slot, outbox);
     }
 
-    /// Forgets what a connection has not begun to be sent.
+    /// Discards the frames of a connection that have not begun to be sent.
     pub(super) fn discard_unsent(&mut self, connection: &mut Connection, slot: Slot) {
         if let Some(busy) = connection.busy.as_mut() {
             busy.outbox.discard_unsent(connection.wire, &mut self.budget.accounts);
@@ -218,7 +221,7 @@ impl Outboxes {
         }
     }
 
-    /// Forgets all that waits for a connection.
+    /// Discards the whole outbox of a connection.
     pub(super) fn clear(&mut self, connection: &mut Connection, slot: Slot) {
         if let Some(busy) = connection.busy.as_mut() {
             busy.outbox.clear(&mut self.budget.accounts);
@@ -226,8 +229,9 @@ impl Outboxes {
         }
     }
 
-    /// A client that was too slow has read what it had: in channels that are quiet now it is told
-    /// what it missed; in others the next publication tells. Returns whether it is told anything.
+    /// Tells a client that was too slow, and has read its outbox, which publications it missed.
+    /// This is for channels that are quiet now; in others the next publication tells. Returns true
+    /// if the client is told anything.
     pub(super) fn tell_skips(
         &mut self,
         channels: &mut Channels,
@@ -240,13 +244,14 @@ impl Outboxes {
         for place in places {
             let local = channels.local(place);
             let Some(index) = connection.find_subscription(place) else {
-                unreachable!("what is skipped is subscribed")
+                unreachable!("only subscribed channels have skips")
             };
             let subscription = connection.subscribed(index);
+            // More data follows in this channel, and the notice must come directly before it.
             if local.is_open() || subscription.cursor != local.head() {
                 continue;
             }
-            // No answer has come yet, so nothing can have been skipped.
+            // Nothing can have been skipped before the home's first answer.
             let Some(next) = local.next() else { continue };
             subscription.mode = DeliveryMode::Live;
             let accounts = &mut self.budget.accounts;
@@ -258,8 +263,7 @@ impl Outboxes {
     }
 }
 
-/// Moves every segment that the connection has not been given into its outbox, up to the first
-/// thing that halts it.
+/// Moves every undelivered segment of all subscriptions into the outbox, until something halts it.
 fn take_pending(
     connection: &mut Connection,
     channels: &mut Channels,
@@ -269,8 +273,7 @@ fn take_pending(
         .find_map(|index| take_pending_of(connection, index, channels, &mut with))
 }
 
-/// The same for one subscription, within the limit that its connection's slowness is judged by, up
-/// to the first gap.
+/// Does the same for one subscription, up to its first gap, and within the limit on the outbox.
 fn take_pending_of(
     connection: &mut Connection,
     index: usize,
@@ -292,21 +295,24 @@ fn take_pending_of(
         let Some((count, first, accepted)) = local.segment_facts(cursor) else {
             if let Some(gap) = local.gap_at(cursor) {
                 cursor = cursor.wrapping_add(1);
+                // A subscription without positions does not promise completeness, so its client is
+                // not told.
                 if subscription.positioned {
                     halt = Some(Halt::Gap(gap));
                     break;
                 }
                 continue;
             }
-            // A defect: it was forgotten too early. Going on would be a silent loss for good.
+            // This is a bug: the segment was dropped too early. Going on would lose publications
+            // silently.
             counters.audit_errors.add(1);
             halt = Some(Halt::TooSlow(CloseReason::InsufficientState));
             break;
         };
         let frames = Rc::clone(local.frames(cursor, wire));
         let outbox = &mut connection.busy().outbox;
-        // Who has begun to skip goes on until there is much room: one gap, not one for each
-        // publication that is a little shorter than those before.
+        // A client that skips goes on skipping until half of the outbox is free. Otherwise it would
+        // have a gap for each publication that is a little shorter than those before.
         let crowded = skipping && outbox.cost_bytes() > *limit / 2;
         if crowded || outbox.cost_bytes() + frames.bytes().len() > *limit {
             let reason = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
@@ -331,31 +337,32 @@ fn take_pending_of(
         cursor = cursor.wrapping_add(1);
     }
     let subscription = connection.subscribed(index);
-    // Also if it ends here: what is in the outbox must not come there again.
+    // Also if the loop halted: segments in the outbox must not be collected a second time.
     subscription.cursor = cursor;
     subscription.mode = if skipping { DeliveryMode::Skipping } else { DeliveryMode::Live };
     halt
 }
 
-/// Passes over every segment that a subscription has not been given: its connection takes nothing
-/// any more, or it is to be given them otherwise.
+/// Moves a subscription past all undelivered segments. Its connection accepts no more data, or the
+/// home will provide these publications.
 fn forgo(connection: &mut Connection, channels: &mut Channels, index: usize) {
     let subscription = connection.subscribed(index);
     subscription.cursor = channels.local(subscription.channel).head();
 }
 
-/// Whether a connection is sent what is for it alone.
+/// Whether a connection still accepts frames of its own.
 fn takes_own(connection: &Connection) -> bool {
     !connection.flags.has(Flags::DEAF) && connection.state != State::Released
 }
 
-/// Bytes that may wait for a connection before it is too slow.
+/// Maximum size of a connection's outbox, in bytes. A client whose socket still takes bytes may
+/// have more, because a burst is longer than one write and the client is not slow yet.
 fn outbox_limit(connection: &Connection, bytes_max: usize) -> usize {
     let factor = if connection.flags.has(Flags::BLOCKED) { 1 } else { OUTBOX_UNBLOCKED_FACTOR };
     bytes_max * factor
 }
 
-/// What a full outbox means: nothing more than a gap, or the end of the connection.
+/// The reason to close a connection whose outbox is full, or `None` if it skips publications.
 fn too_slow(policy: SlowPolicy, on_gap: OnGap) -> Option<CloseReason> {
     match (policy, on_gap) {
         (SlowPolicy::Disconnect, _) => Some(CloseReason::Slow),
@@ -364,7 +371,7 @@ fn too_slow(policy: SlowPolicy, on_gap: OnGap) -> Option<CloseReason> {
     }
 }
 
-/// Tells a client whose protocol has a word for it what it has missed by being slow.
+/// Adds a notice of the publications that a slow client has missed, if its protocol has one.
 fn push_skip_notice(
     connection: &mut Connection,
     place: LocalId,

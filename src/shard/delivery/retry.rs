@@ -1,28 +1,29 @@
-//! Sockets that the kernel had no memory for. It says that there is room again when the peer
-//! acknowledges something; where nothing is on its way to the peer that never happens, so the next
-//! tick tries such a socket again.
+//! Retries for sockets that the kernel had no memory for. Usually the kernel reports room when the
+//! peer acknowledges data. If nothing is on its way to the peer that never happens, so the next
+//! tick tries the socket again.
 
 use crate::connection::{Connection, Flags, State};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Sockets};
 
-/// Connections of which the kernel took nothing since the last tick, each once for every write.
+/// Connections with writes since the last tick of which the kernel took nothing, once for each
+/// write.
 #[derive(Default)]
 pub(super) struct Retries(Vec<ConnectionKey>);
 
 impl Retries {
-    /// The kernel took nothing of a write.
+    /// Records a write of which the kernel took nothing.
     pub(super) fn note(&mut self, key: ConnectionKey) {
         self.0.push(key);
     }
 
-    /// Takes all of them.
+    /// Takes all keys.
     pub(super) fn take(&mut self) -> Vec<ConnectionKey> {
         std::mem::take(&mut self.0)
     }
 }
 
-/// Lets a connection be sent to again of which no news would come. Returns whether it is one.
+/// Unblocks a connection if the kernel would never report room for it. Returns true if it did.
 pub(super) fn retry(connection: &mut Connection, io: &impl Sockets, now: Tick) -> bool {
     let again = connection.flags.has(Flags::BLOCKED)
         && !connection.flags.has(Flags::DEAF)
@@ -31,7 +32,7 @@ pub(super) fn retry(connection: &mut Connection, io: &impl Sockets, now: Tick) -
         && !crate::sabotage!(ForgottenRetry);
     if again {
         connection.flags.clear(Flags::BLOCKED);
-        // It was not pinged meanwhile, and has nothing to answer.
+        // The client got no pings while it was blocked, so its silence is no reason to close it.
         connection.heard = now;
     }
     again

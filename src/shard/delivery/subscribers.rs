@@ -1,5 +1,5 @@
-//! Channels with subscribers here, and the two lists that must agree: that of a channel's
-//! subscribers, and that of a connection's subscriptions.
+//! Channels with subscribers on this shard, and two lists that must agree: the subscribers of a
+//! channel, and the subscriptions of a connection.
 
 use std::sync::Arc;
 
@@ -11,37 +11,37 @@ use crate::kernel::ConnectionKey;
 use crate::metrics::ShardCounters;
 use crate::subnets::SubnetId;
 
-/// A channel that nobody here wants any more.
+/// A channel that has just lost its last subscriber on this shard.
 pub struct Unused {
-    /// The channel.
+    /// Name of the channel.
     pub channel: ChannelName,
-    /// The shard that orders it.
+    /// The shard that keeps the channel's history.
     pub home: ShardId,
-    /// The subnet that was charged with it.
+    /// The subnet that was charged with the channel.
     pub brought_by: SubnetId,
 }
 
-/// The channels with subscribers here.
+/// The channels with subscribers on this shard.
 pub struct Channels {
     counters: Arc<ShardCounters>,
     locals: Locals,
 }
 
 impl Channels {
-    /// None yet.
+    /// Creates an empty table.
     pub fn new(counters: Arc<ShardCounters>) -> Channels {
         Channels { counters, locals: Locals::default() }
     }
 
-    /// The place of the channel called `name`, if anybody here has or wants a subscription.
+    /// The place of the channel called `name`, if it has or awaits subscriptions on this shard.
     pub fn find(&self, name: &str) -> Option<LocalId> {
         self.locals.find(name)
     }
 
-    /// The channel at `place`, where somebody has or wants a subscription.
+    /// The channel at `place`, which has or awaits subscriptions.
     ///
     /// # Panics
-    /// There is none.
+    /// If there is no channel at `place`.
     pub fn local(&mut self, place: LocalId) -> &mut Local {
         self.locals.local(place)
     }
@@ -51,13 +51,13 @@ impl Channels {
         self.locals.at(place)
     }
 
-    /// Every channel's place is below this.
+    /// Upper bound of the places: each channel's place is below it.
     pub fn places_reached(&self) -> usize {
         self.locals.reached()
     }
 
-    /// The place of the channel called `name`, for one more subscription that waits for its home.
-    /// If it is new, `brought_by` is charged with it.
+    /// Adds a subscription that waits for its home to the channel called `name`. If the channel is
+    /// new, `brought_by` is charged with it.
     pub fn expect_answer(
         &mut self,
         name: &ChannelName,
@@ -76,7 +76,7 @@ impl Channels {
         if is_new { Entered::New } else { Entered::Known }
     }
 
-    /// Makes a connection one of a channel's subscribers, from the next publication on.
+    /// Subscribes a connection to a channel, from the next publication on.
     pub fn subscribe(
         &mut self,
         slots: &mut Slots,
@@ -95,9 +95,11 @@ impl Channels {
         self.counters.subscriptions.add(1);
     }
 
-    /// Ends the subscription with number `index` of a connection. Returns its channel's place.
+    /// Ends the subscription with number `index` of a connection. Returns the place of its channel.
     pub fn unsubscribe(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> LocalId {
         let connection = slots.tenant(slot);
+        // Both lists fill the hole with their last entry, so removal takes constant time. The other
+        // list stores the index of the moved entry, and must be updated.
         let removed = *connection.subscribed(index);
         if let Some(moved) = connection.remove_subscription(index) {
             let renumbered = Subscriber::new(slot, index);
@@ -115,8 +117,8 @@ impl Channels {
         removed.channel
     }
 
-    /// Forgets the channel at `place` if nobody here wants it any more, which its home is to be
-    /// told. There may be none: whoever left last has seen to it.
+    /// Removes the channel at `place` if it has no more subscriptions; the caller must tell its
+    /// home. Returns `None` if it is in use, or if the last subscriber has already removed it.
     pub fn take_if_unused(&mut self, place: LocalId) -> Option<Unused> {
         let local = self.locals.at(place).filter(|local| local.is_unused())?;
         let (home, channel) = (local.home, local.name.clone());
@@ -126,11 +128,11 @@ impl Channels {
     }
 }
 
-/// Whether a channel had been in use here.
+/// Whether a channel was in use on this shard before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
-    /// It is new.
+    /// The channel is new here.
     New,
-    /// It had.
+    /// The channel was known here.
     Known,
 }

@@ -1,6 +1,6 @@
-//! The sweep: connections with something to send are visited in the order of their slots, each
-//! gets everything that it has not seen in one write, and 256 writes are one system call. Between
-//! two such chunks the rest of the turn has its place.
+//! The sweep visits connections with data to send in the order of their slots. Each gets all unseen
+//! publications in one write, and 256 writes are one system call. Between two such chunks the rest
+//! of the turn runs.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -15,25 +15,25 @@ use crate::limits::{
 };
 use crate::metrics::ShardCounters;
 
-/// Where the sweep is, and its buffers.
+/// The position of the sweep, and its buffers.
 #[derive(Default)]
 pub(super) struct Sweep {
     position: usize,
-    /// Connections that the present chunk has looked at, and gaps that they have come to.
+    /// Connections that the current chunk has visited, and gaps that they have reached.
     looks: usize,
     /// Bytes of the chunk's writes that come from outboxes.
     outbox_bytes: usize,
-    /// Writes of the chunk whose results have been seen to.
+    /// Number of writes of the chunk whose results have been handled.
     done: usize,
     cork: Vec<u8>,
     entries: Vec<Entry>,
     results: Vec<Wrote>,
-    /// When the oldest publication of the chunk was accepted.
+    /// Time at which the oldest publication of the chunk was accepted.
     oldest: Option<Moment>,
 }
 
 impl Sweep {
-    /// Begins a chunk: nothing has been written in it.
+    /// Begins an empty chunk.
     fn begin_chunk(&mut self) {
         self.done = 0;
         self.outbox_bytes = 0;
@@ -42,14 +42,14 @@ impl Sweep {
         self.results.clear();
     }
 
-    /// Whether the present chunk may look at one more connection.
+    /// Whether the current chunk may visit one more connection.
     fn has_room(&self) -> bool {
         self.looks < SWEEP_LOOKS_MAX
             && self.entries.len() < SWEEP_SENDS_MAX
             && self.outbox_bytes + GATHER_BYTES_MAX <= SWEEP_OUTBOX_BYTES_MAX
     }
 
-    /// The next connection that the chunk looks at.
+    /// The next connection for the chunk to visit.
     pub(super) fn next(&mut self, fanout: &mut Fanout, channels: &mut Channels) -> Option<Slot> {
         while !fanout.is_clean() && self.has_room() {
             if let Some(index) = fanout.take_marked_from(self.position) {
@@ -62,24 +62,24 @@ impl Sweep {
         None
     }
 
-    /// Begins another round.
+    /// Ends the pass and starts at the first slot again.
     fn wrap(&mut self, fanout: &mut Fanout, channels: &mut Channels) {
         self.position = 0;
         fanout.end_round(channels);
     }
 
-    /// Counts a gap that a connection has come to: it may come to many.
+    /// Counts a gap like a visit, because one connection may reach many gaps.
     pub(super) fn count_gap(&mut self) {
         self.looks += 1;
     }
 
-    /// When the oldest publication of the chunk was accepted.
+    /// Time at which the oldest publication of the chunk was accepted.
     pub(super) fn oldest(&mut self) -> &mut Option<Moment> {
         &mut self.oldest
     }
 
-    /// Decides what a connection is sent that has nothing in its outbox and has not been given a
-    /// single segment. Returns whether it is such a connection.
+    /// Queues the write of a connection whose outbox is empty and which lacks exactly one segment.
+    /// Returns true if it is such a connection.
     pub(super) fn gather_segment(
         &mut self,
         connection: &mut Connection,
@@ -99,10 +99,10 @@ impl Sweep {
         true
     }
 
-    /// Decides what a connection is sent of its outbox. Returns whether it is sent anything.
+    /// Queues a write from a connection's outbox. Returns true if there is something to write.
     pub(super) fn gather_outbox(&mut self, connection: &Connection, key: ConnectionKey) -> bool {
-        // The channels forget what everybody has been given; until its upgrade ends, a client has
-        // been given it in its outbox.
+        // Nothing is sent before the response to the upgrade. But channels drop a segment after a
+        // pass, so it must be in the outbox by then.
         let upgrading = connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade);
         let released = connection.state == State::Released;
         if upgrading || released || connection.flags.has(Flags::BLOCKED) {
@@ -114,7 +114,7 @@ impl Sweep {
         true
     }
 
-    /// Ends the chunk: hands all of its writes to the kernel, in one system call.
+    /// Ends the chunk: hands all of its writes to the kernel in one system call.
     pub(super) fn send(
         &mut self,
         io: &mut impl Sockets,
@@ -122,6 +122,7 @@ impl Sweep {
         channels: &mut Channels,
         counters: &ShardCounters,
     ) {
+        // When no connection is marked, the pass is over, and its segments can be dropped at once.
         if fanout.is_clean() && self.looks > 0 {
             self.wrap(fanout, channels);
         }
@@ -141,7 +142,7 @@ impl Sweep {
         }
     }
 
-    /// The next write that changed more than a cursor. `None` when the chunk is done.
+    /// The next write that changed more than a cursor. `None` at the end of the chunk.
     pub(super) fn next_attempt(&mut self, counters: &ShardCounters) -> Option<Attempt> {
         let (count, bytes) = written_whole(&self.entries[self.done..], &self.results[self.done..]);
         counters.delivered_bytes.add(bytes as u64);
@@ -167,13 +168,13 @@ struct Entry {
     source: Source,
 }
 
-/// Where a write's bytes are.
+/// Where the bytes of a write are.
 enum Source {
-    /// A segment that the connection has not been given, straight from the channel's log.
+    /// A segment that the connection has not received, straight from the channel's log.
     Frames(Rc<Frames>),
-    /// These bytes of the first piece of the outbox.
+    /// This range of the first piece of the outbox.
     Front(Rc<Frames>, Range<usize>),
-    /// Pieces of the outbox, gathered in the cork.
+    /// Several pieces of the outbox, copied into the cork.
     Cork(Range<usize>),
 }
 
@@ -186,7 +187,7 @@ impl Source {
         }
     }
 
-    /// The frames of a segment: they come into the outbox if the kernel did not take all of them.
+    /// The frames of a segment. They go into the outbox if the kernel did not take all of them.
     fn frames(&self) -> Option<Rc<Frames>> {
         match self {
             Source::Frames(frames) => Some(Rc::clone(frames)),
@@ -195,8 +196,8 @@ impl Source {
     }
 }
 
-/// How many of the first writes are segments that the kernel took whole, and their bytes. They are
-/// by far the most common, and nothing is left to do for them.
+/// Counts the leading writes that are segments which the kernel took completely, and their bytes.
+/// These are by far the most common writes, and they need no further work.
 fn written_whole(entries: &[Entry], results: &[Wrote]) -> (usize, usize) {
     let (mut count, mut bytes) = (0, 0);
     for (entry, wrote) in entries.iter().zip(results) {
@@ -211,25 +212,26 @@ fn written_whole(entries: &[Entry], results: &[Wrote]) -> (usize, usize) {
     (count, bytes)
 }
 
-/// A write, and what the kernel said.
+/// A write and its result.
 pub(super) struct Attempt {
-    /// Whose write it was.
+    /// Key of the connection.
     pub(super) key: ConnectionKey,
-    /// What was written, if it is not in the outbox.
+    /// The written frames, if they are not in the outbox.
     pub(super) frames: Option<Rc<Frames>>,
-    /// Bytes that there were.
+    /// Length of the write in bytes.
     pub(super) length: usize,
-    /// The kernel's answer.
+    /// The kernel's result.
     pub(super) wrote: Wrote,
 }
 
-/// The one segment that the connection has not been given, if it is one and no more.
+/// Returns the segment that the connection has not received, if there is exactly one.
 fn take_only_segment(
     connection: &mut Connection,
     channels: &mut Channels,
     oldest: &mut Option<Moment>,
     counters: &ShardCounters,
 ) -> Option<Source> {
+    // A client with several channels needs a look at all of them, which `collect` does.
     let single = connection.session.is_none();
     let subscription = connection.first.as_mut()?;
     let live = subscription.mode == DeliveryMode::Live;
@@ -243,13 +245,15 @@ fn take_only_segment(
     let head = local.head();
     let (frames, count, accepted) = local.last_segment(connection.wire)?;
     let frames = Rc::clone(frames);
+    // The cursor moves before the write. If the kernel takes only a part, the rest goes into the
+    // outbox.
     subscription.cursor = head;
     counters.deliveries.add(count as u64);
     *oldest = Some(oldest.map_or(accepted, |before| before.min(accepted)));
     (!frames.bytes().is_empty()).then_some(Source::Frames(frames))
 }
 
-/// What to send next from an outbox: a large shared piece as it is, or small ones gathered.
+/// Returns the next write from an outbox: a large shared piece as it is, or small pieces gathered.
 fn take_from_outbox(outbox: &Outbox, sweep: &mut Sweep) -> Option<Source> {
     let (first, sent, more) = outbox.front()?;
     let end = first.bytes().len();

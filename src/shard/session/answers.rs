@@ -1,6 +1,6 @@
-//! Answers of home shards, and of the bus, to what was asked for clients. The answer to a
-//! subscription stands in the queue exactly where live publications begin, so there is nothing to
-//! buffer and nothing to merge.
+//! Answers of home shards and of the bus to requests of clients. The answer to a subscription
+//! stands in the queue exactly where live publications begin, so there is nothing to buffer or to
+//! merge.
 
 use super::clients::Clients;
 use super::homes::Homes;
@@ -19,15 +19,17 @@ use crate::protocol::{self, Reply};
 use crate::reason::ClientError;
 use crate::shard::delivery::Delivery;
 
-/// The home shard's answer: the subscription begins here and now.
+/// Handles the home's answer to a request for a subscription. The subscription begins here.
 pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, answer: Subscribed) {
     let key = ConnectionKey::of(answer.connection);
     let place = awaited(&clients.delivery, &answer.channel);
+    // The subscriber begins after the publications gathered so far, because the answer includes
+    // them.
     clients.delivery.seal_channel(place);
     clients.delivery.stand_at(place, answer.top);
     let local = clients.delivery.channels.local(place);
     local.answered();
-    // The home's own: the node keeps the name once.
+    // The home's name replaces this shard's copy, so that the node stores each name once.
     local.name = answer.channel.clone();
     match homes.joining.take(answer.connection, &answer.channel) {
         Some(Pending::Missed(last)) => {
@@ -48,7 +50,7 @@ pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, an
     }
 }
 
-/// The home shard can't grant a subscription at present.
+/// Handles the refusal of a subscription by its home.
 pub fn on_refused<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -82,20 +84,21 @@ pub fn on_refused<S: Sockets>(
     }
 }
 
-/// The place of a channel whose home has answered: the request keeps it in the table.
+/// The place of a channel whose home has answered. The channel is in the table because a request
+/// waited for this answer.
 #[expect(clippy::expect_used, reason = "a home answers each request once")]
 fn awaited(delivery: &Delivery, channel: &ChannelName) -> LocalId {
     delivery.channels.find(channel.as_str()).expect("a channel stays until its home has answered")
 }
 
-/// The wish that the answer is for, unless the connection has ended meanwhile.
+/// Takes the request that the answer is for. `None` if the connection has ended meanwhile.
 fn take_waiting_subscribe<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
     key: ConnectionKey,
     channel: &ChannelName,
 ) -> Option<WaitingSubscribe> {
-    // The client may have left.
+    // The client may have left since it asked.
     let connection = clients.slots.get(key)?;
     let waiting = match connection.state {
         State::Upgrading => connection.take_wish(channel)?,
@@ -107,6 +110,7 @@ fn take_waiting_subscribe<S: Sockets>(
         },
         _ => return None,
     };
+    // The charge is settled also for a request that failed, because the name has been answered.
     if waiting.charge == Charge::Charged {
         homes.creating.on_name_answered(clients, key);
     }
@@ -133,6 +137,7 @@ fn begin_subscription<S: Sockets>(
         counter.add(1);
     }
     if waiting.recovery == Recovery::Required && !recovered {
+        // A client that insists on recovery gets no subscription, and an error instead.
         subscriptions::leave_if_unused(clients, place);
         replying::fail(clients, key, waiting.request, ClientError::UnrecoverablePosition);
         return parking::resume(clients, homes, key);
@@ -170,7 +175,7 @@ fn begin_subscription<S: Sockets>(
     }
 }
 
-/// What became of a publication of a client that is read further.
+/// Handles the result of a publication of a client that goes on with other commands meanwhile.
 pub fn on_pipelined<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -179,14 +184,15 @@ pub fn on_pipelined<S: Sockets>(
     result: Result<(), ClientError>,
 ) {
     let now = clients.clock.now();
-    // It may have left since it published.
+    // The client may have left since it published.
     let Some(connection) = clients.slots.get(key) else { return };
     let Some(busy) = connection.busy.as_mut().filter(|busy| busy.publishing > 0) else {
-        return; // It closes, and nothing is owed to it.
+        return; // The connection is closing and expects no answers.
     };
     busy.publishing -= 1;
     let left = busy.publishing;
-    // Which of them it was is not kept.
+    // Which of the publications were charged is not stored, only their number. So the last ones to
+    // be answered count as charged.
     let charged = busy.charged_publishing > left;
     busy.charged_publishing = busy.charged_publishing.min(left);
     if let Some(unserved) = busy.unserved.as_mut()
@@ -219,7 +225,7 @@ pub fn on_pipelined<S: Sockets>(
     closing::end_if_done(clients, key);
 }
 
-/// What became of a publication whose client waits for the answer.
+/// Handles the result of a publication for which its client waits.
 pub fn on_published<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -234,7 +240,7 @@ pub fn on_published<S: Sockets>(
     }
 }
 
-/// A page of history for which its client waits.
+/// Handles a page of history for which its client waits.
 pub fn on_page<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -248,7 +254,7 @@ pub fn on_page<S: Sockets>(
     let flow = match page {
         Ok(Page { channel, publications, top, .. }) => {
             let Ok(namespace) = clients.options.namespaces().resolve(channel.as_str()) else {
-                unreachable!("the name was resolved when the request was sent")
+                unreachable!("the name was resolved before the request was sent")
             };
             let view = crate::channel::ChannelView {
                 name: channel.as_str(),
@@ -276,8 +282,8 @@ fn reply_published<S: Sockets>(
     replying::reply(clients, key, id, &reply)
 }
 
-/// Ends the wait for an answer. Returns whether its client still waits: it may have left since it
-/// asked.
+/// Ends the wait for an answer. Returns false if the client no longer waits, because it has left
+/// since it asked.
 fn ends_waiting<S: Sockets, T>(
     clients: &mut Clients<S>,
     homes: &mut Homes,

@@ -1,5 +1,5 @@
-//! The audit: tables that must agree are compared, a slice at a time. A mismatch is a defect of
-//! this program; it is counted and logged, and fails tests.
+//! The audit compares tables that must agree, a slice at a time. A mismatch is a bug in this
+//! program. It is counted and logged, and fails tests.
 
 use super::clients::Clients;
 use crate::connection::Flags;
@@ -9,7 +9,7 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::metrics::ShardCounters;
 use crate::shard::delivery::Subscriber;
 
-/// Audits all connections and channels. Returns how many mismatches there are. For tests.
+/// Audits all connections and channels. Returns the number of mismatches. For tests.
 pub fn audit<S: Sockets>(clients: &mut Clients<S>, home: &Home) -> usize {
     let slots = (0..clients.slots.reached()).map(Slot::new);
     let errors: usize = slots.map(|slot| audit_slot(clients, slot)).sum();
@@ -17,20 +17,21 @@ pub fn audit<S: Sockets>(clients: &mut Clients<S>, home: &Home) -> usize {
     errors + places.map(|place| audit_channel(clients, place, home)).sum::<usize>()
 }
 
-/// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
-/// wrong, and how many blocks are leased for it. For tests.
+/// Recounts the memory of all outboxes. Returns the number of stored values that are wrong, and the
+/// number of leased blocks. For tests.
 pub fn audit_outboxes<S: Sockets>(clients: &mut Clients<S>) -> (usize, usize) {
     let mut errors = 0;
     for at in 0..clients.slots.reached() {
         let Some(connection) = clients.slots.at(Slot::new(at)) else { continue };
         let parked = connection.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
+        // A connection marked as parked without parked input would never continue.
         errors += usize::from(connection.flags.has(Flags::PARKED) && !parked);
     }
     let (wrong, blocks) = clients.delivery.audit_outboxes(&mut clients.slots);
     (errors + wrong, blocks)
 }
 
-/// What waits in each outbox that is not empty, by its cost in bytes. For tests.
+/// The cost in bytes of each outbox that is not empty. For tests.
 pub fn outbox_costs<S: Sockets>(clients: &mut Clients<S>) -> Vec<usize> {
     let slots = (0..clients.slots.reached()).map(Slot::new);
     let costs = slots.filter_map(|slot| Some(clients.slots.at(slot)?.outbox_cost_bytes()));
@@ -45,7 +46,7 @@ pub fn count_errors(counters: &ShardCounters, errors: usize) {
     }
 }
 
-/// Audits the connection at `slot`. Returns how many mismatches there are.
+/// Audits the connection at `slot`. Returns the number of mismatches.
 pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
     let Some(connection) = clients.slots.at(slot) else { return 0 };
     let key = ConnectionKey { slot, generation: connection.generation };

@@ -1,5 +1,5 @@
-//! The clients of a shard: their connections, the kernel that has their sockets, and what is on its
-//! way to them. What is done for clients are functions of [`Clients`], in files of their own.
+//! The clients of a shard: their connections, the kernel with their sockets, and the data on its
+//! way to them. Operations on clients are functions of [`Clients`], in files of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,40 +21,40 @@ use crate::shard::options::Options;
 use crate::shard::parts::Parts;
 use crate::subnets::Subnets;
 
-/// The connections of a shard, and all that it needs to serve them.
+/// The connections of a shard, and everything that serving them needs.
 pub struct Clients<S> {
-    /// The shard's number.
+    /// Number of the shard.
     pub id: ShardId,
-    /// Its settings.
+    /// Settings of the shard.
     pub options: Options,
-    /// How clients are called.
+    /// Creates and verifies client ids.
     pub identity: Identity,
-    /// Where it counts.
+    /// The counters of the shard.
     pub counters: Arc<ShardCounters>,
-    /// Where all shards of the node count what clients of one subnet use.
+    /// The table in which all shards count the use of each subnet.
     pub subnets: Arc<Subnets>,
-    /// Whether the node takes clients.
+    /// Decides whether the node accepts clients.
     pub readiness: Arc<Readiness>,
     /// The kernel.
     pub io: S,
-    /// The ways to other threads, and to the shard itself.
+    /// The lanes to other threads, and to the shard itself.
     pub post: Post,
-    /// The time of the present turn.
+    /// The time of the current turn.
     pub clock: Clock,
     /// The connections.
     pub slots: Slots,
-    /// The channels with subscribers, and all that is on its way to clients.
+    /// The channels with subscribers, and all data on its way to clients.
     pub delivery: Delivery,
-    /// Input that has not been carried out.
+    /// Input that has not been handled yet.
     pub input: Input,
     /// Events for the application.
     pub events: Events,
-    /// The end of all connections.
+    /// The state of the drain.
     pub ending: Ending,
 }
 
 impl<S: Sockets> Clients<S> {
-    /// None yet.
+    /// Creates an empty shard without connections.
     pub fn new(parts: Parts<S>) -> Clients<S> {
         let options = parts.options;
         let bytes_max = options.client().outbox_bytes_max;
@@ -87,24 +87,25 @@ impl<S: Sockets> Clients<S> {
         self.identity.mint(self.connection_id(key))
     }
 
-    /// Whether a connection is there, and its session runs.
+    /// Whether a connection exists and its session is running.
     pub fn is_connected(&mut self, key: ConnectionKey) -> bool {
         self.slots.get(key).is_some_and(|connection| connection.state == State::Connected)
     }
 
-    /// Until when a connection that ends now may linger.
+    /// Time until which a connection that ends now may linger: for at most `most`, and not beyond
+    /// the end of a drain.
     pub fn linger_end(&self, most: Duration) -> Tick {
         self.clock.tick().after(most).min(self.ending.last_end())
     }
 
-    /// Puts frames for one connection alone into its outbox.
+    /// Copies frames for one connection into its outbox.
     pub fn send_own(&mut self, key: ConnectionKey, frames: &[u8]) {
         self.delivery.send_own(&mut self.slots, key, frames);
     }
 
-    /// Puts a reply into its client's outbox. The buffer in which it was encoded is kept for the
-    /// next reply, because growing a new one costs more than encoding a short reply; the buffer of
-    /// a long reply goes into the outbox itself.
+    /// Puts a reply into the outbox of its client. The buffer in which it was encoded is kept for
+    /// the next reply, because growing a new one costs more than encoding a short reply. The buffer
+    /// of a long reply goes into the outbox itself.
     pub fn send_reply(&mut self, key: ConnectionKey, frames: Vec<u8>) {
         if frames.capacity() > REPLY_BUFFER_BYTES_MAX {
             return self.delivery.send_long(&mut self.slots, key, frames);

@@ -1,9 +1,9 @@
-//! The moment of the present turn, and chance. Both are the same for all of a turn and whatever
-//! hardware, so a simulated world is repeated by its seed.
+//! The time of the current turn, and random numbers. Both are the same for a whole turn and on any
+//! hardware, so a simulation can be repeated from its seed.
 
 use crate::ids::{Moment, Tick};
 
-/// The time of a turn.
+/// The time of a turn, and a generator of random numbers.
 pub struct Clock {
     now: Moment,
     tick: Tick,
@@ -11,28 +11,28 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that stands at `now`. Numbers that are drawn begin with `seed`.
+    /// Creates a clock that shows `now`. Its random numbers are derived from `seed`.
     pub fn new(now: Moment, seed: u64) -> Clock {
         Clock { now, tick: now.tick(), random: seed | 1 }
     }
 
-    /// Begins a turn.
+    /// Begins a turn at `now`.
     pub fn begin_turn(&mut self, now: Moment) {
         self.now = now;
         self.tick = now.tick();
     }
 
-    /// The present turn's moment.
+    /// The time of the current turn.
     pub fn now(&self) -> Moment {
         self.now
     }
 
-    /// The present turn's tick.
+    /// The tick of the current turn.
     pub fn tick(&self) -> Tick {
         self.tick
     }
 
-    /// A number that is hard to foresee, for spreading things in time (splitmix64).
+    /// A random number for spreading work over time (splitmix64). It is not fit for secrets.
     pub fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;

@@ -1,4 +1,4 @@
-//! How connections end: the close handshake with its deadline, and the way back of a slot, which
+//! How connections end: the close handshake with its deadline, and the release of the slot. A slot
 //! is free only when the kernel's watch of its socket has ended.
 
 use super::clients::Clients;
@@ -17,7 +17,7 @@ pub fn close<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: C
     close_with(clients, key, reason, Farewell::of(reason));
 }
 
-/// Closes a connection with a code and text of its own.
+/// Closes a connection with another code and text than those of `reason`.
 pub fn close_with<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -40,29 +40,31 @@ pub fn close_with<S: Sockets>(
     let too_late =
         matches!(reason, CloseReason::Slow | CloseReason::OutboxesFull | CloseReason::NoPong);
     if !too_late && connection.state == State::Connected {
-        // What was published before the close goes before it, as far as it fits.
+        // Publications from before the close are sent before it, as far as they fit.
         clients.delivery.seal();
         clients.delivery.collect_last(&mut clients.slots, key.slot);
     }
+    // This ends the subscriptions, so their last publications had to be collected before.
     begin_closing(clients, key, reason, Some(farewell));
     let mut frame = Vec::new();
     wire.encode_close(farewell.code, cut(farewell.text), &mut frame);
     if too_late {
-        // It would not be read in time anyway; what was begun must be finished.
+        // The client would not read this data in time. A frame that has begun must still be
+        // completed.
         clients.delivery.discard_unsent(&mut clients.slots, key);
     }
     clients.send_own(key, &frame);
 }
 
-/// Answers 503 to an upgrade that waits. Nothing of its outbox has been sent.
+/// Answers a waiting upgrade with a 503. Nothing of its outbox has been sent yet.
 pub fn refuse_upgrade<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, text: &str) {
     clients.delivery.discard_unsent(&mut clients.slots, key);
     clients.counters.handshakes_unavailable.add(1);
     respond(clients, key, &handshake::unavailable(Unavailable::Because(text)));
 }
 
-/// Puts the response to the upgrade into the outbox, before everything else. It comes there
-/// late, because many may wait.
+/// Puts the response to the upgrade into the outbox, before everything else. It is encoded only
+/// now, because many upgrades may be waiting.
 pub fn send_response<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let busy = clients.slots.connection(key).busy.as_mut();
     let acceptance = busy.and_then(|busy| busy.plain.as_mut()?.acceptance.take());
@@ -71,13 +73,13 @@ pub fn send_response<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     }
 }
 
-/// Answers a request head with HTTP, and closes.
+/// Answers a request head with an HTTP response, and closes the connection.
 pub fn respond<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, response: &[u8]) {
     begin_closing(clients, key, CloseReason::Refused, None);
     clients.send_own(key, response);
 }
 
-/// The peer has sent a close frame: it gets one back, and the connection ends.
+/// Handles a close frame: answers with one, and closes the connection.
 pub fn on_close_frame<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, code: Option<u16>) {
     clients.slots.connection(key).flags.set(Flags::PEER_CLOSED);
     // RFC 6455 §5.5.1: the endpoint typically echoes the status code.
@@ -85,8 +87,8 @@ pub fn on_close_frame<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, 
     close_with(clients, key, CloseReason::ClientClosed, farewell);
 }
 
-/// Takes a connection out of everything but the sending of its last bytes. What it is told is
-/// absent if it never became a session.
+/// Removes a connection from all tables, except for sending its last bytes. `farewell` is `None` if
+/// it never became a session.
 fn begin_closing<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -123,8 +125,8 @@ fn begin_closing<S: Sockets>(
     }
 }
 
-/// The kernel takes nothing more for a connection. What its peer has sent before is still
-/// carried out: a client may send its last words and be gone.
+/// Handles a socket that accepts no more data. Input that the peer sent before is still handled,
+/// because a client may send a last message and leave.
 pub fn on_deaf<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     if !matches!(connection.state, State::Opened | State::Connected) {
@@ -138,7 +140,7 @@ pub fn on_deaf<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     clients.input.mark_readable(&mut clients.slots, key);
 }
 
-/// The peer has ended its stream, and all that came before has been read.
+/// Handles the end of the peer's stream, after all earlier input has been read.
 pub fn on_end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     connection.flags.clear(Flags::READABLE);
@@ -148,14 +150,14 @@ pub fn on_end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
             clients.slots.set_deadline(key.slot, clients.linger_end(CLOSE_TIMEOUT));
             end_if_done(clients, key);
         }
-        // What is on its way out goes first: a peer may close its sending side and still read.
+        // Pending data is sent first: a peer may close its sending side and still read.
         State::Closing if connection.outbox_cost_bytes() > 0 => {}
         _ => release(clients, key, CloseReason::PeerGone, Release::Graceful),
     }
 }
 
-/// Ends a connection whose peer has ended its stream, if nothing that it asked for is under way
-/// any more. The answers go out first: the peer may still read.
+/// Ends a connection whose peer has ended its stream, if no request of it is in progress. Its
+/// answers are sent first, because the peer may still read.
 pub fn end_if_done<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     let open = matches!(connection.state, State::Opened | State::Connected);
@@ -181,15 +183,15 @@ fn count_close(counters: &ShardCounters, connection: &Connection, reason: CloseR
     counters.closes[reason as usize].add(1);
 }
 
-/// A closing connection has sent its last byte.
+/// Handles a closing connection that has sent its last byte.
 pub fn on_closing_sent<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     if connection.flags.has(Flags::PEER_CLOSED) {
         return release(clients, key, CloseReason::ClientClosed, Release::Graceful);
     }
     if !connection.flags.has(Flags::FINISHED) {
-        // The peer sees the end at once; what it has still sent is read and thrown away, or
-        // closing would become a reset that outruns the close frame.
+        // The peer sees the end at once. Its remaining input is read and discarded, because closing
+        // a socket with unread input sends a reset, which may overtake the close frame.
         connection.flags.set(Flags::FINISHED);
         let socket = connection.socket;
         clients.io.finish(socket);
@@ -197,7 +199,7 @@ pub fn on_closing_sent<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey)
     }
 }
 
-/// Gives a connection up. Its slot is free when the watch of its socket has ended.
+/// Releases a connection. Its slot becomes free when the watch of its socket has ended.
 pub fn release<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -209,8 +211,8 @@ pub fn release<S: Sockets>(
     }
 }
 
-/// Takes a connection out of every table but that of the slots; answers its socket, if this
-/// had not been done before.
+/// Removes a connection from every table except that of the slots. Returns its socket, unless it
+/// was removed before.
 pub fn forget<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -238,7 +240,7 @@ pub fn forget<S: Sockets>(
     Some(socket)
 }
 
-/// The part of an application's text that fits a close frame.
+/// The part of an application's text that fits into a close frame.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(CLOSE_REASON_BYTES_MAX);
     while !text.is_char_boundary(end) {
@@ -247,8 +249,8 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-/// Whether what closes a connection passes by itself, so that an upgrade is to be tried again.
+/// Whether the cause of a close is temporary, so that the client should retry its upgrade.
 fn passes(reason: CloseReason) -> bool {
-    // A position that can't be continued stays so.
+    // A position that can't be continued is lost for good.
     reason.row().reconnect && reason != CloseReason::InsufficientState
 }

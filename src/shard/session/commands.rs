@@ -1,5 +1,5 @@
-//! What clients may ask for, in which order, and what becomes of it. The same for every protocol;
-//! codecs only translate.
+//! The commands of clients, the order that they must keep, and their effects. These are the same
+//! for all protocols; codecs only translate.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::protocol::{Command, Connected, HistoryQuery, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
 use crate::shard::delivery::Pace;
 
-/// Whether a command must wait for the answers of publications that are on their way to the
-/// bus. Only further publications and pongs can't depend on them; but a publication to a name
-/// that may be new waits if those before it may have used up its client's allowance.
+/// Whether a command must wait for the results of publications on their way to the bus. Only
+/// further publications and pongs do not depend on them. But a publication to a name that may be
+/// new also waits, if earlier ones may have used up its client's allowance.
 pub fn relies_on_publications<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &Homes,
@@ -37,7 +37,7 @@ pub fn relies_on_publications<S: Sockets>(
         }
 }
 
-/// Carries out one request of a client.
+/// Handles one request of a client.
 pub fn on_request<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -47,7 +47,7 @@ pub fn on_request<S: Sockets>(
     let connection = clients.slots.connection(key);
     let connected = connection.state == State::Connected;
     if connected == matches!(request.command, Command::Connect) {
-        // Anything before connect, and a second connect.
+        // A command before connect, or a second connect.
         return replying::stop(clients, key, CloseReason::BadRequest);
     }
     let id = request.id;
@@ -68,8 +68,8 @@ pub fn on_request<S: Sockets>(
         }
         Command::History(query) => on_history(clients, homes, key, id, &query),
         Command::Pong => {
-            // Any byte is as good as a pong, so a client that is slow but alive may answer
-            // several pings at once. 3501 would keep it from ever coming back.
+            // Any byte counts as a sign of life, so a client that is slow but alive may answer
+            // several pings at once. Closing it with 3501 would stop it from reconnecting.
             let flags = &mut connection.flags;
             if flags.clear(Flags::PINGED) || flags.has(Flags::OVERDUE) {
                 Flow::Continue
@@ -114,7 +114,7 @@ fn on_history<S: Sockets>(
     query: &HistoryQuery<'_>,
 ) -> Flow {
     if clients.slots.connection(key).flags.has(Flags::DEAF) {
-        // Its last commands are carried out, but nobody would read the page.
+        // The client can't read the page, because its socket accepts no more data.
         return Flow::Continue;
     }
     let channel = query.channel.as_ref();
@@ -133,6 +133,7 @@ fn on_history<S: Sockets>(
     if let Err(error) = homes.creating.check_name(clients, key, channel, 0) {
         return replying::fail(clients, key, id, error);
     }
+    // Charged only now, because a request that is refused above creates no channel.
     let charge = homes.creating.ask_name(clients, key, channel);
     let published = clients.slots.connection(key).flags.has(Flags::PUBLISHED);
     let history = History {
@@ -140,6 +141,7 @@ fn on_history<S: Sockets>(
         page: query.page,
         publications_max: HISTORY_PAGE_MAX,
         bytes_max: RECOVERY_BYTES_MAX,
+        // A client expects its own publication in the history, so the home first asks the bus.
         confirmed: !published || crate::sabotage!(OvertakingCommand),
         unserved: clients.slots.connection(key).unserved(),
         reader: Reader::Connection { connection: clients.connection_id(key), request: id },
@@ -149,7 +151,7 @@ fn on_history<S: Sockets>(
     replying::wait(clients, key, PendingRequest::Answer(charge))
 }
 
-/// A message to the application.
+/// Passes a message to the application.
 fn on_send<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, data: &[u8]) -> Flow {
     if !clients.options.settings.events.message {
         return replying::stop(clients, key, CloseReason::NotAvailable);

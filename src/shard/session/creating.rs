@@ -1,12 +1,11 @@
-//! How many channels clients bring into being. A name that nobody has used costs this shard, its
-//! home and perhaps Redis something, so clients may not invent names as fast as they can write
-//! them.
+//! Limits the rate at which clients create channels. A new name costs this shard, its home and
+//! perhaps Redis something, so clients must not invent names as fast as they can write them.
 //!
-//! Only a channel's home, or Redis, knows whether a name is new, and says so after the fact. So a
-//! client is charged when it asks for a name that has no subscribers on this shard, and is given
-//! that back if the answer comes and the name was not new. Otherwise it could ask for many before
-//! the first is answered. Whoever has used up its allowance is refused such names until time has
-//! passed.
+//! Only a channel's home, or Redis, knows whether a name is new, and reports it afterwards. So a
+//! client is charged when it asks for a name without subscribers on this shard. If the answer shows
+//! that the name was not new, the charge is taken back. Otherwise a client could ask for many names
+//! before the first answer. A client that has used up its allowance is refused such names until
+//! time has passed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,39 +23,40 @@ use crate::reason::ClientError;
 use crate::shard::options::{Options, Pools};
 use crate::subnets::{PerSecond, Row};
 
-/// Who has created how many.
+/// The channels that clients have created lately.
 pub struct Creating {
     /// Time in which a client earns one channel.
     interval: Duration,
-    /// How many it may have created at once.
+    /// Maximum number of channels that a client may create at once.
     burst: u32,
-    /// How many clients of the node may create together in a second, and have.
+    /// Maximum number of channels that all clients of the node may create in a second, and their
+    /// number so far.
     per_second_max: u32,
     node: Arc<PerSecond>,
-    /// Channels that the node has left.
+    /// The limit of the node for channels, which tells how many are left.
     channels: Pool,
-    /// What each client has used of its allowance: absent for those that have all of it.
+    /// The used allowance of each client. Clients with their full allowance have no entry.
     used: HashMap<ConnectionId, Used>,
-    /// The same clients, to be looked through in turn.
+    /// The same clients, in the order in which they are checked for removal.
     round: VecDeque<ConnectionId>,
 }
 
-/// What a client has used of its allowance.
+/// The used allowance of a client.
 struct Used {
-    /// Until when it has used all of it up, as if it had created evenly.
+    /// Time at which the client will have its full allowance again.
     until: Moment,
-    /// The second in which it was last charged.
+    /// The second of the last charge.
     second: u32,
-    /// Names that it was charged for and that have not been answered.
+    /// Number of charged names that have not been answered.
     asked: u16,
-    /// How many of these were new, as far as that is known.
+    /// Number of these that are known to be new.
     created: u16,
 }
 
 const _: () = assert!(CONNECTION_CHANNELS_MAX + PUBLISHING_MAX as usize <= u16::MAX as usize);
 
 impl Creating {
-    /// Nobody has created any.
+    /// Creates an empty table, in which all clients have their full allowance.
     pub fn new(options: &Options, pools: &Pools) -> Creating {
         let client = options.client().channels_created_per_second_max.max(1);
         Creating {
@@ -70,12 +70,12 @@ impl Creating {
         }
     }
 
-    /// Whether a client may name a channel that may be new, beside `ahead` others that it names at
-    /// the same time. `subnet` is what clients of its network use, unless that is exempt.
+    /// Checks whether a client may use a name that may be new, in addition to `ahead` others that
+    /// it uses at the same time. `subnet` is the use of its network, or `None` if that is exempt.
     ///
     /// # Errors
-    /// `TooManyRequests` if it, its subnet or all together have created too many lately, or its
-    /// subnet has too many.
+    /// `TooManyRequests` if the client, its subnet or the node has created too many channels
+    /// lately, or if its subnet has too many.
     fn check(
         &self,
         now: Moment,
@@ -92,26 +92,29 @@ impl Creating {
             };
             let channels_left = self.channels.left().saturating_sub(ahead as usize);
             let created = row.created().count(second);
+            // A subnet may use only a share of what is left, so that one network can't use up the
+            // node's limit.
             is_share(created, left as usize) && is_share(row.channels(), channels_left)
         });
         let own = self.has_own(now, connection, ahead);
         if own && left > 0 && share { Ok(()) } else { Err(ClientError::TooManyRequests) }
     }
 
-    /// Whether a client has allowance of its own for one more channel beside `ahead` others.
+    /// Whether the client's own allowance suffices for one more channel in addition to `ahead`
+    /// others.
     fn has_own(&self, now: Moment, connection: ConnectionId, ahead: u32) -> bool {
         let used = self.used.get(&connection).map_or(Duration::ZERO, |used| used.until.since(now));
         used + self.interval * ahead <= self.interval * (self.burst - 1)
     }
 
-    /// Whether a client would have allowance of its own if what it has asked for turned out not to
-    /// be new.
+    /// Whether the client's own allowance could suffice if the names that it has asked for turned
+    /// out not to be new.
     fn may_have_own(&self, now: Moment, connection: ConnectionId) -> bool {
         let asked = self.used.get(&connection).is_some_and(|used| used.asked > used.created);
         asked && !self.has_own(now, connection, 0)
     }
 
-    /// Charges a client and its subnet for a channel that it asks for.
+    /// Charges a client and its subnet for a name that it asks for.
     fn ask(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
         let used = self.charge(now, connection, subnet);
         used.asked = used.asked.saturating_add(1);
@@ -132,8 +135,9 @@ impl Creating {
         used
     }
 
-    /// A client has created a channel. It has been charged if it asked for a name that could be
-    /// new; not if the channel had no publications or was not at home anywhere.
+    /// Records that a client has created a channel. It has already been charged if the name seemed
+    /// new to this shard. It has not if the channel had subscribers on this shard, but no
+    /// publications or no state at its home.
     fn on_created(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
         match self.used.get_mut(&connection) {
             Some(used) if used.asked > used.created => used.created += 1,
@@ -143,11 +147,11 @@ impl Creating {
         }
     }
 
-    /// A name that a client was charged for has been answered. The charge is taken back if none of
-    /// its names has turned out to be new.
+    /// Settles the charge for a name that has been answered. The charge is taken back unless one of
+    /// the client's names was new.
     fn on_answered(&mut self, now: Moment, connection: ConnectionId, subnet: Option<&Row>) {
         let Some(used) = self.used.get_mut(&connection).filter(|used| used.asked > 0) else {
-            return; // It has all of its allowance again.
+            return; // The client has its full allowance again.
         };
         used.asked -= 1;
         if used.created > 0 {
@@ -156,7 +160,7 @@ impl Creating {
         }
         let left = used.until.since(now).saturating_sub(self.interval);
         used.until = now.after(left);
-        // What was charged in a second that is over limits nobody any more.
+        // Charges of an earlier second no longer limit any client.
         let second = second_of(now);
         if used.second == second {
             self.node.take_back(second);
@@ -166,8 +170,9 @@ impl Creating {
         }
     }
 
-    /// Forgets clients that have all of their allowance again.
+    /// Removes some of the clients that have their full allowance again.
     pub fn on_tick(&mut self, now: Moment) {
+        // Bounded, because a million clients may have entries.
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
             let Some(connection) = self.round.pop_front() else { return };
             let over = self.used.get(&connection).is_none_or(|used| used.until <= now);
@@ -179,8 +184,8 @@ impl Creating {
         }
     }
 
-    /// Whether a client may use a channel that may be new, beside `ahead` others. Whoever then asks
-    /// for it charges its client by [`Creating::ask_name`].
+    /// Checks whether a client may use a channel that may be new, in addition to `ahead` others. A
+    /// caller that then asks for the channel must charge the client with [`Creating::ask_name`].
     ///
     /// # Errors
     /// See [`Creating::check`].
@@ -202,9 +207,9 @@ impl Creating {
         checked
     }
 
-    /// Charges a client that asks for a channel, if that may be new. If it does,
-    /// [`Creating::on_name_answered`] is owed when the answer is here. A client that leaves
-    /// before stays charged.
+    /// Charges a client that asks for a channel, if the channel may be new. If the client is
+    /// charged, the caller must call [`Creating::on_name_answered`] after the answer. A client that
+    /// leaves before stays charged.
     pub fn ask_name<S: Sockets>(
         &mut self,
         clients: &Clients<S>,
@@ -220,15 +225,15 @@ impl Creating {
         Charge::Charged
     }
 
-    /// A channel has been answered for which a client was charged.
+    /// Settles the charge of a client after the answer about its channel.
     pub fn on_name_answered<S: Sockets>(&mut self, clients: &Clients<S>, key: ConnectionKey) {
         let connection = clients.connection_id(key);
         let subnet = clients.subnets.row(clients.slots.subnet(key.slot));
         self.on_answered(clients.clock.now(), connection, subnet);
     }
 
-    /// Whether a client would be refused a channel now, but perhaps not when its publications that
-    /// are on their way have been answered.
+    /// Whether a client is refused a channel now, but may be granted it after the results of its
+    /// publications on their way to the bus.
     pub fn may_have_later<S: Sockets>(
         &self,
         clients: &Clients<S>,
@@ -239,7 +244,8 @@ impl Creating {
             && self.may_have_own(clients.clock.now(), clients.connection_id(key))
     }
 
-    /// A client of this shard has created a channel. If it is gone, nobody but the node is charged.
+    /// Records that a client of this shard has created a channel. If the client has left, its
+    /// subnet is not charged.
     pub fn on_name_created<S: Sockets>(
         &mut self,
         clients: &mut Clients<S>,
@@ -253,7 +259,7 @@ impl Creating {
     }
 }
 
-/// The second that `now` falls into.
+/// The second that contains `now`.
 fn second_of(now: Moment) -> u32 {
     (now.nanos() / 1_000_000_000) as u32
 }
@@ -279,7 +285,7 @@ mod tests {
         ConnectionId { shard, slot: Slot::new(slot), generation }
     }
 
-    /// Channels that a client creates at a moment, if it tries `tries` times.
+    /// The number of channels that a client can create at a moment, in `tries` attempts.
     fn create(
         creating: &mut Creating,
         now: Moment,

@@ -1,34 +1,35 @@
-//! Ends: what is said at them, and the drain, after which no connection is left.
+//! Codes and texts for ends of connections and subscriptions, and the state of the drain.
 
 use crate::ids::Tick;
 use crate::reason::{CloseReason, UnsubscribeReason};
 
-/// What a client is told at the end of its connection or subscription, and the application of it.
+/// The code and text that a client and the application get at the end of a connection or
+/// subscription.
 #[derive(Clone, Copy, Debug)]
 pub struct Farewell<'a> {
-    /// The code.
+    /// The numeric code, as in a close frame.
     pub code: u16,
-    /// The text.
+    /// The text that explains the code.
     pub text: &'a str,
 }
 
 impl Farewell<'static> {
-    /// The words for a close reason.
+    /// The code and text of a close reason.
     pub fn of(reason: CloseReason) -> Farewell<'static> {
         Farewell { code: reason.row().code, text: reason.row().text }
     }
 
-    /// The words for the end of a subscription.
+    /// The code and text for the end of a subscription.
     pub fn of_subscription(reason: UnsubscribeReason) -> Farewell<'static> {
         let (code, text) = reason.code_and_text();
         Farewell { code, text }
     }
 }
 
-/// The end of all connections, before the process ends.
+/// The drain: all connections end before the process does.
 pub struct Ending {
     draining: bool,
-    /// When no closing connection may linger any longer.
+    /// Time after which no closing connection may linger.
     last_end: Tick,
 }
 
@@ -39,18 +40,19 @@ impl Default for Ending {
 }
 
 impl Ending {
-    /// Takes no more connections. None may linger beyond `last_end` from now on.
+    /// Begins the drain. No connection may linger after `last_end`.
     pub fn begin(&mut self, last_end: Tick) {
         self.draining = true;
+        // A second drain may only shorten the first one.
         self.last_end = self.last_end.min(last_end);
     }
 
-    /// Whether connections are closed, and no more are taken.
+    /// Whether connections are being closed, and no more are accepted.
     pub fn is_draining(&self) -> bool {
         self.draining
     }
 
-    /// When no closing connection may linger any longer.
+    /// Time after which no closing connection may linger.
     pub fn last_end(&self) -> Tick {
         self.last_end
     }

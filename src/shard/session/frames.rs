@@ -1,4 +1,4 @@
-//! Frames from clients, and the commands in them. Nothing here trusts them.
+//! Frames from clients, and the commands in them. Nothing here trusts its input.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use crate::protocol::{Codec, MessageKind};
 use crate::reason::CloseReason;
 use crate::ws::{self, Decoder, Incoming};
 
-/// Decodes frames and carries out what they ask for.
+/// Decodes frames and handles their commands.
 pub fn on_frames<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -25,7 +25,8 @@ pub fn on_frames<S: Sockets>(
         fragments_max: clients.options.client().fragments_max,
     };
     let reading_bytes_max = clients.options.reading_bytes_max();
-    // The decoder leaves its connection for as long as an event may borrow from it.
+    // The decoder is taken out of its connection, because events borrow from it while the
+    // connection changes.
     let mut decoder = clients.slots.connection(key).take_decoder();
     while !input.is_empty() {
         if !clients.slots.connection(key).has_room_to_answer(reading_bytes_max) {
@@ -43,6 +44,8 @@ pub fn on_frames<S: Sockets>(
             Err(Panicked) => return on_parse_panic(clients, key),
         };
         let consumed = step.consumed;
+        // Rates are checked before the event is handled, so a client that exceeds them causes no
+        // more work.
         let pings = u32::from(matches!(step.event, Some(Incoming::Ping(_))));
         if exceeds_rates(clients, key, Rates { frames: step.frames, pings }) {
             closing::close(clients, key, CloseReason::TooManyRequests);
@@ -64,7 +67,7 @@ pub fn on_frames<S: Sockets>(
     Flow::Continue
 }
 
-/// Carries out one event.
+/// Handles one event of the decoder.
 fn on_event<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -86,8 +89,8 @@ fn on_event<S: Sockets>(
             clients.send_own(key, &frame);
             Flow::Continue
         }
-        // Clients may send pongs unasked (.NET's does). Only the protocol's own pong answers
-        // the protocol's own ping: without one outstanding it would be an error.
+        // Clients may send unsolicited pongs, as .NET does. Only the pong command answers the
+        // protocol's own ping, and only that one is an error without a ping.
         Incoming::Pong => Flow::Continue,
         Incoming::Close(code) => {
             closing::on_close_frame(clients, key, code);
@@ -96,8 +99,8 @@ fn on_event<S: Sockets>(
     }
 }
 
-/// Carries out the commands of a message, one after another, until one has to wait. Answers
-/// what is left of the message.
+/// Handles the commands of a message in order, until one has to wait. Returns the rest of the
+/// message.
 pub fn on_commands<'m, S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -135,7 +138,8 @@ pub fn on_commands<'m, S: Sockets>(
         if flow == Flow::Stop || message.is_empty() {
             return (flow, message);
         }
-        // Each further command is worth a frame, or one frame could carry thousands unlimited.
+        // Each further command counts as a frame. Otherwise one frame could carry thousands of
+        // commands without limit.
         if exceeds_rates(clients, key, Rates { frames: 1, pings: 0 }) {
             closing::close(clients, key, CloseReason::TooManyRequests);
             return (Flow::Stop, &[]);
@@ -160,7 +164,7 @@ fn on_parse_panic<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> F
     Flow::Stop
 }
 
-/// Parsing panicked. The connection's bytes are at fault or this program is; its other
+/// Parsing has panicked. The cause is the bytes of one connection or a bug in this program; other
 /// connections have lost nothing.
 pub struct Panicked;
 
@@ -168,13 +172,13 @@ thread_local! {
     static PARSING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread parses one connection's bytes, apart from all state that others share: a
-/// panic then ends that connection and nothing else.
+/// Whether this thread is parsing the bytes of one connection, apart from all shared state. A panic
+/// then ends only that connection.
 pub fn is_parsing() -> bool {
     PARSING.with(Cell::get)
 }
 
-/// Runs a pure function of one connection's bytes.
+/// Runs a pure function of one connection's bytes, and catches its panics.
 pub fn guarded<T>(parse: impl FnOnce() -> T) -> Result<T, Panicked> {
     PARSING.with(|parsing| parsing.set(true));
     let result = catch_unwind(AssertUnwindSafe(parse));

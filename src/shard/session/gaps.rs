@@ -1,6 +1,7 @@
-//! Publications on their way to subscribers, and the news that some of them are lost. A gap stands
-//! in the channel's log, and the sweep finds each subscriber that comes to it, so a turn tells a
-//! bounded number of them, however many a channel has, and each before it gets anything newer.
+//! Publications on their way to subscribers, and reports that some are lost. A gap stands in the
+//! channel's log, and the sweep finds each subscriber that reaches it. So a turn tells a bounded
+//! number of subscribers, however many the channel has, and tells each before it receives anything
+//! newer.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, UnsubscribeReason};
 use crate::shard::delivery::{Delivery, Gap, Remedy, Step};
 
-/// Live publications of a channel.
+/// Handles live publications of a channel.
 pub fn on_live<S: Sockets>(
     clients: &mut Clients<S>,
     channel: &ChannelName,
@@ -36,7 +37,7 @@ pub fn on_live<S: Sockets>(
     }
 }
 
-/// Publications up to before `next` were dropped on the way here.
+/// Handles a report that publications before `next` were dropped on the way to this shard.
 pub fn on_gap(delivery: &mut Delivery, channel: &ChannelName, next: u64) {
     // The last subscriber may have left while the notice was on its way.
     if let Some(place) = delivery.channels.find(channel.as_str()) {
@@ -44,18 +45,18 @@ pub fn on_gap(delivery: &mut Delivery, channel: &ChannelName, next: u64) {
     }
 }
 
-/// The home shard has found that the channel stands elsewhere than it said.
+/// Handles a report of the home that the channel's position differs from the one it gave before.
 pub fn on_moved(delivery: &mut Delivery, channel: &ChannelName, top: Position) {
     // The last subscriber may have left while the notice was on its way.
     let Some(place) = delivery.channels.find(channel.as_str()) else { return };
-    // Before the first answer nobody here is subscribed.
+    // Nobody here is subscribed before the home's first answer.
     if delivery.channels.local(place).next().is_some() {
         delivery.stand_at(place, top);
     }
 }
 
-/// Tells a subscriber that has come to a gap that it has missed something, unless it can be
-/// given that here. It has been given what came before.
+/// Tells a subscriber that has reached a gap that it has missed publications, or asks the home for
+/// them. It has received everything before the gap.
 pub fn on_gap_reached<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -65,7 +66,7 @@ pub fn on_gap_reached<S: Sockets>(
     let connection = clients.slots.connection(key);
     let on_gap = connection.wire.protocol.on_gap();
     let Some(index) = connection.find_subscription(gap.place) else {
-        unreachable!("who comes to a gap is subscribed")
+        unreachable!("only subscribers come to a gap")
     };
     if on_gap == OnGap::Notice {
         return match gap.remedy {
@@ -73,12 +74,12 @@ pub fn on_gap_reached<S: Sockets>(
             Remedy::Notice => pushing::push_gap(clients, key, gap),
         };
     }
-    // Nothing newer comes before it is told, and it ends.
+    // The client must receive nothing newer before it is told and its subscription ends.
     let subscription = connection.subscribed(index);
     subscription.mode = DeliveryMode::Recovering;
     let made_by = subscription.made_by;
     if !homes.notices.take_allowance() {
-        // It will be told soon.
+        // The client is told by a later tick. The subscription itself ends now.
         let channel = clients.delivery.channels.local(gap.place).name.clone();
         homes.notices.put_off(DueNotice { key, channel, notice: GapNotice::Ended(made_by) });
         let reason = UnsubscribeReason::InsufficientState;
@@ -91,8 +92,8 @@ pub fn on_gap_reached<S: Sockets>(
     }
 }
 
-/// Tells those who wait for it that they have missed something, as many as a tick may, or asks
-/// for it.
+/// Handles as many postponed notices as a tick allows: tells the clients, or asks homes for the
+/// missed publications.
 pub fn on_tick<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes) {
     for _ in 0..homes.notices.begin_tick() {
         let Some(DueNotice { key, channel, notice }) = homes.notices.take() else { return };
@@ -108,7 +109,7 @@ pub fn on_tick<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes) {
     }
 }
 
-/// Tells a client that a subscription has ended, because it has missed something.
+/// Tells a client that its subscription has ended, because it missed publications.
 fn tell_ended<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -116,7 +117,7 @@ fn tell_ended<S: Sockets>(
     made_by: Maker,
 ) {
     let subscribed = subscriptions::is_subscribed(clients, key, channel.as_str());
-    // The client may have left meanwhile, or have come back to the channel.
+    // The client may have left meanwhile, or subscribed to the channel again.
     let Some(connection) = clients.slots.get(key) else { return };
     if subscribed || !connection.is_served() {
         return;

@@ -40,6 +40,7 @@ fn open<S: Sockets>(
     clients.counters.handshakes_ok.add(1);
     clients.send_own(key, &upgrade.acceptance.head());
     if protobuf {
+        // After the upgrade, because a page can't see why an upgrade was refused.
         closing::close(clients, key, CloseReason::InappropriateProtocol);
         return Flow::Stop;
     }
@@ -53,7 +54,7 @@ fn open<S: Sockets>(
     Flow::Continue
 }
 
-/// Takes bytes of a request head.
+/// Handles bytes of a request head.
 pub fn on_head<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -77,6 +78,8 @@ pub fn on_head<S: Sockets>(
             head.shrink_to_fit();
             busy.head = head;
             busy.head_receives += 1;
+            // Each part causes the head to be parsed again, so a head that arrives byte by byte
+            // would be expensive.
             if busy.head_receives > HANDSHAKE_RECEIVES_MAX {
                 return closing::release(clients, key, CloseReason::Refused, Release::Graceful);
             }
@@ -100,6 +103,7 @@ pub fn on_head<S: Sockets>(
             let consumed = upgrade.consumed;
             match open(clients, homes, key, upgrade) {
                 Flow::Continue => {
+                    // A client may send frames right behind its request head.
                     frames::on_frames(clients, homes, key, &mut head[consumed..]);
                 }
                 Flow::Wait => clients.slots.connection(key).park_input(&head[consumed..]),

@@ -1,5 +1,5 @@
-//! Heartbeats, deadlines, expiry. Deadlines are swept, 4 bytes a connection, so that a connection
-//! needs no timer.
+//! Heartbeats, deadlines and expiry. One array of deadlines is scanned, with 4 bytes for each
+//! connection, so that connections need no timers.
 
 use std::time::Duration;
 
@@ -15,25 +15,25 @@ use crate::settings::Client;
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
 
-/// What a client is told whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
+/// Text for a client whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
 ///
 /// [`UPGRADE_TIMEOUT`]: crate::limits::UPGRADE_TIMEOUT
 const UPGRADE_TIMEOUT_TEXT: &str = "subscribing took too long";
 
-/// Where the sweep of deadlines is.
+/// The position of the scan of deadlines.
 #[derive(Default)]
 pub struct Heartbeat {
-    /// The part of the slots that the last tick looked at.
+    /// The part of the slots that the last tick scanned.
     phase: usize,
 }
 
 impl Heartbeat {
-    /// Looks after connections whose deadline is over, in a part of the slots.
+    /// Handles connections whose deadline is over, in one part of the slots.
     pub fn on_tick<S: Sockets>(&mut self, clients: &mut Clients<S>) {
         let mut due = Vec::new();
         let stride = (clients.slots.reached() / TICK_SLOTS).clamp(1, ROUND_TICKS_MAX);
-        // Counted, not taken from the clock: ticks are lost in long turns, and always every second
-        // one would leave half of the slots alone for ever.
+        // The part is counted and not derived from the clock, because long turns lose ticks. If
+        // every second tick was lost, half of the slots would never be scanned.
         self.phase = (self.phase + 1) % stride;
         clients.slots.due(clients.clock.tick(), self.phase, stride, &mut due);
         for slot in due {
@@ -56,8 +56,8 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
         State::Upgrading => closing::refuse_upgrade(clients, key, UPGRADE_TIMEOUT_TEXT),
         State::Connected => on_heartbeat(clients, key),
         State::Closing => {
-            // When the process ends the kernel still delivers what it was given; else it must
-            // not keep the connections of those who are gone.
+            // In a drain the kernel may go on delivering the data after the process has ended.
+            // Otherwise it must not keep the sockets of clients that are gone.
             let how = if clients.ending.is_draining() { Release::Graceful } else { Release::Abort };
             closing::release(clients, key, CloseReason::PeerGone, how);
         }
@@ -65,8 +65,8 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     }
 }
 
-/// Plans a connection's first ping: at a random moment of the interval's second half, so that
-/// those who came together are not pinged together.
+/// Schedules the first ping of a connection at a random time in the second half of the interval. So
+/// clients that connected together are not pinged together.
 pub fn begin<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let half = clients.options.client().ping_interval / 2;
     let share = (clients.clock.random() >> 40) as f64 / (1u64 << 24) as f64;
@@ -77,12 +77,13 @@ pub fn begin<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     connection.pinged = Tick::NEVER;
 }
 
-/// Looks after a session: something that it is waited for is over, or was before it changed.
+/// Handles the deadline of a session. The deadline may be stale, because the session may have
+/// changed since it was set.
 fn on_heartbeat<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let (tick, bytes_max) = (clients.clock.tick(), clients.options.reading_bytes_max());
     let connection = clients.slots.connection(key);
     if connection.flags.has(Flags::PEER_CLOSED) || connection.flags.has(Flags::DEAF) {
-        // The time for what it asked for before its end is over.
+        // The client has ended its stream, and had time to get its last answers.
         return closing::release(clients, key, CloseReason::PeerGone, Release::Abort);
     }
     let patience = patience(clients.options.client());
@@ -102,19 +103,19 @@ fn on_heartbeat<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     clients.slots.set_deadline(key.slot, next);
 }
 
-/// How long a session is waited for.
 fn patience(client: &Client) -> Patience {
     Patience { ping_interval: client.ping_interval, pong_timeout: client.pong_timeout }
 }
 
-/// Closes a connection whose peer seems to be dead, and does not wait long for its answer.
+/// Closes a connection whose peer seems to be dead, with only a short wait for its close frame.
 fn give_up<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) {
     closing::close(clients, key, reason);
     clients.slots.set_deadline(key.slot, clients.linger_end(Duration::from_secs(1)));
 }
 
-/// Finds out whether the server reads from a client, and notes since when it does not. A
-/// client that reads its answers at a fair pace is not to blame, so its time begins anew.
+/// Finds out whether the server reads from a client, and records since when it does not. If the
+/// client reads its answers at a fair pace, this time starts again, because the client is not to
+/// blame.
 fn attend(connection: &mut Connection, tick: Tick, bytes_max: usize) -> Attention {
     let reads = connection.may_read(bytes_max) && !connection.flags.has(Flags::READABLE);
     if let Some(busy) = connection.busy.as_mut() {
@@ -126,8 +127,8 @@ fn attend(connection: &mut Connection, tick: Tick, bytes_max: usize) -> Attentio
     if reads { Attention::Reads } else { Attention::Waits }
 }
 
-/// Why a client is closed that has not been read from for too long. Its own silence is not the
-/// reason, and not what it is told.
+/// The reason to close a client that has not been read from for too long. Its own silence can't be
+/// the reason, because the server has not listened.
 fn unread_reason(connection: &Connection) -> CloseReason {
     if connection.flags.has(Flags::WAITING) {
         CloseReason::InternalError
@@ -136,7 +137,7 @@ fn unread_reason(connection: &Connection) -> CloseReason {
     }
 }
 
-/// Looks at a connection that has begun to refuse bytes when it should have taken some.
+/// Sets a deadline for a connection that has begun to refuse bytes, by which it must take some.
 pub fn expect_progress<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let due = clients.clock.tick().after(clients.options.client().pong_timeout);
     clients.slots.bring_forward(key.slot, due);
@@ -147,8 +148,8 @@ fn ping<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     connection.pinged = tick;
     if connection.busy.as_ref().is_none_or(|busy| busy.publishing == 0) {
-        // Reading on takes much less than the time between two pings. One alone may come
-        // right after the publication.
+        // A node reads a publication back in much less time than passes between two pings. The
+        // first ping may come right after the publication, so only the second one clears the flag.
         if connection.flags.has(Flags::PUBLISHED_BEFORE) {
             connection.flags.clear(Flags::PUBLISHED);
         }
@@ -160,11 +161,12 @@ fn ping<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
 fn send_ping<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     if connection.flags.has(Flags::BLOCKED) {
-        return; // Taking what waits for it is the sign of life that is asked for.
+        return; // Reading its pending data is the expected sign of life.
     }
     let (wire, mut frame) = (connection.wire, Vec::new());
     let own = !connection.flags.has(Flags::FRAME_PINGS) && wire.encode_ping(&mut frame);
     if own {
+        // The last ping is unanswered, so the client may answer both at once.
         if connection.flags.has(Flags::PINGED) {
             connection.flags.set(Flags::OVERDUE);
         }

@@ -1,4 +1,4 @@
-//! What is asked of the homes of channels, how fast clients may, and what waits for their answers.
+//! Requests to the homes of channels, their limits, and the state that waits for answers.
 
 use super::clients::Clients;
 use super::creating::Creating;
@@ -11,37 +11,36 @@ use crate::limits::SUBSCRIBING_REPLY_BYTES;
 use crate::mesh::{HomeMap, Subscribe, ToHome};
 use crate::shard::delivery::Entered;
 
-/// Where a subscription begins.
+/// The first publication of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the next publication.
+    /// The next publication.
     Live,
-    /// With all that came after this position, if its channel still has that.
+    /// All publications after this position, if the channel still has them.
     After(Since),
-    /// With so many of the newest publications.
+    /// This number of the newest publications.
     Newest(usize),
 }
 
-/// The way to the homes of channels.
+/// Access to the homes of channels.
 pub struct Homes {
-    /// Which shard orders which channel.
+    /// Maps each channel to its home shard.
     pub map: HomeMap,
-    /// How many channels clients bring into being.
+    /// The limit on channels that clients create.
     pub creating: Creating,
-    /// Subscriptions that no client asked for and that are not answered.
+    /// Unanswered subscriptions that no client asked for.
     pub joining: Joining,
-    /// Subscribers that have missed something, for whom their homes may still be asked.
+    /// Subscribers that have missed publications, for which homes may still be asked.
     pub notices: Notices,
 }
 
 impl Homes {
-    /// Nothing has been asked.
+    /// Creates the state without any requests.
     pub fn new(map: HomeMap, creating: Creating) -> Homes {
         Homes { map, creating, joining: Joining::default(), notices: Notices::new() }
     }
 
-    /// Asks the home shard of a channel for a subscription that begins with what was missed, or
-    /// with so many of the newest publications.
+    /// Asks the home of a channel for a subscription that begins with `start`.
     pub fn request_subscription<S: Sockets>(
         &self,
         clients: &mut Clients<S>,
@@ -50,7 +49,7 @@ impl Homes {
         start: Start,
     ) {
         let Ok(namespace) = clients.options.namespaces().resolve(channel.as_str()) else {
-            unreachable!("the name was checked when it was asked for")
+            unreachable!("the name was resolved before the request")
         };
         let home = self.map.home(channel.as_str());
         let subnet = clients.slots.subnet(key.slot);
@@ -58,6 +57,7 @@ impl Homes {
         {
             clients.subnets.add_channel(subnet);
         }
+        // The cost arises when the home answers, but the turn must stop reading requests before.
         clients.delivery.count_replied(SUBSCRIBING_REPLY_BYTES);
         let connection = clients.connection_id(key);
         let channel = channel.clone();

@@ -1,5 +1,6 @@
-//! Input that has not been carried out: the list of connections that go on, and memory for what is
-//! unfinished, which is charged to the connection that causes it, and bounded for the shard.
+//! Input that has not been handled: the list of connections that continue, and the memory for
+//! unfinished messages. This memory is charged to the connection that causes it, and bounded for
+//! the shard.
 
 use std::collections::VecDeque;
 
@@ -8,22 +9,22 @@ use crate::ids::Tick;
 use crate::kernel::ConnectionKey;
 use crate::limits::RECEIVE_BYTES_MAX;
 
-/// Input that has not been carried out, of all connections.
+/// Input that has not been handled, of all connections.
 pub struct Input {
-    /// Connections with something to read, or with parked input that may go on.
+    /// Connections with something to read, or with parked input that may continue.
     readable: VecDeque<ConnectionKey>,
-    /// Memory for input that is not complete.
+    /// Memory for unfinished messages.
     unfinished: Unfinished,
-    /// Clients that have been given more history than they may have for the time being.
+    /// Clients that have received more history than their rate allows.
     owing: VecDeque<ConnectionKey>,
-    /// What the next read goes into.
+    /// Buffer for the next read. All connections share it, so an idle connection needs none.
     buffer: Vec<u8>,
-    /// What the next answer is encoded in; empty between two.
+    /// Buffer in which the next answer is encoded. It is empty between answers.
     reply_buffer: Vec<u8>,
 }
 
 impl Input {
-    /// None yet, and at most `unfinished_bytes_max` that is not complete.
+    /// Creates empty input. Unfinished messages may have at most `unfinished_bytes_max` bytes.
     pub fn new(unfinished_bytes_max: usize) -> Input {
         Input {
             readable: VecDeque::new(),
@@ -34,7 +35,7 @@ impl Input {
         }
     }
 
-    /// Puts a connection on the list of those that go on: with parked input, or by reading.
+    /// Adds a connection to the list of those that continue, with parked input or by reading.
     pub fn list(&mut self, slots: &mut Slots, key: ConnectionKey) {
         let flags = &mut slots.connection(key).flags;
         if !flags.has(Flags::LISTED) {
@@ -43,7 +44,7 @@ impl Input {
         }
     }
 
-    /// How many connections are on that list.
+    /// Number of connections on that list.
     pub fn listed_count(&self) -> usize {
         self.readable.len()
     }
@@ -53,14 +54,14 @@ impl Input {
         self.readable.pop_front()
     }
 
-    /// Notes that a socket may have bytes.
+    /// Records that a socket may have bytes.
     pub fn mark_readable(&mut self, slots: &mut Slots, key: ConnectionKey) {
         slots.connection(key).flags.set(Flags::READABLE);
         self.list(slots, key);
     }
 
-    /// Whether a client may be given publications of a history now. If not, the command is to be
-    /// parked, and goes on when the client has waited long enough.
+    /// Whether a client may receive publications of a history now. If not, the caller must park the
+    /// command, which continues when the client has waited long enough.
     pub fn may_replay(&mut self, slots: &mut Slots, key: ConnectionKey, now: Tick) -> bool {
         let connection = slots.connection(key);
         let may = connection.meter.may_replay(now);
@@ -74,10 +75,10 @@ impl Input {
         may
     }
 
-    /// Lets those try again who have been given too much history.
+    /// Lets clients that have received too much history try again.
     pub fn on_tick_owing(&mut self, slots: &mut Slots) {
         for key in std::mem::take(&mut self.owing) {
-            // It may have left meanwhile.
+            // The client may have left meanwhile.
             if let Some(connection) = slots.get(key) {
                 connection.flags.clear(Flags::OWING);
                 self.list(slots, key);
@@ -85,13 +86,14 @@ impl Input {
         }
     }
 
-    /// Brings the account of a connection's unfinished input up to date.
+    /// Updates the charge for a connection's unfinished input.
     pub fn account(&mut self, slots: &mut Slots, key: ConnectionKey) {
         let connection = slots.connection(key);
         let Some(busy) = connection.busy.as_mut() else { return };
         let flags = &connection.flags;
         let left = [Flags::WAITING, Flags::PARKED, Flags::READABLE];
         if !left.iter().any(|flag| flags.has(*flag)) {
+            // All input has been handled, so the next request waits with its own time.
             busy.unserved = None;
         }
         let (before, after) = (busy.charged, busy.inbound_bytes());
@@ -102,7 +104,7 @@ impl Input {
         connection.shrink();
     }
 
-    /// Gives back what a connection that ends has been charged.
+    /// Returns the memory of a connection that ends.
     pub fn discharge(&mut self, key: ConnectionKey, charged: usize) {
         self.unfinished.charge(key, charged, 0);
     }
@@ -112,8 +114,8 @@ impl Input {
         self.unfinished.bytes()
     }
 
-    /// The connection whose input has been unfinished longest, if all have too much. It is to be
-    /// closed, and then this is to be asked again.
+    /// The connection whose input has been unfinished for the longest time, if the shard's limit is
+    /// exceeded. The caller must close it and call this again.
     pub fn take_beyond_bounds(&mut self, slots: &mut Slots) -> Option<ConnectionKey> {
         while self.unfinished.is_full() {
             let oldest = self.unfinished.take_oldest()?;
@@ -122,53 +124,55 @@ impl Input {
             }
         }
         let unfinished = &mut self.unfinished;
+        // Finished inputs leave stale entries in the queue, because removing each one would need a
+        // search.
         unfinished.compact(|begun| is_unfinished(slots, *begun));
         None
     }
 
-    /// Takes the buffer that a read goes into.
+    /// Takes the buffer for reads.
     pub fn take_buffer(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Gives it back.
+    /// Gives the buffer for reads back.
     pub fn keep_buffer(&mut self, buffer: Vec<u8>) {
         self.buffer = buffer;
     }
 
-    /// Takes the buffer in which the next reply is encoded. It is empty.
+    /// Takes the empty buffer in which the next reply is encoded.
     pub fn take_reply_buffer(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.reply_buffer)
     }
 
-    /// Keeps the buffer of a reply that has been sent for the next one.
+    /// Keeps the buffer of a sent reply for the next one.
     pub fn keep_reply_buffer(&mut self, mut buffer: Vec<u8>) {
         buffer.clear();
         self.reply_buffer = buffer;
     }
 }
 
-/// Whether input that has begun is still not finished.
+/// Whether an input that had begun is still unfinished.
 fn is_unfinished(slots: &mut Slots, Begun { key, number }: Begun) -> bool {
     let busy = slots.get(key).and_then(|connection| connection.busy.as_ref());
     busy.is_some_and(|busy| busy.charged > 0 && busy.begun == number)
 }
 
-/// Input that a connection has begun to send.
+/// The beginning of an input that is not complete.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
-    /// The connection.
+    /// Key of the connection.
     pub key: ConnectionKey,
-    /// Number of the beginning.
+    /// Number of the beginning, in order of time.
     pub number: u64,
 }
 
-/// What all connections together have begun to send and not finished.
+/// Unfinished input of all connections of a shard.
 pub struct Unfinished {
     bytes: usize,
     bytes_max: usize,
-    /// Connections with unfinished input, by the number of its beginning. May name inputs that
-    /// have been finished.
+    /// Connections with unfinished input, in the order in which it began. Some entries may have
+    /// been finished meanwhile.
     oldest: VecDeque<Begun>,
     live: usize,
     /// Number of the last beginning.
@@ -176,7 +180,7 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Nothing yet, of at most `bytes_max` bytes.
+    /// Creates an empty account with a limit of `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Unfinished {
         Unfinished { bytes: 0, bytes_max, oldest: VecDeque::new(), live: 0, begun: 0 }
     }
@@ -186,10 +190,10 @@ impl Unfinished {
         self.bytes
     }
 
-    /// Notes that a connection's unfinished input has changed from `before` to `after` bytes.
-    /// Answers the number of its beginning if it has begun.
+    /// Records that a connection's unfinished input has changed from `before` to `after` bytes.
+    /// Returns the number of its beginning if it has just begun.
     pub fn charge(&mut self, key: ConnectionKey, before: usize, after: usize) -> Option<u64> {
-        assert!(before <= self.bytes, "what is given back has been charged");
+        assert!(before <= self.bytes, "a connection gives back only charged bytes");
         self.bytes = self.bytes - before + after;
         match (before, after) {
             (0, 1..) => {
@@ -209,12 +213,13 @@ impl Unfinished {
         self.bytes > self.bytes_max
     }
 
-    /// The connection whose input has been unfinished longest; its input may be finished by now.
+    /// The connection whose input has been unfinished for the longest time. The input may be
+    /// finished by now.
     pub fn take_oldest(&mut self) -> Option<Begun> {
         self.oldest.pop_front()
     }
 
-    /// Drops entries for which `keep` says no, if they have become many.
+    /// Removes entries for which `keep` returns false, if there are many.
     pub fn compact(&mut self, keep: impl FnMut(&Begun) -> bool) {
         if self.oldest.len() > 2 * self.live + 1024 {
             self.oldest.retain(keep);

@@ -1,5 +1,5 @@
-//! Subscriptions that wait for the answer of their home, and that no client asked for: those that
-//! the application makes, for which the control thread waits, and those that have missed something.
+//! Subscriptions that wait for their home and that no client asked for. Some are made by the
+//! application, for which the control thread waits. Others have missed publications.
 
 use std::collections::HashMap;
 
@@ -8,49 +8,49 @@ use crate::ids::{ConnectionId, Position};
 use crate::mesh::{Answer, Post, Ticket};
 use crate::reason::ClientError;
 
-/// Subscriptions that wait for their home shard's answer and that no client asked for.
+/// Unanswered subscriptions that no client asked for.
 #[derive(Default)]
 pub struct Joining {
-    /// What each waits for. A connection waits at most once for each channel.
+    /// The pending subscriptions of each connection, at most one for each channel.
     pending: HashMap<ConnectionId, Vec<(ChannelName, Pending)>>,
     requests: HashMap<Ticket, Joined>,
 }
 
-/// What the answer of a home shard is for.
+/// The purpose of an answer from a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
     /// A request of the application.
     Join(Ticket),
-    /// The same, but the application has ended the subscription before it began.
+    /// A request of the application that it has cancelled before the subscription began.
     Cancelled(Ticket),
-    /// A subscription that has missed what follows this position.
+    /// The publications after this position, which a subscription has missed.
     Missed(Position),
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Default)]
 struct Joined {
     waiting: usize,
-    /// Why one of the subscriptions can't be had.
+    /// Why one of the subscriptions failed.
     error: Option<ClientError>,
-    /// Connections that it concerned, once all have been looked at.
+    /// Number of affected connections. `None` while the walk over connections is in progress.
     affected: Option<usize>,
 }
 
 impl Joining {
-    /// What a connection waits for in `channel`.
+    /// The pending subscription of a connection to `channel`.
     pub fn find(&self, connection: ConnectionId, channel: &str) -> Option<Pending> {
         let pending = self.pending.get(&connection)?;
         pending.iter().find(|(name, _)| name.as_str() == channel).map(|(_, pending)| *pending)
     }
 
-    /// Notes that a connection waits for the answer of a channel's home. It waits for nothing else
-    /// there.
+    /// Records that a connection waits for the home of a channel. It must not be waiting for that
+    /// already.
     pub fn insert(&mut self, connection: ConnectionId, channel: &ChannelName, pending: Pending) {
         self.pending.entry(connection).or_default().push((channel.clone(), pending));
     }
 
-    /// What an answer of a home shard is for; absent if a client asked for it.
+    /// Takes the purpose of a home's answer. `None` if a client asked for it.
     pub fn take(&mut self, connection: ConnectionId, channel: &ChannelName) -> Option<Pending> {
         let pending = self.pending.get_mut(&connection)?;
         let at = pending.iter().position(|(name, _)| name == channel)?;
@@ -61,39 +61,41 @@ impl Joining {
         Some(taken)
     }
 
-    /// Sees to it that a connection is not subscribed to `channel`, or to any, by what it waits
-    /// for. Answers whether it would have been.
+    /// Cancels the pending subscriptions of a connection to `channel`, or to all channels. Returns
+    /// true if there were any.
     pub fn cancel(&mut self, connection: ConnectionId, channel: Option<&ChannelName>) -> bool {
         let mut cancelled = false;
         for (name, pending) in self.pending.get_mut(&connection).into_iter().flatten() {
             if let Pending::Join(ticket) = *pending
                 && channel.is_none_or(|channel| channel == name)
             {
+                // The entry stays, because the answer will still come and must not count for a
+                // later request.
                 (*pending, cancelled) = (Pending::Cancelled(ticket), true);
             }
         }
         cancelled
     }
 
-    /// Notes that a connection waits for a subscription that the request `ticket` asked for.
+    /// Records that a connection waits for a subscription of the request `ticket`.
     pub fn join(&mut self, connection: ConnectionId, channel: &ChannelName, ticket: Ticket) {
         self.insert(connection, channel, Pending::Join(ticket));
         self.requests.entry(ticket).or_default().waiting += 1;
     }
 
-    /// Notes why the request `ticket` can't be carried out for one of its connections.
+    /// Records why the request `ticket` fails for one of its connections.
     pub fn fail(&mut self, ticket: Ticket, error: ClientError) {
         self.requests.entry(ticket).or_default().error = Some(error);
     }
 
-    /// Notes that all connections have been looked at for the request `ticket`, `affected` of them
-    /// concerned.
+    /// Records that the request `ticket` has visited all connections, and affects `affected` of
+    /// them.
     pub fn end_walk(&mut self, ticket: Ticket, affected: usize, post: &mut Post) {
         self.requests.entry(ticket).or_default().affected = Some(affected);
         self.answer(ticket, post);
     }
 
-    /// A subscription has begun, or will not.
+    /// Records that a subscription of the request `ticket` has begun, or will not begin.
     pub fn end(&mut self, ticket: Ticket, error: Option<ClientError>, post: &mut Post) {
         if let Some(joined) = self.requests.get_mut(&ticket) {
             joined.waiting -= 1;
@@ -102,7 +104,7 @@ impl Joining {
         self.answer(ticket, post);
     }
 
-    /// Answers a request for which everything has been done.
+    /// Answers a request when nothing of it is pending.
     fn answer(&mut self, ticket: Ticket, post: &mut Post) {
         let joined = self.requests.get(&ticket);
         if let Some(Joined { waiting: 0, error, affected: Some(affected) }) = joined {

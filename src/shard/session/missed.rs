@@ -1,6 +1,6 @@
-//! Subscribers of the envelope that have missed publications in mid-stream. Clients of other
-//! protocols come back for them; for these the home shard is asked here, while their subscriptions
-//! rest. What has no place in the channel's order is not handed out later.
+//! Subscribers of the envelope that have missed publications. Clients of other protocols subscribe
+//! again by themselves. For these, the shard asks the home while their subscriptions rest.
+//! Publications without an offset can't be recovered.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use crate::ids::{LocalId, Position, Since, SinceEpoch};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::shard::delivery::{Gap, Remedy};
 
-/// A subscriber that has missed what follows `last`.
+/// A subscriber that has missed the publications after `last`.
 #[derive(Clone, Copy, Debug)]
 pub struct Missed {
-    /// Its connection.
+    /// Key of its connection.
     pub key: ConnectionKey,
-    /// The place of the channel.
+    /// Place of the channel.
     pub place: LocalId,
-    /// Where it stands.
+    /// Its position.
     pub last: Position,
 }
 
-/// Lets subscription `index` rest until the publications that it has missed are here.
+/// Lets subscription `index` rest until the missed publications arrive.
 pub fn begin_recovering<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -44,7 +44,8 @@ pub fn begin_recovering<S: Sockets>(
     }
 }
 
-/// Asks the home shard for what a subscriber has missed, unless it has not read what it has.
+/// Asks the home for the publications that a subscriber has missed. If the client has not read its
+/// earlier data, this is postponed.
 pub fn ask_for_missed<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -58,6 +59,7 @@ pub fn ask_for_missed<S: Sockets>(
     }
     if is_crowded(clients, key) {
         let notice = GapNotice::Recovering(last);
+        // A missed range can be large, and must not make a slow client exceed its limit.
         return homes.notices.put_off(DueNotice { key, channel, notice });
     }
     homes.joining.insert(id, &channel, Pending::Missed(last));
@@ -65,13 +67,13 @@ pub fn ask_for_missed<S: Sockets>(
     homes.request_subscription(clients, key, &channel, Start::After(since));
 }
 
-/// Whether a subscription rests until what it has missed is here.
+/// Whether a subscription rests until its missed publications arrive.
 pub fn is_recovering<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
     channel: &str,
 ) -> bool {
-    // The subscription may have ended meanwhile, or the client have left.
+    // The subscription may have ended meanwhile, or the client may have left.
     let Some(place) = clients.delivery.channels.find(channel) else { return false };
     let Some(connection) = clients.slots.get(key) else { return false };
     let index = connection.find_subscription(place);
@@ -79,18 +81,18 @@ pub fn is_recovering<S: Sockets>(
     found.is_some_and(|found| found.mode == DeliveryMode::Recovering)
 }
 
-/// The home shard has said what a subscriber missed after `last`, or can't: its subscription
-/// goes on here and now.
+/// Handles the home's answer with the publications missed after `last`, or its refusal. The
+/// subscription continues from here.
 pub fn on_missed<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
     Missed { key, place, last }: Missed,
     recovered: Option<Vec<Arc<Publication>>>,
 ) {
-    // Whatever was gathered before this is in the answer.
+    // The answer includes all publications gathered before it.
     clients.delivery.seal_channel(place);
     let crowded = is_crowded(clients, key);
-    // The client may have left, or its subscription have ended and begun anew.
+    // The client may have left, or its subscription may have ended and begun again.
     let connection = clients.slots.get(key);
     let Some(connection) = connection else {
         return subscriptions::leave_if_unused(clients, place);
@@ -100,7 +102,7 @@ pub fn on_missed<S: Sockets>(
     let Some(index) = index else { return subscriptions::leave_if_unused(clients, place) };
     let local = clients.delivery.channels.local(place);
     if crowded && recovered.as_ref().is_some_and(|missed| !missed.is_empty()) {
-        // Meanwhile its other channels have filled the outbox.
+        // Its other channels have filled the outbox meanwhile. The home is asked again later.
         let (channel, notice) = (local.name.clone(), GapNotice::Recovering(last));
         return homes.notices.put_off(DueNotice { key, channel, notice });
     }
@@ -118,7 +120,7 @@ pub fn on_missed<S: Sockets>(
             clients.send_own(key, &frames);
         }
         (None, None) => unreachable!("a channel with a subscriber has a position"),
-        // It was no more than feared.
+        // Nothing is missing: the channel stands directly after `last`.
         (None, Some(next)) if next == (Position { offset: last.offset + 1, ..last }) => {}
         (None, Some(Position { offset: next, .. })) => {
             pushing::push_gap(clients, key, Gap { place, last, next, remedy: Remedy::Notice });
@@ -126,7 +128,7 @@ pub fn on_missed<S: Sockets>(
     }
 }
 
-/// Whether so much waits for a client that it is not given what it has missed.
+/// Whether too much data waits for a client to add missed publications.
 fn is_crowded<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
     let bytes_max = clients.options.reading_bytes_max();
     let connection = clients.slots.get(key);

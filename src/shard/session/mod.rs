@@ -1,10 +1,11 @@
-//! Sessions: from a client's bytes to commands and answers, and from its first byte to its last.
+//! Sessions: from the bytes of a client to commands and answers, for the whole life of a
+//! connection.
 //!
-//! [`Clients`] are the connections of a shard and its kernel, and [`Homes`] what is asked of the
-//! shards that keep channels. Everything that is done for a client is a function of these, in a
+//! [`Clients`] owns the connections of a shard and its kernel. [`Homes`] owns the state of requests
+//! to the shards that keep channels. Every operation on a client is a function of these two, in a
 //! file that uses only files above it in the list below. [`Sessions`] is the entrance.
 
-// What there is, each with one owner.
+// State, each part with one owner.
 mod clock;
 mod ending;
 mod events;
@@ -14,7 +15,7 @@ mod notices;
 mod clients;
 mod creating;
 mod homes;
-// What is done to one connection.
+// Operations on one connection.
 mod reporting;
 mod subscriptions;
 mod closing;
@@ -22,7 +23,7 @@ mod replying;
 mod pushing;
 mod heartbeat;
 mod audit;
-// What clients ask for, and what is asked for them.
+// Requests of clients, and requests for them.
 mod upgrading;
 mod subscribing;
 mod publishing;
@@ -30,7 +31,7 @@ mod commands;
 mod server_subscribe;
 mod missed;
 mod gaps;
-// From bytes to requests, from answers to bytes.
+// From bytes to requests, and from answers to bytes.
 mod frames;
 mod parking;
 mod heads;
@@ -68,15 +69,14 @@ pub struct Sessions<S> {
 }
 
 impl<S: Sockets> Sessions<S> {
-    /// A shard's sessions: none yet.
+    /// Creates the sessions of a shard, without connections.
     pub fn new(parts: Parts<S>) -> Sessions<S> {
         let creating = Creating::new(&parts.options, &parts.pools);
         let homes = Homes::new(parts.home_map.clone(), creating);
         Sessions { clients: Clients::new(parts), homes, heartbeat: Heartbeat::default() }
     }
 
-    /// Takes an accepted socket of a client from `subnet`. Returns whether it was taken: not if the
-    /// shard is full.
+    /// Accepts the socket of a client from `subnet`. Returns false if the shard is full.
     pub fn on_accept(&mut self, socket: Socket, subnet: Subnet) -> bool {
         if self.is_full() {
             return false;
@@ -96,58 +96,58 @@ impl<S: Sockets> Sessions<S> {
         self.clients.slots.count() >= self.clients.options.connections_max
     }
 
-    /// How many more connections fit.
+    /// Number of connections that still fit.
     pub fn places_left(&self) -> usize {
         self.clients.options.connections_max.saturating_sub(self.clients.slots.count())
     }
 
-    /// Whether a shard that was full has room for more than a few.
+    /// Whether a shard that was full has room for more than a few connections again.
     pub fn has_room_again(&self) -> bool {
         self.clients.slots.count() + LEASE_CONNECTIONS_MAX <= self.clients.options.connections_max
             || self.clients.slots.count() == 0
     }
 
-    /// Connections, in whatever state.
+    /// Number of connections, in any state.
     pub fn count(&self) -> usize {
         self.clients.slots.count()
     }
 
-    /// Slots that have ever been used: every connection's number is below this.
+    /// Upper bound of the slots: each connection's slot is below it.
     pub fn slots_reached(&self) -> usize {
         self.clients.slots.reached()
     }
 
-    /// The key of the slot's tenant.
+    /// The key of the connection in a slot.
     pub fn key(&mut self, slot: Slot) -> Option<ConnectionKey> {
         self.clients.slots.key(slot)
     }
 
-    /// The channels with subscribers, and all that is on its way to clients.
+    /// The channels with subscribers, and all data on its way to clients.
     pub fn delivery(&mut self) -> &mut Delivery {
         &mut self.clients.delivery
     }
 
-    /// The ways to other threads, and to the shard itself.
+    /// The lanes to other threads, and to the shard itself.
     pub fn post(&mut self) -> &mut Post {
         &mut self.clients.post
     }
 
-    /// The shard's kernel.
+    /// The kernel of this shard.
     pub fn sockets(&mut self) -> &mut S {
         &mut self.clients.io
     }
 
-    /// The present turn's moment.
+    /// The time of the current turn.
     pub fn now(&self) -> Moment {
         self.clients.clock.now()
     }
 
-    /// The present turn's tick.
+    /// The tick of the current turn.
     pub fn tick(&self) -> Tick {
         self.clients.clock.tick()
     }
 
-    /// Begins a turn. Returns its moment.
+    /// Begins a turn. Returns its time.
     pub fn begin_turn(&mut self) -> Moment {
         let now = self.clients.io.now();
         self.clients.clock.begin_turn(now);
@@ -155,7 +155,7 @@ impl<S: Sockets> Sessions<S> {
         now
     }
 
-    /// Carries out the news of sockets; `events` is empty before and after.
+    /// Handles events of sockets. `events` is empty before and after.
     pub fn turn_events(&mut self, events: &mut Vec<Ready>) {
         self.clients.io.poll(events);
         for ready in events.drain(..) {
@@ -163,9 +163,9 @@ impl<S: Sockets> Sessions<S> {
         }
     }
 
-    /// Reads from those that are listed.
+    /// Reads from the listed connections, within the limits of a turn.
     pub fn turn_reads(&mut self) {
-        // Those that become readable meanwhile come after the others, in the next turn.
+        // Sockets that become readable meanwhile follow the others, in the next turn.
         for _ in 0..self.clients.input.listed_count().min(TURN_READS_MAX) {
             if self.clients.delivery.replied_bytes() >= TURN_REPLY_BYTES_MAX {
                 return;
@@ -181,14 +181,14 @@ impl<S: Sockets> Sessions<S> {
         self.clients.post.is_behind()
     }
 
-    /// Whether there is more to do at once.
+    /// Whether there is more work to do at once.
     pub fn has_more(&self) -> bool {
         self.clients.delivery.has_more()
             || self.clients.input.listed_count() > 0
             || self.clients.post.loopback_len() > 0
     }
 
-    /// Carries out a message about clients or channels with subscribers here.
+    /// Handles a message about clients, or about channels with subscribers on this shard.
     pub fn on_message(&mut self, message: ToShard) {
         let (clients, homes) = (&mut self.clients, &mut self.homes);
         match message {
@@ -220,7 +220,7 @@ impl<S: Sockets> Sessions<S> {
         }
     }
 
-    /// A tenth of a second has passed.
+    /// Handles a tick of a tenth of a second.
     pub fn on_tick(&mut self) {
         let (clients, homes) = (&mut self.clients, &mut self.homes);
         self.heartbeat.on_tick(clients);
@@ -232,12 +232,12 @@ impl<S: Sockets> Sessions<S> {
         clients.delivery.on_tick(&mut clients.slots, &clients.io, tick);
     }
 
-    /// Sends one chunk.
+    /// Sends one chunk of the sweep.
     pub fn sweep_chunk(&mut self) {
         sending::sweep_chunk(&mut self.clients, &mut self.homes);
     }
 
-    /// Sees that the shard's outboxes have no more memory than it could lease.
+    /// Closes connections until the outboxes fit the memory that the shard could lease.
     pub fn keep_outboxes_within(&mut self) {
         sending::keep_outboxes_within(&mut self.clients);
     }
@@ -247,22 +247,23 @@ impl<S: Sockets> Sessions<S> {
         self.clients.connection_id(key)
     }
 
-    /// Whether a connection is there, and its session runs.
+    /// Whether a connection exists and its session is running.
     pub fn is_connected(&mut self, key: ConnectionKey) -> bool {
         self.clients.is_connected(key)
     }
 
-    /// Takes no more connections. None may linger for longer than `last_end` from now on.
+    /// Begins the drain: accepts no more connections, and lets none linger for longer than
+    /// `last_end`.
     pub fn begin_draining(&mut self, last_end: Duration) {
         self.clients.ending.begin(self.clients.clock.tick().after(last_end));
     }
 
-    /// Whether no more connections are taken.
+    /// Whether the shard is closing its connections and accepts no more.
     pub fn is_draining(&self) -> bool {
         self.clients.ending.is_draining()
     }
 
-    /// Sees to it that a connection which was closing when the drain began ends with the others.
+    /// Makes a connection that was closing when the drain began end with the others.
     pub fn hasten(&mut self, key: ConnectionKey) {
         if self.clients.slots.connection(key).state == State::Closing {
             self.clients.slots.bring_forward(key.slot, self.clients.ending.last_end());
@@ -274,22 +275,24 @@ impl<S: Sockets> Sessions<S> {
         closing::close(&mut self.clients, key, reason);
     }
 
-    /// Closes a connection with a code and text of its own.
+    /// Closes a connection with another code and text than those of `reason`.
     pub fn close_with(&mut self, key: ConnectionKey, reason: CloseReason, farewell: Farewell<'_>) {
         closing::close_with(&mut self.clients, key, reason, farewell);
     }
 
-    /// Asks for the subscription of one connection. Returns whether it was concerned.
+    /// Asks for a subscription of one connection. Returns true if the connection is affected.
     pub fn join(&mut self, key: ConnectionKey, join: &Join<'_>) -> bool {
         server_subscribe::join(&mut self.clients, &mut self.homes, key, join)
     }
 
-    /// All connections have been looked at for the request `ticket`, `affected` of them concerned.
+    /// Records that the request `ticket` has visited all connections, and affects `affected` of
+    /// them.
     pub fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
         self.homes.joining.end_walk(ticket, affected, &mut self.clients.post);
     }
 
-    /// Ends a connection's subscription to `channel`, or to all. Returns whether there were any.
+    /// Ends a connection's subscription to `channel`, or all of its subscriptions. Returns true if
+    /// there were any.
     pub fn unsubscribe_by_api(
         &mut self,
         key: ConnectionKey,
@@ -298,28 +301,28 @@ impl<S: Sockets> Sessions<S> {
         server_subscribe::unsubscribe_by_api(&mut self.clients, &mut self.homes, key, channel)
     }
 
-    /// Subscribers that are still to be told of a gap, or to be given what they missed.
+    /// Number of subscribers that have to be told of a gap or to receive missed publications.
     pub fn gap_notices_due_count(&self) -> usize {
         self.homes.notices.count()
     }
 
-    /// Audits all connections and channels. Returns how many mismatches there are. For tests.
+    /// Audits all connections and channels. Returns the number of mismatches. For tests.
     pub fn audit(&mut self, home: &Home) -> usize {
         audit::audit(&mut self.clients, home)
     }
 
-    /// Audits the connection at `slot`. Returns how many mismatches there are.
+    /// Audits the connection at `slot`. Returns the number of mismatches.
     pub fn audit_slot(&mut self, slot: Slot) -> usize {
         audit::audit_slot(&mut self.clients, slot)
     }
 
-    /// Counts the memory of all outboxes anew. Returns how many numbers that are kept of it are
-    /// wrong, and how many blocks are leased for it. For tests.
+    /// Recounts the memory of all outboxes. Returns the number of stored values that are wrong, and
+    /// the number of leased blocks. For tests.
     pub fn audit_outboxes(&mut self) -> (usize, usize) {
         audit::audit_outboxes(&mut self.clients)
     }
 
-    /// What waits in each outbox that is not empty, by its cost in bytes. For tests.
+    /// The cost in bytes of each outbox that is not empty. For tests.
     pub fn outbox_costs(&mut self) -> Vec<usize> {
         audit::outbox_costs(&mut self.clients)
     }

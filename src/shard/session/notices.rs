@@ -1,5 +1,5 @@
-//! Subscribers that have missed something and are still to be told. A tick tells only so many:
-//! told, they come back, or their home is asked.
+//! Subscribers that have missed publications and must be told. A tick tells only a limited number
+//! of them, because each then subscribes again, or causes a request to its home.
 
 use std::collections::VecDeque;
 
@@ -9,63 +9,63 @@ use crate::ids::Position;
 use crate::kernel::ConnectionKey;
 use crate::limits::GAPS_TOLD_PER_TICK;
 
-/// Notices that are still to be given, and how many a tick may give.
+/// Postponed notices, and the number that a tick may still give.
 pub struct Notices {
     due: VecDeque<DueNotice>,
-    /// How many more may be told in this tick.
+    /// Number of notices that this tick may still give.
     allowed: usize,
 }
 
-/// A subscriber that is still to be told.
+/// A subscriber that must be told later.
 pub struct DueNotice {
-    /// Its connection.
+    /// Key of its connection.
     pub key: ConnectionKey,
-    /// The channel in which it has missed something.
+    /// The channel in which it has missed publications.
     pub channel: ChannelName,
-    /// What is to be done for it.
+    /// The required action.
     pub notice: GapNotice,
 }
 
-/// What is still to be done for a subscriber that has missed something.
+/// The action for a subscriber that has missed publications.
 pub enum GapNotice {
-    /// It is to be told that its subscription has ended, and who had made it.
+    /// Tell the client that its subscription has ended. The field says who had made it.
     Ended(Maker),
-    /// What came after this position is to be asked for.
+    /// Ask the home for the publications after this position.
     Recovering(Position),
 }
 
 impl Notices {
-    /// Nobody has missed anything.
+    /// Creates an empty list.
     pub fn new() -> Notices {
         Notices { due: VecDeque::new(), allowed: GAPS_TOLD_PER_TICK }
     }
 
-    /// Begins a tick. Returns how many notices may be taken in it.
+    /// Begins a tick. Returns the number of notices that may be taken in it.
     pub fn begin_tick(&mut self) -> usize {
         self.allowed = GAPS_TOLD_PER_TICK;
         self.due.len().min(GAPS_TOLD_PER_TICK)
     }
 
-    /// Whether one more may be told now. If so, it is counted.
+    /// Whether one more subscriber may be told now. If so, it is counted.
     pub fn take_allowance(&mut self) -> bool {
         let allowed = self.allowed > 0;
         self.allowed -= usize::from(allowed);
         allowed
     }
 
-    /// Takes the oldest, and counts it.
+    /// Takes and counts the oldest notice.
     pub fn take(&mut self) -> Option<DueNotice> {
         let due = self.due.pop_front()?;
         self.take_allowance();
         Some(due)
     }
 
-    /// Puts one off.
+    /// Postpones a notice.
     pub fn put_off(&mut self, due: DueNotice) {
         self.due.push_back(due);
     }
 
-    /// How many are put off.
+    /// Number of postponed notices.
     pub fn count(&self) -> usize {
         self.due.len()
     }

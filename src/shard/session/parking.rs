@@ -1,5 +1,5 @@
-//! Parked input: what a client has sent and can't be carried out yet, because a request before it
-//! waits for its answer, or because there is no room for what it would be answered with.
+//! Parked input: bytes of a client that can't be handled yet. An earlier request waits for its
+//! answer, or the outbox has no room for further answers.
 
 use super::clients::Clients;
 use super::homes::Homes;
@@ -9,13 +9,13 @@ use crate::connection::{Flags, Parked, State};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::reason::CloseReason;
 
-/// Goes on where input was parked, after the answer it waited for.
+/// Continues with parked input after the answer that it waited for.
 pub fn resume<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: ConnectionKey) {
     clients.slots.connection(key).flags.clear(Flags::WAITING);
     go_on(clients, homes, key);
 }
 
-/// Goes on where input was parked, unless it still has to wait.
+/// Continues with parked input, unless it still has to wait.
 pub fn go_on<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     if connection.flags.has(Flags::WAITING) {
@@ -23,10 +23,11 @@ pub fn go_on<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: Conne
     }
     let has_parked = connection.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
     if has_parked && !connection.has_room_to_answer(clients.options.reading_bytes_max()) {
-        return; // It is listed when that has changed.
+        return; // The connection is listed again when there is room.
     }
     connection.flags.clear(Flags::PARKED);
     if let Some(busy) = connection.busy.as_mut() {
+        // The server reads from the client again, so the time without reading ends.
         busy.unread = None;
     }
     let flow = match connection.take_parked() {
@@ -66,9 +67,9 @@ fn go_on_parked<S: Sockets>(
     frames::on_frames(clients, homes, key, &mut parked.input)
 }
 
-/// Brings the account of unfinished input up to date, and makes room if there is too much.
-/// Closing a connection only accounts, so that thousands of small ones are closed in a loop and
-/// not each from within the other's closing.
+/// Updates the charge for unfinished input, and makes room if there is too much. Closing a
+/// connection only updates charges. So many small connections are closed in a loop, and not
+/// recursively from within each other's closing.
 pub fn charge_inbound<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     clients.input.account(&mut clients.slots, key);
     while let Some(oldest) = clients.input.take_beyond_bounds(&mut clients.slots) {

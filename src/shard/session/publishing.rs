@@ -1,4 +1,4 @@
-//! Publications of clients, on their way to their channel's home, or to the bus.
+//! Publications of clients, on their way to the home of their channel or to the bus.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use crate::mesh::{Asker, EventKind, Publish, ToBus, ToHome};
 use crate::protocol::Codec;
 use crate::reason::{ClientError, CloseReason};
 
-/// What a client publishes.
+/// The message that a client publishes.
 #[derive(Clone, Copy)]
 pub struct Message<'a> {
-    /// The channel, as the client calls it. Empty if the client does not name it.
+    /// Name of the channel, as the client sent it. Empty if the client does not name the channel.
     pub channel: &'a str,
     /// The payload.
     pub data: &'a [u8],
 }
 
-/// Carries out a request for a publication.
+/// Handles a request to publish.
 pub fn on_publish<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -93,12 +93,13 @@ pub fn on_publish<S: Sockets>(
         clients.post.to_shard(home, ToHome::Publish(publish));
         return replying::wait(clients, key, PendingRequest::Answer(charge));
     }
-    // To Redis and back takes long, and the bus keeps the order.
+    // An answer from Redis takes a while, and the bus keeps the order, so the client need not wait.
     clients.post.to_bridge(ToBus::Publish(publish));
     go_on_publishing(clients, key, charge)
 }
 
-/// Goes on reading while a publication is on its way to the bus, unless as many are as may be.
+/// Reads on while a publication is on its way to the bus, unless the client has reached the maximum
+/// number of such publications.
 fn go_on_publishing<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,

@@ -1,5 +1,5 @@
-//! What clients are told without having asked. Nothing limits how often that happens, so a client
-//! that does not read it is closed.
+//! Messages that clients did not ask for. Nothing limits their rate, so a client that does not read
+//! them is closed.
 
 use super::clients::Clients;
 use super::ending::Farewell;
@@ -12,10 +12,10 @@ use crate::reason::{CloseReason, UnsubscribeReason};
 use crate::shard::delivery::{Gap, Pace};
 use crate::wire::Wire;
 
-/// The bytes of a push, or why the connection must be closed instead.
+/// The bytes of a push, or the reason to close the connection instead.
 type Encoded = Result<Vec<u8>, CloseReason>;
 
-/// Tells a client something that it has not asked for, or closes it if it does not read that.
+/// Sends an event to a client, or closes the connection if the client does not read.
 fn send_event<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, frames: &[u8]) {
     match clients.delivery.send_event(&mut clients.slots, key, frames) {
         Pace::KeepsUp => {}
@@ -23,7 +23,7 @@ fn send_event<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, frames: 
     }
 }
 
-/// Sends a push, or closes the connection if its protocol has no word for it.
+/// Sends a push, or closes the connection if its protocol can't express the push.
 pub fn send<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, push: Encoded) {
     match push {
         Ok(frames) => send_event(clients, key, &frames),
@@ -31,16 +31,16 @@ pub fn send<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, push: Enco
     }
 }
 
-/// The bytes of a push.
+/// Encodes a push.
 ///
 /// # Errors
-/// Why the connection must be closed instead.
+/// The reason to close the connection instead.
 pub fn encode(wire: Wire, push: &Push<'_>) -> Encoded {
     let mut frames = Vec::new();
     wire.encode_push(push, &mut frames).map(|()| frames)
 }
 
-/// Tells a subscriber that it has missed something for good.
+/// Tells a subscriber that it has missed publications, which can't be recovered.
 pub fn push_gap<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, gap: Gap) {
     let channel = clients.delivery.channels.local(gap.place).name.as_str();
     let push = Push::Gap { channel, after: gap.last.offset, next: gap.next };
@@ -60,7 +60,7 @@ pub fn end_subscription<S: Sockets>(
     let wire = connection.wire;
     let Subscription { channel: place, made_by, .. } = *connection.subscribed(index);
     if made_by == Maker::Application && reason == UnsubscribeReason::InsufficientState {
-        // The client would not subscribe again by itself.
+        // The client did not make this subscription, so it would not subscribe again by itself.
         return closing::close(clients, key, CloseReason::InsufficientState);
     }
     let channel = clients.delivery.channels.local(place).name.as_str();

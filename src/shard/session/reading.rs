@@ -1,4 +1,4 @@
-//! News of sockets, and bytes from them.
+//! Events of sockets, and bytes from them.
 
 use super::clients::Clients;
 use super::homes::Homes;
@@ -7,10 +7,10 @@ use crate::connection::{Flags, State};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Sockets};
 use crate::reason::CloseReason;
 
-/// News of a socket.
+/// Handles an event of a socket.
 pub fn on_ready<S: Sockets>(clients: &mut Clients<S>, ready: Ready) {
     let key = ready.key;
-    // The news of a released socket may come twice, the second time for nobody.
+    // A released socket may have two last events. At the second one, its slot is free already.
     let Some(connection) = clients.slots.get(key) else { return };
     if ready.ended {
         return on_watch_ended(clients, ready);
@@ -32,26 +32,28 @@ fn on_watch_ended<S: Sockets>(clients: &mut Clients<S>, Ready { key, hangup: fai
     let connection = clients.slots.connection(key);
     let socket = connection.socket;
     if failed || connection.state == State::Released {
-        // A watch that can't be had is not asked for again: that would go on for ever.
+        // If the watch has failed, it is not requested again, because it would fail endlessly.
         closing::forget(clients, key, CloseReason::InternalError);
         clients.io.close(socket);
         let subnet = clients.slots.remove(key.slot);
         clients.subnets.leave(subnet);
     } else {
-        // The kernel could not keep the watch, and news may have been lost with it.
+        // The kernel could not keep the watch, and events may have been lost with it. So the socket
+        // is treated as readable and writable.
         clients.io.watch(socket, key);
         clients.input.mark_readable(&mut clients.slots, key);
         clients.delivery.mark_dirty(key.slot);
     }
 }
 
-/// Goes on with parked input, or reads once from a socket that may have bytes; it stays on the
-/// list while it may have more.
+/// Continues with parked input, or reads once from a socket. The connection stays on the list while
+/// the socket may have more bytes.
 pub fn on_listed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: ConnectionKey) {
-    // It may have left since it was listed.
+    // The connection may have ended since it was listed.
     let Some(connection) = clients.slots.get(key) else { return };
     connection.flags.clear(Flags::LISTED);
     if connection.flags.has(Flags::PARKED) {
+        // Parked input comes before new input.
         return parking::go_on(clients, homes, key);
     }
     if connection.state == State::Released || !connection.flags.has(Flags::READABLE) {
@@ -62,13 +64,14 @@ pub fn on_listed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: C
         return closing::release(clients, key, CloseReason::PeerGone, Release::Graceful);
     }
     if !closing && !connection.may_read(clients.options.reading_bytes_max()) {
-        return; // It is listed again when that has changed.
+        return; // The connection is listed again when there is room.
     }
     let socket = connection.socket;
     let mut buffer = clients.input.take_buffer();
     match clients.io.receive(socket, &mut buffer) {
         Received::Bytes(count) => {
-            // A full buffer may leave bytes behind, of which no new event will speak.
+            // If the buffer is full, bytes may remain in the socket, and no further event reports
+            // them.
             let all = count < buffer.len() && !connection.flags.has(Flags::HUNG_UP);
             if all {
                 connection.flags.clear(Flags::READABLE);
@@ -105,7 +108,7 @@ fn on_bytes<S: Sockets>(
             frames::on_frames(clients, homes, key, bytes);
             parking::charge_inbound(clients, key);
         }
-        // What comes before the response is not read yet.
+        // A client must not send anything before the response to its upgrade.
         State::Upgrading => {}
         State::Vacant | State::Closing | State::Released => {}
     }

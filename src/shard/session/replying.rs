@@ -1,4 +1,5 @@
-//! Answers to what a client has asked for, and whether more of its input is carried out.
+//! Answers to requests of clients. Each answer decides whether more of the client's input is
+//! handled.
 
 use super::clients::Clients;
 use super::closing;
@@ -7,18 +8,18 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::protocol::Reply;
 use crate::reason::{ClientError, CloseReason};
 
-/// What became of input.
+/// The result of handling input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// It has been carried out; more may follow.
+    /// The input has been handled, and more may follow.
     Continue,
-    /// A request waits for its answer, or what follows waits for room.
+    /// A request waits for its answer, or the rest of the input waits for room.
     Wait,
-    /// The connection closes; what follows is of no interest.
+    /// The connection is closing, and the rest of its input is ignored.
     Stop,
 }
 
-/// Puts an answer into the client's outbox.
+/// Puts an answer into the outbox of the client.
 pub fn reply<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -49,7 +50,7 @@ pub fn fail<S: Sockets>(
     reply(clients, key, id, &Reply::Error(error))
 }
 
-/// Lets what follows wait for the answer to a request.
+/// Makes further input wait for the answer to a request.
 pub fn wait<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -60,12 +61,14 @@ pub fn wait<S: Sockets>(
     let busy = connection.busy();
     busy.waiting = Some(Box::new(waiting));
     if clients.options.has_bus() {
+        // A later request does not restart the time, so a client that sends many requests gets all
+        // answers in time.
         busy.unserved.get_or_insert(clients.clock.now());
     }
     Flow::Wait
 }
 
-/// Closes the connection that a request came from.
+/// Closes the connection of a request.
 pub fn stop<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) -> Flow {
     closing::close(clients, key, reason);
     Flow::Stop

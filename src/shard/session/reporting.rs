@@ -1,5 +1,5 @@
-//! Events for the application: noted where things happen, and handed to the bridge. Nobody waits
-//! for it.
+//! Events for the application: recorded when they happen, and handed to the bridge. Nothing waits
+//! for the bridge.
 
 use super::clients::Clients;
 use super::ending::Farewell;
@@ -9,7 +9,7 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{AppEvent, EventKind};
 use crate::protocol::Protocol;
 
-/// Notes an event of a connection; `fill` says the rest.
+/// Reports an event of a connection. `fill` sets the remaining fields.
 pub fn report<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -22,7 +22,7 @@ pub fn report<S: Sockets>(
     clients.events.send(&mut clients.post, event);
 }
 
-/// Notes that a session has begun.
+/// Reports the start of a session.
 pub fn connected<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     if clients.options.settings.events.notes_connect() && is_session(clients.slots.connection(key))
     {
@@ -30,7 +30,7 @@ pub fn connected<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     }
 }
 
-/// Notes that a session has ended, with the code and text that the client was told.
+/// Reports the end of a session, with the code and text that the client was sent.
 pub fn disconnected<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -46,7 +46,7 @@ pub fn disconnected<S: Sockets>(
     }
 }
 
-/// Notes that a client has become the subscriber of a channel.
+/// Reports that a client has subscribed to a channel.
 pub fn subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: LocalId) {
     let local = clients.delivery.channels.local(place);
     if local.namespace.events.subscribe && is_session_begun(clients.slots.connection(key)) {
@@ -55,7 +55,7 @@ pub fn subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, plac
     }
 }
 
-/// Notes the subscriptions with which a session begins.
+/// Reports the subscriptions with which a session begins.
 pub fn all_subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let connection = clients.slots.connection(key);
     let count = connection.subscriptions_count();
@@ -64,7 +64,7 @@ pub fn all_subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) 
     places.into_iter().for_each(|place| subscribed(clients, key, place));
 }
 
-/// Notes that the subscription with number `index` is about to end.
+/// Reports that the subscription with number `index` is about to end.
 pub fn unsubscribing<S: Sockets>(
     clients: &mut Clients<S>,
     slot: Slot,
@@ -85,12 +85,12 @@ pub fn unsubscribing<S: Sockets>(
     }
 }
 
-/// Whether a connection is a client's, and not a test suite's.
+/// Whether a connection belongs to a client, and not to a protocol test suite.
 fn is_session(connection: &Connection) -> bool {
     connection.wire.protocol != Protocol::Echo
 }
 
-/// Whether the application has been told of a connection: not while its upgrade waits.
+/// Whether the application knows of a connection. It does not while the upgrade is waiting.
 fn is_session_begun(connection: &Connection) -> bool {
     connection.state == State::Connected
 }

@@ -1,5 +1,5 @@
-//! Bytes to clients: the sweep's chunks, what follows from them for a session, and the ends of
-//! clients for which too much waits.
+//! Sends bytes to clients in chunks of the sweep, handles the results for sessions, and closes
+//! clients whose outboxes are too large.
 
 use super::clients::Clients;
 use super::homes::Homes;
@@ -11,7 +11,7 @@ use crate::limits::PIECE_JOIN_BYTES_MAX;
 use crate::reason::CloseReason;
 use crate::shard::delivery::{Halt, Halted, Outcome, Written};
 
-/// Sends one chunk.
+/// Sends one chunk of the sweep.
 pub fn sweep_chunk<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes) {
     let mut halted = clients.delivery.gather_chunk(&mut clients.slots);
     while let Some(Halted { key, halt }) = halted {
@@ -46,11 +46,12 @@ fn on_written<S: Sockets>(clients: &mut Clients<S>, written: &Written) {
         && !flags.has(Flags::WAITING)
         && !flags.has(Flags::OWING)
     {
+        // The outbox has room for answers again, so the client's input continues.
         clients.input.list(&mut clients.slots, key);
     }
 }
 
-/// Sees that the shard's outboxes have no more memory than it could lease.
+/// Closes connections until the outboxes fit the memory that the shard could lease.
 pub fn keep_outboxes_within<S: Sockets>(clients: &mut Clients<S>) {
     while let Some(slot) = clients.delivery.outbox_beyond_budget() {
         close_fullest(clients, slot);
@@ -61,12 +62,12 @@ fn close_fullest<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     let connection = clients.slots.tenant(slot);
     let key = ConnectionKey { slot, generation: connection.generation };
     if !matches!(connection.state, State::Opened | State::Upgrading | State::Connected) {
-        // It has had its word.
+        // The connection has already been sent its close frame.
         return closing::release(clients, key, CloseReason::OutboxesFull, Release::Abort);
     }
     closing::close(clients, key, CloseReason::OutboxesFull);
     if clients.slots.connection(key).outbox_cost_bytes() > 2 * PIECE_JOIN_BYTES_MAX {
-        // A long frame has begun, so nothing can be said before its end.
+        // A long frame has begun, and no close frame can be sent before its end.
         closing::release(clients, key, CloseReason::OutboxesFull, Release::Abort);
     }
 }

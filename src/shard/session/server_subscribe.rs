@@ -1,5 +1,5 @@
-//! Subscriptions that the application makes for its clients, and their ends. The client has asked
-//! for nothing, so what it is told is a push.
+//! Subscriptions that the application makes for its clients, and their ends. The client has not
+//! asked for them, so it is told by pushes.
 
 use super::clients::Clients;
 use super::homes::{Homes, Start};
@@ -20,13 +20,13 @@ use crate::shard::delivery::Pace;
 pub struct Join<'a> {
     /// The request that asks for it.
     pub ticket: Ticket,
-    /// Its channel.
+    /// Name of its channel.
     pub channel: &'a ChannelName,
-    /// Where it begins, if not with the next publication.
+    /// The position after which it begins. `None` begins with the next publication.
     pub recover: Option<Since>,
 }
 
-/// Asks for the subscription of one connection; answers whether it was concerned.
+/// Asks for a subscription of one connection. Returns true if the connection is affected.
 pub fn join<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -38,13 +38,13 @@ pub fn join<S: Sockets>(
     let subscribed = subscriptions::is_subscribed(clients, key, name.as_str());
     let connection = clients.slots.connection(key);
     if !connection.wire.protocol.names_channels() {
-        return false; // A message does not say which channel it is from.
+        return false; // Its messages do not name their channel.
     }
     let waiting = connection.busy.as_ref().and_then(|busy| busy.waiting.as_deref());
     let asked = matches!(waiting, Some(PendingRequest::Subscribe(own)) if own.channel == *name);
     let error = match homes.joining.find(id, name.as_str()) {
         _ if subscribed || asked => return true,
-        // The next answer is not for this request.
+        // The next answer of the home belongs to the cancelled request, not to this one.
         Some(Pending::Cancelled(_)) => ClientError::TooManyRequests,
         Some(Pending::Join(_) | Pending::Missed(_)) => return true,
         None if connection.subscriptions_count() < clients.options.client().channels_max => {
@@ -63,7 +63,7 @@ fn begin_join<S: Sockets>(
     join: &Join<'_>,
 ) -> bool {
     let name = join.channel;
-    // Another node may have been asked, which has other namespaces.
+    // The request may come from another node, which has other namespaces.
     let Ok(namespace) = clients.options.namespaces().resolve(name.as_str()) else { return false };
     let recover = join.recover.filter(|_| namespace.has_history());
     homes.joining.join(clients.connection_id(key), name, join.ticket);
@@ -71,8 +71,8 @@ fn begin_join<S: Sockets>(
     true
 }
 
-/// Ends a connection's subscription to `channel`, or to all; and those that are about to begin,
-/// which must not come after this. Returns whether there were any.
+/// Ends a connection's subscription to `channel`, or all of its subscriptions. It also cancels
+/// pending ones, which must not begin afterwards. Returns true if there were any.
 pub fn unsubscribe_by_api<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -87,7 +87,7 @@ pub fn unsubscribe_by_api<S: Sockets>(
             place => place,
         },
     };
-    // It may be closed for one of them.
+    // The connection may be closed because of one of them.
     while clients.is_connected(key) {
         let connection = clients.slots.connection(key);
         let index = match place {
@@ -106,7 +106,7 @@ pub fn unsubscribe_by_api<S: Sockets>(
     affected
 }
 
-/// The home shard's answer: the subscription begins here and now.
+/// Handles the home's answer to a subscription of the application. The subscription begins here.
 pub fn on_joined<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -114,6 +114,7 @@ pub fn on_joined<S: Sockets>(
     answer: &Subscribed,
 ) {
     let channels_max = clients.options.client().channels_max;
+    // The client may have left or subscribed by itself since the application asked.
     let fits = clients.slots.get(key).is_some_and(|connection| {
         connection.state == State::Connected
             && connection.find_subscription(place).is_none()

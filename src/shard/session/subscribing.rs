@@ -1,4 +1,4 @@
-//! Requests of clients for subscriptions. A subscription begins with the home shard's answer.
+//! Requests of clients for subscriptions. A subscription begins with the answer of the home shard.
 
 use super::clients::Clients;
 use super::homes::{Homes, Start};
@@ -12,7 +12,7 @@ use crate::kernel::{ConnectionKey, Sockets};
 use crate::protocol;
 use crate::reason::ClientError;
 
-/// Carries out a request for a subscription, if it may be.
+/// Handles a request for a subscription, if it is allowed.
 pub fn on_subscribe<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -26,7 +26,7 @@ pub fn on_subscribe<S: Sockets>(
     let (count, permissions) = (connection.subscriptions_count(), connection.permissions);
     let pending = homes.joining.find(id_of_connection, channel);
     let error = if matches!(pending, Some(Pending::Cancelled(_))) {
-        Some(ClientError::Internal) // The next answer is not for this request.
+        Some(ClientError::Internal) // The next answer belongs to the cancelled request.
     } else if pending.is_some() || subscriptions::is_subscribed(clients, key, channel) {
         Some(ClientError::AlreadySubscribed)
     } else if count >= clients.options.client().channels_max {
@@ -40,7 +40,7 @@ pub fn on_subscribe<S: Sockets>(
         return replying::fail(clients, key, id, error);
     }
     let Ok(namespace) = clients.options.namespaces().resolve(channel) else {
-        unreachable!("the name was resolved when it was checked")
+        unreachable!("the check above resolved the name")
     };
     let grant = permissions.grant(namespace, wish(request));
     let recover = request.recover.filter(|_| grant.recoverable);
@@ -74,7 +74,8 @@ fn subscribe<S: Sockets>(
     replying::wait(clients, key, PendingRequest::Subscribe(waiting))
 }
 
-/// The features that a client's command asks for. One that recovers may be recovered again.
+/// The features that a client's command asks for. A subscription that recovers can be recovered
+/// again.
 fn wish(request: &protocol::Subscribe<'_>) -> Wish {
     if request.recoverable || request.recover.is_some() {
         Wish::Recoverable

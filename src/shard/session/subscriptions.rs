@@ -1,5 +1,5 @@
-//! The subscriptions of clients: how they are added and removed, and how a channel is left that
-//! nobody here wants any more.
+//! The subscriptions of clients: how they begin and end, and how the shard leaves a channel without
+//! subscriptions.
 
 use super::clients::Clients;
 use super::ending::Farewell;
@@ -24,15 +24,15 @@ pub fn is_subscribed<S: Sockets>(
     connection.is_some_and(|connection| connection.find_subscription(place).is_some())
 }
 
-/// How a client stands to `channel`.
+/// The role of a client in `channel`.
 pub fn role<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, channel: &str) -> Role {
     if is_subscribed(clients, key, channel) { Role::Subscriber } else { Role::Client }
 }
 
-/// Whether a client with `permissions` may subscribe to `channel`.
+/// Checks whether a client with `permissions` may subscribe to `channel`.
 ///
 /// # Errors
-/// The error to answer with.
+/// The error for the client.
 pub fn check(
     namespaces: &Namespaces,
     permissions: Permissions,
@@ -42,14 +42,14 @@ pub fn check(
     permissions.check_subscribe(channel, namespace)
 }
 
-/// Makes a connection one of a channel's subscribers.
+/// Subscribes a connection to a channel.
 pub fn add<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: LocalId, terms: Terms) {
     clients.delivery.channels.subscribe(&mut clients.slots, key, place, terms);
     reporting::subscribed(clients, key, place);
 }
 
-/// Ends a client's subscription, if it has one, after what was published before; nothing is said
-/// to the client.
+/// Ends a client's subscription, if it has one, after all earlier publications. The client is not
+/// told.
 pub fn unsubscribe<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -66,15 +66,16 @@ pub fn unsubscribe<S: Sockets>(
     pace
 }
 
-/// Ends the subscription with number `index` of a connection; nothing is said to the client.
+/// Ends the subscription with number `index` of a connection. The client is not told.
 pub fn remove<S: Sockets>(clients: &mut Clients<S>, slot: Slot, index: usize) {
     let place = clients.delivery.channels.unsubscribe(&mut clients.slots, slot, index);
     leave_if_unused(clients, place);
 }
 
-/// Ends all of a client's subscriptions, and the one that it waits for.
+/// Ends all subscriptions of a client.
 pub fn remove_all<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     let count = clients.slots.tenant(slot).subscriptions_count();
+    // From the last one, because a removal moves the last subscription into the hole.
     for index in (0..count).rev() {
         let farewell = Farewell { code: 0, text: "disconnect" };
         reporting::unsubscribing(clients, slot, index, farewell);
@@ -82,7 +83,7 @@ pub fn remove_all<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     }
 }
 
-/// Tells the home shard when nobody here wants a channel any more.
+/// Tells the home of a channel if it has no more subscriptions on this shard.
 pub fn leave_if_unused<S: Sockets>(clients: &mut Clients<S>, place: LocalId) {
     let Some(unused) = clients.delivery.channels.take_if_unused(place) else { return };
     clients.subnets.remove_channel(unused.brought_by);

@@ -1,10 +1,10 @@
-//! Plain WebSocket is opened when all channels of its path are subscribed: who sees the upgrade
-//! gets every later publication. Channels are asked for all at once. Until the last answer is here
-//! the response and whatever follows it wait in the outbox.
+//! Plain WebSocket connections open when all channels of their URL are subscribed, so a client that
+//! sees the upgrade receives every later publication. All channels are requested at once. Until the
+//! last answer, the response and everything after it wait in the outbox.
 //!
-//! A page can read neither the status nor the body of a refused upgrade. So a client that must
-//! change its request is upgraded and closed with a code and a reason; what passes by itself is a
-//! 503, which clients and proxies know how to try again.
+//! A page can read neither the status nor the body of a refused upgrade. So if the client must
+//! change its request, it is upgraded and closed with a code and a reason. If the cause is
+//! temporary, the answer is a 503, which clients and proxies know how to retry.
 
 use super::clients::Clients;
 use super::ending::Farewell;
@@ -21,10 +21,10 @@ use crate::mesh::Subscribed;
 use crate::protocol::Reply;
 use crate::reason::{ClientError, CloseReason};
 
-/// Why a request can't be served, and what it names that is at fault.
+/// Why a request can't be served, and the name at fault.
 type Refusal = (ClientError, String);
 
-/// Asks for the channels of a path; `acceptance` is the response when all are subscribed.
+/// Requests the channels of a URL. `acceptance` is the response when all are subscribed.
 pub fn begin<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -57,7 +57,7 @@ pub fn begin<S: Sockets>(
     }
 }
 
-/// Checks what the path asks for against what the client may do.
+/// Checks a request against the permissions and limits of the client.
 fn check_plain<S: Sockets>(
     clients: &Clients<S>,
     homes: &Homes,
@@ -73,6 +73,7 @@ fn check_plain<S: Sockets>(
         return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
     }
     for ((channel, _), ahead) in request.channels.iter().zip(0..) {
+        // Nothing is charged before all channels are checked, so each check counts those before it.
         let checked = subscriptions::check(clients.options.namespaces(), permissions, channel);
         let checked =
             checked.and_then(|()| homes.creating.check_name(clients, key, channel, ahead));
@@ -102,7 +103,7 @@ fn ask_for_channels<S: Sockets>(
     for (channel, since) in request.channels {
         let name = ChannelName::new(&channel);
         let Ok(namespace) = clients.options.namespaces().resolve(&channel) else {
-            unreachable!("the name was resolved when the request was checked")
+            unreachable!("the check of the request resolved the name")
         };
         let grant = permissions.grant(namespace, Wish::Path);
         let start = match since {
@@ -124,8 +125,9 @@ fn ask_for_channels<S: Sockets>(
     if end(clients, key) { Flow::Continue } else { Flow::Wait }
 }
 
-/// Leaves out the publications of an answer if those of other channels fill the outbox, from
-/// which nothing is sent yet: what a client has missed in all of its channels is bounded.
+/// Removes the recovered publications from an answer, if those of other channels already fill the
+/// outbox. Nothing is sent before the upgrade, so this bounds the missed publications of all
+/// channels together.
 pub fn limit_replay<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -137,7 +139,7 @@ pub fn limit_replay<S: Sockets>(
     }
 }
 
-/// Begins the session if no channel is awaited any more; answers whether it does.
+/// Begins the session if all channels have been answered. Returns true if it does.
 pub fn end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
     let connection = clients.slots.connection(key);
     let plain = connection.busy.as_mut().and_then(|busy| busy.plain.as_mut());
@@ -160,7 +162,7 @@ pub fn end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
     clients.counters.connections[protocol as usize].add(1);
     heartbeat::begin(clients, key);
     if heartbeats {
-        // It says how long the client is to wait for the next.
+        // The heartbeat says how long the client has to wait for the next one.
         let mut frame = Vec::new();
         wire.encode_heartbeat(clients.options.client().ping_interval, &mut frame);
         clients.send_own(key, &frame);
@@ -171,8 +173,8 @@ pub fn end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
     true
 }
 
-/// Tells a client of a path that it can't be served: for good with a close frame after the
-/// upgrade, for the moment with a 503.
+/// Refuses a plain WebSocket. A permanent refusal is a close frame after the upgrade; a temporary
+/// one is a 503.
 pub fn refuse<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
