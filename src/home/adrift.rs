@@ -16,6 +16,7 @@ pub(super) struct Adrift {
 impl Adrift {
     /// Handles a report that channels of a stream may have missed publications.
     pub(super) fn on_loss(&mut self, channels: &mut Channels, stream: usize, streams: usize) {
+        // The number of losses is bounded, because a channel tells them apart by a byte.
         while channels.has_many_losses() {
             self.hear_some(channels);
         }
@@ -29,14 +30,14 @@ impl Adrift {
         }
     }
 
-    /// Lets a channel hear of losses before it is used.
+    /// Tells a channel of losses before it is used.
     pub(super) fn hear(&mut self, channels: &mut Channels, channel: &ChannelName) {
         if channels.hear(channel) {
             self.add(channel.clone());
         }
     }
 
-    /// Lets some more channels hear of losses.
+    /// Tells some more channels of losses.
     pub(super) fn hear_some(&mut self, channels: &mut Channels) {
         self.queue.extend(channels.hear_some(WALK_STEPS_MAX));
     }

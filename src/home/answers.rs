@@ -151,8 +151,8 @@ mod tests {
         assert_eq!(prints.len(), all.len());
     }
 
-    /// 5,000 a second for the whole time that they are remembered fit the default, on one shard,
-    /// and when time passes each new one finds the room of an old one.
+    /// The default limit holds 5,000 answers a second for as long as they are kept, on one shard.
+    /// After that, each new answer takes the place of an expired one.
     #[test]
     fn five_thousand_a_second_are_remembered_within_the_default_bytes() {
         let settings = crate::settings::Settings::default();

@@ -22,7 +22,7 @@ pub(super) struct Awaiting {
     waiting: Table<Waiting>,
     /// The channels in `waiting`, by the time of their first request.
     deadlines: BTreeSet<(Moment, ChannelName)>,
-    /// The arrival time of the request that is being checked again. A question that is asked now is
+    /// The arrival time of the request that is being rechecked. A question that is asked now is
     /// later than that.
     judging: Option<Moment>,
     /// The streams that the bridge reads late, and the number of all streams.
@@ -51,7 +51,7 @@ struct Waiting {
     channel: ChannelName,
     question: Question,
     /// The time of the first request. `None` if all requests were given up, so that nothing waits
-    /// for the answer. The answer is too old for requests that come meanwhile.
+    /// for the answer. Later requests get no use from it, because it is older than they are.
     since: Option<Moment>,
     /// The requests before the question, in order. The answer is for them.
     asked: Vec<Arrived>,
@@ -90,7 +90,7 @@ impl Awaiting {
         }
     }
 
-    /// Notes that the bridge is late with a stream, or in time again.
+    /// Records whether the bridge is late with a stream.
     pub(super) fn set_late(&mut self, stream: usize, streams: usize, late: bool) {
         let list = &mut self.late.0;
         list.retain(|other| *other != stream);
@@ -110,17 +110,17 @@ impl Awaiting {
         self.waiting.find(channel.as_str()).is_some()
     }
 
-    /// Whether waiting requests are being checked again.
+    /// Whether waiting requests are being rechecked.
     pub(super) fn is_judging(&self) -> bool {
         self.judging.is_some()
     }
 
-    /// Begins to check a request again that arrived at `came`.
+    /// Begins to recheck a request that arrived at `came`.
     pub(super) fn judge(&mut self, came: Moment) {
         self.judging = Some(came);
     }
 
-    /// Ends the check of waiting requests.
+    /// Ends the recheck of waiting requests.
     pub(super) fn end_judging(&mut self) {
         self.judging = None;
     }
@@ -176,6 +176,8 @@ impl Awaiting {
     ) -> bool {
         let request = request.map(|request| Arrived { came, request });
         if let Some(waiting) = self.waiting.find_mut(channel.as_str()) {
+            // The answer counts for requests from before the question was sent. A rechecked request
+            // is one of them, and while loading no question has been sent.
             let before = waiting.question == question && (self.judging.is_some() || self.loading);
             let list = if before { &mut waiting.asked } else { &mut waiting.later };
             list.extend(request);

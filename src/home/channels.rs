@@ -132,7 +132,7 @@ impl Channels {
         self.channels.find(name).is_some()
     }
 
-    /// Whether the channel has kept publications.
+    /// Whether publications of the channel are kept.
     pub fn keeps(&self, name: &str) -> bool {
         self.find(name).is_some_and(|home| home.history_len() > 0)
     }
@@ -189,6 +189,7 @@ impl Channels {
         let Resolved { name, namespace } = channel;
         let found = self.channels.find(name.as_str());
         let first = found.is_none_or(|place| self.interested(place).is_empty());
+        // Refused before the channel is entered, so that a refusal leaves nothing behind.
         if first && !self.share.reach(self.in_use + 1) && !crate::sabotage!(UnboundedChannels) {
             return Err(ClientError::TooManyRequests);
         }
@@ -369,11 +370,12 @@ impl Channels {
     fn forget(&mut self, place: u32) {
         self.deadlines.remove(&mut self.channels, place);
         let Some(channel) = self.channels.remove(place) else { return };
-        assert!(channel.is_idle(), "a channel in use stays");
+        assert!(channel.is_idle(), "only unused channels are removed");
         if channel.charged {
             self.totals.bytes -= channel.position_bytes();
         }
         if channel.has_positions() {
+            // A later channel of this name must not assign the same offsets in the same epoch.
             self.epochs.raise(channel.name.as_str());
         }
     }

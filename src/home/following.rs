@@ -1,5 +1,5 @@
-//! With a bus, a home follows its order: it keeps the publications that the bus has ordered, and
-//! passes them and changes of position on to shards with subscribers.
+//! With a bus, a home follows its order. It keeps the publications that the bus has ordered, and
+//! passes them on to shards with subscribers, together with changes of position.
 
 use std::sync::Arc;
 

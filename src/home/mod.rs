@@ -105,7 +105,7 @@ impl Home {
         self.replays.count_waiting()
     }
 
-    /// Goes on with walks over all channels, and forgets some of what has expired.
+    /// Continues the walks over all channels, and removes some expired entries.
     pub fn turn_walks(&mut self) {
         self.adrift.hear_some(&mut self.channels);
         if self.forgetting {
@@ -115,7 +115,7 @@ impl Home {
         }
     }
 
-    /// Carries out periodic work.
+    /// Does the periodic work.
     pub fn on_tick(&mut self, post: &mut Post) {
         self.forgetting = true;
         while let Some((channel, over)) = self.awaiting.take_expired(self.now) {
@@ -152,7 +152,7 @@ impl Home {
         self.channels.is_interested(name, shard)
     }
 
-    /// Carries out one message.
+    /// Handles one message.
     pub fn on_message(&mut self, message: ToHome, post: &mut Post) {
         if self.channels.has_losses()
             && let Some(channel) = message.channel()
@@ -187,7 +187,7 @@ impl Home {
     }
 
     fn on_request(&mut self, request: Request, post: &mut Post) {
-        // It may have waited while something was lost.
+        // The request may have waited while publications were lost.
         self.hear(request.channel());
         match request {
             Request::Subscribe(subscribe) => self.on_subscribe(subscribe, post),
@@ -201,6 +201,8 @@ impl Home {
             Ok(namespace) => namespace,
             Err(error) => return post.published(asker, Err(error)),
         };
+        // The key is checked before the publication gets an offset, so that a repeat changes
+        // nothing.
         let key = idempotency_key.map(|key| self.answers.fingerprint(channel.as_str(), &key));
         if let Some(key) = key {
             match self.answers.repeated(key) {
@@ -212,6 +214,7 @@ impl Home {
         if matches!(asker, Asker::Control(_)) {
             self.counters.publications_api.add(1);
         }
+        // Checked now, because publishing creates the channel.
         if let Asker::Connection { connection, .. } = asker
             && namespace.has_history()
             && !self.channels.contains(channel.as_str())
@@ -239,6 +242,7 @@ impl Home {
         if self.is_new(channel) {
             tell_created(subscribe.connection, post);
         }
+        // The client may have received publications from another node that this node has not read.
         let behind = subscribe.recover.is_some_and(|since| {
             !subscribe.confirmed && self.may_be_behind(channel.as_str(), since)
         });
@@ -302,6 +306,8 @@ impl Home {
         {
             tell_created(connection, post);
         }
+        // A page must include all publications that were acknowledged before the request, so the
+        // bus is asked how far this node must have read.
         if self.has_bus() && !history.confirmed || self.is_unknown(channel.as_str()) {
             return self.keep_waiting(Question::Place, Request::History(history), post);
         }
@@ -391,7 +397,7 @@ impl Home {
         self.serve_waiting(channel, post);
     }
 
-    /// Checks waiting requests again after the answer to the question about their channel.
+    /// Rechecks waiting requests after the answer to the question about their channel.
     fn serve_waiting(&mut self, channel: &ChannelName, post: &mut Post) {
         for arrived in self.awaiting.take_answered(channel).into_iter().flatten() {
             self.judge(arrived, post);
@@ -402,7 +408,7 @@ impl Home {
     /// Serves requests from memory if possible. The others fail, and clients may retry.
     fn give_up(&mut self, channel: &ChannelName, requests: Vec<Arrived>, post: &mut Post) {
         let known = !self.awaiting.is_loading() && self.channels.is_known(channel.as_str());
-        // No other question is asked for these requests.
+        // The requests must not cause another question, for which they would wait again.
         self.channels.ask_later(self.now, channel);
         for mut arrived in requests {
             let behind = |since| self.may_be_behind(channel.as_str(), since);
@@ -426,22 +432,22 @@ impl Home {
         self.on_request(arrived.request, post);
     }
 
-    /// Ends a check of waiting requests. The channel may be unused now, because clients have left
+    /// Ends a recheck of waiting requests. The channel may be unused now, because clients have left
     /// or asked only for its position.
     fn end_judging(&mut self, channel: &ChannelName) {
         self.awaiting.end_judging();
         self.retire(channel);
     }
 
-    /// Removes a channel if it is unused. It stays while waiting requests are checked, because the
-    /// next one would have to ask again.
+    /// Removes a channel if it is unused. It stays while waiting requests are rechecked, because
+    /// the next one would have to ask again.
     fn retire(&mut self, channel: &ChannelName) {
         if !self.awaiting.is_judging() {
             self.channels.retire_named(self.now, channel);
         }
     }
 
-    /// Lets a channel hear of losses before it is used.
+    /// Tells a channel of losses before it is used.
     fn hear(&mut self, channel: &ChannelName) {
         self.adrift.hear(&mut self.channels, channel);
     }

@@ -9,13 +9,13 @@ use crate::channel::Publication;
 use crate::limits::{REPLAYS_WAITING_MAX, TURN_REPLAY_BYTES_MAX};
 
 /// The requests that wait for the next turn: those of the application, and at most one of each
-/// client, or one for each channel in the URL of plain WebSocket.
+/// client. A plain WebSocket may have one for each channel in its URL.
 #[derive(Default)]
 pub(super) struct Replays {
     /// Bytes returned in this turn.
     bytes: usize,
     waiting: VecDeque<Request>,
-    /// Whether all waiting requests are for shards that have too much to do.
+    /// Whether all waiting requests are for shards that are too busy to receive them.
     resting: bool,
 }
 
@@ -49,8 +49,8 @@ impl Replays {
         self.waiting.len()
     }
 
-    /// Notes whether all waiting requests are for shards that have too much to do. If so, they need
-    /// no turn at once, and are tried again when a tick or a message brings one.
+    /// Records whether all waiting requests are for shards that are too busy to receive them. If
+    /// so, they need no turn at once, and are tried again when a tick or a message brings one.
     pub(super) fn set_resting(&mut self, resting: bool) {
         self.resting = resting;
     }

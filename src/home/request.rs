@@ -36,7 +36,7 @@ impl Request {
         }
     }
 
-    /// Notes that the home is not behind the bus as far as this request is concerned.
+    /// Records that the home is not behind the bus as far as this request is concerned.
     pub(super) fn confirm(&mut self) {
         match self {
             Request::Subscribe(subscribe) => subscribe.confirmed = true,

@@ -89,8 +89,8 @@ impl Channel {
         self.interested.is_empty() && self.history_len() == 0
     }
 
-    /// Whether clients know positions of the channel, which must not be assigned again, or one was
-    /// assigned again.
+    /// Whether clients may know positions of the channel, which must not be assigned again, or
+    /// whether the bus has assigned one again.
     pub(super) fn has_positions(&self) -> bool {
         (self.top > 0 || self.repeats) && self.namespace.has_history()
     }
@@ -117,6 +117,7 @@ impl Channel {
         let data_type = self.namespace.data;
         let bytes: usize =
             publications.iter().map(|publication| publication.recovery_bytes(data_type)).sum();
+        // Recovery returns all missed publications or none, because a client could not see a cut.
         (bytes <= RECOVERY_BYTES_MAX).then_some(publications)
     }
 }

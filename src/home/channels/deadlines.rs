@@ -27,6 +27,8 @@ impl Deadlines {
         let due = |(deadline, place): (&Deadline, &u32)| {
             (deadline.1 <= now.tick().index()).then_some((*place, deadline.0))
         };
+        // Deadlines are ordered by their purpose first, so the first one of each purpose is
+        // checked.
         self.first.iter().next().and_then(due).or_else(|| self.first_idle().and_then(due))
     }
 

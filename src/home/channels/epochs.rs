@@ -2,11 +2,11 @@
 //!
 //! A channel without publications costs nothing after its last subscriber has left, and still keeps
 //! its position. Its epoch is not stored but computed again, from its name and a generation. Each
-//! bucket of names has one generation. It is incremented when a channel of the bucket that had
-//! publications is removed, because such a channel must not begin again in an epoch with used
-//! offsets. So a client that saw offset 0 of a channel finds the same epoch again, unless a channel
-//! of the same bucket that had publications was removed meanwhile. Then it finds another epoch and
-//! is told about a gap. All this only concerns channels with history.
+//! bucket of names has one generation. It is incremented when a channel of the bucket with used
+//! offsets is removed, because the channel must not begin again in the same epoch. So a client that
+//! saw offset 0 of a channel finds the same epoch again, unless another channel of its bucket was
+//! removed after publications. Then it finds another epoch and is told about a gap. All this only
+//! concerns channels with history.
 
 use crate::ids::Epoch;
 use crate::limits::EPOCH_BUCKETS;
@@ -46,7 +46,7 @@ impl Epochs {
     /// Returns the epoch in which the channel `name` would begin now.
     pub(super) fn of(&self, name: &str) -> Epoch {
         let generation = self.generations.get(self.bucket(name)).copied().unwrap_or(0);
-        // Each generation gives another value for a name, because all steps are injective.
+        // Each generation gives a different value for a name, because all steps are injective.
         let step = STEP.wrapping_mul(u64::from(generation));
         Epoch::new(mix(self.epochs.of(name.as_bytes()).wrapping_add(step)))
     }

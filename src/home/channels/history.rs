@@ -15,7 +15,7 @@ pub(super) struct Totals {
     pub(super) publications: usize,
 }
 
-/// The longest page that is wanted.
+/// The limits of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct PageBounds {
     /// Maximum number of publications.

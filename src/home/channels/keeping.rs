@@ -30,6 +30,7 @@ impl Channels {
         self.sift(1);
         self.settle_charge(place);
         self.settle_deadline(now, place);
+        // Last, because it may remove even the publication that was just kept.
         self.keep_within_bytes(now);
     }
 
@@ -119,7 +120,7 @@ impl Channels {
                 None => break,
             }
         }
-        assert!(self.totals.bytes <= self.bytes_max, "whatever is charged can be dropped");
+        assert!(self.totals.bytes <= self.bytes_max, "all charged entries can be removed");
     }
 
     fn evict_stored(&mut self, now: Moment, stored: Stored) {

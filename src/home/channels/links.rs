@@ -22,7 +22,7 @@ pub(super) struct Links {
     pub(super) next: u32,
 }
 
-/// A place that no channel has.
+/// Marks the end of a list. No channel has this place.
 pub(super) const NONE: u32 = u32::MAX;
 
 impl Default for Links {

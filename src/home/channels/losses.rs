@@ -1,8 +1,8 @@
 //! Losses of the bus, after which all channels of a stream may have missed publications.
 //!
 //! A stream may have a million channels. So each turn tells some of them, in a walk over the table,
-//! and a channel that is used before that is told first. Clients see no difference to a loss that
-//! all channels hear of at once.
+//! and a channel that is used before that is told first. Clients see no difference from a loss that
+//! all channels are told of at once.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::bus::stream_of;
 use crate::limits::LOSSES_MAX;
 
-/// Losses of which some channels have not heard.
+/// Losses that some channels have not been told of.
 #[derive(Default)]
 pub(super) struct Losses {
     /// Number of the last loss. It wraps, because a channel has room for only one byte.
@@ -27,7 +27,7 @@ struct Walk {
 }
 
 impl Losses {
-    /// Returns the number of the last loss. Channels that come later are not concerned by it.
+    /// Returns the number of the last loss. It does not concern channels that are created later.
     pub(super) fn last(&self) -> u8 {
         self.last
     }
@@ -38,28 +38,28 @@ impl Losses {
         self.walks.push_back(Walk { stream, streams, at: 0 });
     }
 
-    /// Whether there are as many losses as there may be.
+    /// Whether the maximum number of losses is reached.
     pub(super) fn are_many(&self) -> bool {
         self.walks.len() >= LOSSES_MAX
     }
 
-    /// Whether all channels have heard of all losses.
+    /// Whether all channels have been told of all losses.
     pub(super) fn is_empty(&self) -> bool {
         self.walks.is_empty()
     }
 
-    /// Whether a loss concerns the channel `name`, which has heard of all losses up to number
+    /// Whether a loss concerns the channel `name`, which has been told of all losses up to number
     /// `heard`.
     pub(super) fn concern(&self, name: &str, heard: u8) -> bool {
-        // A walk ends when all channels have heard of its loss, so the last walks are the losses of
-        // which this channel has not heard.
+        // A walk ends when all channels have been told of its loss. So the last walks are the
+        // losses that this channel has not been told of.
         let count = usize::from(self.last.wrapping_sub(heard));
         let mut news = self.walks.iter().rev().take(count);
         news.any(|walk| stream_of(name, walk.streams) == walk.stream)
     }
 
-    /// Returns the next places whose channels have to hear of the oldest loss: at most `steps_max`,
-    /// and all below `end`. None if there is no loss.
+    /// Returns the next places whose channels must be told of the oldest loss: at most `steps_max`,
+    /// and all below `end`. The range is empty if there is no loss.
     pub(super) fn next_places(&mut self, end: usize, steps_max: usize) -> Range<u32> {
         let Some(walk) = self.walks.front_mut() else { return 0..0 };
         let begin = walk.at;
@@ -68,7 +68,7 @@ impl Losses {
     }
 
     /// Removes the oldest loss if its walk has reached `end`. The channels at the last places must
-    /// have heard of it before.
+    /// have been told of it before.
     pub(super) fn end_walk(&mut self, end: usize) {
         if self.walks.front().is_some_and(|walk| walk.at == end) {
             self.walks.pop_front();

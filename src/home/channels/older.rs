@@ -32,7 +32,7 @@ impl Channels {
         let limit = u64::try_from(page.limit).unwrap_or(u64::MAX);
         let lacks = match page.since {
             Some(since) if !since.epoch.matches(channel.epoch) => false,
-            // The publications below the offset that are in memory.
+            // In memory are `since.offset - first` publications below the offset.
             Some(since) if page.reverse => since.offset.saturating_sub(first) < limit,
             Some(since) => since.offset.saturating_add(1) < first,
             None if page.reverse => (channel.history_len() as u64) < limit,
@@ -117,7 +117,7 @@ mod tests {
     const EPOCH: Epoch = Epoch::new(7);
     const TOP: u64 = 20;
 
-    /// A channel of which this node knows that it stands at [`TOP`], and has nothing.
+    /// A channel whose known position is [`TOP`], without publications in memory.
     fn homes(history_size: usize, bytes_max: usize) -> (Channels, ChannelName) {
         let namespaces = Settings::default().channel.namespaces;
         let plain = namespaces.resolve("c").expect("it is one");

@@ -63,8 +63,8 @@ impl Channels {
         Some(Followed { moved, repeated, interested: self.interested(place) })
     }
 
-    /// Adds a channel of which `last` was read, if it does not exist because nothing of it is kept.
-    /// A request waits for its position.
+    /// Adds a channel at the position `last`, which was just read, if it does not exist because
+    /// none of its publications are kept. A request waits for its position.
     pub fn expect(&mut self, channel: Resolved<'_>, last: Position) {
         let Resolved { name, namespace } = channel;
         if !self.contains(name.as_str()) {
@@ -122,25 +122,25 @@ impl Channels {
         self.losses.add(stream, streams);
     }
 
-    /// Whether there are as many losses as there may be.
+    /// Whether the maximum number of losses is reached.
     pub fn has_many_losses(&self) -> bool {
         self.losses.are_many()
     }
 
-    /// Whether there are losses of which some channels have not heard.
+    /// Whether there are losses that some channels have not been told of.
     pub fn has_losses(&self) -> bool {
         !self.losses.is_empty()
     }
 
-    /// Lets a channel hear of losses before it is used. Returns whether it may have missed
-    /// publications and has listeners.
+    /// Tells a channel of losses before it is used. Returns whether it may have missed publications
+    /// and has listeners.
     pub fn hear(&mut self, name: &ChannelName) -> bool {
         self.has_losses()
             && self.channels.find(name.as_str()).is_some_and(|place| self.hear_at(place).is_some())
     }
 
-    /// Lets the channels at up to `steps_max` places hear of losses. Returns those that may have
-    /// missed publications and have listeners.
+    /// Tells the channels at up to `steps_max` places of losses. Returns those that may have missed
+    /// publications and have listeners.
     pub fn hear_some(&mut self, steps_max: usize) -> Vec<ChannelName> {
         let end = self.channels.reached();
         let places = self.losses.next_places(end, steps_max);

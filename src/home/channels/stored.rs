@@ -79,7 +79,7 @@ mod tests {
     fn the_order_stays_and_what_is_gone_does_not_pile_up() {
         let mut order = StoredOrder::default();
         let stored = |offset| Stored { place: 0, life: 0, offset };
-        // One in a thousand lives, so the rest must go.
+        // One entry in a thousand is live, so the others must be removed.
         let lives = |one: Stored| one.offset.is_multiple_of(1000);
         for offset in 0..1_000_000 {
             order.push(stored(offset));

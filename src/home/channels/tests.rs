@@ -1,4 +1,5 @@
-//! Tests of channels at channel: positions, borders of recovery, bytes, and what is forgotten when.
+//! Tests of channels at home: positions, limits of recovery, memory, and the removal of old
+//! entries.
 
 mod bounds;
 mod epochs;
@@ -11,7 +12,7 @@ use crate::limits::{CHANNEL_META_TTL, CHANNEL_POSITION_BYTES};
 
 const TTL: Duration = Duration::from_secs(10);
 
-/// Channels that may be in use at once.
+/// Maximum number of channels in use.
 const CHANNELS_MAX: usize = 100;
 
 fn namespace(history_size: usize) -> Arc<Namespace> {
@@ -19,7 +20,7 @@ fn namespace(history_size: usize) -> Arc<Namespace> {
     Arc::new(Namespace { history_size, history_ttl: TTL, ..defaults })
 }
 
-/// Channels at home, a clock, and one channel to try them with.
+/// Channels at home, a clock, and the channel under test.
 struct Fixture {
     homes: Channels,
     now: Moment,
@@ -59,7 +60,7 @@ impl Fixture {
         self.homes.publish(self.now, channel, publication, skip_history).position
     }
 
-    /// Subscribes, and answers the top and the offsets that were recovered.
+    /// Subscribes. Returns the position and the recovered offsets.
     fn subscribe(&mut self, since: Option<Since>) -> (Position, Option<Vec<u64>>) {
         let channel = Resolved { name: &self.name, namespace: &self.namespace };
         let granted = self.homes.subscribe(self.now, channel, SHARD, since);
@@ -70,7 +71,7 @@ impl Fixture {
         (top, recovered.map(offsets))
     }
 
-    /// Loses something of all channels, and answers those that hear of it and have listeners.
+    /// Reports a loss that concerns all channels. Returns the names of those with listeners.
     fn lose_all(&mut self) -> Vec<String> {
         self.homes.lose(0, 1);
         let mut adrift = Vec::new();
@@ -93,7 +94,7 @@ impl Fixture {
 
     fn wait(&mut self, time: Duration) {
         self.now = self.now.after(time);
-        // Deadlines are kept by ticks, and none is early.
+        // Deadlines are counted in ticks, and none is early.
         let tick = self.now.after(Tick::PERIOD);
         while self.homes.forget_some(tick, 1000) {}
     }
@@ -102,13 +103,13 @@ impl Fixture {
         self.homes.leave(self.now, &self.name.clone(), SHARD);
     }
 
-    /// A channel that is there.
+    /// Returns an existing channel.
     fn channel(&mut self, name: &str) -> &mut Channel {
         let place = self.homes.channels.find(name).expect("it is there");
         self.homes.channel(place)
     }
 
-    /// Goes on with another channel.
+    /// Continues with another channel.
     fn call(&mut self, name: &str) {
         self.name = ChannelName::new(name);
     }
@@ -129,7 +130,7 @@ fn recovery_returns_all_that_was_missed_or_nothing() {
     let mut fixture = Fixture::new(3);
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
     (0..5).for_each(|_| assert!(fixture.publish().is_some()));
-    // Kept are 3, 4 and 5.
+    // The kept offsets are 3, 4 and 5.
     assert_eq!(fixture.recover(epoch, 5), Some(vec![]));
     assert_eq!(fixture.recover(epoch, 4), Some(vec![5]));
     assert_eq!(fixture.recover(epoch, 2), Some(vec![3, 4, 5]), "exactly at the border");

@@ -1,4 +1,4 @@
-//! Tests of what channels may cost: in number, in bytes, in time.
+//! Tests of the limits of channels: number, bytes and time.
 
 use super::*;
 
@@ -64,8 +64,8 @@ fn what_is_dropped_for_want_of_bytes_is_counted() {
     assert_eq!(fixture.homes.evictions()[Eviction::Adrift as usize], left);
 }
 
-/// 300,000 channels whose publications have expired are freed in bounded steps, of which one takes
-/// a turn; so they are gone after as many turns as there are, and none of these is long.
+/// The publications of 300,000 channels expire. They are removed in bounded steps, one in each
+/// turn, so it takes many turns and none of them is long.
 #[test]
 fn what_has_expired_is_freed_in_bounded_steps() {
     const CHANNELS: usize = 300_000;
@@ -98,7 +98,7 @@ fn publishing_into_full_histories_waits_for_nothing_to_expire() {
     let bytes_max = 1 << 20;
     let mut fixture = Fixture::with_bytes(10, bytes_max);
     for number in 0..50_000 {
-        // No turn comes in which something is forgotten.
+        // No turn removes expired publications here.
         fixture.now = fixture.now.after(Duration::from_millis(1));
         fixture.call(&(number % 20_000).to_string());
         let position = fixture.publish();

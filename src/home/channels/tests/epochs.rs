@@ -1,4 +1,4 @@
-//! Tests of what a position means after its channel was left by everybody.
+//! Tests of positions after all subscribers of their channel have left.
 
 use super::*;
 
@@ -75,8 +75,8 @@ fn whoever_waits_in_a_channel_keeps_its_epoch_when_others_are_forgotten() {
     assert_eq!(fixture.publish(), Some(Position { offset: 1, ..seen }));
 }
 
-/// Whatever is forgotten, and in whichever order: no position stands for two publications, and what
-/// is recovered is all that came after it.
+/// Channels are removed in any order. No position may belong to two publications, and a recovery
+/// returns all publications after its position.
 #[test]
 fn no_position_stands_for_two_publications() {
     come_and_go();
@@ -115,7 +115,7 @@ fn come_and_go() {
             }
             8..12 => fixture.leave(),
             12..15 if !seen.is_empty() => {
-                // One of the last: who comes back soon mostly recovers.
+                // One of the last positions, because a client that returns soon usually recovers.
                 let back = (random >> 50) as usize % seen.len().min(8);
                 let (name, position) = seen.swap_remove(seen.len() - 1 - back);
                 fixture.call(&name);
