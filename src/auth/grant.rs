@@ -1,31 +1,31 @@
-//! The features of a subscription: asked for by a client, its path or the application, and allowed
-//! or forced by the namespace.
+//! The features of a subscription. A client, its URL or the application asks for them, and the
+//! namespace allows or forces them.
 
 use super::Permissions;
 use crate::channel::Namespace;
 
-/// The features that somebody asks for.
+/// The source of a subscription, and the features that it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// A client's command asks for neither.
+    /// A client's command that asks for no features.
     Plain,
-    /// A client's command asks to be told of gaps.
+    /// A client's command that asks to be told of gaps.
     Positioned,
-    /// A client's command asks for recovery, which includes being told of gaps.
+    /// A client's command that asks for recovery, which includes being told of gaps.
     Recoverable,
-    /// The application subscribes a client: it gets all that the namespace allows.
+    /// The application, which asks for all features that the namespace allows.
     Server,
-    /// The path of a plain WebSocket. Its protocols have no word for a client that does not want
-    /// to know, so it is always told of gaps; it may recover wherever there is a history.
+    /// The URL of a plain WebSocket. Its protocols can't express that a client ignores gaps, so the
+    /// client is always told of them. It may recover wherever there is a history.
     Path,
 }
 
-/// The features of a subscription.
+/// The granted features of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The client may come back with a position and gets what it missed.
+    /// The client may return with a position and receive the publications after it.
     pub recoverable: bool,
-    /// The client is told when it misses something.
+    /// The client is told when it misses publications.
     pub positioned: bool,
 }
 
@@ -43,6 +43,7 @@ impl Permissions {
         let recoverable = has_history && (namespace.force_recovery || recovers);
         let positions = asks_positioning && (namespace.allow_positioning || all);
         let positioned = has_history && (namespace.force_positioning || positions);
+        // A client can recover only if it is told of gaps.
         Grant { recoverable, positioned: recoverable || positioned }
     }
 }

@@ -1,5 +1,6 @@
-//! What clients may do. Everything that depends on who a client is gets decided here, once, when
-//! it connects; nothing else looks at `[auth]` or at a namespace's `allow_…`.
+//! The permissions of clients. Every decision that depends on the identity of a client is made
+//! here, once, when it connects. No other module reads `[auth]` or the `allow_…` options of
+//! namespaces.
 
 mod grant;
 mod permissions;

@@ -1,32 +1,33 @@
-//! What one client may do.
+//! The permissions of one client.
 
 use crate::channel::Namespace;
 use crate::reason::ClientError;
 use crate::settings::Auth;
 
-/// What one client may do. One byte beside its connection, so that an anonymous client needs no
-/// box for it, and decided once, so that a setting that changes does not change it.
+/// The permissions of one client. They are one byte of its connection, so that an anonymous client
+/// needs no box for them. They are decided once, so a later change of settings does not affect
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permissions {
-    /// Nothing: it has not connected, or may not.
+    /// None. The client has not connected, or must not connect.
     Nothing,
-    /// All that namespaces allow to clients without a user.
+    /// Everything that namespaces allow to clients without a user.
     Anonymous,
     /// Everything, because of `auth.insecure`.
     Everything,
 }
 
-/// How a client stands to a channel.
+/// The relation of a client to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It is not subscribed.
+    /// The client is not subscribed.
     Client,
-    /// It is subscribed.
+    /// The client is subscribed.
     Subscriber,
 }
 
 impl Permissions {
-    /// What a client may do that connects without a token.
+    /// The permissions of a client that connects without a token.
     pub fn without_token(auth: &Auth) -> Permissions {
         match auth {
             Auth { insecure: true, .. } => Permissions::Everything,
@@ -40,12 +41,12 @@ impl Permissions {
         self != Permissions::Nothing
     }
 
-    /// Whether the client may subscribe to `channel`, which is in `namespace`.
+    /// Checks whether the client may subscribe to `channel` of `namespace`.
     ///
     /// # Errors
-    /// The error to answer with.
+    /// The error for the client.
     pub fn check_subscribe(self, channel: &str, namespace: &Namespace) -> Result<(), ClientError> {
-        // `$` marks channels that need a key, `#` channels of certain users.
+        // `$` marks channels that need a key, and `#` marks channels of certain users.
         let open = !channel.starts_with('$') && !channel.contains('#');
         if self == Permissions::Everything || open && self.may_subscribe_within(namespace) {
             Ok(())
