@@ -11,7 +11,8 @@ pub(super) enum Failure {
     /// The server did not start, or did not stop as it should.
     #[error(transparent)]
     Server(#[from] crate::server::Error),
-    /// The reader of our output has closed the pipe. This is no failure, as for every filter.
+    /// The reader of the output has closed the pipe. Like every filter, a command does not treat
+    /// this as a failure.
     #[error("the output is closed")]
     OutputClosed,
     /// Any other failure, with its message.

@@ -1,4 +1,4 @@
-//! What the command line gives to the settings: the flags of `serve`, and the environment.
+//! Inputs of the settings: the flags of `serve`, and the environment.
 
 use std::path::PathBuf;
 

@@ -12,6 +12,7 @@ use crate::settings::{Log, LogFormat, LogLevel};
 /// Starts the log on standard error. It ends when the guard is dropped.
 pub(super) fn start(log: &Log) -> Result<WorkerGuard, Failure> {
     let (writer, guard) = NonBlockingBuilder::default()
+        // Lines are dropped if the writer is too slow, because a shard must not wait for it.
         .lossy(true)
         .buffered_lines_limit(LOG_LINES_MAX)
         .thread_name("log")

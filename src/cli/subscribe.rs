@@ -51,7 +51,8 @@ struct Gap {
 }
 
 impl Gap {
-    /// The gap as a message to print. If `after` is 0, the server no longer knows our position.
+    /// The gap as a message to print. If `after` is 0, the server no longer knows the client's
+    /// position.
     fn words(&self, channel: &str) -> String {
         match self.after {
             0 => format!("messages of {channel} were missed and can't be recovered"),
@@ -77,7 +78,8 @@ impl From<Failure> for Ended {
     }
 }
 
-/// Prints messages until the reader of our output closes the pipe, or the server refuses for good.
+/// Prints messages until the reader of the output closes the pipe, or the server refuses
+/// permanently.
 pub(super) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
     run_to(args, &mut io::stdout())
 }
@@ -93,6 +95,7 @@ fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> 
             Ended::Stop(failure) => return Err(failure),
             Ended::Retry(happened) => happened,
         };
+        // A server that refuses connections is asked less and less often.
         if session.connections > before {
             pause = SUBSCRIBE_PAUSE_MIN;
         }
@@ -193,6 +196,7 @@ impl Session<'_> {
         let Target { host, port, .. } = &self.target;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((bare, *port)).map_err(|error| self.unreachable(&error))?;
+        // A broken network path reports no error, so a long silence counts as a cut.
         let silence = stream.set_read_timeout(Some(SUBSCRIBE_SILENCE_MAX));
         silence.map_err(|error| Ended::Retry(error.to_string()))?;
         let url = self.target.url(&self.args.channels, &self.positions);

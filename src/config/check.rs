@@ -331,7 +331,7 @@ fn check_namespaces(settings: &Settings, found: &mut Found) {
     }
 }
 
-/// The key under which the options of the namespace with that index stand.
+/// The key of the namespace with index `at`, as it stands in messages.
 fn key_of(at: usize, namespace: &Namespace) -> String {
     if at == 0 {
         return "channel".to_owned();

@@ -30,7 +30,8 @@ pub(super) fn load_environment(
             let in_section =
                 known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
             if nearest.is_none() && !in_section {
-                // Unlike every setting: a variable of somebody's scripts, not a typing error.
+                // The name resembles no setting, so it belongs to some other program and is not a
+                // typo.
                 continue;
             }
             let to_variable = |key: String| {

@@ -69,6 +69,7 @@ pub fn load(
         let origin = Origin::File(path.clone());
         layers.add(&origin, parse(&origin, &text)?)?;
     }
+    // Later layers win: flags over the environment, and both over the file.
     let variables = load_environment(&layers.base, environment)?;
     layers.add(&Origin::Environment, variables)?;
     layers.add(&Origin::CommandLine, load_flags(flags))?;
@@ -144,6 +145,7 @@ impl Layers {
         if let Some(Value::Table(settings)) = self.merged.get_mut(section) {
             settings.insert(key, value);
         }
+        // Converted after each setting, so that an error names the setting that caused it.
         self.settings(origin).map_err(|error| with_key(error, &dotted))?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What settings do, seen from outside: one table for each kind of answer.
+//! Tests of the settings from outside: one table for each kind of result.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use crate::channel::{DataType, Namespace, SlowPolicy};
 use crate::settings::CHANGES;
 use crate::shard::Options;
 
-/// The options of the first namespace that has a name.
+/// The options of the first named namespace.
 fn named(settings: &Settings) -> &Namespace {
     settings.channel.namespaces.iter().nth(1).expect("it has one")
 }
 
-/// The settings that the text of a file makes.
+/// The settings from the text of a file.
 fn load_text(text: &str, dev: bool) -> Result<Loaded, String> {
     load_all(text, &[], Flags { dev, ..Flags::default() })
 }
@@ -104,7 +104,7 @@ fn environment_variables_are_read_as_their_settings_kind() {
         ("CORECAST_API_BODY_BYTES_MAX", "2MiB"),
         ("CORECAST_CHANNEL_NAMESPACES", r#"[{"name":"a","data":"text"}]"#),
         ("CORECAST_CHANNEL_SLOW_POLICY", "skip"),
-        // What Kubernetes sets for services called corecast and corecast-api.
+        // Variables that Kubernetes sets for services called corecast and corecast-api.
         ("CORECAST_SERVICE_HOST", "10.0.0.1"),
         ("CORECAST_PORT_8000_TCP_ADDR", "10.0.0.1"),
         ("CORECAST_API_PORT", "tcp://10.0.0.1:9000"),
