@@ -161,7 +161,13 @@ impl Outboxes {
         self.end_collecting(connection, slot);
         match halt {
             Some(Halt::TooSlow(reason)) => Pace::TooSlow(reason),
-            Some(Halt::Gap(_)) | None => Pace::KeepsUp,
+            Some(Halt::Gap(_)) => {
+                // The connection may close instead, and collect once more: nothing newer may follow
+                // a gap that its client does not know of.
+                connection.subscribed(index).mode = DeliveryMode::Recovering;
+                Pace::KeepsUp
+            }
+            None => Pace::KeepsUp,
         }
     }
 
