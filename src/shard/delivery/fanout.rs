@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::gap::{Gap, Remedy};
-use super::subscribers::Channels;
+use super::subscribers::LocalChannels;
 use crate::channel::Publication;
 use crate::collections::Bitmap;
 use crate::ids::{LocalId, Position, Slot};
@@ -63,7 +63,7 @@ impl Fanout {
 
     /// Ends a pass. All subscribers have received the segments that were sealed before it began. If
     /// no connection is marked any more, they have received all segments.
-    pub fn end_round(&mut self, channels: &mut Channels) {
+    pub fn end_round(&mut self, channels: &mut LocalChannels) {
         let pass = self.pass;
         let done = if self.dirty.is_empty() { Some(pass) } else { pass.checked_sub(1) };
         self.pass += 1;
@@ -79,7 +79,7 @@ impl Fanout {
     /// Advances the channel at `place` past a publication with `offset`. The offset is 0 if the
     /// publication has no place in the channel's order. If publications are missing before it, a
     /// gap is recorded first.
-    pub fn follow(&mut self, channels: &mut Channels, place: LocalId, offset: u64) -> Step {
+    pub fn follow(&mut self, channels: &mut LocalChannels, place: LocalId, offset: u64) -> Step {
         let local = channels.local(place);
         // Nobody here is subscribed before the home's first answer.
         let Some(next) = local.next() else { return Step::Past };
@@ -99,7 +99,7 @@ impl Fanout {
     /// Gathers a publication for the subscribers of the channel at `place`.
     pub fn append(
         &mut self,
-        channels: &mut Channels,
+        channels: &mut LocalChannels,
         place: LocalId,
         publication: Arc<Publication>,
     ) {
@@ -115,7 +115,7 @@ impl Fanout {
 
     /// Continues with the offset `next` in the channel at `place`, if that is ahead of its
     /// position. The offsets in between become a gap.
-    pub fn skip_to(&mut self, channels: &mut Channels, place: LocalId, next: u64) {
+    pub fn skip_to(&mut self, channels: &mut LocalChannels, place: LocalId, next: u64) {
         let local = channels.local(place);
         // Nobody here is subscribed before the home's first answer.
         let Some(expected) = local.next().filter(|expected| expected.offset < next) else { return };
@@ -125,7 +125,7 @@ impl Fanout {
 
     /// Moves the channel at `place` to the position that its home has given. If subscribers
     /// expected another one, the difference is a gap.
-    pub fn stand_at(&mut self, channels: &mut Channels, place: LocalId, top: Position) {
+    pub fn stand_at(&mut self, channels: &mut LocalChannels, place: LocalId, top: Position) {
         let local = channels.local(place);
         let next = Position { offset: top.offset + 1, ..top };
         let before = local.next();
@@ -137,7 +137,13 @@ impl Fanout {
 
     /// Adds a gap to the log of the channel at `place`, which continues with the offset `next`
     /// instead of the position `expected`. Subscribers are told when the sweep reaches them.
-    fn note_gap(&mut self, channels: &mut Channels, place: LocalId, expected: Position, next: u64) {
+    fn note_gap(
+        &mut self,
+        channels: &mut LocalChannels,
+        place: LocalId,
+        expected: Position,
+        next: u64,
+    ) {
         if crate::sabotage!(SkippedGap) {
             return;
         }
@@ -161,14 +167,14 @@ impl Fanout {
     }
 
     /// Seals all open segments, and marks the connections that will receive them.
-    pub fn seal(&mut self, channels: &mut Channels) {
+    pub fn seal(&mut self, channels: &mut LocalChannels) {
         for place in std::mem::take(&mut self.unsealed) {
             self.seal_channel(channels, place);
         }
     }
 
     /// Seals the open segment of one channel, if the channel exists and has one.
-    pub fn seal_channel(&mut self, channels: &mut Channels, place: LocalId) {
+    pub fn seal_channel(&mut self, channels: &mut LocalChannels, place: LocalId) {
         let Some(local) = channels.at(place).filter(|local| local.is_open()) else { return };
         if !local.holds_segments() {
             self.with_segments.push(place);
@@ -178,7 +184,7 @@ impl Fanout {
     }
 
     /// Marks all subscribers of the channel at `place` as having data to send.
-    fn mark_subscribers(&mut self, channels: &mut Channels, place: LocalId) {
+    fn mark_subscribers(&mut self, channels: &mut LocalChannels, place: LocalId) {
         for subscriber in channels.local(place).subscribers.as_slice() {
             self.dirty.insert(subscriber.slot().index());
         }

@@ -31,13 +31,13 @@ use crate::metrics::ShardCounters;
 use fanout::Fanout;
 use outboxes::{Outboxes, Taken};
 use retry::Retries;
-use subscribers::Channels;
+use subscribers::LocalChannels;
 use sweep::{Attempt, Sweep};
 
 /// The path from publications to writes.
 pub struct Delivery {
     /// The channels with subscribers on this shard.
-    pub channels: Channels,
+    pub channels: LocalChannels,
     counters: Arc<ShardCounters>,
     fanout: Fanout,
     outboxes: Outboxes,
@@ -85,7 +85,7 @@ impl Delivery {
         outbox_bytes_max: usize,
     ) -> Delivery {
         Delivery {
-            channels: Channels::new(Arc::clone(&counters)),
+            channels: LocalChannels::new(Arc::clone(&counters)),
             fanout: Fanout::default(),
             outboxes: Outboxes::new(Arc::clone(&counters), leases, outbox_bytes_max),
             sweep: Sweep::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::budget::{Budget, OutboxLeases};
 use super::gap::Gap;
-use super::subscribers::Channels;
+use super::subscribers::LocalChannels;
 use crate::channel::SlowPolicy;
 use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Frames, Outbox, State};
 use crate::ids::{LocalId, Moment, Slot, Tick};
@@ -130,7 +130,7 @@ impl Outboxes {
     /// told of gaps, or of publications that do not fit.
     pub(super) fn collect_last(
         &mut self,
-        channels: &mut Channels,
+        channels: &mut LocalChannels,
         connection: &mut Connection,
         slot: Slot,
     ) {
@@ -150,7 +150,7 @@ impl Outboxes {
     /// The client is no longer told of gaps.
     pub(super) fn collect_of_leaving(
         &mut self,
-        channels: &mut Channels,
+        channels: &mut LocalChannels,
         connection: &mut Connection,
         slot: Slot,
         index: usize,
@@ -174,7 +174,7 @@ impl Outboxes {
     /// Moves undelivered publications into the outbox of a connection, until something halts it.
     pub(super) fn collect(
         &mut self,
-        channels: &mut Channels,
+        channels: &mut LocalChannels,
         connection: &mut Connection,
         slot: Slot,
         oldest: &mut Option<Moment>,
@@ -240,7 +240,7 @@ impl Outboxes {
     /// if the client is told anything.
     pub(super) fn tell_skips(
         &mut self,
-        channels: &mut Channels,
+        channels: &mut LocalChannels,
         connection: &mut Connection,
         slot: Slot,
     ) -> bool {
@@ -272,7 +272,7 @@ impl Outboxes {
 /// Moves every undelivered segment of all subscriptions into the outbox, until something halts it.
 fn take_pending(
     connection: &mut Connection,
-    channels: &mut Channels,
+    channels: &mut LocalChannels,
     mut with: Collecting<'_>,
 ) -> Option<Halt> {
     (0..connection.subscriptions_count())
@@ -283,7 +283,7 @@ fn take_pending(
 fn take_pending_of(
     connection: &mut Connection,
     index: usize,
-    channels: &mut Channels,
+    channels: &mut LocalChannels,
     with: &mut Collecting<'_>,
 ) -> Option<Halt> {
     let subscription = *connection.subscribed(index);
@@ -351,7 +351,7 @@ fn take_pending_of(
 
 /// Moves a subscription past all undelivered segments. Its connection accepts no more data, or the
 /// home will provide these publications.
-fn forgo(connection: &mut Connection, channels: &mut Channels, index: usize) {
+fn forgo(connection: &mut Connection, channels: &mut LocalChannels, index: usize) {
     let subscription = connection.subscribed(index);
     subscription.cursor = channels.local(subscription.channel).head();
 }

@@ -22,15 +22,15 @@ pub struct Unused {
 }
 
 /// The channels with subscribers on this shard.
-pub struct Channels {
+pub struct LocalChannels {
     counters: Arc<ShardCounters>,
     locals: Locals,
 }
 
-impl Channels {
+impl LocalChannels {
     /// Creates an empty table.
-    pub fn new(counters: Arc<ShardCounters>) -> Channels {
-        Channels { counters, locals: Locals::default() }
+    pub fn new(counters: Arc<ShardCounters>) -> LocalChannels {
+        LocalChannels { counters, locals: Locals::default() }
     }
 
     /// The place of the channel called `name`, if it has or awaits subscriptions on this shard.

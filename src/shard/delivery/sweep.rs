@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::fanout::Fanout;
-use super::subscribers::Channels;
+use super::subscribers::LocalChannels;
 use crate::connection::{Connection, DeliveryMode, Flags, Frames, Outbox, Piece, State};
 use crate::ids::{Moment, Slot};
 use crate::kernel::{ConnectionKey, Socket, Sockets, Write, Wrote};
@@ -50,7 +50,11 @@ impl Sweep {
     }
 
     /// The next connection for the chunk to visit.
-    pub(super) fn next(&mut self, fanout: &mut Fanout, channels: &mut Channels) -> Option<Slot> {
+    pub(super) fn next(
+        &mut self,
+        fanout: &mut Fanout,
+        channels: &mut LocalChannels,
+    ) -> Option<Slot> {
         while !fanout.is_clean() && self.has_room() {
             if let Some(index) = fanout.take_marked_from(self.position) {
                 self.looks += 1;
@@ -63,7 +67,7 @@ impl Sweep {
     }
 
     /// Ends the pass and starts at the first slot again.
-    fn wrap(&mut self, fanout: &mut Fanout, channels: &mut Channels) {
+    fn wrap(&mut self, fanout: &mut Fanout, channels: &mut LocalChannels) {
         self.position = 0;
         fanout.end_round(channels);
     }
@@ -84,7 +88,7 @@ impl Sweep {
         &mut self,
         connection: &mut Connection,
         key: ConnectionKey,
-        channels: &mut Channels,
+        channels: &mut LocalChannels,
         counters: &ShardCounters,
     ) -> bool {
         let quiet = connection.busy.as_ref().is_none_or(|busy| busy.outbox.is_empty());
@@ -119,7 +123,7 @@ impl Sweep {
         &mut self,
         io: &mut impl Sockets,
         fanout: &mut Fanout,
-        channels: &mut Channels,
+        channels: &mut LocalChannels,
         counters: &ShardCounters,
     ) {
         // When no connection is marked, the pass is over, and its segments can be dropped at once.
@@ -227,7 +231,7 @@ pub(super) struct Attempt {
 /// Returns the segment that the connection has not received, if there is exactly one.
 fn take_only_segment(
     connection: &mut Connection,
-    channels: &mut Channels,
+    channels: &mut LocalChannels,
     oldest: &mut Option<Moment>,
     counters: &ShardCounters,
 ) -> Option<Source> {
