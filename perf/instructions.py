@@ -29,17 +29,17 @@ from itertools import zip_longest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ACCEPTED = ROOT / "perf" / "instructions.json"
 
-# # Maximum difference of a count from the accepted one.
+# Maximum difference of a count from the accepted one.
 TOLERANCE = 0.03
 
-# # A core's own caches, the same on every machine: 32 KiB for the first level, 1 MiB for the last.
+# A core's own caches, the same on every machine: 32 KiB for the first level, 1 MiB for the last.
 CACHES = ["--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576,16,64"]
 
-# # The function that calls the items.
+# The function that calls the items.
 CALLER = "corecast_paths::counted"
 CALLEE = re.compile(r"corecast_paths::item::(\w+)$")
 
-# # Maximum duration of a run under valgrind, in seconds.
+# Maximum duration of a run under valgrind, in seconds.
 SECONDS_MAX = 300
 
 
@@ -111,7 +111,7 @@ def costs_of(profile, operations):
             called = False
             item = CALLEE.search(callee)
             if caller.endswith(CALLER) and item:
-                # # Callgrind leaves out zeros at the end.
+                # Callgrind leaves out zeros at the end.
                 counts = zip_longest(events, map(int, line.split()[1:]), fillvalue=0)
                 found[item[1]] = costs_of_one(dict(counts), operations[item[1]])
     missing = operations.keys() - found.keys()
@@ -158,7 +158,7 @@ def judge(costs, accepted):
 
 
 def write(costs, here):
-    # # One item per line, so that a diff shows the changed ones.
+    # One item per line, so that a diff shows the changed ones.
     items = [f"    {json.dumps(name)}: {json.dumps(cost)}" for name, cost in costs.items()]
     lines = ["{", f'  "environment": {json.dumps(here)},', '  "items": {', ",\n".join(items), "  }"]
     ACCEPTED.write_text("\n".join([*lines, "}", ""]))

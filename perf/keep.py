@@ -22,10 +22,10 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "perf" / "results"
 
-# # Valid names of results, which are file names on all systems.
+# Valid names of results, which are file names on all systems.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
-# # A path from the root of the file system or from a home directory. Text after `://` is an
+# A path from the root of the file system or from a home directory. Text after `://` is an
 # address, and a single `/name` may be part of one, so only these directories count as paths of the
 # machine.
 ROOT_DIRS = "bin|dev|etc|home|mnt|opt|proc|root|run|srv|sys|tmp|usr|var"
@@ -49,7 +49,7 @@ def machine():
         "cpu": model[1] if model else os.uname().machine,
         "cores": os.cpu_count(),
         "memory_bytes": int(memory[1]) * 1024,
-        # # The processor reports this itself, for any hypervisor.
+        # The processor reports this itself, for any hypervisor.
         "virtual": bool(re.search(r"^flags\s*:.*\bhypervisor\b", info, re.MULTILINE)),
     }
 
@@ -108,7 +108,7 @@ def main():
     if not NAME.fullmatch(name):
         fail(f"{name!r} can't be a result's name: at most 64 of a-z, 0-9, '.', '_' and '-'")
     check_portable(command, "the command")
-    # # Before the command runs, because it may take long, and the tree may change meanwhile.
+    # Before the command runs, because it may take long, and the tree may change meanwhile.
     kept = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),

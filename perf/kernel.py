@@ -34,19 +34,19 @@ import ports  # noqa: E402
 
 CLIENTS, API = ("127.0.0.1", ports.free_port()), ("127.0.0.1", ports.free_port())
 
-# # There is one of these for each socket. File systems use the same slabs.
+# There is one of these for each socket. File systems use the same slabs.
 SHARED_SLABS = ("dentry", "lsm_inode_cache")
-# # URL paths for the generator's profiles.
+# URL paths for the generator's profiles.
 PATHS = {"corecast": "/connection/websocket", "plain": "/ws?channels={channel}"}
-# # Number of counted publications, and the pause before and after them in seconds.
+# Number of counted publications, and the pause before and after them in seconds.
 PUBLICATIONS, PAUSE = 32, 5
-# # Seconds for which idle connections are measured: two ping intervals.
+# Seconds for which idle connections are measured: two ping intervals.
 IDLE_SECONDS = 50
-# # Timeouts for connecting and for the start of the server, and the polling interval, in seconds.
+# Timeouts for connecting and for the start of the server, and the polling interval, in seconds.
 RAMP_MAX, START_MAX, LOOK = 120, 10, 0.1
-# # Time for the kernel to free objects that it frees late, in seconds.
+# Time for the kernel to free objects that it frees late, in seconds.
 SETTLE = 3
-# # Kernel objects of a connection: sockets, their files, and their polls.
+# Kernel objects of a connection: sockets, their files, and their polls.
 SLABS = ("TCP", "TCPv6", "sock_inode_cache", "dentry", "filp", "lsm_inode_cache", "lsm_file_cache",
          "io_kiocb", "eventpoll_epi", "ep_head")
 
@@ -73,7 +73,7 @@ def listens(address):
 def server(options):
     """Starts a server with one shard. Yields the id of the shard's thread."""
     for address in (CLIENTS, API):
-        # # The kernel tears down a ring after its process has ended, and the listener with it.
+        # The kernel tears down a ring after its process has ended, and the listener with it.
         eventually(f"nothing else listens on {address}", START_MAX, lambda: not listens(address))
     listen = ["--listen", "{}:{}".format(*CLIENTS), "--api-listen", "{}:{}".format(*API)]
     command = [options.bin / "corecast", "serve", "--dev", "--shards", "1"]

@@ -2,6 +2,7 @@
 Tests of several nodes create them with `join`, or use the three `nodes` of their module."""
 
 import itertools
+import subprocess
 
 import pytest
 
@@ -25,6 +26,15 @@ def pytest_generate_tests(metafunc):
     if "driver" in metafunc.fixturenames:
         drivers = metafunc.config.getoption("--driver") or DRIVERS
         metafunc.parametrize("driver", drivers, scope="module")
+
+
+@pytest.fixture(scope="session")
+def user_namespaces():
+    """Skips a test where the kernel refuses user namespaces, for example to a process in a chroot."""
+    made = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"],
+                          capture_output=True, text=True)
+    if made.returncode != 0:
+        pytest.skip(f"a user namespace is needed: {made.stderr.strip()}")
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_the_configuration_counts(tmp_path):
     assert findings("--config", str(path))["server.max_connections"]["verdict"] == "fine"
 
 
-def test_what_a_namespace_hides_is_unknown(tmp_path):
+def test_what_a_namespace_hides_is_unknown(user_namespaces):
     hidden = findings("--connections", "100000", prefix=["unshare", "--user", "--net"])
     assert hidden["net.ipv4.tcp_mem"]["verdict"] == "unknown"
 
@@ -99,7 +99,7 @@ def test_serve_says_nothing_where_nothing_stops_it(driver):
         assert "corecast doctor" not in server.log()
 
 
-def test_serve_logs_what_would_stop_it_in_one_line(driver, tmp_path):
+def test_serve_logs_what_would_stop_it_in_one_line(driver, tmp_path, user_namespaces):
     """On a host that allows 700 open files for all programs together, in the eyes of the server."""
     files = tmp_path / "file-max"
     files.write_text("700\n")

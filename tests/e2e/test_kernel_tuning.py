@@ -45,7 +45,7 @@ def nothing_outside_changes():
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, user_namespaces):
     """Runs lines of shell in namespaces; `check`, `apply` and `revert` are functions there."""
     state = tmp_path / "state"
 

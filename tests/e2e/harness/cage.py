@@ -9,10 +9,10 @@ import pytest
 
 _numbers = itertools.count(1)
 
-# # Data on its way to a client that does not read. Version 2 of cgroups charges it to the server,
+# Data on its way to a client that does not read. Version 2 of cgroups charges it to the server,
 # and version 1 counts it separately. The server requests send buffers of 64 KiB, see limits.rs.
 SOCKET_BYTES = 100 * 1024
-# # Additional kernel memory of a connection: socket, file, poll.
+# Additional kernel memory of a connection: socket, file, poll.
 CONNECTION_BYTES = 6 * 1024
 
 
@@ -22,7 +22,7 @@ class Cage:
 
     def __enter__(self):
         self.directory, self.version = _make()
-        # # The shell replaces itself by the server.
+        # The shell replaces itself by the server.
         procs = str(self.directory / "cgroup.procs")
         self.enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', procs]
         return self

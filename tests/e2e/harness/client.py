@@ -158,7 +158,7 @@ class Client(Plain):
     def publications(self, channel, count):
         return [self.publication(channel) for _ in range(count)]
 
-    # # Requests
+    # Requests
 
     def call(self, method, /, **params):
         """Returns the result of a command that must succeed."""
@@ -191,7 +191,7 @@ class Client(Plain):
         return self.call("history", channel=channel, **params)
 
 
-# # Temporary errors, after which a client should try again.
+# Temporary errors, after which a client should try again.
 TEMPORARY = {100, 111, 113}
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-# # Clients may send as many frames as a test needs.
+# Clients may send as many frames as a test needs.
 FRAMES = """
 [client]
 frames_per_second_max = 1000000
@@ -11,7 +11,7 @@ frames_per_second_max = 1000000
 
 def namespace(name, **settings):
     """Returns a namespace of channels with these settings."""
-    # # JSON of strings, numbers and booleans is valid TOML, too.
+    # JSON of strings, numbers and booleans is valid TOML, too.
     lines = [f"{key} = {json.dumps(value)}" for key, value in {"name": name, **settings}.items()]
     return "\n".join(["[[channel.namespaces]]", *lines, ""])
 

@@ -11,7 +11,7 @@ unsubscribe = true
 message = true
 """
 STREAM = "corecast:events"
-# # Nodes hold leases. The lease of a dead node expires after about 10 s, and the node is declared
+# Nodes hold leases. The lease of a dead node expires after about 10 s, and the node is declared
 # lost 9 s later. A node that has just started declares no other node lost for 10 s, and one that
 # was cut off itself for 20 s.
 LEASES = "corecast:nodes"

@@ -50,7 +50,7 @@ def page_shows(server, url, picture, publish):
                    "the page is subscribed")
         publish("seen in a browser")
         assert browser.stdout.readline() == "SEEN\n", browser.communicate()[0]
-        # # The browser is disconnected while this is published, and must still show it.
+        # The browser is disconnected while this is published, and must still show it.
         server.result("disconnect", user="", disconnect={"code": 4000, "reason": "come back"})
         publish("seen in a browser again")
         output = browser.communicate(timeout=60)[0]

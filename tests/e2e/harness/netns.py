@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
-# # Addresses of Redis, nodes and Sentinels: the two ends of the link that can be disturbed.
+# Addresses of Redis, nodes and Sentinels: the two ends of the link that can be disturbed.
 HOME, AWAY = "10.0.0.1", "10.0.0.2"
-# # Address of the site away for tests at home, on a second link that always works.
+# Address of the site away for tests at home, on a second link that always works.
 DOOR = "10.0.1.2"
-# # An address of whichever site holds it. A site that does not hold it routes it to the other.
+# An address of whichever site holds it. A site that does not hold it routes it to the other.
 SHARED = "10.0.2.1"
 
 CLONE_NEWNET = 0x40000000
@@ -44,7 +44,7 @@ class Sites:
         for site in (HOME, AWAY):
             for link in ("lo", DOOR_LINK):
                 self.run(site, "ip", "link", "set", link, "up")
-        # # Outgoing connections away must not use a port that is free at home.
+        # Outgoing connections away must not use a port that is free at home.
         for site, ports in [(HOME, "32768 60999"), (AWAY, "10000 29999")]:
             self.run(site, "sh", "-c", f"echo {ports} >/proc/sys/net/ipv4/ip_local_port_range")
         self.heal()
@@ -84,7 +84,7 @@ class Sites:
             self.run(site, "nft", "add table netdev cut; delete table netdev cut")
             self.run(site, "tc", "qdisc", "replace", "dev", LINK, "root", "pfifo")
             self.run(site, "ip", "link", "set", LINK, "up")
-        # # Routes over a link are lost with it.
+        # Routes over a link are lost with it.
         for site, other in [(HOME, AWAY), (AWAY, HOME)]:
             self.run(site, "ip", "route", "replace", SHARED, "via", other)
 

@@ -6,7 +6,7 @@ from harness.client import Client, Plain
 from harness.netns import DOOR
 from harness.server import Server, eventually
 
-# # --dev alone listens on no address that other sites can reach. The configuration of nodes with
+# --dev alone listens on no address that other sites can reach. The configuration of nodes with
 # one away ends with the namespace of their channels, so OPEN_NAMESPACE can be appended.
 OPEN = "[auth]\ninsecure = false\nanonymous = true\n"
 OPEN_NAMESPACE = "allow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n"

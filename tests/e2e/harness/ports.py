@@ -13,7 +13,7 @@ import collections
 import socket
 import sys
 
-# # A server needs its port until it listens, and again if a test restarts it.
+# A server needs its port until it listens, and again if a test restarts it.
 HELD_MAX = 1_000
 
 _held = collections.deque()
@@ -22,7 +22,7 @@ _held = collections.deque()
 def free_port():
     """Returns a port that nobody else gets while this process runs, or until it takes 1000 more."""
     holder = socket.socket()
-    # # Without options, so that the kernel chooses a port that is free on all addresses.
+    # Without options, so that the kernel chooses a port that is free on all addresses.
     holder.bind(("0.0.0.0", 0))
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
         holder.setsockopt(socket.SOL_SOCKET, option, 1)

@@ -99,7 +99,7 @@ class Link:
         self.number = number
         self.proxy, self.client, self.server = proxy, client, server
         self.open, self.silent, self.swallowing = True, False, False
-        # # The last request, and the additional delay of this connection in seconds.
+        # The last request, and the additional delay of this connection in seconds.
         self.said, self.latency = b"", 0.0
         for one in (client, server):
             one.settimeout(None)

@@ -136,7 +136,7 @@ class Redis(Process):
         info = self.client.cluster("INFO")
         return info["cluster_state"] == "ok" and count in (None, int(info["cluster_known_nodes"]))
 
-    # # Corecast's data
+    # Corecast's data
 
     def streams(self, prefix="corecast"):
         """Returns the names of the existing streams of the bus, by their number."""

@@ -72,7 +72,7 @@ class Server:
         self.kill()
         raise RuntimeError(f"{' '.join(self.command)}\nnot ready, its log:\n{self.log()}")
 
-    # # Requests
+    # Requests
 
     def api(self, method, payload=None, /, **options):
         """Returns the response to one API call, whatever its status."""
@@ -93,7 +93,7 @@ class Server:
         """Returns the publications in a channel's history."""
         return self.result("history", channel=channel, limit=limit, **options)["publications"]
 
-    # # Observations
+    # Observations
 
     @property
     def pid(self):
@@ -146,7 +146,7 @@ class Server:
     def settled_connections(self):
         return self.settled_metrics("corecast_connections").total("corecast_connections")
 
-    # # The end
+    # The end
 
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)

@@ -18,13 +18,13 @@ from harness.client import Client, Closed
 from harness.server import eventually
 
 ANSWER_SECONDS_MAX = 4.0
-# # The tests' own threads need processor time, too.
+# The tests' own threads need processor time, too.
 SLACK_SECONDS = 1.0
 
-# # Beginnings of error messages, and the outcome: certainly not published, or unknown.
+# Beginnings of error messages, and the outcome: certainly not published, or unknown.
 ERRORS = [("bus unavailable", "unavailable"), ("result unknown", "unknown")]
 
-# # The channels keep enough for a follower that is away during a whole test. One recovery returns
+# The channels keep enough for a follower that is away during a whole test. One recovery returns
 # 300 publications.
 CONFIG = """
 [[channel.namespaces]]
@@ -294,7 +294,7 @@ class Traffic:
             return offset > follower.offset
         return epoch not in {entry[1] for entry in follower.log if entry[0] == "subscribed"}
 
-    # # The checks
+    # The checks
 
     @property
     def attempts(self):
