@@ -30,7 +30,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def user_namespaces():
-    """Skips a test where the kernel refuses user namespaces, for example to a process in a chroot."""
+    """Skips a test where the kernel refuses user namespaces, such as in a chroot."""
     made = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"],
                           capture_output=True, text=True)
     if made.returncode != 0:
