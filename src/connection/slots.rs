@@ -83,6 +83,7 @@ impl Slots {
         let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
         assert_ne!(connection.state, State::Vacant, "a slot is freed once");
         assert!(connection.busy.is_none(), "a freed slot holds no memory");
+        assert!(connection.session.is_none(), "a freed slot has no subscriptions");
         connection.state = State::Vacant;
         page.deadlines[slot.index() % PAGE_SLOTS] = Tick::NEVER;
         let subnet = page.subnets[slot.index() % PAGE_SLOTS];

@@ -91,7 +91,7 @@ impl Outboxes {
         slot: Slot,
         frames: &[u8],
     ) -> bool {
-        if frames.is_empty() || !takes_own(connection) {
+        if !takes_own(connection, frames) {
             return false;
         }
         let outbox = &mut connection.busy().outbox;
@@ -108,7 +108,7 @@ impl Outboxes {
         slot: Slot,
         frames: Vec<u8>,
     ) -> bool {
-        if !takes_own(connection) {
+        if !takes_own(connection, &frames) {
             return false;
         }
         let outbox = &mut connection.busy().outbox;
@@ -357,8 +357,8 @@ fn forgo(connection: &mut Connection, channels: &mut LocalChannels, index: usize
 }
 
 /// Whether a connection still accepts frames of its own.
-fn takes_own(connection: &Connection) -> bool {
-    !connection.flags.has(Flags::DEAF) && connection.state != State::Released
+fn takes_own(connection: &Connection, frames: &[u8]) -> bool {
+    !frames.is_empty() && !connection.flags.has(Flags::DEAF) && connection.state != State::Released
 }
 
 /// Maximum size of a connection's outbox, in bytes. A client whose socket still takes bytes may
