@@ -136,10 +136,11 @@ fn subscribe(body: SubscribeBody<'_>) -> Result<Command<'_>, CloseReason> {
     } else {
         None
     };
-    let since = Since { epoch: SinceEpoch::from_text(&body.epoch.0), offset: body.offset };
+    let (epoch, offset) = (&*body.epoch.0, body.offset);
+    let since = || Since { epoch: SinceEpoch::from_text(epoch), offset };
     Ok(Command::Subscribe(Subscribe {
         channel: body.channel.not_empty()?,
-        recover: body.recover.then_some(since),
+        recover: body.recover.then(since),
         positioned: body.positioned,
         recoverable: body.recoverable,
         reject_unrecovered: body.flag & FLAG_REJECT_UNRECOVERED != 0,

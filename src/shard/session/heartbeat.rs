@@ -88,19 +88,22 @@ fn on_heartbeat<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     }
     let patience = patience(clients.options.client());
     let attention = attend(connection, tick, bytes_max);
-    match Deadlines::new(connection, patience, attention, tick).over(tick) {
+    let mut deadlines = Deadlines::new(connection, patience, attention, tick);
+    match deadlines.over(tick) {
         Some(Due::Progress) => return give_up(clients, key, CloseReason::Slow),
         Some(Due::Reading) => {
             let reason = unread_reason(connection);
             return give_up(clients, key, reason);
         }
         Some(Due::Pong) => return give_up(clients, key, CloseReason::NoPong),
-        Some(Due::Ping) => ping(clients, key),
+        Some(Due::Ping) => {
+            ping(clients, key);
+            let pinged = clients.slots.connection(key);
+            deadlines = Deadlines::new(pinged, patience, attention, tick);
+        }
         None => {}
     }
-    let connection = clients.slots.connection(key);
-    let next = Deadlines::new(connection, patience, attention, tick).earliest();
-    clients.slots.set_deadline(key.slot, next);
+    clients.slots.set_deadline(key.slot, deadlines.earliest());
 }
 
 fn patience(client: &Client) -> Patience {
@@ -163,7 +166,8 @@ fn send_ping<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     if connection.flags.has(Flags::BLOCKED) {
         return; // Reading its pending data is the expected sign of life.
     }
-    let (wire, mut frame) = (connection.wire, Vec::new());
+    let wire = connection.wire;
+    let mut frame = clients.input.take_reply_buffer();
     let own = !connection.flags.has(Flags::FRAME_PINGS) && wire.encode_ping(&mut frame);
     if own {
         // The last ping is unanswered, so the client may answer both at once.
@@ -178,5 +182,5 @@ fn send_ping<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
             wire.encode_heartbeat(clients.options.client().ping_interval, &mut frame);
         }
     }
-    clients.send_own(key, &frame);
+    clients.send_reply(key, frame);
 }
