@@ -371,6 +371,13 @@ pub const BUSY_WINDOW_NANOS: u64 = 1_000_000_000;
 /// Number of permanent failures of the ring in a row after which the shard ends.
 pub const RING_FAILURES_MAX: u32 = 16;
 
+/// Time for which the kernel may lack memory for a new ring. It may lack it only for a moment, as
+/// while it writes out cached files, or before it has freed the ring of a process that has ended.
+pub const RING_CREATION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two attempts to create a ring.
+pub const RING_CREATION_PAUSE: Duration = Duration::from_millis(50);
+
 /// Time for which the ring may fail for temporary reasons: no memory, or too many completions.
 pub const RING_PATIENCE: Duration = Duration::from_secs(10);
 

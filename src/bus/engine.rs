@@ -56,6 +56,8 @@ pub struct Engine {
     taken_over: bool,
     /// Since when no calls can be made.
     down_since: Moment,
+    /// Whether a publication has reached its deadline since then.
+    waited_out: bool,
     /// Whether shards were told that the first window is loaded.
     loaded_announced: bool,
     calls: usize,
@@ -90,6 +92,7 @@ impl Engine {
             up: false,
             taken_over: false,
             down_since: Moment::default(),
+            waited_out: false,
             loaded_announced: false,
             calls: 0,
             reading_older: false,
@@ -141,9 +144,10 @@ impl Engine {
         self.up
     }
 
-    /// Whether no calls could be made for longer than [`BUS_PATIENCE`].
+    /// Whether no calls could be made for longer than [`BUS_PATIENCE`], or for the whole time of a
+    /// publication. Otherwise each command of a batch would wait for a deadline of its own.
     fn is_away(&self, now: Moment) -> bool {
-        !self.up && now.since(self.down_since) > BUS_PATIENCE
+        !self.up && (self.waited_out || now.since(self.down_since) > BUS_PATIENCE)
     }
 
     /// Whether waiting publications use less than half of the memory for them. Ingest stops at that
@@ -354,7 +358,7 @@ impl Engine {
 
     /// Handles the fence of a stream on the writer's server.
     fn on_taken_over(&mut self, stream: usize, fenced: &Fenced) {
-        self.taken_over = true;
+        (self.taken_over, self.waited_out) = (true, false);
         let fresh = self.fresh();
         let state = &mut self.streams[stream];
         // If the server still names an epoch that had to end (`end_epoch`), it is fenced again.
@@ -376,6 +380,8 @@ impl Engine {
             let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
             let (unlocated, unread) = (state.locator.expire(is_over), state.older.expire(is_over));
             let released = state.writer.release(now);
+            let any = !(expired.unknown.is_empty() && expired.certain.is_empty());
+            self.waited_out |= !self.up && any;
             for (loss, expired) in
                 [(Loss::Unknown, expired.unknown), (Loss::Certain, expired.certain)]
             {

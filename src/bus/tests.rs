@@ -13,7 +13,8 @@ use super::{
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::ids::{ClientId, Moment, Position};
 use crate::limits::{
-    BUS_APART_MAX, BUS_LAG_MAX, BUS_PATIENCE, BUS_PROBE_AGAIN, BUS_RENEWAL_INTERVAL,
+    BUS_APART_MAX, BUS_LAG_MAX, BUS_PATIENCE, BUS_PROBE_AGAIN, BUS_PUBLISH_DEADLINE,
+    BUS_RENEWAL_INTERVAL,
 };
 use crate::mesh::{
     Asker, HomeMap, Inbox, Lane, Outbound, Publish, ShardLane, ShardMail, Ticket, ToControl, Wake,
@@ -247,6 +248,27 @@ fn what_was_ingested_is_done_once_the_reader_has_passed_it() {
     engine.on_fenced(0, &fenced(EntryId { epoch: 10, number: 0 }, RUN));
     let unknown = Err(ClientError::ResultUnknown);
     assert_eq!(engine.take_bridge_answers(), [(Ticket(2), unknown)]);
+}
+
+#[test]
+fn only_the_first_publication_waits_for_a_server_that_does_not_come_back() {
+    let ((mut engine, _inboxes), begin) = (engine(), Moment::default());
+    connect(&mut engine, begin, (AT, RUN));
+    ask(&mut engine, begin, 1, Once::Never);
+    assert!(matches!(engine.next_call(begin), Some(Call::Append(_))));
+    let deadline = begin.after(BUS_PUBLISH_DEADLINE);
+    // The call ends so late that the patience with the server ends after the deadline.
+    engine.on_down(begin.after(BUS_PUBLISH_DEADLINE - BUS_PATIENCE));
+    engine.on_tick(deadline);
+    let unknown = Err(ClientError::ResultUnknown);
+    assert_eq!(engine.take_bridge_answers(), [(Ticket(1), unknown)]);
+    ask(&mut engine, deadline, 2, Once::Never);
+    let refused = Err(ClientError::BusUnavailable);
+    assert_eq!(engine.take_bridge_answers(), [(Ticket(2), refused)], "it need not wait, too");
+    connect(&mut engine, deadline, (AT, RUN));
+    engine.on_down(deadline);
+    ask(&mut engine, deadline, 3, Once::Never);
+    assert_eq!(engine.take_bridge_answers(), [], "a new connection means new patience");
 }
 
 #[test]

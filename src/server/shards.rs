@@ -120,8 +120,9 @@ impl ShardStart<'_> {
 }
 
 fn run_ring(member: ShardStart<'_>, ring: Ring) {
-    let runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(RUNTIME_RING_ENTRIES).build();
-    match runtime {
+    let runtime =
+        || RuntimeBuilder::<IoUringDriver>::new().with_entries(RUNTIME_RING_ENTRIES).build();
+    match sys::once_there_is_memory(runtime) {
         Ok(mut runtime) => runtime.block_on(serve(member, ring, Pause::Ring)),
         Err(error) => member.fail(&error),
     }

@@ -15,7 +15,7 @@ pub use calls::{EventFd, SysError, TimerFd, always_readable, now, random_bytes, 
 pub use driver::Driver;
 pub use epoll::Epoll;
 pub use memory::{refuse_huge_pages, resident_bytes, return_freed_memory};
-pub use ring::Ring;
+pub use ring::{Ring, once_there_is_memory};
 pub use sockets::{Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, refuse};
 pub use threads::{
     Signal, abort_on_panic, block_signals, can_own_descriptors, cores, descriptors_max,

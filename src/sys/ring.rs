@@ -9,13 +9,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::calls::SysError;
+use super::calls::{SysError, now};
 use super::owned::OwnedSockets;
 use super::{Driver, EventFd, Listener, TimerFd};
 use crate::ids::{Moment, Tick};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::{
-    RING_COMPLETIONS, RING_ENTRIES, RING_FAILURES_MAX, RING_PATIENCE, SWEEP_SENDS_MAX,
+    RING_COMPLETIONS, RING_CREATION_PAUSE, RING_CREATION_TIMEOUT, RING_ENTRIES, RING_FAILURES_MAX,
+    RING_PATIENCE, SWEEP_SENDS_MAX,
 };
 
 /// The kind of a completion, in the high byte of its `user_data`.
@@ -57,13 +58,14 @@ impl Ring {
         // a turn. The taskrun flag shows without a system call that there is such work. With
         // `submit_all`, an entry that fails does not keep the rest of its batch from being
         // submitted.
-        let ring = IoUring::builder()
+        let mut builder = IoUring::builder();
+        builder
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
-            .setup_cqsize(RING_COMPLETIONS)
-            .build(RING_ENTRIES)
+            .setup_cqsize(RING_COMPLETIONS);
+        let ring = once_there_is_memory(|| builder.build(RING_ENTRIES))
             .map_err(failed("io_uring_setup"))?;
         let timer = TimerFd::every(Tick::PERIOD)?;
         let (ticked, incoming, failures) = (false, false, Failures::default());
@@ -214,6 +216,25 @@ impl Failures {
         };
         assert!(!over, "io_uring_enter has failed {} times in a row: {error}", self.count);
         tracing::debug!(%error, "io_uring_enter failed");
+    }
+}
+
+/// Creates a ring. While the kernel lacks memory, tries again for [`RING_CREATION_TIMEOUT`].
+///
+/// # Errors
+/// The error of the last attempt.
+pub fn once_there_is_memory<R>(create: impl Fn() -> io::Result<R>) -> io::Result<R> {
+    let began = now();
+    loop {
+        match create() {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOMEM)
+                    && now().since(began) < RING_CREATION_TIMEOUT =>
+            {
+                std::thread::sleep(RING_CREATION_PAUSE);
+            }
+            result => return result,
+        }
     }
 }
 
@@ -380,6 +401,7 @@ impl std::fmt::Debug for Ring {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::os::fd::FromRawFd as _;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -417,6 +439,22 @@ mod tests {
         assert!(over(libc::EAGAIN, 11, &mut Failures::default()), "10 s are over");
         assert!(!over(libc::EPERM, 15, &mut Failures::default()));
         assert!(over(libc::EPERM, 16, &mut Failures::default()));
+    }
+
+    #[test]
+    fn a_ring_waits_for_memory_and_for_nothing_else() {
+        let tries = Cell::new(0);
+        let fail = |code, times| {
+            tries.set(0);
+            once_there_is_memory(|| {
+                tries.set(tries.get() + 1);
+                if tries.get() > times { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+            })
+        };
+        assert!(fail(libc::ENOMEM, 2).is_ok());
+        assert_eq!(tries.get(), 3);
+        assert!(fail(libc::EPERM, 2).is_err());
+        assert_eq!(tries.get(), 1);
     }
 
     #[test]
