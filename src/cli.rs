@@ -34,7 +34,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server. SIGTERM drains it; a second SIGTERM stops it at once.
+    /// Run the server. SIGTERM drains it; a second SIGTERM stops it immediately.
     Serve(ServeArgs),
     /// Show or check settings.
     #[command(subcommand)]

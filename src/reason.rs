@@ -133,7 +133,7 @@ reasons! {
         BadRequest = 107, "bad request", "bad_request", false;
         /// The feature is disabled for this channel, or this server does not support it.
         NotAvailable = 108, "not available", "not_available", false;
-        /// There are too many requests at once; retry later.
+        /// There are too many requests at the moment; retry later.
         TooManyRequests = 111, "too many requests", "too_many_requests", true;
         /// The server can't continue from the requested position.
         UnrecoverablePosition = 112, "unrecoverable position", "unrecoverable_position", false;

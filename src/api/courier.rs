@@ -19,7 +19,7 @@ use crate::mesh::{
 };
 use crate::settings::Redis;
 
-/// The way to a shard is full. The message was not sent, and no answer will come.
+/// The queue to a shard is full. The message was not sent, so there will be no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shard's inbox and the spill for it are full")]
 pub struct Full;

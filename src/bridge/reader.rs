@@ -67,7 +67,7 @@ impl Reader<'_> {
             }
             if self.backoff.reset() {
                 let address = self.bus.redis.address();
-                tracing::info!(redis_address = %address, "reading of the bus resumed");
+                tracing::info!(redis_address = %address, "resumed reading the bus");
             }
             if looked.elapsed() >= BUS_TAIL_INTERVAL {
                 looked = Instant::now();

@@ -110,12 +110,12 @@ impl Standing {
             let reason = self.reason.borrow();
             let text = match wrong {
                 None => String::new(),
-                Some(Wrong::Unread) => "Redis is away, and with it all other nodes".to_owned(),
+                Some(Wrong::Unread) => "Redis and all other nodes are unreachable".to_owned(),
                 Some(Wrong::Bus(Trouble::Away)) => {
-                    format!("Redis is away, and with it all other nodes: {reason}")
+                    format!("Redis and all other nodes are unreachable: {reason}")
                 }
                 Some(Wrong::Bus(Trouble::Refusing)) => {
-                    format!("Redis takes no publications: {reason}")
+                    format!("Redis accepts no publications: {reason}")
                 }
                 Some(Wrong::Bus(Trouble::Apart)) => {
                     "connections lead to different Redis servers".to_owned()

@@ -23,7 +23,7 @@ pub(super) async fn run(bus: Rc<Bus>) {
                 bus.standing.set_reason(&reason);
                 bus.with_engine(Engine::on_down);
                 if backoff.is_worth_a_line() {
-                    tracing::warn!(%reason, "Redis is away: publications fail until it is back");
+                    tracing::warn!(%reason, "lost Redis: publications fail until it is reachable");
                 }
             }
             Err(error) => {
@@ -103,7 +103,7 @@ fn refusal(outcome: &Outcome) -> Option<&AppendFailed> {
 
 fn say_back(bus: &Bus, backoff: &mut Backoff) {
     if backoff.reset() {
-        tracing::info!(redis_address = %bus.redis.address(), "Redis is back: publishing resumed");
+        tracing::info!(redis_address = %bus.redis.address(), "publishing to Redis resumed");
     }
 }
 
@@ -176,7 +176,7 @@ fn append_failed<T>(
     match (result, answer) {
         (Ok(_) | Err(AppendFailed::Fenced | AppendFailed::OutOfOrder), _) => None,
         (Err(AppendFailed::Refused(text)), _) => {
-            bus.redis.complain("Redis takes no publications", text);
+            bus.redis.complain("Redis accepts no publications", text);
             None
         }
         (_, Err(error)) => Some(error.to_string()),
@@ -220,7 +220,7 @@ pub(super) async fn fence(
         && let Ok(Err(refusal)) = redis::agree(keys, bus.settings.redis.streams, link).await
     {
         // Another node has written the settings first, and they differ from this node's.
-        bus.redis.complain("the settings of nodes differ", &refusal);
+        bus.redis.complain("this node and another one have different settings", &refusal);
         return Err(LinkError::Refused(refusal));
     }
     Ok(fenced)

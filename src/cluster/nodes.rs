@@ -126,7 +126,7 @@ impl Nodes {
 
     /// Gives up the lease, so that this node counts as stopped and not as lost.
     pub(crate) async fn leave(&self, link: &Link) {
-        assert!(self.leaving.get(), "or it would be taken again at once");
+        assert!(self.leaving.get(), "a node that does not stop would take the lease again");
         let keys = self.redis.keys();
         // A lease that can't be removed expires.
         leases::remove(keys, link, self.lease.name()).await.unwrap_or_default();

@@ -105,7 +105,7 @@ fn files(wanted: &Wanted, readings: &Readings) -> Finding {
     finding.failing_if_not(
         most >= needed,
         verdict,
-        "accept fails with ENFILE, and so does every other program that is not root's",
+        "accept fails with ENFILE, and other programs can't open files either, except as root",
         command("fs.file-max", &needed.to_string()),
     )
 }
@@ -116,7 +116,7 @@ fn cores(wanted: &Wanted, readings: &Readings) -> Finding {
     Finding::new("shards", found, format!("at most {cores}")).failing_if_not(
         wanted.shards <= cores,
         Verdict::Note,
-        "more shards than cores make nothing faster; they only help with the descriptor limit",
+        "more shards than cores raise the descriptor limit, but not the speed",
         format!("server.shards = {cores}, if the descriptor limit allows it"),
     )
 }
@@ -133,7 +133,7 @@ fn ports(wanted: &Wanted, readings: &Readings) -> Finding {
     };
     let ports = last.saturating_sub(first).saturating_add(1);
     let pairs = wanted.connections.div_ceil(ports.max(1));
-    let needed = format!("none; a proxy here: {pairs} addresses");
+    let needed = format!("none; {pairs} addresses for a proxy on this host");
     Finding::new(NAME, format!("{first} {last}"), needed)
 }
 

@@ -102,7 +102,7 @@ impl EventWriter {
                 Err(error) => error,
             };
             if backoff.is_worth_a_line() {
-                tracing::warn!(error = %failed, "could not write events; they are kept");
+                tracing::warn!(error = %failed, "could not write events; retrying");
             }
             backoff.pause().await;
         }
@@ -130,7 +130,7 @@ impl EventWriter {
                 return error;
             }
             if backoff.reset() {
-                tracing::info!("event writing resumed");
+                tracing::info!("resumed writing events");
             }
         }
     }

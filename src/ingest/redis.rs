@@ -58,7 +58,7 @@ impl Leases {
 
     /// Gives up the leases of this node, so that another one need not wait until they expire.
     pub(crate) async fn give_up(&self, link: &Link) {
-        assert!(self.leaving.get(), "or they would be taken again at once");
+        assert!(self.leaving.get(), "a node that does not stop would take the leases again");
         for stream in &self.settings.redis.ingest {
             let lease = self.redis.keys().lease(stream);
             let names = vec![lease.clone(), stream.as_bytes().to_vec()];

@@ -101,7 +101,7 @@ impl Ingest {
             };
             reading.fail();
             if backoff.is_worth_a_line() {
-                tracing::warn!(stream = %self.name, error = %failed, "could not ingest the stream");
+                tracing::warn!(stream = %self.name, error = %failed, "ingest failed; retrying");
             }
             backoff.pause().await;
         }

@@ -102,7 +102,7 @@ pub struct BridgeCounters {
     pub holes: Counter,
     /// Number of new epochs of streams.
     pub epoch_changes: Counter,
-    /// Publications dropped because the way to a shard was full.
+    /// Publications dropped because the queue to a shard was full.
     pub dropped: Counter,
     /// Delay of the reader in milliseconds: from the append of the last entry to its reading, or
     /// the age of the oldest entry that is known but not read.

@@ -172,7 +172,7 @@ impl Shards {
             }
         }
         families.gauge(family, rows)?;
-        let family = ("corecast_handshaking", "Sockets whose request has no response yet.");
+        let family = ("corecast_handshaking", "Sockets whose request is not answered yet.");
         families.gauge(family, unlabelled(self.sum(|counters| &counters.handshaking)))?;
         let family = ("corecast_handshakes", "Requests to open a connection, by result.");
         let results = [
@@ -269,7 +269,7 @@ impl Shards {
         families.counter(family, by_shard(self.each(|counters| &counters.loop_stalls)))?;
         let family = (
             "corecast_shard_busy_ratio",
-            "Share of time in which a shard was busy since the scrape before last.",
+            "Fraction of time that a shard was busy, since the scrape before last.",
         );
         let busy = self.each(|counters| &counters.busy_nanos).map(|(_, nanos)| nanos).collect();
         let ratios = {

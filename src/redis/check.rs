@@ -94,7 +94,7 @@ pub(crate) fn check_policy(policy: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "Redis has maxmemory-policy {policy} and could drop what positions rest on: set it to \
+        "Redis has maxmemory-policy {policy} and could evict the keys of the bus: set it to \
          noeviction (redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf)"
     ))
 }
@@ -119,7 +119,7 @@ fn check_streams(kept: &Reply, streams: usize, prefix: &str) -> Result<(), Strin
 fn foreign_format(found: &str, prefix: &str) -> String {
     format!(
         "this Redis has a bus of format {found}, and this version of Corecast needs format \
-         {FORMAT}: go on with the version that wrote it; or stop all nodes and delete the bus \
+         {FORMAT}: run the version that wrote it; or stop all nodes and delete the bus \
          (redis-cli --scan --pattern '{prefix}:{{*}}:*' | xargs -d '\\n' redis-cli UNLINK \
          {prefix}:config); or set another redis.prefix"
     )

@@ -191,7 +191,7 @@ async fn listen(
                 sentinels.listen_to(it.clone(), name);
             }),
             Err(LinkError::Refused(error)) => {
-                tracing::debug!(%error, "a Sentinel named no other Sentinels")
+                tracing::debug!(%error, "a Sentinel did not list the other Sentinels")
             }
             Err(error) => return error,
         }

@@ -74,7 +74,7 @@ pub(super) fn stop(common: &Common, end: Moment) {
     }
     if !common.stopping.is_done() {
         tracing::warn!(
-            "Redis is away, so this node could not report its end; another node will report it"
+            "Redis is unreachable, so this node could not report its end; another node will"
         );
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn start(
             };
             if let Err(error) = result {
                 // The log has a thread of its own, which would not write this before the abort.
-                eprintln!("the control thread ends, and the server with it: {error}");
+                eprintln!("the control thread failed, so the server stops: {error}");
             }
         })
         .map_err(Error::Thread)?;

@@ -17,7 +17,7 @@ pub(super) fn wait(common: &Common, drained: &Drained) {
         return;
     }
     let end = sys::now().after(plan.drain);
-    tracing::info!(drain = ?plan.drain, "draining; a second signal stops the node at once");
+    tracing::info!(drain = ?plan.drain, "draining; a second signal stops the node immediately");
     common.status.set_phase(Phase::Draining);
     drained.begin(plan);
     if !wait_until(end, || drained.is_done()) {
@@ -52,8 +52,8 @@ fn leave(common: &Common, plan: Plan) -> bool {
     if plan.delay.is_zero() {
         return true;
     }
-    tracing::info!(delay = ?plan.delay, "leaving: /ready and /health return 503, and clients are \
-        still accepted until server.drain_delay is over; a second signal stops the node at once");
+    tracing::info!(delay = ?plan.delay, "/ready and /health return 503 from now on, but clients \
+        are accepted until server.drain_delay is over; a second signal stops the node immediately");
     common.status.set_phase(Phase::Leaving);
     wait_until(sys::now().after(plan.delay), || false)
 }
@@ -63,7 +63,7 @@ fn wait_until(end: Moment, is_done: impl Fn() -> bool) -> bool {
     while !is_done() && sys::now() < end {
         let left = end.since(sys::now()).min(LOOK_INTERVAL);
         if sys::wait_for_signal(Some(left)).is_some_and(Signal::ends) {
-            tracing::warn!("stopping at once because of a second signal");
+            tracing::warn!("stopping immediately because of a second signal");
             return false;
         }
     }

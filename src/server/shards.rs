@@ -213,7 +213,7 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
 /// The limit on open files leaves no room for clients.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the limit on open files is {0}, and the server itself needs {DESCRIPTORS_RESERVED}: nobody \
+    "the limit on open files is {0}, and the server itself needs {DESCRIPTORS_RESERVED}: no client \
      could connect. Raise it with ulimit -n, or LimitNOFILE= of systemd"
 )]
 struct NoDescriptors(usize);

@@ -48,7 +48,7 @@ pub(in crate::api) async fn channels(
 /// Describes all living nodes: this one, then the others.
 ///
 /// # Errors
-/// `Busy`, or internal while Redis is away, because then the other nodes are unknown.
+/// `Busy`, or internal while Redis is unreachable, because then the other nodes are unknown.
 pub(in crate::api) async fn info(service: &Service) -> Result<Vec<NodeInfo>, ApiError> {
     let mut nodes = vec![info::own(&service.parts.status, &service.parts.node)];
     let bodies = complete("known for", ask(service, ClusterRequest::Describe).await?)?;

@@ -39,7 +39,7 @@ pub(super) fn encode(counters: &BridgeCounters, families: &mut Families<'_>) -> 
     let family = ("corecast_bus_epoch_changes", "Number of new epochs of streams.");
     families.counter(family, unlabelled(counters.epoch_changes.value()))?;
     let family =
-        ("corecast_bus_dropped", "Publications dropped because the way to a shard was full.");
+        ("corecast_bus_dropped", "Publications dropped because the queue to a shard was full.");
     families.counter(family, unlabelled(counters.dropped.value()))?;
     let family = ("corecast_events", "Events for the application, by result.");
     let results = [
@@ -57,7 +57,7 @@ pub(super) fn encode(counters: &BridgeCounters, families: &mut Families<'_>) -> 
     families.counter(family, labelled("reason", reasons))?;
     let family = (
         "corecast_bus_lag_seconds",
-        "Time from the append of the last batch to its reading, or age of a known unread batch.",
+        "Time from the append of the last batch until it was read, or age of an unread batch.",
     );
     families.gauge(family, unlabelled(counters.lag_millis.value() as f64 / 1e3))?;
     let family = ("corecast_bridge_cpu_seconds", "CPU time of the thread for Redis.");
