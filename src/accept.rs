@@ -149,7 +149,7 @@ impl Acceptor {
         }
     }
 
-    /// Accepts waiting clients, within budgets. Returns whether more can be accepted at once.
+    /// Accepts waiting clients, within budgets. Returns whether more can be accepted immediately.
     pub fn turn<D: Driver>(&mut self, shard: &mut Shard<D>) -> bool {
         self.pending |= shard.sockets().take_incoming();
         self.turn_listeners(shard);
@@ -272,7 +272,7 @@ impl Acceptor {
         }
     }
 
-    /// Admits a client at once, or lets it wait behind others.
+    /// Admits a client immediately, or lets it wait behind others.
     fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.has_one() && self.waiting.count() == 0 {
             return self.offer(shard, client);

@@ -25,7 +25,7 @@ pub const SWEEP_SENDS_MAX: usize = 256;
 
 /// Maximum number of connections that a shard checks for one such call. Connections that accept no
 /// bytes at the moment cost a check and no write, and there may be any number of them. Telling one
-/// of a gap counts as another check.
+/// about a gap counts as another check.
 pub const SWEEP_LOOKS_MAX: usize = 1024;
 
 /// Number of entries of a shard's submission queue: a batch of sends, and as many polls and
@@ -85,8 +85,8 @@ pub const TURN_REPLAY_BYTES_MAX: usize = 256 * 1024;
 
 /// Number of batches in the inbox of a shard above which homes return no more histories to its
 /// clients. A batch contains the histories of one turn, as references of 8 B. Without this limit,
-/// 10,000 clients that ask at once cost 27 MB while their shard encodes the first answers. Encoding
-/// 64 batches takes tens of milliseconds.
+/// 10,000 clients that ask at the same time cost 27 MB while their shard encodes the first answers.
+/// Encoding 64 batches takes tens of milliseconds.
 pub const REPLAYS_BATCHES_MAX: usize = 64;
 
 /// Maximum number of requests for histories that wait for a later turn of their home shard. Further
@@ -275,8 +275,8 @@ pub const AUDIT_INTERVAL: Duration = Duration::from_secs(30);
 pub const WALK_STEPS_MAX: usize = 4096;
 
 /// Maximum number of losses of the bus about which a home has not told all its channels. Beyond it,
-/// all channels are told about the oldest one at once. A node has 8 streams, and each has at most
-/// one loss per second.
+/// all channels are told about the oldest one immediately. A node has 8 streams, and each has at
+/// most one loss per second.
 pub const LOSSES_MAX: usize = 128;
 
 /// Maximum number of concurrent long walks on one shard. Further ones are refused.

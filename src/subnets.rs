@@ -108,7 +108,7 @@ impl PerSecond {
             let counted = (value >> 32) as u32 == second && value as u32 > 0;
             counted.then(|| value - 1)
         };
-        // If that second is over, there is nothing to subtract from.
+        // If that second has passed, there is nothing to subtract from.
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok();
     }
 }

@@ -62,7 +62,7 @@ impl Reader<'_> {
                 Err(error) => return error,
             }
             if self.reading.succeed() {
-                // A request to `/ready` must see this success at once.
+                // A request to `/ready` must see this success immediately.
                 self.bus.with_engine(|_, _| {});
             }
             if self.backoff.reset() {

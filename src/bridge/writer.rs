@@ -59,8 +59,8 @@ async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
             Some(made) = calls.join_next() => match made {
                 Ok(Made { outcome, failed }) => {
                     let refusal = refusal(&outcome).cloned();
-                    // A fence does not show that Redis is back, because it also works where appends
-                    // are refused.
+                    // A fence does not show that Redis accepts publications again, because it also
+                    // works where appends are refused.
                     let unfit = matches!(outcome, Outcome::Fenced(..)) || refusal.is_some();
                     bus.with_engine(|engine, now| engine.on_outcome(now, outcome));
                     if !unfit && failed.is_none() {

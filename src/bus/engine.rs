@@ -203,8 +203,8 @@ impl Engine {
                 let state = &mut self.streams[stream];
                 let namespaces = &self.options.settings.channel.namespaces;
                 let namespace = namespaces.resolve(channel.as_str()).map(Arc::clone);
-                // While Redis is away, a read would only time out, so the request is answered at
-                // once.
+                // While Redis is unreachable, a read would only time out, so the request is
+                // answered immediately.
                 let wanted = namespace.is_ok_and(|namespace| {
                     let channel = channel.clone();
                     !away && state.older.want(Wanted { since: now, channel, namespace, before })

@@ -138,7 +138,7 @@ impl Master {
         self.health.ill
     }
 
-    /// Makes the next probe due at once, after an append was refused.
+    /// Makes the next probe due immediately, after an append was refused.
     pub(super) fn hurry(&mut self, now: Moment) {
         self.due = self.due.min(now);
     }

@@ -33,7 +33,7 @@ impl Unread {
     }
 
     /// Removes entries of epochs before `epoch`, which has begun. They may be lost, and homes were
-    /// told of the new epoch.
+    /// told about the new epoch.
     pub(super) fn on_epoch(&mut self, epoch: u64) {
         self.marks.retain(|(id, _)| id.epoch >= epoch);
     }

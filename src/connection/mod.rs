@@ -122,7 +122,7 @@ pub struct Subscription {
     pub place: u32,
     /// The first segment of the channel's log that this client has not received.
     pub cursor: u32,
-    /// Whether the client learns of missed publications.
+    /// Whether the client is told about missed publications.
     pub positioned: bool,
     /// Whether it receives new publications.
     pub mode: DeliveryMode,
@@ -152,7 +152,7 @@ pub enum Maker {
 /// The properties of a subscription that are fixed when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Whether the client learns of missed publications.
+    /// Whether the client is told about missed publications.
     pub positioned: bool,
     /// Its creator.
     pub made_by: Maker,

@@ -149,7 +149,7 @@ impl Slots {
         self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS]
     }
 
-    /// Appends slots whose deadline has come to `due`. It checks every `stride`th group of 64
+    /// Appends slots whose deadline has passed to `due`. It checks every `stride`th group of 64
     /// slots, beginning with group `phase`, so that `stride` calls check every slot once.
     pub fn due(&self, now: Tick, phase: usize, stride: usize, due: &mut Vec<Slot>) {
         const GROUP: usize = 64;

@@ -67,7 +67,7 @@ pub enum Unavailable<'a> {
     Busy,
     /// The node is starting or stopping.
     Phase(Phase),
-    /// A reason of the session, for example that Redis is away.
+    /// A reason of the session, for example that Redis is unreachable.
     Because(&'a str),
 }
 

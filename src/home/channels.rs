@@ -231,7 +231,7 @@ impl Channels {
         }
         channel.interested.remove(shard);
         self.in_use -= usize::from(self.interested(place).is_empty());
-        // Return the unused share at once, because another shard may need it.
+        // Return the unused share immediately, because another shard may need it.
         self.share.settle(self.in_use);
         self.settle_charge(place);
         self.retire(now, place);
@@ -294,7 +294,7 @@ impl Channels {
                 self.forget(place);
                 continue;
             }
-            // The deadline may have come too early, so it is removed in any case.
+            // The deadline may have been too early, so it is removed in any case.
             self.deadlines.remove(&mut self.channels, place);
             let (channel, totals) = self.channel_and_totals(place);
             let expired = channel.kept().history.expire(now, steps_max, totals);

@@ -125,7 +125,7 @@ impl Home {
         self.locate_adrift(post);
     }
 
-    /// Whether there is more work to do at once.
+    /// Whether there is more work to do immediately.
     pub fn has_more(&self) -> bool {
         self.forgetting || self.replays.has_waiting() || self.channels.has_losses()
     }
@@ -447,7 +447,7 @@ impl Home {
         }
     }
 
-    /// Tells a channel of losses before it is used.
+    /// Tells a channel about losses before it is used.
     fn hear(&mut self, channel: &ChannelName) {
         self.adrift.hear(&mut self.channels, channel);
     }

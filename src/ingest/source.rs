@@ -175,7 +175,7 @@ impl<S: Source> Connected<'_, S> {
             sleep(INGEST_RETRY_PAUSE).await;
             queue.repeat();
         } else if queue.has_room() && self.read(queue).await? {
-            // More entries may follow, so the next step comes at once.
+            // More entries may follow, so there is no pause.
         } else if queue.is_empty() {
             self.source.wait_for_news().await?;
         } else {

@@ -23,7 +23,8 @@ pub const PUBLISHING_MAX: u16 = 64;
 /// Time for which a publication waits for Redis before it fails.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Time for which Redis may be away before publications are refused at once, not at their deadline.
+/// Time for which Redis may be unreachable before publications are refused immediately, not at
+/// their deadline.
 pub const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Maximum time of one call to Redis. After that its connection is closed.
@@ -128,11 +129,11 @@ pub const INGEST_RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub const INGEST_DEAD_MAX: usize = 10_000;
 
 /// Maximum number of channels whose positions one shard requests per tenth of a second after a hole
-/// in a stream, so that clients do not all return at once.
+/// in a stream, so that clients do not all return at the same time.
 pub const LOCATES_PER_TICK: usize = 500;
 
 /// Maximum number of subscribers that one shard tells about a gap per tenth of a second, so that
-/// they do not all resubscribe at once.
+/// they do not all resubscribe at the same time.
 pub const GAPS_TOLD_PER_TICK: usize = 500;
 
 /// Time for which a node counts as alive after its last renewal.
@@ -146,8 +147,8 @@ pub const NODE_RENEWAL: Duration = Duration::from_secs(3);
 /// check.
 pub const NODE_LOOKS: u32 = 3;
 
-/// Time in which other nodes must renew their leases after Redis was away, before they count as
-/// lost. They reconnect after their own pauses and timeouts.
+/// Time in which other nodes must renew their leases after Redis was unreachable, before they count
+/// as lost. They reconnect after their own pauses and timeouts.
 pub const NODE_GRACE: Duration = Duration::from_secs(20);
 
 /// Time to wait for replies of other nodes.

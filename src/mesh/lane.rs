@@ -47,7 +47,7 @@ impl<M> Lane<M> {
         }
     }
 
-    /// Sends a message at once. Returns false, without taking the message, if earlier messages
+    /// Sends a message immediately. Returns false, without taking the message, if earlier messages
     /// still wait for room in the inbox.
     pub fn send_now(&mut self, message: M) -> bool {
         self.flush();

@@ -180,7 +180,7 @@ pub struct Subscribed<'a> {
     pub channel: ChannelView<'a>,
     /// Whether the client may recover from its position.
     pub recoverable: bool,
-    /// Whether the client is told of missed publications.
+    /// Whether the client is told about missed publications.
     pub positioned: bool,
     /// Whether the client asked for recovery.
     pub was_recovering: bool,

@@ -145,7 +145,7 @@ impl Codec for Envelope {
             Push::Unsubscribed { reason: UnsubscribeReason::Server, .. } => {
                 Err(CloseReason::ForceDisconnect)
             }
-            // The subscription goes on, and a gap tells of the missed publications.
+            // The subscription continues, and a gap reports the missed publications.
             Push::Unsubscribed { reason: UnsubscribeReason::InsufficientState, .. } => Ok(()),
             Push::Gap { channel, after, next } => {
                 write_gap(channel, after, next, out);

@@ -1,4 +1,4 @@
-//! Generations of connections. All connections can be given up at once, and their users make new
+//! Generations of connections. All connections can be given up together, and their users make new
 //! ones.
 
 use std::cell::Cell;

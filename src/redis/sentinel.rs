@@ -202,8 +202,8 @@ async fn listen(
 }
 
 /// Waits until a Sentinel must be asked again, after it was last asked at `asked`. That is at its
-/// next event, or after an interval without one, but not before a pause is over. Returns false if
-/// no events can follow.
+/// next event, or after an interval without one, but not before the end of a pause. Returns false
+/// if no events can follow.
 async fn wait_for_news<T: Clone>(news: &mut Receiver<T>, asked: Instant) -> bool {
     // Neither the number of events matters, nor whether some were dropped.
     if let Ok(Err(RecvError::Closed)) = timeout(SENTINEL_ASK_INTERVAL, news.recv()).await {
@@ -245,7 +245,7 @@ async fn ask_others(link: &Link, name: &str) -> Result<Vec<Server>, LinkError> {
     Ok(others.iter().filter_map(other).take(SENTINELS_MAX).collect())
 }
 
-/// Parses the description of one Sentinel. Returns `None` if it is reported as away.
+/// Parses the description of one Sentinel. Returns `None` if it is reported as down.
 fn other(said: &Reply) -> Option<Server> {
     let pairs = said.list()?.chunks_exact(2);
     let field = |name| pairs.clone().find(|pair| pair[0].text() == Some(name)).map(|pair| &pair[1]);

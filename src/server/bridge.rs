@@ -65,7 +65,7 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool
 /// Waits until the bridge has written the last events, but not longer than until `end`.
 pub(super) fn stop(common: &Common, end: Moment) {
     common.stopping.begin();
-    // If Redis is away, this would take the rest of the drain, so it has a separate limit.
+    // If Redis is unreachable, this would take the rest of the drain, so it has a separate limit.
     let limit = end.min(sys::now().after(EVENTS_STOP_TIMEOUT));
     while !common.stopping.is_done() && sys::now() < limit {
         if sys::wait_for_signal(Some(LOOK_INTERVAL)).is_some_and(Signal::ends) {

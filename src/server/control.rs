@@ -90,7 +90,7 @@ struct ControlLanes {
 }
 
 impl ControlLanes {
-    /// Sends a message at once, or returns an error if the inbox is full.
+    /// Sends a message immediately, or returns an error if the inbox is full.
     fn send(&mut self, message: Addressed) -> Result<(), Full> {
         let sent = match message {
             Addressed::Shard(shard, message) => self.shards[shard.index()].send_now(message),

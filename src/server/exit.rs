@@ -10,7 +10,7 @@ use crate::readiness::Phase;
 use crate::sys::{self, Signal};
 
 /// Waits for a signal to stop, and then drains the node. Returns when all connections have ended,
-/// the time is over, or a second signal has come.
+/// the time has passed, or a second signal has arrived.
 pub(super) fn wait(common: &Common, drained: &Drained) {
     let plan = Plan::new(wait_for_signal(), &common.settings.server);
     if !leave(common, plan) {

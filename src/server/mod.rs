@@ -67,7 +67,7 @@ fn inboxes(shards: usize, redis: &Redis) -> (Inboxes, Addresses) {
 ///
 /// # Errors
 /// See [`Error`]. After a signal to stop it returns `Ok` as soon as the last connection has ended
-/// or `server.drain` is over.
+/// or `server.drain` has passed.
 pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(), Error> {
     // Before other threads allocate memory.
     sys::refuse_huge_pages();

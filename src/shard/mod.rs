@@ -96,7 +96,7 @@ impl<S: Sockets> Shard<S> {
         self.sessions.is_draining()
     }
 
-    /// Number of subscribers that have to be told of a gap or to receive missed publications.
+    /// Number of subscribers that have to be told about a gap or to receive missed publications.
     pub fn gap_notices_due_count(&self) -> usize {
         self.sessions.gap_notices_due_count()
     }
@@ -122,7 +122,7 @@ impl<S: Sockets> Shard<S> {
         &self.inbox
     }
 
-    /// Audits all tables at once. Returns the number of mismatches. For tests.
+    /// Audits all tables in one step. Returns the number of mismatches. For tests.
     pub fn audit(&mut self) -> usize {
         let errors = self.sessions.audit(&self.home) + self.home.audit();
         self.sessions.count_audit_errors(errors);

@@ -7,8 +7,8 @@ use crate::limits::{TURN_BATCHES_MAX, TURN_LOOPBACK_MAX, TURN_STALL};
 use crate::reason::DropReason;
 
 impl<S: Sockets> Shard<S> {
-    /// Runs one turn. Returns true if there is more work at once. If not, the thread may sleep
-    /// until its kernel or another thread wakes it.
+    /// Runs one turn. Returns true if there is more work to do immediately. If not, the thread may
+    /// sleep until its kernel or another thread wakes it.
     pub fn turn(&mut self) -> bool {
         let began = self.sessions.begin_turn();
         self.sessions.turn_events(&mut self.events);

@@ -193,8 +193,8 @@ impl Sockets for Epoll {
         {
             tracing::warn!(%error, "a socket was not in epoll");
         }
-        // Unlike a ring, epoll removes a watch at once, so the socket may be closed after the next
-        // poll.
+        // Unlike a ring, epoll removes a watch immediately, so the socket may be closed after the
+        // next poll.
         self.news.push(Ready { key, readable: false, writable: false, hangup: false, ended: true });
     }
 

@@ -323,8 +323,8 @@ impl Driver for Ring {
 
     fn forget_listener(&mut self, listener: &Listener) {
         let listener = listener.as_fd().as_raw_fd();
-        // Submitted at once, because the caller closes the listener next, and a poll would keep it
-        // open.
+        // The cancellation is submitted immediately, because the caller closes the listener next,
+        // and a poll would keep it open.
         self.cancel(KIND_LISTENER << KIND_SHIFT | listener as u64);
         self.enter(0);
     }

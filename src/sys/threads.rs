@@ -104,7 +104,7 @@ pub fn descriptors_max() -> usize {
 /// Signals that main waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: drain, or end at once if it is the second.
+    /// SIGTERM: drain, or end immediately if it is the second.
     Stop,
     /// SIGINT: the same, from a user at a terminal, who waits for the end.
     Interrupt,

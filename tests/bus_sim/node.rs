@@ -343,7 +343,7 @@ impl Node {
         }
     }
 
-    /// Returns the number of reasons that it had to tell clients of a gap.
+    /// Returns the number of reasons that it had to tell clients about a gap.
     pub fn causes(&self) -> u64 {
         let counters = &self.bridge_counters;
         let dropped: u64 =

@@ -36,7 +36,7 @@ pub struct World {
     pub seats: Vec<Seat>,
     pub clients: Vec<Client>,
     pub record: Record,
-    /// For each life of a node, the number of reasons to tell clients of a gap.
+    /// For each life of a node, the number of reasons to tell clients about a gap.
     causes: BTreeMap<(usize, usize), u64>,
     /// There are no faults, and every thread has its turns.
     calm: bool,
@@ -336,7 +336,7 @@ impl World {
         }
     }
 
-    /// Checks that clients are told of gaps only for a reason, and never if nothing was lost.
+    /// Checks that clients are told about gaps only for a reason, and never if nothing was lost.
     fn check_notices(&mut self) {
         for node in self.seats.iter().flat_map(|seat| &seat.node) {
             self.causes.insert((node.number, node.life), node.causes());

@@ -37,8 +37,8 @@ impl Engine {
             match self.streams[stream].cursor.on_entry(entry.id) {
                 Step::Old | Step::Regressed => continue,
                 Step::Next => {}
-                // Homes must learn of a break before its entry. A publication that directly follows
-                // the last one then proves that its channel has missed nothing.
+                // Homes must be told about a break before its entry. A publication that directly
+                // follows the last one then proves that its channel has missed nothing.
                 Step::Hole => self.adrift(stream, Break::Hole),
                 Step::Epoch => self.adrift(stream, Break::Epoch),
             }

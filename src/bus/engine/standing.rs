@@ -145,7 +145,7 @@ impl Engine {
         self.masters.iter_mut().find_map(|master| master.probe(now, is_ready))
     }
 
-    /// Asks at once whether other appends would be refused too, after one to `stream` was.
+    /// Asks immediately whether other appends would be refused too, after one to `stream` was.
     pub(super) fn hurry_probe(&mut self, now: Moment, stream: usize) {
         self.master(stream).hurry(now);
     }

@@ -29,7 +29,7 @@ pub(super) struct Channel {
     pub(super) repeats: bool,
     /// Whether the position is charged to the bytes for histories.
     pub(super) charged: bool,
-    /// Number of the last loss of the bus that it has heard of.
+    /// Number of the last loss of the bus that the channel has been told about.
     pub(super) heard: u8,
 }
 

@@ -22,7 +22,7 @@ impl Deadlines {
         self.idle
     }
 
-    /// Returns a channel whose deadline has come, and the purpose of the deadline.
+    /// Returns a channel whose deadline has passed, and the purpose of the deadline.
     pub(super) fn due(&self, now: Moment) -> Option<(u32, Wait)> {
         let due = |(deadline, place): (&Deadline, &u32)| {
             (deadline.1 <= now.tick().index()).then_some((*place, deadline.0))

@@ -1,5 +1,5 @@
 //! From the home shard to subscribers: checks that publications follow each other, and gathers
-//! them. A gap gets a place in the channel's log, so that subscribers are told of it before they
+//! them. A gap gets a place in the channel's log, so that subscribers are told about it before they
 //! receive anything newer.
 
 use std::sync::Arc;

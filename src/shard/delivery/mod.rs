@@ -2,7 +2,7 @@
 //!
 //! [`Delivery`] owns the channels with subscribers here, their undelivered publications, the marks
 //! of connections with data to send, and the memory of all outboxes. It closes no connection. It
-//! returns the connections that must be closed or told of a gap, so calls go only one way: from
+//! returns the connections that must be closed or told about a gap, so calls go only one way: from
 //! sessions to delivery.
 
 mod budget;
@@ -105,7 +105,7 @@ impl Delivery {
         self.outboxes.end_turn();
     }
 
-    /// Whether there is more work to do at once.
+    /// Whether there is more work to do immediately.
     pub fn has_more(&self) -> bool {
         self.fanout.has_more()
     }
@@ -185,14 +185,14 @@ impl Delivery {
     }
 
     /// Moves all undelivered publications of a closing connection into its outbox. It is no longer
-    /// told of gaps, or of publications that do not fit.
+    /// told about gaps, or about publications that do not fit.
     pub fn collect_last(&mut self, slots: &mut Slots, slot: Slot) {
         self.outboxes.collect_last(&mut self.channels, slots.tenant(slot), slot);
     }
 
     /// Moves the undelivered publications of one channel into the outbox of a connection. The
     /// subscription with number `index` ends, and earlier publications must come before its end.
-    /// The client is no longer told of gaps.
+    /// The client is no longer told about gaps.
     pub fn collect_of_leaving(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> Pace {
         let connection = slots.tenant(slot);
         self.seal_channel(connection.subscribed(index).channel);

@@ -127,7 +127,7 @@ impl Outboxes {
     }
 
     /// Moves all undelivered publications of a closing connection into its outbox. It is no longer
-    /// told of gaps, or of publications that do not fit.
+    /// told about gaps, or about publications that do not fit.
     pub(super) fn collect_last(
         &mut self,
         channels: &mut LocalChannels,
@@ -139,7 +139,7 @@ impl Outboxes {
             let Some(index) = connection.find_subscription(gap.place) else {
                 unreachable!("only subscribers come to a gap")
             };
-            // The client does not learn of this gap, so it must receive nothing newer from this
+            // The client is not told about this gap, so it must receive nothing newer from this
             // channel.
             connection.subscribed(index).mode = DeliveryMode::Recovering;
         }
@@ -147,7 +147,7 @@ impl Outboxes {
 
     /// Moves the undelivered publications of one channel into the outbox of a connection. The
     /// subscription with number `index` ends, and earlier publications must come before its end.
-    /// The client is no longer told of gaps.
+    /// The client is no longer told about gaps.
     pub(super) fn collect_of_leaving(
         &mut self,
         channels: &mut LocalChannels,
@@ -309,7 +309,7 @@ fn take_pending_of(
                 }
                 continue;
             }
-            // This is a bug: the segment was dropped too early. Going on would lose publications
+            // This is a bug: the segment was dropped too early. Continuing would lose publications
             // silently.
             counters.audit_errors.add(1);
             halt = Some(Halt::TooSlow(CloseReason::InsufficientState));
@@ -317,8 +317,8 @@ fn take_pending_of(
         };
         let frames = Rc::clone(local.frames(cursor, wire));
         let outbox = &mut connection.busy().outbox;
-        // A client that skips goes on skipping until half of the outbox is free. Otherwise it would
-        // have a gap for each publication that is a little shorter than those before.
+        // A client that skips publications continues to skip until half of the outbox is free.
+        // Otherwise each publication that happens to fit would be delivered with a gap before it.
         let crowded = skipping && outbox.cost_bytes() > *limit / 2;
         if crowded || outbox.cost_bytes() + frames.bytes().len() > *limit {
             let reason = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());

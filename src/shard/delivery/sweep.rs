@@ -126,7 +126,8 @@ impl Sweep {
         channels: &mut LocalChannels,
         counters: &ShardCounters,
     ) {
-        // When no connection is marked, the pass is over, and its segments can be dropped at once.
+        // When no connection is marked, the pass has ended, and its segments can be dropped
+        // immediately.
         if fanout.is_clean() && self.looks > 0 {
             self.wrap(fanout, channels);
         }

@@ -175,7 +175,8 @@ fn begin_subscription<S: Sockets>(
     }
 }
 
-/// Handles the result of a publication of a client that goes on with other commands meanwhile.
+/// Handles the result of a publication of a client that continues with other commands in the
+/// meantime.
 pub fn on_pipelined<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,

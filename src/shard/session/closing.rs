@@ -190,8 +190,8 @@ pub fn on_closing_sent<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey)
         return release(clients, key, CloseReason::ClientClosed, Release::Graceful);
     }
     if !connection.flags.has(Flags::FINISHED) {
-        // The peer sees the end at once. Its remaining input is read and discarded, because closing
-        // a socket with unread input sends a reset, which may overtake the close frame.
+        // The peer sees the end immediately. Its remaining input is read and discarded, because
+        // closing a socket with unread input sends a reset, which may overtake the close frame.
         connection.flags.set(Flags::FINISHED);
         let socket = connection.socket;
         clients.io.finish(socket);

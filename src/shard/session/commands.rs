@@ -69,7 +69,7 @@ pub fn on_request<S: Sockets>(
         Command::History(query) => on_history(clients, homes, key, id, &query),
         Command::Pong => {
             // Any byte counts as a sign of life, so a client that is slow but alive may answer
-            // several pings at once. Closing it with 3501 would stop it from reconnecting.
+            // several pings together. Closing it with 3501 would stop it from reconnecting.
             let flags = &mut connection.flags;
             if flags.clear(Flags::PINGED) || flags.has(Flags::OVERDUE) {
                 Flow::Continue

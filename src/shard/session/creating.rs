@@ -27,7 +27,7 @@ use crate::subnets::{PerSecond, Row};
 pub struct Creating {
     /// Time in which a client earns one channel.
     interval: Duration,
-    /// Maximum number of channels that a client may create at once.
+    /// Maximum number of channels that a client may create in a burst.
     burst: u32,
     /// Maximum number of channels that all clients of the node may create in a second, and their
     /// number so far.

@@ -28,7 +28,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Handles connections whose deadline is over, in one part of the slots.
+    /// Handles connections whose deadline has passed, in one part of the slots.
     pub fn on_tick<S: Sockets>(&mut self, clients: &mut Clients<S>) {
         let mut due = Vec::new();
         let stride = (clients.slots.reached() / TICK_SLOTS).clamp(1, ROUND_TICKS_MAX);
@@ -56,7 +56,7 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
         State::Upgrading => closing::refuse_upgrade(clients, key, UPGRADE_TIMEOUT_TEXT),
         State::Connected => on_heartbeat(clients, key),
         State::Closing => {
-            // In a drain the kernel may go on delivering the data after the process has ended.
+            // In a drain the kernel may continue to deliver the data after the process has ended.
             // Otherwise it must not keep the sockets of clients that are gone.
             let how = if clients.ending.is_draining() { Release::Graceful } else { Release::Abort };
             closing::release(clients, key, CloseReason::PeerGone, how);
@@ -170,7 +170,7 @@ fn send_ping<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     let mut frame = clients.input.take_reply_buffer();
     let own = !connection.flags.has(Flags::FRAME_PINGS) && wire.encode_ping(&mut frame);
     if own {
-        // The last ping is unanswered, so the client may answer both at once.
+        // The last ping is unanswered, so the client may answer both together.
         if connection.flags.has(Flags::PINGED) {
             connection.flags.set(Flags::OVERDUE);
         }

@@ -181,7 +181,7 @@ impl<S: Sockets> Sessions<S> {
         self.clients.post.is_behind()
     }
 
-    /// Whether there is more work to do at once.
+    /// Whether there is more work to do immediately.
     pub fn has_more(&self) -> bool {
         self.clients.delivery.has_more()
             || self.clients.input.listed_count() > 0
@@ -301,7 +301,7 @@ impl<S: Sockets> Sessions<S> {
         server_subscribe::unsubscribe_by_api(&mut self.clients, &mut self.homes, key, channel)
     }
 
-    /// Number of subscribers that have to be told of a gap or to receive missed publications.
+    /// Number of subscribers that have to be told about a gap or to receive missed publications.
     pub fn gap_notices_due_count(&self) -> usize {
         self.homes.notices.count()
     }

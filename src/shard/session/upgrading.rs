@@ -1,6 +1,6 @@
 //! Plain WebSocket connections open when all channels of their URL are subscribed, so a client that
-//! sees the upgrade receives every later publication. All channels are requested at once. Until the
-//! last answer, the response and everything after it wait in the outbox.
+//! sees the upgrade receives every later publication. All channels are requested at the same time.
+//! Until the last answer, the response and everything after it wait in the outbox.
 //!
 //! A page can read neither the status nor the body of a refused upgrade. So if the client must
 //! change its request, it is upgraded and closed with a code and a reason. If the cause is
