@@ -28,8 +28,8 @@ pub const SWEEP_SENDS_MAX: usize = 256;
 /// about a gap counts as another check.
 pub const SWEEP_LOOKS_MAX: usize = 1024;
 
-/// Number of entries of a shard's submission queue: a batch of sends, and as many polls and
-/// removals.
+/// Number of entries of a shard's submission queue: a batch of sends, and the same number of polls
+/// and removals.
 pub const RING_ENTRIES: u32 = 512;
 
 /// Number of entries of a shard's completion queue, 16 B each. Polls complete at any time, so it
@@ -116,7 +116,7 @@ pub const OUTBOXES_BLOCK_BYTES_MIN: usize = 4 * 1024;
 pub const OUTBOXES_BLOCK_BYTES_MAX: usize = 1024 * 1024;
 
 /// Maximum bytes of the publications of one channel that are delivered together, unless a single
-/// one is larger. One write may leave as much in an outbox that was empty.
+/// one is larger. One write may leave this number of bytes in an outbox that was empty.
 pub const SEGMENT_BYTES_MAX: usize = 256 * 1024;
 
 /// Time for which a client may stay unread because it waits for a reply, or has not read its
@@ -323,7 +323,7 @@ pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
 
 /// Maximum number of sockets per second that one shard takes from the kernel's queue, admitted or
 /// not. It is higher than the rate, because sockets that are reset or refused must not delay
-/// others. Each costs about 5 µs, and the kernel has spent as much on it.
+/// others. Each costs about 5 µs here, and about 5 µs in the kernel before.
 pub const ACCEPT_TAKES_PER_SECOND: u32 = 40_000;
 
 /// Factor between the channels that one subnet may have, or create per second, and those that are

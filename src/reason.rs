@@ -98,7 +98,7 @@ reasons! {
 }
 
 reasons! {
-    /// Errors of requests. The connection stays open. `reconnect` tells whether the error is
+    /// Errors of requests. The connection stays open. `reconnect` says whether the error is
     /// temporary.
     ClientError {
         /// The server failed.

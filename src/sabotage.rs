@@ -7,7 +7,7 @@
 pub enum Fault {
     /// A sender does not wake a sleeping receiver.
     LostWake,
-    /// An event of an earlier connection is taken for one of the present connection in its slot.
+    /// An event of an earlier connection is treated as one of the present connection in its slot.
     StaleGeneration,
     /// Recovery begins one publication too late.
     OffsetOffByOne,

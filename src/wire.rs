@@ -67,7 +67,8 @@ impl Wire {
         reply: &Reply<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), CloseReason> {
-        // A buffer that grows to 600 KB by doubling copies as much, and needs the memory twice.
+        // A buffer that grows to 600 KB by doubling copies the same number of bytes, and needs the
+        // memory twice.
         out.reserve(reply.publications().iter().map(|one| one.cost_bytes()).sum());
         self.protocol.encode_reply(id, reply, &mut self.sink(out))
     }

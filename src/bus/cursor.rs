@@ -4,7 +4,7 @@ use super::EntryId;
 use crate::ids::Moment;
 use crate::limits::BUS_STALL_TIMEOUT;
 
-/// The last entry of a stream according to its `meta`. `None` if `meta` is gone.
+/// The last entry of a stream according to its `meta`. `None` if `meta` does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail(pub Option<EntryId>);
 
@@ -17,7 +17,7 @@ pub struct Look {
     pub tail: Tail,
 }
 
-/// Result of an entry, a fence or a look at `meta` for the reader.
+/// Result of an entry, a fence or a reading of `meta` for the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing is missing. Deliver the entry, if there is one.
@@ -122,7 +122,7 @@ impl StreamCursor {
         true
     }
 
-    /// Handles a look at `meta`. Entries that stay out of the reader's reach for
+    /// Handles a reading of `meta`. Entries that stay out of the reader's reach for
     /// [`BUS_STALL_TIMEOUT`] count as lost.
     pub(super) fn on_tail(&mut self, now: Moment, tail: Tail) -> Step {
         let Some(tail) = tail.0.filter(|tail| *tail >= self.at) else {

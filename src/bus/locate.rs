@@ -138,8 +138,9 @@ impl Locator {
         let asked = std::mem::take(&mut self.asked);
         match stand {
             Some(stand) if stand.at >= self.least => {
-                // Positions at later entries are from a server that is gone. The stream may never
-                // be read that far, and positions behind them in the queue would never be reported.
+                // Positions at later entries are from a server that has been replaced. The stream
+                // may never be read that far, and positions behind them in the queue would never be
+                // reported.
                 while let Some((_, channels)) = self.held.pop_back_if(|(at, _)| *at > stand.at) {
                     self.want_again(channels.into_iter().map(|(name, turn, _)| (name, turn)));
                 }

@@ -49,7 +49,7 @@ impl Script {
 /// Returns the text with a fault in it, if a fault of scripts is switched on.
 fn text_sabotaged(text: &str) -> Option<String> {
     if crate::sabotage!(SkippedFence) {
-        // Any server is taken for the one that replied last time.
+        // The fault: any server counts as the one that replied last time.
         let text = text.replace("meta[1] ~= run", "not meta[1]");
         return Some(text.replace("meta[1] == run", "meta[1]"));
     }

@@ -1,5 +1,5 @@
 //! Entries that are known to be in a stream, but that this node's reader has not passed. They are
-//! known from replies to appends and probes, and from looks at the end of the stream.
+//! known from replies to appends and probes, and from checks of the end of the stream.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// Records that the stream has the entry `id`, while the reader stands at `at`.
+    /// Records that the stream has the entry `id`, while the reader is at `at`.
     pub(super) fn note(&mut self, now: Moment, id: EntryId, at: EntryId) {
         let passed = id.epoch == at.epoch && id.number <= at.number;
         let last = self.marks.back();
@@ -27,7 +27,7 @@ impl Unread {
         }
     }
 
-    /// Removes entries that the reader has passed, now that it stands at `at`.
+    /// Removes entries that the reader has passed, now that the reader is at `at`.
     pub(super) fn on_read(&mut self, at: EntryId) {
         self.marks.retain(|(id, _)| id.epoch != at.epoch || id.number > at.number);
     }
@@ -44,8 +44,8 @@ impl Unread {
     }
 
     /// Whether the reader's server lacks an entry that was known long before `asked`, the time at
-    /// which it was asked for the stream's end. If reader and writer are connected to the same
-    /// server, this is never true, however slow the reader is.
+    /// which the stream's end was requested. If reader and writer are connected to the same server,
+    /// this is never true, however slow the reader is.
     pub(super) fn is_absent(&self, asked: Moment, tail: EntryId) -> bool {
         let known_long = |since| asked.since(since) >= BUS_LAG_MAX;
         self.marks.iter().any(|(id, since)| *id > tail && known_long(*since))

@@ -174,7 +174,7 @@ impl Writer {
         if id.epoch == self.epoch { id.number } else { 0 }
     }
 
-    /// Takes as many waiting publications as make one batch. A batch has at most one ingested
+    /// Takes the waiting publications that fit into one batch. A batch has at most one ingested
     /// stream.
     fn gather(&mut self) -> Vec<Pending> {
         let mut bytes = 0;

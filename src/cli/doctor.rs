@@ -119,7 +119,7 @@ pub(super) fn warning(settings: &Settings, report: &StartupReport) -> Option<Str
     ))
 }
 
-/// The findings as a table. Reason and fix stand below each finding that is not fine.
+/// The findings as a table. The reason and the fix are below each finding that is not fine.
 fn table(findings: &[Finding]) -> String {
     let width = |column: fn(&Finding) -> &String, head: &str| {
         findings.iter().map(|one| column(one).chars().count()).fold(head.len(), usize::max)

@@ -29,7 +29,7 @@ pub(super) struct SubscribeArgs {
     json: bool,
 }
 
-/// An envelope of the server. One with neither data nor gap tells the position at which a channel
+/// An envelope of the server. One with neither data nor gap has the position at which a channel
 /// begins.
 #[derive(Debug, Deserialize)]
 struct Envelope<'a> {

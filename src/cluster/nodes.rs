@@ -184,7 +184,7 @@ impl Nodes {
         let described = (self.card.describe)().into_bytes();
         let args = vec![key.clone(), described, b"PX".to_vec(), lease];
         link.call("SET", &key, args).await?;
-        // A lease that was given up meanwhile is not taken again.
+        // A lease that was given up in the meantime is not taken again.
         let name = if self.leaving.get() { "" } else { self.lease.name() };
         leases::look(keys, link, name).await
     }

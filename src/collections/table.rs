@@ -102,8 +102,8 @@ pub trait Named {
 pub struct Table<T> {
     /// Resistant to attacks, because clients choose the names and must not find collisions.
     hash: KeyedHash,
-    /// The place that was found last. Most names are looked up several times in a row, and a look
-    /// there costs less than a hash.
+    /// The place that was found last. Most names are looked up several times in a row, and a check
+    /// of this place costs less than a hash.
     last: Cell<u32>,
     index: Index,
     pages: Vec<Page<T>>,

@@ -331,7 +331,7 @@ fn check_namespaces(settings: &Settings, found: &mut Found) {
     }
 }
 
-/// The key of the namespace with index `at`, as it stands in messages.
+/// The key of the namespace with index `at`, as messages show it.
 fn key_of(at: usize, namespace: &Namespace) -> String {
     if at == 0 {
         return "channel".to_owned();

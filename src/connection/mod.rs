@@ -404,7 +404,7 @@ impl Connection {
     }
 
     /// Whether the peer has ended its stream while its upgrade waits. A client must not send
-    /// anything before the response, so without parked input nobody is left to serve.
+    /// anything before the response, so without parked input there is nothing left to do.
     pub fn is_upgrade_abandoned(&self) -> bool {
         let parked = self.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
         self.state == State::Upgrading && self.flags.has(Flags::HUNG_UP) && !parked

@@ -19,7 +19,7 @@ pub(crate) struct LostNodes {
     reporting: Cell<bool>,
 }
 
-/// Whether a node is gone.
+/// Whether a node is lost.
 enum Fate {
     Gone,
     /// The node has renewed its lease after all.

@@ -87,8 +87,8 @@ impl EventWriter {
 
     /// Writes events as they come. Never returns.
     pub(crate) async fn run(self: Rc<EventWriter>) {
-        // Without a lease, nobody would notice the loss of this node, and sessions whose beginning
-        // was written would never end for the application.
+        // Without a lease, the other nodes would not notice the loss of this node, and sessions
+        // whose beginning was written would never end for the application.
         while !self.nodes.is_known() {
             tokio::time::sleep(RETRY_INTERVAL).await;
         }

@@ -203,7 +203,7 @@ impl<'b> Headers<'_, 'b> {
             .ok_or_else(|| respond(Status::BadRequest, "exactly one valid Host header is required"))
     }
 
-    /// Refuses a body, because it would be taken for frames.
+    /// Refuses a body, because its bytes would be parsed as frames.
     fn check_no_body(&self) -> Result<(), Response> {
         let has_length = self.values("Content-Length").any(|value| value != b"0");
         if has_length || self.values("Transfer-Encoding").next().is_some() {

@@ -357,7 +357,7 @@ impl Home {
         let last = last.map(|publication| Position { epoch, offset: publication.offset });
         let resolved = Resolved { name: channel, namespace: &namespace };
         follow(&mut self.channels, self.now, resolved, read, post);
-        // If nothing is kept, the answer may be older than the publications read meanwhile.
+        // If nothing is kept, the answer may be older than the publications read in the meantime.
         if let Some(last) = last.filter(|_| self.awaiting.is_asked(channel)) {
             self.channels.expect(resolved, last);
         }
@@ -458,7 +458,7 @@ impl Home {
         for _ in 0..LOCATES_PER_TICK {
             let Some(channel) = self.adrift.next() else { return };
             let wanted = self.channels.has_listeners(channel.as_str());
-            // A publication read meanwhile may have verified the position.
+            // A publication read in the meantime may have verified the position.
             if wanted && !self.channels.is_known(channel.as_str()) {
                 self.awaiting.ask(self.now, channel, Question::Place, post);
             }

@@ -49,7 +49,8 @@ pub const BUS_TAIL_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which a stream may be ahead of its readable entries before these count as lost.
 pub const BUS_STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// First and maximum pause before another attempt to reach Redis, each with as much jitter.
+/// First and maximum pause before another attempt to reach Redis, each plus jitter of up to the
+/// same length.
 pub const BUS_RETRY_MIN: Duration = Duration::from_millis(50);
 /// See [`BUS_RETRY_MIN`].
 pub const BUS_RETRY_MAX: Duration = Duration::from_millis(500);
@@ -71,7 +72,7 @@ pub const BUS_LOCATES_MAX: usize = 100_000;
 /// Maximum number of channels whose durable histories are read in one call, and bytes after which
 /// the call ends.
 pub const BUS_OLDER_CHANNELS_MAX: usize = 32;
-/// See [`BUS_OLDER_CHANNELS_MAX`]. Redis does nothing else meanwhile, about 0.3 ms.
+/// See [`BUS_OLDER_CHANNELS_MAX`]. Redis does nothing else during the call, about 0.3 ms.
 pub const BUS_OLDER_BYTES_MAX: usize = 256 * 1024;
 
 /// Maximum number of such calls of one node per twentieth of a second, so that requests for
@@ -88,12 +89,12 @@ pub const BUS_OLDER_PAUSE: Duration = Duration::from_secs(1);
 /// Time for which the bus tries to find the position of a channel.
 pub const BUS_LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time for which a home waits for an answer of the bus about a channel. With a tick and the way
-/// back, a subscriber gets a reply within 3 s. SDKs wait for 5 s.
+/// Time for which a home waits for an answer of the bus about a channel. Together with a tick and
+/// the return to the client, this is at most 3 s. SDKs wait for 5 s.
 pub const PLACE_TIMEOUT: Duration = Duration::from_millis(2_700);
 
-/// Maximum number of entries of an ingest stream that are in progress, and of their publications. A
-/// round trip to Redis appends as many, so more would not be faster.
+/// Maximum number of entries of an ingest stream that are in progress, and of their publications.
+/// One round trip to Redis appends this number, so more would not be faster.
 pub const INGEST_ENTRIES_MAX: usize = 1024;
 /// See [`INGEST_ENTRIES_MAX`]. One broadcast may have more publications.
 pub const INGEST_PUBLICATIONS_MAX: usize = 1024;
@@ -160,7 +161,7 @@ pub const CLUSTER_ENTRIES_MAX: usize = 1000;
 /// See [`CLUSTER_ENTRIES_MAX`].
 pub const CLUSTER_ENTRIES_TTL: Duration = Duration::from_secs(10);
 
-/// Bytes that Redis keeps of them if they have equal lengths, and a few times as many if they
+/// Bytes that Redis keeps of them if they have equal lengths, and a few times this number if they
 /// become shorter. The longest contain the body of a request, or the names of
 /// `API_CHANNELS_PAGE_MAX` channels.
 pub const CLUSTER_STREAM_BYTES: usize = 32 * 1024 * 1024;

@@ -33,7 +33,7 @@ pub const BUS_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 /// answer is `result unknown` and the entry is published again, which the bus recognizes.
 pub const BUS_UNCONFIRMED_MAX: usize = 16 * 1024;
 
-/// Interval at which a Sentinel is asked for the primary even if it has reported no change.
+/// Interval at which the primary is requested from a Sentinel even if it has reported no change.
 pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Minimum time between two questions to one Sentinel, even if it reports more changes. The next

@@ -155,7 +155,7 @@ impl ShardLane {
     pub fn push(&mut self, message: impl Into<ShardMail>) {
         let message = message.into();
         // The answer to a subscription contains the position of the channel, which also reveals the
-        // gap. A notice after it could refer to an epoch that has ended meanwhile.
+        // gap. A notice after it could refer to an epoch that has ended in the meantime.
         match &message {
             ShardMail::Shard(ToShard::Subscribed(answer)) => self.gaps.remove(&answer.channel),
             ShardMail::Shard(ToShard::Moved { channel, .. }) => self.gaps.remove(channel),

@@ -1,4 +1,4 @@
-//! One wake per sleep, even with many senders. A flag tells whether the receiver sleeps.
+//! One wake per sleep, even with many senders. A flag shows whether the receiver sleeps.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering, fence};

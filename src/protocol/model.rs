@@ -201,7 +201,7 @@ pub enum Push<'a> {
     Unsubscribed {
         /// The channel.
         channel: &'a str,
-        /// The reason. It also tells the client whether to subscribe again.
+        /// The reason. It also determines whether the client subscribes again.
         reason: UnsubscribeReason,
     },
     /// Publications were missed.

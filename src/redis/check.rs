@@ -88,7 +88,7 @@ fn check_info(version: Option<&str>, policy: Option<&str>) -> Result<(), String>
 }
 
 /// Checks what Redis does when its memory is full. An empty policy passes: it means that the server
-/// does not tell.
+/// does not report one.
 pub(crate) fn check_policy(policy: &str) -> Result<(), String> {
     if matches!(policy, "" | "noeviction") {
         return Ok(());

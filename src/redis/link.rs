@@ -140,7 +140,7 @@ impl Link {
         };
         let mut builder = Builder::from_config(config);
         // The library does not time blocking commands, and does not notice if this process was
-        // stopped meanwhile. So `within` is the only timeout.
+        // stopped in the meantime. So `within` is the only timeout.
         builder
             .set_connection_config(connection)
             .set_performance_config(PerformanceConfig::default());

@@ -25,8 +25,8 @@ pub(super) fn start(
         .spawn(move || {
             #[cfg(feature = "sabotage")]
             crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
-            // Without this thread nobody could observe or drain the server, so its end is the end
-            // of the process.
+            // Without this thread the server could be neither observed nor drained, so the process
+            // ends with it.
             let _end = AbortOnDrop;
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();

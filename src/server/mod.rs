@@ -160,7 +160,7 @@ fn report(common: &Common, started: &shards::Started, api_listen: SocketAddr) ->
 }
 
 /// Warns if the limit on descriptors is too low for `server.max_connections`. It does not in
-/// development mode, where nobody needs so many.
+/// development mode, which needs few connections.
 fn warn_of_capacity(common: &Common, report: &StartupReport) {
     let (wanted, fit) = (common.settings.server.max_connections, report.connections_max);
     if fit < wanted && !common.settings.dev {

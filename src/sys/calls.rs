@@ -140,7 +140,7 @@ impl TimerFd {
             tv_nsec: libc::c_long::from(interval.subsec_nanos()),
         };
         let spec = libc::itimerspec { it_interval: period, it_value: period };
-        // SAFETY: `spec` is a valid itimerspec, and the old value is not asked for.
+        // SAFETY: `spec` is a valid itimerspec, and the old value is not requested.
         let result =
             unsafe { libc::timerfd_settime(number, 0, &raw const spec, std::ptr::null_mut()) };
         check("timerfd_settime", result)?;

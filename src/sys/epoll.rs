@@ -79,7 +79,7 @@ impl Epoll {
             let Ok(count) = usize::try_from(count) else {
                 let error = io::Error::last_os_error();
                 let interrupted = error.kind() == io::ErrorKind::Interrupted;
-                // Other errors are permanent. A shard can't serve anybody without its epoll, so its
+                // Other errors are permanent. A shard can't serve clients without its epoll, so its
                 // panic ends the process.
                 assert!(interrupted, "epoll_wait: {error}");
                 return;

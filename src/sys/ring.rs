@@ -117,7 +117,7 @@ impl Ring {
     /// failure leaves the queue as it was, and the caller tries again.
     ///
     /// # Panics
-    /// If it keeps failing. A shard can't serve anybody without its ring, so the panic ends the
+    /// If it keeps failing. A shard can't serve clients without its ring, so the panic ends the
     /// process.
     fn enter(&mut self, want: usize) {
         match self.ring.submitter().submit_and_wait(want) {

@@ -60,7 +60,7 @@ impl Claim {
         Ok(Claim { socket: TcpListener::from(fd) })
     }
 
-    /// The address, with the port that the kernel chose if 0 was asked for.
+    /// The address, with the port that the kernel chose if 0 was requested.
     ///
     /// # Errors
     /// The kernel's.
@@ -99,7 +99,7 @@ impl Listener {
         Ok(Listener { listener: TcpListener::from(fd) })
     }
 
-    /// The address, with the port that the kernel chose if 0 was asked for.
+    /// The address, with the port that the kernel chose if 0 was requested.
     ///
     /// # Errors
     /// The kernel's.
@@ -266,7 +266,8 @@ pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Wrote {
     }
 }
 
-/// Returns the meaning of an error of a send. A lack of memory does not mean that the peer is gone.
+/// Returns the meaning of an error of a send. A lack of memory does not mean that the connection is
+/// dead.
 pub(super) fn wrote_nothing(error: i32) -> Wrote {
     match error {
         libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS => Wrote::Blocked,

@@ -140,7 +140,7 @@ fn signal_set() -> libc::sigset_t {
 /// of that thread's table.
 pub fn block_signals() {
     let set = signal_set();
-    // SAFETY: `set` is initialised, and the old mask is not asked for.
+    // SAFETY: `set` is initialised, and the old mask is not requested.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
@@ -152,7 +152,7 @@ pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
         tv_nsec: libc::c_long::from(limit.subsec_nanos()),
     });
     let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `set` is initialised, details are not asked for, and `limit` is null or points to a
+    // SAFETY: `set` is initialised, details are not requested, and `limit` is null or points to a
     // timespec that outlives the call.
     let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), limit) };
     match signal {
@@ -165,8 +165,8 @@ pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
 }
 
 thread_local! {
-    /// Tells whether a panic of this thread may leave the process running. In a thread with `None`,
-    /// every panic may.
+    /// Decides whether the process survives a panic of this thread. `None` means that it always
+    /// does.
     static SURVIVES: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
 }
 

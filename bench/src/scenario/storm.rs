@@ -1,4 +1,4 @@
-//! `storm`: all clients lose their connections at once, publishing continues meanwhile, and all
+//! `storm`: all clients lose their connections at once, publishing continues, and all
 //! clients return to recover the missed publications. How long does it take until all have
 //! recovered, and how does that affect clients that kept their connections?
 

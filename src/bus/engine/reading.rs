@@ -60,7 +60,7 @@ impl Engine {
         self.tell_known(stream);
     }
 
-    /// Handles a look at `meta`, made a while after entries of `stream` were last read. Returns
+    /// Handles a reading of `meta`, made a while after entries of `stream` were last read. Returns
     /// false if the stream ends before the reader's position: the reader may be asking the wrong
     /// server.
     pub fn on_tail(&mut self, now: Moment, stream: usize, look: Look) -> bool {

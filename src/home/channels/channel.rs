@@ -42,7 +42,7 @@ pub(super) struct Kept {
     pub(super) more: bool,
     /// Offset of the last publication removed on request.
     pub(super) forgotten: u64,
-    /// Time before which Redis is not asked for older publications.
+    /// Time before which no older publications are requested from Redis.
     pub(super) ask_from: Moment,
     /// The links of the list of deadlines.
     pub(super) links: Links,
@@ -100,7 +100,7 @@ impl Channel {
         CHANNEL_POSITION_BYTES + self.name.as_str().len()
     }
 
-    /// Returns all publications after `offset`. `None` if one of them is gone or there are too
+    /// Returns all publications after `offset`. `None` if one of them was removed or there are too
     /// many.
     pub(super) fn recover(&self, now: Moment, offset: u64) -> Option<Vec<Arc<Publication>>> {
         let missed = self.top.checked_sub(offset)?;

@@ -22,7 +22,7 @@ pub(super) struct Losses {
 struct Walk {
     stream: usize,
     streams: usize,
-    /// The next place in the table to look at.
+    /// The next place in the table to visit.
     at: usize,
 }
 

@@ -12,8 +12,8 @@ use crate::mesh::Found;
 use crate::protocol::HistoryPage;
 
 impl Channels {
-    /// Returns the offset before which Redis must be asked for a recovery from `since`. `None` if
-    /// that is not necessary or not useful.
+    /// Returns the offset before which publications must be read from Redis for a recovery from
+    /// `since`. `None` if that is not necessary or not useful.
     pub fn lacks_to_recover(&self, now: Moment, name: &str, since: Since) -> Option<u64> {
         let channel = self.find(name)?;
         let first = channel.first_to_ask(now)?;
@@ -24,8 +24,8 @@ impl Channels {
         (possible && lacks).then_some(first)
     }
 
-    /// Returns the offset before which Redis must be asked for a page of history, like
-    /// [`Self::lacks_to_recover`].
+    /// Returns the offset before which publications must be read from Redis for a page of history,
+    /// like [`Self::lacks_to_recover`].
     pub fn lacks_of_page(&self, now: Moment, name: &str, page: HistoryPage) -> Option<u64> {
         let channel = self.find(name)?;
         let first = channel.first_to_ask(now)?;

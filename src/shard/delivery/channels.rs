@@ -4,7 +4,7 @@
 //! Publications are gathered in an open segment. Sealing makes the segment part of the channel's
 //! log, where it is encoded at most once for each wire. The cursor of a subscriber is the first
 //! segment that it has not received. So its unseen publications are a run of encoded bytes,
-//! independent of all other subscribers. Where publications are missing, a gap stands between two
+//! independent of all other subscribers. Where publications are missing, there is a gap between two
 //! segments.
 
 use std::collections::VecDeque;
@@ -282,7 +282,7 @@ impl Local {
     }
 
     /// The last segment as frames of `wire`, its number of publications, and the time at which the
-    /// oldest was accepted. Almost all deliveries use this path, so it looks at nothing else.
+    /// oldest was accepted. Almost all deliveries use this path, so it reads nothing else.
     pub fn last_segment(&mut self, wire: Wire) -> Option<(&Rc<Frames>, usize, Moment)> {
         let segment = self.log.as_ref()?.segments.back()?;
         let facts = (segment.publications.len(), segment.publications.first()?.accepted);

@@ -280,8 +280,8 @@ impl Delivery {
             }
         }
         if self.sweep.gather_outbox(connection, key) {
-            // This write includes everything that marked it meanwhile: a socket has one write in a
-            // chunk.
+            // This write includes all data that has been added since the mark: a socket has one
+            // write in a chunk.
             self.fanout.unmark(key.slot);
         }
         None

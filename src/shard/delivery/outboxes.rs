@@ -236,8 +236,8 @@ impl Outboxes {
     }
 
     /// Tells a client that was too slow, and has read its outbox, which publications it missed.
-    /// This is for channels that are quiet now; in others the next publication tells. Returns true
-    /// if the client is told anything.
+    /// This is for channels that are quiet now; in others, the next publication reveals the gap.
+    /// Returns true if the client is told anything.
     pub(super) fn tell_skips(
         &mut self,
         channels: &mut LocalChannels,

@@ -236,7 +236,7 @@ fn take_only_segment(
     oldest: &mut Option<Moment>,
     counters: &ShardCounters,
 ) -> Option<Source> {
-    // A client with several channels needs a look at all of them, which `collect` does.
+    // For a client with several channels, all of them must be checked, which `collect` does.
     let single = connection.session.is_none();
     let subscription = connection.first.as_mut()?;
     let live = subscription.mode == DeliveryMode::Live;

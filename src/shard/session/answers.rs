@@ -1,6 +1,5 @@
-//! Answers of home shards and of the bus to requests of clients. The answer to a subscription
-//! stands in the queue exactly where live publications begin, so there is nothing to buffer or to
-//! merge.
+//! Answers of home shards and of the bus to requests of clients. The position of the answer in the
+//! queue is exactly where live publications begin, so there is nothing to buffer or to merge.
 
 use super::clients::Clients;
 use super::homes::Homes;
@@ -91,7 +90,7 @@ fn awaited(delivery: &Delivery, channel: &ChannelName) -> LocalId {
     delivery.channels.find(channel.as_str()).expect("a channel stays until its home has answered")
 }
 
-/// Takes the request that the answer is for. `None` if the connection has ended meanwhile.
+/// Takes the request that the answer is for. `None` if the connection has ended in the meantime.
 fn take_waiting_subscribe<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,

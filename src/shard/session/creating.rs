@@ -33,7 +33,7 @@ pub struct Creating {
     /// number so far.
     per_second_max: u32,
     node: Arc<PerSecond>,
-    /// The limit of the node for channels, which tells how many are left.
+    /// The limit of the node for channels, which shows how many are left.
     channels: Pool,
     /// The used allowance of each client. Clients with their full allowance have no entry.
     used: HashMap<ConnectionId, Used>,

@@ -1,7 +1,7 @@
-//! Publications on their way to subscribers, and reports that some are lost. A gap stands in the
-//! channel's log, and the sweep finds each subscriber that reaches it. So a turn tells a bounded
-//! number of subscribers, however many the channel has, and tells each before it receives anything
-//! newer.
+//! Publications on their way to subscribers, and reports that some are lost. A gap is an entry of
+//! the channel's log, and the sweep finds each subscriber that reaches it. So a turn tells a
+//! bounded number of subscribers, however many the channel has, and tells each before it receives
+//! anything newer.
 
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ fn tell_ended<S: Sockets>(
     made_by: Maker,
 ) {
     let subscribed = subscriptions::is_subscribed(clients, key, channel.as_str());
-    // The client may have left meanwhile, or subscribed to the channel again.
+    // In the meantime, the client may have left, or subscribed to the channel again.
     let Some(connection) = clients.slots.get(key) else { return };
     if subscribed || !connection.is_served() {
         return;

@@ -57,7 +57,7 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
         State::Connected => on_heartbeat(clients, key),
         State::Closing => {
             // In a drain the kernel may continue to deliver the data after the process has ended.
-            // Otherwise it must not keep the sockets of clients that are gone.
+            // Otherwise it must not keep the sockets of dead clients.
             let how = if clients.ending.is_draining() { Release::Graceful } else { Release::Abort };
             closing::release(clients, key, CloseReason::PeerGone, how);
         }

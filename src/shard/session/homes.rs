@@ -28,7 +28,7 @@ pub struct Homes {
     pub map: HomeMap,
     /// The limit on channels that clients create.
     pub creating: Creating,
-    /// Unanswered subscriptions that no client asked for.
+    /// Pending subscriptions that no client requested.
     pub joining: Joining,
     /// Subscribers that have missed publications, for which homes may still be asked.
     pub notices: Notices,

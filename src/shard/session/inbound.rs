@@ -78,7 +78,7 @@ impl Input {
     /// Lets clients that have received too much history try again.
     pub fn on_tick_owing(&mut self, slots: &mut Slots) {
         for key in std::mem::take(&mut self.owing) {
-            // The client may have left meanwhile.
+            // The client may have left in the meantime.
             if let Some(connection) = slots.get(key) {
                 connection.flags.clear(Flags::OWING);
                 self.list(slots, key);
@@ -172,7 +172,7 @@ pub struct Unfinished {
     bytes: usize,
     bytes_max: usize,
     /// Connections with unfinished input, in the order in which it began. Some entries may have
-    /// been finished meanwhile.
+    /// been finished in the meantime.
     oldest: VecDeque<Begun>,
     live: usize,
     /// Number of the last beginning.

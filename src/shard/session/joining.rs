@@ -1,5 +1,5 @@
-//! Subscriptions that wait for their home and that no client asked for. Some are made by the
-//! application, for which the control thread waits. Others have missed publications.
+//! Pending subscriptions that no client requested. The application makes some of them, and the
+//! control thread waits for the result. Others have missed publications.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::ids::{ConnectionId, Position};
 use crate::mesh::{Answer, Post, Ticket};
 use crate::reason::ClientError;
 
-/// Unanswered subscriptions that no client asked for.
+/// Pending subscriptions that no client requested.
 #[derive(Default)]
 pub struct Joining {
     /// The pending subscriptions of each connection, at most one for each channel.

@@ -1,5 +1,5 @@
 //! Subscriptions that the application makes for its clients, and their ends. The client has not
-//! asked for them, so it is told by pushes.
+//! requested them, so it is told by pushes.
 
 use super::clients::Clients;
 use super::homes::{Homes, Start};
