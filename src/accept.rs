@@ -43,7 +43,7 @@ impl Leases {
     /// Takes a block. Returns the number of connections in it.
     fn take(&self) -> usize {
         let update = |left: usize| (left > 0).then(|| left.saturating_sub(self.block));
-        // Relaxed, because the number guards no other memory.
+        // `Relaxed` is enough, because the number guards no other memory.
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
             Ok(before) => before.min(self.block),
             Err(_) => 0,
@@ -319,8 +319,8 @@ impl Acceptor {
 
     fn give_back(&mut self, used: usize) {
         let block = self.options.leases.block;
-        // Keeps at least a block in reserve, so that not every client that comes or goes changes
-        // the shared number.
+        // One block stays in reserve, so that not every new or closed connection changes the shared
+        // number.
         while self.leased >= used + 2 * block {
             self.leased -= block;
             self.options.leases.give_back();

@@ -68,7 +68,8 @@ pub fn run() -> ExitCode {
 fn serve(args: ServeArgs) -> Result<(), Failure> {
     let settings = load(&args.into_flags(), environment())?.settings;
     crate::config::check_serve(&settings)?;
-    // Before the log's thread starts, because it inherits the mask: only main may get signals.
+    // This happens before the log's thread starts, because the thread inherits the mask, and only
+    // main may get signals.
     crate::sys::block_signals();
     // The guard writes the remaining lines when it is dropped.
     let _log = log::start(&settings.log)?;

@@ -67,7 +67,7 @@ pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
 
 /// Bytes of replies and events for single clients that are created in one turn; one more client may
-/// be served beyond it. Creating and sending them costs about 1 ms, for which all other clients
+/// be served beyond it. Creating and sending them takes about 1 ms, during which all other clients
 /// wait.
 pub const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -119,8 +119,9 @@ pub const OUTBOXES_BLOCK_BYTES_MAX: usize = 1024 * 1024;
 /// one is larger. One write may leave this number of bytes in an outbox that was empty.
 pub const SEGMENT_BYTES_MAX: usize = 256 * 1024;
 
-/// Time for which a client may stay unread because it waits for a reply, or has not read its
-/// replies. A client that reads at least [`READING_OUTBOX_BYTES_MAX`] in this time stays connected.
+/// Maximum time during which the server does not read from a client, because the client waits for a
+/// reply or has not read its replies. A client that reads at least [`READING_OUTBOX_BYTES_MAX`] in
+/// this time stays connected.
 pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Factor by which `outbox_bytes_max` may be exceeded while a socket still accepts bytes. A burst
@@ -163,8 +164,8 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 /// Maximum length of a channel name that any setting allows.
 pub const CHANNEL_BYTES_MAX: usize = 255;
 
-/// Time for which the response to a plain WebSocket upgrade waits for the channels of its URL.
-/// After that it is a 503. Browsers and proxies wait much longer.
+/// Timeout of a plain WebSocket upgrade that waits for the channels of its URL.
+/// After that, the response is a 503. Browsers and proxies wait much longer.
 pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum number of channels of one connection that any setting allows.
@@ -185,7 +186,7 @@ pub const RECOVERY_BYTES_MAX: usize = 768 * 1024;
 /// Maximum number of publications in one reply to `history` of a client. Source: Centrifugo.
 pub const HISTORY_PAGE_MAX: usize = 300;
 
-/// Time for which a closing connection waits for the peer's close frame or end of stream.
+/// Timeout of a closing connection for the peer's close frame or end of stream.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum time to wait for the answer of another thread.
@@ -202,8 +203,8 @@ pub const API_HEADERS_MAX: usize = 64;
 /// Maximum bytes of a request head to the API listener. hyper's buffer can't be smaller than 8 KiB.
 pub const API_HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Time for a request head to the API listener, after the connection is open or the last response
-/// is sent.
+/// Time limit for a request head to the API listener, after the connection is open or the last
+/// response is sent.
 pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum time of one request to the API, including the arrival of its body.
@@ -249,8 +250,8 @@ pub const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Time without progress of a thread after which the node counts as dead.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time for which a channel keeps its position after its last publication has expired and its last
-/// subscriber has left. After that it begins a new epoch.
+/// Lifetime of a channel's position after its last publication has expired and its last subscriber
+/// has left. After that it begins a new epoch.
 pub const CHANNEL_META_TTL: Duration = Duration::from_secs(3600);
 
 /// Maximum number of publications of one channel that are removed by expiry when it is used. The
@@ -261,7 +262,7 @@ pub const EXPIRED_PER_USE: usize = 64;
 /// about 1 ms. While there are more, the shard does not sleep.
 pub const FORGOTTEN_PER_TURN: usize = 1024;
 
-/// Time for which an idempotency key is kept. Source: Centrifugo.
+/// Lifetime of an idempotency key. Source: Centrifugo.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
 
 /// Number of slots that one audit step compares with their descriptors and subscriptions.
@@ -292,7 +293,7 @@ pub const DRAIN_LINGER_SHARE: u32 = 4;
 /// Maximum drain after SIGINT, because a user at a terminal waits for the end.
 pub const INTERRUPT_DRAIN: Duration = Duration::from_millis(800);
 
-/// Time for which a starting server waits for an address that another server may still be using.
+/// Timeout of a starting server for an address that another server may still be using.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Interval at which control checks again whether a full inbox has room, and at which a task of the
@@ -371,14 +372,15 @@ pub const BUSY_WINDOW_NANOS: u64 = 1_000_000_000;
 /// Number of permanent failures of the ring in a row after which the shard ends.
 pub const RING_FAILURES_MAX: u32 = 16;
 
-/// Time for which the kernel may lack memory for a new ring. It may lack it only for a moment, as
-/// while it writes out cached files, or before it has freed the ring of a process that has ended.
+/// Timeout for the creation of a ring while the kernel lacks memory for it. The lack is often
+/// short: while the kernel writes out cached files, or before it has freed the ring of a process
+/// that has ended.
 pub const RING_CREATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time between two attempts to create a ring.
 pub const RING_CREATION_PAUSE: Duration = Duration::from_millis(50);
 
-/// Time for which the ring may fail for temporary reasons: no memory, or too many completions.
+/// Maximum duration of temporary failures of the ring: no memory, or too many completions.
 pub const RING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Maximum number of events taken from the kernel in one call.
@@ -390,7 +392,7 @@ pub const ACCEPT_SCARCE_SHARE: f64 = 0.25;
 /// Number of rows in one bucket of the table of client subnets.
 pub const SUBNETS_BUCKET: usize = 8;
 
-/// Time for which `/ready` shows that a client was refused.
+/// Duration for which `/ready` shows that a client was refused.
 pub const REFUSAL_SHOWS: Duration = Duration::from_secs(1);
 
 /// Bytes of a shared or long piece of an outbox above which it is sent without copying. Shorter

@@ -28,7 +28,7 @@ impl Pool {
     /// Takes `count`, or less if there is not enough. Returns the taken part.
     fn take(&self, count: usize) -> usize {
         let update = |left: usize| (left > 0).then(|| left.saturating_sub(count));
-        // Relaxed, because the number guards no other memory.
+        // `Relaxed` is enough, because the number guards no other memory.
         let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
         before.map_or(0, |before| before.min(count))
     }

@@ -172,8 +172,8 @@ impl Row {
             self.clear();
             self.subnet.store(subnet.0, Ordering::Relaxed);
         }
-        // Pairs with the Acquire in `enter`, so that a thread that sees this count sees the subnet
-        // as well.
+        // `Release` pairs with the `Acquire` in `enter`, so that a thread that sees this count sees
+        // the subnet as well.
         self.connections.store(1, Ordering::Release);
         true
     }

@@ -169,7 +169,7 @@ mod tests {
             ("http://evil.example", "127.0.0.1:9000", false),
             ("http://127.0.0.1:8080", "127.0.0.1:9000", false),
             ("null", "127.0.0.1:9000", false),
-            // A name that its owner has pointed at this host.
+            // A name whose owner has pointed it at this host.
             ("http://evil.example:9000", "evil.example:9000", false),
         ];
         for (origin, host, admitted) in table {

@@ -90,7 +90,7 @@ impl Standing {
     }
 
     fn wrong(&self, trouble: Option<Trouble>) -> Option<Wrong> {
-        // These two are worse than failing reads, or are their cause.
+        // These two are worse than failing reads, or cause them.
         let worse = matches!(trouble, Some(Trouble::Refusing | Trouble::Away));
         if !worse && self.not_reading.get() > 0 {
             Some(Wrong::Unread)

@@ -82,8 +82,8 @@ async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
     }
 }
 
-/// Waits a moment for the other calls after one was refused by a wrong server. Mostly they are
-/// refused too, and then it is certain that they appended nothing.
+/// Waits a moment for the other calls after one was refused by a wrong server. Usually they are
+/// refused as well, which proves that they appended nothing.
 async fn finish(bus: &Bus, calls: &mut JoinSet<Made>) {
     let others = async {
         while let Some(Ok(Made { outcome, .. })) = calls.join_next().await {

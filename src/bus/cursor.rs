@@ -122,7 +122,7 @@ impl StreamCursor {
         true
     }
 
-    /// Handles a reading of `meta`. Entries that stay out of the reader's reach for
+    /// Handles a reading of `meta`. Entries that the reader can't reach within
     /// [`BUS_STALL_TIMEOUT`] count as lost.
     pub(super) fn on_tail(&mut self, now: Moment, tail: Tail) -> Step {
         let Some(tail) = tail.0.filter(|tail| *tail >= self.at) else {

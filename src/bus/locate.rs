@@ -243,7 +243,7 @@ mod tests {
         let (mut locator, mut now) = (Locator::default(), Moment::default());
         let mut asked = Vec::new();
         assert!(locator.want(now, ChannelName::new("z")));
-        // In each turn, more channels are wanted than one call may name.
+        // In each turn, more channels are requested than one call may name.
         for turn in 0..4 {
             for number in 0..2 * BUS_LOCATE_CHANNELS_MAX {
                 locator.want(now, ChannelName::new(&format!("a{turn}-{number:04}")));

@@ -12,7 +12,7 @@ use crate::limits::{BUS_LAG_MAX, BUS_MARK_INTERVAL, BUS_MARKS_MAX};
 /// recorded.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    /// Each entry with the time since which it is known.
+    /// Each entry with the time at which it became known.
     marks: VecDeque<(EntryId, Moment)>,
 }
 

@@ -37,7 +37,7 @@ pub struct Namespace {
     pub data: DataType,
     /// Number of publications that a history keeps; 0 keeps none.
     pub history_size: usize,
-    /// Time for which a history keeps a publication.
+    /// Lifetime of a publication in a history.
     #[serde(deserialize_with = "units::duration")]
     pub history_ttl: Duration,
     /// Redis keeps a separate history of each channel, in addition to the bus.

@@ -51,7 +51,7 @@ pub(crate) struct Nodes {
     /// Number of this node's streams that are being read. The node holds a lease only while it can
     /// be reached.
     listening: Cell<u8>,
-    /// Time from which an expired lease means that its node is lost.
+    /// Time before which an expired lease does not mean that its node is lost.
     reports_lost_from: Cell<Option<Instant>>,
     /// When the lease was last known to be renewed.
     renewed: Cell<Option<Instant>>,

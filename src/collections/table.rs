@@ -83,8 +83,8 @@ impl Index {
         let Ok(found) = found else { return false };
         found.remove();
         self.count -= 1;
-        // Shrinks late and leaves room, so that alternating inserts and removals do not resize it
-        // each time.
+        // The table shrinks late and keeps some room, so that alternating inserts and removals do
+        // not resize it each time.
         if part.capacity() > CAPACITY_MIN && part.len() * 8 < part.capacity() {
             part.shrink_to(part.len() * 2, Entry::hash);
         }

@@ -137,7 +137,7 @@ fn check_redis(settings: &Settings, found: &mut Found) {
     if redis.is_on()
         && let Err(error) = crate::redis::check_url(&redis.url)
     {
-        // Not the URL itself, which may hold a password.
+        // The message does not contain the URL itself, which may have a password.
         let text = format!(
             "is not a valid Redis URL ({error}): use redis://host:6379, rediss://…, \
              redis+unix:///path, redis-sentinel://… or redis-cluster://…"

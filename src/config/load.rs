@@ -145,7 +145,8 @@ impl Layers {
         if let Some(Value::Table(settings)) = self.merged.get_mut(section) {
             settings.insert(key, value);
         }
-        // Converted after each setting, so that an error names the setting that caused it.
+        // The table is converted after each setting, so that an error names the setting that caused
+        // it.
         self.settings(origin).map_err(|error| with_key(error, &dotted))?;
         Ok(())
     }
@@ -183,7 +184,7 @@ impl Layers {
             Some(Value::Table(settings)) => settings,
             _ => Table::new(),
         };
-        // Before the channels, which take some of their defaults from these two.
+        // These two are read first, because channels take some of their defaults from them.
         let client: Client = section(origin, take("client"))?;
         let events: Events = section(origin, take("events"))?;
         Ok(Settings {

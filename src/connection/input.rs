@@ -55,7 +55,7 @@ impl Connection {
         room
     }
 
-    /// Returns the time since which requests of the client have waited for the bus without success.
+    /// Returns when requests of the client began to wait for the bus, if none has succeeded since.
     /// A later request does not restart this time, so a client that sends several requests
     /// gets all answers in time.
     pub fn unserved(&self) -> Option<Moment> {

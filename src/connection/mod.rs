@@ -293,14 +293,15 @@ pub struct Busy {
     /// Number of publications on their way to the bus. The server keeps reading from the client in
     /// the meantime.
     pub publishing: u16,
-    /// Number of these for which the client was charged, because their channels may be new.
+    /// Number of these publications for which the client was charged, because their channels may be
+    /// new.
     pub charged_publishing: u16,
     /// The bytes to send.
     pub outbox: Outbox,
     /// The channels in which publications were skipped, with the last offset that the client
     /// received.
     pub skips: Vec<(LocalId, u64)>,
-    /// The wishes of the request's path.
+    /// The requests in the path.
     pub plain: Option<Box<Plain>>,
     /// The reason for the close.
     pub closing: Option<CloseReason>,
@@ -309,9 +310,9 @@ pub struct Busy {
     /// Sequence number of the beginning of that input. If the shard has no memory for more input,
     /// it closes the connection with the oldest one.
     pub begun: u64,
-    /// The time in which the server has not read, as seen by heartbeats.
+    /// The period in which the server does not read, as observed by heartbeats.
     pub unread: Option<Unread>,
-    /// The time since which requests have waited for the bus without success. `None` when no
+    /// When requests began to wait for the bus, if none has succeeded since. `None` when no
     /// request waits and no input is left.
     pub unserved: Option<Moment>,
 }
@@ -326,7 +327,7 @@ pub struct Unread {
     pub taken_bytes: usize,
 }
 
-/// The wishes of the path of a plain WebSocket.
+/// The requests in the path of a plain WebSocket.
 #[derive(Debug, Default)]
 pub struct Plain {
     /// Subscriptions that have not begun.

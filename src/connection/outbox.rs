@@ -58,7 +58,7 @@ impl Piece {
         }
     }
 
-    /// Memory that is of use to this connection only.
+    /// Memory that only this connection uses.
     fn own_bytes(&self) -> usize {
         match self {
             Piece::Shared(_) => 0,
@@ -181,8 +181,8 @@ impl Outbox {
             Some(Piece::Own(last)) if last.len() + bytes.len() <= PIECE_JOIN_BYTES_MAX => {
                 let (length, before) = (last.len() + bytes.len(), last.capacity());
                 if length > before {
-                    // Doubles, but never beyond the maximum of a joined piece, because the capacity
-                    // is charged.
+                    // The capacity doubles, but never beyond the maximum of a joined piece, because
+                    // it is charged.
                     let wanted = length.max((2 * before).min(PIECE_JOIN_BYTES_MAX));
                     last.reserve_exact(wanted - last.len());
                 }
@@ -268,7 +268,7 @@ impl Outbox {
     }
 
     /// Returns a copy of the rest of a partly sent frame, if that takes less memory than its piece.
-    /// A small copy of a shared piece is worth it, because it lets go of the whole piece.
+    /// A small copy of a shared piece is worth it, because it releases the whole piece.
     fn rest_to_copy(&self, wire: Wire) -> Option<Vec<u8>> {
         let first = self.pieces.front()?;
         let left = &first.bytes()[self.sent..];

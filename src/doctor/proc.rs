@@ -163,7 +163,7 @@ impl CgroupFiles {
 /// Returns the bytes that a group may still use. `None` if it has no limit.
 #[expect(clippy::needless_pass_by_value, reason = "a step of an iterator over owned groups")]
 fn left(group: CgroupFiles) -> Option<u64> {
-    // No limit is "max", or in version 1 a number that is larger than any machine's memory.
+    // Without a limit, the text is "max", or in version 1 a number above any machine's memory.
     let limit = first_number(&group.read(group.limit)?).filter(|&limit| limit < 1 << 60)?;
     let used = first_number(&group.read(group.used)?)?;
     let stat = group.read("memory.stat").unwrap_or_default();

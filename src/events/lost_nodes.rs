@@ -75,8 +75,8 @@ impl LostNodes {
     async fn report_sessions(&self, link: &Link, lease: &Lease) -> Result<Fate, LinkError> {
         let key = roster::key(self.stream.redis.keys(), &lease.uid);
         loop {
-            // Renewed before each page, so that no other node claims the lease during a long
-            // report.
+            // The claim is renewed before each page, so that no other node claims the lease during
+            // a long report.
             if self.nodes.renew_claim(link, lease).await?.has_living(lease) {
                 return Ok(Fate::Lives);
             }

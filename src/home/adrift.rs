@@ -30,7 +30,7 @@ impl Adrift {
         }
     }
 
-    /// Tells a channel about losses before it is used.
+    /// Applies losses to a channel before it is used.
     pub(super) fn hear(&mut self, channels: &mut Channels, channel: &ChannelName) {
         if channels.hear(channel) {
             self.add(channel.clone());

@@ -40,7 +40,7 @@ pub(super) enum Question {
 
 /// A request that waits.
 pub(super) struct Arrived {
-    /// The time of its arrival, or the time since which its client has waited.
+    /// The time of its arrival, or the time at which its client began to wait.
     pub(super) came: Moment,
     /// The request.
     pub(super) request: Request,
@@ -51,7 +51,7 @@ struct Waiting {
     channel: ChannelName,
     question: Question,
     /// The time of the first request. `None` if all requests were given up, so that nothing waits
-    /// for the answer. Later requests get no use from it, because it is older than they are.
+    /// for the answer. It does not help later requests, because it is older than they are.
     since: Option<Moment>,
     /// The requests before the question, in order. The answer is for them.
     asked: Vec<Arrived>,

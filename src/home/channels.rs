@@ -189,7 +189,8 @@ impl Channels {
         let Resolved { name, namespace } = channel;
         let found = self.channels.find(name.as_str());
         let first = found.is_none_or(|place| self.interested(place).is_empty());
-        // Refused before the channel is entered, so that a refusal leaves nothing behind.
+        // The request is refused before the channel is entered, so that a refusal leaves nothing
+        // behind.
         if first && !self.share.reach(self.in_use + 1) && !crate::sabotage!(UnboundedChannels) {
             return Err(ClientError::TooManyRequests);
         }

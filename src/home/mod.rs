@@ -214,7 +214,7 @@ impl Home {
         if matches!(asker, Asker::Control(_)) {
             self.counters.publications_api.add(1);
         }
-        // Checked now, because publishing creates the channel.
+        // The check comes first, because publishing creates the channel.
         if let Asker::Connection { connection, .. } = asker
             && namespace.has_history()
             && !self.channels.contains(channel.as_str())
@@ -447,7 +447,7 @@ impl Home {
         }
     }
 
-    /// Tells a channel about losses before it is used.
+    /// Applies losses to a channel before it is used.
     fn hear(&mut self, channel: &ChannelName) {
         self.adrift.hear(&mut self.channels, channel);
     }
@@ -470,7 +470,7 @@ impl Home {
         self.has_bus() && (self.awaiting.is_loading() || !self.channels.is_known(channel))
     }
 
-    /// Whether a client has read further on another node than this node has.
+    /// Whether a client has received newer publications on another node than this node has read.
     fn may_be_behind(&self, channel: &str, since: Since) -> bool {
         self.has_bus() && self.channels.is_before(channel, since)
     }

@@ -238,7 +238,7 @@ impl Source for RedisStream<'_> {
         let reply = self.leased(&command).await?;
         let entries = read_entries(&reply).ok_or_else(|| not_an_answer(&reply))?;
         let Some((last, _)) = entries.last() else {
-            // After the pending entries come the new ones.
+            // The pending entries are followed by the new ones.
             let is_over = self.cursor.undone.take().is_none();
             return Ok(if is_over { Page::End } else { Page::Entries(Vec::new()) });
         };

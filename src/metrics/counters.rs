@@ -215,7 +215,7 @@ pub struct ShardCounters {
     pub recoveries_failed: Counter,
     /// Turns that took longer than 10 ms.
     pub loop_stalls: Counter,
-    /// Time in which the shard did not sleep, in nanoseconds.
+    /// Time during which the shard did not sleep, in nanoseconds.
     pub busy_nanos: Counter,
     /// Time of the last turn, in nanoseconds. It shows whether the thread makes progress.
     pub alive_nanos: Counter,

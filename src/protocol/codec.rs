@@ -1,4 +1,4 @@
-//! What every protocol has: a codec between its messages and the model.
+//! The interface of all protocols: a codec between their messages and the model.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -66,7 +66,7 @@ pub(crate) async fn agree(
     link: &Link,
 ) -> Result<Result<(), String>, LinkError> {
     let key = keys.config();
-    // A node of format 0 takes the whole text for the number of streams, and refuses to start.
+    // A node of format 0 parses the whole text as the number of streams, and refuses to start.
     let written = format!("{streams} (format {FORMAT})");
     let args = vec![key.clone(), b"streams".to_vec(), written.into_bytes()];
     link.call("HSETNX", &key, args).await?;

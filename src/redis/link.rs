@@ -158,7 +158,7 @@ impl Link {
         &self,
         channels: &[&'static str],
     ) -> Result<broadcast::Receiver<Message>, LinkError> {
-        // Before the subscription, so that no message is missed.
+        // The receiver exists before the subscription, so that no message is missed.
         let news = self.client.message_rx();
         let subscribing = self.client.subscribe(channels.to_vec());
         match within(self.patience, subscribing).await {
@@ -304,7 +304,8 @@ async fn within<T>(patience: Duration, waiting: impl Future<Output = T>) -> Opti
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Ends the library's tasks, and with them its sockets. Nothing more is to be sent.
+        // This ends the library's tasks, and with them its sockets, because nothing more will be
+        // sent.
         self.routing.abort();
         let client = self.client.clone();
         tokio::spawn(async move {

@@ -41,7 +41,8 @@ impl Membership {
     /// Waits until the connection is given up.
     pub(super) async fn over(&self) {
         loop {
-            // Registered before the check, because a renewal between the two would be missed.
+            // The waiter is registered before the check, because a renewal between the two would be
+            // missed.
             let given_up = self.links.given_up.notified();
             if self.is_over() {
                 return;

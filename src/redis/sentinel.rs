@@ -34,8 +34,8 @@ pub(super) struct Sentinels {
     named: RefCell<Option<Named>>,
     /// When a Sentinel last named another primary.
     switched: Cell<Option<Instant>>,
-    /// Sentinels to which the node listens, each with the time after which it gives up an
-    /// unreachable one. `None` for those in the settings, which are never given up.
+    /// Sentinels to which the node listens, each with the time at which the node gives it up if it
+    /// is unreachable. `None` for those in the settings, which are never given up.
     heard: RefCell<HashMap<Server, Option<Instant>>>,
 }
 
@@ -103,8 +103,9 @@ impl Sentinels {
         is_room
     }
 
-    /// Records that a Sentinel can't be reached. Returns whether the node stops listening to it,
-    /// because neither the settings nor, for some time, another Sentinel have named it.
+    /// Records that a Sentinel can't be reached. Returns whether the node stops listening to it. It
+    /// does if the settings do not name the Sentinel, and no other Sentinel has named it for some
+    /// time.
     fn gives_up(&self, sentinel: &Server) -> bool {
         let mut heard = self.heard.borrow_mut();
         let over = |until: &Option<Instant>| until.is_some_and(|until| until <= Instant::now());

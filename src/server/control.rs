@@ -148,7 +148,7 @@ async fn receive(
         if let Some(&plan) = drained.begun.get().filter(|_| !draining) {
             let (courier, done) = (Arc::clone(courier), Arc::clone(&drained.done));
             draining = true;
-            // In its own task, because this loop delivers the answers for which the drain waits.
+            // The drain needs its own task, because it waits for answers that this loop delivers.
             tokio::spawn(async move { done.store(drain(&courier, plan).await, Ordering::Release) });
         }
         if inbox.prepare_sleep() {

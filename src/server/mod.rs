@@ -69,17 +69,17 @@ fn inboxes(shards: usize, redis: &Redis) -> (Inboxes, Addresses) {
 /// See [`Error`]. After a signal to stop it returns `Ok` as soon as the last connection has ended
 /// or `server.drain` has passed.
 pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(), Error> {
-    // Before other threads allocate memory.
+    // The allocator is configured before other threads allocate memory.
     sys::refuse_huge_pages();
     sys::return_freed_memory();
-    // Before any thread starts, because threads inherit the mask, and no handler may run in a
-    // shard.
+    // This happens before any thread starts, because threads inherit the mask, and no handler may
+    // run in a shard.
     sys::block_signals();
     let descriptors_max = sys::descriptors_max();
     let shards =
         if settings.server.shards == 0 { sys::cores().len() } else { settings.server.shards };
-    // Before any other descriptor, so that they have low numbers, which every thread's own table
-    // keeps.
+    // The wakes are created before any other descriptor. So they have low numbers, which every
+    // thread's own table keeps.
     let threads = shards + 1 + usize::from(settings.redis.is_on());
     let wakes: Vec<EventFd> =
         (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
@@ -124,7 +124,7 @@ fn run_threads(
 ) -> Result<(), Error> {
     let address = common.settings.server.api_listen;
     let listen = |source| Error::Listen { address, source };
-    // Before any thread starts, because the address may be in use.
+    // This happens before any thread starts, because the address may be in use.
     let api_listener = TcpListener::bind(address).map_err(listen)?;
     let api_listen = api_listener.local_addr().map_err(listen)?;
     // Shards start before control, so that requests to the API find them serving.

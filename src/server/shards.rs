@@ -68,8 +68,8 @@ fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, repo
         tracing::warn!(%error, core, "could not pin a shard to its core");
     }
     let private = common.settings.server.private_fd_tables && {
-        // Keeps the descriptors that main created: stdio and the wakes. Later ones belong to other
-        // threads.
+        // The table keeps the descriptors that main created: stdio and the wakes. Later ones belong
+        // to other threads.
         sys::own_descriptors(&common.wakes)
             .inspect_err(|error| {
                 tracing::warn!(%error, "shards share one descriptor table: the limit on open \
@@ -142,7 +142,8 @@ fn run_epoll(member: ShardStart<'_>) {
 async fn serve<D: Driver + 'static>(member: ShardStart<'_>, driver: D, pause: Pause) {
     match begin(member, driver) {
         Some(running) => {
-            // In its own task, because monoio polls its main future again without looking at I/O.
+            // The loop needs its own task, because monoio polls its main future again without a
+            // check for I/O.
             monoio::spawn(turn_loop(running, pause)).await;
         }
         None => tracing::debug!("a shard did not start"),

@@ -64,10 +64,11 @@ pub struct Server {
     pub max_connections: usize,
     /// Maximum number of accepted connections per second on the node.
     pub accept_rate: u32,
-    /// Time in which a stopping server still accepts clients while `/ready` returns 503.
+    /// Time during which a stopping server still accepts clients while `/ready` returns 503.
     #[serde(deserialize_with = "units::duration")]
     pub drain_delay: Duration,
-    /// Time after `drain_delay` in which a stopping server closes its connections and exits.
+    /// Maximum time after `drain_delay` until a stopping server has closed its connections and
+    /// exited.
     #[serde(deserialize_with = "units::duration")]
     pub drain: Duration,
 }
@@ -94,13 +95,13 @@ pub struct Client {
     /// Time between pings, in whole seconds.
     #[serde(deserialize_with = "units::duration")]
     pub ping_interval: Duration,
-    /// Time in which a client must send anything after a ping.
+    /// Time limit for a client to send anything after a ping.
     #[serde(deserialize_with = "units::duration")]
     pub pong_timeout: Duration,
-    /// Time for the request head.
+    /// Time limit for the request head.
     #[serde(deserialize_with = "units::duration")]
     pub handshake_timeout: Duration,
-    /// Time for the command `connect`.
+    /// Time limit for the command `connect`.
     #[serde(deserialize_with = "units::duration")]
     pub stale_timeout: Duration,
     /// Maximum size of a message in bytes.

@@ -23,14 +23,14 @@ impl<S: Sockets> Shard<S> {
         }
         self.home.turn_walks();
         self.control.turn(&mut self.sessions);
-        // Before sealing, so that a publication whose home is here needs only this turn.
+        // This precedes sealing, so that a publication whose home is here needs only this turn.
         self.turn_loopback();
         self.sessions.delivery().seal();
         self.sessions.sweep_chunk();
         self.sessions.keep_outboxes_within();
         self.sessions.delivery().end_turn();
         self.home.count();
-        // Last, so that all messages of the turn to one thread travel as one batch.
+        // The flush is last, so that all messages of the turn to one thread travel as one batch.
         let dropped = self.sessions.post().flush();
         if dropped > 0 {
             self.counters.drops[DropReason::SpillFull as usize].add(dropped);

@@ -1,4 +1,5 @@
-//! What a shard's thread needs from the kernel besides client sockets: sleep, wakes and listeners.
+//! The services of the kernel for a shard's thread besides client sockets: sleep, wakes and
+//! listeners.
 
 use std::os::fd::OwnedFd;
 

@@ -33,7 +33,7 @@ const KIND_WAKE: u64 = 5;
 /// poll, which would cost 256 bytes of kernel memory.
 const WATCH: u32 = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
 
-/// A driver on top of io_uring. Only the thread that created it may use it (SINGLE_ISSUER).
+/// A driver on top of io_uring. Only the thread that created the ring may use it (SINGLE_ISSUER).
 pub struct Ring {
     ring: IoUring,
     wake: EventFd,

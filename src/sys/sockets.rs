@@ -54,7 +54,7 @@ impl Claim {
     /// privileged port.
     pub fn new(address: SocketAddr) -> Result<Claim, SysError> {
         let fd = open(address)?;
-        // Without SO_REUSEPORT, so that this fails if another server listens on the address.
+        // SO_REUSEPORT is not set, so that this fails if another server listens on the address.
         set_option(fd.as_fd(), REUSE_ADDRESS, 1)?;
         bind(fd.as_fd(), address)?;
         Ok(Claim { socket: TcpListener::from(fd) })
@@ -170,7 +170,7 @@ fn open(address: SocketAddr) -> Result<OwnedFd, SysError> {
     // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     if address.is_ipv6() {
-        // So that a server can listen on both `[::]` and `0.0.0.0`.
+        // This allows a server to listen on both `[::]` and `0.0.0.0`.
         set_option(fd.as_fd(), IPV6_ONLY, 1)?;
     }
     Ok(fd)

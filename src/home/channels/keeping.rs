@@ -30,7 +30,7 @@ impl Channels {
         self.sift(1);
         self.settle_charge(place);
         self.settle_deadline(now, place);
-        // Last, because it may remove even the publication that was just kept.
+        // This is the last step, because it may remove even the publication that was just kept.
         self.keep_within_bytes(now);
     }
 

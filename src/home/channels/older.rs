@@ -32,7 +32,7 @@ impl Channels {
         let limit = u64::try_from(page.limit).unwrap_or(u64::MAX);
         let lacks = match page.since {
             Some(since) if !since.epoch.matches(channel.epoch) => false,
-            // In memory are `since.offset - first` publications below the offset.
+            // Memory has `since.offset - first` publications below the offset.
             Some(since) if page.reverse => since.offset.saturating_sub(first) < limit,
             Some(since) => since.offset.saturating_add(1) < first,
             None if page.reverse => (channel.history_len() as u64) < limit,

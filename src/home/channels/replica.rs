@@ -132,7 +132,7 @@ impl Channels {
         !self.losses.is_empty()
     }
 
-    /// Tells a channel about losses before it is used. Returns whether it may have missed
+    /// Applies losses to a channel before it is used. Returns whether it may have missed
     /// publications and has listeners.
     pub fn hear(&mut self, name: &ChannelName) -> bool {
         self.has_losses()

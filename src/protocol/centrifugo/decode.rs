@@ -54,8 +54,8 @@ struct RawCommand<'m> {
 }
 
 impl<'m> RawCommand<'m> {
-    /// Returns the command. If there are several bodies, the first one in this order counts that is
-    /// not null.
+    /// Returns the command. If there are several bodies, the first one in this order that is not
+    /// null counts.
     fn command(&self) -> Result<Command<'m>, CloseReason> {
         if self.id == 0 {
             // A command that expects no reply is a pong, whatever it has, unless it is a `send`.

@@ -250,7 +250,7 @@ async fn stop(owners: Rc<Owners>, stopping: Stopping) {
 /// inboxes had no room.
 async fn tick(owners: Rc<Owners>) {
     let mut ticks = tokio::time::interval(RETRY_INTERVAL);
-    // Ticks that were missed while the process was stopped have no use.
+    // Ticks that were missed while the process was stopped are skipped.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -29,7 +29,7 @@ impl OutboxLeases {
 
     fn take(&self) -> bool {
         let update = |blocks: usize| blocks.checked_sub(1);
-        // Relaxed is enough: the counter protects no other memory.
+        // `Relaxed` is enough, because the counter guards no other memory.
         self.blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
     }
 

@@ -343,7 +343,8 @@ fn take_pending_of(
         cursor = cursor.wrapping_add(1);
     }
     let subscription = connection.subscribed(index);
-    // Also if the loop halted: segments in the outbox must not be collected a second time.
+    // The cursor moves even if the loop halted, because segments in the outbox must not be
+    // collected a second time.
     subscription.cursor = cursor;
     subscription.mode = if skipping { DeliveryMode::Skipping } else { DeliveryMode::Live };
     halt

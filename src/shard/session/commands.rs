@@ -133,7 +133,7 @@ fn on_history<S: Sockets>(
     if let Err(error) = homes.creating.check_name(clients, key, channel, 0) {
         return replying::fail(clients, key, id, error);
     }
-    // Charged only now, because a request that is refused above creates no channel.
+    // The client is charged only now, because a request that is refused above creates no channel.
     let charge = homes.creating.ask_name(clients, key, channel);
     let published = clients.slots.connection(key).flags.has(Flags::PUBLISHED);
     let history = History {

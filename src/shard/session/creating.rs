@@ -25,7 +25,7 @@ use crate::subnets::{PerSecond, Row};
 
 /// The channels that clients have created lately.
 pub struct Creating {
-    /// Time in which a client earns one channel.
+    /// Time after which a client may create one more channel.
     interval: Duration,
     /// Maximum number of channels that a client may create in a burst.
     burst: u32,
@@ -49,7 +49,7 @@ struct Used {
     second: u32,
     /// Number of charged names that have not been answered.
     asked: u16,
-    /// Number of these that are known to be new.
+    /// Number of the unanswered names that are known to be new.
     created: u16,
 }
 
@@ -172,7 +172,7 @@ impl Creating {
 
     /// Removes some of the clients that have their full allowance again.
     pub fn on_tick(&mut self, now: Moment) {
-        // Bounded, because a million clients may have entries.
+        // The number of steps is bounded, because a million clients may have entries.
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
             let Some(connection) = self.round.pop_front() else { return };
             let over = self.used.get(&connection).is_none_or(|used| used.until <= now);
@@ -233,7 +233,7 @@ impl Creating {
     }
 
     /// Whether a client is refused a channel now, but may be granted it after the results of its
-    /// publications on their way to the bus.
+    /// publications in progress.
     pub fn may_have_later<S: Sockets>(
         &self,
         clients: &Clients<S>,

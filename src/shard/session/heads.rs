@@ -40,7 +40,7 @@ fn open<S: Sockets>(
     clients.counters.handshakes_ok.add(1);
     clients.send_own(key, &upgrade.acceptance.head());
     if protobuf {
-        // After the upgrade, because a page can't see why an upgrade was refused.
+        // The close follows the upgrade, because a page can't see why an upgrade was refused.
         closing::close(clients, key, CloseReason::InappropriateProtocol);
         return Flow::Stop;
     }

@@ -44,7 +44,7 @@ impl Input {
         }
     }
 
-    /// Number of connections on that list.
+    /// Number of connections on the list of those that continue.
     pub fn listed_count(&self) -> usize {
         self.readable.len()
     }

@@ -44,8 +44,8 @@ impl Joining {
         pending.iter().find(|(name, _)| name.as_str() == channel).map(|(_, pending)| *pending)
     }
 
-    /// Records that a connection waits for the home of a channel. It must not be waiting for that
-    /// already.
+    /// Records that a connection waits for the home of a channel. The connection must not have a
+    /// pending subscription to that channel.
     pub fn insert(&mut self, connection: ConnectionId, channel: &ChannelName, pending: Pending) {
         self.pending.entry(connection).or_default().push((channel.clone(), pending));
     }
@@ -88,8 +88,8 @@ impl Joining {
         self.requests.entry(ticket).or_default().error = Some(error);
     }
 
-    /// Records that the request `ticket` has visited all connections, and affects `affected` of
-    /// them.
+    /// Records that the request `ticket` has visited all connections, and that `affected` of them
+    /// are affected.
     pub fn end_walk(&mut self, ticket: Ticket, affected: usize, post: &mut Post) {
         self.requests.entry(ticket).or_default().affected = Some(affected);
         self.answer(ticket, post);

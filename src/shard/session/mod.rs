@@ -285,8 +285,8 @@ impl<S: Sockets> Sessions<S> {
         server_subscribe::join(&mut self.clients, &mut self.homes, key, join)
     }
 
-    /// Records that the request `ticket` has visited all connections, and affects `affected` of
-    /// them.
+    /// Records that the request `ticket` has visited all connections, and that `affected` of them
+    /// are affected.
     pub fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
         self.homes.joining.end_walk(ticket, affected, &mut self.clients.post);
     }

@@ -75,7 +75,8 @@ pub fn remove<S: Sockets>(clients: &mut Clients<S>, slot: Slot, index: usize) {
 /// Ends all subscriptions of a client.
 pub fn remove_all<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     let count = clients.slots.tenant(slot).subscriptions_count();
-    // From the last one, because a removal moves the last subscription into the hole.
+    // The loop starts with the last one, because a removal moves the last subscription into the
+    // hole.
     for index in (0..count).rev() {
         let farewell = Farewell { code: 0, text: "disconnect" };
         reporting::unsubscribing(clients, slot, index, farewell);

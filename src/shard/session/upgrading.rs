@@ -21,7 +21,7 @@ use crate::mesh::Subscribed;
 use crate::protocol::Reply;
 use crate::reason::{ClientError, CloseReason};
 
-/// Why a request can't be served, and the name at fault.
+/// The reason why a request can't be served, and the name that causes it.
 type Refusal = (ClientError, String);
 
 /// Requests the channels of a URL. `acceptance` is the response when all are subscribed.

@@ -1,4 +1,4 @@
-//! Messages of Centrifugo's clients, right and wrong.
+//! Tests with valid and invalid messages of Centrifugo's clients.
 
 use super::*;
 use crate::ids::Epoch;

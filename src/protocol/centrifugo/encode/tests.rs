@@ -1,4 +1,4 @@
-//! What Centrifugo's clients are sent, byte by byte.
+//! Tests of the bytes that Centrifugo's clients receive.
 
 use super::*;
 use std::time::Duration;
