@@ -314,7 +314,7 @@ impl Acceptor {
         }
         let socket = shard.sockets().adopt(socket);
         let taken = shard.on_accept(socket, subnet);
-        assert!(taken, "a shard that is not full takes a client");
+        assert!(taken, "a shard that is not full must accept a client");
     }
 
     fn give_back(&mut self, used: usize) {

@@ -438,18 +438,20 @@ pub const DISCONNECT_CODES: std::ops::RangeInclusive<u16> = 3000..=4999;
 const _: () = assert!(NODE_LEASE.as_secs() > 3 * NODE_RENEWAL.as_secs(), "two renewals may fail");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit into the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
-const _: () = assert!(GATHER_BYTES_MAX <= SWEEP_OUTBOX_BYTES_MAX, "one write must fit in");
+const _: () =
+    assert!(GATHER_BYTES_MAX <= SWEEP_OUTBOX_BYTES_MAX, "one write must fit into a batch");
 const _: () = assert!(GATHER_BYTES_MAX <= SOCKET_SEND_BYTES, "a socket accepts one whole write");
 const _: () =
-    assert!(REPLAY_BURST_BYTES / 1024 <= u16::MAX as usize / 4, "a debt is stored in 16 bits");
-const _: () = assert!(LOSSES_MAX < u8::MAX as usize, "a channel tells them apart by a byte");
-const _: () = assert!(REPLAYS_BATCHES_MAX < INBOX_BATCHES_MAX, "an inbox has room for the rest");
+    assert!(REPLAY_BURST_BYTES / 1024 <= u16::MAX as usize / 4, "a debt must fit into 16 bits");
+const _: () = assert!(LOSSES_MAX < u8::MAX as usize, "a channel numbers losses with one byte");
+const _: () =
+    assert!(REPLAYS_BATCHES_MAX < INBOX_BATCHES_MAX, "an inbox must have room for other batches");
 const _: () = assert!(RECOVERY_BYTES_MAX < 1024 * 1024, "a recovery must fit into a frame of SDKs");
 const _: () =
     assert!(HISTORY_PAGE_MAX <= RECOVERY_PUBLICATIONS_MAX, "a page must not exceed a recovery");
 const _: () = assert!(
     BUS_BLOCK.as_millis() + INGEST_RENEW_INTERVAL.as_millis() < INGEST_LEASE.as_millis(),
-    "a lease must be renewed while there is nothing to read"
+    "a lease must be renewed during a blocking read"
 );
 const _: () = assert!(
     BUS_PUBLISH_DEADLINE.as_millis() < ANSWER_TIMEOUT.as_millis(),

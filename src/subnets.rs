@@ -180,7 +180,10 @@ impl Row {
 
     fn leave(&self) {
         let before = self.connections.fetch_sub(1, Ordering::Release);
-        assert!(before != 0 && before != Row::TAKEN, "a connection leaves its subnet once");
+        assert!(
+            before != 0 && before != Row::TAKEN,
+            "a connection must leave its subnet exactly once"
+        );
     }
 }
 

@@ -48,7 +48,7 @@ impl Success<'_> {
         let changed = !self.succeeds.replace(true);
         if changed {
             let failing = self.failing.get();
-            assert!(failing > 0, "this one was counted");
+            assert!(failing > 0, "a failing task is counted");
             self.failing.set(failing - 1);
         }
         changed

@@ -352,7 +352,7 @@ impl Engine {
 
     /// Ends one of the calls that count towards [`BUS_CALLS_MAX`].
     fn end_call(&mut self) {
-        assert!(self.calls > 0, "an outcome without a call");
+        assert!(self.calls > 0, "an outcome arrived without a call");
         self.calls -= 1;
     }
 

@@ -154,8 +154,8 @@ impl Writer {
         self.used = now;
         let seen = self.of_epoch(seen);
         let flight = self.flight.as_mut().filter(|flight| !flight.sent)?;
-        assert!(!flight.publications.is_empty(), "a batch of nothing");
-        assert_eq!(flight.number, self.number, "the last batch is the only one under way");
+        assert!(!flight.publications.is_empty(), "an empty batch was sent");
+        assert_eq!(flight.number, self.number, "only the last batch can be in progress");
         flight.sent = true;
         let publications = flight.publications.iter().map(|one| one.appending.clone());
         Some(Append {
@@ -203,10 +203,13 @@ impl Writer {
     /// were given up at their deadline.
     pub(super) fn on_appended(&mut self, appended: Appended) -> Vec<Taken> {
         let Some(flight) = self.flight.take() else { return Vec::new() };
-        assert!(flight.sent, "an answer to a batch that was not sent");
+        assert!(flight.sent, "an answer arrived for a batch that was not sent");
         let Appended { positions, repeats, .. } = appended;
         let count = flight.publications.len();
-        assert!(positions.len() == count && repeats.len() == count, "an answer to another batch");
+        assert!(
+            positions.len() == count && repeats.len() == count,
+            "an answer has the wrong number of positions"
+        );
         let answers = positions.into_iter().zip(repeats);
         let taken = flight.publications.into_iter().zip(answers);
         taken.map(|(pending, (position, repeat))| Taken { pending, position, repeat }).collect()
@@ -236,7 +239,7 @@ impl Writer {
     /// one.
     pub(super) fn on_turned_away(&mut self) {
         if let Some(flight) = self.flight.as_mut() {
-            assert!(flight.sent, "an answer to a batch that was not sent");
+            assert!(flight.sent, "an answer arrived for a batch that was not sent");
             flight.sent = false;
         }
     }
@@ -334,12 +337,12 @@ impl Writer {
     /// Frees the last number for the next batch, because no server has seen it.
     fn take_back_number(&mut self) {
         assert!(self.number > 0, "numbers begin with 1");
-        assert!(self.flight.is_none(), "a batch that is under way keeps its number");
+        assert!(self.flight.is_none(), "a batch in progress must keep its number");
         self.number -= 1;
     }
 
     fn renew(&mut self, fresh: u64) {
-        assert!(self.flight.is_none(), "a batch that is under way keeps its publisher");
+        assert!(self.flight.is_none(), "a batch in progress must keep its publisher");
         self.publisher = fresh;
         self.number = 0;
     }

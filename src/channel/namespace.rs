@@ -28,7 +28,7 @@ pub enum SlowPolicy {
 /// This is the only list of them in the program; `config/default.toml` has their defaults.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
+#[expect(clippy::struct_excessive_bools, reason = "each field is a setting")]
 pub struct Namespace {
     /// The text before the first `:`; empty for channels without one.
     #[serde(default)]

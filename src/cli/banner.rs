@@ -12,7 +12,7 @@ pub fn server_banner(settings: &Settings, report: &StartupReport) -> String {
     let mut out = String::new();
     // Writing to a String can't fail; each line is one statement to keep the text readable.
     let written = banner_lines(settings, report, &mut out);
-    debug_assert!(written.is_ok(), "a String takes every text");
+    debug_assert!(written.is_ok(), "writing to a String can't fail");
     out
 }
 

@@ -114,7 +114,7 @@ impl Nodes {
 
     /// Counts one of this node's streams as being read from now on.
     pub(super) fn listen(&self) -> Listening<'_> {
-        assert!(self.listening.get() < LISTENING_STREAMS, "each stream has one reader");
+        assert!(self.listening.get() < LISTENING_STREAMS, "each stream is counted at most once");
         self.listening.set(self.listening.get() + 1);
         Listening(self)
     }

@@ -205,7 +205,7 @@ impl<T: Named> Table<T> {
         }
         self.roomy.insert(number);
         let known = self.index.remove(self.hash.of(removed.name().as_bytes()), place);
-        assert!(known, "whatever has a place is in the index");
+        assert!(known, "every place is in the index");
         Some(removed)
     }
 

@@ -34,7 +34,7 @@ impl Connection {
     pub fn park_input(&mut self, input: &[u8]) {
         if !input.is_empty() {
             let parked = self.busy().parked.get_or_insert_default();
-            assert!(parked.input.is_empty(), "input is parked once");
+            assert!(parked.input.is_empty(), "input is already parked");
             parked.input = input.to_vec();
         }
     }

@@ -83,9 +83,14 @@ impl Counts {
     }
 }
 
-const _: () =
-    assert!(SETTING_FRAMES_PER_SECOND_MAX < Counts::FRAMES_FULL, "a limit can be exceeded");
-const _: () = assert!(SETTING_PINGS_PER_SECOND_MAX < Counts::PINGS_FULL, "a limit can be exceeded");
+const _: () = assert!(
+    SETTING_FRAMES_PER_SECOND_MAX < Counts::FRAMES_FULL,
+    "counters must be able to exceed the limit"
+);
+const _: () = assert!(
+    SETTING_PINGS_PER_SECOND_MAX < Counts::PINGS_FULL,
+    "counters must be able to exceed the limit"
+);
 
 /// The bytes of histories that a client has received and not yet paid off by waiting.
 #[derive(Clone, Copy, Debug, Default)]

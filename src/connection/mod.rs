@@ -191,7 +191,8 @@ pub struct Connection {
 
 const _: () = assert!(size_of::<Connection>() == 64, "a connection is one cache line");
 const _: () = assert!(size_of::<Subscription>() == 16, "128 channels are 2 KiB");
-const _: () = assert!(size_of::<Option<Subscription>>() == 16, "none costs nothing");
+const _: () =
+    assert!(size_of::<Option<Subscription>>() == 16, "`None` must need no additional memory");
 
 /// The state of a session that stays for as long as the session, however idle it is.
 #[derive(Debug, Default)]
@@ -338,7 +339,8 @@ pub struct Plain {
     pub acceptance: Option<Acceptance>,
 }
 
-const _: () = assert!(size_of::<Busy>() <= 256, "an upgrade that waits is small");
+const _: () =
+    assert!(size_of::<Busy>() <= 256, "many upgrades may be waiting, so they must be small");
 
 impl Busy {
     /// Whether the box has no content, so that it can be dropped.
@@ -442,7 +444,10 @@ impl Connection {
     ///
     /// # Panics
     /// If there is none.
-    #[expect(clippy::expect_used, reason = "numbers come from lists that agree with these")]
+    #[expect(
+        clippy::expect_used,
+        reason = "callers get numbers from lists that agree with the connection"
+    )]
     pub fn subscribed(&mut self, index: usize) -> &mut Subscription {
         self.subscription(index).expect("a subscription's number is below their count")
     }

@@ -101,7 +101,7 @@ impl Accounts {
 
     fn let_go(&mut self, frames: &Frames) {
         let holders = frames.holders.get();
-        assert!(holders > 0, "who lets go has held");
+        assert!(holders > 0, "shared frames were released too often");
         frames.holders.set(holders - 1);
         if holders == 1 && !crate::sabotage!(ForgottenRelease) {
             self.shared -= frames.memory_bytes();
@@ -242,7 +242,7 @@ impl Outbox {
             let first = self.pieces.pop_front();
             self.let_go(first, accounts);
         }
-        assert!(self.sent == 0 || !self.is_empty(), "no more is sent than waits");
+        assert!(self.sent == 0 || !self.is_empty(), "more bytes were sent than the outbox had");
         self.charge(accounts);
     }
 
@@ -307,7 +307,7 @@ impl Outbox {
 
     fn measure(&mut self) -> usize {
         if self.is_empty() {
-            assert!(self.cost == 0 && self.own == 0, "what does not wait costs nothing");
+            assert!(self.cost == 0 && self.own == 0, "an empty outbox must have no cost");
             self.pieces = VecDeque::new();
             self.taken = 0;
             return 0;

@@ -77,11 +77,19 @@ impl Queue {
 
     /// Removes the first `count` events, which have been written.
     pub(crate) fn forget(&mut self, count: usize) {
-        assert!(count <= self.events.len(), "{count} were written of {}", self.events.len());
+        assert!(
+            count <= self.events.len(),
+            "{count} events were written, but the queue has {}",
+            self.events.len()
+        );
         for one in self.events.drain(..count) {
             self.bytes -= one.event.cost_bytes();
         }
-        assert!(!self.events.is_empty() || self.bytes == 0, "{} bytes of nothing", self.bytes);
+        assert!(
+            !self.events.is_empty() || self.bytes == 0,
+            "an empty queue has {} bytes",
+            self.bytes
+        );
     }
 
     /// Whether no event waits.

@@ -313,7 +313,7 @@ impl Source for RedisStream<'_> {
     }
 
     async fn acknowledge(&mut self, done: &[IngestId]) -> Result<(), SourceError> {
-        assert!(!done.is_empty(), "XACK of nothing is an error");
+        assert!(!done.is_empty(), "XACK without ids is an error");
         let mut args = args(self.key, &[self.group]);
         args.extend(done.iter().map(|id| id.to_string().into_bytes()));
         Ok(self.link.call("XACK", self.key, args).await.map(drop)?)

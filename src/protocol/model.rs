@@ -174,7 +174,7 @@ pub struct Connected {
 
 /// The reply to a client whose subscription begins.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a field of the protocol's reply")]
+#[expect(clippy::struct_excessive_bools, reason = "each field is part of the protocol's reply")]
 pub struct Subscribed<'a> {
     /// The channel.
     pub channel: ChannelView<'a>,

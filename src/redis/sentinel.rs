@@ -268,7 +268,7 @@ async fn ask_epoch(link: &Link, name: &str) -> Result<u64, LinkError> {
 
 const _: () = assert!(
     SENTINEL_TRUST.as_millis() > 2 * SENTINEL_ASK_INTERVAL.as_millis(),
-    "what Sentinels say again and again stays trusted"
+    "a repeated answer of a Sentinel must stay trusted"
 );
 
 #[cfg(test)]

@@ -220,7 +220,7 @@ impl std::fmt::Debug for Redis {
 /// `[events]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
+#[expect(clippy::struct_excessive_bools, reason = "each field is a setting")]
 pub struct Events {
     /// The stream to which events are appended.
     pub stream: String,

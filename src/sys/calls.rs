@@ -43,12 +43,12 @@ pub fn unix_millis() -> u64 {
 /// The error of the kernel, if it does not have this call.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N], SysError> {
     // getrandom(2): reads of up to 256 bytes are never interrupted and never short.
-    const { assert!(N <= 256, "so many come whole") };
+    const { assert!(N <= 256, "longer reads could be short") };
     let mut bytes = [0; N];
     // SAFETY: the buffer is valid for N bytes, and getrandom writes no more.
     let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
     check("getrandom", count as i32)?;
-    assert_eq!(count as usize, N, "getrandom fills a short buffer whole");
+    assert_eq!(count as usize, N, "getrandom must fill a short buffer completely");
     Ok(bytes)
 }
 
@@ -78,7 +78,7 @@ impl EventFd {
         // SAFETY: the buffer is valid for 8 bytes. The number is an eventfd in every table of this
         // process: main makes them before any thread starts, and none is ever closed.
         let written = unsafe { libc::write(self.0, one.as_ptr().cast(), one.len()) };
-        debug_assert!(written == 8 || written == -1, "an eventfd takes 8 bytes or none");
+        debug_assert!(written == 8 || written == -1, "an eventfd accepts 8 bytes or none");
     }
 
     /// Returns a handle with which a thread with a tokio runtime awaits wakes.
@@ -97,7 +97,7 @@ impl EventFd {
         let mut count = [0u8; 8];
         // SAFETY: the buffer is valid for 8 bytes, and the descriptor does not block.
         let read = unsafe { libc::read(self.0, count.as_mut_ptr().cast(), count.len()) };
-        debug_assert!(read == 8 || read == -1, "an eventfd gives 8 bytes or none");
+        debug_assert!(read == 8 || read == -1, "an eventfd returns 8 bytes or none");
     }
 }
 
@@ -157,7 +157,7 @@ impl TimerFd {
         let mut count = [0u8; 8];
         // SAFETY: the buffer is valid for 8 bytes, and the descriptor does not block.
         let read = unsafe { libc::read(self.number(), count.as_mut_ptr().cast(), count.len()) };
-        debug_assert!(read == 8 || read == -1, "a timerfd gives 8 bytes or none");
+        debug_assert!(read == 8 || read == -1, "a timerfd returns 8 bytes or none");
     }
 }
 

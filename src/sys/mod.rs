@@ -1,6 +1,6 @@
 //! System calls behind safe functions. This directory contains all `unsafe` code of the program.
 //! Each block has one operation and the reason why it is sound.
-#![allow(unsafe_code, reason = "system calls and rings have no safe form")]
+#![allow(unsafe_code, reason = "system calls and rings have no safe interface")]
 
 mod calls;
 mod driver;

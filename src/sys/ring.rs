@@ -255,7 +255,7 @@ impl<'a> Batch<'a> {
     const PENDING: i32 = i32::MIN;
 
     fn new(ring: &'a mut Ring, writes: &'a [Write<'a>]) -> Batch<'a> {
-        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit the ring");
+        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit into the ring");
         let codes = [Batch::PENDING; Batch::CODES];
         let mut batch = Batch { ring, codes, count: 0, buffers: PhantomData };
         for write in writes {

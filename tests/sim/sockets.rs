@@ -35,7 +35,7 @@ impl Sockets for SimSockets {
     }
 
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>) {
-        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit the ring");
+        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit into the ring");
         let mut sockets: Vec<i32> = writes.iter().map(|write| write.socket.number()).collect();
         sockets.sort_unstable();
         sockets.dedup();

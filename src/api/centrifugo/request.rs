@@ -261,7 +261,7 @@ struct DisconnectBody {
 
 impl ConnectionsParams {
     /// `disconnect`
-    #[expect(clippy::unnecessary_wraps, reason = "as the other two are")]
+    #[expect(clippy::unnecessary_wraps, reason = "all three conversions have one type")]
     pub(super) fn disconnect(mut self) -> Result<ConnectionsCommand, Unfit> {
         let DisconnectBody { code, reason } = self.disconnect.take().unwrap_or_default();
         let spared = std::mem::take(&mut self.whitelist);
@@ -270,7 +270,7 @@ impl ConnectionsParams {
     }
 
     /// `unsubscribe`
-    #[expect(clippy::unnecessary_wraps, reason = "as the other two are")]
+    #[expect(clippy::unnecessary_wraps, reason = "all three conversions have one type")]
     pub(super) fn unsubscribe(mut self) -> Result<ConnectionsCommand, Unfit> {
         let channel = std::mem::take(&mut self.channel);
         Ok(ConnectionsCommand::Unsubscribe { channel, whose: self.whose() })

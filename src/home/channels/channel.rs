@@ -33,7 +33,8 @@ pub(super) struct Channel {
     pub(super) heard: u8,
 }
 
-const _: () = assert!(size_of::<Option<Channel>>() <= 80, "a channel that is only in use is small");
+const _: () =
+    assert!(size_of::<Option<Channel>>() <= 80, "a channel without publications must be small");
 
 /// The state of a channel with publications.
 pub(super) struct Kept {

@@ -34,7 +34,7 @@ impl OutboxLeases {
     }
 
     fn give_back(&self, blocks: usize) {
-        assert!(blocks > 0, "a shard gives back at least one block");
+        assert!(blocks > 0, "a shard must return at least one block");
         self.blocks.fetch_add(blocks, Ordering::Relaxed);
     }
 

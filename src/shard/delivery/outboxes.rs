@@ -137,7 +137,7 @@ impl Outboxes {
         let mut oldest = None;
         while let Some(Halt::Gap(gap)) = self.collect(channels, connection, slot, &mut oldest) {
             let Some(index) = connection.find_subscription(gap.place) else {
-                unreachable!("only subscribers come to a gap")
+                unreachable!("only subscribers reach a gap")
             };
             // The client is not told about this gap, so it must receive nothing newer from this
             // channel.
@@ -250,7 +250,7 @@ impl Outboxes {
         for place in places {
             let local = channels.local(place);
             let Some(index) = connection.find_subscription(place) else {
-                unreachable!("only subscribed channels have skips")
+                unreachable!("publications are skipped only in subscribed channels")
             };
             let subscription = connection.subscribed(index);
             // More data follows in this channel, and the notice must come directly before it.

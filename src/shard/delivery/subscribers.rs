@@ -86,12 +86,18 @@ impl LocalChannels {
     ) {
         let local = self.locals.local(place);
         let connection = slots.connection(key);
-        assert!(connection.find_subscription(place).is_none(), "nobody is subscribed twice");
+        assert!(
+            connection.find_subscription(place).is_none(),
+            "the connection is already subscribed"
+        );
         let list_index = local.subscribers.as_slice().len() as u32;
         let subscription = Subscription::new(place, list_index, local.head(), terms);
         let index = connection.add_subscription(subscription);
         let listed = local.subscribers.push(Subscriber::new(key.slot, index));
-        assert_eq!(listed, list_index as usize, "lists and subscriptions agree");
+        assert_eq!(
+            listed, list_index as usize,
+            "the channel's list and the subscription must agree"
+        );
         self.counters.subscriptions.add(1);
     }
 
@@ -109,7 +115,7 @@ impl LocalChannels {
         let local = self.locals.local(removed.channel);
         let list_index = removed.place as usize;
         let listed = local.subscribers.as_slice()[list_index];
-        assert_eq!(listed.slot(), slot, "lists and subscriptions agree");
+        assert_eq!(listed.slot(), slot, "the channel's list and the subscription must agree");
         local.subscribers.swap_remove(list_index);
         if let Some(&last) = local.subscribers.as_slice().get(list_index) {
             slots.tenant(last.slot()).subscribed(last.index()).place = removed.place;

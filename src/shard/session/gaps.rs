@@ -66,7 +66,7 @@ pub fn on_gap_reached<S: Sockets>(
     let connection = clients.slots.connection(key);
     let on_gap = connection.wire.protocol.on_gap();
     let Some(index) = connection.find_subscription(gap.place) else {
-        unreachable!("only subscribers come to a gap")
+        unreachable!("only subscribers reach a gap")
     };
     if on_gap == OnGap::Notice {
         return match gap.remedy {

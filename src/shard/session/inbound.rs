@@ -193,7 +193,7 @@ impl Unfinished {
     /// Records that a connection's unfinished input has changed from `before` to `after` bytes.
     /// Returns the number of its beginning if it has just begun.
     pub fn charge(&mut self, key: ConnectionKey, before: usize, after: usize) -> Option<u64> {
-        assert!(before <= self.bytes, "a connection gives back only charged bytes");
+        assert!(before <= self.bytes, "a connection returned more bytes than were charged");
         self.bytes = self.bytes - before + after;
         match (before, after) {
             (0, 1..) => {
