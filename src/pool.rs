@@ -90,7 +90,7 @@ mod tests {
         assert!(one.reach(1000));
         assert!(!one.reach(1001) && !other.reach(1));
         one.settle(900);
-        assert!(other.reach(30), "what was given back");
+        assert!(other.reach(30), "the returned part is available");
         assert!(!other.reach(100));
         one.settle(0);
         assert!(other.reach(900));

@@ -164,7 +164,11 @@ mod tests {
         assert_eq!(readiness.phase(at(1300)), Phase::Full);
         assert!(readiness.takes_clients());
         readiness.set_phase(Phase::Leaving);
-        assert_eq!(readiness.phase(at(1300)), Phase::Leaving, "that it will stop matters more");
+        assert_eq!(
+            readiness.phase(at(1300)),
+            Phase::Leaving,
+            "the end of the node takes precedence"
+        );
         shards[0].refused_busy_nanos.set(at(1300).nanos());
         assert!(readiness.is_busy(at(1400)) && !readiness.is_busy(at(2400)));
     }

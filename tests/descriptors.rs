@@ -91,7 +91,7 @@ fn no_wake_between_threads_lands_in_a_foreign_descriptor() {
     });
     let woken = mesh.woken.load(Ordering::Relaxed);
     println!("{woken} wakes");
-    assert!(woken >= REQUESTS as usize, "hardly anybody slept: {woken} wakes");
+    assert!(woken >= REQUESTS as usize, "the threads hardly slept: {woken} wakes");
     drop(log);
     let lines = lines.load(Ordering::Relaxed);
     assert!(lines >= REQUESTS as usize * SHARDS, "{lines} lines of log");
@@ -139,7 +139,7 @@ fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
                         lanes[other].push(ToShard::Gap { channel, after: told, next: told + 2 });
                     }
                     ShardMail::Shard(ToShard::Gap { .. }) => told += 1,
-                    other => panic!("nobody sends {other:?}"),
+                    other => panic!("no thread sends {other:?}"),
                 }
             }
         }
@@ -222,7 +222,7 @@ fn fill_table(first: i32) -> Vec<UnixStream> {
     if first > 0 {
         let numbers = sockets.iter().map(|socket| socket.as_raw_fd());
         let expected = first..first + 2 * PAIRS as i32;
-        assert!(numbers.eq(expected), "a table of one's own has no gaps and no strangers");
+        assert!(numbers.eq(expected), "a private table has no gaps and no other descriptors");
     }
     sockets
 }

@@ -190,6 +190,6 @@ mod tests {
         assert_eq!(refused, [15, 14, 13, 22, 12]);
         assert_eq!(numbers(&mut crowd), [10, 20, 30, 11, 21]);
         let (_, refused) = waiting(&[10, 20, 30, 40, 50], 4);
-        assert_eq!(refused, [50], "nobody has more than another");
+        assert_eq!(refused, [50], "all subnets have the same number of clients");
     }
 }

@@ -107,11 +107,11 @@ fn ticket(message: &ShardMail) -> Ticket {
     match message {
         ShardMail::Home(ToHome::Publish(publish)) => match publish.asker {
             Asker::Control(ticket) => ticket,
-            other => panic!("{other:?} asks, and not control"),
+            other => panic!("the receiver is {other:?} instead of control"),
         },
         ShardMail::Home(ToHome::History(history)) => match history.reader {
             Reader::Control(ticket) => ticket,
-            other => panic!("{other:?} asks, and not control"),
+            other => panic!("the receiver is {other:?} instead of control"),
         },
         ShardMail::Home(ToHome::HistoryRemove { ticket: Some(ticket), .. }) => *ticket,
         ShardMail::Control { ticket, .. } => *ticket,

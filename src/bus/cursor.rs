@@ -205,7 +205,11 @@ mod tests {
         assert_eq!(follow.on_entry(id(5, 3)), Step::Next);
         assert!(follow.turn() && !follow.turn());
         assert_eq!(follow.at(), id(7, 0));
-        assert_eq!(follow.on_fenced(id(8, 0), Some(id(7, 0))), Step::Epoch, "it has read all");
+        assert_eq!(
+            follow.on_fenced(id(8, 0), Some(id(7, 0))),
+            Step::Epoch,
+            "the old epoch has been read"
+        );
     }
 
     #[test]

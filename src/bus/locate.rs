@@ -224,7 +224,7 @@ mod tests {
         locate(&mut locator, "b", at(7, 3));
         assert!(known(&mut locator, at(7, 2)).is_empty(), "there is an entry to read before");
         assert_eq!(known(&mut locator, at(7, 3)), ["b"]);
-        assert!(locator.is_ready(), "the other one is asked for again");
+        assert!(locator.is_ready(), "the other channel is requested again");
         let tops = locator.ask(0);
         assert_eq!(tops.channels.iter().map(ChannelName::as_str).collect::<Vec<_>>(), ["a"]);
     }
@@ -273,7 +273,7 @@ mod tests {
         assert!((1..BUS_LOCATES_MAX).all(|number| wants(&mut locator, number)));
         assert!(!wants(&mut locator, BUS_LOCATES_MAX));
         locator.ask(0);
-        assert!(!wants(&mut locator, BUS_LOCATES_MAX), "those that are asked for count");
+        assert!(!wants(&mut locator, BUS_LOCATES_MAX), "channels of the call in progress count");
         assert_eq!(known(&mut locator, at(9, 1)), ["held"]);
         assert!(wants(&mut locator, BUS_LOCATES_MAX));
         locator.on_answer(None);

@@ -70,7 +70,7 @@ mod tests {
         let later = now.after(BUS_LAG_MAX);
         assert_eq!(unread.lag(later), BUS_LAG_MAX);
         unread.on_read(id(5, 4));
-        assert_eq!(unread.lag(later), Duration::ZERO, "one mark stands for what follows at once");
+        assert_eq!(unread.lag(later), Duration::ZERO, "one mark covers the entries right after it");
     }
 
     #[test]

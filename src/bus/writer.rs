@@ -385,9 +385,9 @@ mod tests {
         assert!(writer.on_fenced(7, 4).is_empty(), "the same server");
         let again = writer.send(now, 5, SEEN).expect("the batch again");
         assert_eq!((first.publisher, first.number), (again.publisher, again.number));
-        assert_eq!((first.again, again.again), (None, Some(0)), "it is said that it was sent");
+        assert_eq!((first.again, again.again), (None, Some(0)), "the repeat is marked as such");
         writer.on_lost();
-        assert_eq!(writer.on_fenced(8, 6).len(), 1, "its fate is not known");
+        assert_eq!(writer.on_fenced(8, 6).len(), 1, "the result is unknown");
         assert!(writer.send(now, 7, SEEN).is_none());
     }
 
@@ -406,10 +406,14 @@ mod tests {
             "the batch may be in the stream"
         );
         assert_eq!(writer.release(over), [Waiter::Publisher(Asker::Control(Ticket(1)))]);
-        assert!(writer.release(over).is_empty(), "an answer is given once");
+        assert!(writer.release(over).is_empty(), "each publication has one answer");
         writer.on_turned_away();
         let expired = writer.expire(over, 4);
-        assert_eq!(expired.certain.len(), 1, "it was not taken, and goes on without the first");
+        assert_eq!(
+            expired.certain.len(),
+            1,
+            "the batch was refused, and continues without the first one"
+        );
         assert_eq!(writer.send(over, 5, SEEN).expect("the rest").publications.len(), 1);
     }
 }

@@ -210,8 +210,7 @@ mod tests {
             listen: Vec::new(),
         };
         assert_eq!(warning(&settings, &report(1)), None);
-        let text =
-            warning(&settings, &report(900_000_000_000)).expect("no host has so much memory");
+        let text = warning(&settings, &report(900_000_000_000)).expect("no host has enough memory");
         assert!(!text.contains('\n'), "{text}");
         for part in ["server.max_connections is 1000000", "more)", "corecast doctor"] {
             assert!(text.contains(part), "{part}\n{text}");

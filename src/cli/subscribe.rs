@@ -360,7 +360,7 @@ mod tests {
         (messages, code): (Vec<&'static str>, u16),
     ) -> String {
         use tungstenite::handshake::server::{Request, Response};
-        let (stream, _) = listener.accept().expect("a client comes");
+        let (stream, _) = listener.accept().expect("a client connects");
         let mut path = String::new();
         #[expect(clippy::result_large_err, reason = "the library's own signature")]
         let note = |request: &Request, response: Response| {

@@ -161,7 +161,7 @@ mod tests {
             assert!(over.look(lease()).is_empty());
         }
         assert_eq!(over.look(lease()), lease());
-        assert_eq!(over.look(lease()), lease(), "until it has been told");
+        assert_eq!(over.look(lease()), lease(), "the lease is returned until it is removed");
     }
 
     #[test]

@@ -148,7 +148,7 @@ fn an_unknown_setting_is_an_error_that_names_the_nearest() {
         assert_eq!(error, format!("the environment: unknown setting {name}{end}"));
     }
     let stranger = [("CORECAST_BIN", "x"), ("CORECAST_BUILD_NUMBER", "7"), ("CORECAST_", "")];
-    assert!(load_all("", &stranger, Flags::default()).is_ok(), "like no setting at all");
+    assert!(load_all("", &stranger, Flags::default()).is_ok(), "these names resemble no setting");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn what_show_prints_makes_the_same_settings_without_the_keys() {
     let text = "[api]\nkeys = [\"sesame\"]\n[[channel.namespaces]]\nname = \"chat\"";
     let shown = load_text(text, false).expect("valid").shown();
     assert!(!shown.contains("sesame") && shown.contains("\"***\""), "{shown}");
-    let again = load_text(&shown, false).expect("what is shown can be read");
+    let again = load_text(&shown, false).expect("the shown settings can be loaded");
     assert_eq!(again.shown(), shown);
     assert_eq!(named(&again.settings).name, "chat");
 }
@@ -278,7 +278,7 @@ fn streams_without_a_name_are_called_after_the_prefix() {
         let loaded = load_text(text, false).expect("valid");
         let expected = (ingest.iter().map(|&name| name.into()).collect(), events.to_owned());
         assert_eq!(names(&loaded), expected);
-        let again = load_text(&loaded.shown(), false).expect("what is shown can be read");
+        let again = load_text(&loaded.shown(), false).expect("the shown settings can be loaded");
         assert_eq!(names(&again), expected, "the names are shown");
     }
     let variables = [("CORECAST_REDIS_INGEST", "a, b"), ("CORECAST_REDIS_PREFIX", "p")];

@@ -126,7 +126,7 @@ mod tests {
         let silent = connection(99, Tick::new(100));
         assert_eq!(read_at(&silent, 100), (None, 180));
         assert_eq!(read_at(&silent, 180), (Some(Due::Pong), 180));
-        assert_eq!(read_at(&silent, 360), (Some(Due::Ping), 180), "the shard stood still");
+        assert_eq!(read_at(&silent, 360), (Some(Due::Ping), 180), "the shard was stopped");
         let now = Tick::new(180);
         let unread = Deadlines::new(&silent, PATIENCE, Attention::Waits, now);
         assert_eq!((unread.over(now), unread.earliest()), (None, Tick::new(260)));

@@ -125,7 +125,7 @@ mod tests {
         assert!((0..297_000).all(|_| !meter.count(now, frames, most)));
         assert!((0..3_000).all(|_| !meter.count(now, ONE, most)));
         assert!(meter.count(now, frames, most) && meter.count(now, ONE, most));
-        assert!(!meter.count(Tick::new(10_010), ONE, most), "the next second begins anew");
+        assert!(!meter.count(Tick::new(10_010), ONE, most), "the next second begins at zero");
     }
 
     #[test]

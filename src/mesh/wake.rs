@@ -54,7 +54,7 @@ mod tests {
         assert!(!flag.notify(), "it runs");
         flag.sleep();
         assert!(flag.notify());
-        assert!(!flag.notify(), "it has been woken");
+        assert!(!flag.notify(), "the receiver was woken");
         flag.wake_up();
         assert!(!flag.notify());
     }

@@ -293,7 +293,7 @@ mod tests {
         assert!(!sentinels.note(at(1), 4) && !sentinels.note(at(2), 5));
         assert_eq!(sentinels.address(), Some(at(2)));
         assert!(sentinels.note(at(1), 6));
-        assert!(!sentinels.note(at(2), 5), "it has heard late of the last but one");
+        assert!(!sentinels.note(at(2), 5), "the Sentinel reports an older failover");
         assert_eq!(sentinels.address(), Some(at(1)));
     }
 
@@ -316,7 +316,7 @@ mod tests {
         let most = 3000 / SENTINEL_ASK_PAUSE.as_millis() as usize + 2;
         assert!(times.len() <= most && times.len() > most / 2, "{} times", times.len());
         let last = talking.await.expect("it ends");
-        assert!(times.last() >= Some(&last), "what it says last is a reason as well");
+        assert!(times.last() >= Some(&last), "the last event also causes a question");
         assert!(times[0] - began < 2 * SENTINEL_ASK_PAUSE);
     }
 
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(heard.elapsed(), std::time::Duration::ZERO);
         let silent = Instant::now();
         assert!(wait_for_news(&mut news, silent).await);
-        assert_eq!(silent.elapsed(), SENTINEL_ASK_INTERVAL, "nothing was left to be heard");
+        assert_eq!(silent.elapsed(), SENTINEL_ASK_INTERVAL, "no event was left");
     }
 
     #[tokio::test(start_paused = true)]
@@ -350,7 +350,7 @@ mod tests {
         sentinels.note(at(1), 4);
         tokio::time::advance(SENTINEL_TRUST).await;
         assert_eq!(sentinels.address(), None);
-        assert!(sentinels.note(at(2), 0), "Sentinels were set up anew");
+        assert!(sentinels.note(at(2), 0), "the Sentinels were reconfigured");
         assert_eq!(sentinels.address(), Some(at(2)));
     }
 

@@ -239,7 +239,7 @@ mod tests {
             wake.signal();
             let began = std::time::Instant::now();
             driver.wait();
-            assert!(driver.take_tick() || began.elapsed() < tick, "a wake is slept over");
+            assert!(driver.take_tick() || began.elapsed() < tick, "a wake was lost");
             driver.poll(&mut Vec::new());
         }
         let mut waits = 0;
@@ -247,7 +247,7 @@ mod tests {
             driver.wait();
             driver.poll(&mut Vec::new());
             waits += 1;
-            assert!(waits < 10, "a wake is told again and again");
+            assert!(waits < 10, "a wake is reported repeatedly");
         }
     }
 
@@ -258,7 +258,7 @@ mod tests {
         // SAFETY: dup2 takes no pointers, and the epoll's descriptor is still its own.
         unsafe { libc::dup2(other.as_raw_fd(), epoll.epoll.as_raw_fd()) };
         let waiting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| epoll.wait()));
-        let panic = waiting.expect_err("it must not spin for ever");
+        let panic = waiting.expect_err("the loop must end");
         let text = panic.downcast_ref::<String>().expect("a message");
         assert!(text.starts_with("epoll_wait: "), "{text}");
     }

@@ -77,10 +77,10 @@ mod tests {
         for stranger in [Socket::new(other.as_raw_fd()), Socket::new(-1), Socket::new(1 << 20)] {
             assert!(!owned.contains(stranger));
             let taken = catch_unwind(AssertUnwindSafe(|| drop(owned.take(stranger))));
-            assert!(taken.is_err(), "{stranger:?} is somebody else's");
+            assert!(taken.is_err(), "{stranger:?} does not belong to this driver");
         }
         other.metadata().expect("it is open");
         drop(owned.take(mine));
-        assert!(!owned.contains(mine), "its number may be another's now");
+        assert!(!owned.contains(mine), "the number may belong to another socket now");
     }
 }

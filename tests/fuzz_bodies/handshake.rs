@@ -21,13 +21,13 @@ pub(crate) fn check(data: &[u8]) {
     let front = read(&bytes[..cut_bytes], &rules);
     match &whole {
         Progress::Incomplete => {
-            assert!(bytes.len() < HANDSHAKE_BYTES_MAX, "what is too long is not waited for");
-            assert_eq!(front, Progress::Incomplete, "an answer is not taken back");
+            assert!(bytes.len() < HANDSHAKE_BYTES_MAX, "a head that is too long is refused");
+            assert_eq!(front, Progress::Incomplete, "a result does not change");
         }
         Progress::Upgrade(upgrade) => {
             check_upgrade(upgrade, bytes);
             if cut_bytes >= upgrade.consumed {
-                assert_eq!(front, whole, "what follows the head are frames");
+                assert_eq!(front, whole, "frames follow the head");
             } else {
                 assert_eq!(front, Progress::Incomplete, "half a request is not refused");
             }
@@ -46,7 +46,7 @@ pub(crate) fn check(data: &[u8]) {
 }
 
 fn check_upgrade(upgrade: &Upgrade, bytes: &[u8]) {
-    assert!(upgrade.consumed <= bytes.len(), "only what came is consumed");
+    assert!(upgrade.consumed <= bytes.len(), "only received bytes are consumed");
     assert!(upgrade.consumed <= HANDSHAKE_BYTES_MAX, "and not more than the limit");
     let response = upgrade.acceptance.head();
     let (status, head_bytes, headers) = head(&response);

@@ -175,7 +175,8 @@ impl Centrifugo {
             self.pings += 1;
             return;
         }
-        let (id, ask) = self.asked.pop_front().unwrap_or_else(|| panic!("nobody asked: {line:?}"));
+        let (id, ask) =
+            self.asked.pop_front().unwrap_or_else(|| panic!("unexpected reply: {line:?}"));
         assert_eq!(reply.id, id, "replies come in the order of requests: {line:?} for {ask:?}");
         if let Some(error) = reply.error {
             return self.on_error(scene, &ask, &error);
@@ -270,12 +271,12 @@ impl Centrifugo {
                     || namespace.allow_positioning && wishes.positioned);
         assert_eq!((reply.recoverable, reply.positioned), (recoverable, positioned), "{name}");
         assert_eq!(reply.was_recovering, since.is_some(), "{name}");
-        assert!(since.is_some() || !reply.recovered, "{name} recovered unasked");
+        assert!(since.is_some() || !reply.recovered, "{name} recovered without a request");
         assert!(reply.recovered || reply.publications.is_empty(), "{name}: no partial recovery");
         assert!(recoverable || !reply.recovered, "{name} can't recover");
         let place = positioned.then(|| Place::read(reply.epoch, reply.offset));
         if reply.recovered {
-            assert_eq!(place, since, "{name} goes on where the client stands");
+            assert_eq!(place, since, "{name} continues at the client's position");
         }
         let mut follow = Follow::new(place, positioned);
         for publication in &reply.publications {

@@ -148,7 +148,7 @@ impl World {
         }
         for (shard, runner) in self.node.runners.iter().enumerate() {
             let (count, bytes) = (&runner.counters.channels_home, &runner.counters.history_bytes);
-            assert_eq!(count.value(), 0, "shard {shard} still counts somebody as interested");
+            assert_eq!(count.value(), 0, "shard {shard} still has interested shards");
             assert_eq!(bytes.value(), 0, "shard {shard} has bytes without channels");
         }
         self.truth.finish();

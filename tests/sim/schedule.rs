@@ -66,7 +66,7 @@ pub fn play_greedy(seed: u64) {
     world.pass(Duration::from_secs(1));
     world.clients[client].habits.reads_max = usize::MAX;
     world.pass(Duration::from_secs(1));
-    assert_eq!(world.clients[client].connections, 1, "nobody is closed for it");
+    assert_eq!(world.clients[client].connections, 1, "no client is closed for it");
 }
 
 fn begin(seed: u64) -> World {

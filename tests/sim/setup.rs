@@ -141,7 +141,7 @@ impl Setup {
     /// Returns the channel called `name`.
     pub fn find(&self, name: &str) -> usize {
         let found = self.channels.iter().position(|channel| channel.name == name);
-        found.unwrap_or_else(|| panic!("nobody asked for a channel {name:?}"))
+        found.unwrap_or_else(|| panic!("the channel {name:?} was not requested"))
     }
 
     /// Returns the first channel of a namespace.

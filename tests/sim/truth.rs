@@ -147,8 +147,8 @@ impl Truth {
     pub fn received(&mut self, channel: usize, data: &[u8], place: Option<Place>) -> usize {
         let text = String::from_utf8_lossy(data);
         let number = text.split('#').nth(1).and_then(|number| number.parse::<usize>().ok());
-        let number = number.unwrap_or_else(|| panic!("nobody published {text:?}"));
-        let attempt = self.attempts.get_mut(number).expect("nobody published this yet");
+        let number = number.unwrap_or_else(|| panic!("{text:?} was not published"));
+        let attempt = self.attempts.get_mut(number).expect("the publication was not sent yet");
         assert_eq!(attempt.channel, channel, "publication {number} came in another channel");
         assert!(attempt.data == data, "publication {number} came with other bytes: {text:?}");
         attempt.seen = true;

@@ -88,7 +88,7 @@ async fn what_cannot_be_done_is_an_error_with_its_code() {
         let start = format!(r#"{{"error":{{"code":{code},"message":""#);
         assert!(status == 200 && answer.starts_with(&start), "{method} {body}: {answer}");
     }
-    assert!(node.seen().is_empty(), "no shard is bothered");
+    assert!(node.seen().is_empty(), "no shard gets a message");
 }
 
 #[tokio::test]

@@ -202,7 +202,7 @@ async fn idle_and_slow_peers_do_not_keep_others_out() {
         assert!(exchange(address, LIVE).await.starts_with("HTTP/1.1 200"));
     }
     let evicted = idle[0].read(&mut byte).await;
-    assert!(!matches!(evicted, Ok(1..)), "the one that was idle for longest is gone");
+    assert!(!matches!(evicted, Ok(1..)), "the connection with the oldest request is closed");
 }
 
 #[tokio::test(start_paused = true)]

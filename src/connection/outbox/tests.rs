@@ -46,7 +46,7 @@ fn shared_frames_are_charged_once_and_references_to_who_holds_them() {
     assert!(accounts.own_bytes() < 100 * 1_000, "{accounts:?}");
     let mut last = outboxes.pop().expect("there are some");
     outboxes.iter_mut().for_each(|outbox| outbox.clear(&mut accounts));
-    assert_eq!(accounts.shared_bytes(), frames.memory_bytes(), "one still holds them");
+    assert_eq!(accounts.shared_bytes(), frames.memory_bytes(), "one outbox still has the frames");
     last.consume(frames.bytes().len(), &mut accounts);
     assert_eq!(accounts.bytes(), 0);
 }

@@ -45,7 +45,7 @@ fn after(check: &str, change: impl FnOnce(&mut Readings, &mut Wanted)) -> Findin
     let (mut readings, mut wanted) = (host(), wanted());
     change(&mut readings, &mut wanted);
     let mut all = findings(&wanted, &readings);
-    let at = all.iter().position(|one| one.check == check).expect("it is looked at");
+    let at = all.iter().position(|one| one.check == check).expect("the check exists");
     all.swap_remove(at)
 }
 

@@ -255,7 +255,7 @@ fn a_request_is_incomplete_until_its_last_byte() {
     }
     let with_frames = format!("{text}\u{81}frames");
     let Progress::Upgrade(upgrade) = read(with_frames.as_bytes(), &rules) else {
-        panic!("frames may follow at once");
+        panic!("frames may directly follow the request");
     };
     assert_eq!(upgrade.consumed, text.len());
 }

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(lacks(&homes, 10), None);
         assert_eq!(lacks(&homes, 9), Some(11));
         homes.prepend(now, &name, TOP + 1, found(15..=TOP, false));
-        assert_eq!(lacks(&homes, 10), None, "an answer that comes twice changes nothing");
+        assert_eq!(lacks(&homes, 10), None, "a second answer changes nothing");
         homes.ask_later(now, &name);
         assert_eq!(lacks(&homes, 9), None);
         assert_eq!(homes.lacks_to_recover(now.after(BUS_OLDER_PAUSE), "c", since(9)), Some(11));
@@ -210,10 +210,14 @@ mod tests {
         let (mut narrow, name) = homes(100, 1000);
         narrow.prepend(now, &name, TOP + 1, found(5..=TOP, false));
         assert!(kept(&narrow) < 16 && narrow.bytes() <= 1000);
-        assert_eq!(narrow.lacks_to_recover(now, "c", since(10)), None, "or it would ask for ever");
+        assert_eq!(
+            narrow.lacks_to_recover(now, "c", since(10)),
+            None,
+            "otherwise it would repeat the request forever"
+        );
         let (mut cleared, name) = homes(100, 1 << 20);
         cleared.history_remove(now, &name);
         cleared.prepend(now, &name, TOP + 1, found(5..=TOP, true));
-        assert_eq!(kept(&cleared), 0, "an answer that was under way brings nothing back");
+        assert_eq!(kept(&cleared), 0, "a late answer restores nothing");
     }
 }

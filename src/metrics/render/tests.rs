@@ -54,7 +54,7 @@ fn read_strictly(page: &str) -> HashMap<String, f64> {
                     .expect("a histogram's sample has a suffix"),
                 _ => name,
             };
-            assert_eq!(base, family, "samples stand with their family");
+            assert_eq!(base, family, "samples follow the help of their family");
             read_labels(labels);
             assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
             let value: f64 = value.parse().expect("a number");

@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(budget.fullest(), Some(Slot::new(700)));
         outboxes[700].clear(&mut budget.accounts);
         budget.rank(Slot::new(700), &mut outboxes[700]);
-        let found = budget.fullest().expect("others are there");
+        let found = budget.fullest().expect("other connections have an outbox");
         assert_ne!(found, Slot::new(700));
         for (slot, outbox) in outboxes.iter_mut().enumerate() {
             outbox.clear(&mut budget.accounts);

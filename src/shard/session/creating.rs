@@ -311,7 +311,7 @@ mod tests {
         let count: usize = millis.map(|now| create(&mut creating, now, (0, None), 10)).sum();
         assert!((128 + 10 * 16 - 2..=128 + 10 * 16 + 1).contains(&count), "{count}");
         let now = Moment::from_nanos(10_000_000_000);
-        assert_eq!(create(&mut creating, now, (1, None), 5), 5, "others are not concerned");
+        assert_eq!(create(&mut creating, now, (1, None), 5), 5, "other clients are not affected");
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
         assert!(!creating.may_have_own(now, one), "all is answered");
         assert_eq!(creating.node.count(0), 10);
         creating.on_created(now, one, None);
-        assert_eq!(creating.node.count(0), 11, "what it had not asked for is charged as well");
+        assert_eq!(creating.node.count(0), 11, "an uncharged name is charged as well");
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn one_message_of_many_questions_is_answered_as_fast_as_its_client_reads() {
     assert!(costs.len() == 1 && costs[0] < most, "{costs:?}");
     world.clients[client].habits.reads_max = usize::MAX;
     world.pass(Duration::from_secs(1));
-    assert_eq!(world.clients[client].connections, 1, "nobody is closed for it");
+    assert_eq!(world.clients[client].connections, 1, "no client is closed for it");
     world.clients[client].habits.reads_max = usize::MAX;
     // The answers have 80 MB, of which the client may get 1 MB per second.
     world.pass(Duration::from_secs(50));
@@ -69,7 +69,7 @@ fn a_client_that_reads_at_full_speed_is_given_so_much_of_histories_in_a_second_a
     let earned = REPLAY_BURST_BYTES + 100 * REPLAY_BYTES_PER_TICK;
     assert!(given <= earned + RECOVERY_BYTES_MAX, "{given} B of {earned}");
     assert!(given > earned / 2, "it does get what it may have: {given} B of {earned}");
-    assert_eq!(world.clients[client].connections, 1, "nobody is closed for it");
+    assert_eq!(world.clients[client].connections, 1, "no client is closed for it");
 }
 
 #[test]
