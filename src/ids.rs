@@ -46,7 +46,7 @@ impl Tick {
     pub const NANOS: u64 = 100_000_000;
     /// Length of a tick.
     pub const PERIOD: Duration = Duration::from_nanos(Self::NANOS);
-    /// A tick that never comes, for absent deadlines.
+    /// A tick that is never reached, for absent deadlines.
     pub const NEVER: Tick = Tick(u32::MAX);
 
     /// Creates the tick with number `index`.

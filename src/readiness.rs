@@ -84,8 +84,8 @@ impl Readiness {
         self.has_joined() && !matches!(self.set(), Phase::Starting | Phase::Draining)
     }
 
-    /// Whether clients were recently refused because too many clients of their network came at
-    /// once.
+    /// Whether clients were recently refused because too many clients of their network connected at
+    /// the same time.
     pub fn is_busy(&self, now: Moment) -> bool {
         self.shards.iter().any(|counters| Self::shows(&counters.refused_busy_nanos, now))
     }

@@ -112,7 +112,7 @@ impl Courier {
     /// Sends the message that `make` returns, and waits for the answer.
     ///
     /// # Errors
-    /// `Busy` if too many requests are in progress; internal if no answer comes within
+    /// `Busy` if too many requests are in progress; internal if no answer arrives within
     /// [`ANSWER_TIMEOUT`]; otherwise the error from the shard.
     pub async fn request(
         self: &Arc<Courier>,

@@ -111,7 +111,7 @@ impl Locator {
         true
     }
 
-    /// Queues channels again that were looked up in vain.
+    /// Queues channels again whose lookup failed.
     fn want_again(&mut self, channels: impl IntoIterator<Item = (ChannelName, Turn)>) {
         for (channel, turn) in channels {
             self.count -= usize::from(!self.wanted.add(channel, turn));

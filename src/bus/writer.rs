@@ -215,7 +215,7 @@ impl Writer {
         taken.map(|(pending, (position, repeat))| Taken { pending, position, repeat }).collect()
     }
 
-    /// Takes back all ingested publications that wait. An earlier one has failed and will come
+    /// Takes back all ingested publications that wait. An earlier one has failed and will be sent
     /// again. If a later one were appended first, the failed one would look like a repeat.
     pub(super) fn withdraw_ingested(&mut self) -> Vec<Pending> {
         if !self.pending.iter().any(Pending::is_ingested) {

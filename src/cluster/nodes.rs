@@ -1,4 +1,4 @@
-//! The nodes of the cluster. Each one holds a lease in Redis, with its description beside it.
+//! The nodes of the cluster. Each one holds a lease in Redis, which also has its description.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -31,7 +31,7 @@ pub(crate) enum NodeNews {
     /// This node's lease was missing: another node may have counted this one as lost, or Redis has
     /// lost data. Everything that Redis keeps about this node must be written again.
     Forgotten,
-    /// The leases with these names have expired for good.
+    /// The leases with these names have expired permanently.
     Lost {
         /// The connection on which this was found.
         link: Rc<Link>,
@@ -63,7 +63,7 @@ pub(crate) struct Nodes {
     leaving: Cell<bool>,
 }
 
-/// Counts one of this node's streams as being read, while this value lives.
+/// Counts one of this node's streams as being read, while this value exists.
 pub(super) struct Listening<'a>(&'a Nodes);
 
 impl Drop for Listening<'_> {

@@ -85,7 +85,7 @@ impl EventWriter {
         self.roster.remove(link).await;
     }
 
-    /// Writes events as they come. Never returns.
+    /// Writes events as they arrive. Never returns.
     pub(crate) async fn run(self: Rc<EventWriter>) {
         // Without a lease, the other nodes would not notice the loss of this node, and sessions
         // whose beginning was written would never end for the application.

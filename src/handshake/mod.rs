@@ -81,7 +81,7 @@ pub struct PlainRequest {
     pub channels: Vec<(String, Option<Since>)>,
     /// Whether to wrap each publication in JSON.
     pub envelope: bool,
-    /// Send messages that show that the connection lives.
+    /// Whether to send messages that show that the connection is alive.
     pub heartbeat: bool,
     /// Number of newest publications to send first in channels without a position.
     pub last: usize,

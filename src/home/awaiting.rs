@@ -215,8 +215,8 @@ impl Awaiting {
     }
 
     /// Removes the requests about one channel that have waited long enough. Returns `None` if there
-    /// are none. The question stays open, because the answer may still come for requests that have
-    /// not waited long enough.
+    /// are none. The question stays open, because the answer may still arrive for requests that
+    /// have not waited long enough.
     pub(super) fn take_expired(&mut self, now: Moment) -> Option<(ChannelName, Vec<Arrived>)> {
         self.deadlines.first().filter(|(came, _)| is_over(now, *came))?;
         let (_, channel) = self.deadlines.pop_first()?;

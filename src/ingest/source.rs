@@ -234,7 +234,7 @@ impl<S: Source> Connected<'_, S> {
     }
 }
 
-/// Counts an ingested stream as active while this value lives.
+/// Counts an ingested stream as active while this value exists.
 struct Active<'a>(&'a BridgeCounters);
 
 impl<'a> Active<'a> {

@@ -41,7 +41,7 @@ pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// the result within 0.3 s of the first one.
 pub const SENTINEL_ASK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Minimum time between two changes of the primary. An address that comes earlier is not lost,
+/// Minimum time between two changes of the primary. An address that arrives earlier is not lost,
 /// because the next question to a Sentinel returns it again.
 pub const SENTINEL_SWITCH_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -148,7 +148,7 @@ pub enum ControlRequest {
         channel: Option<ChannelName>,
     },
     /// Subscribe connections. Only protocols whose messages name their channel support this. The
-    /// answer comes when all of these subscriptions have begun.
+    /// answer is sent when all of these subscriptions have begun.
     Subscribe {
         /// The connections.
         target: Target,
@@ -157,7 +157,8 @@ pub enum ControlRequest {
         /// The last position of the clients, if missed publications are requested.
         recover: Option<Since>,
     },
-    /// Close all connections with 3001, spread evenly over this time. The answer comes at the end.
+    /// Close all connections with 3001, spread evenly over this time. The answer is sent at the
+    /// end.
     Drain {
         /// Time from now until the last close.
         over: Duration,

@@ -192,8 +192,8 @@ impl Codec for Envelope {
     }
 }
 
-/// Writes a message which shows that the connection is alive. It has the number of seconds after
-/// which the next one comes at the latest.
+/// Writes a message which shows that the connection is alive. It has the maximum number of seconds
+/// until the next one.
 pub fn write_heartbeat(every: Duration, out: &mut impl MessageSink) {
     let seconds = every.as_secs() + u64::from(every.subsec_nanos() > 0);
     out.write(MessageKind::Text, format!(r#"{{"ping":{seconds}}}"#).as_bytes());

@@ -29,7 +29,7 @@ fn card(common: &Arc<Common>) -> NodeCard {
 }
 
 /// Starts the thread, and waits until it has read the publications that the bus keeps. Returns
-/// false if a signal to stop came first.
+/// false if a signal to stop arrived first.
 pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool, Error> {
     let parts = Parts {
         inbox,

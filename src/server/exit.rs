@@ -47,7 +47,7 @@ fn wait_for_signal() -> Signal {
 }
 
 /// Announces the end while the node serves as before, so that load balancers stop sending clients
-/// before the first one is refused. Returns false if a second signal came.
+/// before the first one is refused. Returns false if a second signal arrived.
 fn leave(common: &Common, plan: Plan) -> bool {
     if plan.delay.is_zero() {
         return true;
@@ -58,7 +58,7 @@ fn leave(common: &Common, plan: Plan) -> bool {
     wait_until(sys::now().after(plan.delay), || false)
 }
 
-/// Waits until `is_done` or `end`. Returns false if a second signal came first.
+/// Waits until `is_done` or `end`. Returns false if a second signal arrived first.
 fn wait_until(end: Moment, is_done: impl Fn() -> bool) -> bool {
     while !is_done() && sys::now() < end {
         let left = end.since(sys::now()).min(LOOK_INTERVAL);

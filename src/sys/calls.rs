@@ -58,7 +58,7 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N], SysError> {
 pub struct EventFd(RawFd);
 
 impl EventFd {
-    /// Creates an eventfd that lives as long as the process.
+    /// Creates an eventfd that stays open until the process ends.
     ///
     /// # Errors
     /// The kernel's, when descriptors or memory are short.
@@ -86,8 +86,7 @@ impl EventFd {
     /// # Errors
     /// The kernel's, when memory is short.
     pub fn watched(self) -> io::Result<AsyncFd<EventFd>> {
-        // SAFETY: the descriptor stays open as long as the process lives, and so longer than the
-        // handle.
+        // SAFETY: the descriptor stays open until the process ends, and so longer than the handle.
         let watched = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
         watched.map_err(io::Error::from)
     }
@@ -169,7 +168,7 @@ impl crate::mesh::Wake for EventFd {
 
 impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open for as long as the process lives.
+        // SAFETY: the descriptor stays open until the process ends.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }

@@ -25,6 +25,7 @@ pub trait Driver: Sockets {
     fn take_incoming(&mut self) -> bool;
 
     /// Sleeps until there is an event, a tick or a wake from another thread. Returns immediately if
-    /// one of them came since the last [`Sockets::poll`]. A wake before that poll no longer counts.
+    /// one of them occurred since the last [`Sockets::poll`]. A wake before that poll no longer
+    /// counts.
     fn wait(&mut self);
 }

@@ -1,5 +1,5 @@
 //! Writes replies and events as JSON. Zero, empty and false fields are left out, except those that
-//! SDKs read without a check, because a missing one of these ends the client for good.
+//! SDKs read without a check, because a missing one of these ends the client permanently.
 
 use std::sync::Arc;
 

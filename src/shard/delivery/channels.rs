@@ -100,7 +100,7 @@ impl Subscribers {
                 if let [one] = many[..] {
                     self.0 = List::One(one);
                 } else if many.len() * 4 < many.capacity() {
-                    // Half of the room stays, so that subscribers who come and go cause no
+                    // Half of the room stays, so that new and leaving subscribers cause no
                     // allocations.
                     many.shrink_to(many.len() * 2);
                 }

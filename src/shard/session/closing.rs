@@ -251,6 +251,6 @@ fn cut(text: &str) -> &str {
 
 /// Whether the cause of a close is temporary, so that the client should retry its upgrade.
 fn passes(reason: CloseReason) -> bool {
-    // A position that can't be continued is lost for good.
+    // A position that can't be continued is lost permanently.
     reason.row().reconnect && reason != CloseReason::InsufficientState
 }

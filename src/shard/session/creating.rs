@@ -1,5 +1,5 @@
 //! Limits the rate at which clients create channels. A new name costs this shard, its home and
-//! perhaps Redis something, so clients must not invent names as fast as they can write them.
+//! perhaps Redis something, so the rate of new names must be limited.
 //!
 //! Only a channel's home, or Redis, knows whether a name is new, and reports it afterwards. So a
 //! client is charged when it asks for a name without subscribers on this shard. If the answer shows
@@ -23,7 +23,7 @@ use crate::reason::ClientError;
 use crate::shard::options::{Options, Pools};
 use crate::subnets::{PerSecond, Row};
 
-/// The channels that clients have created lately.
+/// The channels that clients have created recently.
 pub struct Creating {
     /// Time after which a client may create one more channel.
     interval: Duration,
@@ -75,7 +75,7 @@ impl Creating {
     ///
     /// # Errors
     /// `TooManyRequests` if the client, its subnet or the node has created too many channels
-    /// lately, or if its subnet has too many.
+    /// recently, or if its subnet has too many.
     fn check(
         &self,
         now: Moment,

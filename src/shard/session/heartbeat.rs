@@ -117,8 +117,8 @@ fn give_up<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: Clo
 }
 
 /// Finds out whether the server reads from a client, and records since when it does not. If the
-/// client reads its answers at a fair pace, this time starts again, because the client is not to
-/// blame.
+/// client reads its answers at a fair pace, this time starts again, because the client is not the
+/// cause.
 fn attend(connection: &mut Connection, tick: Tick, bytes_max: usize) -> Attention {
     let reads = connection.may_read(bytes_max) && !connection.flags.has(Flags::READABLE);
     if let Some(busy) = connection.busy.as_mut() {

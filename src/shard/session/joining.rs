@@ -69,7 +69,7 @@ impl Joining {
             if let Pending::Join(ticket) = *pending
                 && channel.is_none_or(|channel| channel == name)
             {
-                // The entry stays, because the answer will still come and must not count for a
+                // The entry stays, because the answer will still arrive and must not count for a
                 // later request.
                 (*pending, cancelled) = (Pending::Cancelled(ticket), true);
             }
