@@ -66,10 +66,12 @@ impl Share {
     /// Returns the part beyond `used` to the pool. It keeps less than two blocks, so that not every
     /// change touches the pool. If a block is 1, it keeps nothing.
     pub fn settle(&mut self, used: usize) {
+        assert!(used <= self.taken, "a shard uses only the part of a limit that it has taken");
         while self.taken + 1 >= used + 2 * self.pool.block {
             self.taken -= self.pool.block;
             self.pool.give_back(self.pool.block);
         }
+        assert!(used <= self.taken, "a shard returns only what it does not use");
     }
 }
 

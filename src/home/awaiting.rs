@@ -14,6 +14,9 @@ use crate::limits::PLACE_TIMEOUT;
 use crate::mesh::{Post, ToBus};
 use crate::settings::Redis;
 
+/// Times of first requests, with their channels.
+type Deadlines = BTreeSet<(Moment, ChannelName)>;
+
 /// Channels whose position or history was requested from the bus.
 pub(super) struct Awaiting {
     /// Whether the window of the bus is still being read.
@@ -21,7 +24,7 @@ pub(super) struct Awaiting {
     /// Requests that wait for an answer about their channel.
     waiting: Table<Waiting>,
     /// The channels in `waiting`, by the time of their first request.
-    deadlines: BTreeSet<(Moment, ChannelName)>,
+    deadlines: Deadlines,
     /// The arrival time of the request that is being rechecked. A question that is asked now is
     /// later than that.
     judging: Option<Moment>,
@@ -71,7 +74,7 @@ impl Awaiting {
         Awaiting {
             loading: redis.is_on(),
             waiting: Table::default(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::new(),
             judging: None,
             late: (Vec::new(), 0),
         }
@@ -183,15 +186,15 @@ impl Awaiting {
             list.extend(request);
             if waiting.since.is_none_or(|since| came < since) {
                 if let Some(since) = waiting.since.replace(came) {
-                    self.deadlines.remove(&(since, channel.clone()));
+                    remove_deadline(&mut self.deadlines, since, channel);
                 }
-                self.deadlines.insert((came, channel.clone()));
+                add_deadline(&mut self.deadlines, came, channel);
             }
             return false;
         }
         let asked = request.into_iter().collect();
         let (since, name) = (Some(came), channel.clone());
-        self.deadlines.insert((came, channel.clone()));
+        add_deadline(&mut self.deadlines, came, channel);
         self.waiting.insert(Waiting { channel: name, question, since, asked, later: Vec::new() });
         !self.loading
     }
@@ -219,8 +222,11 @@ impl Awaiting {
     /// have not waited long enough.
     pub(super) fn take_expired(&mut self, now: Moment) -> Option<(ChannelName, Vec<Arrived>)> {
         self.deadlines.first().filter(|(came, _)| is_over(now, *came))?;
-        let (_, channel) = self.deadlines.pop_first()?;
-        let waiting = self.waiting.find_mut(channel.as_str())?;
+        let (came, channel) = self.deadlines.pop_first()?;
+        let Some(waiting) = self.waiting.find_mut(channel.as_str()) else {
+            unreachable!("a deadline is removed together with its question")
+        };
+        assert_eq!(waiting.since, Some(came), "a deadline is the time of the first request");
         waiting.since = None;
         let mut over = Vec::new();
         for list in [&mut waiting.asked, &mut waiting.later] {
@@ -228,19 +234,31 @@ impl Awaiting {
             waiting.since = list.iter().map(|arrived| arrived.came).chain(waiting.since).min();
         }
         if let Some(since) = waiting.since {
-            self.deadlines.insert((since, channel.clone()));
+            add_deadline(&mut self.deadlines, since, &channel);
         }
         Some((channel, over))
     }
 
     fn take(&mut self, channel: &ChannelName) -> Option<Waiting> {
         let place = self.waiting.find(channel.as_str())?;
-        let waiting = self.waiting.remove(place)?;
+        let Some(waiting) = self.waiting.remove(place) else {
+            unreachable!("the question was just found")
+        };
         if let Some(since) = waiting.since {
-            self.deadlines.remove(&(since, channel.clone()));
+            remove_deadline(&mut self.deadlines, since, channel);
         }
         Some(waiting)
     }
+}
+
+fn add_deadline(deadlines: &mut Deadlines, since: Moment, channel: &ChannelName) {
+    let new = deadlines.insert((since, channel.clone()));
+    assert!(new, "a question has one deadline at most");
+}
+
+fn remove_deadline(deadlines: &mut Deadlines, since: Moment, channel: &ChannelName) {
+    let known = deadlines.remove(&(since, channel.clone()));
+    assert!(known, "a question for which requests wait has a deadline");
 }
 
 /// Sends a question about a channel to the bus.

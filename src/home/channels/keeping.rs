@@ -19,6 +19,7 @@ impl Channels {
     /// histories.
     pub(super) fn keep(&mut self, now: Moment, place: u32, publication: &Arc<Publication>) {
         let (channel, totals) = self.channel_and_totals(place);
+        assert_eq!(publication.offset, channel.top, "the newest publication has the top offset");
         let expiry = now.after(channel.namespace.history_ttl);
         let size = channel.namespace.history_size;
         let life = channel.life;
@@ -61,7 +62,7 @@ impl Channels {
         let charged = channel.has_positions() && channel.interested.is_empty();
         match (channel.charged, charged) {
             (false, true) => totals.bytes += channel.position_bytes(),
-            (true, false) => totals.bytes -= channel.position_bytes(),
+            (true, false) => totals.discharge(channel.position_bytes()),
             _ => {}
         }
         channel.charged = charged;
@@ -126,9 +127,12 @@ impl Channels {
     fn evict_stored(&mut self, now: Moment, stored: Stored) {
         let totals = &mut self.totals;
         let channel = self.channels.at(stored.place).filter(|channel| channel.life == stored.life);
+        // The entry may be stale: its channel has been removed, or has moved to another position.
         let Some(channel) = channel else { return };
         let durable = channel.namespace.durable_history;
-        let Some(kept) = channel.kept.as_mut() else { return };
+        let Some(kept) = channel.kept.as_mut() else {
+            unreachable!("a channel keeps the state for publications until its life ends")
+        };
         let dropped = kept.history.drop_until(stored.offset, totals);
         if dropped > 0 {
             kept.more = durable;

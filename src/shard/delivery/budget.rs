@@ -84,6 +84,7 @@ impl Budget {
             }
             self.blocks += 1;
         }
+        self.assert_covered();
         true
     }
 
@@ -95,6 +96,13 @@ impl Budget {
             self.blocks -= spare;
             self.leases.give_back(spare + usize::from(crate::sabotage!(LeaseTwiceGivenBack)));
         }
+        self.assert_covered();
+        assert!(self.blocks <= needed + 1, "a shard keeps one spare block at most");
+    }
+
+    fn assert_covered(&self) {
+        let leased_bytes = self.blocks * self.leases.block_bytes;
+        assert!(self.accounts.bytes() <= leased_bytes, "outboxes use only leased memory");
     }
 
     /// Leases enough memory for the present size of the outboxes. If the node has no more, returns

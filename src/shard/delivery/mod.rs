@@ -155,7 +155,7 @@ impl Delivery {
         self.fanout.seal(&mut self.channels);
     }
 
-    /// Seals the open segment of one channel, if the channel exists and has one.
+    /// Seals the open segment of the channel at `place`, if it has one.
     pub fn seal_channel(&mut self, place: LocalId) {
         self.fanout.seal_channel(&mut self.channels, place);
     }

@@ -296,6 +296,7 @@ fn take_pending_of(
     let local = channels.local(subscription.channel);
     let mut skipping = subscription.mode == DeliveryMode::Skipping;
     let mut cursor = subscription.cursor;
+    let behind = local.head().wrapping_sub(cursor);
     let mut halt = None;
     while cursor != local.head() {
         let Some((count, first, accepted)) = local.segment_facts(cursor) else {
@@ -342,6 +343,8 @@ fn take_pending_of(
         }
         cursor = cursor.wrapping_add(1);
     }
+    let left = local.head().wrapping_sub(cursor);
+    assert!(left <= behind, "a cursor only moves forward, and not past the last segment");
     let subscription = connection.subscribed(index);
     // The cursor moves even if the loop halted, because segments in the outbox must not be
     // collected a second time.
@@ -388,7 +391,9 @@ fn push_skip_notice(
 ) {
     let wire = connection.wire;
     let skips = &mut connection.busy().skips;
-    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
+    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else {
+        unreachable!("the first skipped publication of a channel is recorded")
+    };
     let (_, after) = skips.swap_remove(at);
     if wire.protocol.on_gap() == OnGap::Notice {
         let mut frames = Vec::new();

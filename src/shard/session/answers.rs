@@ -91,6 +91,7 @@ fn awaited(delivery: &Delivery, channel: &ChannelName) -> LocalId {
 }
 
 /// Takes the request that the answer is for. `None` if the connection has ended in the meantime.
+/// Otherwise the request still waits, because only its answer ends the wait.
 fn take_waiting_subscribe<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -100,14 +101,20 @@ fn take_waiting_subscribe<S: Sockets>(
     // The client may have left since it asked.
     let connection = clients.slots.get(key)?;
     let waiting = match connection.state {
-        State::Upgrading => connection.take_wish(channel)?,
-        State::Connected => match *connection.busy.as_mut()?.waiting.take()? {
-            PendingRequest::Subscribe(waiting) => waiting,
-            PendingRequest::Answer(_) | PendingRequest::Room | PendingRequest::Publications => {
-                return None;
-            }
+        State::Upgrading => {
+            let Some(wish) = connection.take_wish(channel) else {
+                unreachable!("a plain WebSocket asks for each channel of its URL once")
+            };
+            wish
+        }
+        State::Connected => match connection.busy().waiting.take().map(|waiting| *waiting) {
+            Some(PendingRequest::Subscribe(waiting)) if waiting.channel == *channel => waiting,
+            other => unreachable!("a client waits for the home that it has asked: {other:?}"),
         },
-        _ => return None,
+        State::Closing | State::Released => return None,
+        State::Vacant | State::Handshaking | State::Opened => {
+            unreachable!("only sessions ask homes for subscriptions")
+        }
     };
     // The charge is settled also for a request that failed, because the name has been answered.
     if waiting.charge == Charge::Charged {
@@ -294,14 +301,14 @@ fn ends_waiting<S: Sockets, T>(
     if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
         return false;
     }
-    let mut waited = None;
-    if let Some(busy) = connection.busy.as_mut() {
-        waited = busy.waiting.take();
-        if answer.is_ok() {
-            busy.unserved = busy.unserved.and(Some(clients.clock.now()));
-        }
+    let busy = connection.busy();
+    let Some(PendingRequest::Answer(charge)) = busy.waiting.take().map(|waiting| *waiting) else {
+        unreachable!("a client that waits for an answer has one request")
+    };
+    if answer.is_ok() {
+        busy.unserved = busy.unserved.and(Some(clients.clock.now()));
     }
-    if matches!(waited.as_deref(), Some(PendingRequest::Answer(Charge::Charged))) {
+    if charge == Charge::Charged {
         homes.creating.on_name_answered(clients, key);
     }
     true

@@ -174,7 +174,9 @@ impl Creating {
     pub fn on_tick(&mut self, now: Moment) {
         // The number of steps is bounded, because a million clients may have entries.
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
-            let Some(connection) = self.round.pop_front() else { return };
+            let Some(connection) = self.round.pop_front() else {
+                unreachable!("each step takes one of the clients that were listed before")
+            };
             let over = self.used.get(&connection).is_none_or(|used| used.until <= now);
             if over {
                 self.used.remove(&connection);

@@ -96,7 +96,9 @@ pub fn on_gap_reached<S: Sockets>(
 /// missed publications.
 pub fn on_tick<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes) {
     for _ in 0..homes.notices.begin_tick() {
-        let Some(DueNotice { key, channel, notice }) = homes.notices.take() else { return };
+        let Some(DueNotice { key, channel, notice }) = homes.notices.take() else {
+            unreachable!("each step takes one of the notices that were due before")
+        };
         match notice {
             GapNotice::Ended(made_by) => tell_ended(clients, key, &channel, made_by),
             GapNotice::Recovering(last)
