@@ -22,14 +22,7 @@ use crate::shard::delivery::Delivery;
 pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, answer: Subscribed) {
     let key = ConnectionKey::of(answer.connection);
     let place = awaited(&clients.delivery, &answer.channel);
-    // The subscriber begins after the publications gathered so far, because the answer includes
-    // them.
-    clients.delivery.seal_channel(place);
-    clients.delivery.stand_at(place, answer.top);
-    let local = clients.delivery.channels.local(place);
-    local.answered();
-    // The home's name replaces this shard's copy, so that the node stores each name once.
-    local.name = answer.channel.clone();
+    clients.delivery.on_home_answered(place, &answer.channel, answer.top);
     match homes.joining.take(answer.connection, &answer.channel) {
         Some(Pending::Missed(last)) => {
             missed::on_missed(clients, homes, Missed { key, place, last }, answer.recovered);
@@ -59,7 +52,7 @@ pub fn on_refused<S: Sockets>(
 ) {
     let key = ConnectionKey::of(connection);
     let place = awaited(&clients.delivery, channel);
-    clients.delivery.channels.local(place).answered();
+    clients.delivery.on_home_refused(place);
     let joining = match homes.joining.take(connection, channel) {
         Some(Pending::Missed(last)) => {
             return missed::on_missed(clients, homes, Missed { key, place, last }, None);
@@ -87,7 +80,7 @@ pub fn on_refused<S: Sockets>(
 /// waited for this answer.
 #[expect(clippy::expect_used, reason = "a home answers each request once")]
 fn awaited(delivery: &Delivery, channel: &ChannelName) -> LocalId {
-    delivery.channels.find(channel.as_str()).expect("a channel stays until its home has answered")
+    delivery.find(channel.as_str()).expect("a channel stays until its home has answered")
 }
 
 /// Takes the request that the answer is for. `None` if the connection has ended in the meantime.
@@ -148,7 +141,7 @@ fn begin_subscription<S: Sockets>(
         replying::fail(clients, key, waiting.request, ClientError::UnrecoverablePosition);
         return parking::resume(clients, homes, key);
     }
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     let publications = answer.recovered.unwrap_or_default();
     let mut position = answer.top;
     position.offset -= publications.len() as u64;

@@ -13,7 +13,7 @@ use crate::shard::delivery::Subscriber;
 pub fn audit<S: Sockets>(clients: &mut Clients<S>, home: &Home) -> usize {
     let slots = (0..clients.slots.reached()).map(Slot::new);
     let errors: usize = slots.map(|slot| audit_slot(clients, slot)).sum();
-    let places = (0..clients.delivery.channels.places_reached()).map(LocalId::new);
+    let places = (0..clients.delivery.places_reached()).map(LocalId::new);
     errors + places.map(|place| audit_channel(clients, place, home)).sum::<usize>()
 }
 
@@ -59,7 +59,7 @@ pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
             errors += 1; // There are fewer subscriptions than the connection counts.
             continue;
         };
-        let listed = clients.delivery.channels.at(subscription.channel).and_then(|local| {
+        let listed = clients.delivery.local_at(subscription.channel).and_then(|local| {
             local.subscribers.as_slice().get(subscription.place as usize).copied()
         });
         errors += usize::from(listed != Some(Subscriber::new(slot, index)));
@@ -68,7 +68,7 @@ pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
 }
 
 fn audit_channel<S: Sockets>(clients: &mut Clients<S>, place: LocalId, home: &Home) -> usize {
-    let Some(local) = clients.delivery.channels.at(place) else { return 0 }; // The place is free.
+    let Some(local) = clients.delivery.local_at(place) else { return 0 }; // The place is free.
     let name = local.name.clone();
     let subscribers = local.subscribers.as_slice().to_vec();
     let mut errors = usize::from(local.is_unused());

@@ -198,7 +198,7 @@ impl Creating {
         name: &str,
         ahead: u32,
     ) -> Result<(), ClientError> {
-        if clients.delivery.channels.find(name).is_some() {
+        if clients.delivery.find(name).is_some() {
             return Ok(());
         }
         let subnet = clients.subnets.row(clients.slots.subnet(key.slot));
@@ -218,7 +218,7 @@ impl Creating {
         key: ConnectionKey,
         name: &str,
     ) -> Charge {
-        if clients.delivery.channels.find(name).is_some() {
+        if clients.delivery.find(name).is_some() {
             return Charge::Free;
         }
         let connection = clients.connection_id(key);
@@ -242,7 +242,7 @@ impl Creating {
         key: ConnectionKey,
         name: &str,
     ) -> bool {
-        clients.delivery.channels.find(name).is_none()
+        clients.delivery.find(name).is_none()
             && self.may_have_own(clients.clock.now(), clients.connection_id(key))
     }
 
