@@ -10,8 +10,9 @@ use super::links::{Wait, tick_from};
 use super::stored::Stored;
 use crate::channel::Publication;
 use crate::ids::Moment;
-use crate::limits::CHANNEL_POSITION_BYTES;
-use crate::limits::{CHANNEL_META_TTL, EXPIRED_PER_USE};
+use crate::limits::{
+    CHANNEL_META_TTL, CHANNEL_POSITION_BYTES, EXPIRED_PER_USE, IDLE_POSITIONS_SHARE,
+};
 use crate::reason::Eviction;
 
 impl Channels {
@@ -111,7 +112,8 @@ impl Channels {
     /// of others.
     pub(super) fn keep_within_bytes(&mut self, now: Moment) {
         while self.totals.bytes > self.bytes_max {
-            let many_idle = self.deadlines.idle() * CHANNEL_POSITION_BYTES > self.bytes_max / 4;
+            let idle_bytes = self.deadlines.idle() * CHANNEL_POSITION_BYTES;
+            let many_idle = idle_bytes > self.bytes_max / IDLE_POSITIONS_SHARE;
             if many_idle && self.evict_idlest() {
                 continue;
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::collections::Bitmap;
 use crate::connection::{Accounts, Outbox, Slots};
 use crate::ids::Slot;
-use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN};
+use crate::limits::{BLOCK_SHARE, OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN};
 
 /// The memory of the node that no shard has leased.
 #[derive(Clone, Debug)]
@@ -21,8 +21,8 @@ impl OutboxLeases {
     /// compared with the total, so a shard that needs little memory withholds little from a busy
     /// one.
     pub fn new(bytes_max: usize, shards: usize) -> OutboxLeases {
-        let block_bytes =
-            (bytes_max / (32 * shards)).clamp(OUTBOXES_BLOCK_BYTES_MIN, OUTBOXES_BLOCK_BYTES_MAX);
+        let block_bytes = (bytes_max / (BLOCK_SHARE * shards))
+            .clamp(OUTBOXES_BLOCK_BYTES_MIN, OUTBOXES_BLOCK_BYTES_MAX);
         let blocks = Arc::new(AtomicUsize::new(bytes_max / block_bytes));
         OutboxLeases { blocks, block_bytes }
     }

@@ -10,7 +10,7 @@ use super::subscribers::LocalChannels;
 use crate::channel::SlowPolicy;
 use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Frames, Outbox, State};
 use crate::ids::{LocalId, Moment, Slot, Tick};
-use crate::limits::OUTBOX_UNBLOCKED_FACTOR;
+use crate::limits::{OUTBOX_SKIP_SHARE, OUTBOX_UNBLOCKED_FACTOR};
 use crate::metrics::ShardCounters;
 use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
@@ -318,9 +318,7 @@ fn take_pending_of(
         };
         let frames = Rc::clone(local.frames(cursor, wire));
         let outbox = &mut connection.busy().outbox;
-        // A client that skips publications continues to skip until half of the outbox is free.
-        // Otherwise each publication that happens to fit would be delivered with a gap before it.
-        let crowded = skipping && outbox.cost_bytes() > *limit / 2;
+        let crowded = skipping && outbox.cost_bytes() > *limit / OUTBOX_SKIP_SHARE;
         if crowded || outbox.cost_bytes() + frames.bytes().len() > *limit {
             let reason = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
             if reason.is_some() {
