@@ -283,7 +283,7 @@ impl Channels {
         if top > 0 {
             let kept = channel.kept();
             kept.history.trim(0, totals);
-            (kept.more, kept.forgotten) = (false, top);
+            (kept.redis_may_have_older, kept.forgotten) = (false, top);
         }
         self.retire(now, place);
     }

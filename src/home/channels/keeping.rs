@@ -137,7 +137,7 @@ impl Channels {
         };
         let dropped = kept.history.drop_until(stored.offset, totals);
         if dropped > 0 {
-            kept.more = durable;
+            kept.redis_may_have_older = durable;
             self.count_eviction(Eviction::Bytes, dropped);
             self.retire(now, stored.place);
         }
