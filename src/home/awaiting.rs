@@ -22,7 +22,7 @@ pub(super) struct Awaiting {
     /// Whether the window of the bus is still being read.
     loading: bool,
     /// Requests that wait for an answer about their channel.
-    waiting: Table<Waiting>,
+    waiting: Table<OpenQuestion>,
     /// The channels in `waiting`, by the time of their first request.
     deadlines: Deadlines,
     /// The arrival time of the request that is being rechecked. A question that is asked now is
@@ -49,8 +49,8 @@ pub(super) struct Arrived {
     pub(super) request: Request,
 }
 
-/// The requests that wait for the answer to a question.
-struct Waiting {
+/// A question that the bus has not answered, and the requests that wait for it.
+struct OpenQuestion {
     channel: ChannelName,
     question: Question,
     /// The time of the first request. `None` if all requests were given up, so that nothing waits
@@ -62,7 +62,7 @@ struct Waiting {
     later: Vec<Arrived>,
 }
 
-impl Named for Waiting {
+impl Named for OpenQuestion {
     fn name(&self) -> &str {
         self.channel.as_str()
     }
@@ -195,14 +195,20 @@ impl Awaiting {
         let asked = request.into_iter().collect();
         let (since, name) = (Some(came), channel.clone());
         add_deadline(&mut self.deadlines, came, channel);
-        self.waiting.insert(Waiting { channel: name, question, since, asked, later: Vec::new() });
+        self.waiting.insert(OpenQuestion {
+            channel: name,
+            question,
+            since,
+            asked,
+            later: Vec::new(),
+        });
         !self.loading
     }
 
     /// Ends the question about `channel` after its answer, and returns the requests that waited.
     /// Those that the answer is for are confirmed. `None` if there was no question.
     pub(super) fn take_answered(&mut self, channel: &ChannelName) -> Option<Vec<Arrived>> {
-        let Waiting { question, mut asked, later, .. } = self.take(channel)?;
+        let OpenQuestion { question, mut asked, later, .. } = self.take(channel)?;
         if question == Question::Place {
             asked.iter_mut().for_each(|arrived| arrived.request.confirm());
         }
@@ -212,7 +218,7 @@ impl Awaiting {
 
     /// Ends a question that the bus can't answer, like [`Self::take_answered`].
     pub(super) fn take_unanswered(&mut self, channel: &ChannelName) -> Option<Vec<Arrived>> {
-        let Waiting { mut asked, later, .. } = self.take(channel)?;
+        let OpenQuestion { mut asked, later, .. } = self.take(channel)?;
         asked.extend(later);
         Some(asked)
     }
@@ -239,7 +245,7 @@ impl Awaiting {
         Some((channel, over))
     }
 
-    fn take(&mut self, channel: &ChannelName) -> Option<Waiting> {
+    fn take(&mut self, channel: &ChannelName) -> Option<OpenQuestion> {
         let place = self.waiting.find(channel.as_str())?;
         let Some(waiting) = self.waiting.remove(place) else {
             unreachable!("the question was just found")
