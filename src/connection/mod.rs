@@ -119,7 +119,7 @@ pub struct Subscription {
     /// The channel.
     pub channel: LocalId,
     /// Index of this subscription in the channel's list.
-    pub place: u32,
+    pub list_index: u32,
     /// The first segment of the channel's log that this client has not received.
     pub cursor: u32,
     /// Whether the client is told about missed publications.
@@ -131,12 +131,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Creates a subscription with `terms` that begins with the segment `cursor`. `place` is its
-    /// index in the channel's list.
-    pub fn new(channel: LocalId, place: u32, cursor: u32, terms: Terms) -> Subscription {
+    /// Creates a subscription with `terms` that begins with the segment `cursor`. `list_index` is
+    /// its index in the channel's list.
+    pub fn new(channel: LocalId, list_index: u32, cursor: u32, terms: Terms) -> Subscription {
         let Terms { positioned, made_by } = terms;
         let mode = DeliveryMode::Live;
-        Subscription { channel, place, cursor, positioned, mode, made_by }
+        Subscription { channel, list_index, cursor, positioned, mode, made_by }
     }
 }
 

@@ -60,7 +60,7 @@ pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
             continue;
         };
         let listed = clients.delivery.local_at(subscription.channel).and_then(|local| {
-            local.subscribers.as_slice().get(subscription.place as usize).copied()
+            local.subscribers.as_slice().get(subscription.list_index as usize).copied()
         });
         errors += usize::from(listed != Some(Subscriber::new(slot, index)));
     }
