@@ -104,8 +104,8 @@ def rows():
            f"{ratio('handshakes', 'bun', 'cpu-handshake')} of Bun's", "handshakes")
     storm = result("storm-18000")
     yield ("18,000 lose their connection at once and recover 10 messages each",
-           f"all complete after {storm['seconds_to_recover']:.1f} s; p99 of the others in that time "
-           f"{storm['bystanders']['during']['p99_us'] / 1e3:.0f} ms", "storm-18000")
+           f"all complete after {storm['seconds_to_recover']:.1f} s; p99 of the others in that "
+           f"time {storm['bystanders']['during']['p99_us'] / 1e3:.0f} ms", "storm-18000")
     for name, policy in (("slow-disconnect", "disconnect"), ("slow-skip", "skip")):
         found = result(name)["p99_ratio"]
         yield (f"1 % of 10,000 read 2 KB/s, slow_policy = \"{policy}\"",

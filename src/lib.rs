@@ -1,9 +1,9 @@
 //! Corecast, a WebSocket broadcast server: one publication reaches every subscriber on every core.
 //!
-//! The modules are listed in the order in which a message passes them, and `ARCHITECTURE.md`
-//! describes the same path. There are four layers: words, pure logic, shells that touch the kernel,
-//! and the root. A module uses only modules of its own layer or of lower ones. `tests/layers.rs`
-//! has the table of layers and checks it.
+//! Words are listed first, then the path of a message through a node, which `ARCHITECTURE.md`
+//! describes, then everything around it. There are four layers: words, pure logic, shells that
+//! touch the kernel, and the root. A module uses only modules of its own layer or of lower ones.
+//! `tests/layers.rs` has the table of layers and checks it.
 
 /// Small values that every layer uses: ids, moments and positions.
 pub mod ids;

@@ -115,6 +115,10 @@ pub const OUTBOXES_BLOCK_BYTES_MIN: usize = 4 * 1024;
 /// See [`OUTBOXES_BLOCK_BYTES_MIN`].
 pub const OUTBOXES_BLOCK_BYTES_MAX: usize = 1024 * 1024;
 
+/// Divisor of a shard's equal share of a limit of the node: a block that a shard takes is at most
+/// this part. So a shard that needs little withholds little from the others.
+pub const BLOCK_SHARE: usize = 32;
+
 /// Maximum bytes of the publications of one channel that are delivered together, unless a single
 /// one is larger. One write may leave this number of bytes in an outbox that was empty.
 pub const SEGMENT_BYTES_MAX: usize = 256 * 1024;
@@ -127,6 +131,10 @@ pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Factor by which `outbox_bytes_max` may be exceeded while a socket still accepts bytes. A burst
 /// is longer than one write, and its receiver is not slow yet.
 pub const OUTBOX_UNBLOCKED_FACTOR: usize = 4;
+
+/// Divisor of an outbox's limit. A client that skips publications receives them again when its
+/// outbox is below that. Otherwise each one that happens to fit would have a gap before it.
+pub const OUTBOX_SKIP_SHARE: usize = 2;
 
 /// Maximum bytes from outboxes in one batch of sends. The kernel copies them in half a millisecond.
 pub const SWEEP_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
@@ -188,6 +196,9 @@ pub const HISTORY_PAGE_MAX: usize = 300;
 
 /// Timeout of a closing connection for the peer's close frame or end of stream.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same timeout for a peer that seems to be dead.
+pub const CLOSE_DEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time to wait for the answer of another thread.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -283,6 +294,10 @@ pub const LOSSES_MAX: usize = 128;
 /// Maximum number of concurrent long walks on one shard. Further ones are refused.
 pub const WALKS_MAX: usize = 64;
 
+/// Size of the stack of a shard's thread, a quarter of the default. Nothing in a shard recurses
+/// without a bound.
+pub const SHARD_STACK_BYTES: usize = 512 * 1024;
+
 /// Number of entries of the ring of a shard's runtime, which awaits at most two descriptors.
 pub const RUNTIME_RING_ENTRIES: u32 = 256;
 
@@ -295,6 +310,9 @@ pub const INTERRUPT_DRAIN: Duration = Duration::from_millis(800);
 
 /// Timeout of a starting server for an address that another server may still be using.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Time between two attempts to claim such an address.
+pub const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Interval at which control checks again whether a full inbox has room, and at which a task of the
 /// bridge checks again whether its condition is met.
@@ -416,6 +434,14 @@ pub const SIFTED_FOR_EACH: usize = 4;
 /// Number of entries of that order, beyond twice the number of valid ones, at which a pass over all
 /// entries begins.
 pub const SIFT_SLACK: usize = 1024;
+
+/// Number of entries in the order of unfinished inputs, beyond twice the number of valid ones, at
+/// which the stale ones are removed.
+pub const INBOUND_SLACK: usize = 1024;
+
+/// Divisor of the bytes for histories. If positions of unused channels have more than that, they
+/// are removed before publications.
+pub const IDLE_POSITIONS_SHARE: usize = 4;
 
 /// Bytes charged for a channel that is kept for its position, in addition to its name.
 pub const CHANNEL_POSITION_BYTES: usize = 256;

@@ -79,16 +79,20 @@ fn no_wake_between_threads_lands_in_a_foreign_descriptor() {
     let (control_inbox, control) = Inbox::with_default_size();
     let wakes: Vec<_> = (0..=SHARDS).map(|_| EventFd::new().unwrap()).collect();
     let woken = Arc::new(AtomicUsize::new(0));
-    let mesh = Mesh { shards, control, wakes, woken };
+    let mesh = Arc::new(Mesh { shards, control, wakes, woken });
     // A thread signals a wake by its number, in its own table. So each thread checks its own
     // sockets at the end.
-    thread::scope(|threads| {
-        for (index, inbox) in inboxes.iter().enumerate() {
-            let mesh = &mesh;
-            threads.spawn(move || play_shard(mesh, index, inbox));
-        }
-        threads.spawn(|| play_control(&mesh, &control_inbox));
-    });
+    let start = |(index, inbox)| {
+        let shard = Arc::clone(&mesh);
+        let play = move |own: Result<(), sys::SysError>| {
+            own.expect("this host gives threads tables of their own");
+            play_shard(&shard, index, &inbox);
+        };
+        sys::spawn_with_own_descriptors(thread::Builder::new(), &mesh.wakes, play).unwrap()
+    };
+    let threads: Vec<_> = inboxes.into_iter().enumerate().map(start).collect();
+    play_control(&mesh, &control_inbox);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     let woken = mesh.woken.load(Ordering::Relaxed);
     println!("{woken} wakes");
     assert!(woken >= REQUESTS as usize, "the threads hardly slept: {woken} wakes");
@@ -120,7 +124,6 @@ fn start_log() -> (tracing_appender::non_blocking::WorkerGuard, Arc<AtomicUsize>
 /// sleeps in between.
 fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
     let first = mesh.wakes.iter().map(|wake| wake.number()).max().unwrap() + 1;
-    sys::own_descriptors(&mesh.wakes).expect("this host gives threads tables of their own");
     let sockets = fill_table(first);
     let (mut lanes, mut control) = (mesh.shard_lanes(), mesh.control_lane());
     let wake = mesh.wakes[index];
@@ -246,12 +249,13 @@ fn a_wake_by_a_number_of_another_table_would_be_noticed() {
     let early = EventFd::new().unwrap();
     let first = early.number() + 1;
     let (sender, receiver) = mpsc::channel::<EventFd>();
-    let shard = thread::spawn(move || {
-        sys::own_descriptors(&[early]).expect("this host gives threads tables of their own");
+    let shard = sys::spawn_with_own_descriptors(thread::Builder::new(), &[early], move |own| {
+        own.expect("this host gives threads tables of their own");
         let sockets = fill_table(first);
         receiver.recv().unwrap().signal();
         touched(&sockets)
     });
+    let shard = shard.unwrap();
     // Created after the thread has its own table, in which this number is a socket.
     let late = EventFd::new().unwrap();
     assert!(late.number() >= first);

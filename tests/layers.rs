@@ -88,7 +88,7 @@ const CRATES: [&str; 5] =
 
 /// Dependencies that `deny.toml` accepts with a reason, and the files that may use them.
 const DEPENDENCIES: [(&str, &[&str]); 2] =
-    [("monoio", &["src/server/shards.rs", "src/sys/calls.rs"]), ("fred", &["src/redis/"])];
+    [("monoio", &["src/server/shards.rs", "src/sys/calls.rs"]), ("fred", &["src/redis/link.rs"])];
 
 /// Names that pure modules must not use, and their replacements.
 const FORBIDDEN: [(&str, &str); 14] = [
@@ -111,7 +111,7 @@ const FORBIDDEN: [(&str, &str); 14] = [
 /// A file of the library, and its path as a module.
 struct Module {
     file: String,
-    /// `["shard", "homes"]` for `src/shard/homes/mod.rs`.
+    /// `["shard", "session"]` for `src/shard/session/mod.rs`.
     path: Vec<String>,
     named: Vec<Named>,
 }
@@ -257,7 +257,37 @@ fn only_the_mesh_has_queues_between_threads() {
         for named in &module.named {
             if named.segments.iter().any(|one| one == "crossbeam_channel" || one == "mpsc") {
                 errors.push(format!(
-                    "{}:{}: `{named}`: only `mesh` sends between threads. Add a `mesh::Message`",
+                    "{}:{}: `{named}`: only `mesh` sends between threads. Add a \
+                     variant to the receiver's enum, such as `mesh::ToShard`",
+                    module.file, named.line
+                ));
+            }
+        }
+    }
+    assert!(errors.is_empty(), "\n{}\n", errors.join("\n"));
+}
+
+#[test]
+fn a_file_of_sessions_uses_only_files_above_it_in_their_list() {
+    let root = include_str!("../src/shard/session/mod.rs");
+    let declared = root.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let list: Vec<&str> = declared.collect();
+    assert!(list.len() > 20, "only {} files found", list.len());
+    let position = |path: &[String]| match path {
+        [shard, session, file, ..] if shard == "shard" && session == "session" => {
+            list.iter().position(|listed| listed == file)
+        }
+        _ => None,
+    };
+    let mut errors = Vec::new();
+    for module in modules() {
+        let Some(own) = position(&module.path) else { continue };
+        for named in &module.named {
+            let used = module.resolve(named).and_then(|path| position(&path));
+            if used.is_some_and(|used| used > own) {
+                errors.push(format!(
+                    "{}:{}: `{named}` is below this file in the list of src/shard/session/mod.rs. \
+                     Return a value to the caller instead",
                     module.file, named.line
                 ));
             }

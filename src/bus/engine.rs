@@ -19,7 +19,7 @@ use super::{EntryId, stream_of};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
 use crate::limits::{
-    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PATIENCE,
+    BUS_CALLS_MAX, BUS_INGEST_SHARE, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PATIENCE,
     BUS_PENDING_BYTES_MAX,
 };
 use crate::mesh::{
@@ -150,10 +150,9 @@ impl Engine {
         !self.up && (self.waited_out || now.since(self.down_since) > BUS_PATIENCE)
     }
 
-    /// Whether waiting publications use less than half of the memory for them. Ingest stops at that
-    /// point, so that clients and the API still have room.
+    /// Whether waiting publications use so little of the memory for them that ingest may add more.
     pub fn has_room(&self) -> bool {
-        self.pending_bytes < BUS_PENDING_BYTES_MAX / 2
+        self.pending_bytes < BUS_PENDING_BYTES_MAX / BUS_INGEST_SHARE
     }
 
     /// Takes the answers to requests from the bridge's own thread.

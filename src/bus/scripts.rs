@@ -120,6 +120,21 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_scripts_are_those_of_the_program() {
+        use crate::limits::{BUS_LOOK_ENTRIES, BUS_OLDER_PAGE_ENTRIES, STREAM_MARKS};
+        let events = include_str!("../events/scripts/append.lua").to_owned();
+        for (text, name, limit) in [
+            (Script::Append.text(), "LOOK", BUS_LOOK_ENTRIES),
+            (Script::Append.text(), "MARKS", STREAM_MARKS),
+            (Script::Older.text(), "PAGE", BUS_OLDER_PAGE_ENTRIES),
+            (events, "MARKS", STREAM_MARKS),
+        ] {
+            let line = format!("local {name} = {limit}");
+            assert!(text.lines().any(|own| own.trim() == line), "a script is to have: {line}");
+        }
+    }
+
+    #[test]
     fn a_probe_tries_all_that_an_append_writes_with() {
         let append = Script::Append.text();
         let calls = append.split("call('").skip(1).filter_map(|rest| rest.split_once('\''));

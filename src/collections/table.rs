@@ -171,6 +171,7 @@ impl<T: Named> Table<T> {
     /// Adds an entry whose name is not present. Returns its place. Low places are used first, so
     /// that high pages become empty.
     pub fn insert(&mut self, thing: T) -> u32 {
+        debug_assert!(self.find(thing.name()).is_none(), "a table has one entry of a name");
         let hash = self.hash.of(thing.name().as_bytes());
         let number = self.roomy.take_from(0).unwrap_or(self.pages.len());
         if number == self.pages.len() {

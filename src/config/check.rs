@@ -9,10 +9,12 @@ use crate::channel::{Namespace, SlowPolicy};
 use crate::ids::{ShardId, Slot};
 use crate::limits::{
     API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX, CPUS_MAX,
-    SETTING_BODY_BYTES_MAX, SETTING_DURATION_MAX, SETTING_EVENTS_BYTES_MAX,
-    SETTING_EVENTS_BYTES_MIN, SETTING_EVENTS_MESSAGES_MIN, SETTING_EVENTS_MIN,
-    SETTING_FRAMES_PER_SECOND_MAX, SETTING_MESSAGE_BYTES_MAX, SETTING_PINGS_PER_SECOND_MAX,
-    SETTING_STREAM_BYTES_MAX, SETTING_STREAM_BYTES_MIN, STREAMS_MAX,
+    SETTING_ACCEPT_RATE_MAX, SETTING_BODY_BYTES_MAX, SETTING_DURATION_MAX,
+    SETTING_EVENTS_BYTES_MAX, SETTING_EVENTS_BYTES_MIN, SETTING_EVENTS_MESSAGES_MIN,
+    SETTING_EVENTS_MIN, SETTING_FRAMES_PER_SECOND_MAX, SETTING_MESSAGE_BYTES_MAX,
+    SETTING_MESSAGE_BYTES_MIN, SETTING_PER_SECOND_MAX, SETTING_PING_INTERVAL_MIN,
+    SETTING_PINGS_PER_SECOND_MAX, SETTING_STREAM_BYTES_MAX, SETTING_STREAM_BYTES_MIN,
+    SETTING_TIMEOUT_MIN, STREAMS_MAX,
 };
 use crate::settings::Settings;
 
@@ -102,7 +104,7 @@ fn check_server(settings: &Settings, found: &mut Found) {
         );
         found.add("server.max_connections", text);
     }
-    found.range("server.accept_rate", server.accept_rate as usize, 1..=10_000_000);
+    found.range("server.accept_rate", server.accept_rate as usize, 1..=SETTING_ACCEPT_RATE_MAX);
     for &cpu in &server.cpu_affinity {
         found.range("server.cpu_affinity", cpu, 0..=CPUS_MAX - 1);
     }
@@ -232,11 +234,11 @@ fn is_origin(text: &str) -> bool {
 
 fn check_heartbeat(settings: &Settings, found: &mut Found) {
     let client = &settings.client;
-    let second = Duration::from_secs(1);
-    check_duration(found, "client.ping_interval", client.ping_interval, second);
-    check_duration(found, "client.pong_timeout", client.pong_timeout, second / 10);
-    check_duration(found, "client.handshake_timeout", client.handshake_timeout, second / 10);
-    check_duration(found, "client.stale_timeout", client.stale_timeout, second / 10);
+    let (interval_min, timeout_min) = (SETTING_PING_INTERVAL_MIN, SETTING_TIMEOUT_MIN);
+    check_duration(found, "client.ping_interval", client.ping_interval, interval_min);
+    check_duration(found, "client.pong_timeout", client.pong_timeout, timeout_min);
+    check_duration(found, "client.handshake_timeout", client.handshake_timeout, timeout_min);
+    check_duration(found, "client.stale_timeout", client.stale_timeout, timeout_min);
     if client.ping_interval.subsec_nanos() != 0 {
         let text = format!(
             "= {:?} is invalid: clients receive it in whole seconds; use {}s or more",
@@ -262,12 +264,12 @@ fn check_duration(found: &mut Found, key: &str, value: Duration, least: Duration
 }
 
 fn check_sizes(settings: &Settings, found: &mut Found) {
-    const PER_SECOND: RangeInclusive<usize> = 1..=1_000_000_000;
+    const PER_SECOND: RangeInclusive<usize> = 1..=SETTING_PER_SECOND_MAX;
     let client = &settings.client;
     found.range(
         "client.message_bytes_max",
         client.message_bytes_max,
-        1024..=SETTING_MESSAGE_BYTES_MAX,
+        SETTING_MESSAGE_BYTES_MIN..=SETTING_MESSAGE_BYTES_MAX,
     );
     found.range("client.fragments_max", client.fragments_max as usize, 1..=u32::MAX as usize);
     let frames = client.frames_per_second_max as usize;

@@ -119,7 +119,7 @@ pub struct Subscription {
     /// The channel.
     pub channel: LocalId,
     /// Index of this subscription in the channel's list.
-    pub place: u32,
+    pub list_index: u32,
     /// The first segment of the channel's log that this client has not received.
     pub cursor: u32,
     /// Whether the client is told about missed publications.
@@ -131,12 +131,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Creates a subscription with `terms` that begins with the segment `cursor`. `place` is its
-    /// index in the channel's list.
-    pub fn new(channel: LocalId, place: u32, cursor: u32, terms: Terms) -> Subscription {
+    /// Creates a subscription with `terms` that begins with the segment `cursor`. `list_index` is
+    /// its index in the channel's list.
+    pub fn new(channel: LocalId, list_index: u32, cursor: u32, terms: Terms) -> Subscription {
         let Terms { positioned, made_by } = terms;
         let mode = DeliveryMode::Live;
-        Subscription { channel, place, cursor, positioned, mode, made_by }
+        Subscription { channel, list_index, cursor, positioned, mode, made_by }
     }
 }
 
@@ -198,7 +198,7 @@ const _: () =
 #[derive(Debug, Default)]
 pub struct Session {
     /// The subscriptions after the first one.
-    pub more: Vec<Subscription>,
+    pub further_subscriptions: Vec<Subscription>,
 }
 
 /// Input that could not be carried out completely, because a request waits for its answer or there
@@ -429,14 +429,14 @@ impl Connection {
     /// Returns the number of its subscriptions.
     pub fn subscriptions_count(&self) -> usize {
         let first = usize::from(self.first.is_some());
-        first + self.session.as_ref().map_or(0, |session| session.more.len())
+        first + self.session.as_ref().map_or(0, |session| session.further_subscriptions.len())
     }
 
     /// Returns the subscription with number `index`.
     pub fn subscription(&mut self, index: usize) -> Option<&mut Subscription> {
         match index {
             0 => self.first.as_mut(),
-            _ => self.session.as_mut()?.more.get_mut(index - 1),
+            _ => self.session.as_mut()?.further_subscriptions.get_mut(index - 1),
         }
     }
 
@@ -457,7 +457,7 @@ impl Connection {
         if self.first.as_ref().is_some_and(|first| first.channel == channel) {
             return Some(0);
         }
-        let more = &self.session.as_ref()?.more;
+        let more = &self.session.as_ref()?.further_subscriptions;
         more.iter().position(|subscription| subscription.channel == channel).map(|at| at + 1)
     }
 
@@ -467,7 +467,7 @@ impl Connection {
             self.first = Some(subscription);
             return 0;
         }
-        let more = &mut self.session.get_or_insert_default().more;
+        let more = &mut self.session.get_or_insert_default().further_subscriptions;
         more.push(subscription);
         more.len()
     }
@@ -480,7 +480,7 @@ impl Connection {
             // Another channel may have this index later.
             busy.skips.retain(|(skipped, _)| *skipped != channel);
         }
-        let last = self.session.as_mut().and_then(|session| session.more.pop());
+        let last = self.session.as_mut().and_then(|session| session.further_subscriptions.pop());
         let moved = match last {
             None => {
                 assert_eq!(index, 0, "only the first subscription is outside the list");
@@ -493,7 +493,7 @@ impl Connection {
                 Some(last)
             }
         };
-        self.session.take_if(|session| session.more.is_empty());
+        self.session.take_if(|session| session.further_subscriptions.is_empty());
         self.shrink();
         moved
     }

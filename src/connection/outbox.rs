@@ -104,6 +104,7 @@ impl Accounts {
         assert!(holders > 0, "shared frames were released too often");
         frames.holders.set(holders - 1);
         if holders == 1 && !crate::sabotage!(ForgottenRelease) {
+            assert!(frames.memory_bytes() <= self.shared, "held frames are charged");
             self.shared -= frames.memory_bytes();
         }
     }

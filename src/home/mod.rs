@@ -89,7 +89,9 @@ impl Home {
             if self.replays.is_spent() {
                 break;
             }
-            let Some(request) = self.replays.next() else { break };
+            let Some(request) = self.replays.next() else {
+                unreachable!("each step takes one of the requests that waited before")
+            };
             if request.shard().is_some_and(|shard| post.is_crowded(shard)) {
                 resting += 1;
                 self.put_off(request, post);
@@ -268,8 +270,7 @@ impl Home {
             return self.put_off(Request::Subscribe(subscribe), post);
         }
         let Subscribe { channel, connection, recover, last, .. } = *subscribe;
-        // The asking shard has resolved the name against the same namespaces.
-        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
+        let namespace = self.known_namespace(channel.as_str());
         let granted = self.channels.subscribe(
             self.now,
             Resolved { name: &channel, namespace: &namespace },
@@ -351,7 +352,7 @@ impl Home {
     }
 
     fn on_read(&mut self, channel: &ChannelName, read: Read, post: &mut Post) {
-        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
+        let namespace = self.known_namespace(channel.as_str());
         let epoch = read.epoch;
         let last = read.publications.iter().rev().find(|publication| publication.offset > 0);
         let last = last.map(|publication| Position { epoch, offset: publication.offset });
@@ -366,8 +367,8 @@ impl Home {
     /// Handles the answer about the position of a channel. Without a position, existing
     /// subscriptions stay, and the question is asked again.
     fn on_located(&mut self, channel: &ChannelName, position: Option<Position>, post: &mut Post) {
-        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
         if let Some(position) = position {
+            let namespace = self.known_namespace(channel.as_str());
             let resolved = Resolved { name: channel, namespace: &namespace };
             tell_followed(channel, &self.channels.locate(resolved, position), post);
             return self.serve_waiting(channel, post);
@@ -482,6 +483,14 @@ impl Home {
 
     fn namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
         self.settings.channel.namespaces.resolve(channel).map(Arc::clone)
+    }
+
+    /// The namespace of a channel whose name another thread of this node has resolved.
+    fn known_namespace(&self, channel: &str) -> Arc<Namespace> {
+        let Ok(namespace) = self.namespace(channel) else {
+            unreachable!("the sender of a message has resolved the name of its channel")
+        };
+        namespace
     }
 }
 

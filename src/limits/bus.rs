@@ -16,6 +16,10 @@ pub const BUS_BATCH_PUBLICATIONS_MAX: usize = 512;
 /// Maximum bytes of publications that wait for Redis. Further ones are refused.
 pub const BUS_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Divisor of [`BUS_PENDING_BYTES_MAX`]. Ingest stops at that part, so that clients and the API
+/// still have room.
+pub const BUS_INGEST_SHARE: usize = 2;
+
 /// Maximum number of publications of one client that are on their way to the bus. The next one is
 /// read when one of them has its answer.
 pub const PUBLISHING_MAX: u16 = 64;
@@ -62,6 +66,14 @@ pub const BUS_CHANNEL_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Lifetime in Redis of the counter of a silent publisher.
 pub const BUS_PUBLISHER_TTL: Duration = Duration::from_secs(3600);
 
+/// Number of entries of a stream that `append.lua` looks at for a batch that is sent again. Redis
+/// does nothing else in the meantime.
+pub const BUS_LOOK_ENTRIES: usize = 64;
+
+/// Number of marks by which a script counts the bytes of a stream. The stream may exceed its limit
+/// by one part.
+pub const STREAM_MARKS: usize = 64;
+
 /// Maximum number of channels whose position is requested in one call.
 pub const BUS_LOCATE_CHANNELS_MAX: usize = 256;
 
@@ -74,6 +86,10 @@ pub const BUS_LOCATES_MAX: usize = 100_000;
 pub const BUS_OLDER_CHANNELS_MAX: usize = 32;
 /// See [`BUS_OLDER_CHANNELS_MAX`]. Redis does nothing else during the call, about 0.3 ms.
 pub const BUS_OLDER_BYTES_MAX: usize = 256 * 1024;
+
+/// Number of entries of a durable history that `older.lua` reads at once. Pages are small, because
+/// the limit in bytes may end a read early.
+pub const BUS_OLDER_PAGE_ENTRIES: usize = 16;
 
 /// Maximum number of such calls of one node per twentieth of a second, so that requests for
 /// histories do not keep Redis from accepting publications.

@@ -2,6 +2,18 @@
 
 use std::time::Duration;
 
+/// Maximum of `server.accept_rate`, in connections per second. Higher values are typing errors.
+pub const SETTING_ACCEPT_RATE_MAX: usize = 10_000_000;
+
+/// Maximum of other settings that are rates per second. They are used with 32 bits.
+pub const SETTING_PER_SECOND_MAX: usize = 1_000_000_000;
+
+/// Minimum of `client.ping_interval`, because clients receive it in whole seconds.
+pub const SETTING_PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Minimum of timeouts for clients: deadlines are checked ten times a second.
+pub const SETTING_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 /// Maximum number of frames per second that `client.frames_per_second_max` allows. Each connection
 /// counts its frames in 20 bits.
 pub const SETTING_FRAMES_PER_SECOND_MAX: u32 = 1_000_000;
@@ -9,6 +21,9 @@ pub const SETTING_FRAMES_PER_SECOND_MAX: u32 = 1_000_000;
 /// Maximum number of pings per second that `client.pings_per_second_max` allows. Each connection
 /// counts its pings in 12 bits.
 pub const SETTING_PINGS_PER_SECOND_MAX: u32 = 4_000;
+
+/// Minimum of `client.message_bytes_max`, with room for the commands of SDKs.
+pub const SETTING_MESSAGE_BYTES_MIN: usize = 1024;
 
 /// Maximum message size that any setting allows. One shard may have to hold it for one client.
 pub const SETTING_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig,
-};
+use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ServerConfig, TcpConfig};
 use fred::types::{
     Builder, ClusterHash, ConnectHandle, CustomCommand, Message, RespVersion, Value,
 };
@@ -20,6 +18,9 @@ use tokio::time::Instant;
 use super::links::Membership;
 use crate::bus::{Keys, Reply, RunId, Script};
 use crate::limits::{BUS_CALL_TIMEOUT, BUS_GRACE, BUS_READ_TIMEOUT, REDIS_COMMANDS_MAX};
+
+/// The host and port of a server.
+pub(super) use fred::types::config::Server;
 
 /// Schemes of Redis addresses.
 const SCHEMES: [&str; 8] = [
@@ -320,6 +321,14 @@ impl Drop for Link {
 pub(super) fn is_cluster(url: &str) -> bool {
     let config = Config::from_url(url);
     config.is_ok_and(|config| matches!(config.server, ServerConfig::Clustered { .. }))
+}
+
+/// Returns the Sentinels that `url` names, and the name of their primary. `None` if it names none.
+pub(super) fn sentinels(url: &str) -> Option<(Vec<Server>, String)> {
+    match Config::from_url(url).ok()?.server {
+        ServerConfig::Sentinel { hosts, service_name, .. } => Some((hosts, service_name)),
+        _ => None,
+    }
 }
 
 /// Returns the address in `url` for messages, without the password.

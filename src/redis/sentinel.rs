@@ -7,12 +7,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fred::types::config::{Config, Server, ServerConfig};
 use tokio::sync::broadcast::{Receiver, error::RecvError, error::TryRecvError};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
-use super::link::{Link, LinkError, not_an_answer};
+use super::link::{Link, LinkError, Server, not_an_answer, sentinels};
 use super::links::Links;
 use crate::bus::Reply;
 use crate::limits::{
@@ -131,12 +130,10 @@ impl Sentinels {
         if crate::sabotage!(DeafToSentinels) {
             return;
         }
-        let Ok(config) = Config::from_url(&self.url) else { return };
-        if let ServerConfig::Sentinel { hosts, service_name, .. } = &config.server {
-            self.heard.borrow_mut().extend(hosts.iter().map(|host| (host.clone(), None)));
-            for host in hosts {
-                self.listen_to(host.clone(), service_name);
-            }
+        let Some((hosts, service_name)) = sentinels(&self.url) else { return };
+        self.heard.borrow_mut().extend(hosts.iter().map(|host| (host.clone(), None)));
+        for host in hosts {
+            self.listen_to(host, &service_name);
         }
     }
 

@@ -10,11 +10,10 @@ mod shards;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::accept::Leases;
 use crate::api::{Node, Status};
-use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE};
+use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE, PROBE_PAUSE};
 use crate::mesh::{HomeMap, Inbox, ShardMail, ToBridge, ToControl};
 use crate::metrics::{BridgeCounters, ShardCounters};
 use crate::readiness::Phase;
@@ -195,7 +194,7 @@ fn claim(address: SocketAddr) -> Result<(Claim, SocketAddr), Error> {
             Err(SysError { source, .. })
                 if source.kind() == std::io::ErrorKind::AddrInUse && sys::now() < limit =>
             {
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(PROBE_PAUSE);
             }
             Err(SysError { source, .. }) => return Err(error(source)),
             Ok(claim) => {

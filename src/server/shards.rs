@@ -12,11 +12,13 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use super::common::{Common, Error};
 use crate::accept::{self, Acceptor};
 use crate::ids::{ShardId, Slot};
-use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, TURNS_PER_PAUSE};
+use crate::limits::{
+    DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, SHARD_STACK_BYTES, TURNS_PER_PAUSE,
+};
 use crate::mesh::{Inbox, Outbound, ShardMail};
 use crate::settings::Driver as Choice;
 use crate::shard::{Options, Parts, Shard};
-use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring};
+use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring, SysError};
 
 /// The result of the start, which is the same for all shards.
 pub(super) struct Started {
@@ -36,11 +38,24 @@ pub(super) fn start(
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (common, sender) = (Arc::clone(common), sender.clone());
         let core = cores[index % cores.len()];
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("shard-{index}"))
-            .stack_size(512 * 1024)
-            .spawn(move || run(&common, index, core, inbox, &sender))
-            .map_err(Error::Thread)?;
+            .stack_size(SHARD_STACK_BYTES);
+        let private = common.settings.server.private_fd_tables;
+        // The table keeps the descriptors that main created: stdio and the wakes. Later ones belong
+        // to other threads.
+        let kept = common.wakes.clone();
+        let run = move |table: Result<bool, SysError>| {
+            let private = table.as_ref().is_ok_and(|private| *private);
+            let start = ShardStart { common: &common, index, inbox, private, report: &sender };
+            run(start, core, table);
+        };
+        let started = if private {
+            sys::spawn_with_own_descriptors(thread, &kept, |table| run(table.map(|()| true)))
+        } else {
+            thread.spawn(|| run(Ok(false)))
+        };
+        started.map_err(Error::Thread)?;
     }
     // Otherwise `recv` would wait forever if all shards ended without a report.
     drop(sender);
@@ -58,7 +73,9 @@ pub(super) fn start(
 
 type Report = Sender<Result<Started, String>>;
 
-fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, report: &Report) {
+/// Runs a shard on `core`. `table` says whether the thread has its own descriptor table.
+fn run(member: ShardStart<'_>, core: usize, table: Result<bool, SysError>) {
+    let common = member.common;
     // A panic while parsing costs only one connection. Any other panic may leave inconsistent
     // state, which must not send anything more.
     sys::abort_on_panic(crate::shard::is_parsing);
@@ -67,18 +84,11 @@ fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, repo
     if let Err(error) = sys::pin_to_core(core) {
         tracing::warn!(%error, core, "could not pin a shard to its core");
     }
-    let private = common.settings.server.private_fd_tables && {
-        // The table keeps the descriptors that main created: stdio and the wakes. Later ones belong
-        // to other threads.
-        sys::own_descriptors(&common.wakes)
-            .inspect_err(|error| {
-                tracing::warn!(%error, "shards share one descriptor table: the limit on open \
-                    files applies to the whole process");
-            })
-            .is_ok()
-    };
-    let member = ShardStart { common, index, inbox, private, report };
-    let wake = common.wakes[index];
+    if let Err(error) = table {
+        tracing::warn!(%error, "shards share one descriptor table: the limit on open files applies \
+            to the whole process");
+    }
+    let wake = common.wakes[member.index];
     match common.settings.server.driver {
         Choice::Epoll => run_epoll(member),
         Choice::IoUring => match Ring::new(wake) {

@@ -19,5 +19,5 @@ pub use ring::{Ring, once_there_is_memory};
 pub use sockets::{Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, refuse};
 pub use threads::{
     Signal, abort_on_panic, block_signals, can_own_descriptors, cores, descriptors_max,
-    name_thread, own_descriptors, pin_to_core, thread_cpu, wait_for_signal,
+    name_thread, pin_to_core, spawn_with_own_descriptors, thread_cpu, wait_for_signal,
 };

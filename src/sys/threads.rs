@@ -58,30 +58,48 @@ pub fn name_thread(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
-/// Gives the calling thread its own descriptor table, with the standard streams, `kept`, and all
-/// descriptors with lower numbers. A thread must call it before it owns any descriptor. Then accept
-/// and close take no lock that other threads hold, and RLIMIT_NOFILE applies to this thread alone.
+/// Starts a thread with its own descriptor table, which has the standard streams, `kept`, and all
+/// descriptors with lower numbers. Then accept and close take no lock that other threads hold, and
+/// RLIMIT_NOFILE applies to this thread alone. `run` must not bring other descriptors, whose
+/// numbers mean nothing in the new table.
+///
+/// `run` gets the error of the kernel if it refuses the table, as in some containers. Then the
+/// table is still shared, and nothing is closed.
 ///
 /// # Errors
-/// The error of the kernel, because some containers refuse the call. Then the table is still
-/// shared, and nothing is closed.
-pub fn own_descriptors(kept: &[EventFd]) -> Result<(), SysError> {
+/// The thread can't be started.
+pub fn spawn_with_own_descriptors<T: Send + 'static>(
+    thread: std::thread::Builder,
+    kept: &[EventFd],
+    run: impl FnOnce(Result<(), SysError>) -> T + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<T>> {
     let last = kept.iter().map(|one| one.number()).max();
-    own_descriptors_below(last.unwrap_or_default().max(libc::STDERR_FILENO) as libc::c_uint + 1)
+    let first = last.unwrap_or_default().max(libc::STDERR_FILENO) as libc::c_uint + 1;
+    thread.spawn(move || {
+        // SAFETY: the thread has just begun, so it has opened no descriptor.
+        run(unsafe { own_descriptors_below(first) })
+    })
 }
 
 /// Whether a thread may have its own descriptor table. A short-lived thread tries it. It closes
 /// nothing, because no descriptor has so high a number.
 pub fn can_own_descriptors() -> bool {
     let highest = libc::c_int::MAX as libc::c_uint;
-    std::thread::spawn(move || own_descriptors_below(highest).is_ok()).join().unwrap_or(false)
+    // SAFETY: no descriptor has the highest number.
+    let own = move || unsafe { own_descriptors_below(highest) };
+    std::thread::spawn(move || own().is_ok()).join().unwrap_or(false)
 }
 
-fn own_descriptors_below(first: libc::c_uint) -> Result<(), SysError> {
+/// Gives the calling thread its own descriptor table, without numbers from `first` on.
+///
+/// # Safety
+/// The calling thread must own no descriptor with such a number, because it would be closed here
+/// and could be another one later.
+unsafe fn own_descriptors_below(first: libc::c_uint) -> Result<(), SysError> {
     // close_range(2) needs Linux 5.9.
     let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
     // SAFETY: this closes numbers from `first` on, but only in the new table of this thread, which
-    // does not own any of them yet.
+    // by the caller's promise does not own any of them.
     check("close_range", unsafe { libc::close_range(first, libc::c_uint::MAX, flags) }).map(|_| ())
 }
 

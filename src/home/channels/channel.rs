@@ -40,7 +40,7 @@ const _: () =
 pub(super) struct Kept {
     pub(super) history: History,
     /// Whether Redis may have older publications than this shard.
-    pub(super) more: bool,
+    pub(super) redis_may_have_older: bool,
     /// Offset of the last publication removed on request.
     pub(super) forgotten: u64,
     /// Time before which no older publications are requested from Redis.
@@ -67,7 +67,7 @@ impl Channel {
         self.kept.get_or_insert_with(|| {
             Box::new(Kept {
                 history: History::default(),
-                more: durable,
+                redis_may_have_older: durable,
                 forgotten: 0,
                 ask_from: Moment::default(),
                 links: Links::default(),

@@ -50,14 +50,14 @@ impl Channels {
             // The channel has changed since the request.
             return;
         }
-        channel.kept().more = !found.complete;
+        channel.kept().redis_may_have_older = !found.complete;
         for (left, publication) in found.publications {
             let follows = publication.offset + 1 == channel.first();
             let wanted = publication.offset > channel.forgotten() && !left.is_zero();
             let room = channel.history_len() < channel.namespace.history_size
                 && totals.bytes + publication.cost_bytes() <= bytes_max;
             if !follows || !wanted || !room {
-                channel.kept().more = false;
+                channel.kept().redis_may_have_older = false;
                 break;
             }
             channel.kept().history.push_front(publication, now.after(left), totals);
@@ -89,7 +89,7 @@ impl Channel {
         let first = self.first();
         let room = self.history_len() < self.namespace.history_size;
         let kept = self.kept.as_ref();
-        let more = kept.map_or(self.namespace.durable_history, |kept| kept.more);
+        let more = kept.map_or(self.namespace.durable_history, |kept| kept.redis_may_have_older);
         let pause_over = kept.is_none_or(|kept| now >= kept.ask_from);
         let possible = more && room && first > self.forgotten() + 1;
         (possible && pause_over).then_some(first)

@@ -190,7 +190,7 @@ impl Channels {
             position.epoch == channel.epoch && (channel.repeats || position.offset < channel.top);
         (channel.epoch, channel.top) = (position.epoch, position.offset);
         if let Some(kept) = channel.kept.as_mut() {
-            (kept.more, kept.forgotten) = (namespace.durable_history, 0);
+            (kept.redis_may_have_older, kept.forgotten) = (namespace.durable_history, 0);
         }
         self.settle_charge(place);
         (place, Some(position))

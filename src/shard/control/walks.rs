@@ -37,11 +37,8 @@ impl Walk {
     /// Takes a bounded number of steps. Returns the walk unless it is finished.
     pub(super) fn step<S: Sockets>(mut self, sessions: &mut Sessions<S>) -> Option<Walk> {
         let channels = matches!(self.request, ControlRequest::Channels { .. });
-        let reached = if channels {
-            sessions.delivery().channels.places_reached()
-        } else {
-            sessions.slots_reached()
-        };
+        let reached =
+            if channels { sessions.delivery().places_reached() } else { sessions.slots_reached() };
         let until = reached.min(self.at + WALK_STEPS_MAX);
         for at in self.at..until {
             if channels {
@@ -75,7 +72,7 @@ impl Walk {
             unreachable!("no other request visits channels")
         };
         // Places of channels that have ended may be vacant.
-        let Some(local) = sessions.delivery().channels.at(place) else { return };
+        let Some(local) = sessions.delivery().local_at(place) else { return };
         let name = local.name.as_str();
         let count = local.subscribers.as_slice().len() as u32;
         let too_late = self.names.len() >= *limit

@@ -19,15 +19,17 @@ pub(super) use channels::Subscriber;
 pub(super) use fanout::Step;
 pub(super) use gap::{Gap, Remedy};
 pub(super) use outboxes::{Halt, Pace};
-pub(super) use subscribers::Entered;
+pub(super) use subscribers::{Entered, Unused};
 
 use std::sync::Arc;
 
-use crate::channel::Publication;
-use crate::connection::{Connection, Flags, Slots, State};
-use crate::ids::{LocalId, Position, Slot, Tick};
+use crate::channel::{ChannelName, Namespace, Publication};
+use crate::connection::{Connection, Flags, Slots, State, Terms};
+use crate::ids::{LocalId, Position, ShardId, Slot, Tick};
 use crate::kernel::{ConnectionKey, Sockets, Wrote};
 use crate::metrics::ShardCounters;
+use crate::subnets::SubnetId;
+use channels::Local;
 use fanout::Fanout;
 use outboxes::{Outboxes, Taken};
 use retry::Retries;
@@ -37,7 +39,7 @@ use sweep::{Attempt, Sweep};
 /// The path from publications to writes.
 pub struct Delivery {
     /// The channels with subscribers on this shard.
-    pub channels: LocalChannels,
+    channels: LocalChannels,
     counters: Arc<ShardCounters>,
     fanout: Fanout,
     outboxes: Outboxes,
@@ -126,6 +128,79 @@ impl Delivery {
         self.replied_bytes += bytes;
     }
 
+    /// The place of the channel called `name`, if it has or awaits subscriptions on this shard.
+    pub fn find(&self, name: &str) -> Option<LocalId> {
+        self.channels.find(name)
+    }
+
+    /// The channel at `place`, which has or awaits subscriptions.
+    ///
+    /// # Panics
+    /// If there is no channel at `place`.
+    pub fn local(&mut self, place: LocalId) -> &mut Local {
+        self.channels.local(place)
+    }
+
+    /// The channel at `place`, if there is one.
+    pub fn local_at(&mut self, place: LocalId) -> Option<&mut Local> {
+        self.channels.at(place)
+    }
+
+    /// Upper bound of the places of channels: each channel's place is below it.
+    pub fn places_reached(&self) -> usize {
+        self.channels.places_reached()
+    }
+
+    /// Adds a subscription that waits for its home to the channel called `name`. If the channel is
+    /// new, `brought_by` is charged with it.
+    pub fn expect_answer(
+        &mut self,
+        name: &ChannelName,
+        namespace: &Arc<Namespace>,
+        home: ShardId,
+        brought_by: SubnetId,
+    ) -> Entered {
+        self.channels.expect_answer(name, namespace, home, brought_by)
+    }
+
+    /// Handles the home's answer to a subscription to the channel at `place`. A subscriber that is
+    /// added now begins after the publications gathered so far, because the answer includes them.
+    pub fn on_home_answered(&mut self, place: LocalId, name: &ChannelName, top: Position) {
+        self.seal_channel(place);
+        self.fanout.stand_at(&mut self.channels, place, top);
+        let local = self.channels.local(place);
+        local.answered();
+        // The home's name replaces this shard's copy, so that the node stores each name once.
+        local.name = name.clone();
+    }
+
+    /// Handles the refusal of a subscription to the channel at `place` by its home.
+    pub fn on_home_refused(&mut self, place: LocalId) {
+        self.channels.local(place).answered();
+    }
+
+    /// Subscribes a connection to a channel, from the next publication on.
+    pub fn subscribe(
+        &mut self,
+        slots: &mut Slots,
+        key: ConnectionKey,
+        place: LocalId,
+        terms: Terms,
+    ) {
+        self.channels.subscribe(slots, key, place, terms);
+    }
+
+    /// Ends the subscription with number `index` of a connection. Returns the place of its channel.
+    pub fn unsubscribe(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> LocalId {
+        self.channels.unsubscribe(slots, slot, index)
+    }
+
+    /// Removes the channel at `place` if it has no more subscriptions; the caller must tell its
+    /// home. Returns `None` if it is in use, or if the last subscriber has already removed it.
+    pub fn take_if_unused(&mut self, place: LocalId) -> Option<Unused> {
+        self.channels.take_if_unused(place)
+    }
+
     /// Advances the channel at `place` past a publication with `offset`. The offset is 0 if the
     /// publication has no place in the channel's order. If publications are missing before it, a
     /// gap is recorded first.
@@ -155,7 +230,7 @@ impl Delivery {
         self.fanout.seal(&mut self.channels);
     }
 
-    /// Seals the open segment of one channel, if the channel exists and has one.
+    /// Seals the open segment of the channel at `place`, if it has one.
     pub fn seal_channel(&mut self, place: LocalId) {
         self.fanout.seal_channel(&mut self.channels, place);
     }

@@ -10,7 +10,7 @@ use super::subscribers::LocalChannels;
 use crate::channel::SlowPolicy;
 use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Frames, Outbox, State};
 use crate::ids::{LocalId, Moment, Slot, Tick};
-use crate::limits::OUTBOX_UNBLOCKED_FACTOR;
+use crate::limits::{OUTBOX_SKIP_SHARE, OUTBOX_UNBLOCKED_FACTOR};
 use crate::metrics::ShardCounters;
 use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
@@ -296,6 +296,7 @@ fn take_pending_of(
     let local = channels.local(subscription.channel);
     let mut skipping = subscription.mode == DeliveryMode::Skipping;
     let mut cursor = subscription.cursor;
+    let behind = local.head().wrapping_sub(cursor);
     let mut halt = None;
     while cursor != local.head() {
         let Some((count, first, accepted)) = local.segment_facts(cursor) else {
@@ -317,9 +318,7 @@ fn take_pending_of(
         };
         let frames = Rc::clone(local.frames(cursor, wire));
         let outbox = &mut connection.busy().outbox;
-        // A client that skips publications continues to skip until half of the outbox is free.
-        // Otherwise each publication that happens to fit would be delivered with a gap before it.
-        let crowded = skipping && outbox.cost_bytes() > *limit / 2;
+        let crowded = skipping && outbox.cost_bytes() > *limit / OUTBOX_SKIP_SHARE;
         if crowded || outbox.cost_bytes() + frames.bytes().len() > *limit {
             let reason = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
             if reason.is_some() {
@@ -342,6 +341,8 @@ fn take_pending_of(
         }
         cursor = cursor.wrapping_add(1);
     }
+    let left = local.head().wrapping_sub(cursor);
+    assert!(left <= behind, "a cursor only moves forward, and not past the last segment");
     let subscription = connection.subscribed(index);
     // The cursor moves even if the loop halted, because segments in the outbox must not be
     // collected a second time.
@@ -388,7 +389,9 @@ fn push_skip_notice(
 ) {
     let wire = connection.wire;
     let skips = &mut connection.busy().skips;
-    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
+    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else {
+        unreachable!("the first skipped publication of a channel is recorded")
+    };
     let (_, after) = skips.swap_remove(at);
     if wire.protocol.on_gap() == OnGap::Notice {
         let mut frames = Vec::new();

@@ -112,6 +112,7 @@ impl Sweep {
         if upgrading || released || connection.flags.has(Flags::BLOCKED) {
             return false;
         }
+        // The connection may have been marked for another reason than bytes in its outbox.
         let Some(busy) = connection.busy.as_ref() else { return false };
         let Some(source) = take_from_outbox(&busy.outbox, self) else { return false };
         self.entries.push(Entry { key, socket: connection.socket, source });
@@ -132,6 +133,11 @@ impl Sweep {
             self.wrap(fanout, channels);
         }
         self.looks = 0;
+        assert!(self.entries.len() <= SWEEP_SENDS_MAX, "a chunk has a bounded number of writes");
+        assert!(
+            self.outbox_bytes <= SWEEP_OUTBOX_BYTES_MAX,
+            "a chunk has a bounded number of bytes from outboxes"
+        );
         if !self.entries.is_empty() {
             let writes: Vec<Write<'_>> = self
                 .entries
@@ -152,6 +158,7 @@ impl Sweep {
         let (count, bytes) = written_whole(&self.entries[self.done..], &self.results[self.done..]);
         counters.delivered_bytes.add(bytes as u64);
         self.done += count;
+        assert!(self.done <= self.entries.len(), "each write is handled once");
         let Some(entry) = self.entries.get(self.done) else {
             self.begin_chunk();
             return None;
@@ -248,6 +255,7 @@ fn take_only_segment(
         return None;
     }
     let head = local.head();
+    // The last segment may be a gap. `collect` then finds it.
     let (frames, count, accepted) = local.last_segment(connection.wire)?;
     let frames = Rc::clone(frames);
     // The cursor moves before the write. If the kernel takes only a part, the rest goes into the

@@ -22,14 +22,7 @@ use crate::shard::delivery::Delivery;
 pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, answer: Subscribed) {
     let key = ConnectionKey::of(answer.connection);
     let place = awaited(&clients.delivery, &answer.channel);
-    // The subscriber begins after the publications gathered so far, because the answer includes
-    // them.
-    clients.delivery.seal_channel(place);
-    clients.delivery.stand_at(place, answer.top);
-    let local = clients.delivery.channels.local(place);
-    local.answered();
-    // The home's name replaces this shard's copy, so that the node stores each name once.
-    local.name = answer.channel.clone();
+    clients.delivery.on_home_answered(place, &answer.channel, answer.top);
     match homes.joining.take(answer.connection, &answer.channel) {
         Some(Pending::Missed(last)) => {
             missed::on_missed(clients, homes, Missed { key, place, last }, answer.recovered);
@@ -59,7 +52,7 @@ pub fn on_refused<S: Sockets>(
 ) {
     let key = ConnectionKey::of(connection);
     let place = awaited(&clients.delivery, channel);
-    clients.delivery.channels.local(place).answered();
+    clients.delivery.on_home_refused(place);
     let joining = match homes.joining.take(connection, channel) {
         Some(Pending::Missed(last)) => {
             return missed::on_missed(clients, homes, Missed { key, place, last }, None);
@@ -87,10 +80,11 @@ pub fn on_refused<S: Sockets>(
 /// waited for this answer.
 #[expect(clippy::expect_used, reason = "a home answers each request once")]
 fn awaited(delivery: &Delivery, channel: &ChannelName) -> LocalId {
-    delivery.channels.find(channel.as_str()).expect("a channel stays until its home has answered")
+    delivery.find(channel.as_str()).expect("a channel stays until its home has answered")
 }
 
 /// Takes the request that the answer is for. `None` if the connection has ended in the meantime.
+/// Otherwise the request still waits, because only its answer ends the wait.
 fn take_waiting_subscribe<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -100,14 +94,20 @@ fn take_waiting_subscribe<S: Sockets>(
     // The client may have left since it asked.
     let connection = clients.slots.get(key)?;
     let waiting = match connection.state {
-        State::Upgrading => connection.take_wish(channel)?,
-        State::Connected => match *connection.busy.as_mut()?.waiting.take()? {
-            PendingRequest::Subscribe(waiting) => waiting,
-            PendingRequest::Answer(_) | PendingRequest::Room | PendingRequest::Publications => {
-                return None;
-            }
+        State::Upgrading => {
+            let Some(wish) = connection.take_wish(channel) else {
+                unreachable!("a plain WebSocket asks for each channel of its URL once")
+            };
+            wish
+        }
+        State::Connected => match connection.busy().waiting.take().map(|waiting| *waiting) {
+            Some(PendingRequest::Subscribe(waiting)) if waiting.channel == *channel => waiting,
+            other => unreachable!("a client waits for the home that it has asked: {other:?}"),
         },
-        _ => return None,
+        State::Closing | State::Released => return None,
+        State::Vacant | State::Handshaking | State::Opened => {
+            unreachable!("only sessions ask homes for subscriptions")
+        }
     };
     // The charge is settled also for a request that failed, because the name has been answered.
     if waiting.charge == Charge::Charged {
@@ -141,7 +141,7 @@ fn begin_subscription<S: Sockets>(
         replying::fail(clients, key, waiting.request, ClientError::UnrecoverablePosition);
         return parking::resume(clients, homes, key);
     }
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     let publications = answer.recovered.unwrap_or_default();
     let mut position = answer.top;
     position.offset -= publications.len() as u64;
@@ -294,14 +294,14 @@ fn ends_waiting<S: Sockets, T>(
     if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
         return false;
     }
-    let mut waited = None;
-    if let Some(busy) = connection.busy.as_mut() {
-        waited = busy.waiting.take();
-        if answer.is_ok() {
-            busy.unserved = busy.unserved.and(Some(clients.clock.now()));
-        }
+    let busy = connection.busy();
+    let Some(PendingRequest::Answer(charge)) = busy.waiting.take().map(|waiting| *waiting) else {
+        unreachable!("a client that waits for an answer has one request")
+    };
+    if answer.is_ok() {
+        busy.unserved = busy.unserved.and(Some(clients.clock.now()));
     }
-    if matches!(waited.as_deref(), Some(PendingRequest::Answer(Charge::Charged))) {
+    if charge == Charge::Charged {
         homes.creating.on_name_answered(clients, key);
     }
     true

@@ -13,7 +13,7 @@ use crate::shard::delivery::Subscriber;
 pub fn audit<S: Sockets>(clients: &mut Clients<S>, home: &Home) -> usize {
     let slots = (0..clients.slots.reached()).map(Slot::new);
     let errors: usize = slots.map(|slot| audit_slot(clients, slot)).sum();
-    let places = (0..clients.delivery.channels.places_reached()).map(LocalId::new);
+    let places = (0..clients.delivery.places_reached()).map(LocalId::new);
     errors + places.map(|place| audit_channel(clients, place, home)).sum::<usize>()
 }
 
@@ -48,16 +48,19 @@ pub fn count_errors(counters: &ShardCounters, errors: usize) {
 
 /// Audits the connection at `slot`. Returns the number of mismatches.
 pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
-    let Some(connection) = clients.slots.at(slot) else { return 0 };
+    let Some(connection) = clients.slots.at(slot) else { return 0 }; // The slot is free.
     let key = ConnectionKey { slot, generation: connection.generation };
     let mut errors = usize::from(!clients.io.is_open(connection.socket));
     let count = connection.subscriptions_count();
     errors += usize::from(count > 0 && !connection.is_served());
     for index in 0..count {
-        let Some(connection) = clients.slots.get(key) else { break };
-        let Some(&mut subscription) = connection.subscription(index) else { break };
-        let listed = clients.delivery.channels.at(subscription.channel).and_then(|local| {
-            local.subscribers.as_slice().get(subscription.place as usize).copied()
+        let connection = clients.slots.connection(key);
+        let Some(&mut subscription) = connection.subscription(index) else {
+            errors += 1; // There are fewer subscriptions than the connection counts.
+            continue;
+        };
+        let listed = clients.delivery.local_at(subscription.channel).and_then(|local| {
+            local.subscribers.as_slice().get(subscription.list_index as usize).copied()
         });
         errors += usize::from(listed != Some(Subscriber::new(slot, index)));
     }
@@ -65,7 +68,7 @@ pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
 }
 
 fn audit_channel<S: Sockets>(clients: &mut Clients<S>, place: LocalId, home: &Home) -> usize {
-    let Some(local) = clients.delivery.channels.at(place) else { return 0 };
+    let Some(local) = clients.delivery.local_at(place) else { return 0 }; // The place is free.
     let name = local.name.clone();
     let subscribers = local.subscribers.as_slice().to_vec();
     let mut errors = usize::from(local.is_unused());

@@ -174,7 +174,9 @@ impl Creating {
     pub fn on_tick(&mut self, now: Moment) {
         // The number of steps is bounded, because a million clients may have entries.
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
-            let Some(connection) = self.round.pop_front() else { return };
+            let Some(connection) = self.round.pop_front() else {
+                unreachable!("each step takes one of the clients that were listed before")
+            };
             let over = self.used.get(&connection).is_none_or(|used| used.until <= now);
             if over {
                 self.used.remove(&connection);
@@ -196,7 +198,7 @@ impl Creating {
         name: &str,
         ahead: u32,
     ) -> Result<(), ClientError> {
-        if clients.delivery.channels.find(name).is_some() {
+        if clients.delivery.find(name).is_some() {
             return Ok(());
         }
         let subnet = clients.subnets.row(clients.slots.subnet(key.slot));
@@ -216,7 +218,7 @@ impl Creating {
         key: ConnectionKey,
         name: &str,
     ) -> Charge {
-        if clients.delivery.channels.find(name).is_some() {
+        if clients.delivery.find(name).is_some() {
             return Charge::Free;
         }
         let connection = clients.connection_id(key);
@@ -240,7 +242,7 @@ impl Creating {
         key: ConnectionKey,
         name: &str,
     ) -> bool {
-        clients.delivery.channels.find(name).is_none()
+        clients.delivery.find(name).is_none()
             && self.may_have_own(clients.clock.now(), clients.connection_id(key))
     }
 

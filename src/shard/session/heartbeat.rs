@@ -1,14 +1,12 @@
 //! Heartbeats, deadlines and expiry. One array of deadlines is scanned, with 4 bytes for each
 //! connection, so that connections need no timers.
 
-use std::time::Duration;
-
 use super::clients::Clients;
 use super::closing;
 use crate::connection::{Attention, Connection, Deadlines, Due, Flags, Patience, State, Unread};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
-use crate::limits::{ROUND_TICKS_MAX, TICK_SLOTS};
+use crate::limits::{CLOSE_DEAD_TIMEOUT, ROUND_TICKS_MAX, TICK_SLOTS};
 use crate::reason::CloseReason;
 use crate::settings::Client;
 
@@ -113,7 +111,7 @@ fn patience(client: &Client) -> Patience {
 /// Closes a connection whose peer seems to be dead, with only a short wait for its close frame.
 fn give_up<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) {
     closing::close(clients, key, reason);
-    clients.slots.set_deadline(key.slot, clients.linger_end(Duration::from_secs(1)));
+    clients.slots.set_deadline(key.slot, clients.linger_end(CLOSE_DEAD_TIMEOUT));
 }
 
 /// Finds out whether the server reads from a client, and records since when it does not. If the

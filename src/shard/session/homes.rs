@@ -53,8 +53,7 @@ impl Homes {
         };
         let home = self.map.home(channel.as_str());
         let subnet = clients.slots.subnet(key.slot);
-        if clients.delivery.channels.expect_answer(channel, namespace, home, subnet) == Entered::New
-        {
+        if clients.delivery.expect_answer(channel, namespace, home, subnet) == Entered::New {
             clients.subnets.add_channel(subnet);
         }
         // The cost arises when the home answers, but the turn must stop reading requests before.

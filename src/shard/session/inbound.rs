@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::connection::{Flags, Slots};
 use crate::ids::Tick;
 use crate::kernel::ConnectionKey;
-use crate::limits::RECEIVE_BYTES_MAX;
+use crate::limits::{INBOUND_SLACK, RECEIVE_BYTES_MAX};
 
 /// Input that has not been handled, of all connections.
 pub struct Input {
@@ -221,7 +221,7 @@ impl Unfinished {
 
     /// Removes entries for which `keep` returns false, if there are many.
     pub fn compact(&mut self, keep: impl FnMut(&Begun) -> bool) {
-        if self.oldest.len() > 2 * self.live + 1024 {
+        if self.oldest.len() > 2 * self.live + INBOUND_SLACK {
             self.oldest.retain(keep);
         }
     }

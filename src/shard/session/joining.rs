@@ -47,6 +47,10 @@ impl Joining {
     /// Records that a connection waits for the home of a channel. The connection must not have a
     /// pending subscription to that channel.
     pub fn insert(&mut self, connection: ConnectionId, channel: &ChannelName, pending: Pending) {
+        assert!(
+            self.find(connection, channel.as_str()).is_none(),
+            "a connection has one pending subscription to a channel at most"
+        );
         self.pending.entry(connection).or_default().push((channel.clone(), pending));
     }
 
@@ -97,10 +101,12 @@ impl Joining {
 
     /// Records that a subscription of the request `ticket` has begun, or will not begin.
     pub fn end(&mut self, ticket: Ticket, error: Option<ClientError>, post: &mut Post) {
-        if let Some(joined) = self.requests.get_mut(&ticket) {
-            joined.waiting -= 1;
-            joined.error = joined.error.or(error);
-        }
+        let Some(joined) = self.requests.get_mut(&ticket).filter(|joined| joined.waiting > 0)
+        else {
+            unreachable!("a request is kept until all of its subscriptions have ended")
+        };
+        joined.waiting -= 1;
+        joined.error = joined.error.or(error);
         self.answer(ticket, post);
     }
 

@@ -170,9 +170,10 @@ impl<S: Sockets> Sessions<S> {
             if self.clients.delivery.replied_bytes() >= TURN_REPLY_BYTES_MAX {
                 return;
             }
-            if let Some(key) = self.clients.input.take_listed() {
-                reading::on_listed(&mut self.clients, &mut self.homes, key);
-            }
+            let Some(key) = self.clients.input.take_listed() else {
+                unreachable!("each step takes one of the connections that were listed before")
+            };
+            reading::on_listed(&mut self.clients, &mut self.homes, key);
         }
     }
 

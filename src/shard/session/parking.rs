@@ -25,13 +25,20 @@ pub fn go_on<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: Conne
     if has_parked && !connection.has_room_to_answer(clients.options.reading_bytes_max()) {
         return; // The connection is listed again when there is room.
     }
-    connection.flags.clear(Flags::PARKED);
+    let was_parked = connection.flags.clear(Flags::PARKED);
     if let Some(busy) = connection.busy.as_mut() {
         // The server reads from the client again, so the time without reading ends.
         busy.unread = None;
     }
     let flow = match connection.take_parked() {
-        None => Flow::Continue,
+        None => {
+            // A connection that is released loses its parked input, but stays listed.
+            assert!(
+                !was_parked || connection.state == State::Released,
+                "a connection that is marked as parked has parked input"
+            );
+            Flow::Continue
+        }
         Some(parked) => go_on_parked(clients, homes, key, parked),
     };
     charge_inbound(clients, key);

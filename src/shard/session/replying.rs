@@ -59,6 +59,7 @@ pub fn wait<S: Sockets>(
     let connection = clients.slots.connection(key);
     connection.flags.set(Flags::WAITING);
     let busy = connection.busy();
+    assert!(busy.waiting.is_none(), "a client waits for one answer at a time");
     busy.waiting = Some(Box::new(waiting));
     if clients.options.has_bus() {
         // A later request does not restart the time, so a client that sends many requests gets all

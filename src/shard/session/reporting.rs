@@ -48,7 +48,7 @@ pub fn disconnected<S: Sockets>(
 
 /// Reports that a client has subscribed to a channel.
 pub fn subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: LocalId) {
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     if local.namespace.events.subscribe && is_session_begun(clients.slots.connection(key)) {
         let channel = local.name.clone();
         report(clients, key, EventKind::Subscribe, |event| event.channel = Some(channel));
@@ -74,7 +74,7 @@ pub fn unsubscribing<S: Sockets>(
     let connection = clients.slots.tenant(slot);
     let key = ConnectionKey { slot, generation: connection.generation };
     let place = connection.subscribed(index).channel;
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     if local.namespace.events.unsubscribe && is_session_begun(clients.slots.connection(key)) {
         let channel = local.name.clone();
         report(clients, key, EventKind::Unsubscribe, |event| {
