@@ -1,6 +1,7 @@
 //! Merges file, environment and flags over the defaults, one setting at a time, so that every error
 //! can name the setting and its origin.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use super::check;
 use super::environment::load_environment;
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
+use super::secrets;
 use crate::channel::{Namespace, Namespaces};
 use crate::settings::{Api, Auth, Channel, Client, Events, Log, Redis, Server, Settings};
 use crate::units;
@@ -96,8 +98,16 @@ pub(super) fn defaults() -> Settings {
 fn parse(origin: &Origin, text: &str) -> Result<Table, Error> {
     text.parse::<Table>().map_err(|error| Error::Syntax {
         origin: origin.clone(),
-        message: error.to_string().trim_end().to_owned(),
+        // Not the library's text, which prints the line: it may hold a secret.
+        message: format!("{}: {}", place(text, error.span()), error.message()),
     })
+}
+
+/// The place of an error in a text.
+fn place(text: &str, span: Option<Range<usize>>) -> String {
+    let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    format!("line {}, column {}", before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// The settings merged so far.
@@ -290,6 +300,7 @@ fn section<T: DeserializeOwned>(origin: &Origin, settings: Table) -> Result<T, E
 fn with_key(error: Error, dotted: &str) -> Error {
     match error {
         Error::Value { origin, message, .. } => {
+            let message = secrets::wrong_form(dotted).unwrap_or(message);
             Error::Value { origin, key: dotted.to_owned(), message }
         }
         other => other,
