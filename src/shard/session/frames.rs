@@ -7,7 +7,7 @@ use super::clients::Clients;
 use super::homes::Homes;
 use super::replying::{self, Flow};
 use super::{closing, commands};
-use crate::connection::{PendingRequest, Rates};
+use crate::connection::{Flags, PendingRequest, Rates};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::EXCESS_SECONDS_MAX;
 use crate::protocol::{Codec, MessageKind};
@@ -120,6 +120,11 @@ pub fn on_commands<'m, S: Sockets>(
                 if commands::relies_on_publications(clients, homes, key, &request) =>
             {
                 return (replying::wait(clients, key, PendingRequest::Publications), message);
+            }
+            Ok(Ok((request, _))) if commands::needs_empty_outbox(clients, key, &request) => {
+                // The connection is listed again when the outbox has been sent.
+                clients.slots.connection(key).flags.set(Flags::PARKED);
+                return (Flow::Wait, message);
             }
             Ok(Ok((request, _)))
                 if request.command.asks_for_history()
