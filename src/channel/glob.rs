@@ -1,6 +1,6 @@
-//! Patterns for the names of channels, as in Centrifugo: `*` is any text, `?` one character, `[a-z]`
-//! and `[abc]` one of these, `[!a]` one of the others, `{a,b}` one of several patterns, and `\`
-//! makes the next character an ordinary one.
+//! Patterns for the names of channels, as in Centrifugo: `*` is any text, `?` one character,
+//! `[a-z]` and `[abc]` one of these, `[!a]` one of the others, `{a,b}` one of several patterns, and
+//! `\` makes the next character an ordinary one.
 
 use regex_lite::Regex;
 

@@ -200,8 +200,8 @@ impl Namespaces {
     /// Returns the options of `channel`.
     ///
     /// # Errors
-    /// `BadRequest` for a name that is empty, too long, has control characters, or is not allowed by
-    /// the namespace; `UnknownChannel` for a namespace that is not configured.
+    /// `BadRequest` for a name that is empty, too long, has control characters, or is not allowed
+    /// by the namespace; `UnknownChannel` for a namespace that is not configured.
     pub fn resolve(&self, channel: &str) -> Result<&Arc<Namespace>, ClientError> {
         // Like Centrifugo, check the namespace before the name.
         // The `$` of private channels is not a part of the namespace.

@@ -1,6 +1,7 @@
 //! Merges file, environment and flags over the defaults, one setting at a time, so that every error
 //! can name the setting and its origin.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -44,12 +45,17 @@ pub struct Flags {
 }
 
 /// The loaded settings, typed and as a table.
-#[derive(Debug)]
 pub struct Loaded {
     /// The checked settings.
     pub settings: Settings,
     /// The same settings as TOML, with secrets. Only `show` uses it.
     pub(super) table: Table,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
 }
 
 /// Loads the settings from the file that the flags name, the environment, and the flags.

@@ -37,8 +37,8 @@ impl Meter {
         counts.frames() > most.frames || counts.pings() > most.pings
     }
 
-    /// Records that the client exceeds its rates in this second. Returns in how many seconds without
-    /// a break it has exceeded them, up to [`EXCESS_SECONDS_MAX`].
+    /// Records that the client exceeds its rates in this second. Returns in how many seconds
+    /// without a break it has exceeded them, up to [`EXCESS_SECONDS_MAX`].
     pub fn note_excess(&mut self) -> usize {
         self.second.note_excess()
     }
@@ -83,11 +83,13 @@ impl Second {
 
     fn note_excess(&mut self) -> usize {
         let excesses = usize::from(self.0 / Self::EXCESS);
-        if self.0 & Self::EXCEEDED != 0 || excesses == EXCESS_SECONDS_MAX {
+        if self.0 & Self::EXCEEDED != 0 {
             return excesses;
         }
-        self.0 = (self.0 | Self::EXCEEDED) + Self::EXCESS;
-        excesses + 1
+        let excesses = (excesses + 1).min(EXCESS_SECONDS_MAX);
+        let second = self.0 & Self::BITS;
+        self.0 = second | Self::EXCEEDED | (excesses as u16 * Self::EXCESS);
+        excesses
     }
 }
 

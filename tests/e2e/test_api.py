@@ -246,8 +246,10 @@ def test_info_tells_the_node(server, connect, channel):
 
 
 def test_info_counts_channels_with_subscribers_only(server, connect, channel):
+    def count():
+        return server.result("info")["nodes"][0]["num_channels"]
+
     client = connect()
-    count = lambda: server.result("info")["nodes"][0]["num_channels"]
     before = count()
     for n in range(5):
         server.publish(f"{channel}-{n}", n)

@@ -86,8 +86,8 @@ impl Centrifugo {
         self.lines.push(format!(r#"{{"id":{},{body}}}"#, self.next_id));
     }
 
-    /// Asks for a session. Sometimes some of the wanted channels are taken for subscriptions that the
-    /// application made before.
+    /// Asks for a session. Sometimes some of the wanted channels are taken for subscriptions that
+    /// the application made before.
     pub fn connect(&mut self, scene: &mut Scene<'_>) {
         let mut resumed = Vec::new();
         let resumes = scene.chance(40) && !scene.setup.lacks_channels();
@@ -219,7 +219,11 @@ impl Centrifugo {
                 assert!(!connect.version.is_empty(), "SDKs need a version");
                 assert_eq!(connect.pong, connect.ping > 0, "pongs answer pings");
                 self.client = Some(connect.client.to_owned());
-                assert_eq!(connect.subs.len(), resumed.len(), "all that are allowed, and no others");
+                assert_eq!(
+                    connect.subs.len(),
+                    resumed.len(),
+                    "all that are allowed, and no others"
+                );
                 // The application asks for all features.
                 let wishes = Wishes { positioned: true, recoverable: true, strict: false };
                 for (channel, since) in resumed {

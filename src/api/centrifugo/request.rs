@@ -223,8 +223,8 @@ impl From<Vec<NodeInfo>> for InfoResult {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ConnectionsParams {
-    /// `Some("")` means clients without a user. `None` is an error unless a client is named, because
-    /// a typo must not concern everybody.
+    /// `Some("")` means clients without a user. `None` is an error unless a client is named,
+    /// because a typo must not concern everybody.
     user: Option<String>,
     /// Not used by `disconnect`. For `unsubscribe`, an empty text means all channels.
     #[serde(deserialize_with = "or_default")]

@@ -168,7 +168,8 @@ impl Delivery {
         }
     }
 
-    /// Puts frames for one connection before everything in its outbox, of which nothing has been sent.
+    /// Puts frames for one connection before everything in its outbox, of which nothing has been
+    /// sent.
     pub fn send_first(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) {
         if self.outboxes.push_first(slots.connection(key), key.slot, frames) {
             self.replied_bytes += frames.len();

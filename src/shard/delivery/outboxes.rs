@@ -100,7 +100,8 @@ impl Outboxes {
         true
     }
 
-    /// Copies frames for one connection to the front of its outbox. Returns false if it accepts none.
+    /// Copies frames for one connection to the front of its outbox. Returns false if it accepts
+    /// none.
     pub(super) fn push_first(
         &mut self,
         connection: &mut Connection,

@@ -105,8 +105,8 @@ impl Sweep {
 
     /// Queues a write from a connection's outbox. Returns true if there is something to write.
     pub(super) fn gather_outbox(&mut self, connection: &Connection, key: ConnectionKey) -> bool {
-        // Nothing is sent before the response to the upgrade or the reply to `connect`. But channels
-        // drop a segment after a pass, so it must be in the outbox by then.
+        // Nothing is sent before the response to the upgrade or the reply to `connect`. But
+        // channels drop a segment after a pass, so it must be in the outbox by then.
         let begins = match connection.state {
             State::Upgrading => !crate::sabotage!(EarlyUpgrade),
             State::Resuming => true,

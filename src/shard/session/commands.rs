@@ -37,8 +37,8 @@ pub fn relies_on_publications<S: Sockets>(
         }
 }
 
-/// Whether a command must wait until everything in the outbox is sent: publications may have to wait
-/// there until the reply to `connect` is put in front of them.
+/// Whether a command must wait until everything in the outbox is sent: publications may have to
+/// wait there until the reply to `connect` is put in front of them.
 pub fn needs_empty_outbox<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,

@@ -78,8 +78,8 @@ fn a_connect_reply_says_how_the_connection_is_kept_alive() {
         Subscribed { channel: ChannelView { name: "b", ..recovered.channel }, ..subscribed(&[]) };
     let subs = &[recovered, other];
     let rest = concat!(
-        r#""version":"VERSION","subs":{"chat:1":{"recoverable":true,"positioned":true,"epoch":"e","#,
-        r#""offset":41,"publications":[{"data":{},"offset":42}],"recovered":true,"#,
+        r#""version":"VERSION","subs":{"chat:1":{"recoverable":true,"positioned":true,"#,
+        r#""epoch":"e","offset":41,"publications":[{"data":{},"offset":42}],"recovered":true,"#,
         r#""was_recovering":true},"b":{}}}}"#
     );
     let reply = Reply::Connected(Connected { client, ping: None, pong: false, subs });
