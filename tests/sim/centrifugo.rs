@@ -90,7 +90,8 @@ impl Centrifugo {
     /// the application made before.
     pub fn connect(&mut self, scene: &mut Scene<'_>) {
         let mut resumed = Vec::new();
-        let resumes = scene.chance(40) && !scene.setup.lacks_channels();
+        let may_resume = !self.wanted.is_empty() && !scene.setup.lacks_channels();
+        let resumes = may_resume && scene.chance(40);
         for &channel in self.wanted.iter().filter(|_| resumes) {
             let namespace = &scene.setup.channels[channel].namespace;
             if namespace.allow_subscribe_for_anonymous && scene.chance(50) {
