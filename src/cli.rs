@@ -66,13 +66,20 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(args: ServeArgs) -> Result<(), Failure> {
-    let settings = load(&args.into_flags(), environment())?.settings;
+    let flags = args.into_flags();
+    let settings = load(&flags, environment())?.settings;
     crate::config::check_serve(&settings)?;
     // This happens before the log's thread starts, because the thread inherits the mask, and only
     // main may get signals.
     crate::sys::block_signals();
     // The guard writes the remaining lines when it is dropped.
     let _log = log::start(&settings.log)?;
+    if flags.redis.as_deref().is_some_and(crate::config::holds_password) {
+        tracing::warn!(
+            "--redis has a password, and all users of this host can read the command line: set \
+             redis.url in the file, or CORECAST_REDIS_URL"
+        );
+    }
     let ready = |report: &crate::server::StartupReport| {
         // A closed standard output must not stop the server.
         if let Err(failure) = print_line(&server_banner(&settings, report)) {

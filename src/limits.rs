@@ -279,6 +279,11 @@ pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
 /// Number of slots that one audit step compares with their descriptors and subscriptions.
 pub const AUDIT_SLOTS_MAX: usize = 4096;
 
+/// Number of seconds without a break in which a client may exceed its rates of frames or pings. In
+/// each it is not read until the second is over, so it costs no more than a client that keeps its
+/// rates. One that goes on for longer is broken or hostile, and is closed.
+pub const EXCESS_SECONDS_MAX: usize = 5;
+
 /// Time between two audit steps.
 pub const AUDIT_INTERVAL: Duration = Duration::from_secs(30);
 

@@ -74,6 +74,8 @@ reasons! {
         NoPong = 3012, "no pong", "no_pong", true;
         /// The client sent more frames, pings or commands than allowed.
         TooManyRequests = 3013, "too many requests", "too_many_requests", true;
+        /// The client presented a token that this server can't accept.
+        InvalidToken = 3500, "invalid token", "invalid_token", false;
         /// A message of the client is invalid.
         BadRequest = 3501, "bad request", "bad_request", false;
         /// The client never sent `connect`.

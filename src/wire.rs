@@ -45,6 +45,7 @@ impl Wire {
     /// Returns the wire of the clients of an endpoint.
     pub fn of(endpoint: &Endpoint) -> Wire {
         Wire::websocket(match endpoint {
+            Endpoint::Centrifugo { protobuf: true, .. } => Protocol::Protobuf,
             Endpoint::Centrifugo { .. } => Protocol::Centrifugo,
             Endpoint::Plain(Ok(request)) if request.envelope => Protocol::Envelope,
             Endpoint::Plain(_) => Protocol::Plain,

@@ -19,6 +19,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use corecast::channel::Glob;
 use corecast::mesh::{
     Address, Answer, ControlRequest, Inbox, Lane, ShardLane, ShardMail, Target, Ticket, ToControl,
     ToShard, Wake,
@@ -193,7 +194,10 @@ fn play_control(mesh: &Mesh, inbox: &Inbox<ToControl>) {
 fn request(number: u64) -> ControlRequest {
     let target = Target { user: "".into(), connection: None };
     match number % 4 {
-        0 => ControlRequest::Channels { pattern: "".into(), after: "".into(), limit: 10 },
+        0 => {
+            let pattern = Glob::new("").expect("a pattern");
+            ControlRequest::Channels { pattern, after: "".into(), limit: 10 }
+        }
         1 => ControlRequest::Disconnect {
             target,
             whitelist: Vec::new(),

@@ -30,7 +30,8 @@ pub(super) struct ServeArgs {
     /// How to drive sockets; auto uses io_uring where the host allows it.
     #[arg(long, value_parser = ["auto", "io_uring", "epoll"])]
     driver: Option<String>,
-    /// Redis that connects this node with others, such as redis://127.0.0.1:6379.
+    /// Redis that connects this node with others, such as redis://127.0.0.1:6379. A URL with a
+    /// password belongs in CORECAST_REDIS_URL or the file, which other users can't read.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
 }

@@ -25,7 +25,7 @@ pub(super) struct PublishArgs {
     #[arg(long, value_name = "URL", env = "CORECAST_API_URL")]
     #[arg(default_value = "http://127.0.0.1:9000")]
     api: String,
-    /// One of the server's api.keys.
+    /// One of the server's api.keys. The variable hides it from other users; the flag does not.
     #[arg(long, value_name = "KEY", env = "CORECAST_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
     /// Print the result of the API as JSON.
@@ -134,8 +134,7 @@ fn outcome(args: &PublishArgs, status: u16, answer: &str) -> Result<String, Stri
         200 => {}
         401 if args.api_key.is_none() => {
             return Err(format!(
-                "{api} requires a key: pass one of its api.keys with --api-key or \
-                 CORECAST_API_KEY"
+                "{api} requires a key: set CORECAST_API_KEY to one of its api.keys"
             ));
         }
         401 => return Err(format!("{api} does not accept this key")),
@@ -201,7 +200,7 @@ mod tests {
             (200, r#"{"error":{"code":108,"message":"m"}}"#, Err("can't publish to \"news\": m")),
             (200, r#"{"error":{"code":102,"message":"m"}}"#, Err("must be a namespace")),
             (200, "<html>", Err("not a Corecast API")),
-            (401, "", Err("--api-key")),
+            (401, "", Err("CORECAST_API_KEY")),
             (503, "busy\n", Err("status 503: busy")),
         ];
         for (status, answer, expected) in table {

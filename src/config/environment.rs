@@ -4,6 +4,7 @@ use toml::{Table, Value};
 
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
+use super::secrets;
 
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
@@ -68,7 +69,8 @@ fn is_service_link(rest: &str) -> bool {
 
 /// Converts the text of a variable to the type of the default.
 fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Result<Value, String> {
-    let wrong = |expected: &str| format!("{text:?} is not {expected}");
+    let shown = secrets::shown(dotted, text);
+    let wrong = |expected: &str| format!("{shown} is not {expected}");
     match default {
         Some(Value::Integer(_)) => {
             let digits = text.replace('_', "");
@@ -80,31 +82,33 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
         Some(Value::Array(_)) if dotted == "channel.namespaces" => serde_json::from_str(text)
             .map_err(|error| format!("is not a JSON list of namespaces: {error}")),
         Some(Value::Array(_)) if dotted == "server.cpu_affinity" => {
-            let numbers = environment_list(text)?.into_iter();
+            let numbers = environment_list(text, &shown)?.into_iter();
             let numbers: Result<Vec<Value>, _> =
                 numbers.map(|part| part.parse().map(Value::Integer)).collect();
             numbers.map(Value::Array).map_err(|_| wrong("a list such as 0,2,4"))
         }
-        Some(Value::Array(_)) => environment_texts(text),
-        None if ["channel.events", "redis.ingest"].contains(&dotted) => environment_texts(text),
+        Some(Value::Array(_)) => environment_texts(text, &shown),
+        None if ["channel.events", "redis.ingest"].contains(&dotted) => {
+            environment_texts(text, &shown)
+        }
         _ => Ok(Value::String(text.to_owned())),
     }
 }
 
 /// Splits a list at its commas. Brackets, as in a file, are an error: they would silently become
-/// part of the first and last element.
-fn environment_list(text: &str) -> Result<Vec<&str>, String> {
+/// part of the first and last element. Messages show the text as `shown`.
+fn environment_list<'t>(text: &'t str, shown: &str) -> Result<Vec<&'t str>, String> {
     let trimmed = text.trim();
     if trimmed.starts_with('[') && trimmed.ends_with(']') {
         return Err(format!(
-            "{text:?} has the form of a file: in the environment a list has neither brackets nor \
+            "{shown} has the form of a file: in the environment a list has neither brackets nor \
              quotes, only commas between its elements, such as a,b"
         ));
     }
     Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
 }
 
-fn environment_texts(text: &str) -> Result<Value, String> {
-    let texts = environment_list(text)?.into_iter();
+fn environment_texts(text: &str, shown: &str) -> Result<Value, String> {
+    let texts = environment_list(text, shown)?.into_iter();
     Ok(Value::Array(texts.map(|part| Value::String(part.to_owned())).collect()))
 }

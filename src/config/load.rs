@@ -1,6 +1,8 @@
 //! Merges file, environment and flags over the defaults, one setting at a time, so that every error
 //! can name the setting and its origin.
 
+use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
@@ -10,6 +12,7 @@ use super::check;
 use super::environment::load_environment;
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
+use super::secrets;
 use crate::channel::{Namespace, Namespaces};
 use crate::settings::{Api, Auth, Channel, Client, Events, Log, Redis, Server, Settings};
 use crate::units;
@@ -42,12 +45,17 @@ pub struct Flags {
 }
 
 /// The loaded settings, typed and as a table.
-#[derive(Debug)]
 pub struct Loaded {
     /// The checked settings.
     pub settings: Settings,
     /// The same settings as TOML, with secrets. Only `show` uses it.
     pub(super) table: Table,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
 }
 
 /// Loads the settings from the file that the flags name, the environment, and the flags.
@@ -96,8 +104,16 @@ pub(super) fn defaults() -> Settings {
 fn parse(origin: &Origin, text: &str) -> Result<Table, Error> {
     text.parse::<Table>().map_err(|error| Error::Syntax {
         origin: origin.clone(),
-        message: error.to_string().trim_end().to_owned(),
+        // Not the library's text, which prints the line: it may hold a secret.
+        message: format!("{}: {}", place(text, error.span()), error.message()),
     })
+}
+
+/// The place of an error in a text.
+fn place(text: &str, span: Option<Range<usize>>) -> String {
+    let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    format!("line {}, column {}", before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// The settings merged so far.
@@ -291,6 +307,7 @@ fn section<T: DeserializeOwned>(origin: &Origin, settings: Table) -> Result<T, E
 fn with_key(error: Error, dotted: &str) -> Error {
     match error {
         Error::Value { origin, message, .. } => {
+            let message = secrets::wrong_form(dotted).unwrap_or(message);
             Error::Value { origin, key: dotted.to_owned(), message }
         }
         other => other,

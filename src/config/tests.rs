@@ -165,7 +165,7 @@ fn a_value_of_the_wrong_kind_is_an_error_that_names_value_and_place() {
             "[[channel.namespaces]]\nname = \"a\"\nhistory_ttl = \"x\"",
             "FILE: channel.namespaces.history_ttl: \"x\" is not a duration",
         ),
-        ("[server", "FILE is not valid TOML"),
+        ("# ü\n[server", "FILE is not valid TOML: line 2, column 8: "),
     ];
     for (text, expected) in table {
         let error = load_text(text, false).expect_err(text);
@@ -245,6 +245,53 @@ fn what_show_prints_makes_the_same_settings_without_the_keys() {
     let again = load_text(&shown, false).expect("the shown settings can be loaded");
     assert_eq!(again.shown(), shown);
     assert_eq!(named(&again.settings).name, "chat");
+}
+
+#[test]
+fn no_error_shows_a_part_of_a_secret() {
+    let files = [
+        "[api]\nkeys = [\"sesame\"",
+        "[api]\nkeys = [sesame]",
+        "[api]\nkeys = \"sesame",
+        "[api]\nkeys = [[\"sesame\"]]",
+        "[api]\nkeys = [\"sesa me\"]",
+        "[api]\nkeys = { sesame = 1 }",
+        "[redis]\nurl = [\"redis://:sesame@h\"]",
+        "[redis]\nurl = redis://:sesame@h",
+        "[redis]\nurl = \"sesame\"",
+        "[redis]\nurl = \"sesame@h:1\"",
+        "[redis]\nurl = \"http://:sesame@h:1\"",
+    ];
+    for text in files {
+        let error = load_text(text, false).expect_err(text);
+        assert!(!error.contains("sesa"), "{text}\n{error}");
+    }
+    for (name, text) in
+        [("CORECAST_API_KEYS", "[\"sesame\"]"), ("CORECAST_REDIS_URL", "http://:sesame@h")]
+    {
+        let error = load_all("", &[(name, text)], Flags::default()).expect_err(text);
+        assert!(!error.contains("sesa"), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn a_special_character_in_a_password_of_redis_works_or_the_error_says_how_to_write_it() {
+    for password in ["se#ame", "1#ame", "se/ame", "1/ame", "se?ame", "1?ame", "se:a/me"] {
+        for url in [format!("redis://:{password}@h:1"), format!("redis://u:{password}@h:1")] {
+            let error = load_text(&format!("[redis]\nurl = \"{url}\""), false).expect_err(&url);
+            assert!(error.contains("percent-encode special characters"), "{url}\n{error}");
+            assert!(!error.contains("ame"), "{url}\n{error}");
+        }
+    }
+    for url in [
+        "redis://:s@h",
+        "redis://:s@same@h:1",
+        "redis://:s%23same@h:1",
+        "redis+unix:///run/redis@1.sock",
+        "redis-sentinel://h:1?sentinelServiceName=m&sentinelPassword=s@same",
+    ] {
+        load_text(&format!("[redis]\nurl = \"{url}\""), false).expect(url);
+    }
 }
 
 #[test]

@@ -6,14 +6,18 @@ mod deadlines;
 mod input;
 mod meter;
 mod outbox;
+mod pending;
 mod slots;
 
 pub use deadlines::{Attention, Deadlines, Due, Patience};
 pub use meter::{Meter, Rates};
 pub use outbox::{Accounts, Frames, Outbox, Piece};
+pub use pending::{
+    BegunSubscription, Charge, PendingRequest, Recovery, Resuming, WaitingSubscribe,
+};
 pub use slots::Slots;
 
-use crate::auth::{Grant, Permissions};
+use crate::auth::Permissions;
 use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
 use crate::ids::{Generation, LocalId, Moment, Tick};
@@ -36,6 +40,9 @@ pub enum State {
     /// A plain WebSocket waits for the subscriptions to its channels. Its outbox begins with the
     /// response to the upgrade, and is not sent before they have begun.
     Upgrading,
+    /// A `connect` waits for the subscriptions that its client had before. The outbox is not sent
+    /// before the reply is at its front.
+    Resuming,
     /// The session runs.
     Connected,
     /// A close frame or an HTTP response is on its way out. Input is discarded.
@@ -71,7 +78,7 @@ impl Flags {
     pub const OVERDUE: Flags = Flags(1 << 9);
     /// Input is parked until there is room for its answers.
     pub const PARKED: Flags = Flags(1 << 10);
-    /// The client has received more history than its rate allows, and must wait.
+    /// The client has exceeded a rate, of frames or of bytes of histories, and must wait.
     pub const OWING: Flags = Flags(1 << 11);
     /// The bus recently acknowledged a publication of the client, which this node may not have read
     /// yet.
@@ -222,62 +229,6 @@ pub struct ParkedMessage {
     pub done: usize,
 }
 
-/// The reason why a connection waits.
-#[derive(Clone, Debug)]
-pub enum PendingRequest {
-    /// A subscription.
-    Subscribe(WaitingSubscribe),
-    /// A publication or a page of history. The answer contains everything else that is needed.
-    Answer(Charge),
-    /// No request: the limit of publications on their way to the bus is reached.
-    Room,
-    /// No request: the next command may depend on earlier publications, so all of them must have
-    /// their answers first.
-    Publications,
-}
-
-/// A subscription that waits for its home shard.
-#[derive(Clone, Debug)]
-pub struct WaitingSubscribe {
-    /// The number that the client gave to the request.
-    pub request: u32,
-    /// The channel.
-    pub channel: ChannelName,
-    /// The features of the subscription.
-    pub grant: Grant,
-    /// Whether the client asked for missed publications.
-    pub recovery: Recovery,
-    /// Whether the client was charged for the channel.
-    pub charge: Charge,
-}
-
-/// Whether a request was counted as the creation of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Charge {
-    /// It was not, because the channel had subscribers on the shard.
-    Free,
-    /// It was, because the channel may be new. The charge is returned if the channel existed.
-    Charged,
-}
-
-/// The missed publications that a subscribing client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recovery {
-    /// None.
-    Unasked,
-    /// All of them, if they are available.
-    Asked,
-    /// All of them. If they are not available, the subscription fails.
-    Required,
-}
-
-impl Recovery {
-    /// Whether it asked for them.
-    pub fn is_asked(self) -> bool {
-        self != Recovery::Unasked
-    }
-}
-
 /// The state that only a busy connection has. It is dropped as soon as it is empty.
 #[derive(Debug, Default)]
 pub struct Busy {
@@ -403,7 +354,7 @@ impl Connection {
 
     /// Whether it may have subscriptions.
     pub fn is_served(&self) -> bool {
-        matches!(self.state, State::Upgrading | State::Connected)
+        matches!(self.state, State::Upgrading | State::Resuming | State::Connected)
     }
 
     /// Whether the peer has ended its stream while its upgrade waits. A client must not send

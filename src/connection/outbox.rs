@@ -201,11 +201,24 @@ impl Outbox {
         self.push_piece(Piece::Long(frames), accounts);
     }
 
+    /// Puts frames of this connection alone before all others, of which nothing may have been sent.
+    pub fn push_first(&mut self, bytes: &[u8], accounts: &mut Accounts) {
+        assert_eq!(self.sent, 0, "nothing comes before a frame that has begun");
+        let piece = Piece::Own(bytes.to_vec());
+        self.count(&piece);
+        self.pieces.push_front(piece);
+        self.charge(accounts);
+    }
+
     fn push_piece(&mut self, piece: Piece, accounts: &mut Accounts) {
-        self.own += piece.own_bytes();
-        self.cost += piece.bytes().len() + PIECE_BYTES;
+        self.count(&piece);
         self.pieces.push_back(piece);
         self.charge(accounts);
+    }
+
+    fn count(&mut self, piece: &Piece) {
+        self.own += piece.own_bytes();
+        self.cost += piece.bytes().len() + PIECE_BYTES;
     }
 
     /// Returns the first piece, the number of its bytes that the kernel has accepted, and whether

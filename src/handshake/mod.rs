@@ -63,8 +63,8 @@ pub enum Endpoint {
     Centrifugo {
         /// Whether heartbeats are WebSocket pings instead of pings of the protocol.
         frame_pings: bool,
-        /// Whether the Protobuf form was requested. The server refuses it after the upgrade (3506),
-        /// because SDKs would retry a refused handshake forever.
+        /// Whether the Protobuf form was requested. The server refuses it after the first message
+        /// (3506), because SDKs would retry a refused handshake forever.
         protobuf: bool,
     },
     /// Plain WebSocket, or the error in its query. It is sent in a close frame, because pages can't

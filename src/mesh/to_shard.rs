@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Page, Ticket, ToHome};
-use crate::channel::{ChannelName, Publication};
+use crate::channel::{ChannelName, Glob, Publication};
 use crate::ids::{ConnectionId, Position, Since};
 use crate::reason::ClientError;
 
@@ -122,8 +122,8 @@ pub struct Subscribed {
 pub enum ControlRequest {
     /// List the channels with subscribers on this shard.
     Channels {
-        /// Glob that names must match; an empty one matches all.
-        pattern: Box<str>,
+        /// The pattern that names must match.
+        pattern: Glob,
         /// Only names after this one; an empty one begins at the first.
         after: Box<str>,
         /// Maximum number of names to return, beginning with the smallest.

@@ -23,7 +23,7 @@ pub struct Request<'m> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command<'m> {
     /// Begin the session.
-    Connect,
+    Connect(Connect<'m>),
     /// Begin a subscription to a channel.
     Subscribe(Subscribe<'m>),
     /// End the subscription to a channel.
@@ -66,9 +66,30 @@ impl Command<'_> {
         match self {
             Command::History(_) => true,
             Command::Subscribe(subscribe) => subscribe.recover.is_some(),
+            Command::Connect(connect) => {
+                connect.resumed.iter().any(|resumed| resumed.recover.is_some())
+            }
             _ => false,
         }
     }
+}
+
+/// A request to begin the session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Connect<'m> {
+    /// Whether the client presents a token.
+    pub has_token: bool,
+    /// The subscriptions of the application that the client had before its connection was lost.
+    pub resumed: Vec<Resumed<'m>>,
+}
+
+/// A subscription of the application that a client wants back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resumed<'m> {
+    /// The channel.
+    pub channel: Cow<'m, str>,
+    /// The client's last position, if it asks for the missed publications.
+    pub recover: Option<Since>,
 }
 
 /// A request for a subscription.
@@ -123,7 +144,7 @@ impl HistoryPage {
 #[derive(Clone, Debug)]
 pub enum Reply<'a> {
     /// The session has begun.
-    Connected(Connected),
+    Connected(Connected<'a>),
     /// The subscription has begun.
     Subscribed(Subscribed<'a>),
     /// There is no subscription any more, whether or not there was one.
@@ -163,13 +184,15 @@ impl Reply<'_> {
 
 /// The reply to a client whose session begins.
 #[derive(Clone, Copy, Debug)]
-pub struct Connected {
+pub struct Connected<'a> {
     /// The connection's public id.
     pub client: ClientId,
     /// Time between the protocol's own pings. `None` if none are sent.
     pub ping: Option<Duration>,
     /// Whether the client must answer pings.
     pub pong: bool,
+    /// The subscriptions of the application that begin with the session.
+    pub subs: &'a [Subscribed<'a>],
 }
 
 /// The reply to a client whose subscription begins.

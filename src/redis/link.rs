@@ -353,12 +353,28 @@ pub(super) fn address(url: &str) -> String {
 /// # Errors
 /// The reason why it is not one.
 pub fn check_url(url: &str) -> Result<(), String> {
-    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-    if !SCHEMES.contains(&scheme) {
-        return Err(format!("{scheme:?} is not a scheme for Redis"));
+    let Some((scheme, rest)) = url.split_once("://").filter(|(one, _)| SCHEMES.contains(one))
+    else {
+        // What stands there may be a part of a password, so it is not shown.
+        return Err("it does not begin with a scheme for Redis".to_owned());
+    };
+    // A URL ends at a `#`, and its host at a `/` or `?`. In a password, one of these would make a
+    // part of it the host.
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let path = path.split_once('=').map_or(path, |(path, _)| path);
+    let is_split = path.contains('@') && !authority.contains('@') && !scheme.contains("unix");
+    if is_split || rest.contains('#') {
+        return Err(PERCENT_ENCODE.to_owned());
     }
-    Config::from_url(url).map(drop).map_err(|error| error.details().to_owned())
+    Config::from_url(url).map(drop).map_err(|error| match rest.contains('@') {
+        true => format!("{}; {PERCENT_ENCODE}", error.details()),
+        false => error.details().to_owned(),
+    })
 }
+
+/// The advice for a URL whose password seems to have a character of its syntax.
+const PERCENT_ENCODE: &str = "percent-encode special characters of a password: %23 for #, %2F for \
+                              /, %3F for ?, %40 for @, %3A for :, %25 for %";
 
 /// Returns the error for a reply that the command should not have.
 pub(crate) fn not_an_answer(reply: &Reply) -> LinkError {

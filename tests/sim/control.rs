@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use corecast::channel::{ChannelName, Publication, check_payload};
+use corecast::channel::{ChannelName, Glob, Publication, check_payload};
 use corecast::ids::{Position, ShardId};
 use corecast::limits::CLOSE_TIMEOUT;
 use corecast::mesh::{
@@ -269,7 +269,7 @@ impl Control {
     }
 
     pub fn ask_channels(&mut self, scene: &Scene<'_>) {
-        let pattern: Box<str> = "*".into();
+        let pattern = Glob::new("*").expect("a pattern");
         let request = ControlRequest::Channels { pattern, after: "".into(), limit: 3 };
         self.send_all(scene, &request, || Asked::Channels);
     }

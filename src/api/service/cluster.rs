@@ -31,8 +31,8 @@ pub(in crate::api) async fn carry_out(
 /// Returns a page of the channels on all nodes.
 ///
 /// # Errors
-/// 107 if limit, pattern or cursor is too large; the error of another node; internal if a node did
-/// not reply, because partial numbers would look like complete ones.
+/// 107 if limit, pattern or cursor is too large, or if the pattern is invalid; the error of another
+/// node; internal if a node did not reply, because partial numbers would look like complete ones.
 pub(in crate::api) async fn channels(
     service: &Service,
     query: &ChannelsQuery,

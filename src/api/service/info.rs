@@ -16,7 +16,7 @@ pub(in crate::api) struct NodeInfo {
     /// Version of the server.
     pub(in crate::api) version: String,
     pub(in crate::api) connections: u64,
-    /// Number of channels whose home is on this node.
+    /// Number of channels with subscribers on this node.
     pub(in crate::api) channels: u64,
     pub(in crate::api) subscriptions: u64,
     /// Time since the start of the node, in whole seconds.
@@ -41,7 +41,7 @@ pub(super) fn own(status: &Status, node: &Node) -> NodeInfo {
         name: node.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         connections,
-        channels: sum(|counters| &counters.channels_home),
+        channels: sum(|counters| &counters.channels_in_use),
         subscriptions: sum(|counters| &counters.subscriptions),
         cpu_percent: process.cpu_seconds / uptime.as_secs_f64().max(1.0) * 100.0,
         uptime: Duration::from_secs(uptime.as_secs()),

@@ -136,3 +136,18 @@ fn a_long_reply_is_charged_to_its_outbox_and_sent_from_where_it_is() {
     outbox.clear(&mut accounts);
     assert_eq!(accounts.bytes(), 0);
 }
+
+#[test]
+fn frames_can_be_put_before_all_others() {
+    let (mut outbox, mut accounts) = (Outbox::default(), Accounts::default());
+    outbox.push_first(b"c", &mut accounts);
+    outbox.push_own(b"d", &mut accounts);
+    outbox.push_shared(Frames::new(message(200)), &mut accounts);
+    outbox.push_first(b"ab", &mut accounts);
+    assert!(outbox.is_consistent());
+    let mut gathered = Vec::new();
+    outbox.gather(usize::MAX, &mut gathered);
+    assert_eq!(gathered, [b"abcd", &message(200)[..]].concat());
+    outbox.clear(&mut accounts);
+    assert_eq!(accounts.bytes(), 0);
+}

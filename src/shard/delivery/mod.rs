@@ -243,6 +243,15 @@ impl Delivery {
         }
     }
 
+    /// Puts frames for one connection before everything in its outbox, of which nothing has been
+    /// sent.
+    pub fn send_first(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) {
+        if self.outboxes.push_first(slots.connection(key), key.slot, frames) {
+            self.replied_bytes += frames.len();
+            self.fanout.mark(key.slot);
+        }
+    }
+
     /// Moves a long buffer of frames for one connection into its outbox, without a copy.
     pub fn send_long(&mut self, slots: &mut Slots, key: ConnectionKey, frames: Vec<u8>) {
         let length = frames.len();

@@ -100,6 +100,23 @@ impl Outboxes {
         true
     }
 
+    /// Copies frames for one connection to the front of its outbox. Returns false if it accepts
+    /// none.
+    pub(super) fn push_first(
+        &mut self,
+        connection: &mut Connection,
+        slot: Slot,
+        frames: &[u8],
+    ) -> bool {
+        if !takes_own(connection, frames) {
+            return false;
+        }
+        let outbox = &mut connection.busy().outbox;
+        outbox.push_first(frames, &mut self.budget.accounts);
+        self.budget.rank(slot, outbox);
+        true
+    }
+
     /// Moves a long buffer of frames into the outbox, without a copy. Returns false if it accepts
     /// none.
     pub(super) fn push_long(

@@ -105,11 +105,15 @@ impl Sweep {
 
     /// Queues a write from a connection's outbox. Returns true if there is something to write.
     pub(super) fn gather_outbox(&mut self, connection: &Connection, key: ConnectionKey) -> bool {
-        // Nothing is sent before the response to the upgrade. But channels drop a segment after a
-        // pass, so it must be in the outbox by then.
-        let upgrading = connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade);
+        // Nothing is sent before the response to the upgrade or the reply to `connect`. But
+        // channels drop a segment after a pass, so it must be in the outbox by then.
+        let begins = match connection.state {
+            State::Upgrading => !crate::sabotage!(EarlyUpgrade),
+            State::Resuming => true,
+            _ => false,
+        };
         let released = connection.state == State::Released;
-        if upgrading || released || connection.flags.has(Flags::BLOCKED) {
+        if begins || released || connection.flags.has(Flags::BLOCKED) {
             return false;
         }
         // The connection may have been marked for another reason than bytes in its outbox.

@@ -6,7 +6,7 @@ use super::homes::Homes;
 use super::joining::Pending;
 use super::missed::{self, Missed};
 use super::replying::{self, Flow};
-use super::{closing, parking, server_subscribe, subscriptions, upgrading};
+use super::{closing, parking, resuming, server_subscribe, subscriptions, upgrading};
 use crate::channel::ChannelName;
 use crate::connection::{
     Charge, Flags, Maker, PendingRequest, Recovery, State, Terms, WaitingSubscribe,
@@ -68,8 +68,10 @@ pub fn on_refused<S: Sockets>(
     let waiting = take_waiting_subscribe(clients, homes, key, channel);
     subscriptions::leave_if_unused(clients, place);
     let Some(waiting) = waiting else { return };
-    if clients.slots.connection(key).state == State::Upgrading {
-        return upgrading::refuse(clients, key, error, channel.as_str());
+    match clients.slots.connection(key).state {
+        State::Upgrading => return upgrading::refuse(clients, key, error, channel.as_str()),
+        State::Resuming => return resuming::on_refused(clients, key, error),
+        _ => {}
     }
     if replying::fail(clients, key, waiting.request, error) != Flow::Stop {
         parking::resume(clients, homes, key);
@@ -100,6 +102,7 @@ fn take_waiting_subscribe<S: Sockets>(
             };
             wish
         }
+        State::Resuming => resuming::take_waiting(clients, key, channel)?,
         State::Connected => match connection.busy().waiting.take().map(|waiting| *waiting) {
             Some(PendingRequest::Subscribe(waiting)) if waiting.channel == *channel => waiting,
             other => unreachable!("a client waits for the home that it has asked: {other:?}"),
@@ -134,6 +137,13 @@ fn begin_subscription<S: Sockets>(
         let counters = &clients.counters;
         let counter = if recovered { &counters.recoveries_ok } else { &counters.recoveries_failed };
         counter.add(1);
+    }
+    if clients.slots.connection(key).state == State::Resuming {
+        resuming::on_subscribed(clients, key, place, waiting, answer);
+        if resuming::end(clients, key) {
+            parking::resume(clients, homes, key);
+        }
+        return;
     }
     if waiting.recovery == Recovery::Required && !recovered {
         // A client that insists on recovery gets no subscription, and an error instead.
@@ -203,7 +213,9 @@ pub fn on_pipelined<S: Sockets>(
     let over = |waiting: &mut Box<PendingRequest>| match **waiting {
         PendingRequest::Room => true,
         PendingRequest::Publications => left == 0,
-        PendingRequest::Subscribe(_) | PendingRequest::Answer(_) => false,
+        PendingRequest::Connect(_) | PendingRequest::Subscribe(_) | PendingRequest::Answer(_) => {
+            false
+        }
     };
     let waited = busy.waiting.take_if(over).is_some();
     let connected = connection.state == State::Connected;

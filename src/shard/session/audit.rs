@@ -24,8 +24,11 @@ pub fn audit_outboxes<S: Sockets>(clients: &mut Clients<S>) -> (usize, usize) {
     for at in 0..clients.slots.reached() {
         let Some(connection) = clients.slots.at(Slot::new(at)) else { continue };
         let parked = connection.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
-        // A connection marked as parked without parked input would never continue.
-        errors += usize::from(connection.flags.has(Flags::PARKED) && !parked);
+        // A connection marked as parked without parked input would never continue. One that has
+        // exceeded a rate continues with the next tick, and a listed one in the next turn.
+        let flags = connection.flags;
+        let goes_on = flags.has(Flags::OWING) || flags.has(Flags::LISTED);
+        errors += usize::from(flags.has(Flags::PARKED) && !parked && !goes_on);
     }
     let (wrong, blocks) = clients.delivery.audit_outboxes(&mut clients.slots);
     (errors + wrong, blocks)

@@ -27,6 +27,8 @@ pub fn close_with<S: Sockets>(
     let connection = clients.slots.connection(key);
     match connection.state {
         State::Opened | State::Connected => {}
+        // The client must not receive publications before the reply to its `connect`.
+        State::Resuming => clients.delivery.discard_unsent(&mut clients.slots, key),
         State::Upgrading if passes(reason) => return refuse_upgrade(clients, key, farewell.text),
         State::Upgrading => {
             clients.counters.handshakes_refused.add(1);
@@ -175,7 +177,7 @@ pub fn end_if_done<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
 fn count_close(counters: &ShardCounters, connection: &Connection, reason: CloseReason) {
     match connection.state {
         State::Handshaking | State::Upgrading => counters.handshaking.subtract(1),
-        State::Opened | State::Connected => {
+        State::Opened | State::Resuming | State::Connected => {
             counters.connections[connection.wire.protocol as usize].subtract(1);
         }
         State::Vacant | State::Closing | State::Released => return,

@@ -19,11 +19,9 @@ fn open<S: Sockets>(
     upgrade: Upgrade,
 ) -> Flow {
     let connection = clients.slots.connection(key);
-    let mut protobuf = false;
     connection.wire = Wire::of(&upgrade.endpoint);
     connection.state = match upgrade.endpoint {
-        Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
-            protobuf = asked;
+        Endpoint::Centrifugo { frame_pings, .. } => {
             if frame_pings {
                 connection.flags.set(Flags::FRAME_PINGS);
             }
@@ -39,11 +37,6 @@ fn open<S: Sockets>(
     clients.counters.connections[protocol as usize].add(1);
     clients.counters.handshakes_ok.add(1);
     clients.send_own(key, &upgrade.acceptance.head());
-    if protobuf {
-        // The close follows the upgrade, because a page can't see why an upgrade was refused.
-        closing::close(clients, key, CloseReason::InappropriateProtocol);
-        return Flow::Stop;
-    }
     if opened {
         let deadline = clients.clock.tick().after(clients.options.client().stale_timeout);
         clients.slots.set_deadline(key.slot, deadline);

@@ -52,6 +52,7 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
         }
         State::Opened => closing::close(clients, key, CloseReason::Stale),
         State::Upgrading => closing::refuse_upgrade(clients, key, UPGRADE_TIMEOUT_TEXT),
+        State::Resuming => closing::close(clients, key, CloseReason::InternalError),
         State::Connected => on_heartbeat(clients, key),
         State::Closing => {
             // In a drain the kernel may continue to deliver the data after the process has ended.

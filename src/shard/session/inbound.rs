@@ -15,7 +15,7 @@ pub struct Input {
     readable: VecDeque<ConnectionKey>,
     /// Memory for unfinished messages.
     unfinished: Unfinished,
-    /// Clients that have received more history than their rate allows.
+    /// Clients that have exceeded a rate, of frames or of bytes of histories.
     owing: VecDeque<ConnectionKey>,
     /// Buffer for the next read. All connections share it, so an idle connection needs none.
     buffer: Vec<u8>,
@@ -63,19 +63,24 @@ impl Input {
     /// Whether a client may receive publications of a history now. If not, the caller must park the
     /// command, which continues when the client has waited long enough.
     pub fn may_replay(&mut self, slots: &mut Slots, key: ConnectionKey, now: Tick) -> bool {
-        let connection = slots.connection(key);
-        let may = connection.meter.may_replay(now);
+        let may = slots.connection(key).meter.may_replay(now);
         if !may {
-            connection.flags.set(Flags::PARKED);
-            if !connection.flags.has(Flags::OWING) {
-                connection.flags.set(Flags::OWING);
-                self.owing.push_back(key);
-            }
+            self.owe(slots, key);
         }
         may
     }
 
-    /// Lets clients that have received too much history try again.
+    /// Makes a client wait until the next tick with all its further input.
+    pub fn owe(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let connection = slots.connection(key);
+        connection.flags.set(Flags::PARKED);
+        if !connection.flags.has(Flags::OWING) {
+            connection.flags.set(Flags::OWING);
+            self.owing.push_back(key);
+        }
+    }
+
+    /// Lets clients that have exceeded a rate try again.
     pub fn on_tick_owing(&mut self, slots: &mut Slots) {
         for key in std::mem::take(&mut self.owing) {
             // The client may have left in the meantime.

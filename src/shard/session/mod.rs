@@ -25,6 +25,7 @@ mod heartbeat;
 mod audit;
 // Requests of clients, and requests for them.
 mod upgrading;
+mod resuming;
 mod subscribing;
 mod publishing;
 mod commands;

@@ -5,7 +5,7 @@ use super::clients::Clients;
 use super::closing;
 use crate::connection::{Flags, PendingRequest};
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::protocol::Reply;
+use crate::protocol::{Connected, Reply};
 use crate::reason::{ClientError, CloseReason};
 
 /// The result of handling input.
@@ -38,6 +38,14 @@ pub fn reply<S: Sockets>(
         }
         Err(reason) => stop(clients, key, reason),
     }
+}
+
+/// Returns the reply to `connect`, without subscriptions.
+pub fn connected<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> Connected<'static> {
+    let client = clients.client_id(key);
+    let own_pings = !clients.slots.connection(key).flags.has(Flags::FRAME_PINGS);
+    let ping = own_pings.then_some(clients.options.client().ping_interval);
+    Connected { client, ping, pong: own_pings, subs: &[] }
 }
 
 /// Answers a request with an error.

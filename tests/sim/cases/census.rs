@@ -10,11 +10,12 @@ use crate::sim::schedule::{Outcome, play};
 const SCHEDULES: u64 = 800;
 
 /// Reasons that occur in no schedule. Clients that behave stay far below the limits of rates and
-/// channels, nothing panics, and every publisher has permission. So few clients do not use up the
-/// memory for outboxes (`slow_clients` does that).
-const ABSENT: [CloseReason; 5] = [
+/// channels, nothing panics, every publisher has permission, and nobody presents a token. So few
+/// clients do not use up the memory for outboxes (`slow_clients` does that).
+const ABSENT: [CloseReason; 6] = [
     CloseReason::InternalError,
     CloseReason::TooManyRequests,
+    CloseReason::InvalidToken,
     CloseReason::ChannelLimit,
     CloseReason::PermissionDenied,
     CloseReason::OutboxesFull,
