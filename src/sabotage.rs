@@ -23,6 +23,8 @@ pub enum Fault {
     LeakedInterest,
     /// Commands are carried out even if their client has not read its answers.
     UnboundReplies,
+    /// The outbox of a socket without room may have as much as that of any other socket.
+    PatientOutbox,
     /// Shared frames stay charged when no outbox contains them any more.
     ForgottenRelease,
     /// A shard returns more memory for outboxes than it has leased.
@@ -31,6 +33,8 @@ pub enum Fault {
     RepeatedEpoch,
     /// Channels beyond the limit of the node are granted.
     UnboundedChannels,
+    /// Idempotency keys beyond the limit of the node are stored.
+    UnboundedKeys,
     /// A publication that is dropped stays charged.
     ForgottenCharge,
     /// Parsing a client's bytes panics.

@@ -80,7 +80,7 @@ impl Answers {
             let position = found.map(|answered| answered.position);
             return Ok(Some(position.filter(|position| position.offset > 0)));
         }
-        let room = self.share.reach(self.bytes() + ANSWER_BYTES);
+        let room = self.share.reach(self.bytes() + ANSWER_BYTES) || crate::sabotage!(UnboundedKeys);
         if room { Ok(None) } else { Err(ClientError::TooManyRequests) }
     }
 
