@@ -63,6 +63,8 @@ pub enum Fault {
     DeafToSentinels,
     /// The answers of a broadcast are in another order than its channels.
     SwappedAnswers,
+    /// The replies of a batch are in another order than its commands.
+    SwappedReplies,
     /// Entries of an ingest stream that can't be published are dropped instead of being set aside.
     LostLetter,
     /// The part of a durable history that Redis keeps is not found.
@@ -117,6 +119,7 @@ impl Fault {
             "expiring_places" => Some(Fault::ExpiringPlaces),
             "deaf_to_sentinels" => Some(Fault::DeafToSentinels),
             "swapped_answers" => Some(Fault::SwappedAnswers),
+            "swapped_replies" => Some(Fault::SwappedReplies),
             "lost_letter" => Some(Fault::LostLetter),
             "skipped_older" => Some(Fault::SkippedOlder),
             _ => None,
