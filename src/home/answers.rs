@@ -81,7 +81,7 @@ impl Answers {
             };
             return Ok(Some(Some(answered.position).filter(|position| position.offset > 0)));
         }
-        let room = self.share.reach(self.bytes() + ANSWER_BYTES);
+        let room = self.share.reach(self.bytes() + ANSWER_BYTES) || crate::sabotage!(UnboundedKeys);
         if room { Ok(None) } else { Err(ClientError::TooManyRequests) }
     }
 

@@ -17,7 +17,7 @@ pub use delivery::OutboxLeases;
 pub use identity::Identity;
 pub use options::{Options, Pools};
 pub use parts::Parts;
-pub use session::is_parsing;
+pub use session::{OutboxCost, is_parsing};
 
 use std::sync::Arc;
 
@@ -135,8 +135,8 @@ impl<S: Sockets> Shard<S> {
         self.sessions.audit_outboxes()
     }
 
-    /// The cost in bytes of each outbox that is not empty. For tests.
-    pub fn outbox_costs(&mut self) -> Vec<usize> {
+    /// Returns the cost of each outbox that is not empty. For tests.
+    pub fn outbox_costs(&mut self) -> Vec<OutboxCost> {
         self.sessions.outbox_costs()
     }
 

@@ -240,8 +240,10 @@ impl Control {
         match scene.network.random.below(100) {
             0..10 => {
                 // A burst, for which slow clients and full inboxes have no room.
+                let keyed = scene.chance(40);
                 for _ in 0..scene.network.random.between(2, 20) {
-                    self.publish(scene, channel, (None, false));
+                    let key = keyed.then(|| scene.network.random.below(1_000));
+                    self.publish(scene, channel, (key, false));
                 }
             }
             10..70 => {
@@ -329,6 +331,10 @@ impl Control {
         match (asked, answer) {
             (Asked::Publish(number), Answer::Published(position)) => {
                 scene.truth.acked(number, position.map(place));
+            }
+            // There was no room for the key.
+            (Asked::Publish(number), Answer::Error(ClientError::TooManyRequests)) => {
+                scene.truth.key_refused(number);
             }
             (Asked::Final(channel), answer) => self.on_history(scene, (channel, true), answer),
             (Asked::Page(channel), answer) => self.on_history(scene, (channel, false), answer),

@@ -383,7 +383,8 @@ fn takes_own(connection: &Connection, frames: &[u8]) -> bool {
 /// Maximum size of a connection's outbox, in bytes. A client whose socket still takes bytes may
 /// have more, because a burst is longer than one write and the client is not slow yet.
 fn outbox_limit(connection: &Connection, bytes_max: usize) -> usize {
-    let factor = if connection.flags.has(Flags::BLOCKED) { 1 } else { OUTBOX_UNBLOCKED_FACTOR };
+    let blocked = connection.flags.has(Flags::BLOCKED) && !crate::sabotage!(PatientOutbox);
+    let factor = if blocked { 1 } else { OUTBOX_UNBLOCKED_FACTOR };
     bytes_max * factor
 }
 

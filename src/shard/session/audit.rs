@@ -5,9 +5,22 @@ use super::clients::Clients;
 use crate::connection::Flags;
 use crate::home::Home;
 use crate::ids::{LocalId, Slot};
-use crate::kernel::{ConnectionKey, Sockets};
+use crate::kernel::{ConnectionKey, Socket, Sockets};
 use crate::metrics::ShardCounters;
 use crate::shard::delivery::Subscriber;
+
+/// The memory of one outbox. For tests.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboxCost {
+    /// The connection.
+    pub key: ConnectionKey,
+    /// Its socket.
+    pub socket: Socket,
+    /// The cost of the outbox in bytes.
+    pub bytes: usize,
+    /// Whether the socket had no room for the last write.
+    pub is_blocked: bool,
+}
 
 /// Audits all connections and channels. Returns the number of mismatches. For tests.
 pub fn audit<S: Sockets>(clients: &mut Clients<S>, home: &Home) -> usize {
@@ -34,11 +47,19 @@ pub fn audit_outboxes<S: Sockets>(clients: &mut Clients<S>) -> (usize, usize) {
     (errors + wrong, blocks)
 }
 
-/// The cost in bytes of each outbox that is not empty. For tests.
-pub fn outbox_costs<S: Sockets>(clients: &mut Clients<S>) -> Vec<usize> {
+/// Returns the cost of each outbox that is not empty. For tests.
+pub fn outbox_costs<S: Sockets>(clients: &mut Clients<S>) -> Vec<OutboxCost> {
     let slots = (0..clients.slots.reached()).map(Slot::new);
-    let costs = slots.filter_map(|slot| Some(clients.slots.at(slot)?.outbox_cost_bytes()));
-    costs.filter(|cost| *cost > 0).collect()
+    let costs = slots.filter_map(|slot| {
+        let connection = clients.slots.at(slot)?;
+        Some(OutboxCost {
+            key: ConnectionKey { slot, generation: connection.generation },
+            socket: connection.socket,
+            bytes: connection.outbox_cost_bytes(),
+            is_blocked: connection.flags.has(Flags::BLOCKED),
+        })
+    });
+    costs.filter(|cost| cost.bytes > 0).collect()
 }
 
 /// Counts and logs mismatches.

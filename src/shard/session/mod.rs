@@ -40,6 +40,7 @@ mod reading;
 mod answers;
 mod sending;
 
+pub use audit::OutboxCost;
 pub use ending::Farewell;
 pub use frames::is_parsing;
 pub use server_subscribe::Join;
@@ -324,8 +325,8 @@ impl<S: Sockets> Sessions<S> {
         audit::audit_outboxes(&mut self.clients)
     }
 
-    /// The cost in bytes of each outbox that is not empty. For tests.
-    pub fn outbox_costs(&mut self) -> Vec<usize> {
+    /// Returns the cost of each outbox that is not empty. For tests.
+    pub fn outbox_costs(&mut self) -> Vec<OutboxCost> {
         audit::outbox_costs(&mut self.clients)
     }
 

@@ -46,6 +46,7 @@ fn schedules_bring_about_everything_that_may_happen() {
         ("a client publishes", sum(|counters| &counters.publications_client)),
         ("the application publishes", sum(|counters| &counters.publications_api)),
         ("a publication is delivered", sum(|counters| &counters.deliveries)),
+        ("a key finds no room", outcomes.iter().map(|outcome| outcome.keys_refused).sum()),
     ] {
         println!("{what}: {count}");
         assert!(count > 0, "it never happens that {what}");
