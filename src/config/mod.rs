@@ -8,6 +8,7 @@ mod environment;
 mod error;
 mod keys;
 mod load;
+mod log_format;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod tests;
 pub use check::Problem;
 pub use error::{Error, Origin};
 pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, load};
+pub use log_format::log_format;
 
 use crate::settings::Settings;
 

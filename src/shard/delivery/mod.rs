@@ -27,7 +27,7 @@ use crate::channel::Publication;
 use crate::connection::{Connection, Flags, Slots, State};
 use crate::ids::{LocalId, Position, Slot, Tick};
 use crate::kernel::{ConnectionKey, Sockets, Wrote};
-use crate::metrics::ShardCounters;
+use crate::metrics::{DeliveryTimes, ShardCounters};
 use fanout::Fanout;
 use outboxes::{Outboxes, Taken};
 use retry::Retries;
@@ -230,6 +230,11 @@ impl Delivery {
                 self.fanout.mark(key.slot);
             }
         }
+    }
+
+    /// Delivery times of the last seconds.
+    pub fn times(&mut self) -> &mut DeliveryTimes {
+        self.sweep.times()
     }
 
     /// Decides what is sent to connections in this chunk, until the chunk is full or no connection
