@@ -222,6 +222,8 @@ async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, le
                 status if status.is_client_error() => {}
                 _ => state.raise(if is_call { Standing::Caller } else { Standing::Served }),
             }
+            // Requests that were sent ahead must not keep this thread from other connections.
+            tokio::task::yield_now().await;
             Ok::<_, std::convert::Infallible>(response)
         }
     });
