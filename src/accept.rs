@@ -5,7 +5,7 @@ mod pace;
 mod waiting;
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,10 +18,13 @@ use crate::limits::{
 };
 use crate::metrics::ShardCounters;
 use crate::readiness::Phase;
+use crate::reason::Refusal;
+use crate::repeats::RefusalLine;
 use crate::shard::Shard;
 use crate::subnets::Subnet;
 use crate::sys::{
-    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, is_reset, refuse,
+    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, is_reset, peer_address,
+    refuse,
 };
 use pace::Pace;
 use waiting::{Client, Waiting};
@@ -179,9 +182,17 @@ impl Acceptor {
     }
 
     /// Counts a client that is refused because the shard is full.
-    fn count_full(&self, now: Moment) {
-        self.counters.handshakes_full.add(1);
+    fn count_full(&self, now: Moment, socket: Option<BorrowedFd<'_>>) {
+        self.count_refused(now, Refusal::Full, socket);
         self.counters.refused_full_nanos.set(now.nanos());
+    }
+
+    /// Counts a socket that does not become a connection, and logs it.
+    fn count_refused(&self, now: Moment, reason: Refusal, socket: Option<BorrowedFd<'_>>) {
+        self.counters.refuse(reason);
+        if let Some(line) = RefusalLine::admit(reason, now) {
+            line.write(None, socket.and_then(peer_address));
+        }
     }
 
     /// Whether one more socket may be taken from the kernel's queue.
@@ -212,11 +223,12 @@ impl Acceptor {
                 self.stop_listening(shard.sockets());
             }
             while let Some(Client { socket, .. }) = self.waiting.pop() {
+                let now = shard.sockets().now();
                 if shard.is_draining() {
-                    self.counters.handshakes_refused.add(1);
+                    self.count_refused(now, Refusal::Draining, Some(socket.as_fd()));
                     refuse(socket, &unavailable(Unavailable::Phase(Phase::Draining)));
                 } else {
-                    self.count_full(shard.sockets().now());
+                    self.count_full(now, Some(socket.as_fd()));
                     refuse(socket, &unavailable(Unavailable::Full));
                 }
             }
@@ -268,7 +280,7 @@ impl Acceptor {
             if !self.spare.refuse_one(&self.listeners[self.at], &answer) {
                 return;
             }
-            self.count_full(now);
+            self.count_full(now, None);
         }
     }
 
@@ -278,12 +290,13 @@ impl Acceptor {
             return self.offer(shard, client);
         }
         if is_reset(client.socket.as_fd()) {
-            return self.drop_reset(client);
+            return self.drop_reset(shard, client);
         }
         let count_max = self.options.waiting_max(shard.places_left());
         if let Some(refused) = self.waiting.push(client, count_max) {
-            self.counters.handshakes_busy.add(1);
-            self.counters.refused_busy_nanos.set(shard.sockets().now().nanos());
+            let now = shard.sockets().now();
+            self.count_refused(now, Refusal::Busy, Some(refused.as_fd()));
+            self.counters.refused_busy_nanos.set(now.nanos());
             refuse(refused, &unavailable(Unavailable::Busy));
         }
     }
@@ -292,14 +305,14 @@ impl Acceptor {
     /// such a client costs nothing of the rate.
     fn offer<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.is_scarce() && is_reset(client.socket.as_fd()) {
-            return self.drop_reset(client);
+            return self.drop_reset(shard, client);
         }
         self.admissions.take_one();
         self.admit(shard, client);
     }
 
-    fn drop_reset(&self, client: Client) {
-        self.counters.handshakes_gone.add(1);
+    fn drop_reset<D: Driver>(&self, shard: &mut Shard<D>, client: Client) {
+        self.count_refused(shard.sockets().now(), Refusal::Left, None);
         drop(client);
     }
 
@@ -309,7 +322,7 @@ impl Acceptor {
             self.leased += self.options.leases.take();
         }
         if shard.connections_count() >= self.leased || shard.is_full() {
-            self.count_full(shard.sockets().now());
+            self.count_full(shard.sockets().now(), Some(socket.as_fd()));
             return refuse(socket, &unavailable(Unavailable::Full));
         }
         let socket = shard.sockets().adopt(socket);

@@ -16,7 +16,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::load;
+use crate::config::{Flags, load, log_format};
+use crate::fatal;
+use crate::server::StartupReport;
+use crate::settings::{LogFormat, Settings};
 use failure::Failure;
 use flags::{ServeArgs, environment};
 use print::print_line;
@@ -50,7 +53,7 @@ enum Command {
 /// Runs the command that the arguments name, and returns the exit code.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => return run_serve(args),
         Command::Config(command) => config::run(command),
         Command::Doctor(args) => doctor::run(args),
         Command::Publish(args) => publish::run(&args),
@@ -65,31 +68,59 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve(args: ServeArgs) -> Result<(), Failure> {
+/// Runs the server. Its errors have the format of its log.
+fn run_serve(args: ServeArgs) -> ExitCode {
     let flags = args.into_flags();
-    let settings = load(&flags, environment())?.settings;
+    let format = log_format(&flags, environment());
+    match serve(&flags) {
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            fatal::write(format, &failure.to_string());
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn serve(flags: &Flags) -> Result<(), Failure> {
+    let settings = load(flags, environment())?.settings;
     crate::config::check_serve(&settings)?;
     // This happens before the log's thread starts, because the thread inherits the mask, and only
     // main may get signals.
     crate::sys::block_signals();
     // The guard writes the remaining lines when it is dropped.
     let _log = log::start(&settings.log)?;
+    fatal::report_panics(settings.log.format);
     if flags.redis.as_deref().is_some_and(crate::config::holds_password) {
         tracing::warn!(
             "--redis has a password, and all users of this host can read the command line: set \
              redis.url in the file, or CORECAST_REDIS_URL"
         );
     }
-    let ready = |report: &crate::server::StartupReport| {
-        // A closed standard output must not stop the server.
-        if let Err(failure) = print_line(&server_banner(&settings, report)) {
-            tracing::debug!(%failure, "could not print the banner");
-        }
+    let ready = |report: &StartupReport| {
+        announce(&settings, report);
         if let Some(warning) = doctor::warning(&settings, report) {
             tracing::warn!("{warning}");
         }
     };
     Ok(crate::server::run(settings.clone(), ready)?)
+}
+
+/// Tells that the server has started. The banner is for people, so a log in JSON has a line
+/// instead.
+fn announce(settings: &Settings, report: &StartupReport) {
+    match settings.log.format {
+        // A closed standard output must not stop the server.
+        LogFormat::Text => {
+            if let Err(failure) = print_line(&server_banner(settings, report)) {
+                tracing::debug!(%failure, "could not print the banner");
+            }
+        }
+        LogFormat::Json => {
+            if let Some(note) = banner::note(settings) {
+                tracing::warn!("{note}");
+            }
+        }
+    }
 }
 
 #[cfg(test)]

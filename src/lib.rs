@@ -20,6 +20,8 @@ pub mod reason;
 /// Faults that tests switch on, to show that they would be noticed.
 pub mod sabotage;
 
+/// Log lines that clients can cause, at most one per second and kind.
+pub mod repeats;
 /// Limits of the node that its shards share.
 pub mod pool;
 /// Tables, sets and queues whose operations never stall a turn.
@@ -74,6 +76,8 @@ pub mod ingest;
 pub mod cluster;
 /// Events for the application.
 mod events;
+/// Lines about the end of the process, which are written without the thread of the log.
+mod fatal;
 /// System calls: rings, epoll, sockets and descriptors. It contains all `unsafe` code.
 pub mod sys;
 /// Checks whether a host can hold a number of connections.

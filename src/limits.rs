@@ -228,6 +228,13 @@ pub const API_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum bytes of an API key. Keys are compared in buffers of this size.
 pub const API_KEY_BYTES_MAX: usize = 256;
 
+/// Pause before the response to a request without a valid key, for each of these requests in the
+/// last second. So a single mistake is answered at once, and a guesser waits.
+pub const API_WRONG_KEY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Longest such pause. A guesser gets at most [`API_CONNECTIONS_MAX`] responses in this time.
+pub const API_WRONG_KEY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// Maximum number of requests to shards for which control waits at the same time, about 200 B each.
 pub const API_PENDING_MAX: usize = 65_536;
 
@@ -254,6 +261,27 @@ pub const API_HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Maximum bytes of an idempotency key. A UUID has 36.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+/// Minimum time between two renderings of the page of metrics. Other scrapes get the last page,
+/// because rendering delays requests of the API.
+pub const METRICS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Maximum number of descriptors that a scrape counts one by one, as kernels before 6.2 need.
+pub const DESCRIPTORS_COUNTED_MAX: usize = 65_536;
+
+/// Length of an interval for which a shard keeps the percentiles of the delivery time.
+pub const DELIVERY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Number of intervals that are kept: 5 min. An interval costs 10 KiB, so the node keeps 300 KiB,
+/// and each shard has one more.
+pub const DELIVERY_INTERVALS_MAX: usize = 30;
+
+/// Longest delivery time that the percentiles distinguish, in microseconds: a minute.
+pub const DELIVERY_MICROS_MAX: u64 = 60_000_000;
+
+/// Number of decimal digits of a percentile that are exact. Each further digit costs eight times
+/// the memory.
+pub const DELIVERY_DIGITS: u8 = 2;
 
 /// Maximum bytes of the page of metrics. 4096 shards need 3 MB.
 pub const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -431,6 +459,9 @@ pub const ROUND_TICKS_MAX: usize = 10;
 
 /// Duration of a turn above which it counts as a stall, because all clients of the shard waited.
 pub const TURN_STALL: Duration = Duration::from_millis(10);
+
+/// Duration of a turn above which a log line tells of the stall, at most one per second.
+pub const TURN_STALL_LOGGED: Duration = Duration::from_millis(100);
 
 /// Number of entries in the order of kept publications that are checked for each publication that
 /// is added or removed.

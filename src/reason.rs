@@ -100,6 +100,73 @@ reasons! {
 }
 
 reasons! {
+    /// Reasons why a request or a socket does not become a connection. The code is the HTTP status;
+    /// 0 if there is no response, or if the connection is upgraded and closed immediately.
+    Refusal {
+        /// The request is not HTTP/1.1, or a header of it is missing, repeated or invalid.
+        BadRequest = 400, "bad request", "bad_request", false;
+        /// The page has an origin that is not allowed.
+        Origin = 403, "origin not allowed", "origin", false;
+        /// The path does not exist.
+        Path = 404, "unknown path", "path", false;
+        /// The method is not GET.
+        Method = 405, "method not allowed", "method", false;
+        /// The request head did not arrive in time.
+        Timeout = 408, "request timeout", "timeout", true;
+        /// The request does not ask for a WebSocket of version 13.
+        Upgrade = 426, "upgrade required", "upgrade", false;
+        /// The request head is too long or has too many headers.
+        HeadTooLarge = 431, "request head too large", "head_too_large", false;
+        /// The request head came in too many pieces.
+        Pieces = 0, "too many pieces", "pieces", false;
+        /// The version of HTTP is not supported.
+        HttpVersion = 505, "HTTP version not supported", "http_version", false;
+        /// The shard or the node has no room.
+        Full = 503, "full", "full", true;
+        /// Too many clients of the network wait for `accept_rate`.
+        Busy = 503, "busy", "busy", true;
+        /// The node has not loaded the bus yet.
+        Starting = 503, "starting", "starting", true;
+        /// The node stops.
+        Draining = 503, "draining", "draining", true;
+        /// The channels of a plain WebSocket are not available at present.
+        Channels = 503, "channels not available", "channels", true;
+        /// A plain WebSocket was upgraded and closed immediately, because a retry would not help. The
+        /// close has a reason of its own.
+        Closed = 0, "closed", "closed", false;
+        /// The client left before it had a response.
+        Left = 0, "left", "left", true;
+        /// The server failed while it read the request.
+        Internal = 0, "internal server error", "internal_error", true;
+    }
+}
+
+impl Refusal {
+    /// Returns the value of the `result` label in metrics, which is coarser than the reason.
+    pub const fn result(self) -> &'static str {
+        match self {
+            Refusal::Timeout => "timeout",
+            Refusal::Full => "full",
+            Refusal::Busy => "busy",
+            Refusal::Channels => "unavailable",
+            Refusal::Left => "gone",
+            Refusal::BadRequest
+            | Refusal::Origin
+            | Refusal::Path
+            | Refusal::Method
+            | Refusal::Upgrade
+            | Refusal::HeadTooLarge
+            | Refusal::Pieces
+            | Refusal::HttpVersion
+            | Refusal::Starting
+            | Refusal::Draining
+            | Refusal::Closed
+            | Refusal::Internal => "refused",
+        }
+    }
+}
+
+reasons! {
     /// Errors of requests. The connection stays open. `reconnect` says whether the error is
     /// temporary.
     ClientError {

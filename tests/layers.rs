@@ -31,7 +31,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of a module may have a layer of its own.
-const LAYERS: [(&str, Layer); 44] = [
+const LAYERS: [(&str, Layer); 47] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -39,6 +39,7 @@ const LAYERS: [(&str, Layer); 44] = [
     ("units", Words),
     ("sabotage", Words),
     ("collections", Pure),
+    ("repeats", Pure),
     ("pool", Pure),
     ("subnets", Pure),
     ("readiness", Pure),
@@ -56,8 +57,10 @@ const LAYERS: [(&str, Layer); 44] = [
     ("shard", Pure),
     // Its queues are from crossbeam and only use memory. The wake is a trait.
     ("mesh", Pure),
-    // The counters of shards. The rest of `metrics` has the page for Prometheus and reads /proc.
+    // The counters and delivery times of shards. The rest of `metrics` has the page for
+    // Prometheus and reads /proc.
     ("metrics::counters", Pure),
+    ("metrics::latency", Pure),
     ("metrics", Shell),
     // Turns readings into findings. `doctor::proc` reads /proc.
     ("doctor::findings", Pure),
@@ -73,6 +76,7 @@ const LAYERS: [(&str, Layer); 44] = [
     ("cluster", Shell),
     ("events::queue", Pure),
     ("events", Shell),
+    ("fatal", Shell),
     ("accept", Shell),
     ("api", Shell),
     ("sys", Shell),

@@ -31,13 +31,13 @@ async fn unknown_path() -> Response<Body> {
     http::text(StatusCode::NOT_FOUND, line)
 }
 
-/// `GET /metrics`. Rendering costs this thread a fraction of a millisecond and costs shards
-/// nothing, so frequent scrapes do no harm.
+/// `GET /metrics`. Frequent scrapes get the same page, because rendering costs this thread a
+/// fraction of a millisecond.
 async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response<Body> {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::from_accept(accept.unwrap_or_default());
-    match api.metrics.render(format) {
-        Ok(text) => http::with_type(StatusCode::OK, format.content_type(), Body::from(text)),
+    match api.metrics.page(format) {
+        Ok(page) => http::with_type(StatusCode::OK, format.content_type(), Body::from(page)),
         Err(_) => {
             let line = "the page of metrics is too long";
             http::text(StatusCode::INTERNAL_SERVER_ERROR, line)

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener as StdListener;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::{IpAddr, TcpListener as StdListener};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,11 +21,15 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::state::Api;
-use super::{http, router};
+use super::{counted, http, router};
+use crate::ids::Moment;
 use crate::limits::{
     ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX,
     API_HEAD_BYTES_MAX, API_HEADER_TIMEOUT, API_HEADERS_MAX, API_REQUEST_TIMEOUT,
+    API_WRONG_KEY_PAUSE, API_WRONG_KEY_PAUSE_MAX,
 };
+use crate::metrics::ApiCounters;
+use crate::repeats::WRONG_KEYS;
 
 /// Serves the API on `listener` until the future is dropped. Connections end with the runtime.
 ///
@@ -35,14 +39,19 @@ use crate::limits::{
 pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
+    let peers = Arc::new(Peers {
+        open: Mutex::default(),
+        next: AtomicU64::new(0),
+        wrong_keys: WrongKeys::new(api.status().clock()),
+        counters: Arc::clone(&api.counters),
+    });
     let router = router::router(api);
-    let peers = Arc::new(Peers::default());
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 pause = ACCEPT_PAUSE_MIN;
-                peers.admit(stream, &router);
+                peers.admit(stream, address.ip(), &router);
             }
             Err(error) => {
                 tracing::warn!(%error, ?pause, "could not accept an API connection; retrying");
@@ -54,10 +63,11 @@ pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
 }
 
 /// The connections of the API listener.
-#[derive(Default)]
 struct Peers {
     open: Mutex<HashMap<u64, Peer>>,
     next: AtomicU64,
+    wrong_keys: WrongKeys,
+    counters: Arc<ApiCounters>,
 }
 
 struct Peer {
@@ -65,9 +75,26 @@ struct Peer {
     task: AbortHandle,
 }
 
+/// What a connection has shown so far. If there are too many connections, those with the lowest
+/// standing are closed first, so that a flood of new ones does not close those of known callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Standing {
+    /// It has had no response yet, or only refusals.
+    New,
+    /// It has used a path that needs no key.
+    Served,
+    /// It has called a method, with a key if one is needed.
+    Caller,
+}
+
 /// The state of a connection that others can see.
 struct PeerState {
     started: Instant,
+    /// The address of the peer.
+    address: IpAddr,
+    /// The standing, as a number.
+    standing: AtomicU8,
     /// Milliseconds from `started` to the beginning of the last request.
     request_millis: AtomicU64,
     /// Whether a request is being processed. False while its response is only being sent.
@@ -75,9 +102,11 @@ struct PeerState {
 }
 
 impl PeerState {
-    fn new() -> Arc<PeerState> {
+    fn new(address: IpAddr) -> Arc<PeerState> {
         Arc::new(PeerState {
             started: Instant::now(),
+            address,
+            standing: AtomicU8::new(Standing::New as u8),
             request_millis: AtomicU64::new(0),
             answering: AtomicBool::new(false),
         })
@@ -89,28 +118,33 @@ impl PeerState {
         self.answering.store(true, Ordering::Relaxed);
     }
 
+    fn raise(&self, standing: Standing) {
+        self.standing.fetch_max(standing as u8, Ordering::Relaxed);
+    }
+
     fn last_request(&self) -> Instant {
         self.started + Duration::from_millis(self.request_millis.load(Ordering::Relaxed))
     }
 }
 
 impl Peers {
-    /// Serves one more connection. If there are too many, the one with the oldest last request is
-    /// closed. If all are busy, the new one is closed.
-    fn admit(self: &Arc<Peers>, stream: TcpStream, router: &Router) {
+    /// Serves one more connection. If there are too many, one of the lowest standing is closed: the
+    /// one with the oldest last request. If all are busy, the new one is closed.
+    fn admit(self: &Arc<Peers>, stream: TcpStream, address: IpAddr, router: &Router) {
         let mut open = self.open();
         if open.len() >= API_CONNECTIONS_MAX {
             let idle =
                 open.iter().filter(|(_, peer)| !peer.state.answering.load(Ordering::Relaxed));
-            let Some((&key, _)) = idle.min_by_key(|(_, peer)| peer.state.last_request()) else {
-                return;
+            let order = |peer: &Peer| {
+                (peer.state.standing.load(Ordering::Relaxed), peer.state.last_request())
             };
+            let Some((&key, _)) = idle.min_by_key(|(_, peer)| order(peer)) else { return };
             if let Some(peer) = open.remove(&key) {
                 peer.task.abort();
             }
         }
         let key = self.next.fetch_add(1, Ordering::Relaxed);
-        let state = PeerState::new();
+        let state = PeerState::new(address);
         let leave = Leave { peers: Arc::clone(self), key };
         let connection = connection(stream, router.clone(), Arc::clone(&state), leave);
         // The runtime has one thread, so the task can't end before it is in the list.
@@ -120,6 +154,39 @@ impl Peers {
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Peer>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Slows requests without a valid key, and logs them.
+struct WrongKeys {
+    now: fn() -> Moment,
+    /// The current second, and the number of such requests in it.
+    recent: Mutex<(u64, u32)>,
+}
+
+impl WrongKeys {
+    fn new(now: fn() -> Moment) -> WrongKeys {
+        WrongKeys { now, recent: Mutex::default() }
+    }
+
+    /// Counts such a request, and waits. A connection that waits may be closed for another one.
+    async fn pause(&self, address: IpAddr) {
+        let now = (self.now)();
+        if let Some(left_out) = WRONG_KEYS.admit(now) {
+            let left_out = (left_out > 0).then_some(left_out);
+            tracing::warn!(%address, left_out, "a request to the API had no valid key");
+        }
+        let count = {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            let second = now.nanos() / 1_000_000_000;
+            if recent.0 != second {
+                *recent = (second, 0);
+            }
+            recent.1 = recent.1.saturating_add(1);
+            recent.1
+        };
+        let pause = API_WRONG_KEY_PAUSE.saturating_mul(count).min(API_WRONG_KEY_PAUSE_MAX);
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -137,13 +204,28 @@ impl Drop for Leave {
 
 /// Serves one connection until it closes or its last request is too old.
 async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, leave: Leave) {
+    let peers = Arc::clone(&leave.peers);
     let _leave = leave;
     // Without this option small responses wait for the peer's acknowledgement. Failure is harmless.
     drop(stream.set_nodelay(true));
     let service_state = Arc::clone(&state);
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, state) = (router.clone(), Arc::clone(&service_state));
-        async move { Ok::<_, std::convert::Infallible>(answer(router, &state, request).await) }
+        let peers = Arc::clone(&peers);
+        async move {
+            let is_call = request.uri().path().starts_with("/api");
+            let name = counted::name(request.uri().path());
+            let response = answer(router, &state, request).await;
+            peers.counters.count(name, response.status().as_u16());
+            match response.status() {
+                StatusCode::UNAUTHORIZED => peers.wrong_keys.pause(state.address).await,
+                status if status.is_client_error() => {}
+                _ => state.raise(if is_call { Standing::Caller } else { Standing::Served }),
+            }
+            // Requests that were sent ahead must not keep this thread from other connections.
+            tokio::task::yield_now().await;
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -44,7 +44,7 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
     }
     writeln!(out, "  Metrics  http://{api}/metrics")?;
     writeln!(out, "  Limit    {}", banner_limit(settings, report))?;
-    if let Some(note) = banner_note(settings) {
+    if let Some(note) = note(settings) {
         writeln!(out, "\n  {note}")?;
     }
     Ok(())
@@ -62,7 +62,7 @@ fn banner_limit(settings: &Settings, report: &StartupReport) -> String {
 }
 
 /// A warning for new users: an open server, or one that denies every subscription.
-fn banner_note(settings: &Settings) -> Option<&'static str> {
+pub(super) fn note(settings: &Settings) -> Option<&'static str> {
     let namespaces = &settings.channel.namespaces;
     if settings.dev && settings.auth.insecure {
         return Some(
@@ -72,7 +72,7 @@ fn banner_note(settings: &Settings) -> Option<&'static str> {
     let permissions = Permissions::without_token(&settings.auth);
     let may_subscribe = namespaces.iter().any(|one| permissions.may_subscribe_within(one));
     (!may_subscribe).then_some(
-        "No client may subscribe yet: set auth.anonymous, and allow_subscribe_for_client\n  and \
+        "No client may subscribe yet: set auth.anonymous, and allow_subscribe_for_client and\n  \
          allow_subscribe_for_anonymous in a namespace; or try --dev.",
     )
 }

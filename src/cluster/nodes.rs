@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
+use super::known::{self, End, Known};
 use super::leases::{self, Lease, Leases, Over};
 use crate::bus::Keys;
 use crate::limits::{
@@ -57,6 +58,8 @@ pub(crate) struct Nodes {
     renewed: Cell<Option<Instant>>,
     /// Leases that were expired at the last checks.
     over: RefCell<Over>,
+    /// The other nodes that were alive at the last checks.
+    known: RefCell<Known>,
     /// Whether the data about this node in Redis must be written again.
     forgotten: Cell<bool>,
     /// Whether this node is stopping and holds no lease any more.
@@ -84,6 +87,7 @@ impl Nodes {
             reports_lost_from: Cell::new(None),
             renewed: Cell::new(None),
             over: RefCell::default(),
+            known: RefCell::default(),
             forgotten: Cell::new(false),
             leaving: Cell::new(false),
         }
@@ -223,6 +227,9 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
                 renewed = Some(Instant::now());
                 backoff.reset();
                 self.note_own(&leases);
+                if let Err(error) = self.name_others(&leases).await {
+                    return error;
+                }
                 self.note_others(leases);
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
@@ -243,6 +250,25 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
             nodes.forgotten.set(false);
             (self.tell)(NodeNews::Forgotten);
         }
+    }
+
+    /// Logs which nodes have joined or ended.
+    async fn name_others(&self, leases: &Leases) -> Result<(), LinkError> {
+        let nodes = self.nodes;
+        let alive = leases.living_uids().filter(|uid| *uid != nodes.lease.uid);
+        let unknown = nodes.known.borrow().unknown(alive);
+        for uid in unknown {
+            let name = nodes.read_name(&self.link, &uid).await?;
+            tracing::info!(node = name, uid, "a node has joined");
+            nodes.known.borrow_mut().add(uid, name);
+        }
+        for end in nodes.known.borrow_mut().look(leases) {
+            match end {
+                End::Stopped(name) => tracing::info!(node = name, "a node has stopped"),
+                End::Lost(name) => tracing::warn!(node = name, "a node is lost"),
+            }
+        }
+        Ok(())
     }
 
     fn note_others(&self, leases: Leases) {
@@ -277,6 +303,13 @@ impl Nodes {
             Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
             Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
         }
+    }
+
+    /// Reads the name of a node. It is the id if the node has not described itself.
+    async fn read_name(&self, link: &Link, uid: &str) -> Result<String, LinkError> {
+        let key = node_key(self.redis.keys(), uid);
+        let reply = link.call("GET", &key, vec![key.clone()]).await?;
+        Ok(reply.text().and_then(known::name).unwrap_or_else(|| uid.to_owned()))
     }
 
     async fn read_descriptions(&self, link: &Link) -> Result<Vec<Box<str>>, LinkError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::channel::{Namespace, SlowPolicy};
 use crate::ids::{ShardId, Slot};
 use crate::limits::{
-    API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX, CPUS_MAX,
+    API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX, CPUS_MAX, NODE_NAME_BYTES_MAX,
     SETTING_ACCEPT_RATE_MAX, SETTING_BODY_BYTES_MAX, SETTING_DURATION_MAX,
     SETTING_EVENTS_BYTES_MAX, SETTING_EVENTS_BYTES_MIN, SETTING_EVENTS_MESSAGES_MIN,
     SETTING_EVENTS_MIN, SETTING_FRAMES_PER_SECOND_MAX, SETTING_MESSAGE_BYTES_MAX,
@@ -84,6 +84,13 @@ fn check_server(settings: &Settings, found: &mut Found) {
     if server.listen.is_empty() {
         let text = "is empty: clients need an address, such as [\"0.0.0.0:8000\"]";
         found.add("server.listen", text.to_owned());
+    }
+    if server.name.len() > NODE_NAME_BYTES_MAX || server.name.contains(char::is_control) {
+        let text = format!(
+            "is longer than {NODE_NAME_BYTES_MAX} bytes or has control characters: choose a short \
+             name, such as \"eu-1\""
+        );
+        found.add("server.name", text);
     }
     let mut taken = HashSet::new();
     for address in server.listen.iter().chain([&server.api_listen]) {

@@ -8,6 +8,7 @@ mod environment;
 mod error;
 mod keys;
 mod load;
+mod log_format;
 mod secrets;
 mod show;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 pub use check::Problem;
 pub use error::{Error, Origin};
 pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, load};
+pub use log_format::log_format;
 pub use secrets::holds_password;
 
 use crate::settings::Settings;

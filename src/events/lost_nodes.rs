@@ -53,7 +53,7 @@ impl LostNodes {
 
     async fn report_one(&self, link: &Link, name: &str) -> Result<(), LinkError> {
         let Some(lease) = self.nodes.claim(link, name).await? else { return Ok(()) };
-        tracing::warn!(node = lease.uid, "another node is lost: its lease expired");
+        tracing::info!(uid = lease.uid, "reporting the end of a lost node: its lease expired");
         if self.stream.settings.has_events() {
             match self.report_sessions(link, &lease).await? {
                 Fate::Gone => {

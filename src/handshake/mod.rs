@@ -5,10 +5,11 @@ mod query;
 mod origin;
 mod respond;
 
-pub use parse::read;
+pub use parse::{named_origin, read};
 pub use respond::{Acceptance, Unavailable, health_response, response, unavailable};
 
 use crate::ids::Since;
+use crate::reason::Refusal;
 
 /// The rules of the listener.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,8 @@ pub struct Upgrade {
 pub struct Response {
     /// The status, for metrics and tests.
     pub status: u16,
+    /// The reason, for metrics and the log.
+    pub reason: Refusal,
     /// Head and body.
     pub bytes: Vec<u8>,
 }

@@ -37,6 +37,15 @@ pub fn read(bytes: &[u8], rules: &Rules) -> Progress {
     }
 }
 
+/// Returns the origin that a request names, for the log. The request may be incomplete.
+pub fn named_origin(bytes: &[u8]) -> Option<String> {
+    let mut headers = [EMPTY_HEADER; HANDSHAKE_HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    request.parse(bytes).ok()?;
+    let origin = Headers(request.headers).values("Origin").next()?;
+    Some(String::from_utf8_lossy(origin).into_owned())
+}
+
 const TOO_LARGE: &str = "the request head is too long or has too many headers";
 
 /// The response to bytes that are not HTTP.
@@ -89,7 +98,9 @@ fn read_route<'t>(request: &Request<'_, 't>, rules: &Rules) -> Result<Option<Lin
     if version == 0 && route != Route::Health {
         return Err(respond(Status::VersionNotSupported, "HTTP/1.1 is required"));
     }
-    if method != "GET" && (method != "HEAD" || route != Route::Health) {
+    // Some load balancers check with HEAD or OPTIONS.
+    let checks_health = route == Route::Health && ["HEAD", "OPTIONS"].contains(&method);
+    if method != "GET" && !checks_health {
         return Err(respond(Status::MethodNotAllowed, "only GET is allowed"));
     }
     Ok(Some(Line { target, route }))

@@ -3,6 +3,7 @@
 use crate::handshake::Response;
 use crate::limits::RETRY_AFTER_SECONDS;
 use crate::readiness::Phase;
+use crate::reason::Refusal;
 
 /// The statuses of this server's responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,21 @@ impl Status {
         }
     }
 
+    /// Returns the reason for a refusal with this status, for the metrics.
+    const fn reason(self) -> Refusal {
+        match self {
+            Status::BadRequest => Refusal::BadRequest,
+            Status::Forbidden => Refusal::Origin,
+            Status::NotFound => Refusal::Path,
+            Status::MethodNotAllowed => Refusal::Method,
+            Status::UpgradeRequired => Refusal::Upgrade,
+            Status::HeaderFieldsTooLarge => Refusal::HeadTooLarge,
+            // The other refusals with this status have a reason of their own.
+            Status::Ok | Status::Unavailable => Refusal::Full,
+            Status::VersionNotSupported => Refusal::HttpVersion,
+        }
+    }
+
     /// Returns the headers of this status.
     fn headers(self) -> String {
         match self {
@@ -55,7 +71,8 @@ impl Status {
 /// Returns a response with one line of text.
 pub(super) fn respond(status: Status, text: &str) -> Response {
     let (code, name) = status.line();
-    Response { status: code, bytes: write(code, name, &status.headers(), text) }
+    let reason = status.reason();
+    Response { status: code, reason, bytes: write(code, name, &status.headers(), text) }
 }
 
 /// Reasons for temporarily refusing a client.

@@ -303,12 +303,6 @@ impl Source for RedisStream<'_> {
         }
         self.link.call("XADD", &dead, args).await?;
         self.leases.counters.ingest_parked.add(1);
-        // The reason is not logged, because it may quote a payload.
-        let name = self.name;
-        let text = format!("{name} {id} is in {name}:dead");
-        self.leases
-            .redis
-            .complain("could not publish an entry of an ingest stream; it was set aside", &text);
         Ok(self.renew_in_time().await?)
     }
 

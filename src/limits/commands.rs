@@ -12,6 +12,13 @@ pub const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// lines are dropped.
 pub const LOG_LINES_MAX: usize = 16_384;
 
+/// Minimum time between two log lines of one kind that clients can cause. The next line has the
+/// number of lines that were left out.
+pub const LOG_REPEATS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum length of a text from outside in a log line, in characters.
+pub const LOG_TEXT_CHARS_MAX: usize = 200;
+
 /// Maximum number of connections for `corecast doctor`. A larger one is probably a typing error.
 pub const DOCTOR_CONNECTIONS_MAX: u64 = 1_000_000_000;
 

@@ -34,6 +34,9 @@ pub const SETTING_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Maximum number of cores that can be named, from the size of the kernel's `cpu_set_t`.
 pub const CPUS_MAX: usize = 1024;
 
+/// Maximum length of the name of a node in bytes, like that of a host. Source: RFC 1035 §2.3.4.
+pub const NODE_NAME_BYTES_MAX: usize = 255;
+
 /// Maximum number of streams of a bus, because each may need its own connection.
 pub const STREAMS_MAX: usize = 64;
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::common::{Common, Error};
 use super::drain::{Drained, Plan};
 use crate::api::{self, Api, Courier, Full, Parts};
+use crate::fatal;
 use crate::limits::RETRY_INTERVAL;
 use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, ToBridge, ToControl};
 
@@ -35,8 +36,8 @@ pub(super) fn start(
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                // The log has a thread of its own, which would not write this before the abort.
-                eprintln!("the control thread failed, so the server stops: {error}");
+                let line = format!("the control thread ends, and the server with it: {error}");
+                fatal::write(common.settings.log.format, &line);
             }
         })
         .map_err(Error::Thread)?;
@@ -138,6 +139,7 @@ async fn receive(
                             courier.answer_bridge(ticket, body);
                         });
                     }
+                    ToControl::DeliveryTimes(interval) => api.status().delivery().add(interval),
                     ToControl::Answer { ticket, answer } => courier.deliver(ticket, answer),
                 }
             }

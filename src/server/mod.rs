@@ -12,10 +12,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use crate::accept::Leases;
-use crate::api::{Node, Status};
+use crate::api::{HostLimits, Node, Status};
 use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE, PROBE_PAUSE};
 use crate::mesh::{HomeMap, Inbox, ShardMail, ToBridge, ToControl};
-use crate::metrics::{BridgeCounters, ShardCounters};
+use crate::metrics::{BridgeCounters, Descriptors, ShardCounters};
 use crate::readiness::Phase;
 use crate::secret::NodeSecret;
 use crate::settings::{Redis, Settings};
@@ -103,11 +103,11 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
         )),
         bridge_counters,
         subnets: Arc::new(Subnets::new(settings.server.max_connections)),
+        node: node(&settings.server.name, listen[0]),
         settings: Arc::new(settings),
         counters,
         addresses,
         wakes,
-        node: node(listen[0]),
         stopping: common::Stopping::default(),
         listen,
         descriptors_max,
@@ -128,6 +128,14 @@ fn run_threads(
     let api_listen = api_listener.local_addr().map_err(listen)?;
     // Shards start before control, so that requests to the API find them serving.
     let started = shards::start(common, inboxes.shards)?;
+    let report = report(common, &started, api_listen);
+    common.status.set_host(HostLimits {
+        connections_max: report.connections_max,
+        descriptors: Descriptors {
+            private_tables: if started.private_tables { common.shards() } else { 0 },
+            table_max: common.descriptors_max,
+        },
+    });
     // The listeners of the shards hold the addresses from here on.
     drop(claims);
     let drained = control::start(common, api_listener, inboxes.control)?;
@@ -137,10 +145,11 @@ fn run_threads(
         return Ok(());
     }
     common.status.set_phase(Phase::Serving);
-    let report = report(common, &started, api_listen);
+    log_start(&report);
     ready(&report);
     warn_of_capacity(common, &report);
     exit::wait(common, &drained);
+    tracing::info!("stopped");
     Ok(())
 }
 
@@ -156,6 +165,20 @@ fn report(common: &Common, started: &shards::Started, api_listen: SocketAddr) ->
         listen: common.listen.clone(),
         api_listen,
     }
+}
+
+fn log_start(report: &StartupReport) {
+    let StartupReport { driver, shards, connections_max, listen, api_listen, .. } = report;
+    let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        listen = addresses.join(" "),
+        %api_listen,
+        shards,
+        driver,
+        connections_max,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
 }
 
 /// Warns if the limit on descriptors is too low for `server.max_connections`. It does not in
@@ -175,9 +198,12 @@ fn warn_of_capacity(common: &Common, report: &StartupReport) {
 
 /// Describes this node. Its id is new at each start, so that other nodes can distinguish a
 /// restarted node from its last run.
-fn node(client_address: SocketAddr) -> Node {
+fn node(name: &str, client_address: SocketAddr) -> Node {
     use std::hash::{BuildHasher, RandomState};
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match name {
+        "" => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default(),
+        name => name.to_owned(),
+    };
     let uid = format!("{:016x}", RandomState::new().hash_one("node"));
     Node { uid, name: host.trim().to_owned(), client_address }
 }

@@ -15,7 +15,8 @@ use Change::{Restart, Running};
 
 /// All settings. Options of a namespace are listed as those of `[channel]`. Namespaces may be added
 /// and removed.
-pub const CHANGES: [(&str, Change); 70] = [
+pub const CHANGES: [(&str, Change); 71] = [
+    ("server.name", Restart), // Other nodes know it.
     ("server.listen", Restart),
     ("server.api_listen", Restart),
     ("server.shards", Restart),

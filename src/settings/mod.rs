@@ -46,6 +46,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
+    /// Name of this node for people; empty means the name of the host.
+    pub name: String,
     /// Addresses for clients; at least one.
     #[serde(deserialize_with = "types::addresses")]
     pub listen: Vec<SocketAddr>,

@@ -1,6 +1,7 @@
 //! The driver for hosts that refuse io_uring: each shard has its own epoll.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::calls::{SysError, TimerFd, check};
@@ -165,6 +166,10 @@ impl Sockets for Epoll {
                 ended: true,
             });
         }
+    }
+
+    fn address(&self, socket: Socket) -> Option<IpAddr> {
+        sockets::peer_address(self.owned.get(socket))
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

@@ -16,7 +16,9 @@ pub use driver::Driver;
 pub use epoll::Epoll;
 pub use memory::{refuse_huge_pages, resident_bytes, return_freed_memory};
 pub use ring::{Ring, once_there_is_memory};
-pub use sockets::{Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, refuse};
+pub use sockets::{
+    Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, peer_address, refuse,
+};
 pub use threads::{
     Signal, abort_on_panic, block_signals, can_own_descriptors, cores, descriptors_max,
     name_thread, pin_to_core, spawn_with_own_descriptors, thread_cpu, wait_for_signal,

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -344,6 +345,10 @@ impl Sockets for Ring {
     fn watch(&mut self, socket: Socket, key: ConnectionKey) {
         let number = self.owned.get(socket).as_raw_fd();
         self.arm(number, WATCH, KIND_POLL << KIND_SHIFT | key.to_bits());
+    }
+
+    fn address(&self, socket: Socket) -> Option<IpAddr> {
+        super::sockets::peer_address(self.owned.get(socket))
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

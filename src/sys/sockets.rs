@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::{offset_of, size_of};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -159,6 +159,32 @@ fn subnet(address: &[u8; ADDRESS_BYTES]) -> Subnet {
         _ => None,
     }
     .unwrap_or(Subnet::EXEMPT)
+}
+
+/// Returns the address of a socket's peer. `None` if the connection is dead, or if the peer is on
+/// this host and has no address.
+pub fn peer_address(socket: BorrowedFd<'_>) -> Option<IpAddr> {
+    const IPV4_AT: usize = offset_of!(libc::sockaddr_in, sin_addr);
+    const IPV6_AT: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
+    let mut address = [0u8; ADDRESS_BYTES];
+    let mut size = ADDRESS_BYTES as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes of an address, for which the buffer has room,
+    // and the length of the address.
+    let result = unsafe {
+        libc::getpeername(socket.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut size)
+    };
+    if result != 0 {
+        return None;
+    }
+    let family = libc::sa_family_t::from_ne_bytes([address[0], address[1]]);
+    match i32::from(family) {
+        libc::AF_INET => address[IPV4_AT..].first_chunk::<4>().map(|&four| IpAddr::from(four)),
+        libc::AF_INET6 => {
+            let address = address[IPV6_AT..].first_chunk::<16>().map(|&six| IpAddr::from(six));
+            address.map(|address| address.to_canonical())
+        }
+        _ => None,
+    }
 }
 
 /// Creates a socket of the family of `address`.
@@ -385,7 +411,7 @@ pub fn refuse(socket: OwnedFd, answer: &[u8]) {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::net::{IpAddr, TcpStream};
+    use std::net::TcpStream;
 
     use super::*;
 
@@ -447,6 +473,10 @@ mod tests {
     #[test]
     fn an_accept_tells_where_the_client_comes_from() {
         assert!(accepted_from("127.0.0.1", "127.0.0.1:0").is_exempt());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(peer_address(stream.as_fd()), Some([127, 0, 0, 1].into()));
+        assert_eq!(peer_address(listener.as_fd()), None, "it has no peer");
         let mut address = [0u8; ADDRESS_BYTES];
         address[..2].copy_from_slice(&(libc::AF_INET as libc::sa_family_t).to_ne_bytes());
         address[4..8].copy_from_slice(&[192, 0, 2, 7]);

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::reply::CallError;
 use crate::api::error::ApiError;
 use crate::api::service::{
-    self, ChannelsPage, ChannelsQuery, Close, ConnectionsCommand, NodeInfo, Selection,
+    self, ChannelsPage, ChannelsQuery, Close, ConnectionsCommand, DeliveryInfo, NodeInfo, Selection,
 };
 use crate::channel::{ChannelView, Unfit};
 use crate::ids::{Position, Since, SinceEpoch};
@@ -191,6 +191,9 @@ struct NodeBody {
     /// Seconds since the start of the node.
     uptime: u64,
     process: ProcessBody,
+    /// Delivery times of recent windows. Centrifugo has no such field, and its SDKs ignore it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    delivery: DeliveryInfo,
 }
 
 /// Resource usage of the process.
@@ -214,6 +217,7 @@ impl From<Vec<NodeInfo>> for InfoResult {
             num_subs: node.subscriptions,
             uptime: node.uptime.as_secs(),
             process: ProcessBody { cpu: node.cpu_percent, rss: node.resident_bytes },
+            delivery: node.delivery,
         };
         InfoResult { nodes: nodes.into_iter().map(body).collect() }
     }

@@ -1,10 +1,13 @@
 //! The description of a node: identity, version and numbers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::shared::Node;
 use crate::api::status::Status;
-use crate::metrics::{Counter, Process, ShardCounters};
+use crate::metrics::{Counter, Percentiles, Process, ShardCounters, WINDOWS};
 
 /// A node. Users are not counted, because there are none without tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +28,39 @@ pub(in crate::api) struct NodeInfo {
     pub(in crate::api) cpu_percent: f64,
     /// Resident memory of the process.
     pub(in crate::api) resident_bytes: u64,
+    /// Recent delivery times by window. Empty for nodes of older versions.
+    pub(in crate::api) delivery: DeliveryInfo,
+}
+
+/// Delivery times by the name of the window.
+pub(in crate::api) type DeliveryInfo = BTreeMap<String, DeliveryTimesInfo>;
+
+/// Percentiles of the time from accepting a publication to writing it, in seconds. Nodes exchange
+/// it in this form too.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::api) struct DeliveryTimesInfo {
+    /// Number of writes to sockets.
+    count: u64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    /// 99.9 %.
+    p999: f64,
+}
+
+impl From<Percentiles> for DeliveryTimesInfo {
+    fn from(found: Percentiles) -> DeliveryTimesInfo {
+        let Percentiles { count, p50, p90, p99, p999 } = found;
+        let [p50, p90, p99, p999] = [p50, p90, p99, p999].map(|time| time.as_secs_f64());
+        DeliveryTimesInfo { count, p50, p90, p99, p999 }
+    }
+}
+
+fn delivery(status: &Status) -> DeliveryInfo {
+    let windows = status.delivery().percentiles(status.now());
+    let named = WINDOWS.iter().zip(windows);
+    named.map(|(window, found)| (window.name.to_owned(), found.into())).collect()
 }
 
 /// Describes this node.
@@ -46,5 +82,6 @@ pub(super) fn own(status: &Status, node: &Node) -> NodeInfo {
         cpu_percent: process.cpu_seconds / uptime.as_secs_f64().max(1.0) * 100.0,
         uptime: Duration::from_secs(uptime.as_secs()),
         resident_bytes: process.resident_bytes,
+        delivery: delivery(status),
     }
 }

@@ -6,7 +6,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX};
+use crate::limits::{
+    ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX,
+    API_WRONG_KEY_PAUSE,
+};
 use crate::readiness::Phase;
 
 /// Names and values of headers.
@@ -203,6 +206,68 @@ async fn idle_and_slow_peers_do_not_keep_others_out() {
     }
     let evicted = idle[0].read(&mut byte).await;
     assert!(!matches!(evicted, Ok(1..)), "the connection with the oldest request is closed");
+}
+
+/// Sends a call on an open connection. Returns the status of the response.
+async fn call(stream: &mut TcpStream, key: &str) -> u16 {
+    let request = format!(
+        "POST /api/channels HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n\
+         Content-Length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut response = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = stream.read(&mut buffer).await.expect("it answers");
+        assert!(count > 0, "the connection stays open");
+        response.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&response);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.to_ascii_lowercase();
+        let length = length.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+        if length.and_then(|length| length.parse().ok()) == Some(body.len()) {
+            return text[9..12].parse().expect("a status");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_new_connections_closes_none_of_a_caller() {
+    let node = node_with(settings(), obedient);
+    let address = serve_node(&node);
+    let mut caller = TcpStream::connect(address).await.expect("it accepts");
+    assert_eq!(call(&mut caller, "sesame").await, 200);
+    let mut flood = Vec::new();
+    for number in 0..API_CONNECTIONS_MAX + 100 {
+        let mut stream = TcpStream::connect(address).await.expect("it accepts");
+        if number % 100 == 0 {
+            assert_eq!(call(&mut stream, "guess").await, 401, "which earns nothing");
+        }
+        flood.push(stream);
+    }
+    assert_eq!(call(&mut caller, "sesame").await, 200);
+}
+
+#[tokio::test]
+async fn wrong_keys_are_slowed_and_counted() {
+    let node = node_with(settings(), obedient);
+    let address = serve_node(&node);
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    let before = std::time::Instant::now();
+    for _ in 0..8 {
+        assert_eq!(call(&mut stream, "guess").await, 401);
+    }
+    let pauses: u32 = (1..=8).sum();
+    assert!(before.elapsed() >= API_WRONG_KEY_PAUSE * pauses, "{:?}", before.elapsed());
+    let before = std::time::Instant::now();
+    assert_eq!(call(&mut stream, "sesame").await, 200);
+    assert!(before.elapsed() < API_WRONG_KEY_PAUSE * pauses, "a right key does not wait");
+    let page =
+        exchange(address, "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    for (row, count) in [("channels\",status=\"401", 8), ("channels\",status=\"200", 1)] {
+        let line = format!("corecast_api_requests_total{{method=\"{row}\"}} {count}\n");
+        assert!(page.contains(&line), "{line} in\n{page}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

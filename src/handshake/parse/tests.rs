@@ -178,7 +178,7 @@ fn a_refusal_carries_the_headers_that_its_status_demands() {
 }
 
 #[test]
-fn health_is_asked_by_get_or_head() {
+fn health_is_asked_by_get_head_or_options() {
     let rules = Rules::default();
     let asked = |text: &str| read(text.as_bytes(), &rules);
     let plain = request("GET /health HTTP/1.1", &["Host: h"]);
@@ -186,6 +186,8 @@ fn health_is_asked_by_get_or_head() {
     assert_eq!(asked("GET /health?x HTTP/1.0\r\n\r\n"), Progress::Health { head_only: false });
     let head = request("HEAD /health HTTP/1.1", &["Host: h"]);
     assert_eq!(asked(&head), Progress::Health { head_only: true });
+    let options = request("OPTIONS /health HTTP/1.1", &["Host: h"]);
+    assert_eq!(asked(&options), Progress::Health { head_only: false });
     assert_eq!(status(b"GET /health HTTP/1.1\r\n\r\n", &rules), 400, "no Host");
     assert_eq!(status(b"HEAD /ws HTTP/1.1\r\nHost: h\r\n\r\n", &rules), 405);
     assert_eq!(status(b"POST /health HTTP/1.1\r\nHost: h\r\n\r\n", &rules), 405);

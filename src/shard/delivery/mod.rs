@@ -27,7 +27,7 @@ use crate::channel::{ChannelName, Namespace, Publication};
 use crate::connection::{Connection, Flags, Slots, State, Terms};
 use crate::ids::{LocalId, Position, ShardId, Slot, Tick};
 use crate::kernel::{ConnectionKey, Sockets, Wrote};
-use crate::metrics::ShardCounters;
+use crate::metrics::{DeliveryTimes, ShardCounters};
 use crate::subnets::SubnetId;
 use channels::Local;
 use fanout::Fanout;
@@ -314,6 +314,11 @@ impl Delivery {
                 self.fanout.mark(key.slot);
             }
         }
+    }
+
+    /// Delivery times of the last seconds.
+    pub fn times(&mut self) -> &mut DeliveryTimes {
+        self.sweep.times()
     }
 
     /// Decides what is sent to connections in this chunk, until the chunk is full or no connection

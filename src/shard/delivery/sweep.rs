@@ -13,7 +13,7 @@ use crate::kernel::{ConnectionKey, Socket, Sockets, Write, Wrote};
 use crate::limits::{
     COPY_BYTES_MAX, GATHER_BYTES_MAX, SWEEP_LOOKS_MAX, SWEEP_OUTBOX_BYTES_MAX, SWEEP_SENDS_MAX,
 };
-use crate::metrics::ShardCounters;
+use crate::metrics::{DeliveryTimes, ShardCounters};
 
 /// The position of the sweep, and its buffers.
 #[derive(Default)]
@@ -30,6 +30,8 @@ pub(super) struct Sweep {
     results: Vec<Wrote>,
     /// Time at which the oldest publication of the chunk was accepted.
     oldest: Option<Moment>,
+    /// Delivery times of the last seconds.
+    times: DeliveryTimes,
 }
 
 impl Sweep {
@@ -154,7 +156,13 @@ impl Sweep {
         if let Some(oldest) = self.oldest.take() {
             let age = io.now().since(oldest);
             counters.delivery.record(age, self.entries.len() as u64);
+            self.times.record(age, self.entries.len() as u64);
         }
+    }
+
+    /// Delivery times of the last seconds.
+    pub(super) fn times(&mut self) -> &mut DeliveryTimes {
+        &mut self.times
     }
 
     /// The next write that changed more than a cursor. `None` at the end of the chunk.

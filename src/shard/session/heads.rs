@@ -3,12 +3,13 @@
 use super::clients::Clients;
 use super::homes::Homes;
 use super::replying::Flow;
-use super::{closing, frames, heartbeat, parking, reporting, upgrading};
+use super::{closing, frames, heartbeat, parking, refusing, reporting, upgrading};
 use crate::connection::{Flags, State};
 use crate::handshake::{self, Endpoint, Progress, Unavailable, Upgrade};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
-use crate::reason::CloseReason;
+use crate::readiness::Phase;
+use crate::reason::{CloseReason, Refusal};
 use crate::wire::Wire;
 
 /// Turns a request head into a connection.
@@ -36,6 +37,7 @@ fn open<S: Sockets>(
     clients.counters.handshaking.subtract(1);
     clients.counters.connections[protocol as usize].add(1);
     clients.counters.handshakes_ok.add(1);
+    reporting::opened(clients, key);
     clients.send_own(key, &upgrade.acceptance.head());
     if opened {
         let deadline = clients.clock.tick().after(clients.options.client().stale_timeout);
@@ -78,7 +80,7 @@ pub fn on_head<S: Sockets>(
             }
         }
         Progress::Respond(response) => {
-            clients.counters.handshakes_refused.add(1);
+            refusing::refused(clients, key, response.reason, &head);
             closing::respond(clients, key, &response.bytes);
         }
         Progress::Health { head_only } => {
@@ -88,8 +90,10 @@ pub fn on_head<S: Sockets>(
         Progress::Upgrade(_)
             if clients.ending.is_draining() || !clients.readiness.takes_clients() =>
         {
-            clients.counters.handshakes_refused.add(1);
             let phase = clients.readiness.phase(clients.clock.now());
+            let starts = phase == Phase::Starting;
+            let reason = if starts { Refusal::Starting } else { Refusal::Draining };
+            refusing::refused(clients, key, reason, &head);
             closing::respond(clients, key, &handshake::unavailable(Unavailable::Phase(phase)));
         }
         Progress::Upgrade(upgrade) => {

@@ -2,12 +2,12 @@
 //! connection, so that connections need no timers.
 
 use super::clients::Clients;
-use super::closing;
+use super::{closing, refusing};
 use crate::connection::{Attention, Connection, Deadlines, Due, Flags, Patience, State, Unread};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::{CLOSE_DEAD_TIMEOUT, ROUND_TICKS_MAX, TICK_SLOTS};
-use crate::reason::CloseReason;
+use crate::reason::{CloseReason, Refusal};
 use crate::settings::Client;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
@@ -45,7 +45,7 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     let key = ConnectionKey { slot, generation: connection.generation };
     match connection.state {
         State::Handshaking => {
-            clients.counters.handshakes_timeout.add(1);
+            refusing::refused(clients, key, Refusal::Timeout, &[]);
             let text = "the request head did not arrive in time";
             let response = crate::handshake::response(408, TIMEOUT_PHRASE, text);
             closing::respond(clients, key, &response);

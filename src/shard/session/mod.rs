@@ -17,6 +17,7 @@ mod creating;
 mod homes;
 // Operations on one connection.
 mod reporting;
+mod refusing;
 mod subscriptions;
 mod closing;
 mod replying;
@@ -50,7 +51,7 @@ use std::time::Duration;
 use crate::channel::ChannelName;
 use crate::connection::State;
 use crate::home::Home;
-use crate::ids::{ConnectionId, Moment, Slot, Tick};
+use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
 use crate::kernel::{ConnectionKey, Ready, Socket, Sockets};
 use crate::limits::{LEASE_CONNECTIONS_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
 use crate::mesh::{Post, Ticket, ToShard};
@@ -112,6 +113,11 @@ impl<S: Sockets> Sessions<S> {
     /// Number of connections, in any state.
     pub fn count(&self) -> usize {
         self.clients.slots.count()
+    }
+
+    /// Number of this shard.
+    pub fn shard(&self) -> ShardId {
+        self.clients.id
     }
 
     /// Upper bound of the slots: each connection's slot is below it.
@@ -233,6 +239,9 @@ impl<S: Sockets> Sessions<S> {
         clients.input.on_tick_owing(&mut clients.slots);
         clients.events.tell_dropped(&mut clients.post, now);
         clients.delivery.on_tick(&mut clients.slots, &clients.io, tick);
+        if let Some(interval) = clients.delivery.times().take(now) {
+            clients.post.delivery_times(interval);
+        }
     }
 
     /// Sends one chunk of the sweep.

@@ -8,6 +8,7 @@ use crate::ids::{LocalId, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{AppEvent, EventKind};
 use crate::protocol::Protocol;
+use crate::reason::CloseReason;
 
 /// Reports an event of a connection. `fill` sets the remaining fields.
 pub fn report<S: Sockets>(
@@ -20,6 +21,27 @@ pub fn report<S: Sockets>(
     event.client = Some(clients.client_id(key));
     fill(&mut event);
     clients.events.send(&mut clients.post, event);
+}
+
+/// Logs a new connection.
+pub fn opened<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let protocol = clients.slots.connection(key).wire.protocol.label();
+        let (client, address) = (clients.client_id(key), clients.address(key));
+        let address = address.map(tracing::field::display);
+        tracing::debug!(%client, address, protocol, "a connection has opened");
+    }
+}
+
+/// Logs the end of a connection.
+pub fn closed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) {
+    if tracing::enabled!(tracing::Level::DEBUG)
+        && matches!(clients.slots.connection(key).state, State::Opened | State::Connected)
+    {
+        let (client, address) = (clients.client_id(key), clients.address(key));
+        let address = address.map(tracing::field::display);
+        tracing::debug!(%client, address, reason = reason.row().label, "a connection has closed");
+    }
 }
 
 /// Reports the start of a session.

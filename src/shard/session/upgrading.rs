@@ -160,6 +160,7 @@ pub fn end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
     clients.counters.handshaking.subtract(1);
     clients.counters.handshakes_ok.add(1);
     clients.counters.connections[protocol as usize].add(1);
+    reporting::opened(clients, key);
     heartbeat::begin(clients, key);
     if heartbeats {
         // The heartbeat says how long the client has to wait for the next one.

@@ -2,7 +2,7 @@
 //! still pass.
 
 use corecast::metrics::{Counter, ShardCounters};
-use corecast::reason::CloseReason;
+use corecast::reason::{CloseReason, Refusal};
 
 use crate::sim::schedule::{Outcome, play};
 
@@ -32,8 +32,8 @@ fn schedules_bring_about_everything_that_may_happen() {
         let counters = outcomes.iter().flat_map(|outcome| &outcome.counters);
         let count: u64 = counters.map(|counters| counters.closes[reason as usize].value()).sum();
         println!("{reason:?}: {count}");
-        // Refused and timed-out requests have separate counters.
-        let apart = matches!(reason, CloseReason::HandshakeTimeout);
+        // Sockets that do not become connections have separate counters.
+        let apart = matches!(reason, CloseReason::HandshakeTimeout | CloseReason::Refused);
         assert!(count > 0 || apart, "{reason:?} never happens");
     }
     for (what, count) in [
@@ -41,8 +41,8 @@ fn schedules_bring_about_everything_that_may_happen() {
         ("a spill is full", sum(|counters| &counters.drops[1])),
         ("a recovery succeeds", sum(|counters| &counters.recoveries_ok)),
         ("a recovery fails", sum(|counters| &counters.recoveries_failed)),
-        ("a request is refused", sum(|counters| &counters.handshakes_refused)),
-        ("a request comes too late", sum(|counters| &counters.handshakes_timeout)),
+        ("a request is refused", sum(|counters| &counters.refusals[Refusal::BadRequest as usize])),
+        ("a request comes too late", sum(|counters| &counters.refusals[Refusal::Timeout as usize])),
         ("a client publishes", sum(|counters| &counters.publications_client)),
         ("the application publishes", sum(|counters| &counters.publications_api)),
         ("a publication is delivered", sum(|counters| &counters.deliveries)),
