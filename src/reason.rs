@@ -131,8 +131,8 @@ reasons! {
         Draining = 503, "draining", "draining", true;
         /// The channels of a plain WebSocket are not available at present.
         Channels = 503, "channels not available", "channels", true;
-        /// A plain WebSocket was upgraded and closed immediately, because a retry would not help. The
-        /// close has a reason of its own.
+        /// A plain WebSocket was upgraded and closed immediately, because a retry would not help.
+        /// The close has a reason of its own.
         Closed = 0, "closed", "closed", false;
         /// The client left before it had a response.
         Left = 0, "left", "left", true;
