@@ -8,12 +8,12 @@ import subprocess
 
 from .elf import Elf
 from .notices import notices
-from .project import (LICENCES, PACKAGING, ROOT, TARGETS, VERSION, WORK, Missing, run, tar, tell,
-                      write)
+from .project import (
+    LICENCES, PACKAGING, ROOT, TARGETS, VERSION, WORK, Missing, run, tar, tell, write)
 
-# The oldest glibc that the program runs with, which is that of CentOS 7, Debian 8 and all newer
-# systems. It is also the oldest one that Rust supports.
-GLIBC = "2.17"
+# The oldest glibc that the program runs with, which is that of RHEL 8 and Debian 10. Older ones
+# lack statx, which libraries use.
+GLIBC = "2.28"
 
 SHELLS = {"bash": "corecast.bash", "zsh": "_corecast", "fish": "corecast.fish"}
 

@@ -11,8 +11,7 @@ import textwrap
 from .binary import generated, program
 from .elf import Elf
 from .notices import notices
-from .project import (MANIFEST, PACKAGING, ROOT, VERSION, WORK, Missing, epoch, run,
-                      tell)
+from .project import MANIFEST, PACKAGING, ROOT, VERSION, WORK, Missing, epoch, run, tell
 
 MAINTAINER = "The Corecast developers <corecast@localhost>"
 

@@ -17,7 +17,7 @@ from .project import LICENCES, MANIFEST, PACKAGING, ROOT, VERSION, Missing, epoc
 MANYLINUX = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1",
              "libutil.so.1", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 
-# The oldest glibc that a tag of ours names; its older name is manylinux2014.
+# The oldest glibc that a tag of ours names. Before it, tags had other names.
 MANYLINUX_MIN = (2, 17)
 
 
@@ -54,11 +54,9 @@ def platform_tags(elf, target):
     if others:
         raise Missing(f"the program needs {sorted(others)}, which not every system has")
     if elf.glibc is None:
-        return [f"manylinux_2_17_{target.name}", f"manylinux2014_{target.name}",
-                f"musllinux_1_1_{target.name}"]
-    major, minor = needed = max(elf.glibc, MANYLINUX_MIN)
-    tags = [f"manylinux_{major}_{minor}_{target.name}"]
-    return tags + [f"manylinux2014_{target.name}"] * (needed == MANYLINUX_MIN)
+        return [f"manylinux_2_17_{target.name}", f"musllinux_1_1_{target.name}"]
+    major, minor = max(elf.glibc, MANYLINUX_MIN)
+    return [f"manylinux_{major}_{minor}_{target.name}"]
 
 
 def metadata():

@@ -1,6 +1,7 @@
-//! Reads settings from environment variables. The type of each follows from its default. A variable
-//! whose name ends in `_FILE` names a file with the value, for credentials of systemd and secrets of
-//! containers.
+//! Reads settings from environment variables. The type of each follows from its default.
+//!
+//! A variable whose name ends in `_FILE` names a file with the value, because credentials of
+//! systemd and secrets of containers are files.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -71,8 +72,8 @@ fn setting_in_file(rest: &str, known: &[String]) -> Option<String> {
     (known.contains(&dotted) && !known.contains(&to_dotted(rest))).then_some(dotted)
 }
 
-/// Returns the variable of the most similar setting for an unknown one. `None` if the name resembles
-/// no setting: then it belongs to some other program and is not a typo.
+/// Returns the variable of the most similar setting for an unknown one. `None` if the name
+/// resembles no setting: then it belongs to some other program and is not a typo.
 fn nearest_variable(dotted: &str, known: &[String]) -> Option<Option<String>> {
     let nearest = nearest(dotted, known);
     let in_section = known.iter().any(|key| key.split('.').next() == dotted.split('.').next());

@@ -1,5 +1,5 @@
-"""Runs an image of `packaging/build` with crun or runc, as Docker would: as the image's user, with a
-root that is read-only, without capabilities, and with a seccomp profile."""
+"""Runs an image of `packaging/build` with crun or runc, as Docker would: as the image's user, with
+a root that is read-only, without capabilities, and with a seccomp profile."""
 
 import gzip
 import io
