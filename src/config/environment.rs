@@ -1,22 +1,13 @@
 //! Reads settings from environment variables. The type of each follows from its default.
-//!
-//! A variable whose name ends in `_FILE` names a file with the value, because credentials of
-//! systemd and secrets of containers are files.
-
-use std::io::Read as _;
-use std::path::Path;
 
 use toml::{Table, Value};
 
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
-use crate::limits::SECRET_FILE_BYTES_MAX;
+use super::value_files::Variable;
 
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
-
-/// Ending of the variables that name a file with the value of a setting.
-const FILE_SUFFIX: &str = "_FILE";
 
 /// Variables with this prefix that the command line reads itself.
 const ENVIRONMENT_OF_COMMANDS: [&str; 4] =
@@ -39,17 +30,34 @@ pub(super) fn load_environment(
             key: name.clone(),
             message,
         };
-        let (dotted, text) = match setting_in_file(rest, &known) {
-            Some(dotted) => (dotted, read_value(Path::new(&text)).map_err(invalid)?),
-            None => (to_dotted(rest), text),
-        };
+        let dotted = rest.to_ascii_lowercase().replacen('_', ".", 1);
+        let Variable { dotted, text } =
+            Variable { dotted, text }.resolved(&known).map_err(invalid)?;
         if !known.contains(&dotted) {
-            let Some(nearest) = nearest_variable(&dotted, &known) else { continue };
-            return Err(Error::UnknownKey { origin: Origin::Environment, nearest, key: name });
+            let nearest = nearest(&dotted, &known);
+            let in_section =
+                known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
+            if nearest.is_none() && !in_section {
+                // The name resembles no setting, so it belongs to some other program and is not a
+                // typo.
+                continue;
+            }
+            let to_variable = |key: String| {
+                format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
+            };
+            return Err(Error::UnknownKey {
+                origin: Origin::Environment,
+                nearest: nearest.map(to_variable),
+                key: name,
+            });
         }
         let (section, key) = dotted.split_once('.').unwrap_or_default();
         let default = defaults.get(section).and_then(|settings| settings.get(key));
-        let value = environment_value(&dotted, default, &text).map_err(invalid)?;
+        let value = environment_value(&dotted, default, &text).map_err(|message| Error::Value {
+            origin: Origin::Environment,
+            key: name.clone(),
+            message,
+        })?;
         let settings = layer.entry(section).or_insert_with(|| Value::Table(Table::new()));
         if let Value::Table(settings) = settings
             && settings.insert(key.to_owned(), value).is_some()
@@ -59,46 +67,6 @@ pub(super) fn load_environment(
         }
     }
     Ok(layer)
-}
-
-/// Returns the setting of a variable, from its name without the prefix.
-fn to_dotted(rest: &str) -> String {
-    rest.to_ascii_lowercase().replacen('_', ".", 1)
-}
-
-/// Returns the setting whose value is in the file that the variable names.
-fn setting_in_file(rest: &str, known: &[String]) -> Option<String> {
-    let dotted = to_dotted(rest.strip_suffix(FILE_SUFFIX)?);
-    (known.contains(&dotted) && !known.contains(&to_dotted(rest))).then_some(dotted)
-}
-
-/// Returns the variable of the most similar setting for an unknown one. `None` if the name
-/// resembles no setting: then it belongs to some other program and is not a typo.
-fn nearest_variable(dotted: &str, known: &[String]) -> Option<Option<String>> {
-    let nearest = nearest(dotted, known);
-    let in_section = known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
-    let to_variable = |key: String| {
-        format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
-    };
-    (nearest.is_some() || in_section).then(|| nearest.map(to_variable))
-}
-
-/// Reads the value of a setting from a file, without the white space around it, because editors end
-/// files with a line break.
-fn read_value(path: &Path) -> Result<String, String> {
-    let named = |error: std::io::Error| {
-        format!("can't read {}: {error}. Check the path and its permissions", path.display())
-    };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(named)?;
-    file.take(SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(named)?;
-    if text.len() as u64 > SECRET_FILE_BYTES_MAX {
-        return Err(format!(
-            "{} is longer than {SECRET_FILE_BYTES_MAX} bytes, the maximum for a single setting",
-            path.display()
-        ));
-    }
-    Ok(text.trim().to_owned())
 }
 
 /// Whether Kubernetes sets this variable. In every pod it sets variables such as

@@ -11,6 +11,7 @@ mod load;
 mod show;
 #[cfg(test)]
 mod tests;
+mod value_files;
 
 pub use check::Problem;
 pub use error::{Error, Origin};
