@@ -5,6 +5,7 @@ mod config;
 mod doctor;
 mod failure;
 mod flags;
+mod generate;
 mod log;
 mod print;
 mod publish;
@@ -14,7 +15,7 @@ pub use banner::server_banner;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Flags, load, log_format};
 use crate::fatal;
@@ -48,6 +49,9 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Print the messages of channels, one per line, until Ctrl-C.
     Subscribe(subscribe::SubscribeArgs),
+    /// Write shell completions and manual pages, for packages.
+    #[command(subcommand, hide = true)]
+    Generate(generate::GenerateCommand),
 }
 
 /// Runs the command that the arguments name, and returns the exit code.
@@ -58,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Publish(args) => publish::run(&args),
         Command::Subscribe(args) => subscribe::run(&args),
+        Command::Generate(subcommand) => generate::run(&subcommand, &Cli::command()),
     };
     match outcome {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
@@ -129,7 +134,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 

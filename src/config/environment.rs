@@ -5,6 +5,7 @@ use toml::{Table, Value};
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
 use super::secrets;
+use super::value_files::Variable;
 
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
@@ -25,7 +26,14 @@ pub(super) fn load_environment(
         if ENVIRONMENT_OF_COMMANDS.contains(&name.as_str()) || is_service_link(rest) {
             continue;
         }
+        let invalid = |message: String| Error::Value {
+            origin: Origin::Environment,
+            key: name.clone(),
+            message,
+        };
         let dotted = rest.to_ascii_lowercase().replacen('_', ".", 1);
+        let Variable { dotted, text } =
+            Variable { dotted, text }.resolved(&known).map_err(invalid)?;
         if !known.contains(&dotted) {
             let nearest = nearest(&dotted, &known);
             let in_section =
@@ -52,8 +60,11 @@ pub(super) fn load_environment(
             message,
         })?;
         let settings = layer.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        if let Value::Table(settings) = settings {
-            settings.insert(key.to_owned(), value);
+        if let Value::Table(settings) = settings
+            && settings.insert(key.to_owned(), value).is_some()
+        {
+            let words = format!("sets {dotted}, which another variable sets too: keep one of them");
+            return Err(invalid(words));
         }
     }
     Ok(layer)

@@ -13,6 +13,7 @@ mod secrets;
 mod show;
 #[cfg(test)]
 mod tests;
+mod value_files;
 
 pub use check::Problem;
 pub use error::{Error, Origin};

@@ -64,3 +64,7 @@ pub const SETTING_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Minimum similarity of two keys, from 0 to 1, for an error to suggest one for the other.
 pub const KEY_LIKENESS_MIN: f64 = 0.6;
+
+/// Maximum bytes of a file that a variable ending in `_FILE` names. A list of API keys is far
+/// shorter; the limit stops the mistake of naming a device or a log.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -96,11 +96,13 @@ pub fn can_own_descriptors() -> bool {
 /// The calling thread must own no descriptor with such a number, because it would be closed here
 /// and could be another one later.
 unsafe fn own_descriptors_below(first: libc::c_uint) -> Result<(), SysError> {
-    // close_range(2) needs Linux 5.9.
+    // close_range(2) needs Linux 5.9. glibc has a function for it only since 2.34, and the packages
+    // are for older versions too.
     let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
     // SAFETY: this closes numbers from `first` on, but only in the new table of this thread, which
     // by the caller's promise does not own any of them.
-    check("close_range", unsafe { libc::close_range(first, libc::c_uint::MAX, flags) }).map(|_| ())
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) };
+    check("close_range", result as libc::c_int).map(|_| ())
 }
 
 /// Raises RLIMIT_NOFILE as far as possible. Returns the number of descriptors that one table may
