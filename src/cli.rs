@@ -1,14 +1,20 @@
 //! The command line: the arguments of each command, and errors that name the value and a fix.
 
+mod api;
 mod banner;
+mod channels;
 mod config;
+mod disconnect;
 mod doctor;
 mod failure;
 mod flags;
+mod history;
+mod info;
 mod log;
 mod print;
 mod publish;
 mod subscribe;
+mod table;
 
 pub use banner::server_banner;
 
@@ -45,6 +51,14 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Print the messages of channels, one per line, until Ctrl-C.
     Subscribe(subscribe::SubscribeArgs),
+    /// Show the nodes: version, clients, channels, load.
+    Info(info::InfoArgs),
+    /// List channels with subscribers.
+    Channels(channels::ChannelsArgs),
+    /// Show the last publications of a channel.
+    History(history::HistoryArgs),
+    /// Close the connections of clients.
+    Disconnect(disconnect::DisconnectArgs),
 }
 
 /// Runs the command that the arguments name, and returns the exit code.
@@ -55,6 +69,10 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Publish(args) => publish::run(&args),
         Command::Subscribe(args) => subscribe::run(&args),
+        Command::Info(args) => info::run(&args),
+        Command::Channels(args) => channels::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Disconnect(args) => disconnect::run(&args),
     };
     match outcome {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,

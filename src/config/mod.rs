@@ -6,7 +6,9 @@
 mod check;
 mod environment;
 mod error;
+pub mod import;
 mod keys;
+mod later;
 mod load;
 mod show;
 #[cfg(test)]
@@ -14,6 +16,7 @@ mod tests;
 
 pub use check::Problem;
 pub use error::{Error, Origin};
+pub use later::Later;
 pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, load};
 
 use crate::settings::Settings;
