@@ -42,7 +42,7 @@ struct Cli {
 enum Command {
     /// Run the server. SIGTERM drains it; a second SIGTERM stops it at once.
     Serve(ServeArgs),
-    /// Show or check settings.
+    /// Show, check or write settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Check whether this host can hold N connections, and show how to fix it if not.

@@ -56,7 +56,7 @@ impl ApiArgs {
     /// Makes a call, and returns the result as JSON.
     ///
     /// # Errors
-    /// The API can't be reached, is none of Corecast, or refuses the call. The message says what to
+    /// The API can't be reached, is not Corecast's, or refuses the call. The message says what to
     /// do.
     pub(super) fn call<P: Serialize>(&self, call: &Call<'_, P>) -> Result<String, Failure> {
         let body = serde_json::to_vec(call.params);

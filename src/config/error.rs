@@ -67,7 +67,7 @@ pub enum Error {
         nearest: Option<String>,
     },
     /// The setting belongs to a feature that this version does not have.
-    #[error("{origin}: {key}: {} is not part of this version: {}", later.feature, later.instead)]
+    #[error("{origin}: {key}: {} not part of this version: {}", later.subject, later.instead)]
     Later {
         /// The source of the setting.
         origin: Origin,

@@ -4,8 +4,8 @@
 /// A feature that is not part of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Later {
-    /// The feature, as the subject of a sentence.
-    pub feature: &'static str,
+    /// The feature and "is" or "are".
+    pub subject: &'static str,
     /// What to use meanwhile, as a sentence without its full stop.
     pub instead: &'static str,
 }
@@ -15,41 +15,44 @@ pub struct Later {
 const WORDS: [(&[&str], Later); 12] = [
     (
         &["presence", "join_leave"],
-        Later { feature: "presence", instead: "the application can follow clients with [events]" },
+        Later {
+            subject: "presence is",
+            instead: "the application can follow clients with [events]",
+        },
     ),
     (
         &["map", "map_broker", "shared_poll"],
         Later {
-            feature: "this kind of subscription",
+            subject: "this kind of subscription is",
             instead: "publish to a channel with a history, from which clients recover",
         },
     ),
     (
         &["proxy", "proxies", "webhook", "webhooks", "rpc"],
         Later {
-            feature: "forwarding requests to the application",
+            subject: "forwarding requests to the application is",
             instead: "set permissions in namespaces, and receive [events]",
         },
     ),
     (
         &["pusher", "socketio", "sockjs", "mqtt"],
         Later {
-            feature: "the protocol of other servers",
+            subject: "the protocol of other servers is",
             instead: "use Centrifugo's SDKs, or plain WebSocket",
         },
     ),
     (
         &["tls", "ssl", "cert", "certificate", "autocert", "https", "http3", "quic"],
-        Later { feature: "TLS", instead: "terminate it in a proxy such as nginx or HAProxy" },
+        Later { subject: "TLS is", instead: "terminate it in a proxy such as nginx or HAProxy" },
     ),
     (
         &["compression", "deflate", "permessage_deflate", "gzip"],
-        Later { feature: "compression", instead: "clients that offer it connect without it" },
+        Later { subject: "compression is", instead: "clients that offer it connect without it" },
     ),
     (
         &["kafka", "nats", "consumers", "postgresql", "postgres", "pubsub", "sqs", "rabbitmq"],
         Later {
-            feature: "this source of publications",
+            subject: "this source of publications is",
             instead: "publish through the HTTP API, or through Redis with redis.ingest",
         },
     ),
@@ -67,11 +70,11 @@ const WORDS: [(&[&str], Later); 12] = [
             "webtransport",
         ],
         Later {
-            feature: "this transport",
+            subject: "this transport is",
             instead: "use Centrifugo's protocol or plain WebSocket, and the HTTP API",
         },
     ),
-    (&["protobuf"], Later { feature: "Protobuf", instead: "SDKs use JSON by default" }),
+    (&["protobuf"], Later { subject: "Protobuf is", instead: "SDKs use JSON by default" }),
     (
         &[
             "delta",
@@ -82,14 +85,14 @@ const WORDS: [(&[&str], Later); 12] = [
             "cache_recover",
         ],
         Later {
-            feature: "this option of channels",
+            subject: "this option of channels is",
             instead: "clients receive whole publications of their channels",
         },
     ),
     (
         &["admin", "swagger"],
         Later {
-            feature: "an admin page",
+            subject: "an admin page is",
             instead: "use `corecast info`, `channels` and `history`, and the metrics",
         },
     ),
@@ -99,7 +102,7 @@ const WORDS: [(&[&str], Later); 12] = [
             "issuer", "secret",
         ],
         Later {
-            feature: "tokens",
+            subject: "tokens are",
             instead: "set auth.anonymous, and allow_…_for_anonymous in namespaces",
         },
     ),
@@ -118,18 +121,18 @@ mod tests {
 
     #[test]
     fn a_word_stands_alone_or_between_other_words() {
-        for (key, feature) in [
-            ("channel.presence", "presence"),
-            ("channel.namespaces.allow_presence_for_subscriber", "presence"),
-            ("channel.force_push_join_leave", "presence"),
-            ("auth.hmac_secret_key", "tokens"),
-            ("client.token.hmac_secret_key", "tokens"),
-            ("server.tls", "TLS"),
-            ("CORECAST_SERVER_TLS_CERT", "TLS"),
-            ("kafka.brokers", "this source of publications"),
-            ("channel.allowed_delta_types", "this option of channels"),
+        for (key, subject) in [
+            ("channel.presence", "presence is"),
+            ("channel.namespaces.allow_presence_for_subscriber", "presence is"),
+            ("channel.force_push_join_leave", "presence is"),
+            ("auth.hmac_secret_key", "tokens are"),
+            ("client.token.hmac_secret_key", "tokens are"),
+            ("server.tls", "TLS is"),
+            ("CORECAST_SERVER_TLS_CERT", "TLS is"),
+            ("kafka.brokers", "this source of publications is"),
+            ("channel.allowed_delta_types", "this option of channels is"),
         ] {
-            assert_eq!(later(key).map(|later| later.feature), Some(feature), "{key}");
+            assert_eq!(later(key).map(|later| later.subject), Some(subject), "{key}");
         }
         for key in
             ["server.lisen", "client.allowed_origin", "server.mapping", "channel.historysize"]

@@ -45,7 +45,7 @@ def test_a_configuration_of_centrifugo_becomes_one_that_serve_takes(driver, tmp_
     source.write_text(json.dumps(CENTRIFUGO))
     done = run("config", "import", str(source))
     assert done.returncode == 0, done.stderr
-    for note in ("client.token.hmac_secret_key: tokens is not part", "presence is not part"):
+    for note in ("client.token.hmac_secret_key: tokens are not part", "presence is not part"):
         assert note in done.stderr, done.stderr
     result = tmp_path / "corecast.toml"
     into = ["config", "import", str(source), "--output", str(result)]

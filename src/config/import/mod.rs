@@ -278,7 +278,7 @@ impl Import {
         let name = key.rsplit("].").next().unwrap_or(key);
         let text = match later(name) {
             Some(later) => {
-                format!("{} is not part of this version: {}", later.feature, later.instead)
+                format!("{} not part of this version: {}", later.subject, later.instead)
             }
             None => "has no equivalent; it can be left out if you do not rely on it".to_owned(),
         };

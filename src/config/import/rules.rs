@@ -66,7 +66,7 @@ const NAMES: &str = "names of channels are fixed: ':' ends a namespace, and '$' 
 const FIXED: &str = "has a fixed value in Corecast, which docs/operations.md lists under limits";
 
 /// Single settings: the name in version 6, the name in version 5, and what becomes of them.
-const SETTINGS: [(&str, &str, Action); 58] = [
+const SETTINGS: [(&str, &str, Action); 62] = [
     ("http_server.address", "address", Action::Listen(Part::Address)),
     ("http_server.port", "port", Action::Listen(Part::Port)),
     ("http_server.internal_address", "internal_address", Action::Listen(Part::InternalAddress)),
@@ -203,6 +203,10 @@ const SETTINGS: [(&str, &str, Action); 58] = [
         "websocket_disable",
         Action::Tell("WebSocket is what Corecast is for, and can't be switched off"),
     ),
+    ("websocket.write_timeout", "websocket_write_timeout", Action::Leave),
+    ("websocket.read_buffer_size", "websocket_read_buffer_size", Action::Leave),
+    ("websocket.write_buffer_size", "websocket_write_buffer_size", Action::Leave),
+    ("websocket.use_write_buffer_pool", "websocket_use_write_buffer_pool", Action::Leave),
     ("shutdown.timeout", "shutdown_timeout", Action::Copy("server.drain", Kind::Duration)),
     (
         "shutdown.termination_delay",

@@ -66,7 +66,7 @@ fn version_6_becomes_valid_settings_and_a_note_for_each_rest() {
     assert!(all[1].force_recovery && all[1].allow_subscribe_for_client);
 
     for (key, part) in [
-        ("client.token.hmac_secret_key", "tokens is not part of this version"),
+        ("client.token.hmac_secret_key", "tokens are not part of this version"),
         ("client.allowed_origins", "list your own origins"),
         ("websocket.compression", "compression is not part of this version"),
         ("namespaces[\"chat\"].presence", "presence is not part of this version"),
