@@ -32,6 +32,9 @@ pub(super) struct DoctorArgs {
     serve: ServeArgs,
 }
 
+/// Places of the script that sets all kernel settings: in the source, and where packages put it.
+const SCRIPTS: [&str; 2] = ["kernel-tuning/apply", "/usr/share/corecast/kernel-tuning/apply"];
+
 /// The report as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -66,9 +69,12 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
         print_line(&text.map_err(|error| Failure::Words(error.to_string()))?)?;
     } else {
         print_line(&table(&findings))?;
-        if findings.iter().any(|one| one.fix.starts_with("sysctl")) {
-            let script = format!("kernel-tuning/apply --connections {connections}");
-            print_line(&format!("\nTo set all kernel settings at once: {script}"))?;
+        let script = SCRIPTS.iter().find(|path| std::path::Path::new(path).exists());
+        if let Some(script) = script
+            && findings.iter().any(|one| one.fix.contains("sysctl "))
+        {
+            let command = format!("{script} --connections {connections}");
+            print_line(&format!("\nTo set all kernel settings at once: {command}"))?;
         }
     }
     match stops {
