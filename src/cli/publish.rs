@@ -85,7 +85,7 @@ fn outcome(args: &PublishArgs, result: &str) -> Result<String, Failure> {
 mod tests {
     use super::*;
 
-    #[derive(PartialEq)]
+    #[derive(Clone, Copy, PartialEq)]
     enum Json {
         Yes,
         No,
