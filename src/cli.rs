@@ -1,15 +1,21 @@
 //! The command line: the arguments of each command, and errors that name the value and a fix.
 
+mod api;
 mod banner;
+mod channels;
 mod config;
+mod disconnect;
 mod doctor;
 mod failure;
 mod flags;
 mod generate;
+mod history;
+mod info;
 mod log;
 mod print;
 mod publish;
 mod subscribe;
+mod table;
 
 pub use banner::server_banner;
 
@@ -40,7 +46,7 @@ struct Cli {
 enum Command {
     /// Run the server. SIGTERM drains it; a second SIGTERM stops it immediately.
     Serve(ServeArgs),
-    /// Show or check settings.
+    /// Show, check or write settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Check whether this host can hold N connections, and show how to fix it if not.
@@ -49,6 +55,14 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Print the messages of channels, one per line, until Ctrl-C.
     Subscribe(subscribe::SubscribeArgs),
+    /// Show the nodes: version, clients, channels, load.
+    Info(info::InfoArgs),
+    /// List channels with subscribers.
+    Channels(channels::ChannelsArgs),
+    /// Show the last publications of a channel.
+    History(history::HistoryArgs),
+    /// Close the connections of clients.
+    Disconnect(disconnect::DisconnectArgs),
     /// Write shell completions and manual pages, for packages.
     #[command(subcommand, hide = true)]
     Generate(generate::GenerateCommand),
@@ -63,6 +77,10 @@ pub fn run() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Subscribe(args) => subscribe::run(&args),
         Command::Generate(subcommand) => generate::run(&subcommand, &Cli::command()),
+        Command::Info(args) => info::run(&args),
+        Command::Channels(args) => channels::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Disconnect(args) => disconnect::run(&args),
     };
     match outcome {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,

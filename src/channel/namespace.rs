@@ -178,13 +178,32 @@ pub struct Namespaces {
     /// Options of channels without a namespace, then those of each namespace.
     all: Vec<Arc<Namespace>>,
     channel_bytes_max: usize,
+    unknown: Unknown,
+}
+
+/// What a name means whose namespace is not configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// It is refused.
+    Refused,
+    /// It has the options of channels without a namespace.
+    Plain,
 }
 
 impl Namespaces {
     /// Creates the list of namespaces. The first one is for channels without a namespace.
     pub fn new(all: Vec<Namespace>, channel_bytes_max: usize) -> Namespaces {
         assert!(!all.is_empty(), "channels without a namespace need options too");
-        Namespaces { all: all.into_iter().map(Arc::new).collect(), channel_bytes_max }
+        let all = all.into_iter().map(Arc::new).collect();
+        Namespaces { all, channel_bytes_max, unknown: Unknown::Refused }
+    }
+
+    /// Gives every namespace the options of channels without one, if none is configured. A
+    /// configuration with namespaces is tried as it is.
+    pub fn accept_any(&mut self) {
+        if self.all.len() == 1 {
+            self.unknown = Unknown::Plain;
+        }
     }
 
     /// Returns the options of channels without a namespace.
@@ -213,6 +232,7 @@ impl Namespaces {
             name => self.all[1..]
                 .iter()
                 .find(|namespace| namespace.name == name)
+                .or_else(|| (self.unknown == Unknown::Plain).then(|| &self.all[0]))
                 .ok_or(ClientError::UnknownChannel)?,
         };
         let fits = !channel.is_empty() && channel.len() <= self.channel_bytes_max;

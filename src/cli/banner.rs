@@ -21,11 +21,14 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
     let version = env!("CARGO_PKG_VERSION");
     let plural = if *shards == 1 { "" } else { "s" };
     writeln!(out, "Corecast {version} is running with {shards} shard{plural} on {driver}\n")?;
+    let channel = banner_channel(settings);
     let mut title = "Connect";
     for address in &report.listen {
         let address = reachable(*address);
         writeln!(out, "  {title:<9}ws://{address}/connection/websocket  (Centrifugo's protocol)")?;
-        writeln!(out, "           ws://{address}/ws?channels=news      (plain WebSocket)")?;
+        let plain = format!("ws://{address}/ws?channels={channel}");
+        let width = format!("ws://{address}/connection/websocket").len();
+        writeln!(out, "           {plain:<width$}  (plain WebSocket)")?;
         title = "";
     }
     if settings.echo {
@@ -36,7 +39,7 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
         writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api/publish")?;
     } else {
         let key = if settings.api.keys.is_empty() { "" } else { "-H \"X-API-Key: $KEY\" " };
-        let body = r#"{"channel":"news","data":"Hello"}"#;
+        let body = format!(r#"{{"channel":"{channel}","data":"Hello"}}"#);
         writeln!(out, "  Publish  curl http://{api}/api/publish {key}-d '{body}'")?;
     }
     if settings.dev {
@@ -48,6 +51,19 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
         writeln!(out, "\n  {note}")?;
     }
     Ok(())
+}
+
+/// A channel to try: one to which clients may subscribe, if there is any.
+fn banner_channel(settings: &Settings) -> String {
+    let namespaces = &settings.channel.namespaces;
+    let permissions = Permissions::without_token(&settings.auth);
+    let open = namespaces.iter().filter(|one| permissions.may_subscribe_within(one));
+    let names = open.flat_map(|one| match one.name.as_str() {
+        "" => vec!["news".to_owned()],
+        name => vec![format!("{name}:1"), format!("{name}:example")],
+    });
+    let valid = |name: &String| namespaces.resolve(name).is_ok();
+    names.into_iter().find(valid).unwrap_or_else(|| "news".to_owned())
 }
 
 /// The maximum number of clients, and the setting or limit that causes it.
@@ -122,6 +138,24 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    }
+
+    #[test]
+    fn the_banner_names_a_channel_to_which_clients_may_subscribe() {
+        let mut namespace = settings(false).channel.namespaces.plain().clone();
+        let plain = namespace.clone();
+        namespace.name = "chat".to_owned();
+        namespace.allow_subscribe_for_client = true;
+        namespace.allow_subscribe_for_anonymous = true;
+        let mut settings = settings(false);
+        settings.auth.anonymous = true;
+        settings.channel.namespaces = crate::channel::Namespaces::new(vec![plain, namespace], 255);
+        settings.api.keys = vec!["sesame".to_owned()];
+        let text = server_banner(&settings, &report());
+        assert!(
+            text.contains("channels=chat:1") && text.contains(r#""channel":"chat:1""#),
+            "{text}"
+        );
     }
 
     #[test]

@@ -52,8 +52,10 @@ impl ServeArgs {
     }
 }
 
-/// The variables of the environment that are valid text. All settings are text.
+/// The variables of the environment. Bytes that are no UTF-8 become U+FFFD, which no setting
+/// accepts, because a setting must not be ignored silently.
 pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os().filter_map(|(key, value)| {
+        Some((key.into_string().ok()?, value.to_string_lossy().into_owned()))
+    })
 }

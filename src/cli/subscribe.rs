@@ -137,9 +137,11 @@ impl Target {
     /// Parses `url`. The default path is that of plain WebSocket.
     fn new(url: &str) -> Result<Target, String> {
         let wrong = || format!("{url:?} is not a WebSocket URL: use the form ws://127.0.0.1:8000");
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let full = if url.contains("://") { url.to_owned() } else { format!("ws://{url}") };
+        let uri: Uri = full.parse().map_err(|_| wrong())?;
         match uri.scheme_str() {
-            Some("ws") => {}
+            // http is what the same server is called by everything but a WebSocket client.
+            Some("ws" | "http") => {}
             Some("wss") => {
                 return Err(format!(
                     "{url}: TLS is not supported; connect to the server itself with ws://"
@@ -345,10 +347,13 @@ mod tests {
                 Ok(expected)
             );
         }
+        for bare in ["h:1", "http://h:1"] {
+            assert_eq!(Target::new(bare), Target::new("ws://h:1"), "{bare}");
+        }
         let target = Target::new("ws://h").expect("a URL");
         let positions = BTreeMap::from([("b,c".to_owned(), "ab:7".to_owned())]);
         assert!(target.url(&channels, &positions).ends_with("&envelope=json&since=b%2Cc@ab:7"));
-        for wrong in ["h:1", "http://h", "wss://h", "", "ws://"] {
+        for wrong in ["redis://h", "wss://h", "", "ws://"] {
             assert!(Target::new(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,15 +4,24 @@ use toml::{Table, Value};
 
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
+use super::later::later;
 use super::secrets;
 use super::value_files::Variable;
+use crate::units::parse_count;
 
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 
-/// Variables with this prefix that the command line reads itself.
-const ENVIRONMENT_OF_COMMANDS: [&str; 4] =
-    ["CORECAST_CONFIG", "CORECAST_API_URL", "CORECAST_API_KEY", "CORECAST_URL"];
+/// Variables with this prefix that are no settings: those of the commands, and those that the
+/// examples and the tests of Corecast read.
+const ENVIRONMENT_OF_OTHERS: [&str; 6] = [
+    "CORECAST_CONFIG",
+    "CORECAST_API_URL",
+    "CORECAST_API_KEY",
+    "CORECAST_URL",
+    "CORECAST_WS_URL",
+    "CORECAST_BIN",
+];
 
 /// Returns the settings among the environment variables.
 pub(super) fn load_environment(
@@ -23,7 +32,7 @@ pub(super) fn load_environment(
     let mut layer = Table::new();
     for (name, text) in environment {
         let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-        if ENVIRONMENT_OF_COMMANDS.contains(&name.as_str()) || is_service_link(rest) {
+        if ENVIRONMENT_OF_OTHERS.contains(&name.as_str()) || is_service_link(rest, &text) {
             continue;
         }
         let invalid = |message: String| Error::Value {
@@ -35,22 +44,11 @@ pub(super) fn load_environment(
         let Variable { dotted, text } =
             Variable { dotted, text }.resolved(&known).map_err(invalid)?;
         if !known.contains(&dotted) {
-            let nearest = nearest(&dotted, &known);
-            let in_section =
-                known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
-            if nearest.is_none() && !in_section {
-                // The name resembles no setting, so it belongs to some other program and is not a
-                // typo.
-                continue;
-            }
-            let to_variable = |key: String| {
-                format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
-            };
-            return Err(Error::UnknownKey {
-                origin: Origin::Environment,
-                nearest: nearest.map(to_variable),
-                key: name,
-            });
+            return Err(unknown_variable(name, &dotted, &known));
+        }
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            let message = "is not valid UTF-8: set it again, or unset it".to_owned();
+            return Err(Error::Value { origin: Origin::Environment, key: name, message });
         }
         let (section, key) = dotted.split_once('.').unwrap_or_default();
         let default = defaults.get(section).and_then(|settings| settings.get(key));
@@ -70,12 +68,48 @@ pub(super) fn load_environment(
     Ok(layer)
 }
 
+/// The error for a variable that nothing reads. A typo must not silently keep a default.
+fn unknown_variable(name: String, dotted: &str, known: &[String]) -> Error {
+    let origin = Origin::Environment;
+    if let Some(later) = later(dotted) {
+        return Error::Later { origin, key: name, later };
+    }
+    let to_variable = |key: String| {
+        format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
+    };
+    Error::UnknownKey { origin, nearest: nearest(dotted, known).map(to_variable), key: name }
+}
+
 /// Whether Kubernetes sets this variable. In every pod it sets variables such as
-/// `CORECAST_SERVICE_HOST` and `CORECAST_PORT_8000_TCP_ADDR` for a service whose name begins with
-/// "corecast". They are neither settings nor mistakes.
-fn is_service_link(rest: &str) -> bool {
-    let padded = format!("_{rest}_");
-    ["_SERVICE_HOST_", "_SERVICE_PORT_", "_PORT_"].iter().any(|mark| padded.contains(mark))
+/// `CORECAST_SERVICE_HOST`, `CORECAST_PORT` and `CORECAST_API_PORT_9000_TCP_ADDR` for services
+/// called "corecast" and "corecast-api". They are neither settings nor mistakes. The value tells
+/// them from a mistake such as `CORECAST_SERVER_PORT=8000`.
+fn is_service_link(rest: &str, value: &str) -> bool {
+    let padded = format!("_{rest}");
+    if padded.ends_with("_SERVICE_HOST") {
+        return true;
+    }
+    let is_port = || value.parse::<u16>().is_ok();
+    if padded.ends_with("_SERVICE_PORT") || padded.contains("_SERVICE_PORT_") {
+        return is_port();
+    }
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    if padded.ends_with("_PORT") && is_url {
+        return true;
+    }
+    // `…_PORT_9000_TCP`, and the same with `_PROTO`, `_PORT` or `_ADDR` at its end.
+    let Some((_, port)) = padded.split_once("_PORT_") else { return false };
+    let mut parts = port.split('_');
+    let number = parts.next().is_some_and(|number| number.parse::<u16>().is_ok());
+    let protocol = parts.next().is_some_and(|name| ["TCP", "UDP", "SCTP"].contains(&name));
+    let last = parts.next().is_none_or(|part| ["PROTO", "PORT", "ADDR"].contains(&part));
+    number && protocol && last && parts.next().is_none()
+}
+
+/// Converts a number such as "500", "10k" or "1M".
+pub(super) fn whole_number(text: &str) -> Result<Value, String> {
+    let number = i64::try_from(parse_count(text)?);
+    number.map(Value::Integer).map_err(|_| format!("{text:?} is too large a number"))
 }
 
 /// Converts the text of a variable to the type of the default.
@@ -83,10 +117,7 @@ fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Resul
     let shown = secrets::shown(dotted, text);
     let wrong = |expected: &str| format!("{shown} is not {expected}");
     match default {
-        Some(Value::Integer(_)) => {
-            let digits = text.replace('_', "");
-            digits.parse().map(Value::Integer).map_err(|_| wrong("a whole number"))
-        }
+        Some(Value::Integer(_)) => whole_number(text),
         Some(Value::Boolean(_)) => {
             text.parse().map(Value::Boolean).map_err(|_| wrong("true or false"))
         }

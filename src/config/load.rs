@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::check;
-use super::environment::load_environment;
+use super::environment::{load_environment, whole_number};
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
+use super::later::later;
 use super::secrets;
 use crate::channel::{Namespace, Namespaces};
 use crate::settings::{Api, Auth, Channel, Client, Events, Log, Redis, Server, Settings};
@@ -85,6 +86,9 @@ pub fn load(
     layers.merged = layers.named();
     let mut settings = layers.settings(&Origin::Defaults)?;
     settings.dev = flags.dev;
+    if flags.dev {
+        settings.channel.namespaces.accept_any();
+    }
     settings.echo = flags.echo;
     let problems = check::problems(&settings);
     if problems.is_empty() {
@@ -92,6 +96,19 @@ pub fn load(
     } else {
         Err(Error::Invalid(problems))
     }
+}
+
+/// Checks a configuration that is not in a file.
+///
+/// # Errors
+/// See [`Error`].
+pub(super) fn check_text(text: &str) -> Result<Settings, Error> {
+    let origin = Origin::Result;
+    let mut layers = Layers::defaults()?;
+    layers.add(&origin, parse(&origin, text)?)?;
+    let settings = layers.settings(&origin)?;
+    let problems = check::problems(&settings);
+    if problems.is_empty() { Ok(settings) } else { Err(Error::Invalid(problems)) }
 }
 
 /// Returns the defaults without a check: an API without keys is closed, not invalid.
@@ -155,8 +172,12 @@ impl Layers {
         if !known.contains(&dotted) {
             return Err(unknown(origin, &dotted, &known));
         }
+        let default = self.base.get(section).and_then(|settings| settings.get(&key));
+        let value =
+            counted(value, default).map_err(|message| value_error(origin, &dotted, message));
+        let mut value = value?;
         if dotted == "channel.namespaces" {
-            self.add_namespaces_check(origin, &value)?;
+            self.add_namespaces_check(origin, &mut value)?;
         }
         if let Some(Value::Table(settings)) = self.merged.get_mut(section) {
             settings.insert(key, value);
@@ -168,23 +189,25 @@ impl Layers {
     }
 
     /// Finds unknown keys and wrong values in the list of namespaces while their origin is known.
-    fn add_namespaces_check(&self, origin: &Origin, list: &Value) -> Result<(), Error> {
-        let no_list = || Error::Value {
-            origin: origin.clone(),
-            key: "channel.namespaces".to_owned(),
-            message: "is not a list: write one [[channel.namespaces]] section for each namespace"
-                .to_owned(),
+    /// Replaces texts such as "10k" by numbers.
+    fn add_namespaces_check(&self, origin: &Origin, list: &mut Value) -> Result<(), Error> {
+        let no_list = || {
+            let message = "is not a list: write one [[channel.namespaces]] section for each \
+                           namespace";
+            value_error(origin, "channel.namespaces", message.to_owned())
         };
         let defaults = self.namespace_defaults();
         let mut known: Vec<String> = defaults.keys().map(|key| namespace_key(key)).collect();
         known.push(namespace_key("name"));
-        for namespace in list.as_array().ok_or_else(no_list)? {
+        for namespace in list.as_array_mut().ok_or_else(no_list)? {
             let mut options = defaults.clone();
-            for (key, value) in namespace.as_table().ok_or_else(no_list)? {
+            for (key, value) in namespace.as_table_mut().ok_or_else(no_list)? {
                 let dotted = namespace_key(key);
                 if !known.contains(&dotted) {
                     return Err(unknown(origin, &dotted, &known));
                 }
+                *value = counted(value.clone(), defaults.get(key))
+                    .map_err(|message| value_error(origin, &dotted, message))?;
                 options.insert(key.clone(), value.clone());
                 section::<Namespace>(origin, options.clone())
                     .map_err(|error| with_key(error, &dotted))?;
@@ -289,7 +312,8 @@ impl Layers {
 }
 
 /// Settings of `[channel]` that apply to the node and are no options of a namespace.
-const CHANNEL_LIMITS: [&str; 3] = ["history_bytes_max", "channels_max", "created_per_second_max"];
+pub(super) const CHANNEL_LIMITS: [&str; 3] =
+    ["history_bytes_max", "channels_max", "created_per_second_max"];
 
 fn namespace_key(key: &str) -> String {
     format!("channel.namespaces.{key}")
@@ -304,6 +328,10 @@ fn section<T: DeserializeOwned>(origin: &Origin, settings: Table) -> Result<T, E
     })
 }
 
+fn value_error(origin: &Origin, key: &str, message: String) -> Error {
+    Error::Value { origin: origin.clone(), key: key.to_owned(), message }
+}
+
 fn with_key(error: Error, dotted: &str) -> Error {
     match error {
         Error::Value { origin, message, .. } => {
@@ -315,7 +343,20 @@ fn with_key(error: Error, dotted: &str) -> Error {
 }
 
 fn unknown(origin: &Origin, key: &str, known: &[String]) -> Error {
-    Error::UnknownKey { origin: origin.clone(), key: key.to_owned(), nearest: nearest(key, known) }
+    let (origin, key) = (origin.clone(), key.to_owned());
+    match later(&key) {
+        Some(later) => Error::Later { origin, key, later },
+        None => Error::UnknownKey { origin, nearest: nearest(&key, known), key },
+    }
+}
+
+/// Returns the value of a setting whose default is a number, if it is a text such as "10k" or "1M",
+/// as a number. All other values stay, and their types are checked later.
+fn counted(value: Value, default: Option<&Value>) -> Result<Value, String> {
+    match (value, default) {
+        (Value::String(text), Some(Value::Integer(_))) => whole_number(&text),
+        (value, _) => Ok(value),
+    }
 }
 
 /// Returns the settings among the flags.

@@ -6,7 +6,9 @@
 mod check;
 mod environment;
 mod error;
+pub mod import;
 mod keys;
+mod later;
 mod load;
 mod log_format;
 mod secrets;
@@ -17,6 +19,7 @@ mod value_files;
 
 pub use check::Problem;
 pub use error::{Error, Origin};
+pub use later::Later;
 pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, load};
 pub use log_format::log_format;
 pub use secrets::holds_password;

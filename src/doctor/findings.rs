@@ -7,7 +7,8 @@ mod memory;
 pub use finding::{Finding, Verdict};
 
 use super::keys::{Key, command};
-use super::readings::{Readings, Wanted};
+use super::readings::{Readings, SettingsAccess, Wanted};
+use crate::ids::ShardId;
 use crate::limits::DESCRIPTORS_RESERVED;
 
 /// Returns all findings, in the order in which one would fix them: first the limits of the server
@@ -15,8 +16,9 @@ use crate::limits::DESCRIPTORS_RESERVED;
 pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
     let mut findings = vec![
         connections_max(wanted),
-        descriptors(wanted, readings),
+        // Before the descriptor limit, which can't be raised beyond it.
         table_max(wanted, readings),
+        descriptors(wanted, readings),
         files(wanted, readings),
         memory::available(wanted, readings),
         memory::cgroup(wanted, readings),
@@ -35,7 +37,21 @@ pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
             findings.push(setting(&key, readings));
         }
     }
+    for finding in &mut findings {
+        if finding.fix.starts_with("sysctl ") {
+            finding.fix.insert_str(0, before_sysctl(readings.settings_access));
+        }
+    }
     findings
+}
+
+/// The words that make a command work where it is shown.
+fn before_sysctl(access: SettingsAccess) -> &'static str {
+    match access {
+        SettingsAccess::Here => "",
+        SettingsAccess::Root => "sudo ",
+        SettingsAccess::OnHost => "on the host of this container: ",
+    }
 }
 
 /// Rows of the table that a finding with another name covers.
@@ -65,8 +81,8 @@ fn descriptors(wanted: &Wanted, readings: &Readings) -> Finding {
     let mut fix =
         format!("ulimit -n {needed} (as root), or LimitNOFILE={needed} in the unit's [Service]");
     let per_shard = found.saturating_sub(DESCRIPTORS_RESERVED as u64);
-    if readings.private_tables && per_shard > 0 {
-        let shards = wanted.connections.div_ceil(per_shard);
+    let shards = wanted.connections.div_ceil(per_shard.max(1));
+    if readings.private_tables && per_shard > 0 && shards <= ShardId::COUNT_MAX as u64 {
         fix = format!("corecast serve --shards {shards}, or {fix}");
     }
     Finding::new("descriptor limit", format!("{found} for {each}"), needed.to_string())

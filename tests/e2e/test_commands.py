@@ -11,13 +11,9 @@ import tomllib
 import httpx
 import pytest
 
+from harness.command import run
 from harness.ports import free_port
 from harness.server import BINARY, ROOT, Server, eventually
-
-
-def run(*arguments, env=None):
-    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=15,
-                          env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL)
 
 
 def test_the_default_configuration_is_toml_with_comments_and_passes_its_own_check(tmp_path):

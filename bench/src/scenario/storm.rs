@@ -145,7 +145,7 @@ fn storm(
     let passed = verdict(ended, faults, outcome.failures.count(), error.is_some());
     Ok(StormReport {
         scenario: "storm",
-        profile: args.common.profile.clone(),
+        profile: args.common.server_name(),
         url,
         connections: args.common.connections,
         established,
