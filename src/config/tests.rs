@@ -145,7 +145,7 @@ fn an_unknown_setting_is_an_error_that_names_the_nearest() {
     let table = [
         ("CORECAST_CLIENT_PING_INTERVALL", "; did you mean CORECAST_CLIENT_PING_INTERVAL?"),
         ("CORECAST_SEVER_LISTEN", "; did you mean CORECAST_SERVER_LISTEN?"),
-        ("CORECAST_SERVER_PORT", "; did you mean CORECAST_SERVER_SHARDS?"),
+        ("CORECAST_SERVER_SHARD", "; did you mean CORECAST_SERVER_SHARDS?"),
         ("CORECAST_BUILD_ZZZZZ", "; unset it, or choose a name that does not begin with CORECAST_"),
         ("CORECAST_", "; unset it, or choose a name that does not begin with CORECAST_"),
     ];
