@@ -144,11 +144,12 @@ pub const SPILL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// of empty ones is limited as well.
 pub const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// Maximum bytes of a request head. RFC 9110 has no limit; nginx and Apache allow 8 KiB.
-pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
-
-/// Maximum number of header lines of a request. A browser with cookies sends about 20.
+/// Maximum number of header lines of a request. A browser with cookies sends about 20. The text of
+/// `Refusal::TooManyHeaders` has this number.
 pub const HANDSHAKE_HEADERS_MAX: usize = 64;
+
+/// Bytes of a `Host` or `Origin` that a refusal shows. A name has at most 253.
+pub const REFUSED_VALUE_BYTES_MAX: usize = 253;
 
 /// Maximum number of receives for a request head, because one byte at a time is an attack.
 pub const HANDSHAKE_RECEIVES_MAX: u8 = 32;
@@ -202,16 +203,13 @@ pub const API_HEADERS_MAX: usize = 64;
 /// Maximum bytes of a request head to the API listener. hyper's buffer can't be smaller than 8 KiB.
 pub const API_HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Time for a request head to the API listener, after the connection is open or the last response
-/// is sent.
-pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Maximum time of one request to the API, including the arrival of its body.
 pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Lifetime of a connection of the API listener after the beginning of its last request. It is
-/// enough for every response, but not for a reader of one byte per second.
-pub const API_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for a request to the API listener and its response. If a client has not read the response
+/// after this time and `api.keep_alive`, its connection is closed. It is enough for every response,
+/// but not for a reader of one byte per second.
+pub const API_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum bytes of an API key. Keys are compared in buffers of this size.
 pub const API_KEY_BYTES_MAX: usize = 256;

@@ -31,7 +31,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of a module may have a layer of its own.
-const LAYERS: [(&str, Layer); 44] = [
+const LAYERS: [(&str, Layer); 45] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -42,6 +42,7 @@ const LAYERS: [(&str, Layer); 44] = [
     ("pool", Pure),
     ("subnets", Pure),
     ("readiness", Pure),
+    ("origins", Pure),
     ("handshake", Pure),
     ("ws", Pure),
     ("protocol", Pure),

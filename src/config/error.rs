@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::check::Problem;
+use super::problem::Problem;
 
 /// The source of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Origin {
     Defaults,
     /// `--dev`
     Dev,
+    /// `--expose`
+    Expose,
     /// A file.
     File(PathBuf),
     /// Environment variables.
@@ -25,6 +27,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Defaults => f.write_str("the defaults"),
             Origin::Dev => f.write_str("--dev"),
+            Origin::Expose => f.write_str("--expose"),
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Environment => f.write_str("the environment"),
             Origin::CommandLine => f.write_str("the command line"),

@@ -4,17 +4,19 @@
 //! the environment and flags over it.
 
 mod check;
+mod check_access;
 mod environment;
 mod error;
 mod keys;
 mod load;
+mod problem;
 mod show;
 #[cfg(test)]
 mod tests;
 
-pub use check::Problem;
 pub use error::{Error, Origin};
 pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, load};
+pub use problem::Problem;
 
 use crate::settings::Settings;
 

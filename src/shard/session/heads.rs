@@ -5,7 +5,7 @@ use super::homes::Homes;
 use super::replying::Flow;
 use super::{closing, frames, heartbeat, parking, reporting, upgrading};
 use crate::connection::{Flags, State};
-use crate::handshake::{self, Endpoint, Progress, Unavailable, Upgrade};
+use crate::handshake::{self, Endpoint, Progress, Response, Unavailable, Upgrade};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
 use crate::reason::CloseReason;
@@ -54,6 +54,12 @@ fn open<S: Sockets>(
     Flow::Continue
 }
 
+/// Answers a request that is refused. Each refusal of a request head comes here with its reason.
+fn refuse<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, response: &Response) {
+    clients.counters.handshakes_refused.add(1);
+    closing::respond(clients, key, &response.bytes);
+}
+
 /// Handles bytes of a request head.
 pub fn on_head<S: Sockets>(
     clients: &mut Clients<S>,
@@ -84,13 +90,10 @@ pub fn on_head<S: Sockets>(
                 return closing::release(clients, key, CloseReason::Refused, Release::Graceful);
             }
         }
-        Progress::Respond(response) => {
-            clients.counters.handshakes_refused.add(1);
-            closing::respond(clients, key, &response.bytes);
-        }
-        Progress::Health { head_only } => {
+        Progress::Respond(response) => refuse(clients, key, &response),
+        Progress::Health(probe) => {
             let phase = clients.readiness.phase(clients.clock.now());
-            closing::respond(clients, key, &handshake::health_response(phase, head_only));
+            closing::respond(clients, key, &handshake::health_response(phase, probe));
         }
         Progress::Upgrade(_)
             if clients.ending.is_draining() || !clients.readiness.takes_clients() =>
