@@ -34,6 +34,8 @@ pub mod kernel;
 pub mod readiness;
 /// Accepts new sockets, within limits of rate and number.
 pub mod accept;
+/// Decides which web pages may connect, and by which names this server may be addressed.
+pub mod origins;
 /// Parses the HTTP request that opens a connection, and writes the response.
 pub mod handshake;
 /// Turns bytes into WebSocket messages and back.

@@ -155,11 +155,12 @@ pub const SPILL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// of empty ones is limited as well.
 pub const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// Maximum bytes of a request head. RFC 9110 has no limit; nginx and Apache allow 8 KiB.
-pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
-
-/// Maximum number of header lines of a request. A browser with cookies sends about 20.
+/// Maximum number of header lines of a request. A browser with cookies sends about 20. The text of
+/// `Refusal::TooManyHeaders` has this number.
 pub const HANDSHAKE_HEADERS_MAX: usize = 64;
+
+/// Bytes of a `Host` or `Origin` that a refusal shows. A name has at most 253.
+pub const REFUSED_VALUE_BYTES_MAX: usize = 253;
 
 /// Maximum number of receives for a request head, because one byte at a time is an attack.
 pub const HANDSHAKE_RECEIVES_MAX: u8 = 32;

@@ -101,26 +101,50 @@ reasons! {
 
 reasons! {
     /// Reasons why a request or a socket does not become a connection. The code is the HTTP status;
-    /// 0 if there is no response, or if the connection is upgraded and closed immediately.
+    /// 0 if there is no response, or if the connection is upgraded and closed immediately. A text
+    /// with the value at fault may replace that of the table.
     Refusal {
-        /// The request is not HTTP/1.1, or a header of it is missing, repeated or invalid.
-        BadRequest = 400, "bad request", "bad_request", false;
-        /// The page has an origin that is not allowed.
-        Origin = 403, "origin not allowed", "origin", false;
-        /// The path does not exist.
-        Path = 404, "unknown path", "path", false;
-        /// The method is not GET.
-        Method = 405, "method not allowed", "method", false;
+        /// The bytes are not HTTP.
+        NotHttp = 400, "this is not an HTTP/1.1 request", "not_http", false;
+        /// The request target has neither a path nor a URL.
+        BadTarget = 400, "the request target is malformed", "bad_target", false;
+        /// `Host` is missing, repeated or invalid. RFC 9112 §3.2.
+        BadHost = 400, "exactly one valid Host header is required", "bad_host", false;
+        /// The request has a body, which would be taken for frames.
+        Body = 400, "a request body is not allowed", "body", false;
+        /// `Sec-WebSocket-Key` is missing, repeated or invalid.
+        BadKey = 400, "exactly one Sec-WebSocket-Key of 16 bytes in base64 is required", "bad_key",
+            false;
+        /// `server.hosts` does not list the host.
+        ForeignHost = 403, "the Host is not in server.hosts", "foreign_host", false;
+        /// The page that connects is not allowed to.
+        ForeignOrigin = 403, "the Origin is not in client.allowed_origins", "foreign_origin",
+            false;
+        /// There is more than one origin, or one that is not text.
+        BadOrigin = 403, "at most one valid Origin header is allowed", "bad_origin", false;
+        /// A page of another site connects, and its origin was removed on the way.
+        CrossSite = 403, "a page of another site (Sec-Fetch-Site) must send its Origin",
+            "cross_site", false;
+        /// There is nothing at this path.
+        UnknownPath = 404, "unknown path", "unknown_path", false;
+        /// The path does not accept the method.
+        BadMethod = 405, "only GET is allowed", "bad_method", false;
+        /// The request asks for no WebSocket.
+        NoUpgrade = 426, "this path requires a WebSocket upgrade", "no_upgrade", false;
+        /// The request asks for another version of WebSocket.
+        BadVersion = 426, "Sec-WebSocket-Version must be 13", "bad_version", false;
+        /// The request head is longer than `client.handshake_bytes_max`.
+        HeadTooLong = 431, "the request head is longer than client.handshake_bytes_max",
+            "head_too_long", false;
+        /// The request has too many header lines.
+        TooManyHeaders = 431, "the request head has more than 64 header lines", "too_many_headers",
+            false;
+        /// The request has another version of HTTP.
+        HttpVersion = 505, "HTTP/1.1 is required", "http_version", false;
         /// The request head did not arrive in time.
         Timeout = 408, "request timeout", "timeout", true;
-        /// The request does not ask for a WebSocket of version 13.
-        Upgrade = 426, "upgrade required", "upgrade", false;
-        /// The request head is too long or has too many headers.
-        HeadTooLarge = 431, "request head too large", "head_too_large", false;
         /// The request head came in too many pieces.
         Pieces = 0, "too many pieces", "pieces", false;
-        /// The version of HTTP is not supported.
-        HttpVersion = 505, "HTTP version not supported", "http_version", false;
         /// The shard or the node has no room.
         Full = 503, "full", "full", true;
         /// Too many clients of the network wait for `accept_rate`.
@@ -150,18 +174,7 @@ impl Refusal {
             Refusal::Busy => "busy",
             Refusal::Channels => "unavailable",
             Refusal::Left => "gone",
-            Refusal::BadRequest
-            | Refusal::Origin
-            | Refusal::Path
-            | Refusal::Method
-            | Refusal::Upgrade
-            | Refusal::HeadTooLarge
-            | Refusal::Pieces
-            | Refusal::HttpVersion
-            | Refusal::Starting
-            | Refusal::Draining
-            | Refusal::Closed
-            | Refusal::Internal => "refused",
+            _ => "refused",
         }
     }
 }
@@ -204,6 +217,24 @@ reasons! {
         NotAvailable = 108, "not available", "not_available", false;
         /// There are too many requests at the moment; retry later.
         TooManyRequests = 111, "too many requests", "too_many_requests", true;
+        /// The client creates channels faster than it may.
+        ClientCreates = 111,
+            "too many requests: client.channels_created_per_second_max is reached",
+            "client_creates", true;
+        /// The clients of one network create channels faster than they may together.
+        NetworkCreates = 111,
+            "too many requests: this network has its share of channel.created_per_second_max",
+            "network_creates", true;
+        /// All clients of the node create channels faster than they may together.
+        NodeCreates = 111, "too many requests: channel.created_per_second_max is reached",
+            "node_creates", true;
+        /// The clients of one network have as many channels as they may have together.
+        NetworkChannels = 111,
+            "too many requests: this network has its share of channel.channels_max",
+            "network_channels", true;
+        /// The node has as many channels with subscribers as it may have.
+        NodeChannels = 111, "too many requests: channel.channels_max is reached",
+            "node_channels", true;
         /// The server can't continue from the requested position.
         UnrecoverablePosition = 112, "unrecoverable position", "unrecoverable_position", false;
     }

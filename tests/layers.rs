@@ -31,7 +31,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of a module may have a layer of its own.
-const LAYERS: [(&str, Layer); 47] = [
+const LAYERS: [(&str, Layer); 48] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -43,6 +43,7 @@ const LAYERS: [(&str, Layer); 47] = [
     ("pool", Pure),
     ("subnets", Pure),
     ("readiness", Pure),
+    ("origins", Pure),
     ("handshake", Pure),
     ("ws", Pure),
     ("protocol", Pure),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,9 +24,9 @@ use super::state::Api;
 use super::{counted, http, router};
 use crate::ids::Moment;
 use crate::limits::{
-    ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX,
-    API_HEAD_BYTES_MAX, API_HEADER_TIMEOUT, API_HEADERS_MAX, API_REQUEST_TIMEOUT,
-    API_WRONG_KEY_PAUSE, API_WRONG_KEY_PAUSE_MAX,
+    ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, API_CONNECTIONS_MAX, API_EXCHANGE_TIMEOUT,
+    API_HEAD_BYTES_MAX, API_HEADERS_MAX, API_REQUEST_TIMEOUT, API_WRONG_KEY_PAUSE,
+    API_WRONG_KEY_PAUSE_MAX,
 };
 use crate::metrics::ApiCounters;
 use crate::repeats::WRONG_KEYS;
@@ -44,6 +44,7 @@ pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
         next: AtomicU64::new(0),
         wrong_keys: WrongKeys::new(api.status().clock()),
         counters: Arc::clone(&api.counters),
+        keep_alive: api.keep_alive,
     });
     let router = router::router(api);
     let mut pause = ACCEPT_PAUSE_MIN;
@@ -68,6 +69,8 @@ struct Peers {
     next: AtomicU64,
     wrong_keys: WrongKeys,
     counters: Arc<ApiCounters>,
+    /// Time for which each stays open without requests.
+    keep_alive: Duration,
 }
 
 struct Peer {
@@ -99,16 +102,22 @@ struct PeerState {
     request_millis: AtomicU64,
     /// Whether a request is being processed. False while its response is only being sent.
     answering: AtomicBool,
+    /// The header that tells clients how long the connection stays open, so that they do not send a
+    /// request at the moment of its end. RFC 2068 §19.7.1.1.
+    keep_alive: HeaderValue,
 }
 
 impl PeerState {
-    fn new(address: IpAddr) -> Arc<PeerState> {
+    fn new(address: IpAddr, keep_alive: Duration) -> Arc<PeerState> {
+        let timeout = format!("timeout={}", keep_alive.as_secs());
         Arc::new(PeerState {
             started: Instant::now(),
             address,
             standing: AtomicU8::new(Standing::New as u8),
             request_millis: AtomicU64::new(0),
             answering: AtomicBool::new(false),
+            keep_alive: HeaderValue::try_from(timeout)
+                .unwrap_or_else(|_| HeaderValue::from_static("timeout=0")),
         })
     }
 
@@ -144,7 +153,7 @@ impl Peers {
             }
         }
         let key = self.next.fetch_add(1, Ordering::Relaxed);
-        let state = PeerState::new(address);
+        let state = PeerState::new(address, self.keep_alive);
         let leave = Leave { peers: Arc::clone(self), key };
         let connection = connection(stream, router.clone(), Arc::clone(&state), leave);
         // The runtime has one thread, so the task can't end before it is in the list.
@@ -202,9 +211,11 @@ impl Drop for Leave {
     }
 }
 
-/// Serves one connection until it closes or its last request is too old.
+/// Serves one connection until it closes, has had no request for `api.keep_alive`, or its peer does
+/// not read a response.
 async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, leave: Leave) {
     let peers = Arc::clone(&leave.peers);
+    let keep_alive = peers.keep_alive;
     let _leave = leave;
     // Without this option small responses wait for the peer's acknowledgement. Failure is harmless.
     drop(stream.set_nodelay(true));
@@ -229,18 +240,20 @@ async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, le
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(API_HEADER_TIMEOUT)
+        // It runs from the end of a response to the end of the next request head.
+        .header_read_timeout(keep_alive)
         .max_headers(API_HEADERS_MAX)
         .max_buf_size(API_HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
+    let lifetime = API_EXCHANGE_TIMEOUT + keep_alive;
     loop {
-        let deadline = state.last_request() + API_CONNECTION_TIMEOUT;
+        let deadline = state.last_request() + lifetime;
         tokio::select! {
             // Errors of a peer's connection concern only that peer.
             _ended = &mut serving => return,
             () = tokio::time::sleep_until(deadline) => {
-                if state.last_request() + API_CONNECTION_TIMEOUT <= Instant::now() {
+                if state.last_request() + lifetime <= Instant::now() {
                     return;
                 }
             }
@@ -248,17 +261,21 @@ async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, le
     }
 }
 
+/// Header of [`PeerState::keep_alive`].
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
 /// Returns the response to one request, in bounded time.
 async fn answer(router: Router, state: &PeerState, request: Request<Incoming>) -> Response<Body> {
     state.begin_request();
     let routed = router.oneshot(request.map(Body::new));
-    let response = match tokio::time::timeout(API_REQUEST_TIMEOUT, routed).await {
+    let mut response = match tokio::time::timeout(API_REQUEST_TIMEOUT, routed).await {
         Ok(Ok(response)) => response,
         Err(_) => {
             let line = format!("the request was not finished within {API_REQUEST_TIMEOUT:?}");
             http::text(StatusCode::SERVICE_UNAVAILABLE, &line)
         }
     };
+    response.headers_mut().insert(KEEP_ALIVE, state.keep_alive.clone());
     state.answering.store(false, Ordering::Relaxed);
     response
 }

@@ -1,6 +1,7 @@
 //! The state that all handlers of the API listener share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::Access;
 use super::counted::COUNTED;
@@ -8,6 +9,7 @@ use super::entrance::Entrance;
 use super::service::{Parts, Service};
 use super::status::Status;
 use crate::metrics::{ApiCounters, Bound, Metrics, Sources};
+use crate::origins::Hosts;
 use crate::settings::Settings;
 
 impl Api {
@@ -59,6 +61,10 @@ impl Api {
 pub struct Api {
     pub(super) service: Service,
     pub(super) entrance: Entrance,
+    /// Names by which clients may address this listener.
+    pub(super) hosts: Hosts,
+    /// Time for which a connection stays open without requests.
+    pub(super) keep_alive: Duration,
     /// Whether the demo page is served.
     pub(super) page: bool,
     pub(super) metrics: Metrics,
@@ -89,6 +95,8 @@ impl Api {
                 access: Access::new(&settings),
                 body_bytes_max: settings.api.body_bytes_max,
             },
+            hosts: Hosts::new(&settings),
+            keep_alive: settings.api.keep_alive,
             page: settings.dev,
             service: Service::new(parts, settings),
         })

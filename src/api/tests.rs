@@ -159,6 +159,12 @@ impl TestNode {
         self.send(Request::get(path).body(Body::empty()).expect("a request")).await
     }
 
+    /// Returns the status of a GET from `host`.
+    async fn status_at(&self, path: &str, host: &str) -> u16 {
+        let request = Request::get(path).header("host", host).body(Body::empty());
+        self.send(request.expect("a request")).await.0
+    }
+
     async fn send(&self, request: Request<Body>) -> (u16, String) {
         let response = self.router.clone().oneshot(request).await.expect("it never fails");
         let status = response.status().as_u16();

@@ -1,7 +1,7 @@
 //! The banner that `serve` prints after its start: addresses, a publish command, the client limit.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use crate::auth::Permissions;
 use crate::server::StartupReport;
@@ -47,6 +47,9 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
     }
     writeln!(out, "  Metrics  http://{api}/metrics")?;
     writeln!(out, "  Limit    {}", banner_limit(settings, report))?;
+    if settings.expose {
+        return banner_exposed(report, out);
+    }
     if let Some(note) = note(settings) {
         writeln!(out, "\n  {note}")?;
     }
@@ -66,6 +69,23 @@ fn banner_channel(settings: &Settings) -> String {
     names.into_iter().find(valid).unwrap_or_else(|| "news".to_owned())
 }
 
+/// What `--expose` opens, and to whom.
+fn banner_exposed(report: &StartupReport, out: &mut String) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\n  --dev --expose: anyone who can reach this host may subscribe, publish and read:"
+    )?;
+    for address in &report.listen {
+        writeln!(out, "    ws://{}/ws?channels=news", from_outside(*address))?;
+    }
+    writeln!(out, "    http://{}/api/publish, without a key", from_outside(report.api_listen))?;
+    writeln!(
+        out,
+        "  Web pages may too, if they are of this host, of private addresses, or of names"
+    )?;
+    writeln!(out, "  without a dot or under .local, .internal, .localhost and .test.")
+}
+
 /// The maximum number of clients, and the setting or limit that causes it.
 fn banner_limit(settings: &Settings, report: &StartupReport) -> String {
     let clients = report.connections_max;
@@ -82,7 +102,8 @@ pub(super) fn note(settings: &Settings) -> Option<&'static str> {
     let namespaces = &settings.channel.namespaces;
     if settings.dev && settings.auth.insecure {
         return Some(
-            "--dev: anyone who can reach these addresses may subscribe, publish and read.",
+            "--dev: programs and web pages of this host may subscribe, publish and read.\n  \
+             --dev --expose opens the server to containers, phones and virtual machines.",
         );
     }
     let permissions = Permissions::without_token(&settings.auth);
@@ -100,6 +121,22 @@ fn reachable(address: SocketAddr) -> String {
     } else {
         address.to_string()
     }
+}
+
+/// The same for other hosts.
+fn from_outside(address: SocketAddr) -> String {
+    match own_address().filter(|_| address.ip().is_unspecified()) {
+        Some(own) => SocketAddr::new(own, address.port()).to_string(),
+        None => address.to_string(),
+    }
+}
+
+/// Returns the address of this host towards others. Connecting a UDP socket sends nothing, but asks
+/// the kernel for the route, here to an address for documentation (RFC 5737).
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
 }
 
 #[cfg(test)]
@@ -133,7 +170,7 @@ mod tests {
             r#"curl http://127.0.0.1:9000/api/publish -d '{"channel":"news","data":"Hello"}'"#,
             "Page     http://127.0.0.1:9000/\n",
             "40000 clients, because each shard may open 20256 files; see corecast doctor",
-            "--dev: anyone",
+            "--dev: programs and web pages of this host may",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
@@ -156,6 +193,25 @@ mod tests {
             text.contains("channels=chat:1") && text.contains(r#""channel":"chat:1""#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn with_expose_the_banner_says_what_is_open() {
+        let flags = Flags { dev: true, expose: true, ..Flags::default() };
+        let settings = load(&flags, []).expect("valid").settings;
+        let exposed = "192.0.2.7:8000".parse().expect("an address");
+        let text = server_banner(&settings, &StartupReport { listen: vec![exposed], ..report() });
+        for part in [
+            "--dev --expose: anyone who can reach this host may subscribe, publish and read",
+            "    ws://192.0.2.7:8000/ws?channels=news\n",
+            "    http://127.0.0.1:9000/api/publish, without a key\n",
+            "of private addresses",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        let open = server_banner(&settings, &report());
+        assert!(!open.contains("ws://0.0.0.0:8000/ws") || own_address().is_none(), "{open}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub(super) struct ServeArgs {
     /// Development mode: no keys or permissions needed, reachable from this host only.
     #[arg(long)]
     dev: bool,
+    /// Listen for other hosts as well (0.0.0.0): containers, phones and VMs. Needs --dev.
+    #[arg(long)]
+    expose: bool,
     /// Serve /echo, which sends every message back, for protocol test suites. Needs --dev.
     #[arg(long)]
     echo: bool,
@@ -42,6 +45,7 @@ impl ServeArgs {
         Flags {
             config: self.config,
             dev: self.dev,
+            expose: self.expose,
             echo: self.echo,
             listen: self.listen,
             api_listen: self.api_listen,

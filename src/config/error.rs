@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::check::Problem;
 use super::later::Later;
+use super::problem::Problem;
 
 /// The source of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Origin {
     Defaults,
     /// `--dev`
     Dev,
+    /// `--expose`
+    Expose,
     /// A file.
     File(PathBuf),
     /// Environment variables.
@@ -28,6 +30,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Defaults => f.write_str("the defaults"),
             Origin::Dev => f.write_str("--dev"),
+            Origin::Expose => f.write_str("--expose"),
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Environment => f.write_str("the environment"),
             Origin::CommandLine => f.write_str("the command line"),

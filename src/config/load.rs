@@ -24,6 +24,9 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// The defaults of `--dev`.
 pub const DEV_TOML: &str = include_str!("dev.toml");
 
+/// What `--expose` changes in them: the server listens on all addresses of IPv4.
+const EXPOSE_TOML: &str = "[server]\nlisten = \"0.0.0.0:8000\"\napi_listen = \"0.0.0.0:9000\"\n";
+
 /// Flags of the command line that affect settings.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -31,6 +34,8 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--dev`: the defaults of [`DEV_TOML`].
     pub dev: bool,
+    /// `--expose`: the server listens for other hosts; only with `--dev`.
+    pub expose: bool,
     /// `--echo`: clients may connect to `/echo`; only with `--dev`.
     pub echo: bool,
     /// `--listen`, which may be given more than once.
@@ -70,6 +75,9 @@ pub fn load(
     let mut layers = Layers::defaults()?;
     if flags.dev {
         layers.add(&Origin::Dev, parse(&Origin::Dev, DEV_TOML)?)?;
+        if flags.expose {
+            layers.add(&Origin::Expose, parse(&Origin::Expose, EXPOSE_TOML)?)?;
+        }
         layers.base = layers.merged.clone();
     }
     if let Some(path) = &flags.config {
@@ -89,6 +97,8 @@ pub fn load(
     if flags.dev {
         settings.channel.namespaces.accept_any();
     }
+    settings.expose = flags.expose;
+    settings.host_name = host_name();
     settings.echo = flags.echo;
     let problems = check::problems(&settings);
     if problems.is_empty() {
@@ -109,6 +119,12 @@ pub(super) fn check_text(text: &str) -> Result<Settings, Error> {
     let settings = layers.settings(&origin)?;
     let problems = check::problems(&settings);
     if problems.is_empty() { Ok(settings) } else { Err(Error::Invalid(problems)) }
+}
+
+/// Returns the name of this host, or "" if it is unknown.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Returns the defaults without a check: an API without keys is closed, not invalid.
@@ -236,6 +252,8 @@ impl Layers {
             events,
             log: section::<Log>(origin, take("log"))?,
             dev: false,
+            expose: false,
+            host_name: String::new(),
             echo: false,
         })
     }

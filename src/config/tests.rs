@@ -221,6 +221,18 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
         ("[server]\napi_listen = \"0.0.0.0:9000\"", "api.keys is empty, but other hosts can reach"),
         ("[api]\nkeys = [\"\"]", "api.keys has an invalid key of 0 bytes"),
         ("[client]\nallowed_origins = [\"*\"]", "client.allowed_origins = [\"*\"] lets every"),
+        ("[client]\nallowed_origins = [\"*://*\"]", "client.allowed_origins = [\"*://*\"] lets"),
+        ("[client]\nallowed_origins = [\"https://*\"]", "client.allowed_origins = [\"https://*\"]"),
+        ("[server]\nhosts = \"a.com:80\"", "server.hosts has \"a.com:80\", which is not a host"),
+        ("[server]\nhosts = \"*\"", "server.hosts has \"*\", which is not a host"),
+        ("[server]\npath_prefix = \"a\"", "server.path_prefix = \"a\" is not a path"),
+        ("[server]\npath_prefix = \"/a/\"", "server.path_prefix = \"/a/\" is not a path"),
+        (
+            "[client]\nhandshake_bytes_max = \"64KiB\"",
+            "client.handshake_bytes_max = 65536 is out of range: use 1024 to 32768",
+        ),
+        ("[api]\nkeep_alive = \"2h\"", "api.keep_alive = 7200s is out of range: use 1s to 3600s"),
+        ("[api]\nkeep_alive = \"0s\"", "api.keep_alive = 0ns is out of range: use 1s to 3600s"),
         ("[client]\nallowed_origins = \"a.com\"", "client.allowed_origins has \"a.com\", which"),
         ("[server]\nlisten = []", "server.listen is empty"),
         ("[server]\nlisten = \"127.0.0.1:9000\"", "server.listen uses 127.0.0.1:9000 twice"),
@@ -238,7 +250,39 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
     let echo = Flags { echo: true, ..Flags::default() };
     assert!(load(&echo, []).expect_err("--echo alone").to_string().contains("needs --dev"));
     let open = Flags { dev: true, listen: vec!["0.0.0.0:8000".into()], ..Flags::default() };
-    assert!(load(&open, []).expect_err("open").to_string().contains("(--dev sets it to true)"));
+    let error = load(&open, []).expect_err("open").to_string();
+    assert!(error.contains("(--dev sets it to true), or use --dev --expose"), "{error}");
+    let open = Flags { dev: true, api_listen: Some("0.0.0.0:9000".into()), ..Flags::default() };
+    let error = load(&open, []).expect_err("open").to_string();
+    assert!(error.starts_with("api.keys is empty, but other hosts"), "{error}");
+}
+
+#[test]
+fn expose_opens_dev_to_other_hosts() {
+    let expose = Flags { dev: true, expose: true, ..Flags::default() };
+    let settings = load(&expose, []).expect("valid").settings;
+    assert!(settings.expose && settings.auth.insecure && !settings.host_name.is_empty());
+    for (address, port) in [(settings.server.listen[0], 8000), (settings.server.api_listen, 9000)] {
+        assert!(address.ip().is_unspecified() && address.port() == port, "{address}");
+    }
+    let narrow = Flags { listen: vec!["127.0.0.1:1".into()], ..expose };
+    let settings = load(&narrow, []).expect("valid").settings;
+    assert!(settings.server.listen[0].ip().is_loopback(), "flags come before it");
+    let alone = Flags { expose: true, ..Flags::default() };
+    let error = load(&alone, []).expect_err("--expose alone").to_string();
+    assert!(error.starts_with("--expose needs --dev"), "{error}");
+}
+
+#[test]
+fn pages_without_a_host_and_all_pages_may_be_listed() {
+    let text = "[client]\nallowed_origins = [\"null\", \"file://\", \"https://a:443\"]\n\
+                handshake_bytes_max = \"32KiB\"\n[server]\nhosts = [\"a\", \"[::1]\"]\n\
+                path_prefix = \"/a/b\"\n[api]\nkeep_alive = \"1h\"";
+    assert!(load_text(text, false).is_ok());
+    let all = "[client]\nallowed_origins = \"*\"";
+    assert!(load_text(all, true).is_ok(), "--dev allows it to those who ask");
+    let open = load_text("", true).expect("valid").settings;
+    assert!(open.client.allowed_origins.is_empty(), "but does not do so itself");
 }
 
 #[test]

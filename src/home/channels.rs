@@ -178,7 +178,7 @@ impl Channels {
     /// since `recover` if they are still available.
     ///
     /// # Errors
-    /// `TooManyRequests` if the node already has the maximum number of channels with listeners.
+    /// `NodeChannels` if the node already has the maximum number of channels with listeners.
     pub fn subscribe(
         &mut self,
         now: Moment,
@@ -192,7 +192,7 @@ impl Channels {
         // The request is refused before the channel is entered, so that a refusal leaves nothing
         // behind.
         if first && !self.share.reach(self.in_use + 1) && !crate::sabotage!(UnboundedChannels) {
-            return Err(ClientError::TooManyRequests);
+            return Err(ClientError::NodeChannels);
         }
         let place = found.unwrap_or_else(|| self.enter(name, namespace));
         self.expire_some(now, place);

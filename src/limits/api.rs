@@ -13,16 +13,8 @@ pub const API_HEADERS_MAX: usize = 64;
 /// Maximum bytes of a request head to the API listener. hyper's buffer can't be smaller than 8 KiB.
 pub const API_HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Time limit for a request head to the API listener, after the connection is open or the last
-/// response is sent.
-pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Maximum time of one request to the API, including the arrival of its body.
 pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Lifetime of a connection of the API listener after the beginning of its last request. It is
-/// enough for every response, but not for a reader of one byte per second.
-pub const API_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum bytes of an API key. Keys are compared in buffers of this size.
 pub const API_KEY_BYTES_MAX: usize = 256;
@@ -57,3 +49,8 @@ pub const API_HISTORY_MAX: usize = 100_000;
 /// Maximum bytes of the publications in one response to the API's `history`, unless a single one is
 /// larger. The response has the number of omitted ones.
 pub const API_HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Time for a request to the API listener and its response. If a client has not read the response
+/// after this time and `api.keep_alive`, its connection is closed. It is enough for every response,
+/// but not for a reader of one byte per second.
+pub const API_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);

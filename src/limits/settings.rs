@@ -28,6 +28,20 @@ pub const SETTING_MESSAGE_BYTES_MIN: usize = 1024;
 /// Maximum message size that any setting allows. One shard may have to hold it for one client.
 pub const SETTING_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Minimum and maximum of `client.handshake_bytes_max`. A request of a browser without cookies has
+/// 500 bytes. The highest value arrives in 27 packets of a path with the smallest MTU of IPv6, and
+/// so within `HANDSHAKE_RECEIVES_MAX`.
+pub const SETTING_HANDSHAKE_BYTES_MIN: usize = 1024;
+/// See [`SETTING_HANDSHAKE_BYTES_MIN`].
+pub const SETTING_HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+
+/// Maximum length of `server.path_prefix`.
+pub const SETTING_PATH_PREFIX_BYTES_MAX: usize = 128;
+
+/// Maximum of `api.keep_alive`. Longer pauses are rare, and each connection is one of
+/// `API_CONNECTIONS_MAX`.
+pub const SETTING_KEEP_ALIVE_MAX: Duration = Duration::from_secs(3600);
+
 /// Maximum request body that any setting allows.
 pub const SETTING_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -296,7 +296,12 @@ fn close_reason(error: ClientError) -> CloseReason {
         ClientError::LimitExceeded => CloseReason::ChannelLimit,
         ClientError::PublicationTooLong => CloseReason::MessageTooBig,
         ClientError::NotAvailable => CloseReason::NotAvailable,
-        ClientError::TooManyRequests => CloseReason::TooManyRequests,
+        ClientError::TooManyRequests
+        | ClientError::ClientCreates
+        | ClientError::NetworkCreates
+        | ClientError::NodeCreates
+        | ClientError::NetworkChannels
+        | ClientError::NodeChannels => CloseReason::TooManyRequests,
         ClientError::UnrecoverablePosition => CloseReason::InsufficientState,
         ClientError::Unauthorized
         | ClientError::UnknownChannel

@@ -15,10 +15,12 @@ use Change::{Restart, Running};
 
 /// All settings. Options of a namespace are listed as those of `[channel]`. Namespaces may be added
 /// and removed.
-pub const CHANGES: [(&str, Change); 71] = [
+pub const CHANGES: [(&str, Change); 75] = [
     ("server.name", Restart), // Other nodes know it.
     ("server.listen", Restart),
     ("server.api_listen", Restart),
+    ("server.hosts", Running),
+    ("server.path_prefix", Running),
     ("server.shards", Restart),
     ("server.driver", Restart),
     ("server.cpu_affinity", Restart),
@@ -31,6 +33,7 @@ pub const CHANGES: [(&str, Change); 71] = [
     ("client.ping_interval", Restart), // Clients know it.
     ("client.pong_timeout", Restart),  // Listeners pass it to the kernel.
     ("client.handshake_timeout", Running),
+    ("client.handshake_bytes_max", Running),
     ("client.stale_timeout", Running),
     ("client.message_bytes_max", Running),
     ("client.fragments_max", Running),
@@ -70,6 +73,7 @@ pub const CHANGES: [(&str, Change); 71] = [
     ("auth.anonymous", Running),
     ("api.keys", Running),
     ("api.body_bytes_max", Running),
+    ("api.keep_alive", Running),
     ("api.idempotency_bytes_max", Restart), // Shards have leased them.
     ("redis.url", Restart),
     ("redis.prefix", Restart),

@@ -38,6 +38,10 @@ pub struct Settings {
     /// Whether the node was started with `--dev`: it serves the demo page, and the API needs no
     /// key.
     pub dev: bool,
+    /// Whether the node was started with `--expose`: with `--dev`, it serves other hosts as well.
+    pub expose: bool,
+    /// The name of this host, which clients may use with `--expose`.
+    pub host_name: String,
     /// Whether the node was started with `--echo`: clients may connect to `/echo`.
     pub echo: bool,
 }
@@ -54,6 +58,11 @@ pub struct Server {
     /// Address of the HTTP API.
     #[serde(deserialize_with = "types::address")]
     pub api_listen: SocketAddr,
+    /// Names by which clients may address the server. If empty, all, or those that `--dev` trusts.
+    #[serde(deserialize_with = "types::one_or_more")]
+    pub hosts: Vec<String>,
+    /// Path in front of all paths of the client port, which requests may have; "" for none.
+    pub path_prefix: String,
     /// Number of threads that serve clients; 0 means one per core.
     pub shards: usize,
     /// The driver of sockets.
@@ -103,6 +112,9 @@ pub struct Client {
     /// Time limit for the request head.
     #[serde(deserialize_with = "units::duration")]
     pub handshake_timeout: Duration,
+    /// Maximum size of the request head in bytes.
+    #[serde(deserialize_with = "units::size")]
+    pub handshake_bytes_max: usize,
     /// Time limit for the command `connect`.
     #[serde(deserialize_with = "units::duration")]
     pub stale_timeout: Duration,
@@ -167,6 +179,9 @@ pub struct Api {
     /// Maximum size of a request body in bytes.
     #[serde(deserialize_with = "units::size")]
     pub body_bytes_max: usize,
+    /// Time for which a connection stays open without requests.
+    #[serde(deserialize_with = "units::duration")]
+    pub keep_alive: Duration,
     /// Maximum number of bytes of kept idempotency keys on the node.
     #[serde(deserialize_with = "units::size")]
     pub idempotency_bytes_max: usize,
@@ -177,6 +192,7 @@ impl std::fmt::Debug for Api {
         f.debug_struct("Api")
             .field("keys", &format_args!("{} hidden", self.keys.len()))
             .field("body_bytes_max", &self.body_bytes_max)
+            .field("keep_alive", &self.keep_alive)
             .field("idempotency_bytes_max", &self.idempotency_bytes_max)
             .finish()
     }

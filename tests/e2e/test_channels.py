@@ -65,6 +65,8 @@ def test_beyond_its_channels_a_node_refuses_new_ones_with_111(driver):
                 Plain(server, "/ws?channels=more")
             assert refused.value.response.status_code == 503
             assert "retry-after" in refused.value.response.headers
+            body = refused.value.response.body.decode()
+            assert 'channel "more"' in body and "channel.channels_max is reached" in body, body
             assert server.metrics().total("corecast_channels_refused_total") == 2
             client.unsubscribe("c0")
             # The channel's home hears of it a moment later.
@@ -103,6 +105,8 @@ def test_names_of_one_path_count_together(driver):
         with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
             Plain(server, f"/ws?channels={names}")
         assert refused.value.response.status_code == 503
+        body = refused.value.response.body.decode()
+        assert 'channel "x10"' in body and "channel.created_per_second_max" in body, body
         assert server.metrics().total("corecast_channels_created_total") == 0
         # What is there is given back, so it may be named any number of times.
         with Client(server) as client:

@@ -44,7 +44,7 @@ def test_every_line_is_an_object_from_the_start_to_the_end(driver):
         assert serving["shards"] == 2 and serving["driver"] in ("io_uring", "epoll")
         refuse(server)
         [refused] = eventually(lambda: lines(server, "a client was refused"))
-        expected = {"reason": "origin", "status": 403, "origin": "https://evil.example",
+        expected = {"reason": "foreign_origin", "status": 403, "origin": "https://evil.example",
                     "address": "127.0.0.1"}
         assert expected.items() <= refused.items(), refused
         client = Client(server)
@@ -89,7 +89,7 @@ def test_repeats_are_counted_and_health_checks_are_no_handshakes(driver):
         found = lines(server, "a client was refused")
         told = len(found) + sum(one.get("left_out", 0) for one in found)
         refused = server.settled_metrics().total(
-            "corecast_handshakes_total", result="refused", reason="origin")
+            "corecast_handshakes_total", result="refused", reason="foreign_origin")
         assert 21 <= told <= refused and len(found) <= 5, found
 
 

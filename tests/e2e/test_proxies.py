@@ -1,6 +1,7 @@
 """The proxy configurations in kernel-tuning/proxies, each in front of a server."""
 
 import contextlib
+import json
 import pathlib
 import re
 import shutil
@@ -138,3 +139,50 @@ def test_the_proxy_protocol_is_refused(driver, line):
         with socket.create_connection(("127.0.0.1", server.client_port), timeout=10) as one:
             one.sendall(line + request)
             assert one.recv(100).startswith(b"HTTP/1.1 400")
+
+
+PLAIN_CHECK = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+global
+    stats socket {here}/stats
+frontend clients
+    bind unix@{here}/clients
+    default_backend corecast
+backend corecast
+    option httpchk
+    server a 127.0.0.1:{port} check inter 50ms fall 1 rise 1
+"""
+
+
+def test_haproxys_check_without_a_path_sees_the_health(driver, tmp_path):
+    """`option httpchk` alone sends `OPTIONS / HTTP/1.0` without a Host."""
+    if shutil.which("haproxy") is None:
+        pytest.skip("haproxy is not installed")
+
+    def checked():
+        with socket.socket(socket.AF_UNIX) as stats:
+            stats.connect(f"{tmp_path}/stats")
+            stats.sendall(b"show stat json\n")
+            rows = json.loads(b"".join(iter(lambda: stats.recv(65536), b"")))
+        for row in rows:
+            row = {field["field"]["name"]: field["value"]["value"] for field in row}
+            if (row["pxname"], row["svname"]) == ("corecast", "a"):
+                # A star stands before the result while the next check runs.
+                result = row.get("check_status", "").removeprefix("* ")
+                return row["status"], result, row.get("check_code")
+
+    with Server(driver, config='[server]\ndrain_delay = "5s"\n') as server:
+        (tmp_path / "cfg").write_text(PLAIN_CHECK.format(here=tmp_path, port=server.client_port))
+        haproxy = subprocess.Popen(["haproxy", "-db", "-f", str(tmp_path / "cfg")])
+        try:
+            eventually((tmp_path / "stats").exists, 10, "haproxy runs")
+            eventually(lambda: checked() == ("UP", "L7OK", 200), 5, "the check succeeds")
+            server.terminate()
+            eventually(lambda: checked() == ("DOWN", "L7STS", 503), 5, "it sees the drain")
+        finally:
+            haproxy.terminate()
+            haproxy.wait(10)

@@ -10,10 +10,10 @@ mod values;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::check::Problem;
 use super::keys::known_keys;
 use super::later::later;
 use super::load::{DEFAULT_TOML, check_text};
+use super::problem::Problem;
 use super::{Error, check_serve};
 use crate::settings::Settings;
 use rules::{Action, Kind, action};

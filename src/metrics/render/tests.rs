@@ -15,7 +15,7 @@ fn metrics() -> (Vec<Arc<ShardCounters>>, Metrics) {
     for (index, counters) in shards.iter().enumerate() {
         counters.connections[0].add(3 + index as u64);
         counters.handshakes_ok.add(7);
-        (0..3).for_each(|_| counters.refuse(Refusal::Origin));
+        (0..3).for_each(|_| counters.refuse(Refusal::ForeignOrigin));
         counters.closes[CloseReason::Slow as usize].add(2);
         counters.publications_api.add(5);
         counters.deliveries.add(100);
@@ -102,7 +102,7 @@ fn a_page_can_be_read_strictly_and_sums_the_shards() {
         (r#"corecast_connections{shard="1",protocol="centrifugo"}"#, 4.0),
         (r#"corecast_connections{shard="1",protocol="plain"}"#, 0.0),
         (r#"corecast_handshakes_total{result="ok",reason="none"}"#, 14.0),
-        (r#"corecast_handshakes_total{result="refused",reason="origin"}"#, 6.0),
+        (r#"corecast_handshakes_total{result="refused",reason="foreign_origin"}"#, 6.0),
         (r#"corecast_handshakes_total{result="full",reason="full"}"#, 0.0),
         (r#"corecast_api_requests_total{method="publish",status="401"}"#, 1.0),
         (r#"corecast_connections_max"#, 1000.0),

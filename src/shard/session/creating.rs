@@ -74,8 +74,8 @@ impl Creating {
     /// it uses at the same time. `subnet` is the use of its network, or `None` if that is exempt.
     ///
     /// # Errors
-    /// `TooManyRequests` if the client, its subnet or the node has created too many channels
-    /// recently, or if its subnet has too many.
+    /// The limit that is reached: the client, its subnet or the node has created too many channels
+    /// recently, or its subnet has too many.
     fn check(
         &self,
         now: Moment,
@@ -86,18 +86,27 @@ impl Creating {
         let second = second_of(now);
         let node_left = self.per_second_max.saturating_sub(self.node.count(second));
         let left = node_left.saturating_sub(ahead);
-        let share = subnet.is_none_or(|row| {
-            let is_share = |used: u32, left: usize| {
-                used.saturating_add(ahead) as usize <= left.saturating_mul(SUBNET_CHANNELS_FACTOR)
-            };
-            let channels_left = self.channels.left().saturating_sub(ahead as usize);
-            let created = row.created().count(second);
-            // A subnet may use only a share of what is left, so that one network can't use up the
-            // node's limit.
-            is_share(created, left as usize) && is_share(row.channels(), channels_left)
-        });
-        let own = self.has_own(now, connection, ahead);
-        if own && left > 0 && share { Ok(()) } else { Err(ClientError::TooManyRequests) }
+        if !self.has_own(now, connection, ahead) {
+            return Err(ClientError::ClientCreates);
+        }
+        if left == 0 {
+            return Err(ClientError::NodeCreates);
+        }
+        let Some(row) = subnet else { return Ok(()) };
+        // A subnet may use only a share of what is left, so that one network can't use up the
+        // node's limit.
+        let is_share = |used: u32, left: usize| {
+            used.saturating_add(ahead) as usize <= left.saturating_mul(SUBNET_CHANNELS_FACTOR)
+        };
+        if !is_share(row.created().count(second), left as usize) {
+            return Err(ClientError::NetworkCreates);
+        }
+        let channels_left = self.channels.left().saturating_sub(ahead as usize);
+        if is_share(row.channels(), channels_left) {
+            Ok(())
+        } else {
+            Err(ClientError::NetworkChannels)
+        }
     }
 
     /// Whether the client's own allowance suffices for one more channel in addition to `ahead`
@@ -408,6 +417,6 @@ mod tests {
     fn names_that_are_asked_for_together_count_together() {
         let creating = creating(1, 10, 5);
         let check = |ahead| creating.check(Moment::default(), connection(0), ahead, None);
-        assert_eq!((check(4), check(5)), (Ok(()), Err(ClientError::TooManyRequests)));
+        assert_eq!((check(4), check(5)), (Ok(()), Err(ClientError::NodeCreates)));
     }
 }

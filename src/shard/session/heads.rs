@@ -83,9 +83,9 @@ pub fn on_head<S: Sockets>(
             refusing::refused(clients, key, response.reason, &head);
             closing::respond(clients, key, &response.bytes);
         }
-        Progress::Health { head_only } => {
+        Progress::Health(probe) => {
             let phase = clients.readiness.phase(clients.clock.now());
-            closing::respond(clients, key, &handshake::health_response(phase, head_only));
+            closing::respond(clients, key, &handshake::health_response(phase, probe));
         }
         Progress::Upgrade(_)
             if clients.ending.is_draining() || !clients.readiness.takes_clients() =>

@@ -6,17 +6,12 @@ use super::{closing, refusing};
 use crate::connection::{Attention, Connection, Deadlines, Due, Flags, Patience, State, Unread};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
-use crate::limits::{CLOSE_DEAD_TIMEOUT, ROUND_TICKS_MAX, TICK_SLOTS};
+use crate::limits::{CLOSE_DEAD_TIMEOUT, ROUND_TICKS_MAX, TICK_SLOTS, UPGRADE_TIMEOUT};
 use crate::reason::{CloseReason, Refusal};
 use crate::settings::Client;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
-
-/// Text for a client whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
-///
-/// [`UPGRADE_TIMEOUT`]: crate::limits::UPGRADE_TIMEOUT
-const UPGRADE_TIMEOUT_TEXT: &str = "subscribing took too long";
 
 /// The position of the scan of deadlines.
 #[derive(Default)]
@@ -51,7 +46,7 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
             closing::respond(clients, key, &response);
         }
         State::Opened => closing::close(clients, key, CloseReason::Stale),
-        State::Upgrading => closing::refuse_upgrade(clients, key, UPGRADE_TIMEOUT_TEXT),
+        State::Upgrading => give_up_upgrade(clients, key),
         State::Resuming => closing::close(clients, key, CloseReason::InternalError),
         State::Connected => on_heartbeat(clients, key),
         State::Closing => {
@@ -62,6 +57,22 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
         }
         State::Vacant | State::Released => {}
     }
+}
+
+/// Refuses an upgrade whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
+fn give_up_upgrade<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
+    let connection = clients.slots.connection(key);
+    let plain = connection.busy.as_ref().and_then(|busy| busy.plain.as_ref());
+    let waiting = plain.map(|plain| plain.waiting.as_slice()).unwrap_or_default();
+    let text = match waiting {
+        [] => "subscribing took too long".to_owned(),
+        [first, others @ ..] => format!(
+            "subscribing took longer than {UPGRADE_TIMEOUT:?}; channel {:?} and {} others",
+            first.channel.as_str(),
+            others.len()
+        ),
+    };
+    closing::refuse_upgrade(clients, key, &text);
 }
 
 /// Schedules the first ping of a connection at a random time in the second half of the interval. So

@@ -70,7 +70,8 @@ fn check_plain<S: Sockets>(
     }
     let (count, most) = (request.channels.len(), clients.options.client().channels_max);
     if count > most {
-        return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
+        let detail = format!("{count} channels, but client.channels_max = {most}");
+        return Err((ClientError::LimitExceeded, detail));
     }
     for ((channel, _), ahead) in request.channels.iter().zip(0..) {
         // Nothing is charged before all channels are checked, so each check counts those before it.
@@ -174,8 +175,8 @@ pub fn end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
     true
 }
 
-/// Refuses a plain WebSocket. A permanent refusal is a close frame after the upgrade; a temporary
-/// one is a 503.
+/// Refuses a plain WebSocket because of `detail`. A permanent refusal is a close frame after the
+/// upgrade. A temporary one is a 503, and `detail` is a channel.
 pub fn refuse<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -184,7 +185,9 @@ pub fn refuse<S: Sockets>(
 ) {
     let row = error.row();
     if row.reconnect {
-        return closing::refuse_upgrade(clients, key, row.text);
+        // Escaped, because a name may contain anything that a namespace allows.
+        let text = format!("{}; channel {detail:?}", row.text);
+        return closing::refuse_upgrade(clients, key, &text);
     }
     let connection = clients.slots.connection(key);
     let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());

@@ -15,14 +15,14 @@ fn one_channel_more_than_may_be_in_use_is_refused_and_leaves_nothing_behind() {
     for number in 0..CHANNELS_MAX {
         assert!(subscribe(&mut fixture, &format!("c{number}")).is_ok());
     }
-    assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::TooManyRequests));
+    assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::NodeChannels));
     assert_eq!((fixture.homes.count(), fixture.homes.in_use()), (CHANNELS_MAX, CHANNELS_MAX));
     let other = ShardId::new(4);
     fixture.call("c0");
     let channel = Resolved { name: &fixture.name, namespace: &fixture.namespace };
     assert!(fixture.homes.subscribe(fixture.now, channel, other, None).is_ok(), "it is in use");
     fixture.leave();
-    assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::TooManyRequests));
+    assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::NodeChannels));
     fixture.call("c1");
     assert!(fixture.publish().is_some(), "the existing channel still works");
     fixture.leave();
