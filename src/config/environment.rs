@@ -13,14 +13,21 @@ use crate::units::parse_count;
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 
 /// Variables with this prefix that are no settings: those of the commands, and those that the
-/// examples and the tests of Corecast read.
-const ENVIRONMENT_OF_OTHERS: [&str; 6] = [
+/// examples, the tests and the checker of Corecast read and pass on to the servers they start.
+const ENVIRONMENT_OF_OTHERS: [&str; 13] = [
     "CORECAST_CONFIG",
     "CORECAST_API_URL",
     "CORECAST_API_KEY",
     "CORECAST_URL",
     "CORECAST_WS_URL",
     "CORECAST_BIN",
+    "CORECAST_FAULT",
+    "CORECAST_SABOTAGED",
+    "CORECAST_CHECKER_NETWORK",
+    "CORECAST_SATURATED_SECONDS",
+    "CORECAST_SIM_SEED",
+    "CORECAST_SIM_SCHEDULES",
+    "CORECAST_SIM_TRACE",
 ];
 
 /// Returns the settings among the environment variables.

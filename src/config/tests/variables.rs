@@ -69,3 +69,28 @@ fn numbers_are_written_as_the_commands_take_them() {
     let settings = load_all("", &variables, Flags::default()).expect("valid").settings;
     assert_eq!(named(&settings).history_size, 2000);
 }
+
+#[test]
+fn a_variable_that_ends_in_file_names_a_file_with_the_value() {
+    let path = std::env::temp_dir().join(format!("corecast-secret-{}", std::process::id()));
+    let name = path.display().to_string();
+    let read = |more: &[(&str, &str)]| {
+        let mut environment = vec![("CORECAST_API_KEYS_FILE", name.as_str())];
+        environment.extend(more);
+        load_all("", &environment, Flags::default())
+            .map(|loaded| loaded.settings.api.keys)
+            .map_err(|error| error.replace(&name, "SECRET"))
+    };
+    let missing = read(&[]).expect_err("there is no file");
+    assert!(missing.contains("CORECAST_API_KEYS_FILE: can't read SECRET"), "{missing}");
+
+    std::fs::write(&path, "first,second\n").expect("writable");
+    assert_eq!(read(&[]).expect("valid").len(), 2);
+    let twice = read(&[("CORECAST_API_KEYS", "third")]).expect_err("two values");
+    assert!(twice.contains("sets api.keys, which another variable sets too"), "{twice}");
+
+    std::fs::write(&path, "x".repeat(70_000)).expect("writable");
+    let long = read(&[]).expect_err("too long");
+    assert!(long.contains("SECRET is longer than 65536 bytes"), "{long}");
+    std::fs::remove_file(&path).expect("it was just written");
+}
