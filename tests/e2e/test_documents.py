@@ -27,12 +27,18 @@ OTHER_PAGES = {
     "examples/laravel/README.md": "needs Laravel",
     "examples/node/README.md": "test_node_example.py runs the application",
     "kernel-tuning/README.md": "changes the host; test_kernel_tuning.py runs the scripts",
+    "packaging/README.md": "builds for minutes; test_packaging.py packs the program",
+    "packaging/wheel/README.md": "needs the published package; test_packaging.py installs a wheel",
     "perf/README.md": "measures for hours",
     "tests/checker/README.md": "builds the checker, which `./test` runs",
 }
 NOT_RUN = {
     "README.md sh 1": "builds Corecast and runs all tests",
     "docs/api.md php 1": "needs Laravel",
+    "docs/install.md ini 1": "is a part of a systemd unit",
+    "docs/install.md sh 1": "needs the published package; test_packaging.py installs a wheel",
+    **{f"docs/install.md sh {n}": "installs packages on the host" for n in range(2, 8)},
+    "docs/install.md yaml 1": "needs Kubernetes",
     "docs/metrics.md yaml 1": "needs Prometheus",
     "docs/operations.md sh 1": "builds Corecast, and opens 50,000 connections",
 }
