@@ -40,6 +40,7 @@ def limited(redis, tmp_path):
 def test_everything_works_with_the_listed_commands_and_needs_them(limited, join):
     url = f"redis://corecast:PASSWORD@127.0.0.1:{limited.port}"
     nodes = join([url] * 2)
+    eventually(lambda: len(nodes[0].result("info")["nodes"]) == 2, 10, "both hold their leases")
     for channel in ("news", "kept:1"):
         client = nodes.subscribe(1, channel)
         first = nodes[0].publish(channel, 1, idempotency_key="once")
