@@ -238,11 +238,12 @@ BAD_REQUEST, CHANNEL_LIMIT = 3501, 3505
 ])
 def test_what_a_client_must_mend_is_told_by_a_close_frame(listen, server, query, says):
     """A page can't read the status or the body of a refused upgrade."""
-    before = server.metrics().total("corecast_handshakes_total", result="refused")
+    name = "corecast_handshakes_total"
+    before = server.settled_metrics(name).total(name, result="refused")
     plain = listen(query.removeprefix("?"))
     code, reason = plain.closed()
     assert code == BAD_REQUEST and says in reason, (code, reason)
-    after = server.metrics().total("corecast_handshakes_total", result="refused")
+    after = server.settled_metrics(name).total(name, result="refused")
     assert after == before + 1
 
 

@@ -90,15 +90,17 @@ def pairs(channel, epoch):
 def short_publications(server, crowd):
     """One byte each, until the memory for outboxes is used up."""
     batch = {"commands": [{"publish": {"channel": "live", "data": 1}}] * 100, "parallel": True}
-    for _ in range(2000):
-        server.api("batch", batch)
+    for _ in range(200):
+        for _ in range(10):
+            server.api("batch", batch)
         if full(server) > 0:
             return
 
 
 def long_publications(server, crowd):
-    for _ in range(200):
-        server.publish("live", "x" * 300_000)
+    for _ in range(40):
+        for _ in range(5):
+            server.publish("live", "x" * 300_000)
         if full(server) > 0 or server.metrics().total("corecast_closes_total", reason="slow"):
             return
 
