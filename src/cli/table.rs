@@ -1,5 +1,7 @@
 //! Tables for the terminal: columns as wide as their longest cell, two spaces apart.
 
+use super::print::must_be_escaped;
+
 /// One column of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
@@ -60,19 +62,13 @@ pub(super) fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) 
 pub(super) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
-        if letter.is_control() || is_direction(letter) {
+        if must_be_escaped(letter) {
             out.extend(letter.escape_default());
         } else {
             out.push(letter);
         }
     }
     out
-}
-
-/// Whether the character sets the direction of text, or separates lines.
-fn is_direction(letter: char) -> bool {
-    matches!(letter, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
