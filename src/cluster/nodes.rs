@@ -10,7 +10,8 @@ use super::known::{self, End, Known};
 use super::leases::{self, Lease, Leases, Over};
 use crate::bus::Keys;
 use crate::limits::{
-    BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_GRACE, NODE_LEASE, NODE_RENEWAL, RETRY_INTERVAL,
+    BUS_CALL_TIMEOUT, CLUSTER_TIMEOUT, NODE_DESCRIPTION, NODE_GRACE, NODE_LEASE, NODE_RENEWAL,
+    RETRY_INTERVAL,
 };
 use crate::mesh::ClusterAnswer;
 use crate::redis::{self, Backoff, Link, LinkError, Witness};
@@ -65,7 +66,7 @@ pub(crate) struct Nodes {
     known: RefCell<Known>,
     /// Whether the data about this node in Redis must be written again.
     forgotten: Cell<bool>,
-    /// Time until which leases of living nodes may be missing, because Redis has lost this node's.
+    /// Time until which leases of living nodes may be missing, because Redis may have lost them.
     incomplete_until: Cell<Option<Instant>>,
     /// Whether this node is stopping and holds no lease any more.
     leaving: Cell<bool>,
@@ -152,8 +153,13 @@ impl Nodes {
         self.reports_lost_from.set(Some(Instant::now() + grace));
     }
 
-    /// Whether leases of living nodes may be missing. Redis lost all of them if it lost this node's,
-    /// and other nodes write theirs again at their next renewal.
+    /// Notes that Redis may have lost leases, such as by a failover or a restart. Other nodes write
+    /// theirs again at their next renewal.
+    fn set_incomplete(&self) {
+        self.incomplete_until.set(Some(Instant::now() + NODE_LEASE));
+    }
+
+    /// Whether leases of living nodes may be missing.
     fn is_incomplete(&self) -> bool {
         self.incomplete_until.get().is_some_and(|until| Instant::now() < until)
     }
@@ -180,6 +186,10 @@ impl Nodes {
             };
             match linked {
                 Ok(link) => {
+                    // Redis may have been restarted from old data, or be another server.
+                    if self.is_known() {
+                        self.set_incomplete();
+                    }
                     self.link.replace(Some(Rc::clone(&link)));
                     let holder = Holder { nodes: self, link, witness: &witness, tell: &tell };
                     let error = holder.hold(&mut backoff).await;
@@ -199,8 +209,7 @@ impl Nodes {
     async fn renew(&self, link: &Link) -> Result<Leases, LinkError> {
         let keys = self.redis.keys();
         let key = node_key(keys, &self.lease.uid);
-        // The description is read while there is a lease, so it must not expire first.
-        let time = (2 * NODE_LEASE).as_millis().to_string().into_bytes();
+        let time = NODE_DESCRIPTION.as_millis().to_string().into_bytes();
         let described = (self.card.describe)().into_bytes();
         let args = vec![key.clone(), described, b"PX".to_vec(), time];
         link.call("SET", &key, args).await?;
@@ -260,7 +269,7 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
         // counts too.
         let last = nodes.renewed.replace(Some(Instant::now()));
         if leases.new && last.is_some() {
-            nodes.incomplete_until.set(Some(Instant::now() + NODE_LEASE));
+            nodes.set_incomplete();
         }
         if leases.new || last.is_some_and(|at| at.elapsed() > 2 * NODE_RENEWAL) {
             nodes.forgotten.set(true);
@@ -308,14 +317,16 @@ impl Nodes {
         leases::look(self.redis.keys(), link, "").await
     }
 
-    /// Returns the other nodes that are alive. While leases may be missing, these are also the
-    /// nodes that were alive before, so that none of them is left out without a word.
+    /// Returns the other nodes that are alive, or may be: an expired lease may be renewed until its
+    /// node counts as lost. While leases may be missing, these are all nodes that were alive
+    /// before. So none is left out of a list or a call without a word.
     pub(super) async fn others(&self, link: &Link) -> Result<Vec<String>, LinkError> {
         let leases = self.leases(link).await?;
         let mut others: BTreeSet<String> = leases.living_uids().map(str::to_owned).collect();
-        if !leases.has_living(&self.lease) || self.is_incomplete() {
-            others.extend(self.known.borrow().uids().map(str::to_owned));
-        }
+        let all = !leases.has_living(&self.lease) || self.is_incomplete();
+        let known = self.known.borrow();
+        let maybe = known.uids().filter(|uid| all || leases.has_expired(uid));
+        others.extend(maybe.map(str::to_owned));
         others.remove(&self.lease.uid);
         Ok(others.into_iter().collect())
     }
