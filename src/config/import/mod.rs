@@ -265,6 +265,17 @@ impl Import {
             }
         };
         match convert(kind, value) {
+            Ok(Some(Value::String(regex))) if option == "channel_regex" => {
+                let whole = values::regex_of_whole_name(&regex);
+                if whole != regex {
+                    self.tell(
+                        key,
+                        "matches any part of a name; here it must match the whole name, \
+                                    so \".*\" was added around it",
+                    );
+                }
+                Some((to.to_owned(), Value::String(whole)))
+            }
             Ok(value) => value.map(|value| (to.to_owned(), value)),
             Err(error) => {
                 self.tell(key, &format!("{error}; set {to} yourself"));

@@ -172,3 +172,26 @@ fn a_result_that_serve_would_refuse_is_told() {
     let found = imported("{}", Format::Json);
     assert!(found.problems.iter().any(|problem| problem.contains("api.keys")), "{found:?}");
 }
+
+#[test]
+fn a_regex_for_parts_of_names_becomes_one_for_whole_names() {
+    let imported = |regex: &str| {
+        let namespace = serde_json::json!({"name": "n", "channel_regex": regex});
+        let text = serde_json::json!({"channel": {"namespaces": [namespace]}});
+        imported(&text.to_string(), Format::Json)
+    };
+    for (regex, matching, other) in [
+        ("^[a-z]+$", "n:abc", "n:ab1"),
+        ("[0-9]", "n:room1b", "n:room"),
+        ("^a|b$", "n:axx", "n:xax"),
+        (r"^a\$", "n:a$b", "n:ab"),
+    ] {
+        let found = imported(regex);
+        assert_eq!(found.problems, Vec::<String>::new(), "{regex}");
+        let settings = check_text(&found.text).expect("valid");
+        let allows = |name: &str| settings.channel.namespaces.resolve(name).is_ok();
+        assert!(allows(matching) && !allows(other), "{regex}: {}", found.text);
+        let told = found.notes.iter().any(|note| note.text.contains("whole name"));
+        assert_eq!(told, regex != "^[a-z]+$", "{regex}: {:?}", found.notes);
+    }
+}

@@ -56,6 +56,15 @@ pub(super) fn convert(kind: Kind, value: &Json) -> Result<Option<Value>, String>
     }
 }
 
+/// Returns the expression that matches a whole name if `regex` matches any part of it.
+pub(super) fn regex_of_whole_name(regex: &str) -> String {
+    let anchored = regex.starts_with('^')
+        && regex.ends_with('$')
+        && !regex.ends_with(r"\$")
+        && !regex.contains('|');
+    if anchored { regex.to_owned() } else { format!(".*(?:{regex}).*") }
+}
+
 /// Whether a value is the same as a feature that is not used.
 pub(super) fn is_off(value: &Json) -> bool {
     match value {
