@@ -69,6 +69,11 @@ impl Follow {
     /// Records the announcement that publications between `after` and `next` are missing.
     pub fn announce(&mut self, after: u64, next: u64) {
         assert!(after < next, "a gap that ends before it begins: after {after}, next {next}");
+        let reached = self.reached();
+        assert!(
+            reached.is_none_or(|reached| after <= reached),
+            "after {after}, it has {reached:?}"
+        );
         self.gaps.push((after, next));
     }
 

@@ -270,6 +270,7 @@ impl Outboxes {
                 unreachable!("publications are skipped only in subscribed channels")
             };
             let subscription = connection.subscribed(index);
+            assert_eq!(subscription.mode, DeliveryMode::Skipping, "only then a skip is recorded");
             // More data follows in this channel, and the notice must come directly before it.
             if local.is_open() || subscription.cursor != local.head() {
                 continue;
@@ -322,6 +323,12 @@ fn take_pending_of(
                 // A subscription without positions does not promise completeness, so its client is
                 // not told.
                 if subscription.positioned {
+                    // The skipped publications are before the gap, and the client must know of
+                    // them before it gets what comes after.
+                    if std::mem::take(&mut skipping) {
+                        let (name, next) = (local.name.as_str(), gap.last.offset + 1);
+                        push_skip_notice(connection, subscription.channel, name, next, accounts);
+                    }
                     halt = Some(Halt::Gap(gap));
                     break;
                 }
@@ -344,7 +351,10 @@ fn take_pending_of(
             }
             if !std::mem::replace(&mut skipping, true) {
                 let after = first.saturating_sub(1);
-                connection.busy().skips.push((subscription.channel, after));
+                let skips = &mut connection.busy().skips;
+                let known = skips.iter().any(|(place, _)| *place == subscription.channel);
+                assert!(!known, "a notice ends the last skip before the next one begins");
+                skips.push((subscription.channel, after));
             }
             counters.drops[DropReason::SlowSkip as usize].add(count as u64);
         } else {

@@ -3,7 +3,7 @@
 use super::{Random, SEED, Setup, World, centrifugo, plain, world};
 use crate::sim::centrifugo::Page;
 use crate::sim::truth::CONTROL;
-use corecast::reason::CloseReason;
+use corecast::reason::{CloseReason, DropReason};
 
 /// More publications than fit into an outbox of the usual size.
 const TOO_MANY: usize = 1500;
@@ -88,6 +88,54 @@ fn a_slow_client_is_told_of_its_gap_once_before_whatever_is_published_while_it_c
         let follow = &world.clients[slow].plain().follows[&channel];
         assert_eq!(follow.last_of(CONTROL), Some(last), "after {pause} rounds");
     }
+}
+
+#[test]
+fn a_client_that_skips_is_told_so_before_it_is_told_of_a_gap() {
+    let mut setup = Setup::generous(2);
+    let skip = setup.channels[setup.channel_of("skip")].namespace.clone();
+    setup.add_channel(&skip, 1);
+    let channel = setup.channels.len() - 1;
+    (setup.inbox_batches, setup.spill_bytes) = (4, 10_000);
+    setup.settings().client.outbox_bytes_max = 20_000;
+    let mut world = World::new(setup, Random::new(SEED));
+    let slow = world.add_to(0, plain(true, &[channel]));
+    world.clients[slow].buffers = Some((1_000, 100));
+    world.serve();
+    world.clients[slow].habits.reads_max = 0;
+    world.truth.padding = Some(3_000);
+    for _ in 0..20 {
+        world.publish_many(channel, 1);
+        world.pass(std::time::Duration::from_millis(10));
+    }
+    let drops = |world: &World, shard: usize, reason: DropReason| {
+        world.node.runners[shard].counters.drops[reason as usize].value()
+    };
+    assert!(drops(&world, 0, DropReason::SlowSkip) > 0, "it skips");
+    // The client's shard does not run until its inbox and the spill are full.
+    for (padding, at_once) in [(10, 1), (10, 1), (10, 1), (10, 1), (3_000, 4), (10, 1)] {
+        world.truth.padding = Some(padding);
+        for _ in 0..at_once {
+            world.with(|scene, _, control| control.publish(scene, channel, (None, false)));
+        }
+        (0..2).for_each(|_| world.node.run(1, &world.setup));
+        world.with(|scene, _, control| control.turn(scene));
+    }
+    assert_eq!(drops(&world, 1, DropReason::SpillFull), 1, "one found no room");
+    // It skips everything up to the gap.
+    for _ in 0..5 {
+        world.publish_many(channel, 1);
+        world.pass(std::time::Duration::from_millis(10));
+    }
+    world.clients[slow].habits.reads_max = usize::MAX;
+    world.serve();
+    let last = world.publish_many(channel, 1);
+    world.serve();
+    assert_eq!(world.clients[slow].connections, 1);
+    let follow = &world.clients[slow].plain().follows[&channel];
+    assert_eq!(follow.last_of(CONTROL), Some(last));
+    // The checker verifies that each notice begins where the client is.
+    assert_eq!(world.notices, 2, "first what was skipped, then what was lost");
 }
 
 #[test]
