@@ -326,6 +326,22 @@ pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
 /// others. Each costs about 5 µs, and the kernel has spent as much on it.
 pub const ACCEPT_TAKES_PER_SECOND: u32 = 40_000;
 
+/// Maximum number of networks in `server.proxies`. Each new connection is compared with all of
+/// them, which costs a nanosecond for each. Large content networks publish about 20.
+pub const PROXIES_MAX: usize = 256;
+
+/// Maximum bytes of a header of the PROXY protocol, version 1. Source: haproxy
+/// `doc/proxy-protocol.txt` §2.1.
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+
+/// Maximum bytes of a header of the PROXY protocol, version 2. The addresses need 52; the rest is
+/// for fields such as the names in a certificate, which are skipped. nginx has the same limit.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
+/// Maximum number of proxies between a client and this server that `X-Forwarded-For` or `Forwarded`
+/// may name. Beyond it, the client counts as unknown.
+pub const FORWARDED_HOPS_MAX: usize = 32;
+
 /// Factor between the channels that one subnet may have, or create per second, and those that are
 /// left for all others. A single subnet gets at most eight ninths of all, so that others find room.
 pub const SUBNET_CHANNELS_FACTOR: usize = 8;
@@ -347,6 +363,9 @@ pub const PAUSE_REFUSALS_MAX: usize = 64;
 /// Maximum number of connections in the kernel's accept queue. The kernel uses the smaller of this
 /// and `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 65_535;
+
+/// Maximum bytes of the path of a Unix socket. Source: unix(7), which has 108 with the final zero.
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// Kernel send buffer of a client socket. With it, a client that does not read uses 100 KB of
 /// kernel memory instead of 4.3 MB with autotuning.

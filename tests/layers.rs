@@ -31,7 +31,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of a module may have a layer of its own.
-const LAYERS: [(&str, Layer); 44] = [
+const LAYERS: [(&str, Layer); 45] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -41,6 +41,7 @@ const LAYERS: [(&str, Layer); 44] = [
     ("collections", Pure),
     ("pool", Pure),
     ("subnets", Pure),
+    ("proxies", Pure),
     ("readiness", Pure),
     ("handshake", Pure),
     ("ws", Pure),
