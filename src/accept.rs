@@ -17,11 +17,13 @@ use crate::limits::{
     ACCEPT_WAITING_MAX, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
 };
 use crate::metrics::ShardCounters;
+use crate::proxies::{Peer, Proxies};
 use crate::readiness::Phase;
 use crate::shard::Shard;
 use crate::subnets::Subnet;
 use crate::sys::{
-    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, is_reset, refuse,
+    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, UnixListener, is_reset,
+    refuse,
 };
 use pace::Pace;
 use waiting::{Client, Waiting};
@@ -50,6 +52,11 @@ impl Leases {
         }
     }
 
+    /// Whether shards have leased all connections.
+    fn are_used_up(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
     fn give_back(&self) {
         self.left.fetch_add(self.block, Ordering::Relaxed);
     }
@@ -60,6 +67,10 @@ impl Leases {
 pub struct Options {
     /// The addresses to listen on.
     pub addresses: Vec<SocketAddr>,
+    /// The listeners that all shards use.
+    pub shared: Vec<UnixListener>,
+    /// The peers that are proxies for clients of other networks.
+    pub proxies: Proxies,
     /// The options of client sockets.
     pub listener: ListenerOptions,
     /// Maximum number of accepts per second on this shard.
@@ -75,12 +86,26 @@ impl Options {
     fn waiting_max(&self, places_left: usize) -> usize {
         ACCEPT_WAITING_MAX.min(self.rate as usize).min(places_left)
     }
+
+    /// Returns the subnet for which a waiting client counts. The clients of a proxy are known only
+    /// after their requests have been read.
+    fn subnet(&self, peer: Peer) -> Subnet {
+        match peer {
+            Peer::Address(address) if !self.proxies.contains(peer) => Subnet::of(address),
+            Peer::Address(_) | Peer::Unix => Subnet::EXEMPT,
+        }
+    }
 }
 
 /// The listeners of a shard.
 pub struct Acceptor {
     options: Options,
+    /// The listeners for `addresses`, while they are open.
     listeners: Vec<Listener>,
+    /// The listeners that all shards use, until the drain.
+    shared: Vec<Listener>,
+    /// Whether clients of the shared listeners may be waiting although none are pending.
+    left_to_others: bool,
     /// Index of the listener used last.
     at: usize,
     spare: SpareDescriptor,
@@ -118,6 +143,8 @@ impl Acceptor {
             waiting: Waiting::default(),
             options,
             listeners: Vec::new(),
+            shared: Vec::new(),
+            left_to_others: false,
             at: 0,
             spare: SpareDescriptor::new(),
             counters,
@@ -130,6 +157,11 @@ impl Acceptor {
             leased: 0,
         };
         acceptor.listen(driver)?;
+        for &shared in &acceptor.options.shared {
+            let listener = Listener::Shared(shared);
+            driver.watch_listener(&listener);
+            acceptor.shared.push(listener);
+        }
         Ok(acceptor)
     }
 
@@ -149,6 +181,21 @@ impl Acceptor {
         }
     }
 
+    /// Stops listening where all shards listen, for all of them, and refuses the clients in the
+    /// queue.
+    fn stop_shared(&mut self, driver: &mut impl Driver) {
+        for listener in self.shared.drain(..) {
+            driver.forget_listener(&listener);
+            if let Listener::Shared(shared) = listener {
+                shared.shut_down();
+            }
+            while let Accepted::Socket(socket, _) = listener.accept() {
+                self.counters.handshakes_refused.add(1);
+                refuse(socket, &unavailable(Unavailable::Phase(Phase::Draining)));
+            }
+        }
+    }
+
     /// Accepts waiting clients, within budgets. Returns whether more can be accepted at once.
     pub fn turn<D: Driver>(&mut self, shard: &mut Shard<D>) -> bool {
         self.pending |= shard.sockets().take_incoming();
@@ -156,6 +203,10 @@ impl Acceptor {
         self.give_back(shard.connections_count());
         let now = shard.sockets().now();
         self.turn_exhausted(now);
+        if self.left_to_others && !self.leaves_to_others(shard) {
+            self.left_to_others = false;
+            self.pending = true;
+        }
         self.counters.full.set(u64::from(self.exhausted || shard.is_full()));
         if self.waiting.count() == 0 && (!self.pending || now < self.paused_until) {
             return false;
@@ -206,6 +257,9 @@ impl Acceptor {
     /// other shards. Reopens them when there is room for more than one client, because otherwise
     /// every client that leaves would open and close them.
     fn turn_listeners<D: Driver>(&mut self, shard: &mut Shard<D>) {
+        if shard.is_draining() && !self.shared.is_empty() {
+            self.stop_shared(shard.sockets());
+        }
         let open = !shard.is_draining() && !shard.is_full();
         if !open {
             if !self.listeners.is_empty() {
@@ -220,7 +274,7 @@ impl Acceptor {
                     refuse(socket, &unavailable(Unavailable::Full));
                 }
             }
-        } else if self.listeners.is_empty()
+        } else if self.listeners.len() < self.options.addresses.len()
             && shard.has_room_again()
             && shard.sockets().now() >= self.paused_until
             && let Err(error) = self.listen(shard.sockets())
@@ -234,18 +288,27 @@ impl Acceptor {
     fn turn_accept<D: Driver>(&mut self, shard: &mut Shard<D>, now: Moment) {
         let mut budget = TURN_ACCEPTS_MAX;
         let mut quiet = 0;
-        while quiet < self.listeners.len() {
+        let count = self.listeners.len() + self.shared.len();
+        while quiet < count {
             if budget == 0 || !self.may_take() {
                 return;
             }
             // Continue after the last listener, so that one busy address does not starve another.
-            self.at = (self.at + 1) % self.listeners.len();
-            match self.listeners[self.at].accept() {
+            self.at = (self.at + 1) % count;
+            if self.listener().is_shared() && self.leaves_to_others(shard) {
+                self.left_to_others = true;
+                quiet += 1;
+                continue;
+            }
+            match self.listener().accept() {
                 Accepted::Nobody => {
                     quiet += 1;
                     continue;
                 }
-                Accepted::Socket(socket, subnet) => self.receive(shard, Client { socket, subnet }),
+                Accepted::Socket(socket, peer) => {
+                    let subnet = self.options.subnet(peer);
+                    self.receive(shard, Client { socket, subnet });
+                }
                 Accepted::Aborted => {}
                 Accepted::Exhausted(error) => {
                     self.refuse_some(now);
@@ -257,15 +320,33 @@ impl Acceptor {
             self.takes.take_one();
             self.pause = ACCEPT_PAUSE_MIN;
             self.exhausted = false;
+            if self.listener().is_shared() {
+                // Other shards get their turn, so that a busy one takes fewer clients.
+                return;
+            }
         }
         self.pending = false;
+    }
+
+    /// The listener that is used at the moment.
+    fn listener(&self) -> &Listener {
+        listener_at(self.at, &self.listeners, &self.shared)
+    }
+
+    /// Whether this shard leaves the clients of shared listeners to others, because it has no room
+    /// and another shard has.
+    fn leaves_to_others<D: Driver>(&self, shard: &Shard<D>) -> bool {
+        let unleased =
+            shard.connections_count() >= self.leased && self.options.leases.are_used_up();
+        (unleased || shard.is_full()) && !shard.is_node_full()
     }
 
     /// Refuses some waiting clients, one after another, with the reserved descriptor.
     fn refuse_some(&mut self, now: Moment) {
         let answer = unavailable(Unavailable::Full);
         for _ in 0..PAUSE_REFUSALS_MAX {
-            if !self.spare.refuse_one(&self.listeners[self.at], &answer) {
+            let listener = listener_at(self.at, &self.listeners, &self.shared);
+            if !self.spare.refuse_one(listener, &answer) {
                 return;
             }
             self.count_full(now);
@@ -342,4 +423,9 @@ impl Acceptor {
                 open files, or lower server.max_connections");
         }
     }
+}
+
+/// Returns a listener by its index among both lists.
+fn listener_at<'l>(at: usize, own: &'l [Listener], shared: &'l [Listener]) -> &'l Listener {
+    own.get(at).unwrap_or_else(|| &shared[at - own.len()])
 }

@@ -2,6 +2,7 @@
 //! implement it, so the logic of a shard is the same on all three.
 
 use crate::ids::{ConnectionId, Generation, Moment, Slot};
+use crate::proxies::Peer;
 
 /// A descriptor's number in the table of its shard. It has no meaning in other threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +116,9 @@ pub enum Release {
 pub trait Sockets {
     /// Watches a socket until it is released.
     fn watch(&mut self, socket: Socket, key: ConnectionKey);
+
+    /// Returns the other end of a socket. `None` if the connection is dead.
+    fn peer(&self, socket: Socket) -> Option<Peer>;
 
     /// Receives bytes from a socket.
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received;

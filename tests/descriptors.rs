@@ -120,7 +120,7 @@ fn start_log() -> (tracing_appender::non_blocking::WorkerGuard, Arc<AtomicUsize>
 /// sleeps in between.
 fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
     let first = mesh.wakes.iter().map(|wake| wake.number()).max().unwrap() + 1;
-    sys::own_descriptors(&mesh.wakes).expect("this host gives threads tables of their own");
+    sys::own_descriptors(&mesh.wakes, &[]).expect("this host gives threads tables of their own");
     let sockets = fill_table(first);
     let (mut lanes, mut control) = (mesh.shard_lanes(), mesh.control_lane());
     let wake = mesh.wakes[index];
@@ -247,7 +247,7 @@ fn a_wake_by_a_number_of_another_table_would_be_noticed() {
     let first = early.number() + 1;
     let (sender, receiver) = mpsc::channel::<EventFd>();
     let shard = thread::spawn(move || {
-        sys::own_descriptors(&[early]).expect("this host gives threads tables of their own");
+        sys::own_descriptors(&[early], &[]).expect("this host gives threads tables of their own");
         let sockets = fill_table(first);
         receiver.recv().unwrap().signal();
         touched(&sockets)

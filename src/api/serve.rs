@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -27,23 +29,61 @@ use crate::limits::{
     API_HEAD_BYTES_MAX, API_HEADER_TIMEOUT, API_HEADERS_MAX, API_REQUEST_TIMEOUT,
 };
 
+/// The listener of the API.
+#[derive(Debug)]
+pub enum ApiListener {
+    /// It has an IP address and a port.
+    Tcp(StdTcpListener),
+    /// It has a path. It does not block.
+    Unix(StdUnixListener),
+}
+
+/// The same, in the runtime.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn new(listener: ApiListener) -> io::Result<Listener> {
+        Ok(match listener {
+            ApiListener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Listener::Tcp(TcpListener::from_std(listener)?)
+            }
+            ApiListener::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    /// Accepts one connection, and serves it.
+    async fn accept(&self, peers: &Arc<Peers>, router: &Router) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Without this option small responses wait for the peer's acknowledgement. Failure
+                // is harmless.
+                drop(stream.set_nodelay(true));
+                peers.admit(stream, router);
+            }
+            Listener::Unix(listener) => peers.admit(listener.accept().await?.0, router),
+        }
+        Ok(())
+    }
+}
+
 /// Serves the API on `listener` until the future is dropped. Connections end with the runtime.
 ///
 /// # Errors
 /// The listener can't be registered. A failed accept is not an error: it is retried with growing
 /// pauses, because descriptors may become free.
-pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+pub async fn serve(listener: ApiListener, api: Arc<Api>) -> io::Result<()> {
+    let listener = Listener::new(listener)?;
     let router = router::router(api);
     let peers = Arc::new(Peers::default());
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                pause = ACCEPT_PAUSE_MIN;
-                peers.admit(stream, &router);
-            }
+        match listener.accept(&peers, &router).await {
+            Ok(()) => pause = ACCEPT_PAUSE_MIN,
             Err(error) => {
                 tracing::warn!(%error, ?pause, "could not accept an API connection; retrying");
                 tokio::time::sleep(pause).await;
@@ -97,7 +137,7 @@ impl PeerState {
 impl Peers {
     /// Serves one more connection. If there are too many, the one with the oldest last request is
     /// closed. If all are busy, the new one is closed.
-    fn admit(self: &Arc<Peers>, stream: TcpStream, router: &Router) {
+    fn admit(self: &Arc<Peers>, stream: impl Stream, router: &Router) {
         let mut open = self.open();
         if open.len() >= API_CONNECTIONS_MAX {
             let idle =
@@ -135,11 +175,14 @@ impl Drop for Leave {
     }
 }
 
+/// The socket of a connection.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
 /// Serves one connection until it closes or its last request is too old.
-async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, leave: Leave) {
+async fn connection(stream: impl Stream, router: Router, state: Arc<PeerState>, leave: Leave) {
     let _leave = leave;
-    // Without this option small responses wait for the peer's acknowledgement. Failure is harmless.
-    drop(stream.set_nodelay(true));
     let service_state = Arc::clone(&state);
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, state) = (router.clone(), Arc::clone(&service_state));

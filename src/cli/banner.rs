@@ -1,11 +1,10 @@
 //! The banner that `serve` prints after its start: addresses, a publish command, the client limit.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use crate::auth::Permissions;
 use crate::server::StartupReport;
-use crate::settings::Settings;
+use crate::settings::{ListenAddress, Settings};
 
 /// The banner of a started server, of several lines.
 pub fn server_banner(settings: &Settings, report: &StartupReport) -> String {
@@ -23,21 +22,30 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
     writeln!(out, "Corecast {version} is running with {shards} shard{plural} on {driver}\n")?;
     let mut title = "Connect";
     for address in &report.listen {
-        let address = reachable(*address);
-        writeln!(out, "  {title:<9}ws://{address}/connection/websocket  (Centrifugo's protocol)")?;
-        writeln!(out, "           ws://{address}/ws?channels=news      (plain WebSocket)")?;
+        if let ListenAddress::Tcp(_) = address {
+            let url = format!("ws://{}", reachable(address));
+            writeln!(out, "  {title:<9}{url}/connection/websocket  (Centrifugo's protocol)")?;
+            writeln!(out, "           {url}/ws?channels=news      (plain WebSocket)")?;
+        } else {
+            writeln!(out, "  {title:<9}{address}")?;
+        }
         title = "";
     }
     if settings.echo {
-        writeln!(out, "  Echo     ws://{}/echo", reachable(report.listen[0]))?;
+        writeln!(out, "  Echo     ws://{}/echo", reachable(&report.listen[0]))?;
     }
-    let api = reachable(report.api_listen);
+    let (api, socket) = match &report.api_listen {
+        tcp @ ListenAddress::Tcp(_) => (reachable(tcp), String::new()),
+        ListenAddress::Unix(path) => {
+            ("localhost".to_owned(), format!("--unix-socket {} ", path.display()))
+        }
+    };
     if settings.api.keys.is_empty() && !settings.dev {
         writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api/publish")?;
     } else {
         let key = if settings.api.keys.is_empty() { "" } else { "-H \"X-API-Key: $KEY\" " };
         let body = r#"{"channel":"news","data":"Hello"}"#;
-        writeln!(out, "  Publish  curl http://{api}/api/publish {key}-d '{body}'")?;
+        writeln!(out, "  Publish  curl {socket}http://{api}/api/publish {key}-d '{body}'")?;
     }
     if settings.dev {
         writeln!(out, "  Page     http://{api}/")?;
@@ -78,11 +86,10 @@ fn banner_note(settings: &Settings) -> Option<&'static str> {
 }
 
 /// An address to connect to: localhost if the server listens on all interfaces.
-fn reachable(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        format!("localhost:{}", address.port())
-    } else {
-        address.to_string()
+fn reachable(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(tcp) if tcp.ip().is_unspecified() => format!("localhost:{}", tcp.port()),
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => address.to_string(),
     }
 }
 
@@ -98,8 +105,8 @@ mod tests {
             descriptors_max: 20_256,
             private_tables: true,
             connections_max: 40_000,
-            api_listen: "127.0.0.1:9000".parse().expect("an address"),
-            listen: vec!["0.0.0.0:8000".parse().expect("an address")],
+            api_listen: ListenAddress::parse("127.0.0.1:9000").expect("an address"),
+            listen: vec![ListenAddress::parse("0.0.0.0:8000").expect("an address")],
         }
     }
 
@@ -122,6 +129,22 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    }
+
+    #[test]
+    fn unix_sockets_are_shown_as_they_are_used() {
+        let unix = |text| ListenAddress::parse(text).expect("an address");
+        let report = StartupReport {
+            listen: vec![unix("unix:/run/a.sock")],
+            api_listen: unix("unix:/run/b.sock"),
+            ..report()
+        };
+        let text = server_banner(&settings(true), &report);
+        for part in
+            ["Connect  unix:/run/a.sock", "curl --unix-socket /run/b.sock http://localhost/"]
+        {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
     }
 
     #[test]

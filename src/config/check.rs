@@ -86,7 +86,7 @@ fn check_server(settings: &Settings, found: &mut Found) {
     let mut taken = HashSet::new();
     for address in server.listen.iter().chain([&server.api_listen]) {
         // Port 0 means any free port, so it may be used twice.
-        if address.port() != 0 && !taken.insert(address) {
+        if address.tcp().is_none_or(|tcp| tcp.port() != 0) && !taken.insert(address) {
             let text = format!("uses {address} twice: each listener needs its own address");
             found.add("server.listen", text);
         }
@@ -168,7 +168,7 @@ fn check_redis(settings: &Settings, found: &mut Found) {
 /// Finds access that is open to more people than intended.
 fn check_doors(settings: &Settings, found: &mut Found) {
     let server = &settings.server;
-    if let Some(open) = server.listen.iter().find(|address| !address.ip().is_loopback())
+    if let Some(open) = server.listen.iter().find(|address| !address.is_local())
         && settings.auth.insecure
     {
         let text = format!(
@@ -178,12 +178,15 @@ fn check_doors(settings: &Settings, found: &mut Found) {
         );
         found.add("auth.insecure", text);
     }
-    if settings.api.keys.is_empty() && !server.api_listen.ip().is_loopback() && !settings.dev {
+    if settings.api.keys.is_empty()
+        && let Some(open) = server.api_listen.tcp().filter(|address| !address.ip().is_loopback())
+        && !settings.dev
+    {
         let text = format!(
             "is empty, but other hosts can reach the API at {}: add a key (openssl rand -hex 32), \
              or set server.api_listen to 127.0.0.1:{}",
-            server.api_listen,
-            server.api_listen.port()
+            open,
+            open.port()
         );
         found.add("api.keys", text);
     }

@@ -6,7 +6,9 @@ mod origin;
 mod respond;
 
 pub use parse::read;
-pub use respond::{Acceptance, Unavailable, health_response, response, unavailable};
+pub use respond::{
+    Acceptance, Unavailable, bad_proxy_header, health_response, response, unavailable,
+};
 
 use crate::ids::Since;
 

@@ -8,6 +8,7 @@ use crate::handshake::query::{Target, pairs, plain_request};
 use crate::handshake::respond::{Acceptance, Status, respond};
 use crate::handshake::{Endpoint, Progress, Response, Rules, Upgrade, origin};
 use crate::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_HEADERS_MAX};
+use crate::proxies::begins_with_header;
 
 /// Parses the request in `bytes`, which is everything that the connection has received. A request
 /// is refused as soon as it is certain that this server won't accept it.
@@ -48,6 +49,9 @@ fn read_refuse(error: httparse::Error, bytes: &[u8]) -> Response {
         httparse::Error::TooManyHeaders => respond(Status::HeaderFieldsTooLarge, TOO_LARGE),
         httparse::Error::Version if names_http => {
             respond(Status::VersionNotSupported, "HTTP/1.1 is required")
+        }
+        _ if begins_with_header(bytes) => {
+            respond(Status::BadRequest, "a PROXY header is accepted only from server.proxies, once")
         }
         _ => respond(Status::BadRequest, "this is not an HTTP/1.1 request"),
     }

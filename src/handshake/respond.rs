@@ -58,6 +58,11 @@ pub(super) fn respond(status: Status, text: &str) -> Response {
     Response { status: code, bytes: write(code, name, &status.headers(), text) }
 }
 
+/// Returns the 400 for a malformed header of the PROXY protocol.
+pub fn bad_proxy_header(reason: &str) -> Response {
+    respond(Status::BadRequest, &format!("the PROXY header is invalid: {reason}"))
+}
+
 /// Reasons for temporarily refusing a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Unavailable<'a> {

@@ -14,7 +14,7 @@ use crate::accept::{self, Acceptor};
 use crate::ids::{ShardId, Slot};
 use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, TURNS_PER_PAUSE};
 use crate::mesh::{Inbox, Outbound, ShardMail};
-use crate::settings::Driver as Choice;
+use crate::settings::{Driver as Choice, ListenAddress};
 use crate::shard::{Options, Parts, Shard};
 use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring};
 
@@ -68,9 +68,9 @@ fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, repo
         tracing::warn!(%error, core, "could not pin a shard to its core");
     }
     let private = common.settings.server.private_fd_tables && {
-        // Keeps the descriptors that main created: stdio and the wakes. Later ones belong to other
-        // threads.
-        sys::own_descriptors(&common.wakes)
+        // Keeps the descriptors that main created: stdio, the wakes, and Unix sockets to listen on.
+        // Later ones belong to other threads.
+        sys::own_descriptors(&common.wakes, &common.unix)
             .inspect_err(|error| {
                 tracing::warn!(%error, "shards share one descriptor table: the limit on open \
                     files applies to the whole process");
@@ -164,7 +164,9 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
     let counters = Arc::clone(&common.counters[index]);
     let name = driver.name();
     let options = accept::Options {
-        addresses: common.listen.clone(),
+        addresses: common.listen.iter().filter_map(ListenAddress::tcp).collect(),
+        shared: common.unix.clone(),
+        proxies: common.settings.server.proxies.clone(),
         listener: ListenerOptions {
             user_timeout: common.settings.client.ping_interval
                 + common.settings.client.pong_timeout,

@@ -15,9 +15,12 @@ use Change::{Restart, Running};
 
 /// All settings. Options of a namespace are listed as those of `[channel]`. Namespaces may be added
 /// and removed.
-pub const CHANGES: [(&str, Change); 70] = [
+pub const CHANGES: [(&str, Change); 73] = [
     ("server.listen", Restart),
     ("server.api_listen", Restart),
+    ("server.unix_mode", Restart),
+    ("server.unix_group", Restart),
+    ("server.proxies", Restart), // Listeners have them.
     ("server.shards", Restart),
     ("server.driver", Restart),
     ("server.cpu_affinity", Restart),

@@ -66,6 +66,11 @@ impl<S: Sockets> Shard<S> {
         }
     }
 
+    /// Whether the node has no room for clients.
+    pub fn is_node_full(&self) -> bool {
+        self.sessions.is_node_full()
+    }
+
     /// Accepts the socket of a client from `subnet`. Returns false if the shard is full.
     pub fn on_accept(&mut self, socket: Socket, subnet: Subnet) -> bool {
         self.sessions.on_accept(socket, subnet)

@@ -9,6 +9,7 @@ use super::{Driver, EventFd, Listener, sockets};
 use crate::ids::{Moment, Tick};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::EPOLL_EVENTS_MAX;
+use crate::proxies::Peer;
 
 /// No timeout for `epoll_wait`. The timer ends each wait after a tenth of a second anyway.
 const FOREVER: i32 = -1;
@@ -165,6 +166,10 @@ impl Sockets for Epoll {
                 ended: true,
             });
         }
+    }
+
+    fn peer(&self, socket: Socket) -> Option<Peer> {
+        sockets::peer(self.owned.get(socket))
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

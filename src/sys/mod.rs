@@ -10,6 +10,7 @@ mod owned;
 mod ring;
 mod sockets;
 mod threads;
+mod unix;
 
 pub use calls::{EventFd, SysError, TimerFd, always_readable, now, random_bytes, unix_millis};
 pub use driver::Driver;
@@ -21,3 +22,4 @@ pub use threads::{
     Signal, abort_on_panic, block_signals, can_own_descriptors, cores, descriptors_max,
     name_thread, own_descriptors, pin_to_core, thread_cpu, wait_for_signal,
 };
+pub use unix::{SocketAccess, SocketFile, UnixListener};

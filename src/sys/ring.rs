@@ -17,6 +17,7 @@ use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Wr
 use crate::limits::{
     RING_COMPLETIONS, RING_ENTRIES, RING_FAILURES_MAX, RING_PATIENCE, SWEEP_SENDS_MAX,
 };
+use crate::proxies::Peer;
 
 /// The kind of a completion, in the high byte of its `user_data`.
 const KIND_SHIFT: u32 = 56;
@@ -323,6 +324,10 @@ impl Sockets for Ring {
     fn watch(&mut self, socket: Socket, key: ConnectionKey) {
         let number = self.owned.get(socket).as_raw_fd();
         self.arm(number, WATCH, KIND_POLL << KIND_SHIFT | key.to_bits());
+    }
+
+    fn peer(&self, socket: Socket) -> Option<Peer> {
+        super::sockets::peer(self.owned.get(socket))
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

@@ -8,6 +8,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use super::calls::{EventFd, SysError, check};
+use super::unix::UnixListener;
 
 /// Returns the numbers of the cores on which this process may run.
 pub fn cores() -> Vec<usize> {
@@ -58,15 +59,17 @@ pub fn name_thread(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
-/// Gives the calling thread its own descriptor table, with the standard streams, `kept`, and all
-/// descriptors with lower numbers. A thread must call it before it owns any descriptor. Then accept
-/// and close take no lock that other threads hold, and RLIMIT_NOFILE applies to this thread alone.
+/// Gives the calling thread its own descriptor table, with the standard streams, `wakes`,
+/// `listeners`, and all descriptors with lower numbers. A thread must call it before it owns any
+/// descriptor. Then accept and close take no lock that other threads hold, and RLIMIT_NOFILE
+/// applies to this thread alone.
 ///
 /// # Errors
 /// The error of the kernel, because some containers refuse the call. Then the table is still
 /// shared, and nothing is closed.
-pub fn own_descriptors(kept: &[EventFd]) -> Result<(), SysError> {
-    let last = kept.iter().map(|one| one.number()).max();
+pub fn own_descriptors(wakes: &[EventFd], listeners: &[UnixListener]) -> Result<(), SysError> {
+    let listeners = listeners.iter().map(|one| one.number());
+    let last = wakes.iter().map(|one| one.number()).chain(listeners).max();
     own_descriptors_below(last.unwrap_or_default().max(libc::STDERR_FILENO) as libc::c_uint + 1)
 }
 

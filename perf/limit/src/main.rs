@@ -135,7 +135,7 @@ impl Member {
         // The prefix of the server's shards, so that the generator finds the threads of both
         // programs.
         name_thread(&format!("shard-{index}"));
-        own_descriptors(&self.kept)?;
+        own_descriptors(&self.kept, &[])?;
         let listener = Listener::bind(self.listen, ListenerOptions { user_timeout: USER_TIMEOUT })?;
         let address = listener.address()?;
         match self.driver {

@@ -1,6 +1,7 @@
 //! The clients of a shard: their connections, the kernel with their sockets, and the data on its
 //! way to them. Operations on clients are functions of [`Clients`], in files of their own.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,12 @@ impl<S: Sockets> Clients<S> {
     /// The public id of a connection of this shard.
     pub fn client_id(&self, key: ConnectionKey) -> ClientId {
         self.identity.mint(self.connection_id(key))
+    }
+
+    /// The address of a client. `None` on Unix sockets, unless a proxy named it.
+    pub fn address(&mut self, key: ConnectionKey) -> Option<IpAddr> {
+        let socket = self.slots.connection(key).socket;
+        self.slots.address(key.slot).or_else(|| self.io.peer(socket)?.address())
     }
 
     /// Whether a connection exists and its session is running.

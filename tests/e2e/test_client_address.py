@@ -1,0 +1,131 @@
+"""Addresses of clients that proxies name, and of clients that only pretend to be proxies."""
+
+import socket
+import struct
+
+import pytest
+
+from harness.client import Client
+from harness.server import Server
+
+# A network may have eight ninths of the channels. Clients of this host are exempt.
+CHANNELS_MAX = 18
+FEW_CHANNELS = f"[channel]\nchannels_max = {CHANNELS_MAX}\n"
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+LOCAL = SIGNATURE + b"\x20\0\0\0"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def line(source):
+    family = "TCP6" if ":" in source else "TCP4"
+    to = "::1" if family == "TCP6" else "127.0.0.1"
+    return f"PROXY {family} {source} {to} 5000 8000\r\n".encode()
+
+
+def binary(source):
+    addresses = socket.inet_aton(source) + bytes(4) + struct.pack(">HH", 5000, 8000)
+    field = b"\x04\x00\x03abc"
+    return SIGNATURE + b"\x21\x11" + struct.pack(">H", len(addresses + field)) + addresses + field
+
+
+@pytest.fixture(scope="module")
+def trusting(driver):
+    """A server for which this host and 10.0.0.1 are proxies."""
+    config = '[server]\nproxies = ["127.0.0.1", "10.0.0.1"]\n'
+    with Server(driver, config=config + FEW_CHANNELS) as server:
+        yield server
+        assert server.alive() and "panicked at" not in server.log()
+
+
+def dial(server, first=b""):
+    connection = socket.create_connection(("127.0.0.1", server.client_port), timeout=10)
+    connection.sendall(first)
+    return connection
+
+
+def answer(server, *parts):
+    """Returns the first line of the answer to these bytes, sent one after another."""
+    with dial(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            connection.sendall(part)
+        received = b""
+        while b"\r\n" not in received:
+            more = connection.recv(1000)
+            assert more, f"the end came after {received!r}"
+            received += more
+        return received.split(b"\r\n")[0].decode(), received
+
+
+def channels_of(server, header=b"", **headers):
+    """Returns the number of channels that a client gets until it is refused."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    with Client(server, sock=dial(server, header), headers=headers) as client:
+        for count in range(CHANNELS_MAX):
+            reply = client.ask("subscribe", channel=f"channel-{count}")
+            if "error" in reply:
+                assert reply["error"]["code"] == 111
+                return count
+        return CHANNELS_MAX
+
+
+LIMITED, EXEMPT = CHANNELS_MAX - 1, CHANNELS_MAX
+
+
+@pytest.mark.parametrize("header", [line("192.0.2.1"), line("2001:db8::1"), binary("192.0.2.1")])
+def test_a_header_of_the_proxy_protocol_names_the_client(trusting, header):
+    assert channels_of(trusting, header) == LIMITED
+    # The address of this host, which the request does not replace.
+    own = line("127.0.0.2")
+    assert channels_of(trusting, own, X_Forwarded_For="192.0.2.1") == EXEMPT
+
+
+def test_a_request_of_a_proxy_names_the_client(trusting):
+    assert channels_of(trusting) == EXEMPT, "without any header, the proxy is the client"
+    for name, value in [("X_Forwarded_For", "127.0.0.2, 192.0.2.1"),
+                        ("X_Forwarded_For", "192.0.2.1, 127.0.0.1"),
+                        ("Forwarded", 'for="[2001:db8::1]:80";proto=https'),
+                        # No address of a proxy's request is malformed, so none is believed.
+                        ("Forwarded", "for=127.0.0.2, for=192.0.2.1")]:
+        assert channels_of(trusting, **{name: value}) == LIMITED, (name, value)
+    for value in ["127.0.0.2", "unknown", "192.0.2.1, garbage"]:
+        assert channels_of(trusting, X_Forwarded_For=value) == EXEMPT, value
+
+
+def test_a_request_counts_behind_a_header_that_names_a_proxy(trusting):
+    for header in (line("10.0.0.1"), LOCAL, b"PROXY UNKNOWN\r\n"):
+        assert channels_of(trusting, header, X_Forwarded_For="192.0.2.1") == LIMITED
+    # The proxy itself is on another host.
+    assert channels_of(trusting, line("10.0.0.1")) == LIMITED
+    assert channels_of(trusting, LOCAL) == EXEMPT
+
+
+def test_a_header_may_come_in_parts_and_only_once(trusting):
+    for header in (line("192.0.2.1"), binary("192.0.2.1"), LOCAL):
+        whole = header + HEALTH
+        parts = [whole[:1], whole[1:5], whole[5:len(header)], whole[len(header):]]
+        assert answer(trusting, *parts)[0] == "HTTP/1.1 200 OK"
+        assert answer(trusting, header + header + HEALTH)[0] == "HTTP/1.1 400 Bad Request"
+    refused = trusting.settled_metrics().total("corecast_handshakes_total", result="refused")
+    for bad in (b"PROXY TCP4 nobody\r\n", b"PROXY " + b"x" * 101, SIGNATURE + b"\x11\x11\0\0",
+                SIGNATURE + b"\x21\x11\xff\xff"):
+        status, response = answer(trusting, bad)
+        assert status == "HTTP/1.1 400 Bad Request" and b"PROXY header is invalid" in response
+    counted = trusting.settled_metrics().total("corecast_handshakes_total", result="refused")
+    assert counted == refused + 4
+
+
+def test_another_peer_can_name_nobody(driver):
+    proxies = '[server]\nproxies = ["127.0.0.2", "unix"]\n'
+    with Server(driver, config=proxies + FEW_CHANNELS) as wary:
+        check_names_nobody(wary)
+
+
+def check_names_nobody(wary):
+    refused = wary.settled_metrics().total("corecast_handshakes_total", result="refused")
+    for header in (line("192.0.2.1"), binary("192.0.2.1"), LOCAL):
+        status, response = answer(wary, header + HEALTH)
+        assert status == "HTTP/1.1 400 Bad Request" and b"server.proxies" in response
+    counted = wary.settled_metrics().total("corecast_handshakes_total", result="refused")
+    assert counted == refused + 3
+    assert channels_of(wary, X_Forwarded_For="192.0.2.1", Forwarded="for=192.0.2.1") == EXEMPT
