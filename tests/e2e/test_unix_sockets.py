@@ -64,7 +64,7 @@ def test_a_full_server_refuses_and_serves_again(driver, directory):
         assert {client.receive() for client in clients} == {"1"}
 
 
-def test_a_clean_stop_removes_the_file_and_refuses_whoever_waits(driver, directory):
+def test_a_clean_stop_closes_the_clients_and_removes_the_file(driver, directory):
     path = directory / "clients.sock"
     config = '[server]\ndrain_delay = "0s"\ndrain = "4s"\nunix_mode = "0640"\n'
     with serve(driver, path, config=config) as server:
