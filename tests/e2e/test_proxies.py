@@ -132,7 +132,8 @@ def test_the_files_wait_longer_than_a_dead_client_takes_to_find():
 
 # The proxy takes the address of the client from a header, in place of the client's own.
 SOURCE = {
-    "nginx": {"access_log off;": "set_real_ip_from 127.0.0.1; real_ip_header X-Source;"},
+    "nginx": {"access_log off;": "access_log off;\n    set_real_ip_from 127.0.0.1;\n"
+                                "    real_ip_header X-Source;"},
     "haproxy": {"acl known path_beg": "http-request set-src hdr(x-source)\n    acl known path_beg"},
 }
 # A network may have eight ninths of the channels.
