@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the table of figures in docs/performance.md from the stored results in perf/results.
+"""Writes the table of figures in docs/performance.md from the stored results in perf/results, and
+the counts of instructions in perf/budget.md from perf/instructions.json.
 
-  perf/run table           writes the table between the marks in docs/performance.md
-  perf/run table --check   fails if the table there is different
+  perf/run table           writes them
+  perf/run table --check   fails if the documents are different
 
 Each row names its result, and each result has its command, machine and commit. Ratios are medians
 over pairs of windows with 90 % intervals. Below 1 Corecast needs less, except for deliveries per
@@ -11,10 +12,15 @@ second.
 
 import json
 import pathlib
+import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
+BUDGET = ROOT / "perf" / "budget.md"
+# A row of the budget that is measured by an item of perf/instructions.json: all before its present
+# value, the value, and the rest, with the item's name.
+BUDGET_ROW = re.compile(r"^((?:\|[^|]*){2}\| )([^|]*)( \|[^|]*, `(\w+)` \|)$", re.MULTILINE)
 BEGIN, END = "<!-- perf/run table begins -->\n", "<!-- perf/run table ends -->\n"
 MIB = 2**20
 
@@ -50,6 +56,10 @@ def rows():
         yield (f"one idle subscribed connection, of {count}",
                f"{found['bytes_per_connection']:.0f} B of RSS, "
                f"{found['kernel_bytes_per_connection'] / 1000:.2f} KB in the kernel", name)
+    for name, channels in (("idle-16", 16), ("idle-128", 128)):
+        found = result(name)
+        yield (f"one idle connection, subscribed to {channels} channels that all share",
+               f"{found['bytes_per_connection']:,.0f} B of RSS", name)
     hold = result("hold-100000")
     rung = hold["rungs"][0]
     yield ("100,000 connections on one channel, one publication a second, 10 minutes",
@@ -94,8 +104,8 @@ def rows():
            f"{ratio('handshakes', 'bun', 'cpu-handshake')} of Bun's", "handshakes")
     storm = result("storm-18000")
     yield ("18,000 lose their connection at once and recover 10 messages each",
-           f"all complete after {storm['seconds_to_recover']:.1f} s; others' p99 meanwhile "
-           f"{storm['bystanders']['during']['p99_us'] / 1e3:.0f} ms", "storm-18000")
+           f"all complete after {storm['seconds_to_recover']:.1f} s; p99 of the others in that "
+           f"time {storm['bystanders']['during']['p99_us'] / 1e3:.0f} ms", "storm-18000")
     for name, policy in (("slow-disconnect", "disconnect"), ("slow-skip", "skip")):
         found = result(name)["p99_ratio"]
         yield (f"1 % of 10,000 read 2 KB/s, slow_policy = \"{policy}\"",
@@ -147,16 +157,33 @@ def table():
     return "\n".join(lines) + "\n"
 
 
-def main():
-    text = PAGE.read_text()
+def page(text):
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    made = before + BEGIN + table() + END + after
-    if "--check" in sys.argv[1:]:
-        if made != text:
-            raise SystemExit("the table in docs/performance.md is not current: run perf/run table")
-        return
-    PAGE.write_text(made)
+    return before + BEGIN + table() + END + after
+
+
+def budget(text):
+    items = json.loads((ROOT / "perf" / "instructions.json").read_text())["items"]
+
+    def current(row):
+        before, _, after, name = row.groups()
+        count = items[name]["instructions"]
+        one = items.get(name.partition("_of_")[0]) if "_of_" in name else None
+        value = f"{(count / one['instructions'] - 1) * 100:.1f} %" if one else f"{count:,.0f}"
+        return before + value + after
+
+    return BUDGET_ROW.sub(current, text)
+
+
+def main():
+    for path, made_of in ((PAGE, page), (BUDGET, budget)):
+        text = path.read_text()
+        made = made_of(text)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(made)
+        elif made != text:
+            raise SystemExit(f"{path.relative_to(ROOT)} is not current: perf/run table")
 
 
 main()

@@ -5,7 +5,7 @@ mod pace;
 mod waiting;
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,11 +19,13 @@ use crate::limits::{
 use crate::metrics::ShardCounters;
 use crate::proxies::{Peer, Proxies};
 use crate::readiness::Phase;
+use crate::reason::Refusal;
+use crate::repeats::RefusalLine;
 use crate::shard::Shard;
 use crate::subnets::Subnet;
 use crate::sys::{
     Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, UnixListener, is_reset,
-    refuse,
+    peer, refuse,
 };
 use pace::Pace;
 use waiting::{Client, Waiting};
@@ -45,7 +47,7 @@ impl Leases {
     /// Takes a block. Returns the number of connections in it.
     fn take(&self) -> usize {
         let update = |left: usize| (left > 0).then(|| left.saturating_sub(self.block));
-        // Relaxed, because the number guards no other memory.
+        // `Relaxed` is enough, because the number guards no other memory.
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
             Ok(before) => before.min(self.block),
             Err(_) => 0,
@@ -184,19 +186,19 @@ impl Acceptor {
     /// Stops listening where all shards listen, for all of them, and refuses the clients in the
     /// queue.
     fn stop_shared(&mut self, driver: &mut impl Driver) {
-        for listener in self.shared.drain(..) {
+        for listener in std::mem::take(&mut self.shared) {
             driver.forget_listener(&listener);
             if let Listener::Shared(shared) = listener {
                 shared.shut_down();
             }
             while let Accepted::Socket(socket, _) = listener.accept() {
-                self.counters.handshakes_refused.add(1);
+                self.count_refused(driver.now(), Refusal::Draining, Some(socket.as_fd()));
                 refuse(socket, &unavailable(Unavailable::Phase(Phase::Draining)));
             }
         }
     }
 
-    /// Accepts waiting clients, within budgets. Returns whether more can be accepted at once.
+    /// Accepts waiting clients, within budgets. Returns whether more can be accepted immediately.
     pub fn turn<D: Driver>(&mut self, shard: &mut Shard<D>) -> bool {
         self.pending |= shard.sockets().take_incoming();
         self.turn_listeners(shard);
@@ -230,9 +232,17 @@ impl Acceptor {
     }
 
     /// Counts a client that is refused because the shard is full.
-    fn count_full(&self, now: Moment) {
-        self.counters.handshakes_full.add(1);
+    fn count_full(&self, now: Moment, socket: Option<BorrowedFd<'_>>) {
+        self.count_refused(now, Refusal::Full, socket);
         self.counters.refused_full_nanos.set(now.nanos());
+    }
+
+    /// Counts a socket that does not become a connection, and logs it.
+    fn count_refused(&self, now: Moment, reason: Refusal, socket: Option<BorrowedFd<'_>>) {
+        self.counters.refuse(reason);
+        if let Some(line) = RefusalLine::admit(reason, now) {
+            line.write(None, socket.and_then(peer).and_then(Peer::address));
+        }
     }
 
     /// Whether one more socket may be taken from the kernel's queue.
@@ -266,11 +276,12 @@ impl Acceptor {
                 self.stop_listening(shard.sockets());
             }
             while let Some(Client { socket, .. }) = self.waiting.pop() {
+                let now = shard.sockets().now();
                 if shard.is_draining() {
-                    self.counters.handshakes_refused.add(1);
+                    self.count_refused(now, Refusal::Draining, Some(socket.as_fd()));
                     refuse(socket, &unavailable(Unavailable::Phase(Phase::Draining)));
                 } else {
-                    self.count_full(shard.sockets().now());
+                    self.count_full(now, Some(socket.as_fd()));
                     refuse(socket, &unavailable(Unavailable::Full));
                 }
             }
@@ -349,22 +360,23 @@ impl Acceptor {
             if !self.spare.refuse_one(listener, &answer) {
                 return;
             }
-            self.count_full(now);
+            self.count_full(now, None);
         }
     }
 
-    /// Admits a client at once, or lets it wait behind others.
+    /// Admits a client immediately, or lets it wait behind others.
     fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.has_one() && self.waiting.count() == 0 {
             return self.offer(shard, client);
         }
         if is_reset(client.socket.as_fd()) {
-            return self.drop_reset(client);
+            return self.drop_reset(shard, client);
         }
         let count_max = self.options.waiting_max(shard.places_left());
         if let Some(refused) = self.waiting.push(client, count_max) {
-            self.counters.handshakes_busy.add(1);
-            self.counters.refused_busy_nanos.set(shard.sockets().now().nanos());
+            let now = shard.sockets().now();
+            self.count_refused(now, Refusal::Busy, Some(refused.as_fd()));
+            self.counters.refused_busy_nanos.set(now.nanos());
             refuse(refused, &unavailable(Unavailable::Busy));
         }
     }
@@ -373,14 +385,14 @@ impl Acceptor {
     /// such a client costs nothing of the rate.
     fn offer<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.is_scarce() && is_reset(client.socket.as_fd()) {
-            return self.drop_reset(client);
+            return self.drop_reset(shard, client);
         }
         self.admissions.take_one();
         self.admit(shard, client);
     }
 
-    fn drop_reset(&self, client: Client) {
-        self.counters.handshakes_gone.add(1);
+    fn drop_reset<D: Driver>(&self, shard: &mut Shard<D>, client: Client) {
+        self.count_refused(shard.sockets().now(), Refusal::Left, None);
         drop(client);
     }
 
@@ -390,18 +402,18 @@ impl Acceptor {
             self.leased += self.options.leases.take();
         }
         if shard.connections_count() >= self.leased || shard.is_full() {
-            self.count_full(shard.sockets().now());
+            self.count_full(shard.sockets().now(), Some(socket.as_fd()));
             return refuse(socket, &unavailable(Unavailable::Full));
         }
         let socket = shard.sockets().adopt(socket);
         let taken = shard.on_accept(socket, subnet);
-        assert!(taken, "a shard that is not full takes a client");
+        assert!(taken, "a shard that is not full must accept a client");
     }
 
     fn give_back(&mut self, used: usize) {
         let block = self.options.leases.block;
-        // Keeps at least a block in reserve, so that not every client that comes or goes changes
-        // the shared number.
+        // One block stays in reserve, so that not every new or closed connection changes the shared
+        // number.
         while self.leased >= used + 2 * block {
             self.leased -= block;
             self.options.leases.give_back();

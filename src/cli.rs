@@ -1,22 +1,32 @@
 //! The command line: the arguments of each command, and errors that name the value and a fix.
 
+mod api;
 mod banner;
+mod channels;
 mod config;
+mod disconnect;
 mod doctor;
 mod failure;
 mod flags;
+mod generate;
+mod history;
+mod info;
 mod log;
 mod print;
 mod publish;
 mod subscribe;
+mod table;
 
 pub use banner::server_banner;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::load;
+use crate::config::{Flags, load, log_format};
+use crate::fatal;
+use crate::server::StartupReport;
+use crate::settings::{LogFormat, Settings};
 use failure::Failure;
 use flags::{ServeArgs, environment};
 use print::print_line;
@@ -34,9 +44,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server. SIGTERM drains it; a second SIGTERM stops it at once.
+    /// Run the server. SIGTERM drains it; a second SIGTERM stops it immediately.
     Serve(ServeArgs),
-    /// Show or check settings.
+    /// Show, check or write settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Check whether this host can hold N connections, and show how to fix it if not.
@@ -45,16 +55,32 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Print the messages of channels, one per line, until Ctrl-C.
     Subscribe(subscribe::SubscribeArgs),
+    /// Show the nodes: version, clients, channels, load.
+    Info(info::InfoArgs),
+    /// List channels with subscribers.
+    Channels(channels::ChannelsArgs),
+    /// Show the last publications of a channel.
+    History(history::HistoryArgs),
+    /// Close the connections of clients.
+    Disconnect(disconnect::DisconnectArgs),
+    /// Write shell completions and manual pages, for packages.
+    #[command(subcommand, hide = true)]
+    Generate(generate::GenerateCommand),
 }
 
 /// Runs the command that the arguments name, and returns the exit code.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => return run_serve(args),
         Command::Config(command) => config::run(command),
         Command::Doctor(args) => doctor::run(args),
         Command::Publish(args) => publish::run(&args),
         Command::Subscribe(args) => subscribe::run(&args),
+        Command::Generate(subcommand) => generate::run(&subcommand, &Cli::command()),
+        Command::Info(args) => info::run(&args),
+        Command::Channels(args) => channels::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Disconnect(args) => disconnect::run(&args),
     };
     match outcome {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
@@ -65,23 +91,59 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve(args: ServeArgs) -> Result<(), Failure> {
-    let settings = load(&args.into_flags(), environment())?.settings;
+/// Runs the server. Its errors have the format of its log.
+fn run_serve(args: ServeArgs) -> ExitCode {
+    let flags = args.into_flags();
+    let format = log_format(&flags, environment());
+    match serve(&flags) {
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            fatal::write(format, &failure.to_string());
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn serve(flags: &Flags) -> Result<(), Failure> {
+    let settings = load(flags, environment())?.settings;
     crate::config::check_serve(&settings)?;
-    // Before the log's thread starts, because it inherits the mask: only main may get signals.
+    // This happens before the log's thread starts, because the thread inherits the mask, and only
+    // main may get signals.
     crate::sys::block_signals();
     // The guard writes the remaining lines when it is dropped.
     let _log = log::start(&settings.log)?;
-    let ready = |report: &crate::server::StartupReport| {
-        // A closed standard output must not stop the server.
-        if let Err(failure) = print_line(&server_banner(&settings, report)) {
-            tracing::debug!(%failure, "could not print the banner");
-        }
+    fatal::report_panics(settings.log.format);
+    if flags.redis.as_deref().is_some_and(crate::config::holds_password) {
+        tracing::warn!(
+            "--redis has a password, and all users of this host can read the command line: set \
+             redis.url in the file, or CORECAST_REDIS_URL"
+        );
+    }
+    let ready = |report: &StartupReport| {
+        announce(&settings, report);
         if let Some(warning) = doctor::warning(&settings, report) {
             tracing::warn!("{warning}");
         }
     };
     Ok(crate::server::run(settings.clone(), ready)?)
+}
+
+/// Tells that the server has started. The banner is for people, so a log in JSON has a line
+/// instead.
+fn announce(settings: &Settings, report: &StartupReport) {
+    match settings.log.format {
+        // A closed standard output must not stop the server.
+        LogFormat::Text => {
+            if let Err(failure) = print_line(&server_banner(settings, report)) {
+                tracing::debug!(%failure, "could not print the banner");
+            }
+        }
+        LogFormat::Json => {
+            if let Some(note) = banner::note(settings) {
+                tracing::warn!("{note}");
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,7 +152,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 

@@ -46,7 +46,7 @@ impl Tick {
     pub const NANOS: u64 = 100_000_000;
     /// Length of a tick.
     pub const PERIOD: Duration = Duration::from_nanos(Self::NANOS);
-    /// A tick that never comes, for absent deadlines.
+    /// A tick that is never reached, for absent deadlines.
     pub const NEVER: Tick = Tick(u32::MAX);
 
     /// Creates the tick with number `index`.
@@ -81,7 +81,7 @@ impl ShardId {
 
     /// Creates the id of the shard with number `index`.
     pub const fn new(index: usize) -> ShardId {
-        assert!(index < Self::COUNT_MAX, "a shard's number must fit a client id");
+        assert!(index < Self::COUNT_MAX, "a shard's number must fit into a client id");
         ShardId(index as u16)
     }
 
@@ -102,7 +102,7 @@ impl Slot {
 
     /// Creates the slot with number `index`.
     pub const fn new(index: usize) -> Slot {
-        assert!(index < Self::COUNT_MAX, "a slot's number must fit 24 bits");
+        assert!(index < Self::COUNT_MAX, "a slot's number must fit into 24 bits");
         Slot(index as u32)
     }
 
@@ -120,7 +120,7 @@ pub struct LocalId(u32);
 impl LocalId {
     /// Creates the place with number `index`.
     pub const fn new(index: usize) -> LocalId {
-        assert!(index <= u32::MAX as usize, "a place's number must fit 32 bits");
+        assert!(index <= u32::MAX as usize, "a place's number must fit into 32 bits");
         LocalId(index as u32)
     }
 

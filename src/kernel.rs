@@ -107,8 +107,8 @@ pub enum Received {
 pub enum Release {
     /// Bytes that were sent still arrive, and then the peer sees the end of the stream.
     Graceful,
-    /// The peer sees a reset, and the kernel forgets the connection at once. This is for peers that
-    /// may be dead.
+    /// The peer sees a reset, and the kernel drops the connection immediately. This is for peers
+    /// that may be dead.
     Abort,
 }
 

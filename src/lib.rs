@@ -1,9 +1,9 @@
 //! Corecast, a WebSocket broadcast server: one publication reaches every subscriber on every core.
 //!
-//! The modules are listed in the order in which a message passes them, and `ARCHITECTURE.md`
-//! describes the same path. There are four layers: words, pure logic, shells that touch the kernel,
-//! and the root. A module uses only modules of its own layer or of lower ones. `tests/layers.rs`
-//! has the table of layers and checks it.
+//! Words are listed first, then the path of a message through a node, which `ARCHITECTURE.md`
+//! describes, then everything around it. There are four layers: words, pure logic, shells that
+//! touch the kernel, and the root. A module uses only modules of its own layer or of lower ones.
+//! `tests/layers.rs` has the table of layers and checks it.
 
 /// Small values that every layer uses: ids, moments and positions.
 pub mod ids;
@@ -20,6 +20,8 @@ pub mod reason;
 /// Faults that tests switch on, to show that they would be noticed.
 pub mod sabotage;
 
+/// Log lines that clients can cause, at most one per second and kind.
+pub mod repeats;
 /// Limits of the node that its shards share.
 pub mod pool;
 /// Tables, sets and queues whose operations never stall a turn.
@@ -34,6 +36,8 @@ pub mod kernel;
 pub mod readiness;
 /// Accepts new sockets, within limits of rate and number.
 pub mod accept;
+/// Decides which web pages may connect, and by which names this server may be addressed.
+pub mod origins;
 /// Parses the HTTP request that opens a connection, and writes the response.
 pub mod handshake;
 /// Turns bytes into WebSocket messages and back.
@@ -76,6 +80,8 @@ pub mod ingest;
 pub mod cluster;
 /// Events for the application.
 mod events;
+/// Lines about the end of the process, which are written without the thread of the log.
+mod fatal;
 /// System calls: rings, epoll, sockets and descriptors. It contains all `unsafe` code.
 pub mod sys;
 /// Checks whether a host can hold a number of connections.

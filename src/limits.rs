@@ -1,11 +1,13 @@
 //! All limits that are not settings, with their purpose, cost and reason. Settings with their
 //! defaults are in `config/default.toml`.
 
+mod api;
 mod bus;
 mod commands;
 mod servers;
 mod settings;
 
+pub use api::*;
 pub use bus::*;
 pub use commands::*;
 pub use servers::{
@@ -25,11 +27,11 @@ pub const SWEEP_SENDS_MAX: usize = 256;
 
 /// Maximum number of connections that a shard checks for one such call. Connections that accept no
 /// bytes at the moment cost a check and no write, and there may be any number of them. Telling one
-/// of a gap counts as another check.
+/// about a gap counts as another check.
 pub const SWEEP_LOOKS_MAX: usize = 1024;
 
-/// Number of entries of a shard's submission queue: a batch of sends, and as many polls and
-/// removals.
+/// Number of entries of a shard's submission queue: a batch of sends, and the same number of polls
+/// and removals.
 pub const RING_ENTRIES: u32 = 512;
 
 /// Number of entries of a shard's completion queue, 16 B each. Polls complete at any time, so it
@@ -67,7 +69,7 @@ pub const GATHER_BYTES_MAX: usize = 64 * 1024;
 pub const READING_OUTBOX_BYTES_MAX: usize = GATHER_BYTES_MAX;
 
 /// Bytes of replies and events for single clients that are created in one turn; one more client may
-/// be served beyond it. Creating and sending them costs about 1 ms, for which all other clients
+/// be served beyond it. Creating and sending them takes about 1 ms, during which all other clients
 /// wait.
 pub const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -85,8 +87,8 @@ pub const TURN_REPLAY_BYTES_MAX: usize = 256 * 1024;
 
 /// Number of batches in the inbox of a shard above which homes return no more histories to its
 /// clients. A batch contains the histories of one turn, as references of 8 B. Without this limit,
-/// 10,000 clients that ask at once cost 27 MB while their shard encodes the first answers. Encoding
-/// 64 batches takes tens of milliseconds.
+/// 10,000 clients that ask at the same time cost 27 MB while their shard encodes the first answers.
+/// Encoding 64 batches takes tens of milliseconds.
 pub const REPLAYS_BATCHES_MAX: usize = 64;
 
 /// Maximum number of requests for histories that wait for a later turn of their home shard. Further
@@ -115,17 +117,26 @@ pub const OUTBOXES_BLOCK_BYTES_MIN: usize = 4 * 1024;
 /// See [`OUTBOXES_BLOCK_BYTES_MIN`].
 pub const OUTBOXES_BLOCK_BYTES_MAX: usize = 1024 * 1024;
 
+/// Divisor of a shard's equal share of a limit of the node: a block that a shard takes is at most
+/// this part. So a shard that needs little withholds little from the others.
+pub const BLOCK_SHARE: usize = 32;
+
 /// Maximum bytes of the publications of one channel that are delivered together, unless a single
-/// one is larger. One write may leave as much in an outbox that was empty.
+/// one is larger. One write may leave this number of bytes in an outbox that was empty.
 pub const SEGMENT_BYTES_MAX: usize = 256 * 1024;
 
-/// Time for which a client may stay unread because it waits for a reply, or has not read its
-/// replies. A client that reads at least [`READING_OUTBOX_BYTES_MAX`] in this time stays connected.
+/// Maximum time during which the server does not read from a client, because the client waits for a
+/// reply or has not read its replies. A client that reads at least [`READING_OUTBOX_BYTES_MAX`] in
+/// this time stays connected.
 pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Factor by which `outbox_bytes_max` may be exceeded while a socket still accepts bytes. A burst
 /// is longer than one write, and its receiver is not slow yet.
 pub const OUTBOX_UNBLOCKED_FACTOR: usize = 4;
+
+/// Divisor of an outbox's limit. A client that skips publications receives them again when its
+/// outbox is below that. Otherwise each one that happens to fit would have a gap before it.
+pub const OUTBOX_SKIP_SHARE: usize = 2;
 
 /// Maximum bytes from outboxes in one batch of sends. The kernel copies them in half a millisecond.
 pub const SWEEP_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
@@ -144,11 +155,12 @@ pub const SPILL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// of empty ones is limited as well.
 pub const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// Maximum bytes of a request head. RFC 9110 has no limit; nginx and Apache allow 8 KiB.
-pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
-
-/// Maximum number of header lines of a request. A browser with cookies sends about 20.
+/// Maximum number of header lines of a request. A browser with cookies sends about 20. The text of
+/// `Refusal::TooManyHeaders` has this number.
 pub const HANDSHAKE_HEADERS_MAX: usize = 64;
+
+/// Bytes of a `Host` or `Origin` that a refusal shows. A name has at most 253.
+pub const REFUSED_VALUE_BYTES_MAX: usize = 253;
 
 /// Maximum number of receives for a request head, because one byte at a time is an attack.
 pub const HANDSHAKE_RECEIVES_MAX: u8 = 32;
@@ -163,8 +175,8 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 /// Maximum length of a channel name that any setting allows.
 pub const CHANNEL_BYTES_MAX: usize = 255;
 
-/// Time for which the response to a plain WebSocket upgrade waits for the channels of its URL.
-/// After that it is a 503. Browsers and proxies wait much longer.
+/// Timeout of a plain WebSocket upgrade that waits for the channels of its URL.
+/// After that, the response is a 503. Browsers and proxies wait much longer.
 pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum number of channels of one connection that any setting allows.
@@ -185,63 +197,38 @@ pub const RECOVERY_BYTES_MAX: usize = 768 * 1024;
 /// Maximum number of publications in one reply to `history` of a client. Source: Centrifugo.
 pub const HISTORY_PAGE_MAX: usize = 300;
 
-/// Time for which a closing connection waits for the peer's close frame or end of stream.
+/// Timeout of a closing connection for the peer's close frame or end of stream.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same timeout for a peer that seems to be dead.
+pub const CLOSE_DEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time to wait for the answer of another thread.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum number of connections of the API listener, and therefore of concurrent requests. With a
-/// key, each can have a body of up to `api.body_bytes_max`. Beyond it, the longest idle connection
-/// is closed, so that idle connections can't shut others out.
-pub const API_CONNECTIONS_MAX: usize = 512;
-
-/// Maximum number of header lines of a request to the API listener.
-pub const API_HEADERS_MAX: usize = 64;
-
-/// Maximum bytes of a request head to the API listener. hyper's buffer can't be smaller than 8 KiB.
-pub const API_HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// Time for a request head to the API listener, after the connection is open or the last response
-/// is sent.
-pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Maximum time of one request to the API, including the arrival of its body.
-pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Lifetime of a connection of the API listener after the beginning of its last request. It is
-/// enough for every response, but not for a reader of one byte per second.
-pub const API_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Maximum bytes of an API key. Keys are compared in buffers of this size.
-pub const API_KEY_BYTES_MAX: usize = 256;
-
-/// Maximum number of requests to shards for which control waits at the same time, about 200 B each.
-pub const API_PENDING_MAX: usize = 65_536;
-
-/// Maximum number of publications of one broadcast, or commands of one parallel batch, that are in
-/// progress at the same time.
-pub const API_WINDOW_MAX: usize = 256;
-
-/// Maximum number of commands of one batch, and of channels of one broadcast.
-pub const API_BATCH_MAX: usize = 10_000;
-
-/// Default number of channels in one page of the list of channels.
-pub const API_CHANNELS_PAGE: usize = 1_000;
-
-/// Maximum number of channels in one page of the list of channels.
-pub const API_CHANNELS_PAGE_MAX: usize = 10_000;
-
-/// Maximum number of publications in one response to the API's `history`. A reader continues after
-/// the last one.
-pub const API_HISTORY_MAX: usize = 100_000;
-
-/// Maximum bytes of the publications in one response to the API's `history`, unless a single one is
-/// larger. The response has the number of omitted ones.
-pub const API_HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
-
 /// Maximum bytes of an idempotency key. A UUID has 36.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+/// Minimum time between two renderings of the page of metrics. Other scrapes get the last page,
+/// because rendering delays requests of the API.
+pub const METRICS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Maximum number of descriptors that a scrape counts one by one, as kernels before 6.2 need.
+pub const DESCRIPTORS_COUNTED_MAX: usize = 65_536;
+
+/// Length of an interval for which a shard keeps the percentiles of the delivery time.
+pub const DELIVERY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Number of intervals that are kept: 5 min. An interval costs 10 KiB, so the node keeps 300 KiB,
+/// and each shard has one more.
+pub const DELIVERY_INTERVALS_MAX: usize = 30;
+
+/// Longest delivery time that the percentiles distinguish, in microseconds: a minute.
+pub const DELIVERY_MICROS_MAX: u64 = 60_000_000;
+
+/// Number of decimal digits of a percentile that are exact. Each further digit costs eight times
+/// the memory.
+pub const DELIVERY_DIGITS: u8 = 2;
 
 /// Maximum bytes of the page of metrics. 4096 shards need 3 MB.
 pub const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -249,8 +236,8 @@ pub const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Time without progress of a thread after which the node counts as dead.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time for which a channel keeps its position after its last publication has expired and its last
-/// subscriber has left. After that it begins a new epoch.
+/// Lifetime of a channel's position after its last publication has expired and its last subscriber
+/// has left. After that it begins a new epoch.
 pub const CHANNEL_META_TTL: Duration = Duration::from_secs(3600);
 
 /// Maximum number of publications of one channel that are removed by expiry when it is used. The
@@ -261,11 +248,16 @@ pub const EXPIRED_PER_USE: usize = 64;
 /// about 1 ms. While there are more, the shard does not sleep.
 pub const FORGOTTEN_PER_TURN: usize = 1024;
 
-/// Time for which an idempotency key is kept. Source: Centrifugo.
+/// Lifetime of an idempotency key. Source: Centrifugo.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
 
 /// Number of slots that one audit step compares with their descriptors and subscriptions.
 pub const AUDIT_SLOTS_MAX: usize = 4096;
+
+/// Number of seconds without a break in which a client may exceed its rates of frames or pings. In
+/// each it is not read until the second is over, so it costs no more than a client that keeps its
+/// rates. One that goes on for longer is broken or hostile, and is closed.
+pub const EXCESS_SECONDS_MAX: usize = 5;
 
 /// Time between two audit steps.
 pub const AUDIT_INTERVAL: Duration = Duration::from_secs(30);
@@ -275,12 +267,16 @@ pub const AUDIT_INTERVAL: Duration = Duration::from_secs(30);
 pub const WALK_STEPS_MAX: usize = 4096;
 
 /// Maximum number of losses of the bus about which a home has not told all its channels. Beyond it,
-/// all channels are told about the oldest one at once. A node has 8 streams, and each has at most
-/// one loss per second.
+/// all channels are told about the oldest one immediately. A node has 8 streams, and each has at
+/// most one loss per second.
 pub const LOSSES_MAX: usize = 128;
 
 /// Maximum number of concurrent long walks on one shard. Further ones are refused.
 pub const WALKS_MAX: usize = 64;
+
+/// Size of the stack of a shard's thread, a quarter of the default. Nothing in a shard recurses
+/// without a bound.
+pub const SHARD_STACK_BYTES: usize = 512 * 1024;
 
 /// Number of entries of the ring of a shard's runtime, which awaits at most two descriptors.
 pub const RUNTIME_RING_ENTRIES: u32 = 256;
@@ -292,8 +288,11 @@ pub const DRAIN_LINGER_SHARE: u32 = 4;
 /// Maximum drain after SIGINT, because a user at a terminal waits for the end.
 pub const INTERRUPT_DRAIN: Duration = Duration::from_millis(800);
 
-/// Time for which a starting server waits for an address that another server may still be using.
+/// Timeout of a starting server for an address that another server may still be using.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Time between two attempts to claim such an address.
+pub const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Interval at which control checks again whether a full inbox has room, and at which a task of the
 /// bridge checks again whether its condition is met.
@@ -323,7 +322,7 @@ pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
 
 /// Maximum number of sockets per second that one shard takes from the kernel's queue, admitted or
 /// not. It is higher than the rate, because sockets that are reset or refused must not delay
-/// others. Each costs about 5 µs, and the kernel has spent as much on it.
+/// others. Each costs about 5 µs here, and about 5 µs in the kernel before.
 pub const ACCEPT_TAKES_PER_SECOND: u32 = 40_000;
 
 /// Maximum number of networks in `server.proxies`. Each new connection is compared with all of
@@ -390,7 +389,15 @@ pub const BUSY_WINDOW_NANOS: u64 = 1_000_000_000;
 /// Number of permanent failures of the ring in a row after which the shard ends.
 pub const RING_FAILURES_MAX: u32 = 16;
 
-/// Time for which the ring may fail for temporary reasons: no memory, or too many completions.
+/// Timeout for the creation of a ring while the kernel lacks memory for it. The lack is often
+/// short: while the kernel writes out cached files, or before it has freed the ring of a process
+/// that has ended.
+pub const RING_CREATION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two attempts to create a ring.
+pub const RING_CREATION_PAUSE: Duration = Duration::from_millis(50);
+
+/// Maximum duration of temporary failures of the ring: no memory, or too many completions.
 pub const RING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Maximum number of events taken from the kernel in one call.
@@ -402,7 +409,7 @@ pub const ACCEPT_SCARCE_SHARE: f64 = 0.25;
 /// Number of rows in one bucket of the table of client subnets.
 pub const SUBNETS_BUCKET: usize = 8;
 
-/// Time for which `/ready` shows that a client was refused.
+/// Duration for which `/ready` shows that a client was refused.
 pub const REFUSAL_SHOWS: Duration = Duration::from_secs(1);
 
 /// Bytes of a shared or long piece of an outbox above which it is sent without copying. Shorter
@@ -419,6 +426,9 @@ pub const ROUND_TICKS_MAX: usize = 10;
 /// Duration of a turn above which it counts as a stall, because all clients of the shard waited.
 pub const TURN_STALL: Duration = Duration::from_millis(10);
 
+/// Duration of a turn above which a log line tells of the stall, at most one per second.
+pub const TURN_STALL_LOGGED: Duration = Duration::from_millis(100);
+
 /// Number of entries in the order of kept publications that are checked for each publication that
 /// is added or removed.
 pub const SIFTED_FOR_EACH: usize = 4;
@@ -426,6 +436,14 @@ pub const SIFTED_FOR_EACH: usize = 4;
 /// Number of entries of that order, beyond twice the number of valid ones, at which a pass over all
 /// entries begins.
 pub const SIFT_SLACK: usize = 1024;
+
+/// Number of entries in the order of unfinished inputs, beyond twice the number of valid ones, at
+/// which the stale ones are removed.
+pub const INBOUND_SLACK: usize = 1024;
+
+/// Divisor of the bytes for histories. If positions of unused channels have more than that, they
+/// are removed before publications.
+pub const IDLE_POSITIONS_SHARE: usize = 4;
 
 /// Bytes charged for a channel that is kept for its position, in addition to its name.
 pub const CHANNEL_POSITION_BYTES: usize = 256;
@@ -448,18 +466,20 @@ pub const DISCONNECT_CODES: std::ops::RangeInclusive<u16> = 3000..=4999;
 const _: () = assert!(NODE_LEASE.as_secs() > 3 * NODE_RENEWAL.as_secs(), "two renewals may fail");
 const _: () = assert!(SWEEP_SENDS_MAX <= RING_ENTRIES as usize, "a batch must fit into the ring");
 const _: () = assert!(RING_ENTRIES <= RING_COMPLETIONS, "completions must outnumber submissions");
-const _: () = assert!(GATHER_BYTES_MAX <= SWEEP_OUTBOX_BYTES_MAX, "one write must fit in");
+const _: () =
+    assert!(GATHER_BYTES_MAX <= SWEEP_OUTBOX_BYTES_MAX, "one write must fit into a batch");
 const _: () = assert!(GATHER_BYTES_MAX <= SOCKET_SEND_BYTES, "a socket accepts one whole write");
 const _: () =
-    assert!(REPLAY_BURST_BYTES / 1024 <= u16::MAX as usize / 4, "a debt is stored in 16 bits");
-const _: () = assert!(LOSSES_MAX < u8::MAX as usize, "a channel tells them apart by a byte");
-const _: () = assert!(REPLAYS_BATCHES_MAX < INBOX_BATCHES_MAX, "an inbox has room for the rest");
+    assert!(REPLAY_BURST_BYTES / 1024 <= u16::MAX as usize / 4, "a debt must fit into 16 bits");
+const _: () = assert!(LOSSES_MAX < u8::MAX as usize, "a channel numbers losses with one byte");
+const _: () =
+    assert!(REPLAYS_BATCHES_MAX < INBOX_BATCHES_MAX, "an inbox must have room for other batches");
 const _: () = assert!(RECOVERY_BYTES_MAX < 1024 * 1024, "a recovery must fit into a frame of SDKs");
 const _: () =
     assert!(HISTORY_PAGE_MAX <= RECOVERY_PUBLICATIONS_MAX, "a page must not exceed a recovery");
 const _: () = assert!(
     BUS_BLOCK.as_millis() + INGEST_RENEW_INTERVAL.as_millis() < INGEST_LEASE.as_millis(),
-    "a lease must be renewed while there is nothing to read"
+    "a lease must be renewed during a blocking read"
 );
 const _: () = assert!(
     BUS_PUBLISH_DEADLINE.as_millis() < ANSWER_TIMEOUT.as_millis(),

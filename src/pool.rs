@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::limits::BLOCK_SHARE;
+
 /// The part of a limit that no shard has taken.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -16,7 +18,7 @@ impl Pool {
     /// for a small `total`, so that no shard holds back units that another one needs. Shards hold
     /// at most 1/16 of `total` in reserve, and none if a block is 1.
     pub fn new(total: usize, shards: usize, block_max: usize) -> Pool {
-        let block = (total / (32 * shards.max(1))).clamp(1, block_max.max(1));
+        let block = (total / (BLOCK_SHARE * shards.max(1))).clamp(1, block_max.max(1));
         Pool { left: Arc::new(AtomicUsize::new(total)), block }
     }
 
@@ -28,7 +30,7 @@ impl Pool {
     /// Takes `count`, or less if there is not enough. Returns the taken part.
     fn take(&self, count: usize) -> usize {
         let update = |left: usize| (left > 0).then(|| left.saturating_sub(count));
-        // Relaxed, because the number guards no other memory.
+        // `Relaxed` is enough, because the number guards no other memory.
         let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
         before.map_or(0, |before| before.min(count))
     }
@@ -66,10 +68,12 @@ impl Share {
     /// Returns the part beyond `used` to the pool. It keeps less than two blocks, so that not every
     /// change touches the pool. If a block is 1, it keeps nothing.
     pub fn settle(&mut self, used: usize) {
+        assert!(used <= self.taken, "a shard uses only the part of a limit that it has taken");
         while self.taken + 1 >= used + 2 * self.pool.block {
             self.taken -= self.pool.block;
             self.pool.give_back(self.pool.block);
         }
+        assert!(used <= self.taken, "a shard returns only what it does not use");
     }
 }
 
@@ -90,7 +94,7 @@ mod tests {
         assert!(one.reach(1000));
         assert!(!one.reach(1001) && !other.reach(1));
         one.settle(900);
-        assert!(other.reach(30), "what was given back");
+        assert!(other.reach(30), "the returned part is available");
         assert!(!other.reach(100));
         one.settle(0);
         assert!(other.reach(900));

@@ -84,8 +84,8 @@ impl Readiness {
         self.has_joined() && !matches!(self.set(), Phase::Starting | Phase::Draining)
     }
 
-    /// Whether clients were recently refused because too many clients of their network came at
-    /// once.
+    /// Whether clients were recently refused because too many clients of their network connected at
+    /// the same time.
     pub fn is_busy(&self, now: Moment) -> bool {
         self.shards.iter().any(|counters| Self::shows(&counters.refused_busy_nanos, now))
     }
@@ -169,7 +169,11 @@ mod tests {
         assert_eq!(readiness.phase(at(1300)), Phase::Full);
         assert!(readiness.takes_clients());
         readiness.set_phase(Phase::Leaving);
-        assert_eq!(readiness.phase(at(1300)), Phase::Leaving, "that it will stop matters more");
+        assert_eq!(
+            readiness.phase(at(1300)),
+            Phase::Leaving,
+            "the end of the node takes precedence"
+        );
         shards[0].refused_busy_nanos.set(at(1300).nanos());
         assert!(readiness.is_busy(at(1400)) && !readiness.is_busy(at(2400)));
     }

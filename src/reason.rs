@@ -74,6 +74,8 @@ reasons! {
         NoPong = 3012, "no pong", "no_pong", true;
         /// The client sent more frames, pings or commands than allowed.
         TooManyRequests = 3013, "too many requests", "too_many_requests", true;
+        /// The client presented a token that this server can't accept.
+        InvalidToken = 3500, "invalid token", "invalid_token", false;
         /// A message of the client is invalid.
         BadRequest = 3501, "bad request", "bad_request", false;
         /// The client never sent `connect`.
@@ -98,7 +100,93 @@ reasons! {
 }
 
 reasons! {
-    /// Errors of requests. The connection stays open. `reconnect` tells whether the error is
+    /// Reasons why a request or a socket does not become a connection. The code is the HTTP status;
+    /// 0 if there is no response, or if the connection is upgraded and closed immediately. A text
+    /// with the value at fault may replace that of the table.
+    Refusal {
+        /// The bytes are not HTTP.
+        NotHttp = 400, "this is not an HTTP/1.1 request", "not_http", false;
+        /// A header of the PROXY protocol from a peer that `server.proxies` does not list, or a
+        /// second one.
+        ForeignProxy = 400, "a PROXY header is accepted only from server.proxies, once",
+            "foreign_proxy", false;
+        /// A proxy sent a malformed header of the PROXY protocol.
+        BadProxyHeader = 400, "the PROXY header is invalid", "bad_proxy_header", false;
+        /// The request target has neither a path nor a URL.
+        BadTarget = 400, "the request target is malformed", "bad_target", false;
+        /// `Host` is missing, repeated or invalid. RFC 9112 §3.2.
+        BadHost = 400, "exactly one valid Host header is required", "bad_host", false;
+        /// The request has a body, which would be taken for frames.
+        Body = 400, "a request body is not allowed", "body", false;
+        /// `Sec-WebSocket-Key` is missing, repeated or invalid.
+        BadKey = 400, "exactly one Sec-WebSocket-Key of 16 bytes in base64 is required", "bad_key",
+            false;
+        /// `server.hosts` does not list the host.
+        ForeignHost = 403, "the Host is not in server.hosts", "foreign_host", false;
+        /// The page that connects is not allowed to.
+        ForeignOrigin = 403, "the Origin is not in client.allowed_origins", "foreign_origin",
+            false;
+        /// There is more than one origin, or one that is not text.
+        BadOrigin = 403, "at most one valid Origin header is allowed", "bad_origin", false;
+        /// A page of another site connects, and its origin was removed on the way.
+        CrossSite = 403, "a page of another site (Sec-Fetch-Site) must send its Origin",
+            "cross_site", false;
+        /// There is nothing at this path.
+        UnknownPath = 404, "unknown path", "unknown_path", false;
+        /// The path does not accept the method.
+        BadMethod = 405, "only GET is allowed", "bad_method", false;
+        /// The request asks for no WebSocket.
+        NoUpgrade = 426, "this path requires a WebSocket upgrade", "no_upgrade", false;
+        /// The request asks for another version of WebSocket.
+        BadVersion = 426, "Sec-WebSocket-Version must be 13", "bad_version", false;
+        /// The request head is longer than `client.handshake_bytes_max`.
+        HeadTooLong = 431, "the request head is longer than client.handshake_bytes_max",
+            "head_too_long", false;
+        /// The request has too many header lines.
+        TooManyHeaders = 431, "the request head has more than 64 header lines", "too_many_headers",
+            false;
+        /// The request has another version of HTTP.
+        HttpVersion = 505, "HTTP/1.1 is required", "http_version", false;
+        /// The request head did not arrive in time.
+        Timeout = 408, "request timeout", "timeout", true;
+        /// The request head came in too many pieces.
+        Pieces = 0, "too many pieces", "pieces", false;
+        /// The shard or the node has no room.
+        Full = 503, "full", "full", true;
+        /// Too many clients of the network wait for `accept_rate`.
+        Busy = 503, "busy", "busy", true;
+        /// The node has not loaded the bus yet.
+        Starting = 503, "starting", "starting", true;
+        /// The node stops.
+        Draining = 503, "draining", "draining", true;
+        /// The channels of a plain WebSocket are not available at present.
+        Channels = 503, "channels not available", "channels", true;
+        /// A plain WebSocket was upgraded and closed immediately, because a retry would not help.
+        /// The close has a reason of its own.
+        Closed = 0, "closed", "closed", false;
+        /// The client left before it had a response.
+        Left = 0, "left", "left", true;
+        /// The server failed while it read the request.
+        Internal = 0, "internal server error", "internal_error", true;
+    }
+}
+
+impl Refusal {
+    /// Returns the value of the `result` label in metrics, which is coarser than the reason.
+    pub const fn result(self) -> &'static str {
+        match self {
+            Refusal::Timeout => "timeout",
+            Refusal::Full => "full",
+            Refusal::Busy => "busy",
+            Refusal::Channels => "unavailable",
+            Refusal::Left => "gone",
+            _ => "refused",
+        }
+    }
+}
+
+reasons! {
+    /// Errors of requests. The connection stays open. `reconnect` says whether the error is
     /// temporary.
     ClientError {
         /// The server failed.
@@ -133,8 +221,26 @@ reasons! {
         BadRequest = 107, "bad request", "bad_request", false;
         /// The feature is disabled for this channel, or this server does not support it.
         NotAvailable = 108, "not available", "not_available", false;
-        /// There are too many requests at once; retry later.
+        /// There are too many requests at the moment; retry later.
         TooManyRequests = 111, "too many requests", "too_many_requests", true;
+        /// The client creates channels faster than it may.
+        ClientCreates = 111,
+            "too many requests: client.channels_created_per_second_max is reached",
+            "client_creates", true;
+        /// The clients of one network create channels faster than they may together.
+        NetworkCreates = 111,
+            "too many requests: this network has its share of channel.created_per_second_max",
+            "network_creates", true;
+        /// All clients of the node create channels faster than they may together.
+        NodeCreates = 111, "too many requests: channel.created_per_second_max is reached",
+            "node_creates", true;
+        /// The clients of one network have as many channels as they may have together.
+        NetworkChannels = 111,
+            "too many requests: this network has its share of channel.channels_max",
+            "network_channels", true;
+        /// The node has as many channels with subscribers as it may have.
+        NodeChannels = 111, "too many requests: channel.channels_max is reached",
+            "node_channels", true;
         /// The server can't continue from the requested position.
         UnrecoverablePosition = 112, "unrecoverable position", "unrecoverable_position", false;
     }

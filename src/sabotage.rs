@@ -7,7 +7,7 @@
 pub enum Fault {
     /// A sender does not wake a sleeping receiver.
     LostWake,
-    /// An event of an earlier connection is taken for one of the present connection in its slot.
+    /// An event of an earlier connection is treated as one of the present connection in its slot.
     StaleGeneration,
     /// Recovery begins one publication too late.
     OffsetOffByOne,
@@ -23,6 +23,8 @@ pub enum Fault {
     LeakedInterest,
     /// Commands are carried out even if their client has not read its answers.
     UnboundReplies,
+    /// The outbox of a socket without room may have as much as that of any other socket.
+    PatientOutbox,
     /// Shared frames stay charged when no outbox contains them any more.
     ForgottenRelease,
     /// A shard returns more memory for outboxes than it has leased.
@@ -31,6 +33,8 @@ pub enum Fault {
     RepeatedEpoch,
     /// Channels beyond the limit of the node are granted.
     UnboundedChannels,
+    /// Idempotency keys beyond the limit of the node are stored.
+    UnboundedKeys,
     /// A publication that is dropped stays charged.
     ForgottenCharge,
     /// Parsing a client's bytes panics.
@@ -59,6 +63,8 @@ pub enum Fault {
     DeafToSentinels,
     /// The answers of a broadcast are in another order than its channels.
     SwappedAnswers,
+    /// The replies of a batch are in another order than its commands.
+    SwappedReplies,
     /// Entries of an ingest stream that can't be published are dropped instead of being set aside.
     LostLetter,
     /// The part of a durable history that Redis keeps is not found.
@@ -113,6 +119,7 @@ impl Fault {
             "expiring_places" => Some(Fault::ExpiringPlaces),
             "deaf_to_sentinels" => Some(Fault::DeafToSentinels),
             "swapped_answers" => Some(Fault::SwappedAnswers),
+            "swapped_replies" => Some(Fault::SwappedReplies),
             "lost_letter" => Some(Fault::LostLetter),
             "skipped_older" => Some(Fault::SkippedOlder),
             _ => None,

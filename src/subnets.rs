@@ -129,7 +129,7 @@ impl PerSecond {
             let counted = (value >> 32) as u32 == second && value as u32 > 0;
             counted.then(|| value - 1)
         };
-        // If that second is over, there is nothing to subtract from.
+        // If that second has passed, there is nothing to subtract from.
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok();
     }
 }
@@ -193,15 +193,18 @@ impl Row {
             self.clear();
             self.subnet.store(subnet.0, Ordering::Relaxed);
         }
-        // Pairs with the Acquire in `enter`, so that a thread that sees this count sees the subnet
-        // as well.
+        // `Release` pairs with the `Acquire` in `enter`, so that a thread that sees this count sees
+        // the subnet as well.
         self.connections.store(1, Ordering::Release);
         true
     }
 
     fn leave(&self) {
         let before = self.connections.fetch_sub(1, Ordering::Release);
-        assert!(before != 0 && before != Row::TAKEN, "a connection leaves its subnet once");
+        assert!(
+            before != 0 && before != Row::TAKEN,
+            "a connection must leave its subnet exactly once"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Parsers for durations and sizes: a number and a unit, such as "25s" and "64KiB".
+//! Parsers for durations, sizes and counts: a number and a unit, such as "25s", "64KiB" and "10k".
 
 use std::time::Duration;
 
@@ -11,6 +11,22 @@ const DURATION_UNITS: [(&str, u64); 5] =
 /// Units of sizes. Only powers of two, because "KB" is ambiguous.
 const SIZE_UNITS: [(&str, u64); 4] =
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+
+/// Units of counts. Powers of ten, as people say them.
+const COUNT_UNITS: [(&str, u64); 4] =
+    [("k", 1_000), ("K", 1_000), ("M", 1_000_000), ("m", 1_000_000)];
+
+/// Parses a count such as "500", "1_000", "10k" or "1M".
+///
+/// # Errors
+/// A message with the text and the expected form.
+pub(crate) fn parse_count(text: &str) -> Result<u64, String> {
+    let digits = text.trim().replace('_', "");
+    let value = digits.parse().ok().or_else(|| parse_with_units(&digits, &COUNT_UNITS));
+    value.ok_or_else(|| {
+        format!("{text:?} is not a whole number: use digits, and k or M after them, such as 10k")
+    })
+}
 
 /// Parses a duration such as "300ms", "25s", "5m" or "2h".
 ///
@@ -72,6 +88,14 @@ mod tests {
         }
         for (text, bytes) in [("0B", 0), ("512B", 512), ("64KiB", 65_536), ("1 MiB", 1 << 20)] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for (text, count) in
+            [("0", 0), ("1_000", 1_000), ("10k", 10_000), ("10K", 10_000), ("1M", 1_000_000)]
+        {
+            assert_eq!(parse_count(text), Ok(count), "{text}");
+        }
+        for text in ["", "k", "-1", "+", "1.5M", "1G", "64KiB", "20000000000000000000M"] {
+            assert!(parse_count(text).is_err(), "{text}");
         }
         for text in ["", "5", "s", "-5s", "1.5s", "5 seconds", "99999999999999999999s"] {
             assert!(parse_duration(text).is_err(), "{text}");

@@ -45,6 +45,7 @@ impl Wire {
     /// Returns the wire of the clients of an endpoint.
     pub fn of(endpoint: &Endpoint) -> Wire {
         Wire::websocket(match endpoint {
+            Endpoint::Centrifugo { protobuf: true, .. } => Protocol::Protobuf,
             Endpoint::Centrifugo { .. } => Protocol::Centrifugo,
             Endpoint::Plain(Ok(request)) if request.envelope => Protocol::Envelope,
             Endpoint::Plain(_) => Protocol::Plain,
@@ -67,7 +68,8 @@ impl Wire {
         reply: &Reply<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), CloseReason> {
-        // A buffer that grows to 600 KB by doubling copies as much, and needs the memory twice.
+        // A buffer that grows to 600 KB by doubling copies the same number of bytes, and needs the
+        // memory twice.
         out.reserve(reply.publications().iter().map(|one| one.cost_bytes()).sum());
         self.protocol.encode_reply(id, reply, &mut self.sink(out))
     }

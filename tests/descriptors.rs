@@ -19,6 +19,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use corecast::channel::Glob;
 use corecast::mesh::{
     Address, Answer, ControlRequest, Inbox, Lane, ShardLane, ShardMail, Target, Ticket, ToControl,
     ToShard, Wake,
@@ -79,19 +80,23 @@ fn no_wake_between_threads_lands_in_a_foreign_descriptor() {
     let (control_inbox, control) = Inbox::with_default_size();
     let wakes: Vec<_> = (0..=SHARDS).map(|_| EventFd::new().unwrap()).collect();
     let woken = Arc::new(AtomicUsize::new(0));
-    let mesh = Mesh { shards, control, wakes, woken };
+    let mesh = Arc::new(Mesh { shards, control, wakes, woken });
     // A thread signals a wake by its number, in its own table. So each thread checks its own
     // sockets at the end.
-    thread::scope(|threads| {
-        for (index, inbox) in inboxes.iter().enumerate() {
-            let mesh = &mesh;
-            threads.spawn(move || play_shard(mesh, index, inbox));
-        }
-        threads.spawn(|| play_control(&mesh, &control_inbox));
-    });
+    let start = |(index, inbox)| {
+        let shard = Arc::clone(&mesh);
+        let play = move |own: Result<(), sys::SysError>| {
+            own.expect("this host gives threads tables of their own");
+            play_shard(&shard, index, &inbox);
+        };
+        sys::spawn_with_own_descriptors(thread::Builder::new(), &mesh.wakes, &[], play).unwrap()
+    };
+    let threads: Vec<_> = inboxes.into_iter().enumerate().map(start).collect();
+    play_control(&mesh, &control_inbox);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     let woken = mesh.woken.load(Ordering::Relaxed);
     println!("{woken} wakes");
-    assert!(woken >= REQUESTS as usize, "hardly anybody slept: {woken} wakes");
+    assert!(woken >= REQUESTS as usize, "the threads hardly slept: {woken} wakes");
     drop(log);
     let lines = lines.load(Ordering::Relaxed);
     assert!(lines >= REQUESTS as usize * SHARDS, "{lines} lines of log");
@@ -120,7 +125,6 @@ fn start_log() -> (tracing_appender::non_blocking::WorkerGuard, Arc<AtomicUsize>
 /// sleeps in between.
 fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
     let first = mesh.wakes.iter().map(|wake| wake.number()).max().unwrap() + 1;
-    sys::own_descriptors(&mesh.wakes, &[]).expect("this host gives threads tables of their own");
     let sockets = fill_table(first);
     let (mut lanes, mut control) = (mesh.shard_lanes(), mesh.control_lane());
     let wake = mesh.wakes[index];
@@ -139,7 +143,7 @@ fn play_shard(mesh: &Mesh, index: usize, inbox: &Inbox<ShardMail>) {
                         lanes[other].push(ToShard::Gap { channel, after: told, next: told + 2 });
                     }
                     ShardMail::Shard(ToShard::Gap { .. }) => told += 1,
-                    other => panic!("nobody sends {other:?}"),
+                    other => panic!("no thread sends {other:?}"),
                 }
             }
         }
@@ -190,7 +194,10 @@ fn play_control(mesh: &Mesh, inbox: &Inbox<ToControl>) {
 fn request(number: u64) -> ControlRequest {
     let target = Target { user: "".into(), connection: None };
     match number % 4 {
-        0 => ControlRequest::Channels { pattern: "".into(), after: "".into(), limit: 10 },
+        0 => {
+            let pattern = Glob::new("").expect("a pattern");
+            ControlRequest::Channels { pattern, after: "".into(), limit: 10 }
+        }
         1 => ControlRequest::Disconnect {
             target,
             whitelist: Vec::new(),
@@ -222,7 +229,7 @@ fn fill_table(first: i32) -> Vec<UnixStream> {
     if first > 0 {
         let numbers = sockets.iter().map(|socket| socket.as_raw_fd());
         let expected = first..first + 2 * PAIRS as i32;
-        assert!(numbers.eq(expected), "a table of one's own has no gaps and no strangers");
+        assert!(numbers.eq(expected), "a private table has no gaps and no other descriptors");
     }
     sockets
 }
@@ -246,12 +253,14 @@ fn a_wake_by_a_number_of_another_table_would_be_noticed() {
     let early = EventFd::new().unwrap();
     let first = early.number() + 1;
     let (sender, receiver) = mpsc::channel::<EventFd>();
-    let shard = thread::spawn(move || {
-        sys::own_descriptors(&[early], &[]).expect("this host gives threads tables of their own");
-        let sockets = fill_table(first);
-        receiver.recv().unwrap().signal();
-        touched(&sockets)
-    });
+    let shard =
+        sys::spawn_with_own_descriptors(thread::Builder::new(), &[early], &[], move |own| {
+            own.expect("this host gives threads tables of their own");
+            let sockets = fill_table(first);
+            receiver.recv().unwrap().signal();
+            touched(&sockets)
+        });
+    let shard = shard.unwrap();
     // Created after the thread has its own table, in which this number is a socket.
     let late = EventFd::new().unwrap();
     assert!(late.number() >= first);

@@ -1,5 +1,5 @@
-//! Checks the documents: generated pages are current, links have targets, and the front page is
-//! short.
+//! Checks the documents: generated pages are current, links have targets, the architecture names
+//! what exists, and the front page is short.
 //!
 //! `UPDATE_DOCS=1 cargo test --test docs` rewrites the generated parts of `docs`.
 #![allow(clippy::expect_used, reason = "a panic is how a check fails")]
@@ -11,6 +11,7 @@ mod documents;
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
+use documents::names::{Library, quoted};
 use documents::{codes, configuration, metrics};
 use source::Source;
 
@@ -60,6 +61,16 @@ fn the_page_of_metrics_is_current() {
 fn the_front_page_is_short() {
     let count = include_str!("../README.md").lines().count();
     assert!(count <= README_LINES_MAX, "README.md has {count} lines: move details to docs");
+}
+
+#[test]
+fn the_architecture_names_files_modules_and_types_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let library = Library::new(&Source::all());
+    let lines = prose(include_str!("../ARCHITECTURE.md"));
+    let lacking: Vec<&str> =
+        lines.flat_map(quoted).filter(|code| library.lacks(root, code)).collect();
+    assert!(lacking.is_empty(), "ARCHITECTURE.md names what does not exist: {lacking:?}");
 }
 
 #[test]

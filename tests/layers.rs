@@ -31,7 +31,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of a module may have a layer of its own.
-const LAYERS: [(&str, Layer); 45] = [
+const LAYERS: [(&str, Layer); 49] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -39,10 +39,12 @@ const LAYERS: [(&str, Layer); 45] = [
     ("units", Words),
     ("sabotage", Words),
     ("collections", Pure),
+    ("repeats", Pure),
     ("pool", Pure),
     ("subnets", Pure),
     ("proxies", Pure),
     ("readiness", Pure),
+    ("origins", Pure),
     ("handshake", Pure),
     ("ws", Pure),
     ("protocol", Pure),
@@ -57,8 +59,10 @@ const LAYERS: [(&str, Layer); 45] = [
     ("shard", Pure),
     // Its queues are from crossbeam and only use memory. The wake is a trait.
     ("mesh", Pure),
-    // The counters of shards. The rest of `metrics` has the page for Prometheus and reads /proc.
+    // The counters and delivery times of shards. The rest of `metrics` has the page for
+    // Prometheus and reads /proc.
     ("metrics::counters", Pure),
+    ("metrics::latency", Pure),
     ("metrics", Shell),
     // Turns readings into findings. `doctor::proc` reads /proc.
     ("doctor::findings", Pure),
@@ -74,6 +78,7 @@ const LAYERS: [(&str, Layer); 45] = [
     ("cluster", Shell),
     ("events::queue", Pure),
     ("events", Shell),
+    ("fatal", Shell),
     ("accept", Shell),
     ("api", Shell),
     ("sys", Shell),
@@ -89,7 +94,7 @@ const CRATES: [&str; 5] =
 
 /// Dependencies that `deny.toml` accepts with a reason, and the files that may use them.
 const DEPENDENCIES: [(&str, &[&str]); 2] =
-    [("monoio", &["src/server/shards.rs", "src/sys/calls.rs"]), ("fred", &["src/redis/"])];
+    [("monoio", &["src/server/shards.rs", "src/sys/calls.rs"]), ("fred", &["src/redis/link.rs"])];
 
 /// Names that pure modules must not use, and their replacements.
 const FORBIDDEN: [(&str, &str); 14] = [
@@ -112,7 +117,7 @@ const FORBIDDEN: [(&str, &str); 14] = [
 /// A file of the library, and its path as a module.
 struct Module {
     file: String,
-    /// `["shard", "homes"]` for `src/shard/homes/mod.rs`.
+    /// `["shard", "session"]` for `src/shard/session/mod.rs`.
     path: Vec<String>,
     named: Vec<Named>,
 }
@@ -258,7 +263,37 @@ fn only_the_mesh_has_queues_between_threads() {
         for named in &module.named {
             if named.segments.iter().any(|one| one == "crossbeam_channel" || one == "mpsc") {
                 errors.push(format!(
-                    "{}:{}: `{named}`: only `mesh` sends between threads. Add a `mesh::Message`",
+                    "{}:{}: `{named}`: only `mesh` sends between threads. Add a \
+                     variant to the receiver's enum, such as `mesh::ToShard`",
+                    module.file, named.line
+                ));
+            }
+        }
+    }
+    assert!(errors.is_empty(), "\n{}\n", errors.join("\n"));
+}
+
+#[test]
+fn a_file_of_sessions_uses_only_files_above_it_in_their_list() {
+    let root = include_str!("../src/shard/session/mod.rs");
+    let declared = root.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let list: Vec<&str> = declared.collect();
+    assert!(list.len() > 20, "only {} files found", list.len());
+    let position = |path: &[String]| match path {
+        [shard, session, file, ..] if shard == "shard" && session == "session" => {
+            list.iter().position(|listed| listed == file)
+        }
+        _ => None,
+    };
+    let mut errors = Vec::new();
+    for module in modules() {
+        let Some(own) = position(&module.path) else { continue };
+        for named in &module.named {
+            let used = module.resolve(named).and_then(|path| position(&path));
+            if used.is_some_and(|used| used > own) {
+                errors.push(format!(
+                    "{}:{}: `{named}` is below this file in the list of src/shard/session/mod.rs. \
+                     Return a value to the caller instead",
                     module.file, named.line
                 ));
             }

@@ -71,7 +71,7 @@ async fn one_falls(node: &Node) {
     eventually("a late one is served, too", || node.subscribers("news") == BYSTANDERS + 1);
     drop(late);
     eventually("it has gone again", || node.subscribers("news") == BYSTANDERS);
-    assert_eq!(node.subscribers("other"), 0, "who fell has no subscription left");
+    assert_eq!(node.subscribers("other"), 0, "the closed connection has no subscription left");
     let connections = || node.metric("corecast_connections") == BYSTANDERS as f64;
     eventually("the bystanders are still there, and nobody else", connections);
 }

@@ -110,7 +110,11 @@ fn saturate(driver: &str) {
 
 fn judge(published: u64, seconds: u64, busy: f64, (received, probed): (&Received, &Probed)) {
     let (slow, mute) = (received.slow, received.mute);
-    assert_eq!(received.whole + slow + mute, SUBSCRIBERS, "everybody got all, or was told");
+    assert_eq!(
+        received.whole + slow + mute,
+        SUBSCRIBERS,
+        "every client received everything or was told about a gap"
+    );
     let late = received.readers_late.max(probed.late);
     if busy < BUSY_MIN || late >= STARVED_MIN {
         println!(

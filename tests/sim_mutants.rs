@@ -9,7 +9,7 @@ mod sabotaged;
 
 use corecast::sabotage::{Fault, switch_on};
 use sabotaged::{check_noticed, check_passes};
-use sim::schedule::{play, play_greedy};
+use sim::schedule::{play, play_deaf, play_greedy};
 
 #[test]
 fn a_panic_while_one_clients_bytes_are_parsed_ends_that_connection_alone() {
@@ -72,6 +72,12 @@ fn answers_that_nothing_bounds_are_noticed() {
 }
 
 #[test]
+fn an_outbox_that_grows_while_its_socket_has_no_room_is_noticed() {
+    play_deaf(0);
+    check_noticed(play_deaf, Fault::PatientOutbox);
+}
+
+#[test]
 fn frames_that_stay_charged_when_nobody_waits_for_them_are_noticed() {
     check_noticed(play, Fault::ForgottenRelease);
 }
@@ -117,6 +123,11 @@ fn a_channel_beyond_the_nodes_bound_is_noticed() {
     };
     crowd(0);
     check_noticed(crowd, Fault::UnboundedChannels);
+}
+
+#[test]
+fn idempotency_keys_beyond_the_nodes_bound_are_noticed() {
+    check_noticed(play, Fault::UnboundedKeys);
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn has_everything(node: &Node, received: &Received) -> bool {
         let history = node.result("history", &json!({"channel": channel(index)}));
         let due = history["offset"].as_u64().expect("an offset") * (RECEIVERS / CHANNELS) as u64;
         let has = received[index].load(Ordering::Relaxed);
-        assert!(has <= due, "publications that nobody made: {has} of {due}");
+        assert!(has <= due, "unknown publications: {has} of {due}");
         due > 0 && has == due
     })
 }

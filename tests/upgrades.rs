@@ -56,7 +56,7 @@ impl Sockets for Silent {
     }
 
     fn send(&mut self, writes: &[Write<'_>], _results: &mut Vec<Wrote>) {
-        assert!(writes.is_empty(), "nobody is answered before its channels are there");
+        assert!(writes.is_empty(), "no upgrade is answered before its channels");
     }
 
     fn has_sent_all(&self, _socket: Socket) -> bool {

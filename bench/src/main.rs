@@ -30,7 +30,7 @@ use verdict::Verdict;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Before any thread starts, so that the handler applies to all of them.
+    // This happens before any thread starts, so that the handler applies to all of them.
     let caught = sys::catch_interrupt().map_err(|error| error::Error::system("take SIGINT", error));
     let verdict = caught.and_then(|()| match &cli.scenario {
         Scenario::Connect(args) => connect::run(args),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// The profiles that come with the program, by name.
 const SHIPPED: [(&str, &str); 10] = [
@@ -133,6 +134,12 @@ impl Profile {
         Self::parse(&text).map_err(|why| Error::Usage(format!("profile {name}: {why}")))
     }
 
+    /// Returns the name of a profile in reports. A path is called after its file.
+    pub(crate) fn short_name(name: &str) -> String {
+        let stem = Path::new(name).file_stem().and_then(|stem| stem.to_str());
+        stem.filter(|stem| !stem.is_empty()).unwrap_or(name).to_owned()
+    }
+
     /// Parses the text of a profile. Returns the reason if it is invalid.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let profile: Self = toml::from_str(text).map_err(|error| error.to_string())?;
@@ -166,6 +173,17 @@ fn read(name: &str) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_called_after_its_file() {
+        for (name, short) in [
+            ("corecast", "corecast"),
+            ("./profiles/my.server.toml", "my.server"),
+            ("/p/a.toml", "a"),
+        ] {
+            assert_eq!(Profile::short_name(name), short);
+        }
+    }
 
     #[test]
     fn every_profile_that_is_shipped_can_be_read_and_says_how_to_publish() {

@@ -53,7 +53,7 @@ pub(crate) fn print(
     };
     let written = writeln!(io::stdout(), "{}", text.trim_end());
     written.map_err(|error| Error::system("write the report", error))?;
-    for warning in report.warnings() {
+    for warning in once(report.warnings()) {
         eprintln!("WARNING: {warning}");
     }
     match &common.report {
@@ -93,10 +93,21 @@ fn page(report: &impl Report, json: serde_json::Value, verdict: Verdict) -> Page
         title: report.title(),
         facts: facts.chain(host::facts()).collect(),
         verdict: Some((outcome, ended)),
-        warnings: report.warnings(),
+        warnings: once(report.warnings()),
         sections: tables.chain(report.charts()).collect(),
         json,
     }
+}
+
+/// Returns the warnings without repetitions.
+fn once(warnings: Vec<String>) -> Vec<String> {
+    let mut seen = Vec::with_capacity(warnings.len());
+    for warning in warnings {
+        if !seen.contains(&warning) {
+            seen.push(warning);
+        }
+    }
+    seen
 }
 
 fn write_page(page: &Page, directory: &Path) -> Result<(), Error> {
@@ -109,6 +120,25 @@ fn write_page(page: &Page, directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The direction in which a figure is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    /// Less of it, such as memory and time.
+    Less,
+    /// More of it, such as deliveries per second.
+    More,
+}
+
+impl Better {
+    /// The words below the title of a chart.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Less => "Lower is better.",
+            Self::More => "Higher is better.",
+        }
+    }
+}
+
 /// Returns a chart of latencies by percentile, with a line for each name. Times are in
 /// microseconds.
 pub(crate) fn latency_chart(title: &str, lines: Vec<(String, Vec<(f64, f64)>)>) -> Section {
@@ -119,6 +149,7 @@ pub(crate) fn latency_chart(title: &str, lines: Vec<(String, Vec<(f64, f64)>)>) 
     let axis = |title: &str, scale, unit| Axis { title: title.to_owned(), scale, unit };
     Section {
         title: title.to_owned(),
+        text: Some(Better::Less.text().to_owned()),
         chart: Some(Chart::Lines {
             x: axis("percentile", Scale::Nines, Unit::Percent),
             y: axis("latency", Scale::Log10, Unit::Microseconds),
@@ -129,9 +160,16 @@ pub(crate) fn latency_chart(title: &str, lines: Vec<(String, Vec<(f64, f64)>)>) 
 }
 
 /// Returns a chart of lines.
-pub(crate) fn line_chart(title: &str, x: Axis, y: Axis, series: Vec<Series>) -> Section {
+pub(crate) fn line_chart(
+    title: &str,
+    better: Better,
+    x: Axis,
+    y: Axis,
+    series: Vec<Series>,
+) -> Section {
     Section {
         title: title.to_owned(),
+        text: Some(better.text().to_owned()),
         chart: Some(Chart::Lines { x, y, series }),
         ..Section::default()
     }

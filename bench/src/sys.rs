@@ -1,6 +1,6 @@
 //! System calls that the standard library lacks: epoll, sockets bound to an address without a port,
 //! descriptor tables, processors, clocks. Only this module contains `unsafe`.
-#![expect(unsafe_code, reason = "each block is one system call with its proof")]
+#![expect(unsafe_code, reason = "each block is one system call with a proof")]
 
 use std::io;
 use std::mem;

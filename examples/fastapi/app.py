@@ -16,7 +16,8 @@ import fastapi
 import httpx
 import pydantic
 import redis.asyncio
-from fastapi.responses import FileResponse, HTMLResponse
+import redis.exceptions
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 
 API_URL = os.environ.get("CORECAST_API_URL", "http://127.0.0.1:9000")
 API_KEY = os.environ.get("CORECAST_API_KEY", "")
@@ -53,6 +54,21 @@ async def lifespan(app: fastapi.FastAPI):
 
 
 app = fastapi.FastAPI(lifespan=lifespan)
+
+
+# Corecast has responded, with an error that another attempt would get as well.
+REFUSALS = (cent.CentApiResponseError, cent.CentUnauthorizedError, httpx.HTTPStatusError)
+
+
+@app.exception_handler(cent.CentError)
+@app.exception_handler(httpx.HTTPError)
+@app.exception_handler(redis.exceptions.RedisError)
+async def not_published(request: fastapi.Request, error: Exception) -> JSONResponse:
+    """Returns 503 if Corecast or Redis does not respond, so that the client tries again."""
+    detail = f"can't publish now: {error or type(error).__name__}"
+    if isinstance(error, REFUSALS):
+        return JSONResponse({"detail": detail}, status_code=502)
+    return JSONResponse({"detail": detail}, status_code=503, headers={"Retry-After": "1"})
 
 
 @app.post("/publish/cent")

@@ -30,7 +30,7 @@ impl Pace {
         self.left >= 1.0
     }
 
-    /// Whether most of the burst is used up, which means that clients come faster than the rate.
+    /// Whether most of the burst is used up, which means that clients arrive faster than the rate.
     pub(super) fn is_scarce(&self) -> bool {
         self.left < self.rate * ACCEPT_SCARCE_SHARE
     }

@@ -170,7 +170,7 @@ mod tests {
             }
             began.elapsed()
         };
-        // The best of some, for others may want the processor.
+        // The minimum of several runs, because other processes may use the processor.
         let best = |subnets| (0..5).map(|_| time(subnets)).min().expect("some");
         let (few, many) = (best(4), best(4096));
         assert!(many < few * 20, "{many:?} with 4096 of them, {few:?} with 4");
@@ -185,10 +185,11 @@ mod tests {
     #[test]
     fn where_there_is_no_room_the_last_of_the_longest_queue_goes() {
         let (mut crowd, refused) = waiting(&[10, 11, 12, 13, 14, 15, 20, 21, 22, 30], 5);
-        // A crowd's own last one while it is alone, then those of its that others displace.
+        // First the subnet's own last client is refused. When other subnets wait too, their clients
+        // displace more of its clients.
         assert_eq!(refused, [15, 14, 13, 22, 12]);
         assert_eq!(numbers(&mut crowd), [10, 20, 30, 11, 21]);
         let (_, refused) = waiting(&[10, 20, 30, 40, 50], 4);
-        assert_eq!(refused, [50], "nobody has more than another");
+        assert_eq!(refused, [50], "all subnets have the same number of clients");
     }
 }

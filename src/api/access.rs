@@ -1,12 +1,11 @@
 //! Access to the API: keys, and restrictions for browsers.
 
-use std::net::IpAddr;
-
 use axum::extract::Query;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::limits::API_KEY_BYTES_MAX;
+use crate::origins::Origins;
 use crate::settings::Settings;
 
 /// A key in a buffer of fixed size, so that a comparison takes the same time for every guess.
@@ -81,28 +80,26 @@ fn presented_key(headers: &HeaderMap, uri: &Uri) -> Option<String> {
 
 /// Whether the request comes from a web page that this listener does not serve.
 ///
-/// Browsers send `Origin` with every POST. With DNS rebinding, the origin of a foreign page equals
-/// `Host`, so names other than localhost count as foreign too.
+/// Browsers send `Origin` with every POST. With DNS rebinding it equals `Host`, but then the router
+/// has already refused that host.
 fn is_foreign_page(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let authority = |value: &str| value.split_once("://").map(|(_, rest)| rest.to_owned());
-    let origin = origin.to_str().ok().and_then(authority);
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    match (origin, host) {
-        (Some(origin), Some(host)) => !origin.eq_ignore_ascii_case(host) || !is_host_itself(host),
+    // The value of the only line with this name.
+    let text = |name| {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next()?.to_str().ok()?;
+        values.next().is_none().then_some(value)
+    };
+    if !headers.contains_key(header::ORIGIN) {
+        return text(SEC_FETCH_SITE).is_some_and(|site| site.eq_ignore_ascii_case("cross-site"));
+    }
+    match (text(header::ORIGIN), text(header::HOST)) {
+        (Some(origin), Some(host)) => !Origins::default().admits(origin, host),
         _ => true,
     }
 }
 
-/// Whether `authority` is an IP address or localhost.
-fn is_host_itself(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
-}
+/// Header in which browsers say whether a page of another site sends the request.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 #[cfg(test)]
 mod tests {
@@ -169,13 +166,19 @@ mod tests {
             ("http://evil.example", "127.0.0.1:9000", false),
             ("http://127.0.0.1:8080", "127.0.0.1:9000", false),
             ("null", "127.0.0.1:9000", false),
-            // A name that its owner has pointed at this host.
-            ("http://evil.example:9000", "evil.example:9000", false),
+            ("http://localhost", "localhost:80", true),
         ];
         for (origin, host, admitted) in table {
             let headers = head(&[("origin", origin), ("host", host)]);
             assert_eq!(access.admit(&headers, &uri).is_ok(), admitted, "{origin} {host}");
         }
+        let other_site = head(&[("sec-fetch-site", "cross-site"), ("host", "127.0.0.1:9000")]);
+        assert!(access.admit(&other_site, &uri).is_err());
+        let own = ("origin", "http://127.0.0.1:9000");
+        let mut twice = head(&[own, ("host", "127.0.0.1:9000")]);
+        assert!(access.admit(&twice, &uri).is_ok());
+        twice.append("origin", "http://127.0.0.1:9000".parse().expect("a header value"));
+        assert!(access.admit(&twice, &uri).is_err());
         let no_host = head(&[("origin", "http://127.0.0.1:9000")]);
         assert!(access.admit(&no_host, &uri).is_err());
     }

@@ -19,7 +19,7 @@ use crate::mesh::{
 };
 use crate::settings::Redis;
 
-/// The way to a shard is full. The message was not sent, and no answer will come.
+/// The queue to a shard is full. The message was not sent, so there will be no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shard's inbox and the spill for it are full")]
 pub struct Full;
@@ -112,7 +112,7 @@ impl Courier {
     /// Sends the message that `make` returns, and waits for the answer.
     ///
     /// # Errors
-    /// `Busy` if too many requests are in progress; internal if no answer comes within
+    /// `Busy` if too many requests are in progress; internal if no answer arrives within
     /// [`ANSWER_TIMEOUT`]; otherwise the error from the shard.
     pub async fn request(
         self: &Arc<Courier>,

@@ -8,6 +8,7 @@
 
 mod access;
 mod centrifugo;
+mod counted;
 mod courier;
 mod entrance;
 mod error;
@@ -26,4 +27,4 @@ pub use error::ApiError;
 pub use serve::{ApiListener, serve};
 pub use service::{Identify, Node, Parts, Service, describe, remote};
 pub use state::Api;
-pub use status::Status;
+pub use status::{HostLimits, Status};

@@ -1,17 +1,29 @@
 //! The state of the node, for load balancers and supervisors.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::ids::Moment;
 use crate::limits::PROGRESS_TIMEOUT;
-use crate::metrics::{BridgeCounters, ShardCounters};
+use crate::metrics::{BridgeCounters, Counter, DeliveryWindows, Descriptors, ShardCounters};
 use crate::readiness::{Phase, Readiness};
 
 /// The state of the node. `server` sets it; `/live` and `/ready` read it.
 #[derive(Debug)]
 pub struct Status {
     readiness: Arc<Readiness>,
+    delivery: Arc<DeliveryWindows>,
+    /// Set once, when the shards have started.
+    host: OnceLock<HostLimits>,
     now: fn() -> Moment,
+}
+
+/// The limits of the host and of the node, which are known when the shards have started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostLimits {
+    /// Maximum number of connections that limits and settings allow.
+    pub connections_max: usize,
+    /// The descriptor tables of the process.
+    pub descriptors: Descriptors,
 }
 
 impl Status {
@@ -24,7 +36,22 @@ impl Status {
         connections_max: usize,
     ) -> Status {
         let readiness = Arc::new(Readiness::new(shards, bridge, connections_max));
-        Status { readiness, now }
+        Status { readiness, delivery: Arc::default(), host: OnceLock::new(), now }
+    }
+
+    /// Sets the limits of the host. Only the first call counts.
+    pub fn set_host(&self, host: HostLimits) {
+        self.host.get_or_init(|| host);
+    }
+
+    /// Returns the limits of the host, if they are known.
+    pub(super) fn host(&self) -> Option<HostLimits> {
+        self.host.get().copied()
+    }
+
+    /// Returns the delivery times of all shards.
+    pub fn delivery(&self) -> &Arc<DeliveryWindows> {
+        &self.delivery
     }
 
     /// Changes the phase. Any thread may call this.
@@ -55,6 +82,11 @@ impl Status {
     /// Returns the counters of all shards.
     pub fn shards(&self) -> &[Arc<ShardCounters>] {
         self.readiness.shards()
+    }
+
+    /// Returns the number of open connections.
+    pub fn connections_count(&self) -> u64 {
+        self.shards().iter().flat_map(|counters| &counters.connections).map(Counter::value).sum()
     }
 
     /// Returns the counters of the bridge, if there is one.

@@ -107,11 +107,11 @@ fn ticket(message: &ShardMail) -> Ticket {
     match message {
         ShardMail::Home(ToHome::Publish(publish)) => match publish.asker {
             Asker::Control(ticket) => ticket,
-            other => panic!("{other:?} asks, and not control"),
+            other => panic!("the receiver is {other:?} instead of control"),
         },
         ShardMail::Home(ToHome::History(history)) => match history.reader {
             Reader::Control(ticket) => ticket,
-            other => panic!("{other:?} asks, and not control"),
+            other => panic!("the receiver is {other:?} instead of control"),
         },
         ShardMail::Home(ToHome::HistoryRemove { ticket: Some(ticket), .. }) => *ticket,
         ShardMail::Control { ticket, .. } => *ticket,
@@ -157,6 +157,12 @@ impl TestNode {
 
     async fn get(&self, path: &str) -> (u16, String) {
         self.send(Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    /// Returns the status of a GET from `host`.
+    async fn status_at(&self, path: &str, host: &str) -> u16 {
+        let request = Request::get(path).header("host", host).body(Body::empty());
+        self.send(request.expect("a request")).await.0
     }
 
     async fn send(&self, request: Request<Body>) -> (u16, String) {

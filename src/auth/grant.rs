@@ -9,14 +9,14 @@ use crate::channel::Namespace;
 pub enum Wish {
     /// A client's command that asks for no features.
     Plain,
-    /// A client's command that asks to be told of gaps.
+    /// A client's command that asks to be told about gaps.
     Positioned,
-    /// A client's command that asks for recovery, which includes being told of gaps.
+    /// A client's command that asks for recovery, which includes being told about gaps.
     Recoverable,
     /// The application, which asks for all features that the namespace allows.
     Server,
     /// The URL of a plain WebSocket. Its protocols can't express that a client ignores gaps, so the
-    /// client is always told of them. It may recover wherever there is a history.
+    /// client is always told about them. It may recover wherever there is a history.
     Path,
 }
 
@@ -43,7 +43,7 @@ impl Permissions {
         let recoverable = has_history && (namespace.force_recovery || recovers);
         let positions = asks_positioning && (namespace.allow_positioning || all);
         let positioned = has_history && (namespace.force_positioning || positions);
-        // A client can recover only if it is told of gaps.
+        // A client can recover only if it is told about gaps.
         Grant { recoverable, positioned: recoverable || positioned }
     }
 }

@@ -46,8 +46,9 @@ impl Permissions {
     /// # Errors
     /// The error for the client.
     pub fn check_subscribe(self, channel: &str, namespace: &Namespace) -> Result<(), ClientError> {
-        // `$` marks channels that need a key, and `#` marks channels of certain users.
-        let open = !channel.starts_with('$') && !channel.contains('#');
+        // `$` marks channels that need a token. `#` is an ordinary character, as in Centrifugo
+        // without user-limited channels.
+        let open = !channel.starts_with('$');
         if self == Permissions::Everything || open && self.may_subscribe_within(namespace) {
             Ok(())
         } else {
@@ -119,7 +120,7 @@ mod tests {
             (&client, "c", denied),
             (&open, "c", Ok(())),
             (&open, "$c", denied),
-            (&open, "c#1", denied),
+            (&open, "c#1", Ok(())),
         ] {
             assert_eq!(Anonymous.check_subscribe(channel, namespace), expected, "{channel}");
             assert_eq!(Everything.check_subscribe(channel, namespace), Ok(()), "{channel}");

@@ -54,7 +54,8 @@ impl Mailboxes {
         assert!(before.is_none(), "{ticket:?} is used twice");
     }
 
-    /// Delivers an answer of the bus. If its task has started over meanwhile, nobody reads it.
+    /// Delivers an answer of the bus. If its task has started over in the meantime, the answer is
+    /// dropped.
     pub(super) fn deliver(&self, ticket: Ticket, answer: Result<Published, ClientError>) {
         let mailbox = self.awaiting.borrow_mut().remove(&ticket);
         if let Some(mailbox) = mailbox {

@@ -62,12 +62,12 @@ impl Reader<'_> {
                 Err(error) => return error,
             }
             if self.reading.succeed() {
-                // A request to `/ready` must see this success at once.
+                // A request to `/ready` must see this success immediately.
                 self.bus.with_engine(|_, _| {});
             }
             if self.backoff.reset() {
                 let address = self.bus.redis.address();
-                tracing::info!(redis_address = %address, "reading of the bus resumed");
+                tracing::info!(redis_address = %address, "resumed reading the bus");
             }
             if looked.elapsed() >= BUS_TAIL_INTERVAL {
                 looked = Instant::now();

@@ -94,7 +94,7 @@ impl Bus {
         let why = match renewal {
             None => return,
             Some(Renewal::Apart) => "connections lead to different Redis servers",
-            Some(Renewal::Absent) => "the Redis for reading lacks acknowledged publications",
+            Some(Renewal::Absent) => "the Redis server for reads lacks acknowledged publications",
         };
         tracing::warn!(redis_address = %self.redis.address(), "{why}; renewing all connections");
         self.redis.renew_links();

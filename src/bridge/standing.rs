@@ -48,7 +48,7 @@ impl Success<'_> {
         let changed = !self.succeeds.replace(true);
         if changed {
             let failing = self.failing.get();
-            assert!(failing > 0, "this one was counted");
+            assert!(failing > 0, "a failing task is counted");
             self.failing.set(failing - 1);
         }
         changed
@@ -90,7 +90,7 @@ impl Standing {
     }
 
     fn wrong(&self, trouble: Option<Trouble>) -> Option<Wrong> {
-        // These two are worse than failing reads, or are their cause.
+        // These two are worse than failing reads, or cause them.
         let worse = matches!(trouble, Some(Trouble::Refusing | Trouble::Away));
         if !worse && self.not_reading.get() > 0 {
             Some(Wrong::Unread)
@@ -110,12 +110,12 @@ impl Standing {
             let reason = self.reason.borrow();
             let text = match wrong {
                 None => String::new(),
-                Some(Wrong::Unread) => "Redis is away, and with it all other nodes".to_owned(),
+                Some(Wrong::Unread) => "Redis and all other nodes are unreachable".to_owned(),
                 Some(Wrong::Bus(Trouble::Away)) => {
-                    format!("Redis is away, and with it all other nodes: {reason}")
+                    format!("Redis and all other nodes are unreachable: {reason}")
                 }
                 Some(Wrong::Bus(Trouble::Refusing)) => {
-                    format!("Redis takes no publications: {reason}")
+                    format!("Redis accepts no publications: {reason}")
                 }
                 Some(Wrong::Bus(Trouble::Apart)) => {
                     "connections lead to different Redis servers".to_owned()

@@ -23,7 +23,7 @@ pub(super) async fn run(bus: Rc<Bus>) {
                 bus.standing.set_reason(&reason);
                 bus.with_engine(Engine::on_down);
                 if backoff.is_worth_a_line() {
-                    tracing::warn!(%reason, "Redis is away: publications fail until it is back");
+                    tracing::warn!(%reason, "lost Redis: publications fail until it is reachable");
                 }
             }
             Err(error) => {
@@ -59,8 +59,8 @@ async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
             Some(made) = calls.join_next() => match made {
                 Ok(Made { outcome, failed }) => {
                     let refusal = refusal(&outcome).cloned();
-                    // A fence does not show that Redis is back, because it also works where appends
-                    // are refused.
+                    // A fence does not show that Redis accepts publications again, because it also
+                    // works where appends are refused.
                     let unfit = matches!(outcome, Outcome::Fenced(..)) || refusal.is_some();
                     bus.with_engine(|engine, now| engine.on_outcome(now, outcome));
                     if !unfit && failed.is_none() {
@@ -82,8 +82,8 @@ async fn serve(bus: &Rc<Bus>, link: Rc<Link>, backoff: &mut Backoff) -> String {
     }
 }
 
-/// Waits a moment for the other calls after one was refused by a wrong server. Mostly they are
-/// refused too, and then it is certain that they appended nothing.
+/// Waits a moment for the other calls after one was refused by a wrong server. Usually they are
+/// refused as well, which proves that they appended nothing.
 async fn finish(bus: &Bus, calls: &mut JoinSet<Made>) {
     let others = async {
         while let Some(Ok(Made { outcome, .. })) = calls.join_next().await {
@@ -103,7 +103,7 @@ fn refusal(outcome: &Outcome) -> Option<&AppendFailed> {
 
 fn say_back(bus: &Bus, backoff: &mut Backoff) {
     if backoff.reset() {
-        tracing::info!(redis_address = %bus.redis.address(), "Redis is back: publishing resumed");
+        tracing::info!(redis_address = %bus.redis.address(), "publishing to Redis resumed");
     }
 }
 
@@ -176,7 +176,7 @@ fn append_failed<T>(
     match (result, answer) {
         (Ok(_) | Err(AppendFailed::Fenced | AppendFailed::OutOfOrder), _) => None,
         (Err(AppendFailed::Refused(text)), _) => {
-            bus.redis.complain("Redis takes no publications", text);
+            bus.redis.complain("Redis accepts no publications", text);
             None
         }
         (_, Err(error)) => Some(error.to_string()),
@@ -220,7 +220,7 @@ pub(super) async fn fence(
         && let Ok(Err(refusal)) = redis::agree(keys, bus.settings.redis.streams, link).await
     {
         // Another node has written the settings first, and they differ from this node's.
-        bus.redis.complain("the settings of nodes differ", &refusal);
+        bus.redis.complain("this node and another one have different settings", &refusal);
         return Err(LinkError::Refused(refusal));
     }
     Ok(fenced)

@@ -38,7 +38,7 @@ pub enum Durable {
     Keep {
         /// Maximum number of publications in the history.
         size: usize,
-        /// Time for which the history is kept after its last publication.
+        /// Lifetime of the history after its last publication.
         ttl: Duration,
     },
     /// The history is removed.
@@ -130,11 +130,11 @@ named_arguments! {
         batch,
         /// Maximum bytes of the stream.
         stream_bytes_max,
-        /// Minimum time for which the offsets of a silent channel are kept, in milliseconds.
+        /// Minimum lifetime of the offsets of a silent channel, in milliseconds.
         silent_millis,
-        /// Time for which the publisher's last reply is kept, in milliseconds.
+        /// Lifetime of the publisher's last reply, in milliseconds.
         publisher_millis,
-        /// Time for which an idempotency key is kept, in milliseconds.
+        /// Lifetime of an idempotency key, in milliseconds.
         idempotency_millis,
         /// Number of channel names that follow.
         channel_count,

@@ -4,7 +4,7 @@ use super::EntryId;
 use crate::ids::Moment;
 use crate::limits::BUS_STALL_TIMEOUT;
 
-/// The last entry of a stream according to its `meta`. `None` if `meta` is gone.
+/// The last entry of a stream according to its `meta`. `None` if `meta` does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail(pub Option<EntryId>);
 
@@ -17,7 +17,7 @@ pub struct Look {
     pub tail: Tail,
 }
 
-/// Result of an entry, a fence or a look at `meta` for the reader.
+/// Result of an entry, a fence or a reading of `meta` for the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing is missing. Deliver the entry, if there is one.
@@ -79,9 +79,10 @@ impl StreamCursor {
         } else {
             Step::Hole
         };
-        self.at = id;
+        self.advance(id);
         // The stream is read in order: older entries that have not arrived can't be read any more.
         self.next.take_if(|(epoch, _)| *epoch <= id.epoch);
+        self.assert_valid();
         step
     }
 
@@ -98,7 +99,7 @@ impl StreamCursor {
         // This is the first fence since the start, so the entries of the epoch up to now are the
         // window to load.
         if self.at.epoch == 0 {
-            self.at = EntryId { epoch: id.epoch, number: 0 };
+            self.advance(EntryId { epoch: id.epoch, number: 0 });
             self.load_until = Some(id.number);
             return Step::Next;
         }
@@ -106,6 +107,7 @@ impl StreamCursor {
         // epoch begins.
         let last = before.filter(|last| last.epoch < id.epoch && !crate::sabotage!(ForsakenEpoch));
         self.next = Some((id.epoch, last.unwrap_or_default()));
+        self.assert_valid();
         if self.turn() { Step::Epoch } else { Step::Next }
     }
 
@@ -115,14 +117,14 @@ impl StreamCursor {
         let Some((epoch, _)) = self.next.take_if(|(_, last)| *last <= self.at) else {
             return false;
         };
-        self.at = EntryId { epoch, number: 0 };
+        self.advance(EntryId { epoch, number: 0 });
         self.suspicion = None;
         // All entries of the new epoch are read, so no window has to be loaded.
         self.load_until = Some(0);
         true
     }
 
-    /// Handles a look at `meta`. Entries that stay out of the reader's reach for
+    /// Handles a reading of `meta`. Entries that the reader can't reach within
     /// [`BUS_STALL_TIMEOUT`] count as lost.
     pub(super) fn on_tail(&mut self, now: Moment, tail: Tail) -> Step {
         let Some(tail) = tail.0.filter(|tail| *tail >= self.at) else {
@@ -143,16 +145,30 @@ impl StreamCursor {
                 let epoch = claimed.epoch != self.at.epoch;
                 // Skip to the end that was seen at first, because entries after it may still
                 // arrive.
-                self.at = claimed;
+                self.advance(claimed);
                 self.next.take_if(|(epoch, _)| *epoch <= claimed.epoch);
                 self.load_until = Some(0);
+                self.assert_valid();
                 if epoch { Step::Epoch } else { Step::Hole }
             }
             _ => {
                 self.suspicion = Some((self.at, tail, now));
+                self.assert_valid();
                 Step::Next
             }
         }
+    }
+
+    fn advance(&mut self, at: EntryId) {
+        assert!(at > self.at, "a reader only moves forward");
+        self.at = at;
+    }
+
+    fn assert_valid(&self) {
+        let later = self.next.is_none_or(|(epoch, _)| epoch > self.at.epoch);
+        assert!(later, "an epoch that has begun is later than the reader's");
+        let ahead = self.suspicion.is_none_or(|(at, claimed, _)| at < claimed);
+        assert!(ahead, "missing entries are suspected only ahead of the reader");
     }
 }
 
@@ -205,7 +221,11 @@ mod tests {
         assert_eq!(follow.on_entry(id(5, 3)), Step::Next);
         assert!(follow.turn() && !follow.turn());
         assert_eq!(follow.at(), id(7, 0));
-        assert_eq!(follow.on_fenced(id(8, 0), Some(id(7, 0))), Step::Epoch, "it has read all");
+        assert_eq!(
+            follow.on_fenced(id(8, 0), Some(id(7, 0))),
+            Step::Epoch,
+            "the old epoch has been read"
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{EntryId, stream_of};
 use crate::channel::ChannelName;
 use crate::ids::{Moment, Position};
 use crate::limits::{
-    BUS_CALLS_MAX, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PATIENCE,
+    BUS_CALLS_MAX, BUS_INGEST_SHARE, BUS_LOCATE_TIMEOUT, BUS_OLDER_CALLS_PER_TICK, BUS_PATIENCE,
     BUS_PENDING_BYTES_MAX,
 };
 use crate::mesh::{
@@ -56,6 +56,8 @@ pub struct Engine {
     taken_over: bool,
     /// Since when no calls can be made.
     down_since: Moment,
+    /// Whether a publication has reached its deadline since then.
+    waited_out: bool,
     /// Whether shards were told that the first window is loaded.
     loaded_announced: bool,
     calls: usize,
@@ -90,6 +92,7 @@ impl Engine {
             up: false,
             taken_over: false,
             down_since: Moment::default(),
+            waited_out: false,
             loaded_announced: false,
             calls: 0,
             reading_older: false,
@@ -141,15 +144,15 @@ impl Engine {
         self.up
     }
 
-    /// Whether no calls could be made for longer than [`BUS_PATIENCE`].
+    /// Whether no calls could be made for longer than [`BUS_PATIENCE`], or for the whole time of a
+    /// publication. Otherwise each command of a batch would wait for a deadline of its own.
     fn is_away(&self, now: Moment) -> bool {
-        !self.up && now.since(self.down_since) > BUS_PATIENCE
+        !self.up && (self.waited_out || now.since(self.down_since) > BUS_PATIENCE)
     }
 
-    /// Whether waiting publications use less than half of the memory for them. Ingest stops at that
-    /// point, so that clients and the API still have room.
+    /// Whether waiting publications use so little of the memory for them that ingest may add more.
     pub fn has_room(&self) -> bool {
-        self.pending_bytes < BUS_PENDING_BYTES_MAX / 2
+        self.pending_bytes < BUS_PENDING_BYTES_MAX / BUS_INGEST_SHARE
     }
 
     /// Takes the answers to requests from the bridge's own thread.
@@ -199,8 +202,8 @@ impl Engine {
                 let state = &mut self.streams[stream];
                 let namespaces = &self.options.settings.channel.namespaces;
                 let namespace = namespaces.resolve(channel.as_str()).map(Arc::clone);
-                // While Redis is away, a read would only time out, so the request is answered at
-                // once.
+                // While Redis is unreachable, a read would only time out, so the request is
+                // answered immediately.
                 let wanted = namespace.is_ok_and(|namespace| {
                     let channel = channel.clone();
                     !away && state.older.want(Wanted { since: now, channel, namespace, before })
@@ -348,13 +351,13 @@ impl Engine {
 
     /// Ends one of the calls that count towards [`BUS_CALLS_MAX`].
     fn end_call(&mut self) {
-        assert!(self.calls > 0, "an outcome without a call");
+        assert!(self.calls > 0, "an outcome arrived without a call");
         self.calls -= 1;
     }
 
     /// Handles the fence of a stream on the writer's server.
     fn on_taken_over(&mut self, stream: usize, fenced: &Fenced) {
-        self.taken_over = true;
+        (self.taken_over, self.waited_out) = (true, false);
         let fresh = self.fresh();
         let state = &mut self.streams[stream];
         // If the server still names an epoch that had to end (`end_epoch`), it is fenced again.
@@ -376,6 +379,8 @@ impl Engine {
             let is_over = |since| now.since(since) > BUS_LOCATE_TIMEOUT;
             let (unlocated, unread) = (state.locator.expire(is_over), state.older.expire(is_over));
             let released = state.writer.release(now);
+            let any = !(expired.unknown.is_empty() && expired.certain.is_empty());
+            self.waited_out |= !self.up && any;
             for (loss, expired) in
                 [(Loss::Unknown, expired.unknown), (Loss::Certain, expired.certain)]
             {

@@ -10,7 +10,7 @@ pub struct Keys {
 impl Keys {
     /// Creates names that begin with `prefix`, which has no braces.
     pub fn new(prefix: &str) -> Keys {
-        assert!(!prefix.contains(['{', '}']), "a prefix with braces would be a hash tag");
+        assert!(!prefix.contains(['{', '}']), "braces in the prefix would form a hash tag");
         Keys { prefix: prefix.to_owned() }
     }
 

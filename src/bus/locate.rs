@@ -111,7 +111,7 @@ impl Locator {
         true
     }
 
-    /// Queues channels again that were looked up in vain.
+    /// Queues channels again whose lookup failed.
     fn want_again(&mut self, channels: impl IntoIterator<Item = (ChannelName, Turn)>) {
         for (channel, turn) in channels {
             self.count -= usize::from(!self.wanted.add(channel, turn));
@@ -138,8 +138,9 @@ impl Locator {
         let asked = std::mem::take(&mut self.asked);
         match stand {
             Some(stand) if stand.at >= self.least => {
-                // Positions at later entries are from a server that is gone. The stream may never
-                // be read that far, and positions behind them in the queue would never be reported.
+                // Positions at later entries are from a server that has been replaced. The stream
+                // may never be read that far, and positions behind them in the queue would never be
+                // reported.
                 while let Some((_, channels)) = self.held.pop_back_if(|(at, _)| *at > stand.at) {
                     self.want_again(channels.into_iter().map(|(name, turn, _)| (name, turn)));
                 }
@@ -223,7 +224,7 @@ mod tests {
         locate(&mut locator, "b", at(7, 3));
         assert!(known(&mut locator, at(7, 2)).is_empty(), "there is an entry to read before");
         assert_eq!(known(&mut locator, at(7, 3)), ["b"]);
-        assert!(locator.is_ready(), "the other one is asked for again");
+        assert!(locator.is_ready(), "the other channel is requested again");
         let tops = locator.ask(0);
         assert_eq!(tops.channels.iter().map(ChannelName::as_str).collect::<Vec<_>>(), ["a"]);
     }
@@ -242,7 +243,7 @@ mod tests {
         let (mut locator, mut now) = (Locator::default(), Moment::default());
         let mut asked = Vec::new();
         assert!(locator.want(now, ChannelName::new("z")));
-        // In each turn, more channels are wanted than one call may name.
+        // In each turn, more channels are requested than one call may name.
         for turn in 0..4 {
             for number in 0..2 * BUS_LOCATE_CHANNELS_MAX {
                 locator.want(now, ChannelName::new(&format!("a{turn}-{number:04}")));
@@ -272,7 +273,7 @@ mod tests {
         assert!((1..BUS_LOCATES_MAX).all(|number| wants(&mut locator, number)));
         assert!(!wants(&mut locator, BUS_LOCATES_MAX));
         locator.ask(0);
-        assert!(!wants(&mut locator, BUS_LOCATES_MAX), "those that are asked for count");
+        assert!(!wants(&mut locator, BUS_LOCATES_MAX), "channels of the call in progress count");
         assert_eq!(known(&mut locator, at(9, 1)), ["held"]);
         assert!(wants(&mut locator, BUS_LOCATES_MAX));
         locator.on_answer(None);

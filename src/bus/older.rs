@@ -61,8 +61,7 @@ impl Older {
                 let left = namespace.history_ttl.saturating_sub(Duration::from_millis(age));
                 let found = publication(&one[2], channel, namespace, offset, now);
                 let Some(publication) = found else {
-                    // Only nodes should write there. Publications before this one can't be joined
-                    // to later ones.
+                    // The entry is invalid. Publications before it can't be joined to later ones.
                     return Some(Found { epoch, publications: read, complete: true });
                 };
                 read.push((left, Arc::new(publication)));

@@ -138,7 +138,7 @@ impl Master {
         self.health.ill
     }
 
-    /// Makes the next probe due at once, after an append was refused.
+    /// Makes the next probe due immediately, after an append was refused.
     pub(super) fn hurry(&mut self, now: Moment) {
         self.due = self.due.min(now);
     }
@@ -189,7 +189,11 @@ mod tests {
         let stream =
             |master: &mut Master, now| master.probe(now, |_| true).map(|probe| probe.stream);
         assert_eq!(stream(&mut master, now), Some(3));
-        assert_eq!(stream(&mut master, now.after(BUS_PROBE_INTERVAL)), None, "one at a time");
+        assert_eq!(
+            stream(&mut master, now.after(BUS_PROBE_INTERVAL)),
+            None,
+            "only one probe is in progress"
+        );
         assert!(!master.on_answer(now, Some(Verdict::Well)));
         assert_eq!(stream(&mut master, now.after(BUS_PROBE_INTERVAL / 2)), None);
         master.hurry(now);
@@ -200,7 +204,11 @@ mod tests {
         let mut again = Master::new(vec![5], soon, master.health());
         assert!(again.on_answer(soon, Some(Verdict::Ill)) && again.is_ill(), "a new connection");
         assert!(master.on_answer(soon, Some(Verdict::Ill)) && master.is_ill());
-        assert_eq!(stream(&mut master, soon.after(BUS_PROBE_AGAIN)), None, "it is not in doubt");
+        assert_eq!(
+            stream(&mut master, soon.after(BUS_PROBE_AGAIN)),
+            None,
+            "no result contradicts the state"
+        );
     }
 
     #[test]

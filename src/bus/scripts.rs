@@ -49,7 +49,7 @@ impl Script {
 /// Returns the text with a fault in it, if a fault of scripts is switched on.
 fn text_sabotaged(text: &str) -> Option<String> {
     if crate::sabotage!(SkippedFence) {
-        // Any server is taken for the one that replied last time.
+        // The fault: any server counts as the one that replied last time.
         let text = text.replace("meta[1] ~= run", "not meta[1]");
         return Some(text.replace("meta[1] == run", "meta[1]"));
     }
@@ -116,6 +116,21 @@ mod tests {
             }
             let counted = text.contains("KEYS[1]") || text.contains("ARGV[1]");
             assert!(statements.is_empty() || !counted, "{script:?} counts positions");
+        }
+    }
+
+    #[test]
+    fn limits_of_scripts_are_those_of_the_program() {
+        use crate::limits::{BUS_LOOK_ENTRIES, BUS_OLDER_PAGE_ENTRIES, STREAM_MARKS};
+        let events = include_str!("../events/scripts/append.lua").to_owned();
+        for (text, name, limit) in [
+            (Script::Append.text(), "LOOK", BUS_LOOK_ENTRIES),
+            (Script::Append.text(), "MARKS", STREAM_MARKS),
+            (Script::Older.text(), "PAGE", BUS_OLDER_PAGE_ENTRIES),
+            (events, "MARKS", STREAM_MARKS),
+        ] {
+            let line = format!("local {name} = {limit}");
+            assert!(text.lines().any(|own| own.trim() == line), "a script is to have: {line}");
         }
     }
 

@@ -13,7 +13,8 @@ use super::{
 use crate::channel::{ChannelName, Publication, Publisher};
 use crate::ids::{ClientId, Moment, Position};
 use crate::limits::{
-    BUS_APART_MAX, BUS_LAG_MAX, BUS_PATIENCE, BUS_PROBE_AGAIN, BUS_RENEWAL_INTERVAL,
+    BUS_APART_MAX, BUS_LAG_MAX, BUS_PATIENCE, BUS_PROBE_AGAIN, BUS_PUBLISH_DEADLINE,
+    BUS_RENEWAL_INTERVAL,
 };
 use crate::mesh::{
     Asker, HomeMap, Inbox, Lane, Outbound, Publish, ShardLane, ShardMail, Ticket, ToControl, Wake,
@@ -250,6 +251,31 @@ fn what_was_ingested_is_done_once_the_reader_has_passed_it() {
 }
 
 #[test]
+fn only_the_first_publication_waits_for_a_server_that_does_not_come_back() {
+    let ((mut engine, _inboxes), begin) = (engine(), Moment::default());
+    connect(&mut engine, begin, (AT, RUN));
+    ask(&mut engine, begin, 1, Once::Never);
+    assert!(matches!(engine.next_call(begin), Some(Call::Append(_))));
+    let deadline = begin.after(BUS_PUBLISH_DEADLINE);
+    // The call ends so late that the patience with the server ends after the deadline.
+    engine.on_down(begin.after(BUS_PUBLISH_DEADLINE - BUS_PATIENCE));
+    engine.on_tick(deadline);
+    let unknown = Err(ClientError::ResultUnknown);
+    assert_eq!(engine.take_bridge_answers(), [(Ticket(1), unknown)]);
+    ask(&mut engine, deadline, 2, Once::Never);
+    let refused = Err(ClientError::BusUnavailable);
+    assert_eq!(
+        engine.take_bridge_answers(),
+        [(Ticket(2), refused)],
+        "the second publication fails immediately"
+    );
+    connect(&mut engine, deadline, (AT, RUN));
+    engine.on_down(deadline);
+    ask(&mut engine, deadline, 3, Once::Never);
+    assert_eq!(engine.take_bridge_answers(), [], "a new connection restarts the time");
+}
+
+#[test]
 fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     let ((mut engine, _inboxes), mut now) = (engine(), Moment::default());
     connect(&mut engine, now, (AT, RUN));
@@ -258,10 +284,13 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     engine.on_outcome(now, refused());
     assert!(
         engine.take_bridge_answers().is_empty() && engine.trouble(now).is_none(),
-        "once is not enough"
+        "one refusal is not enough"
     );
     now = now.after(BUS_PROBE_AGAIN);
-    assert!(matches!(engine.next_call(now), Some(Call::Fence { .. })), "who is it that refuses");
+    assert!(
+        matches!(engine.next_call(now), Some(Call::Fence { .. })),
+        "the fence identifies the refusing server"
+    );
     engine.on_outcome(now, Outcome::Fenced(0, Some(fenced(AT, RUN))));
     assert!(matches!(engine.next_call(now), Some(Call::Probe(_))));
     engine.on_outcome(now, refused());
@@ -274,7 +303,7 @@ fn a_server_that_refuses_two_probes_makes_publishers_wait_no_more() {
     engine.on_down(now);
     connect(&mut engine, now, (AT, RUN));
     engine.on_outcome(now, probed(RUN, AT));
-    assert_eq!(engine.trouble(now), Some(Trouble::Refusing), "nor to be well again");
+    assert_eq!(engine.trouble(now), Some(Trouble::Refusing), "one success is not enough either");
     engine.on_outcome(now, probed(RUN, AT));
     assert_eq!(engine.trouble(now), None);
     ask(&mut engine, now, 3, Once::Never);
@@ -304,7 +333,7 @@ fn a_server_that_takes_no_stream_over_makes_nobody_wait_longer() {
     connect(&mut engine, now, (AT, RUN));
     engine.on_down(now);
     ask(&mut engine, now, 1, Once::Never);
-    assert!(engine.take_bridge_answers().is_empty(), "it may be back soon");
+    assert!(engine.take_bridge_answers().is_empty(), "Redis may be reachable soon");
     for _ in 0..3 {
         now = now.after(BUS_PATIENCE / 2);
         engine.on_up(now, vec![vec![0]]);
@@ -322,7 +351,7 @@ fn connections_to_different_servers_are_made_anew_and_not_soon_again() {
     connect(&mut engine, now, (AT, RUN));
     engine.on_reader(0, Some(RunId::new(2)));
     engine.on_tick(now);
-    assert_eq!(engine.take_renewal(now), None, "one may come after the other");
+    assert_eq!(engine.take_renewal(now), None, "connections may switch one after the other");
     now = now.after(BUS_APART_MAX);
     engine.on_tick(now);
     assert_eq!(engine.trouble(now), Some(Trouble::Apart));
@@ -344,9 +373,13 @@ fn what_was_acknowledged_and_is_not_where_the_reader_looks_is_late_and_absent() 
     engine.on_tick(late);
     assert_eq!(engine.trouble(late), Some(Trouble::Late));
     engine.on_tail(late, 0, Look { asked: late, tail: Tail(Some(EntryId { number: 5, ..AT })) });
-    assert_eq!(engine.take_renewal(late), None, "it is there, and the reader is slow");
+    assert_eq!(
+        engine.take_renewal(late),
+        None,
+        "the server has the entry, and only the reader is slow"
+    );
     engine.on_tail(late, 0, Look { asked: now, tail: Tail(Some(AT)) });
-    assert_eq!(engine.take_renewal(late), None, "the question was asked before");
+    assert_eq!(engine.take_renewal(late), None, "the end was requested earlier");
     engine.on_tail(late, 0, Look { asked: late, tail: Tail(Some(AT)) });
     assert_eq!(engine.take_renewal(late), Some(Renewal::Absent));
 }
@@ -372,7 +405,7 @@ fn what_was_ingested_does_not_go_past_what_has_failed() {
     let refused = Err(AppendFailed::Refused("OOM".to_owned()));
     engine.on_outcome(now, Outcome::Appended(0, refused));
     assert_eq!(answers(&mut engine), [(1, true), (2, true), (3, true)]);
-    assert!(engine.next_call(now).is_none(), "nothing is left to append");
+    assert!(engine.next_call(now).is_none(), "no publication is left to append");
     ask(&mut engine, 1);
     let Some(Call::Append(again)) = engine.next_call(now) else { panic!("a batch waits") };
     let positions = vec![None];

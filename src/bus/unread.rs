@@ -1,5 +1,5 @@
 //! Entries that are known to be in a stream, but that this node's reader has not passed. They are
-//! known from replies to appends and probes, and from looks at the end of the stream.
+//! known from replies to appends and probes, and from checks of the end of the stream.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::limits::{BUS_LAG_MAX, BUS_MARK_INTERVAL, BUS_MARKS_MAX};
 /// recorded.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    /// Each entry with the time since which it is known.
+    /// Each entry with the time at which it became known.
     marks: VecDeque<(EntryId, Moment)>,
 }
 
 impl Unread {
-    /// Records that the stream has the entry `id`, while the reader stands at `at`.
+    /// Records that the stream has the entry `id`, while the reader is at `at`.
     pub(super) fn note(&mut self, now: Moment, id: EntryId, at: EntryId) {
         let passed = id.epoch == at.epoch && id.number <= at.number;
         let last = self.marks.back();
@@ -27,13 +27,13 @@ impl Unread {
         }
     }
 
-    /// Removes entries that the reader has passed, now that it stands at `at`.
+    /// Removes entries that the reader has passed, now that the reader is at `at`.
     pub(super) fn on_read(&mut self, at: EntryId) {
         self.marks.retain(|(id, _)| id.epoch != at.epoch || id.number > at.number);
     }
 
     /// Removes entries of epochs before `epoch`, which has begun. They may be lost, and homes were
-    /// told of the new epoch.
+    /// told about the new epoch.
     pub(super) fn on_epoch(&mut self, epoch: u64) {
         self.marks.retain(|(id, _)| id.epoch >= epoch);
     }
@@ -44,8 +44,8 @@ impl Unread {
     }
 
     /// Whether the reader's server lacks an entry that was known long before `asked`, the time at
-    /// which it was asked for the stream's end. If reader and writer are connected to the same
-    /// server, this is never true, however slow the reader is.
+    /// which the stream's end was requested. If reader and writer are connected to the same server,
+    /// this is never true, however slow the reader is.
     pub(super) fn is_absent(&self, asked: Moment, tail: EntryId) -> bool {
         let known_long = |since| asked.since(since) >= BUS_LAG_MAX;
         self.marks.iter().any(|(id, since)| *id > tail && known_long(*since))
@@ -70,7 +70,7 @@ mod tests {
         let later = now.after(BUS_LAG_MAX);
         assert_eq!(unread.lag(later), BUS_LAG_MAX);
         unread.on_read(id(5, 4));
-        assert_eq!(unread.lag(later), Duration::ZERO, "one mark stands for what follows at once");
+        assert_eq!(unread.lag(later), Duration::ZERO, "one mark covers the entries right after it");
     }
 
     #[test]

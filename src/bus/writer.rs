@@ -154,8 +154,8 @@ impl Writer {
         self.used = now;
         let seen = self.of_epoch(seen);
         let flight = self.flight.as_mut().filter(|flight| !flight.sent)?;
-        assert!(!flight.publications.is_empty(), "a batch of nothing");
-        assert_eq!(flight.number, self.number, "the last batch is the only one under way");
+        assert!(!flight.publications.is_empty(), "an empty batch was sent");
+        assert_eq!(flight.number, self.number, "only the last batch can be in progress");
         flight.sent = true;
         let publications = flight.publications.iter().map(|one| one.appending.clone());
         Some(Append {
@@ -174,7 +174,7 @@ impl Writer {
         if id.epoch == self.epoch { id.number } else { 0 }
     }
 
-    /// Takes as many waiting publications as make one batch. A batch has at most one ingested
+    /// Takes the waiting publications that fit into one batch. A batch has at most one ingested
     /// stream.
     fn gather(&mut self) -> Vec<Pending> {
         let mut bytes = 0;
@@ -203,16 +203,19 @@ impl Writer {
     /// were given up at their deadline.
     pub(super) fn on_appended(&mut self, appended: Appended) -> Vec<Taken> {
         let Some(flight) = self.flight.take() else { return Vec::new() };
-        assert!(flight.sent, "an answer to a batch that was not sent");
+        assert!(flight.sent, "an answer arrived for a batch that was not sent");
         let Appended { positions, repeats, .. } = appended;
         let count = flight.publications.len();
-        assert!(positions.len() == count && repeats.len() == count, "an answer to another batch");
+        assert!(
+            positions.len() == count && repeats.len() == count,
+            "an answer has the wrong number of positions"
+        );
         let answers = positions.into_iter().zip(repeats);
         let taken = flight.publications.into_iter().zip(answers);
         taken.map(|(pending, (position, repeat))| Taken { pending, position, repeat }).collect()
     }
 
-    /// Takes back all ingested publications that wait. An earlier one has failed and will come
+    /// Takes back all ingested publications that wait. An earlier one has failed and will be sent
     /// again. If a later one were appended first, the failed one would look like a repeat.
     pub(super) fn withdraw_ingested(&mut self) -> Vec<Pending> {
         if !self.pending.iter().any(Pending::is_ingested) {
@@ -236,7 +239,7 @@ impl Writer {
     /// one.
     pub(super) fn on_turned_away(&mut self) {
         if let Some(flight) = self.flight.as_mut() {
-            assert!(flight.sent, "an answer to a batch that was not sent");
+            assert!(flight.sent, "an answer arrived for a batch that was not sent");
             flight.sent = false;
         }
     }
@@ -334,12 +337,12 @@ impl Writer {
     /// Frees the last number for the next batch, because no server has seen it.
     fn take_back_number(&mut self) {
         assert!(self.number > 0, "numbers begin with 1");
-        assert!(self.flight.is_none(), "a batch that is under way keeps its number");
+        assert!(self.flight.is_none(), "a batch in progress must keep its number");
         self.number -= 1;
     }
 
     fn renew(&mut self, fresh: u64) {
-        assert!(self.flight.is_none(), "a batch that is under way keeps its publisher");
+        assert!(self.flight.is_none(), "a batch in progress must keep its publisher");
         self.publisher = fresh;
         self.number = 0;
     }
@@ -382,9 +385,9 @@ mod tests {
         assert!(writer.on_fenced(7, 4).is_empty(), "the same server");
         let again = writer.send(now, 5, SEEN).expect("the batch again");
         assert_eq!((first.publisher, first.number), (again.publisher, again.number));
-        assert_eq!((first.again, again.again), (None, Some(0)), "it is said that it was sent");
+        assert_eq!((first.again, again.again), (None, Some(0)), "the repeat is marked as such");
         writer.on_lost();
-        assert_eq!(writer.on_fenced(8, 6).len(), 1, "its fate is not known");
+        assert_eq!(writer.on_fenced(8, 6).len(), 1, "the result is unknown");
         assert!(writer.send(now, 7, SEEN).is_none());
     }
 
@@ -403,10 +406,14 @@ mod tests {
             "the batch may be in the stream"
         );
         assert_eq!(writer.release(over), [Waiter::Publisher(Asker::Control(Ticket(1)))]);
-        assert!(writer.release(over).is_empty(), "an answer is given once");
+        assert!(writer.release(over).is_empty(), "each publication has one answer");
         writer.on_turned_away();
         let expired = writer.expire(over, 4);
-        assert_eq!(expired.certain.len(), 1, "it was not taken, and goes on without the first");
+        assert_eq!(
+            expired.certain.len(),
+            1,
+            "the batch was refused, and continues without the first one"
+        );
         assert_eq!(writer.send(over, 5, SEEN).expect("the rest").publications.len(), 1);
     }
 }

@@ -28,7 +28,7 @@ pub enum SlowPolicy {
 /// This is the only list of them in the program; `config/default.toml` has their defaults.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
+#[expect(clippy::struct_excessive_bools, reason = "each field is a setting")]
 pub struct Namespace {
     /// The text before the first `:`; empty for channels without one.
     #[serde(default)]
@@ -37,7 +37,7 @@ pub struct Namespace {
     pub data: DataType,
     /// Number of publications that a history keeps; 0 keeps none.
     pub history_size: usize,
-    /// Time for which a history keeps a publication.
+    /// Lifetime of a publication in a history.
     #[serde(deserialize_with = "units::duration")]
     pub history_ttl: Duration,
     /// Redis keeps a separate history of each channel, in addition to the bus.
@@ -70,7 +70,7 @@ pub struct Namespace {
     pub slow_policy: SlowPolicy,
     /// Events that are sent to the application.
     pub events: AppEventFilter,
-    /// Expression that the text after `name:` must match. `None` allows printable ASCII.
+    /// Expression that the whole text after `name:` must match. `None` allows printable ASCII.
     #[serde(deserialize_with = "channel_regex")]
     pub channel_regex: Option<ChannelRegex>,
 }
@@ -114,7 +114,8 @@ impl AppEventFilter {
     }
 }
 
-/// A regular expression for channel names. Matching is linear in the length of the name.
+/// A regular expression for channel names. It matches whole names only: `[0-9]+` must not allow a
+/// name that only contains a digit. Matching is linear in the length of the name.
 #[derive(Clone, Debug)]
 pub struct ChannelRegex(Regex);
 
@@ -124,7 +125,9 @@ impl ChannelRegex {
     /// # Errors
     /// `text` is not a regular expression. The error has the position.
     pub fn new(text: &str) -> Result<ChannelRegex, regex_lite::Error> {
-        Regex::new(text).map(ChannelRegex)
+        // First alone, so that an error has the position in the text of the setting.
+        Regex::new(text)?;
+        Regex::new(&format!(r"\A(?:{text})\z")).map(ChannelRegex)
     }
 
     fn matches(&self, channel: &str) -> bool {
@@ -134,7 +137,7 @@ impl ChannelRegex {
 
 /// Deserializes a regular expression, or "" for none.
 fn channel_regex<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ChannelRegex>, D::Error> {
-    let text = units::text(from, "a regular expression such as \"^news:[0-9]+$\"")?;
+    let text = units::text(from, "a regular expression such as \"[a-z]+[0-9]*\"")?;
     if text.is_empty() {
         return Ok(None);
     }
@@ -175,13 +178,32 @@ pub struct Namespaces {
     /// Options of channels without a namespace, then those of each namespace.
     all: Vec<Arc<Namespace>>,
     channel_bytes_max: usize,
+    unknown: Unknown,
+}
+
+/// What a name means whose namespace is not configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// It is refused.
+    Refused,
+    /// It has the options of channels without a namespace.
+    Plain,
 }
 
 impl Namespaces {
     /// Creates the list of namespaces. The first one is for channels without a namespace.
     pub fn new(all: Vec<Namespace>, channel_bytes_max: usize) -> Namespaces {
         assert!(!all.is_empty(), "channels without a namespace need options too");
-        Namespaces { all: all.into_iter().map(Arc::new).collect(), channel_bytes_max }
+        let all = all.into_iter().map(Arc::new).collect();
+        Namespaces { all, channel_bytes_max, unknown: Unknown::Refused }
+    }
+
+    /// Gives every namespace the options of channels without one, if none is configured. A
+    /// configuration with namespaces is tried as it is.
+    pub fn accept_any(&mut self) {
+        if self.all.len() == 1 {
+            self.unknown = Unknown::Plain;
+        }
     }
 
     /// Returns the options of channels without a namespace.
@@ -197,25 +219,79 @@ impl Namespaces {
     /// Returns the options of `channel`.
     ///
     /// # Errors
-    /// `BadRequest` for a name that is empty, too long or not printable ASCII; `UnknownChannel` for
-    /// a namespace that is not configured.
+    /// `BadRequest` for a name that is empty, too long, has control characters, or is not allowed
+    /// by the namespace; `UnknownChannel` for a namespace that is not configured.
     pub fn resolve(&self, channel: &str) -> Result<&Arc<Namespace>, ClientError> {
         // Like Centrifugo, check the namespace before the name.
         // The `$` of private channels is not a part of the namespace.
         let bare = channel.strip_prefix('$').unwrap_or(channel);
         let (namespace, rest) = bare.split_once(':').unwrap_or(("", bare));
         let namespace = match namespace {
-            "" if rest.len() == bare.len() => &self.all[0],
+            // An empty name before the `:` is no namespace either.
+            "" => &self.all[0],
             name => self.all[1..]
                 .iter()
                 .find(|namespace| namespace.name == name)
+                .or_else(|| (self.unknown == Unknown::Plain).then(|| &self.all[0]))
                 .ok_or(ClientError::UnknownChannel)?,
         };
         let fits = !channel.is_empty() && channel.len() <= self.channel_bytes_max;
         let allowed = || match &namespace.channel_regex {
-            Some(regex) => regex.matches(rest),
+            // Control characters could forge lines of logs and terminals.
+            Some(regex) => regex.matches(rest) && !channel.chars().any(char::is_control),
             None => channel.bytes().all(|byte| matches!(byte, b' '..=b'~')),
         };
         if fits && allowed() { Ok(namespace) } else { Err(ClientError::BadRequest) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    /// Names that are allowed, and names with the expected error.
+    fn check(namespaces: &Namespaces, good: &[(&str, &str)], bad: &[(&str, ClientError)]) {
+        for (channel, namespace) in good {
+            let found = namespaces.resolve(channel).map(|found| found.name.as_str());
+            assert_eq!(found, Ok(*namespace), "{channel:?}");
+        }
+        for (channel, error) in bad {
+            let found = namespaces.resolve(channel).map(|found| found.name.as_str());
+            assert_eq!(found, Err(*error), "{channel:?}");
+        }
+    }
+
+    fn namespaces(regex: &str) -> Namespaces {
+        let plain = Settings::default().channel.namespaces.plain().clone();
+        let channel_regex = Some(ChannelRegex::new(regex).expect("a regular expression"));
+        let named = Namespace { name: "n".to_owned(), channel_regex, ..plain.clone() };
+        Namespaces::new(vec![plain, named], 20)
+    }
+
+    #[test]
+    fn the_text_before_the_first_colon_selects_the_namespace() {
+        let good = [("a", ""), (":room", ""), ("$:room", ""), ("#a!~ ", ""), ("n:7", "n")];
+        let (unknown, wrong) = (ClientError::UnknownChannel, ClientError::BadRequest);
+        let bad = [
+            ("x:1", unknown),
+            ("", wrong),
+            ("aaaaaaaaaaaaaaaaaaaaa", wrong),
+            ("a\n", wrong),
+            ("é", wrong),
+        ];
+        check(&namespaces("[0-9]"), &good, &bad);
+    }
+
+    #[test]
+    fn an_expression_must_match_the_whole_name_and_never_allows_control_characters() {
+        let wrong = ClientError::BadRequest;
+        let bad = [("n:a1", wrong), ("n:1\n", wrong), ("n:", wrong), ("n:1a", wrong)];
+        check(&namespaces("[0-9]+"), &[("n:12", "n"), ("$n:1", "n")], &bad);
+        let bad = [("n:a1", wrong), ("n:1\n", wrong)];
+        check(&namespaces("^[0-9]+$|^x"), &[("n:12", "n"), ("n:x", "n")], &bad);
+        let bad = [("n:a\tb", wrong), ("n:\u{7f}", wrong), ("n:\u{9b}", wrong)];
+        check(&namespaces("(?s).*"), &[("n:", "n"), ("n:é ", "n")], &bad);
+        assert!(ChannelRegex::new("(").is_err() && ChannelRegex::new("a)|(?:b").is_err());
     }
 }

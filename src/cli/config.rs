@@ -1,4 +1,9 @@
-//! `corecast config`: prints the defaults, checks a file, and prints the effective settings.
+//! `corecast config`: prints the defaults, checks a file, prints the effective settings, and writes
+//! a first configuration.
+
+mod import;
+mod init;
+mod output;
 
 use std::path::PathBuf;
 
@@ -18,6 +23,10 @@ pub(super) enum ConfigCommand {
     Check(CheckArgs),
     /// Print the effective settings from file, environment and flags, without secrets.
     Show(ShowArgs),
+    /// Write a first configuration, with explanations and a random key.
+    Init(init::InitArgs),
+    /// Turn a configuration of Centrifugo into one of Corecast.
+    Import(import::ImportArgs),
 }
 
 /// Arguments of `config check`.
@@ -43,6 +52,8 @@ pub(super) struct ShowArgs {
 /// Runs a subcommand.
 pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
     match command {
+        ConfigCommand::Init(args) => init::run(&args),
+        ConfigCommand::Import(args) => import::run(&args),
         ConfigCommand::Default => print_line(DEFAULT_TOML.trim_end()),
         ConfigCommand::Check(args) => {
             let name = args.file.display().to_string();

@@ -14,6 +14,7 @@ use crate::doctor::{self, Finding, Verdict, Wanted};
 use crate::limits::DOCTOR_CONNECTIONS_MAX;
 use crate::server::StartupReport;
 use crate::settings::{Driver, Settings};
+use crate::units::parse_count;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -31,6 +32,9 @@ pub(super) struct DoctorArgs {
     serve: ServeArgs,
 }
 
+/// Places of the script that sets all kernel settings: in the source, and where packages put it.
+const SCRIPTS: [&str; 2] = ["kernel-tuning/apply", "/usr/share/corecast/kernel-tuning/apply"];
+
 /// The report as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -40,22 +44,13 @@ struct Report<'a> {
     findings: &'a [Finding],
 }
 
-/// Parses a number that may end in `k` or `M`.
+/// Parses a number of connections.
 fn parse_connections(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 1_000_000),
-        _ => (text, 1),
-    };
-    let number: Option<u64> = digits.replace('_', "").parse().ok();
-    let connections = number.and_then(|number| number.checked_mul(unit));
-    connections.filter(|connections| (1..=DOCTOR_CONNECTIONS_MAX).contains(connections)).ok_or_else(
-        || {
-            format!(
-                "expected a number from 1 to {DOCTOR_CONNECTIONS_MAX}, such as 50000, 100k or 1M"
-            )
-        },
-    )
+    let connections = parse_count(text)?;
+    if (1..=DOCTOR_CONNECTIONS_MAX).contains(&connections) {
+        return Ok(connections);
+    }
+    Err(format!("expected a number from 1 to {DOCTOR_CONNECTIONS_MAX}, such as 50000, 100k or 1M"))
 }
 
 /// Checks this host and prints the findings.
@@ -74,9 +69,12 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
         print_line(&text.map_err(|error| Failure::Words(error.to_string()))?)?;
     } else {
         print_line(&table(&findings))?;
-        if findings.iter().any(|one| one.fix.starts_with("sysctl")) {
-            let script = format!("kernel-tuning/apply --connections {connections}");
-            print_line(&format!("\nTo set all kernel settings at once: {script}"))?;
+        let script = SCRIPTS.iter().find(|path| std::path::Path::new(path).exists());
+        if let Some(script) = script
+            && findings.iter().any(|one| one.fix.contains("sysctl "))
+        {
+            let command = format!("{script} --connections {connections}");
+            print_line(&format!("\nTo set all kernel settings at once: {command}"))?;
         }
     }
     match stops {
@@ -119,7 +117,7 @@ pub(super) fn warning(settings: &Settings, report: &StartupReport) -> Option<Str
     ))
 }
 
-/// The findings as a table. Reason and fix stand below each finding that is not fine.
+/// The findings as a table. The reason and the fix are below each finding that is not fine.
 fn table(findings: &[Finding]) -> String {
     let width = |column: fn(&Finding) -> &String, head: &str| {
         findings.iter().map(|one| column(one).chars().count()).fold(head.len(), usize::max)
@@ -211,8 +209,7 @@ mod tests {
             listen: Vec::new(),
         };
         assert_eq!(warning(&settings, &report(1)), None);
-        let text =
-            warning(&settings, &report(900_000_000_000)).expect("no host has so much memory");
+        let text = warning(&settings, &report(900_000_000_000)).expect("no host has enough memory");
         assert!(!text.contains('\n'), "{text}");
         for part in ["server.max_connections is 1000000", "more)", "corecast doctor"] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -15,6 +15,9 @@ pub(super) struct ServeArgs {
     /// Development mode: no keys or permissions needed, reachable from this host only.
     #[arg(long)]
     dev: bool,
+    /// Listen for other hosts as well (0.0.0.0): containers, phones and VMs. Needs --dev.
+    #[arg(long)]
+    expose: bool,
     /// Serve /echo, which sends every message back, for protocol test suites. Needs --dev.
     #[arg(long)]
     echo: bool,
@@ -30,7 +33,8 @@ pub(super) struct ServeArgs {
     /// How to drive sockets; auto uses io_uring where the host allows it.
     #[arg(long, value_parser = ["auto", "io_uring", "epoll"])]
     driver: Option<String>,
-    /// Redis that connects this node with others, such as redis://127.0.0.1:6379.
+    /// Redis that connects this node with others, such as redis://127.0.0.1:6379. A URL with a
+    /// password belongs in CORECAST_REDIS_URL or the file, which other users can't read.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
 }
@@ -41,6 +45,7 @@ impl ServeArgs {
         Flags {
             config: self.config,
             dev: self.dev,
+            expose: self.expose,
             echo: self.echo,
             listen: self.listen,
             api_listen: self.api_listen,
@@ -51,8 +56,10 @@ impl ServeArgs {
     }
 }
 
-/// The variables of the environment that are valid text. All settings are text.
+/// The variables of the environment. Bytes that are no UTF-8 become U+FFFD, which no setting
+/// accepts, because a setting must not be ignored silently.
 pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os().filter_map(|(key, value)| {
+        Some((key.into_string().ok()?, value.to_string_lossy().into_owned()))
+    })
 }

@@ -1,7 +1,8 @@
 //! `corecast subscribe`: prints the messages of channels, and reconnects after a cut.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use tungstenite::http::Uri;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
 use super::failure::Failure;
-use super::print::print_line_to;
+use super::print::{escaped, print_line_to};
 use crate::limits::{SUBSCRIBE_PAUSE_MAX, SUBSCRIBE_PAUSE_MIN, SUBSCRIBE_SILENCE_MAX};
 
 /// Arguments of `subscribe`.
@@ -29,7 +30,7 @@ pub(super) struct SubscribeArgs {
     json: bool,
 }
 
-/// An envelope of the server. One with neither data nor gap tells the position at which a channel
+/// An envelope of the server. One with neither data nor gap has the position at which a channel
 /// begins.
 #[derive(Debug, Deserialize)]
 struct Envelope<'a> {
@@ -81,13 +82,24 @@ impl From<Failure> for Ended {
 /// Prints messages until the reader of the output closes the pipe, or the server refuses
 /// permanently.
 pub(super) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
-    run_to(args, &mut io::stdout())
+    let kind = if io::stdout().is_terminal() { Output::Terminal } else { Output::Pipe };
+    run_to(args, &mut io::stdout(), kind)
+}
+
+/// The receiver of the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// A terminal, which obeys control characters. It shows their escapes instead.
+    Terminal,
+    /// A pipe or a file, which gets messages as they are.
+    Pipe,
 }
 
 /// The same as [`run`], with another output.
-fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write) -> Result<(), Failure> {
+fn run_to(args: &SubscribeArgs, out: &mut dyn io::Write, kind: Output) -> Result<(), Failure> {
     let target = Target::new(&args.url).map_err(Failure::Words)?;
-    let mut session = Session { args, out, target, positions: BTreeMap::new(), connections: 0 };
+    let positions = BTreeMap::new();
+    let mut session = Session { args, out, kind, target, positions, connections: 0 };
     let mut pause = SUBSCRIBE_PAUSE_MIN;
     loop {
         let before = session.connections;
@@ -125,9 +137,11 @@ impl Target {
     /// Parses `url`. The default path is that of plain WebSocket.
     fn new(url: &str) -> Result<Target, String> {
         let wrong = || format!("{url:?} is not a WebSocket URL: use the form ws://127.0.0.1:8000");
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let full = if url.contains("://") { url.to_owned() } else { format!("ws://{url}") };
+        let uri: Uri = full.parse().map_err(|_| wrong())?;
         match uri.scheme_str() {
-            Some("ws") => {}
+            // http is what the same server is called by everything but a WebSocket client.
+            Some("ws" | "http") => {}
             Some("wss") => {
                 return Err(format!(
                     "{url}: TLS is not supported; connect to the server itself with ws://"
@@ -173,6 +187,7 @@ fn percent_encoded(text: &str) -> String {
 struct Session<'a> {
     args: &'a SubscribeArgs,
     out: &'a mut dyn io::Write,
+    kind: Output,
     target: Target,
     /// `epoch:offset` of the last message of each channel, or the position at which it began.
     positions: BTreeMap<String, String>,
@@ -207,6 +222,7 @@ impl Session<'_> {
                 let body = response.into_body().unwrap_or_default();
                 let line = String::from_utf8_lossy(&body).trim_end().to_owned();
                 let words = format!("{} returned status {status}: {line}", self.args.url);
+                let words = escaped(&words).into_owned();
                 Err(if status >= 500 { Ended::Retry(words) } else { stop(words) })
             }
             Err(HandshakeError::Failure(error)) => Err(Ended::Retry(error.to_string())),
@@ -239,6 +255,7 @@ impl Session<'_> {
                 Ok(Message::Close(frame)) => {
                     let (code, reason) = frame
                         .map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
+                    let reason = escaped(&reason);
                     let words = format!("the server closed the connection: {code} {reason}");
                     return if is_final(code) { stop(words) } else { Ended::Retry(words) };
                 }
@@ -270,17 +287,34 @@ impl Session<'_> {
             self.positions.insert(envelope.channel.clone(), position);
         }
         if self.args.json && (envelope.data.is_some() || envelope.gap.is_some()) {
-            return print_line_to(self.out, text);
+            return self.print_text(text);
         }
         if let Some(gap) = &envelope.gap {
-            eprintln!("corecast: {}", gap.words(&envelope.channel));
+            eprintln!("corecast: {}", gap.words(&escaped(&envelope.channel)));
         }
         let Some(data) = envelope.data else { return Ok(()) };
         // A string is printed as its content: text that was published is printed as text.
         let shown = serde_json::from_str(data.get()).unwrap_or_else(|_| data.get().to_owned());
         match self.args.channels.len() {
-            1 => print_line_to(self.out, &shown),
-            _ => print_line_to(self.out, &format!("{}\t{shown}", envelope.channel)),
+            1 => self.print_text(&shown),
+            _ => {
+                let (channel, shown) = (self.shown(&envelope.channel), self.shown(&shown));
+                let line = format!("{channel}\t{shown}");
+                print_line_to(self.out, &line)
+            }
+        }
+    }
+
+    fn print_text(&mut self, text: &str) -> Result<(), Failure> {
+        let shown = self.shown(text);
+        print_line_to(self.out, &shown)
+    }
+
+    /// Returns a text of the server as the output should get it.
+    fn shown<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.kind {
+            Output::Terminal => escaped(text),
+            Output::Pipe => Cow::Borrowed(text),
         }
     }
 }
@@ -313,10 +347,13 @@ mod tests {
                 Ok(expected)
             );
         }
+        for bare in ["h:1", "http://h:1"] {
+            assert_eq!(Target::new(bare), Target::new("ws://h:1"), "{bare}");
+        }
         let target = Target::new("ws://h").expect("a URL");
         let positions = BTreeMap::from([("b,c".to_owned(), "ab:7".to_owned())]);
         assert!(target.url(&channels, &positions).ends_with("&envelope=json&since=b%2Cc@ab:7"));
-        for wrong in ["h:1", "http://h", "wss://h", "", "ws://"] {
+        for wrong in ["redis://h", "wss://h", "", "ws://"] {
             assert!(Target::new(wrong).is_err(), "{wrong}");
         }
     }
@@ -360,7 +397,7 @@ mod tests {
         (messages, code): (Vec<&'static str>, u16),
     ) -> String {
         use tungstenite::handshake::server::{Request, Response};
-        let (stream, _) = listener.accept().expect("a client comes");
+        let (stream, _) = listener.accept().expect("a client connects");
         let mut path = String::new();
         #[expect(clippy::result_large_err, reason = "the library's own signature")]
         let note = |request: &Request, response: Response| {
@@ -400,7 +437,7 @@ mod tests {
         let channels = vec!["a".to_owned(), "b".to_owned()];
         let args = SubscribeArgs { channels, url, json: false };
         let mut out = Vec::new();
-        let words = run_to(&args, &mut out).expect_err("3503 is final").to_string();
+        let words = run_to(&args, &mut out, Output::Pipe).expect_err("3503 is final").to_string();
         assert_eq!(String::from_utf8(out).expect("text"), "a\ttext\na\t{\"n\":1}\n");
         assert!(words.contains("3503 why"), "{words}");
         let paths = server.join().expect("the server's thread");

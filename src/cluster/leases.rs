@@ -54,7 +54,7 @@ impl Lease {
 /// All leases, by name.
 pub(crate) struct Leases {
     /// Leases that hold.
-    living: Vec<String>,
+    pub(super) living: Vec<String>,
     /// Leases that have expired.
     pub(super) over: Vec<String>,
     /// Whether the lease that was renewed did not exist before.
@@ -71,6 +71,17 @@ impl Leases {
     pub(super) fn has_claimed(&self, lease: &Lease) -> bool {
         let claimed = lease.claimed();
         self.living.contains(&claimed) || self.over.contains(&claimed)
+    }
+
+    /// Whether the lease of this node has expired, and no other node has claimed it.
+    pub(super) fn has_expired(&self, uid: &str) -> bool {
+        let unclaimed = self.over.iter().filter(|name| !name.starts_with(CLAIMED));
+        unclaimed.map(|name| Lease::parse(name).uid).any(|expired| expired == uid)
+    }
+
+    /// Whether there is a lease of this node in any state.
+    pub(super) fn has_any(&self, uid: &str) -> bool {
+        self.living.iter().chain(&self.over).any(|name| Lease::parse(name).uid == uid)
     }
 
     /// Returns the nodes that are alive.
@@ -161,7 +172,7 @@ mod tests {
             assert!(over.look(lease()).is_empty());
         }
         assert_eq!(over.look(lease()), lease());
-        assert_eq!(over.look(lease()), lease(), "until it has been told");
+        assert_eq!(over.look(lease()), lease(), "the lease is returned until it is removed");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The cluster: nodes, which are known by their leases in Redis, and requests between them.
 
+mod known;
 mod leases;
 mod nodes;
 mod requests;

@@ -1,10 +1,11 @@
-//! The nodes of the cluster. Each one holds a lease in Redis, with its description beside it.
+//! The nodes of the cluster. Each one holds a lease in Redis, which also has its description.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tokio::time::Instant;
 
+use super::known::{self, End, Known};
 use super::leases::{self, Lease, Leases, Over};
 use crate::bus::Keys;
 use crate::limits::{
@@ -31,7 +32,7 @@ pub(crate) enum NodeNews {
     /// This node's lease was missing: another node may have counted this one as lost, or Redis has
     /// lost data. Everything that Redis keeps about this node must be written again.
     Forgotten,
-    /// The leases with these names have expired for good.
+    /// The leases with these names have expired permanently.
     Lost {
         /// The connection on which this was found.
         link: Rc<Link>,
@@ -51,19 +52,21 @@ pub(crate) struct Nodes {
     /// Number of this node's streams that are being read. The node holds a lease only while it can
     /// be reached.
     listening: Cell<u8>,
-    /// Time from which an expired lease means that its node is lost.
+    /// Time before which an expired lease does not mean that its node is lost.
     reports_lost_from: Cell<Option<Instant>>,
     /// When the lease was last known to be renewed.
     renewed: Cell<Option<Instant>>,
     /// Leases that were expired at the last checks.
     over: RefCell<Over>,
+    /// The other nodes that were alive at the last checks.
+    known: RefCell<Known>,
     /// Whether the data about this node in Redis must be written again.
     forgotten: Cell<bool>,
     /// Whether this node is stopping and holds no lease any more.
     leaving: Cell<bool>,
 }
 
-/// Counts one of this node's streams as being read, while this value lives.
+/// Counts one of this node's streams as being read, while this value exists.
 pub(super) struct Listening<'a>(&'a Nodes);
 
 impl Drop for Listening<'_> {
@@ -84,6 +87,7 @@ impl Nodes {
             reports_lost_from: Cell::new(None),
             renewed: Cell::new(None),
             over: RefCell::default(),
+            known: RefCell::default(),
             forgotten: Cell::new(false),
             leaving: Cell::new(false),
         }
@@ -114,7 +118,7 @@ impl Nodes {
 
     /// Counts one of this node's streams as being read from now on.
     pub(super) fn listen(&self) -> Listening<'_> {
-        assert!(self.listening.get() < LISTENING_STREAMS, "each stream has one reader");
+        assert!(self.listening.get() < LISTENING_STREAMS, "each stream is counted at most once");
         self.listening.set(self.listening.get() + 1);
         Listening(self)
     }
@@ -126,7 +130,7 @@ impl Nodes {
 
     /// Gives up the lease, so that this node counts as stopped and not as lost.
     pub(crate) async fn leave(&self, link: &Link) {
-        assert!(self.leaving.get(), "or it would be taken again at once");
+        assert!(self.leaving.get(), "a node that does not stop would take the lease again");
         let keys = self.redis.keys();
         // A lease that can't be removed expires.
         leases::remove(keys, link, self.lease.name()).await.unwrap_or_default();
@@ -184,7 +188,7 @@ impl Nodes {
         let described = (self.card.describe)().into_bytes();
         let args = vec![key.clone(), described, b"PX".to_vec(), lease];
         link.call("SET", &key, args).await?;
-        // A lease that was given up meanwhile is not taken again.
+        // A lease that was given up in the meantime is not taken again.
         let name = if self.leaving.get() { "" } else { self.lease.name() };
         leases::look(keys, link, name).await
     }
@@ -223,6 +227,9 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
                 renewed = Some(Instant::now());
                 backoff.reset();
                 self.note_own(&leases);
+                if let Err(error) = self.name_others(&leases).await {
+                    return error;
+                }
                 self.note_others(leases);
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
@@ -243,6 +250,25 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
             nodes.forgotten.set(false);
             (self.tell)(NodeNews::Forgotten);
         }
+    }
+
+    /// Logs which nodes have joined or ended.
+    async fn name_others(&self, leases: &Leases) -> Result<(), LinkError> {
+        let nodes = self.nodes;
+        let alive = leases.living_uids().filter(|uid| *uid != nodes.lease.uid);
+        let unknown = nodes.known.borrow().unknown(alive);
+        for uid in unknown {
+            let name = nodes.read_name(&self.link, &uid).await?;
+            tracing::info!(node = name, uid, "a node has joined");
+            nodes.known.borrow_mut().add(uid, name);
+        }
+        for end in nodes.known.borrow_mut().look(leases) {
+            match end {
+                End::Stopped(name) => tracing::info!(node = name, "a node has stopped"),
+                End::Lost(name) => tracing::warn!(node = name, "a node is lost"),
+            }
+        }
+        Ok(())
     }
 
     fn note_others(&self, leases: Leases) {
@@ -277,6 +303,13 @@ impl Nodes {
             Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
             Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
         }
+    }
+
+    /// Reads the name of a node. It is the id if the node has not described itself.
+    async fn read_name(&self, link: &Link, uid: &str) -> Result<String, LinkError> {
+        let key = node_key(self.redis.keys(), uid);
+        let reply = link.call("GET", &key, vec![key.clone()]).await?;
+        Ok(reply.text().and_then(known::name).unwrap_or_else(|| uid.to_owned()))
     }
 
     async fn read_descriptions(&self, link: &Link) -> Result<Vec<Box<str>>, LinkError> {

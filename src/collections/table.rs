@@ -83,8 +83,8 @@ impl Index {
         let Ok(found) = found else { return false };
         found.remove();
         self.count -= 1;
-        // Shrinks late and leaves room, so that alternating inserts and removals do not resize it
-        // each time.
+        // The table shrinks late and keeps some room, so that alternating inserts and removals do
+        // not resize it each time.
         if part.capacity() > CAPACITY_MIN && part.len() * 8 < part.capacity() {
             part.shrink_to(part.len() * 2, Entry::hash);
         }
@@ -102,8 +102,8 @@ pub trait Named {
 pub struct Table<T> {
     /// Resistant to attacks, because clients choose the names and must not find collisions.
     hash: KeyedHash,
-    /// The place that was found last. Most names are looked up several times in a row, and a look
-    /// there costs less than a hash.
+    /// The place that was found last. Most names are looked up several times in a row, and a check
+    /// of this place costs less than a hash.
     last: Cell<u32>,
     index: Index,
     pages: Vec<Page<T>>,
@@ -171,6 +171,7 @@ impl<T: Named> Table<T> {
     /// Adds an entry whose name is not present. Returns its place. Low places are used first, so
     /// that high pages become empty.
     pub fn insert(&mut self, thing: T) -> u32 {
+        debug_assert!(self.find(thing.name()).is_none(), "a table has one entry of a name");
         let hash = self.hash.of(thing.name().as_bytes());
         let number = self.roomy.take_from(0).unwrap_or(self.pages.len());
         if number == self.pages.len() {
@@ -205,7 +206,7 @@ impl<T: Named> Table<T> {
         }
         self.roomy.insert(number);
         let known = self.index.remove(self.hash.of(removed.name().as_bytes()), place);
-        assert!(known, "whatever has a place is in the index");
+        assert!(known, "every place is in the index");
         Some(removed)
     }
 

@@ -1,52 +1,41 @@
 //! Finds settings that are out of range or don't fit together, and says how to fix each. Pure.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::check_access::{check_doors, check_paths};
+use super::problem::{Found, Problem};
 use crate::channel::{Namespace, SlowPolicy};
 use crate::ids::{ShardId, Slot};
 use crate::limits::{
-    API_KEY_BYTES_MAX, CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX, CPUS_MAX,
-    SETTING_BODY_BYTES_MAX, SETTING_DURATION_MAX, SETTING_EVENTS_BYTES_MAX,
+    CHANNEL_BYTES_MAX, CONNECTION_CHANNELS_MAX, CPUS_MAX, NODE_NAME_BYTES_MAX,
+    SETTING_ACCEPT_RATE_MAX, SETTING_BODY_BYTES_MAX, SETTING_EVENTS_BYTES_MAX,
     SETTING_EVENTS_BYTES_MIN, SETTING_EVENTS_MESSAGES_MIN, SETTING_EVENTS_MIN,
-    SETTING_FRAMES_PER_SECOND_MAX, SETTING_MESSAGE_BYTES_MAX, SETTING_PINGS_PER_SECOND_MAX,
-    SETTING_STREAM_BYTES_MAX, SETTING_STREAM_BYTES_MIN, STREAMS_MAX,
+    SETTING_FRAMES_PER_SECOND_MAX, SETTING_HANDSHAKE_BYTES_MAX, SETTING_HANDSHAKE_BYTES_MIN,
+    SETTING_KEEP_ALIVE_MAX, SETTING_MESSAGE_BYTES_MAX, SETTING_MESSAGE_BYTES_MIN,
+    SETTING_PER_SECOND_MAX, SETTING_PING_INTERVAL_MIN, SETTING_PINGS_PER_SECOND_MAX,
+    SETTING_STREAM_BYTES_MAX, SETTING_STREAM_BYTES_MIN, SETTING_TIMEOUT_MIN, STREAMS_MAX,
 };
 use crate::settings::Settings;
 
-/// A setting with an invalid value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The setting.
-    pub key: String,
-    /// Value, limit, reason and fix.
-    pub text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.key, self.text)
-    }
-}
-
 /// Returns all problems of `settings`, so that one run shows everything that needs a fix.
 pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
-    let mut found = Found(Vec::new());
+    let mut found = Found::default();
     check_server(settings, &mut found);
     check_doors(settings, &mut found);
+    check_paths(settings, &mut found);
     check_heartbeat(settings, &mut found);
     check_sizes(settings, &mut found);
     check_namespaces(settings, &mut found);
     check_redis(settings, &mut found);
     check_events(settings, &mut found);
-    found.0
+    found.problems
 }
 
 /// Returns the problems that matter only to a server that is about to start.
 pub(super) fn serve_problems(settings: &Settings) -> Vec<Problem> {
-    let mut found = Found(Vec::new());
+    let mut found = Found::default();
     if settings.api.keys.is_empty() && !settings.dev {
         let text = "is empty, so no application can publish: add a key (openssl rand -hex 32) to \
                     the file or set CORECAST_API_KEYS, or use --dev";
@@ -58,23 +47,7 @@ pub(super) fn serve_problems(settings: &Settings) -> Vec<Problem> {
             found.add(&format!("{}.durable_history", key_of(at, namespace)), text.to_owned());
         }
     }
-    found.0
-}
-
-struct Found(Vec<Problem>);
-
-impl Found {
-    fn add(&mut self, key: &str, text: String) {
-        self.0.push(Problem { key: key.to_owned(), text });
-    }
-
-    /// Adds a problem unless `value` is in `range`.
-    fn range(&mut self, key: &str, value: usize, range: RangeInclusive<usize>) {
-        if !range.contains(&value) {
-            let (least, most) = range.into_inner();
-            self.add(key, format!("= {value} is out of range: use {least} to {most}"));
-        }
-    }
+    found.problems
 }
 
 fn check_server(settings: &Settings, found: &mut Found) {
@@ -82,6 +55,13 @@ fn check_server(settings: &Settings, found: &mut Found) {
     if server.listen.is_empty() {
         let text = "is empty: clients need an address, such as [\"0.0.0.0:8000\"]";
         found.add("server.listen", text.to_owned());
+    }
+    if server.name.len() > NODE_NAME_BYTES_MAX || server.name.contains(char::is_control) {
+        let text = format!(
+            "is longer than {NODE_NAME_BYTES_MAX} bytes or has control characters: choose a short \
+             name, such as \"eu-1\""
+        );
+        found.add("server.name", text);
     }
     let mut taken = HashSet::new();
     for address in server.listen.iter().chain([&server.api_listen]) {
@@ -102,12 +82,12 @@ fn check_server(settings: &Settings, found: &mut Found) {
         );
         found.add("server.max_connections", text);
     }
-    found.range("server.accept_rate", server.accept_rate as usize, 1..=10_000_000);
+    found.range("server.accept_rate", server.accept_rate as usize, 1..=SETTING_ACCEPT_RATE_MAX);
     for &cpu in &server.cpu_affinity {
         found.range("server.cpu_affinity", cpu, 0..=CPUS_MAX - 1);
     }
-    check_duration(found, "server.drain_delay", server.drain_delay, Duration::ZERO);
-    check_duration(found, "server.drain", server.drain, Duration::ZERO);
+    found.duration("server.drain_delay", server.drain_delay, Duration::ZERO);
+    found.duration("server.drain", server.drain, Duration::ZERO);
 }
 
 fn check_events(settings: &Settings, found: &mut Found) {
@@ -137,7 +117,7 @@ fn check_redis(settings: &Settings, found: &mut Found) {
     if redis.is_on()
         && let Err(error) = crate::redis::check_url(&redis.url)
     {
-        // Not the URL itself, which may hold a password.
+        // The message does not contain the URL itself, which may have a password.
         let text = format!(
             "is not a valid Redis URL ({error}): use redis://host:6379, rediss://…, \
              redis+unix:///path, redis-sentinel://… or redis-cluster://…"
@@ -165,81 +145,18 @@ fn check_redis(settings: &Settings, found: &mut Found) {
     found.range("redis.stream_bytes_max", redis.stream_bytes_max, bytes);
 }
 
-/// Finds access that is open to more people than intended.
-fn check_doors(settings: &Settings, found: &mut Found) {
-    let server = &settings.server;
-    if let Some(open) = server.listen.iter().find(|address| !address.is_local())
-        && settings.auth.insecure
-    {
-        let text = format!(
-            "= true lets anyone who can reach {open} subscribe and publish: listen on 127.0.0.1 \
-             only, or set auth.insecure = false{}",
-            if settings.dev { " (--dev sets it to true)" } else { "" }
-        );
-        found.add("auth.insecure", text);
-    }
-    if settings.api.keys.is_empty()
-        && let Some(open) = server.api_listen.tcp().filter(|address| !address.ip().is_loopback())
-        && !settings.dev
-    {
-        let text = format!(
-            "is empty, but other hosts can reach the API at {}: add a key (openssl rand -hex 32), \
-             or set server.api_listen to 127.0.0.1:{}",
-            open,
-            open.port()
-        );
-        found.add("api.keys", text);
-    }
-    for key in &settings.api.keys {
-        if key.is_empty() || key.len() > API_KEY_BYTES_MAX || !key.bytes().all(is_key_byte) {
-            let text = format!(
-                "has an invalid key of {} bytes: use 1 to {API_KEY_BYTES_MAX} printable ASCII \
-                 characters without spaces, because keys are sent in a header",
-                key.len()
-            );
-            found.add("api.keys", text);
-        }
-    }
-    check_origins(settings, found);
-    if settings.echo && !settings.dev {
-        let text = "needs --dev, because it echoes the messages of any client".to_owned();
-        found.add("--echo", text);
-    }
-}
-
-fn is_key_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic()
-}
-
-fn check_origins(settings: &Settings, found: &mut Found) {
-    for origin in &settings.client.allowed_origins {
-        if origin == "*" && !settings.dev {
-            let text = "= [\"*\"] lets every web page connect with the rights of its visitor: list \
-                        your own origins, such as [\"https://example.com\"], or use --dev";
-            found.add("client.allowed_origins", text.to_owned());
-        } else if origin != "*" && !is_origin(origin) {
-            let text = format!(
-                "has {origin:?}, which is not an origin: use scheme and host, and the port unless \
-                 it is the default, without a path, such as \"https://example.com\""
-            );
-            found.add("client.allowed_origins", text);
-        }
-    }
-}
-
-fn is_origin(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(scheme, host)| {
-        !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' '])
-    })
-}
-
 fn check_heartbeat(settings: &Settings, found: &mut Found) {
     let client = &settings.client;
-    let second = Duration::from_secs(1);
-    check_duration(found, "client.ping_interval", client.ping_interval, second);
-    check_duration(found, "client.pong_timeout", client.pong_timeout, second / 10);
-    check_duration(found, "client.handshake_timeout", client.handshake_timeout, second / 10);
-    check_duration(found, "client.stale_timeout", client.stale_timeout, second / 10);
+    let (interval_min, timeout_min) = (SETTING_PING_INTERVAL_MIN, SETTING_TIMEOUT_MIN);
+    found.duration("client.ping_interval", client.ping_interval, interval_min);
+    found.duration("client.pong_timeout", client.pong_timeout, timeout_min);
+    found.duration("client.handshake_timeout", client.handshake_timeout, timeout_min);
+    found.duration("client.stale_timeout", client.stale_timeout, timeout_min);
+    let (keep_alive, least, most) = (settings.api.keep_alive, interval_min, SETTING_KEEP_ALIVE_MAX);
+    if !(least..=most).contains(&keep_alive) {
+        let text = format!("= {keep_alive:?} is out of range: use {least:?} to {most:?}");
+        found.add("api.keep_alive", text);
+    }
     if client.ping_interval.subsec_nanos() != 0 {
         let text = format!(
             "= {:?} is invalid: clients receive it in whole seconds; use {}s or more",
@@ -258,20 +175,16 @@ fn check_heartbeat(settings: &Settings, found: &mut Found) {
     }
 }
 
-fn check_duration(found: &mut Found, key: &str, value: Duration, least: Duration) {
-    if value < least || value > SETTING_DURATION_MAX {
-        found.add(key, format!("= {value:?} is out of range: use {least:?} to 24h"));
-    }
-}
-
 fn check_sizes(settings: &Settings, found: &mut Found) {
-    const PER_SECOND: RangeInclusive<usize> = 1..=1_000_000_000;
+    const PER_SECOND: RangeInclusive<usize> = 1..=SETTING_PER_SECOND_MAX;
     let client = &settings.client;
     found.range(
         "client.message_bytes_max",
         client.message_bytes_max,
-        1024..=SETTING_MESSAGE_BYTES_MAX,
+        SETTING_MESSAGE_BYTES_MIN..=SETTING_MESSAGE_BYTES_MAX,
     );
+    let bytes = SETTING_HANDSHAKE_BYTES_MIN..=SETTING_HANDSHAKE_BYTES_MAX;
+    found.range("client.handshake_bytes_max", client.handshake_bytes_max, bytes);
     found.range("client.fragments_max", client.fragments_max as usize, 1..=u32::MAX as usize);
     let frames = client.frames_per_second_max as usize;
     found.range("client.frames_per_second_max", frames, 1..=SETTING_FRAMES_PER_SECOND_MAX as usize);
@@ -334,7 +247,7 @@ fn check_namespaces(settings: &Settings, found: &mut Found) {
     }
 }
 
-/// The key of the namespace with index `at`, as it stands in messages.
+/// The key of the namespace with index `at`, as messages show it.
 fn key_of(at: usize, namespace: &Namespace) -> String {
     if at == 0 {
         return "channel".to_owned();

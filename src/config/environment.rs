@@ -4,13 +4,31 @@ use toml::{Table, Value};
 
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
+use super::later::later;
+use super::secrets;
+use super::value_files::Variable;
+use crate::units::parse_count;
 
 /// Prefix of the environment variables that are settings.
 const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 
-/// Variables with this prefix that the command line reads itself.
-const ENVIRONMENT_OF_COMMANDS: [&str; 4] =
-    ["CORECAST_CONFIG", "CORECAST_API_URL", "CORECAST_API_KEY", "CORECAST_URL"];
+/// Variables with this prefix that are no settings: those of the commands, and those that the
+/// examples, the tests and the checker of Corecast read and pass on to the servers they start.
+const ENVIRONMENT_OF_OTHERS: [&str; 13] = [
+    "CORECAST_CONFIG",
+    "CORECAST_API_URL",
+    "CORECAST_API_KEY",
+    "CORECAST_URL",
+    "CORECAST_WS_URL",
+    "CORECAST_BIN",
+    "CORECAST_FAULT",
+    "CORECAST_SABOTAGED",
+    "CORECAST_CHECKER_NETWORK",
+    "CORECAST_SATURATED_SECONDS",
+    "CORECAST_SIM_SEED",
+    "CORECAST_SIM_SCHEDULES",
+    "CORECAST_SIM_TRACE",
+];
 
 /// Returns the settings among the environment variables.
 pub(super) fn load_environment(
@@ -21,27 +39,23 @@ pub(super) fn load_environment(
     let mut layer = Table::new();
     for (name, text) in environment {
         let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-        if ENVIRONMENT_OF_COMMANDS.contains(&name.as_str()) || is_service_link(rest) {
+        if ENVIRONMENT_OF_OTHERS.contains(&name.as_str()) || is_service_link(rest, &text) {
             continue;
         }
+        let invalid = |message: String| Error::Value {
+            origin: Origin::Environment,
+            key: name.clone(),
+            message,
+        };
         let dotted = rest.to_ascii_lowercase().replacen('_', ".", 1);
+        let Variable { dotted, text } =
+            Variable { dotted, text }.resolved(&known).map_err(invalid)?;
         if !known.contains(&dotted) {
-            let nearest = nearest(&dotted, &known);
-            let in_section =
-                known.iter().any(|key| key.split('.').next() == dotted.split('.').next());
-            if nearest.is_none() && !in_section {
-                // The name resembles no setting, so it belongs to some other program and is not a
-                // typo.
-                continue;
-            }
-            let to_variable = |key: String| {
-                format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
-            };
-            return Err(Error::UnknownKey {
-                origin: Origin::Environment,
-                nearest: nearest.map(to_variable),
-                key: name,
-            });
+            return Err(unknown_variable(name, &dotted, &known));
+        }
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            let message = "is not valid UTF-8: set it again, or unset it".to_owned();
+            return Err(Error::Value { origin: Origin::Environment, key: name, message });
         }
         let (section, key) = dotted.split_once('.').unwrap_or_default();
         let default = defaults.get(section).and_then(|settings| settings.get(key));
@@ -51,60 +65,99 @@ pub(super) fn load_environment(
             message,
         })?;
         let settings = layer.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        if let Value::Table(settings) = settings {
-            settings.insert(key.to_owned(), value);
+        if let Value::Table(settings) = settings
+            && settings.insert(key.to_owned(), value).is_some()
+        {
+            let words = format!("sets {dotted}, which another variable sets too: keep one of them");
+            return Err(invalid(words));
         }
     }
     Ok(layer)
 }
 
+/// The error for a variable that nothing reads. A typo must not silently keep a default.
+fn unknown_variable(name: String, dotted: &str, known: &[String]) -> Error {
+    let origin = Origin::Environment;
+    if let Some(later) = later(dotted) {
+        return Error::Later { origin, key: name, later };
+    }
+    let to_variable = |key: String| {
+        format!("{ENVIRONMENT_PREFIX}{}", key.replacen('.', "_", 1).to_ascii_uppercase())
+    };
+    Error::UnknownKey { origin, nearest: nearest(dotted, known).map(to_variable), key: name }
+}
+
 /// Whether Kubernetes sets this variable. In every pod it sets variables such as
-/// `CORECAST_SERVICE_HOST` and `CORECAST_PORT_8000_TCP_ADDR` for a service whose name begins with
-/// "corecast". They are neither settings nor mistakes.
-fn is_service_link(rest: &str) -> bool {
-    let padded = format!("_{rest}_");
-    ["_SERVICE_HOST_", "_SERVICE_PORT_", "_PORT_"].iter().any(|mark| padded.contains(mark))
+/// `CORECAST_SERVICE_HOST`, `CORECAST_PORT` and `CORECAST_API_PORT_9000_TCP_ADDR` for services
+/// called "corecast" and "corecast-api". They are neither settings nor mistakes. The value tells
+/// them from a mistake such as `CORECAST_SERVER_PORT=8000`.
+fn is_service_link(rest: &str, value: &str) -> bool {
+    let padded = format!("_{rest}");
+    if padded.ends_with("_SERVICE_HOST") {
+        return true;
+    }
+    let is_port = || value.parse::<u16>().is_ok();
+    if padded.ends_with("_SERVICE_PORT") || padded.contains("_SERVICE_PORT_") {
+        return is_port();
+    }
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    if padded.ends_with("_PORT") && is_url {
+        return true;
+    }
+    // `…_PORT_9000_TCP`, and the same with `_PROTO`, `_PORT` or `_ADDR` at its end.
+    let Some((_, port)) = padded.split_once("_PORT_") else { return false };
+    let mut parts = port.split('_');
+    let number = parts.next().is_some_and(|number| number.parse::<u16>().is_ok());
+    let protocol = parts.next().is_some_and(|name| ["TCP", "UDP", "SCTP"].contains(&name));
+    let last = parts.next().is_none_or(|part| ["PROTO", "PORT", "ADDR"].contains(&part));
+    number && protocol && last && parts.next().is_none()
+}
+
+/// Converts a number such as "500", "10k" or "1M".
+pub(super) fn whole_number(text: &str) -> Result<Value, String> {
+    let number = i64::try_from(parse_count(text)?);
+    number.map(Value::Integer).map_err(|_| format!("{text:?} is too large a number"))
 }
 
 /// Converts the text of a variable to the type of the default.
 fn environment_value(dotted: &str, default: Option<&Value>, text: &str) -> Result<Value, String> {
-    let wrong = |expected: &str| format!("{text:?} is not {expected}");
+    let shown = secrets::shown(dotted, text);
+    let wrong = |expected: &str| format!("{shown} is not {expected}");
     match default {
-        Some(Value::Integer(_)) => {
-            let digits = text.replace('_', "");
-            digits.parse().map(Value::Integer).map_err(|_| wrong("a whole number"))
-        }
+        Some(Value::Integer(_)) => whole_number(text),
         Some(Value::Boolean(_)) => {
             text.parse().map(Value::Boolean).map_err(|_| wrong("true or false"))
         }
         Some(Value::Array(_)) if dotted == "channel.namespaces" => serde_json::from_str(text)
             .map_err(|error| format!("is not a JSON list of namespaces: {error}")),
         Some(Value::Array(_)) if dotted == "server.cpu_affinity" => {
-            let numbers = environment_list(text)?.into_iter();
+            let numbers = environment_list(text, &shown)?.into_iter();
             let numbers: Result<Vec<Value>, _> =
                 numbers.map(|part| part.parse().map(Value::Integer)).collect();
             numbers.map(Value::Array).map_err(|_| wrong("a list such as 0,2,4"))
         }
-        Some(Value::Array(_)) => environment_texts(text),
-        None if ["channel.events", "redis.ingest"].contains(&dotted) => environment_texts(text),
+        Some(Value::Array(_)) => environment_texts(text, &shown),
+        None if ["channel.events", "redis.ingest"].contains(&dotted) => {
+            environment_texts(text, &shown)
+        }
         _ => Ok(Value::String(text.to_owned())),
     }
 }
 
 /// Splits a list at its commas. Brackets, as in a file, are an error: they would silently become
-/// part of the first and last element.
-fn environment_list(text: &str) -> Result<Vec<&str>, String> {
+/// part of the first and last element. Messages show the text as `shown`.
+fn environment_list<'t>(text: &'t str, shown: &str) -> Result<Vec<&'t str>, String> {
     let trimmed = text.trim();
     if trimmed.starts_with('[') && trimmed.ends_with(']') {
         return Err(format!(
-            "{text:?} has the form of a file: in the environment a list has neither brackets nor \
+            "{shown} has the form of a file: in the environment a list has neither brackets nor \
              quotes, only commas between its elements, such as a,b"
         ));
     }
     Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
 }
 
-fn environment_texts(text: &str) -> Result<Value, String> {
-    let texts = environment_list(text)?.into_iter();
+fn environment_texts(text: &str, shown: &str) -> Result<Value, String> {
+    let texts = environment_list(text, shown)?.into_iter();
     Ok(Value::Array(texts.map(|part| Value::String(part.to_owned())).collect()))
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::check::Problem;
+use super::later::Later;
+use super::problem::Problem;
 
 /// The source of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,12 +13,16 @@ pub enum Origin {
     Defaults,
     /// `--dev`
     Dev,
+    /// `--expose`
+    Expose,
     /// A file.
     File(PathBuf),
     /// Environment variables.
     Environment,
     /// Flags.
     CommandLine,
+    /// A configuration that a command has made.
+    Result,
 }
 
 impl fmt::Display for Origin {
@@ -25,9 +30,11 @@ impl fmt::Display for Origin {
         match self {
             Origin::Defaults => f.write_str("the defaults"),
             Origin::Dev => f.write_str("--dev"),
+            Origin::Expose => f.write_str("--expose"),
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Environment => f.write_str("the environment"),
             Origin::CommandLine => f.write_str("the command line"),
+            Origin::Result => f.write_str("the result"),
         }
     }
 }
@@ -53,7 +60,7 @@ pub enum Error {
         message: String,
     },
     /// There is no such setting. It is an error, because a typo must not silently keep a default.
-    #[error("{origin}: unknown setting {key}{}", nearest_hint(nearest.as_deref()))]
+    #[error("{origin}: unknown setting {key}{}", unknown_hint(origin, nearest.as_deref()))]
     UnknownKey {
         /// The source of the setting.
         origin: Origin,
@@ -61,6 +68,16 @@ pub enum Error {
         key: String,
         /// The most similar known key.
         nearest: Option<String>,
+    },
+    /// The setting belongs to a feature that this version does not have.
+    #[error("{origin}: {key}: {} not part of this version: {}", later.subject, later.instead)]
+    Later {
+        /// The source of the setting.
+        origin: Origin,
+        /// The unknown key.
+        key: String,
+        /// The feature.
+        later: Later,
     },
     /// The value has the wrong type or form for this setting.
     #[error("{origin}: {key}: {message}")]
@@ -77,10 +94,15 @@ pub enum Error {
     Invalid(Vec<Problem>),
 }
 
-fn nearest_hint(nearest: Option<&str>) -> String {
-    match nearest {
-        Some(nearest) => format!("; did you mean {nearest}?"),
-        None => "; `corecast config default` lists all settings".to_owned(),
+fn unknown_hint(origin: &Origin, nearest: Option<&str>) -> String {
+    match (nearest, origin) {
+        (Some(nearest), _) => format!("; did you mean {nearest}?"),
+        (None, Origin::Environment) => {
+            "; unset it, or choose a name that does not begin with CORECAST_. `corecast config \
+             default` lists all settings"
+                .to_owned()
+        }
+        (None, _) => "; `corecast config default` lists all settings".to_owned(),
     }
 }
 

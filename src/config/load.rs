@@ -1,15 +1,19 @@
 //! Merges file, environment and flags over the defaults, one setting at a time, so that every error
 //! can name the setting and its origin.
 
+use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::check;
-use super::environment::load_environment;
+use super::environment::{load_environment, whole_number};
 use super::error::{Error, Origin};
 use super::keys::{known_keys, nearest};
+use super::later::later;
+use super::secrets;
 use crate::channel::{Namespace, Namespaces};
 use crate::settings::{Api, Auth, Channel, Client, Events, Log, Redis, Server, Settings};
 use crate::units;
@@ -20,6 +24,9 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// The defaults of `--dev`.
 pub const DEV_TOML: &str = include_str!("dev.toml");
 
+/// What `--expose` changes in them: the server listens on all addresses of IPv4.
+const EXPOSE_TOML: &str = "[server]\nlisten = \"0.0.0.0:8000\"\napi_listen = \"0.0.0.0:9000\"\n";
+
 /// Flags of the command line that affect settings.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -27,6 +34,8 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--dev`: the defaults of [`DEV_TOML`].
     pub dev: bool,
+    /// `--expose`: the server listens for other hosts; only with `--dev`.
+    pub expose: bool,
     /// `--echo`: clients may connect to `/echo`; only with `--dev`.
     pub echo: bool,
     /// `--listen`, which may be given more than once.
@@ -42,12 +51,17 @@ pub struct Flags {
 }
 
 /// The loaded settings, typed and as a table.
-#[derive(Debug)]
 pub struct Loaded {
     /// The checked settings.
     pub settings: Settings,
     /// The same settings as TOML, with secrets. Only `show` uses it.
     pub(super) table: Table,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
 }
 
 /// Loads the settings from the file that the flags name, the environment, and the flags.
@@ -61,6 +75,9 @@ pub fn load(
     let mut layers = Layers::defaults()?;
     if flags.dev {
         layers.add(&Origin::Dev, parse(&Origin::Dev, DEV_TOML)?)?;
+        if flags.expose {
+            layers.add(&Origin::Expose, parse(&Origin::Expose, EXPOSE_TOML)?)?;
+        }
         layers.base = layers.merged.clone();
     }
     if let Some(path) = &flags.config {
@@ -77,6 +94,11 @@ pub fn load(
     layers.merged = layers.named();
     let mut settings = layers.settings(&Origin::Defaults)?;
     settings.dev = flags.dev;
+    if flags.dev {
+        settings.channel.namespaces.accept_any();
+    }
+    settings.expose = flags.expose;
+    settings.host_name = host_name();
     settings.echo = flags.echo;
     let problems = check::problems(&settings);
     if problems.is_empty() {
@@ -84,6 +106,25 @@ pub fn load(
     } else {
         Err(Error::Invalid(problems))
     }
+}
+
+/// Checks a configuration that is not in a file.
+///
+/// # Errors
+/// See [`Error`].
+pub(super) fn check_text(text: &str) -> Result<Settings, Error> {
+    let origin = Origin::Result;
+    let mut layers = Layers::defaults()?;
+    layers.add(&origin, parse(&origin, text)?)?;
+    let settings = layers.settings(&origin)?;
+    let problems = check::problems(&settings);
+    if problems.is_empty() { Ok(settings) } else { Err(Error::Invalid(problems)) }
+}
+
+/// Returns the name of this host, or "" if it is unknown.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Returns the defaults without a check: an API without keys is closed, not invalid.
@@ -96,8 +137,16 @@ pub(super) fn defaults() -> Settings {
 fn parse(origin: &Origin, text: &str) -> Result<Table, Error> {
     text.parse::<Table>().map_err(|error| Error::Syntax {
         origin: origin.clone(),
-        message: error.to_string().trim_end().to_owned(),
+        // Not the library's text, which prints the line: it may hold a secret.
+        message: format!("{}: {}", place(text, error.span()), error.message()),
     })
+}
+
+/// The place of an error in a text.
+fn place(text: &str, span: Option<Range<usize>>) -> String {
+    let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    format!("line {}, column {}", before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// The settings merged so far.
@@ -139,35 +188,42 @@ impl Layers {
         if !known.contains(&dotted) {
             return Err(unknown(origin, &dotted, &known));
         }
+        let default = self.base.get(section).and_then(|settings| settings.get(&key));
+        let value =
+            counted(value, default).map_err(|message| value_error(origin, &dotted, message));
+        let mut value = value?;
         if dotted == "channel.namespaces" {
-            self.add_namespaces_check(origin, &value)?;
+            self.add_namespaces_check(origin, &mut value)?;
         }
         if let Some(Value::Table(settings)) = self.merged.get_mut(section) {
             settings.insert(key, value);
         }
-        // Converted after each setting, so that an error names the setting that caused it.
+        // The table is converted after each setting, so that an error names the setting that caused
+        // it.
         self.settings(origin).map_err(|error| with_key(error, &dotted))?;
         Ok(())
     }
 
     /// Finds unknown keys and wrong values in the list of namespaces while their origin is known.
-    fn add_namespaces_check(&self, origin: &Origin, list: &Value) -> Result<(), Error> {
-        let no_list = || Error::Value {
-            origin: origin.clone(),
-            key: "channel.namespaces".to_owned(),
-            message: "is not a list: write one [[channel.namespaces]] section for each namespace"
-                .to_owned(),
+    /// Replaces texts such as "10k" by numbers.
+    fn add_namespaces_check(&self, origin: &Origin, list: &mut Value) -> Result<(), Error> {
+        let no_list = || {
+            let message = "is not a list: write one [[channel.namespaces]] section for each \
+                           namespace";
+            value_error(origin, "channel.namespaces", message.to_owned())
         };
         let defaults = self.namespace_defaults();
         let mut known: Vec<String> = defaults.keys().map(|key| namespace_key(key)).collect();
         known.push(namespace_key("name"));
-        for namespace in list.as_array().ok_or_else(no_list)? {
+        for namespace in list.as_array_mut().ok_or_else(no_list)? {
             let mut options = defaults.clone();
-            for (key, value) in namespace.as_table().ok_or_else(no_list)? {
+            for (key, value) in namespace.as_table_mut().ok_or_else(no_list)? {
                 let dotted = namespace_key(key);
                 if !known.contains(&dotted) {
                     return Err(unknown(origin, &dotted, &known));
                 }
+                *value = counted(value.clone(), defaults.get(key))
+                    .map_err(|message| value_error(origin, &dotted, message))?;
                 options.insert(key.clone(), value.clone());
                 section::<Namespace>(origin, options.clone())
                     .map_err(|error| with_key(error, &dotted))?;
@@ -183,7 +239,7 @@ impl Layers {
             Some(Value::Table(settings)) => settings,
             _ => Table::new(),
         };
-        // Before the channels, which take some of their defaults from these two.
+        // These two are read first, because channels take some of their defaults from them.
         let client: Client = section(origin, take("client"))?;
         let events: Events = section(origin, take("events"))?;
         Ok(Settings {
@@ -196,6 +252,8 @@ impl Layers {
             events,
             log: section::<Log>(origin, take("log"))?,
             dev: false,
+            expose: false,
+            host_name: String::new(),
             echo: false,
         })
     }
@@ -272,7 +330,8 @@ impl Layers {
 }
 
 /// Settings of `[channel]` that apply to the node and are no options of a namespace.
-const CHANNEL_LIMITS: [&str; 3] = ["history_bytes_max", "channels_max", "created_per_second_max"];
+pub(super) const CHANNEL_LIMITS: [&str; 3] =
+    ["history_bytes_max", "channels_max", "created_per_second_max"];
 
 fn namespace_key(key: &str) -> String {
     format!("channel.namespaces.{key}")
@@ -287,9 +346,14 @@ fn section<T: DeserializeOwned>(origin: &Origin, settings: Table) -> Result<T, E
     })
 }
 
+fn value_error(origin: &Origin, key: &str, message: String) -> Error {
+    Error::Value { origin: origin.clone(), key: key.to_owned(), message }
+}
+
 fn with_key(error: Error, dotted: &str) -> Error {
     match error {
         Error::Value { origin, message, .. } => {
+            let message = secrets::wrong_form(dotted).unwrap_or(message);
             Error::Value { origin, key: dotted.to_owned(), message }
         }
         other => other,
@@ -297,7 +361,20 @@ fn with_key(error: Error, dotted: &str) -> Error {
 }
 
 fn unknown(origin: &Origin, key: &str, known: &[String]) -> Error {
-    Error::UnknownKey { origin: origin.clone(), key: key.to_owned(), nearest: nearest(key, known) }
+    let (origin, key) = (origin.clone(), key.to_owned());
+    match later(&key) {
+        Some(later) => Error::Later { origin, key, later },
+        None => Error::UnknownKey { origin, nearest: nearest(&key, known), key },
+    }
+}
+
+/// Returns the value of a setting whose default is a number, if it is a text such as "10k" or "1M",
+/// as a number. All other values stay, and their types are checked later.
+fn counted(value: Value, default: Option<&Value>) -> Result<Value, String> {
+    match (value, default) {
+        (Value::String(text), Some(Value::Integer(_))) => whole_number(&text),
+        (value, _) => Ok(value),
+    }
 }
 
 /// Returns the settings among the flags.

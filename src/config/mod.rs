@@ -4,17 +4,27 @@
 //! the environment and flags over it.
 
 mod check;
+mod check_access;
 mod environment;
 mod error;
+pub mod import;
 mod keys;
+mod later;
 mod load;
+mod log_format;
+mod problem;
+mod secrets;
 mod show;
 #[cfg(test)]
 mod tests;
+mod value_files;
 
-pub use check::Problem;
 pub use error::{Error, Origin};
+pub use later::Later;
 pub use load::{DEFAULT_TOML, DEV_TOML, Flags, Loaded, load};
+pub use log_format::log_format;
+pub use problem::Problem;
+pub use secrets::holds_password;
 
 use crate::settings::Settings;
 

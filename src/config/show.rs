@@ -4,6 +4,7 @@
 use toml::{Table, Value};
 
 use super::Loaded;
+use super::secrets::holds_password;
 use crate::channel::Namespace;
 use crate::settings::Settings;
 
@@ -106,12 +107,6 @@ impl Kept<'_> {
         }
         Value::Table(table)
     }
-}
-
-/// Whether a Redis URL contains a password: that of Redis before the host, or that of Sentinels in
-/// the parameters.
-fn holds_password(url: &str) -> bool {
-    url.contains('@') || url.contains("assword=")
 }
 
 fn hide(value: &mut Value) {

@@ -20,9 +20,9 @@ pub enum Due {
     Pong,
 }
 
-/// The deadlines of a session, computed from its connection. Their order matters if several are
-/// over, as after a stall of the whole shard: a client whose ping and pong are both due is pinged,
-/// not closed.
+/// The deadlines of a session, computed from its connection. Their order matters if several have
+/// passed, as after a stall of the whole shard: a client whose ping and pong are both due is
+/// pinged, not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines([(Due, Tick); 4]);
 
@@ -60,7 +60,7 @@ impl Deadlines {
         let progress = stalled.map(|busy| busy.outbox.moved().after(pong_timeout));
         let unread = busy.and_then(|busy| busy.unread);
         let reading = unread.map(|unread| unread.since.after(UNREAD_TIMEOUT));
-        // The time of the first ping is stored only in the slot. When that deadline has come, the
+        // The time of the first ping is stored only in the slot. When that deadline has passed, the
         // ping is due.
         let pinged = Some(connection.pinged).filter(|pinged| *pinged != Tick::NEVER);
         let ping = pinged.map_or(now, |pinged| pinged.after(ping_interval));
@@ -79,7 +79,7 @@ impl Deadlines {
         ])
     }
 
-    /// Returns the first deadline that is over at `now`.
+    /// Returns the first deadline that has passed at `now`.
     pub fn over(&self, now: Tick) -> Option<Due> {
         self.0.iter().find(|(_, until)| *until <= now).map(|(due, _)| *due)
     }
@@ -106,7 +106,7 @@ mod tests {
         connection
     }
 
-    /// Returns the deadline that is over at `now` and the earliest one, if the input is read.
+    /// Returns the deadline that has passed at `now` and the earliest one, if the input is read.
     fn read_at(connection: &Connection, now: u32) -> (Option<Due>, u32) {
         let deadlines = Deadlines::new(connection, PATIENCE, Attention::Reads, Tick::new(now));
         (deadlines.over(Tick::new(now)), deadlines.earliest().index())
@@ -126,7 +126,7 @@ mod tests {
         let silent = connection(99, Tick::new(100));
         assert_eq!(read_at(&silent, 100), (None, 180));
         assert_eq!(read_at(&silent, 180), (Some(Due::Pong), 180));
-        assert_eq!(read_at(&silent, 360), (Some(Due::Ping), 180), "the shard stood still");
+        assert_eq!(read_at(&silent, 360), (Some(Due::Ping), 180), "the shard was stopped");
         let now = Tick::new(180);
         let unread = Deadlines::new(&silent, PATIENCE, Attention::Waits, now);
         assert_eq!((unread.over(now), unread.earliest()), (None, Tick::new(260)));

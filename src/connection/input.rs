@@ -34,7 +34,7 @@ impl Connection {
     pub fn park_input(&mut self, input: &[u8]) {
         if !input.is_empty() {
             let parked = self.busy().parked.get_or_insert_default();
-            assert!(parked.input.is_empty(), "input is parked once");
+            assert!(parked.input.is_empty(), "input is already parked");
             parked.input = input.to_vec();
         }
     }
@@ -55,8 +55,8 @@ impl Connection {
         room
     }
 
-    /// Returns the time since which requests of the client have waited for the bus without success.
-    /// The wait of a later request does not begin anew, so a client that sends several requests
+    /// Returns when requests of the client began to wait for the bus, if none has succeeded since.
+    /// A later request does not restart this time, so a client that sends several requests
     /// gets all answers in time.
     pub fn unserved(&self) -> Option<Moment> {
         if crate::sabotage!(PatienceForEach) {
@@ -70,7 +70,7 @@ impl Connection {
         self.busy.as_ref().is_some_and(|busy| busy.publishing > 0)
     }
 
-    /// Removes and returns the subscription to `channel` that the path of the request asked for, if
+    /// Removes and returns the subscription to `channel` that the path of the request contained, if
     /// its answer is still awaited.
     pub fn take_wish(&mut self, channel: &ChannelName) -> Option<WaitingSubscribe> {
         let plain = self.busy.as_mut()?.plain.as_mut()?;

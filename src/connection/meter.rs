@@ -1,9 +1,9 @@
-//! Limits for the rates of a client. If it sends too many frames its connection is closed, and if
-//! it reads too much history it must wait.
+//! Limits for the rates of a client. If it sends too many frames or reads too much history, it must
+//! wait. If it has to wait again and again because of its frames, its connection is closed.
 
 use crate::ids::Tick;
 use crate::limits::{
-    REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK, SETTING_FRAMES_PER_SECOND_MAX,
+    EXCESS_SECONDS_MAX, REPLAY_BURST_BYTES, REPLAY_BYTES_PER_TICK, SETTING_FRAMES_PER_SECOND_MAX,
     SETTING_PINGS_PER_SECOND_MAX,
 };
 
@@ -11,9 +11,7 @@ use crate::limits::{
 /// Every connection has one, so it is small.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meter {
-    /// The second of the counts, modulo 2^16. A client that is silent for exactly 18 hours finds
-    /// the counts of its last second.
-    second: u16,
+    second: Second,
     counts: Counts,
     replays: Debt,
 }
@@ -31,13 +29,18 @@ impl Meter {
     /// Counts frames and pings. Returns whether there are more than `most` of either in this
     /// second.
     pub fn count(&mut self, now: Tick, more: Rates, most: Rates) -> bool {
-        let second = (now.index() / 10) as u16;
-        if self.second != second {
-            *self = Meter { second, counts: Counts::default(), replays: self.replays };
+        if self.second.advance(now) {
+            self.counts = Counts::default();
         }
         let counts = self.counts.plus(more);
         self.counts = counts;
         counts.frames() > most.frames || counts.pings() > most.pings
+    }
+
+    /// Records that the client exceeds its rates in this second. Returns in how many seconds
+    /// without a break it has exceeded them, up to [`EXCESS_SECONDS_MAX`].
+    pub fn note_excess(&mut self) -> usize {
+        self.second.note_excess()
     }
 
     /// Counts `bytes` of a history that the client received.
@@ -52,6 +55,45 @@ impl Meter {
         usize::from(self.replays.kib) * 1024 <= REPLAY_BURST_BYTES
     }
 }
+
+/// The second of the counts, with the excesses of the client up to then. The lower 11 bits are the
+/// second: a client that is silent for exactly 34 minutes finds the counts of its last second. The
+/// next bit tells whether the rates were exceeded in it, and the others in how many seconds without
+/// a break that happened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Second(u16);
+
+impl Second {
+    const BITS: u16 = (1 << 11) - 1;
+    const EXCEEDED: u16 = 1 << 11;
+    const EXCESS: u16 = 1 << 12;
+
+    /// Goes on to the second of `now`. Returns false if it is the present one.
+    fn advance(&mut self, now: Tick) -> bool {
+        let second = (now.index() / 10) as u16 & Self::BITS;
+        if self.0 & Self::BITS == second {
+            return false;
+        }
+        let next = (self.0 + 1) & Self::BITS;
+        let goes_on = second == next && self.0 & Self::EXCEEDED != 0;
+        let excesses = if goes_on { self.0 & !(Self::BITS | Self::EXCEEDED) } else { 0 };
+        self.0 = second | excesses;
+        true
+    }
+
+    fn note_excess(&mut self) -> usize {
+        let excesses = usize::from(self.0 / Self::EXCESS);
+        if self.0 & Self::EXCEEDED != 0 {
+            return excesses;
+        }
+        let excesses = (excesses + 1).min(EXCESS_SECONDS_MAX);
+        let second = self.0 & Self::BITS;
+        self.0 = second | Self::EXCEEDED | (excesses as u16 * Self::EXCESS);
+        excesses
+    }
+}
+
+const _: () = assert!(EXCESS_SECONDS_MAX < 1 << 4, "four bits count the seconds");
 
 /// Frames in the lower 20 bits, pings in the others, in halves so that they need no alignment of 4.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,9 +125,14 @@ impl Counts {
     }
 }
 
-const _: () =
-    assert!(SETTING_FRAMES_PER_SECOND_MAX < Counts::FRAMES_FULL, "a limit can be exceeded");
-const _: () = assert!(SETTING_PINGS_PER_SECOND_MAX < Counts::PINGS_FULL, "a limit can be exceeded");
+const _: () = assert!(
+    SETTING_FRAMES_PER_SECOND_MAX < Counts::FRAMES_FULL,
+    "counters must be able to exceed the limit"
+);
+const _: () = assert!(
+    SETTING_PINGS_PER_SECOND_MAX < Counts::PINGS_FULL,
+    "counters must be able to exceed the limit"
+);
 
 /// The bytes of histories that a client has received and not yet paid off by waiting.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,7 +167,26 @@ mod tests {
         assert!((0..297_000).all(|_| !meter.count(now, frames, most)));
         assert!((0..3_000).all(|_| !meter.count(now, ONE, most)));
         assert!(meter.count(now, frames, most) && meter.count(now, ONE, most));
-        assert!(!meter.count(Tick::new(10_010), ONE, most), "the next second begins anew");
+        assert!(!meter.count(Tick::new(10_010), ONE, most), "the next second begins at zero");
+    }
+
+    #[test]
+    fn seconds_of_excess_count_until_one_has_none() {
+        let mut meter = Meter::default();
+        let mut exceed = |second: u32| {
+            meter.count(Tick::new(second * 10), ONE, ONE);
+            (meter.note_excess(), meter.note_excess())
+        };
+        assert_eq!(exceed(2_047), (1, 1), "once in a second");
+        assert_eq!(exceed(2_048), (2, 2));
+        assert_eq!(exceed(2_050), (1, 1), "after a break");
+        for second in 2_051..2_100 {
+            let excesses = (second as usize - 2_049).min(EXCESS_SECONDS_MAX);
+            assert_eq!(exceed(second), (excesses, excesses));
+        }
+        meter.count(Tick::new(21_000), ONE, ONE);
+        meter.count(Tick::new(21_010), ONE, ONE);
+        assert_eq!(meter.note_excess(), 1, "after a second within the rates");
     }
 
     #[test]

@@ -6,14 +6,18 @@ mod deadlines;
 mod input;
 mod meter;
 mod outbox;
+mod pending;
 mod slots;
 
 pub use deadlines::{Attention, Deadlines, Due, Patience};
 pub use meter::{Meter, Rates};
 pub use outbox::{Accounts, Frames, Outbox, Piece};
+pub use pending::{
+    BegunSubscription, Charge, PendingRequest, Recovery, Resuming, WaitingSubscribe,
+};
 pub use slots::Slots;
 
-use crate::auth::{Grant, Permissions};
+use crate::auth::Permissions;
 use crate::channel::ChannelName;
 use crate::handshake::Acceptance;
 use crate::ids::{Generation, LocalId, Moment, Tick};
@@ -36,6 +40,9 @@ pub enum State {
     /// A plain WebSocket waits for the subscriptions to its channels. Its outbox begins with the
     /// response to the upgrade, and is not sent before they have begun.
     Upgrading,
+    /// A `connect` waits for the subscriptions that its client had before. The outbox is not sent
+    /// before the reply is at its front.
+    Resuming,
     /// The session runs.
     Connected,
     /// A close frame or an HTTP response is on its way out. Input is discarded.
@@ -71,7 +78,7 @@ impl Flags {
     pub const OVERDUE: Flags = Flags(1 << 9);
     /// Input is parked until there is room for its answers.
     pub const PARKED: Flags = Flags(1 << 10);
-    /// The client has received more history than its rate allows, and must wait.
+    /// The client has exceeded a rate, of frames or of bytes of histories, and must wait.
     pub const OWING: Flags = Flags(1 << 11);
     /// The bus recently acknowledged a publication of the client, which this node may not have read
     /// yet.
@@ -119,10 +126,10 @@ pub struct Subscription {
     /// The channel.
     pub channel: LocalId,
     /// Index of this subscription in the channel's list.
-    pub place: u32,
+    pub list_index: u32,
     /// The first segment of the channel's log that this client has not received.
     pub cursor: u32,
-    /// Whether the client learns of missed publications.
+    /// Whether the client is told about missed publications.
     pub positioned: bool,
     /// Whether it receives new publications.
     pub mode: DeliveryMode,
@@ -131,12 +138,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Creates a subscription with `terms` that begins with the segment `cursor`. `place` is its
-    /// index in the channel's list.
-    pub fn new(channel: LocalId, place: u32, cursor: u32, terms: Terms) -> Subscription {
+    /// Creates a subscription with `terms` that begins with the segment `cursor`. `list_index` is
+    /// its index in the channel's list.
+    pub fn new(channel: LocalId, list_index: u32, cursor: u32, terms: Terms) -> Subscription {
         let Terms { positioned, made_by } = terms;
         let mode = DeliveryMode::Live;
-        Subscription { channel, place, cursor, positioned, mode, made_by }
+        Subscription { channel, list_index, cursor, positioned, mode, made_by }
     }
 }
 
@@ -152,7 +159,7 @@ pub enum Maker {
 /// The properties of a subscription that are fixed when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Whether the client learns of missed publications.
+    /// Whether the client is told about missed publications.
     pub positioned: bool,
     /// Its creator.
     pub made_by: Maker,
@@ -191,13 +198,14 @@ pub struct Connection {
 
 const _: () = assert!(size_of::<Connection>() == 64, "a connection is one cache line");
 const _: () = assert!(size_of::<Subscription>() == 16, "128 channels are 2 KiB");
-const _: () = assert!(size_of::<Option<Subscription>>() == 16, "none costs nothing");
+const _: () =
+    assert!(size_of::<Option<Subscription>>() == 16, "`None` must need no additional memory");
 
 /// The state of a session that stays for as long as the session, however idle it is.
 #[derive(Debug, Default)]
 pub struct Session {
     /// The subscriptions after the first one.
-    pub more: Vec<Subscription>,
+    pub further_subscriptions: Vec<Subscription>,
 }
 
 /// Input that could not be carried out completely, because a request waits for its answer or there
@@ -221,62 +229,6 @@ pub struct ParkedMessage {
     pub done: usize,
 }
 
-/// The reason why a connection waits.
-#[derive(Clone, Debug)]
-pub enum PendingRequest {
-    /// A subscription.
-    Subscribe(WaitingSubscribe),
-    /// A publication or a page of history. The answer contains everything else that is needed.
-    Answer(Charge),
-    /// No request: the limit of publications on their way to the bus is reached.
-    Room,
-    /// No request: the next command may depend on earlier publications, so all of them must have
-    /// their answers first.
-    Publications,
-}
-
-/// A subscription that waits for its home shard.
-#[derive(Clone, Debug)]
-pub struct WaitingSubscribe {
-    /// The number that the client gave to the request.
-    pub request: u32,
-    /// The channel.
-    pub channel: ChannelName,
-    /// The features of the subscription.
-    pub grant: Grant,
-    /// Whether the client asked for missed publications.
-    pub recovery: Recovery,
-    /// Whether the client was charged for the channel.
-    pub charge: Charge,
-}
-
-/// Whether a request was counted as the creation of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Charge {
-    /// It was not, because the channel had subscribers on the shard.
-    Free,
-    /// It was, because the channel may be new. The charge is returned if the channel existed.
-    Charged,
-}
-
-/// The missed publications that a subscribing client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recovery {
-    /// None.
-    Unasked,
-    /// All of them, if they are available.
-    Asked,
-    /// All of them. If they are not available, the subscription fails.
-    Required,
-}
-
-impl Recovery {
-    /// Whether it asked for them.
-    pub fn is_asked(self) -> bool {
-        self != Recovery::Unasked
-    }
-}
-
 /// The state that only a busy connection has. It is dropped as soon as it is empty.
 #[derive(Debug, Default)]
 pub struct Busy {
@@ -293,14 +245,15 @@ pub struct Busy {
     /// Number of publications on their way to the bus. The server keeps reading from the client in
     /// the meantime.
     pub publishing: u16,
-    /// Number of these for which the client was charged, because their channels may be new.
+    /// Number of these publications for which the client was charged, because their channels may be
+    /// new.
     pub charged_publishing: u16,
     /// The bytes to send.
     pub outbox: Outbox,
     /// The channels in which publications were skipped, with the last offset that the client
     /// received.
     pub skips: Vec<(LocalId, u64)>,
-    /// The wishes of the request's path.
+    /// The requests in the path.
     pub plain: Option<Box<Plain>>,
     /// The reason for the close.
     pub closing: Option<CloseReason>,
@@ -309,9 +262,9 @@ pub struct Busy {
     /// Sequence number of the beginning of that input. If the shard has no memory for more input,
     /// it closes the connection with the oldest one.
     pub begun: u64,
-    /// The time in which the server has not read, as seen by heartbeats.
+    /// The period in which the server does not read, as observed by heartbeats.
     pub unread: Option<Unread>,
-    /// The time since which requests have waited for the bus without success. `None` when no
+    /// When requests began to wait for the bus, if none has succeeded since. `None` when no
     /// request waits and no input is left.
     pub unserved: Option<Moment>,
 }
@@ -326,7 +279,7 @@ pub struct Unread {
     pub taken_bytes: usize,
 }
 
-/// The wishes of the path of a plain WebSocket.
+/// The requests in the path of a plain WebSocket.
 #[derive(Debug, Default)]
 pub struct Plain {
     /// Subscriptions that have not begun.
@@ -337,7 +290,8 @@ pub struct Plain {
     pub acceptance: Option<Acceptance>,
 }
 
-const _: () = assert!(size_of::<Busy>() <= 256, "an upgrade that waits is small");
+const _: () =
+    assert!(size_of::<Busy>() <= 256, "many upgrades may be waiting, so they must be small");
 
 impl Busy {
     /// Whether the box has no content, so that it can be dropped.
@@ -400,11 +354,11 @@ impl Connection {
 
     /// Whether it may have subscriptions.
     pub fn is_served(&self) -> bool {
-        matches!(self.state, State::Upgrading | State::Connected)
+        matches!(self.state, State::Upgrading | State::Resuming | State::Connected)
     }
 
     /// Whether the peer has ended its stream while its upgrade waits. A client must not send
-    /// anything before the response, so without parked input nobody is left to serve.
+    /// anything before the response, so without parked input there is nothing left to do.
     pub fn is_upgrade_abandoned(&self) -> bool {
         let parked = self.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
         self.state == State::Upgrading && self.flags.has(Flags::HUNG_UP) && !parked
@@ -426,14 +380,14 @@ impl Connection {
     /// Returns the number of its subscriptions.
     pub fn subscriptions_count(&self) -> usize {
         let first = usize::from(self.first.is_some());
-        first + self.session.as_ref().map_or(0, |session| session.more.len())
+        first + self.session.as_ref().map_or(0, |session| session.further_subscriptions.len())
     }
 
     /// Returns the subscription with number `index`.
     pub fn subscription(&mut self, index: usize) -> Option<&mut Subscription> {
         match index {
             0 => self.first.as_mut(),
-            _ => self.session.as_mut()?.more.get_mut(index - 1),
+            _ => self.session.as_mut()?.further_subscriptions.get_mut(index - 1),
         }
     }
 
@@ -441,7 +395,10 @@ impl Connection {
     ///
     /// # Panics
     /// If there is none.
-    #[expect(clippy::expect_used, reason = "numbers come from lists that agree with these")]
+    #[expect(
+        clippy::expect_used,
+        reason = "callers get numbers from lists that agree with the connection"
+    )]
     pub fn subscribed(&mut self, index: usize) -> &mut Subscription {
         self.subscription(index).expect("a subscription's number is below their count")
     }
@@ -451,7 +408,7 @@ impl Connection {
         if self.first.as_ref().is_some_and(|first| first.channel == channel) {
             return Some(0);
         }
-        let more = &self.session.as_ref()?.more;
+        let more = &self.session.as_ref()?.further_subscriptions;
         more.iter().position(|subscription| subscription.channel == channel).map(|at| at + 1)
     }
 
@@ -461,7 +418,7 @@ impl Connection {
             self.first = Some(subscription);
             return 0;
         }
-        let more = &mut self.session.get_or_insert_default().more;
+        let more = &mut self.session.get_or_insert_default().further_subscriptions;
         more.push(subscription);
         more.len()
     }
@@ -474,7 +431,7 @@ impl Connection {
             // Another channel may have this index later.
             busy.skips.retain(|(skipped, _)| *skipped != channel);
         }
-        let last = self.session.as_mut().and_then(|session| session.more.pop());
+        let last = self.session.as_mut().and_then(|session| session.further_subscriptions.pop());
         let moved = match last {
             None => {
                 assert_eq!(index, 0, "only the first subscription is outside the list");
@@ -487,7 +444,7 @@ impl Connection {
                 Some(last)
             }
         };
-        self.session.take_if(|session| session.more.is_empty());
+        self.session.take_if(|session| session.further_subscriptions.is_empty());
         self.shrink();
         moved
     }

@@ -58,7 +58,7 @@ impl Piece {
         }
     }
 
-    /// Memory that is of use to this connection only.
+    /// Memory that only this connection uses.
     fn own_bytes(&self) -> usize {
         match self {
             Piece::Shared(_) => 0,
@@ -101,9 +101,10 @@ impl Accounts {
 
     fn let_go(&mut self, frames: &Frames) {
         let holders = frames.holders.get();
-        assert!(holders > 0, "who lets go has held");
+        assert!(holders > 0, "shared frames were released too often");
         frames.holders.set(holders - 1);
         if holders == 1 && !crate::sabotage!(ForgottenRelease) {
+            assert!(frames.memory_bytes() <= self.shared, "held frames are charged");
             self.shared -= frames.memory_bytes();
         }
     }
@@ -181,8 +182,8 @@ impl Outbox {
             Some(Piece::Own(last)) if last.len() + bytes.len() <= PIECE_JOIN_BYTES_MAX => {
                 let (length, before) = (last.len() + bytes.len(), last.capacity());
                 if length > before {
-                    // Doubles, but never beyond the maximum of a joined piece, because the capacity
-                    // is charged.
+                    // The capacity doubles, but never beyond the maximum of a joined piece, because
+                    // it is charged.
                     let wanted = length.max((2 * before).min(PIECE_JOIN_BYTES_MAX));
                     last.reserve_exact(wanted - last.len());
                 }
@@ -200,11 +201,24 @@ impl Outbox {
         self.push_piece(Piece::Long(frames), accounts);
     }
 
+    /// Puts frames of this connection alone before all others, of which nothing may have been sent.
+    pub fn push_first(&mut self, bytes: &[u8], accounts: &mut Accounts) {
+        assert_eq!(self.sent, 0, "nothing comes before a frame that has begun");
+        let piece = Piece::Own(bytes.to_vec());
+        self.count(&piece);
+        self.pieces.push_front(piece);
+        self.charge(accounts);
+    }
+
     fn push_piece(&mut self, piece: Piece, accounts: &mut Accounts) {
-        self.own += piece.own_bytes();
-        self.cost += piece.bytes().len() + PIECE_BYTES;
+        self.count(&piece);
         self.pieces.push_back(piece);
         self.charge(accounts);
+    }
+
+    fn count(&mut self, piece: &Piece) {
+        self.own += piece.own_bytes();
+        self.cost += piece.bytes().len() + PIECE_BYTES;
     }
 
     /// Returns the first piece, the number of its bytes that the kernel has accepted, and whether
@@ -242,7 +256,7 @@ impl Outbox {
             let first = self.pieces.pop_front();
             self.let_go(first, accounts);
         }
-        assert!(self.sent == 0 || !self.is_empty(), "no more is sent than waits");
+        assert!(self.sent == 0 || !self.is_empty(), "more bytes were sent than the outbox had");
         self.charge(accounts);
     }
 
@@ -268,7 +282,7 @@ impl Outbox {
     }
 
     /// Returns a copy of the rest of a partly sent frame, if that takes less memory than its piece.
-    /// A small copy of a shared piece is worth it, because it lets go of the whole piece.
+    /// A small copy of a shared piece is worth it, because it releases the whole piece.
     fn rest_to_copy(&self, wire: Wire) -> Option<Vec<u8>> {
         let first = self.pieces.front()?;
         let left = &first.bytes()[self.sent..];
@@ -307,7 +321,7 @@ impl Outbox {
 
     fn measure(&mut self) -> usize {
         if self.is_empty() {
-            assert!(self.cost == 0 && self.own == 0, "what does not wait costs nothing");
+            assert!(self.cost == 0 && self.own == 0, "an empty outbox must have no cost");
             self.pieces = VecDeque::new();
             self.taken = 0;
             return 0;

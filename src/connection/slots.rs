@@ -91,7 +91,7 @@ impl Slots {
     pub fn remove(&mut self, slot: Slot) -> SubnetId {
         let page = &mut self.pages[slot.index() / PAGE_SLOTS];
         let connection = &mut page.connections[slot.index() % PAGE_SLOTS];
-        assert_ne!(connection.state, State::Vacant, "a slot is freed once");
+        assert_ne!(connection.state, State::Vacant, "the slot is already free");
         assert!(connection.busy.is_none(), "a freed slot holds no memory");
         assert!(connection.session.is_none(), "a freed slot has no subscriptions");
         connection.state = State::Vacant;
@@ -120,18 +120,18 @@ impl Slots {
     ///
     /// # Panics
     /// If it no longer exists, because a key was kept for too long.
-    #[expect(clippy::expect_used, reason = "a slot is freed between two events, never in one")]
+    #[expect(clippy::expect_used, reason = "no slot is freed during the handling of an event")]
     pub fn connection(&mut self, key: ConnectionKey) -> &mut Connection {
-        self.get(key).expect("a connection stays in its slot while an event is carried out")
+        self.get(key).expect("a connection keeps its slot during the handling of an event")
     }
 
     /// Returns the connection in a slot, which must have one.
     ///
     /// # Panics
     /// If the slot is free.
-    #[expect(clippy::expect_used, reason = "what names a slot leaves with its tenant")]
+    #[expect(clippy::expect_used, reason = "references to a slot are removed with its connection")]
     pub fn tenant(&mut self, slot: Slot) -> &mut Connection {
-        self.at(slot).expect("a slot that is named in a table has a tenant")
+        self.at(slot).expect("tables refer only to slots with a connection")
     }
 
     /// Returns the key of the connection in a slot, if there is one.
@@ -182,7 +182,7 @@ impl Slots {
         self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS]
     }
 
-    /// Appends slots whose deadline has come to `due`. It checks every `stride`th group of 64
+    /// Appends slots whose deadline has passed to `due`. It checks every `stride`th group of 64
     /// slots, beginning with group `phase`, so that `stride` calls check every slot once.
     pub fn due(&self, now: Tick, phase: usize, stride: usize, due: &mut Vec<Slot>) {
         const GROUP: usize = 64;

@@ -7,7 +7,8 @@ mod memory;
 pub use finding::{Finding, Verdict};
 
 use super::keys::{Key, command};
-use super::readings::{Readings, Wanted};
+use super::readings::{Readings, SettingsAccess, Wanted};
+use crate::ids::ShardId;
 use crate::limits::DESCRIPTORS_RESERVED;
 
 /// Returns all findings, in the order in which one would fix them: first the limits of the server
@@ -15,8 +16,9 @@ use crate::limits::DESCRIPTORS_RESERVED;
 pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
     let mut findings = vec![
         connections_max(wanted),
-        descriptors(wanted, readings),
+        // Before the descriptor limit, which can't be raised beyond it.
         table_max(wanted, readings),
+        descriptors(wanted, readings),
         files(wanted, readings),
         memory::available(wanted, readings),
         memory::cgroup(wanted, readings),
@@ -35,7 +37,21 @@ pub fn findings(wanted: &Wanted, readings: &Readings) -> Vec<Finding> {
             findings.push(setting(&key, readings));
         }
     }
+    for finding in &mut findings {
+        if finding.fix.starts_with("sysctl ") {
+            finding.fix.insert_str(0, before_sysctl(readings.settings_access));
+        }
+    }
     findings
+}
+
+/// The words that make a command work where it is shown.
+fn before_sysctl(access: SettingsAccess) -> &'static str {
+    match access {
+        SettingsAccess::Here => "",
+        SettingsAccess::Root => "sudo ",
+        SettingsAccess::OnHost => "on the host of this container: ",
+    }
 }
 
 /// Rows of the table that a finding with another name covers.
@@ -65,8 +81,8 @@ fn descriptors(wanted: &Wanted, readings: &Readings) -> Finding {
     let mut fix =
         format!("ulimit -n {needed} (as root), or LimitNOFILE={needed} in the unit's [Service]");
     let per_shard = found.saturating_sub(DESCRIPTORS_RESERVED as u64);
-    if readings.private_tables && per_shard > 0 {
-        let shards = wanted.connections.div_ceil(per_shard);
+    let shards = wanted.connections.div_ceil(per_shard.max(1));
+    if readings.private_tables && per_shard > 0 && shards <= ShardId::COUNT_MAX as u64 {
         fix = format!("corecast serve --shards {shards}, or {fix}");
     }
     Finding::new("descriptor limit", format!("{found} for {each}"), needed.to_string())
@@ -105,7 +121,7 @@ fn files(wanted: &Wanted, readings: &Readings) -> Finding {
     finding.failing_if_not(
         most >= needed,
         verdict,
-        "accept fails with ENFILE, and so does every other program that is not root's",
+        "accept fails with ENFILE, and other programs can't open files either, except as root",
         command("fs.file-max", &needed.to_string()),
     )
 }
@@ -116,7 +132,7 @@ fn cores(wanted: &Wanted, readings: &Readings) -> Finding {
     Finding::new("shards", found, format!("at most {cores}")).failing_if_not(
         wanted.shards <= cores,
         Verdict::Note,
-        "more shards than cores make nothing faster; they only help with the descriptor limit",
+        "more shards than cores raise the descriptor limit, but not the speed",
         format!("server.shards = {cores}, if the descriptor limit allows it"),
     )
 }
@@ -133,7 +149,7 @@ fn ports(wanted: &Wanted, readings: &Readings) -> Finding {
     };
     let ports = last.saturating_sub(first).saturating_add(1);
     let pairs = wanted.connections.div_ceil(ports.max(1));
-    let needed = format!("none; a proxy here: {pairs} addresses");
+    let needed = format!("none; {pairs} addresses for a proxy on this host");
     Finding::new(NAME, format!("{first} {last}"), needed)
 }
 

@@ -97,7 +97,7 @@ mod tests {
         let rows = KEYS.lines().filter(|line| !line.starts_with('#')).count();
         assert!(rows > 10, "{rows} rows");
         assert_eq!(Key::all(10_000_000).len(), rows);
-        assert!(Key::all(10_000).len() < rows, "small crowds need less");
+        assert!(Key::all(10_000).len() < rows, "few connections need fewer settings");
         assert_eq!(Key::all(u64::MAX), Key::all(10_000_000));
     }
 

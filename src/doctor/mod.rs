@@ -10,4 +10,4 @@ mod readings;
 pub use findings::{Finding, Verdict, findings};
 pub use keys::{KEYS, Key, Rule, SIZES};
 pub use proc::{read, read_without_probes};
-pub use readings::{Kernel, Readings, Ring, Wanted};
+pub use readings::{Kernel, Readings, Ring, SettingsAccess, Wanted};

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::keys::Key;
-use super::readings::{Kernel, Readings, Ring};
+use super::readings::{Kernel, Readings, Ring, SettingsAccess};
 use crate::settings::{Driver, Server};
 use crate::sys::{self, EventFd};
 
@@ -44,6 +45,7 @@ pub fn read_without_probes(private_tables: bool) -> Readings {
         commit_left: counts_promises.then(|| commit_left(&meminfo)).flatten(),
         tracked: text("/proc/sys/net/netfilter/nf_conntrack_count")
             .and_then(|count| first_number(&count)),
+        settings_access: settings_access(&status),
         settings: settings(),
     }
 }
@@ -59,6 +61,18 @@ fn settings() -> BTreeMap<String, String> {
         Some((name.to_owned(), value.trim().to_owned()))
     });
     found.collect()
+}
+
+/// Opens a setting for writing, without writing.
+fn settings_access(status: &str) -> SettingsAccess {
+    let is_root = field(status, "Uid:").and_then(|ids| ids.split_whitespace().nth(1)) == Some("0");
+    match fs::OpenOptions::new().write(true).open("/proc/sys/fs/nr_open") {
+        Ok(_) => SettingsAccess::Here,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && !is_root => {
+            SettingsAccess::Root
+        }
+        Err(_) => SettingsAccess::OnHost,
+    }
 }
 
 fn try_ring() -> Ring {
@@ -163,7 +177,7 @@ impl CgroupFiles {
 /// Returns the bytes that a group may still use. `None` if it has no limit.
 #[expect(clippy::needless_pass_by_value, reason = "a step of an iterator over owned groups")]
 fn left(group: CgroupFiles) -> Option<u64> {
-    // No limit is "max", or in version 1 a number that is larger than any machine's memory.
+    // Without a limit, the text is "max", or in version 1 a number above any machine's memory.
     let limit = first_number(&group.read(group.limit)?).filter(|&limit| limit < 1 << 60)?;
     let used = first_number(&group.read(group.used)?)?;
     let stat = group.read("memory.stat").unwrap_or_default();

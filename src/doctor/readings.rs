@@ -35,6 +35,17 @@ pub enum Ring {
     Untried,
 }
 
+/// Who can change kernel settings from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingsAccess {
+    /// This process.
+    Here,
+    /// Root.
+    Root,
+    /// Nobody in this container, because `/proc/sys` is read-only.
+    OnHost,
+}
+
 /// The state of a host. `None` means that a value could not be read, unless a field says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readings {
@@ -64,6 +75,8 @@ pub struct Readings {
     pub commit_left: Option<u64>,
     /// Number of connections that netfilter tracks. `None` if it tracks none.
     pub tracked: Option<u64>,
+    /// Who can change kernel settings from here.
+    pub settings_access: SettingsAccess,
     /// Kernel settings by name, with their text in `/proc/sys`.
     pub settings: BTreeMap<String, String>,
 }

@@ -19,7 +19,7 @@ pub(crate) struct LostNodes {
     reporting: Cell<bool>,
 }
 
-/// Whether a node is gone.
+/// Whether a node is lost.
 enum Fate {
     Gone,
     /// The node has renewed its lease after all.
@@ -53,7 +53,7 @@ impl LostNodes {
 
     async fn report_one(&self, link: &Link, name: &str) -> Result<(), LinkError> {
         let Some(lease) = self.nodes.claim(link, name).await? else { return Ok(()) };
-        tracing::warn!(node = lease.uid, "another node is lost: its lease expired");
+        tracing::info!(uid = lease.uid, "reporting the end of a lost node: its lease expired");
         if self.stream.settings.has_events() {
             match self.report_sessions(link, &lease).await? {
                 Fate::Gone => {
@@ -75,8 +75,8 @@ impl LostNodes {
     async fn report_sessions(&self, link: &Link, lease: &Lease) -> Result<Fate, LinkError> {
         let key = roster::key(self.stream.redis.keys(), &lease.uid);
         loop {
-            // Renewed before each page, so that no other node claims the lease during a long
-            // report.
+            // The claim is renewed before each page, so that no other node claims the lease during
+            // a long report.
             if self.nodes.renew_claim(link, lease).await?.has_living(lease) {
                 return Ok(Fate::Lives);
             }

@@ -77,11 +77,19 @@ impl Queue {
 
     /// Removes the first `count` events, which have been written.
     pub(crate) fn forget(&mut self, count: usize) {
-        assert!(count <= self.events.len(), "{count} were written of {}", self.events.len());
+        assert!(
+            count <= self.events.len(),
+            "{count} events were written, but the queue has {}",
+            self.events.len()
+        );
         for one in self.events.drain(..count) {
             self.bytes -= one.event.cost_bytes();
         }
-        assert!(!self.events.is_empty() || self.bytes == 0, "{} bytes of nothing", self.bytes);
+        assert!(
+            !self.events.is_empty() || self.bytes == 0,
+            "an empty queue has {} bytes",
+            self.bytes
+        );
     }
 
     /// Whether no event waits.
@@ -112,7 +120,10 @@ mod tests {
         assert!(queue.push(event(EventKind::Message, half), 1));
         assert!(!queue.push(event(EventKind::Message, half), 1));
         assert!(!queue.push(event(EventKind::Dropped, half), 5));
-        assert!(!queue.push(event(EventKind::Connect, half), 0), "the roster's alone");
+        assert!(
+            !queue.push(event(EventKind::Connect, half), 0),
+            "only the roster needs this event"
+        );
         assert_eq!(queue.dropped, 6);
         queue.forget(1);
         assert_eq!((queue.bytes, queue.events.len()), (0, 0));
@@ -120,10 +131,10 @@ mod tests {
         let kinds: Vec<_> = queue.events.iter().map(|one| one.event.kind).collect();
         assert_eq!(kinds, [EventKind::Dropped, EventKind::Message]);
         assert_eq!(queue.events[0].event.count, 6);
-        assert!(queue.push(event(EventKind::Connect, 0), 0), "the roster's alone");
+        assert!(queue.push(event(EventKind::Connect, 0), 0), "only the roster needs this event");
         assert!(queue.push(event(EventKind::Message, 1), 1));
         let numbers: Vec<_> = queue.events.iter().map(|one| one.event.seq).collect();
-        assert_eq!(numbers, [2, 3, 0, 4], "none of what was dropped, or is not written");
+        assert_eq!(numbers, [2, 3, 0, 4], "dropped and unwritten events have no number");
     }
 
     #[test]
@@ -132,7 +143,7 @@ mod tests {
         assert_eq!(queue.batch().len(), 0);
         queue.push(event(EventKind::Message, 2 * EVENTS_BATCH_BYTES_MAX), 1);
         queue.push(event(EventKind::Message, 1), 1);
-        assert_eq!(queue.batch().len(), 1, "a large one goes alone");
+        assert_eq!(queue.batch().len(), 1, "a large event is a batch of its own");
         queue.forget(1);
         for _ in 0..EVENTS_BATCH_MAX {
             assert!(queue.push(event(EventKind::Connect, 0), 1));

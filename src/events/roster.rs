@@ -90,7 +90,7 @@ impl Roster {
     }
 
     /// Writes all sessions to Redis, if that was requested. No other task may write there
-    /// meanwhile, because sessions that have ended would come back.
+    /// meanwhile, because sessions that have ended would be added again.
     pub(super) async fn write_if_due(&self, link: &Link) -> Result<(), LinkError> {
         if !self.is_due.replace(false) {
             return Ok(());

@@ -85,10 +85,10 @@ impl EventWriter {
         self.roster.remove(link).await;
     }
 
-    /// Writes events as they come. Never returns.
+    /// Writes events as they arrive. Never returns.
     pub(crate) async fn run(self: Rc<EventWriter>) {
-        // Without a lease, nobody would notice the loss of this node, and sessions whose beginning
-        // was written would never end for the application.
+        // Without a lease, the other nodes would not notice the loss of this node, and sessions
+        // whose beginning was written would never end for the application.
         while !self.nodes.is_known() {
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
@@ -102,7 +102,7 @@ impl EventWriter {
                 Err(error) => error,
             };
             if backoff.is_worth_a_line() {
-                tracing::warn!(error = %failed, "could not write events; they are kept");
+                tracing::warn!(error = %failed, "could not write events; retrying");
             }
             backoff.pause().await;
         }
@@ -130,7 +130,7 @@ impl EventWriter {
                 return error;
             }
             if backoff.reset() {
-                tracing::info!("event writing resumed");
+                tracing::info!("resumed writing events");
             }
         }
     }

@@ -1,25 +1,61 @@
 //! Parses and checks the request that opens a connection, and writes the response. Pure.
 
+mod headers;
 mod parse;
 mod query;
-mod origin;
 mod respond;
+mod route;
 
-pub use parse::read;
+pub use parse::{named_origin, read};
 pub use respond::{
     Acceptance, Unavailable, bad_proxy_header, health_response, response, unavailable,
 };
 
 use crate::ids::Since;
+use crate::limits::SETTING_HANDSHAKE_BYTES_MAX;
+use crate::origins::{Hosts, Origins};
+use crate::reason::Refusal;
+use crate::settings::Settings;
 
 /// The rules of the listener.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
-    /// Allowed origins, as `scheme://host[:port]`; a `*` in a part matches any text. If empty, only
-    /// requests without an `Origin` header or from the same host are allowed.
-    pub allowed_origins: Vec<String>,
+    /// Pages that may connect.
+    pub origins: Origins,
+    /// Names by which clients may address the server.
+    pub hosts: Hosts,
+    /// Path that requests may have in front of the paths of this server; "" for none.
+    pub path_prefix: String,
+    /// Maximum bytes of a request head.
+    pub head_bytes_max: usize,
     /// Whether `GET /echo` exists.
     pub echo: bool,
+}
+
+impl Rules {
+    /// Returns the rules of a node with these settings.
+    pub fn new(settings: &Settings) -> Rules {
+        Rules {
+            origins: Origins::new(settings),
+            hosts: Hosts::new(settings),
+            path_prefix: settings.server.path_prefix.clone(),
+            head_bytes_max: settings.client.handshake_bytes_max,
+            echo: settings.echo,
+        }
+    }
+}
+
+impl Default for Rules {
+    /// Requests without an `Origin` header or from the same host, of the highest length.
+    fn default() -> Rules {
+        Rules {
+            origins: Origins::default(),
+            hosts: Hosts::default(),
+            path_prefix: String::new(),
+            head_bytes_max: SETTING_HANDSHAKE_BYTES_MAX,
+            echo: false,
+        }
+    }
 }
 
 /// The result of reading a request head.
@@ -32,10 +68,18 @@ pub enum Progress {
     /// The request is refused, and the connection is closed.
     Respond(Response),
     /// The request is a health check. [`health_response`] ends the connection.
-    Health {
-        /// Whether only the head of the response is requested.
-        head_only: bool,
-    },
+    Health(Probe),
+}
+
+/// The method of a health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// `GET`.
+    Get,
+    /// `HEAD`: only the head of the response is requested.
+    Head,
+    /// `OPTIONS`, which load balancers use if they are not told a path.
+    Options,
 }
 
 /// An accepted upgrade.
@@ -49,11 +93,11 @@ pub struct Upgrade {
     pub consumed: usize,
 }
 
-/// An HTTP response that ends the connection.
+/// An HTTP response that refuses a request and ends the connection.
 #[derive(Debug, PartialEq)]
 pub struct Response {
-    /// The status, for metrics and tests.
-    pub status: u16,
+    /// The reason, with the status, for metrics and tests.
+    pub reason: Refusal,
     /// Head and body.
     pub bytes: Vec<u8>,
 }
@@ -65,8 +109,8 @@ pub enum Endpoint {
     Centrifugo {
         /// Whether heartbeats are WebSocket pings instead of pings of the protocol.
         frame_pings: bool,
-        /// Whether the Protobuf form was requested. The server refuses it after the upgrade (3506),
-        /// because SDKs would retry a refused handshake forever.
+        /// Whether the Protobuf form was requested. The server refuses it after the first message
+        /// (3506), because SDKs would retry a refused handshake forever.
         protobuf: bool,
     },
     /// Plain WebSocket, or the error in its query. It is sent in a close frame, because pages can't
@@ -83,7 +127,7 @@ pub struct PlainRequest {
     pub channels: Vec<(String, Option<Since>)>,
     /// Whether to wrap each publication in JSON.
     pub envelope: bool,
-    /// Send messages that show that the connection lives.
+    /// Whether to send messages that show that the connection is alive.
     pub heartbeat: bool,
     /// Number of newest publications to send first in channels without a position.
     pub last: usize,

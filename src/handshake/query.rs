@@ -156,7 +156,7 @@ fn plain_since(value: &str) -> Result<Since, &'static str> {
 /// Parses a number of publications.
 fn plain_last(value: &str) -> Result<usize, &'static str> {
     let number = value.parse().ok().filter(|number| *number <= RECOVERY_PUBLICATIONS_MAX);
-    const { assert!(RECOVERY_PUBLICATIONS_MAX == 300, "the text names it") };
+    const { assert!(RECOVERY_PUBLICATIONS_MAX == 300, "the error text contains this number") };
     number.ok_or("last must be a number from 0 to 300")
 }
 

@@ -1,66 +1,69 @@
 //! HTTP responses. All except the upgrade end the connection.
 
-use crate::handshake::Response;
+use crate::handshake::{Probe, Response};
 use crate::limits::RETRY_AFTER_SECONDS;
 use crate::readiness::Phase;
+use crate::reason::Refusal;
 
-/// The statuses of this server's responses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Status {
-    Ok,
-    BadRequest,
-    Forbidden,
-    NotFound,
-    MethodNotAllowed,
-    UpgradeRequired,
-    HeaderFieldsTooLarge,
-    Unavailable,
-    VersionNotSupported,
-}
-
-impl Status {
-    /// Returns code and name. RFC 9110 §15, RFC 6585 §5.
-    const fn line(self) -> (u16, &'static str) {
-        match self {
-            Status::Ok => (200, "OK"),
-            Status::BadRequest => (400, "Bad Request"),
-            Status::Forbidden => (403, "Forbidden"),
-            Status::NotFound => (404, "Not Found"),
-            Status::MethodNotAllowed => (405, "Method Not Allowed"),
-            Status::UpgradeRequired => (426, "Upgrade Required"),
-            Status::HeaderFieldsTooLarge => (431, "Request Header Fields Too Large"),
-            Status::Unavailable => (503, "Service Unavailable"),
-            Status::VersionNotSupported => (505, "HTTP Version Not Supported"),
-        }
-    }
-
-    /// Returns the headers of this status.
-    fn headers(self) -> String {
-        match self {
-            // RFC 9110 §15.5.6: the server MUST generate an Allow header.
-            Status::MethodNotAllowed => "Allow: GET\r\nConnection: close\r\n".to_owned(),
-            // RFC 9110 §15.5.22: the server MUST send an Upgrade header, and §7.8: MUST name it
-            // in Connection. RFC 6455 §4.2.2 /version/: the versions that the server speaks.
-            Status::UpgradeRequired => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Connection: Upgrade, close\r\n"
-                .to_owned(),
-            Status::Unavailable => {
-                format!("Retry-After: {RETRY_AFTER_SECONDS}\r\nConnection: close\r\n")
-            }
-            _ => "Connection: close\r\n".to_owned(),
-        }
+/// Returns the name of a status. RFC 9110 §15, RFC 6585 §5.
+const fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
     }
 }
 
-/// Returns a response with one line of text.
-pub(super) fn respond(status: Status, text: &str) -> Response {
-    let (code, name) = status.line();
-    Response { status: code, bytes: write(code, name, &status.headers(), text) }
+const _: () = {
+    let mut at = 0;
+    while at < Refusal::ALL.len() {
+        let code = Refusal::ALL[at].row().code;
+        let named = code == 0 || !phrase(code).is_empty();
+        assert!(named, "the status of each refusal has a name");
+        at += 1;
+    }
+};
+
+/// Header of responses that end the connection.
+const CLOSE: &str = "Connection: close\r\n";
+
+/// Returns the response to a refused request, with the text of its reason.
+pub(super) fn refuse(reason: Refusal) -> Response {
+    refuse_with(reason, reason.row().text)
+}
+
+/// Returns the response to a refused request, with one line of text that names the value at fault.
+pub(super) fn refuse_with(reason: Refusal, text: &str) -> Response {
+    let code = reason.row().code;
+    let headers = match code {
+        // RFC 9110 §15.5.22: the server MUST send an Upgrade header, and §7.8: MUST name it in
+        // Connection. RFC 6455 §4.2.2 /version/: the versions that the server speaks.
+        426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade, close\r\n",
+        _ => CLOSE,
+    };
+    Response { reason, bytes: write(code, phrase(code), headers, text) }
+}
+
+/// Returns the response to a method that a path does not accept. RFC 9110 §15.5.6: the server MUST
+/// generate an Allow header.
+pub(super) fn method_not_allowed(allowed: &str) -> Response {
+    let reason = Refusal::BadMethod;
+    let (code, headers) = (reason.row().code, format!("Allow: {allowed}\r\n{CLOSE}"));
+    let text = format!("only {allowed} is allowed");
+    Response { reason, bytes: write(code, phrase(code), &headers, &text) }
 }
 
 /// Returns the 400 for a malformed header of the PROXY protocol.
 pub fn bad_proxy_header(reason: &str) -> Response {
-    respond(Status::BadRequest, &format!("the PROXY header is invalid: {reason}"))
+    refuse_with(Refusal::BadProxyHeader, &format!("the PROXY header is invalid: {reason}"))
 }
 
 /// Reasons for temporarily refusing a client.
@@ -72,7 +75,7 @@ pub enum Unavailable<'a> {
     Busy,
     /// The node is starting or stopping.
     Phase(Phase),
-    /// A reason of the session, for example that Redis is away.
+    /// A reason of the session, for example that Redis is unreachable.
     Because(&'a str),
 }
 
@@ -87,12 +90,17 @@ pub fn unavailable(why: Unavailable<'_>) -> Vec<u8> {
         Unavailable::Phase(_) => "the server is shutting down",
         Unavailable::Because(text) => text,
     };
-    respond(Status::Unavailable, text).bytes
+    write_unavailable(text, "")
+}
+
+fn write_unavailable(text: &str, more_headers: &str) -> Vec<u8> {
+    let headers = format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n{more_headers}{CLOSE}");
+    write(503, phrase(503), &headers, text)
 }
 
 /// Returns a response with a status that the session has chosen.
 pub fn response(code: u16, name: &str, text: &str) -> Vec<u8> {
-    write(code, name, "Connection: close\r\n", text)
+    write(code, name, CLOSE, text)
 }
 
 fn write(code: u16, name: &str, headers: &str, text: &str) -> Vec<u8> {
@@ -104,11 +112,12 @@ fn write(code: u16, name: &str, headers: &str, text: &str) -> Vec<u8> {
     answer.into_bytes()
 }
 
-/// The variable part of the head that accepts an upgrade. It is small, because many may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The variable part of the head that accepts an upgrade. It is small, because many may wait. Only
+/// clients that offer subprotocols make it longer, by at most `client.handshake_bytes_max`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance {
     key: [u8; ACCEPT_KEY_BYTES],
-    subprotocol: Option<&'static str>,
+    subprotocol: Option<Box<str>>,
 }
 
 /// Length of the response to the key of a client: a SHA-1 in base64. RFC 6455 §4.2.2 /key/.
@@ -116,11 +125,11 @@ const ACCEPT_KEY_BYTES: usize = 28;
 
 impl Acceptance {
     /// Creates the response to `key`, with one of the offered subprotocols.
-    pub(super) fn new(key: &str, subprotocol: Option<&'static str>) -> Acceptance {
+    pub(super) fn new(key: &str, subprotocol: Option<&str>) -> Acceptance {
         let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
         let mut key = [0; ACCEPT_KEY_BYTES];
         key.copy_from_slice(accept.as_bytes());
-        Acceptance { key, subprotocol }
+        Acceptance { key, subprotocol: subprotocol.map(Box::from) }
     }
 
     /// Returns the head. RFC 6455 §4.2.2. It contains no extension, so all are declined.
@@ -129,7 +138,7 @@ impl Acceptance {
             Connection: Upgrade\r\nSec-WebSocket-Accept: "
             .to_vec();
         head.extend_from_slice(&self.key);
-        if let Some(subprotocol) = self.subprotocol {
+        if let Some(subprotocol) = &self.subprotocol {
             head.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
             head.extend_from_slice(subprotocol.as_bytes());
         }
@@ -139,12 +148,13 @@ impl Acceptance {
 }
 
 /// Returns the response of `/health`, which is the same as that of `/ready` on the API port.
-pub fn health_response(phase: Phase, head_only: bool) -> Vec<u8> {
+pub fn health_response(phase: Phase, probe: Probe) -> Vec<u8> {
+    let allow = if probe == Probe::Options { "Allow: GET, HEAD, OPTIONS\r\n" } else { "" };
     let mut bytes = match phase {
-        Phase::Serving => respond(Status::Ok, "ok").bytes,
-        _ => respond(Status::Unavailable, phase.label()).bytes,
+        Phase::Serving => write(200, phrase(200), &format!("{allow}{CLOSE}"), "ok"),
+        _ => write_unavailable(phase.label(), allow),
     };
-    if head_only {
+    if probe == Probe::Head {
         // RFC 9110 §9.3.2: the response to HEAD is that of GET without content.
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
         bytes.truncate(end.map_or(bytes.len(), |at| at + 4));
@@ -158,8 +168,8 @@ mod tests {
 
     #[test]
     fn an_answer_says_how_long_it_is_and_that_it_is_the_last() {
-        let response = respond(Status::UpgradeRequired, "upgrade");
-        assert_eq!(response.status, 426);
+        let response = refuse_with(Refusal::NoUpgrade, "upgrade");
+        assert_eq!(response.reason.row().code, 426);
         assert_eq!(
             String::from_utf8(response.bytes).unwrap(),
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -187,10 +197,12 @@ mod tests {
             ),
             (Phase::Full, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n", "full\n"),
         ] {
-            let whole = String::from_utf8(health_response(phase, false)).unwrap();
+            let whole = String::from_utf8(health_response(phase, Probe::Get)).unwrap();
             assert!(whole.starts_with(line) && whole.ends_with(body), "{whole}");
-            let head = String::from_utf8(health_response(phase, true)).unwrap();
+            let head = String::from_utf8(health_response(phase, Probe::Head)).unwrap();
             assert_eq!(format!("{head}{body}"), whole);
+            let options = String::from_utf8(health_response(phase, Probe::Options)).unwrap();
+            assert_eq!(options.replace("Allow: GET, HEAD, OPTIONS\r\n", ""), whole);
         }
         let starting = unavailable(Unavailable::Phase(Phase::Starting));
         let starting = String::from_utf8(starting).unwrap();

@@ -30,14 +30,14 @@ impl Adrift {
         }
     }
 
-    /// Tells a channel of losses before it is used.
+    /// Applies losses to a channel before it is used.
     pub(super) fn hear(&mut self, channels: &mut Channels, channel: &ChannelName) {
         if channels.hear(channel) {
             self.add(channel.clone());
         }
     }
 
-    /// Tells some more channels of losses.
+    /// Tells some more channels about losses.
     pub(super) fn hear_some(&mut self, channels: &mut Channels) {
         self.queue.extend(channels.hear_some(WALK_STEPS_MAX));
     }

@@ -76,11 +76,12 @@ impl Answers {
             found.is_some_and(|answered| answered.fingerprint == fingerprint)
         };
         if let Some(place) = self.index.find(fingerprint as u64, is) {
-            let found = self.answers.get(place.wrapping_sub(first) as usize);
-            let position = found.map(|answered| answered.position);
-            return Ok(Some(position.filter(|position| position.offset > 0)));
+            let Some(answered) = self.answers.get(place.wrapping_sub(first) as usize) else {
+                unreachable!("the index was searched for a stored answer")
+            };
+            return Ok(Some(Some(answered.position).filter(|position| position.offset > 0)));
         }
-        let room = self.share.reach(self.bytes() + ANSWER_BYTES);
+        let room = self.share.reach(self.bytes() + ANSWER_BYTES) || crate::sabotage!(UnboundedKeys);
         if room { Ok(None) } else { Err(ClientError::TooManyRequests) }
     }
 

@@ -14,14 +14,17 @@ use crate::limits::PLACE_TIMEOUT;
 use crate::mesh::{Post, ToBus};
 use crate::settings::Redis;
 
+/// Times of first requests, with their channels.
+type Deadlines = BTreeSet<(Moment, ChannelName)>;
+
 /// Channels whose position or history was requested from the bus.
 pub(super) struct Awaiting {
     /// Whether the window of the bus is still being read.
     loading: bool,
     /// Requests that wait for an answer about their channel.
-    waiting: Table<Waiting>,
+    waiting: Table<OpenQuestion>,
     /// The channels in `waiting`, by the time of their first request.
-    deadlines: BTreeSet<(Moment, ChannelName)>,
+    deadlines: Deadlines,
     /// The arrival time of the request that is being rechecked. A question that is asked now is
     /// later than that.
     judging: Option<Moment>,
@@ -40,18 +43,18 @@ pub(super) enum Question {
 
 /// A request that waits.
 pub(super) struct Arrived {
-    /// The time of its arrival, or the time since which its client has waited.
+    /// The time of its arrival, or the time at which its client began to wait.
     pub(super) came: Moment,
     /// The request.
     pub(super) request: Request,
 }
 
-/// The requests that wait for the answer to a question.
-struct Waiting {
+/// A question that the bus has not answered, and the requests that wait for it.
+struct OpenQuestion {
     channel: ChannelName,
     question: Question,
     /// The time of the first request. `None` if all requests were given up, so that nothing waits
-    /// for the answer. Later requests get no use from it, because it is older than they are.
+    /// for the answer. It does not help later requests, because it is older than they are.
     since: Option<Moment>,
     /// The requests before the question, in order. The answer is for them.
     asked: Vec<Arrived>,
@@ -59,7 +62,7 @@ struct Waiting {
     later: Vec<Arrived>,
 }
 
-impl Named for Waiting {
+impl Named for OpenQuestion {
     fn name(&self) -> &str {
         self.channel.as_str()
     }
@@ -71,7 +74,7 @@ impl Awaiting {
         Awaiting {
             loading: redis.is_on(),
             waiting: Table::default(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::new(),
             judging: None,
             late: (Vec::new(), 0),
         }
@@ -183,23 +186,29 @@ impl Awaiting {
             list.extend(request);
             if waiting.since.is_none_or(|since| came < since) {
                 if let Some(since) = waiting.since.replace(came) {
-                    self.deadlines.remove(&(since, channel.clone()));
+                    remove_deadline(&mut self.deadlines, since, channel);
                 }
-                self.deadlines.insert((came, channel.clone()));
+                add_deadline(&mut self.deadlines, came, channel);
             }
             return false;
         }
         let asked = request.into_iter().collect();
         let (since, name) = (Some(came), channel.clone());
-        self.deadlines.insert((came, channel.clone()));
-        self.waiting.insert(Waiting { channel: name, question, since, asked, later: Vec::new() });
+        add_deadline(&mut self.deadlines, came, channel);
+        self.waiting.insert(OpenQuestion {
+            channel: name,
+            question,
+            since,
+            asked,
+            later: Vec::new(),
+        });
         !self.loading
     }
 
     /// Ends the question about `channel` after its answer, and returns the requests that waited.
     /// Those that the answer is for are confirmed. `None` if there was no question.
     pub(super) fn take_answered(&mut self, channel: &ChannelName) -> Option<Vec<Arrived>> {
-        let Waiting { question, mut asked, later, .. } = self.take(channel)?;
+        let OpenQuestion { question, mut asked, later, .. } = self.take(channel)?;
         if question == Question::Place {
             asked.iter_mut().for_each(|arrived| arrived.request.confirm());
         }
@@ -209,18 +218,21 @@ impl Awaiting {
 
     /// Ends a question that the bus can't answer, like [`Self::take_answered`].
     pub(super) fn take_unanswered(&mut self, channel: &ChannelName) -> Option<Vec<Arrived>> {
-        let Waiting { mut asked, later, .. } = self.take(channel)?;
+        let OpenQuestion { mut asked, later, .. } = self.take(channel)?;
         asked.extend(later);
         Some(asked)
     }
 
     /// Removes the requests about one channel that have waited long enough. Returns `None` if there
-    /// are none. The question stays open, because the answer may still come for requests that have
-    /// not waited long enough.
+    /// are none. The question stays open, because the answer may still arrive for requests that
+    /// have not waited long enough.
     pub(super) fn take_expired(&mut self, now: Moment) -> Option<(ChannelName, Vec<Arrived>)> {
         self.deadlines.first().filter(|(came, _)| is_over(now, *came))?;
-        let (_, channel) = self.deadlines.pop_first()?;
-        let waiting = self.waiting.find_mut(channel.as_str())?;
+        let (came, channel) = self.deadlines.pop_first()?;
+        let Some(waiting) = self.waiting.find_mut(channel.as_str()) else {
+            unreachable!("a deadline is removed together with its question")
+        };
+        assert_eq!(waiting.since, Some(came), "a deadline is the time of the first request");
         waiting.since = None;
         let mut over = Vec::new();
         for list in [&mut waiting.asked, &mut waiting.later] {
@@ -228,19 +240,31 @@ impl Awaiting {
             waiting.since = list.iter().map(|arrived| arrived.came).chain(waiting.since).min();
         }
         if let Some(since) = waiting.since {
-            self.deadlines.insert((since, channel.clone()));
+            add_deadline(&mut self.deadlines, since, &channel);
         }
         Some((channel, over))
     }
 
-    fn take(&mut self, channel: &ChannelName) -> Option<Waiting> {
+    fn take(&mut self, channel: &ChannelName) -> Option<OpenQuestion> {
         let place = self.waiting.find(channel.as_str())?;
-        let waiting = self.waiting.remove(place)?;
+        let Some(waiting) = self.waiting.remove(place) else {
+            unreachable!("the question was just found")
+        };
         if let Some(since) = waiting.since {
-            self.deadlines.remove(&(since, channel.clone()));
+            remove_deadline(&mut self.deadlines, since, channel);
         }
         Some(waiting)
     }
+}
+
+fn add_deadline(deadlines: &mut Deadlines, since: Moment, channel: &ChannelName) {
+    let new = deadlines.insert((since, channel.clone()));
+    assert!(new, "a question has one deadline at most");
+}
+
+fn remove_deadline(deadlines: &mut Deadlines, since: Moment, channel: &ChannelName) {
+    let known = deadlines.remove(&(since, channel.clone()));
+    assert!(known, "a question for which requests wait has a deadline");
 }
 
 /// Sends a question about a channel to the bus.

@@ -178,7 +178,7 @@ impl Channels {
     /// since `recover` if they are still available.
     ///
     /// # Errors
-    /// `TooManyRequests` if the node already has the maximum number of channels with listeners.
+    /// `NodeChannels` if the node already has the maximum number of channels with listeners.
     pub fn subscribe(
         &mut self,
         now: Moment,
@@ -188,10 +188,11 @@ impl Channels {
     ) -> Result<Granted, ClientError> {
         let Resolved { name, namespace } = channel;
         let found = self.channels.find(name.as_str());
-        let first = found.is_none_or(|place| self.interested(place).is_empty());
-        // Refused before the channel is entered, so that a refusal leaves nothing behind.
+        let first = found.is_none_or(|place| self.channel(place).interested.is_empty());
+        // The request is refused before the channel is entered, so that a refusal leaves nothing
+        // behind.
         if first && !self.share.reach(self.in_use + 1) && !crate::sabotage!(UnboundedChannels) {
-            return Err(ClientError::TooManyRequests);
+            return Err(ClientError::NodeChannels);
         }
         let place = found.unwrap_or_else(|| self.enter(name, namespace));
         self.expire_some(now, place);
@@ -202,6 +203,7 @@ impl Channels {
             .and_then(|since| channel.recover(now, since.offset));
         let granted = Granted { name: channel.name.clone(), top: channel.position(), recovered };
         self.in_use += usize::from(first);
+        assert!(self.in_use <= self.channels.count(), "a channel in use is in the table");
         self.settle_charge(place);
         self.settle_deadline(now, place);
         Ok(granted)
@@ -230,8 +232,10 @@ impl Channels {
             return;
         }
         channel.interested.remove(shard);
-        self.in_use -= usize::from(self.interested(place).is_empty());
-        // Return the unused share at once, because another shard may need it.
+        let last = channel.interested.is_empty();
+        assert!(self.in_use > 0, "a channel with listeners is counted as in use");
+        self.in_use -= usize::from(last);
+        // Return the unused share immediately, because another shard may need it.
         self.share.settle(self.in_use);
         self.settle_charge(place);
         self.retire(now, place);
@@ -279,7 +283,7 @@ impl Channels {
         if top > 0 {
             let kept = channel.kept();
             kept.history.trim(0, totals);
-            (kept.more, kept.forgotten) = (false, top);
+            (kept.redis_may_have_older, kept.forgotten) = (false, top);
         }
         self.retire(now, place);
     }
@@ -294,7 +298,7 @@ impl Channels {
                 self.forget(place);
                 continue;
             }
-            // The deadline may have come too early, so it is removed in any case.
+            // The deadline may have been too early, so it is removed in any case.
             self.deadlines.remove(&mut self.channels, place);
             let (channel, totals) = self.channel_and_totals(place);
             let expired = channel.kept().history.expire(now, steps_max, totals);
@@ -330,6 +334,8 @@ impl Channels {
         (channel, &mut self.totals)
     }
 
+    /// The shards with subscribers of the channel at `place`. A channel without any may have just
+    /// been removed: it is unused, or there are no bytes left for it.
     fn interested(&self, place: u32) -> &[ShardId] {
         self.channels.get(place).map_or(&[], |channel| channel.interested.as_slice())
     }
@@ -369,10 +375,12 @@ impl Channels {
 
     fn forget(&mut self, place: u32) {
         self.deadlines.remove(&mut self.channels, place);
-        let Some(channel) = self.channels.remove(place) else { return };
+        let Some(channel) = self.channels.remove(place) else {
+            unreachable!("the channel was just found")
+        };
         assert!(channel.is_idle(), "only unused channels are removed");
         if channel.charged {
-            self.totals.bytes -= channel.position_bytes();
+            self.totals.discharge(channel.position_bytes());
         }
         if channel.has_positions() {
             // A later channel of this name must not assign the same offsets in the same epoch.

@@ -53,7 +53,7 @@ fn tampered(mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
         && publications.len() > 1
         && publications[1].offset.is_multiple_of(100)
     {
-        // The offsets stay in order; otherwise the swap would be found at once.
+        // The offsets stay in order; otherwise the swap would be found immediately.
         let (first, second) = (&publications[0], &publications[1]);
         let at = |other: &Arc<Publication>, offset| {
             Arc::new(Publication { offset, ..Publication::clone(other) })

@@ -89,7 +89,9 @@ impl Home {
             if self.replays.is_spent() {
                 break;
             }
-            let Some(request) = self.replays.next() else { break };
+            let Some(request) = self.replays.next() else {
+                unreachable!("each step takes one of the requests that waited before")
+            };
             if request.shard().is_some_and(|shard| post.is_crowded(shard)) {
                 resting += 1;
                 self.put_off(request, post);
@@ -125,7 +127,7 @@ impl Home {
         self.locate_adrift(post);
     }
 
-    /// Whether there is more work to do at once.
+    /// Whether there is more work to do immediately.
     pub fn has_more(&self) -> bool {
         self.forgetting || self.replays.has_waiting() || self.channels.has_losses()
     }
@@ -214,7 +216,7 @@ impl Home {
         if matches!(asker, Asker::Control(_)) {
             self.counters.publications_api.add(1);
         }
-        // Checked now, because publishing creates the channel.
+        // The check comes first, because publishing creates the channel.
         if let Asker::Connection { connection, .. } = asker
             && namespace.has_history()
             && !self.channels.contains(channel.as_str())
@@ -268,8 +270,7 @@ impl Home {
             return self.put_off(Request::Subscribe(subscribe), post);
         }
         let Subscribe { channel, connection, recover, last, .. } = *subscribe;
-        // The asking shard has resolved the name against the same namespaces.
-        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
+        let namespace = self.known_namespace(channel.as_str());
         let granted = self.channels.subscribe(
             self.now,
             Resolved { name: &channel, namespace: &namespace },
@@ -351,13 +352,13 @@ impl Home {
     }
 
     fn on_read(&mut self, channel: &ChannelName, read: Read, post: &mut Post) {
-        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
+        let namespace = self.known_namespace(channel.as_str());
         let epoch = read.epoch;
         let last = read.publications.iter().rev().find(|publication| publication.offset > 0);
         let last = last.map(|publication| Position { epoch, offset: publication.offset });
         let resolved = Resolved { name: channel, namespace: &namespace };
         follow(&mut self.channels, self.now, resolved, read, post);
-        // If nothing is kept, the answer may be older than the publications read meanwhile.
+        // If nothing is kept, the answer may be older than the publications read in the meantime.
         if let Some(last) = last.filter(|_| self.awaiting.is_asked(channel)) {
             self.channels.expect(resolved, last);
         }
@@ -366,8 +367,8 @@ impl Home {
     /// Handles the answer about the position of a channel. Without a position, existing
     /// subscriptions stay, and the question is asked again.
     fn on_located(&mut self, channel: &ChannelName, position: Option<Position>, post: &mut Post) {
-        let Ok(namespace) = self.namespace(channel.as_str()) else { return };
         if let Some(position) = position {
+            let namespace = self.known_namespace(channel.as_str());
             let resolved = Resolved { name: channel, namespace: &namespace };
             tell_followed(channel, &self.channels.locate(resolved, position), post);
             return self.serve_waiting(channel, post);
@@ -447,7 +448,7 @@ impl Home {
         }
     }
 
-    /// Tells a channel of losses before it is used.
+    /// Applies losses to a channel before it is used.
     fn hear(&mut self, channel: &ChannelName) {
         self.adrift.hear(&mut self.channels, channel);
     }
@@ -458,7 +459,7 @@ impl Home {
         for _ in 0..LOCATES_PER_TICK {
             let Some(channel) = self.adrift.next() else { return };
             let wanted = self.channels.has_listeners(channel.as_str());
-            // A publication read meanwhile may have verified the position.
+            // A publication read in the meantime may have verified the position.
             if wanted && !self.channels.is_known(channel.as_str()) {
                 self.awaiting.ask(self.now, channel, Question::Place, post);
             }
@@ -470,7 +471,7 @@ impl Home {
         self.has_bus() && (self.awaiting.is_loading() || !self.channels.is_known(channel))
     }
 
-    /// Whether a client has read further on another node than this node has.
+    /// Whether a client has received newer publications on another node than this node has read.
     fn may_be_behind(&self, channel: &str, since: Since) -> bool {
         self.has_bus() && self.channels.is_before(channel, since)
     }
@@ -482,6 +483,14 @@ impl Home {
 
     fn namespace(&self, channel: &str) -> Result<Arc<Namespace>, ClientError> {
         self.settings.channel.namespaces.resolve(channel).map(Arc::clone)
+    }
+
+    /// The namespace of a channel whose name another thread of this node has resolved.
+    fn known_namespace(&self, channel: &str) -> Arc<Namespace> {
+        let Ok(namespace) = self.namespace(channel) else {
+            unreachable!("the sender of a message has resolved the name of its channel")
+        };
+        namespace
     }
 }
 

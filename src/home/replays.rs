@@ -50,7 +50,8 @@ impl Replays {
     }
 
     /// Records whether all waiting requests are for shards that are too busy to receive them. If
-    /// so, they need no turn at once, and are tried again when a tick or a message brings one.
+    /// so, they do not require an immediate turn, and are tried again in the next turn that a tick
+    /// or a message causes.
     pub(super) fn set_resting(&mut self, resting: bool) {
         self.resting = resting;
     }
@@ -61,7 +62,7 @@ impl Replays {
             publications.iter().map(|publication| publication.cost_bytes()).sum::<usize>();
     }
 
-    /// Whether requests wait that may be tried again at once.
+    /// Whether requests wait that may be tried again immediately.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty() && !self.resting
     }

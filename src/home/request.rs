@@ -28,7 +28,7 @@ impl Request {
         }
     }
 
-    /// Returns the time since which the client has waited for the bus, including earlier requests.
+    /// Returns when the client began to wait for the bus, including earlier requests.
     pub(super) fn unserved(&self) -> Option<Moment> {
         match self {
             Request::Subscribe(subscribe) => subscribe.unserved,

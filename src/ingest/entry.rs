@@ -38,6 +38,28 @@ impl std::fmt::Display for IngestId {
     }
 }
 
+/// Returns the channel of an entry, for the log. `None` if the entry names none.
+pub fn channel(fields: &Fields) -> Option<String> {
+    if let Some(channel) = value(fields, "channel") {
+        return Some(String::from_utf8_lossy(channel).into_owned());
+    }
+    let params: PublishParams = read_params(value(fields, "payload")?).ok()?;
+    let first = params.channels.into_iter().next();
+    Some(params.channel).filter(|channel| !channel.is_empty()).or(first)
+}
+
+/// Returns a reason without the text that it quotes, because that may be a payload, which is never
+/// logged.
+pub fn unquoted(reason: &str) -> String {
+    let quotes = ['"', '`'];
+    match (reason.find(quotes), reason.rfind(quotes)) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}…{}", &reason[..=first], &reason[last..])
+        }
+        _ => reason.to_owned(),
+    }
+}
+
 /// A request to publish the same data in one or more channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngestRequest {
@@ -341,5 +363,25 @@ mod tests {
         assert_eq!(parse(&skipped), Ok(()));
         let fits = &long[..RECOVERY_BYTES_MAX - 1000];
         assert_eq!(parse(&[("channel", b"a"), ("data", fits)]), Ok(()));
+    }
+
+    #[test]
+    fn a_log_line_names_the_channel_and_quotes_no_payload() {
+        let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let table = [
+            (vec![field("data", "1"), field("channel", "news")], Some("news")),
+            (vec![field("method", "publish"), field("payload", r#"{"channel":"a"}"#)], Some("a")),
+            (
+                vec![field("method", "broadcast"), field("payload", r#"{"channels":["b","c"]}"#)],
+                Some("b"),
+            ),
+            (vec![field("data", "1")], None),
+        ];
+        for (fields, expected) in table {
+            assert_eq!(channel(&fields).as_deref(), expected);
+        }
+        let reason = r#"bad request: invalid type: string "secret \" here", expected a map"#;
+        assert_eq!(unquoted(reason), "bad request: invalid type: string \"…\", expected a map");
+        assert_eq!(unquoted("data is missing"), "data is missing");
     }
 }

@@ -122,11 +122,11 @@ impl IngestQueue {
     /// Handles the answer to the publication with `ticket`.
     pub fn on_answer(&mut self, ticket: Ticket, result: Result<Published, ClientError>) {
         let Some(number) = self.waiting.remove(&ticket) else {
-            panic!("{ticket:?} is not awaited");
+            panic!("no publication awaits {ticket:?}");
         };
         // An entry leaves the queue only with an outcome, and gets one only after all its answers.
         let Some(held) = self.held.get_mut((number - self.before) as usize) else {
-            panic!("the entry of {ticket:?} is not held any more");
+            panic!("the entry of {ticket:?} has left the queue");
         };
         match result {
             Ok(published) => {
@@ -154,7 +154,11 @@ impl IngestQueue {
         self.before += 1;
         self.next = self.next.saturating_sub(1);
         self.bytes -= held.bytes;
-        assert!(!self.held.is_empty() || self.bytes == 0, "{} bytes of nothing", self.bytes);
+        assert!(
+            !self.held.is_empty() || self.bytes == 0,
+            "an empty queue has {} bytes",
+            self.bytes
+        );
         Some((held.id, held.fields, outcome))
     }
 
@@ -166,8 +170,8 @@ impl IngestQueue {
 
     /// Starts over with the oldest entry that is not done.
     pub fn repeat(&mut self) {
-        assert!(self.failed, "nothing is to be sent again");
-        assert!(self.waiting.is_empty(), "what is under way could be overtaken");
+        assert!(self.failed, "no entry has failed");
+        assert!(self.waiting.is_empty(), "publications in progress could be overtaken");
         for held in self.held.iter_mut().filter(|held| held.outcome.is_none()) {
             (held.sent, held.taken, held.repeated) = (0, 0, 0);
             if let Some(reason) = held.refusal.take() {

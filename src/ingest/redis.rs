@@ -58,7 +58,7 @@ impl Leases {
 
     /// Gives up the leases of this node, so that another one need not wait until they expire.
     pub(crate) async fn give_up(&self, link: &Link) {
-        assert!(self.leaving.get(), "or they would be taken again at once");
+        assert!(self.leaving.get(), "a node that does not stop would take the leases again");
         for stream in &self.settings.redis.ingest {
             let lease = self.redis.keys().lease(stream);
             let names = vec![lease.clone(), stream.as_bytes().to_vec()];
@@ -238,7 +238,7 @@ impl Source for RedisStream<'_> {
         let reply = self.leased(&command).await?;
         let entries = read_entries(&reply).ok_or_else(|| not_an_answer(&reply))?;
         let Some((last, _)) = entries.last() else {
-            // After the pending entries come the new ones.
+            // The pending entries are followed by the new ones.
             let is_over = self.cursor.undone.take().is_none();
             return Ok(if is_over { Page::End } else { Page::Entries(Vec::new()) });
         };
@@ -303,17 +303,11 @@ impl Source for RedisStream<'_> {
         }
         self.link.call("XADD", &dead, args).await?;
         self.leases.counters.ingest_parked.add(1);
-        // The reason is not logged, because it may quote a payload.
-        let name = self.name;
-        let text = format!("{name} {id} is in {name}:dead");
-        self.leases
-            .redis
-            .complain("could not publish an entry of an ingest stream; it was set aside", &text);
         Ok(self.renew_in_time().await?)
     }
 
     async fn acknowledge(&mut self, done: &[IngestId]) -> Result<(), SourceError> {
-        assert!(!done.is_empty(), "XACK of nothing is an error");
+        assert!(!done.is_empty(), "XACK without ids is an error");
         let mut args = args(self.key, &[self.group]);
         args.extend(done.iter().map(|id| id.to_string().into_bytes()));
         Ok(self.link.call("XACK", self.key, args).await.map(drop)?)

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use tokio::time::{sleep, timeout};
 
-use super::entry::{Fields, IngestId, IngestRequest};
+use super::entry::{self, Fields, IngestId, IngestRequest};
 use super::queue::{EntryOutcome, IngestQueue};
 use crate::bridge::{Bus, Mailbox, Success};
 use crate::limits::{INGEST_LEASE_LOOK, INGEST_RETRY_PAUSE, RETRY_INTERVAL};
 use crate::metrics::BridgeCounters;
 use crate::redis::Backoff;
+use crate::repeats::{DEAD_LETTERS, shortened};
 use crate::settings::Settings;
 
 /// Reason why a source can't be read any more.
@@ -101,7 +102,7 @@ impl Ingest {
             };
             reading.fail();
             if backoff.is_worth_a_line() {
-                tracing::warn!(stream = %self.name, error = %failed, "could not ingest the stream");
+                tracing::warn!(stream = %self.name, error = %failed, "ingest failed; retrying");
             }
             backoff.pause().await;
         }
@@ -175,7 +176,7 @@ impl<S: Source> Connected<'_, S> {
             sleep(INGEST_RETRY_PAUSE).await;
             queue.repeat();
         } else if queue.has_room() && self.read(queue).await? {
-            // More entries may follow, so the next step comes at once.
+            // More entries may follow, so there is no pause.
         } else if queue.is_empty() {
             self.source.wait_for_news().await?;
         } else {
@@ -211,7 +212,10 @@ impl<S: Source> Connected<'_, S> {
                 EntryOutcome::Published => counters.ingest_published.add(1),
                 EntryOutcome::Repeated => counters.ingest_repeated.add(1),
                 // It is set aside before it is acknowledged, so it can't be lost.
-                EntryOutcome::Refused(reason) => self.source.park(id, fields, &reason).await?,
+                EntryOutcome::Refused(reason) => {
+                    self.log_dead_letter(id, &fields, &reason);
+                    self.source.park(id, fields, &reason).await?;
+                }
             }
             done.push(id);
         }
@@ -219,6 +223,19 @@ impl<S: Source> Connected<'_, S> {
             return Ok(());
         }
         self.source.acknowledge(&done).await
+    }
+
+    fn log_dead_letter(&self, id: IngestId, fields: &Fields, reason: &str) {
+        let Some(left_out) = DEAD_LETTERS.admit(self.ingest.bus.now()) else { return };
+        let channel = entry::channel(fields);
+        let reason = entry::unquoted(reason);
+        let (channel, reason) = (channel.as_deref().map(shortened), shortened(&reason));
+        let left_out = (left_out > 0).then_some(left_out);
+        let stream = &*self.ingest.name;
+        tracing::warn!(
+            stream, %id, channel, reason, left_out,
+            "an entry of an ingest stream can't be published, and is set aside"
+        );
     }
 
     /// Reads a page. Returns false if there are no entries at present.
@@ -234,7 +251,7 @@ impl<S: Source> Connected<'_, S> {
     }
 }
 
-/// Counts an ingested stream as active while this value lives.
+/// Counts an ingested stream as active while this value exists.
 struct Active<'a>(&'a BridgeCounters);
 
 impl<'a> Active<'a> {

@@ -16,20 +16,25 @@ pub const BUS_BATCH_PUBLICATIONS_MAX: usize = 512;
 /// Maximum bytes of publications that wait for Redis. Further ones are refused.
 pub const BUS_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Divisor of [`BUS_PENDING_BYTES_MAX`]. Ingest stops at that part, so that clients and the API
+/// still have room.
+pub const BUS_INGEST_SHARE: usize = 2;
+
 /// Maximum number of publications of one client that are on their way to the bus. The next one is
 /// read when one of them has its answer.
 pub const PUBLISHING_MAX: u16 = 64;
 
-/// Time for which a publication waits for Redis before it fails.
+/// Timeout of a publication that waits for Redis.
 pub const BUS_PUBLISH_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Time for which Redis may be away before publications are refused at once, not at their deadline.
+/// Delay before publications are refused immediately, not at their deadline, while Redis is
+/// unreachable.
 pub const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Maximum time of one call to Redis. After that its connection is closed.
 pub const BUS_CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time for which Redis blocks a reader that waits for new entries.
+/// Timeout of a blocking read that waits for new entries.
 pub const BUS_BLOCK: Duration = Duration::from_secs(1);
 
 /// Silence after which the connection of a reader is closed, because the peer may be gone.
@@ -45,20 +50,29 @@ pub const BUS_READ_BYTES: usize = 1024 * 1024;
 /// Time between two checks of the ends of streams.
 pub const BUS_TAIL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time for which a stream may be ahead of its readable entries before these count as lost.
+/// Delay before entries of a stream count as lost, if `meta` shows them but they can't be read.
 pub const BUS_STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// First and maximum pause before another attempt to reach Redis, each with as much jitter.
+/// First and maximum pause before another attempt to reach Redis, each plus jitter of up to the
+/// same length.
 pub const BUS_RETRY_MIN: Duration = Duration::from_millis(50);
 /// See [`BUS_RETRY_MIN`].
 pub const BUS_RETRY_MAX: Duration = Duration::from_millis(500);
 
-/// Minimum time for which Redis keeps the offsets of a silent channel. The maximum is twice as
+/// Minimum lifetime in Redis of the offsets of a silent channel. The maximum is twice as
 /// long, because channels are removed by generations. Source: Centrifugo's meta TTL.
 pub const BUS_CHANNEL_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Time for which Redis keeps the counter of a silent publisher.
+/// Lifetime in Redis of the counter of a silent publisher.
 pub const BUS_PUBLISHER_TTL: Duration = Duration::from_secs(3600);
+
+/// Number of entries of a stream that `append.lua` looks at for a batch that is sent again. Redis
+/// does nothing else in the meantime.
+pub const BUS_LOOK_ENTRIES: usize = 64;
+
+/// Number of marks by which a script counts the bytes of a stream. The stream may exceed its limit
+/// by one part.
+pub const STREAM_MARKS: usize = 64;
 
 /// Maximum number of channels whose position is requested in one call.
 pub const BUS_LOCATE_CHANNELS_MAX: usize = 256;
@@ -70,8 +84,12 @@ pub const BUS_LOCATES_MAX: usize = 100_000;
 /// Maximum number of channels whose durable histories are read in one call, and bytes after which
 /// the call ends.
 pub const BUS_OLDER_CHANNELS_MAX: usize = 32;
-/// See [`BUS_OLDER_CHANNELS_MAX`]. Redis does nothing else meanwhile, about 0.3 ms.
+/// See [`BUS_OLDER_CHANNELS_MAX`]. Redis does nothing else during the call, about 0.3 ms.
 pub const BUS_OLDER_BYTES_MAX: usize = 256 * 1024;
+
+/// Number of entries of a durable history that `older.lua` reads at once. Pages are small, because
+/// the limit in bytes may end a read early.
+pub const BUS_OLDER_PAGE_ENTRIES: usize = 16;
 
 /// Maximum number of such calls of one node per twentieth of a second, so that requests for
 /// histories do not keep Redis from accepting publications.
@@ -84,15 +102,15 @@ pub const BUS_OLDER_WANTED_MAX: usize = 10_000;
 /// Time before a durable history is requested again after a failure of Redis.
 pub const BUS_OLDER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Time for which the bus tries to find the position of a channel.
+/// Timeout of the bus for a lookup of a channel's position.
 pub const BUS_LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time for which a home waits for an answer of the bus about a channel. With a tick and the way
-/// back, a subscriber gets a reply within 3 s. SDKs wait for 5 s.
+/// Timeout of a home for an answer of the bus about a channel. Together with a tick and
+/// the return to the client, this is at most 3 s. SDKs wait for 5 s.
 pub const PLACE_TIMEOUT: Duration = Duration::from_millis(2_700);
 
-/// Maximum number of entries of an ingest stream that are in progress, and of their publications. A
-/// round trip to Redis appends as many, so more would not be faster.
+/// Maximum number of entries of an ingest stream that are in progress, and of their publications.
+/// One round trip to Redis appends this number, so more would not be faster.
 pub const INGEST_ENTRIES_MAX: usize = 1024;
 /// See [`INGEST_ENTRIES_MAX`]. One broadcast may have more publications.
 pub const INGEST_PUBLICATIONS_MAX: usize = 1024;
@@ -107,7 +125,7 @@ pub const INGEST_PAGE_ENTRIES_MAX: usize = 128;
 /// See [`INGEST_PAGE_ENTRIES_MAX`].
 pub const INGEST_PAGE_BYTES: usize = 1024 * 1024;
 
-/// Time for which a silent node keeps the lease of an ingest stream, and so the time until another
+/// Lifetime of a lease of an ingest stream that is not renewed, and so the time until another
 /// node takes over.
 pub const INGEST_LEASE: Duration = Duration::from_secs(5);
 
@@ -128,14 +146,14 @@ pub const INGEST_RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub const INGEST_DEAD_MAX: usize = 10_000;
 
 /// Maximum number of channels whose positions one shard requests per tenth of a second after a hole
-/// in a stream, so that clients do not all return at once.
+/// in a stream, so that clients do not all return at the same time.
 pub const LOCATES_PER_TICK: usize = 500;
 
 /// Maximum number of subscribers that one shard tells about a gap per tenth of a second, so that
-/// they do not all resubscribe at once.
+/// they do not all resubscribe at the same time.
 pub const GAPS_TOLD_PER_TICK: usize = 500;
 
-/// Time for which a node counts as alive after its last renewal.
+/// Lifetime of a node's lease after its last renewal.
 pub const NODE_LEASE: Duration = Duration::from_secs(10);
 
 /// Interval at which a node renews its lease.
@@ -146,8 +164,8 @@ pub const NODE_RENEWAL: Duration = Duration::from_secs(3);
 /// check.
 pub const NODE_LOOKS: u32 = 3;
 
-/// Time in which other nodes must renew their leases after Redis was away, before they count as
-/// lost. They reconnect after their own pauses and timeouts.
+/// Grace period for other nodes to renew their leases after Redis was unreachable, before they
+/// count as lost. They reconnect after their own pauses and timeouts.
 pub const NODE_GRACE: Duration = Duration::from_secs(20);
 
 /// Time to wait for replies of other nodes.
@@ -159,7 +177,7 @@ pub const CLUSTER_ENTRIES_MAX: usize = 1000;
 /// See [`CLUSTER_ENTRIES_MAX`].
 pub const CLUSTER_ENTRIES_TTL: Duration = Duration::from_secs(10);
 
-/// Bytes that Redis keeps of them if they have equal lengths, and a few times as many if they
+/// Bytes that Redis keeps of them if they have equal lengths, and a few times this number if they
 /// become shorter. The longest contain the body of a request, or the names of
 /// `API_CHANNELS_PAGE_MAX` channels.
 pub const CLUSTER_STREAM_BYTES: usize = 32 * 1024 * 1024;
@@ -177,7 +195,7 @@ pub const EVENTS_BATCH_MAX: usize = 256;
 /// See [`EVENTS_BATCH_MAX`].
 pub const EVENTS_BATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// Time for which a stopping server waits until its last events are written.
+/// Timeout of a stopping server for its last events to be written.
 pub const EVENTS_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum number of entries in one read of requests between nodes.
@@ -186,7 +204,7 @@ pub const CLUSTER_READ_ENTRIES_MAX: usize = 64;
 /// Interval at which a node measures how far back the streams reach.
 pub const BUS_WINDOW_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Time in which the bridge logs the same problem at most once.
+/// Minimum time between two log lines of the bridge about the same problem.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum number of questions to a Sentinel whose replies contradict each other during a change.

@@ -11,7 +11,7 @@ pub const BUS_PROBE_AGAIN: Duration = Duration::from_millis(250);
 /// Number of equal results in a row after which a server counts as refusing, or as healthy again.
 pub const BUS_PROBES_TO_SWITCH: u32 = 2;
 
-/// Time for which a known entry of a stream may be unread by this node's reader. After that the
+/// Maximum age of a known entry of a stream that this node's reader has not read. After that the
 /// node counts as degraded, and new subscribers wait for the reader.
 pub const BUS_LAG_MAX: Duration = Duration::from_secs(2);
 
@@ -21,7 +21,7 @@ pub const BUS_MARKS_MAX: usize = 64;
 /// See [`BUS_MARKS_MAX`].
 pub const BUS_MARK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Time for which connections may lead to different servers before all are renewed. After a
+/// Delay before all connections are renewed because they lead to different servers. After a
 /// failover they find the new server one after another.
 pub const BUS_APART_MAX: Duration = Duration::from_secs(1);
 
@@ -33,7 +33,7 @@ pub const BUS_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 /// answer is `result unknown` and the entry is published again, which the bus recognizes.
 pub const BUS_UNCONFIRMED_MAX: usize = 16 * 1024;
 
-/// Interval at which a Sentinel is asked for the primary even if it has reported no change.
+/// Interval at which the primary is requested from a Sentinel even if it has reported no change.
 pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Minimum time between two questions to one Sentinel, even if it reports more changes. The next
@@ -41,7 +41,7 @@ pub const SENTINEL_ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// the result within 0.3 s of the first one.
 pub const SENTINEL_ASK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Minimum time between two changes of the primary. An address that comes earlier is not lost,
+/// Minimum time between two changes of the primary. An address that arrives earlier is not lost,
 /// because the next question to a Sentinel returns it again.
 pub const SENTINEL_SWITCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -50,10 +50,10 @@ pub const SENTINEL_SWITCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Redis, which has three or five.
 pub const SENTINELS_MAX: usize = 16;
 
-/// Time for which an address from a Sentinel is used if no Sentinel confirms it.
+/// Lifetime of an address from a Sentinel that no Sentinel confirms.
 pub const SENTINEL_TRUST: Duration = Duration::from_secs(10);
 
-/// Last part of the time in which an answer must come. It starts again if this process was not
+/// Last part of the timeout of an answer. It starts again if this process was not
 /// running during it, because a process that was stopped finds the answer when it continues.
 pub const BUS_GRACE: Duration = Duration::from_millis(250);
 

@@ -47,7 +47,7 @@ impl<M> Lane<M> {
         }
     }
 
-    /// Sends a message at once. Returns false, without taking the message, if earlier messages
+    /// Sends a message immediately. Returns false, without taking the message, if earlier messages
     /// still wait for room in the inbox.
     pub fn send_now(&mut self, message: M) -> bool {
         self.flush();
@@ -155,7 +155,7 @@ impl ShardLane {
     pub fn push(&mut self, message: impl Into<ShardMail>) {
         let message = message.into();
         // The answer to a subscription contains the position of the channel, which also reveals the
-        // gap. A notice after it could refer to an epoch that has ended meanwhile.
+        // gap. A notice after it could refer to an epoch that has ended in the meantime.
         match &message {
             ShardMail::Shard(ToShard::Subscribed(answer)) => self.gaps.remove(&answer.channel),
             ShardMail::Shard(ToShard::Moved { channel, .. }) => self.gaps.remove(channel),

@@ -41,7 +41,9 @@ impl Outbound {
     /// # Panics
     /// There is no bridge. Without a bus, nothing may be sent to it.
     pub fn bridge(&mut self) -> &mut Lane<ToBridge> {
-        let Some(bridge) = &mut self.bridge else { unreachable!("a bus has a bridge") };
+        let Some(bridge) = &mut self.bridge else {
+            unreachable!("only nodes with a bus have a bridge")
+        };
         bridge
     }
 

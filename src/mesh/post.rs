@@ -9,6 +9,7 @@ use super::{
 };
 use crate::channel::{ChannelName, Publication};
 use crate::ids::{Position, ShardId};
+use crate::metrics::Interval;
 use crate::reason::ClientError;
 
 /// Sends the messages of one shard to their receivers. Messages to the shard itself are queued and
@@ -99,6 +100,11 @@ impl Post {
     /// Answers a request of control.
     pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
         self.outbound.control().push(ToControl::Answer { ticket, answer });
+    }
+
+    /// Hands the delivery times of an interval to control.
+    pub fn delivery_times(&mut self, interval: Box<Interval>) {
+        self.outbound.control().push(ToControl::DeliveryTimes(interval));
     }
 
     /// Removes and returns the oldest message of this shard to itself.

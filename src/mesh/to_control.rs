@@ -1,6 +1,7 @@
 //! Messages from shards and the bridge to the control thread.
 
 use super::{Answer, RemoteCall, Ticket};
+use crate::metrics::Interval;
 
 /// A message to control.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub enum ToControl {
         /// The answer.
         answer: Answer,
     },
+    /// The delivery times of a shard in one interval.
+    DeliveryTimes(Box<Interval>),
     /// A request of another node. The bridge sends the answer.
     Remote {
         /// The ticket of the bridge for the answer.

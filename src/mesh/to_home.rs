@@ -131,7 +131,7 @@ pub struct Subscribe {
     pub last: usize,
     /// Whether the home shard has verified that it is not behind that position.
     pub confirmed: bool,
-    /// The time since which the client has waited for the bus, including earlier requests.
+    /// When the client began to wait for the bus, including earlier requests.
     pub unserved: Option<Moment>,
 }
 
@@ -149,7 +149,7 @@ pub struct History {
     /// Whether the home shard may answer with the publications that it has read. Otherwise it first
     /// waits until it has read everything that the bus had acknowledged.
     pub confirmed: bool,
-    /// The time since which the client has waited for the bus, including earlier requests.
+    /// When the client began to wait for the bus, including earlier requests.
     pub unserved: Option<Moment>,
     /// The receiver of the page.
     pub reader: Reader,
@@ -160,7 +160,7 @@ pub struct History {
 pub struct Found {
     /// The channel's epoch.
     pub epoch: Epoch,
-    /// The publications, newest first, each with the time for which it is still kept.
+    /// The publications, newest first, each with its remaining lifetime.
     pub publications: Vec<(Duration, Arc<Publication>)>,
     /// Whether there are no earlier publications.
     pub complete: bool,

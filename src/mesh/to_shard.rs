@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Page, Ticket, ToHome};
-use crate::channel::{ChannelName, Publication};
+use crate::channel::{ChannelName, Glob, Publication};
 use crate::ids::{ConnectionId, Position, Since};
 use crate::reason::ClientError;
 
@@ -122,8 +122,8 @@ pub struct Subscribed {
 pub enum ControlRequest {
     /// List the channels with subscribers on this shard.
     Channels {
-        /// Glob that names must match; an empty one matches all.
-        pattern: Box<str>,
+        /// The pattern that names must match.
+        pattern: Glob,
         /// Only names after this one; an empty one begins at the first.
         after: Box<str>,
         /// Maximum number of names to return, beginning with the smallest.
@@ -148,7 +148,7 @@ pub enum ControlRequest {
         channel: Option<ChannelName>,
     },
     /// Subscribe connections. Only protocols whose messages name their channel support this. The
-    /// answer comes when all of these subscriptions have begun.
+    /// answer is sent when all of these subscriptions have begun.
     Subscribe {
         /// The connections.
         target: Target,
@@ -157,7 +157,8 @@ pub enum ControlRequest {
         /// The last position of the clients, if missed publications are requested.
         recover: Option<Since>,
     },
-    /// Close all connections with 3001, spread evenly over this time. The answer comes at the end.
+    /// Close all connections with 3001, spread evenly over this time. The answer is sent at the
+    /// end.
     Drain {
         /// Time from now until the last close.
         over: Duration,

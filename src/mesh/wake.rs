@@ -1,4 +1,4 @@
-//! One wake per sleep, even with many senders. A flag tells whether the receiver sleeps.
+//! One wake per sleep, even with many senders. A flag shows whether the receiver sleeps.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -54,7 +54,7 @@ mod tests {
         assert!(!flag.notify(), "it runs");
         flag.sleep();
         assert!(flag.notify());
-        assert!(!flag.notify(), "it has been woken");
+        assert!(!flag.notify(), "the receiver was woken");
         flag.wake_up();
         assert!(!flag.notify());
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::protocol::Protocol;
-use crate::reason::{CloseReason, DropReason, Eviction};
+use crate::reason::{CloseReason, DropReason, Eviction, Refusal};
 
 /// A number that one thread writes and others read. Adding is a plain load and store, so there is
 /// no read-modify-write and no contention.
@@ -35,17 +35,27 @@ impl Counter {
 }
 
 /// A histogram of durations with fixed buckets, so that nodes can be summed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DurationCounters {
     buckets: [Counter; DurationCounters::BOUNDS_MICROS.len() + 1],
     sum_nanos: Counter,
 }
 
+impl Default for DurationCounters {
+    fn default() -> DurationCounters {
+        let buckets = std::array::from_fn(|_| Counter::default());
+        DurationCounters { buckets, sum_nanos: Counter::default() }
+    }
+}
+
 impl DurationCounters {
-    /// Upper bounds of the buckets, in microseconds. One further bucket has no bound.
-    pub const BOUNDS_MICROS: [u64; 14] = [
-        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
-        1_000_000, 5_000_000,
+    /// Upper bounds of the buckets, in microseconds. One further bucket has no bound. A bound is at
+    /// most 1.5 times the one before, so a percentile is known that well.
+    pub const BOUNDS_MICROS: [u64; 37] = [
+        50, 75, 100, 150, 200, 250, 350, 500, 750, 1_000, 1_500, 2_000, 2_500, 3_500, 5_000, 7_500,
+        10_000, 15_000, 20_000, 25_000, 35_000, 50_000, 75_000, 100_000, 150_000, 200_000, 250_000,
+        350_000, 500_000, 750_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000, 3_500_000,
+        5_000_000, 7_500_000,
     ];
 
     /// Records `count` events that took `duration` each.
@@ -102,7 +112,7 @@ pub struct BridgeCounters {
     pub holes: Counter,
     /// Number of new epochs of streams.
     pub epoch_changes: Counter,
-    /// Publications dropped because the way to a shard was full.
+    /// Publications dropped because the queue to a shard was full.
     pub dropped: Counter,
     /// Delay of the reader in milliseconds: from the append of the last entry to its reading, or
     /// the age of the oldest entry that is known but not read.
@@ -146,6 +156,13 @@ impl Notice {
     }
 }
 
+impl ShardCounters {
+    /// Counts a request or a socket that does not become a connection.
+    pub fn refuse(&self, reason: Refusal) {
+        self.refusals[reason as usize].add(1);
+    }
+}
+
 /// The counters of one shard.
 #[derive(Debug, Default)]
 pub struct ShardCounters {
@@ -155,18 +172,8 @@ pub struct ShardCounters {
     pub handshaking: Counter,
     /// Requests that became connections.
     pub handshakes_ok: Counter,
-    /// Requests refused with an HTTP status.
-    pub handshakes_refused: Counter,
-    /// Requests that were not completed in time.
-    pub handshakes_timeout: Counter,
-    /// Sockets refused with 503 because a limit was reached.
-    pub handshakes_full: Counter,
-    /// Plain WebSocket upgrades refused because their channels were temporarily not available.
-    pub handshakes_unavailable: Counter,
-    /// Sockets refused with 503 because too many of their subnet waited for `accept_rate`.
-    pub handshakes_busy: Counter,
-    /// Sockets reset by the client while they waited.
-    pub handshakes_gone: Counter,
+    /// Requests and sockets that did not become connections, by reason.
+    pub refusals: [Counter; Refusal::ALL.len()],
     /// 1 while the shard can't accept another connection.
     pub full: Counter,
     /// Time of the last refusal because the shard was full, in nanoseconds; 0 means never.
@@ -215,7 +222,7 @@ pub struct ShardCounters {
     pub recoveries_failed: Counter,
     /// Turns that took longer than 10 ms.
     pub loop_stalls: Counter,
-    /// Time in which the shard did not sleep, in nanoseconds.
+    /// Time during which the shard did not sleep, in nanoseconds.
     pub busy_nanos: Counter,
     /// Time of the last turn, in nanoseconds. It shows whether the thread makes progress.
     pub alive_nanos: Counter,

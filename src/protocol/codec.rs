@@ -1,4 +1,4 @@
-//! What every protocol has: a codec between its messages and the model.
+//! The interface of all protocols: a codec between their messages and the model.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub trait Codec {
     /// framing has to be used.
     fn encode_ping(&self, out: &mut impl MessageSink) -> bool;
 
-    /// Returns how a subscriber that asked to be told learns of missed publications.
+    /// Returns how a subscriber that asked for notices is told about missed publications.
     fn on_gap(&self) -> OnGap;
 
     /// Whether messages name their channel. Otherwise the application can't subscribe a client,
@@ -75,7 +75,7 @@ pub trait Codec {
 /// See [`Codec::on_gap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnGap {
-    /// By a notice, [`Push::Gap`]. The subscription goes on.
+    /// By a notice, [`Push::Gap`]. The subscription continues.
     Notice,
     /// By the end of the subscription with "insufficient state". The client subscribes again and
     /// recovers.

@@ -7,6 +7,7 @@
 //! To add a protocol, write a `Codec`, name it in `Protocol` and in `wire::Wire::of`.
 
 mod centrifugo;
+mod protobuf;
 mod plain;
 mod codec;
 mod model;
@@ -18,7 +19,8 @@ pub use codec::{Codec, OnGap};
 pub(crate) use json::write_publication;
 pub use message::{MessageKind, MessageSink};
 pub use model::{
-    Command, Connected, HistoryPage, HistoryQuery, Push, Reply, Request, Subscribe, Subscribed,
+    Command, Connect, Connected, HistoryPage, HistoryQuery, Push, Reply, Request, Resumed,
+    Subscribe, Subscribed,
 };
 pub(crate) use plain::write_heartbeat;
 pub use publish::PublishParams;
@@ -36,6 +38,8 @@ use crate::reason::{ClientError, CloseReason};
 pub enum Protocol {
     /// Centrifugo's client protocol in its JSON form.
     Centrifugo,
+    /// Centrifugo's client protocol in its Protobuf form, whose clients are refused.
+    Protobuf,
     /// WebSocket messages that are the payloads themselves.
     Plain,
     /// WebSocket messages that wrap payload, channel and position in JSON.
@@ -46,15 +50,21 @@ pub enum Protocol {
 
 impl Protocol {
     /// Number of protocols, for tables with a place for each.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
     /// Every protocol, in the order of its number.
-    pub const ALL: [Protocol; Self::COUNT] =
-        [Protocol::Centrifugo, Protocol::Plain, Protocol::Envelope, Protocol::Echo];
+    pub const ALL: [Protocol; Self::COUNT] = [
+        Protocol::Centrifugo,
+        Protocol::Protobuf,
+        Protocol::Plain,
+        Protocol::Envelope,
+        Protocol::Echo,
+    ];
 
     /// Returns the value of the metrics' label `protocol`.
     pub const fn label(self) -> &'static str {
         match self {
             Protocol::Centrifugo => "centrifugo",
+            Protocol::Protobuf => "protobuf",
             Protocol::Plain => "plain",
             Protocol::Envelope => "envelope",
             Protocol::Echo => "echo",
@@ -69,6 +79,10 @@ macro_rules! with_codec {
         match $protocol {
             Protocol::Centrifugo => {
                 let $codec = centrifugo::Centrifugo;
+                $call
+            }
+            Protocol::Protobuf => {
+                let $codec = protobuf::Protobuf;
                 $call
             }
             Protocol::Plain => {

@@ -23,7 +23,7 @@ pub struct Request<'m> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command<'m> {
     /// Begin the session.
-    Connect,
+    Connect(Connect<'m>),
     /// Begin a subscription to a channel.
     Subscribe(Subscribe<'m>),
     /// End the subscription to a channel.
@@ -66,9 +66,30 @@ impl Command<'_> {
         match self {
             Command::History(_) => true,
             Command::Subscribe(subscribe) => subscribe.recover.is_some(),
+            Command::Connect(connect) => {
+                connect.resumed.iter().any(|resumed| resumed.recover.is_some())
+            }
             _ => false,
         }
     }
+}
+
+/// A request to begin the session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Connect<'m> {
+    /// Whether the client presents a token.
+    pub has_token: bool,
+    /// The subscriptions of the application that the client had before its connection was lost.
+    pub resumed: Vec<Resumed<'m>>,
+}
+
+/// A subscription of the application that a client wants back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resumed<'m> {
+    /// The channel.
+    pub channel: Cow<'m, str>,
+    /// The client's last position, if it asks for the missed publications.
+    pub recover: Option<Since>,
 }
 
 /// A request for a subscription.
@@ -123,7 +144,7 @@ impl HistoryPage {
 #[derive(Clone, Debug)]
 pub enum Reply<'a> {
     /// The session has begun.
-    Connected(Connected),
+    Connected(Connected<'a>),
     /// The subscription has begun.
     Subscribed(Subscribed<'a>),
     /// There is no subscription any more, whether or not there was one.
@@ -163,24 +184,26 @@ impl Reply<'_> {
 
 /// The reply to a client whose session begins.
 #[derive(Clone, Copy, Debug)]
-pub struct Connected {
+pub struct Connected<'a> {
     /// The connection's public id.
     pub client: ClientId,
     /// Time between the protocol's own pings. `None` if none are sent.
     pub ping: Option<Duration>,
     /// Whether the client must answer pings.
     pub pong: bool,
+    /// The subscriptions of the application that begin with the session.
+    pub subs: &'a [Subscribed<'a>],
 }
 
 /// The reply to a client whose subscription begins.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a field of the protocol's reply")]
+#[expect(clippy::struct_excessive_bools, reason = "each field is part of the protocol's reply")]
 pub struct Subscribed<'a> {
     /// The channel.
     pub channel: ChannelView<'a>,
     /// Whether the client may recover from its position.
     pub recoverable: bool,
-    /// Whether the client is told of missed publications.
+    /// Whether the client is told about missed publications.
     pub positioned: bool,
     /// Whether the client asked for recovery.
     pub was_recovering: bool,
@@ -201,7 +224,7 @@ pub enum Push<'a> {
     Unsubscribed {
         /// The channel.
         channel: &'a str,
-        /// The reason. It also tells the client whether to subscribe again.
+        /// The reason. It also determines whether the client subscribes again.
         reason: UnsubscribeReason,
     },
     /// Publications were missed.

@@ -145,7 +145,7 @@ impl Codec for Envelope {
             Push::Unsubscribed { reason: UnsubscribeReason::Server, .. } => {
                 Err(CloseReason::ForceDisconnect)
             }
-            // The subscription goes on, and a gap tells of the missed publications.
+            // The subscription continues, and a gap reports the missed publications.
             Push::Unsubscribed { reason: UnsubscribeReason::InsufficientState, .. } => Ok(()),
             Push::Gap { channel, after, next } => {
                 write_gap(channel, after, next, out);
@@ -192,8 +192,8 @@ impl Codec for Envelope {
     }
 }
 
-/// Writes a message which shows that the connection is alive. It has the number of seconds after
-/// which the next one comes at the latest.
+/// Writes a message which shows that the connection is alive. It has the maximum number of seconds
+/// until the next one.
 pub fn write_heartbeat(every: Duration, out: &mut impl MessageSink) {
     let seconds = every.as_secs() + u64::from(every.subsec_nanos() > 0);
     out.write(MessageKind::Text, format!(r#"{{"ping":{seconds}}}"#).as_bytes());
@@ -296,7 +296,12 @@ fn close_reason(error: ClientError) -> CloseReason {
         ClientError::LimitExceeded => CloseReason::ChannelLimit,
         ClientError::PublicationTooLong => CloseReason::MessageTooBig,
         ClientError::NotAvailable => CloseReason::NotAvailable,
-        ClientError::TooManyRequests => CloseReason::TooManyRequests,
+        ClientError::TooManyRequests
+        | ClientError::ClientCreates
+        | ClientError::NetworkCreates
+        | ClientError::NodeCreates
+        | ClientError::NetworkChannels
+        | ClientError::NodeChannels => CloseReason::TooManyRequests,
         ClientError::UnrecoverablePosition => CloseReason::InsufficientState,
         ClientError::Unauthorized
         | ClientError::UnknownChannel

@@ -94,7 +94,7 @@ pub(crate) fn decode_base64(text: &str) -> Result<Box<[u8]>, Unfit> {
 pub(crate) fn read_params<T: DeserializeOwned>(params: &[u8]) -> Result<T, String> {
     let params = params.trim_ascii();
     if params.first().is_some_and(|&first| first != b'{') {
-        // Derived readers would take a list for the fields in their order.
+        // Derived readers would accept a list as the fields in their order.
         return Err("a JSON object is expected".to_owned());
     }
     serde_json::from_slice(params).map_err(|error| error.to_string())

@@ -66,7 +66,7 @@ pub(crate) async fn agree(
     link: &Link,
 ) -> Result<Result<(), String>, LinkError> {
     let key = keys.config();
-    // A node of format 0 takes the whole text for the number of streams, and refuses to start.
+    // A node of format 0 parses the whole text as the number of streams, and refuses to start.
     let written = format!("{streams} (format {FORMAT})");
     let args = vec![key.clone(), b"streams".to_vec(), written.into_bytes()];
     link.call("HSETNX", &key, args).await?;
@@ -88,13 +88,13 @@ fn check_info(version: Option<&str>, policy: Option<&str>) -> Result<(), String>
 }
 
 /// Checks what Redis does when its memory is full. An empty policy passes: it means that the server
-/// does not tell.
+/// does not report one.
 pub(crate) fn check_policy(policy: &str) -> Result<(), String> {
     if matches!(policy, "" | "noeviction") {
         return Ok(());
     }
     Err(format!(
-        "Redis has maxmemory-policy {policy} and could drop what positions rest on: set it to \
+        "Redis has maxmemory-policy {policy} and could evict the keys of the bus: set it to \
          noeviction (redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf)"
     ))
 }
@@ -119,7 +119,7 @@ fn check_streams(kept: &Reply, streams: usize, prefix: &str) -> Result<(), Strin
 fn foreign_format(found: &str, prefix: &str) -> String {
     format!(
         "this Redis has a bus of format {found}, and this version of Corecast needs format \
-         {FORMAT}: go on with the version that wrote it; or stop all nodes and delete the bus \
+         {FORMAT}: run the version that wrote it; or stop all nodes and delete the bus \
          (redis-cli --scan --pattern '{prefix}:{{*}}:*' | xargs -d '\\n' redis-cli UNLINK \
          {prefix}:config); or set another redis.prefix"
     )

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig,
-};
+use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ServerConfig, TcpConfig};
 use fred::types::{
     Builder, ClusterHash, ConnectHandle, CustomCommand, Message, RespVersion, Value,
 };
@@ -20,6 +18,9 @@ use tokio::time::Instant;
 use super::links::Membership;
 use crate::bus::{Keys, Reply, RunId, Script};
 use crate::limits::{BUS_CALL_TIMEOUT, BUS_GRACE, BUS_READ_TIMEOUT, REDIS_COMMANDS_MAX};
+
+/// The host and port of a server.
+pub(super) use fred::types::config::Server;
 
 /// Schemes of Redis addresses.
 const SCHEMES: [&str; 8] = [
@@ -140,7 +141,7 @@ impl Link {
         };
         let mut builder = Builder::from_config(config);
         // The library does not time blocking commands, and does not notice if this process was
-        // stopped meanwhile. So `within` is the only timeout.
+        // stopped in the meantime. So `within` is the only timeout.
         builder
             .set_connection_config(connection)
             .set_performance_config(PerformanceConfig::default());
@@ -158,7 +159,7 @@ impl Link {
         &self,
         channels: &[&'static str],
     ) -> Result<broadcast::Receiver<Message>, LinkError> {
-        // Before the subscription, so that no message is missed.
+        // The receiver exists before the subscription, so that no message is missed.
         let news = self.client.message_rx();
         let subscribing = self.client.subscribe(channels.to_vec());
         match within(self.patience, subscribing).await {
@@ -304,7 +305,8 @@ async fn within<T>(patience: Duration, waiting: impl Future<Output = T>) -> Opti
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Ends the library's tasks, and with them its sockets. Nothing more is to be sent.
+        // This ends the library's tasks, and with them its sockets, because nothing more will be
+        // sent.
         self.routing.abort();
         let client = self.client.clone();
         tokio::spawn(async move {
@@ -319,6 +321,14 @@ impl Drop for Link {
 pub(super) fn is_cluster(url: &str) -> bool {
     let config = Config::from_url(url);
     config.is_ok_and(|config| matches!(config.server, ServerConfig::Clustered { .. }))
+}
+
+/// Returns the Sentinels that `url` names, and the name of their primary. `None` if it names none.
+pub(super) fn sentinels(url: &str) -> Option<(Vec<Server>, String)> {
+    match Config::from_url(url).ok()?.server {
+        ServerConfig::Sentinel { hosts, service_name, .. } => Some((hosts, service_name)),
+        _ => None,
+    }
 }
 
 /// Returns the address in `url` for messages, without the password.
@@ -343,12 +353,28 @@ pub(super) fn address(url: &str) -> String {
 /// # Errors
 /// The reason why it is not one.
 pub fn check_url(url: &str) -> Result<(), String> {
-    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-    if !SCHEMES.contains(&scheme) {
-        return Err(format!("{scheme:?} is not a scheme for Redis"));
+    let Some((scheme, rest)) = url.split_once("://").filter(|(one, _)| SCHEMES.contains(one))
+    else {
+        // What stands there may be a part of a password, so it is not shown.
+        return Err("it does not begin with a scheme for Redis".to_owned());
+    };
+    // A URL ends at a `#`, and its host at a `/` or `?`. In a password, one of these would make a
+    // part of it the host.
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let path = path.split_once('=').map_or(path, |(path, _)| path);
+    let is_split = path.contains('@') && !authority.contains('@') && !scheme.contains("unix");
+    if is_split || rest.contains('#') {
+        return Err(PERCENT_ENCODE.to_owned());
     }
-    Config::from_url(url).map(drop).map_err(|error| error.details().to_owned())
+    Config::from_url(url).map(drop).map_err(|error| match rest.contains('@') {
+        true => format!("{}; {PERCENT_ENCODE}", error.details()),
+        false => error.details().to_owned(),
+    })
 }
+
+/// The advice for a URL whose password seems to have a character of its syntax.
+const PERCENT_ENCODE: &str = "percent-encode special characters of a password: %23 for #, %2F for \
+                              /, %3F for ?, %40 for @, %3A for :, %25 for %";
 
 /// Returns the error for a reply that the command should not have.
 pub(crate) fn not_an_answer(reply: &Reply) -> LinkError {

@@ -1,4 +1,4 @@
-//! Generations of connections. All connections can be given up at once, and their users make new
+//! Generations of connections. All connections can be given up together, and their users make new
 //! ones.
 
 use std::cell::Cell;
@@ -41,7 +41,8 @@ impl Membership {
     /// Waits until the connection is given up.
     pub(super) async fn over(&self) {
         loop {
-            // Registered before the check, because a renewal between the two would be missed.
+            // The waiter is registered before the check, because a renewal between the two would be
+            // missed.
             let given_up = self.links.given_up.notified();
             if self.is_over() {
                 return;

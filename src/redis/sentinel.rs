@@ -7,12 +7,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fred::types::config::{Config, Server, ServerConfig};
 use tokio::sync::broadcast::{Receiver, error::RecvError, error::TryRecvError};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
-use super::link::{Link, LinkError, not_an_answer};
+use super::link::{Link, LinkError, Server, not_an_answer, sentinels};
 use super::links::Links;
 use crate::bus::Reply;
 use crate::limits::{
@@ -34,8 +33,8 @@ pub(super) struct Sentinels {
     named: RefCell<Option<Named>>,
     /// When a Sentinel last named another primary.
     switched: Cell<Option<Instant>>,
-    /// Sentinels to which the node listens, each with the time after which it gives up an
-    /// unreachable one. `None` for those in the settings, which are never given up.
+    /// Sentinels to which the node listens, each with the time at which the node gives it up if it
+    /// is unreachable. `None` for those in the settings, which are never given up.
     heard: RefCell<HashMap<Server, Option<Instant>>>,
 }
 
@@ -103,8 +102,9 @@ impl Sentinels {
         is_room
     }
 
-    /// Records that a Sentinel can't be reached. Returns whether the node stops listening to it,
-    /// because neither the settings nor, for some time, another Sentinel have named it.
+    /// Records that a Sentinel can't be reached. Returns whether the node stops listening to it. It
+    /// does if the settings do not name the Sentinel, and no other Sentinel has named it for some
+    /// time.
     fn gives_up(&self, sentinel: &Server) -> bool {
         let mut heard = self.heard.borrow_mut();
         let over = |until: &Option<Instant>| until.is_some_and(|until| until <= Instant::now());
@@ -130,12 +130,10 @@ impl Sentinels {
         if crate::sabotage!(DeafToSentinels) {
             return;
         }
-        let Ok(config) = Config::from_url(&self.url) else { return };
-        if let ServerConfig::Sentinel { hosts, service_name, .. } = &config.server {
-            self.heard.borrow_mut().extend(hosts.iter().map(|host| (host.clone(), None)));
-            for host in hosts {
-                self.listen_to(host.clone(), service_name);
-            }
+        let Some((hosts, service_name)) = sentinels(&self.url) else { return };
+        self.heard.borrow_mut().extend(hosts.iter().map(|host| (host.clone(), None)));
+        for host in hosts {
+            self.listen_to(host, &service_name);
         }
     }
 
@@ -191,7 +189,7 @@ async fn listen(
                 sentinels.listen_to(it.clone(), name);
             }),
             Err(LinkError::Refused(error)) => {
-                tracing::debug!(%error, "a Sentinel named no other Sentinels")
+                tracing::debug!(%error, "a Sentinel did not list the other Sentinels")
             }
             Err(error) => return error,
         }
@@ -202,8 +200,8 @@ async fn listen(
 }
 
 /// Waits until a Sentinel must be asked again, after it was last asked at `asked`. That is at its
-/// next event, or after an interval without one, but not before a pause is over. Returns false if
-/// no events can follow.
+/// next event, or after an interval without one, but not before the end of a pause. Returns false
+/// if no events can follow.
 async fn wait_for_news<T: Clone>(news: &mut Receiver<T>, asked: Instant) -> bool {
     // Neither the number of events matters, nor whether some were dropped.
     if let Ok(Err(RecvError::Closed)) = timeout(SENTINEL_ASK_INTERVAL, news.recv()).await {
@@ -245,7 +243,7 @@ async fn ask_others(link: &Link, name: &str) -> Result<Vec<Server>, LinkError> {
     Ok(others.iter().filter_map(other).take(SENTINELS_MAX).collect())
 }
 
-/// Parses the description of one Sentinel. Returns `None` if it is reported as away.
+/// Parses the description of one Sentinel. Returns `None` if it is reported as down.
 fn other(said: &Reply) -> Option<Server> {
     let pairs = said.list()?.chunks_exact(2);
     let field = |name| pairs.clone().find(|pair| pair[0].text() == Some(name)).map(|pair| &pair[1]);
@@ -267,7 +265,7 @@ async fn ask_epoch(link: &Link, name: &str) -> Result<u64, LinkError> {
 
 const _: () = assert!(
     SENTINEL_TRUST.as_millis() > 2 * SENTINEL_ASK_INTERVAL.as_millis(),
-    "what Sentinels say again and again stays trusted"
+    "a repeated answer of a Sentinel must stay trusted"
 );
 
 #[cfg(test)]
@@ -292,7 +290,7 @@ mod tests {
         assert!(!sentinels.note(at(1), 4) && !sentinels.note(at(2), 5));
         assert_eq!(sentinels.address(), Some(at(2)));
         assert!(sentinels.note(at(1), 6));
-        assert!(!sentinels.note(at(2), 5), "it has heard late of the last but one");
+        assert!(!sentinels.note(at(2), 5), "the Sentinel reports an older failover");
         assert_eq!(sentinels.address(), Some(at(1)));
     }
 
@@ -315,7 +313,7 @@ mod tests {
         let most = 3000 / SENTINEL_ASK_PAUSE.as_millis() as usize + 2;
         assert!(times.len() <= most && times.len() > most / 2, "{} times", times.len());
         let last = talking.await.expect("it ends");
-        assert!(times.last() >= Some(&last), "what it says last is a reason as well");
+        assert!(times.last() >= Some(&last), "the last event also causes a question");
         assert!(times[0] - began < 2 * SENTINEL_ASK_PAUSE);
     }
 
@@ -330,7 +328,7 @@ mod tests {
         assert_eq!(heard.elapsed(), std::time::Duration::ZERO);
         let silent = Instant::now();
         assert!(wait_for_news(&mut news, silent).await);
-        assert_eq!(silent.elapsed(), SENTINEL_ASK_INTERVAL, "nothing was left to be heard");
+        assert_eq!(silent.elapsed(), SENTINEL_ASK_INTERVAL, "no event was left");
     }
 
     #[tokio::test(start_paused = true)]
@@ -349,7 +347,7 @@ mod tests {
         sentinels.note(at(1), 4);
         tokio::time::advance(SENTINEL_TRUST).await;
         assert_eq!(sentinels.address(), None);
-        assert!(sentinels.note(at(2), 0), "Sentinels were set up anew");
+        assert!(sentinels.note(at(2), 0), "the Sentinels were reconfigured");
         assert_eq!(sentinels.address(), Some(at(2)));
     }
 

@@ -29,7 +29,7 @@ fn card(common: &Arc<Common>) -> NodeCard {
 }
 
 /// Starts the thread, and waits until it has read the publications that the bus keeps. Returns
-/// false if a signal to stop came first.
+/// false if a signal to stop arrived first.
 pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool, Error> {
     let parts = Parts {
         inbox,
@@ -65,7 +65,7 @@ pub(super) fn start(common: &Arc<Common>, inbox: Inbox<ToBridge>) -> Result<bool
 /// Waits until the bridge has written the last events, but not longer than until `end`.
 pub(super) fn stop(common: &Common, end: Moment) {
     common.stopping.begin();
-    // If Redis is away, this would take the rest of the drain, so it has a separate limit.
+    // If Redis is unreachable, this would take the rest of the drain, so it has a separate limit.
     let limit = end.min(sys::now().after(EVENTS_STOP_TIMEOUT));
     while !common.stopping.is_done() && sys::now() < limit {
         if sys::wait_for_signal(Some(LOOK_INTERVAL)).is_some_and(Signal::ends) {
@@ -74,7 +74,7 @@ pub(super) fn stop(common: &Common, end: Moment) {
     }
     if !common.stopping.is_done() {
         tracing::warn!(
-            "Redis is away, so this node could not report its end; another node will report it"
+            "Redis is unreachable, so this node could not report its end; another node will"
         );
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::common::{Common, Error};
 use super::drain::{Drained, Plan};
 use crate::api::{self, Api, ApiListener, Courier, Full, Parts};
+use crate::fatal;
 use crate::limits::RETRY_INTERVAL;
 use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, ToBridge, ToControl};
 
@@ -24,8 +25,8 @@ pub(super) fn start(
         .spawn(move || {
             #[cfg(feature = "sabotage")]
             crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
-            // Without this thread nobody could observe or drain the server, so its end is the end
-            // of the process.
+            // Without this thread the server could be neither observed nor drained, so the process
+            // ends with it.
             let _end = AbortOnDrop;
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
@@ -34,8 +35,8 @@ pub(super) fn start(
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                // The log has a thread of its own, which would not write this before the abort.
-                eprintln!("the control thread ends, and the server with it: {error}");
+                let line = format!("the control thread ends, and the server with it: {error}");
+                fatal::write(common.settings.log.format, &line);
             }
         })
         .map_err(Error::Thread)?;
@@ -89,7 +90,7 @@ struct ControlLanes {
 }
 
 impl ControlLanes {
-    /// Sends a message at once, or returns an error if the inbox is full.
+    /// Sends a message immediately, or returns an error if the inbox is full.
     fn send(&mut self, message: Addressed) -> Result<(), Full> {
         let sent = match message {
             Addressed::Shard(shard, message) => self.shards[shard.index()].send_now(message),
@@ -137,6 +138,7 @@ async fn receive(
                             courier.answer_bridge(ticket, body);
                         });
                     }
+                    ToControl::DeliveryTimes(interval) => api.status().delivery().add(interval),
                     ToControl::Answer { ticket, answer } => courier.deliver(ticket, answer),
                 }
             }
@@ -147,7 +149,7 @@ async fn receive(
         if let Some(&plan) = drained.begun.get().filter(|_| !draining) {
             let (courier, done) = (Arc::clone(courier), Arc::clone(&drained.done));
             draining = true;
-            // In its own task, because this loop delivers the answers for which the drain waits.
+            // The drain needs its own task, because it waits for answers that this loop delivers.
             tokio::spawn(async move { done.store(drain(&courier, plan).await, Ordering::Release) });
         }
         if inbox.prepare_sleep() {

@@ -11,7 +11,7 @@ use crate::sys::{EventFd, Signal};
 /// The schedule for stopping the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Time for which the node still accepts clients.
+    /// Time during which the node still accepts clients.
     pub(super) delay: Duration,
     /// Maximum time from the end of `delay` until the end of the process.
     pub(super) drain: Duration,

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::common::Error;
 use crate::api::ApiListener;
-use crate::limits::PROBE_PATIENCE;
+use crate::limits::{PROBE_PATIENCE, PROBE_PAUSE};
 use crate::settings::{ListenAddress, Server};
 use crate::sys::{self, Claim, SocketAccess, SocketFile, UnixListener};
 
@@ -105,7 +105,7 @@ fn patiently<T>(address: &ListenAddress, listen: impl Fn() -> io::Result<T>) -> 
             // After a server is killed, the kernel closes its ring, and with it the listeners, a
             // moment later than the process itself.
             Err(source) if source.kind() == io::ErrorKind::AddrInUse && sys::now() < limit => {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::sleep(PROBE_PAUSE);
             }
             Err(source) => return Err(Error::Listen { address: address.clone(), source }),
             Ok(listening) => return Ok(listening),

@@ -13,10 +13,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::accept::Leases;
-use crate::api::{Node, Status};
+use crate::api::{HostLimits, Node, Status};
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::mesh::{HomeMap, Inbox, ShardMail, ToBridge, ToControl};
-use crate::metrics::{BridgeCounters, ShardCounters};
+use crate::metrics::{BridgeCounters, Descriptors, ShardCounters};
 use crate::readiness::Phase;
 use crate::secret::NodeSecret;
 use crate::settings::{ListenAddress, Redis, Settings};
@@ -68,19 +68,19 @@ fn inboxes(shards: usize, redis: &Redis) -> (Inboxes, Addresses) {
 ///
 /// # Errors
 /// See [`Error`]. After a signal to stop it returns `Ok` as soon as the last connection has ended
-/// or `server.drain` is over.
+/// or `server.drain` has passed.
 pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(), Error> {
-    // Before other threads allocate memory.
+    // The allocator is configured before other threads allocate memory.
     sys::refuse_huge_pages();
     sys::return_freed_memory();
-    // Before any thread starts, because threads inherit the mask, and no handler may run in a
-    // shard.
+    // This happens before any thread starts, because threads inherit the mask, and no handler may
+    // run in a shard.
     sys::block_signals();
     let descriptors_max = sys::descriptors_max();
     let shards =
         if settings.server.shards == 0 { sys::cores().len() } else { settings.server.shards };
-    // Before any other descriptor, so that they have low numbers, which every thread's own table
-    // keeps.
+    // The wakes are created before any other descriptor. So they have low numbers, which every
+    // thread's own table keeps.
     let threads = shards + 1 + usize::from(settings.redis.is_on());
     let wakes: Vec<EventFd> =
         (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
@@ -103,11 +103,11 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
         )),
         bridge_counters,
         subnets: Arc::new(Subnets::new(settings.server.max_connections)),
+        node: node(&settings.server.name, listen.iter().find_map(ListenAddress::tcp)),
         settings: Arc::new(settings),
         counters,
         addresses,
         wakes,
-        node: node(listen.iter().find_map(ListenAddress::tcp)),
         stopping: common::Stopping::default(),
         listen,
         unix,
@@ -125,10 +125,18 @@ fn run_threads(
     claims: Vec<Claim>,
     ready: impl FnOnce(&StartupReport),
 ) -> Result<(), Error> {
-    // Before any thread starts, because the address may be in use.
+    // This happens before any thread starts, because the address may be in use.
     let api = ApiListening::new(&common.settings.server)?;
     // Shards start before control, so that requests to the API find them serving.
     let started = shards::start(common, inboxes.shards)?;
+    let report = report(common, &started, api.address);
+    common.status.set_host(HostLimits {
+        connections_max: report.connections_max,
+        descriptors: Descriptors {
+            private_tables: if started.private_tables { common.shards() } else { 0 },
+            table_max: common.descriptors_max,
+        },
+    });
     // The listeners of the shards hold the addresses from here on.
     drop(claims);
     let drained = control::start(common, api.listener, inboxes.control)?;
@@ -138,11 +146,12 @@ fn run_threads(
         return Ok(());
     }
     common.status.set_phase(Phase::Serving);
-    let report = report(common, &started, api.address);
+    log_start(&report);
     ready(&report);
     warn_of_capacity(common, &report);
     exit::wait(common, &drained);
     drop(api.file);
+    tracing::info!("stopped");
     Ok(())
 }
 
@@ -160,8 +169,22 @@ fn report(common: &Common, started: &shards::Started, api_listen: ListenAddress)
     }
 }
 
+fn log_start(report: &StartupReport) {
+    let StartupReport { driver, shards, connections_max, listen, api_listen, .. } = report;
+    let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        listen = addresses.join(" "),
+        %api_listen,
+        shards,
+        driver,
+        connections_max,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+}
+
 /// Warns if the limit on descriptors is too low for `server.max_connections`. It does not in
-/// development mode, where nobody needs so many.
+/// development mode, which needs few connections.
 fn warn_of_capacity(common: &Common, report: &StartupReport) {
     let (wanted, fit) = (common.settings.server.max_connections, report.connections_max);
     if fit < wanted && !common.settings.dev {
@@ -177,9 +200,12 @@ fn warn_of_capacity(common: &Common, report: &StartupReport) {
 
 /// Describes this node. Its id is new at each start, so that other nodes can distinguish a
 /// restarted node from its last run.
-fn node(client_address: Option<SocketAddr>) -> Node {
+fn node(name: &str, client_address: Option<SocketAddr>) -> Node {
     use std::hash::{BuildHasher, RandomState};
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match name {
+        "" => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default(),
+        name => name.to_owned(),
+    };
     let uid = format!("{:016x}", RandomState::new().hash_one("node"));
     Node { uid, name: host.trim().to_owned(), client_address }
 }

@@ -12,11 +12,13 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use super::common::{Common, Error};
 use crate::accept::{self, Acceptor};
 use crate::ids::{ShardId, Slot};
-use crate::limits::{DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, TURNS_PER_PAUSE};
+use crate::limits::{
+    DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, SHARD_STACK_BYTES, TURNS_PER_PAUSE,
+};
 use crate::mesh::{Inbox, Outbound, ShardMail};
 use crate::settings::{Driver as Choice, ListenAddress};
 use crate::shard::{Options, Parts, Shard};
-use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring};
+use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring, SysError};
 
 /// The result of the start, which is the same for all shards.
 pub(super) struct Started {
@@ -36,11 +38,25 @@ pub(super) fn start(
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (common, sender) = (Arc::clone(common), sender.clone());
         let core = cores[index % cores.len()];
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("shard-{index}"))
-            .stack_size(512 * 1024)
-            .spawn(move || run(&common, index, core, inbox, &sender))
-            .map_err(Error::Thread)?;
+            .stack_size(SHARD_STACK_BYTES);
+        let private = common.settings.server.private_fd_tables;
+        // The table keeps the descriptors that main created: stdio, the wakes, and Unix sockets to
+        // listen on. Later ones belong to other threads.
+        let (wakes, listeners) = (common.wakes.clone(), common.unix.clone());
+        let run = move |table: Result<bool, SysError>| {
+            let private = table.as_ref().is_ok_and(|private| *private);
+            let start = ShardStart { common: &common, index, inbox, private, report: &sender };
+            run(start, core, table);
+        };
+        let started = if private {
+            let run = |table: Result<(), SysError>| run(table.map(|()| true));
+            sys::spawn_with_own_descriptors(thread, &wakes, &listeners, run)
+        } else {
+            thread.spawn(|| run(Ok(false)))
+        };
+        started.map_err(Error::Thread)?;
     }
     // Otherwise `recv` would wait forever if all shards ended without a report.
     drop(sender);
@@ -58,7 +74,9 @@ pub(super) fn start(
 
 type Report = Sender<Result<Started, String>>;
 
-fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, report: &Report) {
+/// Runs a shard on `core`. `table` says whether the thread has its own descriptor table.
+fn run(member: ShardStart<'_>, core: usize, table: Result<bool, SysError>) {
+    let common = member.common;
     // A panic while parsing costs only one connection. Any other panic may leave inconsistent
     // state, which must not send anything more.
     sys::abort_on_panic(crate::shard::is_parsing);
@@ -67,18 +85,11 @@ fn run(common: &Common, index: usize, core: usize, inbox: Inbox<ShardMail>, repo
     if let Err(error) = sys::pin_to_core(core) {
         tracing::warn!(%error, core, "could not pin a shard to its core");
     }
-    let private = common.settings.server.private_fd_tables && {
-        // Keeps the descriptors that main created: stdio, the wakes, and Unix sockets to listen on.
-        // Later ones belong to other threads.
-        sys::own_descriptors(&common.wakes, &common.unix)
-            .inspect_err(|error| {
-                tracing::warn!(%error, "shards share one descriptor table: the limit on open \
-                    files applies to the whole process");
-            })
-            .is_ok()
-    };
-    let member = ShardStart { common, index, inbox, private, report };
-    let wake = common.wakes[index];
+    if let Err(error) = table {
+        tracing::warn!(%error, "shards share one descriptor table: the limit on open files applies \
+            to the whole process");
+    }
+    let wake = common.wakes[member.index];
     match common.settings.server.driver {
         Choice::Epoll => run_epoll(member),
         Choice::IoUring => match Ring::new(wake) {
@@ -120,8 +131,9 @@ impl ShardStart<'_> {
 }
 
 fn run_ring(member: ShardStart<'_>, ring: Ring) {
-    let runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(RUNTIME_RING_ENTRIES).build();
-    match runtime {
+    let runtime =
+        || RuntimeBuilder::<IoUringDriver>::new().with_entries(RUNTIME_RING_ENTRIES).build();
+    match sys::once_there_is_memory(runtime) {
         Ok(mut runtime) => runtime.block_on(serve(member, ring, Pause::Ring)),
         Err(error) => member.fail(&error),
     }
@@ -141,7 +153,8 @@ fn run_epoll(member: ShardStart<'_>) {
 async fn serve<D: Driver + 'static>(member: ShardStart<'_>, driver: D, pause: Pause) {
     match begin(member, driver) {
         Some(running) => {
-            // In its own task, because monoio polls its main future again without looking at I/O.
+            // The loop needs its own task, because monoio polls its main future again without a
+            // check for I/O.
             monoio::spawn(turn_loop(running, pause)).await;
         }
         None => tracing::debug!("a shard did not start"),
@@ -214,7 +227,7 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
 /// The limit on open files leaves no room for clients.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the limit on open files is {0}, and the server itself needs {DESCRIPTORS_RESERVED}: nobody \
+    "the limit on open files is {0}, and the server itself needs {DESCRIPTORS_RESERVED}: no client \
      could connect. Raise it with ulimit -n, or LimitNOFILE= of systemd"
 )]
 struct NoDescriptors(usize);

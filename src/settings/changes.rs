@@ -15,12 +15,15 @@ use Change::{Restart, Running};
 
 /// All settings. Options of a namespace are listed as those of `[channel]`. Namespaces may be added
 /// and removed.
-pub const CHANGES: [(&str, Change); 73] = [
+pub const CHANGES: [(&str, Change); 78] = [
+    ("server.name", Restart), // Other nodes know it.
     ("server.listen", Restart),
     ("server.api_listen", Restart),
     ("server.unix_mode", Restart),
     ("server.unix_group", Restart),
     ("server.proxies", Restart), // Listeners have them.
+    ("server.hosts", Running),
+    ("server.path_prefix", Running),
     ("server.shards", Restart),
     ("server.driver", Restart),
     ("server.cpu_affinity", Restart),
@@ -33,6 +36,7 @@ pub const CHANGES: [(&str, Change); 73] = [
     ("client.ping_interval", Restart), // Clients know it.
     ("client.pong_timeout", Restart),  // Listeners pass it to the kernel.
     ("client.handshake_timeout", Running),
+    ("client.handshake_bytes_max", Running),
     ("client.stale_timeout", Running),
     ("client.message_bytes_max", Running),
     ("client.fragments_max", Running),
@@ -72,6 +76,7 @@ pub const CHANGES: [(&str, Change); 73] = [
     ("auth.anonymous", Running),
     ("api.keys", Running),
     ("api.body_bytes_max", Running),
+    ("api.keep_alive", Running),
     ("api.idempotency_bytes_max", Restart), // Shards have leased them.
     ("redis.url", Restart),
     ("redis.prefix", Restart),

@@ -40,6 +40,10 @@ pub struct Settings {
     /// Whether the node was started with `--dev`: it serves the demo page, and the API needs no
     /// key.
     pub dev: bool,
+    /// Whether the node was started with `--expose`: with `--dev`, it serves other hosts as well.
+    pub expose: bool,
+    /// The name of this host, which clients may use with `--expose`.
+    pub host_name: String,
     /// Whether the node was started with `--echo`: clients may connect to `/echo`.
     pub echo: bool,
 }
@@ -48,6 +52,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
+    /// Name of this node for people; empty means the name of the host.
+    pub name: String,
     /// Addresses for clients; at least one.
     #[serde(deserialize_with = "types::addresses")]
     pub listen: Vec<ListenAddress>,
@@ -62,6 +68,11 @@ pub struct Server {
     /// The peers that may name the clients of their connections.
     #[serde(deserialize_with = "types::proxies")]
     pub proxies: Proxies,
+    /// Names by which clients may address the server. If empty, all, or those that `--dev` trusts.
+    #[serde(deserialize_with = "types::one_or_more")]
+    pub hosts: Vec<String>,
+    /// Path in front of all paths of the client port, which requests may have; "" for none.
+    pub path_prefix: String,
     /// Number of threads that serve clients; 0 means one per core.
     pub shards: usize,
     /// The driver of sockets.
@@ -74,10 +85,11 @@ pub struct Server {
     pub max_connections: usize,
     /// Maximum number of accepted connections per second on the node.
     pub accept_rate: u32,
-    /// Time in which a stopping server still accepts clients while `/ready` returns 503.
+    /// Time during which a stopping server still accepts clients while `/ready` returns 503.
     #[serde(deserialize_with = "units::duration")]
     pub drain_delay: Duration,
-    /// Time after `drain_delay` in which a stopping server closes its connections and exits.
+    /// Maximum time after `drain_delay` until a stopping server has closed its connections and
+    /// exited.
     #[serde(deserialize_with = "units::duration")]
     pub drain: Duration,
 }
@@ -104,13 +116,16 @@ pub struct Client {
     /// Time between pings, in whole seconds.
     #[serde(deserialize_with = "units::duration")]
     pub ping_interval: Duration,
-    /// Time in which a client must send anything after a ping.
+    /// Time limit for a client to send anything after a ping.
     #[serde(deserialize_with = "units::duration")]
     pub pong_timeout: Duration,
-    /// Time for the request head.
+    /// Time limit for the request head.
     #[serde(deserialize_with = "units::duration")]
     pub handshake_timeout: Duration,
-    /// Time for the command `connect`.
+    /// Maximum size of the request head in bytes.
+    #[serde(deserialize_with = "units::size")]
+    pub handshake_bytes_max: usize,
+    /// Time limit for the command `connect`.
     #[serde(deserialize_with = "units::duration")]
     pub stale_timeout: Duration,
     /// Maximum size of a message in bytes.
@@ -174,6 +189,9 @@ pub struct Api {
     /// Maximum size of a request body in bytes.
     #[serde(deserialize_with = "units::size")]
     pub body_bytes_max: usize,
+    /// Time for which a connection stays open without requests.
+    #[serde(deserialize_with = "units::duration")]
+    pub keep_alive: Duration,
     /// Maximum number of bytes of kept idempotency keys on the node.
     #[serde(deserialize_with = "units::size")]
     pub idempotency_bytes_max: usize,
@@ -184,6 +202,7 @@ impl std::fmt::Debug for Api {
         f.debug_struct("Api")
             .field("keys", &format_args!("{} hidden", self.keys.len()))
             .field("body_bytes_max", &self.body_bytes_max)
+            .field("keep_alive", &self.keep_alive)
             .field("idempotency_bytes_max", &self.idempotency_bytes_max)
             .finish()
     }
@@ -229,7 +248,7 @@ impl std::fmt::Debug for Redis {
 /// `[events]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
+#[expect(clippy::struct_excessive_bools, reason = "each field is a setting")]
 pub struct Events {
     /// The stream to which events are appended.
     pub stream: String,

@@ -17,7 +17,7 @@ pub use delivery::OutboxLeases;
 pub use identity::Identity;
 pub use options::{Options, Pools};
 pub use parts::Parts;
-pub use session::is_parsing;
+pub use session::{OutboxCost, is_parsing};
 
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ impl<S: Sockets> Shard<S> {
         self.sessions.is_draining()
     }
 
-    /// Number of subscribers that have to be told of a gap or to receive missed publications.
+    /// Number of subscribers that have to be told about a gap or to receive missed publications.
     pub fn gap_notices_due_count(&self) -> usize {
         self.sessions.gap_notices_due_count()
     }
@@ -127,7 +127,7 @@ impl<S: Sockets> Shard<S> {
         &self.inbox
     }
 
-    /// Audits all tables at once. Returns the number of mismatches. For tests.
+    /// Audits all tables in one step. Returns the number of mismatches. For tests.
     pub fn audit(&mut self) -> usize {
         let errors = self.sessions.audit(&self.home) + self.home.audit();
         self.sessions.count_audit_errors(errors);
@@ -140,8 +140,8 @@ impl<S: Sockets> Shard<S> {
         self.sessions.audit_outboxes()
     }
 
-    /// The cost in bytes of each outbox that is not empty. For tests.
-    pub fn outbox_costs(&mut self) -> Vec<usize> {
+    /// Returns the cost of each outbox that is not empty. For tests.
+    pub fn outbox_costs(&mut self) -> Vec<OutboxCost> {
         self.sessions.outbox_costs()
     }
 

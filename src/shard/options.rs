@@ -33,7 +33,7 @@ impl Options {
         assert!(shards > 0, "a node has at least one shard");
         let client = &settings.client;
         Options {
-            rules: Rules { allowed_origins: client.allowed_origins.clone(), echo: settings.echo },
+            rules: Rules::new(settings),
             // A shard must have room for one message of maximum length, however many shards there
             // are.
             inbound_bytes_max: (client.inbound_bytes_max / shards).max(client.message_bytes_max),

@@ -1,14 +1,19 @@
 //! The turn: handles everything that has happened since the last one, within budgets, and then
 //! sends the results in one flush.
 
+use std::time::Duration;
+
 use super::Shard;
+use crate::ids::Moment;
 use crate::kernel::Sockets;
-use crate::limits::{TURN_BATCHES_MAX, TURN_LOOPBACK_MAX, TURN_STALL};
+use crate::limits::{TURN_BATCHES_MAX, TURN_LOOPBACK_MAX, TURN_STALL, TURN_STALL_LOGGED};
+use crate::metrics::Percentiles;
 use crate::reason::DropReason;
+use crate::repeats::STALLS;
 
 impl<S: Sockets> Shard<S> {
-    /// Runs one turn. Returns true if there is more work at once. If not, the thread may sleep
-    /// until its kernel or another thread wakes it.
+    /// Runs one turn. Returns true if there is more work to do immediately. If not, the thread may
+    /// sleep until its kernel or another thread wakes it.
     pub fn turn(&mut self) -> bool {
         let began = self.sessions.begin_turn();
         self.sessions.turn_events(&mut self.events);
@@ -23,14 +28,14 @@ impl<S: Sockets> Shard<S> {
         }
         self.home.turn_walks();
         self.control.turn(&mut self.sessions);
-        // Before sealing, so that a publication whose home is here needs only this turn.
+        // This precedes sealing, so that a publication whose home is here needs only this turn.
         self.turn_loopback();
         self.sessions.delivery().seal();
         self.sessions.sweep_chunk();
         self.sessions.keep_outboxes_within();
         self.sessions.delivery().end_turn();
         self.home.count();
-        // Last, so that all messages of the turn to one thread travel as one batch.
+        // The flush is last, so that all messages of the turn to one thread travel as one batch.
         let dropped = self.sessions.post().flush();
         if dropped > 0 {
             self.counters.drops[DropReason::SpillFull as usize].add(dropped);
@@ -40,8 +45,28 @@ impl<S: Sockets> Shard<S> {
         self.counters.alive_nanos.set(began.nanos());
         if took > TURN_STALL {
             self.counters.loop_stalls.add(1);
+            self.log_stall(began, took);
         }
         self.has_more()
+    }
+
+    /// Logs a long stall, with the delivery times of the last seconds on this shard.
+    fn log_stall(&mut self, began: Moment, took: Duration) {
+        if took < TURN_STALL_LOGGED {
+            return;
+        }
+        let Some(left_out) = STALLS.admit(began) else { return };
+        let Percentiles { p50, p99, p999, .. } = self.sessions.delivery().times().percentiles();
+        let (shard, left_out) = (self.sessions.shard().index(), (left_out > 0).then_some(left_out));
+        tracing::warn!(
+            shard,
+            ?took,
+            ?p50,
+            ?p99,
+            ?p999,
+            left_out,
+            "a turn took long, and all clients of the shard waited"
+        );
     }
 
     fn has_more(&self) -> bool {

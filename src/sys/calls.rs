@@ -43,12 +43,12 @@ pub fn unix_millis() -> u64 {
 /// The error of the kernel, if it does not have this call.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N], SysError> {
     // getrandom(2): reads of up to 256 bytes are never interrupted and never short.
-    const { assert!(N <= 256, "so many come whole") };
+    const { assert!(N <= 256, "longer reads could be short") };
     let mut bytes = [0; N];
     // SAFETY: the buffer is valid for N bytes, and getrandom writes no more.
     let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
     check("getrandom", count as i32)?;
-    assert_eq!(count as usize, N, "getrandom fills a short buffer whole");
+    assert_eq!(count as usize, N, "getrandom must fill a short buffer completely");
     Ok(bytes)
 }
 
@@ -58,7 +58,7 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N], SysError> {
 pub struct EventFd(RawFd);
 
 impl EventFd {
-    /// Creates an eventfd that lives as long as the process.
+    /// Creates an eventfd that stays open until the process ends.
     ///
     /// # Errors
     /// The kernel's, when descriptors or memory are short.
@@ -78,7 +78,7 @@ impl EventFd {
         // SAFETY: the buffer is valid for 8 bytes. The number is an eventfd in every table of this
         // process: main makes them before any thread starts, and none is ever closed.
         let written = unsafe { libc::write(self.0, one.as_ptr().cast(), one.len()) };
-        debug_assert!(written == 8 || written == -1, "an eventfd takes 8 bytes or none");
+        debug_assert!(written == 8 || written == -1, "an eventfd accepts 8 bytes or none");
     }
 
     /// Returns a handle with which a thread with a tokio runtime awaits wakes.
@@ -86,8 +86,7 @@ impl EventFd {
     /// # Errors
     /// The kernel's, when memory is short.
     pub fn watched(self) -> io::Result<AsyncFd<EventFd>> {
-        // SAFETY: the descriptor stays open as long as the process lives, and so longer than the
-        // handle.
+        // SAFETY: the descriptor stays open until the process ends, and so longer than the handle.
         let watched = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
         watched.map_err(io::Error::from)
     }
@@ -97,7 +96,7 @@ impl EventFd {
         let mut count = [0u8; 8];
         // SAFETY: the buffer is valid for 8 bytes, and the descriptor does not block.
         let read = unsafe { libc::read(self.0, count.as_mut_ptr().cast(), count.len()) };
-        debug_assert!(read == 8 || read == -1, "an eventfd gives 8 bytes or none");
+        debug_assert!(read == 8 || read == -1, "an eventfd returns 8 bytes or none");
     }
 }
 
@@ -140,7 +139,7 @@ impl TimerFd {
             tv_nsec: libc::c_long::from(interval.subsec_nanos()),
         };
         let spec = libc::itimerspec { it_interval: period, it_value: period };
-        // SAFETY: `spec` is a valid itimerspec, and the old value is not asked for.
+        // SAFETY: `spec` is a valid itimerspec, and the old value is not requested.
         let result =
             unsafe { libc::timerfd_settime(number, 0, &raw const spec, std::ptr::null_mut()) };
         check("timerfd_settime", result)?;
@@ -157,7 +156,7 @@ impl TimerFd {
         let mut count = [0u8; 8];
         // SAFETY: the buffer is valid for 8 bytes, and the descriptor does not block.
         let read = unsafe { libc::read(self.number(), count.as_mut_ptr().cast(), count.len()) };
-        debug_assert!(read == 8 || read == -1, "a timerfd gives 8 bytes or none");
+        debug_assert!(read == 8 || read == -1, "a timerfd returns 8 bytes or none");
     }
 }
 
@@ -169,7 +168,7 @@ impl crate::mesh::Wake for EventFd {
 
 impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open for as long as the process lives.
+        // SAFETY: the descriptor stays open until the process ends.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }

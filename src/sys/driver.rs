@@ -1,4 +1,5 @@
-//! What a shard's thread needs from the kernel besides client sockets: sleep, wakes and listeners.
+//! The services of the kernel for a shard's thread besides client sockets: sleep, wakes and
+//! listeners.
 
 use std::os::fd::OwnedFd;
 
@@ -23,7 +24,8 @@ pub trait Driver: Sockets {
     /// Whether clients may have arrived at a listener since the last call.
     fn take_incoming(&mut self) -> bool;
 
-    /// Sleeps until there is an event, a tick or a wake from another thread. Returns at once if one
-    /// of them came since the last [`Sockets::poll`]. A wake before that poll no longer counts.
+    /// Sleeps until there is an event, a tick or a wake from another thread. Returns immediately if
+    /// one of them occurred since the last [`Sockets::poll`]. A wake before that poll no longer
+    /// counts.
     fn wait(&mut self);
 }

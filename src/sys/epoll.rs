@@ -80,7 +80,7 @@ impl Epoll {
             let Ok(count) = usize::try_from(count) else {
                 let error = io::Error::last_os_error();
                 let interrupted = error.kind() == io::ErrorKind::Interrupted;
-                // Other errors are permanent. A shard can't serve anybody without its epoll, so its
+                // Other errors are permanent. A shard can't serve clients without its epoll, so its
                 // panic ends the process.
                 assert!(interrupted, "epoll_wait: {error}");
                 return;
@@ -198,8 +198,8 @@ impl Sockets for Epoll {
         {
             tracing::warn!(%error, "a socket was not in epoll");
         }
-        // Unlike a ring, epoll removes a watch at once, so the socket may be closed after the next
-        // poll.
+        // Unlike a ring, epoll removes a watch immediately, so the socket may be closed after the
+        // next poll.
         self.news.push(Ready { key, readable: false, writable: false, hangup: false, ended: true });
     }
 
@@ -244,7 +244,7 @@ mod tests {
             wake.signal();
             let began = std::time::Instant::now();
             driver.wait();
-            assert!(driver.take_tick() || began.elapsed() < tick, "a wake is slept over");
+            assert!(driver.take_tick() || began.elapsed() < tick, "a wake was lost");
             driver.poll(&mut Vec::new());
         }
         let mut waits = 0;
@@ -252,7 +252,7 @@ mod tests {
             driver.wait();
             driver.poll(&mut Vec::new());
             waits += 1;
-            assert!(waits < 10, "a wake is told again and again");
+            assert!(waits < 10, "a wake is reported repeatedly");
         }
     }
 
@@ -263,7 +263,7 @@ mod tests {
         // SAFETY: dup2 takes no pointers, and the epoll's descriptor is still its own.
         unsafe { libc::dup2(other.as_raw_fd(), epoll.epoll.as_raw_fd()) };
         let waiting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| epoll.wait()));
-        let panic = waiting.expect_err("it must not spin for ever");
+        let panic = waiting.expect_err("the loop must end");
         let text = panic.downcast_ref::<String>().expect("a message");
         assert!(text.starts_with("epoll_wait: "), "{text}");
     }

@@ -13,7 +13,7 @@ unsafe extern "C" {
     safe fn mi_option_set(option: c_int, value: c_long);
 }
 
-/// Makes the allocator return free pages to the kernel at once. By default it waits for later
+/// Makes the allocator return free pages to the kernel immediately. By default it waits for later
 /// allocations, so the memory of earlier slow clients would remain in addition to that of later
 /// ones. Then no limit on memory would hold.
 pub fn return_freed_memory() {

@@ -1,6 +1,6 @@
 //! System calls behind safe functions. This directory contains all `unsafe` code of the program.
 //! Each block has one operation and the reason why it is sound.
-#![allow(unsafe_code, reason = "system calls and rings have no safe form")]
+#![allow(unsafe_code, reason = "system calls and rings have no safe interface")]
 
 mod calls;
 mod driver;
@@ -16,10 +16,12 @@ pub use calls::{EventFd, SysError, TimerFd, always_readable, now, random_bytes, 
 pub use driver::Driver;
 pub use epoll::Epoll;
 pub use memory::{refuse_huge_pages, resident_bytes, return_freed_memory};
-pub use ring::Ring;
-pub use sockets::{Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, refuse};
+pub use ring::{Ring, once_there_is_memory};
+pub use sockets::{
+    Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, peer, refuse,
+};
 pub use threads::{
     Signal, abort_on_panic, block_signals, can_own_descriptors, cores, descriptors_max,
-    name_thread, own_descriptors, pin_to_core, thread_cpu, wait_for_signal,
+    name_thread, pin_to_core, spawn_with_own_descriptors, thread_cpu, wait_for_signal,
 };
 pub use unix::{SocketAccess, SocketFile, UnixListener};

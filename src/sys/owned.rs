@@ -29,7 +29,7 @@ impl OwnedSockets {
     /// # Panics
     /// If the set does not contain the socket, because the descriptor could have another owner.
     pub(super) fn get(&self, socket: Socket) -> BorrowedFd<'_> {
-        assert!(self.contains(socket), "{socket:?} is not this driver's");
+        assert!(self.contains(socket), "{socket:?} does not belong to this driver");
         // SAFETY: this set owns the descriptor. Only `take` gives it up, and that needs a mutable
         // borrow, so the descriptor stays open for the lifetime of the result.
         unsafe { BorrowedFd::borrow_raw(socket.number()) }
@@ -40,7 +40,7 @@ impl OwnedSockets {
     /// # Panics
     /// If the set does not contain the socket.
     pub(super) fn take(&mut self, socket: Socket) -> OwnedFd {
-        assert!(self.contains(socket), "{socket:?} is not this driver's");
+        assert!(self.contains(socket), "{socket:?} does not belong to this driver");
         self.0.remove(socket.number() as usize);
         // SAFETY: this set owned the descriptor, and has just forgotten it.
         unsafe { OwnedFd::from_raw_fd(socket.number()) }
@@ -77,10 +77,10 @@ mod tests {
         for stranger in [Socket::new(other.as_raw_fd()), Socket::new(-1), Socket::new(1 << 20)] {
             assert!(!owned.contains(stranger));
             let taken = catch_unwind(AssertUnwindSafe(|| drop(owned.take(stranger))));
-            assert!(taken.is_err(), "{stranger:?} is somebody else's");
+            assert!(taken.is_err(), "{stranger:?} does not belong to this driver");
         }
         other.metadata().expect("it is open");
         drop(owned.take(mine));
-        assert!(!owned.contains(mine), "its number may be another's now");
+        assert!(!owned.contains(mine), "the number may belong to another socket now");
     }
 }

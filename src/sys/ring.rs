@@ -9,13 +9,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::calls::SysError;
+use super::calls::{SysError, now};
 use super::owned::OwnedSockets;
 use super::{Driver, EventFd, Listener, TimerFd};
 use crate::ids::{Moment, Tick};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::{
-    RING_COMPLETIONS, RING_ENTRIES, RING_FAILURES_MAX, RING_PATIENCE, SWEEP_SENDS_MAX,
+    RING_COMPLETIONS, RING_CREATION_PAUSE, RING_CREATION_TIMEOUT, RING_ENTRIES, RING_FAILURES_MAX,
+    RING_PATIENCE, SWEEP_SENDS_MAX,
 };
 use crate::proxies::Peer;
 
@@ -33,7 +34,7 @@ const KIND_WAKE: u64 = 5;
 /// poll, which would cost 256 bytes of kernel memory.
 const WATCH: u32 = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
 
-/// A driver on top of io_uring. Only the thread that created it may use it (SINGLE_ISSUER).
+/// A driver on top of io_uring. Only the thread that created the ring may use it (SINGLE_ISSUER).
 pub struct Ring {
     ring: IoUring,
     wake: EventFd,
@@ -58,13 +59,14 @@ impl Ring {
         // a turn. The taskrun flag shows without a system call that there is such work. With
         // `submit_all`, an entry that fails does not keep the rest of its batch from being
         // submitted.
-        let ring = IoUring::builder()
+        let mut builder = IoUring::builder();
+        builder
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
-            .setup_cqsize(RING_COMPLETIONS)
-            .build(RING_ENTRIES)
+            .setup_cqsize(RING_COMPLETIONS);
+        let ring = once_there_is_memory(|| builder.build(RING_ENTRIES))
             .map_err(failed("io_uring_setup"))?;
         let timer = TimerFd::every(Tick::PERIOD)?;
         let (ticked, incoming, failures) = (false, false, Failures::default());
@@ -116,7 +118,7 @@ impl Ring {
     /// failure leaves the queue as it was, and the caller tries again.
     ///
     /// # Panics
-    /// If it keeps failing. A shard can't serve anybody without its ring, so the panic ends the
+    /// If it keeps failing. A shard can't serve clients without its ring, so the panic ends the
     /// process.
     fn enter(&mut self, want: usize) {
         match self.ring.submitter().submit_and_wait(want) {
@@ -218,6 +220,25 @@ impl Failures {
     }
 }
 
+/// Creates a ring. While the kernel lacks memory, tries again for [`RING_CREATION_TIMEOUT`].
+///
+/// # Errors
+/// The error of the last attempt.
+pub fn once_there_is_memory<R>(create: impl Fn() -> io::Result<R>) -> io::Result<R> {
+    let began = now();
+    loop {
+        match create() {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOMEM)
+                    && now().since(began) < RING_CREATION_TIMEOUT =>
+            {
+                std::thread::sleep(RING_CREATION_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Sends that have been submitted and have not all completed. Until then the kernel may read their
 /// buffers, so a batch borrows them, and waits for the last completion even when it is dropped
 /// early.
@@ -235,7 +256,7 @@ impl<'a> Batch<'a> {
     const PENDING: i32 = i32::MIN;
 
     fn new(ring: &'a mut Ring, writes: &'a [Write<'a>]) -> Batch<'a> {
-        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit the ring");
+        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit into the ring");
         let codes = [Batch::PENDING; Batch::CODES];
         let mut batch = Batch { ring, codes, count: 0, buffers: PhantomData };
         for write in writes {
@@ -303,8 +324,8 @@ impl Driver for Ring {
 
     fn forget_listener(&mut self, listener: &Listener) {
         let listener = listener.as_fd().as_raw_fd();
-        // Submitted at once, because the caller closes the listener next, and a poll would keep it
-        // open.
+        // The cancellation is submitted immediately, because the caller closes the listener next,
+        // and a poll would keep it open.
         self.cancel(KIND_LISTENER << KIND_SHIFT | listener as u64);
         self.enter(0);
     }
@@ -385,6 +406,7 @@ impl std::fmt::Debug for Ring {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::os::fd::FromRawFd as _;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -404,7 +426,7 @@ mod tests {
     fn a_ring_that_can_not_be_entered_any_more_ends_its_thread_with_the_error() {
         let Some(mut ring) = broken() else { return };
         let waiting = catch_unwind(AssertUnwindSafe(|| (0..1000).for_each(|_| ring.wait())));
-        let panic = waiting.expect_err("it must not spin for ever");
+        let panic = waiting.expect_err("the loop must end");
         let text = panic.downcast_ref::<String>().expect("a message");
         assert!(text.starts_with("io_uring_enter has failed 16 times in a row: "), "{text}");
     }
@@ -422,6 +444,22 @@ mod tests {
         assert!(over(libc::EAGAIN, 11, &mut Failures::default()), "10 s are over");
         assert!(!over(libc::EPERM, 15, &mut Failures::default()));
         assert!(over(libc::EPERM, 16, &mut Failures::default()));
+    }
+
+    #[test]
+    fn a_ring_waits_for_memory_and_for_nothing_else() {
+        let tries = Cell::new(0);
+        let fail = |code, times| {
+            tries.set(0);
+            once_there_is_memory(|| {
+                tries.set(tries.get() + 1);
+                if tries.get() > times { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+            })
+        };
+        assert!(fail(libc::ENOMEM, 2).is_ok());
+        assert_eq!(tries.get(), 3);
+        assert!(fail(libc::EPERM, 2).is_err());
+        assert_eq!(tries.get(), 1);
     }
 
     #[test]

@@ -58,13 +58,13 @@ impl Claim {
     /// privileged port.
     pub fn new(address: SocketAddr) -> Result<Claim, SysError> {
         let fd = open(address)?;
-        // Without SO_REUSEPORT, so that this fails if another server listens on the address.
+        // SO_REUSEPORT is not set, so that this fails if another server listens on the address.
         set_option(fd.as_fd(), REUSE_ADDRESS, 1)?;
         bind(fd.as_fd(), address)?;
         Ok(Claim { socket: TcpListener::from(fd) })
     }
 
-    /// The address, with the port that the kernel chose if 0 was asked for.
+    /// The address, with the port that the kernel chose if 0 was requested.
     ///
     /// # Errors
     /// The kernel's.
@@ -103,7 +103,7 @@ impl Listener {
         Ok(Listener::Own(TcpListener::from(fd)))
     }
 
-    /// The address, with the port that the kernel chose if 0 was asked for.
+    /// The address, with the port that the kernel chose if 0 was requested.
     ///
     /// # Errors
     /// The kernel's, or that a listener of all threads has no IP address.
@@ -183,8 +183,8 @@ fn read_peer(address: &[u8; ADDRESS_BYTES]) -> Peer {
     address.map_or(Peer::Unix, Peer::of)
 }
 
-/// See [`crate::kernel::Sockets::peer`].
-pub(super) fn peer(socket: BorrowedFd<'_>) -> Option<Peer> {
+/// Returns the other end of a socket. `None` if the connection is dead.
+pub fn peer(socket: BorrowedFd<'_>) -> Option<Peer> {
     let mut address = [0u8; ADDRESS_BYTES];
     let mut size = ADDRESS_BYTES as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes of an address, for which the buffer has room,
@@ -204,7 +204,7 @@ fn open(address: SocketAddr) -> Result<OwnedFd, SysError> {
     // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     if address.is_ipv6() {
-        // So that a server can listen on both `[::]` and `0.0.0.0`.
+        // This allows a server to listen on both `[::]` and `0.0.0.0`.
         set_option(fd.as_fd(), IPV6_ONLY, 1)?;
     }
     Ok(fd)
@@ -300,7 +300,8 @@ pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Wrote {
     }
 }
 
-/// Returns the meaning of an error of a send. A lack of memory does not mean that the peer is gone.
+/// Returns the meaning of an error of a send. A lack of memory does not mean that the connection is
+/// dead.
 pub(super) fn wrote_nothing(error: i32) -> Wrote {
     match error {
         libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS => Wrote::Blocked,
@@ -439,7 +440,7 @@ mod tests {
         assert!(!is_reset(socket.as_fd()));
         shutdown(stream.as_fd(), Release::Abort); // The close becomes a reset.
         drop(stream);
-        assert!(is_reset(socket.as_fd()), "whatever it had sent before");
+        assert!(is_reset(socket.as_fd()), "bytes sent before do not matter");
         let (stream, socket) = connect();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(!is_reset(socket.as_fd()), "it still reads");

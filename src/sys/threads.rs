@@ -59,33 +59,53 @@ pub fn name_thread(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
-/// Gives the calling thread its own descriptor table, with the standard streams, `wakes`,
-/// `listeners`, and all descriptors with lower numbers. A thread must call it before it owns any
-/// descriptor. Then accept and close take no lock that other threads hold, and RLIMIT_NOFILE
-/// applies to this thread alone.
+/// Starts a thread with its own descriptor table, which has the standard streams, `wakes`,
+/// `listeners`, and all descriptors with lower numbers. Then accept and close take no lock that
+/// other threads hold, and RLIMIT_NOFILE applies to this thread alone. `run` must not bring other
+/// descriptors, whose numbers mean nothing in the new table.
+///
+/// `run` gets the error of the kernel if it refuses the table, as in some containers. Then the
+/// table is still shared, and nothing is closed.
 ///
 /// # Errors
-/// The error of the kernel, because some containers refuse the call. Then the table is still
-/// shared, and nothing is closed.
-pub fn own_descriptors(wakes: &[EventFd], listeners: &[UnixListener]) -> Result<(), SysError> {
+/// The thread can't be started.
+pub fn spawn_with_own_descriptors<T: Send + 'static>(
+    thread: std::thread::Builder,
+    wakes: &[EventFd],
+    listeners: &[UnixListener],
+    run: impl FnOnce(Result<(), SysError>) -> T + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<T>> {
     let listeners = listeners.iter().map(|one| one.number());
     let last = wakes.iter().map(|one| one.number()).chain(listeners).max();
-    own_descriptors_below(last.unwrap_or_default().max(libc::STDERR_FILENO) as libc::c_uint + 1)
+    let first = last.unwrap_or_default().max(libc::STDERR_FILENO) as libc::c_uint + 1;
+    thread.spawn(move || {
+        // SAFETY: the thread has just begun, so it has opened no descriptor.
+        run(unsafe { own_descriptors_below(first) })
+    })
 }
 
 /// Whether a thread may have its own descriptor table. A short-lived thread tries it. It closes
 /// nothing, because no descriptor has so high a number.
 pub fn can_own_descriptors() -> bool {
     let highest = libc::c_int::MAX as libc::c_uint;
-    std::thread::spawn(move || own_descriptors_below(highest).is_ok()).join().unwrap_or(false)
+    // SAFETY: no descriptor has the highest number.
+    let own = move || unsafe { own_descriptors_below(highest) };
+    std::thread::spawn(move || own().is_ok()).join().unwrap_or(false)
 }
 
-fn own_descriptors_below(first: libc::c_uint) -> Result<(), SysError> {
-    // close_range(2) needs Linux 5.9.
+/// Gives the calling thread its own descriptor table, without numbers from `first` on.
+///
+/// # Safety
+/// The calling thread must own no descriptor with such a number, because it would be closed here
+/// and could be another one later.
+unsafe fn own_descriptors_below(first: libc::c_uint) -> Result<(), SysError> {
+    // close_range(2) needs Linux 5.9. glibc has a function for it only since 2.34, and the packages
+    // are for older versions too.
     let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
     // SAFETY: this closes numbers from `first` on, but only in the new table of this thread, which
-    // does not own any of them yet.
-    check("close_range", unsafe { libc::close_range(first, libc::c_uint::MAX, flags) }).map(|_| ())
+    // by the caller's promise does not own any of them.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) };
+    check("close_range", result as libc::c_int).map(|_| ())
 }
 
 /// Raises RLIMIT_NOFILE as far as possible. Returns the number of descriptors that one table may
@@ -107,7 +127,7 @@ pub fn descriptors_max() -> usize {
 /// Signals that main waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: drain, or end at once if it is the second.
+    /// SIGTERM: drain, or end immediately if it is the second.
     Stop,
     /// SIGINT: the same, from a user at a terminal, who waits for the end.
     Interrupt,
@@ -143,7 +163,7 @@ fn signal_set() -> libc::sigset_t {
 /// of that thread's table.
 pub fn block_signals() {
     let set = signal_set();
-    // SAFETY: `set` is initialised, and the old mask is not asked for.
+    // SAFETY: `set` is initialised, and the old mask is not requested.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
@@ -155,7 +175,7 @@ pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
         tv_nsec: libc::c_long::from(limit.subsec_nanos()),
     });
     let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `set` is initialised, details are not asked for, and `limit` is null or points to a
+    // SAFETY: `set` is initialised, details are not requested, and `limit` is null or points to a
     // timespec that outlives the call.
     let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), limit) };
     match signal {
@@ -168,8 +188,8 @@ pub fn wait_for_signal(limit: Option<Duration>) -> Option<Signal> {
 }
 
 thread_local! {
-    /// Tells whether a panic of this thread may leave the process running. In a thread with `None`,
-    /// every panic may.
+    /// Decides whether the process survives a panic of this thread. `None` means that it always
+    /// does.
     static SURVIVES: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
 }
 

@@ -23,7 +23,7 @@ fn published(wire: Wire, data_type: DataType, data: &str) -> Vec<u8> {
         ChannelView { name: "c", data: data_type, has_history: true, epoch: Epoch::new(0xE) };
     let mut out = b"before".to_vec();
     wire.encode_publications(&channel, &[publication(data), publication(data)], &mut out);
-    assert!(out.starts_with(b"before"), "what stands there already stays");
+    assert!(out.starts_with(b"before"), "existing bytes stay");
     out.split_off(b"before".len())
 }
 

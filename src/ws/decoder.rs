@@ -22,7 +22,7 @@ pub struct Decoder {
     text: Validator,
     /// Payload of the message so far. Between messages it is the last message.
     message: Vec<u8>,
-    /// Payload of an incomplete control frame, which may come within a message.
+    /// Payload of an incomplete control frame, which may be between the frames of a message.
     control: Vec<u8>,
 }
 

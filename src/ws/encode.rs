@@ -144,7 +144,7 @@ impl OpenFrame {
     pub fn finish(self, out: &mut Vec<u8>) {
         let end = out.len();
         let payload_start = self.start + self.header_bytes;
-        assert!(payload_start <= end, "what begin() wrote must still be there");
+        assert!(payload_start <= end, "the bytes that begin() wrote must still exist");
         let header = frame_header(self.opcode, end - payload_start);
         let header = header.as_bytes();
         let payload_start_wanted = self.start + header.len();

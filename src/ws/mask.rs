@@ -1,7 +1,7 @@
 //! Masking of client frames (RFC 6455 §5.3): the payload XOR a repeated key of four bytes.
 
 /// Masks or unmasks `bytes` in place; both are the same operation. `offset` is the position of
-/// `bytes` in the payload, which may come in pieces.
+/// `bytes` in the payload, which may arrive in pieces.
 pub(super) fn apply(bytes: &mut [u8], key: [u8; 4], offset: usize) {
     let mut key = key;
     key.rotate_left(offset % 4);

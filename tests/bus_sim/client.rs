@@ -264,7 +264,7 @@ impl Client {
             }
             // Pings stayed unread while the client was away.
             Item::Close(3012, _) => self.closed = true,
-            other => panic!("client {} did nothing to be told {other:?}", self.number),
+            other => panic!("client {} was closed without cause: {other:?}", self.number),
         }
     }
 
@@ -273,7 +273,7 @@ impl Client {
             return self.on_push(stage, push);
         }
         let at = self.asked.iter().position(|(id, ..)| *id == reply.id);
-        let at = at.unwrap_or_else(|| panic!("nobody asked: {line}"));
+        let at = at.unwrap_or_else(|| panic!("unexpected reply: {line}"));
         // Publications take longer, and answers to later publications may overtake each other.
         let publishes = |ask: &Ask| matches!(ask, Ask::Publish(_));
         let mut rest = self.asked.iter().take(at);
@@ -337,11 +337,11 @@ impl Client {
     ) {
         let kept = stage.setup.channels[channel].has_history();
         assert_eq!(reply.positioned, kept, "channels with a history have positions");
-        assert!(since.is_some() || !reply.recovered, "nobody asked for a recovery");
+        assert!(since.is_some() || !reply.recovered, "no recovery was requested");
         assert!(reply.recovered || reply.publications.is_empty(), "no partial recovery");
         let place = kept.then(|| Place::read(reply.epoch, reply.offset));
         if reply.recovered {
-            assert_eq!(place, since, "a recovery goes on where the client stands");
+            assert_eq!(place, since, "a recovery continues at the client's position");
         } else if since.is_some() {
             self.unrecovered += 1;
         }

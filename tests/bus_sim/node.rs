@@ -201,6 +201,7 @@ impl Node {
                     ToControl::Answer { ticket, answer } => {
                         self.on_answer(setup, record, (ticket, answer));
                     }
+                    ToControl::DeliveryTimes(_) => {}
                     other @ ToControl::Remote { .. } => panic!("no other node: {other:?}"),
                 }
             }
@@ -343,7 +344,7 @@ impl Node {
         }
     }
 
-    /// Returns the number of reasons that it had to tell clients of a gap.
+    /// Returns the number of reasons that it had to tell clients about a gap.
     pub fn causes(&self) -> u64 {
         let counters = &self.bridge_counters;
         let dropped: u64 =

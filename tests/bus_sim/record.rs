@@ -164,7 +164,7 @@ impl Record {
     /// Records a publication that a client received. Returns its number.
     pub fn received(&mut self, channel: usize, data: &[u8], place: Option<Place>) -> usize {
         let number = number_in(data).expect("a publication has a number");
-        let attempt = self.attempts.get_mut(number).expect("nobody published this yet");
+        let attempt = self.attempts.get_mut(number).expect("the publication was not sent yet");
         assert_eq!(attempt.channel, channel, "publication {number} came in another channel");
         assert!(attempt.data == data, "publication {number} came with other bytes");
         assert!(!attempt.appended.is_empty(), "publication {number} was never appended");

@@ -66,7 +66,7 @@ pub fn play_written_place(seed: u64) -> Outcome {
 }
 
 /// An epoch ends while one node has not read all of it. Its publications were acknowledged, so they
-/// are delivered on that node as well, before clients are told of the next epoch.
+/// are delivered on that node as well, before clients are told about the next epoch.
 ///
 /// # Panics
 /// If a promise is broken.

@@ -140,7 +140,7 @@ impl Shell {
         log(now, || format!("node {} makes its connections anew: {why}", self.number));
         let last = self.renewed.replace(now);
         let paused = last.is_none_or(|last| now.since(last) >= BUS_RENEWAL_INTERVAL);
-        assert!(paused, "node {} makes them anew too often", self.number);
+        assert!(paused, "node {} renews its connections too often", self.number);
         if self.writer.is_some() {
             self.end_writer(redis, now, why);
         }

@@ -36,7 +36,7 @@ pub struct World {
     pub seats: Vec<Seat>,
     pub clients: Vec<Client>,
     pub record: Record,
-    /// For each life of a node, the number of reasons to tell clients of a gap.
+    /// For each life of a node, the number of reasons to tell clients about a gap.
     causes: BTreeMap<(usize, usize), u64>,
     /// There are no faults, and every thread has its turns.
     calm: bool,
@@ -186,7 +186,7 @@ impl World {
         while !done(self) {
             assert!(
                 self.now() < deadline,
-                "after {patience:?} it is still not so that {what}:\n{}",
+                "after {patience:?}, this is still false: {what}\n{}",
                 self.describe()
             );
             self.round(Duration::from_millis(10));
@@ -336,7 +336,7 @@ impl World {
         }
     }
 
-    /// Checks that clients are told of gaps only for a reason, and never if nothing was lost.
+    /// Checks that clients are told about gaps only for a reason, and never if nothing was lost.
     fn check_notices(&mut self) {
         for node in self.seats.iter().flat_map(|seat| &seat.node) {
             self.causes.insert((node.number, node.life), node.causes());
@@ -353,10 +353,10 @@ impl World {
         }
         if !self.redis.broken && !self.redis.forgetful && self.setup.is_spacious() {
             let causes: u64 = self.causes.values().sum();
-            assert_eq!(causes, 0, "nothing was lost, and {:?} think so", self.causes);
+            assert_eq!(causes, 0, "nothing was lost, but {:?} were told so", self.causes);
             if self.setup.is_roomy() {
                 let unrecovered: usize = self.clients.iter().map(|one| one.unrecovered).sum();
-                assert_eq!(unrecovered, 0, "all was there to be recovered");
+                assert_eq!(unrecovered, 0, "everything could be recovered");
             }
         }
     }

@@ -3,14 +3,23 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use corecast::api::Api;
 use corecast::ids::Moment;
-use corecast::metrics::{BridgeCounters, Format, Metrics, ShardCounters};
+use corecast::metrics::{
+    ApiCounters, BridgeCounters, Descriptors, Format, Metrics, ShardCounters, Sources,
+};
+use corecast::settings::Settings;
 
 use super::escaped;
 
 /// Labels with numbers that differ between nodes.
-const NUMBERED: [(&str, &str); 3] =
-    [("shard", "number of the shard"), ("le", "upper bound"), ("version", "version")];
+const NUMBERED: [(&str, &str); 5] = [
+    ("shard", "number of the shard"),
+    ("le", "upper bound"),
+    ("version", "version"),
+    ("method", "method of the API, `batch`, `api`, `metrics`, `live`, `ready`, `page` or `other`"),
+    ("status", "HTTP status, or `other`"),
+];
 
 /// A family of metrics.
 #[derive(Default)]
@@ -56,7 +65,15 @@ fn describe((label, values): &(String, Vec<String>)) -> String {
 
 fn families(bridge: Option<Arc<BridgeCounters>>) -> Vec<Family> {
     let shards = vec![Arc::new(ShardCounters::default())];
-    let metrics = Metrics::new(shards, bridge, Moment::default);
+    let metrics = Metrics::new(Sources {
+        shards,
+        bridge,
+        api: Arc::new(ApiCounters::new(["publish"])),
+        delivery: Arc::default(),
+        bounds: Api::bounds(&Settings::default(), None),
+        descriptors: Descriptors::default(),
+        now: Moment::default,
+    });
     let page = metrics.render(Format::Prometheus).expect("one shard fits a page");
     let mut families: Vec<Family> = Vec::new();
     for line in page.lines() {

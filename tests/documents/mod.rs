@@ -1,8 +1,9 @@
-//! The parts of pages in `docs` that are generated from the source.
+//! The parts of pages that are generated from the source, or name parts of it.
 
 pub mod codes;
 pub mod configuration;
 pub mod metrics;
+pub mod names;
 
 /// Escapes characters outside of code that Markdown would interpret as markup.
 fn escaped(text: &str) -> String {

@@ -245,6 +245,46 @@ def test_info_tells_the_node(server, connect, channel):
     assert "metrics" not in node or "items" in node["metrics"]
 
 
+def test_info_counts_channels_with_subscribers_only(server, connect, channel):
+    def count():
+        return server.result("info")["nodes"][0]["num_channels"]
+
+    client = connect()
+    before = count()
+    for n in range(5):
+        server.publish(f"{channel}-{n}", n)
+    assert count() == before
+    client.subscribe(f"{channel}-0")
+    client.subscribe(f"{channel}-new")
+    assert count() == before + 2
+
+
+@pytest.mark.parametrize("pattern, found", [
+    ("{}-[ab]1", ["a1", "b1"]),
+    ("{}-[!a]1", ["b1", "c1"]),
+    ("{}-[b-c]?", ["b1", "c1"]),
+    ("{}-{{a1,c*}}", ["a1", "c1"]),
+    ("{}-\\*", ["*"]),
+])
+def test_a_pattern_selects_channels_as_in_centrifugo(server, connect, channel, pattern, found):
+    client = connect()
+    for name in ("a1", "b1", "c1", "*"):
+        client.subscribe(f"{channel}-{name}")
+    names = server.result("channels", pattern=pattern.format(channel))["channels"]
+    assert sorted(names) == [f"{channel}-{name}" for name in found]
+    assert server.api("channels", {"pattern": "[z-a]"}).json()["error"]["code"] == 107
+
+
+@pytest.mark.parametrize("method", ["disconnect", "unsubscribe", "subscribe"])
+@pytest.mark.parametrize("target", [{}, {"uesr": "7"}, {"user": None, "client": ""}])
+def test_a_call_that_names_nobody_concerns_nobody(server, connect, channel, method, target):
+    client = connect()
+    client.subscribe(channel)
+    answer = server.api(method, {"channel": channel, **target}).json()
+    assert answer["error"]["code"] == 107
+    client.silent(0.1)
+
+
 def test_disconnect_closes_one_client_with_3503(server, connect):
     gone, other = connect(), connect()
     assert server.result("disconnect", user="", client=gone.connected["client"]) == {}

@@ -3,11 +3,13 @@ work, and the server must make no mistake in them."""
 
 import json
 import pathlib
+import shutil
+import signal
 import subprocess
 
 import pytest
 
-from harness.server import BINARY
+from harness.server import BINARY, ROOT, eventually
 
 BENCH = str(pathlib.Path(BINARY).parent / "corecast-bench")
 CONNECTIONS = 2000
@@ -91,3 +93,26 @@ def test_servers_are_compared_by_the_ratios_of_their_windows(server):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert json.loads(done.stdout)["broken_assertions"] == ["two:cpu-handshake=0.001"]
+
+
+def test_a_ladder_that_is_interrupted_shows_what_it_has_measured(server, tmp_path):
+    profile = shutil.copy(ROOT / "bench" / "profiles" / "corecast.toml", tmp_path / "mine.toml")
+    before = server.connections()
+    command = [BENCH, "ladder", "--profile", profile, "--rungs", "200,20000",
+               "--connect-rate", "400", "--idle", "200ms", "--settle", "200ms",
+               "--rate", "5", "--seconds", "1", "--abort",
+               "--url", f"{server.ws_url}/connection/websocket",
+               "--publish-url", f"{server.api_url}/api/publish"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: server.connections() - before > 400, 30, "the second rung is climbed")
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    lines = output.splitlines()
+    assert lines[0].split()[:3] == ["server", "mine", "at"], "a path is called after its file"
+    assert all(len(line) <= 100 for line in lines), output
+    rungs = [line.split()[0] for line in lines if line.split() and line.split()[0].isdigit()]
+    assert rungs[0] == "200" and len(rungs) == 4 and 200 < int(rungs[1]) < 20000, output

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from harness.server import CACHE, ROOT
+from harness.server import CACHE, ROOT, Server
 
 BROWSER = ["node", str(ROOT / "tests" / "e2e" / "sdk" / "browser.mjs")]
 
@@ -18,6 +18,25 @@ def test_the_page_subscribes_publishes_and_shows_live_numbers(server, driver):
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     page = server.result("channels", pattern="browser")["channels"]
     assert page in ({}, {"browser": {"num_clients": 1}})
+
+
+@pytest.mark.timeout(120)
+def test_the_page_says_what_is_wrong(driver):
+    screenshot = CACHE / f"page-phone-{driver}.png"
+    with Server(driver) as server:
+        browser = subprocess.Popen(
+            [*BROWSER, f"{server.api_url}/", str(screenshot), "hello from a phone", "mistakes"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            for line in browser.stdout:
+                if line.strip() == "DEAD":
+                    server.kill()
+                elif line.strip() == "BACK":
+                    server.start()
+            assert browser.wait(30) == 0, browser.stderr.read()
+        finally:
+            browser.kill()
+            browser.wait()
 
 
 def test_the_page_is_for_dev_only_or_behind_the_key(server):

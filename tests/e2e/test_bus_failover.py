@@ -1,4 +1,7 @@
-"""Failovers of Redis itself: a Sentinel promotes a replica, or a Cluster loses a master."""
+"""Failovers of Redis itself: a Sentinel promotes a replica, or a Cluster loses a master. One master
+of a Cluster may also refuse to write, while the others work."""
+
+import time
 
 import pytest
 
@@ -77,3 +80,33 @@ def test_a_slot_that_moves_takes_its_stream_with_it(join, cluster):
         cluster.move_slot(source.client.execute_command("CLUSTER", "KEYSLOT", key), source, target)
         traffic.flows(15)
     traffic.check()
+
+
+def test_a_master_that_refuses_stops_only_the_channels_of_its_own_streams(join, cluster):
+    nodes = join([cluster.url])
+    server, full = nodes[0], 1
+    channels = fill(cluster, server)
+    assert len(channels) == len(cluster.nodes), channels
+    readers = {at: nodes.subscribe(0, channel) for at, channel in channels.items()}
+    ready = lambda: server.http.get("/ready").text
+    up = lambda: server.metrics().total("corecast_bus_up")
+    assert "degraded" not in ready() and up() == 1
+    cluster.nodes[full].client.config_set("maxmemory", "1mb")
+    eventually(lambda: "degraded" in ready() and "OOM" in ready(), 5, "it is found")
+    assert up() == 0
+    for n in range(5):
+        for at, channel in channels.items():
+            began = time.monotonic()
+            answer = server.api("publish", {"channel": channel, "data": {"id": n}}).json()
+            if at == full:
+                assert time.monotonic() - began < 0.5, f"{channel} waited"
+                assert answer["error"]["message"].startswith("bus unavailable"), answer
+            else:
+                assert "error" not in answer, answer
+                assert readers[at].publication(channel)["data"] == {"id": n}
+    cluster.nodes[full].client.config_set("maxmemory", "0")
+    eventually(lambda: "degraded" not in ready(), 5, "it is over")
+    assert up() == 1
+    for at, channel in channels.items():
+        server.publish(channel, {"id": "last"})
+        assert readers[at].publication(channel)["data"] == {"id": "last"}

@@ -1,5 +1,5 @@
 """Redis works, but hangs for a while, or its link is slow, cut, silent, or loses an answer. No
-publication is lost or repeated, so no client is told of a gap."""
+publication is lost or repeated, so no client is told about a gap."""
 
 import functools
 import threading

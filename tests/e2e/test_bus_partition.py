@@ -1,7 +1,7 @@
 """Real failures of the network between two sites: the link is disabled, packets are lost in one
 direction or both, or the link is slow. There may be a Redis primary at each site. A node that is
 cut off keeps its clients and tells them nothing wrong. Afterwards every client has all
-publications, or was told of a gap."""
+publications, or was told about a gap."""
 
 import time
 

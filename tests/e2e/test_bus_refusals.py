@@ -216,7 +216,7 @@ def test_a_refusal_is_found_though_nobody_publishes_and_publishers_do_not_wait(j
         undo = harm(redis)
         def is_found():
             text = server.http.get("/ready").text
-            return "takes no publications" in text and word in text
+            return "accepts no publications" in text and word in text
 
         eventually(is_found, 5, "it is found")
         assert "degraded" in server.http.get("/ready").text

@@ -111,7 +111,8 @@ def test_a_primary_that_needs_a_replica_loses_nothing_and_is_soon_replaced(join)
         for publisher in traffic.publishers:
             publisher.stopping.set()
             publisher.join(10)
-        # Who was told of the new epoch came back to where it was then: the rest is in the history.
+        # Who was told about the new epoch came back to where it was then: the rest is in the
+        # history.
         kept = {pub["data"]["id"] for pub in traffic.nodes[0].history("t:traffic")}
     seen = {entry[2] for one in traffic.followers for entry in one.log if entry[0] == "pub"}
     lost = [one for one in traffic.attempts if one.outcome == "ok" and one.id not in seen | kept]

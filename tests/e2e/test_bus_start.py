@@ -96,7 +96,7 @@ def test_a_node_waits_for_redis_and_is_ready_when_it_comes(join, driver):
         for server in nodes:
             ready = eventually(lambda: _ready(server), what="it answers")
             assert ready.status_code == 503 and "starting" in ready.text, ready.text
-            for request in (upgrade(), b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"):
+            for request in (upgrade(), b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"):
                 with Wire(server) as wire:
                     wire.send(request)
                     status, headers, body = wire.response()

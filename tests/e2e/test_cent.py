@@ -61,8 +61,8 @@ def test_disconnect_and_unsubscribe(api, connect, channel):
 
 def test_an_error_is_an_exception_with_its_code(api):
     with pytest.raises(cent.CentApiResponseError) as refused:
-        api.publish(cent.PublishRequest(channel="nowhere:1", data=1))
-    assert refused.value.code == 102
+        api.publish(cent.PublishRequest(channel="n" * 256, data=1))
+    assert refused.value.code == 107
 
 
 def test_the_asynchronous_client(server, channel):

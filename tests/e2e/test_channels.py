@@ -65,6 +65,8 @@ def test_beyond_its_channels_a_node_refuses_new_ones_with_111(driver):
                 Plain(server, "/ws?channels=more")
             assert refused.value.response.status_code == 503
             assert "retry-after" in refused.value.response.headers
+            body = refused.value.response.body.decode()
+            assert 'channel "more"' in body and "channel.channels_max is reached" in body, body
             assert server.metrics().total("corecast_channels_refused_total") == 2
             client.unsubscribe("c0")
             # The channel's home hears of it a moment later.
@@ -103,6 +105,8 @@ def test_names_of_one_path_count_together(driver):
         with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
             Plain(server, f"/ws?channels={names}")
         assert refused.value.response.status_code == 503
+        body = refused.value.response.body.decode()
+        assert 'channel "x10"' in body and "channel.created_per_second_max" in body, body
         assert server.metrics().total("corecast_channels_created_total") == 0
         # What is there is given back, so it may be named any number of times.
         with Client(server) as client:
@@ -157,33 +161,47 @@ def test_idempotency_keys_have_a_bound_of_their_own(driver):
         server.publish("c", 1)
 
 
+# A second copy of a long name would cost more than everything else that a channel has.
 @pytest.mark.heavy
-def test_a_private_channel_costs_250_bytes_and_its_name(driver):
-    clients, channels = 400, 127
+@pytest.mark.parametrize("name_bytes, allocated_bytes", [(20, 48), (255, 320)])
+def test_a_private_channel_costs_250_bytes_and_its_name_once(driver, name_bytes, allocated_bytes):
+    clients, channels, at_once = 400, 127, 20
     config = "[client]\nchannels_created_per_second_max = 1000000\n"
+    # Clients answer no pings while others subscribe.
+    config += 'ping_interval = "5m"\n'
 
-    def subscribe(client, names):
-        client.send_commands(*(client.command("subscribe", channel=name) for name in names))
-        for _ in names:
-            assert "subscribe" in client.next()
+    def subscribe(wires, names):
+        for at, wire in enumerate(wires):
+            lines = (b'{"id":%d,"subscribe":{"channel":"%s"}}' % (number, name.encode())
+                     for number, name in enumerate(names(at), 2))
+            wire.send(frame(TEXT, b"\n".join(lines)))
+        for at, wire in enumerate(wires):
+            answered = 0
+            while answered < len(names(at)):
+                _, payload = wire.frame()
+                assert b'"error"' not in payload, payload
+                answered += payload.count(b'"subscribe"')
 
-    with Server(driver, config=config, shards=1) as server:
-        all_clients = [Client(server) for _ in range(clients)]
-        for client in all_clients:
-            client.subscribe("shared")
+    def own(first):
+        return lambda at: [f"{first + at:08} {number:011}".ljust(name_bytes, "x")
+                           for number in range(channels)]
+
+    # A channel's home may be on another shard than its subscriber.
+    with Server(driver, config=config, shards=2) as server:
+        wires = [Wire(server).connect() for _ in range(clients)]
+        subscribe(wires, lambda at: ["shared"])
         # The first round is the heap's and the page tables' growth.
-        for client in all_clients[:20]:
-            subscribe(client, [f"first {id(client)} {number}" for number in range(channels)])
+        subscribe(wires[:at_once], own(0))
         before = server.rss_bytes()
-        for at, client in enumerate(all_clients[20:]):
-            subscribe(client, [f"{at:08} {number:011}" for number in range(channels)])
-        count = (clients - 20) * channels
+        for first in range(at_once, clients, at_once):
+            subscribe(wires[first:first + at_once], own(first))
+        count = (clients - at_once) * channels
         private = (server.rss_bytes() - before) / count
-        # 20 bytes of name, with the counts of its allocation, rounded up by the allocator.
-        print(f"{private:.0f} B for each of {count} private channels")
-        assert private <= 250 + 48
-        for client in all_clients:
-            client.close()
+        # A name has the counts of its allocation, and is rounded up by the allocator.
+        print(f"{private:.0f} B for each of {count} private channels of {name_bytes} B")
+        assert private <= 250 + allocated_bytes
+        for wire in wires:
+            wire.close()
         eventually(lambda: server.metrics().total("corecast_channels") == 0, 10, "all are gone")
 
 

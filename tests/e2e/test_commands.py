@@ -1,6 +1,7 @@
 """The commands besides `serve`, and the first start of a new user."""
 
 import os
+import pty
 import re
 import socket
 import subprocess
@@ -10,13 +11,9 @@ import tomllib
 import httpx
 import pytest
 
+from harness.command import run
 from harness.ports import free_port
 from harness.server import BINARY, ROOT, Server, eventually
-
-
-def run(*arguments, env=None):
-    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=15,
-                          env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL)
 
 
 def test_the_default_configuration_is_toml_with_comments_and_passes_its_own_check(tmp_path):
@@ -180,3 +177,26 @@ def test_it_starts_in_a_moment(driver):
 def test_help_is_there(arguments):
     shown = run(*arguments)
     assert shown.returncode == 0 and "corecast" in shown.stdout
+
+
+def test_a_terminal_shows_control_characters_of_messages_as_escapes(driver):
+    leader, follower = pty.openpty()
+    with Server(driver) as server:
+        subscriber = subprocess.Popen([BINARY, "subscribe", "term", "--url", server.ws_url],
+                                      stdout=follower, stderr=subprocess.DEVNULL)
+        os.close(follower)
+        try:
+            eventually(lambda: "term" in server.result("channels")["channels"])
+            server.publish("term", "\u001b[2Jüa\nb\u009b")
+            assert os.read(leader, 100).decode() == "\\u001b[2Jüa\\nb\\u009b\r\n"
+        finally:
+            subscriber.kill()
+            subscriber.wait()
+            os.close(leader)
+
+
+def test_a_password_on_the_command_line_is_warned_of_and_never_shown(driver):
+    url = "redis://:sesame@127.0.0.1:1"
+    with Server(driver, args=["--redis", url], await_ready=False) as server:
+        eventually(lambda: "CORECAST_REDIS_URL" in server.log())
+        assert "sesame" not in server.log()

@@ -20,6 +20,9 @@ COMMANDS = {
     "sub_refresh": {"channel": "a", "token": "t"},
 }
 
+# A length, an id and an empty connect request.
+PROTOBUF_CONNECT = bytes([4, 8, 1, 34, 0])
+
 
 def test_the_connect_reply_tells_client_version_and_pings(connect):
     connected = connect().connected
@@ -131,14 +134,25 @@ def test_json_in_a_binary_frame_is_accepted_and_answered_in_text(connect):
 
 
 @pytest.mark.parametrize("query", ["?cf_protocol=protobuf", "?format=protobuf"])
-def test_protobuf_by_query_is_accepted_and_closed_3506(connect, query):
-    assert connect(connect=False, query=query).closed()[0] == 3506
+def test_protobuf_by_query_is_accepted_and_closed_3506_after_a_message(connect, query):
+    client = connect(connect=False, query=query)
+    client.silent()
+    client.send(PROTOBUF_CONNECT)
+    assert client.closed()[0] == 3506
 
 
-def test_protobuf_by_subprotocol_is_accepted_and_closed_3506(connect):
+def test_protobuf_by_subprotocol_is_accepted_and_closed_3506_after_a_message(connect):
     client = connect(connect=False, subprotocols=["centrifuge-protobuf"])
     assert client.socket.subprotocol == "centrifuge-protobuf"
+    client.send(PROTOBUF_CONNECT)
     assert client.closed()[0] == 3506
+
+
+def test_a_token_that_nothing_can_check_closes_3500(connect):
+    client = connect(connect=False)
+    client.send_commands(client.command("connect", token="eyJh.e30.x"))
+    assert client.closed()[0] == 3500
+    assert connect(connect=False).call("connect", token="")["client"]
 
 
 @pytest.mark.parametrize("offered, answered", [
@@ -222,7 +236,7 @@ def test_a_reply_to_an_error_has_code_and_message(connect):
 
 def test_a_plain_get_gets_a_prompt_http_answer(server):
     with Wire(server) as wire:
-        wire.send(b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.send(b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\n\r\n")
         started = time.monotonic()
         assert wire.response()[0] in (400, 426)
         assert time.monotonic() - started < 1
@@ -243,5 +257,5 @@ def test_who_never_connects_is_closed_3502_after_ten_seconds(server):
 
 def test_the_health_of_the_client_port_is_200(server):
     with Wire(server) as wire:
-        wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert wire.response()[0] == 200

@@ -2,9 +2,14 @@
 
 import ctypes
 import json
+import pathlib
 import re
+import shutil
 import struct
 import subprocess
+import tempfile
+
+import pytest
 
 from harness.server import BINARY, Server
 
@@ -65,6 +70,42 @@ def test_the_configuration_counts(tmp_path):
     assert "the process" in finding["descriptor limit"]["found"]
     # Without a number, the server's own limit is what must fit.
     assert findings("--config", str(path))["server.max_connections"]["verdict"] == "fine"
+
+
+def test_each_fix_works_where_it_is_given(user_namespaces):
+    """Settings that every network namespace has are set there; the host's must at least exist."""
+    inside = ["unshare", "--user", "--map-root-user", "--net"]
+    fixes = {name: one["fix"] for name, one in findings("--connections", "900M").items()}
+    commands = {name: re.search(r"sysctl -w \S+=(\"[^\"]*\"|[0-9]+)", fix)
+                for name, fix in fixes.items() if "sysctl -w" in fix}
+    assert commands and all(commands.values()), fixes
+    for name, command in commands.items():
+        setting = pathlib.Path("/proc/sys") / name.replace(".", "/")
+        assert setting.exists(), name
+        probe = ["bash", "-c", f'[ -w {setting} ] || exit 0; {command[0]} && sysctl -n {name}']
+        done = subprocess.run([*inside, *probe], capture_output=True, text=True, timeout=15)
+        assert done.returncode == 0, (command[0], done.stderr)
+    few = findings("--connections", "2000", prefix=["prlimit", "--nofile=1000"])
+    serve = re.match(r"corecast serve (--shards \d+), or (ulimit -n \d+)",
+                     few["descriptor limit"]["fix"])
+    shown = subprocess.run([BINARY, "config", "show", *serve[1].split()], capture_output=True)
+    assert shown.returncode == 0, "the server takes the flag"
+    assert subprocess.run(["bash", "-c", f"{serve[2]}; true"]).returncode == 0
+
+
+def test_a_user_who_is_not_root_is_shown_sudo():
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    binary = shutil.copy(BINARY, tempfile.mkdtemp(prefix="corecast-e2e-", dir="/var/tmp"))
+    pathlib.Path(binary).parent.chmod(0o755)
+    try:
+        done = subprocess.run([*nobody, binary, "doctor", "--connections", "900M", "--json"],
+                              capture_output=True, text=True, timeout=30, cwd="/")
+        if "setpriv" in done.stderr:
+            pytest.skip("only root can become another user")
+        fixes = [one["fix"] for one in json.loads(done.stdout)["findings"]]
+        assert any(fix.startswith("sudo sysctl -w") for fix in fixes), fixes
+    finally:
+        shutil.rmtree(pathlib.Path(binary).parent)
 
 
 def test_what_a_namespace_hides_is_unknown(user_namespaces):

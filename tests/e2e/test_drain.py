@@ -87,7 +87,7 @@ def health(server, method="GET"):
     """Status and body of `/health`, on a connection of its own; None where nobody accepts it."""
     try:
         with Wire(server) as wire:
-            wire.send(f"{method} /health HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            wire.send(f"{method} /health HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             wire.socket.settimeout(5)
             answer = b"".join(iter(lambda: wire.socket.recv(4096), b""))
             head, body = answer.split(b"\r\n\r\n", 1)

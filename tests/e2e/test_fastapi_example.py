@@ -6,8 +6,10 @@ import httpx
 import pytest
 
 from harness.client import Client
+from harness.command import run
 from harness.example import page_shows, running
-from harness.server import ROOT
+from harness.ports import free_port
+from harness.server import ROOT, Server
 
 EXAMPLE = ROOT / "examples" / "fastapi"
 
@@ -46,6 +48,24 @@ def test_what_it_adds_to_redis_arrives_on_every_node(redis, join):
 
 def test_a_bad_request_does_not_reach_the_server(application):
     assert httpx.post(f"{application}/publish/cent", json={}, trust_env=False).status_code == 422
+
+
+def test_without_corecast_and_redis_it_asks_to_try_again(driver):
+    with Server(driver) as server:
+        nowhere = {"CORECAST_API_URL": f"http://127.0.0.1:{free_port()}",
+                   "CORECAST_REDIS_URL": f"redis://127.0.0.1:{free_port()}"}
+        with running(server, serving, EXAMPLE, **nowhere) as url:
+            for way in ("cent", "http", "redis"):
+                response = httpx.post(f"{url}/publish/{way}", json={"text": "a"}, trust_env=False)
+                assert response.status_code == 503, (way, response.text)
+                assert "can't publish now" in response.json()["detail"]
+                assert response.headers["retry-after"]
+
+
+@pytest.mark.timeout(120)
+def test_its_page_shows_what_the_command_publishes(server, application, driver):
+    page_shows(server, application, f"example-command-{driver}.png",
+               lambda text: run("publish", "news", text, "--api", server.api_url))
 
 
 @pytest.mark.timeout(120)

@@ -81,7 +81,7 @@ def test_a_table_of_600_descriptors_that_fills_up_stops_nothing_but_newcomers(dr
 
 
 def test_a_server_that_nobody_could_connect_to_does_not_start(driver):
-    with pytest.raises(RuntimeError, match="limit on open files is 200.*nobody could connect"):
+    with pytest.raises(RuntimeError, match="limit on open files is 200.*no client could connect"):
         Server(driver, prefix=["prlimit", "--nofile=200:200"])
 
 

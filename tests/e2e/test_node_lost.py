@@ -1,6 +1,7 @@
 """Other nodes notice a dead node and report the end of its sessions, but never those of a live
 one."""
 
+import socket
 import time
 
 from harness.events import (EVENTS, LEASES, LOST_SECONDS_MAX, events, once, wait_events)
@@ -22,6 +23,11 @@ def test_a_dead_node_is_told_once_by_another(alone, redis):
     assert {(lost["node"], lost["boot"]) for lost in told} == {(connect["node"], connect["boot"])}
     repeated = "".join(node.log() for node in nodes[1:]).count(REPEATED)
     assert len(told) <= 1 + repeated, f"one node tells it: {told}"
+    lines = [f'{line} node="{socket.gethostname()}"'
+             for line in ("a node has joined", "a node is lost")]
+    # Each survivor looks at the leases by itself, every few seconds.
+    eventually(lambda: all(line in node.log() for node in nodes[1:] for line in lines), 10,
+               "each survivor logs it")
     nodes[0].start()
     again = wait_events(redis, 1, event="connect",
                         client=nodes.connect(0).connected["client"])[0]

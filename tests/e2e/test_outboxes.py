@@ -3,17 +3,16 @@
 import contextlib
 import json
 import socket
-import threading
 import time
 
 import pytest
 
 from harness.cage import Cage
 from harness.client import Client
+from harness.crowd import ATTACKS, CONNECT, MIB, Crowd, attacked, fill, p99, pairs, peak
 from harness.server import Server, eventually
-from harness.wire import TEXT, Wire, frame, upgrade
+from harness.wire import TEXT, Wire, frame
 
-MIB = 1 << 20
 OUTBOXES = 48 * MIB
 
 CONFIG = f"""
@@ -26,112 +25,11 @@ history_size = 300
 history_ttl = "300s"
 """
 
-# Bytes of a history that a recovery returns whole.
-HISTORY_PUBLICATIONS, HISTORY_BYTES = 300, 2000
-
-
-def fill(server, channel):
-    commands = [{"publish": {"channel": channel, "data": "x" * HISTORY_BYTES}}
-                for _ in range(HISTORY_PUBLICATIONS)]
-    server.api("batch", {"commands": commands})
-
-
-class Crowd:
-    """Clients that are connected and never read."""
-
-    def __init__(self, server, size, path, words=b""):
-        self.sockets = []
-        for _ in range(size):
-            one = socket.socket()
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            one.settimeout(10)
-            one.connect(("127.0.0.1", server.client_port))
-            one.sendall(upgrade(path) + words)
-            self.sockets.append(one)
-
-    def send(self, data):
-        for one in self.sockets:
-            with contextlib.suppress(OSError):
-                one.sendall(data)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for one in self.sockets:
-            one.close()
-
-
-@contextlib.contextmanager
-def peak(server):
-    """The most memory that the server has had meanwhile, in a list."""
-    most, done = [0], threading.Event()
-
-    def watch():
-        while not done.wait(0.02):
-            most[0] = max(most[0], server.rss_bytes())
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield most
-    finally:
-        done.set()
-        thread.join()
-
-
-def full(server):
-    return server.metrics().total("corecast_closes_total", reason="outboxes_full")
-
-
-def short_publications(server, crowd):
-    """One byte each, until the memory for outboxes is used up."""
-    batch = {"commands": [{"publish": {"channel": "live", "data": 1}}] * 100, "parallel": True}
-    for _ in range(2000):
-        server.api("batch", batch)
-        if full(server) > 0:
-            return
-
-
-def long_publications(server, crowd):
-    for _ in range(200):
-        server.publish("live", "x" * 300_000)
-        if full(server) > 0 or server.metrics().total("corecast_closes_total", reason="slow"):
-            return
-
-
-def recoveries(server, crowd):
-    eventually(lambda: full(server) > 0, 30, "somebody is closed")
-
-
-def replies(server, crowd):
-    crowd.send(frame(TEXT, b'{"id":2,"history":{"channel":"kept","limit":-1}}') * 20)
-    eventually(lambda: full(server) > 0, 30, "somebody is closed")
-
-
-CONNECT = frame(TEXT, b'{"id":1,"connect":{}}')
-
-
-PAIRS = 495
-
-
-def pairs(channel, epoch):
-    """One message of 52 KB: a channel is subscribed to with recovery and left, 495 times."""
-    pair = ('{"id":1,"subscribe":{"channel":"%s","recover":true,"epoch":"%s"}}\n'
-            '{"id":2,"unsubscribe":{"channel":"%s"}}') % (channel, epoch, channel)
-    message = frame(TEXT, "\n".join([pair] * PAIRS).encode())
-    assert len(message) < 64 * 1024, "longer ones are refused"
-    return message
-
 
 @pytest.mark.heavy
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("shards", [1, 54])
-@pytest.mark.parametrize(("attack", "path", "words"), [
-    (short_publications, "/ws?channels=live", b""),
-    (long_publications, "/ws?channels=live", b""),
-    (recoveries, "/ws?channels=kept&since=:0", b""),
-    (replies, "/connection/websocket", CONNECT),
-])
+@pytest.mark.parametrize(("attack", "path", "words"), ATTACKS)
 def test_clients_that_do_not_read_have_so_much_memory_all_together_and_no_more(
         driver, shards, attack, path, words):
     # Beside outboxes: 1,000 connections, what a turn is about to make, and in each shard the
@@ -218,66 +116,18 @@ def _lines(wire):
     return lines
 
 
-class Attacker(threading.Thread):
-    """Sends recoveries and what undoes them, 0.5 MB a second, and reads all or nothing."""
-
-    RATE = 500_000
-
-    def __init__(self, server, reads):
-        super().__init__()
-        self.server, self.reads, self.done = server, reads, threading.Event()
-        self.message = pairs("kept", server.epoch)
-
-    def run(self):
-        while not self.done.is_set():
-            with contextlib.suppress(OSError, EOFError, AssertionError):
-                with Wire(self.server, receive_bytes=None if self.reads else 4096) as wire:
-                    self.attack(wire.connect())
-
-    def attack(self, wire):
-        wire.socket.setblocking(False)
-        began, sent, left = time.monotonic(), 0, self.message
-        while not self.done.wait(0.005):
-            if sent < (time.monotonic() - began) * self.RATE:
-                with contextlib.suppress(BlockingIOError):
-                    count = wire.socket.send(left)
-                    sent, left = sent + count, left[count:] or self.message
-            with contextlib.suppress(BlockingIOError):
-                while self.reads and wire.socket.recv(1 << 20):
-                    pass
-
-
-def p99(server, client, seconds):
-    took, until = [], time.monotonic() + seconds
-    while time.monotonic() < until:
-        started = time.monotonic()
-        server.publish("other", 1)
-        client.publication("other")
-        took.append(time.monotonic() - started)
-    return sorted(took)[len(took) * 99 // 100]
-
-
 @pytest.mark.heavy
 @pytest.mark.parametrize("reads", [True, False])
 def test_four_who_ask_for_all_that_they_can_do_not_slow_others(driver, reads):
     config = CONFIG + "force_recovery = true\n"
     with Server(driver, shards=1, config=config) as server, Client(server) as other:
         fill(server, "kept")
-        server.epoch = server.result("history", channel="kept", limit=0)["epoch"]
         other.subscribe("other")
         quiet = p99(server, other, 4)
-        attackers = [Attacker(server, reads) for _ in range(4)]
-        for one in attackers:
-            one.start()
-        try:
-            attacked = p99(server, other, 8)
+        with attacked(server, reads):
+            slowed = p99(server, other, 8)
             outboxes = server.metrics().total("corecast_outbox_bytes")
-        finally:
-            for one in attackers:
-                one.done.set()
-            for one in attackers:
-                one.join()
         assert server.metrics().total("corecast_closes_total", reason="message_too_big") == 0
         assert outboxes < 4 * 2 * MIB, f"{outboxes / MIB:.1f} MiB wait for four"
-        # Twice as long on a quiet machine; the attackers themselves need a core here.
-        assert attacked < 4 * quiet + 0.02, f"{attacked * 1000:.1f} ms after {quiet * 1000:.1f} ms"
+        # The attackers need a core here. test_attacks.py judges it for longer on a quiet machine.
+        assert slowed < 2 * quiet + 0.02, f"{slowed * 1000:.1f} ms after {quiet * 1000:.1f} ms"

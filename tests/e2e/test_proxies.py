@@ -1,10 +1,12 @@
 """The proxy configurations in kernel-tuning/proxies, each in front of a server."""
 
 import contextlib
+import json
 import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -154,3 +156,50 @@ def test_clients_have_the_limits_of_their_networks(name, changes, driver):
             first.subscribe(f"channel-{number}")
         assert again.error("subscribe", channel="one-more") == 111, "it is of the same network"
         other.subscribe("one-more")
+
+
+PLAIN_CHECK = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+global
+    stats socket {here}/stats
+frontend clients
+    bind unix@{here}/clients
+    default_backend corecast
+backend corecast
+    option httpchk
+    server a 127.0.0.1:{port} check inter 50ms fall 1 rise 1
+"""
+
+
+def test_haproxys_check_without_a_path_sees_the_health(driver, tmp_path):
+    """`option httpchk` alone sends `OPTIONS / HTTP/1.0` without a Host."""
+    if shutil.which("haproxy") is None:
+        pytest.skip("haproxy is not installed")
+
+    def checked():
+        with socket.socket(socket.AF_UNIX) as stats:
+            stats.connect(f"{tmp_path}/stats")
+            stats.sendall(b"show stat json\n")
+            rows = json.loads(b"".join(iter(lambda: stats.recv(65536), b"")))
+        for row in rows:
+            row = {field["field"]["name"]: field["value"]["value"] for field in row}
+            if (row["pxname"], row["svname"]) == ("corecast", "a"):
+                # A star stands before the result while the next check runs.
+                result = row.get("check_status", "").removeprefix("* ")
+                return row["status"], result, row.get("check_code")
+
+    with Server(driver, config='[server]\ndrain_delay = "5s"\n') as server:
+        (tmp_path / "cfg").write_text(PLAIN_CHECK.format(here=tmp_path, port=server.client_port))
+        haproxy = subprocess.Popen(["haproxy", "-db", "-f", str(tmp_path / "cfg")])
+        try:
+            eventually((tmp_path / "stats").exists, 10, "haproxy runs")
+            eventually(lambda: checked() == ("UP", "L7OK", 200), 5, "the check succeeds")
+            server.terminate()
+            eventually(lambda: checked() == ("DOWN", "L7STS", 503), 5, "it sees the drain")
+        finally:
+            haproxy.terminate()
+            haproxy.wait(10)

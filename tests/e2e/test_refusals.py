@@ -31,11 +31,11 @@ def status(server, request):
 
 
 @pytest.mark.parametrize("path", [
-    "/", "/nothing", "/connection", "/wss", "/ws/", "/../ws", "/api/publish", "/metrics",
+    "/", "/nothing", "/connection", "/wss", "/ws/a", "/../ws", "/api/publish", "/metrics",
 ])
 def test_an_unknown_path_is_404(server, path):
     assert status(server, upgrade(path)) == 404
-    assert status(server, f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()) == 404
+    assert status(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) == 404
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -96,6 +96,8 @@ def test_http_1_0_is_refused(server):
     (["Origin: https://good.example"], []),
     (["Origin: http://localhost:3000"], []),
     (["Cookie: " + "a" * 1000, "User-Agent: b", "X-Empty:"], []),
+    (["Cookie: " + "a" * 12_000], []),
+    (["Origin: https://good.example:443", "Sec-Fetch-Site: cross-site"], []),
 ])
 def test_what_the_standard_allows_is_accepted(server, lines, drop):
     with Wire(server) as wire:
@@ -120,6 +122,20 @@ def test_the_answer_proves_that_the_key_was_read(server):
 ])
 def test_an_origin_that_is_not_allowed_is_403(server, path, origin):
     assert status(server, upgrade(path, lines=[f"Origin: {origin}"])) == 403
+
+
+def test_a_page_of_another_site_without_an_origin_is_403(server):
+    for lines in (["Sec-Fetch-Site: cross-site"], ["Origin: https://good.example"] * 2):
+        assert status(server, upgrade(lines=lines)) == 403, lines
+    assert status(server, upgrade("/nothing", lines=["Sec-Fetch-Site: same-origin"])) == 404
+
+
+def test_a_head_that_is_too_long_is_431_and_says_which_limit(server):
+    with Wire(server) as wire:
+        wire.send(upgrade(lines=["Cookie: " + "a" * 20_000]))
+        code, _, body = wire.response()
+    assert code == 431
+    assert b"client.handshake_bytes_max = 16384 bytes" in body and b" bytes is longer" in body, body
 
 
 def test_125_headers_are_431(server):

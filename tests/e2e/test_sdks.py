@@ -17,11 +17,13 @@ OLD_PYTHON = [str(CACHE / "venv-old-sdk" / "bin" / "python"), str(HERE / "centri
 SCENARIOS = [
     *(pytest.param(NODE, name, id=f"javascript-{name}") for name in (
         "basic", "batched", "order", "recovery", "beyond_history", "terminal", "unsubscribed",
-        "errors", "idle")),
+        "errors", "idle", "token", "protobuf", "server_side")),
     *(pytest.param(command, name, id=f"{version}-{name}")
       for command, version in ((PYTHON, "python"), (OLD_PYTHON, "old_python"))
       for name in ("basic", "many", "order", "recovery", "terminal", "unsubscribed", "errors",
-                   "idle")),
+                   "idle", "token", "protobuf")),
+    # Older versions do not know the push that begins a subscription of the server.
+    pytest.param(PYTHON, "server_side", id="python-server_side"),
 ]
 
 

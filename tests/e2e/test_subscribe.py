@@ -141,7 +141,7 @@ def test_beyond_the_limit_of_channels_answers_106(connect):
     client.subscribe("limit-8")
 
 
-@pytest.mark.parametrize("name", ["a" * 256, "é", "a\u0000b"])
+@pytest.mark.parametrize("name", ["a" * 256, "é", "a\u0000b", "a\nb"])
 def test_a_bad_channel_name_answers_107(connect, name):
     assert connect().error("subscribe", channel=name) == 107
 
@@ -150,11 +150,46 @@ def test_a_name_of_255_bytes_is_good(connect):
     connect().subscribe("a" * 255)
 
 
-def test_a_namespace_may_say_what_its_names_look_like(driver):
-    config = '[[channel.namespaces]]\nname = "digits"\nchannel_regex = "^[0-9]+$"\n'
+def test_a_namespace_may_say_what_its_whole_names_look_like(driver):
+    config = '[[channel.namespaces]]\nname = "digits"\nchannel_regex = "[0-9]+"\n' \
+             '[[channel.namespaces]]\nname = "any"\nchannel_regex = "(?s).*"\n'
     with Server(driver, config=config) as server, Client(server) as client:
         client.subscribe("digits:12")
-        assert client.error("subscribe", channel="digits:12x") == 107
+        client.subscribe("any:é")
+        for wrong in ("digits:12x", "digits:x12", "any:\u001b[2J", "any:\u009b2J"):
+            assert client.error("subscribe", channel=wrong) == 107
+
+
+@pytest.mark.parametrize("name", ["a#1", "#", ":room", ":"])
+def test_a_number_sign_is_ordinary_and_an_empty_namespace_is_none(driver, name):
+    config = "[auth]\ninsecure = false\nanonymous = true\n"
+    with Server(driver, config=config) as server, Client(server) as client:
+        client.subscribe(name)
+        server.publish(name, 1)
+        assert client.publication(name)["data"] == 1
+        assert client.error("subscribe", channel="$" + name) == 103
+
+
+def test_a_token_that_nothing_can_check_answers_103(connect, channel):
+    client = connect()
+    assert client.error("subscribe", channel=channel, token="eyJh.e30.x") == 103
+    client.subscribe(channel, token="")
+
+
+def test_a_publication_without_data_answers_107(connect, channel):
+    client = connect()
+    assert client.error("publish", channel=channel) == 107
+    assert client.error("publish", channel="text:1") == 107
+    client.publish(channel, None)
+
+
+def test_the_first_publication_names_the_epoch(connect, server, channel):
+    client = connect()
+    epoch = client.subscribe(channel)["epoch"]
+    for n in range(2):
+        server.publish(channel, n)
+    first, second = client.publications(channel, 2)
+    assert first["epoch"] == epoch and "epoch" not in second
 
 
 @pytest.mark.parametrize("type", [1, 2, 3, 4])

@@ -32,7 +32,7 @@ pub(crate) fn check(message: &[u8]) {
             Command::Unsubscribe { channel } => check_unsubscribe(request.id, channel),
             Command::History(history) => assert!(!history.channel.is_empty()),
             Command::Echo { .. } => panic!("the protocol has no echo"),
-            Command::Connect | Command::Unavailable | Command::Send { .. } | Command::Pong => {}
+            Command::Connect(_) | Command::Unavailable | Command::Send { .. } | Command::Pong => {}
         }
         for &error in ClientError::ALL {
             let json = reply(request.id, &Reply::Error(error));

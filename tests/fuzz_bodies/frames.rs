@@ -111,8 +111,8 @@ fn check_against_other(stream: &[u8], ours: &Outcome) {
     }
     assert!(events.starts_with(&expected), "{events:?} begin with {expected:?}");
     if ours.error.is_none() {
-        assert_eq!(events, expected, "nobody sees more in what is in order");
-        assert!(!failed, "what is in order for us is so for others");
+        assert_eq!(events, expected, "valid input gives no other result");
+        assert!(!failed, "accepted input is valid for other parsers");
     }
 }
 

@@ -1,42 +1,42 @@
 //! A request. The answer must be HTTP, and must not depend on cuts in the request.
 
-use corecast::handshake::{Progress, Response, Rules, Upgrade, health_response, read};
-use corecast::limits::HANDSHAKE_BYTES_MAX;
+use corecast::handshake::{Probe, Progress, Response, Rules, Upgrade, health_response, read};
+use corecast::origins::Origins;
 use corecast::readiness::Phase;
 
 /// The first byte determines the rules, the second one the place of a cut, and the rest is the
 /// request.
 pub(crate) fn check(data: &[u8]) {
     let [rules, cut, bytes @ ..] = data else { return };
+    let some = vec!["https://*.example.com".to_owned(), "http://localhost:*".to_owned()];
     let rules = Rules {
-        allowed_origins: if rules & 1 == 0 {
-            vec![]
-        } else {
-            vec!["https://*.example.com".to_owned(), "http://localhost:*".to_owned()]
-        },
+        origins: Origins::of_list(if rules & 1 == 0 { vec![] } else { some }),
         echo: rules & 2 != 0,
+        path_prefix: if rules & 4 == 0 { String::new() } else { "/a".to_owned() },
+        head_bytes_max: 8 * 1024,
+        ..Rules::default()
     };
     let whole = read(bytes, &rules);
     let cut_bytes = bytes.len() * usize::from(*cut) / 256;
     let front = read(&bytes[..cut_bytes], &rules);
     match &whole {
         Progress::Incomplete => {
-            assert!(bytes.len() < HANDSHAKE_BYTES_MAX, "what is too long is not waited for");
-            assert_eq!(front, Progress::Incomplete, "an answer is not taken back");
+            assert!(bytes.len() < rules.head_bytes_max, "a head that is too long is refused");
+            assert_eq!(front, Progress::Incomplete, "a result does not change");
         }
         Progress::Upgrade(upgrade) => {
-            check_upgrade(upgrade, bytes);
+            check_upgrade(upgrade, bytes, &rules);
             if cut_bytes >= upgrade.consumed {
-                assert_eq!(front, whole, "what follows the head are frames");
+                assert_eq!(front, whole, "frames follow the head");
             } else {
                 assert_eq!(front, Progress::Incomplete, "half a request is not refused");
             }
         }
-        Progress::Health { head_only } => {
+        Progress::Health(probe) => {
             for phase in [Phase::Serving, Phase::Full] {
-                check_head(&health_response(phase, *head_only), !head_only);
+                check_head(&health_response(phase, *probe), *probe != Probe::Head);
             }
-            assert!(matches!(front, Progress::Incomplete | Progress::Health { .. }));
+            assert!(matches!(front, Progress::Incomplete | Progress::Health(_)));
         }
         Progress::Respond(response) => {
             check_response(response);
@@ -45,9 +45,9 @@ pub(crate) fn check(data: &[u8]) {
     }
 }
 
-fn check_upgrade(upgrade: &Upgrade, bytes: &[u8]) {
-    assert!(upgrade.consumed <= bytes.len(), "only what came is consumed");
-    assert!(upgrade.consumed <= HANDSHAKE_BYTES_MAX, "and not more than the limit");
+fn check_upgrade(upgrade: &Upgrade, bytes: &[u8], rules: &Rules) {
+    assert!(upgrade.consumed <= bytes.len(), "only received bytes are consumed");
+    assert!(upgrade.consumed <= rules.head_bytes_max, "and not more than the limit");
     let response = upgrade.acceptance.head();
     let (status, head_bytes, headers) = head(&response);
     assert_eq!(status, 101);
@@ -57,7 +57,7 @@ fn check_upgrade(upgrade: &Upgrade, bytes: &[u8]) {
 
 fn check_response(response: &Response) {
     let (status, ..) = head(&response.bytes);
-    assert_eq!(status, response.status);
+    assert_eq!(status, response.reason.row().code);
     check_head(&response.bytes, true);
 }
 

@@ -12,7 +12,10 @@ use super::truth::{Place, Publisher};
 /// A request without a reply so far.
 #[derive(Debug)]
 pub enum Ask {
-    Connect,
+    Connect {
+        /// Channels that the application is taken to have subscribed the client to.
+        resumed: Vec<(usize, Option<Place>)>,
+    },
     Subscribe {
         channel: usize,
         since: Option<Place>,
@@ -62,6 +65,8 @@ pub struct Centrifugo {
     pub memory: BTreeMap<usize, Place>,
     /// Channels that the client subscribes to again and again, whatever happens.
     pub wanted: Vec<usize>,
+    /// Whether subscriptions of this connection count as made by the application.
+    pub resumes: bool,
     /// Number of pings since frames were last sent.
     pub pings: usize,
     /// Codes of errors and of ended subscriptions, for tests that check them.
@@ -81,8 +86,34 @@ impl Centrifugo {
         self.lines.push(format!(r#"{{"id":{},{body}}}"#, self.next_id));
     }
 
-    pub fn connect(&mut self) {
-        self.ask(r#""connect":{}"#, Ask::Connect);
+    /// Asks for a session. Sometimes some of the wanted channels are taken for subscriptions that
+    /// the application made before.
+    pub fn connect(&mut self, scene: &mut Scene<'_>) {
+        let mut resumed = Vec::new();
+        let may_resume = !self.wanted.is_empty() && !scene.setup.lacks_channels();
+        let resumes = may_resume && scene.chance(40);
+        for &channel in self.wanted.iter().filter(|_| resumes) {
+            let namespace = &scene.setup.channels[channel].namespace;
+            if namespace.allow_subscribe_for_anonymous && scene.chance(50) {
+                let place = self.memory.get(&channel).copied();
+                resumed.push((channel, place.filter(|_| scene.chance(80))));
+            }
+        }
+        self.connect_with(scene, resumed);
+    }
+
+    /// Asks for a session with these subscriptions.
+    pub fn connect_with(&mut self, scene: &Scene<'_>, resumed: Vec<(usize, Option<Place>)>) {
+        let sub = |(channel, since): &(usize, Option<Place>)| {
+            let name = &scene.setup.channels[*channel].name;
+            let recover = since.map_or(String::new(), |Place { epoch, offset }| {
+                format!(r#""recover":true,"epoch":"{epoch:x}","offset":{offset}"#)
+            });
+            format!(r#""{name}":{{{recover}}}"#)
+        };
+        let subs = resumed.iter().map(sub).collect::<Vec<_>>().join(",");
+        self.resumes = !resumed.is_empty();
+        self.ask(&format!(r#""connect":{{"subs":{{{subs}}}}}"#), Ask::Connect { resumed });
     }
 
     pub fn subscribe(
@@ -133,9 +164,11 @@ impl Centrifugo {
 
     /// Whether the client waits for a subscription to this channel.
     pub fn is_subscribing(&self, channel: usize) -> bool {
-        self.asked.iter().any(
-            |(_, ask)| matches!(ask, Ask::Subscribe { channel: other, .. } if *other == channel),
-        )
+        self.asked.iter().any(|(_, ask)| match ask {
+            Ask::Subscribe { channel: other, .. } => *other == channel,
+            Ask::Connect { resumed } => resumed.iter().any(|(other, _)| *other == channel),
+            _ => false,
+        })
     }
 
     pub fn is_waiting(&self) -> bool {
@@ -154,6 +187,7 @@ impl Centrifugo {
         self.lines.clear();
         self.next_id = 0;
         self.client = None;
+        self.resumes = false;
         self.pings = 0;
     }
 
@@ -175,17 +209,29 @@ impl Centrifugo {
             self.pings += 1;
             return;
         }
-        let (id, ask) = self.asked.pop_front().unwrap_or_else(|| panic!("nobody asked: {line:?}"));
+        let (id, ask) =
+            self.asked.pop_front().unwrap_or_else(|| panic!("unexpected reply: {line:?}"));
         assert_eq!(reply.id, id, "replies come in the order of requests: {line:?} for {ask:?}");
         if let Some(error) = reply.error {
             return self.on_error(scene, &ask, &error);
         }
         match ask {
-            Ask::Connect => {
+            Ask::Connect { resumed } => {
                 let connect = reply.connect.expect("a connect reply");
                 assert!(!connect.version.is_empty(), "SDKs need a version");
                 assert_eq!(connect.pong, connect.ping > 0, "pongs answer pings");
                 self.client = Some(connect.client.to_owned());
+                assert_eq!(
+                    connect.subs.len(),
+                    resumed.len(),
+                    "all that are allowed, and no others"
+                );
+                // The application asks for all features.
+                let wishes = Wishes { positioned: true, recoverable: true, strict: false };
+                for (channel, since) in resumed {
+                    let reply = &connect.subs[scene.setup.channels[channel].name.as_str()];
+                    self.on_subscribed(scene, channel, (since, wishes), reply);
+                }
             }
             Ask::Subscribe { channel, since, wishes } => {
                 let reply = reply.subscribe.expect("a subscribe reply");
@@ -270,12 +316,12 @@ impl Centrifugo {
                     || namespace.allow_positioning && wishes.positioned);
         assert_eq!((reply.recoverable, reply.positioned), (recoverable, positioned), "{name}");
         assert_eq!(reply.was_recovering, since.is_some(), "{name}");
-        assert!(since.is_some() || !reply.recovered, "{name} recovered unasked");
+        assert!(since.is_some() || !reply.recovered, "{name} recovered without a request");
         assert!(reply.recovered || reply.publications.is_empty(), "{name}: no partial recovery");
         assert!(recoverable || !reply.recovered, "{name} can't recover");
         let place = positioned.then(|| Place::read(reply.epoch, reply.offset));
         if reply.recovered {
-            assert_eq!(place, since, "{name} goes on where the client stands");
+            assert_eq!(place, since, "{name} continues at the client's position");
         }
         let mut follow = Follow::new(place, positioned);
         for publication in &reply.publications {
@@ -330,10 +376,14 @@ fn see(follow: &mut Follow, scene: &mut Scene<'_>, channel: usize, publication: 
     let namespace = &scene.setup.channels[channel].namespace;
     let data = payload::read(namespace.data, publication.data.get());
     assert!(namespace.has_history() || publication.offset == 0, "offsets are for histories");
+    let epoch = publication.epoch.map(|epoch| Place::read(epoch, 1).epoch);
+    assert!(epoch.is_none() || publication.offset == 1, "the first publication has the epoch");
+    // The client of a subscription without positions is not told of a new epoch.
+    let epoch = epoch.filter(|_| follow.strict);
     if let Some(info) = &publication.info {
         assert!(info.user.is_empty() && info.client.len() == 36, "who published");
     }
-    follow.see((scene.truth, scene.setup), channel, (&data, publication.offset, None));
+    follow.see((scene.truth, scene.setup), channel, (&data, publication.offset, epoch));
 }
 
 fn on_history(

@@ -258,10 +258,10 @@ impl Client {
         self.ends.push(code);
         self.stage = Stage::Closed;
         let echoed = self.leaving || self.tainted;
-        assert!(echoed || !text.is_empty(), "SDKs read an empty reason as: come back");
+        assert!(echoed || !text.is_empty(), "SDKs reconnect after an empty reason");
         assert!(
             echoed || super::verdict::may_close(self, scene, code),
-            "client {} did nothing to be told {code} {text:?}",
+            "client {} was closed without cause: {code} {text:?}",
             self.number
         );
         if let Speech::Plain(plain) = &mut self.speech {
@@ -294,7 +294,11 @@ impl Client {
         if self.stage == Stage::Closed {
             assert!(self.incoming.is_empty(), "nothing follows a close frame");
         } else if self.stage == Stage::Open && !self.tainted {
-            assert!(self.finished, "client {}'s connection ended without a word", self.number);
+            assert!(
+                self.finished,
+                "client {}'s connection ended without a close frame",
+                self.number
+            );
         }
         self.end(scene);
     }

@@ -19,7 +19,7 @@ pub fn talk(client: &mut Client, scene: &mut Scene<'_>) {
                 if centrifugo.is_waiting() || client.habits.talks > 0 && scene.chance(50) {
                     return;
                 }
-                centrifugo.connect();
+                centrifugo.connect(scene);
                 if scene.chance(50) {
                     return; // Or sends everything in one frame, as SDKs do.
                 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use corecast::channel::{ChannelName, Publication, check_payload};
+use corecast::channel::{ChannelName, Glob, Publication, check_payload};
 use corecast::ids::{Position, ShardId};
 use corecast::limits::CLOSE_TIMEOUT;
 use corecast::mesh::{
@@ -109,6 +109,7 @@ impl Control {
             for message in batch {
                 match message {
                     ToControl::Answer { ticket, answer } => self.on_answer(scene, ticket, answer),
+                    ToControl::DeliveryTimes(_) => {}
                     other @ ToControl::Remote { .. } => panic!("no other node: {other:?}"),
                 }
             }
@@ -240,8 +241,10 @@ impl Control {
         match scene.network.random.below(100) {
             0..10 => {
                 // A burst, for which slow clients and full inboxes have no room.
+                let keyed = scene.chance(40);
                 for _ in 0..scene.network.random.between(2, 20) {
-                    self.publish(scene, channel, (None, false));
+                    let key = keyed.then(|| scene.network.random.below(1_000));
+                    self.publish(scene, channel, (key, false));
                 }
             }
             10..70 => {
@@ -269,7 +272,7 @@ impl Control {
     }
 
     pub fn ask_channels(&mut self, scene: &Scene<'_>) {
-        let pattern: Box<str> = "*".into();
+        let pattern = Glob::new("*").expect("a pattern");
         let request = ControlRequest::Channels { pattern, after: "".into(), limit: 3 };
         self.send_all(scene, &request, || Asked::Channels);
     }
@@ -329,6 +332,10 @@ impl Control {
         match (asked, answer) {
             (Asked::Publish(number), Answer::Published(position)) => {
                 scene.truth.acked(number, position.map(place));
+            }
+            // There was no room for the key.
+            (Asked::Publish(number), Answer::Error(ClientError::TooManyRequests)) => {
+                scene.truth.key_refused(number);
             }
             (Asked::Final(channel), answer) => self.on_history(scene, (channel, true), answer),
             (Asked::Page(channel), answer) => self.on_history(scene, (channel, false), answer),

@@ -45,7 +45,7 @@ impl World {
         self.until("control has its answers", |world| world.control.waiting() == 0);
     }
 
-    /// Checks that no client that is told of gaps is behind the top.
+    /// Checks that no client that is told about gaps is behind the top.
     fn check_tops(&self) {
         let skipped = self.drops(0) > 0;
         for client in &self.clients {
@@ -102,7 +102,7 @@ impl World {
         assert_eq!(after, links, "connections end for no reason");
     }
 
-    /// Checks that clients were told of gaps only if something was dropped.
+    /// Checks that clients were told about gaps only if something was dropped.
     fn check_causes(&self) {
         let drops = self.drops(0) + self.drops(1);
         assert!(drops > 0 || self.notices == 0, "{} notices, and nothing was lost", self.notices);
@@ -148,8 +148,8 @@ impl World {
         }
         for (shard, runner) in self.node.runners.iter().enumerate() {
             let (count, bytes) = (&runner.counters.channels_home, &runner.counters.history_bytes);
-            assert_eq!(count.value(), 0, "shard {shard} still counts somebody as interested");
-            assert_eq!(bytes.value(), 0, "shard {shard} keeps bytes of nothing");
+            assert_eq!(count.value(), 0, "shard {shard} still has interested shards");
+            assert_eq!(bytes.value(), 0, "shard {shard} has bytes without channels");
         }
         self.truth.finish();
     }

@@ -40,7 +40,7 @@ pub fn publish_unheard(world: &mut World, channel: usize, count: usize) -> u64 {
 /// cut.
 ///
 /// # Panics
-/// If the client misses something, gets it twice, or is told of a gap.
+/// If the client misses something, gets it twice, or is told about a gap.
 pub fn play(seed: u64) {
     let (mut world, client, channel) = begin(seed);
     for round in 1..=3 {

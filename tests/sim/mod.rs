@@ -12,6 +12,7 @@ pub mod client;
 pub mod control;
 pub mod ending;
 pub mod follow;
+pub mod memory;
 pub mod missed;
 pub mod network;
 pub mod node;

@@ -448,7 +448,9 @@ impl Network {
             Watch::Ending(watching) => {
                 assert_eq!(watching, key, "{link:?} is released by its tenant");
             }
-            Watch::None => panic!("{link:?} is released without a watch: nobody would close it"),
+            Watch::None => {
+                panic!("{link:?} is released without a watch, and would never be closed")
+            }
         }
     }
 

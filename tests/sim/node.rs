@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corecast::ids::ShardId;
-use corecast::limits::{OUTBOX_UNBLOCKED_FACTOR, RECOVERY_BYTES_MAX};
 use corecast::mesh::{Address, Inbox, Lane, Outbound, ShardLane, ShardMail};
 use corecast::metrics::ShardCounters;
 use corecast::readiness::{Phase, Readiness};
@@ -15,6 +14,7 @@ use corecast::shard::{Identity, OutboxLeases, Parts, Shard};
 use corecast::subnets::Subnets;
 
 use super::control::{Bell, Control};
+use super::memory::Memory;
 use super::network::Network;
 use super::scene::trace;
 use super::setup::Setup;
@@ -22,9 +22,6 @@ use super::sockets::SimSockets;
 
 /// A small number, so that some subnets share a row.
 const SUBNET_ROWS: usize = 8;
-
-/// Bytes of other messages to a client: a pong, a close frame, a notice.
-const ANSWERS_BYTES: usize = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -37,6 +34,7 @@ enum State {
 pub struct Runner {
     pub shard: Shard<SimSockets>,
     pub counters: Arc<ShardCounters>,
+    memory: Memory,
     bell: Bell,
     state: State,
     /// It does not run before this step.
@@ -102,7 +100,8 @@ impl Node {
                 },
             );
             let (bell, state) = (bells[index].clone(), State::Awake);
-            runners.push(Runner { shard, counters, bell, state, stalled_until: 0 });
+            let memory = Memory::default();
+            runners.push(Runner { shard, counters, memory, bell, state, stalled_until: 0 });
         }
         (Node { network, runners, subnets, outboxes, outbox_blocks }, control)
     }
@@ -135,11 +134,14 @@ impl Node {
         if !more && runner.shard.inbox().prepare_sleep() {
             runner.state = State::Dozing;
         }
-        check_memory(runner, setup);
+        runner.memory.check(&mut runner.shard, &runner.counters, setup);
         self.check_leases();
         let in_use = |runner: &Runner| runner.counters.channels_in_use.value() as usize;
         let in_use: usize = self.runners.iter().map(in_use).sum();
         assert!(in_use <= setup.channels_max, "{in_use} channels in use");
+        let keys = |runner: &Runner| runner.counters.idempotency_bytes.value() as usize;
+        let keys: usize = self.runners.iter().map(keys).sum();
+        assert!(keys <= setup.idempotency_bytes, "{keys} B of idempotency keys");
         let connections = self.runners.iter().map(|runner| runner.shard.connections_count());
         let (connections, counted) = (connections.sum::<usize>(), self.subnets.connections());
         assert!(counted <= connections, "{counted} of {connections} connections have a subnet");
@@ -190,21 +192,4 @@ impl Node {
             );
         }
     }
-}
-
-/// # Panics
-/// If a shard uses more memory for its connections than its settings allow.
-fn check_memory(runner: &mut Runner, setup: &Setup) {
-    // A burst, and one answer to a request of the client: JSON of maximum size.
-    let answer = (3 * setup.options.history_bytes_max).min(RECOVERY_BYTES_MAX) + ANSWERS_BYTES;
-    let most = setup.options.client().outbox_bytes_max * OUTBOX_UNBLOCKED_FACTOR + answer;
-    for cost in runner.shard.outbox_costs() {
-        assert!(cost <= most, "{cost} B wait for one client, and {most} may");
-    }
-    let inbound_bytes = runner.counters.inbound_bytes.value() as usize;
-    let inbound_bytes_max = setup.options.inbound_bytes_max;
-    assert!(inbound_bytes <= inbound_bytes_max, "{inbound_bytes} B of unfinished input");
-    let history_bytes = runner.counters.history_bytes.value() as usize;
-    let history_bytes_max = setup.options.history_bytes_max;
-    assert!(history_bytes <= history_bytes_max, "{history_bytes} B of history");
 }

@@ -114,8 +114,8 @@ impl Plain {
         // Without an envelope, only the payload identifies the channel.
         let text = String::from_utf8_lossy(message);
         let number = text.split('#').nth(1).and_then(|number| number.parse().ok());
-        let number: usize = number.unwrap_or_else(|| panic!("nobody published {text:?}"));
-        assert!(number < scene.truth.count(), "nobody published {text:?} yet");
+        let number: usize = number.unwrap_or_else(|| panic!("{text:?} was not published"));
+        assert!(number < scene.truth.count(), "{text:?} was not published yet");
         let channel = scene.truth.attempt(number).channel;
         let follow = self.follows.get_mut(&channel).expect("a channel that was asked for");
         follow.see((scene.truth, scene.setup), channel, (message, 0, None));
@@ -134,7 +134,7 @@ impl Plain {
             if !self.begins.contains_key(&channel) {
                 // The server does not know the last publication of the client.
                 assert!(self.since.remove(&channel).is_some(), "nothing was asked for");
-                assert_eq!(gap.after, 0, "before its position it knows nothing of a channel");
+                assert_eq!(gap.after, 0, "a gap before the first position begins at 0");
                 scene.notices -= 1;
                 *follow = Follow::new(None, true);
                 follow.last = Some(gap.next - 1);
@@ -143,7 +143,7 @@ impl Plain {
             let missed = (gap.next - gap.after - 1) as usize;
             let kept = scene.setup.keeps(channel, missed);
             let removed = scene.truth.removed.contains(&channel);
-            assert!(!kept || removed, "what is missing after {} could be had", gap.after);
+            assert!(!kept || removed, "the publications after {} were available", gap.after);
             return follow.announce(gap.after, gap.next);
         }
         let Some(data) = envelope.data else {
@@ -167,7 +167,7 @@ impl Plain {
         }
         let follow = self.follows.get_mut(&channel).expect("a channel that was asked for");
         let expected = follow.last.unwrap_or(place.offset);
-        assert_eq!(place.offset, expected, "a channel begins after what was missed");
+        assert_eq!(place.offset, expected, "a channel begins after the missed publications");
         (follow.epoch, follow.last) = (Some(place.epoch), Some(place.offset));
         let before = self.begins.insert(channel, place);
         assert_eq!(before, None, "a channel begins once");

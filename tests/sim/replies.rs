@@ -1,5 +1,7 @@
 //! The JSON messages to Centrifugo clients. Any other field or message is an error.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -35,6 +37,8 @@ pub struct Connect<'a> {
     pub ping: u32,
     #[serde(default)]
     pub pong: bool,
+    #[serde(default, borrow)]
+    pub subs: BTreeMap<&'a str, Subscribe<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +76,7 @@ pub struct Publication<'a> {
     pub data: &'a RawValue,
     #[serde(default)]
     pub offset: u64,
+    pub epoch: Option<&'a str>,
     #[serde(borrow)]
     pub info: Option<Info<'a>>,
 }

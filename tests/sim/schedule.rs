@@ -18,6 +18,9 @@ use super::world::World;
 pub struct Outcome {
     /// The counters of the shards.
     pub counters: Vec<Arc<ShardCounters>>,
+    /// Number of publications whose idempotency key found no room.
+    #[allow(dead_code, reason = "the census counts them")]
+    pub keys_refused: u64,
     /// A hash that differs between different schedules.
     pub digest: u64,
 }
@@ -36,7 +39,12 @@ pub fn play(seed: u64) -> Outcome {
     world.leave();
     world.check_remains();
     let counters = world.node.runners.iter().map(|runner| Arc::clone(&runner.counters)).collect();
-    Outcome { counters, digest: world.with_network(|network| network.random.number()) }
+    let keys_refused = world.truth.keys_refused;
+    Outcome {
+        counters,
+        keys_refused,
+        digest: world.with_network(|network| network.random.number()),
+    }
 }
 
 /// Plays a client that requests far more than it reads, in one message.
@@ -66,7 +74,33 @@ pub fn play_greedy(seed: u64) {
     world.pass(Duration::from_secs(1));
     world.clients[client].habits.reads_max = usize::MAX;
     world.pass(Duration::from_secs(1));
-    assert_eq!(world.clients[client].connections, 1, "nobody is closed for it");
+    assert_eq!(world.clients[client].connections, 1, "no client is closed for it");
+}
+
+/// Plays a client that stops reading while its channel is busy.
+///
+/// # Panics
+/// If the server breaks a promise.
+#[allow(dead_code, reason = "for the test that shows that a fault is noticed")]
+pub fn play_deaf(seed: u64) {
+    let mut setup = Setup::generous(2);
+    // No answer could be as long as the publications that wait.
+    setup.options.history_bytes_max = 4_000;
+    setup.settings().client.outbox_bytes_max = 20_000;
+    let mut world = World::new(setup, Random::new(seed));
+    let channel = world.setup.channel_of("live");
+    let client = world.add(Speech::Centrifugo(Centrifugo::new(vec![channel])));
+    world.clients[client].buffers = Some((20_000, 4_000));
+    world.until("everybody is served", World::is_settled);
+    world.clients[client].habits.reads_max = 0;
+    world.truth.padding = Some(2_000);
+    for _ in 0..60 {
+        world.with(|scene, _, control| control.publish(scene, channel, (None, false)));
+        world.round(Duration::from_millis(1));
+    }
+    world.clients[client].habits.reads_max = usize::MAX;
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.clients[client].ends, [3008], "it is closed as too slow");
 }
 
 fn begin(seed: u64) -> World {

@@ -43,6 +43,8 @@ pub struct Setup {
     pub outboxes_bytes: usize,
     /// Maximum number of channels with subscribers.
     pub channels_max: usize,
+    /// Memory for idempotency keys of the node in bytes.
+    pub idempotency_bytes: usize,
 }
 
 impl Setup {
@@ -59,6 +61,7 @@ impl Setup {
             spill_bytes: 1 << 20,
             outboxes_bytes: 64 << 20,
             channels_max: 1000,
+            idempotency_bytes: 1 << 20,
         };
         namespaces.iter().for_each(|namespace| setup.add_channel(namespace, 0));
         setup
@@ -87,6 +90,7 @@ impl Setup {
             spill_bytes: random.pick(&[1, 400, 2_000, 1 << 20]),
             outboxes_bytes: random.pick(&[60_000, 400_000, 64 << 20]),
             channels_max: 1000,
+            idempotency_bytes: random.pick(&[1 << 10, 1 << 10, 4 << 10]),
         };
         for _ in 0..random.between(2, 6) {
             let namespace = &all[random.below(all.len())];
@@ -119,7 +123,7 @@ impl Setup {
         Pools {
             channels: Pool::new(self.channels_max, self.shards, 256),
             created: Arc::default(),
-            idempotency: Pool::new(1 << 20, self.shards, 1 << 16),
+            idempotency: Pool::new(self.idempotency_bytes, self.shards, 1 << 16),
         }
     }
 
@@ -141,7 +145,7 @@ impl Setup {
     /// Returns the channel called `name`.
     pub fn find(&self, name: &str) -> usize {
         let found = self.channels.iter().position(|channel| channel.name == name);
-        found.unwrap_or_else(|| panic!("nobody asked for a channel {name:?}"))
+        found.unwrap_or_else(|| panic!("the channel {name:?} was not requested"))
     }
 
     /// Returns the first channel of a namespace.

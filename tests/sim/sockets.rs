@@ -13,11 +13,18 @@ use super::network::Network;
 pub struct SimSockets {
     shard: usize,
     network: Rc<RefCell<Network>>,
+    /// The sockets with a write since they were last taken.
+    tried: Vec<Socket>,
 }
 
 impl SimSockets {
     pub fn new(shard: usize, network: Rc<RefCell<Network>>) -> SimSockets {
-        SimSockets { shard, network }
+        SimSockets { shard, network, tried: Vec::new() }
+    }
+
+    /// Returns the sockets with a write since the last call.
+    pub fn take_tried(&mut self) -> Vec<Socket> {
+        std::mem::take(&mut self.tried)
     }
 
     /// Whether the thread may sleep, which requires that no event is pending.
@@ -40,11 +47,12 @@ impl Sockets for SimSockets {
     }
 
     fn send(&mut self, writes: &[Write<'_>], results: &mut Vec<Wrote>) {
-        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit the ring");
+        assert!(writes.len() <= SWEEP_SENDS_MAX, "a batch must fit into the ring");
         let mut sockets: Vec<i32> = writes.iter().map(|write| write.socket.number()).collect();
         sockets.sort_unstable();
         sockets.dedup();
         assert_eq!(sockets.len(), writes.len(), "one write for each socket of a batch");
+        self.tried.extend(writes.iter().map(|write| write.socket));
         let mut network = self.network.borrow_mut();
         results.extend(writes.iter().map(|write| network.send(self.shard, write)));
     }

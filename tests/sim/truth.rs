@@ -56,6 +56,8 @@ pub struct Truth {
     places: HashMap<(usize, Place), usize>,
     /// The first answer for each key.
     keys: HashMap<(usize, usize), Option<Place>>,
+    /// Number of publications whose key found no room.
+    pub keys_refused: u64,
     /// Close codes that control sent, with the client that each was for; `None` means all clients.
     pub kicks: Vec<(u16, Option<String>)>,
     /// Channels whose subscriptions control has ended; `None` means all channels.
@@ -143,12 +145,23 @@ impl Truth {
         self.attempts[number].failed = true;
     }
 
+    /// Records that there was no room for the idempotency key of a publication. An earlier
+    /// publication with the same key would have been recognized.
+    pub fn key_refused(&mut self, number: usize) {
+        let attempt = &self.attempts[number];
+        let key = attempt.key.unwrap_or_else(|| panic!("publication {number} has no key"));
+        let known = self.keys.contains_key(&(attempt.channel, key));
+        assert!(!known, "publication {number} repeats a key, which needs no room");
+        self.keys_refused += 1;
+        self.failed(number);
+    }
+
     /// Records a received publication. Returns its number.
     pub fn received(&mut self, channel: usize, data: &[u8], place: Option<Place>) -> usize {
         let text = String::from_utf8_lossy(data);
         let number = text.split('#').nth(1).and_then(|number| number.parse::<usize>().ok());
-        let number = number.unwrap_or_else(|| panic!("nobody published {text:?}"));
-        let attempt = self.attempts.get_mut(number).expect("nobody published this yet");
+        let number = number.unwrap_or_else(|| panic!("{text:?} was not published"));
+        let attempt = self.attempts.get_mut(number).expect("the publication was not sent yet");
         assert_eq!(attempt.channel, channel, "publication {number} came in another channel");
         assert!(attempt.data == data, "publication {number} came with other bytes: {text:?}");
         attempt.seen = true;

@@ -17,6 +17,10 @@ pub fn may_close(client: &Client, scene: &Scene<'_>, code: u16) -> bool {
         (3001, _) => scene.truth.draining,
         (3502, Speech::Centrifugo(centrifugo)) => centrifugo.client.is_none(),
         (3010, Speech::Plain(plain)) => !plain.envelope,
+        // It would not subscribe again to a channel to which the application has subscribed it.
+        (3010, Speech::Centrifugo(centrifugo)) => centrifugo.resumes,
+        // The homes of its channels did not answer in time.
+        (3004, Speech::Centrifugo(centrifugo)) => centrifugo.resumes && centrifugo.client.is_none(),
         (3503, Speech::Plain(plain)) => {
             let ended = |channel: &usize| {
                 let one = |ended: &Option<usize>| ended.is_none_or(|ended| ended == *channel);

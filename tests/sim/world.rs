@@ -185,7 +185,7 @@ impl World {
             }
             self.round(ROUND);
         }
-        panic!("after a minute it is still not so that {what}: {}", self.describe());
+        panic!("after a minute, this is still false: {what}: {}", self.describe());
     }
 
     /// Plays rounds for some time.

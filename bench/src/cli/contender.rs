@@ -3,6 +3,7 @@
 
 use super::{CommonArgs, CompareArgs, CompareLoad, PublishArgs};
 use crate::error::Error;
+use crate::profile::Profile;
 use crate::publish::Way;
 use clap::ValueEnum;
 
@@ -26,7 +27,8 @@ impl Contender {
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let mut parts = text.split(',');
         let profile = parts.next().unwrap_or_default().to_owned();
-        let mut contender = Self { name: profile.clone(), profile, ..Self::default() };
+        let name = Profile::short_name(&profile);
+        let mut contender = Self { name, profile, ..Self::default() };
         for part in parts {
             let wrong = |why: &str| Error::Usage(format!("--server: {part:?}: {why}"));
             let (key, value) = part.split_once('=').ok_or_else(|| wrong("not key=value"))?;

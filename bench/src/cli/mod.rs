@@ -58,11 +58,11 @@ pub(crate) struct CommonArgs {
     /// socketio, tungstenite, or the path of a profile.
     #[arg(long, default_value = "corecast")]
     pub(crate) profile: String,
-    /// URL for clients, instead of that in the profile. {channel} stands for the channel.
+    /// URL for clients, instead of the one in the profile. {channel} stands for the channel.
     #[arg(long)]
     pub(crate) url: Option<String>,
-    /// Further addresses of the same server, such as 10.0.0.2:8000. Connections use that of the URL
-    /// and these in turn, because each pair of addresses has only 64,000 ports.
+    /// Further addresses of the same server, such as 10.0.0.2:8000. Connections use the address of
+    /// the URL and these in turn, because each pair of addresses has only 64,000 ports.
     #[arg(long, value_delimiter = ',')]
     destination: Vec<SocketAddr>,
     /// Source addresses on this host, used in turn. On loopback they are chosen automatically.
@@ -113,7 +113,8 @@ pub(crate) struct PublishArgs {
     /// Way to publish [default: the first one in the profile].
     #[arg(long, value_enum)]
     publish: Option<Way>,
-    /// Target of publications, instead of that in the profile: a URL, or an address for `trigger`.
+    /// Target of publications, instead of the one in the profile: a URL, or an address for
+    /// `trigger`.
     #[arg(long)]
     publish_url: Option<String>,
     /// Header of each publish request, such as "X-API-Key: secret".

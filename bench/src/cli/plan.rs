@@ -33,6 +33,11 @@ pub(crate) struct Subject {
 }
 
 impl CommonArgs {
+    /// Returns the name of the server in reports.
+    pub(crate) fn server_name(&self) -> String {
+        Profile::short_name(&self.profile)
+    }
+
     /// Returns the server for `total` connections on this number of channels.
     pub(crate) fn subject(&self, total: usize, channels: u32) -> Result<Subject, Error> {
         if channels == 0 || channels > CHANNELS_MAX || channels as usize > total {

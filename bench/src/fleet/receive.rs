@@ -206,7 +206,8 @@ impl Worker {
         const INTERVAL_MS: i32 = (DAWDLE_INTERVAL_NS / 1_000_000) as i32;
         let dawdles = self.shared.dawdling.load(Ordering::Relaxed);
         if !dawdles && self.dawdle_ns > 0 {
-            // Events for bytes that arrived meanwhile were ignored, so read all connections now.
+            // Events for bytes that arrived in the meantime were ignored, so read all connections
+            // now.
             self.dawdle_ns = 0;
             for index in 0..self.begun {
                 // Some connections may have ended.

@@ -390,7 +390,7 @@ mod tests {
         let ruler = Ruler::new(&percentile, Direction::Across, values.into_iter(), (0.0, 350.0));
         let at = |value| ruler.at(value).unwrap();
         for (value, expected) in [(0.0, 0.0), (90.0, 100.0), (99.0, 200.0), (100.0, 350.0)] {
-            assert!((at(value) - expected).abs() < 1e-6, "{value} stands at {}", at(value));
+            assert!((at(value) - expected).abs() < 1e-6, "{value} is at {}", at(value));
         }
         let ticks: Vec<_> = ruler.ticks.iter().map(|tick| tick.text.as_str()).collect();
         assert_eq!(ticks, ["0", "50", "90", "99", "99.9", "max"]);

@@ -1,4 +1,4 @@
-//! Horizontal bars. Each name stands above its bars, so it may have any length.
+//! Horizontal bars. Each name is above its bars, so it may have any length.
 
 use super::axis::{Axis, Direction, LETTER_PIXELS, Ruler, Scale};
 use super::drawing::{Bar, BarSeries, Drawing, Room, colour, marker, px, shortened};

@@ -39,7 +39,7 @@ pub(super) enum Until {
     Time(Duration),
 }
 
-/// Called while a series runs. Returns whether the series goes on.
+/// Called while a series runs. Returns whether the series continues.
 pub(super) type Watch<'a> = &'a mut dyn FnMut(&mut Fleet) -> bool;
 
 /// The state of a series at one moment.
@@ -155,7 +155,7 @@ impl Broadcast {
         self.published = number;
         self.published_due += receivers;
         if number == 1 {
-            // A wrong key or address is reported at once, and not by a timeout.
+            // A wrong key or address is reported immediately, and not by a timeout.
             self.publisher.settle()?;
         }
         Ok(())

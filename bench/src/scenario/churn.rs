@@ -83,7 +83,7 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict, Error> {
     let verdict = Verdict::of(ended, outcome.failures.count() == 0 && recycled > 0);
     let report = ChurnReport {
         scenario: "churn",
-        profile: args.common.profile.clone(),
+        profile: args.common.server_name(),
         url,
         connections,
         established,

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<Verdict, Error> {
     let verdict = Verdict::of(ended, outcome.failures.count() == 0);
     let report = ConnectReport {
         scenario: "connect",
-        profile: args.common.profile.clone(),
+        profile: args.common.server_name(),
         url,
         connections,
         established,

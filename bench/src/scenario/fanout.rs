@@ -91,7 +91,7 @@ fn run(
     let verdict = verdict(ended, faults, outcome.failures.count(), publish_error.is_some());
     let report = FanoutReport {
         scenario,
-        profile: common.profile.clone(),
+        profile: common.server_name(),
         url,
         connections,
         channels,

@@ -137,7 +137,7 @@ impl IdleReport {
     fn new(args: &IdleArgs, url: String) -> Self {
         Self {
             scenario: "idle",
-            profile: args.common.profile.clone(),
+            profile: args.common.server_name(),
             url,
             connections: args.common.connections,
             established: 0,

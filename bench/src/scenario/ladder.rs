@@ -12,7 +12,7 @@ use crate::kernel::KernelMemory;
 use crate::page::{Section, Series, Table, Unit};
 use crate::process::{Usage, Watched};
 use crate::publish::Publisher;
-use crate::report::{self, Report, Row, bytes_text, linear, logarithmic};
+use crate::report::{self, Better, Report, Row, bytes_text, linear, logarithmic};
 use crate::verdict::Verdict;
 use serde::Serialize;
 use std::time::Duration;
@@ -69,6 +69,8 @@ pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
         let seconds = args.last_seconds.filter(|_| is_last).unwrap_or(args.seconds);
         ended = ladder.climb(args, &mut fleet, *connections);
         if ended != Ended::Done {
+            // What was measured of this rung before the end counts as well.
+            ladder.rungs.extend(ladder.rung.take());
             break;
         }
         let request = Request {
@@ -91,7 +93,7 @@ pub(crate) fn run(args: &LadderArgs) -> Result<Verdict, Error> {
     let verdict = verdict(ended, faults, outcome.failures.count(), publish_error.is_some());
     let report = LadderReport {
         scenario: "ladder",
-        profile: args.common.profile.clone(),
+        profile: args.common.server_name(),
         url,
         established,
         rungs: ladder.rungs,
@@ -147,7 +149,8 @@ impl Ladder {
             rss_bytes,
             user_bytes_per_connection: user.map(each),
             kernel_bytes_per_connection: kernel.map(each),
-            idle: stretch.end(fleet, watched).server,
+            // Without the rest there is nothing to relate the usage to.
+            idle: stretch.end(fleet, watched).server.filter(|_| ended == Ended::Done),
             window: None,
         });
         ended
@@ -172,22 +175,14 @@ impl Report for LadderReport {
     }
 
     fn tables(&self) -> Vec<Table> {
-        let head = [
-            "connections",
-            "to connect",
-            "per second",
-            "RSS",
-            "user B each",
-            "kernel B each",
-            "idle CPU",
-            "loaded CPU",
-            "deliveries/s",
-            "p50 ms",
-            "p99 ms",
-            "last p50 ms",
-        ];
-        let rows = self.rungs.iter().map(Rung::cells).collect();
-        vec![Table { head: head.map(str::to_owned).to_vec(), rows }]
+        // Two tables, because one would be wider than a terminal.
+        let idle = ["connections", "to connect", "per s", "RSS", "user B", "kernel B", "idle CPU"];
+        let loaded = ["connections", "CPU", "deliveries/s", "p50 ms", "p99 ms", "last p50 ms"];
+        let table = |head: &[&str], cells: fn(&Rung) -> Vec<String>| Table {
+            head: head.iter().map(|&name| name.to_owned()).collect(),
+            rows: self.rungs.iter().map(cells).collect(),
+        };
+        vec![table(&idle, Rung::idle_cells), table(&loaded, Rung::loaded_cells)]
     }
 
     fn charts(&self) -> Vec<Section> {
@@ -200,6 +195,7 @@ impl Report for LadderReport {
         vec![
             report::line_chart(
                 "Memory",
+                Better::Less,
                 logarithmic("connections", Unit::Count),
                 logarithmic("memory", Unit::Bytes),
                 vec![
@@ -209,6 +205,7 @@ impl Report for LadderReport {
             ),
             report::line_chart(
                 "Processor time of the server",
+                Better::Less,
                 logarithmic("connections", Unit::Count),
                 linear("of one processor", Unit::Percent),
                 vec![
@@ -232,11 +229,7 @@ impl Report for LadderReport {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.rungs
-            .iter()
-            .filter_map(|rung| rung.window.as_ref())
-            .flat_map(Window::warnings)
-            .collect()
+        Window::warnings_of_all(self.rungs.iter().filter_map(|rung| rung.window.as_ref()))
     }
 }
 
@@ -246,13 +239,9 @@ impl Rung {
         each.map(|bytes| bytes * self.connections as f64)
     }
 
-    fn cells(&self) -> Vec<String> {
-        let unknown = || "-".to_owned();
-        let percent = |usage: Usage| format!("{:.1} %", usage.cpu_share * 100.0);
-        let window =
-            |figure: fn(&Window) -> String| self.window.as_ref().map_or_else(unknown, figure);
+    /// Cells of the connections while nothing is published: memory is per connection.
+    fn idle_cells(&self) -> Vec<String> {
         let bytes = |bytes: Option<f64>| bytes.map_or_else(unknown, |bytes| format!("{bytes:.0}"));
-        let loaded = self.window.as_ref().and_then(|window| window.server);
         vec![
             self.connections.to_string(),
             format!("{:.1} s", self.seconds_to_connect),
@@ -261,6 +250,16 @@ impl Rung {
             bytes(self.user_bytes_per_connection),
             bytes(self.kernel_bytes_per_connection),
             self.idle.map_or_else(unknown, percent),
+        ]
+    }
+
+    /// Cells of the publications.
+    fn loaded_cells(&self) -> Vec<String> {
+        let window =
+            |figure: fn(&Window) -> String| self.window.as_ref().map_or_else(unknown, figure);
+        let loaded = self.window.as_ref().and_then(|window| window.server);
+        vec![
+            self.connections.to_string(),
             loaded.map_or_else(unknown, percent),
             window(|window| format!("{:.0}", window.deliveries_per_second)),
             window(|window| format!("{:.1}", window.delivery.p50_us / 1e3)),
@@ -268,4 +267,12 @@ impl Rung {
             window(|window| format!("{:.1}", window.last_delivery.p50_us / 1e3)),
         ]
     }
+}
+
+fn unknown() -> String {
+    "-".to_owned()
+}
+
+fn percent(usage: Usage) -> String {
+    format!("{:.1} %", usage.cpu_share * 100.0)
 }

@@ -99,7 +99,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict, Error> {
     let verdict = verdict(ended, faults, failures.count(), turns.error.is_some());
     let report = SlowReport {
         scenario: "slow",
-        profile: common.profile.clone(),
+        profile: common.server_name(),
         url,
         connections: common.connections,
         established,
@@ -216,6 +216,6 @@ impl Report for SlowReport {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.prompt_windows.iter().chain(&self.slow_windows).flat_map(Window::warnings).collect()
+        Window::warnings_of_all(self.prompt_windows.iter().chain(&self.slow_windows))
     }
 }

@@ -1,4 +1,4 @@
-//! `storm`: all clients lose their connections at once, publishing continues meanwhile, and all
+//! `storm`: all clients lose their connections at once, publishing continues, and all
 //! clients return to recover the missed publications. How long does it take until all have
 //! recovered, and how does that affect clients that kept their connections?
 
@@ -145,7 +145,7 @@ fn storm(
     let passed = verdict(ended, faults, outcome.failures.count(), error.is_some());
     Ok(StormReport {
         scenario: "storm",
-        profile: args.common.profile.clone(),
+        profile: args.common.server_name(),
         url,
         connections: args.common.connections,
         established,

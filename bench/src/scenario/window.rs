@@ -8,7 +8,7 @@ use crate::fleet::{Cut, Ended, Fleet, Outcome};
 use crate::latency::Summary;
 use crate::page::{Section, Series, Unit};
 use crate::process::{Usage, Watched};
-use crate::report::{self, OwnUsage, Row, linear};
+use crate::report::{self, Better, OwnUsage, Row, linear};
 use crate::sys;
 use crate::verdict::Verdict;
 use serde::Serialize;
@@ -171,6 +171,7 @@ impl Window {
             report::latency_chart("Latency of deliveries", vec![line]),
             report::line_chart(
                 "Deliveries over time",
+                Better::More,
                 linear("time", Unit::Seconds),
                 linear("deliveries", Unit::PerSecond),
                 vec![series],
@@ -180,12 +181,24 @@ impl Window {
 
     /// Returns reasons to doubt the figures.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.generator.warning().into_iter().collect::<Vec<_>>();
-        if let Some(lag) = self.publish_lag.filter(|lag| lag.p99_us > LAG_MAX_US) {
+        Self::warnings_of_all(std::iter::once(self))
+    }
+
+    /// Returns reasons to doubt the figures of several windows, each with its worst case.
+    pub(crate) fn warnings_of_all<'a>(windows: impl Iterator<Item = &'a Self>) -> Vec<String> {
+        let (mut busiest, mut lag_us) = (OwnUsage::default(), 0.0_f64);
+        for window in windows {
+            if window.generator.busiest_thread_share > busiest.busiest_thread_share {
+                busiest = window.generator;
+            }
+            lag_us = lag_us.max(window.publish_lag.map_or(0.0, |lag| lag.p99_us));
+        }
+        let mut warnings = busiest.warning().into_iter().collect::<Vec<_>>();
+        if lag_us > LAG_MAX_US {
             warnings.push(format!(
                 "1 % of publications were sent at least {:.1} ms late: the server or this machine \
                  held up the publisher. Latencies count from the due times.",
-                lag.p99_us / 1e3
+                lag_us / 1e3
             ));
         }
         warnings

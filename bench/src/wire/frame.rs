@@ -36,7 +36,7 @@ pub(crate) struct Frame<'a> {
 /// A frame that a server must not send, or that this client does not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// A reserved bit is set, although no extension was asked for. RFC 6455 §5.2.
+    /// A reserved bit is set, although no extension was requested. RFC 6455 §5.2.
     ReservedBits,
     /// A server masked its frame. RFC 6455 §5.1.
     Masked,

@@ -10,8 +10,8 @@ use asked::Asked;
 use canned::Frames;
 use clap::{Parser, ValueEnum};
 use corecast::sys::{
-    Epoll, EventFd, Listener, ListenerOptions, Ring, descriptors_max, name_thread, own_descriptors,
-    pin_to_core, refuse_huge_pages,
+    Epoll, EventFd, Listener, ListenerOptions, Ring, SysError, descriptors_max, name_thread,
+    pin_to_core, refuse_huge_pages, spawn_with_own_descriptors,
 };
 use serve::{CLIENT_BYTES, Server};
 use std::error::Error;
@@ -82,7 +82,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     descriptors_max();
     // Created before any thread starts, so that each wake has the same number in every table.
     let wakes = (0..args.threads).map(|_| EventFd::new()).collect::<Result<Vec<_>, _>>()?;
-    let kept: Arc<[EventFd]> = wakes.clone().into();
+    let kept = wakes.clone();
     let asked = Arc::new(Asked::new(wakes.clone()));
     let frames = Frames::new(args.bytes, args.coalesce);
     let mut listen = args.listen;
@@ -92,11 +92,11 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             listen,
             driver: args.driver,
             wake,
-            kept: Arc::clone(&kept),
             asked: Arc::clone(&asked),
             frames: frames.clone(),
         };
-        thread::spawn(move || member.run(index, &sender));
+        let run = move |own| member.run(index, own, &sender);
+        spawn_with_own_descriptors(thread::Builder::new(), &kept, &[], run)?;
         // All threads share the port, even if the kernel chose it for the first one.
         listen = started.recv()?;
     }
@@ -115,8 +115,6 @@ struct Member {
     listen: SocketAddr,
     driver: Choice,
     wake: EventFd,
-    /// The wakes of all threads.
-    kept: Arc<[EventFd]>,
     asked: Arc<Asked>,
     frames: Frames,
 }
@@ -124,8 +122,9 @@ struct Member {
 impl Member {
     /// Serves for ever. If a thread fails, the process ends, because otherwise only part of the
     /// load would be measured.
-    fn run(self, index: usize, started: &Sender<SocketAddr>) {
-        if let Err(error) = self.serve(index, started) {
+    fn run(self, index: usize, own: Result<(), SysError>, started: &Sender<SocketAddr>) {
+        let served = own.map_err(Into::into).and_then(|()| self.serve(index, started));
+        if let Err(error) = served {
             eprintln!("corecast-limit: thread {index}: {error}");
             std::process::exit(1);
         }
@@ -135,7 +134,6 @@ impl Member {
         // The prefix of the server's shards, so that the generator finds the threads of both
         // programs.
         name_thread(&format!("shard-{index}"));
-        own_descriptors(&self.kept, &[])?;
         let listener = Listener::bind(self.listen, ListenerOptions { user_timeout: USER_TIMEOUT })?;
         let address = listener.address()?;
         match self.driver {

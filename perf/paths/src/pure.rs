@@ -3,6 +3,7 @@
 use corecast::channel::{ChannelView, DataType, Publication};
 use corecast::handshake::{self, Progress, Rules};
 use corecast::ids::{Epoch, Moment};
+use corecast::origins::Origins;
 use corecast::protocol::{Codec, MessageKind, Protocol};
 use corecast::wire::Wire;
 use corecast::ws::{Decoder, Limits};
@@ -103,7 +104,7 @@ impl Inputs {
         Inputs {
             frame_64: FrameInput::new(64),
             frame_1024: FrameInput::new(1024),
-            rules: Rules { allowed_origins: vec!["*".to_owned()], ..Rules::default() },
+            rules: Rules { origins: Origins::of_list(vec!["*".to_owned()]), ..Rules::default() },
             publications: [Arc::new(publication)],
             out: Vec::with_capacity(1024),
         }

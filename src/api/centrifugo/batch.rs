@@ -64,6 +64,9 @@ pub(super) async fn batch(api: &Arc<Api>, body: &[u8]) -> Result<Vec<u8>, CallEr
             replies.push(batch_reply(&name, outcome)?);
         }
     }
+    if crate::sabotage!(SwappedReplies) {
+        replies.reverse();
+    }
     Ok(http::encode(&Replies { replies }))
 }
 

@@ -138,3 +138,16 @@ async fn connections(
     service::carry_out(service, &command(read(params)?)?).await?;
     raw(&Empty {})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::counted::COUNTED;
+
+    #[test]
+    fn every_method_is_counted_by_its_name() {
+        for (name, _) in METHODS {
+            assert!(COUNTED.contains(&name), "{name} is missing in COUNTED");
+        }
+    }
+}

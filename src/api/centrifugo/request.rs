@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::reply::CallError;
 use crate::api::error::ApiError;
 use crate::api::service::{
-    self, ChannelsPage, ChannelsQuery, Close, ConnectionsCommand, NodeInfo, Selection,
+    self, ChannelsPage, ChannelsQuery, Close, ConnectionsCommand, DeliveryInfo, NodeInfo, Selection,
 };
 use crate::channel::{ChannelView, Unfit};
 use crate::ids::{Position, Since, SinceEpoch};
@@ -191,6 +191,9 @@ struct NodeBody {
     /// Seconds since the start of the node.
     uptime: u64,
     process: ProcessBody,
+    /// Delivery times of recent windows. Centrifugo has no such field, and its SDKs ignore it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    delivery: DeliveryInfo,
 }
 
 /// Resource usage of the process.
@@ -214,6 +217,7 @@ impl From<Vec<NodeInfo>> for InfoResult {
             num_subs: node.subscriptions,
             uptime: node.uptime.as_secs(),
             process: ProcessBody { cpu: node.cpu_percent, rss: node.resident_bytes },
+            delivery: node.delivery,
         };
         InfoResult { nodes: nodes.into_iter().map(body).collect() }
     }
@@ -223,8 +227,9 @@ impl From<Vec<NodeInfo>> for InfoResult {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ConnectionsParams {
-    #[serde(deserialize_with = "or_default")]
-    user: String,
+    /// `Some("")` means clients without a user. `None` is an error unless a client is named,
+    /// because a typo must not concern everybody.
+    user: Option<String>,
     /// Not used by `disconnect`. For `unsubscribe`, an empty text means all channels.
     #[serde(deserialize_with = "or_default")]
     channel: String,
@@ -261,25 +266,29 @@ struct DisconnectBody {
 
 impl ConnectionsParams {
     /// `disconnect`
-    #[expect(clippy::unnecessary_wraps, reason = "as the other two are")]
+    ///
+    /// # Errors
+    /// See [`ConnectionsParams::whose`].
     pub(super) fn disconnect(mut self) -> Result<ConnectionsCommand, Unfit> {
         let DisconnectBody { code, reason } = self.disconnect.take().unwrap_or_default();
         let spared = std::mem::take(&mut self.whitelist);
-        let whose = self.whose();
+        let whose = self.whose()?;
         Ok(ConnectionsCommand::Disconnect { whose, close: Close { code, reason }, spared })
     }
 
     /// `unsubscribe`
-    #[expect(clippy::unnecessary_wraps, reason = "as the other two are")]
+    ///
+    /// # Errors
+    /// See [`ConnectionsParams::whose`].
     pub(super) fn unsubscribe(mut self) -> Result<ConnectionsCommand, Unfit> {
         let channel = std::mem::take(&mut self.channel);
-        Ok(ConnectionsCommand::Unsubscribe { channel, whose: self.whose() })
+        Ok(ConnectionsCommand::Unsubscribe { channel, whose: self.whose()? })
     }
 
     /// `subscribe`
     ///
     /// # Errors
-    /// 108 for parameters that are not supported yet.
+    /// 108 for parameters that are not supported yet; see [`ConnectionsParams::whose`].
     pub(super) fn subscribe(mut self) -> Result<ConnectionsCommand, Unfit> {
         let absent = [
             ("data", self.data.is_some() || !self.b64data.is_empty()),
@@ -292,11 +301,21 @@ impl ConnectionsParams {
         }
         let channel = std::mem::take(&mut self.channel);
         let recover = self.recover_since.as_ref().map(StreamPosition::since);
-        Ok(ConnectionsCommand::Subscribe { channel, recover, whose: self.whose() })
+        Ok(ConnectionsCommand::Subscribe { channel, recover, whose: self.whose()? })
     }
 
-    fn whose(self) -> Selection {
-        Selection { user: self.user, client: self.client, session: self.session }
+    /// Returns the connections that are meant.
+    ///
+    /// # Errors
+    /// 107 if the request names none.
+    fn whose(self) -> Result<Selection, Unfit> {
+        let Self { user, client, session, .. } = self;
+        if user.is_none() && client.is_empty() && session.is_empty() {
+            let detail = "user and client are missing: name one of them; user \"\" means all \
+                          clients without a user";
+            return Err(Unfit::bad_request(detail));
+        }
+        Ok(Selection { user: user.unwrap_or_default(), client, session })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::shared::Service;
 use crate::api::error::ApiError;
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, Glob};
 use crate::limits::{ANSWER_TIMEOUT, API_CHANNELS_PAGE, API_CHANNELS_PAGE_MAX, CHANNEL_BYTES_MAX};
 use crate::mesh::{Answer, ControlRequest};
 
@@ -34,7 +34,8 @@ impl ChannelsQuery {
         if self.limit == 0 { API_CHANNELS_PAGE } else { self.limit }
     }
 
-    fn check(&self) -> Result<(), ApiError> {
+    /// Checks the query, and returns its pattern.
+    fn check(&self) -> Result<Glob, ApiError> {
         let limit = self.limit;
         if limit > API_CHANNELS_PAGE_MAX {
             let detail = format!("limit is {limit}; the maximum is {API_CHANNELS_PAGE_MAX}");
@@ -46,21 +47,23 @@ impl ChannelsQuery {
                 return Err(ApiError::bad_request(detail));
             }
         }
-        Ok(())
+        Glob::new(&self.pattern).map_err(|error| {
+            let pattern = &self.pattern;
+            ApiError::bad_request(format!("pattern {pattern:?} is not valid: {error}"))
+        })
     }
 }
 
 /// Returns a page of the channels on this node.
 ///
 /// # Errors
-/// 107 if limit, pattern or cursor is too large.
+/// 107 if limit, pattern or cursor is too large, or if the pattern is invalid.
 pub(super) async fn own(
     service: &Service,
     query: &ChannelsQuery,
 ) -> Result<ChannelsPage, ApiError> {
-    query.check()?;
     let asked = ControlRequest::Channels {
-        pattern: Box::from(query.pattern.as_str()),
+        pattern: query.check()?,
         after: Box::from(query.after.as_str()),
         limit: query.limit(),
     };

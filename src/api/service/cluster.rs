@@ -31,8 +31,8 @@ pub(in crate::api) async fn carry_out(
 /// Returns a page of the channels on all nodes.
 ///
 /// # Errors
-/// 107 if limit, pattern or cursor is too large; the error of another node; internal if a node did
-/// not reply, because partial numbers would look like complete ones.
+/// 107 if limit, pattern or cursor is too large, or if the pattern is invalid; the error of another
+/// node; internal if a node did not reply, because partial numbers would look like complete ones.
 pub(in crate::api) async fn channels(
     service: &Service,
     query: &ChannelsQuery,
@@ -48,7 +48,7 @@ pub(in crate::api) async fn channels(
 /// Describes all living nodes: this one, then the others.
 ///
 /// # Errors
-/// `Busy`, or internal while Redis is away, because then the other nodes are unknown.
+/// `Busy`, or internal while Redis is unreachable, because then the other nodes are unknown.
 pub(in crate::api) async fn info(service: &Service) -> Result<Vec<NodeInfo>, ApiError> {
     let mut nodes = vec![info::own(&service.parts.status, &service.parts.node)];
     let bodies = complete("known for", ask(service, ClusterRequest::Describe).await?)?;

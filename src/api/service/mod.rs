@@ -15,6 +15,6 @@ pub(super) use cluster::{carry_out, channels, info};
 pub use cluster::{describe, remote};
 pub(super) use connections::{Close, ConnectionsCommand, Selection};
 pub(super) use history::{HistoryResult, history, history_remove};
-pub(super) use info::NodeInfo;
+pub(super) use info::{DeliveryInfo, NodeInfo};
 pub(super) use publish::{broadcast, publish};
 pub use shared::{Identify, Node, Parts, Service};

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::channels::{ChannelsPage, ChannelsQuery};
 use super::connections::{Close, ConnectionsCommand, Selection};
-use super::info::NodeInfo;
+use super::info::{DeliveryInfo, NodeInfo};
 use crate::api::error::ApiError;
 use crate::ids::{Since, SinceEpoch};
 use crate::mesh::RemoteCall;
@@ -90,6 +90,8 @@ struct NodeWire {
     num_subs: u64,
     uptime: u64,
     process: ProcessWire,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    delivery: DeliveryInfo,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -269,6 +271,7 @@ pub(super) fn write_node(node: &NodeInfo) -> String {
         num_subs: node.subscriptions,
         uptime: node.uptime.as_secs(),
         process: ProcessWire { cpu: node.cpu_percent, rss: node.resident_bytes },
+        delivery: node.delivery.clone(),
     };
     // This can't fail: only maps with keys other than text can't be serialized.
     serde_json::to_string(&wire).unwrap_or_default()
@@ -287,6 +290,7 @@ pub(super) fn read_node(body: &str) -> Option<NodeInfo> {
         uptime: Duration::from_secs(wire.uptime),
         cpu_percent: wire.process.cpu,
         resident_bytes: wire.process.rss,
+        delivery: wire.delivery,
     })
 }
 
@@ -393,6 +397,7 @@ mod tests {
             uptime: Duration::from_secs(4),
             cpu_percent: 0.5,
             resident_bytes: 6,
+            delivery: DeliveryInfo::new(),
         };
         let text = write_node(&node);
         let expected = concat!(
@@ -400,7 +405,10 @@ mod tests {
             r#""num_channels":2,"num_subs":3,"uptime":4,"process":{"cpu":0.5,"rss":6}}"#
         );
         assert_eq!(text, expected);
-        assert_eq!(read_node(&text), Some(node));
+        assert_eq!(read_node(&text), Some(node.clone()));
+        let delivery = DeliveryInfo::from([("10s".to_owned(), Default::default())]);
+        let node = NodeInfo { delivery, ..node };
+        assert_eq!(read_node(&write_node(&node)), Some(node));
         assert_eq!(read_node("nonsense"), None);
     }
 }

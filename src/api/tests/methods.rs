@@ -88,7 +88,7 @@ async fn what_cannot_be_done_is_an_error_with_its_code() {
         let start = format!(r#"{{"error":{{"code":{code},"message":""#);
         assert!(status == 200 && answer.starts_with(&start), "{method} {body}: {answer}");
     }
-    assert!(node.seen().is_empty(), "no shard is bothered");
+    assert!(node.seen().is_empty(), "no shard gets a message");
 }
 
 #[tokio::test]
@@ -219,8 +219,11 @@ async fn channels_asks_every_shard_and_merges() {
         else {
             panic!("{message:?}")
         };
-        assert_eq!((&*pattern, &*after, limit), ("s*", "", 2));
+        assert!(pattern.matches("shard0") && !pattern.matches("other"));
+        assert_eq!((&*after, limit), ("", 2));
     }
+    let (_, wrong) = node.post("/api/channels", r#"{"pattern":"[z-a]"}"#).await;
+    assert!(wrong.contains(r#""code":107"#) && wrong.contains("z-a"), "{wrong}");
     let (_, all) = node.post("/api/channels", "{}").await;
     assert!(all.contains("shard2") && !all.contains("cursor"), "{all}");
 }
@@ -236,12 +239,20 @@ async fn disconnect_and_unsubscribe_ask_those_who_may_have_the_connection() {
         (format!(r#"{{"client":"{stranger}"}}"#), 0),
         (r#"{"client":"no id"}"#.to_owned(), 0),
         (r#"{"user":"u","session":"s"}"#.to_owned(), 0),
+        (r#"{"user":""}"#.to_owned(), SHARDS),
     ];
     for (body, asked) in table {
         for method in ["disconnect", "unsubscribe"] {
             let (status, answer) = node.post(&format!("/api/{method}"), &body).await;
             assert_eq!((status, answer.as_str()), (200, r#"{"result":{}}"#));
             assert_eq!(node.seen().len(), asked, "{method} {body}");
+        }
+    }
+    for body in ["{}", r#"{"uesr":"u"}"#, r#"{"user":null,"client":"","channel":"c"}"#] {
+        for method in ["disconnect", "unsubscribe", "subscribe"] {
+            let (_, answer) = node.post(&format!("/api/{method}"), body).await;
+            assert!(answer.contains(r#""code":107"#), "{method} {body}: {answer}");
+            assert_eq!(node.seen().len(), 0, "{method} {body}");
         }
     }
     let whitelist = format!(r#"{{"user":"u","whitelist":["{client}","{stranger}"]}}"#);
@@ -285,7 +296,8 @@ async fn info_sums_the_shards() {
         counters.connections[0].add(2);
         counters.connections[1].add(1);
         counters.subscriptions.add(5);
-        counters.channels_home.add(4);
+        counters.channels_home.add(9);
+        counters.channels_in_use.add(4);
     }
     let (_, answer) = node.post("/api/info", "").await;
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::limits::{ANSWER_TIMEOUT, API_CONNECTION_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX};
+use crate::limits::{ANSWER_TIMEOUT, API_CONNECTIONS_MAX, API_PENDING_MAX, API_WRONG_KEY_PAUSE};
 use crate::readiness::Phase;
 
 /// Names and values of headers.
@@ -202,18 +202,150 @@ async fn idle_and_slow_peers_do_not_keep_others_out() {
         assert!(exchange(address, LIVE).await.starts_with("HTTP/1.1 200"));
     }
     let evicted = idle[0].read(&mut byte).await;
-    assert!(!matches!(evicted, Ok(1..)), "the one that was idle for longest is gone");
+    assert!(!matches!(evicted, Ok(1..)), "the connection with the oldest request is closed");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_connection_ends_a_while_after_its_last_request() {
+/// Sends a call on an open connection. Returns the status of the response.
+async fn call(stream: &mut TcpStream, key: &str) -> u16 {
+    let request = format!(
+        "POST /api/channels HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n\
+         Content-Length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut response = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = stream.read(&mut buffer).await.expect("it answers");
+        assert!(count > 0, "the connection stays open");
+        response.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&response);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.to_ascii_lowercase();
+        let length = length.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+        if length.and_then(|length| length.parse().ok()) == Some(body.len()) {
+            return text[9..12].parse().expect("a status");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_new_connections_closes_none_of_a_caller() {
+    let node = node_with(settings(), obedient);
+    let address = serve_node(&node);
+    let mut caller = TcpStream::connect(address).await.expect("it accepts");
+    assert_eq!(call(&mut caller, "sesame").await, 200);
+    let mut flood = Vec::new();
+    for number in 0..API_CONNECTIONS_MAX + 100 {
+        let mut stream = TcpStream::connect(address).await.expect("it accepts");
+        if number % 100 == 0 {
+            assert_eq!(call(&mut stream, "guess").await, 401, "which earns nothing");
+        }
+        flood.push(stream);
+    }
+    assert_eq!(call(&mut caller, "sesame").await, 200);
+}
+
+#[tokio::test]
+async fn wrong_keys_are_slowed_and_counted() {
     let node = node_with(settings(), obedient);
     let address = serve_node(&node);
     let mut stream = TcpStream::connect(address).await.expect("it accepts");
-    let mut unread = Vec::new();
-    let before = tokio::time::Instant::now();
-    stream.read_to_end(&mut unread).await.expect("it closes");
-    assert!(before.elapsed() <= API_CONNECTION_TIMEOUT + Duration::from_secs(1));
+    let before = std::time::Instant::now();
+    for _ in 0..8 {
+        assert_eq!(call(&mut stream, "guess").await, 401);
+    }
+    let pauses: u32 = (1..=8).sum();
+    assert!(before.elapsed() >= API_WRONG_KEY_PAUSE * pauses, "{:?}", before.elapsed());
+    let before = std::time::Instant::now();
+    assert_eq!(call(&mut stream, "sesame").await, 200);
+    assert!(before.elapsed() < API_WRONG_KEY_PAUSE * pauses, "a right key does not wait");
+    let page =
+        exchange(address, "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    for (row, count) in [("channels\",status=\"401", 8), ("channels\",status=\"200", 1)] {
+        let line = format!("corecast_api_requests_total{{method=\"{row}\"}} {count}\n");
+        assert!(page.contains(&line), "{line} in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_stays_open_for_the_time_of_the_setting() {
+    let mut settings = settings();
+    settings.api.keep_alive = Duration::from_secs(75);
+    let node = node_with(settings, obedient);
+    node.api.service.parts.status.set_phase(Phase::Serving);
+    let address = serve_node(&node);
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    for _ in 0..3 {
+        stream.write_all(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it reads");
+        let mut response = String::new();
+        while !response.ends_with("serving\n") {
+            let byte = stream.read_u8().await.expect("it answers");
+            response.push(byte.into());
+        }
+        let response = response.to_lowercase();
+        assert!(response.contains("\r\nkeep-alive: timeout=75\r\n"), "{response}");
+        pass(Duration::from_secs(74)).await;
+    }
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(stream.read(&mut [0]).await.expect("it closes"), 0);
+}
+
+/// Lets time pass for timers. The clock is paused only meanwhile, so that it does not advance while
+/// bytes are on their way.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn health_is_asked_by_get_head_or_options() {
+    let node = node_with(settings(), obedient);
+    node.api.service.parts.status.set_phase(Phase::Serving);
+    for counters in node.api.service.parts.status.shards() {
+        counters.alive_nanos.set(now().nanos());
+    }
+    for path in ["/live", "/ready"] {
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty());
+            let (status, text) = node.send(request.expect("a request")).await;
+            assert_eq!((status, text.is_empty()), (200, method == "HEAD"), "{method} {path}");
+        }
+        assert_eq!(node.post(path, "").await.0, 405);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_the_servers_is_refused_on_every_path() {
+    let mut listed = settings();
+    listed.server.hosts = vec!["api.example".to_owned()];
+    let mut dev = settings();
+    (dev.dev, dev.api.keys) = (true, Vec::new());
+    let publish = r#"{"channel":"chat:1","data":1}"#;
+    let key = ("x-api-key", "sesame");
+    for (settings, own, foreign) in [
+        (listed, "api.example:9000", "evil.example"),
+        (settings(), "evil.example", ""),
+        (dev, "localhost:9000", "evil.example:9000"),
+    ] {
+        let node = node_with(settings, obedient);
+        node.api.service.parts.status.set_phase(Phase::Serving);
+        let headers = [key, ("host", own)];
+        assert_eq!(node.post_with("/api/publish", &headers, publish).await.0, 200, "{own}");
+        if foreign.is_empty() {
+            continue;
+        }
+        let headers = [key, ("host", foreign)];
+        let (status, text) = node.post_with("/api/publish", &headers, publish).await;
+        assert!(status == 403 && text.contains("server.hosts"), "{status} {text}");
+        for path in ["/", "/metrics", "/ready", "/dev/numbers.json", "/nothing"] {
+            assert_eq!(node.status_at(path, foreign).await, 403, "{path}");
+        }
+        for path in ["/metrics", "/ready"] {
+            assert_eq!(node.status_at(path, "10.0.0.1:9000").await, 200, "a monitor reads {path}");
+        }
+        assert_eq!(node.status_at("/nothing", "10.0.0.1:9000").await, 403);
+    }
 }
 
 #[tokio::test]

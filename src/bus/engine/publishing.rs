@@ -54,7 +54,7 @@ impl Engine {
 
     fn push(&mut self, now: Moment, mut pending: Pending) {
         let stream = self.stream_of(pending.appending.channel.as_str());
-        // It would most likely fail at its deadline, so the publisher learns that at once.
+        // It would most likely fail at its deadline, so the publisher is told immediately.
         if self.is_away(now) || self.streams[stream].ill {
             return self.refuse(&pending, Loss::Certain);
         }

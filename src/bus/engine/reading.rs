@@ -37,8 +37,8 @@ impl Engine {
             match self.streams[stream].cursor.on_entry(entry.id) {
                 Step::Old | Step::Regressed => continue,
                 Step::Next => {}
-                // Homes must learn of a break before its entry. A publication that directly follows
-                // the last one then proves that its channel has missed nothing.
+                // Homes must be told about a break before its entry. A publication that directly
+                // follows the last one then proves that its channel has missed nothing.
                 Step::Hole => self.adrift(stream, Break::Hole),
                 Step::Epoch => self.adrift(stream, Break::Epoch),
             }
@@ -60,7 +60,7 @@ impl Engine {
         self.tell_known(stream);
     }
 
-    /// Handles a look at `meta`, made a while after entries of `stream` were last read. Returns
+    /// Handles a reading of `meta`, made a while after entries of `stream` were last read. Returns
     /// false if the stream ends before the reader's position: the reader may be asking the wrong
     /// server.
     pub fn on_tail(&mut self, now: Moment, stream: usize, look: Look) -> bool {

@@ -86,7 +86,7 @@ impl Engine {
         } else {
             return None;
         };
-        // With jitter, because all nodes notice a failover at about the same time.
+        // Jitter is needed, because all nodes notice a failover at about the same time.
         let jitter = (self.fresh() >> 40) as f64 / (1u64 << 24) as f64;
         self.renewal_from = now.after(BUS_RENEWAL_INTERVAL.mul_f64(1.0 + jitter / 2.0));
         (self.apart_since, self.strayed) = (None, false);
@@ -145,7 +145,7 @@ impl Engine {
         self.masters.iter_mut().find_map(|master| master.probe(now, is_ready))
     }
 
-    /// Asks at once whether other appends would be refused too, after one to `stream` was.
+    /// Asks immediately whether other appends would be refused too, after one to `stream` was.
     pub(super) fn hurry_probe(&mut self, now: Moment, stream: usize) {
         self.master(stream).hurry(now);
     }

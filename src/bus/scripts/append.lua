@@ -269,8 +269,9 @@ if #records > 0 then
     keep(unpack(one))
   end
   total = total + bytes
+  local MARKS = 64
   local bytes_max = tonumber(stream_bytes_max)
-  if total - marked >= bytes_max / 64 then
+  if total - marked >= bytes_max / MARKS then
     -- The stream is trimmed only at marks, so that counting its bytes costs almost nothing.
     marked = total
     local mark = e .. '-' .. number(n) .. ':' .. number(total)

@@ -46,7 +46,7 @@ fn shared_frames_are_charged_once_and_references_to_who_holds_them() {
     assert!(accounts.own_bytes() < 100 * 1_000, "{accounts:?}");
     let mut last = outboxes.pop().expect("there are some");
     outboxes.iter_mut().for_each(|outbox| outbox.clear(&mut accounts));
-    assert_eq!(accounts.shared_bytes(), frames.memory_bytes(), "one still holds them");
+    assert_eq!(accounts.shared_bytes(), frames.memory_bytes(), "one outbox still has the frames");
     last.consume(frames.bytes().len(), &mut accounts);
     assert_eq!(accounts.bytes(), 0);
 }
@@ -133,6 +133,21 @@ fn a_long_reply_is_charged_to_its_outbox_and_sent_from_where_it_is() {
     assert!(first.bytes().as_ptr() == bytes && more);
     outbox.consume(first.bytes().len(), &mut accounts);
     assert!(accounts.own_bytes() < 1_000 && outbox.is_consistent());
+    outbox.clear(&mut accounts);
+    assert_eq!(accounts.bytes(), 0);
+}
+
+#[test]
+fn frames_can_be_put_before_all_others() {
+    let (mut outbox, mut accounts) = (Outbox::default(), Accounts::default());
+    outbox.push_first(b"c", &mut accounts);
+    outbox.push_own(b"d", &mut accounts);
+    outbox.push_shared(Frames::new(message(200)), &mut accounts);
+    outbox.push_first(b"ab", &mut accounts);
+    assert!(outbox.is_consistent());
+    let mut gathered = Vec::new();
+    outbox.gather(usize::MAX, &mut gathered);
+    assert_eq!(gathered, [b"abcd", &message(200)[..]].concat());
     outbox.clear(&mut accounts);
     assert_eq!(accounts.bytes(), 0);
 }

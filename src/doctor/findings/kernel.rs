@@ -44,7 +44,9 @@ pub(super) fn ring(wanted: &Wanted, readings: &Readings) -> Finding {
     let fix = if disabled {
         command("kernel.io_uring_disabled", "0")
     } else if readings.seccomp == Some(true) {
-        "docker run --security-opt seccomp=corecast.json; see kernel-tuning/README.md".to_owned()
+        "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp \
+         profile (docker run --security-opt seccomp=FILE)"
+            .to_owned()
     } else {
         "install a kernel of 6.1 or newer with CONFIG_IO_URING".to_owned()
     };

@@ -35,7 +35,7 @@ pub(super) fn cgroup(wanted: &Wanted, readings: &Readings) -> Finding {
         .failing_if_not(
             left >= needed,
             Verdict::Stops,
-            "sockets count in the control group; at its limit, the kernel kills the server",
+            "sockets count towards the group's memory; at its limit, the kernel kills the server",
             format!("raise the group's limit (MemoryMax=, docker run --memory) by {missing}"),
         )
 }
@@ -45,7 +45,7 @@ pub(super) fn commit(wanted: &Wanted, readings: &Readings) -> Finding {
     const NAME: &str = "vm.overcommit_memory";
     let needed = wanted.connections.saturating_mul(CONNECTION_BYTES_MAX as u64);
     let Some(left) = readings.commit_left else {
-        return Finding::new(NAME, "not 2, so no commit limit", "any");
+        return Finding::new(NAME, "not 2: there is no commit limit", "any");
     };
     Finding::new(NAME, format!("2, {} left", size(left)), size(needed)).failing_if_not(
         left >= needed,
@@ -75,7 +75,7 @@ pub(super) fn tcp(wanted: &Wanted, readings: &Readings) -> Finding {
         .failing_if_not(
             most >= pages,
             Verdict::Note,
-            "one message to all clients needs a page for each; at this limit, sends are delayed",
+            "a message to all clients needs a page per client; at this limit, sends are delayed",
             enough.map_or_else(fallback, |key| key.command()),
         )
 }

@@ -1,7 +1,7 @@
 //! Findings from made-up hosts.
 
 use super::*;
-use crate::doctor::{Kernel, Ring};
+use crate::doctor::{Kernel, Ring, SettingsAccess};
 
 /// Returns a host that can hold a million connections on 16 shards as it is.
 fn host() -> Readings {
@@ -22,6 +22,7 @@ fn host() -> Readings {
         cgroup_left: None,
         commit_left: None,
         tracked: None,
+        settings_access: SettingsAccess::Here,
         settings: settings.chain(more).collect(),
     }
 }
@@ -45,8 +46,26 @@ fn after(check: &str, change: impl FnOnce(&mut Readings, &mut Wanted)) -> Findin
     let (mut readings, mut wanted) = (host(), wanted());
     change(&mut readings, &mut wanted);
     let mut all = findings(&wanted, &readings);
-    let at = all.iter().position(|one| one.check == check).expect("it is looked at");
+    let at = all.iter().position(|one| one.check == check).expect("the check exists");
     all.swap_remove(at)
+}
+
+#[test]
+fn a_command_works_where_it_is_shown() {
+    for (access, start) in [
+        (SettingsAccess::Here, "sysctl -w"),
+        (SettingsAccess::Root, "sudo sysctl -w"),
+        (SettingsAccess::OnHost, "on the host of this container: sysctl -w"),
+    ] {
+        let low = after("net.core.somaxconn", |readings, _| {
+            readings.settings_access = access;
+            set(readings, "net.core.somaxconn", "128");
+        });
+        assert!(low.fix.starts_with(start), "{}", low.fix);
+    }
+    // A server has at most 4096 shards, so more can't be the fix.
+    let few = after("descriptor limit", |readings, _| readings.descriptors_max = 270);
+    assert!(few.fix.starts_with("ulimit"), "{}", few.fix);
 }
 
 #[test]

@@ -31,8 +31,9 @@ while at <= #ARGV do
   at = at + count + 1
 end
 local mark = id .. ' ' .. string.format('%.0f', total)
--- A mark for each 64th of the limit, so that the list stays short.
-if last and last - (bytes_until(-2) or 0) < bytes_max / 64 then
+-- A mark for each part of the limit, so that the list stays short.
+local MARKS = 64
+if last and last - (bytes_until(-2) or 0) < bytes_max / MARKS then
   redis.call('LSET', marks, -1, mark)
 else
   redis.call('RPUSH', marks, mark)

@@ -1,7 +1,9 @@
 //! Tests with request heads of real clients, and with a violation of each rule.
 
 use super::*;
-use crate::handshake::PlainRequest;
+use crate::handshake::{PlainRequest, Probe};
+use crate::origins::Origins;
+use crate::settings::Settings;
 
 const LINE: &str = "GET /connection/websocket HTTP/1.1";
 const HEADERS: &[&str] = &[
@@ -47,12 +49,27 @@ fn status(bytes: &[u8], rules: &Rules) -> u16 {
         Progress::Upgrade(_) => 101,
         Progress::Respond(response) => {
             let head = String::from_utf8(response.bytes).unwrap();
-            assert!(head.starts_with(&format!("HTTP/1.1 {} ", response.status)), "{head}");
+            let status = response.reason.row().code;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
             assert!(head.contains("\r\nContent-Length: "), "{head}");
-            response.status
+            status
         }
-        Progress::Health { .. } => 200,
+        Progress::Health(_) => 200,
     }
+}
+
+/// The response to a refused request.
+#[track_caller]
+fn refusal(text: &str, rules: &Rules) -> String {
+    let Progress::Respond(response) = read(text.as_bytes(), rules) else {
+        panic!("{text} is not refused");
+    };
+    String::from_utf8(response.bytes).unwrap()
+}
+
+fn origins(list: &[&str]) -> Rules {
+    let list = list.iter().map(|&origin| origin.to_owned()).collect();
+    Rules { origins: Origins::of_list(list), ..Rules::default() }
 }
 
 #[track_caller]
@@ -111,7 +128,10 @@ fn refuses_with_the_status_that_says_what_is_wrong() {
         (505, "HTTP/2.0", changed("GET /ws HTTP/2.0", &[])),
         (404, "an unknown path", changed("GET / HTTP/1.1", &[])),
         (404, "the echo, which is off", changed("GET /echo HTTP/1.1", &[])),
-        (404, "a path with more behind", changed("GET /ws/ HTTP/1.1", &[])),
+        (404, "a path with more behind", changed("GET /ws/a HTTP/1.1", &[])),
+        (404, "a path with two slashes behind", changed("GET /ws// HTTP/1.1", &[])),
+        (101, "a path with a slash behind", changed("GET /ws/?channels=a HTTP/1.1", &[])),
+        (101, "another", changed("GET /connection/websocket/ HTTP/1.1", &[])),
         (400, "an asterisk", changed("GET * HTTP/1.1", &[])),
         (400, "no Host", changed(LINE, &["Host:"])),
         (400, "two Hosts", changed(LINE, &["+Host: example.com"])),
@@ -141,10 +161,18 @@ fn refuses_with_the_status_that_says_what_is_wrong() {
         (403, "a null Origin", changed(LINE, &["+Origin: null"])),
         (403, "an empty Origin", changed(LINE, &["+Origin: "])),
         (403, "two Origins", changed(LINE, &["+Origin: https://good", "+Origin: https://good"])),
+        (403, "a page without its Origin", changed(LINE, &["+Sec-Fetch-Site: cross-site"])),
+        (101, "a page of the same site", changed(LINE, &["+Sec-Fetch-Site: same-site"])),
+        (
+            101,
+            "a listed page of another site",
+            changed(LINE, &["+Sec-Fetch-Site: cross-site", "+Origin: https://good"]),
+        ),
         (101, "a listed Origin", changed(LINE, &["+Origin: https://good"])),
+        (101, "its default port", changed(LINE, &["+Origin: https://good:443"])),
         (101, "an Origin of the same host", changed(LINE, &["+Origin: https://example.com"])),
     ];
-    let rules = Rules { allowed_origins: vec!["https://good".into()], ..Rules::default() };
+    let rules = origins(&["https://good"]);
     for (expected, name, text) in cases {
         assert_eq!(status(text.as_bytes(), &rules), expected, "{name}");
     }
@@ -178,17 +206,91 @@ fn a_refusal_carries_the_headers_that_its_status_demands() {
 }
 
 #[test]
-fn health_is_asked_by_get_or_head() {
+fn health_is_asked_by_get_head_or_options() {
     let rules = Rules::default();
     let asked = |text: &str| read(text.as_bytes(), &rules);
-    let plain = request("GET /health HTTP/1.1", &["Host: h"]);
-    assert_eq!(asked(&plain), Progress::Health { head_only: false });
-    assert_eq!(asked("GET /health?x HTTP/1.0\r\n\r\n"), Progress::Health { head_only: false });
-    let head = request("HEAD /health HTTP/1.1", &["Host: h"]);
-    assert_eq!(asked(&head), Progress::Health { head_only: true });
+    for (method, probe) in [("GET", Probe::Get), ("HEAD", Probe::Head), ("OPTIONS", Probe::Options)]
+    {
+        let text = request(&format!("{method} /health HTTP/1.1"), &["Host: h"]);
+        assert_eq!(asked(&text), Progress::Health(probe), "{text}");
+    }
+    assert_eq!(asked("GET /health?x HTTP/1.0\r\n\r\n"), Progress::Health(Probe::Get));
     assert_eq!(status(b"GET /health HTTP/1.1\r\n\r\n", &rules), 400, "no Host");
     assert_eq!(status(b"HEAD /ws HTTP/1.1\r\nHost: h\r\n\r\n", &rules), 405);
-    assert_eq!(status(b"POST /health HTTP/1.1\r\nHost: h\r\n\r\n", &rules), 405);
+    assert!(refusal("POST /health HTTP/1.1\r\n", &rules).contains("Allow: GET, HEAD, OPTIONS\r\n"));
+}
+
+#[test]
+fn options_of_the_whole_server_is_a_health_check() {
+    let rules = Rules { path_prefix: "/p".to_owned(), ..Rules::default() };
+    for target in ["/", "*", "/p/", "http://h"] {
+        let text = format!("OPTIONS {target} HTTP/1.0\r\n\r\n");
+        let health = Progress::Health(Probe::Options);
+        assert_eq!(read(text.as_bytes(), &rules), health, "{target}");
+    }
+    for (expected, line) in [
+        (404, "GET / HTTP/1.0"),
+        (400, "GET * HTTP/1.0"),
+        (405, "OPTIONS /ws HTTP/1.1"),
+        (404, "OPTIONS /a HTTP/1.1"),
+    ] {
+        assert_eq!(status(format!("{line}\r\n\r\n").as_bytes(), &rules), expected, "{line}");
+    }
+}
+
+#[test]
+fn a_prefix_may_stand_before_every_path() {
+    let rules = Rules { path_prefix: "/live/now".to_owned(), ..Rules::default() };
+    let status_of =
+        |path: &str| status(changed(&format!("GET {path} HTTP/1.1"), &[]).as_bytes(), &rules);
+    for path in ["/live/now/ws?channels=a", "/live/now/ws/?channels=a", "/ws?channels=a"] {
+        assert_eq!(status_of(path), 101, "{path}");
+    }
+    assert_eq!(status_of("/live/now/connection/websocket"), 101);
+    assert_eq!(status_of("/live/now/health"), 200);
+    for path in ["/live/now", "/live/nows/ws", "/live/nowws", "/live/now/live/now/ws", "/live/ws"] {
+        assert_eq!(status_of(path), 404, "{path}");
+    }
+}
+
+#[test]
+fn a_host_that_is_not_listed_is_refused_on_every_path() {
+    let mut settings = Settings::default();
+    settings.server.hosts = vec!["example.com".to_owned()];
+    let rules = Rules::new(&settings);
+    let line = "GET /ws?channels=a HTTP/1.1";
+    let health = |host: &str| request("GET /health HTTP/1.1", &[&format!("Host: {host}")]);
+    for (expected, text) in [
+        (101, changed(line, &[])),
+        (101, changed(line, &["Host: EXAMPLE.com:8000"])),
+        (403, changed(line, &["Host: evil.example"])),
+        (403, changed(line, &["Host: 10.0.0.1:8000"])),
+        (403, changed("GET http://evil.example/ws?channels=a HTTP/1.1", &[])),
+        (403, changed(LINE, &["Host: evil.example", "+Origin: http://evil.example"])),
+        (403, health("evil.example")),
+        (200, health("10.0.0.1:8000")),
+        (200, "GET /health HTTP/1.0\r\n\r\n".to_owned()),
+    ] {
+        assert_eq!(status(text.as_bytes(), &rules), expected, "{text}");
+    }
+    let body = refusal(&changed(line, &["Host: evil.example"]), &rules);
+    assert!(body.ends_with("the Host \"evil.example\" is not in server.hosts\n"), "{body}");
+}
+
+#[test]
+fn pages_without_a_host_are_allowed_by_name() {
+    for (origin, list, expected) in [
+        ("null", &["null"][..], 101),
+        ("file://", &["file://"], 101),
+        ("null", &["file://"], 403),
+        ("file://", &["null"], 403),
+        ("file://", &[], 403),
+    ] {
+        let text = changed(LINE, &[&format!("+Origin: {origin}")]);
+        assert_eq!(status(text.as_bytes(), &origins(list)), expected, "{origin} {list:?}");
+    }
+    let body = refusal(&changed(LINE, &["+Origin: null"]), &origins(&[]));
+    assert!(body.ends_with("the Origin \"null\" is not in client.allowed_origins\n"), "{body}");
 }
 
 #[test]
@@ -236,14 +338,33 @@ fn the_query_chooses_the_form_of_centrifugos_protocol() {
 #[test]
 fn plain_and_echo_have_paths_of_their_own() {
     let rules = Rules { echo: true, ..Rules::default() };
-    let plain = changed("GET /ws?channels=a HTTP/1.1", &["+Sec-WebSocket-Protocol: chat"]);
+    let plain = changed("GET /ws?channels=a HTTP/1.1", &[]);
     let (endpoint, response) = upgrade(&plain, &rules);
     let channels = vec![("a".to_owned(), None)];
     assert_eq!(endpoint, Endpoint::Plain(Ok(PlainRequest { channels, ..PlainRequest::default() })));
+    assert!(!response.contains("Protocol:"));
     let (endpoint, _) = upgrade(&changed("GET /ws?channels=%zz HTTP/1.1", &[]), &rules);
     assert!(matches!(endpoint, Endpoint::Plain(Err(_))), "a page can read a close frame only");
-    assert!(!response.contains("Protocol:"));
     assert_eq!(upgrade(&changed("GET /echo HTTP/1.1", &[]), &rules).0, Endpoint::Echo);
+}
+
+#[test]
+fn a_plain_websocket_gets_the_first_subprotocol_that_is_a_token() {
+    let cases = [
+        ("chat", Some("chat")),
+        ("chat, superchat", Some("chat")),
+        ("b@d, {}, graphql-ws", Some("graphql-ws")),
+        ("centrifuge-protobuf", Some("centrifuge-protobuf")),
+        (",", None),
+        ("a b", None),
+    ];
+    for (offer, confirmed) in cases {
+        let offer = format!("+Sec-WebSocket-Protocol: {offer}");
+        let text = changed("GET /ws?channels=a HTTP/1.1", &[&offer]);
+        let (_, response) = upgrade(&text, &Rules::default());
+        let line = response.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
+        assert_eq!(line, confirmed, "{offer}");
+    }
 }
 
 #[test]
@@ -255,7 +376,7 @@ fn a_request_is_incomplete_until_its_last_byte() {
     }
     let with_frames = format!("{text}\u{81}frames");
     let Progress::Upgrade(upgrade) = read(with_frames.as_bytes(), &rules) else {
-        panic!("frames may follow at once");
+        panic!("frames may directly follow the request");
     };
     assert_eq!(upgrade.consumed, text.len());
 }
@@ -284,11 +405,22 @@ fn closes_with_431_when_the_head_is_too_large() {
     assert_eq!(status(few.as_bytes(), &rules), 200);
     let many = request("GET /health HTTP/1.1", &[vec!["Host: h"], lines(64)].concat());
     assert_eq!(status(many.as_bytes(), &rules), 431);
-    let long = format!("Cookie: {}", "x".repeat(HANDSHAKE_BYTES_MAX));
-    let long = changed(LINE, &[&format!("+{long}")]);
-    assert_eq!(status(long.as_bytes(), &rules), 431);
-    assert_eq!(status(&long.as_bytes()[..HANDSHAKE_BYTES_MAX - 1], &rules), 0);
-    assert_eq!(status(&long.as_bytes()[..HANDSHAKE_BYTES_MAX], &rules), 431);
-    assert_eq!(status("\r\n".repeat(HANDSHAKE_BYTES_MAX / 2).as_bytes(), &rules), 431);
-    assert_eq!(status(&vec![b'G'; HANDSHAKE_BYTES_MAX], &rules), 431);
+    let body = refusal(&many, &rules);
+    assert!(body.contains(&format!("more than {HANDSHAKE_HEADERS_MAX} header lines")), "{body}");
+    const MOST: usize = 16 * 1024;
+    let rules = Rules { head_bytes_max: MOST, ..Rules::default() };
+    let cookie = |bytes: usize| changed(LINE, &[&format!("+Cookie: {}", "x".repeat(bytes))]);
+    let others = cookie(1).len() - 1;
+    assert_eq!(status(cookie(MOST - others).as_bytes(), &rules), 101, "as long as is allowed");
+    let long = cookie(MOST - others + 1);
+    let body = refusal(&long, &rules);
+    for part in ["of 16385 bytes", "client.handshake_bytes_max = 16384 bytes"] {
+        assert!(body.contains(part), "{body}");
+    }
+    let long = cookie(2 * MOST);
+    assert_eq!(status(&long.as_bytes()[..MOST - 1], &rules), 0);
+    assert_eq!(status(&long.as_bytes()[..MOST], &rules), 431);
+    assert!(refusal(&long[..MOST + 5], &rules).contains("of more than 16389 bytes"));
+    assert_eq!(status("\r\n".repeat(MOST / 2).as_bytes(), &rules), 431);
+    assert_eq!(status(&vec![b'G'; MOST], &rules), 431);
 }

@@ -29,20 +29,21 @@ pub(super) struct Channel {
     pub(super) repeats: bool,
     /// Whether the position is charged to the bytes for histories.
     pub(super) charged: bool,
-    /// Number of the last loss of the bus that it has heard of.
+    /// Number of the last loss of the bus that the channel has been told about.
     pub(super) heard: u8,
 }
 
-const _: () = assert!(size_of::<Option<Channel>>() <= 80, "a channel that is only in use is small");
+const _: () =
+    assert!(size_of::<Option<Channel>>() <= 80, "a channel without publications must be small");
 
 /// The state of a channel with publications.
 pub(super) struct Kept {
     pub(super) history: History,
     /// Whether Redis may have older publications than this shard.
-    pub(super) more: bool,
+    pub(super) redis_may_have_older: bool,
     /// Offset of the last publication removed on request.
     pub(super) forgotten: u64,
-    /// Time before which Redis is not asked for older publications.
+    /// Time before which no older publications are requested from Redis.
     pub(super) ask_from: Moment,
     /// The links of the list of deadlines.
     pub(super) links: Links,
@@ -66,7 +67,7 @@ impl Channel {
         self.kept.get_or_insert_with(|| {
             Box::new(Kept {
                 history: History::default(),
-                more: durable,
+                redis_may_have_older: durable,
                 forgotten: 0,
                 ask_from: Moment::default(),
                 links: Links::default(),
@@ -100,7 +101,7 @@ impl Channel {
         CHANNEL_POSITION_BYTES + self.name.as_str().len()
     }
 
-    /// Returns all publications after `offset`. `None` if one of them is gone or there are too
+    /// Returns all publications after `offset`. `None` if one of them was removed or there are too
     /// many.
     pub(super) fn recover(&self, now: Moment, offset: u64) -> Option<Vec<Arc<Publication>>> {
         let missed = self.top.checked_sub(offset)?;

@@ -22,7 +22,7 @@ impl Deadlines {
         self.idle
     }
 
-    /// Returns a channel whose deadline has come, and the purpose of the deadline.
+    /// Returns a channel whose deadline has passed, and the purpose of the deadline.
     pub(super) fn due(&self, now: Moment) -> Option<(u32, Wait)> {
         let due = |(deadline, place): (&Deadline, &u32)| {
             (deadline.1 <= now.tick().index()).then_some((*place, deadline.0))
@@ -44,37 +44,43 @@ impl Deadlines {
     /// Sets the deadline of the channel at `place`, which must have none.
     pub(super) fn insert(&mut self, channels: &mut Table<Channel>, place: u32, deadline: Deadline) {
         let next = self.first.insert(deadline, place).unwrap_or(NONE);
-        if let Some(other) = links(channels, next) {
-            other.previous = place;
+        if next != NONE {
+            links(channels, next).previous = place;
         }
-        if let Some(own) = links(channels, place) {
-            assert!(own.list.is_none(), "a channel has one deadline at most");
-            *own = Links { list: Some(deadline), previous: NONE, next };
-        }
+        let own = links(channels, place);
+        assert!(own.list.is_none(), "a channel has one deadline at most");
+        *own = Links { list: Some(deadline), previous: NONE, next };
         self.idle += usize::from(deadline.0 == Wait::Idle);
     }
 
     /// Removes the deadline of the channel at `place`, if it has one.
     pub(super) fn remove(&mut self, channels: &mut Table<Channel>, place: u32) {
-        let Some(own) = links(channels, place) else { return };
-        let Links { list, previous, next } = std::mem::take(own);
+        let Some(channel) = channels.at(place) else {
+            unreachable!("a channel loses its deadline before its place")
+        };
+        // A channel that never had publications or a deadline has no links.
+        let Some(kept) = channel.kept.as_mut() else { return };
+        let Links { list, previous, next } = std::mem::take(&mut kept.links);
         let Some(deadline) = list else { return };
-        match links(channels, previous) {
-            Some(before) => before.next = next,
-            None if next == NONE => {
-                self.first.remove(&deadline);
-            }
-            None => {
-                self.first.insert(deadline, next);
-            }
+        if previous != NONE {
+            links(channels, previous).next = next;
+        } else if next == NONE {
+            self.first.remove(&deadline);
+        } else {
+            self.first.insert(deadline, next);
         }
-        if let Some(after) = links(channels, next) {
-            after.previous = previous;
+        if next != NONE {
+            links(channels, next).previous = previous;
         }
         self.idle -= usize::from(deadline.0 == Wait::Idle);
     }
 }
 
-fn links(channels: &mut Table<Channel>, place: u32) -> Option<&mut Links> {
-    Some(&mut channels.at(place)?.kept.as_mut()?.links)
+/// The links of the channel at `place`, which has or gets a deadline.
+fn links(channels: &mut Table<Channel>, place: u32) -> &mut Links {
+    let kept = channels.at(place).and_then(|channel| channel.kept.as_mut());
+    let Some(kept) = kept else {
+        unreachable!("a channel in a list of deadlines exists and has links")
+    };
+    &mut kept.links
 }

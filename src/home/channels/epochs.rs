@@ -90,7 +90,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..1000 {
             assert_eq!(epochs.of("a"), epochs.of("a"));
-            assert!(seen.insert(epochs.of("a")), "an epoch came twice");
+            assert!(seen.insert(epochs.of("a")), "an epoch was used twice");
             epochs.raise("a");
         }
         assert_ne!(Epochs::new(8).of("a"), Epochs::new(7).of("a"), "processes differ");

@@ -15,6 +15,14 @@ pub(super) struct Totals {
     pub(super) publications: usize,
 }
 
+impl Totals {
+    /// Subtracts bytes that were added before.
+    pub(super) fn discharge(&mut self, bytes: usize) {
+        assert!(bytes <= self.bytes, "no more bytes are discharged than were charged");
+        self.bytes -= bytes;
+    }
+}
+
 /// The limits of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct PageBounds {
@@ -116,12 +124,14 @@ impl History {
     }
 
     fn drop_first(&mut self, totals: &mut Totals) {
-        if let Some((_, publication)) = self.publications.pop_front() {
-            if !crate::sabotage!(ForgottenCharge) {
-                totals.bytes -= publication.cost_bytes();
-            }
-            totals.publications -= 1;
+        let Some((_, publication)) = self.publications.pop_front() else {
+            unreachable!("callers have counted or found a publication")
+        };
+        if !crate::sabotage!(ForgottenCharge) {
+            totals.discharge(publication.cost_bytes());
         }
+        assert!(totals.publications > 0, "each kept publication is counted");
+        totals.publications -= 1;
         if self.publications.is_empty() {
             self.publications = VecDeque::new();
         }

@@ -10,8 +10,9 @@ use super::links::{Wait, tick_from};
 use super::stored::Stored;
 use crate::channel::Publication;
 use crate::ids::Moment;
-use crate::limits::CHANNEL_POSITION_BYTES;
-use crate::limits::{CHANNEL_META_TTL, EXPIRED_PER_USE};
+use crate::limits::{
+    CHANNEL_META_TTL, CHANNEL_POSITION_BYTES, EXPIRED_PER_USE, IDLE_POSITIONS_SHARE,
+};
 use crate::reason::Eviction;
 
 impl Channels {
@@ -19,6 +20,7 @@ impl Channels {
     /// histories.
     pub(super) fn keep(&mut self, now: Moment, place: u32, publication: &Arc<Publication>) {
         let (channel, totals) = self.channel_and_totals(place);
+        assert_eq!(publication.offset, channel.top, "the newest publication has the top offset");
         let expiry = now.after(channel.namespace.history_ttl);
         let size = channel.namespace.history_size;
         let life = channel.life;
@@ -30,7 +32,7 @@ impl Channels {
         self.sift(1);
         self.settle_charge(place);
         self.settle_deadline(now, place);
-        // Last, because it may remove even the publication that was just kept.
+        // This is the last step, because it may remove even the publication that was just kept.
         self.keep_within_bytes(now);
     }
 
@@ -61,7 +63,7 @@ impl Channels {
         let charged = channel.has_positions() && channel.interested.is_empty();
         match (channel.charged, charged) {
             (false, true) => totals.bytes += channel.position_bytes(),
-            (true, false) => totals.bytes -= channel.position_bytes(),
+            (true, false) => totals.discharge(channel.position_bytes()),
             _ => {}
         }
         channel.charged = charged;
@@ -110,7 +112,8 @@ impl Channels {
     /// of others.
     pub(super) fn keep_within_bytes(&mut self, now: Moment) {
         while self.totals.bytes > self.bytes_max {
-            let many_idle = self.deadlines.idle() * CHANNEL_POSITION_BYTES > self.bytes_max / 4;
+            let idle_bytes = self.deadlines.idle() * CHANNEL_POSITION_BYTES;
+            let many_idle = idle_bytes > self.bytes_max / IDLE_POSITIONS_SHARE;
             if many_idle && self.evict_idlest() {
                 continue;
             }
@@ -126,12 +129,15 @@ impl Channels {
     fn evict_stored(&mut self, now: Moment, stored: Stored) {
         let totals = &mut self.totals;
         let channel = self.channels.at(stored.place).filter(|channel| channel.life == stored.life);
+        // The entry may be stale: its channel has been removed, or has moved to another position.
         let Some(channel) = channel else { return };
         let durable = channel.namespace.durable_history;
-        let Some(kept) = channel.kept.as_mut() else { return };
+        let Some(kept) = channel.kept.as_mut() else {
+            unreachable!("a channel keeps the state for publications until its life ends")
+        };
         let dropped = kept.history.drop_until(stored.offset, totals);
         if dropped > 0 {
-            kept.more = durable;
+            kept.redis_may_have_older = durable;
             self.count_eviction(Eviction::Bytes, dropped);
             self.retire(now, stored.place);
         }

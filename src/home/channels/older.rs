@@ -12,8 +12,8 @@ use crate::mesh::Found;
 use crate::protocol::HistoryPage;
 
 impl Channels {
-    /// Returns the offset before which Redis must be asked for a recovery from `since`. `None` if
-    /// that is not necessary or not useful.
+    /// Returns the offset before which publications must be read from Redis for a recovery from
+    /// `since`. `None` if that is not necessary or not useful.
     pub fn lacks_to_recover(&self, now: Moment, name: &str, since: Since) -> Option<u64> {
         let channel = self.find(name)?;
         let first = channel.first_to_ask(now)?;
@@ -24,15 +24,15 @@ impl Channels {
         (possible && lacks).then_some(first)
     }
 
-    /// Returns the offset before which Redis must be asked for a page of history, like
-    /// [`Self::lacks_to_recover`].
+    /// Returns the offset before which publications must be read from Redis for a page of history,
+    /// like [`Self::lacks_to_recover`].
     pub fn lacks_of_page(&self, now: Moment, name: &str, page: HistoryPage) -> Option<u64> {
         let channel = self.find(name)?;
         let first = channel.first_to_ask(now)?;
         let limit = u64::try_from(page.limit).unwrap_or(u64::MAX);
         let lacks = match page.since {
             Some(since) if !since.epoch.matches(channel.epoch) => false,
-            // In memory are `since.offset - first` publications below the offset.
+            // Memory has `since.offset - first` publications below the offset.
             Some(since) if page.reverse => since.offset.saturating_sub(first) < limit,
             Some(since) => since.offset.saturating_add(1) < first,
             None if page.reverse => (channel.history_len() as u64) < limit,
@@ -50,14 +50,14 @@ impl Channels {
             // The channel has changed since the request.
             return;
         }
-        channel.kept().more = !found.complete;
+        channel.kept().redis_may_have_older = !found.complete;
         for (left, publication) in found.publications {
             let follows = publication.offset + 1 == channel.first();
             let wanted = publication.offset > channel.forgotten() && !left.is_zero();
             let room = channel.history_len() < channel.namespace.history_size
                 && totals.bytes + publication.cost_bytes() <= bytes_max;
             if !follows || !wanted || !room {
-                channel.kept().more = false;
+                channel.kept().redis_may_have_older = false;
                 break;
             }
             channel.kept().history.push_front(publication, now.after(left), totals);
@@ -89,7 +89,7 @@ impl Channel {
         let first = self.first();
         let room = self.history_len() < self.namespace.history_size;
         let kept = self.kept.as_ref();
-        let more = kept.map_or(self.namespace.durable_history, |kept| kept.more);
+        let more = kept.map_or(self.namespace.durable_history, |kept| kept.redis_may_have_older);
         let pause_over = kept.is_none_or(|kept| now >= kept.ask_from);
         let possible = more && room && first > self.forgotten() + 1;
         (possible && pause_over).then_some(first)
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(lacks(&homes, 10), None);
         assert_eq!(lacks(&homes, 9), Some(11));
         homes.prepend(now, &name, TOP + 1, found(15..=TOP, false));
-        assert_eq!(lacks(&homes, 10), None, "an answer that comes twice changes nothing");
+        assert_eq!(lacks(&homes, 10), None, "a second answer changes nothing");
         homes.ask_later(now, &name);
         assert_eq!(lacks(&homes, 9), None);
         assert_eq!(homes.lacks_to_recover(now.after(BUS_OLDER_PAUSE), "c", since(9)), Some(11));
@@ -210,10 +210,14 @@ mod tests {
         let (mut narrow, name) = homes(100, 1000);
         narrow.prepend(now, &name, TOP + 1, found(5..=TOP, false));
         assert!(kept(&narrow) < 16 && narrow.bytes() <= 1000);
-        assert_eq!(narrow.lacks_to_recover(now, "c", since(10)), None, "or it would ask for ever");
+        assert_eq!(
+            narrow.lacks_to_recover(now, "c", since(10)),
+            None,
+            "otherwise it would repeat the request forever"
+        );
         let (mut cleared, name) = homes(100, 1 << 20);
         cleared.history_remove(now, &name);
         cleared.prepend(now, &name, TOP + 1, found(5..=TOP, true));
-        assert_eq!(kept(&cleared), 0, "an answer that was under way brings nothing back");
+        assert_eq!(kept(&cleared), 0, "a late answer restores nothing");
     }
 }

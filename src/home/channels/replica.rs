@@ -127,20 +127,20 @@ impl Channels {
         self.losses.are_many()
     }
 
-    /// Whether there are losses that some channels have not been told of.
+    /// Whether there are losses that some channels have not been told about.
     pub fn has_losses(&self) -> bool {
         !self.losses.is_empty()
     }
 
-    /// Tells a channel of losses before it is used. Returns whether it may have missed publications
-    /// and has listeners.
+    /// Applies losses to a channel before it is used. Returns whether it may have missed
+    /// publications and has listeners.
     pub fn hear(&mut self, name: &ChannelName) -> bool {
         self.has_losses()
             && self.channels.find(name.as_str()).is_some_and(|place| self.hear_at(place).is_some())
     }
 
-    /// Tells the channels at up to `steps_max` places of losses. Returns those that may have missed
-    /// publications and have listeners.
+    /// Tells the channels at up to `steps_max` places about losses. Returns those that may have
+    /// missed publications and have listeners.
     pub fn hear_some(&mut self, steps_max: usize) -> Vec<ChannelName> {
         let end = self.channels.reached();
         let places = self.losses.next_places(end, steps_max);
@@ -190,7 +190,7 @@ impl Channels {
             position.epoch == channel.epoch && (channel.repeats || position.offset < channel.top);
         (channel.epoch, channel.top) = (position.epoch, position.offset);
         if let Some(kept) = channel.kept.as_mut() {
-            (kept.more, kept.forgotten) = (namespace.durable_history, 0);
+            (kept.redis_may_have_older, kept.forgotten) = (namespace.durable_history, 0);
         }
         self.settle_charge(place);
         (place, Some(position))

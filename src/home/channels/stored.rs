@@ -92,6 +92,6 @@ mod tests {
         }
         assert!(left.is_sorted(), "the oldest goes first");
         let living = left.iter().filter(|offset| lives(stored(**offset))).count();
-        assert_eq!(living, 1_000, "and none that lives was lost");
+        assert_eq!(living, 1_000, "no live entry was lost");
     }
 }

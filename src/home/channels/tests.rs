@@ -136,7 +136,7 @@ fn recovery_returns_all_that_was_missed_or_nothing() {
     assert_eq!(fixture.recover(epoch, 2), Some(vec![3, 4, 5]), "exactly at the border");
     assert_eq!(fixture.recover(epoch, 1), None, "one before the border");
     assert_eq!(fixture.recover(epoch, 0), None);
-    assert_eq!(fixture.recover(epoch, 6), None, "nobody can have what was never published");
+    assert_eq!(fixture.recover(epoch, 6), None, "no recovery continues after the last position");
     assert_eq!(fixture.recover(Epoch::new(epoch.value() ^ 1), 5), None, "another epoch");
     let any = Since { epoch: SinceEpoch::Any, offset: 4 };
     assert_eq!(fixture.subscribe(Some(any)).1, Some(vec![5]));
@@ -169,7 +169,11 @@ fn recovery_returns_no_more_bytes_than_fit_a_frame() {
     let mut fixture = Fixture::new(1000);
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
     (0..3).for_each(|_| assert!(fixture.publish_bytes(RECOVERY_BYTES_MAX / 3, false).is_some()));
-    assert_eq!(fixture.recover(epoch, 0), None, "three and what they cost beside are too much");
+    assert_eq!(
+        fixture.recover(epoch, 0),
+        None,
+        "three publications and their overhead are too long"
+    );
     assert_eq!(fixture.recover(epoch, 1), Some(vec![2, 3]));
 }
 
@@ -246,7 +250,7 @@ fn a_channel_is_forgotten_when_nobody_listens_and_nothing_is_kept() {
     fixture.wait(CHANNEL_META_TTL);
     assert_eq!((fixture.homes.count(), fixture.homes.bytes()), (0, 0));
     let (second, _) = fixture.subscribe(None);
-    assert_ne!(second.epoch, first.epoch, "its next life has another epoch");
+    assert_ne!(second.epoch, first.epoch, "the new channel has another epoch");
 }
 
 #[test]
@@ -297,10 +301,14 @@ fn names_that_nobody_has_published_to_cost_nothing_and_drive_nothing_out() {
             assert_eq!(fixture.subscribe(None).0.offset, 0);
             fixture.leave();
         }
-        assert_eq!(fixture.homes.count(), 1, "the one that somebody uses");
+        assert_eq!(fixture.homes.count(), 1, "only the channel in use is left");
     }
     fixture.call("c");
-    assert_eq!(fixture.recover(epoch, 0), Some(vec![1]), "what is of use has stayed");
+    assert_eq!(
+        fixture.recover(epoch, 0),
+        Some(vec![1]),
+        "the history of the channel in use is complete"
+    );
     assert_eq!((fixture.homes.evictions(), fixture.homes.audit()), (&[0; 3][..], 0));
 }
 
@@ -326,7 +334,7 @@ fn a_channel_adrift_is_asked_for_once_and_again_only_after_it_was_known() {
     let (top, _) = fixture.subscribe(None);
     let name = fixture.name.clone();
     assert_eq!(fixture.lose_all(), ["c"]);
-    assert!(fixture.lose_all().is_empty(), "or a queue would grow without end");
+    assert!(fixture.lose_all().is_empty(), "otherwise a queue would grow without limit");
     assert!(!fixture.homes.set_adrift_one(&name));
     fixture.homes.locate(Resolved { name: &name, namespace: &fixture.namespace }, top);
     assert!(fixture.homes.set_adrift_one(&name));
@@ -342,7 +350,7 @@ fn channels_hear_of_a_loss_one_after_another_and_each_before_it_is_used() {
     fixture.homes.lose(0, 1);
     assert_eq!(fixture.homes.hear_some(10).len(), 10);
     let used = fixture.name.clone();
-    assert!(fixture.homes.hear(&used), "its turn has not come");
+    assert!(fixture.homes.hear(&used), "the walk has not reached the channel");
     assert!(!fixture.homes.is_known(used.as_str()));
     fixture.call("new");
     fixture.subscribe(None);
@@ -355,7 +363,7 @@ fn channels_hear_of_a_loss_one_after_another_and_each_before_it_is_used() {
         rest += heard.len();
     }
     assert_eq!(rest, 79);
-    assert!(fixture.homes.is_known(used.as_str()), "that was before it was asked for");
+    assert!(fixture.homes.is_known(used.as_str()), "the loss preceded the request");
     assert!(fixture.homes.is_known("new"), "it was not there");
 }
 

@@ -187,7 +187,7 @@ fn a_sleeping_receiver_is_woken_once_and_a_running_one_never() {
     assert_eq!(fixture.take(), "a:1");
     assert!(fixture.inbox.prepare_sleep());
     (2..=4).for_each(|offset| fixture.publish("a", offset));
-    assert_eq!(wakes(&fixture), 1, "it has been woken");
+    assert_eq!(wakes(&fixture), 1, "the receiver was woken");
     fixture.inbox.woke();
     fixture.publish("a", 5);
     assert_eq!(wakes(&fixture), 1);

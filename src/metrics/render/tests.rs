@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
+use crate::metrics::DurationCounters;
 
 fn now() -> Moment {
     Moment::from_nanos(10_000_000_000)
@@ -14,6 +15,7 @@ fn metrics() -> (Vec<Arc<ShardCounters>>, Metrics) {
     for (index, counters) in shards.iter().enumerate() {
         counters.connections[0].add(3 + index as u64);
         counters.handshakes_ok.add(7);
+        (0..3).for_each(|_| counters.refuse(Refusal::ForeignOrigin));
         counters.closes[CloseReason::Slow as usize].add(2);
         counters.publications_api.add(5);
         counters.deliveries.add(100);
@@ -21,8 +23,22 @@ fn metrics() -> (Vec<Arc<ShardCounters>>, Metrics) {
         counters.delivery.record(std::time::Duration::from_secs(60), 1);
         counters.busy_nanos.set(2_500_000_000);
     }
-    let metrics = Metrics::new(shards.clone(), None, now);
+    let metrics = Metrics::new(sources(shards.clone()));
     (shards, metrics)
+}
+
+fn sources(shards: Vec<Arc<ShardCounters>>) -> Sources {
+    let api = ApiCounters::new(["publish"]);
+    api.count("publish", 401);
+    Sources {
+        shards,
+        bridge: None,
+        api: Arc::new(api),
+        delivery: Arc::default(),
+        bounds: vec![Bound { name: "corecast_connections_max", help: "A limit.", value: 1000 }],
+        descriptors: Descriptors { private_tables: 0, table_max: 1024 },
+        now,
+    }
 }
 
 /// Parses a page in the format of Prometheus, more strictly than Prometheus does. Every family has
@@ -54,9 +70,10 @@ fn read_strictly(page: &str) -> HashMap<String, f64> {
                     .expect("a histogram's sample has a suffix"),
                 _ => name,
             };
-            assert_eq!(base, family, "samples stand with their family");
+            assert_eq!(base, family, "samples follow the help of their family");
             read_labels(labels);
             assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+            assert_ne!(value, "inf", "infinity has another form here");
             let value: f64 = value.parse().expect("a number");
             assert!(samples.insert(series.to_owned(), value).is_none(), "{series} twice");
         }
@@ -84,7 +101,12 @@ fn a_page_can_be_read_strictly_and_sums_the_shards() {
         (r#"corecast_connections{shard="0",protocol="centrifugo"}"#, 3.0),
         (r#"corecast_connections{shard="1",protocol="centrifugo"}"#, 4.0),
         (r#"corecast_connections{shard="1",protocol="plain"}"#, 0.0),
-        (r#"corecast_handshakes_total{result="ok"}"#, 14.0),
+        (r#"corecast_handshakes_total{result="ok",reason="none"}"#, 14.0),
+        (r#"corecast_handshakes_total{result="refused",reason="foreign_origin"}"#, 6.0),
+        (r#"corecast_handshakes_total{result="full",reason="full"}"#, 0.0),
+        (r#"corecast_api_requests_total{method="publish",status="401"}"#, 1.0),
+        (r#"corecast_connections_max"#, 1000.0),
+        ("process_max_fds", 1024.0),
         (r#"corecast_closes_total{reason="slow"}"#, 4.0),
         (r#"corecast_publications_total{source="api"}"#, 10.0),
         (r#"corecast_deliveries_total{shard="0"}"#, 100.0),
@@ -118,8 +140,113 @@ fn a_page_can_be_read_strictly_and_sums_the_shards() {
     }
     let seconds = samples["corecast_delivery_seconds_sum"];
     assert!((seconds - 2.0 * (99.0 * 80e-6 + 60.0)).abs() < 1e-6);
-    assert!(samples["corecast_process_resident_bytes"] > 0.0);
-    assert!(samples.contains_key("corecast_process_cpu_seconds_total"));
+    for series in [
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_threads",
+        "process_start_time_seconds",
+    ] {
+        assert!(samples[series] > 0.0, "{series}");
+    }
+    assert!(samples.contains_key("process_cpu_seconds_total"));
+    let recent = r#"corecast_delivery_recent_seconds{window="10s",percentile="99.9"}"#;
+    assert!(samples[recent].is_nan(), "nothing was delivered in the last 10 s");
+}
+
+/// Renders a page with one family of each type.
+fn one_of_each(format: Format) -> String {
+    let mut families = Families::new(format);
+    families.counter(("a_requests", "Requests."), labelled("code", [("ok", 3_u64), ("no", 0)]));
+    families.counter(("a_cpu_seconds", "Time."), unlabelled(1.5));
+    families.gauge(("a_used_bytes", "Bytes of \\ and\nlines."), by_shard([(0, 7)].into_iter()));
+    families.gauge(("a_share_ratio", "A share."), unlabelled(f64::NAN));
+    let times = DurationCounters::default();
+    times.record(std::time::Duration::from_millis(43), 2);
+    times.record(std::time::Duration::from_secs(60), 1);
+    families.histogram(("a_seconds", "Durations."), [&times].into_iter());
+    families.info(("a_build", "Version."), [("version", "1 \"a\"".to_owned())]);
+    families.finish()
+}
+
+/// Removes the buckets that have the same count as the one before, to keep the pages short.
+fn without_equal_buckets(page: &str) -> String {
+    let (mut last, mut kept) = ("0".to_owned(), String::new());
+    for line in page.lines() {
+        let (series, count) = line.rsplit_once(' ').unwrap_or((line, ""));
+        if !series.contains("_bucket{") {
+            "0".clone_into(&mut last);
+        } else if last == count {
+            continue;
+        } else {
+            count.clone_into(&mut last);
+        }
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
+}
+
+#[test]
+fn the_pages_are_those_of_the_two_formats() {
+    for (format, golden) in [
+        (Format::Prometheus, include_str!("golden/prometheus.txt")),
+        (Format::OpenMetrics, include_str!("golden/openmetrics.txt")),
+    ] {
+        assert_eq!(without_equal_buckets(&one_of_each(format)), golden, "{format:?}");
+    }
+}
+
+#[test]
+fn percentiles_from_the_buckets_are_half_as_large_again_at_most() {
+    for pair in DurationCounters::BOUNDS_MICROS.windows(2) {
+        assert!(pair[0] < pair[1] && 2 * pair[1] <= 3 * pair[0], "{pair:?}");
+    }
+}
+
+/// promtool is the judge that operators have. It is not installed everywhere.
+#[test]
+fn promtool_has_nothing_to_say() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let check = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut check) = check else { return };
+    let (_, metrics) = metrics();
+    let page = metrics.render(Format::Prometheus).expect("short enough");
+    check.stdin.take().expect("a pipe").write_all(page.as_bytes()).expect("it reads");
+    let output = check.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.is_empty(), "{text}");
+}
+
+#[test]
+fn a_page_is_rendered_ten_times_a_second_at_most() {
+    static NOW: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let clock = || Moment::from_nanos(NOW.load(std::sync::atomic::Ordering::Relaxed));
+    let shards = vec![Arc::<ShardCounters>::default()];
+    let metrics = Metrics::new(Sources { now: clock, ..sources(shards.clone()) });
+    let deliveries = |format| {
+        let page = metrics.page(format).expect("short enough");
+        let page = String::from_utf8(page.to_vec()).expect("UTF-8");
+        let line = page.lines().find(|line| line.starts_with("corecast_deliveries_total{"));
+        line.and_then(|line| line.rsplit_once(' ')).map(|(_, value)| value.to_owned())
+    };
+    let mut rendered = 0;
+    let mut last = None;
+    for millis in 0..1000 {
+        NOW.store(millis * 1_000_000, std::sync::atomic::Ordering::Relaxed);
+        shards[0].deliveries.add(1);
+        let found = deliveries(Format::Prometheus);
+        rendered += usize::from(last != found);
+        last = found;
+    }
+    assert_eq!(rendered, 10);
+    assert_eq!(deliveries(Format::OpenMetrics).as_deref(), Some("1000"), "it is another page");
 }
 
 #[test]
@@ -157,15 +284,14 @@ fn a_busy_share_is_taken_over_a_second_at_least() {
 
 #[test]
 fn a_page_has_an_end() {
-    let mut page = Page { text: String::new() };
-    let piece = "x".repeat(1 << 20);
-    let pieces = (0..100).take_while(|_| page.write_str(&piece).is_ok()).count();
-    assert_eq!(pieces, METRICS_BYTES_MAX >> 20);
+    let shards = (0..8 * crate::ids::ShardId::COUNT_MAX).map(|_| Arc::default()).collect();
+    let page = Metrics::new(sources(shards)).render(Format::Prometheus);
+    assert!(page.is_err(), "{} B", page.map_or(0, |page| page.len()));
 }
 
 #[test]
 fn the_largest_node_fits_a_page() {
     let shards = (0..crate::ids::ShardId::COUNT_MAX).map(|_| Arc::default()).collect();
-    let page = Metrics::new(shards, None, now).render(Format::Prometheus).expect("it fits");
+    let page = Metrics::new(sources(shards)).render(Format::Prometheus).expect("it fits");
     assert!(page.len() > 1 << 20);
 }

@@ -2,13 +2,14 @@
 //! costs no stack.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
 use crate::ids::{Since, SinceEpoch};
-use crate::protocol::{Command, HistoryPage, HistoryQuery, Request, Subscribe};
+use crate::protocol::{Command, Connect, HistoryPage, HistoryQuery, Request, Resumed, Subscribe};
 use crate::reason::{ClientError, CloseReason};
 
 /// Reads the first line of `message`, and returns the rest with it. A line feed after the last
@@ -54,15 +55,15 @@ struct RawCommand<'m> {
 }
 
 impl<'m> RawCommand<'m> {
-    /// Returns the command. If there are several bodies, the first one in this order counts that is
-    /// not null.
+    /// Returns the command. If there are several bodies, the first one in this order that is not
+    /// null counts.
     fn command(&self) -> Result<Command<'m>, CloseReason> {
         if self.id == 0 {
             // A command that expects no reply is a pong, whatever it has, unless it is a `send`.
             return self.send.map_or(Ok(Command::Pong), send);
         }
         if let Some(body) = self.connect {
-            object::<Ignored>(body.get()).map(|_| Command::Connect)
+            connect(&object(body.get())?)
         } else if let Some(body) = self.subscribe {
             subscribe(object(body.get())?)
         } else if let Some(body) = self.unsubscribe {
@@ -88,9 +89,36 @@ impl<'m> RawCommand<'m> {
     }
 }
 
-/// A body that must be an object. None of its fields is needed.
 #[derive(serde::Deserialize)]
-struct Ignored {}
+struct ConnectBody<'m> {
+    #[serde(borrow, default)]
+    token: Text<'m>,
+    #[serde(borrow, default, deserialize_with = "or_default")]
+    subs: BTreeMap<Text<'m>, Option<&'m RawValue>>,
+}
+
+/// A subscription of a server, as its client remembers it.
+#[derive(Default, serde::Deserialize)]
+struct ResumedBody<'m> {
+    #[serde(default, deserialize_with = "or_default")]
+    recover: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    offset: u64,
+    #[serde(borrow, default)]
+    epoch: Text<'m>,
+}
+
+fn connect<'m>(body: &ConnectBody<'m>) -> Result<Command<'m>, CloseReason> {
+    let mut resumed = Vec::with_capacity(body.subs.len());
+    for (channel, sub) in &body.subs {
+        let ResumedBody { recover, offset, epoch } =
+            sub.map_or_else(|| Ok(ResumedBody::default()), |sub| object(sub.get()))?;
+        let since = Since { epoch: SinceEpoch::from_text(&epoch.0), offset };
+        let channel = channel.clone().not_empty()?;
+        resumed.push(Resumed { channel, recover: recover.then_some(since) });
+    }
+    Ok(Command::Connect(Connect { has_token: !body.token.0.is_empty(), resumed }))
+}
 
 /// A body of which only the channel is needed.
 #[derive(serde::Deserialize)]
@@ -115,6 +143,8 @@ struct SubscribeBody<'m> {
     recoverable: bool,
     #[serde(borrow, default)]
     delta: Text<'m>,
+    #[serde(borrow, default)]
+    token: Text<'m>,
     tf: Option<&'m RawValue>,
     #[serde(default, deserialize_with = "or_default")]
     flag: i64,
@@ -129,17 +159,19 @@ fn subscribe(body: SubscribeBody<'_>) -> Result<Command<'_>, CloseReason> {
     if !matches!(&*body.delta.0, "" | "fossil") {
         return Err(CloseReason::BadRequest);
     }
-    let refused = if body.kind != 0 {
+    // No token can be checked. One that is ignored would pass for a valid one.
+    let refused = if body.kind != 0 || !body.token.0.is_empty() {
         Some(ClientError::PermissionDenied)
     } else if body.tf.is_some() {
         Some(ClientError::BadRequest)
     } else {
         None
     };
-    let since = Since { epoch: SinceEpoch::from_text(&body.epoch.0), offset: body.offset };
+    let (epoch, offset) = (&*body.epoch.0, body.offset);
+    let since = || Since { epoch: SinceEpoch::from_text(epoch), offset };
     Ok(Command::Subscribe(Subscribe {
         channel: body.channel.not_empty()?,
-        recover: body.recover.then_some(since),
+        recover: body.recover.then(since),
         positioned: body.positioned,
         recoverable: body.recoverable,
         reject_unrecovered: body.flag & FLAG_REJECT_UNRECOVERED != 0,
@@ -163,7 +195,8 @@ fn publish(body: PublishBody<'_>) -> Result<Command<'_>, CloseReason> {
         // It sets or removes a key of a map, and this server has no maps.
         return Ok(Command::Unavailable);
     }
-    let data = body.data.ok_or(CloseReason::BadRequest)?.get().as_bytes();
+    // Missing data is no payload of any type, so the publication is refused with an error.
+    let data = body.data.map_or(&[][..], |data| data.get().as_bytes());
     Ok(Command::Publish { channel, data })
 }
 
@@ -213,7 +246,7 @@ fn history(body: HistoryBody<'_>) -> Result<Command<'_>, CloseReason> {
 }
 
 /// A string, which is borrowed unless it has escapes. Null is the empty string.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Text<'m>(Cow<'m, str>);
 
 impl<'m> Text<'m> {

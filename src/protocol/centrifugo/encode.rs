@@ -1,5 +1,5 @@
 //! Writes replies and events as JSON. Zero, empty and false fields are left out, except those that
-//! SDKs read without a check, because a missing one of these ends the client for good.
+//! SDKs read without a check, because a missing one of these ends the client permanently.
 
 use std::sync::Arc;
 
@@ -23,10 +23,11 @@ pub(super) fn reply(
         return Err(CloseReason::InternalError);
     }
     let payload_bytes = match reply {
-        Reply::Subscribed(Subscribed { publications, .. })
-        | Reply::History { publications, .. } => {
-            publications.iter().map(|publication| publication.data.len()).sum()
+        Reply::Connected(Connected { subs, .. }) => {
+            subs.iter().map(|subscribed| data_bytes(subscribed.publications)).sum()
         }
+        Reply::Subscribed(Subscribed { publications, .. })
+        | Reply::History { publications, .. } => data_bytes(publications),
         _ => 0,
     };
     out.write_with(MessageKind::Text, payload_bytes, |out| {
@@ -48,7 +49,11 @@ pub(super) fn reply(
     Ok(())
 }
 
-fn reply_connected(connected: &Connected, out: &mut Vec<u8>) {
+fn data_bytes(publications: &[Arc<Publication>]) -> usize {
+    publications.iter().map(|publication| publication.data.len()).sum()
+}
+
+fn reply_connected(connected: &Connected<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(br#","connect":{"client":"#);
     write_string(&connected.client.to_string(), out);
     out.extend_from_slice(br#","version":"#);
@@ -61,12 +66,25 @@ fn reply_connected(connected: &Connected, out: &mut Vec<u8>) {
     if connected.pong {
         out.extend_from_slice(br#","pong":true"#);
     }
+    for (at, subscribed) in connected.subs.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { br#","subs":{"#.as_slice() } else { b"," });
+        write_string(subscribed.channel.name, out);
+        out.push(b':');
+        write_subscribed(subscribed, out);
+    }
+    if !connected.subs.is_empty() {
+        out.push(b'}');
+    }
     out.push(b'}');
 }
 
 fn reply_subscribed(subscribed: &Subscribed<'_>, out: &mut Vec<u8>) {
-    let Subscribed { channel, recoverable, positioned, position, publications, .. } = subscribed;
     out.extend_from_slice(br#","subscribe":"#);
+    write_subscribed(subscribed, out);
+}
+
+fn write_subscribed(subscribed: &Subscribed<'_>, out: &mut Vec<u8>) {
+    let Subscribed { channel, recoverable, positioned, position, publications, .. } = subscribed;
     let mut fields = Fields::new(out);
     fields.flag("recoverable", *recoverable);
     fields.flag("positioned", *positioned);
@@ -180,9 +198,21 @@ pub(super) fn publications(
         out.write_with(MessageKind::Text, bytes, |out| {
             out.extend_from_slice(&front);
             write_publication(channel, publication, out);
+            if channel.has_history && publication.offset == 1 {
+                write_epoch_into(channel, out);
+            }
             out.extend_from_slice(b"}}");
         });
     }
+}
+
+/// Adds the epoch to the publication that ends `out`. A subscriber to a channel that did not exist
+/// learns it from the first publication. Source: `hub.go` in centrifugal/centrifuge.
+fn write_epoch_into(channel: &ChannelView<'_>, out: &mut Vec<u8>) {
+    let end = out.pop();
+    out.extend_from_slice(br#","epoch":"#);
+    write_string(&channel.epoch.to_string(), out);
+    out.extend(end);
 }
 
 /// An object whose fields may all be absent.

@@ -1,4 +1,4 @@
-//! What plain WebSocket clients send and are sent.
+//! Tests of the messages from and to plain WebSocket clients.
 
 use super::*;
 use crate::ids::{Epoch, Moment};

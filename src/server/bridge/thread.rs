@@ -16,7 +16,7 @@ use crate::metrics::BridgeCounters;
 use crate::server::common::Stopping;
 use crate::settings::Settings;
 use crate::sys::EventFd;
-use crate::{bridge, redis};
+use crate::{bridge, fatal, redis};
 
 /// The parts from which the thread is made.
 pub(super) struct Parts {
@@ -53,6 +53,7 @@ pub(super) type Loaded = Box<dyn FnOnce(Result<(), String>) + Send>;
 /// # Errors
 /// The system can't create a thread.
 pub(super) fn start(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::Result<()> {
+    let format = settings.log.format;
     std::thread::Builder::new().name("bridge".to_owned()).spawn(move || {
         #[cfg(feature = "sabotage")]
         crate::sabotage::switch_on(crate::sabotage::Fault::from_environment());
@@ -70,8 +71,8 @@ pub(super) fn start(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> st
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
-            // The log has a thread of its own, which would not write this before the abort.
-            eprintln!("the bridge thread failed, so the server stops: {error}");
+            let line = format!("the bridge thread failed, so the server stops: {error}");
+            fatal::write(format, &line);
         }
     })?;
     Ok(())
@@ -250,7 +251,7 @@ async fn stop(owners: Rc<Owners>, stopping: Stopping) {
 /// inboxes had no room.
 async fn tick(owners: Rc<Owners>) {
     let mut ticks = tokio::time::interval(RETRY_INTERVAL);
-    // Ticks that were missed while the process was stopped have no use.
+    // Ticks that were missed while the process was stopped are skipped.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

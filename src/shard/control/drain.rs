@@ -52,7 +52,7 @@ impl Drain {
             self.at += 1;
         }
         if sessions.count() == 0 {
-            // The drain of the node is over when every shard has sent this answer.
+            // The drain of the node ends when every shard has sent this answer.
             let answer = Answer::Affected(self.closed);
             sessions.post().answer(self.ticket, answer);
             return None;

@@ -24,7 +24,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Begins a request. A request for a single connection is finished at once.
+    /// Begins a request. A request for a single connection is finished immediately.
     pub fn on_request<S: Sockets>(
         &mut self,
         sessions: &mut Sessions<S>,
@@ -70,7 +70,7 @@ impl Control {
         self.audit.step(sessions);
     }
 
-    /// Whether there is more work to do at once.
+    /// Whether there is more work to do immediately.
     pub fn has_more(&self) -> bool {
         !self.walks.is_empty()
     }

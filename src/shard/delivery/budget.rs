@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::collections::Bitmap;
 use crate::connection::{Accounts, Outbox, Slots};
 use crate::ids::Slot;
-use crate::limits::{OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN};
+use crate::limits::{BLOCK_SHARE, OUTBOXES_BLOCK_BYTES_MAX, OUTBOXES_BLOCK_BYTES_MIN};
 
 /// The memory of the node that no shard has leased.
 #[derive(Clone, Debug)]
@@ -21,20 +21,20 @@ impl OutboxLeases {
     /// compared with the total, so a shard that needs little memory withholds little from a busy
     /// one.
     pub fn new(bytes_max: usize, shards: usize) -> OutboxLeases {
-        let block_bytes =
-            (bytes_max / (32 * shards)).clamp(OUTBOXES_BLOCK_BYTES_MIN, OUTBOXES_BLOCK_BYTES_MAX);
+        let block_bytes = (bytes_max / (BLOCK_SHARE * shards))
+            .clamp(OUTBOXES_BLOCK_BYTES_MIN, OUTBOXES_BLOCK_BYTES_MAX);
         let blocks = Arc::new(AtomicUsize::new(bytes_max / block_bytes));
         OutboxLeases { blocks, block_bytes }
     }
 
     fn take(&self) -> bool {
         let update = |blocks: usize| blocks.checked_sub(1);
-        // Relaxed is enough: the counter protects no other memory.
+        // `Relaxed` is enough, because the counter guards no other memory.
         self.blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
     }
 
     fn give_back(&self, blocks: usize) {
-        assert!(blocks > 0, "a shard gives back at least one block");
+        assert!(blocks > 0, "a shard must return at least one block");
         self.blocks.fetch_add(blocks, Ordering::Relaxed);
     }
 
@@ -84,6 +84,7 @@ impl Budget {
             }
             self.blocks += 1;
         }
+        self.assert_covered();
         true
     }
 
@@ -95,6 +96,13 @@ impl Budget {
             self.blocks -= spare;
             self.leases.give_back(spare + usize::from(crate::sabotage!(LeaseTwiceGivenBack)));
         }
+        self.assert_covered();
+        assert!(self.blocks <= needed + 1, "a shard keeps one spare block at most");
+    }
+
+    fn assert_covered(&self) {
+        let leased_bytes = self.blocks * self.leases.block_bytes;
+        assert!(self.accounts.bytes() <= leased_bytes, "outboxes use only leased memory");
     }
 
     /// Leases enough memory for the present size of the outboxes. If the node has no more, returns
@@ -239,7 +247,7 @@ mod tests {
         assert_eq!(budget.fullest(), Some(Slot::new(700)));
         outboxes[700].clear(&mut budget.accounts);
         budget.rank(Slot::new(700), &mut outboxes[700]);
-        let found = budget.fullest().expect("others are there");
+        let found = budget.fullest().expect("other connections have an outbox");
         assert_ne!(found, Slot::new(700));
         for (slot, outbox) in outboxes.iter_mut().enumerate() {
             outbox.clear(&mut budget.accounts);

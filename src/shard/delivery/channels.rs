@@ -4,7 +4,7 @@
 //! Publications are gathered in an open segment. Sealing makes the segment part of the channel's
 //! log, where it is encoded at most once for each wire. The cursor of a subscriber is the first
 //! segment that it has not received. So its unseen publications are a run of encoded bytes,
-//! independent of all other subscribers. Where publications are missing, a gap stands between two
+//! independent of all other subscribers. Where publications are missing, there is a gap between two
 //! segments.
 
 use std::collections::VecDeque;
@@ -81,7 +81,7 @@ impl Subscribers {
     pub fn set(&mut self, place: usize, subscriber: Subscriber) {
         match &mut self.0 {
             List::One(one) => {
-                assert_eq!(place, 0, "there is one");
+                assert_eq!(place, 0, "the channel has a single subscriber");
                 *one = subscriber;
             }
             List::Many(many) => many[place] = subscriber,
@@ -92,7 +92,7 @@ impl Subscribers {
     pub fn swap_remove(&mut self, place: usize) {
         match &mut self.0 {
             List::One(_) => {
-                assert_eq!(place, 0, "there is one");
+                assert_eq!(place, 0, "the channel has a single subscriber");
                 self.0 = List::Many(Vec::new());
             }
             List::Many(many) => {
@@ -100,7 +100,7 @@ impl Subscribers {
                 if let [one] = many[..] {
                     self.0 = List::One(one);
                 } else if many.len() * 4 < many.capacity() {
-                    // Half of the room stays, so that subscribers who come and go cause no
+                    // Half of the room stays, so that new and leaving subscribers cause no
                     // allocations.
                     many.shrink_to(many.len() * 2);
                 }
@@ -144,7 +144,7 @@ pub struct Local {
     pub home: ShardId,
 }
 
-const _: () = assert!(size_of::<Option<Local>>() <= 88, "a channel that is silent is small");
+const _: () = assert!(size_of::<Option<Local>>() <= 88, "an idle channel must be small");
 
 /// Publications that some subscribers have not received.
 #[derive(Default)]
@@ -208,7 +208,7 @@ impl Local {
     /// Adds a publication to the open segment. Returns true if the segment is full.
     pub fn append(&mut self, publication: Arc<Publication>) -> bool {
         let log = self.log.get_or_insert_default();
-        assert!(log.open_bytes < SEGMENT_BYTES_MAX, "a full segment is sealed at once");
+        assert!(log.open_bytes < SEGMENT_BYTES_MAX, "a full segment must be sealed immediately");
         log.open_bytes += publication.cost_bytes();
         log.open.push(publication);
         log.open_bytes >= SEGMENT_BYTES_MAX
@@ -243,7 +243,7 @@ impl Local {
             log.segments.pop_front();
         }
         let kept = log.segments.iter().all(|segment| segment.pass > pass);
-        debug_assert!(kept, "segments stand in the order in which they were sealed");
+        debug_assert!(kept, "segments must be in the order in which they were sealed");
         if log.segments.is_empty() && log.open.is_empty() {
             // An idle channel keeps no log: most channels are idle most of the time.
             self.log = None;
@@ -259,7 +259,7 @@ impl Local {
     ///
     /// # Panics
     /// If the log does not hold the segment: see [`Local::segment_facts`].
-    #[expect(clippy::expect_used, reason = "callers have looked the segment up before")]
+    #[expect(clippy::expect_used, reason = "callers have checked that the segment exists")]
     pub fn frames(&mut self, cursor: u32, wire: Wire) -> &Rc<Frames> {
         let segment = self.segment(cursor).expect("a segment stays until all subscribers have it");
         let encoded = match &segment.frames[wire.index()] {
@@ -282,7 +282,7 @@ impl Local {
     }
 
     /// The last segment as frames of `wire`, its number of publications, and the time at which the
-    /// oldest was accepted. Almost all deliveries use this path, so it looks at nothing else.
+    /// oldest was accepted. Almost all deliveries use this path, so it reads nothing else.
     pub fn last_segment(&mut self, wire: Wire) -> Option<(&Rc<Frames>, usize, Moment)> {
         let segment = self.log.as_ref()?.segments.back()?;
         let facts = (segment.publications.len(), segment.publications.first()?.accepted);
@@ -388,9 +388,9 @@ impl Locals {
     ///
     /// # Panics
     /// If there is no channel, or if it has subscriptions or waits for its home.
-    #[expect(clippy::expect_used, reason = "the caller has found it there")]
+    #[expect(clippy::expect_used, reason = "the caller has found the channel")]
     pub fn remove(&mut self, place: LocalId) -> SubnetId {
-        assert!(self.local(place).is_unused(), "a channel with subscribers stays");
+        assert!(self.local(place).is_unused(), "a channel with subscribers must not be removed");
         self.channels.remove(place.index() as u32).expect("the channel was found above").brought_by
     }
 }

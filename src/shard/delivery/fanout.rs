@@ -1,9 +1,10 @@
 //! From the home shard to subscribers: checks that publications follow each other, and gathers
-//! them. A gap gets a place in the channel's log, so that subscribers are told of it before they
+//! them. A gap gets a place in the channel's log, so that subscribers are told about it before they
 //! receive anything newer.
 
 use std::sync::Arc;
 
+use super::channels::Local;
 use super::gap::{Gap, Remedy};
 use super::subscribers::LocalChannels;
 use crate::channel::Publication;
@@ -163,29 +164,38 @@ impl Fanout {
             self.with_segments.push(place);
         }
         local.break_off(Gap { place, last, next, remedy }, self.pass);
-        self.mark_subscribers(channels, place);
+        self.mark_subscribers(local);
     }
 
     /// Seals all open segments, and marks the connections that will receive them.
     pub fn seal(&mut self, channels: &mut LocalChannels) {
         for place in std::mem::take(&mut self.unsealed) {
-            self.seal_channel(channels, place);
+            // The last subscriber may have left since the publication was gathered.
+            if let Some(local) = channels.at(place) {
+                self.seal_local(local, place);
+            }
         }
     }
 
-    /// Seals the open segment of one channel, if the channel exists and has one.
+    /// Seals the open segment of the channel at `place`, if it has one.
     pub fn seal_channel(&mut self, channels: &mut LocalChannels, place: LocalId) {
-        let Some(local) = channels.at(place).filter(|local| local.is_open()) else { return };
+        self.seal_local(channels.local(place), place);
+    }
+
+    fn seal_local(&mut self, local: &mut Local, place: LocalId) {
+        if !local.is_open() {
+            return;
+        }
         if !local.holds_segments() {
             self.with_segments.push(place);
         }
         local.seal(self.pass);
-        self.mark_subscribers(channels, place);
+        self.mark_subscribers(local);
     }
 
-    /// Marks all subscribers of the channel at `place` as having data to send.
-    fn mark_subscribers(&mut self, channels: &mut LocalChannels, place: LocalId) {
-        for subscriber in channels.local(place).subscribers.as_slice() {
+    /// Marks all subscribers of a channel as having data to send.
+    fn mark_subscribers(&mut self, local: &Local) {
+        for subscriber in local.subscribers.as_slice() {
             self.dirty.insert(subscriber.slot().index());
         }
     }

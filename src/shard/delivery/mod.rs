@@ -2,7 +2,7 @@
 //!
 //! [`Delivery`] owns the channels with subscribers here, their undelivered publications, the marks
 //! of connections with data to send, and the memory of all outboxes. It closes no connection. It
-//! returns the connections that must be closed or told of a gap, so calls go only one way: from
+//! returns the connections that must be closed or told about a gap, so calls go only one way: from
 //! sessions to delivery.
 
 mod budget;
@@ -19,15 +19,17 @@ pub(super) use channels::Subscriber;
 pub(super) use fanout::Step;
 pub(super) use gap::{Gap, Remedy};
 pub(super) use outboxes::{Halt, Pace};
-pub(super) use subscribers::Entered;
+pub(super) use subscribers::{Entered, Unused};
 
 use std::sync::Arc;
 
-use crate::channel::Publication;
-use crate::connection::{Connection, Flags, Slots, State};
-use crate::ids::{LocalId, Position, Slot, Tick};
+use crate::channel::{ChannelName, Namespace, Publication};
+use crate::connection::{Connection, Flags, Slots, State, Terms};
+use crate::ids::{LocalId, Position, ShardId, Slot, Tick};
 use crate::kernel::{ConnectionKey, Sockets, Wrote};
-use crate::metrics::ShardCounters;
+use crate::metrics::{DeliveryTimes, ShardCounters};
+use crate::subnets::SubnetId;
+use channels::Local;
 use fanout::Fanout;
 use outboxes::{Outboxes, Taken};
 use retry::Retries;
@@ -37,7 +39,7 @@ use sweep::{Attempt, Sweep};
 /// The path from publications to writes.
 pub struct Delivery {
     /// The channels with subscribers on this shard.
-    pub channels: LocalChannels,
+    channels: LocalChannels,
     counters: Arc<ShardCounters>,
     fanout: Fanout,
     outboxes: Outboxes,
@@ -105,7 +107,7 @@ impl Delivery {
         self.outboxes.end_turn();
     }
 
-    /// Whether there is more work to do at once.
+    /// Whether there is more work to do immediately.
     pub fn has_more(&self) -> bool {
         self.fanout.has_more()
     }
@@ -124,6 +126,79 @@ impl Delivery {
     /// answered later, but the turn must stop reading when it has caused enough answers.
     pub fn count_replied(&mut self, bytes: usize) {
         self.replied_bytes += bytes;
+    }
+
+    /// The place of the channel called `name`, if it has or awaits subscriptions on this shard.
+    pub fn find(&self, name: &str) -> Option<LocalId> {
+        self.channels.find(name)
+    }
+
+    /// The channel at `place`, which has or awaits subscriptions.
+    ///
+    /// # Panics
+    /// If there is no channel at `place`.
+    pub fn local(&mut self, place: LocalId) -> &mut Local {
+        self.channels.local(place)
+    }
+
+    /// The channel at `place`, if there is one.
+    pub fn local_at(&mut self, place: LocalId) -> Option<&mut Local> {
+        self.channels.at(place)
+    }
+
+    /// Upper bound of the places of channels: each channel's place is below it.
+    pub fn places_reached(&self) -> usize {
+        self.channels.places_reached()
+    }
+
+    /// Adds a subscription that waits for its home to the channel called `name`. If the channel is
+    /// new, `brought_by` is charged with it.
+    pub fn expect_answer(
+        &mut self,
+        name: &ChannelName,
+        namespace: &Arc<Namespace>,
+        home: ShardId,
+        brought_by: SubnetId,
+    ) -> Entered {
+        self.channels.expect_answer(name, namespace, home, brought_by)
+    }
+
+    /// Handles the home's answer to a subscription to the channel at `place`. A subscriber that is
+    /// added now begins after the publications gathered so far, because the answer includes them.
+    pub fn on_home_answered(&mut self, place: LocalId, name: &ChannelName, top: Position) {
+        self.seal_channel(place);
+        self.fanout.stand_at(&mut self.channels, place, top);
+        let local = self.channels.local(place);
+        local.answered();
+        // The home's name replaces this shard's copy, so that the node stores each name once.
+        local.name = name.clone();
+    }
+
+    /// Handles the refusal of a subscription to the channel at `place` by its home.
+    pub fn on_home_refused(&mut self, place: LocalId) {
+        self.channels.local(place).answered();
+    }
+
+    /// Subscribes a connection to a channel, from the next publication on.
+    pub fn subscribe(
+        &mut self,
+        slots: &mut Slots,
+        key: ConnectionKey,
+        place: LocalId,
+        terms: Terms,
+    ) {
+        self.channels.subscribe(slots, key, place, terms);
+    }
+
+    /// Ends the subscription with number `index` of a connection. Returns the place of its channel.
+    pub fn unsubscribe(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> LocalId {
+        self.channels.unsubscribe(slots, slot, index)
+    }
+
+    /// Removes the channel at `place` if it has no more subscriptions; the caller must tell its
+    /// home. Returns `None` if it is in use, or if the last subscriber has already removed it.
+    pub fn take_if_unused(&mut self, place: LocalId) -> Option<Unused> {
+        self.channels.take_if_unused(place)
     }
 
     /// Advances the channel at `place` past a publication with `offset`. The offset is 0 if the
@@ -155,7 +230,7 @@ impl Delivery {
         self.fanout.seal(&mut self.channels);
     }
 
-    /// Seals the open segment of one channel, if the channel exists and has one.
+    /// Seals the open segment of the channel at `place`, if it has one.
     pub fn seal_channel(&mut self, place: LocalId) {
         self.fanout.seal_channel(&mut self.channels, place);
     }
@@ -163,6 +238,15 @@ impl Delivery {
     /// Copies frames for one connection into its outbox.
     pub fn send_own(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) {
         if self.outboxes.push_own(slots.connection(key), key.slot, frames) {
+            self.replied_bytes += frames.len();
+            self.fanout.mark(key.slot);
+        }
+    }
+
+    /// Puts frames for one connection before everything in its outbox, of which nothing has been
+    /// sent.
+    pub fn send_first(&mut self, slots: &mut Slots, key: ConnectionKey, frames: &[u8]) {
+        if self.outboxes.push_first(slots.connection(key), key.slot, frames) {
             self.replied_bytes += frames.len();
             self.fanout.mark(key.slot);
         }
@@ -185,14 +269,14 @@ impl Delivery {
     }
 
     /// Moves all undelivered publications of a closing connection into its outbox. It is no longer
-    /// told of gaps, or of publications that do not fit.
+    /// told about gaps, or about publications that do not fit.
     pub fn collect_last(&mut self, slots: &mut Slots, slot: Slot) {
         self.outboxes.collect_last(&mut self.channels, slots.tenant(slot), slot);
     }
 
     /// Moves the undelivered publications of one channel into the outbox of a connection. The
     /// subscription with number `index` ends, and earlier publications must come before its end.
-    /// The client is no longer told of gaps.
+    /// The client is no longer told about gaps.
     pub fn collect_of_leaving(&mut self, slots: &mut Slots, slot: Slot, index: usize) -> Pace {
         let connection = slots.tenant(slot);
         self.seal_channel(connection.subscribed(index).channel);
@@ -230,6 +314,11 @@ impl Delivery {
                 self.fanout.mark(key.slot);
             }
         }
+    }
+
+    /// Delivery times of the last seconds.
+    pub fn times(&mut self) -> &mut DeliveryTimes {
+        self.sweep.times()
     }
 
     /// Decides what is sent to connections in this chunk, until the chunk is full or no connection
@@ -280,8 +369,8 @@ impl Delivery {
             }
         }
         if self.sweep.gather_outbox(connection, key) {
-            // This write includes everything that marked it meanwhile: a socket has one write in a
-            // chunk.
+            // This write includes all data that has been added since the mark: a socket has one
+            // write in a chunk.
             self.fanout.unmark(key.slot);
         }
         None

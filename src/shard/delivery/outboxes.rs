@@ -10,7 +10,7 @@ use super::subscribers::LocalChannels;
 use crate::channel::SlowPolicy;
 use crate::connection::{Accounts, Connection, DeliveryMode, Flags, Frames, Outbox, State};
 use crate::ids::{LocalId, Moment, Slot, Tick};
-use crate::limits::OUTBOX_UNBLOCKED_FACTOR;
+use crate::limits::{OUTBOX_SKIP_SHARE, OUTBOX_UNBLOCKED_FACTOR};
 use crate::metrics::ShardCounters;
 use crate::protocol::{Codec, OnGap, Push};
 use crate::reason::{CloseReason, DropReason};
@@ -100,6 +100,23 @@ impl Outboxes {
         true
     }
 
+    /// Copies frames for one connection to the front of its outbox. Returns false if it accepts
+    /// none.
+    pub(super) fn push_first(
+        &mut self,
+        connection: &mut Connection,
+        slot: Slot,
+        frames: &[u8],
+    ) -> bool {
+        if !takes_own(connection, frames) {
+            return false;
+        }
+        let outbox = &mut connection.busy().outbox;
+        outbox.push_first(frames, &mut self.budget.accounts);
+        self.budget.rank(slot, outbox);
+        true
+    }
+
     /// Moves a long buffer of frames into the outbox, without a copy. Returns false if it accepts
     /// none.
     pub(super) fn push_long(
@@ -127,7 +144,7 @@ impl Outboxes {
     }
 
     /// Moves all undelivered publications of a closing connection into its outbox. It is no longer
-    /// told of gaps, or of publications that do not fit.
+    /// told about gaps, or about publications that do not fit.
     pub(super) fn collect_last(
         &mut self,
         channels: &mut LocalChannels,
@@ -137,9 +154,9 @@ impl Outboxes {
         let mut oldest = None;
         while let Some(Halt::Gap(gap)) = self.collect(channels, connection, slot, &mut oldest) {
             let Some(index) = connection.find_subscription(gap.place) else {
-                unreachable!("only subscribers come to a gap")
+                unreachable!("only subscribers reach a gap")
             };
-            // The client does not learn of this gap, so it must receive nothing newer from this
+            // The client is not told about this gap, so it must receive nothing newer from this
             // channel.
             connection.subscribed(index).mode = DeliveryMode::Recovering;
         }
@@ -147,7 +164,7 @@ impl Outboxes {
 
     /// Moves the undelivered publications of one channel into the outbox of a connection. The
     /// subscription with number `index` ends, and earlier publications must come before its end.
-    /// The client is no longer told of gaps.
+    /// The client is no longer told about gaps.
     pub(super) fn collect_of_leaving(
         &mut self,
         channels: &mut LocalChannels,
@@ -236,8 +253,8 @@ impl Outboxes {
     }
 
     /// Tells a client that was too slow, and has read its outbox, which publications it missed.
-    /// This is for channels that are quiet now; in others the next publication tells. Returns true
-    /// if the client is told anything.
+    /// This is for channels that are quiet now; in others, the next publication reveals the gap.
+    /// Returns true if the client is told anything.
     pub(super) fn tell_skips(
         &mut self,
         channels: &mut LocalChannels,
@@ -250,7 +267,7 @@ impl Outboxes {
         for place in places {
             let local = channels.local(place);
             let Some(index) = connection.find_subscription(place) else {
-                unreachable!("only subscribed channels have skips")
+                unreachable!("publications are skipped only in subscribed channels")
             };
             let subscription = connection.subscribed(index);
             // More data follows in this channel, and the notice must come directly before it.
@@ -296,6 +313,7 @@ fn take_pending_of(
     let local = channels.local(subscription.channel);
     let mut skipping = subscription.mode == DeliveryMode::Skipping;
     let mut cursor = subscription.cursor;
+    let behind = local.head().wrapping_sub(cursor);
     let mut halt = None;
     while cursor != local.head() {
         let Some((count, first, accepted)) = local.segment_facts(cursor) else {
@@ -309,7 +327,7 @@ fn take_pending_of(
                 }
                 continue;
             }
-            // This is a bug: the segment was dropped too early. Going on would lose publications
+            // This is a bug: the segment was dropped too early. Continuing would lose publications
             // silently.
             counters.audit_errors.add(1);
             halt = Some(Halt::TooSlow(CloseReason::InsufficientState));
@@ -317,9 +335,7 @@ fn take_pending_of(
         };
         let frames = Rc::clone(local.frames(cursor, wire));
         let outbox = &mut connection.busy().outbox;
-        // A client that skips goes on skipping until half of the outbox is free. Otherwise it would
-        // have a gap for each publication that is a little shorter than those before.
-        let crowded = skipping && outbox.cost_bytes() > *limit / 2;
+        let crowded = skipping && outbox.cost_bytes() > *limit / OUTBOX_SKIP_SHARE;
         if crowded || outbox.cost_bytes() + frames.bytes().len() > *limit {
             let reason = too_slow(local.namespace.slow_policy, wire.protocol.on_gap());
             if reason.is_some() {
@@ -342,8 +358,11 @@ fn take_pending_of(
         }
         cursor = cursor.wrapping_add(1);
     }
+    let left = local.head().wrapping_sub(cursor);
+    assert!(left <= behind, "a cursor only moves forward, and not past the last segment");
     let subscription = connection.subscribed(index);
-    // Also if the loop halted: segments in the outbox must not be collected a second time.
+    // The cursor moves even if the loop halted, because segments in the outbox must not be
+    // collected a second time.
     subscription.cursor = cursor;
     subscription.mode = if skipping { DeliveryMode::Skipping } else { DeliveryMode::Live };
     halt
@@ -364,7 +383,8 @@ fn takes_own(connection: &Connection, frames: &[u8]) -> bool {
 /// Maximum size of a connection's outbox, in bytes. A client whose socket still takes bytes may
 /// have more, because a burst is longer than one write and the client is not slow yet.
 fn outbox_limit(connection: &Connection, bytes_max: usize) -> usize {
-    let factor = if connection.flags.has(Flags::BLOCKED) { 1 } else { OUTBOX_UNBLOCKED_FACTOR };
+    let blocked = connection.flags.has(Flags::BLOCKED) && !crate::sabotage!(PatientOutbox);
+    let factor = if blocked { 1 } else { OUTBOX_UNBLOCKED_FACTOR };
     bytes_max * factor
 }
 
@@ -387,7 +407,9 @@ fn push_skip_notice(
 ) {
     let wire = connection.wire;
     let skips = &mut connection.busy().skips;
-    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else { return };
+    let Some(at) = skips.iter().position(|(skipped, _)| *skipped == place) else {
+        unreachable!("the first skipped publication of a channel is recorded")
+    };
     let (_, after) = skips.swap_remove(at);
     if wire.protocol.on_gap() == OnGap::Notice {
         let mut frames = Vec::new();

@@ -86,12 +86,18 @@ impl LocalChannels {
     ) {
         let local = self.locals.local(place);
         let connection = slots.connection(key);
-        assert!(connection.find_subscription(place).is_none(), "nobody is subscribed twice");
+        assert!(
+            connection.find_subscription(place).is_none(),
+            "the connection is already subscribed"
+        );
         let list_index = local.subscribers.as_slice().len() as u32;
         let subscription = Subscription::new(place, list_index, local.head(), terms);
         let index = connection.add_subscription(subscription);
         let listed = local.subscribers.push(Subscriber::new(key.slot, index));
-        assert_eq!(listed, list_index as usize, "lists and subscriptions agree");
+        assert_eq!(
+            listed, list_index as usize,
+            "the channel's list and the subscription must agree"
+        );
         self.counters.subscriptions.add(1);
     }
 
@@ -103,16 +109,16 @@ impl LocalChannels {
         let removed = *connection.subscribed(index);
         if let Some(moved) = connection.remove_subscription(index) {
             let renumbered = Subscriber::new(slot, index);
-            self.locals.local(moved.channel).subscribers.set(moved.place as usize, renumbered);
+            self.locals.local(moved.channel).subscribers.set(moved.list_index as usize, renumbered);
         }
         self.counters.subscriptions.subtract(1);
         let local = self.locals.local(removed.channel);
-        let list_index = removed.place as usize;
+        let list_index = removed.list_index as usize;
         let listed = local.subscribers.as_slice()[list_index];
-        assert_eq!(listed.slot(), slot, "lists and subscriptions agree");
+        assert_eq!(listed.slot(), slot, "the channel's list and the subscription must agree");
         local.subscribers.swap_remove(list_index);
         if let Some(&last) = local.subscribers.as_slice().get(list_index) {
-            slots.tenant(last.slot()).subscribed(last.index()).place = removed.place;
+            slots.tenant(last.slot()).subscribed(last.index()).list_index = removed.list_index;
         }
         removed.channel
     }

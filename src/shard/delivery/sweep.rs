@@ -13,7 +13,7 @@ use crate::kernel::{ConnectionKey, Socket, Sockets, Write, Wrote};
 use crate::limits::{
     COPY_BYTES_MAX, GATHER_BYTES_MAX, SWEEP_LOOKS_MAX, SWEEP_OUTBOX_BYTES_MAX, SWEEP_SENDS_MAX,
 };
-use crate::metrics::ShardCounters;
+use crate::metrics::{DeliveryTimes, ShardCounters};
 
 /// The position of the sweep, and its buffers.
 #[derive(Default)]
@@ -30,6 +30,8 @@ pub(super) struct Sweep {
     results: Vec<Wrote>,
     /// Time at which the oldest publication of the chunk was accepted.
     oldest: Option<Moment>,
+    /// Delivery times of the last seconds.
+    times: DeliveryTimes,
 }
 
 impl Sweep {
@@ -105,13 +107,18 @@ impl Sweep {
 
     /// Queues a write from a connection's outbox. Returns true if there is something to write.
     pub(super) fn gather_outbox(&mut self, connection: &Connection, key: ConnectionKey) -> bool {
-        // Nothing is sent before the response to the upgrade. But channels drop a segment after a
-        // pass, so it must be in the outbox by then.
-        let upgrading = connection.state == State::Upgrading && !crate::sabotage!(EarlyUpgrade);
+        // Nothing is sent before the response to the upgrade or the reply to `connect`. But
+        // channels drop a segment after a pass, so it must be in the outbox by then.
+        let begins = match connection.state {
+            State::Upgrading => !crate::sabotage!(EarlyUpgrade),
+            State::Resuming => true,
+            _ => false,
+        };
         let released = connection.state == State::Released;
-        if upgrading || released || connection.flags.has(Flags::BLOCKED) {
+        if begins || released || connection.flags.has(Flags::BLOCKED) {
             return false;
         }
+        // The connection may have been marked for another reason than bytes in its outbox.
         let Some(busy) = connection.busy.as_ref() else { return false };
         let Some(source) = take_from_outbox(&busy.outbox, self) else { return false };
         self.entries.push(Entry { key, socket: connection.socket, source });
@@ -126,11 +133,17 @@ impl Sweep {
         channels: &mut LocalChannels,
         counters: &ShardCounters,
     ) {
-        // When no connection is marked, the pass is over, and its segments can be dropped at once.
+        // When no connection is marked, the pass has ended, and its segments can be dropped
+        // immediately.
         if fanout.is_clean() && self.looks > 0 {
             self.wrap(fanout, channels);
         }
         self.looks = 0;
+        assert!(self.entries.len() <= SWEEP_SENDS_MAX, "a chunk has a bounded number of writes");
+        assert!(
+            self.outbox_bytes <= SWEEP_OUTBOX_BYTES_MAX,
+            "a chunk has a bounded number of bytes from outboxes"
+        );
         if !self.entries.is_empty() {
             let writes: Vec<Write<'_>> = self
                 .entries
@@ -143,7 +156,13 @@ impl Sweep {
         if let Some(oldest) = self.oldest.take() {
             let age = io.now().since(oldest);
             counters.delivery.record(age, self.entries.len() as u64);
+            self.times.record(age, self.entries.len() as u64);
         }
+    }
+
+    /// Delivery times of the last seconds.
+    pub(super) fn times(&mut self) -> &mut DeliveryTimes {
+        &mut self.times
     }
 
     /// The next write that changed more than a cursor. `None` at the end of the chunk.
@@ -151,6 +170,7 @@ impl Sweep {
         let (count, bytes) = written_whole(&self.entries[self.done..], &self.results[self.done..]);
         counters.delivered_bytes.add(bytes as u64);
         self.done += count;
+        assert!(self.done <= self.entries.len(), "each write is handled once");
         let Some(entry) = self.entries.get(self.done) else {
             self.begin_chunk();
             return None;
@@ -235,7 +255,7 @@ fn take_only_segment(
     oldest: &mut Option<Moment>,
     counters: &ShardCounters,
 ) -> Option<Source> {
-    // A client with several channels needs a look at all of them, which `collect` does.
+    // For a client with several channels, all of them must be checked, which `collect` does.
     let single = connection.session.is_none();
     let subscription = connection.first.as_mut()?;
     let live = subscription.mode == DeliveryMode::Live;
@@ -247,6 +267,7 @@ fn take_only_segment(
         return None;
     }
     let head = local.head();
+    // The last segment may be a gap. `collect` then finds it.
     let (frames, count, accepted) = local.last_segment(connection.wire)?;
     let frames = Rc::clone(frames);
     // The cursor moves before the write. If the kernel takes only a part, the rest goes into the

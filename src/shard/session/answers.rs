@@ -1,13 +1,12 @@
-//! Answers of home shards and of the bus to requests of clients. The answer to a subscription
-//! stands in the queue exactly where live publications begin, so there is nothing to buffer or to
-//! merge.
+//! Answers of home shards and of the bus to requests of clients. The position of the answer in the
+//! queue is exactly where live publications begin, so there is nothing to buffer or to merge.
 
 use super::clients::Clients;
 use super::homes::Homes;
 use super::joining::Pending;
 use super::missed::{self, Missed};
 use super::replying::{self, Flow};
-use super::{closing, parking, server_subscribe, subscriptions, upgrading};
+use super::{closing, parking, resuming, server_subscribe, subscriptions, upgrading};
 use crate::channel::ChannelName;
 use crate::connection::{
     Charge, Flags, Maker, PendingRequest, Recovery, State, Terms, WaitingSubscribe,
@@ -23,14 +22,7 @@ use crate::shard::delivery::Delivery;
 pub fn on_subscribed<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, answer: Subscribed) {
     let key = ConnectionKey::of(answer.connection);
     let place = awaited(&clients.delivery, &answer.channel);
-    // The subscriber begins after the publications gathered so far, because the answer includes
-    // them.
-    clients.delivery.seal_channel(place);
-    clients.delivery.stand_at(place, answer.top);
-    let local = clients.delivery.channels.local(place);
-    local.answered();
-    // The home's name replaces this shard's copy, so that the node stores each name once.
-    local.name = answer.channel.clone();
+    clients.delivery.on_home_answered(place, &answer.channel, answer.top);
     match homes.joining.take(answer.connection, &answer.channel) {
         Some(Pending::Missed(last)) => {
             missed::on_missed(clients, homes, Missed { key, place, last }, answer.recovered);
@@ -60,7 +52,7 @@ pub fn on_refused<S: Sockets>(
 ) {
     let key = ConnectionKey::of(connection);
     let place = awaited(&clients.delivery, channel);
-    clients.delivery.channels.local(place).answered();
+    clients.delivery.on_home_refused(place);
     let joining = match homes.joining.take(connection, channel) {
         Some(Pending::Missed(last)) => {
             return missed::on_missed(clients, homes, Missed { key, place, last }, None);
@@ -76,8 +68,10 @@ pub fn on_refused<S: Sockets>(
     let waiting = take_waiting_subscribe(clients, homes, key, channel);
     subscriptions::leave_if_unused(clients, place);
     let Some(waiting) = waiting else { return };
-    if clients.slots.connection(key).state == State::Upgrading {
-        return upgrading::refuse(clients, key, error, channel.as_str());
+    match clients.slots.connection(key).state {
+        State::Upgrading => return upgrading::refuse(clients, key, error, channel.as_str()),
+        State::Resuming => return resuming::on_refused(clients, key, error),
+        _ => {}
     }
     if replying::fail(clients, key, waiting.request, error) != Flow::Stop {
         parking::resume(clients, homes, key);
@@ -88,10 +82,11 @@ pub fn on_refused<S: Sockets>(
 /// waited for this answer.
 #[expect(clippy::expect_used, reason = "a home answers each request once")]
 fn awaited(delivery: &Delivery, channel: &ChannelName) -> LocalId {
-    delivery.channels.find(channel.as_str()).expect("a channel stays until its home has answered")
+    delivery.find(channel.as_str()).expect("a channel stays until its home has answered")
 }
 
-/// Takes the request that the answer is for. `None` if the connection has ended meanwhile.
+/// Takes the request that the answer is for. `None` if the connection has ended in the meantime.
+/// Otherwise the request still waits, because only its answer ends the wait.
 fn take_waiting_subscribe<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -101,14 +96,21 @@ fn take_waiting_subscribe<S: Sockets>(
     // The client may have left since it asked.
     let connection = clients.slots.get(key)?;
     let waiting = match connection.state {
-        State::Upgrading => connection.take_wish(channel)?,
-        State::Connected => match *connection.busy.as_mut()?.waiting.take()? {
-            PendingRequest::Subscribe(waiting) => waiting,
-            PendingRequest::Answer(_) | PendingRequest::Room | PendingRequest::Publications => {
-                return None;
-            }
+        State::Upgrading => {
+            let Some(wish) = connection.take_wish(channel) else {
+                unreachable!("a plain WebSocket asks for each channel of its URL once")
+            };
+            wish
+        }
+        State::Resuming => resuming::take_waiting(clients, key, channel)?,
+        State::Connected => match connection.busy().waiting.take().map(|waiting| *waiting) {
+            Some(PendingRequest::Subscribe(waiting)) if waiting.channel == *channel => waiting,
+            other => unreachable!("a client waits for the home that it has asked: {other:?}"),
         },
-        _ => return None,
+        State::Closing | State::Released => return None,
+        State::Vacant | State::Handshaking | State::Opened => {
+            unreachable!("only sessions ask homes for subscriptions")
+        }
     };
     // The charge is settled also for a request that failed, because the name has been answered.
     if waiting.charge == Charge::Charged {
@@ -136,13 +138,20 @@ fn begin_subscription<S: Sockets>(
         let counter = if recovered { &counters.recoveries_ok } else { &counters.recoveries_failed };
         counter.add(1);
     }
+    if clients.slots.connection(key).state == State::Resuming {
+        resuming::on_subscribed(clients, key, place, waiting, answer);
+        if resuming::end(clients, key) {
+            parking::resume(clients, homes, key);
+        }
+        return;
+    }
     if waiting.recovery == Recovery::Required && !recovered {
         // A client that insists on recovery gets no subscription, and an error instead.
         subscriptions::leave_if_unused(clients, place);
         replying::fail(clients, key, waiting.request, ClientError::UnrecoverablePosition);
         return parking::resume(clients, homes, key);
     }
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     let publications = answer.recovered.unwrap_or_default();
     let mut position = answer.top;
     position.offset -= publications.len() as u64;
@@ -175,7 +184,8 @@ fn begin_subscription<S: Sockets>(
     }
 }
 
-/// Handles the result of a publication of a client that goes on with other commands meanwhile.
+/// Handles the result of a publication of a client that continues with other commands in the
+/// meantime.
 pub fn on_pipelined<S: Sockets>(
     clients: &mut Clients<S>,
     homes: &mut Homes,
@@ -203,7 +213,9 @@ pub fn on_pipelined<S: Sockets>(
     let over = |waiting: &mut Box<PendingRequest>| match **waiting {
         PendingRequest::Room => true,
         PendingRequest::Publications => left == 0,
-        PendingRequest::Subscribe(_) | PendingRequest::Answer(_) => false,
+        PendingRequest::Connect(_) | PendingRequest::Subscribe(_) | PendingRequest::Answer(_) => {
+            false
+        }
     };
     let waited = busy.waiting.take_if(over).is_some();
     let connected = connection.state == State::Connected;
@@ -294,14 +306,14 @@ fn ends_waiting<S: Sockets, T>(
     if connection.state != State::Connected || !connection.flags.has(Flags::WAITING) {
         return false;
     }
-    let mut waited = None;
-    if let Some(busy) = connection.busy.as_mut() {
-        waited = busy.waiting.take();
-        if answer.is_ok() {
-            busy.unserved = busy.unserved.and(Some(clients.clock.now()));
-        }
+    let busy = connection.busy();
+    let Some(PendingRequest::Answer(charge)) = busy.waiting.take().map(|waiting| *waiting) else {
+        unreachable!("a client that waits for an answer has one request")
+    };
+    if answer.is_ok() {
+        busy.unserved = busy.unserved.and(Some(clients.clock.now()));
     }
-    if matches!(waited.as_deref(), Some(PendingRequest::Answer(Charge::Charged))) {
+    if charge == Charge::Charged {
         homes.creating.on_name_answered(clients, key);
     }
     true

@@ -5,15 +5,28 @@ use super::clients::Clients;
 use crate::connection::Flags;
 use crate::home::Home;
 use crate::ids::{LocalId, Slot};
-use crate::kernel::{ConnectionKey, Sockets};
+use crate::kernel::{ConnectionKey, Socket, Sockets};
 use crate::metrics::ShardCounters;
 use crate::shard::delivery::Subscriber;
+
+/// The memory of one outbox. For tests.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboxCost {
+    /// The connection.
+    pub key: ConnectionKey,
+    /// Its socket.
+    pub socket: Socket,
+    /// The cost of the outbox in bytes.
+    pub bytes: usize,
+    /// Whether the socket had no room for the last write.
+    pub is_blocked: bool,
+}
 
 /// Audits all connections and channels. Returns the number of mismatches. For tests.
 pub fn audit<S: Sockets>(clients: &mut Clients<S>, home: &Home) -> usize {
     let slots = (0..clients.slots.reached()).map(Slot::new);
     let errors: usize = slots.map(|slot| audit_slot(clients, slot)).sum();
-    let places = (0..clients.delivery.channels.places_reached()).map(LocalId::new);
+    let places = (0..clients.delivery.places_reached()).map(LocalId::new);
     errors + places.map(|place| audit_channel(clients, place, home)).sum::<usize>()
 }
 
@@ -24,18 +37,29 @@ pub fn audit_outboxes<S: Sockets>(clients: &mut Clients<S>) -> (usize, usize) {
     for at in 0..clients.slots.reached() {
         let Some(connection) = clients.slots.at(Slot::new(at)) else { continue };
         let parked = connection.busy.as_ref().is_some_and(|busy| busy.parked.is_some());
-        // A connection marked as parked without parked input would never continue.
-        errors += usize::from(connection.flags.has(Flags::PARKED) && !parked);
+        // A connection marked as parked without parked input would never continue. One that has
+        // exceeded a rate continues with the next tick, and a listed one in the next turn.
+        let flags = connection.flags;
+        let goes_on = flags.has(Flags::OWING) || flags.has(Flags::LISTED);
+        errors += usize::from(flags.has(Flags::PARKED) && !parked && !goes_on);
     }
     let (wrong, blocks) = clients.delivery.audit_outboxes(&mut clients.slots);
     (errors + wrong, blocks)
 }
 
-/// The cost in bytes of each outbox that is not empty. For tests.
-pub fn outbox_costs<S: Sockets>(clients: &mut Clients<S>) -> Vec<usize> {
+/// Returns the cost of each outbox that is not empty. For tests.
+pub fn outbox_costs<S: Sockets>(clients: &mut Clients<S>) -> Vec<OutboxCost> {
     let slots = (0..clients.slots.reached()).map(Slot::new);
-    let costs = slots.filter_map(|slot| Some(clients.slots.at(slot)?.outbox_cost_bytes()));
-    costs.filter(|cost| *cost > 0).collect()
+    let costs = slots.filter_map(|slot| {
+        let connection = clients.slots.at(slot)?;
+        Some(OutboxCost {
+            key: ConnectionKey { slot, generation: connection.generation },
+            socket: connection.socket,
+            bytes: connection.outbox_cost_bytes(),
+            is_blocked: connection.flags.has(Flags::BLOCKED),
+        })
+    });
+    costs.filter(|cost| cost.bytes > 0).collect()
 }
 
 /// Counts and logs mismatches.
@@ -48,16 +72,19 @@ pub fn count_errors(counters: &ShardCounters, errors: usize) {
 
 /// Audits the connection at `slot`. Returns the number of mismatches.
 pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
-    let Some(connection) = clients.slots.at(slot) else { return 0 };
+    let Some(connection) = clients.slots.at(slot) else { return 0 }; // The slot is free.
     let key = ConnectionKey { slot, generation: connection.generation };
     let mut errors = usize::from(!clients.io.is_open(connection.socket));
     let count = connection.subscriptions_count();
     errors += usize::from(count > 0 && !connection.is_served());
     for index in 0..count {
-        let Some(connection) = clients.slots.get(key) else { break };
-        let Some(&mut subscription) = connection.subscription(index) else { break };
-        let listed = clients.delivery.channels.at(subscription.channel).and_then(|local| {
-            local.subscribers.as_slice().get(subscription.place as usize).copied()
+        let connection = clients.slots.connection(key);
+        let Some(&mut subscription) = connection.subscription(index) else {
+            errors += 1; // There are fewer subscriptions than the connection counts.
+            continue;
+        };
+        let listed = clients.delivery.local_at(subscription.channel).and_then(|local| {
+            local.subscribers.as_slice().get(subscription.list_index as usize).copied()
         });
         errors += usize::from(listed != Some(Subscriber::new(slot, index)));
     }
@@ -65,7 +92,7 @@ pub fn audit_slot<S: Sockets>(clients: &mut Clients<S>, slot: Slot) -> usize {
 }
 
 fn audit_channel<S: Sockets>(clients: &mut Clients<S>, place: LocalId, home: &Home) -> usize {
-    let Some(local) = clients.delivery.channels.at(place) else { return 0 };
+    let Some(local) = clients.delivery.local_at(place) else { return 0 }; // The place is free.
     let name = local.name.clone();
     let subscribers = local.subscribers.as_slice().to_vec();
     let mut errors = usize::from(local.is_unused());

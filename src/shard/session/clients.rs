@@ -99,8 +99,8 @@ impl<S: Sockets> Clients<S> {
         self.slots.get(key).is_some_and(|connection| connection.state == State::Connected)
     }
 
-    /// Time until which a connection that ends now may linger: for at most `most`, and not beyond
-    /// the end of a drain.
+    /// The latest time at which a connection that ends now is released: after at most `most`, and
+    /// not beyond the end of a drain.
     pub fn linger_end(&self, most: Duration) -> Tick {
         self.clock.tick().after(most).min(self.ending.last_end())
     }

@@ -3,14 +3,14 @@
 
 use super::clients::Clients;
 use super::ending::Farewell;
-use super::{reporting, subscriptions};
+use super::{refusing, reporting, subscriptions};
 use crate::connection::{Connection, Flags, State};
 use crate::handshake::{self, Unavailable};
 use crate::ids::Tick;
 use crate::kernel::{ConnectionKey, Release, Socket, Sockets};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::metrics::ShardCounters;
-use crate::reason::CloseReason;
+use crate::reason::{CloseReason, Refusal};
 
 /// Closes a connection with the code and text of `reason`.
 pub fn close<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) {
@@ -27,9 +27,13 @@ pub fn close_with<S: Sockets>(
     let connection = clients.slots.connection(key);
     match connection.state {
         State::Opened | State::Connected => {}
+        // The client must not receive publications before the reply to its `connect`.
+        State::Resuming => clients.delivery.discard_unsent(&mut clients.slots, key),
         State::Upgrading if passes(reason) => return refuse_upgrade(clients, key, farewell.text),
         State::Upgrading => {
-            clients.counters.handshakes_refused.add(1);
+            refusing::refused(clients, key, Refusal::Closed, &[]);
+            // Its client sees a close, not a response.
+            clients.counters.closes[reason as usize].add(1);
             send_response(clients, key);
         }
         State::Handshaking => return release(clients, key, reason, Release::Graceful),
@@ -59,7 +63,7 @@ pub fn close_with<S: Sockets>(
 /// Answers a waiting upgrade with a 503. Nothing of its outbox has been sent yet.
 pub fn refuse_upgrade<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, text: &str) {
     clients.delivery.discard_unsent(&mut clients.slots, key);
-    clients.counters.handshakes_unavailable.add(1);
+    refusing::refused(clients, key, Refusal::Channels, &[]);
     respond(clients, key, &handshake::unavailable(Unavailable::Because(text)));
 }
 
@@ -96,6 +100,7 @@ fn begin_closing<S: Sockets>(
     farewell: Option<Farewell<'_>>,
 ) {
     let connected = clients.is_connected(key);
+    reporting::closed(clients, key, reason);
     count_close(&clients.counters, clients.slots.connection(key), reason);
     subscriptions::remove_all(clients, key.slot);
     if let Some(Farewell { code, text }) = farewell.filter(|_| connected) {
@@ -172,15 +177,16 @@ pub fn end_if_done<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     begin_closing(clients, key, CloseReason::PeerGone, Some(farewell));
 }
 
+/// Counts the end of a connection. A socket that never became one counts as a refusal elsewhere.
 fn count_close(counters: &ShardCounters, connection: &Connection, reason: CloseReason) {
     match connection.state {
         State::Handshaking | State::Upgrading => counters.handshaking.subtract(1),
-        State::Opened | State::Connected => {
+        State::Opened | State::Resuming | State::Connected => {
             counters.connections[connection.wire.protocol as usize].subtract(1);
+            counters.closes[reason as usize].add(1);
         }
-        State::Vacant | State::Closing | State::Released => return,
+        State::Vacant | State::Closing | State::Released => {}
     }
-    counters.closes[reason as usize].add(1);
 }
 
 /// Handles a closing connection that has sent its last byte.
@@ -190,8 +196,8 @@ pub fn on_closing_sent<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey)
         return release(clients, key, CloseReason::ClientClosed, Release::Graceful);
     }
     if !connection.flags.has(Flags::FINISHED) {
-        // The peer sees the end at once. Its remaining input is read and discarded, because closing
-        // a socket with unread input sends a reset, which may overtake the close frame.
+        // The peer sees the end immediately. Its remaining input is read and discarded, because
+        // closing a socket with unread input sends a reset, which may overtake the close frame.
         connection.flags.set(Flags::FINISHED);
         let socket = connection.socket;
         clients.io.finish(socket);
@@ -222,8 +228,15 @@ pub fn forget<S: Sockets>(
     if connection.state == State::Released {
         return None;
     }
-    let connected = connection.state == State::Connected;
-    count_close(&clients.counters, connection, reason);
+    let (connected, waits) = (
+        connection.state == State::Connected,
+        matches!(connection.state, State::Handshaking | State::Upgrading),
+    );
+    if waits {
+        refusing::released(clients, key, reason);
+    }
+    reporting::closed(clients, key, reason);
+    count_close(&clients.counters, clients.slots.connection(key), reason);
     subscriptions::remove_all(clients, key.slot);
     if connected {
         reporting::disconnected(clients, key, Farewell::of(reason));
@@ -251,6 +264,6 @@ fn cut(text: &str) -> &str {
 
 /// Whether the cause of a close is temporary, so that the client should retry its upgrade.
 fn passes(reason: CloseReason) -> bool {
-    // A position that can't be continued is lost for good.
+    // A position that can't be continued is lost permanently.
     reason.row().reconnect && reason != CloseReason::InsufficientState
 }

@@ -7,14 +7,14 @@ use super::clients::Clients;
 use super::homes::Homes;
 use super::publishing::{self, Message};
 use super::replying::{self, Flow};
-use super::{heartbeat, reporting, subscribing, subscriptions};
+use super::{heartbeat, reporting, resuming, subscribing, subscriptions};
 use crate::auth::Permissions;
 use crate::channel::{ChannelName, DataType, check_payload};
 use crate::connection::{Flags, PendingRequest, State};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::limits::{HISTORY_PAGE_MAX, RECOVERY_BYTES_MAX};
 use crate::mesh::{EventKind, History, Reader, ToHome};
-use crate::protocol::{Command, Connected, HistoryQuery, Reply, Request};
+use crate::protocol::{Command, Connect, HistoryQuery, Reply, Request};
 use crate::reason::{ClientError, CloseReason};
 use crate::shard::delivery::Pace;
 
@@ -37,6 +37,17 @@ pub fn relies_on_publications<S: Sockets>(
         }
 }
 
+/// Whether a command must wait until everything in the outbox is sent: publications may have to
+/// wait there until the reply to `connect` is put in front of them.
+pub fn needs_empty_outbox<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    request: &Request<'_>,
+) -> bool {
+    matches!(&request.command, Command::Connect(connect) if !connect.resumed.is_empty())
+        && clients.slots.connection(key).outbox_cost_bytes() > 0
+}
+
 /// Handles one request of a client.
 pub fn on_request<S: Sockets>(
     clients: &mut Clients<S>,
@@ -46,13 +57,13 @@ pub fn on_request<S: Sockets>(
 ) -> Flow {
     let connection = clients.slots.connection(key);
     let connected = connection.state == State::Connected;
-    if connected == matches!(request.command, Command::Connect) {
+    if connected == matches!(request.command, Command::Connect(_)) {
         // A command before connect, or a second connect.
         return replying::stop(clients, key, CloseReason::BadRequest);
     }
     let id = request.id;
     match request.command {
-        Command::Connect => on_connect(clients, key, id),
+        Command::Connect(connect) => on_connect(clients, homes, key, id, &connect),
         Command::Subscribe(subscribe) => {
             subscribing::on_subscribe(clients, homes, key, id, &subscribe)
         }
@@ -69,7 +80,7 @@ pub fn on_request<S: Sockets>(
         Command::History(query) => on_history(clients, homes, key, id, &query),
         Command::Pong => {
             // Any byte counts as a sign of life, so a client that is slow but alive may answer
-            // several pings at once. Closing it with 3501 would stop it from reconnecting.
+            // several pings together. Closing it with 3501 would stop it from reconnecting.
             let flags = &mut connection.flags;
             if flags.clear(Flags::PINGED) || flags.has(Flags::OVERDUE) {
                 Flow::Continue
@@ -85,25 +96,32 @@ pub fn on_request<S: Sockets>(
     }
 }
 
-fn on_connect<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, id: u32) -> Flow {
+fn on_connect<S: Sockets>(
+    clients: &mut Clients<S>,
+    homes: &mut Homes,
+    key: ConnectionKey,
+    id: u32,
+    request: &Connect<'_>,
+) -> Flow {
+    if request.has_token {
+        // No token can be checked. A client with a wrong one must not become an anonymous client.
+        return replying::stop(clients, key, CloseReason::InvalidToken);
+    }
     let permissions = Permissions::without_token(&clients.options.settings.auth);
     if !permissions.may_connect() {
         return replying::stop(clients, key, CloseReason::BadRequest);
     }
-    let client = clients.client_id(key);
-    let connection = clients.slots.connection(key);
-    connection.state = State::Connected;
-    connection.permissions = permissions;
-    let own_pings = !connection.flags.has(Flags::FRAME_PINGS);
-    let ping = own_pings.then_some(clients.options.client().ping_interval);
+    clients.slots.connection(key).permissions = permissions;
+    let mut resumed = request.resumed.iter().collect::<Vec<_>>();
+    resumed.retain(|resumed| resuming::is_allowed(clients, key, resumed));
+    if !resumed.is_empty() {
+        return resuming::begin(clients, homes, key, id, &resumed);
+    }
+    clients.slots.connection(key).state = State::Connected;
     heartbeat::begin(clients, key);
     reporting::connected(clients, key);
-    replying::reply(
-        clients,
-        key,
-        id,
-        &Reply::Connected(Connected { client, ping, pong: own_pings }),
-    )
+    let connected = replying::connected(clients, key);
+    replying::reply(clients, key, id, &Reply::Connected(connected))
 }
 
 fn on_history<S: Sockets>(
@@ -133,7 +151,7 @@ fn on_history<S: Sockets>(
     if let Err(error) = homes.creating.check_name(clients, key, channel, 0) {
         return replying::fail(clients, key, id, error);
     }
-    // Charged only now, because a request that is refused above creates no channel.
+    // The client is charged only now, because a request that is refused above creates no channel.
     let charge = homes.creating.ask_name(clients, key, channel);
     let published = clients.slots.connection(key).flags.has(Flags::PUBLISHED);
     let history = History {

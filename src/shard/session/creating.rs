@@ -1,5 +1,5 @@
 //! Limits the rate at which clients create channels. A new name costs this shard, its home and
-//! perhaps Redis something, so clients must not invent names as fast as they can write them.
+//! perhaps Redis something, so the rate of new names must be limited.
 //!
 //! Only a channel's home, or Redis, knows whether a name is new, and reports it afterwards. So a
 //! client is charged when it asks for a name without subscribers on this shard. If the answer shows
@@ -23,17 +23,17 @@ use crate::reason::ClientError;
 use crate::shard::options::{Options, Pools};
 use crate::subnets::{PerSecond, Row};
 
-/// The channels that clients have created lately.
+/// The channels that clients have created recently.
 pub struct Creating {
-    /// Time in which a client earns one channel.
+    /// Time after which a client may create one more channel.
     interval: Duration,
-    /// Maximum number of channels that a client may create at once.
+    /// Maximum number of channels that a client may create in a burst.
     burst: u32,
     /// Maximum number of channels that all clients of the node may create in a second, and their
     /// number so far.
     per_second_max: u32,
     node: Arc<PerSecond>,
-    /// The limit of the node for channels, which tells how many are left.
+    /// The limit of the node for channels, which shows how many are left.
     channels: Pool,
     /// The used allowance of each client. Clients with their full allowance have no entry.
     used: HashMap<ConnectionId, Used>,
@@ -49,7 +49,7 @@ struct Used {
     second: u32,
     /// Number of charged names that have not been answered.
     asked: u16,
-    /// Number of these that are known to be new.
+    /// Number of the unanswered names that are known to be new.
     created: u16,
 }
 
@@ -74,8 +74,8 @@ impl Creating {
     /// it uses at the same time. `subnet` is the use of its network, or `None` if that is exempt.
     ///
     /// # Errors
-    /// `TooManyRequests` if the client, its subnet or the node has created too many channels
-    /// lately, or if its subnet has too many.
+    /// The limit that is reached: the client, its subnet or the node has created too many channels
+    /// recently, or its subnet has too many.
     fn check(
         &self,
         now: Moment,
@@ -86,18 +86,27 @@ impl Creating {
         let second = second_of(now);
         let node_left = self.per_second_max.saturating_sub(self.node.count(second));
         let left = node_left.saturating_sub(ahead);
-        let share = subnet.is_none_or(|row| {
-            let is_share = |used: u32, left: usize| {
-                used.saturating_add(ahead) as usize <= left.saturating_mul(SUBNET_CHANNELS_FACTOR)
-            };
-            let channels_left = self.channels.left().saturating_sub(ahead as usize);
-            let created = row.created().count(second);
-            // A subnet may use only a share of what is left, so that one network can't use up the
-            // node's limit.
-            is_share(created, left as usize) && is_share(row.channels(), channels_left)
-        });
-        let own = self.has_own(now, connection, ahead);
-        if own && left > 0 && share { Ok(()) } else { Err(ClientError::TooManyRequests) }
+        if !self.has_own(now, connection, ahead) {
+            return Err(ClientError::ClientCreates);
+        }
+        if left == 0 {
+            return Err(ClientError::NodeCreates);
+        }
+        let Some(row) = subnet else { return Ok(()) };
+        // A subnet may use only a share of what is left, so that one network can't use up the
+        // node's limit.
+        let is_share = |used: u32, left: usize| {
+            used.saturating_add(ahead) as usize <= left.saturating_mul(SUBNET_CHANNELS_FACTOR)
+        };
+        if !is_share(row.created().count(second), left as usize) {
+            return Err(ClientError::NetworkCreates);
+        }
+        let channels_left = self.channels.left().saturating_sub(ahead as usize);
+        if is_share(row.channels(), channels_left) {
+            Ok(())
+        } else {
+            Err(ClientError::NetworkChannels)
+        }
     }
 
     /// Whether the client's own allowance suffices for one more channel in addition to `ahead`
@@ -172,9 +181,11 @@ impl Creating {
 
     /// Removes some of the clients that have their full allowance again.
     pub fn on_tick(&mut self, now: Moment) {
-        // Bounded, because a million clients may have entries.
+        // The number of steps is bounded, because a million clients may have entries.
         for _ in 0..FORGOTTEN_PER_TURN.min(self.round.len()) {
-            let Some(connection) = self.round.pop_front() else { return };
+            let Some(connection) = self.round.pop_front() else {
+                unreachable!("each step takes one of the clients that were listed before")
+            };
             let over = self.used.get(&connection).is_none_or(|used| used.until <= now);
             if over {
                 self.used.remove(&connection);
@@ -196,7 +207,7 @@ impl Creating {
         name: &str,
         ahead: u32,
     ) -> Result<(), ClientError> {
-        if clients.delivery.channels.find(name).is_some() {
+        if clients.delivery.find(name).is_some() {
             return Ok(());
         }
         let subnet = clients.subnets.row(clients.slots.subnet(key.slot));
@@ -216,7 +227,7 @@ impl Creating {
         key: ConnectionKey,
         name: &str,
     ) -> Charge {
-        if clients.delivery.channels.find(name).is_some() {
+        if clients.delivery.find(name).is_some() {
             return Charge::Free;
         }
         let connection = clients.connection_id(key);
@@ -233,14 +244,14 @@ impl Creating {
     }
 
     /// Whether a client is refused a channel now, but may be granted it after the results of its
-    /// publications on their way to the bus.
+    /// publications in progress.
     pub fn may_have_later<S: Sockets>(
         &self,
         clients: &Clients<S>,
         key: ConnectionKey,
         name: &str,
     ) -> bool {
-        clients.delivery.channels.find(name).is_none()
+        clients.delivery.find(name).is_none()
             && self.may_have_own(clients.clock.now(), clients.connection_id(key))
     }
 
@@ -311,7 +322,7 @@ mod tests {
         let count: usize = millis.map(|now| create(&mut creating, now, (0, None), 10)).sum();
         assert!((128 + 10 * 16 - 2..=128 + 10 * 16 + 1).contains(&count), "{count}");
         let now = Moment::from_nanos(10_000_000_000);
-        assert_eq!(create(&mut creating, now, (1, None), 5), 5, "others are not concerned");
+        assert_eq!(create(&mut creating, now, (1, None), 5), 5, "other clients are not affected");
     }
 
     #[test]
@@ -399,13 +410,13 @@ mod tests {
         assert!(!creating.may_have_own(now, one), "all is answered");
         assert_eq!(creating.node.count(0), 10);
         creating.on_created(now, one, None);
-        assert_eq!(creating.node.count(0), 11, "what it had not asked for is charged as well");
+        assert_eq!(creating.node.count(0), 11, "an uncharged name is charged as well");
     }
 
     #[test]
     fn names_that_are_asked_for_together_count_together() {
         let creating = creating(1, 10, 5);
         let check = |ahead| creating.check(Moment::default(), connection(0), ahead, None);
-        assert_eq!((check(4), check(5)), (Ok(()), Err(ClientError::TooManyRequests)));
+        assert_eq!((check(4), check(5)), (Ok(()), Err(ClientError::NodeCreates)));
     }
 }

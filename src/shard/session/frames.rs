@@ -7,8 +7,9 @@ use super::clients::Clients;
 use super::homes::Homes;
 use super::replying::{self, Flow};
 use super::{closing, commands};
-use crate::connection::{PendingRequest, Rates};
+use crate::connection::{Flags, PendingRequest, Rates};
 use crate::kernel::{ConnectionKey, Sockets};
+use crate::limits::EXCESS_SECONDS_MAX;
 use crate::protocol::{Codec, MessageKind};
 use crate::reason::CloseReason;
 use crate::ws::{self, Decoder, Incoming};
@@ -44,14 +45,10 @@ pub fn on_frames<S: Sockets>(
             Err(Panicked) => return on_parse_panic(clients, key),
         };
         let consumed = step.consumed;
-        // Rates are checked before the event is handled, so a client that exceeds them causes no
-        // more work.
         let pings = u32::from(matches!(step.event, Some(Incoming::Ping(_))));
-        if exceeds_rates(clients, key, Rates { frames: step.frames, pings }) {
-            closing::close(clients, key, CloseReason::TooManyRequests);
-            return Flow::Stop;
-        }
+        let exceeds = exceeds_rates(clients, key, Rates { frames: step.frames, pings });
         let flow = step.event.map_or(Flow::Continue, |event| on_event(clients, homes, key, &event));
+        let flow = if exceeds && flow == Flow::Continue { pause(clients, key) } else { flow };
         input = &mut input[consumed..];
         match flow {
             Flow::Continue => {}
@@ -124,6 +121,11 @@ pub fn on_commands<'m, S: Sockets>(
             {
                 return (replying::wait(clients, key, PendingRequest::Publications), message);
             }
+            Ok(Ok((request, _))) if commands::needs_empty_outbox(clients, key, &request) => {
+                // The connection is listed again when the outbox has been sent.
+                clients.slots.connection(key).flags.set(Flags::PARKED);
+                return (Flow::Wait, message);
+            }
             Ok(Ok((request, _)))
                 if request.command.asks_for_history()
                     && !clients.input.may_replay(&mut clients.slots, key, clients.clock.tick()) =>
@@ -140,19 +142,34 @@ pub fn on_commands<'m, S: Sockets>(
         }
         // Each further command counts as a frame. Otherwise one frame could carry thousands of
         // commands without limit.
-        if exceeds_rates(clients, key, Rates { frames: 1, pings: 0 }) {
-            closing::close(clients, key, CloseReason::TooManyRequests);
-            return (Flow::Stop, &[]);
-        }
+        let exceeds = exceeds_rates(clients, key, Rates { frames: 1, pings: 0 });
         if flow == Flow::Wait
             || !clients.slots.connection(key).has_room_to_answer(reading_bytes_max)
         {
             return (Flow::Wait, message);
         }
+        if exceeds {
+            return (pause(clients, key), message);
+        }
     }
 }
 
-fn exceeds_rates<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, more: Rates) -> bool {
+/// Stops reading from a client that has exceeded its rates until it may send again. One that
+/// exceeds them second after second is closed.
+pub fn pause<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> Flow {
+    if clients.slots.connection(key).meter.note_excess() >= EXCESS_SECONDS_MAX {
+        return replying::stop(clients, key, CloseReason::TooManyRequests);
+    }
+    clients.input.owe(&mut clients.slots, key);
+    Flow::Wait
+}
+
+/// Counts frames of a client. Returns true if it may send no more in this second.
+pub fn exceeds_rates<S: Sockets>(
+    clients: &mut Clients<S>,
+    key: ConnectionKey,
+    more: Rates,
+) -> bool {
     let client = clients.options.client();
     let most = Rates { frames: client.frames_per_second_max, pings: client.pings_per_second_max };
     clients.slots.connection(key).meter.count(clients.clock.tick(), more, most)

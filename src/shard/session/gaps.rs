@@ -1,7 +1,7 @@
-//! Publications on their way to subscribers, and reports that some are lost. A gap stands in the
-//! channel's log, and the sweep finds each subscriber that reaches it. So a turn tells a bounded
-//! number of subscribers, however many the channel has, and tells each before it receives anything
-//! newer.
+//! Publications on their way to subscribers, and reports that some are lost. A gap is an entry of
+//! the channel's log, and the sweep finds each subscriber that reaches it. So a turn tells a
+//! bounded number of subscribers, however many the channel has, and tells each before it receives
+//! anything newer.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub fn on_live<S: Sockets>(
     publications: Vec<Arc<Publication>>,
 ) {
     // The last subscriber may have left while they were on their way.
-    let Some(place) = clients.delivery.channels.find(channel.as_str()) else { return };
+    let Some(place) = clients.delivery.find(channel.as_str()) else { return };
     for publication in publications {
         if clients.delivery.follow(place, publication.offset) == Step::Past {
             continue;
@@ -40,7 +40,7 @@ pub fn on_live<S: Sockets>(
 /// Handles a report that publications before `next` were dropped on the way to this shard.
 pub fn on_gap(delivery: &mut Delivery, channel: &ChannelName, next: u64) {
     // The last subscriber may have left while the notice was on its way.
-    if let Some(place) = delivery.channels.find(channel.as_str()) {
+    if let Some(place) = delivery.find(channel.as_str()) {
         delivery.skip_to(place, next);
     }
 }
@@ -48,9 +48,9 @@ pub fn on_gap(delivery: &mut Delivery, channel: &ChannelName, next: u64) {
 /// Handles a report of the home that the channel's position differs from the one it gave before.
 pub fn on_moved(delivery: &mut Delivery, channel: &ChannelName, top: Position) {
     // The last subscriber may have left while the notice was on its way.
-    let Some(place) = delivery.channels.find(channel.as_str()) else { return };
+    let Some(place) = delivery.find(channel.as_str()) else { return };
     // Nobody here is subscribed before the home's first answer.
-    if delivery.channels.local(place).next().is_some() {
+    if delivery.local(place).next().is_some() {
         delivery.stand_at(place, top);
     }
 }
@@ -66,7 +66,7 @@ pub fn on_gap_reached<S: Sockets>(
     let connection = clients.slots.connection(key);
     let on_gap = connection.wire.protocol.on_gap();
     let Some(index) = connection.find_subscription(gap.place) else {
-        unreachable!("only subscribers come to a gap")
+        unreachable!("only subscribers reach a gap")
     };
     if on_gap == OnGap::Notice {
         return match gap.remedy {
@@ -80,7 +80,7 @@ pub fn on_gap_reached<S: Sockets>(
     let made_by = subscription.made_by;
     if !homes.notices.take_allowance() {
         // The client is told by a later tick. The subscription itself ends now.
-        let channel = clients.delivery.channels.local(gap.place).name.clone();
+        let channel = clients.delivery.local(gap.place).name.clone();
         homes.notices.put_off(DueNotice { key, channel, notice: GapNotice::Ended(made_by) });
         let reason = UnsubscribeReason::InsufficientState;
         reporting::unsubscribing(clients, key.slot, index, Farewell::of_subscription(reason));
@@ -96,7 +96,9 @@ pub fn on_gap_reached<S: Sockets>(
 /// missed publications.
 pub fn on_tick<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes) {
     for _ in 0..homes.notices.begin_tick() {
-        let Some(DueNotice { key, channel, notice }) = homes.notices.take() else { return };
+        let Some(DueNotice { key, channel, notice }) = homes.notices.take() else {
+            unreachable!("each step takes one of the notices that were due before")
+        };
         match notice {
             GapNotice::Ended(made_by) => tell_ended(clients, key, &channel, made_by),
             GapNotice::Recovering(last)
@@ -117,7 +119,7 @@ fn tell_ended<S: Sockets>(
     made_by: Maker,
 ) {
     let subscribed = subscriptions::is_subscribed(clients, key, channel.as_str());
-    // The client may have left meanwhile, or subscribed to the channel again.
+    // In the meantime, the client may have left, or subscribed to the channel again.
     let Some(connection) = clients.slots.get(key) else { return };
     if subscribed || !connection.is_served() {
         return;

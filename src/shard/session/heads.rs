@@ -3,12 +3,13 @@
 use super::clients::Clients;
 use super::homes::Homes;
 use super::replying::Flow;
-use super::{closing, frames, heartbeat, parking, proxied, reporting, upgrading};
+use super::{closing, frames, heartbeat, parking, proxied, refusing, reporting, upgrading};
 use crate::connection::{Flags, State};
 use crate::handshake::{self, Endpoint, Progress, Unavailable, Upgrade};
 use crate::kernel::{ConnectionKey, Release, Sockets};
 use crate::limits::HANDSHAKE_RECEIVES_MAX;
-use crate::reason::CloseReason;
+use crate::readiness::Phase;
+use crate::reason::{CloseReason, Refusal};
 use crate::wire::Wire;
 
 /// Turns a request head into a connection.
@@ -19,11 +20,9 @@ fn open<S: Sockets>(
     upgrade: Upgrade,
 ) -> Flow {
     let connection = clients.slots.connection(key);
-    let mut protobuf = false;
     connection.wire = Wire::of(&upgrade.endpoint);
     connection.state = match upgrade.endpoint {
-        Endpoint::Centrifugo { frame_pings, protobuf: asked } => {
-            protobuf = asked;
+        Endpoint::Centrifugo { frame_pings, .. } => {
             if frame_pings {
                 connection.flags.set(Flags::FRAME_PINGS);
             }
@@ -38,12 +37,8 @@ fn open<S: Sockets>(
     clients.counters.handshaking.subtract(1);
     clients.counters.connections[protocol as usize].add(1);
     clients.counters.handshakes_ok.add(1);
+    reporting::opened(clients, key);
     clients.send_own(key, &upgrade.acceptance.head());
-    if protobuf {
-        // After the upgrade, because a page can't see why an upgrade was refused.
-        closing::close(clients, key, CloseReason::InappropriateProtocol);
-        return Flow::Stop;
-    }
     if opened {
         let deadline = clients.clock.tick().after(clients.options.client().stale_timeout);
         clients.slots.set_deadline(key.slot, deadline);
@@ -84,18 +79,20 @@ pub fn on_head<S: Sockets>(
             }
         }
         Progress::Respond(response) => {
-            clients.counters.handshakes_refused.add(1);
+            refusing::refused(clients, key, response.reason, &head);
             closing::respond(clients, key, &response.bytes);
         }
-        Progress::Health { head_only } => {
+        Progress::Health(probe) => {
             let phase = clients.readiness.phase(clients.clock.now());
-            closing::respond(clients, key, &handshake::health_response(phase, head_only));
+            closing::respond(clients, key, &handshake::health_response(phase, probe));
         }
         Progress::Upgrade(_)
             if clients.ending.is_draining() || !clients.readiness.takes_clients() =>
         {
-            clients.counters.handshakes_refused.add(1);
             let phase = clients.readiness.phase(clients.clock.now());
+            let starts = phase == Phase::Starting;
+            let reason = if starts { Refusal::Starting } else { Refusal::Draining };
+            refusing::refused(clients, key, reason, &head);
             closing::respond(clients, key, &handshake::unavailable(Unavailable::Phase(phase)));
         }
         Progress::Upgrade(upgrade) => {

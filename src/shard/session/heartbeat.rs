@@ -1,24 +1,17 @@
 //! Heartbeats, deadlines and expiry. One array of deadlines is scanned, with 4 bytes for each
 //! connection, so that connections need no timers.
 
-use std::time::Duration;
-
 use super::clients::Clients;
-use super::closing;
+use super::{closing, refusing};
 use crate::connection::{Attention, Connection, Deadlines, Due, Flags, Patience, State, Unread};
 use crate::ids::{Slot, Tick};
 use crate::kernel::{ConnectionKey, Release, Sockets};
-use crate::limits::{ROUND_TICKS_MAX, TICK_SLOTS};
-use crate::reason::CloseReason;
+use crate::limits::{CLOSE_DEAD_TIMEOUT, ROUND_TICKS_MAX, TICK_SLOTS, UPGRADE_TIMEOUT};
+use crate::reason::{CloseReason, Refusal};
 use crate::settings::Client;
 
 /// Status text for a request head that did not arrive in time. RFC 9110 §15.5.9.
 const TIMEOUT_PHRASE: &str = "Request Timeout";
-
-/// Text for a client whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
-///
-/// [`UPGRADE_TIMEOUT`]: crate::limits::UPGRADE_TIMEOUT
-const UPGRADE_TIMEOUT_TEXT: &str = "subscribing took too long";
 
 /// The position of the scan of deadlines.
 #[derive(Default)]
@@ -28,7 +21,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Handles connections whose deadline is over, in one part of the slots.
+    /// Handles connections whose deadline has passed, in one part of the slots.
     pub fn on_tick<S: Sockets>(&mut self, clients: &mut Clients<S>) {
         let mut due = Vec::new();
         let stride = (clients.slots.reached() / TICK_SLOTS).clamp(1, ROUND_TICKS_MAX);
@@ -47,22 +40,39 @@ fn on_deadline<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     let key = ConnectionKey { slot, generation: connection.generation };
     match connection.state {
         State::Handshaking => {
-            clients.counters.handshakes_timeout.add(1);
+            refusing::refused(clients, key, Refusal::Timeout, &[]);
             let text = "the request head did not arrive in time";
             let response = crate::handshake::response(408, TIMEOUT_PHRASE, text);
             closing::respond(clients, key, &response);
         }
         State::Opened => closing::close(clients, key, CloseReason::Stale),
-        State::Upgrading => closing::refuse_upgrade(clients, key, UPGRADE_TIMEOUT_TEXT),
+        State::Upgrading => give_up_upgrade(clients, key),
+        State::Resuming => closing::close(clients, key, CloseReason::InternalError),
         State::Connected => on_heartbeat(clients, key),
         State::Closing => {
-            // In a drain the kernel may go on delivering the data after the process has ended.
-            // Otherwise it must not keep the sockets of clients that are gone.
+            // In a drain the kernel may continue to deliver the data after the process has ended.
+            // Otherwise it must not keep the sockets of dead clients.
             let how = if clients.ending.is_draining() { Release::Graceful } else { Release::Abort };
             closing::release(clients, key, CloseReason::PeerGone, how);
         }
         State::Vacant | State::Released => {}
     }
+}
+
+/// Refuses an upgrade whose channels were not subscribed within [`UPGRADE_TIMEOUT`].
+fn give_up_upgrade<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
+    let connection = clients.slots.connection(key);
+    let plain = connection.busy.as_ref().and_then(|busy| busy.plain.as_ref());
+    let waiting = plain.map(|plain| plain.waiting.as_slice()).unwrap_or_default();
+    let text = match waiting {
+        [] => "subscribing took too long".to_owned(),
+        [first, others @ ..] => format!(
+            "subscribing took longer than {UPGRADE_TIMEOUT:?}; channel {:?} and {} others",
+            first.channel.as_str(),
+            others.len()
+        ),
+    };
+    closing::refuse_upgrade(clients, key, &text);
 }
 
 /// Schedules the first ping of a connection at a random time in the second half of the interval. So
@@ -88,19 +98,22 @@ fn on_heartbeat<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     }
     let patience = patience(clients.options.client());
     let attention = attend(connection, tick, bytes_max);
-    match Deadlines::new(connection, patience, attention, tick).over(tick) {
+    let mut deadlines = Deadlines::new(connection, patience, attention, tick);
+    match deadlines.over(tick) {
         Some(Due::Progress) => return give_up(clients, key, CloseReason::Slow),
         Some(Due::Reading) => {
             let reason = unread_reason(connection);
             return give_up(clients, key, reason);
         }
         Some(Due::Pong) => return give_up(clients, key, CloseReason::NoPong),
-        Some(Due::Ping) => ping(clients, key),
+        Some(Due::Ping) => {
+            ping(clients, key);
+            let pinged = clients.slots.connection(key);
+            deadlines = Deadlines::new(pinged, patience, attention, tick);
+        }
         None => {}
     }
-    let connection = clients.slots.connection(key);
-    let next = Deadlines::new(connection, patience, attention, tick).earliest();
-    clients.slots.set_deadline(key.slot, next);
+    clients.slots.set_deadline(key.slot, deadlines.earliest());
 }
 
 fn patience(client: &Client) -> Patience {
@@ -110,12 +123,12 @@ fn patience(client: &Client) -> Patience {
 /// Closes a connection whose peer seems to be dead, with only a short wait for its close frame.
 fn give_up<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) {
     closing::close(clients, key, reason);
-    clients.slots.set_deadline(key.slot, clients.linger_end(Duration::from_secs(1)));
+    clients.slots.set_deadline(key.slot, clients.linger_end(CLOSE_DEAD_TIMEOUT));
 }
 
 /// Finds out whether the server reads from a client, and records since when it does not. If the
-/// client reads its answers at a fair pace, this time starts again, because the client is not to
-/// blame.
+/// client reads its answers at a fair pace, this time starts again, because the client is not the
+/// cause.
 fn attend(connection: &mut Connection, tick: Tick, bytes_max: usize) -> Attention {
     let reads = connection.may_read(bytes_max) && !connection.flags.has(Flags::READABLE);
     if let Some(busy) = connection.busy.as_mut() {
@@ -163,10 +176,11 @@ fn send_ping<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     if connection.flags.has(Flags::BLOCKED) {
         return; // Reading its pending data is the expected sign of life.
     }
-    let (wire, mut frame) = (connection.wire, Vec::new());
+    let wire = connection.wire;
+    let mut frame = clients.input.take_reply_buffer();
     let own = !connection.flags.has(Flags::FRAME_PINGS) && wire.encode_ping(&mut frame);
     if own {
-        // The last ping is unanswered, so the client may answer both at once.
+        // The last ping is unanswered, so the client may answer both together.
         if connection.flags.has(Flags::PINGED) {
             connection.flags.set(Flags::OVERDUE);
         }
@@ -178,5 +192,5 @@ fn send_ping<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
             wire.encode_heartbeat(clients.options.client().ping_interval, &mut frame);
         }
     }
-    clients.send_own(key, &frame);
+    clients.send_reply(key, frame);
 }

@@ -28,7 +28,7 @@ pub struct Homes {
     pub map: HomeMap,
     /// The limit on channels that clients create.
     pub creating: Creating,
-    /// Unanswered subscriptions that no client asked for.
+    /// Pending subscriptions that no client requested.
     pub joining: Joining,
     /// Subscribers that have missed publications, for which homes may still be asked.
     pub notices: Notices,
@@ -53,8 +53,7 @@ impl Homes {
         };
         let home = self.map.home(channel.as_str());
         let subnet = clients.slots.subnet(key.slot);
-        if clients.delivery.channels.expect_answer(channel, namespace, home, subnet) == Entered::New
-        {
+        if clients.delivery.expect_answer(channel, namespace, home, subnet) == Entered::New {
             clients.subnets.add_channel(subnet);
         }
         // The cost arises when the home answers, but the turn must stop reading requests before.

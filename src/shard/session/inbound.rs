@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::connection::{Flags, Slots};
 use crate::ids::Tick;
 use crate::kernel::ConnectionKey;
-use crate::limits::RECEIVE_BYTES_MAX;
+use crate::limits::{INBOUND_SLACK, RECEIVE_BYTES_MAX};
 
 /// Input that has not been handled, of all connections.
 pub struct Input {
@@ -15,7 +15,7 @@ pub struct Input {
     readable: VecDeque<ConnectionKey>,
     /// Memory for unfinished messages.
     unfinished: Unfinished,
-    /// Clients that have received more history than their rate allows.
+    /// Clients that have exceeded a rate, of frames or of bytes of histories.
     owing: VecDeque<ConnectionKey>,
     /// Buffer for the next read. All connections share it, so an idle connection needs none.
     buffer: Vec<u8>,
@@ -44,7 +44,7 @@ impl Input {
         }
     }
 
-    /// Number of connections on that list.
+    /// Number of connections on the list of those that continue.
     pub fn listed_count(&self) -> usize {
         self.readable.len()
     }
@@ -63,22 +63,27 @@ impl Input {
     /// Whether a client may receive publications of a history now. If not, the caller must park the
     /// command, which continues when the client has waited long enough.
     pub fn may_replay(&mut self, slots: &mut Slots, key: ConnectionKey, now: Tick) -> bool {
-        let connection = slots.connection(key);
-        let may = connection.meter.may_replay(now);
+        let may = slots.connection(key).meter.may_replay(now);
         if !may {
-            connection.flags.set(Flags::PARKED);
-            if !connection.flags.has(Flags::OWING) {
-                connection.flags.set(Flags::OWING);
-                self.owing.push_back(key);
-            }
+            self.owe(slots, key);
         }
         may
     }
 
-    /// Lets clients that have received too much history try again.
+    /// Makes a client wait until the next tick with all its further input.
+    pub fn owe(&mut self, slots: &mut Slots, key: ConnectionKey) {
+        let connection = slots.connection(key);
+        connection.flags.set(Flags::PARKED);
+        if !connection.flags.has(Flags::OWING) {
+            connection.flags.set(Flags::OWING);
+            self.owing.push_back(key);
+        }
+    }
+
+    /// Lets clients that have exceeded a rate try again.
     pub fn on_tick_owing(&mut self, slots: &mut Slots) {
         for key in std::mem::take(&mut self.owing) {
-            // The client may have left meanwhile.
+            // The client may have left in the meantime.
             if let Some(connection) = slots.get(key) {
                 connection.flags.clear(Flags::OWING);
                 self.list(slots, key);
@@ -172,7 +177,7 @@ pub struct Unfinished {
     bytes: usize,
     bytes_max: usize,
     /// Connections with unfinished input, in the order in which it began. Some entries may have
-    /// been finished meanwhile.
+    /// been finished in the meantime.
     oldest: VecDeque<Begun>,
     live: usize,
     /// Number of the last beginning.
@@ -193,7 +198,7 @@ impl Unfinished {
     /// Records that a connection's unfinished input has changed from `before` to `after` bytes.
     /// Returns the number of its beginning if it has just begun.
     pub fn charge(&mut self, key: ConnectionKey, before: usize, after: usize) -> Option<u64> {
-        assert!(before <= self.bytes, "a connection gives back only charged bytes");
+        assert!(before <= self.bytes, "a connection returned more bytes than were charged");
         self.bytes = self.bytes - before + after;
         match (before, after) {
             (0, 1..) => {
@@ -221,7 +226,7 @@ impl Unfinished {
 
     /// Removes entries for which `keep` returns false, if there are many.
     pub fn compact(&mut self, keep: impl FnMut(&Begun) -> bool) {
-        if self.oldest.len() > 2 * self.live + 1024 {
+        if self.oldest.len() > 2 * self.live + INBOUND_SLACK {
             self.oldest.retain(keep);
         }
     }

@@ -1,5 +1,5 @@
-//! Subscriptions that wait for their home and that no client asked for. Some are made by the
-//! application, for which the control thread waits. Others have missed publications.
+//! Pending subscriptions that no client requested. The application makes some of them, and the
+//! control thread waits for the result. Others have missed publications.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::ids::{ConnectionId, Position};
 use crate::mesh::{Answer, Post, Ticket};
 use crate::reason::ClientError;
 
-/// Unanswered subscriptions that no client asked for.
+/// Pending subscriptions that no client requested.
 #[derive(Default)]
 pub struct Joining {
     /// The pending subscriptions of each connection, at most one for each channel.
@@ -44,9 +44,13 @@ impl Joining {
         pending.iter().find(|(name, _)| name.as_str() == channel).map(|(_, pending)| *pending)
     }
 
-    /// Records that a connection waits for the home of a channel. It must not be waiting for that
-    /// already.
+    /// Records that a connection waits for the home of a channel. The connection must not have a
+    /// pending subscription to that channel.
     pub fn insert(&mut self, connection: ConnectionId, channel: &ChannelName, pending: Pending) {
+        assert!(
+            self.find(connection, channel.as_str()).is_none(),
+            "a connection has one pending subscription to a channel at most"
+        );
         self.pending.entry(connection).or_default().push((channel.clone(), pending));
     }
 
@@ -69,7 +73,7 @@ impl Joining {
             if let Pending::Join(ticket) = *pending
                 && channel.is_none_or(|channel| channel == name)
             {
-                // The entry stays, because the answer will still come and must not count for a
+                // The entry stays, because the answer will still arrive and must not count for a
                 // later request.
                 (*pending, cancelled) = (Pending::Cancelled(ticket), true);
             }
@@ -88,8 +92,8 @@ impl Joining {
         self.requests.entry(ticket).or_default().error = Some(error);
     }
 
-    /// Records that the request `ticket` has visited all connections, and affects `affected` of
-    /// them.
+    /// Records that the request `ticket` has visited all connections, and that `affected` of them
+    /// are affected.
     pub fn end_walk(&mut self, ticket: Ticket, affected: usize, post: &mut Post) {
         self.requests.entry(ticket).or_default().affected = Some(affected);
         self.answer(ticket, post);
@@ -97,10 +101,12 @@ impl Joining {
 
     /// Records that a subscription of the request `ticket` has begun, or will not begin.
     pub fn end(&mut self, ticket: Ticket, error: Option<ClientError>, post: &mut Post) {
-        if let Some(joined) = self.requests.get_mut(&ticket) {
-            joined.waiting -= 1;
-            joined.error = joined.error.or(error);
-        }
+        let Some(joined) = self.requests.get_mut(&ticket).filter(|joined| joined.waiting > 0)
+        else {
+            unreachable!("a request is kept until all of its subscriptions have ended")
+        };
+        joined.waiting -= 1;
+        joined.error = joined.error.or(error);
         self.answer(ticket, post);
     }
 

@@ -35,7 +35,7 @@ pub fn begin_recovering<S: Sockets>(
     gap: Gap,
 ) {
     clients.slots.connection(key).subscribed(index).mode = DeliveryMode::Recovering;
-    let channel = clients.delivery.channels.local(gap.place).name.clone();
+    let channel = clients.delivery.local(gap.place).name.clone();
     if homes.notices.take_allowance() {
         ask_for_missed(clients, homes, key, channel, gap.last);
     } else {
@@ -73,8 +73,8 @@ pub fn is_recovering<S: Sockets>(
     key: ConnectionKey,
     channel: &str,
 ) -> bool {
-    // The subscription may have ended meanwhile, or the client may have left.
-    let Some(place) = clients.delivery.channels.find(channel) else { return false };
+    // In the meantime, the subscription may have ended, or the client may have left.
+    let Some(place) = clients.delivery.find(channel) else { return false };
     let Some(connection) = clients.slots.get(key) else { return false };
     let index = connection.find_subscription(place);
     let found = index.and_then(|index| connection.subscription(index));
@@ -100,9 +100,10 @@ pub fn on_missed<S: Sockets>(
     let index = connection.find_subscription(place);
     let index = index.filter(|&at| connection.subscribed(at).mode == DeliveryMode::Recovering);
     let Some(index) = index else { return subscriptions::leave_if_unused(clients, place) };
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     if crowded && recovered.as_ref().is_some_and(|missed| !missed.is_empty()) {
-        // Its other channels have filled the outbox meanwhile. The home is asked again later.
+        // In the meantime, its other channels have filled the outbox. The home is asked again
+        // later.
         let (channel, notice) = (local.name.clone(), GapNotice::Recovering(last));
         return homes.notices.put_off(DueNotice { key, channel, notice });
     }
@@ -120,7 +121,7 @@ pub fn on_missed<S: Sockets>(
             clients.send_own(key, &frames);
         }
         (None, None) => unreachable!("a channel with a subscriber has a position"),
-        // Nothing is missing: the channel stands directly after `last`.
+        // Nothing is missing: the channel's position directly follows `last`.
         (None, Some(next)) if next == (Position { offset: last.offset + 1, ..last }) => {}
         (None, Some(Position { offset: next, .. })) => {
             pushing::push_gap(clients, key, Gap { place, last, next, remedy: Remedy::Notice });

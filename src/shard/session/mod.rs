@@ -17,6 +17,7 @@ mod creating;
 mod homes;
 // Operations on one connection.
 mod reporting;
+mod refusing;
 mod subscriptions;
 mod closing;
 mod replying;
@@ -25,6 +26,7 @@ mod heartbeat;
 mod audit;
 // Requests of clients, and requests for them.
 mod upgrading;
+mod resuming;
 mod subscribing;
 mod publishing;
 mod commands;
@@ -40,6 +42,7 @@ mod reading;
 mod answers;
 mod sending;
 
+pub use audit::OutboxCost;
 pub use ending::Farewell;
 pub use frames::is_parsing;
 pub use server_subscribe::Join;
@@ -49,7 +52,7 @@ use std::time::Duration;
 use crate::channel::ChannelName;
 use crate::connection::State;
 use crate::home::Home;
-use crate::ids::{ConnectionId, Moment, Slot, Tick};
+use crate::ids::{ConnectionId, Moment, ShardId, Slot, Tick};
 use crate::kernel::{ConnectionKey, Ready, Socket, Sockets};
 use crate::limits::{LEASE_CONNECTIONS_MAX, TURN_READS_MAX, TURN_REPLY_BYTES_MAX};
 use crate::mesh::{Post, Ticket, ToShard};
@@ -122,6 +125,11 @@ impl<S: Sockets> Sessions<S> {
         self.clients.slots.count()
     }
 
+    /// Number of this shard.
+    pub fn shard(&self) -> ShardId {
+        self.clients.id
+    }
+
     /// Upper bound of the slots: each connection's slot is below it.
     pub fn slots_reached(&self) -> usize {
         self.clients.slots.reached()
@@ -180,9 +188,10 @@ impl<S: Sockets> Sessions<S> {
             if self.clients.delivery.replied_bytes() >= TURN_REPLY_BYTES_MAX {
                 return;
             }
-            if let Some(key) = self.clients.input.take_listed() {
-                reading::on_listed(&mut self.clients, &mut self.homes, key);
-            }
+            let Some(key) = self.clients.input.take_listed() else {
+                unreachable!("each step takes one of the connections that were listed before")
+            };
+            reading::on_listed(&mut self.clients, &mut self.homes, key);
         }
     }
 
@@ -191,7 +200,7 @@ impl<S: Sockets> Sessions<S> {
         self.clients.post.is_behind()
     }
 
-    /// Whether there is more work to do at once.
+    /// Whether there is more work to do immediately.
     pub fn has_more(&self) -> bool {
         self.clients.delivery.has_more()
             || self.clients.input.listed_count() > 0
@@ -240,6 +249,9 @@ impl<S: Sockets> Sessions<S> {
         clients.input.on_tick_owing(&mut clients.slots);
         clients.events.tell_dropped(&mut clients.post, now);
         clients.delivery.on_tick(&mut clients.slots, &clients.io, tick);
+        if let Some(interval) = clients.delivery.times().take(now) {
+            clients.post.delivery_times(interval);
+        }
     }
 
     /// Sends one chunk of the sweep.
@@ -295,8 +307,8 @@ impl<S: Sockets> Sessions<S> {
         server_subscribe::join(&mut self.clients, &mut self.homes, key, join)
     }
 
-    /// Records that the request `ticket` has visited all connections, and affects `affected` of
-    /// them.
+    /// Records that the request `ticket` has visited all connections, and that `affected` of them
+    /// are affected.
     pub fn end_walk_of_joins(&mut self, ticket: Ticket, affected: usize) {
         self.homes.joining.end_walk(ticket, affected, &mut self.clients.post);
     }
@@ -311,7 +323,7 @@ impl<S: Sockets> Sessions<S> {
         server_subscribe::unsubscribe_by_api(&mut self.clients, &mut self.homes, key, channel)
     }
 
-    /// Number of subscribers that have to be told of a gap or to receive missed publications.
+    /// Number of subscribers that have to be told about a gap or to receive missed publications.
     pub fn gap_notices_due_count(&self) -> usize {
         self.homes.notices.count()
     }
@@ -332,8 +344,8 @@ impl<S: Sockets> Sessions<S> {
         audit::audit_outboxes(&mut self.clients)
     }
 
-    /// The cost in bytes of each outbox that is not empty. For tests.
-    pub fn outbox_costs(&mut self) -> Vec<usize> {
+    /// Returns the cost of each outbox that is not empty. For tests.
+    pub fn outbox_costs(&mut self) -> Vec<OutboxCost> {
         audit::outbox_costs(&mut self.clients)
     }
 

@@ -1,11 +1,11 @@
 //! Parked input: bytes of a client that can't be handled yet. An earlier request waits for its
-//! answer, or the outbox has no room for further answers.
+//! answer, the outbox has no room for further answers, or the client has exceeded a rate.
 
 use super::clients::Clients;
 use super::homes::Homes;
 use super::replying::Flow;
 use super::{closing, frames};
-use crate::connection::{Flags, Parked, State};
+use crate::connection::{Flags, Parked, Rates, State};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::reason::CloseReason;
 
@@ -25,12 +25,19 @@ pub fn go_on<S: Sockets>(clients: &mut Clients<S>, homes: &mut Homes, key: Conne
     if has_parked && !connection.has_room_to_answer(clients.options.reading_bytes_max()) {
         return; // The connection is listed again when there is room.
     }
+    let exceeds = frames::exceeds_rates(clients, key, Rates { frames: 0, pings: 0 });
+    if exceeds && frames::pause(clients, key) != Flow::Continue {
+        return;
+    }
+    let connection = clients.slots.connection(key);
     connection.flags.clear(Flags::PARKED);
     if let Some(busy) = connection.busy.as_mut() {
         // The server reads from the client again, so the time without reading ends.
         busy.unread = None;
     }
     let flow = match connection.take_parked() {
+        // A client that had to wait for its rate may have nothing parked, and a released connection
+        // loses its input but stays listed.
         None => Flow::Continue,
         Some(parked) => go_on_parked(clients, homes, key, parked),
     };

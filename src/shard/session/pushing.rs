@@ -42,7 +42,7 @@ pub fn encode(wire: Wire, push: &Push<'_>) -> Encoded {
 
 /// Tells a subscriber that it has missed publications, which can't be recovered.
 pub fn push_gap<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, gap: Gap) {
-    let channel = clients.delivery.channels.local(gap.place).name.as_str();
+    let channel = clients.delivery.local(gap.place).name.as_str();
     let push = Push::Gap { channel, after: gap.last.offset, next: gap.next };
     let frames = encode(clients.slots.connection(key).wire, &push);
     send(clients, key, frames);
@@ -63,7 +63,7 @@ pub fn end_subscription<S: Sockets>(
         // The client did not make this subscription, so it would not subscribe again by itself.
         return closing::close(clients, key, CloseReason::InsufficientState);
     }
-    let channel = clients.delivery.channels.local(place).name.as_str();
+    let channel = clients.delivery.local(place).name.as_str();
     let push = encode(wire, &Push::Unsubscribed { channel, reason });
     if push.is_ok() {
         reporting::unsubscribing(clients, slot, index, Farewell::of_subscription(reason));

@@ -110,6 +110,8 @@ fn on_bytes<S: Sockets>(
         }
         // A client must not send anything before the response to its upgrade.
         State::Upgrading => {}
+        // Nothing is read before the reply to `connect`.
+        State::Resuming => {}
         State::Vacant | State::Closing | State::Released => {}
     }
 }

@@ -5,7 +5,7 @@ use super::clients::Clients;
 use super::closing;
 use crate::connection::{Flags, PendingRequest};
 use crate::kernel::{ConnectionKey, Sockets};
-use crate::protocol::Reply;
+use crate::protocol::{Connected, Reply};
 use crate::reason::{ClientError, CloseReason};
 
 /// The result of handling input.
@@ -40,6 +40,14 @@ pub fn reply<S: Sockets>(
     }
 }
 
+/// Returns the reply to `connect`, without subscriptions.
+pub fn connected<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> Connected<'static> {
+    let client = clients.client_id(key);
+    let own_pings = !clients.slots.connection(key).flags.has(Flags::FRAME_PINGS);
+    let ping = own_pings.then_some(clients.options.client().ping_interval);
+    Connected { client, ping, pong: own_pings, subs: &[] }
+}
+
 /// Answers a request with an error.
 pub fn fail<S: Sockets>(
     clients: &mut Clients<S>,
@@ -59,6 +67,7 @@ pub fn wait<S: Sockets>(
     let connection = clients.slots.connection(key);
     connection.flags.set(Flags::WAITING);
     let busy = connection.busy();
+    assert!(busy.waiting.is_none(), "a client waits for one answer at a time");
     busy.waiting = Some(Box::new(waiting));
     if clients.options.has_bus() {
         // A later request does not restart the time, so a client that sends many requests gets all

@@ -8,6 +8,7 @@ use crate::ids::{LocalId, Slot};
 use crate::kernel::{ConnectionKey, Sockets};
 use crate::mesh::{AppEvent, EventKind};
 use crate::protocol::Protocol;
+use crate::reason::CloseReason;
 
 /// Reports an event of a connection. `fill` sets the remaining fields.
 pub fn report<S: Sockets>(
@@ -20,6 +21,27 @@ pub fn report<S: Sockets>(
     event.client = Some(clients.client_id(key));
     fill(&mut event);
     clients.events.send(&mut clients.post, event);
+}
+
+/// Logs a new connection.
+pub fn opened<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let protocol = clients.slots.connection(key).wire.protocol.label();
+        let (client, address) = (clients.client_id(key), clients.address(key));
+        let address = address.map(tracing::field::display);
+        tracing::debug!(%client, address, protocol, "a connection has opened");
+    }
+}
+
+/// Logs the end of a connection.
+pub fn closed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: CloseReason) {
+    if tracing::enabled!(tracing::Level::DEBUG)
+        && matches!(clients.slots.connection(key).state, State::Opened | State::Connected)
+    {
+        let (client, address) = (clients.client_id(key), clients.address(key));
+        let address = address.map(tracing::field::display);
+        tracing::debug!(%client, address, reason = reason.row().label, "a connection has closed");
+    }
 }
 
 /// Reports the start of a session.
@@ -49,7 +71,7 @@ pub fn disconnected<S: Sockets>(
 
 /// Reports that a client has subscribed to a channel.
 pub fn subscribed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: LocalId) {
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     if local.namespace.events.subscribe && is_session_begun(clients.slots.connection(key)) {
         let channel = local.name.clone();
         report(clients, key, EventKind::Subscribe, |event| event.channel = Some(channel));
@@ -75,7 +97,7 @@ pub fn unsubscribing<S: Sockets>(
     let connection = clients.slots.tenant(slot);
     let key = ConnectionKey { slot, generation: connection.generation };
     let place = connection.subscribed(index).channel;
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     if local.namespace.events.unsubscribe && is_session_begun(clients.slots.connection(key)) {
         let channel = local.name.clone();
         report(clients, key, EventKind::Unsubscribe, |event| {

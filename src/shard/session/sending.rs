@@ -61,7 +61,7 @@ pub fn keep_outboxes_within<S: Sockets>(clients: &mut Clients<S>) {
 fn close_fullest<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     let connection = clients.slots.tenant(slot);
     let key = ConnectionKey { slot, generation: connection.generation };
-    if !matches!(connection.state, State::Opened | State::Upgrading | State::Connected) {
+    if matches!(connection.state, State::Closing | State::Released) {
         // The connection has already been sent its close frame.
         return closing::release(clients, key, CloseReason::OutboxesFull, Release::Abort);
     }

@@ -1,5 +1,5 @@
 //! Subscriptions that the application makes for its clients, and their ends. The client has not
-//! asked for them, so it is told by pushes.
+//! requested them, so it is told by pushes.
 
 use super::clients::Clients;
 use super::homes::{Homes, Start};
@@ -82,7 +82,7 @@ pub fn unsubscribe_by_api<S: Sockets>(
     let mut affected = homes.joining.cancel(clients.connection_id(key), channel);
     let place = match channel {
         None => None,
-        Some(name) => match clients.delivery.channels.find(name.as_str()) {
+        Some(name) => match clients.delivery.find(name.as_str()) {
             None => return false,
             place => place,
         },
@@ -124,7 +124,7 @@ pub fn on_joined<S: Sockets>(
         return subscriptions::leave_if_unused(clients, place);
     }
     let connection = clients.slots.connection(key);
-    let local = clients.delivery.channels.local(place);
+    let local = clients.delivery.local(place);
     let grant = connection.permissions.grant(&local.namespace, Wish::Server);
     let publications = answer.recovered.as_deref().unwrap_or_default();
     let mut position = answer.top;

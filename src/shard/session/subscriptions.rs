@@ -19,7 +19,7 @@ pub fn is_subscribed<S: Sockets>(
     key: ConnectionKey,
     channel: &str,
 ) -> bool {
-    let Some(place) = clients.delivery.channels.find(channel) else { return false };
+    let Some(place) = clients.delivery.find(channel) else { return false };
     let connection = clients.slots.get(key);
     connection.is_some_and(|connection| connection.find_subscription(place).is_some())
 }
@@ -44,7 +44,7 @@ pub fn check(
 
 /// Subscribes a connection to a channel.
 pub fn add<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, place: LocalId, terms: Terms) {
-    clients.delivery.channels.subscribe(&mut clients.slots, key, place, terms);
+    clients.delivery.subscribe(&mut clients.slots, key, place, terms);
     reporting::subscribed(clients, key, place);
 }
 
@@ -55,7 +55,7 @@ pub fn unsubscribe<S: Sockets>(
     key: ConnectionKey,
     channel: &str,
 ) -> Pace {
-    let Some(place) = clients.delivery.channels.find(channel) else { return Pace::KeepsUp };
+    let Some(place) = clients.delivery.find(channel) else { return Pace::KeepsUp };
     let Some(index) = clients.slots.connection(key).find_subscription(place) else {
         return Pace::KeepsUp;
     };
@@ -68,14 +68,15 @@ pub fn unsubscribe<S: Sockets>(
 
 /// Ends the subscription with number `index` of a connection. The client is not told.
 pub fn remove<S: Sockets>(clients: &mut Clients<S>, slot: Slot, index: usize) {
-    let place = clients.delivery.channels.unsubscribe(&mut clients.slots, slot, index);
+    let place = clients.delivery.unsubscribe(&mut clients.slots, slot, index);
     leave_if_unused(clients, place);
 }
 
 /// Ends all subscriptions of a client.
 pub fn remove_all<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
     let count = clients.slots.tenant(slot).subscriptions_count();
-    // From the last one, because a removal moves the last subscription into the hole.
+    // The loop starts with the last one, because a removal moves the last subscription into the
+    // hole.
     for index in (0..count).rev() {
         let farewell = Farewell { code: 0, text: "disconnect" };
         reporting::unsubscribing(clients, slot, index, farewell);
@@ -85,7 +86,7 @@ pub fn remove_all<S: Sockets>(clients: &mut Clients<S>, slot: Slot) {
 
 /// Tells the home of a channel if it has no more subscriptions on this shard.
 pub fn leave_if_unused<S: Sockets>(clients: &mut Clients<S>, place: LocalId) {
-    let Some(unused) = clients.delivery.channels.take_if_unused(place) else { return };
+    let Some(unused) = clients.delivery.take_if_unused(place) else { return };
     clients.subnets.remove_channel(unused.brought_by);
     if !crate::sabotage!(LeakedInterest) {
         let leave = ToHome::Leave { shard: clients.id, channel: unused.channel };

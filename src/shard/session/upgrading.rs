@@ -1,6 +1,6 @@
 //! Plain WebSocket connections open when all channels of their URL are subscribed, so a client that
-//! sees the upgrade receives every later publication. All channels are requested at once. Until the
-//! last answer, the response and everything after it wait in the outbox.
+//! sees the upgrade receives every later publication. All channels are requested at the same time.
+//! Until the last answer, the response and everything after it wait in the outbox.
 //!
 //! A page can read neither the status nor the body of a refused upgrade. So if the client must
 //! change its request, it is upgraded and closed with a code and a reason. If the cause is
@@ -21,7 +21,7 @@ use crate::mesh::Subscribed;
 use crate::protocol::Reply;
 use crate::reason::{ClientError, CloseReason};
 
-/// Why a request can't be served, and the name at fault.
+/// The reason why a request can't be served, and the name that causes it.
 type Refusal = (ClientError, String);
 
 /// Requests the channels of a URL. `acceptance` is the response when all are subscribed.
@@ -70,7 +70,8 @@ fn check_plain<S: Sockets>(
     }
     let (count, most) = (request.channels.len(), clients.options.client().channels_max);
     if count > most {
-        return Err((ClientError::LimitExceeded, format!("{count} channels, at most {most}")));
+        let detail = format!("{count} channels, but client.channels_max = {most}");
+        return Err((ClientError::LimitExceeded, detail));
     }
     for ((channel, _), ahead) in request.channels.iter().zip(0..) {
         // Nothing is charged before all channels are checked, so each check counts those before it.
@@ -160,6 +161,7 @@ pub fn end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
     clients.counters.handshaking.subtract(1);
     clients.counters.handshakes_ok.add(1);
     clients.counters.connections[protocol as usize].add(1);
+    reporting::opened(clients, key);
     heartbeat::begin(clients, key);
     if heartbeats {
         // The heartbeat says how long the client has to wait for the next one.
@@ -173,8 +175,8 @@ pub fn end<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) -> bool {
     true
 }
 
-/// Refuses a plain WebSocket. A permanent refusal is a close frame after the upgrade; a temporary
-/// one is a 503.
+/// Refuses a plain WebSocket because of `detail`. A permanent refusal is a close frame after the
+/// upgrade. A temporary one is a 503, and `detail` is a channel.
 pub fn refuse<S: Sockets>(
     clients: &mut Clients<S>,
     key: ConnectionKey,
@@ -183,7 +185,9 @@ pub fn refuse<S: Sockets>(
 ) {
     let row = error.row();
     if row.reconnect {
-        return closing::refuse_upgrade(clients, key, row.text);
+        // Escaped, because a name may contain anything that a namespace allows.
+        let text = format!("{}; channel {detail:?}", row.text);
+        return closing::refuse_upgrade(clients, key, &text);
     }
     let connection = clients.slots.connection(key);
     let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());

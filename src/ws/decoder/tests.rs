@@ -195,7 +195,7 @@ fn memory_grows_with_what_has_come_not_with_what_is_announced() {
     assert!(!decoder.is_idle());
     let step = decoder.next(&mut stream[18..], &LIMITS).unwrap();
     assert_eq!(step.event, Some(Incoming::Message { opcode: Opcode::Binary, data: &[7; 1000] }));
-    assert!(decoder.is_idle(), "what was handed out is not unfinished");
+    assert!(decoder.is_idle(), "a returned message is not unfinished");
     assert_eq!(decoder.buffered_bytes(), 1000);
 }
 

@@ -91,7 +91,7 @@ pub(crate) struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Takes {
-    /// Nothing, so no client may be told of a loss.
+    /// Nothing, so no client may be told about a loss.
     Nothing,
     /// Entries of a stream.
     Entries,

@@ -34,8 +34,9 @@ class Nodes:
 
     def add_away(self, sites, url, **options):
         """Adds a node at the site away."""
+        args = ["--expose", *({**self.options, **options}.get("args", ()))]
         return self.add(url, config=OPEN + self.config + OPEN_NAMESPACE, host=DOOR,
-                        prefix=sites.away, **options)
+                        prefix=sites.away, **{**options, "args": args})
 
     def __getitem__(self, n):
         return self.servers[n]

@@ -20,6 +20,9 @@ BINARY = os.environ.get("CORECAST_BIN", str(ROOT / "target" / "release" / "corec
 
 READY_SECONDS_MAX = 15
 
+# The time for which a page of metrics is kept, and a little more.
+PAGE_SECONDS_MAX = 0.11
+
 
 class Server:
     """The server is started by the constructor, and stopped by `stop` or the end of a `with` block.
@@ -55,7 +58,7 @@ class Server:
 
     def start(self, env=None, await_ready=True):
         """Starts the process, or a new one after it has ended."""
-        self.killed = False
+        self.killed, self.scraped = False, 0.0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
@@ -126,6 +129,10 @@ class Server:
         return list(pathlib.Path(f"/proc/{self.pid}/task").iterdir())
 
     def metrics(self):
+        """Returns a scrape. The server keeps a page for a while, so a scrape soon after another one
+        waits for the next page."""
+        time.sleep(max(0, self.scraped + PAGE_SECONDS_MAX - time.monotonic()))
+        self.scraped = time.monotonic()
         return Metrics(self.http.get("/metrics").text)
 
     def settled_metrics(self, *names):

@@ -3,8 +3,9 @@
 //     node browser.mjs PAGE_URL SCREENSHOT MESSAGE SCENARIO
 //
 // SCENARIO `admin` clicks through the page of the API port; `example` waits for MESSAGE and then
-// for MESSAGE and "again" on the page of the example application, once each. Exit status 0 is
-// success.
+// for MESSAGE and "again" on the page of the example application, once each; `mistakes` makes a
+// newcomer's mistakes on a phone, and prints DEAD and BACK when the server should go and return.
+// Exit status 0 is success.
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -15,6 +16,12 @@ import { chromium } from "playwright-core";
 const [pageUrl, screenshot, message, scenario] = process.argv.slice(2);
 
 const SECONDS_MAX = 15_000;
+
+// A small phone.
+const PHONE = { width: 360, height: 740 };
+
+// Whether errors on the console are expected.
+let quiet = false;
 
 const scenarios = {
   async admin(page) {
@@ -49,6 +56,56 @@ const scenarios = {
     assert.ok((await page.textContent("#state")).trim());
   },
 
+  async mistakes(page) {
+    const says = (id, text) => page.waitForFunction(
+      ([id, text]) => document.querySelector(id).textContent.includes(text),
+      [id, text], { timeout: SECONDS_MAX },
+    );
+    const shot = (name) => page.screenshot({ path: screenshot.replace(".png", `-${name}.png`) });
+    await says("#state", "connected");
+    const width = () => page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(await width() <= PHONE.width, `${await width()} px do not fit a phone`);
+
+    await page.fill("#channel", " ");
+    for (const button of ["#subscribe", "#publish"]) {
+      await page.click(button);
+      await says("#problem", "Enter the name of a channel");
+    }
+    await page.fill("#channel", "chat:1");
+    await page.fill("#message", "");
+    await page.click("#publish");
+    await says("#problem", "Enter a message");
+
+    await page.fill("#message", message);
+    await page.click("#publish");
+    await says("#messages", "published to chat:1; subscribe to it");
+    assert.equal(await page.textContent("#problem"), "");
+    await shot("mistakes");
+    await page.click("#subscribe");
+    await says("#messages-title", "chat:1");
+    // Published before the subscription: a tab that comes late sees the last messages.
+    await says("#messages", "subscribed to chat:1");
+    assert.ok(!(await page.textContent("#messages")).includes("back"), "nothing was missed");
+    await page.waitForFunction(
+      (text) => [...document.querySelectorAll("#messages span:not(.note)")]
+        .some((line) => line.textContent === text), message, { timeout: SECONDS_MAX },
+    );
+
+    quiet = true; // The browser itself logs each refused connection.
+    console.log("DEAD");
+    await says("#state", "is it running?");
+    await page.waitForSelector(".stale", { timeout: SECONDS_MAX });
+    await says("#numbers-title", "does not respond");
+    await page.click("#publish");
+    await says("#problem", "Not published: no server at");
+    assert.ok(await width() <= PHONE.width, `${await width()} px do not fit a phone`);
+    await shot("dead");
+    console.log("BACK");
+    await says("#state", "connected");
+    await page.click("#publish");
+    await page.waitForFunction(() => !document.querySelector("#problem").textContent);
+  },
+
   async example(page) {
     const lines = (texts) => page.waitForFunction(
       (texts) => [...document.querySelectorAll("#messages li")]
@@ -76,12 +133,14 @@ try {
   const page = await context.newPage();
   page.on("pageerror", (error) => problems.push(`error: ${error}`));
   page.on("console", (line) => {
-    if (line.type() === "error") problems.push(`console: ${line.text()} ${line.location().url}`);
+    if (line.type() !== "error" || quiet) return;
+    problems.push(`console: ${line.text()} ${line.location().url}`);
   });
   page.on("request", (request) => {
     const { hostname } = new URL(request.url());
     if (hostname !== "127.0.0.1") problems.push(`the page asks a stranger: ${request.url()}`);
   });
+  if (scenario === "mistakes") await page.setViewportSize(PHONE);
   await page.goto(pageUrl, { timeout: SECONDS_MAX });
   try {
     await scenarios[scenario](page);

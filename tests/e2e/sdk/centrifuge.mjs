@@ -235,6 +235,56 @@ const scenarios = {
     assert.equal((await events.next("disconnected")).code, 3508);
   },
 
+  // No server without keys can check a token, so it accepts none.
+  async token() {
+    const { client, events } = makeClient();
+    client.setToken("eyJh.e30.x");
+    client.connect();
+    assert.equal((await events.next("disconnected")).code, 3500);
+    const { client: other } = makeClient();
+    const { events: sub } = makeSubscription(other, `${prefix}-token`, { token: "eyJh.e30.x" });
+    other.connect();
+    assert.equal((await sub.next("unsubscribed")).code, 103);
+    other.disconnect();
+  },
+
+  async protobuf() {
+    const { Centrifuge: Protobuf } = await import("centrifuge/build/protobuf");
+    const client = new Protobuf(wsUrl, { websocket: WebSocket });
+    const events = listen(client, ["connecting", "disconnected"]);
+    client.connect();
+    assert.equal((await events.next("disconnected")).code, 3506);
+    assert.equal(events.seen.connecting.length, 1, "it must not try again");
+  },
+
+  // The application subscribes the client, which has the subscription again after a cut.
+  async server_side() {
+    const { client } = makeClient();
+    const events = listen(client, ["connected", "subscribed", "unsubscribed", "publication"]);
+    const channel = `${prefix}-server-side`;
+    client.connect();
+    const { client: id } = await events.next("connected");
+    await api("publish", { channel, data: { n: 0 } });
+    await api("subscribe", { user: "", client: id, channel });
+    const first = await events.next("subscribed");
+    assert.equal(first.recoverable, true);
+    assert.equal(first.streamPosition.offset, 1);
+    await api("publish", { channel, data: { n: 1 } });
+    assert.equal((await events.next("publication")).data.n, 1);
+
+    await api("disconnect", {
+      user: "", client: id, disconnect: { code: 4100, reason: "come back" },
+    });
+    for (let n = 2; n <= 20; n += 1) await api("publish", { channel, data: { n } });
+    const again = await events.next("subscribed");
+    assert.deepEqual([again.channel, again.wasRecovering, again.recovered], [channel, true, true]);
+    for (let n = 2; n <= 20; n += 1) assert.equal((await events.next("publication")).data.n, n);
+    await api("publish", { channel, data: { n: 21 } });
+    assert.equal((await events.next("publication")).offset, 22);
+    assert.deepEqual([events.seen.publication.length, events.seen.unsubscribed], [21, []]);
+    client.disconnect();
+  },
+
   // A server with short pings: who answers them stays.
   async idle() {
     const { client, events } = makeClient();

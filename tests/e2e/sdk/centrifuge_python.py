@@ -77,6 +77,15 @@ class OfClient(Events, ClientEventHandler):
     async def on_error(self, ctx):
         self.queue("error").put_nowait(ctx)
 
+    async def on_subscribed(self, ctx):
+        self.queue("subscribed").put_nowait(ctx)
+
+    async def on_unsubscribed(self, ctx):
+        self.queue("unsubscribed").put_nowait(ctx)
+
+    async def on_publication(self, ctx):
+        self.queue("publication").put_nowait(ctx.pub)
+
 
 class OfSubscription(Events, SubscriptionEventHandler):
     async def on_subscribed(self, ctx):
@@ -97,9 +106,9 @@ async def make_client():
     return client, events, connected.client
 
 
-async def make_subscription(client, channel):
+async def make_subscription(client, channel, **options):
     events = OfSubscription()
-    subscription = client.new_subscription(channel, events)
+    subscription = client.new_subscription(channel, events, **options)
     await subscription.subscribe()
     return subscription, events
 
@@ -225,6 +234,48 @@ async def errors():
     assert await code(client.history(f"{PREFIX}-errors", limit=1, since=since)) == 112
     _, sub = await make_subscription(client, "a" * 256)
     assert (await sub.next("unsubscribed")).code == 107
+    await client.disconnect()
+
+
+async def token():
+    events = OfClient()
+    await Client(WS_URL, events=events, token="eyJh.e30.x").connect()
+    assert (await events.next("disconnected")).code == 3500
+    client, _, _ = await make_client()
+    _, sub = await make_subscription(client, f"{PREFIX}-token", token="eyJh.e30.x")
+    assert (await sub.next("unsubscribed")).code == 103
+    await client.disconnect()
+
+
+async def protobuf():
+    events = OfClient()
+    await Client(WS_URL, events=events, use_protobuf=True).connect()
+    assert (await events.next("disconnected")).code == 3506
+    await asyncio.sleep(0.5)
+    assert events.queue("connecting").qsize() <= 1, "it must not try again"
+
+
+async def server_side():
+    client, events, id = await make_client()
+    channel = f"{PREFIX}-server-side"
+    await api("publish", channel=channel, data=0)
+    await api("subscribe", user="", client=id, channel=channel)
+    first = await events.next("subscribed")
+    assert first.recoverable and first.stream_position.offset == 1, first
+    await api("publish", channel=channel, data=1)
+    assert (await events.next("publication")).data == 1
+    await api("batch", commands=[
+        {"disconnect": {"user": "", "client": id,
+                        "disconnect": {"code": 4100, "reason": "come back"}}},
+        *({"publish": {"channel": channel, "data": n}} for n in range(2, 21)),
+    ])
+    again = await events.next("subscribed")
+    assert again.channel == channel and again.was_recovering and again.recovered, again
+    for n in range(2, 21):
+        assert (await events.next("publication")).data == n
+    await api("publish", channel=channel, data=21)
+    assert (await events.next("publication")).offset == 22
+    assert events.empty("unsubscribed")
     await client.disconnect()
 
 

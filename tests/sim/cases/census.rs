@@ -2,7 +2,7 @@
 //! still pass.
 
 use corecast::metrics::{Counter, ShardCounters};
-use corecast::reason::CloseReason;
+use corecast::reason::{CloseReason, Refusal};
 
 use crate::sim::schedule::{Outcome, play};
 
@@ -10,11 +10,12 @@ use crate::sim::schedule::{Outcome, play};
 const SCHEDULES: u64 = 800;
 
 /// Reasons that occur in no schedule. Clients that behave stay far below the limits of rates and
-/// channels, nothing panics, and every publisher has permission. So few clients do not use up the
-/// memory for outboxes (`slow_clients` does that).
-const ABSENT: [CloseReason; 5] = [
+/// channels, nothing panics, every publisher has permission, and nobody presents a token. So few
+/// clients do not use up the memory for outboxes (`slow_clients` does that).
+const ABSENT: [CloseReason; 6] = [
     CloseReason::InternalError,
     CloseReason::TooManyRequests,
+    CloseReason::InvalidToken,
     CloseReason::ChannelLimit,
     CloseReason::PermissionDenied,
     CloseReason::OutboxesFull,
@@ -31,20 +32,29 @@ fn schedules_bring_about_everything_that_may_happen() {
         let counters = outcomes.iter().flat_map(|outcome| &outcome.counters);
         let count: u64 = counters.map(|counters| counters.closes[reason as usize].value()).sum();
         println!("{reason:?}: {count}");
-        // Refused and timed-out requests have separate counters.
-        let apart = matches!(reason, CloseReason::HandshakeTimeout);
+        // Sockets that do not become connections have separate counters.
+        let apart = matches!(reason, CloseReason::HandshakeTimeout | CloseReason::Refused);
         assert!(count > 0 || apart, "{reason:?} never happens");
     }
+    let refused: u64 = Refusal::ALL
+        .iter()
+        .filter(|refusal| refusal.result() == "refused")
+        .map(|refusal| {
+            let counters = outcomes.iter().flat_map(|outcome| &outcome.counters);
+            counters.map(|counters| counters.refusals[*refusal as usize].value()).sum::<u64>()
+        })
+        .sum();
     for (what, count) in [
         ("slow clients miss something", sum(|counters| &counters.drops[0])),
         ("a spill is full", sum(|counters| &counters.drops[1])),
         ("a recovery succeeds", sum(|counters| &counters.recoveries_ok)),
         ("a recovery fails", sum(|counters| &counters.recoveries_failed)),
-        ("a request is refused", sum(|counters| &counters.handshakes_refused)),
-        ("a request comes too late", sum(|counters| &counters.handshakes_timeout)),
+        ("a request is refused", refused),
+        ("a request comes too late", sum(|counters| &counters.refusals[Refusal::Timeout as usize])),
         ("a client publishes", sum(|counters| &counters.publications_client)),
         ("the application publishes", sum(|counters| &counters.publications_api)),
         ("a publication is delivered", sum(|counters| &counters.deliveries)),
+        ("a key finds no room", outcomes.iter().map(|outcome| outcome.keys_refused).sum()),
     ] {
         println!("{what}: {count}");
         assert!(count > 0, "it never happens that {what}");

@@ -109,7 +109,7 @@ fn a_client_that_invents_names_too_fast_is_refused_new_ones_for_a_while() {
     assert_eq!(tries[..2], [true, true], "its burst");
     assert!(tries[2..].contains(&false), "and then its rate: {tries:?}");
     assert!(world.clients[client].centrifugo().told.contains(&111));
-    assert!(try_one(&mut world, channels[2]), "what is there may be named");
+    assert!(try_one(&mut world, channels[2]), "existing channels may be used");
     world.pass(Duration::from_secs(3));
     assert!(try_one(&mut world, channels[1]), "it has earned another one");
     assert!(world.clients[other].ends.is_empty());

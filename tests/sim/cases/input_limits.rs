@@ -32,19 +32,24 @@ fn a_message_that_is_announced_too_long_is_refused_before_it_comes() {
 }
 
 #[test]
-fn more_frames_in_a_second_than_allowed_end_the_connection() {
+fn more_frames_than_allowed_wait_and_end_the_connection_only_after_a_while() {
     let mut world = world(1);
     world.setup.settings().client.frames_per_second_max = 50;
     let mut world = super::World::new(world.setup, super::Random::new(super::SEED));
     let client = world.add(centrifugo(&[]));
     world.serve();
     let frame = wire::write_frame(wire::PONG, true, b"", &mut super::Random::new(1));
-    world.send_raw(client, &frame.repeat(101));
+    world.send_raw(client, &frame.repeat(120));
+    world.pass(std::time::Duration::from_secs(3));
+    assert!(world.clients[client].is_open(), "it was too fast for two seconds");
+    world.send_raw(client, &frame.repeat(600));
+    world.pass(std::time::Duration::from_secs(3));
+    assert!(world.clients[client].is_open(), "it has time to slow down");
     assert_eq!(world.wait_end(client), Some(3013));
 }
 
 #[test]
-fn more_pings_in_a_second_than_allowed_end_the_connection() {
+fn more_pings_than_allowed_wait_and_end_the_connection_only_after_a_while() {
     let mut world = world(1);
     world.setup.settings().client.pings_per_second_max = 5;
     let mut world = super::World::new(world.setup, super::Random::new(super::SEED));
@@ -55,6 +60,9 @@ fn more_pings_in_a_second_than_allowed_end_the_connection() {
     world.pass(std::time::Duration::from_secs(2));
     assert!(world.clients[client].is_open(), "as many as are allowed");
     world.send_raw(client, &frame.repeat(11));
+    world.pass(std::time::Duration::from_secs(2));
+    assert!(world.clients[client].is_open(), "the others came later");
+    world.send_raw(client, &frame.repeat(60));
     assert_eq!(world.wait_end(client), Some(3013));
 }
 

@@ -44,7 +44,11 @@ fn come_back(missed: usize) -> (u64, u64) {
     });
     world.serve();
     let last = world.clients[client].centrifugo().subscribed[&channel].last;
-    assert_eq!(last, Some(3 + missed as u64), "it goes on at the top in either case");
+    assert_eq!(
+        last,
+        Some(3 + missed as u64),
+        "the subscription continues at the top in both cases"
+    );
     let counters = &world.node.runners[0].counters;
     (counters.recoveries_ok.value(), counters.recoveries_failed.value())
 }

@@ -24,7 +24,7 @@ fn a_client_that_does_not_read_is_closed_with_3008_and_recovers_while_others_get
     let last = world.publish_many(channel, TOO_MANY);
     world.round(std::time::Duration::from_millis(10));
     for other in others {
-        assert_eq!(world.clients[other].connections, 1, "nobody else is disturbed");
+        assert_eq!(world.clients[other].connections, 1, "no other client is affected");
     }
     world.clients[slow].habits.reads_max = usize::MAX;
     world.until("the slow client knows", |world| world.last_end(slow) == Some(3008));
@@ -64,7 +64,7 @@ fn a_slow_client_of_a_skipping_channel_stays_and_is_told_what_it_missed() {
     let follow = &world.clients[envelope].plain().follows[&channel];
     assert_eq!(follow.last_of(CONTROL), Some(last));
     let skipped: u64 = world.node.runners.iter().map(|one| one.counters.drops[0].value()).sum();
-    assert!(skipped > 0, "what is skipped is counted");
+    assert!(skipped > 0, "skipped publications are counted");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn without_memory_for_outboxes_the_fullest_is_closed_and_who_reads_stays() {
     let last = world.publish_many(channel, 1);
     world.pass(std::time::Duration::from_secs(1));
     for other in others {
-        assert_eq!(world.clients[other].connections, 1, "who reads is not disturbed");
+        assert_eq!(world.clients[other].connections, 1, "a client that reads is not affected");
         let follow = &world.clients[other].centrifugo().subscribed[&channel];
         assert_eq!(follow.last_of(CONTROL), Some(last));
     }

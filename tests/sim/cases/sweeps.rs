@@ -80,7 +80,7 @@ fn a_turn_looks_at_so_many_that_take_nothing_and_no_more() {
         world.node.run(0, &world.setup);
         most = most.max(deliveries(&world) - last);
     }
-    assert_eq!(deliveries(&world) - before, BLOCKED, "everybody will get it");
+    assert_eq!(deliveries(&world) - before, BLOCKED, "all subscribers will receive it");
     assert_eq!(most, SWEEP_LOOKS_MAX);
     world.clients.iter_mut().for_each(|client| client.habits.reads_max = usize::MAX);
     world.serve();

@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::failure::Failures;
+use crate::report::Better;
 use crate::scenario::window::{Faults, Window};
 use crate::stats::Estimate;
 use serde::Serialize;
@@ -25,12 +26,6 @@ pub(super) enum Measure {
     P50,
     P99,
     P999,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Better {
-    Less,
-    More,
 }
 
 /// The figures of one window.

@@ -76,10 +76,11 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
     for contender in contenders {
         contestants.push(Contestant::enter(args, contender, request)?);
     }
-    if args.load != CompareLoad::Connect {
-        connect(args.common.connections, &mut contestants)?;
-    }
-    let ended = race(args, &mut contestants);
+    let connected = match args.load {
+        CompareLoad::Connect => Ended::Done,
+        _ => connect(args.common.connections, &mut contestants)?,
+    };
+    let ended = if connected == Ended::Done { race(args, &mut contestants) } else { connected };
     let mut servers = Vec::with_capacity(contestants.len());
     for contestant in contestants {
         servers.push(contestant.leave()?);
@@ -110,11 +111,14 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Verdict, Error> {
 
 /// Connects to all servers in turn, a few connections at a time. The kernel's memory for sockets is
 /// then equally scattered for all of them. Of two copies of one server, the one that was connected
-/// first needed 3 % more time for each delivery.
-fn connect(connections: usize, contestants: &mut [Contestant]) -> Result<(), Error> {
+/// first needed 3 % more time for each delivery. Returns `Done` or `Interrupted`.
+fn connect(connections: usize, contestants: &mut [Contestant]) -> Result<Ended, Error> {
     for step in 1..=CONNECT_STEPS {
         for contestant in contestants.iter_mut() {
             let ended = contestant.fleet.ramp(connections * step / CONNECT_STEPS);
+            if ended == Ended::Interrupted {
+                return Ok(ended);
+            }
             if ended != Ended::Done {
                 let why = format!("{}: while connecting: {}", contestant.name, ended.label());
                 return Err(Error::Usage(why));
@@ -122,7 +126,10 @@ fn connect(connections: usize, contestants: &mut [Contestant]) -> Result<(), Err
         }
         contestants.reverse();
     }
-    contestants.iter_mut().try_for_each(|contestant| contestant.open_publisher(connections))
+    for contestant in contestants.iter_mut() {
+        contestant.open_publisher(connections)?;
+    }
+    Ok(Ended::Done)
 }
 
 /// Loads all servers in turn, every other time in reverse order.

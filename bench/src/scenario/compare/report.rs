@@ -96,7 +96,11 @@ impl Report for CompareReport {
             });
             sections.push(Section {
                 title: format!("{} against the others", first.name),
-                text: Some("Medians of the ratios of each pair, with 90 % intervals.".to_owned()),
+                text: Some(format!(
+                    "Medians of the ratios of each pair, with 90 % intervals. Below 1, {} is \
+                     better; for the rate, above 1.",
+                    first.name
+                )),
                 chart: Some(Chart::Bars {
                     y: linear("ratio", Unit::Ratio),
                     labels: known.iter().map(|name| (*name).to_owned()).collect(),
@@ -106,7 +110,7 @@ impl Report for CompareReport {
                 ..Section::default()
             });
         }
-        for (measure, _, title, _) in MEASURES {
+        for (measure, _, title, better) in MEASURES {
             let values = |server: &ServerReport| {
                 let values = server.figures.iter().filter_map(|figures| figures.get(measure));
                 values.collect::<Vec<_>>()
@@ -128,6 +132,7 @@ impl Report for CompareReport {
             let y = linear(title, unit);
             sections.push(Section {
                 title: title.to_owned(),
+                text: Some(better.text().to_owned()),
                 chart: Some(Chart::Bars { y, labels, series, reference: None }),
                 ..Section::default()
             });

@@ -15,16 +15,16 @@ fn one_channel_more_than_may_be_in_use_is_refused_and_leaves_nothing_behind() {
     for number in 0..CHANNELS_MAX {
         assert!(subscribe(&mut fixture, &format!("c{number}")).is_ok());
     }
-    assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::TooManyRequests));
+    assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::NodeChannels));
     assert_eq!((fixture.homes.count(), fixture.homes.in_use()), (CHANNELS_MAX, CHANNELS_MAX));
     let other = ShardId::new(4);
     fixture.call("c0");
     let channel = Resolved { name: &fixture.name, namespace: &fixture.namespace };
     assert!(fixture.homes.subscribe(fixture.now, channel, other, None).is_ok(), "it is in use");
     fixture.leave();
-    assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::TooManyRequests));
+    assert_eq!(subscribe(&mut fixture, "more"), Err(ClientError::NodeChannels));
     fixture.call("c1");
-    assert!(fixture.publish().is_some(), "who is there is served");
+    assert!(fixture.publish().is_some(), "the existing channel still works");
     fixture.leave();
     assert!(subscribe(&mut fixture, "more").is_ok());
     assert_eq!(fixture.homes.audit(), 0);
@@ -88,7 +88,7 @@ fn what_has_expired_is_freed_in_bounded_steps() {
     }
     assert_eq!(fixture.homes.totals.publications, 0);
     let stored = fixture.homes.stored.len();
-    assert!(stored <= 4096, "{stored} entries that whoever publishes next may have to pass");
+    assert!(stored <= 4096, "{stored} stale entries are left");
     assert!(turns <= 2 * CHANNELS / STEPS + 2, "{turns} turns");
     assert_eq!((fixture.homes.evictions(), fixture.homes.audit()), (&[0; 3][..], 0));
 }
@@ -118,8 +118,8 @@ fn one_channel_with_a_long_history_expires_in_bounded_steps() {
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
     (0..10_000).for_each(|_| assert!(fixture.publish().is_some()));
     fixture.now = fixture.now.after(TTL);
-    assert_eq!(fixture.recover(epoch, 9_999), None, "what has expired is shown to nobody");
-    assert!(fixture.homes.totals.publications > 9_000, "though most of it is still there");
+    assert_eq!(fixture.recover(epoch, 9_999), None, "expired publications are not recovered");
+    assert!(fixture.homes.totals.publications > 9_000, "most of them are still in memory");
     let all = HistoryPage { limit: -1, since: None, reverse: false };
     assert_eq!(fixture.page(all), Ok(vec![]));
     assert_eq!(fixture.publish(), Some(Position { epoch, offset: 10_001 }));

@@ -21,7 +21,7 @@ fn a_page_of_history_shows_the_position_that_a_subscription_shows() {
     let page = HistoryPage { limit: 0, since: None, reverse: false };
     let bounds = PageBounds { publications_max: 1, bytes_max: 1 };
     let top = fixture.homes.history(fixture.now, &fixture.name, page, bounds).map(|page| page.top);
-    assert_eq!(fixture.homes.count(), 0, "asking leaves nothing behind");
+    assert_eq!(fixture.homes.count(), 0, "a request creates no channel");
     assert_eq!(top.ok(), Some(fixture.subscribe(None).0));
 }
 
@@ -56,7 +56,7 @@ fn a_channel_that_was_forgotten_with_publications_begins_in_another_epoch() {
     let beginning = Since { epoch: SinceEpoch::Exactly(first.epoch), offset: 0 };
     let (second, recovered) = fixture.subscribe(Some(beginning));
     assert_ne!(second.epoch, first.epoch);
-    assert_eq!((second.offset, recovered), (0, None), "that something is missing is told");
+    assert_eq!((second.offset, recovered), (0, None), "the gap is reported");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn come_and_go() {
                 let position = fixture.publish_bytes(100, false).expect("it has a history");
                 let name = fixture.name.as_str().to_owned();
                 let offsets = published.entry((name, position.epoch.value())).or_default();
-                assert_eq!(position.offset, offsets.len() as u64 + 1, "a position came twice");
+                assert_eq!(position.offset, offsets.len() as u64 + 1, "a position was used twice");
                 offsets.push(position.offset);
             }
             4..8 => {

@@ -1,4 +1,4 @@
-//! Messages of Centrifugo's clients, right and wrong.
+//! Tests with valid and invalid messages of Centrifugo's clients.
 
 use super::*;
 use crate::ids::Epoch;
@@ -24,10 +24,31 @@ fn wish(channel: &str) -> Subscribe<'_> {
     }
 }
 
+fn connect() -> Command<'static> {
+    Command::Connect(Connect::default())
+}
+
+#[test]
+fn a_connect_presents_a_token_and_names_the_subscriptions_that_it_had() {
+    let token = Connect { has_token: true, ..Connect::default() };
+    check(r#"{"id":1,"connect":{"token":"JWT","subs":null}}"#, 1, Command::Connect(token));
+    let since = Since { epoch: SinceEpoch::Exactly(Epoch::new(0xE)), offset: 7 };
+    let resumed = vec![
+        Resumed { channel: "a\"b".into(), recover: None },
+        Resumed { channel: "c".into(), recover: Some(since) },
+        Resumed { channel: "d".into(), recover: None },
+    ];
+    let json = concat!(
+        r#"{"id":1,"connect":{"subs":{"d":null,"a\"b":{},"#,
+        r#""c":{"recover":true,"offset":7,"epoch":"e"}}}}"#
+    );
+    check(json, 1, Command::Connect(Connect { has_token: false, resumed }));
+}
+
 #[test]
 fn commands_are_read_as_sdks_write_them() {
-    check(r#"{"id":1,"connect":{"token":"JWT","data":{},"name":"js"}}"#, 1, Command::Connect);
-    check(r#" { "connect" : { } , "id" : 1 } "#, 1, Command::Connect);
+    check(r#"{"id":1,"connect":{"token":"","data":{},"name":"js"}}"#, 1, connect());
+    check(r#" { "connect" : { } , "id" : 1 } "#, 1, connect());
     check(
         r#"{"id":2,"subscribe":{"channel":"chat:1","flag":1}}"#,
         2,
@@ -47,6 +68,11 @@ fn commands_are_read_as_sdks_write_them() {
         r#"{"id":4,"publish":{"channel":"c","data":null}}"#,
         4,
         Command::Publish { channel: "c".into(), data: b"null" },
+    );
+    check(
+        r#"{"id":4,"publish":{"channel":"c"}}"#,
+        4,
+        Command::Publish { channel: "c".into(), data: b"" },
     );
     let page = HistoryPage { limit: 0, since: None, reverse: false };
     check(
@@ -89,6 +115,10 @@ fn a_subscription_says_how_it_wants_to_recover() {
             r#""type":1,"tf":{}"#,
             Subscribe { refused: Some(ClientError::PermissionDenied), ..wish("c") },
         ),
+        (
+            r#""token":"JWT""#,
+            Subscribe { refused: Some(ClientError::PermissionDenied), ..wish("c") },
+        ),
         (r#""tf":{"key":"k"}"#, Subscribe { refused: Some(ClientError::BadRequest), ..wish("c") }),
     ];
     for (fields, expected) in cases {
@@ -109,7 +139,7 @@ fn what_expects_no_answer_is_a_pong_or_a_send() {
 
 #[test]
 fn of_several_bodies_the_first_in_order_counts() {
-    check(r#"{"id":1,"subscribe":{"channel":"c"},"connect":{}}"#, 1, Command::Connect);
+    check(r#"{"id":1,"subscribe":{"channel":"c"},"connect":{}}"#, 1, connect());
     check(
         r#"{"id":1,"connect":null,"publish":{},"subscribe":{"channel":"c"}}"#,
         1,
@@ -147,7 +177,6 @@ fn closes_with_3501_when_a_command_makes_no_sense() {
         r#""subscribe":{"channel":"c","offset":1e99}"#,
         r#""subscribe":{"channel":"c","recover":1}"#,
         r#""unsubscribe":{"channel":""}"#,
-        r#""publish":{"channel":"c"}"#,
         r#""publish":{"channel":"","data":1}"#,
         r#""presence":{}"#,
         r#""presence_stats":{"channel":""}"#,
@@ -155,6 +184,10 @@ fn closes_with_3501_when_a_command_makes_no_sense() {
         r#""history":{"channel":"c","since":[1,"e"]}"#,
         r#""connect":5"#,
         r#""connect":[]"#,
+        r#""connect":{"token":7}"#,
+        r#""connect":{"subs":["c"]}"#,
+        r#""connect":{"subs":{"c":[true]}}"#,
+        r#""connect":{"subs":{"":{}}}"#,
     ] {
         check_refused(&format!(r#"{{"id":1,{body}}}"#));
     }
@@ -191,7 +224,7 @@ fn closes_with_3501_when_a_line_is_not_a_json_object() {
 fn the_lines_of_a_message_are_handed_out_one_by_one() {
     let message = b"{\"id\":1,\"connect\":{}}\r\n{}\n{\"send\":{}}\n";
     let (first, rest) = first_request(message).unwrap();
-    assert_eq!(first.command, Command::Connect);
+    assert_eq!(first.command, connect());
     let (second, rest) = first_request(rest).unwrap();
     assert_eq!(second.command, Command::Pong);
     let (third, rest) = first_request(rest).unwrap();

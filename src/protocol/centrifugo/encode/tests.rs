@@ -1,4 +1,4 @@
-//! What Centrifugo's clients are sent, byte by byte.
+//! Tests of the bytes that Centrifugo's clients receive.
 
 use super::*;
 use std::time::Duration;
@@ -63,9 +63,27 @@ fn a_connect_reply_says_how_the_connection_is_kept_alive() {
         (Some(Duration::from_millis(1)), false, r#""version":"VERSION","ping":1}}"#),
     ];
     for (ping, pong, rest) in cases {
-        let reply = Reply::Connected(Connected { client, ping, pong });
+        let reply = Reply::Connected(Connected { client, ping, pong, subs: &[] });
         check(&reply, &format!("{front}{rest}"));
     }
+    let missed = [publication(42, "{}")];
+    let recovered = Subscribed {
+        recoverable: true,
+        recovered: true,
+        was_recovering: true,
+        positioned: true,
+        ..subscribed(&missed)
+    };
+    let other =
+        Subscribed { channel: ChannelView { name: "b", ..recovered.channel }, ..subscribed(&[]) };
+    let subs = &[recovered, other];
+    let rest = concat!(
+        r#""version":"VERSION","subs":{"chat:1":{"recoverable":true,"positioned":true,"#,
+        r#""epoch":"e","offset":41,"publications":[{"data":{},"offset":42}],"recovered":true,"#,
+        r#""was_recovering":true},"b":{}}}}"#
+    );
+    let reply = Reply::Connected(Connected { client, ping: None, pong: false, subs });
+    check(&reply, &format!("{front}{rest}"));
 }
 
 #[test]
@@ -164,6 +182,20 @@ fn a_publication_is_one_message_whatever_its_type() {
         });
         assert_eq!(texts(out), expected);
     }
+}
+
+#[test]
+fn the_first_publication_of_an_epoch_names_it() {
+    let written = |channel: &ChannelView<'_>| {
+        let mut out = Written::new();
+        Centrifugo.encode_publications(channel, &[publication(1, "{}")], &mut out);
+        texts(out).concat()
+    };
+    let kept = channel(DataType::Json);
+    let front = r#"{"push":{"channel":"chat:1","pub":{"data":{}"#;
+    assert_eq!(written(&kept), format!(r#"{front},"offset":1,"epoch":"e"}}}}}}"#));
+    let bare = ChannelView { has_history: false, ..kept };
+    assert_eq!(written(&bare), format!("{front}}}}}}}"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::Violation;
 use crate::history::{Event, Fault, History, Micros, Place, Takes};
 
-/// Time after the end of a fault in which clients may be told of its consequences.
+/// Time after the end of a fault in which clients may be told about its consequences.
 const CAUSE_WINDOW: Micros = 20_000_000;
 
 /// Maximum number of publications that one recovery returns. A client that missed more is told so.

@@ -74,7 +74,7 @@ pub(crate) fn sound() -> History {
 }
 
 /// Returns [`sound`] with a new epoch of Redis at its end. Publication 4 is the first one in it,
-/// and the client was told of the new epoch.
+/// and the client was told about the new epoch.
 pub(crate) fn renewed() -> History {
     let mut history = sound();
     history.faults.push(fault("kill-redis", (4 * SECOND - 1, 4 * SECOND), Takes::Epoch));

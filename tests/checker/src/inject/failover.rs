@@ -50,8 +50,8 @@ impl Cluster {
     }
 
     /// Asks the Sentinel to promote the replica while the primary is alive. The old primary accepts
-    /// writes until it is told of its replacement, about ten seconds later. Also returns the time
-    /// at which every node must have found the new primary.
+    /// writes until it is told about its replacement, about ten seconds later. Also returns the
+    /// time at which every node must have found the new primary.
     pub(super) async fn ask_sentinel(&mut self) -> Result<(Done, Micros)> {
         let (old, new) = (self.primary, 1 - self.primary);
         self.redis[new].until("replication", "master_link_status:up").await?;

@@ -61,7 +61,7 @@ fn a_link_is_cut_by_its_plugs_and_in_either_direction() {
         let site = Site::make(3, directory.path()).await.unwrap();
         let (_, ours) = site.addresses();
         let listener = TcpListener::bind(SocketAddr::new(ours, 0)).await.unwrap();
-        assert!(passes(&site, &listener).await, "a link that nobody has cut");
+        assert!(passes(&site, &listener).await, "a link that was not cut");
         for end in [End::Node, End::Redis] {
             site.pull(end).await.unwrap();
             assert!(!passes(&site, &listener).await, "without the plug at {end:?}");

@@ -1,0 +1,268 @@
+//! Calls of the HTTP API of a running server: the arguments that all such commands share, one call,
+//! and errors that name the way out.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::failure::Failure;
+use crate::limits::{API_CALL_TIMEOUT, API_RESULT_BYTES_MAX};
+
+/// Exit codes and variables of the commands that call the API.
+pub(super) const API_HELP: &str = "Exit code: 0 on success, 1 if the API can't be reached or \
+    refuses, 2 for wrong usage.\n\nThe API of a node speaks for all nodes that share its Redis.";
+
+/// Arguments of every command that calls the API.
+#[derive(Debug, Args)]
+pub(super) struct ApiArgs {
+    /// URL of the HTTP API; http:// may be omitted.
+    #[arg(long, value_name = "URL", env = "CORECAST_API_URL")]
+    #[arg(default_value = "http://127.0.0.1:9000")]
+    pub(super) api: String,
+    /// One of the server's api.keys.
+    #[arg(long, value_name = "KEY", env = "CORECAST_API_KEY", hide_env_values = true)]
+    pub(super) api_key: Option<String>,
+    /// Print the result of the API as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// One call of a method.
+#[derive(Debug)]
+pub(super) struct Call<'a, P> {
+    /// The name of the method.
+    pub(super) method: &'static str,
+    /// Its parameters.
+    pub(super) params: &'a P,
+    /// The words that follow "can't" in an error, such as `publish to "news"`.
+    pub(super) purpose: String,
+}
+
+/// The body of a response.
+#[derive(Debug, Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<ErrorBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorBody {
+    code: u16,
+    message: String,
+}
+
+impl ApiArgs {
+    /// Makes a call, and returns the result as JSON.
+    ///
+    /// # Errors
+    /// The API can't be reached, is not Corecast's, or refuses the call. The message says what to
+    /// do.
+    pub(super) fn call<P: Serialize>(&self, call: &Call<'_, P>) -> Result<String, Failure> {
+        let body = serde_json::to_vec(call.params);
+        let body = body.map_err(|error| Failure::Words(error.to_string()))?;
+        let (status, answer) = self.send(call.method, &body)?;
+        self.result(&call.purpose, status, &answer).map_err(Failure::Words)
+    }
+
+    /// Reads a result that [`Self::call`] returned.
+    ///
+    /// # Errors
+    /// The result has another form than that of Corecast's API.
+    pub(super) fn read<'de, T: Deserialize<'de>>(&self, result: &'de str) -> Result<T, Failure> {
+        serde_json::from_str(result).map_err(|_| Failure::Words(self.no_api(result)))
+    }
+
+    /// Posts `body`. Returns status and body of the response.
+    fn send(&self, method: &str, body: &[u8]) -> Result<(u16, String), Failure> {
+        let base = base_url(&self.api).map_err(Failure::Words)?;
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(API_CALL_TIMEOUT))
+            .build();
+        let mut request = ureq::Agent::new_with_config(config).post(format!("{base}/api/{method}"));
+        request = request.header("content-type", "application/json");
+        if let Some(key) = &self.api_key {
+            request = request.header("x-api-key", key);
+        }
+        let mut response = request.send(body).map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(API_RESULT_BYTES_MAX);
+        let text = body.read_to_string().map_err(|error| self.unreachable(&error))?;
+        Ok((status, text))
+    }
+
+    /// The error if the API did not respond.
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let api = &self.api;
+        Failure::Words(match error {
+            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => format!(
+                "no API at {api}: connection refused. Is the server running? Start one with \
+                 `corecast serve --dev`, or set the URL of its API with --api"
+            ),
+            ureq::Error::HostNotFound => {
+                format!("{api}: the host name does not exist; set the URL of the API with --api")
+            }
+            ureq::Error::BadUri(_) => bad_url(api),
+            ureq::Error::Timeout(_) => format!(
+                "{api} did not respond within {} s. If it is the API of a server, look at the \
+                 server's log",
+                API_CALL_TIMEOUT.as_secs()
+            ),
+            ureq::Error::BodyExceedsLimit(limit) => {
+                format!("{api} returned more than {limit} bytes; ask for less with --limit")
+            }
+            other => format!("{api}: {other}"),
+        })
+    }
+
+    /// The result in a response.
+    ///
+    /// # Errors
+    /// The call failed. The error is the message to print.
+    fn result(&self, purpose: &str, status: u16, answer: &str) -> Result<String, String> {
+        let api = &self.api;
+        match status {
+            200 => {}
+            401 if self.api_key.is_none() => {
+                return Err(format!(
+                    "{api} requires a key: pass one of its api.keys with --api-key or \
+                     CORECAST_API_KEY"
+                ));
+            }
+            401 => {
+                return Err(format!(
+                    "{api} does not accept this key: use one of the server's api.keys"
+                ));
+            }
+            404 | 405 | 426 => {
+                return Err(format!(
+                    "{api} is not a Corecast API: it returns status {status}. Use the address of \
+                     server.api_listen (port 9000 by default), not that for clients"
+                ));
+            }
+            413 => {
+                return Err(format!(
+                    "{api} refuses a request of this size: send less, or raise api.body_bytes_max"
+                ));
+            }
+            503 => {
+                return Err(format!(
+                    "{api} returned status 503: {}. Try again in a moment",
+                    answer.trim_end()
+                ));
+            }
+            _ => return Err(format!("{api} returned status {status}: {}", answer.trim_end())),
+        }
+        let parsed: Answer<'_> = serde_json::from_str(answer).map_err(|_| self.no_api(answer))?;
+        if let Some(ErrorBody { code, message }) = parsed.error {
+            return Err(format!("can't {purpose}: {message} ({code}){}", hint(code)));
+        }
+        parsed.result.map(|result| result.get().to_owned()).ok_or_else(|| self.no_api(answer))
+    }
+
+    fn no_api(&self, answer: &str) -> String {
+        let shown: String = answer.chars().take(ANSWER_SHOWN_CHARS).collect();
+        format!("{} is not a Corecast API: it returned {shown:?}", self.api)
+    }
+}
+
+/// Number of characters of an unexpected response that an error shows.
+const ANSWER_SHOWN_CHARS: usize = 100;
+
+/// The way out of an error of the API, if its message does not have one.
+fn hint(code: u16) -> &'static str {
+    match code {
+        102 => "; the part before ':' must be a namespace in the server's settings",
+        _ => "",
+    }
+}
+
+/// The URL without a trailing `/` or `/api`. Without a scheme it is http.
+///
+/// # Errors
+/// Another scheme. The error is the message to print.
+fn base_url(text: &str) -> Result<String, String> {
+    let full = match text.split_once("://") {
+        None if text.is_empty() => return Err(bad_url(text)),
+        None => format!("http://{text}"),
+        Some(("http", _)) => text.to_owned(),
+        Some(("https", _)) => {
+            return Err(format!(
+                "{text}: TLS is not supported; connect to the API itself with http://"
+            ));
+        }
+        Some(("ws" | "wss", _)) => {
+            return Err(format!(
+                "{text} is a URL for clients: use that of the API, such as http://127.0.0.1:9000"
+            ));
+        }
+        Some(_) => return Err(bad_url(text)),
+    };
+    Ok(full.trim_end_matches('/').trim_end_matches("/api").to_owned())
+}
+
+fn bad_url(text: &str) -> String {
+    format!("{text:?} is not the URL of an API: use the form http://127.0.0.1:9000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> ApiArgs {
+        ApiArgs { api: "http://127.0.0.1:9".to_owned(), api_key: None, json: false }
+    }
+
+    #[test]
+    fn a_url_without_a_scheme_is_http() {
+        for (text, base) in [
+            ("localhost:9000", "http://localhost:9000"),
+            ("127.0.0.1:9000/", "http://127.0.0.1:9000"),
+            ("[::1]:9000", "http://[::1]:9000"),
+            ("http://h/api", "http://h"),
+            ("http://h/api/", "http://h"),
+        ] {
+            assert_eq!(base_url(text), Ok(base.to_owned()), "{text}");
+        }
+        for (text, part) in [
+            ("https://h", "TLS"),
+            ("ws://h:8000", "for clients"),
+            ("redis://h", "URL"),
+            ("", "URL"),
+        ] {
+            let words = base_url(text).expect_err(text);
+            assert!(words.contains(part) && words.contains("http://"), "{words}");
+        }
+    }
+
+    #[test]
+    fn answers_are_told_in_words() {
+        let table = [
+            (200, r#"{"result":{"a":1}}"#, Ok(r#"{"a":1}"#)),
+            (200, r#"{"error":{"code":108,"message":"m"}}"#, Err("can't do it: m (108)")),
+            (200, r#"{"error":{"code":102,"message":"m"}}"#, Err("must be a namespace")),
+            (200, "<html>", Err("not a Corecast API")),
+            (200, "{}", Err("not a Corecast API")),
+            (401, "", Err("--api-key")),
+            (404, "", Err("server.api_listen")),
+            (413, "", Err("api.body_bytes_max")),
+            (503, "busy\n", Err("status 503: busy. Try again")),
+        ];
+        for (status, answer, expected) in table {
+            match (args().result("do it", status, answer), expected) {
+                (Ok(words), Ok(expected)) => assert_eq!(words, expected),
+                (Err(words), Err(part)) => assert!(words.contains(part), "{words}"),
+                (found, expected) => panic!("{found:?} where {expected:?} was expected"),
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_server_the_error_says_how_to_start_one() {
+        let args = ApiArgs { api: "127.0.0.1:1".to_owned(), ..args() };
+        let call = Call { method: "info", params: &(), purpose: "ask".to_owned() };
+        let words = args.call(&call).expect_err("nobody listens").to_string();
+        assert!(words.contains("connection refused") && words.contains("serve --dev"), "{words}");
+    }
+}

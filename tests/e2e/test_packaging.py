@@ -1,0 +1,271 @@
+"""The packages of `packaging/build`, made from the program of the other tests."""
+
+import configparser
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import httpx
+import pytest
+
+from harness.container import Container, Image, bundle, runtimes
+from harness.ports import free_port
+from harness.server import BINARY, ROOT, eventually
+
+PACKAGING = ROOT / "packaging"
+UNIT = PACKAGING / "systemd" / "corecast.service"
+SECCOMP = json.loads((PACKAGING / "image" / "seccomp.json").read_text())
+VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+COMMANDS = ["serve", "config", "doctor", "publish", "subscribe"]
+
+
+def run(*command, **options):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True,
+                          timeout=60, **options)
+    assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
+    return done.stdout
+
+
+def build(out, *kinds, binary=BINARY):
+    """Builds packages, and returns them by the endings of their names."""
+    run(PACKAGING / "build", *kinds, "--binary", binary, "--out", out, "--level", 1,
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"})
+    return {path.suffix: path for path in out.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    kinds = ["wheel", "image"] + ["deb"] * (shutil.which("dpkg-deb") is not None)
+    return build(tmp_path_factory.mktemp("packages"), *kinds)
+
+
+class Ports:
+    """Free ports for a server that gets them by its environment, and its API."""
+
+    def __init__(self):
+        self.client, self.api = free_port(), free_port()
+        self.environment = {
+            "CORECAST_SERVER_LISTEN": f"127.0.0.1:{self.client}",
+            "CORECAST_SERVER_API_LISTEN": f"127.0.0.1:{self.api}",
+            "CORECAST_SERVER_SHARDS": "1",
+        }
+
+    def ready(self):
+        try:
+            url = f"http://127.0.0.1:{self.api}/ready"
+            return httpx.get(url, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def publish(self, key=""):
+        return httpx.post(f"http://127.0.0.1:{self.api}/api/publish", trust_env=False,
+                          headers={"x-api-key": key},
+                          json={"channel": "news", "data": {"text": "Hello"}})
+
+
+def service():
+    """The section [Service] of the unit: a list of values for each key."""
+    parser = configparser.RawConfigParser(strict=False, dict_type=dict, delimiters="=")
+    parser.optionxform = str
+    parser.read(UNIT)
+    return dict(parser["Service"])
+
+
+def test_the_unit_starts_a_server_with_a_key_from_its_credential(tmp_path):
+    unit = service()
+    secret = tmp_path / "api_keys"
+    secret.write_text("secret-of-the-unit\n")
+    assert unit["LoadCredential"] == "api_keys:/etc/corecast/api_keys"
+    variable, credential = unit["Environment"].split("=")
+    assert credential == "/run/credentials/%n/api_keys"
+    program, *arguments = shlex.split(unit["ExecStart"])
+    assert program == "/usr/bin/corecast"
+    arguments = [argument.replace("/etc/corecast", str(PACKAGING)) for argument in arguments]
+    ports = Ports()
+    environment = {**os.environ, **ports.environment, variable: str(secret)}
+    with subprocess.Popen([BINARY, *arguments], env=environment) as server:
+        try:
+            eventually(ports.ready, seconds=15, what="the service is ready")
+            assert ports.publish("wrong").status_code == 401
+            assert ports.publish("secret-of-the-unit").json()["result"] is not None
+        finally:
+            server.kill()
+
+
+def test_systemd_understands_the_unit(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    # Here the program is somewhere else, and its manual is not installed.
+    text = UNIT.read_text().replace("/usr/bin/corecast", BINARY)
+    text = re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE)
+    (tmp_path / "corecast.service").write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", tmp_path / "corecast.service"],
+                          capture_output=True, text=True)
+    about_us = [line for line in done.stderr.splitlines() if "corecast" in line]
+    assert not about_us, about_us
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_know_every_command_and_no_hidden_one(shell):
+    script = run(BINARY, "generate", "completions", shell)
+    assert all(command in script for command in [*COMMANDS, "api-listen"])
+    assert "generate" not in script
+
+
+def test_bash_completes_commands_and_flags():
+    script = run(BINARY, "generate", "completions", "bash")
+
+    def complete(*words):
+        line = f"COMP_WORDS=({' '.join(map(shlex.quote, words))}); COMP_CWORD={len(words) - 1}"
+        last = " ".join(shlex.quote(word) for word in ("corecast", words[-1], words[-2]))
+        shown = run("bash", "-c", f'{script}\n{line}\n_corecast {last}\necho "${{COMPREPLY[@]}}"')
+        return shown.split()
+
+    assert complete("corecast", "se") == ["serve"]
+    assert complete("corecast", "serve", "--api") == ["--api-listen"]
+
+
+def test_each_command_has_a_manual_page(tmp_path):
+    run(BINARY, "generate", "man", tmp_path)
+    pages = {page.name for page in tmp_path.iterdir()}
+    assert {"corecast.1", *(f"corecast-{command}.1" for command in COMMANDS)} <= pages
+    assert not [page for page in pages if "generate" in page]
+    assert "\\-\\-api\\-listen" in (tmp_path / "corecast-serve.1").read_text()
+
+
+def test_the_wheel_puts_the_program_on_the_path(packages, tmp_path):
+    wheel = packages[".whl"]
+    with zipfile.ZipFile(wheel) as packed:
+        names = packed.namelist()
+        tag = re.search(r"^Tag: py3-none-(.+)$", packed.read(
+            f"corecast-{VERSION}.dist-info/WHEEL").decode(), re.MULTILINE)[1]
+    assert tag in wheel.name and tag.endswith(platform.machine())
+    assert all("/scripts/" in name or ".dist-info/" in name for name in names), names
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    run(sys.executable, "-m", "pip", "--python", tmp_path / "venv/bin/python", "install", "-q",
+        "--no-index", "--no-deps", "--disable-pip-version-check", wheel)
+    installed = tmp_path / "venv" / "bin" / "corecast"
+    assert run(installed, "--version") == f"corecast {VERSION}\n"
+    ports = Ports()
+    with subprocess.Popen([installed, "serve", "--dev"], stdout=subprocess.DEVNULL,
+                          env={**os.environ, **ports.environment}) as server:
+        try:
+            eventually(ports.ready, seconds=15, what="the server of the wheel is ready")
+            assert ports.publish().json()["result"]["offset"] == 1
+        finally:
+            server.kill()
+
+
+def test_a_second_build_gives_the_same_bytes(tmp_path):
+    # Any program does for this, and a small one is packed soon.
+    first, second = (build(tmp_path / name, "wheel", binary="/bin/true") for name in "ab")
+    assert first[".whl"].name == second[".whl"].name
+    assert first[".whl"].read_bytes() == second[".whl"].read_bytes(), "the bytes differ"
+
+
+def test_the_debian_package_has_its_files(packages):
+    if ".deb" not in packages:
+        pytest.skip("dpkg-deb is not installed")
+    package = packages[".deb"]
+    listed = run("dpkg-deb", "--contents", package)
+    files = {line.split()[5][1:]: line for line in listed.splitlines()}
+    for path in ("/usr/bin/corecast", "/usr/lib/systemd/system/corecast.service",
+                 "/usr/lib/sysusers.d/corecast.conf", "/etc/corecast/corecast.toml",
+                 "/usr/share/man/man1/corecast.1.gz",
+                 "/usr/share/bash-completion/completions/corecast"):
+        assert "root/root" in files[path], path
+    fields = run("dpkg-deb", "--field", package, "Version", "Depends")
+    assert VERSION in fields and "libc6 (>= 2." in fields
+    conffiles = run("dpkg-deb", "--info", package, "conffiles")
+    assert conffiles == "/etc/corecast/corecast.toml\n"
+
+
+@pytest.fixture(scope="module")
+def image(packages):
+    return Image(packages[".tar"])
+
+
+def test_the_image_is_what_its_digests_say(image):
+    for name, content in image.files.items():
+        if name.startswith("blobs/sha256/"):
+            assert hashlib.sha256(content).hexdigest() == pathlib.PurePath(name).name
+    config = image.config
+    assert config["architecture"] == image.platform["architecture"]
+    assert config["rootfs"]["diff_ids"] == [
+        f"sha256:{hashlib.sha256(image.layer).hexdigest()}"]
+    assert config["config"]["User"] == "65532:65532"
+    [for_docker] = json.loads(image.files["manifest.json"])
+    assert for_docker["RepoTags"] == [f"corecast:{VERSION}"]
+    assert {for_docker["Config"], *for_docker["Layers"]} <= image.files.keys()
+
+
+def without_io_uring(profile):
+    """The profile as Docker's own, as far as Corecast sees it."""
+    kept = [rule for rule in profile["syscalls"]
+            if not any(name.startswith("io_uring") for name in rule["names"])]
+    assert len(kept) < len(profile["syscalls"])
+    return {**profile, "syscalls": kept}
+
+
+@pytest.mark.parametrize("profile, driver_used", [
+    (SECCOMP, "io_uring"), (without_io_uring(SECCOMP), "epoll"),
+], ids=["its own profile", "one without io_uring"])
+def test_the_image_runs_read_only_without_capabilities(image, tmp_path, profile, driver_used):
+    for runtime in runtimes():
+        directory = tmp_path / runtime
+        directory.mkdir()
+        ports = Ports()
+        environment = {**ports.environment, "CORECAST_API_KEYS": "secret"}
+        bundle(image, directory, strip_comments(profile), [
+            f"{key}={value}" for key, value in environment.items()])
+        with Container(runtime, directory) as container:
+            eventually(lambda: container.alive() and ports.ready(), seconds=20,
+                       what=f"the container of {runtime} is ready")
+            assert "result" in ports.publish("secret").json()
+            assert f"running with 1 shard on {driver_used}" in container.log(), container.log()
+            # So it has a descriptor table of its own.
+            assert "each shard may open 4096 files" in container.log(), container.log()
+
+
+def strip_comments(profile):
+    """The profile without comments, which Docker knows and the runtimes don't."""
+    rules = [{key: value for key, value in rule.items() if key != "comment"}
+             for rule in profile["syscalls"]]
+    return {**profile, "syscalls": rules}
+
+
+def test_nginx_understands_the_configuration_of_compose(tmp_path):
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed")
+    text = (PACKAGING / "compose" / "nginx.conf").read_text()
+    # The names of containers exist only there.
+    text, count = re.subn(r"server corecast-(\d):", r"server 127.0.0.\1:", text)
+    assert count == 2
+    (tmp_path / "nginx.conf").write_text(text.replace("listen 80 ", f"listen {free_port()} "))
+    run("nginx", "-t", "-q", "-e", "stderr", "-p", tmp_path, "-c", tmp_path / "nginx.conf",
+        "-g", f"pid {tmp_path}/pid;")
+
+
+def test_compose_names_files_and_a_version_that_exist():
+    text = (PACKAGING / "compose" / "compose.yaml").read_text()
+    assert f"image: corecast:{VERSION}\n" in text
+    for name in re.findall(r"(?:- |seccomp:)(\.\.?/[\w./-]+)", text):
+        assert (PACKAGING / "compose" / name).exists(), name
+
+
+@pytest.mark.parametrize("file", ["corecast.toml", "compose/corecast.toml"])
+def test_the_configurations_of_the_packages_are_valid(file, tmp_path):
+    run(BINARY, "config", "check", PACKAGING / file)
+    # And so is the example in their comments.
+    text = re.sub(r"^#(?=\S)", "", (PACKAGING / file).read_text(), flags=re.MULTILINE)
+    (tmp_path / "corecast.toml").write_text(text)
+    run(BINARY, "config", "check", tmp_path / "corecast.toml")
+    assert "[[channel.namespaces]]" in text
