@@ -2,10 +2,11 @@
 //! refuses clients with a reserved descriptor, and logs a warning once a second.
 
 mod pace;
+mod unnamed;
 mod waiting;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,9 +26,10 @@ use crate::shard::Shard;
 use crate::subnets::Subnet;
 use crate::sys::{
     Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, UnixListener, is_reset,
-    peer, refuse,
+    refuse,
 };
 use pace::Pace;
+use unnamed::Unnamed;
 use waiting::{Client, Waiting};
 
 /// The connections of the node that no shard has leased.
@@ -88,15 +90,6 @@ impl Options {
     fn waiting_max(&self, places_left: usize) -> usize {
         ACCEPT_WAITING_MAX.min(self.rate as usize).min(places_left)
     }
-
-    /// Returns the subnet for which a waiting client counts. The clients of a proxy are known only
-    /// after their requests have been read.
-    fn subnet(&self, peer: Peer) -> Subnet {
-        match peer {
-            Peer::Address(address) if !self.proxies.contains(peer) => Subnet::of(address),
-            Peer::Address(_) | Peer::Unix => Subnet::EXEMPT,
-        }
-    }
 }
 
 /// The listeners of a shard.
@@ -126,6 +119,7 @@ pub struct Acceptor {
     /// The rate at which sockets are taken from the kernel's queue, admitted or not.
     takes: Pace,
     waiting: Waiting,
+    unnamed: Unnamed,
     leased: usize,
 }
 
@@ -143,6 +137,7 @@ impl Acceptor {
             admissions: Pace::new(options.rate),
             takes: Pace::new(ACCEPT_TAKES_PER_SECOND),
             waiting: Waiting::default(),
+            unnamed: Unnamed::new(options.proxies.clone(), Arc::clone(&counters)),
             options,
             listeners: Vec::new(),
             shared: Vec::new(),
@@ -210,17 +205,17 @@ impl Acceptor {
             self.pending = true;
         }
         self.counters.full.set(u64::from(self.exhausted || shard.is_full()));
-        if self.waiting.count() == 0 && (!self.pending || now < self.paused_until) {
+        if self.waiting_count() == 0 && (!self.pending || now < self.paused_until) {
             return false;
         }
         self.admissions.refill(now);
         self.takes.refill(now);
-        self.turn_waiting(shard);
+        self.turn_waiting(shard, now);
         if self.pending && now >= self.paused_until {
             self.turn_accept(shard, now);
         }
         self.may_take() && self.pending && now >= self.paused_until
-            || self.waiting.count() > 0 && self.admissions.has_one()
+            || self.waiting_count() > 0 && self.admissions.has_one()
     }
 
     /// While no client waits, occasionally checks whether an accept would succeed again.
@@ -232,33 +227,47 @@ impl Acceptor {
     }
 
     /// Counts a client that is refused because the shard is full.
-    fn count_full(&self, now: Moment, socket: Option<BorrowedFd<'_>>) {
+    fn count_full(&mut self, now: Moment, socket: Option<BorrowedFd<'_>>) {
         self.count_refused(now, Refusal::Full, socket);
         self.counters.refused_full_nanos.set(now.nanos());
     }
 
     /// Counts a socket that does not become a connection, and logs it.
-    fn count_refused(&self, now: Moment, reason: Refusal, socket: Option<BorrowedFd<'_>>) {
+    fn count_refused(&mut self, now: Moment, reason: Refusal, socket: Option<BorrowedFd<'_>>) {
         self.counters.refuse(reason);
         if let Some(line) = RefusalLine::admit(reason, now) {
-            line.write(None, socket.and_then(peer).and_then(Peer::address));
+            line.write(None, socket.and_then(|socket| self.unnamed.address(socket)));
         }
     }
 
     /// Whether one more socket may be taken from the kernel's queue.
     fn may_take(&self) -> bool {
         // The clients of a local proxy wait in the kernel's queue, where none has to be refused.
-        let exempt = self.waiting.queue_count(Subnet::EXEMPT);
+        let exempt = self.waiting.queue_count(Subnet::EXEMPT) + self.unnamed.count();
         self.takes.has_one() && exempt < ACCEPT_WAITING_EXEMPT_MAX
     }
 
+    /// Number of clients that wait to be admitted.
+    fn waiting_count(&self) -> usize {
+        self.waiting.count() + self.unnamed.count()
+    }
+
+    /// Removes and returns the next waiting client. Those that no proxy has named come last, because
+    /// they have sent nothing yet.
+    fn next_waiting(&mut self) -> Option<Client> {
+        self.waiting.pop().or_else(|| self.unnamed.pop())
+    }
+
     /// Admits waiting clients, as far as the rate allows.
-    fn turn_waiting<D: Driver>(&mut self, shard: &mut Shard<D>) {
+    fn turn_waiting<D: Driver>(&mut self, shard: &mut Shard<D>, now: Moment) {
+        for client in self.unnamed.take_named(now) {
+            self.enqueue(shard, client);
+        }
         for _ in 0..TURN_ACCEPTS_MAX {
             if !self.admissions.has_one() {
                 return;
             }
-            let Some(client) = self.waiting.pop() else { return };
+            let Some(client) = self.next_waiting() else { return };
             self.offer(shard, client);
         }
     }
@@ -275,7 +284,7 @@ impl Acceptor {
             if !self.listeners.is_empty() {
                 self.stop_listening(shard.sockets());
             }
-            while let Some(Client { socket, .. }) = self.waiting.pop() {
+            while let Some(Client { socket, .. }) = self.next_waiting() {
                 let now = shard.sockets().now();
                 if shard.is_draining() {
                     self.count_refused(now, Refusal::Draining, Some(socket.as_fd()));
@@ -316,10 +325,7 @@ impl Acceptor {
                     quiet += 1;
                     continue;
                 }
-                Accepted::Socket(socket, peer) => {
-                    let subnet = self.options.subnet(peer);
-                    self.receive(shard, Client { socket, subnet });
-                }
+                Accepted::Socket(socket, peer) => self.receive(shard, socket, peer),
                 Accepted::Aborted => {}
                 Accepted::Exhausted(error) => {
                     self.refuse_some(now);
@@ -365,13 +371,25 @@ impl Acceptor {
     }
 
     /// Admits a client immediately, or lets it wait behind others.
-    fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
-        if self.admissions.has_one() && self.waiting.count() == 0 {
-            return self.offer(shard, client);
+    fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, socket: OwnedFd, peer: Peer) {
+        if self.admissions.has_one() && self.waiting_count() == 0 {
+            let subnet = self.unnamed.subnet(peer);
+            return self.offer(shard, Client { socket, subnet });
         }
-        if is_reset(client.socket.as_fd()) {
-            return self.drop_reset(shard, client);
+        if is_reset(socket.as_fd()) {
+            return self.drop_reset(shard, socket);
         }
+        match self.unnamed.name(socket, peer) {
+            Ok(client) => self.enqueue(shard, client),
+            Err(socket) if self.waiting_count() < self.options.waiting_max(shard.places_left()) => {
+                self.unnamed.push(socket);
+            }
+            Err(socket) => self.enqueue(shard, Client { socket, subnet: Subnet::EXEMPT }),
+        }
+    }
+
+    /// Lets a client wait, and refuses one of the network with the most if there are too many.
+    fn enqueue<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         let count_max = self.options.waiting_max(shard.places_left());
         if let Some(refused) = self.waiting.push(client, count_max) {
             let now = shard.sockets().now();
@@ -385,15 +403,15 @@ impl Acceptor {
     /// such a client costs nothing of the rate.
     fn offer<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.is_scarce() && is_reset(client.socket.as_fd()) {
-            return self.drop_reset(shard, client);
+            return self.drop_reset(shard, client.socket);
         }
         self.admissions.take_one();
         self.admit(shard, client);
     }
 
-    fn drop_reset<D: Driver>(&self, shard: &mut Shard<D>, client: Client) {
+    fn drop_reset<D: Driver>(&mut self, shard: &mut Shard<D>, socket: OwnedFd) {
         self.count_refused(shard.sockets().now(), Refusal::Left, None);
-        drop(client);
+        drop(socket);
     }
 
     fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {

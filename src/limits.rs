@@ -316,9 +316,13 @@ pub const LEASE_CONNECTIONS_MAX: usize = 64;
 /// client of the subnet with the most waiting clients gets 503.
 pub const ACCEPT_WAITING_MAX: usize = 4096;
 
-/// Maximum number of clients on this host that wait in this way. The others stay in the kernel's
-/// queue.
+/// Maximum number of clients on this host that wait in this way, together with those that no proxy
+/// has named yet. The others stay in the kernel's queue.
 pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
+
+/// Time between two looks at waiting sockets whose proxies have not named a client yet. There are
+/// at most [`ACCEPT_WAITING_EXEMPT_MAX`] of them, and a look at one costs about 1 µs.
+pub const ACCEPT_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Maximum number of sockets per second that one shard takes from the kernel's queue, admitted or
 /// not. It is higher than the rate, because sockets that are reset or refused must not delay

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use httparse::{EMPTY_HEADER, Request};
 
-use super::{Peer, Proxies};
+use super::{Header, Peer, Proxies, read_header};
 use crate::limits::{FORWARDED_HOPS_MAX, HANDSHAKE_HEADERS_MAX};
 
 /// Returns the client that the proxy of the request in `head` names. Each proxy appends the address
@@ -35,6 +35,33 @@ pub fn forwarded_client(head: &[u8], proxies: &Proxies) -> Option<IpAddr> {
         }
     }
     hops.client(proxies)
+}
+
+/// What the first bytes of a proxy's connection tell of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// They do not tell it yet.
+    Incomplete,
+    /// The client. `None` if the proxy names nobody.
+    Client(Option<IpAddr>),
+}
+
+/// Reads `bytes`, the beginning of a proxy's connection. The client is in a header of the PROXY
+/// protocol, or else in the request.
+pub fn first_client(bytes: &[u8], proxies: &Proxies) -> First {
+    let (client, request) = match read_header(bytes) {
+        Header::Absent => (None, bytes),
+        Header::Complete { client, consumed } => (client, &bytes[consumed..]),
+        Header::Incomplete => return First::Incomplete,
+        Header::Invalid(_) => return First::Client(None),
+    };
+    if client.is_some_and(|client| !proxies.contains(Peer::Address(client))) {
+        return First::Client(client);
+    }
+    if !request.windows(4).any(|four| four == b"\r\n\r\n") {
+        return First::Incomplete;
+    }
+    First::Client(forwarded_client(request, proxies).or(client))
 }
 
 /// The last hops of a request. A hop without a known address is `None`.
@@ -244,5 +271,34 @@ mod tests {
             ("Forwarded:", None),
         ]);
         assert_eq!(client(""), None);
+    }
+
+    #[test]
+    fn the_first_client_is_that_of_the_header_or_else_of_the_request() {
+        let proxies = Proxies::parse(&["10.0.0.0/8".to_owned()]).unwrap();
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
+        let line = |from: &str| format!("PROXY TCP4 {from} 10.0.0.1 1 1\r\n");
+        let (client, proxy) = (line("198.51.100.1"), line("10.0.0.9"));
+        for (bytes, expected) in [
+            (request.to_owned(), Some("192.0.2.1")),
+            (format!("{client}{request}"), Some("198.51.100.1")),
+            (client.clone(), Some("198.51.100.1")),
+            (format!("{proxy}{request}"), Some("192.0.2.1")),
+            (format!("{proxy}GET / HTTP/1.1\r\n\r\n"), Some("10.0.0.9")),
+            (format!("PROXY UNKNOWN\r\n{request}"), Some("192.0.2.1")),
+            (format!("{client}{client}"), Some("198.51.100.1")),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), None),
+            ("PROXY X\r\n".to_owned() + request, None),
+        ] {
+            let expected = expected.map(|text| text.parse().unwrap());
+            assert_eq!(
+                first_client(bytes.as_bytes(), &proxies),
+                First::Client(expected),
+                "{bytes}"
+            );
+        }
+        for bytes in [&request[..request.len() - 1], &client[..client.len() - 1], &proxy, ""] {
+            assert_eq!(first_client(bytes.as_bytes(), &proxies), First::Incomplete, "{bytes:?}");
+        }
     }
 }

@@ -6,6 +6,6 @@ mod forwarded;
 mod header;
 mod networks;
 
-pub use forwarded::forwarded_client;
+pub use forwarded::{First, first_client, forwarded_client};
 pub use header::{Header, begins_with_header, read_header};
 pub use networks::{Peer, Proxies};

@@ -17,7 +17,7 @@ pub use delivery::OutboxLeases;
 pub use identity::Identity;
 pub use options::{Options, Pools};
 pub use parts::Parts;
-pub use session::{OutboxCost, is_parsing};
+pub use session::{OutboxCost, Panicked, guarded, is_parsing};
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ pub use epoll::Epoll;
 pub use memory::{refuse_huge_pages, resident_bytes, return_freed_memory};
 pub use ring::{Ring, once_there_is_memory};
 pub use sockets::{
-    Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, peer, refuse,
+    Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, peek, peer, refuse,
 };
 pub use threads::{
     Signal, abort_on_panic, block_signals, can_own_descriptors, cores, descriptors_max,

@@ -272,19 +272,19 @@ fn set_option(socket: BorrowedFd<'_>, option: SocketOption, value: i32) -> Resul
 
 /// See [`crate::kernel::Sockets::receive`].
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Received {
-    // SAFETY: the kernel writes at most `buffer.len()` bytes into it, during the call.
-    let count = unsafe {
-        let flags = libc::MSG_DONTWAIT;
-        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags)
-    };
-    match count {
-        1.. => Received::Bytes(count as usize),
+    match recv(socket, buffer, libc::MSG_DONTWAIT) {
+        count @ 1.. => Received::Bytes(count as usize),
         0 => Received::End,
         _ => match io::Error::last_os_error().raw_os_error() {
             Some(libc::EAGAIN | libc::EINTR) => Received::Nothing,
             _ => Received::Gone,
         },
     }
+}
+
+fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> isize {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into it, during the call.
+    unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) }
 }
 
 /// See [`crate::kernel::Sockets::send`].
@@ -352,6 +352,12 @@ pub fn is_reset(socket: BorrowedFd<'_>) -> bool {
     // SAFETY: `poll` is one valid pollfd for the time of the call, which does not wait.
     let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
     count == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
+/// Reads bytes that a socket has received, and leaves them there. Returns their number, which is 0
+/// if there are none.
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> usize {
+    usize::try_from(recv(socket, buffer, libc::MSG_DONTWAIT | libc::MSG_PEEK)).unwrap_or(0)
 }
 
 /// See [`crate::kernel::Sockets::is_open`].

@@ -44,7 +44,7 @@ mod sending;
 
 pub use audit::OutboxCost;
 pub use ending::Farewell;
-pub use frames::is_parsing;
+pub use frames::{Panicked, guarded, is_parsing};
 pub use server_subscribe::Join;
 
 use std::time::Duration;
