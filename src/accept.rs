@@ -252,8 +252,8 @@ impl Acceptor {
         self.waiting.count() + self.unnamed.count()
     }
 
-    /// Removes and returns the next waiting client. Those that no proxy has named come last, because
-    /// they have sent nothing yet.
+    /// Removes and returns the next waiting client. Those that no proxy has named come last,
+    /// because they have sent no request yet.
     fn next_waiting(&mut self) -> Option<Client> {
         self.waiting.pop().or_else(|| self.unnamed.pop())
     }

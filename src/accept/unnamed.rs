@@ -1,5 +1,6 @@
-//! Clients of proxies that have to wait. A proxy names its client in the first bytes of a connection,
-//! so the client counts for its own network as soon as they arrive. Until then it waits here.
+//! Clients of proxies that have to wait. A proxy names its client in the first bytes of a
+//! connection, so the client counts for its own network as soon as they arrive. Until then it waits
+//! here.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

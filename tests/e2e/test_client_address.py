@@ -1,19 +1,23 @@
 """Addresses of clients that proxies name, and of clients that only pretend to be proxies."""
 
+import contextlib
+import json
 import socket
 import struct
+import time
 
 import pytest
 
 from harness.client import Client
 from harness.server import Server, eventually
+from harness.wire import upgrade
 
 # A network may have eight ninths of the channels. Clients of this host are exempt.
 CHANNELS_MAX = 18
 FEW_CHANNELS = f"[channel]\nchannels_max = {CHANNELS_MAX}\n"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL = SIGNATURE + b"\x20\0\0\0"
-HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 def line(source):
@@ -105,12 +109,13 @@ def test_a_header_may_come_in_parts_and_only_once(trusting):
         parts = [whole[:1], whole[1:5], whole[5:len(header)], whole[len(header):]]
         assert answer(trusting, *parts)[0] == "HTTP/1.1 200 OK"
         assert answer(trusting, header + header + HEALTH)[0] == "HTTP/1.1 400 Bad Request"
-    refused = trusting.settled_metrics().total("corecast_handshakes_total", result="refused")
+    bad_headers = {"result": "refused", "reason": "bad_proxy_header"}
+    refused = trusting.settled_metrics().total("corecast_handshakes_total", **bad_headers)
     for bad in (b"PROXY TCP4 nobody\r\n", b"PROXY " + b"x" * 101, SIGNATURE + b"\x11\x11\0\0",
                 SIGNATURE + b"\x21\x11\xff\xff"):
         status, response = answer(trusting, bad)
         assert status == "HTTP/1.1 400 Bad Request" and b"PROXY header is invalid" in response
-    counted = trusting.settled_metrics().total("corecast_handshakes_total", result="refused")
+    counted = trusting.settled_metrics().total("corecast_handshakes_total", **bad_headers)
     assert counted == refused + 4
 
 
@@ -121,10 +126,66 @@ def test_another_peer_can_name_nobody(driver):
 
 
 def check_names_nobody(wary):
-    refused = wary.settled_metrics().total("corecast_handshakes_total", result="refused")
+    strangers = {"result": "refused", "reason": "foreign_proxy"}
     for header in (line("192.0.2.1"), binary("192.0.2.1"), LOCAL):
         status, response = answer(wary, header + HEALTH)
         assert status == "HTTP/1.1 400 Bad Request" and b"server.proxies" in response
-    counted = wary.settled_metrics().total("corecast_handshakes_total", result="refused")
-    assert counted == refused + 3
+    assert wary.settled_metrics().total("corecast_handshakes_total", **strangers) == 3
     assert channels_of(wary, X_Forwarded_For="192.0.2.1", Forwarded="for=192.0.2.1") == EXEMPT
+
+
+LOGGED = """
+[server]
+proxies = ["127.0.0.1"]
+[log]
+format = "json"
+level = "debug"
+"""
+
+
+def lines(server, message):
+    objects = [json.loads(text)["fields"] for text in server.log().splitlines()]
+    return [fields for fields in objects if fields["message"] == message]
+
+
+def test_the_log_has_the_addresses_of_clients_and_not_of_proxies(driver):
+    with Server(driver, config=LOGGED) as server:
+        with Client(server, sock=dial(server, line("192.0.2.1"))):
+            pass
+        eventually(lambda: lines(server, "a connection has closed"))
+        for message in ("a connection has opened", "a connection has closed"):
+            [fields] = lines(server, message)
+            assert fields["address"] == "192.0.2.1"
+        evil = ["Origin: https://evil.example"]
+        for first, reason, address in [
+            (line("2001:db8::1") + upgrade(lines=evil), "foreign_origin", "2001:db8::1"),
+            (upgrade("/nothing", lines=["Forwarded: for=192.0.2.9"]), "unknown_path", "192.0.2.9"),
+            (b"PROXY TCP4 nobody\r\n", "bad_proxy_header", "127.0.0.1"),
+        ]:
+            assert answer(server, first)[0].split()[1] in ("400", "403", "404")
+            [fields] = eventually(lambda reason=reason: [
+                fields for fields in lines(server, "a client was refused")
+                if fields["reason"] == reason])
+            assert fields["address"] == address
+            assert fields.get("origin") == (evil[0].split()[1] if "origin" in reason else None)
+
+
+def test_a_network_behind_a_proxy_keeps_no_other_network_waiting(driver):
+    rate = 20
+    config = LOGGED.replace("[log]", f"accept_rate = {rate}\n[log]")
+    flood = 4 * rate
+    with Server(driver, config=config, shards=1) as server, contextlib.ExitStack() as stack:
+        for number in range(flood):
+            # Some proxies send their header later than they connect.
+            first = line("192.0.2.1") + upgrade() if number % 2 else b""
+            stack.enter_context(dial(server, first))
+        began = time.monotonic()
+        status, _ = answer(server, line("198.51.100.1"), upgrade())
+        waited = time.monotonic() - began
+        assert status == "HTTP/1.1 101 Switching Protocols"
+        refused = eventually(lambda: [fields for fields in lines(server, "a client was refused")
+                                      if fields["reason"] == "busy"])
+        assert {fields["address"] for fields in refused} == {"192.0.2.1"}
+        busy = server.settled_metrics().total("corecast_handshakes_total", result="busy")
+        assert busy > 0, "the network with the most waiting clients is refused"
+        assert waited < 2.5, "its turn comes before those of the others"
