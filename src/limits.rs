@@ -374,7 +374,7 @@ pub const UNIX_PATH_BYTES_MAX: usize = 107;
 /// kernel memory instead of 4.3 MB with autotuning.
 pub const SOCKET_SEND_BYTES: usize = 64 * 1024;
 
-/// Maximum memory of the server for an idle connection with one channel; `perf/memory` measures 81
+/// Maximum memory of the server for an idle connection with one channel; `perf/memory` measures 88
 /// B. `doctor` uses this value.
 pub const CONNECTION_BYTES_MAX: usize = 256;
 

@@ -12,7 +12,8 @@ use crate::metrics::{BridgeCounters, Counter, ShardCounters};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Not all listeners are open, or the bus has not been read yet.
+    /// Not all listeners are open, the bus has not been read yet, or other nodes do not
+    /// know of this one.
     Starting,
     /// The node accepts clients.
     Serving,
@@ -113,8 +114,9 @@ impl Readiness {
         Phase::ALL[usize::from(self.phase.load(Ordering::Acquire)) % Phase::ALL.len()]
     }
 
-    /// Whether the bridge has loaded the bus once. Before that no client could subscribe. It stays
-    /// true when Redis is lost later, because the node still serves its clients then.
+    /// Whether the bridge has once loaded the bus and held this node's lease. Before that no client
+    /// could subscribe, and other nodes would not ask this one about its clients. It stays true when
+    /// Redis is lost later, because the node still serves its clients then.
     fn has_joined(&self) -> bool {
         self.bridge.as_ref().is_none_or(|counters| counters.joined.value() != 0)
     }

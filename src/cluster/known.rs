@@ -1,4 +1,4 @@
-//! The other nodes that this one knows, for the log: their ids, and their names for people.
+//! The other nodes that this one knows: their ids, and their names for the log.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +29,11 @@ impl Known {
     /// Returns the ids that are not known yet.
     pub(super) fn unknown<'a>(&self, uids: impl Iterator<Item = &'a str>) -> Vec<String> {
         uids.filter(|uid| !self.0.contains_key(*uid)).map(str::to_owned).collect()
+    }
+
+    /// Returns the ids of all known nodes.
+    pub(super) fn uids(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     pub(super) fn add(&mut self, uid: String, name: String) {

@@ -1,6 +1,7 @@
 //! The nodes of the cluster. Each one holds a lease in Redis, which also has its description.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tokio::time::Instant;
@@ -39,6 +40,8 @@ pub(crate) enum NodeNews {
         /// Names of the leases.
         leases: Vec<String>,
     },
+    /// This node could not take or renew its lease. The value is the reason.
+    Unreachable(String),
 }
 
 /// The nodes that this one knows of, and its own lease.
@@ -62,6 +65,8 @@ pub(crate) struct Nodes {
     known: RefCell<Known>,
     /// Whether the data about this node in Redis must be written again.
     forgotten: Cell<bool>,
+    /// Time until which leases of living nodes may be missing, because Redis has lost this node's.
+    incomplete_until: Cell<Option<Instant>>,
     /// Whether this node is stopping and holds no lease any more.
     leaving: Cell<bool>,
 }
@@ -89,6 +94,7 @@ impl Nodes {
             over: RefCell::default(),
             known: RefCell::default(),
             forgotten: Cell::new(false),
+            incomplete_until: Cell::new(None),
             leaving: Cell::new(false),
         }
     }
@@ -111,7 +117,8 @@ impl Nodes {
         self.link()
     }
 
-    /// Whether others know of this node, and so would report its loss.
+    /// Whether this node has held its lease. Others know of it since then: they ask it about its
+    /// clients, and would report its loss.
     pub(crate) fn is_known(&self) -> bool {
         self.renewed.get().is_some()
     }
@@ -145,6 +152,12 @@ impl Nodes {
         self.reports_lost_from.set(Some(Instant::now() + grace));
     }
 
+    /// Whether leases of living nodes may be missing. Redis lost all of them if it lost this node's,
+    /// and other nodes write theirs again at their next renewal.
+    fn is_incomplete(&self) -> bool {
+        self.incomplete_until.get().is_some_and(|until| Instant::now() < until)
+    }
+
     /// Whether an expired lease means that its node is lost.
     fn may_report_lost(&self) -> bool {
         self.reports_lost_from.get().is_some_and(|from| Instant::now() >= from)
@@ -172,9 +185,11 @@ impl Nodes {
                     let error = holder.hold(&mut backoff).await;
                     self.link.take();
                     tracing::warn!(%error, "could not reach other nodes through Redis; retrying");
+                    tell(NodeNews::Unreachable(error.to_string()));
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "could not reach other nodes through Redis; retrying")
+                    tracing::debug!(%error, "could not reach other nodes through Redis; retrying");
+                    tell(NodeNews::Unreachable(error.to_string()));
                 }
             }
             backoff.pause().await;
@@ -184,9 +199,10 @@ impl Nodes {
     async fn renew(&self, link: &Link) -> Result<Leases, LinkError> {
         let keys = self.redis.keys();
         let key = node_key(keys, &self.lease.uid);
-        let lease = NODE_LEASE.as_millis().to_string().into_bytes();
+        // The description is read while there is a lease, so it must not expire first.
+        let time = (2 * NODE_LEASE).as_millis().to_string().into_bytes();
         let described = (self.card.describe)().into_bytes();
-        let args = vec![key.clone(), described, b"PX".to_vec(), lease];
+        let args = vec![key.clone(), described, b"PX".to_vec(), time];
         link.call("SET", &key, args).await?;
         // A lease that was given up in the meantime is not taken again.
         let name = if self.leaving.get() { "" } else { self.lease.name() };
@@ -243,6 +259,9 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
         // A call without a reply may have renewed the lease, so the time since the last renewal
         // counts too.
         let last = nodes.renewed.replace(Some(Instant::now()));
+        if leases.new && last.is_some() {
+            nodes.incomplete_until.set(Some(Instant::now() + NODE_LEASE));
+        }
         if leases.new || last.is_some_and(|at| at.elapsed() > 2 * NODE_RENEWAL) {
             nodes.forgotten.set(true);
         }
@@ -261,6 +280,9 @@ impl<T: Fn(NodeNews)> Holder<'_, T> {
             let name = nodes.read_name(&self.link, &uid).await?;
             tracing::info!(node = name, uid, "a node has joined");
             nodes.known.borrow_mut().add(uid, name);
+        }
+        if nodes.is_incomplete() {
+            return Ok(()); // A node without a lease may be alive.
         }
         for end in nodes.known.borrow_mut().look(leases) {
             match end {
@@ -286,11 +308,16 @@ impl Nodes {
         leases::look(self.redis.keys(), link, "").await
     }
 
-    /// Returns the other nodes that are alive.
+    /// Returns the other nodes that are alive. While leases may be missing, these are also the
+    /// nodes that were alive before, so that none of them is left out without a word.
     pub(super) async fn others(&self, link: &Link) -> Result<Vec<String>, LinkError> {
         let leases = self.leases(link).await?;
-        let others = leases.living_uids().filter(|uid| *uid != self.lease.uid);
-        Ok(others.map(str::to_owned).collect())
+        let mut others: BTreeSet<String> = leases.living_uids().map(str::to_owned).collect();
+        if !leases.has_living(&self.lease) || self.is_incomplete() {
+            others.extend(self.known.borrow().uids().map(str::to_owned));
+        }
+        others.remove(&self.lease.uid);
+        Ok(others.into_iter().collect())
     }
 
     /// Reads the descriptions of the other nodes that are alive.
@@ -300,7 +327,7 @@ impl Nodes {
             return ClusterAnswer { away: true, ..ClusterAnswer::default() };
         };
         match tokio::time::timeout_at(deadline, self.read_descriptions(&link)).await {
-            Ok(Ok(bodies)) => ClusterAnswer { bodies, ..ClusterAnswer::default() },
+            Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => ClusterAnswer { away: true, ..ClusterAnswer::default() },
         }
     }
@@ -312,14 +339,17 @@ impl Nodes {
         Ok(reply.text().and_then(known::name).unwrap_or_else(|| uid.to_owned()))
     }
 
-    async fn read_descriptions(&self, link: &Link) -> Result<Vec<Box<str>>, LinkError> {
-        let mut bodies = Vec::new();
+    async fn read_descriptions(&self, link: &Link) -> Result<ClusterAnswer, LinkError> {
+        let mut answer = ClusterAnswer::default();
         for uid in self.others(link).await? {
             let key = node_key(self.redis.keys(), &uid);
             let reply = link.call("GET", &key, vec![key.clone()]).await?;
-            bodies.extend(reply.text().map(Box::from));
+            match reply.text() {
+                Some(description) => answer.bodies.push(description.into()),
+                None => answer.silent.push(uid.into()),
+            }
         }
-        Ok(bodies)
+        Ok(answer)
     }
 }
 

@@ -78,7 +78,8 @@ impl DurationCounters {
 pub struct BridgeCounters {
     /// 1 while Redis accepts publications and this node reads them back.
     pub up: Counter,
-    /// 1 once this node has loaded all streams. No client can subscribe before that.
+    /// 1 once this node has loaded all streams and other nodes know of it. No client can subscribe
+    /// before that.
     pub joined: Counter,
     /// Publications appended to a stream.
     pub appended: Counter,

@@ -2,7 +2,6 @@
 busy, can be read by nodes that have never seen them, and cost bounded memory."""
 
 import json
-import signal
 import time
 
 import pytest
@@ -99,14 +98,14 @@ def test_an_envelope_continues_from_a_position_that_no_stream_has_any_more(join,
 def sleep_through(nodes, redis, channel, numbers, lose=False):
     """Node 1 stands still while these are published and leave the stream, and the durable history
     as well if they are to be lost."""
-    nodes[1].process.send_signal(signal.SIGSTOP)
+    nodes[1].freeze()
     for n in numbers:
         nodes[0].publish(channel, n)
     stream = redis.streams()[redis.stream_of(channel)]
     redis.client.xtrim(stream, maxlen=2, approximate=False)
     if lose:
         assert redis.client.delete(stream.removesuffix("bus") + f"h:{channel}") == 1
-    nodes[1].process.send_signal(signal.SIGCONT)
+    nodes[1].thaw()
 
 
 def follow(ws, last, top):

@@ -2,7 +2,6 @@
 affected channels."""
 
 import json
-import signal
 import time
 
 import pytest
@@ -23,14 +22,6 @@ def channels_apart(redis, server):
     raise AssertionError("a hundred channels in one stream")
 
 
-def freeze(server):
-    server.process.send_signal(signal.SIGSTOP)
-
-
-def thaw(server):
-    server.process.send_signal(signal.SIGCONT)
-
-
 def test_a_node_that_slept_through_a_trim_tells_its_clients(join, redis):
     nodes = join([redis.url] * 2)
     one, other = channels_apart(redis, nodes[0])
@@ -39,11 +30,11 @@ def test_a_node_that_slept_through_a_trim_tells_its_clients(join, redis):
     stream = redis.streams()[redis.stream_of(one)]
     before = nodes[0].publish(one, 0)
     missing.publication(one), complete[1].publication(one)
-    freeze(nodes[1])
+    nodes[1].freeze()
     for n in range(1, 40):
         nodes[0].publish(one, n)
     redis.client.xtrim(stream, maxlen=3, approximate=False)
-    thaw(nodes[1])
+    nodes[1].thaw()
     last = nodes[0].publish(one, "last")
     nodes[0].publish(other, "last")
     push = missing.push(10)
@@ -82,11 +73,11 @@ def test_plain_websockets_and_envelopes_of_a_node_that_slept_are_told(join, redi
     nodes[0].publish("t:c", 1)
     assert envelope.begin()["offset"] == 1
     assert plain.receive() == "1" and json.loads(envelope.receive())["offset"] == 2
-    freeze(nodes[1])
+    nodes[1].freeze()
     for n in range(2, 40):
         nodes[0].publish("t:c", n)
     redis.client.xtrim(redis.streams()[redis.stream_of("t:c")], maxlen=2, approximate=False)
-    thaw(nodes[1])
+    nodes[1].thaw()
     nodes[0].publish("t:c", 40)
     assert plain.closed(10)[0] == 3010
     message, at = json.loads(envelope.receive(10)), 2
@@ -142,9 +133,9 @@ def test_deleted_entries_that_everybody_has_are_missed_by_who_comes_later(join, 
 def test_a_node_that_slept_longer_than_anybody_waits_catches_up(join, redis):
     nodes = join([redis.url] * 2)
     with Traffic(nodes, publish_on=[0]) as traffic:
-        freeze(nodes[1])
+        nodes[1].freeze()
         time.sleep(4)
-        thaw(nodes[1])
+        nodes[1].thaw()
         traffic.flows(10)
     traffic.check(told=False)
 

@@ -2,7 +2,6 @@
 although it should, or on purpose. Publications that nobody reads are not acknowledged for long, and
 a node renews its connections only if that helps."""
 
-import signal
 import threading
 import time
 
@@ -199,9 +198,9 @@ def test_a_node_that_was_stopped_makes_nothing_anew(join, redis):
     with Traffic(nodes, publish_on=[0], follow_on=[0]) as traffic:
         before = connects(nodes[0])
         for seconds in (2.5, 6):
-            nodes[0].process.send_signal(signal.SIGSTOP)
+            nodes[0].freeze()
             time.sleep(seconds)
-            nodes[0].process.send_signal(signal.SIGCONT)
+            nodes[0].thaw()
             traffic.flows(10)
         eventually(lambda: not is_degraded(nodes[0]), 5, "it is well")
         assert (connects(nodes[0]), reconnects(nodes[0])) == (before, 0)

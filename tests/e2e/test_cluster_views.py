@@ -1,9 +1,9 @@
 """API calls about clients cover the clients of all nodes, whichever node gets the call."""
 
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from harness.proxy import Proxy
@@ -139,7 +139,7 @@ def test_requests_between_nodes_cost_redis_little(join, redis):
     assert 10_000_000 < redis.client.memory_usage("corecast:control") < 60_000_000
     nodes.subscribe(1, "a")
     assert nodes[0].result("channels")["channels"].keys() == {"a"}
-    answers = f"corecasanswers:{nodes[0].result('info')['nodes'][0]['uid']}"
+    answers = f"corecast:answers:{nodes[0].result('info')['nodes'][0]['uid']}"
     eventually(lambda: redis.client.xlen(answers) == 0, what="what has been read is removed")
     eventually(lambda: not redis.client.exists("corecast:control"), 15, "it is forgotten")
 
@@ -151,14 +151,56 @@ def error(server, method):
 def test_no_part_of_the_nodes_is_taken_for_all(nodes, channel):
     nodes.subscribe(2, channel)
     silent = nodes[2].result("info")["nodes"][0]["uid"]
-    nodes[2].process.send_signal(signal.SIGSTOP)
+    nodes[2].freeze()
     try:
         told = error(nodes[0], "channels")
         assert told["code"] == 100 and silent in told["message"], told
     finally:
-        nodes[2].process.send_signal(signal.SIGCONT)
+        nodes[2].thaw()
     eventually(lambda: "error" not in nodes[0].api("channels").json(), TOLD_SECONDS_MAX)
     assert channel in nodes[0].result("channels")["channels"]
+
+
+def test_a_node_takes_clients_only_when_others_know_of_it(redis, join):
+    redis.client.set("corecast:nodes", "no leases")
+    node = join([redis.url], await_ready=False)[0]
+
+    def reports_why():
+        try:
+            ready = node.http.get(f"{node.api_url}/ready", timeout=1)
+        except httpx.TransportError:
+            return False  # The port of the API is not open yet.
+        return ready.status_code == 503 and "lease" in ready.text and "WRONGTYPE" in ready.text
+
+    eventually(reports_why, 10, "it reports why it has no lease")
+    refused = node.http.get(f"{node.http_url}/health")
+    assert refused.status_code == 503 and "Retry-After" in refused.headers
+    redis.client.delete("corecast:nodes")
+    node.wait_ready()
+    assert redis.client.zcard("corecast:nodes") == 1
+
+
+def test_a_node_whose_lease_redis_has_lost_is_not_left_out(join, redis, channel):
+    nodes = join([redis.url] * 2)
+    nodes.subscribe(1, channel)
+    uid = nodes[1].result("info")["nodes"][0]["uid"]
+    eventually(lambda: len(uids(nodes[0])) == 2, TOLD_SECONDS_MAX)
+    eventually(lambda: "a node has joined" in nodes[0].log(), TOLD_SECONDS_MAX)
+    nodes[1].freeze()
+    redis.client.flushall()
+    try:
+        for method in ("channels", "info"):
+            told = error(nodes[0], method)
+            assert told["code"] == 100 and uid in told["message"], told
+        eventually(lambda: redis.client.zcard("corecast:nodes") == 1, 5, "its own lease is back")
+        told = error(nodes[0], "channels")
+        assert told["code"] == 100 and uid in told["message"], told
+    finally:
+        nodes[1].thaw()
+    eventually(lambda: "error" not in nodes[0].api("channels").json(), TOLD_SECONDS_MAX)
+    assert channel in nodes[0].result("channels")["channels"]
+    assert len(uids(nodes[0])) == 2
+    assert "a node has stopped" not in nodes[0].log()
 
 
 def test_views_without_redis_are_errors_that_say_so(join, redis, channel):

@@ -87,7 +87,8 @@ fn complete(result: &str, answer: ClusterAnswer) -> Result<Vec<Box<str>>, ApiErr
     }
     if !answer.silent.is_empty() {
         return Err(ApiError::internal(format!(
-            "{result} all nodes except {}, which did not reply within {CLUSTER_TIMEOUT:?}; retry",
+            "{result} all nodes except {}, which did not reply within {CLUSTER_TIMEOUT:?} or have \
+             no description in Redis; retry",
             answer.silent.join(", ")
         )));
     }

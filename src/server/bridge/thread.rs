@@ -162,6 +162,12 @@ async fn run(settings: Arc<Settings>, parts: Parts, loaded: Loaded) -> std::io::
     if owners.settings.has_events() {
         tokio::task::spawn_local(EventWriter::run(Rc::clone(&owners.events)));
     }
+    // No client is accepted before others know of this node, because they would leave its clients
+    // out of lists and calls.
+    bus.standing().show_start("taking the lease of this node from Redis");
+    while !owners.nodes.is_known() {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
     owners.counters.joined.set(1);
     loaded(Ok(()));
     for stream in &owners.settings.redis.ingest {
@@ -221,6 +227,12 @@ async fn hold_lease(owners: Rc<Owners>) {
     let tell = |news| match news {
         NodeNews::Forgotten => owners.events.write_roster(),
         NodeNews::Lost { link, leases } => LostNodes::report(&owners.lost_nodes, link, leases),
+        NodeNews::Unreachable(error) => {
+            if owners.counters.joined.value() == 0 {
+                let text = format!("could not take the lease of this node from Redis: {error}");
+                owners.bus.standing().show_start(&text);
+            }
+        }
     };
     owners.nodes.run(tell).await;
 }

@@ -3,7 +3,6 @@ Sentinel, as a Cluster; over TCP, a Unix socket or TLS. It can be made to fail i
 
 import contextlib
 import pathlib
-import signal
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,7 @@ import redis.backoff
 import redis.exceptions
 import redis.retry
 
+from harness.frozen import freeze, thaw
 from harness.ports import free_port
 from harness.server import eventually
 
@@ -55,10 +55,10 @@ class Process:
             self.process.wait()
 
     def freeze(self):
-        self.process.send_signal(signal.SIGSTOP)
+        freeze(self.process)
 
     def thaw(self):
-        self.process.send_signal(signal.SIGCONT)
+        thaw(self.process)
 
     def stop(self):
         self.kill()

@@ -12,6 +12,7 @@ import time
 
 import httpx
 
+from harness.frozen import freeze, thaw
 from harness.ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -154,6 +155,13 @@ class Server:
 
     def settled_connections(self):
         return self.settled_metrics("corecast_connections").total("corecast_connections")
+
+    def freeze(self):
+        """Stops the server, and returns once it runs no longer."""
+        freeze(self.process)
+
+    def thaw(self):
+        thaw(self.process)
 
     # The end
 
