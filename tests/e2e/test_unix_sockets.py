@@ -8,7 +8,8 @@ import tempfile
 
 import pytest
 
-from harness.client import Closed, Plain
+from harness.client import Client, Closed, Plain
+from harness.command import run
 from harness.server import Server, eventually
 
 CLIENTS = 64
@@ -103,6 +104,13 @@ def test_the_api_may_be_on_a_socket(driver, directory):
     with Server(driver, api_socket=path, config='[server]\ndrain_delay = "0s"\n') as server:
         server.publish("news", 1)
         assert f"--unix-socket {path}" in server.log()
+        done = run("info", "--json", "--api", f"unix:{path}")
+        assert done.returncode == 0 and '"nodes"' in done.stdout, done.stderr
+        with Client(server) as client:
+            client.subscribe("news")
+            done = run("publish", "news", "Hello", "--api", f"unix:{path}")
+            assert done.returncode == 0, done.stderr
+            assert client.publication("news")["data"] == "Hello"
         server.terminate()
         server.wait(10)
         assert not path.exists()
