@@ -115,8 +115,8 @@ impl Readiness {
     }
 
     /// Whether the bridge has once loaded the bus and held this node's lease. Before that no client
-    /// could subscribe, and other nodes would not ask this one about its clients. It stays true when
-    /// Redis is lost later, because the node still serves its clients then.
+    /// could subscribe, and other nodes would not ask this one about its clients. It stays true
+    /// when Redis is lost later, because the node still serves its clients then.
     fn has_joined(&self) -> bool {
         self.bridge.as_ref().is_none_or(|counters| counters.joined.value() != 0)
     }

@@ -152,8 +152,8 @@ impl Nodes {
         self.reports_lost_from.set(Some(Instant::now() + grace));
     }
 
-    /// Whether leases of living nodes may be missing. Redis lost all of them if it lost this node's,
-    /// and other nodes write theirs again at their next renewal.
+    /// Whether leases of living nodes may be missing. Redis lost all of them if it lost this
+    /// node's, and other nodes write theirs again at their next renewal.
     fn is_incomplete(&self) -> bool {
         self.incomplete_until.get().is_some_and(|until| Instant::now() < until)
     }
