@@ -2,7 +2,9 @@
 //! proxy's proxy as the client unless there is no other.
 
 use corecast::limits::{PROXY_HEADER_BYTES_MAX, PROXY_LINE_BYTES_MAX};
-use corecast::proxies::{Header, Peer, Proxies, begins_with_header, forwarded_client, read_header};
+use corecast::proxies::{
+    First, Header, Peer, Proxies, begins_with_header, first_client, forwarded_client, read_header,
+};
 
 /// The first byte determines the place of a cut, and the rest is a header of the PROXY protocol
 /// with a request behind it.
@@ -38,6 +40,9 @@ pub(crate) fn check(data: &[u8]) {
     let proxies = ["10.0.0.0/8".to_owned(), "2001:db8::/32".to_owned()];
     let proxies = Proxies::parse(&proxies).expect("networks");
     let (some, none) = (forwarded_client(request, &proxies), Proxies::default());
+    if let (Header::Absent, First::Client(client)) = (whole, first_client(bytes, &proxies)) {
+        assert_eq!(client, some, "a client that waits is the one that is admitted");
+    }
     let last = forwarded_client(request, &none);
     check_canonical(some.map(Peer::Address));
     if let Some(last) = last.filter(|&last| !proxies.contains(Peer::Address(last))) {
