@@ -2,10 +2,11 @@
 //! refuses clients with a reserved descriptor, and logs a warning once a second.
 
 mod pace;
+mod unnamed;
 mod waiting;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,16 +18,18 @@ use crate::limits::{
     ACCEPT_WAITING_MAX, LEASE_CONNECTIONS_MAX, PAUSE_REFUSALS_MAX, TURN_ACCEPTS_MAX,
 };
 use crate::metrics::ShardCounters;
+use crate::proxies::{Peer, Proxies};
 use crate::readiness::Phase;
 use crate::reason::Refusal;
 use crate::repeats::RefusalLine;
 use crate::shard::Shard;
 use crate::subnets::Subnet;
 use crate::sys::{
-    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, is_reset, peer_address,
+    Accepted, Driver, Listener, ListenerOptions, SpareDescriptor, SysError, UnixListener, is_reset,
     refuse,
 };
 use pace::Pace;
+use unnamed::Unnamed;
 use waiting::{Client, Waiting};
 
 /// The connections of the node that no shard has leased.
@@ -53,6 +56,11 @@ impl Leases {
         }
     }
 
+    /// Whether shards have leased all connections.
+    fn are_used_up(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
     fn give_back(&self) {
         self.left.fetch_add(self.block, Ordering::Relaxed);
     }
@@ -63,6 +71,10 @@ impl Leases {
 pub struct Options {
     /// The addresses to listen on.
     pub addresses: Vec<SocketAddr>,
+    /// The listeners that all shards use.
+    pub shared: Vec<UnixListener>,
+    /// The peers that are proxies for clients of other networks.
+    pub proxies: Proxies,
     /// The options of client sockets.
     pub listener: ListenerOptions,
     /// Maximum number of accepts per second on this shard.
@@ -83,7 +95,12 @@ impl Options {
 /// The listeners of a shard.
 pub struct Acceptor {
     options: Options,
+    /// The listeners for `addresses`, while they are open.
     listeners: Vec<Listener>,
+    /// The listeners that all shards use, until the drain.
+    shared: Vec<Listener>,
+    /// Whether clients of the shared listeners may be waiting although none are pending.
+    left_to_others: bool,
     /// Index of the listener used last.
     at: usize,
     spare: SpareDescriptor,
@@ -102,6 +119,7 @@ pub struct Acceptor {
     /// The rate at which sockets are taken from the kernel's queue, admitted or not.
     takes: Pace,
     waiting: Waiting,
+    unnamed: Unnamed,
     leased: usize,
 }
 
@@ -119,8 +137,11 @@ impl Acceptor {
             admissions: Pace::new(options.rate),
             takes: Pace::new(ACCEPT_TAKES_PER_SECOND),
             waiting: Waiting::default(),
+            unnamed: Unnamed::new(options.proxies.clone(), Arc::clone(&counters)),
             options,
             listeners: Vec::new(),
+            shared: Vec::new(),
+            left_to_others: false,
             at: 0,
             spare: SpareDescriptor::new(),
             counters,
@@ -133,6 +154,11 @@ impl Acceptor {
             leased: 0,
         };
         acceptor.listen(driver)?;
+        for &shared in &acceptor.options.shared {
+            let listener = Listener::Shared(shared);
+            driver.watch_listener(&listener);
+            acceptor.shared.push(listener);
+        }
         Ok(acceptor)
     }
 
@@ -152,6 +178,21 @@ impl Acceptor {
         }
     }
 
+    /// Stops listening where all shards listen, for all of them, and refuses the clients in the
+    /// queue.
+    fn stop_shared(&mut self, driver: &mut impl Driver) {
+        for listener in std::mem::take(&mut self.shared) {
+            driver.forget_listener(&listener);
+            if let Listener::Shared(shared) = listener {
+                shared.shut_down();
+            }
+            while let Accepted::Socket(socket, _) = listener.accept() {
+                self.count_refused(driver.now(), Refusal::Draining, Some(socket.as_fd()));
+                refuse(socket, &unavailable(Unavailable::Phase(Phase::Draining)));
+            }
+        }
+    }
+
     /// Accepts waiting clients, within budgets. Returns whether more can be accepted immediately.
     pub fn turn<D: Driver>(&mut self, shard: &mut Shard<D>) -> bool {
         self.pending |= shard.sockets().take_incoming();
@@ -159,18 +200,22 @@ impl Acceptor {
         self.give_back(shard.connections_count());
         let now = shard.sockets().now();
         self.turn_exhausted(now);
+        if self.left_to_others && !self.leaves_to_others(shard) {
+            self.left_to_others = false;
+            self.pending = true;
+        }
         self.counters.full.set(u64::from(self.exhausted || shard.is_full()));
-        if self.waiting.count() == 0 && (!self.pending || now < self.paused_until) {
+        if self.waiting_count() == 0 && (!self.pending || now < self.paused_until) {
             return false;
         }
         self.admissions.refill(now);
         self.takes.refill(now);
-        self.turn_waiting(shard);
+        self.turn_waiting(shard, now);
         if self.pending && now >= self.paused_until {
             self.turn_accept(shard, now);
         }
         self.may_take() && self.pending && now >= self.paused_until
-            || self.waiting.count() > 0 && self.admissions.has_one()
+            || self.waiting_count() > 0 && self.admissions.has_one()
     }
 
     /// While no client waits, occasionally checks whether an accept would succeed again.
@@ -182,33 +227,47 @@ impl Acceptor {
     }
 
     /// Counts a client that is refused because the shard is full.
-    fn count_full(&self, now: Moment, socket: Option<BorrowedFd<'_>>) {
+    fn count_full(&mut self, now: Moment, socket: Option<BorrowedFd<'_>>) {
         self.count_refused(now, Refusal::Full, socket);
         self.counters.refused_full_nanos.set(now.nanos());
     }
 
     /// Counts a socket that does not become a connection, and logs it.
-    fn count_refused(&self, now: Moment, reason: Refusal, socket: Option<BorrowedFd<'_>>) {
+    fn count_refused(&mut self, now: Moment, reason: Refusal, socket: Option<BorrowedFd<'_>>) {
         self.counters.refuse(reason);
         if let Some(line) = RefusalLine::admit(reason, now) {
-            line.write(None, socket.and_then(peer_address));
+            line.write(None, socket.and_then(|socket| self.unnamed.address(socket)));
         }
     }
 
     /// Whether one more socket may be taken from the kernel's queue.
     fn may_take(&self) -> bool {
         // The clients of a local proxy wait in the kernel's queue, where none has to be refused.
-        let exempt = self.waiting.queue_count(Subnet::EXEMPT);
+        let exempt = self.waiting.queue_count(Subnet::EXEMPT) + self.unnamed.count();
         self.takes.has_one() && exempt < ACCEPT_WAITING_EXEMPT_MAX
     }
 
+    /// Number of clients that wait to be admitted.
+    fn waiting_count(&self) -> usize {
+        self.waiting.count() + self.unnamed.count()
+    }
+
+    /// Removes and returns the next waiting client. Those that no proxy has named come last,
+    /// because they have sent no request yet.
+    fn next_waiting(&mut self) -> Option<Client> {
+        self.waiting.pop().or_else(|| self.unnamed.pop())
+    }
+
     /// Admits waiting clients, as far as the rate allows.
-    fn turn_waiting<D: Driver>(&mut self, shard: &mut Shard<D>) {
+    fn turn_waiting<D: Driver>(&mut self, shard: &mut Shard<D>, now: Moment) {
+        for client in self.unnamed.take_named(now) {
+            self.enqueue(shard, client);
+        }
         for _ in 0..TURN_ACCEPTS_MAX {
             if !self.admissions.has_one() {
                 return;
             }
-            let Some(client) = self.waiting.pop() else { return };
+            let Some(client) = self.next_waiting() else { return };
             self.offer(shard, client);
         }
     }
@@ -217,12 +276,15 @@ impl Acceptor {
     /// other shards. Reopens them when there is room for more than one client, because otherwise
     /// every client that leaves would open and close them.
     fn turn_listeners<D: Driver>(&mut self, shard: &mut Shard<D>) {
+        if shard.is_draining() && !self.shared.is_empty() {
+            self.stop_shared(shard.sockets());
+        }
         let open = !shard.is_draining() && !shard.is_full();
         if !open {
             if !self.listeners.is_empty() {
                 self.stop_listening(shard.sockets());
             }
-            while let Some(Client { socket, .. }) = self.waiting.pop() {
+            while let Some(Client { socket, .. }) = self.next_waiting() {
                 let now = shard.sockets().now();
                 if shard.is_draining() {
                     self.count_refused(now, Refusal::Draining, Some(socket.as_fd()));
@@ -232,7 +294,7 @@ impl Acceptor {
                     refuse(socket, &unavailable(Unavailable::Full));
                 }
             }
-        } else if self.listeners.is_empty()
+        } else if self.listeners.len() < self.options.addresses.len()
             && shard.has_room_again()
             && shard.sockets().now() >= self.paused_until
             && let Err(error) = self.listen(shard.sockets())
@@ -246,18 +308,24 @@ impl Acceptor {
     fn turn_accept<D: Driver>(&mut self, shard: &mut Shard<D>, now: Moment) {
         let mut budget = TURN_ACCEPTS_MAX;
         let mut quiet = 0;
-        while quiet < self.listeners.len() {
+        let count = self.listeners.len() + self.shared.len();
+        while quiet < count {
             if budget == 0 || !self.may_take() {
                 return;
             }
             // Continue after the last listener, so that one busy address does not starve another.
-            self.at = (self.at + 1) % self.listeners.len();
-            match self.listeners[self.at].accept() {
+            self.at = (self.at + 1) % count;
+            if self.listener().is_shared() && self.leaves_to_others(shard) {
+                self.left_to_others = true;
+                quiet += 1;
+                continue;
+            }
+            match self.listener().accept() {
                 Accepted::Nobody => {
                     quiet += 1;
                     continue;
                 }
-                Accepted::Socket(socket, subnet) => self.receive(shard, Client { socket, subnet }),
+                Accepted::Socket(socket, peer) => self.receive(shard, socket, peer),
                 Accepted::Aborted => {}
                 Accepted::Exhausted(error) => {
                     self.refuse_some(now);
@@ -269,15 +337,33 @@ impl Acceptor {
             self.takes.take_one();
             self.pause = ACCEPT_PAUSE_MIN;
             self.exhausted = false;
+            if self.listener().is_shared() {
+                // Other shards get their turn, so that a busy one takes fewer clients.
+                return;
+            }
         }
         self.pending = false;
+    }
+
+    /// The listener that is used at the moment.
+    fn listener(&self) -> &Listener {
+        listener_at(self.at, &self.listeners, &self.shared)
+    }
+
+    /// Whether this shard leaves the clients of shared listeners to others, because it has no room
+    /// and another shard has.
+    fn leaves_to_others<D: Driver>(&self, shard: &Shard<D>) -> bool {
+        let unleased =
+            shard.connections_count() >= self.leased && self.options.leases.are_used_up();
+        (unleased || shard.is_full()) && !shard.is_node_full()
     }
 
     /// Refuses some waiting clients, one after another, with the reserved descriptor.
     fn refuse_some(&mut self, now: Moment) {
         let answer = unavailable(Unavailable::Full);
         for _ in 0..PAUSE_REFUSALS_MAX {
-            if !self.spare.refuse_one(&self.listeners[self.at], &answer) {
+            let listener = listener_at(self.at, &self.listeners, &self.shared);
+            if !self.spare.refuse_one(listener, &answer) {
                 return;
             }
             self.count_full(now, None);
@@ -285,13 +371,25 @@ impl Acceptor {
     }
 
     /// Admits a client immediately, or lets it wait behind others.
-    fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
-        if self.admissions.has_one() && self.waiting.count() == 0 {
-            return self.offer(shard, client);
+    fn receive<D: Driver>(&mut self, shard: &mut Shard<D>, socket: OwnedFd, peer: Peer) {
+        if self.admissions.has_one() && self.waiting_count() == 0 {
+            let subnet = self.unnamed.subnet(peer);
+            return self.offer(shard, Client { socket, subnet });
         }
-        if is_reset(client.socket.as_fd()) {
-            return self.drop_reset(shard, client);
+        if is_reset(socket.as_fd()) {
+            return self.drop_reset(shard, socket);
         }
+        match self.unnamed.name(socket, peer) {
+            Ok(client) => self.enqueue(shard, client),
+            Err(socket) if self.waiting_count() < self.options.waiting_max(shard.places_left()) => {
+                self.unnamed.push(socket);
+            }
+            Err(socket) => self.enqueue(shard, Client { socket, subnet: Subnet::EXEMPT }),
+        }
+    }
+
+    /// Lets a client wait, and refuses one of the network with the most if there are too many.
+    fn enqueue<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         let count_max = self.options.waiting_max(shard.places_left());
         if let Some(refused) = self.waiting.push(client, count_max) {
             let now = shard.sockets().now();
@@ -305,15 +403,15 @@ impl Acceptor {
     /// such a client costs nothing of the rate.
     fn offer<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
         if self.admissions.is_scarce() && is_reset(client.socket.as_fd()) {
-            return self.drop_reset(shard, client);
+            return self.drop_reset(shard, client.socket);
         }
         self.admissions.take_one();
         self.admit(shard, client);
     }
 
-    fn drop_reset<D: Driver>(&self, shard: &mut Shard<D>, client: Client) {
+    fn drop_reset<D: Driver>(&mut self, shard: &mut Shard<D>, socket: OwnedFd) {
         self.count_refused(shard.sockets().now(), Refusal::Left, None);
-        drop(client);
+        drop(socket);
     }
 
     fn admit<D: Driver>(&mut self, shard: &mut Shard<D>, client: Client) {
@@ -355,4 +453,9 @@ impl Acceptor {
                 open files, or lower server.max_connections");
         }
     }
+}
+
+/// Returns a listener by its index among both lists.
+fn listener_at<'l>(at: usize, own: &'l [Listener], shared: &'l [Listener]) -> &'l Listener {
+    own.get(at).unwrap_or_else(|| &shared[at - own.len()])
 }

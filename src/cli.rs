@@ -16,6 +16,7 @@ mod print;
 mod publish;
 mod subscribe;
 mod table;
+mod unix_api;
 
 pub use banner::server_banner;
 

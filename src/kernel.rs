@@ -1,9 +1,8 @@
 //! The trait through which a shard uses the kernel. A ring, an epoll and a simulated network
 //! implement it, so the logic of a shard is the same on all three.
 
-use core::net::IpAddr;
-
 use crate::ids::{ConnectionId, Generation, Moment, Slot};
+use crate::proxies::Peer;
 
 /// A descriptor's number in the table of its shard. It has no meaning in other threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,10 +117,8 @@ pub trait Sockets {
     /// Watches a socket until it is released.
     fn watch(&mut self, socket: Socket, key: ConnectionKey);
 
-    /// Returns the address of a socket's peer, for the log. `None` if it is not known.
-    fn address(&self, _socket: Socket) -> Option<IpAddr> {
-        None
-    }
+    /// Returns the other end of a socket. `None` if the connection is dead.
+    fn peer(&self, socket: Socket) -> Option<Peer>;
 
     /// Receives bytes from a socket.
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received;

@@ -28,6 +28,8 @@ pub mod pool;
 pub mod collections;
 /// Limits for the clients of one network, on the whole node.
 pub mod subnets;
+/// The addresses of clients behind proxies.
+pub mod proxies;
 /// The trait through which a shard uses the kernel: sockets, their events, and writes.
 pub mod kernel;
 /// Decides whether the node accepts clients, for `/ready` and `/health`.

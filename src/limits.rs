@@ -316,14 +316,34 @@ pub const LEASE_CONNECTIONS_MAX: usize = 64;
 /// client of the subnet with the most waiting clients gets 503.
 pub const ACCEPT_WAITING_MAX: usize = 4096;
 
-/// Maximum number of clients on this host that wait in this way. The others stay in the kernel's
-/// queue.
+/// Maximum number of clients on this host that wait in this way, together with those that no proxy
+/// has named yet. The others stay in the kernel's queue.
 pub const ACCEPT_WAITING_EXEMPT_MAX: usize = 64;
+
+/// Time between two looks at waiting sockets whose proxies have not named a client yet. There are
+/// at most [`ACCEPT_WAITING_EXEMPT_MAX`] of them, and a look at one costs about 1 µs.
+pub const ACCEPT_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Maximum number of sockets per second that one shard takes from the kernel's queue, admitted or
 /// not. It is higher than the rate, because sockets that are reset or refused must not delay
 /// others. Each costs about 5 µs here, and about 5 µs in the kernel before.
 pub const ACCEPT_TAKES_PER_SECOND: u32 = 40_000;
+
+/// Maximum number of networks in `server.proxies`. Each new connection is compared with all of
+/// them, which costs a nanosecond for each. Large content networks publish about 20.
+pub const PROXIES_MAX: usize = 256;
+
+/// Maximum bytes of a header of the PROXY protocol, version 1. Source: haproxy
+/// `doc/proxy-protocol.txt` §2.1.
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+
+/// Maximum bytes of a header of the PROXY protocol, version 2. The addresses need 52; the rest is
+/// for fields such as the names in a certificate, which are skipped. nginx has the same limit.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
+/// Maximum number of proxies between a client and this server that `X-Forwarded-For` or `Forwarded`
+/// may name. Beyond it, the client counts as unknown.
+pub const FORWARDED_HOPS_MAX: usize = 32;
 
 /// Factor between the channels that one subnet may have, or create per second, and those that are
 /// left for all others. A single subnet gets at most eight ninths of all, so that others find room.
@@ -346,6 +366,9 @@ pub const PAUSE_REFUSALS_MAX: usize = 64;
 /// Maximum number of connections in the kernel's accept queue. The kernel uses the smaller of this
 /// and `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 65_535;
+
+/// Maximum bytes of the path of a Unix socket. Source: unix(7), which has 108 with the final zero.
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// Kernel send buffer of a client socket. With it, a client that does not read uses 100 KB of
 /// kernel memory instead of 4.3 MB with autotuning.

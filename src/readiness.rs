@@ -91,6 +91,15 @@ impl Readiness {
         self.shards.iter().any(|counters| Self::shows(&counters.refused_busy_nanos, now))
     }
 
+    /// Whether the node has no room for clients.
+    pub fn has_no_room(&self) -> bool {
+        // One full shard is not enough, because it closes its listeners and the others take its
+        // clients.
+        self.connections_count() >= self.connections_max
+            || !self.shards.is_empty()
+                && self.shards.iter().all(|counters| counters.full.value() != 0)
+    }
+
     /// Returns the counters of the shards.
     pub fn shards(&self) -> &[Arc<ShardCounters>] {
         &self.shards
@@ -113,11 +122,7 @@ impl Readiness {
     }
 
     fn is_full(&self, now: Moment) -> bool {
-        // One full shard is not enough, because it closes its listeners and the others take its
-        // clients.
-        self.connections_count() >= self.connections_max
-            || !self.shards.is_empty()
-                && self.shards.iter().all(|counters| counters.full.value() != 0)
+        self.has_no_room()
             || self.shards.iter().any(|counters| Self::shows(&counters.refused_full_nanos, now))
     }
 

@@ -106,6 +106,12 @@ reasons! {
     Refusal {
         /// The bytes are not HTTP.
         NotHttp = 400, "this is not an HTTP/1.1 request", "not_http", false;
+        /// A header of the PROXY protocol from a peer that `server.proxies` does not list, or a
+        /// second one.
+        ForeignProxy = 400, "a PROXY header is accepted only from server.proxies, once",
+            "foreign_proxy", false;
+        /// A proxy sent a malformed header of the PROXY protocol.
+        BadProxyHeader = 400, "the PROXY header is invalid", "bad_proxy_header", false;
         /// The request target has neither a path nor a URL.
         BadTarget = 400, "the request target is malformed", "bad_target", false;
         /// `Host` is missing, repeated or invalid. RFC 9112 §3.2.

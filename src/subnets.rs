@@ -2,6 +2,7 @@
 //! even if its connections are spread over all shards. The counts are in a table of fixed size,
 //! which all shards share without locks.
 
+use core::net::IpAddr;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -29,6 +30,14 @@ impl Subnet {
         [0; 12],
         [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0],
     ];
+
+    /// Returns the subnet of an address.
+    pub fn of(address: IpAddr) -> Subnet {
+        match address {
+            IpAddr::V4(address) => Subnet::of_ipv4(address.octets()),
+            IpAddr::V6(address) => Subnet::of_ipv6(address.octets()),
+        }
+    }
 
     /// Returns the subnet of an IPv4 address.
     pub const fn of_ipv4([a, b, c, _]: [u8; 4]) -> Subnet {
@@ -63,6 +72,18 @@ pub struct SubnetId(u32);
 impl SubnetId {
     /// The id of [`Subnet::EXEMPT`], which has no row.
     pub const EXEMPT: SubnetId = SubnetId(u32::MAX);
+
+    /// A connection of a proxy, of which nothing was received. A header of the PROXY protocol or a
+    /// request follows. Limits for networks apply when the client is known.
+    pub const PROXY: SubnetId = SubnetId(u32::MAX - 1);
+
+    /// A connection of a proxy whose request may name the client. Only the request follows.
+    pub const PROXY_REQUEST: SubnetId = SubnetId(u32::MAX - 2);
+
+    /// Whether the id is that of a row.
+    const fn has_row(self) -> bool {
+        self.0 < SubnetId::PROXY_REQUEST.0
+    }
 }
 
 /// The current usage of the clients of one subnet, on all shards. To limit something else by
@@ -259,9 +280,9 @@ impl Subnets {
         }
     }
 
-    /// Returns the usage of a subnet, or `None` for exempt clients.
+    /// Returns the usage of a subnet, or `None` for clients that are exempt or not known yet.
     pub fn row(&self, id: SubnetId) -> Option<&Row> {
-        (id != SubnetId::EXEMPT).then(|| &self.rows[id.0 as usize])
+        id.has_row().then(|| &self.rows[id.0 as usize])
     }
 
     /// Returns the number of connections of all subnets. For audits.

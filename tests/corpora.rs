@@ -23,6 +23,8 @@ mod ingest;
 mod namespaces;
 #[path = "fuzz_bodies/plain.rs"]
 mod plain;
+#[path = "fuzz_bodies/proxies.rs"]
+mod proxies;
 #[path = "sim/mod.rs"]
 #[allow(dead_code, reason = "directed tests use more of it")]
 mod sim;
@@ -72,6 +74,11 @@ fn state_notices(fault: corecast::sabotage::Fault) -> bool {
 #[test]
 fn the_handshake_corpus_is_in_order() {
     replay("handshake", handshake::check);
+}
+
+#[test]
+fn the_proxies_corpus_is_in_order() {
+    replay("proxies", proxies::check);
 }
 
 #[test]

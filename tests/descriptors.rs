@@ -89,7 +89,7 @@ fn no_wake_between_threads_lands_in_a_foreign_descriptor() {
             own.expect("this host gives threads tables of their own");
             play_shard(&shard, index, &inbox);
         };
-        sys::spawn_with_own_descriptors(thread::Builder::new(), &mesh.wakes, play).unwrap()
+        sys::spawn_with_own_descriptors(thread::Builder::new(), &mesh.wakes, &[], play).unwrap()
     };
     let threads: Vec<_> = inboxes.into_iter().enumerate().map(start).collect();
     play_control(&mesh, &control_inbox);
@@ -253,12 +253,13 @@ fn a_wake_by_a_number_of_another_table_would_be_noticed() {
     let early = EventFd::new().unwrap();
     let first = early.number() + 1;
     let (sender, receiver) = mpsc::channel::<EventFd>();
-    let shard = sys::spawn_with_own_descriptors(thread::Builder::new(), &[early], move |own| {
-        own.expect("this host gives threads tables of their own");
-        let sockets = fill_table(first);
-        receiver.recv().unwrap().signal();
-        touched(&sockets)
-    });
+    let shard =
+        sys::spawn_with_own_descriptors(thread::Builder::new(), &[early], &[], move |own| {
+            own.expect("this host gives threads tables of their own");
+            let sockets = fill_table(first);
+            receiver.recv().unwrap().signal();
+            touched(&sockets)
+        });
     let shard = shard.unwrap();
     // Created after the thread has its own table, in which this number is a socket.
     let late = EventFd::new().unwrap();

@@ -31,7 +31,7 @@ enum Layer {
 use Layer::{Pure, Root, Shell, Words};
 
 /// Every module at the top of `src`. A part of a module may have a layer of its own.
-const LAYERS: [(&str, Layer); 48] = [
+const LAYERS: [(&str, Layer); 49] = [
     ("ids", Words),
     ("limits", Words),
     ("reason", Words),
@@ -42,6 +42,7 @@ const LAYERS: [(&str, Layer); 48] = [
     ("repeats", Pure),
     ("pool", Pure),
     ("subnets", Pure),
+    ("proxies", Pure),
     ("readiness", Pure),
     ("origins", Pure),
     ("handshake", Pure),

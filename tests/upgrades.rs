@@ -13,6 +13,7 @@ use corecast::ids::{Moment, ShardId};
 use corecast::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use corecast::mesh::{HomeMap, Inbox, Lane, Outbound, ShardLane, Wake};
 use corecast::metrics::ShardCounters;
+use corecast::proxies::Peer;
 use corecast::readiness::{Phase, Readiness};
 use corecast::secret::NodeSecret;
 use corecast::settings::Settings;
@@ -37,6 +38,10 @@ struct Silent {
 impl Sockets for Silent {
     fn watch(&mut self, _socket: Socket, key: ConnectionKey) {
         self.news.push_back(key);
+    }
+
+    fn peer(&self, _socket: Socket) -> Option<Peer> {
+        None
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

@@ -24,7 +24,7 @@ mod tests;
 
 pub use courier::{Courier, Full, Home, SendMessage};
 pub use error::ApiError;
-pub use serve::serve;
+pub use serve::{ApiListener, serve};
 pub use service::{Identify, Node, Parts, Service, describe, remote};
 pub use state::Api;
 pub use status::{HostLimits, Status};

@@ -38,7 +38,9 @@ struct PageConfig {
 }
 
 async fn config(State(api): State<Arc<Api>>) -> Response<Body> {
-    let address = api.service.parts.node.client_address;
+    let Some(address) = api.service.parts.node.client_address else {
+        return http::text(StatusCode::NOT_FOUND, "clients connect to Unix sockets only");
+    };
     let host = match address.ip() {
         ip if ip.is_unspecified() => None,
         std::net::IpAddr::V4(ip) => Some(ip.to_string()),

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, TcpListener as StdListener};
+use std::net::{IpAddr, TcpListener as StdTcpListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -31,14 +33,55 @@ use crate::limits::{
 use crate::metrics::ApiCounters;
 use crate::repeats::WRONG_KEYS;
 
+/// The listener of the API.
+#[derive(Debug)]
+pub enum ApiListener {
+    /// It has an IP address and a port.
+    Tcp(StdTcpListener),
+    /// It has a path. It does not block.
+    Unix(StdUnixListener),
+}
+
+/// The same, in the runtime.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn new(listener: ApiListener) -> io::Result<Listener> {
+        Ok(match listener {
+            ApiListener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Listener::Tcp(TcpListener::from_std(listener)?)
+            }
+            ApiListener::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    /// Accepts one connection, and serves it.
+    async fn accept(&self, peers: &Arc<Peers>, router: &Router) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Without this option small responses wait for the peer's acknowledgement. Failure
+                // is harmless.
+                drop(stream.set_nodelay(true));
+                peers.admit(stream, Some(address.ip()), router);
+            }
+            Listener::Unix(listener) => peers.admit(listener.accept().await?.0, None, router),
+        }
+        Ok(())
+    }
+}
+
 /// Serves the API on `listener` until the future is dropped. Connections end with the runtime.
 ///
 /// # Errors
 /// The listener can't be registered. A failed accept is not an error: it is retried with growing
 /// pauses, because descriptors may become free.
-pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+pub async fn serve(listener: ApiListener, api: Arc<Api>) -> io::Result<()> {
+    let listener = Listener::new(listener)?;
     let peers = Arc::new(Peers {
         open: Mutex::default(),
         next: AtomicU64::new(0),
@@ -49,11 +92,8 @@ pub async fn serve(listener: StdListener, api: Arc<Api>) -> io::Result<()> {
     let router = router::router(api);
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                pause = ACCEPT_PAUSE_MIN;
-                peers.admit(stream, address.ip(), &router);
-            }
+        match listener.accept(&peers, &router).await {
+            Ok(()) => pause = ACCEPT_PAUSE_MIN,
             Err(error) => {
                 tracing::warn!(%error, ?pause, "could not accept an API connection; retrying");
                 tokio::time::sleep(pause).await;
@@ -94,8 +134,8 @@ enum Standing {
 /// The state of a connection that others can see.
 struct PeerState {
     started: Instant,
-    /// The address of the peer.
-    address: IpAddr,
+    /// The address of the peer. `None` on a Unix socket.
+    address: Option<IpAddr>,
     /// The standing, as a number.
     standing: AtomicU8,
     /// Milliseconds from `started` to the beginning of the last request.
@@ -108,7 +148,7 @@ struct PeerState {
 }
 
 impl PeerState {
-    fn new(address: IpAddr, keep_alive: Duration) -> Arc<PeerState> {
+    fn new(address: Option<IpAddr>, keep_alive: Duration) -> Arc<PeerState> {
         let timeout = format!("timeout={}", keep_alive.as_secs());
         Arc::new(PeerState {
             started: Instant::now(),
@@ -139,7 +179,7 @@ impl PeerState {
 impl Peers {
     /// Serves one more connection. If there are too many, one of the lowest standing is closed: the
     /// one with the oldest last request. If all are busy, the new one is closed.
-    fn admit(self: &Arc<Peers>, stream: TcpStream, address: IpAddr, router: &Router) {
+    fn admit(self: &Arc<Peers>, stream: impl Stream, address: Option<IpAddr>, router: &Router) {
         let mut open = self.open();
         if open.len() >= API_CONNECTIONS_MAX {
             let idle =
@@ -179,11 +219,12 @@ impl WrongKeys {
     }
 
     /// Counts such a request, and waits. A connection that waits may be closed for another one.
-    async fn pause(&self, address: IpAddr) {
+    async fn pause(&self, address: Option<IpAddr>) {
         let now = (self.now)();
         if let Some(left_out) = WRONG_KEYS.admit(now) {
             let left_out = (left_out > 0).then_some(left_out);
-            tracing::warn!(%address, left_out, "a request to the API had no valid key");
+            let address = address.map(tracing::field::display);
+            tracing::warn!(address, left_out, "a request to the API had no valid key");
         }
         let count = {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,14 +252,17 @@ impl Drop for Leave {
     }
 }
 
+/// The socket of a connection.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
 /// Serves one connection until it closes, has had no request for `api.keep_alive`, or its peer does
 /// not read a response.
-async fn connection(stream: TcpStream, router: Router, state: Arc<PeerState>, leave: Leave) {
+async fn connection(stream: impl Stream, router: Router, state: Arc<PeerState>, leave: Leave) {
     let peers = Arc::clone(&leave.peers);
     let keep_alive = peers.keep_alive;
     let _leave = leave;
-    // Without this option small responses wait for the peer's acknowledgement. Failure is harmless.
-    drop(stream.set_nodelay(true));
     let service_state = Arc::clone(&state);
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, state) = (router.clone(), Arc::clone(&service_state));

@@ -87,7 +87,7 @@ fn node_with(settings: Settings, respond: Respond) -> TestNode {
     let node = Node {
         uid: "u1".to_owned(),
         name: "n1".to_owned(),
-        client_address: "127.0.0.1:8000".parse().expect("an address"),
+        client_address: Some("127.0.0.1:8000".parse().expect("an address")),
     };
     let identify = |id: &ClientId| {
         let (slot, generation) = (Slot::new(7), Generation::new(1));

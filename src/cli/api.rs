@@ -1,11 +1,15 @@
 //! Calls of the HTTP API of a running server: the arguments that all such commands share, one call,
 //! and errors that name the way out.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
+use super::unix_api;
 use crate::limits::{API_CALL_TIMEOUT, API_RESULT_BYTES_MAX};
 
 /// Exit codes and variables of the commands that call the API.
@@ -15,7 +19,7 @@ pub(super) const API_HELP: &str = "Exit code: 0 on success, 1 if the API can't b
 /// Arguments of every command that calls the API.
 #[derive(Debug, Args)]
 pub(super) struct ApiArgs {
-    /// URL of the HTTP API; http:// may be omitted.
+    /// URL of the HTTP API; http:// may be omitted. For a Unix socket, unix: and its path.
     #[arg(long, value_name = "URL", env = "CORECAST_API_URL")]
     #[arg(default_value = "http://127.0.0.1:9000")]
     pub(super) api: String,
@@ -80,7 +84,11 @@ impl ApiArgs {
             .http_status_as_error(false)
             .timeout_global(Some(API_CALL_TIMEOUT))
             .build();
-        let mut request = ureq::Agent::new_with_config(config).post(format!("{base}/api/{method}"));
+        let agent = match self.api.strip_prefix(UNIX) {
+            Some(path) => unix_api::agent(config, Path::new(path)),
+            None => ureq::Agent::new_with_config(config),
+        };
+        let mut request = agent.post(format!("{base}/api/{method}"));
         request = request.header("content-type", "application/json");
         if let Some(key) = &self.api_key {
             request = request.header("x-api-key", key);
@@ -96,9 +104,17 @@ impl ApiArgs {
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         let api = &self.api;
         Failure::Words(match error {
-            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => format!(
+            ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => format!(
                 "no API at {api}: connection refused. Is the server running? Start one with \
                  `corecast serve --dev`, or set the URL of its API with --api"
+            ),
+            ureq::Error::Io(io) if io.kind() == ErrorKind::NotFound => format!(
+                "no API at {api}: there is no such socket. Is the server running, and is this its \
+                 server.api_listen?"
+            ),
+            ureq::Error::Io(io) if io.kind() == ErrorKind::PermissionDenied => format!(
+                "{api}: permission denied. server.unix_mode and server.unix_group say who may \
+                 connect"
             ),
             ureq::Error::HostNotFound => {
                 format!("{api}: the host name does not exist; set the URL of the API with --api")
@@ -178,11 +194,18 @@ fn hint(code: u16) -> &'static str {
     }
 }
 
+/// The beginning of the address of a Unix socket.
+const UNIX: &str = "unix:";
+
 /// The URL without a trailing `/` or `/api`. Without a scheme it is http.
+/// A Unix socket has no URL, but requests to it need one.
 ///
 /// # Errors
 /// Another scheme. The error is the message to print.
 fn base_url(text: &str) -> Result<String, String> {
+    if text.starts_with(UNIX) {
+        return Ok("http://localhost".to_owned());
+    }
     let full = match text.split_once("://") {
         None if text.is_empty() => return Err(bad_url(text)),
         None => format!("http://{text}"),
@@ -222,6 +245,7 @@ mod tests {
             ("[::1]:9000", "http://[::1]:9000"),
             ("http://h/api", "http://h"),
             ("http://h/api/", "http://h"),
+            ("unix:/run/corecast/api.sock", "http://localhost"),
         ] {
             assert_eq!(base_url(text), Ok(base.to_owned()), "{text}");
         }
@@ -264,5 +288,8 @@ mod tests {
         let call = Call { method: "info", params: &(), purpose: "ask".to_owned() };
         let words = args.call(&call).expect_err("nobody listens").to_string();
         assert!(words.contains("connection refused") && words.contains("serve --dev"), "{words}");
+        let args = ApiArgs { api: "unix:/nowhere/api.sock".to_owned(), ..args };
+        let words = args.call(&call).expect_err("nobody listens").to_string();
+        assert!(words.contains("no such socket") && words.contains("api_listen"), "{words}");
     }
 }

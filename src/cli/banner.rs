@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use crate::auth::Permissions;
 use crate::server::StartupReport;
-use crate::settings::Settings;
+use crate::settings::{ListenAddress, Settings};
 
 /// The banner of a started server, of several lines.
 pub fn server_banner(settings: &Settings, report: &StartupReport) -> String {
@@ -24,23 +24,32 @@ fn banner_lines(settings: &Settings, report: &StartupReport, out: &mut String) -
     let channel = banner_channel(settings);
     let mut title = "Connect";
     for address in &report.listen {
-        let address = reachable(*address);
-        writeln!(out, "  {title:<9}ws://{address}/connection/websocket  (Centrifugo's protocol)")?;
-        let plain = format!("ws://{address}/ws?channels={channel}");
-        let width = format!("ws://{address}/connection/websocket").len();
-        writeln!(out, "           {plain:<width$}  (plain WebSocket)")?;
+        if let ListenAddress::Tcp(_) = address {
+            let url = format!("ws://{}", reachable(address));
+            writeln!(out, "  {title:<9}{url}/connection/websocket  (Centrifugo's protocol)")?;
+            let plain = format!("{url}/ws?channels={channel}");
+            let width = format!("{url}/connection/websocket").len();
+            writeln!(out, "           {plain:<width$}  (plain WebSocket)")?;
+        } else {
+            writeln!(out, "  {title:<9}{address}")?;
+        }
         title = "";
     }
     if settings.echo {
-        writeln!(out, "  Echo     ws://{}/echo", reachable(report.listen[0]))?;
+        writeln!(out, "  Echo     ws://{}/echo", reachable(&report.listen[0]))?;
     }
-    let api = reachable(report.api_listen);
+    let (api, socket) = match &report.api_listen {
+        tcp @ ListenAddress::Tcp(_) => (reachable(tcp), String::new()),
+        ListenAddress::Unix(path) => {
+            ("localhost".to_owned(), format!("--unix-socket {} ", path.display()))
+        }
+    };
     if settings.api.keys.is_empty() && !settings.dev {
         writeln!(out, "  Publish  closed: set api.keys to open http://{api}/api/publish")?;
     } else {
         let key = if settings.api.keys.is_empty() { "" } else { "-H \"X-API-Key: $KEY\" " };
         let body = format!(r#"{{"channel":"{channel}","data":"Hello"}}"#);
-        writeln!(out, "  Publish  curl http://{api}/api/publish {key}-d '{body}'")?;
+        writeln!(out, "  Publish  curl {socket}http://{api}/api/publish {key}-d '{body}'")?;
     }
     if settings.dev {
         writeln!(out, "  Page     http://{api}/")?;
@@ -76,9 +85,19 @@ fn banner_exposed(report: &StartupReport, out: &mut String) -> std::fmt::Result 
         "\n  --dev --expose: anyone who can reach this host may subscribe, publish and read:"
     )?;
     for address in &report.listen {
-        writeln!(out, "    ws://{}/ws?channels=news", from_outside(*address))?;
+        match address {
+            ListenAddress::Tcp(tcp) => {
+                writeln!(out, "    ws://{}/ws?channels=news", from_outside(*tcp))?;
+            }
+            ListenAddress::Unix(_) => writeln!(out, "    {address}")?,
+        }
     }
-    writeln!(out, "    http://{}/api/publish, without a key", from_outside(report.api_listen))?;
+    match &report.api_listen {
+        ListenAddress::Tcp(tcp) => {
+            writeln!(out, "    http://{}/api/publish, without a key", from_outside(*tcp))?;
+        }
+        address @ ListenAddress::Unix(_) => writeln!(out, "    {address}, without a key")?,
+    }
     writeln!(
         out,
         "  Web pages may too, if they are of this host, of private addresses, or of names"
@@ -115,11 +134,10 @@ pub(super) fn note(settings: &Settings) -> Option<&'static str> {
 }
 
 /// An address to connect to: localhost if the server listens on all interfaces.
-fn reachable(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        format!("localhost:{}", address.port())
-    } else {
-        address.to_string()
+fn reachable(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(tcp) if tcp.ip().is_unspecified() => format!("localhost:{}", tcp.port()),
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => address.to_string(),
     }
 }
 
@@ -151,8 +169,8 @@ mod tests {
             descriptors_max: 20_256,
             private_tables: true,
             connections_max: 40_000,
-            api_listen: "127.0.0.1:9000".parse().expect("an address"),
-            listen: vec!["0.0.0.0:8000".parse().expect("an address")],
+            api_listen: ListenAddress::parse("127.0.0.1:9000").expect("an address"),
+            listen: vec![ListenAddress::parse("0.0.0.0:8000").expect("an address")],
         }
     }
 
@@ -178,6 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn unix_sockets_are_shown_as_they_are_used() {
+        let unix = |text| ListenAddress::parse(text).expect("an address");
+        let report = StartupReport {
+            listen: vec![unix("unix:/run/a.sock")],
+            api_listen: unix("unix:/run/b.sock"),
+            ..report()
+        };
+        let text = server_banner(&settings(true), &report);
+        for part in
+            ["Connect  unix:/run/a.sock", "curl --unix-socket /run/b.sock http://localhost/"]
+        {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
     fn the_banner_names_a_channel_to_which_clients_may_subscribe() {
         let mut namespace = settings(false).channel.namespaces.plain().clone();
         let plain = namespace.clone();
@@ -199,7 +233,7 @@ mod tests {
     fn with_expose_the_banner_says_what_is_open() {
         let flags = Flags { dev: true, expose: true, ..Flags::default() };
         let settings = load(&flags, []).expect("valid").settings;
-        let exposed = "192.0.2.7:8000".parse().expect("an address");
+        let exposed = ListenAddress::parse("192.0.2.7:8000").expect("an address");
         let text = server_banner(&settings, &StartupReport { listen: vec![exposed], ..report() });
         for part in [
             "--dev --expose: anyone who can reach this host may subscribe, publish and read",

@@ -156,6 +156,7 @@ fn word(verdict: Verdict) -> &'static str {
 mod tests {
     use super::*;
     use crate::config::Flags;
+    use crate::settings::ListenAddress;
 
     #[test]
     fn connections_are_written_as_people_say_them() {
@@ -204,7 +205,7 @@ mod tests {
             descriptors_max: usize::MAX,
             private_tables: true,
             connections_max,
-            api_listen: "127.0.0.1:9000".parse().expect("an address"),
+            api_listen: ListenAddress::parse("127.0.0.1:9000").expect("an address"),
             listen: Vec::new(),
         };
         assert_eq!(warning(&settings, &report(1)), None);

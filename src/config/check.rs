@@ -66,7 +66,7 @@ fn check_server(settings: &Settings, found: &mut Found) {
     let mut taken = HashSet::new();
     for address in server.listen.iter().chain([&server.api_listen]) {
         // Port 0 means any free port, so it may be used twice.
-        if address.port() != 0 && !taken.insert(address) {
+        if address.tcp().is_none_or(|tcp| tcp.port() != 0) && !taken.insert(address) {
             let text = format!("uses {address} twice: each listener needs its own address");
             found.add("server.listen", text);
         }

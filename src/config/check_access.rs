@@ -8,7 +8,7 @@ use crate::settings::Settings;
 /// Finds access that is open to more people than intended.
 pub(super) fn check_doors(settings: &Settings, found: &mut Found) {
     let server = &settings.server;
-    if let Some(open) = server.listen.iter().find(|address| !address.ip().is_loopback())
+    if let Some(open) = server.listen.iter().find(|address| !address.is_local())
         && settings.auth.insecure
         && !settings.expose
     {
@@ -20,12 +20,16 @@ pub(super) fn check_doors(settings: &Settings, found: &mut Found) {
         found.add("auth.insecure", text);
     }
     let is_meant = settings.dev && settings.expose;
-    if settings.api.keys.is_empty() && !server.api_listen.ip().is_loopback() && !is_meant {
+    let open = server.api_listen.tcp().filter(|address| !address.ip().is_loopback());
+    if let Some(open) = open
+        && settings.api.keys.is_empty()
+        && !is_meant
+    {
         let text = format!(
             "is empty, but other hosts can reach the API at {}: add a key (openssl rand -hex 32), \
              or set server.api_listen to 127.0.0.1:{}{}",
-            server.api_listen,
-            server.api_listen.port(),
+            open,
+            open.port(),
             if settings.dev { ", or use --dev --expose" } else { "" }
         );
         found.add("api.keys", text);

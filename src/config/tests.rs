@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::channel::{DataType, Namespace, SlowPolicy};
-use crate::settings::CHANGES;
+use crate::settings::{CHANGES, ListenAddress};
 use crate::shard::Options;
 
 /// The options of the first named namespace.
@@ -33,7 +33,7 @@ fn load_all(text: &str, environment: &[(&str, &str)], mut flags: Flags) -> Resul
 #[test]
 fn the_defaults_are_valid_and_complete() {
     let loaded = load(&Flags::default(), []).expect("the defaults are valid");
-    assert_eq!(loaded.settings.server.listen, ["0.0.0.0:8000".parse().expect("an address")]);
+    assert_eq!(loaded.settings.server.listen, [ListenAddress::parse("0.0.0.0:8000").expect("one")]);
     assert!(loaded.settings.api.keys.is_empty());
     assert!(!loaded.settings.auth.insecure);
     assert_eq!(loaded.settings.channel.namespaces.iter().len(), 1);
@@ -64,8 +64,8 @@ fn dev_opens_everything_on_loopback_only() {
     let loaded = load(&Flags { dev: true, ..Flags::default() }, []).expect("--dev is valid");
     let settings = loaded.settings;
     assert!(settings.auth.insecure && settings.dev);
-    assert!(settings.server.listen.iter().all(|address| address.ip().is_loopback()));
-    assert!(settings.server.api_listen.ip().is_loopback());
+    assert!(settings.server.listen.iter().all(ListenAddress::is_local));
+    assert!(settings.server.api_listen.is_local());
     assert!(settings.channel.namespaces.resolve("chat:1").is_ok(), "any namespace");
     let namespace = settings.channel.namespaces.plain();
     assert!(namespace.force_recovery && namespace.has_history());
@@ -166,6 +166,11 @@ fn a_value_of_the_wrong_kind_is_an_error_that_names_value_and_place() {
         ("[client]\nping_interval = \"25\"", "FILE: client.ping_interval: \"25\" is not a dur"),
         ("[client]\nmessage_bytes_max = \"1KB\"", "FILE: client.message_bytes_max: \"1KB\" is"),
         ("[server]\nlisten = \":8000\"", "FILE: server.listen: \":8000\" is not an address"),
+        ("[server]\napi_listen = \"unix:a\"", "FILE: server.api_listen: \"unix:a\" is not a p"),
+        ("[server]\nunix_mode = \"9\"", "FILE: server.unix_mode: \"9\" is not a mode"),
+        ("[server]\nunix_mode = 660", "FILE: server.unix_mode: 660 is not a mode such as"),
+        ("[server]\nproxies = \"proxy\"", "FILE: server.proxies: \"proxy\" is not a network"),
+        ("[server]\nproxies = \"10.0.0.1/8\"", "FILE: server.proxies: \"10.0.0.1/8\" has bits"),
         ("[server]\nshards = \"two\"", "FILE: server.shards: \"two\" is not a whole number"),
         ("[server]\nshards = true", "FILE: server.shards: invalid type"),
         ("[server]\ndriver = \"uring\"", "FILE: server.driver: unknown variant `uring`"),
@@ -236,6 +241,7 @@ fn settings_that_do_not_fit_together_name_value_limit_and_way_out() {
         ("[client]\nallowed_origins = \"a.com\"", "client.allowed_origins has \"a.com\", which"),
         ("[server]\nlisten = []", "server.listen is empty"),
         ("[server]\nlisten = \"127.0.0.1:9000\"", "server.listen uses 127.0.0.1:9000 twice"),
+        ("[server]\nlisten = [\"unix:/a\", \"unix:/a\"]", "server.listen uses unix:/a twice"),
         ("[server]\ncpu_affinity = [1024]", "server.cpu_affinity = 1024 is out of range"),
         ("[channel]\nforce_positioning = true", "channel.force_positioning has no effect"),
         (
@@ -262,12 +268,14 @@ fn expose_opens_dev_to_other_hosts() {
     let expose = Flags { dev: true, expose: true, ..Flags::default() };
     let settings = load(&expose, []).expect("valid").settings;
     assert!(settings.expose && settings.auth.insecure && !settings.host_name.is_empty());
-    for (address, port) in [(settings.server.listen[0], 8000), (settings.server.api_listen, 9000)] {
-        assert!(address.ip().is_unspecified() && address.port() == port, "{address}");
+    let addresses = [(&settings.server.listen[0], 8000), (&settings.server.api_listen, 9000)];
+    for (address, port) in addresses {
+        let tcp = address.tcp().expect("an IP address");
+        assert!(tcp.ip().is_unspecified() && tcp.port() == port, "{address}");
     }
     let narrow = Flags { listen: vec!["127.0.0.1:1".into()], ..expose };
     let settings = load(&narrow, []).expect("valid").settings;
-    assert!(settings.server.listen[0].ip().is_loopback(), "flags come before it");
+    assert!(settings.server.listen[0].is_local(), "flags come before it");
     let alone = Flags { expose: true, ..Flags::default() };
     let error = load(&alone, []).expect_err("--expose alone").to_string();
     assert!(error.starts_with("--expose needs --dev"), "{error}");

@@ -1,6 +1,8 @@
 //! The table of a shard's connections. It consists of pages, which are added when needed and never
 //! move, so growing copies nothing.
 
+use core::net::{IpAddr, Ipv6Addr};
+
 use super::{Connection, State};
 use crate::ids::{Generation, Slot, Tick};
 use crate::kernel::{ConnectionKey, Socket};
@@ -12,11 +14,15 @@ use crate::wire::Wire;
 const PAGE_SLOTS: usize = 1024;
 
 /// A page of connections. Their deadlines are separate, so that heartbeats read only 4 bytes per
-/// connection. So are their subnets, which only limits need.
+/// connection. So are their subnets, which only limits need, and the addresses that proxies named,
+/// which most servers do not need at all.
 struct Page {
     connections: Box<[Connection]>,
     deadlines: Box<[Tick]>,
     subnets: Box<[SubnetId]>,
+    /// The addresses of clients that a proxy named; unspecified for the others. `None` as long as
+    /// there is none on the page.
+    addresses: Option<Box<[Ipv6Addr]>>,
 }
 
 /// The table of a shard's connections.
@@ -55,6 +61,9 @@ impl Slots {
         *connection = Connection::new(socket, generation, now);
         page.deadlines[slot.index() % PAGE_SLOTS] = deadline;
         page.subnets[slot.index() % PAGE_SLOTS] = subnet;
+        if let Some(addresses) = &mut page.addresses {
+            addresses[slot.index() % PAGE_SLOTS] = Ipv6Addr::UNSPECIFIED;
+        }
         self.used += 1;
         ConnectionKey { slot, generation }
     }
@@ -71,6 +80,7 @@ impl Slots {
                 connections: std::iter::repeat_with(vacant).take(PAGE_SLOTS).collect(),
                 deadlines: vec![Tick::NEVER; PAGE_SLOTS].into(),
                 subnets: vec![SubnetId::EXEMPT; PAGE_SLOTS].into(),
+                addresses: None,
             });
         }
         self.reached += 1;
@@ -134,6 +144,29 @@ impl Slots {
         self.pages[slot.index() / PAGE_SLOTS].subnets[slot.index() % PAGE_SLOTS]
     }
 
+    /// Replaces the subnet of the connection in a slot. The caller has counted the new one, and
+    /// uncounts the old one.
+    pub fn set_subnet(&mut self, slot: Slot, subnet: SubnetId) {
+        self.pages[slot.index() / PAGE_SLOTS].subnets[slot.index() % PAGE_SLOTS] = subnet;
+    }
+
+    /// Sets the address of the client in a slot, which a proxy has named.
+    pub fn set_address(&mut self, slot: Slot, address: IpAddr) {
+        let page = &mut self.pages[slot.index() / PAGE_SLOTS];
+        let none = || vec![Ipv6Addr::UNSPECIFIED; PAGE_SLOTS].into();
+        page.addresses.get_or_insert_with(none)[slot.index() % PAGE_SLOTS] = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+    }
+
+    /// Returns the address of the client in a slot, if a proxy has named it.
+    pub fn address(&self, slot: Slot) -> Option<IpAddr> {
+        let addresses = self.pages[slot.index() / PAGE_SLOTS].addresses.as_ref()?;
+        let address = addresses[slot.index() % PAGE_SLOTS];
+        (!address.is_unspecified()).then(|| IpAddr::V6(address).to_canonical())
+    }
+
     /// Sets the time of the next heartbeat of the connection.
     pub fn set_deadline(&mut self, slot: Slot, deadline: Tick) {
         self.pages[slot.index() / PAGE_SLOTS].deadlines[slot.index() % PAGE_SLOTS] = deadline;
@@ -181,6 +214,24 @@ mod tests {
         assert_eq!(first.slot, second.slot);
         assert!(slots.get(first).is_none());
         assert_eq!(slots.get(second).map(|found| found.socket), Some(Socket::new(6)));
+    }
+
+    #[test]
+    fn an_address_ends_with_its_connection() {
+        let mut slots = Slots::default();
+        let insert = |slots: &mut Slots| {
+            slots.insert(Socket::new(5), SubnetId::PROXY, Tick::new(1), Tick::NEVER).slot
+        };
+        let slot = insert(&mut slots);
+        assert_eq!(slots.address(slot), None);
+        for text in ["192.0.2.1", "2001:db8::1"] {
+            let address: IpAddr = text.parse().unwrap();
+            slots.set_address(slot, address);
+            assert_eq!(slots.address(slot), Some(address));
+        }
+        slots.remove(slot);
+        assert_eq!(insert(&mut slots), slot);
+        assert_eq!(slots.address(slot), None);
     }
 
     #[test]

@@ -181,7 +181,12 @@ impl EventWriter {
             }
             EventKind::Message | EventKind::Publish => entry.add("data", &event.data),
             EventKind::Dropped => entry.add_number("count", event.count),
-            EventKind::Connect | EventKind::Subscribe => {}
+            EventKind::Connect => {
+                if let Some(address) = event.address {
+                    entry.add("address", address.to_string());
+                }
+            }
+            EventKind::Subscribe => {}
         }
         entry.add_number("seq", event.seq);
         entry.add_number("time", *unix_millis);

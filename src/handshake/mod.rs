@@ -7,7 +7,9 @@ mod respond;
 mod route;
 
 pub use parse::{named_origin, read};
-pub use respond::{Acceptance, Unavailable, health_response, response, unavailable};
+pub use respond::{
+    Acceptance, Unavailable, bad_proxy_header, health_response, response, unavailable,
+};
 
 use crate::ids::Since;
 use crate::limits::SETTING_HANDSHAKE_BYTES_MAX;

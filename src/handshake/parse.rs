@@ -8,6 +8,7 @@ use crate::handshake::respond::{Acceptance, refuse, refuse_with};
 use crate::handshake::route::{Line, Route};
 use crate::handshake::{Endpoint, Progress, Response, Rules, Upgrade};
 use crate::limits::HANDSHAKE_HEADERS_MAX;
+use crate::proxies::begins_with_header;
 use crate::reason::Refusal;
 
 /// Parses the request in `bytes`, which is everything that the connection has received. A request
@@ -59,6 +60,7 @@ fn read_refuse(error: httparse::Error, bytes: &[u8]) -> Response {
     match error {
         httparse::Error::TooManyHeaders => refuse(Refusal::TooManyHeaders),
         httparse::Error::Version if names_http => refuse(Refusal::HttpVersion),
+        _ if begins_with_header(bytes) => refuse(Refusal::ForeignProxy),
         _ => refuse(Refusal::NotHttp),
     }
 }

@@ -61,6 +61,11 @@ pub(super) fn method_not_allowed(allowed: &str) -> Response {
     Response { reason, bytes: write(code, phrase(code), &headers, &text) }
 }
 
+/// Returns the 400 for a malformed header of the PROXY protocol.
+pub fn bad_proxy_header(reason: &str) -> Response {
+    refuse_with(Refusal::BadProxyHeader, &format!("the PROXY header is invalid: {reason}"))
+}
+
 /// Reasons for temporarily refusing a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Unavailable<'a> {

@@ -1,5 +1,7 @@
 //! Events of clients for the application, on their way to the bridge.
 
+use core::net::IpAddr;
+
 use crate::channel::ChannelName;
 use crate::ids::{ClientId, Moment};
 
@@ -50,6 +52,8 @@ pub struct AppEvent {
     pub client: Option<ClientId>,
     /// The user of the client; empty for anonymous clients.
     pub user: Box<str>,
+    /// The address of the client, if its session begins. `None` on a Unix socket.
+    pub address: Option<IpAddr>,
     /// The channel of the event.
     pub channel: Option<ChannelName>,
     /// The code of the end; 0 if there is none.
@@ -71,6 +75,7 @@ impl AppEvent {
             seq: 0,
             client: None,
             user: Box::default(),
+            address: None,
             channel: None,
             code: 0,
             reason: Box::default(),

@@ -1,6 +1,5 @@
 //! The values that all threads of a server share.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,10 +7,10 @@ use crate::accept::Leases;
 use crate::api::{Node, Status};
 use crate::mesh::{Address, HomeMap, Lane, ShardLane, ShardMail, ToBridge, ToControl};
 use crate::metrics::{BridgeCounters, ShardCounters};
-use crate::settings::Settings;
+use crate::settings::{ListenAddress, Settings};
 use crate::shard::{Identity, OutboxLeases, Pools};
 use crate::subnets::Subnets;
-use crate::sys::{EventFd, SysError};
+use crate::sys::{EventFd, SysError, UnixListener};
 
 /// The reason why the server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +22,7 @@ pub enum Error {
     )]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The error of the kernel.
         source: std::io::Error,
     },
@@ -58,7 +57,10 @@ pub(super) struct Common {
     pub(super) addresses: Addresses,
     /// One eventfd per thread: the shards by number, then control, then the bridge if there is one.
     pub(super) wakes: Vec<EventFd>,
-    pub(super) listen: Vec<SocketAddr>,
+    /// The addresses for clients.
+    pub(super) listen: Vec<ListenAddress>,
+    /// The Unix sockets among them.
+    pub(super) unix: Vec<UnixListener>,
     pub(super) descriptors_max: usize,
     /// The name and address of this node.
     pub(super) node: Node,

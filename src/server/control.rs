@@ -1,13 +1,12 @@
 //! The control thread: it runs the HTTP API on its own tokio runtime, and exchanges messages with
 //! the other threads.
 
-use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::common::{Common, Error};
 use super::drain::{Drained, Plan};
-use crate::api::{self, Api, Courier, Full, Parts};
+use crate::api::{self, Api, ApiListener, Courier, Full, Parts};
 use crate::fatal;
 use crate::limits::RETRY_INTERVAL;
 use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, ToBridge, ToControl};
@@ -15,7 +14,7 @@ use crate::mesh::{Addressed, ControlRequest, Inbox, Lane, ShardLane, ToBridge, T
 /// Starts the control thread. Returns the shared progress of the drain.
 pub(super) fn start(
     common: &Arc<Common>,
-    listener: TcpListener,
+    listener: ApiListener,
     inbox: Inbox<ToControl>,
 ) -> Result<Drained, Error> {
     let wake = common.wakes[common.shards()];
@@ -55,7 +54,7 @@ impl Drop for AbortOnDrop {
 
 async fn run(
     common: &Common,
-    listener: TcpListener,
+    listener: ApiListener,
     inbox: Inbox<ToControl>,
     drained: Drained,
 ) -> std::io::Result<()> {

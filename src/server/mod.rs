@@ -6,23 +6,25 @@ mod common;
 mod control;
 mod drain;
 mod exit;
+mod listen;
 mod shards;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::accept::Leases;
 use crate::api::{HostLimits, Node, Status};
-use crate::limits::{DESCRIPTORS_RESERVED, PROBE_PATIENCE, PROBE_PAUSE};
+use crate::limits::DESCRIPTORS_RESERVED;
 use crate::mesh::{HomeMap, Inbox, ShardMail, ToBridge, ToControl};
 use crate::metrics::{BridgeCounters, Descriptors, ShardCounters};
 use crate::readiness::Phase;
 use crate::secret::NodeSecret;
-use crate::settings::{Redis, Settings};
+use crate::settings::{ListenAddress, Redis, Settings};
 use crate::shard::{Identity, OutboxLeases, Pools};
 use crate::subnets::Subnets;
 use crate::sys::{self, Claim, EventFd, SysError};
 use common::{Addresses, Common};
+use listen::{ApiListening, Listening};
 
 pub use common::Error;
 
@@ -40,9 +42,9 @@ pub struct StartupReport {
     /// Maximum number of connections that limits and settings allow.
     pub connections_max: usize,
     /// The addresses for clients. A port of 0 is replaced with the port that the kernel chose.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// The address of the API.
-    pub api_listen: SocketAddr,
+    pub api_listen: ListenAddress,
 }
 
 /// The inboxes of all threads.
@@ -82,10 +84,8 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
     let threads = shards + 1 + usize::from(settings.redis.is_on());
     let wakes: Vec<EventFd> =
         (0..threads).map(|_| EventFd::new()).collect::<Result<_, SysError>>()?;
+    let Listening { addresses: listen, unix, claims, files } = Listening::new(&settings.server)?;
     let (inboxes, addresses) = inboxes(shards, &settings.redis);
-    let addresses_wanted = settings.server.listen.iter();
-    let claimed = addresses_wanted.map(|&address| claim(address)).collect::<Result<Vec<_>, _>>()?;
-    let (claims, listen): (Vec<Claim>, Vec<SocketAddr>) = claimed.into_iter().unzip();
     let counters: Vec<Arc<ShardCounters>> = (0..shards).map(|_| Arc::default()).collect();
     let bridge_counters = settings.redis.is_on().then(Arc::<BridgeCounters>::default);
     let secret = NodeSecret::new(sys::random_bytes()?);
@@ -103,16 +103,20 @@ pub fn run(settings: Settings, ready: impl FnOnce(&StartupReport)) -> Result<(),
         )),
         bridge_counters,
         subnets: Arc::new(Subnets::new(settings.server.max_connections)),
-        node: node(&settings.server.name, listen[0]),
+        node: node(&settings.server.name, listen.iter().find_map(ListenAddress::tcp)),
         settings: Arc::new(settings),
         counters,
         addresses,
         wakes,
         stopping: common::Stopping::default(),
         listen,
+        unix,
         descriptors_max,
     });
-    run_threads(&common, inboxes, claims, ready)
+    let result = run_threads(&common, inboxes, claims, ready);
+    // Another server may listen there from here on.
+    drop(files);
+    result
 }
 
 fn run_threads(
@@ -121,14 +125,11 @@ fn run_threads(
     claims: Vec<Claim>,
     ready: impl FnOnce(&StartupReport),
 ) -> Result<(), Error> {
-    let address = common.settings.server.api_listen;
-    let listen = |source| Error::Listen { address, source };
     // This happens before any thread starts, because the address may be in use.
-    let api_listener = TcpListener::bind(address).map_err(listen)?;
-    let api_listen = api_listener.local_addr().map_err(listen)?;
+    let api = ApiListening::new(&common.settings.server)?;
     // Shards start before control, so that requests to the API find them serving.
     let started = shards::start(common, inboxes.shards)?;
-    let report = report(common, &started, api_listen);
+    let report = report(common, &started, api.address);
     common.status.set_host(HostLimits {
         connections_max: report.connections_max,
         descriptors: Descriptors {
@@ -138,7 +139,7 @@ fn run_threads(
     });
     // The listeners of the shards hold the addresses from here on.
     drop(claims);
-    let drained = control::start(common, api_listener, inboxes.control)?;
+    let drained = control::start(common, api.listener, inboxes.control)?;
     if let Some(inbox) = inboxes.bridge
         && !bridge::start(common, inbox)?
     {
@@ -149,11 +150,12 @@ fn run_threads(
     ready(&report);
     warn_of_capacity(common, &report);
     exit::wait(common, &drained);
+    drop(api.file);
     tracing::info!("stopped");
     Ok(())
 }
 
-fn report(common: &Common, started: &shards::Started, api_listen: SocketAddr) -> StartupReport {
+fn report(common: &Common, started: &shards::Started, api_listen: ListenAddress) -> StartupReport {
     let per_table = common.descriptors_max.saturating_sub(DESCRIPTORS_RESERVED);
     let tables = if started.private_tables { common.shards() } else { 1 };
     StartupReport {
@@ -198,7 +200,7 @@ fn warn_of_capacity(common: &Common, report: &StartupReport) {
 
 /// Describes this node. Its id is new at each start, so that other nodes can distinguish a
 /// restarted node from its last run.
-fn node(name: &str, client_address: SocketAddr) -> Node {
+fn node(name: &str, client_address: Option<SocketAddr>) -> Node {
     use std::hash::{BuildHasher, RandomState};
     let host = match name {
         "" => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default(),
@@ -206,27 +208,4 @@ fn node(name: &str, client_address: SocketAddr) -> Node {
     };
     let uid = format!("{:016x}", RandomState::new().hash_one("node"));
     Node { uid, name: host.trim().to_owned(), client_address }
-}
-
-/// Claims an address until the shards listen on it, and determines the port if it is 0. Shards
-/// could not detect another server on the address, because they listen with SO_REUSEPORT.
-fn claim(address: SocketAddr) -> Result<(Claim, SocketAddr), Error> {
-    let limit = sys::now().after(PROBE_PATIENCE);
-    let error = |source| Error::Listen { address, source };
-    loop {
-        match Claim::new(address) {
-            // After a server is killed, the kernel closes its ring, and with it the listeners, a
-            // moment later than the process itself.
-            Err(SysError { source, .. })
-                if source.kind() == std::io::ErrorKind::AddrInUse && sys::now() < limit =>
-            {
-                std::thread::sleep(PROBE_PAUSE);
-            }
-            Err(SysError { source, .. }) => return Err(error(source)),
-            Ok(claim) => {
-                let address = claim.address().map_err(error)?;
-                return Ok((claim, address));
-            }
-        }
-    }
 }

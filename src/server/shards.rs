@@ -16,7 +16,7 @@ use crate::limits::{
     DESCRIPTORS_RESERVED, RUNTIME_RING_ENTRIES, SHARD_STACK_BYTES, TURNS_PER_PAUSE,
 };
 use crate::mesh::{Inbox, Outbound, ShardMail};
-use crate::settings::Driver as Choice;
+use crate::settings::{Driver as Choice, ListenAddress};
 use crate::shard::{Options, Parts, Shard};
 use crate::sys::{self, Driver, Epoll, ListenerOptions, Ring, SysError};
 
@@ -42,16 +42,17 @@ pub(super) fn start(
             .name(format!("shard-{index}"))
             .stack_size(SHARD_STACK_BYTES);
         let private = common.settings.server.private_fd_tables;
-        // The table keeps the descriptors that main created: stdio and the wakes. Later ones belong
-        // to other threads.
-        let kept = common.wakes.clone();
+        // The table keeps the descriptors that main created: stdio, the wakes, and Unix sockets to
+        // listen on. Later ones belong to other threads.
+        let (wakes, listeners) = (common.wakes.clone(), common.unix.clone());
         let run = move |table: Result<bool, SysError>| {
             let private = table.as_ref().is_ok_and(|private| *private);
             let start = ShardStart { common: &common, index, inbox, private, report: &sender };
             run(start, core, table);
         };
         let started = if private {
-            sys::spawn_with_own_descriptors(thread, &kept, |table| run(table.map(|()| true)))
+            let run = |table: Result<(), SysError>| run(table.map(|()| true));
+            sys::spawn_with_own_descriptors(thread, &wakes, &listeners, run)
         } else {
             thread.spawn(|| run(Ok(false)))
         };
@@ -176,7 +177,9 @@ fn begin<D: Driver>(member: ShardStart<'_>, mut driver: D) -> Option<Running<D>>
     let counters = Arc::clone(&common.counters[index]);
     let name = driver.name();
     let options = accept::Options {
-        addresses: common.listen.clone(),
+        addresses: common.listen.iter().filter_map(ListenAddress::tcp).collect(),
+        shared: common.unix.clone(),
+        proxies: common.settings.server.proxies.clone(),
         listener: ListenerOptions {
             user_timeout: common.settings.client.ping_interval
                 + common.settings.client.pong_timeout,

@@ -15,10 +15,13 @@ use Change::{Restart, Running};
 
 /// All settings. Options of a namespace are listed as those of `[channel]`. Namespaces may be added
 /// and removed.
-pub const CHANGES: [(&str, Change); 75] = [
+pub const CHANGES: [(&str, Change); 78] = [
     ("server.name", Restart), // Other nodes know it.
     ("server.listen", Restart),
     ("server.api_listen", Restart),
+    ("server.unix_mode", Restart),
+    ("server.unix_group", Restart),
+    ("server.proxies", Restart), // Listeners have them.
     ("server.hosts", Running),
     ("server.path_prefix", Running),
     ("server.shards", Restart),

@@ -4,16 +4,18 @@
 //! changes. `CHANGES` lists the settings that a later value may change while the node runs.
 
 mod changes;
+mod listen;
 mod types;
 
 pub use changes::{CHANGES, Change};
+pub use listen::ListenAddress;
 
-use core::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::channel::{Namespaces, SlowPolicy};
+use crate::proxies::Proxies;
 use crate::units;
 
 /// All settings of a node, already checked.
@@ -54,10 +56,18 @@ pub struct Server {
     pub name: String,
     /// Addresses for clients; at least one.
     #[serde(deserialize_with = "types::addresses")]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// Address of the HTTP API.
     #[serde(deserialize_with = "types::address")]
-    pub api_listen: SocketAddr,
+    pub api_listen: ListenAddress,
+    /// The mode of Unix sockets.
+    #[serde(deserialize_with = "types::mode")]
+    pub unix_mode: u32,
+    /// The group of Unix sockets, by name or number; empty for the default of the kernel.
+    pub unix_group: String,
+    /// The peers that may name the clients of their connections.
+    #[serde(deserialize_with = "types::proxies")]
+    pub proxies: Proxies,
     /// Names by which clients may address the server. If empty, all, or those that `--dev` trusts.
     #[serde(deserialize_with = "types::one_or_more")]
     pub hosts: Vec<String>,

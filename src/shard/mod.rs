@@ -17,7 +17,7 @@ pub use delivery::OutboxLeases;
 pub use identity::Identity;
 pub use options::{Options, Pools};
 pub use parts::Parts;
-pub use session::{OutboxCost, is_parsing};
+pub use session::{OutboxCost, Panicked, guarded, is_parsing};
 
 use std::sync::Arc;
 
@@ -64,6 +64,11 @@ impl<S: Sockets> Shard<S> {
             control: Control::default(),
             events: Vec::new(),
         }
+    }
+
+    /// Whether the node has no room for clients.
+    pub fn is_node_full(&self) -> bool {
+        self.sessions.is_node_full()
     }
 
     /// Accepts the socket of a client from `subnet`. Returns false if the shard is full.

@@ -1,7 +1,6 @@
 //! The driver for hosts that refuse io_uring: each shard has its own epoll.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::calls::{SysError, TimerFd, check};
@@ -10,6 +9,7 @@ use super::{Driver, EventFd, Listener, sockets};
 use crate::ids::{Moment, Tick};
 use crate::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use crate::limits::EPOLL_EVENTS_MAX;
+use crate::proxies::Peer;
 
 /// No timeout for `epoll_wait`. The timer ends each wait after a tenth of a second anyway.
 const FOREVER: i32 = -1;
@@ -168,8 +168,8 @@ impl Sockets for Epoll {
         }
     }
 
-    fn address(&self, socket: Socket) -> Option<IpAddr> {
-        sockets::peer_address(self.owned.get(socket))
+    fn peer(&self, socket: Socket) -> Option<Peer> {
+        sockets::peer(self.owned.get(socket))
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

@@ -10,6 +10,7 @@ mod owned;
 mod ring;
 mod sockets;
 mod threads;
+mod unix;
 
 pub use calls::{EventFd, SysError, TimerFd, always_readable, now, random_bytes, unix_millis};
 pub use driver::Driver;
@@ -17,9 +18,10 @@ pub use epoll::Epoll;
 pub use memory::{refuse_huge_pages, resident_bytes, return_freed_memory};
 pub use ring::{Ring, once_there_is_memory};
 pub use sockets::{
-    Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, peer_address, refuse,
+    Accepted, Claim, Listener, ListenerOptions, SpareDescriptor, is_reset, peek, peer, refuse,
 };
 pub use threads::{
     Signal, abort_on_panic, block_signals, can_own_descriptors, cores, descriptors_max,
     name_thread, pin_to_core, spawn_with_own_descriptors, thread_cpu, wait_for_signal,
 };
+pub use unix::{SocketAccess, SocketFile, UnixListener};

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -19,6 +18,7 @@ use crate::limits::{
     RING_COMPLETIONS, RING_CREATION_PAUSE, RING_CREATION_TIMEOUT, RING_ENTRIES, RING_FAILURES_MAX,
     RING_PATIENCE, SWEEP_SENDS_MAX,
 };
+use crate::proxies::Peer;
 
 /// The kind of a completion, in the high byte of its `user_data`.
 const KIND_SHIFT: u32 = 56;
@@ -347,8 +347,8 @@ impl Sockets for Ring {
         self.arm(number, WATCH, KIND_POLL << KIND_SHIFT | key.to_bits());
     }
 
-    fn address(&self, socket: Socket) -> Option<IpAddr> {
-        super::sockets::peer_address(self.owned.get(socket))
+    fn peer(&self, socket: Socket) -> Option<Peer> {
+        super::sockets::peer(self.owned.get(socket))
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

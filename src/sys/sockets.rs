@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::calls::{SysError, check};
+use super::unix::UnixListener;
 use crate::kernel::{Received, Release, Wrote};
 use crate::limits::{LISTEN_BACKLOG, SOCKET_SEND_BYTES, SOCKET_UNSENT_BYTES};
-use crate::subnets::Subnet;
+use crate::proxies::Peer;
 
 /// Options of client sockets. They are set on the listener, and accepted sockets inherit them.
 #[derive(Clone, Copy, Debug)]
@@ -18,11 +19,14 @@ pub struct ListenerOptions {
     pub user_timeout: Duration,
 }
 
-/// A listener of one thread. Several may share an address (SO_REUSEPORT), and the kernel spreads
-/// connections over them.
+/// A listener as one thread uses it.
 #[derive(Debug)]
-pub struct Listener {
-    listener: TcpListener,
+pub enum Listener {
+    /// A listener of this thread. Several may share an address (SO_REUSEPORT), and the kernel
+    /// spreads connections over them.
+    Own(TcpListener),
+    /// A listener that all threads use. A client belongs to the first one that accepts it.
+    Shared(UnixListener),
 }
 
 /// A reserved address: a socket that is bound to it but does not listen. As long as it exists, the
@@ -36,8 +40,8 @@ pub struct Claim {
 /// The result of an accept.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A client's socket and its subnet.
-    Socket(OwnedFd, Subnet),
+    /// A client's socket and its other end.
+    Socket(OwnedFd, Peer),
     /// No client waits.
     Nobody,
     /// The client left before it was accepted. Another one may be waiting.
@@ -96,26 +100,43 @@ impl Listener {
         bind(fd.as_fd(), address)?;
         // SAFETY: listen takes no pointers.
         check("listen", unsafe { libc::listen(fd.as_raw_fd(), LISTEN_BACKLOG) })?;
-        Ok(Listener { listener: TcpListener::from(fd) })
+        Ok(Listener::Own(TcpListener::from(fd)))
     }
 
     /// The address, with the port that the kernel chose if 0 was requested.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's, or that a listener of all threads has no IP address.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        match self {
+            Listener::Own(listener) => listener.local_addr(),
+            Listener::Shared(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Accepts one client from the queue.
     pub fn accept(&self) -> Accepted {
-        accept(self.as_fd())
+        let accepted = accept(self.as_fd());
+        if let (Listener::Shared(_), Accepted::Socket(socket, _)) = (self, &accepted) {
+            // It does not inherit the option. If this fails, a slow client costs more memory.
+            let option = SocketOption::socket("SO_SNDBUF", libc::SO_SNDBUF);
+            set_option(socket.as_fd(), option, SOCKET_SEND_BYTES as i32).ok();
+        }
+        accepted
+    }
+
+    /// Whether other threads accept from the same queue.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Listener::Shared(_))
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+        match self {
+            Listener::Own(listener) => listener.as_fd(),
+            Listener::Shared(listener) => listener.as_fd(),
+        }
     }
 }
 
@@ -131,11 +152,12 @@ fn accept(listener: BorrowedFd<'_>) -> Accepted {
     if number >= 0 {
         // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
         let socket = unsafe { OwnedFd::from_raw_fd(number) };
-        return Accepted::Socket(socket, subnet(&address));
+        return Accepted::Socket(socket, read_peer(&address));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        Some(libc::EAGAIN) => Accepted::Nobody,
+        // A listener that was shut down has EINVAL.
+        Some(libc::EAGAIN | libc::EINVAL) => Accepted::Nobody,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
             Accepted::Exhausted(error)
         }
@@ -147,25 +169,22 @@ fn accept(listener: BorrowedFd<'_>) -> Accepted {
 /// Size of the longest address of a client, in bytes.
 const ADDRESS_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
-/// Returns the subnet of a peer's address, which is a `sockaddr_in` or `sockaddr_in6` from the
-/// kernel. Peers with other families are on this host, and so exempt from limits.
-fn subnet(address: &[u8; ADDRESS_BYTES]) -> Subnet {
+/// Returns the peer with an address from the kernel. Peers without an address of a network are on
+/// this host.
+fn read_peer(address: &[u8; ADDRESS_BYTES]) -> Peer {
     const IPV4_AT: usize = offset_of!(libc::sockaddr_in, sin_addr);
     const IPV6_AT: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
     let family = libc::sa_family_t::from_ne_bytes([address[0], address[1]]);
-    match i32::from(family) {
-        libc::AF_INET => address[IPV4_AT..].first_chunk().copied().map(Subnet::of_ipv4),
-        libc::AF_INET6 => address[IPV6_AT..].first_chunk().copied().map(Subnet::of_ipv6),
+    let address = match i32::from(family) {
+        libc::AF_INET => address[IPV4_AT..].first_chunk::<4>().map(|&four| IpAddr::from(four)),
+        libc::AF_INET6 => address[IPV6_AT..].first_chunk::<16>().map(|&six| IpAddr::from(six)),
         _ => None,
-    }
-    .unwrap_or(Subnet::EXEMPT)
+    };
+    address.map_or(Peer::Unix, Peer::of)
 }
 
-/// Returns the address of a socket's peer. `None` if the connection is dead, or if the peer is on
-/// this host and has no address.
-pub fn peer_address(socket: BorrowedFd<'_>) -> Option<IpAddr> {
-    const IPV4_AT: usize = offset_of!(libc::sockaddr_in, sin_addr);
-    const IPV6_AT: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
+/// Returns the other end of a socket. `None` if the connection is dead.
+pub fn peer(socket: BorrowedFd<'_>) -> Option<Peer> {
     let mut address = [0u8; ADDRESS_BYTES];
     let mut size = ADDRESS_BYTES as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes of an address, for which the buffer has room,
@@ -173,18 +192,7 @@ pub fn peer_address(socket: BorrowedFd<'_>) -> Option<IpAddr> {
     let result = unsafe {
         libc::getpeername(socket.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut size)
     };
-    if result != 0 {
-        return None;
-    }
-    let family = libc::sa_family_t::from_ne_bytes([address[0], address[1]]);
-    match i32::from(family) {
-        libc::AF_INET => address[IPV4_AT..].first_chunk::<4>().map(|&four| IpAddr::from(four)),
-        libc::AF_INET6 => {
-            let address = address[IPV6_AT..].first_chunk::<16>().map(|&six| IpAddr::from(six));
-            address.map(|address| address.to_canonical())
-        }
-        _ => None,
-    }
+    (result == 0).then(|| read_peer(&address))
 }
 
 /// Creates a socket of the family of `address`.
@@ -264,19 +272,19 @@ fn set_option(socket: BorrowedFd<'_>, option: SocketOption, value: i32) -> Resul
 
 /// See [`crate::kernel::Sockets::receive`].
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Received {
-    // SAFETY: the kernel writes at most `buffer.len()` bytes into it, during the call.
-    let count = unsafe {
-        let flags = libc::MSG_DONTWAIT;
-        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags)
-    };
-    match count {
-        1.. => Received::Bytes(count as usize),
+    match recv(socket, buffer, libc::MSG_DONTWAIT) {
+        count @ 1.. => Received::Bytes(count as usize),
         0 => Received::End,
         _ => match io::Error::last_os_error().raw_os_error() {
             Some(libc::EAGAIN | libc::EINTR) => Received::Nothing,
             _ => Received::Gone,
         },
     }
+}
+
+fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> isize {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into it, during the call.
+    unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) }
 }
 
 /// See [`crate::kernel::Sockets::send`].
@@ -344,6 +352,12 @@ pub fn is_reset(socket: BorrowedFd<'_>) -> bool {
     // SAFETY: `poll` is one valid pollfd for the time of the call, which does not wait.
     let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
     count == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
+/// Reads bytes that a socket has received, and leaves them there. Returns their number, which is 0
+/// if there are none.
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> usize {
+    usize::try_from(recv(socket, buffer, libc::MSG_DONTWAIT | libc::MSG_PEEK)).unwrap_or(0)
 }
 
 /// See [`crate::kernel::Sockets::is_open`].
@@ -415,18 +429,6 @@ mod tests {
 
     use super::*;
 
-    /// Returns the subnet of an accepted client with the address `client`.
-    fn accepted_from(client: &str, listen: &str) -> Subnet {
-        let options = ListenerOptions { user_timeout: Duration::from_secs(5) };
-        let listener = Listener::bind(listen.parse().unwrap(), options).unwrap();
-        let client: IpAddr = client.parse().unwrap();
-        let _stream = TcpStream::connect((client, listener.address().unwrap().port())).unwrap();
-        match listener.accept() {
-            Accepted::Socket(_, subnet) => subnet,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn a_client_that_has_reset_its_connection_is_told_from_one_that_waits() {
         let options = ListenerOptions { user_timeout: Duration::from_secs(5) };
@@ -472,19 +474,23 @@ mod tests {
 
     #[test]
     fn an_accept_tells_where_the_client_comes_from() {
-        assert!(accepted_from("127.0.0.1", "127.0.0.1:0").is_exempt());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(peer_address(stream.as_fd()), Some([127, 0, 0, 1].into()));
-        assert_eq!(peer_address(listener.as_fd()), None, "it has no peer");
+        let options = ListenerOptions { user_timeout: Duration::from_secs(5) };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
+        let _stream = TcpStream::connect(listener.address().unwrap()).unwrap();
+        let Accepted::Socket(socket, found) = listener.accept() else { panic!("nobody") };
+        assert_eq!(found, Peer::Address([127, 0, 0, 1].into()));
+        assert_eq!(peer(socket.as_fd()), Some(found));
+        assert_eq!(peer(listener.as_fd()), None, "it is not connected");
         let mut address = [0u8; ADDRESS_BYTES];
         address[..2].copy_from_slice(&(libc::AF_INET as libc::sa_family_t).to_ne_bytes());
         address[4..8].copy_from_slice(&[192, 0, 2, 7]);
-        assert_eq!(subnet(&address), Subnet::of_ipv4([192, 0, 2, 7]));
+        assert_eq!(read_peer(&address), Peer::Address([192, 0, 2, 7].into()));
         address[..2].copy_from_slice(&(libc::AF_INET6 as libc::sa_family_t).to_ne_bytes());
         address[8..24].copy_from_slice(&[0x20; 16]);
-        assert_eq!(subnet(&address), Subnet::of_ipv6([0x20; 16]));
+        assert_eq!(read_peer(&address), Peer::Address([0x20; 16].into()));
+        address[8..24].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7]);
+        assert_eq!(read_peer(&address), Peer::Address([192, 0, 2, 7].into()));
         address[..2].copy_from_slice(&(libc::AF_UNIX as libc::sa_family_t).to_ne_bytes());
-        assert_eq!(subnet(&address), Subnet::EXEMPT);
+        assert_eq!(read_peer(&address), Peer::Unix);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use super::calls::{EventFd, SysError, check};
+use super::unix::UnixListener;
 
 /// Returns the numbers of the cores on which this process may run.
 pub fn cores() -> Vec<usize> {
@@ -58,10 +59,10 @@ pub fn name_thread(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
-/// Starts a thread with its own descriptor table, which has the standard streams, `kept`, and all
-/// descriptors with lower numbers. Then accept and close take no lock that other threads hold, and
-/// RLIMIT_NOFILE applies to this thread alone. `run` must not bring other descriptors, whose
-/// numbers mean nothing in the new table.
+/// Starts a thread with its own descriptor table, which has the standard streams, `wakes`,
+/// `listeners`, and all descriptors with lower numbers. Then accept and close take no lock that
+/// other threads hold, and RLIMIT_NOFILE applies to this thread alone. `run` must not bring other
+/// descriptors, whose numbers mean nothing in the new table.
 ///
 /// `run` gets the error of the kernel if it refuses the table, as in some containers. Then the
 /// table is still shared, and nothing is closed.
@@ -70,10 +71,12 @@ pub fn name_thread(name: &str) {
 /// The thread can't be started.
 pub fn spawn_with_own_descriptors<T: Send + 'static>(
     thread: std::thread::Builder,
-    kept: &[EventFd],
+    wakes: &[EventFd],
+    listeners: &[UnixListener],
     run: impl FnOnce(Result<(), SysError>) -> T + Send + 'static,
 ) -> io::Result<std::thread::JoinHandle<T>> {
-    let last = kept.iter().map(|one| one.number()).max();
+    let listeners = listeners.iter().map(|one| one.number());
+    let last = wakes.iter().map(|one| one.number()).chain(listeners).max();
     let first = last.unwrap_or_default().max(libc::STDERR_FILENO) as libc::c_uint + 1;
     thread.spawn(move || {
         // SAFETY: the thread has just begun, so it has opened no descriptor.

@@ -2,13 +2,14 @@
 order for each connection."""
 
 import collections
+import socket
 import time
 
 import pytest
 
-from harness.client import Plain
+from harness.client import Client, Plain
 from harness.events import EVENTS, STREAM, events, once, wait_events
-from harness.server import eventually
+from harness.server import Server, eventually
 
 NAMESPACES = """
 [[channel.namespaces]]
@@ -55,6 +56,19 @@ def test_a_plain_websocket_has_events_too(nodes, channel):
     with Plain(nodes[0], f"/ws?channels={channel}"):
         subscribe = wait_events(nodes.redis, before + 1, channel=channel, event="subscribe")[-1]
     wait_events(nodes.redis, 1, event="disconnect", client=subscribe["client"])
+
+
+def test_a_beginning_is_told_with_the_address_of_the_client(driver, redis):
+    config = EVENTS + '[server]\nproxies = ["127.0.0.2"]\n'
+    headers = {"X-Forwarded-For": "192.0.2.66, 2001:db8::1"}
+    with Server(driver, config=config, args=["--redis", redis.url]) as server:
+        for source, address in [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "2001:db8::1")]:
+            to = ("127.0.0.1", server.client_port)
+            connection = socket.create_connection(to, timeout=10, source_address=(source, 0))
+            with Client(server, sock=connection, headers=headers) as client:
+                id = client.connected["client"]
+                (begun,) = once(wait_events(redis, 1, client=id, event="connect"))
+                assert begun["address"] == address
 
 
 def test_what_a_client_sends_is_told_as_a_message(nodes):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -24,18 +25,22 @@ SILENCE = {"75s": "3s"}
 PINGING = '[client]\nping_interval = "1s"\npong_timeout = "900ms"\n'
 
 
-ADDRESSES = [f"127.0.0.{last}" for last in (1, 2, 3, 4)]
-
-
 class Behind(Server):
-    """A server that listens on all the addresses that the proxies spread their ports over."""
+    """A server with a Unix socket for the proxies, which may name its clients."""
 
-    def __init__(self, driver, **options):
-        self.ports = dict.fromkeys(ADDRESSES, free_port())
-        more = [part for address in ADDRESSES[1:]
-                for part in ("--listen", f"{address}:{self.ports[address]}")]
-        super().__init__(driver, args=more, **options)
-        self.ports[ADDRESSES[0]] = self.client_port
+    SETTINGS = '[server]\nproxies = "unix"\nunix_mode = "0666"\n'
+
+    def __init__(self, driver, *, config="", **options):
+        self.sockets = tempfile.TemporaryDirectory(prefix="corecast-proxy-")
+        # The workers of nginx may be another user.
+        os.chmod(self.sockets.name, 0o755)
+        self.socket = f"{self.sockets.name}/clients.sock"
+        super().__init__(driver, args=["--listen", f"unix:{self.socket}"],
+                         config=self.SETTINGS + config, **options)
+
+    def stop(self):
+        super().stop()
+        self.sockets.cleanup()
 
 
 class Proxy:
@@ -50,8 +55,7 @@ class Proxy:
         here = pathlib.Path(self.directory.name)
         file = "nginx.conf" if name == "nginx" else "haproxy.cfg"
         text = (PROXIES / file).read_text()
-        for old, new in {**{f"{address}:8000": f"{address}:{port}"
-                            for address, port in server.ports.items()},
+        for old, new in {"/run/corecast/clients.sock": server.socket,
                          "listen 80 ": f"listen {self.port} ",
                          "bind :80 ": f"bind :{self.port} ", "/run/nginx.pid": f"{here}/pid",
                          "worker_rlimit_nofile 120000": "worker_rlimit_nofile 1000",
@@ -128,17 +132,30 @@ def test_the_files_wait_longer_than_a_dead_client_takes_to_find():
         assert int(wait[1]) > found_after, file
 
 
-@pytest.mark.parametrize("line", [
-    b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 8000\r\n",
-    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\xc3\x50\x1f\x40",
+# The proxy takes the address of the client from a header, in place of the client's own.
+SOURCE = {
+    "nginx": {"access_log off;": "access_log off;\n    set_real_ip_from 127.0.0.1;\n"
+                                "    real_ip_header X-Source;"},
+    "haproxy": {"acl known path_beg": "http-request set-src hdr(x-source)\n    acl known path_beg"},
+}
+# A network may have eight ninths of the channels.
+CHANNELS_MAX = 18
+FEW_CHANNELS = f"[channel]\nchannels_max = {CHANNELS_MAX}\n"
+
+
+@pytest.mark.parametrize("name, changes", [
+    ("nginx", {}), ("haproxy", {}), ("haproxy", {"send-proxy-v2": "send-proxy"}),
 ])
-def test_the_proxy_protocol_is_refused(driver, line):
-    """As the guide says: with send-proxy in front, no client gets in."""
-    request = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
-    with Server(driver) as server:
-        with socket.create_connection(("127.0.0.1", server.client_port), timeout=10) as one:
-            one.sendall(line + request)
-            assert one.recv(100).startswith(b"HTTP/1.1 400")
+def test_clients_have_the_limits_of_their_networks(name, changes, driver):
+    changes = {**SOURCE[name], **changes}
+    with Behind(driver, config=FEW_CHANNELS) as server, Proxy(name, server, changes) as proxy:
+        first, again, other = (
+            Client(proxy, headers={"X-Source": source, "X-Forwarded-For": "192.0.2.66"})
+            for source in ("198.51.100.1", "198.51.100.2", "2001:db8::1"))
+        for number in range(CHANNELS_MAX - 1):
+            first.subscribe(f"channel-{number}")
+        assert again.error("subscribe", channel="one-more") == 111, "it is of the same network"
+        other.subscribe("one-more")
 
 
 PLAIN_CHECK = """

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use corecast::ids::Moment;
 use corecast::kernel::{ConnectionKey, Ready, Received, Release, Socket, Sockets, Write, Wrote};
 use corecast::limits::SWEEP_SENDS_MAX;
+use corecast::proxies::Peer;
 
 use super::network::Network;
 
@@ -35,6 +36,10 @@ impl SimSockets {
 impl Sockets for SimSockets {
     fn watch(&mut self, socket: Socket, key: ConnectionKey) {
         self.network.borrow_mut().watch(self.shard, socket, key);
+    }
+
+    fn peer(&self, _socket: Socket) -> Option<Peer> {
+        None
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

@@ -96,7 +96,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             frames: frames.clone(),
         };
         let run = move |own| member.run(index, own, &sender);
-        spawn_with_own_descriptors(thread::Builder::new(), &kept, run)?;
+        spawn_with_own_descriptors(thread::Builder::new(), &kept, &[], run)?;
         // All threads share the port, even if the kernel chose it for the first one.
         listen = started.recv()?;
     }

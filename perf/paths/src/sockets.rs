@@ -4,6 +4,7 @@
 use corecast::ids::{Moment, Tick};
 use corecast::kernel::ConnectionKey;
 use corecast::kernel::{Ready, Received, Release, Socket, Sockets, Write, Wrote};
+use corecast::proxies::Peer;
 
 /// Centrifugo's ping, as a frame from the server.
 const PING: &[u8] = b"\x81\x02{}";
@@ -67,6 +68,10 @@ impl Accepting {
 impl Sockets for Accepting {
     fn watch(&mut self, socket: Socket, key: ConnectionKey) {
         self.clients[socket.number() as usize].key = Some(key);
+    }
+
+    fn peer(&self, _socket: Socket) -> Option<Peer> {
+        None
     }
 
     fn receive(&mut self, socket: Socket, buffer: &mut [u8]) -> Received {

@@ -20,8 +20,9 @@ pub struct Node {
     pub uid: String,
     /// A readable name.
     pub name: String,
-    /// The address for clients, with the port that the kernel chose. The demo page uses it.
-    pub client_address: SocketAddr,
+    /// The address for clients, with the port that the kernel chose. The demo page uses it. `None`
+    /// if clients connect to Unix sockets only.
+    pub client_address: Option<SocketAddr>,
 }
 
 /// The dependencies of the service other than the settings.

@@ -169,7 +169,7 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
 fn serve_node(node: &TestNode) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
-    tokio::spawn(serve(listener, Arc::clone(&node.api)));
+    tokio::spawn(serve(ApiListener::Tcp(listener), Arc::clone(&node.api)));
     address
 }
 

@@ -1,6 +1,7 @@
 //! Imports of whole files, in the forms that Centrifugo's documentation shows.
 
 use super::*;
+use crate::settings::ListenAddress;
 
 /// Version 6.
 const SIX: &str = r#"{
@@ -48,8 +49,11 @@ fn version_6_becomes_valid_settings_and_a_note_for_each_rest() {
     let found = imported(SIX, Format::Json);
     assert_eq!(found.problems, Vec::<String>::new());
     let settings = check_text(&found.text).expect("valid");
-    assert_eq!(settings.server.listen[0].port(), 8100);
-    assert_eq!(settings.server.api_listen, "0.0.0.0:9100".parse().expect("an address"));
+    assert_eq!(settings.server.listen, [ListenAddress::parse("0.0.0.0:8100").expect("an address")]);
+    assert_eq!(
+        settings.server.api_listen,
+        ListenAddress::parse("0.0.0.0:9100").expect("an address")
+    );
     assert_eq!(settings.server.drain.as_secs(), 20);
     assert_eq!(settings.redis.url, "redis://:p%40ss@h:6379/2");
     let client = &settings.client;
@@ -104,7 +108,7 @@ fn version_5_has_long_names_and_options_at_the_top() {
     let found = imported(text, Format::Json);
     assert_eq!(found.problems, Vec::<String>::new());
     let settings = check_text(&found.text).expect("valid");
-    assert_eq!(settings.server.listen, ["127.0.0.1:8000".parse().expect("an address")]);
+    assert_eq!(settings.server.listen, [ListenAddress::parse("127.0.0.1:8000").expect("one")]);
     assert_eq!(settings.redis.url, "rediss://h1:6379");
     assert_eq!(settings.client.channels_max, 50);
     let plain = settings.channel.namespaces.plain();

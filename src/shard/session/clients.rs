@@ -88,10 +88,10 @@ impl<S: Sockets> Clients<S> {
         self.identity.mint(self.connection_id(key))
     }
 
-    /// The address of a client, for the log. `None` if it is not known.
+    /// The address of a client. `None` on Unix sockets, unless a proxy named it.
     pub fn address(&mut self, key: ConnectionKey) -> Option<IpAddr> {
         let socket = self.slots.connection(key).socket;
-        self.io.address(socket)
+        self.slots.address(key.slot).or_else(|| self.io.peer(socket)?.address())
     }
 
     /// Whether a connection exists and its session is running.

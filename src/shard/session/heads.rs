@@ -3,7 +3,7 @@
 use super::clients::Clients;
 use super::homes::Homes;
 use super::replying::Flow;
-use super::{closing, frames, heartbeat, parking, refusing, reporting, upgrading};
+use super::{closing, frames, heartbeat, parking, proxied, refusing, reporting, upgrading};
 use crate::connection::{Flags, State};
 use crate::handshake::{self, Endpoint, Progress, Unavailable, Upgrade};
 use crate::kernel::{ConnectionKey, Release, Sockets};
@@ -62,14 +62,13 @@ pub fn on_head<S: Sockets>(
         head = std::mem::take(&mut busy.head);
     }
     head.extend_from_slice(bytes);
-    let rules = &clients.options.rules;
-    let Ok(progress) = frames::guarded(|| handshake::read(&head, rules)) else {
+    let Ok(progress) = proxied::read(clients, key, &mut head) else {
         clients.counters.panics.add(1);
         return closing::release(clients, key, CloseReason::InternalError, Release::Graceful);
     };
     match progress {
         Progress::Incomplete => {
-            let busy = connection.busy();
+            let busy = clients.slots.connection(key).busy();
             head.shrink_to_fit();
             busy.head = head;
             busy.head_receives += 1;

@@ -36,6 +36,7 @@ mod gaps;
 // From bytes to requests, and from answers to bytes.
 mod frames;
 mod parking;
+mod proxied;
 mod heads;
 mod reading;
 mod answers;
@@ -43,7 +44,7 @@ mod sending;
 
 pub use audit::OutboxCost;
 pub use ending::Farewell;
-pub use frames::is_parsing;
+pub use frames::{Panicked, guarded, is_parsing};
 pub use server_subscribe::Join;
 
 use std::time::Duration;
@@ -58,7 +59,7 @@ use crate::mesh::{Post, Ticket, ToShard};
 use crate::reason::CloseReason;
 use crate::shard::delivery::Delivery;
 use crate::shard::parts::Parts;
-use crate::subnets::Subnet;
+use crate::subnets::{Subnet, SubnetId};
 use clients::Clients;
 use creating::Creating;
 use heartbeat::Heartbeat;
@@ -87,7 +88,11 @@ impl<S: Sockets> Sessions<S> {
         let clients = &mut self.clients;
         let tick = clients.clock.tick();
         let deadline = tick.after(clients.options.client().handshake_timeout);
-        let subnet = clients.subnets.enter(subnet);
+        let subnet = if proxied::is_proxy(clients, socket) {
+            SubnetId::PROXY
+        } else {
+            clients.subnets.enter(subnet)
+        };
         let key = clients.slots.insert(socket, subnet, tick, deadline);
         clients.counters.handshaking.add(1);
         clients.io.watch(socket, key);
@@ -97,6 +102,11 @@ impl<S: Sockets> Sessions<S> {
     /// Whether no more connections fit.
     pub fn is_full(&self) -> bool {
         self.clients.slots.count() >= self.clients.options.connections_max
+    }
+
+    /// Whether the node has no room for clients.
+    pub fn is_node_full(&self) -> bool {
+        self.clients.readiness.has_no_room()
     }
 
     /// Number of connections that still fit.

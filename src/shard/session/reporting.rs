@@ -48,7 +48,8 @@ pub fn closed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: 
 pub fn connected<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey) {
     if clients.options.settings.events.notes_connect() && is_session(clients.slots.connection(key))
     {
-        report(clients, key, EventKind::Connect, |_| {});
+        let address = clients.address(key);
+        report(clients, key, EventKind::Connect, |event| event.address = address);
     }
 }
 

@@ -33,7 +33,7 @@ class Server:
     """
 
     def __init__(self, driver, *, config="", dev=True, shards=2, args=(), prefix=(), env=None,
-                 await_ready=True, host="127.0.0.1"):
+                 await_ready=True, host="127.0.0.1", api_socket=None):
         self.driver = driver
         self.client_port, self.api_port = free_port(), free_port()
         self.http_url = f"http://{host}:{self.client_port}"
@@ -48,11 +48,13 @@ class Server:
             command += ["--config", str(config_path)]
         command += [
             "--listen", f"{host}:{self.client_port}",
-            "--api-listen", f"{host}:{self.api_port}",
+            "--api-listen", f"unix:{api_socket}" if api_socket else f"{host}:{self.api_port}",
             "--shards", str(shards), "--driver", driver, *args,
         ]
         self.command = command
-        self.http = httpx.Client(base_url=self.api_url, timeout=10, trust_env=False)
+        transport = httpx.HTTPTransport(uds=str(api_socket)) if api_socket else None
+        self.http = httpx.Client(base_url=self.api_url, timeout=10, trust_env=False,
+                                 transport=transport)
         self.start(env, await_ready)
 
     def start(self, env=None, await_ready=True):
