@@ -167,7 +167,7 @@ impl Engine {
         if dropped > 0 {
             // A position from before the loss would hide from a home that it missed publications.
             for state in &mut self.streams {
-                state.locator.on_adrift(state.cursor.at());
+                state.locator.discard_before(state.cursor.at());
             }
         }
         self.counters.pending_bytes.set(self.pending_bytes as u64);

@@ -154,7 +154,7 @@ impl Locator {
 
     /// Discards positions from before `until`, because the node may have missed entries up to
     /// there.
-    pub(super) fn on_adrift(&mut self, until: EntryId) {
+    pub(super) fn discard_before(&mut self, until: EntryId) {
         self.least = until;
         while let Some((_, channels)) = self.held.pop_front_if(|(at, _)| *at < until) {
             self.want_again(channels.into_iter().map(|(name, turn, _)| (name, turn)));

@@ -5,13 +5,13 @@
 //! resulting messages with `Post`. With a bus, the bus assigns offsets and the home follows it:
 //! see `awaiting`.
 
-mod adrift;
 mod answers;
 mod awaiting;
 mod channels;
 mod following;
 mod replays;
 mod request;
+mod unverified;
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ use crate::pool::Pool;
 use crate::protocol::HistoryPage;
 use crate::reason::ClientError;
 use crate::settings::Settings;
-use adrift::Adrift;
 use answers::Answers;
 use awaiting::{Arrived, Awaiting, Question};
 use channels::{Channels, Granted, PageBounds, Resolved};
 use following::{Read, follow, tell_followed};
 use replays::Replays;
 use request::{Request, shard_of};
+use unverified::Unverified;
 
 /// The parts of a home.
 pub struct Parts {
@@ -58,7 +58,7 @@ pub struct Home {
     channels: Channels,
     answers: Answers,
     awaiting: Awaiting,
-    adrift: Adrift,
+    unverified: Unverified,
     replays: Replays,
     /// Whether expired publications, positions or answers may still be stored.
     forgetting: bool,
@@ -73,7 +73,7 @@ impl Home {
             channels: Channels::new(parts.history_bytes_max, parts.seed, parts.channels),
             answers: Answers::new(parts.idempotency),
             awaiting: Awaiting::new(&parts.settings.redis),
-            adrift: Adrift::default(),
+            unverified: Unverified::default(),
             replays: Replays::default(),
             forgetting: false,
             settings: parts.settings,
@@ -109,7 +109,7 @@ impl Home {
 
     /// Continues the walks over all channels, and removes some expired entries.
     pub fn turn_walks(&mut self) {
-        self.adrift.hear_some(&mut self.channels);
+        self.unverified.hear_some(&mut self.channels);
         if self.forgetting {
             let channels = self.channels.forget_some(self.now, FORGOTTEN_PER_TURN);
             let answers = self.answers.forget_some(self.now, FORGOTTEN_PER_TURN);
@@ -124,7 +124,7 @@ impl Home {
             self.hear(&channel);
             self.give_up(&channel, over, post);
         }
-        self.locate_adrift(post);
+        self.locate_unverified(post);
     }
 
     /// Whether there is more work to do immediately.
@@ -175,14 +175,16 @@ impl Home {
             ToHome::Read { channel, epoch, publications } => {
                 self.on_read(&channel, Read { epoch, publications }, post);
             }
-            ToHome::Lost { channel } => self.adrift.on_channel_loss(&mut self.channels, &channel),
+            ToHome::Lost { channel } => {
+                self.unverified.on_channel_loss(&mut self.channels, &channel)
+            }
             ToHome::Located { channel, position } => self.on_located(&channel, position, post),
             ToHome::Older { channel, before, found } => {
                 self.on_older(&channel, before, found, post);
             }
             ToHome::Loaded => self.awaiting.end_loading(post),
-            ToHome::Adrift { stream, streams } => {
-                self.adrift.on_loss(&mut self.channels, stream, streams);
+            ToHome::Unverified { stream, streams } => {
+                self.unverified.on_loss(&mut self.channels, stream, streams);
             }
             ToHome::Late { stream, streams, late } => self.awaiting.set_late(stream, streams, late),
         }
@@ -378,7 +380,7 @@ impl Home {
         }
         let known = self.channels.is_known(channel.as_str());
         if !known && self.channels.has_listeners(channel.as_str()) {
-            self.adrift.add(channel.clone());
+            self.unverified.add(channel.clone());
         }
     }
 
@@ -450,14 +452,14 @@ impl Home {
 
     /// Applies losses to a channel before it is used.
     fn hear(&mut self, channel: &ChannelName) {
-        self.adrift.hear(&mut self.channels, channel);
+        self.unverified.hear(&mut self.channels, channel);
     }
 
     /// Requests the positions of channels that may have missed publications. The number per tick is
     /// bounded, because clients of affected channels reconnect.
-    fn locate_adrift(&mut self, post: &mut Post) {
+    fn locate_unverified(&mut self, post: &mut Post) {
         for _ in 0..LOCATES_PER_TICK {
-            let Some(channel) = self.adrift.next() else { return };
+            let Some(channel) = self.unverified.next() else { return };
             let wanted = self.channels.has_listeners(channel.as_str());
             // A publication read in the meantime may have verified the position.
             if wanted && !self.channels.is_known(channel.as_str()) {

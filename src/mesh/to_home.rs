@@ -67,7 +67,7 @@ pub enum ToHome {
     /// The bridge has read everything that was on the bus when this node started.
     Loaded,
     /// Channels of a stream of the bus may have missed publications.
-    Adrift {
+    Unverified {
         /// The stream.
         stream: usize,
         /// Number of streams.
@@ -98,7 +98,7 @@ impl ToHome {
             | ToHome::Lost { channel }
             | ToHome::Located { channel, .. }
             | ToHome::Older { channel, .. } => Some(channel),
-            ToHome::Loaded | ToHome::Adrift { .. } | ToHome::Late { .. } => None,
+            ToHome::Loaded | ToHome::Unverified { .. } | ToHome::Late { .. } => None,
         }
     }
 }

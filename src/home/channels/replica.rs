@@ -103,14 +103,14 @@ impl Channels {
     }
 
     /// Notes that a channel may have missed publications. Returns whether its position must be
-    /// requested: it has listeners, and was not adrift before. A channel without listeners is
+    /// requested: it has listeners, and was verified before. A channel without listeners is
     /// removed, because its position is requested when it is used again.
-    pub fn set_adrift_one(&mut self, name: &ChannelName) -> bool {
+    pub fn set_unverified(&mut self, name: &ChannelName) -> bool {
         let Some(place) = self.channels.find(name.as_str()) else { return false };
         let channel = self.channel(place);
         let was_known = std::mem::replace(&mut channel.known, false);
         if channel.interested.is_empty() {
-            self.drop_adrift(place);
+            self.drop_kept(place);
             self.forget(place);
             return false;
         }
@@ -144,9 +144,9 @@ impl Channels {
     pub fn hear_some(&mut self, steps_max: usize) -> Vec<ChannelName> {
         let end = self.channels.reached();
         let places = self.losses.next_places(end, steps_max);
-        let adrift = places.filter_map(|place| self.hear_at(place)).collect();
+        let unverified = places.filter_map(|place| self.hear_at(place)).collect();
         self.losses.end_walk(end);
-        adrift
+        unverified
     }
 
     fn hear_at(&mut self, place: u32) -> Option<ChannelName> {
@@ -156,7 +156,7 @@ impl Channels {
             return None;
         }
         let name = channel.name.clone();
-        self.set_adrift_one(&name).then_some(name)
+        self.set_unverified(&name).then_some(name)
     }
 
     /// Whether an offset of the channel's epoch was assigned for the second time.
@@ -182,7 +182,7 @@ impl Channels {
         if channel.position() == position {
             return (place, None);
         }
-        self.drop_adrift(place);
+        self.drop_kept(place);
         let channel = self.channel(place);
         channel.life = life;
         // Until the epoch ends, no client is told the position.
@@ -197,9 +197,9 @@ impl Channels {
     }
 
     /// Removes all kept publications of a channel.
-    fn drop_adrift(&mut self, place: u32) {
+    fn drop_kept(&mut self, place: u32) {
         let (channel, totals) = self.channel_and_totals(place);
         let dropped = channel.kept.as_mut().map_or(0, |kept| kept.history.trim(0, totals));
-        self.count_eviction(Eviction::Adrift, dropped);
+        self.count_eviction(Eviction::Unverified, dropped);
     }
 }

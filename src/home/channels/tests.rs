@@ -74,11 +74,11 @@ impl Fixture {
     /// Reports a loss that concerns all channels. Returns the names of those with listeners.
     fn lose_all(&mut self) -> Vec<String> {
         self.homes.lose(0, 1);
-        let mut adrift = Vec::new();
+        let mut unverified = Vec::new();
         while self.homes.has_losses() {
-            adrift.extend(self.homes.hear_some(10));
+            unverified.extend(self.homes.hear_some(10));
         }
-        adrift.iter().map(|name| name.as_str().to_owned()).collect()
+        unverified.iter().map(|name| name.as_str().to_owned()).collect()
     }
 
     fn recover(&mut self, epoch: Epoch, offset: u64) -> Option<Vec<u64>> {
@@ -329,15 +329,15 @@ fn a_channel_that_is_used_again_is_kept_for_its_time_and_no_longer() {
 }
 
 #[test]
-fn a_channel_adrift_is_asked_for_once_and_again_only_after_it_was_known() {
+fn an_unverified_channel_is_asked_for_once_and_again_only_after_it_was_known() {
     let mut fixture = Fixture::new(10);
     let (top, _) = fixture.subscribe(None);
     let name = fixture.name.clone();
     assert_eq!(fixture.lose_all(), ["c"]);
     assert!(fixture.lose_all().is_empty(), "otherwise a queue would grow without limit");
-    assert!(!fixture.homes.set_adrift_one(&name));
+    assert!(!fixture.homes.set_unverified(&name));
     fixture.homes.locate(Resolved { name: &name, namespace: &fixture.namespace }, top);
-    assert!(fixture.homes.set_adrift_one(&name));
+    assert!(fixture.homes.set_unverified(&name));
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn what_is_dropped_for_want_of_bytes_is_counted() {
     assert_eq!(evictions[Eviction::Bytes as usize], 100 - left);
     assert_eq!(evictions[Eviction::Position as usize], 100 - left - idle);
     fixture.lose_all();
-    assert_eq!(fixture.homes.evictions()[Eviction::Adrift as usize], left);
+    assert_eq!(fixture.homes.evictions()[Eviction::Unverified as usize], left);
 }
 
 /// The publications of 300,000 channels expire. They are removed in bounded steps, one in each
