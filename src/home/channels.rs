@@ -22,7 +22,7 @@ mod stored;
 use std::sync::Arc;
 
 pub use history::PageBounds;
-pub use replica::Followed;
+pub use replica::Replicated;
 
 use crate::channel::{ChannelName, Namespace, Publication};
 use crate::collections::Table;

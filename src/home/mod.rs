@@ -8,7 +8,7 @@
 mod answers;
 mod awaiting;
 mod channels;
-mod following;
+mod replica;
 mod replays;
 mod request;
 mod unverified;
@@ -29,8 +29,8 @@ use crate::settings::Settings;
 use answers::Answers;
 use awaiting::{Arrived, Awaiting, Question};
 use channels::{Channels, Granted, PageBounds, Resolved};
-use following::{Read, follow, tell_followed};
 use replays::Replays;
+use replica::{Read, replicate, tell_replicated};
 use request::{Request, shard_of};
 use unverified::Unverified;
 
@@ -359,7 +359,7 @@ impl Home {
         let last = read.publications.iter().rev().find(|publication| publication.offset > 0);
         let last = last.map(|publication| Position { epoch, offset: publication.offset });
         let resolved = Resolved { name: channel, namespace: &namespace };
-        follow(&mut self.channels, self.now, resolved, read, post);
+        replicate(&mut self.channels, self.now, resolved, read, post);
         // If nothing is kept, the answer may be older than the publications read in the meantime.
         if let Some(last) = last.filter(|_| self.awaiting.is_asked(channel)) {
             self.channels.expect(resolved, last);
@@ -372,7 +372,7 @@ impl Home {
         if let Some(position) = position {
             let namespace = self.known_namespace(channel.as_str());
             let resolved = Resolved { name: channel, namespace: &namespace };
-            tell_followed(channel, &self.channels.locate(resolved, position), post);
+            tell_replicated(channel, &self.channels.locate(resolved, position), post);
             return self.serve_waiting(channel, post);
         }
         if let Some(requests) = self.awaiting.take_unanswered(channel) {

@@ -12,7 +12,7 @@ use crate::ids::{Epoch, Moment, Position, ShardId, Since};
 use crate::reason::Eviction;
 
 /// The effect of a publication or position on a channel, and the shards that must be told.
-pub struct Followed<'a> {
+pub struct Replicated<'a> {
     /// The new position, if the position has moved.
     pub moved: Option<Position>,
     /// Whether a position was assigned for the second time, so that the epoch must end.
@@ -42,13 +42,13 @@ impl Channels {
         channel: Resolved<'_>,
         epoch: Epoch,
         publication: &Arc<Publication>,
-    ) -> Option<Followed<'_>> {
+    ) -> Option<Replicated<'_>> {
         let Resolved { name, namespace } = channel;
         let keep = namespace.has_history();
         let place = self.channels.find(name.as_str());
         if publication.offset == 0 || !keep && place.is_none() {
             let interested = self.interested(place?);
-            return Some(Followed { moved: None, repeated: false, interested });
+            return Some(Replicated { moved: None, repeated: false, interested });
         }
         let repeats = self.repeats(name.as_str());
         let before = Position { epoch, offset: publication.offset - 1 };
@@ -60,7 +60,7 @@ impl Channels {
             self.retire(now, place);
         }
         let repeated = !repeats && self.repeats(name.as_str());
-        Some(Followed { moved, repeated, interested: self.interested(place) })
+        Some(Replicated { moved, repeated, interested: self.interested(place) })
     }
 
     /// Adds a channel at the position `last`, which was just read, if it does not exist because
@@ -73,7 +73,7 @@ impl Channels {
     }
 
     /// Handles the reported position of a channel.
-    pub fn locate(&mut self, channel: Resolved<'_>, position: Position) -> Followed<'_> {
+    pub fn locate(&mut self, channel: Resolved<'_>, position: Position) -> Replicated<'_> {
         let Resolved { name, namespace } = channel;
         let repeats = self.repeats(name.as_str());
         // Publications read since the question are newer. Publications that should have been read
@@ -90,7 +90,7 @@ impl Channels {
         let repeated = !repeats && self.repeats(name.as_str());
         let place = self.channels.find(name.as_str());
         let interested = place.map_or(&[][..], |place| self.interested(place));
-        Followed { moved, repeated, interested }
+        Replicated { moved, repeated, interested }
     }
 
     /// Removes a channel if it is unused. It must not be called while a request waits for the
