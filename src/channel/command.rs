@@ -35,7 +35,7 @@ pub enum Payload {
 
 /// The error of an invalid request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {detail}", error.row().text)]
+#[error("{}: {detail}", error.details().text)]
 pub struct Unfit {
     /// Code and text.
     pub error: ClientError,

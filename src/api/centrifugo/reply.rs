@@ -51,7 +51,7 @@ impl CallError {
             CallError::Malformed(detail) => &ApiError::bad_request(detail),
             CallError::Api(error) => error,
         };
-        ErrorBody { code: error.error().row().code, message: error.message() }
+        ErrorBody { code: error.error().details().code, message: error.message() }
     }
 }
 

@@ -117,7 +117,7 @@ impl Walk {
                     return false;
                 }
                 // Metrics count by reason, so a code of the application's own counts as `Custom`.
-                let known = CloseReason::ALL.iter().find(|known| known.row().code == *code);
+                let known = CloseReason::ALL.iter().find(|known| known.details().code == *code);
                 let reason = known.copied().unwrap_or(CloseReason::Custom);
                 sessions.close_with(key, reason, Farewell { code: *code, text });
                 true

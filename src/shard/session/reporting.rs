@@ -40,7 +40,7 @@ pub fn closed<S: Sockets>(clients: &mut Clients<S>, key: ConnectionKey, reason: 
     {
         let (client, address) = (clients.client_id(key), clients.address(key));
         let address = address.map(tracing::field::display);
-        tracing::debug!(%client, address, reason = reason.row().label, "a connection has closed");
+        tracing::debug!(%client, address, reason = reason.details().label, "a connection has closed");
     }
 }
 

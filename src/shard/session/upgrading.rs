@@ -183,19 +183,19 @@ pub fn refuse<S: Sockets>(
     error: ClientError,
     detail: &str,
 ) {
-    let row = error.row();
-    if row.reconnect {
+    let details = error.details();
+    if details.reconnect {
         // Escaped, because a name may contain anything that a namespace allows.
-        let text = format!("{}; channel {detail:?}", row.text);
+        let text = format!("{}; channel {detail:?}", details.text);
         return closing::refuse_upgrade(clients, key, &text);
     }
     let connection = clients.slots.connection(key);
     let encoded = connection.wire.encode_reply(0, &Reply::Error(error), &mut Vec::new());
     let reason = encoded.err().unwrap_or(CloseReason::BadRequest);
     let text = match detail {
-        "" => row.text.to_owned(),
-        detail => format!("{}: {detail}", row.text),
+        "" => details.text.to_owned(),
+        detail => format!("{}: {detail}", details.text),
     };
-    let farewell = Farewell { code: reason.row().code, text: &text };
+    let farewell = Farewell { code: reason.details().code, text: &text };
     closing::close_with(clients, key, reason, farewell);
 }
