@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::methods::{self, Method};
 use super::reply::{CallError, Outcome, Reply, raw};
-use super::request::{self, BatchRequest, OldCommand};
+use super::request::{self, BatchRequest, LegacyCommand};
 use crate::api::error::ApiError;
 use crate::api::http;
 use crate::api::service::Service;
@@ -23,9 +23,9 @@ const NO_PARAMS: &str = "{}";
 ///
 /// # Errors
 /// `Malformed` if a command is invalid. The commands before it have been carried out.
-pub(super) async fn old(service: &Service, body: &[u8]) -> Result<Vec<u8>, CallError> {
+pub(super) async fn legacy_commands(service: &Service, body: &[u8]) -> Result<Vec<u8>, CallError> {
     let mut out = Vec::new();
-    let commands = serde_json::Deserializer::from_slice(body).into_iter::<OldCommand>();
+    let commands = serde_json::Deserializer::from_slice(body).into_iter::<LegacyCommand>();
     for (index, command) in commands.enumerate() {
         let command = command.map_err(|error| CallError::Malformed(error.to_string()))?;
         if index >= API_BATCH_MAX {

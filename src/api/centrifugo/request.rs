@@ -335,7 +335,7 @@ pub(super) struct BatchRequest {
 
 /// A command of the legacy form, `POST /api`.
 #[derive(Debug, Deserialize)]
-pub(super) struct OldCommand {
+pub(super) struct LegacyCommand {
     #[serde(default)]
     pub(super) method: String,
     #[serde(default)]
