@@ -74,12 +74,12 @@ impl FoundPosition {
 
 /// Channels to look up, each once, in the order in which they were requested.
 #[derive(Debug, Default)]
-struct Wanted {
+struct Queue {
     queue: BTreeMap<Turn, ChannelName>,
     turns: BTreeMap<ChannelName, Turn>,
 }
 
-impl Wanted {
+impl Queue {
     /// Adds a channel. If it is queued already, it keeps the earlier turn. Returns whether it is
     /// new.
     fn add(&mut self, channel: ChannelName, turn: Turn) -> bool {
@@ -105,7 +105,7 @@ impl Wanted {
 /// The lookups of positions in one stream.
 #[derive(Debug, Default)]
 pub(super) struct Locator {
-    wanted: Wanted,
+    wanted: Queue,
     /// Channels of the call in progress.
     asked: Vec<(ChannelName, Turn)>,
     /// Positions to report once the stream has been read up to the entry.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::any;
 
 use super::methods::{self, Method};
-use super::reply::Outcome;
+use super::reply::CallResult;
 use super::{batch, reply, request};
 use crate::api::http;
 use crate::api::service::Service;
@@ -55,7 +55,7 @@ async fn call_method(
 }
 
 /// Calls a method. The idempotency key may be in a header.
-async fn call(service: &Service, method: Method, headers: &HeaderMap, body: &[u8]) -> Outcome {
+async fn call(service: &Service, method: Method, headers: &HeaderMap, body: &[u8]) -> CallResult {
     let key = headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok());
     let Some(key) = key.filter(|_| matches!(method, Method::Publish | Method::Broadcast)) else {
         return methods::call(service, method, body).await;
