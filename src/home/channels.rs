@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub use history::PageBounds;
 pub use replica::Replicated;
 
-use crate::channel::{ChannelName, Namespace, Publication};
+use crate::channel::{ChannelName, HistoryUse, Namespace, Publication};
 use crate::ids::{Moment, Position, ShardId, Since};
 use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::mesh::Page;
@@ -145,10 +145,10 @@ impl Channels {
         now: Moment,
         channel: Resolved<'_>,
         mut publication: Publication,
-        skip_history: bool,
+        history: HistoryUse,
     ) -> Ordered<'_> {
         let Resolved { name, namespace } = channel;
-        let keep = namespace.has_history() && !skip_history;
+        let keep = namespace.has_history() && history == HistoryUse::Keep;
         let id = match self.channels.find(name.as_str()) {
             Some(id) => id,
             None if keep => self.enter(name, namespace),

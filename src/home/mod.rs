@@ -99,7 +99,7 @@ impl Home {
                 self.on_request(request, post);
             }
         }
-        self.replays.set_resting(resting > 0 && resting == waiting);
+        self.replays.on_tried(waiting, resting);
     }
 
     /// Number of requests for histories that wait for a later turn.
@@ -175,9 +175,7 @@ impl Home {
             ToHome::Read { channel, epoch, publications } => {
                 self.on_read(&channel, Read { epoch, publications }, post);
             }
-            ToHome::Lost { channel } => {
-                self.unverified.on_channel_loss(&mut self.channels, &channel)
-            }
+            ToHome::Lost { channel } => self.unverified.on_lost(&mut self.channels, &channel),
             ToHome::Located { channel, position } => self.on_located(&channel, position, post),
             ToHome::Older { channel, before, found } => {
                 self.on_older(&channel, before, found, post);
@@ -200,7 +198,7 @@ impl Home {
     }
 
     fn on_publish(&mut self, publish: Publish, post: &mut Post) {
-        let Publish { channel, publication, skip_history, idempotency_key, asker } = publish;
+        let Publish { channel, publication, history, idempotency_key, asker } = publish;
         let namespace = match self.namespace(channel.as_str()) {
             Ok(namespace) => namespace,
             Err(error) => return post.published(asker, Err(error)),
@@ -229,7 +227,7 @@ impl Home {
             self.now,
             Resolved { name: &channel, namespace: &namespace },
             publication,
-            skip_history,
+            history,
         );
         for &shard in ordered.interested {
             post.publication(shard, &channel, &ordered.publication);
@@ -252,7 +250,7 @@ impl Home {
         });
         let late = !subscribe.confirmed && self.awaiting.is_late(channel.as_str());
         if behind || late || self.is_unknown(channel.as_str()) {
-            return self.keep_waiting(Question::Place, Request::Subscribe(subscribe), post);
+            return self.keep_waiting(Question::Position, Request::Subscribe(subscribe), post);
         }
         let older = match subscribe.recover {
             Some(since) => self.channels.lacks_to_recover(self.now, channel.as_str(), since),
@@ -312,7 +310,7 @@ impl Home {
         // A page must include all publications that were acknowledged before the request, so the
         // bus is asked how far this node must have read.
         if self.has_bus() && !history.confirmed || self.is_unknown(channel.as_str()) {
-            return self.keep_waiting(Question::Place, Request::History(history), post);
+            return self.keep_waiting(Question::Position, Request::History(history), post);
         }
         let older = self.channels.lacks_of_page(self.now, channel.as_str(), history.page);
         if let Some(before) = older {
@@ -463,7 +461,7 @@ impl Home {
             let wanted = self.channels.has_listeners(channel.as_str());
             // A publication read in the meantime may have verified the position.
             if wanted && !self.channels.is_known(channel.as_str()) {
-                self.awaiting.ask(self.now, channel, Question::Place, post);
+                self.awaiting.ask(self.now, channel, Question::Position, post);
             }
         }
     }

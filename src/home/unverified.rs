@@ -25,7 +25,7 @@ impl Unverified {
     }
 
     /// Handles a report that publications of one channel were dropped on the way to this shard.
-    pub(super) fn on_channel_loss(&mut self, channels: &mut Channels, channel: &ChannelName) {
+    pub(super) fn on_lost(&mut self, channels: &mut Channels, channel: &ChannelName) {
         if channels.set_unverified(channel) {
             self.add(channel.clone());
         }

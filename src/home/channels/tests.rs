@@ -45,10 +45,10 @@ impl Fixture {
     }
 
     fn publish(&mut self) -> Option<Position> {
-        self.publish_bytes(2, false)
+        self.publish_bytes(2, HistoryUse::Keep)
     }
 
-    fn publish_bytes(&mut self, bytes: usize, skip_history: bool) -> Option<Position> {
+    fn publish_bytes(&mut self, bytes: usize, history: HistoryUse) -> Option<Position> {
         let publication = Publication {
             data: vec![b'1'; bytes].into(),
             offset: 0,
@@ -57,7 +57,7 @@ impl Fixture {
             accepted: self.now,
         };
         let channel = Resolved { name: &self.name, namespace: &self.namespace };
-        self.homes.publish(self.now, channel, publication, skip_history).position
+        self.homes.publish(self.now, channel, publication, history).position
     }
 
     /// Subscribes. Returns the position and the recovered offsets.
@@ -168,7 +168,9 @@ fn recovery_ends_where_time_or_number_has_trimmed() {
 fn recovery_returns_no_more_bytes_than_fit_a_frame() {
     let mut fixture = Fixture::new(1000);
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
-    (0..3).for_each(|_| assert!(fixture.publish_bytes(RECOVERY_BYTES_MAX / 3, false).is_some()));
+    (0..3).for_each(|_| {
+        assert!(fixture.publish_bytes(RECOVERY_BYTES_MAX / 3, HistoryUse::Keep).is_some())
+    });
     assert_eq!(
         fixture.recover(epoch, 0),
         None,
@@ -182,7 +184,7 @@ fn what_skips_the_history_has_no_place_in_it() {
     let mut fixture = Fixture::new(10);
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
     assert_eq!(fixture.publish().map(|position| position.offset), Some(1));
-    assert_eq!(fixture.publish_bytes(2, true), None);
+    assert_eq!(fixture.publish_bytes(2, HistoryUse::Skip), None);
     assert_eq!(fixture.publish().map(|position| position.offset), Some(2));
     assert_eq!(fixture.recover(epoch, 0), Some(vec![1, 2]));
 }
@@ -227,7 +229,7 @@ fn a_history_without_room_drops_its_oldest_and_keeps_its_position() {
     let mut fixture = Fixture::with_bytes(100, bytes_max);
     let (Position { epoch, .. }, _) = fixture.subscribe(None);
     for offset in 1..=10 {
-        let position = fixture.publish_bytes(1000, false);
+        let position = fixture.publish_bytes(1000, HistoryUse::Keep);
         assert_eq!(position, Some(Position { epoch, offset }));
         assert!(fixture.homes.bytes() <= bytes_max);
     }

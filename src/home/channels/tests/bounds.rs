@@ -52,7 +52,7 @@ fn what_is_dropped_for_want_of_bytes_is_counted() {
     let mut fixture = Fixture::with_bytes(10, 3_000);
     for number in 0..100 {
         fixture.call(&format!("c{number}"));
-        assert!(fixture.publish_bytes(500, false).is_some());
+        assert!(fixture.publish_bytes(500, HistoryUse::Keep).is_some());
         assert_eq!(fixture.homes.audit(), 0);
     }
     let left = fixture.homes.totals.publications as u64;
