@@ -26,7 +26,7 @@ pub use history::PageBounds;
 pub use replica::Replicated;
 
 use crate::channel::{ChannelName, HistoryUse, Namespace, Publication};
-use crate::ids::{Moment, Position, ShardId, Since};
+use crate::ids::{HomeId, Moment, Position, ShardId, Since};
 use crate::limits::{RECOVERY_BYTES_MAX, RECOVERY_PUBLICATIONS_MAX};
 use crate::mesh::Page;
 use crate::pool::{Pool, Share};
@@ -41,7 +41,7 @@ use interest::Interested;
 use links::Wait;
 use losses::Losses;
 use stored::StoredOrder;
-use table::{ChannelTable, HomeId};
+use table::ChannelTable;
 
 /// A channel's name, and the namespace to which it belongs.
 #[derive(Clone, Copy)]

@@ -49,9 +49,9 @@ impl Replays {
         self.waiting.len()
     }
 
-    /// Records that of `tried` requests, `busy` are for shards that are too busy to receive them. If
-    /// these are all, they do not require an immediate turn, and are tried again in the next turn
-    /// that a tick or a message causes.
+    /// Records that of `tried` requests, `busy` are for shards that are too busy to receive them.
+    /// If these are all, they do not require an immediate turn, and are tried again in the next
+    /// turn that a tick or a message causes.
     pub(super) fn on_tried(&mut self, tried: usize, busy: usize) {
         self.resting = busy > 0 && busy == tried;
     }

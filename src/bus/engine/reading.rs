@@ -91,8 +91,8 @@ impl Engine {
         }
     }
 
-    /// Handles a break of the order of `stream`: tells every home shard that channels of it may have
-    /// missed publications.
+    /// Handles a break of the order of `stream`: tells every home shard that channels of it may
+    /// have missed publications.
     fn on_missed(&mut self, stream: usize, broken: Break) {
         let counter = match broken {
             Break::Hole => &self.counters.holes,

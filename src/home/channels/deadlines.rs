@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::links::{Deadline, Links, Wait};
-use super::table::{ChannelTable, HomeId};
-use crate::ids::Moment;
+use super::table::ChannelTable;
+use crate::ids::{HomeId, Moment};
 
 /// The first channel of each list.
 #[derive(Default)]

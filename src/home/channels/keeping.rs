@@ -8,9 +8,8 @@ use super::channel::Channel;
 use super::history::Totals;
 use super::links::{Deadline, Wait, tick_from};
 use super::stored::Stored;
-use super::table::HomeId;
 use crate::channel::Publication;
-use crate::ids::Moment;
+use crate::ids::{HomeId, Moment};
 use crate::limits::{
     CHANNEL_META_TTL, CHANNEL_POSITION_BYTES, EXPIRED_PER_USE, IDLE_POSITIONS_SHARE,
 };

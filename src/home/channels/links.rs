@@ -1,7 +1,6 @@
 //! The neighbours of a channel in a list of deadlines, as the channel itself keeps them.
 
-use super::table::HomeId;
-use crate::ids::{Moment, Tick};
+use crate::ids::{HomeId, Moment, Tick};
 
 /// The purpose of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use super::channel::Channel;
-use super::table::HomeId;
 use super::{Channels, Resolved};
 use crate::channel::{ChannelName, Namespace, Publication};
-use crate::ids::{Epoch, Moment, Position, ShardId, Since};
+use crate::ids::{Epoch, HomeId, Moment, Position, ShardId, Since};
 use crate::reason::Eviction;
 
 /// The effect of a publication or position on a channel, and the shards that must be told.

@@ -1,7 +1,7 @@
 //! The order in which publications are removed if memory is full: oldest first, over all channels.
 
-use super::table::HomeId;
 use crate::collections::Queue;
+use crate::ids::HomeId;
 use crate::limits::{SIFT_SLACK, SIFTED_FOR_EACH};
 
 /// A stored publication: its channel, the life of that channel, and its offset.

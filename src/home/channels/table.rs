@@ -2,21 +2,7 @@
 
 use super::channel::Channel;
 use crate::collections::Table;
-
-/// The place of a channel in the table of its home. When the channel is removed, another one may
-/// get the place. Shards with subscribers of the channel have a [`crate::ids::LocalId`] instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HomeId(u32);
-
-impl HomeId {
-    /// Marks the end of a list. No channel has this place.
-    pub(super) const NONE: HomeId = HomeId(u32::MAX);
-
-    /// Creates the place with number `index`.
-    pub(super) const fn new(index: u32) -> HomeId {
-        HomeId(index)
-    }
-}
+use crate::ids::HomeId;
 
 /// All channels of a home. A [`HomeId`] is the place of one of them.
 #[derive(Default)]
@@ -27,27 +13,27 @@ pub(super) struct ChannelTable {
 impl ChannelTable {
     /// Adds a channel whose name is not present.
     pub(super) fn insert(&mut self, channel: Channel) -> HomeId {
-        HomeId(self.channels.insert(channel))
+        HomeId::new(self.channels.insert(channel))
     }
 
     /// Removes and returns a channel.
     pub(super) fn remove(&mut self, id: HomeId) -> Option<Channel> {
-        self.channels.remove(id.0)
+        self.channels.remove(id.index())
     }
 
     /// Returns a channel, mutably.
     pub(super) fn at(&mut self, id: HomeId) -> Option<&mut Channel> {
-        self.channels.at(id.0)
+        self.channels.at(id.index())
     }
 
     /// Returns a channel.
     pub(super) fn get(&self, id: HomeId) -> Option<&Channel> {
-        self.channels.get(id.0)
+        self.channels.get(id.index())
     }
 
     /// Finds the channel called `name`.
     pub(super) fn find(&self, name: &str) -> Option<HomeId> {
-        self.channels.find(name).map(HomeId)
+        self.channels.find(name).map(HomeId::new)
     }
 
     /// Returns the number of channels.
